@@ -1,0 +1,1 @@
+//! Who somebody is: DKIM (RFC 6376), SCRAM and the other SASL mechanisms, stored credentials.

@@ -1,0 +1,1 @@
+//! The configuration folder, from text to typed values.

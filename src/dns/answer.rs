@@ -1,0 +1,116 @@
+//! What can be asked of the DNS and what can come back.
+//!
+//! A check that needs the DNS (MX order, DKIM keys, …) is a resumable pure function: it returns a [`Step`], either
+//! its verdict or the question that it is missing, and is called again with the [`Answer`]. It never waits.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::address::Domain;
+
+/// The record types that a relay asks for.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum RecordKind {
+    /// IPv4 addresses (RFC 1035).
+    A,
+    /// IPv6 addresses (RFC 3596).
+    Aaaa,
+    /// Mail exchangers (RFC 1035; null MX RFC 7505).
+    Mx,
+    /// Texts (RFC 1035).
+    Txt,
+    /// Names of an address (RFC 1035).
+    Ptr,
+    /// Certificate associations (RFC 6698).
+    Tlsa,
+}
+
+/// One question: the records of a kind at a name.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Question {
+    /// The owner name, absolute.
+    pub name: Domain,
+    /// The kind of records.
+    pub kind: RecordKind,
+}
+
+/// A mail exchanger.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Mx {
+    /// Lower is tried first.
+    pub preference: u16,
+    /// The host; `None` is the root name, which alone makes a null MX (RFC 7505).
+    pub host: Option<Domain>,
+}
+
+/// A certificate association (RFC 6698 section 2.1).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Tlsa {
+    /// Certificate usage.
+    pub usage: u8,
+    /// Selector: 0 the whole certificate, 1 its public key.
+    pub selector: u8,
+    /// Matching type: 0 the bytes themselves, 1 SHA-256, 2 SHA-512.
+    pub matching: u8,
+    /// What is compared.
+    pub data: Vec<u8>,
+}
+
+/// The records that an answer holds; never empty.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Records {
+    /// Of [`RecordKind::A`].
+    A(Vec<Ipv4Addr>),
+    /// Of [`RecordKind::Aaaa`].
+    Aaaa(Vec<Ipv6Addr>),
+    /// Of [`RecordKind::Mx`].
+    Mx(Vec<Mx>),
+    /// Of [`RecordKind::Txt`]: the character-strings of each record, joined.
+    Txt(Vec<Vec<u8>>),
+    /// Of [`RecordKind::Ptr`].
+    Ptr(Vec<Domain>),
+    /// Of [`RecordKind::Tlsa`].
+    Tlsa(Vec<Tlsa>),
+}
+
+/// Why there are no records.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum NoRecords {
+    /// The name does not exist (NXDOMAIN): permanent.
+    NoDomain,
+    /// The name exists without records of this kind (NODATA): permanent.
+    NoData,
+    /// A server said that it failed (SERVFAIL, REFUSED, a lame or malformed answer): try again later.
+    ServerFailure,
+    /// No server answered in time: try again later.
+    Timeout,
+}
+
+impl NoRecords {
+    /// Whether asking again later may help.
+    pub const fn is_temporary(self) -> bool {
+        matches!(self, Self::ServerFailure | Self::Timeout)
+    }
+}
+
+/// The answer to a [`Question`]. Cheap to clone: the cache and everybody who asked share the records.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// The records, or why there are none.
+    pub records: Result<Arc<Records>, NoRecords>,
+    /// Whether a trusted validating resolver vouched for it (the AD bit, believed from loopback or `trust-ad` only).
+    pub authentic: bool,
+    /// How long it may be believed.
+    pub ttl: Duration,
+}
+
+/// What a resumable check returns: its verdict, or what it has to know first.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Step<Verdict> {
+    /// Answer this (each question with its [`Answer`]) and call again.
+    Ask(Vec<Question>),
+    /// The verdict; do not call again.
+    Done(Verdict),
+}

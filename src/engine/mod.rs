@@ -1,0 +1,1 @@
+//! The whole relay as one state machine: events in, actions out.

@@ -1,0 +1,90 @@
+//! The envelope of a message (RFC 5321 section 2.3.1) with what DSN (RFC 3461) and SMTPUTF8 (RFC 6531) add to it.
+
+use crate::address::{Mailbox, ReversePath};
+use crate::date::Timestamp;
+
+/// Everything that goes with a message but is not in it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Envelope {
+    /// Where notifications go.
+    pub reverse_path: ReversePath,
+    /// The forward-paths, after aliases; never empty once a message is queued.
+    pub recipients: Vec<Recipient>,
+    /// ENVID, xtext decoded (RFC 3461 section 4.4): printable ASCII.
+    pub envelope_id: Option<Box<str>>,
+    /// RET (RFC 3461 section 4.3).
+    pub dsn_return: Option<DsnReturn>,
+    /// BODY (RFC 6152).
+    pub body: BodyKind,
+    /// Whether the client asked for SMTPUTF8 (RFC 6531 section 3.4).
+    pub smtputf8: bool,
+    /// When the message was accepted.
+    pub arrived: Timestamp,
+    /// Who brought it, for logs and for the queue listing: a login, `uid=1000`, or an address.
+    pub origin: Box<str>,
+}
+
+/// One forward-path and what its sender wants to hear of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Recipient {
+    /// Where the message is sent.
+    pub mailbox: Mailbox,
+    /// NOTIFY (RFC 3461 section 4.1).
+    pub notify: Notify,
+    /// ORCPT, `addr-type;address` with the address xtext decoded (RFC 3461 section 4.2): printable ASCII or UTF-8.
+    pub original: Option<Box<str>>,
+}
+
+/// Which notifications a recipient's sender asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Notify {
+    /// No NOTIFY was given: failures, and delays as we see fit (RFC 3461 section 4.1).
+    Default,
+    /// `NOTIFY=NEVER`.
+    Never,
+    /// The ones that are listed.
+    On {
+        /// SUCCESS.
+        success: bool,
+        /// FAILURE.
+        failure: bool,
+        /// DELAY.
+        delay: bool,
+    },
+}
+
+impl Notify {
+    /// Whether a failure is to be reported.
+    pub const fn wants_failure(self) -> bool {
+        matches!(self, Self::Default | Self::On { failure: true, .. })
+    }
+
+    /// Whether a delay is to be reported.
+    pub const fn wants_delay(self) -> bool {
+        matches!(self, Self::Default | Self::On { delay: true, .. })
+    }
+
+    /// Whether a delivery is to be reported.
+    pub const fn wants_success(self) -> bool {
+        matches!(self, Self::On { success: true, .. })
+    }
+}
+
+/// How much of the message a failure DSN returns.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DsnReturn {
+    /// `RET=FULL`.
+    Full,
+    /// `RET=HDRS`.
+    Headers,
+}
+
+/// What the body may hold.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum BodyKind {
+    /// `BODY=7BIT`, or nothing was said.
+    #[default]
+    SevenBit,
+    /// `BODY=8BITMIME`.
+    EightBitMime,
+}

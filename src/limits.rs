@@ -1,0 +1,186 @@
+//! Every bound of the relay, with its unit and where it comes from.
+//!
+//! What an operator may set is a default here (`_DEFAULT`); the rest is fixed. A bound that peers can reach is
+//! answered with a reply of its own, never by dropping data silently.
+
+use std::time::Duration;
+
+// Addresses and lines.
+
+/// Bytes of a local part (RFC 5321 section 4.5.3.1.1).
+pub const LOCAL_PART_BYTES_MAX: usize = 64;
+/// Bytes of a domain name in text form (RFC 5321 section 4.5.3.1.2).
+pub const DOMAIN_BYTES_MAX: usize = 255;
+/// Bytes of one label of a domain name (RFC 1035 section 2.3.4).
+pub const LABEL_BYTES_MAX: usize = 63;
+/// Bytes of a path without its angle brackets (RFC 5321 section 4.5.3.1.3 counts 256 with them).
+pub const PATH_BYTES_MAX: usize = 254;
+/// Bytes of a command line with its CRLF. RFC 5321 section 4.5.3.1.4 asks for 512 and lets extensions add to it:
+/// MAIL gains 500 for AUTH= (RFC 4954 section 3) and 107 for ENVID (RFC 3461 section 4.4), RCPT 500 for ORCPT.
+pub const COMMAND_LINE_BYTES_MAX: usize = 2_048;
+/// Bytes of an AUTH response line with its CRLF (RFC 4954 section 4).
+pub const AUTH_LINE_BYTES_MAX: usize = 12_288;
+/// Bytes of one line of a message without its CRLF (RFC 5322 section 2.1.1, RFC 5321 section 4.5.3.1.6).
+pub const TEXT_LINE_BYTES_MAX: usize = 998;
+/// Bytes of a whole header block; what is longer is refused with 5.6.0.
+pub const HEADER_BYTES_MAX: usize = 256 * 1024;
+/// Fields in a header block; more are refused with 5.6.0.
+pub const HEADER_FIELDS_MAX: usize = 2_000;
+/// Received fields, past which a message is held to be in a loop (RFC 5321 section 6.3 asks for at least 100).
+pub const RECEIVED_FIELDS_MAX: usize = 100;
+/// Recipients of one transaction (RFC 5321 section 4.5.3.1.8 asks for at least 100); announced by LIMITS RCPTMAX.
+pub const RECIPIENTS_MAX: usize = 1_000;
+/// Bytes of an ENVID parameter after xtext decoding (RFC 3461 section 4.4).
+pub const ENVID_BYTES_MAX: usize = 100;
+/// Bytes of an ORCPT parameter (RFC 3461 section 4.2).
+pub const ORCPT_BYTES_MAX: usize = 500;
+
+// The server's sessions.
+
+/// Wait for the next command (RFC 5321 section 4.5.3.2.7).
+pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
+/// Wait for the next block of DATA or BDAT (RFC 5321 section 4.5.3.2.5).
+pub const DATA_BLOCK_TIMEOUT: Duration = Duration::from_secs(180);
+/// The least rate of a message body, in bytes a second, measured after the first minute of DATA.
+pub const DATA_RATE_BYTES_MIN: u64 = 64;
+/// A whole TLS handshake.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A whole session, whatever it does.
+pub const SESSION_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// A session that has not authenticated (on a port that requires it) and has not begun a transaction.
+pub const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(60);
+/// Wait on port 25 in which a client that talks before the banner shows itself.
+pub const BANNER_DELAY: Duration = Duration::from_millis(0);
+/// Errors in one session, past which it is closed with 421.
+pub const SESSION_ERRORS_MAX: u32 = 10;
+/// Failures of AUTH in one session, past which it is closed.
+pub const SESSION_AUTH_FAILURES_MAX: u32 = 3;
+/// Commands without a transaction (NOOP, RSET, VRFY, …) in one session, past which it is closed with 421.
+pub const SESSION_IDLE_COMMANDS_MAX: u32 = 1_000;
+/// Bytes that are swallowed after a smuggling attempt or an over-long line before the session is cut.
+pub const SWALLOW_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Server sessions at a time, all listeners together.
+pub const SESSIONS_MAX_DEFAULT: usize = 20_000;
+/// Server sessions at a time from one address (one /64 of IPv6).
+pub const SESSIONS_PER_PEER_MAX_DEFAULT: usize = 100;
+/// Failures of AUTH from one address within [`AUTH_FAILURE_WINDOW`], past which AUTH is refused unseen.
+pub const AUTH_FAILURES_PER_PEER_MAX: u32 = 20;
+/// How long a failure of AUTH is remembered for its address.
+pub const AUTH_FAILURE_WINDOW: Duration = Duration::from_secs(900);
+/// Addresses that any table of peers remembers at a time.
+pub const PEER_TABLE_ENTRIES_MAX: usize = 65_536;
+/// Password derivations that may wait for a worker; past it AUTH answers 454.
+pub const DERIVATIONS_WAITING_MAX: usize = 64;
+/// How long a password that was right is remembered under its keyed hash.
+pub const PASSWORD_MEMORY: Duration = Duration::from_secs(600);
+/// Passwords remembered at a time.
+pub const PASSWORD_MEMORY_ENTRIES_MAX: usize = 1_024;
+/// Messages a user may submit in an hour; 0 in the configuration lifts it.
+pub const MESSAGES_PER_USER_HOUR_DEFAULT: u32 = 1_000;
+
+// Messages and memory.
+
+/// Bytes of a message.
+pub const MESSAGE_BYTES_MAX_DEFAULT: u64 = 50 * 1024 * 1024;
+/// Bytes of all buffers together.
+pub const MEMORY_BYTES_MAX_DEFAULT: u64 = 64 * 1024 * 1024;
+/// Bytes of a message that are held in memory; a longer one streams to a file of its own.
+pub const INLINE_BODY_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of a streamed body that may be on their way to the disk, past which its session is not read.
+pub const BODY_IN_FLIGHT_BYTES_MAX: usize = 512 * 1024;
+/// Bytes read from a socket in one turn for one connection.
+pub const READ_TURN_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of output a connection may have pending, past which its peer is not read.
+pub const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+
+// The client's sessions (RFC 5321 section 4.5.3.2).
+
+/// A TCP connection to one address of a next hop.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Wait for the banner and for each reply up to and including that to MAIL, RCPT and RSET.
+pub const REPLY_TIMEOUT: Duration = Duration::from_secs(300);
+/// Wait for the 354 (RFC 5321 section 4.5.3.2.4).
+pub const DATA_START_TIMEOUT: Duration = Duration::from_secs(120);
+/// Wait for one block of the body to be taken (RFC 5321 section 4.5.3.2.5).
+pub const DATA_SEND_TIMEOUT: Duration = Duration::from_secs(180);
+/// Wait for the reply to the final dot (RFC 5321 section 4.5.3.2.6).
+pub const DATA_END_TIMEOUT: Duration = Duration::from_secs(600);
+/// Bytes of one reply, all its lines together.
+pub const REPLY_BYTES_MAX: usize = 64 * 1024;
+/// Lines of one reply.
+pub const REPLY_LINES_MAX: usize = 100;
+/// Characters of a remote reply that are kept for logs and DSNs.
+pub const REPLY_TEXT_CHARS_MAX: usize = 400;
+/// Idle client session that is kept for the next message to its next hop.
+pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Messages in one client session.
+pub const CLIENT_MESSAGES_MAX: u32 = 1_000;
+/// Client sessions at a time to one next hop.
+pub const SESSIONS_PER_HOP_DEFAULT: usize = 8;
+/// Client sessions at a time to all next hops.
+pub const CLIENT_SESSIONS_DEFAULT: usize = 64;
+/// MX hosts that are tried in one attempt.
+pub const MX_HOSTS_MAX: usize = 10;
+/// Addresses that are tried for one MX host, both families together.
+pub const ADDRESSES_PER_HOST_MAX: usize = 8;
+
+// The queue.
+
+/// Bytes of one journal segment.
+pub const SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// How long a message is tried.
+pub const GIVE_UP_AFTER_DEFAULT: Duration = Duration::from_secs(4 * 86_400);
+/// After which age its sender is told of the delay.
+pub const WARN_AFTER_DEFAULT: Duration = Duration::from_secs(4 * 3_600);
+/// Bytes of the original that a DSN returns.
+pub const DSN_ORIGINAL_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of free space that are left to the system and to outcome records; below it mail is refused with 452.
+pub const SPOOL_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
+
+// DNS.
+
+/// UDP payload announced by EDNS0 (the DNS flag day 2020 figure).
+pub const DNS_UDP_BYTES_MAX: u16 = 1_232;
+/// Wait for one server's answer before the next is asked.
+pub const DNS_SERVER_TIMEOUT: Duration = Duration::from_secs(3);
+/// Wait for an answer from any server.
+pub const DNS_QUESTION_TIMEOUT: Duration = Duration::from_secs(20);
+/// Links of a CNAME chain that are followed.
+pub const CNAME_LINKS_MAX: usize = 8;
+/// Answers in the cache.
+pub const DNS_CACHE_ENTRIES_MAX: usize = 4_096;
+/// Longest time that an answer is believed.
+pub const DNS_TTL_MAX: Duration = Duration::from_secs(86_400);
+/// Longest time that the absence of an answer is believed (RFC 2308 section 5).
+pub const DNS_NEGATIVE_TTL_MAX: Duration = Duration::from_secs(900);
+/// Questions under way at a time.
+pub const DNS_QUESTIONS_MAX: usize = 256;
+/// Records of one answer that are kept.
+pub const DNS_RECORDS_MAX: usize = 64;
+
+// DKIM.
+
+/// Signatures of one message that are verified (RFC 6376 section 6.1 leaves the number to us).
+pub const DKIM_SIGNATURES_MAX: usize = 10;
+/// Least modulus of an RSA key, in bits (RFC 8301 section 3.2).
+pub const DKIM_RSA_BITS_MIN: usize = 1_024;
+/// Greatest modulus of an RSA key, in bits.
+pub const DKIM_RSA_BITS_MAX: usize = 4_096;
+/// Keys that sign for one domain.
+pub const DKIM_KEYS_PER_DOMAIN_MAX: usize = 8;
+
+// Credentials.
+
+/// Iterations of PBKDF2-HMAC-SHA-256 for a new credential.
+pub const SCRAM_ITERATIONS: u32 = 600_000;
+/// Greatest iteration count that is accepted in a users file.
+pub const SCRAM_ITERATIONS_MAX: u32 = 10_000_000;
+/// Bytes of a password.
+pub const PASSWORD_BYTES_MAX: usize = 1_024;
+
+// Aliases.
+
+/// Links of an alias chain.
+pub const ALIAS_DEPTH_MAX: usize = 10;
+/// Targets that one address may expand to.
+pub const ALIAS_TARGETS_MAX: usize = 100;

@@ -1,0 +1,1 @@
+//! Decisions: who may relay, where a recipient goes, when to try again.

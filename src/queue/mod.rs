@@ -1,0 +1,1 @@
+//! The durable queue: a journal of records with group commit.

@@ -1,0 +1,1 @@
+//! The thin shell around the engine: sockets, TLS, files, threads, time.

@@ -1,0 +1,1 @@
+//! SMTP (RFC 5321): the grammar, the replies, and both ends of a session.

@@ -1,0 +1,107 @@
+//! Enhanced mail system status codes (RFC 3463; registry of RFC 5248).
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A status code `class.subject.detail`. Class 2 is success, 4 a persistent transient failure, 5 a permanent one.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct EnhancedCode {
+    class: u8,
+    subject: u16,
+    detail: u16,
+}
+
+impl EnhancedCode {
+    /// The code `class.subject.detail`; use classes 2, 4 and 5 and numbers below 1000 only (RFC 3463 section 2).
+    pub const fn new(class: u8, subject: u16, detail: u16) -> Self {
+        assert!(matches!(class, 2 | 4 | 5) && subject < 1000 && detail < 1000);
+        Self {
+            class,
+            subject,
+            detail,
+        }
+    }
+
+    /// 2, 4 or 5.
+    pub const fn class(self) -> u8 {
+        self.class
+    }
+
+    /// Whether another attempt may succeed (class 4).
+    pub const fn is_transient(self) -> bool {
+        self.class == 4
+    }
+
+    /// The same subject and detail in class 5: what a transient failure becomes once it has lasted too long.
+    #[must_use]
+    pub const fn as_permanent(self) -> Self {
+        Self { class: 5, ..self }
+    }
+
+    /// Reads a code from the front of reply text; `None` when there is none. Returns what follows the code, with
+    /// one space removed.
+    pub fn split_from(text: &str) -> Option<(Self, &str)> {
+        let end = text
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(text.len());
+        let (code, rest) = text.split_at_checked(end)?;
+        let code = code.parse().ok()?;
+        Some((code, rest.strip_prefix(' ').unwrap_or(rest)))
+    }
+}
+
+impl fmt::Display for EnhancedCode {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}.{}.{}", self.class, self.subject, self.detail)
+    }
+}
+
+/// The text is no status code of RFC 3463 section 2.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BadEnhancedCode;
+
+impl FromStr for EnhancedCode {
+    type Err = BadEnhancedCode;
+
+    fn from_str(text: &str) -> Result<Self, BadEnhancedCode> {
+        let number = |part: &str| -> Result<u16, BadEnhancedCode> {
+            if part.is_empty() || part.len() > 3 || !part.bytes().all(|byte| byte.is_ascii_digit())
+            {
+                return Err(BadEnhancedCode);
+            }
+            part.parse().map_err(|_| BadEnhancedCode)
+        };
+        let mut parts = text.split('.');
+        let (Some(class), Some(subject), Some(detail), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(BadEnhancedCode);
+        };
+        let class = match class {
+            "2" => 2,
+            "4" => 4,
+            "5" => 5,
+            _ => return Err(BadEnhancedCode),
+        };
+        Ok(Self {
+            class,
+            subject: number(subject)?,
+            detail: number(detail)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_code_from_reply_text() {
+        let (code, rest) = EnhancedCode::split_from("5.1.1 no such user").expect("a code");
+        assert_eq!((code.to_string().as_str(), rest), ("5.1.1", "no such user"));
+        assert_eq!(EnhancedCode::split_from("5.1 no"), None);
+        assert_eq!(EnhancedCode::split_from("3.1.1 no"), None);
+        assert_eq!(EnhancedCode::split_from("5.1.1111 no"), None);
+        assert_eq!(EnhancedCode::split_from(""), None);
+    }
+}
