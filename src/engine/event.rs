@@ -1,0 +1,358 @@
+//! What the world tells the engine, and what the engine wants done: the whole seam between the two.
+//!
+//! The shell (or the simulator) hands in [`Event`]s one at a time, drains the [`Action`]s after each, and does them in
+//! order. Nothing else passes between them but `Engine::accept`, `Engine::wants_input`, `Engine::deadline` and
+//! `Engine::expire`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::address::Domain;
+use crate::auth::credential::Credential;
+use crate::auth::dkim::{SignError, SigningKey};
+use crate::dns::SocketId;
+use crate::envelope::Envelope;
+use crate::queue::{Command, Completion, Location, ReadError};
+use crate::queue_id::QueueId;
+
+/// Names one connection, in or out, for as long as it lives; a slot that is used again has another generation.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ConnId {
+    /// Index into the tables of connections; small, and used again.
+    pub slot: u32,
+    /// How often the slot has been used.
+    pub generation: u32,
+}
+
+/// Names one piece of work that a worker was given.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct JobId(pub u64);
+
+/// What a connection was accepted on.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Listener {
+    /// Port 25: mail for the served domains.
+    Smtp,
+    /// Port 587: users, after STARTTLS.
+    Submission,
+    /// Port 465: users, TLS from the first byte (RFC 8314).
+    Submissions,
+    /// `submit.sock`: programs of this machine.
+    Submit,
+    /// `control.sock`: the queue tools.
+    Control,
+}
+
+/// Who is at the other end of an accepted connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Peer {
+    /// A host.
+    Network {
+        /// Its address.
+        remote: SocketAddr,
+        /// Ours.
+        local: SocketAddr,
+    },
+    /// A process of this machine, by its credentials on a Unix socket.
+    Process {
+        /// Its user.
+        uid: u32,
+    },
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Answers [`Action::Connect`].
+    Connected {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Bytes came in (of the inner stream where there is TLS). Only while `Engine::wants_input` says so.
+    Bytes {
+        /// The connection.
+        conn: ConnId,
+        /// What came; never empty.
+        bytes: &'a [u8],
+    },
+    /// Everything that was to be sent is with the kernel.
+    Drained {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// The connection is gone; nothing that was not `Drained` can be counted on. Its id is dead after this.
+    Closed {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        cause: Lost,
+    },
+    /// Answers [`Action::StartTls`].
+    TlsReady {
+        /// The connection.
+        conn: ConnId,
+        /// What was agreed.
+        session: TlsSession,
+    },
+    /// Answers [`Action::Store`], as often as the queue's documentation says.
+    Stored(Completion),
+    /// Answers [`Action::Read`].
+    Read {
+        /// The connection that asked.
+        conn: ConnId,
+        /// What was read.
+        result: Result<Piece, ReadError>,
+    },
+    /// A datagram came back on a DNS socket.
+    DnsDatagram {
+        /// The socket.
+        socket: SocketId,
+        /// Who sent it.
+        from: SocketAddr,
+        /// What came.
+        bytes: &'a [u8],
+    },
+    /// Bytes came on a DNS stream.
+    DnsBytes {
+        /// The stream.
+        socket: SocketId,
+        /// What came.
+        bytes: &'a [u8],
+    },
+    /// A DNS socket or stream failed or was closed by its peer.
+    DnsFailed {
+        /// The socket.
+        socket: SocketId,
+    },
+    /// Answers [`Action::Work`].
+    Worked {
+        /// The job.
+        job: JobId,
+        /// What came of it.
+        result: WorkResult,
+    },
+    /// Answers [`Action::Reload`] when the folder could not be read or parsed: the old configuration goes on.
+    /// (When it could, `Engine::reconfigure` is called.)
+    ReloadFailed {
+        /// Who asked for it over the control socket, if anybody.
+        conn: Option<ConnId>,
+        /// Each error as a sentence.
+        errors: Vec<String>,
+    },
+}
+
+/// Why a connection is gone.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Lost {
+    /// The peer closed it in order.
+    Eof,
+    /// Nobody listens there.
+    Refused,
+    /// No way to the host, or the host does not answer.
+    Unreachable,
+    /// It broke.
+    Reset,
+    /// The TLS handshake, or the TLS stream, failed; the text says how.
+    Tls(String),
+}
+
+/// What the TLS handshake agreed on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TlsSession {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub version: &'static str,
+    /// The cipher suite by its IANA name.
+    pub cipher: String,
+    /// Whether the peer's certificate was verified for the name it was asked for (client side only).
+    pub verified: bool,
+}
+
+/// What was read from the spool.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Piece {
+    /// The front of a message.
+    Head {
+        /// Its envelope.
+        envelope: Box<Envelope>,
+        /// The fields that go in front of the body.
+        fields: Vec<u8>,
+    },
+    /// Bytes of the body.
+    Body(Vec<u8>),
+}
+
+/// Which part of a message is to be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Part {
+    /// Envelope and fields.
+    Head,
+    /// `len` bytes of the body from `offset`; less only at its end.
+    Body {
+        /// First byte.
+        offset: u64,
+        /// How many.
+        len: usize,
+    },
+}
+
+/// Which side of a TLS handshake is ours.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum TlsSide {
+    /// We have the certificate; it is chosen by SNI.
+    Server,
+    /// We ask for this name.
+    Client {
+        /// The host whose certificate it should be.
+        name: Domain,
+        /// Whether the certificate must be right.
+        trust: Trust,
+    },
+}
+
+/// What a client does with a certificate that cannot be verified.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Trust {
+    /// Goes on, and says so (opportunistic TLS, RFC 7435).
+    Any,
+    /// Ends the connection.
+    Verified,
+}
+
+/// What is to be done, in order.
+#[must_use]
+#[derive(Debug)]
+pub enum Action {
+    /// Send these bytes; answered by [`Event::Drained`] once all output is out.
+    Send {
+        /// The connection.
+        conn: ConnId,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Send what is pending, then close in order. The id is dead: no event follows.
+    Close {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Close now. The id is dead: no event follows.
+    Abort {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Send what is pending in clear, then begin TLS; answered by [`Event::TlsReady`] or [`Event::Closed`].
+    StartTls {
+        /// The connection.
+        conn: ConnId,
+        /// Our side.
+        side: TlsSide,
+    },
+    /// Connect; answered by [`Event::Connected`] or [`Event::Closed`].
+    Connect {
+        /// The id that the connection will have.
+        conn: ConnId,
+        /// Where to.
+        to: SocketAddr,
+        /// The source address, where it matters.
+        from: Option<IpAddr>,
+    },
+    /// Hand this to the journal writer; answered by [`Event::Stored`].
+    Store(Command),
+    /// Read a part of a queued message; answered by [`Event::Read`].
+    Read {
+        /// Who asks.
+        conn: ConnId,
+        /// The message.
+        id: QueueId,
+        /// Where it lies.
+        location: Location,
+        /// Which part.
+        part: Part,
+    },
+    /// Send a DNS query from a fresh socket with a random port, connected to the server.
+    DnsSend {
+        /// The id that the socket will have; opened if it is new.
+        socket: SocketId,
+        /// The server.
+        to: SocketAddr,
+        /// The query.
+        bytes: Vec<u8>,
+    },
+    /// Connect to a DNS server and send these bytes.
+    DnsConnect {
+        /// The id that the stream will have.
+        socket: SocketId,
+        /// The server.
+        to: SocketAddr,
+        /// The query with its length in front.
+        bytes: Vec<u8>,
+    },
+    /// Close a DNS socket or stream.
+    DnsClose {
+        /// The socket.
+        socket: SocketId,
+    },
+    /// Give this to a worker; answered by [`Event::Worked`].
+    Work {
+        /// The id of the job.
+        job: JobId,
+        /// What to do.
+        work: Work,
+    },
+    /// Read the configuration folder again; answered by `Engine::reconfigure` or [`Event::ReloadFailed`].
+    Reload {
+        /// Who asked for it over the control socket, if anybody.
+        conn: Option<ConnId>,
+    },
+    /// Write this line to the log.
+    Log(super::log::Line),
+}
+
+/// Work that takes a processor for long.
+pub enum Work {
+    /// Sign these bytes.
+    Sign {
+        /// With this key.
+        key: Arc<SigningKey>,
+        /// What is signed.
+        data: Vec<u8>,
+    },
+    /// See whether a password is right.
+    VerifyPassword {
+        /// The stored credential.
+        credential: Arc<Credential>,
+        /// The password that was sent.
+        password: Zeroizing<String>,
+    },
+}
+
+impl std::fmt::Debug for Work {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Sign { .. } => "Sign",
+            Self::VerifyPassword { .. } => "VerifyPassword",
+        })
+    }
+}
+
+impl Work {
+    /// Does it. Takes from a millisecond (a signature) to half a second (a password).
+    pub fn perform(self) -> WorkResult {
+        match self {
+            Self::Sign { key, data } => WorkResult::Signed(key.sign(&data)),
+            Self::VerifyPassword { credential, password } => {
+                WorkResult::Password(credential.verify_password(&password))
+            }
+        }
+    }
+}
+
+/// What came of a piece of [`Work`].
+#[derive(Debug)]
+pub enum WorkResult {
+    /// The signature.
+    Signed(Result<Vec<u8>, SignError>),
+    /// Whether the password was right.
+    Password(bool),
+}
