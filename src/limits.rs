@@ -49,8 +49,8 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// A session that has not authenticated (on a port that requires it) and has not begun a transaction.
 pub const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(60);
-/// Wait on port 25 in which a client that talks before the banner shows itself.
-pub const BANNER_DELAY: Duration = Duration::from_millis(0);
+/// Wait on port 25 in which a stranger that talks before the banner shows itself; hosts in `networks` do not wait.
+pub const BANNER_DELAY: Duration = Duration::from_millis(100);
 /// Errors in one session, past which it is closed with 421.
 pub const SESSION_ERRORS_MAX: u32 = 10;
 /// Failures of AUTH in one session, past which it is closed.

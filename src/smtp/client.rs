@@ -1,0 +1,790 @@
+//! The client's end of an SMTP session (RFC 5321 sections 3 and 4.5.4; PIPELINING RFC 2920, STARTTLS RFC 3207,
+//! AUTH RFC 4954, DSN RFC 3461, SIZE RFC 1870, SMTPUTF8 RFC 6531, LIMITS RFC 9422).
+//!
+//! ```text
+//!   Banner -> Ehlo -> [StartTls -> Handshake -> Ehlo] -> [Auth] -> Ready
+//!   Ready --begin--> Envelope (MAIL, RCPT…, DATA) -> Body -> Dot -> Ready
+//!     '--quit--> Quit -> over
+//! ```
+//!
+//! Not supported: CHUNKING (DATA reaches every server), conversion of 8-bit bodies to 7 bits (they are sent as they
+//! are, as Exim and qmail do). Invariants: a recipient is delivered only if the final dot was answered by 2xx and its
+//! own RCPT was; nothing learned before TLS is used after; bytes behind the reply to STARTTLS end the session.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::time::Duration;
+
+use super::data::Encoder;
+use super::encode_xtext;
+use super::reply::{RemoteReply, ReplyError, ReplyReader};
+use crate::address::{Mailbox, ReversePath};
+use crate::envelope::{BodyKind, DsnReturn, Notify};
+use crate::limits::{
+    DATA_END_TIMEOUT, DATA_SEND_TIMEOUT, DATA_START_TIMEOUT, HANDSHAKE_TIMEOUT, REPLY_TIMEOUT,
+};
+use crate::status::EnhancedCode;
+
+/// Which TLS is owed to the next hop.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Tls {
+    /// STARTTLS when it is offered; clear text when it is not.
+    Opportunistic,
+    /// STARTTLS, or nothing is sent.
+    Required,
+    /// Never: an earlier handshake with this host failed.
+    Avoided,
+    /// The connection began with TLS.
+    Active,
+}
+
+/// Login and password for a next hop.
+#[derive(Clone)]
+pub struct Login {
+    /// The login.
+    pub user: zeroize::Zeroizing<String>,
+    /// The password.
+    pub password: zeroize::Zeroizing<String>,
+}
+
+/// One message as the session has to know it.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    /// The reverse-path.
+    pub reverse_path: ReversePath,
+    /// Who gets it; the fates come in this order.
+    pub recipients: Vec<Rcpt>,
+    /// Bytes of the message.
+    pub size: u64,
+    /// BODY.
+    pub body: BodyKind,
+    /// Whether it needs SMTPUTF8.
+    pub smtputf8: bool,
+    /// RET.
+    pub dsn_return: Option<DsnReturn>,
+    /// ENVID.
+    pub envelope_id: Option<Box<str>>,
+}
+
+/// One forward-path.
+#[derive(Clone, Debug)]
+pub struct Rcpt {
+    /// The mailbox.
+    pub mailbox: Mailbox,
+    /// NOTIFY.
+    pub notify: Notify,
+    /// ORCPT.
+    pub original: Option<Box<str>>,
+}
+
+/// What came of one recipient.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Fate {
+    /// The server has it.
+    Delivered {
+        /// Its reply.
+        text: String,
+        /// Whether the server will send the notification of success itself (it knows DSN).
+        dsn: bool,
+    },
+    /// Another attempt may succeed.
+    Deferred {
+        /// The status.
+        status: EnhancedCode,
+        /// The reply, or what happened.
+        text: String,
+    },
+    /// The server refused for good.
+    Failed {
+        /// The status.
+        status: EnhancedCode,
+        /// The reply.
+        text: String,
+    },
+    /// The link broke between the final dot and its reply: another attempt may make a duplicate (RFC 1047).
+    Unknown {
+        /// What happened.
+        text: String,
+    },
+    /// The server takes no more recipients in this transaction (452 4.5.3): again at once, in another.
+    Again,
+}
+
+/// Why a session ended before it was ready.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// The banner, EHLO and HELO, or AUTH was refused with this reply.
+    Reply(RemoteReply),
+    /// TLS is owed and not to be had.
+    NoTls,
+    /// A reply that is none, or too long.
+    Protocol(ReplyError),
+    /// Bytes behind the reply to STARTTLS: somebody injects.
+    Injection,
+    /// AUTH is owed and not offered.
+    NoAuth,
+}
+
+/// What the session wants.
+#[must_use]
+#[derive(Debug)]
+pub enum Request {
+    /// Start TLS; answer with [`Session::on_tls`].
+    StartTls,
+    /// It is ready for a message: answer with [`Session::begin`], or [`Session::quit`].
+    Ready,
+    /// It wants bytes of the body; answer with [`Session::on_body`] or [`Session::on_body_end`].
+    Body,
+    /// The transaction is over: a fate for each recipient. [`Request::Ready`] or [`Request::Close`] follows.
+    Done(Vec<Fate>),
+    /// The next hop cannot be used; close the connection.
+    Refused(Refusal),
+    /// The session is over; close the connection.
+    Close,
+}
+
+/// What the server said that it can do.
+#[derive(Clone, Debug, Default)]
+struct Extensions {
+    pipelining: bool,
+    starttls: bool,
+    eight_bit: bool,
+    smtputf8: bool,
+    dsn: bool,
+    size: Option<u64>,
+    recipients_max: Option<usize>,
+    auth_plain: bool,
+    auth_login: bool,
+}
+
+/// One session.
+pub struct Session {
+    state: State,
+    hostname: Box<str>,
+    tls: Tls,
+    login: Option<Login>,
+    extensions: Extensions,
+    reader: ReplyReader,
+    requests: VecDeque<Request>,
+    messages: u32,
+    reset_needed: bool,
+}
+
+enum State {
+    Banner,
+    Ehlo,
+    Helo,
+    StartTls,
+    Handshake,
+    Auth(AuthAt),
+    Ready,
+    Envelope(Box<Sending>),
+    Body(Box<Sending>, Encoder),
+    Dot(Box<Sending>),
+    Quit,
+    Over,
+}
+
+#[derive(Clone, Copy)]
+enum AuthAt {
+    Plain,
+    LoginUser,
+    LoginPassword,
+    End,
+}
+
+/// A transaction under way.
+struct Sending {
+    mail: Mail,
+    /// Commands whose replies have not come, oldest first.
+    awaited: VecDeque<Sent>,
+    /// Commands not sent yet (without PIPELINING).
+    waiting: VecDeque<Sent>,
+    fates: Vec<Option<Fate>>,
+    accepted: usize,
+    /// The refusal of MAIL or DATA, for everybody.
+    refused: Option<Fate>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Sent {
+    Rset,
+    Mail,
+    Rcpt(usize),
+    Data,
+}
+
+impl Session {
+    /// A session over a new connection. With [`Tls::Active`] the handshake is done before.
+    pub fn new(hostname: &str, tls: Tls, login: Option<Login>) -> Self {
+        Self {
+            state: State::Banner,
+            hostname: hostname.into(),
+            tls,
+            login,
+            extensions: Extensions::default(),
+            reader: ReplyReader::default(),
+            requests: VecDeque::new(),
+            messages: 0,
+            reset_needed: false,
+        }
+    }
+
+    /// Messages that were sent in this session.
+    pub fn messages(&self) -> u32 {
+        self.messages
+    }
+
+    /// Whether TLS is on.
+    pub fn is_encrypted(&self) -> bool {
+        self.tls == Tls::Active
+    }
+
+    /// The next thing that the session wants.
+    pub fn next_request(&mut self) -> Option<Request> {
+        self.requests.pop_front()
+    }
+
+    /// How long to wait for the server now (RFC 5321 section 4.5.3.2); `None` while it is our turn.
+    pub fn timeout(&self) -> Option<Duration> {
+        match &self.state {
+            State::Ready | State::Over => None,
+            State::Handshake => Some(HANDSHAKE_TIMEOUT),
+            State::Envelope(sending) if sending.awaited.front() == Some(&Sent::Data) => {
+                Some(DATA_START_TIMEOUT)
+            }
+            State::Body(..) => Some(DATA_SEND_TIMEOUT),
+            State::Dot(_) => Some(DATA_END_TIMEOUT),
+            State::Quit => Some(Duration::from_secs(5)), // all is done, this is courtesy
+            _ => Some(REPLY_TIMEOUT),
+        }
+    }
+
+    /// Bytes came from the server. What is to be sent is appended to `out`.
+    pub fn on_bytes(&mut self, mut input: &[u8], out: &mut Vec<u8>) {
+        loop {
+            match self.reader.read(&mut input) {
+                Ok(Some(reply)) => self.on_reply(reply, input.is_empty(), out),
+                Ok(None) => return,
+                Err(error) => return self.on_malformed(error),
+            }
+            if matches!(self.state, State::Over | State::Handshake) {
+                return;
+            }
+        }
+    }
+
+    /// The connection is gone, or a deadline passed: everything under way gets its fate. Nothing is wanted after.
+    pub fn on_lost(&mut self, what: &str) {
+        match mem::replace(&mut self.state, State::Over) {
+            State::Envelope(sending) | State::Body(sending, _) => {
+                self.give_fates(*sending, deferred(EnhancedCode::new(4, 4, 2), what));
+            }
+            State::Dot(sending) => self.give_fates(
+                *sending,
+                Fate::Unknown {
+                    text: what.to_owned(),
+                },
+            ),
+            _ => {}
+        }
+    }
+
+    /// Answers [`Request::StartTls`]: TLS is on. All that was learned before is forgotten.
+    pub fn on_tls(&mut self, out: &mut Vec<u8>) {
+        self.tls = Tls::Active;
+        self.extensions = Extensions::default();
+        self.reader = ReplyReader::default();
+        self.say_ehlo(out);
+    }
+
+    /// Answers [`Request::Ready`] with a message.
+    pub fn begin(&mut self, mail: Mail, out: &mut Vec<u8>) {
+        let recipients = mail.recipients.len();
+        let mut sending = Box::new(Sending {
+            awaited: VecDeque::new(),
+            waiting: VecDeque::new(),
+            fates: vec![None; recipients],
+            accepted: 0,
+            refused: None,
+            mail,
+        });
+        self.messages = self.messages.saturating_add(1);
+        if let Some(fate) = self.unsendable(&sending.mail) {
+            return self.end_transaction(*sending, fate);
+        }
+        if mem::take(&mut self.reset_needed) {
+            sending.waiting.push_back(Sent::Rset);
+        }
+        sending.waiting.push_back(Sent::Mail);
+        let max = self
+            .extensions
+            .recipients_max
+            .unwrap_or(RECIPIENTS_PER_TRANSACTION);
+        let max = max.clamp(1, RECIPIENTS_PER_TRANSACTION);
+        for index in 0..recipients.min(max) {
+            sending.waiting.push_back(Sent::Rcpt(index));
+        }
+        for fate in sending.fates.iter_mut().skip(max) {
+            *fate = Some(Fate::Again);
+        }
+        sending.waiting.push_back(Sent::Data);
+        self.send_waiting(&mut sending, out);
+        self.state = State::Envelope(sending);
+    }
+
+    /// Why this server cannot take the message, where that is known before it is offered.
+    fn unsendable(&self, mail: &Mail) -> Option<Fate> {
+        if self
+            .extensions
+            .size
+            .is_some_and(|max| max > 0 && mail.size > max)
+        {
+            let text = format!("the message has {} bytes, the server takes less", mail.size);
+            return Some(Fate::Failed {
+                status: EnhancedCode::new(5, 3, 4),
+                text,
+            });
+        }
+        if mail.smtputf8 && !self.extensions.smtputf8 {
+            let text = "the address needs SMTPUTF8, which the server does not offer".to_owned();
+            return Some(Fate::Failed {
+                status: EnhancedCode::new(5, 6, 7),
+                text,
+            });
+        }
+        None
+    }
+
+    /// Answers [`Request::Ready`] with a farewell.
+    pub fn quit(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"QUIT\r\n");
+        self.state = State::Quit;
+    }
+
+    /// Answers [`Request::Body`] with the next bytes. Ask for more with [`Session::wants_body`] once they are out.
+    pub fn on_body(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        if let State::Body(_, encoder) = &mut self.state {
+            encoder.encode(bytes, out);
+        }
+    }
+
+    /// Whether the body is being sent.
+    pub fn wants_body(&self) -> bool {
+        matches!(self.state, State::Body(..))
+    }
+
+    /// Answers [`Request::Body`]: that was all.
+    pub fn on_body_end(&mut self, out: &mut Vec<u8>) {
+        match mem::replace(&mut self.state, State::Over) {
+            State::Body(sending, encoder) => {
+                encoder.finish(out);
+                self.state = State::Dot(sending);
+            }
+            state => self.state = state,
+        }
+    }
+
+    fn on_reply(&mut self, reply: RemoteReply, last: bool, out: &mut Vec<u8>) {
+        match mem::replace(&mut self.state, State::Over) {
+            State::Banner if reply.code == 220 => self.say_ehlo(out),
+            State::Banner => self.refuse(Refusal::Reply(reply)),
+            State::Ehlo if reply.is_positive() => {
+                self.extensions = Extensions::parse(&reply);
+                self.after_ehlo(out);
+            }
+            State::Ehlo
+                if reply.is_permanent() && self.tls != Tls::Required && self.login.is_none() =>
+            {
+                out.extend_from_slice(format!("HELO {}\r\n", self.hostname).as_bytes());
+                self.state = State::Helo;
+            }
+            State::Helo if reply.is_positive() => {
+                self.extensions = Extensions::default();
+                self.ready();
+            }
+            State::Ehlo | State::Helo => self.refuse(Refusal::Reply(reply)),
+            State::StartTls if reply.code == 220 && last => {
+                self.state = State::Handshake;
+                self.requests.push_back(Request::StartTls);
+            }
+            State::StartTls if reply.code == 220 => self.refuse(Refusal::Injection),
+            State::StartTls if self.tls == Tls::Opportunistic => self.after_tls(out),
+            State::StartTls => self.refuse(Refusal::NoTls),
+            State::Auth(at) => self.on_auth_reply(at, reply, out),
+            State::Envelope(sending) => self.on_envelope_reply(sending, reply, out),
+            State::Body(mut sending, _) => {
+                // RFC 5321 section 4.5.4.2 knows no reply here. One that comes is a refusal, and the link is of no
+                // more use: the server does not wait for the dot.
+                let refusal = refusal(&reply);
+                sending.refused = Some(refusal.clone());
+                self.give_fates(*sending, refusal);
+                self.requests.push_back(Request::Close);
+            }
+            State::Dot(sending) => self.on_dot_reply(*sending, &reply),
+            State::Quit | State::Over => self.requests.push_back(Request::Close),
+            State::Ready => {
+                // Talk out of turn: 421 before a close, or a server that is confused.
+                self.requests.push_back(Request::Close);
+            }
+            State::Handshake => self.refuse(Refusal::Injection),
+        }
+    }
+
+    fn on_malformed(&mut self, error: ReplyError) {
+        if matches!(
+            self.state,
+            State::Envelope(_) | State::Body(..) | State::Dot(_)
+        ) {
+            self.on_lost("the server sent something that is no SMTP reply");
+            self.requests.push_back(Request::Close);
+        } else {
+            self.state = State::Over;
+            self.refuse(Refusal::Protocol(error));
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        self.state = State::Over;
+        self.requests.push_back(Request::Refused(refusal));
+    }
+
+    fn say_ehlo(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(format!("EHLO {}\r\n", self.hostname).as_bytes());
+        self.state = State::Ehlo;
+    }
+
+    fn after_ehlo(&mut self, out: &mut Vec<u8>) {
+        match self.tls {
+            Tls::Opportunistic | Tls::Required if self.extensions.starttls => {
+                out.extend_from_slice(b"STARTTLS\r\n");
+                self.state = State::StartTls;
+            }
+            Tls::Required => self.refuse(Refusal::NoTls),
+            _ => self.after_tls(out),
+        }
+    }
+
+    fn after_tls(&mut self, out: &mut Vec<u8>) {
+        use base64::Engine as _;
+        let Some(login) = &self.login else {
+            return self.ready();
+        };
+        // A password goes over TLS or not at all.
+        if self.tls != Tls::Active {
+            return self.refuse(Refusal::NoTls);
+        }
+        if self.extensions.auth_plain {
+            let response = zeroize::Zeroizing::new(format!(
+                "\0{}\0{}",
+                login.user.as_str(),
+                login.password.as_str()
+            ));
+            let coded = base64::engine::general_purpose::STANDARD.encode(response.as_bytes());
+            out.extend_from_slice(format!("AUTH PLAIN {coded}\r\n").as_bytes());
+            self.state = State::Auth(AuthAt::Plain);
+        } else if self.extensions.auth_login {
+            out.extend_from_slice(b"AUTH LOGIN\r\n");
+            self.state = State::Auth(AuthAt::LoginUser);
+        } else {
+            self.refuse(Refusal::NoAuth);
+        }
+    }
+
+    fn on_auth_reply(&mut self, at: AuthAt, reply: RemoteReply, out: &mut Vec<u8>) {
+        use base64::Engine as _;
+        let say = |text: &str, out: &mut Vec<u8>| {
+            let coded = base64::engine::general_purpose::STANDARD.encode(text.as_bytes());
+            out.extend_from_slice(coded.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        };
+        match (at, reply.code, &self.login) {
+            (AuthAt::Plain | AuthAt::End, 235, _) => self.ready(),
+            (AuthAt::LoginUser, 334, Some(login)) => {
+                say(&login.user, out);
+                self.state = State::Auth(AuthAt::LoginPassword);
+            }
+            (AuthAt::LoginPassword, 334, Some(login)) => {
+                say(&login.password, out);
+                self.state = State::Auth(AuthAt::End);
+            }
+            _ => self.refuse(Refusal::Reply(reply)),
+        }
+    }
+
+    fn ready(&mut self) {
+        self.state = State::Ready;
+        self.requests.push_back(Request::Ready);
+    }
+
+    /// Sends what waits: all of it with PIPELINING, else one command.
+    fn send_waiting(&self, sending: &mut Sending, out: &mut Vec<u8>) {
+        while let Some(command) = sending.waiting.front().copied() {
+            if !self.extensions.pipelining && !sending.awaited.is_empty() {
+                return;
+            }
+            sending.waiting.pop_front();
+            sending.awaited.push_back(command);
+            self.write(command, &sending.mail, out);
+        }
+    }
+
+    fn write(&self, command: Sent, mail: &Mail, out: &mut Vec<u8>) {
+        match command {
+            Sent::Rset => out.extend_from_slice(b"RSET\r\n"),
+            Sent::Data => out.extend_from_slice(b"DATA\r\n"),
+            Sent::Mail => self.write_mail(mail, out),
+            Sent::Rcpt(index) => {
+                if let Some(rcpt) = mail.recipients.get(index) {
+                    self.write_rcpt(rcpt, mail, out);
+                }
+            }
+        }
+    }
+
+    fn write_mail(&self, mail: &Mail, out: &mut Vec<u8>) {
+        let path = match &mail.reverse_path {
+            ReversePath::Null => String::new(),
+            ReversePath::Mailbox(mailbox) => wire_form(mailbox, mail.smtputf8),
+        };
+        let mut line = format!("MAIL FROM:<{path}>");
+        if self.extensions.size.is_some() {
+            line.push_str(&format!(" SIZE={}", mail.size));
+        }
+        if self.extensions.eight_bit && mail.body == BodyKind::EightBitMime {
+            line.push_str(" BODY=8BITMIME");
+        }
+        if mail.smtputf8 {
+            line.push_str(" SMTPUTF8");
+        }
+        if self.extensions.dsn {
+            match mail.dsn_return {
+                Some(DsnReturn::Full) => line.push_str(" RET=FULL"),
+                Some(DsnReturn::Headers) => line.push_str(" RET=HDRS"),
+                None => {}
+            }
+            if let Some(id) = &mail.envelope_id {
+                line.push_str(&format!(" ENVID={}", encode_xtext(id)));
+            }
+        }
+        line.push_str("\r\n");
+        out.extend_from_slice(line.as_bytes());
+    }
+
+    fn write_rcpt(&self, rcpt: &Rcpt, mail: &Mail, out: &mut Vec<u8>) {
+        let mut line = format!("RCPT TO:<{}>", wire_form(&rcpt.mailbox, mail.smtputf8));
+        if self.extensions.dsn {
+            match rcpt.notify {
+                Notify::Default => {}
+                Notify::Never => line.push_str(" NOTIFY=NEVER"),
+                Notify::On {
+                    success,
+                    failure,
+                    delay,
+                } => {
+                    let words = [(success, "SUCCESS"), (failure, "FAILURE"), (delay, "DELAY")];
+                    let words: Vec<&str> = words
+                        .iter()
+                        .filter(|(on, _)| *on)
+                        .map(|(_, word)| *word)
+                        .collect();
+                    line.push_str(&format!(" NOTIFY={}", words.join(",")));
+                }
+            }
+            if let Some((kind, address)) = rcpt
+                .original
+                .as_deref()
+                .and_then(|original| original.split_once(';'))
+            {
+                line.push_str(&format!(" ORCPT={kind};{}", encode_xtext(address)));
+            }
+        }
+        line.push_str("\r\n");
+        out.extend_from_slice(line.as_bytes());
+    }
+
+    fn on_envelope_reply(
+        &mut self,
+        mut sending: Box<Sending>,
+        reply: RemoteReply,
+        out: &mut Vec<u8>,
+    ) {
+        let Some(command) = sending.awaited.pop_front() else {
+            return self.end_transaction(*sending, refusal(&reply));
+        };
+        if reply.code == 421 {
+            // RFC 5321 section 4.2.1: the server is about to close.
+            self.give_fates(*sending, refusal(&reply));
+            self.requests.push_back(Request::Close);
+            return;
+        }
+        match command {
+            Sent::Rset => {}
+            Sent::Mail if reply.is_positive() => {}
+            Sent::Mail => {
+                sending.refused = Some(refusal(&reply));
+                sending.waiting.clear();
+            }
+            Sent::Rcpt(index) => {
+                let fate = if reply.is_positive() {
+                    sending.accepted = sending.accepted.saturating_add(1);
+                    None
+                } else if reply.code == 452 && sending.accepted > 0 && too_many_recipients(&reply) {
+                    Some(Fate::Again)
+                } else {
+                    Some(sending.refused.clone().unwrap_or_else(|| refusal(&reply)))
+                };
+                if let Some(slot) = sending.fates.get_mut(index) {
+                    *slot = fate;
+                }
+                if sending.accepted == 0 && sending.waiting.front() == Some(&Sent::Data) {
+                    sending.waiting.clear(); // nobody to send it to, and DATA has not been said
+                }
+            }
+            Sent::Data => return self.on_data_reply(sending, &reply, out),
+        }
+        self.send_waiting(&mut sending, out);
+        if sending.awaited.is_empty() {
+            let everybody = sending.refused.clone().unwrap_or(Fate::Again);
+            return self.end_transaction(*sending, everybody);
+        }
+        self.state = State::Envelope(sending);
+    }
+
+    fn on_data_reply(&mut self, mut sending: Box<Sending>, reply: &RemoteReply, out: &mut Vec<u8>) {
+        if reply.code != 354 {
+            let fate = sending.refused.clone().unwrap_or_else(|| refusal(reply));
+            return self.end_transaction(*sending, fate);
+        }
+        if sending.accepted == 0 || sending.refused.is_some() {
+            // RFC 2920 section 3.1: a 354 in a pipeline without a recipient gets an empty message; whatever is
+            // answered, nothing was delivered.
+            out.extend_from_slice(b".\r\n");
+            let nobody = EnhancedCode::new(4, 5, 0);
+            let fate = deferred(nobody, "the server began a message without recipients");
+            sending.refused.get_or_insert(fate);
+            self.state = State::Dot(sending);
+            return;
+        }
+        self.state = State::Body(sending, Encoder::default());
+        self.requests.push_back(Request::Body);
+    }
+
+    fn on_dot_reply(&mut self, sending: Sending, reply: &RemoteReply) {
+        let fate = match &sending.refused {
+            Some(fate) => fate.clone(),
+            None if reply.is_positive() => Fate::Delivered {
+                text: reply.to_text(),
+                dsn: self.extensions.dsn,
+            },
+            None => refusal(reply),
+        };
+        if reply.code == 421 {
+            self.give_fates(sending, fate);
+            self.requests.push_back(Request::Close);
+            return;
+        }
+        self.end_transaction(sending, fate);
+    }
+
+    /// Ends a transaction in a session that goes on.
+    fn end_transaction(&mut self, sending: Sending, everybody: Fate) {
+        self.reset_needed = !matches!(everybody, Fate::Delivered { .. });
+        self.give_fates(sending, everybody);
+        self.ready();
+    }
+
+    /// Gives `everybody` to those who have no fate of their own.
+    fn give_fates(&mut self, sending: Sending, everybody: Fate) {
+        let fates = sending
+            .fates
+            .into_iter()
+            .map(|fate| fate.unwrap_or_else(|| everybody.clone()))
+            .collect();
+        self.requests.push_back(Request::Done(fates));
+    }
+}
+
+impl Extensions {
+    fn parse(reply: &RemoteReply) -> Self {
+        let mut known = Self::default();
+        for line in reply.lines.iter().skip(1) {
+            let mut words = line.split_ascii_whitespace();
+            let Some(keyword) = words.next() else {
+                continue;
+            };
+            match keyword.to_ascii_uppercase().as_str() {
+                "PIPELINING" => known.pipelining = true,
+                "STARTTLS" => known.starttls = true,
+                "8BITMIME" => known.eight_bit = true,
+                "SMTPUTF8" => known.smtputf8 = true,
+                "DSN" => known.dsn = true,
+                "SIZE" => {
+                    known.size = Some(words.next().and_then(|size| size.parse().ok()).unwrap_or(0))
+                }
+                "AUTH" => {
+                    for word in words {
+                        known.auth_plain |= word.eq_ignore_ascii_case("PLAIN");
+                        known.auth_login |= word.eq_ignore_ascii_case("LOGIN");
+                    }
+                }
+                "LIMITS" => {
+                    for word in words {
+                        if let Some(max) = word.to_ascii_uppercase().strip_prefix("RCPTMAX=") {
+                            known.recipients_max = max.parse().ok();
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        known
+    }
+}
+
+/// Recipients that are offered in one transaction where the server does not name a limit: what every server must
+/// take (RFC 5321 section 4.5.3.1.8).
+const RECIPIENTS_PER_TRANSACTION: usize = 100;
+
+fn too_many_recipients(reply: &RemoteReply) -> bool {
+    // RFC 5321 section 4.5.3.1.10: a bare 452 to RCPT means this too.
+    reply
+        .enhanced
+        .is_none_or(|status| status == EnhancedCode::new(4, 5, 3))
+}
+
+/// The fate that a negative reply means. A code that is neither 4xx nor 5xx where one is due counts as temporary.
+fn refusal(reply: &RemoteReply) -> Fate {
+    let text = reply.to_text();
+    if reply.is_permanent() {
+        Fate::Failed {
+            status: reply.status(),
+            text,
+        }
+    } else if reply.code >= 400 {
+        Fate::Deferred {
+            status: reply.status(),
+            text,
+        }
+    } else {
+        deferred(EnhancedCode::new(4, 5, 0), &text)
+    }
+}
+
+fn deferred(status: EnhancedCode, text: &str) -> Fate {
+    Fate::Deferred {
+        status,
+        text: text.to_owned(),
+    }
+}
+
+fn wire_form(mailbox: &Mailbox, smtputf8: bool) -> String {
+    if smtputf8 {
+        mailbox.as_str().to_owned()
+    } else {
+        mailbox.to_ascii_domain()
+    }
+}
+
+#[cfg(test)]
+mod tests;

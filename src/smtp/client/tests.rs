@@ -1,0 +1,268 @@
+use super::*;
+
+/// Plays a server: feeds replies, collects what the client sends and wants.
+struct Play {
+    session: Session,
+    sent: Vec<u8>,
+}
+
+impl Play {
+    fn new(tls: Tls) -> Self {
+        Self {
+            session: Session::new("client.example", tls, None),
+            sent: Vec::new(),
+        }
+    }
+
+    fn server(&mut self, wire: &str) -> &mut Self {
+        self.session.on_bytes(wire.as_bytes(), &mut self.sent);
+        self
+    }
+
+    fn sent(&mut self) -> String {
+        String::from_utf8(mem::take(&mut self.sent)).expect("ASCII")
+    }
+
+    fn wanted(&mut self) -> Vec<Request> {
+        std::iter::from_fn(|| self.session.next_request()).collect()
+    }
+
+    fn fates(&mut self) -> Vec<Fate> {
+        self.wanted()
+            .into_iter()
+            .find_map(|request| {
+                if let Request::Done(fates) = request {
+                    Some(fates)
+                } else {
+                    None
+                }
+            })
+            .expect("fates")
+    }
+
+    fn ready(extensions: &str) -> Self {
+        let mut play = Self::new(Tls::Opportunistic);
+        play.server("220 mx\r\n")
+            .server(&format!("250-mx\r\n{extensions}250 HELP\r\n"));
+        assert!(matches!(play.wanted().as_slice(), [Request::Ready]));
+        play.sent();
+        play
+    }
+
+    fn begin(&mut self, recipients: &[&str]) -> &mut Self {
+        self.session.begin(mail(recipients), &mut self.sent);
+        self
+    }
+}
+
+fn mail(recipients: &[&str]) -> Mail {
+    Mail {
+        reverse_path: ReversePath::parse("from@a.example").expect("a path"),
+        recipients: recipients
+            .iter()
+            .map(|text| Rcpt {
+                mailbox: Mailbox::parse(text).expect("a mailbox"),
+                notify: Notify::Default,
+                original: None,
+            })
+            .collect(),
+        size: 5,
+        body: BodyKind::SevenBit,
+        smtputf8: false,
+        dsn_return: None,
+        envelope_id: None,
+    }
+}
+
+#[test]
+fn pipelines_a_whole_envelope() {
+    let mut play = Play::ready("250-PIPELINING\r\n250-SIZE 100\r\n");
+    play.begin(&["x@b.example", "y@b.example"]);
+    assert_eq!(
+        play.sent(),
+        "MAIL FROM:<from@a.example> SIZE=5\r\nRCPT TO:<x@b.example>\r\nRCPT TO:<y@b.example>\r\nDATA\r\n"
+    );
+    play.server("250 ok\r\n250 ok\r\n550 5.1.1 who\r\n354 go\r\n");
+    assert!(matches!(play.wanted().as_slice(), [Request::Body]));
+    let mut out = Vec::new();
+    play.session.on_body(b".a\r\n", &mut out);
+    play.session.on_body_end(&mut out);
+    assert_eq!(out, b"..a\r\n.\r\n");
+    play.server("250 2.0.0 taken\r\n");
+    assert_eq!(
+        play.fates(),
+        [
+            Fate::Delivered {
+                text: "250 taken".into(),
+                dsn: false
+            },
+            Fate::Failed {
+                status: EnhancedCode::new(5, 1, 1),
+                text: "550 who".into()
+            }
+        ]
+    );
+}
+
+#[test]
+fn without_pipelining_says_one_command_at_a_time() {
+    let mut play = Play::ready("");
+    play.begin(&["x@b.example"]);
+    assert_eq!(play.sent(), "MAIL FROM:<from@a.example>\r\n");
+    play.server("250 ok\r\n");
+    assert_eq!(play.sent(), "RCPT TO:<x@b.example>\r\n");
+    play.server("450 4.2.1 later\r\n");
+    assert_eq!(play.sent(), "", "no DATA without a recipient");
+    assert!(matches!(play.fates().as_slice(), [Fate::Deferred { .. }]));
+}
+
+#[test]
+fn a_354_without_recipients_delivers_nothing() {
+    let mut play = Play::ready("250-PIPELINING\r\n");
+    play.begin(&["x@b.example"]);
+    play.sent();
+    play.server("250 ok\r\n550 no\r\n354 go\r\n");
+    assert_eq!(play.sent(), ".\r\n");
+    play.server("250 ok\r\n");
+    assert!(matches!(play.fates().as_slice(), [Fate::Failed { .. }]));
+}
+
+#[test]
+fn a_link_lost_behind_the_dot_is_unknown_and_before_it_deferred() {
+    for (end, unknown) in [(false, false), (true, true)] {
+        let mut play = Play::ready("250-PIPELINING\r\n");
+        play.begin(&["x@b.example"])
+            .server("250 ok\r\n250 ok\r\n354 go\r\n");
+        let mut out = Vec::new();
+        if end {
+            play.session.on_body_end(&mut out);
+        }
+        play.wanted();
+        play.session.on_lost("reset");
+        assert_eq!(
+            matches!(play.fates().as_slice(), [Fate::Unknown { .. }]),
+            unknown
+        );
+    }
+}
+
+#[test]
+fn refusal_of_mail_reaches_every_recipient() {
+    let mut play = Play::ready("250-PIPELINING\r\n");
+    play.begin(&["x@b.example", "y@b.example"]);
+    play.server("550 5.7.1 not you\r\n503 no\r\n503 no\r\n503 no\r\n");
+    let fates = play.fates();
+    assert!(
+        fates
+            .iter()
+            .all(|fate| matches!(fate, Fate::Failed { text, .. } if text == "550 not you")),
+        "{fates:?}"
+    );
+    play.sent();
+    play.begin(&["z@b.example"]);
+    assert!(play.sent().starts_with("RSET\r\nMAIL"));
+}
+
+#[test]
+fn bytes_behind_starttls_end_the_session() {
+    let mut play = Play::new(Tls::Opportunistic);
+    play.server("220 mx\r\n")
+        .server("250-mx\r\n250 STARTTLS\r\n")
+        .server("220 go\r\n250 injected\r\n");
+    assert!(matches!(
+        play.wanted().as_slice(),
+        [Request::Refused(Refusal::Injection)]
+    ));
+}
+
+#[test]
+fn forgets_extensions_at_tls_and_greets_again() {
+    let mut play = Play::new(Tls::Opportunistic);
+    play.server("220 mx\r\n")
+        .server("250-mx\r\n250-PIPELINING\r\n250 STARTTLS\r\n")
+        .server("220 go\r\n");
+    assert!(matches!(play.wanted().as_slice(), [Request::StartTls]));
+    play.sent();
+    play.session.on_tls(&mut play.sent);
+    assert_eq!(play.sent(), "EHLO client.example\r\n");
+    play.server("250 mx\r\n");
+    play.begin(&["x@b.example"]);
+    assert_eq!(
+        play.sent(),
+        "MAIL FROM:<from@a.example>\r\n",
+        "PIPELINING was learned in clear"
+    );
+}
+
+#[test]
+fn required_tls_that_is_not_offered_refuses() {
+    let mut play = Play::new(Tls::Required);
+    play.server("220 mx\r\n").server("250 mx\r\n");
+    assert!(matches!(
+        play.wanted().as_slice(),
+        [Request::Refused(Refusal::NoTls)]
+    ));
+}
+
+#[test]
+fn a_server_without_ehlo_gets_helo() {
+    let mut play = Play::new(Tls::Opportunistic);
+    play.server("220 mx\r\n").server("502 what\r\n");
+    assert_eq!(
+        play.sent(),
+        "EHLO client.example\r\nHELO client.example\r\n"
+    );
+    play.server("250 mx\r\n");
+    assert!(matches!(play.wanted().as_slice(), [Request::Ready]));
+}
+
+#[test]
+fn a_full_transaction_is_continued_in_another() {
+    let mut play = Play::ready("250-PIPELINING\r\n250-LIMITS RCPTMAX=2\r\n");
+    play.begin(&["a@b.example", "b@b.example", "c@b.example"]);
+    assert_eq!(play.sent().matches("RCPT").count(), 2);
+    play.server("250 ok\r\n250 ok\r\n452 4.5.3 enough\r\n354 go\r\n");
+    let mut out = Vec::new();
+    play.session.on_body_end(&mut out);
+    play.wanted();
+    play.server("250 ok\r\n");
+    let fates = play.fates();
+    assert!(
+        matches!(
+            fates.as_slice(),
+            [Fate::Delivered { .. }, Fate::Again, Fate::Again]
+        ),
+        "{fates:?}"
+    );
+}
+
+#[test]
+fn a_421_defers_and_closes() {
+    let mut play = Play::ready("250-PIPELINING\r\n");
+    play.begin(&["a@b.example"]);
+    play.server("421 4.3.2 going down\r\n");
+    let wanted = play.wanted();
+    assert!(
+        matches!(wanted.as_slice(), [Request::Done(_), Request::Close]),
+        "{wanted:?}"
+    );
+}
+
+#[test]
+fn a_password_never_goes_in_clear() {
+    let login = Login {
+        user: zeroize::Zeroizing::new("u".into()),
+        password: zeroize::Zeroizing::new("p".into()),
+    };
+    let mut play = Play {
+        session: Session::new("c", Tls::Opportunistic, Some(login)),
+        sent: Vec::new(),
+    };
+    play.server("220 mx\r\n")
+        .server("250-mx\r\n250 AUTH PLAIN\r\n");
+    assert!(matches!(
+        play.wanted().as_slice(),
+        [Request::Refused(Refusal::NoTls)]
+    ));
+    assert!(!play.sent().contains("AUTH"));
+}

@@ -1,0 +1,604 @@
+//! SMTP commands (RFC 5321 section 4.1.1), with the parameters of SIZE (RFC 1870), 8BITMIME (RFC 6152), AUTH
+//! (RFC 4954), DSN (RFC 3461), SMTPUTF8 (RFC 6531) and CHUNKING (RFC 3030).
+//!
+//! A line comes in without its CRLF. Nothing is trimmed and parsed again: what does not fit the grammar is an error
+//! that says where.
+
+use std::fmt;
+
+use super::xtext::decode_xtext;
+use crate::address::{AddressError, Mailbox, ReversePath};
+use crate::envelope::{BodyKind, DsnReturn, Notify};
+use crate::limits::{DOMAIN_BYTES_MAX, ENVID_BYTES_MAX, ORCPT_BYTES_MAX};
+
+/// One command.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Command {
+    /// EHLO or HELO.
+    Hello {
+        /// Whether it was EHLO.
+        extended: Greeting,
+        /// The name that the client gives itself: printable, no spaces.
+        name: Box<str>,
+    },
+    /// MAIL FROM.
+    Mail {
+        /// The reverse-path.
+        from: ReversePath,
+        /// Its parameters.
+        parameters: MailParameters,
+    },
+    /// RCPT TO.
+    Rcpt {
+        /// The forward-path.
+        to: ForwardPath,
+        /// NOTIFY.
+        notify: Notify,
+        /// ORCPT, decoded: `type;address`.
+        original: Option<Box<str>>,
+    },
+    /// DATA.
+    Data,
+    /// BDAT.
+    Bdat {
+        /// Bytes of this chunk.
+        len: u64,
+        /// Whether it is the last.
+        last: bool,
+    },
+    /// RSET.
+    Rset,
+    /// NOOP.
+    Noop,
+    /// QUIT.
+    Quit,
+    /// VRFY.
+    Vrfy,
+    /// HELP.
+    Help,
+    /// STARTTLS.
+    StartTls,
+    /// AUTH.
+    Auth {
+        /// The mechanism, in capitals.
+        mechanism: Box<str>,
+        /// The initial response, still in base64; `=` stands for an empty one.
+        initial: Option<Box<str>>,
+    },
+}
+
+/// The two greetings.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Greeting {
+    /// HELO: no extensions.
+    Helo,
+    /// EHLO.
+    Ehlo,
+}
+
+/// Where a message is to go, as RCPT names it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ForwardPath {
+    /// A mailbox.
+    Mailbox(Mailbox),
+    /// A mailbox behind a source route `@a,@b:` (RFC 5321 appendix C); the route is not kept.
+    SourceRoute(Mailbox),
+    /// A local part without a domain.
+    Bare(Box<str>),
+}
+
+/// Parameters of MAIL.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct MailParameters {
+    /// SIZE, in bytes.
+    pub size: Option<u64>,
+    /// BODY.
+    pub body: BodyKind,
+    /// SMTPUTF8.
+    pub smtputf8: bool,
+    /// RET.
+    pub dsn_return: Option<DsnReturn>,
+    /// ENVID, decoded.
+    pub envelope_id: Option<Box<str>>,
+}
+
+/// Why a command line was refused. The reply is made from it in `reply.rs`, nowhere else.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CommandError {
+    /// A bare CR or LF in the line (RFC 5321 section 2.3.8).
+    BareNewline,
+    /// A control character, or bytes that are no UTF-8.
+    BadCharacter,
+    /// Over `COMMAND_LINE_BYTES_MAX` (RFC 5321 section 4.5.3.1.4).
+    LineTooLong,
+    /// No such verb.
+    UnknownVerb,
+    /// A verb of another protocol: HTTP.
+    ForeignProtocol,
+    /// The verb is known and deliberately not offered (EXPN, TURN, ETRN, …).
+    NotImplemented,
+    /// The argument does not fit the verb.
+    Syntax,
+    /// The verb takes no argument, and there is one.
+    UnexpectedArgument,
+    /// The address in it is none.
+    Address(AddressError),
+    /// UTF-8 in an address without SMTPUTF8 (RFC 6531 section 3.5).
+    NeedsSmtputf8,
+    /// A parameter that we do not know (555, RFC 5321 section 4.1.1.11).
+    UnknownParameter,
+    /// A parameter that we know with a value that it cannot have, or twice.
+    BadParameter,
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(error) => error.fmt(out),
+            other => write!(out, "{other:?}"),
+        }
+    }
+}
+
+impl std::error::Error for CommandError {}
+
+impl Command {
+    /// Parses one line without its CRLF.
+    pub fn parse(line: &[u8]) -> Result<Self, CommandError> {
+        if line.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
+            return Err(CommandError::BareNewline);
+        }
+        let line = std::str::from_utf8(line).map_err(|_| CommandError::BadCharacter)?;
+        if line.chars().any(|c| c.is_control() && c != '\t') {
+            return Err(CommandError::BadCharacter);
+        }
+        let (verb, argument) = match line.split_once(' ') {
+            Some((verb, argument)) => (verb, Some(argument.trim_end_matches([' ', '\t']))),
+            None => (line.trim_end_matches('\t'), None),
+        };
+        let argument = argument.filter(|argument| !argument.is_empty());
+        match verb.to_ascii_uppercase().as_str() {
+            "EHLO" => hello(Greeting::Ehlo, argument),
+            "HELO" => hello(Greeting::Helo, argument),
+            "MAIL" => mail(argument.ok_or(CommandError::Syntax)?),
+            "RCPT" => rcpt(argument.ok_or(CommandError::Syntax)?),
+            "BDAT" => bdat(argument.ok_or(CommandError::Syntax)?),
+            "AUTH" => auth(argument.ok_or(CommandError::Syntax)?),
+            "DATA" => bare(Self::Data, argument),
+            "RSET" => bare(Self::Rset, argument),
+            "QUIT" => bare(Self::Quit, argument),
+            "STARTTLS" => bare(Self::StartTls, argument),
+            "NOOP" => Ok(Self::Noop),
+            "VRFY" => argument.map(|_| Self::Vrfy).ok_or(CommandError::Syntax),
+            "HELP" => Ok(Self::Help),
+            "EXPN" | "TURN" | "ETRN" | "ATRN" | "SEND" | "SOML" | "SAML" | "BURL" => {
+                Err(CommandError::NotImplemented)
+            }
+            "GET" | "POST" | "PUT" | "HEAD" | "CONNECT" | "OPTIONS" | "DELETE" | "PATCH"
+            | "TRACE" | "PRI" => Err(CommandError::ForeignProtocol),
+            _ => Err(CommandError::UnknownVerb),
+        }
+    }
+}
+
+fn bare(command: Command, argument: Option<&str>) -> Result<Command, CommandError> {
+    match argument {
+        None => Ok(command),
+        Some(_) => Err(CommandError::UnexpectedArgument),
+    }
+}
+
+fn hello(extended: Greeting, argument: Option<&str>) -> Result<Command, CommandError> {
+    // Wider than RFC 5321 section 4.1.1.1: any printable word is taken, because many clients send a bare host
+    // name, an underscore or nothing that resolves. It is shown in Received and believed nowhere.
+    let name = argument.ok_or(CommandError::Syntax)?;
+    if name.len() > DOMAIN_BYTES_MAX || name.contains([' ', '\t']) {
+        return Err(CommandError::Syntax);
+    }
+    Ok(Command::Hello {
+        extended,
+        name: name.into(),
+    })
+}
+
+/// Takes `FROM:` or `TO:` off the front. Wider than the grammar: one run of spaces behind the colon is taken, since
+/// widespread clients send it.
+fn keyword<'a>(argument: &'a str, word: &str) -> Result<&'a str, CommandError> {
+    let (front, rest) = argument
+        .split_at_checked(word.len())
+        .ok_or(CommandError::Syntax)?;
+    if !front.eq_ignore_ascii_case(word) {
+        return Err(CommandError::Syntax);
+    }
+    Ok(rest.trim_start_matches(' '))
+}
+
+/// Splits `<path> parameters`; quoted strings in the path may hold any of `> <`.
+fn path(argument: &str) -> Result<(&str, &str), CommandError> {
+    let inner = argument.strip_prefix('<').ok_or(CommandError::Syntax)?;
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, c) in inner.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            '>' if !quoted => {
+                let (path, rest) = inner.split_at_checked(at).ok_or(CommandError::Syntax)?;
+                let rest = rest.strip_prefix('>').unwrap_or_default();
+                return match rest.strip_prefix(' ') {
+                    Some(parameters) => Ok((path, parameters)),
+                    None if rest.is_empty() => Ok((path, "")),
+                    None => Err(CommandError::Syntax),
+                };
+            }
+            _ => {}
+        }
+    }
+    Err(CommandError::Syntax)
+}
+
+/// The parameters as (keyword in capitals, value), in order; a keyword may come once.
+fn parameters(text: &str) -> Result<Vec<(String, Option<&str>)>, CommandError> {
+    let mut list: Vec<(String, Option<&str>)> = Vec::new();
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let (key, value) = match word.split_once('=') {
+            Some((key, value)) => (key, Some(value)),
+            None => (word, None),
+        };
+        let valid = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if key.is_empty() || !key.chars().all(valid) || value == Some("") {
+            return Err(CommandError::BadParameter);
+        }
+        let key = key.to_ascii_uppercase();
+        if list.iter().any(|(known, _)| *known == key) {
+            return Err(CommandError::BadParameter);
+        }
+        list.push((key, value));
+    }
+    Ok(list)
+}
+
+fn mail(argument: &str) -> Result<Command, CommandError> {
+    let (address, rest) = path(keyword(argument, "FROM:")?)?;
+    let mut known = MailParameters::default();
+    for (key, value) in parameters(rest)? {
+        match (key.as_str(), value) {
+            ("SIZE", Some(value)) => known.size = Some(number(value)?),
+            ("BODY", Some(value)) if value.eq_ignore_ascii_case("7BIT") => {
+                known.body = BodyKind::SevenBit
+            }
+            ("BODY", Some(value)) if value.eq_ignore_ascii_case("8BITMIME") => {
+                known.body = BodyKind::EightBitMime
+            }
+            ("SMTPUTF8", None) => known.smtputf8 = true,
+            ("RET", Some(value)) if value.eq_ignore_ascii_case("FULL") => {
+                known.dsn_return = Some(DsnReturn::Full)
+            }
+            ("RET", Some(value)) if value.eq_ignore_ascii_case("HDRS") => {
+                known.dsn_return = Some(DsnReturn::Headers)
+            }
+            ("ENVID", Some(value)) => {
+                let id = decode_xtext(value).filter(|id| id.len() <= ENVID_BYTES_MAX);
+                known.envelope_id = Some(id.ok_or(CommandError::BadParameter)?.into());
+            }
+            // RFC 4954 section 5: checked and not believed, since we vouch for nobody.
+            ("AUTH", Some(value)) => drop(decode_xtext(value).ok_or(CommandError::BadParameter)?),
+            ("SIZE" | "BODY" | "SMTPUTF8" | "RET" | "ENVID" | "AUTH", _) => {
+                return Err(CommandError::BadParameter);
+            }
+            _ => return Err(CommandError::UnknownParameter),
+        }
+    }
+    let from = match source_route(address) {
+        // RFC 5321 appendix C: a source route in the reverse-path is to be ignored.
+        Some(mailbox) => ReversePath::parse(mailbox),
+        None => ReversePath::parse(address),
+    };
+    let from = from.map_err(CommandError::Address)?;
+    if !known.smtputf8 && !from.as_str().is_ascii() {
+        return Err(CommandError::NeedsSmtputf8);
+    }
+    Ok(Command::Mail {
+        from,
+        parameters: known,
+    })
+}
+
+fn rcpt(argument: &str) -> Result<Command, CommandError> {
+    let (address, rest) = path(keyword(argument, "TO:")?)?;
+    let (mut notify, mut original) = (Notify::Default, None);
+    for (key, value) in parameters(rest)? {
+        match (key.as_str(), value) {
+            ("NOTIFY", Some(value)) => notify = parse_notify(value)?,
+            ("ORCPT", Some(value)) => original = Some(parse_original(value)?),
+            ("NOTIFY" | "ORCPT", None) => return Err(CommandError::BadParameter),
+            _ => return Err(CommandError::UnknownParameter),
+        }
+    }
+    let to = match source_route(address) {
+        Some(mailbox) => {
+            ForwardPath::SourceRoute(Mailbox::parse(mailbox).map_err(CommandError::Address)?)
+        }
+        None => match Mailbox::parse(address) {
+            Ok(mailbox) => ForwardPath::Mailbox(mailbox),
+            Err(AddressError::NoDomain) => ForwardPath::Bare(address.into()),
+            Err(error) => return Err(CommandError::Address(error)),
+        },
+    };
+    Ok(Command::Rcpt {
+        to,
+        notify,
+        original,
+    })
+}
+
+/// The mailbox behind a source route `@a,@b:mailbox`, where there is one.
+fn source_route(address: &str) -> Option<&str> {
+    let rest = address.strip_prefix('@')?;
+    rest.split_once(':').map(|(_, mailbox)| mailbox)
+}
+
+fn parse_notify(value: &str) -> Result<Notify, CommandError> {
+    if value.eq_ignore_ascii_case("NEVER") {
+        return Ok(Notify::Never);
+    }
+    let (mut success, mut failure, mut delay) = (false, false, false);
+    for word in value.split(',') {
+        let flag = match word.to_ascii_uppercase().as_str() {
+            "SUCCESS" => &mut success,
+            "FAILURE" => &mut failure,
+            "DELAY" => &mut delay,
+            _ => return Err(CommandError::BadParameter),
+        };
+        if std::mem::replace(flag, true) {
+            return Err(CommandError::BadParameter);
+        }
+    }
+    Ok(Notify::On {
+        success,
+        failure,
+        delay,
+    })
+}
+
+fn parse_original(value: &str) -> Result<Box<str>, CommandError> {
+    if value.len() > ORCPT_BYTES_MAX {
+        return Err(CommandError::BadParameter);
+    }
+    let (kind, address) = value.split_once(';').ok_or(CommandError::BadParameter)?;
+    let valid = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if kind.is_empty() || !kind.chars().all(valid) {
+        return Err(CommandError::BadParameter);
+    }
+    // RFC 6533 section 3: utf-8 addresses come as they are under SMTPUTF8; the bytes were checked with the line.
+    let address = if address.is_ascii() {
+        decode_xtext(address).ok_or(CommandError::BadParameter)?
+    } else if kind.eq_ignore_ascii_case("utf-8") {
+        address.to_owned()
+    } else {
+        return Err(CommandError::BadParameter);
+    };
+    Ok(format!("{kind};{address}").into())
+}
+
+fn bdat(argument: &str) -> Result<Command, CommandError> {
+    let (len, last) = match argument.split_once(' ') {
+        None => (argument, false),
+        Some((len, word)) if word.eq_ignore_ascii_case("LAST") => (len, true),
+        Some(_) => return Err(CommandError::Syntax),
+    };
+    Ok(Command::Bdat {
+        len: number(len).map_err(|_| CommandError::Syntax)?,
+        last,
+    })
+}
+
+fn auth(argument: &str) -> Result<Command, CommandError> {
+    let (mechanism, initial) = match argument.split_once(' ') {
+        None => (argument, None),
+        Some((mechanism, initial)) => (mechanism, Some(initial)),
+    };
+    if initial.is_some_and(|initial| initial.contains(' ')) {
+        return Err(CommandError::Syntax);
+    }
+    Ok(Command::Auth {
+        mechanism: mechanism.to_ascii_uppercase().into(),
+        initial: initial.map(Into::into),
+    })
+}
+
+/// A decimal number of at most 20 digits (RFC 1870 section 4) that fits 64 bits.
+fn number(text: &str) -> Result<u64, CommandError> {
+    if text.is_empty() || text.len() > 20 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(CommandError::BadParameter);
+    }
+    text.parse().map_err(|_| CommandError::BadParameter)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, CommandError> {
+        Command::parse(line.as_bytes())
+    }
+
+    fn mail_from(line: &str) -> (ReversePath, MailParameters) {
+        match parse(line) {
+            Ok(Command::Mail { from, parameters }) => (from, parameters),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn verbs_have_no_case() {
+        assert_eq!(parse("qUiT"), Ok(Command::Quit));
+        assert_eq!(parse("data "), Ok(Command::Data));
+        assert_eq!(parse("data x"), Err(CommandError::UnexpectedArgument));
+        assert_eq!(parse("NOOP whatever"), Ok(Command::Noop));
+        assert_eq!(parse(""), Err(CommandError::UnknownVerb));
+    }
+
+    #[test]
+    fn mail_takes_its_parameters() {
+        let (from, parameters) = mail_from(
+            "MAIL FROM:<a@b.example> SIZE=100 BODY=8bitmime SMTPUTF8 RET=HDRS ENVID=QQ+3D314 AUTH=<>",
+        );
+        assert_eq!(from.as_str(), "a@b.example");
+        assert_eq!(
+            parameters,
+            MailParameters {
+                size: Some(100),
+                body: BodyKind::EightBitMime,
+                smtputf8: true,
+                dsn_return: Some(DsnReturn::Headers),
+                envelope_id: Some("QQ=314".into()),
+            }
+        );
+        assert!(mail_from("mail from: <>").0.is_null());
+        assert_eq!(mail_from("MAIL FROM:<@x,@y:a@b>").0.as_str(), "a@b");
+        assert_eq!(mail_from("MAIL FROM:<\"a>b\"@c>").0.as_str(), "\"a>b\"@c");
+    }
+
+    #[test]
+    fn mail_refuses_what_does_not_fit() {
+        let cases = [
+            ("MAIL", CommandError::Syntax),
+            ("MAIL FROM", CommandError::Syntax),
+            ("MAIL FROM:", CommandError::Syntax),
+            ("MAIL FROM:a@b", CommandError::Syntax),
+            ("MAIL FROM:<a@b", CommandError::Syntax),
+            ("MAIL FROM:<a@b>SIZE=1", CommandError::Syntax),
+            ("MAIL TO:<a@b>", CommandError::Syntax),
+            ("MAIL FROM:<a@b> SIZE=1 SIZE=2", CommandError::BadParameter),
+            ("MAIL FROM:<a@b> SIZE=-1", CommandError::BadParameter),
+            (
+                "MAIL FROM:<a@b> SIZE=99999999999999999999",
+                CommandError::BadParameter,
+            ),
+            (
+                "MAIL FROM:<a@b> BODY=BINARYMIME",
+                CommandError::BadParameter,
+            ),
+            (
+                "MAIL FROM:<a@b> ENVID=a+0D+0ARCPT",
+                CommandError::BadParameter,
+            ),
+            ("MAIL FROM:<a@b> X=1", CommandError::UnknownParameter),
+            ("MAIL FROM:<\u{e9}@b>", CommandError::NeedsSmtputf8),
+            (
+                "MAIL FROM:<a>",
+                CommandError::Address(AddressError::NoDomain),
+            ),
+        ];
+        for (line, error) in cases {
+            assert_eq!(parse(line), Err(error), "{line}");
+        }
+    }
+
+    #[test]
+    fn rcpt_keeps_dsn_parameters() {
+        let line = "RCPT TO:<a@b> NOTIFY=SUCCESS,delay ORCPT=rfc822;A+2Bx@b";
+        let Ok(Command::Rcpt {
+            to,
+            notify,
+            original,
+        }) = parse(line)
+        else {
+            panic!("{line}")
+        };
+        assert_eq!(
+            to,
+            ForwardPath::Mailbox(Mailbox::parse("a@b").expect("a mailbox"))
+        );
+        assert_eq!(
+            notify,
+            Notify::On {
+                success: true,
+                failure: false,
+                delay: true
+            }
+        );
+        assert_eq!(original.as_deref(), Some("rfc822;A+x@b"));
+        for bad in [
+            "NOTIFY=NEVER,SUCCESS",
+            "NOTIFY=SUCCESS,SUCCESS",
+            "NOTIFY=",
+            "ORCPT=a@b",
+            "ORCPT=rfc822;+0A",
+        ] {
+            assert_eq!(
+                parse(&format!("RCPT TO:<a@b> {bad}")),
+                Err(CommandError::BadParameter),
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn rcpt_tells_forms_of_path_apart() {
+        let to = |line: &str| match parse(line) {
+            Ok(Command::Rcpt { to, .. }) => to,
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(
+            to("RCPT TO:<Postmaster>"),
+            ForwardPath::Bare("Postmaster".into())
+        );
+        assert!(matches!(
+            to("RCPT TO:<@evil.example:a@b>"),
+            ForwardPath::SourceRoute(_)
+        ));
+        assert!(matches!(
+            to("RCPT TO:<\"a@evil\"@b>"),
+            ForwardPath::Mailbox(_)
+        ));
+    }
+
+    #[test]
+    fn control_characters_make_no_command() {
+        for line in [
+            &b"NOOP\0"[..],
+            b"NOOP \x01",
+            b"NOOP \x7f",
+            b"NOOP \xff",
+            "NOOP \u{85}".as_bytes(),
+        ] {
+            assert_eq!(
+                Command::parse(line),
+                Err(CommandError::BadCharacter),
+                "{line:?}"
+            );
+        }
+        assert_eq!(
+            Command::parse(b"NOOP\rQUIT"),
+            Err(CommandError::BareNewline)
+        );
+        assert_eq!(
+            Command::parse(b"NOOP\nQUIT"),
+            Err(CommandError::BareNewline)
+        );
+    }
+
+    #[test]
+    fn other_protocols_are_known_by_their_verbs() {
+        assert_eq!(parse("GET / HTTP/1.1"), Err(CommandError::ForeignProtocol));
+        assert_eq!(parse("EXPN list"), Err(CommandError::NotImplemented));
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_parsed_or_refused(line in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = Command::parse(&line);
+        }
+
+        #[test]
+        fn any_text_behind_a_verb_is_parsed_or_refused(verb in prop::sample::select(vec!["MAIL FROM:<", "RCPT TO:<", "BDAT ", "AUTH ", "EHLO "]), rest in "\\PC{0,60}") {
+            if let Ok(Command::Rcpt { to: ForwardPath::Mailbox(mailbox), .. }) = parse(&format!("{verb}{rest}")) {
+                prop_assert!(!mailbox.as_str().contains(['\r', '\n', '\0']));
+            }
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! The body of a message on the wire: dot transparency (RFC 5321 section 4.5.2) and strict line ends (section 2.3.8).
+//!
+//! Invariant: what a [`Decoder`] gives out holds no bare CR, no bare LF, no NUL and no line over
+//! [`TEXT_LINE_BYTES_MAX`] bytes, however the input was cut into pieces; only CRLF "." CRLF ends DATA. After a fault
+//! nothing more is given out, and the input is swallowed to the true end.
+
+use crate::limits::TEXT_LINE_BYTES_MAX;
+
+/// What is wrong with a body.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum BodyFault {
+    /// A CR without LF, or a LF without CR: the stuff of SMTP smuggling.
+    BareNewline,
+    /// A NUL.
+    Nul,
+    /// A line over [`TEXT_LINE_BYTES_MAX`] bytes.
+    LongLine,
+}
+
+/// Reads a body from the wire.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    at: At,
+    framing: Framing,
+    line_len: usize,
+    fault: Option<BodyFault>,
+}
+
+/// How the end of the body is known.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Framing {
+    /// DATA: a line that is a single dot.
+    Dot,
+    /// BDAT: somebody counts.
+    Counted,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum At {
+    LineStart,
+    Dot,
+    DotCr,
+    Middle,
+    Cr,
+    End,
+}
+
+impl Decoder {
+    /// A decoder at the start of a body.
+    pub const fn new(framing: Framing) -> Self {
+        Self {
+            at: At::LineStart,
+            framing,
+            line_len: 0,
+            fault: None,
+        }
+    }
+
+    /// What is wrong with the body so far.
+    pub const fn fault(&self) -> Option<BodyFault> {
+        self.fault
+    }
+
+    /// Takes `input` off its front up to the end of the body and appends what it holds to `out`; says whether the
+    /// end was reached.
+    pub fn decode(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> bool {
+        while let Some((&byte, rest)) = input.split_first() {
+            if self.at == At::Middle || self.at == At::LineStart && byte != b'.' && byte != b'\r' {
+                self.plain_run(input, out);
+                if input.is_empty() {
+                    return false;
+                }
+                continue;
+            }
+            *input = rest;
+            self.step(byte, out);
+            if self.at == At::End {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Ends a counted body: the line end that it may lack is added (RFC 3030 section 2 does not ask for one, the
+    /// next hop's DATA does).
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        match self.at {
+            At::LineStart | At::End => {}
+            At::Cr | At::DotCr => self.set_fault(BodyFault::BareNewline),
+            At::Dot | At::Middle => self.give(b"\r\n", out),
+        }
+        self.at = At::End;
+    }
+
+    /// Copies what needs no look at the line structure: all up to the next CR, LF or NUL.
+    fn plain_run(&mut self, input: &mut &[u8], out: &mut Vec<u8>) {
+        let len = input
+            .iter()
+            .position(|byte| matches!(byte, b'\r' | b'\n' | 0))
+            .unwrap_or(input.len());
+        let (run, rest) = input.split_at_checked(len).unwrap_or((input, &[]));
+        if !run.is_empty() {
+            self.text(run, out);
+        }
+        *input = rest;
+        match rest.split_first() {
+            Some((b'\r', rest)) => {
+                *input = rest;
+                self.at = At::Cr;
+            }
+            Some((&byte, rest)) => {
+                *input = rest;
+                self.at = At::Middle;
+                self.set_fault(if byte == 0 {
+                    BodyFault::Nul
+                } else {
+                    BodyFault::BareNewline
+                });
+            }
+            None => {}
+        }
+    }
+
+    fn text(&mut self, run: &[u8], out: &mut Vec<u8>) {
+        self.at = At::Middle;
+        self.line_len = self.line_len.saturating_add(run.len());
+        if self.line_len > TEXT_LINE_BYTES_MAX {
+            self.set_fault(BodyFault::LongLine);
+        }
+        self.give(run, out);
+    }
+
+    /// One byte at a place where the line structure matters.
+    fn step(&mut self, byte: u8, out: &mut Vec<u8>) {
+        match (self.at, byte) {
+            (At::LineStart, b'.') if self.framing == Framing::Dot => self.at = At::Dot,
+            (At::LineStart, b'.') => self.text(b".", out),
+            (At::LineStart | At::Middle, b'\r') => self.at = At::Cr,
+            (At::Dot, b'\r') => self.at = At::DotCr,
+            (At::DotCr, b'\n') => self.at = At::End,
+            (At::Cr, b'\n') => {
+                self.give(b"\r\n", out);
+                self.line_len = 0;
+                self.at = At::LineStart;
+            }
+            (At::Cr | At::DotCr, b'\r') => {
+                self.set_fault(BodyFault::BareNewline);
+                self.at = At::Cr;
+            }
+            (At::Cr | At::DotCr, byte) => {
+                self.set_fault(BodyFault::BareNewline);
+                self.at = At::Middle;
+                self.check(byte);
+            }
+            (_, byte) => {
+                // Behind a dot at the start of a line: the dot was stuffing, this byte is text.
+                self.check(byte);
+                self.text(&[byte], out);
+            }
+        }
+    }
+
+    fn check(&mut self, byte: u8) {
+        match byte {
+            b'\n' => self.set_fault(BodyFault::BareNewline),
+            0 => self.set_fault(BodyFault::Nul),
+            _ => {}
+        }
+    }
+
+    fn give(&self, bytes: &[u8], out: &mut Vec<u8>) {
+        if self.fault.is_none() {
+            out.extend_from_slice(bytes);
+        }
+    }
+
+    /// Keeps the worst: a fault that smells of smuggling is not hidden by a long line before it.
+    fn set_fault(&mut self, fault: BodyFault) {
+        if self.fault.is_none_or(|known| known == BodyFault::LongLine) {
+            self.fault = Some(fault);
+        }
+    }
+}
+
+/// Writes a body to the wire: stuffs dots. The input is what a [`Decoder`] gave out, in any pieces.
+#[derive(Clone, Debug)]
+pub struct Encoder {
+    line_start: bool,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self { line_start: true }
+    }
+}
+
+impl Encoder {
+    /// Appends `bytes` to `out` with dots stuffed.
+    pub fn encode(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
+        out.reserve(bytes.len().saturating_add(8));
+        while !bytes.is_empty() {
+            if self.line_start && bytes.first() == Some(&b'.') {
+                out.push(b'.');
+            }
+            let end = bytes
+                .iter()
+                .position(|&byte| byte == b'\n')
+                .map_or(bytes.len(), |at| at.saturating_add(1));
+            let (line, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
+            out.extend_from_slice(line);
+            self.line_start = line.ends_with(b"\n");
+            bytes = rest;
+        }
+    }
+
+    /// Appends the final dot, behind a line end if the body lacks one.
+    pub fn finish(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(if self.line_start {
+            b".\r\n"
+        } else {
+            b"\r\n.\r\n"
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Decodes `wire` cut into pieces of `piece` bytes; gives the body, the fault and what was left behind the end.
+    fn decode(wire: &[u8], piece: usize) -> (Vec<u8>, Option<BodyFault>, Option<Vec<u8>>) {
+        let mut decoder = Decoder::new(Framing::Dot);
+        let mut out = Vec::new();
+        let mut at = 0;
+        while at < wire.len() {
+            let end = (at + piece).min(wire.len());
+            let mut input = &wire[at..end];
+            if decoder.decode(&mut input, &mut out) {
+                let left = [input, &wire[end..]].concat();
+                return (out, decoder.fault(), Some(left));
+            }
+            at = end;
+        }
+        (out, decoder.fault(), None)
+    }
+
+    #[test]
+    fn undoes_dot_stuffing() {
+        let (body, fault, left) = decode(b"a\r\n..b\r\n...\r\n.c\r\n\r\n.\r\nQUIT\r\n", 1000);
+        assert_eq!(body, b"a\r\n.b\r\n..\r\nc\r\n\r\n");
+        assert_eq!((fault, left), (None, Some(b"QUIT\r\n".to_vec())));
+    }
+
+    #[test]
+    fn a_dot_alone_is_an_empty_body() {
+        assert_eq!(decode(b".\r\n", 1), (vec![], None, Some(vec![])));
+    }
+
+    #[test]
+    fn only_crlf_dot_crlf_ends_data() {
+        for false_end in [
+            "\n.\n",
+            "\n.\r\n",
+            "\r\n.\n",
+            "\r.\r",
+            "\r\n.\r",
+            "\r.\r\n",
+            "\n\n.\r\n",
+            "\r\n\0.\r\n",
+            "\r\r\n.\r\n\0",
+        ] {
+            let wire = format!("x{false_end}MAIL FROM:<evil@x>\r\nRCPT\r\n.\r\nQUIT");
+            let whole = decode(wire.as_bytes(), wire.len());
+            if !false_end.starts_with("\r\r\n.\r\n") {
+                assert_eq!(whole.2.as_deref(), Some(&b"QUIT"[..]), "{false_end:?}");
+            }
+            assert!(
+                whole.1.is_some_and(|fault| fault != BodyFault::LongLine),
+                "{false_end:?}"
+            );
+            for piece in 1..8 {
+                assert_eq!(
+                    decode(wire.as_bytes(), piece),
+                    whole,
+                    "{false_end:?} in pieces of {piece}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn takes_lines_of_998_bytes_and_no_longer() {
+        let line = |len: usize| [&vec![b'a'; len][..], b"\r\n.\r\n"].concat();
+        assert_eq!(decode(&line(998), 7).1, None);
+        assert_eq!(decode(&line(999), 7).1, Some(BodyFault::LongLine));
+    }
+
+    #[test]
+    fn a_counted_body_has_no_dots_and_ends_with_a_line_end() {
+        let mut decoder = Decoder::new(Framing::Counted);
+        let mut out = Vec::new();
+        assert!(!decoder.decode(&mut &b".\r\n..a\r\n."[..], &mut out));
+        decoder.finish(&mut out);
+        assert_eq!(
+            (out.as_slice(), decoder.fault()),
+            (&b".\r\n..a\r\n.\r\n"[..], None)
+        );
+        let mut decoder = Decoder::new(Framing::Counted);
+        decoder.decode(&mut &b"a\r"[..], &mut out);
+        decoder.finish(&mut out);
+        assert_eq!(decoder.fault(), Some(BodyFault::BareNewline));
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_undoes_encoding(lines in prop::collection::vec("[.a\u{e9}]{0,4}", 0..8), piece in 1usize..9) {
+            let body: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+            let mut wire = Vec::new();
+            let mut encoder = Encoder::default();
+            for bytes in body.as_bytes().chunks(piece) {
+                encoder.encode(bytes, &mut wire);
+            }
+            encoder.finish(&mut wire);
+            prop_assert_eq!(decode(&wire, piece), (body.into_bytes(), None, Some(vec![])));
+        }
+
+        #[test]
+        fn pieces_do_not_matter(wire in prop::collection::vec(prop::sample::select(b".\r\n\0ab".to_vec()), 0..40), piece in 1usize..6) {
+            let whole = decode(&wire, wire.len().max(1));
+            let pieces = decode(&wire, piece);
+            prop_assert_eq!(&pieces, &whole);
+            if whole.1.is_none() {
+                let body = &whole.0;
+                for (at, &byte) in body.iter().enumerate() {
+                    prop_assert!(byte != 0);
+                    prop_assert!(byte != b'\n' || at > 0 && body[at - 1] == b'\r');
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,898 @@
+//! The server's end of an SMTP session (RFC 5321 sections 3 and 4.1; STARTTLS RFC 3207, AUTH RFC 4954, submission
+//! RFC 6409, CHUNKING RFC 3030, PIPELINING RFC 2920, LIMITS RFC 9422).
+//!
+//! ```text
+//!   Connected --EHLO--> Greeted --MAIL--> Mail --DATA/BDAT--> Body --end--> Storing
+//!                         ^  |  '--AUTH--> Auth <--line--'                     |
+//!                         |  '------------- RSET, failures ------------------- |
+//!                         '------------------------ on_stored -----------------'
+//! ```
+//!
+//! Not supported: EXPN, ETRN, BINARYMIME, BURL. Invariants: no 250 behind the end of a body before
+//! [`Session::on_stored`]; bytes behind STARTTLS are dropped with all that was said before; a body with a lone CR or
+//! LF or a NUL ends the session after one 5xx.
+//!
+//! The session asks its owner for every decision: [`Request`] says which `on_*` answers it, and until then
+//! [`Session::advance`] takes no input.
+
+use std::mem;
+use std::time::Duration;
+
+use super::command::{Command, CommandError, ForwardPath, Greeting, MailParameters};
+use super::data::{BodyFault, Decoder, Framing};
+use super::reply::Reply;
+use crate::address::ReversePath;
+use crate::envelope::{Notify, Recipient};
+use crate::limits::{
+    AUTH_LINE_BYTES_MAX, COMMAND_LINE_BYTES_MAX, COMMAND_TIMEOUT, DATA_BLOCK_TIMEOUT,
+    SESSION_AUTH_FAILURES_MAX, SESSION_ERRORS_MAX, SESSION_IDLE_COMMANDS_MAX, SWALLOW_BYTES_MAX,
+    UNAUTHENTICATED_TIMEOUT,
+};
+
+/// What a port is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// Port 25: anybody, without AUTH.
+    Relay,
+    /// Ports 587 and 465: users, after AUTH under TLS.
+    Submission,
+    /// A Unix socket: programs of this machine, known by their uid.
+    Local,
+}
+
+/// Whether a session is, or can become, encrypted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Encryption {
+    /// There is no certificate, or the socket needs none.
+    Unavailable,
+    /// STARTTLS is offered.
+    Offered,
+    /// TLS is on.
+    Active,
+}
+
+/// What the session must know of the server's configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Our name in the banner and in the reply to EHLO.
+    pub hostname: Box<str>,
+    /// Bytes of a message (SIZE).
+    pub message_bytes_max: u64,
+    /// Recipients of a transaction (LIMITS RCPTMAX).
+    pub recipients_max: usize,
+}
+
+/// A transaction that is being built: it lives from MAIL to the end of the body, or to RSET.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    /// The reverse-path.
+    pub reverse_path: ReversePath,
+    /// The parameters of MAIL.
+    pub parameters: MailParameters,
+    /// Who gets the message, as the owner resolved the forward-paths.
+    pub recipients: Vec<Recipient>,
+    /// How many forward-paths were accepted.
+    pub accepted: usize,
+}
+
+/// What the session asks of its owner.
+#[must_use]
+#[derive(Debug)]
+pub enum Request {
+    /// Decide on a reverse-path; answer with [`Session::on_sender`].
+    Sender {
+        /// The reverse-path.
+        from: ReversePath,
+        /// SIZE, where it was given.
+        size: Option<u64>,
+    },
+    /// Decide on a forward-path; answer with [`Session::on_recipient`].
+    Recipient {
+        /// The forward-path.
+        to: ForwardPath,
+        /// NOTIFY.
+        notify: Notify,
+        /// ORCPT.
+        original: Option<Box<str>>,
+    },
+    /// Begin an exchange of AUTH; answer with [`Session::on_auth`].
+    Authenticate {
+        /// The mechanism, in capitals.
+        mechanism: Box<str>,
+        /// The initial response, decoded.
+        initial: Option<Vec<u8>>,
+    },
+    /// A response of the exchange, decoded; answer with [`Session::on_auth`].
+    Respond(Vec<u8>),
+    /// Send what is pending, then start TLS; answer with [`Session::on_tls`]. Input behind it is to be dropped.
+    StartTls,
+    /// A body begins; its bytes follow in the `body` argument of [`Session::advance`]. Answer with
+    /// [`Session::on_body_ready`].
+    BeginBody,
+    /// The body is whole; answer with [`Session::on_stored`].
+    Store(Box<Transaction>),
+    /// The transaction is given up; whatever was kept of its body can go. Needs no answer.
+    Forget,
+    /// Send what is pending, then close. Needs no answer.
+    Close,
+}
+
+/// How an exchange of AUTH goes on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum AuthStep {
+    /// Send this challenge.
+    Challenge(Vec<u8>),
+    /// The client is who it says.
+    Success,
+    /// It is not; the reply says why. Counts towards the session's end.
+    Failure(Reply),
+    /// Not now; the reply is temporary and nothing is counted.
+    Refusal(Reply),
+}
+
+/// One session.
+#[derive(Debug)]
+pub struct Session {
+    state: State,
+    role: Role,
+    encryption: Encryption,
+    authenticated: bool,
+    greeting: Option<(Greeting, Box<str>)>,
+    errors: u32,
+    auth_failures: u32,
+    idle_commands: u32,
+    swallowed: u64,
+    swallowing_line: bool,
+    started: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Before EHLO.
+    Connected,
+    /// Between transactions.
+    Greeted,
+    /// A challenge was sent.
+    Auth,
+    /// A question is with the owner.
+    Waiting(Waiting),
+    /// MAIL was accepted.
+    Mail(Box<Transaction>),
+    /// Inside DATA.
+    Data {
+        transaction: Box<Transaction>,
+        decoder: Decoder,
+        size: u64,
+    },
+    /// Between or inside chunks.
+    Bdat(Box<Chunks>),
+    /// Nothing more is read.
+    Closed,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Sender(Box<Transaction>),
+    Recipient {
+        transaction: Box<Transaction>,
+        notify: Notify,
+        original: Option<Box<str>>,
+    },
+    Auth,
+    Tls,
+    Body {
+        transaction: Box<Transaction>,
+        chunk: Option<(u64, bool)>,
+    },
+    Store,
+}
+
+#[derive(Debug)]
+struct Chunks {
+    transaction: Box<Transaction>,
+    decoder: Decoder,
+    size: u64,
+    /// Bytes of the current chunk that have not come yet; `None` between chunks.
+    remaining: Option<u64>,
+    last: bool,
+    failed: Option<Reply>,
+}
+
+impl Session {
+    /// A session on a port with this role; call [`Session::start`] when the banner may be sent.
+    pub fn new(role: Role, encryption: Encryption) -> Self {
+        Self {
+            state: State::Connected,
+            role,
+            encryption,
+            authenticated: role == Role::Local,
+            greeting: None,
+            errors: 0,
+            auth_failures: 0,
+            idle_commands: 0,
+            swallowed: 0,
+            swallowing_line: false,
+            started: false,
+        }
+    }
+
+    /// Sends the banner.
+    pub fn start(&mut self, settings: &Settings, out: &mut Vec<u8>) {
+        self.started = true;
+        Reply::banner(&settings.hostname).write(out);
+    }
+
+    /// What the client calls itself, and how it greeted.
+    pub fn greeting(&self) -> Option<(Greeting, &str)> {
+        self.greeting
+            .as_ref()
+            .map(|(greeting, name)| (*greeting, name.as_ref()))
+    }
+
+    /// Whether TLS is on.
+    pub fn is_encrypted(&self) -> bool {
+        self.encryption == Encryption::Active
+    }
+
+    /// Whether [`Session::advance`] would take input: no question is open and the session is not over.
+    pub fn wants_input(&self) -> bool {
+        self.started && !matches!(self.state, State::Waiting(_) | State::Closed)
+    }
+
+    /// Whether a body is coming in.
+    pub fn is_in_body(&self) -> bool {
+        matches!(self.state, State::Data { .. } | State::Bdat(_))
+    }
+
+    /// Whether a message is being taken: cutting the session now would waste it.
+    pub fn is_busy(&self) -> bool {
+        self.is_in_body()
+            || matches!(
+                self.state,
+                State::Waiting(Waiting::Body { .. } | Waiting::Store)
+            )
+    }
+
+    /// How long the peer may be silent now (RFC 5321 section 4.5.3.2); `None` while the owner has to answer.
+    pub fn timeout(&self) -> Option<Duration> {
+        match self.state {
+            State::Waiting(_) | State::Closed => None,
+            State::Data { .. } | State::Bdat(_) => Some(DATA_BLOCK_TIMEOUT),
+            _ if self.role == Role::Submission && !self.authenticated => {
+                Some(UNAUTHENTICATED_TIMEOUT)
+            }
+            _ => Some(COMMAND_TIMEOUT),
+        }
+    }
+
+    /// Ends the session with a reply of the owner's: a timeout, a shutdown.
+    pub fn end(&mut self, reply: &Reply, out: &mut Vec<u8>) {
+        if !matches!(self.state, State::Closed) {
+            reply.write(out);
+            self.state = State::Closed;
+        }
+    }
+
+    /// Takes input off its front until something is to be asked or the input is used up (`None`). Replies are
+    /// appended to `out`, bytes of a body to `body`.
+    pub fn advance(
+        &mut self,
+        input: &mut &[u8],
+        settings: &Settings,
+        out: &mut Vec<u8>,
+        body: &mut Vec<u8>,
+    ) -> Option<Request> {
+        if self.wants_input()
+            && self.greeting.is_none()
+            && input.first().is_some_and(|&byte| is_foreign_hello(byte))
+        {
+            self.end(&Reply::FOREIGN_PROTOCOL, out);
+        }
+        while self.wants_input() {
+            match &mut self.state {
+                State::Data { .. } => {
+                    if input.is_empty() {
+                        return None;
+                    }
+                    if let Some(request) = self.data(input, settings, out, body) {
+                        return Some(request);
+                    }
+                }
+                State::Bdat(chunks) if chunks.remaining.is_some() => {
+                    if input.is_empty() && chunks.remaining != Some(0) {
+                        return None;
+                    }
+                    if let Some(request) = self.chunk(input, settings, out, body) {
+                        return Some(request);
+                    }
+                }
+                _ => {
+                    let line = self.line(input, out)?;
+                    if let Some(request) = self.on_line(line, settings, out) {
+                        return Some(request);
+                    }
+                }
+            }
+        }
+        matches!(self.state, State::Closed).then_some(Request::Close)
+    }
+
+    /// Takes one whole line off the input; replies itself to one that is too long.
+    fn line<'a>(&mut self, input: &mut &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
+        let (max, reply) = match self.state {
+            State::Auth => (AUTH_LINE_BYTES_MAX, Reply::AUTH_TOO_LONG),
+            _ => (COMMAND_LINE_BYTES_MAX, Reply::LINE_TOO_LONG),
+        };
+        loop {
+            // Only CRLF ends a line: one with a lone LF goes on, and is refused as a whole.
+            let end = input.windows(2).position(|pair| pair == b"\r\n");
+            match end {
+                Some(end) if !self.swallowing_line && end.saturating_add(2) <= max => {
+                    let (line, rest) = input.split_at_checked(end)?;
+                    *input = rest.get(2..).unwrap_or_default();
+                    return Some(line);
+                }
+                Some(end) => {
+                    *input = input.get(end.saturating_add(2)..).unwrap_or_default();
+                    self.swallowing_line = false;
+                    if matches!(self.state, State::Auth) {
+                        self.state = State::Greeted;
+                    }
+                    self.reply(&reply, out);
+                    if matches!(self.state, State::Closed) {
+                        return None;
+                    }
+                }
+                None if input.len() > max || self.swallowing_line => {
+                    // Keep a final CR, it may be half of the line end.
+                    let keep = usize::from(input.last() == Some(&b'\r'));
+                    let gone = input.len().saturating_sub(keep);
+                    *input = input.get(gone..).unwrap_or_default();
+                    self.swallowing_line = true;
+                    self.swallow(gone, out);
+                    return None;
+                }
+                None => return None,
+            }
+        }
+    }
+
+    fn swallow(&mut self, len: usize, out: &mut Vec<u8>) {
+        self.swallowed = self.swallowed.saturating_add(len as u64);
+        if self.swallowed > SWALLOW_BYTES_MAX {
+            self.end(&Reply::TOO_MUCH_GARBAGE, out);
+        }
+    }
+
+    /// Sends a reply and counts it if it is an error.
+    fn reply(&mut self, reply: &Reply, out: &mut Vec<u8>) {
+        reply.write(out);
+        if reply.is_error() {
+            self.errors = self.errors.saturating_add(1);
+            if self.errors > SESSION_ERRORS_MAX {
+                self.end(&Reply::TOO_MANY_ERRORS, out);
+            }
+        }
+    }
+
+    fn on_line(&mut self, line: &[u8], settings: &Settings, out: &mut Vec<u8>) -> Option<Request> {
+        if matches!(self.state, State::Auth) {
+            return self.on_auth_line(line, out);
+        }
+        let command = match Command::parse(line) {
+            Ok(command) => command,
+            Err(error) => return self.on_bad_line(line, error, out),
+        };
+        if matches!(
+            command,
+            Command::Noop | Command::Rset | Command::Vrfy | Command::Help | Command::Hello { .. }
+        ) {
+            self.idle_commands = self.idle_commands.saturating_add(1);
+            if self.idle_commands > SESSION_IDLE_COMMANDS_MAX {
+                self.end(&Reply::TOO_MANY_COMMANDS, out);
+                return Some(Request::Close);
+            }
+        }
+        // Any early exit below leaves the session closed, never half-open.
+        let state = mem::replace(&mut self.state, State::Closed);
+        match (state, command) {
+            (_, Command::Quit) => {
+                Reply::BYE.write(out);
+                Some(Request::Close)
+            }
+            (state, Command::Hello { extended, name }) => {
+                self.greeting = Some((extended, name));
+                self.state = State::Greeted;
+                self.greet(settings, extended, out);
+                matches!(state, State::Mail(_) | State::Bdat(_)).then_some(Request::Forget)
+            }
+            (state, Command::Noop) => self.stay(state, &Reply::OK, out),
+            (state, Command::Help) => self.stay(state, &Reply::HELP, out),
+            (state, Command::Vrfy) => self.stay(state, &Reply::CANNOT_VERIFY, out),
+            (State::Connected, Command::Rset) => self.stay(State::Connected, &Reply::OK, out),
+            (state, Command::Rset) => {
+                self.stay(State::Greeted, &Reply::OK, out);
+                matches!(state, State::Mail(_) | State::Bdat(_)).then_some(Request::Forget)
+            }
+            (state @ (State::Connected | State::Greeted), Command::StartTls) => {
+                match self.encryption {
+                    Encryption::Offered => {
+                        Reply::START_TLS.write(out);
+                        self.state = State::Waiting(Waiting::Tls);
+                        Some(Request::StartTls)
+                    }
+                    Encryption::Active => self.stay(state, &Reply::TLS_NOT_NOW, out),
+                    Encryption::Unavailable => self.stay(state, &Reply::TLS_UNAVAILABLE, out),
+                }
+            }
+            (state, Command::Auth { mechanism, initial }) => {
+                self.auth(state, mechanism, initial, out)
+            }
+            (State::Greeted, Command::Mail { from, parameters }) => {
+                self.mail(from, parameters, settings, out)
+            }
+            (
+                State::Mail(transaction),
+                Command::Rcpt {
+                    to,
+                    notify,
+                    original,
+                },
+            ) => {
+                if transaction.recipients.len() >= settings.recipients_max {
+                    return self.stay(State::Mail(transaction), &Reply::TOO_MANY_RECIPIENTS, out);
+                }
+                let kept = original.clone();
+                self.state = State::Waiting(Waiting::Recipient {
+                    transaction,
+                    notify,
+                    original: kept,
+                });
+                Some(Request::Recipient {
+                    to,
+                    notify,
+                    original,
+                })
+            }
+            (State::Mail(transaction), Command::Data) if transaction.accepted > 0 => {
+                self.state = State::Waiting(Waiting::Body {
+                    transaction,
+                    chunk: None,
+                });
+                Some(Request::BeginBody)
+            }
+            (State::Mail(transaction), Command::Data) => {
+                self.stay(State::Mail(transaction), &Reply::NO_RECIPIENTS, out)
+            }
+            (State::Mail(transaction), Command::Bdat { len, last }) if transaction.accepted > 0 => {
+                self.state = State::Waiting(Waiting::Body {
+                    transaction,
+                    chunk: Some((len, last)),
+                });
+                Some(Request::BeginBody)
+            }
+            (State::Bdat(mut chunks), Command::Bdat { len, last }) => {
+                chunks.remaining = Some(len);
+                chunks.last = last;
+                self.state = State::Bdat(chunks);
+                None
+            }
+            (state, Command::Bdat { len, .. }) => {
+                // RFC 3030 section 2: the chunk comes whatever is answered, and must not be read as commands.
+                let refused = Transaction {
+                    reverse_path: ReversePath::Null,
+                    parameters: MailParameters::default(),
+                    recipients: Vec::new(),
+                    accepted: 0,
+                };
+                let reply = if matches!(state, State::Mail(_)) {
+                    Reply::NO_RECIPIENTS
+                } else {
+                    Reply::BAD_SEQUENCE
+                };
+                self.state = State::Bdat(Box::new(Chunks {
+                    transaction: Box::new(refused),
+                    decoder: Decoder::new(Framing::Counted),
+                    size: 0,
+                    remaining: Some(len),
+                    last: true,
+                    failed: Some(reply),
+                }));
+                None
+            }
+            (State::Bdat(chunks), Command::Data) => {
+                self.stay(State::Bdat(chunks), &Reply::MIXED_BODY, out)
+            }
+            (state, _) => self.stay(state, &Reply::BAD_SEQUENCE, out),
+        }
+    }
+
+    fn on_bad_line(
+        &mut self,
+        line: &[u8],
+        error: CommandError,
+        out: &mut Vec<u8>,
+    ) -> Option<Request> {
+        let reply = match error {
+            CommandError::Address(_)
+                if line
+                    .get(..4)
+                    .is_some_and(|verb| verb.eq_ignore_ascii_case(b"MAIL")) =>
+            {
+                Reply::BAD_SENDER
+            }
+            error => Reply::from(error),
+        };
+        // Another protocol: nothing of this connection is run. What can only be a foreign hello (TLS, SSH) counts.
+        let foreign = error == CommandError::ForeignProtocol
+            || (self.greeting.is_none() && (line.contains(&0) || line.starts_with(b"SSH-")));
+        if foreign {
+            self.end(&Reply::FOREIGN_PROTOCOL, out);
+            return Some(Request::Close);
+        }
+        self.reply(&reply, out);
+        None
+    }
+
+    /// Goes back to a state after a reply that changed nothing.
+    fn stay(&mut self, state: State, reply: &Reply, out: &mut Vec<u8>) -> Option<Request> {
+        self.state = state;
+        self.reply(reply, out);
+        None
+    }
+
+    fn greet(&self, settings: &Settings, greeting: Greeting, out: &mut Vec<u8>) {
+        if greeting == Greeting::Helo {
+            out.extend_from_slice(format!("250 {}\r\n", settings.hostname).as_bytes());
+            return;
+        }
+        let mut lines = format!(
+            "250-{}\r\n250-PIPELINING\r\n250-SIZE {}\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n\
+             250-CHUNKING\r\n250-DSN\r\n250-LIMITS RCPTMAX={}\r\n",
+            settings.hostname, settings.message_bytes_max, settings.recipients_max
+        );
+        if self.encryption == Encryption::Offered {
+            lines.push_str("250-STARTTLS\r\n");
+        }
+        if self.role == Role::Submission && self.encryption == Encryption::Active {
+            lines.push_str("250-AUTH PLAIN LOGIN SCRAM-SHA-256\r\n");
+        }
+        lines.push_str("250 HELP\r\n");
+        out.extend_from_slice(lines.as_bytes());
+    }
+
+    fn mail(
+        &mut self,
+        from: ReversePath,
+        parameters: MailParameters,
+        settings: &Settings,
+        out: &mut Vec<u8>,
+    ) -> Option<Request> {
+        if self.role == Role::Submission && !self.authenticated {
+            let reply = match self.encryption {
+                Encryption::Offered => Reply::STARTTLS_REQUIRED,
+                _ => Reply::AUTH_REQUIRED,
+            };
+            return self.stay(State::Greeted, &reply, out);
+        }
+        if parameters
+            .size
+            .is_some_and(|size| size > settings.message_bytes_max)
+        {
+            return self.stay(State::Greeted, &Reply::TOO_BIG, out);
+        }
+        let size = parameters.size;
+        self.state = State::Waiting(Waiting::Sender(Box::new(Transaction {
+            reverse_path: from.clone(),
+            parameters,
+            recipients: Vec::new(),
+            accepted: 0,
+        })));
+        Some(Request::Sender { from, size })
+    }
+
+    /// Answers [`Request::Sender`].
+    pub fn on_sender(&mut self, verdict: Result<(), Reply>, out: &mut Vec<u8>) {
+        let State::Waiting(Waiting::Sender(transaction)) =
+            mem::replace(&mut self.state, State::Closed)
+        else {
+            return;
+        };
+        match verdict {
+            Ok(()) => {
+                self.idle_commands = 0;
+                self.stay(State::Mail(transaction), &Reply::SENDER_OK, out);
+            }
+            Err(reply) => {
+                self.stay(State::Greeted, &reply, out);
+            }
+        }
+    }
+
+    /// Answers [`Request::Recipient`]: the mailboxes that the forward-path leads to, or the refusal.
+    pub fn on_recipient(&mut self, verdict: Result<Vec<Recipient>, Reply>, out: &mut Vec<u8>) {
+        let State::Waiting(Waiting::Recipient {
+            mut transaction, ..
+        }) = mem::replace(&mut self.state, State::Closed)
+        else {
+            return;
+        };
+        match verdict {
+            Ok(recipients) => {
+                for recipient in recipients {
+                    // The same mailbox twice in one transaction gets the message once.
+                    if !transaction
+                        .recipients
+                        .iter()
+                        .any(|known| known.mailbox == recipient.mailbox)
+                    {
+                        transaction.recipients.push(recipient);
+                    }
+                }
+                transaction.accepted = transaction.accepted.saturating_add(1);
+                self.stay(State::Mail(transaction), &Reply::RECIPIENT_OK, out);
+            }
+            Err(reply) => {
+                self.stay(State::Mail(transaction), &reply, out);
+            }
+        }
+    }
+
+    fn auth(
+        &mut self,
+        state: State,
+        mechanism: Box<str>,
+        initial: Option<Box<str>>,
+        out: &mut Vec<u8>,
+    ) -> Option<Request> {
+        if self.role != Role::Submission {
+            return self.stay(state, &Reply::AUTH_NOT_OFFERED, out);
+        }
+        if self.encryption != Encryption::Active {
+            return self.stay(state, &Reply::AUTH_NEEDS_TLS, out);
+        }
+        if self.authenticated || !matches!(state, State::Greeted) {
+            return self.stay(state, &Reply::AUTH_OUT_OF_ORDER, out);
+        }
+        if !matches!(mechanism.as_ref(), "PLAIN" | "LOGIN" | "SCRAM-SHA-256") {
+            return self.stay(state, &Reply::AUTH_MECHANISM, out);
+        }
+        let initial = match initial.as_deref() {
+            None => None,
+            Some("=") => Some(Vec::new()), // RFC 4954 section 4: an empty response
+            Some(text) => match decode_base64(text.as_bytes()) {
+                Some(bytes) => Some(bytes),
+                None => return self.stay(state, &Reply::AUTH_MALFORMED, out),
+            },
+        };
+        self.state = State::Waiting(Waiting::Auth);
+        Some(Request::Authenticate { mechanism, initial })
+    }
+
+    fn on_auth_line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Option<Request> {
+        if line == b"*" {
+            return self.stay(State::Greeted, &Reply::AUTH_CANCELLED, out);
+        }
+        match decode_base64(line) {
+            Some(response) => {
+                self.state = State::Waiting(Waiting::Auth);
+                Some(Request::Respond(response))
+            }
+            None => self.stay(State::Greeted, &Reply::AUTH_MALFORMED, out),
+        }
+    }
+
+    /// Answers [`Request::Authenticate`] and [`Request::Respond`].
+    pub fn on_auth(&mut self, step: AuthStep, out: &mut Vec<u8>) {
+        if !matches!(self.state, State::Waiting(Waiting::Auth)) {
+            return;
+        }
+        self.state = State::Greeted;
+        match step {
+            AuthStep::Challenge(challenge) => {
+                use base64::Engine as _;
+                Reply::challenge(base64::engine::general_purpose::STANDARD.encode(challenge))
+                    .write(out);
+                self.state = State::Auth;
+            }
+            AuthStep::Success => {
+                self.authenticated = true;
+                Reply::AUTHENTICATED.write(out);
+            }
+            AuthStep::Failure(reply) => {
+                self.auth_failures = self.auth_failures.saturating_add(1);
+                self.reply(&reply, out);
+                if self.auth_failures >= SESSION_AUTH_FAILURES_MAX {
+                    self.end(&Reply::TOO_MANY_AUTH_FAILURES, out);
+                }
+            }
+            AuthStep::Refusal(reply) => self.reply(&reply, out),
+        }
+    }
+
+    /// Answers [`Request::StartTls`]: the handshake is done. All that was said before is forgotten (RFC 3207
+    /// section 4.2).
+    pub fn on_tls(&mut self) {
+        *self = Self {
+            started: true,
+            errors: self.errors,
+            ..Self::new(self.role, Encryption::Active)
+        };
+    }
+
+    /// Answers [`Request::BeginBody`]: whether there is room for a body.
+    pub fn on_body_ready(&mut self, verdict: Result<(), Reply>, out: &mut Vec<u8>) {
+        let State::Waiting(Waiting::Body { transaction, chunk }) =
+            mem::replace(&mut self.state, State::Closed)
+        else {
+            return;
+        };
+        match (verdict, chunk) {
+            (Ok(()), None) => {
+                Reply::START_BODY.write(out);
+                self.state = State::Data {
+                    transaction,
+                    decoder: Decoder::new(Framing::Dot),
+                    size: 0,
+                };
+            }
+            (Err(reply), None) => {
+                self.stay(State::Greeted, &reply, out);
+            }
+            (verdict, Some((len, last))) => {
+                self.state = State::Bdat(Box::new(Chunks {
+                    transaction,
+                    decoder: Decoder::new(Framing::Counted),
+                    size: 0,
+                    remaining: Some(len),
+                    last,
+                    failed: verdict.err(),
+                }));
+            }
+        }
+    }
+
+    fn data(
+        &mut self,
+        input: &mut &[u8],
+        settings: &Settings,
+        out: &mut Vec<u8>,
+        body: &mut Vec<u8>,
+    ) -> Option<Request> {
+        let State::Data { decoder, size, .. } = &mut self.state else {
+            return None;
+        };
+        let (before, offered) = (body.len(), input.len());
+        let ended = decoder.decode(input, body);
+        *size = size.saturating_add(body.len().saturating_sub(before) as u64);
+        let too_big = *size > settings.message_bytes_max;
+        let fault = decoder.fault();
+        if too_big || fault.is_some() {
+            body.truncate(before);
+            self.swallow(offered.saturating_sub(input.len()), out);
+            if matches!(self.state, State::Closed) {
+                return Some(Request::Close);
+            }
+        }
+        if !ended {
+            return None;
+        }
+        let State::Data { transaction, .. } = mem::replace(&mut self.state, State::Closed) else {
+            return None;
+        };
+        match fault {
+            Some(fault @ (BodyFault::BareNewline | BodyFault::Nul)) => {
+                Reply::from(fault).write(out);
+                Some(Request::Close)
+            }
+            Some(fault @ BodyFault::LongLine) => {
+                self.stay(State::Greeted, &Reply::from(fault), out);
+                Some(Request::Forget)
+            }
+            None if too_big => {
+                self.stay(State::Greeted, &Reply::TOO_BIG, out);
+                Some(Request::Forget)
+            }
+            None => {
+                self.state = State::Waiting(Waiting::Store);
+                Some(Request::Store(transaction))
+            }
+        }
+    }
+
+    fn chunk(
+        &mut self,
+        input: &mut &[u8],
+        settings: &Settings,
+        out: &mut Vec<u8>,
+        body: &mut Vec<u8>,
+    ) -> Option<Request> {
+        let State::Bdat(chunks) = &mut self.state else {
+            return None;
+        };
+        let remaining = chunks.remaining.unwrap_or(0);
+        let take = usize::try_from(remaining)
+            .unwrap_or(usize::MAX)
+            .min(input.len());
+        let (mut part, rest) = input.split_at_checked(take)?;
+        *input = rest;
+        let left = remaining.saturating_sub(take as u64);
+        chunks.remaining = Some(left);
+        if chunks.failed.is_none() {
+            let before = body.len();
+            chunks.decoder.decode(&mut part, body);
+            if left == 0 && chunks.last {
+                chunks.decoder.finish(body);
+            }
+            chunks.size = chunks
+                .size
+                .saturating_add(body.len().saturating_sub(before) as u64);
+            chunks.failed = match chunks.decoder.fault() {
+                Some(fault) => Some(Reply::from(fault)),
+                None if chunks.size > settings.message_bytes_max => Some(Reply::TOO_BIG),
+                None => None,
+            };
+            if chunks.failed.is_some() {
+                body.truncate(before);
+            }
+        }
+        let failed = chunks.failed.clone();
+        if failed.is_some() {
+            self.swallow(take, out);
+            if matches!(self.state, State::Closed) {
+                return Some(Request::Close);
+            }
+        }
+        if left > 0 {
+            return None;
+        }
+        let State::Bdat(mut chunks) = mem::replace(&mut self.state, State::Closed) else {
+            return None;
+        };
+        chunks.remaining = None;
+        match failed {
+            // The chunk is known by its length, so that nothing behind it can be smuggled: the session goes on.
+            Some(reply) => {
+                self.stay(
+                    if self.greeting.is_some() {
+                        State::Greeted
+                    } else {
+                        State::Connected
+                    },
+                    &reply,
+                    out,
+                );
+                Some(Request::Forget)
+            }
+            None if chunks.last => {
+                self.state = State::Waiting(Waiting::Store);
+                Some(Request::Store(chunks.transaction))
+            }
+            None => {
+                self.stay(State::Bdat(chunks), &Reply::CHUNK_OK, out);
+                None
+            }
+        }
+    }
+
+    /// Answers [`Request::Store`]: the reply says whether the message is on the disk.
+    pub fn on_stored(&mut self, reply: &Reply, out: &mut Vec<u8>) {
+        if matches!(self.state, State::Waiting(Waiting::Store)) {
+            self.stay(State::Greeted, reply, out);
+        }
+    }
+}
+
+/// Whether a session that begins with this byte speaks something else: a TLS or SSLv2 hello, a SOCKS request, NUL.
+/// No command begins with such a byte.
+fn is_foreign_hello(byte: u8) -> bool {
+    byte >= 0x80 || byte < b' ' && !matches!(byte, b'\r' | b'\n' | b'\t')
+}
+
+fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.decode(text).ok()
+}
+
+#[cfg(test)]
+mod tests;
