@@ -166,6 +166,10 @@ pub const DKIM_SIGNATURES_MAX: usize = 10;
 pub const DKIM_RSA_BITS_MIN: usize = 1_024;
 /// Greatest modulus of an RSA key, in bits.
 pub const DKIM_RSA_BITS_MAX: usize = 4_096;
+/// Least modulus of an RSA key that signs, in bits: what ring accepts, and what RFC 8301 section 3.2 recommends.
+pub const DKIM_RSA_SIGNING_BITS_MIN: usize = 2_048;
+/// Bytes of a private key file.
+pub const DKIM_KEY_FILE_BYTES_MAX: usize = 16 * 1024;
 /// Keys that sign for one domain.
 pub const DKIM_KEYS_PER_DOMAIN_MAX: usize = 8;
 
@@ -173,6 +177,10 @@ pub const DKIM_KEYS_PER_DOMAIN_MAX: usize = 8;
 
 /// Iterations of PBKDF2-HMAC-SHA-256 for a new credential.
 pub const SCRAM_ITERATIONS: u32 = 600_000;
+/// Least iteration count that is accepted in a users file (RFC 7677 section 4).
+pub const SCRAM_ITERATIONS_MIN: u32 = 4_096;
+/// Bytes of a salt that are accepted in a users file.
+pub const SCRAM_SALT_BYTES_MAX: usize = 64;
 /// Greatest iteration count that is accepted in a users file.
 pub const SCRAM_ITERATIONS_MAX: u32 = 10_000_000;
 /// Bytes of a password.

@@ -1,1 +1,4 @@
 //! Who somebody is: DKIM (RFC 6376), SCRAM and the other SASL mechanisms, stored credentials.
+
+pub mod credential;
+pub mod dkim;

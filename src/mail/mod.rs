@@ -1,1 +1,4 @@
 //! The message itself (RFC 5322): header fields, trace, repairs at submission, notifications.
+
+pub mod address_list;
+pub mod header;

@@ -1,0 +1,109 @@
+//! The little of DER (X.690) that keys are wrapped in: definite lengths, one-byte tags.
+
+/// Reads one value after the other.
+pub(super) struct Reader<'a>(&'a [u8]);
+
+pub(super) const INTEGER: u8 = 0x02;
+pub(super) const BIT_STRING: u8 = 0x03;
+pub(super) const OID: u8 = 0x06;
+pub(super) const SEQUENCE: u8 = 0x30;
+
+/// `1.2.840.113549.1.1.1` (RFC 3279 section 2.3.1), contents only.
+pub(super) const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+/// `1.3.101.112` (RFC 8410 section 3), contents only.
+pub(super) const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
+
+impl<'a> Reader<'a> {
+    pub(super) const fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The tag of the next value, `None` at the end.
+    pub(super) fn peek(&self) -> Option<u8> {
+        self.0.first().copied()
+    }
+
+    /// The contents of the next value, which must have this tag.
+    pub(super) fn read(&mut self, tag: u8) -> Option<&'a [u8]> {
+        let (&found, rest) = self.0.split_first()?;
+        let (&first, mut rest) = rest.split_first()?;
+        let mut len = usize::from(first);
+        if first & 0x80 != 0 {
+            let count = usize::from(first & 0x7f);
+            if !(1..=3).contains(&count) {
+                return None; // indefinite, or longer than any key
+            }
+            let (bytes, after) = rest.split_at_checked(count)?;
+            len = bytes
+                .iter()
+                .fold(0, |len, &byte| len << 8 | usize::from(byte));
+            rest = after;
+        }
+        let (contents, after) = rest.split_at_checked(len)?;
+        self.0 = after;
+        (found == tag).then_some(contents)
+    }
+}
+
+/// A value of this tag around these contents.
+pub(super) fn wrap(tag: u8, contents: &[u8]) -> Vec<u8> {
+    let mut out = vec![tag];
+    let len = contents.len().to_be_bytes();
+    match contents.len() {
+        short @ 0..=0x7f => out.push(short as u8),
+        _ => {
+            let digits: Vec<u8> = len.into_iter().skip_while(|&byte| byte == 0).collect();
+            out.push(0x80 | digits.len() as u8);
+            out.extend(digits);
+        }
+    }
+    out.extend_from_slice(contents);
+    out
+}
+
+/// A SubjectPublicKeyInfo (RFC 5280 section 4.1) around an RSAPublicKey.
+pub(super) fn rsa_public_key_info(rsa_public_key: &[u8]) -> Vec<u8> {
+    let mut algorithm = wrap(OID, RSA_ENCRYPTION);
+    algorithm.extend_from_slice(&[0x05, 0x00]); // parameters are NULL
+    let mut bits = vec![0]; // no unused bits
+    bits.extend_from_slice(rsa_public_key);
+    let mut contents = wrap(SEQUENCE, &algorithm);
+    contents.extend(wrap(BIT_STRING, &bits));
+    wrap(SEQUENCE, &contents)
+}
+
+/// Significant bits of a positive INTEGER.
+pub(super) fn integer_bits(contents: &[u8]) -> usize {
+    let mut digits = contents.iter().skip_while(|&&byte| byte == 0);
+    let Some(first) = digits.next() else { return 0 };
+    (8 - first.leading_zeros() as usize) + digits.count() * 8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrapped_reads_back() {
+        for len in [0, 1, 127, 128, 255, 256, 70_000] {
+            let contents = vec![9; len];
+            let der = wrap(INTEGER, &contents);
+            let mut reader = Reader::new(&der);
+            assert_eq!(reader.read(INTEGER), Some(contents.as_slice()));
+            assert_eq!(reader.peek(), None);
+        }
+    }
+
+    #[test]
+    fn a_length_past_the_end_is_refused() {
+        for der in [
+            &[0x30][..],
+            &[0x30, 0x01],
+            &[0x30, 0x80],
+            &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff],
+            &[0x30, 0x82, 0x01],
+        ] {
+            assert_eq!(Reader::new(der).read(SEQUENCE), None);
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! The header block of a message (RFC 5322 section 2.2; UTF-8 in values RFC 6532).
+//!
+//! The bytes are kept as they came, because signatures cover them; beside them is an index of the fields. A field
+//! name may have white space before its colon (RFC 5322 section 4.5), which is not part of it.
+//!
+//! Not supported: MIME structure. Invariant: the indexed fields, one after the other, are the whole block.
+
+use std::fmt;
+
+use crate::limits::{HEADER_BYTES_MAX, HEADER_FIELDS_MAX};
+
+/// A parsed header block: every field with its line ends, without the empty line.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Header {
+    bytes: Vec<u8>,
+    fields: Vec<Span>,
+}
+
+/// One field.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Field<'a> {
+    raw: &'a [u8],
+    name: &'a str,
+    value: &'a [u8],
+}
+
+/// Why a block is no header.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HeaderError {
+    /// Over [`HEADER_BYTES_MAX`].
+    TooLong,
+    /// Over [`HEADER_FIELDS_MAX`].
+    TooManyFields,
+    /// The line at this offset is neither a field nor the continuation of one.
+    NotAField {
+        /// Offset of the line in bytes.
+        at: usize,
+    },
+}
+
+/// Where a header block ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HeaderEnd {
+    /// An empty line follows the block.
+    EmptyLine {
+        /// Length of the block, and offset of the empty line.
+        at: usize,
+        /// Offset of the body.
+        body: usize,
+    },
+    /// A line that is no field follows; a lenient reader takes it for the first of the body.
+    NotAField {
+        /// Length of the block, and offset of the line.
+        at: usize,
+    },
+    /// There are only fields: no body, or more is to come.
+    Open,
+}
+
+/// What a scanner has seen so far.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Scan {
+    /// More bytes are needed, or the message ends without a body.
+    Open,
+    /// The header is complete.
+    Complete {
+        /// Bytes of the chunk that belonged to it or to the empty line; what follows is the body.
+        taken: usize,
+    },
+}
+
+/// Collects a header that arrives in pieces.
+#[derive(Debug, Default)]
+pub struct HeaderScanner {
+    bytes: Vec<u8>,
+    line: usize, // offset of the line that is under way
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Span {
+    start: usize,
+    name_end: usize,
+    value: usize,
+    end: usize,
+}
+
+impl Header {
+    /// Parses a block, which ends at its last field; a last line without CRLF is taken.
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, HeaderError> {
+        if bytes.len() > HEADER_BYTES_MAX {
+            return Err(HeaderError::TooLong);
+        }
+        let mut fields: Vec<Span> = Vec::new();
+        for (at, line) in lines(&bytes) {
+            let end = at.saturating_add(line.len());
+            match (classify(line), fields.last_mut()) {
+                (Line::Continuation, Some(field)) => field.end = end,
+                (Line::Field { name, value }, _) => {
+                    if fields.len() >= HEADER_FIELDS_MAX {
+                        return Err(HeaderError::TooManyFields);
+                    }
+                    fields.push(Span {
+                        start: at,
+                        name_end: at.saturating_add(name),
+                        value: at.saturating_add(value),
+                        end,
+                    });
+                }
+                _ => return Err(HeaderError::NotAField { at }),
+            }
+        }
+        Ok(Self { bytes, fields })
+    }
+
+    /// The block as it came.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The fields from top to bottom; reversible, as DKIM needs it.
+    pub fn fields(&self) -> impl DoubleEndedIterator<Item = Field<'_>> + ExactSizeIterator {
+        self.fields.iter().map(|span| self.field(span))
+    }
+
+    /// The fields of this name (case does not count) from top to bottom.
+    pub fn named(&self, name: &str) -> impl DoubleEndedIterator<Item = Field<'_>> {
+        self.fields().filter(move |field| field.is(name))
+    }
+
+    /// How many fields have this name.
+    pub fn count(&self, name: &str) -> usize {
+        self.named(name).count()
+    }
+
+    /// Whether a field has this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.named(name).next().is_some()
+    }
+
+    fn field(&self, span: &Span) -> Field<'_> {
+        let slice = |from: usize, to: usize| self.bytes.get(from..to).unwrap_or_default();
+        Field {
+            raw: slice(span.start, span.end),
+            name: std::str::from_utf8(slice(span.start, span.name_end)).unwrap_or_default(),
+            value: slice(span.value, span.end),
+        }
+    }
+}
+
+impl<'a> Field<'a> {
+    /// The whole field with its line ends.
+    pub const fn raw(self) -> &'a [u8] {
+        self.raw
+    }
+
+    /// The name as it was written.
+    pub const fn name(self) -> &'a str {
+        self.name
+    }
+
+    /// Whether it has this name; case does not count.
+    pub const fn is(self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+
+    /// What follows the colon, folded as it came, without the last line end.
+    pub fn value(self) -> &'a [u8] {
+        self.value.strip_suffix(b"\r\n").unwrap_or(self.value)
+    }
+
+    /// The value with its line ends taken out, and no white space around it.
+    pub fn unfolded(self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.value.len());
+        for (_, line) in lines(self.value) {
+            out.extend_from_slice(line.strip_suffix(b"\r\n").unwrap_or(line));
+        }
+        out.trim_ascii().to_vec()
+    }
+}
+
+impl HeaderScanner {
+    /// Takes the next piece of the message.
+    pub fn on_bytes(&mut self, chunk: &[u8]) -> Result<Scan, HeaderError> {
+        let before = self.bytes.len();
+        self.bytes.extend_from_slice(chunk);
+        // Only what is new is searched, so that a line in many small pieces costs no more than one in a single piece.
+        let mut search = before.saturating_sub(1).max(self.line);
+        while let Some(len) = line_len(self.bytes.get(search..).unwrap_or_default()) {
+            let end = search.saturating_add(len);
+            if end.saturating_sub(self.line) == 2 {
+                self.bytes.truncate(self.line);
+                return self.within_bounds(Scan::Complete {
+                    taken: end.saturating_sub(before),
+                });
+            }
+            self.line = end;
+            search = end;
+        }
+        self.within_bounds(Scan::Open)
+    }
+
+    /// The header: after [`Scan::Complete`], or where the message ends without an empty line.
+    pub fn finish(self) -> Result<Header, HeaderError> {
+        Header::parse(self.bytes)
+    }
+
+    fn within_bounds(&mut self, scan: Scan) -> Result<Scan, HeaderError> {
+        if self.bytes.len() > HEADER_BYTES_MAX {
+            self.bytes = Vec::new();
+            return Err(HeaderError::TooLong);
+        }
+        Ok(scan)
+    }
+}
+
+impl fmt::Display for HeaderError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => write!(out, "the header is longer than {HEADER_BYTES_MAX} bytes"),
+            Self::TooManyFields => {
+                write!(out, "the header has more than {HEADER_FIELDS_MAX} fields")
+            }
+            Self::NotAField { at } => write!(
+                out,
+                "expected a header field or an empty line at offset {at} of the message"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for HeaderError {}
+
+/// Finds where the header of `message` ends.
+pub fn header_end(message: &[u8]) -> HeaderEnd {
+    let mut has_field = false;
+    for (at, line) in lines(message) {
+        if line == b"\r\n" {
+            let body = at.saturating_add(line.len());
+            return HeaderEnd::EmptyLine { at, body };
+        }
+        match classify(line) {
+            Line::Field { .. } => has_field = true,
+            Line::Continuation if has_field => {}
+            _ => return HeaderEnd::NotAField { at },
+        }
+    }
+    HeaderEnd::Open
+}
+
+enum Line {
+    Field { name: usize, value: usize },
+    Continuation,
+    Other,
+}
+
+fn classify(line: &[u8]) -> Line {
+    if matches!(line.first(), Some(b' ' | b'\t')) {
+        return Line::Continuation;
+    }
+    let name = line
+        .iter()
+        .position(|&byte| byte == b':' || !byte.is_ascii_graphic())
+        .unwrap_or(line.len());
+    let rest = line.get(name..).unwrap_or_default();
+    let space = rest
+        .iter()
+        .position(|&byte| byte != b' ' && byte != b'\t')
+        .unwrap_or(rest.len());
+    match rest.get(space) {
+        Some(b':') if name > 0 => Line::Field {
+            name,
+            value: name.saturating_add(space).saturating_add(1),
+        },
+        _ => Line::Other,
+    }
+}
+
+/// Length of the first line with its CRLF; `None` where none has ended.
+fn line_len(bytes: &[u8]) -> Option<usize> {
+    bytes
+        .windows(2)
+        .position(|pair| pair == b"\r\n")
+        .map(|at| at.saturating_add(2))
+}
+
+/// The lines of `bytes` with their CRLF and their offsets; the last may lack it.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut at = 0_usize;
+    std::iter::from_fn(move || {
+        let rest = bytes.get(at..).filter(|rest| !rest.is_empty())?;
+        let len = line_len(rest).unwrap_or(rest.len());
+        let start = at;
+        at = at.saturating_add(len);
+        Some((start, rest.get(..len).unwrap_or_default()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn header(text: &str) -> Header {
+        Header::parse(text.as_bytes().to_vec()).expect("a header")
+    }
+
+    #[test]
+    fn keeps_bytes_and_finds_fields_without_case() {
+        let header = header("From: a@b\r\nSUBJECT : one\r\n\ttwo\r\nX:\r\nfrom:c@d\r\n");
+        assert_eq!(header.count("FROM"), 2);
+        let subject = header.named("subject").next().expect("a subject");
+        assert_eq!(subject.name(), "SUBJECT");
+        assert_eq!(subject.raw(), b"SUBJECT : one\r\n\ttwo\r\n");
+        assert_eq!(subject.value(), b" one\r\n\ttwo");
+        assert_eq!(subject.unfolded(), b"one\ttwo");
+        assert_eq!(header.named("x").next().map(Field::value), Some(&b""[..]));
+        let last = header.named("From").next_back().map(Field::value);
+        assert_eq!(last, Some(&b"c@d"[..]));
+        let whole: Vec<u8> = header.fields().flat_map(Field::raw).copied().collect();
+        assert_eq!(whole, header.as_bytes());
+    }
+
+    #[test]
+    fn takes_a_last_line_without_its_end() {
+        assert_eq!(
+            header("A: b").named("a").next().map(Field::value),
+            Some(&b" b"[..])
+        );
+        assert_eq!(header("").fields().len(), 0);
+    }
+
+    #[test]
+    fn rejects_what_is_no_field() {
+        let cases = [
+            (" folded first\r\n", 0),
+            ("A: b\r\nhello world\r\n", 6),
+            (": no name\r\n", 0),
+            ("A b: c\r\n", 0),
+            ("Ä: c\r\n", 0),
+            ("A: b\r\n\r\nC: d\r\n", 6),
+        ];
+        for (text, at) in cases {
+            assert_eq!(
+                Header::parse(text.as_bytes().to_vec()),
+                Err(HeaderError::NotAField { at }),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn holds_its_bounds() {
+        let many = "A:\r\n".repeat(HEADER_FIELDS_MAX + 1);
+        assert_eq!(
+            Header::parse(many.into_bytes()),
+            Err(HeaderError::TooManyFields)
+        );
+        let long = vec![b'a'; HEADER_BYTES_MAX + 1];
+        assert_eq!(Header::parse(long.clone()), Err(HeaderError::TooLong));
+        assert_eq!(
+            HeaderScanner::default().on_bytes(&long),
+            Err(HeaderError::TooLong)
+        );
+    }
+
+    #[test]
+    fn finds_the_end() {
+        let end = |at| HeaderEnd::EmptyLine { at, body: at + 2 };
+        assert_eq!(header_end(b"\r\nbody"), end(0));
+        assert_eq!(header_end(b"A: b\r\n\r\nbody"), end(6));
+        assert_eq!(header_end(b"A: b\r\n c\r\n\r\n"), end(10));
+        assert_eq!(header_end(b"A: b\r\n"), HeaderEnd::Open);
+        assert_eq!(header_end(b""), HeaderEnd::Open);
+        assert_eq!(header_end(b"hello\r\n"), HeaderEnd::NotAField { at: 0 });
+        assert_eq!(
+            header_end(b"A: b\r\nhi there\r\n\r\n"),
+            HeaderEnd::NotAField { at: 6 }
+        );
+    }
+
+    fn scan(message: &[u8], cuts: &[usize]) -> (Result<Header, HeaderError>, Option<usize>) {
+        let mut scanner = HeaderScanner::default();
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (message.len() + 1)).collect();
+        cuts.sort_unstable();
+        cuts.push(message.len());
+        let mut from = 0;
+        for cut in cuts {
+            if let Scan::Complete { taken } = scanner.on_bytes(&message[from..cut]).expect("short")
+            {
+                return (scanner.finish(), Some(from + taken));
+            }
+            from = cut;
+        }
+        (scanner.finish(), None)
+    }
+
+    proptest! {
+        #[test]
+        fn scanning_in_pieces_finds_what_the_whole_holds(
+            message in "(A: b\r\n|C: d\r\n e\r\n|\r\n|x|\r|\n){0,8}",
+            cuts in proptest::collection::vec(0_usize..64, 0..6),
+        ) {
+            prop_assert_eq!(scan(message.as_bytes(), &cuts), scan(message.as_bytes(), &[]));
+        }
+
+        #[test]
+        fn any_bytes_parse_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(header) = Header::parse(bytes.clone()) {
+                let whole: Vec<u8> = header.fields().flat_map(Field::raw).copied().collect();
+                prop_assert_eq!(whole, bytes);
+            }
+        }
+    }
+}
