@@ -173,11 +173,7 @@ enum State {
 #[derive(Debug)]
 enum Waiting {
     Sender(Box<Transaction>),
-    Recipient {
-        transaction: Box<Transaction>,
-        notify: Notify,
-        original: Option<Box<str>>,
-    },
+    Recipient(Box<Transaction>),
     Auth,
     Tls,
     Body {
@@ -442,12 +438,7 @@ impl Session {
                 if transaction.recipients.len() >= settings.recipients_max {
                     return self.stay(State::Mail(transaction), &Reply::TOO_MANY_RECIPIENTS, out);
                 }
-                let kept = original.clone();
-                self.state = State::Waiting(Waiting::Recipient {
-                    transaction,
-                    notify,
-                    original: kept,
-                });
+                self.state = State::Waiting(Waiting::Recipient(transaction));
                 Some(Request::Recipient {
                     to,
                     notify,
@@ -611,9 +602,8 @@ impl Session {
 
     /// Answers [`Request::Recipient`]: the mailboxes that the forward-path leads to, or the refusal.
     pub fn on_recipient(&mut self, verdict: Result<Vec<Recipient>, Reply>, out: &mut Vec<u8>) {
-        let State::Waiting(Waiting::Recipient {
-            mut transaction, ..
-        }) = mem::replace(&mut self.state, State::Closed)
+        let State::Waiting(Waiting::Recipient(mut transaction)) =
+            mem::replace(&mut self.state, State::Closed)
         else {
             return;
         };

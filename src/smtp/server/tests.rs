@@ -297,8 +297,8 @@ fn a_line_without_end_costs_nothing_and_is_refused_once() {
 fn a_bare_line_end_makes_one_refusal_of_the_whole_line() {
     let mut play = Play::relay();
     assert_eq!(
-        play.say("EHLO c\nMAIL FROM:<a@b>\r\nNOOP\rNOOP\r\nNOOP\0\r\n"),
-        [500, 500, 500]
+        play.say("EHLO c\nMAIL FROM:<a@b>\r\nEHLO c\r\nNOOP\rNOOP\r\nNOOP\0\r\n"),
+        [500, 250, 500, 500]
     );
 }
 
