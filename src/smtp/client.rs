@@ -145,6 +145,10 @@ pub enum Request {
 
 /// What the server said that it can do.
 #[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "one flag for each extension that a server may announce"
+)]
 struct Extensions {
     pipelining: bool,
     starttls: bool,
