@@ -162,6 +162,10 @@ pub const DNS_RECORDS_MAX: usize = 64;
 
 /// Signatures of one message that are verified (RFC 6376 section 6.1 leaves the number to us).
 pub const DKIM_SIGNATURES_MAX: usize = 10;
+/// Records of one key name that are tried (RFC 6376 section 3.6.2.2 leaves several undefined).
+pub const DKIM_KEY_RECORDS_MAX: usize = 4;
+/// How far clocks may differ before `t=` lies in the future or `x=` in the past.
+pub const DKIM_CLOCK_SKEW: Duration = Duration::from_secs(300);
 /// Least modulus of an RSA key, in bits (RFC 8301 section 3.2).
 pub const DKIM_RSA_BITS_MIN: usize = 1_024;
 /// Greatest modulus of an RSA key, in bits.
