@@ -187,6 +187,10 @@ pub const SCRAM_ITERATIONS_MIN: u32 = 4_096;
 pub const SCRAM_SALT_BYTES_MAX: usize = 64;
 /// Greatest iteration count that is accepted in a users file.
 pub const SCRAM_ITERATIONS_MAX: u32 = 10_000_000;
+/// Bytes of a login.
+pub const LOGIN_BYTES_MAX: usize = 254;
+/// Bytes of the nonce of a SCRAM client.
+pub const SCRAM_NONCE_BYTES_MAX: usize = 256;
 /// Bytes of a password.
 pub const PASSWORD_BYTES_MAX: usize = 1_024;
 

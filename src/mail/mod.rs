@@ -2,3 +2,5 @@
 
 pub mod address_list;
 pub mod header;
+pub mod received;
+pub mod submission;
