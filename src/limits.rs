@@ -200,3 +200,8 @@ pub const PASSWORD_BYTES_MAX: usize = 1_024;
 pub const ALIAS_DEPTH_MAX: usize = 10;
 /// Targets that one address may expand to.
 pub const ALIAS_TARGETS_MAX: usize = 100;
+
+// Commands.
+
+/// Bytes of a message that a command holds in memory.
+pub const COMMAND_MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
