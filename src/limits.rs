@@ -205,3 +205,8 @@ pub const ALIAS_TARGETS_MAX: usize = 100;
 
 /// Bytes of a message that a command holds in memory.
 pub const COMMAND_MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+// Notifications.
+
+/// Notifications that are being made at a time; others wait.
+pub const NOTICES_AT_WORK_MAX: usize = 16;

@@ -355,7 +355,7 @@ impl Engine {
     fn on_worked(&mut self, job: JobId, result: event::WorkResult, now: Now) {
         match self.jobs.remove(&job) {
             Some(JobOwner::Sign { conn, key }) => self.inbound_signed(conn, key, result, now),
-            Some(JobOwner::SignNotice { notice, key }) => self.notice_signed(notice, key, result),
+            Some(JobOwner::SignNotice { notice, key }) => self.notice_signed(notice, key, result, now),
             Some(JobOwner::Password { conn }) => self.password_checked(conn, result, now),
             None => {}
         }
