@@ -174,6 +174,10 @@ pub const DNS_SERVER_PENALTY: Duration = Duration::from_secs(30);
 
 /// Signatures of one message that are verified (RFC 6376 section 6.1 leaves the number to us).
 pub const DKIM_SIGNATURES_MAX: usize = 10;
+/// Records of one key name that are tried (RFC 6376 section 3.6.2.2 leaves several undefined).
+pub const DKIM_KEY_RECORDS_MAX: usize = 4;
+/// How far clocks may differ before `t=` lies in the future or `x=` in the past.
+pub const DKIM_CLOCK_SKEW: Duration = Duration::from_secs(300);
 /// Least modulus of an RSA key, in bits (RFC 8301 section 3.2).
 pub const DKIM_RSA_BITS_MIN: usize = 1_024;
 /// Greatest modulus of an RSA key, in bits.
@@ -195,6 +199,10 @@ pub const SCRAM_ITERATIONS_MIN: u32 = 4_096;
 pub const SCRAM_SALT_BYTES_MAX: usize = 64;
 /// Greatest iteration count that is accepted in a users file.
 pub const SCRAM_ITERATIONS_MAX: u32 = 10_000_000;
+/// Bytes of a login.
+pub const LOGIN_BYTES_MAX: usize = 254;
+/// Bytes of the nonce of a SCRAM client.
+pub const SCRAM_NONCE_BYTES_MAX: usize = 256;
 /// Bytes of a password.
 pub const PASSWORD_BYTES_MAX: usize = 1_024;
 
@@ -204,3 +212,8 @@ pub const PASSWORD_BYTES_MAX: usize = 1_024;
 pub const ALIAS_DEPTH_MAX: usize = 10;
 /// Targets that one address may expand to.
 pub const ALIAS_TARGETS_MAX: usize = 100;
+
+// Commands.
+
+/// Bytes of a message that a command holds in memory.
+pub const COMMAND_MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;

@@ -2,3 +2,5 @@
 
 pub mod credential;
 pub mod dkim;
+pub mod sasl;
+pub mod scram;

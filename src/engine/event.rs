@@ -30,6 +30,17 @@ pub struct ConnId {
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct JobId(pub u64);
 
+/// Who reads a queued message.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Reader {
+    /// A session that sends it, or a queue tool that shows it.
+    Conn(ConnId),
+    /// The maker of notifications, for this notification of its.
+    Notice(u64),
+    /// The table of next hops, because routes have changed.
+    Reroute(QueueId),
+}
+
 /// What a connection was accepted on.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Listener {
@@ -100,8 +111,8 @@ pub enum Event<'a> {
     Stored(Completion),
     /// Answers [`Action::Read`].
     Read {
-        /// The connection that asked.
-        conn: ConnId,
+        /// Who asked.
+        reader: Reader,
         /// What was read.
         result: Result<Piece, ReadError>,
     },
@@ -262,7 +273,7 @@ pub enum Action {
     /// Read a part of a queued message; answered by [`Event::Read`].
     Read {
         /// Who asks.
-        conn: ConnId,
+        reader: Reader,
         /// The message.
         id: QueueId,
         /// Where it lies.

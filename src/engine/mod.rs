@@ -1,1 +1,407 @@
 //! The whole relay as one state machine: events in, actions out.
+//!
+//! ```text
+//!             accept, bytes, closed, stored, answers, time
+//!                               |
+//!   inbound --Append--> queue --due--> hops --> outbound --outcome--> queue
+//!      |  intake, auth     |                       |  resolver
+//!      '-------------------'------- notices -------'       control looks on
+//! ```
+//!
+//! One participant a file; each is a chapter of [`Engine`]. This file holds what they share and sends each event to
+//! whom it belongs. Decisions are made below, in `smtp`, `policy`, `dns`, `mail` and `queue`; the engine carries
+//! questions and answers between them. Invariants: no 250 before `Committed`; a recipient is tried by one courier at
+//! a time, and not again before its outcome is committed; every table has a ceiling.
+
+mod auth;
+pub mod connections;
+mod control;
+pub mod event;
+mod hops;
+mod inbound;
+mod intake;
+pub mod log;
+mod notices;
+mod outbound;
+mod resolver;
+mod store;
+mod timers;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Instant, Now};
+use crate::config::Config;
+use crate::dns::Resolver;
+use crate::entropy::Entropy;
+use crate::queue::{Command, IdSource, Index, OutcomeRecord, Recovered, Ticket};
+use crate::queue_id::QueueId;
+use crate::smtp::server::Settings;
+
+use auth::Logins;
+use connections::Connections;
+use control::Control;
+use event::{Action, ConnId, Event, JobId, Reader, Work};
+use hops::Hops;
+use inbound::Inbound;
+use log::{Level, Line};
+use notices::Notices;
+use outbound::Courier;
+use resolver::Questions;
+use store::Committing;
+use timers::{Timer, Timers};
+
+/// The relay.
+pub struct Engine {
+    config: Arc<Config>,
+    settings: Settings,
+    entropy: Box<dyn Entropy + Send>,
+    conns: Connections<Conn>,
+    actions: VecDeque<Action>,
+    timers: Timers,
+    resolver: Resolver,
+    questions: Questions,
+    index: Index,
+    hops: Hops,
+    ids: IdSource,
+    tickets: HashMap<Ticket, Committing>,
+    next_ticket: u64,
+    jobs: HashMap<JobId, JobOwner>,
+    next_job: u64,
+    logins: Logins,
+    /// Sessions whose message is being streamed to the disk.
+    spilling: HashMap<QueueId, ConnId>,
+    notices: Notices,
+    /// Outcomes that the disk refused; while there are any, nothing new is sent.
+    unrecorded: Vec<OutcomeRecord>,
+    /// Bytes in buffers whose size a peer decides.
+    memory: usize,
+    /// Bytes free on the disk of the spool, as far as is known.
+    free_space: Option<u64>,
+    inbound_sessions: usize,
+    courier_sessions: usize,
+    counters: Counters,
+    stopping: bool,
+}
+
+/// What happened since the start, for `queue stats` and the status page.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counters {
+    /// Sessions accepted.
+    pub sessions: u64,
+    /// Messages accepted.
+    pub accepted: u64,
+    /// Messages and recipients refused.
+    pub refused: u64,
+    /// Recipients delivered.
+    pub delivered: u64,
+    /// Attempts put off.
+    pub deferred: u64,
+    /// Recipients failed.
+    pub failed: u64,
+    /// Notifications sent.
+    pub notices: u64,
+}
+
+/// A connection, by what it is for.
+enum Conn {
+    Inbound(Box<Inbound>),
+    Courier(Box<Courier>),
+    Control(Box<Control>),
+}
+
+/// Whose job a worker does.
+enum JobOwner {
+    /// A signature for a message that is being accepted.
+    Sign { conn: ConnId, key: usize },
+    /// A signature for a notification.
+    SignNotice { notice: u64, key: usize },
+    /// A password.
+    Password { conn: ConnId },
+}
+
+/// What an engine starts with.
+pub struct Start {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Ids above all that the spool has seen.
+    pub ids: IdSource,
+    /// Chance.
+    pub entropy: Box<dyn Entropy + Send>,
+}
+
+impl Engine {
+    /// An engine with an empty queue; [`Engine::recover`] fills it.
+    pub fn new(start: Start, now: Now) -> Self {
+        let Start { config, ids, mut entropy } = start;
+        let mut engine = Self {
+            settings: settings(&config),
+            resolver: Resolver::new(config.dns.servers.clone()),
+            logins: Logins::new(&mut *entropy),
+            config,
+            entropy,
+            conns: Connections::default(),
+            actions: VecDeque::new(),
+            timers: Timers::default(),
+            questions: Questions::default(),
+            index: Index::default(),
+            hops: Hops::default(),
+            ids,
+            tickets: HashMap::new(),
+            next_ticket: 0,
+            jobs: HashMap::new(),
+            next_job: 0,
+            spilling: HashMap::new(),
+            notices: Notices::default(),
+            unrecorded: Vec::new(),
+            memory: 0,
+            free_space: None,
+            inbound_sessions: 0,
+            courier_sessions: 0,
+            counters: Counters::default(),
+            stopping: false,
+        };
+        engine.timers.set(now.instant.after(SWEEP_INTERVAL), Timer::Sweep);
+        engine
+    }
+
+    /// Takes back a message that recovery found.
+    pub fn recover(&mut self, recovered: Recovered, now: Now) {
+        self.queue_recovered(recovered, now);
+    }
+
+    /// Something happened.
+    pub fn handle(&mut self, event: Event<'_>, now: Now) {
+        self.route(event, now);
+        self.settle(now);
+    }
+
+    /// Hands out what one participant left for another: answers that are there, hops that can send.
+    fn settle(&mut self, now: Now) {
+        loop {
+            let answered = self.hand_out_answers(now);
+            let dispatched = self.dispatch_hops(now);
+            if !answered && !dispatched {
+                return;
+            }
+        }
+    }
+
+    fn route(&mut self, event: Event<'_>, now: Now) {
+        match event {
+            Event::Connected { conn } => self.courier_connected(conn, now),
+            Event::Bytes { conn, bytes } => self.on_bytes(conn, bytes, now),
+            Event::Drained { conn } => self.on_drained(conn, now),
+            Event::Closed { conn, cause } => match self.conns.take(conn) {
+                Some(Conn::Inbound(inbound)) => self.inbound_lost(conn, *inbound, &cause, now),
+                Some(Conn::Courier(courier)) => self.courier_lost(conn, courier, &cause, now),
+                Some(Conn::Control(_)) => drop(self.conns.remove(conn)),
+                None => {}
+            },
+            Event::TlsReady { conn, session } => match self.conns.take(conn) {
+                Some(Conn::Inbound(inbound)) => self.inbound_tls(conn, inbound, session, now),
+                Some(Conn::Courier(courier)) => self.courier_tls(conn, courier, session, now),
+                Some(other) => self.conns.put(conn, other),
+                None => {}
+            },
+            Event::Stored(completion) => self.on_stored(completion, now),
+            Event::Read { reader: Reader::Conn(conn), result } => match self.conns.take(conn) {
+                Some(Conn::Courier(courier)) => self.courier_read(conn, courier, result, now),
+                Some(Conn::Control(control)) => self.control_read(conn, control, result, now),
+                Some(other) => self.conns.put(conn, other),
+                None => {}
+            },
+            Event::Read { reader: Reader::Notice(notice), result } => self.notice_read(notice, result, now),
+            Event::Read { reader: Reader::Reroute(id), result } => self.reroute_read(id, result.ok(), now),
+            Event::DnsDatagram { socket, from, bytes } => {
+                self.resolver.on_datagram(socket, from, bytes, now.instant, &mut *self.entropy);
+            }
+            Event::DnsBytes { socket, bytes } => {
+                self.resolver.on_stream_bytes(socket, bytes, now.instant, &mut *self.entropy);
+            }
+            Event::DnsFailed { socket } => {
+                self.resolver.on_socket_error(socket, now.instant, &mut *self.entropy);
+            }
+            Event::Worked { job, result } => self.on_worked(job, result, now),
+            Event::ReloadFailed { conn, errors } => self.reload_failed(conn, &errors),
+        }
+    }
+
+    /// Time has passed: fires what is due. Call it when [`Engine::deadline`] is reached.
+    pub fn expire(&mut self, now: Now) {
+        while let Some((at, timer)) = self.timers.pop(now.instant) {
+            match timer {
+                Timer::Conn(conn) => self.conn_expired(conn, at, now),
+                Timer::Hop(hop) => self.hop_resumed(hop, now),
+                Timer::Due(id, hop) => self.message_due(id, hop, now),
+                Timer::Warn(id) => self.warn_of_delay(id, now),
+                Timer::Record => self.record_again(),
+                Timer::Sweep => self.sweep(now),
+            }
+        }
+        if self.resolver.deadline().is_some_and(|deadline| deadline <= now.instant) {
+            self.resolver.expire(now.instant, &mut *self.entropy);
+        }
+        self.settle(now);
+    }
+
+    /// When [`Engine::expire`] is to be called next.
+    pub fn deadline(&self) -> Option<Instant> {
+        match (self.timers.deadline(), self.resolver.deadline()) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    /// The next thing to do.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Whether bytes of this connection may be read now.
+    pub fn wants_input(&self, conn: ConnId) -> bool {
+        match self.conns.get(conn) {
+            Some(Conn::Inbound(inbound)) => inbound.wants_input(),
+            Some(Conn::Courier(_)) => true,
+            Some(Conn::Control(control)) => control.wants_input(),
+            None => false,
+        }
+    }
+
+    /// A new configuration is in force; nothing that goes on is interrupted.
+    pub fn reconfigure(&mut self, config: Arc<Config>, conn: Option<ConnId>, now: Now) {
+        self.settings = settings(&config);
+        self.resolver.set_servers(config.dns.servers.clone());
+        let rerouted = self.config.routes != config.routes;
+        self.config = config;
+        if rerouted {
+            self.reroute();
+        }
+        self.log(Line::new(Level::Info, "reloaded"));
+        if let Some(conn) = conn {
+            self.control_reloaded(conn, &[]);
+        }
+    }
+
+    /// Stops taking mail: sessions that are between messages end, those inside one may finish.
+    pub fn stop(&mut self, now: Now) {
+        self.stopping = true;
+        for conn in self.conns.ids() {
+            match self.conns.take(conn) {
+                Some(Conn::Inbound(inbound)) => self.inbound_stop(conn, inbound, now),
+                Some(Conn::Courier(courier)) => self.courier_stop(conn, courier, now),
+                Some(Conn::Control(_)) => {
+                    self.conns.remove(conn);
+                    self.actions.push_back(Action::Close { conn });
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Whether everything that was mid-message when [`Engine::stop`] was called is finished.
+    pub fn is_stopped(&self) -> bool {
+        self.stopping && self.conns.len() == 0 && self.tickets.is_empty()
+    }
+
+    /// The numbers since the start.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// How many messages are queued.
+    pub fn queue_len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// The ids of the queued messages, oldest first.
+    pub fn queue_ids(&self) -> Vec<QueueId> {
+        self.index.ids()
+    }
+
+    /// Bytes in buffers whose size peers decide, and connections in both directions.
+    pub fn load(&self) -> (usize, usize) {
+        (self.memory, self.conns.len())
+    }
+
+    fn on_bytes(&mut self, conn: ConnId, bytes: &[u8], now: Now) {
+        match self.conns.take(conn) {
+            Some(Conn::Inbound(inbound)) => self.inbound_bytes(conn, inbound, bytes, now),
+            Some(Conn::Courier(courier)) => self.courier_bytes(conn, courier, bytes, now),
+            Some(Conn::Control(control)) => self.control_bytes(conn, control, bytes, now),
+            None => {}
+        }
+    }
+
+    fn on_drained(&mut self, conn: ConnId, now: Now) {
+        match self.conns.take(conn) {
+            Some(Conn::Courier(courier)) => self.courier_drained(conn, courier, now),
+            Some(Conn::Control(control)) => self.control_drained(conn, control),
+            Some(other) => self.conns.put(conn, other),
+            None => {}
+        }
+    }
+
+    fn conn_expired(&mut self, conn: ConnId, at: Instant, now: Now) {
+        match self.conns.take(conn) {
+            Some(Conn::Inbound(inbound)) => self.inbound_expired(conn, inbound, at, now),
+            Some(Conn::Courier(courier)) => self.courier_expired(conn, courier, at, now),
+            Some(other) => self.conns.put(conn, other),
+            None => {}
+        }
+    }
+
+    fn on_worked(&mut self, job: JobId, result: event::WorkResult, now: Now) {
+        match self.jobs.remove(&job) {
+            Some(JobOwner::Sign { conn, key }) => self.inbound_signed(conn, key, result, now),
+            Some(JobOwner::SignNotice { notice, key }) => self.notice_signed(notice, key, result),
+            Some(JobOwner::Password { conn }) => self.password_checked(conn, result, now),
+            None => {}
+        }
+    }
+
+    fn sweep(&mut self, now: Now) {
+        self.logins.sweep(now.instant);
+        self.timers.set(now.instant.after(SWEEP_INTERVAL), Timer::Sweep);
+    }
+
+    fn work(&mut self, owner: JobOwner, work: Work) {
+        let job = JobId(self.next_job);
+        self.next_job = self.next_job.wrapping_add(1);
+        self.jobs.insert(job, owner);
+        self.actions.push_back(Action::Work { job, work });
+    }
+
+    fn store(&mut self, command: Command) {
+        self.actions.push_back(Action::Store(command));
+    }
+
+    fn ticket(&mut self, committing: Committing) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket = self.next_ticket.wrapping_add(1);
+        self.tickets.insert(ticket, committing);
+        ticket
+    }
+
+    fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.actions.push_back(Action::Send { conn, bytes });
+        }
+    }
+
+    fn log(&mut self, line: Line) {
+        self.actions.push_back(Action::Log(line));
+    }
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        hostname: config.hostname.as_str().into(),
+        message_bytes_max: config.max_message_size,
+        recipients_max: config.limits.recipients,
+    }
+}
+
+/// How often tables are swept of what is too old.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);

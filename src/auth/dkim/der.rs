@@ -43,6 +43,10 @@ impl<'a> Reader<'a> {
         self.0 = after;
         (found == tag).then_some(contents)
     }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 /// A value of this tag around these contents.
@@ -72,6 +76,26 @@ pub(super) fn rsa_public_key_info(rsa_public_key: &[u8]) -> Vec<u8> {
     wrap(SEQUENCE, &contents)
 }
 
+/// The RSAPublicKey within `der`, which is one (RFC 6376 section 3.6.1) or a SubjectPublicKeyInfo around one (what
+/// everybody publishes), with the bits of its modulus.
+pub(super) fn rsa_public_key(der: &[u8]) -> Option<(&[u8], usize)> {
+    let mut outer = Reader::new(der);
+    let mut fields = Reader::new(outer.read(SEQUENCE)?);
+    if !outer.is_empty() {
+        return None;
+    }
+    if fields.peek() == Some(INTEGER) {
+        return Some((der, integer_bits(fields.read(INTEGER)?)));
+    }
+    let mut algorithm = Reader::new(fields.read(SEQUENCE)?);
+    if algorithm.read(OID)? != RSA_ENCRYPTION {
+        return None;
+    }
+    let (&unused_bits, key) = fields.read(BIT_STRING)?.split_first()?;
+    let mut modulus = Reader::new(Reader::new(key).read(SEQUENCE)?);
+    (unused_bits == 0).then_some((key, integer_bits(modulus.read(INTEGER)?)))
+}
+
 /// Significant bits of a positive INTEGER.
 pub(super) fn integer_bits(contents: &[u8]) -> usize {
     let mut digits = contents.iter().skip_while(|&&byte| byte == 0);
@@ -90,7 +114,7 @@ mod tests {
             let der = wrap(INTEGER, &contents);
             let mut reader = Reader::new(&der);
             assert_eq!(reader.read(INTEGER), Some(contents.as_slice()));
-            assert_eq!(reader.peek(), None);
+            assert!(reader.is_empty());
         }
     }
 
@@ -104,6 +128,7 @@ mod tests {
             &[0x30, 0x82, 0x01],
         ] {
             assert_eq!(Reader::new(der).read(SEQUENCE), None);
+            assert_eq!(rsa_public_key(der), None);
         }
     }
 }

@@ -1,4 +1,15 @@
 //! DomainKeys Identified Mail (RFC 6376; algorithms RFC 8301 and RFC 8463).
+//!
+//! Signing is cut in two so that the loop only hashes: [`sign::prepare`] makes what is to be signed,
+//! [`key::SigningKey::sign`] burns on a worker, [`sign::SigningInput::finish`] writes the field. Verification asks
+//! for keys by [`crate::dns::Step`].
+//!
+//! Not supported: rsa-sha1 (retired by RFC 8301), signing with `l=`, `x=` or `z=`.
 
+pub mod canonical;
 mod der;
 pub mod key;
+pub mod record;
+pub mod sign;
+pub mod tag;
+pub mod verify;

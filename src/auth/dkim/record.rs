@@ -1,0 +1,258 @@
+//! Key records in the DNS (RFC 6376 section 3.6.1; Ed25519 RFC 8463 section 4).
+
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::der;
+use super::key::{Algorithm, SigningKey};
+use super::tag::{TagList, elements, without_space};
+use crate::address::Domain;
+use crate::limits::{DKIM_RSA_BITS_MAX, DKIM_RSA_BITS_MIN};
+
+/// A key record that can verify mail.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeyRecord {
+    /// The public key.
+    pub key: PublicKey,
+    /// `t=y`: the domain tests DKIM.
+    pub testing: bool,
+    /// `t=s`: `i=` may not name a subdomain.
+    pub strict: bool,
+}
+
+/// A public key, ready for ring.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum PublicKey {
+    /// An RSAPublicKey of RFC 8017 appendix A.1.1, in DER.
+    Rsa {
+        /// The DER.
+        der: Vec<u8>,
+        /// Bits of the modulus.
+        bits: usize,
+    },
+    /// RFC 8032.
+    Ed25519([u8; 32]),
+}
+
+/// Why a record gives no key for mail.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RecordError {
+    /// It is no tag list, has another `v=`, or no `p=`.
+    Syntax,
+    /// `p=` is empty: the key was revoked.
+    Revoked,
+    /// `k=` is none that is known here.
+    KeyType,
+    /// `h=` does not list sha256.
+    Hash,
+    /// `s=` does not list email.
+    Service,
+    /// `p=` holds no key of the type that `k=` says.
+    Key,
+    /// The RSA key is under [`DKIM_RSA_BITS_MIN`] or over [`DKIM_RSA_BITS_MAX`].
+    Size {
+        /// Bits of the modulus.
+        bits: usize,
+    },
+}
+
+impl KeyRecord {
+    /// Parses one TXT record. `g=`, `n=` and tags that are unknown are ignored.
+    pub fn parse(text: &[u8]) -> Result<Self, RecordError> {
+        let tags = TagList::parse(text).map_err(|_| RecordError::Syntax)?;
+        match tags.value("v") {
+            None => {}
+            Some("DKIM1") if tags.first() == Some("v") => {}
+            Some(_) => return Err(RecordError::Syntax),
+        }
+        let lists = |name: &str, wanted: &[&str]| {
+            tags.value(name)
+                .is_none_or(|value| elements(value).any(|element| wanted.contains(&element)))
+        };
+        if !lists("h", &["sha256"]) {
+            return Err(RecordError::Hash);
+        }
+        if !lists("s", &["*", "email"]) {
+            return Err(RecordError::Service);
+        }
+        let base64 = without_space(tags.value("p").ok_or(RecordError::Syntax)?);
+        if base64.is_empty() {
+            return Err(RecordError::Revoked);
+        }
+        let bytes = STANDARD.decode(base64).map_err(|_| RecordError::Key)?;
+        let flag = |wanted| {
+            tags.value("t")
+                .is_some_and(|value| elements(value).any(|flag| flag == wanted))
+        };
+        Ok(Self {
+            key: PublicKey::parse(tags.value("k").unwrap_or("rsa"), bytes)?,
+            testing: flag("y"),
+            strict: flag("s"),
+        })
+    }
+}
+
+impl PublicKey {
+    fn parse(key_type: &str, bytes: Vec<u8>) -> Result<Self, RecordError> {
+        match key_type {
+            "rsa" => {
+                let (der, bits) = der::rsa_public_key(&bytes).ok_or(RecordError::Key)?;
+                if !(DKIM_RSA_BITS_MIN..=DKIM_RSA_BITS_MAX).contains(&bits) {
+                    return Err(RecordError::Size { bits });
+                }
+                Ok(Self::Rsa {
+                    der: der.to_vec(),
+                    bits,
+                })
+            }
+            "ed25519" => bytes
+                .try_into()
+                .map(Self::Ed25519)
+                .map_err(|_| RecordError::Key),
+            _ => Err(RecordError::KeyType),
+        }
+    }
+
+    /// What signatures this key is for.
+    pub const fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Rsa { .. } => Algorithm::RsaSha256,
+            Self::Ed25519(_) => Algorithm::Ed25519Sha256,
+        }
+    }
+}
+
+/// The text of the record that publishes `key`.
+pub fn record_text(key: &SigningKey) -> String {
+    format!(
+        "v=DKIM1; k={}; p={}",
+        key.algorithm().key_type(),
+        key.public_record_value()
+    )
+}
+
+/// The owner name of a key record.
+pub fn record_name(selector: &str, domain: &Domain) -> String {
+    format!("{selector}._domainkey.{domain}")
+}
+
+/// A zone-file entry (RFC 1035 section 5.1) of `text`, in strings of at most 255 bytes.
+pub fn zone_lines(selector: &str, domain: &Domain, text: &str) -> String {
+    let mut out = format!("{}. IN TXT", record_name(selector, domain));
+    let strings: Vec<&[u8]> = text.as_bytes().chunks(STRING_BYTES_MAX).collect();
+    if strings.len() > 1 {
+        out.push_str(" (");
+    }
+    for string in &strings {
+        out.push_str(if strings.len() > 1 { "\n\t\"" } else { " \"" });
+        for &byte in *string {
+            match byte {
+                b'"' | b'\\' => {
+                    out.push('\\');
+                    out.push(char::from(byte));
+                }
+                b' '..=b'~' => out.push(char::from(byte)),
+                // Writing to a String cannot fail.
+                _ => drop(write!(out, "\\{byte:03}")),
+            }
+        }
+        out.push('"');
+    }
+    if strings.len() > 1 {
+        out.push_str("\n)");
+    }
+    out.push('\n');
+    out
+}
+
+const STRING_BYTES_MAX: usize = 255;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RSA_1024: &str = "MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDwIRP/UC3SBsEmGqZ9ZJW3/DkMoGeLnQg1fWn7/zYtIxN2SnFCjxOCKG9v3b4jYfcTNh5ijSsq631uBItLa7od+v/RtdC2UzJ1lWT947qR+Rcac2gbto/NMqJ0fzfVjH4OuKhitdY9tf6mcwGjaNBcWToIMmPSPDdQPNUYckcQ2QIDAQAB";
+
+    fn parse(text: &str) -> Result<KeyRecord, RecordError> {
+        KeyRecord::parse(text.as_bytes())
+    }
+
+    #[test]
+    fn reads_the_record_of_rfc_6376_appendix_c_and_ignores_g() {
+        let record = parse(&format!("v=DKIM1; g=nobody; n=x; p={RSA_1024}")).expect("a record");
+        assert!(matches!(record.key, PublicKey::Rsa { bits: 1024, .. }));
+        assert!(!record.testing && !record.strict);
+        let flags = parse(&format!("t= y : s ;p={RSA_1024};")).expect("a record");
+        assert!(flags.testing && flags.strict);
+    }
+
+    #[test]
+    fn takes_a_bare_rsa_public_key() {
+        let info = STANDARD.decode(RSA_1024).expect("base64");
+        let (bare, _) = der::rsa_public_key(&info).expect("a key");
+        let text = format!("k=rsa; p={}", STANDARD.encode(bare));
+        assert_eq!(
+            parse(&text).map(|record| record.key),
+            parse(&format!("p={RSA_1024}")).map(|record| record.key)
+        );
+    }
+
+    #[test]
+    fn rejects_what_gives_no_key() {
+        let short = STANDARD.encode(der::wrap(
+            der::SEQUENCE,
+            &[der::wrap(der::INTEGER, &[0x7f; 96]), vec![2, 1, 3]].concat(),
+        ));
+        let cases = [
+            ("".to_owned(), RecordError::Syntax),
+            ("v=spf1 -all".to_owned(), RecordError::Syntax),
+            (format!("v=DKIM2; p={RSA_1024}"), RecordError::Syntax),
+            (format!("p={RSA_1024}; v=DKIM1"), RecordError::Syntax),
+            ("v=DKIM1; k=rsa".to_owned(), RecordError::Syntax),
+            ("v=DKIM1; p=".to_owned(), RecordError::Revoked),
+            (format!("h=sha1; p={RSA_1024}"), RecordError::Hash),
+            (format!("s=tlsrpt; p={RSA_1024}"), RecordError::Service),
+            (format!("k=ed448; p={RSA_1024}"), RecordError::KeyType),
+            (format!("k=ed25519; p={RSA_1024}"), RecordError::Key),
+            ("p=!".to_owned(), RecordError::Key),
+            ("p=AAAA".to_owned(), RecordError::Key),
+            (format!("p={short}"), RecordError::Size { bits: 767 }),
+        ];
+        for (text, error) in cases {
+            assert_eq!(parse(&text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_key_publishes_reads_back() {
+        for pem in [
+            include_str!("../../../tests/data/dkim/rsa-2048-pkcs8.pem"),
+            include_str!("../../../tests/data/dkim/ed25519.pem"),
+        ] {
+            let key = SigningKey::from_pem(pem).expect("a key");
+            let record = parse(&record_text(&key)).expect("a record");
+            assert_eq!(record.key.algorithm(), key.algorithm());
+        }
+    }
+
+    #[test]
+    fn long_records_become_strings_of_255_bytes() {
+        let domain = Domain::parse("example.com").expect("a domain");
+        let lines = zone_lines("s1", &domain, &"x".repeat(600));
+        let strings: Vec<&str> = lines.split('"').skip(1).step_by(2).collect();
+        assert_eq!(
+            strings
+                .iter()
+                .map(|string| string.len())
+                .collect::<Vec<_>>(),
+            [255, 255, 90]
+        );
+        assert!(lines.starts_with("s1._domainkey.example.com. IN TXT (\n"));
+        assert_eq!(
+            zone_lines("s", &domain, "a\"b"),
+            "s._domainkey.example.com. IN TXT \"a\\\"b\"\n"
+        );
+    }
+}

@@ -1,0 +1,158 @@
+//! Signing a message (RFC 6376 section 5), relaxed/relaxed, over the whole body.
+//!
+//! `h=` names each field once more than it is there ("oversigning", RFC 6376 section 8.15), so that none can be
+//! added under the signature; List-* and Resent-* fields are signed where they are, and may be added later by those
+//! whose business it is.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::canonical::{Form, append_field, append_relaxed};
+use super::key::Algorithm;
+use crate::address::Domain;
+use crate::auth::credential::KEY_BYTES;
+use crate::date::Timestamp;
+use crate::mail::header::{Field, Header};
+
+/// Who signs, with what, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Signer<'a> {
+    /// `d=`.
+    pub domain: &'a Domain,
+    /// `s=`.
+    pub selector: &'a str,
+    /// `a=`.
+    pub algorithm: Algorithm,
+    /// `t=`.
+    pub at: Timestamp,
+}
+
+/// A field that waits for its signature.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SigningInput {
+    data: Vec<u8>,
+    field_without_b: String,
+}
+
+impl SigningInput {
+    /// What [`super::key::SigningKey::sign`] signs.
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// The whole field, folded, with its line end.
+    pub fn finish(self, signature: &[u8]) -> Vec<u8> {
+        let mut field = self.field_without_b;
+        let mut column = 3; // of "\tb="
+        for c in STANDARD.encode(signature).chars() {
+            if column >= LINE_CHARS {
+                field.push_str("\r\n\t");
+                column = 1;
+            }
+            field.push(c);
+            column += 1;
+        }
+        field.push_str("\r\n");
+        field.into_bytes()
+    }
+}
+
+/// Prepares the signature over `prepended` and `header`, which follow each other in the message, and a body.
+///
+/// `prepended` are complete fields, such as a Date that is added; Received need not be there, it is not signed.
+pub fn prepare(
+    header: &Header,
+    prepended: &[u8],
+    body_hash: &[u8; KEY_BYTES],
+    signer: &Signer<'_>,
+) -> SigningInput {
+    let prepended = Header::parse(prepended.to_vec()).unwrap_or_default();
+    let fields: Vec<Field<'_>> = prepended.fields().chain(header.fields()).collect();
+    let (names, mut data) = select(&fields);
+    let field = field_without_b(&names, body_hash, signer);
+    let value = field.strip_prefix(FIELD_NAME).unwrap_or(&field);
+    let value = value.strip_prefix(':').unwrap_or(value);
+    append_relaxed(&mut data, FIELD_NAME, value.as_bytes());
+    SigningInput {
+        data,
+        field_without_b: field,
+    }
+}
+
+/// The names of `h=` and the canonical fields that they select, in the same order.
+fn select(fields: &[Field<'_>]) -> (Vec<String>, Vec<u8>) {
+    let mut names: Vec<String> = Vec::new();
+    let mut data = Vec::new();
+    let mut add = |wanted: &str, extra: usize| {
+        let present: Vec<&Field<'_>> = fields.iter().filter(|field| field.is(wanted)).collect();
+        for field in present.iter().rev() {
+            append_field(&mut data, **field, Form::Relaxed);
+        }
+        for _ in 0..present.len().saturating_add(extra) {
+            names.push(wanted.to_owned());
+        }
+    };
+    for name in ALWAYS {
+        add(name, 1);
+    }
+    for name in WHERE_PRESENT {
+        if fields.iter().any(|field| field.is(name)) {
+            add(name, 1);
+        }
+    }
+    let mut families: Vec<String> = fields
+        .iter()
+        .map(|field| field.name().to_ascii_lowercase())
+        .filter(|name| FAMILIES.iter().any(|family| name.starts_with(family)))
+        .collect();
+    families.sort_unstable();
+    families.dedup();
+    for name in &families {
+        add(name, 0);
+    }
+    (names, data)
+}
+
+fn field_without_b(names: &[String], body_hash: &[u8; KEY_BYTES], signer: &Signer<'_>) -> String {
+    let mut field = format!(
+        "{FIELD_NAME}: v=1; a={}; c=relaxed/relaxed;\r\n\td={};\r\n\ts={}; t={};\r\n\th=",
+        signer.algorithm,
+        signer.domain,
+        signer.selector,
+        signer.at.seconds()
+    );
+    let mut column = 3;
+    for (nth, name) in names.iter().enumerate() {
+        if nth > 0 {
+            field.push(':');
+            column += 1;
+            if name.len().saturating_add(column) >= LINE_CHARS {
+                field.push_str("\r\n\t");
+                column = 1;
+            }
+        }
+        field.push_str(name);
+        column = name.len().saturating_add(column);
+    }
+    field.push_str(";\r\n\tbh=");
+    field.push_str(&STANDARD.encode(body_hash));
+    field.push_str(";\r\n\tb=");
+    field
+}
+
+const FIELD_NAME: &str = "DKIM-Signature";
+const LINE_CHARS: usize = 70; // a tab shows as up to eight columns, and 78 are wanted (RFC 5322 section 2.1.1)
+const ALWAYS: [&str; 10] = [
+    "from",
+    "to",
+    "cc",
+    "subject",
+    "date",
+    "message-id",
+    "reply-to",
+    "mime-version",
+    "content-type",
+    "content-transfer-encoding",
+];
+const WHERE_PRESENT: [&str; 3] = ["sender", "in-reply-to", "references"];
+const FAMILIES: [&str; 2] = ["list-", "resent-"];

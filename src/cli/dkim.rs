@@ -1,0 +1,589 @@
+//! `chopar dkim`: keys, their records, and signing or verifying a message in a pipe.
+//!
+//! The bodies take what they need (the configuration folder, streams, the time, a look-up) and can so be tested
+//! without a process. Exit codes follow sysexits.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use argh::FromArgs;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
+use zeroize::Zeroizing;
+
+use crate::address::{AddressError, Domain};
+use crate::auth::dkim::canonical::{BodyHasher, Form};
+use crate::auth::dkim::key::{KeyError, SignError, SigningKey, ed25519_pem};
+use crate::auth::dkim::record::{record_name, record_text, zone_lines};
+use crate::auth::dkim::sign::{Signer, prepare};
+use crate::auth::dkim::verify::{SignatureVerdict, Verdict, Verification};
+use crate::date::Timestamp;
+use crate::dns::{Answer, Question, Step};
+use crate::limits::{COMMAND_MESSAGE_BYTES_MAX, DKIM_KEY_FILE_BYTES_MAX, DKIM_KEYS_PER_DOMAIN_MAX};
+use crate::mail::address_list::{FromError, from_mailboxes};
+use crate::mail::header::{Header, HeaderEnd, HeaderError, header_end};
+
+/// Make DKIM keys, print their DNS records, sign and verify messages.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "dkim")]
+pub struct Dkim {
+    /// what to do
+    #[argh(subcommand)]
+    pub command: DkimCommand,
+}
+
+/// What `chopar dkim` does.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand)]
+pub enum DkimCommand {
+    /// `chopar dkim keygen`.
+    Keygen(Keygen),
+    /// `chopar dkim record`.
+    Record(Record),
+    /// `chopar dkim sign`.
+    Sign(Sign),
+    /// `chopar dkim verify`.
+    Verify(Verify),
+}
+
+/// Make a key for a domain and print its DNS record.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "keygen")]
+pub struct Keygen {
+    /// the domain that signs
+    #[argh(positional)]
+    pub domain: String,
+    /// name of the key in the DNS, such as s2026
+    #[argh(option)]
+    pub selector: String,
+    /// rsa or ed25519 (default rsa, which every receiver knows)
+    #[argh(option, default = "KeyType::Rsa")]
+    pub algorithm: KeyType,
+    /// bits of an RSA key: 2048 (default), 3072 or 4096
+    #[argh(option, default = "2048")]
+    pub bits: usize,
+}
+
+/// Print the DNS records of all keys of a domain.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "record")]
+pub struct Record {
+    /// the domain that signs
+    #[argh(positional)]
+    pub domain: String,
+    /// print JSON
+    #[argh(switch)]
+    pub json: bool,
+}
+
+/// Sign a message and write it to standard output.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "sign")]
+pub struct Sign {
+    /// the message (default standard input)
+    #[argh(positional)]
+    pub file: Option<PathBuf>,
+    /// the domain that signs (default that of From)
+    #[argh(option)]
+    pub domain: Option<String>,
+    /// the key of this name only (default all keys of the domain)
+    #[argh(option)]
+    pub selector: Option<String>,
+    /// a key file elsewhere (its name is the selector unless --selector says another)
+    #[argh(option)]
+    pub key: Option<PathBuf>,
+}
+
+/// Verify the signatures of a message: one line each; exit 0 if one passes, 65 otherwise.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "verify")]
+pub struct Verify {
+    /// the message (default standard input)
+    #[argh(positional)]
+    pub file: Option<PathBuf>,
+    /// look keys up at this server, ADDRESS:PORT (default as the relay does)
+    #[argh(option)]
+    pub dns: Option<SocketAddr>,
+}
+
+/// The kind of a new key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KeyType {
+    /// RSA.
+    Rsa,
+    /// Ed25519 (RFC 8463).
+    Ed25519,
+}
+
+/// The word is no [`KeyType`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BadKeyType;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub enum DkimError {
+    /// The domain is none.
+    Domain(AddressError),
+    /// The selector cannot stand in the DNS.
+    Selector,
+    /// RSA keys of this size are not made.
+    Bits(usize),
+    /// The domain is not served.
+    NotServed(Domain),
+    /// The domain has no keys, or none of that selector.
+    NoKeys(Domain),
+    /// The key is there already.
+    Exists(PathBuf),
+    /// A file cannot be used as a key.
+    Key(PathBuf, KeyError),
+    /// A file or folder cannot be read.
+    Read(PathBuf, io::Error),
+    /// A file cannot be created.
+    Create(PathBuf, io::Error),
+    /// Standard input or output failed.
+    Stream(io::Error),
+    /// The message is over [`COMMAND_MESSAGE_BYTES_MAX`].
+    TooLong,
+    /// The message has no header that could be signed or verified.
+    Header(HeaderError),
+    /// Nobody could be held to the message.
+    From(FromError),
+    /// A key could not be made or used.
+    Fault,
+    /// No signature passed; it has been said which and why.
+    NotVerified,
+}
+
+impl FromStr for KeyType {
+    type Err = BadKeyType;
+
+    fn from_str(word: &str) -> Result<Self, BadKeyType> {
+        match word {
+            "rsa" => Ok(Self::Rsa),
+            "ed25519" => Ok(Self::Ed25519),
+            _ => Err(BadKeyType),
+        }
+    }
+}
+
+impl fmt::Display for BadKeyType {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("expected rsa or ed25519")
+    }
+}
+
+impl Keygen {
+    /// Writes the key to `domains/DOMAIN/dkim/SELECTOR.pem` below `folder` and prints its record.
+    pub fn run(&self, folder: &Path, output: &mut dyn Write) -> Result<(), DkimError> {
+        let domain = parse_domain(&self.domain)?;
+        let selector = parse_selector(&self.selector, &domain)?;
+        let pem = match self.algorithm {
+            KeyType::Ed25519 => generate_ed25519()?,
+            KeyType::Rsa => generate_rsa(self.bits)?,
+        };
+        let home = domain_folder(folder, &domain);
+        if !home.is_dir() {
+            return Err(DkimError::NotServed(domain));
+        }
+        let keys = home.join("dkim");
+        let path = keys.join(format!("{selector}.pem"));
+        let key =
+            SigningKey::from_pem(&pem).map_err(|error| DkimError::Key(path.clone(), error))?;
+        create_key_file(&home, &keys, &path, pem.as_bytes())?;
+        let lines = zone_lines(&selector, &domain, &record_text(&key));
+        output
+            .write_all(lines.as_bytes())
+            .map_err(DkimError::Stream)
+    }
+}
+
+impl Record {
+    /// Prints the records of all keys of the domain.
+    pub fn run(&self, folder: &Path, output: &mut dyn Write) -> Result<(), DkimError> {
+        let domain = parse_domain(&self.domain)?;
+        let keys = domain_keys(folder, &domain, None)?;
+        let text = if self.json {
+            let records: Vec<serde_json::Value> = keys
+                .iter()
+                .map(|(selector, key)| {
+                    serde_json::json!({
+                        "name": record_name(selector, &domain),
+                        "type": "TXT",
+                        "value": record_text(key),
+                        "selector": selector,
+                        "algorithm": key.algorithm().as_str(),
+                        "bits": key.bits(),
+                    })
+                })
+                .collect();
+            format!("{:#}\n", serde_json::Value::Array(records))
+        } else {
+            keys.iter()
+                .map(|(selector, key)| zone_lines(selector, &domain, &record_text(key)))
+                .collect()
+        };
+        output.write_all(text.as_bytes()).map_err(DkimError::Stream)
+    }
+}
+
+impl Sign {
+    /// Reads a message from the file or `input`, and writes it with its signatures, lines ending in CRLF.
+    pub fn run(
+        &self,
+        folder: &Path,
+        input: &mut dyn Read,
+        output: &mut dyn Write,
+        at: Timestamp,
+    ) -> Result<(), DkimError> {
+        let message = read_message(self.file.as_deref(), input)?;
+        let (header, body) = split(&message)?;
+        let domain = match &self.domain {
+            Some(domain) => parse_domain(domain)?,
+            None => from_mailboxes(&header)
+                .map_err(DkimError::From)?
+                .first()
+                .map(|mailbox| mailbox.domain().clone())
+                .ok_or(DkimError::From(FromError::Empty))?,
+        };
+        let mut hasher = BodyHasher::new(Form::Relaxed);
+        hasher.update(body);
+        let body_hash = hasher.finish().hash;
+        let mut signed = Vec::new();
+        for (selector, key) in self.keys(folder, &domain)? {
+            let signer = Signer {
+                domain: &domain,
+                selector: &selector,
+                algorithm: key.algorithm(),
+                at,
+            };
+            let prepared = prepare(&header, b"", &body_hash, &signer);
+            let signature = key
+                .sign(prepared.data())
+                .map_err(|SignError::Fault| DkimError::Fault)?;
+            signed.extend(prepared.finish(&signature));
+        }
+        signed.extend_from_slice(&message);
+        output.write_all(&signed).map_err(DkimError::Stream)
+    }
+
+    fn keys(&self, folder: &Path, domain: &Domain) -> Result<Vec<(String, SigningKey)>, DkimError> {
+        let Some(path) = &self.key else {
+            return domain_keys(folder, domain, self.selector.as_deref());
+        };
+        let stem = || path.file_stem().and_then(|stem| stem.to_str());
+        let selector = self.selector.as_deref().or_else(stem);
+        let selector = parse_selector(selector.unwrap_or_default(), domain)?;
+        Ok(vec![(selector, read_key(path)?)])
+    }
+}
+
+impl Verify {
+    /// Reads a message from the file or `input` and prints what `lookup` lets say of its signatures.
+    pub fn run(
+        &self,
+        input: &mut dyn Read,
+        output: &mut dyn Write,
+        at: Timestamp,
+        lookup: &mut dyn FnMut(&Question) -> Answer,
+    ) -> Result<(), DkimError> {
+        let message = read_message(self.file.as_deref(), input)?;
+        let (header, body) = split(&message)?;
+        let mut verification = Verification::new(&header, at);
+        verification.on_body(body);
+        let mut answers: Vec<(Question, Answer)> = Vec::new();
+        let verdicts = loop {
+            match verification.resume(&header, &answers) {
+                Step::Done(verdicts) => break verdicts,
+                Step::Ask(questions) => answers.extend(questions.into_iter().map(|question| {
+                    let answer = lookup(&question);
+                    (question, answer)
+                })),
+            }
+        };
+        let mut text: String = verdicts.iter().map(verdict_line).collect();
+        if verdicts.is_empty() {
+            text.push_str("none the message has no signature\n");
+        }
+        output
+            .write_all(text.as_bytes())
+            .map_err(DkimError::Stream)?;
+        let passes = |verdict: &SignatureVerdict| verdict.verdict() == Verdict::Pass;
+        if verdicts.iter().any(passes) {
+            Ok(())
+        } else {
+            Err(DkimError::NotVerified)
+        }
+    }
+}
+
+impl DkimError {
+    /// The exit code of sysexits.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Domain(_) | Self::Selector | Self::Bits(_) => 64,
+            Self::TooLong | Self::Header(_) | Self::From(_) | Self::NotVerified => 65,
+            Self::Read(..) => 66,
+            Self::Fault => 70,
+            Self::Exists(_) | Self::Create(..) => 73,
+            Self::Stream(_) => 74,
+            Self::NotServed(_) | Self::NoKeys(_) | Self::Key(..) => 78,
+        }
+    }
+}
+
+impl fmt::Display for DkimError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Domain(error) => write!(out, "the domain cannot be used: {error}"),
+            Self::Selector => out.write_str(
+                "the selector cannot be used: expected labels of letters, digits and hyphens, such as s2026",
+            ),
+            Self::Bits(bits) => write!(
+                out,
+                "an RSA key of {bits} bits is not made: choose 2048, 3072 or 4096"
+            ),
+            Self::NotServed(domain) => write!(
+                out,
+                "{domain} is not served here: add it with `chopar domain add {domain}` first"
+            ),
+            Self::NoKeys(domain) => write!(
+                out,
+                "{domain} has no such key: make one with `chopar dkim keygen {domain} --selector NAME`"
+            ),
+            Self::Exists(path) => write!(
+                out,
+                "{} exists and is kept: choose another selector",
+                path.display()
+            ),
+            Self::Key(path, error) => write!(out, "{}: {error}", path.display()),
+            Self::Read(path, error) => write!(out, "{} cannot be read: {error}", path.display()),
+            Self::Create(path, error) => {
+                write!(out, "{} cannot be created: {error}", path.display())
+            }
+            Self::Stream(error) => write!(out, "standard input or output failed: {error}"),
+            Self::TooLong => write!(
+                out,
+                "the message is longer than {COMMAND_MESSAGE_BYTES_MAX} bytes"
+            ),
+            Self::Header(error) => write!(out, "this is no message: {error}"),
+            Self::From(error) => write!(out, "it is not clear who signs; give --domain: {error}"),
+            Self::Fault => out.write_str("the system gave no randomness; try again"),
+            Self::NotVerified => out.write_str("no signature passed"),
+        }
+    }
+}
+
+impl std::error::Error for DkimError {}
+
+fn verdict_line(verdict: &SignatureVerdict) -> String {
+    let mut line = verdict.verdict().to_string();
+    if let Some(domain) = &verdict.domain {
+        line.push_str(&format!(" d={domain}"));
+    }
+    if let Some(selector) = &verdict.selector {
+        line.push_str(&format!(" s={}", selector.escape_default()));
+    }
+    if let Some(algorithm) = verdict.algorithm {
+        line.push_str(&format!(" a={algorithm}"));
+    }
+    if let Some(partial) = verdict.partial {
+        line.push_str(&format!(" l={}/{}", partial.signed, partial.total));
+    }
+    if verdict.testing {
+        line.push_str(" (testing)");
+    }
+    if let Err(failure) = verdict.outcome {
+        line.push_str(&format!(" ({failure})"));
+    }
+    line.push('\n');
+    line
+}
+
+fn parse_domain(text: &str) -> Result<Domain, DkimError> {
+    let domain = Domain::parse(text).map_err(DkimError::Domain)?;
+    if domain.is_literal() {
+        return Err(DkimError::Domain(AddressError::Domain));
+    }
+    Ok(domain)
+}
+
+fn parse_selector(text: &str, domain: &Domain) -> Result<String, DkimError> {
+    let selector = text.to_ascii_lowercase();
+    let valid = text.is_ascii() && Domain::parse(&record_name(&selector, domain)).is_ok();
+    valid.then_some(selector).ok_or(DkimError::Selector)
+}
+
+fn domain_folder(folder: &Path, domain: &Domain) -> PathBuf {
+    folder.join("domains").join(domain.as_str())
+}
+
+/// The keys of a domain with their selectors, in the order of their names.
+fn domain_keys(
+    folder: &Path,
+    domain: &Domain,
+    only: Option<&str>,
+) -> Result<Vec<(String, SigningKey)>, DkimError> {
+    let keys = domain_folder(folder, domain).join("dkim");
+    let entries = match fs::read_dir(&keys) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(DkimError::NoKeys(domain.clone()));
+        }
+        Err(error) => return Err(DkimError::Read(keys, error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let name = entry
+            .map_err(|error| DkimError::Read(keys.clone(), error))?
+            .file_name();
+        let selector = name.to_str().and_then(|name| name.strip_suffix(".pem"));
+        if let Some(selector) = selector.filter(|selector| !selector.starts_with('.'))
+            && only.is_none_or(|only| only.eq_ignore_ascii_case(selector))
+        {
+            found.push(selector.to_owned());
+        }
+    }
+    if found.is_empty() {
+        return Err(DkimError::NoKeys(domain.clone()));
+    }
+    found.sort_unstable();
+    found.truncate(DKIM_KEYS_PER_DOMAIN_MAX);
+    found
+        .into_iter()
+        .map(|selector| {
+            let key = read_key(&keys.join(format!("{selector}.pem")))?;
+            Ok((parse_selector(&selector, domain)?, key))
+        })
+        .collect()
+}
+
+fn read_key(path: &Path) -> Result<SigningKey, DkimError> {
+    let mut pem = Zeroizing::new(String::new());
+    fs::File::open(path)
+        .and_then(|file| {
+            file.take(DKIM_KEY_FILE_BYTES_MAX as u64 + 1)
+                .read_to_string(&mut pem)
+        })
+        .map_err(|error| DkimError::Read(path.to_owned(), error))?;
+    SigningKey::from_pem(&pem).map_err(|error| DkimError::Key(path.to_owned(), error))
+}
+
+fn generate_ed25519() -> Result<Zeroizing<String>, DkimError> {
+    let mut seed = Zeroizing::new([0; 32]);
+    SystemRandom::new()
+        .fill(&mut *seed)
+        .map_err(|_| DkimError::Fault)?;
+    Ok(ed25519_pem(&seed))
+}
+
+fn generate_rsa(bits: usize) -> Result<Zeroizing<String>, DkimError> {
+    if !matches!(bits, 2048 | 3072 | 4096) {
+        return Err(DkimError::Bits(bits));
+    }
+    rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, bits)
+        .map_err(|_| DkimError::Fault)?
+        .to_pkcs8_pem(LineEnding::LF)
+        .map_err(|_| DkimError::Fault)
+}
+
+/// Writes the whole file or nothing, and never over one that is there. Group and mode let the service read it, whose
+/// group is that of the domain's folder.
+fn create_key_file(home: &Path, keys: &Path, path: &Path, pem: &[u8]) -> Result<(), DkimError> {
+    let failed = |error| DkimError::Create(path.to_owned(), error);
+    let group = fs::metadata(home).map_err(failed)?.gid();
+    match fs::create_dir(keys) {
+        Ok(()) => {
+            let folder = fs::File::open(keys).map_err(failed)?;
+            // Only root may give a folder to a group that it is not in; others have no need to.
+            let _ = fchown(&folder, None, Some(group));
+            folder
+                .set_permissions(fs::Permissions::from_mode(0o750))
+                .map_err(failed)?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let temporary = path.with_extension(format!("pem.{}.new", std::process::id()));
+    let written = write_new(&temporary, pem, group).and_then(|()| {
+        fs::hard_link(&temporary, path)?; // unlike rename, it fails where the name is taken
+        fs::File::open(keys)?.sync_all()
+    });
+    let removed = fs::remove_file(&temporary);
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(DkimError::Exists(path.to_owned()))
+        }
+        Err(error) => Err(failed(error)),
+        Ok(()) => removed.map_err(failed),
+    }
+}
+
+fn write_new(path: &Path, contents: &[u8], group: u32) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    // Readable for the group only once it is the right one.
+    if fchown(&file, None, Some(group)).is_ok() {
+        file.set_permissions(fs::Permissions::from_mode(0o640))?;
+    }
+    file.write_all(contents)?;
+    file.sync_all()
+}
+
+/// The message from the file or `input`, with CRLF for every bare LF.
+fn read_message(file: Option<&Path>, input: &mut dyn Read) -> Result<Vec<u8>, DkimError> {
+    let mut bytes = Vec::new();
+    let limit = COMMAND_MESSAGE_BYTES_MAX as u64 + 1;
+    match file {
+        Some(path) => fs::File::open(path)
+            .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+            .map_err(|error| DkimError::Read(path.to_owned(), error))?,
+        None => input
+            .take(limit)
+            .read_to_end(&mut bytes)
+            .map_err(DkimError::Stream)?,
+    };
+    if bytes.len() > COMMAND_MESSAGE_BYTES_MAX {
+        return Err(DkimError::TooLong);
+    }
+    Ok(with_crlf(&bytes))
+}
+
+fn with_crlf(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len() + bytes.len() / 32);
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        match line.strip_suffix(b"\n") {
+            Some(text) => {
+                out.extend_from_slice(text.strip_suffix(b"\r").unwrap_or(text));
+                out.extend_from_slice(b"\r\n");
+            }
+            None => out.extend_from_slice(line),
+        }
+    }
+    out
+}
+
+fn split(message: &[u8]) -> Result<(Header, &[u8]), DkimError> {
+    let (header, body) = match header_end(message) {
+        HeaderEnd::EmptyLine { at, body } => (
+            message.get(..at).unwrap_or_default(),
+            message.get(body..).unwrap_or_default(),
+        ),
+        HeaderEnd::Open => (message, &[][..]),
+        HeaderEnd::NotAField { at } => {
+            return Err(DkimError::Header(HeaderError::NotAField { at }));
+        }
+    };
+    let header = Header::parse(header.to_vec()).map_err(DkimError::Header)?;
+    Ok((header, body))
+}
+
+#[cfg(test)]
+mod tests;

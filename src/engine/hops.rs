@@ -1,0 +1,347 @@
+//! The table of next hops: who waits for which, and when a courier may set out.
+//!
+//! A hop that has not answered yet gets one courier; once one got through, as many as the configuration allows. A hop
+//! that cannot be reached is paused as a whole, so that ten thousand messages to a dead domain cost one attempt.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::event::ConnId;
+use super::log::{Level, Line};
+use super::timers::Timer;
+use super::{Engine, event::Reader, event::Part, event::Action, event::Piece};
+use crate::address::Mailbox;
+use crate::clock::{Instant, Now};
+use crate::policy::retry;
+use crate::policy::route::{self, NextHop};
+use crate::queue::{HopId, Phase};
+use crate::queue_id::QueueId;
+
+/// All next hops that a message waits for or a courier is at.
+#[derive(Debug, Default)]
+pub(super) struct Hops {
+    hops: HashMap<HopId, Hop>,
+    by_name: HashMap<NextHop, HopId>,
+    next: u32,
+    /// Hops that may have something to send.
+    dirty: VecDeque<HopId>,
+    /// Messages whose next hop is to be worked out anew.
+    rerouting: VecDeque<QueueId>,
+}
+
+/// One next hop.
+#[derive(Debug)]
+pub(super) struct Hop {
+    pub(super) name: NextHop,
+    /// Messages that wait for it or are on their way there.
+    messages: usize,
+    /// Messages that are due, oldest first.
+    ready: BTreeSet<QueueId>,
+    /// Couriers on the way or there.
+    pub(super) couriers: usize,
+    /// Those of them that have not got through yet.
+    pub(super) arriving: usize,
+    /// Couriers that wait for another message.
+    pub(super) idle: Vec<ConnId>,
+    /// Failures in a row to get through.
+    failures: u16,
+    paused_until: Option<Instant>,
+    /// Whether a courier got through lately.
+    pub(super) proven: bool,
+    /// Why it is paused.
+    pub(super) trouble: Option<Arc<str>>,
+    /// Whether routes have changed under it: nothing more is sent there.
+    stale: bool,
+    queued: bool,
+}
+
+impl Hops {
+    /// The id of a hop; it lives as long as messages or couriers need it.
+    pub(super) fn intern(&mut self, name: NextHop) -> HopId {
+        if let Some(id) = self.by_name.get(&name) {
+            return *id;
+        }
+        let id = HopId(self.next);
+        self.next = self.next.wrapping_add(1);
+        self.by_name.insert(name.clone(), id);
+        let hop = Hop {
+            name,
+            messages: 0,
+            ready: BTreeSet::new(),
+            couriers: 0,
+            arriving: 0,
+            idle: Vec::new(),
+            failures: 0,
+            paused_until: None,
+            proven: false,
+            trouble: None,
+            stale: false,
+            queued: false,
+        };
+        self.hops.insert(id, hop);
+        id
+    }
+
+    pub(super) fn get(&self, id: HopId) -> Option<&Hop> {
+        self.hops.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: HopId) -> Option<&mut Hop> {
+        self.hops.get_mut(&id)
+    }
+
+    pub(super) fn add_message(&mut self, id: HopId) {
+        if let Some(hop) = self.hops.get_mut(&id) {
+            hop.messages += 1;
+        }
+    }
+
+    pub(super) fn remove_message(&mut self, id: HopId, message: QueueId) {
+        if let Some(hop) = self.hops.get_mut(&id) {
+            hop.messages = hop.messages.saturating_sub(1);
+            hop.ready.remove(&message);
+        }
+        self.free_if_unused(id);
+    }
+
+    pub(super) fn push_ready(&mut self, id: HopId, message: QueueId) {
+        if let Some(hop) = self.hops.get_mut(&id) {
+            hop.ready.insert(message);
+        }
+        self.touch(id);
+    }
+
+    /// The oldest message that is due.
+    pub(super) fn pop_ready(&mut self, id: HopId) -> Option<QueueId> {
+        self.hops.get_mut(&id).and_then(|hop| hop.ready.pop_first())
+    }
+
+    /// Looks again whether a hop can send.
+    pub(super) fn touch(&mut self, id: HopId) {
+        if let Some(hop) = self.hops.get_mut(&id)
+            && !hop.queued
+        {
+            hop.queued = true;
+            self.dirty.push_back(id);
+        }
+    }
+
+    /// Looks again at all that wait: room for couriers has come free.
+    pub(super) fn touch_waiting(&mut self) {
+        let waiting: Vec<HopId> =
+            self.hops.iter().filter(|(_, hop)| !hop.ready.is_empty()).map(|(id, _)| *id).collect();
+        for id in waiting {
+            self.touch(id);
+        }
+    }
+
+    /// A courier is gone.
+    pub(super) fn courier_gone(&mut self, id: HopId, conn: ConnId, arriving: bool) {
+        if let Some(hop) = self.hops.get_mut(&id) {
+            hop.couriers = hop.couriers.saturating_sub(1);
+            hop.arriving = hop.arriving.saturating_sub(usize::from(arriving));
+            hop.idle.retain(|idle| *idle != conn);
+        }
+        self.touch(id);
+        self.free_if_unused(id);
+    }
+
+    /// A courier got through.
+    pub(super) fn proved(&mut self, id: HopId) {
+        if let Some(hop) = self.hops.get_mut(&id) {
+            hop.arriving = hop.arriving.saturating_sub(1);
+            hop.proven = true;
+            hop.failures = 0;
+            hop.paused_until = None;
+            hop.trouble = None;
+        }
+        self.touch(id);
+    }
+
+    /// Ends every pause: somebody asked for it.
+    pub(super) fn resume_all(&mut self) {
+        for hop in self.hops.values_mut() {
+            hop.paused_until = None;
+        }
+        self.touch_waiting();
+    }
+
+    fn free_if_unused(&mut self, id: HopId) {
+        let unused = self.hops.get(&id).is_some_and(|hop| {
+            hop.messages == 0 && hop.couriers == 0 && hop.paused_until.is_none()
+        });
+        if unused && let Some(hop) = self.hops.remove(&id) {
+            if self.by_name.get(&hop.name) == Some(&id) {
+                self.by_name.remove(&hop.name);
+            }
+        }
+    }
+
+    /// Number of hops, for the ceiling that tests hold it to.
+    pub(super) fn len(&self) -> usize {
+        self.hops.len()
+    }
+}
+
+impl Engine {
+    /// Sends couriers where something is due; says whether anything was looked at.
+    pub(super) fn dispatch_hops(&mut self, now: Now) -> bool {
+        let mut any = false;
+        while let Some(id) = self.hops.dirty.pop_front() {
+            any = true;
+            if let Some(hop) = self.hops.get_mut(id) {
+                hop.queued = false;
+            }
+            self.dispatch(id, now);
+        }
+        any
+    }
+
+    fn dispatch(&mut self, id: HopId, now: Now) {
+        loop {
+            if self.stopping || self.is_recording_stuck() {
+                return;
+            }
+            let (per_hop, in_all) = (self.config.delivery.sessions_per_hop, self.config.delivery.sessions);
+            let Some(hop) = self.hops.get_mut(id) else { return };
+            if hop.ready.is_empty() || hop.stale || hop.paused_until.is_some_and(|until| until > now.instant) {
+                return;
+            }
+            if let Some(conn) = hop.idle.pop() {
+                self.courier_wake(conn, now);
+                continue;
+            }
+            let arriving_max = if hop.proven { hop.ready.len() } else { 1 };
+            if hop.couriers >= per_hop || hop.arriving >= arriving_max {
+                return;
+            }
+            if self.courier_sessions >= in_all && !self.retire_idle_courier(now) {
+                return;
+            }
+            if let Some(hop) = self.hops.get_mut(id) {
+                hop.couriers += 1;
+                hop.arriving += 1;
+                let name = hop.name.clone();
+                self.send_courier(id, &name, now);
+            }
+        }
+    }
+
+    /// Makes room by sending one idle courier home.
+    fn retire_idle_courier(&mut self, now: Now) -> bool {
+        let idle = self.hops.hops.values_mut().find_map(|hop| hop.idle.pop());
+        match idle {
+            Some(conn) => {
+                self.courier_dismiss(conn, now);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Nobody could be reached there: everything that waits for it waits longer.
+    pub(super) fn pause_hop(&mut self, id: HopId, why: &str, now: Now) {
+        let Some(hop) = self.hops.get_mut(id) else { return };
+        if hop.paused_until.is_some_and(|until| until > now.instant) {
+            return;
+        }
+        hop.failures = hop.failures.saturating_add(1);
+        hop.proven = false;
+        let delay = retry::delay(hop.failures, &mut *self.entropy);
+        let until = now.instant.after(delay);
+        hop.paused_until = Some(until);
+        hop.trouble = Some(Arc::from(why));
+        let line = Line::new(Level::Warning, "hop-paused")
+            .with("hop", &hop.name)
+            .with("waiting", hop.ready.len())
+            .with("seconds", delay.as_secs())
+            .with("why", why);
+        self.log(line);
+        self.timers.set(until, Timer::Hop(id));
+        self.expire_waiting(id, now);
+    }
+
+    /// The pause of a hop is over.
+    pub(super) fn hop_resumed(&mut self, id: HopId, now: Now) {
+        let Some(hop) = self.hops.get_mut(id) else { return };
+        if hop.paused_until.is_some_and(|until| until <= now.instant) {
+            hop.paused_until = None;
+            self.hops.touch(id);
+            self.hops.free_if_unused(id);
+        }
+    }
+
+    /// Gives up the messages that waited for a hop for too long. The attempt that failed just now was the last one
+    /// for them, so that a clock that jumps ahead bounces nothing untried.
+    fn expire_waiting(&mut self, id: HopId, now: Now) {
+        let give_up = self.config.delivery.give_up_after;
+        let Some(hop) = self.hops.get(id) else { return };
+        let old = |message: &&QueueId| {
+            self.index.get(**message).is_some_and(|entry| now.wall.since(entry.arrived) > give_up)
+        };
+        // The line is in order of age: what is young ends the search.
+        let expired: Vec<QueueId> = hop.ready.iter().take_while(old).copied().collect();
+        let why = hop.trouble.clone().unwrap_or_else(|| Arc::from("the next hop cannot be reached"));
+        for message in expired {
+            if let Some(hop) = self.hops.get_mut(id) {
+                hop.ready.remove(&message);
+            }
+            self.give_up(message, id, &why, now);
+        }
+    }
+
+    /// The routes have changed: every message that waits gets its next hop anew.
+    pub(super) fn reroute(&mut self) {
+        for hop in self.hops.hops.values_mut() {
+            hop.stale = true;
+        }
+        self.hops.by_name.clear();
+        self.hops.rerouting = self.index.ids().into();
+        self.reroute_next();
+    }
+
+    fn reroute_next(&mut self) {
+        while let Some(id) = self.hops.rerouting.pop_front() {
+            if let Some(entry) = self.index.get(id) {
+                let (location, part) = (entry.location, Part::Head);
+                self.actions.push_back(Action::Read { reader: Reader::Reroute(id), id, location, part });
+                return;
+            }
+        }
+    }
+
+    /// The envelope of a message that is to be routed anew.
+    pub(super) fn reroute_read(&mut self, id: QueueId, piece: Option<Piece>, now: Now) {
+        if let Some(Piece::Head { envelope, .. }) = piece {
+            let from = envelope.reverse_path.mailbox().map(Mailbox::domain);
+            let (mut old, mut new): (Vec<HopId>, Vec<HopId>) = (Vec::new(), Vec::new());
+            if let Some(entry) = self.index.get_mut(id) {
+                for (state, recipient) in entry.recipients.iter_mut().zip(&envelope.recipients) {
+                    if state.phase == Phase::Waiting {
+                        let hop = self.hops.intern(route::next_hop(&self.config, &recipient.mailbox, from));
+                        old.push(state.hop);
+                        new.push(hop);
+                        state.hop = hop;
+                    }
+                }
+                // A hop that a courier of this message is at keeps it until its outcome is known.
+                let open = |hop: &HopId| entry.recipients.iter().any(|state| state.hop == *hop && state.phase != Phase::Closed);
+                old.retain(|hop| !open(hop));
+            }
+            for hop in unique(old) {
+                self.hops.remove_message(hop, id);
+            }
+            for hop in unique(new) {
+                self.hops.add_message(hop);
+                self.message_due(id, hop, now);
+            }
+        }
+        self.reroute_next();
+    }
+}
+
+fn unique(mut hops: Vec<HopId>) -> Vec<HopId> {
+    hops.sort_unstable();
+    hops.dedup();
+    hops
+}

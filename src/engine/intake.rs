@@ -1,0 +1,173 @@
+//! A message that is being accepted: its header is read as it comes, its body hashed, what is long is streamed out.
+//!
+//! Invariant: memory holds at most [`INLINE_BODY_BYTES_MAX`] and one block of a message, however long it is.
+
+use crate::auth::dkim::BodyHasher;
+use crate::limits::{INLINE_BODY_BYTES_MAX, RECEIVED_FIELDS_MAX};
+use crate::mail::header::{Header, HeaderError, HeaderScanner, Scan};
+use crate::queue_id::QueueId;
+use crate::smtp::reply::Reply;
+
+/// A message between the first byte of its body and its commit.
+#[derive(Debug)]
+pub struct Intake {
+    id: QueueId,
+    stage: Stage,
+    held: Vec<u8>,
+    hasher: BodyHasher,
+    size: u64,
+    spilled: bool,
+    in_flight: usize,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Header(HeaderScanner),
+    Body(Header),
+    Refused(Reply),
+}
+
+/// A message that came in whole.
+#[derive(Debug)]
+pub struct Whole {
+    /// Its header.
+    pub header: Header,
+    /// The hash of its body (relaxed, SHA-256).
+    pub body_hash: [u8; 32],
+    /// Bytes of the message.
+    pub size: u64,
+    /// The message, or what of it has not been streamed out.
+    pub rest: Vec<u8>,
+    /// Whether it was streamed out.
+    pub spilled: bool,
+}
+
+impl Intake {
+    /// A message that will have this id.
+    pub fn new(id: QueueId) -> Self {
+        Self {
+            id,
+            stage: Stage::Header(HeaderScanner::default()),
+            held: Vec::new(),
+            hasher: BodyHasher::relaxed(),
+            size: 0,
+            spilled: false,
+            in_flight: 0,
+        }
+    }
+
+    /// The id that the message will have.
+    pub fn id(&self) -> QueueId {
+        self.id
+    }
+
+    /// Bytes that are held in memory, those on their way to the disk included.
+    pub fn memory(&self) -> usize {
+        self.held.capacity().saturating_add(self.in_flight)
+    }
+
+    /// Bytes on their way to the disk.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// Whether something of it was streamed out.
+    pub fn is_spilled(&self) -> bool {
+        self.spilled
+    }
+
+    /// Takes what came; gives what is to be streamed out. `check` sees the header once it is complete.
+    pub fn take(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        check: &mut dyn FnMut(&Header) -> Result<(), Reply>,
+    ) -> Option<Vec<u8>> {
+        self.size = self.size.saturating_add(bytes.len() as u64);
+        match &mut self.stage {
+            Stage::Refused(_) => {}
+            Stage::Body(_) => self.hasher.update(bytes),
+            Stage::Header(scanner) => match scanner.on_bytes(bytes) {
+                Ok(Scan::Open) => {}
+                Ok(Scan::Complete { taken }) => {
+                    let scanner = std::mem::take(scanner);
+                    self.end_header(scanner, check);
+                    self.hasher.update(bytes.get(taken..).unwrap_or_default());
+                }
+                Err(error) => self.refuse(refusal(error)),
+            },
+        }
+        if matches!(self.stage, Stage::Refused(_)) {
+            bytes.clear();
+            return None;
+        }
+        if self.held.is_empty() {
+            // The usual message comes in one piece: keep it as it is.
+            std::mem::swap(&mut self.held, bytes);
+        } else {
+            self.held.append(bytes);
+        }
+        if self.held.len() <= INLINE_BODY_BYTES_MAX && !self.spilled || self.held.len() < BLOCK_BYTES {
+            return None;
+        }
+        self.spilled = true;
+        let block = std::mem::take(&mut self.held);
+        self.in_flight = self.in_flight.saturating_add(block.len());
+        Some(block)
+    }
+
+    /// A block that was streamed out is on the disk.
+    pub fn on_written(&mut self, bytes: usize) {
+        self.in_flight = self.in_flight.saturating_sub(bytes);
+    }
+
+    /// Refuses the message, whatever else comes; the first refusal counts.
+    pub fn refuse(&mut self, reply: Reply) {
+        if !matches!(self.stage, Stage::Refused(_)) {
+            self.stage = Stage::Refused(reply);
+            self.held = Vec::new();
+        }
+    }
+
+    /// The message is whole. `check` sees its header if it had not ended before.
+    pub fn finish(mut self, check: &mut dyn FnMut(&Header) -> Result<(), Reply>) -> Result<Whole, Reply> {
+        if let Stage::Header(scanner) = &mut self.stage {
+            let scanner = std::mem::take(scanner);
+            self.end_header(scanner, check);
+        }
+        match self.stage {
+            Stage::Body(header) => Ok(Whole {
+                header,
+                body_hash: self.hasher.finish(),
+                size: self.size,
+                rest: self.held,
+                spilled: self.spilled,
+            }),
+            Stage::Refused(reply) => Err(reply),
+            Stage::Header(_) => Err(Reply::HEADER_MALFORMED),
+        }
+    }
+
+    fn end_header(&mut self, scanner: HeaderScanner, check: &mut dyn FnMut(&Header) -> Result<(), Reply>) {
+        let header = match scanner.finish() {
+            Ok(header) => header,
+            Err(error) => return self.refuse(refusal(error)),
+        };
+        if header.count("Received") > RECEIVED_FIELDS_MAX {
+            return self.refuse(Reply::LOOP);
+        }
+        match check(&header) {
+            Ok(()) => self.stage = Stage::Body(header),
+            Err(reply) => self.refuse(reply),
+        }
+    }
+}
+
+fn refusal(error: HeaderError) -> Reply {
+    match error {
+        HeaderError::TooLong | HeaderError::TooManyFields => Reply::HEADER_TOO_LONG,
+        HeaderError::NotAField { .. } => Reply::HEADER_MALFORMED,
+    }
+}
+
+/// Bytes of a message that go to the disk in one piece.
+const BLOCK_BYTES: usize = 64 * 1024;

@@ -1,0 +1,56 @@
+//! Carries questions to the DNS and answers to the couriers that asked.
+
+use std::collections::HashMap;
+
+use super::event::{Action, ConnId};
+use super::{Conn, Engine};
+use crate::clock::Now;
+use crate::dns::{Answer, Asked, DnsAction, Question, QuestionId};
+
+/// Who waits for which answer.
+#[derive(Debug, Default)]
+pub(super) struct Questions {
+    waiting: HashMap<QuestionId, Vec<ConnId>>,
+}
+
+impl Engine {
+    /// Asks; the answer is there at once or comes by `courier_answer`.
+    pub(super) fn ask(&mut self, conn: ConnId, question: Question, now: Now) -> Option<Answer> {
+        match self.resolver.ask(question, now.instant, &mut *self.entropy) {
+            Asked::Ready(answer) => Some(answer),
+            Asked::Pending(id) => {
+                self.questions.waiting.entry(id).or_default().push(conn);
+                None
+            }
+        }
+    }
+
+    /// Does what the resolver wants and hands out the answers that it has; says whether there were any.
+    pub(super) fn hand_out_answers(&mut self, now: Now) -> bool {
+        let mut any = false;
+        while let Some(action) = self.resolver.next_action() {
+            let action = match action {
+                DnsAction::SendDatagram { socket, to, bytes } => Action::DnsSend { socket, to, bytes },
+                DnsAction::ConnectStream { socket, to, bytes } => Action::DnsConnect { socket, to, bytes },
+                DnsAction::CloseSocket { socket } => Action::DnsClose { socket },
+                DnsAction::Answered { id, question, answer } => {
+                    any = true;
+                    for conn in self.questions.waiting.remove(&id).unwrap_or_default() {
+                        self.hand_out(conn, &question, &answer, now);
+                    }
+                    continue;
+                }
+            };
+            self.actions.push_back(action);
+        }
+        any
+    }
+
+    fn hand_out(&mut self, conn: ConnId, question: &Question, answer: &Answer, now: Now) {
+        match self.conns.take(conn) {
+            Some(Conn::Courier(courier)) => self.courier_answer(conn, courier, question, answer, now),
+            Some(other) => self.conns.put(conn, other),
+            None => {}
+        }
+    }
+}

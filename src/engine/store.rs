@@ -1,0 +1,392 @@
+//! What the disk has said: messages that are now queued, outcomes that now count, damage.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::event::ConnId;
+use super::log::{Level, Line};
+use super::timers::Timer;
+use super::Engine;
+use crate::address::{Domain, Mailbox, ReversePath};
+use crate::clock::{Instant, Now};
+use crate::date::Timestamp;
+use crate::envelope::Envelope;
+use crate::policy::retry;
+use crate::policy::route::{self, NextHop};
+use crate::queue::{
+    Command, Completion, Entry, HopId, JournalError, Location, MessageRecord, Outcome, OutcomeRecord, Phase, Record,
+    Recovered, RecipientState,
+};
+use crate::queue_id::QueueId;
+use crate::smtp::reply::Reply;
+
+/// What a ticket was for.
+#[derive(Debug)]
+pub(super) enum Committing {
+    /// A message.
+    Message(Box<NewMessage>),
+    /// Outcomes of an attempt, and the courier that waits for them.
+    Outcome { record: OutcomeRecord, courier: Option<ConnId> },
+    /// A mark of hold or release, and who asked for it.
+    Mark { id: QueueId, held: bool },
+    /// A message was taken out of the queue by an operator, or is done.
+    Done { id: QueueId },
+    /// A message was copied to a newer segment.
+    Moved { id: QueueId },
+}
+
+/// What is kept of a message until it is committed.
+#[derive(Debug)]
+pub(super) struct NewMessage {
+    id: QueueId,
+    size: u64,
+    arrived: Timestamp,
+    reverse_path: ReversePath,
+    recipients: Vec<Mailbox>,
+    origin: Box<str>,
+    conn: Option<ConnId>,
+}
+
+impl Committing {
+    /// A message that was accepted from `conn`, or made here.
+    pub(super) fn message(record: &MessageRecord, size: u64, conn: Option<ConnId>) -> Self {
+        let envelope = &record.envelope;
+        Self::Message(Box::new(NewMessage {
+            id: record.id,
+            size,
+            arrived: envelope.arrived,
+            reverse_path: envelope.reverse_path.clone(),
+            recipients: envelope.recipients.iter().map(|recipient| recipient.mailbox.clone()).collect(),
+            origin: envelope.origin.clone(),
+            conn,
+        }))
+    }
+}
+
+impl Engine {
+    /// The journal writer has something to say.
+    pub(super) fn on_stored(&mut self, completion: Completion, now: Now) {
+        match completion {
+            Completion::Committed { ticket, location } => match self.tickets.remove(&ticket) {
+                Some(Committing::Message(message)) => self.message_committed(*message, location, now),
+                Some(Committing::Outcome { record, courier }) => self.outcome_committed(record, courier, now),
+                Some(Committing::Mark { id, held }) => self.message_marked(id, held, now),
+                Some(Committing::Done { id }) => self.forget_message(id),
+                Some(Committing::Moved { id }) => {
+                    if let (Some(entry), Some(location)) = (self.index.get_mut(id), location) {
+                        entry.location = location;
+                    }
+                }
+                None => {}
+            },
+            Completion::Failed { ticket, error } => {
+                self.log(Line::new(Level::Error, "store-failed").with("why", error));
+                match self.tickets.remove(&ticket) {
+                    Some(Committing::Message(message)) => {
+                        if let Some(conn) = message.conn {
+                            self.inbound_committed(conn, Err(refusal(error)), now);
+                        }
+                    }
+                    Some(Committing::Outcome { record, courier }) => {
+                        self.unrecorded.push(record);
+                        self.timers.set(now.instant.after(RECORD_AGAIN), Timer::Record);
+                        if let Some(conn) = courier {
+                            self.courier_recorded(conn, now);
+                        }
+                    }
+                    Some(Committing::Mark { .. } | Committing::Done { .. } | Committing::Moved { .. }) | None => {}
+                }
+            }
+            Completion::BodyWritten { id, bytes } => self.body_written(id, Ok(bytes), now),
+            Completion::BodyFailed { id, error } => {
+                self.log(Line::new(Level::Error, "store-failed").with("id", id).with("why", error));
+                self.body_written(id, Err(refusal(error)), now);
+            }
+            Completion::Crowded { messages } => {
+                for id in messages {
+                    if let Some(progress) = self.progress(id, now.wall) {
+                        let ticket = self.ticket(Committing::Moved { id });
+                        self.store(Command::CopyForward { ticket, id, progress });
+                    }
+                }
+            }
+            // Every copy out of it was committed before this was said: nothing points there.
+            Completion::Retirable { segment } => self.store(Command::Retire { segment }),
+            Completion::Space { free } => self.free_space = Some(free),
+        }
+    }
+
+    fn message_committed(&mut self, message: NewMessage, location: Option<Location>, now: Now) {
+        let NewMessage { id, size, arrived, reverse_path, recipients, origin, conn } = message;
+        let Some(location) = location else { return };
+        self.counters.accepted += 1;
+        self.log(
+            Line::new(Level::Info, "queued")
+                .with("id", id)
+                .with("from", format_args!("<{reverse_path}>"))
+                .with("rcpts", recipients.len())
+                .with("size", size)
+                .with("origin", &origin),
+        );
+        let states: Vec<RecipientState> = recipients
+            .iter()
+            .map(|mailbox| RecipientState {
+                hop: self.hop_for(mailbox, &reverse_path),
+                phase: Phase::Waiting,
+                attempts: 0,
+                status: None,
+                text: None,
+            })
+            .collect();
+        let entry =
+            Entry { location, size, arrived, held: false, warned: reverse_path.is_null(), recipients: states.into() };
+        let hops = entry.waiting_hops();
+        let warned = entry.warned;
+        self.index.insert(id, entry);
+        for hop in hops {
+            self.hops.add_message(hop);
+            self.make_ready(id, hop);
+        }
+        if !warned {
+            self.timers.set(now.instant.after(self.config.delivery.warn_after), Timer::Warn(id));
+        }
+        if let Some(conn) = conn {
+            self.inbound_committed(conn, Ok(id), now);
+        }
+    }
+
+    /// The next hop of a mailbox, in the table.
+    fn hop_for(&mut self, mailbox: &Mailbox, reverse_path: &ReversePath) -> HopId {
+        let from: Option<&Domain> = reverse_path.mailbox().map(Mailbox::domain);
+        let hop: NextHop = route::next_hop(&self.config, mailbox, from);
+        self.hops.intern(hop)
+    }
+
+    /// Recovery found a message.
+    pub(super) fn queue_recovered(&mut self, recovered: Recovered, now: Now) {
+        let Recovered { id, location, envelope, body_len, fates, held, warned } = recovered;
+        let mut due = Vec::new();
+        let mut states = Vec::with_capacity(envelope.recipients.len());
+        for (at, recipient) in envelope.recipients.iter().enumerate() {
+            let hop = self.hop_for(&recipient.mailbox, &envelope.reverse_path);
+            let fate = fates.get(at).and_then(Option::as_ref);
+            let mut state = RecipientState { hop, phase: Phase::Waiting, attempts: 0, status: None, text: None };
+            match fate {
+                None => due.push((hop, now.instant)),
+                Some(Outcome::Deferred { attempts, until, status, text }) => {
+                    state.attempts = *attempts;
+                    state.status = *status;
+                    state.text = Some(Arc::clone(text));
+                    due.push((hop, due_at(*until, now)));
+                }
+                Some(Outcome::Delivered | Outcome::Failed { .. }) => state.phase = Phase::Closed,
+            }
+            states.push(state);
+        }
+        let null = envelope.reverse_path.is_null();
+        let entry = Entry {
+            location,
+            size: body_len,
+            arrived: envelope.arrived,
+            held,
+            warned: warned || null,
+            recipients: states.into(),
+        };
+        if !entry.warned {
+            let left = self.config.delivery.warn_after.saturating_sub(now.wall.since(entry.arrived));
+            self.timers.set(now.instant.after(left), Timer::Warn(id));
+        }
+        let done = entry.is_done();
+        self.index.insert(id, entry);
+        if done {
+            return self.finish_message(id);
+        }
+        due.sort_unstable();
+        due.dedup_by_key(|(hop, _)| *hop);
+        for (hop, at) in due {
+            self.hops.add_message(hop);
+            if at <= now.instant {
+                self.make_ready(id, hop);
+            } else {
+                self.timers.set(at, Timer::Due(id, hop));
+            }
+        }
+    }
+
+    /// A message is due for a hop.
+    pub(super) fn message_due(&mut self, id: QueueId, hop: HopId, _now: Now) {
+        self.make_ready(id, hop);
+    }
+
+    /// Puts a message in the line of a hop, unless it is held or has nobody there.
+    pub(super) fn make_ready(&mut self, id: QueueId, hop: HopId) {
+        let ready =
+            self.index.get(id).is_some_and(|entry| !entry.held && entry.waiting_for(hop).next().is_some());
+        if ready {
+            self.hops.push_ready(hop, id);
+        }
+    }
+
+    /// Writes the outcomes of an attempt; the courier, if any, waits for them.
+    pub(super) fn record_outcome(&mut self, record: OutcomeRecord, courier: Option<ConnId>) {
+        let kept = record.clone();
+        let ticket = self.ticket(Committing::Outcome { record: kept, courier });
+        self.store(Command::Append { ticket, record: Record::Outcome(record) });
+    }
+
+    fn outcome_committed(&mut self, record: OutcomeRecord, courier: Option<ConnId>, now: Now) {
+        self.apply_outcome(record, now);
+        if let Some(conn) = courier {
+            self.courier_recorded(conn, now);
+        }
+    }
+
+    fn apply_outcome(&mut self, record: OutcomeRecord, now: Now) {
+        let OutcomeRecord { id, recipients, warned, done, .. } = record;
+        let mut left: Vec<HopId> = Vec::new();
+        let mut due: Vec<(HopId, Instant)> = Vec::new();
+        let Some(entry) = self.index.get_mut(id) else { return };
+        entry.warned |= warned;
+        for (at, outcome) in recipients {
+            let Some(state) = entry.recipients.get_mut(at as usize) else { continue };
+            match outcome {
+                Outcome::Delivered | Outcome::Failed { .. } => {
+                    state.phase = Phase::Closed;
+                    left.push(state.hop);
+                }
+                Outcome::Deferred { attempts, until, status, text } => {
+                    state.phase = Phase::Waiting;
+                    state.attempts = attempts;
+                    state.status = status;
+                    state.text = Some(text);
+                    due.push((state.hop, due_at(until, now)));
+                }
+            }
+        }
+        let finished = entry.is_done();
+        left.sort_unstable();
+        left.dedup();
+        left.retain(|hop| {
+            !entry.recipients.iter().any(|state| state.hop == *hop && state.phase != Phase::Closed)
+        });
+        for hop in left {
+            self.hops.remove_message(hop, id);
+        }
+        due.sort_unstable();
+        due.dedup_by_key(|(hop, _)| *hop);
+        for (hop, at) in due {
+            self.timers.set(at, Timer::Due(id, hop));
+        }
+        if done {
+            self.forget_message(id);
+        } else if finished {
+            self.finish_message(id);
+        }
+    }
+
+    /// Marks a message done on the disk; recovery would find that out by itself, so nobody waits for it.
+    fn finish_message(&mut self, id: QueueId) {
+        self.forget_message(id);
+        let ticket = self.ticket(Committing::Done { id });
+        self.store(Command::Append { ticket, record: Record::Done(id) });
+    }
+
+    pub(super) fn forget_message(&mut self, id: QueueId) {
+        let Some(entry) = self.index.remove(id) else { return };
+        let mut hops: Vec<HopId> = entry
+            .recipients
+            .iter()
+            .filter(|state| state.phase != Phase::Closed)
+            .map(|state| state.hop)
+            .collect();
+        hops.sort_unstable();
+        hops.dedup();
+        for hop in hops {
+            self.hops.remove_message(hop, id);
+        }
+        self.log(Line::new(Level::Info, "done").with("id", id));
+    }
+
+    fn message_marked(&mut self, id: QueueId, held: bool, now: Now) {
+        let Some(entry) = self.index.get_mut(id) else { return };
+        entry.held = held;
+        if !held {
+            for hop in entry.waiting_hops() {
+                self.message_due(id, hop, now);
+            }
+        }
+    }
+
+    /// Whether an outcome closes the last open recipients of its message.
+    pub(super) fn closes(&self, id: QueueId, recipients: &[(u32, Outcome)]) -> bool {
+        let Some(entry) = self.index.get(id) else { return false };
+        entry.recipients.iter().enumerate().all(|(at, state)| {
+            state.phase == Phase::Closed
+                || recipients.iter().any(|(index, outcome)| {
+                    *index as usize == at && !matches!(outcome, Outcome::Deferred { .. })
+                })
+        })
+    }
+
+    /// How far a message is, for a copy of it.
+    fn progress(&self, id: QueueId, at: Timestamp) -> Option<OutcomeRecord> {
+        let entry = self.index.get(id)?;
+        let mut recipients = Vec::new();
+        for (index, state) in entry.recipients.iter().enumerate() {
+            let outcome = match state.phase {
+                Phase::Closed => Outcome::Delivered,
+                Phase::Waiting | Phase::InFlight if state.attempts == 0 => continue,
+                Phase::Waiting | Phase::InFlight => Outcome::Deferred {
+                    attempts: state.attempts,
+                    until: at,
+                    status: state.status,
+                    text: state.text.clone().unwrap_or_else(|| Arc::from("")),
+                },
+            };
+            recipients.push((u32::try_from(index).unwrap_or(u32::MAX), outcome));
+        }
+        Some(OutcomeRecord { id, at, recipients, warned: entry.warned, done: false })
+    }
+
+    /// Tries again to write the outcomes that the disk refused.
+    pub(super) fn record_again(&mut self) {
+        for record in std::mem::take(&mut self.unrecorded) {
+            self.record_outcome(record, None);
+        }
+    }
+
+    /// Whether sending would outrun the disk: outcomes could not be recorded.
+    pub(super) fn is_recording_stuck(&self) -> bool {
+        !self.unrecorded.is_empty()
+    }
+
+    /// Marks a message held or released.
+    pub(super) fn mark(&mut self, id: QueueId, held: bool) {
+        let record = if held { Record::Hold(id) } else { Record::Release(id) };
+        let ticket = self.ticket(Committing::Mark { id, held });
+        self.store(Command::Append { ticket, record });
+    }
+
+    /// Takes a message out of the queue without a word to its sender.
+    pub(super) fn remove_message(&mut self, id: QueueId) {
+        let ticket = self.ticket(Committing::Done { id });
+        self.store(Command::Append { ticket, record: Record::Done(id) });
+    }
+}
+
+/// When a deferral ends on the monotonic clock. A wall clock that jumped can only shorten the wait, never past the
+/// longest that the schedule knows.
+fn due_at(until: Timestamp, now: Now) -> Instant {
+    now.instant.after(until.since(now.wall).min(retry::DELAY_MAX))
+}
+
+fn refusal(error: JournalError) -> Reply {
+    match error {
+        JournalError::NoSpace => Reply::NO_SPACE,
+        _ => Reply::STORE_FAILED,
+    }
+}
+
+/// How long after a failure outcomes are written again.
+const RECORD_AGAIN: Duration = Duration::from_secs(1);
+

@@ -1,0 +1,537 @@
+//! Delivery status notifications (RFC 3464 in the multipart/report of RFC 6522; UTF-8 addresses RFC 6533).
+//!
+//! Three parts: what happened and what to do, in plain words; the same for programs; and the header of the message,
+//! or all of it where its sender asked for that (RET=FULL, RFC 3461 section 4.3) and it failed.
+//!
+//! Not supported: translations, and reports on more than one message. Invariant: whatever the inputs hold, the
+//! notice is made of lines of at most 998 bytes that end with CRLF, and no input gets out of its field or part.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::address::{Domain, Mailbox};
+use crate::date::Timestamp;
+use crate::entropy::Entropy;
+use crate::envelope::Recipient;
+use crate::limits::{DSN_ORIGINAL_BYTES_MAX, REPLY_TEXT_CHARS_MAX, TEXT_LINE_BYTES_MAX};
+use crate::mail::header::Header;
+use crate::mail::submission::message_id;
+use crate::queue_id::QueueId;
+use crate::status::EnhancedCode;
+
+/// Everything that goes into a notice. What it is about, its subject and words, follows from the reports.
+#[derive(Clone, Copy, Debug)]
+pub struct Notice<'a> {
+    /// This host.
+    pub hostname: &'a Domain,
+    /// The served domain in whose name the notice is sent.
+    pub domain: &'a Domain,
+    /// The reverse-path of the message.
+    pub to: &'a Mailbox,
+    /// The message.
+    pub id: QueueId,
+    /// The notice itself.
+    pub notice_id: QueueId,
+    /// ENVID of the message.
+    pub envelope_id: Option<&'a str>,
+    /// When the message was accepted.
+    pub arrived: Timestamp,
+    /// Now.
+    pub at: Timestamp,
+    /// Until when a delayed message is tried.
+    pub retry_until: Option<Timestamp>,
+    /// What became of which recipient; not empty.
+    pub reports: &'a [Report<'a>],
+    /// The message itself.
+    pub original: Original<'a>,
+}
+
+/// What became of one recipient.
+#[derive(Clone, Copy, Debug)]
+pub struct Report<'a> {
+    /// The recipient.
+    pub recipient: &'a Recipient,
+    /// What was done.
+    pub action: Action,
+    /// Why; a transient code is reported as permanent once the action is [`Action::Failed`].
+    pub status: EnhancedCode,
+    /// The words for it.
+    pub diagnostic: Diagnostic<'a>,
+    /// The host that said so.
+    pub remote: Option<&'a str>,
+    /// When it was last tried.
+    pub last_attempt: Option<Timestamp>,
+}
+
+/// What was done for a recipient (RFC 3464 section 2.3.3).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// Given up.
+    Failed,
+    /// Not yet delivered, and tried again.
+    Delayed,
+    /// In the mailbox.
+    Delivered,
+    /// Handed to a host that sends no notices of its own.
+    Relayed,
+}
+
+/// Where the words of a status come from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Diagnostic<'a> {
+    /// A reply of the remote host.
+    Smtp(&'a [u8]),
+    /// Our own words.
+    Local(&'a str),
+}
+
+/// The message that a notice is about, as it was queued.
+#[derive(Clone, Copy, Debug)]
+pub struct Original<'a> {
+    /// Its header block, without the empty line.
+    pub header: &'a [u8],
+    /// Its body, where the sender asked for all of it back (RET=FULL).
+    pub body: Option<&'a [u8]>,
+}
+
+/// A notice that is ready to be queued.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Message {
+    /// Header and body.
+    pub bytes: Vec<u8>,
+    /// Whether it needs BODY=8BITMIME.
+    pub eight_bit: bool,
+    /// Whether it needs SMTPUTF8: an address in its header or status is not ASCII.
+    pub smtputf8: bool,
+}
+
+impl Action {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Delayed => "delayed",
+            Self::Delivered => "delivered",
+            Self::Relayed => "relayed",
+        }
+    }
+}
+
+impl Notice<'_> {
+    /// Writes the notice.
+    pub fn build(&self, entropy: &mut dyn Entropy) -> Message {
+        let smtputf8 = self.needs_smtputf8();
+        let text = self.human_part();
+        let status = self.status_part();
+        let (original_type, original) = self.original_part(smtputf8);
+        let boundary = boundary(&[text.as_bytes(), status.as_bytes(), &original], entropy);
+        let status_type = if smtputf8 {
+            "message/global-delivery-status"
+        } else {
+            "message/delivery-status"
+        };
+        let mut bytes = self.header(&boundary, entropy).into_bytes();
+        bytes.extend_from_slice(b"This is a report in MIME format.\r\n");
+        let parts = [
+            ("text/plain; charset=utf-8", "Notification", text.as_bytes()),
+            (status_type, "Delivery report", status.as_bytes()),
+            (original_type, "Your message", &original),
+        ];
+        for (kind, description, contents) in parts {
+            let encoding = if contents.is_ascii() { "7bit" } else { "8bit" };
+            bytes.extend_from_slice(
+                format!(
+                    "\r\n--{boundary}\r\nContent-Description: {description}\r\nContent-Type: {kind}\r\n\
+                     Content-Transfer-Encoding: {encoding}\r\n\r\n"
+                )
+                .as_bytes(),
+            );
+            bytes.extend_from_slice(contents);
+        }
+        bytes.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+        Message {
+            eight_bit: !bytes.is_ascii(),
+            bytes,
+            smtputf8,
+        }
+    }
+
+    fn has(&self, action: Action) -> bool {
+        self.reports.iter().any(|report| report.action == action)
+    }
+
+    fn needs_smtputf8(&self) -> bool {
+        self.to.needs_smtputf8()
+            || self.reports.iter().any(|report| {
+                let original = report.recipient.original.as_deref();
+                report.recipient.mailbox.needs_smtputf8()
+                    || original.is_some_and(|text| !text.is_ascii())
+            })
+    }
+
+    fn header(&self, boundary: &str, entropy: &mut dyn Entropy) -> String {
+        let mut header = String::new();
+        let mut field = |name: &str, value: &str| append_field(&mut header, name, value);
+        field(
+            "From",
+            &format!("Mail Delivery System <postmaster@{}>", self.domain),
+        );
+        field("To", &format!("<{}>", self.to.to_ascii_domain()));
+        field("Subject", self.subject());
+        field("Date", &self.at.rfc5322().to_string());
+        field(
+            "Message-ID",
+            &message_id(self.notice_id, self.hostname, entropy),
+        );
+        if let Some(id) = self.original_message_id() {
+            field("In-Reply-To", &id);
+            field("References", &id);
+        }
+        field("Auto-Submitted", "auto-replied");
+        if self.has(Action::Failed) {
+            let failed: Vec<String> = self
+                .reports
+                .iter()
+                .filter(|report| report.action == Action::Failed)
+                .map(|report| report.recipient.mailbox.to_ascii_domain())
+                .collect();
+            field("X-Failed-Recipients", &failed.join(", "));
+        }
+        field("MIME-Version", "1.0");
+        field(
+            "Content-Type",
+            &format!("multipart/report; report-type=delivery-status; boundary=\"{boundary}\""),
+        );
+        if !self.is_ascii() {
+            field("Content-Transfer-Encoding", "8bit");
+        }
+        header.push_str("\r\n");
+        header
+    }
+
+    fn is_ascii(&self) -> bool {
+        !self.needs_smtputf8()
+            && self.original.header.is_ascii()
+            && self.original.body.is_none_or(<[u8]>::is_ascii)
+    }
+
+    fn subject(&self) -> &'static str {
+        if self.has(Action::Failed) {
+            "Undelivered: your message could not be delivered"
+        } else if self.has(Action::Delayed) {
+            "Delayed: your message is still being tried"
+        } else {
+            "Delivered: your message has arrived"
+        }
+    }
+
+    /// The Message-ID of the message, where it has one that can stand in a field.
+    fn original_message_id(&self) -> Option<String> {
+        let header = Header::parse(self.original.header.to_vec()).ok()?;
+        let value = header.named("Message-ID").next()?.unfolded();
+        let id = String::from_utf8(value).ok()?;
+        let inner = id.strip_prefix('<')?.strip_suffix('>')?;
+        let clean = inner
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'<' && byte != b'>');
+        (clean && id.len() <= MESSAGE_ID_BYTES_MAX).then_some(id)
+    }
+
+    fn human_part(&self) -> String {
+        let mut text = String::new();
+        let mut paragraph = |words: &str| {
+            append_wrapped(&mut text, "", words);
+            text.push_str("\r\n");
+        };
+        paragraph(&format!(
+            "This is {}, the mail server that took your message of {}.",
+            self.hostname,
+            self.arrived.rfc5322()
+        ));
+        for (action, introduction) in [
+            (Action::Failed, FAILED),
+            (Action::Delayed, DELAYED),
+            (Action::Relayed, RELAYED),
+            (Action::Delivered, DELIVERED),
+        ] {
+            if !self.has(action) {
+                continue;
+            }
+            paragraph(introduction);
+            for report in self.reports.iter().filter(|report| report.action == action) {
+                paragraph(&report.sentence());
+                if matches!(action, Action::Failed | Action::Delayed) {
+                    paragraph(report.advice());
+                }
+            }
+            if let (Action::Delayed, Some(until)) = (action, self.retry_until) {
+                let hours = whole_hours(until.since(self.at));
+                paragraph(&format!(
+                    "You need not do anything. It is tried for another {hours} hours, until {}; you are told if \
+                     that fails. Do not send it again.",
+                    until.rfc5322()
+                ));
+            }
+        }
+        paragraph(&format!(
+            "The number of your message on this server is {}; an administrator can find it in the logs by that.",
+            self.id
+        ));
+        text
+    }
+
+    fn status_part(&self) -> String {
+        let mut text = String::new();
+        let mut field = |name: &str, value: &str| append_field(&mut text, name, value);
+        field("Reporting-MTA", &format!("dns; {}", self.hostname));
+        if let Some(id) = self.envelope_id {
+            field("Original-Envelope-Id", &printable(id.as_bytes()));
+        }
+        field("Arrival-Date", &self.arrived.rfc5322().to_string());
+        for report in self.reports {
+            text.push_str("\r\n");
+            report.append_status(&mut text, self.retry_until);
+        }
+        text
+    }
+
+    /// Media type and contents of the third part.
+    fn original_part(&self, smtputf8: bool) -> (&'static str, Vec<u8>) {
+        let Original { header, body } = self.original;
+        if let Some(body) = body.filter(|body| {
+            self.has(Action::Failed)
+                && header.len().saturating_add(body.len()) <= DSN_ORIGINAL_BYTES_MAX
+                && is_clean(header)
+                && is_clean(body)
+        }) {
+            let kind = if smtputf8 {
+                "message/global"
+            } else {
+                "message/rfc822"
+            };
+            return (kind, [header, b"\r\n", body].concat());
+        }
+        let kind = if smtputf8 {
+            "message/global-headers"
+        } else {
+            "text/rfc822-headers"
+        };
+        (kind, cleaned(header))
+    }
+}
+
+impl Report<'_> {
+    fn status(&self) -> EnhancedCode {
+        if self.action == Action::Failed && self.status.is_transient() {
+            self.status.as_permanent()
+        } else {
+            self.status
+        }
+    }
+
+    fn sentence(&self) -> String {
+        let mailbox = &self.recipient.mailbox;
+        let words = match self.diagnostic {
+            Diagnostic::Smtp(reply) => printable(reply),
+            Diagnostic::Local(text) => printable(text.as_bytes()),
+        };
+        let mut sentence = format!("<{mailbox}>: ");
+        match (self.diagnostic, self.remote) {
+            (Diagnostic::Smtp(_), Some(host)) => {
+                sentence.push_str(&format!("{} answered: {words}", printable(host.as_bytes())));
+            }
+            _ => sentence.push_str(&words),
+        }
+        sentence
+    }
+
+    fn advice(&self) -> &'static str {
+        let code = self.status.to_string();
+        let subject = code.split_once('.').map_or("", |(_, rest)| rest);
+        match subject {
+            "1.1" | "1.6" | "1.10" | "1.0" | "1.3" => ADVICE_ADDRESS,
+            "1.2" | "4.4" => ADVICE_DOMAIN,
+            "2.1" | "2.2" => ADVICE_FULL,
+            "2.3" | "3.4" => ADVICE_SIZE,
+            "4.6" => ADVICE_LOOP,
+            _ if subject.starts_with("7.") => ADVICE_POLICY,
+            _ if subject.starts_with("4.") => ADVICE_NETWORK,
+            _ => ADVICE_OTHER,
+        }
+    }
+
+    fn append_status(&self, text: &mut String, retry_until: Option<Timestamp>) {
+        let mut field = |name: &str, value: &str| append_field(text, name, value);
+        let mailbox = &self.recipient.mailbox;
+        if let Some(original) = &self.recipient.original {
+            field("Original-Recipient", &without_controls(original));
+        }
+        let (kind, address) = if mailbox.needs_smtputf8() {
+            ("utf-8", mailbox.to_string())
+        } else {
+            ("rfc822", mailbox.to_ascii_domain())
+        };
+        field("Final-Recipient", &format!("{kind}; {address}"));
+        field("Action", self.action.as_str());
+        field("Status", &self.status().to_string());
+        if let Some(host) = self.remote {
+            field(
+                "Remote-MTA",
+                &format!("dns; {}", printable(host.as_bytes())),
+            );
+        }
+        let (kind, words) = match self.diagnostic {
+            Diagnostic::Smtp(reply) => ("smtp", printable(reply)),
+            Diagnostic::Local(words) => ("x-chopar", printable(words.as_bytes())),
+        };
+        if !words.is_empty() {
+            field("Diagnostic-Code", &format!("{kind}; {words}"));
+        }
+        if let Some(at) = self.last_attempt {
+            field("Last-Attempt-Date", &at.rfc5322().to_string());
+        }
+        if let (Action::Delayed, Some(until)) = (self.action, retry_until) {
+            field("Will-Retry-Until", &until.rfc5322().to_string());
+        }
+    }
+}
+
+/// A boundary that is in none of the parts.
+fn boundary(parts: &[&[u8]], entropy: &mut dyn Entropy) -> String {
+    loop {
+        let boundary = format!("={:016x}{:016x}", entropy.next_u64(), entropy.next_u64());
+        let taken = parts.iter().any(|part| {
+            part.windows(boundary.len())
+                .any(|window| window == boundary.as_bytes())
+        });
+        if !taken {
+            return boundary;
+        }
+    }
+}
+
+/// `name: value`, folded at spaces.
+fn append_field(out: &mut String, name: &str, value: &str) {
+    let mut column = name.len().saturating_add(1);
+    out.push_str(name);
+    out.push(':');
+    for word in value.split(' ').filter(|word| !word.is_empty()) {
+        if column.saturating_add(word.len()) >= LINE_COLUMNS
+            && column > name.len().saturating_add(1)
+        {
+            out.push_str("\r\n");
+            column = 0;
+        }
+        out.push(' ');
+        out.push_str(word);
+        column = column.saturating_add(word.len()).saturating_add(1);
+    }
+    out.push_str("\r\n");
+}
+
+/// A paragraph, wrapped at spaces.
+fn append_wrapped(out: &mut String, indent: &str, words: &str) {
+    let mut column = 0_usize;
+    for word in words.split(' ').filter(|word| !word.is_empty()) {
+        if column > 0 && column.saturating_add(word.len()) >= LINE_COLUMNS {
+            out.push_str("\r\n");
+            column = 0;
+        }
+        let space = if column == 0 { indent } else { " " };
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{space}{word}");
+        column = column
+            .saturating_add(space.len())
+            .saturating_add(word.len());
+    }
+    out.push_str("\r\n");
+}
+
+/// Peer bytes as one line of printable ASCII, cut where it becomes a tale.
+fn printable(bytes: &[u8]) -> String {
+    let words = bytes.iter().map(|&byte| match byte {
+        b' '..=b'~' => char::from(byte),
+        b'\t' | b'\r' | b'\n' => ' ',
+        _ => '?',
+    });
+    let text: String = words.take(REPLY_TEXT_CHARS_MAX).collect();
+    text.trim().to_owned()
+}
+
+fn without_controls(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .take(TEXT_LINE_BYTES_MAX / 8)
+        .collect()
+}
+
+/// Whether bytes can be sent as they are: CRLF lines of a legal length, without NUL.
+fn is_clean(bytes: &[u8]) -> bool {
+    (bytes.is_empty() || bytes.ends_with(b"\r\n"))
+        && bytes.split(|&byte| byte == b'\n').all(|line| {
+            let text = line.strip_suffix(b"\r").unwrap_or(line);
+            text.len() <= TEXT_LINE_BYTES_MAX
+                && (text.len() < line.len() || line.is_empty())
+                && !text.iter().any(|&byte| byte == b'\r' || byte == 0)
+        })
+}
+
+/// A header block that can be sent: cut after [`DSN_ORIGINAL_BYTES_MAX`], lines that are too long folded, and stray
+/// CR, LF and NUL made visible.
+fn cleaned(header: &[u8]) -> Vec<u8> {
+    if header.len() <= DSN_ORIGINAL_BYTES_MAX && is_clean(header) {
+        return header.to_vec();
+    }
+    let mut out = Vec::new();
+    for line in header.split(|&byte| byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if out.len().saturating_add(line.len()) > DSN_ORIGINAL_BYTES_MAX {
+            break;
+        }
+        for (nth, piece) in line.chunks(TEXT_LINE_BYTES_MAX - 1).enumerate() {
+            if nth > 0 {
+                out.push(b' ');
+            }
+            out.extend(piece.iter().map(|&byte| match byte {
+                b'\r' | 0 => b'?',
+                byte => byte,
+            }));
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+    out
+}
+
+const fn whole_hours(span: Duration) -> u64 {
+    span.as_secs().div_ceil(3_600)
+}
+
+const LINE_COLUMNS: usize = 76;
+const MESSAGE_ID_BYTES_MAX: usize = 250;
+
+const FAILED: &str = "It could not be delivered to the address below, and is not tried again.";
+const DELAYED: &str =
+    "It could not yet be delivered to the address below, and is still being tried.";
+const RELAYED: &str = "As you asked to be told: it was handed to the mail server of the address below, which tells \
+                       nothing more about it.";
+const DELIVERED: &str = "As you asked to be told: it was delivered to the address below.";
+
+const ADVICE_ADDRESS: &str = "What to do: check the spelling of the address. If it is right, ask the recipient \
+                              another way whether it still exists.";
+const ADVICE_DOMAIN: &str = "What to do: check the spelling of what stands after the @. If it is right, that domain \
+                             is not set up to receive mail; tell its owner another way.";
+const ADVICE_FULL: &str = "What to do: the mailbox is full or switched off. Tell the recipient another way, and send \
+                           the message again later.";
+const ADVICE_SIZE: &str = "What to do: the message is too big for the receiving server. Send it without attachments, \
+                           or with a link to them.";
+const ADVICE_LOOP: &str = "What to do: the address forwards in a circle. Tell its owner, or the administrator of this \
+                           server, and show them this message.";
+const ADVICE_POLICY: &str = "What to do: the receiving server refuses the message by its rules; its answer above says \
+                             why. Show it to the administrator of this server, who may have to change SPF, DKIM, \
+                             DMARC or the reputation of its address.";
+const ADVICE_NETWORK: &str = "What to do: the receiving server could not be reached. Tell the recipient another way, \
+                              and send the message again later.";
+const ADVICE_OTHER: &str = "What to do: the answer above says why. If it does not help, show this message to the \
+                            administrator of this server.";
+
+#[cfg(test)]
+mod tests;

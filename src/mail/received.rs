@@ -1,0 +1,284 @@
+//! Trace fields (RFC 5321 section 4.4; protocol names RFC 3848 and RFC 6531 section 3.7.3).
+//!
+//! Deviation from RFC 5321: the `from` clause is left out for clients that have authenticated and for local
+//! submission, because the address of a person's phone is nobody's business.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use crate::address::{Domain, Mailbox};
+use crate::date::Timestamp;
+use crate::limits::DOMAIN_BYTES_MAX;
+use crate::mail::header::Header;
+use crate::queue_id::QueueId;
+
+/// What a Received field tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    /// Who brought the message.
+    pub source: Source<'a>,
+    /// This host.
+    pub by: &'a Domain,
+    /// Protocol version and cipher suite, in words.
+    pub tls: Option<&'a str>,
+    /// The message.
+    pub id: QueueId,
+    /// The recipient, where there is only one; more would tell them of each other.
+    pub recipient: Option<&'a Mailbox>,
+    /// When it was accepted.
+    pub at: Timestamp,
+}
+
+/// Who brought a message.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// A client that did not authenticate.
+    Peer {
+        /// What it called itself.
+        hello: &'a [u8],
+        /// Where it came from.
+        address: IpAddr,
+        /// How it spoke.
+        protocol: Protocol,
+    },
+    /// A client that did.
+    Authenticated {
+        /// How it spoke.
+        protocol: Protocol,
+    },
+    /// A process of this host.
+    Local {
+        /// Its user.
+        uid: u32,
+    },
+}
+
+/// The protocol of a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Protocol {
+    /// The client said HELO.
+    Smtp,
+    /// The client said EHLO.
+    Esmtp {
+        /// Under TLS.
+        tls: bool,
+        /// After AUTH.
+        auth: bool,
+        /// With SMTPUTF8 for this message.
+        utf8: bool,
+    },
+}
+
+impl Protocol {
+    /// The name in the registry of mail transmission types.
+    pub const fn as_str(self) -> &'static str {
+        let Self::Esmtp { tls, auth, utf8 } = self else {
+            return "SMTP";
+        };
+        match (utf8, tls, auth) {
+            (false, false, false) => "ESMTP",
+            (false, false, true) => "ESMTPA",
+            (false, true, false) => "ESMTPS",
+            (false, true, true) => "ESMTPSA",
+            (true, false, false) => "UTF8SMTP",
+            (true, false, true) => "UTF8SMTPA",
+            (true, true, false) => "UTF8SMTPS",
+            (true, true, true) => "UTF8SMTPSA",
+        }
+    }
+
+    const fn is_utf8(self) -> bool {
+        matches!(self, Self::Esmtp { utf8: true, .. })
+    }
+}
+
+impl Received<'_> {
+    /// The whole field, folded, with its line end.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut field = Folded::new("Received:");
+        let protocol = match self.source {
+            Source::Peer {
+                hello,
+                address,
+                protocol,
+            } => {
+                field.add(&format!("from {} ({})", sanitised(hello), literal(address)));
+                Some(protocol)
+            }
+            Source::Authenticated { protocol } => Some(protocol),
+            Source::Local { .. } => None,
+        };
+        field.add(&format!("by {}", self.by));
+        match (self.source, protocol) {
+            (Source::Local { uid }, _) => field.add(&format!("(chopar, uid {uid})")),
+            (_, Some(protocol)) => field.add(&format!("(chopar) with {}", protocol.as_str())),
+            (_, None) => {}
+        }
+        if let Some(tls) = self.tls {
+            field.add(&format!("({})", sanitised(tls.as_bytes())));
+        }
+        field.add(&format!("id {}", self.id));
+        let utf8 = protocol.is_some_and(Protocol::is_utf8);
+        if let Some(recipient) = self
+            .recipient
+            .filter(|recipient| utf8 || recipient.as_str().is_ascii())
+        {
+            field.add(&format!("for <{recipient}>"));
+        }
+        field.text.push(';');
+        field.add(&self.at.rfc5322().to_string());
+        field.finish()
+    }
+}
+
+/// How many hosts a message has passed, by its Received fields.
+pub fn received_count(header: &Header) -> usize {
+    header.count("Received")
+}
+
+/// A field that grows by clauses, none of which is broken.
+struct Folded {
+    text: String,
+    line_start: usize,
+}
+
+impl Folded {
+    fn new(name: &str) -> Self {
+        Self {
+            text: name.to_owned(),
+            line_start: 0,
+        }
+    }
+
+    fn add(&mut self, clause: &str) {
+        let column = self.text.len().saturating_sub(self.line_start);
+        // One is left for a semicolon, and a tab is counted as eight columns.
+        if column.saturating_add(clause.len()) >= LINE_COLUMNS - 2 {
+            self.text.push_str("\r\n\t");
+            self.line_start = self.text.len().saturating_sub(TAB_COLUMNS);
+        } else {
+            self.text.push(' ');
+        }
+        self.text.push_str(clause);
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.text.push_str("\r\n");
+        self.text.into_bytes()
+    }
+}
+
+/// Peer bytes that may stand in a clause or a comment: printable ASCII without what has a meaning there.
+fn sanitised(bytes: &[u8]) -> String {
+    let clean = |&byte: &u8| match byte {
+        b'(' | b')' | b'<' | b'>' | b'"' | b'\\' | b';' | b',' => '?',
+        b' '..=b'~' => char::from(byte),
+        _ => '?',
+    };
+    let text: String = bytes.iter().take(DOMAIN_BYTES_MAX).map(clean).collect();
+    let text = text.trim();
+    if text.is_empty() {
+        "unknown".to_owned()
+    } else {
+        text.to_owned()
+    }
+}
+
+fn literal(address: IpAddr) -> String {
+    let mut text = String::from("[");
+    // Writing to a String cannot fail.
+    let _ = match address.to_canonical() {
+        IpAddr::V4(address) => write!(text, "{address}"),
+        IpAddr::V6(address) => write!(text, "IPv6:{address}"),
+    };
+    text.push(']');
+    text
+}
+
+const LINE_COLUMNS: usize = 78; // RFC 5322 section 2.1.1
+const TAB_COLUMNS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ESMTPS: Protocol = Protocol::Esmtp {
+        tls: true,
+        auth: false,
+        utf8: false,
+    };
+
+    fn field(source: Source<'_>, recipient: Option<&str>) -> String {
+        let recipient = recipient.map(|text| Mailbox::parse(text).expect("a mailbox"));
+        let bytes = Received {
+            source,
+            by: &Domain::parse("mx.example.com").expect("a domain"),
+            tls: Some("TLSv1.3 TLS13_AES_256_GCM_SHA384"),
+            id: QueueId::new(7),
+            recipient: recipient.as_ref(),
+            at: Timestamp::from_seconds(1_795_527_131),
+        }
+        .to_bytes();
+        String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn tells_who_brought_a_message_from_outside() {
+        let source = Source::Peer {
+            hello: b"client.example.org",
+            address: "2001:db8::1".parse().expect("an address"),
+            protocol: ESMTPS,
+        };
+        assert_eq!(
+            field(source, Some("bob@example.com")),
+            "Received: from client.example.org ([IPv6:2001:db8::1]) by mx.example.com\r\n\
+             \t(chopar) with ESMTPS (TLSv1.3 TLS13_AES_256_GCM_SHA384)\r\n\
+             \tid 0000000000007 for <bob@example.com>;\r\n\
+             \tTue, 24 Nov 2026 13:32:11 +0000\r\n"
+        );
+    }
+
+    #[test]
+    fn keeps_the_address_of_an_authenticated_client_to_itself() {
+        let protocol = Protocol::Esmtp {
+            tls: true,
+            auth: true,
+            utf8: false,
+        };
+        let text = field(Source::Authenticated { protocol }, None);
+        assert!(text.starts_with("Received: by mx.example.com (chopar) with ESMTPSA"));
+        assert!(!text.contains("from") && !text.contains("for"));
+        let text = field(Source::Local { uid: 1000 }, None);
+        assert!(
+            text.starts_with("Received: by mx.example.com (chopar, uid 1000)"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn no_byte_of_a_peer_gets_out_of_its_place() {
+        let hello: Vec<u8> = (0..=255).collect();
+        for hello in [&hello[..], b"", b"x\r\nEvil: y", b"a (b) <c>; d"] {
+            let source = Source::Peer {
+                hello,
+                address: "::ffff:192.0.2.1".parse().expect("an address"),
+                protocol: Protocol::Smtp,
+            };
+            let text = field(source, Some("ü@example.com"));
+            let header = Header::parse(text.clone().into_bytes()).expect("a header");
+            assert_eq!(header.fields().len(), 1);
+            assert_eq!(text.matches(';').count(), 1);
+            assert!(text.is_ascii() && text.contains("([192.0.2.1])"), "{text}");
+            assert_eq!(received_count(&header), 1);
+        }
+    }
+
+    #[test]
+    fn protocols_have_their_registered_names() {
+        let name = |tls, auth, utf8| Protocol::Esmtp { tls, auth, utf8 }.as_str();
+        assert_eq!(name(false, false, false), "ESMTP");
+        assert_eq!(name(true, true, false), "ESMTPSA");
+        assert_eq!(name(true, true, true), "UTF8SMTPSA");
+        assert_eq!(Protocol::Smtp.as_str(), "SMTP");
+    }
+}

@@ -1,0 +1,63 @@
+//! Repairs of a submitted message (RFC 6409 section 8): a missing Date or Message-ID is added.
+//!
+//! Nothing that is there is changed, be it wrong: it may be signed already.
+
+use crate::address::Domain;
+use crate::date::Timestamp;
+use crate::entropy::Entropy;
+use crate::mail::header::Header;
+use crate::queue_id::QueueId;
+
+/// The fields that `header` lacks, ready to stand before it; empty where it lacks none.
+pub fn missing_fields(
+    header: &Header,
+    id: QueueId,
+    hostname: &Domain,
+    at: Timestamp,
+    entropy: &mut dyn Entropy,
+) -> Vec<u8> {
+    let mut fields = String::new();
+    if !header.has("Date") {
+        fields.push_str(&format!("Date: {}\r\n", at.rfc5322()));
+    }
+    if !header.has("Message-ID") {
+        fields.push_str(&format!(
+            "Message-ID: {}\r\n",
+            message_id(id, hostname, entropy)
+        ));
+    }
+    fields.into_bytes()
+}
+
+/// A new message identifier (RFC 5322 section 3.6.4), in its angle brackets.
+pub fn message_id(id: QueueId, hostname: &Domain, entropy: &mut dyn Entropy) -> String {
+    format!("<{id}.{:016x}@{hostname}>", entropy.next_u64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::SeededEntropy;
+
+    fn added(header: &str) -> String {
+        let fields = missing_fields(
+            &Header::parse(header.into()).expect("a header"),
+            QueueId::new(1),
+            &Domain::parse("mx.example.com").expect("a domain"),
+            Timestamp::from_seconds(0),
+            &mut SeededEntropy::new(1),
+        );
+        String::from_utf8(fields).expect("text")
+    }
+
+    #[test]
+    fn adds_what_is_missing_and_nothing_else() {
+        let both = added("From: a@b\r\n");
+        assert!(
+            both.starts_with("Date: Thu, 1 Jan 1970 00:00:00 +0000\r\nMessage-ID: <0000000000001.")
+        );
+        assert!(both.ends_with("@mx.example.com>\r\n"));
+        assert_eq!(added("DATE: x\r\n").matches("Date").count(), 0);
+        assert_eq!(added("message-id: x\r\ndate:\r\n"), "");
+    }
+}

@@ -1,0 +1,144 @@
+//! What memory keeps of each queued message: where it lies, and how far each recipient is.
+//!
+//! Addresses, header and body stay on the disk and are read when they are needed; an entry of one recipient costs
+//! about 150 bytes.
+//!
+//! | phase | what it means | leaves by |
+//! | --- | --- | --- |
+//! | `Waiting` | due some time, or held | a courier takes it: `InFlight` |
+//! | `InFlight` | a courier has it, or its outcome is on its way to the disk | outcome committed: `Closed`; deferral committed or session lost: `Waiting` |
+//! | `Closed` | durably delivered or failed | the message is done when all are |
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::Location;
+use crate::date::Timestamp;
+use crate::queue_id::QueueId;
+use crate::status::EnhancedCode;
+
+/// Names a next hop in the engine's table.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct HopId(pub u32);
+
+/// One queued message.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Where it lies.
+    pub location: Location,
+    /// Bytes of the message as it came.
+    pub size: u64,
+    /// When it was accepted.
+    pub arrived: Timestamp,
+    /// Whether an operator holds it.
+    pub held: bool,
+    /// Whether its sender was told of the delay.
+    pub warned: bool,
+    /// Its recipients, in the order of the envelope.
+    pub recipients: Box<[RecipientState]>,
+}
+
+/// One recipient.
+#[derive(Clone, Debug)]
+pub struct RecipientState {
+    /// Where it is sent.
+    pub hop: HopId,
+    /// How far it is.
+    pub phase: Phase,
+    /// Attempts that were made.
+    pub attempts: u16,
+    /// Status of the last attempt.
+    pub status: Option<EnhancedCode>,
+    /// Text of the last attempt; shared by all that were deferred for the same reason.
+    pub text: Option<Arc<str>>,
+}
+
+/// How far a recipient is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Phase {
+    /// To be tried.
+    Waiting,
+    /// Being tried, or its outcome is being written.
+    InFlight,
+    /// Done: it is not tried again.
+    Closed,
+}
+
+/// All queued messages.
+#[derive(Debug, Default)]
+pub struct Index {
+    entries: HashMap<QueueId, Entry>,
+}
+
+impl Index {
+    /// How many messages are queued.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether the queue is empty.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// One message.
+    pub fn get(&self, id: QueueId) -> Option<&Entry> {
+        self.entries.get(&id)
+    }
+
+    /// One message, to be changed.
+    pub fn get_mut(&mut self, id: QueueId) -> Option<&mut Entry> {
+        self.entries.get_mut(&id)
+    }
+
+    /// Adds a message.
+    pub fn insert(&mut self, id: QueueId, entry: Entry) {
+        self.entries.insert(id, entry);
+    }
+
+    /// Forgets a message that is done.
+    pub fn remove(&mut self, id: QueueId) -> Option<Entry> {
+        self.entries.remove(&id)
+    }
+
+    /// The ids, oldest first.
+    pub fn ids(&self) -> Vec<QueueId> {
+        let mut ids: Vec<QueueId> = self.entries.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// All messages, in no order.
+    pub fn entries(&self) -> impl Iterator<Item = (QueueId, &Entry)> {
+        self.entries.iter().map(|(id, entry)| (*id, entry))
+    }
+}
+
+impl Entry {
+    /// Indices of the recipients for a hop that are to be tried.
+    pub fn waiting_for(&self, hop: HopId) -> impl Iterator<Item = usize> {
+        self.recipients
+            .iter()
+            .enumerate()
+            .filter(move |(_, state)| state.hop == hop && state.phase == Phase::Waiting)
+            .map(|(index, _)| index)
+    }
+
+    /// Whether no recipient is left.
+    pub fn is_done(&self) -> bool {
+        self.recipients.iter().all(|state| state.phase == Phase::Closed)
+    }
+
+    /// The hops that somebody still waits for, each once.
+    pub fn waiting_hops(&self) -> Vec<HopId> {
+        let mut hops: Vec<HopId> = self
+            .recipients
+            .iter()
+            .filter(|state| state.phase == Phase::Waiting)
+            .map(|state| state.hop)
+            .collect();
+        hops.sort_unstable();
+        hops.dedup();
+        hops
+    }
+}
