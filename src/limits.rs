@@ -222,3 +222,5 @@ pub const COMMAND_MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Notifications that are being made at a time; others wait.
 pub const NOTICES_AT_WORK_MAX: usize = 16;
+/// Bytes of the original that are read for a notification; of a longer one only the header is returned.
+pub const NOTICE_READ_BYTES: u32 = 64 * 1024;

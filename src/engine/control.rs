@@ -7,12 +7,12 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Action, ConnId, Part, Peer, Piece, Reader};
+use super::event::{Action, ConnId, Peer, Reader};
 use super::log::{Level, Line};
 use super::{Conn, Engine};
 use crate::clock::Now;
 use crate::limits::COMMAND_LINE_BYTES_MAX;
-use crate::queue::{Phase, ReadError};
+use crate::queue::{Content, Part, Phase, ReadError};
 use crate::queue_id::QueueId;
 
 /// What a tool asks.
@@ -286,12 +286,12 @@ impl Engine {
         &mut self,
         conn: ConnId,
         mut control: Box<Control>,
-        result: Result<Piece, ReadError>,
+        result: Result<Content, ReadError>,
         _now: Now,
     ) {
         let Some(id) = control.listing.front().copied() else { return self.list_next(conn, control) };
         match (result, self.index.get(id)) {
-            (Ok(Piece::Head { envelope, fields }), Some(entry)) => {
+            (Ok(Content::Head { envelope, fields }), Some(entry)) => {
                 let listed = Listed {
                     id: id.to_string(),
                     arrived: entry.arrived.seconds(),
@@ -320,12 +320,12 @@ impl Engine {
                 self.respond(conn, &Response::Message(listed));
                 if control.showing {
                     self.respond(conn, &Response::Header { text: String::from_utf8_lossy(&fields).into_owned() });
-                    let part = Part::Body { offset: 0, len: crate::limits::DSN_ORIGINAL_BYTES_MAX };
+                    let part = Part::Body { offset: 0, len: crate::limits::NOTICE_READ_BYTES };
                     self.actions.push_back(Action::Read { reader: Reader::Conn(conn), id, location, part });
                     return self.conns.put(conn, Conn::Control(control));
                 }
             }
-            (Ok(Piece::Body(bytes)), _) => {
+            (Ok(Content::Body { bytes, .. }), _) => {
                 let header = match crate::mail::header::header_end(&bytes) {
                     crate::mail::header::HeaderEnd::EmptyLine { at, .. } => bytes.get(..at).unwrap_or_default(),
                     _ => &bytes,

@@ -6,15 +6,15 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::event::ConnId;
+use super::event::{Action, ConnId, Reader};
 use super::log::{Level, Line};
 use super::timers::Timer;
-use super::{Engine, event::Reader, event::Part, event::Action, event::Piece};
+use super::Engine;
 use crate::address::Mailbox;
 use crate::clock::{Instant, Now};
 use crate::policy::retry;
 use crate::policy::route::{self, NextHop};
-use crate::queue::{HopId, Phase};
+use crate::queue::{Content, HopId, Part, Phase};
 use crate::queue_id::QueueId;
 
 /// All next hops that a message waits for or a courier is at.
@@ -311,8 +311,8 @@ impl Engine {
     }
 
     /// The envelope of a message that is to be routed anew.
-    pub(super) fn reroute_read(&mut self, id: QueueId, piece: Option<Piece>, now: Now) {
-        if let Some(Piece::Head { envelope, .. }) = piece {
+    pub(super) fn reroute_read(&mut self, id: QueueId, content: Option<Content>, now: Now) {
+        if let Some(Content::Head { envelope, .. }) = content {
             let from = envelope.reverse_path.mailbox().map(Mailbox::domain);
             let (mut old, mut new): (Vec<HopId>, Vec<HopId>) = (Vec::new(), Vec::new());
             if let Some(entry) = self.index.get_mut(id) {

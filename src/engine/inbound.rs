@@ -17,6 +17,7 @@ use super::{Conn, Control, Engine, JobOwner};
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::auth::dkim::sign::{Signer, SigningInput, prepare};
 use crate::clock::{Instant, Now};
+use crate::config::DkimKey;
 use crate::envelope::{Envelope, Notify, Recipient};
 use crate::limits::{
     BANNER_DELAY, BODY_IN_FLIGHT_BYTES_MAX, DATA_RATE_BYTES_MIN, HANDSHAKE_TIMEOUT, OUTPUT_BYTES_MAX, SESSION_TIMEOUT,
@@ -24,12 +25,13 @@ use crate::limits::{
 };
 use crate::mail::address_list::{FromError, from_mailboxes};
 use crate::mail::header::Header;
-use crate::mail::{received, submission};
+use crate::mail::received::{Protocol, Received, Source};
+use crate::mail::submission;
 use crate::policy::relay::{self, Client};
 use crate::policy::sender::may_send_as;
 use crate::queue::{Body, Command, MessageRecord, Record};
 use crate::queue_id::QueueId;
-use crate::smtp::command::ForwardPath;
+use crate::smtp::command::{ForwardPath, Greeting};
 use crate::smtp::reply::Reply;
 use crate::smtp::server::{Encryption, Request, Role, Session, Transaction};
 
@@ -53,6 +55,8 @@ pub(super) struct Inbound {
     body_bytes: u64,
     deadline: Option<Instant>,
     timer: Option<Instant>,
+    /// Until when an answer to AUTH is held back.
+    held_until: Option<Instant>,
     /// Bytes that the engine's account holds for this session.
     accounted: usize,
     /// Whether the banner is still held back.
@@ -81,6 +85,11 @@ impl Inbound {
             Peer::Network { remote, .. } => Some(remote.ip().to_canonical()),
             Peer::Process { .. } => None,
         }
+    }
+
+    /// Lets the client wait for its answer until `at`.
+    pub(super) fn hold_until(&mut self, at: Instant) {
+        self.held_until = Some(at);
     }
 
     fn peer_text(&self) -> String {
@@ -144,13 +153,14 @@ impl Engine {
             body_bytes: 0,
             deadline: None,
             timer: None,
+            held_until: None,
             accounted: 0,
             silent: false,
         });
         let trusted = match inbound.address() {
             None => true,
             Some(address) => {
-                let trusted = self.config.relay.contains(address);
+                let trusted = self.is_trusted(address);
                 let max = self.config.limits.sessions_per_address;
                 if !trusted && !self.logins.peers.open(address, max) {
                     return Err(Reply::TOO_MANY_SESSIONS);
@@ -253,7 +263,7 @@ impl Engine {
             self.set_deadline(&mut inbound, now);
         }
         if inbound.session.timeout().is_none() {
-            inbound.deadline = None;
+            inbound.deadline = inbound.held_until;
         }
         self.send(conn, out);
         if self.is_too_slow(&inbound, now) {
@@ -327,7 +337,7 @@ impl Engine {
     fn inbound_forget(&mut self, conn: ConnId, mut inbound: Inbound) {
         self.drop_body(&mut inbound);
         if let Some(address) = inbound.address()
-            && !self.config.relay.contains(address)
+            && !self.is_trusted(address)
         {
             self.logins.peers.close(address);
         }
@@ -391,6 +401,7 @@ impl Engine {
             return self.inbound_put(conn, inbound);
         }
         if let Some(step) = inbound.exchange.as_mut().and_then(Exchange::take_delayed) {
+            inbound.held_until = None;
             return self.finish_auth(conn, inbound, step, now);
         }
         self.log(Line::new(Level::Info, "timeout").with("peer", inbound.peer_text()));
@@ -458,6 +469,11 @@ impl Engine {
         }
     }
 
+    /// Whether a host may relay without AUTH.
+    fn is_trusted(&self, address: IpAddr) -> bool {
+        self.config.relay_networks.iter().any(|network| network.contains(address))
+    }
+
     fn note_refusal(&mut self, inbound: &Inbound, what: &str, shown: &str, reply: Option<&Reply>) {
         let Some(reply) = reply else { return };
         self.counters.refused += 1;
@@ -479,7 +495,7 @@ impl Engine {
         if self.free_space.is_some_and(|free| free < needed) {
             return Err(Reply::NO_SPACE);
         }
-        if self.memory as u64 >= self.config.max_memory {
+        if self.memory as u64 >= self.config.max_memory_bytes {
             return Err(Reply::NO_MEMORY);
         }
         Ok(())
@@ -509,7 +525,7 @@ impl Engine {
         match (inbound.peer, &inbound.login, inbound.address()) {
             (Peer::Process { uid }, ..) => Client::Local { uid },
             (_, Some(login), _) => Client::User { login: login.clone() },
-            (Peer::Network { .. }, None, Some(address)) if self.config.relay.contains(address) => {
+            (Peer::Network { .. }, None, Some(address)) if self.is_trusted(address) => {
                 Client::Network { address }
             }
             (Peer::Network { remote, .. }, ..) => Client::Anonymous { address: remote.ip() },
@@ -541,7 +557,7 @@ impl Engine {
             self.spilling.insert(intake.id(), conn);
             self.store(Command::BodyAppend { id: intake.id(), bytes });
         }
-        if self.memory.saturating_add(intake.memory()) as u64 > self.config.max_memory {
+        if self.memory.saturating_add(intake.memory()) as u64 > self.config.max_memory_bytes {
             intake.refuse(Reply::NO_MEMORY);
         }
         inbound.intake = Some(intake);
@@ -583,8 +599,8 @@ impl Engine {
         let trusted = !matches!(client, Client::Anonymous { .. });
         let mut added = Vec::new();
         if trusted {
-            let random = self.entropy.next_u64();
-            added = submission::missing_fields(&whole.header, id, random, &self.config.hostname, now.wall);
+            let hostname = &self.config.hostname;
+            added = submission::missing_fields(&whole.header, id, hostname, now.wall, &mut *self.entropy);
         }
         let signers = if trusted { self.signing_keys(&whole.header) } else { Vec::new() };
         let inputs: Vec<SigningInput> = signers
@@ -665,7 +681,7 @@ impl Engine {
     }
 
     /// The keys that sign a message: those of the domain of From, if it is served.
-    fn signing_keys(&self, header: &Header) -> Vec<(Domain, Arc<crate::config::DkimKey>)> {
+    fn signing_keys(&self, header: &Header) -> Vec<(Domain, DkimKey)> {
         let Some(author) = from_mailboxes(header).ok().and_then(|authors| authors.into_iter().next()) else {
             return Vec::new();
         };
@@ -673,40 +689,34 @@ impl Engine {
     }
 
     /// The keys of a served domain.
-    pub(super) fn keys_of(&self, domain: &Domain) -> Vec<(Domain, Arc<crate::config::DkimKey>)> {
-        let Some(served) = self.config.domains.get(domain) else { return Vec::new() };
-        served.dkim.iter().map(|key| (domain.clone(), Arc::clone(key))).collect()
+    pub(super) fn keys_of(&self, domain: &Domain) -> Vec<(Domain, DkimKey)> {
+        self.config.signing_keys(domain).iter().map(|key| (domain.clone(), key.clone())).collect()
     }
 
     fn received_field(&self, inbound: &Inbound, id: QueueId, transaction: &Transaction, now: Now) -> Vec<u8> {
-        let source = match (inbound.peer, &inbound.login) {
-            (Peer::Process { uid }, _) => received::Source::Local { uid },
-            // An authenticated user's address is nobody's business (and Gmail holds dial-up addresses against it).
-            (_, Some(_)) => received::Source::User,
-            (Peer::Network { remote, .. }, None) => received::Source::Host {
-                name: inbound.session.greeting().map_or("unknown", |(_, name)| name),
-                address: remote.ip().to_canonical(),
+        let (greeting, name) = inbound.session.greeting().unwrap_or((Greeting::Ehlo, "unknown"));
+        let protocol = match greeting {
+            Greeting::Helo => Protocol::Smtp,
+            Greeting::Ehlo => Protocol::Esmtp {
+                tls: inbound.tls.is_some(),
+                auth: inbound.login.is_some(),
+                utf8: transaction.parameters.smtputf8,
             },
+        };
+        let source = match (inbound.peer, &inbound.login) {
+            (Peer::Process { uid }, _) => Source::Local { uid },
+            (Peer::Network { .. }, Some(_)) => Source::Authenticated { protocol },
+            (Peer::Network { remote, .. }, None) => {
+                Source::Peer { hello: name.as_bytes(), address: remote.ip().to_canonical(), protocol }
+            }
         };
         let single = match transaction.recipients.as_slice() {
             [only] if only.original.is_none() => Some(&only.mailbox),
             _ => None,
         };
-        let extended = inbound
-            .session
-            .greeting()
-            .is_none_or(|(greeting, _)| greeting == crate::smtp::command::Greeting::Ehlo);
-        received::field(&received::Trace {
-            source,
-            hostname: &self.config.hostname,
-            extended,
-            smtputf8: transaction.parameters.smtputf8,
-            authenticated: inbound.login.is_some(),
-            tls: inbound.tls.as_ref().map(|tls| received::Tls { version: tls.version, cipher: &tls.cipher }),
-            id,
-            recipient: single,
-            at: now.wall,
-        })
+        let tls = inbound.tls.as_ref().map(|tls| format!("{} {}", tls.version, tls.cipher));
+        let by = &self.config.hostname;
+        Received { source, by, tls: tls.as_deref(), id, recipient: single, at: now.wall }.to_bytes()
     }
 
     /// A worker made one of the signatures.
@@ -798,6 +808,7 @@ impl Engine {
 
     /// Lets a session wait for its answer to AUTH until `at`.
     pub(super) fn delay_auth(&mut self, conn: ConnId, mut inbound: Box<Inbound>, at: Instant) {
+        inbound.hold_until(at);
         inbound.deadline = Some(at);
         self.inbound_put(conn, inbound);
     }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: memory holds at most [`INLINE_BODY_BYTES_MAX`] and one block of a message, however long it is.
 
-use crate::auth::dkim::BodyHasher;
+use crate::auth::dkim::canonical::{BodyHasher, Form};
 use crate::limits::{INLINE_BODY_BYTES_MAX, RECEIVED_FIELDS_MAX};
 use crate::mail::header::{Header, HeaderError, HeaderScanner, Scan};
 use crate::queue_id::QueueId;
@@ -49,7 +49,7 @@ impl Intake {
             id,
             stage: Stage::Header(HeaderScanner::default()),
             held: Vec::new(),
-            hasher: BodyHasher::relaxed(),
+            hasher: BodyHasher::new(Form::Relaxed),
             size: 0,
             spilled: false,
             in_flight: 0,
@@ -137,7 +137,7 @@ impl Intake {
         match self.stage {
             Stage::Body(header) => Ok(Whole {
                 header,
-                body_hash: self.hasher.finish(),
+                body_hash: self.hasher.finish().hash,
                 size: self.size,
                 rest: self.held,
                 spilled: self.spilled,

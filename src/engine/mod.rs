@@ -137,7 +137,7 @@ impl Engine {
         let Start { config, ids, mut entropy } = start;
         let mut engine = Self {
             settings: settings(&config),
-            resolver: Resolver::new(config.dns.servers.clone()),
+            resolver: Resolver::new(config.dns.clone()),
             logins: Logins::new(&mut *entropy),
             config,
             entropy,
@@ -221,7 +221,7 @@ impl Engine {
                 self.resolver.on_stream_bytes(socket, bytes, now.instant, &mut *self.entropy);
             }
             Event::DnsFailed { socket } => {
-                self.resolver.on_socket_error(socket, now.instant, &mut *self.entropy);
+                self.resolver.on_failed(socket, now.instant, &mut *self.entropy);
             }
             Event::Worked { job, result } => self.on_worked(job, result, now),
             Event::ReloadFailed { conn, errors } => self.reload_failed(conn, &errors),
@@ -272,7 +272,7 @@ impl Engine {
     /// A new configuration is in force; nothing that goes on is interrupted.
     pub fn reconfigure(&mut self, config: Arc<Config>, conn: Option<ConnId>, now: Now) {
         self.settings = settings(&config);
-        self.resolver.set_servers(config.dns.servers.clone());
+        self.resolver.set_servers(config.dns.clone());
         let rerouted = self.config.routes != config.routes;
         self.config = config;
         if rerouted {
@@ -398,7 +398,7 @@ impl Engine {
 fn settings(config: &Config) -> Settings {
     Settings {
         hostname: config.hostname.as_str().into(),
-        message_bytes_max: config.max_message_size,
+        message_bytes_max: config.max_message_bytes,
         recipients_max: config.limits.recipients,
     }
 }

@@ -10,7 +10,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::event::{Action, Part, Piece, Reader, Work, WorkResult};
+use super::event::{Action, Reader, Work, WorkResult};
 use super::log::{Level, Line};
 use super::store::Committing;
 use super::{Engine, JobOwner};
@@ -19,11 +19,13 @@ use crate::auth::dkim::canonical::{BodyHasher, Form};
 use crate::auth::dkim::sign::{Signer, SigningInput, prepare};
 use crate::clock::Now;
 use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Recipient};
-use crate::limits::{DSN_ORIGINAL_BYTES_MAX, NOTICES_AT_WORK_MAX};
+use crate::limits::{NOTICES_AT_WORK_MAX, NOTICE_READ_BYTES};
 use crate::mail::dsn;
 use crate::mail::header::{Header, HeaderEnd, header_end};
 use crate::policy::relay::{self, Client};
-use crate::queue::{Body, Command, MessageRecord, Outcome, OutcomeRecord, Phase, ReadError, Record};
+use crate::queue::{
+    Body, Command, Content, MessageRecord, Outcome, OutcomeRecord, Part, Phase, ReadError, Record,
+};
 use crate::queue_id::QueueId;
 use crate::smtp::command::ForwardPath;
 use crate::status::EnhancedCode;
@@ -95,24 +97,25 @@ impl Engine {
     }
 
     /// A part of the original was read.
-    pub(super) fn notice_read(&mut self, number: u64, result: Result<Piece, ReadError>, now: Now) {
+    pub(super) fn notice_read(&mut self, number: u64, result: Result<Content, ReadError>, now: Now) {
         let Some(mut notice) = self.notices.at_work.remove(&number) else { return };
         match result {
-            Ok(Piece::Head { envelope, fields }) => {
+            Ok(Content::Head { envelope, fields }) => {
                 if envelope.reverse_path.is_null() {
                     return self.notice_over(notice, now);
                 }
-                notice.envelope = Some(envelope);
+                notice.envelope = Some(Box::new(envelope));
                 notice.fields = fields;
                 let id = notice.record.id;
                 if let Some(entry) = self.index.get(id) {
-                    let part = Part::Body { offset: 0, len: DSN_ORIGINAL_BYTES_MAX };
+                    let part = Part::Body { offset: 0, len: NOTICE_READ_BYTES };
                     let (reader, location) = (Reader::Notice(number), entry.location);
                     self.actions.push_back(Action::Read { reader, id, location, part });
                     self.notices.at_work.insert(number, notice);
                 }
             }
-            Ok(Piece::Body(bytes)) => self.notice_build(number, notice, &bytes, now),
+            Ok(Content::Body { bytes, .. }) => self.notice_build(number, notice, &bytes, now),
+            Ok(Content::Whole { .. }) => self.notice_over(notice, now),
             Err(error) => {
                 let line = Line::new(Level::Error, "unreadable").with("id", notice.record.id).with("why", error);
                 self.log(line);
@@ -213,7 +216,7 @@ impl Engine {
         };
         let mut header = notice.fields.clone();
         header.extend_from_slice(original.get(..at).unwrap_or_default());
-        let whole = original.len() < DSN_ORIGINAL_BYTES_MAX;
+        let whole = original.len() < NOTICE_READ_BYTES as usize;
         let full = envelope.dsn_return == Some(DsnReturn::Full) && whole;
         let late = rows.iter().any(|row| row.action == dsn::Action::Delayed);
         dsn::Notice {

@@ -13,19 +13,19 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::event::{Action, ConnId, Lost, Part, Piece, Reader, TlsSession, TlsSide, Trust};
+use super::event::{Action, ConnId, Lost, Reader, TlsSession, TlsSide, Trust};
 use super::log::{Level, Line};
 use super::timers::Timer;
 use super::{Conn, Engine};
 use crate::address::Domain;
 use crate::clock::{Instant, Now};
-use crate::config::{Family, Scheme};
+use crate::config::{IpChoice, Transport};
 use crate::dns::{Answer, MailHosts, Question, RecordKind, Records, mail_hosts};
 use crate::envelope::Envelope;
 use crate::limits::{ADDRESSES_PER_HOST_MAX, CLIENT_IDLE_TIMEOUT, CLIENT_MESSAGES_MAX, CONNECT_TIMEOUT};
 use crate::policy::retry;
 use crate::policy::route::NextHop;
-use crate::queue::{HopId, Outcome, OutcomeRecord, Phase, ReadError};
+use crate::queue::{Content, HopId, Outcome, OutcomeRecord, Part, Phase, ReadError};
 use crate::queue_id::QueueId;
 use crate::smtp::client::{Fate, Login, Mail, Rcpt, Refusal, Request, Session, Tls};
 use crate::status::EnhancedCode;
@@ -101,6 +101,8 @@ struct Load {
     indices: Vec<u32>,
     /// Header fields to be sent before the body.
     fields: Vec<u8>,
+    /// The body, where it is short and came with the envelope.
+    body: Option<Vec<u8>>,
     sent: u64,
     reading: bool,
     dsn: Vec<bool>,
@@ -175,9 +177,9 @@ impl Engine {
         now: Now,
     ) {
         match mail_hosts(domain, answer, &self.config.hostname, &mut *self.entropy) {
-            MailHosts::Hosts(hosts) => {
-                courier.hosts.extend(hosts.into_iter().map(|name| Host {
-                    name,
+            Ok(MailHosts { hosts, .. }) => {
+                courier.hosts.extend(hosts.into_iter().map(|host| Host {
+                    name: host.host,
                     address: None,
                     port: self.config.delivery.port,
                     tls: Tls::Opportunistic,
@@ -186,12 +188,13 @@ impl Engine {
                 }));
                 self.courier_next(conn, courier, now);
             }
-            MailHosts::Nowhere { status, text } if status.is_transient() => {
-                courier.trouble = Some(Trouble { status, text });
+            Err(nowhere) if nowhere.code().is_transient() => {
+                courier.trouble = Some(Trouble { status: nowhere.code(), text: format!("{domain}: {nowhere}") });
                 self.courier_failed(conn, courier, now);
             }
-            MailHosts::Nowhere { status, text } => {
-                self.hop_refused(conn, courier, status, &text, now);
+            Err(nowhere) => {
+                let text = format!("{domain}: {nowhere}");
+                self.hop_refused(conn, courier, nowhere.code(), &text, now);
             }
         }
     }
@@ -209,9 +212,9 @@ impl Engine {
                 continue;
             }
             let kinds: &[RecordKind] = match self.config.delivery.ip {
-                Family::Any => &[RecordKind::Aaaa, RecordKind::A],
-                Family::Ipv4 => &[RecordKind::A],
-                Family::Ipv6 => &[RecordKind::Aaaa],
+                IpChoice::Any => &[RecordKind::Aaaa, RecordKind::A],
+                IpChoice::Ipv4 => &[RecordKind::A],
+                IpChoice::Ipv6 => &[RecordKind::Aaaa],
             };
             courier.looking_up = Some(host.clone());
             courier.found.clear();
@@ -399,17 +402,21 @@ impl Engine {
             if indices.is_empty() {
                 continue;
             }
-            for state in indices.iter().filter_map(|at| entry.recipients.get(*at).map(|_| *at)).collect::<Vec<_>>() {
-                if let Some(state) = entry.recipients.get_mut(state) {
+            for at in &indices {
+                if let Some(state) = entry.recipients.get_mut(*at) {
                     state.phase = Phase::InFlight;
                 }
             }
             let location = entry.location;
+            // What is short is read whole, and goes out with its dot in one write.
+            let short = !location.body_is_file() && entry.size <= u64::from(BLOCK_BYTES);
+            let part = if short { Part::Whole } else { Part::Head };
             courier.load = Some(Box::new(Load {
                 id,
                 size: entry.size,
                 indices: indices.into_iter().filter_map(|at| u32::try_from(at).ok()).collect(),
                 fields: Vec::new(),
+                body: None,
                 sent: 0,
                 reading: true,
                 dsn: Vec::new(),
@@ -417,7 +424,7 @@ impl Engine {
             }));
             courier.stage = Stage::Reading;
             courier.deadline = None;
-            self.actions.push_back(Action::Read { reader: Reader::Conn(conn), id, location, part: Part::Head });
+            self.actions.push_back(Action::Read { reader: Reader::Conn(conn), id, location, part });
             return self.courier_put(conn, courier);
         }
         courier.stage = Stage::Idle;
@@ -451,13 +458,16 @@ impl Engine {
         &mut self,
         conn: ConnId,
         mut courier: Box<Courier>,
-        result: Result<Piece, ReadError>,
+        result: Result<Content, ReadError>,
         now: Now,
     ) {
         let mut out = Vec::new();
         match result {
-            Ok(Piece::Head { envelope, fields }) => self.courier_begin(&mut courier, &envelope, fields, &mut out),
-            Ok(Piece::Body(bytes)) => {
+            Ok(Content::Head { envelope, fields }) => self.courier_begin(&mut courier, &envelope, fields, None, &mut out),
+            Ok(Content::Whole { envelope, fields, body }) => {
+                self.courier_begin(&mut courier, &envelope, fields, Some(body), &mut out);
+            }
+            Ok(Content::Body { bytes, .. }) => {
                 let Some(load) = courier.load.as_mut() else { return self.courier_put(conn, courier) };
                 load.reading = false;
                 load.sent = load.sent.saturating_add(bytes.len() as u64);
@@ -475,7 +485,14 @@ impl Engine {
         self.courier_requests(conn, courier, out, now);
     }
 
-    fn courier_begin(&mut self, courier: &mut Courier, envelope: &Envelope, fields: Vec<u8>, out: &mut Vec<u8>) {
+    fn courier_begin(
+        &mut self,
+        courier: &mut Courier,
+        envelope: &Envelope,
+        fields: Vec<u8>,
+        body: Option<Vec<u8>>,
+        out: &mut Vec<u8>,
+    ) {
         let (Some(load), Some(session)) = (courier.load.as_mut(), courier.session.as_mut()) else { return };
         load.reading = false;
         let recipients: Vec<Rcpt> = load
@@ -491,6 +508,7 @@ impl Engine {
         load.dsn = recipients.iter().map(|recipient| recipient.notify.wants_success()).collect();
         let size = load.size.saturating_add(fields.len() as u64);
         load.fields = fields;
+        load.body = body;
         courier.stage = Stage::Talking;
         let mail = Mail {
             reverse_path: envelope.reverse_path.clone(),
@@ -524,8 +542,11 @@ impl Engine {
     fn courier_body(&mut self, conn: ConnId, courier: &mut Courier, out: &mut Vec<u8>) {
         let Some(load) = courier.load.as_mut() else { return };
         let fields = std::mem::take(&mut load.fields);
-        if let Some(session) = courier.session.as_mut() {
-            session.on_body(&fields, out);
+        let Some(session) = courier.session.as_mut() else { return };
+        session.on_body(&fields, out);
+        if let Some(body) = load.body.take() {
+            session.on_body(&body, out);
+            return session.on_body_end(out);
         }
         let (id, sent) = (load.id, load.sent);
         load.reading = true;
@@ -957,7 +978,7 @@ impl Courier {
 
 /// Closes what waits of a message for a hop with one failure for all.
 fn close_waiting(
-    entry: &mut crate::queue::Entry,
+    entry: &mut crate::queue::Queued,
     hop: HopId,
     status: EnhancedCode,
     text: &str,
@@ -988,5 +1009,5 @@ fn tls_text(tls: Option<&TlsSession>) -> String {
 }
 
 /// Bytes of a body that are read and sent at a time.
-const BLOCK_BYTES: usize = 64 * 1024;
+const BLOCK_BYTES: u32 = 64 * 1024;
 

@@ -14,8 +14,8 @@ use crate::envelope::Envelope;
 use crate::policy::retry;
 use crate::policy::route::{self, NextHop};
 use crate::queue::{
-    Command, Completion, Entry, HopId, JournalError, Location, MessageRecord, Outcome, OutcomeRecord, Phase, Record,
-    Recovered, RecipientState,
+    Command, Completion, HopId, JournalError, Location, MessageRecord, Outcome, OutcomeRecord, Phase, Queued,
+    Record, Recovered, RecipientState,
 };
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
@@ -139,7 +139,7 @@ impl Engine {
             })
             .collect();
         let entry =
-            Entry { location, size, arrived, held: false, warned: reverse_path.is_null(), recipients: states.into() };
+            Queued { location, size, arrived, held: false, warned: reverse_path.is_null(), recipients: states.into() };
         let hops = entry.waiting_hops();
         let warned = entry.warned;
         self.index.insert(id, entry);
@@ -164,7 +164,7 @@ impl Engine {
 
     /// Recovery found a message.
     pub(super) fn queue_recovered(&mut self, recovered: Recovered, now: Now) {
-        let Recovered { id, location, envelope, body_len, fates, held, warned } = recovered;
+        let Recovered { id, location, envelope, body_len, fates, held, warned, .. } = recovered;
         let mut due = Vec::new();
         let mut states = Vec::with_capacity(envelope.recipients.len());
         for (at, recipient) in envelope.recipients.iter().enumerate() {
@@ -184,7 +184,7 @@ impl Engine {
             states.push(state);
         }
         let null = envelope.reverse_path.is_null();
-        let entry = Entry {
+        let entry = Queued {
             location,
             size: body_len,
             arrived: envelope.arrived,
