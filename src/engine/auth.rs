@@ -118,21 +118,32 @@ impl Engine {
         out: &mut Vec<u8>,
         now: Now,
     ) {
-        if inbound.address().is_some_and(|address| self.logins.peers.is_locked(address, now.instant)) {
+        if inbound
+            .address()
+            .is_some_and(|address| self.logins.peers.is_locked(address, now.instant))
+        {
             let line = Line::new(Level::Warning, "auth").with("result", "throttled");
             self.log(line.with_some("peer", inbound.address()));
-            return inbound.session.on_auth(AuthStep::Refusal(Reply::AUTH_THROTTLED), out);
+            return inbound
+                .session
+                .on_auth(AuthStep::Refusal(Reply::AUTH_THROTTLED), out);
         }
         let (exchange, challenge) = match Mechanism::parse(mechanism) {
             Some(Mechanism::Plain) => (Exchange::Plain, ""),
             Some(Mechanism::Login) => (Exchange::LoginName, "Username:"),
             Some(Mechanism::ScramSha256) => (Exchange::ScramFirst, ""),
-            None => return inbound.session.on_auth(AuthStep::Refusal(Reply::AUTH_MECHANISM), out),
+            None => {
+                return inbound
+                    .session
+                    .on_auth(AuthStep::Refusal(Reply::AUTH_MECHANISM), out);
+            }
         };
         inbound.exchange = Some(exchange);
         match initial {
             Some(response) => self.continue_auth(conn, inbound, response, out, now),
-            None => inbound.session.on_auth(AuthStep::Challenge(challenge.into()), out),
+            None => inbound
+                .session
+                .on_auth(AuthStep::Challenge(challenge.into()), out),
         }
     }
 
@@ -160,13 +171,16 @@ impl Engine {
                 Err(_) => malformed,
             },
             Some(Exchange::LoginPassword(login)) => match sasl::login_password(&response) {
-                Ok(password) => return self.check(conn, inbound, Claim { login, password }, out, now),
+                Ok(password) => {
+                    return self.check(conn, inbound, Claim { login, password }, out, now);
+                }
                 Err(_) => malformed,
             },
             Some(Exchange::ScramFirst) => match ClientFirst::parse(&response) {
                 Ok(first) => {
                     let (credential, login) = self.credential_of(first.login());
-                    let (challenge, message) = first.challenge((*credential).clone(), &mut *self.entropy);
+                    let (challenge, message) =
+                        first.challenge((*credential).clone(), &mut *self.entropy);
                     inbound.exchange = Some(Exchange::ScramFinal(Box::new(challenge), login));
                     AuthStep::Challenge(message.into_bytes())
                 }
@@ -197,7 +211,10 @@ impl Engine {
         let found = self.find_user(login);
         match found {
             Some((mailbox, credential)) => (credential, Some(mailbox)),
-            None => (Arc::new(Credential::decoy(&self.logins.decoy_secret, login)), None),
+            None => (
+                Arc::new(Credential::decoy(&self.logins.decoy_secret, login)),
+                None,
+            ),
         }
     }
 
@@ -209,7 +226,9 @@ impl Engine {
         }
         let mut found = None;
         for domain in self.config.domains.keys() {
-            let Ok(mailbox) = Mailbox::new(login, domain) else { continue };
+            let Ok(mailbox) = Mailbox::new(login, domain) else {
+                continue;
+            };
             if let Some(user) = self.config.user(&mailbox) {
                 if found.is_some() {
                     return None; // two users of that name: only the whole address tells them apart
@@ -220,30 +239,55 @@ impl Engine {
         found
     }
 
-    fn check(&mut self, conn: ConnId, inbound: &mut Inbound, claim: Claim, out: &mut Vec<u8>, now: Now) {
-        let Claim { login: shown, password } = claim;
+    fn check(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut Inbound,
+        claim: Claim,
+        out: &mut Vec<u8>,
+        now: Now,
+    ) {
+        let Claim {
+            login: shown,
+            password,
+        } = claim;
         let (credential, login) = self.credential_of(&shown);
         if let Some(mailbox) = &login
-            && self.logins.memory.knows(mailbox, &credential, &password, now.instant)
+            && self
+                .logins
+                .memory
+                .knows(mailbox, &credential, &password, now.instant)
         {
             self.log_auth(inbound, "ok", mailbox.as_str());
             inbound.login = login;
             return inbound.session.on_auth(AuthStep::Success, out);
         }
         if self.logins.waiting.len() >= DERIVATIONS_WAITING_MAX {
-            return inbound.session.on_auth(AuthStep::Refusal(Reply::AUTH_BUSY), out);
+            return inbound
+                .session
+                .on_auth(AuthStep::Refusal(Reply::AUTH_BUSY), out);
         }
         inbound.exchange = Some(Exchange::Checking);
         let address = inbound.address();
-        let check = Check { conn, address, login, shown, credential, password };
+        let check = Check {
+            conn,
+            address,
+            login,
+            shown,
+            credential,
+            password,
+        };
         // Whoever has failed lately waits behind those who have not, so that guessing cannot keep a user out.
-        let failed = address.is_some_and(|address| self.logins.peers.failures(address, now.instant) > 0);
+        let failed =
+            address.is_some_and(|address| self.logins.peers.failures(address, now.instant) > 0);
         if failed {
             self.logins.waiting.push_back(check);
         } else {
             let peers = &self.logins.peers;
             let at = self.logins.waiting.iter().position(|other| {
-                other.address.is_some_and(|address| peers.failures(address, now.instant) > 0)
+                other
+                    .address
+                    .is_some_and(|address| peers.failures(address, now.instant) > 0)
             });
             let at = at.unwrap_or(self.logins.waiting.len());
             self.logins.waiting.insert(at, check);
@@ -253,7 +297,9 @@ impl Engine {
 
     fn derive_next(&mut self) {
         while self.logins.running.len() < DERIVATIONS_AT_ONCE {
-            let Some(check) = self.logins.waiting.pop_front() else { return };
+            let Some(check) = self.logins.waiting.pop_front() else {
+                return;
+            };
             let work = Work::VerifyPassword {
                 credential: Arc::clone(&check.credential),
                 password: check.password.clone(),
@@ -267,9 +313,13 @@ impl Engine {
     pub(super) fn password_checked(&mut self, conn: ConnId, result: WorkResult, now: Now) {
         let check = self.logins.running.remove(&conn);
         self.derive_next();
-        let (Some(check), WorkResult::Password(right)) = (check, result) else { return };
+        let (Some(check), WorkResult::Password(right)) = (check, result) else {
+            return;
+        };
         if right && let Some(login) = &check.login {
-            self.logins.memory.remember(login, &check.credential, &check.password, now.instant);
+            self.logins
+                .memory
+                .remember(login, &check.credential, &check.password, now.instant);
         }
         let mut inbound = match self.conns.take(conn) {
             Some(Conn::Inbound(inbound)) => inbound,
@@ -291,7 +341,14 @@ impl Engine {
     }
 
     /// A proof was wrong. The answer waits as long as a password's would.
-    fn failed(&mut self, _conn: ConnId, inbound: &mut Inbound, shown: &str, _out: &mut Vec<u8>, now: Now) {
+    fn failed(
+        &mut self,
+        _conn: ConnId,
+        inbound: &mut Inbound,
+        shown: &str,
+        _out: &mut Vec<u8>,
+        now: Now,
+    ) {
         let at = self.note_failure(inbound, shown, now);
         inbound.exchange = Some(Exchange::Delayed(AuthStep::Failure(Reply::AUTH_FAILED)));
         inbound.hold_until(at);
@@ -303,12 +360,19 @@ impl Engine {
             Some(address) => self.logins.peers.failed(address, now.instant),
             None => 1,
         };
-        now.instant.after(FAILURE_DELAY.saturating_mul(failures.min(FAILURE_DELAYS_MAX)))
+        now.instant
+            .after(FAILURE_DELAY.saturating_mul(failures.min(FAILURE_DELAYS_MAX)))
     }
 
     fn log_auth(&mut self, inbound: &Inbound, result: &str, login: &str) {
-        let level = if result == "ok" { Level::Info } else { Level::Warning };
-        let line = Line::new(level, "auth").with("result", result).with("user", login);
+        let level = if result == "ok" {
+            Level::Info
+        } else {
+            Level::Warning
+        };
+        let line = Line::new(level, "auth")
+            .with("result", result)
+            .with("user", login);
         self.log(line.with_some("peer", inbound.address()));
     }
 }

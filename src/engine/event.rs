@@ -321,9 +321,10 @@ impl Work {
     pub fn perform(self) -> WorkResult {
         match self {
             Self::Sign { key, data } => WorkResult::Signed(key.sign(&data)),
-            Self::VerifyPassword { credential, password } => {
-                WorkResult::Password(credential.verify_password(&password))
-            }
+            Self::VerifyPassword {
+                credential,
+                password,
+            } => WorkResult::Password(credential.verify_password(&password)),
         }
     }
 }
