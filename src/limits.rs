@@ -217,3 +217,18 @@ pub const ALIAS_TARGETS_MAX: usize = 100;
 
 /// Bytes of a message that a command holds in memory.
 pub const COMMAND_MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+// Configuration.
+
+/// Bytes of one file of the configuration folder.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Files and folders in the configuration folder.
+pub const CONFIG_ENTRIES_MAX: usize = 10_000;
+/// Folders within folders, the configuration folder itself not counted.
+pub const CONFIG_DEPTH_MAX: usize = 8;
+/// Errors that are collected before reading stops.
+pub const CONFIG_ERRORS_MAX: usize = 100;
+/// Least `max_message_size` (RFC 5321 section 4.5.3.1.7).
+pub const MESSAGE_BYTES_MAX_LEAST: u64 = 64 * 1024;
+/// Least `max_memory`: the tables and a few sessions.
+pub const MEMORY_BYTES_MAX_LEAST: u64 = 8 * 1024 * 1024;
