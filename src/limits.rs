@@ -67,6 +67,8 @@ pub const SESSIONS_PER_PEER_MAX_DEFAULT: usize = 100;
 pub const AUTH_FAILURES_PER_PEER_MAX: u32 = 20;
 /// How long a failure of AUTH is remembered for its address.
 pub const AUTH_FAILURE_WINDOW: Duration = Duration::from_secs(900);
+/// Longest wait before an answer to AUTH, for an address that has failed before.
+pub const AUTH_DELAY_MAX: Duration = Duration::from_secs(8);
 /// Addresses that any table of peers remembers at a time.
 pub const PEER_TABLE_ENTRIES_MAX: usize = 65_536;
 /// Password derivations that may wait for a worker; past it AUTH answers 454.
@@ -232,7 +234,9 @@ pub const COMMAND_MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const NOTICES_AT_WORK_MAX: usize = 16;
 /// Bytes of the original that are read for a notification; of a longer one only the header is returned.
 pub const NOTICE_READ_BYTES: u32 = 64 * 1024;
+
 // Configuration.
+
 /// Bytes of one file of the configuration folder.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Files and folders in the configuration folder.
