@@ -8,15 +8,15 @@ fn number(label: &str, prefix: &str) -> Option<u8> {
 }
 
 /// Domains of the world: `d0.example` and so on, each with `mxN.example` at `203.0.113.N`, and `sender.example`.
-pub const DOMAINS: u8 = 5;
+pub(crate) const DOMAINS: u8 = 5;
 
 /// The address of a host of the world.
-pub fn address(host: u8) -> Ipv4Addr {
+pub(crate) fn address(host: u8) -> Ipv4Addr {
     Ipv4Addr::new(203, 0, 113, host)
 }
 
 /// The host that takes the mail of `sender.example`.
-pub const SENDER_HOST: u8 = 100;
+pub(crate) const SENDER_HOST: u8 = 100;
 
 enum Data {
     A(Ipv4Addr),
@@ -24,7 +24,7 @@ enum Data {
 }
 
 /// The reply to a query, or `None` where the name server says nothing.
-pub fn reply(query: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn reply(query: &[u8]) -> Option<Vec<u8>> {
     let mut at = 12;
     let mut labels = Vec::new();
     loop {

@@ -4,7 +4,7 @@ use chopar::entropy::{Entropy, SeededEntropy};
 
 /// What a server does to a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Mood {
+pub(crate) enum Mood {
     /// Takes everything.
     Good,
     /// Answers the banner, MAIL, RCPT, DATA or the dot with this class of error now and then.
@@ -17,43 +17,47 @@ pub enum Mood {
 
 /// A message that a server has taken: it said, or tried to say, 250.
 #[derive(Clone, Debug)]
-pub struct Taken {
-    pub from: String,
-    pub recipients: Vec<String>,
-    pub text: Vec<u8>,
+pub(crate) struct Taken {
+    pub(crate) from: String,
+    pub(crate) recipients: Vec<String>,
+    pub(crate) text: Vec<u8>,
     /// Whether the reply got through.
-    pub reply_lost: bool,
+    pub(crate) reply_lost: bool,
 }
 
 /// What the server does next.
-pub enum Move {
+pub(crate) enum Move {
     Say(Vec<u8>),
     HangUp(Vec<u8>),
 }
 
 /// One session of a server.
-pub struct Remote {
+pub(crate) struct Remote {
     mood: Mood,
     entropy: SeededEntropy,
     pipelining: bool,
     line: Vec<u8>,
-    from: String,
+    /// The reverse-path of the transaction that is open.
+    from: Option<String>,
     recipients: Vec<String>,
     body: Option<Vec<u8>>,
-    pub taken: Vec<Taken>,
+    /// Whether it hears nothing any more.
+    deaf: bool,
+    pub(crate) taken: Vec<Taken>,
 }
 
 impl Remote {
-    pub fn new(mood: Mood, seed: u64) -> Self {
+    pub(crate) fn new(mood: Mood, seed: u64) -> Self {
         let mut entropy = SeededEntropy::new(seed);
         Self {
             mood,
             pipelining: entropy.below(4) > 0,
             entropy,
             line: Vec::new(),
-            from: String::new(),
+            from: None,
             recipients: Vec::new(),
             body: None,
+            deaf: false,
             taken: Vec::new(),
         }
     }
@@ -63,7 +67,7 @@ impl Remote {
     }
 
     /// The banner.
-    pub fn banner(&mut self) -> Move {
+    pub(crate) fn banner(&mut self) -> Move {
         if self.chance(Mood::Moody, 8) {
             return Move::HangUp(b"421 4.3.2 not now\r\n".to_vec());
         }
@@ -76,8 +80,11 @@ impl Remote {
         Move::Say(b"220 mx ESMTP\r\n".to_vec())
     }
 
-    pub fn on_bytes(&mut self, bytes: &[u8]) -> Move {
+    pub(crate) fn on_bytes(&mut self, bytes: &[u8]) -> Move {
         let mut out = Vec::new();
+        if self.deaf {
+            return Move::Say(out);
+        }
         for &byte in bytes {
             self.line.push(byte);
             if byte != b'\n' {
@@ -95,12 +102,15 @@ impl Remote {
                     .any(|byte| matches!(byte, b'\r' | b'\n' | 0))
             );
             if self.chance(Mood::HangsUp, 12) {
+                self.deaf = true;
                 return Move::HangUp(out);
             }
             if self.chance(Mood::Silent, 12) {
+                self.deaf = true;
                 return Move::Say(out);
             }
             if let Some(end) = self.on_line(&line, &mut out) {
+                self.deaf = true;
                 return end;
             }
         }
@@ -132,11 +142,13 @@ impl Remote {
             }
             "EHLO" => out.extend_from_slice(b"250 mx\r\n"),
             "MAIL" if self.chance(Mood::Moody, 8) => out.extend_from_slice(refusal),
+            "MAIL" if self.from.is_some() => out.extend_from_slice(b"503 5.5.1 nested MAIL\r\n"),
             "MAIL" => {
-                self.from = address(&text);
+                self.from = Some(address(&text));
                 self.recipients.clear();
                 out.extend_from_slice(b"250 ok\r\n");
             }
+            "RCPT" if self.from.is_none() => out.extend_from_slice(b"503 5.5.1 MAIL first\r\n"),
             "RCPT" if self.chance(Mood::Moody, 5) => out.extend_from_slice(refusal),
             "RCPT" => {
                 self.recipients.push(address(&text));
@@ -149,6 +161,7 @@ impl Remote {
                 out.extend_from_slice(b"354 go\r\n");
             }
             "RSET" => {
+                self.from = None;
                 self.recipients.clear();
                 out.extend_from_slice(b"250 ok\r\n");
             }
@@ -160,6 +173,7 @@ impl Remote {
 
     fn on_dot(&mut self, out: &mut Vec<u8>) -> Option<Move> {
         let text = self.body.take().unwrap_or_default();
+        let from = self.from.take().unwrap_or_default();
         if self.chance(Mood::Moody, 6) {
             out.extend_from_slice(b"451 4.3.0 later\r\n");
             return None;
@@ -171,7 +185,7 @@ impl Remote {
         let reply_lost = self.chance(Mood::HangsUp, 4);
         let recipients = std::mem::take(&mut self.recipients);
         self.taken.push(Taken {
-            from: self.from.clone(),
+            from,
             recipients,
             text,
             reply_lost,

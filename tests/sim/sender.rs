@@ -2,18 +2,18 @@
 
 /// A message that a client tries to send.
 #[derive(Clone, Debug)]
-pub struct Letter {
+pub(crate) struct Letter {
     /// Stands in its Subject, unique in a world.
-    pub marker: String,
+    pub(crate) marker: String,
     /// Its recipients.
-    pub recipients: Vec<String>,
+    pub(crate) recipients: Vec<String>,
     /// Header and body.
-    pub text: Vec<u8>,
+    pub(crate) text: Vec<u8>,
 }
 
 /// What the relay said about a letter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Said {
+pub(crate) enum Said {
     /// 250: it answers for it.
     Accepted,
     /// An error: it does not.
@@ -23,7 +23,7 @@ pub enum Said {
 }
 
 /// One client session.
-pub struct Sender {
+pub(crate) struct Sender {
     letters: Vec<Letter>,
     line: Vec<u8>,
     /// Replies that are awaited, oldest first.
@@ -33,9 +33,9 @@ pub struct Sender {
     /// Whether the dot of the current letter is out.
     dot_sent: bool,
     /// Letters with what the relay said.
-    pub said: Vec<(Letter, Said)>,
+    pub(crate) said: Vec<(Letter, Said)>,
     /// Whether the session is over.
-    pub over: bool,
+    pub(crate) over: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ enum Awaited {
 }
 
 impl Sender {
-    pub fn new(mut letters: Vec<Letter>) -> Self {
+    pub(crate) fn new(mut letters: Vec<Letter>) -> Self {
         letters.reverse();
         Self {
             letters,
@@ -65,7 +65,7 @@ impl Sender {
     }
 
     /// The link is gone.
-    pub fn lost(&mut self) {
+    pub(crate) fn lost(&mut self) {
         if let Some(letter) = self.current.take() {
             let said = if self.dot_sent {
                 Said::Unknown
@@ -78,7 +78,7 @@ impl Sender {
     }
 
     /// The relay said something; gives what the client says next.
-    pub fn on_bytes(&mut self, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn on_bytes(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         for &byte in bytes {
             self.line.push(byte);

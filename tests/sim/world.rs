@@ -20,7 +20,7 @@ use crate::sender::{Letter, Said, Sender};
 
 /// What may go wrong.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Faults {
+pub(crate) enum Faults {
     /// Nothing.
     Calm,
     /// Servers and links.
@@ -63,7 +63,7 @@ enum End {
     Remote(Box<Remote>),
 }
 
-pub struct World {
+pub(crate) struct World {
     seed: u64,
     faults: Faults,
     entropy: SeededEntropy,
@@ -110,7 +110,7 @@ fn config() -> Arc<Config> {
 }
 
 impl World {
-    pub fn new(seed: u64, faults: Faults) -> Self {
+    pub(crate) fn new(seed: u64, faults: Faults) -> Self {
         let mut entropy = SeededEntropy::new(seed);
         let config = config();
         let disk = MemoryDisk::new();
@@ -208,7 +208,7 @@ impl World {
     }
 
     /// Runs to the end and checks what must hold.
-    pub fn run(mut self) {
+    pub(crate) fn run(mut self) {
         let end = self.now.instant.after(LIFETIME);
         let mut steps: u64 = 0;
         loop {
