@@ -67,8 +67,6 @@ pub const SESSIONS_PER_PEER_MAX_DEFAULT: usize = 100;
 pub const AUTH_FAILURES_PER_PEER_MAX: u32 = 20;
 /// How long a failure of AUTH is remembered for its address.
 pub const AUTH_FAILURE_WINDOW: Duration = Duration::from_secs(900);
-/// Longest wait before an answer to AUTH, for an address that has failed before.
-pub const AUTH_DELAY_MAX: Duration = Duration::from_secs(8);
 /// Addresses that any table of peers remembers at a time.
 pub const PEER_TABLE_ENTRIES_MAX: usize = 65_536;
 /// Password derivations that may wait for a worker; past it AUTH answers 454.
@@ -138,6 +136,14 @@ pub const WARN_AFTER_DEFAULT: Duration = Duration::from_secs(4 * 3_600);
 pub const DSN_ORIGINAL_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of free space that are left to the system and to outcome records; below it mail is refused with 452.
 pub const SPOOL_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
+/// Damaged regions that one start sets aside and reports; a disk that bad needs a person.
+pub const DAMAGED_REGIONS_MAX: usize = 1_000;
+/// Commits and new segments that may fail in a row before the journal takes nothing more until it is opened again.
+pub const JOURNAL_FAILURES_MAX: u32 = 3;
+/// Commands that the journal commits together.
+pub const JOURNAL_BATCH_COMMANDS_MAX: usize = 4_096;
+/// Bytes of messages that the journal commits together.
+pub const JOURNAL_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 // DNS.
 
@@ -219,6 +225,13 @@ pub const ALIAS_TARGETS_MAX: usize = 100;
 
 /// Bytes of a message that a command holds in memory.
 pub const COMMAND_MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+// Notifications.
+
+/// Notifications that are being made at a time; others wait.
+pub const NOTICES_AT_WORK_MAX: usize = 16;
+/// Bytes of the original that are read for a notification; of a longer one only the header is returned.
+pub const NOTICE_READ_BYTES: u32 = 64 * 1024;
 
 // Configuration.
 

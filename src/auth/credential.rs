@@ -35,6 +35,8 @@ pub struct Password(Zeroizing<String>);
 pub enum PasswordError {
     /// Nothing is there.
     Empty,
+    /// The bytes are no UTF-8.
+    Encoding,
     /// Over [`PASSWORD_BYTES_MAX`].
     TooLong {
         /// The length that was found, in bytes.
@@ -103,6 +105,7 @@ impl fmt::Display for PasswordError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => out.write_str("expected a password, found nothing"),
+            Self::Encoding => out.write_str("expected a password in UTF-8"),
             Self::TooLong { len } => write!(
                 out,
                 "the password has {len} bytes, and {PASSWORD_BYTES_MAX} are the most"

@@ -123,8 +123,8 @@ pub fn login_name(message: &[u8]) -> Result<String, SaslError> {
 
 /// Reads the password, as LOGIN sends it.
 pub fn login_password(message: &[u8]) -> Result<Password, SaslError> {
-    let control = PasswordError::Control { at: 0 };
-    let text = std::str::from_utf8(message).map_err(|_| SaslError::Password(control))?;
+    let text =
+        std::str::from_utf8(message).map_err(|_| SaslError::Password(PasswordError::Encoding))?;
     Password::new(text.to_owned()).map_err(SaslError::Password)
 }
 
@@ -173,6 +173,7 @@ mod tests {
             (b"\0t\xff\0x", SaslError::Login),
             (b"\0t\r\n\0x", SaslError::Login),
             (b"\0tim\0", SaslError::Password(PasswordError::Empty)),
+            (b"\0tim\0\xff", SaslError::Password(PasswordError::Encoding)),
         ] {
             assert_eq!(login(message), Err(error), "{message:?}");
         }

@@ -368,6 +368,12 @@ mod tests {
     }
 
     #[test]
+    fn workers_may_share_a_key() {
+        const fn is_shared<T: Send + Sync>() {}
+        is_shared::<SigningKey>();
+    }
+
+    #[test]
     fn debug_shows_no_key() {
         let key = SigningKey::from_pem(ED25519).expect("a key");
         assert_eq!(format!("{key:?}"), "SigningKey(ed25519-sha256, 256 bits)");

@@ -11,5 +11,7 @@ mod der;
 pub mod key;
 pub mod record;
 pub mod sign;
+mod signature;
 pub mod tag;
+pub mod verdict;
 pub mod verify;

@@ -1,11 +1,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::*;
-use crate::auth::dkim::key::{SigningKey, ed25519_pem};
-use crate::auth::dkim::record::record_text;
+use crate::address::Domain;
+use crate::auth::dkim::key::{Algorithm, SigningKey, ed25519_pem};
+use crate::auth::dkim::record::{RecordError, record_text};
 use crate::auth::dkim::sign::{Signer, prepare};
-use crate::dns::NoRecords;
+use crate::auth::dkim::tag::TagListError;
+use crate::auth::dkim::verdict::Verdict;
+use crate::dns::{NoRecords, RecordKind, Records};
 use crate::mail::header::{HeaderEnd, header_end};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
@@ -432,10 +438,4 @@ fn no_look_up_is_made_for_a_body_that_was_changed() {
 #[test]
 fn a_message_without_signatures_has_no_verdicts() {
     assert!(verify(MESSAGE.as_bytes(), NOW, &|_| panic!("asked")).is_empty());
-}
-
-#[test]
-fn the_value_of_b_is_taken_out_with_its_space() {
-    assert_eq!(without_b(b" v=1; b = a\r\n\t b ; bh=x"), b" v=1; b =; bh=x");
-    assert_eq!(without_b(b"bh=b;b=x="), b"bh=b;b=");
 }
