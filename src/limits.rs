@@ -67,8 +67,6 @@ pub const SESSIONS_PER_PEER_MAX_DEFAULT: usize = 100;
 pub const AUTH_FAILURES_PER_PEER_MAX: u32 = 20;
 /// How long a failure of AUTH is remembered for its address.
 pub const AUTH_FAILURE_WINDOW: Duration = Duration::from_secs(900);
-/// Longest wait before an answer to AUTH, for an address that has failed before.
-pub const AUTH_DELAY_MAX: Duration = Duration::from_secs(8);
 /// Addresses that any table of peers remembers at a time.
 pub const PEER_TABLE_ENTRIES_MAX: usize = 65_536;
 /// Password derivations that may wait for a worker; past it AUTH answers 454.

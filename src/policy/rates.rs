@@ -11,9 +11,7 @@ use std::time::Duration;
 use crate::address::Mailbox;
 use crate::clock::Instant;
 use crate::config::Network;
-use crate::limits::{
-    AUTH_DELAY_MAX, AUTH_FAILURE_WINDOW, AUTH_FAILURES_PER_PEER_MAX, PEER_TABLE_ENTRIES_MAX,
-};
+use crate::limits::{AUTH_FAILURE_WINDOW, AUTH_FAILURES_PER_PEER_MAX, PEER_TABLE_ENTRIES_MAX};
 
 /// Sessions and failures of AUTH by address.
 #[derive(Debug, Default)]
@@ -21,20 +19,8 @@ pub struct Peers {
     sessions: HashMap<Network, usize>,
     /// Until when the failures of an address count. Each adds its share of the window to it, so that the rest of
     /// the time says how many there are.
-    failures: HashMap<Network, Instant>,
+    failed_until: HashMap<Network, Instant>,
     by_count: BTreeSet<(Instant, Network)>,
-}
-
-/// What an attempt of AUTH from an address gets.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum AuthGate {
-    /// It is looked at; where it fails, the answer waits this long.
-    Open {
-        /// Zero for an address without failures.
-        delay: Duration,
-    },
-    /// It is refused unseen.
-    Shut,
 }
 
 impl Peers {
@@ -68,25 +54,15 @@ impl Peers {
         }
     }
 
-    /// Whether a password from this address is looked at.
-    pub fn auth_gate(&self, address: IpAddr, now: Instant) -> AuthGate {
-        let failures = self.auth_failures(address, now);
-        if failures >= AUTH_FAILURES_PER_PEER_MAX {
-            return AuthGate::Shut;
-        }
-        let delay = match failures.checked_sub(1) {
-            None => Duration::ZERO,
-            Some(before) => AUTH_DELAY_FIRST
-                .saturating_mul(1_u32.checked_shl(before).unwrap_or(u32::MAX))
-                .min(AUTH_DELAY_MAX),
-        };
-        AuthGate::Open { delay }
+    /// Whether AUTH from this address is refused unseen.
+    pub fn is_locked(&self, address: IpAddr, now: Instant) -> bool {
+        self.failures(address, now) >= AUTH_FAILURES_PER_PEER_MAX
     }
 
-    /// Counts a failure of AUTH. (A success counts nothing out: whoever has one account could guess for others.)
-    pub fn auth_failed(&mut self, address: IpAddr, now: Instant) {
+    /// Counts a failure of AUTH, and says how many that makes. (A success counts nothing out: whoever has one account could guess for others.)
+    pub fn failed(&mut self, address: IpAddr, now: Instant) -> u32 {
         let peer = peer_of(address);
-        let before = self.failures.get(&peer).copied();
+        let before = self.failed_until.get(&peer).copied();
         let from = before.map_or(now, |until| until.max(now));
         let until = from
             .after(FAILURE_SHARE)
@@ -98,15 +74,16 @@ impl Peers {
             let Some((_, fewest)) = self.by_count.pop_first() else {
                 break;
             };
-            self.failures.remove(&fewest);
+            self.failed_until.remove(&fewest);
         }
-        self.failures.insert(peer, until);
+        self.failed_until.insert(peer, until);
         self.by_count.insert((until, peer));
+        self.failures(address, now)
     }
 
     /// Failures of AUTH that count against an address.
-    pub fn auth_failures(&self, address: IpAddr, now: Instant) -> u32 {
-        let Some(until) = self.failures.get(&peer_of(address)) else {
+    pub fn failures(&self, address: IpAddr, now: Instant) -> u32 {
+        let Some(until) = self.failed_until.get(&peer_of(address)) else {
             return 0;
         };
         let shares = until
@@ -123,7 +100,7 @@ impl Peers {
                 break;
             }
             self.by_count.pop_first();
-            self.failures.remove(&peer);
+            self.failed_until.remove(&peer);
         }
     }
 }
@@ -220,8 +197,6 @@ fn index_of(slot: u64) -> usize {
 const FAILURE_SHARE: Duration = Duration::from_millis(
     AUTH_FAILURE_WINDOW.as_millis() as u64 / AUTH_FAILURES_PER_PEER_MAX as u64,
 );
-/// The wait after the first failure; each further one doubles it.
-const AUTH_DELAY_FIRST: Duration = Duration::from_millis(250);
 const SLOTS: usize = 6;
 const SLOT_MS: u64 = 600_000;
 
@@ -260,44 +235,36 @@ mod tests {
     }
 
     #[test]
-    fn failures_delay_then_shut_and_are_forgotten_one_by_one() {
+    fn failures_lock_an_address_and_are_forgotten_one_by_one() {
         let mut peers = Peers::default();
-        let open = |delay| AuthGate::Open {
-            delay: Duration::from_millis(delay),
-        };
-        assert_eq!(peers.auth_gate(v4(1), at(0)), open(0));
-        for (failures, delay) in (1..).zip([250, 500, 1_000, 2_000, 4_000, 8_000, 8_000]) {
-            peers.auth_failed(v4(1), at(0));
-            assert_eq!(peers.auth_failures(v4(1), at(0)), failures);
-            assert_eq!(peers.auth_gate(v4(1), at(0)), open(delay));
+        for failures in 1..=AUTH_FAILURES_PER_PEER_MAX {
+            assert!(!peers.is_locked(v4(1), at(0)));
+            assert_eq!(peers.failed(v4(1), at(0)), failures);
         }
-        for _ in 0..40 {
-            peers.auth_failed(v4(1), at(0));
-        }
-        assert_eq!(peers.auth_gate(v4(1), at(0)), AuthGate::Shut);
-        assert_eq!(peers.auth_gate(v4(2), at(0)), open(0));
-        assert_eq!(peers.auth_gate(v4(1), at(44)), AuthGate::Shut);
-        assert_eq!(peers.auth_gate(v4(1), at(45)), open(8_000));
-        assert_eq!(peers.auth_failures(v4(1), at(900)), 0);
+        assert!(peers.is_locked(v4(1), at(44)) && !peers.is_locked(v4(2), at(0)));
+        peers.failed(v4(1), at(0));
+        assert_eq!(peers.failures(v4(1), at(0)), AUTH_FAILURES_PER_PEER_MAX);
+        assert!(!peers.is_locked(v4(1), at(45)));
+        assert_eq!(peers.failures(v4(1), at(900)), 0);
         peers.sweep(at(899));
-        assert_eq!(peers.failures.len(), 1);
+        assert_eq!(peers.failed_until.len(), 1);
         peers.sweep(at(900));
-        assert!(peers.failures.is_empty() && peers.by_count.is_empty());
+        assert!(peers.failed_until.is_empty() && peers.by_count.is_empty());
     }
 
     #[test]
     fn a_flood_of_addresses_does_not_wash_out_a_count() {
         let mut peers = Peers::default();
         for _ in 0..3 {
-            peers.auth_failed(v4(1), at(0));
+            peers.failed(v4(1), at(0));
         }
         let flood = u32::try_from(PEER_TABLE_ENTRIES_MAX * 2).expect("small");
         for number in 2..flood {
-            peers.auth_failed(v4(number), at(1));
+            peers.failed(v4(number), at(1));
         }
-        assert_eq!(peers.failures.len(), PEER_TABLE_ENTRIES_MAX);
+        assert_eq!(peers.failed_until.len(), PEER_TABLE_ENTRIES_MAX);
         assert_eq!(peers.by_count.len(), PEER_TABLE_ENTRIES_MAX);
-        assert_eq!(peers.auth_failures(v4(1), at(1)), 3);
+        assert_eq!(peers.failures(v4(1), at(1)), 3);
     }
 
     #[test]

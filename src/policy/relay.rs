@@ -194,9 +194,7 @@ fn expand_or_keep(config: &Config, mailbox: &Mailbox) -> Result<Vec<Mailbox>, Re
 
 /// Whether the local part holds another address, for a server that would unpack it.
 fn is_routed(mailbox: &Mailbox) -> bool {
-    mailbox
-        .local_key()
-        .contains(|c| matches!(c, '%' | '!' | '@' | ':'))
+    mailbox.local_key().contains(['%', '!', '@', ':'])
 }
 
 /// Names that `admin` answers for (RFC 2142; root is where a system's own mail goes).

@@ -11,8 +11,8 @@ use crate::entropy::Entropy;
 pub const DELAY_MAX: Duration = Duration::from_secs(LAST_S + LAST_S / 10);
 
 /// How long to wait after so many failed attempts.
-pub fn delay(attempts: u32, entropy: &mut dyn Entropy) -> Duration {
-    let step = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
+pub fn delay(attempts: u16, entropy: &mut dyn Entropy) -> Duration {
+    let step = usize::from(attempts.saturating_sub(1));
     let seconds = STEPS_S.get(step).copied().unwrap_or(LAST_S);
     let tenth = seconds.saturating_mul(1_000) / 10;
     let jitter = entropy.below(tenth.saturating_mul(2).saturating_add(1));
@@ -25,7 +25,7 @@ pub fn delay(attempts: u32, entropy: &mut dyn Entropy) -> Duration {
 
 /// Whether a message is given up: it is too old, and the attempt that has just failed was its last chance. Age alone
 /// says nothing, since a wall clock can jump; so what has not been tried is never given up.
-pub fn is_expired(age: Duration, attempts: u32, give_up_after: Duration) -> bool {
+pub fn is_expired(age: Duration, attempts: u16, give_up_after: Duration) -> bool {
     attempts > 0 && age > give_up_after
 }
 
@@ -33,7 +33,7 @@ pub fn is_expired(age: Duration, attempts: u32, give_up_after: Duration) -> bool
 /// before anybody could read the warning.
 pub fn is_warning_due(
     age: Duration,
-    attempts: u32,
+    attempts: u16,
     warn_after: Duration,
     give_up_after: Duration,
 ) -> bool {
@@ -66,7 +66,7 @@ mod tests {
             assert!(different.len() > 100);
         }
         assert!(delay(0, &mut entropy) <= Duration::from_secs(66));
-        assert!(delay(u32::MAX, &mut entropy) <= DELAY_MAX);
+        assert!(delay(u16::MAX, &mut entropy) <= DELAY_MAX);
     }
 
     #[test]

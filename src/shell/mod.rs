@@ -1,1 +1,3 @@
 //! The thin shell around the engine: sockets, TLS, files, threads, time.
+
+pub mod folder;
