@@ -40,6 +40,11 @@ impl<T> Connections<T> {
         self.live
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
     /// Adds one.
     pub fn insert(&mut self, value: T) -> ConnId {
         let id = self.reserve();

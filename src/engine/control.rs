@@ -410,7 +410,7 @@ impl Engine {
         }
         control.listing.pop_front();
         // A long list goes out in portions: the next one once this one is out.
-        if control.listed % LISTED_AT_ONCE == 0 && !control.listing.is_empty() {
+        if control.listed.is_multiple_of(LISTED_AT_ONCE) && !control.listing.is_empty() {
             return self.conns.put(conn, Conn::Control(control));
         }
         self.list_next(conn, control);
@@ -418,7 +418,8 @@ impl Engine {
 
     /// All that was listed is out.
     pub(super) fn control_drained(&mut self, conn: ConnId, control: Box<Control>) {
-        let resting = control.busy && control.listed % LISTED_AT_ONCE == 0 && control.listed > 0;
+        let resting =
+            control.busy && control.listed.is_multiple_of(LISTED_AT_ONCE) && control.listed > 0;
         if resting && !control.showing && !control.listing.is_empty() {
             return self.list_next(conn, control);
         }

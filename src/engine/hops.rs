@@ -44,7 +44,7 @@ pub(super) struct Hop {
     /// Couriers that wait for another message.
     pub(super) idle: Vec<ConnId>,
     /// Failures in a row to get through.
-    failures: u32,
+    failures: u16,
     paused_until: Option<Instant>,
     /// Whether a courier got through lately.
     pub(super) proven: bool,
@@ -174,10 +174,11 @@ impl Hops {
         let unused = self.hops.get(&id).is_some_and(|hop| {
             hop.messages == 0 && hop.couriers == 0 && hop.paused_until.is_none()
         });
-        if unused && let Some(hop) = self.hops.remove(&id) {
-            if self.by_name.get(&hop.name) == Some(&id) {
-                self.by_name.remove(&hop.name);
-            }
+        if unused
+            && let Some(hop) = self.hops.remove(&id)
+            && self.by_name.get(&hop.name) == Some(&id)
+        {
+            self.by_name.remove(&hop.name);
         }
     }
 

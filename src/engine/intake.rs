@@ -9,7 +9,7 @@ use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
 
 /// A message between the first byte of its body and its commit.
-pub struct Intake {
+pub(super) struct Intake {
     id: QueueId,
     stage: Stage,
     held: Vec<u8>,
@@ -28,22 +28,22 @@ enum Stage {
 
 /// A message that came in whole.
 #[derive(Debug)]
-pub struct Whole {
+pub(super) struct Whole {
     /// Its header.
-    pub header: Header,
+    pub(super) header: Header,
     /// The hash of its body (relaxed, SHA-256).
-    pub body_hash: [u8; 32],
+    pub(super) body_hash: [u8; 32],
     /// Bytes of the message.
-    pub size: u64,
+    pub(super) size: u64,
     /// The message, or what of it has not been streamed out.
-    pub rest: Vec<u8>,
+    pub(super) rest: Vec<u8>,
     /// Whether it was streamed out.
-    pub spilled: bool,
+    pub(super) spilled: bool,
 }
 
 impl Intake {
     /// A message that will have this id.
-    pub fn new(id: QueueId) -> Self {
+    pub(super) fn new(id: QueueId) -> Self {
         Self {
             id,
             stage: Stage::Header(HeaderScanner::default()),
@@ -56,27 +56,27 @@ impl Intake {
     }
 
     /// The id that the message will have.
-    pub fn id(&self) -> QueueId {
+    pub(super) fn id(&self) -> QueueId {
         self.id
     }
 
     /// Bytes that are held in memory, those on their way to the disk included.
-    pub fn memory(&self) -> usize {
+    pub(super) fn memory(&self) -> usize {
         self.held.capacity().saturating_add(self.in_flight)
     }
 
     /// Bytes on their way to the disk.
-    pub fn in_flight(&self) -> usize {
+    pub(super) fn in_flight(&self) -> usize {
         self.in_flight
     }
 
     /// Whether something of it was streamed out.
-    pub fn is_spilled(&self) -> bool {
+    pub(super) fn is_spilled(&self) -> bool {
         self.spilled
     }
 
     /// Takes what came; gives what is to be streamed out. `check` sees the header once it is complete.
-    pub fn take(
+    pub(super) fn take(
         &mut self,
         bytes: &mut Vec<u8>,
         check: &mut dyn FnMut(&Header) -> Result<(), Reply>,
@@ -117,12 +117,12 @@ impl Intake {
     }
 
     /// A block that was streamed out is on the disk.
-    pub fn on_written(&mut self, bytes: usize) {
+    pub(super) fn on_written(&mut self, bytes: usize) {
         self.in_flight = self.in_flight.saturating_sub(bytes);
     }
 
     /// Refuses the message, whatever else comes; the first refusal counts.
-    pub fn refuse(&mut self, reply: Reply) {
+    pub(super) fn refuse(&mut self, reply: Reply) {
         if !matches!(self.stage, Stage::Refused(_)) {
             self.stage = Stage::Refused(reply);
             self.held = Vec::new();
@@ -130,7 +130,7 @@ impl Intake {
     }
 
     /// The message is whole. `check` sees its header if it had not ended before.
-    pub fn finish(
+    pub(super) fn finish(
         mut self,
         check: &mut dyn FnMut(&Header) -> Result<(), Reply>,
     ) -> Result<Whole, Reply> {

@@ -15,7 +15,7 @@
 
 mod auth;
 pub mod connections;
-mod control;
+pub mod control;
 pub mod event;
 mod hops;
 mod inbound;
@@ -243,7 +243,7 @@ impl Engine {
             }
             Event::DnsFailed { socket } => {
                 self.resolver
-                    .on_socket_error(socket, now.instant, &mut *self.entropy);
+                    .on_failed(socket, now.instant, &mut *self.entropy);
             }
             Event::Worked { job, result } => self.on_worked(job, result, now),
             Event::ReloadFailed { conn, errors } => self.reload_failed(conn, &errors),
@@ -308,6 +308,7 @@ impl Engine {
         if let Some(conn) = conn {
             self.control_reloaded(conn, &[]);
         }
+        self.settle(now);
     }
 
     /// Stops taking mail: sessions that are between messages end, those inside one may finish.
@@ -328,7 +329,7 @@ impl Engine {
 
     /// Whether everything that was mid-message when [`Engine::stop`] was called is finished.
     pub fn is_stopped(&self) -> bool {
-        self.stopping && self.conns.len() == 0 && self.tickets.is_empty()
+        self.stopping && self.conns.is_empty() && self.tickets.is_empty()
     }
 
     /// The numbers since the start.

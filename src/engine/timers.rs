@@ -13,7 +13,7 @@ use crate::queue_id::QueueId;
 
 /// Whose time has come.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Timer {
+pub(super) enum Timer {
     /// A connection may have waited long enough.
     Conn(ConnId),
     /// The pause of a next hop is over.
@@ -30,23 +30,23 @@ pub enum Timer {
 
 /// All deadlines.
 #[derive(Debug, Default)]
-pub struct Timers {
+pub(super) struct Timers {
     heap: BinaryHeap<Reverse<(Instant, Timer)>>,
 }
 
 impl Timers {
     /// Lets `timer` fire at `at`.
-    pub fn set(&mut self, at: Instant, timer: Timer) {
+    pub(super) fn set(&mut self, at: Instant, timer: Timer) {
         self.heap.push(Reverse((at, timer)));
     }
 
     /// When the next one fires.
-    pub fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
     /// Takes out one that is due.
-    pub fn pop(&mut self, now: Instant) -> Option<(Instant, Timer)> {
+    pub(super) fn pop(&mut self, now: Instant) -> Option<(Instant, Timer)> {
         let Reverse((at, _)) = self.heap.peek()?;
         if *at > now {
             return None;

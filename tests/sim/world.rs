@@ -279,8 +279,8 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Arrive(client) => self.arrive(client),
-            Happening::ToRelay(conn, bytes) => self.to_relay(conn, bytes),
-            Happening::FromRelay(conn, bytes) => self.from_relay(conn, &bytes),
+            Happening::ToRelay(conn, bytes) => self.bytes_arrive(conn, bytes),
+            Happening::FromRelay(conn, bytes) => self.bytes_leave(conn, &bytes),
             Happening::Drained(conn) => self.engine.handle(Event::Drained { conn }, self.now),
             Happening::Connected(conn) => self.connected(conn),
             Happening::Lost(conn, cause) => self.lost(conn, cause),
@@ -322,7 +322,7 @@ impl World {
         }
     }
 
-    fn to_relay(&mut self, conn: ConnId, bytes: Vec<u8>) {
+    fn bytes_arrive(&mut self, conn: ConnId, bytes: Vec<u8>) {
         if !self.ends.contains_key(&conn) {
             return;
         }
@@ -344,7 +344,7 @@ impl World {
         }
     }
 
-    fn from_relay(&mut self, conn: ConnId, bytes: &[u8]) {
+    fn bytes_leave(&mut self, conn: ConnId, bytes: &[u8]) {
         match self.ends.get_mut(&conn) {
             Some(End::Client(client)) => {
                 let client = *client;
