@@ -157,6 +157,18 @@ pub const DNS_NEGATIVE_TTL_MAX: Duration = Duration::from_secs(900);
 pub const DNS_QUESTIONS_MAX: usize = 256;
 /// Records of one answer that are kept.
 pub const DNS_RECORDS_MAX: usize = 64;
+/// Longest time that a failure to get an answer is remembered (RFC 2308 section 7 allows five minutes).
+pub const DNS_FAILURE_TTL_MAX: Duration = Duration::from_secs(5);
+/// Bytes of a name on the wire, with its length octets (RFC 1035 section 2.3.4).
+pub const DNS_NAME_BYTES_MAX: usize = 255;
+/// Compression pointers that are followed in one name; there are never more than labels.
+pub const DNS_NAME_POINTERS_MAX: usize = 127;
+/// Servers that are asked.
+pub const DNS_SERVERS_MAX: usize = 8;
+/// How often the list of servers is gone through for one question.
+pub const DNS_ROUNDS: usize = 2;
+/// How long a server that did not answer is asked last.
+pub const DNS_SERVER_PENALTY: Duration = Duration::from_secs(30);
 
 // DKIM.
 

@@ -1,5 +1,20 @@
 //! The stub resolver (RFC 1034, 1035) and the vocabulary of its answers.
+//!
+//! [`Resolver`] turns a [`Question`] into an [`Answer`] without touching a socket; [`mail_hosts`] orders what an MX
+//! answer holds; [`resolv_conf`] reads where to ask.
 
 mod answer;
+mod cache;
+mod message;
+mod mx;
+mod name;
+mod resolver;
+mod servers;
+
+pub mod resolv_conf;
 
 pub use answer::{Answer, Mx, NoRecords, Question, RecordKind, Records, Step, Tlsa};
+pub use mx::{MailHost, MailHosts, NoMailHosts, mail_hosts};
+pub use name::reverse_name;
+pub use resolver::{Asked, DnsAction, QuestionId, Resolver, SocketId};
+pub use servers::Servers;

@@ -1,0 +1,55 @@
+//! The servers that are asked, and in which order.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::limits::{DNS_ROUNDS, DNS_SERVER_TIMEOUT, DNS_SERVERS_MAX};
+
+/// Where to ask, how long and how often.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Servers {
+    /// In the order in which they are asked; at most [`DNS_SERVERS_MAX`] are used.
+    pub addresses: Vec<SocketAddr>,
+    /// Whether the AD bit is believed from servers that are not on loopback (`options trust-ad`).
+    pub trust_ad: bool,
+    /// How long one server is waited for.
+    pub timeout: Duration,
+    /// How often the list is gone through.
+    pub rounds: usize,
+}
+
+impl Servers {
+    /// These servers, with the times of `limits`.
+    pub fn new(addresses: Vec<SocketAddr>) -> Self {
+        Self {
+            addresses,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the AD bit of `server` is believed.
+    pub(super) fn trusts(&self, server: SocketAddr) -> bool {
+        self.trust_ad || server.ip().to_canonical().is_loopback()
+    }
+
+    pub(super) fn used(&self) -> &[SocketAddr] {
+        self.addresses
+            .get(..DNS_SERVERS_MAX)
+            .unwrap_or(&self.addresses)
+    }
+}
+
+/// The server of this machine, which is what resolv.conf(5) says where none is named.
+impl Default for Servers {
+    fn default() -> Self {
+        Self {
+            addresses: vec![SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), DNS_PORT)],
+            trust_ad: false,
+            timeout: DNS_SERVER_TIMEOUT,
+            rounds: DNS_ROUNDS,
+        }
+    }
+}
+
+/// Where a name server listens.
+pub(super) const DNS_PORT: u16 = 53;
