@@ -136,6 +136,14 @@ pub const WARN_AFTER_DEFAULT: Duration = Duration::from_secs(4 * 3_600);
 pub const DSN_ORIGINAL_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of free space that are left to the system and to outcome records; below it mail is refused with 452.
 pub const SPOOL_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
+/// Damaged regions that one start sets aside and reports; a disk that bad needs a person.
+pub const DAMAGED_REGIONS_MAX: usize = 1_000;
+/// Commits and new segments that may fail in a row before the journal takes nothing more until it is opened again.
+pub const JOURNAL_FAILURES_MAX: u32 = 3;
+/// Commands that the journal commits together.
+pub const JOURNAL_BATCH_COMMANDS_MAX: usize = 4_096;
+/// Bytes of messages that the journal commits together.
+pub const JOURNAL_BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 // DNS.
 
@@ -222,3 +230,18 @@ pub const COMMAND_MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Notifications that are being made at a time; others wait.
 pub const NOTICES_AT_WORK_MAX: usize = 16;
+/// Bytes of the original that are read for a notification; of a longer one only the header is returned.
+pub const NOTICE_READ_BYTES: u32 = 64 * 1024;
+// Configuration.
+/// Bytes of one file of the configuration folder.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Files and folders in the configuration folder.
+pub const CONFIG_ENTRIES_MAX: usize = 10_000;
+/// Folders within folders, the configuration folder itself not counted.
+pub const CONFIG_DEPTH_MAX: usize = 8;
+/// Errors that are collected before reading stops.
+pub const CONFIG_ERRORS_MAX: usize = 100;
+/// Least `max_message_size` (RFC 5321 section 4.5.3.1.7).
+pub const MESSAGE_BYTES_MAX_LEAST: u64 = 64 * 1024;
+/// Least `max_memory`: the tables and a few sessions.
+pub const MEMORY_BYTES_MAX_LEAST: u64 = 8 * 1024 * 1024;

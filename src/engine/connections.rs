@@ -26,7 +26,11 @@ enum Held<T> {
 
 impl<T> Default for Connections<T> {
     fn default() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), live: 0 }
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            live: 0,
+        }
     }
 }
 
@@ -51,11 +55,20 @@ impl<T> Connections<T> {
         {
             entry.generation = entry.generation.wrapping_add(1);
             entry.held = Held::Taken;
-            return ConnId { slot, generation: entry.generation };
+            return ConnId {
+                slot,
+                generation: entry.generation,
+            };
         }
         let slot = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-        self.slots.push(Slot { generation: 0, held: Held::Taken });
-        ConnId { slot, generation: 0 }
+        self.slots.push(Slot {
+            generation: 0,
+            held: Held::Taken,
+        });
+        ConnId {
+            slot,
+            generation: 0,
+        }
     }
 
     /// Takes one out to work on it; its id stays reserved until [`Connections::put`] or [`Connections::remove`].
@@ -108,9 +121,18 @@ impl<T> Connections<T> {
 
     /// The ids in use.
     pub fn ids(&self) -> Vec<ConnId> {
-        let live = self.slots.iter().enumerate().filter(|(_, slot)| !matches!(slot.held, Held::Free));
-        live.filter_map(|(at, slot)| Some(ConnId { slot: u32::try_from(at).ok()?, generation: slot.generation }))
-            .collect()
+        let live = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| !matches!(slot.held, Held::Free));
+        live.filter_map(|(at, slot)| {
+            Some(ConnId {
+                slot: u32::try_from(at).ok()?,
+                generation: slot.generation,
+            })
+        })
+        .collect()
     }
 
     fn slot_mut(&mut self, id: ConnId) -> Option<&mut Slot<T>> {
@@ -129,7 +151,10 @@ mod tests {
         let first = table.insert('a');
         assert_eq!(table.remove(first), Some('a'));
         let second = table.insert('b');
-        assert_eq!((first.slot, table.get(first), table.get(second)), (second.slot, None, Some(&'b')));
+        assert_eq!(
+            (first.slot, table.get(first), table.get(second)),
+            (second.slot, None, Some(&'b'))
+        );
         assert_eq!((table.remove(first), table.len()), (None, 1));
     }
 
@@ -137,7 +162,10 @@ mod tests {
     fn what_is_taken_keeps_its_id() {
         let mut table = Connections::default();
         let id = table.insert('a');
-        assert_eq!((table.take(id), table.take(id), table.get(id)), (Some('a'), None, None));
+        assert_eq!(
+            (table.take(id), table.take(id), table.get(id)),
+            (Some('a'), None, None)
+        );
         table.put(id, 'b');
         assert_eq!(table.get(id), Some(&'b'));
     }

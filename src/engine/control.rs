@@ -7,12 +7,12 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use super::event::{Action, ConnId, Part, Peer, Piece, Reader};
+use super::event::{Action, ConnId, Peer, Reader};
 use super::log::{Level, Line};
 use super::{Conn, Engine};
 use crate::clock::Now;
 use crate::limits::COMMAND_LINE_BYTES_MAX;
-use crate::queue::{Phase, ReadError};
+use crate::queue::{Content, Part, Phase, ReadError};
 use crate::queue_id::QueueId;
 
 /// What a tool asks.
@@ -161,7 +161,14 @@ pub(super) struct Control {
 
 impl Control {
     pub(super) fn new(peer: Peer) -> Self {
-        Self { peer, line: Vec::new(), listing: VecDeque::new(), showing: false, listed: 0, busy: false }
+        Self {
+            peer,
+            line: Vec::new(),
+            listing: VecDeque::new(),
+            showing: false,
+            listed: 0,
+            busy: false,
+        }
     }
 
     pub(super) fn wants_input(&self) -> bool {
@@ -171,7 +178,13 @@ impl Control {
 
 impl Engine {
     /// A tool sent something.
-    pub(super) fn control_bytes(&mut self, conn: ConnId, mut control: Box<Control>, bytes: &[u8], now: Now) {
+    pub(super) fn control_bytes(
+        &mut self,
+        conn: ConnId,
+        mut control: Box<Control>,
+        bytes: &[u8],
+        now: Now,
+    ) {
         control.line.extend_from_slice(bytes);
         let end = control.line.iter().position(|&byte| byte == b'\n');
         let line = match end {
@@ -191,15 +204,30 @@ impl Engine {
     }
 
     fn control_drop(&mut self, conn: ConnId, error: &str) {
-        self.respond(conn, &Response::End { count: 0, errors: vec![error.to_owned()] });
+        self.respond(
+            conn,
+            &Response::End {
+                count: 0,
+                errors: vec![error.to_owned()],
+            },
+        );
         self.conns.remove(conn);
         self.actions.push_back(Action::Close { conn });
     }
 
-    fn control_request(&mut self, conn: ConnId, mut control: Box<Control>, request: Request, now: Now) {
+    fn control_request(
+        &mut self,
+        conn: ConnId,
+        mut control: Box<Control>,
+        request: Request,
+        now: Now,
+    ) {
         if let Peer::Process { uid } = control.peer {
             let line = Line::new(Level::Debug, "control").with("uid", uid);
-            self.log(line.with("request", serde_json::to_string(&request).unwrap_or_default()));
+            self.log(line.with(
+                "request",
+                serde_json::to_string(&request).unwrap_or_default(),
+            ));
         }
         match request {
             Request::List {} => {
@@ -220,15 +248,25 @@ impl Engine {
             Request::Flush { which } => {
                 self.hops.resume_all();
                 self.for_each(conn, &which, |engine, id| {
-                    let hops = engine.index.get(id).map(|entry| entry.waiting_hops()).unwrap_or_default();
+                    let hops = engine
+                        .index
+                        .get(id)
+                        .map(|entry| entry.waiting_hops())
+                        .unwrap_or_default();
                     for hop in hops {
                         engine.make_ready(id, hop);
                     }
                 });
             }
-            Request::Hold { which } => self.for_each(conn, &which, |engine, id| engine.mark(id, true)),
-            Request::Release { which } => self.for_each(conn, &which, |engine, id| engine.mark(id, false)),
-            Request::Remove { which } => self.for_each(conn, &which, |engine, id| engine.remove_message(id)),
+            Request::Hold { which } => {
+                self.for_each(conn, &which, |engine, id| engine.mark(id, true))
+            }
+            Request::Release { which } => {
+                self.for_each(conn, &which, |engine, id| engine.mark(id, false))
+            }
+            Request::Remove { which } => {
+                self.for_each(conn, &which, |engine, id| engine.remove_message(id))
+            }
             Request::Stats {} => {
                 let stats = self.stats();
                 self.respond(conn, &Response::Stats(stats));
@@ -243,7 +281,12 @@ impl Engine {
         self.conns.put(conn, Conn::Control(control));
     }
 
-    fn for_each(&mut self, conn: ConnId, which: &Selection, mut act: impl FnMut(&mut Self, QueueId)) {
+    fn for_each(
+        &mut self,
+        conn: ConnId,
+        which: &Selection,
+        mut act: impl FnMut(&mut Self, QueueId),
+    ) {
         let mut errors = Vec::new();
         let ids = match which {
             Selection::All => self.index.ids(),
@@ -270,7 +313,12 @@ impl Engine {
         while let Some(id) = control.listing.front().copied() {
             if let Some(entry) = self.index.get(id) {
                 let (reader, location) = (Reader::Conn(conn), entry.location);
-                self.actions.push_back(Action::Read { reader, id, location, part: Part::Head });
+                self.actions.push_back(Action::Read {
+                    reader,
+                    id,
+                    location,
+                    part: Part::Head,
+                });
                 return self.conns.put(conn, Conn::Control(control));
             }
             control.listing.pop_front();
@@ -286,12 +334,14 @@ impl Engine {
         &mut self,
         conn: ConnId,
         mut control: Box<Control>,
-        result: Result<Piece, ReadError>,
+        result: Result<Content, ReadError>,
         _now: Now,
     ) {
-        let Some(id) = control.listing.front().copied() else { return self.list_next(conn, control) };
+        let Some(id) = control.listing.front().copied() else {
+            return self.list_next(conn, control);
+        };
         match (result, self.index.get(id)) {
-            (Ok(Piece::Head { envelope, fields }), Some(entry)) => {
+            (Ok(Content::Head { envelope, fields }), Some(entry)) => {
                 let listed = Listed {
                     id: id.to_string(),
                     arrived: entry.arrived.seconds(),
@@ -304,13 +354,17 @@ impl Engine {
                         .iter()
                         .zip(entry.recipients.iter())
                         .map(|(recipient, state)| {
-                            let trouble = self.hops.get(state.hop).and_then(|hop| hop.trouble.clone());
+                            let trouble =
+                                self.hops.get(state.hop).and_then(|hop| hop.trouble.clone());
                             let why = state.text.clone().or(trouble);
                             ListedRecipient {
                                 to: recipient.mailbox.to_string(),
                                 state: phase_text(state.phase).to_owned(),
                                 attempts: state.attempts,
-                                why: why.filter(|_| state.phase != Phase::Closed).unwrap_or_default().to_string(),
+                                why: why
+                                    .filter(|_| state.phase != Phase::Closed)
+                                    .unwrap_or_default()
+                                    .to_string(),
                             }
                         })
                         .collect(),
@@ -319,18 +373,38 @@ impl Engine {
                 let location = entry.location;
                 self.respond(conn, &Response::Message(listed));
                 if control.showing {
-                    self.respond(conn, &Response::Header { text: String::from_utf8_lossy(&fields).into_owned() });
-                    let part = Part::Body { offset: 0, len: crate::limits::DSN_ORIGINAL_BYTES_MAX };
-                    self.actions.push_back(Action::Read { reader: Reader::Conn(conn), id, location, part });
+                    self.respond(
+                        conn,
+                        &Response::Header {
+                            text: String::from_utf8_lossy(&fields).into_owned(),
+                        },
+                    );
+                    let part = Part::Body {
+                        offset: 0,
+                        len: crate::limits::NOTICE_READ_BYTES,
+                    };
+                    self.actions.push_back(Action::Read {
+                        reader: Reader::Conn(conn),
+                        id,
+                        location,
+                        part,
+                    });
                     return self.conns.put(conn, Conn::Control(control));
                 }
             }
-            (Ok(Piece::Body(bytes)), _) => {
+            (Ok(Content::Body { bytes, .. }), _) => {
                 let header = match crate::mail::header::header_end(&bytes) {
-                    crate::mail::header::HeaderEnd::EmptyLine { at, .. } => bytes.get(..at).unwrap_or_default(),
+                    crate::mail::header::HeaderEnd::EmptyLine { at, .. } => {
+                        bytes.get(..at).unwrap_or_default()
+                    }
                     _ => &bytes,
                 };
-                self.respond(conn, &Response::Header { text: String::from_utf8_lossy(header).into_owned() });
+                self.respond(
+                    conn,
+                    &Response::Header {
+                        text: String::from_utf8_lossy(header).into_owned(),
+                    },
+                );
             }
             (Ok(_) | Err(_), _) => {}
         }

@@ -7,14 +7,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
 use crate::address::Domain;
-use crate::auth::credential::Credential;
-use crate::auth::dkim::{SignError, SigningKey};
+use crate::auth::credential::{Credential, Password};
+use crate::auth::dkim::key::{SignError, SigningKey};
 use crate::dns::SocketId;
-use crate::envelope::Envelope;
-use crate::queue::{Command, Completion, Location, ReadError};
+use crate::queue::{Command, Completion, Content, Location, Part, ReadError};
 use crate::queue_id::QueueId;
 
 /// Names one connection, in or out, for as long as it lives; a slot that is used again has another generation.
@@ -114,7 +111,7 @@ pub enum Event<'a> {
         /// Who asked.
         reader: Reader,
         /// What was read.
-        result: Result<Piece, ReadError>,
+        result: Result<Content, ReadError>,
     },
     /// A datagram came back on a DNS socket.
     DnsDatagram {
@@ -178,34 +175,6 @@ pub struct TlsSession {
     pub cipher: String,
     /// Whether the peer's certificate was verified for the name it was asked for (client side only).
     pub verified: bool,
-}
-
-/// What was read from the spool.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Piece {
-    /// The front of a message.
-    Head {
-        /// Its envelope.
-        envelope: Box<Envelope>,
-        /// The fields that go in front of the body.
-        fields: Vec<u8>,
-    },
-    /// Bytes of the body.
-    Body(Vec<u8>),
-}
-
-/// Which part of a message is to be read.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Part {
-    /// Envelope and fields.
-    Head,
-    /// `len` bytes of the body from `offset`; less only at its end.
-    Body {
-        /// First byte.
-        offset: u64,
-        /// How many.
-        len: usize,
-    },
 }
 
 /// Which side of a TLS handshake is ours.
@@ -334,7 +303,7 @@ pub enum Work {
         /// The stored credential.
         credential: Arc<Credential>,
         /// The password that was sent.
-        password: Zeroizing<String>,
+        password: Password,
     },
 }
 
@@ -352,9 +321,10 @@ impl Work {
     pub fn perform(self) -> WorkResult {
         match self {
             Self::Sign { key, data } => WorkResult::Signed(key.sign(&data)),
-            Self::VerifyPassword { credential, password } => {
-                WorkResult::Password(credential.verify_password(&password))
-            }
+            Self::VerifyPassword {
+                credential,
+                password,
+            } => WorkResult::Password(credential.verify_password(&password)),
         }
     }
 }

@@ -6,15 +6,15 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::event::ConnId;
+use super::Engine;
+use super::event::{Action, ConnId, Reader};
 use super::log::{Level, Line};
 use super::timers::Timer;
-use super::{Engine, event::Reader, event::Part, event::Action, event::Piece};
 use crate::address::Mailbox;
 use crate::clock::{Instant, Now};
 use crate::policy::retry;
 use crate::policy::route::{self, NextHop};
-use crate::queue::{HopId, Phase};
+use crate::queue::{Content, HopId, Part, Phase};
 use crate::queue_id::QueueId;
 
 /// All next hops that a message waits for or a courier is at.
@@ -128,8 +128,12 @@ impl Hops {
 
     /// Looks again at all that wait: room for couriers has come free.
     pub(super) fn touch_waiting(&mut self) {
-        let waiting: Vec<HopId> =
-            self.hops.iter().filter(|(_, hop)| !hop.ready.is_empty()).map(|(id, _)| *id).collect();
+        let waiting: Vec<HopId> = self
+            .hops
+            .iter()
+            .filter(|(_, hop)| !hop.ready.is_empty())
+            .map(|(id, _)| *id)
+            .collect();
         for id in waiting {
             self.touch(id);
         }
@@ -202,9 +206,17 @@ impl Engine {
             if self.stopping || self.is_recording_stuck() {
                 return;
             }
-            let (per_hop, in_all) = (self.config.delivery.sessions_per_hop, self.config.delivery.sessions);
-            let Some(hop) = self.hops.get_mut(id) else { return };
-            if hop.ready.is_empty() || hop.stale || hop.paused_until.is_some_and(|until| until > now.instant) {
+            let (per_hop, in_all) = (
+                self.config.delivery.sessions_per_hop,
+                self.config.delivery.sessions,
+            );
+            let Some(hop) = self.hops.get_mut(id) else {
+                return;
+            };
+            if hop.ready.is_empty()
+                || hop.stale
+                || hop.paused_until.is_some_and(|until| until > now.instant)
+            {
                 return;
             }
             if let Some(conn) = hop.idle.pop() {
@@ -241,7 +253,9 @@ impl Engine {
 
     /// Nobody could be reached there: everything that waits for it waits longer.
     pub(super) fn pause_hop(&mut self, id: HopId, why: &str, now: Now) {
-        let Some(hop) = self.hops.get_mut(id) else { return };
+        let Some(hop) = self.hops.get_mut(id) else {
+            return;
+        };
         if hop.paused_until.is_some_and(|until| until > now.instant) {
             return;
         }
@@ -263,7 +277,9 @@ impl Engine {
 
     /// The pause of a hop is over.
     pub(super) fn hop_resumed(&mut self, id: HopId, now: Now) {
-        let Some(hop) = self.hops.get_mut(id) else { return };
+        let Some(hop) = self.hops.get_mut(id) else {
+            return;
+        };
         if hop.paused_until.is_some_and(|until| until <= now.instant) {
             hop.paused_until = None;
             self.hops.touch(id);
@@ -277,11 +293,16 @@ impl Engine {
         let give_up = self.config.delivery.give_up_after;
         let Some(hop) = self.hops.get(id) else { return };
         let old = |message: &&QueueId| {
-            self.index.get(**message).is_some_and(|entry| now.wall.since(entry.arrived) > give_up)
+            self.index
+                .get(**message)
+                .is_some_and(|entry| now.wall.since(entry.arrived) > give_up)
         };
         // The line is in order of age: what is young ends the search.
         let expired: Vec<QueueId> = hop.ready.iter().take_while(old).copied().collect();
-        let why = hop.trouble.clone().unwrap_or_else(|| Arc::from("the next hop cannot be reached"));
+        let why = hop
+            .trouble
+            .clone()
+            .unwrap_or_else(|| Arc::from("the next hop cannot be reached"));
         for message in expired {
             if let Some(hop) = self.hops.get_mut(id) {
                 hop.ready.remove(&message);
@@ -304,28 +325,42 @@ impl Engine {
         while let Some(id) = self.hops.rerouting.pop_front() {
             if let Some(entry) = self.index.get(id) {
                 let (location, part) = (entry.location, Part::Head);
-                self.actions.push_back(Action::Read { reader: Reader::Reroute(id), id, location, part });
+                self.actions.push_back(Action::Read {
+                    reader: Reader::Reroute(id),
+                    id,
+                    location,
+                    part,
+                });
                 return;
             }
         }
     }
 
     /// The envelope of a message that is to be routed anew.
-    pub(super) fn reroute_read(&mut self, id: QueueId, piece: Option<Piece>, now: Now) {
-        if let Some(Piece::Head { envelope, .. }) = piece {
+    pub(super) fn reroute_read(&mut self, id: QueueId, content: Option<Content>, now: Now) {
+        if let Some(Content::Head { envelope, .. }) = content {
             let from = envelope.reverse_path.mailbox().map(Mailbox::domain);
             let (mut old, mut new): (Vec<HopId>, Vec<HopId>) = (Vec::new(), Vec::new());
             if let Some(entry) = self.index.get_mut(id) {
                 for (state, recipient) in entry.recipients.iter_mut().zip(&envelope.recipients) {
                     if state.phase == Phase::Waiting {
-                        let hop = self.hops.intern(route::next_hop(&self.config, &recipient.mailbox, from));
+                        let hop = self.hops.intern(route::next_hop(
+                            &self.config,
+                            &recipient.mailbox,
+                            from,
+                        ));
                         old.push(state.hop);
                         new.push(hop);
                         state.hop = hop;
                     }
                 }
                 // A hop that a courier of this message is at keeps it until its outcome is known.
-                let open = |hop: &HopId| entry.recipients.iter().any(|state| state.hop == *hop && state.phase != Phase::Closed);
+                let open = |hop: &HopId| {
+                    entry
+                        .recipients
+                        .iter()
+                        .any(|state| state.hop == *hop && state.phase != Phase::Closed)
+                };
                 old.retain(|hop| !open(hop));
             }
             for hop in unique(old) {

@@ -17,19 +17,21 @@ use super::{Conn, Control, Engine, JobOwner};
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::auth::dkim::sign::{Signer, SigningInput, prepare};
 use crate::clock::{Instant, Now};
+use crate::config::DkimKey;
 use crate::envelope::{Envelope, Notify, Recipient};
 use crate::limits::{
-    BANNER_DELAY, BODY_IN_FLIGHT_BYTES_MAX, DATA_RATE_BYTES_MIN, HANDSHAKE_TIMEOUT, OUTPUT_BYTES_MAX, SESSION_TIMEOUT,
-    SPOOL_RESERVE_BYTES,
+    BANNER_DELAY, BODY_IN_FLIGHT_BYTES_MAX, DATA_RATE_BYTES_MIN, HANDSHAKE_TIMEOUT,
+    OUTPUT_BYTES_MAX, SESSION_TIMEOUT, SPOOL_RESERVE_BYTES,
 };
 use crate::mail::address_list::{FromError, from_mailboxes};
 use crate::mail::header::Header;
-use crate::mail::{received, submission};
+use crate::mail::received::{Protocol, Received, Source};
+use crate::mail::submission;
 use crate::policy::relay::{self, Client};
 use crate::policy::sender::may_send_as;
 use crate::queue::{Body, Command, MessageRecord, Record};
 use crate::queue_id::QueueId;
-use crate::smtp::command::ForwardPath;
+use crate::smtp::command::{ForwardPath, Greeting};
 use crate::smtp::reply::Reply;
 use crate::smtp::server::{Encryption, Request, Role, Session, Transaction};
 
@@ -53,6 +55,8 @@ pub(super) struct Inbound {
     body_bytes: u64,
     deadline: Option<Instant>,
     timer: Option<Instant>,
+    /// Until when an answer to AUTH is held back.
+    held_until: Option<Instant>,
     /// Bytes that the engine's account holds for this session.
     accounted: usize,
     /// Whether the banner is still held back.
@@ -71,7 +75,10 @@ struct Signing {
 impl Inbound {
     /// Whether bytes may be read for it now.
     pub(super) fn wants_input(&self) -> bool {
-        let stalled = self.intake.as_ref().is_some_and(|intake| intake.in_flight() > BODY_IN_FLIGHT_BYTES_MAX);
+        let stalled = self
+            .intake
+            .as_ref()
+            .is_some_and(|intake| intake.in_flight() > BODY_IN_FLIGHT_BYTES_MAX);
         self.silent || (self.session.wants_input() && !stalled)
     }
 
@@ -83,6 +90,11 @@ impl Inbound {
         }
     }
 
+    /// Lets the client wait for its answer until `at`.
+    pub(super) fn hold_until(&mut self, at: Instant) {
+        self.held_until = Some(at);
+    }
+
     fn peer_text(&self) -> String {
         match self.peer {
             Peer::Network { remote, .. } => remote.ip().to_canonical().to_string(),
@@ -92,11 +104,18 @@ impl Inbound {
 
     fn memory(&self) -> usize {
         let intake = self.intake.as_ref().map_or(0, |intake| intake.memory());
-        let signing = self.signing.as_ref().map_or(0, |signing| match &signing.record.body {
-            Body::Inline(bytes) => bytes.len(),
-            Body::File { .. } => 0,
-        });
-        self.kept.capacity().saturating_add(self.body.capacity()).saturating_add(intake).saturating_add(signing)
+        let signing = self
+            .signing
+            .as_ref()
+            .map_or(0, |signing| match &signing.record.body {
+                Body::Inline(bytes) => bytes.len(),
+                Body::File { .. } => 0,
+            });
+        self.kept
+            .capacity()
+            .saturating_add(self.body.capacity())
+            .saturating_add(intake)
+            .saturating_add(signing)
     }
 }
 
@@ -117,7 +136,9 @@ impl Engine {
             return Err(Reply::SHUTTING_DOWN);
         }
         if listener == Listener::Control {
-            return Ok(self.conns.insert(Conn::Control(Box::new(Control::new(peer)))));
+            return Ok(self
+                .conns
+                .insert(Conn::Control(Box::new(Control::new(peer)))));
         }
         if self.inbound_sessions >= self.config.limits.sessions {
             return Err(Reply::SERVER_BUSY);
@@ -144,13 +165,14 @@ impl Engine {
             body_bytes: 0,
             deadline: None,
             timer: None,
+            held_until: None,
             accounted: 0,
             silent: false,
         });
         let trusted = match inbound.address() {
             None => true,
             Some(address) => {
-                let trusted = self.config.relay.contains(address);
+                let trusted = self.is_trusted(address);
                 let max = self.config.limits.sessions_per_address;
                 if !trusted && !self.logins.peers.open(address, max) {
                     return Err(Reply::TOO_MANY_SESSIONS);
@@ -163,7 +185,10 @@ impl Engine {
         let conn = self.conns.reserve();
         let mut out = Vec::new();
         if listener == Listener::Submissions {
-            self.actions.push_back(Action::StartTls { conn, side: TlsSide::Server });
+            self.actions.push_back(Action::StartTls {
+                conn,
+                side: TlsSide::Server,
+            });
             inbound.deadline = Some(now.instant.after(HANDSHAKE_TIMEOUT));
         } else if listener == Listener::Smtp && !trusted {
             inbound.silent = true;
@@ -183,10 +208,20 @@ impl Engine {
     }
 
     /// Bytes came in.
-    pub(super) fn inbound_bytes(&mut self, conn: ConnId, mut inbound: Box<Inbound>, bytes: &[u8], now: Now) {
+    pub(super) fn inbound_bytes(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        bytes: &[u8],
+        now: Now,
+    ) {
         if inbound.silent {
             self.counters.refused += 1;
-            self.log(Line::new(Level::Warning, "reject").with("peer", inbound.peer_text()).with("why", "early-talker"));
+            self.log(
+                Line::new(Level::Warning, "reject")
+                    .with("peer", inbound.peer_text())
+                    .with("why", "early-talker"),
+            );
             return self.inbound_end(conn, inbound, &Reply::EARLY_TALKER);
         }
         if inbound.session.is_in_body() {
@@ -222,12 +257,18 @@ impl Engine {
         let mut input = bytes;
         loop {
             let mut body = std::mem::take(&mut inbound.body);
-            let request = inbound.session.advance(&mut input, &self.settings, &mut out, &mut body);
+            let request = inbound
+                .session
+                .advance(&mut input, &self.settings, &mut out, &mut body);
             if !body.is_empty() {
                 self.intake_take(conn, &mut inbound, &mut body);
             }
             body.clear();
-            inbound.body = if body.capacity() > KEPT_CAPACITY_BYTES_MAX { Vec::new() } else { body };
+            inbound.body = if body.capacity() > KEPT_CAPACITY_BYTES_MAX {
+                Vec::new()
+            } else {
+                body
+            };
             let Some(request) = request else { break };
             match request {
                 Request::Close => {
@@ -238,7 +279,10 @@ impl Engine {
                     // What was sent behind STARTTLS was sent in clear, by whomever: it is dropped.
                     input = &[];
                     self.send(conn, std::mem::take(&mut out));
-                    self.actions.push_back(Action::StartTls { conn, side: TlsSide::Server });
+                    self.actions.push_back(Action::StartTls {
+                        conn,
+                        side: TlsSide::Server,
+                    });
                     inbound.deadline = Some(now.instant.after(HANDSHAKE_TIMEOUT));
                     return self.inbound_put(conn, inbound);
                 }
@@ -253,7 +297,7 @@ impl Engine {
             self.set_deadline(&mut inbound, now);
         }
         if inbound.session.timeout().is_none() {
-            inbound.deadline = None;
+            inbound.deadline = inbound.held_until;
         }
         self.send(conn, out);
         if self.is_too_slow(&inbound, now) {
@@ -273,10 +317,17 @@ impl Engine {
     }
 
     fn set_deadline(&self, inbound: &mut Inbound, now: Now) {
-        let end = inbound.opened.after(SESSION_TIMEOUT).max(now.instant.after(Duration::from_secs(1)));
+        let end = inbound
+            .opened
+            .after(SESSION_TIMEOUT)
+            .max(now.instant.after(Duration::from_secs(1)));
         inbound.deadline = inbound.session.timeout().map(|timeout| {
             let deadline = now.instant.after(timeout);
-            if inbound.session.is_busy() { deadline } else { deadline.min(end) }
+            if inbound.session.is_busy() {
+                deadline
+            } else {
+                deadline.min(end)
+            }
         });
     }
 
@@ -289,7 +340,10 @@ impl Engine {
             self.timers.set(deadline, Timer::Conn(conn));
         }
         let memory = inbound.memory();
-        self.memory = self.memory.saturating_sub(inbound.accounted).saturating_add(memory);
+        self.memory = self
+            .memory
+            .saturating_sub(inbound.accounted)
+            .saturating_add(memory);
         inbound.accounted = memory;
         self.conns.put(conn, Conn::Inbound(inbound));
     }
@@ -327,7 +381,7 @@ impl Engine {
     fn inbound_forget(&mut self, conn: ConnId, mut inbound: Inbound) {
         self.drop_body(&mut inbound);
         if let Some(address) = inbound.address()
-            && !self.config.relay.contains(address)
+            && !self.is_trusted(address)
         {
             self.logins.peers.close(address);
         }
@@ -348,12 +402,20 @@ impl Engine {
         if let Some(signing) = inbound.signing.take()
             && matches!(signing.record.body, Body::File { .. })
         {
-            self.store(Command::BodyDiscard { id: signing.record.id });
+            self.store(Command::BodyDiscard {
+                id: signing.record.id,
+            });
         }
     }
 
     /// The handshake is done.
-    pub(super) fn inbound_tls(&mut self, conn: ConnId, mut inbound: Box<Inbound>, session: TlsSession, now: Now) {
+    pub(super) fn inbound_tls(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        session: TlsSession,
+        now: Now,
+    ) {
         self.log(
             Line::new(Level::Debug, "tls")
                 .with("side", "server")
@@ -374,7 +436,13 @@ impl Engine {
     }
 
     /// A deadline may have passed.
-    pub(super) fn inbound_expired(&mut self, conn: ConnId, mut inbound: Box<Inbound>, at: Instant, now: Now) {
+    pub(super) fn inbound_expired(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        at: Instant,
+        now: Now,
+    ) {
         if inbound.timer == Some(at) {
             inbound.timer = None;
         }
@@ -391,10 +459,13 @@ impl Engine {
             return self.inbound_put(conn, inbound);
         }
         if let Some(step) = inbound.exchange.as_mut().and_then(Exchange::take_delayed) {
+            inbound.held_until = None;
             return self.finish_auth(conn, inbound, step, now);
         }
         self.log(Line::new(Level::Info, "timeout").with("peer", inbound.peer_text()));
-        if inbound.session.is_encrypted() || inbound.tls.is_none() && inbound.listener != Listener::Submissions {
+        if inbound.session.is_encrypted()
+            || inbound.tls.is_none() && inbound.listener != Listener::Submissions
+        {
             return self.inbound_end(conn, inbound, &Reply::TIMEOUT);
         }
         self.actions.push_back(Action::Abort { conn });
@@ -423,9 +494,15 @@ impl Engine {
                 self.note_refusal(inbound, "sender", from.as_str(), verdict.as_ref().err());
                 inbound.session.on_sender(verdict, out);
             }
-            Request::Recipient { to, notify, original } => {
+            Request::Recipient {
+                to,
+                notify,
+                original,
+            } => {
                 let shown = match &to {
-                    ForwardPath::Mailbox(mailbox) | ForwardPath::SourceRoute(mailbox) => mailbox.to_string(),
+                    ForwardPath::Mailbox(mailbox) | ForwardPath::SourceRoute(mailbox) => {
+                        mailbox.to_string()
+                    }
                     ForwardPath::Bare(local) => local.to_string(),
                 };
                 let verdict = self.recipient_verdict(inbound, &to, notify, original);
@@ -456,6 +533,11 @@ impl Engine {
             // Both are handled by the caller, who owns the connection.
             Request::Close | Request::StartTls => {}
         }
+    }
+
+    /// Whether a host may relay without AUTH.
+    fn is_trusted(&self, address: IpAddr) -> bool {
+        self.config.relay.contains(address)
     }
 
     fn note_refusal(&mut self, inbound: &Inbound, what: &str, shown: &str, reply: Option<&Reply>) {
@@ -493,13 +575,19 @@ impl Engine {
         now: Now,
     ) -> Result<(), Reply> {
         self.room_verdict(size)?;
-        let Some(login) = &inbound.login else { return Ok(()) };
+        let Some(login) = &inbound.login else {
+            return Ok(());
+        };
         if let Some(mailbox) = from.mailbox()
             && !may_send_as(&self.config, login, mailbox)
         {
             return Err(Reply::SENDER_NOT_YOURS);
         }
-        if !self.logins.users.may_send(login, self.config.limits.messages_per_user_hour, now.instant) {
+        if !self.logins.users.may_send(
+            login,
+            self.config.limits.messages_per_user_hour,
+            now.instant,
+        ) {
             return Err(Reply::RATE_EXCEEDED);
         }
         Ok(())
@@ -508,11 +596,15 @@ impl Engine {
     fn client(&self, inbound: &Inbound) -> Client {
         match (inbound.peer, &inbound.login, inbound.address()) {
             (Peer::Process { uid }, ..) => Client::Local { uid },
-            (_, Some(login), _) => Client::User { login: login.clone() },
-            (Peer::Network { .. }, None, Some(address)) if self.config.relay.contains(address) => {
+            (_, Some(login), _) => Client::User {
+                login: login.clone(),
+            },
+            (Peer::Network { .. }, None, Some(address)) if self.is_trusted(address) => {
                 Client::Network { address }
             }
-            (Peer::Network { remote, .. }, ..) => Client::Anonymous { address: remote.ip() },
+            (Peer::Network { remote, .. }, ..) => Client::Anonymous {
+                address: remote.ip(),
+            },
         }
     }
 
@@ -523,23 +615,38 @@ impl Engine {
         notify: Notify,
         original: Option<Box<str>>,
     ) -> Result<Vec<Recipient>, Reply> {
-        let targets = relay::recipient(&self.config, &self.client(inbound), to).map_err(refusal_reply)?;
+        let targets =
+            relay::recipient(&self.config, &self.client(inbound), to).map_err(refusal_reply)?;
         let forwarded = match to {
-            ForwardPath::Mailbox(mailbox) if targets.first() != Some(mailbox) || targets.len() > 1 => Some(mailbox),
+            ForwardPath::Mailbox(mailbox)
+                if targets.first() != Some(mailbox) || targets.len() > 1 =>
+            {
+                Some(mailbox)
+            }
             _ => None,
         };
         // RFC 3461 section 5.2.7.1: what is expanded keeps the address that the sender knows.
-        let original = original.or_else(|| forwarded.map(|mailbox| format!("rfc822;{mailbox}").into()));
-        let recipient = |mailbox| Recipient { mailbox, notify, original: original.clone() };
+        let original =
+            original.or_else(|| forwarded.map(|mailbox| format!("rfc822;{mailbox}").into()));
+        let recipient = |mailbox| Recipient {
+            mailbox,
+            notify,
+            original: original.clone(),
+        };
         Ok(targets.into_iter().map(recipient).collect())
     }
 
     fn intake_take(&mut self, conn: ConnId, inbound: &mut Inbound, body: &mut Vec<u8>) {
-        let Some(mut intake) = inbound.intake.take() else { return };
+        let Some(mut intake) = inbound.intake.take() else {
+            return;
+        };
         let block = intake.take(body, &mut |header| self.header_verdict(inbound, header));
         if let Some(bytes) = block {
             self.spilling.insert(intake.id(), conn);
-            self.store(Command::BodyAppend { id: intake.id(), bytes });
+            self.store(Command::BodyAppend {
+                id: intake.id(),
+                bytes,
+            });
         }
         if self.memory.saturating_add(intake.memory()) as u64 > self.config.max_memory {
             intake.refuse(Reply::NO_MEMORY);
@@ -549,13 +656,18 @@ impl Engine {
 
     /// What a header must hold to be taken from this client.
     fn header_verdict(&self, inbound: &Inbound, header: &Header) -> Result<(), Reply> {
-        let Some(login) = &inbound.login else { return Ok(()) };
+        let Some(login) = &inbound.login else {
+            return Ok(());
+        };
         let authors = from_mailboxes(header).map_err(|error| match error {
             FromError::Missing | FromError::Duplicate | FromError::Empty | FromError::Syntax(_) => {
                 Reply::FROM_MALFORMED
             }
         })?;
-        if authors.iter().all(|author| may_send_as(&self.config, login, author)) {
+        if authors
+            .iter()
+            .all(|author| may_send_as(&self.config, login, author))
+        {
             Ok(())
         } else {
             Err(Reply::FROM_NOT_YOURS)
@@ -574,31 +686,53 @@ impl Engine {
         let id = intake.id();
         let spilled = intake.is_spilled();
         self.spilling.remove(&id);
-        let whole = intake.finish(&mut |header| self.header_verdict(inbound, header)).inspect_err(|_| {
-            if spilled {
-                self.actions.push_back(Action::Store(Command::BodyDiscard { id }));
-            }
-        })?;
+        let whole = intake
+            .finish(&mut |header| self.header_verdict(inbound, header))
+            .inspect_err(|_| {
+                if spilled {
+                    self.actions
+                        .push_back(Action::Store(Command::BodyDiscard { id }));
+                }
+            })?;
         let client = self.client(inbound);
         let trusted = !matches!(client, Client::Anonymous { .. });
         let mut added = Vec::new();
         if trusted {
-            let random = self.entropy.next_u64();
-            added = submission::missing_fields(&whole.header, id, random, &self.config.hostname, now.wall);
+            let hostname = &self.config.hostname;
+            added = submission::missing_fields(
+                &whole.header,
+                id,
+                hostname,
+                now.wall,
+                &mut *self.entropy,
+            );
         }
-        let signers = if trusted { self.signing_keys(&whole.header) } else { Vec::new() };
+        let signers = if trusted {
+            self.signing_keys(&whole.header)
+        } else {
+            Vec::new()
+        };
         let inputs: Vec<SigningInput> = signers
             .iter()
             .map(|(domain, key)| {
-                let signer =
-                    Signer { domain, selector: &key.selector, algorithm: key.key.algorithm(), at: now.wall };
+                let signer = Signer {
+                    domain,
+                    selector: &key.selector,
+                    algorithm: key.key.algorithm(),
+                    at: now.wall,
+                };
                 prepare(&whole.header, &added, &whole.body_hash, &signer)
             })
             .collect();
         let mut fields = self.received_field(inbound, id, &transaction, now);
         fields.append(&mut added);
         let record = self.message_record(inbound, id, transaction, fields, &whole, now);
-        let Whole { size, rest, spilled, .. } = whole;
+        let Whole {
+            size,
+            rest,
+            spilled,
+            ..
+        } = whole;
         let record = MessageRecord {
             body: match spilled {
                 false => Body::Inline(rest),
@@ -606,13 +740,19 @@ impl Engine {
                     if !rest.is_empty() {
                         self.store(Command::BodyAppend { id, bytes: rest });
                     }
-                    Body::File { len: size, crc32: 0 }
+                    Body::File {
+                        len: size,
+                        crc32: 0,
+                    }
                 }
             },
             ..record
         };
         for (at, ((_, key), input)) in signers.iter().zip(&inputs).enumerate() {
-            let work = Work::Sign { key: Arc::clone(&key.key), data: input.data().to_vec() };
+            let work = Work::Sign {
+                key: Arc::clone(&key.key),
+                data: input.data().to_vec(),
+            };
             self.work(JobOwner::Sign { conn, key: at }, work);
         }
         let missing = inputs.len();
@@ -639,10 +779,17 @@ impl Engine {
         whole: &Whole,
         now: Now,
     ) -> MessageRecord {
-        let Transaction { reverse_path, parameters, recipients, .. } = transaction;
+        let Transaction {
+            reverse_path,
+            parameters,
+            recipients,
+            ..
+        } = transaction;
         // SMTPUTF8 is owed to the next hop only where something needs it (RFC 6531 section 3.4 lets us see).
         let needed = !reverse_path.as_str().is_ascii()
-            || recipients.iter().any(|recipient| recipient.mailbox.needs_smtputf8())
+            || recipients
+                .iter()
+                .any(|recipient| recipient.mailbox.needs_smtputf8())
             || parameters.smtputf8 && !whole.header.as_bytes().is_ascii();
         MessageRecord {
             id,
@@ -665,58 +812,89 @@ impl Engine {
     }
 
     /// The keys that sign a message: those of the domain of From, if it is served.
-    fn signing_keys(&self, header: &Header) -> Vec<(Domain, Arc<crate::config::DkimKey>)> {
-        let Some(author) = from_mailboxes(header).ok().and_then(|authors| authors.into_iter().next()) else {
+    fn signing_keys(&self, header: &Header) -> Vec<(Domain, Arc<DkimKey>)> {
+        let Some(author) = from_mailboxes(header)
+            .ok()
+            .and_then(|authors| authors.into_iter().next())
+        else {
             return Vec::new();
         };
         self.keys_of(author.domain())
     }
 
     /// The keys of a served domain.
-    pub(super) fn keys_of(&self, domain: &Domain) -> Vec<(Domain, Arc<crate::config::DkimKey>)> {
-        let Some(served) = self.config.domains.get(domain) else { return Vec::new() };
-        served.dkim.iter().map(|key| (domain.clone(), Arc::clone(key))).collect()
+    pub(super) fn keys_of(&self, domain: &Domain) -> Vec<(Domain, Arc<DkimKey>)> {
+        self.config
+            .signing_keys(domain)
+            .iter()
+            .map(|key| (domain.clone(), Arc::clone(key)))
+            .collect()
     }
 
-    fn received_field(&self, inbound: &Inbound, id: QueueId, transaction: &Transaction, now: Now) -> Vec<u8> {
+    fn received_field(
+        &self,
+        inbound: &Inbound,
+        id: QueueId,
+        transaction: &Transaction,
+        now: Now,
+    ) -> Vec<u8> {
+        let (greeting, name) = inbound
+            .session
+            .greeting()
+            .unwrap_or((Greeting::Ehlo, "unknown"));
+        let protocol = match greeting {
+            Greeting::Helo => Protocol::Smtp,
+            Greeting::Ehlo => Protocol::Esmtp {
+                tls: inbound.tls.is_some(),
+                auth: inbound.login.is_some(),
+                utf8: transaction.parameters.smtputf8,
+            },
+        };
         let source = match (inbound.peer, &inbound.login) {
-            (Peer::Process { uid }, _) => received::Source::Local { uid },
-            // An authenticated user's address is nobody's business (and Gmail holds dial-up addresses against it).
-            (_, Some(_)) => received::Source::User,
-            (Peer::Network { remote, .. }, None) => received::Source::Host {
-                name: inbound.session.greeting().map_or("unknown", |(_, name)| name),
+            (Peer::Process { uid }, _) => Source::Local { uid },
+            (Peer::Network { .. }, Some(_)) => Source::Authenticated { protocol },
+            (Peer::Network { remote, .. }, None) => Source::Peer {
+                hello: name.as_bytes(),
                 address: remote.ip().to_canonical(),
+                protocol,
             },
         };
         let single = match transaction.recipients.as_slice() {
             [only] if only.original.is_none() => Some(&only.mailbox),
             _ => None,
         };
-        let extended = inbound
-            .session
-            .greeting()
-            .is_none_or(|(greeting, _)| greeting == crate::smtp::command::Greeting::Ehlo);
-        received::field(&received::Trace {
+        let tls = inbound
+            .tls
+            .as_ref()
+            .map(|tls| format!("{} {}", tls.version, tls.cipher));
+        let by = &self.config.hostname;
+        Received {
             source,
-            hostname: &self.config.hostname,
-            extended,
-            smtputf8: transaction.parameters.smtputf8,
-            authenticated: inbound.login.is_some(),
-            tls: inbound.tls.as_ref().map(|tls| received::Tls { version: tls.version, cipher: &tls.cipher }),
+            by,
+            tls: tls.as_deref(),
             id,
             recipient: single,
             at: now.wall,
-        })
+        }
+        .to_bytes()
     }
 
     /// A worker made one of the signatures.
-    pub(super) fn inbound_signed(&mut self, conn: ConnId, key: usize, result: WorkResult, now: Now) {
+    pub(super) fn inbound_signed(
+        &mut self,
+        conn: ConnId,
+        key: usize,
+        result: WorkResult,
+        now: Now,
+    ) {
         let mut inbound = match self.conns.take(conn) {
             Some(Conn::Inbound(inbound)) => inbound,
             Some(other) => return self.conns.put(conn, other),
             None => return,
         };
-        let Some(signing) = inbound.signing.as_mut() else { return self.inbound_put(conn, inbound) };
+        let Some(signing) = inbound.signing.as_mut() else {
+            return self.inbound_put(conn, inbound);
+        };
         let WorkResult::Signed(Ok(signature)) = result else {
             self.log(Line::new(Level::Error, "signing-failed").with("id", signing.record.id));
             self.drop_body(&mut inbound);
@@ -735,18 +913,33 @@ impl Engine {
 
     /// All signatures are there: the message goes to the disk.
     fn message_signed(&mut self, conn: ConnId, inbound: &mut Inbound) {
-        let Some(signing) = inbound.signing.take() else { return };
-        let Signing { mut record, size, signatures, .. } = *signing;
+        let Some(signing) = inbound.signing.take() else {
+            return;
+        };
+        let Signing {
+            mut record,
+            size,
+            signatures,
+            ..
+        } = *signing;
         let mut fields = signatures.concat();
         fields.append(&mut record.fields);
         record.fields = fields;
         let committing = Committing::message(&record, size, Some(conn));
         let ticket = self.ticket(committing);
-        self.store(Command::Append { ticket, record: Record::Message(record) });
+        self.store(Command::Append {
+            ticket,
+            record: Record::Message(record),
+        });
     }
 
     /// The disk has answered.
-    pub(super) fn inbound_committed(&mut self, conn: ConnId, result: Result<QueueId, Reply>, now: Now) {
+    pub(super) fn inbound_committed(
+        &mut self,
+        conn: ConnId,
+        result: Result<QueueId, Reply>,
+        now: Now,
+    ) {
         let inbound = match self.conns.take(conn) {
             Some(Conn::Inbound(inbound)) => inbound,
             Some(other) => return self.conns.put(conn, other),
@@ -767,7 +960,9 @@ impl Engine {
 
     /// A block of a body is on the disk, or could not be written.
     pub(super) fn body_written(&mut self, id: QueueId, result: Result<usize, Reply>, now: Now) {
-        let Some(conn) = self.spilling.get(&id).copied() else { return };
+        let Some(conn) = self.spilling.get(&id).copied() else {
+            return;
+        };
         let mut inbound = match self.conns.take(conn) {
             Some(Conn::Inbound(inbound)) => inbound,
             Some(other) => return self.conns.put(conn, other),
@@ -798,6 +993,7 @@ impl Engine {
 
     /// Lets a session wait for its answer to AUTH until `at`.
     pub(super) fn delay_auth(&mut self, conn: ConnId, mut inbound: Box<Inbound>, at: Instant) {
+        inbound.hold_until(at);
         inbound.deadline = Some(at);
         self.inbound_put(conn, inbound);
     }

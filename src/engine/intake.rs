@@ -2,14 +2,13 @@
 //!
 //! Invariant: memory holds at most [`INLINE_BODY_BYTES_MAX`] and one block of a message, however long it is.
 
-use crate::auth::dkim::BodyHasher;
+use crate::auth::dkim::canonical::{BodyHasher, Form};
 use crate::limits::{INLINE_BODY_BYTES_MAX, RECEIVED_FIELDS_MAX};
 use crate::mail::header::{Header, HeaderError, HeaderScanner, Scan};
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
 
 /// A message between the first byte of its body and its commit.
-#[derive(Debug)]
 pub struct Intake {
     id: QueueId,
     stage: Stage,
@@ -49,7 +48,7 @@ impl Intake {
             id,
             stage: Stage::Header(HeaderScanner::default()),
             held: Vec::new(),
-            hasher: BodyHasher::relaxed(),
+            hasher: BodyHasher::new(Form::Relaxed),
             size: 0,
             spilled: false,
             in_flight: 0,
@@ -106,7 +105,9 @@ impl Intake {
         } else {
             self.held.append(bytes);
         }
-        if self.held.len() <= INLINE_BODY_BYTES_MAX && !self.spilled || self.held.len() < BLOCK_BYTES {
+        if self.held.len() <= INLINE_BODY_BYTES_MAX && !self.spilled
+            || self.held.len() < BLOCK_BYTES
+        {
             return None;
         }
         self.spilled = true;
@@ -129,7 +130,10 @@ impl Intake {
     }
 
     /// The message is whole. `check` sees its header if it had not ended before.
-    pub fn finish(mut self, check: &mut dyn FnMut(&Header) -> Result<(), Reply>) -> Result<Whole, Reply> {
+    pub fn finish(
+        mut self,
+        check: &mut dyn FnMut(&Header) -> Result<(), Reply>,
+    ) -> Result<Whole, Reply> {
         if let Stage::Header(scanner) = &mut self.stage {
             let scanner = std::mem::take(scanner);
             self.end_header(scanner, check);
@@ -137,7 +141,7 @@ impl Intake {
         match self.stage {
             Stage::Body(header) => Ok(Whole {
                 header,
-                body_hash: self.hasher.finish(),
+                body_hash: self.hasher.finish().hash,
                 size: self.size,
                 rest: self.held,
                 spilled: self.spilled,
@@ -147,7 +151,11 @@ impl Intake {
         }
     }
 
-    fn end_header(&mut self, scanner: HeaderScanner, check: &mut dyn FnMut(&Header) -> Result<(), Reply>) {
+    fn end_header(
+        &mut self,
+        scanner: HeaderScanner,
+        check: &mut dyn FnMut(&Header) -> Result<(), Reply>,
+    ) {
         let header = match scanner.finish() {
             Ok(header) => header,
             Err(error) => return self.refuse(refusal(error)),

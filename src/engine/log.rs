@@ -32,14 +32,20 @@ pub struct Line {
 impl Line {
     /// A line about `event`.
     pub fn new(level: Level, event: &str) -> Self {
-        Self { level, text: format!("event={event}") }
+        Self {
+            level,
+            text: format!("event={event}"),
+        }
     }
 
     /// Adds `key=value`; the value is escaped and, where it has to be, quoted.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Display) -> Self {
         let value = value.to_string();
-        let plain = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"');
+        let plain = !value.is_empty()
+            && value
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && byte != b'"');
         let written = if plain {
             write!(self.text, " {key}={value}")
         } else {
@@ -71,7 +77,12 @@ mod tests {
 
     #[test]
     fn peer_bytes_cannot_make_a_second_line_or_key() {
-        let line = Line::new(Level::Info, "reject").with("helo", "x\r\nevent=forged \"quoted\"").with("n", 1);
-        assert_eq!(line.text, "event=reject helo=\"x\\r\\nevent=forged \\\"quoted\\\"\" n=1");
+        let line = Line::new(Level::Info, "reject")
+            .with("helo", "x\r\nevent=forged \"quoted\"")
+            .with("n", 1);
+        assert_eq!(
+            line.text,
+            "event=reject helo=\"x\\r\\nevent=forged \\\"quoted\\\"\" n=1"
+        );
     }
 }

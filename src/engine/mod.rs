@@ -134,10 +134,14 @@ pub struct Start {
 impl Engine {
     /// An engine with an empty queue; [`Engine::recover`] fills it.
     pub fn new(start: Start, now: Now) -> Self {
-        let Start { config, ids, mut entropy } = start;
+        let Start {
+            config,
+            ids,
+            mut entropy,
+        } = start;
         let mut engine = Self {
             settings: settings(&config),
-            resolver: Resolver::new(config.dns.servers.clone()),
+            resolver: Resolver::new(config.dns.clone()),
             logins: Logins::new(&mut *entropy),
             config,
             entropy,
@@ -162,7 +166,9 @@ impl Engine {
             counters: Counters::default(),
             stopping: false,
         };
-        engine.timers.set(now.instant.after(SWEEP_INTERVAL), Timer::Sweep);
+        engine
+            .timers
+            .set(now.instant.after(SWEEP_INTERVAL), Timer::Sweep);
         engine
     }
 
@@ -206,22 +212,38 @@ impl Engine {
                 None => {}
             },
             Event::Stored(completion) => self.on_stored(completion, now),
-            Event::Read { reader: Reader::Conn(conn), result } => match self.conns.take(conn) {
+            Event::Read {
+                reader: Reader::Conn(conn),
+                result,
+            } => match self.conns.take(conn) {
                 Some(Conn::Courier(courier)) => self.courier_read(conn, courier, result, now),
                 Some(Conn::Control(control)) => self.control_read(conn, control, result, now),
                 Some(other) => self.conns.put(conn, other),
                 None => {}
             },
-            Event::Read { reader: Reader::Notice(notice), result } => self.notice_read(notice, result, now),
-            Event::Read { reader: Reader::Reroute(id), result } => self.reroute_read(id, result.ok(), now),
-            Event::DnsDatagram { socket, from, bytes } => {
-                self.resolver.on_datagram(socket, from, bytes, now.instant, &mut *self.entropy);
+            Event::Read {
+                reader: Reader::Notice(notice),
+                result,
+            } => self.notice_read(notice, result, now),
+            Event::Read {
+                reader: Reader::Reroute(id),
+                result,
+            } => self.reroute_read(id, result.ok(), now),
+            Event::DnsDatagram {
+                socket,
+                from,
+                bytes,
+            } => {
+                self.resolver
+                    .on_datagram(socket, from, bytes, now.instant, &mut *self.entropy);
             }
             Event::DnsBytes { socket, bytes } => {
-                self.resolver.on_stream_bytes(socket, bytes, now.instant, &mut *self.entropy);
+                self.resolver
+                    .on_stream_bytes(socket, bytes, now.instant, &mut *self.entropy);
             }
             Event::DnsFailed { socket } => {
-                self.resolver.on_socket_error(socket, now.instant, &mut *self.entropy);
+                self.resolver
+                    .on_failed(socket, now.instant, &mut *self.entropy);
             }
             Event::Worked { job, result } => self.on_worked(job, result, now),
             Event::ReloadFailed { conn, errors } => self.reload_failed(conn, &errors),
@@ -240,7 +262,11 @@ impl Engine {
                 Timer::Sweep => self.sweep(now),
             }
         }
-        if self.resolver.deadline().is_some_and(|deadline| deadline <= now.instant) {
+        if self
+            .resolver
+            .deadline()
+            .is_some_and(|deadline| deadline <= now.instant)
+        {
             self.resolver.expire(now.instant, &mut *self.entropy);
         }
         self.settle(now);
@@ -272,7 +298,7 @@ impl Engine {
     /// A new configuration is in force; nothing that goes on is interrupted.
     pub fn reconfigure(&mut self, config: Arc<Config>, conn: Option<ConnId>, now: Now) {
         self.settings = settings(&config);
-        self.resolver.set_servers(config.dns.servers.clone());
+        self.resolver.set_servers(config.dns.clone());
         let rerouted = self.config.routes != config.routes;
         self.config = config;
         if rerouted {
@@ -355,7 +381,9 @@ impl Engine {
     fn on_worked(&mut self, job: JobId, result: event::WorkResult, now: Now) {
         match self.jobs.remove(&job) {
             Some(JobOwner::Sign { conn, key }) => self.inbound_signed(conn, key, result, now),
-            Some(JobOwner::SignNotice { notice, key }) => self.notice_signed(notice, key, result, now),
+            Some(JobOwner::SignNotice { notice, key }) => {
+                self.notice_signed(notice, key, result, now)
+            }
             Some(JobOwner::Password { conn }) => self.password_checked(conn, result, now),
             None => {}
         }
@@ -363,7 +391,8 @@ impl Engine {
 
     fn sweep(&mut self, now: Now) {
         self.logins.sweep(now.instant);
-        self.timers.set(now.instant.after(SWEEP_INTERVAL), Timer::Sweep);
+        self.timers
+            .set(now.instant.after(SWEEP_INTERVAL), Timer::Sweep);
     }
 
     fn work(&mut self, owner: JobOwner, work: Work) {

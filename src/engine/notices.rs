@@ -10,7 +10,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::event::{Action, Part, Piece, Reader, Work, WorkResult};
+use super::event::{Action, Reader, Work, WorkResult};
 use super::log::{Level, Line};
 use super::store::Committing;
 use super::{Engine, JobOwner};
@@ -19,11 +19,13 @@ use crate::auth::dkim::canonical::{BodyHasher, Form};
 use crate::auth::dkim::sign::{Signer, SigningInput, prepare};
 use crate::clock::Now;
 use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Recipient};
-use crate::limits::{DSN_ORIGINAL_BYTES_MAX, NOTICES_AT_WORK_MAX};
+use crate::limits::{NOTICE_READ_BYTES, NOTICES_AT_WORK_MAX};
 use crate::mail::dsn;
 use crate::mail::header::{Header, HeaderEnd, header_end};
 use crate::policy::relay::{self, Client};
-use crate::queue::{Body, Command, MessageRecord, Outcome, OutcomeRecord, Phase, ReadError, Record};
+use crate::queue::{
+    Body, Command, Content, MessageRecord, Outcome, OutcomeRecord, Part, Phase, ReadError, Record,
+};
 use crate::queue_id::QueueId;
 use crate::smtp::command::ForwardPath;
 use crate::status::EnhancedCode;
@@ -61,60 +63,107 @@ struct Made {
 
 impl Engine {
     /// Tells the sender what a record says, then writes the record.
-    pub(super) fn notify(&mut self, record: OutcomeRecord, relayed: &[u32], host: Option<String>, now: Now) {
-        let notice =
-            Notice { record, relayed: relayed.to_vec(), host, envelope: None, fields: Vec::new(), made: None };
+    pub(super) fn notify(
+        &mut self,
+        record: OutcomeRecord,
+        relayed: &[u32],
+        host: Option<String>,
+        now: Now,
+    ) {
+        let notice = Notice {
+            record,
+            relayed: relayed.to_vec(),
+            host,
+            envelope: None,
+            fields: Vec::new(),
+            made: None,
+        };
         self.notices.waiting.push_back(notice);
         self.next_notice(now);
     }
 
     /// Tells the sender that a message is late, once.
     pub(super) fn warn_of_delay(&mut self, id: QueueId, now: Now) {
-        let Some(entry) = self.index.get_mut(id) else { return };
+        let Some(entry) = self.index.get_mut(id) else {
+            return;
+        };
         if entry.warned || entry.held {
             return;
         }
         entry.warned = true;
-        let record = OutcomeRecord { id, at: now.wall, recipients: Vec::new(), warned: true, done: false };
+        let record = OutcomeRecord {
+            id,
+            at: now.wall,
+            recipients: Vec::new(),
+            warned: true,
+            done: false,
+        };
         self.notify(record, &[], None, now);
     }
 
     fn next_notice(&mut self, now: Now) {
         while self.notices.at_work.len() < NOTICES_AT_WORK_MAX {
-            let Some(notice) = self.notices.waiting.pop_front() else { return };
+            let Some(notice) = self.notices.waiting.pop_front() else {
+                return;
+            };
             let id = notice.record.id;
-            let Some(entry) = self.index.get(id) else { continue };
+            let Some(entry) = self.index.get(id) else {
+                continue;
+            };
             let location = entry.location;
             let number = self.notices.next;
             self.notices.next = number.wrapping_add(1);
             self.notices.at_work.insert(number, notice);
             let reader = Reader::Notice(number);
-            self.actions.push_back(Action::Read { reader, id, location, part: Part::Head });
+            self.actions.push_back(Action::Read {
+                reader,
+                id,
+                location,
+                part: Part::Head,
+            });
         }
         let _ = now;
     }
 
     /// A part of the original was read.
-    pub(super) fn notice_read(&mut self, number: u64, result: Result<Piece, ReadError>, now: Now) {
-        let Some(mut notice) = self.notices.at_work.remove(&number) else { return };
+    pub(super) fn notice_read(
+        &mut self,
+        number: u64,
+        result: Result<Content, ReadError>,
+        now: Now,
+    ) {
+        let Some(mut notice) = self.notices.at_work.remove(&number) else {
+            return;
+        };
         match result {
-            Ok(Piece::Head { envelope, fields }) => {
+            Ok(Content::Head { envelope, fields }) => {
                 if envelope.reverse_path.is_null() {
                     return self.notice_over(notice, now);
                 }
-                notice.envelope = Some(envelope);
+                notice.envelope = Some(Box::new(envelope));
                 notice.fields = fields;
                 let id = notice.record.id;
                 if let Some(entry) = self.index.get(id) {
-                    let part = Part::Body { offset: 0, len: DSN_ORIGINAL_BYTES_MAX };
+                    let part = Part::Body {
+                        offset: 0,
+                        len: NOTICE_READ_BYTES,
+                    };
                     let (reader, location) = (Reader::Notice(number), entry.location);
-                    self.actions.push_back(Action::Read { reader, id, location, part });
+                    self.actions.push_back(Action::Read {
+                        reader,
+                        id,
+                        location,
+                        part,
+                    });
                     self.notices.at_work.insert(number, notice);
                 }
             }
-            Ok(Piece::Body(bytes)) => self.notice_build(number, notice, &bytes, now),
+            Ok(Content::Body { bytes, .. }) => self.notice_build(number, notice, &bytes, now),
+            Ok(Content::Whole { .. }) => self.notice_over(notice, now),
             Err(error) => {
-                let line = Line::new(Level::Error, "unreadable").with("id", notice.record.id).with("why", error);
+                let line = Line::new(Level::Error, "unreadable")
+                    .with("id", notice.record.id)
+                    .with("why", error);
                 self.log(line);
                 match notice.envelope {
                     // What is left of it is enough to tell the sender.
@@ -132,8 +181,12 @@ impl Engine {
     }
 
     fn notice_build(&mut self, number: u64, mut notice: Notice, original: &[u8], now: Now) {
-        let Some(envelope) = notice.envelope.take() else { return self.notice_over(notice, now) };
-        let ReversePath::Mailbox(to) = &envelope.reverse_path else { return self.notice_over(notice, now) };
+        let Some(envelope) = notice.envelope.take() else {
+            return self.notice_over(notice, now);
+        };
+        let ReversePath::Mailbox(to) = &envelope.reverse_path else {
+            return self.notice_over(notice, now);
+        };
         let rows = self.rows(&notice, &envelope);
         if rows.is_empty() {
             return self.notice_over(notice, now);
@@ -142,7 +195,9 @@ impl Engine {
         let recipients = match relay::recipient(&self.config, &Client::Local { uid: 0 }, &path) {
             Ok(targets) => targets,
             Err(refusal) => {
-                let line = Line::new(Level::Warning, "notice-dropped").with("id", notice.record.id).with("to", to);
+                let line = Line::new(Level::Warning, "notice-dropped")
+                    .with("id", notice.record.id)
+                    .with("to", to);
                 self.log(line.with("why", format!("{refusal:?}")));
                 return self.notice_over(notice, now);
             }
@@ -150,7 +205,11 @@ impl Engine {
         let domain = self.postmaster_domain(to);
         let id = self.ids.next(now.wall);
         let message = self.compose(&notice, &envelope, to, &domain, &rows, id, original, now);
-        let recipient = |mailbox| Recipient { mailbox, notify: Notify::Never, original: None };
+        let recipient = |mailbox| Recipient {
+            mailbox,
+            notify: Notify::Never,
+            original: None,
+        };
         let record = MessageRecord {
             id,
             envelope: Envelope {
@@ -158,7 +217,11 @@ impl Engine {
                 recipients: recipients.into_iter().map(recipient).collect(),
                 envelope_id: None,
                 dsn_return: None,
-                body: if message.eight_bit { BodyKind::EightBitMime } else { BodyKind::SevenBit },
+                body: if message.eight_bit {
+                    BodyKind::EightBitMime
+                } else {
+                    BodyKind::SevenBit
+                },
                 smtputf8: message.smtputf8,
                 arrived: now.wall,
                 origin: format!("notice={}", notice.record.id).into(),
@@ -172,12 +235,18 @@ impl Engine {
                 .with("id", id)
                 .with("about", notice.record.id)
                 .with("to", to)
-                .with("action", rows.first().map_or("failed", |row| action_text(row.action))),
+                .with(
+                    "action",
+                    rows.first().map_or("failed", |row| action_text(row.action)),
+                ),
         );
         self.sign_notice(number, notice, record, &domain, now);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all of it goes into one value of the mail module")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all of it goes into one value of the mail module"
+    )]
     fn compose(
         &mut self,
         notice: &Notice,
@@ -213,7 +282,7 @@ impl Engine {
         };
         let mut header = notice.fields.clone();
         header.extend_from_slice(original.get(..at).unwrap_or_default());
-        let whole = original.len() < DSN_ORIGINAL_BYTES_MAX;
+        let whole = original.len() < NOTICE_READ_BYTES as usize;
         let full = envelope.dsn_return == Some(DsnReturn::Full) && whole;
         let late = rows.iter().any(|row| row.action == dsn::Action::Delayed);
         dsn::Notice {
@@ -227,27 +296,48 @@ impl Engine {
             at: now.wall,
             retry_until: late.then(|| envelope.arrived.after(self.config.delivery.give_up_after)),
             reports: &reports,
-            original: dsn::Original { header: &header, body: if full { original.get(body..) } else { None } },
+            original: dsn::Original {
+                header: &header,
+                body: if full { original.get(body..) } else { None },
+            },
         }
         .build(&mut *self.entropy)
     }
 
     /// What the notification has to say of which recipient.
     fn rows(&self, notice: &Notice, envelope: &Envelope) -> Vec<Row> {
-        let wish = |index: u32| envelope.recipients.get(index as usize).map(|recipient| recipient.notify);
+        let wish = |index: u32| {
+            envelope
+                .recipients
+                .get(index as usize)
+                .map(|recipient| recipient.notify)
+        };
         let mut rows = Vec::new();
         for (index, outcome) in &notice.record.recipients {
             if let Outcome::Failed { status, text } = outcome
                 && wish(*index).is_some_and(Notify::wants_failure)
             {
-                let (action, text, remote) = (dsn::Action::Failed, text.to_string(), notice.host.is_some());
-                rows.push(Row { index: *index, action, status: *status, text, remote });
+                let (action, text, remote) =
+                    (dsn::Action::Failed, text.to_string(), notice.host.is_some());
+                rows.push(Row {
+                    index: *index,
+                    action,
+                    status: *status,
+                    text,
+                    remote,
+                });
             }
         }
         for index in &notice.relayed {
             let status = EnhancedCode::new(2, 0, 0);
             let text = "handed to a host that sends no notifications of success".to_owned();
-            rows.push(Row { index: *index, action: dsn::Action::Relayed, status, text, remote: false });
+            rows.push(Row {
+                index: *index,
+                action: dsn::Action::Relayed,
+                status,
+                text,
+                remote: false,
+            });
         }
         if notice.record.warned {
             rows.extend(self.late_rows(notice.record.id, &wish));
@@ -256,18 +346,33 @@ impl Engine {
     }
 
     fn late_rows(&self, id: QueueId, wish: &dyn Fn(u32) -> Option<Notify>) -> Vec<Row> {
-        let Some(entry) = self.index.get(id) else { return Vec::new() };
-        let open = entry.recipients.iter().enumerate().filter(|(_, state)| state.phase != Phase::Closed);
+        let Some(entry) = self.index.get(id) else {
+            return Vec::new();
+        };
+        let open = entry
+            .recipients
+            .iter()
+            .enumerate()
+            .filter(|(_, state)| state.phase != Phase::Closed);
         open.filter_map(|(at, state)| {
             let index = u32::try_from(at).ok()?;
             if !wish(index).is_some_and(Notify::wants_delay) {
                 return None;
             }
             let trouble = self.hops.get(state.hop).and_then(|hop| hop.trouble.clone());
-            let text: Arc<str> =
-                state.text.clone().or(trouble).unwrap_or_else(|| Arc::from("it has not been tried yet"));
+            let text: Arc<str> = state
+                .text
+                .clone()
+                .or(trouble)
+                .unwrap_or_else(|| Arc::from("it has not been tried yet"));
             let status = state.status.unwrap_or(EnhancedCode::new(4, 4, 1));
-            Some(Row { index, action: dsn::Action::Delayed, status, text: text.to_string(), remote: false })
+            Some(Row {
+                index,
+                action: dsn::Action::Delayed,
+                status,
+                text: text.to_string(),
+                remote: false,
+            })
         })
         .collect()
     }
@@ -277,32 +382,65 @@ impl Engine {
         if self.config.domains.contains_key(to.domain()) {
             return to.domain().clone();
         }
-        self.config.domains.keys().next().unwrap_or(&self.config.hostname).clone()
+        self.config
+            .domains
+            .keys()
+            .next()
+            .unwrap_or(&self.config.hostname)
+            .clone()
     }
 
-    fn sign_notice(&mut self, number: u64, mut notice: Notice, record: MessageRecord, domain: &Domain, now: Now) {
-        let Body::Inline(bytes) = &record.body else { return };
+    fn sign_notice(
+        &mut self,
+        number: u64,
+        mut notice: Notice,
+        record: MessageRecord,
+        domain: &Domain,
+        now: Now,
+    ) {
+        let Body::Inline(bytes) = &record.body else {
+            return;
+        };
         let (at, body) = match header_end(bytes) {
             HeaderEnd::EmptyLine { at, body } => (at, body),
             HeaderEnd::NotAField { at } => (at, at),
             HeaderEnd::Open => (bytes.len(), bytes.len()),
         };
-        let header = Header::parse(bytes.get(..at).unwrap_or_default().to_vec()).unwrap_or_default();
+        let header =
+            Header::parse(bytes.get(..at).unwrap_or_default().to_vec()).unwrap_or_default();
         let mut hasher = BodyHasher::new(Form::Relaxed);
         hasher.update(bytes.get(body..).unwrap_or_default());
         let hash = hasher.finish().hash;
         let keys = self.keys_of(domain);
         let mut inputs = Vec::new();
         for (nth, (domain, key)) in keys.iter().enumerate() {
-            let signer =
-                Signer { domain, selector: key.selector.as_str(), algorithm: key.key.algorithm(), at: now.wall };
+            let signer = Signer {
+                domain,
+                selector: &key.selector,
+                algorithm: key.key.algorithm(),
+                at: now.wall,
+            };
             let input = prepare(&header, &[], &hash, &signer);
-            let work = Work::Sign { key: Arc::clone(&key.key), data: input.data().to_vec() };
+            let work = Work::Sign {
+                key: Arc::clone(&key.key),
+                data: input.data().to_vec(),
+            };
             inputs.push(Some(input));
-            self.work(JobOwner::SignNotice { notice: number, key: nth }, work);
+            self.work(
+                JobOwner::SignNotice {
+                    notice: number,
+                    key: nth,
+                },
+                work,
+            );
         }
         let missing = inputs.len();
-        notice.made = Some(Made { record, signatures: vec![Vec::new(); missing], inputs, missing });
+        notice.made = Some(Made {
+            record,
+            signatures: vec![Vec::new(); missing],
+            inputs,
+            missing,
+        });
         if missing == 0 {
             return self.notice_made(notice, now);
         }
@@ -311,7 +449,9 @@ impl Engine {
 
     /// A worker made one of the signatures. A notification that cannot be signed goes out unsigned: it is owed.
     pub(super) fn notice_signed(&mut self, number: u64, key: usize, result: WorkResult, now: Now) {
-        let Some(mut notice) = self.notices.at_work.remove(&number) else { return };
+        let Some(mut notice) = self.notices.at_work.remove(&number) else {
+            return;
+        };
         if let Some(made) = notice.made.as_mut() {
             made.missing = made.missing.saturating_sub(1);
             let input = made.inputs.get_mut(key).and_then(Option::take);
@@ -329,8 +469,17 @@ impl Engine {
 
     /// The notification goes to the disk, and the outcome behind it.
     fn notice_made(&mut self, notice: Notice, now: Now) {
-        let Notice { record: outcome, made, .. } = notice;
-        if let Some(Made { mut record, signatures, .. }) = made {
+        let Notice {
+            record: outcome,
+            made,
+            ..
+        } = notice;
+        if let Some(Made {
+            mut record,
+            signatures,
+            ..
+        }) = made
+        {
             record.fields = signatures.concat();
             let size = match &record.body {
                 Body::Inline(bytes) => bytes.len() as u64,
@@ -338,7 +487,10 @@ impl Engine {
             };
             let committing = Committing::message(&record, size, None);
             let ticket = self.ticket(committing);
-            self.store(Command::Append { ticket, record: Record::Message(record) });
+            self.store(Command::Append {
+                ticket,
+                record: Record::Message(record),
+            });
         }
         self.record_outcome(outcome, None);
         self.next_notice(now);

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::event::{Action, ConnId, Lost, Part, Piece, Reader, TlsSession, TlsSide, Trust};
+use super::event::{Action, ConnId, Lost, Reader, TlsSession, TlsSide, Trust};
 use super::log::{Level, Line};
 use super::timers::Timer;
 use super::{Conn, Engine};
@@ -22,10 +22,12 @@ use crate::clock::{Instant, Now};
 use crate::config::{Family, Scheme};
 use crate::dns::{Answer, MailHosts, Question, RecordKind, Records, mail_hosts};
 use crate::envelope::Envelope;
-use crate::limits::{ADDRESSES_PER_HOST_MAX, CLIENT_IDLE_TIMEOUT, CLIENT_MESSAGES_MAX, CONNECT_TIMEOUT};
+use crate::limits::{
+    ADDRESSES_PER_HOST_MAX, CLIENT_IDLE_TIMEOUT, CLIENT_MESSAGES_MAX, CONNECT_TIMEOUT,
+};
 use crate::policy::retry;
 use crate::policy::route::NextHop;
-use crate::queue::{HopId, Outcome, OutcomeRecord, Phase, ReadError};
+use crate::queue::{Content, HopId, Outcome, OutcomeRecord, Part, Phase, ReadError};
 use crate::queue_id::QueueId;
 use crate::smtp::client::{Fate, Login, Mail, Rcpt, Refusal, Request, Session, Tls};
 use crate::status::EnhancedCode;
@@ -67,7 +69,7 @@ enum Stage {
 }
 
 /// A host to be tried.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Host {
     name: Domain,
     /// An address where the route names one.
@@ -80,7 +82,7 @@ struct Host {
 }
 
 /// An address to be tried.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Target {
     host: Host,
     to: SocketAddr,
@@ -101,6 +103,8 @@ struct Load {
     indices: Vec<u32>,
     /// Header fields to be sent before the body.
     fields: Vec<u8>,
+    /// The body, where it is short and came with the envelope.
+    body: Option<Vec<u8>>,
     sent: u64,
     reading: bool,
     dsn: Vec<bool>,
@@ -131,7 +135,10 @@ impl Engine {
         let conn = self.conns.reserve();
         match name {
             NextHop::Mx(domain) => {
-                let question = Question { name: domain.clone(), kind: RecordKind::Mx };
+                let question = Question {
+                    name: domain.clone(),
+                    kind: RecordKind::Mx,
+                };
                 match self.ask(conn, question.clone(), now) {
                     Some(answer) => return self.courier_mx(conn, courier, domain, &answer, now),
                     None => courier.asked.push(question),
@@ -175,9 +182,9 @@ impl Engine {
         now: Now,
     ) {
         match mail_hosts(domain, answer, &self.config.hostname, &mut *self.entropy) {
-            MailHosts::Hosts(hosts) => {
-                courier.hosts.extend(hosts.into_iter().map(|name| Host {
-                    name,
+            Ok(MailHosts { hosts, .. }) => {
+                courier.hosts.extend(hosts.into_iter().map(|host| Host {
+                    name: host.host,
                     address: None,
                     port: self.config.delivery.port,
                     tls: Tls::Opportunistic,
@@ -186,12 +193,16 @@ impl Engine {
                 }));
                 self.courier_next(conn, courier, now);
             }
-            MailHosts::Nowhere { status, text } if status.is_transient() => {
-                courier.trouble = Some(Trouble { status, text });
+            Err(nowhere) if nowhere.code().is_transient() => {
+                courier.trouble = Some(Trouble {
+                    status: nowhere.code(),
+                    text: format!("{domain}: {nowhere}"),
+                });
                 self.courier_failed(conn, courier, now);
             }
-            MailHosts::Nowhere { status, text } => {
-                self.hop_refused(conn, courier, status, &text, now);
+            Err(nowhere) => {
+                let text = format!("{domain}: {nowhere}");
+                self.hop_refused(conn, courier, nowhere.code(), &text, now);
             }
         }
     }
@@ -202,7 +213,9 @@ impl Engine {
             if let Some(target) = courier.targets.pop_front() {
                 return self.courier_connect(conn, courier, target, now);
             }
-            let Some(host) = courier.hosts.pop_front() else { return self.courier_failed(conn, courier, now) };
+            let Some(host) = courier.hosts.pop_front() else {
+                return self.courier_failed(conn, courier, now);
+            };
             if let Some(address) = host.address {
                 let to = SocketAddr::new(address, host.port);
                 courier.targets.push_back(Target { host, to });
@@ -216,7 +229,10 @@ impl Engine {
             courier.looking_up = Some(host.clone());
             courier.found.clear();
             for kind in kinds {
-                let question = Question { name: host.name.clone(), kind: *kind };
+                let question = Question {
+                    name: host.name.clone(),
+                    kind: *kind,
+                };
                 match self.ask(conn, question.clone(), now) {
                     Some(answer) => courier.take_addresses(&answer),
                     None => courier.asked.push(question),
@@ -254,12 +270,24 @@ impl Engine {
         self.courier_put(conn, courier);
     }
 
-    fn courier_connect(&mut self, old: ConnId, mut courier: Box<Courier>, target: Target, now: Now) {
+    fn courier_connect(
+        &mut self,
+        old: ConnId,
+        mut courier: Box<Courier>,
+        target: Target,
+        now: Now,
+    ) {
         let address = target.to.ip();
         let astray = address.is_loopback() || address.is_unspecified() || address.is_multicast();
         if astray && !target.host.configured && !self.config.delivery.loopback {
-            let text = format!("{} has the address {address}, which is no mail exchanger's", target.host.name);
-            courier.trouble = Some(Trouble { status: EnhancedCode::new(4, 4, 4), text });
+            let text = format!(
+                "{} has the address {address}, which is no mail exchanger's",
+                target.host.name
+            );
+            courier.trouble = Some(Trouble {
+                status: EnhancedCode::new(4, 4, 4),
+                text,
+            });
             return self.courier_next(old, courier, now);
         }
         // Each connection has an id of its own: what still comes for the last one is not taken for this one's.
@@ -271,7 +299,11 @@ impl Engine {
         courier.stage = Stage::Connecting;
         courier.deadline = Some(now.instant.after(CONNECT_TIMEOUT));
         courier.timer = None;
-        self.actions.push_back(Action::Connect { conn, to: target.to, from });
+        self.actions.push_back(Action::Connect {
+            conn,
+            to: target.to,
+            from,
+        });
         courier.target = Some(target);
         self.courier_put(conn, courier);
     }
@@ -288,7 +320,9 @@ impl Engine {
             Some(other) => return self.conns.put(conn, other),
             None => return,
         };
-        let Some(target) = courier.target.clone() else { return self.courier_put(conn, courier) };
+        let Some(target) = courier.target.clone() else {
+            return self.courier_put(conn, courier);
+        };
         if target.host.tls == Tls::Active {
             self.start_tls(conn, &mut courier, &target, now);
             return self.courier_put(conn, courier);
@@ -298,7 +332,11 @@ impl Engine {
     }
 
     fn begin_session(&self, courier: &mut Courier, target: &Target, now: Now) {
-        let session = Session::new(self.config.hostname.as_str(), target.host.tls, target.host.login.clone());
+        let session = Session::new(
+            self.config.hostname.as_str(),
+            target.host.tls,
+            target.host.login.clone(),
+        );
         courier.session = Some(session);
         courier.stage = Stage::Talking;
         courier.wait(now);
@@ -308,13 +346,26 @@ impl Engine {
         courier.stage = Stage::Handshake;
         courier.deadline = Some(now.instant.after(crate::limits::HANDSHAKE_TIMEOUT));
         // A route with a password must lead where the configuration says; an MX found in the DNS is anybody's word.
-        let trust = if target.host.login.is_some() { Trust::Verified } else { Trust::Any };
-        let side = TlsSide::Client { name: target.host.name.clone(), trust };
+        let trust = if target.host.login.is_some() {
+            Trust::Verified
+        } else {
+            Trust::Any
+        };
+        let side = TlsSide::Client {
+            name: target.host.name.clone(),
+            trust,
+        };
         self.actions.push_back(Action::StartTls { conn, side });
     }
 
     /// The handshake is done.
-    pub(super) fn courier_tls(&mut self, conn: ConnId, mut courier: Box<Courier>, tls: TlsSession, now: Now) {
+    pub(super) fn courier_tls(
+        &mut self,
+        conn: ConnId,
+        mut courier: Box<Courier>,
+        tls: TlsSession,
+        now: Now,
+    ) {
         courier.tls = Some(tls);
         let mut out = Vec::new();
         match (&mut courier.session, courier.target.clone()) {
@@ -329,7 +380,13 @@ impl Engine {
     }
 
     /// The server has said something.
-    pub(super) fn courier_bytes(&mut self, conn: ConnId, mut courier: Box<Courier>, bytes: &[u8], now: Now) {
+    pub(super) fn courier_bytes(
+        &mut self,
+        conn: ConnId,
+        mut courier: Box<Courier>,
+        bytes: &[u8],
+        now: Now,
+    ) {
         let mut out = Vec::new();
         if let Some(session) = &mut courier.session {
             session.on_bytes(bytes, &mut out);
@@ -338,7 +395,13 @@ impl Engine {
     }
 
     /// Does what the session wants.
-    fn courier_requests(&mut self, conn: ConnId, mut courier: Box<Courier>, mut out: Vec<u8>, now: Now) {
+    fn courier_requests(
+        &mut self,
+        conn: ConnId,
+        mut courier: Box<Courier>,
+        mut out: Vec<u8>,
+        now: Now,
+    ) {
         courier.wait(now);
         while let Some(request) = courier.session.as_mut().and_then(Session::next_request) {
             match request {
@@ -379,7 +442,9 @@ impl Engine {
         self.hops.proved(courier.hop);
         let mut line = Line::new(Level::Debug, "connected");
         if let Some(target) = &courier.target {
-            line = line.with("host", &target.host.name).with("address", target.to);
+            line = line
+                .with("host", &target.host.name)
+                .with("address", target.to);
         }
         self.log(line.with("tls", tls_text(courier.tls.as_ref())));
     }
@@ -391,7 +456,9 @@ impl Engine {
             return self.courier_quit(conn, courier, now);
         }
         while let Some(id) = self.hops.pop_ready(courier.hop) {
-            let Some(entry) = self.index.get_mut(id) else { continue };
+            let Some(entry) = self.index.get_mut(id) else {
+                continue;
+            };
             if entry.held {
                 continue;
             }
@@ -399,17 +466,24 @@ impl Engine {
             if indices.is_empty() {
                 continue;
             }
-            for state in indices.iter().filter_map(|at| entry.recipients.get(*at).map(|_| *at)).collect::<Vec<_>>() {
-                if let Some(state) = entry.recipients.get_mut(state) {
+            for at in &indices {
+                if let Some(state) = entry.recipients.get_mut(*at) {
                     state.phase = Phase::InFlight;
                 }
             }
             let location = entry.location;
+            // What is short is read whole, and goes out with its dot in one write.
+            let short = !location.body_is_file() && entry.size <= u64::from(BLOCK_BYTES);
+            let part = if short { Part::Whole } else { Part::Head };
             courier.load = Some(Box::new(Load {
                 id,
                 size: entry.size,
-                indices: indices.into_iter().filter_map(|at| u32::try_from(at).ok()).collect(),
+                indices: indices
+                    .into_iter()
+                    .filter_map(|at| u32::try_from(at).ok())
+                    .collect(),
                 fields: Vec::new(),
+                body: None,
                 sent: 0,
                 reading: true,
                 dsn: Vec::new(),
@@ -417,7 +491,12 @@ impl Engine {
             }));
             courier.stage = Stage::Reading;
             courier.deadline = None;
-            self.actions.push_back(Action::Read { reader: Reader::Conn(conn), id, location, part: Part::Head });
+            self.actions.push_back(Action::Read {
+                reader: Reader::Conn(conn),
+                id,
+                location,
+                part,
+            });
             return self.courier_put(conn, courier);
         }
         courier.stage = Stage::Idle;
@@ -451,14 +530,25 @@ impl Engine {
         &mut self,
         conn: ConnId,
         mut courier: Box<Courier>,
-        result: Result<Piece, ReadError>,
+        result: Result<Content, ReadError>,
         now: Now,
     ) {
         let mut out = Vec::new();
         match result {
-            Ok(Piece::Head { envelope, fields }) => self.courier_begin(&mut courier, &envelope, fields, &mut out),
-            Ok(Piece::Body(bytes)) => {
-                let Some(load) = courier.load.as_mut() else { return self.courier_put(conn, courier) };
+            Ok(Content::Head { envelope, fields }) => {
+                self.courier_begin(&mut courier, &envelope, fields, None, &mut out)
+            }
+            Ok(Content::Whole {
+                envelope,
+                fields,
+                body,
+            }) => {
+                self.courier_begin(&mut courier, &envelope, fields, Some(body), &mut out);
+            }
+            Ok(Content::Body { bytes, .. }) => {
+                let Some(load) = courier.load.as_mut() else {
+                    return self.courier_put(conn, courier);
+                };
                 load.reading = false;
                 load.sent = load.sent.saturating_add(bytes.len() as u64);
                 let last = load.sent >= load.size || bytes.is_empty();
@@ -475,8 +565,17 @@ impl Engine {
         self.courier_requests(conn, courier, out, now);
     }
 
-    fn courier_begin(&mut self, courier: &mut Courier, envelope: &Envelope, fields: Vec<u8>, out: &mut Vec<u8>) {
-        let (Some(load), Some(session)) = (courier.load.as_mut(), courier.session.as_mut()) else { return };
+    fn courier_begin(
+        &mut self,
+        courier: &mut Courier,
+        envelope: &Envelope,
+        fields: Vec<u8>,
+        body: Option<Vec<u8>>,
+        out: &mut Vec<u8>,
+    ) {
+        let (Some(load), Some(session)) = (courier.load.as_mut(), courier.session.as_mut()) else {
+            return;
+        };
         load.reading = false;
         let recipients: Vec<Rcpt> = load
             .indices
@@ -488,9 +587,13 @@ impl Engine {
                 original: recipient.original.clone(),
             })
             .collect();
-        load.dsn = recipients.iter().map(|recipient| recipient.notify.wants_success()).collect();
+        load.dsn = recipients
+            .iter()
+            .map(|recipient| recipient.notify.wants_success())
+            .collect();
         let size = load.size.saturating_add(fields.len() as u64);
         load.fields = fields;
+        load.body = body;
         courier.stage = Stage::Talking;
         let mail = Mail {
             reverse_path: envelope.reverse_path.clone(),
@@ -505,14 +608,22 @@ impl Engine {
     }
 
     /// The message cannot be read: it stays queued, and an operator is told.
-    fn courier_unreadable(&mut self, conn: ConnId, mut courier: Box<Courier>, error: ReadError, now: Now) {
+    fn courier_unreadable(
+        &mut self,
+        conn: ConnId,
+        mut courier: Box<Courier>,
+        error: ReadError,
+        now: Now,
+    ) {
         let line = Line::new(Level::Error, "unreadable")
             .with_some("id", courier.load.as_ref().map(|load| load.id))
             .with("why", error);
         self.log(line);
         if let Some(load) = courier.load.take() {
-            let fate =
-                Fate::Deferred { status: EnhancedCode::new(4, 3, 0), text: "the message cannot be read".to_owned() };
+            let fate = Fate::Deferred {
+                status: EnhancedCode::new(4, 3, 0),
+                text: "the message cannot be read".to_owned(),
+            };
             let fates = vec![fate; load.indices.len()];
             self.courier_outcome(None, &courier, *load, fates, now);
         }
@@ -522,18 +633,34 @@ impl Engine {
     }
 
     fn courier_body(&mut self, conn: ConnId, courier: &mut Courier, out: &mut Vec<u8>) {
-        let Some(load) = courier.load.as_mut() else { return };
+        let Some(load) = courier.load.as_mut() else {
+            return;
+        };
         let fields = std::mem::take(&mut load.fields);
-        if let Some(session) = courier.session.as_mut() {
-            session.on_body(&fields, out);
+        let Some(session) = courier.session.as_mut() else {
+            return;
+        };
+        session.on_body(&fields, out);
+        if let Some(body) = load.body.take() {
+            session.on_body(&body, out);
+            return session.on_body_end(out);
         }
         let (id, sent) = (load.id, load.sent);
         load.reading = true;
-        if let Some(entry) = self.index.get(id) {
-            let part = Part::Body { offset: sent, len: BLOCK_BYTES };
-            self.send(conn, std::mem::take(out));
-            self.actions.push_back(Action::Read { reader: Reader::Conn(conn), id, location: entry.location, part });
-        }
+        let Some(location) = self.index.get(id).map(|entry| entry.location) else {
+            return;
+        };
+        let part = Part::Body {
+            offset: sent,
+            len: BLOCK_BYTES,
+        };
+        self.send(conn, std::mem::take(out));
+        self.actions.push_back(Action::Read {
+            reader: Reader::Conn(conn),
+            id,
+            location,
+            part,
+        });
     }
 
     /// All output is out: the next block of the body can be read.
@@ -546,9 +673,17 @@ impl Engine {
             && let Some(entry) = self.index.get(load.id)
         {
             load.reading = true;
-            let part = Part::Body { offset: load.sent, len: BLOCK_BYTES };
+            let part = Part::Body {
+                offset: load.sent,
+                len: BLOCK_BYTES,
+            };
             let (id, location) = (load.id, entry.location);
-            self.actions.push_back(Action::Read { reader: Reader::Conn(conn), id, location, part });
+            self.actions.push_back(Action::Read {
+                reader: Reader::Conn(conn),
+                id,
+                location,
+                part,
+            });
             courier.wait(now);
         }
         self.courier_put(conn, courier);
@@ -556,7 +691,9 @@ impl Engine {
 
     /// The transaction is over.
     fn courier_done(&mut self, conn: ConnId, courier: &mut Courier, fates: Vec<Fate>, now: Now) {
-        let Some(load) = courier.load.take() else { return };
+        let Some(load) = courier.load.take() else {
+            return;
+        };
         courier.stage = Stage::Recording;
         if !self.courier_outcome(Some(conn), courier, *load, fates, now) {
             courier.stage = Stage::Talking;
@@ -575,7 +712,10 @@ impl Engine {
         let mut recipients: Vec<(u32, Outcome)> = Vec::new();
         let mut relayed: Vec<u32> = Vec::new();
         let mut again = false;
-        let host = courier.target.as_ref().map(|target| target.host.name.to_string());
+        let host = courier
+            .target
+            .as_ref()
+            .map(|target| target.host.name.to_string());
         for (nth, (index, fate)) in load.indices.iter().zip(fates).enumerate() {
             let outcome = match fate {
                 Fate::Again => {
@@ -593,12 +733,25 @@ impl Engine {
                 Fate::Failed { status, text } => {
                     self.log_fate("failed", &load, *index, courier, &text, Some(status));
                     self.counters.failed += 1;
-                    Outcome::Failed { status, text: text.into() }
+                    Outcome::Failed {
+                        status,
+                        text: text.into(),
+                    }
                 }
-                Fate::Deferred { status, text } => self.deferral(&load, *index, courier, status, &text, now),
+                Fate::Deferred { status, text } => {
+                    self.deferral(&load, *index, courier, status, &text, now)
+                }
                 Fate::Unknown { text } => {
-                    let text = format!("{text} behind the final dot: the message may be there already");
-                    self.deferral(&load, *index, courier, EnhancedCode::new(4, 4, 2), &text, now)
+                    let text =
+                        format!("{text} behind the final dot: the message may be there already");
+                    self.deferral(
+                        &load,
+                        *index,
+                        courier,
+                        EnhancedCode::new(4, 4, 2),
+                        &text,
+                        now,
+                    )
                 }
             };
             recipients.push((*index, outcome));
@@ -615,7 +768,11 @@ impl Engine {
     /// Recipients that the server had no room for wait for another transaction, at once.
     fn try_again(&mut self, load: &Load, decided: &[(u32, Outcome)], hop: HopId) {
         if let Some(entry) = self.index.get_mut(load.id) {
-            for index in load.indices.iter().filter(|index| !decided.iter().any(|(at, _)| at == *index)) {
+            for index in load
+                .indices
+                .iter()
+                .filter(|index| !decided.iter().any(|(at, _)| at == *index))
+            {
                 if let Some(state) = entry.recipients.get_mut(*index as usize) {
                     state.phase = Phase::Waiting;
                 }
@@ -634,18 +791,29 @@ impl Engine {
         text: &str,
         now: Now,
     ) -> Outcome {
-        let state = self.index.get(load.id).and_then(|entry| entry.recipients.get(index as usize));
+        let state = self
+            .index
+            .get(load.id)
+            .and_then(|entry| entry.recipients.get(index as usize));
         let attempts = state.map_or(0, |state| state.attempts).saturating_add(1);
         if now.wall.since(load.arrived) > self.config.delivery.give_up_after {
             self.counters.failed += 1;
             self.log_fate("expired", load, index, courier, text, Some(status));
             let status = expired_status(status);
-            return Outcome::Failed { status, text: format!("given up after too long: {text}").into() };
+            return Outcome::Failed {
+                status,
+                text: format!("given up after too long: {text}").into(),
+            };
         }
         self.counters.deferred += 1;
         self.log_fate("deferred", load, index, courier, text, Some(status));
         let until = now.wall.after(retry::delay(attempts, &mut *self.entropy));
-        Outcome::Deferred { attempts, until, status: Some(status), text: Arc::from(text) }
+        Outcome::Deferred {
+            attempts,
+            until,
+            status: Some(status),
+            text: Arc::from(text),
+        }
     }
 
     fn log_fate(
@@ -657,12 +825,24 @@ impl Engine {
         text: &str,
         status: Option<EnhancedCode>,
     ) {
-        let level = if event == "delivered" { Level::Info } else { Level::Warning };
-        let mut line = Line::new(level, event).with("id", load.id).with("rcpt", index).with_some("status", status);
+        let level = if event == "delivered" {
+            Level::Info
+        } else {
+            Level::Warning
+        };
+        let mut line = Line::new(level, event)
+            .with("id", load.id)
+            .with("rcpt", index)
+            .with_some("status", status);
         if let Some(target) = &courier.target {
-            line = line.with("host", &target.host.name).with("address", target.to.ip());
+            line = line
+                .with("host", &target.host.name)
+                .with("address", target.to.ip());
         }
-        self.log(line.with("tls", tls_text(courier.tls.as_ref())).with("reply", text));
+        self.log(
+            line.with("tls", tls_text(courier.tls.as_ref()))
+                .with("reply", text),
+        );
     }
 
     /// The outcome is on the disk (or waits for the disk): the courier may go on.
@@ -680,16 +860,35 @@ impl Engine {
     }
 
     /// The server, before any message: it cannot be used.
-    fn courier_refused(&mut self, conn: ConnId, mut courier: Box<Courier>, refusal: &Refusal, now: Now) {
-        let host = courier.target.as_ref().map_or_else(String::new, |target| target.host.name.to_string());
+    fn courier_refused(
+        &mut self,
+        conn: ConnId,
+        mut courier: Box<Courier>,
+        refusal: &Refusal,
+        now: Now,
+    ) {
+        let host = courier
+            .target
+            .as_ref()
+            .map_or_else(String::new, |target| target.host.name.to_string());
         let (status, text) = match refusal {
             Refusal::Reply(reply) => (reply.status(), format!("{host}: {}", reply.to_text())),
-            Refusal::NoTls => (EnhancedCode::new(4, 7, 10), format!("{host} does not offer the TLS that is owed")),
-            Refusal::Protocol(_) => (EnhancedCode::new(4, 5, 0), format!("{host} sent something that is no SMTP reply")),
-            Refusal::Injection => {
-                (EnhancedCode::new(4, 7, 5), format!("{host} sent bytes behind its reply to STARTTLS"))
-            }
-            Refusal::NoAuth => (EnhancedCode::new(4, 7, 0), format!("{host} does not offer AUTH PLAIN or LOGIN")),
+            Refusal::NoTls => (
+                EnhancedCode::new(4, 7, 10),
+                format!("{host} does not offer the TLS that is owed"),
+            ),
+            Refusal::Protocol(_) => (
+                EnhancedCode::new(4, 5, 0),
+                format!("{host} sent something that is no SMTP reply"),
+            ),
+            Refusal::Injection => (
+                EnhancedCode::new(4, 7, 5),
+                format!("{host} sent bytes behind its reply to STARTTLS"),
+            ),
+            Refusal::NoAuth => (
+                EnhancedCode::new(4, 7, 0),
+                format!("{host} does not offer AUTH PLAIN or LOGIN"),
+            ),
         };
         courier.trouble = Some(Trouble { status, text });
         self.actions.push_back(Action::Close { conn });
@@ -699,12 +898,27 @@ impl Engine {
     }
 
     /// The connection is gone, or never stood.
-    pub(super) fn courier_lost(&mut self, conn: ConnId, mut courier: Box<Courier>, cause: &Lost, now: Now) {
+    pub(super) fn courier_lost(
+        &mut self,
+        conn: ConnId,
+        mut courier: Box<Courier>,
+        cause: &Lost,
+        now: Now,
+    ) {
         let (status, what) = match cause {
-            Lost::Eof => (EnhancedCode::new(4, 4, 2), "the server closed the connection".to_owned()),
+            Lost::Eof => (
+                EnhancedCode::new(4, 4, 2),
+                "the server closed the connection".to_owned(),
+            ),
             Lost::Refused => (EnhancedCode::new(4, 4, 1), "connection refused".to_owned()),
-            Lost::Unreachable => (EnhancedCode::new(4, 4, 1), "the host cannot be reached".to_owned()),
-            Lost::Reset => (EnhancedCode::new(4, 4, 2), "the connection broke".to_owned()),
+            Lost::Unreachable => (
+                EnhancedCode::new(4, 4, 1),
+                "the host cannot be reached".to_owned(),
+            ),
+            Lost::Reset => (
+                EnhancedCode::new(4, 4, 2),
+                "the connection broke".to_owned(),
+            ),
             Lost::Tls(text) => (EnhancedCode::new(4, 7, 5), format!("TLS failed: {text}")),
         };
         self.courier_broken(conn, &mut courier, status, &what, now);
@@ -719,7 +933,9 @@ impl Engine {
         courier.tls = None;
         if retry_in_clear && let Some(mut target) = courier.target.take() {
             // RFC 7435: what cannot be had encrypted is sent in clear, as it would be had TLS not been offered.
-            let line = Line::new(Level::Info, "tls-failed").with("side", "client").with("host", &target.host.name);
+            let line = Line::new(Level::Info, "tls-failed")
+                .with("side", "client")
+                .with("host", &target.host.name);
             self.log(line.with("why", &what));
             target.host.tls = Tls::Avoided;
             courier.targets.push_front(target);
@@ -727,7 +943,10 @@ impl Engine {
             let place = courier.target.as_ref().map_or_else(String::new, |target| {
                 format!("{} [{}]: ", target.host.name, target.to.ip())
             });
-            courier.trouble = Some(Trouble { status, text: format!("{place}{what}") });
+            courier.trouble = Some(Trouble {
+                status,
+                text: format!("{place}{what}"),
+            });
         }
         self.courier_next(conn, courier, now);
     }
@@ -752,14 +971,23 @@ impl Engine {
         }
         if let Some(load) = courier.load.take() {
             // It was taken, and nothing of it was said.
-            let fate = Fate::Deferred { status, text: what.to_owned() };
+            let fate = Fate::Deferred {
+                status,
+                text: what.to_owned(),
+            };
             let fates = vec![fate; load.indices.len()];
             self.courier_outcome(None, courier, *load, fates, now);
         }
     }
 
     /// A deadline may have passed.
-    pub(super) fn courier_expired(&mut self, conn: ConnId, mut courier: Box<Courier>, at: Instant, now: Now) {
+    pub(super) fn courier_expired(
+        &mut self,
+        conn: ConnId,
+        mut courier: Box<Courier>,
+        at: Instant,
+        now: Now,
+    ) {
         if courier.timer == Some(at) {
             courier.timer = None;
         }
@@ -783,7 +1011,10 @@ impl Engine {
                 let place = courier.target.as_ref().map_or_else(String::new, |target| {
                     format!("{} [{}]: ", target.host.name, target.to.ip())
                 });
-                courier.trouble = Some(Trouble { status: EnhancedCode::new(4, 4, 1), text: format!("{place}{what}") });
+                courier.trouble = Some(Trouble {
+                    status: EnhancedCode::new(4, 4, 1),
+                    text: format!("{place}{what}"),
+                });
                 courier.session = None;
                 courier.tls = None;
                 self.courier_next(conn, courier, now);
@@ -842,11 +1073,20 @@ impl Engine {
 
     /// The next hop will never take anything, or has refused us as a whole: fails the oldest message that waits, and
     /// the others as they come up.
-    fn hop_refused(&mut self, conn: ConnId, courier: Box<Courier>, status: EnhancedCode, text: &str, now: Now) {
+    fn hop_refused(
+        &mut self,
+        conn: ConnId,
+        courier: Box<Courier>,
+        status: EnhancedCode,
+        text: &str,
+        now: Now,
+    ) {
         let hop = courier.hop;
         self.courier_over(conn, courier, now);
         while let Some(id) = self.hops.pop_ready(hop) {
-            let Some(entry) = self.index.get_mut(id) else { continue };
+            let Some(entry) = self.index.get_mut(id) else {
+                continue;
+            };
             if entry.held {
                 continue;
             }
@@ -855,7 +1095,12 @@ impl Engine {
                 continue;
             }
             self.counters.failed += recipients.len() as u64;
-            self.log(Line::new(Level::Warning, "failed").with("id", id).with("status", status).with("why", text));
+            self.log(
+                Line::new(Level::Warning, "failed")
+                    .with("id", id)
+                    .with("status", status)
+                    .with("why", text),
+            );
             self.settle_outcomes(id, recipients, &[], None, None, now);
             return;
         }
@@ -863,11 +1108,17 @@ impl Engine {
 
     /// Gives up what waits of a message for a hop.
     pub(super) fn give_up(&mut self, id: QueueId, hop: HopId, why: &str, now: Now) {
-        let Some(entry) = self.index.get_mut(id) else { return };
+        let Some(entry) = self.index.get_mut(id) else {
+            return;
+        };
         let text = format!("given up after too long: {why}");
         let recipients = close_waiting(entry, hop, EnhancedCode::new(5, 4, 7), &text);
         self.counters.failed += recipients.len() as u64;
-        self.log(Line::new(Level::Warning, "expired").with("id", id).with("why", why));
+        self.log(
+            Line::new(Level::Warning, "expired")
+                .with("id", id)
+                .with("why", why),
+        );
         if !recipients.is_empty() {
             self.settle_outcomes(id, recipients, &[], None, None, now);
         }
@@ -884,8 +1135,17 @@ impl Engine {
         now: Now,
     ) -> bool {
         let done = self.closes(id, &recipients);
-        let record = OutcomeRecord { id, at: now.wall, recipients, warned: false, done };
-        let failed = record.recipients.iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }));
+        let record = OutcomeRecord {
+            id,
+            at: now.wall,
+            recipients,
+            warned: false,
+            done,
+        };
+        let failed = record
+            .recipients
+            .iter()
+            .any(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }));
         if failed || !relayed.is_empty() {
             self.notify(record, relayed, host, now);
             return false; // the notification takes the time it takes; the courier goes on
@@ -908,14 +1168,22 @@ impl Engine {
 impl Courier {
     /// Waits as long as the session says from now on.
     fn wait(&mut self, now: Now) {
-        self.deadline = self.session.as_ref().and_then(Session::timeout).map(|timeout| now.instant.after(timeout));
+        self.deadline = self
+            .session
+            .as_ref()
+            .and_then(Session::timeout)
+            .map(|timeout| now.instant.after(timeout));
     }
 
     fn take_addresses(&mut self, answer: &Answer) {
         match &answer.records {
             Ok(records) => match records.as_ref() {
-                Records::A(addresses) => self.found.extend(addresses.iter().copied().map(IpAddr::V4)),
-                Records::Aaaa(addresses) => self.found.extend(addresses.iter().copied().map(IpAddr::V6)),
+                Records::A(addresses) => {
+                    self.found.extend(addresses.iter().copied().map(IpAddr::V4))
+                }
+                Records::Aaaa(addresses) => {
+                    self.found.extend(addresses.iter().copied().map(IpAddr::V6))
+                }
                 _ => {}
             },
             Err(error) => {
@@ -934,7 +1202,9 @@ impl Courier {
 
     /// All addresses of the host are known: both families take turns, IPv6 first.
     fn addresses_known(&mut self) {
-        let Some(host) = self.looking_up.take() else { return };
+        let Some(host) = self.looking_up.take() else {
+            return;
+        };
         let found = std::mem::take(&mut self.found);
         let (six, four): (Vec<IpAddr>, Vec<IpAddr>) = found.into_iter().partition(IpAddr::is_ipv6);
         let (mut six, mut four) = (six.into_iter(), four.into_iter());
@@ -948,7 +1218,10 @@ impl Courier {
                 if room > 0 {
                     room = room.saturating_sub(1);
                     let to = SocketAddr::new(address, host.port);
-                    self.targets.push_back(Target { host: host.clone(), to });
+                    self.targets.push_back(Target {
+                        host: host.clone(),
+                        to,
+                    });
                 }
             }
         }
@@ -957,7 +1230,7 @@ impl Courier {
 
 /// Closes what waits of a message for a hop with one failure for all.
 fn close_waiting(
-    entry: &mut crate::queue::Entry,
+    entry: &mut crate::queue::Queued,
     hop: HopId,
     status: EnhancedCode,
     text: &str,
@@ -966,7 +1239,10 @@ fn close_waiting(
     for (at, state) in entry.recipients.iter_mut().enumerate() {
         if state.hop == hop && state.phase == Phase::Waiting {
             state.phase = Phase::InFlight;
-            let outcome = Outcome::Failed { status: status.as_permanent(), text: text.into() };
+            let outcome = Outcome::Failed {
+                status: status.as_permanent(),
+                text: text.into(),
+            };
             recipients.push((u32::try_from(at).unwrap_or(u32::MAX), outcome));
         }
     }
@@ -976,7 +1252,11 @@ fn close_waiting(
 /// What a transient status becomes once it has lasted too long: 4.4.7 says "delivery time expired".
 fn expired_status(status: EnhancedCode) -> EnhancedCode {
     let plain = status == EnhancedCode::new(4, 0, 0) || status == EnhancedCode::new(4, 4, 1);
-    if plain { EnhancedCode::new(5, 4, 7) } else { status.as_permanent() }
+    if plain {
+        EnhancedCode::new(5, 4, 7)
+    } else {
+        status.as_permanent()
+    }
 }
 
 fn tls_text(tls: Option<&TlsSession>) -> String {
@@ -988,5 +1268,4 @@ fn tls_text(tls: Option<&TlsSession>) -> String {
 }
 
 /// Bytes of a body that are read and sent at a time.
-const BLOCK_BYTES: usize = 64 * 1024;
-
+const BLOCK_BYTES: u32 = 64 * 1024;

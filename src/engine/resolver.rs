@@ -30,10 +30,18 @@ impl Engine {
         let mut any = false;
         while let Some(action) = self.resolver.next_action() {
             let action = match action {
-                DnsAction::SendDatagram { socket, to, bytes } => Action::DnsSend { socket, to, bytes },
-                DnsAction::ConnectStream { socket, to, bytes } => Action::DnsConnect { socket, to, bytes },
+                DnsAction::SendDatagram { socket, to, bytes } => {
+                    Action::DnsSend { socket, to, bytes }
+                }
+                DnsAction::ConnectStream { socket, to, bytes } => {
+                    Action::DnsConnect { socket, to, bytes }
+                }
                 DnsAction::CloseSocket { socket } => Action::DnsClose { socket },
-                DnsAction::Answered { id, question, answer } => {
+                DnsAction::Answered {
+                    id,
+                    question,
+                    answer,
+                } => {
                     any = true;
                     for conn in self.questions.waiting.remove(&id).unwrap_or_default() {
                         self.hand_out(conn, &question, &answer, now);
@@ -48,7 +56,9 @@ impl Engine {
 
     fn hand_out(&mut self, conn: ConnId, question: &Question, answer: &Answer, now: Now) {
         match self.conns.take(conn) {
-            Some(Conn::Courier(courier)) => self.courier_answer(conn, courier, question, answer, now),
+            Some(Conn::Courier(courier)) => {
+                self.courier_answer(conn, courier, question, answer, now)
+            }
             Some(other) => self.conns.put(conn, other),
             None => {}
         }

@@ -3,19 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Engine;
 use super::event::ConnId;
 use super::log::{Level, Line};
 use super::timers::Timer;
-use super::Engine;
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::clock::{Instant, Now};
 use crate::date::Timestamp;
-use crate::envelope::Envelope;
 use crate::policy::retry;
 use crate::policy::route::{self, NextHop};
 use crate::queue::{
-    Command, Completion, Entry, HopId, JournalError, Location, MessageRecord, Outcome, OutcomeRecord, Phase, Record,
-    Recovered, RecipientState,
+    Command, Completion, HopId, JournalError, Location, MessageRecord, Outcome, OutcomeRecord,
+    Phase, Queued, RecipientState, Record, Recovered,
 };
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
@@ -26,7 +25,10 @@ pub(super) enum Committing {
     /// A message.
     Message(Box<NewMessage>),
     /// Outcomes of an attempt, and the courier that waits for them.
-    Outcome { record: OutcomeRecord, courier: Option<ConnId> },
+    Outcome {
+        record: OutcomeRecord,
+        courier: Option<ConnId>,
+    },
     /// A mark of hold or release, and who asked for it.
     Mark { id: QueueId, held: bool },
     /// A message was taken out of the queue by an operator, or is done.
@@ -56,7 +58,11 @@ impl Committing {
             size,
             arrived: envelope.arrived,
             reverse_path: envelope.reverse_path.clone(),
-            recipients: envelope.recipients.iter().map(|recipient| recipient.mailbox.clone()).collect(),
+            recipients: envelope
+                .recipients
+                .iter()
+                .map(|recipient| recipient.mailbox.clone())
+                .collect(),
             origin: envelope.origin.clone(),
             conn,
         }))
@@ -68,8 +74,12 @@ impl Engine {
     pub(super) fn on_stored(&mut self, completion: Completion, now: Now) {
         match completion {
             Completion::Committed { ticket, location } => match self.tickets.remove(&ticket) {
-                Some(Committing::Message(message)) => self.message_committed(*message, location, now),
-                Some(Committing::Outcome { record, courier }) => self.outcome_committed(record, courier, now),
+                Some(Committing::Message(message)) => {
+                    self.message_committed(*message, location, now)
+                }
+                Some(Committing::Outcome { record, courier }) => {
+                    self.outcome_committed(record, courier, now)
+                }
                 Some(Committing::Mark { id, held }) => self.message_marked(id, held, now),
                 Some(Committing::Done { id }) => self.forget_message(id),
                 Some(Committing::Moved { id }) => {
@@ -89,24 +99,38 @@ impl Engine {
                     }
                     Some(Committing::Outcome { record, courier }) => {
                         self.unrecorded.push(record);
-                        self.timers.set(now.instant.after(RECORD_AGAIN), Timer::Record);
+                        self.timers
+                            .set(now.instant.after(RECORD_AGAIN), Timer::Record);
                         if let Some(conn) = courier {
                             self.courier_recorded(conn, now);
                         }
                     }
-                    Some(Committing::Mark { .. } | Committing::Done { .. } | Committing::Moved { .. }) | None => {}
+                    Some(
+                        Committing::Mark { .. }
+                        | Committing::Done { .. }
+                        | Committing::Moved { .. },
+                    )
+                    | None => {}
                 }
             }
             Completion::BodyWritten { id, bytes } => self.body_written(id, Ok(bytes), now),
             Completion::BodyFailed { id, error } => {
-                self.log(Line::new(Level::Error, "store-failed").with("id", id).with("why", error));
+                self.log(
+                    Line::new(Level::Error, "store-failed")
+                        .with("id", id)
+                        .with("why", error),
+                );
                 self.body_written(id, Err(refusal(error)), now);
             }
             Completion::Crowded { messages } => {
                 for id in messages {
                     if let Some(progress) = self.progress(id, now.wall) {
                         let ticket = self.ticket(Committing::Moved { id });
-                        self.store(Command::CopyForward { ticket, id, progress });
+                        self.store(Command::CopyForward {
+                            ticket,
+                            id,
+                            progress,
+                        });
                     }
                 }
             }
@@ -117,7 +141,15 @@ impl Engine {
     }
 
     fn message_committed(&mut self, message: NewMessage, location: Option<Location>, now: Now) {
-        let NewMessage { id, size, arrived, reverse_path, recipients, origin, conn } = message;
+        let NewMessage {
+            id,
+            size,
+            arrived,
+            reverse_path,
+            recipients,
+            origin,
+            conn,
+        } = message;
         let Some(location) = location else { return };
         self.counters.accepted += 1;
         self.log(
@@ -138,8 +170,14 @@ impl Engine {
                 text: None,
             })
             .collect();
-        let entry =
-            Entry { location, size, arrived, held: false, warned: reverse_path.is_null(), recipients: states.into() };
+        let entry = Queued {
+            location,
+            size,
+            arrived,
+            held: false,
+            warned: reverse_path.is_null(),
+            recipients: states.into(),
+        };
         let hops = entry.waiting_hops();
         let warned = entry.warned;
         self.index.insert(id, entry);
@@ -148,7 +186,10 @@ impl Engine {
             self.make_ready(id, hop);
         }
         if !warned {
-            self.timers.set(now.instant.after(self.config.delivery.warn_after), Timer::Warn(id));
+            self.timers.set(
+                now.instant.after(self.config.delivery.warn_after),
+                Timer::Warn(id),
+            );
         }
         if let Some(conn) = conn {
             self.inbound_committed(conn, Ok(id), now);
@@ -164,16 +205,36 @@ impl Engine {
 
     /// Recovery found a message.
     pub(super) fn queue_recovered(&mut self, recovered: Recovered, now: Now) {
-        let Recovered { id, location, envelope, body_len, fates, held, warned } = recovered;
+        let Recovered {
+            id,
+            location,
+            envelope,
+            body_len,
+            fates,
+            held,
+            warned,
+            ..
+        } = recovered;
         let mut due = Vec::new();
         let mut states = Vec::with_capacity(envelope.recipients.len());
         for (at, recipient) in envelope.recipients.iter().enumerate() {
             let hop = self.hop_for(&recipient.mailbox, &envelope.reverse_path);
             let fate = fates.get(at).and_then(Option::as_ref);
-            let mut state = RecipientState { hop, phase: Phase::Waiting, attempts: 0, status: None, text: None };
+            let mut state = RecipientState {
+                hop,
+                phase: Phase::Waiting,
+                attempts: 0,
+                status: None,
+                text: None,
+            };
             match fate {
                 None => due.push((hop, now.instant)),
-                Some(Outcome::Deferred { attempts, until, status, text }) => {
+                Some(Outcome::Deferred {
+                    attempts,
+                    until,
+                    status,
+                    text,
+                }) => {
                     state.attempts = *attempts;
                     state.status = *status;
                     state.text = Some(Arc::clone(text));
@@ -184,7 +245,7 @@ impl Engine {
             states.push(state);
         }
         let null = envelope.reverse_path.is_null();
-        let entry = Entry {
+        let entry = Queued {
             location,
             size: body_len,
             arrived: envelope.arrived,
@@ -193,7 +254,11 @@ impl Engine {
             recipients: states.into(),
         };
         if !entry.warned {
-            let left = self.config.delivery.warn_after.saturating_sub(now.wall.since(entry.arrived));
+            let left = self
+                .config
+                .delivery
+                .warn_after
+                .saturating_sub(now.wall.since(entry.arrived));
             self.timers.set(now.instant.after(left), Timer::Warn(id));
         }
         let done = entry.is_done();
@@ -220,8 +285,10 @@ impl Engine {
 
     /// Puts a message in the line of a hop, unless it is held or has nobody there.
     pub(super) fn make_ready(&mut self, id: QueueId, hop: HopId) {
-        let ready =
-            self.index.get(id).is_some_and(|entry| !entry.held && entry.waiting_for(hop).next().is_some());
+        let ready = self
+            .index
+            .get(id)
+            .is_some_and(|entry| !entry.held && entry.waiting_for(hop).next().is_some());
         if ready {
             self.hops.push_ready(hop, id);
         }
@@ -230,8 +297,14 @@ impl Engine {
     /// Writes the outcomes of an attempt; the courier, if any, waits for them.
     pub(super) fn record_outcome(&mut self, record: OutcomeRecord, courier: Option<ConnId>) {
         let kept = record.clone();
-        let ticket = self.ticket(Committing::Outcome { record: kept, courier });
-        self.store(Command::Append { ticket, record: Record::Outcome(record) });
+        let ticket = self.ticket(Committing::Outcome {
+            record: kept,
+            courier,
+        });
+        self.store(Command::Append {
+            ticket,
+            record: Record::Outcome(record),
+        });
     }
 
     fn outcome_committed(&mut self, record: OutcomeRecord, courier: Option<ConnId>, now: Now) {
@@ -242,19 +315,34 @@ impl Engine {
     }
 
     fn apply_outcome(&mut self, record: OutcomeRecord, now: Now) {
-        let OutcomeRecord { id, recipients, warned, done, .. } = record;
+        let OutcomeRecord {
+            id,
+            recipients,
+            warned,
+            done,
+            ..
+        } = record;
         let mut left: Vec<HopId> = Vec::new();
         let mut due: Vec<(HopId, Instant)> = Vec::new();
-        let Some(entry) = self.index.get_mut(id) else { return };
+        let Some(entry) = self.index.get_mut(id) else {
+            return;
+        };
         entry.warned |= warned;
         for (at, outcome) in recipients {
-            let Some(state) = entry.recipients.get_mut(at as usize) else { continue };
+            let Some(state) = entry.recipients.get_mut(at as usize) else {
+                continue;
+            };
             match outcome {
                 Outcome::Delivered | Outcome::Failed { .. } => {
                     state.phase = Phase::Closed;
                     left.push(state.hop);
                 }
-                Outcome::Deferred { attempts, until, status, text } => {
+                Outcome::Deferred {
+                    attempts,
+                    until,
+                    status,
+                    text,
+                } => {
                     state.phase = Phase::Waiting;
                     state.attempts = attempts;
                     state.status = status;
@@ -267,7 +355,10 @@ impl Engine {
         left.sort_unstable();
         left.dedup();
         left.retain(|hop| {
-            !entry.recipients.iter().any(|state| state.hop == *hop && state.phase != Phase::Closed)
+            !entry
+                .recipients
+                .iter()
+                .any(|state| state.hop == *hop && state.phase != Phase::Closed)
         });
         for hop in left {
             self.hops.remove_message(hop, id);
@@ -288,11 +379,16 @@ impl Engine {
     fn finish_message(&mut self, id: QueueId) {
         self.forget_message(id);
         let ticket = self.ticket(Committing::Done { id });
-        self.store(Command::Append { ticket, record: Record::Done(id) });
+        self.store(Command::Append {
+            ticket,
+            record: Record::Done(id),
+        });
     }
 
     pub(super) fn forget_message(&mut self, id: QueueId) {
-        let Some(entry) = self.index.remove(id) else { return };
+        let Some(entry) = self.index.remove(id) else {
+            return;
+        };
         let mut hops: Vec<HopId> = entry
             .recipients
             .iter()
@@ -308,7 +404,9 @@ impl Engine {
     }
 
     fn message_marked(&mut self, id: QueueId, held: bool, now: Now) {
-        let Some(entry) = self.index.get_mut(id) else { return };
+        let Some(entry) = self.index.get_mut(id) else {
+            return;
+        };
         entry.held = held;
         if !held {
             for hop in entry.waiting_hops() {
@@ -319,7 +417,9 @@ impl Engine {
 
     /// Whether an outcome closes the last open recipients of its message.
     pub(super) fn closes(&self, id: QueueId, recipients: &[(u32, Outcome)]) -> bool {
-        let Some(entry) = self.index.get(id) else { return false };
+        let Some(entry) = self.index.get(id) else {
+            return false;
+        };
         entry.recipients.iter().enumerate().all(|(at, state)| {
             state.phase == Phase::Closed
                 || recipients.iter().any(|(index, outcome)| {
@@ -345,7 +445,13 @@ impl Engine {
             };
             recipients.push((u32::try_from(index).unwrap_or(u32::MAX), outcome));
         }
-        Some(OutcomeRecord { id, at, recipients, warned: entry.warned, done: false })
+        Some(OutcomeRecord {
+            id,
+            at,
+            recipients,
+            warned: entry.warned,
+            done: false,
+        })
     }
 
     /// Tries again to write the outcomes that the disk refused.
@@ -362,7 +468,11 @@ impl Engine {
 
     /// Marks a message held or released.
     pub(super) fn mark(&mut self, id: QueueId, held: bool) {
-        let record = if held { Record::Hold(id) } else { Record::Release(id) };
+        let record = if held {
+            Record::Hold(id)
+        } else {
+            Record::Release(id)
+        };
         let ticket = self.ticket(Committing::Mark { id, held });
         self.store(Command::Append { ticket, record });
     }
@@ -370,14 +480,18 @@ impl Engine {
     /// Takes a message out of the queue without a word to its sender.
     pub(super) fn remove_message(&mut self, id: QueueId) {
         let ticket = self.ticket(Committing::Done { id });
-        self.store(Command::Append { ticket, record: Record::Done(id) });
+        self.store(Command::Append {
+            ticket,
+            record: Record::Done(id),
+        });
     }
 }
 
 /// When a deferral ends on the monotonic clock. A wall clock that jumped can only shorten the wait, never past the
 /// longest that the schedule knows.
 fn due_at(until: Timestamp, now: Now) -> Instant {
-    now.instant.after(until.since(now.wall).min(retry::DELAY_MAX))
+    now.instant
+        .after(until.since(now.wall).min(retry::DELAY_MAX))
 }
 
 fn refusal(error: JournalError) -> Reply {
@@ -389,4 +503,3 @@ fn refusal(error: JournalError) -> Reply {
 
 /// How long after a failure outcomes are written again.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);
-

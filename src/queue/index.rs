@@ -23,7 +23,7 @@ pub struct HopId(pub u32);
 
 /// One queued message.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct Queued {
     /// Where it lies.
     pub location: Location,
     /// Bytes of the message as it came.
@@ -67,7 +67,7 @@ pub enum Phase {
 /// All queued messages.
 #[derive(Debug, Default)]
 pub struct Index {
-    entries: HashMap<QueueId, Entry>,
+    entries: HashMap<QueueId, Queued>,
 }
 
 impl Index {
@@ -82,22 +82,22 @@ impl Index {
     }
 
     /// One message.
-    pub fn get(&self, id: QueueId) -> Option<&Entry> {
+    pub fn get(&self, id: QueueId) -> Option<&Queued> {
         self.entries.get(&id)
     }
 
     /// One message, to be changed.
-    pub fn get_mut(&mut self, id: QueueId) -> Option<&mut Entry> {
+    pub fn get_mut(&mut self, id: QueueId) -> Option<&mut Queued> {
         self.entries.get_mut(&id)
     }
 
     /// Adds a message.
-    pub fn insert(&mut self, id: QueueId, entry: Entry) {
+    pub fn insert(&mut self, id: QueueId, entry: Queued) {
         self.entries.insert(id, entry);
     }
 
     /// Forgets a message that is done.
-    pub fn remove(&mut self, id: QueueId) -> Option<Entry> {
+    pub fn remove(&mut self, id: QueueId) -> Option<Queued> {
         self.entries.remove(&id)
     }
 
@@ -109,12 +109,12 @@ impl Index {
     }
 
     /// All messages, in no order.
-    pub fn entries(&self) -> impl Iterator<Item = (QueueId, &Entry)> {
+    pub fn entries(&self) -> impl Iterator<Item = (QueueId, &Queued)> {
         self.entries.iter().map(|(id, entry)| (*id, entry))
     }
 }
 
-impl Entry {
+impl Queued {
     /// Indices of the recipients for a hop that are to be tried.
     pub fn waiting_for(&self, hop: HopId) -> impl Iterator<Item = usize> {
         self.recipients

@@ -1,1 +1,33 @@
 //! The durable queue: a journal of records with group commit.
+//!
+//! Nothing here names a file, a clock or a thread. [`Journal`] turns commands into writes on a [`Disk`] and says when
+//! they are durable; the shell runs it on a thread over real files, the simulator over a [`MemoryDisk`].
+//!
+//! | on the disk | means | a crash leaves | who cleans it |
+//! | --- | --- | --- | --- |
+//! | `body/ID`, no record | a large message is being received | a file nobody was promised | recovery removes it |
+//! | message record | accepted; 250 may be sent | a torn record at the tail | recovery cuts it |
+//! | message, outcome records | some recipients are settled | — | — |
+//! | two message records of one id | copied forward | both | the later one wins |
+//! | done record | nothing is owed | `body/ID`, dead segments | recovery, then the journal |
+
+mod codec;
+mod disk;
+mod frame;
+mod ids;
+mod index;
+mod journal;
+mod memory_disk;
+mod reader;
+mod record;
+mod recovery;
+
+pub use disk::{Disk, DiskError, DiskRead, Entry, SpoolFile, SpoolFolder};
+pub use frame::Location;
+pub use ids::IdSource;
+pub use index::{HopId, Index, Phase, Queued, RecipientState};
+pub use journal::{Command, Completion, Journal, JournalError, Ticket};
+pub use memory_disk::{MemoryDisk, Operation};
+pub use reader::{Content, Part, ReadError, read};
+pub use record::{Body, MessageRecord, Outcome, OutcomeRecord, Record};
+pub use recovery::{Damage, DamageKind, OpenError, OpenReport, Recovered, Torn};

@@ -1,0 +1,387 @@
+//! AUTH: from a claim to a verdict, without telling anybody more than that.
+//!
+//! A password costs a worker half a second, so derivations are few at a time, those of addresses that have not failed
+//! go first, and what was right lately is remembered under a keyed hash. An unknown login is derived against a decoy:
+//! same bytes, same time.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::event::{ConnId, Work, WorkResult};
+use super::inbound::Inbound;
+use super::log::{Level, Line};
+use super::{Conn, Engine, JobOwner};
+use crate::address::Mailbox;
+use crate::auth::credential::{Credential, KEY_BYTES, Password};
+use crate::auth::sasl::{self, Claim, Mechanism};
+use crate::auth::scram::{Challenge, ClientFirst};
+use crate::clock::{Instant, Now};
+use crate::entropy::Entropy;
+use crate::limits::DERIVATIONS_WAITING_MAX;
+use crate::policy::password_memory::PasswordMemory;
+use crate::policy::rates::{Peers, Users};
+use crate::smtp::reply::Reply;
+use crate::smtp::server::AuthStep;
+
+/// Who may try, who has tried, who got in.
+pub(super) struct Logins {
+    /// Sessions and failures of each address.
+    pub(super) peers: Peers,
+    /// Messages of each user.
+    pub(super) users: Users,
+    memory: PasswordMemory,
+    decoy_secret: [u8; KEY_BYTES],
+    waiting: VecDeque<Check>,
+    running: HashMap<ConnId, Check>,
+}
+
+/// A claim that waits for its derivation.
+struct Check {
+    conn: ConnId,
+    address: Option<IpAddr>,
+    login: Option<Mailbox>,
+    shown: String,
+    credential: Arc<Credential>,
+    password: Password,
+}
+
+/// An exchange under way.
+pub(super) enum Exchange {
+    /// PLAIN without an initial response.
+    Plain,
+    /// LOGIN before its login.
+    LoginName,
+    /// LOGIN before its password.
+    LoginPassword(String),
+    /// SCRAM before its first message.
+    ScramFirst,
+    /// SCRAM before its proof.
+    ScramFinal(Box<Challenge>, Option<Mailbox>),
+    /// SCRAM after its proof was right, before the client's empty word.
+    ScramDone(Mailbox),
+    /// A worker has it.
+    Checking,
+    /// The answer is held back.
+    Delayed(AuthStep),
+}
+
+impl Exchange {
+    /// The answer that was held back.
+    pub(super) fn take_delayed(&mut self) -> Option<AuthStep> {
+        match std::mem::replace(self, Self::Checking) {
+            Self::Delayed(step) => Some(step),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+}
+
+impl Logins {
+    pub(super) fn new(entropy: &mut dyn Entropy) -> Self {
+        let mut decoy_secret = [0; KEY_BYTES];
+        entropy.fill(&mut decoy_secret);
+        Self {
+            peers: Peers::default(),
+            users: Users::default(),
+            memory: PasswordMemory::new(entropy),
+            decoy_secret,
+            waiting: VecDeque::new(),
+            running: HashMap::new(),
+        }
+    }
+
+    /// A session is gone: what waited for it need not be derived.
+    pub(super) fn forget(&mut self, conn: ConnId) {
+        self.waiting.retain(|check| check.conn != conn);
+    }
+
+    /// Sweeps out what is too old.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        self.peers.sweep(now);
+        self.users.sweep(now);
+        self.memory.sweep(now);
+    }
+}
+
+impl Engine {
+    /// A client begins to authenticate.
+    pub(super) fn begin_auth(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut Inbound,
+        mechanism: &str,
+        initial: Option<Vec<u8>>,
+        out: &mut Vec<u8>,
+        now: Now,
+    ) {
+        if inbound
+            .address()
+            .is_some_and(|address| self.logins.peers.is_locked(address, now.instant))
+        {
+            let line = Line::new(Level::Warning, "auth").with("result", "throttled");
+            self.log(line.with_some("peer", inbound.address()));
+            return inbound
+                .session
+                .on_auth(AuthStep::Refusal(Reply::AUTH_THROTTLED), out);
+        }
+        let (exchange, challenge) = match Mechanism::parse(mechanism) {
+            Some(Mechanism::Plain) => (Exchange::Plain, ""),
+            Some(Mechanism::Login) => (Exchange::LoginName, "Username:"),
+            Some(Mechanism::ScramSha256) => (Exchange::ScramFirst, ""),
+            None => {
+                return inbound
+                    .session
+                    .on_auth(AuthStep::Refusal(Reply::AUTH_MECHANISM), out);
+            }
+        };
+        inbound.exchange = Some(exchange);
+        match initial {
+            Some(response) => self.continue_auth(conn, inbound, response, out, now),
+            None => inbound
+                .session
+                .on_auth(AuthStep::Challenge(challenge.into()), out),
+        }
+    }
+
+    /// The client has responded.
+    pub(super) fn continue_auth(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut Inbound,
+        response: Vec<u8>,
+        out: &mut Vec<u8>,
+        now: Now,
+    ) {
+        let malformed = AuthStep::Failure(Reply::AUTH_MALFORMED);
+        let response = zeroize::Zeroizing::new(response);
+        let step = match inbound.exchange.take() {
+            Some(Exchange::Plain) => match sasl::plain(&response) {
+                Ok(claim) => return self.check(conn, inbound, claim, out, now),
+                Err(_) => malformed,
+            },
+            Some(Exchange::LoginName) => match sasl::login_name(&response) {
+                Ok(login) => {
+                    inbound.exchange = Some(Exchange::LoginPassword(login));
+                    AuthStep::Challenge("Password:".into())
+                }
+                Err(_) => malformed,
+            },
+            Some(Exchange::LoginPassword(login)) => match sasl::login_password(&response) {
+                Ok(password) => {
+                    return self.check(conn, inbound, Claim { login, password }, out, now);
+                }
+                Err(_) => malformed,
+            },
+            Some(Exchange::ScramFirst) => match ClientFirst::parse(&response) {
+                Ok(first) => {
+                    let (credential, login) = self.credential_of(first.login());
+                    let (challenge, message) =
+                        first.challenge((*credential).clone(), &mut *self.entropy);
+                    inbound.exchange = Some(Exchange::ScramFinal(Box::new(challenge), login));
+                    AuthStep::Challenge(message.into_bytes())
+                }
+                Err(_) => malformed,
+            },
+            Some(Exchange::ScramFinal(challenge, login)) => {
+                let shown = challenge.login().to_owned();
+                match (challenge.on_client_final(&response), login) {
+                    (Ok(message), Some(login)) => {
+                        inbound.exchange = Some(Exchange::ScramDone(login));
+                        AuthStep::Challenge(message.into_bytes())
+                    }
+                    _ => return self.failed(conn, inbound, &shown, out, now),
+                }
+            }
+            Some(Exchange::ScramDone(login)) => {
+                self.log_auth(inbound, "ok", login.as_str());
+                inbound.login = Some(login);
+                AuthStep::Success
+            }
+            Some(Exchange::Checking | Exchange::Delayed(_)) | None => malformed,
+        };
+        inbound.session.on_auth(step, out);
+    }
+
+    /// The credential behind a login, or a decoy.
+    fn credential_of(&self, login: &str) -> (Arc<Credential>, Option<Mailbox>) {
+        let found = self.find_user(login);
+        match found {
+            Some((mailbox, credential)) => (credential, Some(mailbox)),
+            None => (
+                Arc::new(Credential::decoy(&self.logins.decoy_secret, login)),
+                None,
+            ),
+        }
+    }
+
+    /// The user behind a login: a mailbox, or a bare name that one served domain has.
+    fn find_user(&self, login: &str) -> Option<(Mailbox, Arc<Credential>)> {
+        if let Ok(mailbox) = Mailbox::parse(login) {
+            let credential = Arc::clone(&self.config.user(&mailbox)?.credential);
+            return Some((mailbox, credential));
+        }
+        let mut found = None;
+        for domain in self.config.domains.keys() {
+            let Ok(mailbox) = Mailbox::new(login, domain) else {
+                continue;
+            };
+            if let Some(user) = self.config.user(&mailbox) {
+                if found.is_some() {
+                    return None; // two users of that name: only the whole address tells them apart
+                }
+                found = Some((mailbox, Arc::clone(&user.credential)));
+            }
+        }
+        found
+    }
+
+    fn check(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut Inbound,
+        claim: Claim,
+        out: &mut Vec<u8>,
+        now: Now,
+    ) {
+        let Claim {
+            login: shown,
+            password,
+        } = claim;
+        let (credential, login) = self.credential_of(&shown);
+        if let Some(mailbox) = &login
+            && self
+                .logins
+                .memory
+                .knows(mailbox, &credential, &password, now.instant)
+        {
+            self.log_auth(inbound, "ok", mailbox.as_str());
+            inbound.login = login;
+            return inbound.session.on_auth(AuthStep::Success, out);
+        }
+        if self.logins.waiting.len() >= DERIVATIONS_WAITING_MAX {
+            return inbound
+                .session
+                .on_auth(AuthStep::Refusal(Reply::AUTH_BUSY), out);
+        }
+        inbound.exchange = Some(Exchange::Checking);
+        let address = inbound.address();
+        let check = Check {
+            conn,
+            address,
+            login,
+            shown,
+            credential,
+            password,
+        };
+        // Whoever has failed lately waits behind those who have not, so that guessing cannot keep a user out.
+        let failed =
+            address.is_some_and(|address| self.logins.peers.failures(address, now.instant) > 0);
+        if failed {
+            self.logins.waiting.push_back(check);
+        } else {
+            let peers = &self.logins.peers;
+            let at = self.logins.waiting.iter().position(|other| {
+                other
+                    .address
+                    .is_some_and(|address| peers.failures(address, now.instant) > 0)
+            });
+            let at = at.unwrap_or(self.logins.waiting.len());
+            self.logins.waiting.insert(at, check);
+        }
+        self.derive_next();
+    }
+
+    fn derive_next(&mut self) {
+        while self.logins.running.len() < DERIVATIONS_AT_ONCE {
+            let Some(check) = self.logins.waiting.pop_front() else {
+                return;
+            };
+            let work = Work::VerifyPassword {
+                credential: Arc::clone(&check.credential),
+                password: check.password.clone(),
+            };
+            self.work(JobOwner::Password { conn: check.conn }, work);
+            self.logins.running.insert(check.conn, check);
+        }
+    }
+
+    /// A worker has derived.
+    pub(super) fn password_checked(&mut self, conn: ConnId, result: WorkResult, now: Now) {
+        let check = self.logins.running.remove(&conn);
+        self.derive_next();
+        let (Some(check), WorkResult::Password(right)) = (check, result) else {
+            return;
+        };
+        if right && let Some(login) = &check.login {
+            self.logins
+                .memory
+                .remember(login, &check.credential, &check.password, now.instant);
+        }
+        let mut inbound = match self.conns.take(conn) {
+            Some(Conn::Inbound(inbound)) => inbound,
+            Some(other) => return self.conns.put(conn, other),
+            None => return,
+        };
+        match check.login {
+            Some(login) if right => {
+                self.log_auth(&inbound, "ok", login.as_str());
+                inbound.login = Some(login);
+                self.finish_auth(conn, inbound, AuthStep::Success, now);
+            }
+            _ => {
+                let at = self.note_failure(&inbound, &check.shown, now);
+                inbound.exchange = Some(Exchange::Delayed(AuthStep::Failure(Reply::AUTH_FAILED)));
+                self.delay_auth(conn, inbound, at);
+            }
+        }
+    }
+
+    /// A proof was wrong. The answer waits as long as a password's would.
+    fn failed(
+        &mut self,
+        _conn: ConnId,
+        inbound: &mut Inbound,
+        shown: &str,
+        _out: &mut Vec<u8>,
+        now: Now,
+    ) {
+        let at = self.note_failure(inbound, shown, now);
+        inbound.exchange = Some(Exchange::Delayed(AuthStep::Failure(Reply::AUTH_FAILED)));
+        inbound.hold_until(at);
+    }
+
+    fn note_failure(&mut self, inbound: &Inbound, shown: &str, now: Now) -> Instant {
+        self.log_auth(inbound, "failed", shown);
+        let failures = match inbound.address() {
+            Some(address) => self.logins.peers.failed(address, now.instant),
+            None => 1,
+        };
+        now.instant
+            .after(FAILURE_DELAY.saturating_mul(failures.min(FAILURE_DELAYS_MAX)))
+    }
+
+    fn log_auth(&mut self, inbound: &Inbound, result: &str, login: &str) {
+        let level = if result == "ok" {
+            Level::Info
+        } else {
+            Level::Warning
+        };
+        let line = Line::new(level, "auth")
+            .with("result", result)
+            .with("user", login);
+        self.log(line.with_some("peer", inbound.address()));
+    }
+}
+
+/// Derivations that workers do at the same time: one processor is left to everything else.
+const DERIVATIONS_AT_ONCE: usize = 2;
+
+/// How much longer each failure of an address makes it wait for the answer.
+const FAILURE_DELAY: Duration = Duration::from_millis(500);
+
+/// Failures, past which the wait grows no longer.
+const FAILURE_DELAYS_MAX: u32 = 10;

@@ -1,0 +1,319 @@
+//! Envelopes and outcomes as bytes: little-endian numbers, length-prefixed texts, no separators.
+//!
+//! Invariant: decoding any bytes neither panics nor allocates more than a constant times their number, and
+//! what was encoded decodes to itself.
+
+use std::sync::Arc;
+
+use crate::address::{Mailbox, ReversePath};
+use crate::date::Timestamp;
+use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Recipient};
+use crate::limits::REPLY_TEXT_CHARS_MAX;
+use crate::queue_id::QueueId;
+use crate::status::EnhancedCode;
+
+use super::record::{Outcome, OutcomeRecord};
+
+pub(super) fn put_envelope(envelope: &Envelope, out: &mut Vec<u8>) {
+    put_u64(envelope.arrived.seconds(), out);
+    out.push(match envelope.body {
+        BodyKind::SevenBit => 0,
+        BodyKind::EightBitMime => 1,
+    });
+    out.push(u8::from(envelope.smtputf8));
+    out.push(match envelope.dsn_return {
+        None => 0,
+        Some(DsnReturn::Full) => 1,
+        Some(DsnReturn::Headers) => 2,
+    });
+    put_optional_text(envelope.envelope_id.as_deref(), out);
+    put_text(&envelope.origin, out);
+    put_text(envelope.reverse_path.as_str(), out);
+    put_count(envelope.recipients.len(), out);
+    for recipient in &envelope.recipients {
+        put_text(recipient.mailbox.as_str(), out);
+        out.push(match recipient.notify {
+            Notify::Default => 0,
+            Notify::Never => 1,
+            Notify::On {
+                success,
+                failure,
+                delay,
+            } => 2 | u8::from(success) << 2 | u8::from(failure) << 3 | u8::from(delay) << 4,
+        });
+        put_optional_text(recipient.original.as_deref(), out);
+    }
+}
+
+pub(super) fn envelope(bytes: &[u8]) -> Option<Envelope> {
+    let mut input = Input(bytes);
+    let arrived = Timestamp::from_seconds(input.u64()?);
+    let body = match input.u8()? {
+        0 => BodyKind::SevenBit,
+        1 => BodyKind::EightBitMime,
+        _ => return None,
+    };
+    let smtputf8 = input.bool()?;
+    let dsn_return = match input.u8()? {
+        0 => None,
+        1 => Some(DsnReturn::Full),
+        2 => Some(DsnReturn::Headers),
+        _ => return None,
+    };
+    let envelope_id = input.optional_text()?.map(Box::from);
+    let origin = input.text()?.into();
+    let reverse_path = ReversePath::parse(input.text()?).ok()?;
+    let count = input.count(RECIPIENT_BYTES_MIN)?;
+    let mut recipients = Vec::with_capacity(count);
+    for _ in 0..count {
+        recipients.push(Recipient {
+            mailbox: Mailbox::parse(input.text()?).ok()?,
+            notify: notify(input.u8()?)?,
+            original: input.optional_text()?.map(Box::from),
+        });
+    }
+    input.end()?;
+    Some(Envelope {
+        reverse_path,
+        recipients,
+        envelope_id,
+        dsn_return,
+        body,
+        smtputf8,
+        arrived,
+        origin,
+    })
+}
+
+fn notify(byte: u8) -> Option<Notify> {
+    match byte & 3 {
+        0 if byte == 0 => Some(Notify::Default),
+        1 if byte == 1 => Some(Notify::Never),
+        2 if byte < 32 => Some(Notify::On {
+            success: byte & 4 != 0,
+            failure: byte & 8 != 0,
+            delay: byte & 16 != 0,
+        }),
+        _ => None,
+    }
+}
+
+pub(super) fn put_outcome(record: &OutcomeRecord, out: &mut Vec<u8>) {
+    put_u64(record.at.seconds(), out);
+    out.push(u8::from(record.warned) | u8::from(record.done) << 1);
+    put_count(record.recipients.len(), out);
+    for (index, outcome) in &record.recipients {
+        put_u32(*index, out);
+        match outcome {
+            Outcome::Delivered => out.push(0),
+            Outcome::Failed { status, text } => {
+                out.push(1);
+                put_status(Some(*status), out);
+                put_text(bounded(text), out);
+            }
+            Outcome::Deferred {
+                attempts,
+                until,
+                status,
+                text,
+            } => {
+                out.push(2);
+                out.extend_from_slice(&attempts.to_le_bytes());
+                put_u64(until.seconds(), out);
+                put_status(*status, out);
+                put_text(bounded(text), out);
+            }
+        }
+    }
+}
+
+pub(super) fn outcome(id: QueueId, bytes: &[u8]) -> Option<OutcomeRecord> {
+    let mut input = Input(bytes);
+    let at = Timestamp::from_seconds(input.u64()?);
+    let flags = input.u8().filter(|flags| *flags < 4)?;
+    let count = input.count(OUTCOME_BYTES_MIN)?;
+    let mut recipients = Vec::with_capacity(count);
+    for _ in 0..count {
+        let index = input.u32()?;
+        let outcome = match input.u8()? {
+            0 => Outcome::Delivered,
+            1 => Outcome::Failed {
+                status: input.status()??,
+                text: Arc::from(input.text()?),
+            },
+            2 => Outcome::Deferred {
+                attempts: input.u16()?,
+                until: Timestamp::from_seconds(input.u64()?),
+                status: input.status()?,
+                text: Arc::from(input.text()?),
+            },
+            _ => return None,
+        };
+        recipients.push((index, outcome));
+    }
+    input.end()?;
+    Some(OutcomeRecord {
+        id,
+        at,
+        recipients,
+        warned: flags & 1 != 0,
+        done: flags & 2 != 0,
+    })
+}
+
+/// The text without what is over the bound.
+fn bounded(text: &str) -> &str {
+    match text.char_indices().nth(REPLY_TEXT_CHARS_MAX) {
+        Some((end, _)) => text.get(..end).unwrap_or_default(),
+        None => text,
+    }
+}
+
+pub(super) fn put_u32(number: u32, out: &mut Vec<u8>) {
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
+pub(super) fn put_u64(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&number.to_le_bytes());
+}
+
+fn put_count(count: usize, out: &mut Vec<u8>) {
+    // Saturation makes a record that does not decode, not a wrong one; a record of 4 GiB is refused long before.
+    put_u32(u32::try_from(count).unwrap_or(u32::MAX), out);
+}
+
+fn put_text(text: &str, out: &mut Vec<u8>) {
+    put_count(text.len(), out);
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn put_optional_text(text: Option<&str>, out: &mut Vec<u8>) {
+    out.push(u8::from(text.is_some()));
+    if let Some(text) = text {
+        put_text(text, out);
+    }
+}
+
+fn put_status(status: Option<EnhancedCode>, out: &mut Vec<u8>) {
+    put_optional_text(status.map(|status| status.to_string()).as_deref(), out);
+}
+
+const RECIPIENT_BYTES_MIN: usize = 6; // text length, NOTIFY, no ORCPT
+const OUTCOME_BYTES_MIN: usize = 5; // index, tag
+
+/// What is left to decode.
+pub(super) struct Input<'a>(pub(super) &'a [u8]);
+
+impl<'a> Input<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (front, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(front)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    pub(super) fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_le_bytes)
+    }
+
+    pub(super) fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(super) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(super) fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn bool(&mut self) -> Option<bool> {
+        match self.u8()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        let len = usize::try_from(self.u32()?).ok()?;
+        std::str::from_utf8(self.take(len)?).ok()
+    }
+
+    fn optional_text(&mut self) -> Option<Option<&'a str>> {
+        if self.bool()? {
+            self.text().map(Some)
+        } else {
+            Some(None)
+        }
+    }
+
+    fn status(&mut self) -> Option<Option<EnhancedCode>> {
+        match self.optional_text()? {
+            Some(text) => text.parse().ok().map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// A number of items of at least `bytes_min` bytes each, so that what is allocated for them is bounded.
+    fn count(&mut self, bytes_min: usize) -> Option<usize> {
+        let count = usize::try_from(self.u32()?).ok()?;
+        (count <= self.0.len() / bytes_min.max(1)).then_some(count)
+    }
+
+    fn end(&self) -> Option<()> {
+        self.0.is_empty().then_some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = envelope(&bytes);
+            let _ = outcome(QueueId::new(1), &bytes);
+        }
+    }
+
+    #[test]
+    fn a_huge_count_allocates_nothing() {
+        let mut bytes = Vec::new();
+        put_u64(1, &mut bytes);
+        bytes.push(0);
+        put_u32(u32::MAX, &mut bytes);
+        assert_eq!(outcome(QueueId::new(1), &bytes), None);
+    }
+
+    #[test]
+    fn long_texts_are_cut_at_a_character() {
+        let record = OutcomeRecord {
+            id: QueueId::new(1),
+            at: Timestamp::from_seconds(5),
+            recipients: vec![(
+                0,
+                Outcome::Failed {
+                    status: EnhancedCode::new(5, 1, 1),
+                    text: "ü".repeat(1_000).into(),
+                },
+            )],
+            warned: true,
+            done: false,
+        };
+        let mut bytes = Vec::new();
+        put_outcome(&record, &mut bytes);
+        let back = outcome(record.id, &bytes).expect("it decodes");
+        let (_, Outcome::Failed { text, .. }) = &back.recipients[0] else {
+            panic!("{back:?}");
+        };
+        assert_eq!(&**text, "ü".repeat(REPLY_TEXT_CHARS_MAX));
+    }
+}

@@ -1,0 +1,196 @@
+//! What the journal needs of a disk, and nothing more.
+//!
+//! Files are named by type, never by text that came from outside. A write is durable only after [`Disk::sync_data`]
+//! of its file; a new or removed file only after [`Disk::sync_folder`] too.
+
+use std::fmt;
+
+use crate::queue_id::QueueId;
+
+/// A file of the spool.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum SpoolFile {
+    /// `journal/00000001.seg`.
+    Segment(u32),
+    /// `body/QUEUEID`: a message too large for the journal.
+    Body(QueueId),
+    /// `damaged/00000001-00000000.bad`: bytes that recovery could not make sense of.
+    Damaged {
+        /// The segment that they stood in.
+        segment: u32,
+        /// Where in it they began.
+        offset: u32,
+    },
+}
+
+/// A folder of the spool.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum SpoolFolder {
+    /// `journal/`.
+    Journal,
+    /// `body/`.
+    Body,
+    /// `damaged/`.
+    Damaged,
+}
+
+impl SpoolFile {
+    /// The folder that the file lives in.
+    pub const fn folder(self) -> SpoolFolder {
+        match self {
+            Self::Segment(_) => SpoolFolder::Journal,
+            Self::Body(_) => SpoolFolder::Body,
+            Self::Damaged { .. } => SpoolFolder::Damaged,
+        }
+    }
+}
+
+impl fmt::Display for SpoolFile {
+    /// The file's name within its folder.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Segment(number) => write!(out, "{number:08}.seg"),
+            Self::Body(id) => write!(out, "{id}"),
+            Self::Damaged { segment, offset } => write!(out, "{segment:08}-{offset:08}.bad"),
+        }
+    }
+}
+
+impl SpoolFolder {
+    /// The folder's name within the spool.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Journal => "journal",
+            Self::Body => "body",
+            Self::Damaged => "damaged",
+        }
+    }
+
+    /// The file that `name` stands for here; `None` when the journal would never give such a name.
+    pub fn parse(self, name: &str) -> Option<SpoolFile> {
+        let file = match self {
+            Self::Journal => SpoolFile::Segment(name.strip_suffix(".seg")?.parse().ok()?),
+            Self::Body => SpoolFile::Body(name.parse().ok()?),
+            Self::Damaged => {
+                let (segment, offset) = name.strip_suffix(".bad")?.split_once('-')?;
+                SpoolFile::Damaged {
+                    segment: segment.parse().ok()?,
+                    offset: offset.parse().ok()?,
+                }
+            }
+        };
+        // One file, one name: "+1.seg" and "1.seg" are not ours.
+        (file.to_string() == name).then_some(file)
+    }
+}
+
+/// What stands in a folder.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Entry {
+    /// A regular file with a name of ours.
+    File(SpoolFile),
+    /// Anything else: other names, symbolic links, folders. Carries the name, for the log.
+    Foreign(Box<str>),
+}
+
+/// Why the disk did not do it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum DiskError {
+    /// ENOSPC or EDQUOT.
+    NoSpace,
+    /// EROFS, EACCES or EPERM.
+    ReadOnly,
+    /// The file is not there.
+    Missing,
+    /// The file is there already.
+    Exists,
+    /// EMFILE, ENFILE or ENOMEM: may work in a moment.
+    Exhausted,
+    /// EIO and everything else.
+    Io,
+}
+
+impl fmt::Display for DiskError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::NoSpace => "no space is left on the disk",
+            Self::ReadOnly => "the disk does not let us write",
+            Self::Missing => "the file is missing",
+            Self::Exists => "the file exists already",
+            Self::Exhausted => "the system is out of descriptors or memory",
+            Self::Io => "the disk reports an error",
+        })
+    }
+}
+
+impl std::error::Error for DiskError {}
+
+/// The reading half of a disk; a thread other than the writer may hold one.
+pub trait DiskRead {
+    /// Reads from `offset` until `into` is full or the file ends; returns how many bytes were read.
+    fn read_at(
+        &mut self,
+        file: SpoolFile,
+        offset: u64,
+        into: &mut [u8],
+    ) -> Result<usize, DiskError>;
+
+    /// Bytes of the file.
+    fn len(&mut self, file: SpoolFile) -> Result<u64, DiskError>;
+}
+
+/// A disk as the journal uses it.
+pub trait Disk: DiskRead {
+    /// Makes a new, empty file; fails with [`DiskError::Exists`] where there is one.
+    fn create(&mut self, file: SpoolFile) -> Result<(), DiskError>;
+
+    /// Writes all of `bytes` at `offset`. After an error any part of them may have been written.
+    fn write_at(&mut self, file: SpoolFile, offset: u64, bytes: &[u8]) -> Result<(), DiskError>;
+
+    /// Makes the file `len` bytes long with room for all of them: what is new reads as zeros.
+    fn preallocate(&mut self, file: SpoolFile, len: u64) -> Result<(), DiskError>;
+
+    /// Cuts the file to `len` bytes.
+    fn truncate(&mut self, file: SpoolFile, len: u64) -> Result<(), DiskError>;
+
+    /// Makes the file's bytes durable. After an error nothing written since the last success may be believed, and
+    /// a later success on the same file proves nothing.
+    fn sync_data(&mut self, file: SpoolFile) -> Result<(), DiskError>;
+
+    /// Makes the folder's names durable.
+    fn sync_folder(&mut self, folder: SpoolFolder) -> Result<(), DiskError>;
+
+    /// Removes the file.
+    fn remove(&mut self, file: SpoolFile) -> Result<(), DiskError>;
+
+    /// What stands in the folder, in any order.
+    fn list(&mut self, folder: SpoolFolder) -> Result<Vec<Entry>, DiskError>;
+
+    /// Bytes that may still be written to the disk.
+    fn free_bytes(&mut self) -> Result<u64, DiskError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_strangers_are_none() {
+        let files = [
+            SpoolFile::Segment(1),
+            SpoolFile::Segment(u32::MAX),
+            SpoolFile::Body(QueueId::new(77)),
+            SpoolFile::Damaged {
+                segment: 3,
+                offset: 4096,
+            },
+        ];
+        for file in files {
+            assert_eq!(file.folder().parse(&file.to_string()), Some(file));
+        }
+        for name in ["1.seg", "+0000001.seg", "00000001.seg~", "..", ""] {
+            assert_eq!(SpoolFolder::Journal.parse(name), None, "{name}");
+        }
+        assert_eq!(SpoolFolder::Body.parse("000000000000a"), None);
+    }
+}

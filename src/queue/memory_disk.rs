@@ -1,0 +1,432 @@
+//! A disk in memory that crashes, fills up and fails on command.
+//!
+//! It keeps what was written and what is durable apart: bytes become durable by [`Disk::sync_data`], names by
+//! [`Disk::sync_folder`]. [`MemoryDisk::crash`] keeps a random part of the rest, by sectors, as a power cut does. It is
+//! no test code: the simulator runs the whole relay on it. Clones share one disk.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::entropy::Entropy;
+
+use super::disk::{Disk, DiskError, DiskRead, Entry, SpoolFile, SpoolFolder};
+
+/// A disk in memory; a clone is another handle to it.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDisk(Arc<Mutex<State>>);
+
+/// What a fault waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Operation {
+    /// Any of those below.
+    Any,
+    /// [`Disk::create`].
+    Create,
+    /// [`Disk::write_at`]; half of the bytes are written all the same.
+    Write,
+    /// [`Disk::preallocate`].
+    Preallocate,
+    /// [`Disk::truncate`].
+    Truncate,
+    /// [`Disk::sync_data`]; the bytes are lost at a crash, yet the next sync succeeds, as on Linux.
+    Sync,
+    /// [`Disk::sync_data`] that fails although the bytes got there.
+    SyncDone,
+    /// [`Disk::sync_folder`].
+    SyncFolder,
+    /// [`Disk::remove`].
+    Remove,
+}
+
+#[derive(Debug)]
+struct State {
+    names: BTreeMap<SpoolFile, usize>,
+    durable_names: BTreeMap<SpoolFile, usize>,
+    nodes: Vec<Node>,
+    foreign: Vec<(SpoolFolder, Box<str>)>,
+    faults: Vec<Fault>,
+    free: u64,
+    operations: u64,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    cached: Vec<u8>,
+    durable: Vec<u8>,
+    pending: Vec<Change>,
+}
+
+#[derive(Debug)]
+enum Change {
+    Write { offset: usize, bytes: Vec<u8> },
+    Resize(usize),
+}
+
+#[derive(Debug)]
+struct Fault {
+    operation: Operation,
+    skip: u64,
+    times: u64,
+    error: DiskError,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            nodes: Vec::new(),
+            foreign: Vec::new(),
+            faults: Vec::new(),
+            free: 1 << 40,
+            operations: 0,
+        }
+    }
+}
+
+impl MemoryDisk {
+    /// An empty disk with a tebibyte free.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From now on, lets `skip` operations of this kind pass and fails the `times` that follow with `error`.
+    pub fn fail(&self, operation: Operation, skip: u64, times: u64, error: DiskError) {
+        self.state().faults.push(Fault {
+            operation,
+            skip,
+            times,
+            error,
+        });
+    }
+
+    /// Ends all faults.
+    pub fn mend(&self) {
+        self.state().faults.clear();
+    }
+
+    /// What [`Disk::free_bytes`] says from now on.
+    pub fn set_free(&self, bytes: u64) {
+        self.state().free = bytes;
+    }
+
+    /// Puts something that is not ours into a folder.
+    pub fn add_foreign(&self, folder: SpoolFolder, name: &str) {
+        self.state().foreign.push((folder, name.into()));
+    }
+
+    /// Changing operations so far; a test picks its point of failure below it.
+    pub fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    /// The bytes of a file as a reader sees them.
+    pub fn bytes(&self, file: SpoolFile) -> Option<Vec<u8>> {
+        let state = self.state();
+        state.node(file).map(|node| node.cached.clone())
+    }
+
+    /// Replaces the bytes of a file, durably: bit rot, or another program.
+    pub fn set_bytes(&self, file: SpoolFile, bytes: Vec<u8>) {
+        let mut state = self.state();
+        let index = match state.names.get(&file) {
+            Some(index) => *index,
+            None => state.add(file),
+        };
+        state.durable_names.insert(file, index);
+        if let Some(node) = state.nodes.get_mut(index) {
+            node.durable.clone_from(&bytes);
+            node.cached = bytes;
+            node.pending.clear();
+        }
+    }
+
+    /// A disk of its own with the same bytes; nothing that happens to one is seen by the other.
+    #[must_use]
+    pub fn snapshot(&self) -> Self {
+        let copy = Self::new();
+        let state = self.state();
+        for (file, index) in &state.names {
+            if let Some(node) = state.nodes.get(*index) {
+                copy.set_bytes(*file, node.cached.clone());
+            }
+        }
+        drop(state);
+        copy
+    }
+
+    /// The power goes: of what was not synced, a random part is kept, writes are torn between sectors, files are as
+    /// long as they were or as they were going to be, and unsynced names are there or not.
+    pub fn crash(&self, entropy: &mut dyn Entropy) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let changed: Vec<SpoolFile> = state
+            .names
+            .keys()
+            .chain(state.durable_names.keys())
+            .copied()
+            .filter(|file| state.names.get(file) != state.durable_names.get(file))
+            .collect();
+        for file in changed {
+            if entropy.below(2) == 0 {
+                match state.names.get(&file).copied() {
+                    Some(index) => state.durable_names.insert(file, index),
+                    None => state.durable_names.remove(&file),
+                };
+            }
+        }
+        state.names.clone_from(&state.durable_names);
+        for node in &mut state.nodes {
+            node.crash(entropy);
+        }
+        state.faults.clear();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn node(&self, file: SpoolFile) -> Option<&Node> {
+        self.nodes.get(*self.names.get(&file)?)
+    }
+
+    fn node_mut(&mut self, file: SpoolFile) -> Result<&mut Node, DiskError> {
+        let index = *self.names.get(&file).ok_or(DiskError::Missing)?;
+        self.nodes.get_mut(index).ok_or(DiskError::Missing)
+    }
+
+    fn add(&mut self, file: SpoolFile) -> usize {
+        let index = self.nodes.len();
+        self.nodes.push(Node::default());
+        self.names.insert(file, index);
+        index
+    }
+
+    /// Counts the operation; the error that it has to fail with, if any.
+    fn meet(&mut self, operation: Operation) -> Option<DiskError> {
+        if operation != Operation::SyncDone {
+            self.operations = self.operations.saturating_add(1);
+        }
+        let mut met = None;
+        for fault in &mut self.faults {
+            let any = fault.operation == Operation::Any && operation != Operation::SyncDone;
+            if (!any && fault.operation != operation) || fault.times == 0 {
+                continue;
+            }
+            if fault.skip > 0 {
+                fault.skip -= 1;
+            } else {
+                fault.times -= 1;
+                met = met.or(Some(fault.error));
+            }
+        }
+        met
+    }
+
+    fn checked(&mut self, operation: Operation) -> Result<(), DiskError> {
+        self.meet(operation).map_or(Ok(()), Err)
+    }
+}
+
+impl Node {
+    fn change(&mut self, change: Change) {
+        apply(&change, &mut self.cached);
+        self.pending.push(change);
+    }
+
+    fn sync(&mut self) {
+        for change in self.pending.drain(..) {
+            apply(&change, &mut self.durable);
+        }
+    }
+
+    fn crash(&mut self, entropy: &mut dyn Entropy) {
+        for change in std::mem::take(&mut self.pending) {
+            match change {
+                Change::Resize(_) if entropy.below(2) == 0 => {}
+                Change::Resize(_) => apply(&change, &mut self.durable),
+                Change::Write { offset, bytes } => {
+                    tear(offset, &bytes, &mut self.durable, entropy);
+                }
+            }
+        }
+        self.cached.clone_from(&self.durable);
+    }
+}
+
+/// Writes a random choice of sectors of `bytes`; the rest reads as before, or as zeros past the old end.
+fn tear(offset: usize, bytes: &[u8], file: &mut Vec<u8>, entropy: &mut dyn Entropy) {
+    let sector = if entropy.below(2) == 0 { 512 } else { 4_096 };
+    let mode = entropy.below(4); // none, all, some, a front part
+    let front = entropy.below(bytes.len() as u64 + 1) as usize;
+    if mode == 0 && entropy.below(2) == 0 {
+        return;
+    }
+    let mut at = offset;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let room = (sector - at % sector).min(rest.len());
+        let (piece, tail) = rest.split_at_checked(room).unwrap_or((rest, &[]));
+        let kept = match mode {
+            0 => false,
+            1 => true,
+            2 => entropy.below(2) == 0,
+            _ => at.saturating_add(room) <= offset.saturating_add(front),
+        };
+        if kept {
+            write(at, piece, file);
+        } else if file.len() < at.saturating_add(room) && entropy.below(2) == 0 {
+            file.resize(at.saturating_add(room), 0); // the length got there, the bytes did not
+        }
+        at = at.saturating_add(room);
+        rest = tail;
+    }
+}
+
+fn apply(change: &Change, file: &mut Vec<u8>) {
+    match change {
+        Change::Write { offset, bytes } => write(*offset, bytes, file),
+        Change::Resize(len) => file.resize(*len, 0),
+    }
+}
+
+fn write(offset: usize, bytes: &[u8], file: &mut Vec<u8>) {
+    let end = offset.saturating_add(bytes.len());
+    if file.len() < end {
+        file.resize(end, 0);
+    }
+    if let Some(slot) = file.get_mut(offset..end) {
+        slot.copy_from_slice(bytes);
+    }
+}
+
+fn position(offset: u64) -> Result<usize, DiskError> {
+    usize::try_from(offset).map_err(|_| DiskError::Io)
+}
+
+impl DiskRead for MemoryDisk {
+    fn read_at(
+        &mut self,
+        file: SpoolFile,
+        offset: u64,
+        into: &mut [u8],
+    ) -> Result<usize, DiskError> {
+        let state = self.state();
+        let node = state.node(file).ok_or(DiskError::Missing)?;
+        let bytes = node.cached.get(position(offset)?..).unwrap_or_default();
+        let len = bytes.len().min(into.len());
+        for (to, from) in into.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        Ok(len)
+    }
+
+    fn len(&mut self, file: SpoolFile) -> Result<u64, DiskError> {
+        let state = self.state();
+        let node = state.node(file).ok_or(DiskError::Missing)?;
+        Ok(node.cached.len() as u64)
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn create(&mut self, file: SpoolFile) -> Result<(), DiskError> {
+        let mut state = self.state();
+        state.checked(Operation::Create)?;
+        if state.names.contains_key(&file) {
+            return Err(DiskError::Exists);
+        }
+        state.add(file);
+        Ok(())
+    }
+
+    fn write_at(&mut self, file: SpoolFile, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let mut state = self.state();
+        let fault = state.meet(Operation::Write);
+        let node = state.node_mut(file)?;
+        let written = match fault {
+            Some(_) => bytes.get(..bytes.len() / 2).unwrap_or_default(),
+            None => bytes,
+        };
+        node.change(Change::Write {
+            offset: position(offset)?,
+            bytes: written.to_vec(),
+        });
+        fault.map_or(Ok(()), Err)
+    }
+
+    fn preallocate(&mut self, file: SpoolFile, len: u64) -> Result<(), DiskError> {
+        let mut state = self.state();
+        state.checked(Operation::Preallocate)?;
+        let len = position(len)?;
+        let node = state.node_mut(file)?;
+        if len > node.cached.len() {
+            node.change(Change::Resize(len));
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, file: SpoolFile, len: u64) -> Result<(), DiskError> {
+        let mut state = self.state();
+        state.checked(Operation::Truncate)?;
+        let len = position(len)?;
+        let node = state.node_mut(file)?;
+        if len < node.cached.len() {
+            node.change(Change::Resize(len));
+        }
+        Ok(())
+    }
+
+    fn sync_data(&mut self, file: SpoolFile) -> Result<(), DiskError> {
+        let mut state = self.state();
+        let lost = state.meet(Operation::Sync);
+        let done = state.meet(Operation::SyncDone);
+        let node = state.node_mut(file)?;
+        if let Some(error) = lost {
+            node.pending.clear();
+            return Err(error);
+        }
+        node.sync();
+        done.map_or(Ok(()), Err)
+    }
+
+    fn sync_folder(&mut self, folder: SpoolFolder) -> Result<(), DiskError> {
+        let mut guard = self.state();
+        guard.checked(Operation::SyncFolder)?;
+        let state = &mut *guard;
+        state
+            .durable_names
+            .retain(|file, _| file.folder() != folder);
+        for (file, index) in &state.names {
+            if file.folder() == folder {
+                state.durable_names.insert(*file, *index);
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, file: SpoolFile) -> Result<(), DiskError> {
+        let mut state = self.state();
+        state.checked(Operation::Remove)?;
+        state
+            .names
+            .remove(&file)
+            .map(drop)
+            .ok_or(DiskError::Missing)
+    }
+
+    fn list(&mut self, folder: SpoolFolder) -> Result<Vec<Entry>, DiskError> {
+        let state = self.state();
+        let files = state.names.keys().filter(|file| file.folder() == folder);
+        let foreign = state.foreign.iter().filter(|(place, _)| *place == folder);
+        Ok(files
+            .map(|file| Entry::File(*file))
+            .chain(foreign.map(|(_, name)| Entry::Foreign(name.clone())))
+            .collect())
+    }
+
+    fn free_bytes(&mut self) -> Result<u64, DiskError> {
+        Ok(self.state().free)
+    }
+}

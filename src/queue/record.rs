@@ -1,0 +1,102 @@
+//! What the journal holds, as values.
+
+use std::sync::Arc;
+
+use crate::date::Timestamp;
+use crate::envelope::Envelope;
+use crate::queue_id::QueueId;
+use crate::status::EnhancedCode;
+
+/// One record of the journal.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Record {
+    /// A message was accepted.
+    Message(MessageRecord),
+    /// Something became of some of its recipients.
+    Outcome(OutcomeRecord),
+    /// The operator holds it back.
+    Hold(QueueId),
+    /// The operator lets it go on.
+    Release(QueueId),
+    /// Nothing is owed for it any more.
+    Done(QueueId),
+}
+
+impl Record {
+    /// The message that the record is about.
+    pub const fn id(&self) -> QueueId {
+        match self {
+            Self::Message(message) => message.id,
+            Self::Outcome(outcome) => outcome.id,
+            Self::Hold(id) | Self::Release(id) | Self::Done(id) => *id,
+        }
+    }
+}
+
+/// An accepted message.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MessageRecord {
+    /// Its name.
+    pub id: QueueId,
+    /// Its envelope.
+    pub envelope: Envelope,
+    /// Header fields that go in front of it, each ended by CRLF.
+    pub fields: Vec<u8>,
+    /// The message as it came: header and body, lines ended by CRLF.
+    pub body: Body,
+}
+
+/// Where a message's bytes are.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Body {
+    /// In the record.
+    Inline(Vec<u8>),
+    /// In `body/ID`, written by [`Command::BodyAppend`](super::Command::BodyAppend).
+    File {
+        /// Bytes of the file; must equal what was appended.
+        len: u64,
+        /// Their CRC-32. The journal sums them itself and fills this in.
+        crc32: u32,
+    },
+}
+
+/// What became of some recipients of a message.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OutcomeRecord {
+    /// The message.
+    pub id: QueueId,
+    /// When it happened.
+    pub at: Timestamp,
+    /// Index of the recipient in the envelope, and its fate; a later record overrules an earlier one.
+    pub recipients: Vec<(u32, Outcome)>,
+    /// Whether the sender has been told of the delay.
+    pub warned: bool,
+    /// Whether nothing is owed for the message any more.
+    pub done: bool,
+}
+
+/// The fate of one recipient. Texts are cut to
+/// [`REPLY_TEXT_CHARS_MAX`](crate::limits::REPLY_TEXT_CHARS_MAX) characters when they are written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// The next hop has it, or it was expanded to others.
+    Delivered,
+    /// It will never be delivered.
+    Failed {
+        /// Why, in code.
+        status: EnhancedCode,
+        /// Why, in the next hop's words.
+        text: Arc<str>,
+    },
+    /// It will be tried again.
+    Deferred {
+        /// Attempts so far.
+        attempts: u16,
+        /// When the next attempt is due.
+        until: Timestamp,
+        /// Why, in code.
+        status: Option<EnhancedCode>,
+        /// Why, in words.
+        text: Arc<str>,
+    },
+}

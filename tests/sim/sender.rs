@@ -1,0 +1,178 @@
+//! A client of the relay: sends a few messages in one session and notes which were acknowledged.
+
+/// A message that a client tries to send.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    /// Stands in its Subject, unique in a world.
+    pub marker: String,
+    /// Its recipients.
+    pub recipients: Vec<String>,
+    /// Header and body.
+    pub text: Vec<u8>,
+}
+
+/// What the relay said about a letter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Said {
+    /// 250: it answers for it.
+    Accepted,
+    /// An error: it does not.
+    Refused,
+    /// The link was lost behind the dot: nobody knows.
+    Unknown,
+}
+
+/// One client session.
+pub struct Sender {
+    letters: Vec<Letter>,
+    line: Vec<u8>,
+    /// Replies that are awaited, oldest first.
+    awaited: std::collections::VecDeque<Awaited>,
+    accepted_recipients: Vec<String>,
+    current: Option<Letter>,
+    /// Whether the dot of the current letter is out.
+    dot_sent: bool,
+    /// Letters with what the relay said.
+    pub said: Vec<(Letter, Said)>,
+    /// Whether the session is over.
+    pub over: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Awaited {
+    Banner,
+    Ehlo,
+    Mail,
+    Rcpt(String),
+    Data,
+    Dot,
+    Quit,
+}
+
+impl Sender {
+    pub fn new(mut letters: Vec<Letter>) -> Self {
+        letters.reverse();
+        Self {
+            letters,
+            line: Vec::new(),
+            awaited: [Awaited::Banner].into(),
+            accepted_recipients: Vec::new(),
+            current: None,
+            dot_sent: false,
+            said: Vec::new(),
+            over: false,
+        }
+    }
+
+    /// The link is gone.
+    pub fn lost(&mut self) {
+        if let Some(letter) = self.current.take() {
+            let said = if self.dot_sent {
+                Said::Unknown
+            } else {
+                Said::Refused
+            };
+            self.said.push((letter, said));
+        }
+        self.over = true;
+    }
+
+    /// The relay said something; gives what the client says next.
+    pub fn on_bytes(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for &byte in bytes {
+            self.line.push(byte);
+            if byte == b'\n' {
+                let line =
+                    String::from_utf8(std::mem::take(&mut self.line)).expect("replies are ASCII");
+                assert!(line.ends_with("\r\n"), "a reply ends with CRLF: {line:?}");
+                if line.as_bytes()[3] == b' ' {
+                    self.on_reply(line[..3].parse().expect("a code"), &mut out);
+                }
+            }
+        }
+        out
+    }
+
+    fn on_reply(&mut self, code: u16, out: &mut Vec<u8>) {
+        if code == 421 {
+            return self.lost();
+        }
+        match self
+            .awaited
+            .pop_front()
+            .expect("no reply without a command")
+        {
+            Awaited::Banner => {
+                assert_eq!(code, 220);
+                out.extend_from_slice(b"EHLO client.sender.example\r\n");
+                self.awaited.push_back(Awaited::Ehlo);
+            }
+            Awaited::Ehlo => self.next(out),
+            Awaited::Mail => {
+                if code != 250 {
+                    self.finish(Said::Refused);
+                    out.extend_from_slice(b"QUIT\r\n");
+                    self.awaited.clear();
+                    self.over = true;
+                }
+            }
+            Awaited::Rcpt(recipient) => {
+                if code == 250 {
+                    self.accepted_recipients.push(recipient);
+                }
+            }
+            Awaited::Data => {
+                if code != 354 {
+                    self.finish(Said::Refused);
+                    return self.next(out);
+                }
+                let letter = self.current.as_mut().expect("a letter");
+                letter.recipients = std::mem::take(&mut self.accepted_recipients);
+                for line in letter.text.split_inclusive(|&byte| byte == b'\n') {
+                    if line.starts_with(b".") {
+                        out.push(b'.');
+                    }
+                    out.extend_from_slice(line);
+                }
+                out.extend_from_slice(b".\r\n");
+                self.dot_sent = true;
+                self.awaited.push_back(Awaited::Dot);
+            }
+            Awaited::Dot => {
+                self.finish(if code == 250 {
+                    Said::Accepted
+                } else {
+                    Said::Refused
+                });
+                self.next(out);
+            }
+            Awaited::Quit => self.over = true,
+        }
+    }
+
+    fn finish(&mut self, said: Said) {
+        self.dot_sent = false;
+        if let Some(letter) = self.current.take() {
+            self.said.push((letter, said));
+        }
+    }
+
+    fn next(&mut self, out: &mut Vec<u8>) {
+        self.accepted_recipients.clear();
+        let Some(letter) = self.letters.pop() else {
+            out.extend_from_slice(b"QUIT\r\n");
+            self.awaited.push_back(Awaited::Quit);
+            return;
+        };
+        out.extend_from_slice(b"MAIL FROM:<author@sender.example>\r\n");
+        self.awaited.push_back(Awaited::Mail);
+        for recipient in &letter.recipients {
+            out.extend_from_slice(format!("RCPT TO:<{recipient}>\r\n").as_bytes());
+            self.awaited.push_back(Awaited::Rcpt(recipient.clone()));
+        }
+        out.extend_from_slice(b"DATA\r\n");
+        self.awaited.push_back(Awaited::Data);
+        self.current = Some(letter);
+    }
+}
