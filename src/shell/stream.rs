@@ -177,7 +177,8 @@ impl Stream {
 
     /// The poll says that there is something; `ended` that the peer will send no more.
     pub(super) fn on_ready(&mut self, readable: bool, writable: bool, ended: bool) {
-        self.readable |= readable || ended;
+        // That a connection stands shows as room for output.
+        self.readable |= readable || ended || matches!(self.stage, Stage::Connecting);
         self.writable |= writable;
         self.ended |= ended;
     }
@@ -250,7 +251,7 @@ impl Stream {
             return Output::Idle;
         }
         match self.write_all(tls) {
-            Ok(()) if std::mem::take(&mut self.drain_owed) => Output::Drained,
+            Ok(()) if self.output.is_empty() && std::mem::take(&mut self.drain_owed) => Output::Drained,
             Ok(()) => Output::Idle,
             Err(WriteError::Socket(error)) if error.kind() == ErrorKind::WouldBlock => {
                 self.writable = false;
