@@ -67,6 +67,8 @@ pub const SESSIONS_PER_PEER_MAX_DEFAULT: usize = 100;
 pub const AUTH_FAILURES_PER_PEER_MAX: u32 = 20;
 /// How long a failure of AUTH is remembered for its address.
 pub const AUTH_FAILURE_WINDOW: Duration = Duration::from_secs(900);
+/// Longest wait before an answer to AUTH, for an address that has failed before.
+pub const AUTH_DELAY_MAX: Duration = Duration::from_secs(8);
 /// Addresses that any table of peers remembers at a time.
 pub const PEER_TABLE_ENTRIES_MAX: usize = 65_536;
 /// Password derivations that may wait for a worker; past it AUTH answers 454.
@@ -234,7 +236,9 @@ pub const COMMAND_MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const NOTICES_AT_WORK_MAX: usize = 16;
 /// Bytes of the original that are read for a notification; of a longer one only the header is returned.
 pub const NOTICE_READ_BYTES: u32 = 64 * 1024;
+
 // Configuration.
+
 /// Bytes of one file of the configuration folder.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Files and folders in the configuration folder.
@@ -247,3 +251,32 @@ pub const CONFIG_ERRORS_MAX: usize = 100;
 pub const MESSAGE_BYTES_MAX_LEAST: u64 = 64 * 1024;
 /// Least `max_memory`: the tables and a few sessions.
 pub const MEMORY_BYTES_MAX_LEAST: u64 = 8 * 1024 * 1024;
+
+// The event loop.
+
+/// Connections that wait in the kernel to be accepted: a burst must not cost SYN retries.
+pub const LISTEN_BACKLOG: i32 = 1_024;
+/// Connections accepted from one socket in one turn.
+pub const ACCEPTS_PER_TURN_MAX: usize = 64;
+/// Pause after the system had no descriptor left for a connection.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Events that follow from actions, in one go; the rest waits for the next turn.
+pub const CONSEQUENCES_PER_TURN_MAX: usize = 1_024;
+/// Wait for a peer to take what is pending when its connection is closed.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a closed connection is read and discarded, so that no reset destroys the last reply.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes that are discarded on a closed connection.
+pub const LINGER_BYTES_MAX: usize = 64 * 1024;
+/// Closed connections that linger at a time; more are dropped at once.
+pub const LINGERING_MAX: usize = 1_024;
+/// How long the relay takes to end once it is asked to.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// DNS sockets at a time.
+pub const DNS_SOCKETS_MAX: usize = 512;
+/// How often /etc/resolv.conf is looked at.
+pub const RESOLV_CONF_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the drop folder is looked at.
+pub const DROP_FOLDER_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the certificate files are looked at.
+pub const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(60);

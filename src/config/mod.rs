@@ -1,1 +1,280 @@
 //! The configuration folder, from text to typed values.
+//!
+//! ```text
+//!   Folder (paths and bytes, read by the shell) ──> Config (immutable, shared by Arc)
+//!                                              └──> every error, with file, line and column
+//! ```
+//!
+//! The whole folder is read at once, and it is taken as a whole or not at all: a reload that does not parse changes
+//! nothing. Keys, files and their forms are described in chopar.toml(5).
+//!
+//! Not yet available, and refused with its position: alias targets that are no addresses, routes over LMTP or into a
+//! maildir. Invariant: past [`Config::parse`] nothing is checked again.
+
+mod aliases;
+mod domains;
+mod error;
+mod folder;
+mod network;
+mod quantity;
+mod routes;
+mod settings;
+mod users;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+pub use aliases::Alias;
+pub use error::{ConfigError, Problem};
+pub use folder::{Folder, SystemDefaults};
+pub use network::{Network, Networks};
+pub use routes::{Login, Route, RoutePattern, Scheme, Via};
+pub use users::{SendAs, User};
+
+use crate::address::{Domain, Mailbox};
+use crate::auth::dkim::key::SigningKey;
+use crate::dns::Servers;
+use error::Errors;
+
+/// Everything that the operator decides.
+pub struct Config {
+    /// The name in the banner and in EHLO.
+    pub hostname: Domain,
+    /// Where the queue and everything else that must last lives.
+    pub state_dir: PathBuf,
+    /// Where the sockets live.
+    pub runtime_dir: PathBuf,
+    /// Who gets the mail for root, postmaster and abuse.
+    pub admin: Option<Mailbox>,
+    /// The account that the daemon runs as once it has bound its ports.
+    pub user: String,
+    /// Bytes of a message.
+    pub max_message_size: u64,
+    /// Bytes of all buffers together.
+    pub max_memory: u64,
+    /// Where to listen.
+    pub listen: Listeners,
+    /// Peers that may relay without AUTH.
+    pub relay: Networks,
+    /// Where names are looked up.
+    pub dns: Servers,
+    /// How mail leaves.
+    pub delivery: Delivery,
+    /// What peers and users may take.
+    pub limits: Limits,
+    /// The domains that are served.
+    pub domains: BTreeMap<Domain, ServedDomain>,
+    /// Where mail goes other than by MX; the first match wins.
+    pub routes: Vec<Route>,
+    /// The certificates under `tls/`.
+    pub certificates: Vec<CertificateFiles>,
+    /// What is probably not meant, but can be worked with.
+    pub warnings: Vec<ConfigError>,
+}
+
+/// The listeners.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Listeners {
+    /// Port 25.
+    pub smtp: Listen,
+    /// Port 587: STARTTLS and AUTH.
+    pub submission: Listen,
+    /// Port 465: TLS from the first byte.
+    pub submissions: Listen,
+    /// Status page and metrics.
+    pub status: Listen,
+}
+
+/// Where one listener's sockets come from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Listen {
+    /// They are bound; none turns the listener off.
+    Addresses(Vec<SocketAddr>),
+    /// systemd passes them, under the name of the key.
+    Systemd,
+}
+
+/// How mail leaves.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Delivery {
+    /// The port of mail exchangers.
+    pub port: u16,
+    /// Which addresses are tried.
+    pub ip: Family,
+    /// Whether a mail exchanger may have an address of this machine, or none that a host can have; for tests.
+    pub loopback: bool,
+    /// Source address for IPv4.
+    pub bind4: Option<Ipv4Addr>,
+    /// Source address for IPv6.
+    pub bind6: Option<Ipv6Addr>,
+    /// How long a message is tried.
+    pub give_up_after: Duration,
+    /// After which age its sender is told of the delay.
+    pub warn_after: Duration,
+    /// Client sessions at a time to one next hop.
+    pub sessions_per_hop: usize,
+    /// Client sessions at a time to all next hops.
+    pub sessions: usize,
+}
+
+/// Which addresses of a next hop are tried.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Family {
+    /// Both families.
+    Any,
+    /// IPv4 only.
+    Ipv4,
+    /// IPv6 only.
+    Ipv6,
+}
+
+/// What peers and users may take.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Server sessions at a time.
+    pub sessions: usize,
+    /// Server sessions at a time from one address.
+    pub sessions_per_address: usize,
+    /// Messages that a user may submit in an hour; 0: as many as they like.
+    pub messages_per_user_hour: u32,
+    /// Recipients of one message.
+    pub recipients: usize,
+}
+
+/// A domain with a folder under `domains/`.
+#[derive(Debug, Default)]
+pub struct ServedDomain {
+    /// Whether mail to it ends here; else it is sent to its MX like any other.
+    pub receive: Receive,
+    /// Who may log in, by the key of the local part.
+    pub users: BTreeMap<String, User>,
+    /// Where addresses lead, by the key of the local part.
+    pub aliases: BTreeMap<String, Alias>,
+    /// Where every other address leads.
+    pub catch_all: Option<Alias>,
+    /// The keys that sign its mail; every one of them signs.
+    pub dkim: Vec<Arc<DkimKey>>,
+}
+
+/// Where mail for a served domain ends.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Receive {
+    /// Here, at the addresses of its folder.
+    #[default]
+    Here,
+    /// At its MX, which is another host.
+    Elsewhere,
+}
+
+/// A key under `dkim/`.
+#[derive(Clone, Debug)]
+pub struct DkimKey {
+    /// The selector, which is the file's name.
+    pub selector: Box<str>,
+    /// The key.
+    pub key: Arc<SigningKey>,
+}
+
+/// A certificate under `tls/`, not yet parsed: what TLS takes is for the shell to say.
+#[derive(Clone)]
+pub struct CertificateFiles {
+    /// The folder's name.
+    pub name: Box<str>,
+    /// `fullchain.pem`.
+    pub chain: Arc<[u8]>,
+    /// `privkey.pem`.
+    pub key: Arc<Zeroizing<Vec<u8>>>,
+}
+
+impl Config {
+    /// Reads the folder; or says everything that is wrong with it.
+    pub fn parse(folder: &Folder, defaults: &SystemDefaults) -> Result<Self, Vec<ConfigError>> {
+        let mut errors = Errors::default();
+        let settings = settings::read(folder, defaults, &mut errors);
+        let domains = domains::read(folder, &settings.domains, &mut errors);
+        let certificates = certificates(folder, &mut errors);
+        let routes = routes::read(folder, &settings.routes, &mut errors);
+        let (warnings, errors) = errors.into_parts();
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let Some(hostname) = settings.hostname else {
+            return Err(errors); // never: without a hostname there is an error
+        };
+        Ok(Self {
+            hostname,
+            state_dir: settings.state_dir,
+            runtime_dir: settings.runtime_dir,
+            admin: settings.admin,
+            user: settings.user,
+            max_message_size: settings.max_message_size,
+            max_memory: settings.max_memory,
+            listen: settings.listen,
+            relay: settings.relay,
+            dns: settings.dns,
+            delivery: settings.delivery,
+            limits: settings.limits,
+            domains,
+            routes,
+            certificates,
+            warnings,
+        })
+    }
+
+    /// The user with this login.
+    pub fn user(&self, login: &Mailbox) -> Option<&User> {
+        self.domains
+            .get(login.domain())?
+            .users
+            .get(&login.local_key())
+    }
+
+    /// The domain, where mail to it ends here.
+    pub fn receiving(&self, domain: &Domain) -> Option<&ServedDomain> {
+        self.domains
+            .get(domain)
+            .filter(|served| served.receive == Receive::Here)
+    }
+
+    /// The keys that sign mail of this domain.
+    pub fn signing_keys(&self, domain: &Domain) -> &[Arc<DkimKey>] {
+        self.domains
+            .get(domain)
+            .map_or(&[], |served| served.dkim.as_slice())
+    }
+}
+
+/// Shows which configuration it is, and none of what it holds.
+impl fmt::Debug for Config {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Config({})", self.hostname)
+    }
+}
+
+fn certificates(folder: &Folder, errors: &mut Errors) -> Vec<CertificateFiles> {
+    let mut found = Vec::new();
+    for name in folder.children("tls") {
+        let path = |file: &str| format!("tls/{name}/{file}");
+        let (chain, key) = (path("fullchain.pem"), path("privkey.pem"));
+        match (folder.file(&chain), folder.file(&key)) {
+            (Some(chain), Some(key)) => found.push(CertificateFiles {
+                name: name.into(),
+                chain: chain.into(),
+                key: Arc::new(Zeroizing::new(key.to_vec())),
+            }),
+            (Some(_), None) => errors.push(&key, Problem::CertificateHalf { other: chain }),
+            (None, Some(_)) => errors.push(&chain, Problem::CertificateHalf { other: key }),
+            (None, None) => errors.warn(&path(""), Problem::Unused),
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //!
 //! Invariant: an MX look-up that failed never falls back to the address of the domain.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use super::answer::{Answer, NoRecords, Records};
@@ -10,30 +11,23 @@ use crate::entropy::Entropy;
 use crate::limits::MX_HOSTS_MAX;
 use crate::status::EnhancedCode;
 
-/// One host that takes mail.
+/// Where the mail of a domain goes.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct MailHost {
-    /// Its name.
-    pub host: Domain,
-    /// Lower is tried first.
-    pub preference: u16,
-}
-
-/// The hosts of a domain in the order in which they are tried; never empty, at most [`MX_HOSTS_MAX`].
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct MailHosts {
-    /// The hosts.
-    pub hosts: Vec<MailHost>,
-    /// Whether the domain has no MX record and stands for itself (RFC 5321 section 5.1). Where it has no address
-    /// either, it cannot receive mail: 5.1.2.
-    pub implicit: bool,
-    /// Whether a validating resolver vouched for the list.
-    pub authentic: bool,
+pub enum MailHosts {
+    /// To these hosts, in this order; never empty, at most [`MX_HOSTS_MAX`].
+    Hosts(Vec<Domain>),
+    /// Nowhere: for good where the status is permanent, else now.
+    Nowhere {
+        /// The status of a recipient there.
+        status: EnhancedCode,
+        /// Why, as a sentence.
+        text: String,
+    },
 }
 
 /// Why there is no host.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum NoMailHosts {
+enum NoMailHosts {
     /// The domain says that it takes no mail.
     NullMx,
     /// The domain does not exist.
@@ -46,7 +40,7 @@ pub enum NoMailHosts {
 
 impl NoMailHosts {
     /// The status of a recipient there.
-    pub const fn code(self) -> EnhancedCode {
+    const fn code(self) -> EnhancedCode {
         match self {
             Self::NullMx => EnhancedCode::new(5, 1, 10), // RFC 7505 section 4
             Self::NoDomain => EnhancedCode::new(5, 1, 2),
@@ -70,8 +64,6 @@ impl fmt::Display for NoMailHosts {
     }
 }
 
-impl std::error::Error for NoMailHosts {}
-
 /// Orders what the DNS said about the mail exchangers of `domain`. `hostname` is this machine's: hosts that are not
 /// nearer to the goal than ourselves are left out (RFC 5321 section 5.1).
 pub fn mail_hosts(
@@ -79,67 +71,58 @@ pub fn mail_hosts(
     answer: &Answer,
     hostname: &Domain,
     entropy: &mut dyn Entropy,
-) -> Result<MailHosts, NoMailHosts> {
+) -> MailHosts {
+    match ordered(domain, answer, hostname, entropy) {
+        Ok(hosts) => MailHosts::Hosts(hosts),
+        Err(cause) => MailHosts::Nowhere {
+            status: cause.code(),
+            text: cause.to_string(),
+        },
+    }
+}
+
+fn ordered(
+    domain: &Domain,
+    answer: &Answer,
+    hostname: &Domain,
+    entropy: &mut dyn Entropy,
+) -> Result<Vec<Domain>, NoMailHosts> {
     let records = match &answer.records {
         Ok(records) => records,
         Err(NoRecords::NoDomain) => return Err(NoMailHosts::NoDomain),
-        Err(NoRecords::NoData) => return implicit(domain, answer, hostname),
+        // Without MX records the domain stands for itself (RFC 5321 section 5.1).
+        Err(NoRecords::NoData) if domain == hostname => return Err(NoMailHosts::Loop),
+        Err(NoRecords::NoData) => return Ok(vec![domain.clone()]),
         Err(temporary) => return Err(NoMailHosts::Unknown(*temporary)),
     };
     let Records::Mx(exchangers) = records.as_ref() else {
         return Err(NoMailHosts::Unknown(NoRecords::ServerFailure));
     };
     // A root name beside others says nothing (RFC 7505 section 3); alone it is the null MX.
-    let mut hosts: Vec<MailHost> = exchangers
+    let mut hosts: Vec<(u16, &Domain)> = exchangers
         .iter()
-        .filter_map(|mx| {
-            mx.host.clone().map(|host| MailHost {
-                host,
-                preference: mx.preference,
-            })
-        })
+        .filter_map(|mx| Some((mx.preference, mx.host.as_ref()?)))
         .collect();
     if hosts.is_empty() {
         return Err(NoMailHosts::NullMx);
     }
     shuffle(&mut hosts, entropy);
-    hosts.sort_by_key(|host| host.preference); // stable: equals stay shuffled
-    let ours = hosts
-        .iter()
-        .find(|host| host.host == *hostname)
-        .map(|host| host.preference);
-    if let Some(ours) = ours {
-        hosts.retain(|host| host.preference < ours);
+    hosts.sort_by_key(|(preference, _)| *preference); // stable: equals stay shuffled
+    let ours = hosts.iter().find(|(_, host)| *host == hostname).copied();
+    if let Some((ours, _)) = ours {
+        hosts.retain(|(preference, _)| *preference < ours);
     }
     if hosts.is_empty() {
         return Err(NoMailHosts::Loop);
     }
-    let mut seen = std::collections::HashSet::new();
-    hosts.retain(|host| seen.insert(host.host.clone()));
+    let mut seen = HashSet::new();
+    hosts.retain(|(_, host)| seen.insert(*host));
     hosts.truncate(MX_HOSTS_MAX);
-    Ok(MailHosts {
-        hosts,
-        implicit: false,
-        authentic: answer.authentic,
-    })
-}
-
-fn implicit(domain: &Domain, answer: &Answer, hostname: &Domain) -> Result<MailHosts, NoMailHosts> {
-    if domain == hostname {
-        return Err(NoMailHosts::Loop);
-    }
-    Ok(MailHosts {
-        hosts: vec![MailHost {
-            host: domain.clone(),
-            preference: 0,
-        }],
-        implicit: true,
-        authentic: answer.authentic,
-    })
+    Ok(hosts.into_iter().map(|(_, host)| host.clone()).collect())
 }
 
 /// Fisher and Yates.
-fn shuffle(hosts: &mut [MailHost], entropy: &mut dyn Entropy) {
+fn shuffle<T>(hosts: &mut [T], entropy: &mut dyn Entropy) {
     for last in (1..hosts.len()).rev() {
         let bound = u64::try_from(last).unwrap_or(u64::MAX).saturating_add(1);
         let other = usize::try_from(entropy.below(bound)).unwrap_or(last);
@@ -178,19 +161,13 @@ mod tests {
         records: Result<Vec<(u16, &str)>, NoRecords>,
         seed: u64,
     ) -> Result<Vec<String>, NoMailHosts> {
-        mail_hosts(
+        ordered(
             &domain("example.org"),
             &answer(records),
             &domain("relay.example.com"),
             &mut SeededEntropy::new(seed),
         )
-        .map(|found| {
-            found
-                .hosts
-                .iter()
-                .map(|host| host.host.to_string())
-                .collect()
-        })
+        .map(|found| found.iter().map(ToString::to_string).collect())
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub enum Asked {
 #[must_use]
 pub enum DnsAction {
     /// Open a datagram socket with a random port, connect it to the server, and send; answered by
-    /// [`Resolver::on_datagram`] or [`Resolver::on_failed`].
+    /// [`Resolver::on_datagram`] or [`Resolver::on_socket_error`].
     SendDatagram {
         /// The id that the socket will have.
         socket: SocketId,
@@ -64,7 +64,7 @@ pub enum DnsAction {
         /// The query.
         bytes: Vec<u8>,
     },
-    /// Connect to the server and send; answered by [`Resolver::on_stream_bytes`] or [`Resolver::on_failed`].
+    /// Connect to the server and send; answered by [`Resolver::on_stream_bytes`] or [`Resolver::on_socket_error`].
     ConnectStream {
         /// The id that the stream will have.
         socket: SocketId,
@@ -271,7 +271,7 @@ impl Resolver {
     }
 
     /// A socket or stream could not be opened, failed, or was closed by the server. Its id is dead.
-    pub fn on_failed(&mut self, socket: SocketId, now: Instant, entropy: &mut dyn Entropy) {
+    pub fn on_socket_error(&mut self, socket: SocketId, now: Instant, entropy: &mut dyn Entropy) {
         let Some((id, mut lookup, attempt)) = self.take(socket) else {
             return;
         };

@@ -1,1 +1,10 @@
-//! Decisions: who may relay, where a recipient goes, when to try again.
+//! Decisions: who may relay, as whom, where a recipient goes, when to try again, and who has had enough.
+//!
+//! Pure functions over the configuration, and small tables with ceilings. Nothing here knows a connection.
+
+pub mod password_memory;
+pub mod rates;
+pub mod relay;
+pub mod retry;
+pub mod route;
+pub mod sender;

@@ -294,7 +294,7 @@ fn a_server_that_did_not_answer_is_asked_last_for_a_while() {
     let first = bench.sent();
     bench
         .resolver
-        .on_failed(first.socket, bench.now, &mut bench.entropy);
+        .on_socket_error(first.socket, bench.now, &mut bench.entropy);
     assert_eq!(bench.sent().to, server(2));
     let _ = bench.ask("b.example", RecordKind::A);
     assert_eq!(bench.sent().to, server(2));

@@ -1,0 +1,110 @@
+//! `domains/DOMAIN/`: a folder that exists is a domain that is served.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::error::{Errors, Problem};
+use super::folder::Folder;
+use super::settings::{DomainSection, FILE};
+use super::{DkimKey, ServedDomain, aliases, users};
+use crate::address::{AddressError, Domain};
+use crate::auth::dkim::key::SigningKey;
+use crate::limits::DKIM_KEYS_PER_DOMAIN_MAX;
+
+/// Reads all folders, and applies what chopar.toml says about them.
+pub(super) fn read(
+    folder: &Folder,
+    sections: &[DomainSection],
+    errors: &mut Errors,
+) -> BTreeMap<Domain, ServedDomain> {
+    let mut served = BTreeMap::new();
+    let mut names: BTreeMap<Domain, &str> = BTreeMap::new();
+    for name in folder.children("domains") {
+        let path = format!("domains/{name}");
+        let domain = match Domain::parse(name) {
+            Ok(domain) if !domain.is_literal() => domain,
+            parsed => {
+                let error = parsed.err().unwrap_or(AddressError::Domain);
+                let text = name.to_owned();
+                errors.push(&path, Problem::Domain { text, error });
+                continue;
+            }
+        };
+        if let Some(other) = names.insert(domain.clone(), name) {
+            let other = other.to_owned();
+            errors.push(&path, Problem::DomainTwice { other });
+        }
+        served.insert(domain.clone(), read_domain(folder, &path, &domain, errors));
+    }
+    for section in sections {
+        match served.get_mut(&section.domain) {
+            Some(domain) => domain.receive = section.receive,
+            None => {
+                let domain = section.domain.to_string();
+                let problem = Problem::DomainWithoutFolder { domain };
+                errors.push_at(FILE, section.line, section.column, problem);
+            }
+        }
+    }
+    served
+}
+
+fn read_domain(folder: &Folder, path: &str, domain: &Domain, errors: &mut Errors) -> ServedDomain {
+    let mut served = ServedDomain::default();
+    for name in folder.files_in(path) {
+        let file = format!("{path}/{name}");
+        let bytes = folder.file(&file).unwrap_or_default();
+        match name {
+            "users" => {
+                if let Some(text) = errors.text(&file, bytes) {
+                    served.users = users::read(&file, text, domain, errors);
+                }
+            }
+            "aliases" => {
+                if let Some(text) = errors.text(&file, bytes) {
+                    (served.aliases, served.catch_all) = aliases::read(&file, text, domain, errors);
+                }
+            }
+            _ => errors.warn(&file, Problem::Unused),
+        }
+    }
+    let dkim = format!("{path}/dkim");
+    for name in folder.files_in(&dkim) {
+        let file = format!("{dkim}/{name}");
+        served
+            .dkim
+            .extend(read_key(folder, &file, name, errors).map(Arc::new));
+    }
+    if served.dkim.len() > DKIM_KEYS_PER_DOMAIN_MAX {
+        errors.push(&dkim, Problem::DkimKeys);
+    }
+    served
+}
+
+fn read_key(folder: &Folder, file: &str, name: &str, errors: &mut Errors) -> Option<DkimKey> {
+    let Some(selector) = name.strip_suffix(".pem") else {
+        errors.warn(file, Problem::Unused);
+        return None;
+    };
+    if selector.len() > SELECTOR_BYTES_MAX
+        || !Domain::parse(selector).is_ok_and(|name| !name.is_literal())
+    {
+        let text = selector.to_owned();
+        errors.push(file, Problem::Selector { text });
+        return None;
+    }
+    let text = errors.text(file, folder.file(file)?)?;
+    match SigningKey::from_pem(text) {
+        Ok(key) => Some(DkimKey {
+            selector: selector.into(),
+            key: Arc::new(key),
+        }),
+        Err(error) => {
+            errors.push(file, Problem::DkimKey(error));
+            None
+        }
+    }
+}
+
+/// A selector is followed by `._domainkey.` and the domain in one DNS name.
+const SELECTOR_BYTES_MAX: usize = 120;

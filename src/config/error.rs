@@ -1,0 +1,460 @@
+//! What is wrong with a configuration, where, and what to do about it.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::address::AddressError;
+use crate::auth::credential::CredentialError;
+use crate::auth::dkim::key::KeyError;
+use crate::limits::{ALIAS_TARGETS_MAX, CONFIG_ERRORS_MAX, DKIM_KEYS_PER_DOMAIN_MAX};
+
+/// One thing that is wrong; shown as `file:line:column: sentence`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ConfigError {
+    /// The file, relative to the configuration folder.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// What it is.
+    pub problem: Problem,
+}
+
+/// What can be wrong.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Problem {
+    /// TOML that cannot be read, a key that does not exist, a value of another type; in the words of the parser.
+    Toml(String),
+    /// The file is not UTF-8.
+    NotUtf8,
+    /// No host name.
+    Hostname {
+        /// What is there.
+        text: String,
+        /// Why.
+        error: AddressError,
+    },
+    /// `hostname` is not set, and the system's is of no use.
+    SystemHostname {
+        /// The system's.
+        text: String,
+    },
+    /// The hostname has no dot (a warning).
+    HostnameWithoutDot {
+        /// The hostname.
+        text: String,
+    },
+    /// No mail address.
+    Mailbox {
+        /// What is there.
+        text: String,
+        /// Why.
+        error: AddressError,
+    },
+    /// No domain.
+    Domain {
+        /// What is there.
+        text: String,
+        /// Why.
+        error: AddressError,
+    },
+    /// Two folders name the same domain.
+    DomainTwice {
+        /// The other folder.
+        other: String,
+    },
+    /// A section for a domain that has no folder.
+    DomainWithoutFolder {
+        /// The domain.
+        domain: String,
+    },
+    /// A path that does not begin with `/`.
+    RelativePath {
+        /// What is there.
+        text: String,
+    },
+    /// No name of an account.
+    Account {
+        /// What is there.
+        text: String,
+    },
+    /// No size.
+    Size {
+        /// What is there.
+        text: String,
+    },
+    /// No duration.
+    Duration {
+        /// What is there.
+        text: String,
+    },
+    /// Too small a value.
+    TooSmall {
+        /// The least, as it would be written.
+        least: &'static str,
+    },
+    /// No socket address.
+    SocketAddress {
+        /// What is there.
+        text: String,
+    },
+    /// Neither a list of addresses nor `systemd`.
+    ListenWord {
+        /// What is there.
+        text: String,
+    },
+    /// No network.
+    Network {
+        /// What is there.
+        text: String,
+    },
+    /// A network with bits behind its prefix.
+    NetworkHostBits {
+        /// The network that it lies in.
+        network: String,
+    },
+    /// No IP address of the family.
+    IpAddress {
+        /// What is there.
+        text: String,
+    },
+    /// None of `any`, `ipv4`, `ipv6`.
+    Family {
+        /// What is there.
+        text: String,
+    },
+    /// No pattern of a route.
+    RoutePattern {
+        /// What is there.
+        text: String,
+    },
+    /// No next hop.
+    Via {
+        /// What is there.
+        text: String,
+    },
+    /// A route without a next hop.
+    ViaEmpty,
+    /// Something that a later version will know.
+    NotAvailable {
+        /// What it is.
+        what: &'static str,
+    },
+    /// A password would be sent in clear.
+    AuthInClear,
+    /// The secret lies outside the folder.
+    SecretPath {
+        /// What is there.
+        path: String,
+    },
+    /// The secret is not there.
+    SecretMissing {
+        /// Where it should be.
+        path: String,
+    },
+    /// The secret is not a login and a password.
+    SecretForm,
+    /// No line of a users file.
+    UserLine,
+    /// No credential.
+    Credential(CredentialError),
+    /// An option of a user that is not known.
+    UserOption {
+        /// What is there.
+        text: String,
+    },
+    /// No pattern of `send_as`.
+    SendAs {
+        /// What is there.
+        text: String,
+    },
+    /// A name that is there twice.
+    Twice {
+        /// The name.
+        name: String,
+        /// The line where it is first.
+        first: usize,
+    },
+    /// No line of an aliases file.
+    AliasLine,
+    /// The name of an alias is no local part.
+    AliasName {
+        /// What is there.
+        text: String,
+    },
+    /// An alias that leads nowhere.
+    AliasEmpty,
+    /// An alias with too many targets.
+    AliasTargets,
+    /// No key that can sign.
+    DkimKey(KeyError),
+    /// No selector.
+    Selector {
+        /// What is there.
+        text: String,
+    },
+    /// Too many keys.
+    DkimKeys,
+    /// A certificate without key, or a key without certificate.
+    CertificateHalf {
+        /// The file that is there.
+        other: String,
+    },
+    /// A file or folder that means nothing (a warning).
+    Unused,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            file,
+            line,
+            column,
+            problem,
+        } = self;
+        write!(out, "{file}:{line}:{column}: {problem}")
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for Problem {
+    #[expect(clippy::too_many_lines, reason = "one table from cause to sentence")]
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Toml(message) => out.write_str(message),
+            Self::NotUtf8 => out.write_str("this byte is no UTF-8; write the file as UTF-8"),
+            Self::Hostname { text, error } => write!(
+                out,
+                "{text:?} is no host name ({error}); write the name that the PTR record of the address has"
+            ),
+            Self::SystemHostname { text } => write!(
+                out,
+                "the system's name {text:?} is no host name; set hostname = \"mail.example.com\""
+            ),
+            Self::HostnameWithoutDot { text } => write!(
+                out,
+                "the hostname {text:?} has no domain, and other servers will distrust it; set hostname = \
+                 \"mail.example.com\""
+            ),
+            Self::Mailbox { text, error } => {
+                write!(
+                    out,
+                    "{text:?} is no mail address ({error}); write name@example.com"
+                )
+            }
+            Self::Domain { text, error } => {
+                write!(
+                    out,
+                    "{text:?} is no domain ({error}); write it like example.com"
+                )
+            }
+            Self::DomainTwice { other } => write!(
+                out,
+                "the folder {other:?} names the same domain; put both into one"
+            ),
+            Self::DomainWithoutFolder { domain } => write!(
+                out,
+                "there is no folder domains/{domain}; make it (chopar domain add {domain}) or remove the section"
+            ),
+            Self::RelativePath { text } => {
+                write!(out, "{text:?} is no absolute path; begin it with /")
+            }
+            Self::Account { text } => write!(
+                out,
+                "{text:?} is no name of an account; write the one that chopar is to run as"
+            ),
+            Self::Size { text } => write!(
+                out,
+                "{text:?} is no size; write a number with B, KiB, MiB or GiB, like \"50 MiB\""
+            ),
+            Self::Duration { text } => write!(
+                out,
+                "{text:?} is no duration; write a number with s, m, h or d, like \"4d\" or \"30m\""
+            ),
+            Self::TooSmall { least } => write!(out, "the value is too small; {least} is the least"),
+            Self::SocketAddress { text } => write!(
+                out,
+                "{text:?} is no address with a port; write it like \"0.0.0.0:25\" or \"[::]:25\""
+            ),
+            Self::ListenWord { text } => write!(
+                out,
+                "{text:?} is neither a list of addresses nor \"systemd\"; write it like [\"0.0.0.0:25\"]"
+            ),
+            Self::Network { text } => write!(
+                out,
+                "{text:?} is no network; write it like \"192.0.2.0/24\" or \"2001:db8::/32\""
+            ),
+            Self::NetworkHostBits { network } => write!(
+                out,
+                "the address has bits behind the prefix; write {network:?} for the network"
+            ),
+            Self::IpAddress { text } => {
+                write!(out, "{text:?} is no IP address that can be used here")
+            }
+            Self::Family { text } => {
+                write!(out, "{text:?} is none of \"any\", \"ipv4\" and \"ipv6\"")
+            }
+            Self::RoutePattern { text } => write!(
+                out,
+                "{text:?} matches nothing; write \"*\", \"example.org\", \"*.example.org\" or \"from:example.org\""
+            ),
+            Self::Via { text } => write!(
+                out,
+                "{text:?} is no next hop; write it like \"smtp+starttls://relay.example.com:587\" (smtp, \
+                 smtp+starttls or smtps)"
+            ),
+            Self::ViaEmpty => out.write_str("the route leads nowhere; put a next hop into via"),
+            Self::NotAvailable { what } => write!(out, "{what}: not available yet"),
+            Self::AuthInClear => out.write_str(
+                "the password would be sent in clear; use smtp+starttls:// or smtps:// with auth",
+            ),
+            Self::SecretPath { path } => write!(
+                out,
+                "{path:?} leads out of the configuration folder; write a path below it, like \"secrets/relay\""
+            ),
+            Self::SecretMissing { path } => write!(
+                out,
+                "there is no file {path}; write login and password into it, on two lines"
+            ),
+            Self::SecretForm => {
+                out.write_str("expected login and password, on two lines or with a space between")
+            }
+            Self::UserLine => out.write_str(
+                "expected NAME:{SCRAM-SHA-256}...; add users with chopar user add NAME@DOMAIN",
+            ),
+            Self::Credential(error) => {
+                write!(
+                    out,
+                    "{error}; set the password again with chopar user passwd"
+                )
+            }
+            Self::UserOption { text } => {
+                write!(
+                    out,
+                    "{text:?} is no option of a user; send_as=PATTERN,... is the only one"
+                )
+            }
+            Self::SendAs { text } => write!(
+                out,
+                "{text:?} is no pattern; write name@example.com, *@example.com or *"
+            ),
+            Self::Twice { name, first } => {
+                write!(
+                    out,
+                    "{name:?} is already on line {first}; put both into one line"
+                )
+            }
+            Self::AliasLine => out.write_str("expected NAME: TARGET, TARGET; the colon is missing"),
+            Self::AliasName { text } => write!(
+                out,
+                "{text:?} is no name; write what stands in front of the @, or * for all the rest"
+            ),
+            Self::AliasEmpty => {
+                out.write_str("the alias leads nowhere; write an address behind the colon")
+            }
+            Self::AliasTargets => {
+                write!(
+                    out,
+                    "the alias has more than {ALIAS_TARGETS_MAX} targets; use a list server"
+                )
+            }
+            Self::DkimKey(error) => {
+                write!(out, "{error}; make a new key with chopar dkim keygen")
+            }
+            Self::Selector { text } => write!(
+                out,
+                "{text:?} is no selector; name the file with letters, digits and hyphens, like 2026a.pem"
+            ),
+            Self::DkimKeys => write!(
+                out,
+                "the domain has more than {DKIM_KEYS_PER_DOMAIN_MAX} keys, and all of them sign; remove old ones"
+            ),
+            Self::CertificateHalf { other } => {
+                write!(
+                    out,
+                    "the file is missing, and {other} is of no use without it"
+                )
+            }
+            Self::Unused => out.write_str("this means nothing to chopar; is the name right?"),
+        }
+    }
+}
+
+/// The errors and warnings that are found on the way.
+#[derive(Debug, Default)]
+pub(super) struct Errors {
+    errors: Vec<ConfigError>,
+    warnings: Vec<ConfigError>,
+}
+
+impl Errors {
+    /// An error of a whole file.
+    pub(super) fn push(&mut self, file: &str, problem: Problem) {
+        self.push_at(file, 1, 1, problem);
+    }
+
+    /// An error at a line and column.
+    pub(super) fn push_at(&mut self, file: &str, line: usize, column: usize, problem: Problem) {
+        if self.errors.len() < CONFIG_ERRORS_MAX {
+            self.errors.push(ConfigError {
+                file: file.to_owned(),
+                line,
+                column,
+                problem,
+            });
+        }
+    }
+
+    /// An error at a span of a text.
+    pub(super) fn push_span(
+        &mut self,
+        file: &str,
+        text: &str,
+        span: Range<usize>,
+        problem: Problem,
+    ) {
+        let (line, column) = position(text, span.start);
+        self.push_at(file, line, column, problem);
+    }
+
+    /// Something that can be worked with.
+    pub(super) fn warn(&mut self, file: &str, problem: Problem) {
+        if self.warnings.len() < CONFIG_ERRORS_MAX {
+            self.warnings.push(ConfigError {
+                file: file.to_owned(),
+                line: 1,
+                column: 1,
+                problem,
+            });
+        }
+    }
+
+    /// The text of a file; `None` (and an error) where it is not UTF-8.
+    pub(super) fn text<'a>(&mut self, file: &str, bytes: &'a [u8]) -> Option<&'a str> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
+                let good = str::from_utf8(good).unwrap_or_default();
+                self.push_span(file, good, good.len()..good.len(), Problem::NotUtf8);
+                None
+            }
+        }
+    }
+
+    /// Warnings and errors.
+    pub(super) fn into_parts(self) -> (Vec<ConfigError>, Vec<ConfigError>) {
+        (self.warnings, self.errors)
+    }
+}
+
+/// The line and column of a byte offset, both from 1, the column in characters.
+pub(super) fn position(text: &str, offset: usize) -> (usize, usize) {
+    let front = text.get(..offset).unwrap_or(text);
+    let line = front.matches('\n').count().saturating_add(1);
+    let start = front.rfind('\n').map_or(0, |at| at.saturating_add(1));
+    let column = front.get(start..).unwrap_or_default().chars().count();
+    (line, column.saturating_add(1))
+}

@@ -1,0 +1,78 @@
+//! What the shell read: the configuration folder as paths and bytes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+/// The configuration folder. Paths are relative to it, with `/` between their parts. It holds secrets: what is read is
+/// wiped when it is dropped.
+#[derive(Default)]
+pub struct Folder {
+    files: BTreeMap<String, Zeroizing<Vec<u8>>>,
+    folders: BTreeSet<String>,
+}
+
+/// What the system says where the configuration does not.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SystemDefaults {
+    /// The system's name, in full where it knows it.
+    pub hostname: String,
+    /// The text of /etc/resolv.conf.
+    pub resolv_conf: String,
+}
+
+impl Folder {
+    /// Adds a file, and the folders that it lies in.
+    pub fn insert_file(&mut self, path: &str, bytes: Vec<u8>) {
+        if let Some((parent, _)) = path.rsplit_once('/') {
+            self.insert_folder(parent);
+        }
+        self.files.insert(path.to_owned(), Zeroizing::new(bytes));
+    }
+
+    /// Adds a folder, and those that it lies in.
+    pub fn insert_folder(&mut self, path: &str) {
+        let mut path = path;
+        loop {
+            self.folders.insert(path.to_owned());
+            let Some((parent, _)) = path.rsplit_once('/') else {
+                return;
+            };
+            path = parent;
+        }
+    }
+
+    /// The content of a file.
+    pub fn file(&self, path: &str) -> Option<&[u8]> {
+        self.files.get(path).map(|bytes| bytes.as_slice())
+    }
+
+    /// The names of the folders that lie directly in a folder.
+    pub fn children<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a str> {
+        direct(self.folders.iter(), path)
+    }
+
+    /// The names of the files that lie directly in a folder.
+    pub fn files_in<'a>(&'a self, path: &'a str) -> impl Iterator<Item = &'a str> {
+        direct(self.files.keys(), path)
+    }
+}
+
+/// Shows the paths, and nothing of what is in them.
+impl fmt::Debug for Folder {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_list().entries(self.files.keys()).finish()
+    }
+}
+
+fn direct<'a>(
+    paths: impl Iterator<Item = &'a String>,
+    parent: &'a str,
+) -> impl Iterator<Item = &'a str> {
+    paths.filter_map(move |path| {
+        path.strip_prefix(parent)?
+            .strip_prefix('/')
+            .filter(|name| !name.contains('/'))
+    })
+}

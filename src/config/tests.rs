@@ -1,0 +1,519 @@
+use std::time::Duration;
+
+use super::*;
+
+/// The credential of `pencil` (RFC 7677 section 3), as the users file has it.
+const CREDENTIAL: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,\
+                          wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+const RSA: &str = include_str!("../../tests/data/dkim/rsa-2048-pkcs8.pem");
+
+fn defaults() -> SystemDefaults {
+    SystemDefaults {
+        hostname: "mail.example.com".to_owned(),
+        resolv_conf: "nameserver 192.0.2.53\n".to_owned(),
+    }
+}
+
+fn folder(files: &[(&str, &str)]) -> Folder {
+    let mut folder = Folder::default();
+    for (path, text) in files {
+        folder.insert_file(path, text.as_bytes().to_vec());
+    }
+    folder
+}
+
+fn config(files: &[(&str, &str)]) -> Config {
+    Config::parse(&folder(files), &defaults()).expect("a configuration")
+}
+
+/// The errors, as they are shown.
+fn errors(files: &[(&str, &str)]) -> Vec<String> {
+    Config::parse(&folder(files), &defaults())
+        .expect_err("errors")
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+/// The one error that a chopar.toml has.
+fn error(text: &str) -> String {
+    let errors = errors(&[("chopar.toml", text)]);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    errors[0].clone()
+}
+
+fn domain(text: &str) -> Domain {
+    Domain::parse(text).expect("a domain")
+}
+
+fn mailbox(text: &str) -> Mailbox {
+    Mailbox::parse(text).expect("a mailbox")
+}
+
+#[test]
+fn an_empty_folder_is_a_configuration() {
+    for files in [[].as_slice(), &[("chopar.toml", "")]] {
+        let config = config(files);
+        assert_eq!(config.hostname.as_str(), "mail.example.com");
+        assert_eq!(config.max_message_size, 50 * 1024 * 1024);
+        assert_eq!(config.max_memory, 64 * 1024 * 1024);
+        let Listen::Addresses(smtp) = &config.listen.smtp else {
+            panic!("systemd");
+        };
+        let smtp: Vec<String> = smtp.iter().map(ToString::to_string).collect();
+        assert_eq!(smtp, ["0.0.0.0:25", "[::]:25"]);
+        assert_eq!(config.dns.addresses[0].to_string(), "192.0.2.53:53");
+        assert_eq!(config.delivery.give_up_after, Duration::from_secs(345_600));
+        assert_eq!(config.user, "chopar");
+        assert!(config.warnings.is_empty() && config.domains.is_empty());
+    }
+}
+
+#[test]
+fn every_key_is_read() {
+    let text = r#"
+hostname = "relay.example.net"
+state_dir = "/tmp/state"
+runtime_dir = "/tmp/run"
+admin = "you@example.com"
+user = "mail"
+max_message_size = "10 MiB"
+max_memory = "32 MiB"
+
+[listen]
+smtp = ["127.0.0.1:2525"]
+submission = []
+submissions = "systemd"
+status = ["[::1]:8025"]
+
+[relay]
+networks = ["127.0.0.1/32", "2001:db8::/32"]
+
+[dns]
+servers = ["127.0.0.1:5353", "::1"]
+
+[delivery]
+port = 2526
+ip = "ipv4"
+loopback = true
+bind4 = "192.0.2.1"
+bind6 = "2001:db8::1"
+give_up_after = "2d"
+warn_after = "90m"
+sessions_per_hop = 3
+sessions = 9
+
+[limits]
+sessions = 100
+sessions_per_address = 5
+messages_per_user_hour = 0
+recipients = 50
+
+[domain."Example.COM"]
+receive = false
+
+[[route]]
+domain = "from:example.com"
+via = ["smtp+starttls://email-smtp.eu-west-1.amazonaws.com:587", "smtps://relay.example", "smtp://[2001:db8::25]:26"]
+
+[[route]]
+domain = "*.example.org"
+via = ["smtps://192.0.2.25"]
+auth = "secrets/relay"
+"#;
+    let config = config(&[
+        ("chopar.toml", text),
+        ("secrets/relay", "AKIA\npass word\n"),
+        ("domains/example.com/aliases", ""),
+    ]);
+    assert_eq!(config.hostname.as_str(), "relay.example.net");
+    assert_eq!(config.state_dir.to_str(), Some("/tmp/state"));
+    assert_eq!(config.listen.submission, Listen::Addresses(Vec::new()));
+    assert_eq!(config.listen.submissions, Listen::Systemd);
+    assert!(
+        config
+            .relay
+            .contains("2001:db8::7".parse().expect("an address"))
+    );
+    assert_eq!(config.dns.addresses[1].to_string(), "[::1]:53");
+    let delivery = &config.delivery;
+    assert_eq!(
+        (delivery.port, delivery.ip, delivery.loopback),
+        (2526, Family::Ipv4, true)
+    );
+    assert_eq!(delivery.warn_after, Duration::from_secs(5_400));
+    assert_eq!((delivery.sessions_per_hop, delivery.sessions), (3, 9));
+    let limits = &config.limits;
+    assert_eq!((limits.sessions, limits.sessions_per_address), (100, 5));
+    assert_eq!((limits.messages_per_user_hour, limits.recipients), (0, 50));
+    assert!(config.receiving(&domain("example.com")).is_none());
+    let via: Vec<String> = config.routes[0]
+        .via
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        via,
+        [
+            "smtp+starttls://email-smtp.eu-west-1.amazonaws.com:587",
+            "smtps://relay.example:465",
+            "smtp://[2001:db8::25]:26"
+        ]
+    );
+    assert_eq!(
+        config.routes[1].pattern,
+        RoutePattern::Subdomains(domain("example.org"))
+    );
+    assert_eq!(config.routes[1].via[0].port, 465);
+    let login = config.routes[1].login.as_ref().expect("a login");
+    assert_eq!(
+        (login.user.as_str(), login.password.as_str()),
+        ("AKIA", "pass word")
+    );
+}
+
+#[test]
+fn errors_of_chopar_toml_have_their_position() {
+    assert_eq!(
+        error("hostname = \"a.example\"\n  hostnam = 1\n"),
+        "chopar.toml:2:3: unknown field `hostnam`, expected one of `hostname`, `state_dir`, `runtime_dir`, `admin`, \
+         `user`, `max_message_size`, `max_memory`, `listen`, `relay`, `dns`, `delivery`, `limits`, `domain`, `route`"
+    );
+    assert!(error("[listen]\nsmpt = []\n").starts_with("chopar.toml:2:1: unknown field `smpt`"));
+    assert!(error("max_message_size = 7\n").starts_with("chopar.toml:1:20: invalid type"));
+    assert!(error("[delivery]\nport = 70000\n").starts_with("chopar.toml:2:8: "));
+    assert!(error("admin = \n").starts_with("chopar.toml:1:9: "));
+    let cases = [
+        ("hostname = \"-bad\"", "1:12: \"-bad\" is no host name"),
+        ("admin = \"you\"", "1:9: \"you\" is no mail address"),
+        ("user = \"a b\"", "1:8: \"a b\" is no name"),
+        ("state_dir = \"x\"", "1:13: \"x\" is no absolute path"),
+        (
+            "max_memory = \"1 MiB\"",
+            "1:14: the value is too small; 8 MiB",
+        ),
+        ("max_message_size = \"50\"", "1:20: \"50\" is no size"),
+        ("[listen]\nsmtp = \"all\"", "2:8: \"all\" is neither"),
+        (
+            "[listen]\nsmtp = [\"[::]:25\", \"25\"]",
+            "2:20: \"25\" is no address",
+        ),
+        (
+            "[relay]\nnetworks = [\"192.0.2.7/24\"]",
+            "2:13: the address has bits behind",
+        ),
+        ("[relay]\nnetworks = [\"x\"]", "2:13: \"x\" is no network"),
+        (
+            "[dns]\nservers = [\"dns.example\"]",
+            "2:12: \"dns.example\" is no IP",
+        ),
+        ("[delivery]\nip = \"v4\"", "2:6: \"v4\" is none of"),
+        ("[delivery]\nbind4 = \"::1\"", "2:9: \"::1\" is no IP"),
+        (
+            "[delivery]\ngive_up_after = \"4\"",
+            "2:17: \"4\" is no duration",
+        ),
+        ("[delivery]\nsessions = 0", "2:12: the value is too small"),
+        (
+            "[domain.\"example.org\"]\n",
+            "1:9: there is no folder domains/example.org",
+        ),
+        ("[domain.\"a..b\"]\n", "1:9: \"a..b\" is no domain"),
+        (
+            "[[route]]\ndomain = \"x:y\"\nvia = [\"smtp://a\"]",
+            "2:10: \"x:y\" matches nothing",
+        ),
+        (
+            "[[route]]\ndomain = \"*\"\nvia = []",
+            "3:7: the route leads nowhere",
+        ),
+        (
+            "[[route]]\ndomain = \"*\"\nvia = [\"http://a\"]",
+            "3:8: \"http://a\" is no next hop",
+        ),
+        (
+            "[[route]]\ndomain = \"*\"\nvia = [\"smtp://a:0\"]",
+            "3:8: \"smtp://a:0\" is no next hop",
+        ),
+        (
+            "[[route]]\ndomain = \"*\"\nvia = [\"smtp://[::1\"]",
+            "3:8: \"smtp://[::1\" is no next hop",
+        ),
+        (
+            "[[route]]\ndomain = \"*\"\nvia = [\"lmtp:///run/lmtp\"]",
+            "3:8: routes over LMTP: not available yet",
+        ),
+        (
+            "[[route]]\ndomain = \"*\"\nvia = [\"maildir:///m\"]",
+            "3:8: routes into a maildir: not available",
+        ),
+        (
+            "[[route]]\ndomain = \"*\"\nvia = [\"smtps://a\"]\nauth = \"../x\"",
+            "4:8: \"../x\" leads out",
+        ),
+        (
+            "[[route]]\ndomain = \"*\"\nvia = [\"smtps://a\"]\nauth = \"s/x\"",
+            "4:8: there is no file s/x",
+        ),
+    ];
+    for (text, expected) in cases {
+        let shown = error(text);
+        assert!(
+            shown.starts_with(&format!("chopar.toml:{expected}")),
+            "{text:?}: {shown}"
+        );
+    }
+}
+
+#[test]
+fn all_errors_are_found_at_once() {
+    let found = errors(&[
+        ("chopar.toml", "admin = \"you\"\nmax_memory = \"much\"\n"),
+        ("domains/example.com/aliases", "nonsense\n"),
+        ("domains/example.com/users", "ann:secret\n"),
+    ]);
+    assert_eq!(found.len(), 4, "{found:?}");
+}
+
+#[test]
+fn a_file_that_is_no_utf_8_is_refused_where_it_is() {
+    let mut folder = Folder::default();
+    folder.insert_file("chopar.toml", b"# caf\xC3\xA9\n# caf\xE9\n".to_vec());
+    let errors = Config::parse(&folder, &defaults()).expect_err("an error");
+    assert_eq!((errors[0].line, errors[0].column), (2, 6));
+    assert_eq!(errors[0].problem, Problem::NotUtf8);
+}
+
+#[test]
+fn the_hostname_of_the_system_must_be_one() {
+    let defaults = |hostname: &str| SystemDefaults {
+        hostname: hostname.to_owned(),
+        resolv_conf: String::new(),
+    };
+    let config = Config::parse(&Folder::default(), &defaults("vps1")).expect("a configuration");
+    assert!(matches!(
+        config.warnings[0].problem,
+        Problem::HostnameWithoutDot { .. }
+    ));
+    for bad in ["", "a b", "[192.0.2.1]"] {
+        let errors = Config::parse(&Folder::default(), &defaults(bad)).expect_err("an error");
+        assert!(matches!(errors[0].problem, Problem::SystemHostname { .. }));
+    }
+}
+
+#[test]
+fn users_are_read() {
+    let text = format!(
+        "# users\n\nann:{CREDENTIAL}\nApp:{CREDENTIAL}:send_as=*@example.com,noreply@example.org,*\n"
+    );
+    let config = config(&[("domains/example.com/users", &text)]);
+    let app = config.user(&mailbox("aPP@Example.com")).expect("a user");
+    let patterns: Vec<String> = app.send_as.iter().map(ToString::to_string).collect();
+    assert_eq!(patterns, ["*@example.com", "noreply@example.org", "*"]);
+    assert!(config.user(&mailbox("ann@example.com")).is_some());
+    assert!(config.user(&mailbox("ann@example.org")).is_none());
+    assert!(config.user(&mailbox("bob@example.com")).is_none());
+}
+
+#[test]
+fn errors_of_users_have_their_position() {
+    let file = "domains/example.com/users";
+    let behind = "ann::".len() + CREDENTIAL.len() + 1;
+    let cases = [
+        ("ann".to_owned(), "1:1: expected NAME:".to_owned()),
+        (
+            "ann:secret".to_owned(),
+            "1:5: expected a credential".to_owned(),
+        ),
+        (
+            "a nn:x".to_owned(),
+            "1:1: \"a nn\" is no mail address".to_owned(),
+        ),
+        (
+            format!("ann:{CREDENTIAL}:admin"),
+            format!("1:{behind}: \"admin\" is no option"),
+        ),
+        (
+            format!("ann:{CREDENTIAL}:send_as=nobody"),
+            format!("1:{behind}: \"nobody\" is no pattern"),
+        ),
+        (
+            format!("ann:{CREDENTIAL}\n\nAnn:{CREDENTIAL}"),
+            "3:1: \"Ann\" is already on line 1".to_owned(),
+        ),
+    ];
+    for (text, expected) in cases {
+        let found = errors(&[(file, &text)]);
+        assert!(
+            found[0].starts_with(&format!("{file}:{expected}")),
+            "{found:?}"
+        );
+        assert!(!found[0].contains("WG5d8o"), "a key is shown");
+    }
+}
+
+#[test]
+fn aliases_are_read() {
+    let text = "# a comment\nSales: ann, bob@example.org , ann # and another\n\
+                \"odd:name,\"@example.com: ann\n*: rest@gmail.com\n";
+    let config = config(&[("domains/example.com/aliases", text)]);
+    let served = config.receiving(&domain("example.com")).expect("served");
+    let targets = |alias: &Alias| {
+        alias
+            .targets
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        targets(&served.aliases["sales"]),
+        ["ann@example.com", "bob@example.org"]
+    );
+    assert_eq!(targets(&served.aliases["odd:name,"]), ["ann@example.com"]);
+    let rest = served.catch_all.as_ref().expect("a catch-all");
+    assert_eq!(
+        (targets(rest), rest.line),
+        (vec!["rest@gmail.com".to_owned()], 4)
+    );
+}
+
+#[test]
+fn errors_of_aliases_have_their_position() {
+    let file = "domains/example.com/aliases";
+    let many: Vec<String> = (0..101).map(|number| format!("u{number}")).collect();
+    let many = format!("all: {}", many.join(","));
+    let last = many.rfind('u').expect("a name") + 1;
+    let cases = [
+        ("ann ann@example.org", "1:1: expected NAME: TARGET"),
+        ("  a b: ann", "1:3: \"a b\" is no name"),
+        ("ann@example.org: x", "1:1: \"ann@example.org\" is no name"),
+        ("ann:", "1:5: the alias leads nowhere"),
+        ("ann: bob,, carl", "1:10: the alias leads nowhere"),
+        ("ann: bob, c@@d", "1:11: \"c@@d\" is no mail address"),
+        (
+            "ann: | /bin/x",
+            "1:6: commands as alias targets: not available yet",
+        ),
+        (
+            "ann: lmtp:/run/x",
+            "1:6: LMTP as an alias target: not available yet",
+        ),
+        (
+            "ann: maildir:/m",
+            "1:6: a maildir as an alias target: not available yet",
+        ),
+        (
+            "ann: /var/mail/x",
+            "1:6: files as alias targets: not available yet",
+        ),
+        (
+            "ann: :include:/x",
+            "1:6: included lists as alias targets: not available yet",
+        ),
+        (
+            "ann: x@[192.0.2.1]",
+            "1:6: address literals as alias targets: not available yet",
+        ),
+        ("ann: a\n\nANN: b", "3:1: \"ANN\" is already on line 1"),
+        ("*: a\n*: b", "2:1: \"*\" is already on line 1"),
+        (
+            many.as_str(),
+            &format!("1:{last}: the alias has more than 100 targets"),
+        ),
+    ];
+    for (text, expected) in cases {
+        let found = errors(&[(file, text)]);
+        assert!(
+            found[0].starts_with(&format!("{file}:{expected}")),
+            "{text:?}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn keys_are_read_by_selector() {
+    let path = "domains/example.com/dkim/2026a.pem";
+    let config = config(&[(path, RSA), ("domains/example.com/dkim/notes", "")]);
+    let keys = config.signing_keys(&domain("example.com"));
+    assert_eq!(
+        (keys.len(), &*keys[0].selector, keys[0].key.bits()),
+        (1, "2026a", 2048)
+    );
+    assert!(config.signing_keys(&domain("example.org")).is_empty());
+    assert_eq!(config.warnings[0].file, "domains/example.com/dkim/notes");
+
+    let found = errors(&[
+        ("domains/example.com/dkim/-x.pem", RSA),
+        ("domains/example.com/dkim/y.pem", "no key"),
+    ]);
+    assert!(found[0].starts_with("domains/example.com/dkim/-x.pem:1:1: \"-x\" is no selector"));
+    assert!(found[1].starts_with("domains/example.com/dkim/y.pem:1:1: expected a PEM file"));
+}
+
+#[test]
+fn a_folder_is_a_domain() {
+    let mut folder = Folder::default();
+    folder.insert_folder("domains/example.com");
+    let config = Config::parse(&folder, &defaults()).expect("a configuration");
+    assert!(config.receiving(&domain("example.com")).is_some());
+
+    folder.insert_folder("domains/EXAMPLE.com");
+    folder.insert_folder("domains/not a domain");
+    let errors = Config::parse(&folder, &defaults()).expect_err("errors");
+    assert!(matches!(errors[0].problem, Problem::DomainTwice { .. }));
+    assert!(matches!(errors[1].problem, Problem::Domain { .. }));
+}
+
+#[test]
+fn certificates_come_in_pairs() {
+    let config = config(&[("tls/a/fullchain.pem", "c"), ("tls/a/privkey.pem", "k")]);
+    assert_eq!(
+        (
+            &*config.certificates[0].name,
+            &*config.certificates[0].chain
+        ),
+        ("a", &b"c"[..])
+    );
+    let found = errors(&[("tls/b/fullchain.pem", "c")]);
+    assert!(found[0].starts_with("tls/b/privkey.pem:1:1: the file is missing"));
+}
+
+#[test]
+fn secrets_are_two_words_and_never_in_clear() {
+    let route = |via: &str| format!("[[route]]\ndomain = \"*\"\nvia = [\"{via}\"]\nauth = \"s\"\n");
+    let one_line = config(&[
+        ("chopar.toml", &route("smtp://127.0.0.1:25")),
+        ("s", "me secret\r\n"),
+    ]);
+    let login = one_line.routes[0].login.as_ref().expect("a login");
+    assert_eq!(
+        (login.user.as_str(), login.password.as_str()),
+        ("me", "secret")
+    );
+    let found = errors(&[("chopar.toml", &route("smtps://a")), ("s", "secret")]);
+    assert!(found[0].starts_with("s:1:1: expected login and password"));
+    assert!(!found[0].contains("\"secret\""));
+    let found = errors(&[("chopar.toml", &route("smtp://a")), ("s", "me secret")]);
+    assert!(found[0].starts_with("chopar.toml:3:8: the password would be sent in clear"));
+}
+
+#[test]
+fn what_is_shown_holds_no_secret() {
+    let text = format!("ann:{CREDENTIAL}\n");
+    let folder = folder(&[("domains/example.com/users", &text), ("s", "me secret")]);
+    let config = Config::parse(&folder, &defaults()).expect("a configuration");
+    let shown = format!("{folder:?} {config:?} {:?}", config.domains);
+    assert!(
+        !shown.contains("secret") && !shown.contains("WG5d8o"),
+        "{shown}"
+    );
+}
+
+proptest::proptest! {
+    #[test]
+    fn arbitrary_text_is_read_or_refused(text in "[ -~\n]{0,200}", name in "(chopar.toml|domains/a.b/users|domains/a.b/aliases)") {
+        let mut folder = Folder::default();
+        folder.insert_file(&name, text.into_bytes());
+        let _ = Config::parse(&folder, &defaults());
+    }
+}

@@ -1,0 +1,144 @@
+//! `domains/DOMAIN/users`: who may log in, and as whom they may send.
+//!
+//! ```text
+//! file = *( [ user / "#" comment ] LF )
+//! user = NAME ":" credential [ ":" "send_as=" pattern *( "," pattern ) ]
+//! pattern = address / "*@" domain / "*"
+//! ```
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::error::{Errors, Problem};
+use crate::address::{Domain, Mailbox};
+use crate::auth::credential::Credential;
+
+/// Somebody who may log in.
+#[derive(Clone, Debug)]
+pub struct User {
+    /// The login.
+    pub mailbox: Mailbox,
+    /// What proves the password.
+    pub credential: Arc<Credential>,
+    /// As whom else they may send.
+    pub send_as: Vec<SendAs>,
+    /// The line of the file.
+    line: usize,
+}
+
+/// As whom a user may send, beside their own addresses.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SendAs {
+    /// `*`: as anybody.
+    Anybody,
+    /// `*@example.com`: as anybody of the domain.
+    Domain(Domain),
+    /// `name@example.com`: as this one.
+    Mailbox(Mailbox),
+}
+
+impl SendAs {
+    /// Reads a pattern.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.strip_prefix('*') {
+            Some("") => Some(Self::Anybody),
+            Some(rest) => Domain::parse(rest.strip_prefix('@')?)
+                .ok()
+                .map(Self::Domain),
+            None => Mailbox::parse(text).ok().map(Self::Mailbox),
+        }
+    }
+
+    /// Whether it takes in the address.
+    pub fn matches(&self, address: &Mailbox) -> bool {
+        match self {
+            Self::Anybody => true,
+            Self::Domain(domain) => address.domain() == domain,
+            Self::Mailbox(mailbox) => mailbox.is_same(address),
+        }
+    }
+}
+
+impl fmt::Display for SendAs {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anybody => out.write_str("*"),
+            Self::Domain(domain) => write!(out, "*@{domain}"),
+            Self::Mailbox(mailbox) => write!(out, "{mailbox}"),
+        }
+    }
+}
+
+/// Reads the file; users by the key of their local part.
+pub(super) fn read(
+    file: &str,
+    text: &str,
+    domain: &Domain,
+    errors: &mut Errors,
+) -> BTreeMap<String, User> {
+    let mut users: BTreeMap<String, User> = BTreeMap::new();
+    for (line, content) in (1..).zip(text.lines()) {
+        let content = content.trim_end();
+        if content.is_empty() || content.starts_with('#') {
+            continue;
+        }
+        let user = match read_user(content, domain, line) {
+            Ok(user) => user,
+            Err((column, problem)) => {
+                errors.push_at(file, line, column, problem);
+                continue;
+            }
+        };
+        let key = user.mailbox.local_key();
+        match users.get(&key) {
+            Some(before) => {
+                let (name, first) = (user.mailbox.local_part().to_owned(), before.line);
+                errors.push_at(file, line, 1, Problem::Twice { name, first });
+            }
+            None => {
+                users.insert(key, user);
+            }
+        }
+    }
+    users
+}
+
+fn read_user(content: &str, domain: &Domain, line: usize) -> Result<User, (usize, Problem)> {
+    let mut parts = content.split(':');
+    let (Some(name), Some(credential)) = (parts.next(), parts.next()) else {
+        return Err((1, Problem::UserLine));
+    };
+    let mailbox = Mailbox::new(name, domain).map_err(|error| {
+        let text = name.to_owned();
+        (1, Problem::Mailbox { text, error })
+    })?;
+    let mut column = name.chars().count().saturating_add(2);
+    let credential_of = Credential::parse(credential);
+    let credential_of = credential_of.map_err(|error| (column, Problem::Credential(error)))?;
+    let mut send_as = Vec::new();
+    let mut before = credential;
+    for option in parts {
+        column = column
+            .saturating_add(before.chars().count())
+            .saturating_add(1);
+        before = option;
+        let Some(patterns) = option.strip_prefix("send_as=") else {
+            let text = option.to_owned();
+            return Err((column, Problem::UserOption { text }));
+        };
+        for pattern in patterns.split(',').map(str::trim) {
+            let parsed = SendAs::parse(pattern).ok_or_else(|| {
+                let text = pattern.to_owned();
+                (column, Problem::SendAs { text })
+            })?;
+            send_as.push(parsed);
+        }
+    }
+    Ok(User {
+        mailbox,
+        credential: Arc::new(credential_of),
+        send_as,
+        line,
+    })
+}

@@ -1,0 +1,333 @@
+//! Who has had enough: sessions and failures of AUTH by address, messages by user.
+//!
+//! An address is one IPv4 address or one /64 of IPv6, which is what one customer gets. Every table has a ceiling.
+//! Where the table of failures is full, the address with the fewest makes room: whoever wants to lose a count has to
+//! bring that many addresses, each with as many failures of its own.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::address::Mailbox;
+use crate::clock::Instant;
+use crate::config::Network;
+use crate::limits::{
+    AUTH_DELAY_MAX, AUTH_FAILURE_WINDOW, AUTH_FAILURES_PER_PEER_MAX, PEER_TABLE_ENTRIES_MAX,
+};
+
+/// Sessions and failures of AUTH by address.
+#[derive(Debug, Default)]
+pub struct Peers {
+    sessions: HashMap<Network, usize>,
+    /// Until when the failures of an address count. Each adds its share of the window to it, so that the rest of
+    /// the time says how many there are.
+    failures: HashMap<Network, Instant>,
+    by_count: BTreeSet<(Instant, Network)>,
+}
+
+/// What an attempt of AUTH from an address gets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AuthGate {
+    /// It is looked at; where it fails, the answer waits this long.
+    Open {
+        /// Zero for an address without failures.
+        delay: Duration,
+    },
+    /// It is refused unseen.
+    Shut,
+}
+
+impl Peers {
+    /// Counts a session in; `false` (and nothing is counted) where the address has `max` already.
+    pub fn open(&mut self, address: IpAddr, max: usize) -> bool {
+        let peer = peer_of(address);
+        let known =
+            self.sessions.len() < PEER_TABLE_ENTRIES_MAX || self.sessions.contains_key(&peer);
+        if !known {
+            return false;
+        }
+        let open = self.sessions.entry(peer).or_insert(0);
+        if *open >= max {
+            if *open == 0 {
+                self.sessions.remove(&peer);
+            }
+            return false;
+        }
+        *open = open.saturating_add(1);
+        true
+    }
+
+    /// Counts a session out.
+    pub fn close(&mut self, address: IpAddr) {
+        let peer = peer_of(address);
+        if let Some(open) = self.sessions.get_mut(&peer) {
+            *open = open.saturating_sub(1);
+            if *open == 0 {
+                self.sessions.remove(&peer);
+            }
+        }
+    }
+
+    /// Whether a password from this address is looked at.
+    pub fn auth_gate(&self, address: IpAddr, now: Instant) -> AuthGate {
+        let failures = self.auth_failures(address, now);
+        if failures >= AUTH_FAILURES_PER_PEER_MAX {
+            return AuthGate::Shut;
+        }
+        let delay = match failures.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(before) => AUTH_DELAY_FIRST
+                .saturating_mul(1_u32.checked_shl(before).unwrap_or(u32::MAX))
+                .min(AUTH_DELAY_MAX),
+        };
+        AuthGate::Open { delay }
+    }
+
+    /// Counts a failure of AUTH. (A success counts nothing out: whoever has one account could guess for others.)
+    pub fn auth_failed(&mut self, address: IpAddr, now: Instant) {
+        let peer = peer_of(address);
+        let before = self.failures.get(&peer).copied();
+        let from = before.map_or(now, |until| until.max(now));
+        let until = from
+            .after(FAILURE_SHARE)
+            .min(now.after(AUTH_FAILURE_WINDOW));
+        if let Some(before) = before {
+            self.by_count.remove(&(before, peer));
+        }
+        while self.by_count.len() >= PEER_TABLE_ENTRIES_MAX {
+            let Some((_, fewest)) = self.by_count.pop_first() else {
+                break;
+            };
+            self.failures.remove(&fewest);
+        }
+        self.failures.insert(peer, until);
+        self.by_count.insert((until, peer));
+    }
+
+    /// Failures of AUTH that count against an address.
+    pub fn auth_failures(&self, address: IpAddr, now: Instant) -> u32 {
+        let Some(until) = self.failures.get(&peer_of(address)) else {
+            return 0;
+        };
+        let shares = until
+            .since(now)
+            .as_millis()
+            .div_ceil(FAILURE_SHARE.as_millis());
+        u32::try_from(shares).unwrap_or(u32::MAX)
+    }
+
+    /// Forgets failures that count no longer.
+    pub fn sweep(&mut self, now: Instant) {
+        while let Some((until, peer)) = self.by_count.first().copied() {
+            if until > now {
+                break;
+            }
+            self.by_count.pop_first();
+            self.failures.remove(&peer);
+        }
+    }
+}
+
+/// Messages by user within the last hour, in slots of ten minutes.
+#[derive(Debug, Default)]
+pub struct Users {
+    sent: HashMap<String, Sent>,
+}
+
+#[derive(Debug, Default)]
+struct Sent {
+    /// The slot of the last message, counted from the start.
+    last: u64,
+    counts: [u32; SLOTS],
+}
+
+impl Users {
+    /// Whether a user may submit a message, of which `per_hour` are allowed (0: as many as they like).
+    pub fn may_send(&mut self, login: &Mailbox, per_hour: u32, now: Instant) -> bool {
+        if per_hour == 0 {
+            return true;
+        }
+        match self.sent.get_mut(&key_of(login)) {
+            None => true,
+            Some(sent) => {
+                sent.turn_to(slot_of(now));
+                sent.sum() < per_hour
+            }
+        }
+    }
+
+    /// Counts a message.
+    pub fn sent(&mut self, login: &Mailbox, now: Instant) {
+        if self.sent.len() >= PEER_TABLE_ENTRIES_MAX {
+            self.sweep(now); // logins are configured, so the table is as small as the configuration
+        }
+        let sent = self.sent.entry(key_of(login)).or_default();
+        let slot = slot_of(now);
+        sent.turn_to(slot);
+        if let Some(count) = sent.counts.get_mut(index_of(slot)) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// Forgets users who sent nothing for an hour.
+    pub fn sweep(&mut self, now: Instant) {
+        let slot = slot_of(now);
+        self.sent.retain(|_, sent| {
+            sent.turn_to(slot);
+            sent.sum() > 0
+        });
+    }
+}
+
+impl Sent {
+    /// Empties the slots between the last message and now.
+    fn turn_to(&mut self, slot: u64) {
+        let steps = slot.saturating_sub(self.last).min(SLOTS as u64);
+        for step in 0..steps {
+            if let Some(count) = self.counts.get_mut(index_of(slot.saturating_sub(step))) {
+                *count = 0;
+            }
+        }
+        self.last = self.last.max(slot);
+    }
+
+    fn sum(&self) -> u32 {
+        self.counts.iter().copied().fold(0, u32::saturating_add)
+    }
+}
+
+/// What counts as one address.
+fn peer_of(address: IpAddr) -> Network {
+    let address = address.to_canonical();
+    let prefix = if address.is_ipv4() { 32 } else { 64 };
+    Network::of(address, prefix)
+}
+
+fn key_of(login: &Mailbox) -> String {
+    format!("{}@{}", login.local_key(), login.domain())
+}
+
+fn slot_of(now: Instant) -> u64 {
+    // The first slots stay free, so that a table that was just made is empty.
+    (now.as_millis() / SLOT_MS).saturating_add(SLOTS as u64)
+}
+
+fn index_of(slot: u64) -> usize {
+    usize::try_from(slot % SLOTS as u64).unwrap_or(0)
+}
+
+/// What one failure adds to the time that failures count.
+const FAILURE_SHARE: Duration = Duration::from_millis(
+    AUTH_FAILURE_WINDOW.as_millis() as u64 / AUTH_FAILURES_PER_PEER_MAX as u64,
+);
+/// The wait after the first failure; each further one doubles it.
+const AUTH_DELAY_FIRST: Duration = Duration::from_millis(250);
+const SLOTS: usize = 6;
+const SLOT_MS: u64 = 600_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(number: u32) -> IpAddr {
+        IpAddr::V4(number.into())
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_millis(seconds * 1_000)
+    }
+
+    #[test]
+    fn sessions_are_counted_by_address_and_by_64_of_ipv6() {
+        let mut peers = Peers::default();
+        let (one, same, other): (IpAddr, IpAddr, IpAddr) = (
+            "2001:db8::1".parse().expect("an address"),
+            "2001:db8::ffff:1".parse().expect("an address"),
+            "2001:db8:0:1::1".parse().expect("an address"),
+        );
+        assert!(peers.open(one, 2) && peers.open(same, 2));
+        assert!(!peers.open(one, 2));
+        assert!(peers.open(other, 2));
+        peers.close(same);
+        assert!(peers.open(one, 2));
+        let mapped = "::ffff:0.0.0.9".parse().expect("an address");
+        assert!(peers.open(v4(9), 1) && !peers.open(mapped, 1));
+        for address in [one, same, other, mapped] {
+            peers.close(address);
+        }
+        assert!(peers.sessions.is_empty());
+        assert!(!peers.open(one, 0) && peers.sessions.is_empty());
+    }
+
+    #[test]
+    fn failures_delay_then_shut_and_are_forgotten_one_by_one() {
+        let mut peers = Peers::default();
+        let open = |delay| AuthGate::Open {
+            delay: Duration::from_millis(delay),
+        };
+        assert_eq!(peers.auth_gate(v4(1), at(0)), open(0));
+        for (failures, delay) in (1..).zip([250, 500, 1_000, 2_000, 4_000, 8_000, 8_000]) {
+            peers.auth_failed(v4(1), at(0));
+            assert_eq!(peers.auth_failures(v4(1), at(0)), failures);
+            assert_eq!(peers.auth_gate(v4(1), at(0)), open(delay));
+        }
+        for _ in 0..40 {
+            peers.auth_failed(v4(1), at(0));
+        }
+        assert_eq!(peers.auth_gate(v4(1), at(0)), AuthGate::Shut);
+        assert_eq!(peers.auth_gate(v4(2), at(0)), open(0));
+        assert_eq!(peers.auth_gate(v4(1), at(44)), AuthGate::Shut);
+        assert_eq!(peers.auth_gate(v4(1), at(45)), open(8_000));
+        assert_eq!(peers.auth_failures(v4(1), at(900)), 0);
+        peers.sweep(at(899));
+        assert_eq!(peers.failures.len(), 1);
+        peers.sweep(at(900));
+        assert!(peers.failures.is_empty() && peers.by_count.is_empty());
+    }
+
+    #[test]
+    fn a_flood_of_addresses_does_not_wash_out_a_count() {
+        let mut peers = Peers::default();
+        for _ in 0..3 {
+            peers.auth_failed(v4(1), at(0));
+        }
+        let flood = u32::try_from(PEER_TABLE_ENTRIES_MAX * 2).expect("small");
+        for number in 2..flood {
+            peers.auth_failed(v4(number), at(1));
+        }
+        assert_eq!(peers.failures.len(), PEER_TABLE_ENTRIES_MAX);
+        assert_eq!(peers.by_count.len(), PEER_TABLE_ENTRIES_MAX);
+        assert_eq!(peers.auth_failures(v4(1), at(1)), 3);
+    }
+
+    #[test]
+    fn messages_are_counted_over_the_last_hour() {
+        let mut users = Users::default();
+        let ann = Mailbox::parse("Ann@example.com").expect("a mailbox");
+        let same = Mailbox::parse("ann@EXAMPLE.com").expect("a mailbox");
+        let bob = Mailbox::parse("bob@example.com").expect("a mailbox");
+        for _ in 0..10 {
+            assert!(users.may_send(&ann, 10, at(5)));
+            users.sent(&ann, at(5));
+        }
+        assert!(!users.may_send(&same, 10, at(3_000)));
+        assert!(users.may_send(&same, 11, at(3_000)) && users.may_send(&same, 0, at(3_000)));
+        assert!(users.may_send(&bob, 1, at(3_000)));
+        assert!(users.may_send(&ann, 10, at(3_600)));
+        users.sweep(at(3_600));
+        assert!(users.sent.is_empty());
+    }
+
+    #[test]
+    fn messages_leave_the_count_as_they_age() {
+        let mut users = Users::default();
+        let ann = Mailbox::parse("ann@example.com").expect("a mailbox");
+        for minute in 0..60 {
+            users.sent(&ann, at(minute * 60));
+        }
+        assert!(!users.may_send(&ann, 60, at(3_599)));
+        assert!(users.may_send(&ann, 51, at(3_600)));
+        assert!(!users.may_send(&ann, 50, at(3_600)));
+        assert!(users.may_send(&ann, 1, at(40_000)));
+    }
+}

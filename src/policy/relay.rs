@@ -1,0 +1,469 @@
+//! Which recipients are taken, and where aliases lead them (RFC 5321 section 3.9.1, subaddresses RFC 5233).
+//!
+//! Users, the configured networks and local processes may send to anywhere. Everybody else reaches addresses of
+//! served domains only: an alias, one without its `+suffix`, the roles that `admin` answers for, then the catch-all.
+//!
+//! Stricter than RFC 5321 appendix C, which lets a server strip a source route: it is refused, because nobody who
+//! sends one today means well. Invariant: what a stranger names ends at an address that the configuration names.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::address::{Domain, Mailbox};
+use crate::config::{Alias, Config, ServedDomain};
+use crate::limits::{ALIAS_DEPTH_MAX, ALIAS_TARGETS_MAX};
+use crate::smtp::command::ForwardPath;
+
+/// Who wants to send.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Client {
+    /// A host that nobody knows.
+    Anonymous {
+        /// Its address.
+        address: IpAddr,
+    },
+    /// A host of `relay.networks`.
+    Network {
+        /// Its address.
+        address: IpAddr,
+    },
+    /// Somebody who has logged in.
+    User {
+        /// The login.
+        login: Mailbox,
+    },
+    /// A process of this machine.
+    Local {
+        /// Its user.
+        uid: u32,
+    },
+}
+
+impl Client {
+    /// Whether it may send to anywhere.
+    pub const fn is_trusted(&self) -> bool {
+        !matches!(self, Self::Anonymous { .. })
+    }
+}
+
+/// Why a recipient is refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// A stranger, and a domain that is not served.
+    RelayDenied,
+    /// An address that hides another: percent hack, bang path, quoted at sign, source route.
+    Routed,
+    /// A local part alone, other than Postmaster.
+    NoDomain,
+    /// An address literal.
+    Literal,
+    /// Nobody of that name.
+    Unknown,
+    /// Aliases in a circle, or too deep.
+    Loop,
+    /// Aliases that lead to too many addresses.
+    TooWide,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::RelayDenied => "the domain is not served here, and the client may not relay",
+            Self::Routed => "the address hides another",
+            Self::NoDomain => "the address has no domain",
+            Self::Literal => "the address has an address literal for a domain",
+            Self::Unknown => "there is no such address; add an alias for it",
+            Self::Loop => "the alias leads to itself, or through too many others",
+            Self::TooWide => "the alias leads to too many addresses",
+        })
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Says to which addresses mail for `to` goes; never none.
+pub fn recipient(
+    config: &Config,
+    client: &Client,
+    to: &ForwardPath,
+) -> Result<Vec<Mailbox>, Refusal> {
+    let mailbox = match to {
+        ForwardPath::Mailbox(mailbox) => mailbox,
+        ForwardPath::SourceRoute(_) => return Err(Refusal::Routed),
+        ForwardPath::Bare(local) => return bare(config, client, local),
+    };
+    if mailbox.domain().is_literal() {
+        return Err(Refusal::Literal);
+    }
+    let here = config.receiving(mailbox.domain()).is_some();
+    if (here || !client.is_trusted()) && is_routed(mailbox) {
+        return Err(Refusal::Routed);
+    }
+    if here {
+        return expand(config, mailbox);
+    }
+    // What this machine sends to itself (cron to root, others to its postmaster) has nowhere else to go.
+    if *mailbox.domain() == config.hostname
+        && is_role(&mailbox.local_key())
+        && let Some(admin) = &config.admin
+    {
+        return expand_or_keep(config, admin);
+    }
+    if client.is_trusted() {
+        Ok(vec![mailbox.clone()])
+    } else {
+        Err(Refusal::RelayDenied)
+    }
+}
+
+/// Follows the aliases from an address of a served domain to where they end.
+pub fn expand(config: &Config, mailbox: &Mailbox) -> Result<Vec<Mailbox>, Refusal> {
+    let mut expansion = Expansion {
+        config,
+        path: Vec::new(),
+        seen: HashSet::new(),
+        targets: Vec::new(),
+    };
+    expansion.visit(mailbox)?;
+    Ok(expansion.targets)
+}
+
+/// What a name leads to in a served domain.
+pub(super) enum Lead<'a> {
+    /// The alias.
+    Alias(&'a Alias),
+    /// It is one of the roles that `admin` answers for.
+    Admin(&'a Mailbox),
+}
+
+/// Finds a name by its key: exactly, without its suffix, as a role, then in the catch-all.
+fn find<'a>(config: &'a Config, served: &'a ServedDomain, key: &str) -> Option<Lead<'a>> {
+    find_named(served, key)
+        .map(Lead::Alias)
+        .or_else(|| {
+            let admin = config.admin.as_ref()?;
+            is_role(without_suffix(key)).then_some(Lead::Admin(admin))
+        })
+        .or_else(|| served.catch_all.as_ref().map(Lead::Alias))
+}
+
+/// Finds a name by its key, exactly or without its suffix.
+pub(super) fn find_named<'a>(served: &'a ServedDomain, key: &str) -> Option<&'a Alias> {
+    served
+        .aliases
+        .get(key)
+        .or_else(|| served.aliases.get(without_suffix(key)))
+}
+
+/// The key in front of `+suffix`.
+pub(super) fn without_suffix(key: &str) -> &str {
+    match key.split_once('+') {
+        Some((name, _)) if !name.is_empty() => name,
+        _ => key,
+    }
+}
+
+/// `Postmaster` alone is always an address (RFC 5321 section 4.5.1); other names are completed for local processes.
+fn bare(config: &Config, client: &Client, local: &str) -> Result<Vec<Mailbox>, Refusal> {
+    let key = crate::address::local_key(local);
+    let known = key == "postmaster" || matches!(client, Client::Local { .. }) && is_role(&key);
+    if !known {
+        return Err(Refusal::NoDomain);
+    }
+    if let Some(admin) = &config.admin {
+        return expand_or_keep(config, admin);
+    }
+    let served = config.domains.iter().find_map(|(domain, served)| {
+        config.receiving(domain)?;
+        find_named(served, &key)?;
+        Mailbox::new(&key, domain).ok()
+    });
+    match served {
+        Some(mailbox) => expand(config, &mailbox),
+        None => Err(Refusal::NoDomain),
+    }
+}
+
+fn expand_or_keep(config: &Config, mailbox: &Mailbox) -> Result<Vec<Mailbox>, Refusal> {
+    match config.receiving(mailbox.domain()) {
+        Some(_) => expand(config, mailbox),
+        None => Ok(vec![mailbox.clone()]),
+    }
+}
+
+/// Whether the local part holds another address, for a server that would unpack it.
+fn is_routed(mailbox: &Mailbox) -> bool {
+    mailbox.local_key().contains(['%', '!', '@', ':'])
+}
+
+/// Names that `admin` answers for (RFC 2142; root is where a system's own mail goes).
+fn is_role(key: &str) -> bool {
+    matches!(key, "postmaster" | "abuse" | "root")
+}
+
+struct Expansion<'a> {
+    config: &'a Config,
+    /// The addresses from the first to the present one.
+    path: Vec<(Domain, String)>,
+    /// All addresses that have been expanded.
+    seen: HashSet<(Domain, String)>,
+    targets: Vec<Mailbox>,
+}
+
+impl Expansion<'_> {
+    fn visit(&mut self, mailbox: &Mailbox) -> Result<(), Refusal> {
+        let Some(served) = self.config.receiving(mailbox.domain()) else {
+            return self.add(mailbox);
+        };
+        let node = (mailbox.domain().clone(), mailbox.local_key());
+        if self.path.contains(&node) || self.path.len() >= ALIAS_DEPTH_MAX {
+            return Err(Refusal::Loop);
+        }
+        if self.seen.contains(&node) {
+            return Ok(());
+        }
+        if self.seen.len() >= ALIAS_TARGETS_MAX.saturating_mul(ALIAS_DEPTH_MAX) {
+            return Err(Refusal::TooWide);
+        }
+        let lead = find(self.config, served, &node.1).ok_or(Refusal::Unknown)?;
+        self.seen.insert(node.clone());
+        self.path.push(node);
+        match lead {
+            Lead::Alias(alias) => {
+                for target in &alias.targets {
+                    self.visit(target)?;
+                }
+            }
+            Lead::Admin(admin) => self.visit(admin)?,
+        }
+        self.path.pop();
+        Ok(())
+    }
+
+    fn add(&mut self, mailbox: &Mailbox) -> Result<(), Refusal> {
+        if self.targets.iter().any(|known| known == mailbox) {
+            return Ok(());
+        }
+        if self.targets.len() >= ALIAS_TARGETS_MAX {
+            return Err(Refusal::TooWide);
+        }
+        self.targets.push(mailbox.clone());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Folder, SystemDefaults};
+
+    fn config(files: &[(&str, &str)]) -> Config {
+        let mut folder = Folder::default();
+        for (path, text) in files {
+            folder.insert_file(path, text.as_bytes().to_vec());
+        }
+        let defaults = SystemDefaults {
+            hostname: "mail.example.com".to_owned(),
+            resolv_conf: String::new(),
+        };
+        Config::parse(&folder, &defaults).expect("a configuration")
+    }
+
+    fn example() -> Config {
+        config(&[
+            (
+                "chopar.toml",
+                "admin = \"me@home.example\"\n[domain.\"away.example\"]\nreceive = false\n",
+            ),
+            (
+                "domains/example.com/aliases",
+                "ann: ann@gmail.com\nann+lists: lists@gmail.com\nteam: ann, bob@other.example, team2@second.example\n\
+                 self: self\na: b\nb: c\nc: a\ndead: nobody\nup: x@second.example\n",
+            ),
+            (
+                "domains/second.example/aliases",
+                "*: rest@gmail.com\nteam2: ann@example.com, zoe@gmail.com\nabuse: abuse@gmail.com\n",
+            ),
+            ("domains/away.example/aliases", "ann: ann@gmail.com\n"),
+        ])
+    }
+
+    fn path(text: &str) -> ForwardPath {
+        match Mailbox::parse(text) {
+            Ok(mailbox) => ForwardPath::Mailbox(mailbox),
+            Err(_) => ForwardPath::Bare(text.into()),
+        }
+    }
+
+    fn stranger() -> Client {
+        Client::Anonymous {
+            address: IpAddr::from([192, 0, 2, 1]),
+        }
+    }
+
+    fn to(client: &Client, text: &str) -> Result<Vec<String>, Refusal> {
+        recipient(&example(), client, &path(text))
+            .map(|targets| targets.iter().map(ToString::to_string).collect())
+    }
+
+    fn one(target: &str) -> Result<Vec<String>, Refusal> {
+        Ok(vec![target.to_owned()])
+    }
+
+    #[test]
+    fn strangers_reach_served_addresses_only() {
+        let stranger = stranger();
+        assert_eq!(to(&stranger, "Ann@Example.com"), one("ann@gmail.com"));
+        assert_eq!(to(&stranger, "nobody@example.com"), Err(Refusal::Unknown));
+        assert_eq!(
+            to(&stranger, "x@elsewhere.example"),
+            Err(Refusal::RelayDenied)
+        );
+        assert_eq!(
+            to(&stranger, "x@sub.example.com"),
+            Err(Refusal::RelayDenied)
+        );
+        assert_eq!(to(&stranger, "ann@away.example"), Err(Refusal::RelayDenied));
+    }
+
+    #[test]
+    fn trusted_clients_reach_everybody() {
+        let login = Mailbox::parse("ann@example.com").expect("a mailbox");
+        let address = IpAddr::from([127, 0, 0, 1]);
+        for client in [
+            Client::User { login },
+            Client::Network { address },
+            Client::Local { uid: 33 },
+        ] {
+            assert_eq!(
+                to(&client, "x@elsewhere.example"),
+                one("x@elsewhere.example")
+            );
+            assert_eq!(
+                to(&client, "x%y@elsewhere.example"),
+                one("x%y@elsewhere.example")
+            );
+            assert_eq!(to(&client, "ann@away.example"), one("ann@away.example"));
+            assert_eq!(to(&client, "ann@example.com"), one("ann@gmail.com"));
+            assert_eq!(to(&client, "nobody@example.com"), Err(Refusal::Unknown));
+        }
+    }
+
+    #[test]
+    fn open_relay_in_disguise_is_refused() {
+        let stranger = stranger();
+        for disguise in [
+            "victim%elsewhere.example@example.com",
+            "victim%elsewhere.example@second.example",
+            "elsewhere.example!victim@second.example",
+            "\"victim@elsewhere.example\"@second.example",
+            "\"victim\\@elsewhere.example\"@second.example",
+            "\"elsewhere.example:victim\"@second.example",
+            "victim%elsewhere.example@elsewhere.example",
+        ] {
+            assert_eq!(to(&stranger, disguise), Err(Refusal::Routed), "{disguise}");
+        }
+        assert_eq!(to(&stranger, "victim@[192.0.2.7]"), Err(Refusal::Literal));
+        assert_eq!(to(&stranger, "victim"), Err(Refusal::NoDomain));
+        let mailbox = Mailbox::parse("ann@example.com").expect("a mailbox");
+        let routed = ForwardPath::SourceRoute(mailbox);
+        for client in [stranger, Client::Local { uid: 0 }] {
+            assert_eq!(
+                recipient(&example(), &client, &routed),
+                Err(Refusal::Routed)
+            );
+        }
+    }
+
+    #[test]
+    fn suffixes_fall_back_to_the_name_and_then_to_the_catch_all() {
+        let stranger = stranger();
+        assert_eq!(
+            to(&stranger, "ann+lists@example.com"),
+            one("lists@gmail.com")
+        );
+        assert_eq!(to(&stranger, "ann+shop@example.com"), one("ann@gmail.com"));
+        assert_eq!(to(&stranger, "zoe+shop@example.com"), Err(Refusal::Unknown));
+        assert_eq!(to(&stranger, "+ann@second.example"), one("rest@gmail.com"));
+        assert_eq!(
+            to(&stranger, "whoever@second.example"),
+            one("rest@gmail.com")
+        );
+    }
+
+    #[test]
+    fn roles_always_exist() {
+        let stranger = stranger();
+        for role in [
+            "postmaster@example.com",
+            "Abuse@example.com",
+            "root@mail.example.com",
+            "postmaster@second.example",
+            "PostMaster",
+        ] {
+            assert_eq!(to(&stranger, role), one("me@home.example"), "{role}");
+        }
+        assert_eq!(
+            to(&stranger, "abuse@second.example"),
+            one("abuse@gmail.com")
+        );
+        assert_eq!(
+            to(&stranger, "ann@mail.example.com"),
+            Err(Refusal::RelayDenied)
+        );
+        assert_eq!(to(&stranger, "root"), Err(Refusal::NoDomain));
+        assert_eq!(
+            to(&Client::Local { uid: 0 }, "root"),
+            one("me@home.example")
+        );
+    }
+
+    #[test]
+    fn postmaster_without_admin_is_the_alias_of_a_served_domain() {
+        let files = [("domains/example.com/aliases", "postmaster: pm@gmail.com\n")];
+        let found = recipient(&config(&files), &stranger(), &path("postmaster"));
+        assert_eq!(
+            found.map(|found| found[0].to_string()),
+            Ok("pm@gmail.com".to_owned())
+        );
+        let found = recipient(&config(&[]), &stranger(), &path("postmaster"));
+        assert_eq!(found, Err(Refusal::NoDomain));
+    }
+
+    #[test]
+    fn chains_end_and_circles_are_refused() {
+        let stranger = stranger();
+        assert_eq!(
+            to(&stranger, "team@example.com"),
+            Ok(vec![
+                "ann@gmail.com".to_owned(),
+                "bob@other.example".to_owned(),
+                "zoe@gmail.com".to_owned()
+            ])
+        );
+        assert_eq!(to(&stranger, "up@example.com"), one("rest@gmail.com"));
+        for circle in ["self@example.com", "a@example.com", "b@example.com"] {
+            assert_eq!(to(&stranger, circle), Err(Refusal::Loop), "{circle}");
+        }
+        assert_eq!(to(&stranger, "dead@example.com"), Err(Refusal::Unknown));
+    }
+
+    #[test]
+    fn expansion_has_its_bounds() {
+        let deep: String = (0..20).map(|n| format!("d{n}: d{}\n", n + 1)).collect();
+        let wide: String = (0..3)
+            .map(|n| {
+                let list: Vec<String> = (0..60).map(|m| format!("u{n}x{m}@gmail.com")).collect();
+                format!("w{n}: {}\n", list.join(","))
+            })
+            .collect();
+        let text = format!("{deep}d20: x@gmail.com\n{wide}wide: w0, w1, w2\n");
+        let config = config(&[("domains/example.com/aliases", &text)]);
+        let to = |text: &str| recipient(&config, &stranger(), &path(text));
+        assert_eq!(to("d0@example.com"), Err(Refusal::Loop));
+        assert!(to("d15@example.com").is_ok());
+        assert_eq!(to("wide@example.com"), Err(Refusal::TooWide));
+        assert_eq!(to("w1@example.com").map(|targets| targets.len()), Ok(60));
+    }
+}

@@ -1,0 +1,75 @@
+//! Where mail goes next: by the first route that matches, else by the MX of its domain.
+
+use std::fmt;
+
+use crate::address::{Domain, Mailbox};
+use crate::config::Config;
+
+/// A next hop; mail that has the same can share a session.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum NextHop {
+    /// The mail exchangers of a domain.
+    Mx(Domain),
+    /// A route of the configuration that is in force.
+    Route {
+        /// Its index in `routes`.
+        index: usize,
+    },
+}
+
+impl fmt::Display for NextHop {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mx(domain) => write!(out, "{domain}"),
+            Self::Route { index } => write!(out, "route#{}", index.saturating_add(1)),
+        }
+    }
+}
+
+/// The next hop of mail to `recipient` whose reverse-path is of the domain `from` (`None`: the null reverse-path).
+pub fn next_hop(config: &Config, recipient: &Mailbox, from: Option<&Domain>) -> NextHop {
+    let domain = recipient.domain();
+    config
+        .routes
+        .iter()
+        .position(|route| route.pattern.matches(domain, from))
+        .map_or_else(
+            || NextHop::Mx(domain.clone()),
+            |index| NextHop::Route { index },
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Folder, SystemDefaults};
+
+    fn hop(recipient: &str, from: Option<&str>) -> String {
+        let text = ["*.example.org", "example.net", "from:news.example"]
+            .map(|pattern| {
+                format!("[[route]]\ndomain = {pattern:?}\nvia = [\"smtps://relay.example\"]\n")
+            })
+            .concat();
+        let mut folder = Folder::default();
+        folder.insert_file("chopar.toml", text.into_bytes());
+        let defaults = SystemDefaults {
+            hostname: "mail.example.com".to_owned(),
+            resolv_conf: String::new(),
+        };
+        let config = Config::parse(&folder, &defaults).expect("a configuration");
+        let recipient = Mailbox::parse(recipient).expect("a mailbox");
+        let from = from.map(|from| Domain::parse(from).expect("a domain"));
+        next_hop(&config, &recipient, from.as_ref()).to_string()
+    }
+
+    #[test]
+    fn the_first_route_that_matches_is_taken() {
+        assert_eq!(hop("a@sub.example.org", Some("news.example")), "route#1");
+        assert_eq!(hop("a@example.org", None), "example.org");
+        assert_eq!(hop("a@notexample.org", None), "notexample.org");
+        assert_eq!(hop("a@EXAMPLE.net", None), "route#2");
+        assert_eq!(hop("a@sub.example.net", None), "sub.example.net");
+        assert_eq!(hop("a@gmail.com", Some("news.example")), "route#3");
+        assert_eq!(hop("a@gmail.com", Some("sub.news.example")), "gmail.com");
+    }
+}

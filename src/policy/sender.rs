@@ -1,0 +1,146 @@
+//! As whom a user may send: checked for the reverse-path and for every mailbox of From (RFC 6409 section 6.1).
+//!
+//! A user's own are the login, its `+suffix` forms, an alias that leads to the login (the catch-all does not count,
+//! or its owner could be anybody), and what `send_as` lists. The null reverse-path is everybody's (RFC 6409
+//! section 6.1 leaves it to the From). Invariant: the login of another user is never a user's own by an alias.
+
+use std::collections::HashSet;
+
+use super::relay::{find_named, without_suffix};
+use crate::address::Mailbox;
+use crate::config::Config;
+use crate::limits::{ALIAS_DEPTH_MAX, ALIAS_TARGETS_MAX};
+
+/// Whether the user with this login may send as `address`.
+pub fn may_send_as(config: &Config, login: &Mailbox, address: &Mailbox) -> bool {
+    let Some(user) = config.user(login) else {
+        return false; // removed since they logged in
+    };
+    if is_form_of(address, login) || user.send_as.iter().any(|listed| listed.matches(address)) {
+        return true;
+    }
+    !is_login(config, address) && leads_to(config, address, login)
+}
+
+/// Whether `address` is the mailbox, or the mailbox with a `+suffix`.
+fn is_form_of(address: &Mailbox, mailbox: &Mailbox) -> bool {
+    address.domain() == mailbox.domain() && {
+        let (key, own) = (address.local_key(), mailbox.local_key());
+        key == own || without_suffix(&key) == own
+    }
+}
+
+/// Whether the address is somebody's login, or a `+suffix` form of one.
+fn is_login(config: &Config, address: &Mailbox) -> bool {
+    config.domains.get(address.domain()).is_some_and(|served| {
+        let key = address.local_key();
+        served.users.contains_key(&key) || served.users.contains_key(without_suffix(&key))
+    })
+}
+
+/// Whether the aliases lead from `address` to the login.
+fn leads_to(config: &Config, address: &Mailbox, login: &Mailbox) -> bool {
+    let mut seen = HashSet::new();
+    let mut level = vec![address];
+    for _ in 0..ALIAS_DEPTH_MAX {
+        let mut next = Vec::new();
+        for mailbox in level {
+            let key = mailbox.local_key();
+            let Some(served) = config.domains.get(mailbox.domain()) else {
+                continue;
+            };
+            let Some(alias) = find_named(served, &key) else {
+                continue;
+            };
+            if alias.targets.iter().any(|target| is_form_of(target, login)) {
+                return true;
+            }
+            if seen.len() < ALIAS_TARGETS_MAX.saturating_mul(ALIAS_DEPTH_MAX)
+                && seen.insert((mailbox.domain(), key))
+            {
+                next.extend(&alias.targets);
+            }
+        }
+        level = next;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Folder, SystemDefaults};
+
+    const CREDENTIAL: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,\
+                              WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,\
+                              wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+
+    fn may(login: &str, address: &str) -> bool {
+        let users = format!(
+            "ann:{CREDENTIAL}\nbob:{CREDENTIAL}\napp:{CREDENTIAL}:send_as=*@example.org,noreply@example.com\n\
+             root:{CREDENTIAL}:send_as=*\n"
+        );
+        let aliases = "ann: ann@gmail.com\ninfo: ann\nsales: info, bob\nbob: ann\nout: ann@gmail.com\n\
+                       x: y\ny: x\n*: ann\n";
+        let mut folder = Folder::default();
+        folder.insert_file("domains/example.com/users", users.into_bytes());
+        folder.insert_file("domains/example.com/aliases", aliases.into());
+        folder.insert_file(
+            "domains/example.org/aliases",
+            b"hello: ann@example.com\n".to_vec(),
+        );
+        let defaults = SystemDefaults {
+            hostname: "mail.example.com".to_owned(),
+            resolv_conf: String::new(),
+        };
+        let config = Config::parse(&folder, &defaults).expect("a configuration");
+        let mailbox = |text| Mailbox::parse(text).expect("a mailbox");
+        may_send_as(&config, &mailbox(login), &mailbox(address))
+    }
+
+    #[test]
+    fn a_login_and_its_suffixes_are_ones_own() {
+        assert!(may("ann@example.com", "Ann@EXAMPLE.com"));
+        assert!(may("ann@example.com", "\"ann\"@example.com"));
+        assert!(may("ann@example.com", "ann+shop@example.com"));
+        assert!(!may("ann@example.com", "ann@example.org"));
+        assert!(!may("ann@example.com", "annie@example.com"));
+        assert!(!may("ann@example.com", "someone@gmail.com"));
+    }
+
+    #[test]
+    fn an_alias_that_leads_to_the_login_is_ones_own() {
+        for address in [
+            "info@example.com",
+            "info+x@example.com",
+            "sales@example.com",
+            "hello@example.org",
+        ] {
+            assert!(may("ann@example.com", address), "{address}");
+        }
+        assert!(may("bob@example.com", "sales@example.com"));
+        assert!(!may("bob@example.com", "info@example.com"));
+        assert!(!may("ann@example.com", "out@example.com"));
+        assert!(!may("ann@example.com", "x@example.com"));
+    }
+
+    #[test]
+    fn another_user_is_not_even_by_alias_or_catch_all() {
+        assert!(!may("ann@example.com", "bob@example.com"));
+        assert!(!may("ann@example.com", "bob+x@example.com"));
+        assert!(!may("ann@example.com", "app@example.com"));
+        assert!(!may("ann@example.com", "whoever@example.com"));
+    }
+
+    #[test]
+    fn send_as_opens_what_it_lists() {
+        assert!(may("app@example.com", "anything@example.org"));
+        assert!(may("app@example.com", "NoReply@example.com"));
+        assert!(!may("app@example.com", "noreply2@example.com"));
+        assert!(!may("app@example.com", "x@sub.example.org"));
+        assert!(
+            may("root@example.com", "bob@example.com") && may("root@example.com", "x@gmail.com")
+        );
+        assert!(!may("gone@example.com", "gone@example.com"));
+    }
+}
