@@ -7,7 +7,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::event::{ConnId, Work, WorkResult};
 use super::inbound::Inbound;
@@ -19,9 +18,9 @@ use crate::auth::sasl::{self, Claim, Mechanism};
 use crate::auth::scram::{Challenge, ClientFirst};
 use crate::clock::{Instant, Now};
 use crate::entropy::Entropy;
-use crate::limits::DERIVATIONS_WAITING_MAX;
+use crate::limits::{AUTH_DELAY_MAX, DERIVATIONS_WAITING_MAX};
 use crate::policy::password_memory::PasswordMemory;
-use crate::policy::rates::{Peers, Users};
+use crate::policy::rates::{AuthGate, Peers, Users};
 use crate::smtp::reply::Reply;
 use crate::smtp::server::AuthStep;
 
@@ -118,10 +117,9 @@ impl Engine {
         out: &mut Vec<u8>,
         now: Now,
     ) {
-        if inbound
-            .address()
-            .is_some_and(|address| self.logins.peers.is_locked(address, now.instant))
-        {
+        if inbound.address().is_some_and(|address| {
+            self.logins.peers.auth_gate(address, now.instant) == AuthGate::Shut
+        }) {
             let line = Line::new(Level::Warning, "auth").with("result", "throttled");
             self.log(line.with_some("peer", inbound.address()));
             return inbound
@@ -278,8 +276,8 @@ impl Engine {
             password,
         };
         // Whoever has failed lately waits behind those who have not, so that guessing cannot keep a user out.
-        let failed =
-            address.is_some_and(|address| self.logins.peers.failures(address, now.instant) > 0);
+        let failed = address
+            .is_some_and(|address| self.logins.peers.auth_failures(address, now.instant) > 0);
         if failed {
             self.logins.waiting.push_back(check);
         } else {
@@ -287,7 +285,7 @@ impl Engine {
             let at = self.logins.waiting.iter().position(|other| {
                 other
                     .address
-                    .is_some_and(|address| peers.failures(address, now.instant) > 0)
+                    .is_some_and(|address| peers.auth_failures(address, now.instant) > 0)
             });
             let at = at.unwrap_or(self.logins.waiting.len());
             self.logins.waiting.insert(at, check);
@@ -356,12 +354,14 @@ impl Engine {
 
     fn note_failure(&mut self, inbound: &Inbound, shown: &str, now: Now) -> Instant {
         self.log_auth(inbound, "failed", shown);
-        let failures = match inbound.address() {
-            Some(address) => self.logins.peers.failed(address, now.instant),
-            None => 1,
+        let Some(address) = inbound.address() else {
+            return now.instant;
         };
-        now.instant
-            .after(FAILURE_DELAY.saturating_mul(failures.min(FAILURE_DELAYS_MAX)))
+        self.logins.peers.auth_failed(address, now.instant);
+        match self.logins.peers.auth_gate(address, now.instant) {
+            AuthGate::Open { delay } => now.instant.after(delay),
+            AuthGate::Shut => now.instant.after(AUTH_DELAY_MAX),
+        }
     }
 
     fn log_auth(&mut self, inbound: &Inbound, result: &str, login: &str) {
@@ -379,9 +379,3 @@ impl Engine {
 
 /// Derivations that workers do at the same time: one processor is left to everything else.
 const DERIVATIONS_AT_ONCE: usize = 2;
-
-/// How much longer each failure of an address makes it wait for the answer.
-const FAILURE_DELAY: Duration = Duration::from_millis(500);
-
-/// Failures, past which the wait grows no longer.
-const FAILURE_DELAYS_MAX: u32 = 10;

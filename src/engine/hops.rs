@@ -44,7 +44,7 @@ pub(super) struct Hop {
     /// Couriers that wait for another message.
     pub(super) idle: Vec<ConnId>,
     /// Failures in a row to get through.
-    failures: u16,
+    failures: u32,
     paused_until: Option<Instant>,
     /// Whether a courier got through lately.
     pub(super) proven: bool,

@@ -276,8 +276,7 @@ impl Engine {
                     return self.inbound_close(conn, *inbound);
                 }
                 Request::StartTls => {
-                    // What was sent behind STARTTLS was sent in clear, by whomever: it is dropped.
-                    input = &[];
+                    // What was sent behind STARTTLS was sent in clear, by whomever: it is dropped with `input`.
                     self.send(conn, std::mem::take(&mut out));
                     self.actions.push_back(Action::StartTls {
                         conn,

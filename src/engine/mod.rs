@@ -243,7 +243,7 @@ impl Engine {
             }
             Event::DnsFailed { socket } => {
                 self.resolver
-                    .on_failed(socket, now.instant, &mut *self.entropy);
+                    .on_socket_error(socket, now.instant, &mut *self.entropy);
             }
             Event::Worked { job, result } => self.on_worked(job, result, now),
             Event::ReloadFailed { conn, errors } => self.reload_failed(conn, &errors),

@@ -182,9 +182,9 @@ impl Engine {
         now: Now,
     ) {
         match mail_hosts(domain, answer, &self.config.hostname, &mut *self.entropy) {
-            Ok(MailHosts { hosts, .. }) => {
-                courier.hosts.extend(hosts.into_iter().map(|host| Host {
-                    name: host.host,
+            MailHosts::Hosts(hosts) => {
+                courier.hosts.extend(hosts.into_iter().map(|name| Host {
+                    name,
                     address: None,
                     port: self.config.delivery.port,
                     tls: Tls::Opportunistic,
@@ -193,16 +193,12 @@ impl Engine {
                 }));
                 self.courier_next(conn, courier, now);
             }
-            Err(nowhere) if nowhere.code().is_transient() => {
-                courier.trouble = Some(Trouble {
-                    status: nowhere.code(),
-                    text: format!("{domain}: {nowhere}"),
-                });
+            MailHosts::Nowhere { status, text } if status.is_transient() => {
+                courier.trouble = Some(Trouble { status, text });
                 self.courier_failed(conn, courier, now);
             }
-            Err(nowhere) => {
-                let text = format!("{domain}: {nowhere}");
-                self.hop_refused(conn, courier, nowhere.code(), &text, now);
+            MailHosts::Nowhere { status, text } => {
+                self.hop_refused(conn, courier, status, &text, now);
             }
         }
     }
@@ -807,7 +803,9 @@ impl Engine {
         }
         self.counters.deferred += 1;
         self.log_fate("deferred", load, index, courier, text, Some(status));
-        let until = now.wall.after(retry::delay(attempts, &mut *self.entropy));
+        let until = now
+            .wall
+            .after(retry::delay(attempts.into(), &mut *self.entropy));
         Outcome::Deferred {
             attempts,
             until,

@@ -126,7 +126,9 @@ impl Queued {
 
     /// Whether no recipient is left.
     pub fn is_done(&self) -> bool {
-        self.recipients.iter().all(|state| state.phase == Phase::Closed)
+        self.recipients
+            .iter()
+            .all(|state| state.phase == Phase::Closed)
     }
 
     /// The hops that somebody still waits for, each once.
