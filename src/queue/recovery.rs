@@ -372,7 +372,7 @@ impl<D: Disk> Scan<'_, D> {
         let mut at = at;
         while at < limit {
             let window = self.window.get(self.disk, file, at, SCAN_BYTES);
-            let Some(starts) = window.len().checked_sub(HEADER_BYTES - 1) else {
+            let Some(rest) = window.len().checked_sub(HEADER_BYTES) else {
                 return Ok(None);
             };
             let found = candidates(window).find(|skip| is_header(window, *skip, segment, at));
@@ -386,7 +386,8 @@ impl<D: Disk> Scan<'_, D> {
                     self.step(segment, at, limit, false)?; // refuses a future version
                     return Ok(Some(at));
                 }
-                None => at = at.saturating_add(starts as u64),
+                // At least one byte on: a header that the window cuts off is seen whole in the next.
+                None => at = at.saturating_add(rest as u64).saturating_add(1),
             }
         }
         Ok(None)
