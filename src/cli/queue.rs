@@ -191,6 +191,11 @@ pub fn list(runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
     ended(end)
 }
 
+/// Has every message tried now.
+pub fn flush_all(runtime_dir: &Path) -> Result<(), Failure> {
+    ended(ask(runtime_dir, &Request::Flush { which: Selection::All }, &mut |_| Ok(()))?)
+}
+
 fn print_message(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
     writeln!(
         output,
