@@ -3,8 +3,8 @@
 //! The message goes to the daemon over `submit.sock`, which knows the caller by its uid. Where the daemon is not there,
 //! it is left in `spool/drop/`. Exit code 0 means in both cases: it is on the disk.
 
-mod flags;
-mod message;
+pub mod flags;
+pub mod message;
 mod place;
 mod submit;
 
