@@ -17,27 +17,41 @@ pub fn ask(
     sink: &mut dyn FnMut(Response) -> Result<(), Failure>,
 ) -> Result<(usize, Vec<String>), Failure> {
     let path = runtime_dir.join("control.sock");
-    let broken = |error: std::io::Error| Failure::new(IO_ERROR, format!("{}: {error}", path.display()));
+    let broken =
+        |error: std::io::Error| Failure::new(IO_ERROR, format!("{}: {error}", path.display()));
     let mut stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::PermissionDenied => {
-            Failure::new(NOT_PERMITTED, "only root and the daemon's own user may ask it; use sudo")
-        }
+        std::io::ErrorKind::PermissionDenied => Failure::new(
+            NOT_PERMITTED,
+            "only root and the daemon's own user may ask it; use sudo",
+        ),
         _ => Failure::new(
             UNAVAILABLE,
-            format!("the daemon does not answer at {} ({error}); start it with `chopar run`", path.display()),
+            format!(
+                "the daemon does not answer at {} ({error}); start it with `chopar run`",
+                path.display()
+            ),
         ),
     })?;
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(broken)?;
+    stream
+        .set_read_timeout(Some(ANSWER_TIMEOUT))
+        .map_err(broken)?;
     let mut line = serde_json::to_vec(request).map_err(|error| Failure::new(IO_ERROR, error))?;
     line.push(b'\n');
     stream.write_all(&line).map_err(broken)?;
     let mut lines = BufReader::new(stream).lines();
     loop {
         let Some(line) = lines.next().transpose().map_err(broken)? else {
-            return Err(Failure::new(UNAVAILABLE, "the daemon closed the control socket; see its log"));
+            return Err(Failure::new(
+                UNAVAILABLE,
+                "the daemon closed the control socket; see its log",
+            ));
         };
-        let response = serde_json::from_str(&line)
-            .map_err(|error| Failure::new(IO_ERROR, format!("the daemon's answer is not understood: {error}")))?;
+        let response = serde_json::from_str(&line).map_err(|error| {
+            Failure::new(
+                IO_ERROR,
+                format!("the daemon's answer is not understood: {error}"),
+            )
+        })?;
         match response {
             Response::End { count, errors } => return Ok((count, errors)),
             response => sink(response)?,

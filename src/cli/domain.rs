@@ -59,16 +59,25 @@ struct List {
 
 impl DomainCommand {
     /// Does it in the configuration folder; `runtime_dir` is where the daemon that is to know of it listens.
-    pub fn run(&self, folder: &Path, runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
+    pub fn run(
+        &self,
+        folder: &Path,
+        runtime_dir: &Path,
+        output: &mut dyn Write,
+    ) -> Result<(), Failure> {
         match &self.command {
             Action::Add(Add { domain }) => {
                 let domain = parse_domain(domain)?;
                 let path = folder.join("domains").join(domain.as_str());
                 if path.is_dir() {
-                    return Err(Failure::new(CANNOT_CREATE, format!("{domain} is served already")));
+                    return Err(Failure::new(
+                        CANNOT_CREATE,
+                        format!("{domain} is served already"),
+                    ));
                 }
-                fs::create_dir_all(path.join("dkim"))
-                    .map_err(|error| Failure::new(CANNOT_CREATE, format!("{}: {error}", path.display())))?;
+                fs::create_dir_all(path.join("dkim")).map_err(|error| {
+                    Failure::new(CANNOT_CREATE, format!("{}: {error}", path.display()))
+                })?;
                 reload_if_running(runtime_dir)
             }
             Action::Remove(Remove { domain, force }) => {
@@ -78,11 +87,14 @@ impl DomainCommand {
                     return Err(Failure::new(NO_INPUT, format!("{domain} is not served")));
                 }
                 if !force && holds_files(&path) {
-                    let text = format!("{domain} has users, aliases or keys; say --force to delete them with it");
+                    let text = format!(
+                        "{domain} has users, aliases or keys; say --force to delete them with it"
+                    );
                     return Err(Failure::new(USAGE, text));
                 }
-                fs::remove_dir_all(&path)
-                    .map_err(|error| Failure::new(IO_ERROR, format!("{}: {error}", path.display())))?;
+                fs::remove_dir_all(&path).map_err(|error| {
+                    Failure::new(IO_ERROR, format!("{}: {error}", path.display()))
+                })?;
                 reload_if_running(runtime_dir)
             }
             Action::List(List { json }) => list(folder, *json, output),
@@ -94,7 +106,13 @@ impl DomainCommand {
 pub fn parse_domain(text: &str) -> Result<Domain, Failure> {
     match Domain::parse(text) {
         Ok(domain) if !domain.is_literal() => Ok(domain),
-        _ => Err(Failure::new(USAGE, format!("{} is no domain name", crate::escape::Escaped(text.as_bytes())))),
+        _ => Err(Failure::new(
+            USAGE,
+            format!(
+                "{} is no domain name",
+                crate::escape::Escaped(text.as_bytes())
+            ),
+        )),
     }
 }
 
@@ -104,7 +122,12 @@ pub fn served(folder: &Path) -> Result<Vec<String>, Failure> {
     let entries = match fs::read_dir(&path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Failure::new(NO_INPUT, format!("{}: {error}", path.display()))),
+        Err(error) => {
+            return Err(Failure::new(
+                NO_INPUT,
+                format!("{}: {error}", path.display()),
+            ));
+        }
     };
     let mut domains: Vec<String> = entries
         .filter_map(Result::ok)
@@ -123,12 +146,22 @@ fn list(folder: &Path, json: bool, output: &mut dyn Write) -> Result<(), Failure
     } else {
         domains.iter().map(|domain| format!("{domain}\n")).collect()
     };
-    output.write_all(text.as_bytes()).map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
+    output
+        .write_all(text.as_bytes())
+        .map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
 }
 
 fn holds_files(path: &Path) -> bool {
-    fs::read_dir(path).into_iter().flatten().filter_map(Result::ok).any(|entry| {
-        let path = entry.path();
-        if path.is_dir() { holds_files(&path) } else { true }
-    })
+    fs::read_dir(path)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .any(|entry| {
+            let path = entry.path();
+            if path.is_dir() {
+                holds_files(&path)
+            } else {
+                true
+            }
+        })
 }

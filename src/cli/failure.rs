@@ -12,7 +12,10 @@ pub struct Failure {
 impl Failure {
     /// A failure with this exit code; the sentence says what to do next.
     pub fn new(code: u8, text: impl fmt::Display) -> Self {
-        Self { code, text: text.to_string() }
+        Self {
+            code,
+            text: text.to_string(),
+        }
     }
 
     /// The exit code.

@@ -19,7 +19,11 @@ pub struct Lookup<'a> {
 impl<'a> Lookup<'a> {
     /// Over these servers.
     pub fn new(servers: Servers, entropy: &'a mut dyn Entropy) -> Self {
-        Self { resolver: Resolver::new(servers), entropy, started: SystemInstant::now() }
+        Self {
+            resolver: Resolver::new(servers),
+            entropy,
+            started: SystemInstant::now(),
+        }
     }
 
     fn now(&self) -> Instant {
@@ -40,23 +44,30 @@ impl<'a> Lookup<'a> {
                         Ok(udp) => drop(sockets.insert(socket, udp)),
                         Err(_) => self.resolver.on_failed(socket, self.now(), self.entropy),
                     },
-                    DnsAction::ConnectStream { socket, to, bytes } => {
-                        match exchange(to, &bytes) {
-                            Ok(reply) => {
-                                let now = self.now();
-                                self.resolver.on_stream_bytes(socket, &reply, now, self.entropy);
-                            }
-                            Err(_) => self.resolver.on_failed(socket, self.now(), self.entropy),
+                    DnsAction::ConnectStream { socket, to, bytes } => match exchange(to, &bytes) {
+                        Ok(reply) => {
+                            let now = self.now();
+                            self.resolver
+                                .on_stream_bytes(socket, &reply, now, self.entropy);
                         }
-                    }
+                        Err(_) => self.resolver.on_failed(socket, self.now(), self.entropy),
+                    },
                     DnsAction::CloseSocket { socket } => drop(sockets.remove(&socket)),
-                    DnsAction::Answered { question: answered, answer, .. } if answered == *question => return answer,
+                    DnsAction::Answered {
+                        question: answered,
+                        answer,
+                        ..
+                    } if answered == *question => return answer,
                     DnsAction::Answered { .. } => {}
                 }
             }
             if self.resolver.deadline().is_none() {
                 let (records, ttl) = (Err(NoRecords::ServerFailure), Duration::ZERO);
-                return Answer { records, authentic: false, ttl };
+                return Answer {
+                    records,
+                    authentic: false,
+                    ttl,
+                };
             }
             self.receive(&sockets);
             let now = self.now();
@@ -70,9 +81,14 @@ impl<'a> Lookup<'a> {
             match udp.recv_from(&mut buffer) {
                 Ok((len, from)) => {
                     let (bytes, now) = (buffer.get(..len).unwrap_or_default(), self.now());
-                    self.resolver.on_datagram(*id, from, bytes, now, self.entropy);
+                    self.resolver
+                        .on_datagram(*id, from, bytes, now, self.entropy);
                 }
-                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    ) => {}
                 Err(_) => self.resolver.on_failed(*id, self.now(), self.entropy),
             }
         }
@@ -100,7 +116,9 @@ fn exchange(to: SocketAddr, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     let mut len = [0; 2];
     stream.read_exact(&mut len)?;
     let mut reply = len.to_vec();
-    stream.take(u16::from_be_bytes(len).into()).read_to_end(&mut reply)?;
+    stream
+        .take(u16::from_be_bytes(len).into())
+        .read_to_end(&mut reply)?;
     Ok(reply)
 }
 

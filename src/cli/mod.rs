@@ -2,12 +2,14 @@
 
 pub mod check;
 pub mod control;
+pub mod demo;
 pub mod dkim;
 pub mod domain;
 pub mod failure;
 pub mod lookup;
 pub mod queue;
 pub mod reload;
+pub mod run;
 pub mod sendmail;
 pub mod sysexits;
 pub mod user;
@@ -43,10 +45,12 @@ struct Arguments {
 #[argh(subcommand)]
 enum Command {
     Check(check::Check),
+    Demo(demo::Demo),
     Dkim(dkim::Dkim),
     Domain(domain::DomainCommand),
     Queue(queue::Queue),
     Reload(reload::Reload),
+    Run(run::Run),
     User(user::User),
 }
 
@@ -59,7 +63,10 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
             Err(_) => return end(Err(Failure::new(USAGE, "an argument is no UTF-8"))),
         }
     }
-    let program = words.first().map(|name| name.rsplit('/').next().unwrap_or_default().to_owned()).unwrap_or_default();
+    let program = words
+        .first()
+        .map(|name| name.rsplit('/').next().unwrap_or_default().to_owned())
+        .unwrap_or_default();
     let rest = words.get(1..).unwrap_or_default();
     let (input, output) = (&mut io::stdin().lock(), &mut io::stdout().lock());
     match program.as_str() {
@@ -72,7 +79,11 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         return end(sendmail::run(rest, &config_folder(folder), input, output));
     }
     let strs: Vec<&str> = rest.iter().map(String::as_str).collect();
-    let strs = if strs.first() == Some(&"help") { help_words(&strs) } else { strs };
+    let strs = if strs.first() == Some(&"help") {
+        help_words(&strs)
+    } else {
+        strs
+    };
     match Arguments::from_args(&["chopar"], &strs) {
         Ok(arguments) => end(run(arguments, output)),
         Err(early) if early.status.is_ok() => {
@@ -90,7 +101,9 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
 fn sendmail_words(words: &[String]) -> Option<(Option<PathBuf>, &[String])> {
     match words {
         [first, rest @ ..] if first == "sendmail" => Some((None, rest)),
-        [flag, folder, word, rest @ ..] if (flag == "-C" || flag == "--config") && word == "sendmail" => {
+        [flag, folder, word, rest @ ..]
+            if (flag == "-C" || flag == "--config") && word == "sendmail" =>
+        {
             Some((Some(folder.into()), rest))
         }
         _ => None,
@@ -127,12 +140,19 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
             println!("chopar {}", env!("CARGO_PKG_VERSION"));
             return Ok(());
         }
-        return Err(Failure::new(USAGE, "say what to do; `chopar --help` lists the commands"));
+        return Err(Failure::new(
+            USAGE,
+            "say what to do; `chopar --help` lists the commands",
+        ));
     };
     match command {
-        Command::Check(check) => {
-            check.run(&folder, output, &mut io::stderr()).map_err(|error| Failure::new(error.exit_code(), error))
-        }
+        Command::Check(check) => check
+            .run(&folder, output, &mut io::stderr())
+            .map_err(|error| Failure::new(error.exit_code(), error)),
+        Command::Demo(demo) => demo.run(output),
+        Command::Run(run) => run
+            .run(&folder)
+            .map_err(|error| Failure::new(error.exit_code(), error)),
         Command::Dkim(dkim) => run_dkim(&dkim, &folder, output),
         Command::Domain(domain) => domain.run(&folder, &runtime_dir(&folder), output),
         Command::Queue(queue) => queue.run(&runtime_dir(&folder), output),
@@ -170,7 +190,10 @@ fn servers(folder: &Path, named: Option<std::net::SocketAddr>) -> Servers {
 /// Where the daemon's sockets are; the default where the configuration cannot be read, since a command that mends it
 /// must work.
 fn runtime_dir(folder: &Path) -> PathBuf {
-    load(folder).map_or_else(|_| PathBuf::from("/run/chopar"), |config| config.runtime_dir)
+    load(folder).map_or_else(
+        |_| PathBuf::from("/run/chopar"),
+        |config| config.runtime_dir,
+    )
 }
 
 /// Reads the configuration, or says its first error.

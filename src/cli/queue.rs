@@ -111,27 +111,50 @@ impl Queue {
     /// Asks the daemon.
     pub fn run(&self, runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
         match &self.command {
-            QueueCommand::List(List { json: true }) => print_json(runtime_dir, &Request::List {}, output),
+            QueueCommand::List(List { json: true }) => {
+                print_json(runtime_dir, &Request::List {}, output)
+            }
             QueueCommand::List(List { json: false }) => list(runtime_dir, output),
             QueueCommand::Show(Show { id, json: true }) => {
                 print_json(runtime_dir, &Request::Show { id: id.clone() }, output)
             }
             QueueCommand::Show(Show { id, json: false }) => show(runtime_dir, id, output),
-            QueueCommand::Stats(StatsCommand { json: true }) => print_json(runtime_dir, &Request::Stats {}, output),
+            QueueCommand::Stats(StatsCommand { json: true }) => {
+                print_json(runtime_dir, &Request::Stats {}, output)
+            }
             QueueCommand::Stats(StatsCommand { json: false }) => stats(runtime_dir, output),
             QueueCommand::Flush(Flush { ids }) => {
-                let which = if ids.is_empty() { Selection::All } else { Selection::Ids(ids.clone()) };
+                let which = if ids.is_empty() {
+                    Selection::All
+                } else {
+                    Selection::Ids(ids.clone())
+                };
                 act(runtime_dir, &Request::Flush { which }, "tried now", output)
             }
-            QueueCommand::Hold(Hold { ids, all }) => {
-                act(runtime_dir, &Request::Hold { which: selection(ids, *all)? }, "held", output)
-            }
-            QueueCommand::Release(Release { ids, all }) => {
-                act(runtime_dir, &Request::Release { which: selection(ids, *all)? }, "released", output)
-            }
-            QueueCommand::Remove(Remove { ids, all }) => {
-                act(runtime_dir, &Request::Remove { which: selection(ids, *all)? }, "removed", output)
-            }
+            QueueCommand::Hold(Hold { ids, all }) => act(
+                runtime_dir,
+                &Request::Hold {
+                    which: selection(ids, *all)?,
+                },
+                "held",
+                output,
+            ),
+            QueueCommand::Release(Release { ids, all }) => act(
+                runtime_dir,
+                &Request::Release {
+                    which: selection(ids, *all)?,
+                },
+                "released",
+                output,
+            ),
+            QueueCommand::Remove(Remove { ids, all }) => act(
+                runtime_dir,
+                &Request::Remove {
+                    which: selection(ids, *all)?,
+                },
+                "removed",
+                output,
+            ),
         }
     }
 }
@@ -139,7 +162,10 @@ impl Queue {
 fn selection(ids: &[String], all: bool) -> Result<Selection, Failure> {
     match (ids, all) {
         ([], true) => Ok(Selection::All),
-        ([], false) => Err(Failure::new(USAGE, "name the messages by their ids, or say --all")),
+        ([], false) => Err(Failure::new(
+            USAGE,
+            "name the messages by their ids, or say --all",
+        )),
         (_, true) => Err(Failure::new(USAGE, "either ids or --all, not both")),
         (ids, false) => Ok(Selection::Ids(ids.to_vec())),
     }
@@ -156,18 +182,33 @@ fn ended((_, errors): (usize, Vec<String>)) -> Result<(), Failure> {
     }
 }
 
-fn act(runtime_dir: &Path, request: &Request, done: &str, output: &mut dyn Write) -> Result<(), Failure> {
+fn act(
+    runtime_dir: &Path,
+    request: &Request,
+    done: &str,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
     let (count, errors) = ask(runtime_dir, request, &mut |_| Ok(()))?;
-    written(writeln!(output, "{count} {} {done}", if count == 1 { "message" } else { "messages" }))?;
+    written(writeln!(
+        output,
+        "{count} {} {done}",
+        if count == 1 { "message" } else { "messages" }
+    ))?;
     ended((count, errors))
 }
 
-fn print_json(runtime_dir: &Path, request: &Request, output: &mut dyn Write) -> Result<(), Failure> {
+fn print_json(
+    runtime_dir: &Path,
+    request: &Request,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
     let end = ask(runtime_dir, request, &mut |response| {
         let line = match &response {
             Response::Message(listed) => serde_json::to_string(listed),
             Response::Stats(stats) => serde_json::to_string(stats),
-            Response::Header { text } => serde_json::to_string(&serde_json::json!({ "header": text })),
+            Response::Header { text } => {
+                serde_json::to_string(&serde_json::json!({ "header": text }))
+            }
             Response::End { .. } => return Ok(()),
         };
         written(writeln!(output, "{}", line.unwrap_or_default()))
@@ -179,7 +220,9 @@ fn print_json(runtime_dir: &Path, request: &Request, output: &mut dyn Write) -> 
 pub fn list(runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
     let mut bytes: u64 = 0;
     let end = ask(runtime_dir, &Request::List {}, &mut |response| {
-        let Response::Message(listed) = response else { return Ok(()) };
+        let Response::Message(listed) = response else {
+            return Ok(());
+        };
         bytes = bytes.saturating_add(listed.size);
         written(print_message(&listed, output))
     })?;
@@ -193,7 +236,13 @@ pub fn list(runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
 
 /// Has every message tried now.
 pub fn flush_all(runtime_dir: &Path) -> Result<(), Failure> {
-    ended(ask(runtime_dir, &Request::Flush { which: Selection::All }, &mut |_| Ok(()))?)
+    ended(ask(
+        runtime_dir,
+        &Request::Flush {
+            which: Selection::All,
+        },
+        &mut |_| Ok(()),
+    )?)
 }
 
 fn print_message(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
@@ -206,8 +255,17 @@ fn print_message(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()>
         Timestamp::from_seconds(listed.arrived).rfc3339(),
         Escaped(listed.from.as_bytes())
     )?;
-    for recipient in listed.recipients.iter().filter(|recipient| recipient.state != "done") {
-        writeln!(output, "        {} <{}>", recipient.state, Escaped(recipient.to.as_bytes()))?;
+    for recipient in listed
+        .recipients
+        .iter()
+        .filter(|recipient| recipient.state != "done")
+    {
+        writeln!(
+            output,
+            "        {} <{}>",
+            recipient.state,
+            Escaped(recipient.to.as_bytes())
+        )?;
         if !recipient.why.is_empty() {
             writeln!(output, "        ({})", Escaped(recipient.why.as_bytes()))?;
         }
@@ -216,27 +274,46 @@ fn print_message(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()>
 }
 
 fn show(runtime_dir: &Path, id: &str, output: &mut dyn Write) -> Result<(), Failure> {
-    let end = ask(runtime_dir, &Request::Show { id: id.to_owned() }, &mut |response| match response {
-        Response::Message(listed) => written(print_whole(&listed, output)),
-        Response::Header { text } => {
-            let clean: String = text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();
-            written(write!(output, "{clean}"))
-        }
-        Response::Stats(_) | Response::End { .. } => Ok(()),
-    })?;
+    let end = ask(
+        runtime_dir,
+        &Request::Show { id: id.to_owned() },
+        &mut |response| match response {
+            Response::Message(listed) => written(print_whole(&listed, output)),
+            Response::Header { text } => {
+                let clean: String = text
+                    .chars()
+                    .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
+                    .collect();
+                written(write!(output, "{clean}"))
+            }
+            Response::Stats(_) | Response::End { .. } => Ok(()),
+        },
+    )?;
     ended(end)
 }
 
 fn print_whole(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
     writeln!(output, "id       {}", listed.id)?;
-    writeln!(output, "arrived  {}", Timestamp::from_seconds(listed.arrived).rfc3339())?;
+    writeln!(
+        output,
+        "arrived  {}",
+        Timestamp::from_seconds(listed.arrived).rfc3339()
+    )?;
     writeln!(output, "size     {}", listed.size)?;
     writeln!(output, "from     <{}>", Escaped(listed.from.as_bytes()))?;
     writeln!(output, "origin   {}", Escaped(listed.origin.as_bytes()))?;
-    writeln!(output, "held     {}", if listed.held { "yes" } else { "no" })?;
+    writeln!(
+        output,
+        "held     {}",
+        if listed.held { "yes" } else { "no" }
+    )?;
     for recipient in &listed.recipients {
         let to = Escaped(recipient.to.as_bytes());
-        writeln!(output, "to       <{to}> {}, {} attempts", recipient.state, recipient.attempts)?;
+        writeln!(
+            output,
+            "to       <{to}> {}, {} attempts",
+            recipient.state, recipient.attempts
+        )?;
         if !recipient.why.is_empty() {
             writeln!(output, "         {}", Escaped(recipient.why.as_bytes()))?;
         }
@@ -245,10 +322,14 @@ fn print_whole(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
 }
 
 fn stats(runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
-    let end = ask(runtime_dir, &Request::Stats {}, &mut |response| match response {
-        Response::Stats(stats) => written(print_stats(&stats, output)),
-        _ => Ok(()),
-    })?;
+    let end = ask(
+        runtime_dir,
+        &Request::Stats {},
+        &mut |response| match response {
+            Response::Stats(stats) => written(print_stats(&stats, output)),
+            _ => Ok(()),
+        },
+    )?;
     ended(end)
 }
 

@@ -97,15 +97,28 @@ struct Verify {
 
 impl User {
     /// Does it in the configuration folder; `runtime_dir` is where the daemon that is to know of it listens.
-    pub fn run(&self, folder: &Path, runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
+    pub fn run(
+        &self,
+        folder: &Path,
+        runtime_dir: &Path,
+        output: &mut dyn Write,
+    ) -> Result<(), Failure> {
         match &self.command {
             Action::Add(add) => {
                 let file = UsersFile::of(folder, &add.address)?;
                 if file.line_of_user()?.is_some() {
-                    let text = format!("{} exists; `chopar user passwd` sets the password", file.mailbox);
+                    let text = format!(
+                        "{} exists; `chopar user passwd` sets the password",
+                        file.mailbox
+                    );
                     return Err(Failure::new(CANNOT_CREATE, text));
                 }
-                let options = add.send_as.as_deref().map(send_as_option).transpose()?.unwrap_or_default();
+                let options = add
+                    .send_as
+                    .as_deref()
+                    .map(send_as_option)
+                    .transpose()?
+                    .unwrap_or_default();
                 let credential = new_credential(&read_new_password()?);
                 let line = format!("{}:{credential}{options}", file.mailbox.local_part());
                 file.rewrite(Some(&line))?;
@@ -121,16 +134,24 @@ impl User {
                 let file = UsersFile::of(folder, address)?;
                 let old = file.line_of_user()?.ok_or_else(|| file.unknown())?;
                 let credential = new_credential(&read_new_password()?);
-                let options = old.splitn(3, ':').nth(2).map(|rest| format!(":{rest}")).unwrap_or_default();
-                file.rewrite(Some(&format!("{}:{credential}{options}", file.mailbox.local_part())))?;
+                let options = old
+                    .splitn(3, ':')
+                    .nth(2)
+                    .map(|rest| format!(":{rest}"))
+                    .unwrap_or_default();
+                file.rewrite(Some(&format!(
+                    "{}:{credential}{options}",
+                    file.mailbox.local_part()
+                )))?;
                 reload_if_running(runtime_dir)
             }
             Action::Verify(Verify { address }) => {
                 let file = UsersFile::of(folder, address)?;
                 let line = file.line_of_user()?.ok_or_else(|| file.unknown())?;
                 let text = line.splitn(3, ':').nth(1).unwrap_or_default();
-                let credential = Credential::parse(text)
-                    .map_err(|error| Failure::new(DATA, format!("{}: {error}", file.path.display())))?;
+                let credential = Credential::parse(text).map_err(|error| {
+                    Failure::new(DATA, format!("{}: {error}", file.path.display()))
+                })?;
                 if credential.verify_password(&read_password("Password: ")?) {
                     return written(writeln!(output, "the password is right"));
                 }
@@ -155,25 +176,43 @@ impl UsersFile {
     fn of(folder: &Path, address: &str) -> Result<Self, Failure> {
         let mailbox = Mailbox::parse(address).map_err(|error| Failure::new(USAGE, error))?;
         if mailbox.local_part().contains([':', '#', '"']) {
-            return Err(Failure::new(USAGE, "a login cannot have a colon, a hash or a quote in it"));
+            return Err(Failure::new(
+                USAGE,
+                "a login cannot have a colon, a hash or a quote in it",
+            ));
         }
         let domain = folder.join("domains").join(mailbox.domain().as_str());
         if !domain.is_dir() {
-            let text = format!("{0} is not served; `chopar domain add {0}` serves it", mailbox.domain());
+            let text = format!(
+                "{0} is not served; `chopar domain add {0}` serves it",
+                mailbox.domain()
+            );
             return Err(Failure::new(NO_USER, text));
         }
-        Ok(Self { path: domain.join("users"), mailbox })
+        Ok(Self {
+            path: domain.join("users"),
+            mailbox,
+        })
     }
 
     fn unknown(&self) -> Failure {
-        Failure::new(NO_USER, format!("{0} does not exist; `chopar user add {0}` adds it", self.mailbox))
+        Failure::new(
+            NO_USER,
+            format!(
+                "{0} does not exist; `chopar user add {0}` adds it",
+                self.mailbox
+            ),
+        )
     }
 
     fn text(&self) -> Result<String, Failure> {
         match fs::read_to_string(&self.path) {
             Ok(text) => Ok(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-            Err(error) => Err(Failure::new(NO_INPUT, format!("{}: {error}", self.path.display()))),
+            Err(error) => Err(Failure::new(
+                NO_INPUT,
+                format!("{}: {error}", self.path.display()),
+            )),
         }
     }
 
@@ -183,7 +222,11 @@ impl UsersFile {
     }
 
     fn line_of_user(&self) -> Result<Option<String>, Failure> {
-        Ok(self.text()?.lines().find(|line| self.is_user(line)).map(str::to_owned))
+        Ok(self
+            .text()?
+            .lines()
+            .find(|line| self.is_user(line))
+            .map(str::to_owned))
     }
 
     /// Writes the file with this line for the user, in the place of the old one; or without.
@@ -205,8 +248,9 @@ impl UsersFile {
             text.push_str(line);
             text.push('\n');
         }
-        replace(&self.path, text.as_bytes())
-            .map_err(|error| Failure::new(CANNOT_CREATE, format!("{}: {error}", self.path.display())))
+        replace(&self.path, text.as_bytes()).map_err(|error| {
+            Failure::new(CANNOT_CREATE, format!("{}: {error}", self.path.display()))
+        })
     }
 }
 
@@ -218,7 +262,11 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     SystemEntropy::default().fill(&mut random);
     let beside = folder.join(format!(".users.{:016x}", u64::from_ne_bytes(random)));
     let result = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(&beside)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o640)
+            .open(&beside)?;
         let (owner, group) = match fs::metadata(path) {
             Ok(old) => (old.uid(), old.gid()),
             Err(_) => (fs::metadata(folder)?.uid(), fs::metadata(folder)?.gid()),
@@ -251,7 +299,11 @@ fn send_as_option(patterns: &str) -> Result<String, Failure> {
 fn new_credential(password: &Password) -> Credential {
     let mut salt = [0; SALT_BYTES];
     SystemEntropy::default().fill(&mut salt);
-    Credential::derive(password, &salt, NonZeroU32::new(SCRAM_ITERATIONS).unwrap_or(NonZeroU32::MIN))
+    Credential::derive(
+        password,
+        &salt,
+        NonZeroU32::new(SCRAM_ITERATIONS).unwrap_or(NonZeroU32::MIN),
+    )
 }
 
 fn read_new_password() -> Result<Password, Failure> {
@@ -262,7 +314,10 @@ fn read_new_password() -> Result<Password, Failure> {
     if isatty(io::stdin()) {
         let again = read_password("Once more: ")?;
         if password.as_bytes() != again.as_bytes() {
-            return Err(Failure::new(DATA, "the two passwords differ; nothing was changed"));
+            return Err(Failure::new(
+                DATA,
+                "the two passwords differ; nothing was changed",
+            ));
         }
     }
     Ok(password)
@@ -271,7 +326,8 @@ fn read_new_password() -> Result<Password, Failure> {
 /// A line from the terminal without echo, or from standard input.
 fn read_password(prompt: &str) -> Result<Password, Failure> {
     let stdin = io::stdin();
-    let broken = |error: io::Error| Failure::new(IO_ERROR, format!("cannot read the password: {error}"));
+    let broken =
+        |error: io::Error| Failure::new(IO_ERROR, format!("cannot read the password: {error}"));
     let mut line = Zeroizing::new(String::new());
     let limit = PASSWORD_BYTES_MAX as u64 + 2;
     if isatty(&stdin) {
@@ -282,7 +338,11 @@ fn read_password(prompt: &str) -> Result<Password, Failure> {
         eprintln!();
         result.map_err(broken)?;
     } else {
-        stdin.lock().take(limit).read_line(&mut line).map_err(broken)?;
+        stdin
+            .lock()
+            .take(limit)
+            .read_line(&mut line)
+            .map_err(broken)?;
     }
     let text = line.strip_suffix('\n').unwrap_or(&line);
     let text = text.strip_suffix('\r').unwrap_or(text);
@@ -307,11 +367,17 @@ impl<'a> Silence<'a> {
 
 impl Drop for Silence<'_> {
     fn drop(&mut self) {
-        drop(tcsetattr(self.terminal, OptionalActions::Flush, &self.before));
+        // Nothing can be done about a terminal that is gone.
+        let _gone = tcsetattr(self.terminal, OptionalActions::Flush, &self.before);
     }
 }
 
-fn list(folder: &Path, domain: Option<&str>, json: bool, output: &mut dyn Write) -> Result<(), Failure> {
+fn list(
+    folder: &Path,
+    domain: Option<&str>,
+    json: bool,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
     let domains = match domain {
         Some(domain) => vec![super::domain::parse_domain(domain)?.to_string()],
         None => served(folder)?,
@@ -322,12 +388,23 @@ fn list(folder: &Path, domain: Option<&str>, json: bool, output: &mut dyn Write)
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(Failure::new(NO_INPUT, format!("{}: {error}", path.display()))),
+            Err(error) => {
+                return Err(Failure::new(
+                    NO_INPUT,
+                    format!("{}: {error}", path.display()),
+                ));
+            }
         };
-        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        for line in text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
             let mut parts = line.splitn(3, ':');
             let name = parts.next().unwrap_or_default();
-            let send_as = parts.nth(1).and_then(|rest| rest.strip_prefix("send_as=")).unwrap_or_default();
+            let send_as = parts
+                .nth(1)
+                .and_then(|rest| rest.strip_prefix("send_as="))
+                .unwrap_or_default();
             rows.push((format!("{name}@{domain}"), send_as.to_owned()));
         }
     }
@@ -335,14 +412,21 @@ fn list(folder: &Path, domain: Option<&str>, json: bool, output: &mut dyn Write)
         let rows: Vec<serde_json::Value> = rows
             .iter()
             .map(|(address, send_as)| {
-                let patterns: Vec<&str> = send_as.split(',').filter(|pattern| !pattern.is_empty()).collect();
+                let patterns: Vec<&str> = send_as
+                    .split(',')
+                    .filter(|pattern| !pattern.is_empty())
+                    .collect();
                 serde_json::json!({ "address": address, "send_as": patterns })
             })
             .collect();
         return written(writeln!(output, "{}", serde_json::Value::Array(rows)));
     }
     for (address, send_as) in rows {
-        let line = if send_as.is_empty() { address } else { format!("{address} send_as={send_as}") };
+        let line = if send_as.is_empty() {
+            address
+        } else {
+            format!("{address} send_as={send_as}")
+        };
         written(writeln!(output, "{line}"))?;
     }
     Ok(())

@@ -175,7 +175,11 @@ impl Engine {
         let address = inbound.address();
         let trusted = address.is_none_or(|address| self.is_trusted(address));
         if let (Some(address), false) = (address, trusted) {
-            if !self.logins.peers.open(address, self.config.limits.sessions_per_address) {
+            if !self
+                .logins
+                .peers
+                .open(address, self.config.limits.sessions_per_address)
+            {
                 return Err(Reply::TOO_MANY_SESSIONS);
             }
             inbound.counted = Some(address);
@@ -199,7 +203,9 @@ impl Engine {
         }
         self.debug(|| {
             let listener = format!("{listener:?}").to_lowercase();
-            Line::new(Level::Debug, "connect").with("listener", listener).with("peer", inbound.peer_text())
+            Line::new(Level::Debug, "connect")
+                .with("listener", listener)
+                .with("peer", inbound.peer_text())
         });
         self.send(conn, out);
         self.inbound_put(conn, inbound);
@@ -745,7 +751,10 @@ impl Engine {
             ..record
         };
         self.debug(|| {
-            Line::new(Level::Debug, "accepted").with("id", id).with("size", size).with("keys", signers.len())
+            Line::new(Level::Debug, "accepted")
+                .with("id", id)
+                .with("size", size)
+                .with("keys", signers.len())
         });
         for (at, ((_, key), input)) in signers.iter().zip(&inputs).enumerate() {
             let work = Work::Sign {
@@ -923,7 +932,11 @@ impl Engine {
         } = *signing;
         let id = record.id;
         if !signatures.is_empty() {
-            self.debug(|| Line::new(Level::Debug, "signed").with("id", id).with("signatures", signatures.len()));
+            self.debug(|| {
+                Line::new(Level::Debug, "signed")
+                    .with("id", id)
+                    .with("signatures", signatures.len())
+            });
         }
         let mut fields = signatures.concat();
         fields.append(&mut record.fields);

@@ -400,7 +400,10 @@ impl Engine {
 
     /// Keeps the heap of timers in proportion to what they are for: owners that are gone leave theirs behind.
     fn prune_timers(&mut self) {
-        let owners = self.conns.len().saturating_add(self.index.len().saturating_mul(2));
+        let owners = self
+            .conns
+            .len()
+            .saturating_add(self.index.len().saturating_mul(2));
         if self.timers.len() > owners.saturating_mul(2).saturating_add(TIMERS_SPARE) {
             let (conns, index) = (&self.conns, &self.index);
             self.timers.retain(|timer| match timer {

@@ -17,7 +17,9 @@ use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Write};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -65,7 +67,11 @@ pub fn write_drop(folder: &Path, envelope: &[String], message: &[u8]) -> io::Res
 }
 
 fn write_file(path: &Path, envelope: &[String], message: &[u8]) -> io::Result<()> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
     let mut out = BufWriter::new(&file);
     out.write_all(FORMAT)?;
     out.write_all(b"\n")?;
@@ -112,7 +118,10 @@ pub(super) fn waiting(folder: &Path) -> Vec<PathBuf> {
         return Vec::new();
     };
     let names = entries.flatten().map(|entry| entry.file_name());
-    names.filter(|name| is_complete(name)).map(|name| folder.join(name)).collect()
+    names
+        .filter(|name| is_complete(name))
+        .map(|name| folder.join(name))
+        .collect()
 }
 
 fn is_complete(name: &OsStr) -> bool {
@@ -126,12 +135,19 @@ pub(super) fn send_all(
     damaged: &Path,
     connect: &dyn Fn(u32) -> io::Result<UnixStream>,
 ) -> Vec<Line> {
-    files.iter().map(|path| settle(path, damaged, send_file(path, connect))).collect()
+    files
+        .iter()
+        .map(|path| settle(path, damaged, send_file(path, connect)))
+        .collect()
 }
 
 /// Removes, keeps or sets aside the file.
 fn settle(path: &Path, damaged: &Path, result: Result<(), DropError>) -> Line {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
     let line = |level, event: &'static str| Line::new(level, event).with("file", &name);
     let (cause, keep) = match result {
         Ok(()) => {
@@ -149,19 +165,28 @@ fn settle(path: &Path, damaged: &Path, result: Result<(), DropError>) -> Line {
         return line(Level::Warning, "drop-waits").with("cause", cause);
     }
     let moved = fs::rename(path, damaged.join(&name));
-    line(Level::Error, "drop-refused").with("cause", cause).with_some("error", moved.err())
+    line(Level::Error, "drop-refused")
+        .with("cause", cause)
+        .with_some("error", moved.err())
 }
 
-fn send_file(path: &Path, connect: &dyn Fn(u32) -> io::Result<UnixStream>) -> Result<(), DropError> {
+fn send_file(
+    path: &Path,
+    connect: &dyn Fn(u32) -> io::Result<UnixStream>,
+) -> Result<(), DropError> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let flags = i32::try_from(flags.bits()).unwrap_or(0);
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| {
-        // ELOOP: a link.
-        match rustix::io::Errno::from_io_error(&error) {
-            Some(rustix::io::Errno::LOOP) => DropError::NotAFile,
-            _ => DropError::Io(error),
-        }
-    })?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)
+        .map_err(|error| {
+            // ELOOP: a link.
+            match rustix::io::Errno::from_io_error(&error) {
+                Some(rustix::io::Errno::LOOP) => DropError::NotAFile,
+                _ => DropError::Io(error),
+            }
+        })?;
     let about = file.metadata().map_err(DropError::Io)?;
     if !about.is_file() || about.nlink() != 1 {
         return Err(DropError::NotAFile);
@@ -169,8 +194,12 @@ fn send_file(path: &Path, connect: &dyn Fn(u32) -> io::Result<UnixStream>) -> Re
     let mut file = BufReader::new(file);
     let envelope = read_envelope(&mut file)?;
     let stream = connect(about.uid()).map_err(DropError::Io)?;
-    stream.set_read_timeout(Some(DROP_REPLY_TIMEOUT)).map_err(DropError::Io)?;
-    stream.set_write_timeout(Some(DROP_REPLY_TIMEOUT)).map_err(DropError::Io)?;
+    stream
+        .set_read_timeout(Some(DROP_REPLY_TIMEOUT))
+        .map_err(DropError::Io)?;
+    stream
+        .set_write_timeout(Some(DROP_REPLY_TIMEOUT))
+        .map_err(DropError::Io)?;
     Submission::new(stream)?.send(&envelope, &mut file)
 }
 
@@ -185,7 +214,11 @@ fn read_envelope(file: &mut impl BufRead) -> Result<Vec<String>, DropError> {
         if line.is_empty() {
             break;
         }
-        let verb: &[u8] = if envelope.is_empty() { b"MAIL FROM:" } else { b"RCPT TO:" };
+        let verb: &[u8] = if envelope.is_empty() {
+            b"MAIL FROM:"
+        } else {
+            b"RCPT TO:"
+        };
         let front = line.as_bytes().get(..verb.len());
         if !front.is_some_and(|front| front.eq_ignore_ascii_case(verb))
             || line.bytes().any(|byte| byte.is_ascii_control())
@@ -195,13 +228,19 @@ fn read_envelope(file: &mut impl BufRead) -> Result<Vec<String>, DropError> {
         }
         envelope.push(line);
     }
-    if envelope.len() < 2 { Err(DropError::Form) } else { Ok(envelope) }
+    if envelope.len() < 2 {
+        Err(DropError::Form)
+    } else {
+        Ok(envelope)
+    }
 }
 
 fn read_line(file: &mut impl BufRead) -> Result<String, DropError> {
     let mut line = Vec::new();
     let max = u64::try_from(COMMAND_LINE_BYTES_MAX).unwrap_or(u64::MAX);
-    file.take(max).read_until(b'\n', &mut line).map_err(DropError::Io)?;
+    file.take(max)
+        .read_until(b'\n', &mut line)
+        .map_err(DropError::Io)?;
     if line.pop() != Some(b'\n') {
         return Err(DropError::Form);
     }
@@ -270,7 +309,12 @@ fn write_stuffed(message: &mut impl BufRead, output: &mut impl Write) -> io::Res
     let mut ends = true;
     loop {
         line.clear();
-        if message.by_ref().take(PIECE_BYTES).read_until(b'\n', &mut line)? == 0 {
+        if message
+            .by_ref()
+            .take(PIECE_BYTES)
+            .read_until(b'\n', &mut line)?
+            == 0
+        {
             break;
         }
         if ends && line.first() == Some(&b'.') {
@@ -279,7 +323,11 @@ fn write_stuffed(message: &mut impl BufRead, output: &mut impl Write) -> io::Res
         ends = line.ends_with(b"\n");
         output.write_all(&line)?;
     }
-    if ends { Ok(()) } else { output.write_all(b"\r\n") }
+    if ends {
+        Ok(())
+    } else {
+        output.write_all(b"\r\n")
+    }
 }
 
 /// A line may be as long as it likes; what is held of it is this much.

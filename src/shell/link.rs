@@ -50,25 +50,38 @@ impl Link {
 
 impl Read for Link {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &mut self.tls {
-            None => self.stream.read(buffer),
-            Some(tls) => rustls::Stream::new(tls.as_mut(), &mut self.stream).read(buffer),
+        let Some(tls) = &mut self.tls else {
+            return self.stream.read(buffer);
+        };
+        loop {
+            match tls.reader().read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            if tls.read_tls(&mut self.stream)? == 0 {
+                return Ok(0);
+            }
+            tls.process_new_packets().map_err(io::Error::other)?;
+            while tls.wants_write() {
+                tls.write_tls(&mut self.stream)?;
+            }
         }
     }
 }
 
 impl Write for Link {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.tls {
-            None => self.stream.write(bytes),
-            Some(tls) => rustls::Stream::new(tls.as_mut(), &mut self.stream).write(bytes),
+        let Some(tls) = &mut self.tls else {
+            return self.stream.write(bytes);
+        };
+        let len = tls.writer().write(bytes)?;
+        while tls.wants_write() {
+            tls.write_tls(&mut self.stream)?;
         }
+        Ok(len)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match &mut self.tls {
-            None => self.stream.flush(),
-            Some(tls) => rustls::Stream::new(tls.as_mut(), &mut self.stream).flush(),
-        }
+        self.stream.flush()
     }
 }

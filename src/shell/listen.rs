@@ -75,8 +75,16 @@ pub enum ListenError {
 impl fmt::Display for ListenError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address { key, address, error } => {
-                write!(out, "cannot listen on {address} ({key}): {error}: {}", cure(key, error))
+            Self::Address {
+                key,
+                address,
+                error,
+            } => {
+                write!(
+                    out,
+                    "cannot listen on {address} ({key}): {error}: {}",
+                    cure(key, error)
+                )
             }
             Self::Path(path, error) => write!(
                 out,
@@ -104,9 +112,7 @@ fn cure(key: &str, error: &io::Error) -> String {
         ErrorKind::AddrInUse => {
             format!("stop the program that has the port, or set another address under listen.{key}")
         }
-        ErrorKind::PermissionDenied => {
-            "start as root, or grant CAP_NET_BIND_SERVICE".to_owned()
-        }
+        ErrorKind::PermissionDenied => "start as root, or grant CAP_NET_BIND_SERVICE".to_owned(),
         ErrorKind::AddrNotAvailable => {
             format!("this machine does not have the address: correct listen.{key}")
         }
@@ -129,11 +135,19 @@ pub(super) fn bind(listen: &Listeners, runtime_dir: &Path) -> Result<Vec<Port>, 
             Listen::Addresses(addresses) => addresses
                 .iter()
                 .map(|&address| {
-                    bind_tcp(address).map_err(|error| ListenError::Address { key, address, error })
+                    bind_tcp(address).map_err(|error| ListenError::Address {
+                        key,
+                        address,
+                        error,
+                    })
                 })
                 .collect::<Result<_, _>>()?,
         };
-        ports.extend(sockets.into_iter().map(|socket| Port::new(listener, Bound::Tcp(socket))));
+        ports.extend(
+            sockets
+                .into_iter()
+                .map(|socket| Port::new(listener, Bound::Tcp(socket))),
+        );
     }
     for (name, listener, mode) in UNIX_SOCKETS {
         let path = runtime_dir.join(name);
@@ -174,6 +188,14 @@ impl Port {
         }
     }
 
+    /// Nobody finds the socket of a relay that ends.
+    pub(super) fn remove_file(&self) {
+        if let Some(path) = self.path() {
+            // The next start replaces what stays.
+            drop(fs::remove_file(path));
+        }
+    }
+
     /// Where it listens.
     pub(super) fn name(&self) -> String {
         match &self.socket {
@@ -199,7 +221,9 @@ impl Port {
             }),
         };
         match accepted {
-            Ok((_, Peer::Process { uid })) if self.listener == Listener::Control && !may_control(uid) => {
+            Ok((_, Peer::Process { uid }))
+                if self.listener == Listener::Control && !may_control(uid) =>
+            {
                 Accepted::Nobody
             }
             Ok((socket, peer)) => Accepted::Connection(socket, peer),
@@ -293,10 +317,17 @@ impl Passed {
 
     fn listeners(&mut self, key: &'static str) -> Result<Vec<TcpListener>, ListenError> {
         let mut found = Vec::new();
-        for (index, _) in self.names.iter().enumerate().filter(|(_, name)| *name == key) {
+        for (index, _) in self
+            .names
+            .iter()
+            .enumerate()
+            .filter(|(_, name)| *name == key)
+        {
             let taken = self.sockets.take_tcp_listener(index);
             let socket = taken.ok().flatten().ok_or(ListenError::NotPassed(key))?;
-            socket.set_nonblocking(true).map_err(|_| ListenError::NotPassed(key))?;
+            socket
+                .set_nonblocking(true)
+                .map_err(|_| ListenError::NotPassed(key))?;
             found.push(TcpListener::from_std(socket));
         }
         if found.is_empty() {

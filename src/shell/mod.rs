@@ -8,6 +8,7 @@ pub mod drop_folder;
 pub mod file_disk;
 pub mod folder;
 pub mod journal_writer;
+pub mod link;
 pub mod log;
 pub mod time;
 

@@ -10,9 +10,7 @@ use std::os::unix::fs::chown;
 use std::path::Path;
 
 use rustix::process::{Gid, Uid, geteuid};
-use rustix::thread::{
-    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
-};
+use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 /// An account of this machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -96,7 +94,11 @@ fn find(passwd: &str, group: &str, name: &str) -> Option<Account> {
     let groups = group.lines().filter_map(|line| {
         let mut fields = line.split(':').skip(2);
         let id = fields.next()?.parse().ok()?;
-        fields.next()?.split(',').any(|member| member == name).then_some(id)
+        fields
+            .next()?
+            .split(',')
+            .any(|member| member == name)
+            .then_some(id)
     });
     Some(Account {
         uid,
@@ -111,11 +113,16 @@ mod tests {
 
     #[test]
     fn an_account_has_its_own_group_and_those_that_name_it() {
-        let passwd = "root:x:0:0:root:/root:/bin/sh\nchopar:x:990:991::/nonexistent:/usr/sbin/nologin\n";
+        let passwd =
+            "root:x:0:0:root:/root:/bin/sh\nchopar:x:990:991::/nonexistent:/usr/sbin/nologin\n";
         let group = "root:x:0:\nssl-cert:x:105:www-data,chopar\nmail:x:8:chopar2\n";
         assert_eq!(
             find(passwd, group, "chopar"),
-            Some(Account { uid: 990, gid: 991, groups: vec![991, 105] })
+            Some(Account {
+                uid: 990,
+                gid: 991,
+                groups: vec![991, 105]
+            })
         );
         assert_eq!(find(passwd, group, "chop"), None);
     }

@@ -30,7 +30,13 @@ impl Signals {
     pub(super) fn take(&mut self) -> Vec<Asked> {
         self.0
             .pending()
-            .map(|signal| if signal == SIGHUP { Asked::Reload } else { Asked::Stop })
+            .map(|signal| {
+                if signal == SIGHUP {
+                    Asked::Reload
+                } else {
+                    Asked::Stop
+                }
+            })
             .collect()
     }
 }

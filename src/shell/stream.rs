@@ -35,8 +35,6 @@ pub(super) enum Socket {
 pub(super) struct Stream {
     /// Its name for the engine.
     pub(super) conn: ConnId,
-    /// Whether it waits in the loop's list of those that have something to do.
-    pub(super) queued: bool,
     socket: Socket,
     tls: Option<Box<Connection>>,
     stage: Stage,
@@ -162,7 +160,6 @@ impl Stream {
     fn new(socket: Socket, conn: ConnId, stage: Stage) -> Self {
         Self {
             conn,
-            queued: false,
             socket,
             tls: None,
             stage,
@@ -188,7 +185,9 @@ impl Stream {
         let allowed = match self.stage {
             Stage::Open => wanted && self.output.len() <= OUTPUT_BYTES_MAX,
             Stage::Upgrading(_) => false,
-            Stage::Connecting | Stage::Securing(_) | Stage::Closing | Stage::Lingering { .. } => true,
+            Stage::Connecting | Stage::Securing(_) | Stage::Closing | Stage::Lingering { .. } => {
+                true
+            }
         };
         allowed && self.readable
     }
@@ -251,7 +250,9 @@ impl Stream {
             return Output::Idle;
         }
         match self.write_all(tls) {
-            Ok(()) if self.output.is_empty() && std::mem::take(&mut self.drain_owed) => Output::Drained,
+            Ok(()) if self.output.is_empty() && std::mem::take(&mut self.drain_owed) => {
+                Output::Drained
+            }
             Ok(()) => Output::Idle,
             Err(WriteError::Socket(error)) if error.kind() == ErrorKind::WouldBlock => {
                 self.writable = false;
@@ -323,7 +324,11 @@ impl Stream {
             return Input::Progress(len);
         };
         if connection.is_handshaking() {
-            return if len == 0 { Input::Lost(Lost::Eof) } else { Input::Progress(len) };
+            return if len == 0 {
+                Input::Lost(Lost::Eof)
+            } else {
+                Input::Progress(len)
+            };
         }
         let session = tls.session(connection, side);
         self.stage = Stage::Open;
@@ -396,7 +401,10 @@ impl Stream {
             if rest.is_empty() || connection.is_handshaking() {
                 break;
             }
-            let len = connection.writer().write(rest).map_err(WriteError::Socket)?;
+            let len = connection
+                .writer()
+                .write(rest)
+                .map_err(WriteError::Socket)?;
             self.written = self.written.saturating_add(len);
         }
         self.forget_written();
@@ -435,7 +443,8 @@ enum WriteError {
     Tls(String),
 }
 
-fn lost(error: &io::Error) -> Lost {
+/// What an error of the socket means.
+pub(super) fn lost(error: &io::Error) -> Lost {
     match error.kind() {
         ErrorKind::ConnectionRefused => Lost::Refused,
         ErrorKind::TimedOut

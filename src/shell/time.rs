@@ -39,8 +39,14 @@ pub fn wall() -> Timestamp {
 }
 
 /// The system's random numbers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SystemEntropy(SystemRandom);
+
+impl Default for SystemEntropy {
+    fn default() -> Self {
+        Self(SystemRandom::new())
+    }
+}
 
 impl Entropy for SystemEntropy {
     fn fill(&mut self, bytes: &mut [u8]) {

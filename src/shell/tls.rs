@@ -18,9 +18,7 @@ use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::server::{
-    ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert,
-};
+use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{
     ClientConfig, ClientConnection, Connection, DigitallySignedStruct, ProtocolVersion,
@@ -90,7 +88,15 @@ impl Tls {
         let (certificates, origin, errors) = Certificates::new(files, hostname, &provider)?;
         let server = server_config(certificates, &provider)?;
         let client = OnceCell::new();
-        Ok((Self { provider, server, client }, origin, errors))
+        Ok((
+            Self {
+                provider,
+                server,
+                client,
+            },
+            origin,
+            errors,
+        ))
     }
 
     /// Other certificates, from the next handshake on.
@@ -131,7 +137,9 @@ impl Tls {
 
     /// What a handshake that is done agreed on.
     pub(super) fn session(&self, connection: &Connection, side: &TlsSide) -> TlsSession {
-        let cipher = connection.negotiated_cipher_suite().map(|suite| suite.suite());
+        let cipher = connection
+            .negotiated_cipher_suite()
+            .map(|suite| suite.suite());
         let cipher = cipher.and_then(|suite| suite.as_str()).unwrap_or("unknown");
         TlsSession {
             version: match connection.protocol_version() {
@@ -145,10 +153,14 @@ impl Tls {
             },
             verified: match side {
                 TlsSide::Server => false,
-                TlsSide::Client { trust: Trust::Verified, .. } => true,
-                TlsSide::Client { name, trust: Trust::Any } => {
-                    self.verifies(connection.peer_certificates(), name)
-                }
+                TlsSide::Client {
+                    trust: Trust::Verified,
+                    ..
+                } => true,
+                TlsSide::Client {
+                    name,
+                    trust: Trust::Any,
+                } => self.verifies(connection.peer_certificates(), name),
             },
         }
     }
@@ -220,7 +232,9 @@ fn root_store() -> RootCertStore {
 
 fn server_name(name: &Domain) -> Option<ServerName<'static>> {
     let text = name.as_str();
-    let literal = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let literal = text
+        .strip_prefix('[')
+        .and_then(|text| text.strip_suffix(']'));
     let text = literal.map_or(text, |literal| literal.trim_start_matches("IPv6:"));
     ServerName::try_from(text.to_owned()).ok()
 }
@@ -261,7 +275,11 @@ impl Certificates {
                 }),
             }
         }
-        let origin = if found.is_empty() { Origin::SelfSigned } else { Origin::Folder };
+        let origin = if found.is_empty() {
+            Origin::SelfSigned
+        } else {
+            Origin::Folder
+        };
         if found.is_empty() {
             let made = self_signed(hostname, provider).map_err(TlsError::Setup)?;
             found.push(Arc::new(made));

@@ -39,8 +39,14 @@ struct Socket {
 
 #[derive(Debug)]
 enum Transport {
-    Udp { socket: UdpSocket, server: SocketAddr },
-    Tcp { stream: TcpStream, output: Vec<u8> },
+    Udp {
+        socket: UdpSocket,
+        server: SocketAddr,
+    },
+    Tcp {
+        stream: TcpStream,
+        output: Vec<u8>,
+    },
 }
 
 impl DnsSockets {
@@ -78,8 +84,18 @@ impl DnsSockets {
     ) -> io::Result<()> {
         let mut stream = TcpStream::connect(server)?;
         let key = self.room()?;
-        registry.register(&mut stream, token(key), Interest::READABLE | Interest::WRITABLE)?;
-        self.insert(id, Transport::Tcp { stream, output: bytes });
+        registry.register(
+            &mut stream,
+            token(key),
+            Interest::READABLE | Interest::WRITABLE,
+        )?;
+        self.insert(
+            id,
+            Transport::Tcp {
+                stream,
+                output: bytes,
+            },
+        );
         Ok(())
     }
 

@@ -48,7 +48,11 @@ impl Workers {
         let (sender, results) = mpsc::channel();
         let cores = thread::available_parallelism().map_or(1, usize::from);
         for number in 0..cores.clamp(WORKERS_MIN, WORKERS_MAX) {
-            let takes = if number == 0 { Takes::Signatures } else { Takes::Everything };
+            let takes = if number == 0 {
+                Takes::Signatures
+            } else {
+                Takes::Everything
+            };
             let (shared, sender) = (Arc::clone(&shared), sender.clone());
             let waker = Arc::clone(waker);
             thread::Builder::new()

@@ -82,17 +82,31 @@ struct Scene {
 impl Scene {
     fn set(output: &mut dyn Write) -> Result<Self, Failure> {
         let folder = Folder::make()?;
-        say(output, "set-up", &format!("everything lives in {}", folder.0.display()))?;
+        say(
+            output,
+            "set-up",
+            &format!("everything lives in {}", folder.0.display()),
+        )?;
         let hostname = name(HOSTNAME)?;
         let config = folder.0.join("etc");
-        write(&config.join("domains").join(SENDER_DOMAIN).join("users"), &users_line()?)?;
+        write(
+            &config.join("domains").join(SENDER_DOMAIN).join("users"),
+            &users_line()?,
+        )?;
         let mut texts = Vec::new();
         for (selector, algorithm) in [("rsa", "rsa"), ("ed", "ed25519")] {
             texts.push(keygen(&config, selector, algorithm)?);
         }
-        say(output, "set-up", "two DKIM keys for demo.example: RSA-2048 and Ed25519")?;
+        say(
+            output,
+            "set-up",
+            "two DKIM keys for demo.example: RSA-2048 and Ed25519",
+        )?;
         let (receiver, arrivals) = receiver::serve(&name(RECEIVER_HOST)?).map_err(system)?;
-        let zone = Zone { receiver: (RECEIVER_DOMAIN.into(), RECEIVER_HOST.into()), texts };
+        let zone = Zone {
+            receiver: (RECEIVER_DOMAIN.into(), RECEIVER_HOST.into()),
+            texts,
+        };
         let names = names::serve(zone).map_err(system)?;
         let [smtp, submission] = free_ports()?;
         let toml = format!(
@@ -104,17 +118,41 @@ impl Scene {
         );
         write(&config.join("chopar.toml"), &toml)?;
         let relay = Relay::start(&config)?;
-        say(output, "set-up", &format!("the relay runs (process {}), submission on {submission}", relay.child.id()))?;
-        Ok(Self { folder, submission, names, arrivals, relay })
+        say(
+            output,
+            "set-up",
+            &format!(
+                "the relay runs (process {}), submission on {submission}",
+                relay.child.id()
+            ),
+        )?;
+        Ok(Self {
+            folder,
+            submission,
+            names,
+            arrivals,
+            relay,
+        })
     }
 
     fn play(&self, output: &mut dyn Write) -> Result<(), Failure> {
         self.relay.wait_for(self.submission)?;
         blank(output)?;
-        let text = format!("To: {RECIPIENT}\nFrom: {LOGIN}\nSubject: by the sendmail door\n\nHello from a script.\n.\n");
+        let text = format!(
+            "To: {RECIPIENT}\nFrom: {LOGIN}\nSubject: by the sendmail door\n\nHello from a script.\n.\n"
+        );
         let arguments: Vec<String> = ["-i", "-t", "-f", LOGIN].map(String::from).to_vec();
-        sendmail::run(&arguments, &self.folder.0.join("etc"), &mut text.as_bytes(), output)?;
-        say(output, "submit", "sendmail -t took a message on its standard input")?;
+        sendmail::run(
+            &arguments,
+            &self.folder.0.join("etc"),
+            &mut text.as_bytes(),
+            output,
+        )?;
+        say(
+            output,
+            "submit",
+            "sendmail -t took a message on its standard input",
+        )?;
         self.follow(output, "by the sendmail door")?;
 
         let text = format!(
@@ -129,29 +167,52 @@ impl Scene {
             message: text.as_bytes(),
         })
         .map_err(|error| Failure::new(UNAVAILABLE, format!("the submission failed: {error}")))?;
-        say(output, "submit", &format!("STARTTLS, AUTH PLAIN as {LOGIN}, answered: {reply}"))?;
+        say(
+            output,
+            "submit",
+            &format!("STARTTLS, AUTH PLAIN as {LOGIN}, answered: {reply}"),
+        )?;
         self.follow(output, "by AUTH over TLS")?;
-        say(output, "done", "both messages arrived over TLS, and all four signatures verify")
+        say(
+            output,
+            "done",
+            "both messages arrived over TLS, and all four signatures verify",
+        )
     }
 
     /// Shows what the relay does with a message until it is delivered, then judges what arrived.
     fn follow(&self, output: &mut dyn Write, subject: &str) -> Result<(), Failure> {
         let arrived = self.arrivals.recv_timeout(STEP_TIMEOUT).map_err(|_| {
-            Failure::new(UNAVAILABLE, "the message did not arrive; the relay's log above says why")
+            Failure::new(
+                UNAVAILABLE,
+                "the message did not arrive; the relay's log above says why",
+            )
         })?;
         self.relay.show_until_done(output)?;
         self.judge(output, &arrived, subject)
     }
 
-    fn judge(&self, output: &mut dyn Write, arrived: &Arrived, subject: &str) -> Result<(), Failure> {
+    fn judge(
+        &self,
+        output: &mut dyn Write,
+        arrived: &Arrived,
+        subject: &str,
+    ) -> Result<(), Failure> {
         let text = String::from_utf8_lossy(&arrived.bytes).into_owned();
         if !text.contains(&format!("\r\nSubject: {subject}\r\n")) || arrived.from != LOGIN {
-            return Err(Failure::new(DATA, format!("another message arrived than the one {subject}")));
+            return Err(Failure::new(
+                DATA,
+                format!("another message arrived than the one {subject}"),
+            ));
         }
         let Some(tls) = &arrived.tls else {
             return Err(Failure::new(DATA, "the message arrived without TLS"));
         };
-        say(output, "arrived", &format!("at {RECEIVER_HOST}, over {tls}"))?;
+        say(
+            output,
+            "arrived",
+            &format!("at {RECEIVER_HOST}, over {tls}"),
+        )?;
         self.verify(output, &arrived.bytes)?;
         blank(output)?;
         for line in text.lines() {
@@ -183,13 +244,26 @@ impl Scene {
             }
         };
         for verdict in &verdicts {
-            say(output, "verify", super::dkim::verdict_line(verdict).trim_end())?;
+            say(
+                output,
+                "verify",
+                super::dkim::verdict_line(verdict).trim_end(),
+            )?;
         }
-        let passed = verdicts.iter().filter(|verdict| verdict.verdict() == Verdict::Pass).count();
+        let passed = verdicts
+            .iter()
+            .filter(|verdict| verdict.verdict() == Verdict::Pass)
+            .count();
         if verdicts.len() == 2 && passed == 2 {
             return Ok(());
         }
-        Err(Failure::new(DATA, format!("{passed} of {} signatures verify, and there should be two", verdicts.len())))
+        Err(Failure::new(
+            DATA,
+            format!(
+                "{passed} of {} signatures verify, and there should be two",
+                verdicts.len()
+            ),
+        ))
     }
 
     fn show_log(&self, output: &mut dyn Write) {
@@ -251,14 +325,21 @@ impl Relay {
                     let event = line.split("event=").nth(1).unwrap_or_default();
                     let step = event.split(' ').next().unwrap_or_default();
                     if SHOWN.contains(&step) {
-                        say(output, step, event.split_once(' ').map_or("", |(_, rest)| rest))?;
+                        say(
+                            output,
+                            step,
+                            event.split_once(' ').map_or("", |(_, rest)| rest),
+                        )?;
                     }
                     if step == "done" {
                         return Ok(());
                     }
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    return Err(Failure::new(UNAVAILABLE, "the relay's log ended before the message was done"));
+                    return Err(Failure::new(
+                        UNAVAILABLE,
+                        "the relay's log ended before the message was done",
+                    ));
                 }
             }
         }
@@ -266,7 +347,16 @@ impl Relay {
 }
 
 /// Steps of the relay's log that tell the story.
-const SHOWN: [&str; 8] = ["auth", "accepted", "signed", "queued", "mx", "connected", "delivered", "done"];
+const SHOWN: [&str; 8] = [
+    "auth",
+    "accepted",
+    "signed",
+    "queued",
+    "mx",
+    "connected",
+    "delivered",
+    "done",
+];
 
 impl Drop for Relay {
     fn drop(&mut self) {
@@ -282,7 +372,8 @@ impl Folder {
     fn make() -> Result<Self, Failure> {
         let mut random = [0; 8];
         SystemEntropy::default().fill(&mut random);
-        let path = std::env::temp_dir().join(format!("chopar-demo-{:016x}", u64::from_ne_bytes(random)));
+        let path =
+            std::env::temp_dir().join(format!("chopar-demo-{:016x}", u64::from_ne_bytes(random)));
         fs::create_dir(&path)
             .map_err(|error| Failure::new(CANNOT_CREATE, format!("{}: {error}", path.display())))?;
         Ok(Self(path))
@@ -301,22 +392,43 @@ fn users_line() -> Result<String, Failure> {
     let password = Password::new(PASSWORD.to_owned()).map_err(|error| Failure::new(DATA, error))?;
     let iterations = NonZeroU32::new(crate::limits::SCRAM_ITERATIONS).unwrap_or(NonZeroU32::MIN);
     let login = mailbox(LOGIN)?;
-    Ok(format!("{}:{}\n", login.local_part(), Credential::derive(&password, &salt, iterations)))
+    Ok(format!(
+        "{}:{}\n",
+        login.local_part(),
+        Credential::derive(&password, &salt, iterations)
+    ))
 }
 
 /// Makes a key with the command that a user would take; gives the name and the text of its record.
 fn keygen(config: &Path, selector: &str, algorithm: &str) -> Result<(String, String), Failure> {
-    let arguments = [SENDER_DOMAIN, "--selector", selector, "--algorithm", algorithm];
-    let keygen = Keygen::from_args(&["keygen"], &arguments).map_err(|early| Failure::new(DATA, early.output))?;
-    keygen.run(config, &mut io::sink()).map_err(|error| Failure::new(error.exit_code(), error))?;
+    let arguments = [
+        SENDER_DOMAIN,
+        "--selector",
+        selector,
+        "--algorithm",
+        algorithm,
+    ];
+    let keygen = Keygen::from_args(&["keygen"], &arguments)
+        .map_err(|early| Failure::new(DATA, early.output))?;
+    keygen
+        .run(config, &mut io::sink())
+        .map_err(|error| Failure::new(error.exit_code(), error))?;
     let record = Record::from_args(&["record"], &[SENDER_DOMAIN, "--json"])
         .map_err(|early| Failure::new(DATA, early.output))?;
     let mut json = Vec::new();
-    record.run(config, &mut json).map_err(|error| Failure::new(error.exit_code(), error))?;
-    let rows: Vec<serde_json::Value> = serde_json::from_slice(&json).map_err(|error| Failure::new(DATA, error))?;
-    let row = rows.iter().find(|row| row.get("selector").and_then(|value| value.as_str()) == Some(selector));
+    record
+        .run(config, &mut json)
+        .map_err(|error| Failure::new(error.exit_code(), error))?;
+    let rows: Vec<serde_json::Value> =
+        serde_json::from_slice(&json).map_err(|error| Failure::new(DATA, error))?;
+    let row = rows
+        .iter()
+        .find(|row| row.get("selector").and_then(|value| value.as_str()) == Some(selector));
     let text = |key: &str| {
-        row.and_then(|row| row.get(key)).and_then(|value| value.as_str()).unwrap_or_default().to_owned()
+        row.and_then(|row| row.get(key))
+            .and_then(|value| value.as_str())
+            .unwrap_or_default()
+            .to_owned()
     };
     Ok((text("name").trim_end_matches('.').to_owned(), text("value")))
 }
@@ -324,16 +436,25 @@ fn keygen(config: &Path, selector: &str, algorithm: &str) -> Result<(String, Str
 fn free_ports() -> Result<[SocketAddr; 2], Failure> {
     let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(system);
     let (one, other) = (bind()?, bind()?);
-    Ok([one.local_addr().map_err(system)?, other.local_addr().map_err(system)?])
+    Ok([
+        one.local_addr().map_err(system)?,
+        other.local_addr().map_err(system)?,
+    ])
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    let result = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, text));
+    let result = path
+        .parent()
+        .map_or(Ok(()), fs::create_dir_all)
+        .and_then(|()| fs::write(path, text));
     result.map_err(|error| Failure::new(CANNOT_CREATE, format!("{}: {error}", path.display())))
 }
 
 fn system(error: io::Error) -> Failure {
-    Failure::new(OS_ERROR, format!("the system refused something that the demo needs: {error}"))
+    Failure::new(
+        OS_ERROR,
+        format!("the system refused something that the demo needs: {error}"),
+    )
 }
 
 fn name(text: &str) -> Result<Domain, Failure> {

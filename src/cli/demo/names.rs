@@ -20,14 +20,16 @@ pub(super) struct Zone {
 pub(super) fn serve(zone: Zone) -> io::Result<SocketAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = socket.local_addr()?;
-    thread::Builder::new().name("demo-dns".into()).spawn(move || {
-        let mut buffer = [0; 1500];
-        while let Ok((len, from)) = socket.recv_from(&mut buffer) {
-            if let Some(reply) = answer(buffer.get(..len).unwrap_or_default(), &zone) {
-                drop(socket.send_to(&reply, from));
+    thread::Builder::new()
+        .name("demo-dns".into())
+        .spawn(move || {
+            let mut buffer = [0; 1500];
+            while let Ok((len, from)) = socket.recv_from(&mut buffer) {
+                if let Some(reply) = answer(buffer.get(..len).unwrap_or_default(), &zone) {
+                    drop(socket.send_to(&reply, from));
+                }
             }
-        }
-    })?;
+        })?;
     Ok(address)
 }
 
@@ -37,14 +39,25 @@ fn answer(query: &[u8], zone: &Zone) -> Option<Vec<u8>> {
     let asked = question.qname.to_string();
     let name = asked.to_ascii_lowercase();
     let mut reply = Packet::new_reply(query.id());
-    reply.set_flags(PacketFlag::AUTHORITATIVE_ANSWER | PacketFlag::RECURSION_DESIRED | PacketFlag::RECURSION_AVAILABLE);
+    reply.set_flags(
+        PacketFlag::AUTHORITATIVE_ANSWER
+            | PacketFlag::RECURSION_DESIRED
+            | PacketFlag::RECURSION_AVAILABLE,
+    );
     let data = match question.qtype {
-        QTYPE::TYPE(TYPE::MX) if name == zone.receiver.0 => {
-            Some(RData::MX(MX { preference: 10, exchange: Name::new(&zone.receiver.1).ok()?.into_owned() }))
-        }
-        QTYPE::TYPE(TYPE::A) if name == zone.receiver.1 => Some(RData::A(A { address: Ipv4Addr::LOCALHOST.into() })),
+        QTYPE::TYPE(TYPE::MX) if name == zone.receiver.0 => Some(RData::MX(MX {
+            preference: 10,
+            exchange: Name::new(&zone.receiver.1).ok()?.into_owned(),
+        })),
+        QTYPE::TYPE(TYPE::A) if name == zone.receiver.1 => Some(RData::A(A {
+            address: Ipv4Addr::LOCALHOST.into(),
+        })),
         QTYPE::TYPE(TYPE::TXT) => {
-            let text = zone.texts.iter().find(|(owner, _)| *owner == name).map(|(_, text)| text);
+            let text = zone
+                .texts
+                .iter()
+                .find(|(owner, _)| *owner == name)
+                .map(|(_, text)| text);
             match text {
                 Some(text) => Some(RData::TXT(character_strings(text)?)),
                 None => None,
@@ -55,7 +68,9 @@ fn answer(query: &[u8], zone: &Zone) -> Option<Vec<u8>> {
     match data {
         Some(data) => {
             let owner = Name::new(&asked).ok()?.into_owned();
-            reply.answers.push(ResourceRecord::new(owner, CLASS::IN, 60, data));
+            reply
+                .answers
+                .push(ResourceRecord::new(owner, CLASS::IN, 60, data));
         }
         None if name == zone.receiver.0 || name == zone.receiver.1 => {}
         None => *reply.rcode_mut() = RCODE::NameError,

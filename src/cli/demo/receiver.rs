@@ -2,7 +2,6 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -32,20 +31,35 @@ pub(super) fn serve(hostname: &Domain) -> io::Result<(SocketAddr, Receiver<Arriv
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = listener.local_addr()?;
     let (sender, receiver) = channel();
-    let tls = Arc::new(LinkTls::self_signed(hostname)?);
-    let settings =
-        Settings { hostname: hostname.as_str().into(), message_bytes_max: 1 << 20, recipients_max: 100 };
-    thread::Builder::new().name("demo-mx".into()).spawn(move || {
-        while let Ok((stream, _)) = listener.accept() {
-            let (tls, settings, sender) = (Arc::clone(&tls), settings.clone(), sender.clone());
-            let session = move || drop(serve_one(stream, &tls, &settings, &sender));
-            drop(thread::Builder::new().name("demo-mx-session".into()).spawn(session));
-        }
-    })?;
+    let hostname = hostname.clone();
+    let settings = Settings {
+        hostname: hostname.as_str().into(),
+        message_bytes_max: 1 << 20,
+        recipients_max: 100,
+    };
+    thread::Builder::new()
+        .name("demo-mx".into())
+        .spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                let (hostname, settings, sender) =
+                    (hostname.clone(), settings.clone(), sender.clone());
+                let session = move || drop(serve_one(stream, &hostname, &settings, &sender));
+                drop(
+                    thread::Builder::new()
+                        .name("demo-mx-session".into())
+                        .spawn(session),
+                );
+            }
+        })?;
     Ok((address, receiver))
 }
 
-fn serve_one(stream: TcpStream, tls: &LinkTls, settings: &Settings, arrived: &Sender<Arrived>) -> io::Result<()> {
+fn serve_one(
+    stream: TcpStream,
+    hostname: &Domain,
+    settings: &Settings,
+    arrived: &Sender<Arrived>,
+) -> io::Result<()> {
     let mut link = Link::new(stream, Duration::from_secs(30))?;
     let mut session = Session::new(Role::Relay, Encryption::Offered);
     let (mut out, mut body, mut kept) = (Vec::new(), Vec::new(), Vec::new());
@@ -57,8 +71,19 @@ fn serve_one(stream: TcpStream, tls: &LinkTls, settings: &Settings, arrived: &Se
         while let Some(request) = session.advance(&mut input, settings, &mut out, &mut body) {
             match request {
                 Request::Sender { .. } => session.on_sender(Ok(()), &mut out),
-                Request::Recipient { to: ForwardPath::Mailbox(mailbox), notify, original } => {
-                    session.on_recipient(Ok(vec![Recipient { mailbox, notify, original }]), &mut out);
+                Request::Recipient {
+                    to: ForwardPath::Mailbox(mailbox),
+                    notify,
+                    original,
+                } => {
+                    session.on_recipient(
+                        Ok(vec![Recipient {
+                            mailbox,
+                            notify,
+                            original,
+                        }]),
+                        &mut out,
+                    );
                 }
                 Request::Recipient { .. } => session.on_recipient(Err(Reply::NO_DOMAIN), &mut out),
                 Request::Authenticate { .. } | Request::Respond(_) => {
@@ -81,7 +106,8 @@ fn serve_one(stream: TcpStream, tls: &LinkTls, settings: &Settings, arrived: &Se
                 Request::StartTls => {
                     input = &[];
                     link.write_all(&std::mem::take(&mut out))?;
-                    let terms = link.start_tls(tls, &TlsSide::Server)?;
+                    let terms =
+                        link.start_tls(&LinkTls::self_signed(hostname)?, &TlsSide::Server)?;
                     agreed = Some(format!("{} {}", terms.version, terms.cipher));
                     session.on_tls();
                 }

@@ -46,7 +46,13 @@ pub(super) fn submit(submission: &Submission<'_>) -> io::Result<String> {
                 Request::StartTls => {
                     link.write_all(&std::mem::take(&mut out))?;
                     let name = submission.server.clone();
-                    link.start_tls(&tls, &TlsSide::Client { name, trust: Trust::Any })?;
+                    link.start_tls(
+                        &tls,
+                        &TlsSide::Client {
+                            name,
+                            trust: Trust::Any,
+                        },
+                    )?;
                     session.on_tls(&mut out);
                 }
                 Request::Ready if answer.is_none() => session.begin(mail(submission), &mut out),
@@ -59,8 +65,12 @@ pub(super) fn submit(submission: &Submission<'_>) -> io::Result<String> {
                     Some(Fate::Delivered { text, .. }) => answer = Some(text),
                     other => return Err(io::Error::other(format!("refused: {other:?}"))),
                 },
-                Request::Refused(refusal) => return Err(io::Error::other(format!("refused: {refusal:?}"))),
-                Request::Close => return answer.ok_or_else(|| io::Error::other("the session ended early")),
+                Request::Refused(refusal) => {
+                    return Err(io::Error::other(format!("refused: {refusal:?}")));
+                }
+                Request::Close => {
+                    return answer.ok_or_else(|| io::Error::other("the session ended early"));
+                }
             }
         }
         link.write_all(&std::mem::take(&mut out))?;
@@ -71,7 +81,11 @@ pub(super) fn submit(submission: &Submission<'_>) -> io::Result<String> {
 fn mail(submission: &Submission<'_>) -> Mail {
     Mail {
         reverse_path: ReversePath::Mailbox(submission.login.clone()),
-        recipients: vec![Rcpt { mailbox: submission.recipient.clone(), notify: Notify::Default, original: None }],
+        recipients: vec![Rcpt {
+            mailbox: submission.recipient.clone(),
+            notify: Notify::Default,
+            original: None,
+        }],
         size: submission.message.len() as u64,
         body: BodyKind::SevenBit,
         smtputf8: false,

@@ -31,7 +31,11 @@ pub fn run(
     output: &mut dyn Write,
 ) -> Result<(), Failure> {
     let flags = Flags::parse(arguments).map_err(|error| {
-        let code = if matches!(error, flags::FlagError::Control(_)) { DATA } else { USAGE };
+        let code = if matches!(error, flags::FlagError::Control(_)) {
+            DATA
+        } else {
+            USAGE
+        };
         Failure::new(code, error)
     })?;
     let place = Place::find(folder)?;
@@ -45,7 +49,12 @@ pub fn run(
     }
 }
 
-fn deliver(flags: &Flags, place: &Place, input: &mut dyn Read, output: &mut dyn Write) -> Result<(), Failure> {
+fn deliver(
+    flags: &Flags,
+    place: &Place,
+    input: &mut dyn Read,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
     let mut bytes = Vec::new();
     let limit = COMMAND_MESSAGE_BYTES_MAX as u64;
     input
@@ -63,14 +72,25 @@ fn deliver(flags: &Flags, place: &Place, input: &mut dyn Read, output: &mut dyn 
     let message = prepare(&bytes, flags.end, flags.recipients_from, &caller)
         .map_err(|error| Failure::new(DATA, error))?;
     let mut recipients: Vec<Mailbox> = Vec::new();
-    let named = flags.recipients.iter().map(|text| recipient(text, place)).collect::<Result<Vec<_>, _>>()?;
-    for mailbox in named.into_iter().flatten().chain(message.recipients.iter().map(|to| place.owner_of(to))) {
+    let named = flags
+        .recipients
+        .iter()
+        .map(|text| recipient(text, place))
+        .collect::<Result<Vec<_>, _>>()?;
+    for mailbox in named
+        .into_iter()
+        .flatten()
+        .chain(message.recipients.iter().map(|to| place.owner_of(to)))
+    {
         if !recipients.contains(&mailbox) {
             recipients.push(mailbox);
         }
     }
     if recipients.is_empty() {
-        return Err(Failure::new(NO_INPUT, "no recipients: name them as arguments, or use -t and a To field"));
+        return Err(Failure::new(
+            NO_INPUT,
+            "no recipients: name them as arguments, or use -t and a To field",
+        ));
     }
     let envelope = envelope(flags, place, &recipients, &message.bytes)?;
     let submission = submit::submit(place, &envelope, &message.bytes)?;
@@ -87,8 +107,13 @@ fn from_mailbox(flags: &Flags, place: &Place) -> Result<Mailbox, Failure> {
 
 /// The reverse-path: -f, or the caller.
 fn sender(flags: &Flags, place: &Place) -> Result<ReversePath, Failure> {
-    let Some(text) = flags.sender.as_deref() else { return Ok(ReversePath::Mailbox(place.caller.clone())) };
-    let text = text.strip_prefix('<').and_then(|rest| rest.strip_suffix('>')).unwrap_or(text);
+    let Some(text) = flags.sender.as_deref() else {
+        return Ok(ReversePath::Mailbox(place.caller.clone()));
+    };
+    let text = text
+        .strip_prefix('<')
+        .and_then(|rest| rest.strip_suffix('>'))
+        .unwrap_or(text);
     if text.is_empty() {
         return Ok(ReversePath::Null);
     }
@@ -103,14 +128,23 @@ fn sender(flags: &Flags, place: &Place) -> Result<ReversePath, Failure> {
 
 /// The mailboxes of one argument: several may stand in one, with commas between.
 fn recipient(text: &str, place: &Place) -> Result<Vec<Mailbox>, Failure> {
-    let found = crate::mail::address_list::address_list(text.as_bytes(), Some(&place.mail_domain)).map_err(|error| {
-        let shown = crate::escape::Escaped(text.as_bytes());
-        Failure::new(DATA, format!("the recipient {shown}: {error}"))
-    })?;
-    Ok(found.iter().map(|mailbox| place.owner_of(mailbox)).collect())
+    let found = crate::mail::address_list::address_list(text.as_bytes(), Some(&place.mail_domain))
+        .map_err(|error| {
+            let shown = crate::escape::Escaped(text.as_bytes());
+            Failure::new(DATA, format!("the recipient {shown}: {error}"))
+        })?;
+    Ok(found
+        .iter()
+        .map(|mailbox| place.owner_of(mailbox))
+        .collect())
 }
 
-fn envelope(flags: &Flags, place: &Place, recipients: &[Mailbox], message: &[u8]) -> Result<Envelope, Failure> {
+fn envelope(
+    flags: &Flags,
+    place: &Place,
+    recipients: &[Mailbox],
+    message: &[u8],
+) -> Result<Envelope, Failure> {
     let from = sender(flags, place)?;
     let smtputf8 = !from.as_str().is_ascii() || recipients.iter().any(|to| !to.as_str().is_ascii());
     let mut mail = format!("MAIL FROM:<{from}> SIZE={}", message.len());
@@ -123,8 +157,15 @@ fn envelope(flags: &Flags, place: &Place, recipients: &[Mailbox], message: &[u8]
     if let Some(id) = &flags.envelope_id {
         mail.push_str(&format!(" ENVID={}", encode_xtext(id)));
     }
-    let notify = flags.notify.as_ref().map(|notify| format!(" NOTIFY={notify}")).unwrap_or_default();
-    let rcpt = recipients.iter().map(|to| format!("RCPT TO:<{to}>{notify}")).collect();
+    let notify = flags
+        .notify
+        .as_ref()
+        .map(|notify| format!(" NOTIFY={notify}"))
+        .unwrap_or_default();
+    let rcpt = recipients
+        .iter()
+        .map(|to| format!("RCPT TO:<{to}>{notify}"))
+        .collect();
     Ok(Envelope { mail, rcpt })
 }
 
@@ -155,16 +196,26 @@ fn verify(flags: &Flags, place: &Place, output: &mut dyn Write) -> Result<(), Fa
         for mailbox in recipient(text, place)? {
             let answer = submit::verify(place, &mailbox)?;
             all &= answer.is_positive();
-            let word = if answer.is_positive() { "deliverable" } else { "undeliverable" };
+            let word = if answer.is_positive() {
+                "deliverable"
+            } else {
+                "undeliverable"
+            };
             writeln!(output, "{mailbox}... {word}: {}", answer.to_text())
                 .map_err(|error| Failure::new(IO_ERROR, error))?;
         }
     }
-    if all { Ok(()) } else { Err(Failure::new(NO_USER, "not every address can be delivered to")) }
+    if all {
+        Ok(())
+    } else {
+        Err(Failure::new(
+            NO_USER,
+            "not every address can be delivered to",
+        ))
+    }
 }
 
 /// What `mailq` does.
 pub fn mailq(folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
     queue::list(&Place::find(folder)?.runtime_dir, output)
 }
-

@@ -34,21 +34,38 @@ impl Place {
     pub(super) fn find(folder: &Path) -> Result<Self, Failure> {
         let text = fs::read_to_string(folder.join("chopar.toml")).unwrap_or_default();
         let table: toml::Table = text.parse().unwrap_or_default();
-        let key = |name: &str| table.get(name).and_then(toml::Value::as_str).map(str::to_owned);
-        let hostname = [key("hostname"), Some(crate::shell::folder::system_defaults().hostname)]
-            .into_iter()
-            .flatten()
-            .find_map(|name| Domain::parse(&name).ok());
+        let key = |name: &str| {
+            table
+                .get(name)
+                .and_then(toml::Value::as_str)
+                .map(str::to_owned)
+        };
+        let hostname = [
+            key("hostname"),
+            Some(crate::shell::folder::system_defaults().hostname),
+        ]
+        .into_iter()
+        .flatten()
+        .find_map(|name| Domain::parse(&name).ok());
         let hostname = hostname.ok_or_else(|| {
-            Failure::new(CONFIGURATION, "the system has no usable name; set hostname in chopar.toml")
+            Failure::new(
+                CONFIGURATION,
+                "the system has no usable name; set hostname in chopar.toml",
+            )
         })?;
         let (login, full_name) = caller();
         let mail_domain = mail_domain(folder, &hostname);
-        let caller = Mailbox::new(&login, &mail_domain)
-            .map_err(|error| Failure::new(CONFIGURATION, format!("the login {login} makes no address: {error}")))?;
-        let state_dir = key("state_dir").map_or_else(|| PathBuf::from("/var/lib/chopar"), PathBuf::from);
+        let caller = Mailbox::new(&login, &mail_domain).map_err(|error| {
+            Failure::new(
+                CONFIGURATION,
+                format!("the login {login} makes no address: {error}"),
+            )
+        })?;
+        let state_dir =
+            key("state_dir").map_or_else(|| PathBuf::from("/var/lib/chopar"), PathBuf::from);
         Ok(Self {
-            runtime_dir: key("runtime_dir").map_or_else(|| PathBuf::from("/run/chopar"), PathBuf::from),
+            runtime_dir: key("runtime_dir")
+                .map_or_else(|| PathBuf::from("/run/chopar"), PathBuf::from),
             drop_folder: state_dir.join("spool").join("drop"),
             mail_domain,
             hostname,
@@ -89,7 +106,8 @@ fn mail_domain(folder: &Path, hostname: &Domain) -> Domain {
 /// Whether a name is an account of this machine: /etc/passwd has it.
 fn is_system_name(name: &str) -> bool {
     let text = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    text.lines().any(|line| line.split(':').next() == Some(name))
+    text.lines()
+        .any(|line| line.split(':').next() == Some(name))
 }
 
 /// The caller's login and full name, from /etc/passwd by the real user id.
@@ -102,7 +120,10 @@ fn caller() -> (String, Option<String>) {
             && number.parse() == Ok(uid)
         {
             let full = gecos.split(',').next().unwrap_or_default();
-            return ((*login).to_owned(), (!full.is_empty()).then(|| full.to_owned()));
+            return (
+                (*login).to_owned(),
+                (!full.is_empty()).then(|| full.to_owned()),
+            );
         }
     }
     (format!("uid{uid}"), None)

@@ -35,7 +35,11 @@ pub(super) enum Submission {
 }
 
 /// Submits a message.
-pub(super) fn submit(place: &Place, envelope: &Envelope, message: &[u8]) -> Result<Submission, Failure> {
+pub(super) fn submit(
+    place: &Place,
+    envelope: &Envelope,
+    message: &[u8],
+) -> Result<Submission, Failure> {
     let mut session = match Dialogue::open(place) {
         Ok(session) => session,
         Err(_) => return leave(place, envelope, message),
@@ -51,7 +55,11 @@ pub(super) fn submit(place: &Place, envelope: &Envelope, message: &[u8]) -> Resu
     for rcpt in &envelope.rcpt {
         let reply = session.say(rcpt)?;
         if reply.is_permanent() {
-            refused.push(format!("{}: {}", rcpt.trim_start_matches("RCPT TO:"), reply.to_text()));
+            refused.push(format!(
+                "{}: {}",
+                rcpt.trim_start_matches("RCPT TO:"),
+                reply.to_text()
+            ));
         } else {
             session_result(&reply)?;
         }
@@ -73,7 +81,10 @@ pub(super) fn submit(place: &Place, envelope: &Envelope, message: &[u8]) -> Resu
         return Err(failure(&reply));
     }
     drop(session.send(b"QUIT\r\n"));
-    Ok(Submission::Queued { reply: reply.to_text(), refused })
+    Ok(Submission::Queued {
+        reply: reply.to_text(),
+        refused,
+    })
 }
 
 /// What the daemon says of a recipient.
@@ -119,7 +130,9 @@ pub(super) fn pass_through(place: &Place) -> Result<(), Failure> {
         match from_daemon.read(&mut buffer).map_err(broken)? {
             0 => return Ok(()),
             len => {
-                stdout.write_all(buffer.get(..len).unwrap_or_default()).map_err(broken)?;
+                stdout
+                    .write_all(buffer.get(..len).unwrap_or_default())
+                    .map_err(broken)?;
                 stdout.flush().map_err(broken)?;
             }
         }
@@ -162,12 +175,23 @@ fn leave(place: &Place, envelope: &Envelope, message: &[u8]) -> Result<Submissio
 }
 
 fn session_result(reply: &RemoteReply) -> Result<(), Failure> {
-    if reply.is_positive() { Ok(()) } else { Err(failure(reply)) }
+    if reply.is_positive() {
+        Ok(())
+    } else {
+        Err(failure(reply))
+    }
 }
 
 fn failure(reply: &RemoteReply) -> Failure {
-    let code = if reply.is_permanent() { DATA } else { TRY_AGAIN };
-    Failure::new(code, format!("the daemon refuses the message: {}", reply.to_text()))
+    let code = if reply.is_permanent() {
+        DATA
+    } else {
+        TRY_AGAIN
+    };
+    Failure::new(
+        code,
+        format!("the daemon refuses the message: {}", reply.to_text()),
+    )
 }
 
 /// A session with the daemon, one command at a time.
@@ -182,7 +206,11 @@ impl Dialogue {
         let socket = UnixStream::connect(place.runtime_dir.join("submit.sock"))?;
         socket.set_read_timeout(Some(REPLY_TIMEOUT))?;
         socket.set_write_timeout(Some(REPLY_TIMEOUT))?;
-        Ok(Self { socket, reader: ReplyReader::default(), unread: Vec::new() })
+        Ok(Self {
+            socket,
+            reader: ReplyReader::default(),
+            unread: Vec::new(),
+        })
     }
 
     fn greet(&mut self, place: &Place) -> Result<RemoteReply, Failure> {
@@ -213,12 +241,22 @@ impl Dialogue {
                 Ok(Some(reply)) => return Ok(reply),
                 Ok(None) => {}
                 Err(error) => {
-                    return Err(Failure::new(TRY_AGAIN, format!("the daemon speaks no SMTP: {error:?}")));
+                    return Err(Failure::new(
+                        TRY_AGAIN,
+                        format!("the daemon speaks no SMTP: {error:?}"),
+                    ));
                 }
             }
             match self.socket.read(&mut buffer) {
-                Ok(0) => return Err(Failure::new(TRY_AGAIN, "the daemon closed the session; try again")),
-                Ok(len) => self.unread.extend_from_slice(buffer.get(..len).unwrap_or_default()),
+                Ok(0) => {
+                    return Err(Failure::new(
+                        TRY_AGAIN,
+                        "the daemon closed the session; try again",
+                    ));
+                }
+                Ok(len) => self
+                    .unread
+                    .extend_from_slice(buffer.get(..len).unwrap_or_default()),
                 Err(error) => return Err(lost(&error)),
             }
         }
@@ -226,7 +264,10 @@ impl Dialogue {
 }
 
 fn lost(error: &io::Error) -> Failure {
-    Failure::new(TRY_AGAIN, format!("the session with the daemon broke ({error}); try again"))
+    Failure::new(
+        TRY_AGAIN,
+        format!("the session with the daemon broke ({error}); try again"),
+    )
 }
 
 /// Longer than the daemon takes to sign and sync under any load that it accepts.

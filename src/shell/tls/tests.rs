@@ -11,7 +11,9 @@ fn files(folder: &str, names: &[&str]) -> CertificateFiles {
     CertificateFiles {
         name: folder.into(),
         chain: made.cert.pem().into_bytes().into(),
-        key: Arc::new(Zeroizing::new(made.signing_key.serialize_pem().into_bytes())),
+        key: Arc::new(Zeroizing::new(
+            made.signing_key.serialize_pem().into_bytes(),
+        )),
     }
 }
 
@@ -26,7 +28,9 @@ fn handshake(tls: &Tls, client: &mut Connection) -> Result<Connection, String> {
         let mut rest = wire.as_slice();
         while !rest.is_empty() {
             server.read_tls(&mut rest).unwrap();
-            server.process_new_packets().map_err(|error| error.to_string())?;
+            server
+                .process_new_packets()
+                .map_err(|error| error.to_string())?;
         }
         let mut wire = Vec::new();
         while server.wants_write() {
@@ -35,19 +39,27 @@ fn handshake(tls: &Tls, client: &mut Connection) -> Result<Connection, String> {
         let mut rest = wire.as_slice();
         while !rest.is_empty() {
             client.read_tls(&mut rest).unwrap();
-            client.process_new_packets().map_err(|error| error.to_string())?;
+            client
+                .process_new_packets()
+                .map_err(|error| error.to_string())?;
         }
     }
     Ok(server)
 }
 
 fn client_side(name: &str, trust: Trust) -> TlsSide {
-    TlsSide::Client { name: domain(name), trust }
+    TlsSide::Client {
+        name: domain(name),
+        trust,
+    }
 }
 
 #[test]
 fn the_certificate_is_chosen_by_the_name_that_is_asked_for() {
-    let files = [files("a", &["a.example"]), files("b", &["mail.example.com", "*.b.example"])];
+    let files = [
+        files("a", &["a.example"]),
+        files("b", &["mail.example.com", "*.b.example"]),
+    ];
     let provider = ring::default_provider();
     let (certificates, origin, errors) =
         Certificates::new(&files, &domain("mail.example.com"), &provider).unwrap();
@@ -67,7 +79,9 @@ fn a_certificate_that_cannot_be_used_is_named_and_the_others_serve() {
     let mut broken = files("broken", &["x.example"]);
     broken.key = Arc::clone(&files("other", &["y.example"]).key);
     let good = files("good", &["mail.example.com"]);
-    let (_, origin, errors) = Tls::new(&[broken, good], &domain("mail.example.com")).map(|(_, o, e)| ((), o, e)).unwrap();
+    let (_, origin, errors) = Tls::new(&[broken, good], &domain("mail.example.com"))
+        .map(|(_, o, e)| ((), o, e))
+        .unwrap();
     assert_eq!(origin, Origin::Folder);
     assert!(matches!(&errors[..], [TlsError::Certificate { name, .. }] if &**name == "broken"));
 }
@@ -88,7 +102,9 @@ fn without_certificates_one_is_made_and_opportunistic_clients_say_it_is_not_veri
 #[test]
 fn a_client_that_insists_refuses_a_self_signed_certificate() {
     let (tls, _, _) = Tls::new(&[], &domain("mail.example.com")).unwrap();
-    let mut client = tls.connection(&client_side("mail.example.com", Trust::Verified)).unwrap();
+    let mut client = tls
+        .connection(&client_side("mail.example.com", Trust::Verified))
+        .unwrap();
     let error = handshake(&tls, &mut client).map(drop).unwrap_err();
     assert!(error.contains("certificate"), "{error}");
 }
@@ -111,7 +127,9 @@ fn only_smtp_is_taken_as_alpn() {
         let mut config = ClientConfig::clone(&tls.clients().unwrap().any);
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         let name = ServerName::try_from("mail.example.com").unwrap();
-        let mut client = ClientConnection::new(Arc::new(config), name).unwrap().into();
+        let mut client = ClientConnection::new(Arc::new(config), name)
+            .unwrap()
+            .into();
         assert_eq!(handshake(&tls, &mut client).is_ok(), taken, "{protocol}");
     }
 }
