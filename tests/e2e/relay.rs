@@ -42,6 +42,8 @@ pub(crate) struct Setup {
     pub(crate) signing: Signing,
     /// What stands in front of the command line.
     pub(crate) wrapper: Vec<String>,
+    /// Variables of its environment.
+    pub(crate) environment: Vec<(&'static str, PathBuf)>,
     /// A file under `secrets/`.
     pub(crate) secret: Option<(&'static str, &'static str)>,
 }
@@ -66,6 +68,7 @@ impl Default for Setup {
             aliases: "ann: ann@home.test\nbob: bob@home.test\n".to_owned(),
             signing: Signing::Off,
             wrapper: Vec::new(),
+            environment: Vec::new(),
             secret: None,
         }
     }
@@ -207,6 +210,7 @@ impl Relay {
             None => Command::new(CHOPAR),
         };
         command.arg("-C").arg(self.config()).arg("run");
+        command.envs(self.setup.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         command
     }

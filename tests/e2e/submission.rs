@@ -1,6 +1,7 @@
 //! Every door, opened by the programs that people use; and the ways to the other side.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::process::{PATIENCE, program, python, run};
@@ -138,23 +139,39 @@ fn delivery_takes_starttls_where_it_is_offered_even_with_an_unknown_certificate(
     assert!(relay.log().contains("tls=") && relay.log().contains("TLSv1.3"), "{}", relay.log());
 }
 
+/// A relay whose mail for elsewhere.test goes to a smarthost that wants a login.
+fn with_smarthost(smarthost: &Sink, environment: Vec<(&'static str, PathBuf)>) -> Relay {
+    let tables = format!(
+        "[[route]]\ndomain = \"elsewhere.test\"\nvia = [\"smtp+starttls://mx.sink.test:{}\"]\nauth = \"secrets/ses\"\n",
+        smarthost.port
+    );
+    Setup { tables, environment, secret: Some(("ses", "key\nsecret\n")), ..Setup::default() }.start()
+}
+
 #[test]
 fn a_route_with_starttls_and_a_login_takes_the_place_of_the_mx() {
     let smarthost = Sink::start(Manners::Login("key:secret"));
-    let tables = format!(
-        "[[route]]\ndomain = \"elsewhere.test\"\nvia = [\"smtp+starttls://127.0.0.1:{}\"]\nauth = \"secrets/ses\"\n",
-        smarthost.port
-    );
-    let mut relay = Setup { tables, secret: Some(("ses", "key\nsecret\n")), ..Setup::default() }.start();
+    let relay = with_smarthost(&smarthost, vec![("SSL_CERT_FILE", smarthost.certificate())]);
     let mut client = relay.client();
     for to in ["b@elsewhere.test", "b@four.test"] {
         assert_eq!(client.transaction("a@src.test", &[to], b"From: a@src.test\r\n\r\nx\r\n").code, 250);
     }
     let arrived = smarthost.wait(1).remove(0);
     assert!(arrived.tls);
-    assert_eq!((arrived.login.as_deref(), arrived.to.as_slice()), (Some("key"), &["b@elsewhere.test".to_owned()][..]));
+    assert_eq!(arrived.login.as_deref(), Some("key"));
+    assert_eq!(arrived.to, ["b@elsewhere.test"]);
     relay.sink.wait_to("b@four.test");
     assert!(!relay.log().contains("secret"), "{}", relay.log());
-    assert!(relay.is_alive());
     relay.wait_for_empty_queue(PATIENCE);
+}
+
+#[test]
+fn a_login_is_not_shown_to_a_host_that_cannot_prove_its_name() {
+    let smarthost = Sink::start(Manners::Login("key:secret"));
+    let relay = with_smarthost(&smarthost, Vec::new());
+    let mut client = relay.client();
+    let message = b"From: a@src.test\r\n\r\nx\r\n";
+    assert_eq!(client.transaction("a@src.test", &["b@elsewhere.test"], message).code, 250);
+    relay.wait_for_log("TLS failed");
+    assert_eq!((smarthost.count(), relay.stats()["queued"].as_u64()), (0, Some(1)));
 }

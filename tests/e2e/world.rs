@@ -73,6 +73,7 @@ home.test. MX 10 mx.four.test.
 nullmx.test. MX 0 .
 dead.test. MX 10 mx.dead.test.
 mx.dead.test. A 127.0.0.9
+mx.sink.test. A 127.0.0.1
 ";
 
 /// The text of a configuration for unbound that answers for `.test` on this port.
@@ -206,6 +207,11 @@ impl Sink {
         self.folder.path().join(format!("{number:06}.eml"))
     }
 
+    /// Its certificate.
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.folder.path().join("cert.pem")
+    }
+
     /// A message; the first is 1.
     pub(crate) fn message(&self, number: usize) -> Arrived {
         let path = self.path(number);
@@ -240,9 +246,15 @@ impl Sink {
 /// A self-signed certificate with its key, in one file.
 pub(crate) fn certificate(folder: &Path, name: &str) -> PathBuf {
     let (key, certificate, both) = (folder.join("key.pem"), folder.join("cert.pem"), folder.join("both.pem"));
+    let configuration = folder.join("openssl.conf");
+    let text = format!(
+        "[req]\ndistinguished_name = name\nx509_extensions = more\nprompt = no\n[name]\nCN = {name}\n\
+         [more]\nbasicConstraints = critical, CA:FALSE\nsubjectAltName = DNS:{name}\n"
+    );
+    fs::write(&configuration, text).expect("a file");
     let mut command = Command::new(program("openssl"));
     command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]);
-    command.args(["-subj", &format!("/CN={name}"), "-addext", &format!("subjectAltName=DNS:{name}")]);
+    command.arg("-config").arg(configuration);
     run(command.arg("-keyout").arg(&key).arg("-out").arg(&certificate), b"").ok();
     let text = fs::read_to_string(key).expect("a key") + &fs::read_to_string(certificate).expect("a certificate");
     fs::write(&both, text).expect("a file");
