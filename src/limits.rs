@@ -136,6 +136,8 @@ pub const WARN_AFTER_DEFAULT: Duration = Duration::from_secs(4 * 3_600);
 pub const DSN_ORIGINAL_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of free space that are left to the system and to outcome records; below it mail is refused with 452.
 pub const SPOOL_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
+/// Files of the spool that one handle keeps open.
+pub const SPOOL_FILES_OPEN_MAX: usize = 16;
 /// Damaged regions that one start sets aside and reports; a disk that bad needs a person.
 pub const DAMAGED_REGIONS_MAX: usize = 1_000;
 /// Commits and new segments that may fail in a row before the journal takes nothing more until it is opened again.
@@ -247,3 +249,32 @@ pub const CONFIG_ERRORS_MAX: usize = 100;
 pub const MESSAGE_BYTES_MAX_LEAST: u64 = 64 * 1024;
 /// Least `max_memory`: the tables and a few sessions.
 pub const MEMORY_BYTES_MAX_LEAST: u64 = 8 * 1024 * 1024;
+
+// The event loop.
+
+/// Connections that wait in the kernel to be accepted: a burst must not cost SYN retries.
+pub const LISTEN_BACKLOG: i32 = 1_024;
+/// Connections accepted from one socket in one turn.
+pub const ACCEPTS_PER_TURN_MAX: usize = 64;
+/// Pause after the system had no descriptor left for a connection.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Events that follow from actions, in one go; the rest waits for the next turn.
+pub const CONSEQUENCES_PER_TURN_MAX: usize = 1_024;
+/// Wait for a peer to take what is pending when its connection is closed.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a closed connection is read and discarded, so that no reset destroys the last reply.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes that are discarded on a closed connection.
+pub const LINGER_BYTES_MAX: usize = 64 * 1024;
+/// Closed connections that linger at a time; more are dropped at once.
+pub const LINGERING_MAX: usize = 1_024;
+/// How long the relay takes to end once it is asked to.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// DNS sockets at a time.
+pub const DNS_SOCKETS_MAX: usize = 512;
+/// How often /etc/resolv.conf is looked at.
+pub const RESOLV_CONF_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the drop folder is looked at.
+pub const DROP_FOLDER_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the certificate files are looked at.
+pub const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(60);

@@ -1,5 +1,9 @@
-//! The `chopar` binary: dispatch by the name it is called as, and nothing else.
+//! The `chopar` binary: hands its command line to the commands, and nothing else.
 
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chopar::cli::main(std::env::args_os().collect())
+}

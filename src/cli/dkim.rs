@@ -381,7 +381,7 @@ impl fmt::Display for DkimError {
 
 impl std::error::Error for DkimError {}
 
-fn verdict_line(verdict: &SignatureVerdict) -> String {
+pub(super) fn verdict_line(verdict: &SignatureVerdict) -> String {
     let mut line = verdict.verdict().to_string();
     if let Some(domain) = &verdict.domain {
         line.push_str(&format!(" d={domain}"));

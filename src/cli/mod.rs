@@ -1,4 +1,206 @@
-//! The commands, one file each.
+//! The commands, one file each, and the way from a command line to one of them.
 
 pub mod check;
+pub mod control;
+pub mod demo;
 pub mod dkim;
+pub mod domain;
+pub mod failure;
+pub mod lookup;
+pub mod queue;
+pub mod reload;
+pub mod run;
+pub mod sendmail;
+pub mod sysexits;
+pub mod user;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use argh::FromArgs;
+
+use crate::config::Config;
+use crate::dns::Servers;
+use crate::shell::folder;
+use crate::shell::time::{SystemEntropy, wall};
+use failure::Failure;
+use sysexits::{CONFIGURATION, USAGE};
+
+/// chopar, a mail relay: SMTP in and out, DKIM, a durable queue.
+#[derive(Debug, FromArgs)]
+struct Arguments {
+    /// configuration folder (default: CHOPAR_CONFIG, else /etc/chopar)
+    #[argh(option, short = 'C', long = "config")]
+    config: Option<PathBuf>,
+    /// print the version
+    #[argh(switch)]
+    version: bool,
+    #[argh(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, FromArgs)]
+#[argh(subcommand)]
+enum Command {
+    Check(check::Check),
+    Demo(demo::Demo),
+    Dkim(dkim::Dkim),
+    Domain(domain::DomainCommand),
+    Queue(queue::Queue),
+    Reload(reload::Reload),
+    Run(run::Run),
+    User(user::User),
+}
+
+/// Runs what the command line says; the program's name counts too (`sendmail`, `mailq`, `newaliases`).
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    let mut words = Vec::new();
+    for argument in arguments {
+        match argument.into_string() {
+            Ok(word) => words.push(word),
+            Err(_) => return end(Err(Failure::new(USAGE, "an argument is no UTF-8"))),
+        }
+    }
+    let program = words
+        .first()
+        .map(|name| name.rsplit('/').next().unwrap_or_default().to_owned())
+        .unwrap_or_default();
+    let rest = words.get(1..).unwrap_or_default();
+    let (input, output) = (&mut io::stdin().lock(), &mut io::stdout().lock());
+    match program.as_str() {
+        "sendmail" => return end(sendmail::run(rest, &config_folder(None), input, output)),
+        "mailq" => return end(sendmail::mailq(&config_folder(None), output)),
+        "newaliases" => return ExitCode::SUCCESS,
+        _ => {}
+    }
+    if let Some((folder, rest)) = sendmail_words(rest) {
+        return end(sendmail::run(rest, &config_folder(folder), input, output));
+    }
+    let strs: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let strs = if strs.first() == Some(&"help") {
+        help_words(&strs)
+    } else {
+        strs
+    };
+    match Arguments::from_args(&["chopar"], &strs) {
+        Ok(arguments) => end(run(arguments, output)),
+        Err(early) if early.status.is_ok() => {
+            print!("{}", early.output);
+            ExitCode::SUCCESS
+        }
+        Err(early) => {
+            eprint!("{}", early.output);
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+/// `chopar [-C DIR] sendmail …`: what follows is not ours to parse.
+fn sendmail_words(words: &[String]) -> Option<(Option<PathBuf>, &[String])> {
+    match words {
+        [first, rest @ ..] if first == "sendmail" => Some((None, rest)),
+        [flag, folder, word, rest @ ..]
+            if (flag == "-C" || flag == "--config") && word == "sendmail" =>
+        {
+            Some((Some(folder.into()), rest))
+        }
+        _ => None,
+    }
+}
+
+/// `chopar help CMD` is `chopar CMD --help`.
+fn help_words<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    let mut words: Vec<&str> = words.iter().skip(1).copied().collect();
+    words.push("--help");
+    words
+}
+
+fn config_folder(named: Option<PathBuf>) -> PathBuf {
+    named
+        .or_else(|| std::env::var_os("CHOPAR_CONFIG").map(PathBuf::from))
+        .unwrap_or_else(|| PathBuf::from("/etc/chopar"))
+}
+
+fn end(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("chopar: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
+    let folder = config_folder(arguments.config);
+    let Some(command) = arguments.command else {
+        if arguments.version {
+            println!("chopar {}", env!("CARGO_PKG_VERSION"));
+            return Ok(());
+        }
+        return Err(Failure::new(
+            USAGE,
+            "say what to do; `chopar --help` lists the commands",
+        ));
+    };
+    match command {
+        Command::Check(check) => check
+            .run(&folder, output, &mut io::stderr())
+            .map_err(|error| Failure::new(error.exit_code(), error)),
+        Command::Demo(demo) => demo.run(output),
+        Command::Run(run) => run
+            .run(&folder)
+            .map_err(|error| Failure::new(error.exit_code(), error)),
+        Command::Dkim(dkim) => run_dkim(&dkim, &folder, output),
+        Command::Domain(domain) => domain.run(&folder, &runtime_dir(&folder), output),
+        Command::Queue(queue) => queue.run(&runtime_dir(&folder), output),
+        Command::Reload(reload) => reload.run(&runtime_dir(&folder)),
+        Command::User(user) => user.run(&folder, &runtime_dir(&folder), output),
+    }
+}
+
+fn run_dkim(dkim: &dkim::Dkim, folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
+    let input = &mut io::stdin();
+    let result = match &dkim.command {
+        dkim::DkimCommand::Keygen(keygen) => keygen.run(folder, output),
+        dkim::DkimCommand::Record(record) => record.run(folder, output),
+        dkim::DkimCommand::Sign(sign) => sign.run(folder, input, output, wall()),
+        dkim::DkimCommand::Verify(verify) => {
+            let mut entropy = SystemEntropy::default();
+            let mut lookup = lookup::Lookup::new(servers(folder, verify.dns), &mut entropy);
+            verify.run(input, output, wall(), &mut |question| lookup.ask(question))
+        }
+    };
+    result.map_err(|error| Failure::new(error.exit_code(), error))
+}
+
+/// The servers that a command asks: the one it was told, those of the configuration, those of the system.
+fn servers(folder: &Path, named: Option<std::net::SocketAddr>) -> Servers {
+    match named {
+        Some(server) => Servers::new(vec![server]),
+        None => match load(folder) {
+            Ok(config) => config.dns.clone(),
+            Err(_) => crate::dns::resolv_conf::parse(&folder::system_defaults().resolv_conf),
+        },
+    }
+}
+
+/// Where the daemon's sockets are; the default where the configuration cannot be read, since a command that mends it
+/// must work.
+fn runtime_dir(folder: &Path) -> PathBuf {
+    load(folder).map_or_else(
+        |_| PathBuf::from("/run/chopar"),
+        |config| config.runtime_dir,
+    )
+}
+
+/// Reads the configuration, or says its first error.
+pub fn load(path: &Path) -> Result<Config, Failure> {
+    let folder = folder::read(path).map_err(|error| Failure::new(CONFIGURATION, error))?;
+    Config::parse(&folder, &folder::system_defaults()).map_err(|errors| {
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Failure::new(CONFIGURATION, texts.join("\n"))
+    })
+}

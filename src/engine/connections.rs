@@ -124,6 +124,13 @@ impl<T> Connections<T> {
         }
     }
 
+    /// Whether an id is in use.
+    pub fn is_live(&self, id: ConnId) -> bool {
+        self.slots.get(id.slot as usize).is_some_and(|slot| {
+            slot.generation == id.generation && !matches!(slot.held, Held::Free)
+        })
+    }
+
     /// The ids in use.
     pub fn ids(&self) -> Vec<ConnId> {
         let live = self

@@ -61,6 +61,8 @@ pub(super) struct Inbound {
     accounted: usize,
     /// Whether the banner is still held back.
     silent: bool,
+    /// The address that the session is counted for.
+    counted: Option<IpAddr>,
 }
 
 /// A message that waits for its signatures.
@@ -168,18 +170,20 @@ impl Engine {
             held_until: None,
             accounted: 0,
             silent: false,
+            counted: None,
         });
-        let trusted = match inbound.address() {
-            None => true,
-            Some(address) => {
-                let trusted = self.is_trusted(address);
-                let max = self.config.limits.sessions_per_address;
-                if !trusted && !self.logins.peers.open(address, max) {
-                    return Err(Reply::TOO_MANY_SESSIONS);
-                }
-                trusted
+        let address = inbound.address();
+        let trusted = address.is_none_or(|address| self.is_trusted(address));
+        if let (Some(address), false) = (address, trusted) {
+            if !self
+                .logins
+                .peers
+                .open(address, self.config.limits.sessions_per_address)
+            {
+                return Err(Reply::TOO_MANY_SESSIONS);
             }
-        };
+            inbound.counted = Some(address);
+        }
         self.inbound_sessions += 1;
         self.counters.sessions += 1;
         let conn = self.conns.reserve();
@@ -197,11 +201,12 @@ impl Engine {
             inbound.session.start(&self.settings, &mut out);
             self.set_deadline(&mut inbound, now);
         }
-        self.log(
+        self.debug(|| {
+            let listener = format!("{listener:?}").to_lowercase();
             Line::new(Level::Debug, "connect")
-                .with("listener", format!("{listener:?}").to_lowercase())
-                .with("peer", inbound.peer_text()),
-        );
+                .with("listener", listener)
+                .with("peer", inbound.peer_text())
+        });
         self.send(conn, out);
         self.inbound_put(conn, inbound);
         Ok(conn)
@@ -379,9 +384,7 @@ impl Engine {
 
     fn inbound_forget(&mut self, conn: ConnId, mut inbound: Inbound) {
         self.drop_body(&mut inbound);
-        if let Some(address) = inbound.address()
-            && !self.is_trusted(address)
-        {
+        if let Some(address) = inbound.counted {
             self.logins.peers.close(address);
         }
         self.memory = self.memory.saturating_sub(inbound.accounted);
@@ -415,13 +418,13 @@ impl Engine {
         session: TlsSession,
         now: Now,
     ) {
-        self.log(
+        self.debug(|| {
             Line::new(Level::Debug, "tls")
                 .with("side", "server")
                 .with("peer", inbound.peer_text())
                 .with("version", session.version)
-                .with("cipher", &session.cipher),
-        );
+                .with("cipher", &session.cipher)
+        });
         inbound.tls = Some(Box::new(session));
         let mut out = Vec::new();
         if inbound.listener == Listener::Submissions {
@@ -747,6 +750,12 @@ impl Engine {
             },
             ..record
         };
+        self.debug(|| {
+            Line::new(Level::Debug, "accepted")
+                .with("id", id)
+                .with("size", size)
+                .with("keys", signers.len())
+        });
         for (at, ((_, key), input)) in signers.iter().zip(&inputs).enumerate() {
             let work = Work::Sign {
                 key: Arc::clone(&key.key),
@@ -921,6 +930,14 @@ impl Engine {
             signatures,
             ..
         } = *signing;
+        let id = record.id;
+        if !signatures.is_empty() {
+            self.debug(|| {
+                Line::new(Level::Debug, "signed")
+                    .with("id", id)
+                    .with("signatures", signatures.len())
+            });
+        }
         let mut fields = signatures.concat();
         fields.append(&mut record.fields);
         record.fields = fields;

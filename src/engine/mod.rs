@@ -82,6 +82,7 @@ pub struct Engine {
     inbound_sessions: usize,
     courier_sessions: usize,
     counters: Counters,
+    log_level: Level,
     stopping: bool,
 }
 
@@ -164,12 +165,18 @@ impl Engine {
             inbound_sessions: 0,
             courier_sessions: 0,
             counters: Counters::default(),
+            log_level: Level::Info,
             stopping: false,
         };
         engine
             .timers
             .set(now.instant.after(SWEEP_INTERVAL), Timer::Sweep);
         engine
+    }
+
+    /// From now on, makes log lines of this level and those that are more urgent.
+    pub fn set_log_level(&mut self, level: Level) {
+        self.log_level = level;
     }
 
     /// Takes back a message that recovery found.
@@ -185,6 +192,7 @@ impl Engine {
 
     /// Hands out what one participant left for another: answers that are there, hops that can send.
     fn settle(&mut self, now: Now) {
+        self.prune_timers();
         loop {
             let answered = self.hand_out_answers(now);
             let dispatched = self.dispatch_hops(now);
@@ -390,6 +398,22 @@ impl Engine {
         }
     }
 
+    /// Keeps the heap of timers in proportion to what they are for: owners that are gone leave theirs behind.
+    fn prune_timers(&mut self) {
+        let owners = self
+            .conns
+            .len()
+            .saturating_add(self.index.len().saturating_mul(2));
+        if self.timers.len() > owners.saturating_mul(2).saturating_add(TIMERS_SPARE) {
+            let (conns, index) = (&self.conns, &self.index);
+            self.timers.retain(|timer| match timer {
+                Timer::Conn(conn) => conns.is_live(conn),
+                Timer::Due(id, _) | Timer::Warn(id) => index.get(id).is_some(),
+                Timer::Hop(_) | Timer::Record | Timer::Sweep => true,
+            });
+        }
+    }
+
     fn sweep(&mut self, now: Now) {
         self.logins.sweep(now.instant);
         self.timers
@@ -421,7 +445,17 @@ impl Engine {
     }
 
     fn log(&mut self, line: Line) {
-        self.actions.push_back(Action::Log(line));
+        if line.level <= self.log_level {
+            self.actions.push_back(Action::Log(line));
+        }
+    }
+
+    /// Logs a step on the way, which is not even made where nobody reads it.
+    fn debug(&mut self, make: impl FnOnce() -> Line) {
+        if self.log_level >= Level::Debug {
+            let line = make();
+            self.actions.push_back(Action::Log(line));
+        }
     }
 }
 
@@ -432,6 +466,9 @@ fn settings(config: &Config) -> Settings {
         recipients_max: config.limits.recipients,
     }
 }
+
+/// Timers that may be left behind before they are looked for.
+const TIMERS_SPARE: usize = 4_096;
 
 /// How often tables are swept of what is too old.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);

@@ -183,6 +183,13 @@ impl Engine {
     ) {
         match mail_hosts(domain, answer, &self.config.hostname, &mut *self.entropy) {
             Ok(MailHosts { hosts, .. }) => {
+                self.debug(|| {
+                    let names: Vec<String> =
+                        hosts.iter().map(|host| host.host.to_string()).collect();
+                    Line::new(Level::Debug, "mx")
+                        .with("domain", domain)
+                        .with("hosts", names.join(","))
+                });
                 courier.hosts.extend(hosts.into_iter().map(|host| Host {
                     name: host.host,
                     address: None,

@@ -168,6 +168,7 @@ impl Engine {
                 attempts: 0,
                 status: None,
                 text: None,
+                until: Timestamp::default(),
             })
             .collect();
         let entry = Queued {
@@ -226,6 +227,7 @@ impl Engine {
                 attempts: 0,
                 status: None,
                 text: None,
+                until: Timestamp::default(),
             };
             match fate {
                 None => due.push((hop, now.instant)),
@@ -238,6 +240,7 @@ impl Engine {
                     state.attempts = *attempts;
                     state.status = *status;
                     state.text = Some(Arc::clone(text));
+                    state.until = *until;
                     due.push((hop, due_at(*until, now)));
                 }
                 Some(Outcome::Delivered | Outcome::Failed { .. }) => state.phase = Phase::Closed,
@@ -347,6 +350,7 @@ impl Engine {
                     state.attempts = attempts;
                     state.status = status;
                     state.text = Some(text);
+                    state.until = until;
                     due.push((state.hop, due_at(until, now)));
                 }
             }
@@ -438,7 +442,7 @@ impl Engine {
                 Phase::Waiting | Phase::InFlight if state.attempts == 0 => continue,
                 Phase::Waiting | Phase::InFlight => Outcome::Deferred {
                     attempts: state.attempts,
-                    until: at,
+                    until: state.until,
                     status: state.status,
                     text: state.text.clone().unwrap_or_else(|| Arc::from("")),
                 },

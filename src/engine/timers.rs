@@ -40,6 +40,16 @@ impl Timers {
         self.heap.push(Reverse((at, timer)));
     }
 
+    /// How many there are, those whose owner is gone too.
+    pub(super) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Drops those whose owner is gone.
+    pub(super) fn retain(&mut self, mut is_alive: impl FnMut(Timer) -> bool) {
+        self.heap.retain(|Reverse((_, timer))| is_alive(*timer));
+    }
+
     /// When the next one fires.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)

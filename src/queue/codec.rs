@@ -276,7 +276,94 @@ mod tests {
 
     use super::*;
 
+    fn any_text() -> impl Strategy<Value = String> {
+        proptest::string::string_regex("[ -~é]{0,20}").expect("a pattern")
+    }
+
+    fn any_notify() -> impl Strategy<Value = Notify> {
+        prop_oneof![
+            Just(Notify::Default),
+            Just(Notify::Never),
+            any::<(bool, bool, bool)>().prop_map(|(success, failure, delay)| Notify::On {
+                success,
+                failure,
+                delay
+            }),
+        ]
+    }
+
+    fn any_recipient() -> impl Strategy<Value = Recipient> {
+        let original = proptest::option::of(any_text());
+        ("[a-z]{1,9}@[a-z]{1,9}", any_notify(), original).prop_map(|(mailbox, notify, original)| {
+            Recipient {
+                mailbox: Mailbox::parse(&mailbox).expect("a mailbox"),
+                notify,
+                original: original.map(Into::into),
+            }
+        })
+    }
+
+    fn any_outcome() -> impl Strategy<Value = Outcome> {
+        let status = proptest::option::of((0..1_000_u16, 0..1_000_u16));
+        prop_oneof![
+            Just(Outcome::Delivered),
+            (0..1_000_u16, any_text()).prop_map(|(detail, text)| Outcome::Failed {
+                status: EnhancedCode::new(5, 1, detail),
+                text: text.into(),
+            }),
+            (any::<u16>(), any::<u64>(), status, any_text()).prop_map(
+                |(attempts, until, status, text)| Outcome::Deferred {
+                    attempts,
+                    until: Timestamp::from_seconds(until),
+                    status: status.map(|(subject, detail)| EnhancedCode::new(4, subject, detail)),
+                    text: text.into(),
+                }
+            ),
+        ]
+    }
+
     proptest! {
+        #[test]
+        fn envelopes_round_trip(
+            recipients in proptest::collection::vec(any_recipient(), 0..9),
+            envelope_id in proptest::option::of(any_text()),
+            origin in any_text(),
+            (null, eight, smtputf8) in any::<(bool, bool, bool)>(),
+            dsn_return in proptest::option::of(any::<bool>()),
+            arrived in any::<u64>(),
+        ) {
+            let original = Envelope {
+                reverse_path: ReversePath::parse(if null { "" } else { "a@b" }).expect("a path"),
+                recipients,
+                envelope_id: envelope_id.map(Into::into),
+                dsn_return: dsn_return.map(|full| {
+                    if full { DsnReturn::Full } else { DsnReturn::Headers }
+                }),
+                body: if eight { BodyKind::EightBitMime } else { BodyKind::SevenBit },
+                smtputf8,
+                arrived: Timestamp::from_seconds(arrived),
+                origin: origin.into(),
+            };
+            let mut bytes = Vec::new();
+            put_envelope(&original, &mut bytes);
+            prop_assert_eq!(envelope(&bytes), Some(original));
+            bytes.pop();
+            prop_assert_eq!(envelope(&bytes), None);
+        }
+
+        #[test]
+        fn outcomes_round_trip(
+            recipients in proptest::collection::vec((any::<u32>(), any_outcome()), 0..9),
+            (warned, done) in any::<(bool, bool)>(),
+            at in any::<u64>(),
+        ) {
+            let at = Timestamp::from_seconds(at);
+            let original = OutcomeRecord { id: QueueId::new(3), at, recipients, warned, done };
+            let mut bytes = Vec::new();
+            put_outcome(&original, &mut bytes);
+            prop_assert_eq!(outcome(QueueId::new(3), &bytes), Some(original));
+        }
+
         #[test]
         fn arbitrary_bytes_do_no_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = envelope(&bytes);

@@ -51,6 +51,8 @@ pub struct RecipientState {
     pub status: Option<EnhancedCode>,
     /// Text of the last attempt; shared by all that were deferred for the same reason.
     pub text: Option<Arc<str>>,
+    /// When the next attempt is due, after one that was put off.
+    pub until: Timestamp,
 }
 
 /// How far a recipient is.

@@ -327,6 +327,14 @@ impl<D: Disk> Journal<D> {
         out
     }
 
+    /// Gives back the room that the current segment has not used; the next start has less to look through.
+    pub fn close(mut self) {
+        if let Some(current) = self.current {
+            let file = SpoolFile::Segment(current.number);
+            let _ = self.disk.truncate(file, current.committed);
+        }
+    }
+
     /// Whether the disk has failed so often that nothing is taken any more.
     pub fn is_broken(&self) -> bool {
         self.failures >= JOURNAL_FAILURES_MAX
@@ -429,8 +437,10 @@ impl<D: Disk> Journal<D> {
         if self.pending.iter().any(ended) || progress.id != id {
             return Err(JournalError::NotFound);
         }
-        // A hold in this batch has to be behind the copy too: it is applied first.
-        self.commit(out);
+        // A hold that is not committed yet has to be known before the copy repeats it.
+        if self.pending.iter().any(|pending| pending.id == id) {
+            self.commit(out);
+        }
         let live = *self.live.get(&id).ok_or(JournalError::NotFound)?;
         let (header, payload) = read_record(&mut self.disk, live.location, id)?;
         header.parts(&payload).ok_or(JournalError::Damaged)?;
@@ -491,7 +501,13 @@ impl<D: Disk> Journal<D> {
                 return Err(JournalError::TooLarge);
             }
             self.commit(out);
-            self.leave();
+            // A commit that failed may have left it already.
+            if self
+                .current
+                .is_some_and(|after| after.number == current.number)
+            {
+                self.leave();
+            }
         }
         // Only a seal full of holes leaves so little room.
         Err(JournalError::TooLarge)
@@ -512,6 +528,7 @@ impl<D: Disk> Journal<D> {
         };
         let written = self.buffer.len() as u64;
         self.buffer.clear();
+        self.buffer.shrink_to(BUFFER_KEPT_BYTES);
         let pending = std::mem::take(&mut self.pending);
         match outcome {
             Ok(()) => {
@@ -531,15 +548,23 @@ impl<D: Disk> Journal<D> {
                 }
                 let error = error.into();
                 out.extend(pending.into_iter().map(|pending| {
-                    if matches!(pending.effect, Effect::Move(_)) {
-                        self.on_copy_failed(pending.id, error);
-                    }
+                    self.on_refused(&pending, error);
                     Completion::Failed {
                         ticket: pending.ticket,
                         error,
                     }
                 }));
             }
+        }
+    }
+
+    fn on_refused(&mut self, pending: &Pending, error: JournalError) {
+        match pending.effect {
+            Effect::Accept(location) if location.body_is_file() => {
+                let _ = self.disk.remove(SpoolFile::Body(pending.id));
+            }
+            Effect::Move(_) => self.on_copy_failed(pending.id, error),
+            _ => {}
         }
     }
 
@@ -876,6 +901,7 @@ fn behind(place: Place, buffer: &[u8], start: usize) -> Place {
 }
 
 const SEAL_ROOM_BYTES: u64 = HEADER_BYTES as u64 + 12;
+const BUFFER_KEPT_BYTES: usize = 512 * 1_024;
 const SEGMENTS_WORTH_COPYING: usize = 3;
 const SPACE_BATCHES: u32 = 16;
 

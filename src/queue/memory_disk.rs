@@ -317,8 +317,8 @@ impl DiskRead for MemoryDisk {
         let node = state.node(file).ok_or(DiskError::Missing)?;
         let bytes = node.cached.get(position(offset)?..).unwrap_or_default();
         let len = bytes.len().min(into.len());
-        for (to, from) in into.iter_mut().zip(bytes) {
-            *to = *from;
+        if let (Some(to), Some(from)) = (into.get_mut(..len), bytes.get(..len)) {
+            to.copy_from_slice(from);
         }
         Ok(len)
     }

@@ -2,8 +2,7 @@
 //!
 //! Records are read in order; a later one overrules an earlier one. Of a sealed segment only headers and envelopes are
 //! read, for its bodies were synced before the seal; of the last, unsealed one everything is verified, for a crash may
-//! have torn it. Nothing is deleted that cannot be read: it is copied to `damaged/` first, unless it is a tail without
-//! a header, which nobody was ever promised.
+//! have torn it. Nothing that cannot be read is deleted: it is copied to `damaged/` first.
 //!
 //! Invariant: recovery changes nothing that a second recovery would read differently, so it may be interrupted.
 
@@ -264,7 +263,21 @@ impl<D: Disk> Scan<'_, D> {
         // A seal past the end of the file is damage that cannot be set aside; what is there is read.
         let limit = sealed.map_or(len, |seal| seal.len.min(len));
         self.holes.clear();
+        if let Some(lost) = sealed
+            .map(|seal| seal.len.saturating_sub(len))
+            .filter(|lost| *lost > 0)
+        {
+            self.report.damage.push(Damage {
+                segment: number,
+                offset: u32::try_from(len).unwrap_or(u32::MAX),
+                len: lost,
+                id: None,
+                kind: DamageKind::Header,
+                kept: false,
+            });
+        }
         let mut at = 0;
+        let mut may_cut = true;
         while at < limit {
             match self.step(number, at, limit, sealed.is_none())? {
                 Step::Record(header) if sealed.is_some_and(|seal| is_hole(seal, at)) => {
@@ -298,13 +311,13 @@ impl<D: Disk> Scan<'_, D> {
                         at = limit;
                     }
                     None => {
-                        self.note_torn(number, at, limit);
+                        may_cut = self.note_torn(number, at, limit);
                         break;
                     }
                 },
             }
         }
-        if at < len {
+        if at < len && may_cut {
             // Best effort: what is past the end is never read again, for the next segment will say so.
             let _ = self.disk.truncate(file, at);
         }
@@ -359,18 +372,23 @@ impl<D: Disk> Scan<'_, D> {
         let mut at = at;
         while at < limit {
             let window = self.window.get(self.disk, file, at, SCAN_BYTES);
-            if window.len() < HEADER_BYTES {
+            let Some(rest) = window.len().checked_sub(HEADER_BYTES) else {
                 return Ok(None);
-            }
-            let Some(skip) = window.windows(MAGIC.len()).position(|bytes| bytes == MAGIC) else {
-                at = at.saturating_add((window.len() - MAGIC.len() + 1) as u64);
-                continue;
             };
-            at = at.saturating_add(skip as u64);
-            if at < limit && !matches!(self.step(segment, at, limit, false)?, Step::BadHeader) {
-                return Ok(Some(at));
+            let found = candidates(window).find(|skip| is_header(window, *skip, segment, at));
+            match found {
+                Some(skip) => {
+                    at = at.saturating_add(skip as u64);
+                    // A header that the limit cuts off is not believed to be the start of anything.
+                    if at >= limit {
+                        return Ok(None);
+                    }
+                    self.step(segment, at, limit, false)?; // refuses a future version
+                    return Ok(Some(at));
+                }
+                // At least one byte on: a header that the window cuts off is seen whole in the next.
+                None => at = at.saturating_add(rest as u64).saturating_add(1),
             }
-            at = at.saturating_add(1);
         }
         Ok(None)
     }
@@ -485,28 +503,34 @@ impl<D: Disk> Scan<'_, D> {
         self.disk.sync_folder(SpoolFolder::Damaged)
     }
 
-    /// Reports a tail without a header, unless it is the zeros that a segment is made of.
-    fn note_torn(&mut self, segment: u32, from: u64, limit: u64) {
+    /// Keeps and reports a tail without a header, unless it is the zeros that a segment is made of. Whether it may go.
+    fn note_torn(&mut self, segment: u32, from: u64, limit: u64) -> bool {
         let file = SpoolFile::Segment(segment);
         let mut at = from;
-        let mut last = None;
+        let mut end = from;
         while at < limit {
             let bytes = self.window.get(self.disk, file, at, SCAN_BYTES);
             if bytes.is_empty() {
                 break;
             }
-            if let Some(index) = bytes.iter().rposition(|byte| *byte != 0) {
-                last = Some(at.saturating_add(index as u64));
+            if !is_zero(bytes) {
+                let last = bytes.iter().rposition(|byte| *byte != 0);
+                end = at.saturating_add(last.map_or(0, |last| last as u64 + 1));
             }
             at = at.saturating_add(bytes.len() as u64);
         }
-        if let Some(last) = last {
-            self.report.torn.push(Torn {
-                segment,
-                offset: u32::try_from(from).unwrap_or(u32::MAX),
-                len: last.saturating_add(1).saturating_sub(from),
-            });
+        if end == from {
+            return true;
         }
+        let offset = u32::try_from(from).unwrap_or(u32::MAX);
+        let len = end.saturating_sub(from);
+        self.report.torn.push(Torn {
+            segment,
+            offset,
+            len,
+        });
+        // It may also be the last record that was promised, with a bad header: nothing tells them apart.
+        self.keep(segment, offset, len).is_ok()
     }
 
     /// Tells the sink every message that is whole.
@@ -561,6 +585,34 @@ impl<D: Disk> Scan<'_, D> {
         }
         Ok(())
     }
+}
+
+/// Where in `window` a magic may begin. Empty pages, which most of a last segment is, are passed over whole.
+fn candidates(window: &[u8]) -> impl Iterator<Item = usize> {
+    window
+        .chunks(WINDOW_BYTES)
+        .enumerate()
+        .filter(|(_, page)| !is_zero(page))
+        .flat_map(|(index, page)| {
+            page.iter()
+                .enumerate()
+                .filter(|(_, byte)| **byte == MAGIC[0])
+                .map(move |(at, _)| index * WINDOW_BYTES + at)
+        })
+}
+
+fn is_header(window: &[u8], skip: usize, segment: u32, at: u64) -> bool {
+    let place =
+        u32::try_from(at.saturating_add(skip as u64)).map(|offset| Place { segment, offset });
+    match (window.get(skip..), place) {
+        (Some(bytes), Ok(place)) => Header::decode(bytes, place) != Err(HeaderError::Damaged),
+        _ => false,
+    }
+}
+
+/// Without an early exit, so that it is compiled to wide instructions.
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().fold(0, |sum, byte| sum | byte) == 0
 }
 
 fn is_hole(seal: &Seal, at: u64) -> bool {

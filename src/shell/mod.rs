@@ -1,3 +1,27 @@
 //! The thin shell around the engine: sockets, TLS, files, threads, time.
+//!
+//! [`daemon::run`] puts the parts together; the event loop routes readiness to them and events to the engine, does what
+//! the engine wants, and sleeps. Nothing here decides what becomes of a message.
 
+pub mod daemon;
+pub mod drop_folder;
+pub mod file_disk;
 pub mod folder;
+pub mod journal_writer;
+pub mod link;
+pub mod log;
+pub mod time;
+
+mod certificate_files;
+mod drop_runs;
+mod event_loop;
+mod listen;
+mod privilege;
+mod signals;
+mod slab;
+mod stream;
+mod streams;
+mod systemd;
+mod tls;
+mod udp;
+mod workers;

@@ -101,16 +101,32 @@ pub enum FlagError {
 impl fmt::Display for FlagError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unknown(flag) => write!(out, "there is no flag {}; see sendmail(1)", Escaped(flag.as_bytes())),
+            Self::Unknown(flag) => write!(
+                out,
+                "there is no flag {}; see sendmail(1)",
+                Escaped(flag.as_bytes())
+            ),
             Self::NoValue(flag) => write!(out, "the flag -{flag} needs a value"),
             Self::NoMode(mode) => {
-                write!(out, "the mode -b{} does not exist; the daemon is started by `chopar run`", Escaped(mode.as_bytes()))
+                write!(
+                    out,
+                    "the mode -b{} does not exist; the daemon is started by `chopar run`",
+                    Escaped(mode.as_bytes())
+                )
             }
             Self::BadValue(flag, value) => {
-                write!(out, "the flag -{flag} cannot have the value {}", Escaped(value.as_bytes()))
+                write!(
+                    out,
+                    "the flag -{flag} cannot have the value {}",
+                    Escaped(value.as_bytes())
+                )
             }
             Self::Control(text) => {
-                write!(out, "an argument cannot hold control characters: {}", Escaped(text.as_bytes()))
+                write!(
+                    out,
+                    "an argument cannot hold control characters: {}",
+                    Escaped(text.as_bytes())
+                )
             }
         }
     }
@@ -122,7 +138,10 @@ impl Flags {
     /// Reads the arguments behind the program's name.
     pub fn parse(arguments: &[String]) -> Result<Self, FlagError> {
         let mut flags = Self::default();
-        if let Some(bad) = arguments.iter().find(|argument| argument.chars().any(char::is_control)) {
+        if let Some(bad) = arguments
+            .iter()
+            .find(|argument| argument.chars().any(char::is_control))
+        {
             return Err(FlagError::Control(bad.clone()));
         }
         let mut rest = arguments.iter();
@@ -140,10 +159,16 @@ impl Flags {
     }
 
     /// One argument that begins with a dash.
-    fn take(&mut self, letters: &str, rest: &mut std::slice::Iter<'_, String>) -> Result<(), FlagError> {
+    fn take(
+        &mut self,
+        letters: &str,
+        rest: &mut std::slice::Iter<'_, String>,
+    ) -> Result<(), FlagError> {
         let mut at = letters.char_indices();
         while let Some((offset, letter)) = at.next() {
-            let attached = letters.get(offset.saturating_add(letter.len_utf8())..).unwrap_or_default();
+            let attached = letters
+                .get(offset.saturating_add(letter.len_utf8())..)
+                .unwrap_or_default();
             let mut value = || match attached {
                 "" => rest.next().cloned().ok_or(FlagError::NoValue(letter)),
                 attached => Ok(attached.to_owned()),
@@ -168,7 +193,11 @@ impl Flags {
                 }
                 'R' => {
                     let text = one_of('R', &value()?, &["FULL", "HDRS", "HDR", "HEADERS"])?;
-                    self.dsn_return = Some(if text == "FULL" { text } else { "HDRS".to_owned() });
+                    self.dsn_return = Some(if text == "FULL" {
+                        text
+                    } else {
+                        "HDRS".to_owned()
+                    });
                     return Ok(());
                 }
                 'N' => {
@@ -201,7 +230,11 @@ impl Flags {
     }
 
     /// An option of the form `-oX`.
-    fn option(&mut self, text: &str, rest: &mut std::slice::Iter<'_, String>) -> Result<(), FlagError> {
+    fn option(
+        &mut self,
+        text: &str,
+        rest: &mut std::slice::Iter<'_, String>,
+    ) -> Result<(), FlagError> {
         match text {
             "i" => self.end = MessageEnd::Input,
             // The file of aliases: ours are where they are.
@@ -226,13 +259,24 @@ impl Flags {
 
 fn one_of(flag: char, value: &str, words: &[&str]) -> Result<String, FlagError> {
     let upper = value.to_ascii_uppercase();
-    if words.contains(&upper.as_str()) { Ok(upper) } else { Err(FlagError::BadValue(flag, value.to_owned())) }
+    if words.contains(&upper.as_str()) {
+        Ok(upper)
+    } else {
+        Err(FlagError::BadValue(flag, value.to_owned()))
+    }
 }
 
 fn notify(value: &str) -> Result<String, FlagError> {
     let upper = value.to_ascii_uppercase();
-    let valid = upper == "NEVER" || upper.split(',').all(|word| matches!(word, "SUCCESS" | "FAILURE" | "DELAY"));
-    if valid { Ok(upper) } else { Err(FlagError::BadValue('N', value.to_owned())) }
+    let valid = upper == "NEVER"
+        || upper
+            .split(',')
+            .all(|word| matches!(word, "SUCCESS" | "FAILURE" | "DELAY"));
+    if valid {
+        Ok(upper)
+    } else {
+        Err(FlagError::BadValue('N', value.to_owned()))
+    }
 }
 
 #[cfg(test)]
@@ -240,8 +284,11 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Flags, FlagError> {
-        let words: Vec<String> =
-            line.split(' ').filter(|word| !word.is_empty()).map(|word| word.replace('_', " ")).collect();
+        let words: Vec<String> = line
+            .split(' ')
+            .filter(|word| !word.is_empty())
+            .map(|word| word.replace('_', " "))
+            .collect();
         Flags::parse(&words)
     }
 
@@ -254,31 +301,46 @@ mod tests {
         let flags = flags("-i -FCronDaemon -B8BITMIME -oem root");
         assert_eq!(flags.full_name.as_deref(), Some("CronDaemon"));
         assert_eq!(flags.body.as_deref(), Some("8BITMIME"));
-        assert_eq!((flags.end, flags.recipients.as_slice()), (MessageEnd::Input, &["root".to_owned()][..]));
+        assert_eq!(
+            (flags.end, flags.recipients.as_slice()),
+            (MessageEnd::Input, &["root".to_owned()][..])
+        );
     }
 
     #[test]
     fn cronie() {
         let flags = flags("-FCronDaemon -i -odi -oem -oi -t -f root");
-        assert_eq!((flags.recipients_from, flags.sender.as_deref()), (RecipientSource::Header, Some("root")));
+        assert_eq!(
+            (flags.recipients_from, flags.sender.as_deref()),
+            (RecipientSource::Header, Some("root"))
+        );
         assert!(flags.recipients.is_empty());
     }
 
     #[test]
     fn vixie_cron() {
         let flags = flags("-FCronDaemon -odi -oem -oi -t");
-        assert_eq!((flags.recipients_from, flags.end), (RecipientSource::Header, MessageEnd::Input));
+        assert_eq!(
+            (flags.recipients_from, flags.end),
+            (RecipientSource::Header, MessageEnd::Input)
+        );
     }
 
     #[test]
     fn php_mail_and_its_fifth_argument() {
-        assert_eq!(flags("-t -i -fbounces@example.com").sender.as_deref(), Some("bounces@example.com"));
+        assert_eq!(
+            flags("-t -i -fbounces@example.com").sender.as_deref(),
+            Some("bounces@example.com")
+        );
     }
 
     #[test]
     fn phpmailer_and_wordpress() {
         let flags = flags("-oi -fa@example.com -t");
-        assert_eq!((flags.end, flags.recipients_from), (MessageEnd::Input, RecipientSource::Header));
+        assert_eq!(
+            (flags.end, flags.recipients_from),
+            (MessageEnd::Input, RecipientSource::Header)
+        );
     }
 
     #[test]
@@ -297,27 +359,44 @@ mod tests {
     #[test]
     fn at_and_atrun() {
         assert_eq!(flags("user").recipients, ["user"]);
-        assert_eq!(flags("-F Atrun_Service -odi -oem user").full_name.as_deref(), Some("Atrun Service"));
+        assert_eq!(
+            flags("-F Atrun_Service -odi -oem user")
+                .full_name
+                .as_deref(),
+            Some("Atrun Service")
+        );
     }
 
     #[test]
     fn fail2ban_mailutils_git_logwatch() {
-        assert_eq!(flags("-f fail2ban dest@example.com").sender.as_deref(), Some("fail2ban"));
-        assert_eq!(flags("-f user@host rcpt").sender.as_deref(), Some("user@host"));
+        assert_eq!(
+            flags("-f fail2ban dest@example.com").sender.as_deref(),
+            Some("fail2ban")
+        );
+        assert_eq!(
+            flags("-f user@host rcpt").sender.as_deref(),
+            Some("user@host")
+        );
         assert_eq!(flags("-i a@b c@d").recipients, ["a@b", "c@d"]);
         assert_eq!(flags("-t").recipients_from, RecipientSource::Header);
     }
 
     #[test]
     fn the_null_sender_in_both_spellings() {
-        assert_eq!(Flags::parse(&["-f".into(), String::new()]).map(|flags| flags.sender), Ok(Some(String::new())));
+        assert_eq!(
+            Flags::parse(&["-f".into(), String::new()]).map(|flags| flags.sender),
+            Ok(Some(String::new()))
+        );
         assert_eq!(flags("-f <> a@b").sender.as_deref(), Some("<>"));
     }
 
     #[test]
     fn letters_without_value_may_be_joined() {
         let flags = flags("-tiv");
-        assert_eq!((flags.recipients_from, flags.verbosity), (RecipientSource::Header, Verbosity::Verbose));
+        assert_eq!(
+            (flags.recipients_from, flags.verbosity),
+            (RecipientSource::Header, Verbosity::Verbose)
+        );
     }
 
     #[test]
@@ -331,14 +410,28 @@ mod tests {
     fn dsn_flags() {
         let flags = flags("-N success,failure -R hdrs -V id1 -B 7bit a@b");
         assert_eq!(flags.notify.as_deref(), Some("SUCCESS,FAILURE"));
-        assert_eq!((flags.dsn_return.as_deref(), flags.envelope_id.as_deref()), (Some("HDRS"), Some("id1")));
-        assert!(matches!(parse("-N sometimes a@b"), Err(FlagError::BadValue('N', _))));
+        assert_eq!(
+            (flags.dsn_return.as_deref(), flags.envelope_id.as_deref()),
+            (Some("HDRS"), Some("id1"))
+        );
+        assert!(matches!(
+            parse("-N sometimes a@b"),
+            Err(FlagError::BadValue('N', _))
+        ));
     }
 
     #[test]
     fn flags_that_would_read_or_write_elsewhere_do_nothing() {
-        let flags = flags("-C /tmp/evil.cf -X /tmp/log -oQ/tmp/queue -OQueueDirectory=/tmp -D/tmp/debug -L tag -h 5 -A m a@b");
-        assert_eq!(flags, Flags { recipients: vec!["a@b".into()], ..Flags::default() });
+        let flags = flags(
+            "-C /tmp/evil.cf -X /tmp/log -oQ/tmp/queue -OQueueDirectory=/tmp -D/tmp/debug -L tag -h 5 -A m a@b",
+        );
+        assert_eq!(
+            flags,
+            Flags {
+                recipients: vec!["a@b".into()],
+                ..Flags::default()
+            }
+        );
     }
 
     #[test]
@@ -347,6 +440,9 @@ mod tests {
         assert_eq!(parse("-bd"), Err(FlagError::NoMode("d".into())));
         assert_eq!(parse("-z"), Err(FlagError::Unknown("-z".into())));
         assert_eq!(parse("-f"), Err(FlagError::NoValue('f')));
-        assert!(matches!(Flags::parse(&["a@b\nBcc: x".into()]), Err(FlagError::Control(_))));
+        assert!(matches!(
+            Flags::parse(&["a@b\nBcc: x".into()]),
+            Err(FlagError::Control(_))
+        ));
     }
 }

@@ -46,7 +46,9 @@ pub enum MessageError {
 impl std::fmt::Display for MessageError {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Addresses { field, error } => write!(out, "the {field} field is no list of addresses: {error}"),
+            Self::Addresses { field, error } => {
+                write!(out, "the {field} field is no list of addresses: {error}")
+            }
             Self::Header => out.write_str("the header of the message is too long"),
         }
     }
@@ -98,11 +100,22 @@ pub fn prepare(
 /// and Bcc.
 fn header_recipients(header: &Header, caller: &Caller) -> Result<Vec<Mailbox>, MessageError> {
     let resent = ["Resent-To", "Resent-Cc", "Resent-Bcc"];
-    let names = if resent.iter().any(|name| header.has(name)) { resent } else { ["To", "Cc", "Bcc"] };
+    let names = if resent.iter().any(|name| header.has(name)) {
+        resent
+    } else {
+        ["To", "Cc", "Bcc"]
+    };
     let mut recipients: Vec<Mailbox> = Vec::new();
-    for field in header.fields().filter(|field| names.iter().any(|name| field.is(name))) {
-        let found = address_list(field.value(), Some(&caller.domain))
-            .map_err(|error| MessageError::Addresses { field: field.name().to_owned(), error })?;
+    for field in header
+        .fields()
+        .filter(|field| names.iter().any(|name| field.is(name)))
+    {
+        let found = address_list(field.value(), Some(&caller.domain)).map_err(|error| {
+            MessageError::Addresses {
+                field: field.name().to_owned(),
+                error,
+            }
+        })?;
         for mailbox in found {
             if !recipients.contains(&mailbox) {
                 recipients.push(mailbox);
@@ -113,14 +126,19 @@ fn header_recipients(header: &Header, caller: &Caller) -> Result<Vec<Mailbox>, M
 }
 
 fn is_address_field(field: Field<'_>) -> bool {
-    ["From", "Sender", "Reply-To", "To", "Cc"].iter().any(|name| field.is(name))
+    ["From", "Sender", "Reply-To", "To", "Cc"]
+        .iter()
+        .any(|name| field.is(name))
 }
 
 /// Whether a field holds a bare local name and is in order otherwise.
 fn needs_domain(field: Field<'_>) -> bool {
     matches!(
         address_list(field.value(), None),
-        Err(AddressListError::Address { error: AddressError::NoDomain, .. })
+        Err(AddressListError::Address {
+            error: AddressError::NoDomain,
+            ..
+        })
     )
 }
 
@@ -137,7 +155,11 @@ fn write_completed(out: &mut Vec<u8>, field: Field<'_>, caller: &Caller) {
             Some(name) => format!("{} <{only}>", phrase(&name)),
             None => only.to_string(),
         },
-        many => many.iter().map(Mailbox::to_string).collect::<Vec<_>>().join(",\r\n\t"),
+        many => many
+            .iter()
+            .map(Mailbox::to_string)
+            .collect::<Vec<_>>()
+            .join(",\r\n\t"),
     };
     out.extend_from_slice(format!("{}: {text}\r\n", field.name()).as_bytes());
 }
@@ -146,7 +168,10 @@ fn write_completed(out: &mut Vec<u8>, field: Field<'_>, caller: &Caller) {
 fn display_name(value: &str) -> Option<String> {
     let name = match value.split_once('<') {
         Some((name, _)) => name,
-        None => value.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')).map(|(name, _)| name)?,
+        None => value
+            .split_once('(')
+            .and_then(|(_, rest)| rest.rsplit_once(')'))
+            .map(|(name, _)| name)?,
     };
     let name = name.trim().trim_matches('"');
     (!name.is_empty()).then(|| name.to_owned())
@@ -170,18 +195,30 @@ fn phrase(name: &str) -> String {
             .chunks(ENCODED_WORD_CHARS)
             .map(|part| {
                 let text: String = part.iter().collect();
-                format!("=?utf-8?B?{}?=", base64::engine::general_purpose::STANDARD.encode(text))
+                format!(
+                    "=?utf-8?B?{}?=",
+                    base64::engine::general_purpose::STANDARD.encode(text)
+                )
             })
             .collect::<Vec<_>>()
             .join("\r\n ");
     }
-    if name.chars().all(|c| c.is_ascii_alphanumeric() || " !#$%&'*+-/=?^_`{|}~".contains(c)) {
+    if name
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || " !#$%&'*+-/=?^_`{|}~".contains(c))
+    {
         return name.to_owned();
     }
     let quoted: String = name
         .chars()
         .filter(|c| !c.is_control())
-        .flat_map(|c| if matches!(c, '"' | '\\') { vec!['\\', c] } else { vec![c] })
+        .flat_map(|c| {
+            if matches!(c, '"' | '\\') {
+                vec!['\\', c]
+            } else {
+                vec![c]
+            }
+        })
         .collect();
     format!("\"{quoted}\"")
 }
@@ -193,7 +230,10 @@ fn split(text: &[u8]) -> (&[u8], &[u8]) {
         HeaderEnd::NotAField { at } => (at, at),
         HeaderEnd::Open => (text.len(), text.len()),
     };
-    (text.get(..end).unwrap_or_default(), text.get(body..).unwrap_or_default())
+    (
+        text.get(..end).unwrap_or_default(),
+        text.get(body..).unwrap_or_default(),
+    )
 }
 
 /// Makes CRLF of every line end, takes out NULs and the mbox line that some programs write first, breaks lines that
@@ -219,7 +259,9 @@ fn clean(input: &[u8], end: MessageEnd) -> Vec<u8> {
 
 /// The first line without its end, and what follows. CRLF, LF and a lone CR all end lines.
 fn next_line(text: &[u8]) -> (&[u8], &[u8]) {
-    let Some(at) = text.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else { return (text, &[]) };
+    let Some(at) = text.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
+        return (text, &[]);
+    };
     let (line, end) = text.split_at_checked(at).unwrap_or((text, &[]));
     let skip = if end.starts_with(b"\r\n") { 2 } else { 1 };
     (line, end.get(skip..).unwrap_or_default())
@@ -253,7 +295,11 @@ mod tests {
 
     fn caller() -> Caller {
         let domain = Domain::parse("example.com").expect("a domain");
-        Caller { mailbox: Mailbox::new("ann", &domain).expect("a mailbox"), full_name: Some("Ann".into()), domain }
+        Caller {
+            mailbox: Mailbox::new("ann", &domain).expect("a mailbox"),
+            full_name: Some("Ann".into()),
+            domain,
+        }
     }
 
     fn prepared(input: &str, end: MessageEnd, source: RecipientSource) -> (String, Vec<String>) {
@@ -268,7 +314,11 @@ mod tests {
 
     #[test]
     fn a_text_without_header_becomes_a_body() {
-        let (text, _) = prepared("hello world\nbye\n", MessageEnd::Dot, RecipientSource::Arguments);
+        let (text, _) = prepared(
+            "hello world\nbye\n",
+            MessageEnd::Dot,
+            RecipientSource::Arguments,
+        );
         assert_eq!(
             text,
             "From: Ann <ann@example.com>\r\nTo: undisclosed-recipients:;\r\n\r\nhello world\r\nbye\r\n"
@@ -284,28 +334,40 @@ mod tests {
     #[test]
     fn a_dot_ends_the_message_unless_it_may_not() {
         let input = "From: a@b\nTo: c@d\n\nx\n.\ny\n";
-        assert!(prepared(input, MessageEnd::Dot, RecipientSource::Arguments).0.ends_with("\r\n\r\nx\r\n"));
+        assert!(
+            prepared(input, MessageEnd::Dot, RecipientSource::Arguments)
+                .0
+                .ends_with("\r\n\r\nx\r\n")
+        );
         assert!(from_header(input).0.ends_with("x\r\n.\r\ny\r\n"));
     }
 
     #[test]
     fn bcc_is_a_recipient_and_not_in_the_message() {
-        let (text, recipients) = from_header("From: a@b\nTo: c@d, Ed <e@f>\nBcc: g@h,\n i@j\nCc: c@d\n\nx\n");
+        let (text, recipients) =
+            from_header("From: a@b\nTo: c@d, Ed <e@f>\nBcc: g@h,\n i@j\nCc: c@d\n\nx\n");
         assert_eq!(recipients, ["c@d", "e@f", "g@h", "i@j"]);
-        assert!(!text.contains("g@h") && !text.contains("i@j") && !text.to_lowercase().contains("bcc"));
+        assert!(
+            !text.contains("g@h") && !text.contains("i@j") && !text.to_lowercase().contains("bcc")
+        );
     }
 
     #[test]
     fn a_resent_set_wins() {
-        let (text, recipients) = from_header("Resent-To: r@s\nResent-Bcc: t@u\nFrom: a@b\nTo: c@d\nBcc: e@f\n\nx\n");
+        let (text, recipients) =
+            from_header("Resent-To: r@s\nResent-Bcc: t@u\nFrom: a@b\nTo: c@d\nBcc: e@f\n\nx\n");
         assert_eq!(recipients, ["r@s", "t@u"]);
         assert!(!text.contains("t@u") && text.contains("To: c@d"));
     }
 
     #[test]
     fn crons_from_gets_a_domain_and_keeps_its_name() {
-        let (text, recipients) = from_header("From: root (Cron Daemon)\nTo: root\nSubject: Cron <root@host> x\n\nout\n");
-        assert!(text.contains("From: Cron Daemon <root@example.com>\r\n"), "{text}");
+        let (text, recipients) =
+            from_header("From: root (Cron Daemon)\nTo: root\nSubject: Cron <root@host> x\n\nout\n");
+        assert!(
+            text.contains("From: Cron Daemon <root@example.com>\r\n"),
+            "{text}"
+        );
         assert!(text.contains("To: root@example.com\r\n"), "{text}");
         assert_eq!(recipients, ["root@example.com"]);
     }
@@ -320,18 +382,27 @@ mod tests {
     #[test]
     fn a_header_that_runs_into_text_ends_there() {
         let (text, _) = from_header("To: c@d\nFrom: a@b\nno field\nmore\n");
-        assert!(text.ends_with("From: a@b\r\n\r\nno field\r\nmore\r\n"), "{text}");
+        assert!(
+            text.ends_with("From: a@b\r\n\r\nno field\r\nmore\r\n"),
+            "{text}"
+        );
     }
 
     #[test]
     fn the_mbox_line_is_left_out() {
-        let (text, _) = from_header("From ann Thu Jan  1 00:00:00 1970\nFrom: a@b\nTo: c@d\n\nFrom x\n");
+        let (text, _) =
+            from_header("From ann Thu Jan  1 00:00:00 1970\nFrom: a@b\nTo: c@d\n\nFrom x\n");
         assert_eq!(text, "From: a@b\r\nTo: c@d\r\n\r\nFrom x\r\n");
     }
 
     #[test]
     fn a_bad_list_is_said() {
-        let error = prepare(b"To: a@b <\n\nx\n", MessageEnd::Input, RecipientSource::Header, &caller());
+        let error = prepare(
+            b"To: a@b <\n\nx\n",
+            MessageEnd::Input,
+            RecipientSource::Header,
+            &caller(),
+        );
         assert!(matches!(error, Err(MessageError::Addresses { field, .. }) if field == "To"));
     }
 

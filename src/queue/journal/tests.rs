@@ -1,1 +1,842 @@
+use std::collections::BTreeMap;
 
+use proptest::prelude::*;
+
+use super::super::memory_disk::{MemoryDisk, Operation};
+use super::super::reader::{Content, Part, read};
+use super::super::record::{MessageRecord, Outcome};
+use super::super::recovery::DamageKind;
+use super::*;
+use crate::address::{Mailbox, ReversePath};
+use crate::date::Timestamp;
+use crate::entropy::{Entropy, SeededEntropy};
+use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Recipient};
+use crate::status::EnhancedCode;
+
+const SMALL: u64 = 8_192;
+
+fn envelope(recipients: usize) -> Envelope {
+    Envelope {
+        reverse_path: ReversePath::parse("sender@example.com").expect("a path"),
+        recipients: (0..recipients)
+            .map(|number| Recipient {
+                mailbox: Mailbox::parse(&format!("r{number}@example.org")).expect("a mailbox"),
+                notify: Notify::On {
+                    success: false,
+                    failure: true,
+                    delay: number == 1,
+                },
+                original: Some("rfc822;r@example.org".into()),
+            })
+            .collect(),
+        envelope_id: Some("QQ314159".into()),
+        dsn_return: Some(DsnReturn::Headers),
+        body: BodyKind::EightBitMime,
+        smtputf8: false,
+        arrived: Timestamp::from_seconds(1_795_527_131),
+        origin: "uid=1000".into(),
+    }
+}
+
+fn id(number: u64) -> QueueId {
+    QueueId::new(number)
+}
+
+/// The body that message `number` has in every test.
+fn text(number: u64, len: usize) -> Vec<u8> {
+    let line = format!("Subject: {number}\r\n\r\n");
+    line.bytes().cycle().take(len).collect()
+}
+
+fn message(number: u64, len: usize) -> Record {
+    Record::Message(MessageRecord {
+        id: id(number),
+        envelope: envelope(3),
+        fields: format!("Received: by here id {number}\r\n").into_bytes(),
+        body: Body::Inline(text(number, len)),
+    })
+}
+
+fn append(record: Record) -> Command {
+    Command::Append {
+        ticket: Ticket(record.id().number()),
+        record,
+    }
+}
+
+fn deferred(number: u64, attempts: u16) -> OutcomeRecord {
+    OutcomeRecord {
+        id: id(number),
+        at: Timestamp::from_seconds(7),
+        recipients: vec![(
+            1,
+            Outcome::Deferred {
+                attempts,
+                until: Timestamp::from_seconds(9),
+                status: Some(EnhancedCode::new(4, 2, 1)),
+                text: "busy".into(),
+            },
+        )],
+        warned: false,
+        done: false,
+    }
+}
+
+type Opened = (
+    Journal<MemoryDisk>,
+    BTreeMap<QueueId, Recovered>,
+    OpenReport,
+);
+
+fn open(disk: &MemoryDisk, segment_bytes: u64) -> Opened {
+    let mut found = BTreeMap::new();
+    let sink = &mut |message: Recovered| drop(found.insert(message.id, message));
+    let (journal, report) =
+        Journal::open_sized(disk.clone(), segment_bytes, sink).expect("it opens");
+    (journal, found, report)
+}
+
+fn is_committed(completions: &[Completion], number: u64) -> bool {
+    completions.iter().any(
+        |done| matches!(done, Completion::Committed { ticket, .. } if *ticket == Ticket(number)),
+    )
+}
+
+fn error_of(completions: &[Completion], number: u64) -> Option<JournalError> {
+    completions.iter().find_map(|done| match done {
+        Completion::Failed { ticket, error } if *ticket == Ticket(number) => Some(*error),
+        _ => None,
+    })
+}
+
+fn whole(disk: &MemoryDisk, found: &Recovered) -> Vec<u8> {
+    let mut disk = disk.clone();
+    match read(&mut disk, found.location, found.id, Part::Whole) {
+        Ok(Content::Whole { body, fields, .. }) => {
+            assert!(fields.starts_with(b"Received: by here id "));
+            body
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_was_committed_is_recovered() {
+    let disk = MemoryDisk::new();
+    let (mut journal, _, report) = open(&disk, SMALL);
+    assert_eq!(report, OpenReport::default());
+    let done = journal.execute(vec![
+        append(message(1, 100)),
+        append(message(2, 100)),
+        append(Record::Outcome(deferred(1, 3))),
+        append(Record::Hold(id(1))),
+        append(Record::Done(id(2))),
+    ]);
+    assert!(is_committed(&done, 1) && is_committed(&done, 2));
+    let (_, found, report) = open(&disk, SMALL);
+    assert_eq!(found.len(), 1);
+    let first = &found[&id(1)];
+    assert_eq!(first.envelope, envelope(3));
+    assert!(first.held && !first.warned);
+    assert_eq!(first.fates[0], None);
+    assert_eq!(first.fates[1], Some(deferred(1, 3).recipients[0].1.clone()));
+    assert_eq!(whole(&disk, first), text(1, 100));
+    assert_eq!(report.highest, Some(id(2)));
+    assert!(report.torn.is_empty() && report.damage.is_empty());
+}
+
+#[test]
+fn one_sync_commits_a_batch() {
+    let disk = MemoryDisk::new();
+    let (mut journal, _, _) = open(&disk, SEGMENT_BYTES);
+    drop(journal.execute(vec![append(message(1, 100))]));
+    let before = disk.operations();
+    let done = journal.execute((2..100).map(|n| append(message(n, 100))).collect());
+    assert_eq!(done.len(), 98);
+    assert_eq!(disk.operations() - before, 2, "one write, one sync");
+}
+
+#[test]
+fn a_piece_of_a_body_is_read_with_the_sum_of_the_whole() {
+    let disk = MemoryDisk::new();
+    let (mut journal, _, _) = open(&disk, SMALL);
+    drop(journal.execute(vec![append(message(1, 500))]));
+    let (_, found, _) = open(&disk, SMALL);
+    let part = Part::Body {
+        offset: 490,
+        len: 100,
+    };
+    let piece = read(&mut disk.clone(), found[&id(1)].location, id(1), part);
+    assert_eq!(
+        piece,
+        Ok(Content::Body {
+            bytes: text(1, 500)[490..].to_vec(),
+            crc32: crc32fast::hash(&text(1, 500)),
+        })
+    );
+    let stranger = read(&mut disk.clone(), found[&id(1)].location, id(2), part);
+    assert_eq!(stranger, Err(ReadError::Damaged));
+}
+
+#[test]
+fn a_large_message_has_a_file_that_lives_as_long_as_it() {
+    let disk = MemoryDisk::new();
+    let (mut journal, _, _) = open(&disk, SMALL);
+    let record = Record::Message(MessageRecord {
+        id: id(1),
+        envelope: envelope(1),
+        fields: b"Received: by here id 1\r\n".to_vec(),
+        body: Body::File {
+            len: 60_000,
+            crc32: 0,
+        },
+    });
+    let piece = |range: std::ops::Range<usize>| Command::BodyAppend {
+        id: id(1),
+        bytes: text(1, 60_000)[range].to_vec(),
+    };
+    let done = journal.execute(vec![piece(0..30_000), piece(30_000..60_000)]);
+    assert!(done.contains(&Completion::BodyWritten {
+        id: id(1),
+        bytes: 30_000
+    }));
+    assert!(is_committed(&journal.execute(vec![append(record)]), 1));
+    disk.crash(&mut SeededEntropy::new(1));
+    let (mut journal, found, _) = open(&disk, SMALL);
+    let part = Part::Body {
+        offset: 0,
+        len: 60_000,
+    };
+    let Ok(Content::Body { bytes, crc32 }) =
+        read(&mut disk.clone(), found[&id(1)].location, id(1), part)
+    else {
+        panic!("unreadable");
+    };
+    assert_eq!((crc32fast::hash(&bytes), bytes), (crc32, text(1, 60_000)));
+    drop(journal.execute(vec![append(Record::Done(id(1)))]));
+    assert_eq!(disk.bytes(SpoolFile::Body(id(1))), None);
+}
+
+#[test]
+fn a_body_nobody_was_promised_is_swept() {
+    let disk = MemoryDisk::new();
+    let (mut journal, _, _) = open(&disk, SMALL);
+    drop(journal.execute(vec![Command::BodyAppend {
+        id: id(5),
+        bytes: vec![b'x'; 100],
+    }]));
+    let (_, _, report) = open(&disk, SMALL);
+    assert_eq!(report.orphan_bodies, 1);
+    assert_eq!(disk.bytes(SpoolFile::Body(id(5))), None);
+}
+
+#[test]
+fn a_body_of_another_length_is_refused() {
+    let disk = MemoryDisk::new();
+    let (mut journal, _, _) = open(&disk, SMALL);
+    let record = Record::Message(MessageRecord {
+        id: id(1),
+        envelope: envelope(1),
+        fields: Vec::new(),
+        body: Body::File { len: 2, crc32: 0 },
+    });
+    let piece = Command::BodyAppend {
+        id: id(1),
+        bytes: b"x".to_vec(),
+    };
+    let done = journal.execute(vec![piece, append(record)]);
+    assert_eq!(error_of(&done, 1), Some(JournalError::NoBody));
+}
+
+#[test]
+fn a_lost_body_file_sets_its_message_aside() {
+    let disk = MemoryDisk::new();
+    let (mut journal, _, _) = open(&disk, SMALL);
+    let record = Record::Message(MessageRecord {
+        id: id(1),
+        envelope: envelope(1),
+        fields: Vec::new(),
+        body: Body::File { len: 1, crc32: 0 },
+    });
+    let piece = Command::BodyAppend {
+        id: id(1),
+        bytes: b"x".to_vec(),
+    };
+    drop(journal.execute(vec![piece, append(record), append(message(2, 9))]));
+    disk.clone().remove(SpoolFile::Body(id(1))).expect("gone");
+    let (_, found, report) = open(&disk, SMALL);
+    assert_eq!(found.keys().copied().collect::<Vec<_>>(), [id(2)]);
+    let damage = report.damage[0];
+    assert_eq!(
+        (damage.id, damage.kind),
+        (Some(id(1)), DamageKind::BodyFile)
+    );
+    assert!(damage.kept);
+}
+
+#[test]
+fn a_refused_batch_does_not_come_back_although_its_bytes_got_there() {
+    for operation in [Operation::Sync, Operation::SyncDone, Operation::Write] {
+        for error in [DiskError::Io, DiskError::NoSpace] {
+            for seed in 0..50 {
+                let disk = MemoryDisk::new();
+                let (mut journal, _, _) = open(&disk, SMALL);
+                drop(journal.execute(vec![append(message(1, 100))]));
+                disk.fail(operation, 0, 1, error);
+                let done = journal.execute(vec![append(message(2, 100)), append(message(3, 10))]);
+                assert!(error_of(&done, 2).is_some() && error_of(&done, 3).is_some());
+                if seed % 2 == 0 {
+                    assert!(is_committed(
+                        &journal.execute(vec![append(message(4, 100))]),
+                        4
+                    ));
+                }
+                disk.crash(&mut SeededEntropy::new(seed));
+                let (_, found, report) = open(&disk, SMALL);
+                assert!(found.contains_key(&id(1)), "{operation:?} {error:?} {seed}");
+                assert!(
+                    !found.contains_key(&id(2)),
+                    "{operation:?} {error:?} {seed}"
+                );
+                assert!(
+                    !found.contains_key(&id(3)),
+                    "{operation:?} {error:?} {seed}"
+                );
+                assert_eq!(found.contains_key(&id(4)), seed % 2 == 0);
+                assert!(report.damage.is_empty(), "{report:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_descriptor_whose_sync_failed_is_not_used_again() {
+    let disk = MemoryDisk::new();
+    let (mut journal, _, _) = open(&disk, SMALL);
+    drop(journal.execute(vec![append(message(1, 100))]));
+    disk.fail(Operation::Sync, 0, 1, DiskError::Io);
+    drop(journal.execute(vec![append(message(2, 100))]));
+    let abandoned = disk.bytes(SpoolFile::Segment(1));
+    drop(journal.execute(vec![append(message(3, 100))]));
+    assert_eq!(disk.bytes(SpoolFile::Segment(1)), abandoned);
+    assert!(disk.bytes(SpoolFile::Segment(2)).is_some());
+}
+
+#[test]
+fn a_disk_that_keeps_failing_breaks_the_journal() {
+    let disk = MemoryDisk::new();
+    let (mut journal, _, _) = open(&disk, SMALL);
+    drop(journal.execute(vec![append(message(1, 100))]));
+    disk.fail(Operation::Sync, 0, u64::MAX, DiskError::Io);
+    for number in 2..6 {
+        assert!(error_of(&journal.execute(vec![append(message(number, 9))]), number).is_some());
+    }
+    disk.mend();
+    let done = journal.execute(vec![append(message(9, 9))]);
+    assert_eq!(error_of(&done, 9), Some(JournalError::Broken));
+    assert!(journal.is_broken());
+    let (mut journal, found, _) = open(&disk, SMALL);
+    assert!(found.contains_key(&id(1)));
+    assert!(is_committed(
+        &journal.execute(vec![append(message(9, 9))]),
+        9
+    ));
+}
+
+#[test]
+fn a_disk_under_its_reserve_takes_outcomes_and_no_mail() {
+    let disk = MemoryDisk::new();
+    let (mut journal, _, _) = open(&disk, SMALL);
+    drop(journal.execute(vec![append(message(1, 100))]));
+    disk.set_free(SPOOL_RESERVE_BYTES - 1);
+    for _ in 0..SPACE_BATCHES {
+        drop(journal.execute(Vec::new()));
+    }
+    let piece = Command::BodyAppend {
+        id: id(3),
+        bytes: vec![1],
+    };
+    let done = journal.execute(vec![
+        append(message(2, 9)),
+        append(Record::Outcome(deferred(1, 1))),
+        piece,
+    ]);
+    assert_eq!(error_of(&done, 2), Some(JournalError::NoSpace));
+    assert!(is_committed(&done, 1));
+    assert!(done.contains(&Completion::BodyFailed {
+        id: id(3),
+        error: JournalError::NoSpace
+    }));
+    disk.set_free(1 << 40);
+    let done = journal.execute(vec![append(message(4, 9))]);
+    assert!(is_committed(&done, 4) && done.contains(&Completion::Space { free: 1 << 40 }));
+}
+
+#[test]
+fn a_full_disk_never_breaks_the_journal() {
+    let disk = MemoryDisk::new();
+    let (mut journal, _, _) = open(&disk, SMALL);
+    drop(journal.execute(vec![append(message(1, 100))]));
+    disk.fail(Operation::Write, 0, 20, DiskError::NoSpace);
+    for number in 2..22 {
+        let done = journal.execute(vec![append(message(number, 9))]);
+        assert_eq!(error_of(&done, number), Some(JournalError::NoSpace));
+    }
+    assert!(is_committed(
+        &journal.execute(vec![append(message(30, 9))]),
+        30
+    ));
+}
+
+#[test]
+fn dead_segments_are_deleted_and_ids_are_remembered() {
+    let disk = MemoryDisk::new();
+    let (mut journal, _, _) = open(&disk, SMALL);
+    for number in 1..100 {
+        let done = journal.execute(vec![append(message(number, 1_000))]);
+        assert!(is_committed(&done, number));
+        drop(journal.execute(vec![append(Record::Done(id(number)))]));
+    }
+    let names = disk.clone().list(SpoolFolder::Journal).expect("a list");
+    assert!(names.len() <= 2, "{names:?}");
+    for _ in 0..3 {
+        let (_, found, report) = open(&disk, SMALL);
+        assert!(found.is_empty());
+        assert_eq!(report.highest, Some(id(99)));
+        let next = report.ids().next(Timestamp::from_seconds(0));
+        assert!(next > id(99));
+    }
+}
+
+#[test]
+fn few_messages_in_an_old_segment_are_copied_forward_with_their_progress() {
+    let disk = MemoryDisk::new();
+    let (mut journal, _, _) = open(&disk, SMALL);
+    drop(journal.execute(vec![append(message(1, 1_000)), append(Record::Hold(id(1)))]));
+    let mut retired = false;
+    for number in 2..60 {
+        let mut next = journal.execute(vec![append(message(number, 1_000))]);
+        next.extend(journal.execute(vec![append(Record::Done(id(number)))]));
+        while let Some(done) = next.pop() {
+            match done {
+                Completion::Crowded { messages } => {
+                    assert_eq!(messages, [id(1)]);
+                    next.extend(journal.execute(vec![Command::CopyForward {
+                        ticket: Ticket(1_000),
+                        id: id(1),
+                        progress: deferred(1, 4),
+                    }]));
+                }
+                Completion::Retirable { segment } => {
+                    retired = true;
+                    assert!(disk.bytes(SpoolFile::Segment(segment)).is_some());
+                    next.extend(journal.execute(vec![Command::Retire { segment }]));
+                    assert_eq!(disk.bytes(SpoolFile::Segment(segment)), None);
+                }
+                Completion::Failed { .. } => panic!("{done:?}"),
+                _ => {}
+            }
+        }
+    }
+    assert!(retired);
+    let (_, found, _) = open(&disk, SMALL);
+    assert_eq!(found.len(), 1);
+    let first = &found[&id(1)];
+    assert!(first.held);
+    assert_eq!(first.fates[1], Some(deferred(1, 4).recipients[0].1.clone()));
+    assert_eq!(whole(&disk, first), text(1, 1_000));
+}
+
+#[test]
+fn a_done_message_is_not_copied_back_to_life() {
+    let disk = MemoryDisk::new();
+    let (mut journal, _, _) = open(&disk, SMALL);
+    drop(journal.execute(vec![append(message(1, 100))]));
+    let copy = Command::CopyForward {
+        ticket: Ticket(7),
+        id: id(1),
+        progress: deferred(1, 1),
+    };
+    let done = journal.execute(vec![append(Record::Done(id(1))), copy]);
+    assert_eq!(error_of(&done, 7), Some(JournalError::NotFound));
+    assert!(open(&disk, SMALL).1.is_empty());
+}
+
+#[test]
+fn a_record_larger_than_a_segment_is_refused_alone() {
+    let disk = MemoryDisk::new();
+    let (mut journal, _, _) = open(&disk, SMALL);
+    let done = journal.execute(vec![
+        append(message(1, 10)),
+        append(message(2, 9_000)),
+        append(message(3, 10)),
+    ]);
+    assert_eq!(error_of(&done, 2), Some(JournalError::TooLarge));
+    assert!(is_committed(&done, 1) && is_committed(&done, 3));
+}
+
+/// A journal of five messages in one segment, with an outcome, and its disk.
+fn five() -> MemoryDisk {
+    let disk = MemoryDisk::new();
+    let (mut journal, _, _) = open(&disk, SMALL);
+    drop(journal.execute((1..6).map(|number| append(message(number, 40))).collect()));
+    drop(journal.execute(vec![append(Record::Outcome(deferred(2, 1)))]));
+    journal.close();
+    disk
+}
+
+#[test]
+fn a_flipped_bit_costs_at_most_the_message_that_it_hits() {
+    let disk = five();
+    let bytes = disk.bytes(SpoolFile::Segment(1)).expect("a segment");
+    for at in 0..bytes.len() {
+        let mut bad = bytes.clone();
+        bad[at] ^= 1 << (at % 8);
+        let hurt = MemoryDisk::new();
+        hurt.set_bytes(SpoolFile::Segment(1), bad);
+        let (_, found, report) = open(&hurt, SMALL);
+        assert!(found.len() >= 4, "{at}: {}", found.len());
+        let noticed = report.damage.len() + report.torn.len();
+        assert!(noticed == 1, "{at}: {report:?}");
+        for message in found.values() {
+            assert_eq!(whole(&hurt, message), text(message.id.number(), 40));
+        }
+        let aside = hurt.clone().list(SpoolFolder::Damaged).expect("a list");
+        assert_eq!(aside.len(), 1, "{at}");
+        let again = open(&hurt, SMALL).1;
+        assert_eq!(found, again, "{at}");
+    }
+}
+
+#[test]
+fn a_journal_cut_at_any_length_keeps_what_is_before_the_cut() {
+    let disk = five();
+    let bytes = disk.bytes(SpoolFile::Segment(1)).expect("a segment");
+    let mut most = 0;
+    for len in 0..bytes.len() {
+        let cut = MemoryDisk::new();
+        cut.set_bytes(SpoolFile::Segment(1), bytes[..len].to_vec());
+        let (mut journal, found, _) = open(&cut, SMALL);
+        assert!(found.len() >= most, "{len}");
+        most = found.len();
+        assert!(is_committed(
+            &journal.execute(vec![append(message(9, 40))]),
+            9
+        ));
+        let (_, again, _) = open(&cut, SMALL);
+        assert_eq!(again.len(), most + 1, "{len}");
+    }
+    assert_eq!(most, 5);
+}
+
+#[test]
+fn a_torn_record_stays_dead_when_its_segment_is_sealed() {
+    // Its envelope is whole, its body is not: a later start reads no bodies of this segment.
+    let disk = five();
+    let mut bytes = disk.bytes(SpoolFile::Segment(1)).expect("a segment");
+    let body = text(3, 40);
+    let at = bytes
+        .windows(body.len())
+        .position(|window| window == body)
+        .expect("the body of 3");
+    bytes[at + 20] ^= 1;
+    disk.set_bytes(SpoolFile::Segment(1), bytes);
+    let (mut journal, found, _) = open(&disk, SMALL);
+    assert!(!found.contains_key(&id(3)));
+    drop(journal.execute(vec![append(message(9, 40))]));
+    let (_, found, report) = open(&disk, SMALL);
+    assert_eq!(found.len(), 5);
+    assert!(!found.contains_key(&id(3)));
+    assert_eq!(report.damage.len(), 1);
+}
+
+#[test]
+fn a_future_version_is_refused_and_left_alone() {
+    let disk = five();
+    let mut bytes = disk.bytes(SpoolFile::Segment(1)).expect("a segment");
+    bytes[4] = 2;
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&bytes[..44]);
+    hasher.update(&1_u32.to_le_bytes());
+    hasher.update(&0_u32.to_le_bytes());
+    bytes[44..48].copy_from_slice(&hasher.finalize().to_le_bytes());
+    disk.set_bytes(SpoolFile::Segment(1), bytes.clone());
+    let error = Journal::open_sized(disk.clone(), SMALL, &mut |_| {}).map(drop);
+    assert_eq!(
+        error,
+        Err(OpenError::FutureVersion {
+            segment: 1,
+            version: 2
+        })
+    );
+    assert_eq!(disk.bytes(SpoolFile::Segment(1)), Some(bytes));
+}
+
+#[test]
+fn strangers_in_the_spool_are_reported_and_left() {
+    let disk = five();
+    disk.add_foreign(SpoolFolder::Journal, "core");
+    disk.add_foreign(SpoolFolder::Body, "..");
+    let (_, found, report) = open(&disk, SMALL);
+    assert_eq!((found.len(), report.foreign.len()), (5, 2));
+}
+
+#[test]
+fn a_message_cannot_forge_a_record() {
+    // The bytes of a record inside a body, with the header in front of it destroyed.
+    let forged = five().bytes(SpoolFile::Segment(1)).expect("a segment");
+    let disk = MemoryDisk::new();
+    let (mut journal, _, _) = open(&disk, SMALL);
+    let Record::Message(mut carrier) = message(7, 0) else {
+        panic!("a message");
+    };
+    carrier.body = Body::Inline(forged);
+    drop(journal.execute(vec![append(Record::Message(carrier))]));
+    let mut bytes = disk.bytes(SpoolFile::Segment(1)).expect("a segment");
+    bytes[60 + 10] ^= 1;
+    disk.set_bytes(SpoolFile::Segment(1), bytes);
+    let (_, found, report) = open(&disk, SMALL);
+    assert!(found.is_empty(), "{found:?}");
+    assert_eq!(report.damage.len() + report.torn.len(), 1);
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_in_a_segment_do_no_harm(
+        bytes in proptest::collection::vec(any::<u8>(), 0..2_000),
+        at in 0_usize..1_500,
+    ) {
+        let disk = five();
+        let mut segment = disk.bytes(SpoolFile::Segment(1)).expect("a segment");
+        for (slot, byte) in segment.iter_mut().skip(at).zip(&bytes) {
+            *slot = *byte;
+        }
+        disk.set_bytes(SpoolFile::Segment(1), segment);
+        disk.set_bytes(SpoolFile::Segment(3), bytes);
+        let (mut journal, found, _) = open(&disk, SMALL);
+        let committed = is_committed(&journal.execute(vec![append(message(9, 40))]), 9);
+        prop_assert!(committed);
+        prop_assert_eq!(open(&disk, SMALL).1.len(), found.len() + 1);
+    }
+}
+
+/// What the other side knows of a message.
+#[derive(Clone, Debug)]
+struct Known {
+    len: usize,
+    accepted: Certainty,
+    done: Certainty,
+    attempts: u16,         // of the last outcome that was committed
+    attempts_written: u16, // of the last that was handed in
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Certainty {
+    No,
+    Perhaps,
+    Yes,
+}
+
+/// An engine of a few lines that sends mail through crashes.
+struct World {
+    disk: MemoryDisk,
+    chance: SeededEntropy,
+    known: BTreeMap<QueueId, Known>,
+    next: u64,
+    copies: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        Self {
+            disk: MemoryDisk::new(),
+            chance: SeededEntropy::new(seed),
+            known: BTreeMap::new(),
+            next: 1,
+            copies: 0,
+        }
+    }
+
+    fn accept(&mut self, commands: &mut Vec<Command>) {
+        let number = self.next;
+        self.next += 1;
+        let len = self.chance.below(1_500) as usize;
+        let mut record = message(number, len);
+        if self.chance.below(5) == 0 {
+            commands.push(Command::BodyAppend {
+                id: id(number),
+                bytes: text(number, len),
+            });
+            if let Record::Message(message) = &mut record {
+                message.body = Body::File {
+                    len: len as u64,
+                    crc32: 0,
+                };
+            }
+        }
+        commands.push(append(record));
+        self.known.insert(
+            id(number),
+            Known {
+                len,
+                accepted: Certainty::Perhaps,
+                done: Certainty::No,
+                attempts: 0,
+                attempts_written: 0,
+            },
+        );
+    }
+
+    fn batch(&mut self) -> Vec<Command> {
+        let mut commands = Vec::new();
+        for _ in 0..=self.chance.below(6) {
+            self.accept(&mut commands);
+        }
+        for (id, known) in &mut self.known {
+            if known.accepted != Certainty::Yes || known.done != Certainty::No {
+                continue;
+            }
+            match self.chance.below(8) {
+                0 => {
+                    known.attempts_written += 1;
+                    let outcome = deferred(id.number(), known.attempts_written);
+                    commands.push(append(Record::Outcome(outcome)));
+                }
+                1..=3 => {
+                    known.done = Certainty::Perhaps;
+                    commands.push(append(Record::Done(*id)));
+                }
+                _ => {}
+            }
+        }
+        commands
+    }
+
+    /// Notes what was completed; answers with what the journal asks for.
+    fn note(&mut self, sent: &[Command], completions: Vec<Completion>) -> Vec<Command> {
+        let mut answers = Vec::new();
+        for completion in completions {
+            match completion {
+                Completion::Committed { ticket, location } => {
+                    let known = self.known.get_mut(&id(ticket.0)).expect("known");
+                    if location.is_some() {
+                        known.accepted = Certainty::Yes;
+                    }
+                }
+                Completion::Failed { ticket, error } => {
+                    assert_eq!(error, JournalError::NotFound, "{ticket:?}");
+                }
+                Completion::Crowded { messages } => {
+                    self.copies += 1;
+                    answers.extend(messages.into_iter().map(|id| Command::CopyForward {
+                        ticket: Ticket(id.number()),
+                        id,
+                        progress: deferred(id.number(), self.known[&id].attempts_written),
+                    }));
+                }
+                Completion::Retirable { segment } => answers.push(Command::Retire { segment }),
+                _ => {}
+            }
+        }
+        for command in sent {
+            match command {
+                Command::Append {
+                    record: Record::Done(id),
+                    ..
+                } => self.known.get_mut(id).expect("known").done = Certainty::Yes,
+                Command::Append {
+                    record: Record::Outcome(outcome),
+                    ..
+                } => {
+                    let known = self.known.get_mut(&outcome.id).expect("known");
+                    known.attempts = known.attempts_written;
+                }
+                _ => {}
+            }
+        }
+        answers
+    }
+
+    fn check(&mut self, found: &BTreeMap<QueueId, Recovered>, report: &OpenReport) {
+        for (id, known) in &mut self.known {
+            let Some(message) = found.get(id) else {
+                let may_be_gone = known.accepted != Certainty::Yes || known.done != Certainty::No;
+                assert!(may_be_gone, "{id} {known:?} was lost: {report:?}");
+                known.accepted = Certainty::No;
+                continue;
+            };
+            assert_ne!(known.accepted, Certainty::No, "{id} {known:?} came back");
+            assert_ne!(known.done, Certainty::Yes, "{id} {known:?} rose");
+            let attempts = match &message.fates[1] {
+                Some(Outcome::Deferred { attempts, .. }) => *attempts,
+                _ => 0,
+            };
+            assert!(attempts >= known.attempts, "{id} {known:?} {attempts}");
+            known.attempts = attempts;
+            known.attempts_written = attempts;
+            known.accepted = Certainty::Yes;
+            known.done = Certainty::No;
+            let part = Part::Body {
+                offset: 0,
+                len: u32::MAX,
+            };
+            let Ok(Content::Body { bytes, crc32 }) =
+                read(&mut self.disk.clone(), message.location, *id, part)
+            else {
+                panic!("{id} is unreadable");
+            };
+            assert_eq!(crc32, crc32fast::hash(&bytes));
+            assert_eq!(bytes, text(id.number(), known.len));
+        }
+        assert!(found.keys().all(|id| self.known.contains_key(id)));
+    }
+
+    /// Works for a while, is cut off in the middle of some operation, and loses power.
+    fn life(&mut self) {
+        let (mut journal, found, report) = open(&self.disk, SMALL);
+        self.check(&found, &report);
+        let (_, again, _) = open(&self.disk, SMALL);
+        assert_eq!(found, again);
+        let mut answers = Vec::new();
+        for _ in 0..self.chance.below(12) {
+            let mut commands = std::mem::take(&mut answers);
+            commands.extend(self.batch());
+            let completions = journal.execute(commands.clone());
+            answers = self.note(&commands, completions);
+        }
+        let skip = self.chance.below(12);
+        self.disk
+            .fail(Operation::Any, skip, u64::MAX, DiskError::Io);
+        answers.extend(self.batch());
+        drop(journal.execute(answers)); // nobody hears of it any more
+        let (disk, chance) = (&self.disk, &mut self.chance);
+        disk.crash(chance);
+    }
+}
+
+#[test]
+fn every_crash_keeps_exactly_what_was_acknowledged() {
+    let mut copies = 0;
+    for seed in 0..500 {
+        let outcome = std::panic::catch_unwind(|| {
+            let mut world = World::new(seed);
+            for _ in 0..4 {
+                world.life();
+            }
+            world.copies
+        });
+        copies += outcome.unwrap_or_else(|_| panic!("seed {seed}"));
+    }
+    assert!(copies > 100, "copying forward was hardly met: {copies}");
+}
+
+#[test]
+fn ten_thousand_messages_are_found_again() {
+    let disk = MemoryDisk::new();
+    let (mut journal, _, _) = open(&disk, SEGMENT_BYTES);
+    for batch in 0..100 {
+        let commands = (0..100).map(|n| append(message(batch * 100 + n + 1, 200)));
+        drop(journal.execute(commands.collect()));
+    }
+    assert_eq!(open(&disk, SEGMENT_BYTES).1.len(), 10_000);
+}

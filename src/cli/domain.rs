@@ -1,0 +1,167 @@
+//! `chopar domain`: which domains are served. A folder under `domains/` that exists is a domain that is served.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use argh::FromArgs;
+
+use super::control::reload_if_running;
+use super::failure::Failure;
+use super::sysexits::{CANNOT_CREATE, IO_ERROR, NO_INPUT, USAGE};
+use crate::address::Domain;
+
+/// Say which domains are served.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "domain")]
+pub struct DomainCommand {
+    #[argh(subcommand)]
+    command: Action,
+}
+
+#[derive(Debug, FromArgs)]
+#[argh(subcommand)]
+enum Action {
+    Add(Add),
+    Remove(Remove),
+    List(List),
+}
+
+/// Serve a domain.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "add")]
+struct Add {
+    /// the domain
+    #[argh(positional)]
+    domain: String,
+}
+
+/// Serve a domain no longer; its users, aliases and keys are deleted.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "remove")]
+struct Remove {
+    /// the domain
+    #[argh(positional)]
+    domain: String,
+    /// delete users, aliases and keys too
+    #[argh(switch)]
+    force: bool,
+}
+
+/// List the domains that are served.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "list")]
+struct List {
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+}
+
+impl DomainCommand {
+    /// Does it in the configuration folder; `runtime_dir` is where the daemon that is to know of it listens.
+    pub fn run(
+        &self,
+        folder: &Path,
+        runtime_dir: &Path,
+        output: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        match &self.command {
+            Action::Add(Add { domain }) => {
+                let domain = parse_domain(domain)?;
+                let path = folder.join("domains").join(domain.as_str());
+                if path.is_dir() {
+                    return Err(Failure::new(
+                        CANNOT_CREATE,
+                        format!("{domain} is served already"),
+                    ));
+                }
+                fs::create_dir_all(path.join("dkim")).map_err(|error| {
+                    Failure::new(CANNOT_CREATE, format!("{}: {error}", path.display()))
+                })?;
+                reload_if_running(runtime_dir)
+            }
+            Action::Remove(Remove { domain, force }) => {
+                let domain = parse_domain(domain)?;
+                let path = folder.join("domains").join(domain.as_str());
+                if !path.is_dir() {
+                    return Err(Failure::new(NO_INPUT, format!("{domain} is not served")));
+                }
+                if !force && holds_files(&path) {
+                    let text = format!(
+                        "{domain} has users, aliases or keys; say --force to delete them with it"
+                    );
+                    return Err(Failure::new(USAGE, text));
+                }
+                fs::remove_dir_all(&path).map_err(|error| {
+                    Failure::new(IO_ERROR, format!("{}: {error}", path.display()))
+                })?;
+                reload_if_running(runtime_dir)
+            }
+            Action::List(List { json }) => list(folder, *json, output),
+        }
+    }
+}
+
+/// The domain of an argument.
+pub fn parse_domain(text: &str) -> Result<Domain, Failure> {
+    match Domain::parse(text) {
+        Ok(domain) if !domain.is_literal() => Ok(domain),
+        _ => Err(Failure::new(
+            USAGE,
+            format!(
+                "{} is no domain name",
+                crate::escape::Escaped(text.as_bytes())
+            ),
+        )),
+    }
+}
+
+/// The domains that are served, in order.
+pub fn served(folder: &Path) -> Result<Vec<String>, Failure> {
+    let path = folder.join("domains");
+    let entries = match fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(Failure::new(
+                NO_INPUT,
+                format!("{}: {error}", path.display()),
+            ));
+        }
+    };
+    let mut domains: Vec<String> = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    domains.sort();
+    Ok(domains)
+}
+
+fn list(folder: &Path, json: bool, output: &mut dyn Write) -> Result<(), Failure> {
+    let domains = served(folder)?;
+    let text = if json {
+        format!("{}\n", serde_json::json!(domains))
+    } else {
+        domains.iter().map(|domain| format!("{domain}\n")).collect()
+    };
+    output
+        .write_all(text.as_bytes())
+        .map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
+}
+
+fn holds_files(path: &Path) -> bool {
+    fs::read_dir(path)
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .any(|entry| {
+            let path = entry.path();
+            if path.is_dir() {
+                holds_files(&path)
+            } else {
+                true
+            }
+        })
+}

@@ -1,0 +1,342 @@
+//! `chopar queue`: what waits, why, and what is to be done with it. `mailq` is `chopar queue list`.
+
+use std::io::Write;
+use std::path::Path;
+
+use argh::FromArgs;
+
+use super::control::ask;
+use super::failure::Failure;
+use super::sysexits::{IO_ERROR, NO_INPUT, USAGE};
+use crate::date::Timestamp;
+use crate::engine::control::{Listed, Request, Response, Selection, Stats};
+use crate::escape::Escaped;
+
+/// Look at the queue and act on it.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "queue")]
+pub struct Queue {
+    #[argh(subcommand)]
+    command: QueueCommand,
+}
+
+#[derive(Debug, FromArgs)]
+#[argh(subcommand)]
+enum QueueCommand {
+    List(List),
+    Show(Show),
+    Flush(Flush),
+    Hold(Hold),
+    Release(Release),
+    Remove(Remove),
+    Stats(StatsCommand),
+}
+
+/// List all messages, oldest first.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "list")]
+struct List {
+    /// print one JSON object a line
+    #[argh(switch)]
+    json: bool,
+}
+
+/// Show one message: its envelope, the fate of each recipient, its header.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "show")]
+struct Show {
+    /// the message's id
+    #[argh(positional)]
+    id: String,
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+}
+
+/// Try messages again now.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "flush")]
+struct Flush {
+    /// ids; none means all
+    #[argh(positional)]
+    ids: Vec<String>,
+}
+
+/// Keep messages from being tried until they are released.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "hold")]
+struct Hold {
+    /// ids
+    #[argh(positional)]
+    ids: Vec<String>,
+    /// all messages
+    #[argh(switch)]
+    all: bool,
+}
+
+/// Let held messages go on.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "release")]
+struct Release {
+    /// ids
+    #[argh(positional)]
+    ids: Vec<String>,
+    /// all messages
+    #[argh(switch)]
+    all: bool,
+}
+
+/// Take messages out of the queue; their senders are told nothing.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "remove")]
+struct Remove {
+    /// ids
+    #[argh(positional)]
+    ids: Vec<String>,
+    /// all messages
+    #[argh(switch)]
+    all: bool,
+}
+
+/// Print numbers: what waits, and what happened since the start.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "stats")]
+struct StatsCommand {
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+}
+
+impl Queue {
+    /// Asks the daemon.
+    pub fn run(&self, runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
+        match &self.command {
+            QueueCommand::List(List { json: true }) => {
+                print_json(runtime_dir, &Request::List {}, output)
+            }
+            QueueCommand::List(List { json: false }) => list(runtime_dir, output),
+            QueueCommand::Show(Show { id, json: true }) => {
+                print_json(runtime_dir, &Request::Show { id: id.clone() }, output)
+            }
+            QueueCommand::Show(Show { id, json: false }) => show(runtime_dir, id, output),
+            QueueCommand::Stats(StatsCommand { json: true }) => {
+                print_json(runtime_dir, &Request::Stats {}, output)
+            }
+            QueueCommand::Stats(StatsCommand { json: false }) => stats(runtime_dir, output),
+            QueueCommand::Flush(Flush { ids }) => {
+                let which = if ids.is_empty() {
+                    Selection::All
+                } else {
+                    Selection::Ids(ids.clone())
+                };
+                act(runtime_dir, &Request::Flush { which }, "tried now", output)
+            }
+            QueueCommand::Hold(Hold { ids, all }) => act(
+                runtime_dir,
+                &Request::Hold {
+                    which: selection(ids, *all)?,
+                },
+                "held",
+                output,
+            ),
+            QueueCommand::Release(Release { ids, all }) => act(
+                runtime_dir,
+                &Request::Release {
+                    which: selection(ids, *all)?,
+                },
+                "released",
+                output,
+            ),
+            QueueCommand::Remove(Remove { ids, all }) => act(
+                runtime_dir,
+                &Request::Remove {
+                    which: selection(ids, *all)?,
+                },
+                "removed",
+                output,
+            ),
+        }
+    }
+}
+
+fn selection(ids: &[String], all: bool) -> Result<Selection, Failure> {
+    match (ids, all) {
+        ([], true) => Ok(Selection::All),
+        ([], false) => Err(Failure::new(
+            USAGE,
+            "name the messages by their ids, or say --all",
+        )),
+        (_, true) => Err(Failure::new(USAGE, "either ids or --all, not both")),
+        (ids, false) => Ok(Selection::Ids(ids.to_vec())),
+    }
+}
+
+fn written(result: std::io::Result<()>) -> Result<(), Failure> {
+    result.map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
+}
+
+fn ended((_, errors): (usize, Vec<String>)) -> Result<(), Failure> {
+    match errors.first() {
+        None => Ok(()),
+        Some(error) => Err(Failure::new(NO_INPUT, error)),
+    }
+}
+
+fn act(
+    runtime_dir: &Path,
+    request: &Request,
+    done: &str,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let (count, errors) = ask(runtime_dir, request, &mut |_| Ok(()))?;
+    written(writeln!(
+        output,
+        "{count} {} {done}",
+        if count == 1 { "message" } else { "messages" }
+    ))?;
+    ended((count, errors))
+}
+
+fn print_json(
+    runtime_dir: &Path,
+    request: &Request,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let end = ask(runtime_dir, request, &mut |response| {
+        let line = match &response {
+            Response::Message(listed) => serde_json::to_string(listed),
+            Response::Stats(stats) => serde_json::to_string(stats),
+            Response::Header { text } => {
+                serde_json::to_string(&serde_json::json!({ "header": text }))
+            }
+            Response::End { .. } => return Ok(()),
+        };
+        written(writeln!(output, "{}", line.unwrap_or_default()))
+    })?;
+    ended(end)
+}
+
+/// The queue for people: a line for each message, and one for each recipient that waits.
+pub fn list(runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
+    let mut bytes: u64 = 0;
+    let end = ask(runtime_dir, &Request::List {}, &mut |response| {
+        let Response::Message(listed) = response else {
+            return Ok(());
+        };
+        bytes = bytes.saturating_add(listed.size);
+        written(print_message(&listed, output))
+    })?;
+    match end.0 {
+        0 => written(writeln!(output, "Mail queue is empty"))?,
+        1 => written(writeln!(output, "-- {bytes} bytes in 1 message"))?,
+        count => written(writeln!(output, "-- {bytes} bytes in {count} messages"))?,
+    }
+    ended(end)
+}
+
+/// Has every message tried now.
+pub fn flush_all(runtime_dir: &Path) -> Result<(), Failure> {
+    ended(ask(
+        runtime_dir,
+        &Request::Flush {
+            which: Selection::All,
+        },
+        &mut |_| Ok(()),
+    )?)
+}
+
+fn print_message(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(
+        output,
+        "{}{} {:>9} {} <{}>",
+        listed.id,
+        if listed.held { "!" } else { " " },
+        listed.size,
+        Timestamp::from_seconds(listed.arrived).rfc3339(),
+        Escaped(listed.from.as_bytes())
+    )?;
+    for recipient in listed
+        .recipients
+        .iter()
+        .filter(|recipient| recipient.state != "done")
+    {
+        writeln!(
+            output,
+            "        {} <{}>",
+            recipient.state,
+            Escaped(recipient.to.as_bytes())
+        )?;
+        if !recipient.why.is_empty() {
+            writeln!(output, "        ({})", Escaped(recipient.why.as_bytes()))?;
+        }
+    }
+    Ok(())
+}
+
+fn show(runtime_dir: &Path, id: &str, output: &mut dyn Write) -> Result<(), Failure> {
+    let end = ask(
+        runtime_dir,
+        &Request::Show { id: id.to_owned() },
+        &mut |response| match response {
+            Response::Message(listed) => written(print_whole(&listed, output)),
+            Response::Header { text } => {
+                let clean: String = text
+                    .chars()
+                    .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
+                    .collect();
+                written(write!(output, "{clean}"))
+            }
+            Response::Stats(_) | Response::End { .. } => Ok(()),
+        },
+    )?;
+    ended(end)
+}
+
+fn print_whole(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
+    writeln!(output, "id       {}", listed.id)?;
+    writeln!(
+        output,
+        "arrived  {}",
+        Timestamp::from_seconds(listed.arrived).rfc3339()
+    )?;
+    writeln!(output, "size     {}", listed.size)?;
+    writeln!(output, "from     <{}>", Escaped(listed.from.as_bytes()))?;
+    writeln!(output, "origin   {}", Escaped(listed.origin.as_bytes()))?;
+    writeln!(
+        output,
+        "held     {}",
+        if listed.held { "yes" } else { "no" }
+    )?;
+    for recipient in &listed.recipients {
+        let to = Escaped(recipient.to.as_bytes());
+        writeln!(
+            output,
+            "to       <{to}> {}, {} attempts",
+            recipient.state, recipient.attempts
+        )?;
+        if !recipient.why.is_empty() {
+            writeln!(output, "         {}", Escaped(recipient.why.as_bytes()))?;
+        }
+    }
+    writeln!(output)
+}
+
+fn stats(runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
+    let end = ask(
+        runtime_dir,
+        &Request::Stats {},
+        &mut |response| match response {
+            Response::Stats(stats) => written(print_stats(&stats, output)),
+            _ => Ok(()),
+        },
+    )?;
+    ended(end)
+}
+
+fn print_stats(stats: &Stats, output: &mut dyn Write) -> std::io::Result<()> {
+    let value = serde_json::to_value(stats).unwrap_or_default();
+    for (key, value) in value.as_object().into_iter().flatten() {
+        writeln!(output, "{key:<15} {value}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,27 @@
+//! `chopar reload`: the daemon reads its configuration again, or says why it does not.
+
+use std::path::Path;
+
+use argh::FromArgs;
+
+use super::control::ask;
+use super::failure::Failure;
+use super::sysexits::CONFIGURATION;
+use crate::engine::control::Request;
+
+/// Have the daemon read its configuration again; no connection is dropped.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "reload")]
+pub struct Reload {}
+
+impl Reload {
+    /// Asks the daemon, and waits for it.
+    pub fn run(&self, runtime_dir: &Path) -> Result<(), Failure> {
+        let (_, errors) = ask(runtime_dir, &Request::Reload {}, &mut |_| Ok(()))?;
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let text = format!("the old configuration goes on: {}", errors.join("\n"));
+        Err(Failure::new(CONFIGURATION, text))
+    }
+}

@@ -1,0 +1,221 @@
+//! `sendmail`, as every program of a Unix system calls it; `mailq` and `newaliases` beside it.
+//!
+//! The message goes to the daemon over `submit.sock`, which knows the caller by its uid. Where the daemon is not there,
+//! it is left in `spool/drop/`. Exit code 0 means in both cases: it is on the disk.
+
+pub mod flags;
+pub mod message;
+mod place;
+mod submit;
+
+use std::io::{Read, Write};
+use std::path::Path;
+
+use super::failure::Failure;
+use super::queue;
+use super::sysexits::{DATA, IO_ERROR, NO_INPUT, NO_USER, USAGE};
+use crate::address::{AddressError, Mailbox, ReversePath};
+use crate::limits::COMMAND_MESSAGE_BYTES_MAX;
+use crate::smtp::encode_xtext;
+
+use flags::{Flags, Mode, Verbosity};
+use message::{Caller, prepare};
+use place::Place;
+use submit::{Envelope, Submission};
+
+/// Runs as `sendmail` with these arguments; `folder` is the configuration folder.
+pub fn run(
+    arguments: &[String],
+    folder: &Path,
+    input: &mut dyn Read,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let flags = Flags::parse(arguments).map_err(|error| {
+        let code = if matches!(error, flags::FlagError::Control(_)) {
+            DATA
+        } else {
+            USAGE
+        };
+        Failure::new(code, error)
+    })?;
+    let place = Place::find(folder)?;
+    match flags.mode {
+        Mode::Deliver => deliver(&flags, &place, input, output),
+        Mode::Verify => verify(&flags, &place, output),
+        Mode::Smtp => submit::pass_through(&place),
+        Mode::ListQueue => queue::list(&place.runtime_dir, output),
+        Mode::NewAliases => Ok(()), // there is no database: the file is read as it is
+        Mode::Flush => queue::flush_all(&place.runtime_dir),
+    }
+}
+
+fn deliver(
+    flags: &Flags,
+    place: &Place,
+    input: &mut dyn Read,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let mut bytes = Vec::new();
+    let limit = COMMAND_MESSAGE_BYTES_MAX as u64;
+    input
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::new(IO_ERROR, format!("cannot read the message: {error}")))?;
+    if bytes.len() as u64 > limit {
+        return Err(Failure::new(DATA, "the message is too large"));
+    }
+    let caller = Caller {
+        mailbox: from_mailbox(flags, place)?,
+        full_name: flags.full_name.clone().or_else(|| place.full_name.clone()),
+        domain: place.mail_domain.clone(),
+    };
+    let message = prepare(&bytes, flags.end, flags.recipients_from, &caller)
+        .map_err(|error| Failure::new(DATA, error))?;
+    let mut recipients: Vec<Mailbox> = Vec::new();
+    let named = flags
+        .recipients
+        .iter()
+        .map(|text| recipient(text, place))
+        .collect::<Result<Vec<_>, _>>()?;
+    for mailbox in named
+        .into_iter()
+        .flatten()
+        .chain(message.recipients.iter().map(|to| place.owner_of(to)))
+    {
+        if !recipients.contains(&mailbox) {
+            recipients.push(mailbox);
+        }
+    }
+    if recipients.is_empty() {
+        return Err(Failure::new(
+            NO_INPUT,
+            "no recipients: name them as arguments, or use -t and a To field",
+        ));
+    }
+    let envelope = envelope(flags, place, &recipients, &message.bytes)?;
+    let submission = submit::submit(place, &envelope, &message.bytes)?;
+    report(&submission, flags, output)
+}
+
+/// The mailbox for a From field that is missing: that of -f where it is one, else the caller's.
+fn from_mailbox(flags: &Flags, place: &Place) -> Result<Mailbox, Failure> {
+    match sender(flags, place)? {
+        ReversePath::Mailbox(mailbox) => Ok(mailbox),
+        ReversePath::Null => Ok(place.caller.clone()),
+    }
+}
+
+/// The reverse-path: -f, or the caller.
+fn sender(flags: &Flags, place: &Place) -> Result<ReversePath, Failure> {
+    let Some(text) = flags.sender.as_deref() else {
+        return Ok(ReversePath::Mailbox(place.caller.clone()));
+    };
+    let text = text
+        .strip_prefix('<')
+        .and_then(|rest| rest.strip_suffix('>'))
+        .unwrap_or(text);
+    if text.is_empty() {
+        return Ok(ReversePath::Null);
+    }
+    match Mailbox::parse(text) {
+        Ok(mailbox) => Ok(ReversePath::Mailbox(mailbox)),
+        Err(AddressError::NoDomain) => Mailbox::new(text, &place.mail_domain)
+            .map(ReversePath::Mailbox)
+            .map_err(|error| Failure::new(DATA, format!("the sender: {error}"))),
+        Err(error) => Err(Failure::new(DATA, format!("the sender: {error}"))),
+    }
+}
+
+/// The mailboxes of one argument: several may stand in one, with commas between.
+fn recipient(text: &str, place: &Place) -> Result<Vec<Mailbox>, Failure> {
+    let found = crate::mail::address_list::address_list(text.as_bytes(), Some(&place.mail_domain))
+        .map_err(|error| {
+            let shown = crate::escape::Escaped(text.as_bytes());
+            Failure::new(DATA, format!("the recipient {shown}: {error}"))
+        })?;
+    Ok(found
+        .iter()
+        .map(|mailbox| place.owner_of(mailbox))
+        .collect())
+}
+
+fn envelope(
+    flags: &Flags,
+    place: &Place,
+    recipients: &[Mailbox],
+    message: &[u8],
+) -> Result<Envelope, Failure> {
+    let from = sender(flags, place)?;
+    let smtputf8 = !from.as_str().is_ascii() || recipients.iter().any(|to| !to.as_str().is_ascii());
+    let mut mail = format!("MAIL FROM:<{from}> SIZE={}", message.len());
+    let eight_bit = flags.body.as_deref() == Some("8BITMIME") || !message.is_ascii();
+    mail.push_str(if eight_bit { " BODY=8BITMIME" } else { "" });
+    mail.push_str(if smtputf8 { " SMTPUTF8" } else { "" });
+    if let Some(what) = &flags.dsn_return {
+        mail.push_str(&format!(" RET={what}"));
+    }
+    if let Some(id) = &flags.envelope_id {
+        mail.push_str(&format!(" ENVID={}", encode_xtext(id)));
+    }
+    let notify = flags
+        .notify
+        .as_ref()
+        .map(|notify| format!(" NOTIFY={notify}"))
+        .unwrap_or_default();
+    let rcpt = recipients
+        .iter()
+        .map(|to| format!("RCPT TO:<{to}>{notify}"))
+        .collect();
+    Ok(Envelope { mail, rcpt })
+}
+
+fn report(submission: &Submission, flags: &Flags, output: &mut dyn Write) -> Result<(), Failure> {
+    match submission {
+        Submission::Queued { reply, refused } => {
+            if flags.verbosity == Verbosity::Verbose {
+                writeln!(output, "{reply}").map_err(|error| Failure::new(IO_ERROR, error))?;
+            }
+            match refused.as_slice() {
+                [] => Ok(()),
+                refused => Err(Failure::new(NO_USER, refused.join("\n"))),
+            }
+        }
+        Submission::Dropped => {
+            if flags.verbosity == Verbosity::Verbose {
+                let text = "the daemon is not running; the message waits for it in the spool";
+                writeln!(output, "{text}").map_err(|error| Failure::new(IO_ERROR, error))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn verify(flags: &Flags, place: &Place, output: &mut dyn Write) -> Result<(), Failure> {
+    let mut all = true;
+    for text in &flags.recipients {
+        for mailbox in recipient(text, place)? {
+            let answer = submit::verify(place, &mailbox)?;
+            all &= answer.is_positive();
+            let word = if answer.is_positive() {
+                "deliverable"
+            } else {
+                "undeliverable"
+            };
+            writeln!(output, "{mailbox}... {word}: {}", answer.to_text())
+                .map_err(|error| Failure::new(IO_ERROR, error))?;
+        }
+    }
+    if all {
+        Ok(())
+    } else {
+        Err(Failure::new(
+            NO_USER,
+            "not every address can be delivered to",
+        ))
+    }
+}
+
+/// What `mailq` does.
+pub fn mailq(folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
+    queue::list(&Place::find(folder)?.runtime_dir, output)
+}

@@ -1,0 +1,433 @@
+//! `chopar user`: who may log in, with which password, and as whom they may send.
+//!
+//! The file `domains/DOMAIN/users` is written anew beside itself, synced and renamed, so that it is whole at any time.
+//! A password is read from a prompt without echo, or from standard input when that is no terminal; never from an
+//! argument.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, Read, Write};
+use std::num::NonZeroU32;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use argh::FromArgs;
+use rustix::termios::{LocalModes, OptionalActions, isatty, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
+
+use super::control::reload_if_running;
+use super::domain::served;
+use super::failure::Failure;
+use super::sysexits::{CANNOT_CREATE, DATA, IO_ERROR, NO_INPUT, NO_USER, NOT_PERMITTED, USAGE};
+use crate::address::Mailbox;
+use crate::auth::credential::{Credential, Password, SALT_BYTES};
+use crate::config::SendAs;
+use crate::entropy::Entropy;
+use crate::limits::{PASSWORD_BYTES_MAX, SCRAM_ITERATIONS};
+use crate::shell::time::SystemEntropy;
+
+/// Say who may log in.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "user")]
+pub struct User {
+    #[argh(subcommand)]
+    command: Action,
+}
+
+#[derive(Debug, FromArgs)]
+#[argh(subcommand)]
+enum Action {
+    Add(Add),
+    Remove(Remove),
+    List(List),
+    Passwd(Passwd),
+    Verify(Verify),
+}
+
+/// Add a user; the password is asked for.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "add")]
+struct Add {
+    /// the user's address
+    #[argh(positional)]
+    address: String,
+    /// addresses that the user may send as besides the own: name@example.com, *@example.com or *, with commas between
+    #[argh(option)]
+    send_as: Option<String>,
+}
+
+/// Remove a user.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "remove")]
+struct Remove {
+    /// the user's address
+    #[argh(positional)]
+    address: String,
+}
+
+/// List the users.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "list")]
+struct List {
+    /// of this domain only
+    #[argh(positional)]
+    domain: Option<String>,
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+}
+
+/// Set a user's password; it is asked for.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "passwd")]
+struct Passwd {
+    /// the user's address
+    #[argh(positional)]
+    address: String,
+}
+
+/// Say whether a password is right; it is asked for.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "verify")]
+struct Verify {
+    /// the user's address
+    #[argh(positional)]
+    address: String,
+}
+
+impl User {
+    /// Does it in the configuration folder; `runtime_dir` is where the daemon that is to know of it listens.
+    pub fn run(
+        &self,
+        folder: &Path,
+        runtime_dir: &Path,
+        output: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        match &self.command {
+            Action::Add(add) => {
+                let file = UsersFile::of(folder, &add.address)?;
+                if file.line_of_user()?.is_some() {
+                    let text = format!(
+                        "{} exists; `chopar user passwd` sets the password",
+                        file.mailbox
+                    );
+                    return Err(Failure::new(CANNOT_CREATE, text));
+                }
+                let options = add
+                    .send_as
+                    .as_deref()
+                    .map(send_as_option)
+                    .transpose()?
+                    .unwrap_or_default();
+                let credential = new_credential(&read_new_password()?);
+                let line = format!("{}:{credential}{options}", file.mailbox.local_part());
+                file.rewrite(Some(&line))?;
+                reload_if_running(runtime_dir)
+            }
+            Action::Remove(Remove { address }) => {
+                let file = UsersFile::of(folder, address)?;
+                file.line_of_user()?.ok_or_else(|| file.unknown())?;
+                file.rewrite(None)?;
+                reload_if_running(runtime_dir)
+            }
+            Action::Passwd(Passwd { address }) => {
+                let file = UsersFile::of(folder, address)?;
+                let old = file.line_of_user()?.ok_or_else(|| file.unknown())?;
+                let credential = new_credential(&read_new_password()?);
+                let options = old
+                    .splitn(3, ':')
+                    .nth(2)
+                    .map(|rest| format!(":{rest}"))
+                    .unwrap_or_default();
+                file.rewrite(Some(&format!(
+                    "{}:{credential}{options}",
+                    file.mailbox.local_part()
+                )))?;
+                reload_if_running(runtime_dir)
+            }
+            Action::Verify(Verify { address }) => {
+                let file = UsersFile::of(folder, address)?;
+                let line = file.line_of_user()?.ok_or_else(|| file.unknown())?;
+                let text = line.splitn(3, ':').nth(1).unwrap_or_default();
+                let credential = Credential::parse(text).map_err(|error| {
+                    Failure::new(DATA, format!("{}: {error}", file.path.display()))
+                })?;
+                if credential.verify_password(&read_password("Password: ")?) {
+                    return written(writeln!(output, "the password is right"));
+                }
+                Err(Failure::new(NOT_PERMITTED, "the password is wrong"))
+            }
+            Action::List(List { domain, json }) => list(folder, domain.as_deref(), *json, output),
+        }
+    }
+}
+
+fn written(result: io::Result<()>) -> Result<(), Failure> {
+    result.map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
+}
+
+/// The users file of one domain, and the user that is meant.
+struct UsersFile {
+    path: PathBuf,
+    mailbox: Mailbox,
+}
+
+impl UsersFile {
+    fn of(folder: &Path, address: &str) -> Result<Self, Failure> {
+        let mailbox = Mailbox::parse(address).map_err(|error| Failure::new(USAGE, error))?;
+        if mailbox.local_part().contains([':', '#', '"']) {
+            return Err(Failure::new(
+                USAGE,
+                "a login cannot have a colon, a hash or a quote in it",
+            ));
+        }
+        let domain = folder.join("domains").join(mailbox.domain().as_str());
+        if !domain.is_dir() {
+            let text = format!(
+                "{0} is not served; `chopar domain add {0}` serves it",
+                mailbox.domain()
+            );
+            return Err(Failure::new(NO_USER, text));
+        }
+        Ok(Self {
+            path: domain.join("users"),
+            mailbox,
+        })
+    }
+
+    fn unknown(&self) -> Failure {
+        Failure::new(
+            NO_USER,
+            format!(
+                "{0} does not exist; `chopar user add {0}` adds it",
+                self.mailbox
+            ),
+        )
+    }
+
+    fn text(&self) -> Result<String, Failure> {
+        match fs::read_to_string(&self.path) {
+            Ok(text) => Ok(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            Err(error) => Err(Failure::new(
+                NO_INPUT,
+                format!("{}: {error}", self.path.display()),
+            )),
+        }
+    }
+
+    fn is_user(&self, line: &str) -> bool {
+        let name = line.split(':').next().unwrap_or_default();
+        !line.starts_with('#') && crate::address::local_key(name) == self.mailbox.local_key()
+    }
+
+    fn line_of_user(&self) -> Result<Option<String>, Failure> {
+        Ok(self
+            .text()?
+            .lines()
+            .find(|line| self.is_user(line))
+            .map(str::to_owned))
+    }
+
+    /// Writes the file with this line for the user, in the place of the old one; or without.
+    fn rewrite(&self, line: Option<&str>) -> Result<(), Failure> {
+        let mut text = String::new();
+        let mut placed = false;
+        for old in self.text()?.lines() {
+            match (self.is_user(old), line) {
+                (true, Some(line)) if !placed => {
+                    text.push_str(line);
+                    placed = true;
+                }
+                (true, _) => continue,
+                (false, _) => text.push_str(old),
+            }
+            text.push('\n');
+        }
+        if let (false, Some(line)) = (placed, line) {
+            text.push_str(line);
+            text.push('\n');
+        }
+        replace(&self.path, text.as_bytes()).map_err(|error| {
+            Failure::new(CANNOT_CREATE, format!("{}: {error}", self.path.display()))
+        })
+    }
+}
+
+/// Puts `bytes` in the place of a file: beside it, synced, renamed, and the folder synced. The group is that of the
+/// folder, so that the daemon's account can read what root has written.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut random = [0; 8];
+    SystemEntropy::default().fill(&mut random);
+    let beside = folder.join(format!(".users.{:016x}", u64::from_ne_bytes(random)));
+    let result = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o640)
+            .open(&beside)?;
+        let (owner, group) = match fs::metadata(path) {
+            Ok(old) => (old.uid(), old.gid()),
+            Err(_) => (fs::metadata(folder)?.uid(), fs::metadata(folder)?.gid()),
+        };
+        // Only root can give files away; whoever else runs this owns the folder.
+        drop(std::os::unix::fs::fchown(&file, Some(owner), Some(group)));
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        File::open(folder)?.sync_all()
+    })();
+    if result.is_err() {
+        drop(fs::remove_file(&beside));
+    }
+    result
+}
+
+fn send_as_option(patterns: &str) -> Result<String, Failure> {
+    for pattern in patterns.split(',') {
+        if SendAs::parse(pattern.trim()).is_none() {
+            let shown = crate::escape::Escaped(pattern.as_bytes());
+            let text = format!("{shown} is no pattern; it is name@example.com, *@example.com or *");
+            return Err(Failure::new(USAGE, text));
+        }
+    }
+    let clean: Vec<&str> = patterns.split(',').map(str::trim).collect();
+    Ok(format!(":send_as={}", clean.join(",")))
+}
+
+fn new_credential(password: &Password) -> Credential {
+    let mut salt = [0; SALT_BYTES];
+    SystemEntropy::default().fill(&mut salt);
+    Credential::derive(
+        password,
+        &salt,
+        NonZeroU32::new(SCRAM_ITERATIONS).unwrap_or(NonZeroU32::MIN),
+    )
+}
+
+fn read_new_password() -> Result<Password, Failure> {
+    let password = read_password("New password: ")?;
+    if password.as_bytes().is_empty() {
+        return Err(Failure::new(DATA, "the password is empty"));
+    }
+    if isatty(io::stdin()) {
+        let again = read_password("Once more: ")?;
+        if password.as_bytes() != again.as_bytes() {
+            return Err(Failure::new(
+                DATA,
+                "the two passwords differ; nothing was changed",
+            ));
+        }
+    }
+    Ok(password)
+}
+
+/// A line from the terminal without echo, or from standard input.
+fn read_password(prompt: &str) -> Result<Password, Failure> {
+    let stdin = io::stdin();
+    let broken =
+        |error: io::Error| Failure::new(IO_ERROR, format!("cannot read the password: {error}"));
+    let mut line = Zeroizing::new(String::new());
+    let limit = PASSWORD_BYTES_MAX as u64 + 2;
+    if isatty(&stdin) {
+        eprint!("{prompt}");
+        let silence = Silence::begin(stdin.as_fd()).map_err(|error| broken(error.into()))?;
+        let result = stdin.lock().take(limit).read_line(&mut line);
+        drop(silence);
+        eprintln!();
+        result.map_err(broken)?;
+    } else {
+        stdin
+            .lock()
+            .take(limit)
+            .read_line(&mut line)
+            .map_err(broken)?;
+    }
+    let text = line.strip_suffix('\n').unwrap_or(&line);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    Password::new(text.to_owned()).map_err(|error| Failure::new(DATA, error))
+}
+
+/// A terminal that shows nothing of what is typed until this is dropped.
+struct Silence<'a> {
+    terminal: std::os::fd::BorrowedFd<'a>,
+    before: rustix::termios::Termios,
+}
+
+impl<'a> Silence<'a> {
+    fn begin(terminal: std::os::fd::BorrowedFd<'a>) -> rustix::io::Result<Self> {
+        let before = tcgetattr(terminal)?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(terminal, OptionalActions::Flush, &silent)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Silence<'_> {
+    fn drop(&mut self) {
+        // Nothing can be done about a terminal that is gone.
+        let _gone = tcsetattr(self.terminal, OptionalActions::Flush, &self.before);
+    }
+}
+
+fn list(
+    folder: &Path,
+    domain: Option<&str>,
+    json: bool,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let domains = match domain {
+        Some(domain) => vec![super::domain::parse_domain(domain)?.to_string()],
+        None => served(folder)?,
+    };
+    let mut rows = Vec::new();
+    for domain in domains {
+        let path = folder.join("domains").join(&domain).join("users");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                return Err(Failure::new(
+                    NO_INPUT,
+                    format!("{}: {error}", path.display()),
+                ));
+            }
+        };
+        for line in text
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
+            let mut parts = line.splitn(3, ':');
+            let name = parts.next().unwrap_or_default();
+            let send_as = parts
+                .nth(1)
+                .and_then(|rest| rest.strip_prefix("send_as="))
+                .unwrap_or_default();
+            rows.push((format!("{name}@{domain}"), send_as.to_owned()));
+        }
+    }
+    if json {
+        let rows: Vec<serde_json::Value> = rows
+            .iter()
+            .map(|(address, send_as)| {
+                let patterns: Vec<&str> = send_as
+                    .split(',')
+                    .filter(|pattern| !pattern.is_empty())
+                    .collect();
+                serde_json::json!({ "address": address, "send_as": patterns })
+            })
+            .collect();
+        return written(writeln!(output, "{}", serde_json::Value::Array(rows)));
+    }
+    for (address, send_as) in rows {
+        let line = if send_as.is_empty() {
+            address
+        } else {
+            format!("{address} send_as={send_as}")
+        };
+        written(writeln!(output, "{line}"))?;
+    }
+    Ok(())
+}

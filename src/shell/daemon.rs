@@ -1,0 +1,242 @@
+//! From a configuration to a relay that runs: sockets, account, spool, threads, loop, in this order.
+//!
+//! Ports are bound and folders made as root; then the account is changed, before the first thread is started and
+//! before anything is read that a peer has written.
+
+use std::fmt;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mio::Poll;
+
+use super::drop_runs::DropRuns;
+use super::event_loop::{EventLoop, Source, State, say_certificates, waker};
+use super::file_disk::{FileDisk, FileReader, SpoolError};
+use super::journal_writer::JournalWriter;
+use super::listen::{self, ListenError, Port, Reserve};
+use super::privilege::{self, PrivilegeError};
+use super::signals::Signals;
+use super::time::{Clock, SystemEntropy};
+use super::tls::{Tls, TlsError};
+use super::workers::Workers;
+use super::{certificate_files, drop_folder, folder, log};
+use crate::clock::Now;
+use crate::config::Config;
+use crate::engine::log::{Level, Line};
+use crate::engine::{Engine, Start};
+use crate::queue::{Journal, OpenError, OpenReport};
+
+/// Why the relay does not run.
+#[derive(Debug)]
+pub enum RunError {
+    /// The configuration has errors, each a sentence.
+    Config(Vec<String>),
+    /// A folder cannot be made.
+    Folder(PathBuf, io::Error),
+    /// A socket cannot be bound.
+    Listen(ListenError),
+    /// The account cannot be taken on.
+    Privilege(PrivilegeError),
+    /// The spool cannot be opened.
+    Spool(PathBuf, SpoolError),
+    /// The journal cannot be read.
+    Journal(PathBuf, OpenError),
+    /// TLS cannot be set up.
+    Tls(TlsError),
+    /// The system does not give what every process gets.
+    System(&'static str, io::Error),
+    /// The journal's thread has ended.
+    Writer,
+}
+
+impl RunError {
+    /// The exit code of sysexits.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 78,
+            Self::Folder(..) | Self::Listen(_) | Self::Spool(..) => 73,
+            Self::Privilege(_) => 77,
+            Self::Journal(..) => 74,
+            Self::Tls(_) | Self::System(..) => 71,
+            Self::Writer => 70,
+        }
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(errors) => {
+                for error in errors {
+                    writeln!(out, "{error}")?;
+                }
+                write!(
+                    out,
+                    "the configuration cannot be used; chopar check says when it can"
+                )
+            }
+            Self::Folder(path, error) => write!(
+                out,
+                "{}: the folder cannot be made: {error}; make it, or name another in chopar.toml",
+                path.display()
+            ),
+            Self::Listen(error) => write!(out, "{error}"),
+            Self::Privilege(error) => write!(out, "{error}"),
+            Self::Spool(path, error) => write!(out, "{}: {error}", path.display()),
+            Self::Journal(path, error) => write!(out, "{}: {error}", path.display()),
+            Self::Tls(error) => write!(out, "{error}"),
+            Self::System(what, error) => write!(out, "the system gives no {what}: {error}"),
+            Self::Writer => {
+                out.write_str("the journal's thread has ended; what it took is on the disk")
+            }
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// Reads a configuration folder; the errors are sentences.
+pub fn load(path: &Path) -> Result<Config, Vec<String>> {
+    let read = folder::read(path).map_err(|error| vec![error.to_string()])?;
+    Config::parse(&read, &folder::system_defaults())
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+/// Runs the relay of this configuration folder until it is asked to end.
+pub fn run(path: &Path) -> Result<(), RunError> {
+    let clock = Clock::start();
+    log::start();
+    let config = Arc::new(load(path).map_err(RunError::Config)?);
+    for warning in &config.warnings {
+        log::write(&Line::new(Level::Warning, "config").with("cause", warning));
+    }
+    let spool = config.state_dir.join("spool");
+    let ports = become_service(&config, &spool)?;
+    let (disk, reader) = open_spool(&spool)?;
+    let drops = drop_folder::make_folder(&spool)
+        .map_err(|error| RunError::Folder(spool.join("drop"), error))?;
+    let (engine, journal) = recover(&config, disk, &spool, clock.read())?;
+
+    let files = &config.certificates;
+    let (tls, origin, errors) = Tls::new(files, &config.hostname).map_err(RunError::Tls)?;
+    say_certificates(&Ok((origin, errors)), &config);
+    for port in &ports {
+        let line = Line::new(Level::Info, "listening").with("on", port.name());
+        log::write(&line.with("as", format!("{:?}", port.listener).to_lowercase()));
+    }
+
+    let system = |what| move |error| RunError::System(what, error);
+    let poll = Poll::new().map_err(system("poll"))?;
+    let waker = waker(&poll).map_err(system("poll"))?;
+    let wake = Arc::clone(&waker);
+    let wake = Box::new(move || drop(wake.wake()));
+    EventLoop {
+        engine,
+        clock,
+        now: clock.read(),
+        folder: path.to_owned(),
+        ports,
+        reserve: Reserve::new(),
+        signals: Signals::register(poll.registry(), Source::Signals.token(0))
+            .map_err(system("signals"))?,
+        workers: Workers::start(&waker).map_err(system("threads"))?,
+        journal: JournalWriter::start(journal, wake).map_err(system("threads"))?,
+        reader,
+        tls,
+        drops: DropRuns::new(drops, spool.join("damaged"), waker),
+        state: State::new(certificate_files::fingerprint(path)),
+        poll,
+        config,
+    }
+    .run()
+}
+
+/// Makes the folders, binds the sockets, and leaves root behind.
+fn become_service(config: &Config, spool: &Path) -> Result<Vec<Port>, RunError> {
+    let account = privilege::account(&config.user).map_err(RunError::Privilege)?;
+    for (path, mode) in [
+        (config.state_dir.as_path(), 0o755),
+        (spool, 0o711),
+        (config.runtime_dir.as_path(), 0o755),
+    ] {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(path)
+            .map_err(|error| RunError::Folder(path.to_owned(), error))?;
+        if let Some(account) = &account {
+            privilege::hand_over(path, account).map_err(RunError::Privilege)?;
+        }
+    }
+    let ports = listen::bind(&config.listen, &config.runtime_dir).map_err(RunError::Listen)?;
+    if let Some(account) = &account {
+        for path in ports.iter().filter_map(Port::path) {
+            privilege::hand_over(path, account).map_err(RunError::Privilege)?;
+        }
+        privilege::become_account(account).map_err(RunError::Privilege)?;
+    }
+    privilege::renounce().map_err(RunError::Privilege)?;
+    Ok(ports)
+}
+
+fn open_spool(spool: &Path) -> Result<(FileDisk, FileReader), RunError> {
+    let disk = FileDisk::open(spool).map_err(|error| RunError::Spool(spool.to_owned(), error))?;
+    let reader = disk.reader();
+    Ok((disk, reader))
+}
+
+/// Opens the journal and gives the engine what is still owed.
+fn recover(
+    config: &Arc<Config>,
+    disk: FileDisk,
+    spool: &Path,
+    now: Now,
+) -> Result<(Engine, Journal<FileDisk>), RunError> {
+    let mut found = Vec::new();
+    let (journal, report) = Journal::open(disk, &mut |recovered| found.push(recovered))
+        .map_err(|error| RunError::Journal(spool.to_owned(), error))?;
+    let start = Start {
+        config: Arc::clone(config),
+        ids: report.ids(),
+        entropy: Box::new(SystemEntropy::default()),
+    };
+    let mut engine = Engine::new(start, now);
+    for recovered in found {
+        engine.recover(recovered, now);
+    }
+    say_report(&report);
+    Ok((engine, journal))
+}
+
+/// Logs what recovery found.
+fn say_report(report: &OpenReport) {
+    let line = Line::new(Level::Info, "recovered").with("messages", report.messages);
+    log::write(
+        &line
+            .with("segments", report.segments)
+            .with("torn", report.torn.len()),
+    );
+    for damage in &report.damage {
+        let line = Line::new(Level::Error, "damaged").with_some("id", damage.id);
+        log::write(
+            &line
+                .with("segment", damage.segment)
+                .with("offset", damage.offset)
+                .with("bytes", damage.len),
+        );
+    }
+    for (folder, name) in &report.foreign {
+        let line = Line::new(Level::Warning, "foreign").with("folder", folder.name());
+        log::write(&line.with("name", name));
+    }
+}
+
+/// When /etc/resolv.conf changed last, as far as is known.
+pub(super) fn resolv_conf_changed() -> Option<std::time::SystemTime> {
+    fs::metadata("/etc/resolv.conf")
+        .and_then(|about| about.modified())
+        .ok()
+}

@@ -1,0 +1,91 @@
+//! Sends what lies in the drop folder: one thread at a time, and only while there is something.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+
+use mio::Waker;
+
+use super::drop_folder::{send_all, waiting};
+use crate::engine::log::Line;
+
+/// The folder and the thread.
+pub(super) struct DropRuns {
+    folder: PathBuf,
+    damaged: PathBuf,
+    waker: Arc<Waker>,
+    sender: Sender<FromRun>,
+    receiver: Receiver<FromRun>,
+    running: bool,
+}
+
+/// What the thread says.
+pub(super) enum FromRun {
+    /// Treat this as a submission by the user.
+    Connect(UnixStream, u32),
+    /// What became of the files.
+    Done(Vec<Line>),
+}
+
+impl DropRuns {
+    /// Watches `folder`; what is refused goes to `damaged`.
+    pub(super) fn new(folder: PathBuf, damaged: PathBuf, waker: Arc<Waker>) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        Self {
+            folder,
+            damaged,
+            waker,
+            sender,
+            receiver,
+            running: false,
+        }
+    }
+
+    /// Starts a run if there is something and none is under way.
+    pub(super) fn start(&mut self) {
+        if self.running {
+            return;
+        }
+        let files = waiting(&self.folder);
+        if files.is_empty() {
+            return;
+        }
+        let (damaged, waker, sender) = (
+            self.damaged.clone(),
+            Arc::clone(&self.waker),
+            self.sender.clone(),
+        );
+        let run = move || {
+            let say = |what| {
+                sender
+                    .send(what)
+                    .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+                waker.wake()
+            };
+            let connect = |uid| {
+                let (ours, theirs) = UnixStream::pair()?;
+                say(FromRun::Connect(theirs, uid))?;
+                Ok(ours)
+            };
+            let lines = send_all(&files, &damaged, &connect);
+            // Nobody listens while the process ends.
+            drop(say(FromRun::Done(lines)));
+        };
+        self.running = thread::Builder::new()
+            .name("drop".into())
+            .spawn(run)
+            .is_ok();
+    }
+
+    /// The next thing that the thread said.
+    pub(super) fn next(&mut self) -> Option<FromRun> {
+        let said = self.receiver.try_recv().ok();
+        if matches!(said, Some(FromRun::Done(_))) {
+            self.running = false;
+        }
+        said
+    }
+}

@@ -1,0 +1,392 @@
+//! The spool's folder as a [`Disk`].
+//!
+//! Folders are opened once and files below them by their fixed names, without following links (`O_NOFOLLOW`); folders
+//! are 0700 and files 0600. `lock` in the spool is locked while a [`FileDisk`] lives, so a second daemon on the same
+//! spool is refused. A [`FileReader`] is a second handle for another thread; both keep a bounded number of descriptors.
+//!
+//! Invariant: after a failed sync its descriptor is closed and the error is passed on; nothing here tries again.
+
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::limits::SPOOL_FILES_OPEN_MAX;
+use crate::queue::{Disk, DiskError, DiskRead, Entry, SpoolFile, SpoolFolder};
+
+/// The writing handle of a spool; there is one a spool.
+#[derive(Debug)]
+pub struct FileDisk {
+    reader: FileReader,
+    _lock: OwnedFd,
+}
+
+/// A reading handle of a spool.
+#[derive(Debug)]
+pub struct FileReader {
+    folders: Arc<Folders>,
+    open: Vec<(SpoolFile, OwnedFd)>, // the last used at the end
+    access: OFlags,
+}
+
+#[derive(Debug)]
+struct Folders {
+    journal: OwnedFd,
+    body: OwnedFd,
+    damaged: OwnedFd,
+}
+
+/// Why a spool could not be opened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SpoolError {
+    /// Another process has it.
+    InUse,
+    /// The disk failed.
+    Disk(DiskError),
+}
+
+impl fmt::Display for SpoolError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse => out.write_str(
+                "the spool is in use by another chopar: stop it, or set another state_dir",
+            ),
+            Self::Disk(error) => write!(out, "the spool cannot be opened: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for SpoolError {}
+
+impl From<Errno> for SpoolError {
+    fn from(error: Errno) -> Self {
+        Self::Disk(disk_error(error))
+    }
+}
+
+impl FileDisk {
+    /// Opens the spool in the folder `path`, which must exist, and makes what is missing in it.
+    pub fn open(path: &Path) -> Result<Self, SpoolError> {
+        let spool = rustix::fs::open(path, FOLDER, Mode::empty())?;
+        let lock = rustix::fs::openat(
+            &spool,
+            "lock",
+            OFlags::RDWR | OFlags::CREATE | FILE,
+            FILE_MODE,
+        )?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
+            match error {
+                Errno::WOULDBLOCK => SpoolError::InUse,
+                error => error.into(),
+            }
+        })?;
+        let folders = Folders {
+            journal: folder(&spool, SpoolFolder::Journal)?,
+            body: folder(&spool, SpoolFolder::Body)?,
+            damaged: folder(&spool, SpoolFolder::Damaged)?,
+        };
+        rustix::fs::fsync(&spool)?;
+        Ok(Self {
+            reader: FileReader::new(Arc::new(folders), OFlags::RDWR),
+            _lock: lock,
+        })
+    }
+
+    /// Another handle to read by, for another thread.
+    pub fn reader(&self) -> FileReader {
+        FileReader::new(Arc::clone(&self.reader.folders), OFlags::RDONLY)
+    }
+}
+
+fn folder(spool: &OwnedFd, folder: SpoolFolder) -> Result<OwnedFd, Errno> {
+    match rustix::fs::mkdirat(spool, folder.name(), Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(error),
+    }
+    rustix::fs::openat(
+        spool,
+        folder.name(),
+        FOLDER | OFlags::NOFOLLOW,
+        Mode::empty(),
+    )
+}
+
+impl Folders {
+    fn of(&self, folder: SpoolFolder) -> &OwnedFd {
+        match folder {
+            SpoolFolder::Journal => &self.journal,
+            SpoolFolder::Body => &self.body,
+            SpoolFolder::Damaged => &self.damaged,
+        }
+    }
+}
+
+impl FileReader {
+    fn new(folders: Arc<Folders>, access: OFlags) -> Self {
+        Self {
+            folders,
+            open: Vec::new(),
+            access,
+        }
+    }
+
+    fn descriptor(&mut self, file: SpoolFile) -> Result<&OwnedFd, DiskError> {
+        let known = self.open.iter().position(|(name, _)| *name == file);
+        let entry = match known {
+            Some(index) => self.open.remove(index),
+            None => {
+                let folder = self.folders.of(file.folder());
+                let flags = self.access | FILE;
+                let descriptor = rustix::fs::openat(folder, file.to_string(), flags, Mode::empty())
+                    .map_err(disk_error)?;
+                (file, descriptor)
+            }
+        };
+        self.keep(entry);
+        self.open
+            .last()
+            .map(|(_, descriptor)| descriptor)
+            .ok_or(DiskError::Missing)
+    }
+
+    fn keep(&mut self, entry: (SpoolFile, OwnedFd)) {
+        if self.open.len() >= SPOOL_FILES_OPEN_MAX {
+            self.open.remove(0);
+        }
+        self.open.push(entry);
+    }
+
+    /// Closes a file that is not read any more, so that its bytes are given back once it is removed.
+    pub fn forget(&mut self, file: SpoolFile) {
+        self.open.retain(|(name, _)| *name != file);
+    }
+}
+
+impl DiskRead for FileReader {
+    fn read_at(
+        &mut self,
+        file: SpoolFile,
+        offset: u64,
+        into: &mut [u8],
+    ) -> Result<usize, DiskError> {
+        let descriptor = self.descriptor(file)?;
+        let mut done = 0_usize;
+        while let Some(rest) = into.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match rustix::io::pread(descriptor, rest, offset.saturating_add(done as u64)) {
+                Ok(0) => break,
+                Ok(got) => done = done.saturating_add(got),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(disk_error(error)),
+            }
+        }
+        Ok(done)
+    }
+
+    fn len(&mut self, file: SpoolFile) -> Result<u64, DiskError> {
+        let stat = rustix::fs::fstat(self.descriptor(file)?).map_err(disk_error)?;
+        u64::try_from(stat.st_size).map_err(|_| DiskError::Io)
+    }
+}
+
+impl DiskRead for FileDisk {
+    fn read_at(
+        &mut self,
+        file: SpoolFile,
+        offset: u64,
+        into: &mut [u8],
+    ) -> Result<usize, DiskError> {
+        self.reader.read_at(file, offset, into)
+    }
+
+    fn len(&mut self, file: SpoolFile) -> Result<u64, DiskError> {
+        self.reader.len(file)
+    }
+}
+
+impl Disk for FileDisk {
+    fn create(&mut self, file: SpoolFile) -> Result<(), DiskError> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | FILE;
+        let folder = self.reader.folders.of(file.folder());
+        let descriptor =
+            rustix::fs::openat(folder, file.to_string(), flags, FILE_MODE).map_err(disk_error)?;
+        self.reader.forget(file);
+        self.reader.keep((file, descriptor));
+        Ok(())
+    }
+
+    fn write_at(&mut self, file: SpoolFile, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let descriptor = self.reader.descriptor(file)?;
+        let mut done = 0_usize;
+        while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+            match rustix::io::pwrite(descriptor, rest, offset.saturating_add(done as u64)) {
+                Ok(0) => return Err(DiskError::Io),
+                Ok(put) => done = done.saturating_add(put),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(disk_error(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn preallocate(&mut self, file: SpoolFile, len: u64) -> Result<(), DiskError> {
+        let descriptor = self.reader.descriptor(file)?;
+        match rustix::fs::fallocate(descriptor, FallocateFlags::empty(), 0, len) {
+            Ok(()) => Ok(()),
+            // The file system has no such thing: the room is taken as it is needed.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(error) => Err(disk_error(error)),
+        }
+    }
+
+    fn truncate(&mut self, file: SpoolFile, len: u64) -> Result<(), DiskError> {
+        if self.len(file)? > len {
+            rustix::fs::ftruncate(self.reader.descriptor(file)?, len).map_err(disk_error)?;
+        }
+        Ok(())
+    }
+
+    fn sync_data(&mut self, file: SpoolFile) -> Result<(), DiskError> {
+        let outcome = rustix::fs::fdatasync(self.reader.descriptor(file)?);
+        if outcome.is_err() {
+            self.reader.forget(file);
+        }
+        outcome.map_err(disk_error)
+    }
+
+    fn sync_folder(&mut self, folder: SpoolFolder) -> Result<(), DiskError> {
+        rustix::fs::fsync(self.reader.folders.of(folder)).map_err(disk_error)
+    }
+
+    fn remove(&mut self, file: SpoolFile) -> Result<(), DiskError> {
+        self.reader.forget(file);
+        let folder = self.reader.folders.of(file.folder());
+        rustix::fs::unlinkat(folder, file.to_string(), AtFlags::empty()).map_err(disk_error)
+    }
+
+    fn list(&mut self, folder: SpoolFolder) -> Result<Vec<Entry>, DiskError> {
+        let descriptor = self.reader.folders.of(folder);
+        let mut entries = Vec::new();
+        for entry in Dir::read_from(descriptor).map_err(disk_error)? {
+            let entry = entry.map_err(disk_error)?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let text = name.to_string_lossy();
+            let ours = folder.parse(&text).filter(|_| {
+                rustix::fs::statat(descriptor, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+                    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+                })
+            });
+            entries.push(match ours {
+                Some(file) => Entry::File(file),
+                None => Entry::Foreign(text.into()),
+            });
+        }
+        Ok(entries)
+    }
+
+    fn free_bytes(&mut self) -> Result<u64, DiskError> {
+        let stat = rustix::fs::fstatvfs(&self.reader.folders.journal).map_err(disk_error)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+fn disk_error(error: Errno) -> DiskError {
+    match error {
+        Errno::NOSPC | Errno::DQUOT => DiskError::NoSpace,
+        Errno::ROFS | Errno::ACCESS | Errno::PERM => DiskError::ReadOnly,
+        Errno::NOENT | Errno::NOTDIR => DiskError::Missing,
+        Errno::EXIST => DiskError::Exists,
+        Errno::MFILE | Errno::NFILE | Errno::NOMEM => DiskError::Exhausted,
+        _ => DiskError::Io,
+    }
+}
+
+const FOLDER: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC);
+const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+#[cfg(test)]
+mod tests {
+    use crate::queue::{Command, Completion, Journal, Record, Ticket};
+    use crate::queue_id::QueueId;
+
+    use super::*;
+
+    fn body(id: u64) -> SpoolFile {
+        SpoolFile::Body(QueueId::new(id))
+    }
+
+    #[test]
+    fn keeps_bytes_and_names() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut disk = FileDisk::open(folder.path()).expect("a spool");
+        disk.create(body(1)).expect("created");
+        assert_eq!(disk.create(body(1)), Err(DiskError::Exists));
+        disk.write_at(body(1), 0, b"0123456789").expect("written");
+        disk.sync_data(body(1)).expect("synced");
+        disk.sync_folder(SpoolFolder::Body).expect("synced");
+        disk.preallocate(body(1), 4096).expect("allocated");
+        assert_eq!(disk.len(body(1)), Ok(4096));
+        disk.truncate(body(1), 10).expect("cut");
+        let mut reader = disk.reader();
+        let mut bytes = [0; 16];
+        assert_eq!(reader.read_at(body(1), 4, &mut bytes), Ok(6));
+        assert_eq!(&bytes[..6], b"456789");
+        assert_eq!(disk.list(SpoolFolder::Body), Ok(vec![Entry::File(body(1))]));
+        disk.remove(body(1)).expect("removed");
+        assert_eq!(disk.len(body(1)), Err(DiskError::Missing));
+        assert!(disk.free_bytes().expect("known") > 0);
+    }
+
+    #[test]
+    fn a_second_daemon_on_the_spool_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let first = FileDisk::open(folder.path()).expect("a spool");
+        assert_eq!(
+            FileDisk::open(folder.path()).map(drop),
+            Err(SpoolError::InUse)
+        );
+        drop(first);
+        FileDisk::open(folder.path()).expect("free again");
+    }
+
+    #[test]
+    fn links_and_folders_are_foreign_and_not_followed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut disk = FileDisk::open(folder.path()).expect("a spool");
+        let journal = folder.path().join("journal");
+        std::os::unix::fs::symlink("/etc/passwd", journal.join("00000001.seg")).expect("a link");
+        std::fs::create_dir(journal.join("00000002.seg")).expect("a folder");
+        let entries = disk.list(SpoolFolder::Journal).expect("a list");
+        assert!(entries.len() == 2 && entries.iter().all(|e| matches!(e, Entry::Foreign(_))));
+        let mut bytes = [0; 4];
+        assert!(disk.read_at(SpoolFile::Segment(1), 0, &mut bytes).is_err());
+    }
+
+    #[test]
+    fn a_journal_lives_through_a_restart() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disk = FileDisk::open(folder.path()).expect("a spool");
+        let (mut journal, _) = Journal::open(disk, &mut |_| {}).expect("a journal");
+        let done = journal.execute(vec![Command::Append {
+            ticket: Ticket(1),
+            record: Record::Done(QueueId::new(9)),
+        }]);
+        assert!(done.contains(&Completion::Committed {
+            ticket: Ticket(1),
+            location: None
+        }));
+        drop(journal);
+        let disk = FileDisk::open(folder.path()).expect("a spool");
+        let (_, report) = Journal::open(disk, &mut |_| {}).expect("a journal");
+        assert_eq!(report.highest, Some(QueueId::new(9)));
+        assert!(report.damage.is_empty() && report.torn.is_empty());
+    }
+}

@@ -1,0 +1,153 @@
+//! The thread that owns the journal: the only one that syncs.
+//!
+//! Commands come by a channel; whatever has arrived when the last commit ends is the next batch, so batches grow with
+//! the load by themselves. The channel has no bound, for its sender is the event loop, which must never wait for a
+//! disk: what is on its way is bounded before it, by the memory ceiling of sessions and of streamed bodies.
+//!
+//! Invariant: a command that was taken is executed before the thread ends, and its completion is sent.
+
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::thread::{Builder, JoinHandle};
+
+use crate::limits::{JOURNAL_BATCH_BYTES_MAX, JOURNAL_BATCH_COMMANDS_MAX};
+use crate::queue::{Body, Command, Completion, Disk, Journal, Record};
+
+/// The event loop's side of the journal.
+#[derive(Debug)]
+pub struct JournalWriter {
+    commands: Sender<Command>,
+    completions: Receiver<Completion>,
+    thread: JoinHandle<()>,
+}
+
+/// The journal's thread has ended, which it does only by a bug.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct WriterGone;
+
+impl std::fmt::Display for WriterGone {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("the journal's thread has ended")
+    }
+}
+
+impl std::error::Error for WriterGone {}
+
+impl JournalWriter {
+    /// Starts the thread. `wake` is called after completions were sent.
+    pub fn start<D: Disk + Send + 'static>(
+        journal: Journal<D>,
+        wake: Box<dyn Fn() + Send>,
+    ) -> io::Result<Self> {
+        let (commands, inbox) = channel();
+        let (outbox, completions) = channel();
+        let thread = Builder::new()
+            .name("journal".into())
+            .spawn(move || serve(journal, &inbox, &outbox, &*wake))?;
+        Ok(Self {
+            commands,
+            completions,
+            thread,
+        })
+    }
+
+    /// Hands a command to the journal.
+    pub fn send(&self, command: Command) -> Result<(), WriterGone> {
+        self.commands.send(command).map_err(|_| WriterGone)
+    }
+
+    /// The next completion that has arrived.
+    pub fn next_completion(&self) -> Option<Completion> {
+        self.completions.try_recv().ok()
+    }
+
+    /// Takes no more commands, waits until all are executed, and returns the completions that nobody has taken.
+    pub fn shut_down(self) -> Result<Vec<Completion>, WriterGone> {
+        drop(self.commands);
+        self.thread.join().map_err(|_| WriterGone)?;
+        Ok(self.completions.iter().collect())
+    }
+}
+
+fn serve<D: Disk>(
+    mut journal: Journal<D>,
+    inbox: &Receiver<Command>,
+    outbox: &Sender<Completion>,
+    wake: &dyn Fn(),
+) {
+    while let Ok(first) = inbox.recv() {
+        for completion in journal.execute(batch(first, inbox)) {
+            // Nobody listens while the process ends; the records are durable all the same.
+            let _ = outbox.send(completion);
+        }
+        wake();
+    }
+    journal.close();
+}
+
+/// The first command and those that have arrived behind it, as far as a batch goes.
+fn batch(first: Command, inbox: &Receiver<Command>) -> Vec<Command> {
+    let mut bytes = weight(&first);
+    let mut commands = vec![first];
+    while commands.len() < JOURNAL_BATCH_COMMANDS_MAX && bytes < JOURNAL_BATCH_BYTES_MAX {
+        match inbox.try_recv() {
+            Ok(command) => {
+                bytes = bytes.saturating_add(weight(&command));
+                commands.push(command);
+            }
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+        }
+    }
+    commands
+}
+
+/// Bytes of message that a command carries.
+fn weight(command: &Command) -> usize {
+    match command {
+        Command::Append {
+            record: Record::Message(message),
+            ..
+        } => match &message.body {
+            Body::Inline(bytes) => bytes.len().saturating_add(message.fields.len()),
+            Body::File { .. } => message.fields.len(),
+        },
+        Command::BodyAppend { bytes, .. } => bytes.len(),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use crate::queue::{MemoryDisk, Ticket};
+    use crate::queue_id::QueueId;
+
+    use super::*;
+
+    #[test]
+    fn shutting_down_completes_everything_that_was_sent() {
+        let (journal, _) = Journal::open(MemoryDisk::new(), &mut |_| {}).expect("a journal");
+        let woken = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&woken);
+        let wake = Box::new(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let writer = JournalWriter::start(journal, wake).expect("a thread");
+        for number in 1..=1_000 {
+            writer
+                .send(Command::Append {
+                    ticket: Ticket(number),
+                    record: Record::Done(QueueId::new(number)),
+                })
+                .expect("taken");
+        }
+        let completions = writer.shut_down().expect("a clean end");
+        let committed = completions
+            .iter()
+            .filter(|completion| matches!(completion, Completion::Committed { .. }));
+        assert_eq!(committed.count(), 1_000);
+        assert!(woken.load(Ordering::Relaxed) > 0);
+    }
+}

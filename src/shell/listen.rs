@@ -1,0 +1,338 @@
+//! Listening sockets: bound here, or passed by systemd; TCP for hosts, Unix for the programs of this machine.
+//!
+//! A Unix socket of the same path is replaced only when nobody answers on it. Invariant: when the process has no
+//! descriptor left, whoever connects hears 421 from the one that is kept in reserve, and the loop does not spin.
+
+use std::fmt;
+use std::fs::{self, File, Permissions};
+use std::io::{self, ErrorKind, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use listenfd::ListenFd;
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::getuid;
+use socket2::{Domain, Protocol, Type};
+
+use super::stream::Socket;
+use crate::config::{Listen, Listeners};
+use crate::engine::event::{Listener, Peer};
+use crate::limits::LISTEN_BACKLOG;
+
+/// One listening socket.
+#[derive(Debug)]
+pub(super) struct Port {
+    /// What it is for.
+    pub(super) listener: Listener,
+    /// Whether somebody may be waiting at it.
+    pub(super) ready: bool,
+    socket: Bound,
+}
+
+#[derive(Debug)]
+enum Bound {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+/// What came of one attempt to accept.
+#[derive(Debug)]
+pub(super) enum Accepted {
+    /// Somebody.
+    Connection(Socket, Peer),
+    /// Somebody who was gone again, or who may not.
+    Nobody,
+    /// Nobody waits.
+    Empty,
+    /// The system has no descriptor or no memory left.
+    Exhausted,
+}
+
+/// Why nothing could listen.
+#[derive(Debug)]
+pub enum ListenError {
+    /// An address cannot be bound.
+    Address {
+        /// The key under `[listen]`.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A Unix socket cannot be bound.
+    Path(PathBuf, io::Error),
+    /// Another process answers there.
+    Taken(PathBuf),
+    /// systemd did not pass what the configuration expects.
+    NotPassed(&'static str),
+}
+
+impl fmt::Display for ListenError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address {
+                key,
+                address,
+                error,
+            } => {
+                write!(
+                    out,
+                    "cannot listen on {address} ({key}): {error}: {}",
+                    cure(key, error)
+                )
+            }
+            Self::Path(path, error) => write!(
+                out,
+                "cannot listen on {}: {error}: see to its folder, or set runtime_dir",
+                path.display()
+            ),
+            Self::Taken(path) => write!(
+                out,
+                "another chopar answers on {}: stop it, or set another runtime_dir",
+                path.display()
+            ),
+            Self::NotPassed(key) => write!(
+                out,
+                "listen.{key} is \"systemd\", but no socket named {key} was passed: \
+                 add FileDescriptorName={key} to the socket unit"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ListenError {}
+
+fn cure(key: &str, error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => {
+            format!("stop the program that has the port, or set another address under listen.{key}")
+        }
+        ErrorKind::PermissionDenied => "start as root, or grant CAP_NET_BIND_SERVICE".to_owned(),
+        ErrorKind::AddrNotAvailable => {
+            format!("this machine does not have the address: correct listen.{key}")
+        }
+        _ => format!("correct listen.{key}"),
+    }
+}
+
+/// Binds everything that the configuration names.
+pub(super) fn bind(listen: &Listeners, runtime_dir: &Path) -> Result<Vec<Port>, ListenError> {
+    let mut ports = Vec::new();
+    let mut passed = Passed::take();
+    let keys = [
+        ("smtp", Listener::Smtp, &listen.smtp),
+        ("submission", Listener::Submission, &listen.submission),
+        ("submissions", Listener::Submissions, &listen.submissions),
+    ];
+    for (key, listener, listen) in keys {
+        let sockets = match listen {
+            Listen::Systemd => passed.listeners(key)?,
+            Listen::Addresses(addresses) => addresses
+                .iter()
+                .map(|&address| {
+                    bind_tcp(address).map_err(|error| ListenError::Address {
+                        key,
+                        address,
+                        error,
+                    })
+                })
+                .collect::<Result<_, _>>()?,
+        };
+        ports.extend(
+            sockets
+                .into_iter()
+                .map(|socket| Port::new(listener, Bound::Tcp(socket))),
+        );
+    }
+    for (name, listener, mode) in UNIX_SOCKETS {
+        let path = runtime_dir.join(name);
+        let socket = bind_unix(&path, mode)?;
+        ports.push(Port::new(listener, Bound::Unix(socket, path)));
+    }
+    Ok(ports)
+}
+
+/// The sockets of programs of this machine and who may connect; `control.sock` asks for credentials besides.
+const UNIX_SOCKETS: [(&str, Listener, u32); 2] = [
+    ("submit.sock", Listener::Submit, 0o666),
+    ("control.sock", Listener::Control, 0o600),
+];
+
+impl Port {
+    fn new(listener: Listener, socket: Bound) -> Self {
+        Self {
+            listener,
+            ready: true,
+            socket,
+        }
+    }
+
+    /// Tells the poll of it.
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match &mut self.socket {
+            Bound::Tcp(socket) => registry.register(socket, token, Interest::READABLE),
+            Bound::Unix(socket, _) => registry.register(socket, token, Interest::READABLE),
+        }
+    }
+
+    /// The file of a Unix socket.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match &self.socket {
+            Bound::Tcp(_) => None,
+            Bound::Unix(_, path) => Some(path),
+        }
+    }
+
+    /// Nobody finds the socket of a relay that ends.
+    pub(super) fn remove_file(&self) {
+        if let Some(path) = self.path() {
+            // The next start replaces what stays.
+            drop(fs::remove_file(path));
+        }
+    }
+
+    /// Where it listens.
+    pub(super) fn name(&self) -> String {
+        match &self.socket {
+            Bound::Tcp(socket) => match socket.local_addr() {
+                Ok(address) => address.to_string(),
+                Err(error) => error.to_string(),
+            },
+            Bound::Unix(_, path) => path.display().to_string(),
+        }
+    }
+
+    /// Takes whoever is first in line.
+    pub(super) fn accept(&mut self) -> Accepted {
+        let accepted = match &self.socket {
+            Bound::Tcp(socket) => socket.accept().and_then(|(stream, remote)| {
+                stream.set_nodelay(true)?;
+                let local = stream.local_addr()?;
+                Ok((Socket::Tcp(stream), Peer::Network { remote, local }))
+            }),
+            Bound::Unix(socket, _) => socket.accept().and_then(|(stream, _)| {
+                let uid = socket_peercred(&stream)?.uid.as_raw();
+                Ok((Socket::Unix(stream), Peer::Process { uid }))
+            }),
+        };
+        match accepted {
+            Ok((_, Peer::Process { uid }))
+                if self.listener == Listener::Control && !may_control(uid) =>
+            {
+                Accepted::Nobody
+            }
+            Ok((socket, peer)) => Accepted::Connection(socket, peer),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.ready = false;
+                Accepted::Empty
+            }
+            Err(error) => match Errno::from_io_error(&error) {
+                Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS) => {
+                    Accepted::Exhausted
+                }
+                _ => Accepted::Nobody,
+            },
+        }
+    }
+}
+
+/// A descriptor that is kept for the moment in which there is no other.
+#[derive(Debug)]
+pub(super) struct Reserve(Option<File>);
+
+impl Reserve {
+    /// Takes one.
+    pub(super) fn new() -> Self {
+        Self(File::open("/dev/null").ok())
+    }
+
+    /// Gives the descriptor to whoever is first in line, for as long as it takes to say `reply`.
+    pub(super) fn refuse(&mut self, port: &mut Port, reply: &[u8]) {
+        self.0 = None;
+        if let Accepted::Connection(Socket::Tcp(mut stream), _) = port.accept() {
+            // Who cannot be told is told by the close.
+            drop(stream.write(reply));
+            drop(stream.shutdown(std::net::Shutdown::Write));
+        }
+        self.0 = File::open("/dev/null").ok();
+    }
+}
+
+fn may_control(uid: u32) -> bool {
+    uid == 0 || uid == getuid().as_raw()
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let domain = Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // 0.0.0.0 and :: are two lines of the configuration and two sockets.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener, ListenError> {
+    let failed = |error| ListenError::Path(path.to_owned(), error);
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => return Err(ListenError::Taken(path.to_owned())),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(failed)?;
+        }
+        Err(_) => {}
+    }
+    // Nobody may connect before the mode is right, which it is only after the bind.
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    let bound = UnixListener::bind(path);
+    rustix::process::umask(before);
+    let bound = bound.map_err(failed)?;
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)?;
+    Ok(bound)
+}
+
+/// The sockets that systemd passed, by name.
+struct Passed {
+    sockets: ListenFd,
+    names: Vec<String>,
+}
+
+impl Passed {
+    fn take() -> Self {
+        // The names first: listenfd clears the variables that it reads.
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        Self {
+            names: names.split(':').map(str::to_owned).collect(),
+            sockets: ListenFd::from_env(),
+        }
+    }
+
+    fn listeners(&mut self, key: &'static str) -> Result<Vec<TcpListener>, ListenError> {
+        let mut found = Vec::new();
+        for (index, _) in self
+            .names
+            .iter()
+            .enumerate()
+            .filter(|(_, name)| *name == key)
+        {
+            let taken = self.sockets.take_tcp_listener(index);
+            let socket = taken.ok().flatten().ok_or(ListenError::NotPassed(key))?;
+            socket
+                .set_nonblocking(true)
+                .map_err(|_| ListenError::NotPassed(key))?;
+            found.push(TcpListener::from_std(socket));
+        }
+        if found.is_empty() {
+            return Err(ListenError::NotPassed(key));
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,129 @@
+//! From root to the service's account, once the ports are bound and before any thread is started.
+//!
+//! The account is looked up in /etc/passwd and /etc/group: a static binary has no other name service. The system
+//! calls change the calling thread only, and threads inherit; hence the order.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::chown;
+use std::path::Path;
+
+use rustix::process::{Gid, Uid, geteuid};
+use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+/// An account of this machine.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Account {
+    /// The user.
+    pub(super) uid: u32,
+    /// The user's own group.
+    pub(super) gid: u32,
+    /// Other groups that the user is in.
+    pub(super) groups: Vec<u32>,
+}
+
+/// Why the account could not be taken on.
+#[derive(Debug)]
+pub enum PrivilegeError {
+    /// /etc/passwd does not have it.
+    NoUser(String),
+    /// A file or folder could not be read or handed over.
+    File(String, io::Error),
+    /// The system refused.
+    Refused(io::Error),
+}
+
+impl fmt::Display for PrivilegeError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoUser(name) => write!(
+                out,
+                "there is no user {name}: make it with 'useradd --system {name}', or set user in chopar.toml"
+            ),
+            Self::File(path, error) => write!(out, "{path}: {error}"),
+            Self::Refused(error) => write!(out, "the system refuses to change the user: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for PrivilegeError {}
+
+/// The account to change to: none when we are not root, or are to stay so.
+pub(super) fn account(name: &str) -> Result<Option<Account>, PrivilegeError> {
+    if !geteuid().is_root() || name == "root" {
+        return Ok(None);
+    }
+    let read = |path: &str| {
+        fs::read_to_string(path).map_err(|error| PrivilegeError::File(path.to_owned(), error))
+    };
+    let group = read("/etc/group").unwrap_or_default();
+    find(&read("/etc/passwd")?, &group, name)
+        .map(Some)
+        .ok_or_else(|| PrivilegeError::NoUser(name.to_owned()))
+}
+
+/// Gives a file or folder to the account.
+pub(super) fn hand_over(path: &Path, account: &Account) -> Result<(), PrivilegeError> {
+    chown(path, Some(account.uid), Some(account.gid))
+        .map_err(|error| PrivilegeError::File(path.display().to_string(), error))
+}
+
+/// Becomes the account, for good.
+pub(super) fn become_account(account: &Account) -> Result<(), PrivilegeError> {
+    let refused = |error: rustix::io::Errno| PrivilegeError::Refused(error.into());
+    let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
+    let groups: Vec<Gid> = account.groups.iter().copied().map(Gid::from_raw).collect();
+    set_thread_groups(&groups).map_err(refused)?;
+    set_thread_res_gid(gid, gid, gid).map_err(refused)?;
+    set_thread_res_uid(uid, uid, uid).map_err(refused)
+}
+
+/// Nothing that is started from here gains privileges.
+pub(super) fn renounce() -> Result<(), PrivilegeError> {
+    set_no_new_privs(true).map_err(|error| PrivilegeError::Refused(error.into()))
+}
+
+fn find(passwd: &str, group: &str, name: &str) -> Option<Account> {
+    let (uid, gid) = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let found = fields.next()? == name;
+        let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
+        found.then_some((uid, gid))
+    })?;
+    let groups = group.lines().filter_map(|line| {
+        let mut fields = line.split(':').skip(2);
+        let id = fields.next()?.parse().ok()?;
+        fields
+            .next()?
+            .split(',')
+            .any(|member| member == name)
+            .then_some(id)
+    });
+    Some(Account {
+        uid,
+        gid,
+        groups: std::iter::once(gid).chain(groups).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_has_its_own_group_and_those_that_name_it() {
+        let passwd =
+            "root:x:0:0:root:/root:/bin/sh\nchopar:x:990:991::/nonexistent:/usr/sbin/nologin\n";
+        let group = "root:x:0:\nssl-cert:x:105:www-data,chopar\nmail:x:8:chopar2\n";
+        assert_eq!(
+            find(passwd, group, "chopar"),
+            Some(Account {
+                uid: 990,
+                gid: 991,
+                groups: vec![991, 105]
+            })
+        );
+        assert_eq!(find(passwd, group, "chop"), None);
+    }
+}

@@ -1,0 +1,207 @@
+use std::io::{BufRead as _, BufReader};
+use std::net::{TcpListener, TcpStream as StdTcp};
+use std::os::unix::net::UnixStream as StdUnix;
+use std::thread;
+use std::time::Duration;
+
+use super::*;
+use crate::address::Domain;
+
+const CONN: ConnId = ConnId {
+    slot: 0,
+    generation: 0,
+};
+
+fn tls() -> Tls {
+    let (tls, ..) = Tls::new(&[], &Domain::parse("mail.example.com").unwrap()).unwrap();
+    tls
+}
+
+fn unix() -> (Stream, StdUnix) {
+    let (ours, theirs) = StdUnix::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let socket = Socket::Unix(UnixStream::from_std(ours));
+    (Stream::accepted(socket, CONN), theirs)
+}
+
+fn tcp() -> (Stream, StdTcp) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let theirs = StdTcp::connect(listener.local_addr().unwrap()).unwrap();
+    let (ours, _) = listener.accept().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let socket = Socket::Tcp(TcpStream::from_std(ours));
+    (Stream::accepted(socket, CONN), theirs)
+}
+
+/// Steps the stream as the loop does, every edge given, until `done`.
+fn drive(stream: &mut Stream, tls: &Tls, mut done: impl FnMut(&mut Stream, &Input, &[u8]) -> bool) {
+    let mut scratch = vec![0; 4_096];
+    for _ in 0..20_000 {
+        stream.on_ready(true, true, false);
+        let _ = stream.write(tls);
+        let input = if stream.may_read(true) {
+            stream.read(tls, &mut scratch)
+        } else {
+            Input::Nothing
+        };
+        if done(stream, &input, &scratch) {
+            return;
+        }
+        thread::sleep(Duration::from_micros(100));
+    }
+    panic!("it never came to an end: {stream:?}");
+}
+
+#[test]
+fn readiness_is_kept_until_the_system_has_nothing_more() {
+    let tls = tls();
+    let (mut stream, mut theirs) = unix();
+    theirs.write_all(&[b'x'; 100]).unwrap();
+    let mut scratch = [0; 64];
+    assert_eq!(stream.read(&tls, &mut scratch), Input::Bytes(64));
+    assert!(stream.is_readable());
+    assert!(!stream.may_read(false), "not wanted, but not forgotten");
+    assert_eq!(stream.read(&tls, &mut scratch), Input::Bytes(36));
+    assert!(!stream.is_readable());
+    drop(theirs);
+    stream.on_ready(true, false, true);
+    assert_eq!(stream.read(&tls, &mut scratch), Input::Lost(Lost::Eof));
+}
+
+#[test]
+fn output_that_does_not_fit_is_kept_in_order_and_drained_once() {
+    let tls = tls();
+    let (mut stream, theirs) = unix();
+    let piece = |at: usize| vec![u8::try_from(at % 251).unwrap(); 10_000];
+    for at in 0..200 {
+        stream.send(piece(at));
+    }
+    assert_eq!(stream.write(&tls), Output::Idle);
+    assert!(!stream.may_read(true), "who does not read is not read");
+    let reader = thread::spawn(move || {
+        let mut theirs = theirs;
+        let mut all = Vec::new();
+        theirs.read_to_end(&mut all).unwrap();
+        all
+    });
+    let mut drained = 0;
+    while drained == 0 {
+        stream.on_ready(false, true, false);
+        drained += u32::from(stream.write(&tls) == Output::Drained);
+    }
+    assert_eq!(
+        (stream.write(&tls), stream.output.capacity()),
+        (Output::Idle, 0)
+    );
+    stream.close();
+    let _ = stream.write(&tls);
+    drop(stream);
+    let expected: Vec<u8> = (0..200).flat_map(piece).collect();
+    assert!(reader.join().unwrap() == expected);
+}
+
+#[test]
+fn a_reply_reaches_a_peer_whose_input_was_not_read() {
+    let tls = tls();
+    let (mut stream, mut theirs) = tcp();
+    theirs.write_all(&[b'x'; 40_000]).unwrap();
+    stream.send(b"554 5.6.0 no\r\n".to_vec());
+    stream.close();
+    assert_eq!(stream.write(&tls), Output::Idle);
+    assert!(stream.is_lingering());
+    let peer = thread::spawn(move || {
+        let mut line = String::new();
+        theirs.write_all(&[b'x'; 10_000]).unwrap();
+        BufReader::new(theirs).read_line(&mut line).map(|_| line)
+    });
+    drive(&mut stream, &tls, |_, input, _| {
+        matches!(input, Input::Lost(Lost::Eof))
+    });
+    drop(stream);
+    assert_eq!(peer.join().unwrap().unwrap(), "554 5.6.0 no\r\n");
+}
+
+#[test]
+fn lingering_ends_when_a_peer_goes_on_sending() {
+    let tls = tls();
+    let (mut stream, mut theirs) = tcp();
+    stream.close();
+    let _ = stream.write(&tls);
+    let peer = thread::spawn(move || while theirs.write_all(&[b'x'; 4_096]).is_ok() {});
+    drive(&mut stream, &tls, |_, input, _| {
+        matches!(input, Input::Lost(Lost::Reset))
+    });
+    drop(stream);
+    peer.join().unwrap();
+}
+
+#[test]
+fn nobody_at_the_other_end_is_refused() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let socket = Socket::Tcp(TcpStream::connect(address).unwrap());
+    let mut stream = Stream::connecting(socket, CONN);
+    drive(&mut stream, &tls(), |_, input, _| {
+        matches!(input, Input::Lost(Lost::Refused))
+    });
+}
+
+#[test]
+fn tls_carries_what_is_sent_after_starttls_and_ends_in_order() {
+    let tls = tls();
+    let (mut server, theirs) = unix();
+    theirs.set_nonblocking(true).unwrap();
+    let mut client = Stream::accepted(Socket::Unix(UnixStream::from_std(theirs)), CONN);
+    server.send(b"220 go\r\n".to_vec());
+    server.start_tls(TlsSide::Server);
+    let mut scratch = vec![0; 4_096];
+    assert_eq!(server.write(&tls), Output::Drained);
+    assert_eq!(client.read(&tls, &mut scratch), Input::Bytes(8));
+    client.start_tls(TlsSide::Client {
+        name: Domain::parse("mail.example.com").unwrap(),
+        trust: crate::engine::event::Trust::Any,
+    });
+    let message = vec![b'm'; 300_000];
+    let (mut secured, mut received, mut ended) = (0, Vec::new(), false);
+    for _ in 0..10_000 {
+        for stream in [&mut server, &mut client] {
+            stream.on_ready(true, true, false);
+            let _ = stream.write(&tls);
+            if !stream.may_read(true) {
+                continue;
+            }
+            match stream.read(&tls, &mut scratch) {
+                Input::Bytes(len) => received.extend_from_slice(&scratch[..len]),
+                Input::Secured(session) => {
+                    assert_eq!((session.version, session.verified), ("TLSv1.3", false));
+                    secured += 1;
+                }
+                Input::Lost(Lost::Eof) => ended = true,
+                Input::Lost(cause) => panic!("{cause:?}"),
+                _ => {}
+            }
+        }
+        if secured == 2 && received.is_empty() && !client.is_closing() {
+            client.send(message.clone());
+            client.close();
+        }
+        if ended {
+            break;
+        }
+    }
+    assert!(ended && received == message);
+}
+
+#[test]
+fn clear_text_in_place_of_a_handshake_ends_the_connection() {
+    let tls = tls();
+    let (mut stream, mut theirs) = unix();
+    stream.start_tls(TlsSide::Server);
+    theirs
+        .write_all(b"MAIL FROM:<injected@example.com>\r\n")
+        .unwrap();
+    drive(&mut stream, &tls, |_, input, _| {
+        matches!(input, Input::Lost(Lost::Tls(_)))
+    });
+}

@@ -1,0 +1,222 @@
+//! The connections of the loop: which there are, which have something to do, and which only wait to be gone.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use super::slab::Slab;
+use super::stream::Stream;
+use crate::clock::Instant;
+use crate::engine::event::ConnId;
+use crate::limits::LINGERING_MAX;
+
+/// All connections, by the index that is in their token.
+#[derive(Default)]
+pub(super) struct Streams {
+    streams: Slab<Entry>,
+    /// By the slot of the engine's id.
+    slots: Vec<Option<(ConnId, usize)>>,
+    ready: VecDeque<usize>,
+    stalled: Vec<usize>,
+    unwritten: Vec<usize>,
+    deadlines: BinaryHeap<Reverse<(Instant, usize, u64)>>,
+    serial: u64,
+    closing: usize,
+}
+
+struct Entry {
+    stream: Stream,
+    /// Tells it from others that had the index.
+    serial: u64,
+    listed: Listed,
+    unwritten: bool,
+}
+
+/// Where an index waits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Listed {
+    Nowhere,
+    Ready,
+    Stalled,
+}
+
+impl Streams {
+    /// The index that the next one will have.
+    pub(super) fn next_key(&self) -> usize {
+        self.streams.next_key()
+    }
+
+    /// Adds a connection that the engine knows; it is looked at soon.
+    pub(super) fn insert(&mut self, conn: ConnId, stream: Stream) -> usize {
+        let key = self.insert_nameless(stream);
+        let slot = conn.slot as usize;
+        if self.slots.len() <= slot {
+            self.slots.resize(slot.saturating_add(1), None);
+        }
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = Some((conn, key));
+        }
+        key
+    }
+
+    /// Adds a connection that the engine does not know.
+    pub(super) fn insert_nameless(&mut self, stream: Stream) -> usize {
+        self.serial = self.serial.wrapping_add(1);
+        let key = self.streams.insert(Entry {
+            stream,
+            serial: self.serial,
+            listed: Listed::Nowhere,
+            unwritten: false,
+        });
+        self.make_ready(key);
+        key
+    }
+
+    /// The index of a connection that the engine has not closed.
+    pub(super) fn key(&self, conn: ConnId) -> Option<usize> {
+        let (named, key) = (*self.slots.get(conn.slot as usize)?)?;
+        (named == conn).then_some(key)
+    }
+
+    /// A connection.
+    pub(super) fn get_mut(&mut self, key: usize) -> Option<&mut Stream> {
+        Some(&mut self.streams.get_mut(key)?.stream)
+    }
+
+    /// The id is dead; the connection may live on to be closed in order.
+    pub(super) fn forget(&mut self, conn: ConnId) -> Option<usize> {
+        let key = self.key(conn)?;
+        *self.slots.get_mut(conn.slot as usize)? = None;
+        Some(key)
+    }
+
+    /// Closes in order, or at once where too many do so already.
+    pub(super) fn close(&mut self, key: usize) {
+        if self.closing >= LINGERING_MAX {
+            self.remove(key);
+            return;
+        }
+        if let Some(entry) = self.streams.get_mut(key)
+            && !entry.stream.is_closing()
+        {
+            self.closing = self.closing.saturating_add(1);
+            entry.stream.close();
+            self.make_unwritten(key);
+        }
+    }
+
+    /// Drops a connection.
+    pub(super) fn remove(&mut self, key: usize) {
+        if let Some(entry) = self.streams.remove(key)
+            && entry.stream.is_closing()
+        {
+            self.closing = self.closing.saturating_sub(1);
+        }
+    }
+
+    /// The connection is to be looked at.
+    pub(super) fn make_ready(&mut self, key: usize) {
+        if let Some(entry) = self.streams.get_mut(key)
+            && entry.listed != Listed::Ready
+        {
+            entry.listed = Listed::Ready;
+            self.ready.push_back(key);
+        }
+    }
+
+    /// The connection has input that nobody wants yet.
+    pub(super) fn stall(&mut self, key: usize) {
+        if let Some(entry) = self.streams.get_mut(key)
+            && entry.listed == Listed::Nowhere
+        {
+            entry.listed = Listed::Stalled;
+            self.stalled.push(key);
+        }
+    }
+
+    /// The connection has something to write.
+    pub(super) fn make_unwritten(&mut self, key: usize) {
+        if let Some(entry) = self.streams.get_mut(key)
+            && !entry.unwritten
+        {
+            entry.unwritten = true;
+            self.unwritten.push(key);
+        }
+    }
+
+    /// The next one that has something to write.
+    pub(super) fn next_unwritten(&mut self) -> Option<usize> {
+        let key = self.unwritten.pop()?;
+        if let Some(entry) = self.streams.get_mut(key) {
+            entry.unwritten = false;
+        }
+        Some(key)
+    }
+
+    /// How many are to be looked at.
+    pub(super) fn ready_len(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// The next one that is to be looked at.
+    pub(super) fn next_ready(&mut self) -> Option<usize> {
+        let key = self.ready.pop_front()?;
+        if let Some(entry) = self.streams.get_mut(key) {
+            entry.listed = Listed::Nowhere;
+        }
+        Some(key)
+    }
+
+    /// Those whose input is wanted now are to be looked at again.
+    pub(super) fn wake_stalled(&mut self, wanted: impl Fn(ConnId) -> bool) {
+        let mut stalled = std::mem::take(&mut self.stalled);
+        stalled.retain(|&key| {
+            let Some(entry) = self.streams.get_mut(key) else {
+                return false;
+            };
+            if entry.listed != Listed::Stalled {
+                return false;
+            }
+            if !entry.stream.may_read(wanted(entry.stream.conn)) {
+                return true;
+            }
+            entry.listed = Listed::Ready;
+            self.ready.push_back(key);
+            false
+        });
+        self.stalled = stalled;
+    }
+
+    /// The connection, which is closing, is dropped at this time.
+    pub(super) fn drop_at(&mut self, key: usize, at: Instant) {
+        if let Some(entry) = self.streams.get(key) {
+            self.deadlines.push(Reverse((at, key, entry.serial)));
+        }
+    }
+
+    /// The next of these times.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadlines.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    /// Drops those whose time has come.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while let Some(&Reverse((at, key, serial))) = self.deadlines.peek() {
+            if at > now {
+                return;
+            }
+            self.deadlines.pop();
+            let same = self
+                .streams
+                .get(key)
+                .is_some_and(|entry| entry.serial == serial);
+            if same {
+                self.remove(key);
+            }
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.streams.len()
+    }
+}

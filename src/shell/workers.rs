@@ -1,0 +1,127 @@
+//! A few threads for what would hold the loop up: signatures and password derivations.
+//!
+//! Signatures go first, and one thread takes nothing else, so that somebody who guesses passwords cannot keep mail
+//! from being signed. The lock is held to move a job, never while one is done.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+
+use mio::Waker;
+
+use crate::engine::event::{JobId, Work, WorkResult};
+
+/// The threads. Dropping it ends them, each after its job.
+pub(super) struct Workers {
+    shared: Arc<Shared>,
+    results: Receiver<(JobId, WorkResult)>,
+}
+
+struct Shared {
+    jobs: Mutex<Jobs>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Jobs {
+    signatures: VecDeque<(JobId, Work)>,
+    passwords: VecDeque<(JobId, Work)>,
+    ended: bool,
+}
+
+/// What a thread takes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Takes {
+    Signatures,
+    Everything,
+}
+
+impl Workers {
+    /// Starts the threads; each result wakes the poll.
+    pub(super) fn start(waker: &Arc<Waker>) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            jobs: Mutex::new(Jobs::default()),
+            changed: Condvar::new(),
+        });
+        let (sender, results) = mpsc::channel();
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        for number in 0..cores.clamp(WORKERS_MIN, WORKERS_MAX) {
+            let takes = if number == 0 {
+                Takes::Signatures
+            } else {
+                Takes::Everything
+            };
+            let (shared, sender) = (Arc::clone(&shared), sender.clone());
+            let waker = Arc::clone(waker);
+            thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || shared.work(takes, &sender, &waker))?;
+        }
+        Ok(Self { shared, results })
+    }
+
+    /// Gives a job to whoever is free first.
+    pub(super) fn give(&self, job: JobId, work: Work) {
+        let mut jobs = self.shared.lock();
+        match work {
+            Work::Sign { .. } => jobs.signatures.push_back((job, work)),
+            Work::VerifyPassword { .. } => jobs.passwords.push_back((job, work)),
+        }
+        drop(jobs);
+        self.shared.changed.notify_all();
+    }
+
+    /// The next result that is there.
+    pub(super) fn result(&self) -> Option<(JobId, WorkResult)> {
+        self.results.try_recv().ok()
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.shared.lock().ended = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    fn work(&self, takes: Takes, results: &Sender<(JobId, WorkResult)>, waker: &Waker) {
+        while let Some((job, work)) = self.take(takes) {
+            let result = work.perform();
+            if results.send((job, result)).is_err() || waker.wake().is_err() {
+                return;
+            }
+        }
+    }
+
+    fn take(&self, takes: Takes) -> Option<(JobId, Work)> {
+        let mut jobs = self.lock();
+        loop {
+            if jobs.ended {
+                return None;
+            }
+            let signature = jobs.signatures.pop_front();
+            let job = match takes {
+                Takes::Signatures => signature,
+                Takes::Everything => signature.or_else(|| jobs.passwords.pop_front()),
+            };
+            if job.is_some() {
+                return job;
+            }
+            jobs = self
+                .changed
+                .wait(jobs)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Jobs> {
+        // Nothing under the lock can leave the queues half changed.
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const WORKERS_MIN: usize = 2;
+const WORKERS_MAX: usize = 8;
