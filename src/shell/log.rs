@@ -31,6 +31,16 @@ pub fn start() {
     drop(builder.try_init());
 }
 
+/// The least urgent lines that are shown.
+pub fn shown() -> Level {
+    match log::max_level() {
+        LevelFilter::Off | LevelFilter::Error => Level::Error,
+        LevelFilter::Warn => Level::Warning,
+        LevelFilter::Info => Level::Info,
+        LevelFilter::Debug | LevelFilter::Trace => Level::Debug,
+    }
+}
+
 /// Writes a line.
 pub fn write(line: &Line) {
     log::log!(target: TARGET, level(line.level), "{line}");
