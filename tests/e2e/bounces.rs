@@ -17,7 +17,7 @@ fn relay() -> Relay {
 
 /// Sends with these parameters of MAIL and RCPT.
 fn send(client: &mut Client, from: &str, to: &[&str], mail: &str, rcpt: &str) {
-    assert_eq!(client.say(&format!("MAIL FROM:<{from}> {mail}").trim_end().to_owned()).code, 250);
+    assert_eq!(client.say(format!("MAIL FROM:<{from}> {mail}").trim_end()).code, 250);
     for to in to {
         assert_eq!(client.say(format!("RCPT TO:<{to}> {rcpt}").trim_end()).code, 250);
     }
@@ -50,7 +50,7 @@ fn a_refused_recipient_brings_a_signed_report_to_the_sender() {
     assert_eq!(message["original-envelope-id"], "QQ314159");
     let recipient = &report["status"][1];
     assert_eq!(recipient["final-recipient"], "rfc822; gone@four.test");
-    assert_eq!(recipient["original-recipient"], "rfc822; Gone@four.test");
+    assert_eq!(recipient["original-recipient"], "rfc822;Gone@four.test");
     assert_eq!((recipient["action"].as_str(), recipient["status"].as_str()), (Some("failed"), Some("5.1.1")));
     assert!(recipient["diagnostic-code"].as_str().expect("a code").contains("Nobody of that name"), "{report}");
     assert!(report["original"].as_str().expect("a message").contains("the body of it"), "{report}");
