@@ -84,6 +84,12 @@ impl Inbound {
         self.silent || (self.session.wants_input() && !stalled)
     }
 
+    /// Whether TLS was begun and is not there yet.
+    fn is_handshaking(&self) -> bool {
+        self.session.is_awaiting_tls()
+            || self.listener == Listener::Submissions && self.tls.is_none()
+    }
+
     /// The address of the peer, where it has one.
     pub(super) fn address(&self) -> Option<IpAddr> {
         match self.peer {
@@ -352,8 +358,12 @@ impl Engine {
         self.conns.put(conn, Conn::Inbound(inbound));
     }
 
-    /// Says a last reply and closes.
+    /// Says a last reply and closes; inside a handshake nothing can be said.
     fn inbound_end(&mut self, conn: ConnId, mut inbound: Box<Inbound>, reply: &Reply) {
+        if inbound.is_handshaking() {
+            self.actions.push_back(Action::Abort { conn });
+            return self.inbound_forget(conn, *inbound);
+        }
         let mut out = Vec::new();
         inbound.session.end(reply, &mut out);
         if inbound.silent {
@@ -465,13 +475,7 @@ impl Engine {
             return self.finish_auth(conn, inbound, step, now);
         }
         self.log(Line::new(Level::Info, "timeout").with("peer", inbound.peer_text()));
-        if inbound.session.is_encrypted()
-            || inbound.tls.is_none() && inbound.listener != Listener::Submissions
-        {
-            return self.inbound_end(conn, inbound, &Reply::TIMEOUT);
-        }
-        self.actions.push_back(Action::Abort { conn });
-        self.inbound_forget(conn, *inbound);
+        self.inbound_end(conn, inbound, &Reply::TIMEOUT);
     }
 
     /// The daemon stops: a session that is not inside a message ends.

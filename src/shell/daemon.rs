@@ -204,6 +204,7 @@ fn recover(
         entropy: Box::new(SystemEntropy::default()),
     };
     let mut engine = Engine::new(start, now);
+    engine.set_log_level(log::shown());
     for recovered in found {
         engine.recover(recovered, now);
     }

@@ -87,6 +87,16 @@ pub enum ForwardPath {
     Bare(Box<str>),
 }
 
+impl ForwardPath {
+    /// Whether it can be named without SMTPUTF8 (RFC 6531 section 3.5).
+    pub fn is_ascii(&self) -> bool {
+        match self {
+            Self::Mailbox(mailbox) | Self::SourceRoute(mailbox) => mailbox.as_str().is_ascii(),
+            Self::Bare(local) => local.is_ascii(),
+        }
+    }
+}
+
 /// Parameters of MAIL.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct MailParameters {

@@ -240,6 +240,11 @@ impl Session {
         matches!(self.state, State::Data { .. } | State::Bdat(_))
     }
 
+    /// Whether STARTTLS was answered and the handshake is awaited: nothing can be said in clear any more.
+    pub fn is_awaiting_tls(&self) -> bool {
+        matches!(self.state, State::Waiting(Waiting::Tls))
+    }
+
     /// Whether a message is being taken: cutting the session now would waste it.
     pub fn is_busy(&self) -> bool {
         self.is_in_body()
@@ -437,6 +442,9 @@ impl Session {
             ) => {
                 if transaction.recipients.len() >= settings.recipients_max {
                     return self.stay(State::Mail(transaction), &Reply::TOO_MANY_RECIPIENTS, out);
+                }
+                if !transaction.parameters.smtputf8 && !to.is_ascii() {
+                    return self.stay(State::Mail(transaction), &Reply::NEEDS_SMTPUTF8, out);
                 }
                 self.state = State::Waiting(Waiting::Recipient(transaction));
                 Some(Request::Recipient {

@@ -109,8 +109,14 @@ impl Scene {
         };
         let names = names::serve(zone).map_err(system)?;
         let [smtp, submission] = free_ports()?;
+        // Where root plays it there is no account to change to: nothing of the demo outlives it.
+        let user = if rustix::process::geteuid().is_root() {
+            "user = \"root\"\n"
+        } else {
+            ""
+        };
         let toml = format!(
-            "hostname = \"{hostname}\"\nstate_dir = \"{0}/state\"\nruntime_dir = \"{0}/run\"\n\n\
+            "{user}hostname = \"{hostname}\"\nstate_dir = \"{0}/state\"\nruntime_dir = \"{0}/run\"\n\n\
              [listen]\nsmtp = [\"{smtp}\"]\nsubmission = [\"{submission}\"]\nsubmissions = []\nstatus = []\n\n\
              [dns]\nservers = [\"{names}\"]\n\n[delivery]\nport = {1}\nloopback = true\n",
             folder.0.display(),
@@ -139,7 +145,7 @@ impl Scene {
         self.relay.wait_for(self.submission)?;
         blank(output)?;
         let text = format!(
-            "To: {RECIPIENT}\nFrom: {LOGIN}\nSubject: by the sendmail door\n\nHello from a script.\n.\n"
+            "To: {RECIPIENT}\nFrom: {LOGIN}\nSubject: by the sendmail door\n\nHello from a script.\n"
         );
         let arguments: Vec<String> = ["-i", "-t", "-f", LOGIN].map(String::from).to_vec();
         sendmail::run(

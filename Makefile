@@ -1,0 +1,78 @@
+# chopar: build, try, test, install.
+#
+#   make            one static binary
+#   make demo       the whole trip of two messages on loopback: no root, no network, no set-up
+#   make test       format, lints and every test; as root it installs the Debian packages that the tests drive
+#   make install    DESTDIR= and PREFIX= as usual
+#
+# TARGET= takes another triple of rustc's, for example x86_64-unknown-linux-musl where it is installed.
+
+TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
+PREFIX ?= /usr
+DESTDIR ?=
+CARGO ?= cargo
+# The most that the binary may take.
+BINARY_BYTES_MAX = 5242880
+
+target_dir = $(or $(CARGO_TARGET_DIR),target)
+binary = $(target_dir)/$(TARGET)/release/chopar
+units = $(DESTDIR)$(PREFIX)/lib
+
+# What the end-to-end tests drive chopar with: clients, receivers, judges of signatures, a name server. The tests call
+# them by their paths; Postfix is there for smtp-source and smtp-sink, and is not run.
+packages = postfix swaks msmtp curl python3 python3-aiosmtpd python3-dkim opendkim-tools unbound mandoc openssl \
+	testssl.sh strace
+
+.PHONY: all binary demo test packages install
+.DEFAULT_GOAL := all
+
+all: binary
+	@ldd $(binary) 2>&1 | grep -Eq 'statically linked|not a dynamic executable' \
+		|| { echo "$(binary) is not static:" >&2; ldd $(binary) >&2; exit 1; }
+	@size=$$(wc -c < $(binary)); echo "$(binary): static, $$size bytes"; \
+	if [ "$$size" -gt $(BINARY_BYTES_MAX) ]; then echo "more than $(BINARY_BYTES_MAX) bytes" >&2; exit 1; fi
+
+# With --target the flags reach the binary and not the build scripts, which a static libc does not suit.
+binary:
+	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked --target $(TARGET)
+
+demo: binary
+	$(binary) demo
+
+# cargo test comes last, so that its own summary is what is seen.
+test: packages
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(MAKE) all
+	CHOPAR_BINARY=$(abspath $(binary)) $(CARGO) test --locked --no-fail-fast
+
+# Installs what is missing without starting a daemon (invoke-rc.d and deb-systemd-invoke ask policy-rc.d) and without
+# taking anything away that the machine has.
+packages:
+	@missing=; for name in $(packages); do \
+		dpkg-query -W -f '$${db:Status-Status}' $$name 2>/dev/null | grep -qx installed || missing="$$missing $$name"; \
+	done; \
+	[ -n "$$missing" ] || exit 0; \
+	if [ "$$(id -u)" != 0 ]; then echo "the tests need these packages; install them, or run this as root:$$missing" >&2; exit 1; fi; \
+	echo "installing:$$missing"; \
+	policy=/usr/sbin/policy-rc.d; \
+	if [ ! -e $$policy ]; then printf '#!/bin/sh\nexit 101\n' > $$policy; chmod 755 $$policy; trap 'rm -f '$$policy EXIT; fi; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	apt-get update -qq && apt-get install -y -qq --no-install-recommends --no-remove -o Dpkg::Use-Pty=0 $$missing >/dev/null
+
+# A sendmail that another mail system put there stays; remove that system first, then install again.
+install: all
+	install -D -m 755 $(binary) $(DESTDIR)$(PREFIX)/bin/chopar
+	mkdir -p $(DESTDIR)$(PREFIX)/sbin
+	@for link in sbin/sendmail bin/mailq bin/newaliases; do \
+		path=$(DESTDIR)$(PREFIX)/$$link; \
+		case "$$(readlink $$path)" in *chopar) rm -f $$path;; esac; \
+		if [ -e $$path ] || [ -L $$path ]; then echo "$$path belongs to another mail system and is left alone" >&2; \
+		else ln -s ../bin/chopar $$path; fi; \
+	done
+	@for page in man/*.[1-8]; do \
+		section=$${page##*.}; \
+		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/}; \
+	done
+	install -D -m 644 src/setup/chopar.service $(units)/systemd/system/chopar.service
+	install -D -m 644 src/setup/chopar.sysusers $(units)/sysusers.d/chopar.conf

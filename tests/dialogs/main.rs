@@ -1,0 +1,66 @@
+//! SMTP dialogues as files, played without sockets against the whole engine: each once with everything that the client
+//! says in one piece, and once one byte at a time. A new case is a new `.smtp` file; `script.rs` says how one is
+//! written.
+//!
+//! They hold the classes of faults that have hurt mail servers: smuggling, commands hidden in line ends, other
+//! protocols, injection around STARTTLS, addresses as code, open relays in disguise, AUTH in the wrong place, header
+//! injection, loops, limits, and remote servers that mean harm.
+
+mod script;
+mod stage;
+
+use std::fs;
+use std::path::Path;
+
+use script::Script;
+use stage::{Pieces, Stage};
+
+fn scripts() -> Vec<Script> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogs");
+    let mut paths: Vec<_> = fs::read_dir(folder)
+        .expect("the folder of the dialogues")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "smtp")
+        })
+        .collect();
+    paths.sort();
+    paths
+        .iter()
+        .map(|path| {
+            let name = path.file_stem().expect("a name").to_str().expect("ASCII");
+            Script::parse(name, &fs::read_to_string(path).expect("a dialogue"))
+        })
+        .collect()
+}
+
+/// Plays every dialogue, and says of all that failed what was wrong.
+fn play_all(pieces: Pieces) {
+    let scripts = scripts();
+    assert!(scripts.len() > 20, "the dialogues were found");
+    let mut failures = String::new();
+    for script in &scripts {
+        if script.only_whole && pieces == Pieces::Bytes {
+            continue;
+        }
+        let played = std::panic::catch_unwind(|| Stage::new(script, pieces).play());
+        let why = match played {
+            Ok(Ok(())) => continue,
+            Ok(Err(why)) => why,
+            Err(_) => "it panicked".to_owned(),
+        };
+        failures.push_str(&format!("{}.smtp: {why}\n", script.name));
+    }
+    assert!(failures.is_empty(), "\n{failures}");
+}
+
+#[test]
+fn every_dialogue_goes_as_written() {
+    play_all(Pieces::Whole);
+}
+
+#[test]
+fn every_dialogue_goes_as_written_one_byte_at_a_time() {
+    play_all(Pieces::Bytes);
+}

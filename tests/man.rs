@@ -1,0 +1,401 @@
+//! The manual says what there is, and nothing else: keys, commands, flags, bounds and log events are held against the
+//! pages in both directions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use chopar::cli::sendmail::flags::{FlagError, Flags};
+use chopar::config::{Config, Folder, SystemDefaults};
+
+type Words = BTreeSet<String>;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn page(name: &str) -> String {
+    fs::read_to_string(root().join("man").join(name)).expect("a manual page")
+}
+
+fn words<'a>(list: impl IntoIterator<Item = &'a str>) -> Words {
+    list.into_iter().map(str::to_owned).collect()
+}
+
+/// What one side has and the other lacks.
+fn assert_same(what: &str, there: &Words, in_manual: &Words) {
+    let undocumented: Vec<_> = there.difference(in_manual).collect();
+    let invented: Vec<_> = in_manual.difference(there).collect();
+    assert!(
+        undocumented.is_empty() && invented.is_empty(),
+        "{what}: not in the manual: {undocumented:?}; only in the manual: {invented:?}"
+    );
+}
+
+#[test]
+fn pages_are_clean_mdoc() {
+    let pages: Vec<PathBuf> = fs::read_dir(root().join("man"))
+        .expect("the manual")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    assert!(pages.len() >= 4, "{pages:?}");
+    let lint = Command::new("mandoc")
+        .args(["-T", "lint", "-W", "warning"])
+        .args(&pages)
+        .output()
+        .expect("mandoc is installed");
+    let said = String::from_utf8_lossy(&lint.stdout);
+    assert!(lint.status.success() && said.is_empty(), "{said}");
+}
+
+mod configuration {
+    use super::*;
+
+    /// The keys that the parser knows in a section, out of what it says about one that it does not know.
+    fn known(section: &str) -> Words {
+        let text = match section {
+            "" => "no-such-key = 1".to_owned(),
+            "[[route]]" => "[[route]]\ndomain = \"*\"\nvia = []\nno-such-key = 1".to_owned(),
+            section => format!("{section}\nno-such-key = 1"),
+        };
+        let mut folder = Folder::default();
+        folder.insert_file("chopar.toml", text.into());
+        folder.insert_folder("domains/example.com");
+        let defaults = SystemDefaults {
+            hostname: "mail.example.com".to_owned(),
+            resolv_conf: String::new(),
+        };
+        let errors = Config::parse(&folder, &defaults).expect_err("an unknown key");
+        let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let text = text.join("\n");
+        let list = text
+            .split_once("unknown field `no-such-key`, expected ")
+            .unwrap_or_else(|| panic!("{section}: {text}"))
+            .1;
+        words(list.split('`').skip(1).step_by(2))
+    }
+
+    /// The keys of the page by section; the top has the empty name.
+    fn documented() -> BTreeMap<String, Words> {
+        let text = page("chopar.toml.5");
+        let (_, text) = text.split_once(".Ss Keys at the top\n").expect("the keys");
+        let (text, _) = text.split_once("\n.Sh ").expect("another section");
+        let mut sections = BTreeMap::from([(String::new(), Words::new())]);
+        let mut section = String::new();
+        for line in text.lines() {
+            if let Some(title) = line.strip_prefix(".Ss ") {
+                section = title.to_owned();
+                sections.entry(section.clone()).or_default();
+            } else if let Some(key) = line.strip_prefix(".It Ic ") {
+                sections
+                    .entry(section.clone())
+                    .or_default()
+                    .insert(key.to_owned());
+            }
+        }
+        sections
+    }
+
+    #[test]
+    fn every_key_is_in_the_manual_and_every_key_of_the_manual_is_known() {
+        let documented = documented();
+        for (section, keys) in &documented {
+            let mut there = known(section);
+            if section.is_empty() {
+                for section in documented.keys().filter(|section| !section.is_empty()) {
+                    let name = section.trim_matches(['[', ']']).split('.').next();
+                    let name = name.unwrap_or_default();
+                    assert!(there.remove(name), "the manual has a section {section}");
+                }
+            }
+            assert_same(&format!("keys of {section:?}"), &there, keys);
+        }
+    }
+}
+
+mod commands {
+    use super::*;
+
+    /// Runs `chopar WORDS --help` and gives the words of its list of commands and of its options.
+    fn help(command: &[&str]) -> (Words, Words) {
+        let output = Command::new(env!("CARGO_BIN_EXE_chopar"))
+            .args(command)
+            .arg("--help")
+            .output()
+            .expect("chopar runs");
+        assert!(output.status.success(), "{command:?}: {output:?}");
+        let text = String::from_utf8(output.stdout).expect("UTF-8");
+        let mut list = "";
+        let (mut commands, mut options) = (Words::new(), Words::new());
+        for line in text.lines() {
+            match line.strip_prefix("  ") {
+                Some(entry) if !entry.starts_with(' ') => {
+                    let first = entry.split([' ', ',']).next().unwrap_or_default();
+                    let option = entry.split([' ', ',']).find(|word| word.starts_with("--"));
+                    match (list, option) {
+                        ("Commands:", _) => drop(commands.insert(first.to_owned())),
+                        ("Options:", Some(option)) => drop(options.insert(option.to_owned())),
+                        _ => {}
+                    }
+                }
+                Some(_) => {}
+                None if line.ends_with(':') => list = line,
+                None => {}
+            }
+        }
+        options.remove("--help");
+        (commands, options)
+    }
+
+    /// Every command that takes no further one, with its options.
+    fn there(command: &[&str], found: &mut BTreeMap<String, Words>) {
+        let (commands, options) = help(command);
+        if commands.is_empty() {
+            found.insert(command.join(" "), options);
+        }
+        for next in &commands {
+            let mut longer = command.to_vec();
+            longer.push(next);
+            there(&longer, found);
+        }
+    }
+
+    fn documented() -> BTreeMap<String, Words> {
+        let text = page("chopar.8");
+        let (_, text) = text.split_once("\n.Sh COMMANDS\n").expect("the commands");
+        let (text, _) = text.split_once("\n.Sh ").expect("another section");
+        let mut found = BTreeMap::new();
+        for line in text.lines().filter_map(|line| line.strip_prefix(".It Ic ")) {
+            let command: Vec<&str> = line
+                .split(' ')
+                .take_while(|word| word.chars().all(|c| c.is_ascii_lowercase()))
+                .collect();
+            let options = line
+                .split(" Fl ")
+                .skip(1)
+                .map(|rest| format!("-{}", rest.split(' ').next().unwrap_or_default()))
+                .collect();
+            found.insert(command.join(" "), options);
+        }
+        found
+    }
+
+    #[test]
+    fn every_command_and_option_is_in_the_manual_and_the_reverse() {
+        let mut there_are = BTreeMap::new();
+        there(&[], &mut there_are);
+        // It has flags of its own, in sendmail(1).
+        there_are.insert("sendmail".to_owned(), Words::new());
+        let documented = documented();
+        assert_same(
+            "commands",
+            &there_are.keys().cloned().collect(),
+            &documented.keys().cloned().collect(),
+        );
+        for (command, options) in &there_are {
+            assert_same(
+                &format!("options of {command}"),
+                options,
+                &documented[command],
+            );
+        }
+    }
+
+    #[test]
+    fn the_options_before_the_command_are_in_the_manual() {
+        let (_, options) = help(&[]);
+        let text = page("chopar.8");
+        let (head, _) = text.split_once("\n.Sh COMMANDS\n").expect("the commands");
+        for option in options {
+            let flag = format!("-{}", option.trim_start_matches('-'));
+            let named = |line: &str| {
+                line.starts_with(".It Fl ") && line.split(' ').any(|word| word == flag)
+            };
+            assert!(head.lines().any(named), "{option}");
+        }
+    }
+}
+
+mod sendmail {
+    use super::*;
+
+    fn is_known(arguments: &[&str]) -> bool {
+        let arguments: Vec<String> = arguments.iter().map(|&word| word.to_owned()).collect();
+        !matches!(
+            Flags::parse(&arguments),
+            Err(FlagError::Unknown(_) | FlagError::NoMode(_))
+        )
+    }
+
+    fn letters() -> impl Iterator<Item = char> {
+        ('a'..='z').chain('A'..='Z')
+    }
+
+    /// The flags of `.It Fl a , b Ar value` lines.
+    fn documented() -> Words {
+        let mut found = Words::new();
+        for line in page("sendmail.1").lines() {
+            if let Some(flags) = line.strip_prefix(".It Fl ") {
+                let flags = flags
+                    .split(' ')
+                    .take_while(|word| !matches!(*word, "Ar" | "Ns"));
+                found.extend(flags.filter(|word| *word != ",").map(str::to_owned));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_flag_is_in_the_manual_and_the_reverse() {
+        let mut there: Words = letters()
+            .filter(|&letter| letter == 'b' || is_known(&[&format!("-{letter}"), "value"]))
+            .map(String::from)
+            .collect();
+        let modes = letters().map(|letter| format!("b{letter}"));
+        there.extend(modes.filter(|mode| is_known(&[&format!("-{mode}")])));
+        there.insert("-".to_owned());
+        assert_same("flags of sendmail", &there, &documented());
+    }
+
+    #[test]
+    fn the_synopsis_has_every_letter() {
+        let text = page("sendmail.1");
+        let (_, rest) = text.split_once(".Op Fl ").expect("a synopsis");
+        let synopsis: Words = rest
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .map(String::from)
+            .collect();
+        let single = documented()
+            .into_iter()
+            .filter(|flag| flag.len() == 1 && flag != "-");
+        assert_same("letters of the synopsis", &single.collect(), &synopsis);
+    }
+}
+
+mod limits {
+    use super::*;
+
+    /// A bound as a number: bytes, milliseconds or a count.
+    fn constants() -> BTreeMap<String, u64> {
+        let text = fs::read_to_string(root().join("src/limits.rs")).expect("the bounds");
+        let mut found = BTreeMap::new();
+        for line in text
+            .lines()
+            .filter_map(|line| line.strip_prefix("pub const "))
+        {
+            let (name, rest) = line.split_once(':').expect("a type");
+            let (_, value) = rest.split_once(" = ").expect("a value");
+            let value = value.trim_end_matches(';');
+            let (scale, product) = match value.strip_prefix("Duration::from_") {
+                None => (1, value),
+                Some(rest) => {
+                    let (unit, product) = rest.split_once('(').expect("an argument");
+                    let scale = if unit == "secs" { 1_000 } else { 1 };
+                    (scale, product.trim_end_matches(')'))
+                }
+            };
+            let factors = product.split('*').map(|factor| {
+                let digits = factor.trim().replace('_', "");
+                digits.parse::<u64>().expect("a number")
+            });
+            found.insert(name.to_owned(), scale * factors.product::<u64>());
+        }
+        found
+    }
+
+    /// The number with which the text behind an item begins.
+    fn amount(text: &str) -> u64 {
+        let mut parts = text.split([' ', ':', '.']);
+        let number: u64 = parts.next().unwrap_or_default().parse().expect("a number");
+        let unit = match parts.next().unwrap_or_default() {
+            "KiB" => 1_024,
+            "MiB" => 1_024 * 1_024,
+            "second" | "seconds" => 1_000,
+            "minute" | "minutes" => 60_000,
+            "hour" | "hours" => 3_600_000,
+            "day" | "days" => 86_400_000,
+            _ => 1, // bytes, milliseconds, or a count
+        };
+        number * unit
+    }
+
+    #[test]
+    fn every_bound_is_in_the_manual_with_its_value_and_the_reverse() {
+        let text = page("chopar-limits.7");
+        let lines: Vec<&str> = text.lines().collect();
+        let mut documented = BTreeMap::new();
+        for pair in lines.windows(2) {
+            if let [item, value] = pair
+                && let Some(name) = item.strip_prefix(".It Dv ")
+            {
+                documented.insert(name.to_owned(), amount(value));
+            }
+        }
+        let constants = constants();
+        assert!(constants.len() > 50, "the bounds were found");
+        assert_same(
+            "bounds",
+            &constants.keys().cloned().collect(),
+            &documented.keys().cloned().collect(),
+        );
+        for (name, value) in &constants {
+            assert_eq!(documented[name], *value, "{name}");
+        }
+    }
+}
+
+mod log_events {
+    use super::*;
+
+    fn collect(folder: &Path, found: &mut Words) {
+        for entry in fs::read_dir(folder).expect("a folder of the source") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                collect(&path, found);
+            } else if path
+                .file_name()
+                .is_some_and(|name| name != "tests.rs" && name != "log.rs")
+            {
+                let text = fs::read_to_string(&path).expect("a source file");
+                let code = text
+                    .split("\n#[cfg(test)]\nmod ")
+                    .next()
+                    .unwrap_or_default();
+                let code: String = code.split_whitespace().collect::<Vec<_>>().join(" ");
+                // `Line::new(level, "event")`, and the functions that take a level or an event.
+                for start in ["Line::new(", "line(Level::", "log_fate("] {
+                    for (at, _) in code.match_indices(start) {
+                        let call = &code[at + start.len()..];
+                        let argument = match start {
+                            "log_fate(" => Some(call),
+                            _ => call.split_once(',').map(|(_, rest)| rest),
+                        };
+                        let quoted = argument.and_then(|text| text.trim_start().strip_prefix('"'));
+                        if let Some((event, _)) = quoted.and_then(|text| text.split_once('"')) {
+                            found.insert(event.to_owned());
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_event_is_in_the_manual_and_the_reverse() {
+        let mut there = Words::new();
+        for folder in ["engine", "shell", "cli"] {
+            collect(&root().join("src").join(folder), &mut there);
+        }
+        let text = page("chopar.8");
+        let (_, text) = text
+            .split_once("\n.Sh DIAGNOSTICS\n")
+            .expect("the diagnostics");
+        let (text, _) = text.split_once("\n.Sh ").expect("another section");
+        let documented = text.lines().filter_map(|line| line.strip_prefix(".It Li "));
+        assert_same("events", &there, &words(documented));
+    }
+}
