@@ -41,9 +41,19 @@ pub(super) struct Stream {
     output: Vec<u8>,
     written: usize,
     drain_owed: bool,
-    readable: bool,
+    inflow: Inflow,
     writable: bool,
-    ended: bool,
+}
+
+/// What there is to be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Inflow {
+    /// Nothing; an edge will come.
+    Empty,
+    /// Perhaps something.
+    Waiting,
+    /// Perhaps something, and then the end, for which no further edge comes.
+    Ending,
 }
 
 #[derive(Debug)]
@@ -166,18 +176,20 @@ impl Stream {
             output: Vec::new(),
             written: 0,
             drain_owed: false,
-            readable: true,
+            inflow: Inflow::Waiting,
             writable: true,
-            ended: false,
         }
     }
 
     /// The poll says that there is something; `ended` that the peer will send no more.
     pub(super) fn on_ready(&mut self, readable: bool, writable: bool, ended: bool) {
         // That a connection stands shows as room for output.
-        self.readable |= readable || ended || matches!(self.stage, Stage::Connecting);
+        if ended {
+            self.inflow = Inflow::Ending;
+        } else if readable || matches!(self.stage, Stage::Connecting) {
+            self.look_again();
+        }
         self.writable |= writable;
-        self.ended |= ended;
     }
 
     /// Whether reading may bring something that may be taken. `wanted` is what the engine says.
@@ -189,12 +201,12 @@ impl Stream {
                 true
             }
         };
-        allowed && self.readable
+        allowed && self.is_readable()
     }
 
     /// Whether there is input that has not been asked for yet.
     pub(super) fn is_readable(&self) -> bool {
-        self.readable
+        self.inflow != Inflow::Empty
     }
 
     /// Whether the engine has closed it.
@@ -225,7 +237,7 @@ impl Stream {
     /// Closes in order once everything is written. Nothing is told of it after this.
     pub(super) fn close(&mut self) {
         self.drain_owed = false;
-        self.readable = true;
+        self.look_again();
         self.stage = Stage::Closing;
     }
 
@@ -264,14 +276,15 @@ impl Stream {
     }
 
     fn connect(&mut self) -> Input {
-        self.readable = false;
         match self.socket.is_connected() {
             Ok(true) => {
                 self.stage = Stage::Open;
-                self.readable = true;
                 Input::Connected
             }
-            Ok(false) => Input::Nothing,
+            Ok(false) => {
+                self.inflow = Inflow::Empty;
+                Input::Nothing
+            }
             Err(error) => Input::Lost(lost(&error)),
         }
     }
@@ -280,7 +293,7 @@ impl Stream {
         match (self.read_socket(into), &mut self.stage) {
             (Ok(0), _) => {
                 // While there is output the peer may still read it.
-                self.readable = false;
+                self.inflow = Inflow::Empty;
                 if self.is_lingering() {
                     Input::Lost(Lost::Eof)
                 } else {
@@ -335,14 +348,20 @@ impl Stream {
         Input::Secured(session)
     }
 
+    fn look_again(&mut self) {
+        if self.inflow == Inflow::Empty {
+            self.inflow = Inflow::Waiting;
+        }
+    }
+
     fn read_socket(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.socket.read(into) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // The kernel had no more than this; whatever comes later comes with an edge of its own, and the
                 // end of the stream, which may already be there, was announced.
-                Ok(len) if len < into.len() && !self.ended => {
-                    self.readable = false;
+                Ok(len) if len < into.len() && self.inflow == Inflow::Waiting => {
+                    self.inflow = Inflow::Empty;
                     return Ok(len);
                 }
                 result => return result,
@@ -352,7 +371,7 @@ impl Stream {
 
     fn failed(&mut self, error: &io::Error) -> Input {
         if error.kind() == ErrorKind::WouldBlock {
-            self.readable = false;
+            self.inflow = Inflow::Empty;
             return Input::Nothing;
         }
         Input::Lost(lost(error))
@@ -366,7 +385,7 @@ impl Stream {
                 if let Stage::Upgrading(side) = std::mem::replace(&mut self.stage, Stage::Closing) {
                     self.stage = Stage::Securing(side);
                 }
-                self.readable = true;
+                self.look_again();
                 self.write_output()
             }
             Stage::Closing => {
@@ -376,7 +395,7 @@ impl Stream {
                 }
                 self.socket.shutdown().map_err(WriteError::Socket)?;
                 self.tls = None;
-                self.readable = true;
+                self.look_again();
                 self.stage = Stage::Lingering { discarded: 0 };
                 Ok(())
             }
