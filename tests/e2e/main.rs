@@ -1,0 +1,23 @@
+//! End to end: the binary that users run, against software that they run.
+//!
+//! Everything is on loopback and in throwaway folders; no test needs root, and all can run at once. Submission is by
+//! swaks, msmtp, curl, Python and Postfix's smtp-source; what is delivered arrives at aiosmtpd or smtp-sink; names are
+//! answered by unbound; signatures are judged by dkimpy and OpenDKIM. Where one of them is missing, the test says which
+//! Debian package has it.
+
+mod bounces;
+mod client;
+mod crash;
+mod dkim;
+//mod hostile;
+mod load;
+mod messages;
+//mod policy;
+mod process;
+mod queue;
+mod relay;
+//mod sendmail;
+//mod stop;
+mod submission;
+//mod tls;
+mod world;

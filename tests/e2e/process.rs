@@ -1,0 +1,157 @@
+//! Foreign programs: found or missed with a sentence, ended by their own process id, waited for with a deadline.
+
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What most things are given; they take a small part of it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A program of the system, or a sentence that names the Debian package.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let (_, package) = PACKAGES
+        .iter()
+        .find(|(program, _)| *program == name)
+        .unwrap_or_else(|| panic!("{name} is not in the table of programs"));
+    ["/usr/bin", "/usr/sbin", "/bin", "/sbin"]
+        .iter()
+        .map(|folder| Path::new(folder).join(name))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("{name} is missing: install the Debian package {package}"))
+}
+
+const PACKAGES: [(&str, &str); 15] = [
+    ("curl", "curl"),
+    ("id", "coreutils"),
+    ("msmtp", "msmtp"),
+    ("openssl", "openssl"),
+    ("opendkim-testmsg", "opendkim-tools"),
+    ("python3", "python3"),
+    ("script", "bsdutils"),
+    ("sh", "dash"),
+    ("smtp-sink", "postfix"),
+    ("smtp-source", "postfix"),
+    ("strace", "strace"),
+    ("swaks", "swaks"),
+    ("testssl", "testssl.sh"),
+    ("unbound", "unbound"),
+    ("unshare", "util-linux"),
+];
+
+/// The system's Python (another may come first in PATH and lack the modules), running a script of this folder.
+pub(crate) fn python(script: &str) -> Command {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e").join(script);
+    let mut command = Command::new(program("python3"));
+    command.arg(path);
+    command
+}
+
+/// A process that ends when this goes.
+pub(crate) struct Guard(pub(crate) Child);
+
+impl Guard {
+    /// Starts it.
+    pub(crate) fn spawn(command: &mut Command) -> Self {
+        let child = command.spawn();
+        Self(child.unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program())))
+    }
+
+    /// Whether it runs.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.0.try_wait().expect("a child").is_none()
+    }
+
+    /// Its exit code, or minus the signal that ended it.
+    pub(crate) fn wait(&mut self, limit: Duration) -> i32 {
+        wait_for("a process to end", limit, || {
+            let status = self.0.try_wait().expect("a child")?;
+            status.code().or_else(|| status.signal().map(|signal| -signal))
+        })
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// What a process left.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// Its exit code, or minus the signal that ended it.
+    pub(crate) code: i32,
+    /// Standard output.
+    pub(crate) stdout: String,
+    /// Standard error.
+    pub(crate) stderr: String,
+}
+
+impl Output {
+    /// Its standard output, if it exited 0.
+    #[track_caller]
+    pub(crate) fn ok(self) -> String {
+        assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self.stdout
+    }
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(command: &mut Command, input: &[u8]) -> Output {
+    run_within(command, input, PATIENCE)
+}
+
+/// Runs a command to its end, or kills it and panics.
+pub(crate) fn run_within(command: &mut Command, input: &[u8], limit: Duration) -> Output {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let shown = format!("{command:?}");
+    let mut guard = Guard::spawn(command);
+    let mut stdin = guard.0.stdin.take().expect("a pipe");
+    let input = input.to_vec();
+    // A program may end without having read everything.
+    let writer = thread::spawn(move || drop(stdin.write_all(&input)));
+    let stdout = read_all(guard.0.stdout.take().expect("a pipe"));
+    let stderr = read_all(guard.0.stderr.take().expect("a pipe"));
+    let end = Instant::now() + limit;
+    let code = loop {
+        if let Some(status) = guard.0.try_wait().expect("a child") {
+            break status.code().or_else(|| status.signal().map(|signal| -signal)).unwrap_or_default();
+        }
+        if Instant::now() > end {
+            drop(guard);
+            let (stdout, stderr) = (stdout.join().expect("output"), stderr.join().expect("output"));
+            panic!("{shown} did not end within {limit:?}\nstdout: {stdout}\nstderr: {stderr}");
+        }
+        thread::sleep(POLL);
+    };
+    writer.join().expect("the input");
+    let (stdout, stderr) = (stdout.join().expect("output"), stderr.join().expect("output"));
+    Output { code, stdout, stderr }
+}
+
+fn read_all(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        drop(from.read_to_end(&mut bytes));
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// Looks until there is something, or panics with what was waited for.
+#[track_caller]
+pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited {limit:?} in vain for {what}");
+        thread::sleep(POLL);
+    }
+}
+
+const POLL: Duration = Duration::from_millis(3);
