@@ -148,7 +148,7 @@ impl User {
             Action::Verify(Verify { address }) => {
                 let file = UsersFile::of(folder, address)?;
                 let line = file.line_of_user()?.ok_or_else(|| file.unknown())?;
-                let text = line.splitn(3, ':').nth(1).unwrap_or_default();
+                let text = line.split(':').nth(1).unwrap_or_default();
                 let credential = Credential::parse(text).map_err(|error| {
                     Failure::new(DATA, format!("{}: {error}", file.path.display()))
                 })?;

@@ -14,11 +14,10 @@ use crate::engine::log::{Level, Line};
 /// Starts the log. A second call does nothing.
 pub fn start() {
     let mut builder = env_logger::Builder::new();
-    builder.filter_level(LevelFilter::Off);
-    builder.filter_module(TARGET, LevelFilter::Info);
-    if let Ok(filter) = env::var("CHOPAR_LOG").or_else(|_| env::var("RUST_LOG")) {
-        builder.parse_filters(&filter);
-    }
+    match env::var("CHOPAR_LOG").or_else(|_| env::var("RUST_LOG")) {
+        Ok(filter) => builder.parse_filters(&filter),
+        Err(_) => builder.filter_module(TARGET, LevelFilter::Info),
+    };
     let journal = env::var_os("JOURNAL_STREAM").is_some();
     builder.format(move |out, record| {
         if journal {

@@ -164,8 +164,7 @@ impl Flags {
         letters: &str,
         rest: &mut std::slice::Iter<'_, String>,
     ) -> Result<(), FlagError> {
-        let mut at = letters.char_indices();
-        while let Some((offset, letter)) = at.next() {
+        for (offset, letter) in letters.char_indices() {
             let attached = letters
                 .get(offset.saturating_add(letter.len_utf8())..)
                 .unwrap_or_default();
