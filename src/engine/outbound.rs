@@ -892,6 +892,10 @@ impl Engine {
                 EnhancedCode::new(4, 7, 5),
                 format!("{host} sent bytes behind its reply to STARTTLS"),
             ),
+            Refusal::Ourselves => (
+                EnhancedCode::new(5, 4, 6),
+                format!("{host} is this host, which does not take the mail: a loop"),
+            ),
             Refusal::NoAuth => (
                 EnhancedCode::new(4, 7, 0),
                 format!("{host} does not offer AUTH PLAIN or LOGIN"),
