@@ -32,9 +32,12 @@ all: binary
 	@size=$$(wc -c < $(binary)); echo "$(binary): static, $$size bytes"; \
 	if [ "$$size" -gt $(BINARY_BYTES_MAX) ]; then echo "more than $(BINARY_BYTES_MAX) bytes" >&2; exit 1; fi
 
-# With --target the flags reach the binary and not the build scripts, which a static libc does not suit.
+# Static, and position-independent with its relocations packed. With --target the flags reach the binary and not the
+# build scripts, which a static libc does not suit.
+static = -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs
+
 binary:
-	RUSTFLAGS='-C target-feature=+crt-static' $(CARGO) build --release --locked --target $(TARGET)
+	RUSTFLAGS='$(static)' $(CARGO) build --release --locked --target $(TARGET)
 
 demo: binary
 	$(binary) demo

@@ -351,7 +351,9 @@ impl Engine {
         if let Err(error) = result {
             pending.count = pending.count.saturating_sub(1);
             pending.errors.truncate(COMMIT_ERRORS_MAX);
-            pending.errors.push(format!("the disk refused a change: {error}"));
+            pending
+                .errors
+                .push(format!("the disk refused a change: {error}"));
         }
         if pending.left > 0 {
             return;

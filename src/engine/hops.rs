@@ -214,15 +214,16 @@ impl Engine {
             let Some(hop) = self.hops.get_mut(id) else {
                 return;
             };
-            if hop.ready.is_empty()
-                || hop.stale
-                || hop.paused_until.is_some_and(|until| until > now.instant)
-            {
+            if hop.ready.is_empty() || hop.stale {
                 return;
             }
             if let Some(conn) = hop.idle.pop() {
                 self.courier_wake(conn, now);
                 continue;
+            }
+            // A pause is for who would set out; a courier that is there already got through.
+            if hop.paused_until.is_some_and(|until| until > now.instant) {
+                return;
             }
             let arriving_max = if hop.proven { hop.ready.len() } else { 1 };
             if hop.couriers >= per_hop || hop.arriving >= arriving_max {

@@ -140,6 +140,9 @@ impl EventLoop {
             port.register(self.poll.registry(), Source::Port.token(index))
                 .map_err(|error| RunError::System("poll", error))?;
         }
+        // What recovery found waits to be sent.
+        self.engine.expire(self.now);
+        self.settle();
         systemd::ready();
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         while !self.is_over() {

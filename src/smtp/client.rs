@@ -123,6 +123,8 @@ pub enum Refusal {
     Injection,
     /// AUTH is owed and not offered.
     NoAuth,
+    /// The banner has our own name: the mail would come back to us (RFC 5321 section 6.3).
+    Ourselves,
 }
 
 /// What the session wants.
@@ -391,6 +393,9 @@ impl Session {
 
     fn on_reply(&mut self, reply: RemoteReply, last: bool, out: &mut Vec<u8>) {
         match mem::replace(&mut self.state, State::Over) {
+            State::Banner if reply.code == 220 && self.is_ourselves(&reply) => {
+                self.refuse(Refusal::Ourselves)
+            }
             State::Banner if reply.code == 220 => self.say_ehlo(out),
             State::Banner => self.refuse(Refusal::Reply(reply)),
             State::Ehlo if reply.is_positive() => {
@@ -451,6 +456,12 @@ impl Session {
     fn refuse(&mut self, refusal: Refusal) {
         self.state = State::Over;
         self.requests.push_back(Request::Refused(refusal));
+    }
+
+    /// Whether a banner is of a host with our name, which cannot be another's.
+    fn is_ourselves(&self, banner: &RemoteReply) -> bool {
+        let name = banner.lines.first().and_then(|line| line.split(' ').next());
+        name.is_some_and(|name| name.eq_ignore_ascii_case(&self.hostname))
     }
 
     fn say_ehlo(&mut self, out: &mut Vec<u8>) {

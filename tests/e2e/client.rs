@@ -10,7 +10,9 @@ use base64::engine::general_purpose::STANDARD;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
+};
 
 trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
@@ -51,7 +53,11 @@ impl Client {
         socket.set_read_timeout(Some(REPLY_TIMEOUT))?;
         socket.set_write_timeout(Some(REPLY_TIMEOUT))?;
         let stream: Box<dyn Stream> = Box::new(socket.try_clone()?);
-        Ok(Self { stream: Some(stream), socket, unread: Vec::new() })
+        Ok(Self {
+            stream: Some(stream),
+            socket,
+            unread: Vec::new(),
+        })
     }
 
     /// Connects, starts TLS at once and reads the banner.
@@ -95,13 +101,18 @@ impl Client {
     pub(crate) fn reply(&mut self) -> Reply {
         let mut text = String::new();
         loop {
-            let Some(line) = self.line() else { return Reply { code: 0, text } };
+            let Some(line) = self.line() else {
+                return Reply { code: 0, text };
+            };
             let is_last = line.as_bytes().get(3) != Some(&b'-');
             text.push_str(&line);
             text.push('\n');
             if is_last {
                 let code = line.get(..3).and_then(|digits| digits.parse().ok());
-                return Reply { code: code.unwrap_or_else(|| panic!("no reply: {text:?}")), text };
+                return Reply {
+                    code: code.unwrap_or_else(|| panic!("no reply: {text:?}")),
+                    text,
+                };
             }
         }
     }
@@ -116,8 +127,16 @@ impl Client {
             match self.stream.as_mut().expect("a stream").read(&mut buffer) {
                 Ok(0) => return None,
                 Ok(len) => self.unread.extend_from_slice(&buffer[..len]),
-                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
-                    panic!("no reply within {REPLY_TIMEOUT:?}; so far {:?}", String::from_utf8_lossy(&self.unread));
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    ) =>
+                {
+                    panic!(
+                        "no reply within {REPLY_TIMEOUT:?}; so far {:?}",
+                        String::from_utf8_lossy(&self.unread)
+                    );
                 }
                 Err(_) => return None,
             }

@@ -38,8 +38,15 @@ impl Load {
                 // Every thirtieth is large enough for a file of its own.
                 let lines = if number.is_multiple_of(30) { 6_000 } else { 20 };
                 let mut message = format!("From: a@src.test\r\nX-Number: {number}\r\n\r\n");
-                message.push_str(&"sixty bytes of text that say nothing at all, one line of many\r\n".repeat(lines));
-                if client.transaction("a@src.test", &["b@four.test"], message.as_bytes()).code != 250 {
+                message.push_str(
+                    &"sixty bytes of text that say nothing at all, one line of many\r\n"
+                        .repeat(lines),
+                );
+                if client
+                    .transaction("a@src.test", &["b@four.test"], message.as_bytes())
+                    .code
+                    != 250
+                {
                     break;
                 }
                 self.acknowledged.lock().expect("a lock").insert(number);
@@ -50,13 +57,20 @@ impl Load {
 
 fn number_of(text: &str) -> usize {
     let (_, rest) = text.split_once("X-Number: ").expect("a number");
-    rest.lines().next().and_then(|number| number.parse().ok()).expect("a number")
+    rest.lines()
+        .next()
+        .and_then(|number| number.parse().ok())
+        .expect("a number")
 }
 
 #[test]
 fn every_acknowledged_message_survives_twenty_kills() {
     let sessions = 4;
-    let mut relay = Setup { delivery: format!("sessions_per_hop = {sessions}\n"), ..Setup::default() }.start();
+    let mut relay = Setup {
+        delivery: format!("sessions_per_hop = {sessions}\n"),
+        ..Setup::default()
+    }
+    .start();
     let load = Arc::new(Load::default());
     let port = relay.smtp();
     let clients: Vec<_> = (0..sessions)
@@ -68,7 +82,9 @@ fn every_acknowledged_message_survives_twenty_kills() {
     for kill in 0..KILLS {
         // Another number each time, so that the kills fall on other moments.
         let enough = load.count() + 1 + kill * 7 % 23;
-        wait_for("mail to flow", PATIENCE, || (load.count() >= enough).then_some(()));
+        wait_for("mail to flow", PATIENCE, || {
+            (load.count() >= enough).then_some(())
+        });
         relay.kill();
         relay.run();
     }
@@ -90,18 +106,30 @@ fn check(relay: &Relay, load: &Load, sessions: usize) {
     for message in relay.sink.messages() {
         let text = message.text();
         *copies.entry(number_of(&text)).or_default() += 1;
-        let lines = text.lines().filter(|line| line.starts_with("sixty bytes")).count();
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with("sixty bytes"))
+            .count();
         assert!(matches!(lines, 20 | 6_000), "a message of {lines} lines");
     }
     let acknowledged = load.acknowledged.lock().expect("a lock");
-    let lost: Vec<&usize> = acknowledged.iter().filter(|number| !copies.contains_key(number)).collect();
+    let lost: Vec<&usize> = acknowledged
+        .iter()
+        .filter(|number| !copies.contains_key(number))
+        .collect();
     assert!(lost.is_empty(), "lost of {}: {lost:?}", acknowledged.len());
     // A second copy is owed to a kill between the last dot and the record of its answer: at most one for each session.
     let extra: usize = copies.values().map(|copies| copies - 1).sum();
     assert!(extra <= KILLS * sessions, "{extra} copies too many");
     // What was not acknowledged may have arrived, if it was on the disk and only the answer was lost.
-    let unknown = copies.keys().filter(|number| !acknowledged.contains(number)).count();
-    assert!(unknown <= KILLS * sessions, "{unknown} messages that nobody was told of");
+    let unknown = copies
+        .keys()
+        .filter(|number| !acknowledged.contains(number))
+        .count();
+    assert!(
+        unknown <= KILLS * sessions,
+        "{unknown} messages that nobody was told of"
+    );
 }
 
 const KILLS: usize = 22;

@@ -9,23 +9,41 @@ use crate::relay::{CHOPAR, Relay, Setup, Signing};
 use crate::world::unbound_configuration;
 
 fn signing() -> Relay {
-    Setup { signing: Signing::Both, ..Setup::default() }.start()
+    Setup {
+        signing: Signing::Both,
+        ..Setup::default()
+    }
+    .start()
 }
 
 /// Has dkimpy verify both signatures of messages.
 pub(crate) fn dkimpy(relay: &Relay, files: &[PathBuf]) -> Output {
     let mut command = python("verify.py");
-    run_within(command.arg(relay.dns.port.to_string()).args(files), b"", 2 * PATIENCE)
+    run_within(
+        command.arg(relay.dns.port.to_string()).args(files),
+        b"",
+        2 * PATIENCE,
+    )
 }
 
 /// Has OpenDKIM verify messages. It asks the resolver of the system, so it gets a network and a resolv.conf of its own.
 fn opendkim(relay: &Relay, files: &[PathBuf]) -> Output {
     let configuration = relay.folder().join("opendkim-unbound.conf");
-    fs::write(&configuration, unbound_configuration(relay.folder(), 53, &relay.zone)).expect("a file");
+    fs::write(
+        &configuration,
+        unbound_configuration(relay.folder(), 53, &relay.zone),
+    )
+    .expect("a file");
     let mut command = Command::new(program("unshare"));
-    command.args(["--user", "--map-root-user", "--mount", "--net"]).arg(program("python3"));
+    command
+        .args(["--user", "--map-root-user", "--mount", "--net"])
+        .arg(program("python3"));
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/opendkim.py"));
-    command.arg(program("unbound")).arg(configuration).arg(program("opendkim-testmsg")).args(files);
+    command
+        .arg(program("unbound"))
+        .arg(configuration)
+        .arg(program("opendkim-testmsg"))
+        .args(files);
     run_within(&mut command, b"", 3 * PATIENCE)
 }
 
@@ -52,27 +70,59 @@ fn every_message_is_signed_twice_and_dkimpy_opendkim_and_chopar_agree() {
     ];
     let mut client = relay.client();
     for (message, number) in messages.iter().zip(1..) {
-        assert_eq!(client.say("MAIL FROM:<ann@relay.test> BODY=8BITMIME SMTPUTF8").code, 250);
+        assert_eq!(
+            client
+                .say("MAIL FROM:<ann@relay.test> BODY=8BITMIME SMTPUTF8")
+                .code,
+            250
+        );
         assert_eq!(client.say("RCPT TO:<b@four.test>").code, 250);
         assert_eq!(client.say("DATA").code, 354);
         assert_eq!(client.body(message).code, 250, "message {number}");
         relay.sink.wait_within(number, PATIENCE);
         let added = relay.sink.message(number).added_to(message);
         assert_eq!(added.matches("DKIM-Signature:").count(), 2, "{added}");
-        assert!(added.contains("a=rsa-sha256") && added.contains("a=ed25519-sha256"), "{added}");
+        assert!(
+            added.contains("a=rsa-sha256") && added.contains("a=ed25519-sha256"),
+            "{added}"
+        );
         assert!(!added.contains("l="), "{added}");
     }
-    let files: Vec<PathBuf> = (1..=messages.len()).map(|number| relay.sink.path(number)).collect();
+    let files: Vec<PathBuf> = (1..=messages.len())
+        .map(|number| relay.sink.path(number))
+        .collect();
 
     let verdicts = dkimpy(&relay, &files).ok();
-    assert_eq!(verdicts.matches("pass rsa-sha256").count(), files.len(), "{verdicts}");
-    assert_eq!(verdicts.matches("pass ed25519-sha256").count(), files.len(), "{verdicts}");
+    assert_eq!(
+        verdicts.matches("pass rsa-sha256").count(),
+        files.len(),
+        "{verdicts}"
+    );
+    assert_eq!(
+        verdicts.matches("pass ed25519-sha256").count(),
+        files.len(),
+        "{verdicts}"
+    );
 
     for file in &files {
         let mut command = Command::new(CHOPAR);
-        command.args(["dkim", "verify", "--dns", &format!("127.0.0.1:{}", relay.dns.port)]).arg(file);
+        command
+            .args([
+                "dkim",
+                "verify",
+                "--dns",
+                &format!("127.0.0.1:{}", relay.dns.port),
+            ])
+            .arg(file);
         let verdicts = run_within(&mut command, b"", PATIENCE).ok();
-        assert_eq!(verdicts.lines().filter(|line| line.starts_with("pass d=relay.test")).count(), 2, "{verdicts}");
+        assert_eq!(
+            verdicts
+                .lines()
+                .filter(|line| line.starts_with("pass d=relay.test"))
+                .count(),
+            2,
+            "{verdicts}"
+        );
     }
 
     let verdicts = opendkim(&relay, &files).ok();
@@ -84,14 +134,28 @@ fn a_changed_message_passes_nowhere() {
     let relay = signing();
     let mut client = relay.client();
     let message = format!("{FIELDS}\r\nhello\r\n");
-    assert_eq!(client.transaction("ann@relay.test", &["b@four.test"], message.as_bytes()).code, 250);
+    assert_eq!(
+        client
+            .transaction("ann@relay.test", &["b@four.test"], message.as_bytes())
+            .code,
+        250
+    );
     let text = relay.sink.wait(1)[0].text();
     let tampered = [
         text.replace("hello", "Hello"),
         text.replace("Subject: signed", "Subject: resigned"),
-        text.replace("Subject: signed\r\n", "Subject: signed\r\nReply-To: eve@evil.test\r\n"),
-        text.replace("Subject: signed\r\n", "Subject: signed\r\nFrom: eve@evil.test\r\n"),
-        text.replace("Subject: signed\r\n", "Subject: signed\r\nContent-Type: text/html\r\n"),
+        text.replace(
+            "Subject: signed\r\n",
+            "Subject: signed\r\nReply-To: eve@evil.test\r\n",
+        ),
+        text.replace(
+            "Subject: signed\r\n",
+            "Subject: signed\r\nFrom: eve@evil.test\r\n",
+        ),
+        text.replace(
+            "Subject: signed\r\n",
+            "Subject: signed\r\nContent-Type: text/html\r\n",
+        ),
     ];
     let mut files = Vec::new();
     for (text, number) in tampered.iter().zip(1..) {
@@ -113,6 +177,11 @@ fn mail_of_another_domain_is_not_signed() {
     let relay = signing();
     let mut client = relay.client();
     let message = b"From: a@src.test\r\n\r\nx\r\n";
-    assert_eq!(client.transaction("ann@relay.test", &["b@four.test"], message).code, 250);
+    assert_eq!(
+        client
+            .transaction("ann@relay.test", &["b@four.test"], message)
+            .code,
+        250
+    );
     assert!(!relay.sink.wait(1)[0].text().contains("DKIM-Signature"));
 }

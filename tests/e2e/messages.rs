@@ -38,8 +38,17 @@ fn odd_messages_arrive_byte_for_byte_behind_a_trace() {
     ];
     let mut client = relay.client();
     for (message, number) in messages.iter().zip(1..) {
-        let parameters = if message.is_ascii() { "" } else { " BODY=8BITMIME SMTPUTF8" };
-        assert_eq!(client.say(&format!("MAIL FROM:<a@src.test>{parameters}")).code, 250);
+        let parameters = if message.is_ascii() {
+            ""
+        } else {
+            " BODY=8BITMIME SMTPUTF8"
+        };
+        assert_eq!(
+            client
+                .say(&format!("MAIL FROM:<a@src.test>{parameters}"))
+                .code,
+            250
+        );
         assert_eq!(client.say("RCPT TO:<b@four.test>").code, 250);
         assert_eq!(client.say("DATA").code, 354);
         let reply = client.body(message);
@@ -56,11 +65,18 @@ fn odd_messages_arrive_byte_for_byte_behind_a_trace() {
 fn a_message_of_five_megabytes_goes_through_a_file_and_arrives_whole() {
     let relay = Relay::start();
     let line: Vec<u8> = (0..76).map(|at| b'!' + at).chain(*b"\r\n").collect();
-    let message = [FIELDS.as_bytes(), b"\r\n", &line.repeat(5 * 1024 * 1024 / 78)].concat();
+    let message = [
+        FIELDS.as_bytes(),
+        b"\r\n",
+        &line.repeat(5 * 1024 * 1024 / 78),
+    ]
+    .concat();
     let trace = through(&relay, &message, 1);
     assert!(trace.starts_with("Received:"), "{trace}");
     relay.wait_for_empty_queue(PATIENCE);
-    let left: Vec<_> = std::fs::read_dir(relay.spool().join("body")).expect("a folder").collect();
+    let left: Vec<_> = std::fs::read_dir(relay.spool().join("body"))
+        .expect("a folder")
+        .collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
@@ -99,13 +115,26 @@ fn a_message_in_single_bytes_is_the_same_message() {
 
 #[test]
 fn a_message_over_the_size_is_refused_early_and_late() {
-    let setup = crate::relay::Setup { keys: "max_message_size = \"100 KiB\"".to_owned(), ..Default::default() };
+    let setup = crate::relay::Setup {
+        keys: "max_message_size = \"100 KiB\"".to_owned(),
+        ..Default::default()
+    };
     let relay = setup.start();
     let mut client = relay.client();
     assert_eq!(client.say("MAIL FROM:<a@src.test> SIZE=200000").code, 552);
     let message = [FIELDS.as_bytes(), b"\r\n", &b"x\r\n".repeat(50_000)].concat();
-    assert_eq!(client.transaction("a@src.test", &["b@four.test"], &message).code, 552);
-    assert_eq!(client.transaction("a@src.test", &["b@four.test"], FIELDS.as_bytes()).code, 250);
+    assert_eq!(
+        client
+            .transaction("a@src.test", &["b@four.test"], &message)
+            .code,
+        552
+    );
+    assert_eq!(
+        client
+            .transaction("a@src.test", &["b@four.test"], FIELDS.as_bytes())
+            .code,
+        250
+    );
     relay.sink.wait_within(1, Duration::from_secs(10));
     relay.wait_for_empty_queue(PATIENCE);
     assert_eq!(relay.sink.count(), 1);

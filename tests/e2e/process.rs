@@ -43,7 +43,9 @@ const PACKAGES: [(&str, &str); 15] = [
 
 /// The system's Python (another may come first in PATH and lack the modules), running a script of this folder.
 pub(crate) fn python(script: &str) -> Command {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e").join(script);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/e2e")
+        .join(script);
     let mut command = Command::new(program("python3"));
     command.arg(path);
     command
@@ -68,7 +70,9 @@ impl Guard {
     pub(crate) fn wait(&mut self, limit: Duration) -> i32 {
         wait_for("a process to end", limit, || {
             let status = self.0.try_wait().expect("a child")?;
-            status.code().or_else(|| status.signal().map(|signal| -signal))
+            status
+                .code()
+                .or_else(|| status.signal().map(|signal| -signal))
         })
     }
 }
@@ -95,7 +99,11 @@ impl Output {
     /// Its standard output, if it exited 0.
     #[track_caller]
     pub(crate) fn ok(self) -> String {
-        assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code, 0,
+            "stdout: {}\nstderr: {}",
+            self.stdout, self.stderr
+        );
         self.stdout
     }
 }
@@ -107,7 +115,10 @@ pub(crate) fn run(command: &mut Command, input: &[u8]) -> Output {
 
 /// Runs a command to its end, or kills it and panics.
 pub(crate) fn run_within(command: &mut Command, input: &[u8], limit: Duration) -> Output {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let shown = format!("{command:?}");
     let mut guard = Guard::spawn(command);
     let mut stdin = guard.0.stdin.take().expect("a pipe");
@@ -119,18 +130,31 @@ pub(crate) fn run_within(command: &mut Command, input: &[u8], limit: Duration) -
     let end = Instant::now() + limit;
     let code = loop {
         if let Some(status) = guard.0.try_wait().expect("a child") {
-            break status.code().or_else(|| status.signal().map(|signal| -signal)).unwrap_or_default();
+            break status
+                .code()
+                .or_else(|| status.signal().map(|signal| -signal))
+                .unwrap_or_default();
         }
         if Instant::now() > end {
             drop(guard);
-            let (stdout, stderr) = (stdout.join().expect("output"), stderr.join().expect("output"));
+            let (stdout, stderr) = (
+                stdout.join().expect("output"),
+                stderr.join().expect("output"),
+            );
             panic!("{shown} did not end within {limit:?}\nstdout: {stdout}\nstderr: {stderr}");
         }
         thread::sleep(POLL);
     };
     writer.join().expect("the input");
-    let (stdout, stderr) = (stdout.join().expect("output"), stderr.join().expect("output"));
-    Output { code, stdout, stderr }
+    let (stdout, stderr) = (
+        stdout.join().expect("output"),
+        stderr.join().expect("output"),
+    );
+    Output {
+        code,
+        stdout,
+        stderr,
+    }
 }
 
 fn read_all(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {

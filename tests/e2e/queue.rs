@@ -22,14 +22,30 @@ fn ten_thousand_queued_messages_are_back_at_once_after_a_kill() {
     assert!(log.matches("hop-paused").count() < 20 && log.matches("deferred").count() < 100);
     // Another domain is not kept waiting by it.
     let mut client = relay.client();
-    assert_eq!(client.transaction("a@src.test", &["b@four.test"], b"From: a@src.test\r\n\r\nx\r\n").code, 250);
+    assert_eq!(
+        client
+            .transaction(
+                "a@src.test",
+                &["b@four.test"],
+                b"From: a@src.test\r\n\r\nx\r\n"
+            )
+            .code,
+        250
+    );
     relay.sink.wait(1);
-    assert_eq!(relay.cli(&["queue", "remove", "--all"]).ok(), "10000 messages removed\n");
+    assert_eq!(
+        relay.cli(&["queue", "remove", "--all"]).ok(),
+        "10000 messages removed\n"
+    );
     relay.wait_for_empty_queue(PATIENCE);
 }
 
 fn ids(relay: &Relay) -> Vec<String> {
-    relay.list().iter().map(|message| message["id"].as_str().expect("an id").to_owned()).collect()
+    relay
+        .list()
+        .iter()
+        .map(|message| message["id"].as_str().expect("an id").to_owned())
+        .collect()
 }
 
 #[test]
@@ -38,21 +54,38 @@ fn messages_are_listed_shown_held_released_flushed_and_removed() {
     let mut client = relay.client();
     for name in ["later1", "later2", "later3"] {
         let message = format!("From: a@src.test\r\nSubject: {name}\r\n\r\nsecret text\r\n");
-        assert_eq!(client.transaction("a@src.test", &[&format!("{name}@four.test")], message.as_bytes()).code, 250);
+        assert_eq!(
+            client
+                .transaction(
+                    "a@src.test",
+                    &[&format!("{name}@four.test")],
+                    message.as_bytes()
+                )
+                .code,
+            250
+        );
     }
     let ids = wait_for("three deferred messages", PATIENCE, || {
         (relay.stats()["deferred"].as_u64() >= Some(3)).then(|| ids(&relay))
     });
-    let [one, two, three] = ids.as_slice() else { panic!("{ids:?}") };
+    let [one, two, three] = ids.as_slice() else {
+        panic!("{ids:?}")
+    };
 
     let text = relay.cli(&["queue", "list"]).ok();
-    assert!(text.contains("later1@four.test") && text.contains("4.2.1") && text.contains("Not yet"), "{text}");
+    assert!(
+        text.contains("later1@four.test") && text.contains("4.2.1") && text.contains("Not yet"),
+        "{text}"
+    );
     assert!(text.contains("in 3 messages"), "{text}");
     assert_eq!(run(&mut relay.program("mailq"), b"").ok(), text);
     assert_eq!(run(relay.program("sendmail").arg("-bp"), b"").ok(), text);
 
     let shown = relay.cli(&["queue", "show", one]).ok();
-    assert!(shown.contains("<a@src.test>") && shown.contains("Subject: later1"), "{shown}");
+    assert!(
+        shown.contains("<a@src.test>") && shown.contains("Subject: later1"),
+        "{shown}"
+    );
     assert!(!shown.contains("secret text"), "{shown}");
     let json = relay.cli(&["queue", "show", one, "--json"]).ok();
     for line in json.lines() {
@@ -66,11 +99,16 @@ fn messages_are_listed_shown_held_released_flushed_and_removed() {
     assert_eq!(relay.sink.wait(1)[0].to, ["later2@four.test"]);
     relay.cli(&["queue", "flush"]).ok();
     assert_eq!(relay.sink.wait(2)[1].to, ["later3@four.test"]);
-    wait_for("one to be left", PATIENCE, || (relay.stats()["queued"] == 1).then_some(()));
+    wait_for("one to be left", PATIENCE, || {
+        (relay.stats()["queued"] == 1).then_some(())
+    });
     assert_eq!(relay.sink.count(), 2);
     assert!(relay.cli(&["queue", "list"]).ok().contains('!'));
 
-    assert_eq!(relay.cli(&["queue", "release", one]).ok(), "1 message released\n");
+    assert_eq!(
+        relay.cli(&["queue", "release", one]).ok(),
+        "1 message released\n"
+    );
     relay.cli(&["queue", "flush"]).ok();
     assert_eq!(relay.sink.wait(3)[2].to, ["later1@four.test"]);
     relay.wait_for_empty_queue(PATIENCE);
@@ -86,14 +124,29 @@ fn messages_are_listed_shown_held_released_flushed_and_removed() {
 fn a_held_message_stays_held_over_a_kill() {
     let mut relay = Relay::start();
     let mut client = relay.client();
-    assert_eq!(client.transaction("a@src.test", &["later@four.test"], b"From: a@src.test\r\n\r\nx\r\n").code, 250);
+    assert_eq!(
+        client
+            .transaction(
+                "a@src.test",
+                &["later@four.test"],
+                b"From: a@src.test\r\n\r\nx\r\n"
+            )
+            .code,
+        250
+    );
     relay.wait_for_log("deferred");
     relay.cli(&["queue", "hold", "--all"]).ok();
     relay.kill();
     relay.run();
     relay.sink.open();
     relay.cli(&["queue", "flush"]).ok();
-    assert_eq!((relay.stats()["queued"].as_u64(), relay.stats()["held"].as_u64()), (Some(1), Some(1)));
+    assert_eq!(
+        (
+            relay.stats()["queued"].as_u64(),
+            relay.stats()["held"].as_u64()
+        ),
+        (Some(1), Some(1))
+    );
     relay.cli(&["queue", "release", "--all"]).ok();
     relay.sink.wait(1);
 }

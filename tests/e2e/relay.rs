@@ -76,7 +76,10 @@ impl Default for Setup {
 impl Setup {
     /// A relay that trusts nobody by address, with names around it and a sink that its mail goes to.
     pub(crate) fn strangers() -> Self {
-        Self { networks: "", ..Self::default() }
+        Self {
+            networks: "",
+            ..Self::default()
+        }
     }
 
     /// Starts everything.
@@ -101,21 +104,40 @@ impl Setup {
         let mut zone = String::new();
         if self.signing == Signing::Both {
             copy_keys(&domain.join("dkim"));
-            zone = run(Command::new(CHOPAR).arg("-C").arg(&config).args(["dkim", "record", "relay.test"]), b"").ok();
+            zone = run(
+                Command::new(CHOPAR)
+                    .arg("-C")
+                    .arg(&config)
+                    .args(["dkim", "record", "relay.test"]),
+                b"",
+            )
+            .ok();
         }
         fs::create_dir(folder.path().join("bin")).expect("a folder");
         for name in ["sendmail", "mailq", "newaliases"] {
             symlink(CHOPAR, folder.path().join("bin").join(name)).expect("a link");
         }
         let (dns, sink) = (Dns::start(&zone), Sink::start(manners));
-        let mut relay = Relay { setup: self, zone, folder, dns, sink, ports: [0; 3], process: None };
+        let mut relay = Relay {
+            setup: self,
+            zone,
+            folder,
+            dns,
+            sink,
+            ports: [0; 3],
+            process: None,
+        };
         for attempt in 1.. {
             relay.ports = [free_port(), free_port(), free_port()];
             relay.write_config();
             if relay.try_run() {
                 break;
             }
-            assert!(attempt < 5 && relay.log().contains("in use"), "the relay does not start: {}", relay.log());
+            assert!(
+                attempt < 5 && relay.log().contains("in use"),
+                "the relay does not start: {}",
+                relay.log()
+            );
         }
         relay
     }
@@ -176,8 +198,16 @@ impl Relay {
 
     /// Writes chopar.toml from the setup.
     pub(crate) fn write_config(&self) {
-        let [smtp, submission, submissions] = self.ports.map(|port| format!("[\"127.0.0.1:{port}\", \"[::1]:{port}\"]"));
-        let Setup { networks, keys, delivery, tables, .. } = &self.setup;
+        let [smtp, submission, submissions] = self
+            .ports
+            .map(|port| format!("[\"127.0.0.1:{port}\", \"[::1]:{port}\"]"));
+        let Setup {
+            networks,
+            keys,
+            delivery,
+            tables,
+            ..
+        } = &self.setup;
         let folder = self.folder.path().display();
         let text = format!(
             "hostname = \"mail.relay.test\"\nstate_dir = \"{folder}/state\"\nruntime_dir = \"{folder}/run\"\n\
@@ -199,7 +229,11 @@ impl Relay {
     /// A command line that runs a relay here, with its log at the end of the others.
     pub(crate) fn command(&self) -> Command {
         let log = self.folder.path().join("log");
-        let log = OpenOptions::new().create(true).append(true).open(log).expect("a file");
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("a file");
         let mut command = match self.setup.wrapper.split_first() {
             Some((first, rest)) => {
                 let mut command = Command::new(first);
@@ -210,7 +244,10 @@ impl Relay {
         };
         command.arg("-C").arg(self.config()).arg("run");
         command.envs(self.setup.environment.iter().cloned());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
         command
     }
 
@@ -219,10 +256,12 @@ impl Relay {
         let port = self.smtp();
         let process = self.process.insert(Guard::spawn(&mut self.command()));
         // Its sockets are there before it is: connections wait in them while the spool is read.
-        wait_for("the relay to answer", PATIENCE, || match Client::open(port) {
-            _ if !process.is_alive() => Some(false),
-            Ok(mut client) => (client.reply().code == 220).then_some(true),
-            Err(_) => None,
+        wait_for("the relay to answer", PATIENCE, || {
+            match Client::open(port) {
+                _ if !process.is_alive() => Some(false),
+                Ok(mut client) => (client.reply().code == 220).then_some(true),
+                Err(_) => None,
+            }
         })
     }
 
@@ -268,13 +307,22 @@ impl Relay {
 
     /// Runs `chopar -C DIR` with these words and input.
     pub(crate) fn cli_with(&self, words: &[&str], input: &[u8]) -> Output {
-        run_within(Command::new(CHOPAR).arg("-C").arg(self.config()).args(words), input, 2 * PATIENCE)
+        run_within(
+            Command::new(CHOPAR)
+                .arg("-C")
+                .arg(self.config())
+                .args(words),
+            input,
+            2 * PATIENCE,
+        )
     }
 
     /// The command line of `sendmail`, `mailq` or `newaliases`.
     pub(crate) fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.folder.path().join("bin").join(name));
-        command.env("CHOPAR_CONFIG", self.config()).current_dir(self.folder.path());
+        command
+            .env("CHOPAR_CONFIG", self.config())
+            .current_dir(self.folder.path());
         command
     }
 
@@ -301,20 +349,27 @@ impl Relay {
     /// The queue as `queue list` has it.
     pub(crate) fn list(&self) -> Vec<serde_json::Value> {
         let text = self.cli(&["queue", "list", "--json"]).ok();
-        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect()
     }
 
     /// Waits until nothing is queued.
     #[track_caller]
     pub(crate) fn wait_for_empty_queue(&self, limit: Duration) {
-        wait_for("the queue to be empty", limit, || (self.stats()["queued"] == 0).then_some(()));
+        wait_for("the queue to be empty", limit, || {
+            (self.stats()["queued"] == 0).then_some(())
+        });
     }
 
     /// Waits for a line of the log with this in it.
     #[track_caller]
     pub(crate) fn wait_for_log(&self, text: &str) -> String {
         wait_for(&format!("{text} in the log"), PATIENCE, || {
-            self.log().lines().find(|line| line.contains(text)).map(str::to_owned)
+            self.log()
+                .lines()
+                .find(|line| line.contains(text))
+                .map(str::to_owned)
         })
     }
 
@@ -335,14 +390,20 @@ impl Drop for Relay {
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
-            eprintln!("the end of the log:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+            eprintln!(
+                "the end of the log:\n{}",
+                lines[lines.len().saturating_sub(40)..].join("\n")
+            );
         }
     }
 }
 
 /// The login of who runs the tests.
 pub(crate) fn login() -> String {
-    run(Command::new(program("id")).arg("-un"), b"").ok().trim().to_owned()
+    run(Command::new(program("id")).arg("-un"), b"")
+        .ok()
+        .trim()
+        .to_owned()
 }
 
 /// An RSA-2048 and an Ed25519 key, made once for all tests.
@@ -354,13 +415,23 @@ fn copy_keys(to: &Path) {
         File::create(folder.path().join("chopar.toml")).expect("a file");
         for algorithm in ["rsa", "ed25519"] {
             let mut command = Command::new(CHOPAR);
-            command.arg("-C").arg(folder.path()).args(["dkim", "keygen", "relay.test", "--selector", algorithm]);
+            command.arg("-C").arg(folder.path()).args([
+                "dkim",
+                "keygen",
+                "relay.test",
+                "--selector",
+                algorithm,
+            ]);
             run_within(command.args(["--algorithm", algorithm]), b"", 3 * PATIENCE).ok();
         }
         folder
     });
     fs::create_dir(to).expect("a folder");
     for name in ["rsa.pem", "ed25519.pem"] {
-        fs::copy(made.path().join("domains/relay.test/dkim").join(name), to.join(name)).expect("a key");
+        fs::copy(
+            made.path().join("domains/relay.test/dkim").join(name),
+            to.join(name),
+        )
+        .expect("a key");
     }
 }

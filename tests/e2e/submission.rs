@@ -18,12 +18,21 @@ fn wire() -> String {
 
 #[track_caller]
 fn check(arrived: &Arrived) {
-    assert_eq!((arrived.from.as_str(), arrived.to.as_slice()), ("ann@relay.test", &["bob@four.test".to_owned()][..]));
+    assert_eq!(
+        (arrived.from.as_str(), arrived.to.as_slice()),
+        ("ann@relay.test", &["bob@four.test".to_owned()][..])
+    );
     assert_eq!(arrived.helo, "mail.relay.test");
     let added = arrived.added_to(wire().as_bytes());
-    assert!(added.contains("Received:") && added.contains("with ESMTPSA"), "{added}");
+    assert!(
+        added.contains("Received:") && added.contains("with ESMTPSA"),
+        "{added}"
+    );
     // Where a user sits is nobody's business.
-    assert!(!added.contains("127.0.0.1") && !added.contains("client.test"), "{added}");
+    assert!(
+        !added.contains("127.0.0.1") && !added.contains("client.test"),
+        "{added}"
+    );
 }
 
 #[test]
@@ -33,14 +42,42 @@ fn swaks_submits_by_starttls_and_by_tls_with_plain_and_login() {
     // swaks puts a line end behind what it reads.
     fs::write(&file, MESSAGE.trim_end()).expect("a file");
     let mut count = 0;
-    for (port, tls) in [(relay.submission(), "--tls"), (relay.submissions(), "--tls-on-connect")] {
+    for (port, tls) in [
+        (relay.submission(), "--tls"),
+        (relay.submissions(), "--tls-on-connect"),
+    ] {
         for mechanism in ["PLAIN", "LOGIN"] {
             let mut swaks = Command::new(program("swaks"));
-            swaks.args(["--server", &format!("127.0.0.1:{port}"), tls, "--auth", mechanism]);
-            swaks.args(["--auth-user", "ann@relay.test", "--auth-password", PASSWORD, "--helo", "client.test"]);
-            swaks.args(["--from", "ann@relay.test", "--to", "bob@four.test", "--data"]).arg(format!("@{}", file.display()));
+            swaks.args([
+                "--server",
+                &format!("127.0.0.1:{port}"),
+                tls,
+                "--auth",
+                mechanism,
+            ]);
+            swaks.args([
+                "--auth-user",
+                "ann@relay.test",
+                "--auth-password",
+                PASSWORD,
+                "--helo",
+                "client.test",
+            ]);
+            swaks
+                .args([
+                    "--from",
+                    "ann@relay.test",
+                    "--to",
+                    "bob@four.test",
+                    "--data",
+                ])
+                .arg(format!("@{}", file.display()));
             let output = run(&mut swaks, b"");
-            assert_eq!(output.code, 0, "{tls} {mechanism}: {}{}", output.stdout, output.stderr);
+            assert_eq!(
+                output.code, 0,
+                "{tls} {mechanism}: {}{}",
+                output.stdout, output.stderr
+            );
             count += 1;
             let text = relay.sink.wait(count).pop().expect("a message");
             check(&text);
@@ -55,10 +92,25 @@ fn msmtp_submits_with_plain_login_and_scram() {
     for (port, starttls) in [(relay.submission(), "on"), (relay.submissions(), "off")] {
         for mechanism in ["plain", "login", "scram-sha-256"] {
             let mut msmtp = Command::new(program("msmtp"));
-            msmtp.env("HOME", relay.folder()).args(["--host=127.0.0.1", &format!("--port={port}")]);
-            msmtp.args([&format!("--auth={mechanism}"), "--user=ann@relay.test", "--passwordeval=echo pencil"]);
-            msmtp.args(["--tls=on", &format!("--tls-starttls={starttls}"), "--tls-certcheck=off"]);
-            msmtp.args(["--from=ann@relay.test", "--domain=client.test", "--set-from-header=off", "bob@four.test"]);
+            msmtp
+                .env("HOME", relay.folder())
+                .args(["--host=127.0.0.1", &format!("--port={port}")]);
+            msmtp.args([
+                &format!("--auth={mechanism}"),
+                "--user=ann@relay.test",
+                "--passwordeval=echo pencil",
+            ]);
+            msmtp.args([
+                "--tls=on",
+                &format!("--tls-starttls={starttls}"),
+                "--tls-certcheck=off",
+            ]);
+            msmtp.args([
+                "--from=ann@relay.test",
+                "--domain=client.test",
+                "--set-from-header=off",
+                "bob@four.test",
+            ]);
             let output = run(&mut msmtp, MESSAGE.as_bytes());
             assert_eq!(output.code, 0, "{mechanism}: {}", output.stderr);
             count += 1;
@@ -70,11 +122,28 @@ fn msmtp_submits_with_plain_login_and_scram() {
 #[test]
 fn curl_submits_by_smtp_and_smtps() {
     let relay = Setup::strangers().start();
-    let urls = [format!("smtp://127.0.0.1:{}/client.test", relay.submission()), format!("smtps://127.0.0.1:{}/client.test", relay.submissions())];
+    let urls = [
+        format!("smtp://127.0.0.1:{}/client.test", relay.submission()),
+        format!("smtps://127.0.0.1:{}/client.test", relay.submissions()),
+    ];
     for (url, count) in urls.iter().zip(1..) {
         let mut curl = Command::new(program("curl"));
-        curl.args(["--silent", "--show-error", "--ssl-reqd", "--insecure", "--url", url]);
-        curl.args(["--user", "ann@relay.test:pencil", "--mail-from", "ann@relay.test", "--mail-rcpt", "bob@four.test"]);
+        curl.args([
+            "--silent",
+            "--show-error",
+            "--ssl-reqd",
+            "--insecure",
+            "--url",
+            url,
+        ]);
+        curl.args([
+            "--user",
+            "ann@relay.test:pencil",
+            "--mail-from",
+            "ann@relay.test",
+            "--mail-rcpt",
+            "bob@four.test",
+        ]);
         let output = run(curl.args(["--upload-file", "-"]), wire().as_bytes());
         assert_eq!(output.code, 0, "{url}: {}", output.stderr);
         check(&relay.sink.wait(count).pop().expect("a message"));
@@ -84,11 +153,29 @@ fn curl_submits_by_smtp_and_smtps() {
 #[test]
 fn python_submits_with_every_mechanism() {
     let relay = Setup::strangers().start();
-    let cases = [("587", "PLAIN"), ("587", "LOGIN"), ("587", "SCRAM-SHA-256"), ("465", "PLAIN"), ("465", "SCRAM-SHA-256")];
+    let cases = [
+        ("587", "PLAIN"),
+        ("587", "LOGIN"),
+        ("587", "SCRAM-SHA-256"),
+        ("465", "PLAIN"),
+        ("465", "SCRAM-SHA-256"),
+    ];
     for ((door, mechanism), count) in cases.into_iter().zip(1..) {
-        let port = if door == "587" { relay.submission() } else { relay.submissions() };
+        let port = if door == "587" {
+            relay.submission()
+        } else {
+            relay.submissions()
+        };
         let mut script = python("submit.py");
-        script.args([door, &port.to_string(), mechanism, "ann@relay.test", PASSWORD, "ann@relay.test", "bob@four.test"]);
+        script.args([
+            door,
+            &port.to_string(),
+            mechanism,
+            "ann@relay.test",
+            PASSWORD,
+            "ann@relay.test",
+            "bob@four.test",
+        ]);
         let output = run(&mut script, wire().as_bytes());
         assert_eq!(output.code, 0, "{door} {mechanism}: {}", output.stderr);
         check(&relay.sink.wait(count).pop().expect("a message"));
@@ -100,13 +187,25 @@ fn a_submission_without_date_and_message_id_gets_them() {
     let relay = Setup::strangers().start();
     let mut client = relay.user("ann@relay.test");
     let message = b"From: ann@relay.test\r\nTo: bob@four.test\r\nBcc: eve@four.test\r\nSubject: x\r\n\r\nx\r\n";
-    assert_eq!(client.transaction("ann@relay.test", &["bob@four.test"], message).code, 250);
+    assert_eq!(
+        client
+            .transaction("ann@relay.test", &["bob@four.test"], message)
+            .code,
+        250
+    );
     let arrived = relay.sink.wait(1).remove(0);
     let added = arrived.added_to(message); // Bcc is left alone: the client knows what it does
     for name in ["Date: ", "Message-ID: <", "Received: "] {
-        assert_eq!(added.matches(&format!("\r\n{name}")).count() + usize::from(added.starts_with(name)), 1, "{added}");
+        assert_eq!(
+            added.matches(&format!("\r\n{name}")).count() + usize::from(added.starts_with(name)),
+            1,
+            "{added}"
+        );
     }
-    assert!(added.to_ascii_lowercase().contains("@relay.test>") || added.contains("@mail.relay.test>"), "{added}");
+    assert!(
+        added.to_ascii_lowercase().contains("@relay.test>") || added.contains("@mail.relay.test>"),
+        "{added}"
+    );
 }
 
 #[test]
@@ -123,7 +222,11 @@ fn delivery_goes_by_mx_over_ipv4_and_ipv6_and_past_a_dead_host() {
         let to = format!("b@{domain}");
         assert_eq!(client.transaction("a@src.test", &[&to], message).code, 250);
         let arrived = relay.sink.wait_to(&to);
-        assert!(peers.contains(&arrived.peer.as_str()), "{domain}: {}", arrived.peer);
+        assert!(
+            peers.contains(&arrived.peer.as_str()),
+            "{domain}: {}",
+            arrived.peer
+        );
         assert!(!arrived.tls);
     }
 }
@@ -133,10 +236,19 @@ fn delivery_takes_starttls_where_it_is_offered_even_with_an_unknown_certificate(
     let relay = Setup::default().start_with(Manners::StartTls);
     let mut client = relay.client();
     for to in ["b@four.test", "b@six.test"] {
-        assert_eq!(client.transaction("a@src.test", &[to], b"From: a@src.test\r\n\r\nx\r\n").code, 250);
+        assert_eq!(
+            client
+                .transaction("a@src.test", &[to], b"From: a@src.test\r\n\r\nx\r\n")
+                .code,
+            250
+        );
         assert!(relay.sink.wait_to(to).tls);
     }
-    assert!(relay.log().contains("tls=") && relay.log().contains("TLSv1.3"), "{}", relay.log());
+    assert!(
+        relay.log().contains("tls=") && relay.log().contains("TLSv1.3"),
+        "{}",
+        relay.log()
+    );
 }
 
 /// A relay whose mail for elsewhere.test goes to a smarthost that wants a login.
@@ -145,7 +257,13 @@ fn with_smarthost(smarthost: &Sink, environment: Vec<(&'static str, PathBuf)>) -
         "[[route]]\ndomain = \"elsewhere.test\"\nvia = [\"smtp+starttls://mx.sink.test:{}\"]\nauth = \"secrets/ses\"\n",
         smarthost.port
     );
-    Setup { tables, environment, secret: Some(("ses", "key\nsecret\n")), ..Setup::default() }.start()
+    Setup {
+        tables,
+        environment,
+        secret: Some(("ses", "key\nsecret\n")),
+        ..Setup::default()
+    }
+    .start()
 }
 
 #[test]
@@ -154,7 +272,12 @@ fn a_route_with_starttls_and_a_login_takes_the_place_of_the_mx() {
     let relay = with_smarthost(&smarthost, vec![("SSL_CERT_FILE", smarthost.certificate())]);
     let mut client = relay.client();
     for to in ["b@elsewhere.test", "b@four.test"] {
-        assert_eq!(client.transaction("a@src.test", &[to], b"From: a@src.test\r\n\r\nx\r\n").code, 250);
+        assert_eq!(
+            client
+                .transaction("a@src.test", &[to], b"From: a@src.test\r\n\r\nx\r\n")
+                .code,
+            250
+        );
     }
     let arrived = smarthost.wait(1).remove(0);
     assert!(arrived.tls);
@@ -171,7 +294,15 @@ fn a_login_is_not_shown_to_a_host_that_cannot_prove_its_name() {
     let relay = with_smarthost(&smarthost, Vec::new());
     let mut client = relay.client();
     let message = b"From: a@src.test\r\n\r\nx\r\n";
-    assert_eq!(client.transaction("a@src.test", &["b@elsewhere.test"], message).code, 250);
+    assert_eq!(
+        client
+            .transaction("a@src.test", &["b@elsewhere.test"], message)
+            .code,
+        250
+    );
     relay.wait_for_log("TLS failed");
-    assert_eq!((smarthost.count(), relay.stats()["queued"].as_u64()), (0, Some(1)));
+    assert_eq!(
+        (smarthost.count(), relay.stats()["queued"].as_u64()),
+        (0, Some(1))
+    );
 }

@@ -22,7 +22,12 @@ pub(crate) fn free_port() -> u16 {
         if TcpListener::bind((Ipv6Addr::LOCALHOST, port)).is_err() {
             continue;
         }
-        if GIVEN.lock().expect("a lock").get_or_insert_default().insert(port) {
+        if GIVEN
+            .lock()
+            .expect("a lock")
+            .get_or_insert_default()
+            .insert(port)
+        {
             return port;
         }
     }
@@ -30,7 +35,11 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// Starts a server that has to have a port for itself: another, when that one was taken in the meantime.
-fn with_port(what: &str, mut start: impl FnMut(u16) -> (Guard, PathBuf), ready: impl Fn(u16) -> bool) -> (Guard, u16) {
+fn with_port(
+    what: &str,
+    mut start: impl FnMut(u16) -> (Guard, PathBuf),
+    ready: impl Fn(u16) -> bool,
+) -> (Guard, u16) {
     for _ in 0..5 {
         let port = free_port();
         let (mut guard, log) = start(port);
@@ -85,8 +94,16 @@ pub(crate) fn unbound_configuration(folder: &Path, port: u16, more: &str) -> Str
         folder.display()
     );
     // unbound wants a record on one line; a zone file has long ones in parentheses.
-    let more = more.replace("(\n", "").replace("\n)", "").replace("\n\t", " ");
-    for line in ZONES.lines().chain(more.lines()).map(str::trim).filter(|line| !line.is_empty()) {
+    let more = more
+        .replace("(\n", "")
+        .replace("\n)", "")
+        .replace("\n\t", " ");
+    for line in ZONES
+        .lines()
+        .chain(more.lines())
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+    {
         text.push_str(&format!(" local-data: '{line}'\n"));
     }
     text.push_str("remote-control:\n control-enable: no\n");
@@ -98,15 +115,37 @@ impl Dns {
     pub(crate) fn start(more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let start = |port| {
-            let (configuration, log) = (folder.path().join("unbound.conf"), folder.path().join("log"));
-            fs::write(&configuration, unbound_configuration(folder.path(), port, more)).expect("a file");
+            let (configuration, log) = (
+                folder.path().join("unbound.conf"),
+                folder.path().join("log"),
+            );
+            fs::write(
+                &configuration,
+                unbound_configuration(folder.path(), port, more),
+            )
+            .expect("a file");
             let mut command = Command::new(program("unbound"));
-            command.args(["-d", "-c"]).arg(configuration).stdin(Stdio::null());
-            (Guard::spawn(command.stdout(Stdio::null()).stderr(File::create(&log).expect("a file"))), log)
+            command
+                .args(["-d", "-c"])
+                .arg(configuration)
+                .stdin(Stdio::null());
+            (
+                Guard::spawn(
+                    command
+                        .stdout(Stdio::null())
+                        .stderr(File::create(&log).expect("a file")),
+                ),
+                log,
+            )
         };
-        let (server, port) =
-            with_port("unbound", start, |port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
-        Self { port, _server: server, _folder: folder }
+        let (server, port) = with_port("unbound", start, |port| {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+        });
+        Self {
+            port,
+            _server: server,
+            _folder: folder,
+        }
     }
 }
 
@@ -153,7 +192,11 @@ impl Arrived {
     #[track_caller]
     pub(crate) fn added_to(&self, sent: &[u8]) -> String {
         let front = self.bytes.strip_suffix(sent).unwrap_or_else(|| {
-            panic!("sent:\n{}\narrived:\n{}", String::from_utf8_lossy(sent), self.text());
+            panic!(
+                "sent:\n{}\narrived:\n{}",
+                String::from_utf8_lossy(sent),
+                self.text()
+            );
         });
         let front = String::from_utf8(front.to_vec()).expect("fields in ASCII");
         let is_field = |line: &str| line.starts_with([' ', '\t']) || line.split_once(':').is_some();
@@ -167,12 +210,15 @@ impl Sink {
     /// Starts it.
     pub(crate) fn start(manners: Manners) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let certificate = (manners != Manners::Clear).then(|| certificate(folder.path(), "mx.sink.test"));
+        let certificate =
+            (manners != Manners::Clear).then(|| certificate(folder.path(), "mx.sink.test"));
         let ready = folder.path().join("ready");
         let start = |port: u16| {
             let log = folder.path().join("log");
             let mut command = python("sink.py");
-            command.arg(folder.path()).args(["--port", &port.to_string()]);
+            command
+                .arg(folder.path())
+                .args(["--port", &port.to_string()]);
             if let Some(certificate) = &certificate {
                 command.arg("--certificate").arg(certificate);
             }
@@ -180,11 +226,23 @@ impl Sink {
                 command.args(["--login", login]);
             }
             let file = File::create(&log).expect("a file");
-            (Guard::spawn(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file)), log)
+            (
+                Guard::spawn(
+                    command
+                        .stdin(Stdio::null())
+                        .stdout(Stdio::null())
+                        .stderr(file),
+                ),
+                log,
+            )
         };
         let missing = "aiosmtpd to start (the Debian package is python3-aiosmtpd)";
         let (server, port) = with_port(missing, start, |_| ready.exists());
-        Self { port, folder, _server: server }
+        Self {
+            port,
+            folder,
+            _server: server,
+        }
     }
 
     /// From now on takes mail for `later*`.
@@ -195,13 +253,20 @@ impl Sink {
     /// How many messages have arrived.
     pub(crate) fn count(&self) -> usize {
         let entries = fs::read_dir(self.folder.path()).expect("a folder");
-        let is_json = |path: &Path| path.extension().is_some_and(|extension| extension == "json");
-        entries.filter(|entry| is_json(&entry.as_ref().expect("an entry").path())).count()
+        let is_json = |path: &Path| {
+            path.extension()
+                .is_some_and(|extension| extension == "json")
+        };
+        entries
+            .filter(|entry| is_json(&entry.as_ref().expect("an entry").path()))
+            .count()
     }
 
     /// All messages that have arrived, in their order.
     pub(crate) fn messages(&self) -> Vec<Arrived> {
-        (1..=self.count()).map(|number| self.message(number)).collect()
+        (1..=self.count())
+            .map(|number| self.message(number))
+            .collect()
     }
 
     /// Where the bytes of a message lie; the first is 1.
@@ -233,21 +298,29 @@ impl Sink {
     /// Waits for so many messages, longer.
     #[track_caller]
     pub(crate) fn wait_within(&self, count: usize, limit: Duration) {
-        wait_for(&format!("{count} messages"), limit, || (self.count() >= count).then_some(()));
+        wait_for(&format!("{count} messages"), limit, || {
+            (self.count() >= count).then_some(())
+        });
     }
 
     /// Waits for the first message to this address.
     #[track_caller]
     pub(crate) fn wait_to(&self, address: &str) -> Arrived {
         wait_for(&format!("a message to {address}"), PATIENCE, || {
-            self.messages().into_iter().find(|message| message.to.iter().any(|to| to == address))
+            self.messages()
+                .into_iter()
+                .find(|message| message.to.iter().any(|to| to == address))
         })
     }
 }
 
 /// A self-signed certificate with its key, in one file.
 pub(crate) fn certificate(folder: &Path, name: &str) -> PathBuf {
-    let (key, certificate, both) = (folder.join("key.pem"), folder.join("cert.pem"), folder.join("both.pem"));
+    let (key, certificate, both) = (
+        folder.join("key.pem"),
+        folder.join("cert.pem"),
+        folder.join("both.pem"),
+    );
     let configuration = folder.join("openssl.conf");
     let text = format!(
         "[req]\ndistinguished_name = name\nx509_extensions = more\nprompt = no\n[name]\nCN = {name}\n\
@@ -255,10 +328,29 @@ pub(crate) fn certificate(folder: &Path, name: &str) -> PathBuf {
     );
     fs::write(&configuration, text).expect("a file");
     let mut command = Command::new(program("openssl"));
-    command.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"]);
+    command.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "30",
+    ]);
     command.arg("-config").arg(configuration);
-    run(command.arg("-keyout").arg(&key).arg("-out").arg(&certificate), b"").ok();
-    let text = fs::read_to_string(key).expect("a key") + &fs::read_to_string(certificate).expect("a certificate");
+    run(
+        command
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&certificate),
+        b"",
+    )
+    .ok();
+    let text = fs::read_to_string(key).expect("a key")
+        + &fs::read_to_string(certificate).expect("a certificate");
     fs::write(&both, text).expect("a file");
     both
 }

@@ -266,3 +266,14 @@ fn a_password_never_goes_in_clear() {
     ));
     assert!(!play.sent().contains("AUTH"));
 }
+
+#[test]
+fn a_banner_with_our_own_name_is_a_loop() {
+    let mut play = Play::new(Tls::Opportunistic);
+    play.server("220 Client.Example ESMTP\r\n");
+    assert!(matches!(
+        play.wanted().as_slice(),
+        [Request::Refused(Refusal::Ourselves)]
+    ));
+    assert_eq!(play.sent(), "");
+}

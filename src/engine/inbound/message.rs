@@ -1,0 +1,390 @@
+//! From the end of a body to the disk: the fields that are added, the signatures, the record.
+
+use std::sync::Arc;
+
+use super::{Inbound, Signing};
+use crate::address::Domain;
+use crate::auth::dkim::sign::{Signer, SigningInput, prepare};
+use crate::clock::Now;
+use crate::config::DkimKey;
+use crate::engine::event::{Action, ConnId, Peer, Work, WorkResult};
+use crate::engine::intake::Whole;
+use crate::engine::log::{Level, Line};
+use crate::engine::store::Committing;
+use crate::engine::{Conn, Engine, JobOwner};
+use crate::envelope::Envelope;
+use crate::mail::address_list::from_mailboxes;
+use crate::mail::header::Header;
+use crate::mail::received::{Protocol, Received, Source};
+use crate::mail::submission;
+use crate::policy::relay::Client;
+use crate::queue::{Body, Command, MessageRecord, Record};
+use crate::queue_id::QueueId;
+use crate::smtp::command::Greeting;
+use crate::smtp::reply::Reply;
+use crate::smtp::server::Transaction;
+
+impl Engine {
+    /// Gives up a body, what was streamed out of it too.
+    pub(super) fn drop_body(&mut self, inbound: &mut Inbound) {
+        if let Some(intake) = inbound.intake.take()
+            && intake.is_spilled()
+        {
+            self.spilling.remove(&intake.id());
+            self.store(Command::BodyDiscard { id: intake.id() });
+        }
+        if let Some(signing) = inbound.signing.take()
+            && matches!(signing.record.body, Body::File { .. })
+        {
+            self.store(Command::BodyDiscard {
+                id: signing.record.id,
+            });
+        }
+    }
+
+    pub(super) fn intake_take(&mut self, conn: ConnId, inbound: &mut Inbound, body: &mut Vec<u8>) {
+        let Some(mut intake) = inbound.intake.take() else {
+            return;
+        };
+        let block = intake.take(body, &mut |header| self.header_verdict(inbound, header));
+        if let Some(bytes) = block {
+            self.spilling.insert(intake.id(), conn);
+            self.store(Command::BodyAppend {
+                id: intake.id(),
+                bytes,
+            });
+        }
+        if self.memory.saturating_add(intake.memory()) as u64 > self.config.max_memory {
+            intake.refuse(Reply::NO_MEMORY);
+        }
+        inbound.intake = Some(intake);
+    }
+
+    /// The body has ended: adds the fields, asks for the signatures or stores at once.
+    pub(super) fn message_whole(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut Inbound,
+        transaction: Transaction,
+        now: Now,
+    ) -> Result<(), Reply> {
+        let intake = inbound.intake.take().ok_or(Reply::STORE_FAILED)?;
+        let id = intake.id();
+        let spilled = intake.is_spilled();
+        self.spilling.remove(&id);
+        let whole = intake
+            .finish(&mut |header| self.header_verdict(inbound, header))
+            .inspect_err(|_| {
+                if spilled {
+                    self.actions
+                        .push_back(Action::Store(Command::BodyDiscard { id }));
+                }
+            })?;
+        let client = self.client(inbound);
+        let trusted = !matches!(client, Client::Anonymous { .. });
+        let mut added = Vec::new();
+        if trusted {
+            let hostname = &self.config.hostname;
+            added = submission::missing_fields(
+                &whole.header,
+                id,
+                hostname,
+                now.wall,
+                &mut *self.entropy,
+            );
+        }
+        let signers = if trusted {
+            self.signing_keys(&whole.header)
+        } else {
+            Vec::new()
+        };
+        let inputs: Vec<SigningInput> = signers
+            .iter()
+            .map(|(domain, key)| {
+                let signer = Signer {
+                    domain,
+                    selector: &key.selector,
+                    algorithm: key.key.algorithm(),
+                    at: now.wall,
+                };
+                prepare(&whole.header, &added, &whole.body_hash, &signer)
+            })
+            .collect();
+        let mut fields = self.received_field(inbound, id, &transaction, now);
+        fields.append(&mut added);
+        let record = self.message_record(inbound, id, transaction, fields, &whole, now);
+        let Whole {
+            size,
+            rest,
+            spilled,
+            ..
+        } = whole;
+        let record = MessageRecord {
+            body: match spilled {
+                false => Body::Inline(rest),
+                true => {
+                    if !rest.is_empty() {
+                        self.store(Command::BodyAppend { id, bytes: rest });
+                    }
+                    Body::File {
+                        len: size,
+                        crc32: 0,
+                    }
+                }
+            },
+            ..record
+        };
+        self.debug(|| {
+            Line::new(Level::Debug, "accepted")
+                .with("id", id)
+                .with("size", size)
+                .with("keys", signers.len())
+        });
+        for (at, ((_, key), input)) in signers.iter().zip(&inputs).enumerate() {
+            let work = Work::Sign {
+                key: Arc::clone(&key.key),
+                data: input.data().to_vec(),
+            };
+            self.work(JobOwner::Sign { conn, key: at }, work);
+        }
+        let missing = inputs.len();
+        let signing = Signing {
+            record,
+            size,
+            signatures: vec![Vec::new(); missing],
+            inputs: inputs.into_iter().map(Some).collect(),
+            missing,
+        };
+        inbound.signing = Some(Box::new(signing));
+        if missing == 0 {
+            self.message_signed(conn, inbound);
+        }
+        Ok(())
+    }
+
+    pub(super) fn message_record(
+        &self,
+        inbound: &Inbound,
+        id: QueueId,
+        transaction: Transaction,
+        fields: Vec<u8>,
+        whole: &Whole,
+        now: Now,
+    ) -> MessageRecord {
+        let Transaction {
+            reverse_path,
+            parameters,
+            recipients,
+            ..
+        } = transaction;
+        // SMTPUTF8 is owed to the next hop only where something needs it (RFC 6531 section 3.4 lets us see).
+        let needed = !reverse_path.as_str().is_ascii()
+            || recipients
+                .iter()
+                .any(|recipient| recipient.mailbox.needs_smtputf8())
+            || parameters.smtputf8 && !whole.header.as_bytes().is_ascii();
+        MessageRecord {
+            id,
+            envelope: Envelope {
+                reverse_path,
+                recipients,
+                envelope_id: parameters.envelope_id,
+                dsn_return: parameters.dsn_return,
+                body: parameters.body,
+                smtputf8: parameters.smtputf8 && needed,
+                arrived: now.wall,
+                origin: match &inbound.login {
+                    Some(login) => login.as_str().into(),
+                    None => inbound.peer_text().into(),
+                },
+            },
+            fields,
+            body: Body::Inline(Vec::new()),
+        }
+    }
+
+    /// The keys that sign a message: those of the domain of From, if it is served.
+    pub(super) fn signing_keys(&self, header: &Header) -> Vec<(Domain, Arc<DkimKey>)> {
+        let Some(author) = from_mailboxes(header)
+            .ok()
+            .and_then(|authors| authors.into_iter().next())
+        else {
+            return Vec::new();
+        };
+        self.keys_of(author.domain())
+    }
+
+    /// The keys of a served domain.
+    pub(in crate::engine) fn keys_of(&self, domain: &Domain) -> Vec<(Domain, Arc<DkimKey>)> {
+        self.config
+            .signing_keys(domain)
+            .iter()
+            .map(|key| (domain.clone(), Arc::clone(key)))
+            .collect()
+    }
+
+    pub(super) fn received_field(
+        &self,
+        inbound: &Inbound,
+        id: QueueId,
+        transaction: &Transaction,
+        now: Now,
+    ) -> Vec<u8> {
+        let (greeting, name) = inbound
+            .session
+            .greeting()
+            .unwrap_or((Greeting::Ehlo, "unknown"));
+        let protocol = match greeting {
+            Greeting::Helo => Protocol::Smtp,
+            Greeting::Ehlo => Protocol::Esmtp {
+                tls: inbound.tls.is_some(),
+                auth: inbound.login.is_some(),
+                utf8: transaction.parameters.smtputf8,
+            },
+        };
+        let source = match (inbound.peer, &inbound.login) {
+            (Peer::Process { uid }, _) => Source::Local { uid },
+            (Peer::Network { .. }, Some(_)) => Source::Authenticated { protocol },
+            (Peer::Network { remote, .. }, None) => Source::Peer {
+                hello: name.as_bytes(),
+                address: remote.ip().to_canonical(),
+                protocol,
+            },
+        };
+        let single = match transaction.recipients.as_slice() {
+            [only] if only.original.is_none() => Some(&only.mailbox),
+            _ => None,
+        };
+        let tls = inbound
+            .tls
+            .as_ref()
+            .map(|tls| format!("{} {}", tls.version, tls.cipher));
+        let by = &self.config.hostname;
+        Received {
+            source,
+            by,
+            tls: tls.as_deref(),
+            id,
+            recipient: single,
+            at: now.wall,
+        }
+        .to_bytes()
+    }
+
+    /// A worker made one of the signatures.
+    pub(in crate::engine) fn inbound_signed(
+        &mut self,
+        conn: ConnId,
+        key: usize,
+        result: WorkResult,
+        now: Now,
+    ) {
+        let mut inbound = match self.conns.take(conn) {
+            Some(Conn::Inbound(inbound)) => inbound,
+            Some(other) => return self.conns.put(conn, other),
+            None => return,
+        };
+        let Some(signing) = inbound.signing.as_mut() else {
+            return self.inbound_put(conn, inbound);
+        };
+        let WorkResult::Signed(Ok(signature)) = result else {
+            self.log(Line::new(Level::Error, "signing-failed").with("id", signing.record.id));
+            self.drop_body(&mut inbound);
+            return self.inbound_stored(conn, inbound, &Reply::SIGNING_FAILED, now);
+        };
+        let input = signing.inputs.get_mut(key).and_then(Option::take);
+        if let (Some(input), Some(slot)) = (input, signing.signatures.get_mut(key)) {
+            *slot = input.finish(&signature);
+            signing.missing = signing.missing.saturating_sub(1);
+        }
+        if signing.missing == 0 {
+            self.message_signed(conn, &mut inbound);
+        }
+        self.inbound_put(conn, inbound);
+    }
+
+    /// All signatures are there: the message goes to the disk.
+    pub(super) fn message_signed(&mut self, conn: ConnId, inbound: &mut Inbound) {
+        let Some(signing) = inbound.signing.take() else {
+            return;
+        };
+        let Signing {
+            mut record,
+            size,
+            signatures,
+            ..
+        } = *signing;
+        let id = record.id;
+        if !signatures.is_empty() {
+            self.debug(|| {
+                Line::new(Level::Debug, "signed")
+                    .with("id", id)
+                    .with("signatures", signatures.len())
+            });
+        }
+        let mut fields = signatures.concat();
+        fields.append(&mut record.fields);
+        record.fields = fields;
+        let committing = Committing::message(&record, size, Some(conn));
+        let ticket = self.ticket(committing);
+        self.store(Command::Append {
+            ticket,
+            record: Record::Message(record),
+        });
+    }
+
+    /// The disk has answered.
+    pub(in crate::engine) fn inbound_committed(
+        &mut self,
+        conn: ConnId,
+        result: Result<QueueId, Reply>,
+        now: Now,
+    ) {
+        let inbound = match self.conns.take(conn) {
+            Some(Conn::Inbound(inbound)) => inbound,
+            Some(other) => return self.conns.put(conn, other),
+            None => return, // the client did not wait: the message is queued all the same
+        };
+        if let (Ok(_), Some(login)) = (&result, &inbound.login) {
+            self.logins.users.sent(login, now.instant);
+        }
+        let reply = result.map_or_else(|reply| reply, Reply::queued);
+        self.inbound_stored(conn, inbound, &reply, now);
+    }
+
+    pub(super) fn inbound_stored(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        reply: &Reply,
+        now: Now,
+    ) {
+        let mut out = Vec::new();
+        inbound.session.on_stored(reply, &mut out);
+        self.inbound_resume(conn, inbound, out, now);
+    }
+
+    /// A block of a body is on the disk, or could not be written.
+    pub(in crate::engine) fn body_written(
+        &mut self,
+        id: QueueId,
+        result: Result<usize, Reply>,
+        now: Now,
+    ) {
+        let Some(conn) = self.spilling.get(&id).copied() else {
+            return;
+        };
+        let mut inbound = match self.conns.take(conn) {
+            Some(Conn::Inbound(inbound)) => inbound,
+            Some(other) => return self.conns.put(conn, other),
+            None => return,
+        };
+        if let Some(intake) = inbound.intake.as_mut() {
+            match result {
+                Ok(bytes) => intake.on_written(bytes),
+                Err(reply) => intake.refuse(reply),
+            }
+        }
+        self.inbound_resume(conn, inbound, Vec::new(), now);
+    }
+}

@@ -1,0 +1,250 @@
+//! Carrying a message: which is next, what is read of it, what is sent.
+
+use super::{BLOCK_BYTES, Courier, Load, Stage};
+use crate::clock::Now;
+use crate::engine::event::{Action, ConnId, Reader};
+use crate::engine::log::{Level, Line};
+use crate::engine::{Conn, Engine};
+use crate::envelope::Envelope;
+use crate::limits::{CLIENT_IDLE_TIMEOUT, CLIENT_MESSAGES_MAX};
+use crate::queue::{Content, Part, Phase, ReadError};
+use crate::smtp::client::{Fate, Mail, Rcpt, Session};
+use crate::status::EnhancedCode;
+
+impl Engine {
+    /// Takes the next message that is due, or waits for one, or goes home.
+    pub(super) fn courier_pick(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
+        let sent = courier.session.as_ref().map_or(0, Session::messages);
+        if self.stopping || sent >= CLIENT_MESSAGES_MAX || self.is_recording_stuck() {
+            return self.courier_quit(conn, courier, now);
+        }
+        while let Some(id) = self.hops.pop_ready(courier.hop) {
+            let Some(entry) = self.index.get_mut(id) else {
+                continue;
+            };
+            if entry.held {
+                continue;
+            }
+            let indices: Vec<usize> = entry.waiting_for(courier.hop).collect();
+            if indices.is_empty() {
+                continue;
+            }
+            for at in &indices {
+                if let Some(state) = entry.recipients.get_mut(*at) {
+                    state.phase = Phase::InFlight;
+                }
+            }
+            let location = entry.location;
+            // What is short is read whole, and goes out with its dot in one write.
+            let short = !location.body_is_file() && entry.size <= u64::from(BLOCK_BYTES);
+            let part = if short { Part::Whole } else { Part::Head };
+            courier.load = Some(Box::new(Load {
+                id,
+                size: entry.size,
+                indices: indices
+                    .into_iter()
+                    .filter_map(|at| u32::try_from(at).ok())
+                    .collect(),
+                fields: Vec::new(),
+                body: None,
+                sent: 0,
+                reading: true,
+                dsn: Vec::new(),
+                arrived: entry.arrived,
+            }));
+            courier.stage = Stage::Reading;
+            courier.deadline = None;
+            self.actions.push_back(Action::Read {
+                reader: Reader::Conn(conn),
+                id,
+                location,
+                part,
+            });
+            return self.courier_put(conn, courier);
+        }
+        courier.stage = Stage::Idle;
+        courier.deadline = Some(now.instant.after(CLIENT_IDLE_TIMEOUT));
+        if let Some(hop) = self.hops.get_mut(courier.hop) {
+            hop.idle.push(conn);
+        }
+        self.courier_put(conn, courier);
+    }
+
+    /// Something is due for the hop that an idle courier is at.
+    pub(in crate::engine) fn courier_wake(&mut self, conn: ConnId, now: Now) {
+        match self.conns.take(conn) {
+            Some(Conn::Courier(courier)) => self.courier_pick(conn, courier, now),
+            Some(other) => self.conns.put(conn, other),
+            None => {}
+        }
+    }
+
+    /// A piece of the message was read.
+    pub(in crate::engine) fn courier_read(
+        &mut self,
+        conn: ConnId,
+        mut courier: Box<Courier>,
+        result: Result<Content, ReadError>,
+        now: Now,
+    ) {
+        let mut out = Vec::new();
+        match result {
+            Ok(Content::Head { envelope, fields }) => {
+                self.courier_begin(&mut courier, &envelope, fields, None, &mut out)
+            }
+            Ok(Content::Whole {
+                envelope,
+                fields,
+                body,
+            }) => {
+                self.courier_begin(&mut courier, &envelope, fields, Some(body), &mut out);
+            }
+            Ok(Content::Body { bytes, .. }) => {
+                let Some(load) = courier.load.as_mut() else {
+                    return self.courier_put(conn, courier);
+                };
+                load.reading = false;
+                load.sent = load.sent.saturating_add(bytes.len() as u64);
+                let last = load.sent >= load.size || bytes.is_empty();
+                if let Some(session) = courier.session.as_mut() {
+                    session.on_body(&bytes, &mut out);
+                    // The dot goes with the last block: one segment, no wait for an acknowledgement.
+                    if last {
+                        session.on_body_end(&mut out);
+                    }
+                }
+            }
+            Err(error) => return self.courier_unreadable(conn, courier, error, now),
+        }
+        self.courier_requests(conn, courier, out, now);
+    }
+
+    pub(super) fn courier_begin(
+        &mut self,
+        courier: &mut Courier,
+        envelope: &Envelope,
+        fields: Vec<u8>,
+        body: Option<Vec<u8>>,
+        out: &mut Vec<u8>,
+    ) {
+        let (Some(load), Some(session)) = (courier.load.as_mut(), courier.session.as_mut()) else {
+            return;
+        };
+        load.reading = false;
+        let recipients: Vec<Rcpt> = load
+            .indices
+            .iter()
+            .filter_map(|at| envelope.recipients.get(*at as usize))
+            .map(|recipient| Rcpt {
+                mailbox: recipient.mailbox.clone(),
+                notify: recipient.notify,
+                original: recipient.original.clone(),
+            })
+            .collect();
+        load.dsn = recipients
+            .iter()
+            .map(|recipient| recipient.notify.wants_success())
+            .collect();
+        let size = load.size.saturating_add(fields.len() as u64);
+        load.fields = fields;
+        load.body = body;
+        courier.stage = Stage::Talking;
+        let mail = Mail {
+            reverse_path: envelope.reverse_path.clone(),
+            recipients,
+            size,
+            body: envelope.body,
+            smtputf8: envelope.smtputf8,
+            dsn_return: envelope.dsn_return,
+            envelope_id: envelope.envelope_id.clone(),
+        };
+        session.begin(mail, out);
+    }
+
+    /// The message cannot be read: it stays queued, and an operator is told.
+    pub(super) fn courier_unreadable(
+        &mut self,
+        conn: ConnId,
+        mut courier: Box<Courier>,
+        error: ReadError,
+        now: Now,
+    ) {
+        let line = Line::new(Level::Error, "unreadable")
+            .with_some("id", courier.load.as_ref().map(|load| load.id))
+            .with("why", error);
+        self.log(line);
+        if let Some(load) = courier.load.take() {
+            let fate = Fate::Deferred {
+                status: EnhancedCode::new(4, 3, 0),
+                text: "the message cannot be read".to_owned(),
+            };
+            let fates = vec![fate; load.indices.len()];
+            self.courier_outcome(None, &courier, *load, fates, now);
+        }
+        // Half a body may be out: the connection is cut, not closed in order.
+        self.actions.push_back(Action::Abort { conn });
+        self.courier_over(conn, courier, now);
+    }
+
+    pub(super) fn courier_body(&mut self, conn: ConnId, courier: &mut Courier, out: &mut Vec<u8>) {
+        let Some(load) = courier.load.as_mut() else {
+            return;
+        };
+        let fields = std::mem::take(&mut load.fields);
+        let Some(session) = courier.session.as_mut() else {
+            return;
+        };
+        session.on_body(&fields, out);
+        if let Some(body) = load.body.take() {
+            session.on_body(&body, out);
+            return session.on_body_end(out);
+        }
+        let (id, sent) = (load.id, load.sent);
+        load.reading = true;
+        let Some(location) = self.index.get(id).map(|entry| entry.location) else {
+            return;
+        };
+        let part = Part::Body {
+            offset: sent,
+            len: BLOCK_BYTES,
+        };
+        self.send(conn, std::mem::take(out));
+        self.actions.push_back(Action::Read {
+            reader: Reader::Conn(conn),
+            id,
+            location,
+            part,
+        });
+    }
+
+    /// All output is out: the next block of the body can be read.
+    pub(in crate::engine) fn courier_drained(
+        &mut self,
+        conn: ConnId,
+        mut courier: Box<Courier>,
+        now: Now,
+    ) {
+        let wants = courier.session.as_ref().is_some_and(Session::wants_body);
+        if let Some(load) = courier.load.as_mut()
+            && wants
+            && !load.reading
+            && load.sent > 0
+            && let Some(entry) = self.index.get(load.id)
+        {
+            load.reading = true;
+            let part = Part::Body {
+                offset: load.sent,
+                len: BLOCK_BYTES,
+            };
+            let (id, location) = (load.id, entry.location);
+            self.actions.push_back(Action::Read {
+                reader: Reader::Conn(conn),
+                id,
+                location,
+                part,
+            });
+            courier.wait(now);
+        }
+        self.courier_put(conn, courier);
+    }
+}

@@ -1,0 +1,332 @@
+//! The way to a next hop: its hosts, their addresses, and which of them is tried next.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+
+use super::outcome::close_waiting;
+use super::{Courier, Host, Stage, Target, Trouble};
+use crate::address::Domain;
+use crate::clock::Now;
+use crate::config::{Family, Scheme};
+use crate::dns::{Answer, MailHosts, Question, RecordKind, Records, mail_hosts};
+use crate::engine::Engine;
+use crate::engine::event::{Action, ConnId};
+use crate::engine::log::{Level, Line};
+use crate::limits::{ADDRESSES_PER_HOST_MAX, CONNECT_TIMEOUT};
+use crate::policy::route::NextHop;
+use crate::queue::HopId;
+use crate::smtp::client::{Login, Tls};
+use crate::status::EnhancedCode;
+
+impl Engine {
+    /// Sets a courier out.
+    pub(in crate::engine) fn send_courier(&mut self, hop: HopId, name: &NextHop, now: Now) {
+        self.courier_sessions += 1;
+        let mut courier = Box::new(Courier {
+            hop,
+            stage: Stage::Searching,
+            hosts: VecDeque::new(),
+            targets: VecDeque::new(),
+            asked: Vec::new(),
+            found: Vec::new(),
+            looking_up: None,
+            target: None,
+            session: None,
+            tls: None,
+            load: None,
+            trouble: None,
+            deadline: None,
+            timer: None,
+            arrived: false,
+        });
+        let conn = self.conns.reserve();
+        match name {
+            NextHop::Mx(domain) => {
+                let question = Question {
+                    name: domain.clone(),
+                    kind: RecordKind::Mx,
+                };
+                match self.ask(conn, question.clone(), now) {
+                    Some(answer) => return self.courier_mx(conn, courier, domain, &answer, now),
+                    None => courier.asked.push(question),
+                }
+            }
+            NextHop::Route { index } => {
+                let route = self.config.routes.get(*index);
+                let hosts = route.map(|route| (route.via.clone(), route.login.clone()));
+                let (via, login) = hosts.unwrap_or_default();
+                for via in via {
+                    let tls = match via.scheme {
+                        Scheme::Smtp => Tls::Opportunistic,
+                        Scheme::SmtpStartTls => Tls::Required,
+                        Scheme::Smtps => Tls::Active,
+                    };
+                    courier.hosts.push_back(Host {
+                        name: via.host,
+                        address: via.address,
+                        port: via.port,
+                        tls,
+                        login: login.as_ref().map(|login| Login {
+                            user: login.user.clone(),
+                            password: login.password.clone(),
+                        }),
+                        configured: true,
+                    });
+                }
+                return self.courier_next(conn, courier, now);
+            }
+        }
+        self.courier_put(conn, courier);
+    }
+
+    /// The MX records are known, or known not to be.
+    pub(super) fn courier_mx(
+        &mut self,
+        conn: ConnId,
+        mut courier: Box<Courier>,
+        domain: &Domain,
+        answer: &Answer,
+        now: Now,
+    ) {
+        match mail_hosts(domain, answer, &self.config.hostname, &mut *self.entropy) {
+            Ok(MailHosts { hosts, .. }) => {
+                self.debug(|| {
+                    let names: Vec<String> =
+                        hosts.iter().map(|host| host.host.to_string()).collect();
+                    Line::new(Level::Debug, "mx")
+                        .with("domain", domain)
+                        .with("hosts", names.join(","))
+                });
+                courier.hosts.extend(hosts.into_iter().map(|host| Host {
+                    name: host.host,
+                    address: None,
+                    port: self.config.delivery.port,
+                    tls: Tls::Opportunistic,
+                    login: None,
+                    configured: false,
+                }));
+                self.courier_next(conn, courier, now);
+            }
+            Err(nowhere) if nowhere.code().is_transient() => {
+                courier.trouble = Some(Trouble {
+                    status: nowhere.code(),
+                    text: format!("{domain}: {nowhere}"),
+                });
+                self.courier_failed(conn, courier, now);
+            }
+            Err(nowhere) => {
+                let text = format!("{domain}: {nowhere}");
+                self.hop_refused(conn, courier, nowhere.code(), &text, now);
+            }
+        }
+    }
+
+    /// Tries the next address, or looks up the next host.
+    pub(super) fn courier_next(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
+        loop {
+            if let Some(target) = courier.targets.pop_front() {
+                return self.courier_connect(conn, courier, target, now);
+            }
+            let Some(host) = courier.hosts.pop_front() else {
+                return self.courier_failed(conn, courier, now);
+            };
+            if let Some(address) = host.address {
+                let to = SocketAddr::new(address, host.port);
+                courier.targets.push_back(Target { host, to });
+                continue;
+            }
+            let kinds: &[RecordKind] = match self.config.delivery.ip {
+                Family::Any => &[RecordKind::Aaaa, RecordKind::A],
+                Family::Ipv4 => &[RecordKind::A],
+                Family::Ipv6 => &[RecordKind::Aaaa],
+            };
+            courier.looking_up = Some(host.clone());
+            courier.found.clear();
+            for kind in kinds {
+                let question = Question {
+                    name: host.name.clone(),
+                    kind: *kind,
+                };
+                match self.ask(conn, question.clone(), now) {
+                    Some(answer) => courier.take_addresses(&answer),
+                    None => courier.asked.push(question),
+                }
+            }
+            if !courier.asked.is_empty() {
+                courier.stage = Stage::Searching;
+                return self.courier_put(conn, courier);
+            }
+            courier.addresses_known();
+        }
+    }
+
+    /// The DNS has answered.
+    pub(in crate::engine) fn courier_answer(
+        &mut self,
+        conn: ConnId,
+        mut courier: Box<Courier>,
+        question: &Question,
+        answer: &Answer,
+        now: Now,
+    ) {
+        let Some(at) = courier.asked.iter().position(|asked| asked == question) else {
+            return self.courier_put(conn, courier);
+        };
+        courier.asked.swap_remove(at);
+        if question.kind == RecordKind::Mx {
+            return self.courier_mx(conn, courier, &question.name, answer, now);
+        }
+        courier.take_addresses(answer);
+        if courier.asked.is_empty() {
+            courier.addresses_known();
+            return self.courier_next(conn, courier, now);
+        }
+        self.courier_put(conn, courier);
+    }
+
+    pub(super) fn courier_connect(
+        &mut self,
+        old: ConnId,
+        mut courier: Box<Courier>,
+        target: Target,
+        now: Now,
+    ) {
+        let address = target.to.ip();
+        let astray = address.is_loopback() || address.is_unspecified() || address.is_multicast();
+        if astray && !target.host.configured && !self.config.delivery.loopback {
+            let text = format!(
+                "{} has the address {address}, which is no mail exchanger's",
+                target.host.name
+            );
+            courier.trouble = Some(Trouble {
+                status: EnhancedCode::new(4, 4, 4),
+                text,
+            });
+            return self.courier_next(old, courier, now);
+        }
+        // Each connection has an id of its own: what still comes for the last one is not taken for this one's.
+        let conn = self.courier_renumber(old, &courier);
+        let from = match target.to {
+            SocketAddr::V4(_) => self.config.delivery.bind4.map(IpAddr::V4),
+            SocketAddr::V6(_) => self.config.delivery.bind6.map(IpAddr::V6),
+        };
+        courier.stage = Stage::Connecting;
+        courier.deadline = Some(now.instant.after(CONNECT_TIMEOUT));
+        courier.timer = None;
+        self.actions.push_back(Action::Connect {
+            conn,
+            to: target.to,
+            from,
+        });
+        courier.target = Some(target);
+        self.courier_put(conn, courier);
+    }
+
+    pub(super) fn courier_renumber(&mut self, old: ConnId, _courier: &Courier) -> ConnId {
+        self.conns.remove(old);
+        self.conns.reserve()
+    }
+
+    /// No host could be used.
+    pub(super) fn courier_failed(&mut self, conn: ConnId, courier: Box<Courier>, now: Now) {
+        let trouble = courier.trouble.clone().unwrap_or_else(|| Trouble {
+            status: EnhancedCode::new(4, 4, 1),
+            text: "no address of the next hop is known".to_owned(),
+        });
+        if !trouble.status.is_transient() {
+            return self.hop_refused(conn, courier, trouble.status, &trouble.text, now);
+        }
+        let hop = courier.hop;
+        self.courier_over(conn, courier, now);
+        self.pause_hop(hop, &trouble.text, now);
+    }
+
+    /// The next hop will never take anything, or has refused us as a whole: fails the oldest message that waits, and
+    /// the others as they come up.
+    pub(super) fn hop_refused(
+        &mut self,
+        conn: ConnId,
+        courier: Box<Courier>,
+        status: EnhancedCode,
+        text: &str,
+        now: Now,
+    ) {
+        let hop = courier.hop;
+        self.courier_over(conn, courier, now);
+        while let Some(id) = self.hops.pop_ready(hop) {
+            let Some(entry) = self.index.get_mut(id) else {
+                continue;
+            };
+            if entry.held {
+                continue;
+            }
+            let recipients = close_waiting(entry, hop, status, text);
+            if recipients.is_empty() {
+                continue;
+            }
+            self.counters.failed += recipients.len() as u64;
+            self.log(
+                Line::new(Level::Warning, "failed")
+                    .with("id", id)
+                    .with("status", status)
+                    .with("why", text),
+            );
+            self.settle_outcomes(id, recipients, &[], None, None, now);
+            return;
+        }
+    }
+}
+
+impl Courier {
+    pub(super) fn take_addresses(&mut self, answer: &Answer) {
+        match &answer.records {
+            Ok(records) => match records.as_ref() {
+                Records::A(addresses) => {
+                    self.found.extend(addresses.iter().copied().map(IpAddr::V4))
+                }
+                Records::Aaaa(addresses) => {
+                    self.found.extend(addresses.iter().copied().map(IpAddr::V6))
+                }
+                _ => {}
+            },
+            Err(error) => {
+                if let Some(host) = &self.looking_up {
+                    let text = format!("{} has no address: {error:?}", host.name);
+                    let status = if error.is_temporary() {
+                        EnhancedCode::new(4, 4, 3)
+                    } else {
+                        EnhancedCode::new(4, 4, 4)
+                    };
+                    self.trouble = Some(Trouble { status, text });
+                }
+            }
+        }
+    }
+
+    /// All addresses of the host are known: both families take turns, IPv6 first.
+    pub(super) fn addresses_known(&mut self) {
+        let Some(host) = self.looking_up.take() else {
+            return;
+        };
+        let found = std::mem::take(&mut self.found);
+        let (six, four): (Vec<IpAddr>, Vec<IpAddr>) = found.into_iter().partition(IpAddr::is_ipv6);
+        let (mut six, mut four) = (six.into_iter(), four.into_iter());
+        let mut room = ADDRESSES_PER_HOST_MAX;
+        loop {
+            let pair = [six.next(), four.next()];
+            if pair.iter().all(Option::is_none) || room == 0 {
+                return;
+            }
+            for address in pair.into_iter().flatten() {
+                if room > 0 {
+                    room = room.saturating_sub(1);
+                    let to = SocketAddr::new(address, host.port);
+                    self.targets.push_back(Target {
+                        host: host.clone(),
+                        to,
+                    });
+                }
+            }
+        }
+    }
+}
