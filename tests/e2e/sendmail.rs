@@ -1,0 +1,404 @@
+//! `sendmail` as real programs call it, with the daemon there and without.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use crate::process::{Output, PATIENCE, run};
+use crate::relay::{Relay, Setup, login};
+
+/// A relay whose administrator reads mail at home.test.
+fn relay() -> Relay {
+    let keys = "admin = \"admin@home.test\"\n".to_owned();
+    Setup {
+        keys,
+        networks: "",
+        ..Setup::default()
+    }
+    .start()
+}
+
+fn sendmail(relay: &Relay, words: &[&str], input: &str) -> Output {
+    run(relay.program("sendmail").args(words), input.as_bytes())
+}
+
+/// A call, and what has to come of it.
+struct Call {
+    who: &'static str,
+    words: &'static [&'static str],
+    input: &'static str,
+    from: &'static str,
+    to: &'static [&'static str],
+    has: &'static [&'static str],
+}
+
+/// `LOGIN` stands for who runs the tests.
+const CALLS: &[Call] = &[
+    Call {
+        who: "Debian's cron",
+        words: &["-i", "-FCronDaemon", "-B8BITMIME", "-oem", "root"],
+        input: "From: root (Cron Daemon)\nTo: root\nSubject: Cron <root@mail> backup\nMIME-Version: 1.0\n\
+                Content-Type: text/plain; charset=UTF-8\nContent-Transfer-Encoding: 8bit\n\n\
+                готово\n.\nstill here\n",
+        from: "LOGIN@relay.test",
+        to: &["admin@home.test"],
+        has: &[
+            "From: Cron Daemon <root@relay.test>",
+            "готово\r\n.\r\nstill here\r\n",
+        ],
+    },
+    Call {
+        who: "cronie",
+        words: &[
+            "-FCronDaemon",
+            "-i",
+            "-odi",
+            "-oem",
+            "-oi",
+            "-t",
+            "-f",
+            "root",
+        ],
+        input: "From: \"(Cron Daemon)\" <root>\nTo: root\nSubject: Cron\n\nx\n",
+        from: "root@relay.test",
+        to: &["admin@home.test"],
+        has: &["<root@relay.test>"],
+    },
+    Call {
+        who: "vixie-cron",
+        words: &["-FCronDaemon", "-odi", "-oem", "-t"],
+        input: "To: root\nSubject: Cron\n\nx\n.\nnot this\n",
+        from: "LOGIN@relay.test",
+        to: &["admin@home.test"],
+        has: &["From: CronDaemon <LOGIN@relay.test>", "\r\n\r\nx\r\n"],
+    },
+    Call {
+        who: "PHP's mail()",
+        words: &["-t", "-i"],
+        input: "To: a@four.test\nSubject: php\nX-PHP-Originating-Script: 33:x.php\n\n.\nx\n",
+        from: "LOGIN@relay.test",
+        to: &["a@four.test"],
+        has: &["From: ", "Message-ID: <", "Date: ", "\r\n\r\n.\r\nx\r\n"],
+    },
+    Call {
+        who: "PHP's mail() with its fifth argument",
+        words: &["-t", "-i", "-fbounces@relay.test"],
+        input: "To: a@four.test\r\nCc: b@four.test\r\nBcc: c@four.test\r\nSubject: php\r\n\r\nx\r\n",
+        from: "bounces@relay.test",
+        to: &["a@four.test", "b@four.test", "c@four.test"],
+        has: &["Cc: b@four.test"],
+    },
+    Call {
+        who: "PHPMailer and WordPress",
+        words: &["-oi", "-fwordpress@relay.test", "-t"],
+        input: "Date: Tue, 24 Nov 2026 10:00:00 +0000\nTo: a@four.test\nFrom: WordPress <wordpress@relay.test>\n\
+                Message-ID: <x@relay.test>\n\nx\n",
+        from: "wordpress@relay.test",
+        to: &["a@four.test"],
+        has: &[
+            "From: WordPress <wordpress@relay.test>",
+            "Message-ID: <x@relay.test>",
+        ],
+    },
+    Call {
+        who: "mutt",
+        words: &[
+            "-oem",
+            "-oi",
+            "-f",
+            "ann@relay.test",
+            "--",
+            "-odd@four.test",
+            "b@four.test",
+        ],
+        input: "From: ann@relay.test\nTo: -odd@four.test\n\n.\nx\n",
+        from: "ann@relay.test",
+        to: &["-odd@four.test", "b@four.test"],
+        has: &["\r\n\r\n.\r\nx\r\n"],
+    },
+    Call {
+        who: "atd",
+        words: &["root"],
+        input: "Subject: Output from your job 1\nTo: root\n\nx\n",
+        from: "LOGIN@relay.test",
+        to: &["admin@home.test"],
+        has: &["Subject: Output from your job 1"],
+    },
+    Call {
+        who: "atrun",
+        words: &["-F", "Atrun Service", "-odi", "-oem", "root"],
+        input: "Subject: at\n\nx\n",
+        from: "LOGIN@relay.test",
+        to: &["admin@home.test"],
+        has: &["From: Atrun Service <LOGIN@relay.test>"],
+    },
+    Call {
+        who: "fail2ban",
+        words: &["-f", "fail2ban", "dest@four.test"],
+        input: "Subject: [Fail2Ban] sshd: banned 192.0.2.1\nFrom: Fail2Ban <fail2ban>\nTo: dest@four.test\n\nHi,\n",
+        from: "fail2ban@relay.test",
+        to: &["dest@four.test"],
+        has: &["From: Fail2Ban <fail2ban@relay.test>"],
+    },
+    Call {
+        who: "GNU mailutils",
+        words: &["-oi", "-f", "user@mail.relay.test", "a@four.test"],
+        input: "To: <a@four.test>\nSubject: mailutils\nUser-Agent: mail (GNU Mailutils 3.15)\nFrom: user <user@mail.relay.test>\n\nx\n",
+        from: "user@mail.relay.test",
+        to: &["a@four.test"],
+        has: &["From: user <user@mail.relay.test>"],
+    },
+    Call {
+        who: "git send-email",
+        words: &["-i", "a@four.test", "b@four.test"],
+        input: "From: Ann <ann@relay.test>\nTo: a@four.test\nCc: b@four.test\nSubject: [PATCH] x\n\n---\n.\n",
+        from: "LOGIN@relay.test",
+        to: &["a@four.test", "b@four.test"],
+        has: &["\r\n\r\n---\r\n.\r\n"],
+    },
+    Call {
+        who: "logwatch, sudo and mdadm",
+        words: &["-t"],
+        input: "To: root\nFrom: logwatch@relay.test\nSubject: Logwatch\n\nx\n",
+        from: "LOGIN@relay.test",
+        to: &["admin@home.test"],
+        has: &["From: logwatch@relay.test"],
+    },
+    Call {
+        who: "a vacation program",
+        words: &["-f", "<>", "a@four.test"],
+        input: "From: ann@relay.test\nTo: a@four.test\n\naway\n",
+        from: "",
+        to: &["a@four.test"],
+        has: &["away"],
+    },
+    Call {
+        who: "a program with everything",
+        words: &[
+            "-om",
+            "-os",
+            "-odb",
+            "-n",
+            "-m",
+            "-U",
+            "-G",
+            "-v",
+            "-h",
+            "5",
+            "-L",
+            "tag",
+            "-N",
+            "never",
+            "-R",
+            "hdrs",
+            "-V",
+            "id",
+            "a@four.test",
+        ],
+        input: "Resent-To: z@four.test\nFrom: ann@relay.test\n\nx\n",
+        from: "LOGIN@relay.test",
+        to: &["a@four.test"],
+        has: &["Resent-To: z@four.test"],
+    },
+    Call {
+        who: "a program that resends",
+        words: &["-t"],
+        input: "Resent-To: z@four.test\nResent-Bcc: y@four.test\nTo: nobody@four.test\nFrom: ann@relay.test\n\nx\n",
+        from: "LOGIN@relay.test",
+        to: &["z@four.test", "y@four.test"],
+        has: &["Resent-To: z@four.test", "To: nobody@four.test"],
+    },
+];
+
+#[test]
+fn every_caller_gets_its_mail_through_with_the_right_envelope() {
+    let relay = relay();
+    let login = login();
+    for (call, number) in CALLS.iter().zip(1..) {
+        let output = sendmail(&relay, call.words, call.input);
+        assert_eq!(output.code, 0, "{}: {}", call.who, output.stderr);
+        let arrived = relay.sink.wait(number).pop().expect("a message");
+        let from = arrived.from.trim_matches(['<', '>']);
+        assert_eq!(from, call.from.replace("LOGIN", &login), "{}", call.who);
+        let to: BTreeSet<&str> = arrived.to.iter().map(String::as_str).collect();
+        assert_eq!(to, call.to.iter().copied().collect(), "{}", call.who);
+        let text = arrived.text();
+        for part in call.has {
+            assert!(
+                text.contains(&part.replace("LOGIN", &login)),
+                "{}: no {part:?} in\n{text}",
+                call.who
+            );
+        }
+        assert!(
+            !text.to_lowercase().contains("bcc:"),
+            "{}: {text}",
+            call.who
+        );
+        for name in ["From:", "Date:", "Message-ID:"] {
+            let count = text
+                .lines()
+                .take_while(|line| !line.is_empty())
+                .filter(|line| line.starts_with(name))
+                .count();
+            assert_eq!(count, 1, "{}: {name} in\n{text}", call.who);
+        }
+    }
+}
+
+#[test]
+fn laravel_and_swift_speak_smtp_through_the_pipe() {
+    let relay = relay();
+    let dialogue = "EHLO [127.0.0.1]\nMAIL FROM:<app@relay.test>\nRCPT TO:<a@four.test>\nDATA\n\
+                    From: app@relay.test\nTo: a@four.test\nSubject: x\n\n..\nx\n.\nQUIT\n";
+    for (words, number) in [(&["-bs"][..], 1), (&["-bs", "-i"], 2)] {
+        for text in [dialogue.to_owned(), dialogue.replace('\n', "\r\n")] {
+            let said = sendmail(&relay, words, &text).ok();
+            let codes: Vec<&str> = said
+                .lines()
+                .filter(|line| line.get(3..4) != Some("-"))
+                .filter_map(|line| line.get(..3))
+                .collect();
+            assert_eq!(
+                codes,
+                ["220", "250", "250", "250", "354", "250", "221"],
+                "{said}"
+            );
+        }
+        let arrived = relay.sink.wait(2 * number).pop().expect("a message");
+        assert_eq!(arrived.from, "app@relay.test");
+        assert!(
+            arrived.text().ends_with("\r\n\r\n.\r\nx\r\n"),
+            "{}",
+            arrived.text()
+        );
+    }
+}
+
+#[test]
+fn what_is_left_while_the_daemon_is_down_goes_out_when_it_is_back() {
+    let mut relay = relay();
+    relay.stop();
+    let message =
+        "From: ann@relay.test\nTo: a@four.test\nBcc: b@four.test\nSubject: dropped\n\n.\nx\n";
+    for _ in 0..3 {
+        sendmail(&relay, &["-t", "-i", "-f", "ann@relay.test"], message).ok();
+    }
+    let drop = relay.spool().join("drop");
+    assert_eq!(
+        fs::metadata(&drop).expect("a folder").permissions().mode() & 0o7777,
+        0o1733
+    );
+    assert_eq!(fs::read_dir(&drop).expect("a folder").count(), 3);
+    // What else lies there is no message, whatever it is.
+    fs::write(drop.join("garbage.msg"), "no message\n").expect("a file");
+    std::os::unix::fs::symlink("/etc/passwd", drop.join("link.msg")).expect("a link");
+    fs::create_dir(drop.join("folder.msg")).expect("a folder");
+    relay.run();
+    for arrived in relay.sink.wait(3) {
+        assert_eq!(arrived.from, "ann@relay.test");
+        assert_eq!(arrived.to.len(), 2);
+        assert!(
+            arrived
+                .text()
+                .ends_with("Subject: dropped\r\n\r\n.\r\nx\r\n"),
+            "{}",
+            arrived.text()
+        );
+    }
+    relay.wait_for_empty_queue(PATIENCE);
+    assert_eq!(relay.sink.count(), 3);
+    assert!(relay.is_alive());
+}
+
+#[test]
+fn a_message_that_can_be_left_nowhere_is_tried_again_later() {
+    let mut relay = relay();
+    relay.stop();
+    let drop = relay.spool().join("drop");
+    fs::remove_dir(&drop).expect("an empty folder");
+    fs::write(&drop, "in the way").expect("a file");
+    let output = sendmail(&relay, &["a@four.test"], "Subject: x\n\nx\n");
+    assert_eq!(output.code, 75, "{output:?}");
+    assert!(output.stderr.contains("try again"), "{output:?}");
+    assert_eq!(sendmail(&relay, &["-bs"], "QUIT\n").code, 75);
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_with_the_code_of_sysexits() {
+    let relay = relay();
+    let message = "Subject: x\n\nx\n";
+    for (words, code) in [
+        (&["-z", "a@four.test"][..], 64),
+        (&["-bd"], 64),
+        (&["-be", "${run{/bin/id}}"], 64),
+        (&["-N", "sometimes", "a@four.test"], 64),
+        (&["a@four.test\nRCPT TO:<b@four.test>"], 65),
+        (
+            &["-f", "x@relay.test>\r\nRCPT TO:<b@four.test", "a@four.test"],
+            65,
+        ),
+        (&["-F", "x\nBcc: b@four.test", "a@four.test"], 65),
+        (&["not an address@@", "a@four.test"], 65),
+        (&["nobody@relay.test"], 67),
+        (&[], 66),
+    ] {
+        let output = sendmail(&relay, words, message);
+        assert_eq!(output.code, code, "{words:?}: {output:?}");
+        assert!(!output.stderr.trim().is_empty(), "{words:?}");
+    }
+    assert_eq!(relay.stats()["accepted"], 0);
+}
+
+#[test]
+fn flags_that_name_files_make_none() {
+    let relay = relay();
+    let here = relay.folder().join("here");
+    fs::create_dir(&here).expect("a folder");
+    let mut command = relay.program("sendmail");
+    command.current_dir(&here).args([
+        "-X",
+        "log",
+        "-C",
+        "evil.cf",
+        "-oQqueue",
+        "-OQueueDirectory=queue",
+    ]);
+    command.args(["-D", "debug", "-oAaliases", "a@four.test"]);
+    run(&mut command, b"Subject: x\n\nx\n").ok();
+    relay.sink.wait(1);
+    assert_eq!(fs::read_dir(&here).expect("a folder").count(), 0);
+    assert!(!Path::new("/tmp/evil.cf").exists());
+}
+
+#[test]
+fn the_other_names_and_modes_do_what_they_say() {
+    let relay = relay();
+    assert_eq!(run(&mut relay.program("newaliases"), b"").ok(), "");
+    assert_eq!(sendmail(&relay, &["-bi"], "").ok(), "");
+    assert!(run(&mut relay.program("mailq"), b"").ok().contains("empty"));
+    let verified = sendmail(&relay, &["-bv", "ann@relay.test", "nobody@relay.test"], "");
+    assert_eq!(verified.code, 67);
+    assert!(
+        verified.stdout.contains("ann@relay.test... deliverable"),
+        "{verified:?}"
+    );
+    assert!(
+        verified
+            .stdout
+            .contains("nobody@relay.test... undeliverable"),
+        "{verified:?}"
+    );
+
+    sendmail(&relay, &["later@four.test"], "Subject: x\n\nx\n").ok();
+    relay.wait_for_log("event=deferred");
+    relay.sink.open();
+    sendmail(&relay, &["-q"], "").ok();
+    assert_eq!(relay.sink.wait(1)[0].to, ["later@four.test"]);
+    assert!(
+        relay.sink.message(1).text().contains("uid"),
+        "{}",
+        relay.sink.message(1).text()
+    );
+}

@@ -1,0 +1,181 @@
+//! How the relay ends, and what happens when its disk fails.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::client::Client;
+use crate::process::{PATIENCE, program, run, wait_for};
+use crate::relay::{CHOPAR, Relay, Setup};
+use crate::world::free_port;
+
+const FIELDS: &str = "From: a@src.test\r\nTo: b@four.test\r\n";
+
+#[test]
+fn a_message_that_is_being_sent_is_finished_before_the_end() {
+    let mut relay = Relay::start();
+    let (mut busy, mut idle) = (relay.client(), relay.client());
+    assert_eq!(busy.say("MAIL FROM:<a@src.test>").code, 250);
+    assert_eq!(busy.say("RCPT TO:<later@four.test>").code, 250);
+    assert_eq!(busy.say("DATA").code, 354);
+    busy.send(format!("{FIELDS}Subject: half\r\n").as_bytes());
+    let start = Instant::now();
+    relay.signal(Signal::TERM);
+    assert_eq!(idle.reply().code, 421);
+    let port = relay.smtp();
+    wait_for(
+        "new sessions to be refused",
+        PATIENCE,
+        || match Client::open(port) {
+            Err(_) => Some(()),
+            Ok(mut client) => (client.reply().code != 220).then_some(()),
+        },
+    );
+    busy.send(b"X-Other: half\r\n\r\nbody\r\n.\r\n");
+    let reply = busy.reply();
+    assert_eq!(reply.code, 250, "{reply:?}");
+    assert_eq!(relay.wait(Duration::from_secs(12)), 0, "{}", relay.log());
+    assert!(start.elapsed() < Duration::from_secs(11));
+    relay.sink.open();
+    relay.run();
+    relay.cli(&["queue", "flush"]).ok();
+    assert!(
+        relay.sink.wait(1)[0]
+            .text()
+            .ends_with("Subject: half\r\nX-Other: half\r\n\r\nbody\r\n")
+    );
+}
+
+#[test]
+fn a_client_that_stalls_does_not_keep_the_relay_for_more_than_ten_seconds() {
+    let mut relay = Relay::start();
+    let mut client = relay.client();
+    assert_eq!(client.say("MAIL FROM:<a@src.test>").code, 250);
+    assert_eq!(client.say("RCPT TO:<b@four.test>").code, 250);
+    assert_eq!(client.say("DATA").code, 354);
+    client.send(FIELDS.as_bytes());
+    relay.signal(Signal::TERM);
+    assert_eq!(relay.wait(Duration::from_secs(13)), 0, "{}", relay.log());
+    relay.run();
+    assert_eq!(relay.stats()["queued"], 0);
+}
+
+#[test]
+fn a_second_relay_on_the_same_spool_is_refused_with_a_sentence() {
+    let relay = Relay::start();
+    let config = relay.folder().join("second");
+    fs::create_dir_all(config.join("domains/relay.test")).expect("a folder");
+    let mut text = fs::read_to_string(relay.config().join("chopar.toml")).expect("a file");
+    for port in [relay.smtp(), relay.submission(), relay.submissions()] {
+        text = text.replace(&port.to_string(), &free_port().to_string());
+    }
+    text = text.replace("/run\"", "/run2\"");
+    fs::write(config.join("chopar.toml"), text).expect("a file");
+    let output = run(Command::new(CHOPAR).arg("-C").arg(config).arg("run"), b"");
+    assert_eq!(output.code, 73, "{output:?}");
+    assert!(
+        output.stderr.contains("in use by another chopar"),
+        "{output:?}"
+    );
+    // And the same ports are as clear.
+    let output = run(
+        Command::new(CHOPAR)
+            .arg("-C")
+            .arg(relay.config())
+            .arg("run"),
+        b"",
+    );
+    assert_eq!(output.code, 73, "{output:?}");
+    assert!(output.stderr.contains("in use"), "{output:?}");
+    assert_eq!(
+        relay
+            .client()
+            .transaction("a@src.test", &["b@four.test"], FIELDS.as_bytes())
+            .code,
+        250
+    );
+    relay.sink.wait(1);
+}
+
+/// Starts a relay whose system calls fail now and then, sends, and holds what was said against what arrives.
+fn through_a_failing_disk(inject: &str, refusal: u16) {
+    let strace = program("strace").display().to_string();
+    let call = inject.split(':').next().unwrap_or_default();
+    let words = [
+        "-f",
+        "-D",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        &format!("trace={call}"),
+        "-e",
+        &format!("inject={inject}"),
+    ];
+    let wrapper = std::iter::once(strace)
+        .chain(words.iter().map(|word| (*word).to_owned()))
+        .collect();
+    let mut relay = Setup {
+        wrapper,
+        ..Setup::default()
+    }
+    .start();
+    let mut client = relay.client();
+    let mut replies = BTreeMap::new();
+    for number in 0..60 {
+        let message = format!("{FIELDS}X-Number: {number}\r\n\r\nx\r\n");
+        let reply = client.transaction("a@src.test", &["b@four.test"], message.as_bytes());
+        replies.insert(number, reply.code);
+        if reply.code == 0 || reply.code == 421 {
+            client = relay.client();
+        }
+    }
+    let count = |code: u16| replies.values().filter(|&&reply| reply == code).count();
+    assert!(count(refusal) > 0, "{replies:?}");
+    assert!(count(250) > 20, "{replies:?}");
+    assert_eq!(count(250) + count(refusal), replies.len(), "{replies:?}");
+    relay.sink.wait_within(count(250), 2 * PATIENCE);
+    wait_for("the queue to be empty", 2 * PATIENCE, || {
+        relay.cli(&["queue", "flush"]).ok();
+        (relay.stats()["queued"] == 0).then_some(())
+    });
+    assert!(relay.is_alive());
+    let mut copies: BTreeMap<i32, usize> = BTreeMap::new();
+    for message in relay.sink.messages() {
+        let text = message.text();
+        let (_, rest) = text.split_once("X-Number: ").expect("a number");
+        let number = rest
+            .lines()
+            .next()
+            .and_then(|number| number.parse().ok())
+            .expect("a number");
+        *copies.entry(number).or_default() += 1;
+    }
+    // What was refused did not arrive, and what was taken arrived once.
+    for (number, code) in &replies {
+        let expected = usize::from(*code == 250);
+        assert_eq!(
+            copies.get(number).copied().unwrap_or_default(),
+            expected,
+            "message {number}: {code}"
+        );
+    }
+    // A kill shows what is on the disk.
+    relay.kill();
+    relay.setup.wrapper.clear();
+    relay.run();
+    assert_eq!(relay.stats()["queued"], 0);
+}
+
+#[test]
+fn a_sync_that_fails_is_answered_451_and_loses_nothing() {
+    through_a_failing_disk("fdatasync:error=EIO:when=5+7", 451);
+}
+
+#[test]
+fn a_full_disk_is_answered_452_and_loses_nothing() {
+    through_a_failing_disk("pwrite64:error=ENOSPC:when=9+11", 452);
+}

@@ -1,0 +1,231 @@
+//! TLS as OpenSSL and testssl.sh see it, and certificates that come and go.
+
+use std::fs;
+use std::process::Command;
+
+use rustix::process::Signal;
+
+use crate::client::Client;
+use crate::process::{Output, PATIENCE, program, run, run_within, wait_for};
+use crate::relay::{PASSWORD, Relay, Setup};
+
+/// Connects with OpenSSL and says QUIT.
+fn s_client(port: u16, words: &[&str]) -> Output {
+    let mut command = Command::new(program("openssl"));
+    command.args([
+        "s_client",
+        "-ign_eof",
+        "-crlf",
+        "-connect",
+        &format!("127.0.0.1:{port}"),
+    ]);
+    run(command.args(words), b"QUIT\n")
+}
+
+#[test]
+fn tls_1_2_and_1_3_are_spoken_without_tickets_and_nothing_older() {
+    let relay = Setup::strangers().start();
+    let doors = [
+        (relay.submissions(), &[][..]),
+        (relay.submission(), &["-starttls", "smtp"]),
+        (relay.smtp(), &["-starttls", "smtp"]),
+    ];
+    for (port, starttls) in doors {
+        for (version, name) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
+            let said = s_client(port, &[starttls, &[version]].concat()).ok();
+            assert!(said.contains(&format!("New, {name}")), "{said}");
+            assert!(said.contains("221"), "{said}");
+            assert!(
+                !said.contains("New Session Ticket arrived")
+                    && !said.contains("session ticket lifetime"),
+                "{said}"
+            );
+            assert!(!said.contains("TLS session ticket:"), "{said}");
+        }
+        for version in ["-tls1", "-tls1_1"] {
+            let old = [starttls, &[version, "-cipher", "ALL:@SECLEVEL=0"]].concat();
+            let output = s_client(port, &old);
+            assert!(
+                output.code != 0 && output.stdout.contains("(NONE)"),
+                "{output:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn testssl_finds_nothing_older_than_tls_1_2() {
+    let relay = Setup::strangers().start();
+    let report = relay.folder().join("report.csv");
+    let mut command = Command::new(program("testssl"));
+    command
+        .args([
+            "--quiet",
+            "--warnings",
+            "off",
+            "--color",
+            "0",
+            "--protocols",
+            "--csvfile",
+        ])
+        .arg(&report);
+    command.args([
+        "--starttls",
+        "smtp",
+        &format!("127.0.0.1:{}", relay.submission()),
+    ]);
+    let output = run_within(&mut command, b"", 4 * PATIENCE);
+    let rows = fs::read_to_string(report).unwrap_or_default();
+    let finding = |id: &str| {
+        let row = rows
+            .lines()
+            .find(|line| line.starts_with(&format!("\"{id}\",")));
+        row.map(str::to_owned)
+            .unwrap_or_else(|| panic!("no {id} in {rows}\n{output:?}"))
+    };
+    for id in ["SSLv2", "SSLv3", "TLS1", "TLS1_1"] {
+        assert!(finding(id).contains("not offered"), "{}", finding(id));
+    }
+    for id in ["TLS1_2", "TLS1_3"] {
+        assert!(
+            finding(id).contains("offered") && !finding(id).contains("not offered"),
+            "{}",
+            finding(id)
+        );
+    }
+}
+
+#[test]
+fn of_alpn_only_smtp_is_taken() {
+    let relay = Setup::strangers().start();
+    let said = s_client(relay.submissions(), &["-alpn", "smtp"]).ok();
+    assert!(said.contains("ALPN protocol: smtp"), "{said}");
+    for protocol in ["http/1.1", "h2", "imap"] {
+        let output = s_client(relay.submissions(), &["-alpn", protocol]);
+        assert_ne!(output.code, 0, "{output:?}");
+        assert!(!output.stdout.contains("220 "), "{output:?}");
+    }
+}
+
+/// The name in the certificate that is shown to who asks for `name`.
+fn subject(relay: &Relay, name: &str) -> String {
+    let said = s_client(relay.submissions(), &["-servername", name]).ok();
+    let line = said.lines().find(|line| line.starts_with("subject="));
+    line.unwrap_or_else(|| panic!("{said}")).replace(' ', "")
+}
+
+#[test]
+fn the_certificate_is_chosen_by_the_name_and_changes_without_dropping_anybody() {
+    let mut relay = Setup::strangers().start();
+    relay.wait_for_log("event=self-signed");
+    let mut client = relay.user("ann@relay.test");
+    relay.install_certificate("mail.relay.test");
+    relay.install_certificate("smtp.other.test");
+    relay.signal(Signal::HUP);
+    relay.wait_for_log("event=reloaded");
+    assert_eq!(
+        subject(&relay, "mail.relay.test"),
+        "subject=CN=mail.relay.test"
+    );
+    assert_eq!(
+        subject(&relay, "smtp.other.test"),
+        "subject=CN=smtp.other.test"
+    );
+
+    let fingerprint = |relay: &Relay| {
+        let said = s_client(relay.submissions(), &["-servername", "smtp.other.test"]).ok();
+        let (_, rest) = said.split_once("BEGIN CERTIFICATE").expect("a certificate");
+        rest.lines().nth(2).expect("a line").to_owned()
+    };
+    let old = fingerprint(&relay);
+    relay.install_certificate("smtp.other.test");
+    relay.cli(&["reload"]).ok();
+    assert_ne!(fingerprint(&relay), old);
+
+    // A certificate that cannot be used does not take the others away.
+    fs::write(
+        relay.config().join("tls/smtp.other.test/privkey.pem"),
+        "no key\n",
+    )
+    .expect("a file");
+    relay.signal(Signal::HUP);
+    wait_for("the bad certificate to be named", PATIENCE, || {
+        relay.log().contains("tls/smtp.other.test").then_some(())
+    });
+    assert_eq!(
+        subject(&relay, "mail.relay.test"),
+        "subject=CN=mail.relay.test"
+    );
+
+    let message = b"From: ann@relay.test\r\n\r\nx\r\n";
+    assert_eq!(
+        client
+            .transaction("ann@relay.test", &["a@four.test"], message)
+            .code,
+        250
+    );
+    relay.sink.wait(1);
+}
+
+#[test]
+fn bytes_behind_starttls_are_forgotten() {
+    let relay = Setup::strangers().start();
+    for port in [relay.smtp(), relay.submission()] {
+        let mut client = Client::connect(port);
+        assert_eq!(client.say("EHLO before.test").code, 250);
+        client.send(b"STARTTLS\r\nEHLO injected.test\r\nMAIL FROM:<injected@four.test>\r\nRCPT TO:<ann@relay.test>\r\n");
+        assert_eq!(client.reply().code, 220);
+        client.start_tls();
+        // One command, one reply; and nothing that was said in clear is known.
+        let reply = client.say("RCPT TO:<ann@relay.test>");
+        assert_eq!(reply.code / 100, 5, "{reply:?}");
+        let hello = client.say("EHLO after.test");
+        assert!(
+            hello.code == 250 && !hello.text.contains("STARTTLS"),
+            "{hello:?}"
+        );
+        assert_eq!(client.say("RCPT TO:<ann@relay.test>").code / 100, 5);
+        assert_eq!(client.say("NOOP").code, 250);
+        assert_eq!(client.say("QUIT").code, 221);
+        assert_eq!(client.rest(), "");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_its_place_and_the_old_one_goes_on() {
+    let mut relay = Setup::strangers().start();
+    let mut client = relay.user("ann@relay.test");
+    let path = relay.config().join("chopar.toml");
+    let good = fs::read_to_string(&path).expect("a file");
+    fs::write(&path, format!("{good}\n[limit]\nx = 1\n")).expect("a file");
+    let output = relay.cli(&["reload"]);
+    assert_eq!(output.code, 78, "{output:?}");
+    let line = good.lines().count() + 2;
+    assert!(
+        output.stderr.contains(&format!("chopar.toml:{line}:")) && output.stderr.contains("limit"),
+        "{output:?}"
+    );
+    assert_eq!(relay.cli(&["check"]).code, 78);
+    relay.signal(Signal::HUP);
+    wait_for("a second refusal", PATIENCE, || {
+        (relay.log().matches("reload-failed").count() >= 2).then_some(())
+    });
+    assert_eq!(client.say("NOOP").code, 250);
+
+    fs::write(&path, good).expect("a file");
+    let aliases = relay.config().join("domains/relay.test/aliases");
+    fs::write(aliases, "new: new@home.test\n").expect("a file");
+    relay.cli(&["reload"]).ok();
+    assert_eq!(relay.cli(&["check"]).code, 0);
+    let message = b"From: ann@relay.test\r\n\r\nx\r\n";
+    assert_eq!(
+        client
+            .transaction("ann@relay.test", &["new@relay.test"], message)
+            .code,
+        250
+    );
+    assert_eq!(relay.sink.wait(1)[0].to, ["new@home.test"]);
+    let mut client = Client::connect_tls(relay.submissions());
+    client.say("EHLO client.test");
+    assert_eq!(client.auth_plain("ann@relay.test", PASSWORD).code, 235);
+}
