@@ -12,7 +12,7 @@ use super::log::{Level, Line};
 use super::{Conn, Engine};
 use crate::clock::Now;
 use crate::limits::COMMAND_LINE_BYTES_MAX;
-use crate::queue::{Content, Part, Phase, ReadError};
+use crate::queue::{Content, JournalError, Part, Phase, ReadError};
 use crate::queue_id::QueueId;
 
 /// What a tool asks.
@@ -157,6 +157,15 @@ pub(super) struct Control {
     showing: bool,
     listed: usize,
     busy: bool,
+    /// What was asked for and is not on the disk yet.
+    committing: Option<Pending>,
+}
+
+/// Changes that a tool waits for.
+struct Pending {
+    left: usize,
+    count: usize,
+    errors: Vec<String>,
 }
 
 impl Control {
@@ -168,6 +177,7 @@ impl Control {
             showing: false,
             listed: 0,
             busy: false,
+            committing: None,
         }
     }
 
@@ -247,25 +257,29 @@ impl Engine {
             },
             Request::Flush { which } => {
                 self.hops.resume_all();
-                self.for_each(conn, &which, |engine, id| {
-                    let hops = engine
-                        .index
-                        .get(id)
-                        .map(|entry| entry.waiting_hops())
-                        .unwrap_or_default();
-                    for hop in hops {
-                        engine.make_ready(id, hop);
+                let (ids, errors) = self.selected(&which);
+                for id in &ids {
+                    let hops = self.index.get(*id).map(|entry| entry.waiting_hops());
+                    for hop in hops.unwrap_or_default() {
+                        self.make_ready(*id, hop);
                     }
-                });
+                }
+                self.end(conn, ids.len(), errors);
             }
             Request::Hold { which } => {
-                self.for_each(conn, &which, |engine, id| engine.mark(id, true))
+                return self.commit_each(conn, control, &which, |engine, id| {
+                    engine.mark(id, true, conn);
+                });
             }
             Request::Release { which } => {
-                self.for_each(conn, &which, |engine, id| engine.mark(id, false))
+                return self.commit_each(conn, control, &which, |engine, id| {
+                    engine.mark(id, false, conn);
+                });
             }
             Request::Remove { which } => {
-                self.for_each(conn, &which, |engine, id| engine.remove_message(id))
+                return self.commit_each(conn, control, &which, |engine, id| {
+                    engine.remove_message(id, conn);
+                });
             }
             Request::Stats {} => {
                 let stats = self.stats();
@@ -281,31 +295,73 @@ impl Engine {
         self.conns.put(conn, Conn::Control(control));
     }
 
-    fn for_each(
+    /// The messages that are meant, and a sentence for each that is not there.
+    fn selected(&self, which: &Selection) -> (Vec<QueueId>, Vec<String>) {
+        let texts = match which {
+            Selection::All => return (self.index.ids(), Vec::new()),
+            Selection::Ids(texts) => texts,
+        };
+        let (mut ids, mut errors) = (Vec::new(), Vec::new());
+        for text in texts {
+            match text.parse::<QueueId>() {
+                Ok(id) if self.index.get(id).is_some() => ids.push(id),
+                Ok(_) => errors.push(format!("{text} is not in the queue")),
+                Err(error) => errors.push(format!("{text}: {error}")),
+            }
+        }
+        (ids, errors)
+    }
+
+    /// Has a change of each message written; the tool is told when all are on the disk.
+    fn commit_each(
         &mut self,
         conn: ConnId,
+        mut control: Box<Control>,
         which: &Selection,
         mut act: impl FnMut(&mut Self, QueueId),
     ) {
-        let mut errors = Vec::new();
-        let ids = match which {
-            Selection::All => self.index.ids(),
-            Selection::Ids(texts) => {
-                let mut ids = Vec::new();
-                for text in texts {
-                    match text.parse::<QueueId>() {
-                        Ok(id) if self.index.get(id).is_some() => ids.push(id),
-                        Ok(_) => errors.push(format!("{text} is not in the queue")),
-                        Err(error) => errors.push(format!("{text}: {error}")),
-                    }
-                }
-                ids
-            }
-        };
-        for id in &ids {
-            act(self, *id);
+        let (ids, errors) = self.selected(which);
+        let count = ids.len();
+        if count == 0 {
+            self.end(conn, 0, errors);
+            return self.conns.put(conn, Conn::Control(control));
         }
-        self.end(conn, ids.len(), errors);
+        let left = count;
+        control.busy = true;
+        control.committing = Some(Pending {
+            left,
+            count,
+            errors,
+        });
+        self.conns.put(conn, Conn::Control(control));
+        for id in ids {
+            act(self, id);
+        }
+    }
+
+    /// A change that a tool asked for is on the disk, or the disk refused it.
+    pub(super) fn control_committed(&mut self, conn: ConnId, result: Result<(), JournalError>) {
+        let Some(Conn::Control(control)) = self.conns.get_mut(conn) else {
+            return; // the tool did not wait
+        };
+        let Some(pending) = &mut control.committing else {
+            return;
+        };
+        pending.left = pending.left.saturating_sub(1);
+        if let Err(error) = result {
+            pending.count = pending.count.saturating_sub(1);
+            pending.errors.truncate(COMMIT_ERRORS_MAX);
+            pending
+                .errors
+                .push(format!("the disk refused a change: {error}"));
+        }
+        if pending.left > 0 {
+            return;
+        }
+        control.busy = false;
+        if let Some(Pending { count, errors, .. }) = control.committing.take() {
+            self.end(conn, count, errors);
+        }
     }
 
     /// Reads the next message that is to be listed, or ends the list.
@@ -482,6 +538,9 @@ const fn phase_text(phase: Phase) -> &'static str {
         Phase::Closed => "done",
     }
 }
+
+/// Failures of the disk that a tool is told of.
+const COMMIT_ERRORS_MAX: usize = 8;
 
 /// Messages that are listed before the tool has to have taken them.
 const LISTED_AT_ONCE: usize = 256;

@@ -29,10 +29,14 @@ pub(super) enum Committing {
         record: OutcomeRecord,
         courier: Option<ConnId>,
     },
-    /// A mark of hold or release, and who asked for it.
-    Mark { id: QueueId, held: bool },
-    /// A message was taken out of the queue by an operator, or is done.
-    Done { id: QueueId },
+    /// A mark of hold or release, and the tool that waits for it.
+    Mark {
+        id: QueueId,
+        held: bool,
+        tool: ConnId,
+    },
+    /// A message is done, or was taken out of the queue by a tool, which waits for it.
+    Done { id: QueueId, tool: Option<ConnId> },
     /// A message was copied to a newer segment.
     Moved { id: QueueId },
 }
@@ -80,8 +84,16 @@ impl Engine {
                 Some(Committing::Outcome { record, courier }) => {
                     self.outcome_committed(record, courier, now)
                 }
-                Some(Committing::Mark { id, held }) => self.message_marked(id, held, now),
-                Some(Committing::Done { id }) => self.forget_message(id),
+                Some(Committing::Mark { id, held, tool }) => {
+                    self.message_marked(id, held, now);
+                    self.control_committed(tool, Ok(()));
+                }
+                Some(Committing::Done { id, tool }) => {
+                    self.forget_message(id);
+                    if let Some(tool) = tool {
+                        self.control_committed(tool, Ok(()));
+                    }
+                }
                 Some(Committing::Moved { id }) => {
                     if let (Some(entry), Some(location)) = (self.index.get_mut(id), location) {
                         entry.location = location;
@@ -106,11 +118,13 @@ impl Engine {
                         }
                     }
                     Some(
-                        Committing::Mark { .. }
-                        | Committing::Done { .. }
-                        | Committing::Moved { .. },
-                    )
-                    | None => {}
+                        Committing::Mark { tool, .. }
+                        | Committing::Done {
+                            tool: Some(tool), ..
+                        },
+                    ) => self.control_committed(tool, Err(error)),
+                    Some(Committing::Done { tool: None, .. } | Committing::Moved { .. }) | None => {
+                    }
                 }
             }
             Completion::BodyWritten { id, bytes } => self.body_written(id, Ok(bytes), now),
@@ -382,7 +396,7 @@ impl Engine {
     /// Marks a message done on the disk; recovery would find that out by itself, so nobody waits for it.
     fn finish_message(&mut self, id: QueueId) {
         self.forget_message(id);
-        let ticket = self.ticket(Committing::Done { id });
+        let ticket = self.ticket(Committing::Done { id, tool: None });
         self.store(Command::Append {
             ticket,
             record: Record::Done(id),
@@ -470,20 +484,21 @@ impl Engine {
         !self.unrecorded.is_empty()
     }
 
-    /// Marks a message held or released.
-    pub(super) fn mark(&mut self, id: QueueId, held: bool) {
+    /// Marks a message held or released, for a tool that is told once it is on the disk.
+    pub(super) fn mark(&mut self, id: QueueId, held: bool, tool: ConnId) {
         let record = if held {
             Record::Hold(id)
         } else {
             Record::Release(id)
         };
-        let ticket = self.ticket(Committing::Mark { id, held });
+        let ticket = self.ticket(Committing::Mark { id, held, tool });
         self.store(Command::Append { ticket, record });
     }
 
-    /// Takes a message out of the queue without a word to its sender.
-    pub(super) fn remove_message(&mut self, id: QueueId) {
-        let ticket = self.ticket(Committing::Done { id });
+    /// Takes a message out of the queue without a word to its sender, for a tool that is told once it is on the disk.
+    pub(super) fn remove_message(&mut self, id: QueueId, tool: ConnId) {
+        let tool = Some(tool);
+        let ticket = self.ticket(Committing::Done { id, tool });
         self.store(Command::Append {
             ticket,
             record: Record::Done(id),

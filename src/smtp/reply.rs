@@ -321,6 +321,9 @@ impl RemoteReply {
     /// The whole reply on one line: printable ASCII, cut after [`REPLY_TEXT_CHARS_MAX`] characters.
     pub fn to_text(&self) -> String {
         let mut text = self.code.to_string();
+        if let Some(enhanced) = self.enhanced {
+            text.push_str(&format!(" {enhanced}"));
+        }
         for line in &self.lines {
             text.push(' ');
             text.push_str(&Escaped(line.as_bytes()).to_string());

@@ -23,7 +23,7 @@ fn relay() -> Relay {
 fn send(client: &mut Client, from: &str, to: &[&str], mail: &str, rcpt: &str) {
     assert_eq!(
         client
-            .say(&format!("MAIL FROM:<{from}> {mail}").trim_end().to_owned())
+            .say(format!("MAIL FROM:<{from}> {mail}").trim_end())
             .code,
         250
     );
@@ -77,7 +77,7 @@ fn a_refused_recipient_brings_a_signed_report_to_the_sender() {
     assert_eq!(message["original-envelope-id"], "QQ314159");
     let recipient = &report["status"][1];
     assert_eq!(recipient["final-recipient"], "rfc822; gone@four.test");
-    assert_eq!(recipient["original-recipient"], "rfc822; Gone@four.test");
+    assert_eq!(recipient["original-recipient"], "rfc822;Gone@four.test");
     assert_eq!(
         (recipient["action"].as_str(), recipient["status"].as_str()),
         (Some("failed"), Some("5.1.1"))

@@ -62,7 +62,7 @@ fn every_message_is_signed_twice_and_dkimpy_opendkim_and_chopar_agree() {
         format!("{FIELDS}\r\ntext\r\n\r\n\r\n").into(),
         format!("{FIELDS}\r\n.\r\n..\r\n.x\r\n").into(),
         format!("{FIELDS}\r\n{long}\r\n").into(),
-        format!("{FIELDS}X-Fold: one\r\n two\r\n\t three  \r\nx-FOLD : again\r\nReply-To:  a@relay.test \r\n\r\nx \t\r\n").into(),
+        format!("{FIELDS}X-Fold: one\r\n two\r\n\t three  \r\nx-FOLD: again\r\nReply-To:  a@relay.test \r\n\r\nx \t\r\n").into(),
         format!("{FIELDS}MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n \t \r\na  b\t c \r\n\r\n").into(),
         format!("{FIELDS}X-Name: Привет\r\n\r\nSalom, дунё ☕\r\n").into(),
         [FIELDS.as_bytes(), b"\r\n\x80\xff\xfe\r\n"].concat(),

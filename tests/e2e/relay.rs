@@ -1,7 +1,6 @@
 //! The relay itself: `chopar run` in a throwaway folder, and the commands beside it.
 
 use std::fs::{self, File, OpenOptions};
-use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -256,14 +255,12 @@ impl Relay {
         self.process = None;
         let port = self.smtp();
         let process = self.process.insert(Guard::spawn(&mut self.command()));
-        wait_for("the relay to listen", PATIENCE, || {
-            match (
-                process.is_alive(),
-                TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok(),
-            ) {
-                (false, _) => Some(false),
-                (true, true) => Some(true),
-                (true, false) => None,
+        // Its sockets are there before it is: connections wait in them while the spool is read.
+        wait_for("the relay to answer", PATIENCE, || {
+            match Client::open(port) {
+                _ if !process.is_alive() => Some(false),
+                Ok(mut client) => (client.reply().code == 220).then_some(true),
+                Err(_) => None,
             }
         })
     }

@@ -93,6 +93,11 @@ pub(crate) fn unbound_configuration(folder: &Path, port: u16, more: &str) -> Str
          local-zone: \"test.\" static\n",
         folder.display()
     );
+    // unbound wants a record on one line; a zone file has long ones in parentheses.
+    let more = more
+        .replace("(\n", "")
+        .replace("\n)", "")
+        .replace("\n\t", " ");
     for line in ZONES
         .lines()
         .chain(more.lines())
