@@ -147,7 +147,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         reader,
         tls,
         drops: DropRuns::new(drops, spool.join("damaged"), waker),
-        state: State::new(certificate_files::fingerprint(path)),
+        state: State::new(certificate_files::fingerprint(path), &config),
         poll,
         config,
     }
