@@ -267,6 +267,7 @@ impl EventLoop {
             self.engine.handle(Event::Stored(completion), self.now);
             self.settle();
         }
+        self.reader.forget_removed();
         while let Some((job, result)) = self.workers.result() {
             self.engine.handle(Event::Worked { job, result }, self.now);
             self.settle();
