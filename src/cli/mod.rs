@@ -68,7 +68,8 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         .map(|name| name.rsplit('/').next().unwrap_or_default().to_owned())
         .unwrap_or_default();
     let rest = words.get(1..).unwrap_or_default();
-    let (input, output) = (&mut io::stdin().lock(), &mut io::stdout().lock());
+    // Not locked: the commands lock it themselves.
+    let (input, output) = (&mut io::stdin(), &mut io::stdout());
     match program.as_str() {
         "sendmail" => return end(sendmail::run(rest, &config_folder(None), input, output)),
         "mailq" => return end(sendmail::mailq(&config_folder(None), output)),

@@ -64,6 +64,8 @@ pub struct Config {
     pub relay: Networks,
     /// Where names are looked up.
     pub dns: Servers,
+    /// Who says so.
+    pub dns_source: DnsSource,
     /// How mail leaves.
     pub delivery: Delivery,
     /// What peers and users may take.
@@ -76,6 +78,15 @@ pub struct Config {
     pub certificates: Vec<CertificateFiles>,
     /// What is probably not meant, but can be worked with.
     pub warnings: Vec<ConfigError>,
+}
+
+/// Who names the DNS servers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DnsSource {
+    /// `[dns]`.
+    Configuration,
+    /// /etc/resolv.conf.
+    System,
 }
 
 /// The listeners.
@@ -218,6 +229,7 @@ impl Config {
             listen: settings.listen,
             relay: settings.relay,
             dns: settings.dns,
+            dns_source: settings.dns_source,
             delivery: settings.delivery,
             limits: settings.limits,
             domains,

@@ -15,7 +15,7 @@ use super::folder::{Folder, SystemDefaults};
 use super::network::{Network, NetworkError, Networks};
 use super::quantity;
 use super::routes::RouteText;
-use super::{Delivery, Family, Limits, Listen, Listeners, Receive};
+use super::{Delivery, DnsSource, Family, Limits, Listen, Listeners, Receive};
 use crate::address::{Domain, Mailbox};
 use crate::dns::{Servers, resolv_conf};
 use crate::limits::{
@@ -40,6 +40,7 @@ pub(super) struct Settings {
     pub(super) listen: Listeners,
     pub(super) relay: Networks,
     pub(super) dns: Servers,
+    pub(super) dns_source: DnsSource,
     pub(super) delivery: Delivery,
     pub(super) limits: Limits,
     /// The `[domain."…"]` sections with their positions.
@@ -109,6 +110,10 @@ pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Erro
         listen: check.listeners(listen),
         relay: check.networks(&relay.networks),
         dns: check.servers(&dns.servers, defaults),
+        dns_source: match dns.servers.as_slice() {
+            [] => DnsSource::System,
+            _ => DnsSource::Configuration,
+        },
         delivery: check.delivery(&delivery),
         limits: check.limits(&limits),
         domains: check.domains(domain),

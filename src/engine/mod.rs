@@ -319,6 +319,11 @@ impl Engine {
         self.settle(now);
     }
 
+    /// From now on, names are looked up with these servers.
+    pub fn set_dns_servers(&mut self, servers: crate::dns::Servers) {
+        self.resolver.set_servers(servers);
+    }
+
     /// Stops taking mail: sessions that are between messages end, those inside one may finish.
     pub fn stop(&mut self, now: Now) {
         self.stopping = true;

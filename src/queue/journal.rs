@@ -16,10 +16,13 @@
 //!
 //! Invariant: `Committed` is said only of records that a successful sync covers, in a file whose name is synced.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
+mod bodies;
+mod command;
+mod segments;
 
-use crate::limits::{JOURNAL_FAILURES_MAX, SEGMENT_BYTES, SPOOL_RESERVE_BYTES};
+use std::collections::{BTreeMap, HashMap};
+
+use crate::limits::{JOURNAL_FAILURES_MAX, SEGMENT_BYTES};
 use crate::queue_id::QueueId;
 
 use super::disk::{Disk, DiskError, SpoolFile, SpoolFolder};
@@ -27,157 +30,13 @@ use super::frame::{
     self, HEADER_BYTES, Header, Kind, Location, Place, Seal, put_copy, put_outcome, put_record,
     put_seal,
 };
-use super::reader::{ReadError, read_record};
+use super::reader::read_record;
 use super::record::{Body, OutcomeRecord, Record};
 use super::recovery::{OpenError, OpenReport, Recovered, recover};
+use bodies::{OpenBody, Space};
+use segments::{Live, Retirement, Segment, Standing};
 
-/// Names a command in its completion.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Ticket(pub u64);
-
-/// What the journal is asked to do.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Command {
-    /// Write a record. Answered by [`Completion::Committed`] or [`Completion::Failed`].
-    Append {
-        /// Named in the answer.
-        ticket: Ticket,
-        /// The record.
-        record: Record,
-    },
-    /// Write the next piece of a large message. Answered by [`Completion::BodyWritten`] or [`Completion::BodyFailed`];
-    /// it is durable only with the message record that names it.
-    BodyAppend {
-        /// The message that it will be.
-        id: QueueId,
-        /// The piece.
-        bytes: Vec<u8>,
-    },
-    /// Forget a large message that will not be. Not answered.
-    BodyDiscard {
-        /// The message that it would have been.
-        id: QueueId,
-    },
-    /// Write a message again, at the end, with all that became of it. Answered as `Append` is.
-    CopyForward {
-        /// Named in the answer.
-        ticket: Ticket,
-        /// The message.
-        id: QueueId,
-        /// Everything that is known of its recipients.
-        progress: OutcomeRecord,
-    },
-    /// Nobody reads from this segment any more. Not answered.
-    Retire {
-        /// The segment.
-        segment: u32,
-    },
-}
-
-/// What became of commands, and what the journal asks for.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Completion {
-    /// The record is durable.
-    Committed {
-        /// Of the command.
-        ticket: Ticket,
-        /// Where the message record is, if it was one.
-        location: Option<Location>,
-    },
-    /// The record is not written, and will not be.
-    Failed {
-        /// Of the command.
-        ticket: Ticket,
-        /// Why.
-        error: JournalError,
-    },
-    /// The piece was written.
-    BodyWritten {
-        /// The message.
-        id: QueueId,
-        /// Bytes of the piece.
-        bytes: usize,
-    },
-    /// The piece was not written; the message cannot be completed any more.
-    BodyFailed {
-        /// The message.
-        id: QueueId,
-        /// Why.
-        error: JournalError,
-    },
-    /// These few keep an old segment alive: copy them forward.
-    Crowded {
-        /// The messages.
-        messages: Vec<QueueId>,
-    },
-    /// Nothing in the segment is alive; say [`Command::Retire`] once nobody reads from it.
-    Retirable {
-        /// The segment.
-        segment: u32,
-    },
-    /// Bytes that are free on the disk; said when it is first known and when mail starts or ceases to be refused.
-    Space {
-        /// The bytes.
-        free: u64,
-    },
-}
-
-/// Why the journal refused something.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum JournalError {
-    /// The disk is full, or keeps what is left for outcomes.
-    NoSpace,
-    /// The disk does not let us write.
-    ReadOnly,
-    /// The disk failed.
-    Io,
-    /// The disk failed too often; the journal takes nothing until it is opened again.
-    Broken,
-    /// The record is larger than a segment.
-    TooLarge,
-    /// The message's file was not written, or not to this length.
-    NoBody,
-    /// The message to be copied is not alive.
-    NotFound,
-    /// The message to be copied cannot be read.
-    Damaged,
-}
-
-impl fmt::Display for JournalError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Self::NoSpace => "the spool has no space left",
-            Self::ReadOnly => "the spool is read-only",
-            Self::Io => "the disk of the spool reports an error",
-            Self::Broken => "the disk of the spool has failed too often: mend it and restart",
-            Self::TooLarge => "the message is too large for the journal",
-            Self::NoBody => "the message's own file is not complete",
-            Self::NotFound => "the message is not in the queue",
-            Self::Damaged => "the message is damaged on the disk",
-        })
-    }
-}
-
-impl std::error::Error for JournalError {}
-
-impl From<DiskError> for JournalError {
-    fn from(error: DiskError) -> Self {
-        match error {
-            DiskError::NoSpace => Self::NoSpace,
-            DiskError::ReadOnly => Self::ReadOnly,
-            _ => Self::Io,
-        }
-    }
-}
-
-impl From<ReadError> for JournalError {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Disk(error) => error.into(),
-            ReadError::Damaged | ReadError::TooLarge => Self::Damaged,
-        }
-    }
-}
+pub use command::{Command, Completion, JournalError, Ticket};
 
 /// The journal of one spool.
 #[derive(Debug)]
@@ -219,55 +78,6 @@ enum Effect {
     Release,
     Done,
     None,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Live {
-    location: Location,
-    standing: Standing,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Standing {
-    Free,
-    Held,
-    /// It could not be copied forward: it is not asked for again.
-    Unreadable,
-}
-
-#[derive(Debug, Default)]
-struct Segment {
-    len: u64,
-    live: u32,
-    live_bytes: u64,
-    asked: bool,
-    retirement: Retirement,
-}
-
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Retirement {
-    /// No message was moved out of it: nobody can be reading from it once it is empty.
-    #[default]
-    Silent,
-    /// Messages were moved out: readers may not know yet.
-    Moved,
-    Announced,
-    Granted,
-}
-
-/// A large message on its way.
-#[derive(Debug)]
-struct OpenBody {
-    len: u64,
-    hasher: crc32fast::Hasher,
-    failed: Option<JournalError>,
-}
-
-#[derive(Debug, Default)]
-struct Space {
-    free: u64,
-    age: u32, // batches since it was read
-    known: bool,
 }
 
 impl<D: Disk> Journal<D> {
@@ -388,8 +198,6 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    // Records.
-
     fn append(
         &mut self,
         ticket: Ticket,
@@ -401,7 +209,7 @@ impl<D: Disk> Journal<D> {
         }
         let id = record.id();
         if let Record::Message(message) = &mut record {
-            if self.space.known && self.space.free < SPOOL_RESERVE_BYTES {
+            if self.space.is_short() {
                 return Err(JournalError::NoSpace);
             }
             if let Body::File { len, crc32 } = &mut message.body {
@@ -460,17 +268,6 @@ impl<D: Disk> Journal<D> {
         };
         self.pending.push(Pending { ticket, id, effect });
         Ok(())
-    }
-
-    fn on_copy_failed(&mut self, id: QueueId, error: JournalError) {
-        let Some(live) = self.live.get_mut(&id) else {
-            return;
-        };
-        if matches!(error, JournalError::Damaged | JournalError::TooLarge) {
-            live.standing = Standing::Unreadable;
-        } else if let Some(segment) = self.segments.get_mut(&live.location.segment()) {
-            segment.asked = false;
-        }
     }
 
     /// Lets `write` append to the buffer; starts a new segment where this one has no room for it.
@@ -649,246 +446,6 @@ impl<D: Disk> Journal<D> {
         self.disk.sync_folder(SpoolFolder::Journal)?;
         Ok(bytes.len() as u64)
     }
-
-    // What is alive.
-
-    fn apply(&mut self, pending: Pending) -> Completion {
-        let id = pending.id;
-        let mut location = None;
-        match pending.effect {
-            Effect::Accept(at) => {
-                location = Some(at);
-                let standing = Standing::Free;
-                self.enter(
-                    id,
-                    Live {
-                        location: at,
-                        standing,
-                    },
-                );
-            }
-            Effect::Move(at) => {
-                location = Some(at);
-                if let Some(live) = self.live.get(&id).copied() {
-                    self.segment(live.location.segment()).retirement = Retirement::Moved;
-                    self.enter(
-                        id,
-                        Live {
-                            location: at,
-                            ..live
-                        },
-                    );
-                }
-            }
-            Effect::Hold => self.set_standing(id, Standing::Held),
-            Effect::Release => self.set_standing(id, Standing::Free),
-            Effect::Done => self.forget(id),
-            Effect::None => {}
-        }
-        Completion::Committed {
-            ticket: pending.ticket,
-            location,
-        }
-    }
-
-    fn set_standing(&mut self, id: QueueId, standing: Standing) {
-        if let Some(live) = self.live.get_mut(&id) {
-            live.standing = standing;
-        }
-    }
-
-    fn enter(&mut self, id: QueueId, live: Live) {
-        let segment = self.segment(live.location.segment());
-        segment.live = segment.live.saturating_add(1);
-        segment.live_bytes = segment
-            .live_bytes
-            .saturating_add(live.location.record_len());
-        if let Some(before) = self.live.insert(id, live) {
-            self.leave_segment(before.location);
-        }
-    }
-
-    fn forget(&mut self, id: QueueId) {
-        if let Some(live) = self.live.remove(&id) {
-            self.leave_segment(live.location);
-            if live.location.body_is_file() {
-                // Where this fails the next recovery removes it.
-                let _ = self.disk.remove(SpoolFile::Body(id));
-            }
-        }
-    }
-
-    fn leave_segment(&mut self, location: Location) {
-        let segment = self.segment(location.segment());
-        segment.live = segment.live.saturating_sub(1);
-        segment.live_bytes = segment.live_bytes.saturating_sub(location.record_len());
-    }
-
-    fn segment(&mut self, number: u32) -> &mut Segment {
-        self.segments.entry(number).or_default()
-    }
-
-    /// Deletes dead segments from the oldest upward; asks for what keeps the oldest when most of the rest is dead.
-    fn tend(&mut self, out: &mut Vec<Completion>) {
-        while self.segments.len() > 1 {
-            let Some((number, segment)) = self.segments.first_key_value() else {
-                return;
-            };
-            let number = *number;
-            if segment.live > 0 {
-                self.ask_for_room(number, out);
-                return;
-            }
-            match segment.retirement {
-                Retirement::Silent | Retirement::Granted => {}
-                Retirement::Announced => return,
-                Retirement::Moved => {
-                    self.segment(number).retirement = Retirement::Announced;
-                    out.push(Completion::Retirable { segment: number });
-                    return;
-                }
-            }
-            let gone = match self.disk.remove(SpoolFile::Segment(number)) {
-                Ok(()) | Err(DiskError::Missing) => self.disk.sync_folder(SpoolFolder::Journal),
-                Err(error) => Err(error),
-            };
-            if gone.is_err() {
-                return; // the next batch tries again
-            }
-            self.segments.remove(&number);
-        }
-    }
-
-    fn ask_for_room(&mut self, oldest: u32, out: &mut Vec<Completion>) {
-        let (mut total, mut live) = (0_u64, 0_u64);
-        for segment in self.segments.values() {
-            total = total.saturating_add(segment.len);
-            live = live.saturating_add(segment.live_bytes);
-        }
-        let crowded = self.segments.len() >= SEGMENTS_WORTH_COPYING
-            && live.saturating_mul(2) < total
-            && self
-                .segments
-                .get(&oldest)
-                .is_some_and(|oldest| !oldest.asked);
-        if !crowded {
-            return;
-        }
-        let mut messages: Vec<QueueId> = self
-            .live
-            .iter()
-            .filter(|(_, live)| {
-                live.location.segment() == oldest && live.standing != Standing::Unreadable
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        if messages.is_empty() {
-            return;
-        }
-        messages.sort_unstable();
-        self.segment(oldest).asked = true;
-        out.push(Completion::Crowded { messages });
-    }
-
-    // Large messages.
-
-    fn body_append(&mut self, id: QueueId, bytes: &[u8]) -> Result<(), JournalError> {
-        if self.is_broken() {
-            return Err(JournalError::Broken);
-        }
-        if self.live.contains_key(&id) {
-            return Err(JournalError::NoBody); // it is accepted: its file is not touched again
-        }
-        if !self.bodies.contains_key(&id) {
-            if self.space.known && self.space.free < SPOOL_RESERVE_BYTES {
-                return Err(JournalError::NoSpace);
-            }
-            self.disk.create(SpoolFile::Body(id))?;
-            self.bodies.insert(
-                id,
-                OpenBody {
-                    len: 0,
-                    hasher: crc32fast::Hasher::new(),
-                    failed: None,
-                },
-            );
-        }
-        let Some(body) = self.bodies.get_mut(&id) else {
-            return Err(JournalError::NoBody);
-        };
-        if let Some(error) = body.failed {
-            return Err(error);
-        }
-        let full = self.space.known
-            && self.space.free.saturating_sub(bytes.len() as u64) < SPOOL_RESERVE_BYTES;
-        let outcome = if full {
-            Err(DiskError::NoSpace)
-        } else {
-            self.disk.write_at(SpoolFile::Body(id), body.len, bytes)
-        };
-        match outcome {
-            Ok(()) => {
-                self.space.free = self.space.free.saturating_sub(bytes.len() as u64);
-                body.len = body.len.saturating_add(bytes.len() as u64);
-                body.hasher.update(bytes);
-                Ok(())
-            }
-            Err(error) => {
-                body.failed = Some(error.into());
-                Err(error.into())
-            }
-        }
-    }
-
-    /// Makes a large message's file durable, before the record that names it; returns its sum.
-    fn body_seal(&mut self, id: QueueId, len: u64) -> Result<u32, JournalError> {
-        let body = self.bodies.remove(&id).ok_or(JournalError::NoBody)?;
-        let synced = match body.failed {
-            Some(error) => Err(error),
-            None if body.len != len => Err(JournalError::NoBody),
-            None => self
-                .disk
-                .sync_data(SpoolFile::Body(id))
-                .and_then(|()| self.disk.sync_folder(SpoolFolder::Body))
-                .map_err(JournalError::from),
-        };
-        if synced.is_err() {
-            let _ = self.disk.remove(SpoolFile::Body(id));
-        }
-        synced.map(|()| body.hasher.finalize())
-    }
-
-    fn body_discard(&mut self, id: QueueId) {
-        // Also after a refused record, whose body is sealed already; never of an accepted message.
-        let pending = self.pending.iter().any(|pending| pending.id == id);
-        self.bodies.remove(&id);
-        if !pending && !self.live.contains_key(&id) {
-            let _ = self.disk.remove(SpoolFile::Body(id));
-        }
-    }
-
-    // Space.
-
-    fn measure(&mut self, out: &mut Vec<Completion>) {
-        self.space.age = self.space.age.saturating_add(1);
-        let near = self.space.free < SPOOL_RESERVE_BYTES.saturating_mul(4);
-        if self.space.known && !near && self.space.age < SPACE_BATCHES {
-            return;
-        }
-        let Ok(free) = self.disk.free_bytes() else {
-            return; // unknown is not full: writes will tell
-        };
-        let was_short = self.space.free < SPOOL_RESERVE_BYTES;
-        let tell = !self.space.known || was_short != (free < SPOOL_RESERVE_BYTES);
-        self.space = Space {
-            free,
-            age: 0,
-            known: true,
-        };
-        if tell {
-            out.push(Completion::Space { free });
-        }
-    }
 }
 
 /// The place of what comes next in the buffer, when `place` is that of the byte at `start`.
@@ -902,8 +459,6 @@ fn behind(place: Place, buffer: &[u8], start: usize) -> Place {
 
 const SEAL_ROOM_BYTES: u64 = HEADER_BYTES as u64 + 12;
 const BUFFER_KEPT_BYTES: usize = 512 * 1_024;
-const SEGMENTS_WORTH_COPYING: usize = 3;
-const SPACE_BATCHES: u32 = 16;
 
 #[cfg(test)]
 mod tests;

@@ -147,7 +147,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         reader,
         tls,
         drops: DropRuns::new(drops, spool.join("damaged"), waker),
-        state: State::new(certificate_files::fingerprint(path)),
+        state: State::new(certificate_files::fingerprint(path), &config),
         poll,
         config,
     }
@@ -183,7 +183,7 @@ fn become_service(config: &Config, spool: &Path) -> Result<Vec<Port>, RunError> 
 }
 
 fn open_spool(spool: &Path) -> Result<(FileDisk, FileReader), RunError> {
-    let disk = FileDisk::open(spool).map_err(|error| RunError::Spool(spool.to_owned(), error))?;
+    let mut disk = FileDisk::open(spool).map_err(|error| RunError::Spool(spool.to_owned(), error))?;
     let reader = disk.reader();
     Ok((disk, reader))
 }

@@ -3,6 +3,7 @@
 //! Folders are opened once and files below them by their fixed names, without following links (`O_NOFOLLOW`); folders
 //! are 0700 and files 0600. `lock` in the spool is locked while a [`FileDisk`] lives, so a second daemon on the same
 //! spool is refused. A [`FileReader`] is a second handle for another thread; both keep a bounded number of descriptors.
+//! A removed file's room is given back when its last descriptor is closed: readers are told of each removal.
 //!
 //! Invariant: after a failed sync its descriptor is closed and the error is passed on; nothing here tries again.
 
@@ -10,6 +11,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
@@ -21,6 +23,7 @@ use crate::queue::{Disk, DiskError, DiskRead, Entry, SpoolFile, SpoolFolder};
 #[derive(Debug)]
 pub struct FileDisk {
     reader: FileReader,
+    readers: Vec<Sender<SpoolFile>>,
     _lock: OwnedFd,
 }
 
@@ -30,6 +33,7 @@ pub struct FileReader {
     folders: Arc<Folders>,
     open: Vec<(SpoolFile, OwnedFd)>, // the last used at the end
     access: OFlags,
+    removed: Receiver<SpoolFile>,
 }
 
 #[derive(Debug)]
@@ -89,15 +93,21 @@ impl FileDisk {
             damaged: folder(&spool, SpoolFolder::Damaged)?,
         };
         rustix::fs::fsync(&spool)?;
+        // The writing handle forgets by itself what it removes.
+        let (_, removed) = channel();
         Ok(Self {
-            reader: FileReader::new(Arc::new(folders), OFlags::RDWR),
+            reader: FileReader::new(Arc::new(folders), OFlags::RDWR, removed),
+            readers: Vec::new(),
             _lock: lock,
         })
     }
 
     /// Another handle to read by, for another thread.
-    pub fn reader(&self) -> FileReader {
-        FileReader::new(Arc::clone(&self.reader.folders), OFlags::RDONLY)
+    pub fn reader(&mut self) -> FileReader {
+        let (sender, removed) = channel();
+        self.readers.push(sender);
+        let folders = Arc::clone(&self.reader.folders);
+        FileReader::new(folders, OFlags::RDONLY, removed)
     }
 }
 
@@ -125,11 +135,12 @@ impl Folders {
 }
 
 impl FileReader {
-    fn new(folders: Arc<Folders>, access: OFlags) -> Self {
+    fn new(folders: Arc<Folders>, access: OFlags, removed: Receiver<SpoolFile>) -> Self {
         Self {
             folders,
             open: Vec::new(),
             access,
+            removed,
         }
     }
 
@@ -159,8 +170,14 @@ impl FileReader {
         self.open.push(entry);
     }
 
-    /// Closes a file that is not read any more, so that its bytes are given back once it is removed.
-    pub fn forget(&mut self, file: SpoolFile) {
+    /// Closes the files that were removed since the last call, so that their room is given back.
+    pub fn forget_removed(&mut self) {
+        while let Ok(file) = self.removed.try_recv() {
+            self.forget(file);
+        }
+    }
+
+    fn forget(&mut self, file: SpoolFile) {
         self.open.retain(|(name, _)| *name != file);
     }
 }
@@ -263,7 +280,10 @@ impl Disk for FileDisk {
     fn remove(&mut self, file: SpoolFile) -> Result<(), DiskError> {
         self.reader.forget(file);
         let folder = self.reader.folders.of(file.folder());
-        rustix::fs::unlinkat(folder, file.to_string(), AtFlags::empty()).map_err(disk_error)
+        rustix::fs::unlinkat(folder, file.to_string(), AtFlags::empty()).map_err(disk_error)?;
+        // Only now can no reader open it again. One that is gone needs no telling.
+        self.readers.retain(|reader| reader.send(file).is_ok());
+        Ok(())
     }
 
     fn list(&mut self, folder: SpoolFolder) -> Result<Vec<Entry>, DiskError> {
@@ -314,7 +334,10 @@ const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
 
 #[cfg(test)]
 mod tests {
-    use crate::queue::{Command, Completion, Journal, Record, Ticket};
+    use crate::address::ReversePath;
+    use crate::date::Timestamp;
+    use crate::envelope::{BodyKind, Envelope};
+    use crate::queue::{Body, Command, Completion, Journal, MessageRecord, Record, Ticket};
     use crate::queue_id::QueueId;
 
     use super::*;
@@ -342,6 +365,8 @@ mod tests {
         assert_eq!(disk.list(SpoolFolder::Body), Ok(vec![Entry::File(body(1))]));
         disk.remove(body(1)).expect("removed");
         assert_eq!(disk.len(body(1)), Err(DiskError::Missing));
+        reader.forget_removed();
+        assert_eq!(reader.len(body(1)), Err(DiskError::Missing));
         assert!(disk.free_bytes().expect("known") > 0);
     }
 
@@ -368,6 +393,68 @@ mod tests {
         assert!(entries.len() == 2 && entries.iter().all(|e| matches!(e, Entry::Foreign(_))));
         let mut bytes = [0; 4];
         assert!(disk.read_at(SpoolFile::Segment(1), 0, &mut bytes).is_err());
+    }
+
+    /// How many descriptors of this process lead to removed files below the folder.
+    fn removed_but_open(folder: &Path) -> usize {
+        let links = std::fs::read_dir("/proc/self/fd").expect("descriptors");
+        links
+            .flatten()
+            .filter_map(|entry| std::fs::read_link(entry.path()).ok())
+            .filter(|path| path.starts_with(folder))
+            .filter(|path| path.to_string_lossy().ends_with(" (deleted)"))
+            .count()
+    }
+
+    #[test]
+    fn the_room_of_segments_and_bodies_that_are_done_is_given_back_while_a_reader_lives() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut disk = FileDisk::open(folder.path()).expect("a spool");
+        let mut reader = disk.reader();
+        let (mut journal, _) = Journal::open_sized(disk, 4_096, &mut |_| {}).expect("a journal");
+        let id = QueueId::new(1);
+        let bytes = vec![b'x'; 1_000];
+        let message = Record::Message(MessageRecord {
+            id,
+            envelope: envelope(),
+            fields: Vec::new(),
+            body: Body::File {
+                len: 1_000,
+                crc32: 0,
+            },
+        });
+        let append = |number, record| Command::Append {
+            ticket: Ticket(number),
+            record,
+        };
+        journal.execute(vec![
+            Command::BodyAppend { id, bytes },
+            append(1, message),
+        ]);
+        for file in [SpoolFile::Segment(1), SpoolFile::Body(id)] {
+            reader.read_at(file, 0, &mut [0; 16]).expect("read");
+        }
+        // Done, and more behind it than the first segment holds.
+        let done = (1..200).map(|number| append(number, Record::Done(QueueId::new(number))));
+        journal.execute(done.collect());
+        assert_eq!(reader.open.len(), 2);
+        assert_eq!(removed_but_open(folder.path()), 2);
+        reader.forget_removed();
+        assert_eq!(reader.open.len(), 0);
+        assert_eq!(removed_but_open(folder.path()), 0);
+    }
+
+    fn envelope() -> Envelope {
+        Envelope {
+            reverse_path: ReversePath::Null,
+            recipients: Vec::new(),
+            envelope_id: None,
+            dsn_return: None,
+            body: BodyKind::SevenBit,
+            smtputf8: false,
+            arrived: Timestamp::from_seconds(0),
+            origin: "uid=0".into(),
+        }
     }
 
     #[test]

@@ -3,14 +3,16 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::super::memory_disk::{MemoryDisk, Operation};
-use super::super::reader::{Content, Part, read};
+use super::super::reader::{Content, Part, ReadError, read};
 use super::super::record::{MessageRecord, Outcome};
 use super::super::recovery::DamageKind;
+use super::bodies::SPACE_BATCHES;
 use super::*;
 use crate::address::{Mailbox, ReversePath};
 use crate::date::Timestamp;
 use crate::entropy::{Entropy, SeededEntropy};
 use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Recipient};
+use crate::limits::SPOOL_RESERVE_BYTES;
 use crate::status::EnhancedCode;
 
 const SMALL: u64 = 8_192;

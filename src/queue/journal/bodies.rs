@@ -1,0 +1,137 @@
+//! Large messages, which have files of their own, and the room on the disk.
+//!
+//! A body is written while it arrives, and synced just before the record that names it. Room is looked up from time to
+//! time; a part is kept free of new mail, so that outcomes can always be written.
+
+use super::super::disk::{Disk, DiskError, SpoolFile, SpoolFolder};
+use super::Journal;
+use super::command::{Completion, JournalError};
+use crate::limits::SPOOL_RESERVE_BYTES;
+use crate::queue_id::QueueId;
+
+/// A large message on its way.
+#[derive(Debug)]
+pub(super) struct OpenBody {
+    len: u64,
+    hasher: crc32fast::Hasher,
+    failed: Option<JournalError>,
+}
+
+/// What is known of the disk.
+#[derive(Debug, Default)]
+pub(super) struct Space {
+    free: u64,
+    age: u32, // batches since it was read
+    known: bool,
+}
+
+impl Space {
+    /// Whether there is no room for new mail.
+    pub(super) fn is_short(&self) -> bool {
+        self.known && self.free < SPOOL_RESERVE_BYTES
+    }
+}
+
+impl<D: Disk> Journal<D> {
+    /// Writes the next piece of a large message.
+    pub(super) fn body_append(&mut self, id: QueueId, bytes: &[u8]) -> Result<(), JournalError> {
+        if self.is_broken() {
+            return Err(JournalError::Broken);
+        }
+        if self.live.contains_key(&id) {
+            return Err(JournalError::NoBody); // it is accepted: its file is not touched again
+        }
+        if !self.bodies.contains_key(&id) {
+            if self.space.is_short() {
+                return Err(JournalError::NoSpace);
+            }
+            self.disk.create(SpoolFile::Body(id))?;
+            self.bodies.insert(
+                id,
+                OpenBody {
+                    len: 0,
+                    hasher: crc32fast::Hasher::new(),
+                    failed: None,
+                },
+            );
+        }
+        let Some(body) = self.bodies.get_mut(&id) else {
+            return Err(JournalError::NoBody);
+        };
+        if let Some(error) = body.failed {
+            return Err(error);
+        }
+        let full = self.space.known
+            && self.space.free.saturating_sub(bytes.len() as u64) < SPOOL_RESERVE_BYTES;
+        let outcome = if full {
+            Err(DiskError::NoSpace)
+        } else {
+            self.disk.write_at(SpoolFile::Body(id), body.len, bytes)
+        };
+        match outcome {
+            Ok(()) => {
+                self.space.free = self.space.free.saturating_sub(bytes.len() as u64);
+                body.len = body.len.saturating_add(bytes.len() as u64);
+                body.hasher.update(bytes);
+                Ok(())
+            }
+            Err(error) => {
+                body.failed = Some(error.into());
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Makes a large message's file durable, before the record that names it; returns its sum.
+    pub(super) fn body_seal(&mut self, id: QueueId, len: u64) -> Result<u32, JournalError> {
+        let body = self.bodies.remove(&id).ok_or(JournalError::NoBody)?;
+        let synced = match body.failed {
+            Some(error) => Err(error),
+            None if body.len != len => Err(JournalError::NoBody),
+            None => self
+                .disk
+                .sync_data(SpoolFile::Body(id))
+                .and_then(|()| self.disk.sync_folder(SpoolFolder::Body))
+                .map_err(JournalError::from),
+        };
+        if synced.is_err() {
+            let _ = self.disk.remove(SpoolFile::Body(id));
+        }
+        synced.map(|()| body.hasher.finalize())
+    }
+
+    /// Forgets a large message that will not be.
+    pub(super) fn body_discard(&mut self, id: QueueId) {
+        // Also after a refused record, whose body is sealed already; never of an accepted message.
+        let pending = self.pending.iter().any(|pending| pending.id == id);
+        self.bodies.remove(&id);
+        if !pending && !self.live.contains_key(&id) {
+            let _ = self.disk.remove(SpoolFile::Body(id));
+        }
+    }
+
+    /// Looks how much room there is, where that is not known well enough.
+    pub(super) fn measure(&mut self, out: &mut Vec<Completion>) {
+        self.space.age = self.space.age.saturating_add(1);
+        let near = self.space.free < SPOOL_RESERVE_BYTES.saturating_mul(4);
+        if self.space.known && !near && self.space.age < SPACE_BATCHES {
+            return;
+        }
+        let Ok(free) = self.disk.free_bytes() else {
+            return; // unknown is not full: writes will tell
+        };
+        let was_short = self.space.free < SPOOL_RESERVE_BYTES;
+        let tell = !self.space.known || was_short != (free < SPOOL_RESERVE_BYTES);
+        self.space = Space {
+            free,
+            age: 0,
+            known: true,
+        };
+        if tell {
+            out.push(Completion::Space { free });
+        }
+    }
+}
+
+/// Batches for which the last look at the disk is believed.
+pub(super) const SPACE_BATCHES: u32 = 16;

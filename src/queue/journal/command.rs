@@ -1,0 +1,157 @@
+//! What the journal is asked, what it answers, and why it refuses.
+
+use std::fmt;
+
+use super::super::disk::DiskError;
+use super::super::frame::Location;
+use super::super::reader::ReadError;
+use super::super::record::{OutcomeRecord, Record};
+use crate::queue_id::QueueId;
+
+/// Names a command in its completion.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Ticket(pub u64);
+
+/// What the journal is asked to do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Command {
+    /// Write a record. Answered by [`Completion::Committed`] or [`Completion::Failed`].
+    Append {
+        /// Named in the answer.
+        ticket: Ticket,
+        /// The record.
+        record: Record,
+    },
+    /// Write the next piece of a large message. Answered by [`Completion::BodyWritten`] or [`Completion::BodyFailed`];
+    /// it is durable only with the message record that names it.
+    BodyAppend {
+        /// The message that it will be.
+        id: QueueId,
+        /// The piece.
+        bytes: Vec<u8>,
+    },
+    /// Forget a large message that will not be. Not answered.
+    BodyDiscard {
+        /// The message that it would have been.
+        id: QueueId,
+    },
+    /// Write a message again, at the end, with all that became of it. Answered as `Append` is.
+    CopyForward {
+        /// Named in the answer.
+        ticket: Ticket,
+        /// The message.
+        id: QueueId,
+        /// Everything that is known of its recipients.
+        progress: OutcomeRecord,
+    },
+    /// Nobody reads from this segment any more. Not answered.
+    Retire {
+        /// The segment.
+        segment: u32,
+    },
+}
+
+/// What became of commands, and what the journal asks for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Completion {
+    /// The record is durable.
+    Committed {
+        /// Of the command.
+        ticket: Ticket,
+        /// Where the message record is, if it was one.
+        location: Option<Location>,
+    },
+    /// The record is not written, and will not be.
+    Failed {
+        /// Of the command.
+        ticket: Ticket,
+        /// Why.
+        error: JournalError,
+    },
+    /// The piece was written.
+    BodyWritten {
+        /// The message.
+        id: QueueId,
+        /// Bytes of the piece.
+        bytes: usize,
+    },
+    /// The piece was not written; the message cannot be completed any more.
+    BodyFailed {
+        /// The message.
+        id: QueueId,
+        /// Why.
+        error: JournalError,
+    },
+    /// These few keep an old segment alive: copy them forward.
+    Crowded {
+        /// The messages.
+        messages: Vec<QueueId>,
+    },
+    /// Nothing in the segment is alive; say [`Command::Retire`] once nobody reads from it.
+    Retirable {
+        /// The segment.
+        segment: u32,
+    },
+    /// Bytes that are free on the disk; said when it is first known and when mail starts or ceases to be refused.
+    Space {
+        /// The bytes.
+        free: u64,
+    },
+}
+
+/// Why the journal refused something.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum JournalError {
+    /// The disk is full, or keeps what is left for outcomes.
+    NoSpace,
+    /// The disk does not let us write.
+    ReadOnly,
+    /// The disk failed.
+    Io,
+    /// The disk failed too often; the journal takes nothing until it is opened again.
+    Broken,
+    /// The record is larger than a segment.
+    TooLarge,
+    /// The message's file was not written, or not to this length.
+    NoBody,
+    /// The message to be copied is not alive.
+    NotFound,
+    /// The message to be copied cannot be read.
+    Damaged,
+}
+
+impl fmt::Display for JournalError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::NoSpace => "the spool has no space left",
+            Self::ReadOnly => "the spool is read-only",
+            Self::Io => "the disk of the spool reports an error",
+            Self::Broken => "the disk of the spool has failed too often: mend it and restart",
+            Self::TooLarge => "the message is too large for the journal",
+            Self::NoBody => "the message's own file is not complete",
+            Self::NotFound => "the message is not in the queue",
+            Self::Damaged => "the message is damaged on the disk",
+        })
+    }
+}
+
+impl std::error::Error for JournalError {}
+
+impl From<DiskError> for JournalError {
+    fn from(error: DiskError) -> Self {
+        match error {
+            DiskError::NoSpace => Self::NoSpace,
+            DiskError::ReadOnly => Self::ReadOnly,
+            _ => Self::Io,
+        }
+    }
+}
+
+impl From<ReadError> for JournalError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Disk(error) => error.into(),
+            ReadError::Damaged | ReadError::TooLarge => Self::Damaged,
+        }
+    }
+}

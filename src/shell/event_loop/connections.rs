@@ -1,0 +1,214 @@
+//! Connections: taken in, made, read and written within their budgets, lost.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use mio::net::TcpStream;
+
+use super::actions::Later;
+use super::{EventLoop, Source};
+use crate::engine::event::{ConnId, Event, Listener, Lost, Peer};
+use crate::engine::log::{Level, Line};
+use crate::limits::{
+    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, CLOSE_TIMEOUT, LINGER_TIMEOUT, READ_TURN_BYTES_MAX,
+};
+use crate::shell::listen::Accepted;
+use crate::shell::log;
+use crate::shell::stream::{Input, Output, Socket, Stream};
+use crate::smtp::reply::Reply;
+
+impl EventLoop {
+    /// Takes in who waits at the ports.
+    pub(super) fn accept_all(&mut self) {
+        match self.state.accept_again {
+            Some(at) if at > self.now.instant => return,
+            _ => self.state.accept_again = None,
+        }
+        for index in 0..self.ports.len() {
+            for _ in 0..ACCEPTS_PER_TURN_MAX {
+                let Some(port) = self.ports.get_mut(index).filter(|port| port.ready) else {
+                    break;
+                };
+                let listener = port.listener;
+                match port.accept() {
+                    Accepted::Connection(socket, peer) => self.admit(listener, socket, peer),
+                    Accepted::Nobody => {}
+                    Accepted::Empty => break,
+                    Accepted::Exhausted => return self.refuse(index),
+                }
+            }
+        }
+    }
+
+    /// There is no descriptor: says so to the first in line, and lets the others wait for a moment.
+    fn refuse(&mut self, index: usize) {
+        let mut reply = Vec::new();
+        Reply::SERVER_BUSY.write(&mut reply);
+        if let Some(port) = self.ports.get_mut(index) {
+            self.reserve.refuse(port, &reply);
+        }
+        self.state.accept_again = Some(self.now.instant.after(ACCEPT_PAUSE));
+        log::write(
+            &Line::new(Level::Error, "no-descriptors").with("pause_ms", ACCEPT_PAUSE.as_millis()),
+        );
+    }
+
+    /// Begins a session, or says why not.
+    pub(super) fn admit(&mut self, listener: Listener, mut socket: Socket, peer: Peer) {
+        let key = self.state.streams.next_key();
+        if socket
+            .register(self.poll.registry(), Source::Stream.token(key))
+            .is_err()
+        {
+            return;
+        }
+        match self.engine.accept(listener, peer, self.now) {
+            Ok(conn) => {
+                self.state
+                    .streams
+                    .insert(conn, Stream::accepted(socket, conn));
+            }
+            Err(reply) => {
+                let mut stream = Stream::accepted(socket, NOBODY);
+                stream.send(reply);
+                let key = self.state.streams.insert_nameless(stream);
+                self.state.streams.close(key);
+            }
+        }
+        self.settle();
+    }
+
+    /// Begins a connection to a next hop.
+    pub(super) fn connect(
+        &mut self,
+        conn: ConnId,
+        to: SocketAddr,
+        from: Option<IpAddr>,
+    ) -> io::Result<()> {
+        let mut socket = Socket::Tcp(begin_connection(to, from)?);
+        let key = self.state.streams.next_key();
+        socket.register(self.poll.registry(), Source::Stream.token(key))?;
+        self.state
+            .streams
+            .insert(conn, Stream::connecting(socket, conn));
+        Ok(())
+    }
+
+    /// Reads and writes what is ready, each connection once.
+    pub(super) fn serve_ready(&mut self) {
+        let mut scratch = std::mem::take(&mut self.state.scratch);
+        for _ in 0..self.state.streams.ready_len() {
+            if let Some(key) = self.state.streams.next_ready() {
+                self.serve(key, &mut scratch);
+            }
+        }
+        self.state.scratch = scratch;
+    }
+
+    /// Writes and reads one connection, within its budget.
+    fn serve(&mut self, key: usize, scratch: &mut [u8]) {
+        let mut budget = READ_TURN_BYTES_MAX;
+        loop {
+            self.write(key);
+            self.settle();
+            let Some(stream) = self.state.streams.get_mut(key) else {
+                return;
+            };
+            let conn = stream.conn;
+            if !stream.may_read(self.engine.wants_input(conn)) {
+                if stream.is_readable() {
+                    self.state.streams.stall(key);
+                }
+                return;
+            }
+            if budget == 0 {
+                return self.state.streams.make_ready(key);
+            }
+            let now = self.now;
+            match stream.read(&self.tls, scratch) {
+                Input::Bytes(len) => {
+                    budget = budget.saturating_sub(len.max(STEP_COST_BYTES));
+                    let bytes = scratch.get(..len).unwrap_or_default();
+                    self.engine.handle(Event::Bytes { conn, bytes }, now);
+                }
+                Input::Progress(len) => budget = budget.saturating_sub(len.max(STEP_COST_BYTES)),
+                Input::Connected => self.engine.handle(Event::Connected { conn }, now),
+                Input::Secured(session) => {
+                    self.engine.handle(Event::TlsReady { conn, session }, now)
+                }
+                Input::Nothing => {}
+                Input::Lost(cause) => self.lose(key, cause),
+            }
+            self.settle();
+        }
+    }
+
+    /// Writes what one connection has pending.
+    pub(super) fn write(&mut self, key: usize) {
+        let Some(stream) = self.state.streams.get_mut(key) else {
+            return;
+        };
+        let (was_closing, was_lingering) = (stream.is_closing(), stream.is_lingering());
+        match stream.write(&self.tls) {
+            Output::Drained => self.state.later.push_back(Later::Drained(stream.conn)),
+            Output::Idle => {}
+            Output::Lost(cause) => return self.lose(key, cause),
+        }
+        let readable = stream.is_readable();
+        if !was_lingering && stream.is_lingering() {
+            self.state
+                .streams
+                .drop_at(key, self.now.instant.after(LINGER_TIMEOUT));
+        } else if was_closing && !was_lingering {
+            self.state
+                .streams
+                .drop_at(key, self.now.instant.after(CLOSE_TIMEOUT));
+        }
+        if readable {
+            self.state.streams.make_ready(key);
+        }
+    }
+
+    /// The connection is gone, for its peer or for us.
+    fn lose(&mut self, key: usize, cause: Lost) {
+        let Some(stream) = self.state.streams.get_mut(key) else {
+            return;
+        };
+        let (conn, closing) = (stream.conn, stream.is_closing());
+        // What is pending may still be read by a peer that has only ended its own half, or says the TLS alert.
+        match cause {
+            Lost::Eof | Lost::Tls(_) if !closing => self.state.streams.close(key),
+            _ => self.state.streams.remove(key),
+        }
+        if !closing && self.state.streams.forget(conn).is_some() {
+            self.state.later.push_back(Later::Closed(conn, cause));
+        }
+    }
+}
+
+fn begin_connection(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+    let domain = socket2::Domain::for_address(to);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if let Some(from) = from {
+        socket.bind(&SocketAddr::new(from, 0).into())?;
+    }
+    match socket.connect(&to.into()) {
+        Err(error)
+            if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>
+        {
+            return Err(error);
+        }
+        _ => {}
+    }
+    Ok(TcpStream::from_std(socket.into()))
+}
+
+/// What a step costs of a connection's budget, however few bytes it brought.
+const STEP_COST_BYTES: usize = 512;
+/// The name of a connection that the engine does not know.
+const NOBODY: ConnId = ConnId {
+    slot: u32::MAX,
+    generation: u32::MAX,
+};

@@ -1,0 +1,192 @@
+//! What is looked at from time to time, and the configuration when it has changed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::EventLoop;
+use crate::config::{Config, DnsSource, Listen, Listeners};
+use crate::dns::resolv_conf;
+use crate::engine::event::{ConnId, Event};
+use crate::engine::log::{Level, Line};
+use crate::limits::{CERTIFICATES_INTERVAL, DROP_FOLDER_INTERVAL, RESOLV_CONF_INTERVAL};
+use crate::shell::tls::{Origin, TlsError};
+use crate::shell::{certificate_files, daemon, folder, log, systemd};
+
+/// What is looked at from time to time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Look {
+    ResolvConf,
+    DropFolder,
+    Certificates,
+}
+
+impl Look {
+    /// How often.
+    pub(super) const fn interval(self) -> Duration {
+        match self {
+            Self::ResolvConf => RESOLV_CONF_INTERVAL,
+            Self::DropFolder => DROP_FOLDER_INTERVAL,
+            Self::Certificates => CERTIFICATES_INTERVAL,
+        }
+    }
+}
+
+impl EventLoop {
+    /// Does what is due.
+    pub(super) fn look(&mut self, look: Look) {
+        match look {
+            Look::DropFolder if self.state.stop_by.is_none() => self.drops.start(),
+            Look::DropFolder => {}
+            Look::ResolvConf => {
+                let changed = daemon::resolv_conf_changed();
+                if changed != self.state.resolv_conf {
+                    self.state.resolv_conf = changed;
+                    self.read_resolv_conf();
+                }
+            }
+            Look::Certificates => {
+                let found = certificate_files::fingerprint(&self.folder);
+                if found != self.state.certificates {
+                    self.state.certificates = found;
+                    let files = certificate_files::read(&self.folder);
+                    let replaced = self.tls.replace(&files, &self.config.hostname);
+                    say_certificates(&replaced, &self.config);
+                }
+            }
+        }
+    }
+
+    /// Other servers, where the configuration names none; what else it says stays.
+    fn read_resolv_conf(&mut self) {
+        if self.config.dns_source == DnsSource::System {
+            let servers = resolv_conf::parse(&folder::system_defaults().resolv_conf);
+            let line = Line::new(Level::Info, "dns-servers");
+            log::write(&line.with("servers", list(&servers.addresses)));
+            self.engine.set_dns_servers(servers);
+        }
+    }
+
+    /// Reads the configuration again; one with errors changes nothing.
+    pub(super) fn reload(&mut self, conn: Option<ConnId>) {
+        systemd::reloading();
+        match daemon::load(&self.folder) {
+            Ok(config) => {
+                for key in self.state.fixed.differing(&config) {
+                    log::write(&Line::new(Level::Warning, "restart-needed").with("key", key));
+                }
+                self.config = Arc::new(config);
+                self.state.certificates = certificate_files::fingerprint(&self.folder);
+                let files = &self.config.certificates;
+                let replaced = self.tls.replace(files, &self.config.hostname);
+                say_certificates(&replaced, &self.config);
+                self.engine
+                    .reconfigure(Arc::clone(&self.config), conn, self.now);
+            }
+            Err(errors) => self
+                .engine
+                .handle(Event::ReloadFailed { conn, errors }, self.now),
+        }
+        systemd::ready();
+    }
+}
+
+/// What stays as it was at the start, whatever a later configuration says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Fixed {
+    state_dir: PathBuf,
+    runtime_dir: PathBuf,
+    user: String,
+    listen: Listeners,
+}
+
+impl Fixed {
+    /// Of the configuration of the start.
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            state_dir: config.state_dir.clone(),
+            runtime_dir: config.runtime_dir.clone(),
+            user: config.user.clone(),
+            listen: config.listen.clone(),
+        }
+    }
+
+    /// The keys that this configuration has otherwise: they need a restart.
+    fn differing(&self, config: &Config) -> Vec<&'static str> {
+        let listen = |listeners: fn(&Listeners) -> &Listen| {
+            listeners(&self.listen) != listeners(&config.listen)
+        };
+        [
+            ("state_dir", self.state_dir != config.state_dir),
+            ("runtime_dir", self.runtime_dir != config.runtime_dir),
+            ("user", self.user != config.user),
+            ("listen.smtp", listen(|listen| &listen.smtp)),
+            ("listen.submission", listen(|listen| &listen.submission)),
+            ("listen.submissions", listen(|listen| &listen.submissions)),
+            ("listen.status", listen(|listen| &listen.status)),
+        ]
+        .into_iter()
+        .filter_map(|(key, differs)| differs.then_some(key))
+        .collect()
+    }
+}
+
+fn list(addresses: &[std::net::SocketAddr]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    addresses.join(",")
+}
+
+/// Logs what the certificates are.
+pub(in crate::shell) fn say_certificates(
+    result: &Result<(Origin, Vec<TlsError>), TlsError>,
+    config: &Config,
+) {
+    let errors = match result {
+        Ok((origin, errors)) => {
+            if *origin == Origin::SelfSigned {
+                log::write(
+                    &Line::new(Level::Warning, "self-signed").with("name", &config.hostname),
+                );
+            }
+            errors.as_slice()
+        }
+        Err(error) => std::slice::from_ref(error),
+    };
+    for error in errors {
+        log::write(&Line::new(Level::Error, "certificate").with("cause", error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Folder, SystemDefaults};
+
+    fn config(text: &str) -> Config {
+        let mut folder = Folder::default();
+        folder.insert_file("chopar.toml", text.into());
+        let defaults = SystemDefaults {
+            hostname: "mail.example.com".into(),
+            resolv_conf: String::new(),
+        };
+        Config::parse(&folder, &defaults).expect("a configuration")
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named_and_nothing_else() {
+        let fixed = Fixed::new(&config(""));
+        assert!(fixed.differing(&config("max_memory = \"64 MiB\"")).is_empty());
+        let other = config(
+            "state_dir = \"/a\"\nruntime_dir = \"/b\"\nuser = \"c\"\n\
+             [listen]\nsmtp = []\nsubmissions = \"systemd\"\n",
+        );
+        let keys = [
+            "state_dir",
+            "runtime_dir",
+            "user",
+            "listen.smtp",
+            "listen.submissions",
+        ];
+        assert_eq!(fixed.differing(&other), keys);
+    }
+}

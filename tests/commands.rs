@@ -1,0 +1,146 @@
+//! The commands as a person or a script calls them: on a configuration folder of their own, with standard input from a
+//! pipe.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// How long one command may take on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs `chopar -C FOLDER WORDS` with this standard input, and gives its exit code and what it wrote.
+fn chopar(folder: &Path, words: &[&str], input: &str) -> (i32, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_chopar"))
+        .arg("-C")
+        .arg(folder)
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("chopar runs");
+    let mut pipe = child.stdin.take().expect("a pipe");
+    // It may have ended without reading.
+    let _ = pipe.write_all(input.as_bytes());
+    drop(pipe);
+    let started = Instant::now();
+    while child.try_wait().expect("a child").is_none() {
+        if started.elapsed() > PATIENCE {
+            let _ = child.kill();
+            panic!("chopar {words:?} does not end");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = child.wait_with_output().expect("its output");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (status.code().unwrap_or(-1), text(stdout), text(stderr))
+}
+
+/// A folder that serves `example.com`, with its sockets where nobody listens.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let toml = format!(
+        "hostname = \"mail.example.com\"\nruntime_dir = \"{0}/run\"\nstate_dir = \"{0}/state\"\n",
+        folder.path().display()
+    );
+    std::fs::write(folder.path().join("chopar.toml"), toml).expect("a file");
+    let (code, _, error) = chopar(folder.path(), &["domain", "add", "example.com"], "");
+    assert_eq!(code, 0, "{error}");
+    folder
+}
+
+#[test]
+fn a_password_comes_by_a_pipe() {
+    let folder = folder();
+    let path = folder.path();
+    let add = [
+        "user",
+        "add",
+        "app@example.com",
+        "--send-as",
+        "*@example.com",
+    ];
+    let (code, _, error) = chopar(path, &add, "correct horse\n");
+    assert_eq!(code, 0, "{error}");
+    let verify = ["user", "verify", "app@example.com"];
+    assert_eq!(chopar(path, &verify, "correct horse\n").0, 0);
+    assert_eq!(chopar(path, &verify, "wrong\n").0, 77);
+    assert_eq!(
+        chopar(path, &["user", "verify", "nobody@example.com"], "x\n").0,
+        67
+    );
+    let (code, list, _) = chopar(path, &["user", "list", "--json"], "");
+    assert_eq!(code, 0);
+    assert!(
+        list.contains("app@example.com") && list.contains("*@example.com"),
+        "{list}"
+    );
+    assert_eq!(chopar(path, &["check"], "").0, 0);
+}
+
+#[test]
+fn a_message_is_signed_through_a_pipe() {
+    let folder = folder();
+    let path = folder.path();
+    let keygen = [
+        "dkim",
+        "keygen",
+        "example.com",
+        "--selector",
+        "s1",
+        "--algorithm",
+        "ed25519",
+    ];
+    let (code, record, error) = chopar(path, &keygen, "");
+    assert_eq!(code, 0, "{error}");
+    assert!(record.contains("s1._domainkey.example.com"), "{record}");
+    let message = "From: app@example.com\nSubject: x\n\nhello\n";
+    let (code, signed, error) = chopar(path, &["dkim", "sign"], message);
+    assert_eq!(code, 0, "{error}");
+    assert!(signed.starts_with("DKIM-Signature:"), "{signed}");
+    // No name server answers there: the key is not to be had, and nothing passes.
+    let verify = ["dkim", "verify", "--dns", "127.0.0.1:1"];
+    let (code, verdict, _) = chopar(path, &verify, &signed);
+    assert_eq!(code, 65, "{verdict}");
+    assert!(verdict.contains("temperror"), "{verdict}");
+}
+
+#[test]
+fn sendmail_without_a_daemon_or_a_spool_says_so() {
+    let folder = folder();
+    let words = ["sendmail", "-i", "someone@example.net"];
+    let (code, _, error) = chopar(folder.path(), &words, "Subject: x\n\nhello\n");
+    assert_eq!(code, 75, "{error}");
+    assert!(!error.is_empty());
+}
+
+#[test]
+fn errors_are_one_sentence_and_an_exit_code() {
+    let folder = folder();
+    let path = folder.path();
+    for (words, expected) in [
+        (["queue", "list"].as_slice(), 69),
+        (&["reload"], 69),
+        (&["domain", "remove", "nowhere.example"], 66),
+        (&["user", "add", "a@nowhere.example"], 67),
+        (&["no-such-command"], 64),
+        (&["queue", "hold"], 64),
+    ] {
+        let (code, _, error) = chopar(path, words, "password\n");
+        assert_eq!(code, expected, "{words:?}: {error}");
+        assert!(!error.trim().is_empty(), "{words:?}");
+    }
+    std::fs::write(path.join("chopar.toml"), "hostname = 1\n").expect("a file");
+    let (code, out, error) = chopar(path, &["check"], "");
+    assert_eq!(code, 78);
+    let said = out + &error;
+    assert!(said.contains("chopar.toml:1:12"), "{said}");
+}
