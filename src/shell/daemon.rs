@@ -1,12 +1,12 @@
-//! From a configuration to a relay that runs: sockets, account, spool, threads, loop, in this order.
+//! From a configuration to a relay that runs: sockets, account, spool, sandbox, threads, loop, in this order.
 //!
-//! Ports are bound and folders made as root; then the account is changed, before the first thread is started and
-//! before anything is read that a peer has written.
+//! Ports are bound and folders made as root; then the account is changed and the sandbox closed, before the first
+//! thread is started and before anything is read that a peer has written.
 
 use std::fmt;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,11 +18,12 @@ use super::file_disk::{FileDisk, FileReader, SpoolError};
 use super::journal_writer::JournalWriter;
 use super::listen::{self, ListenError, Port, Reserve};
 use super::privilege::{self, PrivilegeError};
+use super::sandbox::Rules;
 use super::signals::Signals;
 use super::time::{Clock, SystemEntropy};
 use super::tls::{Tls, TlsError};
 use super::workers::Workers;
-use super::{certificate_files, drop_folder, folder, log};
+use super::{certificate_files, drop_folder, folder, log, sandbox};
 use crate::clock::Now;
 use crate::config::Config;
 use crate::engine::log::{Level, Line};
@@ -123,6 +124,8 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     let files = &config.certificates;
     let (tls, origin, errors) = Tls::new(files, &config.hostname).map_err(RunError::Tls)?;
     say_certificates(&Ok((origin, errors)), &config);
+    let enforced = Rules::new(&config, path, &spool).enforce();
+    log::write(&sandbox::line(&enforced));
     for port in &ports {
         let line = Line::new(Level::Info, "listening").with("on", port.name());
         log::write(&line.with("as", format!("{:?}", port.listener).to_lowercase()));
@@ -162,11 +165,7 @@ fn become_service(config: &Config, spool: &Path) -> Result<Vec<Port>, RunError> 
         (spool, 0o711),
         (config.runtime_dir.as_path(), 0o755),
     ] {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(mode)
-            .create(path)
-            .map_err(|error| RunError::Folder(path.to_owned(), error))?;
+        make_folder(path, mode).map_err(|error| RunError::Folder(path.to_owned(), error))?;
         if let Some(account) = &account {
             privilege::hand_over(path, account).map_err(RunError::Privilege)?;
         }
@@ -180,6 +179,15 @@ fn become_service(config: &Config, spool: &Path) -> Result<Vec<Port>, RunError> 
     }
     privilege::renounce().map_err(RunError::Privilege)?;
     Ok(ports)
+}
+
+/// Makes a folder that is not there, with this mode whatever the mask is: programs of this machine pass through.
+fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(mode).create(path)?;
+    fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 fn open_spool(spool: &Path) -> Result<(FileDisk, FileReader), RunError> {
