@@ -75,6 +75,8 @@ pub struct Engine {
     notices: Notices,
     /// Outcomes that the disk refused; while there are any, nothing new is sent.
     unrecorded: Vec<OutcomeRecord>,
+    /// From the first outcome that was refused until one is taken again.
+    recording: Recording,
     /// Bytes in buffers whose size a peer decides.
     memory: usize,
     /// Bytes free on the disk of the spool, as far as is known.
@@ -122,6 +124,13 @@ enum JobOwner {
     Password { conn: ConnId },
 }
 
+/// Whether outcomes reach the disk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Recording {
+    Well,
+    Stuck,
+}
+
 /// What an engine starts with.
 pub struct Start {
     /// The configuration.
@@ -160,6 +169,7 @@ impl Engine {
             spilling: HashMap::new(),
             notices: Notices::default(),
             unrecorded: Vec::new(),
+            recording: Recording::Well,
             memory: 0,
             free_space: None,
             inbound_sessions: 0,

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Engine;
 use super::event::ConnId;
 use super::log::{Level, Line};
 use super::timers::Timer;
+use super::{Engine, Recording};
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::clock::{Instant, Now};
 use crate::date::Timestamp;
@@ -110,6 +110,7 @@ impl Engine {
                         }
                     }
                     Some(Committing::Outcome { record, courier }) => {
+                        self.recording = Recording::Stuck;
                         self.unrecorded.push(record);
                         self.timers
                             .set(now.instant.after(RECORD_AGAIN), Timer::Record);
@@ -325,6 +326,10 @@ impl Engine {
     }
 
     fn outcome_committed(&mut self, record: OutcomeRecord, courier: Option<ConnId>, now: Now) {
+        if self.recording == Recording::Stuck && self.unrecorded.is_empty() {
+            self.recording = Recording::Well;
+            self.hops.touch_waiting();
+        }
         self.apply_outcome(record, now);
         if let Some(conn) = courier {
             self.courier_recorded(conn, now);
@@ -481,7 +486,7 @@ impl Engine {
 
     /// Whether sending would outrun the disk: outcomes could not be recorded.
     pub(super) fn is_recording_stuck(&self) -> bool {
-        !self.unrecorded.is_empty()
+        self.recording == Recording::Stuck
     }
 
     /// Marks a message held or released, for a tool that is told once it is on the disk.
