@@ -183,7 +183,8 @@ fn become_service(config: &Config, spool: &Path) -> Result<Vec<Port>, RunError> 
 }
 
 fn open_spool(spool: &Path) -> Result<(FileDisk, FileReader), RunError> {
-    let mut disk = FileDisk::open(spool).map_err(|error| RunError::Spool(spool.to_owned(), error))?;
+    let mut disk =
+        FileDisk::open(spool).map_err(|error| RunError::Spool(spool.to_owned(), error))?;
     let reader = disk.reader();
     Ok((disk, reader))
 }

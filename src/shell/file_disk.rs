@@ -427,10 +427,7 @@ mod tests {
             ticket: Ticket(number),
             record,
         };
-        journal.execute(vec![
-            Command::BodyAppend { id, bytes },
-            append(1, message),
-        ]);
+        journal.execute(vec![Command::BodyAppend { id, bytes }, append(1, message)]);
         for file in [SpoolFile::Segment(1), SpoolFile::Body(id)] {
             reader.read_at(file, 0, &mut [0; 16]).expect("read");
         }

@@ -341,7 +341,7 @@ fn what_cannot_be_meant_is_refused_with_the_code_of_sysexits() {
         ),
         (&["-F", "x\nBcc: b@four.test", "a@four.test"], 65),
         (&["not an address@@", "a@four.test"], 65),
-        (&["nobody@relay.test"], 67),
+        (&["missing@relay.test"], 67),
         (&[], 66),
     ] {
         let output = sendmail(&relay, words, message);
@@ -378,7 +378,7 @@ fn the_other_names_and_modes_do_what_they_say() {
     assert_eq!(run(&mut relay.program("newaliases"), b"").ok(), "");
     assert_eq!(sendmail(&relay, &["-bi"], "").ok(), "");
     assert!(run(&mut relay.program("mailq"), b"").ok().contains("empty"));
-    let verified = sendmail(&relay, &["-bv", "ann@relay.test", "nobody@relay.test"], "");
+    let verified = sendmail(&relay, &["-bv", "ann@relay.test", "missing@relay.test"], "");
     assert_eq!(verified.code, 67);
     assert!(
         verified.stdout.contains("ann@relay.test... deliverable"),
@@ -387,7 +387,7 @@ fn the_other_names_and_modes_do_what_they_say() {
     assert!(
         verified
             .stdout
-            .contains("nobody@relay.test... undeliverable"),
+            .contains("missing@relay.test... undeliverable"),
         "{verified:?}"
     );
 

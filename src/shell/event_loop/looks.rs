@@ -175,7 +175,11 @@ mod tests {
     #[test]
     fn what_needs_a_restart_is_named_and_nothing_else() {
         let fixed = Fixed::new(&config(""));
-        assert!(fixed.differing(&config("max_memory = \"64 MiB\"")).is_empty());
+        assert!(
+            fixed
+                .differing(&config("max_memory = \"64 MiB\""))
+                .is_empty()
+        );
         let other = config(
             "state_dir = \"/a\"\nruntime_dir = \"/b\"\nuser = \"c\"\n\
              [listen]\nsmtp = []\nsubmissions = \"systemd\"\n",
