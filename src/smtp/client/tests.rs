@@ -93,12 +93,12 @@ fn pipelines_a_whole_envelope() {
         play.fates(),
         [
             Fate::Delivered {
-                text: "250 taken".into(),
+                text: "250 2.0.0 taken".into(),
                 dsn: false
             },
             Fate::Failed {
                 status: EnhancedCode::new(5, 1, 1),
-                text: "550 who".into()
+                text: "550 5.1.1 who".into()
             }
         ]
     );
@@ -155,7 +155,7 @@ fn refusal_of_mail_reaches_every_recipient() {
     assert!(
         fates
             .iter()
-            .all(|fate| matches!(fate, Fate::Failed { text, .. } if text == "550 not you")),
+            .all(|fate| matches!(fate, Fate::Failed { text, .. } if text == "550 5.7.1 not you")),
         "{fates:?}"
     );
     play.sent();
