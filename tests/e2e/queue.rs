@@ -33,6 +33,10 @@ fn ten_thousand_queued_messages_are_back_at_once_after_a_kill() {
         250
     );
     relay.sink.wait(1);
+    // It is there before its outcome is on the disk here.
+    wait_for("the delivered message to leave the queue", PATIENCE, || {
+        (relay.stats()["queued"] == 10_000).then_some(())
+    });
     assert_eq!(
         relay.cli(&["queue", "remove", "--all"]).ok(),
         "10000 messages removed\n"
