@@ -73,6 +73,7 @@ const WORLD: &[&str] = &[
     "socket2::",
     "rustix::",
     "signal_hook",
+    "landlock::",
     "listenfd",
     "sd_notify",
     "env_logger",

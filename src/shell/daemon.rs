@@ -1,7 +1,7 @@
-//! From a configuration to a relay that runs: sockets, account, spool, threads, loop, in this order.
+//! From a configuration to a relay that runs: sockets, account, spool, sandbox, threads, loop, in this order.
 //!
-//! Ports are bound and folders made as root; then the account is changed, before the first thread is started and
-//! before anything is read that a peer has written.
+//! Ports are bound and folders made as root; then the account is changed and the sandbox closed, before the first
+//! thread is started and before anything is read that a peer has written.
 
 use std::fmt;
 use std::fs::{self, DirBuilder};
@@ -18,11 +18,12 @@ use super::file_disk::{FileDisk, FileReader, SpoolError};
 use super::journal_writer::JournalWriter;
 use super::listen::{self, ListenError, Port, Reserve};
 use super::privilege::{self, PrivilegeError};
+use super::sandbox::Rules;
 use super::signals::Signals;
 use super::time::{Clock, SystemEntropy};
 use super::tls::{Tls, TlsError};
 use super::workers::Workers;
-use super::{certificate_files, drop_folder, folder, log};
+use super::{certificate_files, drop_folder, folder, log, sandbox};
 use crate::clock::Now;
 use crate::config::Config;
 use crate::engine::log::{Level, Line};
@@ -123,6 +124,8 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     let files = &config.certificates;
     let (tls, origin, errors) = Tls::new(files, &config.hostname).map_err(RunError::Tls)?;
     say_certificates(&Ok((origin, errors)), &config);
+    let enforced = Rules::new(&config, path, &spool).enforce();
+    log::write(&sandbox::line(&enforced));
     for port in &ports {
         let line = Line::new(Level::Info, "listening").with("on", port.name());
         log::write(&line.with("as", format!("{:?}", port.listener).to_lowercase()));

@@ -17,6 +17,7 @@ mod drop_runs;
 mod event_loop;
 mod listen;
 mod privilege;
+mod sandbox;
 mod signals;
 mod slab;
 mod stream;
