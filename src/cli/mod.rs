@@ -188,13 +188,18 @@ fn servers(folder: &Path, named: Option<std::net::SocketAddr>) -> Servers {
     }
 }
 
-/// Where the daemon's sockets are; the default where the configuration cannot be read, since a command that mends it
-/// must work.
+/// Where the daemon's sockets are, also where the configuration cannot be read: a command that mends it, or asks the
+/// daemon what is wrong with it, must work.
 fn runtime_dir(folder: &Path) -> PathBuf {
-    load(folder).map_or_else(
-        |_| PathBuf::from("/run/chopar"),
-        |config| config.runtime_dir,
-    )
+    if let Ok(config) = load(folder) {
+        return config.runtime_dir;
+    }
+    let text = std::fs::read_to_string(folder.join("chopar.toml")).unwrap_or_default();
+    text.lines()
+        .filter(|line| line.trim_start().starts_with("runtime_dir"))
+        .filter_map(|line| line.parse::<toml::Table>().ok())
+        .find_map(|table| table.get("runtime_dir")?.as_str().map(PathBuf::from))
+        .unwrap_or_else(|| PathBuf::from("/run/chopar"))
 }
 
 /// Reads the configuration, or says its first error.

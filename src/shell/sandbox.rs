@@ -3,12 +3,12 @@
 //! | path | rights |
 //! | --- | --- |
 //! | the configuration folder and where links in it lead | read |
-//! | /etc, and the folder that /etc/resolv.conf leads to | read |
+//! | /etc, and the folders that /etc/resolv.conf and the bundle of authorities lead to | read |
 //! | /dev/null | read |
 //! | `state_dir`, the spool, `runtime_dir` | read, write, make, rename and remove files, folders and sockets |
 //!
 //! Nothing may be executed, and no device, pipe or link be made. A file is replaced by renaming another over it, which
-//! a right to the old one does not cover: hence folders. The bundle of authorities and the account are read before.
+//! a right to the old one does not cover: hence folders. The account is read before.
 //!
 //! Not restricted: sockets. Where the kernel lacks a part the rest is enforced, and the log says so; without the right
 //! to rename between folders (before Linux 5.19) nothing is, for damaged files could not be set aside. Invariant: no
@@ -22,6 +22,7 @@ use landlock::{
     RulesetCreatedAttr as _, RulesetError, RulesetStatus, path_beneath_rules,
 };
 
+use super::tls::bundle_path;
 use crate::config::Config;
 use crate::engine::log::{Level, Line};
 use crate::limits::{CONFIG_DEPTH_MAX, CONFIG_ENTRIES_MAX};
@@ -49,6 +50,7 @@ impl Rules {
     pub(super) fn new(config: &Config, folder: &Path, spool: &Path) -> Self {
         let mut read = vec![folder.to_owned(), "/etc".into(), "/dev/null".into()];
         read.extend(home(Path::new("/etc/resolv.conf")));
+        read.extend(home(&bundle_path()));
         let mut entries = 0;
         follow(folder, 0, &mut entries, &mut read);
         let mut seen = std::collections::HashSet::new();

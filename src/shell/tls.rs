@@ -11,6 +11,7 @@ use std::cell::OnceCell;
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -219,12 +220,16 @@ fn client_config(
     Ok(Arc::new(config))
 }
 
+/// Where the system's roots are.
+pub(super) fn bundle_path() -> PathBuf {
+    std::env::var_os("SSL_CERT_FILE").map_or_else(|| SYSTEM_ROOTS.into(), PathBuf::from)
+}
+
 /// The system's roots and those of Mozilla, which are there where the system has none.
 fn root_store() -> RootCertStore {
     let mut store = RootCertStore::empty();
     store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    let path = std::env::var_os("SSL_CERT_FILE").unwrap_or_else(|| SYSTEM_ROOTS.into());
-    if let Ok(bundle) = fs::read(path) {
+    if let Ok(bundle) = fs::read(bundle_path()) {
         store.add_parsable_certificates(CertificateDer::pem_slice_iter(&bundle).flatten());
     }
     store

@@ -165,6 +165,65 @@ fn sessions_that_break_off_anywhere_leave_nothing() {
     check(&mut relay);
 }
 
+/// Kilobytes of memory that the relay has.
+fn resident(relay: &mut Relay) -> u64 {
+    let status =
+        std::fs::read_to_string(format!("/proc/{}/status", relay.pid())).expect("a process");
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .expect("a size");
+    line.split_whitespace()
+        .nth(1)
+        .and_then(|number| number.parse().ok())
+        .expect("a number")
+}
+
+#[test]
+fn a_hundred_megabytes_in_one_line_flow_at_constant_memory() {
+    let mut relay = Setup::strangers().start();
+    let before = resident(&mut relay);
+    let mut client = in_data(&relay);
+    client.send(b"From: a@four.test\r\n\r\n");
+    let block = vec![b'x'; 1024 * 1024];
+    for _ in 0..100 {
+        client.send(&block);
+    }
+    let during = resident(&mut relay);
+    client.send(b"\r\n.\r\n");
+    assert!(matches!(client.reply().code, 421 | 552 | 554 | 0));
+    assert!(
+        during < before + 16 * 1024,
+        "{before} KiB grew to {during} KiB"
+    );
+    check(&mut relay);
+}
+
+#[test]
+fn hundreds_of_idle_sessions_cost_little_and_keep_nobody_waiting() {
+    let tables = "[limits]\nsessions_per_address = 2000\n".to_owned();
+    let mut relay = Setup {
+        tables,
+        ..Setup::strangers()
+    }
+    .start();
+    let before = resident(&mut relay);
+    let idle: Vec<Client> = (0..400)
+        .map(|_| Client::open(relay.smtp()).expect("a connection"))
+        .collect();
+    let start = std::time::Instant::now();
+    assert_eq!(relay.client().say("NOOP").code, 250);
+    assert!(
+        start.elapsed() < std::time::Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
+    let each = resident(&mut relay).saturating_sub(before) / 400;
+    assert!(each < 16, "{each} KiB a session");
+    drop(idle);
+    check(&mut relay);
+}
+
 #[test]
 fn so_many_sessions_from_one_address_and_no_more() {
     let tables = "[limits]\nsessions_per_address = 5\n".to_owned();

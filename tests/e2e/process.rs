@@ -23,15 +23,14 @@ pub(crate) fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is missing: install the Debian package {package}"))
 }
 
-const PACKAGES: [(&str, &str); 15] = [
+const PACKAGES: [(&str, &str); 14] = [
     ("curl", "curl"),
     ("id", "coreutils"),
     ("msmtp", "msmtp"),
     ("openssl", "openssl"),
     ("opendkim-testmsg", "opendkim-tools"),
     ("python3", "python3"),
-    ("script", "bsdutils"),
-    ("sh", "dash"),
+    ("setpriv", "util-linux"),
     ("smtp-sink", "postfix"),
     ("smtp-source", "postfix"),
     ("strace", "strace"),

@@ -269,6 +269,11 @@ impl Relay {
         self.process.as_mut().expect("the relay runs")
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&mut self) -> u32 {
+        self.process().0.id()
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&mut self, signal: Signal) {
         let pid = Pid::from_child(&self.process().0);

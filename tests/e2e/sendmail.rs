@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 
-use crate::process::{Output, PATIENCE, run};
-use crate::relay::{Relay, Setup, login};
+use crate::process::{Output, PATIENCE, program, run};
+use crate::relay::{CHOPAR, Relay, Setup, login};
 
 /// A relay whose administrator reads mail at home.test.
 fn relay() -> Relay {
@@ -312,6 +313,58 @@ fn what_is_left_while_the_daemon_is_down_goes_out_when_it_is_back() {
     assert!(relay.is_alive());
 }
 
+/// `sendmail` as an account without rights; as whoever runs the tests, where that is not root.
+fn as_nobody(relay: &Relay, words: &[&str]) -> (Command, u32) {
+    let me = rustix::process::getuid();
+    if !me.is_root() {
+        let mut command = relay.program("sendmail");
+        command.args(words);
+        return (command, me.as_raw());
+    }
+    // The binary may lie where others cannot go.
+    let binary = relay.folder().join("bin/chopar");
+    if !binary.exists() {
+        fs::copy(CHOPAR, &binary).expect("a copy");
+        fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
+    let mut command = Command::new(program("setpriv"));
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+    command.arg(binary).arg("sendmail").args(words);
+    command
+        .env("CHOPAR_CONFIG", relay.config())
+        .current_dir("/");
+    (command, 65_534)
+}
+
+#[test]
+fn an_account_without_rights_sends_through_the_socket_and_through_the_folder() {
+    let mut relay = relay();
+    let words = ["-f", "web@relay.test", "a@four.test"];
+    let (mut command, uid) = as_nobody(&relay, &words);
+    run(&mut command, b"Subject: socket\n\nx\n").ok();
+    let arrived = relay.sink.wait(1).remove(0);
+    assert_eq!(arrived.from, "web@relay.test");
+    assert!(
+        arrived.text().contains(&format!("uid {uid}")),
+        "{}",
+        arrived.text()
+    );
+    relay.stop();
+    run(&mut as_nobody(&relay, &words).0, b"Subject: folder\n\nx\n").ok();
+    relay.run();
+    let arrived = relay.sink.wait(2).remove(1);
+    assert!(
+        arrived.text().contains("Subject: folder"),
+        "{}",
+        arrived.text()
+    );
+    assert!(
+        arrived.text().contains(&format!("uid {uid}")),
+        "{}",
+        arrived.text()
+    );
+}
+
 #[test]
 fn a_message_that_can_be_left_nowhere_is_tried_again_later() {
     let mut relay = relay();
@@ -341,7 +394,7 @@ fn what_cannot_be_meant_is_refused_with_the_code_of_sysexits() {
         ),
         (&["-F", "x\nBcc: b@four.test", "a@four.test"], 65),
         (&["not an address@@", "a@four.test"], 65),
-        (&["nobody@relay.test"], 67),
+        (&["missing@relay.test"], 67),
         (&[], 66),
     ] {
         let output = sendmail(&relay, words, message);
@@ -378,7 +431,7 @@ fn the_other_names_and_modes_do_what_they_say() {
     assert_eq!(run(&mut relay.program("newaliases"), b"").ok(), "");
     assert_eq!(sendmail(&relay, &["-bi"], "").ok(), "");
     assert!(run(&mut relay.program("mailq"), b"").ok().contains("empty"));
-    let verified = sendmail(&relay, &["-bv", "ann@relay.test", "nobody@relay.test"], "");
+    let verified = sendmail(&relay, &["-bv", "ann@relay.test", "missing@relay.test"], "");
     assert_eq!(verified.code, 67);
     assert!(
         verified.stdout.contains("ann@relay.test... deliverable"),
@@ -387,7 +440,7 @@ fn the_other_names_and_modes_do_what_they_say() {
     assert!(
         verified
             .stdout
-            .contains("nobody@relay.test... undeliverable"),
+            .contains("missing@relay.test... undeliverable"),
         "{verified:?}"
     );
 

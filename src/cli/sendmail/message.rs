@@ -269,7 +269,8 @@ fn next_line(text: &[u8]) -> (&[u8], &[u8]) {
 
 fn write_line(out: &mut Vec<u8>, line: &[u8]) {
     let mut rest = line;
-    while rest.len() > TEXT_LINE_BYTES_MAX {
+    let mut room = TEXT_LINE_BYTES_MAX;
+    while rest.len() > room {
         // Before a character, not inside it; the space makes the next line a continuation where this is a field.
         let mut cut = TEXT_LINE_BYTES_MAX.saturating_sub(1);
         while cut > 1 && rest.get(cut).is_some_and(|byte| byte & 0xC0 == 0x80) {
@@ -279,6 +280,7 @@ fn write_line(out: &mut Vec<u8>, line: &[u8]) {
         out.extend_from_slice(part);
         out.extend_from_slice(b"\r\n ");
         rest = after;
+        room = TEXT_LINE_BYTES_MAX.saturating_sub(1); // behind the space
     }
     out.extend_from_slice(rest);
     out.extend_from_slice(b"\r\n");
@@ -393,6 +395,20 @@ mod tests {
         let (text, _) =
             from_header("From ann Thu Jan  1 00:00:00 1970\nFrom: a@b\nTo: c@d\n\nFrom x\n");
         assert_eq!(text, "From: a@b\r\nTo: c@d\r\n\r\nFrom x\r\n");
+    }
+
+    #[test]
+    fn a_line_is_broken_so_that_each_part_has_room() {
+        for len in 900..3100 {
+            let mut out = Vec::new();
+            write_line(&mut out, &vec![b'x'; len]);
+            let text = String::from_utf8(out).expect("ASCII");
+            assert!(
+                text.lines().all(|line| line.len() <= TEXT_LINE_BYTES_MAX),
+                "{len}"
+            );
+            assert_eq!(text.matches('x').count(), len);
+        }
     }
 
     #[test]
