@@ -222,7 +222,7 @@ fn what_is_deferred_arrives_later_and_only_once() {
     let line = relay.wait_for_log("event=deferred");
     assert!(line.contains("4.2.1"), "{line}");
     relay.sink.open();
-    relay.cli(&["queue", "flush"]).ok();
+    relay.flush_all();
     assert_eq!(
         relay.sink.wait_to("later@four.test").to,
         ["later@four.test"]
@@ -246,7 +246,7 @@ fn what_is_not_delivered_in_time_is_given_up_with_a_report() {
         "",
         "",
     );
-    relay.wait_for_log("event=deferred");
+    relay.wait_for_deferred(1);
     let report = wait_for("a report", PATIENCE, || {
         relay.cli(&["queue", "flush"]).ok();
         (relay.sink.count() > 0).then(|| parse(&relay.sink.message(1)))

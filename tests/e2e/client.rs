@@ -22,6 +22,8 @@ pub(crate) struct Client {
     stream: Option<Box<dyn Stream>>,
     socket: TcpStream,
     unread: Vec<u8>,
+    /// The beginning of what was sent last, for whoever waits in vain.
+    sent: String,
 }
 
 /// A reply; code 0 means that the connection ended instead.
@@ -57,6 +59,7 @@ impl Client {
             stream: Some(stream),
             socket,
             unread: Vec::new(),
+            sent: String::new(),
         })
     }
 
@@ -93,6 +96,7 @@ impl Client {
 
     /// Sends bytes; that the peer is gone shows when its reply is read.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.sent = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned();
         let stream = self.stream.as_mut().expect("a stream");
         drop(stream.write_all(bytes).and_then(|()| stream.flush()));
     }
@@ -134,7 +138,10 @@ impl Client {
                     ) =>
                 {
                     panic!(
-                        "no reply within {REPLY_TIMEOUT:?}; so far {:?}",
+                        "{:?} to {:?}: no reply to {:?} within {REPLY_TIMEOUT:?}; so far {:?}",
+                        self.socket.local_addr(),
+                        self.socket.peer_addr(),
+                        self.sent,
                         String::from_utf8_lossy(&self.unread)
                     );
                 }

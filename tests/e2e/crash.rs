@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use crate::client::Client;
 use crate::process::{PATIENCE, wait_for};
@@ -94,10 +93,7 @@ fn every_acknowledged_message_survives_twenty_kills() {
     }
     relay.wait_for_log("event=recovered");
     // What was being sent to a dead session is tried again by itself.
-    wait_for("the queue to be empty", Duration::from_secs(40), || {
-        relay.cli(&["queue", "flush"]).ok();
-        (relay.stats()["queued"] == 0).then_some(())
-    });
+    relay.flush_all();
     check(&relay, &load, sessions);
 }
 

@@ -69,9 +69,8 @@ fn messages_are_listed_shown_held_released_flushed_and_removed() {
             250
         );
     }
-    let ids = wait_for("three deferred messages", PATIENCE, || {
-        (relay.stats()["deferred"].as_u64() >= Some(3)).then(|| ids(&relay))
-    });
+    relay.wait_for_deferred(3);
+    let ids = ids(&relay);
     let [one, two, three] = ids.as_slice() else {
         panic!("{ids:?}")
     };
@@ -138,7 +137,7 @@ fn a_held_message_stays_held_over_a_kill() {
             .code,
         250
     );
-    relay.wait_for_log("deferred");
+    relay.wait_for_deferred(1);
     relay.cli(&["queue", "hold", "--all"]).ok();
     relay.kill();
     relay.run();

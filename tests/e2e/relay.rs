@@ -359,6 +359,31 @@ impl Relay {
             .collect()
     }
 
+    /// Waits until so many recipients have been tried and wait for another attempt.
+    #[track_caller]
+    pub(crate) fn wait_for_deferred(&self, count: usize) {
+        wait_for(&format!("{count} deferred recipients"), PATIENCE, || {
+            let list = self.list();
+            let recipients = list
+                .iter()
+                .flat_map(|message| message["recipients"].as_array());
+            let tried = recipients.flatten().filter(|recipient| {
+                recipient["state"] == "waiting" && recipient["attempts"].as_u64() >= Some(1)
+            });
+            (tried.count() >= count).then_some(())
+        });
+    }
+
+    /// Has everything tried now, and again, until nothing is queued: a message whose last outcome is still on its way
+    /// to the disk is not tried.
+    #[track_caller]
+    pub(crate) fn flush_all(&self) {
+        wait_for("the queue to be empty", 2 * PATIENCE, || {
+            self.cli(&["queue", "flush"]).ok();
+            (self.stats()["queued"] == 0).then_some(())
+        });
+    }
+
     /// Waits until nothing is queued.
     #[track_caller]
     pub(crate) fn wait_for_empty_queue(&self, limit: Duration) {

@@ -445,7 +445,7 @@ fn the_other_names_and_modes_do_what_they_say() {
     );
 
     sendmail(&relay, &["later@four.test"], "Subject: x\n\nx\n").ok();
-    relay.wait_for_log("event=deferred");
+    relay.wait_for_deferred(1);
     relay.sink.open();
     sendmail(&relay, &["-q"], "").ok();
     assert_eq!(relay.sink.wait(1)[0].to, ["later@four.test"]);

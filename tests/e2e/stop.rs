@@ -41,7 +41,7 @@ fn a_message_that_is_being_sent_is_finished_before_the_end() {
     assert!(start.elapsed() < Duration::from_secs(11));
     relay.sink.open();
     relay.run();
-    relay.cli(&["queue", "flush"]).ok();
+    relay.flush_all();
     assert!(
         relay.sink.wait(1)[0]
             .text()
@@ -140,10 +140,7 @@ fn through_a_failing_disk(inject: &str, refusal: u16) {
     assert!(count(250) > 20, "{replies:?}");
     assert!(odd.is_empty(), "{odd:?}");
     relay.sink.wait_within(count(250), 2 * PATIENCE);
-    wait_for("the queue to be empty", 2 * PATIENCE, || {
-        relay.cli(&["queue", "flush"]).ok();
-        (relay.stats()["queued"] == 0).then_some(())
-    });
+    relay.flush_all();
     assert!(relay.is_alive());
     let mut copies: BTreeMap<i32, usize> = BTreeMap::new();
     for message in relay.sink.messages() {
