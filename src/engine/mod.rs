@@ -35,7 +35,7 @@ use crate::clock::{Instant, Now};
 use crate::config::Config;
 use crate::dns::Resolver;
 use crate::entropy::Entropy;
-use crate::queue::{Command, IdSource, Index, OutcomeRecord, Recovered, Ticket};
+use crate::queue::{Command, IdSource, Index, Recovered, Ticket};
 use crate::queue_id::QueueId;
 use crate::smtp::server::Settings;
 
@@ -49,7 +49,7 @@ use log::{Level, Line};
 use notices::Notices;
 use outbound::Courier;
 use resolver::Questions;
-use store::Committing;
+use store::{Committing, Recording, Unrecorded};
 use timers::{Timer, Timers};
 
 /// The relay.
@@ -73,10 +73,10 @@ pub struct Engine {
     /// Sessions whose message is being streamed to the disk.
     spilling: HashMap<QueueId, ConnId>,
     notices: Notices,
-    /// Outcomes that the disk refused; while there are any, nothing new is sent.
-    unrecorded: Vec<OutcomeRecord>,
-    /// From the first outcome that was refused until one is taken again.
+    /// Whether outcomes reach the disk.
     recording: Recording,
+    /// Outcomes that the disk refused.
+    unrecorded: Vec<Unrecorded>,
     /// Bytes in buffers whose size a peer decides.
     memory: usize,
     /// Bytes free on the disk of the spool, as far as is known.
@@ -124,13 +124,6 @@ enum JobOwner {
     Password { conn: ConnId },
 }
 
-/// Whether outcomes reach the disk.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Recording {
-    Well,
-    Stuck,
-}
-
 /// What an engine starts with.
 pub struct Start {
     /// The configuration.
@@ -168,8 +161,8 @@ impl Engine {
             next_job: 0,
             spilling: HashMap::new(),
             notices: Notices::default(),
+            recording: Recording::default(),
             unrecorded: Vec::new(),
-            recording: Recording::Well,
             memory: 0,
             free_space: None,
             inbound_sessions: 0,
@@ -276,7 +269,7 @@ impl Engine {
                 Timer::Hop(hop) => self.hop_resumed(hop, now),
                 Timer::Due(id, hop) => self.message_due(id, hop, now),
                 Timer::Warn(id) => self.warn_of_delay(id, now),
-                Timer::Record => self.record_again(),
+                Timer::Record => self.record_again(now),
                 Timer::Sweep => self.sweep(now),
             }
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::event::{Action, Reader, Work, WorkResult};
 use super::log::{Level, Line};
-use super::store::Committing;
+use super::store::{Committing, Owner, Unrecorded};
 use super::{Engine, JobOwner};
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::auth::dkim::canonical::{BodyHasher, Form};
@@ -467,10 +467,12 @@ impl Engine {
         self.notices.at_work.insert(number, notice);
     }
 
-    /// The notification goes to the disk, and the outcome behind it.
+    /// The notification goes to the disk; the outcome follows once it is there.
     fn notice_made(&mut self, notice: Notice, now: Now) {
         let Notice {
             record: outcome,
+            relayed,
+            host,
             made,
             ..
         } = notice;
@@ -485,14 +487,18 @@ impl Engine {
                 Body::Inline(bytes) => bytes.len() as u64,
                 Body::File { len, .. } => *len,
             };
-            let committing = Committing::message(&record, size, None);
+            let behind = Unrecorded {
+                record: outcome,
+                relayed,
+                host,
+            };
+            let committing = Committing::message(&record, size, Owner::Notice(Box::new(behind)));
             let ticket = self.ticket(committing);
             self.store(Command::Append {
                 ticket,
                 record: Record::Message(record),
             });
         }
-        self.record_outcome(outcome, None);
         self.next_notice(now);
     }
 }

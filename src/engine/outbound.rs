@@ -23,7 +23,7 @@ use super::{Conn, Engine};
 use crate::address::Domain;
 use crate::clock::{Instant, Now};
 use crate::dns::Question;
-use crate::queue::HopId;
+use crate::queue::{HopId, Location};
 use crate::queue_id::QueueId;
 use crate::smtp::client::{Fate, Login, Refusal, Request, Session, Tls};
 use crate::status::EnhancedCode;
@@ -94,6 +94,8 @@ struct Trouble {
 /// The message that a courier carries.
 struct Load {
     id: QueueId,
+    /// Where it was when it was taken.
+    location: Location,
     size: u64,
     /// Indices into the envelope's recipients.
     indices: Vec<u32>,

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Engine;
 use super::event::ConnId;
 use super::log::{Level, Line};
 use super::timers::Timer;
-use super::{Engine, Recording};
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::clock::{Instant, Now};
 use crate::date::Timestamp;
@@ -50,12 +50,42 @@ pub(super) struct NewMessage {
     reverse_path: ReversePath,
     recipients: Vec<Mailbox>,
     origin: Box<str>,
-    conn: Option<ConnId>,
+    owner: Owner,
+}
+
+/// Who waits for a message to be on the disk.
+#[derive(Debug)]
+pub(super) enum Owner {
+    /// The client that brought it.
+    Client(ConnId),
+    /// It is a notification: what it tells of is recorded behind it.
+    Notice(Box<Unrecorded>),
+}
+
+/// Whether outcomes reach the disk.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Recording {
+    /// They do.
+    #[default]
+    Works,
+    /// The last one did not: nothing more is sent until one does.
+    Stuck,
+}
+
+/// Outcomes that are still to be written, and whom they are to be told first.
+#[derive(Debug)]
+pub(super) struct Unrecorded {
+    /// The outcomes.
+    pub(super) record: OutcomeRecord,
+    /// Recipients whose delivery to a host without DSN is to be told.
+    pub(super) relayed: Vec<u32>,
+    /// The host that answered.
+    pub(super) host: Option<String>,
 }
 
 impl Committing {
     /// A message that was accepted from `conn`, or made here.
-    pub(super) fn message(record: &MessageRecord, size: u64, conn: Option<ConnId>) -> Self {
+    pub(super) fn message(record: &MessageRecord, size: u64, owner: Owner) -> Self {
         let envelope = &record.envelope;
         Self::Message(Box::new(NewMessage {
             id: record.id,
@@ -68,7 +98,7 @@ impl Committing {
                 .map(|recipient| recipient.mailbox.clone())
                 .collect(),
             origin: envelope.origin.clone(),
-            conn,
+            owner,
         }))
     }
 }
@@ -104,16 +134,22 @@ impl Engine {
             Completion::Failed { ticket, error } => {
                 self.log(Line::new(Level::Error, "store-failed").with("why", error));
                 match self.tickets.remove(&ticket) {
-                    Some(Committing::Message(message)) => {
-                        if let Some(conn) = message.conn {
-                            self.inbound_committed(conn, Err(refusal(error)), now);
+                    Some(Committing::Message(message)) => match message.owner {
+                        Owner::Client(conn) => {
+                            self.inbound_committed(conn, Err(refusal(error)), now)
                         }
-                    }
+                        Owner::Notice(unrecorded) => self.put_off(*unrecorded, now),
+                    },
                     Some(Committing::Outcome { record, courier }) => {
-                        self.recording = Recording::Stuck;
-                        self.unrecorded.push(record);
-                        self.timers
-                            .set(now.instant.after(RECORD_AGAIN), Timer::Record);
+                        let (relayed, host) = (Vec::new(), None);
+                        self.put_off(
+                            Unrecorded {
+                                record,
+                                relayed,
+                                host,
+                            },
+                            now,
+                        );
                         if let Some(conn) = courier {
                             self.courier_recorded(conn, now);
                         }
@@ -163,7 +199,7 @@ impl Engine {
             reverse_path,
             recipients,
             origin,
-            conn,
+            owner,
         } = message;
         let Some(location) = location else { return };
         self.counters.accepted += 1;
@@ -207,8 +243,9 @@ impl Engine {
                 Timer::Warn(id),
             );
         }
-        if let Some(conn) = conn {
-            self.inbound_committed(conn, Ok(id), now);
+        match owner {
+            Owner::Client(conn) => self.inbound_committed(conn, Ok(id), now),
+            Owner::Notice(behind) => self.record_outcome(behind.record, None),
         }
     }
 
@@ -325,11 +362,15 @@ impl Engine {
         });
     }
 
-    fn outcome_committed(&mut self, record: OutcomeRecord, courier: Option<ConnId>, now: Now) {
-        if self.recording == Recording::Stuck && self.unrecorded.is_empty() {
-            self.recording = Recording::Well;
+    /// An outcome could be written: sending goes on, if it was stopped.
+    fn recording_works(&mut self) {
+        if std::mem::replace(&mut self.recording, Recording::Works) == Recording::Stuck {
             self.hops.touch_waiting();
         }
+    }
+
+    fn outcome_committed(&mut self, record: OutcomeRecord, courier: Option<ConnId>, now: Now) {
+        self.recording_works();
         self.apply_outcome(record, now);
         if let Some(conn) = courier {
             self.courier_recorded(conn, now);
@@ -477,10 +518,31 @@ impl Engine {
         })
     }
 
-    /// Tries again to write the outcomes that the disk refused.
-    pub(super) fn record_again(&mut self) {
-        for record in std::mem::take(&mut self.unrecorded) {
-            self.record_outcome(record, None);
+    /// Keeps outcomes that the disk refused for another try.
+    fn put_off(&mut self, unrecorded: Unrecorded, now: Now) {
+        self.recording = Recording::Stuck;
+        self.unrecorded.push(unrecorded);
+        self.timers
+            .set(now.instant.after(RECORD_AGAIN), Timer::Record);
+    }
+
+    /// Tries again to write the outcomes that the disk refused: with their notification, where one is owed.
+    pub(super) fn record_again(&mut self, now: Now) {
+        for Unrecorded {
+            record,
+            relayed,
+            host,
+        } in std::mem::take(&mut self.unrecorded)
+        {
+            let failed = record
+                .recipients
+                .iter()
+                .any(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }));
+            if failed || record.warned || !relayed.is_empty() {
+                self.notify(record, &relayed, host, now);
+            } else {
+                self.record_outcome(record, None);
+            }
         }
     }
 

@@ -4,9 +4,9 @@
 //! thread is started and before anything is read that a peer has written.
 
 use std::fmt;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -165,11 +165,7 @@ fn become_service(config: &Config, spool: &Path) -> Result<Vec<Port>, RunError> 
         (spool, 0o711),
         (config.runtime_dir.as_path(), 0o755),
     ] {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(mode)
-            .create(path)
-            .map_err(|error| RunError::Folder(path.to_owned(), error))?;
+        make_folder(path, mode).map_err(|error| RunError::Folder(path.to_owned(), error))?;
         if let Some(account) = &account {
             privilege::hand_over(path, account).map_err(RunError::Privilege)?;
         }
@@ -183,6 +179,15 @@ fn become_service(config: &Config, spool: &Path) -> Result<Vec<Port>, RunError> 
     }
     privilege::renounce().map_err(RunError::Privilege)?;
     Ok(ports)
+}
+
+/// Makes a folder that is not there, with this mode whatever the mask is: programs of this machine pass through.
+fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(mode).create(path)?;
+    fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 fn open_spool(spool: &Path) -> Result<(FileDisk, FileReader), RunError> {

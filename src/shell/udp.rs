@@ -182,3 +182,122 @@ fn unspecified(server: SocketAddr) -> SocketAddr {
     };
     SocketAddr::new(ip, 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, UdpSocket};
+    use std::time::Duration;
+
+    use mio::{Events, Poll};
+
+    use super::*;
+    use crate::address::Domain;
+    use crate::clock::Instant;
+    use crate::dns::{Asked, DnsAction, Question, RecordKind, Records, Resolver, Servers};
+    use crate::entropy::SeededEntropy;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Answers one query over UDP, cut off, and the next over TCP, whole: one TXT record.
+    fn serve(udp: &UdpSocket, tcp: &TcpListener) {
+        let mut query = [0; 512];
+        let (len, from) = udp.recv_from(&mut query).expect("a query");
+        let mut cut = query[..len].to_vec();
+        cut[2] |= 0x82; // QR, TC
+        udp.send_to(&cut, from).expect("sent");
+
+        let (mut stream, _) = tcp.accept().expect("a connection");
+        let mut len = [0; 2];
+        stream.read_exact(&mut len).expect("a length");
+        let mut whole = vec![0; usize::from(u16::from_be_bytes(len))];
+        stream.read_exact(&mut whole).expect("a query");
+        let end = 12
+            + whole[12..]
+                .iter()
+                .position(|&byte| byte == 0)
+                .expect("a name")
+            + 5;
+        whole.truncate(end);
+        whole[2] |= 0x80; // QR
+        whole[7] = 1; // one answer
+        whole[8..12].fill(0); // and nothing else
+        whole.extend([0xC0, 12, 0, 16, 0, 1, 0, 0, 0, 60, 0, 3, 2, b'h', b'i']);
+        let len = u16::try_from(whole.len()).expect("short").to_be_bytes();
+        // In two pieces, so that the answer has to be put together.
+        stream.write_all(&len).expect("sent");
+        stream.write_all(&whole).expect("sent");
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_off_is_asked_for_again_over_tcp() {
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = tcp.local_addr().expect("an address");
+        let udp = UdpSocket::bind(address).expect("the same port");
+        udp.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+        let server = std::thread::spawn(move || serve(&udp, &tcp));
+
+        let mut poll = Poll::new().expect("a poll");
+        let mut events = Events::with_capacity(8);
+        let mut sockets = DnsSockets::default();
+        let mut entropy = SeededEntropy::new(1);
+        let mut resolver = Resolver::new(Servers {
+            addresses: vec![address],
+            trust_ad: false,
+            timeout: PATIENCE,
+            rounds: 1,
+        });
+        let (now, mut bytes) = (Instant::START, [0; 4_096]);
+        let question = Question {
+            name: Domain::parse("example.com").expect("a name"),
+            kind: RecordKind::Txt,
+        };
+        let asked = resolver.ask(question, now, &mut entropy);
+        assert!(matches!(asked, Asked::Pending(_)), "{asked:?}");
+        let mut answered = None;
+        while answered.is_none() {
+            while let Some(action) = resolver.next_action() {
+                let registry = poll.registry();
+                match action {
+                    DnsAction::SendDatagram { socket, to, bytes } => {
+                        sockets
+                            .send(socket, to, &bytes, registry, Token)
+                            .expect("sent");
+                    }
+                    DnsAction::ConnectStream { socket, to, bytes } => {
+                        sockets
+                            .connect(socket, to, bytes, registry, Token)
+                            .expect("begun");
+                    }
+                    DnsAction::CloseSocket { socket } => sockets.close(socket),
+                    DnsAction::Answered { answer, .. } => answered = Some(answer),
+                }
+            }
+            if answered.is_some() {
+                break;
+            }
+            poll.poll(&mut events, Some(PATIENCE)).expect("events");
+            assert!(!events.is_empty(), "nothing came");
+            for event in &events {
+                loop {
+                    match sockets.receive(event.token().0, &mut bytes) {
+                        Arrival::Nothing => break,
+                        Arrival::Datagram(socket, from, len) => {
+                            resolver.on_datagram(socket, from, &bytes[..len], now, &mut entropy);
+                        }
+                        Arrival::Bytes(socket, len) => {
+                            resolver.on_stream_bytes(socket, &bytes[..len], now, &mut entropy);
+                        }
+                        Arrival::Failed(socket) => resolver.on_failed(socket, now, &mut entropy),
+                    }
+                }
+            }
+        }
+        server.join().expect("it was asked twice");
+        let records = answered.and_then(|answer| answer.records.ok());
+        assert_eq!(
+            records.as_deref(),
+            Some(&Records::Txt(vec![b"hi".to_vec()]))
+        );
+    }
+}

@@ -240,9 +240,9 @@ impl Reply {
         &self.text
     }
 
-    /// Whether the command failed.
-    pub const fn is_error(&self) -> bool {
-        self.code >= 400
+    /// Whether the command failed for good, by its sender's doing.
+    pub const fn is_permanent(&self) -> bool {
+        self.code >= 500
     }
 
     /// Appends the reply as it goes over the wire.

@@ -365,10 +365,10 @@ impl Session {
         }
     }
 
-    /// Sends a reply and counts it if it is an error.
+    /// Sends a reply and counts it if the client is at fault: what is temporary is our trouble, not its error.
     fn reply(&mut self, reply: &Reply, out: &mut Vec<u8>) {
         reply.write(out);
-        if reply.is_error() {
+        if reply.is_permanent() {
             self.errors = self.errors.saturating_add(1);
             if self.errors > SESSION_ERRORS_MAX {
                 self.end(&Reply::TOO_MANY_ERRORS, out);

@@ -7,33 +7,40 @@
 //!
 //! A run that fails prints its seed: `CHOPAR_SEEDS=FIRST..LAST cargo test --test sim` runs just those.
 
+mod disk;
 mod dns;
 mod remote;
 mod sender;
 mod world;
 
+use std::ops::RangeInclusive;
+
+use disk::Sabotage;
 use world::{Faults, World};
 
 /// Seeds of each kind of world in an ordinary run.
-const SEEDS: u64 = 200;
+const SEEDS: RangeInclusive<u64> = 0..=499;
 
-fn seeds() -> std::ops::Range<u64> {
-    let range = std::env::var("CHOPAR_SEEDS").ok().and_then(|text| {
+fn seeds() -> RangeInclusive<u64> {
+    let named = std::env::var("CHOPAR_SEEDS").ok().and_then(|text| {
         let (first, last) = text.split_once("..")?;
-        Some(first.parse().ok()?..last.parse::<u64>().ok()?.checked_add(1)?)
+        Some(first.parse().ok()?..=last.parse().ok()?)
     });
-    range.unwrap_or(0..SEEDS)
+    named.unwrap_or(SEEDS)
 }
 
-fn run_all(faults: Faults) {
+/// Runs one world; gives what was wrong with it.
+fn run(seed: u64, faults: Faults, sabotage: Sabotage) -> Result<(), String> {
+    std::panic::catch_unwind(|| World::new(seed, faults, sabotage).run()).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+            .unwrap_or_default()
+    })
+}
+
+fn all_hold(faults: Faults) {
     for seed in seeds() {
-        let outcome = std::panic::catch_unwind(|| World::new(seed, faults).run());
-        if let Err(panic) = outcome {
-            let text = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-                .unwrap_or_default();
+        if let Err(text) = run(seed, faults, Sabotage::None) {
             panic!(
                 "seed {seed}, {faults:?}: {text}\nreplay: CHOPAR_SEEDS={seed}..{seed} cargo test --test sim"
             );
@@ -41,17 +48,47 @@ fn run_all(faults: Faults) {
     }
 }
 
+/// The simulator is worth something only if it finds what is wrong on purpose.
+fn is_found(faults: Faults, sabotage: Sabotage) {
+    let mut worlds = SEEDS;
+    let found = worlds.find(|seed| run(*seed, faults, sabotage).is_err());
+    assert!(
+        found.is_some(),
+        "{sabotage:?} was not found within {SEEDS:?}"
+    );
+}
+
 #[test]
 fn in_a_calm_world_everything_arrives_once() {
-    run_all(Faults::Calm);
+    all_hold(Faults::Calm);
 }
 
 #[test]
 fn in_a_rough_network_nothing_is_lost() {
-    run_all(Faults::Network);
+    all_hold(Faults::Network);
 }
 
 #[test]
 fn when_the_power_fails_nothing_that_was_acknowledged_is_lost() {
-    run_all(Faults::Power);
+    all_hold(Faults::Power);
+}
+
+#[test]
+fn when_the_disk_fails_nothing_that_was_acknowledged_is_lost() {
+    all_hold(Faults::Disk);
+}
+
+#[test]
+fn an_acknowledgement_before_the_commit_is_found() {
+    is_found(Faults::Power, Sabotage::EarlyAcknowledgement);
+}
+
+#[test]
+fn an_outcome_that_is_forgotten_is_found() {
+    is_found(Faults::Power, Sabotage::ForgottenOutcome);
+}
+
+#[test]
+fn a_failed_sync_that_is_tried_again_is_found() {
+    is_found(Faults::Disk, Sabotage::RetriedSync);
 }

@@ -86,7 +86,7 @@ impl Sender {
                 let line =
                     String::from_utf8(std::mem::take(&mut self.line)).expect("replies are ASCII");
                 assert!(line.ends_with("\r\n"), "a reply ends with CRLF: {line:?}");
-                if line.as_bytes()[3] == b' ' {
+                if line.as_bytes()[3] == b' ' && !self.over {
                     self.on_reply(line[..3].parse().expect("a code"), &mut out);
                 }
             }

@@ -12,8 +12,11 @@ use chopar::date::Timestamp;
 use chopar::engine::event::{Action, ConnId, Event, Listener, Lost, Peer, TlsSession};
 use chopar::engine::{Engine, Start};
 use chopar::entropy::{Entropy, SeededEntropy};
-use chopar::queue::{Command, Completion, Journal, MemoryDisk, read};
+use chopar::queue::{
+    Command, Completion, DiskError, Journal, MemoryDisk, Operation, Outcome, Record, Ticket, read,
+};
 
+use crate::disk::{Sabotage, WorldDisk};
 use crate::dns;
 use crate::remote::{Mood, Move, Remote, Taken};
 use crate::sender::{Letter, Said, Sender};
@@ -27,6 +30,8 @@ pub(crate) enum Faults {
     Network,
     /// Servers, links, and the power.
     Power,
+    /// Servers, links, the power, and a disk that fills up and fails.
+    Disk,
 }
 
 /// What happens when its time comes.
@@ -56,6 +61,10 @@ enum Happening {
     ),
     /// The power fails.
     PowerCut,
+    /// The disk begins to fail.
+    DiskTrouble,
+    /// The disk is in order again.
+    DiskMended,
 }
 
 enum End {
@@ -68,8 +77,8 @@ pub(crate) struct World {
     faults: Faults,
     entropy: SeededEntropy,
     config: Arc<Config>,
-    disk: MemoryDisk,
-    journal: Option<Journal<MemoryDisk>>,
+    disk: WorldDisk,
+    journal: Option<Journal<WorldDisk>>,
     engine: Engine,
     now: Now,
     agenda: BinaryHeap<Reverse<(Instant, u64)>>,
@@ -84,6 +93,10 @@ pub(crate) struct World {
     clients: Vec<Sender>,
     taken: Vec<Taken>,
     power_cuts: u32,
+    /// Recipients whose delivery is durably recorded.
+    recorded: usize,
+    /// Recipients that were taken and not recorded when the power failed: each may come once more.
+    unrecorded: usize,
 }
 
 /// The longest that the world lasts: longer than any message is tried.
@@ -110,10 +123,13 @@ fn config() -> Arc<Config> {
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, faults: Faults) -> Self {
+    pub(crate) fn new(seed: u64, faults: Faults, sabotage: Sabotage) -> Self {
         let mut entropy = SeededEntropy::new(seed);
         let config = config();
-        let disk = MemoryDisk::new();
+        let disk = WorldDisk {
+            memory: MemoryDisk::new(),
+            sabotage,
+        };
         let (journal, report) = Journal::open_sized(disk.clone(), SEGMENT_BYTES, &mut |_| {})
             .expect("an empty spool opens");
         let now = Now {
@@ -145,6 +161,8 @@ impl World {
             clients: Vec::new(),
             taken: Vec::new(),
             power_cuts: 0,
+            recorded: 0,
+            unrecorded: 0,
         };
         world.populate();
         world
@@ -163,7 +181,7 @@ impl World {
                 Happening::Arrive(client as usize),
             );
         }
-        if self.faults == Faults::Power {
+        if matches!(self.faults, Faults::Power | Faults::Disk) {
             for _ in 0..1 + self.entropy.below(3) {
                 let at = match self.entropy.below(3) {
                     0 => self.entropy.below(200_000),
@@ -171,6 +189,10 @@ impl World {
                 };
                 self.plan(Duration::from_millis(at), Happening::PowerCut);
             }
+        }
+        if self.faults == Faults::Disk {
+            let at = self.entropy.below(25_000);
+            self.plan(Duration::from_millis(at), Happening::DiskTrouble);
         }
     }
 
@@ -304,6 +326,11 @@ impl World {
                 self.engine.handle(Event::Worked { job, result }, self.now)
             }
             Happening::PowerCut => self.power_cut(),
+            Happening::DiskTrouble => self.disk_trouble(),
+            Happening::DiskMended => {
+                self.disk.memory.mend();
+                self.disk.memory.set_free(1 << 40);
+            }
         }
     }
 
@@ -401,26 +428,96 @@ impl World {
     fn write(&mut self) {
         self.writing = false;
         let commands = std::mem::take(&mut self.commands);
+        let mut deliveries: HashMap<Ticket, usize> = HashMap::new();
+        let mut forgotten = Vec::new();
+        let mut kept = Vec::new();
+        for command in commands {
+            if let Command::Append {
+                ticket,
+                record: Record::Outcome(outcome),
+            } = &command
+            {
+                let delivered = outcome
+                    .recipients
+                    .iter()
+                    .filter(|(_, outcome)| *outcome == Outcome::Delivered);
+                deliveries.insert(*ticket, delivered.count());
+                if self.disk.sabotage == Sabotage::ForgottenOutcome && self.entropy.below(2) == 0 {
+                    forgotten.push(Completion::Committed {
+                        ticket: *ticket,
+                        location: None,
+                    });
+                    continue;
+                }
+            }
+            kept.push(command);
+        }
         let Some(journal) = self.journal.as_mut() else {
             return;
         };
-        let completions = journal.execute(commands);
+        let mut completions = journal.execute(kept);
+        completions.extend(forgotten);
+        for completion in &completions {
+            if let Completion::Committed { ticket, .. } = completion {
+                self.recorded += deliveries.get(ticket).copied().unwrap_or(0);
+            }
+        }
+        if journal.is_broken() {
+            // An operator mends the disk and starts again.
+            self.plan(Duration::from_secs(5), Happening::DiskMended);
+            self.plan(Duration::from_secs(6), Happening::PowerCut);
+        }
         let delay = self.entropy.below(20);
         self.plan(Duration::from_millis(delay), Happening::Stored(completions));
+    }
+
+    /// One kind of operation fails once, or the disk is full for a while. (A disk that refuses a batch, and then the
+    /// seal that disowns the batch, and then loses power, may give a message back that was refused: the module
+    /// documentation of the journal says so. That is left out here.)
+    fn disk_trouble(&mut self) {
+        if self.entropy.below(4) == 0 {
+            self.disk.memory.set_free(0);
+        } else {
+            let operations = [
+                Operation::Write,
+                Operation::Sync,
+                Operation::SyncDone,
+                Operation::SyncFolder,
+                Operation::Preallocate,
+                Operation::Create,
+            ];
+            let operation = operations[self.entropy.below(operations.len() as u64) as usize];
+            let error = if self.entropy.below(2) == 0 {
+                DiskError::NoSpace
+            } else {
+                DiskError::Io
+            };
+            let skip = self.entropy.below(4);
+            self.disk.memory.fail(operation, skip, 1, error);
+        }
+        let until = 1 + self.entropy.below(20_000);
+        self.plan(Duration::from_millis(until), Happening::DiskMended);
     }
 
     /// Everything but the disk is gone, and of the disk what was not synced.
     fn power_cut(&mut self) {
         self.power_cuts += 1;
         for conn in self.ends.keys().copied().collect::<Vec<_>>() {
-            self.forget(conn, true);
+            self.forget(conn, false);
         }
+        self.count_unrecorded();
         self.stalled.clear();
         let arrivals: Vec<(u64, Happening)> = self
             .happenings
             .drain()
             .filter(|(_, happening)| {
-                matches!(happening, Happening::Arrive(_) | Happening::PowerCut)
+                matches!(
+                    happening,
+                    Happening::Arrive(_)
+                        | Happening::PowerCut
+                        | Happening::DiskTrouble
+                        | Happening::DiskMended
+                )
             })
             .collect();
         self.happenings = arrivals.into_iter().collect();
@@ -433,7 +530,9 @@ impl World {
         self.commands.clear();
         self.writing = false;
         self.journal = None;
-        self.disk.crash(&mut self.entropy);
+        // The disk that comes back works.
+        self.disk.memory.mend();
+        self.disk.memory.crash(&mut self.entropy);
         let mut found = Vec::new();
         let (journal, report) =
             Journal::open_sized(self.disk.clone(), SEGMENT_BYTES, &mut |recovered| {
@@ -450,6 +549,21 @@ impl World {
         for recovered in found {
             self.engine.recover(recovered, self.now);
         }
+    }
+
+    /// What was taken by a server and is not durably recorded may be sent again.
+    fn count_unrecorded(&mut self) {
+        let taken: usize = self.taken.iter().map(|taken| taken.recipients.len()).sum();
+        let known = self.recorded + self.lost_replies() + self.unrecorded;
+        self.unrecorded += taken.saturating_sub(known);
+    }
+
+    fn lost_replies(&self) -> usize {
+        self.taken
+            .iter()
+            .filter(|taken| taken.reply_lost)
+            .map(|taken| taken.recipients.len())
+            .sum()
     }
 
     fn do_actions(&mut self) {
@@ -628,6 +742,15 @@ impl World {
                 *lost_replies.entry(key).or_default() += u32::from(taken.reply_lost);
             }
         }
+        let again: u32 = delivered
+            .values()
+            .map(|copies| copies.saturating_sub(1))
+            .sum();
+        let excused = self.lost_replies() + self.unrecorded;
+        assert!(
+            again as usize <= excused,
+            "{again} recipients got a message again, {excused} are excused"
+        );
         for (marker, (letter, said)) in &letters {
             for recipient in &letter.recipients {
                 let key = ((*marker).to_owned(), recipient.clone());

@@ -10,7 +10,7 @@ use crate::config::DkimKey;
 use crate::engine::event::{Action, ConnId, Peer, Work, WorkResult};
 use crate::engine::intake::Whole;
 use crate::engine::log::{Level, Line};
-use crate::engine::store::Committing;
+use crate::engine::store::{Committing, Owner};
 use crate::engine::{Conn, Engine, JobOwner};
 use crate::envelope::Envelope;
 use crate::mail::address_list::from_mailboxes;
@@ -325,7 +325,7 @@ impl Engine {
         let mut fields = signatures.concat();
         fields.append(&mut record.fields);
         record.fields = fields;
-        let committing = Committing::message(&record, size, Some(conn));
+        let committing = Committing::message(&record, size, Owner::Client(conn));
         let ticket = self.ticket(committing);
         self.store(Command::Append {
             ticket,

@@ -40,6 +40,7 @@ impl Engine {
             let part = if short { Part::Whole } else { Part::Head };
             courier.load = Some(Box::new(Load {
                 id,
+                location,
                 size: entry.size,
                 indices: indices
                     .into_iter()
@@ -201,9 +202,10 @@ impl Engine {
         }
         let (id, sent) = (load.id, load.sent);
         load.reading = true;
-        let Some(location) = self.index.get(id).map(|entry| entry.location) else {
-            return;
-        };
+        let location = self
+            .index
+            .get(id)
+            .map_or(load.location, |entry| entry.location);
         let part = Part::Body {
             offset: sent,
             len: BLOCK_BYTES,
@@ -229,14 +231,18 @@ impl Engine {
             && wants
             && !load.reading
             && load.sent > 0
-            && let Some(entry) = self.index.get(load.id)
         {
             load.reading = true;
             let part = Part::Body {
                 offset: load.sent,
                 len: BLOCK_BYTES,
             };
-            let (id, location) = (load.id, entry.location);
+            let id = load.id;
+            // A message that was taken out of the queue meanwhile cannot be read, which ends the session.
+            let location = self
+                .index
+                .get(id)
+                .map_or(load.location, |entry| entry.location);
             self.actions.push_back(Action::Read {
                 reader: Reader::Conn(conn),
                 id,
