@@ -160,6 +160,18 @@ impl Client {
         text
     }
 
+    /// Whether anything comes within `limit`.
+    pub(crate) fn hears_within(&self, limit: Duration) -> bool {
+        self.socket
+            .set_read_timeout(Some(limit))
+            .expect("a timeout");
+        let heard = self.socket.peek(&mut [0]).is_ok_and(|len| len > 0);
+        self.socket
+            .set_read_timeout(Some(REPLY_TIMEOUT))
+            .expect("a timeout");
+        heard
+    }
+
     /// Resets the connection (RFC 9293 section 3.5): nothing that was sent is sure to arrive.
     pub(crate) fn abort(self) {
         let socket = socket2::SockRef::from(&self.socket);

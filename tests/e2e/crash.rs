@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use crate::client::Client;
 use crate::process::{PATIENCE, wait_for};
@@ -29,6 +30,11 @@ impl Load {
                 thread::yield_now();
                 continue;
             };
+            // A connection that was made while the kernel closed the port of a killed relay may be answered by nobody,
+            // not even with a reset.
+            if !client.hears_within(Duration::from_secs(1)) {
+                continue;
+            }
             if client.reply().code != 220 || client.say("EHLO client.test").code != 250 {
                 continue;
             }
