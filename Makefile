@@ -51,12 +51,12 @@ test: packages
 	$(MAKE) all
 	CHOPAR_BINARY=$(abspath $(binary)) $(CARGO) test --locked --no-fail-fast
 
-# CHOPAR_BINARY= measures a binary that is there already.
 # The message of a run that fails names the one seed to run again.
 SEEDS ?= 0..499
 sim:
-	CHOPAR_SEEDS=$(SEEDS) $(CARGO) test --locked --release --test sim
+	CHOPAR_SEEDS=$(SEEDS) $(CARGO) test --locked --test sim
 
+# CHOPAR_BINARY= measures a binary that is there already.
 bench: $(if $(CHOPAR_BINARY),,all)
 	CHOPAR_BINARY=$(or $(CHOPAR_BINARY),$(abspath $(binary))) /usr/bin/python3 tests/bench/bench.py $(BENCH)
 
