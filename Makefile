@@ -3,6 +3,8 @@
 #   make            one static binary
 #   make demo       the whole trip of two messages on loopback: no root, no network, no set-up
 #   make test       format, lints and every test; as root it installs the Debian packages that the tests drive
+#   make sim        SEEDS=FIRST..LAST runs these seeds of the simulator in each kind of world
+#   make bench      measures it beside Postfix, where that is installed; BENCH= takes options of tests/bench/bench.py
 #   make install    DESTDIR= and PREFIX= as usual
 #
 # TARGET= takes another triple of rustc's, for example x86_64-unknown-linux-musl where it is installed.
@@ -23,7 +25,7 @@ units = $(DESTDIR)$(PREFIX)/lib
 packages = postfix swaks msmtp curl python3 python3-aiosmtpd python3-dkim opendkim-tools unbound mandoc openssl \
 	testssl.sh strace
 
-.PHONY: all binary demo test packages install
+.PHONY: all binary demo test sim bench packages install
 .DEFAULT_GOAL := all
 
 all: binary
@@ -48,6 +50,15 @@ test: packages
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(MAKE) all
 	CHOPAR_BINARY=$(abspath $(binary)) $(CARGO) test --locked --no-fail-fast
+
+# CHOPAR_BINARY= measures a binary that is there already.
+# The message of a run that fails names the one seed to run again.
+SEEDS ?= 0..499
+sim:
+	CHOPAR_SEEDS=$(SEEDS) $(CARGO) test --locked --release --test sim
+
+bench: $(if $(CHOPAR_BINARY),,all)
+	CHOPAR_BINARY=$(or $(CHOPAR_BINARY),$(abspath $(binary))) /usr/bin/python3 tests/bench/bench.py $(BENCH)
 
 # Installs what is missing without starting a daemon (invoke-rc.d and deb-systemd-invoke ask policy-rc.d) and without
 # taking anything away that the machine has.

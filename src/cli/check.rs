@@ -158,7 +158,6 @@ impl fmt::Display for Summary<'_> {
             ("smtp", &listen.smtp),
             ("submission", &listen.submission),
             ("submissions", &listen.submissions),
-            ("status", &listen.status),
         ] {
             match listen {
                 Listen::Systemd => write!(out, " {name}=systemd")?,

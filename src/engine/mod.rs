@@ -182,6 +182,11 @@ impl Engine {
         self.log_level = level;
     }
 
+    /// Hands out ids from here on: above all that recovery saw, which is known once it is over.
+    pub fn set_ids(&mut self, ids: IdSource) {
+        self.ids = ids;
+    }
+
     /// Takes back a message that recovery found.
     pub fn recover(&mut self, recovered: Recovered, now: Now) {
         self.queue_recovered(recovered, now);

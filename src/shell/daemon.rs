@@ -28,7 +28,8 @@ use crate::clock::Now;
 use crate::config::Config;
 use crate::engine::log::{Level, Line};
 use crate::engine::{Engine, Start};
-use crate::queue::{Journal, OpenError, OpenReport};
+use crate::queue::{IdSource, Journal, OpenError, OpenReport};
+use crate::queue_id::QueueId;
 
 /// Why the relay does not run.
 #[derive(Debug)]
@@ -204,19 +205,18 @@ fn recover(
     spool: &Path,
     now: Now,
 ) -> Result<(Engine, Journal<FileDisk>), RunError> {
-    let mut found = Vec::new();
-    let (journal, report) = Journal::open(disk, &mut |recovered| found.push(recovered))
-        .map_err(|error| RunError::Journal(spool.to_owned(), error))?;
     let start = Start {
         config: Arc::clone(config),
-        ids: report.ids(),
+        ids: IdSource::above(QueueId::new(0)),
         entropy: Box::new(SystemEntropy::default()),
     };
     let mut engine = Engine::new(start, now);
     engine.set_log_level(log::shown());
-    for recovered in found {
-        engine.recover(recovered, now);
-    }
+    // Each message goes to the engine as it is found: a long queue is never in memory twice.
+    let mut sink = |recovered| engine.recover(recovered, now);
+    let (journal, report) = Journal::open(disk, &mut sink)
+        .map_err(|error| RunError::Journal(spool.to_owned(), error))?;
+    engine.set_ids(report.ids());
     say_report(&report);
     Ok((engine, journal))
 }

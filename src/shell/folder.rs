@@ -38,7 +38,7 @@ impl fmt::Display for FolderError {
         match self {
             Self::Missing(path) => write!(
                 out,
-                "{}: there is no such folder; make it with chopar init, or name another with -C",
+                "{}: there is no such folder; make it, or name another with -C",
                 path.display()
             ),
             Self::NotAFolder(path) => write!(
