@@ -239,7 +239,7 @@ impl World {
             assert!(steps < 5_000_000, "the world does not come to rest");
             let planned = self.agenda.peek().map(|Reverse((at, _))| *at);
             let deadline = self.engine.deadline();
-            let busy = planned.is_some() || !self.ends.is_empty() || self.engine.queue_len() > 0;
+            let busy = planned.is_some() || self.engine.load().1 > 0 || self.engine.queue_len() > 0;
             let next = match (planned, deadline) {
                 (Some(planned), Some(deadline)) => planned.min(deadline),
                 (Some(at), None) | (None, Some(at)) => at,
