@@ -79,7 +79,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     if let Some((folder, rest)) = sendmail_words(rest) {
         return end(sendmail::run(rest, &config_folder(folder), input, output));
     }
-    let strs: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let strs = config_first(rest.iter().map(String::as_str).collect());
     let strs = if strs.first() == Some(&"help") {
         help_words(&strs)
     } else {
@@ -108,6 +108,24 @@ fn sendmail_words(words: &[String]) -> Option<(Option<PathBuf>, &[String])> {
             Some((Some(folder.into()), rest))
         }
         _ => None,
+    }
+}
+
+/// `chopar run -C DIR` is `chopar -C DIR run`: which folder is meant may be said at either place.
+fn config_first(words: Vec<&str>) -> Vec<&str> {
+    let end = words
+        .iter()
+        .position(|word| *word == "--")
+        .unwrap_or(words.len());
+    let is_flag = |word: &&str| matches!(*word, "-C" | "--config");
+    match words.iter().take(end).position(is_flag) {
+        Some(at) if at > 0 => {
+            let mut ordered: Vec<&str> = words.iter().skip(at).take(2).copied().collect();
+            ordered.extend(words.iter().take(at));
+            ordered.extend(words.iter().skip(at.saturating_add(2)));
+            ordered
+        }
+        _ => words,
     }
 }
 
@@ -209,4 +227,29 @@ pub fn load(path: &Path) -> Result<Config, Failure> {
         let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
         Failure::new(CONFIGURATION, texts.join("\n"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_may_be_named_behind_the_command() {
+        assert_eq!(config_first(vec!["run", "-C", "dir"]), ["-C", "dir", "run"]);
+        assert_eq!(
+            config_first(vec![
+                "user",
+                "add",
+                "a@b",
+                "--config",
+                "dir",
+                "--send-as",
+                "*"
+            ]),
+            ["--config", "dir", "user", "add", "a@b", "--send-as", "*"]
+        );
+        assert_eq!(config_first(vec!["-C", "dir", "run"]), ["-C", "dir", "run"]);
+        assert_eq!(config_first(vec!["run", "--", "-C"]), ["run", "--", "-C"]);
+        assert_eq!(config_first(vec!["run", "-C"]), ["-C", "run"]);
+    }
 }
