@@ -283,12 +283,6 @@ impl Session {
         out: &mut Vec<u8>,
         body: &mut Vec<u8>,
     ) -> Option<Request> {
-        if self.wants_input()
-            && self.greeting.is_none()
-            && input.first().is_some_and(|&byte| is_foreign_hello(byte))
-        {
-            self.end(&Reply::FOREIGN_PROTOCOL, out);
-        }
         while self.wants_input() {
             match &mut self.state {
                 State::Data { .. } => {
@@ -308,7 +302,9 @@ impl Session {
                     }
                 }
                 _ => {
-                    let line = self.line(input, out)?;
+                    let Some(line) = self.line(input, out) else {
+                        break; // for more input, or for good
+                    };
                     if let Some(request) = self.on_line(line, settings, out) {
                         return Some(request);
                     }
@@ -325,6 +321,13 @@ impl Session {
             _ => (COMMAND_LINE_BYTES_MAX, Reply::LINE_TOO_LONG),
         };
         loop {
+            if self.greeting.is_none()
+                && !self.swallowing_line
+                && input.first().is_some_and(|&byte| is_foreign_hello(byte))
+            {
+                self.end(&Reply::FOREIGN_PROTOCOL, out);
+                return None;
+            }
             // Only CRLF ends a line: one with a lone LF goes on, and is refused as a whole.
             let end = input.windows(2).position(|pair| pair == b"\r\n");
             match end {

@@ -368,3 +368,21 @@ fn a_long_line_in_the_body_refuses_the_message_only() {
         [250, 250, 250, 354, 554, 250]
     );
 }
+
+#[test]
+fn another_protocol_is_told_by_the_beginning_of_any_line_however_it_comes() {
+    let wire = b"NOOP\r\n\x16\x03\r\nNOOP\r\n";
+    for piece in [1, 6, wire.len()] {
+        let mut play = Play::relay();
+        assert_eq!(play.pieces(wire, piece), [250, 554], "{piece}");
+        assert!(play.closed);
+    }
+}
+
+#[test]
+fn a_session_that_ends_at_a_line_that_is_too_long_is_closed_at_once() {
+    let wire = format!("{}\r\n", "x".repeat(COMMAND_LINE_BYTES_MAX)).repeat(30);
+    let mut play = Play::relay();
+    play.say(&wire);
+    assert!(play.closed);
+}
