@@ -260,7 +260,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .contains("there is no such folder; make it with chopar init")
+                .contains("there is no such folder; make it")
         );
     }
 }
