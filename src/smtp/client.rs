@@ -11,12 +11,13 @@
 //! are, as Exim and qmail do). Invariants: a recipient is delivered only if the final dot was answered by 2xx and its
 //! own RCPT was; nothing learned before TLS is used after; bytes behind the reply to STARTTLS end the session.
 
+mod envelope;
+
 use std::collections::VecDeque;
 use std::mem;
 use std::time::Duration;
 
 use super::data::Encoder;
-use super::encode_xtext;
 use super::reply::{RemoteReply, ReplyError, ReplyReader};
 use crate::address::{Mailbox, ReversePath};
 use crate::envelope::{BodyKind, DsnReturn, Notify};
@@ -530,193 +531,6 @@ impl Session {
     fn ready(&mut self) {
         self.state = State::Ready;
         self.requests.push_back(Request::Ready);
-    }
-
-    /// Sends what waits: all of it with PIPELINING, else one command.
-    fn send_waiting(&self, sending: &mut Sending, out: &mut Vec<u8>) {
-        while let Some(command) = sending.waiting.front().copied() {
-            if !self.extensions.pipelining && !sending.awaited.is_empty() {
-                return;
-            }
-            sending.waiting.pop_front();
-            sending.awaited.push_back(command);
-            self.write(command, &sending.mail, out);
-        }
-    }
-
-    fn write(&self, command: Sent, mail: &Mail, out: &mut Vec<u8>) {
-        match command {
-            Sent::Rset => out.extend_from_slice(b"RSET\r\n"),
-            Sent::Data => out.extend_from_slice(b"DATA\r\n"),
-            Sent::Mail => self.write_mail(mail, out),
-            Sent::Rcpt(index) => {
-                if let Some(rcpt) = mail.recipients.get(index) {
-                    self.write_rcpt(rcpt, mail, out);
-                }
-            }
-        }
-    }
-
-    fn write_mail(&self, mail: &Mail, out: &mut Vec<u8>) {
-        let path = match &mail.reverse_path {
-            ReversePath::Null => String::new(),
-            ReversePath::Mailbox(mailbox) => wire_form(mailbox, mail.smtputf8),
-        };
-        let mut line = format!("MAIL FROM:<{path}>");
-        if self.extensions.size.is_some() {
-            line.push_str(&format!(" SIZE={}", mail.size));
-        }
-        if self.extensions.eight_bit && mail.body == BodyKind::EightBitMime {
-            line.push_str(" BODY=8BITMIME");
-        }
-        if mail.smtputf8 {
-            line.push_str(" SMTPUTF8");
-        }
-        if self.extensions.dsn {
-            match mail.dsn_return {
-                Some(DsnReturn::Full) => line.push_str(" RET=FULL"),
-                Some(DsnReturn::Headers) => line.push_str(" RET=HDRS"),
-                None => {}
-            }
-            if let Some(id) = &mail.envelope_id {
-                line.push_str(&format!(" ENVID={}", encode_xtext(id)));
-            }
-        }
-        line.push_str("\r\n");
-        out.extend_from_slice(line.as_bytes());
-    }
-
-    fn write_rcpt(&self, rcpt: &Rcpt, mail: &Mail, out: &mut Vec<u8>) {
-        let mut line = format!("RCPT TO:<{}>", wire_form(&rcpt.mailbox, mail.smtputf8));
-        if self.extensions.dsn {
-            match rcpt.notify {
-                Notify::Default => {}
-                Notify::Never => line.push_str(" NOTIFY=NEVER"),
-                Notify::On {
-                    success,
-                    failure,
-                    delay,
-                } => {
-                    let words = [(success, "SUCCESS"), (failure, "FAILURE"), (delay, "DELAY")];
-                    let words: Vec<&str> = words
-                        .iter()
-                        .filter(|(on, _)| *on)
-                        .map(|(_, word)| *word)
-                        .collect();
-                    line.push_str(&format!(" NOTIFY={}", words.join(",")));
-                }
-            }
-            if let Some((kind, address)) = rcpt
-                .original
-                .as_deref()
-                .and_then(|original| original.split_once(';'))
-            {
-                line.push_str(&format!(" ORCPT={kind};{}", encode_xtext(address)));
-            }
-        }
-        line.push_str("\r\n");
-        out.extend_from_slice(line.as_bytes());
-    }
-
-    fn on_envelope_reply(
-        &mut self,
-        mut sending: Box<Sending>,
-        reply: RemoteReply,
-        out: &mut Vec<u8>,
-    ) {
-        let Some(command) = sending.awaited.pop_front() else {
-            return self.end_transaction(*sending, refusal(&reply));
-        };
-        if reply.code == 421 {
-            // RFC 5321 section 4.2.1: the server is about to close.
-            self.give_fates(*sending, refusal(&reply));
-            self.requests.push_back(Request::Close);
-            return;
-        }
-        match command {
-            Sent::Rset => {}
-            Sent::Mail if reply.is_positive() => {}
-            Sent::Mail => {
-                sending.refused = Some(refusal(&reply));
-                sending.waiting.clear();
-            }
-            Sent::Rcpt(index) => {
-                let fate = if reply.is_positive() {
-                    sending.accepted = sending.accepted.saturating_add(1);
-                    None
-                } else if reply.code == 452 && sending.accepted > 0 && too_many_recipients(&reply) {
-                    Some(Fate::Again)
-                } else {
-                    Some(sending.refused.clone().unwrap_or_else(|| refusal(&reply)))
-                };
-                if let Some(slot) = sending.fates.get_mut(index) {
-                    *slot = fate;
-                }
-                if sending.accepted == 0 && sending.waiting.front() == Some(&Sent::Data) {
-                    sending.waiting.clear(); // nobody to send it to, and DATA has not been said
-                }
-            }
-            Sent::Data => return self.on_data_reply(sending, &reply, out),
-        }
-        self.send_waiting(&mut sending, out);
-        if sending.awaited.is_empty() {
-            let everybody = sending.refused.clone().unwrap_or(Fate::Again);
-            return self.end_transaction(*sending, everybody);
-        }
-        self.state = State::Envelope(sending);
-    }
-
-    fn on_data_reply(&mut self, mut sending: Box<Sending>, reply: &RemoteReply, out: &mut Vec<u8>) {
-        if reply.code != 354 {
-            let fate = sending.refused.clone().unwrap_or_else(|| refusal(reply));
-            return self.end_transaction(*sending, fate);
-        }
-        if sending.accepted == 0 || sending.refused.is_some() {
-            // RFC 2920 section 3.1: a 354 in a pipeline without a recipient gets an empty message; whatever is
-            // answered, nothing was delivered.
-            out.extend_from_slice(b".\r\n");
-            let nobody = EnhancedCode::new(4, 5, 0);
-            let fate = deferred(nobody, "the server began a message without recipients");
-            sending.refused.get_or_insert(fate);
-            self.state = State::Dot(sending);
-            return;
-        }
-        self.state = State::Body(sending, Encoder::default());
-        self.requests.push_back(Request::Body);
-    }
-
-    fn on_dot_reply(&mut self, sending: Sending, reply: &RemoteReply) {
-        let fate = match &sending.refused {
-            Some(fate) => fate.clone(),
-            None if reply.is_positive() => Fate::Delivered {
-                text: reply.to_text(),
-                dsn: self.extensions.dsn,
-            },
-            None => refusal(reply),
-        };
-        if reply.code == 421 {
-            self.give_fates(sending, fate);
-            self.requests.push_back(Request::Close);
-            return;
-        }
-        self.end_transaction(sending, fate);
-    }
-
-    /// Ends a transaction in a session that goes on.
-    fn end_transaction(&mut self, sending: Sending, everybody: Fate) {
-        self.reset_needed = !matches!(everybody, Fate::Delivered { .. });
-        self.give_fates(sending, everybody);
-        self.ready();
-    }
-
-    /// Gives `everybody` to those who have no fate of their own.
-    fn give_fates(&mut self, sending: Sending, everybody: Fate) {
-        let fates = sending
-            .fates
-            .into_iter()
-            .map(|fate| fate.unwrap_or_else(|| everybody.clone()))
-            .collect();
-        self.requests.push_back(Request::Done(fates));
     }
 }
 

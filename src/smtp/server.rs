@@ -15,18 +15,20 @@
 //! The session asks its owner for every decision: [`Request`] says which `on_*` answers it, and until then
 //! [`Session::advance`] takes no input.
 
+mod auth;
+mod body;
+
 use std::mem;
 use std::time::Duration;
 
 use super::command::{Command, CommandError, ForwardPath, Greeting, MailParameters};
-use super::data::{BodyFault, Decoder, Framing};
+use super::data::{Decoder, Framing};
 use super::reply::Reply;
 use crate::address::ReversePath;
 use crate::envelope::{Notify, Recipient};
 use crate::limits::{
     AUTH_LINE_BYTES_MAX, COMMAND_LINE_BYTES_MAX, COMMAND_TIMEOUT, DATA_BLOCK_TIMEOUT,
-    SESSION_AUTH_FAILURES_MAX, SESSION_ERRORS_MAX, SESSION_IDLE_COMMANDS_MAX, SWALLOW_BYTES_MAX,
-    UNAUTHENTICATED_TIMEOUT,
+    SESSION_ERRORS_MAX, SESSION_IDLE_COMMANDS_MAX, SWALLOW_BYTES_MAX, UNAUTHENTICATED_TIMEOUT,
 };
 
 /// What a port is for.
@@ -639,78 +641,6 @@ impl Session {
         }
     }
 
-    fn auth(
-        &mut self,
-        state: State,
-        mechanism: Box<str>,
-        initial: Option<Box<str>>,
-        out: &mut Vec<u8>,
-    ) -> Option<Request> {
-        if self.role != Role::Submission {
-            return self.stay(state, &Reply::AUTH_NOT_OFFERED, out);
-        }
-        if self.encryption != Encryption::Active {
-            return self.stay(state, &Reply::AUTH_NEEDS_TLS, out);
-        }
-        if self.authenticated || !matches!(state, State::Greeted) {
-            return self.stay(state, &Reply::AUTH_OUT_OF_ORDER, out);
-        }
-        if !matches!(mechanism.as_ref(), "PLAIN" | "LOGIN" | "SCRAM-SHA-256") {
-            return self.stay(state, &Reply::AUTH_MECHANISM, out);
-        }
-        let initial = match initial.as_deref() {
-            None => None,
-            Some("=") => Some(Vec::new()), // RFC 4954 section 4: an empty response
-            Some(text) => match decode_base64(text.as_bytes()) {
-                Some(bytes) => Some(bytes),
-                None => return self.stay(state, &Reply::AUTH_MALFORMED, out),
-            },
-        };
-        self.state = State::Waiting(Waiting::Auth);
-        Some(Request::Authenticate { mechanism, initial })
-    }
-
-    fn on_auth_line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Option<Request> {
-        if line == b"*" {
-            return self.stay(State::Greeted, &Reply::AUTH_CANCELLED, out);
-        }
-        match decode_base64(line) {
-            Some(response) => {
-                self.state = State::Waiting(Waiting::Auth);
-                Some(Request::Respond(response))
-            }
-            None => self.stay(State::Greeted, &Reply::AUTH_MALFORMED, out),
-        }
-    }
-
-    /// Answers [`Request::Authenticate`] and [`Request::Respond`].
-    pub fn on_auth(&mut self, step: AuthStep, out: &mut Vec<u8>) {
-        if !matches!(self.state, State::Waiting(Waiting::Auth)) {
-            return;
-        }
-        self.state = State::Greeted;
-        match step {
-            AuthStep::Challenge(challenge) => {
-                use base64::Engine as _;
-                Reply::challenge(base64::engine::general_purpose::STANDARD.encode(challenge))
-                    .write(out);
-                self.state = State::Auth;
-            }
-            AuthStep::Success => {
-                self.authenticated = true;
-                Reply::AUTHENTICATED.write(out);
-            }
-            AuthStep::Failure(reply) => {
-                self.auth_failures = self.auth_failures.saturating_add(1);
-                self.reply(&reply, out);
-                if self.auth_failures >= SESSION_AUTH_FAILURES_MAX {
-                    self.end(&Reply::TOO_MANY_AUTH_FAILURES, out);
-                }
-            }
-            AuthStep::Refusal(reply) => self.reply(&reply, out),
-        }
-    }
-
     /// Answers [`Request::StartTls`]: the handshake is done. All that was said before is forgotten (RFC 3207
     /// section 4.2).
     pub fn on_tls(&mut self) {
@@ -719,168 +649,6 @@ impl Session {
             errors: self.errors,
             ..Self::new(self.role, Encryption::Active)
         };
-    }
-
-    /// Answers [`Request::BeginBody`]: whether there is room for a body.
-    pub fn on_body_ready(&mut self, verdict: Result<(), Reply>, out: &mut Vec<u8>) {
-        let State::Waiting(Waiting::Body { transaction, chunk }) =
-            mem::replace(&mut self.state, State::Closed)
-        else {
-            return;
-        };
-        match (verdict, chunk) {
-            (Ok(()), None) => {
-                Reply::START_BODY.write(out);
-                self.state = State::Data {
-                    transaction,
-                    decoder: Decoder::new(Framing::Dot),
-                    size: 0,
-                };
-            }
-            (Err(reply), None) => {
-                self.stay(State::Greeted, &reply, out);
-            }
-            (verdict, Some((len, last))) => {
-                self.state = State::Bdat(Box::new(Chunks {
-                    transaction,
-                    decoder: Decoder::new(Framing::Counted),
-                    size: 0,
-                    remaining: Some(len),
-                    last,
-                    failed: verdict.err(),
-                }));
-            }
-        }
-    }
-
-    fn data(
-        &mut self,
-        input: &mut &[u8],
-        settings: &Settings,
-        out: &mut Vec<u8>,
-        body: &mut Vec<u8>,
-    ) -> Option<Request> {
-        let State::Data { decoder, size, .. } = &mut self.state else {
-            return None;
-        };
-        let (before, offered) = (body.len(), input.len());
-        let ended = decoder.decode(input, body);
-        *size = size.saturating_add(body.len().saturating_sub(before) as u64);
-        let too_big = *size > settings.message_bytes_max;
-        let fault = decoder.fault();
-        if too_big || fault.is_some() {
-            body.truncate(before);
-            self.swallow(offered.saturating_sub(input.len()), out);
-            if matches!(self.state, State::Closed) {
-                return Some(Request::Close);
-            }
-        }
-        if !ended {
-            return None;
-        }
-        let State::Data { transaction, .. } = mem::replace(&mut self.state, State::Closed) else {
-            return None;
-        };
-        match fault {
-            Some(fault @ (BodyFault::BareNewline | BodyFault::Nul)) => {
-                Reply::from(fault).write(out);
-                Some(Request::Close)
-            }
-            Some(fault @ BodyFault::LongLine) => {
-                self.stay(State::Greeted, &Reply::from(fault), out);
-                Some(Request::Forget)
-            }
-            None if too_big => {
-                self.stay(State::Greeted, &Reply::TOO_BIG, out);
-                Some(Request::Forget)
-            }
-            None => {
-                self.state = State::Waiting(Waiting::Store);
-                Some(Request::Store(transaction))
-            }
-        }
-    }
-
-    fn chunk(
-        &mut self,
-        input: &mut &[u8],
-        settings: &Settings,
-        out: &mut Vec<u8>,
-        body: &mut Vec<u8>,
-    ) -> Option<Request> {
-        let State::Bdat(chunks) = &mut self.state else {
-            return None;
-        };
-        let remaining = chunks.remaining.unwrap_or(0);
-        let take = usize::try_from(remaining)
-            .unwrap_or(usize::MAX)
-            .min(input.len());
-        let (mut part, rest) = input.split_at_checked(take)?;
-        *input = rest;
-        let left = remaining.saturating_sub(take as u64);
-        chunks.remaining = Some(left);
-        if chunks.failed.is_none() {
-            let before = body.len();
-            chunks.decoder.decode(&mut part, body);
-            if left == 0 && chunks.last {
-                chunks.decoder.finish(body);
-            }
-            chunks.size = chunks
-                .size
-                .saturating_add(body.len().saturating_sub(before) as u64);
-            chunks.failed = match chunks.decoder.fault() {
-                Some(fault) => Some(Reply::from(fault)),
-                None if chunks.size > settings.message_bytes_max => Some(Reply::TOO_BIG),
-                None => None,
-            };
-            if chunks.failed.is_some() {
-                body.truncate(before);
-            }
-        }
-        let failed = chunks.failed.clone();
-        if failed.is_some() {
-            self.swallow(take, out);
-            if matches!(self.state, State::Closed) {
-                return Some(Request::Close);
-            }
-        }
-        if left > 0 {
-            return None;
-        }
-        let State::Bdat(mut chunks) = mem::replace(&mut self.state, State::Closed) else {
-            return None;
-        };
-        chunks.remaining = None;
-        match failed {
-            // The chunk is known by its length, so that nothing behind it can be smuggled: the session goes on.
-            Some(reply) => {
-                self.stay(
-                    if self.greeting.is_some() {
-                        State::Greeted
-                    } else {
-                        State::Connected
-                    },
-                    &reply,
-                    out,
-                );
-                Some(Request::Forget)
-            }
-            None if chunks.last => {
-                self.state = State::Waiting(Waiting::Store);
-                Some(Request::Store(chunks.transaction))
-            }
-            None => {
-                self.stay(State::Bdat(chunks), &Reply::CHUNK_OK, out);
-                None
-            }
-        }
-    }
-
-    /// Answers [`Request::Store`]: the reply says whether the message is on the disk.
-    pub fn on_stored(&mut self, reply: &Reply, out: &mut Vec<u8>) {
-        if matches!(self.state, State::Waiting(Waiting::Store)) {
-            self.stay(State::Greeted, reply, out);
-        }
     }
 }
 

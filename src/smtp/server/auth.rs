@@ -1,0 +1,79 @@
+//! AUTH (RFC 4954) on the server's side: the frame of the exchange. Who is right is for the owner to say.
+
+use super::{AuthStep, Encryption, Request, Role, Session, State, Waiting, decode_base64};
+use crate::limits::SESSION_AUTH_FAILURES_MAX;
+use crate::smtp::reply::Reply;
+
+impl Session {
+    pub(super) fn auth(
+        &mut self,
+        state: State,
+        mechanism: Box<str>,
+        initial: Option<Box<str>>,
+        out: &mut Vec<u8>,
+    ) -> Option<Request> {
+        if self.role != Role::Submission {
+            return self.stay(state, &Reply::AUTH_NOT_OFFERED, out);
+        }
+        if self.encryption != Encryption::Active {
+            return self.stay(state, &Reply::AUTH_NEEDS_TLS, out);
+        }
+        if self.authenticated || !matches!(state, State::Greeted) {
+            return self.stay(state, &Reply::AUTH_OUT_OF_ORDER, out);
+        }
+        if !matches!(mechanism.as_ref(), "PLAIN" | "LOGIN" | "SCRAM-SHA-256") {
+            return self.stay(state, &Reply::AUTH_MECHANISM, out);
+        }
+        let initial = match initial.as_deref() {
+            None => None,
+            Some("=") => Some(Vec::new()), // RFC 4954 section 4: an empty response
+            Some(text) => match decode_base64(text.as_bytes()) {
+                Some(bytes) => Some(bytes),
+                None => return self.stay(state, &Reply::AUTH_MALFORMED, out),
+            },
+        };
+        self.state = State::Waiting(Waiting::Auth);
+        Some(Request::Authenticate { mechanism, initial })
+    }
+
+    pub(super) fn on_auth_line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Option<Request> {
+        if line == b"*" {
+            return self.stay(State::Greeted, &Reply::AUTH_CANCELLED, out);
+        }
+        match decode_base64(line) {
+            Some(response) => {
+                self.state = State::Waiting(Waiting::Auth);
+                Some(Request::Respond(response))
+            }
+            None => self.stay(State::Greeted, &Reply::AUTH_MALFORMED, out),
+        }
+    }
+
+    /// Answers [`Request::Authenticate`] and [`Request::Respond`].
+    pub fn on_auth(&mut self, step: AuthStep, out: &mut Vec<u8>) {
+        if !matches!(self.state, State::Waiting(Waiting::Auth)) {
+            return;
+        }
+        self.state = State::Greeted;
+        match step {
+            AuthStep::Challenge(challenge) => {
+                use base64::Engine as _;
+                Reply::challenge(base64::engine::general_purpose::STANDARD.encode(challenge))
+                    .write(out);
+                self.state = State::Auth;
+            }
+            AuthStep::Success => {
+                self.authenticated = true;
+                Reply::AUTHENTICATED.write(out);
+            }
+            AuthStep::Failure(reply) => {
+                self.auth_failures = self.auth_failures.saturating_add(1);
+                self.reply(&reply, out);
+                if self.auth_failures >= SESSION_AUTH_FAILURES_MAX {
+                    self.end(&Reply::TOO_MANY_AUTH_FAILURES, out);
+                }
+            }
+            AuthStep::Refusal(reply) => self.reply(&reply, out),
+        }
+    }
+}
