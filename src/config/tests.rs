@@ -1,3 +1,5 @@
+//! What a configuration folder is taken for, and how each of its mistakes is named.
+
 use std::time::Duration;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Notifications, read back as a receiver would.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! The journal through crashes, failures and damage.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

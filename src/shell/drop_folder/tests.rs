@@ -1,3 +1,5 @@
+//! Messages that wait in the drop folder.
+
 use std::io::Cursor;
 use std::os::unix::fs::symlink;
 use std::sync::mpsc;

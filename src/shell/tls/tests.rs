@@ -1,3 +1,5 @@
+//! Certificates, names and handshakes.
+
 use super::*;
 use zeroize::Zeroizing;
 

@@ -1,3 +1,5 @@
+//! The client's session against servers of every mood.
+
 use super::*;
 
 /// Plays a server: feeds replies, collects what the client sends and wants.

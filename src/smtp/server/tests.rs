@@ -1,3 +1,5 @@
+//! The server's session against clients that keep the rules and clients that do not.
+
 use super::*;
 use crate::address::Mailbox;
 

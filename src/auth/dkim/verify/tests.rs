@@ -1,3 +1,5 @@
+//! Verification against published vectors, and against each way in which a signature can be wrong.
+
 use std::sync::Arc;
 use std::time::Duration;
 
