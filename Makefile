@@ -5,9 +5,11 @@
 #   make test       format, lints and every test; as root it installs the Debian packages that the tests drive
 #   make sim        SEEDS=FIRST..LAST runs these seeds of the simulator in each kind of world
 #   make bench      measures it beside Postfix, where that is installed; BENCH= takes options of tests/bench/bench.py
+#   make fuzz       TARGET= (a name of tests/fuzz/fuzz_targets) and SECONDS= (60)
 #   make install    DESTDIR= and PREFIX= as usual
 #
-# TARGET= takes another triple of rustc's, for example x86_64-unknown-linux-musl where it is installed.
+# For make and make test, TARGET= takes another triple of rustc's, for example x86_64-unknown-linux-musl where it is
+# installed.
 
 TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
 PREFIX ?= /usr
@@ -25,7 +27,7 @@ units = $(DESTDIR)$(PREFIX)/lib
 packages = postfix swaks msmtp curl python3 python3-aiosmtpd python3-dkim opendkim-tools unbound mandoc openssl \
 	testssl.sh strace
 
-.PHONY: all binary demo test sim bench packages install
+.PHONY: all binary demo test sim fuzz bench packages install
 .DEFAULT_GOAL := all
 
 all: binary
@@ -59,6 +61,20 @@ sim:
 # CHOPAR_BINARY= measures a binary that is there already.
 bench: $(if $(CHOPAR_BINARY),,all)
 	CHOPAR_BINARY=$(or $(CHOPAR_BINARY),$(abspath $(binary))) /usr/bin/python3 tests/bench/bench.py $(BENCH)
+
+# libFuzzer starts from the corpus that is checked in and keeps what it learns in tests/fuzz/found, what breaks a promise
+# in tests/fuzz/artifacts. The coverage flags are not stable: RUSTC_BOOTSTRAP lets the one toolchain take them. There is
+# no unsafe code to find with a sanitizer; debug assertions and overflow checks are on.
+SECONDS ?= 60
+fuzz_names = $(notdir $(basename $(wildcard tests/fuzz/fuzz_targets/*.rs)))
+
+fuzz:
+	@$(CARGO) fuzz --version >/dev/null 2>&1 \
+		|| { echo "cargo-fuzz is not installed: cargo install --locked cargo-fuzz, which needs a C++ compiler" >&2; exit 1; }
+	@case " $(fuzz_names) " in *" $(TARGET) "*) ;; *) echo "TARGET= is one of: $(fuzz_names)" >&2; exit 1;; esac
+	mkdir -p tests/fuzz/found/$(TARGET)
+	cd tests/fuzz && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir . -s none --target-dir $(abspath $(target_dir))/fuzz \
+		$(TARGET) found/$(TARGET) corpus/$(TARGET) -- -max_total_time=$(SECONDS) -max_len=4096 -timeout=10 -print_final_stats=1
 
 # Installs what is missing without starting a daemon (invoke-rc.d and deb-systemd-invoke ask policy-rc.d) and without
 # taking anything away that the machine has.

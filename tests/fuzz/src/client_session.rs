@@ -1,0 +1,97 @@
+use chopar::address::{Mailbox, ReversePath};
+use chopar::envelope::{BodyKind, Notify};
+use chopar::smtp::client::{Login, Mail, Rcpt, Request, Session, Tls};
+
+/// A server's whole side of a session; the first byte chooses what the client wants, and the size of the pieces. Each
+/// message ends in one fate for each recipient, whatever the server says, and also if it says no more.
+pub fn client_session(data: &[u8]) {
+    let (variant, wire) = super::variant(data);
+    let tls = match variant % 4 {
+        0 => Tls::Opportunistic,
+        1 => Tls::Required,
+        2 => Tls::Avoided,
+        _ => Tls::Active,
+    };
+    let login = (variant & 4 != 0).then(|| Login {
+        user: String::from("user").into(),
+        password: String::from("password").into(),
+    });
+    let mut play = Play {
+        session: Session::new("client.example", tls, login),
+        recipients: usize::from(variant >> 3 & 3) + 1,
+        under_way: false,
+        over: false,
+    };
+    let piece = usize::from(variant >> 5) * 9;
+    let piece = if piece == 0 { wire.len() } else { piece };
+    for part in wire.chunks(piece.max(1)) {
+        let mut out = Vec::new();
+        play.session.on_bytes(part, &mut out);
+        play.answer(&mut out);
+        assert!(super::is_clean(&out), "{}", out.escape_ascii());
+        if play.over {
+            break;
+        }
+    }
+    play.session.on_lost("gone");
+    play.answer(&mut Vec::new());
+    assert!(!play.under_way, "a message without fates");
+}
+
+struct Play {
+    session: Session,
+    recipients: usize,
+    under_way: bool,
+    over: bool,
+}
+
+impl Play {
+    /// Answers all that the session wants.
+    fn answer(&mut self, out: &mut Vec<u8>) {
+        while let Some(request) = self.session.next_request() {
+            match request {
+                Request::Ready => {
+                    assert!(!self.under_way);
+                    if self.session.messages() < 3 {
+                        self.under_way = true;
+                        self.session.begin(self.mail(), out);
+                    } else {
+                        self.session.quit(out);
+                    }
+                }
+                Request::Body => {
+                    assert!(self.session.wants_body());
+                    self.session.on_body(b"Subject: x\r\n\r\n.dot\r\n", out);
+                    self.session.on_body_end(out);
+                }
+                Request::Done(fates) => {
+                    assert!(self.under_way);
+                    assert_eq!(fates.len(), self.recipients);
+                    self.under_way = false;
+                }
+                Request::StartTls => self.session.on_tls(out),
+                Request::Refused(_) | Request::Close => self.over = true,
+            }
+        }
+    }
+
+    fn mail(&self) -> Mail {
+        let recipients = (0..self.recipients)
+            .filter_map(|number| Mailbox::parse(&format!("r{number}@example.org")).ok())
+            .map(|mailbox| Rcpt {
+                mailbox,
+                notify: Notify::Never,
+                original: Some("rfc822;x y@example.org".into()),
+            })
+            .collect();
+        Mail {
+            reverse_path: ReversePath::Null,
+            recipients,
+            size: 20,
+            body: BodyKind::EightBitMime,
+            smtputf8: false,
+            dsn_return: None,
+            envelope_id: Some("a=b".into()),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! What must hold for any bytes: one function for each part of chopar that reads what others wrote.
+//!
+//! Each takes bytes and panics where a promise is broken. `make fuzz TARGET=NAME SECONDS=60` lets libFuzzer choose the
+//! bytes, starting from `corpus/NAME/`; `cargo test --test fuzz_corpus` replays that corpus and some thousand variants
+//! of it. What a fuzzer finds becomes a file of the corpus, and a test beside the code that it broke.
+
+mod client_session;
+mod configuration;
+mod dkim_signature;
+mod dns_answer;
+mod header;
+mod journal;
+mod sendmail_message;
+mod server_session;
+mod smtp_command;
+
+pub use client_session::client_session;
+pub use configuration::configuration;
+pub use dkim_signature::dkim_signature;
+pub use dns_answer::dns_answer;
+pub use header::header;
+pub use journal::journal;
+pub use sendmail_message::sendmail_message;
+pub use server_session::server_session;
+pub use smtp_command::smtp_command;
+
+/// A function that holds some bytes to a promise.
+pub type Target = fn(&[u8]);
+
+/// All of them, by the names of their corpora.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("client_session", client_session),
+    ("configuration", configuration),
+    ("dkim_signature", dkim_signature),
+    ("dns_answer", dns_answer),
+    ("header", header),
+    ("journal", journal),
+    ("sendmail_message", sendmail_message),
+    ("server_session", server_session),
+    ("smtp_command", smtp_command),
+];
+
+/// Takes the first byte off: the variant of the target; 0 where there is none.
+fn variant(data: &[u8]) -> (u8, &[u8]) {
+    data.split_first()
+        .map_or((0, data), |(variant, rest)| (*variant, rest))
+}
+
+/// Whether text holds only CRLF line ends and no NUL.
+fn is_clean(text: &[u8]) -> bool {
+    let breaks = text
+        .iter()
+        .filter(|byte| matches!(byte, b'\r' | b'\n'))
+        .count();
+    let pairs = text.windows(2).filter(|pair| pair == b"\r\n").count();
+    breaks == 2 * pairs && !text.contains(&0)
+}

@@ -1,0 +1,131 @@
+use chopar::envelope::Recipient;
+use chopar::queue_id::QueueId;
+use chopar::smtp::command::ForwardPath;
+use chopar::smtp::reply::Reply;
+use chopar::smtp::server::{AuthStep, Encryption, Request, Role, Session, Settings};
+
+/// A client's whole side of a session, on a port that the first byte chooses. However it is cut into pieces, the
+/// replies and the messages are the same; what is stored holds no lone CR, no lone LF and no NUL.
+pub fn server_session(data: &[u8]) {
+    let (variant, wire) = super::variant(data);
+    let whole = Play::run(variant, wire, wire.len());
+    for body in &whole.stored {
+        assert!(super::is_clean(body), "{}", body.escape_ascii());
+    }
+    assert!(super::is_clean(&whole.replies));
+    for piece in [1, 7] {
+        let pieces = Play::run(variant, wire, piece);
+        assert_eq!(
+            pieces.replies.escape_ascii().to_string(),
+            whole.replies.escape_ascii().to_string(),
+            "in pieces of {piece}"
+        );
+        assert_eq!(pieces.stored, whole.stored, "in pieces of {piece}");
+    }
+}
+
+/// A session whose owner agrees to almost everything.
+struct Play {
+    session: Session,
+    settings: Settings,
+    replies: Vec<u8>,
+    body: Vec<u8>,
+    stored: Vec<Vec<u8>>,
+    over: bool,
+}
+
+impl Play {
+    fn run(variant: u8, wire: &[u8], piece: usize) -> Self {
+        let (role, encryption) = match variant % 4 {
+            0 => (Role::Relay, Encryption::Offered),
+            1 => (Role::Submission, Encryption::Active),
+            2 => (Role::Submission, Encryption::Offered),
+            _ => (Role::Local, Encryption::Unavailable),
+        };
+        let mut play = Self {
+            session: Session::new(role, encryption),
+            settings: Settings {
+                hostname: "mx.example".into(),
+                message_bytes_max: 1_000,
+                recipients_max: 3,
+            },
+            replies: Vec::new(),
+            body: Vec::new(),
+            stored: Vec::new(),
+            over: false,
+        };
+        play.session.start(&play.settings, &mut play.replies);
+        let mut kept: Vec<u8> = Vec::new();
+        for part in wire.chunks(piece.max(1)) {
+            kept.extend_from_slice(part);
+            let rest = play.advance(&kept).len();
+            kept.drain(..kept.len() - rest);
+            if play.over {
+                break;
+            }
+        }
+        play
+    }
+
+    /// Feeds the session until it has had enough; gives what is left.
+    fn advance<'a>(&mut self, mut input: &'a [u8]) -> &'a [u8] {
+        while !self.over {
+            let request = self.session.advance(
+                &mut input,
+                &self.settings,
+                &mut self.replies,
+                &mut self.body,
+            );
+            let Some(request) = request else { break };
+            self.answer(request);
+        }
+        input
+    }
+
+    fn answer(&mut self, request: Request) {
+        let out = &mut self.replies;
+        match request {
+            Request::Sender { .. } => self.session.on_sender(Ok(()), out),
+            Request::Recipient {
+                to,
+                notify,
+                original,
+            } => {
+                let verdict = match to {
+                    ForwardPath::Mailbox(mailbox) => Ok(vec![Recipient {
+                        mailbox,
+                        notify,
+                        original,
+                    }]),
+                    _ => Err(Reply::UNKNOWN_RECIPIENT),
+                };
+                self.session.on_recipient(verdict, out);
+            }
+            Request::Authenticate { initial: None, .. } => {
+                self.session.on_auth(AuthStep::Challenge(b"?".into()), out);
+            }
+            Request::Authenticate {
+                initial: Some(response),
+                ..
+            }
+            | Request::Respond(response) => {
+                let step = if response.ends_with(b"right") {
+                    AuthStep::Success
+                } else {
+                    AuthStep::Failure(Reply::AUTH_FAILED)
+                };
+                self.session.on_auth(step, out);
+            }
+            Request::BeginBody => self.session.on_body_ready(Ok(()), out),
+            Request::Store(transaction) => {
+                assert!(transaction.accepted > 0);
+                self.stored.push(std::mem::take(&mut self.body));
+                let reply = Reply::queued(QueueId::new(1));
+                self.session.on_stored(&reply, out);
+            }
+            Request::Forget => self.body.clear(),
+            // Behind STARTTLS the client speaks TLS, of which the session sees nothing.
+            Request::StartTls | Request::Close => self.over = true,
+        }
+    }
+}

@@ -1,0 +1,35 @@
+use chopar::address::{Mailbox, ReversePath};
+use chopar::smtp::command::{Command, ForwardPath};
+use chopar::smtp::reply::Reply;
+use chopar::smtp::{decode_xtext, encode_xtext};
+
+/// A command line. What is taken from it can be written and read again; a refusal has a reply of one clean line.
+pub fn smtp_command(data: &[u8]) {
+    match Command::parse(data) {
+        Ok(Command::Mail { from, parameters }) => {
+            assert_eq!(ReversePath::parse(from.as_str()), Ok(from));
+            if let Some(id) = parameters.envelope_id {
+                comes_back(&id);
+            }
+        }
+        Ok(Command::Rcpt { to, original, .. }) => {
+            if let ForwardPath::Mailbox(mailbox) | ForwardPath::SourceRoute(mailbox) = to {
+                assert_eq!(Mailbox::parse(mailbox.as_str()), Ok(mailbox));
+            }
+            if let Some(original) = original {
+                comes_back(&original);
+            }
+        }
+        Ok(_) => {}
+        Err(error) => {
+            let mut wire = Vec::new();
+            Reply::from(error).write(&mut wire);
+            assert!(super::is_clean(&wire) && wire.ends_with(b"\r\n"));
+            assert!(matches!(wire.first(), Some(b'4' | b'5')));
+        }
+    }
+}
+
+fn comes_back(text: &str) {
+    assert_eq!(decode_xtext(&encode_xtext(text)).as_deref(), Some(text));
+}
