@@ -4,6 +4,7 @@
 #   make demo       the whole trip of two messages on loopback: no root, no network, no set-up
 #   make test       format, lints and every test; as root it installs the Debian packages that the tests drive
 #   make bench      measures it beside Postfix, where that is installed; BENCH= takes options of tests/bench/bench.py
+#   make pressure   crowds of peers, slow ones and flooding ones, in full; make test has a short form of it
 #   make install    DESTDIR= and PREFIX= as usual
 #
 # TARGET= takes another triple of rustc's, for example x86_64-unknown-linux-musl where it is installed.
@@ -24,7 +25,7 @@ units = $(DESTDIR)$(PREFIX)/lib
 packages = postfix swaks msmtp curl python3 python3-aiosmtpd python3-dkim opendkim-tools unbound mandoc openssl \
 	testssl.sh strace
 
-.PHONY: all binary demo test bench packages install
+.PHONY: all binary demo test bench pressure packages install
 .DEFAULT_GOAL := all
 
 all: binary
@@ -53,6 +54,10 @@ test: packages
 # CHOPAR_BINARY= measures a binary that is there already.
 bench: $(if $(CHOPAR_BINARY),,all)
 	CHOPAR_BINARY=$(or $(CHOPAR_BINARY),$(abspath $(binary))) /usr/bin/python3 tests/bench/bench.py $(BENCH)
+
+# One test after the other: they would take each other's processors.
+pressure:
+	CHOPAR_PRESSURE=long $(CARGO) test --locked --test pressure -- --nocapture --test-threads 1
 
 # Installs what is missing without starting a daemon (invoke-rc.d and deb-systemd-invoke ask policy-rc.d) and without
 # taking anything away that the machine has.
