@@ -6,6 +6,7 @@
 #   make sim        SEEDS=FIRST..LAST runs these seeds of the simulator in each kind of world
 #   make bench      measures it beside Postfix, where that is installed; BENCH= takes options of tests/bench/bench.py
 #   make fuzz       TARGET= (a name of tests/fuzz/fuzz_targets) and SECONDS= (60)
+#   make pressure   crowds of peers, slow ones and flooding ones, in full; make test has a short form of it
 #   make install    DESTDIR= and PREFIX= as usual
 #
 # For make and make test, TARGET= takes another triple of rustc's, for example x86_64-unknown-linux-musl where it is
@@ -27,7 +28,7 @@ units = $(DESTDIR)$(PREFIX)/lib
 packages = postfix swaks msmtp curl python3 python3-aiosmtpd python3-dkim opendkim-tools unbound mandoc openssl \
 	testssl.sh strace
 
-.PHONY: all binary demo test sim fuzz bench packages install
+.PHONY: all binary demo test sim fuzz pressure bench packages install
 .DEFAULT_GOAL := all
 
 all: binary
@@ -75,6 +76,10 @@ fuzz:
 	mkdir -p tests/fuzz/found/$(TARGET)
 	cd tests/fuzz && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir . -s none --target-dir $(abspath $(target_dir))/fuzz \
 		$(TARGET) found/$(TARGET) corpus/$(TARGET) -- -max_total_time=$(SECONDS) -max_len=4096 -timeout=10 -print_final_stats=1
+
+# One test after the other: they would take each other's processors.
+pressure:
+	CHOPAR_PRESSURE=long $(CARGO) test --locked --test pressure -- --nocapture --test-threads 1
 
 # Installs what is missing without starting a daemon (invoke-rc.d and deb-systemd-invoke ask policy-rc.d) and without
 # taking anything away that the machine has.

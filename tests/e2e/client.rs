@@ -50,7 +50,11 @@ impl Client {
 
     /// Connects.
     pub(crate) fn open_to(address: SocketAddr) -> std::io::Result<Self> {
-        let socket = TcpStream::connect(address)?;
+        Self::over(TcpStream::connect(address)?)
+    }
+
+    /// Takes a connection over.
+    pub(crate) fn over(socket: TcpStream) -> std::io::Result<Self> {
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(REPLY_TIMEOUT))?;
         socket.set_write_timeout(Some(REPLY_TIMEOUT))?;

@@ -1,0 +1,73 @@
+//! What the relay's process holds, as the kernel counts it.
+
+use std::fs;
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use crate::process::wait_for;
+use crate::relay::Relay;
+
+/// The process of a relay.
+pub(crate) struct Resident {
+    pid: u32,
+}
+
+/// The most that it may ever hold.
+pub(crate) const PEAK_KIB_MAX: u64 = 128 * 1024;
+
+impl Resident {
+    /// Finds it by the configuration folder in its command line.
+    pub(crate) fn of(relay: &Relay) -> Self {
+        let config = relay.config().display().to_string();
+        let pid = fs::read_dir("/proc")
+            .expect("processes")
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
+            .find(|pid| {
+                let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                let words: Vec<&[u8]> = line.split(|&byte| byte == 0).collect();
+                words.contains(&config.as_bytes()) && words.contains(&b"run".as_slice())
+            });
+        Self {
+            pid: pid.expect("the relay's process"),
+        }
+    }
+
+    /// Now.
+    pub(crate) fn kib(&self) -> u64 {
+        self.field("VmRSS:")
+    }
+
+    /// At most, since it started.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        self.field("VmHWM:")
+    }
+
+    /// Waits until it holds no more than this.
+    #[track_caller]
+    pub(crate) fn wait_for_at_most(&self, kib: u64) {
+        wait_for(
+            &format!("at most {kib} KiB, from {} KiB", self.kib()),
+            crate::process::PATIENCE,
+            || (self.kib() <= kib).then_some(()),
+        );
+    }
+
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid)).map_or(0, Iterator::count)
+    }
+
+    /// Lets it have so many descriptors and no more; gives the limit that was.
+    pub(crate) fn limit_descriptors(&self, limit: Rlimit) -> Rlimit {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        prlimit(pid, Resource::Nofile, limit).expect("a limit")
+    }
+
+    fn field(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).expect("a process");
+        let line = status.lines().find(|line| line.starts_with(name));
+        let number = line.and_then(|line| line.split_whitespace().nth(1));
+        number.expect("a line").parse().expect("a number")
+    }
+}
