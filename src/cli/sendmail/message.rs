@@ -85,7 +85,7 @@ pub fn prepare(
         }
     }
     if !header.has("From") {
-        bytes.extend_from_slice(from_field(caller).as_bytes());
+        write_field(&mut bytes, &from_field(caller));
     }
     if !["To", "Cc", "Bcc"].iter().any(|name| header.has(name)) {
         // RFC 5322 section 3.6.3 needs none of them, but receivers hold it against a message.
@@ -161,7 +161,7 @@ fn write_completed(out: &mut Vec<u8>, field: Field<'_>, caller: &Caller) {
             .collect::<Vec<_>>()
             .join(",\r\n\t"),
     };
-    out.extend_from_slice(format!("{}: {text}\r\n", field.name()).as_bytes());
+    write_field(out, &format!("{}: {text}", field.name()));
 }
 
 /// The name in `root (Cron Daemon)` or `Cron Daemon <root>`.
@@ -179,8 +179,8 @@ fn display_name(value: &str) -> Option<String> {
 
 fn from_field(caller: &Caller) -> String {
     match caller.full_name.as_deref().filter(|name| !name.is_empty()) {
-        Some(name) => format!("From: {} <{}>\r\n", phrase(name), caller.mailbox),
-        None => format!("From: {}\r\n", caller.mailbox),
+        Some(name) => format!("From: {} <{}>", phrase(name), caller.mailbox),
+        None => format!("From: {}", caller.mailbox),
     }
 }
 
@@ -267,6 +267,13 @@ fn next_line(text: &[u8]) -> (&[u8], &[u8]) {
     (line, end.get(skip..).unwrap_or_default())
 }
 
+/// Writes a field of our making, which may be folded already; a name in it may be of any length.
+fn write_field(out: &mut Vec<u8>, text: &str) {
+    for line in text.split("\r\n") {
+        write_line(out, line.as_bytes());
+    }
+}
+
 fn write_line(out: &mut Vec<u8>, line: &[u8]) {
     let mut rest = line;
     let mut room = TEXT_LINE_BYTES_MAX;
@@ -312,6 +319,25 @@ mod tests {
 
     fn from_header(input: &str) -> (String, Vec<String>) {
         prepared(input, MessageEnd::Input, RecipientSource::Header)
+    }
+
+    #[test]
+    fn a_name_of_any_length_leaves_no_line_too_long() {
+        let name = "n".repeat(3_000);
+        let from = format!("From: {}\n {} <root>\n\n", &name[..900], &name[..900]);
+        for (full_name, input) in [(Some(name.clone()), "x\n"), (None, from.as_str())] {
+            let caller = Caller {
+                full_name,
+                ..caller()
+            };
+            let source = RecipientSource::Arguments;
+            let message = prepare(input.as_bytes(), MessageEnd::Input, source, &caller);
+            let text = String::from_utf8(message.expect("a message").bytes).expect("text");
+            assert!(
+                text.split("\r\n")
+                    .all(|line| line.len() <= TEXT_LINE_BYTES_MAX)
+            );
+        }
     }
 
     #[test]

@@ -197,6 +197,9 @@ impl Session {
 
     /// Gives `everybody` to those who have no fate of their own.
     pub(super) fn give_fates(&mut self, sending: Sending, everybody: Fate) {
+        // The reply that ends a transaction may come in one piece with the one that asked for the body.
+        self.requests
+            .retain(|request| !matches!(request, Request::Body));
         let fates = sending
             .fates
             .into_iter()

@@ -279,3 +279,15 @@ fn a_banner_with_our_own_name_is_a_loop() {
     ));
     assert_eq!(play.sent(), "");
 }
+
+#[test]
+fn no_body_is_wanted_once_the_transaction_is_over() {
+    let mut play = Play::ready("250-PIPELINING\r\n");
+    play.begin(&["x@b.example"])
+        .server("250 ok\r\n250 ok\r\n354 go\r\n451 no\r\n");
+    let wanted = play.wanted();
+    assert!(
+        matches!(wanted.as_slice(), [Request::Done(_), Request::Close]),
+        "{wanted:?}"
+    );
+}
