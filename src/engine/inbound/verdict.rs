@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::engine::event::Peer;
 use crate::engine::log::{Level, Line};
 use crate::envelope::{Notify, Recipient};
-use crate::limits::SPOOL_RESERVE_BYTES;
+use crate::limits::{INLINE_BODY_BYTES_MAX, SPOOL_RESERVE_BYTES};
 use crate::mail::address_list::{FromError, from_mailboxes};
 use crate::mail::header::Header;
 use crate::policy::relay::{self, Client};
@@ -50,7 +50,9 @@ impl Engine {
         if self.free_space.is_some_and(|free| free < needed) {
             return Err(Reply::NO_SPACE);
         }
-        if self.memory as u64 >= self.config.max_memory {
+        // A message that is begun has to find room to be held until it is long enough to be streamed out.
+        let held = self.memory.saturating_add(INLINE_BODY_BYTES_MAX) as u64;
+        if held > self.config.max_memory {
             return Err(Reply::NO_MEMORY);
         }
         Ok(())
