@@ -22,7 +22,7 @@ use super::timers::Timer;
 use super::{Conn, Engine};
 use crate::address::Domain;
 use crate::clock::{Instant, Now};
-use crate::dns::Question;
+use crate::dns::{NoRecords, Question};
 use crate::queue::{HopId, Location};
 use crate::queue_id::QueueId;
 use crate::smtp::client::{Fate, Login, Refusal, Request, Session, Tls};
@@ -39,6 +39,8 @@ pub(super) struct Courier {
     /// Questions that are open.
     asked: Vec<Question>,
     found: Vec<IpAddr>,
+    /// Why an address was not found.
+    in_vain: Option<NoRecords>,
     /// The host whose addresses are being looked up.
     looking_up: Option<Host>,
     /// Where it is connected or connecting.
@@ -73,8 +75,19 @@ struct Host {
     port: u16,
     tls: Tls,
     login: Option<Login>,
-    /// Whether the configuration names it, so that loopback is meant.
-    configured: bool,
+    /// How it is known.
+    origin: Origin,
+}
+
+/// How a host is known.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Origin {
+    /// The configuration names it: an address of this machine is meant.
+    Configured,
+    /// It is a mail exchanger.
+    Exchanger,
+    /// It is the domain itself, which has no mail exchanger.
+    Implicit,
 }
 
 /// An address to be tried.
@@ -290,7 +303,7 @@ impl Engine {
                 format!("{host} does not offer AUTH PLAIN or LOGIN"),
             ),
         };
-        courier.trouble = Some(Trouble { status, text });
+        courier.note(status, text);
         self.actions.push_back(Action::Close { conn });
         courier.session = None;
         courier.tls = None;
@@ -325,28 +338,38 @@ impl Engine {
         if courier.arrived {
             return self.courier_over(conn, courier, now);
         }
-        let retry_in_clear = match (&courier.target, cause) {
-            (Some(target), Lost::Tls(_)) => target.host.tls == Tls::Opportunistic,
-            _ => false,
-        };
+        self.courier_elsewhere(conn, courier, status, &what, now);
+    }
+
+    /// Tries the same host in clear where its handshake failed, or goes on to the next.
+    fn courier_elsewhere(
+        &mut self,
+        conn: ConnId,
+        mut courier: Box<Courier>,
+        status: EnhancedCode,
+        what: &str,
+        now: Now,
+    ) {
+        let begun = courier.stage == Stage::Handshake || courier.tls.is_some();
+        courier.stage = Stage::Searching;
         courier.session = None;
         courier.tls = None;
-        if retry_in_clear && let Some(mut target) = courier.target.take() {
-            // RFC 7435: what cannot be had encrypted is sent in clear, as it would be had TLS not been offered.
-            let line = Line::new(Level::Info, "tls-failed")
-                .with("side", "client")
-                .with("host", &target.host.name);
-            self.log(line.with("why", &what));
-            target.host.tls = Tls::Avoided;
-            courier.targets.push_front(target);
-        } else {
-            let place = courier.target.as_ref().map_or_else(String::new, |target| {
-                format!("{} [{}]: ", target.host.name, target.to.ip())
-            });
-            courier.trouble = Some(Trouble {
-                status,
-                text: format!("{place}{what}"),
-            });
+        match courier.target.take() {
+            // RFC 7435: what cannot be had encrypted is sent in clear, as it would be had TLS not been offered. A host
+            // may also hang up or fall silent at the hello, or refuse once the client holds the handshake done.
+            Some(mut target) if begun && target.host.tls == Tls::Opportunistic => {
+                let line = Line::new(Level::Info, "tls-failed")
+                    .with("side", "client")
+                    .with("host", &target.host.name);
+                self.log(line.with("why", what));
+                target.host.tls = Tls::Avoided;
+                courier.targets.push_front(target);
+            }
+            Some(target) => {
+                let place = format!("{} [{}]", target.host.name, target.to.ip());
+                courier.note(status, format!("{place}: {what}"));
+            }
+            None => courier.note(status, what.to_owned()),
         }
         self.courier_next(conn, courier, now);
     }
@@ -408,16 +431,7 @@ impl Engine {
                 if courier.arrived {
                     return self.courier_over(conn, courier, now);
                 }
-                let place = courier.target.as_ref().map_or_else(String::new, |target| {
-                    format!("{} [{}]: ", target.host.name, target.to.ip())
-                });
-                courier.trouble = Some(Trouble {
-                    status: EnhancedCode::new(4, 4, 1),
-                    text: format!("{place}{what}"),
-                });
-                courier.session = None;
-                courier.tls = None;
-                self.courier_next(conn, courier, now);
+                self.courier_elsewhere(conn, courier, status, what, now);
             }
         }
     }

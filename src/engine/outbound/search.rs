@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use super::outcome::close_waiting;
-use super::{Courier, Host, Stage, Target, Trouble};
+use super::{Courier, Host, Origin, Stage, Target, Trouble};
 use crate::address::Domain;
 use crate::clock::Now;
 use crate::config::{Family, Scheme};
@@ -22,23 +22,7 @@ impl Engine {
     /// Sets a courier out.
     pub(in crate::engine) fn send_courier(&mut self, hop: HopId, name: &NextHop, now: Now) {
         self.courier_sessions += 1;
-        let mut courier = Box::new(Courier {
-            hop,
-            stage: Stage::Searching,
-            hosts: VecDeque::new(),
-            targets: VecDeque::new(),
-            asked: Vec::new(),
-            found: Vec::new(),
-            looking_up: None,
-            target: None,
-            session: None,
-            tls: None,
-            load: None,
-            trouble: None,
-            deadline: None,
-            timer: None,
-            arrived: false,
-        });
+        let mut courier = Box::new(Courier::new(hop));
         let conn = self.conns.reserve();
         match name {
             NextHop::Mx(domain) => {
@@ -70,7 +54,7 @@ impl Engine {
                             user: login.user.clone(),
                             password: login.password.clone(),
                         }),
-                        configured: true,
+                        origin: Origin::Configured,
                     });
                 }
                 return self.courier_next(conn, courier, now);
@@ -89,7 +73,14 @@ impl Engine {
         now: Now,
     ) {
         match mail_hosts(domain, answer, &self.config.hostname, &mut *self.entropy) {
-            Ok(MailHosts { hosts, .. }) => {
+            Ok(MailHosts {
+                hosts, implicit, ..
+            }) => {
+                let origin = if implicit {
+                    Origin::Implicit
+                } else {
+                    Origin::Exchanger
+                };
                 self.debug(|| {
                     let names: Vec<String> =
                         hosts.iter().map(|host| host.host.to_string()).collect();
@@ -103,15 +94,12 @@ impl Engine {
                     port: self.config.delivery.port,
                     tls: Tls::Opportunistic,
                     login: None,
-                    configured: false,
+                    origin,
                 }));
                 self.courier_next(conn, courier, now);
             }
             Err(nowhere) if nowhere.code().is_transient() => {
-                courier.trouble = Some(Trouble {
-                    status: nowhere.code(),
-                    text: format!("{domain}: {nowhere}"),
-                });
+                courier.note(nowhere.code(), format!("{domain}: {nowhere}"));
                 self.courier_failed(conn, courier, now);
             }
             Err(nowhere) => {
@@ -156,7 +144,7 @@ impl Engine {
                 courier.stage = Stage::Searching;
                 return self.courier_put(conn, courier);
             }
-            courier.addresses_known();
+            courier.addresses_known(self.config.delivery.ip);
         }
     }
 
@@ -178,7 +166,7 @@ impl Engine {
         }
         courier.take_addresses(answer);
         if courier.asked.is_empty() {
-            courier.addresses_known();
+            courier.addresses_known(self.config.delivery.ip);
             return self.courier_next(conn, courier, now);
         }
         self.courier_put(conn, courier);
@@ -193,19 +181,17 @@ impl Engine {
     ) {
         let address = target.to.ip();
         let astray = address.is_loopback() || address.is_unspecified() || address.is_multicast();
-        if astray && !target.host.configured && !self.config.delivery.loopback {
+        if astray && target.host.origin != Origin::Configured && !self.config.delivery.loopback {
             let text = format!(
                 "{} has the address {address}, which is no mail exchanger's",
                 target.host.name
             );
-            courier.trouble = Some(Trouble {
-                status: EnhancedCode::new(4, 4, 4),
-                text,
-            });
+            courier.note(EnhancedCode::new(4, 4, 4), text);
             return self.courier_next(old, courier, now);
         }
         // Each connection has an id of its own: what still comes for the last one is not taken for this one's.
-        let conn = self.courier_renumber(old, &courier);
+        self.conns.remove(old);
+        let conn = self.conns.reserve();
         let from = match target.to {
             SocketAddr::V4(_) => self.config.delivery.bind4.map(IpAddr::V4),
             SocketAddr::V6(_) => self.config.delivery.bind6.map(IpAddr::V6),
@@ -220,11 +206,6 @@ impl Engine {
         });
         courier.target = Some(target);
         self.courier_put(conn, courier);
-    }
-
-    pub(super) fn courier_renumber(&mut self, old: ConnId, _courier: &Courier) -> ConnId {
-        self.conns.remove(old);
-        self.conns.reserve()
     }
 
     /// No host could be used.
@@ -278,6 +259,40 @@ impl Engine {
 }
 
 impl Courier {
+    /// A courier that has not set out.
+    pub(super) fn new(hop: HopId) -> Self {
+        Self {
+            hop,
+            stage: Stage::Searching,
+            hosts: VecDeque::new(),
+            targets: VecDeque::new(),
+            asked: Vec::new(),
+            found: Vec::new(),
+            looking_up: None,
+            target: None,
+            session: None,
+            tls: None,
+            load: None,
+            trouble: None,
+            deadline: None,
+            timer: None,
+            arrived: false,
+            in_vain: None,
+        }
+    }
+
+    /// Keeps why it does not get through. What may pass outweighs what is for good: mail fails only when every host
+    /// says so.
+    pub(super) fn note(&mut self, status: EnhancedCode, text: String) {
+        let known = self
+            .trouble
+            .as_ref()
+            .is_some_and(|trouble| trouble.status.is_transient());
+        if status.is_transient() || !known {
+            self.trouble = Some(Trouble { status, text });
+        }
+    }
+
     pub(super) fn take_addresses(&mut self, answer: &Answer) {
         match &answer.records {
             Ok(records) => match records.as_ref() {
@@ -289,26 +304,33 @@ impl Courier {
                 }
                 _ => {}
             },
+            // A server that did not answer leaves it open whether there is an address.
+            Err(error) if error.is_temporary() => self.in_vain = Some(*error),
             Err(error) => {
-                if let Some(host) = &self.looking_up {
-                    let text = format!("{} has no address: {error:?}", host.name);
-                    let status = if error.is_temporary() {
-                        EnhancedCode::new(4, 4, 3)
-                    } else {
-                        EnhancedCode::new(4, 4, 4)
-                    };
-                    self.trouble = Some(Trouble { status, text });
-                }
+                self.in_vain.get_or_insert(*error);
             }
         }
     }
 
     /// All addresses of the host are known: both families take turns, IPv6 first.
-    pub(super) fn addresses_known(&mut self) {
+    pub(super) fn addresses_known(&mut self, family: Family) {
         let Some(host) = self.looking_up.take() else {
             return;
         };
         let found = std::mem::take(&mut self.found);
+        let in_vain = self.in_vain.take();
+        if let (true, Some(error)) = (found.is_empty(), in_vain) {
+            let (status, what) = match (error.is_temporary(), host.origin, family) {
+                (true, ..) => (EnhancedCode::new(4, 4, 3), "the address is not known now"),
+                // RFC 5321 section 5.1: without MX and without address a domain takes no mail.
+                (false, Origin::Implicit, Family::Any) => (
+                    EnhancedCode::new(5, 1, 2),
+                    "the domain has no mail exchanger and no address",
+                ),
+                (false, ..) => (EnhancedCode::new(4, 4, 4), "the host has no address"),
+            };
+            self.note(status, format!("{}: {what}", host.name));
+        }
         let (six, four): (Vec<IpAddr>, Vec<IpAddr>) = found.into_iter().partition(IpAddr::is_ipv6);
         let (mut six, mut four) = (six.into_iter(), four.into_iter());
         let mut room = ADDRESSES_PER_HOST_MAX;
@@ -327,6 +349,78 @@ impl Courier {
                     });
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::dns::NoRecords;
+
+    fn searched(origin: Origin, family: Family, answers: &[NoRecords]) -> EnhancedCode {
+        let mut courier = Courier::new(HopId(0));
+        courier.looking_up = Some(Host {
+            name: Domain::parse("host.example").expect("a domain"),
+            address: None,
+            port: 25,
+            tls: Tls::Opportunistic,
+            login: None,
+            origin,
+        });
+        for error in answers {
+            courier.take_addresses(&Answer {
+                records: Err(*error),
+                authentic: false,
+                ttl: Duration::ZERO,
+            });
+        }
+        courier.addresses_known(family);
+        courier.trouble.expect("trouble").status
+    }
+
+    #[test]
+    fn a_domain_without_exchanger_and_address_takes_no_mail() {
+        let nothing = [NoRecords::NoData, NoRecords::NoData];
+        assert_eq!(
+            searched(Origin::Implicit, Family::Any, &nothing),
+            EnhancedCode::new(5, 1, 2)
+        );
+        // An exchanger may be mended, and the other family was not asked.
+        let later = EnhancedCode::new(4, 4, 4);
+        assert_eq!(searched(Origin::Exchanger, Family::Any, &nothing), later);
+        assert_eq!(
+            searched(Origin::Implicit, Family::Ipv4, &nothing[..1]),
+            later
+        );
+    }
+
+    #[test]
+    fn an_answer_that_is_missing_leaves_it_open() {
+        for answers in [
+            [NoRecords::Timeout, NoRecords::NoData],
+            [NoRecords::NoData, NoRecords::Timeout],
+        ] {
+            let status = searched(Origin::Implicit, Family::Any, &answers);
+            assert_eq!(status, EnhancedCode::new(4, 4, 3));
+        }
+    }
+
+    #[test]
+    fn mail_fails_only_when_every_host_says_so() {
+        let (never, later) = (EnhancedCode::new(5, 7, 1), EnhancedCode::new(4, 3, 2));
+        for (said, kept) in [
+            ([later, never], later),
+            ([never, later], later),
+            ([never, never], never),
+        ] {
+            let mut courier = Courier::new(HopId(0));
+            for status in said {
+                courier.note(status, String::new());
+            }
+            assert_eq!(courier.trouble.expect("trouble").status, kept);
         }
     }
 }
