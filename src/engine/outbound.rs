@@ -282,6 +282,10 @@ impl Engine {
             .map_or_else(String::new, |target| target.host.name.to_string());
         let (status, text) = match refusal {
             Refusal::Reply(reply) => (reply.status(), format!("{host}: {}", reply.to_text())),
+            Refusal::Login(reply) => (
+                EnhancedCode::new(4, 7, 8),
+                format!("{host} refuses the login of the route: {}", reply.to_text()),
+            ),
             Refusal::NoTls => (
                 EnhancedCode::new(4, 7, 10),
                 format!("{host} does not offer the TLS that is owed"),

@@ -114,8 +114,10 @@ pub enum Fate {
 /// Why a session ended before it was ready.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Refusal {
-    /// The banner, EHLO and HELO, or AUTH was refused with this reply.
+    /// The banner, or EHLO and HELO, were refused with this reply.
     Reply(RemoteReply),
+    /// The login was refused with this reply: for the operator to mend, whatever its code.
+    Login(RemoteReply),
     /// TLS is owed and not to be had.
     NoTls,
     /// A reply that is none, or too long.
@@ -524,7 +526,7 @@ impl Session {
                 say(&login.password, out);
                 self.state = State::Auth(AuthAt::End);
             }
-            _ => self.refuse(Refusal::Reply(reply)),
+            _ => self.refuse(Refusal::Login(reply)),
         }
     }
 

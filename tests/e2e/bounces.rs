@@ -200,7 +200,11 @@ fn a_refusal_behind_the_final_dot_fails_exactly_that_message() {
 fn a_domain_that_does_not_exist_and_one_that_takes_no_mail_fail_at_once() {
     let relay = relay();
     let mut client = relay.client();
-    for (to, status) in [("x@missing.test", "5.1.2"), ("x@nullmx.test", "5.1.10")] {
+    for (to, status) in [
+        ("x@missing.test", "5.1.2"),
+        ("x@nullmx.test", "5.1.10"),
+        ("x@hostless.test", "5.1.2"),
+    ] {
         let before = relay.sink.count();
         send(&mut client, "ann@relay.test", &[to], "", "");
         let report = parse(&relay.sink.wait(before + 1)[before]);
@@ -254,4 +258,44 @@ fn what_is_not_delivered_in_time_is_given_up_with_a_report() {
     let status = report["status"][1]["status"].as_str().expect("a status");
     assert!(status.starts_with("5.") || status == "4.4.7", "{report}");
     relay.wait_for_empty_queue(PATIENCE);
+}
+
+#[test]
+fn a_sender_is_told_of_a_delay_once_and_the_message_is_tried_on() {
+    let relay = Setup {
+        delivery: "warn_after = \"1s\"\n".to_owned(),
+        ..Setup::default()
+    }
+    .start();
+    send(
+        &mut relay.client(),
+        "ann@relay.test",
+        &["later@four.test"],
+        "",
+        "",
+    );
+    let report = parse(&relay.sink.wait_to("ann@home.test"));
+    assert_eq!(report["auto-submitted"], "auto-replied", "{report}");
+    let recipient = &report["status"][1];
+    assert_eq!(recipient["action"], "delayed", "{report}");
+    assert!(
+        recipient["status"]
+            .as_str()
+            .expect("a status")
+            .starts_with("4."),
+        "{report}"
+    );
+    assert!(recipient["will-retry-until"].is_string(), "{report}");
+    // It is told over a restart too, and not told again.
+    let mut relay = relay;
+    relay.kill();
+    relay.run();
+    relay.sink.open();
+    relay.flush_all();
+    relay.sink.wait_to("later@four.test");
+    relay.wait_for_empty_queue(PATIENCE);
+    assert_eq!(
+        (relay.sink.count(), relay.stats()["notices"].as_u64()),
+        (2, Some(0))
+    );
 }

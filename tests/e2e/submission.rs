@@ -306,3 +306,22 @@ fn a_login_is_not_shown_to_a_host_that_cannot_prove_its_name() {
         (0, Some(1))
     );
 }
+
+#[test]
+fn a_login_that_the_smarthost_refuses_keeps_the_mail_and_bounces_nothing() {
+    let smarthost = Sink::start(Manners::Login("key:another"));
+    let relay = with_smarthost(&smarthost, vec![("SSL_CERT_FILE", smarthost.certificate())]);
+    let reply = relay.client().transaction(
+        "a@src.test",
+        &["b@elsewhere.test"],
+        b"From: a@src.test\r\n\r\nx\r\n",
+    );
+    assert_eq!(reply.code, 250);
+    let line = relay.wait_for_log("event=hop-paused");
+    assert!(line.contains("refuses the login"), "{line}");
+    let stats = relay.stats();
+    assert_eq!(
+        (stats["queued"].as_u64(), stats["failed"].as_u64()),
+        (Some(1), Some(0))
+    );
+}

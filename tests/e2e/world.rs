@@ -83,6 +83,7 @@ nullmx.test. MX 0 .
 dead.test. MX 10 mx.dead.test.
 mx.dead.test. A 127.0.0.9
 mx.sink.test. A 127.0.0.1
+hostless.test. TXT neither-host-nor-exchanger
 ";
 
 /// The text of a configuration for unbound that answers for `.test` on this port.

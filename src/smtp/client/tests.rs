@@ -291,3 +291,22 @@ fn no_body_is_wanted_once_the_transaction_is_over() {
         "{wanted:?}"
     );
 }
+
+#[test]
+fn a_login_that_is_refused_is_told_from_a_refusal_of_the_mail() {
+    let login = Login {
+        user: zeroize::Zeroizing::new("u".into()),
+        password: zeroize::Zeroizing::new("old".into()),
+    };
+    let mut play = Play {
+        session: Session::new("c", Tls::Active, Some(login)),
+        sent: Vec::new(),
+    };
+    play.server("220 mx\r\n")
+        .server("250-mx\r\n250 AUTH PLAIN\r\n")
+        .server("535 5.7.8 no\r\n");
+    assert!(matches!(
+        play.wanted().as_slice(),
+        [Request::Refused(Refusal::Login(_))]
+    ));
+}
