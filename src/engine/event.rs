@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::address::Domain;
 use crate::auth::credential::{Credential, Password};
 use crate::auth::dkim::key::{SignError, SigningKey};
+use crate::auth::dkim::sign::SigningInput;
 use crate::dns::SocketId;
 use crate::queue::{Command, Completion, Content, Location, Part, ReadError};
 use crate::queue_id::QueueId;
@@ -291,13 +292,8 @@ pub enum Action {
 
 /// Work that takes a processor for long.
 pub enum Work {
-    /// Sign these bytes.
-    Sign {
-        /// With this key.
-        key: Arc<SigningKey>,
-        /// What is signed.
-        data: Vec<u8>,
-    },
+    /// Sign a message: what each of its keys signs.
+    Sign(Vec<(Arc<SigningKey>, SigningInput)>),
     /// See whether a password is right.
     VerifyPassword {
         /// The stored credential.
@@ -310,7 +306,7 @@ pub enum Work {
 impl std::fmt::Debug for Work {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.write_str(match self {
-            Self::Sign { .. } => "Sign",
+            Self::Sign(_) => "Sign",
             Self::VerifyPassword { .. } => "VerifyPassword",
         })
     }
@@ -320,7 +316,13 @@ impl Work {
     /// Does it. Takes from a millisecond (a signature) to half a second (a password).
     pub fn perform(self) -> WorkResult {
         match self {
-            Self::Sign { key, data } => WorkResult::Signed(key.sign(&data)),
+            Self::Sign(inputs) => WorkResult::Signed(
+                inputs
+                    .into_iter()
+                    .map(|(key, input)| input.sign(&key))
+                    .collect::<Result<Vec<_>, _>>()
+                    .map(|fields| fields.concat()),
+            ),
             Self::VerifyPassword {
                 credential,
                 password,
@@ -332,7 +334,7 @@ impl Work {
 /// What came of a piece of [`Work`].
 #[derive(Debug)]
 pub enum WorkResult {
-    /// The signature.
+    /// The DKIM-Signature fields, each with its line end.
     Signed(Result<Vec<u8>, SignError>),
     /// Whether the password was right.
     Password(bool),

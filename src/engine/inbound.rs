@@ -16,7 +16,6 @@ use super::log::{Level, Line};
 use super::timers::Timer;
 use super::{Conn, Control, Engine};
 use crate::address::Mailbox;
-use crate::auth::dkim::sign::SigningInput;
 use crate::clock::{Instant, Now};
 use crate::limits::{
     BANNER_DELAY, BODY_IN_FLIGHT_BYTES_MAX, DATA_RATE_BYTES_MIN, HANDSHAKE_TIMEOUT,
@@ -61,9 +60,6 @@ pub(super) struct Inbound {
 struct Signing {
     record: MessageRecord,
     size: u64,
-    inputs: Vec<Option<SigningInput>>,
-    signatures: Vec<Vec<u8>>,
-    missing: usize,
 }
 
 impl Inbound {

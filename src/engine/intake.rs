@@ -1,7 +1,9 @@
-//! A message that is being accepted: its header is read as it comes, its body hashed, what is long is streamed out.
+//! A message that is being accepted: its header is read as it comes, its body hashed where it will be signed, what is long is streamed out.
 //!
 //! Invariant: memory holds at most [`INLINE_BODY_BYTES_MAX`] and one block of a message, however long it is.
 
+use super::signing::Keys;
+use crate::auth::credential::KEY_BYTES;
 use crate::auth::dkim::canonical::{BodyHasher, Form};
 use crate::limits::{INLINE_BODY_BYTES_MAX, RECEIVED_FIELDS_MAX};
 use crate::mail::header::{Header, HeaderError, HeaderScanner, Scan};
@@ -13,26 +15,33 @@ pub(super) struct Intake {
     id: QueueId,
     stage: Stage,
     held: Vec<u8>,
-    hasher: BodyHasher,
     size: u64,
     spilled: bool,
     in_flight: usize,
 }
 
-#[derive(Debug)]
 enum Stage {
     Header(HeaderScanner),
-    Body(Header),
+    Body {
+        header: Header,
+        keys: Keys,
+        /// Only where it is signed.
+        hasher: Option<Box<BodyHasher>>,
+    },
     Refused(Reply),
 }
 
+/// What a header is looked at by, once it is complete.
+pub(super) type OnHeader<'a> = &'a mut dyn FnMut(&Header) -> Result<Keys, Reply>;
+
 /// A message that came in whole.
-#[derive(Debug)]
 pub(super) struct Whole {
     /// Its header.
     pub(super) header: Header,
-    /// The hash of its body (relaxed, SHA-256).
-    pub(super) body_hash: [u8; 32],
+    /// The keys that are to sign it.
+    pub(super) keys: Keys,
+    /// The hash of its body (relaxed, SHA-256), where it is to be signed.
+    pub(super) body_hash: Option<[u8; KEY_BYTES]>,
     /// Bytes of the message.
     pub(super) size: u64,
     /// The message, or what of it has not been streamed out.
@@ -48,7 +57,6 @@ impl Intake {
             id,
             stage: Stage::Header(HeaderScanner::default()),
             held: Vec::new(),
-            hasher: BodyHasher::new(Form::Relaxed),
             size: 0,
             spilled: false,
             in_flight: 0,
@@ -76,21 +84,27 @@ impl Intake {
     }
 
     /// Takes what came; gives what is to be streamed out. `check` sees the header once it is complete.
-    pub(super) fn take(
-        &mut self,
-        bytes: &mut Vec<u8>,
-        check: &mut dyn FnMut(&Header) -> Result<(), Reply>,
-    ) -> Option<Vec<u8>> {
+    pub(super) fn take(&mut self, bytes: &mut Vec<u8>, check: OnHeader<'_>) -> Option<Vec<u8>> {
         self.size = self.size.saturating_add(bytes.len() as u64);
         match &mut self.stage {
             Stage::Refused(_) => {}
-            Stage::Body(_) => self.hasher.update(bytes),
+            Stage::Body { hasher, .. } => {
+                if let Some(hasher) = hasher {
+                    hasher.update(bytes);
+                }
+            }
             Stage::Header(scanner) => match scanner.on_bytes(bytes) {
                 Ok(Scan::Open) => {}
                 Ok(Scan::Complete { taken }) => {
                     let scanner = std::mem::take(scanner);
                     self.end_header(scanner, check);
-                    self.hasher.update(bytes.get(taken..).unwrap_or_default());
+                    if let Stage::Body {
+                        hasher: Some(hasher),
+                        ..
+                    } = &mut self.stage
+                    {
+                        hasher.update(bytes.get(taken..).unwrap_or_default());
+                    }
                 }
                 Err(error) => self.refuse(refusal(error)),
             },
@@ -130,18 +144,20 @@ impl Intake {
     }
 
     /// The message is whole. `check` sees its header if it had not ended before.
-    pub(super) fn finish(
-        mut self,
-        check: &mut dyn FnMut(&Header) -> Result<(), Reply>,
-    ) -> Result<Whole, Reply> {
+    pub(super) fn finish(mut self, check: OnHeader<'_>) -> Result<Whole, Reply> {
         if let Stage::Header(scanner) = &mut self.stage {
             let scanner = std::mem::take(scanner);
             self.end_header(scanner, check);
         }
         match self.stage {
-            Stage::Body(header) => Ok(Whole {
+            Stage::Body {
                 header,
-                body_hash: self.hasher.finish().hash,
+                keys,
+                hasher,
+            } => Ok(Whole {
+                header,
+                keys,
+                body_hash: hasher.map(|hasher| hasher.finish().hash),
                 size: self.size,
                 rest: self.held,
                 spilled: self.spilled,
@@ -151,11 +167,7 @@ impl Intake {
         }
     }
 
-    fn end_header(
-        &mut self,
-        scanner: HeaderScanner,
-        check: &mut dyn FnMut(&Header) -> Result<(), Reply>,
-    ) {
+    fn end_header(&mut self, scanner: HeaderScanner, check: OnHeader<'_>) {
         let header = match scanner.finish() {
             Ok(header) => header,
             Err(error) => return self.refuse(refusal(error)),
@@ -164,7 +176,14 @@ impl Intake {
             return self.refuse(Reply::LOOP);
         }
         match check(&header) {
-            Ok(()) => self.stage = Stage::Body(header),
+            Ok(keys) => {
+                let hasher = (!keys.is_empty()).then(|| Box::new(BodyHasher::new(Form::Relaxed)));
+                self.stage = Stage::Body {
+                    header,
+                    keys,
+                    hasher,
+                };
+            }
             Err(reply) => self.refuse(reply),
         }
     }

@@ -24,6 +24,7 @@ pub mod log;
 mod notices;
 mod outbound;
 mod resolver;
+mod signing;
 mod store;
 mod timers;
 
@@ -116,10 +117,10 @@ enum Conn {
 
 /// Whose job a worker does.
 enum JobOwner {
-    /// A signature for a message that is being accepted.
-    Sign { conn: ConnId, key: usize },
-    /// A signature for a notification.
-    SignNotice { notice: u64, key: usize },
+    /// The signatures of a message that is being accepted.
+    Sign { conn: ConnId },
+    /// The signatures of a notification.
+    SignNotice { notice: u64 },
     /// A password.
     Password { conn: ConnId },
 }
@@ -402,10 +403,8 @@ impl Engine {
 
     fn on_worked(&mut self, job: JobId, result: event::WorkResult, now: Now) {
         match self.jobs.remove(&job) {
-            Some(JobOwner::Sign { conn, key }) => self.inbound_signed(conn, key, result, now),
-            Some(JobOwner::SignNotice { notice, key }) => {
-                self.notice_signed(notice, key, result, now)
-            }
+            Some(JobOwner::Sign { conn }) => self.inbound_signed(conn, result, now),
+            Some(JobOwner::SignNotice { notice }) => self.notice_signed(notice, result, now),
             Some(JobOwner::Password { conn }) => self.password_checked(conn, result, now),
             None => {}
         }

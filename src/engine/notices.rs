@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use super::event::{Action, Reader, Work, WorkResult};
 use super::log::{Level, Line};
+use super::signing::signing_inputs;
 use super::store::{Committing, Owner, Unrecorded};
 use super::{Engine, JobOwner};
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::auth::dkim::canonical::{BodyHasher, Form};
-use crate::auth::dkim::sign::{Signer, SigningInput, prepare};
 use crate::clock::Now;
 use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Recipient};
 use crate::limits::{NOTICE_READ_BYTES, NOTICES_AT_WORK_MAX};
@@ -49,16 +49,7 @@ struct Notice {
     host: Option<String>,
     envelope: Option<Box<Envelope>>,
     fields: Vec<u8>,
-    made: Option<Made>,
-}
-
-/// A notification that waits for its signatures.
-#[derive(Debug)]
-struct Made {
-    record: MessageRecord,
-    inputs: Vec<Option<SigningInput>>,
-    signatures: Vec<Vec<u8>>,
-    missing: usize,
+    made: Option<MessageRecord>,
 }
 
 impl Engine {
@@ -411,60 +402,24 @@ impl Engine {
         let mut hasher = BodyHasher::new(Form::Relaxed);
         hasher.update(bytes.get(body..).unwrap_or_default());
         let hash = hasher.finish().hash;
-        let keys = self.keys_of(domain);
-        let mut inputs = Vec::new();
-        for (nth, (domain, key)) in keys.iter().enumerate() {
-            let signer = Signer {
-                domain,
-                selector: &key.selector,
-                algorithm: key.key.algorithm(),
-                at: now.wall,
-            };
-            let input = prepare(&header, &[], &hash, &signer);
-            let work = Work::Sign {
-                key: Arc::clone(&key.key),
-                data: input.data().to_vec(),
-            };
-            inputs.push(Some(input));
-            self.work(
-                JobOwner::SignNotice {
-                    notice: number,
-                    key: nth,
-                },
-                work,
-            );
-        }
-        let missing = inputs.len();
-        notice.made = Some(Made {
-            record,
-            signatures: vec![Vec::new(); missing],
-            inputs,
-            missing,
-        });
-        if missing == 0 {
+        let inputs = signing_inputs(&self.keys_of(domain), &header, &[], &hash, now);
+        notice.made = Some(record);
+        if inputs.is_empty() {
             return self.notice_made(notice, now);
         }
         self.notices.at_work.insert(number, notice);
+        self.work(JobOwner::SignNotice { notice: number }, Work::Sign(inputs));
     }
 
-    /// A worker made one of the signatures. A notification that cannot be signed goes out unsigned: it is owed.
-    pub(super) fn notice_signed(&mut self, number: u64, key: usize, result: WorkResult, now: Now) {
+    /// A worker signed. A notification that cannot be signed goes out unsigned: it is owed.
+    pub(super) fn notice_signed(&mut self, number: u64, result: WorkResult, now: Now) {
         let Some(mut notice) = self.notices.at_work.remove(&number) else {
             return;
         };
-        if let Some(made) = notice.made.as_mut() {
-            made.missing = made.missing.saturating_sub(1);
-            let input = made.inputs.get_mut(key).and_then(Option::take);
-            if let (WorkResult::Signed(Ok(signature)), Some(input), Some(slot)) =
-                (result, input, made.signatures.get_mut(key))
-            {
-                *slot = input.finish(&signature);
-            }
-            if made.missing == 0 {
-                return self.notice_made(notice, now);
-            }
+        if let (WorkResult::Signed(Ok(fields)), Some(made)) = (result, notice.made.as_mut()) {
+            made.fields = fields;
         }
-        self.notices.at_work.insert(number, notice);
+        self.notice_made(notice, now);
     }
 
     /// The notification goes to the disk; the outcome follows once it is there.
@@ -476,13 +431,7 @@ impl Engine {
             made,
             ..
         } = notice;
-        if let Some(Made {
-            mut record,
-            signatures,
-            ..
-        }) = made
-        {
-            record.fields = signatures.concat();
+        if let Some(record) = made {
             let size = match &record.body {
                 Body::Inline(bytes) => bytes.len() as u64,
                 Body::File { len, .. } => *len,

@@ -127,6 +127,7 @@ impl EventLoop {
         // What recovery found waits to be sent.
         self.engine.expire(self.now);
         self.settle();
+        log::flush();
         systemd::ready();
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         while !self.is_over() {
@@ -135,6 +136,7 @@ impl EventLoop {
         for port in &self.ports {
             port.remove_file();
         }
+        log::flush();
         self.journal
             .shut_down()
             .map(drop)
@@ -161,6 +163,7 @@ impl EventLoop {
         self.state
             .streams
             .wake_stalled(|conn| engine.wants_input(conn));
+        log::flush();
         self.state.failed.take().map_or(Ok(()), Err)
     }
 

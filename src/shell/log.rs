@@ -2,10 +2,15 @@
 //!
 //! Under systemd each line begins with its priority (sd-daemon(3)) and the journal adds the date; elsewhere the line
 //! begins with the date. `CHOPAR_LOG` or `RUST_LOG` chooses what is shown, as `debug` or `chopar=debug`.
+//!
+//! What the engine says in one turn of the loop is written together, for a write a line is dear: [`put`] and [`flush`].
 
 use std::env;
-use std::io::Write as _;
+use std::io::{self, Write};
+use std::panic;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use env_logger::Target;
 use log::LevelFilter;
 
 use super::time::wall;
@@ -18,6 +23,7 @@ pub fn start() {
         Ok(filter) => builder.parse_filters(&filter),
         Err(_) => builder.filter_module(TARGET, LevelFilter::Info),
     };
+    builder.target(Target::Pipe(Box::new(Waiting)));
     let journal = env::var_os("JOURNAL_STREAM").is_some();
     builder.format(move |out, record| {
         if journal {
@@ -28,6 +34,11 @@ pub fn start() {
     });
     // Fails only where a logger is set already, which serves as well.
     drop(builder.try_init());
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        flush();
+        hook(info);
+    }));
 }
 
 /// The least urgent lines that are shown.
@@ -40,12 +51,53 @@ pub fn shown() -> Level {
     }
 }
 
-/// Writes a line.
+/// Writes a line, behind those that wait.
 pub fn write(line: &Line) {
+    put(line);
+    flush();
+}
+
+/// Writes a line with the next [`flush`], or at once where it matters more or many wait.
+pub fn put(line: &Line) {
     log::log!(target: TARGET, level(line.level), "{line}");
+    if line.level <= Level::Warning || waiting().len() >= WAITING_BYTES_MAX {
+        flush();
+    }
+}
+
+/// Writes what waits. A log that cannot be written stops nothing.
+pub fn flush() {
+    let mut waiting = waiting();
+    if !waiting.is_empty() {
+        let _ = io::stderr().write_all(&waiting);
+        waiting.clear();
+    }
+}
+
+/// Lines that are not written yet.
+static WAITING: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+fn waiting() -> MutexGuard<'static, Vec<u8>> {
+    // Whole lines are appended: a thread that ended under the lock left none half written.
+    WAITING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes lines to wait.
+struct Waiting;
+
+impl Write for Waiting {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        waiting().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 const TARGET: &str = "chopar";
+const WAITING_BYTES_MAX: usize = 64 * 1024;
 
 fn level(level: Level) -> log::Level {
     match level {

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::canonical::{Form, append_field, append_relaxed};
-use super::key::Algorithm;
+use super::key::{Algorithm, SignError, SigningKey};
 use crate::address::Domain;
 use crate::auth::credential::KEY_BYTES;
 use crate::date::Timestamp;
@@ -38,6 +38,12 @@ impl SigningInput {
     /// What [`super::key::SigningKey::sign`] signs.
     pub fn data(&self) -> &[u8] {
         &self.data
+    }
+
+    /// Signs, and gives the whole field.
+    pub fn sign(self, key: &SigningKey) -> Result<Vec<u8>, SignError> {
+        let signature = key.sign(&self.data)?;
+        Ok(self.finish(&signature))
     }
 
     /// The whole field, folded, with its line end.

@@ -1,15 +1,11 @@
 //! From the end of a body to the disk: the fields that are added, the signatures, the record.
 
-use std::sync::Arc;
-
 use super::{Inbound, Signing};
-use crate::address::Domain;
-use crate::auth::dkim::sign::{Signer, SigningInput, prepare};
 use crate::clock::Now;
-use crate::config::DkimKey;
 use crate::engine::event::{Action, ConnId, Peer, Work, WorkResult};
 use crate::engine::intake::Whole;
 use crate::engine::log::{Level, Line};
+use crate::engine::signing::{Keys, signing_inputs};
 use crate::engine::store::{Committing, Owner};
 use crate::engine::{Conn, Engine, JobOwner};
 use crate::envelope::Envelope;
@@ -46,7 +42,7 @@ impl Engine {
         let Some(mut intake) = inbound.intake.take() else {
             return;
         };
-        let block = intake.take(body, &mut |header| self.header_verdict(inbound, header));
+        let block = intake.take(body, &mut |header| self.on_header(inbound, header));
         if let Some(bytes) = block {
             self.spilling.insert(intake.id(), conn);
             self.store(Command::BodyAppend {
@@ -73,7 +69,7 @@ impl Engine {
         let spilled = intake.is_spilled();
         self.spilling.remove(&id);
         let whole = intake
-            .finish(&mut |header| self.header_verdict(inbound, header))
+            .finish(&mut |header| self.on_header(inbound, header))
             .inspect_err(|_| {
                 if spilled {
                     self.actions
@@ -93,23 +89,9 @@ impl Engine {
                 &mut *self.entropy,
             );
         }
-        let signers = if trusted {
-            self.signing_keys(&whole.header)
-        } else {
-            Vec::new()
-        };
-        let inputs: Vec<SigningInput> = signers
-            .iter()
-            .map(|(domain, key)| {
-                let signer = Signer {
-                    domain,
-                    selector: &key.selector,
-                    algorithm: key.key.algorithm(),
-                    at: now.wall,
-                };
-                prepare(&whole.header, &added, &whole.body_hash, &signer)
-            })
-            .collect();
+        let inputs = whole.body_hash.map_or_else(Vec::new, |hash| {
+            signing_inputs(&whole.keys, &whole.header, &added, &hash, now)
+        });
         let mut fields = self.received_field(inbound, id, &transaction, now);
         fields.append(&mut added);
         let record = self.message_record(inbound, id, transaction, fields, &whole, now);
@@ -138,26 +120,13 @@ impl Engine {
             Line::new(Level::Debug, "accepted")
                 .with("id", id)
                 .with("size", size)
-                .with("keys", signers.len())
+                .with("keys", inputs.len())
         });
-        for (at, ((_, key), input)) in signers.iter().zip(&inputs).enumerate() {
-            let work = Work::Sign {
-                key: Arc::clone(&key.key),
-                data: input.data().to_vec(),
-            };
-            self.work(JobOwner::Sign { conn, key: at }, work);
-        }
-        let missing = inputs.len();
-        let signing = Signing {
-            record,
-            size,
-            signatures: vec![Vec::new(); missing],
-            inputs: inputs.into_iter().map(Some).collect(),
-            missing,
-        };
-        inbound.signing = Some(Box::new(signing));
-        if missing == 0 {
+        inbound.signing = Some(Box::new(Signing { record, size }));
+        if inputs.is_empty() {
             self.message_signed(conn, inbound);
+        } else {
+            self.work(JobOwner::Sign { conn }, Work::Sign(inputs));
         }
         Ok(())
     }
@@ -203,24 +172,17 @@ impl Engine {
         }
     }
 
-    /// The keys that sign a message: those of the domain of From, if it is served.
-    pub(super) fn signing_keys(&self, header: &Header) -> Vec<(Domain, Arc<DkimKey>)> {
-        let Some(author) = from_mailboxes(header)
+    /// What a header says about its message: whether it is taken, and which keys sign it: those of the domain of From,
+    /// if it is served, for whoever may relay.
+    fn on_header(&self, inbound: &Inbound, header: &Header) -> Result<Keys, Reply> {
+        self.header_verdict(inbound, header)?;
+        if matches!(self.client(inbound), Client::Anonymous { .. }) {
+            return Ok(Keys::new());
+        }
+        let author = from_mailboxes(header)
             .ok()
-            .and_then(|authors| authors.into_iter().next())
-        else {
-            return Vec::new();
-        };
-        self.keys_of(author.domain())
-    }
-
-    /// The keys of a served domain.
-    pub(in crate::engine) fn keys_of(&self, domain: &Domain) -> Vec<(Domain, Arc<DkimKey>)> {
-        self.config
-            .signing_keys(domain)
-            .iter()
-            .map(|key| (domain.clone(), Arc::clone(key)))
-            .collect()
+            .and_then(|authors| authors.into_iter().next());
+        Ok(author.map_or_else(Keys::new, |author| self.keys_of(author.domain())))
     }
 
     pub(super) fn received_field(
@@ -271,14 +233,8 @@ impl Engine {
         .to_bytes()
     }
 
-    /// A worker made one of the signatures.
-    pub(in crate::engine) fn inbound_signed(
-        &mut self,
-        conn: ConnId,
-        key: usize,
-        result: WorkResult,
-        now: Now,
-    ) {
+    /// A worker signed the message.
+    pub(in crate::engine) fn inbound_signed(&mut self, conn: ConnId, result: WorkResult, now: Now) {
         let mut inbound = match self.conns.take(conn) {
             Some(Conn::Inbound(inbound)) => inbound,
             Some(other) => return self.conns.put(conn, other),
@@ -287,19 +243,16 @@ impl Engine {
         let Some(signing) = inbound.signing.as_mut() else {
             return self.inbound_put(conn, inbound);
         };
-        let WorkResult::Signed(Ok(signature)) = result else {
+        let WorkResult::Signed(Ok(mut fields)) = result else {
             self.log(Line::new(Level::Error, "signing-failed").with("id", signing.record.id));
             self.drop_body(&mut inbound);
             return self.inbound_stored(conn, inbound, &Reply::SIGNING_FAILED, now);
         };
-        let input = signing.inputs.get_mut(key).and_then(Option::take);
-        if let (Some(input), Some(slot)) = (input, signing.signatures.get_mut(key)) {
-            *slot = input.finish(&signature);
-            signing.missing = signing.missing.saturating_sub(1);
-        }
-        if signing.missing == 0 {
-            self.message_signed(conn, &mut inbound);
-        }
+        let id = signing.record.id;
+        fields.append(&mut signing.record.fields);
+        signing.record.fields = fields;
+        self.debug(|| Line::new(Level::Debug, "signed").with("id", id));
+        self.message_signed(conn, &mut inbound);
         self.inbound_put(conn, inbound);
     }
 
@@ -308,23 +261,7 @@ impl Engine {
         let Some(signing) = inbound.signing.take() else {
             return;
         };
-        let Signing {
-            mut record,
-            size,
-            signatures,
-            ..
-        } = *signing;
-        let id = record.id;
-        if !signatures.is_empty() {
-            self.debug(|| {
-                Line::new(Level::Debug, "signed")
-                    .with("id", id)
-                    .with("signatures", signatures.len())
-            });
-        }
-        let mut fields = signatures.concat();
-        fields.append(&mut record.fields);
-        record.fields = fields;
+        let Signing { record, size } = *signing;
         let committing = Committing::message(&record, size, Owner::Client(conn));
         let ticket = self.ticket(committing);
         self.store(Command::Append {

@@ -120,7 +120,7 @@ impl EventLoop {
             Action::DnsClose { socket } => state.dns.close(socket),
             Action::Work { job, work } => self.workers.give(job, work),
             Action::Reload { conn } => state.later.push_back(Later::Reload(conn)),
-            Action::Log(line) => log::write(&line),
+            Action::Log(line) => log::put(&line),
         }
     }
 }
