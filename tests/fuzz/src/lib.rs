@@ -4,6 +4,7 @@
 //! bytes, starting from `corpus/NAME/`; `cargo test --test fuzz_corpus` replays that corpus and some thousand variants
 //! of it. What a fuzzer finds becomes a file of the corpus, and a test beside the code that it broke.
 
+mod aliases;
 mod client_session;
 mod configuration;
 mod dkim_signature;
@@ -14,6 +15,7 @@ mod sendmail_message;
 mod server_session;
 mod smtp_command;
 
+pub use aliases::aliases;
 pub use client_session::client_session;
 pub use configuration::configuration;
 pub use dkim_signature::dkim_signature;
@@ -29,6 +31,7 @@ pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their corpora.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("aliases", aliases),
     ("client_session", client_session),
     ("configuration", configuration),
     ("dkim_signature", dkim_signature),

@@ -1,0 +1,52 @@
+use chopar::address::Mailbox;
+use chopar::config::{Config, Folder, SystemDefaults};
+use chopar::limits::ALIAS_TARGETS_MAX;
+use chopar::policy::relay::{Refusal, expand};
+
+/// The aliases of two domains that lead to each other, with a line `--` between the two. Every address ends somewhere:
+/// at a bounded number of others that lead no further, or with a refusal, and the same each time.
+pub fn aliases(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let (first, second) = text.split_once("\n--\n").unwrap_or((&text, ""));
+    let mut folder = Folder::default();
+    folder.insert_file("domains/example.com/aliases", first.as_bytes().to_vec());
+    folder.insert_file("domains/example.org/aliases", second.as_bytes().to_vec());
+    let defaults = SystemDefaults {
+        hostname: "mail.example.net".to_owned(),
+        resolv_conf: String::new(),
+    };
+    let Ok(config) = Config::parse(&folder, &defaults) else {
+        return;
+    };
+    for (domain, served) in &config.domains {
+        let names = served.aliases.keys().map(String::as_str);
+        for name in names.chain(["nobody", "postmaster", "a+b"]) {
+            if let Ok(address) = Mailbox::new(name, domain) {
+                holds(&config, &address);
+            }
+        }
+    }
+}
+
+fn holds(config: &Config, address: &Mailbox) {
+    let found = expand(config, address);
+    assert_eq!(found, expand(config, address));
+    match found {
+        Ok(targets) => {
+            assert!((1..=ALIAS_TARGETS_MAX).contains(&targets.len()));
+            for (at, target) in targets.iter().enumerate() {
+                assert!(Mailbox::parse(&target.to_string()).as_ref() == Ok(target));
+                assert!(
+                    !targets
+                        .iter()
+                        .skip(at + 1)
+                        .any(|other| other.is_same(target))
+                );
+            }
+        }
+        Err(refusal) => assert!(matches!(
+            refusal,
+            Refusal::Unknown | Refusal::Loop | Refusal::TooWide
+        )),
+    }
+}
