@@ -95,6 +95,26 @@ impl Domain {
         }
     }
 
+    /// Parses a name that is only looked up and never part of an address: its labels may hold any printable ASCII
+    /// (RFC 2181 section 11). A dot at its end is left out.
+    pub fn parse_lookup(text: &str) -> Result<Self, AddressError> {
+        let name = text.strip_suffix('.').unwrap_or(text);
+        if name.is_empty() {
+            return Err(AddressError::Empty);
+        }
+        if name.len() > DOMAIN_BYTES_MAX {
+            return Err(AddressError::TooLong { len: name.len() });
+        }
+        let is_printable = |byte| matches!(byte, b' '..=b'~');
+        let is_label = |label: &str| {
+            (1..=LABEL_BYTES_MAX).contains(&label.len()) && label.bytes().all(is_printable)
+        };
+        if name.starts_with('[') || !name.split('.').all(is_label) {
+            return Err(AddressError::Domain);
+        }
+        Ok(Self(name.to_ascii_lowercase().into()))
+    }
+
     /// The normal form.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -199,6 +199,17 @@ pub const DKIM_KEY_FILE_BYTES_MAX: usize = 16 * 1024;
 /// Keys that sign for one domain.
 pub const DKIM_KEYS_PER_DOMAIN_MAX: usize = 8;
 
+// SPF.
+
+/// Terms of all records of one check that ask the DNS (RFC 7208 section 4.6.4).
+pub const SPF_TERMS_MAX: usize = 10;
+/// Look-ups of one check that may find nothing (RFC 7208 section 4.6.4).
+pub const SPF_VOID_MAX: usize = 2;
+/// Hosts that one term asks for (RFC 7208 section 4.6.4).
+pub const SPF_HOSTS_MAX: usize = 10;
+/// Bytes of a name that macros make; of a longer one the end counts (RFC 7208 section 7.3).
+pub const SPF_NAME_BYTES_MAX: usize = 253;
+
 // Credentials.
 
 /// Iterations of PBKDF2-HMAC-SHA-256 for a new credential.

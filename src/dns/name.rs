@@ -29,7 +29,11 @@ pub(super) enum NameError {
 impl WireName {
     /// The name of a question.
     pub(super) fn of(domain: &Domain) -> Self {
-        Self(domain.as_str().to_owned())
+        let mut text = String::new();
+        for label in domain.as_str().split('.') {
+            push_label(&mut text, label.as_bytes());
+        }
+        Self(text)
     }
 
     /// Whether this is the root.

@@ -1,0 +1,565 @@
+//! Sender Policy Framework (RFC 7208): may this host send for that domain?
+//!
+//! [`check`] is resumable: it takes the answers that are known so far and gives its verdict or the questions that it
+//! is missing. A record is read whole before any of it is looked at, so that a mistake anywhere in it is a permerror
+//! (section 4.6). Not supported: records of type SPF (99), which RFC 7208 retired, and local policy.
+//!
+//! Invariant: however records lead to each other, at most [`SPF_TERMS_MAX`] terms ask the DNS, of which
+//! [`SPF_VOID_MAX`] may find nothing, and a term asks for at most [`SPF_HOSTS_MAX`] hosts: no record costs more.
+
+mod expansion;
+mod record;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::address::Domain;
+use crate::date::Timestamp;
+use crate::dns::{Answer, NoRecords, Question, RecordKind, Records, Step, reverse_name};
+use crate::limits::{SPF_HOSTS_MAX, SPF_TERMS_MAX, SPF_VOID_MAX};
+use expansion::{Facts, expand, expand_explanation};
+pub use record::RecordError;
+use record::{DomainSpec, Mechanism, Qualifier, Record};
+
+/// Who wants to send, as a receiver knows it at MAIL.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender<'a> {
+    /// The address of the client.
+    pub address: IpAddr,
+    /// The name after HELO or EHLO, as it came.
+    pub helo: &'a str,
+    /// The local part of the reverse-path.
+    pub local_part: &'a str,
+    /// The domain of the reverse-path.
+    pub domain: &'a str,
+    /// The name of the host that checks (the macro `r`).
+    pub receiver: &'a str,
+    /// The time of the check (the macro `t`).
+    pub at: Timestamp,
+}
+
+impl<'a> Sender<'a> {
+    /// For a reverse-path as it stands at MAIL, without brackets: for the null one, and for one without a local part,
+    /// `postmaster` stands, and for the null one the HELO name (sections 2.4 and 4.3).
+    pub fn new(
+        address: IpAddr,
+        helo: &'a str,
+        path: &'a str,
+        receiver: &'a str,
+        at: Timestamp,
+    ) -> Self {
+        let (local_part, domain) = match path.rsplit_once('@') {
+            Some((local_part, domain)) => (local_part, domain),
+            None if path.is_empty() => ("", helo),
+            None => ("", path),
+        };
+        Self {
+            address,
+            helo,
+            local_part: if local_part.is_empty() {
+                "postmaster"
+            } else {
+                local_part
+            },
+            domain,
+            receiver,
+            at,
+        }
+    }
+}
+
+/// What is said of a sender (section 2.6).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// There is no policy, or no domain that could have one.
+    None,
+    /// The domain says nothing of this host.
+    Neutral,
+    /// The host may send for the domain.
+    Pass,
+    /// It may not.
+    Fail,
+    /// It probably may not.
+    SoftFail,
+    /// The DNS failed: try again later.
+    TempError,
+    /// The policy cannot be understood.
+    PermError,
+}
+
+/// An outcome and how it came to be.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Verdict {
+    /// What is said.
+    pub outcome: Outcome,
+    /// The domain that was checked; `None` where there was no name that can be one.
+    pub domain: Option<Domain>,
+    /// The mechanism that matched, as it is written in the record.
+    pub mechanism: Option<String>,
+    /// What went wrong, of a temperror or permerror.
+    pub cause: Option<Cause>,
+    /// What the domain says of a fail (`exp=`, section 6.2); it is text of the sender's, in printable ASCII.
+    pub explanation: Option<String>,
+}
+
+/// What made an error of a check.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Cause {
+    /// The DNS had no answer.
+    Dns(Domain),
+    /// A record is malformed.
+    Record(Domain, RecordError),
+    /// A domain has several records.
+    Several(Domain),
+    /// `include` or `redirect` leads to a domain without a record.
+    NoRecord(String),
+    /// More terms ask the DNS than a check may have.
+    TooManyTerms,
+    /// More look-ups found nothing than may.
+    TooManyVoid,
+    /// A name has more mail exchangers than are looked at.
+    TooManyHosts(Domain),
+}
+
+impl Outcome {
+    /// The word of RFC 8601 and of Received-SPF.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Neutral => "neutral",
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::SoftFail => "softfail",
+            Self::TempError => "temperror",
+            Self::PermError => "permerror",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dns(name) => write!(out, "the DNS gives no answer for {name}"),
+            Self::Record(domain, error) => write!(out, "the record of {domain}: {error}"),
+            Self::Several(domain) => write!(out, "{domain} has more than one record"),
+            Self::NoRecord(name) => write!(out, "{name}, which it refers to, has no record"),
+            Self::TooManyTerms => write!(out, "more than {SPF_TERMS_MAX} terms ask the DNS"),
+            Self::TooManyVoid => write!(out, "more than {SPF_VOID_MAX} look-ups find nothing"),
+            Self::TooManyHosts(name) => {
+                write!(out, "{name} has more than {SPF_HOSTS_MAX} mail exchangers")
+            }
+        }
+    }
+}
+
+/// Checks a sender with the answers that are known so far.
+pub fn check(sender: &Sender<'_>, answers: &[(Question, Answer)]) -> Step<Verdict> {
+    let mut verdict = Verdict {
+        outcome: Outcome::None,
+        domain: None,
+        mechanism: None,
+        cause: None,
+        explanation: None,
+    };
+    let Some(domain) = initial_domain(sender.domain) else {
+        return Step::Done(verdict);
+    };
+    let mut check = Check {
+        sender,
+        answers,
+        missing: Vec::new(),
+        terms: 0,
+        voids: 0,
+    };
+    let found = check.host(&domain);
+    verdict.domain = Some(domain);
+    match found {
+        Err(Stop::Missing) => {
+            check.missing.sort_unstable();
+            check.missing.dedup();
+            return Step::Ask(check.missing);
+        }
+        Err(Stop::Temporary(cause)) => {
+            verdict.outcome = Outcome::TempError;
+            verdict.cause = Some(cause);
+        }
+        Err(Stop::Permanent(cause)) => {
+            verdict.outcome = Outcome::PermError;
+            verdict.cause = Some(cause);
+        }
+        Ok(Found::NoRecord) => {}
+        Ok(Found::Matched {
+            qualifier,
+            mechanism,
+            explanation,
+        }) => {
+            verdict.outcome = match qualifier {
+                Qualifier::Pass => Outcome::Pass,
+                Qualifier::Fail => Outcome::Fail,
+                Qualifier::SoftFail => Outcome::SoftFail,
+                Qualifier::Neutral => Outcome::Neutral,
+            };
+            verdict.mechanism = Some(mechanism);
+            verdict.explanation = explanation;
+        }
+        Ok(Found::Unmatched) => verdict.outcome = Outcome::Neutral,
+    }
+    Step::Done(verdict)
+}
+
+/// A domain that can have a record (section 4.3): a name of several labels, and no literal.
+fn initial_domain(name: &str) -> Option<Domain> {
+    Domain::parse_lookup(name)
+        .ok()
+        .filter(|domain| domain.as_str().contains('.'))
+}
+
+/// One check. It is begun anew with each call; what it counts is the same each time.
+struct Check<'a> {
+    sender: &'a Sender<'a>,
+    answers: &'a [(Question, Answer)],
+    missing: Vec<Question>,
+    terms: usize,
+    voids: usize,
+}
+
+/// Why a check went no further.
+enum Stop {
+    /// Questions are missing.
+    Missing,
+    /// temperror.
+    Temporary(Cause),
+    /// permerror.
+    Permanent(Cause),
+}
+
+/// What a record says.
+enum Found {
+    NoRecord,
+    Unmatched,
+    Matched {
+        qualifier: Qualifier,
+        mechanism: String,
+        explanation: Option<String>,
+    },
+}
+
+impl Check<'_> {
+    /// `check_host()` (section 4).
+    fn host(&mut self, domain: &Domain) -> Result<Found, Stop> {
+        let Some(record) = self.record(domain)? else {
+            return Ok(Found::NoRecord);
+        };
+        for (qualifier, mechanism, text) in &record.directives {
+            if self.matches(mechanism, domain)? {
+                let explanation = match (*qualifier, &record.explanation) {
+                    (Qualifier::Fail, Some(spec)) => self.explanation(spec, domain)?,
+                    _ => None,
+                };
+                return Ok(Found::Matched {
+                    qualifier: *qualifier,
+                    mechanism: text.clone(),
+                    explanation,
+                });
+            }
+        }
+        let Some(spec) = &record.redirect else {
+            return Ok(Found::Unmatched);
+        };
+        self.count_term()?;
+        let name = self.expand(spec, domain)?;
+        let target = initial_domain(&name);
+        let found = match target {
+            Some(target) => self.host(&target)?,
+            None => Found::NoRecord,
+        };
+        match found {
+            Found::NoRecord => Err(Stop::Permanent(Cause::NoRecord(name))),
+            found => Ok(found),
+        }
+    }
+
+    /// Selects the record of a domain (sections 4.4 and 4.5).
+    fn record(&mut self, domain: &Domain) -> Result<Option<Record>, Stop> {
+        let texts = match self.look_up(domain, RecordKind::Txt)? {
+            Ok(Records::Txt(texts)) => texts,
+            Ok(_) => return Ok(None),
+            Err(why) if why.is_temporary() => {
+                return Err(Stop::Temporary(Cause::Dns(domain.clone())));
+            }
+            Err(_) => return Ok(None),
+        };
+        let mut records = texts.iter().filter(|text| Record::is_one(text));
+        let (first, second) = (records.next(), records.next());
+        let Some(text) = first else {
+            return Ok(None);
+        };
+        if second.is_some() {
+            return Err(Stop::Permanent(Cause::Several(domain.clone())));
+        }
+        Record::parse(text)
+            .map(Some)
+            .map_err(|error| Stop::Permanent(Cause::Record(domain.clone(), error)))
+    }
+
+    fn matches(&mut self, mechanism: &Mechanism, domain: &Domain) -> Result<bool, Stop> {
+        match mechanism {
+            Mechanism::All => Ok(true),
+            Mechanism::Network(network) => Ok(network.contains(self.address())),
+            Mechanism::Include(spec) => {
+                self.count_term()?;
+                let name = self.expand(spec, domain)?;
+                let found = match initial_domain(&name) {
+                    Some(target) => self.host(&target)?,
+                    None => Found::NoRecord,
+                };
+                match found {
+                    Found::NoRecord => Err(Stop::Permanent(Cause::NoRecord(name))),
+                    Found::Matched { qualifier, .. } => Ok(qualifier == Qualifier::Pass),
+                    Found::Unmatched => Ok(false),
+                }
+            }
+            Mechanism::A(spec, cidr) => {
+                self.count_term()?;
+                let Some(name) = self.target(spec.as_ref(), domain)? else {
+                    return Ok(false);
+                };
+                let addresses = self.addresses(&name, true)?;
+                Ok(addresses
+                    .iter()
+                    .any(|found| cidr.around(*found).contains(self.address())))
+            }
+            Mechanism::Mx(spec, cidr) => {
+                self.count_term()?;
+                let Some(name) = self.target(spec.as_ref(), domain)? else {
+                    return Ok(false);
+                };
+                let hosts = self.mail_hosts(&name)?;
+                self.prefetch(&hosts)?;
+                for host in &hosts {
+                    let addresses = self.addresses(host, false)?;
+                    if addresses
+                        .iter()
+                        .any(|found| cidr.around(*found).contains(self.address()))
+                    {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            Mechanism::Ptr(spec) => {
+                self.count_term()?;
+                let Some(name) = self.target(spec.as_ref(), domain)? else {
+                    return Ok(false);
+                };
+                let names = self.validated_names(true)?;
+                Ok(names.iter().any(|found| found.is_under(&name)))
+            }
+            Mechanism::Exists(spec) => {
+                self.count_term()?;
+                let Some(name) = self.target(Some(spec), domain)? else {
+                    return Ok(false);
+                };
+                // Section 5.7: A whatever the family of the client.
+                match self.look_up(&name, RecordKind::A)? {
+                    Ok(_) => Ok(true),
+                    Err(why) => self.nothing(&name, why).map(|()| false),
+                }
+            }
+        }
+    }
+
+    fn mail_hosts(&mut self, name: &Domain) -> Result<Vec<Domain>, Stop> {
+        let records = match self.look_up(name, RecordKind::Mx)? {
+            Ok(Records::Mx(records)) => records,
+            Ok(_) => return Ok(Vec::new()),
+            Err(why) => return self.nothing(name, why).map(|()| Vec::new()),
+        };
+        if records.len() > SPF_HOSTS_MAX {
+            return Err(Stop::Permanent(Cause::TooManyHosts(name.clone())));
+        }
+        Ok(records.iter().filter_map(|mx| mx.host.clone()).collect())
+    }
+
+    /// The client's address, as IPv4 wherever it can be.
+    fn address(&self) -> IpAddr {
+        self.sender.address.to_canonical()
+    }
+
+    fn address_kind(&self) -> RecordKind {
+        match self.address() {
+            IpAddr::V4(_) => RecordKind::A,
+            IpAddr::V6(_) => RecordKind::Aaaa,
+        }
+    }
+
+    /// The addresses of a host, of the client's family. Only the names that a record gives count as void.
+    fn addresses(&mut self, host: &Domain, counted: bool) -> Result<Vec<IpAddr>, Stop> {
+        match self.look_up(host, self.address_kind())? {
+            Ok(records) => Ok(addresses_in(records)),
+            Err(why) if why.is_temporary() => Err(Stop::Temporary(Cause::Dns(host.clone()))),
+            Err(why) if counted => self.nothing(host, why).map(|()| Vec::new()),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Lets all hosts be asked for at once.
+    fn prefetch(&mut self, hosts: &[Domain]) -> Result<(), Stop> {
+        let kind = self.address_kind();
+        for host in hosts {
+            let _ = self.look_up(host, kind);
+        }
+        if self.missing.is_empty() {
+            Ok(())
+        } else {
+            Err(Stop::Missing)
+        }
+    }
+
+    /// The names of the client that lead back to it (section 5.5); what the DNS does not answer is left out.
+    fn validated_names(&mut self, counted: bool) -> Result<Vec<Domain>, Stop> {
+        let name = reverse_name(self.address());
+        let names: Vec<Domain> = match self.look_up(&name, RecordKind::Ptr)? {
+            Ok(Records::Ptr(names)) => names.iter().take(SPF_HOSTS_MAX).cloned().collect(),
+            Ok(_) => Vec::new(),
+            Err(why) if counted && !why.is_temporary() => {
+                self.nothing(&name, why)?;
+                Vec::new()
+            }
+            Err(_) => Vec::new(),
+        };
+        self.prefetch(&names)?;
+        let (address, kind) = (self.address(), self.address_kind());
+        let mut validated = Vec::new();
+        for name in names {
+            let found = self.look_up(&name, kind)?;
+            if found.is_ok_and(|records| addresses_in(records).contains(&address)) {
+                validated.push(name);
+            }
+        }
+        Ok(validated)
+    }
+
+    /// Where a term points: its domain-spec, or the domain itself. `None` where what came out is no name.
+    fn target(
+        &mut self,
+        spec: Option<&DomainSpec>,
+        domain: &Domain,
+    ) -> Result<Option<Domain>, Stop> {
+        match spec {
+            None => Ok(Some(domain.clone())),
+            Some(spec) => {
+                let name = self.expand(spec, domain)?;
+                Ok(Domain::parse_lookup(&name).ok())
+            }
+        }
+    }
+
+    fn expand(&mut self, spec: &DomainSpec, domain: &Domain) -> Result<String, Stop> {
+        let facts = self.facts(domain, spec.wants_validated_name())?;
+        Ok(expand(spec, &facts))
+    }
+
+    /// Section 6.2: whatever goes wrong, the fail stands and says nothing more.
+    fn explanation(&mut self, spec: &DomainSpec, domain: &Domain) -> Result<Option<String>, Stop> {
+        let name = self.expand(spec, domain)?;
+        let Ok(name) = Domain::parse_lookup(&name) else {
+            return Ok(None);
+        };
+        let Ok(Records::Txt(texts)) = self.look_up(&name, RecordKind::Txt)? else {
+            return Ok(None);
+        };
+        let [text] = texts.as_slice() else {
+            return Ok(None);
+        };
+        let Some(spec) = DomainSpec::explanation(text) else {
+            return Ok(None);
+        };
+        let facts = self.facts(domain, spec.wants_validated_name())?;
+        Ok(Some(expand_explanation(&spec, &facts)))
+    }
+
+    fn facts(&mut self, domain: &Domain, validated: bool) -> Result<Facts, Stop> {
+        let validated = if validated {
+            let names = self.validated_names(false)?;
+            let best = names
+                .iter()
+                .find(|name| *name == domain)
+                .or_else(|| names.iter().find(|name| name.is_under(domain)))
+                .or_else(|| names.first());
+            best.map(ToString::to_string)
+        } else {
+            None
+        };
+        let sender = self.sender;
+        Ok(Facts {
+            local_part: sender.local_part.to_owned(),
+            sender_domain: sender.domain.to_owned(),
+            domain: domain.to_string(),
+            address: self.address(),
+            helo: sender.helo.to_owned(),
+            validated: validated.unwrap_or_else(|| "unknown".to_owned()),
+            receiver: sender.receiver.to_owned(),
+            at: sender.at,
+        })
+    }
+
+    fn look_up(
+        &mut self,
+        name: &Domain,
+        kind: RecordKind,
+    ) -> Result<Result<&Records, NoRecords>, Stop> {
+        let known = self
+            .answers
+            .iter()
+            .find(|(question, _)| question.kind == kind && question.name == *name);
+        match known {
+            Some((_, answer)) => Ok(answer.records.as_deref().map_err(|why| *why)),
+            None => {
+                let name = name.clone();
+                self.missing.push(Question { name, kind });
+                Err(Stop::Missing)
+            }
+        }
+    }
+
+    /// A look-up found nothing: an error, or one of the few that may (section 4.6.4).
+    fn nothing(&mut self, name: &Domain, why: NoRecords) -> Result<(), Stop> {
+        if why.is_temporary() {
+            return Err(Stop::Temporary(Cause::Dns(name.clone())));
+        }
+        self.voids = self.voids.saturating_add(1);
+        if self.voids > SPF_VOID_MAX {
+            return Err(Stop::Permanent(Cause::TooManyVoid));
+        }
+        Ok(())
+    }
+
+    fn count_term(&mut self) -> Result<(), Stop> {
+        self.terms = self.terms.saturating_add(1);
+        if self.terms > SPF_TERMS_MAX {
+            return Err(Stop::Permanent(Cause::TooManyTerms));
+        }
+        Ok(())
+    }
+}
+
+fn addresses_in(records: &Records) -> Vec<IpAddr> {
+    match records {
+        Records::A(addresses) => addresses.iter().copied().map(IpAddr::V4).collect(),
+        Records::Aaaa(addresses) => addresses
+            .iter()
+            .map(|address: &Ipv6Addr| IpAddr::V6(*address))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
