@@ -11,6 +11,7 @@ pub mod queue;
 pub mod reload;
 pub mod run;
 pub mod sendmail;
+pub mod spf;
 pub mod sysexits;
 pub mod user;
 
@@ -51,6 +52,7 @@ enum Command {
     Queue(queue::Queue),
     Reload(reload::Reload),
     Run(run::Run),
+    Spf(spf::Spf),
     User(user::User),
 }
 
@@ -176,6 +178,17 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
         Command::Domain(domain) => domain.run(&folder, &runtime_dir(&folder), output),
         Command::Queue(queue) => queue.run(&runtime_dir(&folder), output),
         Command::Reload(reload) => reload.run(&runtime_dir(&folder)),
+        Command::Spf(spf) => {
+            let mut entropy = SystemEntropy::default();
+            let mut lookup = lookup::Lookup::new(servers(&folder, spf.dns), &mut entropy);
+            let receiver = load(&folder).map_or_else(
+                |_| folder::system_defaults().hostname,
+                |config| config.hostname.to_string(),
+            );
+            spf.run(&receiver, output, wall(), &mut |question| {
+                lookup.ask(question)
+            })
+        }
         Command::User(user) => user.run(&folder, &runtime_dir(&folder), output),
     }
 }

@@ -17,6 +17,7 @@ mod process;
 mod queue;
 mod relay;
 mod sendmail;
+mod spf;
 mod stop;
 mod submission;
 mod tls;

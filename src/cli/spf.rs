@@ -1,0 +1,89 @@
+//! `chopar spf`: what a receiver would say of a sender.
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+
+use argh::FromArgs;
+
+use super::failure::Failure;
+use super::sysexits::{DATA, IO_ERROR, TRY_AGAIN, USAGE};
+use crate::auth::spf::{Outcome, Sender, Verdict, check};
+use crate::date::Timestamp;
+use crate::dns::{Answer, Question, Step};
+
+/// Check whether a host may send for a domain (RFC 7208); exit 0 for pass, 75 for temperror, 65 otherwise.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "spf")]
+pub struct Spf {
+    /// the address of the host that sends
+    #[argh(option)]
+    pub ip: IpAddr,
+    /// the name that it says in HELO or EHLO (default the domain of --from)
+    #[argh(option)]
+    pub helo: Option<String>,
+    /// the envelope sender (default the null one, for which the HELO name is checked)
+    #[argh(option, default = "String::new()")]
+    pub from: String,
+    /// ask this server, ADDRESS:PORT (default as the relay does)
+    #[argh(option)]
+    pub dns: Option<SocketAddr>,
+}
+
+impl Spf {
+    /// Prints what the answers of `lookup` lead to. `receiver` is the name of this host.
+    pub fn run(
+        &self,
+        receiver: &str,
+        output: &mut dyn Write,
+        at: Timestamp,
+        lookup: &mut dyn FnMut(&Question) -> Answer,
+    ) -> Result<(), Failure> {
+        let path = self.from.trim_start_matches('<').trim_end_matches('>');
+        let domain = path.rsplit_once('@').map_or(path, |(_, domain)| domain);
+        let helo = self.helo.as_deref().unwrap_or(domain);
+        if helo.is_empty() {
+            return Err(Failure::new(USAGE, "say who sends: --from, --helo or both"));
+        }
+        let sender = Sender::new(self.ip, helo, path, receiver, at);
+        let mut answers: Vec<(Question, Answer)> = Vec::new();
+        let verdict = loop {
+            match check(&sender, &answers) {
+                Step::Done(verdict) => break verdict,
+                Step::Ask(questions) => answers.extend(questions.into_iter().map(|question| {
+                    let answer = lookup(&question);
+                    (question, answer)
+                })),
+            }
+        };
+        output
+            .write_all(describe(&verdict).as_bytes())
+            .map_err(|error| Failure::new(IO_ERROR, format!("standard output failed: {error}")))?;
+        match verdict.outcome {
+            Outcome::Pass => Ok(()),
+            Outcome::TempError => Err(Failure::new(
+                TRY_AGAIN,
+                "the DNS gave no answer; try again later",
+            )),
+            _ => Err(Failure::new(DATA, "the sender does not pass")),
+        }
+    }
+}
+
+/// One line, and a second one for what the domain says of a fail.
+fn describe(verdict: &Verdict) -> String {
+    let mut text = verdict.outcome.to_string();
+    if let Some(domain) = &verdict.domain {
+        text.push_str(&format!(" domain={domain}"));
+    }
+    if let Some(mechanism) = &verdict.mechanism {
+        text.push_str(&format!(" mechanism={mechanism}"));
+    }
+    if let Some(cause) = &verdict.cause {
+        text.push_str(&format!(" ({cause})"));
+    }
+    text.push('\n');
+    if let Some(explanation) = &verdict.explanation {
+        text.push_str(&format!("explanation: {explanation}\n"));
+    }
+    text
+}
