@@ -14,6 +14,7 @@ mod journal;
 mod sendmail_message;
 mod server_session;
 mod smtp_command;
+mod spf;
 
 pub use aliases::aliases;
 pub use client_session::client_session;
@@ -25,6 +26,7 @@ pub use journal::journal;
 pub use sendmail_message::sendmail_message;
 pub use server_session::server_session;
 pub use smtp_command::smtp_command;
+pub use spf::spf;
 
 /// A function that holds some bytes to a promise.
 pub type Target = fn(&[u8]);
@@ -41,6 +43,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("sendmail_message", sendmail_message),
     ("server_session", server_session),
     ("smtp_command", smtp_command),
+    ("spf", spf),
 ];
 
 /// Takes the first byte off: the variant of the target; 0 where there is none.
