@@ -5,7 +5,10 @@
 
 use std::fmt;
 
-use crate::limits::{DOMAIN_BYTES_MAX, LABEL_BYTES_MAX, LOCAL_PART_BYTES_MAX, PATH_BYTES_MAX};
+use crate::limits::{
+    DOMAIN_BYTES_MAX, LABEL_BYTES_MAX, LOCAL_PART_BYTES_MAX, PATH_BYTES_MAX,
+    REWRITTEN_LOCAL_PART_BYTES_MAX,
+};
 
 /// A domain in its normal form: lower case, A-labels, no final dot; or an address literal in brackets.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -149,7 +152,12 @@ impl Mailbox {
             return Err(AddressError::TooLong { len: text.len() });
         }
         let at = local_part_len(text)?;
-        if at > LOCAL_PART_BYTES_MAX {
+        let most = if has_rewritten_form(text) {
+            REWRITTEN_LOCAL_PART_BYTES_MAX
+        } else {
+            LOCAL_PART_BYTES_MAX
+        };
+        if at > most {
             return Err(AddressError::TooLong { len: at });
         }
         let rest = text.get(at..).unwrap_or_default();
@@ -258,6 +266,17 @@ impl fmt::Display for ReversePath {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.as_str())
     }
+}
+
+/// Whether a local part holds another address, with its domain: `SRS0=` and `SRS1=`. It may be longer than others.
+fn has_rewritten_form(local_part: &str) -> bool {
+    let text = local_part.strip_prefix('"').unwrap_or(local_part);
+    text.split_at_checked(4).is_some_and(|(tag, rest)| {
+        ["SRS0", "SRS1"]
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(tag))
+            && rest.starts_with(['=', '+', '-'])
+    })
 }
 
 /// A local part as served domains compare it: quoting undone, lower case.

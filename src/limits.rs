@@ -13,6 +13,8 @@ pub const LOCAL_PART_BYTES_MAX: usize = 64;
 pub const DOMAIN_BYTES_MAX: usize = 255;
 /// Bytes of one label of a domain name (RFC 1035 section 2.3.4).
 pub const LABEL_BYTES_MAX: usize = 63;
+/// Bytes of a local part that holds a rewritten sender: with the longest domain it still fits into a path.
+pub const REWRITTEN_LOCAL_PART_BYTES_MAX: usize = 200;
 /// Bytes of a path without its angle brackets (RFC 5321 section 4.5.3.1.3 counts 256 with them).
 pub const PATH_BYTES_MAX: usize = 254;
 /// Bytes of a command line with its CRLF. RFC 5321 section 4.5.3.1.4 asks for 512 and lets extensions add to it:
@@ -198,6 +200,13 @@ pub const DKIM_RSA_SIGNING_BITS_MIN: usize = 2_048;
 pub const DKIM_KEY_FILE_BYTES_MAX: usize = 16 * 1024;
 /// Keys that sign for one domain.
 pub const DKIM_KEYS_PER_DOMAIN_MAX: usize = 8;
+
+// SRS.
+
+/// Bytes of a secret, at least.
+pub const SRS_SECRET_BYTES_MIN: usize = 16;
+/// Days for which a bounce finds its way back: longer than anybody tries to deliver.
+pub const SRS_DAYS_MAX: u64 = 21;
 
 // SPF.
 
