@@ -201,6 +201,11 @@ pub const DKIM_KEY_FILE_BYTES_MAX: usize = 16 * 1024;
 /// Keys that sign for one domain.
 pub const DKIM_KEYS_PER_DOMAIN_MAX: usize = 8;
 
+// DMARC.
+
+/// Names that are asked on the way up from one (RFC 9989 section 4.10).
+pub const DMARC_WALK_MAX: usize = 8;
+
 // SRS.
 
 /// Bytes of a secret, at least.

@@ -1,0 +1,294 @@
+//! Domain-based Message Authentication, Reporting, and Conformance (RFC 9989, which replaces RFC 7489): does what is
+//! authenticated belong to the domain that From shows, and what does its owner want done where it does not?
+//!
+//! [`evaluate`] is resumable: it takes the answers that are known so far. Which domain an organization has is found by
+//! walking up the DNS tree (section 4.10), not in a list of public suffixes. Not supported: reports.
+//!
+//! Invariant: a walk asks at most [`DMARC_WALK_MAX`] questions, however many labels a name has.
+
+mod record;
+
+use std::fmt;
+
+use crate::address::Domain;
+use crate::dns::{Answer, NoRecords, Question, RecordKind, Records, Step};
+use crate::limits::DMARC_WALK_MAX;
+pub use record::{Alignment, Policy};
+use record::{PublicSuffix, Record};
+
+/// What a message has shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// The domain of From.
+    pub author: &'a Domain,
+    /// The domain for which SPF passed, if it did: that of the reverse-path, or the HELO name for the null one.
+    pub spf: Option<&'a Domain>,
+    /// The domains (`d=`) of the signatures that passed.
+    pub dkim: &'a [Domain],
+}
+
+/// Whether a message belongs to the domain that it shows (section 5.3; the words of RFC 8601).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// The domain has no policy.
+    None,
+    /// Something that is aligned passed.
+    Pass,
+    /// Nothing that is aligned passed.
+    Fail,
+    /// The DNS failed: try again later.
+    TempError,
+}
+
+/// An outcome and what its domain wants done.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Verdict {
+    /// Whether it passed.
+    pub outcome: Outcome,
+    /// What is to be done where it failed; [`Policy::None`] otherwise.
+    pub policy: Policy,
+    /// The domain whose record decided.
+    pub record: Option<Domain>,
+    /// Whether SPF was aligned and passed.
+    pub spf: bool,
+    /// Whether a signature was aligned and passed.
+    pub dkim: bool,
+}
+
+impl Outcome {
+    /// The word of RFC 8601.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+            Self::TempError => "temperror",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.as_str())
+    }
+}
+
+/// Evaluates a message with the answers that are known so far.
+pub fn evaluate(evidence: &Evidence<'_>, answers: &[(Question, Answer)]) -> Step<Verdict> {
+    let look_up = LookUp { answers };
+    match look_up.evaluate(evidence) {
+        Ok(verdict) => Step::Done(verdict),
+        Err(Stop::Missing(questions)) => Step::Ask(questions),
+        Err(Stop::Temporary) => Step::Done(Verdict {
+            outcome: Outcome::TempError,
+            policy: Policy::None,
+            record: None,
+            spf: false,
+            dkim: false,
+        }),
+    }
+}
+
+enum Stop {
+    Missing(Vec<Question>),
+    Temporary,
+}
+
+/// The records on the way from a name to the root, the name's own first.
+type Walk = Vec<(Domain, Record)>;
+
+struct LookUp<'a> {
+    answers: &'a [(Question, Answer)],
+}
+
+impl LookUp<'_> {
+    fn evaluate(&self, evidence: &Evidence<'_>) -> Result<Verdict, Stop> {
+        let author = evidence.author;
+        let walk = self.walk(author)?;
+        let organization = organization(author, &walk);
+        let mut verdict = Verdict {
+            outcome: Outcome::None,
+            policy: Policy::None,
+            record: None,
+            spf: false,
+            dkim: false,
+        };
+        // Section 4.10.1: the author's own record, else the organization's, else that of a public suffix above.
+        let found = walk
+            .iter()
+            .find(|(domain, _)| domain == author)
+            .or_else(|| walk.iter().find(|(domain, _)| *domain == organization))
+            .or_else(|| {
+                walk.iter()
+                    .find(|(_, record)| record.suffix == PublicSuffix::Yes)
+            });
+        let Some((domain, record)) = found else {
+            return Ok(verdict);
+        };
+        verdict.record = Some(domain.clone());
+        let aligned = |candidate: &Domain, alignment| {
+            self.is_aligned(candidate, author, &organization, alignment)
+        };
+        if let Some(candidate) = evidence.spf {
+            verdict.spf = aligned(candidate, record.spf)?;
+        }
+        for candidate in evidence.dkim {
+            verdict.dkim = verdict.dkim || aligned(candidate, record.dkim)?;
+        }
+        if verdict.spf || verdict.dkim {
+            verdict.outcome = Outcome::Pass;
+            return Ok(verdict);
+        }
+        verdict.outcome = Outcome::Fail;
+        let policy = if domain == author {
+            record.policy
+        } else {
+            self.policy_of_subdomain(author, record)?
+        };
+        verdict.policy = if record.testing {
+            policy.milder()
+        } else {
+            policy
+        };
+        Ok(verdict)
+    }
+
+    fn policy_of_subdomain(&self, author: &Domain, record: &Record) -> Result<Policy, Stop> {
+        let existing = record.subdomains.unwrap_or(record.policy);
+        match record.nonexistent {
+            Some(policy) if policy != existing && !self.exists(author)? => Ok(policy),
+            _ => Ok(existing),
+        }
+    }
+
+    /// Section 3.2.13: a name without addresses and mail exchangers does not exist.
+    fn exists(&self, name: &Domain) -> Result<bool, Stop> {
+        let mut missing = Vec::new();
+        for kind in [RecordKind::A, RecordKind::Aaaa, RecordKind::Mx] {
+            match self.answer(name, kind) {
+                Ok(Ok(_)) => return Ok(true),
+                Ok(Err(why)) if why.is_temporary() => return Err(Stop::Temporary),
+                Ok(Err(_)) => {}
+                Err(question) => missing.push(question),
+            }
+        }
+        if missing.is_empty() {
+            Ok(false)
+        } else {
+            Err(Stop::Missing(missing))
+        }
+    }
+
+    fn is_aligned(
+        &self,
+        candidate: &Domain,
+        author: &Domain,
+        organization: &Domain,
+        alignment: Alignment,
+    ) -> Result<bool, Stop> {
+        if candidate == author {
+            return Ok(true);
+        }
+        if alignment == Alignment::Strict || !candidate.is_under(organization) {
+            return Ok(false);
+        }
+        let walk = self.walk(candidate)?;
+        Ok(self::organization(candidate, &walk) == *organization)
+    }
+
+    /// Walks up the tree (section 4.10), as far as a record that says where the organization ends.
+    fn walk(&self, from: &Domain) -> Result<Walk, Stop> {
+        let mut walk = Walk::new();
+        if from.is_literal() {
+            return Ok(walk);
+        }
+        let mut name = from.clone();
+        for _ in 0..DMARC_WALK_MAX {
+            if let Some(record) = self.record(&name)? {
+                let ends = record.suffix != PublicSuffix::Unknown;
+                walk.push((name.clone(), record));
+                if ends {
+                    break;
+                }
+            }
+            match above(&name) {
+                Some(next) => name = next,
+                None => break,
+            }
+        }
+        Ok(walk)
+    }
+
+    fn record(&self, name: &Domain) -> Result<Option<Record>, Stop> {
+        let Ok(at) = Domain::parse_lookup(&format!("_dmarc.{name}")) else {
+            return Ok(None);
+        };
+        let texts = match self.answer(&at, RecordKind::Txt) {
+            Err(question) => return Err(Stop::Missing(vec![question])),
+            Ok(Err(why)) if why.is_temporary() => return Err(Stop::Temporary),
+            Ok(Ok(Records::Txt(texts))) => texts,
+            Ok(_) => return Ok(None),
+        };
+        let mut records = texts.iter().filter_map(|text| Record::parse(text));
+        // Several are none.
+        Ok(match (records.next(), records.next()) {
+            (Some(record), None) => Some(record),
+            _ => None,
+        })
+    }
+
+    /// The answer to a question, or the question.
+    fn answer(
+        &self,
+        name: &Domain,
+        kind: RecordKind,
+    ) -> Result<Result<&Records, NoRecords>, Question> {
+        self.answers
+            .iter()
+            .find(|(question, _)| question.kind == kind && question.name == *name)
+            .map(|(_, answer)| answer.records.as_deref().map_err(|why| *why))
+            .ok_or_else(|| Question {
+                name: name.clone(),
+                kind,
+            })
+    }
+}
+
+/// The name that is asked next: one label less, and of a long name its last seven.
+fn above(name: &Domain) -> Option<Domain> {
+    let labels: Vec<&str> = name.as_str().split('.').collect();
+    let drop = labels.len().saturating_sub(DMARC_WALK_MAX - 1).max(1);
+    let rest = labels.get(drop..).filter(|rest| !rest.is_empty())?;
+    Domain::parse_lookup(&rest.join(".")).ok()
+}
+
+/// The domain of the organization that a name belongs to (section 4.10.2).
+fn organization(name: &Domain, walk: &Walk) -> Domain {
+    for (domain, record) in walk {
+        match record.suffix {
+            PublicSuffix::No => return domain.clone(),
+            PublicSuffix::Yes if domain != name => return below(domain, name),
+            PublicSuffix::Yes | PublicSuffix::Unknown => {}
+        }
+    }
+    walk.last()
+        .map_or_else(|| name.clone(), |(domain, _)| domain.clone())
+}
+
+/// The part of `name` that has one label more than `suffix`, under which it is.
+fn below(suffix: &Domain, name: &Domain) -> Domain {
+    let labels: Vec<&str> = name.as_str().split('.').collect();
+    let more = suffix.as_str().split('.').count().saturating_add(1);
+    let from = labels.len().saturating_sub(more);
+    let text = labels.get(from..).unwrap_or_default().join(".");
+    Domain::parse_lookup(&text).unwrap_or_else(|_| name.clone())
+}
+
+#[cfg(test)]
+mod tests;

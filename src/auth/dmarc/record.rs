@@ -1,0 +1,125 @@
+//! The text of a policy record (RFC 9989 section 4.7; RFC 7489 section 6.3, whose tags are a subset or ignored).
+
+use crate::auth::dkim::tag::TagList;
+
+/// What the owner of a domain wants done with a message that fails.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Policy {
+    /// Nothing.
+    None,
+    /// It is suspicious.
+    Quarantine,
+    /// It is to be refused.
+    Reject,
+}
+
+/// How close two names have to be.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Alignment {
+    /// Of the same organization.
+    #[default]
+    Relaxed,
+    /// The same.
+    Strict,
+}
+
+/// Whether the domain registers names for others (`psd=`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum PublicSuffix {
+    Yes,
+    No,
+    #[default]
+    Unknown,
+}
+
+/// A policy record.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Record {
+    /// `p=`.
+    pub(super) policy: Policy,
+    /// `sp=`: for subdomains.
+    pub(super) subdomains: Option<Policy>,
+    /// `np=`: for subdomains that do not exist.
+    pub(super) nonexistent: Option<Policy>,
+    /// `adkim=`.
+    pub(super) dkim: Alignment,
+    /// `aspf=`.
+    pub(super) spf: Alignment,
+    /// `psd=`.
+    pub(super) suffix: PublicSuffix,
+    /// `t=y`, or `pct=0` as it was said before: the next milder policy is meant.
+    pub(super) testing: bool,
+}
+
+impl Policy {
+    /// The word of the record.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Quarantine => "quarantine",
+            Self::Reject => "reject",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        [Self::None, Self::Quarantine, Self::Reject]
+            .into_iter()
+            .find(|policy| policy.as_str().eq_ignore_ascii_case(word))
+    }
+
+    /// The next milder one (`t=y`).
+    pub(super) const fn milder(self) -> Self {
+        match self {
+            Self::Reject => Self::Quarantine,
+            Self::Quarantine | Self::None => Self::None,
+        }
+    }
+}
+
+impl Record {
+    /// Reads a record; nothing where the text is none, or says nothing that can be followed.
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
+        let tags = TagList::parse(text).ok()?;
+        if tags.first() != Some("v") || tags.value("v") != Some("DMARC1") {
+            return None;
+        }
+        let read = |name: &str| tags.value(name).map(Policy::parse);
+        let (policy, subdomains, nonexistent) = (read("p"), read("sp"), read("np"));
+        // A policy that is wrong or missing is one of none where reports are asked for, and no policy otherwise.
+        let invalid =
+            !matches!(policy, Some(Some(_))) || [subdomains, nonexistent].contains(&Some(None));
+        if invalid && !tags.value("rua").is_some_and(has_address) {
+            return None;
+        }
+        let valid = |found: Option<Option<Policy>>| found.flatten().filter(|_| !invalid);
+        let alignment = |name: &str| match tags.value(name) {
+            Some(word) if word.eq_ignore_ascii_case("s") => Alignment::Strict,
+            _ => Alignment::Relaxed,
+        };
+        let testing = match tags.value("t") {
+            Some(word) => word.eq_ignore_ascii_case("y"),
+            None => tags.value("pct") == Some("0"),
+        };
+        Some(Self {
+            policy: valid(policy).unwrap_or(Policy::None),
+            subdomains: valid(subdomains),
+            nonexistent: valid(nonexistent),
+            dkim: alignment("adkim"),
+            spf: alignment("aspf"),
+            suffix: match tags.value("psd") {
+                Some(word) if word.eq_ignore_ascii_case("y") => PublicSuffix::Yes,
+                Some(word) if word.eq_ignore_ascii_case("n") => PublicSuffix::No,
+                _ => PublicSuffix::Unknown,
+            },
+            testing,
+        })
+    }
+}
+
+/// Whether a list of URIs holds one that can be written to.
+fn has_address(list: &str) -> bool {
+    list.split(',').any(|uri| {
+        let (scheme, rest) = uri.trim().split_once(':').unwrap_or_default();
+        !scheme.is_empty() && !rest.is_empty()
+    })
+}
