@@ -178,13 +178,16 @@ impl Bed {
         if name == "main" {
             return pid;
         }
-        let entries = fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
-        let mut ids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         let is_it = |id: &u32| {
             let its = fs::read_to_string(format!("/proc/{pid}/task/{id}/comm"));
             its.is_ok_and(|its| its.trim() == name)
         };
-        ids.find(is_it).unwrap_or_else(|| panic!("no thread is called {name}"))
+        // A thread gives itself its name, which can be after the relay answers.
+        wait_for(&format!("a thread called {name}"), PATIENCE, || {
+            let entries = fs::read_dir(format!("/proc/{pid}/task")).expect("threads").flatten();
+            let mut ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+            ids.find(is_it)
+        })
     }
 
     /// The code that it ended with, if it has.

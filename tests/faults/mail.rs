@@ -12,8 +12,9 @@ pub(crate) struct Mail {
     name: &'static str,
     pub(crate) to: Vec<String>,
     pub(crate) bytes: Vec<u8>,
-    pub(crate) told: bool,
-    pub(crate) written: bool,
+    /// What its sender was answered; 0 for nothing.
+    pub(crate) answer: u16,
+    written: bool,
     excused_copies: usize,
     excused_notices: usize,
 }
@@ -35,7 +36,7 @@ impl Mail {
             name,
             to: vec![to],
             bytes: text.into_bytes(),
-            told: false,
+            answer: 0,
             written: false,
             excused_copies: 0,
             excused_notices: 0,
@@ -50,8 +51,13 @@ impl Mail {
 
     /// It was accepted, and that is on the disk.
     pub(crate) fn accepted(mut self) -> Self {
-        (self.told, self.written) = (true, true);
+        (self.answer, self.written) = (250, true);
         self
+    }
+
+    /// Whether its sender was told that it is accepted.
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.answer == 250
     }
 
     /// What the spool knows of it.
@@ -62,7 +68,8 @@ impl Mail {
     /// The relay has ended: the disk shows what it can still know.
     pub(crate) fn after_fault(&mut self, spool: &Path, arrived: &[Arrived]) {
         let standing = self.standing(spool);
-        self.written |= standing.written;
+        // What was refused is void, even where its bytes are still to be seen.
+        self.written |= standing.written && matches!(self.answer, 0 | 250);
         let is_open = standing.written && !standing.recorded;
         self.excused_copies += usize::from(is_open && self.copies(arrived) > 0);
         // The notification is a message of its own, with a window of its own.
@@ -74,6 +81,11 @@ impl Mail {
     /// It was taken out of the drop folder and its file is still there: it will be taken once more.
     pub(crate) fn left_in_drop(&mut self) {
         self.excused_copies += usize::from(self.written);
+        self.written = true;
+    }
+
+    /// The disk took nothing any more, not even that it was refused.
+    pub(crate) fn excuse_arrival(&mut self) {
         self.written = true;
     }
 
@@ -110,7 +122,7 @@ impl Mail {
             |one: &&Arrived| one.to.contains(&self.to[0]) && !one.bytes.ends_with(&self.bytes);
         History {
             name: self.name.to_owned(),
-            told: self.told,
+            told: self.is_accepted(),
             written: self.written,
             owes_notice: self.to.len() > 1,
             copies: self.copies(arrived),

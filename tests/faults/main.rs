@@ -86,6 +86,7 @@ fn run_all(stage: &Stage, cases: Vec<Case>) -> Vec<(Case, Outcome)> {
                     let outcome = outcome.unwrap_or_else(|_| Outcome {
                         fired: true,
                         findings: vec![Finding::Other("it came to the panic above".to_owned())],
+                        ..Outcome::default()
                     });
                     results.lock().expect("a lock").push((case, outcome));
                 }
@@ -103,6 +104,7 @@ fn print_table(results: &[(Case, Outcome)]) {
         row[0] += 1;
         row[1] += usize::from(outcome.fired);
         row[2] += outcome.findings.len();
+        if outcome.took.as_secs_f64() > 1.0 { println!("SLOW {case} {:?}", outcome.took); }
     }
     println!("{:<8} {:<9} {:<14} {:>6} {:>6} {:>9}", "scene", "thread", "fault", "tried", "came", "findings");
     for ((scene, thread, fault), [tried, came, findings]) in rows {
@@ -115,4 +117,4 @@ fn print_table(results: &[(Case, Outcome)]) {
 }
 
 /// Most of a case is waiting.
-const SIDE_BY_SIDE: usize = 4;
+const SIDE_BY_SIDE: usize = 6;
