@@ -147,9 +147,7 @@ impl Engine {
                         Owner::Client(conn) => {
                             self.inbound_committed(conn, Err(refusal(error)), now)
                         }
-                        Owner::Notice(unrecorded) => {
-                            self.put_off(PutOff::Untold(*unrecorded), now)
-                        }
+                        Owner::Notice(unrecorded) => self.put_off(PutOff::Untold(*unrecorded), now),
                     },
                     Some(Committing::Outcome { record, courier }) => {
                         self.put_off(PutOff::Told(record), now);

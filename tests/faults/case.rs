@@ -52,7 +52,14 @@ const SCENES: [(&str, Scene); 5] = [
 ];
 
 /// The errors that are injected.
-const ERRORS: [&str; 6] = ["EIO", "ENOSPC", "EDQUOT", "EMFILE", "ECONNRESET", "ENETUNREACH"];
+const ERRORS: [&str; 6] = [
+    "EIO",
+    "ENOSPC",
+    "EDQUOT",
+    "EMFILE",
+    "ECONNRESET",
+    "ENETUNREACH",
+];
 
 impl fmt::Display for Scene {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -73,7 +80,13 @@ impl fmt::Display for Fault {
 
 impl fmt::Display for Case {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { scene, thread, call, fault, number } = self;
+        let Self {
+            scene,
+            thread,
+            call,
+            fault,
+            number,
+        } = self;
         write!(out, "{scene}/{thread}/{call}/{fault}/{number}")
     }
 }
@@ -83,17 +96,35 @@ impl FromStr for Case {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("{text:?} is no case; one is called relay/journal/fdatasync/kill/1");
-        let [scene, thread, call, fault, number] =
-            text.split('/').collect::<Vec<_>>().try_into().map_err(|_| wrong())?;
-        let (_, scene) = SCENES.iter().find(|(name, _)| *name == scene).ok_or_else(wrong)?;
-        let error = |name: &str| ERRORS.iter().find(|error| **error == name).copied().ok_or_else(wrong);
+        let [scene, thread, call, fault, number] = text
+            .split('/')
+            .collect::<Vec<_>>()
+            .try_into()
+            .map_err(|_| wrong())?;
+        let (_, scene) = SCENES
+            .iter()
+            .find(|(name, _)| *name == scene)
+            .ok_or_else(wrong)?;
+        let error = |name: &str| {
+            ERRORS
+                .iter()
+                .find(|error| **error == name)
+                .copied()
+                .ok_or_else(wrong)
+        };
         let fault = match fault.strip_suffix('+') {
             Some(name) => Fault::Always(error(name)?),
             None if fault == "kill" => Fault::Kill,
             None => Fault::Once(error(fault)?),
         };
         let number = number.parse().map_err(|_| wrong())?;
-        Ok(Self { scene: *scene, thread: thread.to_owned(), call: call.to_owned(), fault, number })
+        Ok(Self {
+            scene: *scene,
+            thread: thread.to_owned(),
+            call: call.to_owned(),
+            fault,
+            number,
+        })
     }
 }
 
@@ -129,11 +160,20 @@ mod tests {
 
     #[test]
     fn a_name_is_read_back() {
-        for name in ["relay/journal/fdatasync/EIO+/2", "start/main/openat/kill/17", "large/main/write/EIO/1"] {
+        for name in [
+            "relay/journal/fdatasync/EIO+/2",
+            "start/main/openat/kill/17",
+            "large/main/write/EIO/1",
+        ] {
             let case: Case = name.parse().expect("a case");
             assert_eq!(case.to_string(), name);
         }
-        for name in ["", "relay/main/write/kill", "relay/main/write/EPERM/1", "relay/main/write/kill/x"] {
+        for name in [
+            "",
+            "relay/main/write/kill",
+            "relay/main/write/EPERM/1",
+            "relay/main/write/kill/x",
+        ] {
             assert!(name.parse::<Case>().is_err(), "{name}");
         }
     }

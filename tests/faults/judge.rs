@@ -39,11 +39,19 @@ pub(crate) enum Finding {
     /// Nobody was told that it is accepted, it was not on the disk, and it arrived.
     Invented(String),
     /// More copies than faults excuse.
-    Copies { name: String, got: usize, most: usize },
+    Copies {
+        name: String,
+        got: usize,
+        most: usize,
+    },
     /// It was accepted, a recipient was refused, and the sender was not told.
     NoticeMissing(String),
     /// More notifications than faults excuse.
-    Notices { name: String, got: usize, most: usize },
+    Notices {
+        name: String,
+        got: usize,
+        most: usize,
+    },
     /// It arrived other than it was sent.
     Altered(String),
     /// Something else, in words: the relay died of an error, a queue that does not empty.
@@ -55,16 +63,28 @@ impl fmt::Display for Finding {
         match self {
             Self::Lost(name) => write!(out, "message {name} was accepted and is lost"),
             Self::Invented(name) => {
-                write!(out, "message {name} was not accepted and arrived all the same")
+                write!(
+                    out,
+                    "message {name} was not accepted and arrived all the same"
+                )
             }
             Self::Copies { name, got, most } => {
-                write!(out, "message {name} arrived {got} times; at most {most} is excused")
+                write!(
+                    out,
+                    "message {name} arrived {got} times; at most {most} is excused"
+                )
             }
             Self::NoticeMissing(name) => {
-                write!(out, "the sender of message {name} was not told of the refusal")
+                write!(
+                    out,
+                    "the sender of message {name} was not told of the refusal"
+                )
             }
             Self::Notices { name, got, most } => {
-                write!(out, "message {name} was notified {got} times; at most {most} is excused")
+                write!(
+                    out,
+                    "message {name} was notified {got} times; at most {most} is excused"
+                )
             }
             Self::Altered(name) => write!(out, "message {name} arrived changed"),
             Self::Other(text) => out.write_str(text),
@@ -86,7 +106,11 @@ pub(crate) fn judge(history: &History) -> Vec<Finding> {
     let most = 1 + history.excused_copies;
     if history.copies > most {
         let got = history.copies;
-        findings.push(Finding::Copies { name: name(), got, most });
+        findings.push(Finding::Copies {
+            name: name(),
+            got,
+            most,
+        });
     }
     if history.told && history.owes_notice && history.notices == 0 {
         findings.push(Finding::NoticeMissing(name()));
@@ -94,7 +118,11 @@ pub(crate) fn judge(history: &History) -> Vec<Finding> {
     let most = usize::from(history.owes_notice) + history.excused_notices;
     if is_owed && history.notices > most {
         let got = history.notices;
-        findings.push(Finding::Notices { name: name(), got, most });
+        findings.push(Finding::Notices {
+            name: name(),
+            got,
+            most,
+        });
     }
     if history.altered > 0 {
         findings.push(Finding::Altered(name()));
@@ -130,46 +158,89 @@ mod tests {
 
     #[test]
     fn lost_mail_is_found() {
-        let forged = History { copies: 0, ..good() };
+        let forged = History {
+            copies: 0,
+            ..good()
+        };
         assert_eq!(judge(&forged), [Finding::Lost("B".to_owned())]);
     }
 
     #[test]
     fn a_copy_too_many_is_found_and_an_excused_one_is_not() {
-        let forged = History { copies: 2, ..good() };
+        let forged = History {
+            copies: 2,
+            ..good()
+        };
         assert_eq!(judge(&forged), copies(2, 1));
-        let excused = History { excused_copies: 1, ..forged };
+        let excused = History {
+            excused_copies: 1,
+            ..forged
+        };
         assert_eq!(judge(&excused), []);
-        let forged = History { copies: 3, ..excused };
+        let forged = History {
+            copies: 3,
+            ..excused
+        };
         assert_eq!(judge(&forged), copies(3, 2));
     }
 
     #[test]
     fn an_invention_is_found_and_a_lost_answer_is_not() {
-        let forged = History { told: false, written: false, ..good() };
+        let forged = History {
+            told: false,
+            written: false,
+            ..good()
+        };
         assert_eq!(judge(&forged), [Finding::Invented("B".to_owned())]);
-        let answer_lost = History { told: false, ..good() };
+        let answer_lost = History {
+            told: false,
+            ..good()
+        };
         assert_eq!(judge(&answer_lost), []);
-        assert_eq!(judge(&History { copies: 2, ..answer_lost }), copies(2, 1));
-        let refused = History { told: false, written: false, copies: 0, notices: 0, ..good() };
+        assert_eq!(
+            judge(&History {
+                copies: 2,
+                ..answer_lost
+            }),
+            copies(2, 1)
+        );
+        let refused = History {
+            told: false,
+            written: false,
+            copies: 0,
+            notices: 0,
+            ..good()
+        };
         assert_eq!(judge(&refused), []);
     }
 
     #[test]
     fn a_missing_notice_and_one_too_many_are_found() {
-        let forged = History { notices: 0, ..good() };
+        let forged = History {
+            notices: 0,
+            ..good()
+        };
         assert_eq!(judge(&forged), [Finding::NoticeMissing("B".to_owned())]);
-        let forged = History { notices: 2, ..good() };
+        let forged = History {
+            notices: 2,
+            ..good()
+        };
         let (name, got, most) = ("B".to_owned(), 2, 1);
         assert_eq!(judge(&forged), [Finding::Notices { name, got, most }]);
-        let unasked = History { owes_notice: false, ..good() };
+        let unasked = History {
+            owes_notice: false,
+            ..good()
+        };
         let (name, got, most) = ("B".to_owned(), 1, 0);
         assert_eq!(judge(&unasked), [Finding::Notices { name, got, most }]);
     }
 
     #[test]
     fn a_changed_message_is_found() {
-        let forged = History { altered: 1, ..good() };
+        let forged = History {
+            altered: 1,
+            ..good()
+        };
         assert_eq!(judge(&forged), [Finding::Altered("B".to_owned())]);
     }
 }

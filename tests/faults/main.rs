@@ -20,13 +20,22 @@ use judge::Finding;
 use scene::{Outcome, Stage};
 
 #[path = "../e2e/client.rs"]
-#[allow(dead_code, reason = "shared with the end-to-end tests, which use more of it")]
+#[allow(
+    dead_code,
+    reason = "shared with the end-to-end tests, which use more of it"
+)]
 mod client;
 #[path = "../e2e/process.rs"]
-#[allow(dead_code, reason = "shared with the end-to-end tests, which use more of it")]
+#[allow(
+    dead_code,
+    reason = "shared with the end-to-end tests, which use more of it"
+)]
 mod process;
 #[path = "../e2e/world.rs"]
-#[allow(dead_code, reason = "shared with the end-to-end tests, which use more of it")]
+#[allow(
+    dead_code,
+    reason = "shared with the end-to-end tests, which use more of it"
+)]
 mod world;
 
 mod bed;
@@ -37,7 +46,6 @@ mod plan;
 mod scene;
 mod sink;
 mod spool;
-
 
 #[test]
 fn a_fault_at_any_call_loses_nothing_and_doubles_nothing_without_excuse() {
@@ -55,7 +63,11 @@ fn a_fault_at_any_call_loses_nothing_and_doubles_nothing_without_excuse() {
     let start = Instant::now();
     let results = run_all(&stage, cases);
     print_table(&results);
-    println!("{} cases in {:.1} s", results.len(), start.elapsed().as_secs_f64());
+    println!(
+        "{} cases in {:.1} s",
+        results.len(),
+        start.elapsed().as_secs_f64()
+    );
     let mut failures = String::new();
     for (case, outcome) in &results {
         for finding in &outcome.findings {
@@ -63,7 +75,13 @@ fn a_fault_at_any_call_loses_nothing_and_doubles_nothing_without_excuse() {
         }
     }
     assert!(failures.is_empty(), "{failures}");
-    assert!(results.iter().any(|(_, outcome)| outcome.fired), "no fault came");
+    // The number of a call differs a little from run to run, so that the last of a kind may not come; most do.
+    let came = results.iter().filter(|(_, outcome)| outcome.fired).count();
+    assert!(
+        came * 10 >= results.len() * 8,
+        "only {came} of {} came",
+        results.len()
+    );
 }
 
 /// Why strace may not attach to a process beside it, where that is so.
@@ -81,12 +99,13 @@ fn run_all(stage: &Stage, cases: Vec<Case>) -> Vec<(Case, Outcome)> {
         for _ in 0..SIDE_BY_SIDE {
             scope.spawn(|| {
                 loop {
-                    let Some(case) = queue.lock().expect("a lock").pop_front() else { return };
+                    let Some(case) = queue.lock().expect("a lock").pop_front() else {
+                        return;
+                    };
                     let outcome = catch_unwind(AssertUnwindSafe(|| stage.run(&case)));
                     let outcome = outcome.unwrap_or_else(|_| Outcome {
-                        fired: true,
+                        fired: false,
                         findings: vec![Finding::Other("it came to the panic above".to_owned())],
-                        ..Outcome::default()
                     });
                     results.lock().expect("a lock").push((case, outcome));
                 }
@@ -100,13 +119,17 @@ fn run_all(stage: &Stage, cases: Vec<Case>) -> Vec<(Case, Outcome)> {
 fn print_table(results: &[(Case, Outcome)]) {
     let mut rows: BTreeMap<(Scene, &str, Fault), [usize; 3]> = BTreeMap::new();
     for (case, outcome) in results {
-        let row = rows.entry((case.scene, &case.thread, case.fault)).or_default();
+        let row = rows
+            .entry((case.scene, &case.thread, case.fault))
+            .or_default();
         row[0] += 1;
         row[1] += usize::from(outcome.fired);
         row[2] += outcome.findings.len();
-        if outcome.took.as_secs_f64() > 1.0 { println!("SLOW {case} {:?}", outcome.took); }
     }
-    println!("{:<8} {:<9} {:<14} {:>6} {:>6} {:>9}", "scene", "thread", "fault", "tried", "came", "findings");
+    println!(
+        "{:<8} {:<9} {:<14} {:>6} {:>6} {:>9}",
+        "scene", "thread", "fault", "tried", "came", "findings"
+    );
     for ((scene, thread, fault), [tried, came, findings]) in rows {
         let (scene, fault) = (scene.to_string(), fault.to_string());
         println!("{scene:<8} {thread:<9} {fault:<14} {tried:>6} {came:>6} {findings:>9}");

@@ -15,12 +15,24 @@ pub(crate) enum Form {
 /// All cases.
 pub(crate) fn cases(stage: &Stage, form: Form) -> Vec<Case> {
     let mut cases = Vec::new();
-    for scene in [Scene::Relay, Scene::Large, Scene::Start, Scene::Reload, Scene::Drop] {
+    for scene in [
+        Scene::Relay,
+        Scene::Large,
+        Scene::Start,
+        Scene::Reload,
+        Scene::Drop,
+    ] {
         for ((thread, call), count) in stage.count(scene) {
             for fault in faults(form, scene, &thread, &call) {
                 cases.extend((1..=count).map(|number| {
                     let (thread, call) = (thread.clone(), call.clone());
-                    Case { scene, thread, call, fault, number }
+                    Case {
+                        scene,
+                        thread,
+                        call,
+                        fault,
+                        number,
+                    }
                 }));
             }
         }
@@ -33,7 +45,11 @@ fn faults(form: Form, scene: Scene, thread: &str, call: &str) -> Vec<Fault> {
     let (is_disk, is_network) = (SPOOL_CALLS.contains(&call), NETWORK_CALLS.contains(&call));
     let mut faults = Vec::new();
     // The threads that sign have nothing to do here, and a thread that comes and goes is met in its own scene.
-    if !matches!((scene, thread), (Scene::Drop, "drop") | (_, "main" | "journal")) || WAITS.contains(&call) {
+    if !matches!(
+        (scene, thread),
+        (Scene::Drop, "drop") | (_, "main" | "journal")
+    ) || WAITS.contains(&call)
+    {
         return faults;
     }
     if (scene == Scene::Drop) != (thread == "drop") {
@@ -66,7 +82,11 @@ fn faults(form: Form, scene: Scene, thread: &str, call: &str) -> Vec<Fault> {
         faults.push(Fault::Once("EMFILE"));
     }
     if is_long && is_network && thread == "main" && scene != Scene::Start {
-        faults.push(Fault::Once(if call == "connect" { "ENETUNREACH" } else { "ECONNRESET" }));
+        faults.push(Fault::Once(if call == "connect" {
+            "ENETUNREACH"
+        } else {
+            "ECONNRESET"
+        }));
     }
     if scene == Scene::Drop {
         // The fault would come in the start of another thread.
@@ -78,8 +98,19 @@ fn faults(form: Form, scene: Scene, thread: &str, call: &str) -> Vec<Fault> {
 
 /// Calls that change the spool.
 const SPOOL_CALLS: [&str; 13] = [
-    "fallocate", "fdatasync", "fsync", "ftruncate", "mkdir", "mkdirat", "openat", "pwrite64", "rename", "renameat",
-    "renameat2", "unlink", "unlinkat",
+    "fallocate",
+    "fdatasync",
+    "fsync",
+    "ftruncate",
+    "mkdir",
+    "mkdirat",
+    "openat",
+    "pwrite64",
+    "rename",
+    "renameat",
+    "renameat2",
+    "unlink",
+    "unlinkat",
 ];
 /// Calls that read it.
 const READ_CALLS: [&str; 3] = ["pread64", "getdents64", "newfstatat"];
@@ -87,5 +118,12 @@ const READ_CALLS: [&str; 3] = ["pread64", "getdents64", "newfstatat"];
 const OPEN_CALLS: [&str; 3] = ["accept4", "openat", "socket"];
 /// Calls that wait, as often as it happens to be.
 const WAITS: [&str; 8] = [
-    "epoll_wait", "futex", "restart_syscall", "execve", "brk", "mmap", "munmap", "mprotect",
+    "epoll_wait",
+    "futex",
+    "restart_syscall",
+    "execve",
+    "brk",
+    "mmap",
+    "munmap",
+    "mprotect",
 ];

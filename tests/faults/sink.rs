@@ -110,7 +110,9 @@ fn serve(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
 
 /// What stands between the angle brackets.
 fn path(text: &str) -> String {
-    let inner = text.split_once('<').and_then(|(_, rest)| rest.split_once('>'));
+    let inner = text
+        .split_once('<')
+        .and_then(|(_, rest)| rest.split_once('>'));
     inner.map_or_else(String::new, |(inner, _)| inner.to_owned())
 }
 

@@ -27,8 +27,13 @@ pub(crate) fn standing(spool: &Path, recipient: &str) -> Standing {
         record.kind == MESSAGE && contains(&record.envelope, recipient.as_bytes())
     };
     let id = records.iter().find(is_it).map(|record| record.id);
-    let recorded = records.iter().any(|record| Some(record.id) == id && is_last(record));
-    Standing { written: id.is_some(), recorded }
+    let recorded = records
+        .iter()
+        .any(|record| Some(record.id) == id && is_last(record));
+    Standing {
+        written: id.is_some(),
+        recorded,
+    }
 }
 
 /// The same of the notifications to this sender: whether there are any, and whether all of them are done.
@@ -38,9 +43,20 @@ pub(crate) fn notices(spool: &Path, sender: &str) -> Standing {
         let is_to = |part: &str| contains(&record.envelope, part.as_bytes());
         record.kind == MESSAGE && is_to(sender) && !is_to("@four.test")
     };
-    let ids: Vec<u64> = records.iter().filter(is_notice).map(|record| record.id).collect();
-    let is_done = |id: &u64| records.iter().any(|record| record.id == *id && is_last(record));
-    Standing { written: !ids.is_empty(), recorded: ids.iter().all(is_done) }
+    let ids: Vec<u64> = records
+        .iter()
+        .filter(is_notice)
+        .map(|record| record.id)
+        .collect();
+    let is_done = |id: &u64| {
+        records
+            .iter()
+            .any(|record| record.id == *id && is_last(record))
+    };
+    Standing {
+        written: !ids.is_empty(),
+        recorded: ids.iter().all(is_done),
+    }
 }
 
 /// Whether nothing is owed for a message behind this record.
@@ -56,7 +72,11 @@ pub(crate) fn tear(spool: &Path) {
     let mut bytes = fs::read(&last).expect("a segment");
     let (mut at, mut first) = (0, 0);
     while let Some(len) = record_len(&bytes[at..]) {
-        first = if bytes[at + 5] == MESSAGE && first == 0 { at } else { first };
+        first = if bytes[at + 5] == MESSAGE && first == 0 {
+            at
+        } else {
+            first
+        };
         at += len;
     }
     let front = bytes[first..first + 60].to_vec();
@@ -81,7 +101,9 @@ fn records(spool: &Path) -> Vec<Record> {
         let mut at = 0;
         while let Some(len) = record_len(&bytes[at..]) {
             let envelope_len = u32_at(&bytes[at..], 16);
-            let envelope = bytes.get(at + HEADER..at + HEADER + envelope_len).unwrap_or_default();
+            let envelope = bytes
+                .get(at + HEADER..at + HEADER + envelope_len)
+                .unwrap_or_default();
             found.push(Record {
                 kind: bytes[at + 5],
                 id: u64_at(&bytes[at..], 8),
@@ -97,17 +119,25 @@ fn records(spool: &Path) -> Vec<Record> {
 fn record_len(bytes: &[u8]) -> Option<usize> {
     let is_record = bytes.len() >= HEADER && bytes.starts_with(&[0xC4, 0x00, 0x0D, 0x01]);
     let in_file = bytes.get(6)? & 1 == 1;
-    let body = if in_file { 0 } else { usize::try_from(u64_at(bytes, 24)).ok()? };
+    let body = if in_file {
+        0
+    } else {
+        usize::try_from(u64_at(bytes, 24)).ok()?
+    };
     is_record.then(|| HEADER + u32_at(bytes, 16) + u32_at(bytes, 20) + body)
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> usize {
-    let field = bytes.get(at..at + 4).and_then(|field| field.try_into().ok());
+    let field = bytes
+        .get(at..at + 4)
+        .and_then(|field| field.try_into().ok());
     field.map_or(0, u32::from_le_bytes) as usize
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let field = bytes.get(at..at + 8).and_then(|field| field.try_into().ok());
+    let field = bytes
+        .get(at..at + 8)
+        .and_then(|field| field.try_into().ok());
     field.map_or(0, u64::from_le_bytes)
 }
 
