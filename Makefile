@@ -7,6 +7,7 @@
 #   make bench      measures it beside Postfix, where that is installed; BENCH= takes options of tests/bench/bench.py
 #   make fuzz       TARGET= (a name of tests/fuzz/fuzz_targets) and SECONDS= (60)
 #   make pressure   crowds of peers, slow ones and flooding ones, in full; make test has a short form of it
+#   make faults     kill -9, EIO, ENOSPC and others at every system call, in full; make test has a short form of it
 #   make install    DESTDIR= and PREFIX= as usual
 #
 # For make and make test, TARGET= takes another triple of rustc's, for example x86_64-unknown-linux-musl where it is
@@ -28,7 +29,7 @@ units = $(DESTDIR)$(PREFIX)/lib
 packages = postfix swaks msmtp curl python3 python3-aiosmtpd python3-dkim opendkim-tools unbound mandoc openssl \
 	testssl.sh strace
 
-.PHONY: all binary demo test sim fuzz pressure bench packages install
+.PHONY: all binary demo test sim fuzz pressure faults bench packages install
 .DEFAULT_GOAL := all
 
 all: binary
@@ -80,6 +81,10 @@ fuzz:
 # One test after the other: they would take each other's processors.
 pressure:
 	CHOPAR_PRESSURE=long $(CARGO) test --locked --test pressure -- --nocapture --test-threads 1
+
+# The message of a run that fails names for each case the command that runs it alone.
+faults:
+	CHOPAR_FAULTS=long $(CARGO) test --locked --test faults -- --nocapture
 
 # Installs what is missing without starting a daemon (invoke-rc.d and deb-systemd-invoke ask policy-rc.d) and without
 # taking anything away that the machine has.

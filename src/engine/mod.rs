@@ -50,7 +50,7 @@ use log::{Level, Line};
 use notices::Notices;
 use outbound::Courier;
 use resolver::Questions;
-use store::{Committing, Recording, Unrecorded};
+use store::{Committing, PutOff, Recording};
 use timers::{Timer, Timers};
 
 /// The relay.
@@ -77,7 +77,7 @@ pub struct Engine {
     /// Whether outcomes reach the disk.
     recording: Recording,
     /// Outcomes that the disk refused.
-    unrecorded: Vec<Unrecorded>,
+    put_off: Vec<PutOff>,
     /// Bytes in buffers whose size a peer decides.
     memory: usize,
     /// Bytes free on the disk of the spool, as far as is known.
@@ -163,7 +163,7 @@ impl Engine {
             spilling: HashMap::new(),
             notices: Notices::default(),
             recording: Recording::default(),
-            unrecorded: Vec::new(),
+            put_off: Vec::new(),
             memory: 0,
             free_space: None,
             inbound_sessions: 0,

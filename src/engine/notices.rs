@@ -9,11 +9,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::event::{Action, Reader, Work, WorkResult};
 use super::log::{Level, Line};
 use super::signing::signing_inputs;
 use super::store::{Committing, Owner, Unrecorded};
+use super::timers::Timer;
 use super::{Engine, JobOwner};
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::auth::dkim::canonical::{BodyHasher, Form};
@@ -23,6 +25,7 @@ use crate::limits::{NOTICE_READ_BYTES, NOTICES_AT_WORK_MAX};
 use crate::mail::dsn;
 use crate::mail::header::{Header, HeaderEnd, header_end};
 use crate::policy::relay::{self, Client};
+use crate::policy::retry;
 use crate::queue::{
     Body, Command, Content, MessageRecord, Outcome, OutcomeRecord, Part, Phase, ReadError, Record,
 };
@@ -159,6 +162,7 @@ impl Engine {
                 match notice.envelope {
                     // What is left of it is enough to tell the sender.
                     Some(_) => self.notice_build(number, notice, &[], now),
+                    None if matches!(error, ReadError::Disk(_)) => self.notice_later(notice, now),
                     None => self.notice_over(notice, now),
                 }
             }
@@ -169,6 +173,41 @@ impl Engine {
     fn notice_over(&mut self, notice: Notice, now: Now) {
         self.record_outcome(notice.record, None);
         self.next_notice(now);
+    }
+
+    /// Nobody can be told as long as the disk does not say who. What failed is tried again, and fails again, when it
+    /// does: a recipient is not closed without a word.
+    fn notice_later(&mut self, mut notice: Notice, now: Now) {
+        let id = notice.record.id;
+        let mut wait = Duration::ZERO;
+        for (index, outcome) in &mut notice.record.recipients {
+            let Outcome::Failed { status, text } = outcome else {
+                continue;
+            };
+            let known = self
+                .index
+                .get(id)
+                .and_then(|entry| entry.recipients.get(*index as usize));
+            let attempts = known.map_or(0, |state| state.attempts).saturating_add(1);
+            wait = retry::delay(attempts, &mut *self.entropy);
+            *outcome = Outcome::Deferred {
+                attempts,
+                until: now.wall.after(wait),
+                status: Some(*status),
+                text: Arc::clone(text),
+            };
+            notice.record.done = false;
+        }
+        if std::mem::take(&mut notice.record.warned)
+            && let Some(entry) = self.index.get_mut(id)
+        {
+            entry.warned = false;
+            let again = now
+                .instant
+                .after(wait.max(retry::delay(1, &mut *self.entropy)));
+            self.timers.set(again, Timer::Warn(id));
+        }
+        self.notice_over(notice, now);
     }
 
     fn notice_build(&mut self, number: u64, mut notice: Notice, original: &[u8], now: Now) {

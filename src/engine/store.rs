@@ -83,6 +83,15 @@ pub(super) struct Unrecorded {
     pub(super) host: Option<String>,
 }
 
+/// What the disk refused and is tried again.
+#[derive(Debug)]
+pub(super) enum PutOff {
+    /// A notification, and the outcomes behind it.
+    Untold(Unrecorded),
+    /// Outcomes that need no notification, or whose notification is on the disk: a second one would tell the same.
+    Told(OutcomeRecord),
+}
+
 impl Committing {
     /// A message that was accepted from `conn`, or made here.
     pub(super) fn message(record: &MessageRecord, size: u64, owner: Owner) -> Self {
@@ -138,18 +147,10 @@ impl Engine {
                         Owner::Client(conn) => {
                             self.inbound_committed(conn, Err(refusal(error)), now)
                         }
-                        Owner::Notice(unrecorded) => self.put_off(*unrecorded, now),
+                        Owner::Notice(unrecorded) => self.put_off(PutOff::Untold(*unrecorded), now),
                     },
                     Some(Committing::Outcome { record, courier }) => {
-                        let (relayed, host) = (Vec::new(), None);
-                        self.put_off(
-                            Unrecorded {
-                                record,
-                                relayed,
-                                host,
-                            },
-                            now,
-                        );
+                        self.put_off(PutOff::Told(record), now);
                         if let Some(conn) = courier {
                             self.courier_recorded(conn, now);
                         }
@@ -518,30 +519,24 @@ impl Engine {
         })
     }
 
-    /// Keeps outcomes that the disk refused for another try.
-    fn put_off(&mut self, unrecorded: Unrecorded, now: Now) {
+    /// Keeps what the disk refused for another try.
+    fn put_off(&mut self, what: PutOff, now: Now) {
         self.recording = Recording::Stuck;
-        self.unrecorded.push(unrecorded);
+        self.put_off.push(what);
         self.timers
             .set(now.instant.after(RECORD_AGAIN), Timer::Record);
     }
 
-    /// Tries again to write the outcomes that the disk refused: with their notification, where one is owed.
+    /// Tries again to write what the disk refused.
     pub(super) fn record_again(&mut self, now: Now) {
-        for Unrecorded {
-            record,
-            relayed,
-            host,
-        } in std::mem::take(&mut self.unrecorded)
-        {
-            let failed = record
-                .recipients
-                .iter()
-                .any(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }));
-            if failed || record.warned || !relayed.is_empty() {
-                self.notify(record, &relayed, host, now);
-            } else {
-                self.record_outcome(record, None);
+        for what in std::mem::take(&mut self.put_off) {
+            match what {
+                PutOff::Untold(Unrecorded {
+                    record,
+                    relayed,
+                    host,
+                }) => self.notify(record, &relayed, host, now),
+                PutOff::Told(record) => self.record_outcome(record, None),
             }
         }
     }

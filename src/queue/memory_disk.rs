@@ -36,6 +36,8 @@ pub enum Operation {
     SyncFolder,
     /// [`Disk::remove`].
     Remove,
+    /// [`DiskRead::read_at`] and [`DiskRead::len`]; not among [`Operation::Any`], and not counted.
+    Read,
 }
 
 #[derive(Debug)]
@@ -206,12 +208,13 @@ impl State {
 
     /// Counts the operation; the error that it has to fail with, if any.
     fn meet(&mut self, operation: Operation) -> Option<DiskError> {
-        if operation != Operation::SyncDone {
+        let is_change = !matches!(operation, Operation::SyncDone | Operation::Read);
+        if is_change {
             self.operations = self.operations.saturating_add(1);
         }
         let mut met = None;
         for fault in &mut self.faults {
-            let any = fault.operation == Operation::Any && operation != Operation::SyncDone;
+            let any = fault.operation == Operation::Any && is_change;
             if (!any && fault.operation != operation) || fault.times == 0 {
                 continue;
             }
@@ -313,7 +316,8 @@ impl DiskRead for MemoryDisk {
         offset: u64,
         into: &mut [u8],
     ) -> Result<usize, DiskError> {
-        let state = self.state();
+        let mut state = self.state();
+        state.checked(Operation::Read)?;
         let node = state.node(file).ok_or(DiskError::Missing)?;
         let bytes = node.cached.get(position(offset)?..).unwrap_or_default();
         let len = bytes.len().min(into.len());
@@ -324,7 +328,8 @@ impl DiskRead for MemoryDisk {
     }
 
     fn len(&mut self, file: SpoolFile) -> Result<u64, DiskError> {
-        let state = self.state();
+        let mut state = self.state();
+        state.checked(Operation::Read)?;
         let node = state.node(file).ok_or(DiskError::Missing)?;
         Ok(node.cached.len() as u64)
     }

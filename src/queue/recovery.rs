@@ -2,7 +2,8 @@
 //!
 //! Records are read in order; a later one overrules an earlier one. Of a sealed segment only headers and envelopes are
 //! read, for its bodies were synced before the seal; of the last, unsealed one everything is verified, for a crash may
-//! have torn it. Nothing that cannot be read is deleted: it is copied to `damaged/` first.
+//! have torn it. Nothing that makes no sense is deleted: it is copied to `damaged/` first. What the disk does not give is
+//! another thing: bytes that were not read say nothing, so the start fails, nothing is judged, and the next one reads again.
 //!
 //! Invariant: recovery changes nothing that a second recovery would read differently, so it may be interrupted.
 
@@ -18,7 +19,7 @@ use super::codec;
 use super::disk::{Disk, DiskError, Entry, SpoolFile, SpoolFolder};
 use super::frame::{HEADER_BYTES, Header, HeaderError, Kind, Location, MAGIC, Place, Seal, seal};
 use super::ids::IdSource;
-use super::reader::{Content, Part, read};
+use super::reader::{Content, Part, ReadError, read};
 use super::record::Outcome;
 
 /// A message that is still owed.
@@ -170,7 +171,7 @@ pub(super) fn recover<D: Disk>(
         segments.insert(*number, end);
     }
     scan.report.segments = segments.len();
-    let live = scan.emit(sink);
+    let live = scan.emit(sink)?;
     scan.sweep_bodies(&live)?;
     scan.report.highest = (scan.highest != QueueId::new(0)).then_some(scan.highest);
     let found = Found {
@@ -236,7 +237,7 @@ impl<D: Disk> Scan<'_, D> {
         for number in numbers {
             let len = self.disk.len(SpoolFile::Segment(*number))?;
             if let Step::Record(header) = self.step(*number, 0, len, false)?
-                && let Some(seal) = self.seal_at(*number, &header)
+                && let Some(seal) = self.seal_at(*number, &header)?
                 && seal.segment < *number
             {
                 // An earlier try at the same seal may have been left by a crash; both say the same.
@@ -246,14 +247,14 @@ impl<D: Disk> Scan<'_, D> {
         Ok(seals)
     }
 
-    fn seal_at(&mut self, segment: u32, header: &Header) -> Option<Seal> {
+    fn seal_at(&mut self, segment: u32, header: &Header) -> Result<Option<Seal>, DiskError> {
         if header.kind != Kind::Seal {
-            return None;
+            return Ok(None);
         }
         let file = SpoolFile::Segment(segment);
         let len = HEADER_BYTES.saturating_add(header.envelope_len as usize);
-        let bytes = self.window.get(self.disk, file, 0, len);
-        seal(bytes.get(HEADER_BYTES..)?)
+        let bytes = self.window.get(self.disk, file, 0, len)?;
+        Ok(bytes.get(HEADER_BYTES..).and_then(seal))
     }
 
     /// Reads one segment; returns where it ends.
@@ -286,7 +287,7 @@ impl<D: Disk> Scan<'_, D> {
                     at = end;
                 }
                 Step::Record(header) => {
-                    self.on_record(number, at, &header);
+                    self.on_record(number, at, &header)?;
                     at = at.saturating_add(header.record_len());
                 }
                 Step::BadPayload(header) => {
@@ -311,7 +312,7 @@ impl<D: Disk> Scan<'_, D> {
                         at = limit;
                     }
                     None => {
-                        may_cut = self.note_torn(number, at, limit);
+                        may_cut = self.note_torn(number, at, limit)?;
                         break;
                     }
                 },
@@ -330,7 +331,7 @@ impl<D: Disk> Scan<'_, D> {
             return Ok(Step::BadHeader);
         };
         let file = SpoolFile::Segment(segment);
-        let front = self.window.get(self.disk, file, at, HEADER_BYTES);
+        let front = self.window.get(self.disk, file, at, HEADER_BYTES)?;
         let header = match Header::decode(front, Place { segment, offset }) {
             Ok(header) => header,
             Err(HeaderError::Damaged) => return Ok(Step::BadHeader),
@@ -350,7 +351,7 @@ impl<D: Disk> Scan<'_, D> {
         let len = usize::try_from(len).unwrap_or(usize::MAX);
         let payload = self
             .window
-            .get(self.disk, file, at, len)
+            .get(self.disk, file, at, len)?
             .get(HEADER_BYTES..)
             .unwrap_or_default();
         let verified = if whole {
@@ -371,7 +372,7 @@ impl<D: Disk> Scan<'_, D> {
         let file = SpoolFile::Segment(segment);
         let mut at = at;
         while at < limit {
-            let window = self.window.get(self.disk, file, at, SCAN_BYTES);
+            let window = self.window.get(self.disk, file, at, SCAN_BYTES)?;
             let Some(rest) = window.len().checked_sub(HEADER_BYTES) else {
                 return Ok(None);
             };
@@ -393,7 +394,7 @@ impl<D: Disk> Scan<'_, D> {
         Ok(None)
     }
 
-    fn on_record(&mut self, segment: u32, at: u64, header: &Header) {
+    fn on_record(&mut self, segment: u32, at: u64, header: &Header) -> Result<(), DiskError> {
         let id = header.id;
         self.highest = self.highest.max(id);
         // Proven by `step`: the place fits.
@@ -413,7 +414,7 @@ impl<D: Disk> Scan<'_, D> {
                         fates: Vec::new(),
                     });
             }
-            Kind::Outcome => self.on_outcome(segment, at, header),
+            Kind::Outcome => self.on_outcome(segment, at, header)?,
             Kind::Hold | Kind::Release => {
                 if let Some(state) = self.messages.get_mut(&id) {
                     state.held = header.kind == Kind::Hold;
@@ -421,27 +422,28 @@ impl<D: Disk> Scan<'_, D> {
             }
             Kind::Done => drop(self.messages.remove(&id)),
         }
+        Ok(())
     }
 
-    fn on_outcome(&mut self, segment: u32, at: u64, header: &Header) {
+    fn on_outcome(&mut self, segment: u32, at: u64, header: &Header) -> Result<(), DiskError> {
         let id = header.id;
         if !self.messages.contains_key(&id) {
-            return;
+            return Ok(());
         }
         let file = SpoolFile::Segment(segment);
         let len = HEADER_BYTES.saturating_add(header.envelope_len as usize);
-        let bytes = self.window.get(self.disk, file, at, len);
+        let bytes = self.window.get(self.disk, file, at, len)?;
         let Some(record) = codec::outcome(id, bytes.get(HEADER_BYTES..).unwrap_or_default()) else {
             let end = at.saturating_add(header.record_len());
             self.set_aside(segment, at, end, Some(id), DamageKind::Payload);
-            return;
+            return Ok(());
         };
         if record.done {
             self.messages.remove(&id);
-            return;
+            return Ok(());
         }
         let Some(state) = self.messages.get_mut(&id) else {
-            return;
+            return Ok(());
         };
         state.warned |= record.warned;
         state.last_outcome = Some(record.at);
@@ -451,6 +453,7 @@ impl<D: Disk> Scan<'_, D> {
                 None => state.fates.push((index, outcome)),
             }
         }
+        Ok(())
     }
 
     /// Copies bytes to `damaged/` and reports them.
@@ -504,12 +507,12 @@ impl<D: Disk> Scan<'_, D> {
     }
 
     /// Keeps and reports a tail without a header, unless it is the zeros that a segment is made of. Whether it may go.
-    fn note_torn(&mut self, segment: u32, from: u64, limit: u64) -> bool {
+    fn note_torn(&mut self, segment: u32, from: u64, limit: u64) -> Result<bool, DiskError> {
         let file = SpoolFile::Segment(segment);
         let mut at = from;
         let mut end = from;
         while at < limit {
-            let bytes = self.window.get(self.disk, file, at, SCAN_BYTES);
+            let bytes = self.window.get(self.disk, file, at, SCAN_BYTES)?;
             if bytes.is_empty() {
                 break;
             }
@@ -520,7 +523,7 @@ impl<D: Disk> Scan<'_, D> {
             at = at.saturating_add(bytes.len() as u64);
         }
         if end == from {
-            return true;
+            return Ok(true);
         }
         let offset = u32::try_from(from).unwrap_or(u32::MAX);
         let len = end.saturating_sub(from);
@@ -530,11 +533,14 @@ impl<D: Disk> Scan<'_, D> {
             len,
         });
         // It may also be the last record that was promised, with a bad header: nothing tells them apart.
-        self.keep(segment, offset, len).is_ok()
+        Ok(self.keep(segment, offset, len).is_ok())
     }
 
     /// Tells the sink every message that is whole.
-    fn emit(&mut self, sink: &mut dyn FnMut(Recovered)) -> HashMap<QueueId, (Location, bool)> {
+    fn emit(
+        &mut self,
+        sink: &mut dyn FnMut(Recovered),
+    ) -> Result<HashMap<QueueId, (Location, bool)>, DiskError> {
         let mut messages: Vec<(QueueId, State)> = self.messages.drain().collect();
         messages.sort_unstable_by_key(|(_, state)| {
             let place = state.location.place();
@@ -543,9 +549,7 @@ impl<D: Disk> Scan<'_, D> {
         let mut live = HashMap::with_capacity(messages.len());
         for (id, state) in messages {
             let location = state.location;
-            if location.body_is_file()
-                && self.disk.len(SpoolFile::Body(id)) != Ok(location.body_len())
-            {
+            if location.body_is_file() && self.body_len(id)? != Some(location.body_len()) {
                 self.set_message_aside(id, location, DamageKind::BodyFile);
                 continue;
             }
@@ -554,11 +558,21 @@ impl<D: Disk> Scan<'_, D> {
                     live.insert(id, (location, state.held));
                     sink(recovered(id, state, envelope));
                 }
+                Err(ReadError::Disk(error)) => return Err(error),
                 _ => self.set_message_aside(id, location, DamageKind::Payload),
             }
         }
         self.report.messages = live.len();
-        live
+        Ok(live)
+    }
+
+    /// Bytes of the file of a large message, if it has one.
+    fn body_len(&mut self, id: QueueId) -> Result<Option<u64>, DiskError> {
+        match self.disk.len(SpoolFile::Body(id)) {
+            Ok(len) => Ok(Some(len)),
+            Err(DiskError::Missing) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn set_message_aside(&mut self, id: QueueId, location: Location, kind: DamageKind) {
@@ -638,7 +652,7 @@ fn recovered(id: QueueId, state: State, envelope: Envelope) -> Recovered {
     }
 }
 
-/// The part of a file that is in memory. What cannot be read reads as zeros, which are no record.
+/// The part of a file that is in memory.
 #[derive(Default)]
 struct Window {
     file: Option<SpoolFile>,
@@ -651,30 +665,41 @@ const SCAN_BYTES: usize = 64 * 1_024;
 
 impl Window {
     /// `len` bytes from `at`, or fewer at the end of the file.
-    fn get<D: Disk>(&mut self, disk: &mut D, file: SpoolFile, at: u64, len: usize) -> &[u8] {
+    fn get<D: Disk>(
+        &mut self,
+        disk: &mut D,
+        file: SpoolFile,
+        at: u64,
+        len: usize,
+    ) -> Result<&[u8], DiskError> {
         let inside = at.checked_sub(self.start).filter(|skip| {
             self.file == Some(file) && skip.saturating_add(len as u64) <= self.bytes.len() as u64
         });
         let skip = match inside {
             Some(skip) => usize::try_from(skip).unwrap_or_default(),
             None => {
-                self.load(disk, file, at, len.max(WINDOW_BYTES));
+                self.load(disk, file, at, len.max(WINDOW_BYTES))?;
                 0
             }
         };
         let end = skip.saturating_add(len).min(self.bytes.len());
-        self.bytes.get(skip..end).unwrap_or_default()
+        Ok(self.bytes.get(skip..end).unwrap_or_default())
     }
 
-    fn load<D: Disk>(&mut self, disk: &mut D, file: SpoolFile, at: u64, len: usize) {
-        self.file = Some(file);
-        self.start = at;
+    fn load<D: Disk>(
+        &mut self,
+        disk: &mut D,
+        file: SpoolFile,
+        at: u64,
+        len: usize,
+    ) -> Result<(), DiskError> {
+        // Holds nothing until it is read.
+        self.file = None;
         self.bytes.clear();
         self.bytes.resize(len, 0);
-        if let Ok(got) = disk.read_at(file, at, &mut self.bytes) {
-            self.bytes.truncate(got);
-        } else {
-            self.bytes.fill(0);
-        }
+        let got = disk.read_at(file, at, &mut self.bytes)?;
+        self.bytes.truncate(got);
+        (self.file, self.start) = (Some(file), at);
+        Ok(())
     }
 }

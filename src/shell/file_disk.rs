@@ -7,6 +7,7 @@
 //!
 //! Invariant: after a failed sync its descriptor is closed and the error is passed on; nothing here tries again.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -296,11 +297,10 @@ impl Disk for FileDisk {
                 continue;
             }
             let text = name.to_string_lossy();
-            let ours = folder.parse(&text).filter(|_| {
-                rustix::fs::statat(descriptor, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
-                    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
-                })
-            });
+            let ours = match folder.parse(&text) {
+                Some(file) if is_regular(descriptor, name)? => Some(file),
+                _ => None,
+            };
             entries.push(match ours {
                 Some(file) => Entry::File(file),
                 None => Entry::Foreign(text.into()),
@@ -312,6 +312,15 @@ impl Disk for FileDisk {
     fn free_bytes(&mut self) -> Result<u64, DiskError> {
         let stat = rustix::fs::fstatvfs(&self.reader.folders.journal).map_err(disk_error)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// Whether the name is that of a regular file. A file that cannot be looked at is not taken for a stranger's.
+fn is_regular(folder: &OwnedFd, name: &CStr) -> Result<bool, DiskError> {
+    match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(disk_error(error)),
     }
 }
 

@@ -844,3 +844,37 @@ fn ten_thousand_messages_are_found_again() {
     }
     assert_eq!(open(&disk, SEGMENT_BYTES).1.len(), 10_000);
 }
+
+#[test]
+fn a_read_that_fails_in_a_start_costs_no_message() {
+    let disk = MemoryDisk::new();
+    let (mut journal, _, _) = open(&disk, SMALL);
+    for number in 1..=20 {
+        drop(journal.execute(vec![append(message(number, 200))]));
+    }
+    let id = QueueId::new(21);
+    let mut large = message(21, 0);
+    if let Record::Message(message) = &mut large {
+        message.body = Body::File {
+            len: 1_000,
+            crc32: 0,
+        };
+    }
+    let bytes = vec![b'x'; 1_000];
+    drop(journal.execute(vec![Command::BodyAppend { id, bytes }, append(large)]));
+    drop(journal);
+    let mut failed = 0;
+    for skip in 0.. {
+        disk.mend();
+        disk.fail(Operation::Read, skip, 1, DiskError::Io);
+        match Journal::open_sized(disk.clone(), SMALL, &mut |_| {}) {
+            Ok(_) => break,
+            Err(error) => assert_eq!(error, OpenError::Disk(DiskError::Io)),
+        }
+        disk.mend();
+        let (_, found, report) = open(&disk, SMALL);
+        assert_eq!((found.len(), report.damage.len()), (21, 0), "read {skip}");
+        failed += 1;
+    }
+    assert!(failed > 20, "only {failed} reads");
+}

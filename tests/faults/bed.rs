@@ -1,0 +1,335 @@
+//! A relay in a folder of its own, with a fault in store for it.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::process::{Guard, Output, PATIENCE, program, run, wait_for};
+use crate::sink::Sink;
+use crate::world::{Dns, free_port};
+
+/// The binary.
+const CHOPAR: &str = env!("CARGO_BIN_EXE_chopar");
+
+/// A relay, its sink and its spool.
+pub(crate) struct Bed {
+    pub(crate) sink: Sink,
+    folder: TempDir,
+    port: u16,
+    dns: u16,
+    tracer: Option<Guard>,
+    process: Option<Guard>,
+}
+
+/// Which threads are traced from the start.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Threads {
+    /// The first.
+    Main,
+    /// All that there will be.
+    All,
+}
+
+/// How a start went.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Start {
+    /// It answers.
+    Up,
+    /// It ended, with this code or minus the signal.
+    Ended(i32),
+}
+
+impl Bed {
+    /// Prepares one whose state is a copy of `state`, where there is any.
+    pub(crate) fn new(dns: &Dns, state: Option<&Path>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (sink, port) = (Sink::start(), free_port());
+        fs::create_dir_all(folder.path().join("config/domains/relay.test")).expect("a folder");
+        let bed = Self {
+            sink,
+            folder,
+            port,
+            dns: dns.port,
+            tracer: None,
+            process: None,
+        };
+        bed.configure();
+        if let Some(state) = state {
+            copy(state, &bed.state());
+        }
+        bed
+    }
+
+    fn configure(&self) {
+        let (here, port) = (self.folder.path().display(), self.port);
+        let text = format!(
+            "hostname = \"mail.relay.test\"\nstate_dir = \"{here}/state\"\nruntime_dir = \"{here}/run\"\n\
+             user = \"root\"\n\
+             [listen]\nsmtp = [\"127.0.0.1:{port}\"]\nsubmission = []\nsubmissions = []\nstatus = []\n\
+             [relay]\nnetworks = [\"127.0.0.1/32\"]\n\
+             [dns]\nservers = [\"127.0.0.1:{}\"]\n\
+             [delivery]\nport = {}\nloopback = true\n",
+            self.dns, self.sink.port
+        );
+        fs::write(self.folder.path().join("config/chopar.toml"), text).expect("a file");
+    }
+
+    /// What survives a kill.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// The queue on the disk.
+    pub(crate) fn spool(&self) -> PathBuf {
+        self.state().join("spool")
+    }
+
+    /// What the relay has said in all its runs.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Starts the relay with nothing in its way, which must work.
+    #[track_caller]
+    pub(crate) fn start(&mut self) {
+        let mut outcome = self.start_as(Command::new(CHOPAR));
+        // While it was down its port was anybody's.
+        for _ in 0..3 {
+            if outcome == Start::Up || !self.log().contains("already in use") {
+                break;
+            }
+            self.port = free_port();
+            self.configure();
+            outcome = self.start_as(Command::new(CHOPAR));
+        }
+        assert_eq!(
+            outcome,
+            Start::Up,
+            "the relay does not start:\n{}",
+            self.log()
+        );
+    }
+
+    /// Starts the relay traced from the first call on: its first thread alone, or all.
+    pub(crate) fn start_traced(&mut self, threads: Threads, expressions: &[String]) -> Start {
+        drop(fs::remove_file(self.trace_path()));
+        let mut command = Command::new(program("strace"));
+        // With -D the relay is the child here, not strace.
+        command
+            .args(["-D", "-qq", "-Y", "-o"])
+            .arg(self.trace_path());
+        if threads == Threads::All {
+            command.arg("-f");
+        }
+        for expression in expressions {
+            command.args(["-e", expression]);
+        }
+        command.arg(CHOPAR);
+        self.start_as(command)
+    }
+
+    fn start_as(&mut self, mut command: Command) -> Start {
+        (self.tracer, self.process) = (None, None);
+        let log = self.folder.path().join("log");
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("a file");
+        command
+            .arg("-C")
+            .arg(self.folder.path().join("config"))
+            .arg("run");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        let process = self.process.insert(Guard::spawn(&mut command));
+        wait_for("the relay to answer or to end", PATIENCE, || {
+            if let Some(code) = ended(process) {
+                return Some(Start::Ended(code));
+            }
+            let mut client = Client::open(self.port).ok()?;
+            // The kernel may take a connection for a relay that has just ended, and nobody answers.
+            let is_up = client.hears_within(Duration::from_millis(500)) && is_greeting(&mut client);
+            is_up.then_some(Start::Up)
+        })
+    }
+
+    /// Traces one thread, by its name, or all, from here on.
+    pub(crate) fn attach(&mut self, thread: Option<&str>, expressions: &[String]) {
+        drop(fs::remove_file(self.trace_path()));
+        let mut command = Command::new(program("strace"));
+        command.args(["-Y", "-o"]).arg(self.trace_path());
+        for expression in expressions {
+            command.args(["-e", expression]);
+        }
+        let target = match thread {
+            Some(name) => self.thread(name),
+            None => {
+                command.arg("-f");
+                self.pid()
+            }
+        };
+        let said = self.folder.path().join("strace");
+        let file = File::create(&said).expect("a file");
+        command
+            .args(["-p", &target.to_string()])
+            .stdin(Stdio::null())
+            .stderr(file);
+        let tracer = self.tracer.insert(Guard::spawn(&mut command));
+        wait_for("strace to attach", PATIENCE, || {
+            let text = fs::read_to_string(&said).unwrap_or_default();
+            assert!(
+                tracer.is_alive() || text.contains("attached"),
+                "strace does not attach: {text}"
+            );
+            text.contains("attached").then_some(())
+        });
+    }
+
+    /// What strace has written down.
+    pub(crate) fn trace(&self) -> String {
+        fs::read_to_string(self.trace_path()).unwrap_or_default()
+    }
+
+    /// What strace has written down at the end of a process that was killed.
+    pub(crate) fn trace_of_the_dead(&mut self) -> String {
+        let path = self.trace_path();
+        wait_for("strace to write down the end", PATIENCE, || {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            text.contains("+++").then_some(text)
+        })
+    }
+
+    fn trace_path(&self) -> PathBuf {
+        self.folder.path().join("trace")
+    }
+
+    fn pid(&self) -> u32 {
+        self.process.as_ref().expect("the relay runs").0.id()
+    }
+
+    /// The id of a thread.
+    fn thread(&self, name: &str) -> u32 {
+        let pid = self.pid();
+        if name == "main" {
+            return pid;
+        }
+        let is_it = |id: &u32| {
+            let its = fs::read_to_string(format!("/proc/{pid}/task/{id}/comm"));
+            its.is_ok_and(|its| its.trim() == name)
+        };
+        // A thread gives itself its name, which can be after the relay answers.
+        wait_for(&format!("a thread called {name}"), PATIENCE, || {
+            let entries = fs::read_dir(format!("/proc/{pid}/task"))
+                .expect("threads")
+                .flatten();
+            let mut ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+            ids.find(is_it)
+        })
+    }
+
+    /// The code that it ended with, if it has.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        ended(self.process.as_mut()?)
+    }
+
+    /// Kills it.
+    pub(crate) fn kill(&mut self) {
+        (self.process, self.tracer) = (None, None);
+    }
+
+    /// Asks it to end; the code that it ends with.
+    pub(crate) fn stop(&mut self) -> i32 {
+        let mut process = self.process.take().expect("the relay runs");
+        // It may have ended already.
+        let _ = kill_process(Pid::from_child(&process.0), Signal::TERM);
+        let code = process.wait(Duration::from_secs(15));
+        self.tracer = None;
+        code
+    }
+
+    /// Runs a command of chopar's on this one.
+    pub(crate) fn cli(&self, words: &[&str]) -> Output {
+        let mut command = Command::new(CHOPAR);
+        run(
+            command
+                .arg("-C")
+                .arg(self.folder.path().join("config"))
+                .args(words),
+            b"",
+        )
+    }
+
+    /// Hands a message to `sendmail`; its exit code.
+    pub(crate) fn sendmail(&self, words: &[&str], message: &[u8]) -> i32 {
+        let mut command = Command::new(CHOPAR);
+        command
+            .arg("-C")
+            .arg(self.folder.path().join("config"))
+            .arg("sendmail");
+        run(command.args(words), message).code
+    }
+
+    /// Whether a message with this in it lies in the drop folder.
+    pub(crate) fn has_dropped(&self, text: &[u8]) -> bool {
+        let entries = fs::read_dir(self.spool().join("drop"))
+            .into_iter()
+            .flatten();
+        entries
+            .flatten()
+            .any(|entry| fs::read(entry.path()).is_ok_and(|bytes| bytes.ends_with(text)))
+    }
+
+    /// How many messages are queued, where the relay can say it.
+    pub(crate) fn queued(&self) -> Option<u64> {
+        let output = self.cli(&["queue", "stats", "--json"]);
+        let stats: serde_json::Value = serde_json::from_str(&output.stdout).ok()?;
+        stats["queued"].as_u64()
+    }
+
+    /// A session, if the relay greets.
+    pub(crate) fn client(&self) -> Option<Client> {
+        let mut client = Client::open(self.port).ok()?;
+        let is_greeted = client.hears_within(Duration::from_secs(5)) && is_greeting(&mut client);
+        (is_greeted && client.say("EHLO client.test").code == 250).then_some(client)
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        // The relay goes first: a tracer that goes would let it run on.
+        self.process = None;
+        self.tracer = None;
+    }
+}
+
+/// Whether the relay greets: a port that it has left may be another server's.
+fn is_greeting(client: &mut Client) -> bool {
+    let banner = client.reply();
+    banner.code == 220 && banner.text.contains("mail.relay.test")
+}
+
+fn ended(process: &mut Guard) -> Option<i32> {
+    use std::os::unix::process::ExitStatusExt as _;
+    let status = process.0.try_wait().expect("a child")?;
+    status
+        .code()
+        .or_else(|| status.signal().map(|signal| -signal))
+}
+
+/// Copies a folder, leaving out the room that a file only keeps.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    let mut command = Command::new("cp");
+    run(
+        command.args(["-a", "--sparse=always"]).arg(from).arg(to),
+        b"",
+    )
+    .ok();
+}

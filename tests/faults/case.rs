@@ -1,0 +1,180 @@
+//! One fault: in which scene, in which thread, at which call, and the name that replays it.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// What goes on when the fault comes.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Scene {
+    /// A message is accepted, delivered to one recipient and notified for another; an older one is delivered, and its
+    /// segment removed.
+    Relay,
+    /// The same with a message that is large enough for a file of its own.
+    Large,
+    /// The relay starts on a spool that a kill left, with mail in every part of it; the fault comes twice in a row.
+    Start,
+    /// `chopar reload` while mail is queued.
+    Reload,
+    /// The relay starts and takes in what `sendmail` left. The thread that does it comes and goes, so all threads are
+    /// traced, each counts for itself, and the fault comes in the one that is there first.
+    Drop,
+}
+
+/// What the fault is.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Fault {
+    /// SIGKILL in place of the call.
+    Kill,
+    /// The call fails, once.
+    Once(&'static str),
+    /// The call and all later ones of its kind fail.
+    Always(&'static str),
+}
+
+/// A fault at the `number`th call of a kind, counted from 1 within the thread: from the first system call on in
+/// [`Scene::Start`], else from the moment when the relay is up.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Case {
+    pub(crate) scene: Scene,
+    /// `main`, or the thread's name.
+    pub(crate) thread: String,
+    pub(crate) call: String,
+    pub(crate) fault: Fault,
+    pub(crate) number: usize,
+}
+
+const SCENES: [(&str, Scene); 5] = [
+    ("relay", Scene::Relay),
+    ("large", Scene::Large),
+    ("start", Scene::Start),
+    ("reload", Scene::Reload),
+    ("drop", Scene::Drop),
+];
+
+/// The errors that are injected.
+const ERRORS: [&str; 6] = [
+    "EIO",
+    "ENOSPC",
+    "EDQUOT",
+    "EMFILE",
+    "ECONNRESET",
+    "ENETUNREACH",
+];
+
+impl fmt::Display for Scene {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = SCENES.iter().find(|(_, scene)| scene == self);
+        out.write_str(name.map_or("", |(name, _)| name))
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kill => out.write_str("kill"),
+            Self::Once(error) => out.write_str(error),
+            Self::Always(error) => write!(out, "{error}+"),
+        }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            scene,
+            thread,
+            call,
+            fault,
+            number,
+        } = self;
+        write!(out, "{scene}/{thread}/{call}/{fault}/{number}")
+    }
+}
+
+impl FromStr for Case {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is no case; one is called relay/journal/fdatasync/kill/1");
+        let [scene, thread, call, fault, number] = text
+            .split('/')
+            .collect::<Vec<_>>()
+            .try_into()
+            .map_err(|_| wrong())?;
+        let (_, scene) = SCENES
+            .iter()
+            .find(|(name, _)| *name == scene)
+            .ok_or_else(wrong)?;
+        let error = |name: &str| {
+            ERRORS
+                .iter()
+                .find(|error| **error == name)
+                .copied()
+                .ok_or_else(wrong)
+        };
+        let fault = match fault.strip_suffix('+') {
+            Some(name) => Fault::Always(error(name)?),
+            None if fault == "kill" => Fault::Kill,
+            None => Fault::Once(error(fault)?),
+        };
+        let number = number.parse().map_err(|_| wrong())?;
+        Ok(Self {
+            scene: *scene,
+            thread: thread.to_owned(),
+            call: call.to_owned(),
+            fault,
+            number,
+        })
+    }
+}
+
+impl Case {
+    /// What strace is told.
+    pub(crate) fn inject(&self) -> String {
+        let Self { call, number, .. } = self;
+        match self.fault {
+            Fault::Kill => format!("inject={call}:signal=KILL:when={number}"),
+            Fault::Once(error) => format!("inject={call}:error={error}:when={number}"),
+            Fault::Always(error) => format!("inject={call}:error={error}:when={number}+"),
+        }
+    }
+
+    /// The command that runs this one alone.
+    pub(crate) fn replay(&self) -> String {
+        format!("CHOPAR_FAULTS={self} cargo test --locked --test faults a_fault_at -- --nocapture")
+    }
+
+    /// Whether the fault may cut off an exchange with a peer, which can leave both sides of two minds.
+    pub(crate) fn is_of_network(&self) -> bool {
+        NETWORK_CALLS.contains(&self.call.as_str())
+    }
+}
+
+/// Calls that talk to a peer.
+pub(crate) const NETWORK_CALLS: [&str; 9] = [
+    "accept4", "connect", "read", "readv", "recvfrom", "sendto", "socket", "write", "writev",
+];
+
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_back() {
+        for name in [
+            "relay/journal/fdatasync/EIO+/2",
+            "start/main/openat/kill/17",
+            "large/main/write/EIO/1",
+        ] {
+            let case: Case = name.parse().expect("a case");
+            assert_eq!(case.to_string(), name);
+        }
+        for name in [
+            "",
+            "relay/main/write/kill",
+            "relay/main/write/EPERM/1",
+            "relay/main/write/kill/x",
+        ] {
+            assert!(name.parse::<Case>().is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! What must hold of a message after faults, whatever they were: I1 to I4 of a durable relay.
+//!
+//! - Told 250: it arrives (I1), and so does the notification of each refused recipient.
+//! - Not told: nothing arrives (I2), unless it stood on the disk and only the answer was lost; then once.
+//! - A second copy needs an excuse of its own (I3): a fault between the final dot and the record of what became of it.
+//! - A second notification needs one too (I4); a missing one has none.
+//! - What arrives is what was sent, byte for byte, behind the fields that a relay adds.
+
+use std::fmt;
+
+/// What is known of one message at the end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct History {
+    /// Its name, for the finding.
+    pub(crate) name: String,
+    /// Whether its sender was told that it is accepted.
+    pub(crate) told: bool,
+    /// Whether it stood in the spool when a fault ended the session of its sender.
+    pub(crate) written: bool,
+    /// Whether one of its recipients is refused, so that a notification is owed.
+    pub(crate) owes_notice: bool,
+    /// Copies that its recipient got.
+    pub(crate) copies: usize,
+    /// Copies that differ from what was sent.
+    pub(crate) altered: usize,
+    /// Notifications that its sender got.
+    pub(crate) notices: usize,
+    /// Faults that excuse a second copy.
+    pub(crate) excused_copies: usize,
+    /// Faults that excuse a second notification.
+    pub(crate) excused_notices: usize,
+}
+
+/// What must not be.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Finding {
+    /// It was accepted and did not arrive.
+    Lost(String),
+    /// Nobody was told that it is accepted, it was not on the disk, and it arrived.
+    Invented(String),
+    /// More copies than faults excuse.
+    Copies {
+        name: String,
+        got: usize,
+        most: usize,
+    },
+    /// It was accepted, a recipient was refused, and the sender was not told.
+    NoticeMissing(String),
+    /// More notifications than faults excuse.
+    Notices {
+        name: String,
+        got: usize,
+        most: usize,
+    },
+    /// It arrived other than it was sent.
+    Altered(String),
+    /// Something else, in words: the relay died of an error, a queue that does not empty.
+    Other(String),
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lost(name) => write!(out, "message {name} was accepted and is lost"),
+            Self::Invented(name) => {
+                write!(
+                    out,
+                    "message {name} was not accepted and arrived all the same"
+                )
+            }
+            Self::Copies { name, got, most } => {
+                write!(
+                    out,
+                    "message {name} arrived {got} times; at most {most} is excused"
+                )
+            }
+            Self::NoticeMissing(name) => {
+                write!(
+                    out,
+                    "the sender of message {name} was not told of the refusal"
+                )
+            }
+            Self::Notices { name, got, most } => {
+                write!(
+                    out,
+                    "message {name} was notified {got} times; at most {most} is excused"
+                )
+            }
+            Self::Altered(name) => write!(out, "message {name} arrived changed"),
+            Self::Other(text) => out.write_str(text),
+        }
+    }
+}
+
+/// Everything that is wrong with a history.
+pub(crate) fn judge(history: &History) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let name = || history.name.clone();
+    let is_owed = history.told || history.written;
+    if history.told && history.copies == 0 {
+        findings.push(Finding::Lost(name()));
+    }
+    if !is_owed && history.copies + history.notices > 0 {
+        findings.push(Finding::Invented(name()));
+    }
+    let most = 1 + history.excused_copies;
+    if history.copies > most {
+        let got = history.copies;
+        findings.push(Finding::Copies {
+            name: name(),
+            got,
+            most,
+        });
+    }
+    if history.told && history.owes_notice && history.notices == 0 {
+        findings.push(Finding::NoticeMissing(name()));
+    }
+    let most = usize::from(history.owes_notice) + history.excused_notices;
+    if is_owed && history.notices > most {
+        let got = history.notices;
+        findings.push(Finding::Notices {
+            name: name(),
+            got,
+            most,
+        });
+    }
+    if history.altered > 0 {
+        findings.push(Finding::Altered(name()));
+    }
+    findings
+}
+
+mod tests {
+    use super::*;
+
+    /// A message that was accepted, arrived once, and was notified once.
+    fn good() -> History {
+        History {
+            name: "B".to_owned(),
+            told: true,
+            written: true,
+            owes_notice: true,
+            copies: 1,
+            notices: 1,
+            ..History::default()
+        }
+    }
+
+    fn copies(got: usize, most: usize) -> Vec<Finding> {
+        let name = "B".to_owned();
+        vec![Finding::Copies { name, got, most }]
+    }
+
+    #[test]
+    fn a_good_history_passes() {
+        assert_eq!(judge(&good()), []);
+    }
+
+    #[test]
+    fn lost_mail_is_found() {
+        let forged = History {
+            copies: 0,
+            ..good()
+        };
+        assert_eq!(judge(&forged), [Finding::Lost("B".to_owned())]);
+    }
+
+    #[test]
+    fn a_copy_too_many_is_found_and_an_excused_one_is_not() {
+        let forged = History {
+            copies: 2,
+            ..good()
+        };
+        assert_eq!(judge(&forged), copies(2, 1));
+        let excused = History {
+            excused_copies: 1,
+            ..forged
+        };
+        assert_eq!(judge(&excused), []);
+        let forged = History {
+            copies: 3,
+            ..excused
+        };
+        assert_eq!(judge(&forged), copies(3, 2));
+    }
+
+    #[test]
+    fn an_invention_is_found_and_a_lost_answer_is_not() {
+        let forged = History {
+            told: false,
+            written: false,
+            ..good()
+        };
+        assert_eq!(judge(&forged), [Finding::Invented("B".to_owned())]);
+        let answer_lost = History {
+            told: false,
+            ..good()
+        };
+        assert_eq!(judge(&answer_lost), []);
+        assert_eq!(
+            judge(&History {
+                copies: 2,
+                ..answer_lost
+            }),
+            copies(2, 1)
+        );
+        let refused = History {
+            told: false,
+            written: false,
+            copies: 0,
+            notices: 0,
+            ..good()
+        };
+        assert_eq!(judge(&refused), []);
+    }
+
+    #[test]
+    fn a_missing_notice_and_one_too_many_are_found() {
+        let forged = History {
+            notices: 0,
+            ..good()
+        };
+        assert_eq!(judge(&forged), [Finding::NoticeMissing("B".to_owned())]);
+        let forged = History {
+            notices: 2,
+            ..good()
+        };
+        let (name, got, most) = ("B".to_owned(), 2, 1);
+        assert_eq!(judge(&forged), [Finding::Notices { name, got, most }]);
+        let unasked = History {
+            owes_notice: false,
+            ..good()
+        };
+        let (name, got, most) = ("B".to_owned(), 1, 0);
+        assert_eq!(judge(&unasked), [Finding::Notices { name, got, most }]);
+    }
+
+    #[test]
+    fn a_changed_message_is_found() {
+        let forged = History {
+            altered: 1,
+            ..good()
+        };
+        assert_eq!(judge(&forged), [Finding::Altered("B".to_owned())]);
+    }
+}

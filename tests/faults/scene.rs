@@ -1,0 +1,417 @@
+//! The scenes, with a fault in each.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::bed::{Bed, Start, Threads, copy};
+use crate::case::{Case, Fault, Scene};
+use crate::judge::{Finding, judge};
+use crate::mail::{Mail, SENDER};
+use crate::process::{PATIENCE, wait_for};
+use crate::spool;
+use crate::world::Dns;
+
+/// What came of a case.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outcome {
+    /// Whether the fault came at all.
+    pub(crate) fired: bool,
+    /// What was wrong.
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// How often a thread makes a call in a scene.
+pub(crate) type Counts = BTreeMap<(String, String), usize>;
+
+/// What all scenes share: names, and two spools to begin with.
+pub(crate) struct Stage {
+    dns: Dns,
+    folder: TempDir,
+}
+
+/// What a relay that is driven came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum End {
+    /// It died.
+    Died(i32),
+    /// Its queue is empty.
+    Empty,
+    /// Neither, in all the time that it was given.
+    Stuck,
+}
+
+impl Stage {
+    /// Makes the spools: `owed` is of a relay that ended well with a message queued; `dropped` has another one in the drop
+    /// folder; `crashed` is of a relay that was killed, with a large one besides and a torn tail.
+    pub(crate) fn set_up() -> Self {
+        let stage = Self {
+            dns: Dns::start("src.test. MX 10 mx.four.test."),
+            folder: tempfile::tempdir().expect("a folder"),
+        };
+        let mut bed = Bed::new(&stage.dns, None);
+        bed.start();
+        stage.defer(&mut bed, &first());
+        assert_eq!(bed.stop(), 0, "{}", bed.log());
+        copy(&bed.state(), &stage.path("owed"));
+        let dropped = dropped();
+        let words = ["-i", "-f", SENDER, dropped.to[0].as_str()];
+        assert_eq!(bed.sendmail(&words, &dropped.bytes), 0, "{}", bed.log());
+        copy(&bed.state(), &stage.path("dropped"));
+
+        let mut bed = Bed::new(&stage.dns, Some(&stage.path("owed")));
+        bed.start();
+        stage.defer(&mut bed, &large());
+        bed.kill();
+        assert_eq!(bed.sendmail(&words, &dropped.bytes), 0, "{}", bed.log());
+        spool::tear(&bed.spool());
+        copy(&bed.state(), &stage.path("crashed"));
+        stage
+    }
+
+    /// Sends a message that nobody takes yet.
+    fn defer(&self, bed: &mut Bed, mail: &Mail) {
+        assert_eq!(submit(bed, mail), 250, "{}", bed.log());
+        let line = format!("event=attempt to=<{}>", mail.to[0]);
+        wait_for("an attempt", PATIENCE, || {
+            let log = bed.log();
+            (log.contains(&line) || log.matches("Not yet").count() > 0).then_some(())
+        });
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn bed(&self, scene: Scene) -> Bed {
+        let name = match scene {
+            Scene::Relay | Scene::Large | Scene::Reload => "owed",
+            Scene::Start => "crashed",
+            Scene::Drop => "dropped",
+        };
+        Bed::new(&self.dns, Some(&self.path(name)))
+    }
+
+    /// How often each thread makes each call, with nothing in its way.
+    pub(crate) fn count(&self, scene: Scene) -> Counts {
+        let (mut bed, all) = (self.bed(scene), ["trace=all".to_owned()]);
+        match scene {
+            Scene::Start => {
+                assert_eq!(
+                    bed.start_traced(Threads::Main, &all),
+                    Start::Up,
+                    "{}",
+                    bed.log()
+                );
+                return counts(&bed.trace());
+            }
+            Scene::Drop => assert_eq!(bed.start_traced(Threads::All, &all), Start::Up),
+            Scene::Relay | Scene::Large | Scene::Reload => {
+                bed.start();
+                bed.attach(None, &all);
+            }
+        }
+        let mut mails = play(&mut bed, scene);
+        if scene != Scene::Reload {
+            assert_eq!(
+                drive(&mut bed, &mut mails, PATIENCE),
+                End::Empty,
+                "{}",
+                bed.log()
+            );
+        }
+        counts(&bed.trace())
+    }
+
+    /// Plays a scene with a fault, mends it, and judges what became of the mail.
+    pub(crate) fn run(&self, case: &Case) -> Outcome {
+        let mut bed = self.bed(case.scene);
+        let mut outcome = Outcome::default();
+        let mut mails;
+        let expressions = [format!("trace={}", case.call), case.inject()];
+        match case.scene {
+            Scene::Start => {
+                mails = vec![first().accepted(), large().accepted(), dropped().accepted()];
+                self.fail_at_start(&mut bed, case, &mut mails, &mut outcome);
+            }
+            Scene::Drop => {
+                // The fault may come before it is up.
+                bed.start_traced(Threads::All, &expressions);
+                mails = play(&mut bed, case.scene);
+                self.fail_at_work(&mut bed, case, &mut mails, &mut outcome);
+            }
+            Scene::Relay | Scene::Large | Scene::Reload => {
+                bed.start();
+                bed.attach(Some(&case.thread), &expressions);
+                mails = play(&mut bed, case.scene);
+                self.fail_at_work(&mut bed, case, &mut mails, &mut outcome);
+            }
+        }
+        // Whatever happened: a relay that is started again owes nobody anything in the end.
+        bed.sink.open();
+        bed.start();
+        match drive(&mut bed, &mut mails, PATIENCE) {
+            End::Empty => {}
+            end => outcome
+                .findings
+                .push(Finding::Other(format!("started again: {end:?}"))),
+        }
+        let arrived = bed.sink.arrived();
+        outcome
+            .findings
+            .extend(mails.iter().flat_map(|mail| judge(&mail.history(&arrived))));
+        if !outcome.findings.is_empty() {
+            eprintln!(
+                "{case}: the log:\n{}\nthe trace:\n{}",
+                bed.log(),
+                bed.trace()
+            );
+        }
+        outcome
+    }
+
+    /// The fault comes in the start, twice in a row where it kills.
+    fn fail_at_start(&self, bed: &mut Bed, case: &Case, mails: &mut [Mail], outcome: &mut Outcome) {
+        let expressions = [format!("trace={}", case.call), case.inject()];
+        let rounds = if case.fault == Fault::Kill { 2 } else { 1 };
+        for _ in 0..rounds {
+            let start = bed.start_traced(Threads::Main, &expressions);
+            match (start, case.fault) {
+                (Start::Ended(-9), Fault::Kill) => {
+                    outcome.fired |= bed.trace_of_the_dead().contains("+++ killed by SIGKILL");
+                }
+                // It may refuse to run on such a system, and says why in its log.
+                (Start::Ended(code), _) if code > 0 => outcome.fired |= was_injected(bed),
+                (Start::Ended(code), _) => {
+                    let text = format!("ended with {code} in its start");
+                    outcome.findings.push(Finding::Other(text));
+                }
+                (Start::Up, Fault::Kill) => bed.kill(),
+                (Start::Up, _) => {
+                    bed.sink.open();
+                    let end = drive(bed, mails, patience(case));
+                    outcome.fired |= was_injected(bed);
+                    self.end(bed, case, end, outcome);
+                }
+            }
+            note(bed, case, mails);
+        }
+    }
+
+    /// The fault comes while the relay works: it has been played to, and is driven until its queue is empty.
+    fn fail_at_work(
+        &self,
+        bed: &mut Bed,
+        case: &Case,
+        mails: &mut Vec<Mail>,
+        outcome: &mut Outcome,
+    ) {
+        let end = drive(bed, mails, patience(case));
+        if case.fault == Fault::Kill {
+            if end == End::Died(-9) {
+                outcome.fired = bed.trace_of_the_dead().contains("+++ killed by SIGKILL");
+            } else {
+                self.end(bed, case, end, outcome);
+            }
+            return note(bed, case, mails);
+        }
+        outcome.fired = was_injected(bed);
+        for mail in mails.iter() {
+            if !matches!(mail.answer, 250 | 451 | 452) && !case.is_of_network() {
+                let text = format!("answered {} to message {}", mail.answer, mail.to[0]);
+                outcome.findings.push(Finding::Other(text));
+            }
+        }
+        if !matches!(end, End::Died(_)) {
+            let mut later = Mail::new("E", 100);
+            later.answer = submit(bed, &later);
+            let is_clean = match case.fault {
+                Fault::Always(_) => matches!(later.answer, 250 | 451 | 452),
+                // The number of a call differs a little from run to run: the fault may come only now.
+                _ if !outcome.fired => matches!(later.answer, 250 | 451 | 452),
+                _ => later.is_accepted(),
+            };
+            if !is_clean && !case.is_of_network() {
+                let text = format!("answered {} to the next message", later.answer);
+                outcome.findings.push(Finding::Other(text));
+            }
+            mails.push(later);
+        }
+        outcome.fired |= was_injected(bed);
+        let end = match end {
+            End::Empty => drive(bed, mails, patience(case)),
+            end => end,
+        };
+        self.end(bed, case, end, outcome);
+        note(bed, case, mails);
+    }
+
+    /// A relay that lives through its fault empties its queue and can be asked to end.
+    fn end(&self, bed: &mut Bed, case: &Case, end: End, outcome: &mut Outcome) {
+        let other = |text: String| Finding::Other(text);
+        match end {
+            End::Died(code) => return outcome.findings.push(other(format!("died with {code}"))),
+            End::Empty => {}
+            End::Stuck if matches!(case.fault, Fault::Always(_)) => {}
+            End::Stuck => outcome
+                .findings
+                .push(other("its queue does not empty".to_owned())),
+        }
+        match bed.stop() {
+            0 => {}
+            // It came on the way out.
+            -9 if case.fault == Fault::Kill => outcome.fired = true,
+            code => {
+                let text = format!("ended with {code} when asked to end");
+                outcome.findings.push(other(text));
+            }
+        }
+    }
+}
+
+/// Notes for each message what the disk and the sink say at the end of a run.
+fn note(bed: &Bed, case: &Case, mails: &mut [Mail]) {
+    let arrived = bed.sink.arrived();
+    for mail in mails {
+        mail.after_fault(&bed.spool(), &arrived);
+        if bed.has_dropped(&mail.bytes) {
+            mail.left_in_drop();
+        }
+        match case.fault {
+            Fault::Kill => {}
+            Fault::Always(_) => {
+                mail.excuse_arrival();
+                mail.excuse_another();
+            }
+            Fault::Once(_) if case.is_of_network() => mail.excuse_another(),
+            Fault::Once(_) => {}
+        }
+    }
+}
+
+fn was_injected(bed: &Bed) -> bool {
+    bed.trace().contains("(INJECTED)")
+}
+
+/// What the spools hold: a message, one that is large, one that `sendmail` left.
+fn first() -> Mail {
+    Mail::new("A", 2_000)
+}
+
+fn large() -> Mail {
+    Mail::new("L", 300_000)
+}
+
+fn dropped() -> Mail {
+    Mail::new("C", 100)
+}
+
+/// Plays the part of the world until the fault comes or all is delivered.
+fn play(bed: &mut Bed, scene: Scene) -> Vec<Mail> {
+    let mut mails = vec![first().accepted()];
+    if scene == Scene::Reload {
+        // The tool returns when the relay has answered, or is no more.
+        bed.cli(&["reload"]);
+        bed.sink.open();
+        return mails;
+    }
+    bed.sink.open();
+    if scene == Scene::Drop {
+        mails.push(dropped().accepted());
+        return mails;
+    }
+    let body = if scene == Scene::Large {
+        300_000
+    } else {
+        2_000
+    };
+    let mut mail = Mail::new("B", body).and_to_nobody();
+    mail.answer = submit(bed, &mail);
+    // The older message comes after it, so that calls have the same numbers each time.
+    let end = Instant::now() + Duration::from_secs(2);
+    while mail.is_accepted() && Instant::now() < end && bed.ended().is_none() {
+        if mail.is_complete(&bed.sink.arrived()) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    mails.push(mail);
+    mails
+}
+
+/// Sends a message; the code that it is answered with, 0 for none.
+fn submit(bed: &Bed, mail: &Mail) -> u16 {
+    let to: Vec<&str> = mail.to.iter().map(String::as_str).collect();
+    bed.client().map_or(0, |mut client| {
+        client.transaction(SENDER, &to, &mail.bytes).code
+    })
+}
+
+/// Has everything tried until nothing is queued.
+fn drive(bed: &mut Bed, mails: &mut [Mail], limit: Duration) -> End {
+    let end = Instant::now() + limit;
+    let mut flush = Instant::now();
+    loop {
+        if let Some(code) = bed.ended() {
+            return End::Died(code);
+        }
+        let now = Instant::now();
+        if now >= end {
+            return End::Stuck;
+        }
+        if now >= flush {
+            bed.cli(&["queue", "flush"]);
+            flush = now + Duration::from_millis(400);
+        }
+        let arrived = bed.sink.arrived();
+        let is_complete = mails
+            .iter()
+            .filter(|mail| mail.is_accepted())
+            .all(|mail| mail.is_complete(&arrived));
+        if is_complete && bed.queued() == Some(0) {
+            return End::Empty;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Counts the calls of a trace; a line of many threads begins with the number of one and its name.
+fn counts(trace: &str) -> Counts {
+    let mut counts = Counts::new();
+    for line in trace.lines() {
+        let (thread, rest) = match line.split_once("> ") {
+            Some((front, rest)) if front.starts_with(|first: char| first.is_ascii_digit()) => {
+                (front.split_once('<').map_or("", |(_, name)| name), rest)
+            }
+            _ => ("main", line),
+        };
+        let Some((call, _)) = rest.trim_start().split_once('(') else {
+            continue;
+        };
+        if call
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        {
+            let thread = if matches!(thread, "chopar" | "strace") {
+                "main"
+            } else {
+                thread
+            };
+            *counts
+                .entry((thread.to_owned(), call.to_owned()))
+                .or_default() += 1;
+        }
+    }
+    counts
+}
+
+/// How long a relay with a fault in it is given: it need not get far with a disk that goes on failing.
+fn patience(case: &Case) -> Duration {
+    match case.fault {
+        Fault::Always(_) => Duration::from_secs(2),
+        Fault::Kill | Fault::Once(_) => Duration::from_secs(6),
+    }
+}
