@@ -138,6 +138,10 @@ pub const WARN_AFTER_DEFAULT: Duration = Duration::from_secs(4 * 3_600);
 pub const DSN_ORIGINAL_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of free space that are left to the system and to outcome records; below it mail is refused with 452.
 pub const SPOOL_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
+/// How often the free space is looked at while nothing is written.
+pub const SPACE_INTERVAL: Duration = Duration::from_secs(10);
+/// How often, where less than four times [`SPOOL_RESERVE_BYTES`] is free.
+pub const SPACE_SHORT_INTERVAL: Duration = Duration::from_millis(500);
 /// Files of the spool that one handle keeps open.
 pub const SPOOL_FILES_OPEN_MAX: usize = 16;
 /// Damaged regions that one start sets aside and reports; a disk that bad needs a person.
@@ -303,3 +307,7 @@ pub const RESOLV_CONF_INTERVAL: Duration = Duration::from_secs(5);
 pub const DROP_FOLDER_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the certificate files are looked at.
 pub const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(60);
+/// How often memory that a crowd of connections has left free is given back to the system.
+pub const HEAP_INTERVAL: Duration = Duration::from_secs(5);
+/// So many connections that have gone are a crowd.
+pub const CROWD_CONNECTIONS: usize = 64;

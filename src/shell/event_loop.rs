@@ -89,7 +89,7 @@ pub(super) struct State {
     later: VecDeque<Later>,
     scratch: Vec<u8>,
     accept_again: Option<Instant>,
-    looks: [(Look, Instant); 3],
+    looks: [(Look, Instant); 4],
     certificates: Fingerprint,
     resolv_conf: Option<std::time::SystemTime>,
     fixed: Fixed,
@@ -106,8 +106,13 @@ impl State {
             later: VecDeque::new(),
             scratch: vec![0; READ_TURN_BYTES_MAX],
             accept_again: None,
-            looks: [Look::ResolvConf, Look::DropFolder, Look::Certificates]
-                .map(|look| (look, Instant::START)),
+            looks: [
+                Look::ResolvConf,
+                Look::DropFolder,
+                Look::Certificates,
+                Look::Heap,
+            ]
+            .map(|look| (look, Instant::START)),
             certificates,
             resolv_conf: daemon::resolv_conf_changed(),
             fixed: Fixed::new(config),

@@ -4,10 +4,12 @@
 //! the load by themselves. The channel has no bound, for its sender is the event loop, which must never wait for a
 //! disk: what is on its way is bounded before it, by the memory ceiling of sessions and of streamed bodies.
 //!
+//! While there are no commands it looks at the room on the disk from time to time, which others take and give back.
+//!
 //! Invariant: a command that was taken is executed before the thread ends, and its completion is sent.
 
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::{Builder, JoinHandle};
 
 use crate::limits::{JOURNAL_BATCH_BYTES_MAX, JOURNAL_BATCH_COMMANDS_MAX};
@@ -75,8 +77,17 @@ fn serve<D: Disk>(
     outbox: &Sender<Completion>,
     wake: &dyn Fn(),
 ) {
-    while let Ok(first) = inbox.recv() {
-        for completion in journal.execute(batch(first, inbox)) {
+    loop {
+        let completions = match inbox.recv_timeout(journal.space_interval()) {
+            Ok(first) => journal.execute(batch(first, inbox)),
+            // Without this, a relay that had refused everything for want of room would have no reason to look again.
+            Err(RecvTimeoutError::Timeout) => match journal.look_at_space() {
+                Some(completion) => vec![completion],
+                None => continue,
+            },
+            Err(RecvTimeoutError::Disconnected) => break,
+        };
+        for completion in completions {
             // Nobody listens while the process ends; the records are durable all the same.
             let _ = outbox.send(completion);
         }
@@ -121,6 +132,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use crate::limits::SPOOL_RESERVE_BYTES;
     use crate::queue::{MemoryDisk, Ticket};
     use crate::queue_id::QueueId;
 
@@ -149,5 +161,30 @@ mod tests {
             .filter(|completion| matches!(completion, Completion::Committed { .. }));
         assert_eq!(committed.count(), 1_000);
         assert!(woken.load(Ordering::Relaxed) > 0);
+    }
+
+    #[test]
+    fn room_that_comes_free_is_told_although_nothing_is_written() {
+        let disk = MemoryDisk::new();
+        disk.set_free(SPOOL_RESERVE_BYTES - 1);
+        let (journal, _) = Journal::open(disk.clone(), &mut |_| {}).expect("a journal");
+        let writer = JournalWriter::start(journal, Box::new(|| {})).expect("a thread");
+        let ticket = Ticket(1);
+        let record = Record::Done(QueueId::new(1));
+        writer
+            .send(Command::Append { ticket, record })
+            .expect("taken");
+        let told = || {
+            writer
+                .completions
+                .iter()
+                .find_map(|completion| match completion {
+                    Completion::Space { free } => Some(free),
+                    _ => None,
+                })
+        };
+        assert_eq!(told(), Some(SPOOL_RESERVE_BYTES - 1));
+        disk.set_free(10 * SPOOL_RESERVE_BYTES);
+        assert_eq!(told(), Some(10 * SPOOL_RESERVE_BYTES));
     }
 }

@@ -7,12 +7,13 @@ use super::slab::Slab;
 use super::stream::Stream;
 use crate::clock::Instant;
 use crate::engine::event::ConnId;
-use crate::limits::LINGERING_MAX;
+use crate::limits::{CROWD_CONNECTIONS, LINGERING_MAX};
 
 /// All connections, by the index that is in their token.
 #[derive(Default)]
 pub(super) struct Streams {
-    streams: Slab<Entry>,
+    /// Each in a place of its own, so that the table is small when a crowd has gone.
+    streams: Slab<Box<Entry>>,
     /// By the slot of the engine's id.
     slots: Vec<Option<(ConnId, usize)>>,
     ready: VecDeque<usize>,
@@ -21,6 +22,8 @@ pub(super) struct Streams {
     deadlines: BinaryHeap<Reverse<(Instant, usize, u64)>>,
     serial: u64,
     closing: usize,
+    /// How many have gone since [`Streams::crowd_has_gone`] was so.
+    gone: usize,
 }
 
 struct Entry {
@@ -61,12 +64,12 @@ impl Streams {
     /// Adds a connection that the engine does not know.
     pub(super) fn insert_nameless(&mut self, stream: Stream) -> usize {
         self.serial = self.serial.wrapping_add(1);
-        let key = self.streams.insert(Entry {
+        let key = self.streams.insert(Box::new(Entry {
             stream,
             serial: self.serial,
             listed: Listed::Nowhere,
             unwritten: false,
-        });
+        }));
         self.make_ready(key);
         key
     }
@@ -106,11 +109,21 @@ impl Streams {
 
     /// Drops a connection.
     pub(super) fn remove(&mut self, key: usize) {
-        if let Some(entry) = self.streams.remove(key)
-            && entry.stream.is_closing()
-        {
-            self.closing = self.closing.saturating_sub(1);
+        if let Some(entry) = self.streams.remove(key) {
+            self.gone = self.gone.saturating_add(1);
+            if entry.stream.is_closing() {
+                self.closing = self.closing.saturating_sub(1);
+            }
         }
+    }
+
+    /// Whether a crowd, or the last of one, has gone since this was last so.
+    pub(super) fn crowd_has_gone(&mut self) -> bool {
+        let so = self.gone >= CROWD_CONNECTIONS || (self.gone > 0 && self.len() == 0);
+        if so {
+            self.gone = 0;
+        }
+        so
     }
 
     /// The connection is to be looked at.

@@ -14,13 +14,33 @@ use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned,
 };
 
+/// The one socket of a session, which is read, written and asked about.
+#[derive(Clone)]
+struct Shared(Arc<TcpStream>);
+
+impl Read for Shared {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        (&*self.0).read(into)
+    }
+}
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        (&*self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        (&*self.0).flush()
+    }
+}
+
 trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
 /// A session.
 pub(crate) struct Client {
     stream: Option<Box<dyn Stream>>,
-    socket: TcpStream,
+    socket: Arc<TcpStream>,
     unread: Vec<u8>,
     /// The beginning of what was sent last, for whoever waits in vain.
     sent: String,
@@ -58,7 +78,8 @@ impl Client {
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(REPLY_TIMEOUT))?;
         socket.set_write_timeout(Some(REPLY_TIMEOUT))?;
-        let stream: Box<dyn Stream> = Box::new(socket.try_clone()?);
+        let socket = Arc::new(socket);
+        let stream: Box<dyn Stream> = Box::new(Shared(Arc::clone(&socket)));
         Ok(Self {
             stream: Some(stream),
             socket,
@@ -178,7 +199,7 @@ impl Client {
 
     /// Resets the connection (RFC 9293 section 3.5): nothing that was sent is sure to arrive.
     pub(crate) fn abort(self) {
-        let socket = socket2::SockRef::from(&self.socket);
+        let socket = socket2::SockRef::from(&*self.socket);
         socket.set_linger(Some(Duration::ZERO)).expect("an option");
     }
 

@@ -2,9 +2,10 @@
 //!
 //! The short form is part of `cargo test`; `CHOPAR_PRESSURE=long`, which `make pressure` sets, makes the crowds as large
 //! as they come. What is measured is printed, so that it shows with `--nocapture`. The bounds that are asserted leave
-//! room for a debug build on a busy machine. Invariant of all: the process lives, serves the next client, stays within
-//! 128 MiB and is back near its base when its peers are gone.
+//! room for a debug build on a busy machine. Invariant of all: the process lives, inside a memory cgroup of 128 MiB where
+//! one can be made, serves the next client and is back near its base when its peers are gone.
 
+mod cage;
 #[allow(
     dead_code,
     reason = "shared with the end-to-end tests, which use more of it"
@@ -12,6 +13,7 @@
 #[path = "../e2e/client.rs"]
 mod client;
 mod crowds;
+mod disk;
 mod floods;
 #[allow(
     dead_code,
@@ -19,6 +21,7 @@ mod floods;
 )]
 #[path = "../e2e/process.rs"]
 mod process;
+mod queue;
 #[allow(
     dead_code,
     reason = "shared with the end-to-end tests, which use more of it"

@@ -33,6 +33,11 @@ impl Resident {
         }
     }
 
+    /// Its id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
     /// Now.
     pub(crate) fn kib(&self) -> u64 {
         self.field("VmRSS:")

@@ -3,10 +3,12 @@
 //! A body is written while it arrives, and synced just before the record that names it. Room is looked up from time to
 //! time; a part is kept free of new mail, so that outcomes can always be written.
 
+use std::time::Duration;
+
 use super::super::disk::{Disk, DiskError, SpoolFile, SpoolFolder};
 use super::Journal;
 use super::command::{Completion, JournalError};
-use crate::limits::SPOOL_RESERVE_BYTES;
+use crate::limits::{SPACE_INTERVAL, SPACE_SHORT_INTERVAL, SPOOL_RESERVE_BYTES};
 use crate::queue_id::QueueId;
 
 /// A large message on its way.
@@ -23,12 +25,18 @@ pub(super) struct Space {
     free: u64,
     age: u32, // batches since it was read
     known: bool,
+    told: Option<u64>,
 }
 
 impl Space {
     /// Whether there is no room for new mail.
     pub(super) fn is_short(&self) -> bool {
         self.known && self.free < SPOOL_RESERVE_BYTES
+    }
+
+    /// Whether there soon may be none.
+    fn is_near_short(&self) -> bool {
+        self.free < SPOOL_RESERVE_BYTES.saturating_mul(4)
     }
 }
 
@@ -113,22 +121,30 @@ impl<D: Disk> Journal<D> {
     /// Looks how much room there is, where that is not known well enough.
     pub(super) fn measure(&mut self, out: &mut Vec<Completion>) {
         self.space.age = self.space.age.saturating_add(1);
-        let near = self.space.free < SPOOL_RESERVE_BYTES.saturating_mul(4);
-        if self.space.known && !near && self.space.age < SPACE_BATCHES {
+        if self.space.known && !self.space.is_near_short() && self.space.age < SPACE_BATCHES {
             return;
         }
-        let Ok(free) = self.disk.free_bytes() else {
-            return; // unknown is not full: writes will tell
-        };
-        let was_short = self.space.free < SPOOL_RESERVE_BYTES;
-        let tell = !self.space.known || was_short != (free < SPOOL_RESERVE_BYTES);
-        self.space = Space {
-            free,
-            age: 0,
-            known: true,
-        };
-        if tell {
-            out.push(Completion::Space { free });
+        out.extend(self.look_at_space());
+    }
+
+    /// Looks how much room there is and tells it, if it has changed: other programs take room and give it back, also
+    /// while nothing is written here. Due every [`Journal::space_interval`] in which there was no batch.
+    pub fn look_at_space(&mut self) -> Option<Completion> {
+        // Unknown is not full: writes will tell.
+        let free = self.disk.free_bytes().ok()?;
+        let told = self.space.told.replace(free);
+        self.space.free = free;
+        self.space.age = 0;
+        self.space.known = true;
+        (told != Some(free)).then_some(Completion::Space { free })
+    }
+
+    /// How soon to look at the room again.
+    pub fn space_interval(&self) -> Duration {
+        if self.space.known && self.space.is_near_short() {
+            SPACE_SHORT_INTERVAL
+        } else {
+            SPACE_INTERVAL
         }
     }
 }

@@ -9,9 +9,11 @@ use crate::config::{Config, DnsSource, Listen, Listeners};
 use crate::dns::resolv_conf;
 use crate::engine::event::{ConnId, Event};
 use crate::engine::log::{Level, Line};
-use crate::limits::{CERTIFICATES_INTERVAL, DROP_FOLDER_INTERVAL, RESOLV_CONF_INTERVAL};
+use crate::limits::{
+    CERTIFICATES_INTERVAL, DROP_FOLDER_INTERVAL, HEAP_INTERVAL, RESOLV_CONF_INTERVAL,
+};
 use crate::shell::tls::{Origin, TlsError};
-use crate::shell::{certificate_files, daemon, folder, log, systemd};
+use crate::shell::{certificate_files, daemon, folder, heap, log, systemd};
 
 /// What is looked at from time to time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,6 +21,7 @@ pub(super) enum Look {
     ResolvConf,
     DropFolder,
     Certificates,
+    Heap,
 }
 
 impl Look {
@@ -28,6 +31,7 @@ impl Look {
             Self::ResolvConf => RESOLV_CONF_INTERVAL,
             Self::DropFolder => DROP_FOLDER_INTERVAL,
             Self::Certificates => CERTIFICATES_INTERVAL,
+            Self::Heap => HEAP_INTERVAL,
         }
     }
 }
@@ -43,6 +47,11 @@ impl EventLoop {
                 if changed != self.state.resolv_conf {
                     self.state.resolv_conf = changed;
                     self.read_resolv_conf();
+                }
+            }
+            Look::Heap => {
+                if self.state.streams.crowd_has_gone() {
+                    heap::release();
                 }
             }
             Look::Certificates => {
