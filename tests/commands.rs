@@ -87,6 +87,81 @@ fn a_password_comes_by_a_pipe() {
 }
 
 #[test]
+fn aliases_are_changed_in_place_and_explained() {
+    let folder = folder();
+    let path = folder.path();
+    let file = path.join("domains/example.com/aliases");
+    std::fs::write(&file, "# people\nann: ann@example.net # since May\n").expect("a file");
+    let ok = |words: &[&str]| {
+        let (code, output, error) = chopar(path, words, "");
+        assert_eq!(code, 0, "{words:?}: {error}");
+        output
+    };
+    ok(&["alias", "add", "all@example.com", "ann", "bob@example.org"]);
+    ok(&["alias", "add", "*@example.com", "all"]);
+    ok(&["alias", "add", "ann@example.com", "bob@example.org"]);
+    let text = std::fs::read_to_string(&file).expect("the file");
+    assert_eq!(
+        text,
+        "# people\nann: ann@example.net, bob@example.org # since May\nall: ann, bob@example.org\n*: all\n"
+    );
+    assert_eq!(
+        ok(&["alias", "resolve", "somebody@example.com"]),
+        "somebody@example.com: catch-all, line 4 of domains/example.com/aliases\n  \
+         all@example.com: alias, line 3 of domains/example.com/aliases\n    \
+         ann@example.com: alias, line 2 of domains/example.com/aliases\n      \
+         ann@example.net: is sent to example.net\n      \
+         bob@example.org: is sent to example.org\n    \
+         bob@example.org: is there already\n"
+    );
+    ok(&["alias", "remove", "all@example.com", "bob@example.org"]);
+    ok(&["alias", "remove", "*@example.com"]);
+    assert_eq!(
+        ok(&["alias", "list"]),
+        "ann@example.com: ann@example.net, bob@example.org\nall@example.com: ann\n"
+    );
+    let listed = ok(&["alias", "list", "--json", "example.com"]);
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+    assert_eq!(listed[1]["targets"][0], "ann");
+    // What could not be read is not written.
+    let before = std::fs::read_to_string(&file).expect("the file");
+    for (words, code) in [
+        (
+            vec!["alias", "add", "eve@example.com", "not an address"],
+            65,
+        ),
+        (vec!["alias", "add", "eve@example.com"], 64),
+        (
+            vec!["alias", "add", "eve@example.org", "ann@example.com"],
+            67,
+        ),
+        (
+            vec!["alias", "add", "all@example.com", "ann@example.com"],
+            73,
+        ),
+        (vec!["alias", "remove", "eve@example.com"], 67),
+        (vec!["alias", "resolve", "eve@example.com"], 67),
+        (vec!["alias", "resolve", "eve@example.org"], 67),
+    ] {
+        assert_eq!(chopar(path, &words, "").0, code, "{words:?}");
+    }
+    assert_eq!(std::fs::read_to_string(&file).expect("the file"), before);
+    // A loop can be made, and is shown.
+    ok(&["alias", "add", "a@example.com", "b"]);
+    ok(&["alias", "add", "b@example.com", "a"]);
+    let (code, steps, error) = chopar(path, &["alias", "resolve", "a@example.com"], "");
+    assert_eq!(code, 67);
+    assert!(
+        steps.contains("refused: the alias leads to itself"),
+        "{steps}"
+    );
+    assert!(
+        error.contains("mail for a@example.com is refused"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_message_is_signed_through_a_pipe() {
     let folder = folder();
     let path = folder.path();

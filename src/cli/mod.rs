@@ -1,5 +1,6 @@
 //! The commands, one file each, and the way from a command line to one of them.
 
+pub mod alias;
 pub mod check;
 pub mod control;
 pub mod demo;
@@ -9,6 +10,7 @@ pub mod failure;
 pub mod lookup;
 pub mod queue;
 pub mod reload;
+mod replace;
 pub mod run;
 pub mod sendmail;
 pub mod spf;
@@ -45,6 +47,7 @@ struct Arguments {
 #[derive(Debug, FromArgs)]
 #[argh(subcommand)]
 enum Command {
+    Alias(alias::AliasCommand),
     Check(check::Check),
     Demo(demo::Demo),
     Dkim(dkim::Dkim),
@@ -167,6 +170,7 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
         ));
     };
     match command {
+        Command::Alias(alias) => alias.run(&folder, &runtime_dir(&folder), output),
         Command::Check(check) => check
             .run(&folder, output, &mut io::stderr())
             .map_err(|error| Failure::new(error.exit_code(), error)),

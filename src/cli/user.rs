@@ -4,11 +4,10 @@
 //! A password is read from a prompt without echo, or from standard input when that is no terminal; never from an
 //! argument.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, BufRead, Read, Write};
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
@@ -18,6 +17,7 @@ use zeroize::Zeroizing;
 use super::control::reload_if_running;
 use super::domain::served;
 use super::failure::Failure;
+use super::replace::replace;
 use super::sysexits::{CANNOT_CREATE, DATA, IO_ERROR, NO_INPUT, NO_USER, NOT_PERMITTED, USAGE};
 use crate::address::Mailbox;
 use crate::auth::credential::{Credential, Password, SALT_BYTES};
@@ -252,36 +252,6 @@ impl UsersFile {
             Failure::new(CANNOT_CREATE, format!("{}: {error}", self.path.display()))
         })
     }
-}
-
-/// Puts `bytes` in the place of a file: beside it, synced, renamed, and the folder synced. The group is that of the
-/// folder, so that the daemon's account can read what root has written.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut random = [0; 8];
-    SystemEntropy::default().fill(&mut random);
-    let beside = folder.join(format!(".users.{:016x}", u64::from_ne_bytes(random)));
-    let result = (|| {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o640)
-            .open(&beside)?;
-        let (owner, group) = match fs::metadata(path) {
-            Ok(old) => (old.uid(), old.gid()),
-            Err(_) => (fs::metadata(folder)?.uid(), fs::metadata(folder)?.gid()),
-        };
-        // Only root can give files away; whoever else runs this owns the folder.
-        drop(std::os::unix::fs::fchown(&file, Some(owner), Some(group)));
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)?;
-        File::open(folder)?.sync_all()
-    })();
-    if result.is_err() {
-        drop(fs::remove_file(&beside));
-    }
-    result
 }
 
 fn send_as_option(patterns: &str) -> Result<String, Failure> {

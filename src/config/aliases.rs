@@ -145,7 +145,7 @@ fn read_target(text: &str, domain: &Domain) -> Result<Mailbox, Problem> {
 }
 
 /// The offset of the first `wanted` outside of a quoted string, or the end.
-fn outside_quotes(text: &str, wanted: char) -> usize {
+pub(super) fn outside_quotes(text: &str, wanted: char) -> usize {
     let (mut quoted, mut escaped) = (false, false);
     for (at, c) in text.char_indices() {
         match c {

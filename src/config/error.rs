@@ -419,6 +419,11 @@ impl Errors {
         self.push_at(file, line, column, problem);
     }
 
+    /// The errors alone.
+    pub(super) fn into_errors(self) -> Vec<ConfigError> {
+        self.errors
+    }
+
     /// Something that can be worked with.
     pub(super) fn warn(&mut self, file: &str, problem: Problem) {
         if self.warnings.len() < CONFIG_ERRORS_MAX {

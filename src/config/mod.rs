@@ -11,6 +11,7 @@
 //! Not yet available, and refused with its position: alias targets that are no addresses, routes over LMTP or into a
 //! maildir. Invariant: past [`Config::parse`] nothing is checked again.
 
+pub mod alias_edit;
 mod aliases;
 mod domains;
 mod error;

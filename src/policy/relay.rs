@@ -119,14 +119,49 @@ pub fn recipient(
 
 /// Follows the aliases from an address of a served domain to where they end.
 pub fn expand(config: &Config, mailbox: &Mailbox) -> Result<Vec<Mailbox>, Refusal> {
-    let mut expansion = Expansion {
-        config,
-        path: Vec::new(),
-        seen: HashSet::new(),
-        targets: Vec::new(),
-    };
+    let mut expansion = Expansion::new(config);
     expansion.visit(mailbox)?;
     Ok(expansion.targets)
+}
+
+/// [`expand`], step by step, for people.
+pub fn explain(
+    config: &Config,
+    mailbox: &Mailbox,
+) -> (Vec<Explained>, Result<Vec<Mailbox>, Refusal>) {
+    let mut expansion = Expansion::new(config);
+    expansion.steps = Some(Vec::new());
+    let result = expansion.visit(mailbox);
+    let steps = expansion.steps.unwrap_or_default();
+    (steps, result.map(|()| expansion.targets))
+}
+
+/// One address on the way through the aliases.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Explained {
+    /// How many aliases lead to it.
+    pub depth: usize,
+    /// The address.
+    pub address: Mailbox,
+    /// What happens to it.
+    pub way: Way,
+}
+
+/// What happens to an address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    /// It is an alias, in this line of the file of its domain.
+    Alias(usize),
+    /// The line that catches the rest takes it.
+    CatchAll(usize),
+    /// It is a role, and `admin` answers for it.
+    Admin,
+    /// Its domain is not served: it is sent there.
+    Sent,
+    /// It was expanded, or is sent to, already.
+    Again,
+    /// It leads nowhere.
+    Refused(Refusal),
 }
 
 /// What a name leads to in a served domain.
@@ -209,24 +244,61 @@ struct Expansion<'a> {
     /// All addresses that have been expanded.
     seen: HashSet<(Domain, String)>,
     targets: Vec<Mailbox>,
+    /// What was done, where somebody wants to know.
+    steps: Option<Vec<Explained>>,
 }
 
-impl Expansion<'_> {
+impl<'a> Expansion<'a> {
+    fn new(config: &'a Config) -> Self {
+        Self {
+            config,
+            path: Vec::new(),
+            seen: HashSet::new(),
+            targets: Vec::new(),
+            steps: None,
+        }
+    }
+
+    fn note(&mut self, mailbox: &Mailbox, way: Way) {
+        if let Some(steps) = &mut self.steps {
+            steps.push(Explained {
+                depth: self.path.len(),
+                address: mailbox.clone(),
+                way,
+            });
+        }
+    }
+
+    fn refuse(&mut self, mailbox: &Mailbox, refusal: Refusal) -> Result<(), Refusal> {
+        self.note(mailbox, Way::Refused(refusal));
+        Err(refusal)
+    }
+
     fn visit(&mut self, mailbox: &Mailbox) -> Result<(), Refusal> {
         let Some(served) = self.config.receiving(mailbox.domain()) else {
             return self.add(mailbox);
         };
         let node = (mailbox.domain().clone(), mailbox.local_key());
         if self.path.contains(&node) || self.path.len() >= ALIAS_DEPTH_MAX {
-            return Err(Refusal::Loop);
+            return self.refuse(mailbox, Refusal::Loop);
         }
         if self.seen.contains(&node) {
+            self.note(mailbox, Way::Again);
             return Ok(());
         }
         if self.seen.len() >= ALIAS_TARGETS_MAX.saturating_mul(ALIAS_DEPTH_MAX) {
-            return Err(Refusal::TooWide);
+            return self.refuse(mailbox, Refusal::TooWide);
         }
-        let lead = find(self.config, served, &node.1).ok_or(Refusal::Unknown)?;
+        let Some(lead) = find(self.config, served, &node.1) else {
+            return self.refuse(mailbox, Refusal::Unknown);
+        };
+        let catches = |alias: &Alias| served.catch_all.as_ref() == Some(alias);
+        let way = match lead {
+            Lead::Alias(alias) if catches(alias) => Way::CatchAll(alias.line),
+            Lead::Alias(alias) => Way::Alias(alias.line),
+            Lead::Admin(_) => Way::Admin,
+        };
+        self.note(mailbox, way);
         self.seen.insert(node.clone());
         self.path.push(node);
         match lead {
@@ -243,11 +315,13 @@ impl Expansion<'_> {
 
     fn add(&mut self, mailbox: &Mailbox) -> Result<(), Refusal> {
         if self.targets.iter().any(|known| known == mailbox) {
+            self.note(mailbox, Way::Again);
             return Ok(());
         }
         if self.targets.len() >= ALIAS_TARGETS_MAX {
-            return Err(Refusal::TooWide);
+            return self.refuse(mailbox, Refusal::TooWide);
         }
+        self.note(mailbox, Way::Sent);
         self.targets.push(mailbox.clone());
         Ok(())
     }

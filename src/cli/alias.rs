@@ -1,0 +1,223 @@
+//! `chopar alias`: where addresses of served domains lead.
+//!
+//! `domains/DOMAIN/aliases` is changed in place, comments and order kept, and only to a file that can be read.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use argh::FromArgs;
+
+use super::control::reload_if_running;
+use super::domain::{parse_domain, served};
+use super::failure::Failure;
+use super::replace::replace;
+use super::sysexits::{CANNOT_CREATE, DATA, IO_ERROR, NO_INPUT, NO_USER, USAGE};
+use crate::address::{Domain, Mailbox};
+use crate::config::alias_edit::{Change, EditError, Name, edit, entries};
+use crate::policy::relay::{Explained, Way, explain};
+
+/// Say where addresses lead.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "alias")]
+pub struct AliasCommand {
+    #[argh(subcommand)]
+    command: Action,
+}
+
+#[derive(Debug, FromArgs)]
+#[argh(subcommand)]
+enum Action {
+    Add(Add),
+    Remove(Remove),
+    List(List),
+    Resolve(Resolve),
+}
+
+/// Let an address lead to others; *@example.com is every address that is not named.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "add")]
+struct Add {
+    /// the address
+    #[argh(positional)]
+    address: String,
+    /// where it leads: addresses; a name alone is one of the same domain
+    #[argh(positional)]
+    targets: Vec<String>,
+}
+
+/// Let an address lead to these no more; without targets, to nothing.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "remove")]
+struct Remove {
+    /// the address
+    #[argh(positional)]
+    address: String,
+    /// where it shall not lead any more
+    #[argh(positional)]
+    targets: Vec<String>,
+}
+
+/// List the aliases.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "list")]
+struct List {
+    /// of this domain only
+    #[argh(positional)]
+    domain: Option<String>,
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+}
+
+/// Show where mail for an address goes, step by step; exit 67 if it is refused.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "resolve")]
+struct Resolve {
+    /// the address
+    #[argh(positional)]
+    address: String,
+}
+
+impl AliasCommand {
+    /// Does it in the configuration folder; `runtime_dir` is where the daemon that is to know of it listens.
+    pub fn run(
+        &self,
+        folder: &Path,
+        runtime_dir: &Path,
+        output: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        match &self.command {
+            Action::Add(Add { targets, .. }) if targets.is_empty() => {
+                Err(Failure::new(USAGE, "say where the address leads"))
+            }
+            Action::Add(Add { address, targets }) => {
+                change(folder, address, Change::Add(targets))?;
+                reload_if_running(runtime_dir)
+            }
+            Action::Remove(Remove { address, targets }) => {
+                change(folder, address, Change::Remove(targets))?;
+                reload_if_running(runtime_dir)
+            }
+            Action::List(List { domain, json }) => list(folder, domain.as_deref(), *json, output),
+            Action::Resolve(Resolve { address }) => resolve(folder, address, output),
+        }
+    }
+}
+
+fn change(folder: &Path, address: &str, change: Change<'_>) -> Result<(), Failure> {
+    let no_address = || {
+        let shown = crate::escape::Escaped(address.as_bytes());
+        Failure::new(
+            USAGE,
+            format!("{shown} is no address: name@example.com or *@example.com"),
+        )
+    };
+    let (local_part, domain) = address.rsplit_once('@').ok_or_else(no_address)?;
+    let domain = parse_domain(domain)?;
+    let name = match local_part {
+        "*" => Name::CatchAll,
+        local_part => {
+            Mailbox::new(local_part, &domain).map_err(|_| no_address())?;
+            Name::Local(local_part)
+        }
+    };
+    let path = file_of(folder, &domain)?;
+    let file = format!("domains/{domain}/aliases");
+    let text = edit(&file, &text_of(&path)?, &domain, name, change).map_err(|error| {
+        let code = match error {
+            EditError::NotThere | EditError::NoSuchTarget(_) => NO_USER,
+            EditError::ThereAlready(_) => CANNOT_CREATE,
+            EditError::Invalid(_) => DATA,
+        };
+        Failure::new(code, format!("{address}: {error}; nothing was changed"))
+    })?;
+    replace(&path, text.as_bytes())
+        .map_err(|error| Failure::new(CANNOT_CREATE, format!("{}: {error}", path.display())))
+}
+
+fn file_of(folder: &Path, domain: &Domain) -> Result<PathBuf, Failure> {
+    let path = folder.join("domains").join(domain.as_str());
+    if path.is_dir() {
+        return Ok(path.join("aliases"));
+    }
+    let text = format!("{domain} is not served; `chopar domain add {domain}` serves it");
+    Err(Failure::new(NO_USER, text))
+}
+
+fn text_of(path: &Path) -> Result<String, Failure> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) => Err(Failure::new(
+            NO_INPUT,
+            format!("{}: {error}", path.display()),
+        )),
+    }
+}
+
+fn list(
+    folder: &Path,
+    domain: Option<&str>,
+    json: bool,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    let domains = match domain {
+        Some(domain) => vec![parse_domain(domain)?],
+        None => served(folder)?
+            .iter()
+            .map(|domain| parse_domain(domain))
+            .collect::<Result<_, _>>()?,
+    };
+    let mut text = String::new();
+    let mut values = Vec::new();
+    for domain in domains {
+        for (name, targets) in entries(&text_of(&file_of(folder, &domain)?)?) {
+            let suffix = format!("@{domain}");
+            let address = format!("{}{suffix}", name.strip_suffix(&suffix).unwrap_or(&name));
+            text.push_str(&format!("{address}: {}\n", targets.join(", ")));
+            values.push(serde_json::json!({ "address": address, "targets": targets }));
+        }
+    }
+    if json {
+        text = format!("{}\n", serde_json::Value::Array(values));
+    }
+    written(output.write_all(text.as_bytes()))
+}
+
+fn resolve(folder: &Path, address: &str, output: &mut dyn Write) -> Result<(), Failure> {
+    let config = super::load(folder)?;
+    let mailbox = Mailbox::parse(address).map_err(|error| Failure::new(USAGE, error))?;
+    if config.receiving(mailbox.domain()).is_none() {
+        let text = format!("{} is not a domain whose mail ends here", mailbox.domain());
+        return Err(Failure::new(NO_USER, text));
+    }
+    let (steps, result) = explain(&config, &mailbox);
+    let text: String = steps.iter().map(line).collect();
+    written(output.write_all(text.as_bytes()))?;
+    match result {
+        Ok(_) => Ok(()),
+        Err(refusal) => Err(Failure::new(
+            NO_USER,
+            format!("mail for {mailbox} is refused: {refusal}"),
+        )),
+    }
+}
+
+fn line(step: &Explained) -> String {
+    let indent = "  ".repeat(step.depth);
+    let (address, domain) = (&step.address, step.address.domain());
+    let way = match step.way {
+        Way::Alias(line) => format!("alias, line {line} of domains/{domain}/aliases"),
+        Way::CatchAll(line) => format!("catch-all, line {line} of domains/{domain}/aliases"),
+        Way::Admin => "role, goes to admin".to_owned(),
+        Way::Sent => format!("is sent to {domain}"),
+        Way::Again => "is there already".to_owned(),
+        Way::Refused(refusal) => format!("refused: {refusal}"),
+    };
+    format!("{indent}{address}: {way}\n")
+}
+
+fn written(result: io::Result<()>) -> Result<(), Failure> {
+    result.map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
+}

@@ -1,0 +1,40 @@
+//! Writes a file of the configuration anew, so that it is whole at any time.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use crate::entropy::Entropy;
+use crate::shell::time::SystemEntropy;
+
+/// Puts `bytes` in the place of a file: beside it, synced, renamed, and the folder synced. The group is that of the
+/// folder, so that the daemon's account can read what root has written.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut random = [0; 8];
+    SystemEntropy::default().fill(&mut random);
+    let beside = folder.join(format!(".{name}.{:016x}", u64::from_ne_bytes(random)));
+    let result = (|| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o640)
+            .open(&beside)?;
+        let (owner, group) = match fs::metadata(path) {
+            Ok(old) => (old.uid(), old.gid()),
+            Err(_) => (fs::metadata(folder)?.uid(), fs::metadata(folder)?.gid()),
+        };
+        // Only root can give files away; whoever else runs this owns the folder.
+        drop(std::os::unix::fs::fchown(&file, Some(owner), Some(group)));
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&beside, path)?;
+        File::open(folder)?.sync_all()
+    })();
+    if result.is_err() {
+        drop(fs::remove_file(&beside));
+    }
+    result
+}

@@ -1,0 +1,271 @@
+//! Changes to an aliases file that leave everything else in it as it was, comments too.
+
+use std::fmt;
+
+use super::aliases::{self, outside_quotes};
+use super::error::Errors;
+use crate::address::{AddressError, Domain, Mailbox, local_key};
+
+/// Whose line is changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Name<'a> {
+    /// That of a local part.
+    Local(&'a str),
+    /// The line that catches the rest, `*`.
+    CatchAll,
+}
+
+/// What is changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Change<'a> {
+    /// The name leads to these targets too.
+    Add(&'a [String]),
+    /// It leads to these no more; without any, it is no alias any more.
+    Remove(&'a [String]),
+}
+
+/// Why a file is not changed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum EditError {
+    /// There is no such alias.
+    NotThere,
+    /// It does not lead there.
+    NoSuchTarget(String),
+    /// It leads there already.
+    ThereAlready(String),
+    /// The file would be wrong: what [`crate::config::Config::parse`] says of it.
+    Invalid(Vec<String>),
+}
+
+impl fmt::Display for EditError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotThere => out.write_str("there is no such alias"),
+            Self::NoSuchTarget(target) => write!(out, "it does not lead to {target}"),
+            Self::ThereAlready(target) => write!(out, "it leads to {target} already"),
+            Self::Invalid(errors) => out.write_str(&errors.join("\n")),
+        }
+    }
+}
+
+impl std::error::Error for EditError {}
+
+/// The text of the file `file` of a domain after a change.
+pub fn edit(
+    file: &str,
+    text: &str,
+    domain: &Domain,
+    name: Name<'_>,
+    change: Change<'_>,
+) -> Result<String, EditError> {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let at = lines.iter().position(|line| is_of(line, domain, name));
+    match (at, change) {
+        (None, Change::Remove(_)) => return Err(EditError::NotThere),
+        (None, Change::Add(targets)) => {
+            let name = match name {
+                Name::Local(local_part) => local_part,
+                Name::CatchAll => "*",
+            };
+            lines.push(format!("{name}: {}", targets.join(", ")));
+        }
+        (Some(at), change) => {
+            let line = lines.get(at).map_or("", String::as_str);
+            let changed = changed(line, domain, change)?;
+            lines.splice(at..=at, changed);
+        }
+    }
+    let text: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
+    let mut errors = Errors::default();
+    aliases::read(file, &text, domain, &mut errors);
+    let errors: Vec<String> = errors
+        .into_errors()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    if errors.is_empty() {
+        Ok(text)
+    } else {
+        Err(EditError::Invalid(errors))
+    }
+}
+
+/// The names of a file with their targets, in its order, as they are written.
+pub fn entries(text: &str) -> Vec<(String, Vec<String>)> {
+    text.lines()
+        .filter_map(|line| {
+            let line = Line::of(line)?;
+            let targets = line.targets().into_iter().map(str::to_owned).collect();
+            Some((line.name.trim().to_owned(), targets))
+        })
+        .collect()
+}
+
+/// A line, changed; nothing where it is not there any more.
+fn changed(line: &str, domain: &Domain, change: Change<'_>) -> Result<Option<String>, EditError> {
+    let line = Line::of(line).ok_or(EditError::NotThere)?;
+    let mut targets = line.targets();
+    match change {
+        Change::Remove([]) => return Ok(None),
+        Change::Add(more) => {
+            for target in more {
+                if targets.iter().any(|known| is_same(known, target, domain)) {
+                    return Err(EditError::ThereAlready(target.clone()));
+                }
+                targets.push(target);
+            }
+        }
+        Change::Remove(fewer) => {
+            for target in fewer {
+                let before = targets.len();
+                targets.retain(|known| !is_same(known, target, domain));
+                if targets.len() == before {
+                    return Err(EditError::NoSuchTarget(target.clone()));
+                }
+            }
+        }
+    }
+    if targets.is_empty() {
+        return Ok(None);
+    }
+    let gap = if line.comment.is_empty() { "" } else { " " };
+    Ok(Some(format!(
+        "{}: {}{gap}{}",
+        line.name,
+        targets.join(", "),
+        line.comment
+    )))
+}
+
+struct Line<'a> {
+    name: &'a str,
+    list: &'a str,
+    comment: &'a str,
+}
+
+impl<'a> Line<'a> {
+    fn of(line: &'a str) -> Option<Self> {
+        let (content, comment) = line.split_at_checked(outside_quotes(line, '#'))?;
+        let (name, list) = content.split_at_checked(outside_quotes(content, ':'))?;
+        Some(Self {
+            name,
+            list: list.strip_prefix(':')?,
+            comment,
+        })
+    }
+
+    fn targets(&self) -> Vec<&'a str> {
+        let mut targets = Vec::new();
+        let mut rest = self.list;
+        loop {
+            let comma = outside_quotes(rest, ',');
+            let (target, behind) = rest.split_at_checked(comma).unwrap_or((rest, ""));
+            targets.extend(Some(target.trim()).filter(|target| !target.is_empty()));
+            match behind.strip_prefix(',') {
+                Some(behind) => rest = behind,
+                None => return targets,
+            }
+        }
+    }
+}
+
+fn is_of(line: &str, domain: &Domain, name: Name<'_>) -> bool {
+    let Some(line) = Line::of(line) else {
+        return false;
+    };
+    let written = line.name.trim();
+    match name {
+        Name::CatchAll => written == "*",
+        Name::Local(local_part) => {
+            let bare = written
+                .strip_suffix(domain.as_str())
+                .and_then(|front| front.strip_suffix('@'))
+                .unwrap_or(written);
+            written != "*" && local_key(bare) == local_key(local_part)
+        }
+    }
+}
+
+fn is_same(one: &str, other: &str, domain: &Domain) -> bool {
+    let full = |text: &str| match Mailbox::parse(text) {
+        Err(AddressError::NoDomain) => Mailbox::new(text, domain),
+        parsed => parsed,
+    };
+    match (full(one), full(other)) {
+        (Ok(one), Ok(other)) => one.is_same(&other),
+        _ => one == other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str =
+        "# people\nann: ann@example.net # since May\n\"b c\": ann, bob@example.org\n*: ann\n";
+
+    fn edited(name: Name<'_>, change: Change<'_>) -> Result<String, EditError> {
+        let domain = Domain::parse("example.com").expect("a domain");
+        edit("aliases", TEXT, &domain, name, change)
+    }
+
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_new_name_comes_last_and_a_known_one_gains_targets() {
+        let added = edited(
+            Name::Local("eve"),
+            Change::Add(&words(&["ann", "x@example.net"])),
+        );
+        assert_eq!(added, Ok(format!("{TEXT}eve: ann, x@example.net\n")));
+        let more = edited(
+            Name::Local("ANN"),
+            Change::Add(&words(&["bob@example.org"])),
+        );
+        let expected = TEXT.replace("ann@example.net #", "ann@example.net, bob@example.org #");
+        assert_eq!(more, Ok(expected));
+        let there = edited(Name::CatchAll, Change::Add(&words(&["ann@example.com"])));
+        assert_eq!(
+            there,
+            Err(EditError::ThereAlready("ann@example.com".into()))
+        );
+    }
+
+    #[test]
+    fn a_name_loses_a_target_or_goes() {
+        let fewer = edited(
+            Name::Local("\"b c\""),
+            Change::Remove(&words(&["ann@example.com"])),
+        );
+        assert_eq!(fewer, Ok(TEXT.replace("ann, bob@", "bob@")));
+        let gone = edited(Name::CatchAll, Change::Remove(&[]));
+        assert_eq!(gone, Ok(TEXT.replace("*: ann\n", "")));
+        let last = edited(Name::CatchAll, Change::Remove(&words(&["ann"])));
+        assert_eq!(last, gone);
+        let missing = edited(Name::CatchAll, Change::Remove(&words(&["bob"])));
+        assert_eq!(missing, Err(EditError::NoSuchTarget("bob".into())));
+        let missing = edited(Name::Local("eve"), Change::Remove(&[]));
+        assert_eq!(missing, Err(EditError::NotThere));
+    }
+
+    #[test]
+    fn a_file_that_would_be_wrong_is_not_made() {
+        let wrong = edited(Name::Local("eve"), Change::Add(&words(&["|/bin/false"])));
+        let Err(EditError::Invalid(errors)) = wrong else {
+            panic!("{wrong:?}");
+        };
+        assert!(errors[0].starts_with("aliases:5:6: "), "{errors:?}");
+    }
+
+    #[test]
+    fn the_entries_are_those_of_the_file() {
+        let found = entries(TEXT);
+        assert_eq!(found.len(), 3);
+        assert_eq!(
+            found[1],
+            ("\"b c\"".to_owned(), words(&["ann", "bob@example.org"]))
+        );
+    }
+}
