@@ -35,6 +35,15 @@ impl<T> Default for Connections<T> {
 }
 
 impl<T> Connections<T> {
+    /// A table that does not move until it has this many.
+    pub fn with_capacity(connections: usize) -> Self {
+        Self {
+            slots: Vec::with_capacity(connections),
+            free: Vec::with_capacity(connections),
+            live: 0,
+        }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.live

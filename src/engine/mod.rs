@@ -36,6 +36,7 @@ use crate::clock::{Instant, Now};
 use crate::config::Config;
 use crate::dns::Resolver;
 use crate::entropy::Entropy;
+use crate::limits::SESSIONS_MAX_DEFAULT;
 use crate::queue::{Command, IdSource, Index, Recovered, Ticket};
 use crate::queue_id::QueueId;
 use crate::smtp::server::Settings;
@@ -149,9 +150,10 @@ impl Engine {
             logins: Logins::new(&mut *entropy),
             config,
             entropy,
-            conns: Connections::default(),
+            // They do not grow, and so do not end up behind what a crowd used of the heap, which would keep all of it.
+            conns: Connections::with_capacity(SESSIONS_MAX_DEFAULT),
             actions: VecDeque::new(),
-            timers: Timers::default(),
+            timers: Timers::with_capacity(SESSIONS_MAX_DEFAULT),
             questions: Questions::default(),
             index: Index::default(),
             hops: Hops::default(),

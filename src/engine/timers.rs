@@ -29,12 +29,19 @@ pub(super) enum Timer {
 }
 
 /// All deadlines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Timers {
     heap: BinaryHeap<Reverse<(Instant, Timer)>>,
 }
 
 impl Timers {
+    /// A table that does not move until it has this many.
+    pub(super) fn with_capacity(timers: usize) -> Self {
+        Self {
+            heap: BinaryHeap::with_capacity(timers),
+        }
+    }
+
     /// Lets `timer` fire at `at`.
     pub(super) fn set(&mut self, at: Instant, timer: Timer) {
         self.heap.push(Reverse((at, timer)));

@@ -101,7 +101,7 @@ impl State {
     /// The state of a loop that begins.
     pub(super) fn new(certificates: Fingerprint, config: &Config) -> Self {
         Self {
-            streams: Streams::default(),
+            streams: Streams::new(),
             dns: DnsSockets::default(),
             later: VecDeque::new(),
             scratch: vec![0; READ_TURN_BYTES_MAX],

@@ -7,21 +7,23 @@
 //! again from the low end of the heap, and frees them in the order of their addresses: it keeps the lowest, and the
 //! highest go back and merge. A larger chunk that comes and goes merges what waited, and has the end handed back.
 //!
-//! An allocator that is not glibc's is left as it was, for then this only allocates and frees. A call takes about a tenth
-//! of a millisecond. Other allocators did no better: dlmalloc (Rust; 121 KiB more binary) ends the same crowds with
+//! An allocator that is not glibc's is left as it was, for then this only allocates and frees. A call takes a few
+//! tenths of a millisecond. Other allocators did no better: dlmalloc (Rust; 121 KiB more binary) ends the same crowds with
 //! 31 MiB, mimalloc (C; 149 KiB) with 42 MiB and begins with 10.
 
 use std::hint::black_box;
 
 /// Gives back the free end of this thread's heap.
 pub(super) fn release() {
-    // First what waits, for it would be taken, and kept, in place of the low ones.
-    merge();
-    for bytes in KEPT_BYTES.step_by(KEPT_STEP_BYTES) {
-        let mut chunks: [Vec<u8>; TAKEN] = std::array::from_fn(|_| Vec::with_capacity(bytes));
-        chunks.sort_unstable_by_key(|chunk| chunk.as_ptr());
-        // An array drops its elements in their order.
-        drop(black_box(chunks));
+    for _ in 0..ROUNDS {
+        // First what waits, for it would be taken, and kept, in place of the low ones.
+        merge();
+        for bytes in KEPT_BYTES.step_by(KEPT_STEP_BYTES) {
+            let mut chunks: [Vec<u8>; TAKEN] = std::array::from_fn(|_| Vec::with_capacity(bytes));
+            chunks.sort_unstable_by_key(|chunk| chunk.as_ptr());
+            // An array drops its elements in their order.
+            drop(black_box(chunks));
+        }
     }
     merge();
 }
@@ -31,6 +33,8 @@ fn merge() {
     drop(black_box(Vec::<u8>::with_capacity(MERGING_BYTES)));
 }
 
+/// Taking one size can make the thread keep chunks that only became free by that; the next round gives these back.
+const ROUNDS: usize = 3;
 /// The sizes that a thread keeps chunks of: `tcache_max` of glibc's tunables.
 const KEPT_BYTES: std::ops::RangeInclusive<usize> = 24..=1_032;
 /// How far apart these are.

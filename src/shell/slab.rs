@@ -17,6 +17,14 @@ impl<T> Default for Slab<T> {
 }
 
 impl<T> Slab<T> {
+    /// A table that does not move until it has this many values.
+    pub(super) fn with_capacity(values: usize) -> Self {
+        Self {
+            slots: Vec::with_capacity(values),
+            free: Vec::with_capacity(values),
+        }
+    }
+
     /// The index that the next [`Slab::insert`] will return.
     pub(super) fn next_key(&self) -> usize {
         self.free.last().copied().unwrap_or(self.slots.len())

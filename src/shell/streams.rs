@@ -7,10 +7,9 @@ use super::slab::Slab;
 use super::stream::Stream;
 use crate::clock::Instant;
 use crate::engine::event::ConnId;
-use crate::limits::{CROWD_CONNECTIONS, LINGERING_MAX};
+use crate::limits::{CROWD_CONNECTIONS, LINGERING_MAX, SESSIONS_MAX_DEFAULT};
 
 /// All connections, by the index that is in their token.
-#[derive(Default)]
 pub(super) struct Streams {
     /// Each in a place of its own, so that the table is small when a crowd has gone.
     streams: Slab<Box<Entry>>,
@@ -43,6 +42,22 @@ enum Listed {
 }
 
 impl Streams {
+    /// Tables with room for all sessions that there may be. Those of their pages that are not used cost nothing, while
+    /// a table that grew in a crowd would lie behind what the crowd used of the heap, and keep all of it.
+    pub(super) fn new() -> Self {
+        Self {
+            streams: Slab::with_capacity(SESSIONS_MAX_DEFAULT),
+            slots: Vec::with_capacity(SESSIONS_MAX_DEFAULT),
+            ready: VecDeque::with_capacity(SESSIONS_MAX_DEFAULT),
+            stalled: Vec::with_capacity(SESSIONS_MAX_DEFAULT),
+            unwritten: Vec::with_capacity(SESSIONS_MAX_DEFAULT),
+            deadlines: BinaryHeap::with_capacity(LINGERING_MAX),
+            serial: 0,
+            closing: 0,
+            gone: 0,
+        }
+    }
+
     /// The index that the next one will have.
     pub(super) fn next_key(&self) -> usize {
         self.streams.next_key()
