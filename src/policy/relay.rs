@@ -314,7 +314,11 @@ impl<'a> Expansion<'a> {
     }
 
     fn add(&mut self, mailbox: &Mailbox) -> Result<(), Refusal> {
-        if self.targets.iter().any(|known| known == mailbox) {
+        // The case of a domain says nothing; that of a local part is for its own host to judge.
+        let is_known = |known: &Mailbox| {
+            known.domain() == mailbox.domain() && known.local_part() == mailbox.local_part()
+        };
+        if self.targets.iter().any(is_known) {
             self.note(mailbox, Way::Again);
             return Ok(());
         }
@@ -521,6 +525,15 @@ mod tests {
             assert_eq!(to(&stranger, circle), Err(Refusal::Loop), "{circle}");
         }
         assert_eq!(to(&stranger, "dead@example.com"), Err(Refusal::Unknown));
+    }
+
+    #[test]
+    fn an_address_that_is_written_in_two_ways_gets_one_copy() {
+        let text = "a: y@Other.example, b, Y@other.example\nb: y@other.example\n";
+        let config = config(&[("domains/example.com/aliases", text)]);
+        let found = recipient(&config, &stranger(), &path("a@example.com"));
+        // The case of a local part is for its own host to judge.
+        assert_eq!(found.map(|targets| targets.len()), Ok(2));
     }
 
     #[test]

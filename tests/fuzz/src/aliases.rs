@@ -36,12 +36,10 @@ fn holds(config: &Config, address: &Mailbox) {
             assert!((1..=ALIAS_TARGETS_MAX).contains(&targets.len()));
             for (at, target) in targets.iter().enumerate() {
                 assert!(Mailbox::parse(&target.to_string()).as_ref() == Ok(target));
-                assert!(
-                    !targets
-                        .iter()
-                        .skip(at + 1)
-                        .any(|other| other.is_same(target))
-                );
+                let same = |other: &Mailbox| {
+                    other.domain() == target.domain() && other.local_part() == target.local_part()
+                };
+                assert!(!targets.iter().skip(at + 1).any(same));
             }
         }
         Err(refusal) => assert!(matches!(
