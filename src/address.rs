@@ -212,6 +212,12 @@ impl Mailbox {
         format!("{}@{}", self.local_part(), self.domain)
     }
 
+    /// Whether both are the same address to everybody: the case of a domain says nothing, that of a local part is for
+    /// its own host to judge (RFC 5321 section 2.4).
+    pub fn is_equal(&self, other: &Self) -> bool {
+        self.domain == other.domain && self.local_part() == other.local_part()
+    }
+
     /// Whether both name the same mailbox of a served domain (case and quoting do not count).
     pub fn is_same(&self, other: &Self) -> bool {
         self.domain == other.domain && self.local_key() == other.local_key()

@@ -99,7 +99,7 @@ fn read_alias(
         let indent = item.len().saturating_sub(item.trim_start().len());
         let target = read_target(item.trim(), domain);
         let target = target.map_err(|problem| (at.saturating_add(indent), problem))?;
-        if !targets.iter().any(|known| known.is_same(&target)) {
+        if !targets.iter().any(|known| known.is_equal(&target)) {
             targets.push(target);
         }
         if targets.len() > ALIAS_TARGETS_MAX {

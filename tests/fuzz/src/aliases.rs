@@ -36,10 +36,8 @@ fn holds(config: &Config, address: &Mailbox) {
             assert!((1..=ALIAS_TARGETS_MAX).contains(&targets.len()));
             for (at, target) in targets.iter().enumerate() {
                 assert!(Mailbox::parse(&target.to_string()).as_ref() == Ok(target));
-                let same = |other: &Mailbox| {
-                    other.domain() == target.domain() && other.local_part() == target.local_part()
-                };
-                assert!(!targets.iter().skip(at + 1).any(same));
+                let mut others = targets.iter().skip(at + 1);
+                assert!(!others.any(|other| other.is_equal(target)));
             }
         }
         Err(refusal) => assert!(matches!(
