@@ -1,3 +1,5 @@
+//! The commands on throwaway folders, with the DNS as a function.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! The resolver against packets that simple-dns makes, in a world without sockets.
+
 use simple_dns::rdata::{A, CNAME, MX, RData, SOA};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, RCODE, ResourceRecord};
 

@@ -1,3 +1,5 @@
+//! Streams over real sockets: what is read, written, and told at the end.
+
 use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream as StdTcp};
 use std::os::unix::net::UnixStream as StdUnix;
