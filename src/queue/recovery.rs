@@ -322,6 +322,11 @@ impl<D: Disk> Scan<'_, D> {
             // Best effort: what is past the end is never read again, for the next segment will say so.
             let _ = self.disk.truncate(file, at);
         }
+        if sealed.is_none() {
+            // A process that was killed leaves records that only the kernel has. They count from now on, and the next
+            // segment's seal will say that they are on the disk.
+            self.disk.sync_data(file)?;
+        }
         Ok(at)
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::super::disk::DiskRead;
 use super::super::memory_disk::{MemoryDisk, Operation};
 use super::super::reader::{Content, Part, ReadError, read};
 use super::super::record::{MessageRecord, Outcome};
@@ -147,6 +148,35 @@ fn what_was_committed_is_recovered() {
     assert_eq!(whole(&disk, first), text(1, 100));
     assert_eq!(report.highest, Some(id(2)));
     assert!(report.torn.is_empty() && report.damage.is_empty());
+}
+
+#[test]
+fn what_a_killed_process_left_with_the_kernel_survives_the_next_power_cut() {
+    let segment = SpoolFile::Segment(1);
+    for seed in 0..20 {
+        let disk = MemoryDisk::new();
+        let (mut journal, _, _) = open(&disk, SMALL);
+        drop(journal.execute(vec![append(message(1, 100))]));
+        // The second record as the process wrote it, killed before its sync.
+        let mut writer = disk.snapshot();
+        journal.disk = writer.clone();
+        let end = journal.current.expect("a segment").committed;
+        drop(journal.execute(vec![append(message(2, 2_000))]));
+        let len = journal.current.expect("a segment").committed - end;
+        let mut record = vec![0; len as usize];
+        writer
+            .read_at(segment, end, &mut record)
+            .expect("it is there");
+        disk.clone()
+            .write_at(segment, end, &record)
+            .expect("it takes it");
+        let (_, found, _) = open(&disk, SMALL);
+        assert_eq!(found.len(), 2);
+        disk.crash(&mut SeededEntropy::new(seed));
+        let (_, again, report) = open(&disk, SMALL);
+        assert_eq!(again, found, "seed {seed}");
+        assert_eq!(report.damage, []);
+    }
 }
 
 #[test]
