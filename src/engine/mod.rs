@@ -109,6 +109,39 @@ pub struct Counters {
     pub notices: u64,
 }
 
+/// Sizes of what grows with load, for those who hold them to their ceilings.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tables {
+    /// Bytes in buffers whose size peers decide.
+    pub memory: usize,
+    /// Connections in both directions.
+    pub connections: usize,
+    /// Client sessions.
+    pub couriers: usize,
+    /// Next hops.
+    pub hops: usize,
+    /// Deadlines, those whose owner is gone too.
+    pub timers: usize,
+    /// Pieces of work that workers have.
+    pub jobs: usize,
+    /// Questions to the DNS under way.
+    pub questions: usize,
+    /// Answers of the DNS that are remembered.
+    pub answers: usize,
+    /// Notifications that are being made.
+    pub notices_at_work: usize,
+    /// Notifications that wait.
+    pub notices: usize,
+    /// Outcomes that the disk refused.
+    pub unrecorded: usize,
+    /// Records that are on their way to the disk.
+    pub commits: usize,
+    /// Messages that are streamed to the disk.
+    pub spilling: usize,
+    /// Queued messages.
+    pub queued: usize,
+}
+
 /// A connection, by what it is for.
 enum Conn {
     Inbound(Box<Inbound>),
@@ -374,6 +407,28 @@ impl Engine {
     /// Bytes in buffers whose size peers decide, and connections in both directions.
     pub fn load(&self) -> (usize, usize) {
         (self.memory, self.conns.len())
+    }
+
+    /// How large the tables are now.
+    pub fn tables(&self) -> Tables {
+        let (questions, answers) = self.resolver.counts();
+        let (notices_at_work, notices) = self.notices.counts();
+        Tables {
+            memory: self.memory,
+            connections: self.conns.len(),
+            couriers: self.courier_sessions,
+            hops: self.hops.len(),
+            timers: self.timers.len(),
+            jobs: self.jobs.len(),
+            questions,
+            answers,
+            notices_at_work,
+            notices,
+            unrecorded: self.put_off.len(),
+            commits: self.tickets.len(),
+            spilling: self.spilling.len(),
+            queued: self.index.len(),
+        }
     }
 
     fn on_bytes(&mut self, conn: ConnId, bytes: &[u8], now: Now) {

@@ -11,7 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::event::{Action, Reader, Work, WorkResult};
+use super::event::{Action, ConnId, Reader, Work, WorkResult};
 use super::log::{Level, Line};
 use super::signing::signing_inputs;
 use super::store::{Committing, Owner, Unrecorded};
@@ -50,24 +50,34 @@ struct Notice {
     relayed: Vec<u32>,
     /// The host that answered.
     host: Option<String>,
+    /// The courier that waits for the record.
+    courier: Option<ConnId>,
     envelope: Option<Box<Envelope>>,
     fields: Vec<u8>,
     made: Option<MessageRecord>,
 }
 
+impl Notices {
+    /// Notifications that are being made, and those that wait.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.at_work.len(), self.waiting.len())
+    }
+}
+
 impl Engine {
-    /// Tells the sender what a record says, then writes the record.
-    pub(super) fn notify(
-        &mut self,
-        record: OutcomeRecord,
-        relayed: &[u32],
-        host: Option<String>,
-        now: Now,
-    ) {
+    /// Tells the sender what a record says, then writes the record; the courier, if any, waits for that.
+    pub(super) fn notify(&mut self, unrecorded: Unrecorded, now: Now) {
+        let Unrecorded {
+            record,
+            relayed,
+            host,
+            courier,
+        } = unrecorded;
         let notice = Notice {
             record,
-            relayed: relayed.to_vec(),
+            relayed,
             host,
+            courier,
             envelope: None,
             fields: Vec::new(),
             made: None,
@@ -92,7 +102,13 @@ impl Engine {
             warned: true,
             done: false,
         };
-        self.notify(record, &[], None, now);
+        let unrecorded = Unrecorded {
+            record,
+            relayed: Vec::new(),
+            host: None,
+            courier: None,
+        };
+        self.notify(unrecorded, now);
     }
 
     fn next_notice(&mut self, now: Now) {
@@ -102,6 +118,10 @@ impl Engine {
             };
             let id = notice.record.id;
             let Some(entry) = self.index.get(id) else {
+                // It was taken out of the queue: nothing is owed.
+                if let Some(conn) = notice.courier {
+                    self.courier_recorded(conn, now);
+                }
                 continue;
             };
             let location = entry.location;
@@ -116,7 +136,6 @@ impl Engine {
                 part: Part::Head,
             });
         }
-        let _ = now;
     }
 
     /// A part of the original was read.
@@ -152,7 +171,13 @@ impl Engine {
                     self.notices.at_work.insert(number, notice);
                 }
             }
-            Ok(Content::Body { bytes, .. }) => self.notice_build(number, notice, &bytes, now),
+            Ok(Content::Body { bytes, crc32 }) => {
+                // A body that was read whole can be compared; one that has changed is not returned.
+                let whole = bytes.len() < NOTICE_READ_BYTES as usize;
+                let damaged = whole && crc32fast::hash(&bytes) != crc32;
+                let original = if damaged { &[][..] } else { &bytes };
+                self.notice_build(number, notice, original, now);
+            }
             Ok(Content::Whole { .. }) => self.notice_over(notice, now),
             Err(error) => {
                 let line = Line::new(Level::Error, "unreadable")
@@ -171,7 +196,7 @@ impl Engine {
 
     /// Writes the record without a notification.
     fn notice_over(&mut self, notice: Notice, now: Now) {
-        self.record_outcome(notice.record, None);
+        self.record_outcome(notice.record, notice.courier);
         self.next_notice(now);
     }
 
@@ -467,6 +492,7 @@ impl Engine {
             record: outcome,
             relayed,
             host,
+            courier,
             made,
             ..
         } = notice;
@@ -479,6 +505,7 @@ impl Engine {
                 record: outcome,
                 relayed,
                 host,
+                courier,
             };
             let committing = Committing::message(&record, size, Owner::Notice(Box::new(behind)));
             let ticket = self.ticket(committing);

@@ -117,6 +117,8 @@ struct Load {
     /// The body, where it is short and came with the envelope.
     body: Option<Vec<u8>>,
     sent: u64,
+    /// The sum of what was sent of the body.
+    sum: crc32fast::Hasher,
     reading: bool,
     dsn: Vec<bool>,
     arrived: crate::date::Timestamp,
@@ -213,6 +215,9 @@ impl Engine {
         now: Now,
     ) {
         courier.wait(now);
+        // A message is taken only when nothing else stands behind `Ready`: a server may end the session in one breath
+        // with its reply.
+        let mut ready = false;
         while let Some(request) = courier.session.as_mut().and_then(Session::next_request) {
             match request {
                 Request::StartTls => {
@@ -223,12 +228,7 @@ impl Engine {
                 }
                 Request::Ready => {
                     self.send(conn, std::mem::take(&mut out));
-                    if !courier.arrived {
-                        self.courier_arrived(&mut courier);
-                    }
-                    if courier.stage != Stage::Recording {
-                        return self.courier_pick(conn, courier, now);
-                    }
+                    ready = courier.stage != Stage::Recording;
                 }
                 Request::Body => self.courier_body(conn, &mut courier, &mut out),
                 Request::Done(fates) => self.courier_done(conn, &mut courier, fates, now),
@@ -238,12 +238,19 @@ impl Engine {
                 }
                 Request::Close => {
                     self.send(conn, out);
-                    self.actions.push_back(Action::Close { conn });
-                    return self.courier_over(conn, courier, now);
+                    let status = EnhancedCode::new(4, 4, 2);
+                    let what = "the server ended the session";
+                    return self.courier_turned_away(conn, courier, status, what, now);
                 }
             }
         }
         self.send(conn, out);
+        if ready {
+            if !courier.arrived {
+                self.courier_arrived(&mut courier);
+            }
+            return self.courier_pick(conn, courier, now);
+        }
         self.courier_put(conn, courier);
     }
 
@@ -268,11 +275,11 @@ impl Engine {
         }
     }
 
-    /// The server, before any message: it cannot be used.
+    /// The server cannot be used.
     fn courier_refused(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        courier: Box<Courier>,
         refusal: &Refusal,
         now: Now,
     ) {
@@ -307,8 +314,25 @@ impl Engine {
                 format!("{host} does not offer AUTH PLAIN or LOGIN"),
             ),
         };
-        courier.note(status, text);
+        self.courier_turned_away(conn, courier, status, &text, now);
+    }
+
+    /// The session is over. A message that it has, or was about to get, is put off; a server that ends it before any
+    /// is no way to the next hop.
+    fn courier_turned_away(
+        &mut self,
+        conn: ConnId,
+        mut courier: Box<Courier>,
+        status: EnhancedCode,
+        text: &str,
+        now: Now,
+    ) {
         self.actions.push_back(Action::Close { conn });
+        if courier.arrived {
+            self.courier_broken(conn, &mut courier, status, text, now);
+            return self.courier_over(conn, courier, now);
+        }
+        courier.note(status, text.to_owned());
         courier.session = None;
         courier.tls = None;
         self.courier_next(conn, courier, now);

@@ -81,6 +81,8 @@ pub(super) struct Unrecorded {
     pub(super) relayed: Vec<u32>,
     /// The host that answered.
     pub(super) host: Option<String>,
+    /// The courier that waits for it.
+    pub(super) courier: Option<ConnId>,
 }
 
 /// What the disk refused and is tried again.
@@ -147,13 +149,13 @@ impl Engine {
                         Owner::Client(conn) => {
                             self.inbound_committed(conn, Err(refusal(error)), now)
                         }
-                        Owner::Notice(unrecorded) => self.put_off(PutOff::Untold(*unrecorded), now),
+                        Owner::Notice(mut unrecorded) => {
+                            let courier = unrecorded.courier.take();
+                            self.put_off(PutOff::Untold(*unrecorded), courier, now);
+                        }
                     },
                     Some(Committing::Outcome { record, courier }) => {
-                        self.put_off(PutOff::Told(record), now);
-                        if let Some(conn) = courier {
-                            self.courier_recorded(conn, now);
-                        }
+                        self.put_off(PutOff::Told(record), courier, now);
                     }
                     Some(
                         Committing::Mark { tool, .. }
@@ -246,7 +248,7 @@ impl Engine {
         }
         match owner {
             Owner::Client(conn) => self.inbound_committed(conn, Ok(id), now),
-            Owner::Notice(behind) => self.record_outcome(behind.record, None),
+            Owner::Notice(behind) => self.record_outcome(behind.record, behind.courier),
         }
     }
 
@@ -493,7 +495,8 @@ impl Engine {
         })
     }
 
-    /// How far a message is, for a copy of it.
+    /// How far a message is, for a copy of it. Outcomes that are on their way to the disk are in it, for they come to
+    /// lie before the copy and go with the segment that they are in.
     fn progress(&self, id: QueueId, at: Timestamp) -> Option<OutcomeRecord> {
         let entry = self.index.get(id)?;
         let mut recipients = Vec::new();
@@ -510,6 +513,15 @@ impl Engine {
             };
             recipients.push((u32::try_from(index).unwrap_or(u32::MAX), outcome));
         }
+        for committing in self.tickets.values() {
+            if let Committing::Outcome { record, .. } = committing
+                && record.id == id
+            {
+                recipients
+                    .retain(|(index, _)| !record.recipients.iter().any(|(at, _)| at == index));
+                recipients.extend(record.recipients.iter().cloned());
+            }
+        }
         Some(OutcomeRecord {
             id,
             at,
@@ -519,23 +531,22 @@ impl Engine {
         })
     }
 
-    /// Keeps what the disk refused for another try.
-    fn put_off(&mut self, what: PutOff, now: Now) {
+    /// Keeps what the disk refused for another try. The courier that waits goes home: nothing more is sent.
+    fn put_off(&mut self, what: PutOff, courier: Option<ConnId>, now: Now) {
         self.recording = Recording::Stuck;
         self.put_off.push(what);
         self.timers
             .set(now.instant.after(RECORD_AGAIN), Timer::Record);
+        if let Some(conn) = courier {
+            self.courier_recorded(conn, now);
+        }
     }
 
     /// Tries again to write what the disk refused.
     pub(super) fn record_again(&mut self, now: Now) {
         for what in std::mem::take(&mut self.put_off) {
             match what {
-                PutOff::Untold(Unrecorded {
-                    record,
-                    relayed,
-                    host,
-                }) => self.notify(record, &relayed, host, now),
+                PutOff::Untold(unrecorded) => self.notify(unrecorded, now),
                 PutOff::Told(record) => self.record_outcome(record, None),
             }
         }

@@ -49,6 +49,7 @@ impl Engine {
                 fields: Vec::new(),
                 body: None,
                 sent: 0,
+                sum: crc32fast::Hasher::new(),
                 reading: true,
                 dsn: Vec::new(),
                 arrived: entry.arrived,
@@ -100,13 +101,18 @@ impl Engine {
             }) => {
                 self.courier_begin(&mut courier, &envelope, fields, Some(body), &mut out);
             }
-            Ok(Content::Body { bytes, .. }) => {
+            Ok(Content::Body { bytes, crc32 }) => {
                 let Some(load) = courier.load.as_mut() else {
                     return self.courier_put(conn, courier);
                 };
                 load.reading = false;
                 load.sent = load.sent.saturating_add(bytes.len() as u64);
+                load.sum.update(&bytes);
                 let last = load.sent >= load.size || bytes.is_empty();
+                // What has changed on the disk is never given a dot.
+                if last && load.sum.clone().finalize() != crc32 {
+                    return self.courier_unreadable(conn, courier, ReadError::Damaged, now);
+                }
                 if let Some(session) = courier.session.as_mut() {
                     session.on_body(&bytes, &mut out);
                     // The dot goes with the last block: one segment, no wait for an acknowledgement.

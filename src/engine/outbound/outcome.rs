@@ -6,6 +6,7 @@ use super::{Courier, Load, Stage, tls_text};
 use crate::clock::Now;
 use crate::engine::event::ConnId;
 use crate::engine::log::{Level, Line};
+use crate::engine::store::Unrecorded;
 use crate::engine::{Conn, Engine};
 use crate::policy::retry;
 use crate::queue::{HopId, Outcome, OutcomeRecord, Phase};
@@ -231,8 +232,21 @@ impl Engine {
             .iter()
             .any(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }));
         if failed || !relayed.is_empty() {
-            self.notify(record, relayed, host, now);
-            return false; // the notification takes the time it takes; the courier goes on
+            // A notification takes its time. A courier that has delivered something waits for it all the same: a kill
+            // must not repeat more than its last message.
+            let delivered = record
+                .recipients
+                .iter()
+                .any(|(_, outcome)| *outcome == Outcome::Delivered);
+            let courier = courier.filter(|_| delivered && self.index.get(id).is_some());
+            let unrecorded = Unrecorded {
+                record,
+                relayed: relayed.to_vec(),
+                host,
+                courier,
+            };
+            self.notify(unrecorded, now);
+            return courier.is_some();
         }
         self.record_outcome(record, courier);
         true
