@@ -4,6 +4,7 @@
 #   make demo       the whole trip of two messages on loopback: no root, no network, no set-up
 #   make test       format, lints and every test; as root it installs the Debian packages that the tests drive
 #   make sim        SEEDS=FIRST..LAST runs these seeds of the simulator in each kind of world
+#   make sim-million  gives it a queue of a million messages and prints what that took
 #   make bench      measures it beside Postfix, where that is installed; BENCH= takes options of tests/bench/bench.py
 #   make fuzz       TARGET= (a name of tests/fuzz/fuzz_targets) and SECONDS= (60)
 #   make pressure   crowds of peers, slow ones and flooding ones, in full; make test has a short form of it
@@ -29,7 +30,7 @@ units = $(DESTDIR)$(PREFIX)/lib
 packages = postfix swaks msmtp curl python3 python3-aiosmtpd python3-dkim opendkim-tools unbound mandoc openssl \
 	testssl.sh strace
 
-.PHONY: all binary demo test sim fuzz pressure faults bench packages install
+.PHONY: all binary demo test sim sim-million fuzz pressure faults bench packages install
 .DEFAULT_GOAL := all
 
 all: binary
@@ -55,10 +56,13 @@ test: packages
 	$(MAKE) all
 	CHOPAR_BINARY=$(abspath $(binary)) $(CARGO) test --locked --no-fail-fast
 
-# The message of a run that fails names the one seed to run again.
+# Prints what happened in each kind of world; the message of a run that fails names the one seed to run again.
 SEEDS ?= 0..499
 sim:
-	CHOPAR_SEEDS=$(SEEDS) $(CARGO) test --locked --test sim
+	CHOPAR_SEEDS=$(SEEDS) $(CARGO) test --locked --test sim -- --nocapture
+
+sim-million:
+	CHOPAR_MESSAGES=1000000 $(CARGO) test --locked --test sim -- --nocapture million::
 
 # CHOPAR_BINARY= measures a binary that is there already.
 bench: $(if $(CHOPAR_BINARY),,all)

@@ -1,9 +1,15 @@
-//! The disk of the world: the memory disk, or one that a saboteur has been at.
+//! The disk of the world: the memory disk under the eyes of a warden, or one that a saboteur has been at.
 //!
-//! The sabotaged ones stand for the mistakes that a relay could make; the simulator must find each of them, else it
-//! proves nothing.
+//! The warden holds the journal to what Linux promises: a file whose sync failed is never trusted again (I5), and what
+//! is counted on is synced with its name (I7). The sabotages stand for the mistakes that a relay could make; the
+//! simulator must find each of them, else it proves nothing.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use chopar::queue::{Disk, DiskError, DiskRead, Entry, MemoryDisk, SpoolFile, SpoolFolder};
+
+use crate::ledger::{Broken, Rule, check};
 
 /// A mistake that is made on purpose.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -16,13 +22,129 @@ pub(crate) enum Sabotage {
     ForgottenOutcome,
     /// A sync that failed is tried again on the same file, and believed.
     RetriedSync,
+    /// A new segment's name is never synced.
+    NamelessSegment,
 }
 
-/// The disk.
+/// The disk; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct WorldDisk {
     pub(crate) memory: MemoryDisk,
     pub(crate) sabotage: Sabotage,
+    warden: Arc<Mutex<Warden>>,
+}
+
+/// What is known of files beside their bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Warden {
+    /// Files whose last sync failed.
+    distrusted: BTreeSet<SpoolFile>,
+    /// Files with bytes that no sync covers.
+    unsynced: BTreeSet<SpoolFile>,
+    /// Files whose name no sync covers.
+    nameless: BTreeSet<SpoolFile>,
+    /// Operations that failed.
+    pub(crate) errors: u64,
+    /// Reads, and the bytes that they brought.
+    reads: u64,
+    read_bytes: u64,
+}
+
+impl Warden {
+    fn written(&mut self, file: SpoolFile) -> Result<(), Broken> {
+        self.unsynced.insert(file);
+        check(!self.distrusted.contains(&file), Rule::I5, || {
+            format!("{file} is written to after its sync failed")
+        })
+    }
+
+    fn synced(&mut self, file: SpoolFile, result: Result<(), DiskError>) -> Result<(), Broken> {
+        let trusted = !self.distrusted.contains(&file);
+        match result {
+            Ok(()) => drop(self.unsynced.remove(&file)),
+            Err(_) => drop(self.distrusted.insert(file)),
+        }
+        check(trusted, Rule::I5, || {
+            format!("{file} is synced again after its sync failed")
+        })
+    }
+
+    fn removed(&mut self, file: SpoolFile) {
+        self.distrusted.remove(&file);
+        self.unsynced.remove(&file);
+        self.nameless.remove(&file);
+    }
+
+    /// Something in this file is counted on.
+    fn counted_on(&self, file: SpoolFile) -> Result<(), Broken> {
+        check(!self.nameless.contains(&file), Rule::I7, || {
+            format!("{file} is counted on, and its name is not synced")
+        })?;
+        check(!self.unsynced.contains(&file), Rule::I7, || {
+            format!("{file} is counted on, and its bytes are not synced")
+        })
+    }
+
+    /// After a power cut what is on the disk is all there is.
+    fn forget(&mut self) {
+        self.distrusted.clear();
+        self.unsynced.clear();
+        self.nameless.clear();
+    }
+}
+
+impl WorldDisk {
+    pub(crate) fn new(sabotage: Sabotage) -> Self {
+        Self {
+            memory: MemoryDisk::new(),
+            sabotage,
+            warden: Arc::default(),
+        }
+    }
+
+    pub(crate) fn warden(&self) -> MutexGuard<'_, Warden> {
+        self.warden
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Reads so far, and the bytes that they brought.
+    pub(crate) fn read_so_far(&self) -> (u64, u64) {
+        let warden = self.warden();
+        (warden.reads, warden.read_bytes)
+    }
+
+    /// The power fails.
+    pub(crate) fn crash(&self, entropy: &mut dyn chopar::entropy::Entropy) {
+        self.memory.mend();
+        self.memory.crash(entropy);
+        self.warden().forget();
+    }
+
+    /// The journal says that something in this file is durable.
+    pub(crate) fn counted_on(&self, file: SpoolFile) -> Result<(), Broken> {
+        self.warden().counted_on(file)
+    }
+
+    fn count<T>(&self, result: Result<T, DiskError>) -> Result<T, DiskError> {
+        if result.is_err() {
+            self.warden().errors += 1;
+        }
+        result
+    }
+
+    fn sync_once(&mut self, file: SpoolFile) -> Result<(), DiskError> {
+        let result = self.memory.sync_data(file);
+        hold(self.warden().synced(file, result));
+        self.count(result)
+    }
+}
+
+/// Ends the run where an invariant does not hold.
+pub(crate) fn hold(result: Result<(), Broken>) {
+    if let Err(broken) = result {
+        panic!("{broken}");
+    }
 }
 
 impl DiskRead for WorldDisk {
@@ -32,7 +154,11 @@ impl DiskRead for WorldDisk {
         offset: u64,
         into: &mut [u8],
     ) -> Result<usize, DiskError> {
-        self.memory.read_at(file, offset, into)
+        let result = self.memory.read_at(file, offset, into);
+        let mut warden = self.warden();
+        warden.reads += 1;
+        warden.read_bytes += result.unwrap_or(0) as u64;
+        result
     }
 
     fn len(&mut self, file: SpoolFile) -> Result<u64, DiskError> {
@@ -42,38 +168,64 @@ impl DiskRead for WorldDisk {
 
 impl Disk for WorldDisk {
     fn create(&mut self, file: SpoolFile) -> Result<(), DiskError> {
-        self.memory.create(file)
+        let result = self.memory.create(file);
+        if result.is_ok() {
+            self.warden().nameless.insert(file);
+        }
+        // A name that is taken is no error of the disk.
+        if result == Err(DiskError::Exists) {
+            result
+        } else {
+            self.count(result)
+        }
     }
 
     fn write_at(&mut self, file: SpoolFile, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
-        self.memory.write_at(file, offset, bytes)
+        hold(self.warden().written(file));
+        let result = self.memory.write_at(file, offset, bytes);
+        self.count(result)
     }
 
     fn preallocate(&mut self, file: SpoolFile, len: u64) -> Result<(), DiskError> {
-        self.memory.preallocate(file, len)
+        let result = self.memory.preallocate(file, len);
+        self.count(result)
     }
 
     fn truncate(&mut self, file: SpoolFile, len: u64) -> Result<(), DiskError> {
-        self.memory.truncate(file, len)
+        let result = self.memory.truncate(file, len);
+        self.count(result)
     }
 
     fn sync_data(&mut self, file: SpoolFile) -> Result<(), DiskError> {
         match self.sabotage {
             Sabotage::EarlyAcknowledgement => Ok(()),
-            Sabotage::RetriedSync => self
-                .memory
-                .sync_data(file)
-                .or_else(|_| self.memory.sync_data(file)),
-            Sabotage::None | Sabotage::ForgottenOutcome => self.memory.sync_data(file),
+            Sabotage::RetriedSync => self.sync_once(file).or_else(|_| self.sync_once(file)),
+            _ => self.sync_once(file),
         }
     }
 
     fn sync_folder(&mut self, folder: SpoolFolder) -> Result<(), DiskError> {
-        self.memory.sync_folder(folder)
+        if self.sabotage == Sabotage::NamelessSegment && folder == SpoolFolder::Journal {
+            return Ok(());
+        }
+        let result = self.memory.sync_folder(folder);
+        if result.is_ok() {
+            let mut warden = self.warden();
+            warden.nameless.retain(|file| file.folder() != folder);
+        }
+        self.count(result)
     }
 
     fn remove(&mut self, file: SpoolFile) -> Result<(), DiskError> {
-        self.memory.remove(file)
+        let result = self.memory.remove(file);
+        if result.is_ok() {
+            self.warden().removed(file);
+        }
+        if result == Err(DiskError::Missing) {
+            result
+        } else {
+            self.count(result)
+        }
     }
 
     fn list(&mut self, folder: SpoolFolder) -> Result<Vec<Entry>, DiskError> {
@@ -82,5 +234,39 @@ impl Disk for WorldDisk {
 
     fn free_bytes(&mut self) -> Result<u64, DiskError> {
         self.memory.free_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: SpoolFile = SpoolFile::Segment(1);
+
+    fn rule(result: Result<(), Broken>) -> Option<Rule> {
+        result.err().map(|broken| broken.rule)
+    }
+
+    #[test]
+    fn a_file_whose_sync_failed_is_not_touched_again() {
+        let mut warden = Warden::default();
+        assert_eq!(rule(warden.written(FILE)), None);
+        assert_eq!(rule(warden.synced(FILE, Err(DiskError::Io))), None);
+        assert_eq!(rule(warden.written(FILE)), Some(Rule::I5));
+        assert_eq!(rule(warden.synced(FILE, Ok(()))), Some(Rule::I5));
+        warden.removed(FILE);
+        assert_eq!(rule(warden.written(FILE)), None);
+    }
+
+    #[test]
+    fn what_is_counted_on_is_synced_with_its_name() {
+        let mut warden = Warden::default();
+        warden.nameless.insert(FILE);
+        assert_eq!(rule(warden.counted_on(FILE)), Some(Rule::I7));
+        warden.nameless.clear();
+        assert_eq!(rule(warden.written(FILE)), None);
+        assert_eq!(rule(warden.counted_on(FILE)), Some(Rule::I7));
+        assert_eq!(rule(warden.synced(FILE, Ok(()))), None);
+        assert_eq!(rule(warden.counted_on(FILE)), None);
     }
 }

@@ -1,90 +1,191 @@
-//! The name server of the world: answers a query packet with records made from the name.
+//! The name server of the world: answers a query packet with records made from the name, or lies about it.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Number of the domain `dN.example` or host `mxN.example`.
-fn number(label: &str, prefix: &str) -> Option<u8> {
-    label.strip_prefix(prefix)?.parse().ok()
+/// Domains of the world that take mail: `d0.example` and so on, with `mxN.example` and `mx(N+20).example`.
+pub(crate) const DOMAINS: u8 = 5;
+/// A domain with a null MX.
+pub(crate) const NULL_MX: u8 = 5;
+/// A domain that does not exist.
+pub(crate) const NO_DOMAIN: u8 = 6;
+/// A domain without MX, whose own address takes its mail.
+pub(crate) const IMPLICIT: u8 = 7;
+/// A domain whose MX nobody learns.
+pub(crate) const BROKEN: u8 = 8;
+/// The host that takes the mail of `sender.example`.
+pub(crate) const SENDER_HOST: u8 = 100;
+/// From here on hosts are the addresses of domains that have mail exchangers: nobody may send there.
+const TRAPS: u8 = 200;
+
+/// How a name server fails.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Lie {
+    None,
+    Silence,
+    ServFail,
+    Refused,
+    Truncated,
+    WrongId,
+    Garbage,
 }
 
-/// Domains of the world: `d0.example` and so on, each with `mxN.example` at `203.0.113.N`, and `sender.example`.
-pub(crate) const DOMAINS: u8 = 5;
+pub(crate) const LIES: [(Lie, &str); 6] = [
+    (Lie::Silence, "timeout"),
+    (Lie::ServFail, "servfail"),
+    (Lie::Refused, "refused"),
+    (Lie::Truncated, "truncated"),
+    (Lie::WrongId, "wrong id"),
+    (Lie::Garbage, "garbage"),
+];
 
 /// The address of a host of the world.
 pub(crate) fn address(host: u8) -> Ipv4Addr {
     Ipv4Addr::new(203, 0, 113, host)
 }
 
-/// The host that takes the mail of `sender.example`.
-pub(crate) const SENDER_HOST: u8 = 100;
+/// The host at an address.
+pub(crate) fn host_at(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(address) => address.octets()[3],
+        IpAddr::V6(address) => address.octets()[15],
+    }
+}
+
+/// Whether a host stands for the address of a domain whose mail goes elsewhere.
+pub(crate) fn is_trap(host: u8) -> bool {
+    host >= TRAPS
+}
+
+/// The domain whose mail a host takes.
+pub(crate) fn domain_of(host: u8) -> String {
+    match host {
+        SENDER_HOST => "sender.example".into(),
+        host => format!("d{}.example", host % 20),
+    }
+}
+
+/// The name that a query asks for.
+pub(crate) fn name(query: &[u8]) -> Option<String> {
+    let (labels, _) = labels(query)?;
+    Some(labels.join("."))
+}
 
 enum Data {
     A(Ipv4Addr),
+    Aaaa(Ipv6Addr),
     Mx(u16, String),
 }
 
-/// The reply to a query, or `None` where the name server says nothing.
-pub(crate) fn reply(query: &[u8]) -> Option<Vec<u8>> {
+const A: u16 = 1;
+const MX: u16 = 15;
+const AAAA: u16 = 28;
+const SERVER_FAILURE: u8 = 2;
+const NO_NAME: u8 = 3;
+const REFUSED: u8 = 5;
+
+fn labels(query: &[u8]) -> Option<(Vec<String>, usize)> {
     let mut at = 12;
     let mut labels = Vec::new();
     loop {
         let len = usize::from(*query.get(at)?);
         at += 1;
         if len == 0 {
-            break;
+            return Some((labels, at));
         }
         labels.push(String::from_utf8(query.get(at..at + len)?.to_ascii_lowercase()).ok()?);
         at += len;
     }
+}
+
+/// The reply to a query, or `None` where the name server says nothing.
+pub(crate) fn reply(query: &[u8], lie: Lie) -> Option<Vec<u8>> {
+    let (labels, at) = labels(query)?;
     let kind = u16::from_be_bytes([*query.get(at)?, *query.get(at + 1)?]);
-    let end = at + 4;
+    let question = query.get(12..at + 4)?;
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-    let (data, exists) = match (labels.as_slice(), kind) {
-        ([label, "example"], 15) if number(label, "d").is_some_and(|n| n < DOMAINS) => {
-            let n = number(label, "d")?;
-            (
-                vec![
-                    Data::Mx(10, format!("mx{n}")),
-                    Data::Mx(20, format!("mx{}", n + 20)),
-                ],
-                true,
-            )
-        }
-        (["sender", "example"], 15) => (vec![Data::Mx(10, format!("mx{SENDER_HOST}"))], true),
-        ([label, "example"], 1) if number(label, "mx").is_some() => {
-            (vec![Data::A(address(number(label, "mx")?))], true)
-        }
-        (["sender", "example"], _) => (vec![], true),
-        ([label, "example"], _) => (
-            vec![],
-            number(label, "mx").is_some() || number(label, "d").is_some(),
-        ),
-        _ => (vec![], false),
+    let (data, code) = match lie {
+        Lie::Silence => return None,
+        Lie::Garbage => return Some(b"\xff\x00\xc0\x0c nonsense".to_vec()),
+        Lie::ServFail => (vec![], SERVER_FAILURE),
+        Lie::Refused => (vec![], REFUSED),
+        Lie::Truncated => (vec![], 0),
+        Lie::None | Lie::WrongId => records(&labels, kind),
     };
-    let mut packet = Vec::new();
-    packet.extend_from_slice(query.get(..2)?);
-    packet.extend_from_slice(&[0x81, if exists { 0x80 } else { 0x83 }, 0, 1]);
+    let mut packet = query.get(..2)?.to_vec();
+    if lie == Lie::WrongId {
+        packet[0] ^= 0x55;
+    }
+    let truncated = if lie == Lie::Truncated { 2 } else { 0 };
+    packet.extend_from_slice(&[0x81 | truncated, 0x80 | code, 0, 1]);
     packet.extend_from_slice(&(data.len() as u16).to_be_bytes());
     packet.extend_from_slice(&[0, 0, 0, 0]);
-    packet.extend_from_slice(query.get(12..end)?);
-    for data in data {
-        packet.extend_from_slice(&[0xC0, 12]);
-        packet.extend_from_slice(&kind.to_be_bytes());
-        packet.extend_from_slice(&[0, 1, 0, 0, 0, 60]);
-        let bytes = match data {
-            Data::A(address) => address.octets().to_vec(),
-            Data::Mx(preference, host) => {
-                let mut bytes = preference.to_be_bytes().to_vec();
-                for label in [host.as_str(), "example"] {
-                    bytes.push(label.len() as u8);
-                    bytes.extend_from_slice(label.as_bytes());
-                }
-                bytes.push(0);
-                bytes
-            }
-        };
-        packet.extend_from_slice(&(bytes.len() as u16).to_be_bytes());
-        packet.extend_from_slice(&bytes);
+    packet.extend_from_slice(question);
+    for data in &data {
+        put_record(data, kind, &mut packet);
     }
     Some(packet)
+}
+
+fn records(labels: &[&str], kind: u16) -> (Vec<Data>, u8) {
+    let [label, "example"] = labels else {
+        return (vec![], NO_NAME);
+    };
+    let mx = |preference, host: u8| Data::Mx(preference, format!("mx{host}.example"));
+    if *label == "sender" {
+        return match kind {
+            MX => (vec![mx(10, SENDER_HOST)], 0),
+            _ => (vec![], 0),
+        };
+    }
+    if let Some(host) = label
+        .strip_prefix("mx")
+        .and_then(|text| text.parse::<u8>().ok())
+    {
+        return match kind {
+            A => (vec![Data::A(address(host))], 0),
+            // IPv6 is broken in this world, as it is in many: nothing there can be reached.
+            AAAA if host % 2 == 1 => {
+                let address = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host.into());
+                (vec![Data::Aaaa(address)], 0)
+            }
+            _ => (vec![], 0),
+        };
+    }
+    let Some(domain) = label
+        .strip_prefix('d')
+        .and_then(|text| text.parse::<u8>().ok())
+    else {
+        return (vec![], NO_NAME);
+    };
+    match (domain, kind) {
+        (NO_DOMAIN, _) => (vec![], NO_NAME),
+        (BROKEN, MX) => (vec![], SERVER_FAILURE),
+        (NULL_MX, MX) => (vec![Data::Mx(0, String::new())], 0),
+        (IMPLICIT, A) => (vec![Data::A(address(IMPLICIT))], 0),
+        (IMPLICIT, _) => (vec![], 0),
+        (domain, MX) if domain < DOMAINS => (vec![mx(10, domain), mx(20, domain + 20)], 0),
+        (domain, A) => (vec![Data::A(address(TRAPS + domain))], 0),
+        _ => (vec![], 0),
+    }
+}
+
+fn put_record(data: &Data, kind: u16, packet: &mut Vec<u8>) {
+    packet.extend_from_slice(&[0xC0, 12]);
+    packet.extend_from_slice(&kind.to_be_bytes());
+    packet.extend_from_slice(&[0, 1, 0, 0, 0, 60]);
+    let bytes = match data {
+        Data::A(address) => address.octets().to_vec(),
+        Data::Aaaa(address) => address.octets().to_vec(),
+        Data::Mx(preference, host) => {
+            let mut bytes = preference.to_be_bytes().to_vec();
+            for label in host.split('.').filter(|label| !label.is_empty()) {
+                bytes.push(label.len() as u8);
+                bytes.extend_from_slice(label.as_bytes());
+            }
+            bytes.push(0);
+            bytes
+        }
+    };
+    packet.extend_from_slice(&(bytes.len() as u16).to_be_bytes());
+    packet.extend_from_slice(&bytes);
 }

@@ -1,129 +1,166 @@
-//! A mail exchanger of the world: takes mail, or fails at a stage that its mood picks.
+//! A mail exchanger of the world: takes mail, or fails at any stage in any way.
 
+use std::time::Duration;
+
+use chopar::engine::event::Lost;
 use chopar::entropy::{Entropy, SeededEntropy};
 
-/// What a server does to a session.
+/// What a server is like.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Mood {
     /// Takes everything.
     Good,
-    /// Answers the banner, MAIL, RCPT, DATA or the dot with this class of error now and then.
-    Moody,
-    /// Hangs up at some point, sometimes behind the dot.
-    HangsUp,
-    /// Says nothing at some point.
-    Silent,
+    /// Fails now and then, at any stage, in any way.
+    Bad,
+    /// Answers every RCPT with this.
+    Refuses(&'static str),
+    /// Answers EHLO and ends the session in one breath.
+    Leaves,
 }
 
-/// A message that a server has taken: it said, or tried to say, 250.
+/// A message that a server has taken: it said, or meant to say, 250.
 #[derive(Clone, Debug)]
 pub(crate) struct Taken {
-    pub(crate) from: String,
     pub(crate) recipients: Vec<String>,
     pub(crate) text: Vec<u8>,
-    /// Whether the reply got through.
-    pub(crate) reply_lost: bool,
 }
 
-/// What the server does next.
-pub(crate) enum Move {
-    Say(Vec<u8>),
-    HangUp(Vec<u8>),
+/// What the server says next, after which time, and whether the connection ends behind it.
+#[derive(Default)]
+pub(crate) struct Move {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) after: Duration,
+    pub(crate) end: Option<Lost>,
 }
+
+/// What a server does at a stage instead of what it should.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Fault {
+    Temporary,
+    Permanent,
+    Closing,
+    Garbage,
+    Reset,
+    HangUp,
+    Silence,
+    Delay,
+}
+
+const FAULTS: [(Fault, &str); 8] = [
+    (Fault::Temporary, "4xx"),
+    (Fault::Permanent, "5xx"),
+    (Fault::Closing, "421"),
+    (Fault::Garbage, "garbage"),
+    (Fault::Reset, "reset"),
+    (Fault::HangUp, "hang-up"),
+    (Fault::Silence, "silence"),
+    (Fault::Delay, "delay"),
+];
 
 /// One session of a server.
 pub(crate) struct Remote {
     mood: Mood,
     entropy: SeededEntropy,
     pipelining: bool,
+    starttls: bool,
     line: Vec<u8>,
-    /// The reverse-path of the transaction that is open.
-    from: Option<String>,
-    recipients: Vec<String>,
+    /// Recipients of the transaction that is open.
+    recipients: Option<Vec<String>>,
+    /// Classes of the replies to RCPT in this transaction.
+    classes: Vec<u8>,
     body: Option<Vec<u8>>,
     /// Whether it hears nothing any more.
     deaf: bool,
+    next: Move,
     pub(crate) taken: Vec<Taken>,
+    /// Recipients that it was asked to take.
+    pub(crate) asked: Vec<String>,
+    /// What it did wrong, by stage and kind.
+    pub(crate) faults: Vec<(&'static str, &'static str)>,
 }
 
 impl Remote {
     pub(crate) fn new(mood: Mood, seed: u64) -> Self {
         let mut entropy = SeededEntropy::new(seed);
+        let pipelining = entropy.below(4) > 0;
+        let starttls = mood == Mood::Bad && entropy.below(4) == 0;
         Self {
             mood,
-            pipelining: entropy.below(4) > 0,
+            pipelining,
+            starttls,
             entropy,
             line: Vec::new(),
-            from: None,
-            recipients: Vec::new(),
+            recipients: None,
+            classes: Vec::new(),
             body: None,
             deaf: false,
+            next: Move::default(),
             taken: Vec::new(),
+            asked: Vec::new(),
+            faults: Vec::new(),
         }
     }
 
-    fn chance(&mut self, mood: Mood, one_in: u64) -> bool {
-        self.mood == mood && self.entropy.below(one_in) == 0
+    fn chance(&mut self, one_in: u64) -> bool {
+        self.mood == Mood::Bad && self.entropy.below(one_in) == 0
     }
 
     /// The banner.
     pub(crate) fn banner(&mut self) -> Move {
-        if self.chance(Mood::Moody, 8) {
-            return Move::HangUp(b"421 4.3.2 not now\r\n".to_vec());
+        if !self.fails("banner", 10) {
+            self.say("220 mx ESMTP");
         }
-        if self.chance(Mood::HangsUp, 8) {
-            return Move::HangUp(Vec::new());
-        }
-        if self.chance(Mood::Silent, 8) {
-            return Move::Say(Vec::new());
-        }
-        Move::Say(b"220 mx ESMTP\r\n".to_vec())
+        self.moved()
+    }
+
+    /// The handshake is done: it begins anew.
+    pub(crate) fn tls_on(&mut self) {
+        self.starttls = false;
+        self.line.clear();
     }
 
     pub(crate) fn on_bytes(&mut self, bytes: &[u8]) -> Move {
-        let mut out = Vec::new();
-        if self.deaf {
-            return Move::Say(out);
-        }
         for &byte in bytes {
+            if self.deaf {
+                break;
+            }
             self.line.push(byte);
             if byte != b'\n' {
                 continue;
             }
             let line = std::mem::take(&mut self.line);
+            let text = line.strip_suffix(b"\r\n");
+            let clean =
+                text.is_some_and(|text| !text.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)));
             assert!(
-                line.ends_with(b"\r\n"),
-                "the relay sends CRLF only: {:?}",
+                clean,
+                "the relay sends lines that end with CRLF: {:?}",
                 String::from_utf8_lossy(&line)
             );
-            assert!(
-                !line[..line.len() - 2]
-                    .iter()
-                    .any(|byte| matches!(byte, b'\r' | b'\n' | 0))
-            );
-            if self.chance(Mood::HangsUp, 12) {
-                self.deaf = true;
-                return Move::HangUp(out);
-            }
-            if self.chance(Mood::Silent, 12) {
-                self.deaf = true;
-                return Move::Say(out);
-            }
-            if let Some(end) = self.on_line(&line, &mut out) {
-                self.deaf = true;
-                return end;
-            }
+            self.on_line(&line);
         }
-        Move::Say(out)
+        self.moved()
     }
 
-    fn on_line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Option<Move> {
+    fn moved(&mut self) -> Move {
+        std::mem::take(&mut self.next)
+    }
+
+    fn say(&mut self, line: &str) {
+        self.next.bytes.extend_from_slice(line.as_bytes());
+        self.next.bytes.extend_from_slice(b"\r\n");
+    }
+
+    fn on_line(&mut self, line: &[u8]) {
         if let Some(body) = &mut self.body {
             if line != b".\r\n" {
                 body.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
-                return None;
+                if self.chance(4_000) {
+                    self.end("body", "reset", Lost::Reset);
+                }
+                return;
             }
-            return self.on_dot(out);
+            return self.on_dot();
         }
         let text = String::from_utf8_lossy(line).trim_end().to_owned();
         let verb = text
@@ -131,74 +168,199 @@ impl Remote {
             .next()
             .unwrap_or_default()
             .to_ascii_uppercase();
-        let refusal: &[u8] = match self.entropy.below(4) {
-            0 => b"550 5.7.1 no\r\n",
-            1 => b"452 4.5.3 too many\r\n",
-            _ => b"451 4.3.0 later\r\n",
-        };
         match verb.as_str() {
-            "EHLO" if self.pipelining => {
-                out.extend_from_slice(b"250-mx\r\n250-PIPELINING\r\n250 8BITMIME\r\n")
+            "EHLO" if self.fails("ehlo", 12) => {}
+            "EHLO" => {
+                self.say_ehlo();
+                if self.mood == Mood::Leaves {
+                    self.say("421 4.3.2 goodbye");
+                }
+                self.leave_early();
             }
-            "EHLO" => out.extend_from_slice(b"250 mx\r\n"),
-            "MAIL" if self.chance(Mood::Moody, 8) => out.extend_from_slice(refusal),
-            "MAIL" if self.from.is_some() => out.extend_from_slice(b"503 5.5.1 nested MAIL\r\n"),
+            "HELO" => self.say("250 mx"),
+            "STARTTLS" if self.chance(4) => {
+                self.faults.push(("tls", "refused"));
+                self.say("454 4.7.0 not now");
+            }
+            "STARTTLS" => self.say("220 go"),
+            "MAIL" if self.recipients.is_some() => self.say("503 5.5.1 nested MAIL"),
+            "MAIL" if self.fails("mail", 12) => {}
             "MAIL" => {
-                self.from = Some(address(&text));
-                self.recipients.clear();
-                out.extend_from_slice(b"250 ok\r\n");
+                self.recipients = Some(Vec::new());
+                self.classes.clear();
+                self.say("250 ok");
             }
-            "RCPT" if self.from.is_none() => out.extend_from_slice(b"503 5.5.1 MAIL first\r\n"),
-            "RCPT" if self.chance(Mood::Moody, 5) => out.extend_from_slice(refusal),
-            "RCPT" => {
-                self.recipients.push(address(&text));
-                out.extend_from_slice(b"250 ok\r\n");
-            }
-            "DATA" if self.recipients.is_empty() => out.extend_from_slice(b"554 5.5.1 nobody\r\n"),
-            "DATA" if self.chance(Mood::Moody, 10) => out.extend_from_slice(b"451 4.3.0 later\r\n"),
-            "DATA" => {
-                self.body = Some(Vec::new());
-                out.extend_from_slice(b"354 go\r\n");
-            }
+            "RCPT" => self.on_rcpt(&text),
+            "DATA" => self.on_data(),
             "RSET" => {
-                self.from = None;
-                self.recipients.clear();
-                out.extend_from_slice(b"250 ok\r\n");
+                self.recipients = None;
+                self.say("250 ok");
             }
-            "QUIT" => return Some(Move::HangUp(b"221 bye\r\n".to_vec())),
-            _ => out.extend_from_slice(b"500 what\r\n"),
+            "QUIT" => {
+                self.say("221 bye");
+                self.next.end = Some(Lost::Eof);
+                self.deaf = true;
+            }
+            _ => self.say("500 what"),
         }
-        None
     }
 
-    fn on_dot(&mut self, out: &mut Vec<u8>) -> Option<Move> {
+    fn say_ehlo(&mut self) {
+        self.say("250-mx");
+        if self.pipelining {
+            self.say("250-PIPELINING");
+        }
+        if self.starttls {
+            self.say("250-STARTTLS");
+        }
+        self.say("250 8BITMIME");
+    }
+
+    fn on_rcpt(&mut self, text: &str) {
+        if self.recipients.is_none() {
+            return self.say("503 5.5.1 MAIL first");
+        }
+        let start = text.find('<').expect("a path") + 1;
+        let address = text[start..text.rfind('>').expect("a path")].to_owned();
+        self.asked.push(address.clone());
+        if let Mood::Refuses(reply) = self.mood {
+            return self.say(reply);
+        }
+        let before = self.next.bytes.len();
+        if !self.fails("rcpt", 8) {
+            self.recipients.get_or_insert_default().push(address);
+            self.say("250 ok");
+        }
+        self.classes.extend(self.next.bytes.get(before));
+        self.classes.dedup();
+        if self.classes.len() == 2 {
+            self.faults.push(("rcpt", "mixed replies"));
+        }
+    }
+
+    fn on_data(&mut self) {
+        if self.recipients.as_ref().is_none_or(Vec::is_empty) {
+            // Some take the body of a message for nobody, to refuse it.
+            if self.recipients.is_some() && self.chance(3) {
+                self.faults.push(("data", "354 for nobody"));
+                self.body = Some(Vec::new());
+                return self.say("354 go");
+            }
+            return self.say("554 5.5.1 nobody");
+        }
+        if !self.fails("data", 12) {
+            self.body = Some(Vec::new());
+            self.say("354 go");
+        }
+    }
+
+    fn on_dot(&mut self) {
         let text = self.body.take().unwrap_or_default();
-        let from = self.from.take().unwrap_or_default();
-        if self.chance(Mood::Moody, 6) {
-            out.extend_from_slice(b"451 4.3.0 later\r\n");
-            return None;
+        let recipients = self.recipients.take().unwrap_or_default();
+        if recipients.is_empty() {
+            assert!(
+                text.is_empty(),
+                "a message for nobody was sent all the same"
+            );
+            return self.say("554 5.5.1 nobody");
         }
-        if self.chance(Mood::Moody, 20) {
-            out.extend_from_slice(b"554 5.6.0 we do not like it\r\n");
-            return None;
+        // A refusal is one; whoever says nothing, or nothing that makes sense, may have taken it.
+        let before = self.faults.len();
+        let failed = self.fails("dot", 6);
+        let refused = self
+            .faults
+            .get(before)
+            .is_some_and(|(_, kind)| matches!(*kind, "4xx" | "5xx" | "421"));
+        if !refused && (!failed || self.entropy.below(2) == 0) {
+            self.taken.push(Taken { recipients, text });
         }
-        let reply_lost = self.chance(Mood::HangsUp, 4);
-        let recipients = std::mem::take(&mut self.recipients);
-        self.taken.push(Taken {
-            from,
-            recipients,
-            text,
-            reply_lost,
-        });
-        if reply_lost {
-            return Some(Move::HangUp(Vec::new()));
+        if !failed {
+            self.say("250 2.0.0 taken");
         }
-        out.extend_from_slice(b"250 2.0.0 taken\r\n");
-        None
+        if !self.deaf {
+            self.leave_early();
+        }
     }
-}
 
-fn address(line: &str) -> String {
-    let start = line.find('<').expect("a path") + 1;
-    line[start..line.rfind('>').expect("a path")].to_owned()
+    /// Perhaps ends the session between two messages, in one breath with the reply before.
+    fn leave_early(&mut self) {
+        if self.chance(12) {
+            self.say("421 4.4.2 idle for too long");
+            self.end("quit", "421", Lost::Eof);
+        } else if self.chance(12) {
+            self.end("quit", "reset", Lost::Reset);
+        } else if self.chance(12) {
+            self.say("rubbish");
+            self.faults.push(("quit", "garbage"));
+        }
+    }
+
+    fn end(&mut self, stage: &'static str, kind: &'static str, cause: Lost) {
+        self.faults.push((stage, kind));
+        self.next.end = Some(cause);
+        self.deaf = true;
+    }
+
+    /// Perhaps does something else than it should; says whether the right reply is left out.
+    fn fails(&mut self, stage: &'static str, one_in: u64) -> bool {
+        if !self.chance(one_in) {
+            return false;
+        }
+        let (fault, kind) = FAULTS[self.entropy.below(FAULTS.len() as u64) as usize];
+        self.faults.push((stage, kind));
+        match fault {
+            Fault::Temporary => {
+                let replies = [
+                    "451 4.3.0 later",
+                    "450 4.2.0 busy",
+                    "452 4.5.3 too many",
+                    "451 later",
+                    "452 full",
+                ];
+                let reply = replies[self.entropy.below(replies.len() as u64) as usize];
+                self.say(reply);
+            }
+            Fault::Permanent => {
+                let replies = [
+                    "550 5.7.1 no",
+                    "554 no",
+                    "552 5.2.2 full",
+                    "550-no\r\n550 never",
+                ];
+                let reply = replies[self.entropy.below(replies.len() as u64) as usize];
+                self.say(reply);
+            }
+            Fault::Closing => {
+                self.say("421 4.3.2 not now");
+                self.next.end = Some(Lost::Eof);
+                self.deaf = true;
+            }
+            Fault::Garbage => {
+                let replies: [&[u8]; 6] = [
+                    b"what\r\n",
+                    b"25\r\n",
+                    b"250-a\r\n354 b\r\n",
+                    b"999 x\r\n",
+                    b"\x00\xff\xfe\r\n",
+                    b"\r\n",
+                ];
+                let reply = replies[self.entropy.below(replies.len() as u64) as usize];
+                self.next.bytes.extend_from_slice(reply);
+            }
+            Fault::Reset => {
+                self.next.end = Some(Lost::Reset);
+                self.deaf = true;
+            }
+            Fault::HangUp => {
+                self.next.end = Some(Lost::Eof);
+                self.deaf = true;
+            }
+            Fault::Silence => self.deaf = true,
+            Fault::Delay => {
+                self.next.after = Duration::from_secs(1 + self.entropy.below(110));
+                return false;
+            }
+        }
+        true
+    }
 }

@@ -1,25 +1,13 @@
-//! A client of the relay: sends a few messages in one session and notes which were acknowledged.
+//! A client of the relay: sends a few letters in one session and notes which were acknowledged.
 
-/// A message that a client tries to send.
-#[derive(Clone, Debug)]
-pub(crate) struct Letter {
-    /// Stands in its Subject, unique in a world.
-    pub(crate) marker: String,
-    /// Its recipients.
-    pub(crate) recipients: Vec<String>,
-    /// Header and body.
-    pub(crate) text: Vec<u8>,
-}
+use crate::letters::{Letter, Said};
 
-/// What the relay said about a letter.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Said {
-    /// 250: it answers for it.
-    Accepted,
-    /// An error: it does not.
-    Refused,
-    /// The link was lost behind the dot: nobody knows.
-    Unknown,
+/// What a client has done or learnt.
+pub(crate) enum News {
+    /// It has sent the final dot of a letter, for these of its recipients that were taken.
+    Dot(Letter),
+    /// The letter with this marker was acknowledged, refused, or cut off.
+    Said(String, Said),
 }
 
 /// One client session.
@@ -32,8 +20,8 @@ pub(crate) struct Sender {
     current: Option<Letter>,
     /// Whether the dot of the current letter is out.
     dot_sent: bool,
-    /// Letters with what the relay said.
-    pub(crate) said: Vec<(Letter, Said)>,
+    /// What the ledger has not been told.
+    pub(crate) news: Vec<News>,
     /// Whether the session is over.
     pub(crate) over: bool,
 }
@@ -59,7 +47,7 @@ impl Sender {
             accepted_recipients: Vec::new(),
             current: None,
             dot_sent: false,
-            said: Vec::new(),
+            news: Vec::new(),
             over: false,
         }
     }
@@ -72,7 +60,7 @@ impl Sender {
             } else {
                 Said::Refused
             };
-            self.said.push((letter, said));
+            self.news.push(News::Said(letter.marker, said));
         }
         self.over = true;
     }
@@ -136,6 +124,7 @@ impl Sender {
                     out.extend_from_slice(line);
                 }
                 out.extend_from_slice(b".\r\n");
+                self.news.push(News::Dot(letter.clone()));
                 self.dot_sent = true;
                 self.awaited.push_back(Awaited::Dot);
             }
@@ -154,7 +143,7 @@ impl Sender {
     fn finish(&mut self, said: Said) {
         self.dot_sent = false;
         if let Some(letter) = self.current.take() {
-            self.said.push((letter, said));
+            self.news.push(News::Said(letter.marker, said));
         }
     }
 

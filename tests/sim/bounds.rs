@@ -1,0 +1,156 @@
+//! The ceilings of the engine's tables, looked at after every turn.
+
+use chopar::config::Config;
+use chopar::engine::{Engine, Tables};
+use chopar::limits::{DNS_CACHE_ENTRIES_MAX, DNS_QUESTIONS_MAX, NOTICES_AT_WORK_MAX};
+
+use crate::ledger::{Broken, Rule, check as rule};
+
+/// Whether all tables of the engine are below their ceilings; `clients` have come so far.
+pub(crate) fn check(engine: &Engine, config: &Config, clients: usize) -> Result<(), Broken> {
+    let ceilings = Ceilings {
+        memory: usize::try_from(config.max_memory).expect("64 bits"),
+        couriers: config.delivery.sessions,
+        clients,
+        recipients: LETTER_RECIPIENTS_MAX,
+    };
+    ceilings.hold(&engine.tables())
+}
+
+/// What the configuration and the world allow.
+struct Ceilings {
+    memory: usize,
+    couriers: usize,
+    /// Clients that have come.
+    clients: usize,
+    /// Recipients that a message may have.
+    recipients: usize,
+}
+
+impl Ceilings {
+    fn hold(&self, tables: &Tables) -> Result<(), Broken> {
+        let Tables {
+            memory,
+            connections,
+            couriers,
+            hops,
+            timers,
+            jobs,
+            questions,
+            answers,
+            notices_at_work,
+            notices,
+            unrecorded,
+            commits,
+            spilling,
+            queued,
+        } = *tables;
+        let recipients = queued * self.recipients;
+        let sessions = self.clients + self.couriers;
+        let owners = connections + 2 * queued;
+        let ceilings = [
+            ("bytes", memory, self.memory),
+            ("connections", connections, sessions),
+            ("couriers", couriers, self.couriers),
+            // A hop is kept for who waits for it, for who is there, and while it is paused.
+            ("hops", hops, recipients + couriers + HOPS_PAUSED_MAX),
+            ("timers", timers, 2 * owners + TIMERS_SPARE_MAX),
+            ("questions", questions, DNS_QUESTIONS_MAX),
+            ("answers", answers, DNS_CACHE_ENTRIES_MAX),
+            (
+                "notifications at work",
+                notices_at_work,
+                NOTICES_AT_WORK_MAX,
+            ),
+            // Each recipient fails once, each message is late once.
+            ("notifications", notices, recipients + queued),
+            ("unrecorded outcomes", unrecorded, recipients + queued),
+            // A message that comes, its outcomes, its end, a copy of it.
+            (
+                "commits",
+                commits,
+                connections + 2 * recipients + 2 * queued + COMMITS_SPARE_MAX,
+            ),
+            ("jobs", jobs, connections + NOTICES_AT_WORK_MAX),
+            ("bodies", spilling, self.clients),
+        ];
+        for (name, size, ceiling) in ceilings {
+            rule(size <= ceiling, Rule::Bounds, || {
+                format!("{size} {name}, at most {ceiling} are allowed")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Recipients of a letter of the world.
+const LETTER_RECIPIENTS_MAX: usize = 4;
+/// Hops that nobody waits for while their pause lasts: all that the world has.
+const HOPS_PAUSED_MAX: usize = 16;
+/// Timers that may be left behind before they are looked for.
+const TIMERS_SPARE_MAX: usize = 4_096 + 64;
+/// Done records of messages that have left the queue.
+const COMMITS_SPARE_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_is_too_large_is_found() {
+        let ceilings = Ceilings {
+            memory: 1_000,
+            couriers: 4,
+            clients: 1,
+            recipients: 4,
+        };
+        let fine = Tables::default();
+        assert_eq!(ceilings.hold(&fine), Ok(()));
+        let forged = [
+            Tables {
+                memory: 1_001,
+                ..fine
+            },
+            Tables {
+                connections: 6,
+                ..fine
+            },
+            Tables {
+                couriers: 5,
+                ..fine
+            },
+            Tables {
+                hops: HOPS_PAUSED_MAX + 1,
+                ..fine
+            },
+            Tables {
+                timers: TIMERS_SPARE_MAX + 1,
+                ..fine
+            },
+            Tables {
+                questions: DNS_QUESTIONS_MAX + 1,
+                ..fine
+            },
+            Tables {
+                answers: DNS_CACHE_ENTRIES_MAX + 1,
+                ..fine
+            },
+            Tables {
+                notices_at_work: NOTICES_AT_WORK_MAX + 1,
+                ..fine
+            },
+            Tables {
+                unrecorded: 1,
+                ..fine
+            },
+            Tables {
+                spilling: 2,
+                ..fine
+            },
+        ];
+        for tables in forged {
+            let broken = ceilings.hold(&tables).expect_err("it is over its ceiling");
+            assert_eq!(broken.rule, Rule::Bounds);
+        }
+    }
+}

@@ -1,0 +1,634 @@
+//! The history of a world, and the invariants that it must keep.
+//!
+//! Everything that happens to a message is entered here when it happens, and looked at at once: the run ends at the
+//! first entry that should not be there. The ledger knows nothing of the engine or the journal but what can be seen
+//! from outside: commands and their completions, what clients heard, what servers took, what a start recovered.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+
+use chopar::engine::event::ConnId;
+use chopar::queue::{MessageRecord, Outcome, Recovered};
+use chopar::queue_id::QueueId;
+
+use crate::letters::{self, Letter, Said};
+
+/// What must hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Rule {
+    /// What was acknowledged is delivered, bounced or queued, whatever happens.
+    I1,
+    /// Nothing is delivered that was not accepted; nothing is invented or altered.
+    I2,
+    /// What is durably done is never tried again; a copy comes twice only where a kill or a lost reply explains it.
+    I3,
+    /// A notification is durable before the recipient that it is about is closed.
+    I4,
+    /// A file whose sync failed is not written or synced again.
+    I5,
+    /// Any bytes in the spool: what is bad is set aside and told, the rest goes on.
+    I6,
+    /// What is counted on is synced, with the name of its file.
+    I7,
+    /// Tables and buffers stay below their ceilings.
+    Bounds,
+    /// A clock that jumps fails nothing untried.
+    Clock,
+}
+
+/// An invariant that did not hold.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Broken {
+    pub(crate) rule: Rule,
+    pub(crate) text: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:?}: {}", self.rule, self.text)
+    }
+}
+
+/// Fails with `rule` unless `holds`.
+pub(crate) fn check(holds: bool, rule: Rule, text: impl FnOnce() -> String) -> Result<(), Broken> {
+    if holds {
+        return Ok(());
+    }
+    Err(Broken { rule, text: text() })
+}
+
+/// Everything that has happened to messages.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    letters: BTreeMap<String, Offer>,
+    mails: BTreeMap<QueueId, Mail>,
+    /// Copies that a session delivered and whose outcome is not durable.
+    sessions: HashMap<ConnId, Vec<(QueueId, usize)>>,
+    /// Messages that rot has touched: of them only I2 can be asked.
+    disturbed: BTreeSet<QueueId>,
+    /// Domains that were tried since the clock jumped; `None` while it never did.
+    tried: Option<BTreeSet<String>>,
+}
+
+/// A letter whose final dot was sent to the relay.
+#[derive(Debug)]
+struct Offer {
+    letter: Letter,
+    said: Option<Said>,
+    id: Option<QueueId>,
+}
+
+/// A message that the relay has given an id.
+#[derive(Debug)]
+pub(crate) struct Mail {
+    pub(crate) about: About,
+    pub(crate) recipients: Vec<Addressee>,
+    durable: bool,
+    warned: bool,
+    message_id: Option<String>,
+}
+
+/// What a message is.
+#[derive(Debug)]
+pub(crate) enum About {
+    /// The letter with this marker.
+    Letter(String),
+    /// A notification.
+    Notice(Notice),
+}
+
+/// What a notification says.
+#[derive(Clone, Debug)]
+pub(crate) struct Notice {
+    pub(crate) about: QueueId,
+    /// Recipients that failed.
+    pub(crate) failed: Vec<String>,
+    /// Whether it tells of a delay.
+    pub(crate) delayed: bool,
+    /// The statuses that it gives.
+    pub(crate) statuses: Vec<String>,
+    /// When it was made, in milliseconds of the world.
+    pub(crate) at_ms: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Addressee {
+    pub(crate) address: String,
+    /// Whether a durable outcome says that nothing is owed.
+    closed: bool,
+    /// Copies that a server took.
+    pub(crate) copies: u32,
+    last: Option<Copy>,
+}
+
+/// How far the last copy of a message for a recipient is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Copy {
+    /// A server has it; whether the relay knows is not known.
+    Open(ConnId),
+    /// The relay knows.
+    Heard,
+    /// The relay cannot know: the link was lost, or it was killed before it could record it.
+    Excused,
+    /// It is durably recorded.
+    Recorded,
+}
+
+impl Ledger {
+    /// A client has sent the final dot.
+    pub(crate) fn offered(&mut self, letter: Letter) {
+        let marker = letter.marker.clone();
+        let offer = Offer {
+            letter,
+            said: None,
+            id: None,
+        };
+        self.letters.insert(marker, offer);
+    }
+
+    /// A client was told something, or lost its link behind the dot.
+    pub(crate) fn said(&mut self, marker: &str, said: Said) -> Result<(), Broken> {
+        let Some(offer) = self.letters.get_mut(marker) else {
+            // It was refused before its dot.
+            return check(said == Said::Refused, Rule::I1, || {
+                format!("{marker} was acknowledged before its dot")
+            });
+        };
+        offer.said = Some(said);
+        let mail = offer.id.and_then(|id| self.mails.get(&id));
+        match said {
+            Said::Accepted => check(mail.is_some_and(|mail| mail.durable), Rule::I1, || {
+                format!("{marker} was acknowledged before it was durable")
+            }),
+            Said::Refused => check(!mail.is_some_and(|mail| mail.durable), Rule::I2, || {
+                format!("{marker} was refused and is in the queue")
+            }),
+            Said::Unknown => Ok(()),
+        }
+    }
+
+    /// The engine has a message written.
+    pub(crate) fn stored(
+        &mut self,
+        record: &MessageRecord,
+        text: &[u8],
+        at_ms: u64,
+    ) -> Result<(), Broken> {
+        let id = record.id;
+        check(!self.mails.contains_key(&id), Rule::I2, || {
+            format!("{id} is given twice")
+        })?;
+        let recipients: Vec<String> = record
+            .envelope
+            .recipients
+            .iter()
+            .map(|recipient| recipient.mailbox.to_string())
+            .collect();
+        let about = match record.envelope.origin.strip_prefix("notice=") {
+            Some(about) => {
+                let about = about.parse().expect("an id");
+                let notice = letters::read_notice(about, text, at_ms);
+                let warned = self.mails.get(&about).is_some_and(|mail| mail.warned);
+                check(
+                    !(notice.delayed && warned) || self.disturbed.contains(&about),
+                    Rule::I4,
+                    || format!("the sender of {about} is told of its delay twice"),
+                )?;
+                About::Notice(notice)
+            }
+            None => About::Letter(self.match_letter(id, text, &recipients)?),
+        };
+        let addressee = |address| Addressee {
+            address,
+            closed: false,
+            copies: 0,
+            last: None,
+        };
+        let mail = Mail {
+            about,
+            recipients: recipients.into_iter().map(addressee).collect(),
+            durable: false,
+            warned: false,
+            message_id: None,
+        };
+        self.mails.insert(id, mail);
+        Ok(())
+    }
+
+    fn match_letter(
+        &mut self,
+        id: QueueId,
+        text: &[u8],
+        recipients: &[String],
+    ) -> Result<String, Broken> {
+        let marker = letters::header(text, "Subject").unwrap_or_default();
+        let Some(offer) = self.letters.get_mut(&marker) else {
+            return check(false, Rule::I2, || format!("{id} ({marker}) was invented"))
+                .map(|()| marker);
+        };
+        check(
+            offer.id.is_none() && offer.letter.recipients == recipients,
+            Rule::I2,
+            || format!("{marker} was offered for others, or once: {recipients:?}"),
+        )?;
+        offer.id = Some(id);
+        Ok(marker)
+    }
+
+    /// A message is durable.
+    pub(crate) fn committed(&mut self, id: QueueId) {
+        if let Some(mail) = self.mails.get_mut(&id) {
+            mail.durable = true;
+        }
+    }
+
+    /// A session named a recipient to a server.
+    pub(crate) fn attempted(&mut self, id: QueueId, address: &str) -> Result<(), Broken> {
+        self.note_try(address);
+        let accepted = self.mails.get(&id).is_some_and(|mail| mail.durable);
+        check(accepted && !self.is_refused(id), Rule::I2, || {
+            format!("{id} is sent to {address} and was never accepted")
+        })?;
+        let disturbed = self.disturbed.contains(&id);
+        let addressee = self.addressee(id, address)?;
+        check(!addressee.closed || disturbed, Rule::I3, || {
+            format!("{id} is tried again for {address}, whose outcome is durable")
+        })
+    }
+
+    /// A server took a message: it said, or meant to say, 250.
+    pub(crate) fn taken(
+        &mut self,
+        conn: ConnId,
+        id: QueueId,
+        recipients: &[String],
+        text: &[u8],
+    ) -> Result<(), Broken> {
+        let earlier = self.sessions.get(&conn).is_none_or(Vec::is_empty);
+        check(earlier, Rule::I3, || {
+            format!("a session sends {id} before the outcome of the last is durable")
+        })?;
+        self.compare(id, text)?;
+        for address in recipients {
+            self.attempted(id, address)?;
+            let disturbed = self.disturbed.contains(&id);
+            let addressee = self.addressee(id, address)?;
+            let explained = matches!(addressee.last, None | Some(Copy::Excused));
+            check(explained || disturbed, Rule::I3, || {
+                format!("{id} came twice to {address}, and nothing explains it")
+            })?;
+            addressee.copies += 1;
+            addressee.last = Some(Copy::Open(conn));
+            let at = self.index(id, address)?;
+            self.sessions.entry(conn).or_default().push((id, at));
+        }
+        Ok(())
+    }
+
+    /// What arrives is what was sent, signed, and the same each time.
+    fn compare(&mut self, id: QueueId, text: &[u8]) -> Result<(), Broken> {
+        let Some(mail) = self.mails.get_mut(&id) else {
+            return check(false, Rule::I2, || format!("{id} was invented"));
+        };
+        let whole = match &mail.about {
+            About::Letter(marker) => self
+                .letters
+                .get(marker)
+                .is_some_and(|offer| text.ends_with(&offer.letter.text)),
+            About::Notice(_) => {
+                letters::header(text, "Auto-Submitted").as_deref() == Some("auto-replied")
+            }
+        };
+        check(whole, Rule::I2, || format!("{id} was altered on its way"))?;
+        check(
+            letters::header(text, "DKIM-Signature").is_some(),
+            Rule::I2,
+            || format!("{id} is not signed"),
+        )?;
+        let message_id = letters::header(text, "Message-ID");
+        let first = mail
+            .message_id
+            .get_or_insert_with(|| message_id.clone().unwrap_or_default());
+        check(Some(&*first) == message_id.as_ref(), Rule::I3, || {
+            format!("{id} has another Message-ID on a retry")
+        })
+    }
+
+    /// The engine has the outcome of an attempt written.
+    pub(crate) fn heard(&mut self, id: QueueId, outcomes: &[(u32, Outcome)]) -> Result<(), Broken> {
+        for (at, outcome) in outcomes {
+            let tried = &self.tried;
+            let disturbed = self.disturbed.contains(&id);
+            let Some(addressee) = self
+                .mails
+                .get_mut(&id)
+                .and_then(|mail| mail.recipients.get_mut(*at as usize))
+            else {
+                return check(disturbed, Rule::I2, || {
+                    format!("{id} has no recipient {at}")
+                });
+            };
+            match outcome {
+                Outcome::Delivered => {
+                    let known = matches!(
+                        addressee.last,
+                        Some(Copy::Open(_) | Copy::Heard | Copy::Excused)
+                    );
+                    check(known || disturbed, Rule::I1, || {
+                        format!(
+                            "{id} is noted as delivered to {}, which is not so",
+                            addressee.address
+                        )
+                    })?;
+                    addressee.last = Some(Copy::Heard);
+                }
+                Outcome::Failed { text, .. } if text.starts_with("given up") => {
+                    let domain = domain(&addressee.address);
+                    check(
+                        tried.as_ref().is_none_or(|tried| tried.contains(domain)),
+                        Rule::Clock,
+                        || format!("{id} was given up for {domain} untried since the clock jumped"),
+                    )?;
+                }
+                Outcome::Failed { .. } | Outcome::Deferred { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The outcome of an attempt is durable.
+    pub(crate) fn recorded(
+        &mut self,
+        id: QueueId,
+        outcomes: &[(u32, Outcome)],
+        warned: bool,
+        done: bool,
+    ) -> Result<(), Broken> {
+        if warned {
+            self.owe_nothing_unsaid(id, None)?;
+            if let Some(mail) = self.mails.get_mut(&id) {
+                mail.warned = true;
+            }
+        }
+        for (at, outcome) in outcomes {
+            if matches!(outcome, Outcome::Failed { .. }) {
+                self.owe_nothing_unsaid(id, Some(*at as usize))?;
+            }
+            if matches!(outcome, Outcome::Deferred { .. }) {
+                continue;
+            }
+            for open in self.sessions.values_mut() {
+                open.retain(|copy| *copy != (id, *at as usize));
+            }
+            if let Some(addressee) = self
+                .mails
+                .get_mut(&id)
+                .and_then(|mail| mail.recipients.get_mut(*at as usize))
+            {
+                addressee.closed = true;
+                addressee.last = addressee.last.map(|_| Copy::Recorded);
+            }
+        }
+        if done { self.done(id) } else { Ok(()) }
+    }
+
+    /// A durable record says that nothing is owed for a message.
+    pub(crate) fn done(&mut self, id: QueueId) -> Result<(), Broken> {
+        let open = self.mails.get(&id).and_then(|mail| {
+            let mut open = mail.recipients.iter().filter(|addressee| !addressee.closed);
+            open.next()
+        });
+        check(
+            open.is_none() || self.disturbed.contains(&id),
+            Rule::I1,
+            || format!("{id} is noted as done, and {open:?} is open"),
+        )
+    }
+
+    /// I4: a durable notification tells of the failure (or of the delay, where no recipient is named).
+    fn owe_nothing_unsaid(&self, id: QueueId, recipient: Option<usize>) -> Result<(), Broken> {
+        let Some(mail) = self.mails.get(&id) else {
+            return Ok(());
+        };
+        // Nobody is told of a notification's own failure.
+        if matches!(mail.about, About::Notice(_)) || self.disturbed.contains(&id) {
+            return Ok(());
+        }
+        let address = recipient
+            .and_then(|at| mail.recipients.get(at))
+            .map(|addressee| &addressee.address);
+        let told = self.notices(id).any(|notice| match address {
+            Some(address) => notice.failed.contains(address),
+            None => notice.delayed,
+        });
+        check(told, Rule::I4, || {
+            format!("no durable notification tells of {id} and {address:?}")
+        })
+    }
+
+    /// The durable notifications about a message.
+    pub(crate) fn notices(&self, id: QueueId) -> impl Iterator<Item = &Notice> {
+        self.mails
+            .values()
+            .filter_map(move |mail| match &mail.about {
+                About::Notice(notice) if mail.durable && notice.about == id => Some(notice),
+                _ => None,
+            })
+    }
+
+    /// A connection to a server is over: what it took last and the relay has not noted may be sent again.
+    pub(crate) fn session_over(&mut self, conn: ConnId) {
+        for (id, at) in self.sessions.remove(&conn).unwrap_or_default() {
+            if let Some(addressee) = self
+                .mails
+                .get_mut(&id)
+                .and_then(|mail| mail.recipients.get_mut(at))
+                && addressee.last == Some(Copy::Open(conn))
+            {
+                addressee.last = Some(Copy::Excused);
+            }
+        }
+    }
+
+    /// The relay was killed. Gives how many sessions stood between a dot and a durable outcome.
+    pub(crate) fn killed(&mut self) -> usize {
+        let sessions = self.sessions.drain().filter(|(_, open)| !open.is_empty());
+        let standing = sessions.count();
+        for mail in self.mails.values_mut() {
+            for addressee in &mut mail.recipients {
+                if matches!(addressee.last, Some(Copy::Open(_) | Copy::Heard)) {
+                    addressee.last = Some(Copy::Excused);
+                }
+            }
+        }
+        standing
+    }
+
+    /// Rot has touched records of these messages.
+    pub(crate) fn disturb(&mut self, ids: impl IntoIterator<Item = QueueId>) {
+        self.disturbed.extend(ids);
+    }
+
+    pub(crate) fn is_disturbed(&self, id: QueueId) -> bool {
+        self.disturbed.contains(&id)
+    }
+
+    /// The relay has started again and found these.
+    pub(crate) fn restarted(&mut self, found: &[Recovered]) -> Result<(), Broken> {
+        for recovered in found {
+            let id = recovered.id;
+            let Some(mail) = self.mails.get_mut(&id) else {
+                return check(false, Rule::I2, || format!("{id} was invented by recovery"));
+            };
+            mail.durable = true; // if it was not, nobody was told so
+            mail.warned |= recovered.warned;
+            check(!self.is_refused(id), Rule::I2, || {
+                format!("{id} was refused and is recovered")
+            })?;
+        }
+        let ids: BTreeSet<QueueId> = found.iter().map(|recovered| recovered.id).collect();
+        for (id, mail) in &self.mails {
+            let open = mail.recipients.iter().any(|addressee| !addressee.closed);
+            let kept = !mail.durable || !open || ids.contains(id) || self.disturbed.contains(id);
+            check(kept, Rule::I1, || format!("{id} was durable and is lost"))?;
+        }
+        // What never got there is gone, and its id may be given again.
+        self.mails.retain(|_, mail| mail.durable);
+        for offer in self.letters.values_mut() {
+            offer.id = offer.id.filter(|id| self.mails.contains_key(id));
+        }
+        for recovered in found {
+            self.compare_fates(recovered)?;
+        }
+        Ok(())
+    }
+
+    fn compare_fates(&mut self, recovered: &Recovered) -> Result<(), Broken> {
+        let id = recovered.id;
+        let disturbed = self.disturbed.contains(&id);
+        for (at, fate) in recovered.fates.iter().enumerate() {
+            let closed = matches!(fate, Some(Outcome::Delivered | Outcome::Failed { .. }));
+            let known = self.mails.get(&id).and_then(|mail| mail.recipients.get(at));
+            let was_closed = known.is_some_and(|addressee| addressee.closed);
+            check(!was_closed || closed || disturbed, Rule::I3, || {
+                format!("the durable outcome of recipient {at} of {id} is lost")
+            })?;
+            if let (Some(fate), true, false) = (fate, closed, was_closed) {
+                // It was on its way to the disk at the kill, and got there.
+                let outcome = [(u32::try_from(at).expect("few"), fate.clone())];
+                self.recorded(id, &outcome, false, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The wall clock was set; these domains are being tried just now.
+    pub(crate) fn clock_jumped(&mut self, under_way: impl IntoIterator<Item = String>) {
+        self.tried = Some(under_way.into_iter().collect());
+    }
+
+    /// Somebody set out for the domain of an address.
+    pub(crate) fn note_try(&mut self, address: &str) {
+        if let Some(tried) = &mut self.tried {
+            tried.insert(domain(address).to_owned());
+        }
+    }
+
+    /// The world has come to rest with an empty queue: what was acknowledged is delivered, or its sender was told.
+    pub(crate) fn settled(&self) -> Result<(), Broken> {
+        for (marker, offer) in &self.letters {
+            let Some((id, mail)) = offer.id.and_then(|id| Some((id, self.mails.get(&id)?))) else {
+                let lost = offer.said == Some(Said::Accepted);
+                check(!lost, Rule::I1, || {
+                    format!("{marker} was acknowledged and lost")
+                })?;
+                continue;
+            };
+            if offer.said != Some(Said::Accepted) || self.disturbed.contains(&id) {
+                continue;
+            }
+            for addressee in &mail.recipients {
+                let settled = addressee.copies > 0 || self.is_bounced(id, &addressee.address);
+                check(settled, Rule::I1, || {
+                    format!(
+                        "{marker} to {} was acknowledged and lost",
+                        addressee.address
+                    )
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// In a calm world everything is taken, and arrives exactly once.
+    pub(crate) fn settled_calmly(&self) -> Result<(), Broken> {
+        for (marker, offer) in &self.letters {
+            let mail = offer.id.and_then(|id| self.mails.get(&id));
+            let once = mail.is_some_and(|mail| {
+                mail.recipients
+                    .iter()
+                    .all(|addressee| addressee.copies == 1)
+            });
+            check(once && offer.said == Some(Said::Accepted), Rule::I1, || {
+                format!("{marker} did not arrive once: {:?}, {mail:?}", offer.said)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whether a notification of the failure has reached the sender.
+    fn is_bounced(&self, id: QueueId, address: &str) -> bool {
+        self.mails.iter().any(|(own, mail)| match &mail.about {
+            About::Notice(notice) => {
+                let rotten = self.disturbed.contains(own);
+                notice.about == id
+                    && notice.failed.iter().any(|failed| failed == address)
+                    && mail.recipients.iter().all(|sender| {
+                        // A clock that jumps may end a notification's own time, and nobody is told of that.
+                        sender.copies > 0 || rotten || (self.tried.is_some() && sender.closed)
+                    })
+            }
+            About::Letter(_) => false,
+        })
+    }
+
+    fn is_refused(&self, id: QueueId) -> bool {
+        match self.mails.get(&id).map(|mail| &mail.about) {
+            Some(About::Letter(marker)) => self
+                .letters
+                .get(marker)
+                .is_some_and(|offer| offer.said == Some(Said::Refused)),
+            _ => false,
+        }
+    }
+
+    fn index(&self, id: QueueId, address: &str) -> Result<usize, Broken> {
+        let at = self.mails.get(&id).and_then(|mail| {
+            let mut addresses = mail.recipients.iter();
+            addresses.position(|addressee| addressee.address == address)
+        });
+        at.ok_or_else(|| Broken {
+            rule: Rule::I2,
+            text: format!("{id} is sent to {address}, who was not named"),
+        })
+    }
+
+    fn addressee(&mut self, id: QueueId, address: &str) -> Result<&mut Addressee, Broken> {
+        let at = self.index(id, address)?;
+        let mail = self.mails.get_mut(&id).expect("the index was found in it");
+        Ok(&mut mail.recipients[at])
+    }
+
+    /// Messages that are durable, notifications among them.
+    pub(crate) fn mails(&self) -> impl Iterator<Item = (QueueId, &Mail)> {
+        let durable = self.mails.iter().filter(|(_, mail)| mail.durable);
+        durable.map(|(id, mail)| (*id, mail))
+    }
+}
+
+fn domain(address: &str) -> &str {
+    address.rsplit('@').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

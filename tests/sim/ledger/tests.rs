@@ -1,0 +1,282 @@
+//! Forged histories: each check is able to fail.
+
+use chopar::address::{Mailbox, ReversePath};
+use chopar::date::Timestamp;
+use chopar::envelope::{BodyKind, Envelope, Notify, Recipient};
+use chopar::queue::Body;
+use chopar::status::EnhancedCode;
+
+use super::*;
+
+const ID: QueueId = QueueId::new(7);
+const NOTICE: QueueId = QueueId::new(8);
+const CONN: ConnId = ConnId {
+    slot: 1,
+    generation: 1,
+};
+const TO: &str = "r@d0.example";
+const LETTER: &[u8] = b"Subject: letter\r\n\r\nHello.\r\n";
+
+fn record(id: QueueId, to: &str, origin: &str) -> MessageRecord {
+    MessageRecord {
+        id,
+        envelope: Envelope {
+            reverse_path: ReversePath::Null,
+            recipients: vec![Recipient {
+                mailbox: Mailbox::parse(to).expect("a mailbox"),
+                notify: Notify::Default,
+                original: None,
+            }],
+            envelope_id: None,
+            dsn_return: None,
+            body: BodyKind::SevenBit,
+            smtputf8: false,
+            arrived: Timestamp::from_seconds(1),
+            origin: origin.into(),
+        },
+        fields: Vec::new(),
+        body: Body::Inline(Vec::new()),
+    }
+}
+
+fn arrived() -> Vec<u8> {
+    let fields = b"DKIM-Signature: v=1\r\nMessage-ID: <a@b>\r\n";
+    [fields, LETTER].concat()
+}
+
+fn delivered() -> [(u32, Outcome); 1] {
+    [(0, Outcome::Delivered)]
+}
+
+fn failed(text: &str) -> [(u32, Outcome); 1] {
+    let status = EnhancedCode::new(5, 4, 7);
+    let text = text.into();
+    [(0, Outcome::Failed { status, text })]
+}
+
+/// A letter whose dot was sent and that was given an id.
+fn stored() -> Ledger {
+    let mut ledger = Ledger::default();
+    ledger.offered(Letter {
+        marker: "letter".into(),
+        recipients: vec![TO.into()],
+        text: LETTER.to_vec(),
+    });
+    hold(ledger.stored(&record(ID, TO, "198.51.100.1"), LETTER, 0));
+    ledger
+}
+
+/// The same, durable and acknowledged.
+fn accepted() -> Ledger {
+    let mut ledger = stored();
+    ledger.committed(ID);
+    hold(ledger.said("letter", Said::Accepted));
+    ledger
+}
+
+fn take(ledger: &mut Ledger) -> Result<(), Broken> {
+    ledger.taken(CONN, ID, &[TO.to_owned()], &arrived())
+}
+
+fn recovered() -> Recovered {
+    let mut found = Vec::new();
+    let disk = chopar::queue::MemoryDisk::new();
+    let (mut journal, _) =
+        chopar::queue::Journal::open(disk.clone(), &mut |_| {}).expect("a journal");
+    journal.execute(vec![chopar::queue::Command::Append {
+        ticket: chopar::queue::Ticket(1),
+        record: chopar::queue::Record::Message(record(ID, TO, "198.51.100.1")),
+    }]);
+    drop(journal);
+    chopar::queue::Journal::open(disk, &mut |one| found.push(one)).expect("a journal");
+    found.remove(0)
+}
+
+fn hold(result: Result<(), Broken>) {
+    assert_eq!(result, Ok(()));
+}
+
+fn breaks(result: Result<(), Broken>, rule: Rule) {
+    assert_eq!(result.map_err(|broken| broken.rule), Err(rule));
+}
+
+#[test]
+fn an_honest_history_passes() {
+    let mut ledger = accepted();
+    hold(take(&mut ledger));
+    hold(ledger.heard(ID, &delivered()));
+    hold(ledger.recorded(ID, &delivered(), false, true));
+    ledger.session_over(CONN);
+    hold(ledger.restarted(&[]));
+    hold(ledger.settled());
+    hold(ledger.settled_calmly());
+}
+
+#[test]
+fn i1_an_acknowledgement_before_the_commit() {
+    breaks(stored().said("letter", Said::Accepted), Rule::I1);
+}
+
+#[test]
+fn i1_a_message_that_is_lost_at_a_start() {
+    breaks(accepted().restarted(&[]), Rule::I1);
+}
+
+#[test]
+fn i1_a_message_that_is_lost_in_the_end() {
+    breaks(accepted().settled(), Rule::I1);
+}
+
+#[test]
+fn i1_a_delivery_that_never_was() {
+    breaks(accepted().heard(ID, &delivered()), Rule::I1);
+}
+
+#[test]
+fn i1_a_message_that_is_done_with_an_open_recipient() {
+    breaks(accepted().done(ID), Rule::I1);
+}
+
+#[test]
+fn i2_a_message_that_nobody_sent() {
+    let mut ledger = Ledger::default();
+    let forged = record(ID, TO, "198.51.100.1");
+    breaks(ledger.stored(&forged, LETTER, 0), Rule::I2);
+}
+
+#[test]
+fn i2_a_delivery_before_the_commit() {
+    breaks(stored().attempted(ID, TO), Rule::I2);
+}
+
+#[test]
+fn i2_a_delivery_of_what_was_refused() {
+    let mut ledger = stored();
+    hold(ledger.said("letter", Said::Refused));
+    ledger.committed(ID);
+    breaks(ledger.attempted(ID, TO), Rule::I2);
+}
+
+#[test]
+fn i2_a_recipient_who_was_not_named() {
+    breaks(accepted().attempted(ID, "other@d0.example"), Rule::I2);
+}
+
+#[test]
+fn i2_a_message_that_was_altered() {
+    let mut text = arrived();
+    let last = text.len() - 3;
+    text[last] = b'?';
+    breaks(
+        accepted().taken(CONN, ID, &[TO.to_owned()], &text),
+        Rule::I2,
+    );
+}
+
+#[test]
+fn i2_a_refused_message_that_is_recovered() {
+    let mut ledger = stored();
+    hold(ledger.said("letter", Said::Refused));
+    breaks(ledger.restarted(&[recovered()]), Rule::I2);
+}
+
+#[test]
+fn i3_an_attempt_behind_a_durable_outcome() {
+    let mut ledger = accepted();
+    hold(take(&mut ledger));
+    hold(ledger.recorded(ID, &delivered(), false, true));
+    breaks(ledger.attempted(ID, TO), Rule::I3);
+}
+
+#[test]
+fn i3_a_second_copy_that_nothing_explains() {
+    let mut ledger = accepted();
+    hold(take(&mut ledger));
+    hold(ledger.heard(ID, &delivered()));
+    // The relay knows, so a link that is lost now explains nothing; a kill does.
+    ledger.session_over(CONN);
+    breaks(take(&mut ledger), Rule::I3);
+    assert_eq!(ledger.killed(), 0);
+    hold(take(&mut ledger));
+}
+
+#[test]
+fn i3_a_session_that_does_not_wait_for_its_outcome() {
+    let mut ledger = accepted();
+    hold(take(&mut ledger));
+    breaks(take(&mut ledger), Rule::I3);
+    assert_eq!(
+        ledger.killed(),
+        1,
+        "one session stood between dot and record"
+    );
+}
+
+#[test]
+fn i3_a_durable_outcome_that_is_lost_at_a_start() {
+    let mut ledger = accepted();
+    hold(take(&mut ledger));
+    hold(ledger.recorded(ID, &delivered(), false, false));
+    breaks(ledger.restarted(&[recovered()]), Rule::I3);
+}
+
+#[test]
+fn i3_another_message_id_on_a_retry() {
+    let mut ledger = accepted();
+    hold(take(&mut ledger));
+    ledger.session_over(CONN);
+    let text = [&b"DKIM-Signature: v=1\r\nMessage-ID: <c@d>\r\n"[..], LETTER].concat();
+    breaks(ledger.taken(CONN, ID, &[TO.to_owned()], &text), Rule::I3);
+}
+
+#[test]
+fn i4_a_failure_that_nobody_is_told_of() {
+    let mut ledger = accepted();
+    breaks(ledger.recorded(ID, &failed("no"), false, true), Rule::I4);
+}
+
+#[test]
+fn i4_a_failure_that_is_recorded_before_its_notification() {
+    let mut ledger = accepted();
+    let text = format!("Final-Recipient: rfc822; {TO}\r\nAction: failed\r\n");
+    let notice = record(NOTICE, "author@sender.example", &format!("notice={ID}"));
+    hold(ledger.stored(&notice, text.as_bytes(), 0));
+    breaks(ledger.recorded(ID, &failed("no"), false, true), Rule::I4);
+    ledger.committed(NOTICE);
+    hold(ledger.recorded(ID, &failed("no"), false, true));
+    // And it is lost unless it arrives.
+    breaks(ledger.settled(), Rule::I1);
+}
+
+#[test]
+fn i4_a_delay_that_is_told_twice() {
+    let mut ledger = accepted();
+    let text = format!("Final-Recipient: rfc822; {TO}\r\nAction: delayed\r\n");
+    let notice = |id| record(id, "author@sender.example", &format!("notice={ID}"));
+    hold(ledger.stored(&notice(NOTICE), text.as_bytes(), 0));
+    breaks(ledger.recorded(ID, &[], true, false), Rule::I4);
+    ledger.committed(NOTICE);
+    hold(ledger.recorded(ID, &[], true, false));
+    let second = notice(QueueId::new(9));
+    breaks(ledger.stored(&second, text.as_bytes(), 0), Rule::I4);
+}
+
+#[test]
+fn i6_rot_excuses_only_what_it_has_touched() {
+    let mut ledger = accepted();
+    ledger.disturb([NOTICE]);
+    breaks(ledger.restarted(&[]), Rule::I1);
+    ledger.disturb([ID]);
+    hold(ledger.restarted(&[]));
+}
+
+#[test]
+fn clock_a_message_that_is_given_up_untried() {
+    let mut ledger = accepted();
+    let outcome = failed("given up after too long: it is late");
+    hold(ledger.heard(ID, &outcome));
+    ledger.clock_jumped([]);
+    breaks(ledger.heard(ID, &outcome), Rule::Clock);
+    ledger.note_try(TO);
+    hold(ledger.heard(ID, &outcome));
+}

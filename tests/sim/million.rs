@@ -1,0 +1,301 @@
+//! A queue of a million messages (a tenth of that in an ordinary run), nine in ten of them to one dead domain.
+//!
+//! The spool is written by the journal, the process that wrote it is gone, and a fresh engine takes the queue over. It
+//! must cost a bounded number of reads and of bytes a message, and the other domains must be served as if the dead one
+//! were not there. `make sim-million` runs the million and prints what it took.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use chopar::address::{Mailbox, ReversePath};
+use chopar::clock::{Instant, Now};
+use chopar::date::Timestamp;
+use chopar::engine::event::{Action, ConnId, Event, Lost};
+use chopar::engine::{Engine, Start};
+use chopar::entropy::SeededEntropy;
+use chopar::envelope::{BodyKind, Envelope, Notify, Recipient};
+use chopar::queue::{
+    Body, Command, Completion, Journal, MessageRecord, Record, Recovered, Ticket, read,
+};
+use chopar::queue_id::QueueId;
+
+use crate::disk::{Sabotage, WorldDisk};
+use crate::dns::{self, Lie};
+use crate::remote::{Mood, Remote};
+
+/// Messages in an ordinary run.
+const MESSAGES: u64 = 100_000;
+/// One message in so many goes to a domain that is alive.
+const ALIVE_ONE_IN: u64 = 10;
+/// What a queued message may cost in memory, in all tables together.
+const MESSAGE_MEMORY_BYTES_MAX: u64 = 600;
+/// Reads of the spool that recovery may make for a message.
+const MESSAGE_READS_MAX: u64 = 3;
+
+/// The queue has been taken over, and waits for its first look around.
+struct Taken {
+    engine: Engine,
+    journal: Journal<WorldDisk>,
+    disk: WorldDisk,
+    now: Now,
+}
+
+/// What it took to serve the domains that are alive.
+#[derive(Debug)]
+struct Served {
+    messages: u64,
+    virtual_ms: u64,
+    steps: u64,
+    to_the_dead: u64,
+}
+
+fn message(number: u64, domain: u64) -> MessageRecord {
+    let mailbox = |text: &str| Mailbox::parse(text).expect("a mailbox");
+    MessageRecord {
+        id: QueueId::new((1_790_000_000 << 24) + number),
+        envelope: Envelope {
+            reverse_path: ReversePath::Mailbox(mailbox("author@sender.example")),
+            recipients: vec![Recipient {
+                mailbox: mailbox(&format!("r{number}@d{domain}.example")),
+                notify: Notify::Default,
+                original: None,
+            }],
+            envelope_id: None,
+            dsn_return: None,
+            body: BodyKind::SevenBit,
+            smtputf8: false,
+            arrived: Timestamp::from_seconds(1_790_000_000),
+            origin: "198.51.100.1".into(),
+        },
+        fields: Vec::new(),
+        body: Body::Inline(format!("Subject: {number}\r\n\r\nHello.\r\n").into_bytes()),
+    }
+}
+
+/// The domain of a message: 0 is dead.
+fn domain(number: u64) -> u64 {
+    match number % ALIVE_ONE_IN {
+        0 => 1 + number / ALIVE_ONE_IN % 4,
+        _ => 0,
+    }
+}
+
+/// A spool that a process wrote and left.
+fn written(numbers: impl Iterator<Item = u64>) -> WorldDisk {
+    let disk = WorldDisk::new(Sabotage::None);
+    let (mut journal, _) = Journal::open(disk.clone(), &mut |_| {}).expect("an empty spool");
+    let mut numbers = numbers.peekable();
+    while numbers.peek().is_some() {
+        let batch = numbers.by_ref().take(4_096).map(|number| Command::Append {
+            ticket: Ticket(number),
+            record: Record::Message(message(number, domain(number))),
+        });
+        let completions = journal.execute(batch.collect());
+        let failed = |completion: &Completion| matches!(completion, Completion::Failed { .. });
+        assert!(!completions.iter().any(failed));
+    }
+    disk
+}
+
+fn taken_over(disk: WorldDisk) -> Taken {
+    let now = Now {
+        instant: Instant::from_millis(1_000),
+        wall: Timestamp::from_seconds(1_790_000_060),
+    };
+    let start = Start {
+        config: crate::world::config(""),
+        ids: chopar::queue::IdSource::above(QueueId::new(0)),
+        entropy: Box::new(SeededEntropy::new(1)),
+    };
+    let mut engine = Engine::new(start, now);
+    let mut sink = |recovered: Recovered| engine.recover(recovered, now);
+    let (journal, report) = Journal::open(disk.clone(), &mut sink).expect("the spool opens");
+    engine.set_ids(report.ids());
+    Taken {
+        engine,
+        journal,
+        disk,
+        now,
+    }
+}
+
+impl Taken {
+    /// Runs until the domains that are alive are served, or until nothing more happens.
+    fn serve(&mut self, mut left: u64) -> Served {
+        let mut served = Served {
+            messages: 0,
+            virtual_ms: 0,
+            steps: 0,
+            to_the_dead: 0,
+        };
+        let began = self.now.instant;
+        let mut remotes: BTreeMap<ConnId, Remote> = BTreeMap::new();
+        let mut unreachable: BTreeSet<ConnId> = BTreeSet::new();
+        let mut commands = Vec::new();
+        let mut replies: VecDeque<(ConnId, Vec<u8>)> = VecDeque::new();
+        self.engine.expire(self.now);
+        while left > 0 {
+            served.steps += 1;
+            while let Some(action) = self.engine.next_action() {
+                match action {
+                    Action::Connect { conn, to, .. } => {
+                        let host = dns::host_at(to.ip());
+                        let dead = dns::domain_of(host) == "d0.example";
+                        if to.is_ipv6() || dead {
+                            served.to_the_dead += u64::from(dead);
+                            unreachable.insert(conn);
+                        } else {
+                            let mut remote = Remote::new(Mood::Good, 1);
+                            replies.push_back((conn, remote.banner().bytes));
+                            remotes.insert(conn, remote);
+                            self.engine.handle(Event::Connected { conn }, self.now);
+                        }
+                    }
+                    Action::Send { conn, bytes } => {
+                        if let Some(remote) = remotes.get_mut(&conn) {
+                            replies.push_back((conn, remote.on_bytes(&bytes).bytes));
+                            let taken = std::mem::take(&mut remote.taken).len() as u64;
+                            served.messages += taken;
+                            left -= taken;
+                        }
+                        self.engine.handle(Event::Drained { conn }, self.now);
+                    }
+                    Action::Close { conn } | Action::Abort { conn } => {
+                        remotes.remove(&conn);
+                        unreachable.remove(&conn);
+                    }
+                    Action::Store(command) => commands.push(command),
+                    Action::Read {
+                        reader,
+                        id,
+                        location,
+                        part,
+                    } => {
+                        let result = read(&mut self.disk, location, id, part);
+                        self.engine.handle(Event::Read { reader, result }, self.now);
+                    }
+                    Action::DnsSend { socket, to, bytes } => {
+                        let bytes = &dns::reply(&bytes, Lie::None).expect("a reply");
+                        let from = to;
+                        let event = Event::DnsDatagram {
+                            socket,
+                            from,
+                            bytes,
+                        };
+                        self.engine.handle(event, self.now);
+                    }
+                    _ => {}
+                }
+            }
+            if let Some((conn, bytes)) = replies.pop_front() {
+                if remotes.contains_key(&conn) {
+                    let bytes = &bytes;
+                    self.engine.handle(Event::Bytes { conn, bytes }, self.now);
+                }
+            } else if !commands.is_empty() {
+                for completion in self.journal.execute(std::mem::take(&mut commands)) {
+                    self.engine.handle(Event::Stored(completion), self.now);
+                }
+                self.pass(Duration::from_millis(1)); // a sync takes its time
+            } else if let Some(conn) = unreachable.pop_first() {
+                let cause = Lost::Refused;
+                self.engine.handle(Event::Closed { conn, cause }, self.now);
+            } else {
+                let deadline = self.engine.deadline().expect("somebody waits");
+                let wait = deadline.since(self.now.instant);
+                self.pass(wait);
+                self.engine.expire(self.now);
+            }
+        }
+        served.virtual_ms = self.now.instant.since(began).as_millis() as u64;
+        served
+    }
+
+    fn pass(&mut self, span: Duration) {
+        self.now.instant = self.now.instant.after(span);
+        let seconds = 1_790_000_060 + self.now.instant.as_millis() / 1_000;
+        self.now.wall = Timestamp::from_seconds(seconds);
+    }
+}
+
+/// Bytes of memory that this process has (`VmRSS`) or has had at most (`VmHWM`).
+fn memory_bytes(field: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let kib = line.and_then(|line| {
+        line.trim_matches([':', ' ', '\t', 'k', 'B'])
+            .parse::<u64>()
+            .ok()
+    });
+    kib.expect("a figure") * 1_024
+}
+
+/// The size of the queue, where this test is on its own and is to look at its memory.
+fn alone() -> Option<u64> {
+    std::env::var(ALONE).ok()?.parse().ok()
+}
+
+const ALONE: &str = "CHOPAR_SIM_ALONE";
+
+#[test]
+fn a_queue_with_a_dead_domain_is_taken_over_fast_and_delays_nobody() {
+    let Some(messages) = alone() else {
+        // Other tests would use memory at the same time: it runs again in a process of its own.
+        let messages = std::env::var("CHOPAR_MESSAGES").unwrap_or_else(|_| MESSAGES.to_string());
+        let name = "million::a_queue_with_a_dead_domain_is_taken_over_fast_and_delays_nobody";
+        let output = std::process::Command::new(std::env::current_exe().expect("a path"))
+            .args(["--exact", name, "--nocapture"])
+            .env(ALONE, messages)
+            .output()
+            .expect("it starts");
+        let text = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{text}{errors}");
+        for line in text.lines().filter(|line| line.starts_with("a queue of")) {
+            println!("{line}");
+        }
+        return;
+    };
+    let disk = written(0..messages);
+    let before = memory_bytes("VmRSS");
+    let earlier = disk.read_so_far();
+    let clock = std::time::Instant::now();
+    let mut taken = taken_over(disk.clone());
+    let seconds = clock.elapsed().as_secs_f64();
+    let so_far = disk.read_so_far();
+    let (reads, bytes) = (so_far.0 - earlier.0, so_far.1 - earlier.1);
+    assert_eq!(taken.engine.queue_len() as u64, messages);
+    let each = memory_bytes("VmRSS").saturating_sub(before) / messages;
+    let most = memory_bytes("VmHWM").saturating_sub(before) / messages;
+    let tables = taken.engine.tables();
+    let alive = messages.div_ceil(ALIVE_ONE_IN);
+    let clock = std::time::Instant::now();
+    let served = taken.serve(alive);
+    let serving = clock.elapsed().as_secs_f64();
+    println!(
+        "a queue of {messages}: taken over in {seconds:.1} s with {reads} reads of {} MiB; {each} bytes of memory a message, {most} at most while it was read; {served:?} in {serving:.1} s",
+        bytes >> 20
+    );
+    assert!(reads <= messages * MESSAGE_READS_MAX, "{reads} reads");
+    assert!(most <= MESSAGE_MEMORY_BYTES_MAX, "{most} bytes a message");
+    assert!(tables.hops <= 5 && tables.couriers <= 64, "{tables:?}");
+    // The outcomes of the last few are on their way to the disk.
+    let left = taken.engine.queue_len() as u64;
+    assert!(
+        (messages - alive..=messages - alive + 64).contains(&left),
+        "{left} are left"
+    );
+    // Without the dead domain the same messages take the same time and the same steps, but for the look at the dead.
+    let mut without = taken_over(written((0..messages).step_by(ALIVE_ONE_IN as usize)));
+    let calm = without.serve(alive);
+    assert!(served.to_the_dead <= 8, "{served:?}");
+    let limit = |calm: u64| calm + calm / 10 + 100;
+    assert!(
+        served.virtual_ms <= limit(calm.virtual_ms),
+        "{served:?}, else {calm:?}"
+    );
+    assert!(
+        served.steps <= limit(calm.steps),
+        "{served:?}, else {calm:?}"
+    );
+}

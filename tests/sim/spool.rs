@@ -1,0 +1,163 @@
+//! The writer of the journal, as the shell's thread does it, and a disk that fails under it.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use chopar::entropy::Entropy;
+use chopar::queue::{
+    Body, Command, Completion, DiskError, Operation, OutcomeRecord, Record, SpoolFile, Ticket,
+};
+use chopar::queue_id::QueueId;
+
+use crate::disk::{Sabotage, hold};
+use crate::ledger::About;
+use crate::world::{Happening, World};
+
+/// What the ledger is told once a ticket is committed.
+enum Entry {
+    Message(QueueId),
+    Outcome(OutcomeRecord),
+    Done(QueueId),
+}
+
+impl World {
+    /// The engine has something for the writer.
+    pub(crate) fn store(&mut self, command: Command) {
+        match &command {
+            Command::BodyAppend { id, bytes } => {
+                self.streamed
+                    .entry(*id)
+                    .or_default()
+                    .extend_from_slice(bytes);
+            }
+            Command::BodyDiscard { id } => drop(self.streamed.remove(id)),
+            Command::Append {
+                record: Record::Message(message),
+                ..
+            } => {
+                let streamed = self.streamed.remove(&message.id).unwrap_or_default();
+                let text = match &message.body {
+                    Body::Inline(bytes) => bytes,
+                    Body::File { .. } => &streamed,
+                };
+                let at_ms = self.now.instant.as_millis();
+                hold(self.ledger.stored(message, text, at_ms));
+            }
+            Command::Append {
+                record: Record::Outcome(outcome),
+                ..
+            } => hold(self.ledger.heard(outcome.id, &outcome.recipients)),
+            _ => {}
+        }
+        self.commands.push(command);
+        if !self.writing {
+            self.writing = true;
+            let delay = self.entropy.below(10);
+            self.plan(Duration::from_millis(delay), Happening::Write);
+        }
+    }
+
+    /// The writer takes what has come and commits it together.
+    pub(crate) fn write(&mut self) {
+        self.writing = false;
+        let mut entries: HashMap<Ticket, Entry> = HashMap::new();
+        let mut forgotten = Vec::new();
+        let mut kept = Vec::new();
+        for command in std::mem::take(&mut self.commands) {
+            if let Command::Append { ticket, record } = &command {
+                let entry = match record {
+                    Record::Message(message) => Some(Entry::Message(message.id)),
+                    Record::Outcome(outcome) => Some(Entry::Outcome(outcome.clone())),
+                    Record::Done(id) => Some(Entry::Done(*id)),
+                    _ => None,
+                };
+                let outcome = matches!(entry, Some(Entry::Outcome(_)));
+                entries.extend(entry.map(|entry| (*ticket, entry)));
+                let sabotage = self.disk.sabotage == Sabotage::ForgottenOutcome;
+                if sabotage && outcome && self.entropy.below(2) == 0 {
+                    forgotten.push(Completion::Committed {
+                        ticket: *ticket,
+                        location: None,
+                    });
+                    continue;
+                }
+            }
+            kept.push(command);
+        }
+        let Some(journal) = self.journal.as_mut() else {
+            return;
+        };
+        let mut completions = journal.execute(kept);
+        completions.extend(forgotten);
+        let broken = journal.is_broken();
+        for completion in &completions {
+            if let Completion::Committed { ticket, location } = completion {
+                // Whatever else it holds, the newest segment is the one that was synced just now.
+                if let Some(location) = location {
+                    hold(self.disk.counted_on(SpoolFile::Segment(location.segment())));
+                }
+                if let Some(entry) = entries.remove(ticket) {
+                    self.enter(entry);
+                }
+            }
+        }
+        if broken {
+            // An operator mends the disk and starts again.
+            self.plan(Duration::from_secs(5), Happening::DiskMended);
+            self.plan(Duration::from_secs(6), Happening::PowerCut);
+        }
+        let delay = self.entropy.below(20);
+        self.plan(Duration::from_millis(delay), Happening::Stored(completions));
+    }
+
+    fn enter(&mut self, entry: Entry) {
+        match entry {
+            Entry::Message(id) => {
+                self.ledger.committed(id);
+                let mut mails = self.ledger.mails();
+                let notice = mails
+                    .any(|(other, mail)| other == id && matches!(mail.about, About::Notice(_)));
+                self.tally.notices += u64::from(notice);
+            }
+            Entry::Outcome(outcome) => {
+                let (warned, done) = (outcome.warned, outcome.done);
+                hold(
+                    self.ledger
+                        .recorded(outcome.id, &outcome.recipients, warned, done),
+                );
+            }
+            Entry::Done(id) => hold(self.ledger.done(id)),
+        }
+    }
+
+    /// One kind of operation fails once, or the disk is full for a while. (A disk that refuses a batch, and then the
+    /// seal that disowns the batch, and then loses power, may give a message back that was refused: the module
+    /// documentation of the journal says so. That is left out here.)
+    pub(crate) fn disk_trouble(&mut self) {
+        if self.entropy.below(4) == 0 {
+            self.tally.fault("disk", "full");
+            self.disk.memory.set_free(0);
+        } else {
+            let operations = [
+                (Operation::Write, "write fails"),
+                (Operation::Sync, "sync fails"),
+                (Operation::SyncDone, "sync fails and is done"),
+                (Operation::SyncFolder, "folder sync fails"),
+                (Operation::Preallocate, "preallocation fails"),
+                (Operation::Create, "creation fails"),
+            ];
+            let (operation, kind) =
+                operations[self.entropy.below(operations.len() as u64) as usize];
+            self.tally.fault("disk", kind);
+            let error = if self.entropy.below(2) == 0 {
+                DiskError::NoSpace
+            } else {
+                DiskError::Io
+            };
+            let skip = self.entropy.below(4);
+            self.disk.memory.fail(operation, skip, 1, error);
+        }
+        let until = 1 + self.entropy.below(20_000);
+        self.plan(Duration::from_millis(until), Happening::DiskMended);
+    }
+}
