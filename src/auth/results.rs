@@ -10,6 +10,7 @@ use std::fmt::{self, Write as _};
 
 use super::{arc, dkim, dmarc, spf};
 use crate::address::Domain;
+use crate::limits::RESULT_VALUE_BYTES_MAX;
 
 /// What one host has found out: the value of Authentication-Results, and of ARC-Authentication-Results behind `i=`.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -131,14 +132,14 @@ impl MethodResult {
     /// Says why.
     #[must_use]
     pub fn reason(mut self, text: &str) -> Self {
-        self.reason = Some(text.to_owned());
+        self.reason = Some(bounded(text));
         self
     }
 
     /// Adds a property, `ptype.property` and its value.
     #[must_use]
     pub fn property(mut self, name: &'static str, value: &str) -> Self {
-        self.properties.push((name, value.to_owned()));
+        self.properties.push((name, bounded(value)));
         self
     }
 }
@@ -267,6 +268,15 @@ fn quoted_string(value: &[u8]) -> Option<(String, &[u8])> {
     }
 }
 
+/// No more than a line can hold once it is quoted. What is cut ends with dots, so that it is not taken for a whole name.
+fn bounded(text: &str) -> String {
+    if text.len() <= RESULT_VALUE_BYTES_MAX {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(RESULT_VALUE_BYTES_MAX);
+    format!("{}...", text.get(..end).unwrap_or_default())
+}
+
 /// `value` of RFC 2045: a token as it is, everything else in quotes.
 fn quoted(text: &str) -> String {
     if is_token(text) {
@@ -318,6 +328,7 @@ mod tests {
     use super::*;
     use crate::auth::dkim::key::Algorithm;
     use crate::auth::dkim::verdict::{Failure, SignatureVerdict};
+    use crate::limits::TEXT_LINE_BYTES_MAX;
 
     #[test]
     fn writes_results_one_below_the_other() {
@@ -375,6 +386,23 @@ mod tests {
         ] {
             assert_eq!(quoted_address(text), expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_long_value_is_cut_so_that_its_line_can_be_sent_and_it_is_seen() {
+        let results = AuthenticationResults::new("mail.example.net")
+            .with(MethodResult::auth(&"\"".repeat(2_000)))
+            .with(MethodResult::spf(
+                spf::Outcome::None,
+                "",
+                &"a".repeat(2_000),
+            ));
+        let field = results.field();
+        assert!(
+            field.lines().all(|line| line.len() <= TEXT_LINE_BYTES_MAX),
+            "{field}"
+        );
+        assert!(field.ends_with("aa...\r\n"), "{field}");
     }
 
     #[test]
