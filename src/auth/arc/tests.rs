@@ -531,8 +531,11 @@ proptest! {
             !message[line..=at].contains([':', '\t', ' '])
         };
         let is_space = |byte: u8| byte.is_ascii_whitespace();
-        prop_assume!(!(received..end).contains(&at) && !is_space(old) && !is_space(new));
-        prop_assume!(!(in_name(at) && new.eq_ignore_ascii_case(&old)));
+        let is_signed = !(received..end).contains(&at) && !is_space(old) && !is_space(new);
+        let is_case = in_name(at) && new.eq_ignore_ascii_case(&old);
+        if !is_signed || is_case {
+            return Ok(());
+        }
         let mut changed = message.clone().into_bytes();
         changed[at] = new;
         if matches!(header_end(&changed), HeaderEnd::EmptyLine { .. }) {
