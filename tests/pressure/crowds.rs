@@ -55,11 +55,12 @@ fn idle(relay: &Relay, kind: &str, count: usize, kib_max: f64, open: impl Fn() -
     wait_for("the descriptors to be closed", PATIENCE, || {
         (resident.descriptors() <= descriptors).then_some(())
     });
+    let gone = resident.kib();
+    resident.wait_for_at_most(base + 4 * 1024);
     println!(
-        "{count} idle {kind} sessions: {base} KiB, {full} KiB, {} KiB afterwards; {each:.1} KiB a session",
+        "{count} idle {kind} sessions: {base} KiB, {full} KiB, {gone} KiB when they have gone and {} KiB seconds later; {each:.1} KiB a session",
         resident.kib()
     );
-    resident.wait_for_at_most(base + 4 * 1024);
     assert!(each <= kib_max, "{each} KiB a session");
     assert!(resident.peak_kib() <= PEAK_KIB_MAX);
 }
