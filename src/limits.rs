@@ -205,6 +205,16 @@ pub const DKIM_KEY_FILE_BYTES_MAX: usize = 16 * 1024;
 /// Keys that sign for one domain.
 pub const DKIM_KEYS_PER_DOMAIN_MAX: usize = 8;
 
+// Authentication-Results.
+
+/// Bytes of one value in Authentication-Results; of a longer one the beginning is shown.
+pub const RESULT_VALUE_BYTES_MAX: usize = 320;
+
+// ARC.
+
+/// Sets of one chain (RFC 8617 section 4.2.1); a chain that has as many gets no further one.
+pub const ARC_SETS_MAX: u8 = 50;
+
 // DMARC.
 
 /// Names that are asked on the way up from one (RFC 9989 section 4.10).

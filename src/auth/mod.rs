@@ -1,8 +1,11 @@
-//! Who somebody is: DKIM (RFC 6376), SPF (RFC 7208), DMARC (RFC 9989), SRS, SCRAM and the other SASL mechanisms, stored credentials.
+//! Who somebody is: DKIM (RFC 6376), SPF (RFC 7208), DMARC (RFC 9989), ARC (RFC 8617), how their results are written
+//! (RFC 8601), SRS, SCRAM and the other SASL mechanisms, stored credentials.
 
+pub mod arc;
 pub mod credential;
 pub mod dkim;
 pub mod dmarc;
+pub mod results;
 pub mod sasl;
 pub mod scram;
 pub mod spf;

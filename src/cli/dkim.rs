@@ -243,14 +243,7 @@ impl Sign {
     ) -> Result<(), DkimError> {
         let message = read_message(self.file.as_deref(), input)?;
         let (header, body) = split(&message)?;
-        let domain = match &self.domain {
-            Some(domain) => parse_domain(domain)?,
-            None => from_mailboxes(&header)
-                .map_err(DkimError::From)?
-                .first()
-                .map(|mailbox| mailbox.domain().clone())
-                .ok_or(DkimError::From(FromError::Empty))?,
-        };
+        let domain = self.domain(&header)?;
         let mut hasher = BodyHasher::new(Form::Relaxed);
         hasher.update(body);
         let body_hash = hasher.finish().hash;
@@ -272,7 +265,24 @@ impl Sign {
         output.write_all(&signed).map_err(DkimError::Stream)
     }
 
-    fn keys(&self, folder: &Path, domain: &Domain) -> Result<Vec<(String, SigningKey)>, DkimError> {
+    /// The domain that signs.
+    pub(super) fn domain(&self, header: &Header) -> Result<Domain, DkimError> {
+        match &self.domain {
+            Some(domain) => parse_domain(domain),
+            None => from_mailboxes(header)
+                .map_err(DkimError::From)?
+                .first()
+                .map(|mailbox| mailbox.domain().clone())
+                .ok_or(DkimError::From(FromError::Empty)),
+        }
+    }
+
+    /// The keys that sign, with their selectors.
+    pub(super) fn keys(
+        &self,
+        folder: &Path,
+        domain: &Domain,
+    ) -> Result<Vec<(String, SigningKey)>, DkimError> {
         let Some(path) = &self.key else {
             return domain_keys(folder, domain, self.selector.as_deref());
         };
@@ -294,18 +304,7 @@ impl Verify {
     ) -> Result<(), DkimError> {
         let message = read_message(self.file.as_deref(), input)?;
         let (header, body) = split(&message)?;
-        let mut verification = Verification::new(&header, at);
-        verification.on_body(body);
-        let mut answers: Vec<(Question, Answer)> = Vec::new();
-        let verdicts = loop {
-            match verification.resume(&header, &answers) {
-                Step::Done(verdicts) => break verdicts,
-                Step::Ask(questions) => answers.extend(questions.into_iter().map(|question| {
-                    let answer = lookup(&question);
-                    (question, answer)
-                })),
-            }
-        };
+        let verdicts = verify_signatures(&header, body, at, lookup);
         let mut text: String = verdicts.iter().map(verdict_line).collect();
         if verdicts.is_empty() {
             text.push_str("none the message has no signature\n");
@@ -318,6 +317,27 @@ impl Verify {
             Ok(())
         } else {
             Err(DkimError::NotVerified)
+        }
+    }
+}
+
+/// The verdicts on all signatures of a message.
+pub(super) fn verify_signatures(
+    header: &Header,
+    body: &[u8],
+    at: Timestamp,
+    lookup: &mut dyn FnMut(&Question) -> Answer,
+) -> Vec<SignatureVerdict> {
+    let mut verification = Verification::new(header, at);
+    verification.on_body(body);
+    let mut answers: Vec<(Question, Answer)> = Vec::new();
+    loop {
+        match verification.resume(header, &answers) {
+            Step::Done(verdicts) => return verdicts,
+            Step::Ask(questions) => answers.extend(questions.into_iter().map(|question| {
+                let answer = lookup(&question);
+                (question, answer)
+            })),
         }
     }
 }
@@ -539,7 +559,10 @@ fn write_new(path: &Path, contents: &[u8], group: u32) -> io::Result<()> {
 }
 
 /// The message from the file or `input`, with CRLF for every bare LF.
-fn read_message(file: Option<&Path>, input: &mut dyn Read) -> Result<Vec<u8>, DkimError> {
+pub(super) fn read_message(
+    file: Option<&Path>,
+    input: &mut dyn Read,
+) -> Result<Vec<u8>, DkimError> {
     let mut bytes = Vec::new();
     let limit = COMMAND_MESSAGE_BYTES_MAX as u64 + 1;
     match file {
@@ -571,7 +594,8 @@ fn with_crlf(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-fn split(message: &[u8]) -> Result<(Header, &[u8]), DkimError> {
+/// The header and the body of a message.
+pub(super) fn split(message: &[u8]) -> Result<(Header, &[u8]), DkimError> {
     let (header, body) = match header_end(message) {
         HeaderEnd::EmptyLine { at, body } => (
             message.get(..at).unwrap_or_default(),

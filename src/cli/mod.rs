@@ -1,6 +1,7 @@
 //! The commands, one file each, and the way from a command line to one of them.
 
 pub mod alias;
+pub mod arc;
 pub mod check;
 pub mod control;
 pub mod demo;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 use argh::FromArgs;
 
 use crate::config::Config;
-use crate::dns::Servers;
+use crate::dns::{Question, Servers};
 use crate::shell::folder;
 use crate::shell::time::{SystemEntropy, wall};
 use failure::Failure;
@@ -48,6 +49,7 @@ struct Arguments {
 #[argh(subcommand)]
 enum Command {
     Alias(alias::AliasCommand),
+    Arc(arc::Arc),
     Check(check::Check),
     Demo(demo::Demo),
     Dkim(dkim::Dkim),
@@ -171,6 +173,7 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
     };
     match command {
         Command::Alias(alias) => alias.run(&folder, &runtime_dir(&folder), output),
+        Command::Arc(arc) => run_arc(&arc, &folder, output),
         Command::Check(check) => check
             .run(&folder, output, &mut io::stderr())
             .map_err(|error| Failure::new(error.exit_code(), error)),
@@ -185,15 +188,28 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
         Command::Spf(spf) => {
             let mut entropy = SystemEntropy::default();
             let mut lookup = lookup::Lookup::new(servers(&folder, spf.dns), &mut entropy);
-            let receiver = load(&folder).map_or_else(
-                |_| folder::system_defaults().hostname,
-                |config| config.hostname.to_string(),
-            );
-            spf.run(&receiver, output, wall(), &mut |question| {
+            spf.run(&hostname(&folder), output, wall(), &mut |question| {
                 lookup.ask(question)
             })
         }
         Command::User(user) => user.run(&folder, &runtime_dir(&folder), output),
+    }
+}
+
+fn run_arc(arc: &arc::Arc, folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
+    let input = &mut io::stdin();
+    let mut entropy = SystemEntropy::default();
+    let dns = match &arc.command {
+        arc::ArcCommand::Seal(seal) => seal.dns,
+        arc::ArcCommand::Verify(verify) => verify.dns,
+    };
+    let mut lookup = lookup::Lookup::new(servers(folder, dns), &mut entropy);
+    let mut ask = |question: &Question| lookup.ask(question);
+    match &arc.command {
+        arc::ArcCommand::Seal(seal) => {
+            seal.run(folder, &hostname(folder), input, output, wall(), &mut ask)
+        }
+        arc::ArcCommand::Verify(verify) => verify.run(input, output, wall(), &mut ask),
     }
 }
 
@@ -210,6 +226,14 @@ fn run_dkim(dkim: &dkim::Dkim, folder: &Path, output: &mut dyn Write) -> Result<
         }
     };
     result.map_err(|error| Failure::new(error.exit_code(), error))
+}
+
+/// What this host calls itself.
+fn hostname(folder: &Path) -> String {
+    load(folder).map_or_else(
+        |_| folder::system_defaults().hostname,
+        |config| config.hostname.to_string(),
+    )
 }
 
 /// The servers that a command asks: the one it was told, those of the configuration, those of the system.

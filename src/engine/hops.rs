@@ -3,7 +3,7 @@
 //! A hop that has not answered yet gets one courier; once one got through, as many as the configuration allows. A hop
 //! that cannot be reached is paused as a whole, so that ten thousand messages to a dead domain cost one attempt.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::Engine;
@@ -20,7 +20,7 @@ use crate::queue_id::QueueId;
 /// All next hops that a message waits for or a courier is at.
 #[derive(Debug, Default)]
 pub(super) struct Hops {
-    hops: HashMap<HopId, Hop>,
+    hops: BTreeMap<HopId, Hop>,
     by_name: HashMap<NextHop, HopId>,
     next: u32,
     /// Hops that may have something to send.

@@ -28,7 +28,7 @@ mod signing;
 mod store;
 mod timers;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,7 +67,8 @@ pub struct Engine {
     index: Index,
     hops: Hops,
     ids: IdSource,
-    tickets: HashMap<Ticket, Committing>,
+    /// In the order in which they were given out: what is looked for in all of them is found in the same order each time.
+    tickets: BTreeMap<Ticket, Committing>,
     next_ticket: u64,
     jobs: HashMap<JobId, JobOwner>,
     next_job: u64,
@@ -191,7 +192,7 @@ impl Engine {
             index: Index::default(),
             hops: Hops::default(),
             ids,
-            tickets: HashMap::new(),
+            tickets: BTreeMap::new(),
             next_ticket: 0,
             jobs: HashMap::new(),
             next_job: 0,

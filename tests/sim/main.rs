@@ -201,7 +201,7 @@ fn a_clock_that_is_set_fails_nothing_untried() {
 #[test]
 fn a_seed_has_one_history() {
     for faults in [Faults::Network, Faults::Disk, Faults::Rot, Faults::Clock] {
-        for seed in 0..10 {
+        for seed in 0..40 {
             let sum = |_| run(seed, faults, Sabotage::None).map(|(_, sum)| sum);
             let [first, second] = [0, 1].map(sum);
             assert_eq!(first, second, "seed {seed}, {faults:?}");

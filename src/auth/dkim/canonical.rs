@@ -211,7 +211,7 @@ pub fn append_field(out: &mut Vec<u8>, field: Field<'_>, form: Form) {
 }
 
 /// `name:value` in the relaxed form, without a line end (RFC 6376 section 3.4.2).
-pub(super) fn append_relaxed(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+pub(in crate::auth) fn append_relaxed(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     out.extend(name.bytes().map(|byte| byte.to_ascii_lowercase()));
     out.push(b':');
     let words = value

@@ -6,12 +6,14 @@
 //!
 //! Not supported: rsa-sha1 (retired by RFC 8301), signing with `l=`, `x=` or `z=`.
 
+pub(in crate::auth) mod bodies;
 pub mod canonical;
+pub(in crate::auth) mod claim;
 mod der;
 pub mod key;
 pub mod record;
 pub mod sign;
-mod signature;
+pub(in crate::auth) mod signature;
 pub mod tag;
 pub mod verdict;
 pub mod verify;

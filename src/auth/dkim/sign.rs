@@ -35,6 +35,15 @@ pub struct SigningInput {
 }
 
 impl SigningInput {
+    /// For a field whose value ends with `b=`, behind `data`.
+    pub(in crate::auth) fn new(mut data: Vec<u8>, name: &str, value_without_b: String) -> Self {
+        append_relaxed(&mut data, name, value_without_b.as_bytes());
+        Self {
+            data,
+            field_without_b: format!("{name}:{value_without_b}"),
+        }
+    }
+
     /// What [`super::key::SigningKey::sign`] signs.
     pub fn data(&self) -> &[u8] {
         &self.data
@@ -74,19 +83,36 @@ pub fn prepare(
 ) -> SigningInput {
     let prepended = Header::parse(prepended.to_vec()).unwrap_or_default();
     let fields: Vec<Field<'_>> = prepended.fields().chain(header.fields()).collect();
-    let (names, mut data) = select(&fields);
-    let field = field_without_b(&names, body_hash, signer);
-    let value = field.strip_prefix(FIELD_NAME).unwrap_or(&field);
-    let value = value.strip_prefix(':').unwrap_or(value);
-    append_relaxed(&mut data, FIELD_NAME, value.as_bytes());
-    SigningInput {
+    prepare_as(&DKIM_SIGNATURE, &fields, body_hash, signer)
+}
+
+/// What tells an ARC-Message-Signature from a DKIM-Signature (RFC 8617 section 4.1.2).
+pub(in crate::auth) struct Style<'a> {
+    /// The name of the field.
+    pub(in crate::auth) name: &'static str,
+    /// Its first tag.
+    pub(in crate::auth) first: &'a str,
+    /// Names, or beginnings of names, of fields that are signed where they are and may be added later.
+    pub(in crate::auth) families: &'a [&'static str],
+}
+
+/// Prepares the signature over `fields`, all that the message has, and a body.
+pub(in crate::auth) fn prepare_as(
+    style: &Style<'_>,
+    fields: &[Field<'_>],
+    body_hash: &[u8; KEY_BYTES],
+    signer: &Signer<'_>,
+) -> SigningInput {
+    let (names, data) = select(fields, style.families);
+    SigningInput::new(
         data,
-        field_without_b: field,
-    }
+        style.name,
+        tags(style.first, &names, body_hash, signer),
+    )
 }
 
 /// The names of `h=` and the canonical fields that they select, in the same order.
-fn select(fields: &[Field<'_>]) -> (Vec<String>, Vec<u8>) {
+fn select(fields: &[Field<'_>], families: &[&str]) -> (Vec<String>, Vec<u8>) {
     let mut names: Vec<String> = Vec::new();
     let mut data = Vec::new();
     let mut add = |wanted: &str, extra: usize| {
@@ -106,22 +132,28 @@ fn select(fields: &[Field<'_>]) -> (Vec<String>, Vec<u8>) {
             add(name, 1);
         }
     }
-    let mut families: Vec<String> = fields
+    // A name with a semicolon in it, which RFC 5322 allows, would end the tag.
+    let is_plain = |name: &str| {
+        name.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let mut members: Vec<String> = fields
         .iter()
         .map(|field| field.name().to_ascii_lowercase())
-        .filter(|name| FAMILIES.iter().any(|family| name.starts_with(family)))
+        .filter(|name| families.iter().any(|family| name.starts_with(family)) && is_plain(name))
         .collect();
-    families.sort_unstable();
-    families.dedup();
-    for name in &families {
+    members.sort_unstable();
+    members.dedup();
+    for name in &members {
         add(name, 0);
     }
     (names, data)
 }
 
-fn field_without_b(names: &[String], body_hash: &[u8; KEY_BYTES], signer: &Signer<'_>) -> String {
+/// The value up to `b=`.
+fn tags(first: &str, names: &[String], body_hash: &[u8; KEY_BYTES], signer: &Signer<'_>) -> String {
     let mut field = format!(
-        "{FIELD_NAME}: v=1; a={}; c=relaxed/relaxed;\r\n\td={};\r\n\ts={}; t={};\r\n\th=",
+        " {first}; a={}; c=relaxed/relaxed;\r\n\td={};\r\n\ts={}; t={};\r\n\th=",
         signer.algorithm,
         signer.domain,
         signer.selector,
@@ -146,7 +178,11 @@ fn field_without_b(names: &[String], body_hash: &[u8; KEY_BYTES], signer: &Signe
     field
 }
 
-const FIELD_NAME: &str = "DKIM-Signature";
+const DKIM_SIGNATURE: Style<'static> = Style {
+    name: "DKIM-Signature",
+    first: "v=1",
+    families: &["list-", "resent-"],
+};
 const LINE_CHARS: usize = 70; // a tab shows as up to eight columns, and 78 are wanted (RFC 5322 section 2.1.1)
 const ALWAYS: [&str; 10] = [
     "from",
@@ -161,4 +197,3 @@ const ALWAYS: [&str; 10] = [
     "content-transfer-encoding",
 ];
 const WHERE_PRESENT: [&str; 3] = ["sender", "in-reply-to", "references"];
-const FAMILIES: [&str; 2] = ["list-", "resent-"];

@@ -1,123 +1,75 @@
-//! One signature as it is verified: its tags (RFC 6376 section 3.5), what it covers (section 3.7), and whether a key
-//! fits it.
+//! One signature as it is verified: its tags (RFC 6376 section 3.5), what it covers (section 3.7).
 
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ring::signature::{
-    ED25519, RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256,
-    UnparsedPublicKey,
-};
 
+use super::bodies::Bodies;
 use super::canonical::{Form, append_field, append_relaxed};
-use super::key::Algorithm;
-use super::record::{KeyRecord, PublicKey, RecordError, record_name};
+use super::claim::{Claim, Kind, Reported};
 use super::tag::{TagList, elements, is_space, without_space};
-use super::verdict::Failure;
-use super::verify::{Body, body_at};
+use super::verdict::{Failure, Partial};
 use crate::address::Domain;
-use crate::auth::credential::{KEY_BYTES, sha256};
+use crate::auth::credential::KEY_BYTES;
 use crate::date::Timestamp;
-use crate::dns::{Answer, Question, RecordKind, Records};
-use crate::limits::{DKIM_CLOCK_SKEW, DKIM_KEY_RECORDS_MAX};
+use crate::limits::DKIM_CLOCK_SKEW;
 use crate::mail::header::{Field, Header};
 
 /// A signature that could be read.
-pub(super) struct Signature {
-    domain: Domain,
-    identity: Domain,
-    pub(super) question: Question,
-    algorithm: Algorithm,
+pub(in crate::auth) struct Signature {
+    pub(in crate::auth) claim: Claim,
     header_form: Form,
-    names: Vec<String>,
-    signature: Vec<u8>,
+    /// `h=`, in lower case.
+    pub(in crate::auth) names: Vec<String>,
     body_hash: [u8; KEY_BYTES],
-    pub(super) body: usize,
-    pub(super) limit: Option<u64>,
-}
-
-/// What is known of a signature whatever becomes of it.
-#[derive(Clone, Default)]
-pub(super) struct Reported {
-    pub(super) domain: Option<Domain>,
-    pub(super) selector: Option<Box<str>>,
-    pub(super) algorithm: Option<Algorithm>,
-    pub(super) b_start: Option<Box<str>>,
+    body: usize,
+    limit: Option<u64>,
 }
 
 impl Signature {
-    pub(super) fn parse(
+    pub(in crate::auth) fn parse(
         value: &[u8],
+        kind: Kind,
         at: Timestamp,
         reported: &mut Reported,
-        bodies: &mut Vec<Body>,
+        bodies: &mut Bodies,
     ) -> Result<Self, Failure> {
         let tags = TagList::parse(value).map_err(Failure::Tags)?;
-        let required = |name: &'static str| tags.value(name).ok_or(Failure::Tag { name });
-
-        let b = without_space(required("b")?);
-        let signature = STANDARD
-            .decode(&b)
-            .map_err(|_| Failure::Tag { name: "b" })?;
-        reported.b_start = b.get(..8).map(Into::into);
-        let domain = Domain::parse(required("d")?)
-            .ok()
-            .filter(|domain| !domain.is_literal())
-            .ok_or(Failure::Tag { name: "d" })?;
-        reported.domain = Some(domain.clone());
-        let selector = required("s")?;
-        let name = Domain::parse(&record_name(selector, &domain))
-            .map_err(|_| Failure::Tag { name: "s" })?;
-        reported.selector = Some(selector.into());
-        if required("v")? != "1" {
-            return Err(Failure::Tag { name: "v" });
-        }
-        let algorithm = match required("a")? {
-            "rsa-sha256" => Algorithm::RsaSha256,
-            "ed25519-sha256" => Algorithm::Ed25519Sha256,
-            "rsa-sha1" => return Err(Failure::RetiredAlgorithm),
-            _ => return Err(Failure::UnknownAlgorithm),
-        };
-        reported.algorithm = Some(algorithm);
+        let mut claim = Claim::parse(&tags, kind, reported)?;
         let body_hash = STANDARD
-            .decode(without_space(required("bh")?))
+            .decode(without_space(tags.required("bh")?))
             .ok()
             .and_then(|hash| hash.try_into().ok())
             .ok_or(Failure::Tag { name: "bh" })?;
         let (header_form, body_form) = forms(tags.value("c"))?;
-        let names = signed_names(required("h")?)?;
+        let names = signed_names(tags.required("h")?)?;
         if !tags
             .value("q")
             .is_none_or(|value| elements(value).any(|method| method == "dns/txt"))
         {
             return Err(Failure::QueryMethod);
         }
-        let identity = identity(tags.value("i"), &domain)?;
+        if kind == Kind::Dkim {
+            claim.identity = identity(tags.value("i"), &claim.identity)?;
+        }
         check_dates(tags.value("t"), tags.value("x"), at)?;
         let limit = tags
             .value("l")
             .map(|value| decimal(value).ok_or(Failure::Tag { name: "l" }))
             .transpose()?;
         Ok(Self {
-            domain,
-            identity,
-            question: Question {
-                name,
-                kind: RecordKind::Txt,
-            },
-            algorithm,
+            claim,
             header_form,
             names,
-            signature,
             body_hash,
-            body: body_at(bodies, body_form, limit.unwrap_or(u64::MAX)),
+            body: bodies.place(body_form, limit.unwrap_or(u64::MAX)),
             limit,
         })
     }
 
-    pub(super) fn check_body(&self, bodies: &[Body]) -> Result<(), Failure> {
-        let found = bodies.get(self.body).and_then(Body::hash);
+    pub(in crate::auth) fn check_body(&self, bodies: &Bodies) -> Result<(), Failure> {
+        let found = bodies.hash(self.body);
         let found = found.ok_or(Failure::BodyHash)?;
         if self.limit.is_some_and(|limit| limit > found.length) {
             return Err(Failure::BodyTooShort);
@@ -129,9 +81,16 @@ impl Signature {
         }
     }
 
+    /// What `l=` covers, where it leaves something out.
+    pub(in crate::auth) fn partial(&self, bodies: &Bodies) -> Option<Partial> {
+        let signed = self.limit?;
+        let total = bodies.hash(self.body)?.length;
+        (signed < total).then_some(Partial { signed, total })
+    }
+
     /// What was signed (RFC 6376 section 3.7): the fields of `h=`, each name taken from the bottom up, then the
     /// signature field itself without the value of `b=`.
-    pub(super) fn data(&self, header: &Header, own: usize) -> Vec<u8> {
+    pub(in crate::auth) fn data(&self, header: &Header, own: usize) -> Vec<u8> {
         let mut by_name: BTreeMap<String, Vec<Field<'_>>> = BTreeMap::new();
         for field in header.fields() {
             by_name
@@ -162,50 +121,6 @@ impl Signature {
             }
         }
         data
-    }
-
-    /// The record whose key the signature fits. Where there are several, one that fits is enough.
-    pub(super) fn verify(&self, answer: &Answer, data: &[u8]) -> Result<KeyRecord, Failure> {
-        let texts = match &answer.records {
-            Ok(records) => match records.as_ref() {
-                Records::Txt(texts) => texts.as_slice(),
-                _ => &[],
-            },
-            Err(reason) if reason.is_temporary() => return Err(Failure::KeyUnavailable),
-            Err(_) => &[],
-        };
-        let mut failure = Failure::NoKey;
-        for text in texts.iter().take(DKIM_KEY_RECORDS_MAX) {
-            match self.verify_with(text, data) {
-                Ok(record) => return Ok(record),
-                // A record that could be read says more than one that is something else.
-                Err(Failure::Key(RecordError::Syntax)) if failure != Failure::NoKey => {}
-                Err(other) => failure = other,
-            }
-        }
-        Err(failure)
-    }
-
-    fn verify_with(&self, text: &[u8], data: &[u8]) -> Result<KeyRecord, Failure> {
-        let record = KeyRecord::parse(text).map_err(Failure::Key)?;
-        if record.key.algorithm() != self.algorithm {
-            return Err(Failure::KeyType);
-        }
-        if record.strict && self.identity != self.domain {
-            return Err(Failure::Identity);
-        }
-        let fits = match &record.key {
-            PublicKey::Rsa { der, bits } if *bits < 2_048 => {
-                UnparsedPublicKey::new(&RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, der)
-                    .verify(data, &self.signature)
-            }
-            PublicKey::Rsa { der, .. } => UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, der)
-                .verify(data, &self.signature),
-            PublicKey::Ed25519(key) => {
-                UnparsedPublicKey::new(&ED25519, key).verify(&sha256(data), &self.signature)
-            }
-        };
-        fits.map(|()| record).map_err(|_| Failure::Signature)
     }
 }
 
@@ -280,7 +195,7 @@ fn decimal(value: &str) -> Option<u64> {
 }
 
 /// A signature's value with that of its `b=` taken out, white space included.
-fn without_b(value: &[u8]) -> Vec<u8> {
+pub(in crate::auth) fn without_b(value: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(value.len());
     for (nth, element) in value.split(|&byte| byte == b';').enumerate() {
         if nth > 0 {

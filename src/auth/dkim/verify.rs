@@ -8,9 +8,10 @@
 //! 1,024 to 4,096 bits and rsa-sha1 do not count (RFC 8301). `l=` is honoured and reported: what follows the signed
 //! part could come from anybody. `q=` other than dns/txt is not served.
 
-use super::canonical::{BodyHash, BodyHasher, Form};
-use super::signature::{Reported, Signature};
-use super::verdict::{Failure, Partial, SignatureVerdict};
+use super::bodies::Bodies;
+use super::claim::{Kind, Reported};
+use super::signature::Signature;
+use super::verdict::{Failure, SignatureVerdict};
 use crate::date::Timestamp;
 use crate::dns::{Answer, Question, Step};
 use crate::limits::DKIM_SIGNATURES_MAX;
@@ -19,7 +20,7 @@ use crate::mail::header::Header;
 /// The verification of one message.
 pub struct Verification {
     slots: Vec<Slot>,
-    bodies: Vec<Body>,
+    bodies: Bodies,
 }
 
 struct Slot {
@@ -28,22 +29,10 @@ struct Slot {
     state: Result<Signature, Failure>,
 }
 
-/// A body hash that one or more signatures need.
-pub(super) struct Body {
-    form: Form,
-    limit: u64,
-    state: BodyState,
-}
-
-enum BodyState {
-    Streaming(Box<BodyHasher>),
-    Done(BodyHash),
-}
-
 impl Verification {
     /// Reads the signatures of a message that is verified at `at`.
     pub fn new(header: &Header, at: Timestamp) -> Self {
-        let mut bodies = Vec::new();
+        let mut bodies = Bodies::default();
         let slots = header
             .fields()
             .enumerate()
@@ -51,7 +40,8 @@ impl Verification {
             .take(DKIM_SIGNATURES_MAX)
             .map(|(nth, field)| {
                 let mut reported = Reported::default();
-                let state = Signature::parse(field.value(), at, &mut reported, &mut bodies);
+                let state =
+                    Signature::parse(field.value(), Kind::Dkim, at, &mut reported, &mut bodies);
                 Slot {
                     field: nth,
                     reported,
@@ -64,11 +54,7 @@ impl Verification {
 
     /// Takes the next piece of the body.
     pub fn on_body(&mut self, chunk: &[u8]) {
-        for body in &mut self.bodies {
-            if let BodyState::Streaming(hasher) = &mut body.state {
-                hasher.update(chunk);
-            }
-        }
+        self.bodies.update(chunk);
     }
 
     /// The keys that may be needed; they can be looked up while the body still streams.
@@ -77,7 +63,7 @@ impl Verification {
             .slots
             .iter()
             .filter_map(|slot| slot.state.as_ref().ok())
-            .map(|signature| signature.question.clone())
+            .map(|signature| signature.claim.question.clone())
             .collect();
         questions.sort_unstable();
         questions.dedup();
@@ -102,7 +88,7 @@ impl Verification {
             .slots
             .iter()
             .filter_map(|slot| slot.state.as_ref().ok())
-            .map(|signature| &signature.question)
+            .map(|signature| &signature.claim.question)
             .filter(|question| answer(question).is_none())
             .cloned()
             .collect();
@@ -118,9 +104,10 @@ impl Verification {
                 let mut testing = false;
                 let outcome = slot.state.as_ref().map_err(|failure| *failure);
                 let outcome = outcome.and_then(|signature| {
-                    let answer = answer(&signature.question).ok_or(Failure::KeyUnavailable)?;
+                    let answer =
+                        answer(&signature.claim.question).ok_or(Failure::KeyUnavailable)?;
                     let data = signature.data(header, slot.field);
-                    let record = signature.verify(answer, &data)?;
+                    let record = signature.claim.verify(answer, &data)?;
                     testing = record.testing;
                     Ok(())
                 });
@@ -131,11 +118,7 @@ impl Verification {
     }
 
     fn finish_bodies(&mut self) {
-        for body in &mut self.bodies {
-            if let BodyState::Streaming(hasher) = &body.state {
-                body.state = BodyState::Done(hasher.as_ref().clone().finish());
-            }
-        }
+        self.bodies.finish();
         for slot in &mut self.slots {
             if let Ok(signature) = &slot.state
                 && let Err(failure) = signature.check_body(&self.bodies)
@@ -149,15 +132,12 @@ impl Verification {
 impl Slot {
     fn verdict(
         &self,
-        bodies: &[Body],
+        bodies: &Bodies,
         outcome: Result<(), Failure>,
         testing: bool,
     ) -> SignatureVerdict {
-        let partial = self.state.as_ref().ok().and_then(|signature| {
-            let signed = signature.limit?;
-            let total = bodies.get(signature.body)?.hash()?.length;
-            (signed < total).then_some(Partial { signed, total })
-        });
+        let partial = self.state.as_ref().ok();
+        let partial = partial.and_then(|signature| signature.partial(bodies));
         let reported = self.reported.clone();
         SignatureVerdict {
             domain: reported.domain,
@@ -169,30 +149,6 @@ impl Slot {
             outcome,
         }
     }
-}
-
-impl Body {
-    pub(super) const fn hash(&self) -> Option<BodyHash> {
-        match self.state {
-            BodyState::Done(hash) => Some(hash),
-            BodyState::Streaming(_) => None,
-        }
-    }
-}
-
-/// The place of a body hash of this form and limit, which is added if nobody needed it so far.
-pub(super) fn body_at(bodies: &mut Vec<Body>, form: Form, limit: u64) -> usize {
-    let found = bodies
-        .iter()
-        .position(|body| body.form == form && body.limit == limit);
-    found.unwrap_or_else(|| {
-        bodies.push(Body {
-            form,
-            limit,
-            state: BodyState::Streaming(Box::new(BodyHasher::with_limit(form, limit))),
-        });
-        bodies.len().saturating_sub(1)
-    })
 }
 
 const FIELD_NAME: &str = "DKIM-Signature";

@@ -5,6 +5,7 @@
 //! of it. What a fuzzer finds becomes a file of the corpus, and a test beside the code that it broke.
 
 mod aliases;
+mod arc;
 mod client_session;
 mod configuration;
 mod dkim_signature;
@@ -17,6 +18,7 @@ mod smtp_command;
 mod spf;
 
 pub use aliases::aliases;
+pub use arc::arc;
 pub use client_session::client_session;
 pub use configuration::configuration;
 pub use dkim_signature::dkim_signature;
@@ -34,6 +36,7 @@ pub type Target = fn(&[u8]);
 /// All of them, by the names of their corpora.
 pub const TARGETS: &[(&str, Target)] = &[
     ("aliases", aliases),
+    ("arc", arc),
     ("client_session", client_session),
     ("configuration", configuration),
     ("dkim_signature", dkim_signature),

@@ -8,11 +8,12 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::*;
 use crate::address::Domain;
+use crate::auth::dkim::canonical::{BodyHasher, Form};
 use crate::auth::dkim::key::{Algorithm, SigningKey, ed25519_pem};
 use crate::auth::dkim::record::{RecordError, record_text};
 use crate::auth::dkim::sign::{Signer, prepare};
 use crate::auth::dkim::tag::TagListError;
-use crate::auth::dkim::verdict::Verdict;
+use crate::auth::dkim::verdict::{Partial, Verdict};
 use crate::dns::{NoRecords, RecordKind, Records};
 use crate::mail::header::{HeaderEnd, header_end};
 

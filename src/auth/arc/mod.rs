@@ -1,0 +1,24 @@
+//! Authenticated Received Chain (RFC 8617): what a message passed before somebody forwarded it, under seal.
+//!
+//! Each host that forwards adds a set of three fields with one instance number: what it found out
+//! (ARC-Authentication-Results), a signature over the message as it leaves (ARC-Message-Signature, DKIM's algorithm),
+//! and a seal over all sets so far (ARC-Seal). [`Verification`] judges a chain, asking for keys by
+//! [`crate::dns::Step`]; [`prepare`] adds a set to it.
+//!
+//! Stricter than RFC 8617: `l=` is honoured in the newest message signature only, where [`Verdict::partial`] reports
+//! it. An older message signature whose key no seal is made with is not looked up and counts as failed for
+//! `oldest_pass`, which section 5.2 leaves optional.
+//!
+//! Invariant: a chain costs at most [`crate::limits::ARC_SETS_MAX`] look-ups and one more, and hashes the body in at
+//! most three ways.
+
+mod seal;
+mod sets;
+mod verify;
+
+pub use seal::{Refusal, Sealing, prepare};
+pub use sets::{Failure, Outcome, SealedSet, Status, Verdict};
+pub use verify::Verification;
+
+#[cfg(test)]
+mod tests;

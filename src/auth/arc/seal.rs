@@ -1,0 +1,119 @@
+//! Adding a set to a chain (RFC 8617 section 5.1).
+
+use std::fmt;
+
+use super::sets::{Chain, Failure, MESSAGE, Outcome, RESULTS, SEAL, Status, Verdict};
+use super::verify::append_set;
+use crate::auth::credential::KEY_BYTES;
+use crate::auth::dkim::canonical::{Form, append_field};
+use crate::auth::dkim::key::{SignError, SigningKey};
+use crate::auth::dkim::sign::{Signer, SigningInput, Style, prepare_as};
+use crate::auth::results::AuthenticationResults;
+use crate::limits::ARC_SETS_MAX;
+use crate::mail::header::{Field, Header};
+
+/// A set that waits for its two signatures, the second of which covers the first.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Sealing {
+    /// ARC-Authentication-Results, whole.
+    results: Vec<u8>,
+    message: SigningInput,
+    /// The earlier sets and the results, as the seal covers them.
+    sealed: Vec<u8>,
+    seal_without_b: String,
+}
+
+/// Why a chain gets no further set; the message is forwarded without one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// The newest seal says already that the chain is broken (section 5.1, step 2).
+    Broken,
+    /// There are [`ARC_SETS_MAX`] sets (section 4.2.1).
+    Full,
+}
+
+/// Prepares the next set of a message that starts with `prepended`, complete fields, and `header`, which `verdict` is
+/// about. `results` is what this host has found out, the verdict on the chain among it.
+///
+/// All changes to the message have to be made before: `body_hash` is that of the relaxed body as it leaves, and
+/// `prepended` holds what is added above, such as a DKIM-Signature. The set goes on top of it.
+pub fn prepare(
+    header: &Header,
+    prepended: &[u8],
+    body_hash: &[u8; KEY_BYTES],
+    results: &AuthenticationResults,
+    verdict: &Verdict,
+    signer: &Signer<'_>,
+) -> Result<Sealing, Refusal> {
+    if let Outcome::Fail(Failure::Reported { .. }) = verdict.outcome {
+        return Err(Refusal::Broken);
+    }
+    if verdict.highest >= u64::from(ARC_SETS_MAX) {
+        return Err(Refusal::Full);
+    }
+    let instance = verdict.highest.saturating_add(1);
+    let above = Header::parse(prepended.to_vec()).unwrap_or_default();
+    let fields: Vec<Field<'_>> = above.fields().chain(header.fields()).collect();
+    let first = format!("i={instance}");
+    let style = Style {
+        name: MESSAGE,
+        first: &first,
+        families: &["dkim-signature", "list-", "resent-"],
+    };
+    let message = prepare_as(&style, &fields, body_hash, signer);
+    let results = format!("{RESULTS}: {first}; {results}\r\n").into_bytes();
+    let mut sealed = Vec::new();
+    // Section 5.1.2: the seal on a broken chain covers its own set only, because nobody could agree on the others.
+    if verdict.status() == Status::Pass {
+        let fields: Vec<Field<'_>> = header.fields().collect();
+        for set in Chain::collect(header).sets.unwrap_or_default() {
+            append_set(&mut sealed, &fields, set);
+        }
+    }
+    append_whole(&mut sealed, &results);
+    Ok(Sealing {
+        results,
+        message,
+        sealed,
+        seal_without_b: format!(
+            " {first}; a={}; t={}; cv={};\r\n\td={};\r\n\ts={};\r\n\tb=",
+            signer.algorithm,
+            signer.at.seconds(),
+            verdict.status(),
+            signer.domain,
+            signer.selector,
+        ),
+    })
+}
+
+impl Sealing {
+    /// Signs twice, and gives the three fields, ready to stand on top of the message. Milliseconds for RSA: for a
+    /// worker.
+    pub fn seal(self, key: &SigningKey) -> Result<Vec<u8>, SignError> {
+        let message = self.message.sign(key)?;
+        let mut sealed = self.sealed;
+        append_whole(&mut sealed, &message);
+        let mut set = SigningInput::new(sealed, SEAL, self.seal_without_b).sign(key)?;
+        set.extend_from_slice(&message);
+        set.extend_from_slice(&self.results);
+        Ok(set)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken => out.write_str("the chain says itself that it is broken"),
+            Self::Full => write!(out, "the chain has {ARC_SETS_MAX} sets"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Appends a field that stands alone.
+fn append_whole(data: &mut Vec<u8>, field: &[u8]) {
+    for field in Header::parse(field.to_vec()).unwrap_or_default().fields() {
+        append_field(data, field, Form::Relaxed);
+    }
+}

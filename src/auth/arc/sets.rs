@@ -1,0 +1,294 @@
+//! The sets of a header: which fields belong together, whether they can be a chain (RFC 8617 sections 4.2 and 5.2,
+//! steps 1 to 3), and what is said of one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::address::Domain;
+use crate::auth::dkim::tag::TagList;
+use crate::auth::dkim::verdict::{Failure as SignatureFailure, Partial};
+use crate::auth::results::skip_cfws;
+use crate::limits::ARC_SETS_MAX;
+use crate::mail::header::{Field, Header};
+
+/// What is said of the chain of a message.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Verdict {
+    /// Whether it holds, or why not.
+    pub outcome: Outcome,
+    /// The sets from 1 on, as far as they could be told apart; empty where the fields make no chain.
+    pub sets: Vec<SealedSet>,
+    /// `l=` of the newest message signature left part of the body unsigned.
+    pub partial: Option<Partial>,
+    /// The greatest instance number that any field has; 0 for none.
+    pub(super) highest: u64,
+}
+
+/// Whether a chain holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome {
+    /// There is none.
+    None,
+    /// It does.
+    Pass {
+        /// The lowest instance since which the message was not changed; 0 where it never was (section 5.2, step 5).
+        oldest_pass: u8,
+    },
+    /// It does not, for good.
+    Fail(Failure),
+}
+
+/// A Chain Validation Status, the value of `cv=` (section 4.4).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Status {
+    /// There is no chain.
+    None,
+    /// The chain holds.
+    Pass,
+    /// The chain does not.
+    Fail,
+}
+
+/// One set, and what became of its signatures as far as they were looked at.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SealedSet {
+    /// `i=`.
+    pub instance: u8,
+    /// `d=` of the seal, where it could be read: who vouches, if the chain holds.
+    pub sealer: Option<Domain>,
+    /// `s=` of the seal.
+    pub selector: Option<Box<str>>,
+    /// What the sealer found out: the value of ARC-Authentication-Results behind `i=`, unfolded.
+    pub results: String,
+    /// Whether the message signature holds.
+    pub message: Option<Result<(), SignatureFailure>>,
+    /// Whether the seal holds.
+    pub seal: Option<Result<(), SignatureFailure>>,
+}
+
+/// Why a chain does not hold.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Failure {
+    /// A field has no instance number that could be one.
+    Instance,
+    /// There are more than [`ARC_SETS_MAX`] sets.
+    TooMany,
+    /// The newest sealer has found that the chain was broken.
+    Reported {
+        /// Its instance.
+        instance: u8,
+    },
+    /// A set has a field twice.
+    Duplicate {
+        /// Its instance.
+        instance: u8,
+    },
+    /// A set, or one of its fields, is missing.
+    Missing {
+        /// Its instance.
+        instance: u8,
+    },
+    /// `cv=` is not `none` in the first seal, or not `pass` in a later one.
+    ChainValue {
+        /// Its instance.
+        instance: u8,
+    },
+    /// The newest message signature does not count.
+    Message {
+        /// Its instance.
+        instance: u8,
+        /// Why.
+        why: SignatureFailure,
+    },
+    /// A seal does not count.
+    Seal {
+        /// Its instance.
+        instance: u8,
+        /// Why.
+        why: SignatureFailure,
+    },
+}
+
+impl Verdict {
+    /// The status that a seal says in `cv=`.
+    pub const fn status(&self) -> Status {
+        match self.outcome {
+            Outcome::None => Status::None,
+            Outcome::Pass { .. } => Status::Pass,
+            Outcome::Fail(_) => Status::Fail,
+        }
+    }
+}
+
+impl Status {
+    /// The word of `cv=` and of RFC 8601.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pass => "pass",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Instance => out.write_str("a field has no instance number"),
+            Self::TooMany => write!(out, "there are more than {ARC_SETS_MAX} sets"),
+            Self::Reported { instance } => write!(out, "set {instance} says that it was broken"),
+            Self::Duplicate { instance } => write!(out, "set {instance} has a field twice"),
+            Self::Missing { instance } => write!(out, "set {instance} is not whole"),
+            Self::ChainValue { instance } => write!(out, "cv= is wrong in seal {instance}"),
+            Self::Message { instance, why } => write!(out, "message signature {instance}: {why}"),
+            Self::Seal { instance, why } => write!(out, "seal {instance}: {why}"),
+        }
+    }
+}
+
+/// The fields of one set, by their places among all fields of the header.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Set {
+    pub(super) results: usize,
+    pub(super) message: usize,
+    pub(super) seal: usize,
+}
+
+/// All fields of ARC in a header.
+#[derive(Debug)]
+pub(super) struct Chain {
+    /// The greatest instance number of any field.
+    pub(super) highest: u64,
+    /// The sets from 1 on; empty where there are none.
+    pub(super) sets: Result<Vec<Set>, Failure>,
+}
+
+impl Chain {
+    /// Collects and checks the sets.
+    pub(super) fn collect(header: &Header) -> Self {
+        let mut found: BTreeMap<u8, [Places; 3]> = BTreeMap::new();
+        let mut highest = 0;
+        let mut failure = None;
+        let mut reported = (0, false);
+        for (place, field) in header.fields().enumerate() {
+            let Some(role) = NAMES.iter().position(|name| field.is(name)) else {
+                continue;
+            };
+            let number = instance(field);
+            highest = highest.max(number.unwrap_or(0));
+            let number = number.and_then(|number| u8::try_from(number).ok());
+            let Some(number) = number.filter(|number| (1..=ARC_SETS_MAX).contains(number)) else {
+                failure = Some(Failure::Instance);
+                continue;
+            };
+            if role == SEAL_ROLE && number >= reported.0 {
+                let again = reported.1 && number == reported.0;
+                reported = (number, again || chain_value_is(field, Status::Fail));
+            }
+            if let Some(places) = found.entry(number).or_default().get_mut(role) {
+                places.push(place);
+            }
+        }
+        if highest > u64::from(ARC_SETS_MAX) {
+            failure = Some(Failure::TooMany);
+        } else if reported.1 && u64::from(reported.0) == highest {
+            failure = Some(Failure::Reported {
+                instance: reported.0,
+            });
+        }
+        let sets = failure.map_or_else(|| whole_sets(&found), Err);
+        let sets = sets.and_then(|sets| check_chain_values(header, sets));
+        Self { highest, sets }
+    }
+}
+
+/// Section 5.2 step 3, A and B: each set has each field once, and the sets are numbered without gaps.
+fn whole_sets(found: &BTreeMap<u8, [Places; 3]>) -> Result<Vec<Set>, Failure> {
+    let mut sets = Vec::new();
+    for ((&number, roles), instance) in found.iter().zip(1..) {
+        if number != instance {
+            return Err(Failure::Missing { instance });
+        }
+        match roles.each_ref().map(Vec::as_slice) {
+            [[results], [message], [seal]] => sets.push(Set {
+                results: *results,
+                message: *message,
+                seal: *seal,
+            }),
+            roles if roles.iter().any(|places| places.len() > 1) => {
+                return Err(Failure::Duplicate { instance });
+            }
+            _ => return Err(Failure::Missing { instance }),
+        }
+    }
+    Ok(sets)
+}
+
+/// Section 5.2 step 3, C: the first seal says `none`, all others `pass`.
+fn check_chain_values(header: &Header, sets: Vec<Set>) -> Result<Vec<Set>, Failure> {
+    let mut expected = Status::None;
+    for (set, instance) in sets.iter().zip(1..) {
+        let seal = header.fields().nth(set.seal);
+        if !seal.is_some_and(|seal| chain_value_is(seal, expected)) {
+            return Err(Failure::ChainValue { instance });
+        }
+        expected = Status::Pass;
+    }
+    Ok(sets)
+}
+
+fn chain_value_is(seal: Field<'_>, status: Status) -> bool {
+    TagList::parse(seal.value()).is_ok_and(|tags| {
+        tags.value("cv")
+            .is_some_and(|value| value.eq_ignore_ascii_case(status.as_str()))
+    })
+}
+
+/// The instance number of a field of ARC; what is past `u64` saturates.
+fn instance(field: Field<'_>) -> Option<u64> {
+    if field.is(RESULTS) {
+        return split_results(field.value()).map(|(instance, _)| instance);
+    }
+    let tags = TagList::parse(field.value()).ok()?;
+    let digits = tags.value("i")?;
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| digits.parse().unwrap_or(u64::MAX))
+        .filter(|_| !digits.is_empty())
+}
+
+/// The instance number of an ARC-Authentication-Results field and what follows its semicolon (section 4.1.1, where
+/// comments may stand anywhere).
+pub(super) fn split_results(value: &[u8]) -> Option<(u64, &[u8])> {
+    let rest = skip_cfws(value)?;
+    let rest = rest
+        .strip_prefix(b"i")
+        .or_else(|| rest.strip_prefix(b"I"))?;
+    let rest = skip_cfws(rest)?.strip_prefix(b"=")?;
+    let rest = skip_cfws(rest)?;
+    let len = rest
+        .iter()
+        .position(|byte| !byte.is_ascii_digit())
+        .unwrap_or(rest.len());
+    let (digits, rest) = rest.split_at_checked(len)?;
+    let digits = std::str::from_utf8(digits)
+        .ok()
+        .filter(|digits| !digits.is_empty())?;
+    let payload = skip_cfws(rest)?.strip_prefix(b";")?;
+    Some((digits.parse().unwrap_or(u64::MAX), payload))
+}
+
+type Places = Vec<usize>;
+
+pub(super) const RESULTS: &str = "ARC-Authentication-Results";
+pub(super) const MESSAGE: &str = "ARC-Message-Signature";
+pub(super) const SEAL: &str = "ARC-Seal";
+const NAMES: [&str; 3] = [RESULTS, MESSAGE, SEAL];
+const SEAL_ROLE: usize = 2;

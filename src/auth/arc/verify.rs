@@ -1,0 +1,318 @@
+//! Judging a chain (RFC 8617 section 5.2, steps 4 to 7).
+
+use super::sets::{Chain, Failure, Outcome, SEAL, SealedSet, Set, Verdict, split_results};
+use crate::auth::dkim::bodies::Bodies;
+use crate::auth::dkim::canonical::{Form, append_field, append_relaxed};
+use crate::auth::dkim::claim::{Claim, Kind, Reported};
+use crate::auth::dkim::signature::{Signature, without_b};
+use crate::auth::dkim::tag::TagList;
+use crate::auth::dkim::verdict::Failure as SignatureFailure;
+use crate::date::Timestamp;
+use crate::dns::{Answer, Question, Step};
+use crate::mail::header::{Field, Header};
+
+/// The verification of the chain of one message.
+///
+/// [`Verification::new`] reads the sets, [`Verification::on_body`] hashes the body as it streams past, and
+/// [`Verification::resume`] asks for the keys and gives the verdict. A chain that is broken without any key costs no
+/// look-up.
+pub struct Verification {
+    highest: u64,
+    broken: Option<Failure>,
+    links: Vec<Link>,
+    bodies: Bodies,
+}
+
+/// One set with its signatures.
+struct Link {
+    set: Set,
+    message: Result<Signature, SignatureFailure>,
+    seal: Result<Claim, SignatureFailure>,
+    report: SealedSet,
+}
+
+impl Verification {
+    /// Reads the sets of a message that is verified at `at`.
+    pub fn new(header: &Header, at: Timestamp) -> Self {
+        let chain = Chain::collect(header);
+        let (sets, broken) = match chain.sets {
+            Ok(sets) => (sets, None),
+            Err(failure) => (Vec::new(), Some(failure)),
+        };
+        let fields: Vec<Field<'_>> = header.fields().collect();
+        let mut bodies = Bodies::default();
+        let newest = sets.len();
+        let mut links = Vec::new();
+        for (set, instance) in sets.into_iter().zip(1_u8..) {
+            let age = if usize::from(instance) == newest {
+                Age::Newest
+            } else {
+                Age::Older
+            };
+            links.extend(Link::read(&fields, set, instance, age, at, &mut bodies));
+        }
+        Self {
+            highest: chain.highest,
+            broken,
+            links,
+            bodies,
+        }
+    }
+
+    /// Takes the next piece of the body.
+    pub fn on_body(&mut self, chunk: &[u8]) {
+        self.bodies.update(chunk);
+    }
+
+    /// The keys that may be needed; they can be looked up while the body still streams.
+    pub fn questions(&self) -> Vec<Question> {
+        if self.broken.is_some() || self.unreadable().is_some() {
+            return Vec::new();
+        }
+        let seals = self.links.iter().filter_map(|link| link.seal.as_ref().ok());
+        let newest = self
+            .links
+            .last()
+            .and_then(|link| link.message.as_ref().ok());
+        let mut questions: Vec<Question> = seals
+            .chain(newest.map(|signature| &signature.claim))
+            .map(|claim| claim.question.clone())
+            .collect();
+        questions.sort_unstable();
+        questions.dedup();
+        questions
+    }
+
+    /// The verdict, or the keys that are missing. The body must have been taken whole; `header` is the one of
+    /// [`Verification::new`].
+    ///
+    /// A key that cannot be had for now breaks the chain as well (section 5.2.1), but the failure says so, and a
+    /// receiver may rather defer the message.
+    pub fn resume(&mut self, header: &Header, answers: &[(Question, Answer)]) -> Step<Verdict> {
+        self.bodies.finish();
+        for link in &mut self.links {
+            if let Ok(signature) = &link.message
+                && let Err(failure) = signature.check_body(&self.bodies)
+            {
+                link.message = Err(failure);
+            }
+        }
+        let missing: Vec<Question> = self
+            .questions()
+            .into_iter()
+            .filter(|question| answer(answers, question).is_none())
+            .collect();
+        if !missing.is_empty() {
+            return Step::Ask(missing);
+        }
+        Step::Done(Verdict {
+            outcome: self.judge(header, answers),
+            sets: self.links.iter().map(|link| link.report.clone()).collect(),
+            partial: self.links.last().and_then(|link| {
+                let signature = link.message.as_ref().ok()?;
+                signature.partial(&self.bodies)
+            }),
+            highest: self.highest,
+        })
+    }
+
+    fn judge(&mut self, header: &Header, answers: &[(Question, Answer)]) -> Outcome {
+        if let Some(failure) = self.broken {
+            return Outcome::Fail(failure);
+        }
+        if let Some(failure) = self.unreadable() {
+            self.report_unreadable();
+            return Outcome::Fail(failure);
+        }
+        let Some(newest) = self.links.last_mut() else {
+            return Outcome::None;
+        };
+        let instance = newest.report.instance;
+        if let Err(why) = newest.verify_message(header, answers) {
+            return Outcome::Fail(Failure::Message { instance, why });
+        }
+        let fields: Vec<Field<'_>> = header.fields().collect();
+        let sets: Vec<Set> = self.links.iter().map(|link| link.set).collect();
+        for link in self.links.iter_mut().rev() {
+            let instance = link.report.instance;
+            let data = seal_data(&fields, sets.get(..usize::from(instance)).unwrap_or(&sets));
+            if let Err(why) = link.verify_seal(&data, answers) {
+                return Outcome::Fail(Failure::Seal { instance, why });
+            }
+        }
+        Outcome::Pass {
+            oldest_pass: self.oldest_pass(header, answers),
+        }
+    }
+
+    /// Section 5.2 step 5.
+    fn oldest_pass(&mut self, header: &Header, answers: &[(Question, Answer)]) -> u8 {
+        for link in self.links.iter_mut().rev().skip(1) {
+            if link.verify_message(header, answers).is_err() {
+                return link.report.instance.saturating_add(1);
+            }
+        }
+        0
+    }
+
+    /// What is wrong with the chain whatever its keys are.
+    fn unreadable(&self) -> Option<Failure> {
+        let newest = self.links.last()?;
+        if let Err(why) = newest.message {
+            let instance = newest.report.instance;
+            return Some(Failure::Message { instance, why });
+        }
+        self.links.iter().rev().find_map(|link| {
+            let why = link.seal.as_ref().err().copied()?;
+            let instance = link.report.instance;
+            Some(Failure::Seal { instance, why })
+        })
+    }
+
+    fn report_unreadable(&mut self) {
+        for link in &mut self.links {
+            link.report.message = link.message.as_ref().err().copied().map(Err);
+            link.report.seal = link.seal.as_ref().err().copied().map(Err);
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Age {
+    Newest,
+    Older,
+}
+
+impl Link {
+    fn read(
+        fields: &[Field<'_>],
+        set: Set,
+        instance: u8,
+        age: Age,
+        at: Timestamp,
+        bodies: &mut Bodies,
+    ) -> Option<Self> {
+        let mut reported = Reported::default();
+        let seal = read_seal(fields.get(set.seal)?.value(), &mut reported);
+        let message = read_message(fields.get(set.message)?.value(), age, at, bodies);
+        let (_, payload) = split_results(fields.get(set.results)?.value())?;
+        let results = String::from_utf8_lossy(payload.trim_ascii()).replace("\r\n", "");
+        let report = SealedSet {
+            instance,
+            sealer: reported.domain,
+            selector: reported.selector,
+            results,
+            message: None,
+            seal: None,
+        };
+        Some(Self {
+            set,
+            message,
+            seal,
+            report,
+        })
+    }
+
+    fn verify_message(
+        &mut self,
+        header: &Header,
+        answers: &[(Question, Answer)],
+    ) -> Result<(), SignatureFailure> {
+        let signature = self.message.as_ref().map_err(|failure| *failure);
+        let result = signature.and_then(|signature| {
+            let claim = &signature.claim;
+            let answer =
+                answer(answers, &claim.question).ok_or(SignatureFailure::KeyUnavailable)?;
+            claim.verify(answer, &signature.data(header, self.set.message))
+        });
+        let result = result.map(|_| ());
+        self.report.message = Some(result);
+        result
+    }
+
+    fn verify_seal(
+        &mut self,
+        data: &[u8],
+        answers: &[(Question, Answer)],
+    ) -> Result<(), SignatureFailure> {
+        let claim = self.seal.as_ref().map_err(|failure| *failure);
+        let result = claim.and_then(|claim| {
+            let answer =
+                answer(answers, &claim.question).ok_or(SignatureFailure::KeyUnavailable)?;
+            claim.verify(answer, data)
+        });
+        let result = result.map(|_| ());
+        self.report.seal = Some(result);
+        result
+    }
+}
+
+/// A seal has no `h=`: what it covers is not its own to say (section 4.1.3).
+fn read_seal(value: &[u8], reported: &mut Reported) -> Result<Claim, SignatureFailure> {
+    let tags = TagList::parse(value).map_err(SignatureFailure::Tags)?;
+    let claim = Claim::parse(&tags, Kind::Arc, reported)?;
+    if tags.value("h").is_some() {
+        return Err(SignatureFailure::Tag { name: "h" });
+    }
+    Ok(claim)
+}
+
+/// A message signature does not cover seals (section 4.1.2).
+fn read_message(
+    value: &[u8],
+    age: Age,
+    at: Timestamp,
+    bodies: &mut Bodies,
+) -> Result<Signature, SignatureFailure> {
+    if age == Age::Older && TagList::parse(value).is_ok_and(|tags| tags.value("l").is_some()) {
+        return Err(SignatureFailure::Tag { name: "l" });
+    }
+    let signature = Signature::parse(value, Kind::Arc, at, &mut Reported::default(), bodies)?;
+    if signature
+        .names
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(SEAL))
+    {
+        return Err(SignatureFailure::Tag { name: "h" });
+    }
+    Ok(signature)
+}
+
+/// What the last of `sets` seals: all of them in the order of their instances, relaxed, and the seal itself without
+/// the value of `b=` (section 5.1.1).
+fn seal_data(fields: &[Field<'_>], sets: &[Set]) -> Vec<u8> {
+    let mut data = Vec::new();
+    let Some((last, earlier)) = sets.split_last() else {
+        return data;
+    };
+    for set in earlier {
+        append_set(&mut data, fields, *set);
+    }
+    for place in [last.results, last.message] {
+        append(&mut data, fields, place);
+    }
+    if let Some(seal) = fields.get(last.seal) {
+        append_relaxed(&mut data, seal.name(), &without_b(seal.value()));
+    }
+    data
+}
+
+/// A whole set as a later seal covers it.
+pub(super) fn append_set(data: &mut Vec<u8>, fields: &[Field<'_>], set: Set) {
+    for place in [set.results, set.message, set.seal] {
+        append(data, fields, place);
+    }
+}
+
+fn append(data: &mut Vec<u8>, fields: &[Field<'_>], place: usize) {
+    if let Some(field) = fields.get(place) {
+        append_field(data, *field, Form::Relaxed);
+    }
+}
+
+fn answer<'a>(answers: &'a [(Question, Answer)], question: &Question) -> Option<&'a Answer> {
+    answers
+        .iter()
+        .find(|(other, _)| other == question)
+        .map(|(_, answer)| answer)
+}

@@ -1,0 +1,137 @@
+//! Who signed with which key (`d=`, `s=`, `a=`, `b=`), and whether the key of the DNS fits: what DKIM signatures and the
+//! two signatures of ARC have in common.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::signature::{
+    ED25519, RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, RSA_PKCS1_2048_8192_SHA256,
+    UnparsedPublicKey,
+};
+
+use super::key::Algorithm;
+use super::record::{KeyRecord, PublicKey, RecordError, record_name};
+use super::tag::{TagList, without_space};
+use super::verdict::Failure;
+use crate::address::Domain;
+use crate::auth::credential::sha256;
+use crate::dns::{Answer, Question, RecordKind, Records};
+use crate::limits::DKIM_KEY_RECORDS_MAX;
+
+/// What field a signature stands in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::auth) enum Kind {
+    /// DKIM-Signature.
+    Dkim,
+    /// ARC-Message-Signature or ARC-Seal: no `v=`, and `i=` is the instance (RFC 8617 section 4.1).
+    Arc,
+}
+
+/// A signature and the name of the key that it claims to be made with.
+pub(in crate::auth) struct Claim {
+    domain: Domain,
+    /// Of `i=`; within `domain`.
+    pub(super) identity: Domain,
+    pub(in crate::auth) question: Question,
+    algorithm: Algorithm,
+    signature: Vec<u8>,
+}
+
+/// What is known of a signature whatever becomes of it.
+#[derive(Clone, Default)]
+pub(in crate::auth) struct Reported {
+    pub(in crate::auth) domain: Option<Domain>,
+    pub(in crate::auth) selector: Option<Box<str>>,
+    pub(in crate::auth) algorithm: Option<Algorithm>,
+    pub(in crate::auth) b_start: Option<Box<str>>,
+}
+
+impl Claim {
+    pub(in crate::auth) fn parse(
+        tags: &TagList<'_>,
+        kind: Kind,
+        reported: &mut Reported,
+    ) -> Result<Self, Failure> {
+        let b = without_space(tags.required("b")?);
+        let signature = STANDARD
+            .decode(&b)
+            .map_err(|_| Failure::Tag { name: "b" })?;
+        reported.b_start = b.get(..8).map(Into::into);
+        let domain = Domain::parse(tags.required("d")?)
+            .ok()
+            .filter(|domain| !domain.is_literal())
+            .ok_or(Failure::Tag { name: "d" })?;
+        reported.domain = Some(domain.clone());
+        let selector = tags.required("s")?;
+        let name = Domain::parse(&record_name(selector, &domain))
+            .map_err(|_| Failure::Tag { name: "s" })?;
+        reported.selector = Some(selector.into());
+        if kind == Kind::Dkim && tags.required("v")? != "1" {
+            return Err(Failure::Tag { name: "v" });
+        }
+        let algorithm = match tags.required("a")? {
+            "rsa-sha256" => Algorithm::RsaSha256,
+            "ed25519-sha256" => Algorithm::Ed25519Sha256,
+            "rsa-sha1" => return Err(Failure::RetiredAlgorithm),
+            _ => return Err(Failure::UnknownAlgorithm),
+        };
+        reported.algorithm = Some(algorithm);
+        Ok(Self {
+            identity: domain.clone(),
+            domain,
+            question: Question {
+                name,
+                kind: RecordKind::Txt,
+            },
+            algorithm,
+            signature,
+        })
+    }
+
+    /// The record whose key the signature fits. Where there are several, one that fits is enough.
+    pub(in crate::auth) fn verify(
+        &self,
+        answer: &Answer,
+        data: &[u8],
+    ) -> Result<KeyRecord, Failure> {
+        let texts = match &answer.records {
+            Ok(records) => match records.as_ref() {
+                Records::Txt(texts) => texts.as_slice(),
+                _ => &[],
+            },
+            Err(reason) if reason.is_temporary() => return Err(Failure::KeyUnavailable),
+            Err(_) => &[],
+        };
+        let mut failure = Failure::NoKey;
+        for text in texts.iter().take(DKIM_KEY_RECORDS_MAX) {
+            match self.verify_with(text, data) {
+                Ok(record) => return Ok(record),
+                // A record that could be read says more than one that is something else.
+                Err(Failure::Key(RecordError::Syntax)) if failure != Failure::NoKey => {}
+                Err(other) => failure = other,
+            }
+        }
+        Err(failure)
+    }
+
+    fn verify_with(&self, text: &[u8], data: &[u8]) -> Result<KeyRecord, Failure> {
+        let record = KeyRecord::parse(text).map_err(Failure::Key)?;
+        if record.key.algorithm() != self.algorithm {
+            return Err(Failure::KeyType);
+        }
+        if record.strict && self.identity != self.domain {
+            return Err(Failure::Identity);
+        }
+        let fits = match &record.key {
+            PublicKey::Rsa { der, bits } if *bits < 2_048 => {
+                UnparsedPublicKey::new(&RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, der)
+                    .verify(data, &self.signature)
+            }
+            PublicKey::Rsa { der, .. } => UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, der)
+                .verify(data, &self.signature),
+            PublicKey::Ed25519(key) => {
+                UnparsedPublicKey::new(&ED25519, key).verify(&sha256(data), &self.signature)
+            }
+        };
+        fits.map(|()| record).map_err(|_| Failure::Signature)
+    }
+}

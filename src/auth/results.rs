@@ -1,0 +1,476 @@
+//! Authentication-Results (RFC 8601): what was found out about a message, for those further in.
+//!
+//! A value is made of typed results and written folded. Whatever a stranger had a part in is quoted where it is no
+//! token, and characters that could end a line or a string never get through. Fields that are there already are read
+//! only as far as [`claims_id`] needs: whether they pretend to be ours (section 5).
+//!
+//! Invariant: a text has no line end other than CRLF with a tab behind it, and no control character besides.
+
+use std::fmt::{self, Write as _};
+
+use super::{arc, dkim, dmarc, spf};
+use crate::address::Domain;
+use crate::limits::RESULT_VALUE_BYTES_MAX;
+
+/// What one host has found out: the value of Authentication-Results, and of ARC-Authentication-Results behind `i=`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AuthenticationResults {
+    id: String,
+    results: Vec<MethodResult>,
+}
+
+/// What came of one method (section 2.2, `resinfo`).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MethodResult {
+    method: Method,
+    result: &'static str,
+    reason: Option<String>,
+    properties: Vec<(&'static str, String)>,
+}
+
+/// A method of section 2.7, or of RFC 7489 and RFC 8617.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Method {
+    /// The sets of a chain.
+    Arc,
+    /// The client has logged in.
+    Auth,
+    /// One signature.
+    Dkim,
+    /// The domain of From.
+    Dmarc,
+    /// The host that sent.
+    Spf,
+}
+
+impl AuthenticationResults {
+    /// Of the host that calls itself `id` (the authserv-id), with nothing found out yet.
+    pub fn new(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            results: Vec::new(),
+        }
+    }
+
+    /// Adds a result.
+    #[must_use]
+    pub fn with(mut self, result: MethodResult) -> Self {
+        self.results.push(result);
+        self
+    }
+
+    /// The whole field with its line end.
+    pub fn field(&self) -> String {
+        format!("Authentication-Results: {self}\r\n")
+    }
+}
+
+impl MethodResult {
+    /// A result whose word is one of the method's in the registry.
+    pub const fn new(method: Method, result: &'static str) -> Self {
+        Self {
+            method,
+            result,
+            reason: None,
+            properties: Vec::new(),
+        }
+    }
+
+    /// SPF (section 2.7.2) for the sender of MAIL, without brackets; for the null one the HELO name stands.
+    pub fn spf(outcome: spf::Outcome, sender: &str, helo: &str) -> Self {
+        let result = Self::new(Method::Spf, outcome.as_str());
+        if sender.is_empty() {
+            result.property("smtp.helo", helo)
+        } else {
+            result.property("smtp.mailfrom", sender)
+        }
+    }
+
+    /// DKIM (section 2.7.1; `header.a` and `header.s` RFC 8601, `header.b` RFC 6008).
+    pub fn dkim(verdict: &dkim::verdict::SignatureVerdict) -> Self {
+        let mut result = Self::new(Method::Dkim, verdict.verdict().as_str());
+        if let Err(failure) = verdict.outcome {
+            result = result.reason(&failure.to_string());
+        }
+        if let Some(domain) = &verdict.domain {
+            result = result.property("header.d", domain.as_str());
+        }
+        if let Some(selector) = &verdict.selector {
+            result = result.property("header.s", selector);
+        }
+        if let Some(algorithm) = verdict.algorithm {
+            result = result.property("header.a", algorithm.as_str());
+        }
+        match &verdict.b_start {
+            Some(start) => result.property("header.b", start),
+            None => result,
+        }
+    }
+
+    /// DMARC (RFC 9989) for the domain of From.
+    pub fn dmarc(outcome: dmarc::Outcome, author: &Domain) -> Self {
+        Self::new(Method::Dmarc, outcome.as_str()).property("header.from", author.as_str())
+    }
+
+    /// ARC (RFC 8617 section 10.2).
+    pub fn arc(verdict: &arc::Verdict) -> Self {
+        let result = Self::new(Method::Arc, verdict.status().as_str());
+        match verdict.outcome {
+            arc::Outcome::None => result,
+            arc::Outcome::Pass { oldest_pass } => {
+                result.property("header.oldest-pass", &oldest_pass.to_string())
+            }
+            arc::Outcome::Fail(failure) => result.reason(&failure.to_string()),
+        }
+    }
+
+    /// AUTH (section 2.7.4): who has logged in.
+    pub fn auth(login: &str) -> Self {
+        Self::new(Method::Auth, "pass").property("smtp.auth", login)
+    }
+
+    /// Says why.
+    #[must_use]
+    pub fn reason(mut self, text: &str) -> Self {
+        self.reason = Some(bounded(text));
+        self
+    }
+
+    /// Adds a property, `ptype.property` and its value.
+    #[must_use]
+    pub fn property(mut self, name: &'static str, value: &str) -> Self {
+        self.properties.push((name, bounded(value)));
+        self
+    }
+}
+
+impl Method {
+    /// The word of the registry.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Arc => "arc",
+            Self::Auth => "auth",
+            Self::Dkim => "dkim",
+            Self::Dmarc => "dmarc",
+            Self::Spf => "spf",
+        }
+    }
+}
+
+/// The value, folded, without a line end behind it.
+impl fmt::Display for AuthenticationResults {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&quoted(&self.id))?;
+        if self.results.is_empty() {
+            return out.write_str("; none");
+        }
+        for result in &self.results {
+            write!(out, ";\r\n\t{}={}", result.method.as_str(), result.result)?;
+            if let Some(reason) = &result.reason {
+                write!(out, " reason={}", quoted(reason))?;
+            }
+            for (name, value) in &result.properties {
+                write!(out, "\r\n\t{name}={}", quoted_address(value))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the value of an Authentication-Results field claims to come from the host that calls itself `id`. Such a
+/// field is removed from mail that comes in, because ours would be believed (section 5).
+///
+/// More is recognised than may be written: case and a dot at the end do not count, pieces that comments or white space
+/// divide are also read as one, and a field that cannot be read claims any name, because nobody knows how others would
+/// read it.
+pub fn claims_id(value: &[u8], id: &str) -> bool {
+    let Some(pieces) = id_pieces(value) else {
+        return true;
+    };
+    let is_id = |text: &str| {
+        let text = text.strip_suffix('.').unwrap_or(text);
+        text.eq_ignore_ascii_case(id.strip_suffix('.').unwrap_or(id))
+    };
+    let mut joined = String::new();
+    pieces.iter().any(|piece| {
+        joined.push_str(piece);
+        is_id(piece) || is_id(&joined)
+    })
+}
+
+/// What stands before the first semicolon: words and quoted strings, without comments and white space.
+fn id_pieces(value: &[u8]) -> Option<Vec<String>> {
+    let mut rest = value;
+    let mut pieces = Vec::new();
+    loop {
+        rest = skip_cfws(rest)?;
+        match rest.split_first() {
+            None | Some((b';', _)) => return Some(pieces),
+            Some((b'"', after)) => {
+                let (text, after) = quoted_string(after)?;
+                pieces.push(text);
+                rest = after;
+            }
+            Some(_) => {
+                let ends =
+                    |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'(' | b'"' | b';');
+                let len = rest.iter().position(ends).unwrap_or(rest.len()).max(1);
+                let (word, after) = rest.split_at_checked(len)?;
+                pieces.push(String::from_utf8_lossy(word).into_owned());
+                rest = after;
+            }
+        }
+    }
+}
+
+/// What follows white space and comments (CFWS, RFC 5322 section 3.2.2); `None` where a comment does not end.
+pub(super) fn skip_cfws(value: &[u8]) -> Option<&[u8]> {
+    let mut rest = value;
+    let mut depth = 0_usize;
+    while let Some((byte, after)) = rest.split_first() {
+        rest = match byte {
+            b'(' => {
+                depth = depth.saturating_add(1);
+                after
+            }
+            b')' if depth > 0 => {
+                depth = depth.saturating_sub(1);
+                after
+            }
+            b'\\' if depth > 0 => after.get(1..).unwrap_or_default(),
+            b' ' | b'\t' | b'\r' | b'\n' => after,
+            _ if depth > 0 => after,
+            _ => return Some(rest),
+        };
+    }
+    (depth == 0).then_some(rest)
+}
+
+/// The text of a quoted string whose first quote has been taken, and what follows it.
+fn quoted_string(value: &[u8]) -> Option<(String, &[u8])> {
+    let mut text = Vec::new();
+    let mut rest = value;
+    loop {
+        let (&byte, after) = rest.split_first()?;
+        rest = match byte {
+            b'"' => return Some((String::from_utf8_lossy(&text).into_owned(), after)),
+            b'\\' => {
+                let (&escaped, after) = after.split_first()?;
+                text.push(escaped);
+                after
+            }
+            b'\r' | b'\n' => after,
+            _ => {
+                text.push(byte);
+                after
+            }
+        };
+    }
+}
+
+/// No more than a line can hold once it is quoted. What is cut ends with dots, so that it is not taken for a whole name.
+fn bounded(text: &str) -> String {
+    if text.len() <= RESULT_VALUE_BYTES_MAX {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(RESULT_VALUE_BYTES_MAX);
+    format!("{}...", text.get(..end).unwrap_or_default())
+}
+
+/// `value` of RFC 2045: a token as it is, everything else in quotes.
+fn quoted(text: &str) -> String {
+    if is_token(text) {
+        return text.to_owned();
+    }
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => {
+                let _ = write!(out, "\\{c}");
+            }
+            c if c.is_control() => out.push('?'),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// A `pvalue`: an address may stand without quotes where its halves are dot-atoms.
+fn quoted_address(text: &str) -> String {
+    let is_domain = |text: &str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'))
+    };
+    match text.rsplit_once('@') {
+        Some((local, domain)) if (local.is_empty() || is_token(local)) && is_domain(domain) => {
+            text.to_owned()
+        }
+        _ => quoted(text),
+    }
+}
+
+/// RFC 2045 section 5.1; an apostrophe and a percent sign are fine in one, and a semicolon is not.
+fn is_token(text: &str) -> bool {
+    let special = |byte: u8| b"()<>@,;:\\\"/[]?=".contains(&byte);
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !special(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::auth::dkim::key::Algorithm;
+    use crate::auth::dkim::verdict::{Failure, SignatureVerdict};
+    use crate::limits::TEXT_LINE_BYTES_MAX;
+
+    #[test]
+    fn writes_results_one_below_the_other() {
+        let author = Domain::parse("example.com").expect("a domain");
+        let signature = SignatureVerdict {
+            domain: Some(author.clone()),
+            selector: Some("s1".into()),
+            algorithm: Some(Algorithm::RsaSha256),
+            b_start: Some("ab/cd+e=".into()),
+            testing: false,
+            partial: None,
+            outcome: Err(Failure::BodyHash),
+        };
+        let results = AuthenticationResults::new("mail.example.net")
+            .with(MethodResult::auth("ann@example.com"))
+            .with(MethodResult::spf(
+                spf::Outcome::Pass,
+                "a+b@example.com",
+                "h",
+            ))
+            .with(MethodResult::spf(spf::Outcome::None, "", "[192.0.2.1]"))
+            .with(MethodResult::dkim(&signature))
+            .with(MethodResult::dmarc(dmarc::Outcome::Fail, &author));
+        assert_eq!(
+            results.field(),
+            "Authentication-Results: mail.example.net;\r\n\tauth=pass\r\n\tsmtp.auth=ann@example.com;\
+             \r\n\tspf=pass\r\n\tsmtp.mailfrom=a+b@example.com;\r\n\tspf=none\r\n\tsmtp.helo=\"[192.0.2.1]\";\
+             \r\n\tdkim=fail reason=\"the body was changed\"\r\n\theader.d=example.com\r\n\theader.s=s1\
+             \r\n\theader.a=rsa-sha256\r\n\theader.b=\"ab/cd+e=\";\r\n\tdmarc=fail\r\n\theader.from=example.com\r\n"
+        );
+    }
+
+    #[test]
+    fn nothing_found_out_is_none() {
+        let results = AuthenticationResults::new("mail.example.net");
+        assert_eq!(
+            results.field(),
+            "Authentication-Results: mail.example.net; none\r\n"
+        );
+    }
+
+    #[test]
+    fn what_is_no_token_is_quoted_and_control_characters_do_not_get_through() {
+        for (text, expected) in [
+            ("a@b.example", "a@b.example"),
+            ("@b.example", "@b.example"),
+            ("\"a b\"@b.example", r#""\"a b\"@b.example""#),
+            ("a;dkim=pass@b.example", r#""a;dkim=pass@b.example""#),
+            ("a\r\nX: y", r#""a??X: y""#),
+            ("a\0\u{85}", r#""a??""#),
+            ("", r#""""#),
+            ("back\\", r#""back\\""#),
+            ("юзер@b.example", r#""юзер@b.example""#),
+            ("a@(c)", r#""a@(c)""#),
+        ] {
+            assert_eq!(quoted_address(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_value_is_cut_so_that_its_line_can_be_sent_and_it_is_seen() {
+        let results = AuthenticationResults::new("mail.example.net")
+            .with(MethodResult::auth(&"\"".repeat(2_000)))
+            .with(MethodResult::spf(
+                spf::Outcome::None,
+                "",
+                &"a".repeat(2_000),
+            ));
+        let field = results.field();
+        assert!(
+            field.lines().all(|line| line.len() <= TEXT_LINE_BYTES_MAX),
+            "{field}"
+        );
+        assert!(field.ends_with("aa...\r\n"), "{field}");
+    }
+
+    #[test]
+    fn recognises_its_own_id_however_it_is_written() {
+        for value in [
+            "mail.example.com; spf=pass",
+            " mail.example.com;spf=pass",
+            "MAIL.Example.COM; none",
+            "mail.example.com. ; none",
+            "mail.example.com 1; none",
+            "mail.example.com\r\n\t1 ; none",
+            "mail.example.com",
+            "\"mail.example.com\"; none",
+            "\"mail\\.example.com\" 1; none",
+            "\"mail\r\n.example.com\"; none",
+            "(a comment (in one)) mail.example.com (v) 1 (w); none",
+            "(\\)) mail.example.com; none",
+            " mail(comment).example.com ; none",
+            " mail .example.com ; none",
+            "mail.\"example\".com; none",
+            "(does not end mail.example.com; none",
+            "\"does not end mail.example.com; none",
+        ] {
+            assert!(claims_id(value.as_bytes(), "mail.example.com"), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn leaves_the_ids_of_others() {
+        for value in [
+            "example.com; spf=pass",
+            "other.example; spf=pass (mail.example.com)",
+            "xmail.example.com; none",
+            "mail.example.com.evil.example; none",
+            "other.example; x=\"mail.example.com\"",
+            "(mail.example.com) other.example; none",
+            "",
+            "; none",
+        ] {
+            assert!(
+                !claims_id(value.as_bytes(), "mail.example.com"),
+                "{value:?}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_breaks_out_of_its_field(text in any::<String>(), id in "[a-z.]{1,20}") {
+            let result = MethodResult::auth(&text).reason(&text);
+            let results = AuthenticationResults::new(&id).with(result);
+            let field = results.field();
+            let header = crate::mail::header::Header::parse(field.clone().into_bytes()).expect("a field");
+            prop_assert_eq!(header.fields().len(), 1);
+            let unfolded = field.replace("\r\n\t", " ");
+            prop_assert!(unfolded.trim_end_matches("\r\n").chars().all(|c| !c.is_control()));
+            prop_assert!(claims_id(results.to_string().as_bytes(), &id));
+        }
+
+        #[test]
+        fn any_id_is_recognised_as_it_is_written(id in "\\PC{1,20}") {
+            let value = AuthenticationResults::new(&id).to_string();
+            prop_assert!(claims_id(value.as_bytes(), &id), "{value}");
+        }
+
+        #[test]
+        fn any_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = claims_id(&bytes, "mail.example.com");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! `chopar arc`: judging the chain of a message in a pipe, and adding a set to it.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use argh::FromArgs;
+
+use super::dkim::{DkimError, Sign, read_message, split, verify_signatures};
+use super::failure::Failure;
+use super::sysexits::{DATA, IO_ERROR};
+use crate::auth::arc::{Outcome, SealedSet, Verdict, Verification, prepare};
+use crate::auth::dkim::canonical::{BodyHasher, Form};
+use crate::auth::dkim::key::{Algorithm, SigningKey};
+use crate::auth::dkim::sign::Signer;
+use crate::auth::dkim::verdict::Failure as SignatureFailure;
+use crate::auth::results::{AuthenticationResults, MethodResult, claims_id};
+use crate::date::Timestamp;
+use crate::dns::{Answer, Question, Step};
+use crate::mail::header::Header;
+
+/// Verify or extend the ARC chain of a message (RFC 8617).
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "arc")]
+pub struct Arc {
+    /// what to do
+    #[argh(subcommand)]
+    pub command: ArcCommand,
+}
+
+/// What `chopar arc` does.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand)]
+pub enum ArcCommand {
+    /// `chopar arc seal`.
+    Seal(Seal),
+    /// `chopar arc verify`.
+    Verify(Verify),
+}
+
+/// Verify the chain of a message: a line for each set and one for the whole; exit 0 if it passes, 65 otherwise.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "verify")]
+pub struct Verify {
+    /// the message (default standard input)
+    #[argh(positional)]
+    pub file: Option<PathBuf>,
+    /// look keys up at this server, ADDRESS:PORT (default as the relay does)
+    #[argh(option)]
+    pub dns: Option<SocketAddr>,
+}
+
+/// Verify a message, add what was found and a sealed set, and write it to standard output.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "seal")]
+pub struct Seal {
+    /// the message (default standard input)
+    #[argh(positional)]
+    pub file: Option<PathBuf>,
+    /// the domain that seals (default that of From)
+    #[argh(option)]
+    pub domain: Option<String>,
+    /// the key of this name (default the first RSA key of the domain)
+    #[argh(option)]
+    pub selector: Option<String>,
+    /// a key file elsewhere (its name is the selector unless --selector says another)
+    #[argh(option)]
+    pub key: Option<PathBuf>,
+    /// look keys up at this server, ADDRESS:PORT (default as the relay does)
+    #[argh(option)]
+    pub dns: Option<SocketAddr>,
+}
+
+impl Verify {
+    /// Reads a message from the file or `input` and prints what `lookup` lets say of its chain.
+    pub fn run(
+        &self,
+        input: &mut dyn Read,
+        output: &mut dyn Write,
+        at: Timestamp,
+        lookup: &mut dyn FnMut(&Question) -> Answer,
+    ) -> Result<(), Failure> {
+        let message = read_message(self.file.as_deref(), input).map_err(failure)?;
+        let (header, body) = split(&message).map_err(failure)?;
+        let verdict = verify_chain(&header, body, at, lookup);
+        let mut text: String = verdict.sets.iter().map(set_line).collect();
+        text.push_str(&verdict_line(&verdict));
+        write(output, text.as_bytes())?;
+        match verdict.outcome {
+            Outcome::Pass { .. } => Ok(()),
+            Outcome::None => Err(Failure::new(DATA, "the message has no chain")),
+            Outcome::Fail(_) => Err(Failure::new(DATA, "the chain does not pass")),
+        }
+    }
+}
+
+impl Seal {
+    /// Reads a message from the file or `input`, and writes it with a set of this host, which calls itself `id`, lines
+    /// ending in CRLF. Results in the name of this host that are there already are taken out.
+    pub fn run(
+        &self,
+        folder: &Path,
+        id: &str,
+        input: &mut dyn Read,
+        output: &mut dyn Write,
+        at: Timestamp,
+        lookup: &mut dyn FnMut(&Question) -> Answer,
+    ) -> Result<(), Failure> {
+        let message = read_message(self.file.as_deref(), input).map_err(failure)?;
+        let (header, body) = split(&message).map_err(failure)?;
+        let signing = Sign {
+            file: None,
+            domain: self.domain.clone(),
+            selector: self.selector.clone(),
+            key: self.key.clone(),
+        };
+        let domain = signing.domain(&header).map_err(failure)?;
+        let keys = signing.keys(folder, &domain).map_err(failure)?;
+        let (selector, key) =
+            sealing_key(&keys).ok_or_else(|| failure(DkimError::NoKeys(domain.clone())))?;
+        let verdict = verify_chain(&header, body, at, lookup);
+        let signatures = verify_signatures(&header, body, at, lookup);
+        let results = signatures
+            .iter()
+            .map(MethodResult::dkim)
+            .fold(AuthenticationResults::new(id), AuthenticationResults::with)
+            .with(MethodResult::arc(&verdict));
+        let mut hasher = BodyHasher::new(Form::Relaxed);
+        hasher.update(body);
+        let signer = Signer {
+            domain: &domain,
+            selector,
+            algorithm: key.algorithm(),
+            at,
+        };
+        let body_hash = hasher.finish().hash;
+        let sealing = prepare(&header, b"", &body_hash, &results, &verdict, &signer)
+            .map_err(|refusal| Failure::new(DATA, format!("no set is added: {refusal}")))?;
+        let set = sealing.seal(key).map_err(|_| failure(DkimError::Fault))?;
+        let mut sealed = set;
+        sealed.extend_from_slice(results.field().as_bytes());
+        for field in header.fields() {
+            if !(field.is("Authentication-Results") && claims_id(field.value(), id)) {
+                sealed.extend_from_slice(field.raw());
+            }
+        }
+        let rest = header.as_bytes().len();
+        sealed.extend_from_slice(message.get(rest..).unwrap_or_default());
+        write(output, &sealed)
+    }
+}
+
+/// RSA where there is a choice: not everybody verifies Ed25519.
+fn sealing_key(keys: &[(String, SigningKey)]) -> Option<(&str, &SigningKey)> {
+    keys.iter()
+        .find(|(_, key)| key.algorithm() == Algorithm::RsaSha256)
+        .or_else(|| keys.first())
+        .map(|(selector, key)| (selector.as_str(), key))
+}
+
+fn verify_chain(
+    header: &Header,
+    body: &[u8],
+    at: Timestamp,
+    lookup: &mut dyn FnMut(&Question) -> Answer,
+) -> Verdict {
+    let mut verification = Verification::new(header, at);
+    verification.on_body(body);
+    let mut answers: Vec<(Question, Answer)> = Vec::new();
+    loop {
+        match verification.resume(header, &answers) {
+            Step::Done(verdict) => return verdict,
+            Step::Ask(questions) => answers.extend(questions.into_iter().map(|question| {
+                let answer = lookup(&question);
+                (question, answer)
+            })),
+        }
+    }
+}
+
+fn set_line(set: &SealedSet) -> String {
+    let mut line = format!("i={}", set.instance);
+    if let Some(domain) = &set.sealer {
+        line.push_str(&format!(" d={domain}"));
+    }
+    if let Some(selector) = &set.selector {
+        line.push_str(&format!(" s={}", selector.escape_default()));
+    }
+    line.push_str(&format!(" seal={}", word(set.seal)));
+    line.push_str(&format!(" message={}\n", word(set.message)));
+    line
+}
+
+fn word(result: Option<Result<(), SignatureFailure>>) -> String {
+    match result {
+        Some(Ok(())) => "pass".to_owned(),
+        Some(Err(failure)) => format!("fail ({failure})"),
+        None => "unknown".to_owned(),
+    }
+}
+
+fn verdict_line(verdict: &Verdict) -> String {
+    let status = verdict.status();
+    match verdict.outcome {
+        Outcome::None => format!("{status}\n"),
+        Outcome::Pass { oldest_pass } => format!("{status} oldest-pass={oldest_pass}\n"),
+        Outcome::Fail(failure) => format!("{status} ({failure})\n"),
+    }
+}
+
+fn write(output: &mut dyn Write, bytes: &[u8]) -> Result<(), Failure> {
+    output
+        .write_all(bytes)
+        .map_err(|error| Failure::new(IO_ERROR, format!("standard output failed: {error}")))
+}
+
+fn failure(error: DkimError) -> Failure {
+    Failure::new(error.exit_code(), error)
+}

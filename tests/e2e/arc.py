@@ -1,0 +1,45 @@
+"""Has dkimpy judge or extend the chain of the message FILE, with the DNS at 127.0.0.1:PORT.
+
+arc.py verify PORT FILE: prints the status and why.
+arc.py seal PORT FILE DOMAIN SELECTOR KEY: prints the message with a set that says what dkimpy thinks of the chain.
+"""
+
+import sys
+
+try:
+    import authres
+    import dkim
+    import dns.resolver
+except ImportError as error:
+    sys.exit("%s: install the Debian packages python3-dkim and python3-authres" % error)
+
+command, port, path = sys.argv[1:4]
+resolver = dns.resolver.Resolver(configure=False)
+resolver.nameservers, resolver.port = ["127.0.0.1"], int(port)
+
+
+def txt(name, timeout=5):
+    try:
+        answer = resolver.resolve(name.decode().rstrip("."), "TXT", lifetime=timeout)
+    except dns.resolver.NXDOMAIN:
+        return None
+    return b"".join(answer[0].strings)
+
+
+with open(path, "rb") as file:
+    message = file.read()
+status, results, reason = dkim.ARC(message).verify(dnsfunc=txt)
+# dkimpy has no word for a chain whose newest seal says that it is broken.
+status = (status or b"fail").decode()
+if command == "verify":
+    print(status, reason)
+    sys.exit(status != "pass")
+domain, selector, key = (argument.encode() for argument in sys.argv[4:7])
+# A name for each set: dkimpy takes all results in its name for those of this hop.
+identity = b"hop%d.%s" % (len(results) + 1, domain)
+message = b"Authentication-Results: %s; arc=%s\r\n%s" % (identity, status.encode(), message)
+with open(key, "rb") as file:
+    fields = dkim.ARC(message).sign(selector, domain, file.read(), identity)
+if not fields:
+    sys.exit("dkimpy adds no set")
+sys.stdout.buffer.write(b"".join(fields) + message)
