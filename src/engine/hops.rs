@@ -128,12 +128,13 @@ impl Hops {
 
     /// Looks again at all that wait: room for couriers has come free.
     pub(super) fn touch_waiting(&mut self) {
-        let waiting: Vec<HopId> = self
+        let mut waiting: Vec<HopId> = self
             .hops
             .iter()
             .filter(|(_, hop)| !hop.ready.is_empty())
             .map(|(id, _)| *id)
             .collect();
+        waiting.sort_unstable(); // the order of a hash map is another in each process
         for id in waiting {
             self.touch(id);
         }
@@ -243,8 +244,11 @@ impl Engine {
 
     /// Makes room by sending one idle courier home.
     fn retire_idle_courier(&mut self, now: Now) -> bool {
-        let idle = self.hops.hops.values_mut().find_map(|hop| hop.idle.pop());
-        match idle {
+        let hops = self.hops.hops.iter_mut();
+        let idle = hops
+            .filter(|(_, hop)| !hop.idle.is_empty())
+            .min_by_key(|(id, _)| **id);
+        match idle.and_then(|(_, hop)| hop.idle.pop()) {
             Some(conn) => {
                 self.courier_dismiss(conn, now);
                 true

@@ -522,6 +522,7 @@ impl Engine {
                 recipients.extend(record.recipients.iter().cloned());
             }
         }
+        recipients.sort_unstable_by_key(|(index, _)| *index);
         Some(OutcomeRecord {
             id,
             at,

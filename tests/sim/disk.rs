@@ -4,7 +4,7 @@
 //! is counted on is synced with its name (I7). The sabotages stand for the mistakes that a relay could make; the
 //! simulator must find each of them, else it proves nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use chopar::queue::{Disk, DiskError, DiskRead, Entry, MemoryDisk, SpoolFile, SpoolFolder};
@@ -43,8 +43,8 @@ pub(crate) struct Warden {
     unsynced: BTreeSet<SpoolFile>,
     /// Files whose name no sync covers.
     nameless: BTreeSet<SpoolFile>,
-    /// Operations that failed.
-    pub(crate) errors: u64,
+    /// Operations that failed, by what they were.
+    pub(crate) errors: BTreeMap<&'static str, u64>,
     /// Reads, and the bytes that they brought.
     reads: u64,
     read_bytes: u64,
@@ -126,9 +126,10 @@ impl WorldDisk {
         self.warden().counted_on(file)
     }
 
-    fn count<T>(&self, result: Result<T, DiskError>) -> Result<T, DiskError> {
-        if result.is_err() {
-            self.warden().errors += 1;
+    fn count(&self, what: &'static str, result: Result<(), DiskError>) -> Result<(), DiskError> {
+        // A file that is there already, or gone already, is no error of the disk.
+        if result.is_err_and(|error| !matches!(error, DiskError::Exists | DiskError::Missing)) {
+            *self.warden().errors.entry(what).or_default() += 1;
         }
         result
     }
@@ -136,7 +137,7 @@ impl WorldDisk {
     fn sync_once(&mut self, file: SpoolFile) -> Result<(), DiskError> {
         let result = self.memory.sync_data(file);
         hold(self.warden().synced(file, result));
-        self.count(result)
+        self.count("sync failed", result)
     }
 }
 
@@ -172,28 +173,23 @@ impl Disk for WorldDisk {
         if result.is_ok() {
             self.warden().nameless.insert(file);
         }
-        // A name that is taken is no error of the disk.
-        if result == Err(DiskError::Exists) {
-            result
-        } else {
-            self.count(result)
-        }
+        self.count("creation failed", result)
     }
 
     fn write_at(&mut self, file: SpoolFile, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
         hold(self.warden().written(file));
         let result = self.memory.write_at(file, offset, bytes);
-        self.count(result)
+        self.count("write failed", result)
     }
 
     fn preallocate(&mut self, file: SpoolFile, len: u64) -> Result<(), DiskError> {
         let result = self.memory.preallocate(file, len);
-        self.count(result)
+        self.count("preallocation failed", result)
     }
 
     fn truncate(&mut self, file: SpoolFile, len: u64) -> Result<(), DiskError> {
         let result = self.memory.truncate(file, len);
-        self.count(result)
+        self.count("truncation failed", result)
     }
 
     fn sync_data(&mut self, file: SpoolFile) -> Result<(), DiskError> {
@@ -213,7 +209,7 @@ impl Disk for WorldDisk {
             let mut warden = self.warden();
             warden.nameless.retain(|file| file.folder() != folder);
         }
-        self.count(result)
+        self.count("folder sync failed", result)
     }
 
     fn remove(&mut self, file: SpoolFile) -> Result<(), DiskError> {
@@ -221,11 +217,7 @@ impl Disk for WorldDisk {
         if result.is_ok() {
             self.warden().removed(file);
         }
-        if result == Err(DiskError::Missing) {
-            result
-        } else {
-            self.count(result)
-        }
+        self.count("removal failed", result)
     }
 
     fn list(&mut self, folder: SpoolFolder) -> Result<Vec<Entry>, DiskError> {

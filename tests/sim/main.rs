@@ -177,14 +177,13 @@ fn when_the_relay_is_killed_or_loses_power_nothing_that_was_acknowledged_is_lost
 fn when_the_disk_fails_nothing_that_was_acknowledged_is_lost() {
     let kinds = &[
         "full",
-        "write fails",
-        "sync fails",
-        "sync fails and is done",
-        "folder sync fails",
-        "preallocation fails",
-        "creation fails",
+        "creation failed",
+        "write failed",
+        "preallocation failed",
+        "sync failed",
+        "folder sync failed",
     ];
-    all_hold(Faults::Disk, &[("disk", kinds), ("disk", &["errors"])]);
+    all_hold(Faults::Disk, &[("disk", kinds)]);
 }
 
 #[test]

@@ -28,7 +28,9 @@ const MESSAGES: u64 = 100_000;
 /// One message in so many goes to a domain that is alive.
 const ALIVE_ONE_IN: u64 = 10;
 /// What a queued message may cost in memory, in all tables together.
-const MESSAGE_MEMORY_BYTES_MAX: u64 = 600;
+const MESSAGE_MEMORY_BYTES_MAX: u64 = 480;
+/// The same while the spool is read, when tables that double are there twice.
+const MESSAGE_PEAK_BYTES_MAX: u64 = 800;
 /// Reads of the spool that recovery may make for a message.
 const MESSAGE_READS_MAX: u64 = 3;
 
@@ -277,7 +279,8 @@ fn a_queue_with_a_dead_domain_is_taken_over_fast_and_delays_nobody() {
         bytes >> 20
     );
     assert!(reads <= messages * MESSAGE_READS_MAX, "{reads} reads");
-    assert!(most <= MESSAGE_MEMORY_BYTES_MAX, "{most} bytes a message");
+    assert!(each <= MESSAGE_MEMORY_BYTES_MAX, "{each} bytes a message");
+    assert!(most <= MESSAGE_PEAK_BYTES_MAX, "{most} bytes a message");
     assert!(tables.hops <= 5 && tables.couriers <= 64, "{tables:?}");
     // The outcomes of the last few are on their way to the disk.
     let left = taken.engine.queue_len() as u64;

@@ -41,8 +41,9 @@ impl World {
         }
         match self.faults {
             Faults::Disk => {
-                let at = self.some_time();
-                self.plan_at(at, Happening::DiskTrouble);
+                let at = self.entropy.below(25_000);
+                let at = std::time::Duration::from_millis(at);
+                self.plan(at, Happening::DiskTrouble);
             }
             Faults::Clock => {
                 for _ in 0..1 + self.entropy.below(2) {
@@ -134,6 +135,9 @@ impl World {
             entropy: Box::new(SeededEntropy::new(self.entropy.next_u64())),
         };
         self.engine = Engine::new(start, self.now);
+        if self.faults == Faults::Disk && self.entropy.below(2) == 0 {
+            self.soon(Happening::DiskTrouble); // a start has a new segment before it
+        }
         for recovered in found {
             self.engine.recover(recovered, self.now);
         }

@@ -139,25 +139,28 @@ impl World {
             self.disk.memory.set_free(0);
         } else {
             let operations = [
-                (Operation::Write, "write fails"),
-                (Operation::Sync, "sync fails"),
-                (Operation::SyncDone, "sync fails and is done"),
-                (Operation::SyncFolder, "folder sync fails"),
-                (Operation::Preallocate, "preallocation fails"),
-                (Operation::Create, "creation fails"),
+                Operation::Write,
+                Operation::Sync,
+                Operation::SyncDone,
+                Operation::SyncFolder,
+                Operation::Preallocate,
+                Operation::Create,
             ];
-            let (operation, kind) =
-                operations[self.entropy.below(operations.len() as u64) as usize];
-            self.tally.fault("disk", kind);
+            let operation = operations[self.entropy.below(operations.len() as u64) as usize];
             let error = if self.entropy.below(2) == 0 {
                 DiskError::NoSpace
             } else {
                 DiskError::Io
             };
-            let skip = self.entropy.below(4);
+            // New segments are rare: the next is meant.
+            let skip = match operation {
+                Operation::Write | Operation::Sync | Operation::SyncDone => self.entropy.below(4),
+                _ => 0,
+            };
+            self.disk.memory.mend();
             self.disk.memory.fail(operation, skip, 1, error);
         }
-        let until = 1 + self.entropy.below(20_000);
+        let until = 1 + self.entropy.below(60_000);
         self.plan(Duration::from_millis(until), Happening::DiskMended);
     }
 }

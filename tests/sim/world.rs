@@ -235,9 +235,8 @@ impl World {
         self.run_until(end);
         self.judge();
         self.tally.worlds = 1;
-        let counters = self.disk.warden().errors;
-        if counters > 0 {
-            *self.tally.faults.entry(("disk", "errors")).or_default() += counters;
+        for (what, times) in std::mem::take(&mut self.disk.warden().errors) {
+            *self.tally.faults.entry(("disk", what)).or_default() += times;
         }
         (self.tally, self.history)
     }
