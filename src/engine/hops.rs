@@ -20,6 +20,7 @@ use crate::queue_id::QueueId;
 /// All next hops that a message waits for or a courier is at.
 #[derive(Debug, Default)]
 pub(super) struct Hops {
+    /// In order: that of a hash map is another in each process, and a failure that depends on it could not be replayed.
     hops: BTreeMap<HopId, Hop>,
     by_name: HashMap<NextHop, HopId>,
     next: u32,
@@ -128,13 +129,12 @@ impl Hops {
 
     /// Looks again at all that wait: room for couriers has come free.
     pub(super) fn touch_waiting(&mut self) {
-        let mut waiting: Vec<HopId> = self
+        let waiting: Vec<HopId> = self
             .hops
             .iter()
             .filter(|(_, hop)| !hop.ready.is_empty())
             .map(|(id, _)| *id)
             .collect();
-        waiting.sort_unstable(); // the order of a hash map is another in each process
         for id in waiting {
             self.touch(id);
         }
@@ -244,11 +244,8 @@ impl Engine {
 
     /// Makes room by sending one idle courier home.
     fn retire_idle_courier(&mut self, now: Now) -> bool {
-        let hops = self.hops.hops.iter_mut();
-        let idle = hops
-            .filter(|(_, hop)| !hop.idle.is_empty())
-            .min_by_key(|(id, _)| **id);
-        match idle.and_then(|(_, hop)| hop.idle.pop()) {
+        let idle = self.hops.hops.values_mut().find_map(|hop| hop.idle.pop());
+        match idle {
             Some(conn) => {
                 self.courier_dismiss(conn, now);
                 true

@@ -67,7 +67,7 @@ pub struct Engine {
     index: Index,
     hops: Hops,
     ids: IdSource,
-    /// In the order in which they were given out: what is looked for in all of them is found in the same order each time.
+    /// In the order in which they were given out, as the outcomes among them are.
     tickets: BTreeMap<Ticket, Committing>,
     next_ticket: u64,
     jobs: HashMap<JobId, JobOwner>,
