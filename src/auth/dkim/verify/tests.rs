@@ -177,6 +177,23 @@ fn what_is_signed_passes_with_both_algorithms() {
 }
 
 #[test]
+fn a_field_whose_name_would_end_a_tag_breaks_no_signature() {
+    let message = signed(
+        &format!("List-;b=x: y\r\nList-Id: <l>\r\n{MESSAGE}"),
+        &key(),
+    );
+    let record = good_record();
+    let verdicts = verify(&message, NOW, &|_| Ok(vec![record.clone().into_bytes()]));
+    assert_eq!(verdicts[0].outcome, Ok(()));
+    let text = String::from_utf8(message).expect("ASCII");
+    let field = text.split("\r\nList-;").next().unwrap_or_default();
+    assert!(
+        field.contains("list-id") && !field.contains("list-;"),
+        "{field}"
+    );
+}
+
+#[test]
 fn the_field_is_folded_ascii() {
     let message = signed(MESSAGE, &rsa_key());
     let field = message.split(|&byte| byte == b'F').next().expect("a field");
