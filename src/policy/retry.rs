@@ -1,4 +1,4 @@
-//! When a delivery is tried again, and when it has been tried long enough (RFC 5321 section 4.5.4.1).
+//! When a delivery is tried again (RFC 5321 section 4.5.4.1).
 //!
 //! 1, 5, 15, 30 minutes, 1, 2, 4 hours, then every 4 hours; each with up to a tenth more or less, so that what failed
 //! together is not tried together.
@@ -21,23 +21,6 @@ pub fn delay(attempts: u16, entropy: &mut dyn Entropy) -> Duration {
         .saturating_sub(tenth)
         .saturating_add(jitter);
     Duration::from_millis(millis)
-}
-
-/// Whether a message is given up: it is too old, and the attempt that has just failed was its last chance. Age alone
-/// says nothing, since a wall clock can jump; so what has not been tried is never given up.
-pub fn is_expired(age: Duration, attempts: u16, give_up_after: Duration) -> bool {
-    attempts > 0 && age > give_up_after
-}
-
-/// Whether its sender is told that a message is late: it is old enough, has been tried, and will not be given up
-/// before anybody could read the warning.
-pub fn is_warning_due(
-    age: Duration,
-    attempts: u16,
-    warn_after: Duration,
-    give_up_after: Duration,
-) -> bool {
-    attempts > 0 && age >= warn_after && age <= give_up_after
 }
 
 /// Waits after the first failed attempts, in seconds.
@@ -67,18 +50,5 @@ mod tests {
         }
         assert!(delay(0, &mut entropy) <= Duration::from_secs(66));
         assert!(delay(u16::MAX, &mut entropy) <= DELAY_MAX);
-    }
-
-    #[test]
-    fn a_clock_that_jumps_gives_up_nothing_untried() {
-        let day = Duration::from_secs(86_400);
-        assert!(!is_expired(day * 1_000, 0, day * 4));
-        assert!(is_expired(day * 5, 1, day * 4));
-        assert!(!is_expired(day * 4, 9, day * 4));
-        let hour = Duration::from_secs(3_600);
-        assert!(is_warning_due(hour * 4, 6, hour * 4, day * 4));
-        assert!(!is_warning_due(hour * 4, 0, hour * 4, day * 4));
-        assert!(!is_warning_due(hour * 3, 6, hour * 4, day * 4));
-        assert!(!is_warning_due(day * 5, 6, hour * 4, day * 4));
     }
 }

@@ -128,6 +128,7 @@ impl Engine {
             .get(load.id)
             .and_then(|entry| entry.recipients.get(index as usize));
         let attempts = state.map_or(0, |state| state.attempts).saturating_add(1);
+        // An attempt has just failed: age alone, which a clock that was set can make, gives nothing up untried.
         if now.wall.since(load.arrived) > self.config.delivery.give_up_after {
             self.counters.failed += 1;
             self.log_fate("expired", load, index, courier, text, Some(status));
