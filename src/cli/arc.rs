@@ -8,6 +8,7 @@ use argh::FromArgs;
 
 use super::dkim::{DkimError, Sign, read_message, split, verify_signatures};
 use super::failure::Failure;
+use super::lookup::verdict;
 use super::sysexits::{DATA, IO_ERROR};
 use crate::auth::arc::{Outcome, SealedSet, Verdict, Verification, prepare};
 use crate::auth::dkim::canonical::{BodyHasher, Form};
@@ -16,7 +17,7 @@ use crate::auth::dkim::sign::Signer;
 use crate::auth::dkim::verdict::Failure as SignatureFailure;
 use crate::auth::results::{AuthenticationResults, MethodResult, claims_id};
 use crate::date::Timestamp;
-use crate::dns::{Answer, Question, Step};
+use crate::dns::{Answer, Question};
 use crate::mail::header::Header;
 
 /// Verify or extend the ARC chain of a message (RFC 8617).
@@ -166,16 +167,7 @@ fn verify_chain(
 ) -> Verdict {
     let mut verification = Verification::new(header, at);
     verification.on_body(body);
-    let mut answers: Vec<(Question, Answer)> = Vec::new();
-    loop {
-        match verification.resume(header, &answers) {
-            Step::Done(verdict) => return verdict,
-            Step::Ask(questions) => answers.extend(questions.into_iter().map(|question| {
-                let answer = lookup(&question);
-                (question, answer)
-            })),
-        }
-    }
+    verdict(lookup, |answers| verification.resume(header, answers))
 }
 
 fn set_line(set: &SealedSet) -> String {

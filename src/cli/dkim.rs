@@ -16,6 +16,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
 use zeroize::Zeroizing;
 
+use super::lookup::verdict;
 use crate::address::{AddressError, Domain};
 use crate::auth::dkim::canonical::{BodyHasher, Form};
 use crate::auth::dkim::key::{KeyError, SignError, SigningKey, ed25519_pem};
@@ -24,7 +25,7 @@ use crate::auth::dkim::sign::{Signer, prepare};
 use crate::auth::dkim::verdict::{SignatureVerdict, Verdict};
 use crate::auth::dkim::verify::Verification;
 use crate::date::Timestamp;
-use crate::dns::{Answer, Question, Step};
+use crate::dns::{Answer, Question};
 use crate::limits::{COMMAND_MESSAGE_BYTES_MAX, DKIM_KEY_FILE_BYTES_MAX, DKIM_KEYS_PER_DOMAIN_MAX};
 use crate::mail::address_list::{FromError, from_mailboxes};
 use crate::mail::header::{Header, HeaderEnd, HeaderError, header_end};
@@ -330,16 +331,7 @@ pub(super) fn verify_signatures(
 ) -> Vec<SignatureVerdict> {
     let mut verification = Verification::new(header, at);
     verification.on_body(body);
-    let mut answers: Vec<(Question, Answer)> = Vec::new();
-    loop {
-        match verification.resume(header, &answers) {
-            Step::Done(verdicts) => return verdicts,
-            Step::Ask(questions) => answers.extend(questions.into_iter().map(|question| {
-                let answer = lookup(&question);
-                (question, answer)
-            })),
-        }
-    }
+    verdict(lookup, |answers| verification.resume(header, answers))
 }
 
 impl DkimError {

@@ -6,10 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use argh::FromArgs;
 
 use super::failure::Failure;
+use super::lookup;
 use super::sysexits::{DATA, IO_ERROR, TRY_AGAIN, USAGE};
 use crate::auth::spf::{Outcome, Sender, Verdict, check};
 use crate::date::Timestamp;
-use crate::dns::{Answer, Question, Step};
+use crate::dns::{Answer, Question};
 
 /// Check whether a host may send for a domain (RFC 7208); exit 0 for pass, 75 for temperror, 65 otherwise.
 #[derive(Debug, FromArgs)]
@@ -30,13 +31,13 @@ pub struct Spf {
 }
 
 impl Spf {
-    /// Prints what the answers of `lookup` lead to. `receiver` is the name of this host.
+    /// Prints what the answers of `ask` lead to. `receiver` is the name of this host.
     pub fn run(
         &self,
         receiver: &str,
         output: &mut dyn Write,
         at: Timestamp,
-        lookup: &mut dyn FnMut(&Question) -> Answer,
+        ask: &mut dyn FnMut(&Question) -> Answer,
     ) -> Result<(), Failure> {
         let path = self.from.trim_start_matches('<').trim_end_matches('>');
         let domain = path.rsplit_once('@').map_or(path, |(_, domain)| domain);
@@ -45,16 +46,7 @@ impl Spf {
             return Err(Failure::new(USAGE, "say who sends: --from, --helo or both"));
         }
         let sender = Sender::new(self.ip, helo, path, receiver, at);
-        let mut answers: Vec<(Question, Answer)> = Vec::new();
-        let verdict = loop {
-            match check(&sender, &answers) {
-                Step::Done(verdict) => break verdict,
-                Step::Ask(questions) => answers.extend(questions.into_iter().map(|question| {
-                    let answer = lookup(&question);
-                    (question, answer)
-                })),
-            }
-        };
+        let verdict = lookup::verdict(ask, |answers| check(&sender, answers));
         output
             .write_all(describe(&verdict).as_bytes())
             .map_err(|error| Failure::new(IO_ERROR, format!("standard output failed: {error}")))?;

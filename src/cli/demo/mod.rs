@@ -27,14 +27,14 @@ use argh::FromArgs;
 
 use super::dkim::{Keygen, Record};
 use super::failure::Failure;
-use super::lookup::Lookup;
+use super::lookup::{Lookup, verdict};
 use super::sendmail;
 use super::sysexits::{CANNOT_CREATE, DATA, OS_ERROR, UNAVAILABLE};
 use crate::address::{Domain, Mailbox};
 use crate::auth::credential::{Credential, Password, SALT_BYTES};
 use crate::auth::dkim::verdict::Verdict;
 use crate::auth::dkim::verify::Verification;
-use crate::dns::{Answer, Question, Servers, Step};
+use crate::dns::Servers;
 use crate::entropy::Entropy;
 use crate::mail::header::{Header, HeaderEnd, header_end};
 use crate::shell::time::{SystemEntropy, wall};
@@ -237,18 +237,9 @@ impl Scene {
         verification.on_body(message.get(body..).unwrap_or_default());
         let mut entropy = SystemEntropy::default();
         let mut lookup = Lookup::new(Servers::new(vec![self.names]), &mut entropy);
-        let mut answers: Vec<(Question, Answer)> = Vec::new();
-        let verdicts = loop {
-            match verification.resume(&header, &answers) {
-                Step::Done(verdicts) => break verdicts,
-                Step::Ask(questions) => {
-                    for question in questions {
-                        let answer = lookup.ask(&question);
-                        answers.push((question, answer));
-                    }
-                }
-            }
-        };
+        let verdicts = verdict(&mut |question| lookup.ask(question), |answers| {
+            verification.resume(&header, answers)
+        });
         for verdict in &verdicts {
             say(
                 output,
