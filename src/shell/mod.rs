@@ -10,6 +10,7 @@ pub mod folder;
 pub mod journal_writer;
 pub mod link;
 pub mod log;
+pub mod replace;
 pub mod time;
 
 mod certificate_files;
@@ -20,6 +21,7 @@ mod heap;
 mod listen;
 mod privilege;
 mod sandbox;
+mod secret;
 mod signals;
 mod slab;
 mod stream;

@@ -7,14 +7,14 @@ use super::outcome::close_waiting;
 use super::{Courier, Host, Origin, Stage, Target, Trouble};
 use crate::address::Domain;
 use crate::clock::Now;
-use crate::config::{Family, Scheme};
+use crate::config::{self, Destination, Family, Scheme, Via};
 use crate::dns::{Answer, MailHosts, Question, RecordKind, Records, mail_hosts};
 use crate::engine::Engine;
 use crate::engine::event::{Action, ConnId};
 use crate::engine::log::{Level, Line};
 use crate::limits::{ADDRESSES_PER_HOST_MAX, CONNECT_TIMEOUT};
 use crate::policy::route::NextHop;
-use crate::queue::HopId;
+use crate::queue::{HopId, Outcome, Phase};
 use crate::smtp::client::{Login, Tls};
 use crate::status::EnhancedCode;
 
@@ -39,26 +39,20 @@ impl Engine {
                 let route = self.config.routes.get(*index);
                 let hosts = route.map(|route| (route.via.clone(), route.login.clone()));
                 let (via, login) = hosts.unwrap_or_default();
-                for via in via {
-                    let tls = match via.scheme {
-                        Scheme::Smtp => Tls::Opportunistic,
-                        Scheme::SmtpStartTls => Tls::Required,
-                        Scheme::Smtps => Tls::Active,
-                    };
-                    courier.hosts.push_back(Host {
-                        name: via.host,
-                        address: via.address,
-                        port: via.port,
-                        tls,
-                        login: login.as_ref().map(|login| Login {
-                            user: login.user.clone(),
-                            password: login.password.clone(),
-                        }),
-                        origin: Origin::Configured,
-                    });
-                }
+                courier
+                    .hosts
+                    .extend(via.into_iter().map(|via| configured(via, login.as_ref())));
                 return self.courier_next(conn, courier, now);
             }
+            NextHop::Alias(Destination::Hosts(hosts)) => {
+                let hosts = hosts.iter().cloned();
+                courier.hosts.extend(hosts.map(|via| configured(via, None)));
+                return self.courier_next(conn, courier, now);
+            }
+            NextHop::Alias(Destination::Discard) => {
+                return self.hop_discards(conn, courier, now);
+            }
+            NextHop::Alias(_) => return self.courier_failed(conn, courier, now),
         }
         self.courier_put(conn, courier);
     }
@@ -222,6 +216,29 @@ impl Engine {
         self.pause_hop(hop, &trouble.text, now);
     }
 
+    /// Mail for nobody: all that waits is done with.
+    fn hop_discards(&mut self, conn: ConnId, courier: Box<Courier>, now: Now) {
+        let hop = courier.hop;
+        self.courier_over(conn, courier, now);
+        while let Some(id) = self.hops.pop_ready(hop) {
+            let Some(entry) = self.index.get_mut(id).filter(|entry| !entry.held) else {
+                continue;
+            };
+            let mut recipients = Vec::new();
+            for (at, state) in (0..).zip(entry.recipients.iter_mut()) {
+                if state.hop == hop && state.phase == Phase::Waiting {
+                    state.phase = Phase::InFlight;
+                    recipients.push((at, Outcome::Delivered));
+                }
+            }
+            if recipients.is_empty() {
+                continue;
+            }
+            self.log(Line::new(Level::Info, "discarded").with("id", id));
+            self.settle_outcomes(id, recipients, &[], None, None, now);
+        }
+    }
+
     /// The next hop will never take anything, or has refused us as a whole: fails the oldest message that waits, and
     /// the others as they come up.
     pub(super) fn hop_refused(
@@ -255,6 +272,25 @@ impl Engine {
             self.settle_outcomes(id, recipients, &[], None, None, now);
             return;
         }
+    }
+}
+
+/// A host that the configuration names.
+fn configured(via: Via, login: Option<&config::Login>) -> Host {
+    Host {
+        name: via.host,
+        address: via.address,
+        port: via.port,
+        tls: match via.scheme {
+            Scheme::Smtp | Scheme::Lmtp => Tls::Opportunistic,
+            Scheme::SmtpStartTls => Tls::Required,
+            Scheme::Smtps => Tls::Active,
+        },
+        login: login.map(|login| Login {
+            user: login.user.clone(),
+            password: login.password.clone(),
+        }),
+        origin: Origin::Configured,
     }
 }
 
