@@ -1,12 +1,14 @@
 use chopar::address::{Domain, Mailbox};
 use chopar::auth::srs::{Rewriter, is_rewritten};
 use chopar::date::Timestamp;
+use chopar::limits::SRS_DAYS_MAX;
 
+const DAY_S: u64 = 86_400;
 const AT: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
 /// A local part, which is of a sender, and of a recipient of ours. A sender that is rewritten comes back, unless it was
-/// rewritten before: then the first forwarder gets it. Nobody else can make or alter an address that is undone. The
-/// first byte is the place that is altered, and by what.
+/// rewritten before: then the first forwarder gets it. Whatever is undone was made here, since the fuzzer may see what a
+/// hash has to be; another secret and an altered address are not believed. The first byte is the place that is altered.
 pub fn srs(data: &[u8]) {
     let (variant, text) = super::variant(data);
     let Ok(text) = std::str::from_utf8(text) else {
@@ -18,10 +20,13 @@ pub fn srs(data: &[u8]) {
     let Ok(sender) = Mailbox::new(text, &domain("source.test")) else {
         return;
     };
-    if let Ok(ours) = Mailbox::new(text, &us) {
+    if let Ok(ours) = Mailbox::new(text, &us)
+        && let Ok(back) = rewriter.reverse(&ours, AT)
+    {
+        // What a second forwarder wrote is taken as it is, in more than one spelling.
         assert!(
-            rewriter.reverse(&ours, AT).is_err(),
-            "{ours} was not made here"
+            is_rewritten(&back) || was_made(&ours, &back, &rewriter),
+            "{ours}"
         );
     }
     let Ok(forwarded) = rewriter.forward(&sender, &us, AT) else {
@@ -50,6 +55,20 @@ pub fn srs(data: &[u8]) {
     {
         assert!(rewriter.reverse(&altered, AT).is_err(), "{altered}");
     }
+}
+
+/// Whether forwarding `back` gives `ours` on a day that is not too long ago; the case of letters may have changed, and
+/// the character behind the tag.
+fn was_made(ours: &Mailbox, back: &Mailbox, rewriter: &Rewriter) -> bool {
+    let behind_tag = |address: &Mailbox| {
+        let local = address.local_part().trim_matches('"').to_ascii_lowercase();
+        local.get(5..).map(str::to_owned)
+    };
+    (0..=SRS_DAYS_MAX + 1).any(|days| {
+        let at = Timestamp::from_seconds(AT.seconds() + DAY_S - days * DAY_S);
+        let again = rewriter.forward(back, ours.domain(), at);
+        again.is_ok_and(|again| behind_tag(&again) == behind_tag(ours))
+    })
 }
 
 fn rewriter(byte: u8) -> Rewriter {
