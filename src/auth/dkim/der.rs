@@ -85,15 +85,24 @@ pub(super) fn rsa_public_key(der: &[u8]) -> Option<(&[u8], usize)> {
         return None;
     }
     if fields.peek() == Some(INTEGER) {
-        return Some((der, integer_bits(fields.read(INTEGER)?)));
+        return Some((der, modulus_bits(fields)?));
     }
     let mut algorithm = Reader::new(fields.read(SEQUENCE)?);
     if algorithm.read(OID)? != RSA_ENCRYPTION {
         return None;
     }
     let (&unused_bits, key) = fields.read(BIT_STRING)?.split_first()?;
-    let mut modulus = Reader::new(Reader::new(key).read(SEQUENCE)?);
-    (unused_bits == 0).then_some((key, integer_bits(modulus.read(INTEGER)?)))
+    let bits = modulus_bits(Reader::new(Reader::new(key).read(SEQUENCE)?))?;
+    (unused_bits == 0).then_some((key, bits))
+}
+
+/// Of the fields of an RSAPublicKey (RFC 8017 appendix A.1.1): two positive integers.
+fn modulus_bits(mut fields: Reader<'_>) -> Option<usize> {
+    let modulus = fields.read(INTEGER)?;
+    let exponent = fields.read(INTEGER)?;
+    let is_positive = |contents: &[u8]| contents.first().is_some_and(|&byte| byte < 0x80);
+    (is_positive(modulus) && is_positive(exponent) && fields.is_empty())
+        .then(|| integer_bits(modulus))
 }
 
 /// Significant bits of a positive INTEGER.
@@ -116,6 +125,22 @@ mod tests {
             assert_eq!(reader.read(INTEGER), Some(contents.as_slice()));
             assert!(reader.is_empty());
         }
+    }
+
+    #[test]
+    fn a_public_key_is_two_positive_integers() {
+        let key = |integers: &[&[u8]]| {
+            let fields: Vec<u8> = integers
+                .iter()
+                .flat_map(|contents| wrap(INTEGER, contents))
+                .collect();
+            rsa_public_key(&wrap(SEQUENCE, &fields)).map(|(_, bits)| bits)
+        };
+        assert_eq!(key(&[&[0, 0xff], &[3]]), Some(8));
+        assert_eq!(key(&[&[0xff], &[3]]), None);
+        assert_eq!(key(&[&[0, 0xff], &[0x83]]), None);
+        assert_eq!(key(&[&[0, 0xff]]), None);
+        assert_eq!(key(&[&[0, 0xff], &[3], &[3]]), None);
     }
 
     #[test]
