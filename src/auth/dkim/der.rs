@@ -5,6 +5,7 @@ pub(super) struct Reader<'a>(&'a [u8]);
 
 pub(super) const INTEGER: u8 = 0x02;
 pub(super) const BIT_STRING: u8 = 0x03;
+const NULL: u8 = 0x05;
 pub(super) const OID: u8 = 0x06;
 pub(super) const SEQUENCE: u8 = 0x30;
 
@@ -91,9 +92,15 @@ pub(super) fn rsa_public_key(der: &[u8]) -> Option<(&[u8], usize)> {
     if algorithm.read(OID)? != RSA_ENCRYPTION {
         return None;
     }
+    // RFC 3279 section 2.3.1 wants NULL for parameters; some leave it out.
+    if !algorithm.is_empty() && !algorithm.read(NULL)?.is_empty() {
+        return None;
+    }
     let (&unused_bits, key) = fields.read(BIT_STRING)?.split_first()?;
-    let bits = modulus_bits(Reader::new(Reader::new(key).read(SEQUENCE)?))?;
-    (unused_bits == 0).then_some((key, bits))
+    let mut inner = Reader::new(key);
+    let bits = modulus_bits(Reader::new(inner.read(SEQUENCE)?))?;
+    let whole = algorithm.is_empty() && fields.is_empty() && inner.is_empty();
+    (unused_bits == 0 && whole).then_some((key, bits))
 }
 
 /// Of the fields of an RSAPublicKey (RFC 8017 appendix A.1.1): two positive integers.
@@ -141,6 +148,28 @@ mod tests {
         assert_eq!(key(&[&[0, 0xff], &[0x83]]), None);
         assert_eq!(key(&[&[0, 0xff]]), None);
         assert_eq!(key(&[&[0, 0xff], &[3], &[3]]), None);
+    }
+
+    #[test]
+    fn a_public_key_info_says_that_it_is_for_rsa_and_nothing_else() {
+        let fields = [wrap(INTEGER, &[0, 0xff]), wrap(INTEGER, &[3])].concat();
+        let key = wrap(SEQUENCE, &fields);
+        assert_eq!(
+            rsa_public_key(&rsa_public_key_info(&key)),
+            Some((key.as_slice(), 8))
+        );
+        let info = |algorithm: &[u8], bits: &[u8]| {
+            let fields = [wrap(SEQUENCE, algorithm), wrap(BIT_STRING, bits)].concat();
+            rsa_public_key(&wrap(SEQUENCE, &fields)).map(|(_, bits)| bits)
+        };
+        let oid = wrap(OID, RSA_ENCRYPTION);
+        let bits = [&[0], key.as_slice()].concat();
+        assert_eq!(info(&oid, &bits), Some(8));
+        assert_eq!(info(&[&oid, &[5, 0][..]].concat(), &bits), Some(8));
+        assert_eq!(info(&[&oid, &[5, 32][..]].concat(), &bits), None);
+        assert_eq!(info(&[&oid, &[5, 1, 0][..]].concat(), &bits), None);
+        assert_eq!(info(&[&oid, &[5, 0, 5, 0][..]].concat(), &bits), None);
+        assert_eq!(info(&oid, &[&bits, &[0][..]].concat()), None);
     }
 
     #[test]
