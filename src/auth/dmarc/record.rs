@@ -95,8 +95,9 @@ impl Record {
             _ => Alignment::Relaxed,
         };
         let testing = match tags.value("t") {
-            Some(word) => word.eq_ignore_ascii_case("y"),
-            None => tags.value("pct") == Some("0"),
+            Some(word) if word.eq_ignore_ascii_case("y") => true,
+            Some(word) if word.eq_ignore_ascii_case("n") => false,
+            _ => tags.value("pct") == Some("0"),
         };
         Some(Self {
             policy: valid(policy).unwrap_or(Policy::None),

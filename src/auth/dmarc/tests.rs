@@ -141,6 +141,8 @@ fn a_policy_that_is_tested_is_one_step_milder() {
         ("v=DMARC1; p=quarantine; t=y", Policy::None),
         ("v=DMARC1; p=reject; t=n", Policy::Reject),
         ("v=DMARC1; p=reject; pct=0", Policy::Quarantine),
+        ("v=DMARC1; p=reject; pct=0; t=moo", Policy::Quarantine),
+        ("v=DMARC1; p=reject; pct=0; t=n", Policy::Reject),
         ("v=DMARC1; p=reject; pct=100", Policy::Reject),
     ] {
         let zone = Zone(vec![("_dmarc.example.com", record)]);
