@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use toml::Spanned;
 
+use super::abuse::{Abuse, AbuseText};
 use super::error::{Errors, Problem};
 use super::folder::{Folder, SystemDefaults};
 use super::network::{Network, NetworkError, Networks};
@@ -39,10 +40,12 @@ pub(super) struct Settings {
     pub(super) max_memory: u64,
     pub(super) listen: Listeners,
     pub(super) relay: Networks,
+    pub(super) proxies: Networks,
     pub(super) dns: Servers,
     pub(super) dns_source: DnsSource,
     pub(super) delivery: Delivery,
     pub(super) limits: Limits,
+    pub(super) abuse: Abuse,
     /// The `[domain."…"]` sections with their positions.
     pub(super) domains: Vec<DomainSection>,
     /// The `[[route]]` sections, for `routes`.
@@ -85,9 +88,11 @@ pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Erro
         max_memory,
         listen,
         relay,
+        proxy,
         dns,
         delivery,
         limits,
+        abuse,
         domain,
         route,
     } = raw;
@@ -107,6 +112,7 @@ pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Erro
             MEMORY_BYTES_MAX_DEFAULT,
             (MEMORY_BYTES_MAX_LEAST, "8 MiB"),
         ),
+        proxies: check.proxies(&listen, &proxy.networks),
         listen: check.listeners(listen),
         relay: check.networks(&relay.networks),
         dns: check.servers(&dns.servers, defaults),
@@ -116,6 +122,7 @@ pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Erro
         },
         delivery: check.delivery(&delivery),
         limits: check.limits(&limits),
+        abuse: check.abuse(abuse),
         domains: check.domains(domain),
         routes: RouteTexts {
             text: text.to_owned(),
@@ -135,10 +142,12 @@ struct FileText {
     max_message_size: Option<Spanned<String>>,
     max_memory: Option<Spanned<String>>,
     listen: ListenText,
-    relay: RelayText,
+    relay: NetworksText,
+    proxy: NetworksText,
     dns: DnsText,
     delivery: DeliveryText,
     limits: LimitsText,
+    abuse: AbuseText,
     domain: BTreeMap<Spanned<String>, DomainText>,
     route: Vec<RouteText>,
 }
@@ -147,6 +156,7 @@ struct FileText {
 #[serde(deny_unknown_fields, default)]
 struct ListenText {
     smtp: Option<Spanned<Sockets>>,
+    proxy: Option<Spanned<Sockets>>,
     submission: Option<Spanned<Sockets>>,
     submissions: Option<Spanned<Sockets>>,
     status: Option<Spanned<Sockets>>,
@@ -154,7 +164,7 @@ struct ListenText {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct RelayText {
+struct NetworksText {
     networks: Vec<Spanned<String>>,
 }
 
@@ -234,13 +244,13 @@ impl<'de> Deserialize<'de> for Sockets {
 }
 
 /// Turns texts into values, and notes where that is not possible.
-struct Check<'a> {
+pub(super) struct Check<'a> {
     text: &'a str,
     errors: &'a mut Errors,
 }
 
 impl Check<'_> {
-    fn problem<T>(&mut self, at: &Spanned<T>, problem: Problem) {
+    pub(super) fn problem<T>(&mut self, at: &Spanned<T>, problem: Problem) {
         self.errors.push_span(FILE, self.text, at.span(), problem);
     }
 
@@ -338,7 +348,11 @@ impl Check<'_> {
         size
     }
 
-    fn duration(&mut self, text: Option<&Spanned<String>>, default: Duration) -> Duration {
+    pub(super) fn duration(
+        &mut self,
+        text: Option<&Spanned<String>>,
+        default: Duration,
+    ) -> Duration {
         let Some(text) = text else {
             return default;
         };
@@ -366,6 +380,7 @@ impl Check<'_> {
     fn listeners(&mut self, listen: ListenText) -> Listeners {
         Listeners {
             smtp: self.sockets(listen.smtp, everywhere(25)),
+            proxy: self.sockets(listen.proxy, Vec::new()),
             submission: self.sockets(listen.submission, everywhere(587)),
             submissions: self.sockets(listen.submissions, everywhere(465)),
             status: self.sockets(
@@ -415,6 +430,17 @@ impl Check<'_> {
             None
         });
         Networks(parsed.collect())
+    }
+
+    /// A port for proxies that no proxy may use would be a mistake that only its first client finds.
+    fn proxies(&mut self, listen: &ListenText, list: &[Spanned<String>]) -> Networks {
+        if let Some(sockets) = &listen.proxy
+            && list.is_empty()
+            && !matches!(sockets.get_ref(), Sockets::List(addresses) if addresses.is_empty())
+        {
+            self.problem(sockets, Problem::NoProxies);
+        }
+        self.networks(list)
     }
 
     fn servers(&mut self, list: &[Spanned<String>], defaults: &SystemDefaults) -> Servers {

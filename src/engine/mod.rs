@@ -46,7 +46,7 @@ use connections::Connections;
 use control::Control;
 use event::{Action, ConnId, Event, JobId, Reader, Work};
 use hops::Hops;
-use inbound::Inbound;
+use inbound::{Inbound, Strangers};
 use log::{Level, Line};
 use notices::Notices;
 use outbound::Courier;
@@ -73,6 +73,7 @@ pub struct Engine {
     jobs: HashMap<JobId, JobOwner>,
     next_job: u64,
     logins: Logins,
+    strangers: Strangers,
     /// Sessions whose message is being streamed to the disk.
     spilling: HashMap<QueueId, ConnId>,
     notices: Notices,
@@ -108,6 +109,14 @@ pub struct Counters {
     pub failed: u64,
     /// Notifications sent.
     pub notices: u64,
+    /// Connections, messages and recipients of strangers who had had enough.
+    pub throttled: u64,
+    /// Recipients refused because a list has the client.
+    pub listed: u64,
+    /// Recipients put off by greylisting.
+    pub greylisted: u64,
+    /// Replies held back.
+    pub slowed: u64,
 }
 
 /// Sizes of what grows with load, for those who hold them to their ceilings.
@@ -141,6 +150,10 @@ pub struct Tables {
     pub spilling: usize,
     /// Queued messages.
     pub queued: usize,
+    /// Counts of what strangers do.
+    pub conduct: usize,
+    /// What greylisting remembers.
+    pub greylist: usize,
 }
 
 /// A connection, by what it is for.
@@ -182,6 +195,7 @@ impl Engine {
             settings: settings(&config),
             resolver: Resolver::new(config.dns.clone()),
             logins: Logins::new(&mut *entropy),
+            strangers: Strangers::new(&mut *entropy, now),
             config,
             entropy,
             // They do not grow, and so do not end up behind what a crowd used of the heap, which would keep all of it.
@@ -429,6 +443,8 @@ impl Engine {
             commits: self.tickets.len(),
             spilling: self.spilling.len(),
             queued: self.index.len(),
+            conduct: self.strangers.conduct.len(),
+            greylist: self.strangers.greylist.len(),
         }
     }
 
@@ -486,6 +502,7 @@ impl Engine {
 
     fn sweep(&mut self, now: Now) {
         self.logins.sweep(now.instant);
+        self.strangers.sweep(now.instant);
         self.timers
             .set(now.instant.after(SWEEP_INTERVAL), Timer::Sweep);
     }

@@ -174,7 +174,7 @@ impl Sent {
 }
 
 /// What counts as one address.
-fn peer_of(address: IpAddr) -> Network {
+pub(super) fn peer_of(address: IpAddr) -> Network {
     let address = address.to_canonical();
     let prefix = if address.is_ipv4() { 32 } else { 64 };
     Network::of(address, prefix)

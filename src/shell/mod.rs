@@ -15,6 +15,7 @@ pub mod time;
 mod certificate_files;
 mod drop_runs;
 mod event_loop;
+mod greylist_file;
 mod heap;
 mod listen;
 mod privilege;
