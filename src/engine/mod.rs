@@ -24,6 +24,7 @@ pub mod log;
 mod notices;
 mod outbound;
 mod resolver;
+mod rest;
 mod signing;
 mod store;
 mod timers;
