@@ -10,8 +10,10 @@ mod client_session;
 mod configuration;
 mod dkim_signature;
 mod dns_answer;
+mod greylist;
 mod header;
 mod journal;
+mod proxy;
 mod sendmail_message;
 mod server_session;
 mod smtp_command;
@@ -23,8 +25,10 @@ pub use client_session::client_session;
 pub use configuration::configuration;
 pub use dkim_signature::dkim_signature;
 pub use dns_answer::dns_answer;
+pub use greylist::greylist;
 pub use header::header;
 pub use journal::journal;
+pub use proxy::proxy;
 pub use sendmail_message::sendmail_message;
 pub use server_session::server_session;
 pub use smtp_command::smtp_command;
@@ -41,8 +45,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("configuration", configuration),
     ("dkim_signature", dkim_signature),
     ("dns_answer", dns_answer),
+    ("greylist", greylist),
     ("header", header),
     ("journal", journal),
+    ("proxy", proxy),
     ("sendmail_message", sendmail_message),
     ("server_session", server_session),
     ("smtp_command", smtp_command),
