@@ -20,8 +20,8 @@ use crate::address::Mailbox;
 use crate::clock::{Instant, Now};
 use crate::dns::{Answer, Question};
 use crate::limits::{
-    BANNER_DELAY, BODY_IN_FLIGHT_BYTES_MAX, DATA_RATE_BYTES_MIN, HANDSHAKE_TIMEOUT,
-    OUTPUT_BYTES_MAX, PROXY_TIMEOUT, SESSION_TIMEOUT,
+    BANNER_DELAY, BODY_IN_FLIGHT_BYTES_MAX, COMMAND_LINE_BYTES_MAX, DATA_RATE_BYTES_MIN,
+    HANDSHAKE_TIMEOUT, OUTPUT_BYTES_MAX, PROXY_TIMEOUT, SESSION_TIMEOUT,
 };
 use crate::queue::{Body, MessageRecord};
 use crate::smtp::command::ForwardPath;
@@ -431,6 +431,9 @@ impl Engine {
             inbound.deadline = inbound.held_until;
         }
         self.send(conn, out);
+        if inbound.is_slowed() && inbound.kept.len() > COMMAND_LINE_BYTES_MAX {
+            return self.inbound_end(conn, inbound, &Reply::TOO_MANY_ERRORS);
+        }
         if self.is_too_slow(&inbound, now) {
             return self.inbound_end(conn, inbound, &Reply::TIMEOUT);
         }

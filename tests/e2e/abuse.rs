@@ -208,6 +208,10 @@ fn who_is_refused_again_and_again_waits_and_nobody_else() {
     let waited = began.elapsed();
     // Three replies of half a second each.
     assert!(waited >= Duration::from_millis(1_500), "{waited:?}");
+    // More than one line does not wait behind an answer that is held back.
+    slow.send(&b"RCPT TO:<x@four.test>\r\n".repeat(200));
+    let said = slow.rest();
+    assert!(said.ends_with("421 4.7.0 Too many errors\n"), "{said}");
     let began = Instant::now();
     let mut other = client_from([127, 0, 0, 3], relay.smtp());
     assert_eq!(recipient(&mut other, "ann@relay.test").code, 250);

@@ -2,8 +2,8 @@
 //!
 //! Nothing here touches hosts of `relay.networks`, users and programs of this machine: only a [`Guard`] makes a session
 //! a stranger's. Look-ups begin when the client is let in; only a recipient waits for them, and only for the lists. An
-//! answer that is held back is kept with its session and given at its deadline: a client that is slowed down costs what
-//! an idle one does.
+//! answer that is held back is kept with its session and given at its deadline; one line may wait behind it, and whoever
+//! sends more is let go, so that a client that is slowed down costs what an idle one does.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -84,6 +84,12 @@ impl Inbound {
     /// The name of the client, where the DNS has confirmed it by now.
     pub(super) fn confirmed_name(&self) -> Option<&Domain> {
         self.guard.as_ref()?.vetting.name()
+    }
+
+    /// Whether an answer is held back.
+    pub(super) fn is_slowed(&self) -> bool {
+        let guard = self.guard.as_ref();
+        guard.is_some_and(|guard| matches!(guard.held, Some(Held::Verdict(_))))
     }
 
     /// The answer whose time has come.
