@@ -4,20 +4,18 @@
 //! right and one number tells all. An address is one IPv4 address or one /64 of IPv6. The one table of all counts has a
 //! ceiling; where it is full, what would drain first makes room.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::rates::peer_of;
+use super::expiring::{Expiring, Key};
 use crate::clock::Instant;
-use crate::config::Network;
 use crate::limits::{
     ABUSE_NETWORK_FACTOR, ABUSE_TABLE_ENTRIES_MAX, MISDEED_WINDOW, TARPIT_DELAY_MAX,
     TARPIT_REFUSALS, TARPIT_STEP, UNKNOWN_SESSIONS,
 };
 
 /// What there may be too much of in a minute.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Rate {
     /// Connections.
     Connections,
@@ -27,20 +25,19 @@ pub enum Rate {
     Recipients,
 }
 
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum What {
-    Rate(Rate),
-    Refusals,
-    Unknown,
+/// What is known of strangers.
+#[derive(Debug)]
+pub struct Conduct {
+    /// By what is counted and of whom; an entry ends when it has drained.
+    counts: Expiring,
 }
 
-type Key = (What, Network);
-
-/// What is known of strangers.
-#[derive(Debug, Default)]
-pub struct Conduct {
-    drained: BTreeMap<Key, Instant>,
-    in_order: BTreeSet<(Instant, Key)>,
+impl Default for Conduct {
+    fn default() -> Self {
+        Self {
+            counts: Expiring::new(ABUSE_TABLE_ENTRIES_MAX),
+        }
+    }
 }
 
 impl Conduct {
@@ -49,11 +46,11 @@ impl Conduct {
         if per_minute == 0 {
             return true;
         }
-        let what = What::Rate(rate);
+        let what = rate as u8;
         let per_network = per_minute.saturating_mul(ABUSE_NETWORK_FACTOR);
         let shares = [
-            ((what, peer_of(address)), share(MINUTE, per_minute)),
-            ((what, network_of(address)), share(MINUTE, per_network)),
+            (Key::of_peer(what, address), share(MINUTE, per_minute)),
+            (network(what, address), share(MINUTE, per_network)),
         ];
         if shares
             .iter()
@@ -69,13 +66,13 @@ impl Conduct {
 
     /// Something of this address was refused.
     pub fn refused(&mut self, address: IpAddr, now: Instant) {
-        let key = (What::Refusals, peer_of(address));
+        let key = Key::of_peer(REFUSALS, address);
         self.raise(key, REFUSAL_SHARE, MISDEED_WINDOW, now);
     }
 
     /// How long this address has to wait for its replies.
     pub fn tarpit(&self, address: IpAddr, now: Instant) -> Duration {
-        let level = self.level((What::Refusals, peer_of(address)), now);
+        let level = self.level(Key::of_peer(REFUSALS, address), now);
         let refusals = u32::try_from(level.as_millis().div_ceil(REFUSAL_SHARE.as_millis()));
         let past = refusals.unwrap_or(u32::MAX).saturating_sub(TARPIT_REFUSALS);
         TARPIT_STEP.saturating_mul(past).min(TARPIT_DELAY_MAX)
@@ -83,7 +80,7 @@ impl Conduct {
 
     /// This address named a recipient who does not exist; `per_session` are forgiven in one session.
     pub fn unknown(&mut self, address: IpAddr, per_session: u32, now: Instant) {
-        let key = (What::Unknown, peer_of(address));
+        let key = Key::of_peer(UNKNOWN, address);
         let forgiven = per_session.saturating_mul(UNKNOWN_SESSIONS).max(1);
         let share = share(MISDEED_WINDOW, forgiven);
         let level = self.raise(key, share, MISDEED_WINDOW, now);
@@ -95,53 +92,38 @@ impl Conduct {
 
     /// Whether this address has tried so many names that it is not let in.
     pub fn is_shut_out(&self, address: IpAddr, now: Instant) -> bool {
-        self.level((What::Unknown, peer_of(address)), now) > MISDEED_WINDOW
+        self.level(Key::of_peer(UNKNOWN, address), now) > MISDEED_WINDOW
     }
 
     /// How many counts there are.
     pub fn len(&self) -> usize {
-        self.drained.len()
+        self.counts.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.drained.is_empty()
+        self.len() == 0
     }
 
     /// Forgets what has drained.
     pub fn sweep(&mut self, now: Instant) {
-        while let Some((until, key)) = self.in_order.first().copied() {
-            if until > now {
-                break;
-            }
-            self.in_order.pop_first();
-            self.drained.remove(&key);
-        }
+        self.counts.sweep(now.as_millis());
     }
 
     fn level(&self, key: Key, now: Instant) -> Duration {
-        self.drained
-            .get(&key)
-            .map_or(Duration::ZERO, |until| until.since(now))
+        let end = self
+            .counts
+            .get(key, now.as_millis())
+            .map_or(0, |entry| entry.end);
+        Instant::from_millis(end).since(now)
     }
 
     /// Raises a count by a share, to `max` at most, and gives what it is now.
     fn raise(&mut self, key: Key, share: Duration, max: Duration, now: Instant) -> Duration {
-        let before = self.drained.remove(&key);
-        if let Some(before) = before {
-            self.in_order.remove(&(before, key));
-        }
-        while self.drained.len() >= ABUSE_TABLE_ENTRIES_MAX {
-            let Some((_, least)) = self.in_order.pop_first() else {
-                break;
-            };
-            self.drained.remove(&least);
-        }
-        let from = before.map_or(now, |until| until.max(now));
-        let until = from.after(share).min(now.after(max));
-        self.drained.insert(key, until);
-        self.in_order.insert((until, key));
-        until.since(now)
+        let share = Instant::START.after(share).as_millis();
+        let most = now.after(max).as_millis();
+        let end = self.counts.raise(key, share, most, now.as_millis());
+        Instant::from_millis(end).since(now)
     }
 }
 
@@ -154,10 +136,14 @@ fn share(window: Duration, count: u32) -> Duration {
 }
 
 /// What one site has: a /24 of IPv4, a /48 of IPv6.
-fn network_of(address: IpAddr) -> Network {
-    let address = address.to_canonical();
-    Network::of(address, if address.is_ipv4() { 24 } else { 48 })
+fn network(what: u8, address: IpAddr) -> Key {
+    Key::of_network(what, address, (24, 48))
 }
+
+/// What is counted beside [`Rate`]: all that is refused.
+const REFUSALS: u8 = 8;
+/// Recipients who do not exist.
+const UNKNOWN: u8 = 9;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -236,7 +222,7 @@ mod tests {
         assert_eq!(conduct.tarpit(v4(2), at(0)), Duration::ZERO);
         assert_eq!(conduct.tarpit(v4(1), at(3_600)), Duration::ZERO);
         conduct.sweep(at(3_600));
-        assert!(conduct.is_empty() && conduct.in_order.is_empty());
+        assert!(conduct.is_empty());
     }
 
     #[test]
@@ -263,7 +249,6 @@ mod tests {
             conduct.may(Rate::Connections, v4(number << 8), 10, at(1));
         }
         assert_eq!(conduct.len(), ABUSE_TABLE_ENTRIES_MAX);
-        assert_eq!(conduct.in_order.len(), ABUSE_TABLE_ENTRIES_MAX);
         assert!(conduct.is_shut_out(v4(1), at(1)));
     }
 }

@@ -22,13 +22,13 @@
 //!
 //! Numbers are little-endian; times are seconds since 1970. Invariant: a file is taken whole or not at all.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use ring::hmac;
 
+use super::expiring::{Entry, Expiring, Key};
 use crate::clock::{Instant, Now};
 use crate::config::{Greylisting, Network};
 use crate::entropy::Entropy;
@@ -40,16 +40,8 @@ pub struct Greylist {
     key: hmac::Key,
     /// The seconds since 1970 at which the monotonic clock began, so that a clock that is set moves nothing.
     began: u64,
-    seen: BTreeMap<u64, Seen>,
-    by_end: BTreeSet<(u32, u64)>,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Seen {
-    first: u32,
-    end: u32,
-    /// How often it passed: an attempt once at most, a network more often.
-    passes: u8,
+    /// Attempts, which pass once at most, and networks, which pass more often.
+    seen: Expiring,
 }
 
 /// What becomes of an attempt.
@@ -97,8 +89,7 @@ impl Greylist {
                 .wall
                 .seconds()
                 .saturating_sub(now.instant.as_millis() / 1_000),
-            seen: BTreeMap::new(),
-            by_end: BTreeSet::new(),
+            seen: Expiring::new(GREYLIST_ENTRIES_MAX),
         }
     }
 
@@ -112,61 +103,31 @@ impl Greylist {
     ) -> Attempt {
         let at = self.seconds(now);
         let network = network_of(address);
-        let network_key = self.hash(&[&network.to_string()]);
+        let network_key = self.key(&[&network.to_string()]);
         let known = self.live(network_key, at).map_or(0, |seen| seen.passes);
-        let forgotten = at.saturating_add(seconds_of(rules.lifetime));
+        let forgotten = at.saturating_add(rules.lifetime.as_secs());
         if known >= GREYLIST_PASSES {
-            self.put(
-                network_key,
-                Seen {
-                    first: at,
-                    end: forgotten,
-                    passes: known,
-                },
-            );
+            self.put(network_key, at, forgotten, known);
             return Attempt::Passes;
         }
-        let key = self.hash(&[
+        let key = self.key(&[
             &network.to_string(),
             &steady(sender),
             &recipient.to_lowercase(),
         ]);
         let Some(seen) = self.live(key, at) else {
-            let end = at.saturating_add(seconds_of(rules.window));
-            self.put(
-                key,
-                Seen {
-                    first: at,
-                    end,
-                    passes: 0,
-                },
-            );
+            let end = at.saturating_add(rules.window.as_secs());
+            self.put(key, at, end, 0);
             return Attempt::PutOff(rules.delay);
         };
-        let waited = at.saturating_sub(seen.first);
         if seen.passes == 0 {
-            let left = seconds_of(rules.delay).saturating_sub(waited);
-            if left > 0 {
-                return Attempt::PutOff(Duration::from_secs(left.into()));
+            let due = u64::from(seen.first).saturating_add(rules.delay.as_secs());
+            if due > at {
+                return Attempt::PutOff(Duration::from_secs(due.saturating_sub(at)));
             }
-            let passes = known.saturating_add(1);
-            self.put(
-                network_key,
-                Seen {
-                    first: at,
-                    end: forgotten,
-                    passes,
-                },
-            );
+            self.put(network_key, at, forgotten, known.saturating_add(1));
         }
-        self.put(
-            key,
-            Seen {
-                end: forgotten,
-                passes: 1,
-                ..seen
-            },
-        );
+        self.put(key, seen.first.into(), forgotten, 1);
         Attempt::Passes
     }
 
@@ -177,19 +138,12 @@ impl Greylist {
 
     /// Whether nothing is.
     pub fn is_empty(&self) -> bool {
-        self.seen.is_empty()
+        self.len() == 0
     }
 
     /// Forgets what is too old.
     pub fn sweep(&mut self, now: Instant) {
-        let at = self.seconds(now);
-        while let Some((end, key)) = self.by_end.first().copied() {
-            if end > at {
-                break;
-            }
-            self.by_end.pop_first();
-            self.seen.remove(&key);
-        }
+        self.seen.sweep(self.seconds(now));
     }
 
     /// The file.
@@ -205,10 +159,10 @@ impl Greylist {
         bytes.extend_from_slice(&self.secret);
         let count = u32::try_from(self.seen.len()).unwrap_or(0);
         bytes.extend_from_slice(&count.to_le_bytes());
-        for (key, seen) in &self.seen {
-            bytes.extend_from_slice(&key.to_le_bytes());
+        for (key, seen) in self.seen.iter() {
+            bytes.extend_from_slice(&key.hash().to_le_bytes());
             bytes.extend_from_slice(&seen.first.to_le_bytes());
-            bytes.extend_from_slice(&seen.end.to_le_bytes());
+            bytes.extend_from_slice(&seconds32(seen.end).to_le_bytes());
             bytes.push(seen.passes);
         }
         let sum = crc32fast::hash(&bytes);
@@ -252,53 +206,44 @@ impl Greylist {
                 e3,
                 passes,
             ] = *entry;
-            let seen = Seen {
-                // What a clock that has been set back makes of a moment that is yet to come.
-                first: u32::from_le_bytes([f0, f1, f2, f3]).min(at),
-                end: u32::from_le_bytes([e0, e1, e2, e3]),
-                passes,
-            };
-            if seen.end > at {
-                list.put(u64::from_le_bytes([k0, k1, k2, k3, k4, k5, k6, k7]), seen);
+            let key = Key::of_hash(u64::from_le_bytes([k0, k1, k2, k3, k4, k5, k6, k7]));
+            let first = u32::from_le_bytes([f0, f1, f2, f3]).into();
+            let end = u32::from_le_bytes([e0, e1, e2, e3]).into();
+            if end > at {
+                // A clock that has been set back makes of the past what is yet to come.
+                list.put(key, at.min(first), end, passes);
             }
         }
         Ok(list)
     }
 
-    fn live(&self, key: u64, at: u32) -> Option<Seen> {
-        self.seen.get(&key).copied().filter(|seen| seen.end > at)
+    fn live(&self, key: Key, at: u64) -> Option<Entry> {
+        self.seen.get(key, at)
     }
 
-    fn put(&mut self, key: u64, seen: Seen) {
-        if let Some(before) = self.seen.remove(&key) {
-            self.by_end.remove(&(before.end, key));
-        }
-        while self.seen.len() >= GREYLIST_ENTRIES_MAX {
-            let Some((_, next)) = self.by_end.pop_first() else {
-                break;
-            };
-            self.seen.remove(&next);
-        }
-        self.seen.insert(key, seen);
-        self.by_end.insert((seen.end, key));
+    fn put(&mut self, key: Key, first: u64, end: u64, passes: u8) {
+        let entry = Entry {
+            end,
+            first: seconds32(first),
+            passes,
+        };
+        self.seen.put(key, entry);
     }
 
-    fn seconds(&self, now: Instant) -> u32 {
-        let seconds = self.began.saturating_add(now.as_millis() / 1_000);
-        u32::try_from(seconds).unwrap_or(u32::MAX)
+    fn seconds(&self, now: Instant) -> u64 {
+        self.began.saturating_add(now.as_millis() / 1_000)
     }
 
     /// 64 bits of an HMAC: enough not to meet by chance in a table of this size, and nobody can aim without the key.
-    fn hash(&self, parts: &[&str]) -> u64 {
+    fn key(&self, parts: &[&str]) -> Key {
         let mut context = hmac::Context::with_key(&self.key);
         for part in parts {
             context.update(part.as_bytes());
             context.update(&[0]);
         }
         let tag = context.sign();
-        tag.as_ref()
-            .first_chunk()
-            .map_or(0, |front| u64::from_le_bytes(*front))
+        let front = tag.as_ref().first_chunk();
+        Key::of_hash(front.map_or(0, |front| u64::from_le_bytes(*front)))
     }
 }
 
@@ -323,8 +268,9 @@ fn network_of(address: IpAddr) -> Network {
     Network::of(address, if address.is_ipv4() { 24 } else { 64 })
 }
 
-fn seconds_of(span: Duration) -> u32 {
-    u32::try_from(span.as_secs()).unwrap_or(u32::MAX)
+/// As the file has them: until 2106.
+fn seconds32(seconds: u64) -> u32 {
+    u32::try_from(seconds).unwrap_or(u32::MAX)
 }
 
 const MAGIC: &[u8; 16] = b"chopar-greylist1";
@@ -477,16 +423,13 @@ mod tests {
             );
             let _ = list.judge(&RULES, address.into(), PAIR, Instant::from_millis(400_000));
         }
-        assert_eq!(
-            (list.len(), list.by_end.len()),
-            (GREYLIST_ENTRIES_MAX, GREYLIST_ENTRIES_MAX)
-        );
+        assert_eq!(list.len(), GREYLIST_ENTRIES_MAX);
         // First attempts go before what has passed.
         assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 500), Attempt::Passes);
         list.sweep(Instant::from_millis(400_000 + 86_400_000));
         assert_eq!(list.len(), 2);
         list.sweep(Instant::from_millis(u64::MAX));
-        assert!(list.is_empty() && list.by_end.is_empty());
+        assert!(list.is_empty());
     }
 
     #[test]

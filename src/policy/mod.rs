@@ -3,6 +3,7 @@
 //! Pure functions over the configuration, and small tables with ceilings. Nothing here knows a connection.
 
 pub mod conduct;
+mod expiring;
 pub mod greylist;
 pub mod password_memory;
 pub mod rates;

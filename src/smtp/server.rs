@@ -245,19 +245,25 @@ impl Session {
         self.asks = Asks::Hello;
     }
 
-    /// The reverse-path, while the owner decides on a forward-path.
-    pub fn reverse_path(&self) -> Option<&ReversePath> {
-        match &self.state {
-            State::Waiting(Waiting::Recipient(transaction)) => Some(&transaction.reverse_path),
-            _ => None,
-        }
-    }
-
     /// What the client calls itself, and how it greeted.
     pub fn greeting(&self) -> Option<(Greeting, &str)> {
         self.greeting
             .as_ref()
             .map(|(greeting, name)| (*greeting, name.as_ref()))
+    }
+
+    /// The reverse-path of the transaction, once it was accepted.
+    pub fn reverse_path(&self) -> Option<&ReversePath> {
+        let transaction = match &self.state {
+            State::Mail(transaction)
+            | State::Data { transaction, .. }
+            | State::Waiting(Waiting::Recipient(transaction) | Waiting::Body { transaction, .. }) => {
+                transaction
+            }
+            State::Bdat(chunks) => &chunks.transaction,
+            _ => return None,
+        };
+        Some(&transaction.reverse_path)
     }
 
     /// Whether TLS is on.
