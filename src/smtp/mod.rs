@@ -6,6 +6,8 @@
 pub mod client;
 pub mod command;
 pub mod data;
+pub mod hello;
+pub mod proxy;
 pub mod reply;
 pub mod server;
 mod xtext;
