@@ -10,12 +10,12 @@ use crate::clock::Now;
 use crate::config::{Family, Scheme};
 use crate::dns::{Answer, MailHosts, Question, RecordKind, Records, mail_hosts};
 use crate::engine::Engine;
-use crate::engine::event::{Action, ConnId};
+use crate::engine::event::{Action, ConnId, Endpoint};
 use crate::engine::log::{Level, Line};
 use crate::limits::{ADDRESSES_PER_HOST_MAX, CONNECT_TIMEOUT};
 use crate::policy::route::NextHop;
 use crate::queue::HopId;
-use crate::smtp::client::{Login, Tls};
+use crate::smtp::client::{Login, Protocol, Tls};
 use crate::status::EnhancedCode;
 
 impl Engine {
@@ -47,8 +47,11 @@ impl Engine {
                     };
                     courier.hosts.push_back(Host {
                         name: via.host,
-                        address: via.address,
+                        at: via
+                            .address
+                            .map(|address| Endpoint::Tcp(SocketAddr::new(address, via.port))),
                         port: via.port,
+                        protocol: Protocol::Smtp,
                         tls,
                         login: login.as_ref().map(|login| Login {
                             user: login.user.clone(),
@@ -90,8 +93,9 @@ impl Engine {
                 });
                 courier.hosts.extend(hosts.into_iter().map(|host| Host {
                     name: host.host,
-                    address: None,
+                    at: None,
                     port: self.config.delivery.port,
+                    protocol: Protocol::Smtp,
                     tls: Tls::Opportunistic,
                     login: None,
                     origin,
@@ -118,8 +122,7 @@ impl Engine {
             let Some(host) = courier.hosts.pop_front() else {
                 return self.courier_failed(conn, courier, now);
             };
-            if let Some(address) = host.address {
-                let to = SocketAddr::new(address, host.port);
+            if let Some(to) = host.at.clone() {
                 courier.targets.push_back(Target { host, to });
                 continue;
             }
@@ -179,12 +182,13 @@ impl Engine {
         target: Target,
         now: Now,
     ) {
-        let address = target.to.ip();
-        let astray = address.is_loopback() || address.is_unspecified() || address.is_multicast();
+        let astray = target.to.ip().is_some_and(|address| {
+            address.is_loopback() || address.is_unspecified() || address.is_multicast()
+        });
         if astray && target.host.origin != Origin::Configured && !self.config.delivery.loopback {
             let text = format!(
-                "{} has the address {address}, which is no mail exchanger's",
-                target.host.name
+                "{} has an address that is no mail exchanger's",
+                target.place()
             );
             courier.note(EnhancedCode::new(4, 4, 4), text);
             return self.courier_next(old, courier, now);
@@ -192,16 +196,17 @@ impl Engine {
         // Each connection has an id of its own: what still comes for the last one is not taken for this one's.
         self.conns.remove(old);
         let conn = self.conns.reserve();
-        let from = match target.to {
-            SocketAddr::V4(_) => self.config.delivery.bind4.map(IpAddr::V4),
-            SocketAddr::V6(_) => self.config.delivery.bind6.map(IpAddr::V6),
+        let from = match target.to.ip() {
+            Some(IpAddr::V4(_)) => self.config.delivery.bind4.map(IpAddr::V4),
+            Some(IpAddr::V6(_)) => self.config.delivery.bind6.map(IpAddr::V6),
+            None => None,
         };
         courier.stage = Stage::Connecting;
         courier.deadline = Some(now.instant.after(CONNECT_TIMEOUT));
         courier.timer = None;
         self.actions.push_back(Action::Connect {
             conn,
-            to: target.to,
+            to: target.to.clone(),
             from,
         });
         courier.target = Some(target);
@@ -342,7 +347,7 @@ impl Courier {
             for address in pair.into_iter().flatten() {
                 if room > 0 {
                     room = room.saturating_sub(1);
-                    let to = SocketAddr::new(address, host.port);
+                    let to = Endpoint::Tcp(SocketAddr::new(address, host.port));
                     self.targets.push_back(Target {
                         host: host.clone(),
                         to,
@@ -364,8 +369,9 @@ mod tests {
         let mut courier = Courier::new(HopId(0));
         courier.looking_up = Some(Host {
             name: Domain::parse("host.example").expect("a domain"),
-            address: None,
+            at: None,
             port: 25,
+            protocol: Protocol::Smtp,
             tls: Tls::Opportunistic,
             login: None,
             origin,
