@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::directory::Directory;
@@ -63,8 +63,11 @@ pub fn serve(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Less than the service's account may do; programs inherit it.
+/// Less than the service's account may do; programs inherit the limits.
 fn restrict() {
+    // Another process of the account, the relay above all, must not look or write into this one. (Landlock forbids the
+    // relay that, too, where the kernel has it.)
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     // Where the system refuses, what is there stays: a service manager has set it.
     for (resource, most) in [(Resource::Core, 0), (Resource::Nofile, 1_024)] {
         let limit = Rlimit {

@@ -11,6 +11,7 @@ mod configuration;
 mod dkim_signature;
 mod dns_answer;
 mod header;
+mod hook;
 mod journal;
 mod sendmail_message;
 mod server_session;
@@ -24,6 +25,7 @@ pub use configuration::configuration;
 pub use dkim_signature::dkim_signature;
 pub use dns_answer::dns_answer;
 pub use header::header;
+pub use hook::hook;
 pub use journal::journal;
 pub use sendmail_message::sendmail_message;
 pub use server_session::server_session;
@@ -42,6 +44,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("dkim_signature", dkim_signature),
     ("dns_answer", dns_answer),
     ("header", header),
+    ("hook", hook),
     ("journal", journal),
     ("sendmail_message", sendmail_message),
     ("server_session", server_session),
