@@ -11,7 +11,6 @@ pub mod failure;
 pub mod lookup;
 pub mod queue;
 pub mod reload;
-mod replace;
 pub mod run;
 pub mod sendmail;
 pub mod spf;

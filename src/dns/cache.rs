@@ -53,6 +53,19 @@ impl Cache {
         self.entries.len()
     }
 
+    /// Moves to where there is room, if it is small.
+    pub(super) fn rest(&mut self) {
+        if self.entries.len() > MOVED_MAX {
+            return;
+        }
+        let entries = std::mem::take(&mut self.entries);
+        self.by_expiry = BTreeSet::new();
+        for (question, (until, answer)) in entries {
+            self.by_expiry.insert((until, question.clone()));
+            self.entries.insert(question, (until, answer));
+        }
+    }
+
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.entries.clear();
@@ -65,6 +78,9 @@ impl Cache {
         }
     }
 }
+
+/// Answers that are few enough to be moved.
+const MOVED_MAX: usize = 1_000;
 
 #[cfg(test)]
 mod tests {

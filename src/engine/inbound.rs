@@ -482,7 +482,7 @@ impl Engine {
                     }
                     ForwardPath::Bare(local) => local.to_string(),
                 };
-                let verdict = self.recipient_verdict(inbound, &to, notify, original);
+                let verdict = self.recipient_verdict(inbound, &to, notify, original, now);
                 self.note_refusal(inbound, "recipient", &shown, verdict.as_ref().err());
                 inbound.session.on_recipient(verdict, out);
             }

@@ -24,6 +24,7 @@ pub mod log;
 mod notices;
 mod outbound;
 mod resolver;
+mod rest;
 mod signing;
 mod store;
 mod timers;
@@ -32,6 +33,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::srs::Rewriter;
 use crate::clock::{Instant, Now};
 use crate::config::Config;
 use crate::dns::Resolver;
@@ -73,6 +75,8 @@ pub struct Engine {
     jobs: HashMap<JobId, JobOwner>,
     next_job: u64,
     logins: Logins,
+    /// Rewrites the senders of what is forwarded.
+    rewriter: Rewriter,
     /// Sessions whose message is being streamed to the disk.
     spilling: HashMap<QueueId, ConnId>,
     notices: Notices,
@@ -108,6 +112,12 @@ pub struct Counters {
     pub failed: u64,
     /// Notifications sent.
     pub notices: u64,
+    /// Recipients that were forwarded with a rewritten reverse-path.
+    pub forwarded: u64,
+    /// Messages that failed DMARC.
+    pub dmarc_failed: u64,
+    /// Messages that were refused for it.
+    pub dmarc_refused: u64,
 }
 
 /// Sizes of what grows with load, for those who hold them to their ceilings.
@@ -168,6 +178,8 @@ pub struct Start {
     pub ids: IdSource,
     /// Chance.
     pub entropy: Box<dyn Entropy + Send>,
+    /// Rewrites the senders of what is forwarded.
+    pub rewriter: Rewriter,
 }
 
 impl Engine {
@@ -177,6 +189,7 @@ impl Engine {
             config,
             ids,
             mut entropy,
+            rewriter,
         } = start;
         let mut engine = Self {
             settings: settings(&config),
@@ -184,6 +197,7 @@ impl Engine {
             logins: Logins::new(&mut *entropy),
             config,
             entropy,
+            rewriter,
             // They do not grow, and so do not end up behind what a crowd used of the heap, which would keep all of it.
             conns: Connections::with_capacity(SESSIONS_MAX_DEFAULT),
             actions: VecDeque::new(),

@@ -13,6 +13,13 @@ pub(super) struct Questions {
     waiting: HashMap<QuestionId, Vec<ConnId>>,
 }
 
+impl Questions {
+    /// Moves to where there is room.
+    pub(super) fn rest(&mut self) {
+        self.waiting.shrink_to_fit();
+    }
+}
+
 impl Engine {
     /// Asks; the answer is there at once or comes by `courier_answer`.
     pub(super) fn ask(&mut self, conn: ConnId, question: Question, now: Now) -> Option<Answer> {

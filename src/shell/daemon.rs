@@ -24,7 +24,7 @@ use super::signals::Signals;
 use super::time::{Clock, SystemEntropy};
 use super::tls::{Tls, TlsError};
 use super::workers::Workers;
-use super::{certificate_files, drop_folder, folder, log, sandbox};
+use super::{certificate_files, drop_folder, folder, log, sandbox, secret};
 use crate::clock::Now;
 use crate::config::Config;
 use crate::engine::log::{Level, Line};
@@ -47,6 +47,8 @@ pub enum RunError {
     Spool(PathBuf, SpoolError),
     /// The journal cannot be read.
     Journal(PathBuf, OpenError),
+    /// The secret of rewritten senders cannot be read, or made.
+    Secret(PathBuf, io::Error),
     /// TLS cannot be set up.
     Tls(TlsError),
     /// The system does not give what every process gets.
@@ -62,7 +64,7 @@ impl RunError {
             Self::Config(_) => 78,
             Self::Folder(..) | Self::Listen(_) | Self::Spool(..) => 73,
             Self::Privilege(_) => 77,
-            Self::Journal(..) => 74,
+            Self::Journal(..) | Self::Secret(..) => 74,
             Self::Tls(_) | Self::System(..) => 71,
             Self::Writer => 70,
         }
@@ -90,6 +92,12 @@ impl fmt::Display for RunError {
             Self::Privilege(error) => write!(out, "{error}"),
             Self::Spool(path, error) => write!(out, "{}: {error}", path.display()),
             Self::Journal(path, error) => write!(out, "{}: {error}", path.display()),
+            Self::Secret(path, error) => write!(
+                out,
+                "{}: {error}; the file holds a secret of 16 bytes or more on each line, and a new one is made where \
+                 there is none",
+                path.display()
+            ),
             Self::Tls(error) => write!(out, "{error}"),
             Self::System(what, error) => write!(out, "the system gives no {what}: {error}"),
             Self::Writer => {
@@ -212,6 +220,8 @@ fn recover(
         config: Arc::clone(config),
         ids: IdSource::above(QueueId::new(0)),
         entropy: Box::new(SystemEntropy::default()),
+        rewriter: secret::rewriter(&config.state_dir)
+            .map_err(|error| RunError::Secret(config.state_dir.join(secret::FILE), error))?,
     };
     let mut engine = Engine::new(start, now);
     engine.set_log_level(log::shown());

@@ -93,6 +93,8 @@ pub(super) struct State {
     scratch: Vec<u8>,
     accept_again: Option<Instant>,
     looks: [(Look, Instant); 4],
+    /// How often the heap is to be given back still.
+    releases: u8,
     certificates: Fingerprint,
     resolv_conf: Option<std::time::SystemTime>,
     fixed: Fixed,
@@ -116,6 +118,7 @@ impl State {
                 Look::Heap,
             ]
             .map(|look| (look, Instant::START)),
+            releases: 0,
             certificates,
             resolv_conf: daemon::resolv_conf_changed(),
             fixed: Fixed::new(config),

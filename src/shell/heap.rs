@@ -13,14 +13,27 @@
 
 use std::hint::black_box;
 
-/// Gives back the free end of this thread's heap.
-pub(super) fn release() {
+/// Which of the chunks that a thread keeps for itself it goes on to keep.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Keeps {
+    /// The lowest: for the thread whose heap it is.
+    Lowest,
+    /// The highest: for another thread. It has a heap of its own, which lies above that of the main thread, and keeps what
+    /// the main thread had allocated and it has freed.
+    Highest,
+}
+
+/// Gives back the free end of the heap, or of what this thread keeps of it.
+pub(super) fn release(keeps: Keeps) {
     for _ in 0..ROUNDS {
         // First what waits, for it would be taken, and kept, in place of the low ones.
         merge();
         for bytes in KEPT_BYTES.step_by(KEPT_STEP_BYTES) {
             let mut chunks: [Vec<u8>; TAKEN] = std::array::from_fn(|_| Vec::with_capacity(bytes));
             chunks.sort_unstable_by_key(|chunk| chunk.as_ptr());
+            if keeps == Keeps::Highest {
+                chunks.reverse();
+            }
             // An array drops its elements in their order.
             drop(black_box(chunks));
         }

@@ -1,25 +1,26 @@
 //! The thread that owns the journal: the only one that syncs.
 //!
-//! Commands come by a channel; whatever has arrived when the last commit ends is the next batch, so batches grow with
-//! the load by themselves. The channel has no bound, for its sender is the event loop, which must never wait for a
-//! disk: what is on its way is bounded before it, by the memory ceiling of sessions and of streamed bodies.
+//! Whatever has arrived when the last commit ends is the next batch, so batches grow with the load by themselves. The
+//! line of commands has no bound, for it is filled by the event loop, which must never wait for a disk: what is on its
+//! way is bounded before it, by the memory ceiling of sessions and of streamed bodies.
 //!
 //! While there are no commands it looks at the room on the disk from time to time, which others take and give back.
 //!
 //! Invariant: a command that was taken is executed before the thread ends, and its completion is sent.
 
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::{Builder, JoinHandle};
 
+use super::handover::{Giver, Taker, Waited, handover};
+use super::heap::{self, Keeps};
 use crate::limits::{JOURNAL_BATCH_BYTES_MAX, JOURNAL_BATCH_COMMANDS_MAX};
 use crate::queue::{Body, Command, Completion, Disk, Journal, Record};
 
 /// The event loop's side of the journal.
 #[derive(Debug)]
 pub struct JournalWriter {
-    commands: Sender<Command>,
-    completions: Receiver<Completion>,
+    commands: Giver<Command>,
+    completions: Taker<Completion>,
     thread: JoinHandle<()>,
 }
 
@@ -41,8 +42,8 @@ impl JournalWriter {
         journal: Journal<D>,
         wake: Box<dyn Fn() + Send>,
     ) -> io::Result<Self> {
-        let (commands, inbox) = channel();
-        let (outbox, completions) = channel();
+        let (commands, inbox) = handover();
+        let (outbox, completions) = handover();
         let thread = Builder::new()
             .name("journal".into())
             .spawn(move || serve(journal, &inbox, &outbox, &*wake))?;
@@ -55,60 +56,67 @@ impl JournalWriter {
 
     /// Hands a command to the journal.
     pub fn send(&self, command: Command) -> Result<(), WriterGone> {
-        self.commands.send(command).map_err(|_| WriterGone)
+        self.commands.give(command).map_err(|_| WriterGone)
     }
 
     /// The next completion that has arrived.
     pub fn next_completion(&self) -> Option<Completion> {
-        self.completions.try_recv().ok()
+        self.completions.take()
     }
 
     /// Takes no more commands, waits until all are executed, and returns the completions that nobody has taken.
     pub fn shut_down(self) -> Result<Vec<Completion>, WriterGone> {
         drop(self.commands);
         self.thread.join().map_err(|_| WriterGone)?;
-        Ok(self.completions.iter().collect())
+        let mut left = Vec::new();
+        self.completions.take_while(&mut left, |_| true);
+        Ok(left)
     }
 }
 
 fn serve<D: Disk>(
     mut journal: Journal<D>,
-    inbox: &Receiver<Command>,
-    outbox: &Sender<Completion>,
+    inbox: &Taker<Command>,
+    outbox: &Giver<Completion>,
     wake: &dyn Fn(),
 ) {
+    let mut worked = false;
     loop {
-        let completions = match inbox.recv_timeout(journal.space_interval()) {
-            Ok(first) => journal.execute(batch(first, inbox)),
+        let completions = match inbox.wait(journal.space_interval()) {
+            Waited::Arrived => {
+                worked = true;
+                journal.execute(batch(inbox))
+            }
             // Without this, a relay that had refused everything for want of room would have no reason to look again.
-            Err(RecvTimeoutError::Timeout) => match journal.look_at_space() {
-                Some(completion) => vec![completion],
-                None => continue,
-            },
-            Err(RecvTimeoutError::Disconnected) => break,
+            Waited::TimedOut => {
+                if std::mem::take(&mut worked) {
+                    heap::release(Keeps::Highest);
+                }
+                match journal.look_at_space() {
+                    Some(completion) => vec![completion],
+                    None => continue,
+                }
+            }
+            Waited::Ended => break,
         };
         for completion in completions {
             // Nobody listens while the process ends; the records are durable all the same.
-            let _ = outbox.send(completion);
+            let _ = outbox.give(completion);
         }
         wake();
     }
     journal.close();
 }
 
-/// The first command and those that have arrived behind it, as far as a batch goes.
-fn batch(first: Command, inbox: &Receiver<Command>) -> Vec<Command> {
-    let mut bytes = weight(&first);
-    let mut commands = vec![first];
-    while commands.len() < JOURNAL_BATCH_COMMANDS_MAX && bytes < JOURNAL_BATCH_BYTES_MAX {
-        match inbox.try_recv() {
-            Ok(command) => {
-                bytes = bytes.saturating_add(weight(&command));
-                commands.push(command);
-            }
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-        }
-    }
+/// What has arrived, as far as a batch goes.
+fn batch(inbox: &Taker<Command>) -> Vec<Command> {
+    let (mut commands, mut taken, mut bytes) = (Vec::new(), 0, 0_usize);
+    inbox.take_while(&mut commands, |command| {
+        let room = taken < JOURNAL_BATCH_COMMANDS_MAX && bytes < JOURNAL_BATCH_BYTES_MAX;
+        taken += usize::from(room);
+        bytes = bytes.saturating_add(weight(command));
+        room
+    });
     commands
 }
 
@@ -132,7 +140,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use crate::limits::SPOOL_RESERVE_BYTES;
+    use crate::limits::{SPACE_INTERVAL, SPOOL_RESERVE_BYTES};
     use crate::queue::{MemoryDisk, Ticket};
     use crate::queue_id::QueueId;
 
@@ -175,13 +183,15 @@ mod tests {
             .send(Command::Append { ticket, record })
             .expect("taken");
         let told = || {
-            writer
-                .completions
-                .iter()
-                .find_map(|completion| match completion {
-                    Completion::Space { free } => Some(free),
-                    _ => None,
-                })
+            loop {
+                match writer.next_completion() {
+                    Some(Completion::Space { free }) => break Some(free),
+                    Some(_) => {}
+                    None => {
+                        writer.completions.wait(SPACE_INTERVAL);
+                    }
+                }
+            }
         };
         assert_eq!(told(), Some(SPOOL_RESERVE_BYTES - 1));
         disk.set_free(10 * SPOOL_RESERVE_BYTES);

@@ -24,6 +24,8 @@ pub fn start() {
         Err(_) => builder.filter_module(TARGET, LevelFilter::Info),
     };
     builder.target(Target::Pipe(Box::new(Waiting)));
+    // It does not grow, and so does not end up behind what a crowd used of the heap.
+    waiting().reserve(WAITING_BYTES_MAX + LINE_BYTES);
     let journal = env::var_os("JOURNAL_STREAM").is_some();
     builder.format(move |out, record| {
         if journal {
@@ -98,6 +100,7 @@ impl Write for Waiting {
 
 const TARGET: &str = "chopar";
 const WAITING_BYTES_MAX: usize = 64 * 1024;
+const LINE_BYTES: usize = 4 * 1024;
 
 fn level(level: Level) -> log::Level {
     match level {

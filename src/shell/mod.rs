@@ -11,15 +11,18 @@ pub mod helper;
 pub mod journal_writer;
 pub mod link;
 pub mod log;
+pub mod replace;
 pub mod time;
 
 mod certificate_files;
 mod drop_runs;
 mod event_loop;
+mod handover;
 mod heap;
 mod listen;
 mod privilege;
 mod sandbox;
+mod secret;
 mod signals;
 mod slab;
 mod stream;

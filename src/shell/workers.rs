@@ -5,18 +5,20 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 
 use mio::Waker;
 
+use super::handover::{Giver, Taker, handover};
+use super::heap::{self, Keeps};
 use crate::engine::event::{JobId, Work, WorkResult};
+use crate::limits::HEAP_INTERVAL;
 
 /// The threads. Dropping it ends them, each after its job.
 pub(super) struct Workers {
     shared: Arc<Shared>,
-    results: Receiver<(JobId, WorkResult)>,
+    results: Taker<(JobId, WorkResult)>,
 }
 
 struct Shared {
@@ -45,7 +47,8 @@ impl Workers {
             jobs: Mutex::new(Jobs::default()),
             changed: Condvar::new(),
         });
-        let (sender, results) = mpsc::channel();
+        let (giver, results) = handover();
+        let giver = Arc::new(giver);
         let cores = thread::available_parallelism().map_or(1, usize::from);
         for number in 0..cores.clamp(WORKERS_MIN, WORKERS_MAX) {
             let takes = if number == 0 {
@@ -53,11 +56,11 @@ impl Workers {
             } else {
                 Takes::Everything
             };
-            let (shared, sender) = (Arc::clone(&shared), sender.clone());
+            let (shared, giver) = (Arc::clone(&shared), Arc::clone(&giver));
             let waker = Arc::clone(waker);
             thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || shared.work(takes, &sender, &waker))?;
+                .spawn(move || shared.work(takes, &giver, &waker))?;
         }
         Ok(Self { shared, results })
     }
@@ -75,7 +78,7 @@ impl Workers {
 
     /// The next result that is there.
     pub(super) fn result(&self) -> Option<(JobId, WorkResult)> {
-        self.results.try_recv().ok()
+        self.results.take()
     }
 }
 
@@ -87,10 +90,10 @@ impl Drop for Workers {
 }
 
 impl Shared {
-    fn work(&self, takes: Takes, results: &Sender<(JobId, WorkResult)>, waker: &Waker) {
+    fn work(&self, takes: Takes, results: &Giver<(JobId, WorkResult)>, waker: &Waker) {
         while let Some((job, work)) = self.take(takes) {
             let result = work.perform();
-            if results.send((job, result)).is_err() || waker.wake().is_err() {
+            if results.give((job, result)).is_err() || waker.wake().is_err() {
                 return;
             }
         }
@@ -98,6 +101,7 @@ impl Shared {
 
     fn take(&self, takes: Takes) -> Option<(JobId, Work)> {
         let mut jobs = self.lock();
+        let mut idle = false;
         loop {
             if jobs.ended {
                 return None;
@@ -110,10 +114,24 @@ impl Shared {
             if job.is_some() {
                 return job;
             }
-            jobs = self
+            if idle {
+                jobs = self
+                    .changed
+                    .wait(jobs)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let (woken, waited) = self
                 .changed
-                .wait(jobs)
+                .wait_timeout(jobs, HEAP_INTERVAL)
                 .unwrap_or_else(PoisonError::into_inner);
+            jobs = woken;
+            if waited.timed_out() {
+                idle = true;
+                drop(jobs);
+                heap::release(Keeps::Highest);
+                jobs = self.lock();
+            }
         }
     }
 

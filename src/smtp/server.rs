@@ -227,6 +227,20 @@ impl Session {
             .map(|(greeting, name)| (*greeting, name.as_ref()))
     }
 
+    /// The reverse-path of the transaction, once it was accepted.
+    pub fn reverse_path(&self) -> Option<&ReversePath> {
+        let transaction = match &self.state {
+            State::Mail(transaction)
+            | State::Data { transaction, .. }
+            | State::Waiting(Waiting::Recipient(transaction) | Waiting::Body { transaction, .. }) => {
+                transaction
+            }
+            State::Bdat(chunks) => &chunks.transaction,
+            _ => return None,
+        };
+        Some(&transaction.reverse_path)
+    }
+
     /// Whether TLS is on.
     pub fn is_encrypted(&self) -> bool {
         self.encryption == Encryption::Active

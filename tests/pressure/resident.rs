@@ -1,6 +1,7 @@
 //! What the relay's process holds, as the kernel counts it.
 
 use std::fs;
+use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
@@ -14,6 +15,9 @@ pub(crate) struct Resident {
 
 /// The most that it may ever hold.
 pub(crate) const PEAK_KIB_MAX: u64 = 128 * 1024;
+
+/// How long after a crowd the heap goes back to the system, at most.
+const RELEASE: Duration = Duration::from_secs(60);
 
 impl Resident {
     /// Finds it by the configuration folder in its command line.
@@ -53,7 +57,7 @@ impl Resident {
     pub(crate) fn wait_for_at_most(&self, kib: u64) {
         wait_for(
             &format!("at most {kib} KiB, from {} KiB", self.kib()),
-            crate::process::PATIENCE,
+            RELEASE,
             || (self.kib() <= kib).then_some(()),
         );
     }

@@ -58,6 +58,8 @@ fn message(number: u64, domain: u64) -> MessageRecord {
         envelope: Envelope {
             reverse_path: ReversePath::Mailbox(mailbox("author@sender.example")),
             recipients: vec![Recipient {
+                destination: None,
+                reverse_path: None,
                 mailbox: mailbox(&format!("r{number}@d{domain}.example")),
                 notify: Notify::Default,
                 original: None,
@@ -108,6 +110,7 @@ fn taken_over(disk: WorldDisk) -> Taken {
         config: crate::world::config(""),
         ids: chopar::queue::IdSource::above(QueueId::new(0)),
         entropy: Box::new(SeededEntropy::new(1)),
+        rewriter: crate::world::rewriter(),
     };
     let mut engine = Engine::new(start, now);
     let mut sink = |recovered: Recovered| engine.recover(recovered, now);

@@ -81,6 +81,8 @@ fn serve_one(
                             mailbox,
                             notify,
                             original,
+                            destination: None,
+                            reverse_path: None,
                         }]),
                         &mut out,
                     );

@@ -7,14 +7,14 @@ use super::outcome::close_waiting;
 use super::{Courier, Host, Origin, Stage, Target, Trouble};
 use crate::address::Domain;
 use crate::clock::Now;
-use crate::config::{Family, Scheme};
+use crate::config::{self, Destination, Family, Scheme, Via};
 use crate::dns::{Answer, MailHosts, Question, RecordKind, Records, mail_hosts};
 use crate::engine::Engine;
 use crate::engine::event::{Action, ConnId, Endpoint};
 use crate::engine::log::{Level, Line};
 use crate::limits::{ADDRESSES_PER_HOST_MAX, CONNECT_TIMEOUT};
 use crate::policy::route::NextHop;
-use crate::queue::HopId;
+use crate::queue::{HopId, Outcome, Phase};
 use crate::smtp::client::{Login, Protocol, Tls};
 use crate::status::EnhancedCode;
 
@@ -39,27 +39,28 @@ impl Engine {
                 let route = self.config.routes.get(*index);
                 let hosts = route.map(|route| (route.via.clone(), route.login.clone()));
                 let (via, login) = hosts.unwrap_or_default();
-                for via in via {
-                    let tls = match via.scheme {
-                        Scheme::Smtp => Tls::Opportunistic,
-                        Scheme::SmtpStartTls => Tls::Required,
-                        Scheme::Smtps => Tls::Active,
-                    };
-                    courier.hosts.push_back(Host {
-                        name: via.host,
-                        at: via
-                            .address
-                            .map(|address| Endpoint::Tcp(SocketAddr::new(address, via.port))),
-                        port: via.port,
-                        protocol: Protocol::Smtp,
-                        tls,
-                        login: login.as_ref().map(|login| Login {
-                            user: login.user.clone(),
-                            password: login.password.clone(),
-                        }),
-                        origin: Origin::Configured,
-                    });
-                }
+                courier
+                    .hosts
+                    .extend(via.into_iter().map(|via| configured(via, login.as_ref())));
+                return self.courier_next(conn, courier, now);
+            }
+            NextHop::Alias(Destination::Discard) => {
+                return self.hop_discards(conn, courier, now);
+            }
+            NextHop::Alias(destination) => {
+                courier.hosts = match destination {
+                    Destination::Hosts(hosts) => {
+                        let hosts = hosts.iter().cloned();
+                        hosts.map(|via| configured(via, None)).collect()
+                    }
+                    Destination::Lmtp(via) => [configured(via.as_ref().clone(), None)].into(),
+                    Destination::LmtpSocket(path) => {
+                        [self.here(Endpoint::Unix(path.as_ref().into()))].into()
+                    }
+                    Destination::Maildir(_) | Destination::Pipe(_) | Destination::Discard => {
+                        [self.here(Endpoint::Helper(destination.to_string().into()))].into()
+                    }
+                };
                 return self.courier_next(conn, courier, now);
             }
         }
@@ -227,6 +228,42 @@ impl Engine {
         self.pause_hop(hop, &trouble.text, now);
     }
 
+    /// A program of this machine, which speaks LMTP.
+    fn here(&self, at: Endpoint) -> Host {
+        Host {
+            name: self.config.hostname.clone(),
+            at: Some(at),
+            port: 0,
+            protocol: Protocol::Lmtp,
+            tls: Tls::Avoided,
+            login: None,
+            origin: Origin::Configured,
+        }
+    }
+
+    /// Mail for nobody: all that waits is done with.
+    fn hop_discards(&mut self, conn: ConnId, courier: Box<Courier>, now: Now) {
+        let hop = courier.hop;
+        self.courier_over(conn, courier, now);
+        while let Some(id) = self.hops.pop_ready(hop) {
+            let Some(entry) = self.index.get_mut(id).filter(|entry| !entry.held) else {
+                continue;
+            };
+            let mut recipients = Vec::new();
+            for (at, state) in (0..).zip(entry.recipients.iter_mut()) {
+                if state.hop == hop && state.phase == Phase::Waiting {
+                    state.phase = Phase::InFlight;
+                    recipients.push((at, Outcome::Delivered));
+                }
+            }
+            if recipients.is_empty() {
+                continue;
+            }
+            self.log(Line::new(Level::Info, "discarded").with("id", id));
+            self.settle_outcomes(id, recipients, &[], None, None, now);
+        }
+    }
+
     /// The next hop will never take anything, or has refused us as a whole: fails the oldest message that waits, and
     /// the others as they come up.
     pub(super) fn hop_refused(
@@ -260,6 +297,30 @@ impl Engine {
             self.settle_outcomes(id, recipients, &[], None, None, now);
             return;
         }
+    }
+}
+
+/// A host that the configuration names.
+fn configured(via: Via, login: Option<&config::Login>) -> Host {
+    let (tls, protocol) = match via.scheme {
+        Scheme::Smtp => (Tls::Opportunistic, Protocol::Smtp),
+        Scheme::SmtpStartTls => (Tls::Required, Protocol::Smtp),
+        Scheme::Smtps => (Tls::Active, Protocol::Smtp),
+        Scheme::Lmtp => (Tls::Opportunistic, Protocol::Lmtp),
+    };
+    Host {
+        at: via
+            .address
+            .map(|address| Endpoint::Tcp(SocketAddr::new(address, via.port))),
+        name: via.host,
+        port: via.port,
+        protocol,
+        tls,
+        login: login.map(|login| Login {
+            user: login.user.clone(),
+            password: login.password.clone(),
+        }),
+        origin: Origin::Configured,
     }
 }
 

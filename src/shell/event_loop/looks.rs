@@ -12,6 +12,7 @@ use crate::engine::log::{Level, Line};
 use crate::limits::{
     CERTIFICATES_INTERVAL, DROP_FOLDER_INTERVAL, HEAP_INTERVAL, RESOLV_CONF_INTERVAL,
 };
+use crate::shell::heap::Keeps;
 use crate::shell::tls::{Origin, TlsError};
 use crate::shell::{certificate_files, daemon, folder, heap, log, systemd};
 
@@ -23,6 +24,9 @@ pub(super) enum Look {
     Certificates,
     Heap,
 }
+
+/// How often the heap is given back after a crowd: other threads take their time to give back their part.
+const RELEASES: u8 = 12;
 
 impl Look {
     /// How often.
@@ -51,7 +55,12 @@ impl EventLoop {
             }
             Look::Heap => {
                 if self.state.streams.crowd_has_gone() {
-                    heap::release();
+                    self.state.releases = RELEASES;
+                }
+                if self.state.releases > 0 {
+                    self.state.releases -= 1;
+                    self.engine.rest();
+                    heap::release(Keeps::Lowest);
                 }
             }
             Look::Certificates => {

@@ -10,14 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::Config;
+use crate::config::{self, Config, Target, words};
 use crate::shell::daemon;
 
 /// Where a delivery goes.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "no alias of a configuration leads there yet")
-)]
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Destination {
     /// A maildir.
@@ -115,7 +111,7 @@ impl Directory {
             .map_err(|errors| Unknown::Config(errors.into_iter().next().unwrap_or_default()))?;
         known.targets = targets(&config);
         known.state_dir = config.state_dir;
-        known.separators = "+".to_owned();
+        known.separators = config.names.separators.into();
         known.find(target).ok_or(Unknown::Target)
     }
 
@@ -146,9 +142,24 @@ impl Known {
     }
 }
 
-/// All targets of a configuration that the helper serves.
-fn targets(_config: &Config) -> HashMap<String, Destination> {
-    HashMap::new()
+/// All targets of a configuration that the helper serves, as its aliases write them.
+fn targets(config: &Config) -> HashMap<String, Destination> {
+    let domains = config.domains.values();
+    let aliases = domains.flat_map(|domain| domain.aliases.values().chain(&domain.catch_all));
+    aliases
+        .flat_map(|alias| &alias.targets)
+        .filter_map(|target| {
+            let Target::Here(target) = target else {
+                return None;
+            };
+            let destination = match target {
+                config::Destination::Maildir(path) => Destination::Maildir(path.as_ref().into()),
+                config::Destination::Pipe(command) => Destination::Program(words(command)?),
+                _ => return None,
+            };
+            Some((target.to_string(), destination))
+        })
+        .collect()
 }
 
 fn account(passwd: &str, uid: u32) -> Account {

@@ -9,6 +9,7 @@ mod arc;
 mod client_session;
 mod configuration;
 mod dkim_signature;
+mod dmarc;
 mod dns_answer;
 mod header;
 mod hook;
@@ -17,12 +18,14 @@ mod sendmail_message;
 mod server_session;
 mod smtp_command;
 mod spf;
+mod srs;
 
 pub use aliases::aliases;
 pub use arc::arc;
 pub use client_session::client_session;
 pub use configuration::configuration;
 pub use dkim_signature::dkim_signature;
+pub use dmarc::dmarc;
 pub use dns_answer::dns_answer;
 pub use header::header;
 pub use hook::hook;
@@ -31,6 +34,7 @@ pub use sendmail_message::sendmail_message;
 pub use server_session::server_session;
 pub use smtp_command::smtp_command;
 pub use spf::spf;
+pub use srs::srs;
 
 /// A function that holds some bytes to a promise.
 pub type Target = fn(&[u8]);
@@ -42,6 +46,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("client_session", client_session),
     ("configuration", configuration),
     ("dkim_signature", dkim_signature),
+    ("dmarc", dmarc),
     ("dns_answer", dns_answer),
     ("header", header),
     ("hook", hook),
@@ -50,6 +55,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("server_session", server_session),
     ("smtp_command", smtp_command),
     ("spf", spf),
+    ("srs", srs),
 ];
 
 /// Takes the first byte off: the variant of the target; 0 where there is none.

@@ -1,0 +1,206 @@
+//! What one thread leaves for another: a line of items under a lock that is held to move them, never while one is used.
+//!
+//! It is one buffer, which goes back whenever it is empty. std's channel takes a block of the
+//! heap for every 31 items, wherever the heap has room, and the last one keeps everything below it from going back to
+//! the system.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// The two ends of a new line.
+pub(super) fn handover<T>() -> (Giver<T>, Taker<T>) {
+    let shared = Arc::new(Shared {
+        line: Mutex::new(Line {
+            items: VecDeque::new(),
+            sleeping: false,
+            given_up: false,
+        }),
+        arrived: Condvar::new(),
+    });
+    (Giver(Arc::clone(&shared)), Taker(shared))
+}
+
+/// The end that leaves items. Dropping it tells the other that no more will come.
+#[derive(Debug)]
+pub(super) struct Giver<T>(Arc<Shared<T>>);
+
+/// The end that takes them, in the order in which they were left. Dropping it refuses all further ones.
+#[derive(Debug)]
+pub(super) struct Taker<T>(Arc<Shared<T>>);
+
+/// The other end is gone; the item comes back.
+#[derive(Debug)]
+pub(super) struct Gone<T>(pub(super) T);
+
+/// What a wait ended with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Waited {
+    /// There is something.
+    Arrived,
+    /// Nothing came in time.
+    TimedOut,
+    /// There is nothing, and nothing will come.
+    Ended,
+}
+
+#[derive(Debug)]
+struct Shared<T> {
+    line: Mutex<Line<T>>,
+    arrived: Condvar,
+}
+
+#[derive(Debug)]
+struct Line<T> {
+    items: VecDeque<T>,
+    /// Whether the taker waits to be woken.
+    sleeping: bool,
+    /// Whether one of the two is gone.
+    given_up: bool,
+}
+
+impl<T> Giver<T> {
+    /// Leaves an item.
+    pub(super) fn give(&self, item: T) -> Result<(), Gone<T>> {
+        let mut line = self.0.lock();
+        if line.given_up {
+            return Err(Gone(item));
+        }
+        line.items.push_back(item);
+        let wake = std::mem::take(&mut line.sleeping);
+        drop(line);
+        if wake {
+            self.0.arrived.notify_one();
+        }
+        Ok(())
+    }
+}
+
+impl<T> Taker<T> {
+    /// Waits until there is something to take.
+    pub(super) fn wait(&self, within: Duration) -> Waited {
+        let mut line = self.0.lock();
+        if line.items.is_empty() && !line.given_up {
+            line.sleeping = true;
+            let (woken, _) = self
+                .0
+                .arrived
+                .wait_timeout_while(line, within, |line| line.items.is_empty() && !line.given_up)
+                .unwrap_or_else(PoisonError::into_inner);
+            line = woken;
+            line.sleeping = false;
+        }
+        match (line.items.is_empty(), line.given_up) {
+            (false, _) => Waited::Arrived,
+            (true, false) => Waited::TimedOut,
+            (true, true) => Waited::Ended,
+        }
+    }
+
+    /// Moves items behind those of `into`, as long as `takes` agrees to each.
+    pub(super) fn take_while(&self, into: &mut Vec<T>, mut takes: impl FnMut(&T) -> bool) {
+        let mut line = self.0.lock();
+        while let Some(item) = line.items.pop_front() {
+            if !takes(&item) {
+                line.items.push_front(item);
+                return;
+            }
+            into.push(item);
+        }
+        line.rest();
+    }
+
+    /// Takes the first item, if there is one.
+    pub(super) fn take(&self) -> Option<T> {
+        let mut line = self.0.lock();
+        let item = line.items.pop_front();
+        line.rest();
+        item
+    }
+}
+
+impl<T> Drop for Giver<T> {
+    fn drop(&mut self) {
+        self.0.give_up();
+    }
+}
+
+impl<T> Drop for Taker<T> {
+    fn drop(&mut self) {
+        self.0.give_up();
+    }
+}
+
+impl<T> Line<T> {
+    /// Gives the buffer back once it is empty: one that is kept may lie behind all that a crowd used of the heap.
+    fn rest(&mut self) {
+        if self.items.is_empty() {
+            self.items = VecDeque::new();
+        }
+    }
+}
+
+impl<T> Shared<T> {
+    fn lock(&self) -> MutexGuard<'_, Line<T>> {
+        // Nothing under the lock can leave the line half changed.
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn give_up(&self) {
+        self.lock().given_up = true;
+        self.arrived.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn items_arrive_in_order_across_threads() {
+        let (giver, taker) = handover();
+        let thread = std::thread::spawn(move || {
+            for number in 0..100_000 {
+                giver.give(number).expect("a taker");
+            }
+        });
+        let mut taken: Vec<u32> = Vec::new();
+        while taker.wait(LONG) == Waited::Arrived {
+            taker.take_while(&mut taken, |_| true);
+        }
+        thread.join().expect("a clean end");
+        assert!(taken.into_iter().eq(0..100_000));
+    }
+
+    #[test]
+    fn what_is_not_taken_stays_in_front() {
+        let (giver, taker) = handover();
+        (0..5).for_each(|number| giver.give(number).expect("a taker"));
+        let mut taken = Vec::new();
+        taker.take_while(&mut taken, |number| *number < 3);
+        assert_eq!(taken, [0, 1, 2]);
+        assert_eq!(taker.take(), Some(3));
+        drop(giver);
+        assert_eq!(taker.wait(LONG), Waited::Arrived);
+        assert_eq!(taker.take(), Some(4));
+        assert_eq!(taker.wait(LONG), Waited::Ended);
+    }
+
+    #[test]
+    fn nobody_waits_for_ever() {
+        let (giver, taker) = handover::<u8>();
+        assert_eq!(taker.wait(Duration::from_millis(1)), Waited::TimedOut);
+        drop(taker);
+        assert_eq!(giver.give(7).expect_err("refused").0, 7);
+    }
+
+    #[test]
+    fn an_empty_line_keeps_no_room() {
+        let (giver, taker) = handover();
+        (0..10_000).for_each(|number| giver.give(number).expect("a taker"));
+        while taker.take().is_some() {}
+        assert_eq!(taker.0.lock().items.capacity(), 0);
+    }
+}
