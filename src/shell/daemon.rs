@@ -1,7 +1,7 @@
 //! From a configuration to a relay that runs: sockets, account, spool, sandbox, threads, loop, in this order.
 //!
-//! Ports are bound and folders made as root; then the account is changed and the sandbox closed, before the first
-//! thread is started and before anything is read that a peer has written.
+//! Ports are bound and folders made as root; then the account is changed, the helper started and the sandbox closed,
+//! before the first thread is started and before anything is read that a peer has written.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, Permissions};
@@ -15,6 +15,7 @@ use mio::Poll;
 use super::drop_runs::DropRuns;
 use super::event_loop::{EventLoop, Source, State, say_certificates, waker};
 use super::file_disk::{FileDisk, FileReader, SpoolError};
+use super::helper::Helper;
 use super::journal_writer::JournalWriter;
 use super::listen::{self, ListenError, Port, Reserve};
 use super::privilege::{self, PrivilegeError};
@@ -125,6 +126,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     }
     let spool = config.state_dir.join("spool");
     let ports = become_service(&config, &spool)?;
+    let helper = Helper::start(path);
     let (disk, reader) = open_spool(&spool)?;
     let drops = drop_folder::make_folder(&spool)
         .map_err(|error| RunError::Folder(spool.join("drop"), error))?;
@@ -162,6 +164,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         journal: JournalWriter::start(journal, wake).map_err(system("threads"))?,
         reader,
         tls,
+        helper,
         drops: DropRuns::new(drops, spool.join("damaged"), waker),
         state: State::new(certificate_files::fingerprint(path), &config),
         greylist,

@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod drop_folder;
 pub mod file_disk;
 pub mod folder;
+pub mod helper;
 pub mod journal_writer;
 pub mod link;
 pub mod log;

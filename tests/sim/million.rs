@@ -10,7 +10,7 @@ use std::time::Duration;
 use chopar::address::{Mailbox, ReversePath};
 use chopar::clock::{Instant, Now};
 use chopar::date::Timestamp;
-use chopar::engine::event::{Action, ConnId, Event, Lost};
+use chopar::engine::event::{Action, ConnId, Endpoint, Event, Lost};
 use chopar::engine::{Engine, Start};
 use chopar::entropy::SeededEntropy;
 use chopar::envelope::{BodyKind, Envelope, Notify, Recipient};
@@ -143,7 +143,11 @@ impl Taken {
             served.steps += 1;
             while let Some(action) = self.engine.next_action() {
                 match action {
-                    Action::Connect { conn, to, .. } => {
+                    Action::Connect {
+                        conn,
+                        to: Endpoint::Tcp(to),
+                        ..
+                    } => {
                         let host = dns::host_at(to.ip());
                         let dead = dns::domain_of(host) == "d0.example";
                         if to.is_ipv6() || dead {

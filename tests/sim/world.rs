@@ -395,7 +395,7 @@ impl World {
                 self.stalled.remove(&conn);
             }
             Action::StartTls { conn, .. } => self.start_tls(conn),
-            Action::Connect { conn, to, .. } => self.connect(conn, to),
+            Action::Connect { conn, to, .. } => self.connect(conn, &to),
             Action::Store(command) => self.store(command),
             Action::Read {
                 reader,

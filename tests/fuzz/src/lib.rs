@@ -13,6 +13,7 @@ mod dmarc;
 mod dns_answer;
 mod greylist;
 mod header;
+mod hook;
 mod journal;
 mod proxy;
 mod sendmail_message;
@@ -30,6 +31,7 @@ pub use dmarc::dmarc;
 pub use dns_answer::dns_answer;
 pub use greylist::greylist;
 pub use header::header;
+pub use hook::hook;
 pub use journal::journal;
 pub use proxy::proxy;
 pub use sendmail_message::sendmail_message;
@@ -52,6 +54,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("dns_answer", dns_answer),
     ("greylist", greylist),
     ("header", header),
+    ("hook", hook),
     ("journal", journal),
     ("proxy", proxy),
     ("sendmail_message", sendmail_message),
