@@ -266,6 +266,8 @@ pub const ARC_SETS_MAX: u8 = 50;
 
 /// Names that are asked on the way up from one (RFC 9989 section 4.10).
 pub const DMARC_WALK_MAX: usize = 8;
+/// Domains of one From field whose policies are looked up; a message of more is refused.
+pub const DMARC_AUTHORS_MAX: usize = 4;
 
 // SRS.
 

@@ -198,6 +198,63 @@ pub fn claims_id(value: &[u8], id: &str) -> bool {
     })
 }
 
+/// Whether results say that DMARC passed. Only whole results count: what stands in quotes or in a comment could come
+/// from anybody.
+pub fn says_dmarc_passed(results: &str) -> bool {
+    let mut rest = results.as_bytes();
+    let mut first = true;
+    while let Some(segment) = next_result(&mut rest) {
+        let is_id = std::mem::take(&mut first);
+        if !is_id && is_dmarc_pass(segment).is_some() {
+            return true;
+        }
+    }
+    false
+}
+
+fn is_dmarc_pass(segment: &[u8]) -> Option<()> {
+    let word = |value: &mut &[u8], expected: &[u8]| {
+        *value = skip_cfws(value)?;
+        let (front, rest) = value.split_at_checked(expected.len())?;
+        *value = rest;
+        front.eq_ignore_ascii_case(expected).then_some(())
+    };
+    let mut rest = segment;
+    word(&mut rest, b"dmarc")?;
+    word(&mut rest, b"=")?;
+    word(&mut rest, b"pass")?;
+    let ends = rest
+        .first()
+        .is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');
+    ends.then_some(())
+}
+
+/// What stands before the next semicolon that is in no quotes and in no comment; `None` at the end, or where a quote or a
+/// comment does not end.
+fn next_result<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    if rest.is_empty() {
+        return None;
+    }
+    let whole = *rest;
+    let mut left = whole;
+    loop {
+        left = skip_cfws(left)?;
+        match left.split_first() {
+            None => {
+                *rest = &[];
+                return Some(whole);
+            }
+            Some((b';', after)) => {
+                *rest = after;
+                let len = whole.len().saturating_sub(left.len());
+                return whole.get(..len);
+            }
+            Some((b'"', after)) => left = quoted_string(after)?.1,
+            Some((_, after)) => left = after,
+        }
+    }
+}
+
 /// What stands before the first semicolon: words and quoted strings, without comments and white space.
 fn id_pieces(value: &[u8]) -> Option<Vec<String>> {
     let mut rest = value;
@@ -329,6 +386,25 @@ mod tests {
     use crate::auth::dkim::key::Algorithm;
     use crate::auth::dkim::verdict::{Failure, SignatureVerdict};
     use crate::limits::TEXT_LINE_BYTES_MAX;
+
+    #[test]
+    fn only_a_whole_result_says_that_dmarc_passed() {
+        for (results, passed) in [
+            ("a.example; dmarc=pass header.from=b.example", true),
+            ("a.example; spf=fail; DMARC (x) = pass", true),
+            ("a.example 1;dmarc=pass(p=none)", true),
+            ("dmarc=pass; spf=pass", false),
+            ("a.example; dmarc=passed", false),
+            ("a.example; dmarc=fail", false),
+            ("a.example; spf=pass reason=\"; dmarc=pass\"", false),
+            ("a.example; spf=pass (; dmarc=pass)", false),
+            ("a.example; spf=pass \"x; dmarc=pass", false),
+            ("a.example; xdmarc=pass", false),
+            ("", false),
+        ] {
+            assert_eq!(says_dmarc_passed(results), passed, "{results}");
+        }
+    }
 
     #[test]
     fn writes_results_one_below_the_other() {

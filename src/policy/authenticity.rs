@@ -1,0 +1,451 @@
+//! Who wrote a message that a stranger brings: SPF, DKIM, ARC and DMARC together, and what follows for it.
+//!
+//! [`Examination`] is made from the header, sees the body stream past, and is resumable: [`Examination::resume`] gives
+//! its findings, or the questions that it is missing. [`Findings::judge`] then says what the policy of the author's
+//! domain means here (RFC 9989 section 5.4), unless a sealer that is trusted has seen the message pass before it was
+//! changed on its way (RFC 8617 section 7.2.1).
+//!
+//! Stricter than RFC 9989: a message with two From fields is nobody's, a signature over a part of the body is no
+//! evidence, and of several authors the one whose domain fails worst counts.
+
+use std::net::IpAddr;
+
+use crate::address::Domain;
+use crate::auth::dkim::verdict::{SignatureVerdict, Verdict};
+use crate::auth::results::{AuthenticationResults, Method, MethodResult, says_dmarc_passed};
+use crate::auth::{arc, dkim, dmarc, spf};
+use crate::config::{Dmarc, Quarantine};
+use crate::date::Timestamp;
+use crate::dns::{Answer, Question, Step};
+use crate::limits::DMARC_AUTHORS_MAX;
+use crate::mail::address_list::{FromError, from_mailboxes};
+use crate::mail::header::Header;
+
+/// What a receiver knows of a message beside its bytes.
+#[derive(Clone, Debug)]
+pub struct Circumstances {
+    /// The address of the client.
+    pub address: IpAddr,
+    /// The name after HELO or EHLO.
+    pub helo: Box<str>,
+    /// The reverse-path without brackets; empty for the null one.
+    pub path: Box<str>,
+    /// Our name.
+    pub receiver: Domain,
+    /// The time.
+    pub at: Timestamp,
+    /// Whether DMARC is looked up at all.
+    pub dmarc: Dmarc,
+}
+
+/// The examination of one message.
+pub struct Examination {
+    authors: Result<Vec<Domain>, FromError>,
+    dkim: dkim::verify::Verification,
+    arc: arc::Verification,
+    answers: Vec<(Question, Answer)>,
+}
+
+/// What was found out.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Findings {
+    /// Whether the host may send for the reverse-path.
+    pub spf: spf::Verdict,
+    /// The signatures, from the top.
+    pub dkim: Vec<SignatureVerdict>,
+    /// The chain of those who forwarded it.
+    pub arc: arc::Verdict,
+    /// The domain of From and whether it passed; nothing where there is no author or nobody asked.
+    pub dmarc: Option<(Domain, dmarc::Verdict)>,
+    /// Whether there are several From fields.
+    pub ambiguous: bool,
+}
+
+/// What is done with the message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Judgement {
+    /// It is taken.
+    Take,
+    /// It is taken with a mark.
+    Mark,
+    /// Its author's domain wants it refused.
+    Refuse,
+    /// It cannot be told who wrote it.
+    Ambiguous,
+    /// The DNS did not say enough: later.
+    Defer,
+}
+
+impl Examination {
+    /// Of a message with this header that came in at `at`.
+    pub fn new(header: &Header, at: Timestamp) -> Self {
+        let authors = from_mailboxes(header).map(|mailboxes| {
+            let mut domains: Vec<Domain> = mailboxes
+                .iter()
+                .map(|mailbox| mailbox.domain().clone())
+                .filter(|domain| !domain.is_literal())
+                .collect();
+            domains.sort_unstable();
+            domains.dedup();
+            domains
+        });
+        Self {
+            authors,
+            dkim: dkim::verify::Verification::new(header, at),
+            arc: arc::Verification::new(header, at),
+            answers: Vec::new(),
+        }
+    }
+
+    /// Takes the next piece of the body.
+    pub fn on_body(&mut self, chunk: &[u8]) {
+        self.dkim.on_body(chunk);
+        self.arc.on_body(chunk);
+    }
+
+    /// Takes an answer.
+    pub fn on_answer(&mut self, question: Question, answer: Answer) {
+        self.answers.push((question, answer));
+    }
+
+    /// The findings, or what is missing. The body must have been taken whole; `header` is the one of
+    /// [`Examination::new`].
+    pub fn resume(&mut self, header: &Header, known: &Circumstances) -> Step<Findings> {
+        let mut missing = Vec::new();
+        let answers = &self.answers;
+        let (helo, path) = (known.helo.as_ref(), known.path.as_ref());
+        let sender = spf::Sender::new(known.address, helo, path, known.receiver.as_str(), known.at);
+        let spf = done(spf::check(&sender, answers), &mut missing);
+        let dkim = done(self.dkim.resume(header, answers), &mut missing);
+        let arc = done(self.arc.resume(header, answers), &mut missing);
+        let authors: &[Domain] = match (&self.authors, known.dmarc) {
+            (Ok(authors), Dmarc::Enforce | Dmarc::Report) => authors,
+            _ => &[],
+        };
+        let aligned: Vec<Domain> = dkim.iter().flatten().filter_map(evidence).collect();
+        let spf_domain = spf.as_ref().and_then(|verdict| {
+            let passed = verdict.outcome == spf::Outcome::Pass;
+            verdict.domain.as_ref().filter(|_| passed)
+        });
+        let mut worst: Option<(Domain, dmarc::Verdict)> = None;
+        for author in authors.iter().take(DMARC_AUTHORS_MAX) {
+            let evidence = dmarc::Evidence {
+                author,
+                spf: spf_domain,
+                dkim: &aligned,
+            };
+            let Some(verdict) = done(dmarc::evaluate(&evidence, answers), &mut missing) else {
+                continue;
+            };
+            if worst
+                .as_ref()
+                .is_none_or(|(_, before)| rank(before) < rank(&verdict))
+            {
+                worst = Some((author.clone(), verdict));
+            }
+        }
+        match (spf, dkim, arc) {
+            (Some(spf), Some(dkim), Some(arc)) if missing.is_empty() => Step::Done(Findings {
+                spf,
+                dkim,
+                arc,
+                dmarc: worst,
+                ambiguous: matches!(self.authors, Err(FromError::Duplicate))
+                    || authors.len() > DMARC_AUTHORS_MAX,
+            }),
+            _ => {
+                missing.sort_unstable();
+                missing.dedup();
+                Step::Ask(missing)
+            }
+        }
+    }
+}
+
+impl Findings {
+    /// What is done with the message where these are the rules.
+    pub fn judge(&self, mode: Dmarc, quarantine: Quarantine, trusted: &[Domain]) -> Judgement {
+        if mode != Dmarc::Enforce {
+            return Judgement::Take;
+        }
+        if self.ambiguous {
+            return Judgement::Ambiguous;
+        }
+        let Some((_, verdict)) = &self.dmarc else {
+            return Judgement::Take;
+        };
+        if verdict.outcome != dmarc::Outcome::Fail || self.is_vouched_for(trusted) {
+            return Judgement::Take;
+        }
+        let wanted = match (verdict.policy, quarantine) {
+            (dmarc::Policy::None, _) => return Judgement::Take,
+            (dmarc::Policy::Quarantine, Quarantine::Mark) => return Judgement::Mark,
+            (dmarc::Policy::Quarantine, Quarantine::Refuse) | (dmarc::Policy::Reject, _) => {
+                Judgement::Refuse
+            }
+        };
+        // What may pass once the DNS answers is not refused for good.
+        let open = self.spf.outcome == spf::Outcome::TempError
+            || self
+                .dkim
+                .iter()
+                .any(|signature| signature.verdict() == Verdict::TempError);
+        if open { Judgement::Defer } else { wanted }
+    }
+
+    /// Whether it failed DMARC.
+    pub fn has_failed(&self) -> bool {
+        let verdict = self.dmarc.as_ref().map(|(_, verdict)| verdict.outcome);
+        verdict == Some(dmarc::Outcome::Fail)
+    }
+
+    /// What the host of this name has found out, for those further in.
+    pub fn results(&self, id: &Domain, known: &Circumstances) -> AuthenticationResults {
+        let (path, helo) = (known.path.as_ref(), known.helo.as_ref());
+        let spf = MethodResult::spf(self.spf.outcome, path, helo);
+        let mut results = AuthenticationResults::new(id.as_str()).with(spf);
+        for signature in &self.dkim {
+            results = results.with(MethodResult::dkim(signature));
+        }
+        if self.dkim.is_empty() {
+            results = results.with(MethodResult::new(Method::Dkim, "none"));
+        }
+        if let Some((author, verdict)) = &self.dmarc {
+            results = results.with(MethodResult::dmarc(verdict.outcome, author));
+        }
+        results.with(MethodResult::arc(&self.arc))
+    }
+
+    /// Whether a trusted sealer saw it pass, and what came to us is what that one saw: nothing was changed since, or only
+    /// by others that are trusted.
+    fn is_vouched_for(&self, trusted: &[Domain]) -> bool {
+        let arc::Outcome::Pass { oldest_pass } = self.arc.outcome else {
+            return false;
+        };
+        if self.arc.partial.is_some() {
+            return false;
+        }
+        let is_trusted =
+            |sealer: Option<&Domain>| sealer.is_some_and(|name| trusted.contains(name));
+        self.arc.sets.iter().enumerate().any(|(at, set)| {
+            let later = self.arc.sets.get(at..).unwrap_or_default();
+            is_trusted(set.sealer.as_ref())
+                && says_dmarc_passed(&set.results)
+                && (oldest_pass <= set.instance
+                    || later.iter().all(|set| is_trusted(set.sealer.as_ref())))
+        })
+    }
+}
+
+/// The verdict; questions go to `missing`.
+fn done<T>(step: Step<T>, missing: &mut Vec<Question>) -> Option<T> {
+    match step {
+        Step::Done(verdict) => Some(verdict),
+        Step::Ask(questions) => {
+            missing.extend(questions);
+            None
+        }
+    }
+}
+
+/// The domain that a signature shows to have written the whole message.
+fn evidence(signature: &SignatureVerdict) -> Option<Domain> {
+    let whole = signature.partial.is_none() && signature.verdict() == Verdict::Pass;
+    signature.domain.clone().filter(|_| whole)
+}
+
+/// How bad a verdict is.
+fn rank(verdict: &dmarc::Verdict) -> u8 {
+    match (verdict.outcome, verdict.policy) {
+        (dmarc::Outcome::Pass, _) => 0,
+        (dmarc::Outcome::None, _) => 1,
+        (dmarc::Outcome::TempError, _) => 2,
+        (dmarc::Outcome::Fail, dmarc::Policy::None) => 3,
+        (dmarc::Outcome::Fail, dmarc::Policy::Quarantine) => 4,
+        (dmarc::Outcome::Fail, dmarc::Policy::Reject) => 5,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::dns::{NoRecords, RecordKind, Records};
+
+    fn known(path: &str) -> Circumstances {
+        Circumstances {
+            address: Ipv4Addr::new(192, 0, 2, 7).into(),
+            helo: "client.example".into(),
+            path: path.into(),
+            receiver: Domain::parse("mx.example.com").expect("a domain"),
+            at: Timestamp::from_seconds(1_790_000_000),
+            dmarc: Dmarc::Enforce,
+        }
+    }
+
+    fn answer(question: &Question, zone: &[(&str, &str)]) -> Answer {
+        let texts: Vec<Vec<u8>> = zone
+            .iter()
+            .filter(|(name, _)| *name == question.name.as_str())
+            .map(|(_, text)| text.as_bytes().to_vec())
+            .collect();
+        let failing = texts.iter().any(|text| text == b"SERVFAIL");
+        let records = match (question.kind, failing) {
+            (_, true) => Err(NoRecords::ServerFailure),
+            (RecordKind::Txt, _) if !texts.is_empty() => Ok(Arc::new(Records::Txt(texts))),
+            _ => Err(NoRecords::NoData),
+        };
+        Answer {
+            records,
+            authentic: false,
+            ttl: Duration::from_secs(60),
+        }
+    }
+
+    fn findings(header: &str, path: &str, zone: &[(&str, &str)]) -> Findings {
+        let known = known(path);
+        let header = Header::parse(header.as_bytes().to_vec()).expect("a header");
+        let mut examination = Examination::new(&header, known.at);
+        examination.on_body(b"hello\r\n");
+        for _ in 0..20 {
+            match examination.resume(&header, &known) {
+                Step::Done(findings) => return findings,
+                Step::Ask(questions) => {
+                    assert!(!questions.is_empty());
+                    for question in questions {
+                        let answer = answer(&question, zone);
+                        examination.on_answer(question, answer);
+                    }
+                }
+            }
+        }
+        panic!("it never ends");
+    }
+
+    fn judged(header: &str, path: &str, zone: &[(&str, &str)]) -> Judgement {
+        findings(header, path, zone).judge(Dmarc::Enforce, Quarantine::Mark, &[])
+    }
+
+    const REJECT: (&str, &str) = ("_dmarc.bank.example", "v=DMARC1; p=reject");
+
+    #[test]
+    fn a_spoof_is_refused_and_what_spf_shows_is_taken() {
+        let header = "From: Boss <boss@bank.example>\r\n";
+        assert_eq!(
+            judged(header, "x@evil.example", &[REJECT]),
+            Judgement::Refuse
+        );
+        let allowed = ("bank.example", "v=spf1 ip4:192.0.2.7 -all");
+        assert_eq!(
+            judged(header, "x@bank.example", &[REJECT, allowed]),
+            Judgement::Take
+        );
+        // SPF passes for another domain: not aligned.
+        let other = ("evil.example", "v=spf1 +all");
+        assert_eq!(
+            judged(header, "x@evil.example", &[REJECT, other]),
+            Judgement::Refuse
+        );
+        assert_eq!(judged(header, "x@evil.example", &[]), Judgement::Take);
+        let mild = ("_dmarc.bank.example", "v=DMARC1; p=quarantine");
+        assert_eq!(judged(header, "", &[mild]), Judgement::Mark);
+        let found = findings(header, "", &[mild]);
+        assert_eq!(
+            found.judge(Dmarc::Enforce, Quarantine::Refuse, &[]),
+            Judgement::Refuse
+        );
+        assert_eq!(
+            found.judge(Dmarc::Report, Quarantine::Refuse, &[]),
+            Judgement::Take
+        );
+    }
+
+    #[test]
+    fn what_the_dns_leaves_open_is_not_refused_for_good() {
+        let header = "From: boss@bank.example\r\n";
+        let failing = ("bank.example", "SERVFAIL");
+        assert_eq!(
+            judged(header, "x@bank.example", &[REJECT, failing]),
+            Judgement::Defer
+        );
+        let failing = ("_dmarc.bank.example", "SERVFAIL");
+        assert_eq!(
+            judged(header, "x@evil.example", &[failing]),
+            Judgement::Take
+        );
+    }
+
+    #[test]
+    fn authors_cannot_hide_behind_each_other() {
+        let two = "From: a@friend.example, boss@bank.example\r\n";
+        assert_eq!(judged(two, "x@evil.example", &[REJECT]), Judgement::Refuse);
+        let twice = "From: a@friend.example\r\nFrom: boss@bank.example\r\n";
+        assert_eq!(
+            judged(twice, "x@evil.example", &[REJECT]),
+            Judgement::Ambiguous
+        );
+        let many: Vec<String> = (0..9)
+            .map(|number| format!("a@b{number}.example"))
+            .collect();
+        let many = format!("From: {}\r\n", many.join(", "));
+        assert_eq!(judged(&many, "x@evil.example", &[]), Judgement::Ambiguous);
+        assert_eq!(
+            judged("Subject: none\r\n", "x@evil.example", &[REJECT]),
+            Judgement::Take
+        );
+    }
+
+    #[test]
+    fn a_sealer_that_is_trusted_vouches_for_what_nobody_has_changed_since() {
+        let mut found = findings("From: boss@bank.example\r\n", "x@list.example", &[REJECT]);
+        let sealer = |instance, name: &str, results: &str| arc::SealedSet {
+            instance,
+            sealer: Some(Domain::parse(name).expect("a domain")),
+            selector: None,
+            results: results.to_owned(),
+            message: None,
+            seal: None,
+        };
+        let passed =
+            "list.example; dkim=pass header.d=bank.example; dmarc=pass header.from=bank.example";
+        found.arc.sets = vec![
+            sealer(1, "list.example", passed),
+            sealer(2, "other.example", "other.example; arc=pass"),
+        ];
+        let trusted = [Domain::parse("list.example").expect("a domain")];
+        let judge = |found: &Findings, trusted: &[Domain]| {
+            found.judge(Dmarc::Enforce, Quarantine::Mark, trusted)
+        };
+        assert_eq!(
+            judge(&found, &trusted),
+            Judgement::Refuse,
+            "the chain is none"
+        );
+        found.arc.outcome = arc::Outcome::Pass { oldest_pass: 0 };
+        assert_eq!(judge(&found, &trusted), Judgement::Take);
+        assert_eq!(judge(&found, &[]), Judgement::Refuse);
+        // The second, who is not trusted, changed it.
+        found.arc.outcome = arc::Outcome::Pass { oldest_pass: 2 };
+        assert_eq!(judge(&found, &trusted), Judgement::Refuse);
+        let both =
+            ["list.example", "other.example"].map(|name| Domain::parse(name).expect("a domain"));
+        assert_eq!(judge(&found, &both), Judgement::Take);
+        found.arc.sets[0].results = "list.example; dmarc=fail reason=\"; dmarc=pass\"".to_owned();
+        assert_eq!(judge(&found, &both), Judgement::Refuse);
+    }
+
+    #[test]
+    fn the_results_are_written_for_those_further_in() {
+        let path = "x@evil.example";
+        let found = findings("From: boss@bank.example\r\n", path, &[REJECT]);
+        let id = Domain::parse("mx.example.com").expect("a domain");
+        assert_eq!(
+            found.results(&id, &known(path)).to_string(),
+            "mx.example.com;\r\n\tspf=none\r\n\tsmtp.mailfrom=x@evil.example;\r\n\tdkim=none;\r\n\tdmarc=fail\r\n\t\
+             header.from=bank.example;\r\n\tarc=none"
+        );
+    }
+}
