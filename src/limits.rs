@@ -53,6 +53,12 @@ pub const SESSION_TIMEOUT: Duration = Duration::from_secs(3_600);
 pub const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(60);
 /// Wait on port 25 in which a stranger that talks before the banner shows itself; hosts in `networks` do not wait.
 pub const BANNER_DELAY: Duration = Duration::from_millis(100);
+/// Wait for the header of the PROXY protocol, whose specification asks for three seconds at least.
+pub const PROXY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a header of the PROXY protocol, version 1, with its CRLF (proxy-protocol.txt section 2.1).
+pub const PROXY_LINE_BYTES_MAX: usize = 107;
+/// Bytes of a header of the PROXY protocol, version 2; its length field would allow 64 KiB.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4_096;
 /// Errors in one session, past which it is closed with 421.
 pub const SESSION_ERRORS_MAX: u32 = 10;
 /// Failures of AUTH in one session, past which it is closed.
@@ -79,6 +85,47 @@ pub const PASSWORD_MEMORY: Duration = Duration::from_secs(600);
 pub const PASSWORD_MEMORY_ENTRIES_MAX: usize = 1_024;
 /// Messages a user may submit in an hour; 0 in the configuration lifts it.
 pub const MESSAGES_PER_USER_HOUR_DEFAULT: u32 = 1_000;
+
+// Strangers on port 25.
+
+/// Connections of one address (one /64 of IPv6) in a minute; 0 in the configuration lifts it, and the next two.
+pub const CONNECTIONS_PER_MINUTE_DEFAULT: u32 = 120;
+/// Messages of one address in a minute.
+pub const MESSAGES_PER_MINUTE_DEFAULT: u32 = 120;
+/// Recipients of one address in a minute.
+pub const RECIPIENTS_PER_MINUTE_DEFAULT: u32 = 1_000;
+/// How many times as much a network (a /24 of IPv4, a /48 of IPv6) may as one address.
+pub const ABUSE_NETWORK_FACTOR: u32 = 4;
+/// Rates and misdeeds of addresses and networks that are remembered at a time; the least makes room.
+pub const ABUSE_TABLE_ENTRIES_MAX: usize = 65_536;
+/// Recipients that do not exist, past which a session is closed; 0 in the configuration lifts it.
+pub const UNKNOWN_RECIPIENTS_DEFAULT: u32 = 10;
+/// So many times as many from one address within [`MISDEED_WINDOW`], and it is refused for as long.
+pub const UNKNOWN_SESSIONS: u32 = 5;
+/// How long refusals count against an address.
+pub const MISDEED_WINDOW: Duration = Duration::from_secs(3_600);
+/// Refusals within [`MISDEED_WINDOW`], past which an address waits for its replies.
+pub const TARPIT_REFUSALS: u32 = 20;
+/// By how much each further refusal lengthens the wait.
+pub const TARPIT_STEP: Duration = Duration::from_millis(500);
+/// The longest such wait.
+pub const TARPIT_DELAY_MAX: Duration = Duration::from_secs(10);
+/// Names of an address that are looked up to see whether one leads back.
+pub const PTR_NAMES_MAX: usize = 4;
+/// Lists of bad addresses that are asked about one address.
+pub const DNSBL_ZONES_MAX: usize = 16;
+/// Bytes of the domain of such a list: 64 for the digits of an IPv6 address fit in front of it.
+pub const DNSBL_NAME_BYTES_MAX: usize = 180;
+/// How long greylisting puts a first attempt off.
+pub const GREYLIST_DELAY_DEFAULT: Duration = Duration::from_secs(300);
+/// How long the second attempt may take.
+pub const GREYLIST_WINDOW_DEFAULT: Duration = Duration::from_secs(86_400);
+/// How long it is remembered that it came: longer than between two monthly letters.
+pub const GREYLIST_LIFETIME_DEFAULT: Duration = Duration::from_secs(36 * 86_400);
+/// Attempts and networks that greylisting remembers; what would be forgotten first makes room.
+pub const GREYLIST_ENTRIES_MAX: usize = 65_536;
+/// Senders of one network (a /24 of IPv4, a /64 of IPv6) that came again, past which it is let through.
+pub const GREYLIST_PASSES: u8 = 5;
 
 // Messages and memory.
 

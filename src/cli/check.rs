@@ -156,6 +156,7 @@ impl fmt::Display for Summary<'_> {
         let mut any = false;
         for (name, listen) in [
             ("smtp", &listen.smtp),
+            ("proxy", &listen.proxy),
             ("submission", &listen.submission),
             ("submissions", &listen.submissions),
         ] {

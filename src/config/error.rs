@@ -6,7 +6,9 @@ use std::ops::Range;
 use crate::address::AddressError;
 use crate::auth::credential::CredentialError;
 use crate::auth::dkim::key::KeyError;
-use crate::limits::{ALIAS_TARGETS_MAX, CONFIG_ERRORS_MAX, DKIM_KEYS_PER_DOMAIN_MAX};
+use crate::limits::{
+    ALIAS_TARGETS_MAX, CONFIG_ERRORS_MAX, DKIM_KEYS_PER_DOMAIN_MAX, DNSBL_ZONES_MAX,
+};
 
 /// One thing that is wrong; shown as `file:line:column: sentence`.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -109,6 +111,17 @@ pub enum Problem {
         /// What is there.
         text: String,
     },
+    /// More lists of bad addresses than are asked.
+    Zones,
+    /// No answer of a list of bad addresses.
+    ListReply {
+        /// What is there.
+        text: String,
+    },
+    /// Nobody could come again in time.
+    GreylistWindow,
+    /// A port for proxies, and no proxies.
+    NoProxies,
     /// A network with bits behind its prefix.
     NetworkHostBits {
         /// The network that it lies in.
@@ -306,6 +319,20 @@ impl fmt::Display for Problem {
             Self::Network { text } => write!(
                 out,
                 "{text:?} is no network; write it like \"192.0.2.0/24\" or \"2001:db8::/32\""
+            ),
+            Self::Zones => write!(
+                out,
+                "more than {DNSBL_ZONES_MAX} lists are not asked; remove some"
+            ),
+            Self::ListReply { text } => write!(
+                out,
+                "{text:?} is no answer of a list; write it like \"127.0.0.2\" or \"127.0.0.2-11\""
+            ),
+            Self::GreylistWindow => out.write_str(
+                "nobody could come again in time; make greylist_window longer than greylist_delay",
+            ),
+            Self::NoProxies => out.write_str(
+                "nobody may connect there; name the proxies, like networks = [\"10.0.0.1\"] under [proxy]",
             ),
             Self::NetworkHostBits { network } => write!(
                 out,

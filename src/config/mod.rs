@@ -10,6 +10,7 @@
 //!
 //! Not yet available, and refused with its position: routes over LMTP or into a maildir. Invariant: past [`Config::parse`] nothing is checked again.
 
+mod abuse;
 pub mod alias_edit;
 mod aliases;
 mod circles;
@@ -33,6 +34,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+pub use abuse::{Abuse, Greylisting, Lists, Toggle, Zone};
 pub use aliases::Alias;
 pub use error::{ConfigError, Problem};
 pub use folder::{Folder, SystemDefaults};
@@ -67,6 +69,8 @@ pub struct Config {
     pub listen: Listeners,
     /// Peers that may relay without AUTH.
     pub relay: Networks,
+    /// Proxies that are believed to say who their clients are.
+    pub proxies: Networks,
     /// Where names are looked up.
     pub dns: Servers,
     /// Who says so.
@@ -79,6 +83,8 @@ pub struct Config {
     pub names: Names,
     /// Whose seals may excuse a failure of DMARC (RFC 8617 section 7.2.1).
     pub trusted_sealers: Vec<Domain>,
+    /// What strangers must not do.
+    pub abuse: Abuse,
     /// The domains that are served.
     pub domains: BTreeMap<Domain, ServedDomain>,
     /// Where mail goes other than by MX; the first match wins.
@@ -103,6 +109,8 @@ pub enum DnsSource {
 pub struct Listeners {
     /// Port 25.
     pub smtp: Listen,
+    /// Port 25 behind proxies that say who the client is.
+    pub proxy: Listen,
     /// Port 587: STARTTLS and AUTH.
     pub submission: Listen,
     /// Port 465: TLS from the first byte.
@@ -273,12 +281,14 @@ impl Config {
             max_memory: settings.max_memory,
             listen: settings.listen,
             relay: settings.relay,
+            proxies: settings.proxies,
             dns: settings.dns,
             dns_source: settings.dns_source,
             delivery: settings.delivery,
             limits: settings.limits,
             names: settings.names,
             trusted_sealers: settings.trusted_sealers,
+            abuse: settings.abuse,
             domains,
             routes,
             certificates,

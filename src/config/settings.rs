@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use toml::Spanned;
 
+use super::abuse::{Abuse, AbuseText};
 use super::error::{Errors, Problem};
 use super::folder::{Folder, SystemDefaults};
 use super::network::{Network, NetworkError, Networks};
@@ -41,12 +42,14 @@ pub(super) struct Settings {
     pub(super) max_memory: u64,
     pub(super) listen: Listeners,
     pub(super) relay: Networks,
+    pub(super) proxies: Networks,
     pub(super) dns: Servers,
     pub(super) dns_source: DnsSource,
     pub(super) delivery: Delivery,
     pub(super) limits: Limits,
     pub(super) names: Names,
     pub(super) trusted_sealers: Vec<Domain>,
+    pub(super) abuse: Abuse,
     /// The `[domain."…"]` sections with their positions.
     pub(super) domains: Vec<DomainSection>,
     /// The `[[route]]` sections, for `routes`.
@@ -94,9 +97,11 @@ pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Erro
         arc,
         listen,
         relay,
+        proxy,
         dns,
         delivery,
         limits,
+        abuse,
         domain,
         route,
     } = raw;
@@ -116,6 +121,7 @@ pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Erro
             MEMORY_BYTES_MAX_DEFAULT,
             (MEMORY_BYTES_MAX_LEAST, "8 MiB"),
         ),
+        proxies: check.proxies(&listen, &proxy.networks),
         listen: check.listeners(listen),
         relay: check.networks(&relay.networks),
         dns: check.servers(&dns.servers, defaults),
@@ -127,6 +133,7 @@ pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Erro
         limits: check.limits(&limits),
         names: check.names(suffix_separators, drop_characters),
         trusted_sealers: check.domain_list(&arc.trusted),
+        abuse: check.abuse(abuse),
         domains: check.domains(domain),
         routes: RouteTexts {
             text: text.to_owned(),
@@ -149,10 +156,12 @@ struct FileText {
     drop_characters: Option<Spanned<String>>,
     arc: ArcText,
     listen: ListenText,
-    relay: RelayText,
+    relay: NetworksText,
+    proxy: NetworksText,
     dns: DnsText,
     delivery: DeliveryText,
     limits: LimitsText,
+    abuse: AbuseText,
     domain: BTreeMap<Spanned<String>, DomainText>,
     route: Vec<RouteText>,
 }
@@ -161,6 +170,7 @@ struct FileText {
 #[serde(deny_unknown_fields, default)]
 struct ListenText {
     smtp: Option<Spanned<Sockets>>,
+    proxy: Option<Spanned<Sockets>>,
     submission: Option<Spanned<Sockets>>,
     submissions: Option<Spanned<Sockets>>,
     status: Option<Spanned<Sockets>>,
@@ -168,7 +178,7 @@ struct ListenText {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct RelayText {
+struct NetworksText {
     networks: Vec<Spanned<String>>,
 }
 
@@ -260,13 +270,13 @@ impl<'de> Deserialize<'de> for Sockets {
 }
 
 /// Turns texts into values, and notes where that is not possible.
-struct Check<'a> {
+pub(super) struct Check<'a> {
     text: &'a str,
     errors: &'a mut Errors,
 }
 
 impl Check<'_> {
-    fn problem<T>(&mut self, at: &Spanned<T>, problem: Problem) {
+    pub(super) fn problem<T>(&mut self, at: &Spanned<T>, problem: Problem) {
         self.errors.push_span(FILE, self.text, at.span(), problem);
     }
 
@@ -364,7 +374,11 @@ impl Check<'_> {
         size
     }
 
-    fn duration(&mut self, text: Option<&Spanned<String>>, default: Duration) -> Duration {
+    pub(super) fn duration(
+        &mut self,
+        text: Option<&Spanned<String>>,
+        default: Duration,
+    ) -> Duration {
         let Some(text) = text else {
             return default;
         };
@@ -392,6 +406,7 @@ impl Check<'_> {
     fn listeners(&mut self, listen: ListenText) -> Listeners {
         Listeners {
             smtp: self.sockets(listen.smtp, everywhere(25)),
+            proxy: self.sockets(listen.proxy, Vec::new()),
             submission: self.sockets(listen.submission, everywhere(587)),
             submissions: self.sockets(listen.submissions, everywhere(465)),
             status: self.sockets(
@@ -441,6 +456,17 @@ impl Check<'_> {
             None
         });
         Networks(parsed.collect())
+    }
+
+    /// A port for proxies that no proxy may use would be a mistake that only its first client finds.
+    fn proxies(&mut self, listen: &ListenText, list: &[Spanned<String>]) -> Networks {
+        if let Some(sockets) = &listen.proxy
+            && list.is_empty()
+            && !matches!(sockets.get_ref(), Sockets::List(addresses) if addresses.is_empty())
+        {
+            self.problem(sockets, Problem::NoProxies);
+        }
+        self.networks(list)
     }
 
     fn servers(&mut self, list: &[Spanned<String>], defaults: &SystemDefaults) -> Servers {

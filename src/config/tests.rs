@@ -179,7 +179,8 @@ fn errors_of_chopar_toml_have_their_position() {
     assert_eq!(
         error("hostname = \"a.example\"\n  hostnam = 1\n"),
         "chopar.toml:2:3: unknown field `hostnam`, expected one of `hostname`, `state_dir`, `runtime_dir`, `admin`, \
-         `user`, `max_message_size`, `max_memory`, `suffix_separators`, `drop_characters`, `arc`, `listen`, `relay`, `dns`, `delivery`, `limits`, `domain`, `route`"
+         `user`, `max_message_size`, `max_memory`, `suffix_separators`, `drop_characters`, `arc`, `listen`, `relay`, \
+         `proxy`, `dns`, `delivery`, `limits`, `abuse`, `domain`, `route`"
     );
     assert!(error("[listen]\nsmpt = []\n").starts_with("chopar.toml:2:1: unknown field `smpt`"));
     assert!(error("max_message_size = 7\n").starts_with("chopar.toml:1:20: invalid type"));
@@ -505,5 +506,68 @@ proptest::proptest! {
         let mut folder = Folder::default();
         folder.insert_file(&name, text.into_bytes());
         let _ = Config::parse(&folder, &defaults());
+    }
+}
+
+#[test]
+fn a_port_for_proxies_needs_proxies() {
+    assert_eq!(
+        error("[listen]\nproxy = [\"127.0.0.1:2525\"]\n"),
+        "chopar.toml:2:9: nobody may connect there; name the proxies, like networks = [\"10.0.0.1\"] under [proxy]"
+    );
+    let config = config(&[(
+        "chopar.toml",
+        "listen.proxy = [\"127.0.0.1:2525\"]\nproxy.networks = [\"10.0.0.0/24\"]\n",
+    )]);
+    assert!(config.proxies.contains(Ipv4Addr::new(10, 0, 0, 1).into()));
+    assert_eq!(
+        error("proxy.networks = [\"10.0.0.1/24\"]\n"),
+        "chopar.toml:1:19: the address has bits behind the prefix; write \"10.0.0.0/24\" for the network"
+    );
+}
+
+#[test]
+fn what_strangers_must_not_do() {
+    let quiet = config(&[]).abuse;
+    assert_eq!((quiet.hello, quiet.ptr), (Toggle::On, Toggle::On));
+    assert!(quiet.lists.zones.is_empty() && quiet.greylist.is_none());
+    let strict = config(&[(
+        "chopar.toml",
+        "[abuse]\nhello = false\ngreylist = true\ngreylist_delay = \"1m\"\nunknown_recipients = 0\ndnsbl_threshold = 3\n\
+         dnsbl = [{ zone = \"zen.example\", weight = 3, replies = [\"127.0.0.2-11\"] }, { zone = \"b.example\" }]\n",
+    )])
+    .abuse;
+    assert_eq!((strict.hello, strict.unknown_recipients), (Toggle::Off, 0));
+    assert_eq!(
+        strict.greylist.expect("greylisting").delay,
+        Duration::from_secs(60)
+    );
+    let weights: Vec<(&str, u32, usize)> = strict
+        .lists
+        .zones
+        .iter()
+        .map(|zone| (zone.name.as_str(), zone.weight, zone.replies.len()))
+        .collect();
+    assert_eq!(weights, [("zen.example", 3, 1), ("b.example", 1, 0)]);
+    for (text, expected) in [
+        (
+            "dnsbl = [{ zone = \"a b\" }]",
+            "2:19: \"a b\" is no domain (the domain is not a valid host name); write it like example.com",
+        ),
+        (
+            "dnsbl = [{ zone = \"a.example\", weight = 0 }]",
+            "2:41: the value is too small; 1 is the least",
+        ),
+        (
+            "dnsbl = [{ zone = \"a.example\", replies = [\"1.2.3.4\"] }]",
+            "2:43: \"1.2.3.4\" is no answer of a list; write it like \"127.0.0.2\" or \"127.0.0.2-11\"",
+        ),
+        (
+            "greylist_window = \"1m\"",
+            "2:19: nobody could come again in time; make greylist_window longer than greylist_delay",
+        ),
+    ] {
+        let found = error(&format!("[abuse]\n{text}\n"));
+        assert_eq!(found, format!("chopar.toml:{expected}"));
     }
 }

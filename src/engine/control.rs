@@ -145,6 +145,14 @@ pub struct Stats {
     pub failed: u64,
     /// Notifications sent.
     pub notices: u64,
+    /// Connections, messages and recipients of strangers who had had enough.
+    pub throttled: u64,
+    /// Recipients refused because a list has the client.
+    pub listed: u64,
+    /// Recipients put off by greylisting.
+    pub greylisted: u64,
+    /// Replies held back.
+    pub slowed: u64,
 }
 
 /// One connection of a tool.
@@ -517,6 +525,10 @@ impl Engine {
             deferred: counters.deferred,
             failed: counters.failed,
             notices: counters.notices,
+            throttled: counters.throttled,
+            listed: counters.listed,
+            greylisted: counters.greylisted,
+            slowed: counters.slowed,
         }
     }
 

@@ -46,6 +46,8 @@ pub enum Reader {
 pub enum Listener {
     /// Port 25: mail for the served domains.
     Smtp,
+    /// Port 25 behind a proxy, which says who the client is before everything else.
+    Proxy,
     /// Port 587: users, after STARTTLS.
     Submission,
     /// Port 465: users, TLS from the first byte (RFC 8314).

@@ -3,6 +3,7 @@
 //! The session machine asks ([`Request`]), this file answers from policy at once, or later when a worker or the disk
 //! has answered.
 
+mod abuse;
 mod message;
 mod verdict;
 
@@ -17,14 +18,19 @@ use super::timers::Timer;
 use super::{Conn, Control, Engine};
 use crate::address::Mailbox;
 use crate::clock::{Instant, Now};
+use crate::dns::{Answer, Question};
 use crate::limits::{
-    BANNER_DELAY, BODY_IN_FLIGHT_BYTES_MAX, DATA_RATE_BYTES_MIN, HANDSHAKE_TIMEOUT,
-    OUTPUT_BYTES_MAX, SESSION_TIMEOUT,
+    BANNER_DELAY, BODY_IN_FLIGHT_BYTES_MAX, COMMAND_LINE_BYTES_MAX, DATA_RATE_BYTES_MIN,
+    HANDSHAKE_TIMEOUT, OUTPUT_BYTES_MAX, PROXY_TIMEOUT, SESSION_TIMEOUT,
 };
 use crate::queue::{Body, MessageRecord};
 use crate::smtp::command::ForwardPath;
+use crate::smtp::proxy::{HeaderReader, Origin};
 use crate::smtp::reply::Reply;
 use crate::smtp::server::{Encryption, Request, Role, Session};
+
+pub(super) use abuse::Strangers;
+use abuse::{Guard, Verdict};
 
 /// One session.
 pub(super) struct Inbound {
@@ -50,10 +56,21 @@ pub(super) struct Inbound {
     held_until: Option<Instant>,
     /// Bytes that the engine's account holds for this session.
     accounted: usize,
-    /// Whether the banner is still held back.
-    silent: bool,
+    opening: Opening,
     /// The address that the session is counted for.
     counted: Option<IpAddr>,
+    /// What is known of a stranger on port 25.
+    guard: Option<Box<Guard>>,
+}
+
+/// What comes before the banner.
+enum Opening {
+    /// The proxy has to say who the client is.
+    Proxy(HeaderReader),
+    /// The banner is held back.
+    Silent,
+    /// It was sent, or waits for TLS.
+    Over,
 }
 
 /// A message that waits for its signatures.
@@ -69,12 +86,13 @@ impl Inbound {
             .intake
             .as_ref()
             .is_some_and(|intake| intake.in_flight() > BODY_IN_FLIGHT_BYTES_MAX);
-        self.silent || (self.session.wants_input() && !stalled)
+        !matches!(self.opening, Opening::Over) || (self.session.wants_input() && !stalled)
     }
 
-    /// Whether TLS was begun and is not there yet.
-    fn is_handshaking(&self) -> bool {
-        self.session.is_awaiting_tls()
+    /// Whether nothing can be said: TLS was begun and is not there yet, or who is there is not known.
+    fn is_mute(&self) -> bool {
+        matches!(self.opening, Opening::Proxy(_))
+            || self.session.is_awaiting_tls()
             || self.listener == Listener::Submissions && self.tls.is_none()
     }
 
@@ -84,6 +102,11 @@ impl Inbound {
             Peer::Network { remote, .. } => Some(remote.ip().to_canonical()),
             Peer::Process { .. } => None,
         }
+    }
+
+    /// Whether this is a session of port 25.
+    fn is_relay_port(&self) -> bool {
+        matches!(self.listener, Listener::Smtp | Listener::Proxy)
     }
 
     /// Lets the client wait for its answer until `at`.
@@ -140,7 +163,7 @@ impl Engine {
             return Err(Reply::SERVER_BUSY);
         }
         let (role, encryption) = match listener {
-            Listener::Smtp => (Role::Relay, Encryption::Offered),
+            Listener::Smtp | Listener::Proxy => (Role::Relay, Encryption::Offered),
             Listener::Submission => (Role::Submission, Encryption::Offered),
             Listener::Submissions => (Role::Submission, Encryption::Active),
             Listener::Submit | Listener::Control => (Role::Local, Encryption::Unavailable),
@@ -163,47 +186,131 @@ impl Engine {
             timer: None,
             held_until: None,
             accounted: 0,
-            silent: false,
+            opening: Opening::Over,
             counted: None,
+            guard: None,
         });
-        let address = inbound.address();
-        let trusted = address.is_none_or(|address| self.is_trusted(address));
-        if let (Some(address), false) = (address, trusted) {
-            if !self
-                .logins
-                .peers
-                .open(address, self.config.limits.sessions_per_address)
-            {
-                return Err(Reply::TOO_MANY_SESSIONS);
-            }
-            inbound.counted = Some(address);
+        if listener == Listener::Proxy {
+            self.admit_proxy(&mut inbound, now)?;
+        } else {
+            self.admit_client(&mut inbound, now)?;
         }
         self.inbound_sessions += 1;
         self.counters.sessions += 1;
         let conn = self.conns.reserve();
-        let mut out = Vec::new();
-        if listener == Listener::Submissions {
-            self.actions.push_back(Action::StartTls {
-                conn,
-                side: TlsSide::Server,
-            });
-            inbound.deadline = Some(now.instant.after(HANDSHAKE_TIMEOUT));
-        } else if listener == Listener::Smtp && !trusted {
-            inbound.silent = true;
-            inbound.deadline = Some(now.instant.after(BANNER_DELAY));
-        } else {
-            inbound.session.start(&self.settings, &mut out);
-            self.set_deadline(&mut inbound, now);
-        }
         self.debug(|| {
             let listener = format!("{listener:?}").to_lowercase();
             Line::new(Level::Debug, "connect")
                 .with("listener", listener)
                 .with("peer", inbound.peer_text())
         });
-        self.send(conn, out);
+        if let Opening::Over = inbound.opening {
+            self.open(conn, &mut inbound, now);
+        }
         self.inbound_put(conn, inbound);
         Ok(conn)
+    }
+
+    /// Lets a client in, once it is known who it is.
+    fn admit_client(&mut self, inbound: &mut Inbound, now: Now) -> Result<(), Reply> {
+        if let Some(address) = inbound.address()
+            && !self.is_trusted(address)
+        {
+            if inbound.is_relay_port() {
+                self.admit_stranger(address, now)?;
+            }
+            let max = self.config.limits.sessions_per_address;
+            if !self.logins.peers.open(address, max) {
+                return Err(Reply::TOO_MANY_SESSIONS);
+            }
+            inbound.counted = Some(address);
+        }
+        Ok(())
+    }
+
+    /// Lets a proxy in: it has to say at once for whom it comes.
+    fn admit_proxy(&mut self, inbound: &mut Inbound, now: Now) -> Result<(), Reply> {
+        if !inbound
+            .address()
+            .is_some_and(|address| self.config.proxies.contains(address))
+        {
+            self.note_proxy(inbound, "not a proxy");
+            return Err(Reply::NOT_A_PROXY);
+        }
+        inbound.opening = Opening::Proxy(HeaderReader::default());
+        inbound.deadline = Some(now.instant.after(PROXY_TIMEOUT));
+        Ok(())
+    }
+
+    /// Begins the session of a client that was let in: with the banner, TLS, or silence.
+    fn open(&mut self, conn: ConnId, inbound: &mut Inbound, now: Now) {
+        if inbound.listener == Listener::Submissions {
+            self.actions.push_back(Action::StartTls {
+                conn,
+                side: TlsSide::Server,
+            });
+            inbound.deadline = Some(now.instant.after(HANDSHAKE_TIMEOUT));
+        } else if let (Some(address), true) = (inbound.counted, inbound.is_relay_port()) {
+            self.guard(conn, inbound, address, now);
+            inbound.opening = Opening::Silent;
+            inbound.deadline = Some(now.instant.after(BANNER_DELAY));
+        } else {
+            self.greet(conn, inbound, now);
+        }
+    }
+
+    /// Sends the banner.
+    fn greet(&mut self, conn: ConnId, inbound: &mut Inbound, now: Now) {
+        inbound.opening = Opening::Over;
+        let mut out = Vec::new();
+        inbound.session.start(&self.settings, &mut out);
+        self.set_deadline(inbound, now);
+        self.send(conn, out);
+    }
+
+    /// A proxy says who its client is.
+    fn proxy_bytes(&mut self, conn: ConnId, mut inbound: Box<Inbound>, bytes: &[u8], now: Now) {
+        let mut input = bytes;
+        let Opening::Proxy(reader) = &mut inbound.opening else {
+            return self.inbound_put(conn, inbound);
+        };
+        match reader.read(&mut input) {
+            Ok(None) => return self.inbound_put(conn, inbound),
+            Ok(Some(Origin::Client { remote, local })) => {
+                self.debug(|| {
+                    Line::new(Level::Debug, "connect")
+                        .with("listener", "proxy")
+                        .with("proxy", inbound.peer_text())
+                        .with("peer", remote.ip())
+                });
+                inbound.peer = Peer::Network { remote, local };
+            }
+            Ok(Some(Origin::Proxy)) => {}
+            Err(error) => {
+                self.note_proxy(&inbound, &error.to_string());
+                return self.inbound_end(conn, inbound, &Reply::NOT_A_PROXY);
+            }
+        }
+        inbound.opening = Opening::Over;
+        if let Err(reply) = self.admit_client(&mut inbound, now) {
+            return self.inbound_end(conn, inbound, &reply);
+        }
+        self.open(conn, &mut inbound, now);
+        if input.is_empty() {
+            self.inbound_put(conn, inbound);
+        } else {
+            self.inbound_bytes(conn, inbound, input, now);
+        }
+    }
+
+    fn note_proxy(&mut self, inbound: &Inbound, why: &str) {
+        self.counters.refused += 1;
+        self.log(
+            Line::new(Level::Warning, "reject")
+                .with("peer", inbound.peer_text())
+                .with("what", "proxy")
+                .with("why", why),
+        );
     }
 
     /// Bytes came in.
@@ -214,14 +321,10 @@ impl Engine {
         bytes: &[u8],
         now: Now,
     ) {
-        if inbound.silent {
-            self.counters.refused += 1;
-            self.log(
-                Line::new(Level::Warning, "reject")
-                    .with("peer", inbound.peer_text())
-                    .with("why", "early-talker"),
-            );
-            return self.inbound_end(conn, inbound, &Reply::EARLY_TALKER);
+        match inbound.opening {
+            Opening::Proxy(_) => return self.proxy_bytes(conn, inbound, bytes, now),
+            Opening::Silent => return self.refuse_early_talker(conn, inbound, now),
+            Opening::Over => {}
         }
         if inbound.session.is_in_body() {
             inbound.body_bytes = inbound.body_bytes.saturating_add(bytes.len() as u64);
@@ -233,6 +336,36 @@ impl Engine {
             kept.extend_from_slice(bytes);
             self.inbound_drive(conn, inbound, &kept, now);
         }
+    }
+
+    fn refuse_early_talker(&mut self, conn: ConnId, inbound: Box<Inbound>, now: Now) {
+        self.counters.refused += 1;
+        if let Some(address) = inbound.counted {
+            self.strangers.conduct.refused(address, now.instant);
+        }
+        self.log(
+            Line::new(Level::Warning, "reject")
+                .with("peer", inbound.peer_text())
+                .with("why", "early-talker"),
+        );
+        self.inbound_end(conn, inbound, &Reply::EARLY_TALKER)
+    }
+
+    /// The DNS has answered.
+    pub(super) fn inbound_answer(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        question: &Question,
+        answer: &Answer,
+        now: Now,
+    ) {
+        let mut out = Vec::new();
+        self.stranger_answer(conn, &mut inbound, question, answer, &mut out, now);
+        if out.is_empty() && inbound.held_until.is_none() {
+            return self.inbound_put(conn, inbound);
+        }
+        self.inbound_resume(conn, inbound, out, now);
     }
 
     /// Goes on with what was kept, once an answer is in.
@@ -298,6 +431,9 @@ impl Engine {
             inbound.deadline = inbound.held_until;
         }
         self.send(conn, out);
+        if inbound.is_slowed() && inbound.kept.len() > COMMAND_LINE_BYTES_MAX {
+            return self.inbound_end(conn, inbound, &Reply::TOO_MANY_ERRORS);
+        }
         if self.is_too_slow(&inbound, now) {
             return self.inbound_end(conn, inbound, &Reply::TIMEOUT);
         }
@@ -348,16 +484,12 @@ impl Engine {
 
     /// Says a last reply and closes; inside a handshake nothing can be said.
     fn inbound_end(&mut self, conn: ConnId, mut inbound: Box<Inbound>, reply: &Reply) {
-        if inbound.is_handshaking() {
+        if inbound.is_mute() {
             self.actions.push_back(Action::Abort { conn });
             return self.inbound_forget(conn, *inbound);
         }
         let mut out = Vec::new();
         inbound.session.end(reply, &mut out);
-        if inbound.silent {
-            out.clear();
-            reply.write(&mut out);
-        }
         self.send(conn, out);
         self.inbound_close(conn, *inbound);
     }
@@ -433,13 +565,15 @@ impl Engine {
             Some(deadline) if deadline <= now.instant => {}
             _ => return self.inbound_put(conn, inbound),
         }
-        if inbound.silent {
-            inbound.silent = false;
-            let mut out = Vec::new();
-            inbound.session.start(&self.settings, &mut out);
-            self.set_deadline(&mut inbound, now);
-            self.send(conn, out);
+        if let Opening::Silent = inbound.opening {
+            self.greet(conn, &mut inbound, now);
             return self.inbound_put(conn, inbound);
+        }
+        if let Some(verdict) = inbound.take_held() {
+            inbound.held_until = None;
+            let mut out = Vec::new();
+            self.tell_now(&mut inbound, verdict, &mut out);
+            return self.inbound_resume(conn, inbound, out, now);
         }
         if let Some(step) = inbound.exchange.as_mut().and_then(Exchange::take_delayed) {
             inbound.held_until = None;
@@ -466,10 +600,14 @@ impl Engine {
         now: Now,
     ) {
         match request {
+            Request::Hello { name } => self.hello_request(inbound, &name, out, now),
             Request::Sender { from, size } => {
-                let verdict = self.sender_verdict(inbound, &from, size, now);
-                self.note_refusal(inbound, "sender", from.as_str(), verdict.as_ref().err());
-                inbound.session.on_sender(verdict, out);
+                let verdict = self
+                    .sender_verdict(inbound, &from, size, now)
+                    .and_then(|()| self.may_begin(inbound, now));
+                let refusal = verdict.as_ref().err();
+                self.note_refusal(inbound, "sender", from.as_str(), refusal, now);
+                self.tell(inbound, Verdict::Sender(verdict), out, now);
             }
             Request::Recipient {
                 to,
@@ -483,8 +621,7 @@ impl Engine {
                     ForwardPath::Bare(local) => local.to_string(),
                 };
                 let verdict = self.recipient_verdict(inbound, &to, notify, original, now);
-                self.note_refusal(inbound, "recipient", &shown, verdict.as_ref().err());
-                inbound.session.on_recipient(verdict, out);
+                self.recipient_request(inbound, shown, verdict, out, now);
             }
             Request::Authenticate { mechanism, initial } => {
                 self.begin_auth(conn, inbound, &mechanism, initial, out, now);
@@ -501,7 +638,7 @@ impl Engine {
             }
             Request::Store(transaction) => {
                 if let Err(reply) = self.message_whole(conn, inbound, *transaction, now) {
-                    self.note_refusal(inbound, "message", "", Some(&reply));
+                    self.note_refusal(inbound, "message", "", Some(&reply), now);
                     self.drop_body(inbound);
                     inbound.session.on_stored(&reply, out);
                 }

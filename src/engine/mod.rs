@@ -48,7 +48,7 @@ use connections::Connections;
 use control::Control;
 use event::{Action, ConnId, Event, JobId, Reader, Work};
 use hops::Hops;
-use inbound::Inbound;
+use inbound::{Inbound, Strangers};
 use log::{Level, Line};
 use notices::Notices;
 use outbound::Courier;
@@ -77,6 +77,7 @@ pub struct Engine {
     logins: Logins,
     /// Rewrites the senders of what is forwarded.
     rewriter: Rewriter,
+    strangers: Strangers,
     /// Sessions whose message is being streamed to the disk.
     spilling: HashMap<QueueId, ConnId>,
     notices: Notices,
@@ -118,6 +119,14 @@ pub struct Counters {
     pub dmarc_failed: u64,
     /// Messages that were refused for it.
     pub dmarc_refused: u64,
+    /// Connections, messages and recipients of strangers who had had enough.
+    pub throttled: u64,
+    /// Recipients refused because a list has the client.
+    pub listed: u64,
+    /// Recipients put off by greylisting.
+    pub greylisted: u64,
+    /// Replies held back.
+    pub slowed: u64,
 }
 
 /// Sizes of what grows with load, for those who hold them to their ceilings.
@@ -151,6 +160,10 @@ pub struct Tables {
     pub spilling: usize,
     /// Queued messages.
     pub queued: usize,
+    /// Counts of what strangers do.
+    pub conduct: usize,
+    /// What greylisting remembers.
+    pub greylist: usize,
 }
 
 /// A connection, by what it is for.
@@ -195,6 +208,7 @@ impl Engine {
             settings: settings(&config),
             resolver: Resolver::new(config.dns.clone()),
             logins: Logins::new(&mut *entropy),
+            strangers: Strangers::new(&mut *entropy, now),
             config,
             entropy,
             rewriter,
@@ -443,6 +457,8 @@ impl Engine {
             commits: self.tickets.len(),
             spilling: self.spilling.len(),
             queued: self.index.len(),
+            conduct: self.strangers.conduct.len(),
+            greylist: self.strangers.greylist.len(),
         }
     }
 
@@ -500,6 +516,7 @@ impl Engine {
 
     fn sweep(&mut self, now: Now) {
         self.logins.sweep(now.instant);
+        self.strangers.sweep(now.instant);
         self.timers
             .set(now.instant.after(SWEEP_INTERVAL), Timer::Sweep);
     }

@@ -1,4 +1,4 @@
-//! Carries questions to the DNS and answers to the couriers that asked.
+//! Carries questions to the DNS and answers to who asked.
 
 use std::collections::HashMap;
 
@@ -21,7 +21,7 @@ impl Questions {
 }
 
 impl Engine {
-    /// Asks; the answer is there at once or comes by `courier_answer`.
+    /// Asks; the answer is there at once or comes by `courier_answer` or `inbound_answer`.
     pub(super) fn ask(&mut self, conn: ConnId, question: Question, now: Now) -> Option<Answer> {
         match self.resolver.ask(question, now.instant, &mut *self.entropy) {
             Asked::Ready(answer) => Some(answer),
@@ -65,6 +65,9 @@ impl Engine {
         match self.conns.take(conn) {
             Some(Conn::Courier(courier)) => {
                 self.courier_answer(conn, courier, question, answer, now)
+            }
+            Some(Conn::Inbound(inbound)) => {
+                self.inbound_answer(conn, inbound, question, answer, now)
             }
             Some(other) => self.conns.put(conn, other),
             None => {}

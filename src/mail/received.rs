@@ -36,6 +36,8 @@ pub enum Source<'a> {
     Peer {
         /// What it called itself.
         hello: &'a [u8],
+        /// Its name in the DNS, where that leads back to it.
+        name: Option<&'a Domain>,
         /// Where it came from.
         address: IpAddr,
         /// How it spoke.
@@ -99,10 +101,15 @@ impl Received<'_> {
         let protocol = match self.source {
             Source::Peer {
                 hello,
+                name,
                 address,
                 protocol,
             } => {
-                field.add(&format!("from {} ({})", sanitised(hello), literal(address)));
+                let (hello, literal) = (sanitised(hello), literal(address));
+                field.add(&match name {
+                    Some(name) => format!("from {hello} ({name} {literal})"),
+                    None => format!("from {hello} ({literal})"),
+                });
                 Some(protocol)
             }
             Source::Authenticated { protocol } => Some(protocol),
@@ -226,6 +233,7 @@ mod tests {
     fn tells_who_brought_a_message_from_outside() {
         let source = Source::Peer {
             hello: b"client.example.org",
+            name: None,
             address: "2001:db8::1".parse().expect("an address"),
             protocol: ESMTPS,
         };
@@ -261,6 +269,7 @@ mod tests {
         for hello in [&hello[..], b"", b"x\r\nEvil: y", b"a (b) <c>; d"] {
             let source = Source::Peer {
                 hello,
+                name: None,
                 address: "::ffff:192.0.2.1".parse().expect("an address"),
                 protocol: Protocol::Smtp,
             };

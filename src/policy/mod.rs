@@ -2,9 +2,13 @@
 //!
 //! Pure functions over the configuration, and small tables with ceilings. Nothing here knows a connection.
 
+pub mod conduct;
+mod expiring;
+pub mod greylist;
 pub mod password_memory;
 pub mod rates;
 pub mod relay;
 pub mod retry;
 pub mod route;
 pub mod sender;
+pub mod vetting;

@@ -4,23 +4,32 @@
 //! Where the table of failures is full, the address with the fewest makes room: whoever wants to lose a count has to
 //! bring that many addresses, each with as many failures of its own.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::expiring::{Expiring, Key};
 use crate::address::Mailbox;
 use crate::clock::Instant;
 use crate::config::Network;
 use crate::limits::{AUTH_FAILURE_WINDOW, AUTH_FAILURES_PER_PEER_MAX, PEER_TABLE_ENTRIES_MAX};
 
 /// Sessions and failures of AUTH by address.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Peers {
     sessions: HashMap<Network, usize>,
     /// Until when the failures of an address count. Each adds its share of the window to it, so that the rest of
     /// the time says how many there are.
-    failed_until: HashMap<Network, Instant>,
-    by_count: BTreeSet<(Instant, Network)>,
+    failed: Expiring,
+}
+
+impl Default for Peers {
+    fn default() -> Self {
+        Self {
+            sessions: HashMap::new(),
+            failed: Expiring::new(PEER_TABLE_ENTRIES_MAX),
+        }
+    }
 }
 
 impl Peers {
@@ -61,32 +70,19 @@ impl Peers {
 
     /// Counts a failure of AUTH, and says how many that makes. (A success counts nothing out: whoever has one account could guess for others.)
     pub fn failed(&mut self, address: IpAddr, now: Instant) -> u32 {
-        let peer = peer_of(address);
-        let before = self.failed_until.get(&peer).copied();
-        let from = before.map_or(now, |until| until.max(now));
-        let until = from
-            .after(FAILURE_SHARE)
-            .min(now.after(AUTH_FAILURE_WINDOW));
-        if let Some(before) = before {
-            self.by_count.remove(&(before, peer));
-        }
-        while self.by_count.len() >= PEER_TABLE_ENTRIES_MAX {
-            let Some((_, fewest)) = self.by_count.pop_first() else {
-                break;
-            };
-            self.failed_until.remove(&fewest);
-        }
-        self.failed_until.insert(peer, until);
-        self.by_count.insert((until, peer));
+        let share = Instant::START.after(FAILURE_SHARE).as_millis();
+        let most = now.after(AUTH_FAILURE_WINDOW).as_millis();
+        let key = Key::of_peer(0, address);
+        self.failed.raise(key, share, most, now.as_millis());
         self.failures(address, now)
     }
 
     /// Failures of AUTH that count against an address.
     pub fn failures(&self, address: IpAddr, now: Instant) -> u32 {
-        let Some(until) = self.failed_until.get(&peer_of(address)) else {
+        let Some(entry) = self.failed.get(Key::of_peer(0, address), now.as_millis()) else {
             return 0;
         };
-        let shares = until
+        let shares = Instant::from_millis(entry.end)
             .since(now)
             .as_millis()
             .div_ceil(FAILURE_SHARE.as_millis());
@@ -95,13 +91,7 @@ impl Peers {
 
     /// Forgets failures that count no longer.
     pub fn sweep(&mut self, now: Instant) {
-        while let Some((until, peer)) = self.by_count.first().copied() {
-            if until > now {
-                break;
-            }
-            self.by_count.pop_first();
-            self.failed_until.remove(&peer);
-        }
+        self.failed.sweep(now.as_millis());
     }
 }
 
@@ -247,9 +237,9 @@ mod tests {
         assert!(!peers.is_locked(v4(1), at(45)));
         assert_eq!(peers.failures(v4(1), at(900)), 0);
         peers.sweep(at(899));
-        assert_eq!(peers.failed_until.len(), 1);
+        assert_eq!(peers.failed.len(), 1);
         peers.sweep(at(900));
-        assert!(peers.failed_until.is_empty() && peers.by_count.is_empty());
+        assert_eq!(peers.failed.len(), 0);
     }
 
     #[test]
@@ -262,8 +252,7 @@ mod tests {
         for number in 2..flood {
             peers.failed(v4(number), at(1));
         }
-        assert_eq!(peers.failed_until.len(), PEER_TABLE_ENTRIES_MAX);
-        assert_eq!(peers.by_count.len(), PEER_TABLE_ENTRIES_MAX);
+        assert_eq!(peers.failed.len(), PEER_TABLE_ENTRIES_MAX);
         assert_eq!(peers.failures(v4(1), at(1)), 3);
     }
 

@@ -24,7 +24,7 @@ use super::signals::Signals;
 use super::time::{Clock, SystemEntropy};
 use super::tls::{Tls, TlsError};
 use super::workers::Workers;
-use super::{certificate_files, drop_folder, folder, log, sandbox, secret};
+use super::{certificate_files, drop_folder, folder, greylist_file, log, sandbox, secret};
 use crate::clock::Now;
 use crate::config::Config;
 use crate::engine::log::{Level, Line};
@@ -130,8 +130,12 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     let (disk, reader) = open_spool(&spool)?;
     let drops = drop_folder::make_folder(&spool)
         .map_err(|error| RunError::Folder(spool.join("drop"), error))?;
-    let (engine, journal) = recover(&config, disk, &spool, clock.read())?;
+    let (mut engine, journal) = recover(&config, disk, &spool, clock.read())?;
 
+    let greylist = greylist_file::path(&config.state_dir);
+    if let Some(image) = greylist_file::read(&greylist) {
+        engine.restore_greylist(&image, clock.read());
+    }
     let files = &config.certificates;
     let (tls, origin, errors) = Tls::new(files, &config.hostname).map_err(RunError::Tls)?;
     say_certificates(&Ok((origin, errors)), &config);
@@ -163,6 +167,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         helper,
         drops: DropRuns::new(drops, spool.join("damaged"), waker),
         state: State::new(certificate_files::fingerprint(path), &config),
+        greylist,
         poll,
         config,
     }

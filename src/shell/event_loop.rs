@@ -37,7 +37,7 @@ use super::time::Clock;
 use super::tls::Tls;
 use super::udp::{Arrival, DnsSockets};
 use super::workers::Workers;
-use super::{log, systemd};
+use super::{greylist_file, log, systemd};
 use crate::clock::{Instant, Now};
 use crate::config::Config;
 use crate::engine::Engine;
@@ -81,6 +81,8 @@ pub(super) struct EventLoop {
     pub(super) helper: Helper,
     /// Messages that were left while the relay was down.
     pub(super) drops: DropRuns,
+    /// Where the greylist waits for the next run.
+    pub(super) greylist: PathBuf,
     /// The rest, which begins empty.
     pub(super) state: State,
 }
@@ -146,6 +148,9 @@ impl EventLoop {
         }
         for port in &self.ports {
             port.remove_file();
+        }
+        if let Some(image) = self.engine.greylist_image() {
+            greylist_file::write(&self.greylist, &image);
         }
         log::flush();
         self.journal

@@ -126,6 +126,7 @@ pub(super) fn bind(listen: &Listeners, runtime_dir: &Path) -> Result<Vec<Port>, 
     let mut passed = Passed::take();
     let keys = [
         ("smtp", Listener::Smtp, &listen.smtp),
+        ("proxy", Listener::Proxy, &listen.proxy),
         ("submission", Listener::Submission, &listen.submission),
         ("submissions", Listener::Submissions, &listen.submissions),
     ];

@@ -17,6 +17,7 @@ pub mod time;
 mod certificate_files;
 mod drop_runs;
 mod event_loop;
+mod greylist_file;
 mod handover;
 mod heap;
 mod listen;

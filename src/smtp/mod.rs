@@ -6,7 +6,9 @@
 pub mod client;
 pub mod command;
 pub mod data;
+pub mod hello;
 pub mod hook;
+pub mod proxy;
 pub mod reply;
 pub mod server;
 mod xtext;

@@ -119,6 +119,21 @@ replies! {
     /// There is no certificate.
     TLS_UNAVAILABLE = 454 [4 7 0] "TLS is not available";
 
+    /// A hello that is none.
+    BAD_HELLO = 501 [5 5 2] "Say hello with a domain or an address in brackets";
+    /// A hello with our name or address.
+    OUR_HELLO = 550 [5 7 1] "Say hello with your own name, this one is ours";
+    /// Too many connections in a minute.
+    TOO_MANY_CONNECTIONS = 421 [4 7 0] "Too many connections from your address in a minute, try again later";
+    /// Too many messages in a minute.
+    TOO_MANY_MESSAGES = 450 [4 7 0] "Too many messages from your address in a minute, try again later";
+    /// Too many recipients in a minute.
+    TOO_MANY_RECIPIENTS_NOW = 450 [4 7 0] "Too many recipients from your address in a minute, try again later";
+    /// Too many recipients who do not exist.
+    TOO_MANY_UNKNOWN = 421 [4 7 0] "Too many addresses that do not exist here, try again later";
+    /// The first attempt of a stranger.
+    GREYLISTED = 451 [4 7 1] "Not known here yet, try again in some minutes";
+
     /// A host that may not relay, to a domain that is not served.
     RELAY_DENIED = 550 [5 7 1] "Relaying denied: authenticate on port 465 or 587 first";
     /// An address that tries to smuggle another.
@@ -166,6 +181,8 @@ replies! {
     /// A signature could not be made.
     SIGNING_FAILED = 451 [4 3 0] "The message could not be signed, try again later";
 
+    /// A host that is no proxy, on the port for proxies.
+    NOT_A_PROXY = 554 [5 7 1] "This port is for proxies, and your address is none of theirs";
     /// Talk before the banner.
     EARLY_TALKER = 554 [5 5 1] "Wait for the banner before you talk";
     /// Too many errors.
@@ -208,6 +225,15 @@ impl Reply {
             code: 220,
             enhanced: None,
             text: format!("{hostname} ESMTP chopar").into(),
+        }
+    }
+
+    /// The client's address is on a list of bad ones.
+    pub fn listed(address: std::net::IpAddr, zone: &str) -> Self {
+        Self {
+            code: 554,
+            enhanced: Some(EnhancedCode::new(5, 7, 1)),
+            text: format!("Your address {address} is listed by {zone}").into(),
         }
     }
 

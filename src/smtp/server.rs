@@ -81,6 +81,11 @@ pub struct Transaction {
 #[must_use]
 #[derive(Debug)]
 pub enum Request {
+    /// Decide on a hello; answer with [`Session::on_hello`]. Only where [`Session::ask_about_hello`] was called.
+    Hello {
+        /// What the client calls itself.
+        name: Box<str>,
+    },
     /// Decide on a reverse-path; answer with [`Session::on_sender`].
     Sender {
         /// The reverse-path.
@@ -146,6 +151,14 @@ pub struct Session {
     swallowed: u64,
     swallowing_line: bool,
     started: bool,
+    asks: Asks,
+}
+
+/// What is asked of the owner beyond what always is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Asks {
+    Nothing,
+    Hello,
 }
 
 #[derive(Debug)]
@@ -174,6 +187,12 @@ enum State {
 
 #[derive(Debug)]
 enum Waiting {
+    Hello {
+        /// Where a refusal leads back to.
+        before: Box<State>,
+        greeting: Greeting,
+        name: Box<str>,
+    },
     Sender(Box<Transaction>),
     Recipient(Box<Transaction>),
     Auth,
@@ -211,6 +230,7 @@ impl Session {
             swallowed: 0,
             swallowing_line: false,
             started: false,
+            asks: Asks::Nothing,
         }
     }
 
@@ -218,6 +238,11 @@ impl Session {
     pub fn start(&mut self, settings: &Settings, out: &mut Vec<u8>) {
         self.started = true;
         Reply::banner(&settings.hostname).write(out);
+    }
+
+    /// From now on asks its owner about each hello.
+    pub fn ask_about_hello(&mut self) {
+        self.asks = Asks::Hello;
     }
 
     /// What the client calls itself, and how it greeted.
@@ -420,6 +445,14 @@ impl Session {
                 Reply::BYE.write(out);
                 Some(Request::Close)
             }
+            (state, Command::Hello { extended, name }) if self.asks == Asks::Hello => {
+                self.state = State::Waiting(Waiting::Hello {
+                    before: Box::new(state),
+                    greeting: extended,
+                    name: name.clone(),
+                });
+                Some(Request::Hello { name })
+            }
             (state, Command::Hello { extended, name }) => {
                 self.greeting = Some((extended, name));
                 self.state = State::Greeted;
@@ -609,6 +642,28 @@ impl Session {
         Some(Request::Sender { from, size })
     }
 
+    /// Answers [`Request::Hello`]. Where it is good, whatever was kept of a body can go.
+    pub fn on_hello(&mut self, verdict: Result<(), Reply>, settings: &Settings, out: &mut Vec<u8>) {
+        let State::Waiting(Waiting::Hello {
+            before,
+            greeting,
+            name,
+        }) = mem::replace(&mut self.state, State::Closed)
+        else {
+            return;
+        };
+        match verdict {
+            Ok(()) => {
+                self.greeting = Some((greeting, name));
+                self.state = State::Greeted;
+                self.greet(settings, greeting, out);
+            }
+            Err(reply) => {
+                self.stay(*before, &reply, out);
+            }
+        }
+    }
+
     /// Answers [`Request::Sender`].
     pub fn on_sender(&mut self, verdict: Result<(), Reply>, out: &mut Vec<u8>) {
         let State::Waiting(Waiting::Sender(transaction)) =
@@ -661,6 +716,7 @@ impl Session {
         *self = Self {
             started: true,
             errors: self.errors,
+            asks: self.asks,
             ..Self::new(self.role, Encryption::Active)
         };
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! # What it shows.
-//! listener: smtp                  smtp, submission, submissions, submit, or outbound: there chopar is the client
+//! listener: smtp                  smtp, proxy, submission, submissions, submit, or outbound: there chopar is the client
 //! peer: 203.0.113.9               who connects; 198.51.100.0/24 may relay
 //! toml: [limits]                  a further line of chopar.toml
 //! queued: 1                       messages in the queue at the end; 0 if it is not said
@@ -118,6 +118,7 @@ impl Script {
                 "listener" => {
                     script.side = match value {
                         "smtp" => Side::Server(Listener::Smtp),
+                        "proxy" => Side::Server(Listener::Proxy),
                         "submission" => Side::Server(Listener::Submission),
                         "submissions" => Side::Server(Listener::Submissions),
                         "submit" => Side::Server(Listener::Submit),

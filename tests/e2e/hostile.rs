@@ -201,7 +201,8 @@ fn a_hundred_megabytes_in_one_line_flow_at_constant_memory() {
 
 #[test]
 fn hundreds_of_idle_sessions_cost_little_and_keep_nobody_waiting() {
-    let tables = "[limits]\nsessions_per_address = 2000\n".to_owned();
+    let tables =
+        "[limits]\nsessions_per_address = 2000\n[abuse]\nconnections_per_minute = 0\n".to_owned();
     let mut relay = Setup {
         tables,
         ..Setup::strangers()

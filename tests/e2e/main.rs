@@ -5,6 +5,7 @@
 //! answered by unbound; signatures are judged by dkimpy and OpenDKIM; mail that stays goes to Dovecot, procmail and
 //! maildrop. Where one of them is missing, the test says which Debian package has it.
 
+mod abuse;
 mod arc;
 mod bounces;
 mod client;

@@ -29,6 +29,10 @@ pub(crate) struct Setup {
     pub(crate) networks: &'static str,
     /// Keys of chopar.toml in front of the first table.
     pub(crate) keys: String,
+    /// Keys of `[listen]`.
+    pub(crate) listen: String,
+    /// Records of the DNS, beside those that all tests have.
+    pub(crate) zone: String,
     /// Keys of `[delivery]`.
     pub(crate) delivery: String,
     /// Whole tables.
@@ -61,6 +65,8 @@ impl Default for Setup {
         Self {
             networks: "\"127.0.0.1/32\", \"::1/128\"",
             keys: String::new(),
+            listen: String::new(),
+            zone: String::new(),
             delivery: String::new(),
             tables: String::new(),
             users: format!("ann:{CREDENTIAL}\nbob:{CREDENTIAL}\n"),
@@ -101,10 +107,10 @@ impl Setup {
             fs::create_dir(config.join("secrets")).expect("a folder");
             fs::write(config.join("secrets").join(name), text).expect("a file");
         }
-        let mut zone = String::new();
+        let mut zone = self.zone.clone();
         if self.signing == Signing::Both {
             copy_keys(&domain.join("dkim"));
-            zone = run(
+            zone += &run(
                 Command::new(CHOPAR)
                     .arg("-C")
                     .arg(&config)
@@ -204,6 +210,7 @@ impl Relay {
         let Setup {
             networks,
             keys,
+            listen,
             delivery,
             tables,
             ..
@@ -212,7 +219,7 @@ impl Relay {
         let text = format!(
             "hostname = \"mail.relay.test\"\nstate_dir = \"{folder}/state\"\nruntime_dir = \"{folder}/run\"\n\
              user = \"root\"\n{keys}\n\
-             [listen]\nsmtp = {smtp}\nsubmission = {submission}\nsubmissions = {submissions}\nstatus = []\n\
+             [listen]\nsmtp = {smtp}\nsubmission = {submission}\nsubmissions = {submissions}\nstatus = []\n{listen}\
              [relay]\nnetworks = [{networks}]\n\
              [dns]\nservers = [\"127.0.0.1:{}\"]\n\
              [delivery]\nport = {}\nloopback = true\n{delivery}\n{tables}\n",

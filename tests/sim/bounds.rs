@@ -2,7 +2,10 @@
 
 use chopar::config::Config;
 use chopar::engine::{Engine, Tables};
-use chopar::limits::{DNS_CACHE_ENTRIES_MAX, DNS_QUESTIONS_MAX, NOTICES_AT_WORK_MAX};
+use chopar::limits::{
+    ABUSE_TABLE_ENTRIES_MAX, DNS_CACHE_ENTRIES_MAX, DNS_QUESTIONS_MAX, GREYLIST_ENTRIES_MAX,
+    NOTICES_AT_WORK_MAX,
+};
 
 use crate::ledger::{Broken, Rule, check as rule};
 
@@ -44,6 +47,8 @@ impl Ceilings {
             commits,
             spilling,
             queued,
+            conduct,
+            greylist,
         } = *tables;
         let recipients = queued * self.recipients;
         let sessions = self.clients + self.couriers;
@@ -73,6 +78,8 @@ impl Ceilings {
             ),
             ("jobs", jobs, connections + NOTICES_AT_WORK_MAX),
             ("bodies", spilling, self.clients),
+            ("counts of strangers", conduct, ABUSE_TABLE_ENTRIES_MAX),
+            ("greylisted", greylist, GREYLIST_ENTRIES_MAX),
         ];
         for (name, size, ceiling) in ceilings {
             rule(size <= ceiling, Rule::Bounds, || {

@@ -70,6 +70,7 @@ fn serve_one(
         let mut input = kept.as_slice();
         while let Some(request) = session.advance(&mut input, settings, &mut out, &mut body) {
             match request {
+                Request::Hello { .. } => session.on_hello(Ok(()), settings, &mut out),
                 Request::Sender { .. } => session.on_sender(Ok(()), &mut out),
                 Request::Recipient {
                     to: ForwardPath::Mailbox(mailbox),

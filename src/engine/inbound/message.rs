@@ -209,6 +209,7 @@ impl Engine {
             (Peer::Network { .. }, Some(_)) => Source::Authenticated { protocol },
             (Peer::Network { remote, .. }, None) => Source::Peer {
                 hello: name.as_bytes(),
+                name: inbound.confirmed_name(),
                 address: remote.ip().to_canonical(),
                 protocol,
             },

@@ -25,8 +25,14 @@ impl Engine {
         what: &str,
         shown: &str,
         reply: Option<&Reply>,
+        now: Now,
     ) {
         let Some(reply) = reply else { return };
+        if let (Some(address), Some(_), true) =
+            (inbound.address(), &inbound.guard, reply.is_permanent())
+        {
+            self.strangers.conduct.refused(address, now.instant);
+        }
         self.counters.refused += 1;
         self.log(
             Line::new(Level::Info, "reject")

@@ -139,6 +139,7 @@ impl Fixed {
             ("runtime_dir", self.runtime_dir != config.runtime_dir),
             ("user", self.user != config.user),
             ("listen.smtp", listen(|listen| &listen.smtp)),
+            ("listen.proxy", listen(|listen| &listen.proxy)),
             ("listen.submission", listen(|listen| &listen.submission)),
             ("listen.submissions", listen(|listen| &listen.submissions)),
             ("listen.status", listen(|listen| &listen.status)),

@@ -75,6 +75,13 @@ impl Play {
 
     fn answer(&mut self, request: Request) -> bool {
         match request {
+            Request::Hello { name } => {
+                let verdict = match &*name {
+                    "bad" => Err(Reply::BAD_HELLO),
+                    _ => Ok(()),
+                };
+                self.session.on_hello(verdict, &settings(), &mut self.out);
+            }
             Request::Sender { .. } => self.session.on_sender(Ok(()), &mut self.out),
             Request::Recipient {
                 to,
@@ -389,4 +396,27 @@ fn a_session_that_ends_at_a_line_that_is_too_long_is_closed_at_once() {
     let mut play = Play::relay();
     play.say(&wire);
     assert!(play.closed);
+}
+
+#[test]
+fn a_hello_that_is_refused_changes_nothing() {
+    let mut play = Play::relay();
+    play.session.ask_about_hello();
+    assert_eq!(
+        play.say("EHLO bad\r\nMAIL FROM:<a@b>\r\nEHLO good\r\nMAIL FROM:<a@b>\r\n"),
+        [501, 503, 250, 250]
+    );
+    assert_eq!(
+        play.say("RCPT TO:<x@y>\r\nEHLO bad\r\nDATA\r\n.\r\n"),
+        [250, 501, 354, 250]
+    );
+    assert_eq!(
+        play.say("MAIL FROM:<a@b>\r\nHELO other\r\nRCPT TO:<x@y>\r\n"),
+        [250, 250, 503]
+    );
+    let (greeting, name) = play.session.greeting().expect("a greeting");
+    assert_eq!((greeting, name), (Greeting::Helo, "other"));
+    // STARTTLS forgets what was said, and not that hellos are asked about.
+    assert_eq!(play.say("STARTTLS\r\n"), [220]);
+    assert_eq!(play.say("EHLO bad\r\n"), [501]);
 }

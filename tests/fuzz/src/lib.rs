@@ -11,9 +11,11 @@ mod configuration;
 mod dkim_signature;
 mod dmarc;
 mod dns_answer;
+mod greylist;
 mod header;
 mod hook;
 mod journal;
+mod proxy;
 mod sendmail_message;
 mod server_session;
 mod smtp_command;
@@ -27,9 +29,11 @@ pub use configuration::configuration;
 pub use dkim_signature::dkim_signature;
 pub use dmarc::dmarc;
 pub use dns_answer::dns_answer;
+pub use greylist::greylist;
 pub use header::header;
 pub use hook::hook;
 pub use journal::journal;
+pub use proxy::proxy;
 pub use sendmail_message::sendmail_message;
 pub use server_session::server_session;
 pub use smtp_command::smtp_command;
@@ -48,9 +52,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("dkim_signature", dkim_signature),
     ("dmarc", dmarc),
     ("dns_answer", dns_answer),
+    ("greylist", greylist),
     ("header", header),
     ("hook", hook),
     ("journal", journal),
+    ("proxy", proxy),
     ("sendmail_message", sendmail_message),
     ("server_session", server_session),
     ("smtp_command", smtp_command),

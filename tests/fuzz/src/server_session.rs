@@ -54,6 +54,9 @@ impl Play {
             stored: Vec::new(),
             over: false,
         };
+        if variant & 4 != 0 {
+            play.session.ask_about_hello();
+        }
         play.session.start(&play.settings, &mut play.replies);
         let mut kept: Vec<u8> = Vec::new();
         for part in wire.chunks(piece.max(1)) {
@@ -85,6 +88,13 @@ impl Play {
     fn answer(&mut self, request: Request) {
         let out = &mut self.replies;
         match request {
+            Request::Hello { name } => {
+                let verdict = match name.len() % 2 {
+                    0 => Ok(()),
+                    _ => Err(Reply::BAD_HELLO),
+                };
+                self.session.on_hello(verdict, &self.settings, out);
+            }
             Request::Sender { .. } => self.session.on_sender(Ok(()), out),
             Request::Recipient {
                 to,

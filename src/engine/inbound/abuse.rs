@@ -1,0 +1,435 @@
+//! Strangers on port 25: what is looked up about them, what they are refused for, how they are slowed down.
+//!
+//! Nothing here touches hosts of `relay.networks`, users and programs of this machine: only a [`Guard`] makes a session
+//! a stranger's. Look-ups begin when the client is let in; only a recipient waits for them, and only for the lists. An
+//! answer that is held back is kept with its session and given at its deadline; one line may wait behind it, and whoever
+//! sends more is let go, so that a client that is slowed down costs what an idle one does.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::Inbound;
+use crate::address::Domain;
+use crate::clock::{Instant, Now};
+use crate::config::Toggle;
+use crate::dns::{Answer, Question};
+use crate::engine::Engine;
+use crate::engine::event::{ConnId, Peer};
+use crate::engine::log::{Level, Line};
+use crate::entropy::Entropy;
+use crate::envelope::Recipient;
+use crate::limits::DNS_QUESTIONS_MAX;
+use crate::policy::conduct::{Conduct, Rate};
+use crate::policy::greylist::{Attempt, Greylist};
+use crate::policy::vetting::Vetting;
+use crate::smtp::hello::{self, HelloFault};
+use crate::smtp::reply::Reply;
+
+/// What is known of all strangers.
+pub(in crate::engine) struct Strangers {
+    pub(in crate::engine) conduct: Conduct,
+    pub(in crate::engine) greylist: Greylist,
+    /// When a list last gave an odd answer that was logged.
+    odd_at: Option<Instant>,
+}
+
+/// What is known of one.
+pub(super) struct Guard {
+    vetting: Vetting,
+    /// Recipients that he named and who do not exist.
+    unknown: u32,
+    held: Option<Held>,
+}
+
+/// What the client waits for.
+enum Held {
+    /// The lists, before it is said whether these may be sent to.
+    Lists {
+        shown: String,
+        recipients: Vec<Recipient>,
+    },
+    /// Time.
+    Verdict(Verdict),
+}
+
+/// What a session is to be told.
+pub(super) enum Verdict {
+    /// Of a hello.
+    Hello(Result<(), Reply>),
+    /// Of a reverse-path.
+    Sender(Result<(), Reply>),
+    /// Of a forward-path.
+    Recipient(Result<Vec<Recipient>, Reply>),
+    /// That it is over.
+    Close(Reply),
+}
+
+impl Strangers {
+    pub(in crate::engine) fn new(entropy: &mut dyn Entropy, now: Now) -> Self {
+        Self {
+            conduct: Conduct::default(),
+            greylist: Greylist::new(entropy, now),
+            odd_at: None,
+        }
+    }
+
+    /// Sweeps out what is too old.
+    pub(in crate::engine) fn sweep(&mut self, now: Instant) {
+        self.conduct.sweep(now);
+        self.greylist.sweep(now);
+    }
+}
+
+impl Inbound {
+    /// The name of the client, where the DNS has confirmed it by now.
+    pub(super) fn confirmed_name(&self) -> Option<&Domain> {
+        self.guard.as_ref()?.vetting.name()
+    }
+
+    /// Whether an answer is held back.
+    pub(super) fn is_slowed(&self) -> bool {
+        let guard = self.guard.as_ref();
+        guard.is_some_and(|guard| matches!(guard.held, Some(Held::Verdict(_))))
+    }
+
+    /// The answer whose time has come.
+    pub(super) fn take_held(&mut self) -> Option<Verdict> {
+        let held = &mut self.guard.as_mut()?.held;
+        match held.take() {
+            Some(Held::Verdict(verdict)) => Some(verdict),
+            other => {
+                *held = other;
+                None
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Whether a stranger may connect now.
+    pub(super) fn admit_stranger(&mut self, address: IpAddr, now: Now) -> Result<(), Reply> {
+        let conduct = &mut self.strangers.conduct;
+        let reply = if conduct.is_shut_out(address, now.instant) {
+            Reply::TOO_MANY_UNKNOWN
+        } else if !conduct.may(
+            Rate::Connections,
+            address,
+            self.config.abuse.connections_per_minute,
+            now.instant,
+        ) {
+            Reply::TOO_MANY_CONNECTIONS
+        } else {
+            return Ok(());
+        };
+        self.counters.throttled += 1;
+        self.log(
+            Line::new(Level::Info, "reject")
+                .with("peer", address)
+                .with("what", "connection")
+                .with("code", reply.code())
+                .with("why", reply.text()),
+        );
+        Err(reply)
+    }
+
+    /// A stranger was let in: begins to look him up.
+    pub(super) fn guard(&mut self, conn: ConnId, inbound: &mut Inbound, address: IpAddr, now: Now) {
+        let abuse = &self.config.abuse;
+        if abuse.hello == Toggle::On {
+            inbound.session.ask_about_hello();
+        }
+        // A crowd of strangers must not take the look-ups that mail needs to leave.
+        let ptr = match self.resolver.counts() {
+            (under_way, _) if under_way >= DNS_QUESTIONS_MAX / 2 => Toggle::Off,
+            _ => abuse.ptr,
+        };
+        let (vetting, questions) = Vetting::begin(address, &abuse.lists, ptr);
+        inbound.guard = Some(Box::new(Guard {
+            vetting,
+            unknown: 0,
+            held: None,
+        }));
+        self.vet(conn, inbound, questions, now);
+    }
+
+    /// Asks what the vetting of a stranger needs.
+    fn vet(&mut self, conn: ConnId, inbound: &mut Inbound, mut questions: Vec<Question>, now: Now) {
+        while let Some(question) = questions.pop() {
+            if let Some(answer) = self.ask(conn, question.clone(), now) {
+                questions.append(&mut self.vet_answer(inbound, &question, &answer, now));
+            }
+        }
+    }
+
+    fn vet_answer(
+        &mut self,
+        inbound: &mut Inbound,
+        question: &Question,
+        answer: &Answer,
+        now: Now,
+    ) -> Vec<Question> {
+        let Some(guard) = inbound.guard.as_mut() else {
+            return Vec::new();
+        };
+        let mut odd = None;
+        let further = guard
+            .vetting
+            .on_answer(question, answer, &mut |reply| odd = Some(reply));
+        // A resolver that a list does not like would fill the log.
+        if let Some(odd) = odd
+            && self
+                .strangers
+                .odd_at
+                .is_none_or(|at| now.instant.since(at) >= ODD_INTERVAL)
+        {
+            self.strangers.odd_at = Some(now.instant);
+            self.log(
+                Line::new(Level::Warning, "dnsbl")
+                    .with("zone", odd.zone)
+                    .with("reply", odd.reply),
+            );
+        }
+        further
+    }
+
+    /// The DNS has answered: goes on with the vetting, and with the recipient that waits for it.
+    pub(super) fn stranger_answer(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut Inbound,
+        question: &Question,
+        answer: &Answer,
+        out: &mut Vec<u8>,
+        now: Now,
+    ) {
+        let questions = self.vet_answer(inbound, question, answer, now);
+        self.vet(conn, inbound, questions, now);
+        let Some(guard) = inbound.guard.as_mut() else {
+            return;
+        };
+        if guard.vetting.waits_for_lists() {
+            return;
+        }
+        match guard.held.take() {
+            Some(Held::Lists { shown, recipients }) => {
+                let verdict = self.vetted(inbound, &shown, recipients, now);
+                self.recipient_answer(inbound, &shown, verdict, out, now);
+            }
+            held => guard.held = held,
+        }
+    }
+
+    /// A stranger says hello.
+    pub(super) fn hello_request(
+        &mut self,
+        inbound: &mut Inbound,
+        name: &str,
+        out: &mut Vec<u8>,
+        now: Now,
+    ) {
+        let Peer::Network { remote, local } = inbound.peer else {
+            return self.tell(inbound, Verdict::Hello(Ok(())), out, now);
+        };
+        // A program of this machine has our name, and came by the network.
+        let is_here = remote.ip().to_canonical().is_loopback() || remote.ip() == local.ip();
+        let verdict = match hello::judge(name, &self.config.hostname, local.ip()) {
+            Err(HelloFault::Syntax) => Err(Reply::BAD_HELLO),
+            Err(HelloFault::Ours) if !is_here => Err(Reply::OUR_HELLO),
+            _ => Ok(()),
+        };
+        self.note_refusal(inbound, "hello", name, verdict.as_ref().err(), now);
+        if verdict.is_ok() {
+            self.drop_body(inbound);
+        }
+        self.tell(inbound, Verdict::Hello(verdict), out, now);
+    }
+
+    /// Whether a stranger may begin one more message.
+    pub(super) fn may_begin(&mut self, inbound: &Inbound, now: Now) -> Result<(), Reply> {
+        let limit = self.config.abuse.messages_per_minute;
+        self.may(
+            inbound,
+            Rate::Messages,
+            limit,
+            Reply::TOO_MANY_MESSAGES,
+            now,
+        )
+    }
+
+    fn may(
+        &mut self,
+        inbound: &Inbound,
+        rate: Rate,
+        per_minute: u32,
+        refusal: Reply,
+        now: Now,
+    ) -> Result<(), Reply> {
+        let (Some(address), Some(_)) = (inbound.address(), &inbound.guard) else {
+            return Ok(());
+        };
+        if self
+            .strangers
+            .conduct
+            .may(rate, address, per_minute, now.instant)
+        {
+            return Ok(());
+        }
+        self.counters.throttled += 1;
+        Err(refusal)
+    }
+
+    /// A recipient was judged by who may send where: the rest is about who sends.
+    pub(super) fn recipient_request(
+        &mut self,
+        inbound: &mut Inbound,
+        shown: String,
+        verdict: Result<Vec<Recipient>, Reply>,
+        out: &mut Vec<u8>,
+        now: Now,
+    ) {
+        let limit = self.config.abuse.recipients_per_minute;
+        let verdict = verdict.and_then(|recipients| {
+            self.may(
+                inbound,
+                Rate::Recipients,
+                limit,
+                Reply::TOO_MANY_RECIPIENTS_NOW,
+                now,
+            )
+            .map(|()| recipients)
+        });
+        let verdict = match (verdict, inbound.guard.as_mut()) {
+            (Ok(recipients), Some(guard)) if guard.vetting.waits_for_lists() => {
+                guard.held = Some(Held::Lists { shown, recipients });
+                return;
+            }
+            (Ok(recipients), Some(_)) => self.vetted(inbound, &shown, recipients, now),
+            (verdict, _) => verdict,
+        };
+        self.recipient_answer(inbound, &shown, verdict, out, now);
+    }
+
+    /// What the lists and the greylist say.
+    fn vetted(
+        &mut self,
+        inbound: &Inbound,
+        shown: &str,
+        recipients: Vec<Recipient>,
+        now: Now,
+    ) -> Result<Vec<Recipient>, Reply> {
+        let (Some(guard), Some(address)) = (&inbound.guard, inbound.address()) else {
+            return Ok(recipients);
+        };
+        // Whoever is listed wrongly can still write to those who can do something about it.
+        if let Some(zone) = guard.vetting.listed()
+            && !is_for_complaints(shown)
+        {
+            self.counters.listed += 1;
+            return Err(Reply::listed(address, zone.as_str()));
+        }
+        if let Some(rules) = &self.config.abuse.greylist {
+            let sender = inbound
+                .session
+                .reverse_path()
+                .map_or("", |sender| sender.as_str());
+            let pair = (sender, shown);
+            let greylist = &mut self.strangers.greylist;
+            if let Attempt::PutOff(_) = greylist.judge(rules, address, pair, now.instant) {
+                self.counters.greylisted += 1;
+                return Err(Reply::GREYLISTED);
+            }
+        }
+        Ok(recipients)
+    }
+
+    /// Answers RCPT, and ends a session that only tries names.
+    fn recipient_answer(
+        &mut self,
+        inbound: &mut Inbound,
+        shown: &str,
+        verdict: Result<Vec<Recipient>, Reply>,
+        out: &mut Vec<u8>,
+        now: Now,
+    ) {
+        self.note_refusal(inbound, "recipient", shown, verdict.as_ref().err(), now);
+        let limit = self.config.abuse.unknown_recipients;
+        let address = inbound.address();
+        let is_unknown = verdict.as_ref().err() == Some(&Reply::UNKNOWN_RECIPIENT);
+        if let (true, Some(address), Some(guard)) = (is_unknown, address, inbound.guard.as_mut())
+            && limit > 0
+        {
+            guard.unknown = guard.unknown.saturating_add(1);
+            let ends = guard.unknown >= limit;
+            let conduct = &mut self.strangers.conduct;
+            conduct.unknown(address, limit, now.instant);
+            if ends || conduct.is_shut_out(address, now.instant) {
+                self.counters.throttled += 1;
+                let reply = Reply::TOO_MANY_UNKNOWN;
+                self.note_refusal(inbound, "session", "", Some(&reply), now);
+                return self.tell(inbound, Verdict::Close(reply), out, now);
+            }
+        }
+        self.tell(inbound, Verdict::Recipient(verdict), out, now);
+    }
+
+    /// Tells a client what was decided: at once, or later where its address was refused much.
+    pub(super) fn tell(
+        &mut self,
+        inbound: &mut Inbound,
+        verdict: Verdict,
+        out: &mut Vec<u8>,
+        now: Now,
+    ) {
+        let delay = match (inbound.address(), self.config.abuse.tarpit) {
+            (Some(address), Toggle::On) => self.strangers.conduct.tarpit(address, now.instant),
+            _ => Duration::ZERO,
+        };
+        if !delay.is_zero()
+            && let Some(guard) = inbound.guard.as_mut()
+        {
+            guard.held = Some(Held::Verdict(verdict));
+            self.counters.slowed += 1;
+            return inbound.hold_until(now.instant.after(delay));
+        }
+        self.tell_now(inbound, verdict, out);
+    }
+
+    /// Tells it at once.
+    pub(super) fn tell_now(&mut self, inbound: &mut Inbound, verdict: Verdict, out: &mut Vec<u8>) {
+        match verdict {
+            Verdict::Hello(verdict) => inbound.session.on_hello(verdict, &self.settings, out),
+            Verdict::Sender(verdict) => inbound.session.on_sender(verdict, out),
+            Verdict::Recipient(verdict) => inbound.session.on_recipient(verdict, out),
+            Verdict::Close(reply) => inbound.session.end(&reply, out),
+        }
+    }
+
+    /// Takes up what an earlier run remembered of strangers; a file that is damaged is left alone.
+    pub fn restore_greylist(&mut self, image: &[u8], now: Now) {
+        match Greylist::parse(image, now) {
+            Ok(greylist) => {
+                let line = Line::new(Level::Info, "greylist").with("entries", greylist.len());
+                self.strangers.greylist = greylist;
+                self.log(line);
+            }
+            Err(error) => self.log(Line::new(Level::Warning, "greylist").with("why", error)),
+        }
+    }
+
+    /// What is to be remembered of strangers until the next run.
+    pub fn greylist_image(&self) -> Option<Vec<u8>> {
+        let greylist = &self.strangers.greylist;
+        (!greylist.is_empty()).then(|| greylist.to_bytes())
+    }
+}
+
+/// Whether an address is one of those that a domain must keep for complaints (RFC 2142 sections 2 and 5).
+fn is_for_complaints(shown: &str) -> bool {
+    let local = shown.split('@').next().unwrap_or_default();
+    ["postmaster", "abuse"]
+        .iter()
+        .any(|role| local.eq_ignore_ascii_case(role))
+}
+
+/// How often odd answers of lists are logged.
+const ODD_INTERVAL: Duration = Duration::from_secs(60);

@@ -1,0 +1,254 @@
+//! How strangers behave: how much they bring in a minute, how often they were refused in the last hour.
+//!
+//! A count is kept as the moment until which it would take to drain (a leaky bucket), so that nothing is swept to be
+//! right and one number tells all. An address is one IPv4 address or one /64 of IPv6. The one table of all counts has a
+//! ceiling; where it is full, what would drain first makes room.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::expiring::{Expiring, Key};
+use crate::clock::Instant;
+use crate::limits::{
+    ABUSE_NETWORK_FACTOR, ABUSE_TABLE_ENTRIES_MAX, MISDEED_WINDOW, TARPIT_DELAY_MAX,
+    TARPIT_REFUSALS, TARPIT_STEP, UNKNOWN_SESSIONS,
+};
+
+/// What there may be too much of in a minute.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Rate {
+    /// Connections.
+    Connections,
+    /// Messages.
+    Messages,
+    /// Recipients.
+    Recipients,
+}
+
+/// What is known of strangers.
+#[derive(Debug)]
+pub struct Conduct {
+    /// By what is counted and of whom; an entry ends when it has drained.
+    counts: Expiring,
+}
+
+impl Default for Conduct {
+    fn default() -> Self {
+        Self {
+            counts: Expiring::new(ABUSE_TABLE_ENTRIES_MAX),
+        }
+    }
+}
+
+impl Conduct {
+    /// Counts one more, where its address and the network around that may have it; 0 for `per_minute` lifts it.
+    pub fn may(&mut self, rate: Rate, address: IpAddr, per_minute: u32, now: Instant) -> bool {
+        if per_minute == 0 {
+            return true;
+        }
+        let what = rate as u8;
+        let per_network = per_minute.saturating_mul(ABUSE_NETWORK_FACTOR);
+        let shares = [
+            (Key::of_peer(what, address), share(MINUTE, per_minute)),
+            (network(what, address), share(MINUTE, per_network)),
+        ];
+        if shares
+            .iter()
+            .any(|(key, share)| self.level(*key, now).saturating_add(*share) > MINUTE)
+        {
+            return false;
+        }
+        for (key, share) in shares {
+            self.raise(key, share, MINUTE, now);
+        }
+        true
+    }
+
+    /// Something of this address was refused.
+    pub fn refused(&mut self, address: IpAddr, now: Instant) {
+        let key = Key::of_peer(REFUSALS, address);
+        self.raise(key, REFUSAL_SHARE, MISDEED_WINDOW, now);
+    }
+
+    /// How long this address has to wait for its replies.
+    pub fn tarpit(&self, address: IpAddr, now: Instant) -> Duration {
+        let level = self.level(Key::of_peer(REFUSALS, address), now);
+        let refusals = u32::try_from(level.as_millis().div_ceil(REFUSAL_SHARE.as_millis()));
+        let past = refusals.unwrap_or(u32::MAX).saturating_sub(TARPIT_REFUSALS);
+        TARPIT_STEP.saturating_mul(past).min(TARPIT_DELAY_MAX)
+    }
+
+    /// This address named a recipient who does not exist; `per_session` are forgiven in one session.
+    pub fn unknown(&mut self, address: IpAddr, per_session: u32, now: Instant) {
+        let key = Key::of_peer(UNKNOWN, address);
+        let forgiven = per_session.saturating_mul(UNKNOWN_SESSIONS).max(1);
+        let share = share(MISDEED_WINDOW, forgiven);
+        let level = self.raise(key, share, MISDEED_WINDOW, now);
+        if level.saturating_add(share) > MISDEED_WINDOW {
+            // From here on it is shut out until as much has drained as that.
+            self.raise(key, MISDEED_WINDOW, MISDEED_WINDOW.saturating_mul(2), now);
+        }
+    }
+
+    /// Whether this address has tried so many names that it is not let in.
+    pub fn is_shut_out(&self, address: IpAddr, now: Instant) -> bool {
+        self.level(Key::of_peer(UNKNOWN, address), now) > MISDEED_WINDOW
+    }
+
+    /// How many counts there are.
+    pub fn len(&self) -> usize {
+        self.counts.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets what has drained.
+    pub fn sweep(&mut self, now: Instant) {
+        self.counts.sweep(now.as_millis());
+    }
+
+    fn level(&self, key: Key, now: Instant) -> Duration {
+        let end = self
+            .counts
+            .get(key, now.as_millis())
+            .map_or(0, |entry| entry.end);
+        Instant::from_millis(end).since(now)
+    }
+
+    /// Raises a count by a share, to `max` at most, and gives what it is now.
+    fn raise(&mut self, key: Key, share: Duration, max: Duration, now: Instant) -> Duration {
+        let share = Instant::START.after(share).as_millis();
+        let most = now.after(max).as_millis();
+        let end = self.counts.raise(key, share, most, now.as_millis());
+        Instant::from_millis(end).since(now)
+    }
+}
+
+/// What one of `count` adds, where together they fill `window`.
+fn share(window: Duration, count: u32) -> Duration {
+    window
+        .checked_div(count)
+        .unwrap_or(window)
+        .max(Duration::from_millis(1))
+}
+
+/// What one site has: a /24 of IPv4, a /48 of IPv6.
+fn network(what: u8, address: IpAddr) -> Key {
+    Key::of_network(what, address, (24, 48))
+}
+
+/// What is counted beside [`Rate`]: all that is refused.
+const REFUSALS: u8 = 8;
+/// Recipients who do not exist.
+const UNKNOWN: u8 = 9;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What one refusal adds: three times as many as are forgiven fill the window.
+const REFUSAL_SHARE: Duration =
+    Duration::from_millis(MISDEED_WINDOW.as_millis() as u64 / (TARPIT_REFUSALS as u64 * 3));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(number: u32) -> IpAddr {
+        IpAddr::V4((0xC600_0000 + number).into())
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_millis(seconds * 1_000)
+    }
+
+    #[test]
+    fn a_minute_has_so_many_and_they_come_back_one_by_one() {
+        let mut conduct = Conduct::default();
+        let mut may = |at| conduct.may(Rate::Messages, v4(1), 6, at);
+        for _ in 0..6 {
+            assert!(may(at(0)));
+        }
+        assert!(!may(at(0)) && !may(at(9)));
+        assert!(may(at(10)) && !may(at(10)));
+        assert!(may(at(70)));
+    }
+
+    #[test]
+    fn rates_are_apart_and_one_that_is_lifted_counts_nothing() {
+        let mut conduct = Conduct::default();
+        assert!(conduct.may(Rate::Messages, v4(1), 1, at(0)));
+        assert!(!conduct.may(Rate::Messages, v4(1), 1, at(0)));
+        assert!(conduct.may(Rate::Recipients, v4(1), 1, at(0)));
+        let len = conduct.len();
+        for _ in 0..100 {
+            assert!(conduct.may(Rate::Connections, v4(2), 0, at(0)));
+        }
+        assert_eq!(conduct.len(), len);
+    }
+
+    #[test]
+    fn a_network_may_more_than_an_address_and_not_without_end() {
+        let mut conduct = Conduct::default();
+        let may = |conduct: &mut Conduct, number| {
+            (0..100)
+                .filter(|_| conduct.may(Rate::Connections, v4(number), 10, at(0)))
+                .count()
+        };
+        let counts: Vec<usize> = (0..6).map(|number| may(&mut conduct, number)).collect();
+        assert_eq!(counts, [10, 10, 10, 10, 0, 0]);
+        assert_eq!(may(&mut conduct, 256), 10);
+        let six = |text: &str| -> IpAddr { text.parse().expect("an address") };
+        assert!(conduct.may(Rate::Connections, six("2001:db8::1"), 1, at(0)));
+        assert!(!conduct.may(Rate::Connections, six("2001:db8::ffff:1"), 1, at(0)));
+        assert!(conduct.may(Rate::Connections, six("2001:db8:0:1::1"), 1, at(0)));
+    }
+
+    #[test]
+    fn replies_slow_down_with_refusals_and_recover() {
+        let mut conduct = Conduct::default();
+        for _ in 0..TARPIT_REFUSALS {
+            conduct.refused(v4(1), at(0));
+        }
+        assert_eq!(conduct.tarpit(v4(1), at(0)), Duration::ZERO);
+        conduct.refused(v4(1), at(0));
+        conduct.refused(v4(1), at(0));
+        assert_eq!(conduct.tarpit(v4(1), at(0)), TARPIT_STEP * 2);
+        for _ in 0..1_000 {
+            conduct.refused(v4(1), at(0));
+        }
+        assert_eq!(conduct.tarpit(v4(1), at(0)), TARPIT_DELAY_MAX);
+        assert_eq!(conduct.tarpit(v4(2), at(0)), Duration::ZERO);
+        assert_eq!(conduct.tarpit(v4(1), at(3_600)), Duration::ZERO);
+        conduct.sweep(at(3_600));
+        assert!(conduct.is_empty());
+    }
+
+    #[test]
+    fn a_dictionary_shuts_an_address_out_for_an_hour() {
+        let mut conduct = Conduct::default();
+        for _ in 0..49 {
+            conduct.unknown(v4(1), 10, at(0));
+            assert!(!conduct.is_shut_out(v4(1), at(0)));
+        }
+        conduct.unknown(v4(1), 10, at(0));
+        assert!(conduct.is_shut_out(v4(1), at(3_599)));
+        assert!(!conduct.is_shut_out(v4(1), at(3_600)));
+        assert!(!conduct.is_shut_out(v4(2), at(0)));
+    }
+
+    #[test]
+    fn a_flood_of_addresses_does_not_wash_out_a_misdeed() {
+        let mut conduct = Conduct::default();
+        for _ in 0..50 {
+            conduct.unknown(v4(1), 10, at(0));
+        }
+        let flood = u32::try_from(ABUSE_TABLE_ENTRIES_MAX + 1_000).expect("small");
+        for number in 2..flood {
+            conduct.may(Rate::Connections, v4(number << 8), 10, at(1));
+        }
+        assert_eq!(conduct.len(), ABUSE_TABLE_ENTRIES_MAX);
+        assert!(conduct.is_shut_out(v4(1), at(1)));
+    }
+}

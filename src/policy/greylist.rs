@@ -1,0 +1,510 @@
+//! Greylisting (RFC 6647): a stranger's first attempt is put off, and whoever comes again was a mail server.
+//!
+//! ```text
+//!   first seen --delay--> may pass --window--> forgotten
+//!                            '--comes again--> passes, for its lifetime from the last time
+//! ```
+//!
+//! What is remembered is a keyed hash of (network, sender, recipient), so that the table tells nobody who writes to
+//! whom; the network is a /24 of IPv4 or a /64 of IPv6, which is what one sender's hosts share. A network of which
+//! several passed is known to come again, and is not put off any more. The table has a ceiling, and what would be
+//! forgotten first makes room.
+//!
+//! The file that it is kept in between two runs:
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 16 | `chopar-greylist` and the version, 1 |
+//! | 32 | the key |
+//! | 4 | how many entries follow |
+//! | 17 each | hash (8), first seen (4), forgotten at (4), how often it passed (1) |
+//! | 4 | CRC-32 of all before |
+//!
+//! Numbers are little-endian; times are seconds since 1970. Invariant: a file is taken whole or not at all.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ring::hmac;
+
+use super::expiring::{Entry, Expiring, Key};
+use crate::clock::{Instant, Now};
+use crate::config::{Greylisting, Network};
+use crate::entropy::Entropy;
+use crate::limits::{GREYLIST_ENTRIES_MAX, GREYLIST_PASSES};
+
+/// What was seen.
+pub struct Greylist {
+    secret: [u8; KEY_BYTES],
+    key: hmac::Key,
+    /// The seconds since 1970 at which the monotonic clock began, so that a clock that is set moves nothing.
+    began: u64,
+    /// Attempts, which pass once at most, and networks, which pass more often.
+    seen: Expiring,
+}
+
+/// What becomes of an attempt.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Attempt {
+    /// It passes.
+    Passes,
+    /// It is to come again after so long.
+    PutOff(Duration),
+}
+
+/// Why a file is not taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ImageError {
+    /// It is no such file, or of another version.
+    Foreign,
+    /// It is too short, too long or damaged.
+    Damaged,
+}
+
+impl fmt::Display for ImageError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Foreign => "the file is of another kind or version",
+            Self::Damaged => "the file is damaged",
+        })
+    }
+}
+
+impl std::error::Error for ImageError {}
+
+impl Greylist {
+    /// An empty one with a key of its own.
+    pub fn new(entropy: &mut dyn Entropy, now: Now) -> Self {
+        let mut secret = [0; KEY_BYTES];
+        entropy.fill(&mut secret);
+        Self::with_secret(secret, now)
+    }
+
+    fn with_secret(secret: [u8; KEY_BYTES], now: Now) -> Self {
+        Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
+            secret,
+            began: now
+                .wall
+                .seconds()
+                .saturating_sub(now.instant.as_millis() / 1_000),
+            seen: Expiring::new(GREYLIST_ENTRIES_MAX),
+        }
+    }
+
+    /// Judges an attempt to send from `sender` to `recipient`.
+    pub fn judge(
+        &mut self,
+        rules: &Greylisting,
+        address: IpAddr,
+        (sender, recipient): (&str, &str),
+        now: Instant,
+    ) -> Attempt {
+        let at = self.seconds(now);
+        let network = network_of(address);
+        let network_key = self.key(&[&network.to_string()]);
+        let known = self.live(network_key, at).map_or(0, |seen| seen.passes);
+        let forgotten = at.saturating_add(rules.lifetime.as_secs());
+        if known >= GREYLIST_PASSES {
+            self.put(network_key, at, forgotten, known);
+            return Attempt::Passes;
+        }
+        let key = self.key(&[
+            &network.to_string(),
+            &steady(sender),
+            &recipient.to_lowercase(),
+        ]);
+        let Some(seen) = self.live(key, at) else {
+            let end = at.saturating_add(rules.window.as_secs());
+            self.put(key, at, end, 0);
+            return Attempt::PutOff(rules.delay);
+        };
+        if seen.passes == 0 {
+            let due = u64::from(seen.first).saturating_add(rules.delay.as_secs());
+            if due > at {
+                return Attempt::PutOff(Duration::from_secs(due.saturating_sub(at)));
+            }
+            self.put(network_key, at, forgotten, known.saturating_add(1));
+        }
+        self.put(key, seen.first.into(), forgotten, 1);
+        Attempt::Passes
+    }
+
+    /// How much is remembered.
+    pub fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Whether nothing is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets what is too old.
+    pub fn sweep(&mut self, now: Instant) {
+        self.seen.sweep(self.seconds(now));
+    }
+
+    /// The file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(
+            IMAGE_BYTES_MAX.min(
+                HEAD_BYTES
+                    .saturating_add(self.seen.len().saturating_mul(ENTRY_BYTES))
+                    .saturating_add(4),
+            ),
+        );
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&self.secret);
+        let count = u32::try_from(self.seen.len()).unwrap_or(0);
+        bytes.extend_from_slice(&count.to_le_bytes());
+        for (key, seen) in self.seen.iter() {
+            bytes.extend_from_slice(&key.hash().to_le_bytes());
+            bytes.extend_from_slice(&seen.first.to_le_bytes());
+            bytes.extend_from_slice(&seconds32(seen.end).to_le_bytes());
+            bytes.push(seen.passes);
+        }
+        let sum = crc32fast::hash(&bytes);
+        bytes.extend_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the file.
+    pub fn parse(bytes: &[u8], now: Now) -> Result<Self, ImageError> {
+        let rest = bytes.strip_prefix(MAGIC).ok_or(ImageError::Foreign)?;
+        let (body, sum) = bytes.split_last_chunk().ok_or(ImageError::Damaged)?;
+        if bytes.len() > IMAGE_BYTES_MAX || crc32fast::hash(body) != u32::from_le_bytes(*sum) {
+            return Err(ImageError::Damaged);
+        }
+        let (secret, rest) = rest.split_first_chunk().ok_or(ImageError::Damaged)?;
+        let (count, rest) = rest.split_first_chunk().ok_or(ImageError::Damaged)?;
+        let count = usize::try_from(u32::from_le_bytes(*count)).unwrap_or(usize::MAX);
+        let (entries, behind) = rest.as_chunks::<ENTRY_BYTES>();
+        if entries.len() != count || behind.len() != sum.len() {
+            return Err(ImageError::Damaged);
+        }
+        let mut list = Self::with_secret(*secret, now);
+        let at = list.seconds(now.instant);
+        for entry in entries {
+            let [
+                k0,
+                k1,
+                k2,
+                k3,
+                k4,
+                k5,
+                k6,
+                k7,
+                f0,
+                f1,
+                f2,
+                f3,
+                e0,
+                e1,
+                e2,
+                e3,
+                passes,
+            ] = *entry;
+            let key = Key::of_hash(u64::from_le_bytes([k0, k1, k2, k3, k4, k5, k6, k7]));
+            let first = u32::from_le_bytes([f0, f1, f2, f3]).into();
+            let end = u32::from_le_bytes([e0, e1, e2, e3]).into();
+            if end > at {
+                // A clock that has been set back makes of the past what is yet to come.
+                list.put(key, at.min(first), end, passes);
+            }
+        }
+        Ok(list)
+    }
+
+    fn live(&self, key: Key, at: u64) -> Option<Entry> {
+        self.seen.get(key, at)
+    }
+
+    fn put(&mut self, key: Key, first: u64, end: u64, passes: u8) {
+        let entry = Entry {
+            end,
+            first: seconds32(first),
+            passes,
+        };
+        self.seen.put(key, entry);
+    }
+
+    fn seconds(&self, now: Instant) -> u64 {
+        self.began.saturating_add(now.as_millis() / 1_000)
+    }
+
+    /// 64 bits of an HMAC: enough not to meet by chance in a table of this size, and nobody can aim without the key.
+    fn key(&self, parts: &[&str]) -> Key {
+        let mut context = hmac::Context::with_key(&self.key);
+        for part in parts {
+            context.update(part.as_bytes());
+            context.update(&[0]);
+        }
+        let tag = context.sign();
+        let front = tag.as_ref().first_chunk();
+        Key::of_hash(front.map_or(0, |front| u64::from_le_bytes(*front)))
+    }
+}
+
+/// A sender without what changes from one message to the next: numbers become `#` (VERP, BATV, SRS).
+fn steady(sender: &str) -> String {
+    let mut text = String::with_capacity(sender.len());
+    for c in sender.chars() {
+        let c = if c.is_ascii_digit() {
+            '#'
+        } else {
+            c.to_ascii_lowercase()
+        };
+        if c != '#' || !text.ends_with('#') {
+            text.push(c);
+        }
+    }
+    text
+}
+
+fn network_of(address: IpAddr) -> Network {
+    let address = address.to_canonical();
+    Network::of(address, if address.is_ipv4() { 24 } else { 64 })
+}
+
+/// As the file has them: until 2106.
+fn seconds32(seconds: u64) -> u32 {
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
+const MAGIC: &[u8; 16] = b"chopar-greylist1";
+const KEY_BYTES: usize = 32;
+const ENTRY_BYTES: usize = 17;
+const HEAD_BYTES: usize = MAGIC.len() + KEY_BYTES + 4;
+
+/// Bytes of the longest file.
+pub const IMAGE_BYTES_MAX: usize = HEAD_BYTES + GREYLIST_ENTRIES_MAX * ENTRY_BYTES + 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::date::Timestamp;
+    use crate::entropy::SeededEntropy;
+
+    const RULES: Greylisting = Greylisting {
+        delay: Duration::from_secs(300),
+        window: Duration::from_secs(86_400),
+        lifetime: Duration::from_secs(36 * 86_400),
+    };
+
+    fn now(seconds: u64) -> Now {
+        Now {
+            instant: Instant::from_millis(seconds * 1_000),
+            wall: Timestamp::from_seconds(1_790_000_000 + seconds),
+        }
+    }
+
+    fn list() -> Greylist {
+        Greylist::new(&mut SeededEntropy::new(1), now(0))
+    }
+
+    fn try_from(list: &mut Greylist, address: &str, pair: (&str, &str), seconds: u64) -> Attempt {
+        let address = address.parse().expect("an address");
+        list.judge(&RULES, address, pair, Instant::from_millis(seconds * 1_000))
+    }
+
+    const PAIR: (&str, &str) = ("a@far.example", "b@example.com");
+
+    fn put_off(seconds: u64) -> Attempt {
+        Attempt::PutOff(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn who_comes_again_in_time_passes_and_is_remembered() {
+        let mut list = list();
+        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 10), put_off(300));
+        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 20), put_off(290));
+        // Another host of the same network, which is how large senders try again.
+        assert_eq!(
+            try_from(&mut list, "192.0.2.99", PAIR, 310),
+            Attempt::Passes
+        );
+        let later = 310 + 35 * 86_400;
+        assert_eq!(
+            try_from(&mut list, "192.0.2.1", PAIR, later),
+            Attempt::Passes
+        );
+        assert_eq!(
+            try_from(&mut list, "192.0.2.1", PAIR, later + 35 * 86_400),
+            Attempt::Passes
+        );
+    }
+
+    #[test]
+    fn who_comes_too_late_begins_again() {
+        let mut list = list();
+        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 0), put_off(300));
+        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 86_400), put_off(300));
+        assert_eq!(
+            try_from(&mut list, "192.0.2.1", PAIR, 86_800),
+            Attempt::Passes
+        );
+        assert_eq!(
+            try_from(&mut list, "192.0.2.1", PAIR, 86_800 + 37 * 86_400),
+            put_off(300)
+        );
+    }
+
+    #[test]
+    fn network_sender_and_recipient_all_count() {
+        let mut list = list();
+        for (address, pair) in [
+            ("192.0.2.1", PAIR),
+            ("192.0.3.1", PAIR),
+            ("192.0.2.1", ("other@far.example", PAIR.1)),
+            ("192.0.2.1", (PAIR.0, "other@example.com")),
+            ("2001:db8::1", PAIR),
+            ("2001:db8:0:1::1", PAIR),
+        ] {
+            assert_eq!(
+                try_from(&mut list, address, pair, 0),
+                put_off(300),
+                "{address} {pair:?}"
+            );
+        }
+        for (address, pair) in [
+            ("2001:db8::ffff", PAIR),
+            ("::ffff:192.0.2.7", PAIR),
+            ("192.0.2.1", ("A@Far.Example", "B@example.com")),
+        ] {
+            assert_eq!(
+                try_from(&mut list, address, pair, 300),
+                Attempt::Passes,
+                "{address} {pair:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_in_a_sender_do_not_make_another() {
+        let mut list = list();
+        let one = ("bounce-123-7@far.example", PAIR.1);
+        let other = ("bounce-99-1234@far.example", PAIR.1);
+        assert_eq!(try_from(&mut list, "192.0.2.1", one, 0), put_off(300));
+        assert_eq!(
+            try_from(&mut list, "192.0.2.1", other, 300),
+            Attempt::Passes
+        );
+    }
+
+    #[test]
+    fn a_network_that_comes_again_is_not_put_off() {
+        let mut list = list();
+        for number in 0..GREYLIST_PASSES {
+            let sender = format!("{}@far.example", char::from(b'a' + number));
+            let pair = (sender.as_str(), PAIR.1);
+            assert_eq!(try_from(&mut list, "192.0.2.1", pair, 0), put_off(300));
+            assert_eq!(try_from(&mut list, "192.0.2.1", pair, 300), Attempt::Passes);
+        }
+        assert_eq!(
+            try_from(&mut list, "192.0.2.200", ("new@far.example", PAIR.1), 400),
+            Attempt::Passes
+        );
+        assert_eq!(
+            try_from(&mut list, "192.0.3.200", ("new@far.example", PAIR.1), 400),
+            put_off(300)
+        );
+    }
+
+    #[test]
+    fn the_table_has_a_ceiling_and_is_swept() {
+        let mut list = list();
+        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 0), put_off(300));
+        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 300), Attempt::Passes);
+        for number in 0..GREYLIST_ENTRIES_MAX + 10 {
+            let address = std::net::Ipv4Addr::from_bits(
+                0x0A00_0000 + (u32::try_from(number).expect("small") << 8),
+            );
+            let _ = list.judge(&RULES, address.into(), PAIR, Instant::from_millis(400_000));
+        }
+        assert_eq!(list.len(), GREYLIST_ENTRIES_MAX);
+        // First attempts go before what has passed.
+        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 500), Attempt::Passes);
+        list.sweep(Instant::from_millis(400_000 + 86_400_000));
+        assert_eq!(list.len(), 2);
+        list.sweep(Instant::from_millis(u64::MAX));
+        assert!(list.is_empty());
+    }
+
+    #[test]
+    fn the_file_carries_everything_to_the_next_run() {
+        let mut list = list();
+        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 0), put_off(300));
+        let other = ("other@far.example", PAIR.1);
+        assert_eq!(try_from(&mut list, "192.0.2.1", other, 100), put_off(300));
+        let bytes = list.to_bytes();
+        // The next run's clock begins anew.
+        let next = Now {
+            instant: Instant::from_millis(5_000),
+            wall: Timestamp::from_seconds(1_790_000_000 + 305),
+        };
+        let mut list = Greylist::parse(&bytes, next).expect("a list");
+        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 5), Attempt::Passes);
+        assert_eq!(try_from(&mut list, "192.0.2.1", other, 5), put_off(95));
+        assert!(bytes.len() <= IMAGE_BYTES_MAX);
+    }
+
+    #[test]
+    fn what_is_old_is_not_taken_from_the_file() {
+        let mut list = list();
+        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 0), put_off(300));
+        let bytes = list.to_bytes();
+        assert!(
+            Greylist::parse(&bytes, now(86_400))
+                .expect("a list")
+                .is_empty()
+        );
+        let back = Now {
+            instant: Instant::START,
+            wall: Timestamp::from_seconds(1_700_000_000),
+        };
+        let mut list = Greylist::parse(&bytes, back).expect("a list");
+        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 0), put_off(300));
+    }
+
+    #[test]
+    fn a_file_that_was_changed_anywhere_is_refused() {
+        let mut list = list();
+        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 0), put_off(300));
+        let bytes = list.to_bytes();
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 1;
+            let error = if at < MAGIC.len() {
+                ImageError::Foreign
+            } else {
+                ImageError::Damaged
+            };
+            assert_eq!(
+                Greylist::parse(&bad, now(0)).err(),
+                Some(error),
+                "byte {at}"
+            );
+            assert!(
+                Greylist::parse(&bytes[..at], now(0)).is_err(),
+                "cut at {at}"
+            );
+        }
+        let mut long = bytes.clone();
+        long.extend_from_slice(&[0; ENTRY_BYTES]);
+        assert_eq!(
+            Greylist::parse(&long, now(0)).err(),
+            Some(ImageError::Damaged)
+        );
+        // A count that lies, with a right sum.
+        let mut lie = bytes[..bytes.len() - 4].to_vec();
+        lie[HEAD_BYTES - 4] = 9;
+        let sum = crc32fast::hash(&lie).to_le_bytes();
+        lie.extend_from_slice(&sum);
+        assert_eq!(
+            Greylist::parse(&lie, now(0)).err(),
+            Some(ImageError::Damaged)
+        );
+    }
+}

@@ -1,0 +1,55 @@
+//! The file in which the greylist waits for the next run: read at the start, replaced at the end.
+//!
+//! It is no more than convenience: where it cannot be read or written the log says so, and mail goes on.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::log;
+use crate::engine::log::{Level, Line};
+use crate::policy::greylist::IMAGE_BYTES_MAX;
+
+/// Where it lies.
+pub(super) fn path(state_dir: &Path) -> PathBuf {
+    state_dir.join("greylist")
+}
+
+/// Reads it; `None` where there is none.
+pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    // One byte more than it may have is enough to see that it is too long.
+    let read = File::open(path).and_then(|file| {
+        file.take(IMAGE_BYTES_MAX as u64 + 1)
+            .read_to_end(&mut bytes)
+    });
+    match read {
+        Ok(_) => Some(bytes),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            say(&error);
+            None
+        }
+    }
+}
+
+/// Replaces it whole.
+pub(super) fn write(path: &Path, bytes: &[u8]) {
+    let new = path.with_extension("new");
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&new, path));
+    if let Err(error) = written {
+        say(&error);
+    }
+}
+
+fn say(error: &io::Error) {
+    log::write(&Line::new(Level::Warning, "greylist").with("why", error));
+}

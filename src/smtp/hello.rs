@@ -1,0 +1,99 @@
+//! Whether a hello can be one (RFC 5321 section 4.1.1.1): a domain or an address literal, and not ours.
+//!
+//! Wider than the standard: a name without a dot and one with underscores pass, since many hosts have no better one,
+//! and whether a name leads to the address is not asked.
+
+use std::net::IpAddr;
+
+use crate::address::Domain;
+
+/// What is wrong with a hello.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HelloFault {
+    /// Neither a domain nor an address literal.
+    Syntax,
+    /// Our own name or address, which only a forger has.
+    Ours,
+}
+
+/// Looks at a hello from a host that is not this one, which has `hostname` and was connected to at `local`.
+pub fn judge(name: &str, hostname: &Domain, local: IpAddr) -> Result<(), HelloFault> {
+    let domain = Domain::parse(name).map_err(|_| HelloFault::Syntax)?;
+    // A top-level domain has a letter: what has none is an address without its brackets.
+    let last = domain.as_str().rsplit('.').next().unwrap_or_default();
+    if !domain.is_literal() && last.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(HelloFault::Syntax);
+    }
+    if domain == *hostname || literal(&domain) == Some(local.to_canonical()) {
+        return Err(HelloFault::Ours);
+    }
+    Ok(())
+}
+
+/// The address of an address literal.
+fn literal(domain: &Domain) -> Option<IpAddr> {
+    let inner = domain.as_str().strip_prefix('[')?.strip_suffix(']')?;
+    match inner.split_once(':') {
+        Some((tag, address)) if tag.eq_ignore_ascii_case("IPv6") => address.parse().ok(),
+        _ => inner.parse().ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(name: &str, local: &str) -> Result<(), HelloFault> {
+        let hostname = Domain::parse("mx.example.com").expect("a name");
+        judge(name, &hostname, local.parse().expect("an address"))
+    }
+
+    #[test]
+    fn takes_domains_and_address_literals() {
+        for name in [
+            "client.example",
+            "client",
+            "my_host.example",
+            "client.example.",
+            "bücher.example",
+            "[192.0.2.7]",
+            "[IPv6:2001:db8::7]",
+            "example.com",
+        ] {
+            assert_eq!(judged(name, "192.0.2.1"), Ok(()), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_is_neither() {
+        for name in [
+            "192.0.2.7",
+            "[192.0.2]",
+            "[2001:db8::7",
+            "a..b",
+            "-x.example",
+            "(client)",
+            "a@b.example",
+            "{hostname}",
+            "1",
+        ] {
+            assert_eq!(
+                judged(name, "192.0.2.1"),
+                Err(HelloFault::Syntax),
+                "{name:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn refuses_our_name_and_our_address() {
+        for (name, local) in [
+            ("MX.example.com", "192.0.2.1"),
+            ("[192.0.2.1]", "192.0.2.1"),
+            ("[192.0.2.1]", "::ffff:192.0.2.1"),
+            ("[IPv6:2001:DB8:0::1]", "2001:db8::1"),
+        ] {
+            assert_eq!(judged(name, local), Err(HelloFault::Ours), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! Strangers on port 25, with everything against abuse turned on and a DNS that lies: made from a seed, without sockets.
+//!
+//! Whatever the lists answer, late or never, and however the strangers behave: each command gets its reply, in order,
+//! until the session is closed with 421 or 554; nobody waits for longer than names are looked up and replies held back;
+//! and nothing is left when all have gone but what is counted about them. A seed has one history.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chopar::auth::srs::Rewriter;
+use chopar::clock::{Instant, Now};
+use chopar::config::{Config, Folder, SystemDefaults};
+use chopar::date::Timestamp;
+use chopar::dns::SocketId;
+use chopar::engine::event::{Action, ConnId, Event, Listener, Lost, Peer};
+use chopar::engine::{Engine, Start};
+use chopar::entropy::{Entropy, SeededEntropy};
+use chopar::limits::{COMMAND_TIMEOUT, DNS_QUESTION_TIMEOUT, TARPIT_DELAY_MAX};
+use chopar::queue::IdSource;
+use chopar::queue_id::QueueId;
+
+const TOML: &str = "hostname = \"mx.example.com\"\nadmin = \"a@far.example\"\n\
+    listen.proxy = [\"127.0.0.1:2525\"]\nproxy.networks = [\"10.0.0.1\"]\ndns.servers = [\"192.0.2.53\"]\n\
+    [abuse]\ngreylist = true\ngreylist_delay = \"1m\"\nunknown_recipients = 6\nconnections_per_minute = 5\n\
+    messages_per_minute = 4\nrecipients_per_minute = 6\ndnsbl_threshold = 2\n\
+    dnsbl = [{ zone = \"a.bl.example\" }, { zone = \"b.bl.example\", weight = 2, replies = [\"127.0.0.2-9\"] }]\n";
+
+/// One stranger's session.
+struct Stranger {
+    /// Commands that are awaiting their reply.
+    awaited: u32,
+    /// Commands that are to be sent.
+    commands: VecDeque<&'static str>,
+    heard: Vec<u8>,
+    /// Since when a reply has been awaited.
+    since: Instant,
+    last_code: u16,
+}
+
+struct World {
+    engine: Engine,
+    chance: SeededEntropy,
+    now: Now,
+    sessions: BTreeMap<ConnId, Stranger>,
+    /// Datagrams on their way back.
+    answers: VecDeque<(Instant, SocketId, SocketAddr, Vec<u8>)>,
+    /// The sum of everything that was heard and when.
+    history: u64,
+    codes: BTreeMap<u16, u32>,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut folder = Folder::default();
+        folder.insert_file("chopar.toml", TOML.into());
+        folder.insert_file(
+            "domains/example.com/aliases",
+            b"ann: a@far.example\n".to_vec(),
+        );
+        let defaults = SystemDefaults {
+            hostname: "mx.example.com".into(),
+            resolv_conf: String::new(),
+        };
+        let now = Now {
+            instant: Instant::from_millis(1_000),
+            wall: Timestamp::from_seconds(1_790_000_000),
+        };
+        let start = Start {
+            config: Arc::new(Config::parse(&folder, &defaults).expect("a configuration")),
+            ids: IdSource::above(QueueId::new(0)),
+            entropy: Box::new(SeededEntropy::new(seed)),
+            rewriter: Rewriter::new(&[vec![7; 32].into()]).expect("a secret"),
+        };
+        Self {
+            engine: Engine::new(start, now),
+            chance: SeededEntropy::new(seed),
+            now,
+            sessions: BTreeMap::new(),
+            answers: VecDeque::new(),
+            history: 0,
+            codes: BTreeMap::new(),
+        }
+    }
+
+    fn run(mut self) -> (u64, BTreeMap<u16, u32>) {
+        for _ in 0..120 {
+            self.arrive();
+            let step = self.chance.below(3_000);
+            self.pass(Duration::from_millis(step));
+        }
+        // The patience of the last ones, and of the DNS.
+        self.pass(Duration::from_secs(600) + COMMAND_TIMEOUT);
+        let tables = self.engine.tables();
+        assert!(
+            self.sessions.is_empty(),
+            "{} sessions are left",
+            self.sessions.len()
+        );
+        assert_eq!(
+            (tables.connections, tables.memory, tables.questions),
+            (0, 0, 0)
+        );
+        self.pass(Duration::from_secs(40 * 86_400));
+        let tables = self.engine.tables();
+        assert_eq!((tables.conduct, tables.greylist), (0, 0));
+        (self.history, self.codes)
+    }
+
+    fn arrive(&mut self) {
+        let host = self.chance.below(6) as u8;
+        let address = match self.chance.below(4) {
+            0 => IpAddr::from([0x2001, 0xDB8, 0, 0, 0, 0, 0, u16::from(host)]),
+            _ => Ipv4Addr::new(203, 0, 113, host).into(),
+        };
+        let local = SocketAddr::from(([192, 0, 2, 1], 25));
+        let proxied = self.chance.below(4) == 0;
+        let (listener, from) = match proxied {
+            true => (Listener::Proxy, IpAddr::from([10, 0, 0, 1])),
+            false => (Listener::Smtp, address),
+        };
+        let remote = SocketAddr::new(from, 40_000);
+        let conn = match self
+            .engine
+            .accept(listener, Peer::Network { remote, local }, self.now)
+        {
+            Ok(conn) => conn,
+            Err(reply) => {
+                assert!(reply.starts_with(b"421 4.7.0 "), "{reply:?}");
+                *self.codes.entry(421).or_default() += 1;
+                return;
+            }
+        };
+        let before: &[&str] = match self.chance.below(4) {
+            0 => &[],
+            _ => &["EHLO client.example", "MAIL FROM:<b@far.example>"],
+        };
+        let behind: Vec<&str> = (0..self.chance.below(14)).map(|_| self.command()).collect();
+        let commands = before.iter().copied().chain(behind).collect();
+        let stranger = Stranger {
+            awaited: 1, // the banner
+            commands,
+            heard: Vec::new(),
+            since: self.now.instant,
+            last_code: 0,
+        };
+        self.sessions.insert(conn, stranger);
+        self.act();
+        if proxied {
+            let family = if address.is_ipv4() { 4 } else { 6 };
+            let header = format!("PROXY TCP{family} {address} {address} 40000 25\r\n");
+            for piece in header.as_bytes().chunks(7) {
+                self.engine
+                    .handle(Event::Bytes { conn, bytes: piece }, self.now);
+                self.act();
+            }
+        }
+    }
+
+    fn command(&mut self) -> &'static str {
+        const COMMANDS: [&str; 12] = [
+            "EHLO client.example",
+            "EHLO client.example",
+            "EHLO 1.2.3.4",
+            "HELO mx.example.com",
+            "MAIL FROM:<b@far.example>",
+            "MAIL FROM:<c@far.example>",
+            "RCPT TO:<ann@example.com>",
+            "RCPT TO:<ann@example.com>",
+            "RCPT TO:<nobody@example.com>",
+            "RCPT TO:<postmaster@example.com>",
+            "RCPT TO:<x@elsewhere.example>",
+            "RSET",
+        ];
+        COMMANDS[self.chance.below(COMMANDS.len() as u64) as usize]
+    }
+
+    /// Lets time pass, from one thing that happens to the next.
+    fn pass(&mut self, span: Duration) {
+        let end = self.now.instant.after(span);
+        loop {
+            let next = [
+                self.engine.deadline(),
+                self.answers.front().map(|(at, ..)| *at),
+            ];
+            let Some(next) = next.into_iter().flatten().min().filter(|at| *at <= end) else {
+                break;
+            };
+            self.advance_to(next);
+            while let Some((_, socket, from, bytes)) =
+                self.answers.pop_front_if(|(at, ..)| *at <= next)
+            {
+                let bytes = bytes.as_slice();
+                self.engine.handle(
+                    Event::DnsDatagram {
+                        socket,
+                        from,
+                        bytes,
+                    },
+                    self.now,
+                );
+                self.act();
+            }
+            self.engine.expire(self.now);
+            self.act();
+        }
+        self.advance_to(end);
+    }
+
+    fn advance_to(&mut self, at: Instant) {
+        self.now.instant = self.now.instant.max(at);
+        let seconds = 1_790_000_000 + self.now.instant.as_millis() / 1_000;
+        self.now.wall = Timestamp::from_seconds(seconds);
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.engine.next_action() {
+            match action {
+                Action::Send { conn, bytes } => self.hear(conn, &bytes),
+                Action::Close { conn } | Action::Abort { conn } => {
+                    let stranger = self.sessions.remove(&conn).expect("a session");
+                    assert!(
+                        matches!(stranger.last_code, 421 | 554 | 221),
+                        "closed behind {}",
+                        stranger.last_code
+                    );
+                }
+                Action::DnsSend { socket, to, bytes } => self.look_up(socket, to, &bytes),
+                Action::DnsConnect { socket, .. } => {
+                    self.engine.handle(Event::DnsFailed { socket }, self.now);
+                }
+                Action::DnsClose { socket } => {
+                    self.answers.retain(|(_, other, ..)| *other != socket)
+                }
+                Action::Log(_) => {}
+                other => panic!("nothing else was to be done: {other:?}"),
+            }
+        }
+        self.speak();
+    }
+
+    fn hear(&mut self, conn: ConnId, bytes: &[u8]) {
+        for &byte in bytes {
+            self.history = self.history.wrapping_mul(31).wrapping_add(byte.into());
+        }
+        self.history ^= self.now.instant.as_millis();
+        let stranger = self.sessions.get_mut(&conn).expect("a session");
+        stranger.heard.extend_from_slice(bytes);
+        while let Some(end) = stranger.heard.windows(2).position(|pair| pair == b"\r\n") {
+            let line: Vec<u8> = stranger.heard.drain(..end + 2).collect();
+            if line[3] == b'-' {
+                continue;
+            }
+            let code = std::str::from_utf8(&line[..3])
+                .expect("ASCII")
+                .parse()
+                .expect("a code");
+            *self.codes.entry(code).or_default() += 1;
+            stranger.last_code = code;
+            // The last word is said unasked.
+            assert!(stranger.awaited > 0 || code == 421, "{line:?}");
+            stranger.awaited = stranger.awaited.saturating_sub(1);
+            let waited = self.now.instant.since(stranger.since);
+            assert!(
+                code == 421
+                    || waited <= DNS_QUESTION_TIMEOUT + TARPIT_DELAY_MAX + Duration::from_secs(1),
+                "{waited:?} for {line:?}"
+            );
+            stranger.since = self.now.instant;
+        }
+    }
+
+    /// Lets whoever has heard all replies go on, with several commands at once, or hang up.
+    fn speak(&mut self) {
+        let ready = |stranger: &Stranger| stranger.awaited == 0 && !stranger.commands.is_empty();
+        while let Some(conn) = self
+            .sessions
+            .iter()
+            .find(|(_, stranger)| ready(stranger))
+            .map(|(conn, _)| *conn)
+        {
+            let many = 1 + self.chance.below(5) as usize;
+            let hangs_up = self.chance.below(20) == 0;
+            let stranger = self.sessions.get_mut(&conn).expect("a session");
+            let many = many.min(stranger.commands.len());
+            let mut wire = String::new();
+            for command in stranger.commands.drain(..many) {
+                wire.push_str(command);
+                wire.push_str("\r\n");
+            }
+            stranger.awaited = many as u32;
+            stranger.since = self.now.instant;
+            self.engine.handle(
+                Event::Bytes {
+                    conn,
+                    bytes: wire.as_bytes(),
+                },
+                self.now,
+            );
+            if hangs_up {
+                self.sessions.remove(&conn);
+                let cause = Lost::Reset;
+                self.engine.handle(Event::Closed { conn, cause }, self.now);
+                while let Some(action) = self.engine.next_action() {
+                    match action {
+                        Action::Send { conn: to, bytes } if to != conn => self.hear(to, &bytes),
+                        Action::DnsSend { socket, to, bytes } => self.look_up(socket, to, &bytes),
+                        _ => {}
+                    }
+                }
+            } else {
+                self.act();
+            }
+        }
+    }
+
+    /// Answers a query truthfully, with a lie, or not at all.
+    fn look_up(&mut self, socket: SocketId, server: SocketAddr, query: &[u8]) {
+        let late = Duration::from_millis(self.chance.below(4_000));
+        let Some(bytes) = answer(query, self.chance.below(10)) else {
+            return;
+        };
+        self.answers
+            .push_back((self.now.instant.after(late), socket, server, bytes));
+        self.answers
+            .make_contiguous()
+            .sort_by_key(|(at, socket, ..)| (*at, socket.0));
+    }
+}
+
+/// The reply to a query for A, AAAA or PTR.
+fn answer(query: &[u8], mood: u64) -> Option<Vec<u8>> {
+    let mut at = 12;
+    while query[at] != 0 {
+        at += 1 + usize::from(query[at]);
+    }
+    let question = &query[12..at + 5];
+    let (code, data): (u8, &[u8]) = match (query[at + 2], mood) {
+        (_, 0) => return None,
+        (_, 1) => return Some(b"\xff\x00\xc0\x0c".to_vec()),
+        (_, 2) => (2, b""),
+        (_, 3) => (3, b""),
+        (12, _) => (0, b"\x04host\x06client\x07example\0"),
+        (28, _) => (0, b"\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01"),
+        (_, 4) => (0, &[127, 255, 255, 254]),
+        (_, 5) => (0, &[198, 51, 100, 1]),
+        (_, 6) => (0, &[127, 0, 0, 2]),
+        (_, 7) => (0, &[127, 0, 0, 10]),
+        _ => (0, &[203, 0, 113, 1]),
+    };
+    let mut packet = query[..2].to_vec();
+    packet.extend_from_slice(&[
+        0x81,
+        0x80 | code,
+        0,
+        1,
+        0,
+        u8::from(!data.is_empty()),
+        0,
+        0,
+        0,
+        0,
+    ]);
+    packet.extend_from_slice(question);
+    if !data.is_empty() {
+        packet.extend_from_slice(&[
+            0xC0,
+            12,
+            0,
+            query[at + 2],
+            0,
+            1,
+            0,
+            0,
+            0,
+            5,
+            0,
+            data.len() as u8,
+        ]);
+        packet.extend_from_slice(data);
+    }
+    Some(packet)
+}
+
+#[test]
+fn every_stranger_is_answered_and_leaves_nothing_behind() {
+    let mut codes: BTreeMap<u16, u32> = BTreeMap::new();
+    for seed in 0..100 {
+        let run = || std::panic::catch_unwind(|| World::new(seed).run());
+        let (history, heard) = run().unwrap_or_else(|_| panic!("seed {seed}"));
+        if seed < 5 {
+            let (again, _) = run().expect("the same as before");
+            assert_eq!(history, again, "seed {seed} has two histories");
+        }
+        for (code, count) in heard {
+            *codes.entry(code).or_default() += count;
+        }
+    }
+    // All of it has happened: let go, put off, too much, refused, listed.
+    for code in [421, 450, 451, 501, 550, 554] {
+        assert!(codes.get(&code) >= Some(&20), "{code}: {codes:?}");
+    }
+}
