@@ -23,12 +23,15 @@ pub(crate) fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is missing: install the Debian package {package}"))
 }
 
-const PACKAGES: [(&str, &str); 14] = [
+const PACKAGES: [(&str, &str); 17] = [
     ("curl", "curl"),
+    ("dovecot", "dovecot-lmtpd"),
     ("id", "coreutils"),
+    ("maildrop", "maildrop"),
     ("msmtp", "msmtp"),
     ("openssl", "openssl"),
     ("opendkim-testmsg", "opendkim-tools"),
+    ("procmail", "procmail"),
     ("python3", "python3"),
     ("setpriv", "util-linux"),
     ("smtp-sink", "postfix"),

@@ -180,7 +180,11 @@ impl Session<'_> {
         let kept = kept.and_then(|()| content.finish());
         for recipient in &self.recipients {
             let outcome = match (decoder.fault(), &kept) {
-                (Some(_), _) => Outcome::new(554, (5, 6, 0), "the message has a bare line end"),
+                (Some(_), _) => Outcome::new(
+                    554,
+                    (5, 6, 0),
+                    "the message has a line that SMTP does not allow",
+                ),
                 (None, Err(error)) => Outcome::of_error(error),
                 (None, Ok(())) => self.deliver(recipient, &content),
             };
