@@ -33,6 +33,33 @@ pub struct Recipient {
     pub notify: Notify,
     /// ORCPT, `addr-type;address` with the address xtext decoded (RFC 3461 section 4.2): printable ASCII or UTF-8.
     pub original: Option<Box<str>>,
+    /// Where it goes, if not by routes and MX: the target of an alias as it is written (chopar-aliases(5)).
+    pub destination: Option<Box<str>>,
+    /// The reverse-path that goes with it, where the message's own would fail SPF: a rewritten one (SRS).
+    pub reverse_path: Option<Box<Mailbox>>,
+}
+
+impl Recipient {
+    /// A recipient whose mail goes by routes and MX, with the message's own reverse-path.
+    pub const fn new(mailbox: Mailbox, notify: Notify, original: Option<Box<str>>) -> Self {
+        Self {
+            mailbox,
+            notify,
+            original,
+            destination: None,
+            reverse_path: None,
+        }
+    }
+}
+
+impl Envelope {
+    /// The reverse-path that goes with a recipient.
+    pub fn reverse_path_for(&self, recipient: &Recipient) -> ReversePath {
+        match &recipient.reverse_path {
+            Some(mailbox) => ReversePath::Mailbox(mailbox.as_ref().clone()),
+            None => self.reverse_path.clone(),
+        }
+    }
 }
 
 /// Which notifications a recipient's sender asked for.

@@ -309,6 +309,27 @@ pub const ALIAS_DEPTH_MAX: usize = 10;
 /// Targets that one address may expand to.
 pub const ALIAS_TARGETS_MAX: usize = 100;
 
+// Programs of the operator's.
+
+/// Deliveries into maildirs and programs at a time.
+pub const HELPER_DELIVERIES_MAX: usize = 64;
+/// Hooks that run at a time.
+pub const HELPER_HOOKS_MAX: usize = 32;
+/// Bytes of the target of an alias as it is written.
+pub const TARGET_BYTES_MAX: usize = 4_096;
+/// A program that takes a message.
+pub const PROGRAM_TIMEOUT: Duration = Duration::from_secs(300);
+/// The hook that judges a message.
+pub const HOOK_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes of the output of a program that are kept, the last ones; and of a hook, the first ones.
+pub const HOOK_OUTPUT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one variable of a hook's environment.
+pub const HOOK_VALUE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of all variables of a hook's environment.
+pub const HOOK_FACTS_BYTES_MAX: usize = 128 * 1024;
+/// Wait of the helper for the daemon, at each read and write.
+pub const HELPER_IO_TIMEOUT: Duration = Duration::from_secs(300);
+
 // Commands.
 
 /// Bytes of a message that a command holds in memory.

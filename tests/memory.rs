@@ -4,6 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use chopar::auth::srs::Rewriter;
 use chopar::clock::{Instant, Now};
 use chopar::config::{Config, Folder, SystemDefaults};
 use chopar::date::Timestamp;
@@ -34,6 +35,7 @@ fn engine() -> Engine {
         config: Arc::new(config),
         ids: IdSource::above(QueueId::new(0)),
         entropy: Box::new(SeededEntropy::new(1)),
+        rewriter: Rewriter::new(&[vec![7; 32].into()]).expect("a secret"),
     };
     Engine::new(start, NOW)
 }

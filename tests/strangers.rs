@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chopar::auth::srs::Rewriter;
 use chopar::clock::{Instant, Now};
 use chopar::config::{Config, Folder, SystemDefaults};
 use chopar::date::Timestamp;
@@ -70,6 +71,7 @@ impl World {
             config: Arc::new(Config::parse(&folder, &defaults).expect("a configuration")),
             ids: IdSource::above(QueueId::new(0)),
             entropy: Box::new(SeededEntropy::new(seed)),
+            rewriter: Rewriter::new(&[vec![7; 32].into()]).expect("a secret"),
         };
         Self {
             engine: Engine::new(start, now),

@@ -97,8 +97,10 @@ impl Rewriter {
         let (quoted, local) = unquoted(sender.local_part());
         let domain = sender.domain();
         let inner = match Form::of(local) {
-            // Another forwarder made it: what stands behind the tag is its own, and goes back to it.
-            Some((Form::First, rest)) => Some(format!("{domain}={rest}")),
+            // Another forwarder made it: what stands behind the tag is its own, the separator first, and goes back to it.
+            Some((Form::First, _)) => local
+                .get(TAG_BYTES..)
+                .map(|behind| format!("{domain}={behind}")),
             Some((Form::Later, rest)) => rest.split_once('=').map(|(_, behind)| behind.to_owned()),
             None => None,
         };
@@ -188,7 +190,7 @@ impl Form {
     }
 }
 
-/// An SRS1 address holds what stood behind the tag of the first one, its separator included where it was not `=`.
+/// An SRS1 address holds what stood behind the tag of the first one, its separator included; some leave that out.
 fn separator(behind: &str) -> &'static str {
     if behind.starts_with(['=', '+', '-']) {
         ""
@@ -302,7 +304,15 @@ mod tests {
             .forward(&sender, &at("one.example"), NOW)
             .expect("SRS0");
         let two = second.forward(&one, &at("two.example"), NOW).expect("SRS1");
-        assert!(two.as_str().starts_with("SRS1="), "{two}");
+        // Whoever rewrites it again puts SRS0 before what follows the name of the first forwarder.
+        let behind_tag = one.local_part().strip_prefix("SRS0").expect("SRS0");
+        assert!(
+            two.as_str().starts_with("SRS1=")
+                && two
+                    .local_part()
+                    .ends_with(&format!("=one.example={behind_tag}")),
+            "{two}"
+        );
         let three = third
             .forward(&two, &at("three.example"), NOW)
             .expect("SRS1");

@@ -11,11 +11,13 @@ use argh::FromArgs;
 use super::control::reload_if_running;
 use super::domain::{parse_domain, served};
 use super::failure::Failure;
-use super::replace::replace;
 use super::sysexits::{CANNOT_CREATE, DATA, IO_ERROR, NO_INPUT, NO_USER, USAGE};
 use crate::address::{Domain, Mailbox};
 use crate::config::alias_edit::{Change, EditError, Name, edit, entries};
+use crate::config::{Config, Destination, Folder, Names};
 use crate::policy::relay::{Explained, Way, explain};
+use crate::shell::folder;
+use crate::shell::replace::replace;
 
 /// Say where addresses lead.
 #[derive(Debug, FromArgs)]
@@ -41,7 +43,7 @@ struct Add {
     /// the address
     #[argh(positional)]
     address: String,
-    /// where it leads: addresses; a name alone is one of the same domain
+    /// where it leads, each as it stands in the file: see chopar-aliases(5)
     #[argh(positional)]
     targets: Vec<String>,
 }
@@ -105,7 +107,7 @@ impl AliasCommand {
     }
 }
 
-fn change(folder: &Path, address: &str, change: Change<'_>) -> Result<(), Failure> {
+fn change(config_folder: &Path, address: &str, change: Change<'_>) -> Result<(), Failure> {
     let no_address = || {
         let shown = crate::escape::Escaped(address.as_bytes());
         Failure::new(
@@ -122,9 +124,15 @@ fn change(folder: &Path, address: &str, change: Change<'_>) -> Result<(), Failur
             Name::Local(local_part)
         }
     };
-    let path = file_of(folder, &domain)?;
+    let path = file_of(config_folder, &domain)?;
     let file = format!("domains/{domain}/aliases");
-    let text = edit(&file, &text_of(&path)?, &domain, name, change).map_err(|error| {
+    let read = |files: &Folder| Config::parse(files, &folder::system_defaults());
+    let mut files = folder::read(config_folder).map_err(|error| Failure::new(NO_INPUT, error))?;
+    let before = read(&files).ok();
+    let names = before
+        .as_ref()
+        .map_or_else(Names::default, |config| config.names.clone());
+    let text = edit(&file, &text_of(&path)?, &domain, &names, name, change).map_err(|error| {
         let code = match error {
             EditError::NotThere | EditError::NoSuchTarget(_) => NO_USER,
             EditError::ThereAlready(_) => CANNOT_CREATE,
@@ -132,7 +140,16 @@ fn change(folder: &Path, address: &str, change: Change<'_>) -> Result<(), Failur
         };
         Failure::new(code, format!("{address}: {error}; nothing was changed"))
     })?;
-    replace(&path, text.as_bytes())
+    // A circle can lie in two files.
+    if before.is_some() {
+        files.insert_file(&file, text.as_bytes().to_vec());
+        read(&files).map_err(|errors| {
+            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            let errors = errors.join("\n");
+            Failure::new(DATA, format!("{address}: {errors}; nothing was changed"))
+        })?;
+    }
+    replace(&path, text.as_bytes(), 0o640)
         .map_err(|error| Failure::new(CANNOT_CREATE, format!("{}: {error}", path.display())))
 }
 
@@ -207,11 +224,14 @@ fn resolve(folder: &Path, address: &str, output: &mut dyn Write) -> Result<(), F
 fn line(step: &Explained) -> String {
     let indent = "  ".repeat(step.depth);
     let (address, domain) = (&step.address, step.address.domain());
-    let way = match step.way {
+    let way = match &step.way {
         Way::Alias(line) => format!("alias, line {line} of domains/{domain}/aliases"),
         Way::CatchAll(line) => format!("catch-all, line {line} of domains/{domain}/aliases"),
         Way::Admin => "role, goes to admin".to_owned(),
         Way::Sent => format!("is sent to {domain}"),
+        Way::To(Destination::Discard) => "is discarded".to_owned(),
+        Way::To(destination @ Destination::Hosts(_)) => format!("is sent {destination}"),
+        Way::To(destination) => format!("is delivered to {destination}"),
         Way::Again => "is there already".to_owned(),
         Way::Refused(refusal) => format!("refused: {refusal}"),
     };

@@ -237,17 +237,44 @@ mod tests {
 
     #[test]
     fn warns_of_aliases_that_lead_nowhere() {
-        let (code, _, errors) =
-            run(&[("domains/example.com/aliases", "a: b\nb: a\n\"c d\": gone\n")]);
+        let (code, _, errors) = run(&[(
+            "domains/example.com/aliases",
+            "a: x@example.org\n\"c d\": gone\n",
+        )]);
         assert_eq!(code, None);
         let lines: Vec<&str> = errors.lines().collect();
-        assert_eq!(lines.len(), 3);
-        assert!(lines[0].starts_with(
-            "warning: domains/example.com/aliases:1:1: mail to a@example.com is refused: "
-        ));
+        assert_eq!(lines.len(), 1);
         assert!(errors.contains(
-            "aliases:3:1: mail to \"c d\"@example.com is refused: there is no such address"
+            "aliases:2:1: mail to \"c d\"@example.com is refused: there is no such address"
         ));
+    }
+
+    #[test]
+    fn aliases_in_a_circle_are_errors() {
+        let (code, _, errors) = run(&[
+            (
+                "domains/example.com/aliases",
+                "a: b, x@example.org\nb: A\nc: a\n",
+            ),
+            (
+                "domains/example.org/aliases",
+                "x: d@example.org\nd: e\n*: *@example.net\n",
+            ),
+            ("domains/example.net/aliases", "*: *@example.org\n"),
+        ]);
+        assert_eq!(code, Some(78));
+        let places: Vec<&str> = errors
+            .lines()
+            .filter_map(|line| line.split_once(": the alias leads back"))
+            .map(|(place, _)| place)
+            .collect();
+        let expected = [
+            "domains/example.com/aliases:1:1",
+            "domains/example.com/aliases:2:1",
+            "domains/example.net/aliases:1:1",
+            "domains/example.org/aliases:3:1",
+        ];
+        assert_eq!(places, expected, "{errors}");
     }
 
     #[test]

@@ -11,7 +11,6 @@ pub mod failure;
 pub mod lookup;
 pub mod queue;
 pub mod reload;
-mod replace;
 pub mod run;
 pub mod sendmail;
 pub mod spf;
@@ -27,8 +26,8 @@ use argh::FromArgs;
 
 use crate::config::Config;
 use crate::dns::{Question, Servers};
-use crate::shell::folder;
 use crate::shell::time::{SystemEntropy, wall};
+use crate::shell::{folder, helper};
 use failure::Failure;
 use sysexits::{CONFIGURATION, USAGE};
 
@@ -82,6 +81,15 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         "mailq" => return end(sendmail::mailq(&config_folder(None), output)),
         "newaliases" => return ExitCode::SUCCESS,
         _ => {}
+    }
+    if let [word, folder] = rest
+        && word == helper::WORD
+    {
+        // Not a command: the relay says this to a copy of itself.
+        let served = helper::serve(Path::new(folder));
+        return end(served.map_err(|error| {
+            Failure::new(USAGE, format!("only chopar run starts the helper: {error}"))
+        }));
     }
     if let Some((folder, rest)) = sendmail_words(rest) {
         return end(sendmail::run(rest, &config_folder(folder), input, output));

@@ -17,13 +17,13 @@ use zeroize::Zeroizing;
 use super::control::reload_if_running;
 use super::domain::served;
 use super::failure::Failure;
-use super::replace::replace;
 use super::sysexits::{CANNOT_CREATE, DATA, IO_ERROR, NO_INPUT, NO_USER, NOT_PERMITTED, USAGE};
 use crate::address::Mailbox;
 use crate::auth::credential::{Credential, Password, SALT_BYTES};
 use crate::config::SendAs;
 use crate::entropy::Entropy;
 use crate::limits::{PASSWORD_BYTES_MAX, SCRAM_ITERATIONS};
+use crate::shell::replace::replace;
 use crate::shell::time::SystemEntropy;
 
 /// Say who may log in.
@@ -248,7 +248,7 @@ impl UsersFile {
             text.push_str(line);
             text.push('\n');
         }
-        replace(&self.path, text.as_bytes()).map_err(|error| {
+        replace(&self.path, text.as_bytes(), 0o640).map_err(|error| {
             Failure::new(CANNOT_CREATE, format!("{}: {error}", self.path.display()))
         })
     }

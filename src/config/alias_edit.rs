@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use super::aliases::{self, outside_quotes};
+use super::aliases::{self, Forms, outside_quotes};
 use super::error::Errors;
+use super::names::Names;
+use super::routes::Scheme;
 use crate::address::{AddressError, Domain, Mailbox, local_key};
 
 /// Whose line is changed.
@@ -55,11 +57,14 @@ pub fn edit(
     file: &str,
     text: &str,
     domain: &Domain,
+    names: &Names,
     name: Name<'_>,
     change: Change<'_>,
 ) -> Result<String, EditError> {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    let at = lines.iter().position(|line| is_of(line, domain, name));
+    let at = lines
+        .iter()
+        .position(|line| is_of(line, domain, names, name));
     match (at, change) {
         (None, Change::Remove(_)) => return Err(EditError::NotThere),
         (None, Change::Add(targets)) => {
@@ -77,7 +82,8 @@ pub fn edit(
     }
     let text: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
     let mut errors = Errors::default();
-    aliases::read(file, &text, domain, &mut errors);
+    let port = Scheme::Smtp.port();
+    aliases::read(file, &text, domain, &Forms { names, port }, &mut errors);
     let errors: Vec<String> = errors
         .into_errors()
         .iter()
@@ -158,7 +164,10 @@ impl<'a> Line<'a> {
         let mut targets = Vec::new();
         let mut rest = self.list;
         loop {
-            let comma = outside_quotes(rest, ',');
+            let comma = match rest.trim_start().starts_with('|') {
+                true => rest.len(),
+                false => outside_quotes(rest, ','),
+            };
             let (target, behind) = rest.split_at_checked(comma).unwrap_or((rest, ""));
             targets.extend(Some(target.trim()).filter(|target| !target.is_empty()));
             match behind.strip_prefix(',') {
@@ -169,7 +178,8 @@ impl<'a> Line<'a> {
     }
 }
 
-fn is_of(line: &str, domain: &Domain, name: Name<'_>) -> bool {
+fn is_of(line: &str, domain: &Domain, names: &Names, name: Name<'_>) -> bool {
+    let key = |name: &str| names.key(&local_key(name));
     let Some(line) = Line::of(line) else {
         return false;
     };
@@ -181,7 +191,7 @@ fn is_of(line: &str, domain: &Domain, name: Name<'_>) -> bool {
                 .strip_suffix(domain.as_str())
                 .and_then(|front| front.strip_suffix('@'))
                 .unwrap_or(written);
-            written != "*" && local_key(bare) == local_key(local_part)
+            written != "*" && key(bare) == key(local_part)
         }
     }
 }
@@ -206,7 +216,7 @@ mod tests {
 
     fn edited(name: Name<'_>, change: Change<'_>) -> Result<String, EditError> {
         let domain = Domain::parse("example.com").expect("a domain");
-        edit("aliases", TEXT, &domain, name, change)
+        edit("aliases", TEXT, &domain, &Names::default(), name, change)
     }
 
     fn words(words: &[&str]) -> Vec<String> {
@@ -252,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_file_that_would_be_wrong_is_not_made() {
-        let wrong = edited(Name::Local("eve"), Change::Add(&words(&["|/bin/false"])));
+        let wrong = edited(Name::Local("eve"), Change::Add(&words(&["|bin/false"])));
         let Err(EditError::Invalid(errors)) = wrong else {
             panic!("{wrong:?}");
         };

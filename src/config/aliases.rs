@@ -2,32 +2,46 @@
 //!
 //! ```text
 //! file   = *( [ alias ] [ "#" comment ] LF )
-//! alias  = ( NAME / "*" ) ":" target *( "," target )
-//! target = address / NAME          ; a name alone is one of the same domain
+//! alias  = ( NAME / "*" ) ":" target *( "," target )    ; see `target`; a command ends with its line
 //! ```
-//!
-//! Commands, files, LMTP and maildir are refused for now, and so is everything else that is no address.
 
 use std::collections::BTreeMap;
 
 use super::error::{Errors, Problem};
-use crate::address::{AddressError, Domain, Mailbox};
+use super::names::Names;
+use super::target::Target;
+use crate::address::{Domain, Mailbox};
 use crate::limits::ALIAS_TARGETS_MAX;
 
 /// Where one address leads.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Alias {
-    /// The addresses; never empty, at most [`ALIAS_TARGETS_MAX`].
-    pub targets: Vec<Mailbox>,
+    /// The targets; never empty, at most [`ALIAS_TARGETS_MAX`].
+    pub targets: Vec<Target>,
     /// The line of the file.
     pub line: usize,
+}
+
+/// What the rest of the configuration says about all aliases.
+pub(super) struct Forms<'a> {
+    /// Which names are the same.
+    pub(super) names: &'a Names,
+    /// The port of hosts that are named without one.
+    pub(super) port: u16,
 }
 
 /// Aliases by the key of their name, and the one that catches the rest.
 pub(super) type Aliases = (BTreeMap<String, Alias>, Option<Alias>);
 
 /// Reads the file.
-pub(super) fn read(file: &str, text: &str, domain: &Domain, errors: &mut Errors) -> Aliases {
+pub(super) fn read(
+    file: &str,
+    text: &str,
+    domain: &Domain,
+    forms: &Forms<'_>,
+    errors: &mut Errors,
+) -> Aliases {
+    let key = |name: &str| forms.names.key(&crate::address::local_key(name));
     let mut aliases: BTreeMap<String, Alias> = BTreeMap::new();
     let mut catch_all: Option<Alias> = None;
     for (line, whole) in (1..).zip(text.lines()) {
@@ -35,7 +49,7 @@ pub(super) fn read(file: &str, text: &str, domain: &Domain, errors: &mut Errors)
         if content.trim().is_empty() {
             continue;
         }
-        let (name, alias) = match read_alias(content, domain, line) {
+        let (name, alias) = match read_alias(content, domain, forms, line) {
             Ok(read) => read,
             Err((at, problem)) => {
                 let column = content.get(..at).unwrap_or_default().chars().count();
@@ -44,7 +58,7 @@ pub(super) fn read(file: &str, text: &str, domain: &Domain, errors: &mut Errors)
             }
         };
         let before = match &name {
-            Some(name) => aliases.get(&crate::address::local_key(name)),
+            Some(name) => aliases.get(&key(name)),
             None => catch_all.as_ref(),
         };
         if let Some(before) = before {
@@ -55,7 +69,7 @@ pub(super) fn read(file: &str, text: &str, domain: &Domain, errors: &mut Errors)
         }
         match name {
             Some(name) => {
-                aliases.insert(crate::address::local_key(&name), alias);
+                aliases.insert(key(&name), alias);
             }
             None => catch_all = Some(alias),
         }
@@ -67,6 +81,7 @@ pub(super) fn read(file: &str, text: &str, domain: &Domain, errors: &mut Errors)
 fn read_alias(
     content: &str,
     domain: &Domain,
+    forms: &Forms<'_>,
     line: usize,
 ) -> Result<(Option<String>, Alias), (usize, Problem)> {
     let colon = outside_quotes(content, ':');
@@ -90,16 +105,25 @@ fn read_alias(
             Some(bare.to_owned())
         }
     };
-    let mut targets: Vec<Mailbox> = Vec::new();
+    let mut targets: Vec<Target> = Vec::new();
     let mut at = colon.saturating_add(1);
     let mut list = list;
     loop {
-        let comma = outside_quotes(list, ',');
+        let command = list.trim_start().starts_with('|');
+        let comma = if command {
+            list.len()
+        } else {
+            outside_quotes(list, ',')
+        };
         let (item, rest) = list.split_at_checked(comma).unwrap_or((list, ""));
         let indent = item.len().saturating_sub(item.trim_start().len());
-        let target = read_target(item.trim(), domain);
+        let target = Target::parse(item.trim(), domain, forms.port);
         let target = target.map_err(|problem| (at.saturating_add(indent), problem))?;
-        if !targets.iter().any(|known| known.is_equal(&target)) {
+        let is_there = |known: &Target| match (known.mailbox(), target.mailbox()) {
+            (Some(known), Some(mailbox)) => known.is_equal(mailbox),
+            _ => *known == target,
+        };
+        if !targets.iter().any(is_there) {
             targets.push(target);
         }
         if targets.len() > ALIAS_TARGETS_MAX {
@@ -112,36 +136,6 @@ fn read_alias(
         list = behind;
     }
     Ok((name, Alias { targets, line }))
-}
-
-fn read_target(text: &str, domain: &Domain) -> Result<Mailbox, Problem> {
-    let kinds = [
-        ("|", "commands as alias targets"),
-        ("lmtp:", "LMTP as an alias target"),
-        ("maildir:", "a maildir as an alias target"),
-        ("/", "files as alias targets"),
-        (":", "included lists as alias targets"),
-    ];
-    if text.is_empty() {
-        return Err(Problem::AliasEmpty);
-    }
-    if let Some((_, what)) = kinds.iter().find(|(start, _)| text.starts_with(start)) {
-        return Err(Problem::NotAvailable { what });
-    }
-    let parsed = match Mailbox::parse(text) {
-        Err(AddressError::NoDomain) => Mailbox::new(text, domain),
-        parsed => parsed,
-    };
-    match parsed {
-        Ok(mailbox) if mailbox.domain().is_literal() => Err(Problem::NotAvailable {
-            what: "address literals as alias targets",
-        }),
-        Ok(mailbox) => Ok(mailbox),
-        Err(error) => Err(Problem::Mailbox {
-            text: text.to_owned(),
-            error,
-        }),
-    }
 }
 
 /// The offset of the first `wanted` outside of a quoted string, or the end.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::aliases::Forms;
 use super::error::{Errors, Problem};
 use super::folder::Folder;
-use super::settings::{DomainSection, FILE};
+use super::settings::{FILE, Settings};
 use super::{DkimKey, ServedDomain, aliases, users};
 use crate::address::{AddressError, Domain};
 use crate::auth::dkim::key::SigningKey;
@@ -14,7 +15,7 @@ use crate::limits::DKIM_KEYS_PER_DOMAIN_MAX;
 /// Reads all folders, and applies what chopar.toml says about them.
 pub(super) fn read(
     folder: &Folder,
-    sections: &[DomainSection],
+    settings: &Settings,
     errors: &mut Errors,
 ) -> BTreeMap<Domain, ServedDomain> {
     let mut served = BTreeMap::new();
@@ -34,11 +35,18 @@ pub(super) fn read(
             let other = other.to_owned();
             errors.push(&path, Problem::DomainTwice { other });
         }
-        served.insert(domain.clone(), read_domain(folder, &path, &domain, errors));
+        served.insert(
+            domain.clone(),
+            read_domain(folder, &path, &domain, settings, errors),
+        );
     }
-    for section in sections {
+    for section in &settings.domains {
         match served.get_mut(&section.domain) {
-            Some(domain) => domain.receive = section.receive,
+            Some(domain) => {
+                domain.receive = section.receive;
+                domain.dmarc = section.dmarc;
+                domain.quarantine = section.quarantine;
+            }
             None => {
                 let domain = section.domain.to_string();
                 let problem = Problem::DomainWithoutFolder { domain };
@@ -49,20 +57,31 @@ pub(super) fn read(
     served
 }
 
-fn read_domain(folder: &Folder, path: &str, domain: &Domain, errors: &mut Errors) -> ServedDomain {
+fn read_domain(
+    folder: &Folder,
+    path: &str,
+    domain: &Domain,
+    settings: &Settings,
+    errors: &mut Errors,
+) -> ServedDomain {
     let mut served = ServedDomain::default();
+    let forms = Forms {
+        names: &settings.names,
+        port: settings.delivery.port,
+    };
     for name in folder.files_in(path) {
         let file = format!("{path}/{name}");
         let bytes = folder.file(&file).unwrap_or_default();
         match name {
             "users" => {
                 if let Some(text) = errors.text(&file, bytes) {
-                    served.users = users::read(&file, text, domain, errors);
+                    served.users = users::read(&file, text, domain, &settings.names, errors);
                 }
             }
             "aliases" => {
                 if let Some(text) = errors.text(&file, bytes) {
-                    (served.aliases, served.catch_all) = aliases::read(&file, text, domain, errors);
+                    (served.aliases, served.catch_all) =
+                        aliases::read(&file, text, domain, &forms, errors);
                 }
             }
             _ => errors.warn(&file, Problem::Unused),

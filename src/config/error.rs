@@ -168,6 +168,18 @@ pub enum Problem {
     },
     /// The secret is not a login and a password.
     SecretForm,
+    /// None of the words that a key takes.
+    Word {
+        /// What is there.
+        text: String,
+        /// What it takes.
+        words: String,
+    },
+    /// Characters that cannot have a meaning in local parts.
+    Characters {
+        /// What is there.
+        text: String,
+    },
     /// No line of a users file.
     UserLine,
     /// No credential.
@@ -198,6 +210,15 @@ pub enum Problem {
     },
     /// An alias that leads nowhere.
     AliasEmpty,
+    /// No target of an alias.
+    AliasTarget {
+        /// What is there.
+        text: String,
+    },
+    /// No command of an alias.
+    AliasCommand,
+    /// An alias that leads to itself.
+    AliasLoop,
     /// An alias with too many targets.
     AliasTargets,
     /// No key that can sign.
@@ -348,6 +369,13 @@ impl fmt::Display for Problem {
             Self::SecretForm => {
                 out.write_str("expected login and password, on two lines or with a space between")
             }
+            Self::Word { text, words } => {
+                write!(out, "{text:?} is none of the words that stand here: {words}")
+            }
+            Self::Characters { text } => write!(
+                out,
+                "{text:?} holds letters, digits, white space or quotes; write characters like \"+\" or \"-\""
+            ),
             Self::UserLine => out.write_str(
                 "expected NAME:{SCRAM-SHA-256}...; add users with chopar user add NAME@DOMAIN",
             ),
@@ -381,6 +409,17 @@ impl fmt::Display for Problem {
             Self::AliasEmpty => {
                 out.write_str("the alias leads nowhere; write an address behind the colon")
             }
+            Self::AliasTarget { text } => write!(
+                out,
+                "{text:?} is no target; write an address, \"ADDRESS via HOST\", lmtp:/path, lmtp:HOST:PORT, maildir:/path, \
+                 discard: or \"| /path/to/program\""
+            ),
+            Self::AliasCommand => out.write_str(
+                "expected a program by its whole path behind the |, with its arguments; quotes must be closed",
+            ),
+            Self::AliasLoop => out.write_str(
+                "the alias leads back to itself, or through too many others; let one of them lead elsewhere",
+            ),
             Self::AliasTargets => {
                 write!(
                     out,

@@ -8,19 +8,21 @@
 //! The whole folder is read at once, and it is taken as a whole or not at all: a reload that does not parse changes
 //! nothing. Keys, files and their forms are described in chopar.toml(5).
 //!
-//! Not yet available, and refused with its position: alias targets that are no addresses, routes over LMTP or into a
-//! maildir. Invariant: past [`Config::parse`] nothing is checked again.
+//! Not yet available, and refused with its position: routes over LMTP or into a maildir. Invariant: past [`Config::parse`] nothing is checked again.
 
 mod abuse;
 pub mod alias_edit;
 mod aliases;
+mod circles;
 mod domains;
 mod error;
 mod folder;
+mod names;
 mod network;
 mod quantity;
 mod routes;
 mod settings;
+mod target;
 mod users;
 
 use std::collections::BTreeMap;
@@ -36,8 +38,10 @@ pub use abuse::{Abuse, Greylisting, Lists, Toggle, Zone};
 pub use aliases::Alias;
 pub use error::{ConfigError, Problem};
 pub use folder::{Folder, SystemDefaults};
+pub use names::Names;
 pub use network::{Network, Networks};
 pub use routes::{Login, Route, RoutePattern, Scheme, Via};
+pub use target::{Destination, Target, To, words};
 pub use users::{SendAs, User};
 
 use crate::address::{Domain, Mailbox};
@@ -75,6 +79,10 @@ pub struct Config {
     pub delivery: Delivery,
     /// What peers and users may take.
     pub limits: Limits,
+    /// Which local parts of served domains are the same.
+    pub names: Names,
+    /// Whose seals may excuse a failure of DMARC (RFC 8617 section 7.2.1).
+    pub trusted_sealers: Vec<Domain>,
     /// What strangers must not do.
     pub abuse: Abuse,
     /// The domains that are served.
@@ -172,6 +180,10 @@ pub struct Limits {
 pub struct ServedDomain {
     /// Whether mail to it ends here; else it is sent to its MX like any other.
     pub receive: Receive,
+    /// What is done about mail that fails the policy of its author's domain.
+    pub dmarc: Dmarc,
+    /// What is done where that policy asks for quarantine.
+    pub quarantine: Quarantine,
     /// Who may log in, by the key of the local part.
     pub users: BTreeMap<String, User>,
     /// Where addresses lead, by the key of the local part.
@@ -190,6 +202,37 @@ pub enum Receive {
     Here,
     /// At its MX, which is another host.
     Elsewhere,
+}
+
+impl ServedDomain {
+    /// The alias of a local part, by the key that [`Names::key`] gives: itself, or that without its suffix.
+    pub fn alias(&self, names: &Names, key: &str) -> Option<&Alias> {
+        self.aliases
+            .get(key)
+            .or_else(|| self.aliases.get(names.without_suffix(key)))
+    }
+}
+
+/// What is done about mail that fails DMARC.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Dmarc {
+    /// The policy is followed.
+    #[default]
+    Enforce,
+    /// The result is written into the message.
+    Report,
+    /// It is not looked up.
+    Off,
+}
+
+/// What is done about mail that is to be quarantined.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Quarantine {
+    /// It goes on with a field that says so.
+    #[default]
+    Mark,
+    /// It is refused.
+    Refuse,
 }
 
 /// A key under `dkim/`.
@@ -217,7 +260,8 @@ impl Config {
     pub fn parse(folder: &Folder, defaults: &SystemDefaults) -> Result<Self, Vec<ConfigError>> {
         let mut errors = Errors::default();
         let settings = settings::read(folder, defaults, &mut errors);
-        let domains = domains::read(folder, &settings.domains, &mut errors);
+        let domains = domains::read(folder, &settings, &mut errors);
+        circles::find(&domains, &settings.names, &mut errors);
         let certificates = certificates(folder, &mut errors);
         let routes = routes::read(folder, &settings.routes, &mut errors);
         let (warnings, errors) = errors.into_parts();
@@ -242,6 +286,8 @@ impl Config {
             dns_source: settings.dns_source,
             delivery: settings.delivery,
             limits: settings.limits,
+            names: settings.names,
+            trusted_sealers: settings.trusted_sealers,
             abuse: settings.abuse,
             domains,
             routes,

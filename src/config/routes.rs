@@ -37,7 +37,7 @@ pub enum RoutePattern {
 }
 
 /// A next hop.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Via {
     /// How to speak to it.
     pub scheme: Scheme,
@@ -50,7 +50,7 @@ pub struct Via {
 }
 
 /// How to speak to a next hop.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Scheme {
     /// `smtp://`: STARTTLS where it is offered; port 25.
     Smtp,
@@ -58,6 +58,8 @@ pub enum Scheme {
     SmtpStartTls,
     /// `smtps://`: TLS from the first byte; port 465.
     Smtps,
+    /// LMTP (RFC 2033), which has no port of its own.
+    Lmtp,
 }
 
 /// How to log in at a next hop. Wiped when it is dropped, and not shown.
@@ -79,9 +81,10 @@ pub(super) struct RouteText {
 }
 
 impl Scheme {
-    const fn port(self) -> u16 {
+    pub(super) const fn port(self) -> u16 {
         match self {
             Self::Smtp => 25,
+            Self::Lmtp => 24,
             Self::SmtpStartTls => 587,
             Self::Smtps => 465,
         }
@@ -93,19 +96,69 @@ impl Scheme {
             Self::Smtp => "smtp",
             Self::SmtpStartTls => "smtp+starttls",
             Self::Smtps => "smtps",
+            Self::Lmtp => "lmtp",
         }
     }
 }
 
 impl fmt::Display for Via {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = self.scheme.as_str();
+        write!(out, "{}://", self.scheme.as_str())?;
+        self.write_host(out)
+    }
+}
+
+impl Via {
+    /// A host by its name or address.
+    pub(super) fn new(scheme: Scheme, host: &str, port: u16) -> Option<Self> {
+        let address: Option<IpAddr> = host.parse().ok();
+        let name = match address {
+            Some(IpAddr::V4(address)) => format!("[{address}]"),
+            Some(IpAddr::V6(address)) => format!("[IPv6:{address}]"),
+            None => host.to_owned(),
+        };
+        let host = Domain::parse(&name).ok()?;
+        let known = address.is_some() || !host.is_literal();
+        known.then_some(Self {
+            scheme,
+            host,
+            address,
+            port,
+        })
+    }
+
+    /// Writes host and port.
+    pub(super) fn write_host(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {
-            Some(IpAddr::V6(address)) => write!(out, "{scheme}://[{address}]:{}", self.port),
-            Some(IpAddr::V4(address)) => write!(out, "{scheme}://{address}:{}", self.port),
-            None => write!(out, "{scheme}://{}:{}", self.host, self.port),
+            Some(IpAddr::V6(address)) => write!(out, "[{address}]:{}", self.port),
+            Some(IpAddr::V4(address)) => write!(out, "{address}:{}", self.port),
+            None => write!(out, "{}:{}", self.host, self.port),
         }
     }
+}
+
+/// Reads `host`, `host:port`, `[address]` or `[address]:port`.
+pub(super) fn parse_host(text: &str) -> Option<(&str, Option<u16>)> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(bracketed) => {
+            let (address, behind) = bracketed.split_once(']')?;
+            address.parse::<IpAddr>().ok()?;
+            let port = match behind {
+                "" => None,
+                behind => Some(behind.strip_prefix(':')?),
+            };
+            (address, port)
+        }
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    let port = match port {
+        None => None,
+        Some(port) => Some(port.parse().ok().filter(|port| *port != 0)?),
+    };
+    Some((host, port))
 }
 
 impl RoutePattern {
@@ -209,41 +262,8 @@ fn parse_via(text: &str) -> Result<Via, Problem> {
         _ => return Err(bad()),
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let (host, port) = match rest.strip_prefix('[') {
-        Some(bracketed) => {
-            let (address, behind) = bracketed.split_once(']').ok_or_else(bad)?;
-            let port = match behind {
-                "" => None,
-                behind => Some(behind.strip_prefix(':').ok_or_else(bad)?),
-            };
-            (address, port)
-        }
-        None => match rest.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (rest, None),
-        },
-    };
-    let port = match port {
-        None => scheme.port(),
-        Some(port) => port
-            .parse()
-            .ok()
-            .filter(|port| *port != 0)
-            .ok_or_else(bad)?,
-    };
-    let address: Option<IpAddr> = host.parse().ok();
-    let name = match address {
-        Some(IpAddr::V4(address)) => format!("[{address}]"),
-        Some(IpAddr::V6(address)) => format!("[IPv6:{address}]"),
-        None if rest.starts_with('[') => return Err(bad()),
-        None => host.to_owned(),
-    };
-    Ok(Via {
-        scheme,
-        host: Domain::parse(&name).map_err(|_| bad())?,
-        address,
-        port,
-    })
+    let (host, port) = parse_host(rest).ok_or_else(bad)?;
+    Via::new(scheme, host, port.unwrap_or(scheme.port())).ok_or_else(bad)
 }
 
 /// Reads the file with login and password: on two lines, or on one with a space between.

@@ -16,7 +16,9 @@ use super::folder::{Folder, SystemDefaults};
 use super::network::{Network, NetworkError, Networks};
 use super::quantity;
 use super::routes::RouteText;
-use super::{Delivery, DnsSource, Family, Limits, Listen, Listeners, Receive};
+use super::{
+    Delivery, Dmarc, DnsSource, Family, Limits, Listen, Listeners, Names, Quarantine, Receive,
+};
 use crate::address::{Domain, Mailbox};
 use crate::dns::{Servers, resolv_conf};
 use crate::limits::{
@@ -45,6 +47,8 @@ pub(super) struct Settings {
     pub(super) dns_source: DnsSource,
     pub(super) delivery: Delivery,
     pub(super) limits: Limits,
+    pub(super) names: Names,
+    pub(super) trusted_sealers: Vec<Domain>,
     pub(super) abuse: Abuse,
     /// The `[domain."…"]` sections with their positions.
     pub(super) domains: Vec<DomainSection>,
@@ -56,6 +60,8 @@ pub(super) struct Settings {
 pub(super) struct DomainSection {
     pub(super) domain: Domain,
     pub(super) receive: Receive,
+    pub(super) dmarc: Dmarc,
+    pub(super) quarantine: Quarantine,
     pub(super) line: usize,
     pub(super) column: usize,
 }
@@ -86,6 +92,9 @@ pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Erro
         user,
         max_message_size,
         max_memory,
+        suffix_separators,
+        drop_characters,
+        arc,
         listen,
         relay,
         proxy,
@@ -122,6 +131,8 @@ pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Erro
         },
         delivery: check.delivery(&delivery),
         limits: check.limits(&limits),
+        names: check.names(suffix_separators, drop_characters),
+        trusted_sealers: check.domain_list(&arc.trusted),
         abuse: check.abuse(abuse),
         domains: check.domains(domain),
         routes: RouteTexts {
@@ -141,6 +152,9 @@ struct FileText {
     user: Option<Spanned<String>>,
     max_message_size: Option<Spanned<String>>,
     max_memory: Option<Spanned<String>>,
+    suffix_separators: Option<Spanned<String>>,
+    drop_characters: Option<Spanned<String>>,
+    arc: ArcText,
     listen: ListenText,
     relay: NetworksText,
     proxy: NetworksText,
@@ -201,12 +215,24 @@ struct LimitsText {
 #[serde(deny_unknown_fields, default)]
 struct DomainText {
     receive: bool,
+    dmarc: Option<Spanned<String>>,
+    quarantine: Option<Spanned<String>>,
 }
 
 impl Default for DomainText {
     fn default() -> Self {
-        Self { receive: true }
+        Self {
+            receive: true,
+            dmarc: None,
+            quarantine: None,
+        }
     }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct ArcText {
+    trusted: Vec<Spanned<String>>,
 }
 
 /// A list of socket addresses, or the word that stands for passed sockets.
@@ -513,6 +539,66 @@ impl Check<'_> {
         }
     }
 
+    /// One of a few words; the default where there is none.
+    fn word<T: Copy + Default>(
+        &mut self,
+        text: Option<&Spanned<String>>,
+        words: &[(&'static str, T)],
+    ) -> T {
+        let Some(text) = text else {
+            return T::default();
+        };
+        let found = words.iter().find(|(word, _)| word == text.get_ref());
+        if found.is_none() {
+            let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let problem = Problem::Word {
+                text: text.get_ref().clone(),
+                words: words.join(", "),
+            };
+            self.problem(text, problem);
+        }
+        found.map_or_else(T::default, |(_, value)| *value)
+    }
+
+    /// Characters that mean something in local parts.
+    fn characters(&mut self, text: Option<Spanned<String>>, default: Box<str>) -> Box<str> {
+        let Some(text) = text else {
+            return default;
+        };
+        let wrong = |c: char| c.is_alphanumeric() || c.is_whitespace() || "@\"\\".contains(c);
+        if text.get_ref().contains(wrong) {
+            let there = text.get_ref().clone();
+            self.problem(&text, Problem::Characters { text: there });
+        }
+        text.into_inner().into()
+    }
+
+    fn names(
+        &mut self,
+        separators: Option<Spanned<String>>,
+        dropped: Option<Spanned<String>>,
+    ) -> Names {
+        let default = Names::default();
+        Names {
+            separators: self.characters(separators, default.separators),
+            dropped: self.characters(dropped, default.dropped),
+        }
+    }
+
+    fn domain_list(&mut self, list: &[Spanned<String>]) -> Vec<Domain> {
+        let mut domains = Vec::new();
+        for text in list {
+            match Domain::parse(text.get_ref()) {
+                Ok(domain) => domains.push(domain),
+                Err(error) => {
+                    let there = text.get_ref().clone();
+                    self.problem(text, Problem::Domain { text: there, error });
+                }
+            }
+        }
+        domains
+    }
+
     fn domains(&mut self, raw: BTreeMap<Spanned<String>, DomainText>) -> Vec<DomainSection> {
         let mut sections = Vec::new();
         for (name, section) in raw {
@@ -523,9 +609,23 @@ impl Check<'_> {
                         true => Receive::Here,
                         false => Receive::Elsewhere,
                     };
+                    let dmarc = self.word(
+                        section.dmarc.as_ref(),
+                        &[
+                            ("enforce", Dmarc::Enforce),
+                            ("report", Dmarc::Report),
+                            ("off", Dmarc::Off),
+                        ],
+                    );
+                    let quarantine = self.word(
+                        section.quarantine.as_ref(),
+                        &[("mark", Quarantine::Mark), ("refuse", Quarantine::Refuse)],
+                    );
                     sections.push(DomainSection {
                         domain,
                         receive,
+                        dmarc,
+                        quarantine,
                         line,
                         column,
                     });

@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::error::{Errors, Problem};
+use super::names::Names;
 use crate::address::{Domain, Mailbox};
 use crate::auth::credential::Credential;
 
@@ -23,8 +24,6 @@ pub struct User {
     pub credential: Arc<Credential>,
     /// As whom else they may send.
     pub send_as: Vec<SendAs>,
-    /// The line of the file.
-    line: usize,
 }
 
 /// As whom a user may send, beside their own addresses.
@@ -75,15 +74,18 @@ pub(super) fn read(
     file: &str,
     text: &str,
     domain: &Domain,
+    names: &Names,
     errors: &mut Errors,
 ) -> BTreeMap<String, User> {
     let mut users: BTreeMap<String, User> = BTreeMap::new();
+    // Two logins that are one address would each be the other's.
+    let mut lines: BTreeMap<String, usize> = BTreeMap::new();
     for (line, content) in (1..).zip(text.lines()) {
         let content = content.trim_end();
         if content.is_empty() || content.starts_with('#') {
             continue;
         }
-        let user = match read_user(content, domain, line) {
+        let user = match read_user(content, domain) {
             Ok(user) => user,
             Err((column, problem)) => {
                 errors.push_at(file, line, column, problem);
@@ -91,9 +93,9 @@ pub(super) fn read(
             }
         };
         let key = user.mailbox.local_key();
-        match users.get(&key) {
-            Some(before) => {
-                let (name, first) = (user.mailbox.local_part().to_owned(), before.line);
+        match lines.insert(names.key(&key), line) {
+            Some(first) => {
+                let name = user.mailbox.local_part().to_owned();
                 errors.push_at(file, line, 1, Problem::Twice { name, first });
             }
             None => {
@@ -104,7 +106,7 @@ pub(super) fn read(
     users
 }
 
-fn read_user(content: &str, domain: &Domain, line: usize) -> Result<User, (usize, Problem)> {
+fn read_user(content: &str, domain: &Domain) -> Result<User, (usize, Problem)> {
     let mut parts = content.split(':');
     let (Some(name), Some(credential)) = (parts.next(), parts.next()) else {
         return Err((1, Problem::UserLine));
@@ -139,6 +141,5 @@ fn read_user(content: &str, domain: &Domain, line: usize) -> Result<User, (usize
         mailbox,
         credential: Arc::new(credential_of),
         send_as,
-        line,
     })
 }

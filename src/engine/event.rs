@@ -4,7 +4,9 @@
 //! order. Nothing else passes between them but `Engine::accept`, `Engine::wants_input`, `Engine::deadline` and
 //! `Engine::expire`.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::address::Domain;
@@ -71,6 +73,38 @@ pub enum Peer {
         /// Its user.
         uid: u32,
     },
+}
+
+/// Where a connection leads.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Endpoint {
+    /// A host.
+    Tcp(SocketAddr),
+    /// A socket of this machine.
+    Unix(PathBuf),
+    /// The helper, which stands outside of the sandbox: a target of an alias as the configuration writes it
+    /// (`maildir:/path`, `| /path/to/program`; LMTP is spoken), or [`HOOK`](crate::smtp::hook::HOOK).
+    Helper(Box<str>),
+}
+
+impl Endpoint {
+    /// The address of a host.
+    pub const fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(to) => Some(to.ip()),
+            Self::Unix(_) | Self::Helper(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(to) => to.fmt(out),
+            Self::Unix(path) => path.display().fmt(out),
+            Self::Helper(target) => target.fmt(out),
+        }
+    }
 }
 
 /// What happened.
@@ -236,7 +270,7 @@ pub enum Action {
         /// The id that the connection will have.
         conn: ConnId,
         /// Where to.
-        to: SocketAddr,
+        to: Endpoint,
         /// The source address, where it matters.
         from: Option<IpAddr>,
     },
@@ -305,8 +339,8 @@ pub enum Work {
     },
 }
 
-impl std::fmt::Debug for Work {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Work {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Sign(_) => "Sign",
             Self::VerifyPassword { .. } => "VerifyPassword",

@@ -10,7 +10,6 @@ use super::Engine;
 use super::event::{Action, ConnId, Reader};
 use super::log::{Level, Line};
 use super::timers::Timer;
-use crate::address::Mailbox;
 use crate::clock::{Instant, Now};
 use crate::policy::retry;
 use crate::policy::route::{self, NextHop};
@@ -356,16 +355,12 @@ impl Engine {
     /// The envelope of a message that is to be routed anew.
     pub(super) fn reroute_read(&mut self, id: QueueId, content: Option<Content>, now: Now) {
         if let Some(Content::Head { envelope, .. }) = content {
-            let from = envelope.reverse_path.mailbox().map(Mailbox::domain);
             let (mut old, mut new): (Vec<HopId>, Vec<HopId>) = (Vec::new(), Vec::new());
             if let Some(entry) = self.index.get_mut(id) {
                 for (state, recipient) in entry.recipients.iter_mut().zip(&envelope.recipients) {
                     if state.phase == Phase::Waiting {
-                        let hop = self.hops.intern(route::next_hop(
-                            &self.config,
-                            &recipient.mailbox,
-                            from,
-                        ));
+                        let hop = route::hop_of(&self.config, &envelope, recipient);
+                        let hop = self.hops.intern(hop);
                         old.push(state.hop);
                         new.push(hop);
                         state.hop = hop;

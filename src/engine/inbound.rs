@@ -620,7 +620,7 @@ impl Engine {
                     }
                     ForwardPath::Bare(local) => local.to_string(),
                 };
-                let verdict = self.recipient_verdict(inbound, &to, notify, original);
+                let verdict = self.recipient_verdict(inbound, &to, notify, original, now);
                 self.recipient_request(inbound, shown, verdict, out, now);
             }
             Request::Authenticate { mechanism, initial } => {

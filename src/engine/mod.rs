@@ -33,6 +33,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::srs::Rewriter;
 use crate::clock::{Instant, Now};
 use crate::config::Config;
 use crate::dns::Resolver;
@@ -74,6 +75,8 @@ pub struct Engine {
     jobs: HashMap<JobId, JobOwner>,
     next_job: u64,
     logins: Logins,
+    /// Rewrites the senders of what is forwarded.
+    rewriter: Rewriter,
     strangers: Strangers,
     /// Sessions whose message is being streamed to the disk.
     spilling: HashMap<QueueId, ConnId>,
@@ -110,6 +113,12 @@ pub struct Counters {
     pub failed: u64,
     /// Notifications sent.
     pub notices: u64,
+    /// Recipients that were forwarded with a rewritten reverse-path.
+    pub forwarded: u64,
+    /// Messages that failed DMARC.
+    pub dmarc_failed: u64,
+    /// Messages that were refused for it.
+    pub dmarc_refused: u64,
     /// Connections, messages and recipients of strangers who had had enough.
     pub throttled: u64,
     /// Recipients refused because a list has the client.
@@ -182,6 +191,8 @@ pub struct Start {
     pub ids: IdSource,
     /// Chance.
     pub entropy: Box<dyn Entropy + Send>,
+    /// Rewrites the senders of what is forwarded.
+    pub rewriter: Rewriter,
 }
 
 impl Engine {
@@ -191,6 +202,7 @@ impl Engine {
             config,
             ids,
             mut entropy,
+            rewriter,
         } = start;
         let mut engine = Self {
             settings: settings(&config),
@@ -199,6 +211,7 @@ impl Engine {
             strangers: Strangers::new(&mut *entropy, now),
             config,
             entropy,
+            rewriter,
             // They do not grow, and so do not end up behind what a crowd used of the heap, which would keep all of it.
             conns: Connections::with_capacity(SESSIONS_MAX_DEFAULT),
             actions: VecDeque::new(),

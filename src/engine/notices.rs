@@ -24,7 +24,7 @@ use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Recipient};
 use crate::limits::{NOTICE_READ_BYTES, NOTICES_AT_WORK_MAX};
 use crate::mail::dsn;
 use crate::mail::header::{Header, HeaderEnd, header_end};
-use crate::policy::relay::{self, Client};
+use crate::policy::relay::{self, Client, Goal};
 use crate::policy::retry;
 use crate::queue::{
     Body, Command, Content, MessageRecord, Outcome, OutcomeRecord, Part, Phase, ReadError, Record,
@@ -266,10 +266,9 @@ impl Engine {
         let domain = self.postmaster_domain(to);
         let id = self.ids.next(now.wall);
         let message = self.compose(&notice, &envelope, to, &domain, &rows, id, original, now);
-        let recipient = |mailbox| Recipient {
-            mailbox,
-            notify: Notify::Never,
-            original: None,
+        let recipient = |goal: Goal| Recipient {
+            destination: goal.destination.map(|to| to.to_string().into()),
+            ..Recipient::new(goal.mailbox, Notify::Never, None)
         };
         let record = MessageRecord {
             id,

@@ -14,9 +14,9 @@ mod outcome;
 mod search;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use super::event::{Action, ConnId, Lost, TlsSession, TlsSide, Trust};
+use super::event::{Action, ConnId, Endpoint, Lost, TlsSession, TlsSide, Trust};
 use super::log::{Level, Line};
 use super::timers::Timer;
 use super::{Conn, Engine};
@@ -25,7 +25,7 @@ use crate::clock::{Instant, Now};
 use crate::dns::{NoRecords, Question};
 use crate::queue::{HopId, Location};
 use crate::queue_id::QueueId;
-use crate::smtp::client::{Fate, Login, Refusal, Request, Session, Tls};
+use crate::smtp::client::{Fate, Login, Protocol, Refusal, Request, Session, Tls};
 use crate::status::EnhancedCode;
 
 /// One session on its way or at work.
@@ -69,10 +69,12 @@ enum Stage {
 /// A host to be tried.
 #[derive(Clone)]
 struct Host {
+    /// Its name; ours, where it is a program of this machine.
     name: Domain,
-    /// An address where the route names one.
-    address: Option<IpAddr>,
+    /// Where it is, if that is known without a look-up.
+    at: Option<Endpoint>,
     port: u16,
+    protocol: Protocol,
     tls: Tls,
     login: Option<Login>,
     /// How it is known.
@@ -94,7 +96,7 @@ enum Origin {
 #[derive(Clone)]
 struct Target {
     host: Host,
-    to: SocketAddr,
+    to: Endpoint,
 }
 
 /// Why a courier did not get through.
@@ -148,7 +150,8 @@ impl Engine {
             self.config.hostname.as_str(),
             target.host.tls,
             target.host.login.clone(),
-        );
+        )
+        .speaking(target.host.protocol);
         courier.session = Some(session);
         courier.stage = Stage::Talking;
         courier.wait(now);
@@ -261,7 +264,7 @@ impl Engine {
         if let Some(target) = &courier.target {
             line = line
                 .with("host", &target.host.name)
-                .with("address", target.to);
+                .with("address", &target.to);
         }
         self.log(line.with("tls", tls_text(courier.tls.as_ref())));
     }
@@ -286,7 +289,7 @@ impl Engine {
         let host = courier
             .target
             .as_ref()
-            .map_or_else(String::new, |target| target.host.name.to_string());
+            .map_or_else(String::new, Target::name);
         let (status, text) = match refusal {
             Refusal::Reply(reply) => (reply.status(), format!("{host}: {}", reply.to_text())),
             Refusal::Login(reply) => (
@@ -394,7 +397,7 @@ impl Engine {
                 courier.targets.push_front(target);
             }
             Some(target) => {
-                let place = format!("{} [{}]", target.host.name, target.to.ip());
+                let place = target.place();
                 courier.note(status, format!("{place}: {what}"));
             }
             None => courier.note(status, what.to_owned()),
@@ -507,6 +510,26 @@ impl Engine {
             self.timers.set(deadline, Timer::Conn(conn));
         }
         self.conns.put(conn, Conn::Courier(courier));
+    }
+}
+
+impl Target {
+    /// As the operator is told of it.
+    fn place(&self) -> String {
+        match self.to.ip() {
+            Some(ip) => format!("{} [{ip}]", self.host.name),
+            None => self.to.to_string(),
+        }
+    }
+
+    /// The host, or what there is in its place.
+    fn name(&self) -> String {
+        self.remote_host().unwrap_or_else(|| self.to.to_string())
+    }
+
+    /// The host as a notification names it (RFC 3464 section 2.3.5); a program of this machine is none.
+    fn remote_host(&self) -> Option<String> {
+        self.to.ip().map(|_| self.host.name.to_string())
     }
 }
 

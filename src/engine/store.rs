@@ -7,11 +7,11 @@ use super::Engine;
 use super::event::ConnId;
 use super::log::{Level, Line};
 use super::timers::Timer;
-use crate::address::{Domain, Mailbox, ReversePath};
 use crate::clock::{Instant, Now};
 use crate::date::Timestamp;
+use crate::envelope::{Envelope, Recipient};
 use crate::policy::retry;
-use crate::policy::route::{self, NextHop};
+use crate::policy::route;
 use crate::queue::{
     Command, Completion, HopId, JournalError, Location, MessageRecord, Outcome, OutcomeRecord,
     Phase, Queued, RecipientState, Record, Recovered,
@@ -46,10 +46,7 @@ pub(super) enum Committing {
 pub(super) struct NewMessage {
     id: QueueId,
     size: u64,
-    arrived: Timestamp,
-    reverse_path: ReversePath,
-    recipients: Vec<Mailbox>,
-    origin: Box<str>,
+    envelope: Envelope,
     owner: Owner,
 }
 
@@ -101,14 +98,7 @@ impl Committing {
         Self::Message(Box::new(NewMessage {
             id: record.id,
             size,
-            arrived: envelope.arrived,
-            reverse_path: envelope.reverse_path.clone(),
-            recipients: envelope
-                .recipients
-                .iter()
-                .map(|recipient| recipient.mailbox.clone())
-                .collect(),
-            origin: envelope.origin.clone(),
+            envelope: envelope.clone(),
             owner,
         }))
     }
@@ -198,10 +188,7 @@ impl Engine {
         let NewMessage {
             id,
             size,
-            arrived,
-            reverse_path,
-            recipients,
-            origin,
+            envelope,
             owner,
         } = message;
         let Some(location) = location else { return };
@@ -209,15 +196,19 @@ impl Engine {
         self.log(
             Line::new(Level::Info, "queued")
                 .with("id", id)
-                .with("from", format_args!("<{reverse_path}>"))
-                .with("rcpts", recipients.len())
+                .with("from", format_args!("<{}>", envelope.reverse_path))
+                .with("rcpts", envelope.recipients.len())
                 .with("size", size)
-                .with("origin", &origin),
+                .with("origin", &envelope.origin),
         );
-        let states: Vec<RecipientState> = recipients
+        let forwards = envelope.recipients.iter();
+        let forwards = forwards.filter(|recipient| recipient.reverse_path.is_some());
+        self.counters.forwarded += forwards.count() as u64;
+        let states: Vec<RecipientState> = envelope
+            .recipients
             .iter()
-            .map(|mailbox| RecipientState {
-                hop: self.hop_for(mailbox, &reverse_path),
+            .map(|recipient| RecipientState {
+                hop: self.hop_for(&envelope, recipient),
                 phase: Phase::Waiting,
                 attempts: 0,
                 status: None,
@@ -228,9 +219,9 @@ impl Engine {
         let entry = Queued {
             location,
             size,
-            arrived,
+            arrived: envelope.arrived,
             held: false,
-            warned: reverse_path.is_null(),
+            warned: envelope.reverse_path.is_null(),
             recipients: states.into(),
         };
         let hops = entry.waiting_hops();
@@ -252,10 +243,9 @@ impl Engine {
         }
     }
 
-    /// The next hop of a mailbox, in the table.
-    fn hop_for(&mut self, mailbox: &Mailbox, reverse_path: &ReversePath) -> HopId {
-        let from: Option<&Domain> = reverse_path.mailbox().map(Mailbox::domain);
-        let hop: NextHop = route::next_hop(&self.config, mailbox, from);
+    /// The next hop of a recipient, in the table.
+    fn hop_for(&mut self, envelope: &Envelope, recipient: &Recipient) -> HopId {
+        let hop = route::hop_of(&self.config, envelope, recipient);
         self.hops.intern(hop)
     }
 
@@ -274,7 +264,7 @@ impl Engine {
         let mut due = Vec::new();
         let mut states = Vec::with_capacity(envelope.recipients.len());
         for (at, recipient) in envelope.recipients.iter().enumerate() {
-            let hop = self.hop_for(&recipient.mailbox, &envelope.reverse_path);
+            let hop = self.hop_for(&envelope, recipient);
             let fate = fates.get(at).and_then(Option::as_ref);
             let mut state = RecipientState {
                 hop,

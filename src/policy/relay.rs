@@ -11,7 +11,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::address::{Domain, Mailbox};
-use crate::config::{Alias, Config, ServedDomain};
+use crate::config::{Alias, Config, Destination, ServedDomain, Target};
 use crate::limits::{ALIAS_DEPTH_MAX, ALIAS_TARGETS_MAX};
 use crate::smtp::command::ForwardPath;
 
@@ -82,12 +82,30 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Says to which addresses mail for `to` goes; never none.
-pub fn recipient(
-    config: &Config,
-    client: &Client,
-    to: &ForwardPath,
-) -> Result<Vec<Mailbox>, Refusal> {
+/// One way that mail for a recipient goes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Goal {
+    /// The forward-path.
+    pub mailbox: Mailbox,
+    /// Where to, if not by routes and MX.
+    pub destination: Option<Destination>,
+    /// The served domain that passes it on, where an alias leads out of the served domains.
+    pub forwarder: Option<Domain>,
+}
+
+impl Goal {
+    /// To an address as it is.
+    fn plain(mailbox: &Mailbox) -> Self {
+        Self {
+            mailbox: mailbox.clone(),
+            destination: None,
+            forwarder: None,
+        }
+    }
+}
+
+/// Says where mail for `to` goes; never to nowhere.
+pub fn recipient(config: &Config, client: &Client, to: &ForwardPath) -> Result<Vec<Goal>, Refusal> {
     let mailbox = match to {
         ForwardPath::Mailbox(mailbox) => mailbox,
         ForwardPath::SourceRoute(_) => return Err(Refusal::Routed),
@@ -111,29 +129,26 @@ pub fn recipient(
         return expand_or_keep(config, admin);
     }
     if client.is_trusted() {
-        Ok(vec![mailbox.clone()])
+        Ok(vec![Goal::plain(mailbox)])
     } else {
         Err(Refusal::RelayDenied)
     }
 }
 
 /// Follows the aliases from an address of a served domain to where they end.
-pub fn expand(config: &Config, mailbox: &Mailbox) -> Result<Vec<Mailbox>, Refusal> {
+pub fn expand(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, Refusal> {
     let mut expansion = Expansion::new(config);
     expansion.visit(mailbox)?;
-    Ok(expansion.targets)
+    Ok(expansion.goals)
 }
 
 /// [`expand`], step by step, for people.
-pub fn explain(
-    config: &Config,
-    mailbox: &Mailbox,
-) -> (Vec<Explained>, Result<Vec<Mailbox>, Refusal>) {
+pub fn explain(config: &Config, mailbox: &Mailbox) -> (Vec<Explained>, Result<Vec<Goal>, Refusal>) {
     let mut expansion = Expansion::new(config);
     expansion.steps = Some(Vec::new());
     let result = expansion.visit(mailbox);
     let steps = expansion.steps.unwrap_or_default();
-    (steps, result.map(|()| expansion.targets))
+    (steps, result.map(|()| expansion.goals))
 }
 
 /// One address on the way through the aliases.
@@ -148,7 +163,7 @@ pub struct Explained {
 }
 
 /// What happens to an address.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Way {
     /// It is an alias, in this line of the file of its domain.
     Alias(usize),
@@ -158,6 +173,8 @@ pub enum Way {
     Admin,
     /// Its domain is not served: it is sent there.
     Sent,
+    /// It goes there.
+    To(Destination),
     /// It was expanded, or is sent to, already.
     Again,
     /// It leads nowhere.
@@ -165,42 +182,29 @@ pub enum Way {
 }
 
 /// What a name leads to in a served domain.
-pub(super) enum Lead<'a> {
+enum Lead<'a> {
     /// The alias.
     Alias(&'a Alias),
     /// It is one of the roles that `admin` answers for.
     Admin(&'a Mailbox),
 }
 
-/// Finds a name by its key: exactly, without its suffix, as a role, then in the catch-all.
-fn find<'a>(config: &'a Config, served: &'a ServedDomain, key: &str) -> Option<Lead<'a>> {
-    find_named(served, key)
+/// Finds an address: exactly, without its suffix, as a role, then in the catch-all.
+fn find<'a>(config: &'a Config, served: &'a ServedDomain, mailbox: &Mailbox) -> Option<Lead<'a>> {
+    let names = &config.names;
+    let key = names.key(&mailbox.local_key());
+    served
+        .alias(names, &key)
         .map(Lead::Alias)
         .or_else(|| {
             let admin = config.admin.as_ref()?;
-            is_role(without_suffix(key)).then_some(Lead::Admin(admin))
+            is_role(names.without_suffix(&key)).then_some(Lead::Admin(admin))
         })
         .or_else(|| served.catch_all.as_ref().map(Lead::Alias))
 }
 
-/// Finds a name by its key, exactly or without its suffix.
-pub(super) fn find_named<'a>(served: &'a ServedDomain, key: &str) -> Option<&'a Alias> {
-    served
-        .aliases
-        .get(key)
-        .or_else(|| served.aliases.get(without_suffix(key)))
-}
-
-/// The key in front of `+suffix`.
-pub(super) fn without_suffix(key: &str) -> &str {
-    match key.split_once('+') {
-        Some((name, _)) if !name.is_empty() => name,
-        _ => key,
-    }
-}
-
 /// `Postmaster` alone is always an address (RFC 5321 section 4.5.1); other names are completed for local processes.
-fn bare(config: &Config, client: &Client, local: &str) -> Result<Vec<Mailbox>, Refusal> {
+fn bare(config: &Config, client: &Client, local: &str) -> Result<Vec<Goal>, Refusal> {
     let key = crate::address::local_key(local);
     let known = key == "postmaster" || matches!(client, Client::Local { .. }) && is_role(&key);
     if !known {
@@ -211,7 +215,7 @@ fn bare(config: &Config, client: &Client, local: &str) -> Result<Vec<Mailbox>, R
     }
     let served = config.domains.iter().find_map(|(domain, served)| {
         config.receiving(domain)?;
-        find_named(served, &key)?;
+        served.alias(&config.names, &key)?;
         Mailbox::new(&key, domain).ok()
     });
     match served {
@@ -220,10 +224,10 @@ fn bare(config: &Config, client: &Client, local: &str) -> Result<Vec<Mailbox>, R
     }
 }
 
-fn expand_or_keep(config: &Config, mailbox: &Mailbox) -> Result<Vec<Mailbox>, Refusal> {
+fn expand_or_keep(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, Refusal> {
     match config.receiving(mailbox.domain()) {
         Some(_) => expand(config, mailbox),
-        None => Ok(vec![mailbox.clone()]),
+        None => Ok(vec![Goal::plain(mailbox)]),
     }
 }
 
@@ -243,7 +247,7 @@ struct Expansion<'a> {
     path: Vec<(Domain, String)>,
     /// All addresses that have been expanded.
     seen: HashSet<(Domain, String)>,
-    targets: Vec<Mailbox>,
+    goals: Vec<Goal>,
     /// What was done, where somebody wants to know.
     steps: Option<Vec<Explained>>,
 }
@@ -254,7 +258,7 @@ impl<'a> Expansion<'a> {
             config,
             path: Vec::new(),
             seen: HashSet::new(),
-            targets: Vec::new(),
+            goals: Vec::new(),
             steps: None,
         }
     }
@@ -276,9 +280,12 @@ impl<'a> Expansion<'a> {
 
     fn visit(&mut self, mailbox: &Mailbox) -> Result<(), Refusal> {
         let Some(served) = self.config.receiving(mailbox.domain()) else {
-            return self.add(mailbox);
+            return self.add(mailbox, None);
         };
-        let node = (mailbox.domain().clone(), mailbox.local_key());
+        let node = (
+            mailbox.domain().clone(),
+            self.config.names.key(&mailbox.local_key()),
+        );
         if self.path.contains(&node) || self.path.len() >= ALIAS_DEPTH_MAX {
             return self.refuse(mailbox, Refusal::Loop);
         }
@@ -289,7 +296,7 @@ impl<'a> Expansion<'a> {
         if self.seen.len() >= ALIAS_TARGETS_MAX.saturating_mul(ALIAS_DEPTH_MAX) {
             return self.refuse(mailbox, Refusal::TooWide);
         }
-        let Some(lead) = find(self.config, served, &node.1) else {
+        let Some(lead) = find(self.config, served, mailbox) else {
             return self.refuse(mailbox, Refusal::Unknown);
         };
         let catches = |alias: &Alias| served.catch_all.as_ref() == Some(alias);
@@ -304,7 +311,7 @@ impl<'a> Expansion<'a> {
         match lead {
             Lead::Alias(alias) => {
                 for target in &alias.targets {
-                    self.visit(target)?;
+                    self.follow(mailbox, target)?;
                 }
             }
             Lead::Admin(admin) => self.visit(admin)?,
@@ -313,16 +320,45 @@ impl<'a> Expansion<'a> {
         Ok(())
     }
 
-    fn add(&mut self, mailbox: &Mailbox) -> Result<(), Refusal> {
-        if self.targets.iter().any(|known| known.is_equal(mailbox)) {
+    /// Goes where a target of the alias of `mailbox` leads.
+    fn follow(&mut self, mailbox: &Mailbox, target: &Target) -> Result<(), Refusal> {
+        let (to, destination) = match target {
+            Target::Here(destination) => return self.add(mailbox, Some(destination)),
+            Target::Address(to) => (to, None),
+            Target::Via(to, destination) => (to, Some(destination)),
+        };
+        let Some(to) = to.resolve(mailbox) else {
+            return self.refuse(mailbox, Refusal::Unknown);
+        };
+        match destination {
+            None => self.visit(&to),
+            Some(_) => self.add(&to, destination),
+        }
+    }
+
+    fn add(&mut self, mailbox: &Mailbox, destination: Option<&Destination>) -> Result<(), Refusal> {
+        let is_there = |known: &Goal| {
+            known.mailbox.is_equal(mailbox) && known.destination.as_ref() == destination
+        };
+        if self.goals.iter().any(is_there) {
             self.note(mailbox, Way::Again);
             return Ok(());
         }
-        if self.targets.len() >= ALIAS_TARGETS_MAX {
+        if self.goals.len() >= ALIAS_TARGETS_MAX {
             return self.refuse(mailbox, Refusal::TooWide);
         }
-        self.note(mailbox, Way::Sent);
-        self.targets.push(mailbox.clone());
+        let way = destination.map_or(Way::Sent, |destination| Way::To(destination.clone()));
+        self.note(mailbox, way);
+        let served = self.config.domains.contains_key(mailbox.domain());
+        let forwarder = match self.path.last() {
+            Some((domain, _)) if !served => Some(domain.clone()),
+            _ => None,
+        };
+        self.goals.push(Goal {
+            mailbox: mailbox.clone(),
+            destination: destination.cloned(),
+            forwarder,
+        });
         Ok(())
     }
 }
@@ -353,7 +389,7 @@ mod tests {
             (
                 "domains/example.com/aliases",
                 "ann: ann@gmail.com\nann+lists: lists@gmail.com\nteam: ann, bob@other.example, team2@second.example\n\
-                 self: self\na: b\nb: c\nc: a\ndead: nobody\nup: x@second.example\n",
+                 dead: nobody\nup: x@second.example\n",
             ),
             (
                 "domains/second.example/aliases",
@@ -377,8 +413,13 @@ mod tests {
     }
 
     fn to(client: &Client, text: &str) -> Result<Vec<String>, Refusal> {
-        recipient(&example(), client, &path(text))
-            .map(|targets| targets.iter().map(ToString::to_string).collect())
+        recipient(&example(), client, &path(text)).map(|goals| goals.iter().map(shown).collect())
+    }
+
+    fn shown(goal: &Goal) -> String {
+        let destination = goal.destination.as_ref();
+        let behind = destination.map_or_else(String::new, |to| format!(" {to}"));
+        format!("{}{behind}", goal.mailbox)
     }
 
     fn one(target: &str) -> Result<Vec<String>, Refusal> {
@@ -498,7 +539,7 @@ mod tests {
         let files = [("domains/example.com/aliases", "postmaster: pm@gmail.com\n")];
         let found = recipient(&config(&files), &stranger(), &path("postmaster"));
         assert_eq!(
-            found.map(|found| found[0].to_string()),
+            found.map(|found| shown(&found[0])),
             Ok("pm@gmail.com".to_owned())
         );
         let found = recipient(&config(&[]), &stranger(), &path("postmaster"));
@@ -506,7 +547,7 @@ mod tests {
     }
 
     #[test]
-    fn chains_end_and_circles_are_refused() {
+    fn chains_end() {
         let stranger = stranger();
         assert_eq!(
             to(&stranger, "team@example.com"),
@@ -517,9 +558,6 @@ mod tests {
             ])
         );
         assert_eq!(to(&stranger, "up@example.com"), one("rest@gmail.com"));
-        for circle in ["self@example.com", "a@example.com", "b@example.com"] {
-            assert_eq!(to(&stranger, circle), Err(Refusal::Loop), "{circle}");
-        }
         assert_eq!(to(&stranger, "dead@example.com"), Err(Refusal::Unknown));
     }
 

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::address::{Domain, Mailbox};
-use crate::config::Config;
+use crate::config::{Config, Destination};
+use crate::envelope::{Envelope, Recipient};
 
 /// A next hop; mail that has the same can share a session.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -15,19 +16,36 @@ pub enum NextHop {
         /// Its index in `routes`.
         index: usize,
     },
+    /// Where an alias says.
+    Alias(Destination),
 }
 
 impl fmt::Display for NextHop {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mx(domain) => write!(out, "{domain}"),
+            Self::Alias(destination) => write!(out, "{destination}"),
             Self::Route { index } => write!(out, "route#{}", index.saturating_add(1)),
         }
     }
 }
 
+/// The next hop of a recipient of a message.
+pub fn hop_of(config: &Config, envelope: &Envelope, recipient: &Recipient) -> NextHop {
+    // What cannot be read was written by a later version: the address itself is what is left.
+    let destination = recipient.destination.as_deref();
+    if let Some(destination) = destination.and_then(Destination::parse) {
+        return NextHop::Alias(destination);
+    }
+    let from = match &recipient.reverse_path {
+        Some(mailbox) => Some(mailbox.as_ref()),
+        None => envelope.reverse_path.mailbox(),
+    };
+    next_hop(config, &recipient.mailbox, from.map(Mailbox::domain))
+}
+
 /// The next hop of mail to `recipient` whose reverse-path is of the domain `from` (`None`: the null reverse-path).
-pub fn next_hop(config: &Config, recipient: &Mailbox, from: Option<&Domain>) -> NextHop {
+fn next_hop(config: &Config, recipient: &Mailbox, from: Option<&Domain>) -> NextHop {
     let domain = recipient.domain();
     config
         .routes

@@ -1,14 +1,13 @@
 //! As whom a user may send: checked for the reverse-path and for every mailbox of From (RFC 6409 section 6.1).
 //!
-//! A user's own are the login, its `+suffix` forms, an alias that leads to the login (the catch-all does not count,
+//! A user's own are the login, its forms with a suffix, an alias that leads to the login (the catch-all does not count,
 //! or its owner could be anybody), and what `send_as` lists. The null reverse-path is everybody's (RFC 6409
 //! section 6.1 leaves it to the From). Invariant: the login of another user is never a user's own by an alias.
 
 use std::collections::HashSet;
 
-use super::relay::{find_named, without_suffix};
 use crate::address::Mailbox;
-use crate::config::Config;
+use crate::config::{Config, Target};
 use crate::limits::{ALIAS_DEPTH_MAX, ALIAS_TARGETS_MAX};
 
 /// Whether the user with this login may send as `address`.
@@ -16,25 +15,30 @@ pub fn may_send_as(config: &Config, login: &Mailbox, address: &Mailbox) -> bool 
     let Some(user) = config.user(login) else {
         return false; // removed since they logged in
     };
-    if is_form_of(address, login) || user.send_as.iter().any(|listed| listed.matches(address)) {
+    if is_form_of(config, address, login)
+        || user.send_as.iter().any(|listed| listed.matches(address))
+    {
         return true;
     }
     !is_login(config, address) && leads_to(config, address, login)
 }
 
-/// Whether `address` is the mailbox, or the mailbox with a `+suffix`.
-fn is_form_of(address: &Mailbox, mailbox: &Mailbox) -> bool {
+/// Whether `address` is the mailbox, or the mailbox with a suffix.
+fn is_form_of(config: &Config, address: &Mailbox, mailbox: &Mailbox) -> bool {
     address.domain() == mailbox.domain() && {
-        let (key, own) = (address.local_key(), mailbox.local_key());
-        key == own || without_suffix(&key) == own
+        let key = |of: &Mailbox| config.names.key(&of.local_key());
+        let (key, own) = (key(address), key(mailbox));
+        key == own || config.names.without_suffix(&key) == own
     }
 }
 
-/// Whether the address is somebody's login, or a `+suffix` form of one.
+/// Whether the address is somebody's login, or a form of one.
 fn is_login(config: &Config, address: &Mailbox) -> bool {
     config.domains.get(address.domain()).is_some_and(|served| {
-        let key = address.local_key();
-        served.users.contains_key(&key) || served.users.contains_key(without_suffix(&key))
+        served
+            .users
+            .values()
+            .any(|user| is_form_of(config, address, &user.mailbox))
     })
 }
 
@@ -45,20 +49,21 @@ fn leads_to(config: &Config, address: &Mailbox, login: &Mailbox) -> bool {
     for _ in 0..ALIAS_DEPTH_MAX {
         let mut next = Vec::new();
         for mailbox in level {
-            let key = mailbox.local_key();
+            let key = config.names.key(&mailbox.local_key());
             let Some(served) = config.domains.get(mailbox.domain()) else {
                 continue;
             };
-            let Some(alias) = find_named(served, &key) else {
+            let Some(alias) = served.alias(&config.names, &key) else {
                 continue;
             };
-            if alias.targets.iter().any(|target| is_form_of(target, login)) {
+            let targets = || alias.targets.iter().filter_map(Target::mailbox);
+            if targets().any(|target| is_form_of(config, target, login)) {
                 return true;
             }
             if seen.len() < ALIAS_TARGETS_MAX.saturating_mul(ALIAS_DEPTH_MAX)
                 && seen.insert((mailbox.domain(), key))
             {
-                next.extend(&alias.targets);
+                next.extend(targets());
             }
         }
         level = next;
@@ -81,7 +86,7 @@ mod tests {
              root:{CREDENTIAL}:send_as=*\n"
         );
         let aliases = "ann: ann@gmail.com\ninfo: ann\nsales: info, bob\nbob: ann\nout: ann@gmail.com\n\
-                       x: y\ny: x\n*: ann\n";
+                       x: y\n*: ann\n";
         let mut folder = Folder::default();
         folder.insert_file("domains/example.com/users", users.into_bytes());
         folder.insert_file("domains/example.com/aliases", aliases.into());

@@ -43,6 +43,16 @@ pub(super) fn put_envelope(envelope: &Envelope, out: &mut Vec<u8>) {
         });
         put_optional_text(recipient.original.as_deref(), out);
     }
+    // Only what an alias leads elsewhere has this, and what was written before there was such a thing does not.
+    let plain =
+        |recipient: &Recipient| recipient.destination.is_none() && recipient.reverse_path.is_none();
+    if !envelope.recipients.iter().all(plain) {
+        for recipient in &envelope.recipients {
+            put_optional_text(recipient.destination.as_deref(), out);
+            let path = recipient.reverse_path.as_deref();
+            put_optional_text(path.map(Mailbox::as_str), out);
+        }
+    }
 }
 
 pub(super) fn envelope(bytes: &[u8]) -> Option<Envelope> {
@@ -66,11 +76,19 @@ pub(super) fn envelope(bytes: &[u8]) -> Option<Envelope> {
     let count = input.count(RECIPIENT_BYTES_MIN)?;
     let mut recipients = Vec::with_capacity(count);
     for _ in 0..count {
-        recipients.push(Recipient {
-            mailbox: Mailbox::parse(input.text()?).ok()?,
-            notify: notify(input.u8()?)?,
-            original: input.optional_text()?.map(Box::from),
-        });
+        let mailbox = Mailbox::parse(input.text()?).ok()?;
+        let notify = notify(input.u8()?)?;
+        let original = input.optional_text()?.map(Box::from);
+        recipients.push(Recipient::new(mailbox, notify, original));
+    }
+    if input.end().is_none() {
+        for recipient in &mut recipients {
+            recipient.destination = input.optional_text()?.map(Box::from);
+            recipient.reverse_path = match input.optional_text()? {
+                Some(text) => Some(Box::new(Mailbox::parse(text).ok()?)),
+                None => None,
+            };
+        }
     }
     input.end()?;
     Some(Envelope {
@@ -293,14 +311,18 @@ mod tests {
     }
 
     fn any_recipient() -> impl Strategy<Value = Recipient> {
+        let mailbox =
+            || "[a-z]{1,9}@[a-z]{1,9}".prop_map(|text| Mailbox::parse(&text).expect("a mailbox"));
         let original = proptest::option::of(any_text());
-        ("[a-z]{1,9}@[a-z]{1,9}", any_notify(), original).prop_map(|(mailbox, notify, original)| {
-            Recipient {
-                mailbox: Mailbox::parse(&mailbox).expect("a mailbox"),
-                notify,
-                original: original.map(Into::into),
-            }
-        })
+        let destination = proptest::option::weighted(0.1, any_text());
+        let reverse_path = proptest::option::weighted(0.1, mailbox());
+        (mailbox(), any_notify(), original, destination, reverse_path).prop_map(
+            |(mailbox, notify, original, destination, reverse_path)| Recipient {
+                destination: destination.map(Into::into),
+                reverse_path: reverse_path.map(Box::new),
+                ..Recipient::new(mailbox, notify, original.map(Into::into))
+            },
+        )
     }
 
     fn any_outcome() -> impl Strategy<Value = Outcome> {

@@ -1,7 +1,7 @@
 //! From a configuration to a relay that runs: sockets, account, spool, sandbox, threads, loop, in this order.
 //!
-//! Ports are bound and folders made as root; then the account is changed and the sandbox closed, before the first
-//! thread is started and before anything is read that a peer has written.
+//! Ports are bound and folders made as root; then the account is changed, the helper started and the sandbox closed,
+//! before the first thread is started and before anything is read that a peer has written.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, Permissions};
@@ -15,6 +15,7 @@ use mio::Poll;
 use super::drop_runs::DropRuns;
 use super::event_loop::{EventLoop, Source, State, say_certificates, waker};
 use super::file_disk::{FileDisk, FileReader, SpoolError};
+use super::helper::Helper;
 use super::journal_writer::JournalWriter;
 use super::listen::{self, ListenError, Port, Reserve};
 use super::privilege::{self, PrivilegeError};
@@ -23,7 +24,7 @@ use super::signals::Signals;
 use super::time::{Clock, SystemEntropy};
 use super::tls::{Tls, TlsError};
 use super::workers::Workers;
-use super::{certificate_files, drop_folder, folder, greylist_file, log, sandbox};
+use super::{certificate_files, drop_folder, folder, greylist_file, log, sandbox, secret};
 use crate::clock::Now;
 use crate::config::Config;
 use crate::engine::log::{Level, Line};
@@ -46,6 +47,8 @@ pub enum RunError {
     Spool(PathBuf, SpoolError),
     /// The journal cannot be read.
     Journal(PathBuf, OpenError),
+    /// The secret of rewritten senders cannot be read, or made.
+    Secret(PathBuf, io::Error),
     /// TLS cannot be set up.
     Tls(TlsError),
     /// The system does not give what every process gets.
@@ -61,7 +64,7 @@ impl RunError {
             Self::Config(_) => 78,
             Self::Folder(..) | Self::Listen(_) | Self::Spool(..) => 73,
             Self::Privilege(_) => 77,
-            Self::Journal(..) => 74,
+            Self::Journal(..) | Self::Secret(..) => 74,
             Self::Tls(_) | Self::System(..) => 71,
             Self::Writer => 70,
         }
@@ -89,6 +92,12 @@ impl fmt::Display for RunError {
             Self::Privilege(error) => write!(out, "{error}"),
             Self::Spool(path, error) => write!(out, "{}: {error}", path.display()),
             Self::Journal(path, error) => write!(out, "{}: {error}", path.display()),
+            Self::Secret(path, error) => write!(
+                out,
+                "{}: {error}; the file holds a secret of 16 bytes or more on each line, and a new one is made where \
+                 there is none",
+                path.display()
+            ),
             Self::Tls(error) => write!(out, "{error}"),
             Self::System(what, error) => write!(out, "the system gives no {what}: {error}"),
             Self::Writer => {
@@ -117,6 +126,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     }
     let spool = config.state_dir.join("spool");
     let ports = become_service(&config, &spool)?;
+    let helper = Helper::start(path);
     let (disk, reader) = open_spool(&spool)?;
     let drops = drop_folder::make_folder(&spool)
         .map_err(|error| RunError::Folder(spool.join("drop"), error))?;
@@ -154,6 +164,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         journal: JournalWriter::start(journal, wake).map_err(system("threads"))?,
         reader,
         tls,
+        helper,
         drops: DropRuns::new(drops, spool.join("damaged"), waker),
         state: State::new(certificate_files::fingerprint(path), &config),
         greylist,
@@ -214,6 +225,8 @@ fn recover(
         config: Arc::clone(config),
         ids: IdSource::above(QueueId::new(0)),
         entropy: Box::new(SystemEntropy::default()),
+        rewriter: secret::rewriter(&config.state_dir)
+            .map_err(|error| RunError::Secret(config.state_dir.join(secret::FILE), error))?,
     };
     let mut engine = Engine::new(start, now);
     engine.set_log_level(log::shown());

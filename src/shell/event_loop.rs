@@ -27,6 +27,7 @@ use super::certificate_files::Fingerprint;
 use super::daemon::{self, RunError};
 use super::drop_runs::{DropRuns, FromRun};
 use super::file_disk::FileReader;
+use super::helper::Helper;
 use super::journal_writer::JournalWriter;
 use super::listen::{Port, Reserve};
 use super::signals::{Asked, Signals};
@@ -76,6 +77,8 @@ pub(super) struct EventLoop {
     pub(super) reader: FileReader,
     /// Handshakes.
     pub(super) tls: Tls,
+    /// What stands outside of the sandbox.
+    pub(super) helper: Helper,
     /// Messages that were left while the relay was down.
     pub(super) drops: DropRuns,
     /// Where the greylist waits for the next run.

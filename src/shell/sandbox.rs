@@ -10,7 +10,8 @@
 //! Nothing may be executed, and no device, pipe or link be made. A file is replaced by renaming another over it, which
 //! a right to the old one does not cover: hence folders. The account is read before.
 //!
-//! Not restricted: sockets. Where the kernel lacks a part the rest is enforced, and the log says so; without the right
+//! What has to execute or to write elsewhere is the [`helper`](super::helper)'s. Not restricted: sockets, those with a
+//! path included. Where the kernel lacks a part the rest is enforced, and the log says so; without the right
 //! to rename between folders (before Linux 5.19) nothing is, for damaged files could not be set aside. Invariant: no
 //! thread runs before, since rights are those of the thread that begins another.
 

@@ -466,7 +466,11 @@ enum WriteError {
 pub(super) fn lost(error: &io::Error) -> Lost {
     match error.kind() {
         ErrorKind::ConnectionRefused => Lost::Refused,
+        // The last are of sockets of this machine: there is none, it is not for us, too many wait there.
         ErrorKind::TimedOut
+        | ErrorKind::NotFound
+        | ErrorKind::PermissionDenied
+        | ErrorKind::WouldBlock
         | ErrorKind::HostUnreachable
         | ErrorKind::NetworkUnreachable
         | ErrorKind::AddrNotAvailable

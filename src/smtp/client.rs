@@ -1,5 +1,5 @@
 //! The client's end of an SMTP session (RFC 5321 sections 3 and 4.5.4; PIPELINING RFC 2920, STARTTLS RFC 3207,
-//! AUTH RFC 4954, DSN RFC 3461, SIZE RFC 1870, SMTPUTF8 RFC 6531, LIMITS RFC 9422).
+//! AUTH RFC 4954, DSN RFC 3461, SIZE RFC 1870, SMTPUTF8 RFC 6531, LIMITS RFC 9422), or of an LMTP session (RFC 2033).
 //!
 //! ```text
 //!   Banner -> Ehlo -> [StartTls -> Handshake -> Ehlo] -> [Auth] -> Ready
@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Not supported: CHUNKING (DATA reaches every server), conversion of 8-bit bodies to 7 bits (they are sent as they
-//! are, as Exim and qmail do). Invariants: a recipient is delivered only if the final dot was answered by 2xx and its
-//! own RCPT was; nothing learned before TLS is used after; bytes behind the reply to STARTTLS end the session.
+//! are, as Exim and qmail do). Invariants: a recipient is delivered only if the final dot was answered by 2xx (LMTP: for
+//! that recipient) and its own RCPT was; nothing learned before TLS is used after; bytes behind the reply to STARTTLS
+//! end the session.
 
 mod envelope;
 
@@ -37,6 +38,15 @@ pub enum Tls {
     Avoided,
     /// The connection began with TLS.
     Active,
+}
+
+/// What is spoken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Protocol {
+    /// SMTP.
+    Smtp,
+    /// LMTP: LHLO, and a reply for each recipient behind the dot. Its server may have our name: it is of this host.
+    Lmtp,
 }
 
 /// Login and password for a next hop.
@@ -168,6 +178,7 @@ struct Extensions {
 
 /// One session.
 pub struct Session {
+    protocol: Protocol,
     state: State,
     hostname: Box<str>,
     tls: Tls,
@@ -227,6 +238,7 @@ impl Session {
     /// A session over a new connection. With [`Tls::Active`] the handshake is done before.
     pub fn new(hostname: &str, tls: Tls, login: Option<Login>) -> Self {
         Self {
+            protocol: Protocol::Smtp,
             state: State::Banner,
             hostname: hostname.into(),
             tls,
@@ -237,6 +249,11 @@ impl Session {
             messages: 0,
             reset_needed: false,
         }
+    }
+
+    /// The same in this protocol.
+    pub fn speaking(self, protocol: Protocol) -> Self {
+        Self { protocol, ..self }
     }
 
     /// Messages that were sent in this session.
@@ -406,7 +423,10 @@ impl Session {
                 self.after_ehlo(out);
             }
             State::Ehlo
-                if reply.is_permanent() && self.tls != Tls::Required && self.login.is_none() =>
+                if self.protocol == Protocol::Smtp
+                    && reply.is_permanent()
+                    && self.tls != Tls::Required
+                    && self.login.is_none() =>
             {
                 out.extend_from_slice(format!("HELO {}\r\n", self.hostname).as_bytes());
                 self.state = State::Helo;
@@ -433,7 +453,7 @@ impl Session {
                 self.give_fates(*sending, refusal);
                 self.requests.push_back(Request::Close);
             }
-            State::Dot(sending) => self.on_dot_reply(*sending, &reply),
+            State::Dot(sending) => self.on_dot_reply(sending, &reply),
             State::Quit | State::Over => self.requests.push_back(Request::Close),
             State::Ready => {
                 // Talk out of turn: 421 before a close, or a server that is confused.
@@ -463,12 +483,19 @@ impl Session {
 
     /// Whether a banner is of a host with our name, which cannot be another's.
     fn is_ourselves(&self, banner: &RemoteReply) -> bool {
+        if self.protocol == Protocol::Lmtp {
+            return false;
+        }
         let name = banner.lines.first().and_then(|line| line.split(' ').next());
         name.is_some_and(|name| name.eq_ignore_ascii_case(&self.hostname))
     }
 
     fn say_ehlo(&mut self, out: &mut Vec<u8>) {
-        out.extend_from_slice(format!("EHLO {}\r\n", self.hostname).as_bytes());
+        let verb = match self.protocol {
+            Protocol::Smtp => "EHLO",
+            Protocol::Lmtp => "LHLO",
+        };
+        out.extend_from_slice(format!("{verb} {}\r\n", self.hostname).as_bytes());
         self.state = State::Ehlo;
     }
 

@@ -75,6 +75,10 @@ replies! {
     BAD_PARAMETER = 501 [5 5 4] "Parameter malformed or given twice";
     /// The reverse-path is no address.
     BAD_SENDER = 501 [5 1 7] "The sender is not a valid address";
+    /// A rewritten sender whose time is over.
+    RETURN_EXPIRED = 550 [5 1 1] "The return address has expired";
+    /// A rewritten sender that was not made here.
+    RETURN_FORGED = 550 [5 7 1] "The return address was not made here";
     /// A forward-path is no address.
     BAD_RECIPIENT = 501 [5 1 3] "The recipient is not a valid address";
     /// A command out of order.

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chopar::auth::srs::Rewriter;
 use chopar::clock::{Instant, Now};
 use chopar::config::{Config, Folder, SystemDefaults};
 use chopar::date::Timestamp;
@@ -91,6 +92,7 @@ impl<'a> Stage<'a> {
             config: config(script),
             ids: report.ids(),
             entropy: Box::new(SeededEntropy::new(7)),
+            rewriter: Rewriter::new(&[vec![7; 32].into()]).expect("a secret"),
         };
         Self {
             script,

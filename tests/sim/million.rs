@@ -10,7 +10,7 @@ use std::time::Duration;
 use chopar::address::{Mailbox, ReversePath};
 use chopar::clock::{Instant, Now};
 use chopar::date::Timestamp;
-use chopar::engine::event::{Action, ConnId, Event, Lost};
+use chopar::engine::event::{Action, ConnId, Endpoint, Event, Lost};
 use chopar::engine::{Engine, Start};
 use chopar::entropy::SeededEntropy;
 use chopar::envelope::{BodyKind, Envelope, Notify, Recipient};
@@ -58,6 +58,8 @@ fn message(number: u64, domain: u64) -> MessageRecord {
         envelope: Envelope {
             reverse_path: ReversePath::Mailbox(mailbox("author@sender.example")),
             recipients: vec![Recipient {
+                destination: None,
+                reverse_path: None,
                 mailbox: mailbox(&format!("r{number}@d{domain}.example")),
                 notify: Notify::Default,
                 original: None,
@@ -108,6 +110,7 @@ fn taken_over(disk: WorldDisk) -> Taken {
         config: crate::world::config(""),
         ids: chopar::queue::IdSource::above(QueueId::new(0)),
         entropy: Box::new(SeededEntropy::new(1)),
+        rewriter: crate::world::rewriter(),
     };
     let mut engine = Engine::new(start, now);
     let mut sink = |recovered: Recovered| engine.recover(recovered, now);
@@ -140,7 +143,11 @@ impl Taken {
             served.steps += 1;
             while let Some(action) = self.engine.next_action() {
                 match action {
-                    Action::Connect { conn, to, .. } => {
+                    Action::Connect {
+                        conn,
+                        to: Endpoint::Tcp(to),
+                        ..
+                    } => {
                         let host = dns::host_at(to.ip());
                         let dead = dns::domain_of(host) == "d0.example";
                         if to.is_ipv6() || dead {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use chopar::dns::SocketId;
-use chopar::engine::event::{ConnId, Event, Listener, Lost, Peer};
+use chopar::engine::event::{ConnId, Endpoint, Event, Listener, Lost, Peer};
 use chopar::entropy::Entropy;
 
 use crate::client::{News, Sender};
@@ -273,7 +273,10 @@ impl World {
         }
     }
 
-    pub(crate) fn connect(&mut self, conn: ConnId, to: SocketAddr) {
+    pub(crate) fn connect(&mut self, conn: ConnId, to: &Endpoint) {
+        let Endpoint::Tcp(to) = to else {
+            panic!("there are no programs in this world: {to}");
+        };
         self.connects += 1;
         let host = dns::host_at(to.ip());
         assert!(

@@ -133,6 +133,7 @@ impl World {
             config: Arc::clone(&self.config),
             ids: report.ids(),
             entropy: Box::new(SeededEntropy::new(self.entropy.next_u64())),
+            rewriter: crate::world::rewriter(),
         };
         self.engine = Engine::new(start, self.now);
         if self.faults == Faults::Disk && self.entropy.below(2) == 0 {

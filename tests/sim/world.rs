@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chopar::auth::srs::Rewriter;
 use chopar::clock::{Instant, Now};
 use chopar::config::{Config, Folder, SystemDefaults};
 use chopar::date::Timestamp;
@@ -172,6 +173,11 @@ pub(crate) fn config(extra: &str) -> Arc<Config> {
     Arc::new(Config::parse(&folder, &defaults).expect("a configuration"))
 }
 
+/// Rewrites senders with the secret that all worlds have.
+pub(crate) fn rewriter() -> Rewriter {
+    Rewriter::new(&[vec![7; 32].into()]).expect("a secret")
+}
+
 impl World {
     /// A world in which nothing is planned.
     pub(crate) fn empty(seed: u64, faults: Faults, sabotage: Sabotage) -> Self {
@@ -187,6 +193,7 @@ impl World {
             config: Arc::clone(&config),
             ids: report.ids(),
             entropy: Box::new(SeededEntropy::new(entropy.next_u64())),
+            rewriter: rewriter(),
         };
         let engine = Engine::new(start, now);
         Self {
@@ -388,7 +395,7 @@ impl World {
                 self.stalled.remove(&conn);
             }
             Action::StartTls { conn, .. } => self.start_tls(conn),
-            Action::Connect { conn, to, .. } => self.connect(conn, to),
+            Action::Connect { conn, to, .. } => self.connect(conn, &to),
             Action::Store(command) => self.store(command),
             Action::Read {
                 reader,

@@ -5,6 +5,7 @@ pub(super) struct Reader<'a>(&'a [u8]);
 
 pub(super) const INTEGER: u8 = 0x02;
 pub(super) const BIT_STRING: u8 = 0x03;
+const NULL: u8 = 0x05;
 pub(super) const OID: u8 = 0x06;
 pub(super) const SEQUENCE: u8 = 0x30;
 
@@ -85,15 +86,30 @@ pub(super) fn rsa_public_key(der: &[u8]) -> Option<(&[u8], usize)> {
         return None;
     }
     if fields.peek() == Some(INTEGER) {
-        return Some((der, integer_bits(fields.read(INTEGER)?)));
+        return Some((der, modulus_bits(fields)?));
     }
     let mut algorithm = Reader::new(fields.read(SEQUENCE)?);
     if algorithm.read(OID)? != RSA_ENCRYPTION {
         return None;
     }
+    // RFC 3279 section 2.3.1 wants NULL for parameters; some leave it out.
+    if !algorithm.is_empty() && !algorithm.read(NULL)?.is_empty() {
+        return None;
+    }
     let (&unused_bits, key) = fields.read(BIT_STRING)?.split_first()?;
-    let mut modulus = Reader::new(Reader::new(key).read(SEQUENCE)?);
-    (unused_bits == 0).then_some((key, integer_bits(modulus.read(INTEGER)?)))
+    let mut inner = Reader::new(key);
+    let bits = modulus_bits(Reader::new(inner.read(SEQUENCE)?))?;
+    let whole = algorithm.is_empty() && fields.is_empty() && inner.is_empty();
+    (unused_bits == 0 && whole).then_some((key, bits))
+}
+
+/// Of the fields of an RSAPublicKey (RFC 8017 appendix A.1.1): two positive integers.
+fn modulus_bits(mut fields: Reader<'_>) -> Option<usize> {
+    let modulus = fields.read(INTEGER)?;
+    let exponent = fields.read(INTEGER)?;
+    let is_positive = |contents: &[u8]| contents.first().is_some_and(|&byte| byte < 0x80);
+    (is_positive(modulus) && is_positive(exponent) && fields.is_empty())
+        .then(|| integer_bits(modulus))
 }
 
 /// Significant bits of a positive INTEGER.
@@ -116,6 +132,44 @@ mod tests {
             assert_eq!(reader.read(INTEGER), Some(contents.as_slice()));
             assert!(reader.is_empty());
         }
+    }
+
+    #[test]
+    fn a_public_key_is_two_positive_integers() {
+        let key = |integers: &[&[u8]]| {
+            let fields: Vec<u8> = integers
+                .iter()
+                .flat_map(|contents| wrap(INTEGER, contents))
+                .collect();
+            rsa_public_key(&wrap(SEQUENCE, &fields)).map(|(_, bits)| bits)
+        };
+        assert_eq!(key(&[&[0, 0xff], &[3]]), Some(8));
+        assert_eq!(key(&[&[0xff], &[3]]), None);
+        assert_eq!(key(&[&[0, 0xff], &[0x83]]), None);
+        assert_eq!(key(&[&[0, 0xff]]), None);
+        assert_eq!(key(&[&[0, 0xff], &[3], &[3]]), None);
+    }
+
+    #[test]
+    fn a_public_key_info_says_that_it_is_for_rsa_and_nothing_else() {
+        let fields = [wrap(INTEGER, &[0, 0xff]), wrap(INTEGER, &[3])].concat();
+        let key = wrap(SEQUENCE, &fields);
+        assert_eq!(
+            rsa_public_key(&rsa_public_key_info(&key)),
+            Some((key.as_slice(), 8))
+        );
+        let info = |algorithm: &[u8], bits: &[u8]| {
+            let fields = [wrap(SEQUENCE, algorithm), wrap(BIT_STRING, bits)].concat();
+            rsa_public_key(&wrap(SEQUENCE, &fields)).map(|(_, bits)| bits)
+        };
+        let oid = wrap(OID, RSA_ENCRYPTION);
+        let bits = [&[0], key.as_slice()].concat();
+        assert_eq!(info(&oid, &bits), Some(8));
+        assert_eq!(info(&[&oid, &[5, 0][..]].concat(), &bits), Some(8));
+        assert_eq!(info(&[&oid, &[5, 32][..]].concat(), &bits), None);
+        assert_eq!(info(&[&oid, &[5, 1, 0][..]].concat(), &bits), None);
+        assert_eq!(info(&[&oid, &[5, 0, 5, 0][..]].concat(), &bits), None);
+        assert_eq!(info(&oid, &[&bits, &[0][..]].concat()), None);
     }
 
     #[test]

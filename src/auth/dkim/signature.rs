@@ -53,11 +53,11 @@ impl Signature {
         if kind == Kind::Dkim {
             claim.identity = identity(tags.value("i"), &claim.identity)?;
         }
-        check_dates(tags.value("t"), tags.value("x"), at)?;
         let limit = tags
             .value("l")
             .map(|value| decimal(value).ok_or(Failure::Tag { name: "l" }))
             .transpose()?;
+        check_dates(tags.value("t"), tags.value("x"), at)?;
         Ok(Self {
             claim,
             header_form,

@@ -8,7 +8,7 @@
 
 mod record;
 
-use std::fmt;
+use std::{fmt, slice};
 
 use crate::address::Domain;
 use crate::dns::{Answer, NoRecords, Question, RecordKind, Records, Step};
@@ -128,22 +128,37 @@ impl LookUp<'_> {
                 walk.iter()
                     .find(|(_, record)| record.suffix == PublicSuffix::Yes)
             });
-        let Some((domain, record)) = found else {
+        let Some((domain, record)) = found.filter(|(_, record)| record.applies) else {
             return Ok(verdict);
         };
         verdict.record = Some(domain.clone());
         let aligned = |candidate: &Domain, alignment| {
             self.is_aligned(candidate, author, &organization, alignment)
         };
-        if let Some(candidate) = evidence.spf {
-            verdict.spf = aligned(candidate, record.spf)?;
-        }
-        for candidate in evidence.dkim {
-            verdict.dkim = verdict.dkim || aligned(candidate, record.dkim)?;
-        }
+        // One that is aligned is enough, although the DNS failed for another.
+        let mut temporary = false;
+        let mut any = |candidates: &[Domain], alignment| {
+            for candidate in candidates {
+                match aligned(candidate, alignment) {
+                    Ok(true) => return Ok(true),
+                    Ok(false) => {}
+                    Err(Stop::Temporary) => temporary = true,
+                    Err(missing) => return Err(missing),
+                }
+            }
+            Ok(false)
+        };
+        verdict.spf = any(
+            evidence.spf.map(slice::from_ref).unwrap_or_default(),
+            record.spf,
+        )?;
+        verdict.dkim = any(evidence.dkim, record.dkim)?;
         if verdict.spf || verdict.dkim {
             verdict.outcome = Outcome::Pass;
             return Ok(verdict);
+        }
+        if temporary {
+            return Err(Stop::Temporary);
         }
         verdict.outcome = Outcome::Fail;
         let policy = if domain == author {
@@ -167,21 +182,12 @@ impl LookUp<'_> {
         }
     }
 
-    /// Section 3.2.13: a name without addresses and mail exchangers does not exist.
+    /// Section 3.2.13 and RFC 8020: a name does not exist where the answer is NXDOMAIN, whatever was asked for.
     fn exists(&self, name: &Domain) -> Result<bool, Stop> {
-        let mut missing = Vec::new();
-        for kind in [RecordKind::A, RecordKind::Aaaa, RecordKind::Mx] {
-            match self.answer(name, kind) {
-                Ok(Ok(_)) => return Ok(true),
-                Ok(Err(why)) if why.is_temporary() => return Err(Stop::Temporary),
-                Ok(Err(_)) => {}
-                Err(question) => missing.push(question),
-            }
-        }
-        if missing.is_empty() {
-            Ok(false)
-        } else {
-            Err(Stop::Missing(missing))
+        match self.answer(name, RecordKind::A) {
+            Ok(Err(why)) if why.is_temporary() => Err(Stop::Temporary),
+            Ok(found) => Ok(found != Err(NoRecords::NoDomain)),
+            Err(question) => Err(Stop::Missing(vec![question])),
         }
     }
 

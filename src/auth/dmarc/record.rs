@@ -1,6 +1,7 @@
 //! The text of a policy record (RFC 9989 section 4.7; RFC 7489 section 6.3, whose tags are a subset or ignored).
-
-use crate::auth::dkim::tag::TagList;
+//!
+//! What cannot be read of it is ignored and the rest holds, but for a name that is there twice, which makes any tag list
+//! invalid (RFC 6376 section 3.2).
 
 /// What the owner of a domain wants done with a message that fails.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -49,6 +50,9 @@ pub(super) struct Record {
     pub(super) suffix: PublicSuffix,
     /// `t=y`, or `pct=0` as it was said before: the next milder policy is meant.
     pub(super) testing: bool,
+    /// Whether it says anything that can be followed. Where it does not, a message that it is about is not judged,
+    /// whatever stands further up (section 4.10.1).
+    pub(super) applies: bool,
 }
 
 impl Policy {
@@ -77,28 +81,23 @@ impl Policy {
 }
 
 impl Record {
-    /// Reads a record; nothing where the text is none, or says nothing that can be followed.
+    /// Reads a record; nothing where the text is none.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
-        let tags = TagList::parse(text).ok()?;
-        if tags.first() != Some("v") || tags.value("v") != Some("DMARC1") {
-            return None;
-        }
+        let tags = Tags::parse(text)?;
         let read = |name: &str| tags.value(name).map(Policy::parse);
         let (policy, subdomains, nonexistent) = (read("p"), read("sp"), read("np"));
         // A policy that is wrong or missing is one of none where reports are asked for, and no policy otherwise.
         let invalid =
             !matches!(policy, Some(Some(_))) || [subdomains, nonexistent].contains(&Some(None));
-        if invalid && !tags.value("rua").is_some_and(has_address) {
-            return None;
-        }
         let valid = |found: Option<Option<Policy>>| found.flatten().filter(|_| !invalid);
         let alignment = |name: &str| match tags.value(name) {
             Some(word) if word.eq_ignore_ascii_case("s") => Alignment::Strict,
             _ => Alignment::Relaxed,
         };
         let testing = match tags.value("t") {
-            Some(word) => word.eq_ignore_ascii_case("y"),
-            None => tags.value("pct") == Some("0"),
+            Some(word) if word.eq_ignore_ascii_case("y") => true,
+            Some(word) if word.eq_ignore_ascii_case("n") => false,
+            _ => tags.value("pct") == Some("0"),
         };
         Some(Self {
             policy: valid(policy).unwrap_or(Policy::None),
@@ -112,8 +111,49 @@ impl Record {
                 _ => PublicSuffix::Unknown,
             },
             testing,
+            applies: !invalid || tags.value("rua").is_some_and(has_address),
         })
     }
+}
+
+/// The tags that could be read, all different.
+struct Tags<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> Tags<'a> {
+    /// Nothing where the text does not begin with the version, or has a name twice.
+    fn parse(text: &'a [u8]) -> Option<Self> {
+        let mut elements = text.split(|byte| *byte == b';').map(tag);
+        let version = elements.next().flatten()?;
+        if version != ("v", "DMARC1") {
+            return None;
+        }
+        let mut tags = vec![version];
+        for (name, value) in elements.flatten() {
+            if tags.iter().any(|(other, _)| *other == name) || tags.len() >= TAGS_MAX {
+                return None;
+            }
+            tags.push((name, value));
+        }
+        Some(Self(tags))
+    }
+
+    fn value(&self, name: &str) -> Option<&'a str> {
+        self.0
+            .iter()
+            .find(|(other, _)| *other == name)
+            .map(|(_, value)| *value)
+    }
+}
+
+/// A `dmarc-tag` of section 4.8. Nothing where the element is none.
+fn tag(element: &[u8]) -> Option<(&str, &str)> {
+    let (name, value) = std::str::from_utf8(element).ok()?.split_once('=')?;
+    let space = [' ', '\t'];
+    let (name, value) = (name.trim_matches(space), value.trim_matches(space));
+    let valid = !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphabetic())
+        && value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    valid.then_some((name, value))
 }
 
 /// Whether a list of URIs holds one that can be written to.
@@ -123,3 +163,6 @@ fn has_address(list: &str) -> bool {
         !scheme.is_empty() && !rest.is_empty()
     })
 }
+
+/// Far more than there are names.
+const TAGS_MAX: usize = 64;

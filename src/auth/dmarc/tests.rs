@@ -7,7 +7,7 @@ use super::*;
 struct Zone(Vec<(&'static str, &'static str)>);
 
 impl Zone {
-    /// TXT records; `A` stands for an address, `!` for a server that fails.
+    /// TXT records; `A` stands for an address, `-` for a name without any, `!` for a server that fails.
     fn answer(&self, question: &Question) -> Answer {
         let name = question.name.as_str();
         let found: Vec<&str> = self
@@ -22,6 +22,7 @@ impl Zone {
                 found.iter().map(|text| text.as_bytes().to_vec()).collect(),
             )),
             RecordKind::A if found.contains(&"A") => Ok(Records::A(vec![[192, 0, 2, 1].into()])),
+            _ if found.contains(&"-") => Err(NoRecords::NoData),
             _ => Err(NoRecords::NoDomain),
         };
         Answer {
@@ -117,11 +118,13 @@ fn subdomains_and_those_that_do_not_exist_have_policies_of_their_own() {
             "v=DMARC1; p=none; sp=quarantine; np=reject",
         ),
         ("here.example.com", "A"),
+        ("bare.example.com", "-"),
         ("_dmarc.own.example.com", "v=DMARC1; p=none"),
     ]);
     let verdict = |author| zone.verdict(author, None, &[]).1;
     assert_eq!(verdict("example.com"), Policy::None);
     assert_eq!(verdict("here.example.com"), Policy::Quarantine);
+    assert_eq!(verdict("bare.example.com"), Policy::Quarantine);
     assert_eq!(verdict("gone.example.com"), Policy::Reject);
     assert_eq!(verdict("own.example.com"), Policy::None);
     let zone = Zone(vec![("_dmarc.example.com", "v=DMARC1; p=reject")]);
@@ -138,6 +141,8 @@ fn a_policy_that_is_tested_is_one_step_milder() {
         ("v=DMARC1; p=quarantine; t=y", Policy::None),
         ("v=DMARC1; p=reject; t=n", Policy::Reject),
         ("v=DMARC1; p=reject; pct=0", Policy::Quarantine),
+        ("v=DMARC1; p=reject; pct=0; t=moo", Policy::Quarantine),
+        ("v=DMARC1; p=reject; pct=0; t=n", Policy::Reject),
         ("v=DMARC1; p=reject; pct=100", Policy::Reject),
     ] {
         let zone = Zone(vec![("_dmarc.example.com", record)]);
@@ -182,6 +187,46 @@ fn records_that_say_nothing_are_none() {
         ("_dmarc.example.com", "something else"),
     ]);
     assert_eq!(zone.verdict("example.com", None, &[]).0, Outcome::Fail);
+}
+
+#[test]
+fn tags_that_cannot_be_read_are_ignored_and_the_rest_holds() {
+    for record in [
+        "v=DMARC1; p=reject; adkim",
+        "v=DMARC1;; p=reject; ;",
+        "v=DMARC1; p=reject; rua=mailto:\u{e9}@example.com",
+        "v=DMARC1; p=reject; n=\u{1}",
+        "v=DMARC1; p=reject; aspf=moo; 1=2; =",
+    ] {
+        let zone = Zone(vec![("_dmarc.example.com", record)]);
+        assert_eq!(
+            zone.verdict("example.com", Some("mail.example.com"), &[]).0,
+            Outcome::Pass,
+            "{record}"
+        );
+        assert_eq!(
+            zone.verdict("example.com", None, &[]).1,
+            Policy::Reject,
+            "{record}"
+        );
+    }
+    // But a list with a name twice is invalid as a whole (RFC 6376 section 3.2).
+    let zone = Zone(vec![("_dmarc.example.com", "v=DMARC1; p=none; p=reject")]);
+    assert_eq!(zone.verdict("example.com", None, &[]).0, Outcome::None);
+}
+
+#[test]
+fn a_record_that_says_nothing_hides_that_of_the_organization() {
+    let zone = Zone(vec![
+        ("_dmarc.example.com", "v=DMARC1; p=reject"),
+        ("_dmarc.sub.example.com", "v=DMARC1; p=moo"),
+        ("_dmarc.other.example.com", "v=spf1 -all"),
+    ]);
+    assert_eq!(zone.verdict("sub.example.com", None, &[]).0, Outcome::None);
+    assert_eq!(
+        zone.verdict("other.example.com", None, &[]).1,
+        Policy::Reject
+    );
 }
 
 #[test]
@@ -251,4 +296,18 @@ fn a_walk_is_short_however_long_the_name() {
 fn a_server_that_fails_is_asked_again_later() {
     let zone = Zone(vec![("_dmarc.example.com", "!")]);
     assert_eq!(zone.verdict("example.com", None, &[]).0, Outcome::TempError);
+}
+
+#[test]
+fn one_that_is_aligned_is_enough_although_the_dns_fails_for_another() {
+    let zone = Zone(vec![
+        ("_dmarc.example.com", "v=DMARC1; p=reject"),
+        ("_dmarc.mail.example.com", "!"),
+    ]);
+    let verdict = |dkim: &[&str]| {
+        zone.verdict("example.com", Some("mail.example.com"), dkim)
+            .0
+    };
+    assert_eq!(verdict(&["example.com"]), Outcome::Pass);
+    assert_eq!(verdict(&["example.net"]), Outcome::TempError);
 }

@@ -82,6 +82,8 @@ fn serve_one(
                             mailbox,
                             notify,
                             original,
+                            destination: None,
+                            reverse_path: None,
                         }]),
                         &mut out,
                     );

@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 
 use super::Inbound;
-use crate::address::ReversePath;
+use crate::address::{Domain, Mailbox, ReversePath};
+use crate::auth::srs::{ReverseError, is_rewritten};
 use crate::clock::Now;
 use crate::engine::Engine;
 use crate::engine::event::Peer;
@@ -12,7 +13,7 @@ use crate::envelope::{Notify, Recipient};
 use crate::limits::{INLINE_BODY_BYTES_MAX, SPOOL_RESERVE_BYTES};
 use crate::mail::address_list::{FromError, from_mailboxes};
 use crate::mail::header::Header;
-use crate::policy::relay::{self, Client};
+use crate::policy::relay::{self, Client, Goal};
 use crate::policy::sender::may_send_as;
 use crate::smtp::command::ForwardPath;
 use crate::smtp::reply::Reply;
@@ -111,26 +112,89 @@ impl Engine {
         to: &ForwardPath,
         notify: Notify,
         original: Option<Box<str>>,
+        now: Now,
     ) -> Result<Vec<Recipient>, Reply> {
-        let targets =
-            relay::recipient(&self.config, &self.client(inbound), to).map_err(refusal_reply)?;
-        let forwarded = match to {
-            ForwardPath::Mailbox(mailbox)
-                if targets.first() != Some(mailbox) || targets.len() > 1 =>
-            {
-                Some(mailbox)
-            }
+        let client = self.client(inbound);
+        let returned = self.returned(to, now)?;
+        let goals = match &returned {
+            Some(mailbox) => vec![self.goal_of_return(mailbox)],
+            None => relay::recipient(&self.config, &client, to).map_err(refusal_reply)?,
+        };
+        let asked = match to {
+            ForwardPath::Mailbox(mailbox) => Some(mailbox),
             _ => None,
         };
+        let expanded = asked.filter(|asked| {
+            goals.len() > 1 || goals.first().is_none_or(|goal| goal.mailbox != **asked)
+        });
         // RFC 3461 section 5.2.7.1: what is expanded keeps the address that the sender knows.
-        let original =
-            original.or_else(|| forwarded.map(|mailbox| format!("rfc822;{mailbox}").into()));
-        let recipient = |mailbox| Recipient {
-            mailbox,
-            notify,
-            original: original.clone(),
+        let original = original.or_else(|| expanded.map(|asked| format!("rfc822;{asked}").into()));
+        let sender = inbound
+            .session
+            .reverse_path()
+            .and_then(ReversePath::mailbox);
+        Ok(goals
+            .into_iter()
+            .map(|goal| Recipient {
+                destination: goal.destination.map(|to| to.to_string().into()),
+                reverse_path: sender
+                    .zip(goal.forwarder)
+                    .and_then(|(sender, forwarder)| {
+                        self.rewritten(&client, sender, &forwarder, now)
+                    })
+                    .map(Box::new),
+                ..Recipient::new(goal.mailbox, notify, original.clone())
+            })
+            .collect())
+    }
+
+    /// Whom a rewritten sender of ours stands for (SRS).
+    fn returned(&self, to: &ForwardPath, now: Now) -> Result<Option<Mailbox>, Reply> {
+        let ForwardPath::Mailbox(mailbox) = to else {
+            return Ok(None);
         };
-        Ok(targets.into_iter().map(recipient).collect())
+        let Some(served) = self.config.receiving(mailbox.domain()) else {
+            return Ok(None);
+        };
+        let key = self.config.names.key(&mailbox.local_key());
+        // Somebody may be called so.
+        if !is_rewritten(mailbox) || served.aliases.contains_key(&key) {
+            return Ok(None);
+        }
+        match self.rewriter.reverse(mailbox, now.wall) {
+            Ok(sender) => Ok(Some(sender)),
+            Err(ReverseError::NotRewritten) => Ok(None),
+            Err(ReverseError::Expired) => Err(Reply::RETURN_EXPIRED),
+            Err(ReverseError::Malformed | ReverseError::Forged) => Err(Reply::RETURN_FORGED),
+        }
+    }
+
+    /// A first sender gets what comes back as it is; a served address would not have been rewritten.
+    fn goal_of_return(&self, mailbox: &Mailbox) -> Goal {
+        Goal {
+            mailbox: mailbox.clone(),
+            destination: None,
+            forwarder: None,
+        }
+    }
+
+    /// The sender under which a served domain forwards, where the sender's own would fail SPF: not for senders of
+    /// served domains, and never for our own users, who may send under addresses of elsewhere.
+    fn rewritten(
+        &self,
+        client: &Client,
+        sender: &Mailbox,
+        forwarder: &Domain,
+        now: Now,
+    ) -> Option<Mailbox> {
+        let own = matches!(client, Client::User { .. } | Client::Local { .. })
+            || self.config.domains.contains_key(sender.domain())
+            || *sender.domain() == self.config.hostname;
+        if own {
+            return None;
+        }
+        // A sender that is too long to be rewritten keeps its name, and takes its chance.
+        self.rewriter.forward(sender, forwarder, now.wall).ok()
     }
 
     /// What a header must hold to be taken from this client.

@@ -1,6 +1,7 @@
 //! Carrying a message: which is next, what is read of it, what is sent.
 
 use super::{BLOCK_BYTES, Courier, Load, Stage};
+use crate::address::ReversePath;
 use crate::clock::Now;
 use crate::engine::event::{Action, ConnId, Reader};
 use crate::engine::log::{Level, Line};
@@ -138,6 +139,16 @@ impl Engine {
             return;
         };
         load.reading = false;
+        let path = |at: &u32| {
+            let recipient = envelope.recipients.get(*at as usize);
+            recipient.map(|recipient| envelope.reverse_path_for(recipient))
+        };
+        // A transaction has one reverse-path. Recipients that have another wait for a transaction of their own.
+        let first = load.indices.first().and_then(path);
+        let (same, others): (Vec<u32>, Vec<u32>) =
+            (load.indices.iter().copied()).partition(|at| path(at) == first);
+        load.indices = same;
+        let id = load.id;
         let recipients: Vec<Rcpt> = load
             .indices
             .iter()
@@ -157,7 +168,7 @@ impl Engine {
         load.body = body;
         courier.stage = Stage::Talking;
         let mail = Mail {
-            reverse_path: envelope.reverse_path.clone(),
+            reverse_path: first.unwrap_or(ReversePath::Null),
             recipients,
             size,
             body: envelope.body,
@@ -166,6 +177,16 @@ impl Engine {
             envelope_id: envelope.envelope_id.clone(),
         };
         session.begin(mail, out);
+        if let Some(entry) = self.index.get_mut(id)
+            && !others.is_empty()
+        {
+            for at in others {
+                if let Some(state) = entry.recipients.get_mut(at as usize) {
+                    state.phase = Phase::Waiting;
+                }
+            }
+            self.make_ready(id, courier.hop);
+        }
     }
 
     /// The message cannot be read: it stays queued, and an operator is told.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Courier, Load, Stage, tls_text};
+use super::{Courier, Load, Stage, Target, tls_text};
 use crate::clock::Now;
 use crate::engine::event::ConnId;
 use crate::engine::log::{Level, Line};
@@ -44,10 +44,7 @@ impl Engine {
         let mut recipients: Vec<(u32, Outcome)> = Vec::new();
         let mut relayed: Vec<u32> = Vec::new();
         let mut again = false;
-        let host = courier
-            .target
-            .as_ref()
-            .map(|target| target.host.name.to_string());
+        let host = courier.target.as_ref().and_then(Target::remote_host);
         for (nth, (index, fate)) in load.indices.iter().zip(fates).enumerate() {
             let outcome = match fate {
                 Fate::Again => {
@@ -168,9 +165,10 @@ impl Engine {
             .with("rcpt", index)
             .with_some("status", status);
         if let Some(target) = &courier.target {
-            line = line
-                .with("host", &target.host.name)
-                .with("address", target.to.ip());
+            line = match target.to.ip() {
+                Some(ip) => line.with("host", &target.host.name).with("address", ip),
+                None => line.with("to", &target.to),
+            };
         }
         self.log(
             line.with("tls", tls_text(courier.tls.as_ref()))

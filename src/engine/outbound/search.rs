@@ -7,15 +7,15 @@ use super::outcome::close_waiting;
 use super::{Courier, Host, Origin, Stage, Target, Trouble};
 use crate::address::Domain;
 use crate::clock::Now;
-use crate::config::{Family, Scheme};
+use crate::config::{self, Destination, Family, Scheme, Via};
 use crate::dns::{Answer, MailHosts, Question, RecordKind, Records, mail_hosts};
 use crate::engine::Engine;
-use crate::engine::event::{Action, ConnId};
+use crate::engine::event::{Action, ConnId, Endpoint};
 use crate::engine::log::{Level, Line};
 use crate::limits::{ADDRESSES_PER_HOST_MAX, CONNECT_TIMEOUT};
 use crate::policy::route::NextHop;
-use crate::queue::HopId;
-use crate::smtp::client::{Login, Tls};
+use crate::queue::{HopId, Outcome, Phase};
+use crate::smtp::client::{Login, Protocol, Tls};
 use crate::status::EnhancedCode;
 
 impl Engine {
@@ -39,24 +39,28 @@ impl Engine {
                 let route = self.config.routes.get(*index);
                 let hosts = route.map(|route| (route.via.clone(), route.login.clone()));
                 let (via, login) = hosts.unwrap_or_default();
-                for via in via {
-                    let tls = match via.scheme {
-                        Scheme::Smtp => Tls::Opportunistic,
-                        Scheme::SmtpStartTls => Tls::Required,
-                        Scheme::Smtps => Tls::Active,
-                    };
-                    courier.hosts.push_back(Host {
-                        name: via.host,
-                        address: via.address,
-                        port: via.port,
-                        tls,
-                        login: login.as_ref().map(|login| Login {
-                            user: login.user.clone(),
-                            password: login.password.clone(),
-                        }),
-                        origin: Origin::Configured,
-                    });
-                }
+                courier
+                    .hosts
+                    .extend(via.into_iter().map(|via| configured(via, login.as_ref())));
+                return self.courier_next(conn, courier, now);
+            }
+            NextHop::Alias(Destination::Discard) => {
+                return self.hop_discards(conn, courier, now);
+            }
+            NextHop::Alias(destination) => {
+                courier.hosts = match destination {
+                    Destination::Hosts(hosts) => {
+                        let hosts = hosts.iter().cloned();
+                        hosts.map(|via| configured(via, None)).collect()
+                    }
+                    Destination::Lmtp(via) => [configured(via.as_ref().clone(), None)].into(),
+                    Destination::LmtpSocket(path) => {
+                        [self.here(Endpoint::Unix(path.as_ref().into()))].into()
+                    }
+                    Destination::Maildir(_) | Destination::Pipe(_) | Destination::Discard => {
+                        [self.here(Endpoint::Helper(destination.to_string().into()))].into()
+                    }
+                };
                 return self.courier_next(conn, courier, now);
             }
         }
@@ -90,8 +94,9 @@ impl Engine {
                 });
                 courier.hosts.extend(hosts.into_iter().map(|host| Host {
                     name: host.host,
-                    address: None,
+                    at: None,
                     port: self.config.delivery.port,
+                    protocol: Protocol::Smtp,
                     tls: Tls::Opportunistic,
                     login: None,
                     origin,
@@ -118,8 +123,7 @@ impl Engine {
             let Some(host) = courier.hosts.pop_front() else {
                 return self.courier_failed(conn, courier, now);
             };
-            if let Some(address) = host.address {
-                let to = SocketAddr::new(address, host.port);
+            if let Some(to) = host.at.clone() {
                 courier.targets.push_back(Target { host, to });
                 continue;
             }
@@ -179,12 +183,13 @@ impl Engine {
         target: Target,
         now: Now,
     ) {
-        let address = target.to.ip();
-        let astray = address.is_loopback() || address.is_unspecified() || address.is_multicast();
+        let astray = target.to.ip().is_some_and(|address| {
+            address.is_loopback() || address.is_unspecified() || address.is_multicast()
+        });
         if astray && target.host.origin != Origin::Configured && !self.config.delivery.loopback {
             let text = format!(
-                "{} has the address {address}, which is no mail exchanger's",
-                target.host.name
+                "{} has an address that is no mail exchanger's",
+                target.place()
             );
             courier.note(EnhancedCode::new(4, 4, 4), text);
             return self.courier_next(old, courier, now);
@@ -192,16 +197,17 @@ impl Engine {
         // Each connection has an id of its own: what still comes for the last one is not taken for this one's.
         self.conns.remove(old);
         let conn = self.conns.reserve();
-        let from = match target.to {
-            SocketAddr::V4(_) => self.config.delivery.bind4.map(IpAddr::V4),
-            SocketAddr::V6(_) => self.config.delivery.bind6.map(IpAddr::V6),
+        let from = match target.to.ip() {
+            Some(IpAddr::V4(_)) => self.config.delivery.bind4.map(IpAddr::V4),
+            Some(IpAddr::V6(_)) => self.config.delivery.bind6.map(IpAddr::V6),
+            None => None,
         };
         courier.stage = Stage::Connecting;
         courier.deadline = Some(now.instant.after(CONNECT_TIMEOUT));
         courier.timer = None;
         self.actions.push_back(Action::Connect {
             conn,
-            to: target.to,
+            to: target.to.clone(),
             from,
         });
         courier.target = Some(target);
@@ -220,6 +226,42 @@ impl Engine {
         let hop = courier.hop;
         self.courier_over(conn, courier, now);
         self.pause_hop(hop, &trouble.text, now);
+    }
+
+    /// A program of this machine, which speaks LMTP.
+    fn here(&self, at: Endpoint) -> Host {
+        Host {
+            name: self.config.hostname.clone(),
+            at: Some(at),
+            port: 0,
+            protocol: Protocol::Lmtp,
+            tls: Tls::Avoided,
+            login: None,
+            origin: Origin::Configured,
+        }
+    }
+
+    /// Mail for nobody: all that waits is done with.
+    fn hop_discards(&mut self, conn: ConnId, courier: Box<Courier>, now: Now) {
+        let hop = courier.hop;
+        self.courier_over(conn, courier, now);
+        while let Some(id) = self.hops.pop_ready(hop) {
+            let Some(entry) = self.index.get_mut(id).filter(|entry| !entry.held) else {
+                continue;
+            };
+            let mut recipients = Vec::new();
+            for (at, state) in (0..).zip(entry.recipients.iter_mut()) {
+                if state.hop == hop && state.phase == Phase::Waiting {
+                    state.phase = Phase::InFlight;
+                    recipients.push((at, Outcome::Delivered));
+                }
+            }
+            if recipients.is_empty() {
+                continue;
+            }
+            self.log(Line::new(Level::Info, "discarded").with("id", id));
+            self.settle_outcomes(id, recipients, &[], None, None, now);
+        }
     }
 
     /// The next hop will never take anything, or has refused us as a whole: fails the oldest message that waits, and
@@ -255,6 +297,30 @@ impl Engine {
             self.settle_outcomes(id, recipients, &[], None, None, now);
             return;
         }
+    }
+}
+
+/// A host that the configuration names.
+fn configured(via: Via, login: Option<&config::Login>) -> Host {
+    let (tls, protocol) = match via.scheme {
+        Scheme::Smtp => (Tls::Opportunistic, Protocol::Smtp),
+        Scheme::SmtpStartTls => (Tls::Required, Protocol::Smtp),
+        Scheme::Smtps => (Tls::Active, Protocol::Smtp),
+        Scheme::Lmtp => (Tls::Opportunistic, Protocol::Lmtp),
+    };
+    Host {
+        at: via
+            .address
+            .map(|address| Endpoint::Tcp(SocketAddr::new(address, via.port))),
+        name: via.host,
+        port: via.port,
+        protocol,
+        tls,
+        login: login.map(|login| Login {
+            user: login.user.clone(),
+            password: login.password.clone(),
+        }),
+        origin: Origin::Configured,
     }
 }
 
@@ -342,7 +408,7 @@ impl Courier {
             for address in pair.into_iter().flatten() {
                 if room > 0 {
                     room = room.saturating_sub(1);
-                    let to = SocketAddr::new(address, host.port);
+                    let to = Endpoint::Tcp(SocketAddr::new(address, host.port));
                     self.targets.push_back(Target {
                         host: host.clone(),
                         to,
@@ -364,8 +430,9 @@ mod tests {
         let mut courier = Courier::new(HopId(0));
         courier.looking_up = Some(Host {
             name: Domain::parse("host.example").expect("a domain"),
-            address: None,
+            at: None,
             port: 25,
+            protocol: Protocol::Smtp,
             tls: Tls::Opportunistic,
             login: None,
             origin,

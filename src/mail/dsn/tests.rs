@@ -15,6 +15,8 @@ fn recipient(text: &str, original: Option<&str>) -> Recipient {
         mailbox: Mailbox::parse(text).expect("a mailbox"),
         notify: Notify::Default,
         original: original.map(Into::into),
+        destination: None,
+        reverse_path: None,
     }
 }
 

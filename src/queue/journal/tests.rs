@@ -25,6 +25,8 @@ fn envelope(recipients: usize) -> Envelope {
         reverse_path: ReversePath::parse("sender@example.com").expect("a path"),
         recipients: (0..recipients)
             .map(|number| Recipient {
+                destination: None,
+                reverse_path: None,
                 mailbox: Mailbox::parse(&format!("r{number}@example.org")).expect("a mailbox"),
                 notify: Notify::On {
                     success: false,

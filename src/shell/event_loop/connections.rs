@@ -3,11 +3,11 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use mio::net::TcpStream;
+use mio::net::{TcpStream, UnixStream};
 
 use super::actions::Later;
 use super::{EventLoop, Source};
-use crate::engine::event::{ConnId, Event, Listener, Lost, Peer};
+use crate::engine::event::{ConnId, Endpoint, Event, Listener, Lost, Peer};
 use crate::engine::log::{Level, Line};
 use crate::limits::{
     ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, CLOSE_TIMEOUT, LINGER_TIMEOUT, READ_TURN_BYTES_MAX,
@@ -82,10 +82,14 @@ impl EventLoop {
     pub(super) fn connect(
         &mut self,
         conn: ConnId,
-        to: SocketAddr,
+        to: Endpoint,
         from: Option<IpAddr>,
     ) -> io::Result<()> {
-        let mut socket = Socket::Tcp(begin_connection(to, from)?);
+        let mut socket = match to {
+            Endpoint::Tcp(to) => Socket::Tcp(begin_connection(to, from)?),
+            Endpoint::Unix(path) => Socket::Unix(UnixStream::connect(path)?),
+            Endpoint::Helper(target) => Socket::Unix(self.helper.connect(&target)?),
+        };
         let key = self.state.streams.next_key();
         socket.register(self.poll.registry(), Source::Stream.token(key))?;
         self.state

@@ -2,7 +2,7 @@
 //! for.
 
 use super::{
-    Fate, Mail, Rcpt, Request, Sending, Sent, Session, State, deferred, refusal,
+    Fate, Mail, Protocol, Rcpt, Request, Sending, Sent, Session, State, deferred, refusal,
     too_many_recipients, wire_form,
 };
 use crate::address::ReversePath;
@@ -157,7 +157,19 @@ impl Session {
             let fate = sending.refused.clone().unwrap_or_else(|| refusal(reply));
             return self.end_transaction(*sending, fate);
         }
-        if sending.accepted == 0 || sending.refused.is_some() {
+        let nobody = sending.accepted == 0 || sending.refused.is_some();
+        if nobody && self.protocol == Protocol::Lmtp {
+            // RFC 2033 section 4.2 forbids this 354, and leaves open how many replies an empty message would get.
+            let fate = deferred(
+                EnhancedCode::new(4, 5, 0),
+                "the server began a message without recipients",
+            );
+            let fate = sending.refused.clone().unwrap_or(fate);
+            self.give_fates(*sending, fate);
+            self.requests.push_back(Request::Close);
+            return;
+        }
+        if nobody {
             // RFC 2920 section 3.1: a 354 in a pipeline without a recipient gets an empty message; whatever is
             // answered, nothing was delivered.
             out.extend_from_slice(b".\r\n");
@@ -171,7 +183,7 @@ impl Session {
         self.requests.push_back(Request::Body);
     }
 
-    pub(super) fn on_dot_reply(&mut self, sending: Sending, reply: &RemoteReply) {
+    pub(super) fn on_dot_reply(&mut self, mut sending: Box<Sending>, reply: &RemoteReply) {
         let fate = match &sending.refused {
             Some(fate) => fate.clone(),
             None if reply.is_positive() => Fate::Delivered {
@@ -181,11 +193,22 @@ impl Session {
             None => refusal(reply),
         };
         if reply.code == 421 {
-            self.give_fates(sending, fate);
+            self.give_fates(*sending, fate);
             self.requests.push_back(Request::Close);
             return;
         }
-        self.end_transaction(sending, fate);
+        if self.protocol == Protocol::Smtp {
+            return self.end_transaction(*sending, fate);
+        }
+        // RFC 2033 section 4.2: a reply for each recipient that was accepted, in their order.
+        if let Some(slot) = sending.fates.iter_mut().find(|fate| fate.is_none()) {
+            *slot = Some(fate);
+        }
+        if sending.fates.iter().all(Option::is_some) {
+            self.give_fates(*sending, Fate::Again);
+            return self.ready();
+        }
+        self.state = State::Dot(sending);
     }
 
     /// Ends a transaction in a session that goes on.

@@ -310,3 +310,96 @@ fn a_login_that_is_refused_is_told_from_a_refusal_of_the_mail() {
         [Request::Refused(Refusal::Login(_))]
     ));
 }
+
+mod lmtp {
+    use super::*;
+
+    fn ready() -> Play {
+        let mut play = Play {
+            session: Session::new("client.example", Tls::Avoided, None).speaking(Protocol::Lmtp),
+            sent: Vec::new(),
+        };
+        // The name is ours: it is a server of this host.
+        play.server("220 client.example LMTP\r\n");
+        assert_eq!(play.sent(), "LHLO client.example\r\n");
+        play.server("250-client.example\r\n250 PIPELINING\r\n");
+        assert!(matches!(play.wanted().as_slice(), [Request::Ready]));
+        play
+    }
+
+    fn at_the_dot(recipients: &[&str], replies: &str) -> Play {
+        let mut play = ready();
+        play.begin(recipients).server(replies);
+        assert!(matches!(play.wanted().as_slice(), [Request::Body]));
+        let mut out = Vec::new();
+        play.session.on_body_end(&mut out);
+        play
+    }
+
+    #[test]
+    fn each_accepted_recipient_has_a_reply_of_its_own() {
+        let mut play = at_the_dot(
+            &["a@b.example", "b@b.example", "c@b.example", "d@b.example"],
+            "250 ok\r\n250 ok\r\n550 5.1.1 who\r\n250 ok\r\n250 ok\r\n354 go\r\n",
+        );
+        play.server("250 2.0.0 in\r\n");
+        assert!(play.wanted().is_empty(), "two more are due");
+        assert_eq!(play.session.timeout(), Some(DATA_END_TIMEOUT));
+        play.server("452 4.2.2 full\r\n554 5.7.1 no\r\n");
+        let wanted = play.wanted();
+        let [Request::Done(fates), Request::Ready] = wanted.as_slice() else {
+            panic!("{wanted:?}");
+        };
+        assert!(matches!(
+            fates.as_slice(),
+            [
+                Fate::Delivered { .. },
+                Fate::Failed { status: who, .. },
+                Fate::Deferred { .. },
+                Fate::Failed { status: no, .. }
+            ] if *who == EnhancedCode::new(5, 1, 1) && *no == EnhancedCode::new(5, 7, 1)
+        ));
+        play.begin(&["e@b.example"]);
+        assert!(play.sent().contains("MAIL FROM"), "the session goes on");
+    }
+
+    #[test]
+    fn a_link_that_breaks_leaves_open_only_who_had_no_reply() {
+        let mut play = at_the_dot(
+            &["a@b.example", "b@b.example"],
+            "250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n",
+        );
+        play.server("250 2.0.0 in\r\n");
+        play.session.on_lost("gone");
+        assert!(matches!(
+            play.fates().as_slice(),
+            [Fate::Delivered { .. }, Fate::Unknown { .. }]
+        ));
+    }
+
+    #[test]
+    fn a_server_that_does_not_know_lhlo_is_not_greeted_otherwise() {
+        let mut play = Play {
+            session: Session::new("c", Tls::Avoided, None).speaking(Protocol::Lmtp),
+            sent: Vec::new(),
+        };
+        play.server("220 mx\r\n").server("500 5.5.1 what\r\n");
+        assert_eq!(play.sent(), "LHLO c\r\n");
+        assert!(matches!(
+            play.wanted().as_slice(),
+            [Request::Refused(Refusal::Reply(_))]
+        ));
+    }
+
+    #[test]
+    fn a_message_that_nobody_gets_is_not_begun() {
+        let mut play = ready();
+        play.begin(&["a@b.example"])
+            .server("250 ok\r\n550 5.1.1 who\r\n354 go\r\n");
+        let wanted = play.wanted();
+        assert!(
+            matches!(wanted.as_slice(), [Request::Done(_), Request::Close]),
+            "{wanted:?}"
+        );
+    }
+}

@@ -94,6 +94,8 @@ impl Play {
                             mailbox,
                             notify,
                             original,
+                            destination: None,
+                            reverse_path: None,
                         }])
                     }
                     _ => Err(Reply::UNKNOWN_RECIPIENT),

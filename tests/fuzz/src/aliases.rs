@@ -1,5 +1,5 @@
 use chopar::address::Mailbox;
-use chopar::config::{Config, Folder, SystemDefaults};
+use chopar::config::{Config, Destination, Folder, SystemDefaults};
 use chopar::limits::ALIAS_TARGETS_MAX;
 use chopar::policy::relay::{Refusal, expand};
 
@@ -34,10 +34,18 @@ fn holds(config: &Config, address: &Mailbox) {
     match found {
         Ok(targets) => {
             assert!((1..=ALIAS_TARGETS_MAX).contains(&targets.len()));
-            for (at, target) in targets.iter().enumerate() {
-                assert!(Mailbox::parse(&target.to_string()).as_ref() == Ok(target));
+            for (at, goal) in targets.iter().enumerate() {
+                let mailbox = &goal.mailbox;
+                assert!(Mailbox::parse(&mailbox.to_string()).as_ref() == Ok(mailbox));
+                // What is written into the queue reads back.
+                if let Some(destination) = &goal.destination {
+                    let read = Destination::parse(&destination.to_string());
+                    assert!(read.as_ref() == Some(destination));
+                }
                 let mut others = targets.iter().skip(at + 1);
-                assert!(!others.any(|other| other.is_equal(target)));
+                assert!(!others.any(|other| {
+                    other.mailbox.is_equal(mailbox) && other.destination == goal.destination
+                }));
             }
         }
         Err(refusal) => assert!(matches!(

@@ -1,9 +1,9 @@
 use chopar::address::{Mailbox, ReversePath};
 use chopar::envelope::{BodyKind, Notify};
-use chopar::smtp::client::{Login, Mail, Rcpt, Request, Session, Tls};
+use chopar::smtp::client::{Login, Mail, Protocol, Rcpt, Request, Session, Tls};
 
-/// A server's whole side of a session; the first byte chooses what the client wants, and the size of the pieces. Each
-/// message ends in one fate for each recipient, whatever the server says, and also if it says no more.
+/// A server's whole side of a session; the first byte chooses what the client wants and speaks (LMTP in place of a login
+/// that is never sent), and the size of the pieces. Each message ends in one fate for each recipient, whatever the server says, and also if it says no more.
 pub fn client_session(data: &[u8]) {
     let (variant, wire) = super::variant(data);
     let tls = match variant % 4 {
@@ -12,12 +12,14 @@ pub fn client_session(data: &[u8]) {
         2 => Tls::Avoided,
         _ => Tls::Active,
     };
-    let login = (variant & 4 != 0).then(|| Login {
+    let lmtp = tls == Tls::Avoided && variant & 4 != 0;
+    let protocol = if lmtp { Protocol::Lmtp } else { Protocol::Smtp };
+    let login = (variant & 4 != 0 && !lmtp).then(|| Login {
         user: String::from("user").into(),
         password: String::from("password").into(),
     });
     let mut play = Play {
-        session: Session::new("client.example", tls, login),
+        session: Session::new("client.example", tls, login).speaking(protocol),
         recipients: usize::from(variant >> 3 & 3) + 1,
         under_way: false,
         over: false,

@@ -151,6 +151,8 @@ fn message(id: QueueId) -> Record {
                 mailbox: Mailbox::parse("ann@example.org").expect("a mailbox"),
                 notify: Notify::Default,
                 original: None,
+                destination: None,
+                reverse_path: None,
             }],
             envelope_id: Some("Q".into()),
             dsn_return: None,

@@ -9,30 +9,36 @@ mod arc;
 mod client_session;
 mod configuration;
 mod dkim_signature;
+mod dmarc;
 mod dns_answer;
 mod greylist;
 mod header;
+mod hook;
 mod journal;
 mod proxy;
 mod sendmail_message;
 mod server_session;
 mod smtp_command;
 mod spf;
+mod srs;
 
 pub use aliases::aliases;
 pub use arc::arc;
 pub use client_session::client_session;
 pub use configuration::configuration;
 pub use dkim_signature::dkim_signature;
+pub use dmarc::dmarc;
 pub use dns_answer::dns_answer;
 pub use greylist::greylist;
 pub use header::header;
+pub use hook::hook;
 pub use journal::journal;
 pub use proxy::proxy;
 pub use sendmail_message::sendmail_message;
 pub use server_session::server_session;
 pub use smtp_command::smtp_command;
 pub use spf::spf;
+pub use srs::srs;
 
 /// A function that holds some bytes to a promise.
 pub type Target = fn(&[u8]);
@@ -44,15 +50,18 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("client_session", client_session),
     ("configuration", configuration),
     ("dkim_signature", dkim_signature),
+    ("dmarc", dmarc),
     ("dns_answer", dns_answer),
     ("greylist", greylist),
     ("header", header),
+    ("hook", hook),
     ("journal", journal),
     ("proxy", proxy),
     ("sendmail_message", sendmail_message),
     ("server_session", server_session),
     ("smtp_command", smtp_command),
     ("spf", spf),
+    ("srs", srs),
 ];
 
 /// Takes the first byte off: the variant of the target; 0 where there is none.

@@ -26,6 +26,8 @@ fn record(id: QueueId, to: &str, origin: &str) -> MessageRecord {
                 mailbox: Mailbox::parse(to).expect("a mailbox"),
                 notify: Notify::Default,
                 original: None,
+                destination: None,
+                reverse_path: None,
             }],
             envelope_id: None,
             dsn_return: None,

@@ -332,6 +332,7 @@ fn tags_that_are_wrong_or_missing_are_named() {
         ("t=1800000301", Err(Failure::Future)),
         ("x=1799999701", Ok(())),
         ("x=1799999699", Err(Failure::Expired)),
+        ("x=1799999699; l=x", tag("l")),
         ("t=1799999999; x=1799999998", tag("x")),
         ("z=From:x; y=unknown", Ok(())),
         ("d=example.com", Err(Failure::Tags(TagListError::Duplicate))),

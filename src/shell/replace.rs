@@ -1,16 +1,16 @@
-//! Writes a file of the configuration anew, so that it is whole at any time.
+//! Writes a file of the configuration or of the state anew, so that it is whole at any time.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use super::time::SystemEntropy;
 use crate::entropy::Entropy;
-use crate::shell::time::SystemEntropy;
 
 /// Puts `bytes` in the place of a file: beside it, synced, renamed, and the folder synced. The group is that of the
 /// folder, so that the daemon's account can read what root has written.
-pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let mut random = [0; 8];
@@ -20,7 +20,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
-            .mode(0o640)
+            .mode(mode)
             .open(&beside)?;
         let (owner, group) = match fs::metadata(path) {
             Ok(old) => (old.uid(), old.gid()),

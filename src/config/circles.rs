@@ -1,0 +1,79 @@
+//! Aliases that lead back to themselves, found before any mail is lost in them.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::error::{Errors, Problem};
+use super::names::Names;
+use super::target::{Target, To};
+use super::{Alias, Receive, ServedDomain};
+use crate::address::{Domain, Mailbox};
+use crate::limits::{ALIAS_DEPTH_MAX, ALIAS_TARGETS_MAX};
+
+/// Notes each alias that is part of a circle.
+pub(super) fn find(domains: &BTreeMap<Domain, ServedDomain>, names: &Names, errors: &mut Errors) {
+    for (domain, served) in domains {
+        if served.receive == Receive::Elsewhere {
+            continue;
+        }
+        let file = format!("domains/{domain}/aliases");
+        let named = served.aliases.values();
+        for alias in named.chain(&served.catch_all) {
+            if leads_back(domains, names, alias) {
+                errors.push_at(&file, alias.line, 1, Problem::AliasLoop);
+            }
+        }
+    }
+}
+
+/// Whether one can come from the alias to itself. `*@domain` stands for a name that only `*` catches there.
+fn leads_back(domains: &BTreeMap<Domain, ServedDomain>, names: &Names, start: &Alias) -> bool {
+    let mut seen: HashSet<*const Alias> = HashSet::new();
+    let mut level: Vec<&Alias> = vec![start];
+    for _ in 0..=ALIAS_DEPTH_MAX {
+        let mut next = Vec::new();
+        for alias in level {
+            for target in &alias.targets {
+                let found = match target {
+                    Target::Address(To::Mailbox(mailbox)) => lead(domains, names, mailbox),
+                    Target::Address(To::Domain(domain)) => caught(domains, domain),
+                    Target::Via(..) | Target::Here(_) => None,
+                };
+                let Some(found) = found else {
+                    continue;
+                };
+                if std::ptr::eq(found, start) {
+                    return true;
+                }
+                if seen.len() < ALIAS_TARGETS_MAX && seen.insert(found) {
+                    next.push(found);
+                }
+            }
+        }
+        level = next;
+    }
+    false
+}
+
+fn lead<'a>(
+    domains: &'a BTreeMap<Domain, ServedDomain>,
+    names: &Names,
+    mailbox: &Mailbox,
+) -> Option<&'a Alias> {
+    let served = receiving(domains, mailbox.domain())?;
+    let key = names.key(&mailbox.local_key());
+    served.alias(names, &key).or(served.catch_all.as_ref())
+}
+
+/// What a domain does with a name that nobody has chosen.
+fn caught<'a>(domains: &'a BTreeMap<Domain, ServedDomain>, domain: &Domain) -> Option<&'a Alias> {
+    receiving(domains, domain)?.catch_all.as_ref()
+}
+
+fn receiving<'a>(
+    domains: &'a BTreeMap<Domain, ServedDomain>,
+    domain: &Domain,
+) -> Option<&'a ServedDomain> {
+    domains
+        .get(domain)
+        .filter(|served| served.receive == Receive::Here)
+}

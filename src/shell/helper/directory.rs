@@ -1,0 +1,212 @@
+//! What the configuration folder names, as the helper reads it for itself: the targets of aliases, and the account that
+//! programs run as.
+//!
+//! The folder is read when a target is asked for that is not known. What it named before stays known until then: mail
+//! that was taken for a target which is gone may still be delivered.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::config::{self, Config, Target, words};
+use crate::shell::daemon;
+
+/// Where a delivery goes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Destination {
+    /// A maildir.
+    Maildir(PathBuf),
+    /// A program and its arguments.
+    Program(Vec<String>),
+}
+
+/// Why a target is not served.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Unknown {
+    /// The configuration does not name it.
+    Target,
+    /// The configuration cannot be read now; its first error.
+    Config(String),
+}
+
+/// The account that programs run as.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Account {
+    /// Its name.
+    pub(super) user: String,
+    /// Its home.
+    pub(super) home: String,
+}
+
+impl Account {
+    /// What every program has in its environment.
+    pub(super) fn environment(&self) -> Vec<(&'static str, String)> {
+        [
+            ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+            ("SHELL", "/bin/sh"),
+            ("HOME", &self.home),
+            ("USER", &self.user),
+            ("LOGNAME", &self.user),
+        ]
+        .map(|(name, value)| (name, value.to_owned()))
+        .into()
+    }
+}
+
+/// The targets that are known.
+pub(super) struct Directory {
+    /// The configuration folder.
+    pub(super) folder: PathBuf,
+    /// Who runs programs.
+    pub(super) account: Account,
+    known: Mutex<Known>,
+}
+
+/// What was read last.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    targets: HashMap<String, Destination>,
+    state_dir: PathBuf,
+    separators: String,
+    read_at: Option<Instant>,
+}
+
+/// A target, and what programs need besides.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    /// Where it goes.
+    pub(super) destination: Destination,
+    /// Where programs run and long messages wait.
+    pub(super) state_dir: PathBuf,
+    /// What begins the extension of a local part.
+    pub(super) separators: String,
+}
+
+impl Directory {
+    /// Of this folder, which is not read yet.
+    pub(super) fn new(folder: &Path) -> Self {
+        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        Self {
+            folder: folder.to_owned(),
+            account: account(&passwd, rustix::process::getuid().as_raw()),
+            known: Mutex::default(),
+        }
+    }
+
+    /// Looks a target up, in what is known or else in the folder.
+    pub(super) fn find(&self, target: &str) -> Result<Found, Unknown> {
+        // Nothing panics under the lock, and what is in it is replaced as a whole.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known.find(target) {
+            return Ok(found);
+        }
+        if known.read_at.is_some_and(|at| at.elapsed() < READ_PAUSE) {
+            let text = "the target is not known yet".to_owned();
+            return Err(Unknown::Config(text));
+        }
+        known.read_at = Some(Instant::now());
+        let config = daemon::load(&self.folder)
+            .map_err(|errors| Unknown::Config(errors.into_iter().next().unwrap_or_default()))?;
+        known.targets = targets(&config);
+        known.state_dir = config.state_dir;
+        known.separators = config.names.separators.into();
+        known.find(target).ok_or(Unknown::Target)
+    }
+
+    #[cfg(test)]
+    pub(super) fn with(folder: &Path, targets: &[(&str, Destination)]) -> Self {
+        let directory = Self::new(folder);
+        let known = Known {
+            targets: targets
+                .iter()
+                .map(|(name, target)| ((*name).to_owned(), target.clone()))
+                .collect(),
+            state_dir: folder.to_owned(),
+            separators: "+".to_owned(),
+            read_at: Some(Instant::now()),
+        };
+        *directory.known.lock().expect("a lock") = known;
+        directory
+    }
+}
+
+impl Known {
+    fn find(&self, target: &str) -> Option<Found> {
+        Some(Found {
+            destination: self.targets.get(target)?.clone(),
+            state_dir: self.state_dir.clone(),
+            separators: self.separators.clone(),
+        })
+    }
+}
+
+/// All targets of a configuration that the helper serves, as its aliases write them.
+fn targets(config: &Config) -> HashMap<String, Destination> {
+    let domains = config.domains.values();
+    let aliases = domains.flat_map(|domain| domain.aliases.values().chain(&domain.catch_all));
+    aliases
+        .flat_map(|alias| &alias.targets)
+        .filter_map(|target| {
+            let Target::Here(target) = target else {
+                return None;
+            };
+            let destination = match target {
+                config::Destination::Maildir(path) => Destination::Maildir(path.as_ref().into()),
+                config::Destination::Pipe(command) => Destination::Program(words(command)?),
+                _ => return None,
+            };
+            Some((target.to_string(), destination))
+        })
+        .collect()
+}
+
+fn account(passwd: &str, uid: u32) -> Account {
+    let found = passwd.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [user, _, id, _, _, home, ..] = fields.as_slice() else {
+            return None;
+        };
+        (id.parse() == Ok(uid)).then(|| Account {
+            user: (*user).to_owned(),
+            home: (*home).to_owned(),
+        })
+    });
+    found.unwrap_or_else(|| Account {
+        user: uid.to_string(),
+        home: "/".to_owned(),
+    })
+}
+
+/// How soon the folder is read again for a target that it does not name.
+const READ_PAUSE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_no_alias_names_is_not_served() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let directory = Directory::new(folder.path());
+        let target = "| /bin/sh";
+        assert_eq!(directory.find(target).err(), Some(Unknown::Target));
+        assert!(
+            matches!(directory.find(target), Err(Unknown::Config(_))),
+            "and the folder is not read again and again"
+        );
+    }
+
+    #[test]
+    fn the_account_is_found_by_its_number() {
+        let passwd =
+            "root:x:0:0:root:/root:/bin/sh\nchopar:x:990:991::/var/lib/chopar:/bin/false\n";
+        let expected = |user: &str, home: &str| Account {
+            user: user.to_owned(),
+            home: home.to_owned(),
+        };
+        assert_eq!(account(passwd, 990), expected("chopar", "/var/lib/chopar"));
+        assert_eq!(account(passwd, 7), expected("7", "/"));
+    }
+}

@@ -1,0 +1,62 @@
+//! The helper's end of a question to `hooks/post-data`: the message and its facts come in, the hook runs, its exit code
+//! and its output go back. What they mean is for the other end to say ([`crate::smtp::hook`]).
+
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
+use super::content::{BLOCK_BYTES, Content};
+use super::program::{self, Ended, Program};
+use super::serve::Shared;
+use crate::engine::log::{Level, Line};
+use crate::limits::HOOK_TIMEOUT;
+use crate::shell::log;
+use crate::smtp::hook::{Progress, Request, last_line, write_exit, write_failed};
+
+/// The hook in the configuration folder.
+const HOOK_FILE: &str = "hooks/post-data";
+
+/// Answers one question.
+pub(super) fn serve(mut stream: &UnixStream, shared: &Shared) -> io::Result<()> {
+    let folder = &shared.directory.folder;
+    let mut request = Request::default();
+    let mut content = Content::default();
+    let mut block = vec![0; BLOCK_BYTES];
+    loop {
+        let len = stream.read(&mut block)?;
+        let mut piece = Vec::new();
+        let progress = request.on_bytes(block.get(..len).unwrap_or_default(), &mut piece);
+        // A long message waits where temporary files do: a hook is asked before any state of the relay is known here.
+        content.push(&piece, &std::env::temp_dir())?;
+        match progress {
+            Progress::Whole => break,
+            Progress::More if len > 0 => {}
+            Progress::More | Progress::Malformed => return Ok(()),
+        }
+    }
+    content.finish()?;
+    let mut environment = shared.directory.account.environment();
+    environment.push(("PWD", folder.display().to_string()));
+    environment.extend(
+        request
+            .facts()
+            .iter()
+            .map(|(fact, value)| (fact.name(), value.clone())),
+    );
+    let program = Program {
+        words: &[folder.join(HOOK_FILE).display().to_string()],
+        folder,
+        environment: &environment,
+        timeout: HOOK_TIMEOUT,
+    };
+    let (ended, output) = program::run(&program, b"", &content, &shared.running);
+    let answer = match &ended {
+        Ended::Exit(code) => write_exit(*code, &output.stdout),
+        Ended::Signal(signal) => write_failed(&format!("ended by signal {signal}")),
+        Ended::Late => write_failed("it took too long"),
+        Ended::NotRun(error) => write_failed(&format!("it cannot be run: {error}")),
+    };
+    if let Some(said) = last_line(&output.stderr) {
+        log::write(&Line::new(Level::Warning, "hook").with("said", said));
+    }
+    stream.write_all(&answer)
+}

@@ -1,0 +1,337 @@
+//! Chains of up to four sets, some sealed by chopar and some by mail-auth.
+
+use std::fmt;
+
+use chopar::address::Domain;
+use chopar::auth::arc::{Failure, Outcome, Verdict, Verification, prepare};
+use chopar::auth::dkim::canonical::{BodyHasher, Form};
+use chopar::auth::dkim::sign::Signer;
+use chopar::auth::results::{AuthenticationResults, MethodResult};
+use chopar::mail::header::Header;
+use mail_auth::arc::ArcError;
+use mail_auth::dkim::DkimError;
+use mail_auth::{DkimResult, Error};
+
+use crate::chance::Chance;
+use crate::dkim::{self, AT, alter_key, word};
+use crate::letter::{Arrived, Letter, name_of};
+use crate::peer::{Judged, Peer, SEALER};
+use crate::referee;
+use crate::signer::{Key, KeyKind};
+use crate::tally::{Rule, Tally};
+use crate::zone::Zone;
+
+const CHAINS: usize = 500;
+const VARIANTS: usize = 9;
+const CASES_MIN: usize = 4_000;
+
+/// A message with a chain, and what was said of it.
+struct Case {
+    fields: Vec<Vec<u8>>,
+    body: Vec<u8>,
+    zone: Zone,
+    ours: Outcome,
+    theirs: DkimResult,
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(out, "{:?} / {:?}", self.ours, self.theirs)?;
+        for (name, texts) in &self.zone.texts {
+            match texts {
+                Ok(texts) => writeln!(out, "  {name} {}", texts.concat().escape_ascii())?,
+                Err(why) => writeln!(out, "  {name} {why:?}")?,
+            }
+        }
+        for field in &self.fields {
+            writeln!(out, "  {}", field.escape_ascii())?;
+        }
+        write!(out, "  {}", self.body.escape_ascii())
+    }
+}
+
+#[test]
+fn chains() {
+    let peer = Peer::new();
+    let keys = [Key::rsa(), Key::ed25519()];
+    let mut chance = Chance::new(8617);
+    let mut tally = Tally::new("ARC", RULES);
+    let mut plain = Zone::default();
+    for key in &keys {
+        for domain in [OURS, SEALER] {
+            let name = format!("{}._domainkey.{domain}", selector(key));
+            plain
+                .texts
+                .insert(name, Ok(vec![key.record.clone().into_bytes()]));
+        }
+    }
+    for _ in 0..CHAINS {
+        let mut letter = Letter::new(&mut chance);
+        // What mail-auth seals bears the time of the day, so that no alteration may hang on its bytes.
+        let mixed = chance.once_in(3);
+        for _ in 0..chance.below(5) {
+            let key = chance.of(&keys);
+            if mixed && chance.once_in(2) {
+                if let Some(sealed) = peer.sealed(&letter.bytes(), &plain, key) {
+                    letter = parts(&sealed);
+                }
+            } else {
+                seal(&mut letter, key, &plain);
+            }
+            if chance.once_in(4) {
+                letter
+                    .fields
+                    .insert(0, b"Received: from b by c\r\n".to_vec());
+            }
+        }
+        for _ in 0..VARIANTS {
+            let (mut letter, mut zone) = (letter.clone(), plain.clone());
+            match chance.below(4) {
+                0 => rearrange(&mut letter, &mut chance),
+                1 if !mixed => letter.alter(&mut chance),
+                2 if !mixed => letter.alter_tags(NAMES, &mut chance),
+                3 => alter_key(&mut zone, &keys, &mut chance),
+                _ => rearrange(&mut letter, &mut chance),
+            }
+            judge(&letter, &zone, &peer, &mut tally);
+        }
+    }
+    tally.finish(CASES_MIN);
+}
+
+fn judge(letter: &Letter, zone: &Zone, peer: &Peer, tally: &mut Tally<Case>) {
+    let Some(arrived) = letter.arrived() else {
+        return tally.skip();
+    };
+    tally.case();
+    let ours = verdict(&arrived, zone);
+    let fields = arrived.header.fields();
+    let case = Case {
+        fields: fields.map(|field| field.raw().to_vec()).collect(),
+        ours: ours.outcome,
+        theirs: peer.arc(&arrived.bytes, zone),
+        body: arrived.body,
+        zone: zone.clone(),
+    };
+    let theirs = word(&Judged::Result(case.theirs.clone()));
+    tally.compare(&ours.status().as_str(), &theirs, &case);
+}
+
+fn verdict(arrived: &Arrived, zone: &Zone) -> Verdict {
+    let mut verification = Verification::new(&arrived.header, AT);
+    verification.on_body(&arrived.body);
+    zone.drive(|answers| verification.resume(&arrived.header, answers))
+}
+
+/// Puts a set of ours on top.
+fn seal(letter: &mut Letter, key: &Key, zone: &Zone) {
+    let arrived = letter.arrived().expect("a message");
+    let verdict = verdict(&arrived, zone);
+    let mut hasher = BodyHasher::new(Form::Relaxed);
+    hasher.update(&arrived.body);
+    let domain = Domain::parse(OURS).expect("a domain");
+    let signer = Signer {
+        domain: &domain,
+        selector: selector(key),
+        algorithm: key.signing.algorithm(),
+        at: AT,
+    };
+    let results = AuthenticationResults::new("mx.ours.test").with(MethodResult::arc(&verdict));
+    let hash = hasher.finish().hash;
+    let Ok(sealing) = prepare(&arrived.header, b"", &hash, &results, &verdict, &signer) else {
+        return;
+    };
+    let set = sealing.seal(&key.signing).expect("signatures");
+    let set = Header::parse(set).expect("fields");
+    let fields: Vec<Vec<u8>> = set.fields().map(|field| field.raw().to_vec()).collect();
+    letter.fields.splice(0..0, fields);
+}
+
+fn parts(message: &[u8]) -> Letter {
+    let arrived = Letter::split(message).expect("a message");
+    let fields = arrived.header.fields();
+    Letter {
+        fields: fields.map(|field| field.raw().to_vec()).collect(),
+        body: arrived.body,
+    }
+}
+
+/// Changes that mean the same whatever the bytes of the signatures are.
+fn rearrange(letter: &mut Letter, chance: &mut Chance) {
+    let places = letter.places(NAMES);
+    if places.is_empty() {
+        return;
+    }
+    let place = *chance.of(&places);
+    let role = *chance.of(NAMES);
+    let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+    match chance.below(11) {
+        0 => drop(letter.fields.remove(place)),
+        1 => letter.fields.insert(0, letter.fields[place].clone()),
+        2 => letter.fields.swap(place, *chance.of(&places)),
+        3 => letter.body.extend_from_slice(b"More.\r\n"),
+        4 => letter.fields.insert(0, b"From: eve@dst.test\r\n".to_vec()),
+        5 => letter.fields.push(b"Subject: another\r\n".to_vec()),
+        6 => letter
+            .fields
+            .retain(|field| !name_of(field).eq_ignore_ascii_case(role)),
+        7 => {
+            let field = text(&letter.fields[place]);
+            let by = chance.word(&[
+                "i=1", "i=2", "i=3", "i=9", "i=0", "i=51", "i=", "i=02", "x=1",
+            ]);
+            let at = field.find("i=").unwrap_or(0);
+            letter.fields[place] = format!("{}{by}{}", &field[..at], &field[at + 3..]).into_bytes();
+        }
+        8 => {
+            let by = chance.word(&["cv=none", "cv=pass", "cv=fail", "cv=PASS", "cv=", "cv=x"]);
+            for place in letter.places(&["arc-seal"]) {
+                let field = text(&letter.fields[place]);
+                let field = field.replace("cv=none", by).replace("cv=pass", by);
+                letter.fields[place] = field.into_bytes();
+            }
+        }
+        9 => {
+            let field = text(&letter.fields[place]);
+            letter.fields[place] = field.replacen(": ", ":\r\n\t ", 1).into_bytes();
+        }
+        _ => {
+            let field = text(&letter.fields[place]);
+            let by = chance.word(&["(c) i=", "h=from; i=", "; i=", "I="]);
+            letter.fields[place] = field.replacen("i=", by, 1).into_bytes();
+        }
+    }
+}
+
+const fn selector(key: &Key) -> &'static str {
+    match key.kind {
+        KeyKind::Rsa => "rsa",
+        KeyKind::Ed25519 => "ed",
+    }
+}
+
+impl Case {
+    fn message(&self) -> Vec<u8> {
+        [&self.fields.concat(), b"\r\n".as_slice(), &self.body].concat()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let mut fields = self.fields.iter();
+        fields.any(|field| name_of(field).trim().eq_ignore_ascii_case(name))
+    }
+
+    /// The signature that decided for ours, as if it were one of DKIM.
+    fn signature(&self) -> Option<dkim::Case> {
+        let (name, instance, why) = match self.ours {
+            Outcome::Fail(Failure::Message { instance, why }) => {
+                ("arc-message-signature", Some(instance), Err(why))
+            }
+            Outcome::Fail(Failure::Seal { instance, why }) => {
+                ("arc-seal", Some(instance), Err(why))
+            }
+            Outcome::Pass { .. } => ("arc-message-signature", None, Ok(())),
+            _ => return None,
+        };
+        let number = |place: &usize| {
+            let field = &self.fields[*place];
+            let tags = referee::tags(&field[name_of(field).len() + 1..]);
+            let tag = tags.into_iter().find(|(name, _)| name == "i");
+            tag.and_then(|(_, value)| value.parse::<u8>().ok())
+        };
+        let mut places = (0..self.fields.len()).filter(|place| {
+            name_of(&self.fields[*place])
+                .trim()
+                .eq_ignore_ascii_case(name)
+        });
+        let own = match instance {
+            Some(instance) => places.rfind(|place| number(place) == Some(instance)),
+            None => places.max_by_key(number),
+        }?;
+        let field = &self.fields[own];
+        let value = field[name_of(field).len() + 1..].to_vec();
+        let tags = referee::tags(&value);
+        let tag = |wanted: &str| {
+            let tag = tags.iter().find(|(name, _)| name == wanted);
+            tag.map(|(_, value)| value.to_ascii_lowercase())
+                .unwrap_or_default()
+        };
+        let name = format!("{}._domainkey.{}", tag("s"), tag("d"));
+        let texts = self.zone.texts.get(&name).cloned();
+        let theirs = match &self.theirs {
+            DkimResult::Neutral(Error::Arc(ArcError::FailedBodyHashMatch)) => {
+                DkimResult::Neutral(Error::Dkim(DkimError::FailedBodyHashMatch))
+            }
+            other => other.clone(),
+        };
+        Some(dkim::Case {
+            texts: texts.unwrap_or(Err(chopar::dns::NoRecords::NoDomain)),
+            tags,
+            value,
+            body: self.body.clone(),
+            ours: why,
+            theirs: Judged::Result(theirs),
+            fields: self.fields.clone(),
+            own,
+        })
+    }
+}
+
+const RULES: &[Rule<Case>] = &[
+    Rule {
+        name: "three values",
+        text: "RFC 8617 section 4.4: the Chain Validation Status is none, fail or pass; section 5.2.1: all errors, \
+            including DNS failures, are considered permanent",
+        applies: |case| {
+            matches!(case.ours, Outcome::Fail(_))
+                && matches!(
+                    case.theirs,
+                    DkimResult::Neutral(_) | DkimResult::PermError(_) | DkimResult::TempError(_)
+                )
+        },
+    },
+    Rule {
+        name: "sets without a message signature",
+        text: "RFC 8617 section 5.2 step 3: each ARC Set has exactly one each of the three fields; otherwise the status \
+            is fail, and none only where there are no sets",
+        applies: |case| {
+            matches!(case.ours, Outcome::Fail(_))
+                && case.theirs == DkimResult::None
+                && !case.has("arc-message-signature")
+                && (case.has("arc-seal") || case.has("arc-authentication-results"))
+        },
+    },
+    Rule {
+        name: "several records",
+        text: "RFC 6376 section 6.1.2 step 4: where several key records are returned, the Verifier may cycle through \
+            them, performing the remaining steps on each",
+        applies: |case| {
+            let several = case.zone.texts.iter().filter_map(|(name, texts)| {
+                let texts = texts.as_ref().ok().filter(|texts| texts.len() > 1)?;
+                Some(texts.iter().map(move |text| (name, text)))
+            });
+            let mut single = several.flatten().map(|(name, text)| {
+                let mut zone = case.zone.clone();
+                zone.texts.insert(name.clone(), Ok(vec![text.clone()]));
+                zone
+            });
+            matches!(case.ours, Outcome::Pass { .. })
+                && single.any(|zone| Peer::new().arc(&case.message(), &zone) == DkimResult::Pass)
+        },
+    },
+    Rule {
+        name: "as in DKIM",
+        text: "RFC 8617 section 4.1.2: the ARC-Message-Signature has the syntax and semantics of DKIM-Signature; \
+            section 4.1.3: the tags of the ARC-Seal are defined as there",
+        applies: |case| {
+            case.signature()
+                .is_some_and(|signature| dkim::RULES.iter().any(|rule| (rule.applies)(&signature)))
+        },
+    },
+];
+
+const OURS: &str = "ours.test";
+const NAMES: &[&str] = &[
+    "arc-seal",
+    "arc-message-signature",
+    "arc-authentication-results",
+];

@@ -1,0 +1,17 @@
+//! What chopar says of a message against what the mail-auth crate says of it: signatures, ARC chains and DMARC, over
+//! messages that are made and altered from fixed seeds.
+//!
+//! Where the two differ, one of the [`tally::Rule`]s of that part has to say why chopar is right: it names a sentence
+//! of an RFC, and looks for itself whether the sentence is about this very message. A difference that no rule explains
+//! fails the test, and so does a rule that explains nothing. `--nocapture` prints the counts.
+
+mod arc;
+mod chance;
+mod dkim;
+mod dmarc;
+mod letter;
+mod peer;
+mod referee;
+mod signer;
+mod tally;
+mod zone;

@@ -1,0 +1,98 @@
+use std::time::Duration;
+
+use chopar::address::Domain;
+use chopar::auth::dmarc::{Evidence, Outcome, Policy, Verdict, evaluate};
+use chopar::dns::{Answer, NoRecords, Question, RecordKind, Records, Step};
+use chopar::limits::DMARC_WALK_MAX;
+
+/// Records, one a line, the first of which is that of the longest name. The evaluation ends after a bounded number of
+/// questions, none asked twice; a signature of the author itself passes wherever there is a policy, and a policy is for
+/// what failed. The first byte says how the DNS answers.
+pub fn dmarc(data: &[u8]) {
+    let (variant, text) = super::variant(data);
+    let zone = Zone {
+        variant,
+        records: text.split(|byte| *byte == b'\n').collect(),
+    };
+    let [author, spf, dkim] =
+        ["a.b.example.test", "c.b.example.test", "example.test"].map(|name| {
+            let name = match variant & 4 {
+                0 => name.to_owned(),
+                _ => format!("1.2.3.4.5.6.7.8.9.{name}"),
+            };
+            Domain::parse(&name).expect("a domain")
+        });
+    let unaligned = zone.verdict(&author, Some(&spf), std::slice::from_ref(&dkim));
+    let aligned = zone.verdict(&author, Some(&spf), &[dkim, author.clone()]);
+    for verdict in [&unaligned, &aligned] {
+        assert_eq!(
+            verdict.outcome == Outcome::Pass,
+            verdict.spf || verdict.dkim
+        );
+        assert!(verdict.policy == Policy::None || verdict.outcome == Outcome::Fail);
+        if matches!(verdict.outcome, Outcome::Pass | Outcome::Fail) {
+            let record = verdict.record.as_ref().expect("a record");
+            assert!(author.is_under(record), "{record}");
+        }
+    }
+    match unaligned.outcome {
+        Outcome::None => assert_eq!(aligned.outcome, Outcome::None),
+        Outcome::Pass | Outcome::Fail => assert_eq!(aligned.outcome, Outcome::Pass),
+        Outcome::TempError => assert_ne!(aligned.outcome, Outcome::Fail),
+    }
+}
+
+struct Zone<'a> {
+    variant: u8,
+    records: Vec<&'a [u8]>,
+}
+
+impl Zone<'_> {
+    fn verdict(&self, author: &Domain, spf: Option<&Domain>, dkim: &[Domain]) -> Verdict {
+        let evidence = Evidence { author, spf, dkim };
+        let mut answers: Vec<(Question, Answer)> = Vec::new();
+        loop {
+            match evaluate(&evidence, &answers) {
+                Step::Done(verdict) => return verdict,
+                Step::Ask(questions) => {
+                    assert!(!questions.is_empty());
+                    for question in questions {
+                        assert!(answers.iter().all(|(known, _)| *known != question));
+                        let answer = Answer {
+                            records: self.answer(&question).map(Into::into),
+                            authentic: false,
+                            ttl: Duration::ZERO,
+                        };
+                        answers.push((question, answer));
+                    }
+                    // A walk for each name, and whether the author exists.
+                    assert!(answers.len() <= (2 + dkim.len()) * DMARC_WALK_MAX + 1);
+                }
+            }
+        }
+    }
+
+    /// The line that belongs to the name by its number of labels; a tab within it is between two records.
+    fn answer(&self, question: &Question) -> Result<Records, NoRecords> {
+        let labels = question.name.as_str().split('.').count();
+        if question.kind != RecordKind::Txt {
+            return match self.variant & 3 {
+                0 => Err(NoRecords::NoDomain),
+                1 => Err(NoRecords::NoData),
+                2 => Err(NoRecords::Timeout),
+                _ => Ok(Records::A(vec![[192, 0, 2, 1].into()])),
+            };
+        }
+        // `_dmarc.` and the four labels of the author have the first line.
+        let line = self.records.get(5_usize.saturating_sub(labels));
+        match line.copied().unwrap_or_default() {
+            b"" => Err(NoRecords::NoDomain),
+            b"!" => Err(NoRecords::ServerFailure),
+            line => Ok(Records::Txt(
+                line.split(|byte| *byte == b'\t')
+                    .map(<[u8]>::to_vec)
+                    .collect(),
+            )),
+        }
+    }
+}
