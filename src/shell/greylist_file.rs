@@ -2,12 +2,12 @@
 //!
 //! It is no more than convenience: where it cannot be read or written the log says so, and mail goes on.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::log;
+use super::replace::replace;
 use crate::engine::log::{Level, Line};
 use crate::policy::greylist::IMAGE_BYTES_MAX;
 
@@ -36,16 +36,7 @@ pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
 
 /// Replaces it whole.
 pub(super) fn write(path: &Path, bytes: &[u8]) {
-    let new = path.with_extension("new");
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&new, path));
-    if let Err(error) = written {
+    if let Err(error) = replace(path, bytes, 0o600) {
         say(&error);
     }
 }

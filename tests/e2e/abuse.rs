@@ -277,6 +277,35 @@ fn a_proxy_says_who_the_client_is() {
 }
 
 #[test]
+fn swaks_speaks_both_versions_of_the_proxy_protocol() {
+    let (relay, port) = behind_a_proxy();
+    let mut arrived = 0;
+    for (version, family, source, shown) in [
+        ("1", "TCP4", "198.51.100.9", "[198.51.100.9]"),
+        ("1", "TCP6", "2001:db8::9", "[IPv6:2001:db8::9]"),
+        ("2", "AF_INET", "198.51.100.8", "[198.51.100.8]"),
+        ("2", "AF_INET6", "2001:db8::8", "[IPv6:2001:db8::8]"),
+    ] {
+        let mut command = Command::new(program("swaks"));
+        command.args(["--server", "127.0.0.1", "--local-interface", "127.0.0.2"]);
+        command.args(["--port", &port.to_string(), "--helo", "client.test"]);
+        command.args(["--from", "a@four.test", "--to", "ann@relay.test"]);
+        command.args(["--proxy-version", version, "--proxy-family", family]);
+        command.args(["--proxy-source", source, "--proxy-source-port", "40000"]);
+        command.args(["--proxy-dest", source, "--proxy-dest-port", "25"]);
+        let output = run(&mut command, b"");
+        assert_eq!(output.code, 0, "{version} {family}: {}", output.stdout);
+        arrived += 1;
+        let text = relay.sink.wait(arrived)[arrived - 1].text();
+        let from = format!("from client.test ({shown})");
+        assert!(
+            text.replace("\r\n\t", " ").contains(&from),
+            "{from}: {text}"
+        );
+    }
+}
+
+#[test]
 fn nobody_else_says_who_a_client_is() {
     let (relay, port) = behind_a_proxy();
     let header = b"PROXY TCP4 192.0.2.9 192.0.2.1 40000 25\r\n";
