@@ -213,20 +213,20 @@ impl ServedDomain {
     }
 }
 
-/// What is done about mail that fails DMARC.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+/// What is done about mail that fails DMARC; the stricter, the greater.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Dmarc {
+    /// It is not looked up.
+    Off,
+    /// The result is written into the message.
+    Report,
     /// The policy is followed.
     #[default]
     Enforce,
-    /// The result is written into the message.
-    Report,
-    /// It is not looked up.
-    Off,
 }
 
-/// What is done about mail that is to be quarantined.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+/// What is done about mail that is to be quarantined; the stricter, the greater.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Quarantine {
     /// It goes on with a field that says so.
     #[default]

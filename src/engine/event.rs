@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::address::Domain;
+use crate::auth::arc::Sealing;
 use crate::auth::credential::{Credential, Password};
 use crate::auth::dkim::key::{SignError, SigningKey};
 use crate::auth::dkim::sign::SigningInput;
@@ -330,6 +331,8 @@ pub enum Action {
 pub enum Work {
     /// Sign a message: what each of its keys signs.
     Sign(Vec<(Arc<SigningKey>, SigningInput)>),
+    /// Seal a message on its way.
+    Seal(Arc<SigningKey>, Box<Sealing>),
     /// See whether a password is right.
     VerifyPassword {
         /// The stored credential.
@@ -343,6 +346,7 @@ impl fmt::Debug for Work {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Sign(_) => "Sign",
+            Self::Seal(..) => "Seal",
             Self::VerifyPassword { .. } => "VerifyPassword",
         })
     }
@@ -359,6 +363,7 @@ impl Work {
                     .collect::<Result<Vec<_>, _>>()
                     .map(|fields| fields.concat()),
             ),
+            Self::Seal(key, sealing) => WorkResult::Signed(sealing.seal(&key)),
             Self::VerifyPassword {
                 credential,
                 password,
@@ -370,7 +375,7 @@ impl Work {
 /// What came of a piece of [`Work`].
 #[derive(Debug)]
 pub enum WorkResult {
-    /// The DKIM-Signature fields, each with its line end.
+    /// The DKIM-Signature fields, or the ARC set, each with its line end.
     Signed(Result<Vec<u8>, SignError>),
     /// Whether the password was right.
     Password(bool),

@@ -4,6 +4,7 @@
 //! has answered.
 
 mod abuse;
+mod authentication;
 mod message;
 mod verdict;
 
@@ -16,7 +17,7 @@ use super::intake::Intake;
 use super::log::{Level, Line};
 use super::timers::Timer;
 use super::{Conn, Control, Engine};
-use crate::address::Mailbox;
+use crate::address::{Domain, Mailbox};
 use crate::clock::{Instant, Now};
 use crate::dns::{Answer, Question};
 use crate::limits::{
@@ -31,6 +32,7 @@ use crate::smtp::server::{Encryption, Request, Role, Session};
 
 pub(super) use abuse::Strangers;
 use abuse::{Guard, Verdict};
+use authentication::Checking;
 
 /// One session.
 pub(super) struct Inbound {
@@ -46,7 +48,10 @@ pub(super) struct Inbound {
     /// Bytes of the body that the session gave out in this turn.
     body: Vec<u8>,
     intake: Option<Box<Intake>>,
+    checking: Option<Box<Checking>>,
     signing: Option<Box<Signing>>,
+    /// The served domains of the recipients that were accepted.
+    asked: Vec<Domain>,
     opened: Instant,
     body_began: Instant,
     body_bytes: u64,
@@ -130,8 +135,13 @@ impl Inbound {
                 Body::Inline(bytes) => bytes.len(),
                 Body::File { .. } => 0,
             });
+        let checking = self
+            .checking
+            .as_ref()
+            .map_or(0, |checking| checking.memory());
         self.kept
             .capacity()
+            .saturating_add(checking)
             .saturating_add(self.body.capacity())
             .saturating_add(intake)
             .saturating_add(signing)
@@ -178,7 +188,9 @@ impl Engine {
             kept: Vec::new(),
             body: Vec::new(),
             intake: None,
+            checking: None,
             signing: None,
+            asked: Vec::new(),
             opened: now.instant,
             body_began: now.instant,
             body_bytes: 0,
@@ -362,6 +374,9 @@ impl Engine {
     ) {
         let mut out = Vec::new();
         self.stranger_answer(conn, &mut inbound, question, answer, &mut out, now);
+        if inbound.checking.is_some() {
+            return self.examination_answer(conn, inbound, question, answer, now);
+        }
         if out.is_empty() && inbound.held_until.is_none() {
             return self.inbound_put(conn, inbound);
         }
@@ -393,7 +408,7 @@ impl Engine {
                 .session
                 .advance(&mut input, &self.settings, &mut out, &mut body);
             if !body.is_empty() {
-                self.intake_take(conn, &mut inbound, &mut body);
+                self.intake_take(conn, &mut inbound, &mut body, now);
             }
             body.clear();
             inbound.body = if body.capacity() > KEPT_CAPACITY_BYTES_MAX {
@@ -602,6 +617,7 @@ impl Engine {
         match request {
             Request::Hello { name } => self.hello_request(inbound, &name, out, now),
             Request::Sender { from, size } => {
+                inbound.asked.clear();
                 let verdict = self
                     .sender_verdict(inbound, &from, size, now)
                     .and_then(|()| self.may_begin(inbound, now));
@@ -621,6 +637,12 @@ impl Engine {
                     ForwardPath::Bare(local) => local.to_string(),
                 };
                 let verdict = self.recipient_verdict(inbound, &to, notify, original, now);
+                if let (ForwardPath::Mailbox(mailbox), Ok(_)) = (&to, &verdict)
+                    && self.config.receiving(mailbox.domain()).is_some()
+                    && !inbound.asked.contains(mailbox.domain())
+                {
+                    inbound.asked.push(mailbox.domain().clone());
+                }
                 self.recipient_request(inbound, shown, verdict, out, now);
             }
             Request::Authenticate { mechanism, initial } => {

@@ -2,11 +2,14 @@
 //!
 //! Invariant: memory holds at most [`INLINE_BODY_BYTES_MAX`] and one block of a message, however long it is.
 
+use std::ops::Range;
+
 use super::signing::Keys;
 use crate::auth::credential::KEY_BYTES;
 use crate::auth::dkim::canonical::{BodyHasher, Form};
 use crate::limits::{INLINE_BODY_BYTES_MAX, RECEIVED_FIELDS_MAX};
 use crate::mail::header::{Header, HeaderError, HeaderScanner, Scan};
+use crate::policy::authenticity::Examination;
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
 
@@ -18,6 +21,8 @@ pub(super) struct Intake {
     size: u64,
     spilled: bool,
     in_flight: usize,
+    /// What is still to be taken out of what is held.
+    removed: Vec<Range<usize>>,
 }
 
 enum Stage {
@@ -25,14 +30,28 @@ enum Stage {
     Body {
         header: Header,
         keys: Keys,
-        /// Only where it is signed.
+        /// Only where it is signed or sealed.
         hasher: Option<Box<BodyHasher>>,
+        examination: Option<Box<Examination>>,
     },
     Refused(Reply),
 }
 
+/// What is to be done with a message, as its header says.
+#[derive(Default)]
+pub(super) struct Plan {
+    /// The keys that are to sign it.
+    pub(super) keys: Keys,
+    /// Whether its body is hashed (relaxed, SHA-256): it is signed or sealed.
+    pub(super) is_hashed: bool,
+    /// Whose it is, to be found out.
+    pub(super) examination: Option<Box<Examination>>,
+    /// Parts of the header that do not go on, in their order.
+    pub(super) removed: Vec<Range<usize>>,
+}
+
 /// What a header is looked at by, once it is complete.
-pub(super) type OnHeader<'a> = &'a mut dyn FnMut(&Header) -> Result<Keys, Reply>;
+pub(super) type OnHeader<'a> = &'a mut dyn FnMut(&Header) -> Result<Plan, Reply>;
 
 /// A message that came in whole.
 pub(super) struct Whole {
@@ -40,8 +59,10 @@ pub(super) struct Whole {
     pub(super) header: Header,
     /// The keys that are to sign it.
     pub(super) keys: Keys,
-    /// The hash of its body (relaxed, SHA-256), where it is to be signed.
+    /// The hash of its body (relaxed, SHA-256), where it is to be signed or sealed.
     pub(super) body_hash: Option<[u8; KEY_BYTES]>,
+    /// Whose it is, to be found out.
+    pub(super) examination: Option<Box<Examination>>,
     /// Bytes of the message.
     pub(super) size: u64,
     /// The message, or what of it has not been streamed out.
@@ -60,6 +81,7 @@ impl Intake {
             size: 0,
             spilled: false,
             in_flight: 0,
+            removed: Vec::new(),
         }
     }
 
@@ -88,23 +110,13 @@ impl Intake {
         self.size = self.size.saturating_add(bytes.len() as u64);
         match &mut self.stage {
             Stage::Refused(_) => {}
-            Stage::Body { hasher, .. } => {
-                if let Some(hasher) = hasher {
-                    hasher.update(bytes);
-                }
-            }
+            Stage::Body { .. } => self.stage.on_body(bytes),
             Stage::Header(scanner) => match scanner.on_bytes(bytes) {
                 Ok(Scan::Open) => {}
                 Ok(Scan::Complete { taken }) => {
                     let scanner = std::mem::take(scanner);
                     self.end_header(scanner, check);
-                    if let Stage::Body {
-                        hasher: Some(hasher),
-                        ..
-                    } = &mut self.stage
-                    {
-                        hasher.update(bytes.get(taken..).unwrap_or_default());
-                    }
+                    self.stage.on_body(bytes.get(taken..).unwrap_or_default());
                 }
                 Err(error) => self.refuse(refusal(error)),
             },
@@ -119,6 +131,7 @@ impl Intake {
         } else {
             self.held.append(bytes);
         }
+        self.remove();
         if self.held.len() <= INLINE_BODY_BYTES_MAX && !self.spilled
             || self.held.len() < BLOCK_BYTES
         {
@@ -148,15 +161,18 @@ impl Intake {
         if let Stage::Header(scanner) = &mut self.stage {
             let scanner = std::mem::take(scanner);
             self.end_header(scanner, check);
+            self.remove();
         }
         match self.stage {
             Stage::Body {
                 header,
                 keys,
                 hasher,
+                examination,
             } => Ok(Whole {
                 header,
                 keys,
+                examination,
                 body_hash: hasher.map(|hasher| hasher.finish().hash),
                 size: self.size,
                 rest: self.held,
@@ -164,6 +180,16 @@ impl Intake {
             }),
             Stage::Refused(reply) => Err(reply),
             Stage::Header(_) => Err(Reply::HEADER_MALFORMED),
+        }
+    }
+
+    /// Takes out what does not go on. The header is still held whole: none of it is streamed out before its end.
+    fn remove(&mut self) {
+        for range in std::mem::take(&mut self.removed).into_iter().rev() {
+            if range.end <= self.held.len() {
+                self.size = self.size.saturating_sub(range.len() as u64);
+                self.held.drain(range);
+            }
         }
     }
 
@@ -176,15 +202,38 @@ impl Intake {
             return self.refuse(Reply::LOOP);
         }
         match check(&header) {
-            Ok(keys) => {
-                let hasher = (!keys.is_empty()).then(|| Box::new(BodyHasher::new(Form::Relaxed)));
+            Ok(plan) => {
+                let hasher = plan
+                    .is_hashed
+                    .then(|| Box::new(BodyHasher::new(Form::Relaxed)));
+                self.removed = plan.removed;
                 self.stage = Stage::Body {
                     header,
-                    keys,
+                    keys: plan.keys,
                     hasher,
+                    examination: plan.examination,
                 };
             }
             Err(reply) => self.refuse(reply),
+        }
+    }
+}
+
+impl Stage {
+    /// Takes the next piece of the body.
+    fn on_body(&mut self, bytes: &[u8]) {
+        if let Self::Body {
+            hasher,
+            examination,
+            ..
+        } = self
+        {
+            if let Some(hasher) = hasher {
+                hasher.update(bytes);
+            }
+            if let Some(examination) = examination {
+                examination.on_body(bytes);
+            }
         }
     }
 }

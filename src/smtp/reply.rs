@@ -154,6 +154,8 @@ replies! {
     FROM_NOT_YOURS = 553 [5 7 1] "The From field names an address that is not yours: use your own, or have it listed in send_as of your login";
     /// There is no usable From.
     FROM_MALFORMED = 550 [5 6 0] "The message needs one From field with a valid address";
+    /// Whether the author's domain sent the message cannot be told now.
+    AUTHENTICITY_UNKNOWN = 451 [4 7 0] "SPF or DKIM cannot be checked now, try again later";
     /// Too many messages.
     RATE_EXCEEDED = 451 [4 7 1] "Too many messages in the last hour, try again later";
 
@@ -234,6 +236,15 @@ impl Reply {
             code: 554,
             enhanced: Some(EnhancedCode::new(5, 7, 1)),
             text: format!("Your address {address} is listed by {zone}").into(),
+        }
+    }
+
+    /// The message fails the policy of its author's domain (RFC 9989).
+    pub fn dmarc(author: &str) -> Self {
+        Self {
+            code: 550,
+            enhanced: Some(EnhancedCode::new(5, 7, 1)),
+            text: format!("Neither SPF nor DKIM shows that {author} sent this, and its DMARC policy refuses it").into(),
         }
     }
 

@@ -252,18 +252,23 @@ impl Session {
             .map(|(greeting, name)| (*greeting, name.as_ref()))
     }
 
-    /// The reverse-path of the transaction, once it was accepted.
-    pub fn reverse_path(&self) -> Option<&ReversePath> {
-        let transaction = match &self.state {
+    /// The transaction, once its reverse-path was accepted and until its body is whole.
+    pub fn transaction(&self) -> Option<&Transaction> {
+        match &self.state {
             State::Mail(transaction)
             | State::Data { transaction, .. }
             | State::Waiting(Waiting::Recipient(transaction) | Waiting::Body { transaction, .. }) => {
-                transaction
+                Some(transaction)
             }
-            State::Bdat(chunks) => &chunks.transaction,
-            _ => return None,
-        };
-        Some(&transaction.reverse_path)
+            State::Bdat(chunks) => Some(&chunks.transaction),
+            _ => None,
+        }
+    }
+
+    /// The reverse-path of the transaction.
+    pub fn reverse_path(&self) -> Option<&ReversePath> {
+        self.transaction()
+            .map(|transaction| &transaction.reverse_path)
     }
 
     /// Whether TLS is on.

@@ -1,9 +1,10 @@
 //! From the end of a body to the disk: the fields that are added, the signatures, the record.
 
+use super::authentication::Checked;
 use super::{Inbound, Signing};
 use crate::clock::Now;
 use crate::engine::event::{Action, ConnId, Peer, Work, WorkResult};
-use crate::engine::intake::Whole;
+use crate::engine::intake::{Plan, Whole};
 use crate::engine::log::{Level, Line};
 use crate::engine::signing::{Keys, signing_inputs};
 use crate::engine::store::{Committing, Owner};
@@ -29,6 +30,11 @@ impl Engine {
             self.spilling.remove(&intake.id());
             self.store(Command::BodyDiscard { id: intake.id() });
         }
+        if let Some(checking) = inbound.checking.take()
+            && checking.is_spilled()
+        {
+            self.store(Command::BodyDiscard { id: checking.id() });
+        }
         if let Some(signing) = inbound.signing.take()
             && matches!(signing.record.body, Body::File { .. })
         {
@@ -38,11 +44,17 @@ impl Engine {
         }
     }
 
-    pub(super) fn intake_take(&mut self, conn: ConnId, inbound: &mut Inbound, body: &mut Vec<u8>) {
+    pub(super) fn intake_take(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut Inbound,
+        body: &mut Vec<u8>,
+        now: Now,
+    ) {
         let Some(mut intake) = inbound.intake.take() else {
             return;
         };
-        let block = intake.take(body, &mut |header| self.on_header(inbound, header));
+        let block = intake.take(body, &mut |header| self.on_header(inbound, header, now));
         if let Some(bytes) = block {
             self.spilling.insert(intake.id(), conn);
             self.store(Command::BodyAppend {
@@ -56,7 +68,7 @@ impl Engine {
         inbound.intake = Some(intake);
     }
 
-    /// The body has ended: adds the fields, asks for the signatures or stores at once.
+    /// The body has ended: whose it is is found out, fields are added, signatures asked for, and it is stored.
     pub(super) fn message_whole(
         &mut self,
         conn: ConnId,
@@ -69,13 +81,31 @@ impl Engine {
         let spilled = intake.is_spilled();
         self.spilling.remove(&id);
         let whole = intake
-            .finish(&mut |header| self.on_header(inbound, header))
+            .finish(&mut |header| self.on_header(inbound, header, now))
             .inspect_err(|_| {
                 if spilled {
                     self.actions
                         .push_back(Action::Store(Command::BodyDiscard { id }));
                 }
             })?;
+        self.examine(conn, inbound, id, whole, transaction, now)
+    }
+
+    /// The message is wanted: adds the fields, asks for the signatures or stores at once.
+    pub(super) fn message_wanted(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut Inbound,
+        checked: Checked,
+        now: Now,
+    ) {
+        let Checked {
+            id,
+            whole,
+            transaction,
+            fields: mut found,
+            seal,
+        } = checked;
         let client = self.client(inbound);
         let trusted = !matches!(client, Client::Anonymous { .. });
         let mut added = Vec::new();
@@ -93,6 +123,7 @@ impl Engine {
             signing_inputs(&whole.keys, &whole.header, &added, &hash, now)
         });
         let mut fields = self.received_field(inbound, id, &transaction, now);
+        fields.append(&mut found);
         fields.append(&mut added);
         let record = self.message_record(inbound, id, transaction, fields, &whole, now);
         let Whole {
@@ -123,12 +154,11 @@ impl Engine {
                 .with("keys", inputs.len())
         });
         inbound.signing = Some(Box::new(Signing { record, size }));
-        if inputs.is_empty() {
-            self.message_signed(conn, inbound);
-        } else {
-            self.work(JobOwner::Sign { conn }, Work::Sign(inputs));
+        match seal {
+            Some((key, sealing)) => self.work(JobOwner::Sign { conn }, Work::Seal(key, sealing)),
+            None if inputs.is_empty() => self.message_signed(conn, inbound),
+            None => self.work(JobOwner::Sign { conn }, Work::Sign(inputs)),
         }
-        Ok(())
     }
 
     pub(super) fn message_record(
@@ -173,16 +203,21 @@ impl Engine {
     }
 
     /// What a header says about its message: whether it is taken, and which keys sign it: those of the domain of From,
-    /// if it is served, for whoever may relay.
-    fn on_header(&self, inbound: &Inbound, header: &Header) -> Result<Keys, Reply> {
+    /// if it is served, for whoever may relay. What a stranger brings is examined.
+    fn on_header(&self, inbound: &Inbound, header: &Header, now: Now) -> Result<Plan, Reply> {
         self.header_verdict(inbound, header)?;
         if matches!(self.client(inbound), Client::Anonymous { .. }) {
-            return Ok(Keys::new());
+            return Ok(self.plan_for_stranger(inbound, header, now));
         }
         let author = from_mailboxes(header)
             .ok()
             .and_then(|authors| authors.into_iter().next());
-        Ok(author.map_or_else(Keys::new, |author| self.keys_of(author.domain())))
+        let keys = author.map_or_else(Keys::new, |author| self.keys_of(author.domain()));
+        Ok(Plan {
+            is_hashed: !keys.is_empty(),
+            keys,
+            ..Plan::default()
+        })
     }
 
     pub(super) fn received_field(

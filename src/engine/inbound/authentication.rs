@@ -1,0 +1,329 @@
+//! Whose a message is that a stranger brings, and what follows: it is refused, put off, or goes on with what was found
+//! out, and under seal where it is forwarded.
+//!
+//! The examination itself is [`crate::policy::authenticity`]; this carries its questions to the DNS.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::Inbound;
+use crate::address::Domain;
+use crate::auth::arc::{self, Sealing};
+use crate::auth::dkim::key::{Algorithm, SigningKey};
+use crate::auth::dkim::sign::Signer;
+use crate::auth::results::{AuthenticationResults, claims_id};
+use crate::clock::Now;
+use crate::config::{DkimKey, Dmarc, Quarantine};
+use crate::dns::{Answer, Question, Step};
+use crate::engine::Engine;
+use crate::engine::event::ConnId;
+use crate::engine::intake::{Plan, Whole};
+use crate::engine::log::{Level, Line};
+use crate::envelope::Recipient;
+use crate::mail::header::{Field, Header};
+use crate::policy::authenticity::{Circumstances, Examination, Findings, Judgement};
+use crate::queue_id::QueueId;
+use crate::smtp::reply::Reply;
+use crate::smtp::server::Transaction;
+
+/// A message that is being examined.
+pub(super) struct Checking {
+    id: QueueId,
+    whole: Whole,
+    transaction: Transaction,
+    known: Circumstances,
+    examination: Box<Examination>,
+    /// Questions that are open.
+    asked: Vec<Question>,
+}
+
+/// A message that is wanted.
+pub(super) struct Checked {
+    pub(super) id: QueueId,
+    pub(super) whole: Whole,
+    pub(super) transaction: Transaction,
+    /// Fields that say what was found out.
+    pub(super) fields: Vec<u8>,
+    /// What is to be sealed, and with which key.
+    pub(super) seal: Option<(Arc<SigningKey>, Box<Sealing>)>,
+}
+
+impl Checking {
+    /// The message.
+    pub(super) fn id(&self) -> QueueId {
+        self.id
+    }
+
+    /// Whether its body was streamed out.
+    pub(super) fn is_spilled(&self) -> bool {
+        self.whole.spilled
+    }
+
+    /// Bytes that are held.
+    pub(super) fn memory(&self) -> usize {
+        self.whole.rest.capacity()
+    }
+}
+
+impl Engine {
+    /// What is done with a message of a stranger: it is examined, and loses fields that claim to be our own findings
+    /// (RFC 8601 section 5).
+    pub(super) fn plan_for_stranger(&self, inbound: &Inbound, header: &Header, now: Now) -> Plan {
+        Plan {
+            is_hashed: self.is_forwarded(inbound) && self.sealer(inbound).is_some(),
+            examination: Some(Box::new(Examination::new(header, now.wall))),
+            removed: self.own_results(header),
+            ..Plan::default()
+        }
+    }
+
+    /// Examines a message that is whole, if it has to be; `Err` is what the client is told.
+    pub(super) fn examine(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut Inbound,
+        id: QueueId,
+        mut whole: Whole,
+        transaction: Transaction,
+        now: Now,
+    ) -> Result<(), Reply> {
+        let (Some(examination), Some(address)) = (whole.examination.take(), inbound.address())
+        else {
+            let checked = Checked {
+                id,
+                whole,
+                transaction,
+                fields: Vec::new(),
+                seal: None,
+            };
+            self.message_wanted(conn, inbound, checked, now);
+            return Ok(());
+        };
+        let helo = inbound.session.greeting().map_or("", |(_, name)| name);
+        let known = Circumstances {
+            address,
+            helo: helo.into(),
+            path: transaction.reverse_path.as_str().into(),
+            receiver: self.config.hostname.clone(),
+            at: now.wall,
+            dmarc: self.rules(inbound).0,
+        };
+        inbound.checking = Some(Box::new(Checking {
+            id,
+            whole,
+            transaction,
+            known,
+            examination,
+            asked: Vec::new(),
+        }));
+        self.examine_on(conn, inbound, now)
+    }
+
+    /// Goes on with an examination as far as the answers reach.
+    fn examine_on(&mut self, conn: ConnId, inbound: &mut Inbound, now: Now) -> Result<(), Reply> {
+        loop {
+            let Some(checking) = inbound.checking.as_mut() else {
+                return Ok(());
+            };
+            if !checking.asked.is_empty() {
+                return Ok(());
+            }
+            let step = checking
+                .examination
+                .resume(&checking.whole.header, &checking.known);
+            let questions = match step {
+                Step::Done(findings) => return self.examined(conn, inbound, &findings, now),
+                Step::Ask(questions) => questions,
+            };
+            for question in questions {
+                match self.ask(conn, question.clone(), now) {
+                    Some(answer) => checking.examination.on_answer(question, answer),
+                    None => checking.asked.push(question),
+                }
+            }
+        }
+    }
+
+    /// The DNS has answered.
+    pub(super) fn examination_answer(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        question: &Question,
+        answer: &Answer,
+        now: Now,
+    ) {
+        let Some(checking) = inbound.checking.as_mut() else {
+            return self.inbound_put(conn, inbound);
+        };
+        let Some(at) = checking.asked.iter().position(|asked| asked == question) else {
+            return self.inbound_put(conn, inbound);
+        };
+        checking.asked.swap_remove(at);
+        checking
+            .examination
+            .on_answer(question.clone(), answer.clone());
+        match self.examine_on(conn, &mut inbound, now) {
+            Ok(()) => self.inbound_put(conn, inbound),
+            Err(reply) => {
+                self.note_refusal(&inbound, "message", "", Some(&reply), now);
+                self.drop_body(&mut inbound);
+                self.inbound_stored(conn, inbound, &reply, now);
+            }
+        }
+    }
+
+    fn examined(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut Inbound,
+        findings: &Findings,
+        now: Now,
+    ) -> Result<(), Reply> {
+        let Some(checking) = inbound.checking.as_ref() else {
+            return Ok(());
+        };
+        self.log_findings(inbound, checking.id, findings);
+        let (mode, quarantine) = self.rules(inbound);
+        self.counters.dmarc_failed += u64::from(findings.has_failed());
+        let mut marks = Vec::new();
+        match findings.judge(mode, quarantine, &self.config.trusted_sealers) {
+            Judgement::Take => {}
+            Judgement::Mark => marks.extend_from_slice(b"X-Spam-Flag: YES\r\n"),
+            Judgement::Refuse => {
+                self.counters.dmarc_refused += 1;
+                let author = findings.dmarc.as_ref().map(|(author, _)| author.as_str());
+                return Err(Reply::dmarc(author.unwrap_or_default()));
+            }
+            Judgement::Ambiguous => return Err(Reply::FROM_MALFORMED),
+            Judgement::Defer => return Err(Reply::AUTHENTICITY_UNKNOWN),
+        }
+        let Some(checking) = inbound.checking.take() else {
+            return Ok(());
+        };
+        let results = findings.results(&self.config.hostname, &checking.known);
+        let mut fields = results.field().into_bytes();
+        fields.append(&mut marks);
+        let seal = self.seal_of(inbound, &checking.whole, &results, findings, now);
+        let Checking {
+            id,
+            whole,
+            transaction,
+            ..
+        } = *checking;
+        let checked = Checked {
+            id,
+            whole,
+            transaction,
+            fields,
+            seal,
+        };
+        self.message_wanted(conn, inbound, checked, now);
+        Ok(())
+    }
+
+    /// The set that is added to the chain of a message that is forwarded (RFC 8617).
+    fn seal_of(
+        &mut self,
+        inbound: &Inbound,
+        whole: &Whole,
+        results: &AuthenticationResults,
+        findings: &Findings,
+        now: Now,
+    ) -> Option<(Arc<SigningKey>, Box<Sealing>)> {
+        let hash = whole.body_hash?;
+        let (domain, key) = self.sealer(inbound)?;
+        let signer = Signer {
+            domain: &domain,
+            selector: &key.selector,
+            algorithm: Algorithm::RsaSha256,
+            at: now.wall,
+        };
+        // What is signed is the header as it leaves.
+        let header = without(&whole.header, &self.own_results(&whole.header));
+        match arc::prepare(&header, &[], &hash, results, &findings.arc, &signer) {
+            Ok(sealing) => Some((Arc::clone(&key.key), Box::new(sealing))),
+            Err(refusal) => {
+                self.debug(|| Line::new(Level::Debug, "unsealed").with("why", refusal));
+                None
+            }
+        }
+    }
+
+    /// Whether a message goes on to another host.
+    fn is_forwarded(&self, inbound: &Inbound) -> bool {
+        let leaves =
+            |recipient: &Recipient| !self.config.domains.contains_key(recipient.mailbox.domain());
+        let transaction = inbound.session.transaction();
+        transaction.is_some_and(|transaction| transaction.recipients.iter().any(leaves))
+    }
+
+    /// The domain that seals, and its key: the first recipient's that has one for RSA, which every verifier knows.
+    fn sealer(&self, inbound: &Inbound) -> Option<(Domain, Arc<DkimKey>)> {
+        inbound.asked.iter().find_map(|domain| {
+            let keys = self.config.signing_keys(domain).iter();
+            let mut keys = keys.filter(|key| key.key.algorithm() == Algorithm::RsaSha256);
+            keys.next().map(|key| (domain.clone(), Arc::clone(key)))
+        })
+    }
+
+    /// The rules for a message: the strictest of its recipients' domains.
+    fn rules(&self, inbound: &Inbound) -> (Dmarc, Quarantine) {
+        let asked = inbound.asked.iter();
+        let served = asked.filter_map(|domain| self.config.receiving(domain));
+        served.fold(
+            (Dmarc::Off, Quarantine::Mark),
+            |(mode, quarantine), served| {
+                (mode.max(served.dmarc), quarantine.max(served.quarantine))
+            },
+        )
+    }
+
+    /// Where fields lie that claim to be our own findings.
+    fn own_results(&self, header: &Header) -> Vec<Range<usize>> {
+        let id = self.config.hostname.as_str();
+        let mut start = 0_usize;
+        let mut found = Vec::new();
+        for field in header.fields() {
+            let end = start.saturating_add(field.raw().len());
+            if field.is("Authentication-Results") && claims_id(field.value(), id) {
+                found.push(start..end);
+            }
+            start = end;
+        }
+        found
+    }
+
+    fn log_findings(&mut self, inbound: &Inbound, id: QueueId, findings: &Findings) {
+        let passed: Vec<&str> = findings
+            .dkim
+            .iter()
+            .filter(|signature| signature.outcome.is_ok())
+            .filter_map(|signature| signature.domain.as_ref())
+            .map(Domain::as_str)
+            .collect();
+        let dmarc = findings.dmarc.as_ref();
+        let outcome = dmarc.map_or("none", |(_, verdict)| verdict.outcome.as_str());
+        let line = Line::new(Level::Info, "examined")
+            .with("id", id)
+            .with("peer", inbound.peer_text())
+            .with("spf", findings.spf.outcome.as_str())
+            .with("dkim", passed.join(","))
+            .with_some("author", dmarc.map(|(author, _)| author))
+            .with("dmarc", outcome)
+            .with("arc", findings.arc.status().as_str());
+        self.log(line);
+    }
+}
+
+/// A header without parts of it.
+fn without(header: &Header, removed: &[Range<usize>]) -> Header {
+    let mut start = 0_usize;
+    let kept = header.fields().filter(|field| {
+        let at = start;
+        start = start.saturating_add(field.raw().len());
+        !removed.iter().any(|range| range.start == at)
+    });
+    let bytes: Vec<u8> = kept.flat_map(Field::raw).copied().collect();
+    Header::parse(bytes).unwrap_or_default()
+}
