@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Inbound;
-use crate::address::Domain;
+use crate::address::{Domain, Mailbox};
 use crate::auth::arc::{self, Sealing};
 use crate::auth::dkim::key::{Algorithm, SigningKey};
 use crate::auth::dkim::sign::Signer;
@@ -70,7 +70,7 @@ impl Engine {
     /// (RFC 8601 section 5).
     pub(super) fn plan_for_stranger(&self, inbound: &Inbound, header: &Header, now: Now) -> Plan {
         Plan {
-            is_hashed: self.is_forwarded(inbound) && self.sealer(inbound).is_some(),
+            is_hashed: inbound.leaves && self.sealer(inbound).is_some(),
             examination: Some(Box::new(Examination::new(header, now.wall))),
             removed: self.own_results(header),
             ..Plan::default()
@@ -250,12 +250,20 @@ impl Engine {
         }
     }
 
-    /// Whether a message goes on to another host.
-    fn is_forwarded(&self, inbound: &Inbound) -> bool {
-        let leaves =
-            |recipient: &Recipient| !self.config.domains.contains_key(recipient.mailbox.domain());
-        let transaction = inbound.session.transaction();
-        transaction.is_some_and(|transaction| transaction.recipients.iter().any(leaves))
+    /// Notes for whom a message is, and whether it goes on to another host.
+    pub(super) fn note_recipients(
+        &self,
+        inbound: &mut Inbound,
+        asked: &Mailbox,
+        recipients: &[Recipient],
+    ) {
+        let domains = &self.config.domains;
+        let leaves = |to: &Recipient| !domains.contains_key(to.mailbox.domain());
+        inbound.leaves |= recipients.iter().any(leaves);
+        let domain = asked.domain();
+        if self.config.receiving(domain).is_some() && !inbound.asked.contains(domain) {
+            inbound.asked.push(domain.clone());
+        }
     }
 
     /// The domain that seals, and its key: the first recipient's that has one for RSA, which every verifier knows.
