@@ -52,6 +52,8 @@ pub(super) struct Inbound {
     signing: Option<Box<Signing>>,
     /// The served domains of the recipients that were accepted.
     asked: Vec<Domain>,
+    /// Whether one of them goes on to another host.
+    leaves: bool,
     opened: Instant,
     body_began: Instant,
     body_bytes: u64,
@@ -191,6 +193,7 @@ impl Engine {
             checking: None,
             signing: None,
             asked: Vec::new(),
+            leaves: false,
             opened: now.instant,
             body_began: now.instant,
             body_bytes: 0,
@@ -618,6 +621,7 @@ impl Engine {
             Request::Hello { name } => self.hello_request(inbound, &name, out, now),
             Request::Sender { from, size } => {
                 inbound.asked.clear();
+                inbound.leaves = false;
                 let verdict = self
                     .sender_verdict(inbound, &from, size, now)
                     .and_then(|()| self.may_begin(inbound, now));
@@ -637,11 +641,11 @@ impl Engine {
                     ForwardPath::Bare(local) => local.to_string(),
                 };
                 let verdict = self.recipient_verdict(inbound, &to, notify, original, now);
-                if let (ForwardPath::Mailbox(mailbox), Ok(_)) = (&to, &verdict)
-                    && self.config.receiving(mailbox.domain()).is_some()
-                    && !inbound.asked.contains(mailbox.domain())
-                {
-                    inbound.asked.push(mailbox.domain().clone());
+                if let Ok(recipients) = &verdict {
+                    inbound.leaves |= recipients.iter().any(|one| self.leaves(one));
+                    let domain = self.asked_domain(&to);
+                    let new = domain.filter(|domain| !inbound.asked.contains(domain));
+                    inbound.asked.extend(new);
                 }
                 self.recipient_request(inbound, shown, verdict, out, now);
             }

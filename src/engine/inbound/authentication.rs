@@ -22,7 +22,9 @@ use crate::engine::log::{Level, Line};
 use crate::envelope::Recipient;
 use crate::mail::header::{Field, Header};
 use crate::policy::authenticity::{Circumstances, Examination, Findings, Judgement};
+use crate::policy::relay::home;
 use crate::queue_id::QueueId;
+use crate::smtp::command::ForwardPath;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::Transaction;
 
@@ -70,7 +72,7 @@ impl Engine {
     /// (RFC 8601 section 5).
     pub(super) fn plan_for_stranger(&self, inbound: &Inbound, header: &Header, now: Now) -> Plan {
         Plan {
-            is_hashed: self.is_forwarded(inbound) && self.sealer(inbound).is_some(),
+            is_hashed: inbound.leaves && self.sealer(inbound).is_some(),
             examination: Some(Box::new(Examination::new(header, now.wall))),
             removed: self.own_results(header),
             ..Plan::default()
@@ -250,12 +252,22 @@ impl Engine {
         }
     }
 
-    /// Whether a message goes on to another host.
-    fn is_forwarded(&self, inbound: &Inbound) -> bool {
-        let leaves =
-            |recipient: &Recipient| !self.config.domains.contains_key(recipient.mailbox.domain());
-        let transaction = inbound.session.transaction();
-        transaction.is_some_and(|transaction| transaction.recipients.iter().any(leaves))
+    /// The served domain whose rules hold for mail to `to`, and under whose name it goes on.
+    pub(super) fn asked_domain(&self, to: &ForwardPath) -> Option<Domain> {
+        let named = match to {
+            ForwardPath::Mailbox(mailbox) => Some(mailbox.domain()),
+            _ => None,
+        };
+        let served = named.filter(|domain| self.config.receiving(domain).is_some());
+        served.or_else(|| home(&self.config)).cloned()
+    }
+
+    /// Whether mail for a recipient goes on to another host.
+    pub(super) fn leaves(&self, recipient: &Recipient) -> bool {
+        match recipient.destination.as_deref() {
+            Some(destination) => destination.starts_with("via "),
+            None => self.config.receiving(recipient.mailbox.domain()).is_none(),
+        }
     }
 
     /// The domain that seals, and its key: the first recipient's that has one for RSA, which every verifier knows.
