@@ -52,7 +52,7 @@ pub(super) struct Inbound {
     signing: Option<Box<Signing>>,
     /// The served domains of the recipients that were accepted.
     asked: Vec<Domain>,
-    /// Whether one of them lies elsewhere.
+    /// Whether one of them goes on to another host.
     leaves: bool,
     opened: Instant,
     body_began: Instant,
@@ -641,8 +641,11 @@ impl Engine {
                     ForwardPath::Bare(local) => local.to_string(),
                 };
                 let verdict = self.recipient_verdict(inbound, &to, notify, original, now);
-                if let (ForwardPath::Mailbox(mailbox), Ok(recipients)) = (&to, &verdict) {
-                    self.note_recipients(inbound, mailbox, recipients);
+                if let Ok(recipients) = &verdict {
+                    inbound.leaves |= recipients.iter().any(|one| self.leaves(one));
+                    let domain = self.asked_domain(&to);
+                    let new = domain.filter(|domain| !inbound.asked.contains(domain));
+                    inbound.asked.extend(new);
                 }
                 self.recipient_request(inbound, shown, verdict, out, now);
             }

@@ -253,7 +253,7 @@ impl Session {
     }
 
     /// The transaction, once its reverse-path was accepted and until its body is whole.
-    pub fn transaction(&self) -> Option<&Transaction> {
+    fn transaction(&self) -> Option<&Transaction> {
         match &self.state {
             State::Mail(transaction)
             | State::Data { transaction, .. }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Inbound;
-use crate::address::{Domain, Mailbox};
+use crate::address::Domain;
 use crate::auth::arc::{self, Sealing};
 use crate::auth::dkim::key::{Algorithm, SigningKey};
 use crate::auth::dkim::sign::Signer;
@@ -22,7 +22,9 @@ use crate::engine::log::{Level, Line};
 use crate::envelope::Recipient;
 use crate::mail::header::{Field, Header};
 use crate::policy::authenticity::{Circumstances, Examination, Findings, Judgement};
+use crate::policy::relay::home;
 use crate::queue_id::QueueId;
+use crate::smtp::command::ForwardPath;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::Transaction;
 
@@ -250,19 +252,21 @@ impl Engine {
         }
     }
 
-    /// Notes for whom a message is, and whether it goes on to another host.
-    pub(super) fn note_recipients(
-        &self,
-        inbound: &mut Inbound,
-        asked: &Mailbox,
-        recipients: &[Recipient],
-    ) {
-        let domains = &self.config.domains;
-        let leaves = |to: &Recipient| !domains.contains_key(to.mailbox.domain());
-        inbound.leaves |= recipients.iter().any(leaves);
-        let domain = asked.domain();
-        if self.config.receiving(domain).is_some() && !inbound.asked.contains(domain) {
-            inbound.asked.push(domain.clone());
+    /// The served domain whose rules hold for mail to `to`, and under whose name it goes on.
+    pub(super) fn asked_domain(&self, to: &ForwardPath) -> Option<Domain> {
+        let named = match to {
+            ForwardPath::Mailbox(mailbox) => Some(mailbox.domain()),
+            _ => None,
+        };
+        let served = named.filter(|domain| self.config.receiving(domain).is_some());
+        served.or_else(|| home(&self.config)).cloned()
+    }
+
+    /// Whether mail for a recipient goes on to another host.
+    pub(super) fn leaves(&self, recipient: &Recipient) -> bool {
+        match recipient.destination.as_deref() {
+            Some(destination) => destination.starts_with("via "),
+            None => self.config.receiving(recipient.mailbox.domain()).is_none(),
         }
     }
 
