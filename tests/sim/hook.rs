@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chopar::engine::event::{ConnId, Lost};
-use chopar::entropy::{Entropy, SeededEntropy};
+use chopar::entropy::Entropy;
 use chopar::smtp::hook::{Progress, Request, write_exit, write_failed};
 
 use crate::disk::hold;
