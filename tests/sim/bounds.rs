@@ -126,7 +126,7 @@ mod tests {
                 ..fine
             },
             Tables {
-                connections: 6,
+                connections: 7,
                 ..fine
             },
             Tables {
@@ -157,6 +157,7 @@ mod tests {
                 unrecorded: 1,
                 ..fine
             },
+            Tables { hooks: 2, ..fine },
             Tables {
                 spilling: 2,
                 ..fine
