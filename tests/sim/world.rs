@@ -39,6 +39,8 @@ pub(crate) enum Faults {
     Power,
     /// The same, and a disk that fills up and fails.
     Disk,
+    /// As with [`Faults::Power`], and strangers write to what is forwarded.
+    Strangers,
     /// As with [`Faults::Power`], and at each start something is wrong with the bytes in the spool.
     Rot,
     /// As with [`Faults::Power`], and the wall clock is set while the relay runs and while it does not.
@@ -57,6 +59,8 @@ pub(crate) enum Happening {
     Drained(ConnId),
     /// A connection of the relay stands.
     Connected(ConnId),
+    /// A stranger does not wait for the answer to its dot.
+    StrangerLeaves(ConnId),
     /// A connection breaks or ends.
     Lost(ConnId, Lost),
     /// The writer thread wakes up.
@@ -133,6 +137,8 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Sender>,
     /// Connections that the relay has asked for.
     pub(crate) connects: u64,
+    /// Messages that came back, or were made to look so.
+    pub(crate) returns: u64,
     /// Which bytes of the spool have rotted.
     pub(crate) rot_so_far: Vec<Hit>,
     /// Hosts with a mood of their own.
@@ -166,6 +172,7 @@ pub(crate) fn config(extra: &str) -> Arc<Config> {
         "domains/sender.example/dkim/one.pem",
         key.as_bytes().to_vec(),
     );
+    crate::strangers::serve(&mut folder);
     let defaults = SystemDefaults {
         hostname: "relay.sender.example".into(),
         resolv_conf: String::new(),
@@ -220,6 +227,7 @@ impl World {
             rot_so_far: Vec::new(),
             clients: Vec::new(),
             connects: 0,
+            returns: 0,
             moods: BTreeMap::new(),
             ledger: Ledger::default(),
             tally: Tally::default(),
@@ -333,6 +341,7 @@ impl World {
             Happening::FromRelay(conn, bytes) => self.bytes_leave(conn, &bytes),
             Happening::Drained(conn) => self.engine.handle(Event::Drained { conn }, self.now),
             Happening::Connected(conn) => self.connected(conn),
+            Happening::StrangerLeaves(conn) => self.stranger_leaves(conn),
             Happening::Lost(conn, cause) => self.lost(conn, cause),
             Happening::Write => self.write(),
             Happening::Stored(completions) => {
