@@ -323,6 +323,12 @@ pub const TARGET_BYTES_MAX: usize = 4_096;
 pub const PROGRAM_TIMEOUT: Duration = Duration::from_secs(300);
 /// The hook that judges a message.
 pub const HOOK_TIMEOUT: Duration = Duration::from_secs(60);
+/// Hooks that are asked at a time: fewer than may run, since one whose client has gone away runs on.
+pub const HOOKS_MAX: usize = 16;
+/// Messages that wait for their turn; with [`HOOK_TIMEOUT`] not longer than a client waits (RFC 5321 section 4.5.3.2.6).
+pub const HOOKS_WAITING_MAX: usize = 64;
+/// How much longer than [`HOOK_TIMEOUT`] the helper may take with a message.
+pub const HOOK_GRACE: Duration = Duration::from_secs(10);
 /// Bytes of the output of a program that are kept, the last ones; and of a hook, the first ones.
 pub const HOOK_OUTPUT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of one variable of a hook's environment.

@@ -89,6 +89,8 @@ pub struct Config {
     pub domains: BTreeMap<Domain, ServedDomain>,
     /// Where mail goes other than by MX; the first match wins.
     pub routes: Vec<Route>,
+    /// Whether there is a hook that judges messages, `hooks/post-data`.
+    pub hook: bool,
     /// The certificates under `tls/`.
     pub certificates: Vec<CertificateFiles>,
     /// What is probably not meant, but can be worked with.
@@ -263,6 +265,7 @@ impl Config {
         let domains = domains::read(folder, &settings, &mut errors);
         circles::find(&domains, &settings.names, &mut errors);
         let certificates = certificates(folder, &mut errors);
+        let hook = hook(folder, &mut errors);
         let routes = routes::read(folder, &settings.routes, &mut errors);
         let (warnings, errors) = errors.into_parts();
         if !errors.is_empty() {
@@ -291,6 +294,7 @@ impl Config {
             abuse: settings.abuse,
             domains,
             routes,
+            hook,
             certificates,
             warnings,
         })
@@ -326,6 +330,15 @@ impl fmt::Debug for Config {
     }
 }
 
+/// Whether the folder has the hook. What else lies there is never run.
+fn hook(folder: &Folder, errors: &mut Errors) -> bool {
+    let names = folder.files_in(HOOKS).chain(folder.children(HOOKS));
+    for name in names.filter(|name| *name != POST_DATA) {
+        errors.warn(&format!("{HOOKS}/{name}"), Problem::Unused);
+    }
+    folder.file(&format!("{HOOKS}/{POST_DATA}")).is_some()
+}
+
 fn certificates(folder: &Folder, errors: &mut Errors) -> Vec<CertificateFiles> {
     let mut found = Vec::new();
     for name in folder.children("tls") {
@@ -344,6 +357,10 @@ fn certificates(folder: &Folder, errors: &mut Errors) -> Vec<CertificateFiles> {
     }
     found
 }
+
+/// The folder of hooks.
+pub const HOOKS: &str = "hooks";
+const POST_DATA: &str = "post-data";
 
 #[cfg(test)]
 mod tests;

@@ -442,6 +442,16 @@ fn keys_are_read_by_selector() {
 }
 
 #[test]
+fn a_hook_is_known_and_what_lies_beside_it_is_not() {
+    assert!(!config(&[]).hook);
+    let config = config(&[("hooks/post-data", ""), ("hooks/post-date", "")]);
+    assert!(config.hook);
+    let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].starts_with("hooks/post-date"), "{warnings:?}");
+}
+
+#[test]
 fn a_folder_is_a_domain() {
     let mut folder = Folder::default();
     folder.insert_folder("domains/example.com");

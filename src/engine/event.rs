@@ -288,6 +288,18 @@ pub enum Action {
         /// Which part.
         part: Part,
     },
+    /// Read a piece of a large message that is streamed to the disk and is not in the queue yet; answered by
+    /// [`Event::Read`].
+    ReadBody {
+        /// Who asks.
+        conn: ConnId,
+        /// The message.
+        id: QueueId,
+        /// Where the piece starts.
+        offset: u64,
+        /// Its bytes.
+        len: u32,
+    },
     /// Send a DNS query from a fresh socket with a random port, connected to the server.
     DnsSend {
         /// The id that the socket will have; opened if it is new.

@@ -5,6 +5,7 @@
 
 mod abuse;
 mod authentication;
+mod hook;
 mod message;
 mod verdict;
 
@@ -33,6 +34,8 @@ use crate::smtp::server::{Encryption, Request, Role, Session};
 pub(super) use abuse::Strangers;
 use abuse::{Guard, Verdict};
 use authentication::Checking;
+use hook::Hooking;
+pub(super) use hook::{Asking, Hooks};
 
 /// One session.
 pub(super) struct Inbound {
@@ -49,11 +52,14 @@ pub(super) struct Inbound {
     body: Vec<u8>,
     intake: Option<Box<Intake>>,
     checking: Option<Box<Checking>>,
+    hooking: Option<Box<Hooking>>,
     signing: Option<Box<Signing>>,
     /// The served domains of the recipients that were accepted.
     asked: Vec<Domain>,
     /// Whether one of them goes on to another host.
     leaves: bool,
+    /// The recipients as the client named them, where a hook is told.
+    named: Vec<String>,
     opened: Instant,
     body_began: Instant,
     body_bytes: u64,
@@ -141,9 +147,11 @@ impl Inbound {
             .checking
             .as_ref()
             .map_or(0, |checking| checking.memory());
+        let hooking = self.hooking.as_ref().map_or(0, |hooking| hooking.memory());
         self.kept
             .capacity()
             .saturating_add(checking)
+            .saturating_add(hooking)
             .saturating_add(self.body.capacity())
             .saturating_add(intake)
             .saturating_add(signing)
@@ -191,9 +199,11 @@ impl Engine {
             body: Vec::new(),
             intake: None,
             checking: None,
+            hooking: None,
             signing: None,
             asked: Vec::new(),
             leaves: false,
+            named: Vec::new(),
             opened: now.instant,
             body_began: now.instant,
             body_bytes: 0,
@@ -622,6 +632,7 @@ impl Engine {
             Request::Sender { from, size } => {
                 inbound.asked.clear();
                 inbound.leaves = false;
+                inbound.named.clear();
                 let verdict = self
                     .sender_verdict(inbound, &from, size, now)
                     .and_then(|()| self.may_begin(inbound, now));

@@ -69,6 +69,8 @@ pub(super) struct Whole {
     pub(super) rest: Vec<u8>,
     /// Whether it was streamed out.
     pub(super) spilled: bool,
+    /// Bytes of it on their way to the disk.
+    pub(super) in_flight: usize,
 }
 
 impl Intake {
@@ -177,6 +179,7 @@ impl Intake {
                 size: self.size,
                 rest: self.held,
                 spilled: self.spilled,
+                in_flight: self.in_flight,
             }),
             Stage::Refused(reply) => Err(reply),
             Stage::Header(_) => Err(Reply::HEADER_MALFORMED),

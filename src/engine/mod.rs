@@ -48,7 +48,7 @@ use connections::Connections;
 use control::Control;
 use event::{Action, ConnId, Event, JobId, Reader, Work};
 use hops::Hops;
-use inbound::{Inbound, Strangers};
+use inbound::{Asking, Hooks, Inbound, Strangers};
 use log::{Level, Line};
 use notices::Notices;
 use outbound::Courier;
@@ -80,6 +80,7 @@ pub struct Engine {
     strangers: Strangers,
     /// Sessions whose message is being streamed to the disk.
     spilling: HashMap<QueueId, ConnId>,
+    hooks: Hooks,
     notices: Notices,
     /// Whether outcomes reach the disk.
     recording: Recording,
@@ -119,6 +120,10 @@ pub struct Counters {
     pub dmarc_failed: u64,
     /// Messages that were refused for it.
     pub dmarc_refused: u64,
+    /// Messages that the hook refused.
+    pub hook_refused: u64,
+    /// Messages that it, or what happened to it, put off.
+    pub hook_deferred: u64,
     /// Connections, messages and recipients of strangers who had had enough.
     pub throttled: u64,
     /// Recipients refused because a list has the client.
@@ -158,6 +163,8 @@ pub struct Tables {
     pub commits: usize,
     /// Messages that are streamed to the disk.
     pub spilling: usize,
+    /// Questions to the hook, those that wait too.
+    pub hooks: usize,
     /// Queued messages.
     pub queued: usize,
     /// Counts of what strangers do.
@@ -170,6 +177,7 @@ pub struct Tables {
 enum Conn {
     Inbound(Box<Inbound>),
     Courier(Box<Courier>),
+    Hook(Box<Asking>),
     Control(Box<Control>),
 }
 
@@ -225,6 +233,7 @@ impl Engine {
             jobs: HashMap::new(),
             next_job: 0,
             spilling: HashMap::new(),
+            hooks: Hooks::default(),
             notices: Notices::default(),
             recording: Recording::default(),
             put_off: Vec::new(),
@@ -266,6 +275,7 @@ impl Engine {
     /// Hands out what one participant left for another: answers that are there, hops that can send.
     fn settle(&mut self, now: Now) {
         self.prune_timers();
+        self.start_hooks(now);
         loop {
             let answered = self.hand_out_answers(now);
             let dispatched = self.dispatch_hops(now);
@@ -277,12 +287,18 @@ impl Engine {
 
     fn route(&mut self, event: Event<'_>, now: Now) {
         match event {
-            Event::Connected { conn } => self.courier_connected(conn, now),
+            Event::Connected { conn } => match self.conns.take(conn) {
+                Some(Conn::Courier(courier)) => self.courier_connected(conn, courier, now),
+                Some(Conn::Hook(asking)) => self.hook_connected(conn, asking),
+                Some(other) => self.conns.put(conn, other),
+                None => {}
+            },
             Event::Bytes { conn, bytes } => self.on_bytes(conn, bytes, now),
             Event::Drained { conn } => self.on_drained(conn, now),
             Event::Closed { conn, cause } => match self.conns.take(conn) {
                 Some(Conn::Inbound(inbound)) => self.inbound_lost(conn, *inbound, &cause, now),
                 Some(Conn::Courier(courier)) => self.courier_lost(conn, courier, &cause, now),
+                Some(Conn::Hook(asking)) => self.hook_lost(conn, &asking, now),
                 Some(Conn::Control(_)) => drop(self.conns.remove(conn)),
                 None => {}
             },
@@ -299,6 +315,7 @@ impl Engine {
             } => match self.conns.take(conn) {
                 Some(Conn::Courier(courier)) => self.courier_read(conn, courier, result, now),
                 Some(Conn::Control(control)) => self.control_read(conn, control, result, now),
+                Some(Conn::Hook(asking)) => self.hook_read(conn, asking, result, now),
                 Some(other) => self.conns.put(conn, other),
                 None => {}
             },
@@ -370,7 +387,7 @@ impl Engine {
     pub fn wants_input(&self, conn: ConnId) -> bool {
         match self.conns.get(conn) {
             Some(Conn::Inbound(inbound)) => inbound.wants_input(),
-            Some(Conn::Courier(_)) => true,
+            Some(Conn::Courier(_) | Conn::Hook(_)) => true,
             Some(Conn::Control(control)) => control.wants_input(),
             None => false,
         }
@@ -404,6 +421,7 @@ impl Engine {
             match self.conns.take(conn) {
                 Some(Conn::Inbound(inbound)) => self.inbound_stop(conn, inbound, now),
                 Some(Conn::Courier(courier)) => self.courier_stop(conn, courier, now),
+                Some(hook @ Conn::Hook(_)) => self.conns.put(conn, hook),
                 Some(Conn::Control(_)) => {
                     self.conns.remove(conn);
                     self.actions.push_back(Action::Close { conn });
@@ -456,6 +474,7 @@ impl Engine {
             unrecorded: self.put_off.len(),
             commits: self.tickets.len(),
             spilling: self.spilling.len(),
+            hooks: self.hooks.len(),
             queued: self.index.len(),
             conduct: self.strangers.conduct.len(),
             greylist: self.strangers.greylist.len(),
@@ -467,6 +486,7 @@ impl Engine {
             Some(Conn::Inbound(inbound)) => self.inbound_bytes(conn, inbound, bytes, now),
             Some(Conn::Courier(courier)) => self.courier_bytes(conn, courier, bytes, now),
             Some(Conn::Control(control)) => self.control_bytes(conn, control, bytes, now),
+            Some(Conn::Hook(asking)) => self.hook_bytes(conn, asking, bytes, now),
             None => {}
         }
     }
@@ -475,6 +495,7 @@ impl Engine {
         match self.conns.take(conn) {
             Some(Conn::Courier(courier)) => self.courier_drained(conn, courier, now),
             Some(Conn::Control(control)) => self.control_drained(conn, control),
+            Some(Conn::Hook(asking)) => self.hook_drained(conn, asking),
             Some(other) => self.conns.put(conn, other),
             None => {}
         }
@@ -484,6 +505,7 @@ impl Engine {
         match self.conns.take(conn) {
             Some(Conn::Inbound(inbound)) => self.inbound_expired(conn, inbound, at, now),
             Some(Conn::Courier(courier)) => self.courier_expired(conn, courier, at, now),
+            Some(Conn::Hook(asking)) => self.hook_expired(conn, asking, now),
             Some(other) => self.conns.put(conn, other),
             None => {}
         }

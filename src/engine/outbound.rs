@@ -128,12 +128,7 @@ struct Load {
 
 impl Engine {
     /// The connection stands.
-    pub(super) fn courier_connected(&mut self, conn: ConnId, now: Now) {
-        let mut courier = match self.conns.take(conn) {
-            Some(Conn::Courier(courier)) => courier,
-            Some(other) => return self.conns.put(conn, other),
-            None => return,
-        };
+    pub(super) fn courier_connected(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
         let Some(target) = courier.target.clone() else {
             return self.courier_put(conn, courier);
         };

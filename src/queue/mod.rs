@@ -28,6 +28,6 @@ pub use ids::IdSource;
 pub use index::{HopId, Index, Phase, Queued, RecipientState};
 pub use journal::{Command, Completion, Journal, JournalError, Ticket};
 pub use memory_disk::{MemoryDisk, Operation};
-pub use reader::{Content, Part, ReadError, read};
+pub use reader::{Content, Part, ReadError, read, read_unfinished};
 pub use record::{Body, MessageRecord, Outcome, OutcomeRecord, Record};
 pub use recovery::{Damage, DamageKind, OpenError, OpenReport, Recovered, Torn};

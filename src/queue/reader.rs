@@ -177,6 +177,20 @@ fn read_piece<D: DiskRead + ?Sized>(
     })
 }
 
+/// Reads a piece of a large message that no record names yet: all of it has to be written. Its sum is not known.
+pub fn read_unfinished<D: DiskRead + ?Sized>(
+    disk: &mut D,
+    id: QueueId,
+    offset: u64,
+    len: u32,
+) -> Result<Content, ReadError> {
+    let mut bytes = vec![0; len as usize];
+    match disk.read_at(SpoolFile::Body(id), offset, &mut bytes)? {
+        read if read == bytes.len() => Ok(Content::Body { bytes, crc32: 0 }),
+        _ => Err(ReadError::Damaged),
+    }
+}
+
 fn read_segment<D: DiskRead + ?Sized>(
     disk: &mut D,
     location: Location,

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::config::{Folder, SystemDefaults};
+use crate::config::{Folder, HOOKS, SystemDefaults};
 use crate::limits::{CONFIG_DEPTH_MAX, CONFIG_ENTRIES_MAX, CONFIG_FILE_BYTES_MAX};
 
 /// Why the folder cannot be read.
@@ -130,7 +130,12 @@ fn read_into(
             folder.insert_folder(&relative);
             read_into(folder, &path, &relative, depth.saturating_add(1), entries)?;
         } else if metadata.is_file() {
-            folder.insert_file(&relative, read_file(&path)?);
+            // A hook is run, not read, and may be of any size.
+            let bytes = match prefix {
+                HOOKS => Vec::new(),
+                _ => read_file(&path)?,
+            };
+            folder.insert_file(&relative, bytes);
         } else {
             return Err(FolderError::Kind(path));
         }

@@ -156,6 +156,8 @@ replies! {
     FROM_MALFORMED = 550 [5 6 0] "The message needs one From field with a valid address";
     /// Whether the author's domain sent the message cannot be told now.
     AUTHENTICITY_UNKNOWN = 451 [4 7 0] "SPF or DKIM cannot be checked now, try again later";
+    /// The hook does not say now what becomes of the message.
+    HOOK_DEFERS = 451 [4 7 0] "The message cannot be judged now, try again later";
     /// Too many messages.
     RATE_EXCEEDED = 451 [4 7 1] "Too many messages in the last hour, try again later";
 
@@ -245,6 +247,15 @@ impl Reply {
             code: 550,
             enhanced: Some(EnhancedCode::new(5, 7, 1)),
             text: format!("Neither SPF nor DKIM shows that {author} sent this, and its DMARC policy refuses it").into(),
+        }
+    }
+
+    /// The hook refuses the message with this text: printable ASCII.
+    pub fn hook(text: &str) -> Self {
+        Self {
+            code: 550,
+            enhanced: Some(EnhancedCode::new(5, 7, 1)),
+            text: text.to_owned().into(),
         }
     }
 

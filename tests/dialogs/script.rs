@@ -10,6 +10,7 @@
 //! lacks: secret                   what neither a stored message nor a line of the log holds
 //! log: event=reject               what some line of the log holds
 //! pieces: whole                   only in one piece: the bytes have to come together
+//! hook: EXIT 0 0\r\n              what the hook answers; `silent`: nothing, `gone`: it is not there. What it is told is in the log
 //! outcome: deferred 4.4.2         outbound: what became of the recipients, in order
 //!
 //! S: 220*                         a reply as a whole; `*` at the end stands for any rest of its last line
@@ -76,6 +77,7 @@ pub(crate) struct Script {
     pub(crate) stored: Vec<Vec<u8>>,
     pub(crate) lacks: Vec<Vec<u8>>,
     pub(crate) log: Vec<String>,
+    pub(crate) hook: Option<Vec<u8>>,
     pub(crate) only_whole: bool,
     pub(crate) outcome: Option<String>,
     pub(crate) recipients: Vec<String>,
@@ -97,6 +99,7 @@ impl Script {
             stored: Vec::new(),
             lacks: Vec::new(),
             log: Vec::new(),
+            hook: None,
             only_whole: false,
             outcome: None,
             recipients: Vec::new(),
@@ -132,6 +135,7 @@ impl Script {
                 "stored" => script.stored.push(bytes(value)),
                 "lacks" => script.lacks.push(bytes(value)),
                 "log" => script.log.push(value.to_owned()),
+                "hook" => script.hook = Some(bytes(value)),
                 "pieces" => script.only_whole = value == "whole",
                 "outcome" => script.outcome = Some(value.to_owned()),
                 "rcpt" => script.recipients.push(value.to_owned()),

@@ -8,10 +8,13 @@ use chopar::auth::srs::Rewriter;
 use chopar::clock::{Instant, Now};
 use chopar::config::{Config, Folder, SystemDefaults};
 use chopar::date::Timestamp;
-use chopar::engine::event::{Action, ConnId, Event, Listener, Lost, Peer, TlsSession};
+use chopar::engine::event::{
+    Action, ConnId, Endpoint, Event, Listener, Lost, Peer, Reader, TlsSession,
+};
 use chopar::engine::{Engine, Start};
 use chopar::entropy::SeededEntropy;
-use chopar::queue::{Body, Command, Journal, MemoryDisk, Outcome, Record, read};
+use chopar::queue::{Body, Command, Journal, MemoryDisk, Outcome, Record, read, read_unfinished};
+use chopar::smtp::hook::{Progress, Request};
 
 use crate::script::{Pattern, Script, Side, Step};
 
@@ -47,6 +50,8 @@ pub(crate) struct Stage<'a> {
     messages: Vec<u8>,
     log: Vec<String>,
     outcomes: Vec<Outcome>,
+    /// The connection to the hook, and what it was told.
+    hook: Option<(ConnId, Request, Vec<u8>)>,
 }
 
 /// The user of the dialogues: `pencil@example.com` with the password `pencil` (RFC 7677 section 3).
@@ -71,6 +76,9 @@ fn config(script: &Script) -> Arc<Config> {
     }
     let mut folder = Folder::default();
     folder.insert_file("chopar.toml", toml.into());
+    if script.hook.is_some() {
+        folder.insert_file("hooks/post-data", Vec::new());
+    }
     folder.insert_file("domains/example.com/users", USERS.into());
     folder.insert_file("domains/example.com/aliases", ALIASES.into());
     let defaults = SystemDefaults {
@@ -110,6 +118,7 @@ impl<'a> Stage<'a> {
             messages: Vec::new(),
             log: Vec::new(),
             outcomes: Vec::new(),
+            hook: None,
         }
     }
 
@@ -341,6 +350,7 @@ impl<'a> Stage<'a> {
     fn do_action(&mut self, action: Action) {
         match action {
             Action::Send { conn, bytes } => {
+                self.tell_hook(conn, &bytes);
                 if Some(conn) == self.conn {
                     self.heard.extend_from_slice(&bytes);
                 }
@@ -351,7 +361,22 @@ impl<'a> Stage<'a> {
                 self.closed = true;
                 self.handshaking = false;
             }
-            Action::Close { .. } | Action::Abort { .. } => {}
+            Action::Close { conn } | Action::Abort { conn } => {
+                self.hook.take_if(|(hook, ..)| *hook == conn);
+            }
+            Action::Connect {
+                conn,
+                to: Endpoint::Helper(_),
+                ..
+            } if self.script.hook.is_some() => {
+                let cause = Lost::Unreachable;
+                let event = match self.script.hook.as_deref() {
+                    Some(b"gone") => Event::Closed { conn, cause },
+                    _ => Event::Connected { conn },
+                };
+                self.hook = Some((conn, Request::default(), Vec::new()));
+                self.engine.handle(event, self.now);
+            }
             Action::StartTls { conn, .. } => self.handshaking = Some(conn) == self.conn,
             Action::Connect { conn, .. } if self.script.side == Side::Client && !self.closed => {
                 self.conn = Some(conn);
@@ -373,6 +398,16 @@ impl<'a> Stage<'a> {
                 let result = read(&mut self.disk.clone(), location, id, part);
                 self.engine.handle(Event::Read { reader, result }, self.now);
             }
+            Action::ReadBody {
+                conn,
+                id,
+                offset,
+                len,
+            } => {
+                let result = read_unfinished(&mut self.disk.clone(), id, offset, len);
+                let reader = Reader::Conn(conn);
+                self.engine.handle(Event::Read { reader, result }, self.now);
+            }
             Action::Work { job, work } => {
                 let result = work.perform();
                 self.engine.handle(Event::Worked { job, result }, self.now);
@@ -382,6 +417,30 @@ impl<'a> Stage<'a> {
             | Action::DnsConnect { .. }
             | Action::DnsClose { .. }
             | Action::Reload { .. } => {}
+        }
+    }
+
+    /// The hook hears of a message, and answers once that is whole, unless it is silent.
+    fn tell_hook(&mut self, conn: ConnId, bytes: &[u8]) {
+        let Some((hook, request, body)) = &mut self.hook else {
+            return;
+        };
+        if *hook != conn {
+            return;
+        }
+        match request.on_bytes(bytes, body) {
+            Progress::More => return,
+            Progress::Whole => {}
+            Progress::Malformed => panic!("the hook is asked in a wrong way"),
+        }
+        for (fact, value) in request.facts() {
+            self.log.push(format!("hook {}={value}", fact.name()));
+        }
+        self.log.push(format!("hook body={}", shown(body)));
+        let answer = self.script.hook.clone().unwrap_or_default();
+        if answer != b"silent" {
+            let bytes = &answer;
+            self.engine.handle(Event::Bytes { conn, bytes }, self.now);
         }
     }
 

@@ -4,7 +4,7 @@ use chopar::config::Config;
 use chopar::engine::{Engine, Tables};
 use chopar::limits::{
     ABUSE_TABLE_ENTRIES_MAX, DNS_CACHE_ENTRIES_MAX, DNS_QUESTIONS_MAX, GREYLIST_ENTRIES_MAX,
-    NOTICES_AT_WORK_MAX,
+    HOOKS_MAX, HOOKS_WAITING_MAX, NOTICES_AT_WORK_MAX,
 };
 
 use crate::ledger::{Broken, Rule, check as rule};
@@ -46,12 +46,14 @@ impl Ceilings {
             unrecorded,
             commits,
             spilling,
+            hooks,
             queued,
             conduct,
             greylist,
         } = *tables;
         let recipients = queued * self.recipients;
-        let sessions = self.clients + self.couriers;
+        // Each client may have a question to the hook.
+        let sessions = 2 * self.clients + self.couriers;
         let owners = connections + 2 * queued;
         let ceilings = [
             ("bytes", memory, self.memory),
@@ -78,6 +80,11 @@ impl Ceilings {
             ),
             ("jobs", jobs, connections + NOTICES_AT_WORK_MAX),
             ("bodies", spilling, self.clients),
+            (
+                "hooks",
+                hooks,
+                self.clients.min(HOOKS_MAX + HOOKS_WAITING_MAX),
+            ),
             ("counts of strangers", conduct, ABUSE_TABLE_ENTRIES_MAX),
             ("greylisted", greylist, GREYLIST_ENTRIES_MAX),
         ];

@@ -17,7 +17,7 @@ use chopar::dns::SocketId;
 use chopar::engine::event::{Action, ConnId, Event, JobId, Lost, Reader, TlsSession, WorkResult};
 use chopar::engine::{Engine, Start};
 use chopar::entropy::{Entropy, SeededEntropy};
-use chopar::queue::{Command, Completion, Journal, read};
+use chopar::queue::{Command, Completion, Journal, read, read_unfinished};
 use chopar::queue_id::QueueId;
 
 use crate::bounds;
@@ -416,6 +416,16 @@ impl World {
                     self.carrying.insert(conn, id);
                 }
                 let result = read(&mut self.disk.clone(), location, id, part);
+                self.engine.handle(Event::Read { reader, result }, self.now);
+            }
+            Action::ReadBody {
+                conn,
+                id,
+                offset,
+                len,
+            } => {
+                let result = read_unfinished(&mut self.disk.clone(), id, offset, len);
+                let reader = Reader::Conn(conn);
                 self.engine.handle(Event::Read { reader, result }, self.now);
             }
             Action::DnsSend { socket, to, bytes } => self.ask_by_datagram(socket, to, &bytes),

@@ -352,6 +352,9 @@ impl Engine {
         now: Now,
     ) {
         self.note_refusal(inbound, "recipient", shown, verdict.as_ref().err(), now);
+        if self.config.hook && verdict.is_ok() {
+            inbound.named.push(shown.to_owned());
+        }
         let limit = self.config.abuse.unknown_recipients;
         let address = inbound.address();
         let is_unknown = verdict.as_ref().err() == Some(&Reply::UNKNOWN_RECIPIENT);

@@ -12,6 +12,7 @@ use crate::auth::arc::{self, Sealing};
 use crate::auth::dkim::key::{Algorithm, SigningKey};
 use crate::auth::dkim::sign::Signer;
 use crate::auth::results::{AuthenticationResults, claims_id};
+use crate::auth::spf;
 use crate::clock::Now;
 use crate::config::{DkimKey, Dmarc, Quarantine};
 use crate::dns::{Answer, Question, Step};
@@ -25,6 +26,7 @@ use crate::policy::authenticity::{Circumstances, Examination, Findings, Judgemen
 use crate::policy::relay::home;
 use crate::queue_id::QueueId;
 use crate::smtp::command::ForwardPath;
+use crate::smtp::hook::Fact;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::Transaction;
 
@@ -46,8 +48,20 @@ pub(super) struct Checked {
     pub(super) transaction: Transaction,
     /// Fields that say what was found out.
     pub(super) fields: Vec<u8>,
-    /// What is to be sealed, and with which key.
-    pub(super) seal: Option<(Arc<SigningKey>, Box<Sealing>)>,
+    /// The same, for the hook.
+    pub(super) facts: Vec<(Fact, String)>,
+    /// Fields that the hook adds.
+    pub(super) hooked: Vec<u8>,
+    /// Who seals it, and what is said by that.
+    pub(super) seal: Option<Box<Seal>>,
+}
+
+/// A seal that is to be set.
+pub(super) struct Seal {
+    domain: Domain,
+    key: Arc<DkimKey>,
+    results: AuthenticationResults,
+    chain: arc::Verdict,
 }
 
 impl Checking {
@@ -64,6 +78,12 @@ impl Checking {
     /// Bytes that are held.
     pub(super) fn memory(&self) -> usize {
         self.whole.rest.capacity()
+    }
+
+    /// A block of it is on the disk; or was lost, and then the disk says so again when the message is to be stored.
+    pub(super) fn on_written(&mut self, result: Result<usize, Reply>) {
+        let bytes = result.unwrap_or(usize::MAX);
+        self.whole.in_flight = self.whole.in_flight.saturating_sub(bytes);
     }
 }
 
@@ -96,10 +116,11 @@ impl Engine {
                 whole,
                 transaction,
                 fields: Vec::new(),
+                facts: Vec::new(),
+                hooked: Vec::new(),
                 seal: None,
             };
-            self.message_wanted(conn, inbound, checked, now);
-            return Ok(());
+            return self.judge_by_hook(conn, inbound, checked, now);
         };
         let helo = inbound.session.greeting().map_or("", |(_, name)| name);
         let known = Circumstances {
@@ -167,12 +188,21 @@ impl Engine {
             .on_answer(question.clone(), answer.clone());
         match self.examine_on(conn, &mut inbound, now) {
             Ok(()) => self.inbound_put(conn, inbound),
-            Err(reply) => {
-                self.note_refusal(&inbound, "message", "", Some(&reply), now);
-                self.drop_body(&mut inbound);
-                self.inbound_stored(conn, inbound, &reply, now);
-            }
+            Err(reply) => self.message_refused(conn, inbound, &reply, now),
         }
+    }
+
+    /// A message that is whole is not taken.
+    pub(super) fn message_refused(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        reply: &Reply,
+        now: Now,
+    ) {
+        self.note_refusal(&inbound, "message", "", Some(reply), now);
+        self.drop_body(&mut inbound);
+        self.inbound_stored(conn, inbound, reply, now);
     }
 
     fn examined(
@@ -206,7 +236,15 @@ impl Engine {
         let results = findings.results(&self.config.hostname, &checking.known);
         let mut fields = results.field().into_bytes();
         fields.append(&mut marks);
-        let seal = self.seal_of(inbound, &checking.whole, &results, findings, now);
+        let sealer = checking.whole.body_hash.and_then(|_| self.sealer(inbound));
+        let seal = sealer.map(|(domain, key)| {
+            Box::new(Seal {
+                domain,
+                key,
+                results,
+                chain: findings.arc.clone(),
+            })
+        });
         let Checking {
             id,
             whole,
@@ -218,33 +256,32 @@ impl Engine {
             whole,
             transaction,
             fields,
+            facts: facts(findings),
+            hooked: Vec::new(),
             seal,
         };
-        self.message_wanted(conn, inbound, checked, now);
-        Ok(())
+        self.judge_by_hook(conn, inbound, checked, now)
     }
 
-    /// The set that is added to the chain of a message that is forwarded (RFC 8617).
-    fn seal_of(
+    /// The set that is added to the chain of a message that is forwarded (RFC 8617) with the fields `added` on top.
+    pub(super) fn sealing(
         &mut self,
-        inbound: &Inbound,
         whole: &Whole,
-        results: &AuthenticationResults,
-        findings: &Findings,
+        added: &[u8],
+        seal: &Seal,
         now: Now,
     ) -> Option<(Arc<SigningKey>, Box<Sealing>)> {
         let hash = whole.body_hash?;
-        let (domain, key) = self.sealer(inbound)?;
         let signer = Signer {
-            domain: &domain,
-            selector: &key.selector,
+            domain: &seal.domain,
+            selector: &seal.key.selector,
             algorithm: Algorithm::RsaSha256,
             at: now.wall,
         };
         // What is signed is the header as it leaves.
         let header = without(&whole.header, &self.own_results(&whole.header));
-        match arc::prepare(&header, &[], &hash, results, &findings.arc, &signer) {
-            Ok(sealing) => Some((Arc::clone(&key.key), Box::new(sealing))),
+        match arc::prepare(&header, added, &hash, &seal.results, &seal.chain, &signer) {
+            Ok(sealing) => Some((Arc::clone(&seal.key.key), Box::new(sealing))),
             Err(refusal) => {
                 self.debug(|| Line::new(Level::Debug, "unsealed").with("why", refusal));
                 None
@@ -307,25 +344,41 @@ impl Engine {
     }
 
     fn log_findings(&mut self, inbound: &Inbound, id: QueueId, findings: &Findings) {
-        let passed: Vec<&str> = findings
-            .dkim
-            .iter()
-            .filter(|signature| signature.outcome.is_ok())
-            .filter_map(|signature| signature.domain.as_ref())
-            .map(Domain::as_str)
-            .collect();
         let dmarc = findings.dmarc.as_ref();
         let outcome = dmarc.map_or("none", |(_, verdict)| verdict.outcome.as_str());
         let line = Line::new(Level::Info, "examined")
             .with("id", id)
             .with("peer", inbound.peer_text())
             .with("spf", findings.spf.outcome.as_str())
-            .with("dkim", passed.join(","))
+            .with("dkim", signers(findings).join(","))
             .with_some("author", dmarc.map(|(author, _)| author))
             .with("dmarc", outcome)
             .with("arc", findings.arc.status().as_str());
         self.log(line);
     }
+}
+
+/// What the hook is told of what was found out.
+fn facts(findings: &Findings) -> Vec<(Fact, String)> {
+    let spf = findings.spf.outcome;
+    let passed = if spf == spf::Outcome::Pass { "1" } else { "" };
+    let dmarc = findings.dmarc.as_ref();
+    let dmarc = dmarc.map_or("", |(_, verdict)| verdict.outcome.as_str());
+    vec![
+        (Fact::SpfPass, passed.to_owned()),
+        (Fact::SpfResult, spf.as_str().to_owned()),
+        (Fact::DkimPass, signers(findings).join(" ")),
+        (Fact::DmarcResult, dmarc.to_owned()),
+    ]
+}
+
+/// The domains of the signatures that are right.
+fn signers(findings: &Findings) -> Vec<&str> {
+    let right = findings.dkim.iter().filter(|found| found.outcome.is_ok());
+    right
+        .filter_map(|signature| signature.domain.as_ref())
+        .map(Domain::as_str)
+        .collect()
 }
 
 /// A header without parts of it.

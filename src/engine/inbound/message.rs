@@ -33,7 +33,11 @@ impl Engine {
         if let Some(checking) = inbound.checking.take()
             && checking.is_spilled()
         {
+            self.spilling.remove(&checking.id());
             self.store(Command::BodyDiscard { id: checking.id() });
+        }
+        if let Some(hooking) = inbound.hooking.take() {
+            self.drop_hooking(&hooking);
         }
         if let Some(signing) = inbound.signing.take()
             && matches!(signing.record.body, Body::File { .. })
@@ -79,11 +83,11 @@ impl Engine {
         let intake = inbound.intake.take().ok_or(Reply::STORE_FAILED)?;
         let id = intake.id();
         let spilled = intake.is_spilled();
-        self.spilling.remove(&id);
         let whole = intake
             .finish(&mut |header| self.on_header(inbound, header, now))
             .inspect_err(|_| {
                 if spilled {
+                    self.spilling.remove(&id);
                     self.actions
                         .push_back(Action::Store(Command::BodyDiscard { id }));
                 }
@@ -104,21 +108,24 @@ impl Engine {
             whole,
             transaction,
             fields: mut found,
+            mut hooked,
             seal,
+            ..
         } = checked;
         let client = self.client(inbound);
         let trusted = !matches!(client, Client::Anonymous { .. });
-        let mut added = Vec::new();
+        let seal = seal.and_then(|seal| self.sealing(&whole, &hooked, &seal, now));
         if trusted {
             let hostname = &self.config.hostname;
-            added = submission::missing_fields(
+            hooked.append(&mut submission::missing_fields(
                 &whole.header,
                 id,
                 hostname,
                 now.wall,
                 &mut *self.entropy,
-            );
+            ));
         }
+        let mut added = hooked;
         let inputs = whole.body_hash.map_or_else(Vec::new, |hash| {
             signing_inputs(&whole.keys, &whole.header, &added, &hash, now)
         });
@@ -357,6 +364,10 @@ impl Engine {
                 Ok(bytes) => intake.on_written(bytes),
                 Err(reply) => intake.refuse(reply),
             }
+        } else if let Some(checking) = inbound.checking.as_mut() {
+            checking.on_written(result);
+        } else if inbound.hooking.is_some() {
+            return self.hook_written(conn, inbound, result, now);
         }
         self.inbound_resume(conn, inbound, Vec::new(), now);
     }

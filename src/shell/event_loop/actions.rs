@@ -99,6 +99,16 @@ impl EventLoop {
                 let result = queue::read(&mut self.reader, location, id, part);
                 state.later.push_back(Later::Read(reader, result));
             }
+            Action::ReadBody {
+                conn,
+                id,
+                offset,
+                len,
+            } => {
+                let result = queue::read_unfinished(&mut self.reader, id, offset, len);
+                let reader = Reader::Conn(conn);
+                state.later.push_back(Later::Read(reader, result));
+            }
             Action::DnsSend { socket, to, bytes } => {
                 let registry = self.poll.registry();
                 let sent = state

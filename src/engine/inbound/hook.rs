@@ -1,0 +1,383 @@
+//! The post-data hook: a program of the operator's judges each message that is wanted, before its client is answered.
+//!
+//! ```text
+//!   waits for the disk --written--> waits for its turn --Connect--> is sent: facts, message --answer--> taken or not
+//! ```
+//!
+//! A message that was streamed out is read back block by block, each when the helper has taken the one before.
+//! Invariants: every question ends in a verdict, if only that of its deadline; a client that goes away takes its question
+//! with it.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::Inbound;
+use super::authentication::Checked;
+use crate::clock::{Instant, Now};
+use crate::engine::event::{Action, ConnId, Endpoint};
+use crate::engine::log::{Level, Line};
+use crate::engine::timers::Timer;
+use crate::engine::{Conn, Engine};
+use crate::limits::{HOOK_GRACE, HOOK_TIMEOUT, HOOKS_MAX, HOOKS_WAITING_MAX};
+use crate::queue::{Command, Content, ReadError};
+use crate::queue_id::QueueId;
+use crate::smtp::hook::{Fact, HOOK, Hook, Verdict};
+use crate::smtp::reply::Reply;
+
+/// A message that the hook is to judge.
+pub(super) struct Hooking {
+    pub(super) checked: Checked,
+    /// Bytes on their way to the disk, without which it cannot be read back.
+    unwritten: usize,
+    /// The connection that asks.
+    asking: Option<ConnId>,
+}
+
+/// A question to the hook: one connection to the helper.
+pub(in crate::engine) struct Asking {
+    /// The session that has the message.
+    owner: ConnId,
+    id: QueueId,
+    hook: Option<Hook>,
+    /// What is still to be read back and sent.
+    unread: Range<u64>,
+    reading: bool,
+    /// Nothing while it waits for its turn.
+    deadline: Option<Instant>,
+}
+
+/// The questions of all sessions.
+#[derive(Default)]
+pub(in crate::engine) struct Hooks {
+    running: usize,
+    waiting: VecDeque<ConnId>,
+}
+
+impl Hooking {
+    /// Bytes that are held.
+    pub(super) fn memory(&self) -> usize {
+        let held = self.checked.whole.rest.capacity();
+        held.saturating_add(self.unwritten)
+    }
+}
+
+impl Hooks {
+    /// How many there are.
+    pub(in crate::engine) fn len(&self) -> usize {
+        self.running.saturating_add(self.waiting.len())
+    }
+}
+
+impl Engine {
+    /// A message is all right as far as is known here: the hook judges it, where there is one.
+    pub(super) fn judge_by_hook(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut Inbound,
+        mut checked: Checked,
+        now: Now,
+    ) -> Result<(), Reply> {
+        let id = checked.id;
+        if !self.config.hook {
+            self.spilling.remove(&id);
+            self.message_wanted(conn, inbound, checked, now);
+            return Ok(());
+        }
+        let mut unwritten = checked.whole.in_flight;
+        if checked.whole.spilled && !checked.whole.rest.is_empty() {
+            let bytes = std::mem::take(&mut checked.whole.rest);
+            unwritten = unwritten.saturating_add(bytes.len());
+            self.store(Command::BodyAppend { id, bytes });
+        }
+        inbound.hooking = Some(Box::new(Hooking {
+            checked,
+            unwritten,
+            asking: None,
+        }));
+        match unwritten {
+            0 => self.ask_hook(conn, inbound),
+            _ => Ok(()),
+        }
+    }
+
+    /// A block is on the disk, or could not be written.
+    pub(super) fn hook_written(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        result: Result<usize, Reply>,
+        now: Now,
+    ) {
+        let asked = result.and_then(|bytes| match inbound.hooking.as_mut() {
+            Some(hooking) => {
+                hooking.unwritten = hooking.unwritten.saturating_sub(bytes);
+                match hooking.unwritten {
+                    0 => self.ask_hook(conn, &mut inbound),
+                    _ => Ok(()),
+                }
+            }
+            None => Ok(()),
+        });
+        match asked {
+            Ok(()) => self.inbound_put(conn, inbound),
+            Err(reply) => self.message_refused(conn, inbound, &reply, now),
+        }
+    }
+
+    fn ask_hook(&mut self, conn: ConnId, inbound: &mut Inbound) -> Result<(), Reply> {
+        let Some(hooking) = inbound.hooking.as_mut() else {
+            return Ok(());
+        };
+        let (id, whole) = (hooking.checked.id, &hooking.checked.whole);
+        self.spilling.remove(&id);
+        if self.hooks.waiting.len() >= HOOKS_WAITING_MAX {
+            return Err(self.hook_defers(id, "too many messages wait for the hook"));
+        }
+        let asking = self.conns.insert(Conn::Hook(Box::new(Asking {
+            owner: conn,
+            id,
+            hook: None,
+            unread: 0..if whole.spilled { whole.size } else { 0 },
+            reading: false,
+            deadline: None,
+        })));
+        hooking.asking = Some(asking);
+        self.hooks.waiting.push_back(asking);
+        Ok(())
+    }
+
+    /// Begins as many questions as there may be at a time.
+    pub(in crate::engine) fn start_hooks(&mut self, now: Now) {
+        while self.hooks.running < HOOKS_MAX
+            && let Some(conn) = self.hooks.waiting.pop_front()
+        {
+            let Some(Conn::Hook(asking)) = self.conns.get_mut(conn) else {
+                continue;
+            };
+            let deadline = asking.wait(now);
+            self.timers.set(deadline, Timer::Conn(conn));
+            self.hooks.running = self.hooks.running.saturating_add(1);
+            self.actions.push_back(Action::Connect {
+                conn,
+                to: Endpoint::Helper(HOOK.into()),
+                from: None,
+            });
+        }
+    }
+
+    /// The helper is there.
+    pub(in crate::engine) fn hook_connected(&mut self, conn: ConnId, mut asking: Box<Asking>) {
+        let mut out = Vec::new();
+        if let Some(Conn::Inbound(inbound)) = self.conns.get(asking.owner)
+            && let Some(hooking) = &inbound.hooking
+        {
+            let whole = &hooking.checked.whole;
+            let facts = self.facts(inbound, &hooking.checked);
+            let facts: Vec<(Fact, &str)> = facts
+                .iter()
+                .map(|(fact, value)| (*fact, value.as_str()))
+                .collect();
+            let mut hook = Hook::new(&facts, &mut out);
+            if !whole.spilled {
+                hook.on_body(&whole.rest, &mut out);
+                hook.on_body_end(&mut out);
+            }
+            asking.hook = Some(hook);
+        }
+        self.send(conn, out);
+        self.conns.put(conn, Conn::Hook(asking));
+    }
+
+    /// The helper has taken what was sent: the next block can be read.
+    pub(in crate::engine) fn hook_drained(&mut self, conn: ConnId, mut asking: Box<Asking>) {
+        if asking.hook.is_some() && !asking.unread.is_empty() && !asking.reading {
+            asking.reading = true;
+            let left = asking.unread.end.saturating_sub(asking.unread.start);
+            self.actions.push_back(Action::ReadBody {
+                conn,
+                id: asking.id,
+                offset: asking.unread.start,
+                len: u32::try_from(left).unwrap_or(u32::MAX).min(BLOCK_BYTES),
+            });
+        }
+        self.conns.put(conn, Conn::Hook(asking));
+    }
+
+    /// A block was read back.
+    pub(in crate::engine) fn hook_read(
+        &mut self,
+        conn: ConnId,
+        mut asking: Box<Asking>,
+        result: Result<Content, ReadError>,
+        now: Now,
+    ) {
+        let (Ok(Content::Body { bytes, .. }), Some(hook)) = (result, asking.hook.as_mut()) else {
+            return self.hook_fails(conn, asking, "the message cannot be read", now);
+        };
+        let mut out = Vec::new();
+        hook.on_body(&bytes, &mut out);
+        asking.reading = false;
+        asking.unread.start = asking.unread.start.saturating_add(bytes.len() as u64);
+        if asking.unread.is_empty() {
+            hook.on_body_end(&mut out);
+        }
+        asking.wait(now);
+        self.send(conn, out);
+        self.conns.put(conn, Conn::Hook(asking));
+    }
+
+    /// The helper has said something.
+    pub(in crate::engine) fn hook_bytes(
+        &mut self,
+        conn: ConnId,
+        mut asking: Box<Asking>,
+        bytes: &[u8],
+        now: Now,
+    ) {
+        match asking.hook.as_mut().and_then(|hook| hook.on_bytes(bytes)) {
+            Some(verdict) => {
+                self.actions.push_back(Action::Abort { conn });
+                self.hook_answered(conn, &asking, verdict, now);
+            }
+            None => self.conns.put(conn, Conn::Hook(asking)),
+        }
+    }
+
+    /// The helper is gone, or was not there.
+    pub(in crate::engine) fn hook_lost(&mut self, conn: ConnId, asking: &Asking, now: Now) {
+        let text = "the helper gave no answer".to_owned();
+        self.hook_answered(conn, asking, Verdict::Defer { text }, now);
+    }
+
+    /// A deadline may have passed.
+    pub(in crate::engine) fn hook_expired(&mut self, conn: ConnId, asking: Box<Asking>, now: Now) {
+        match asking.deadline {
+            Some(deadline) if deadline > now.instant => {
+                self.timers.set(deadline, Timer::Conn(conn));
+                self.conns.put(conn, Conn::Hook(asking));
+            }
+            _ => self.hook_fails(conn, asking, "no answer in time", now),
+        }
+    }
+
+    fn hook_fails(&mut self, conn: ConnId, asking: Box<Asking>, why: &str, now: Now) {
+        self.actions.push_back(Action::Abort { conn });
+        let text = why.to_owned();
+        self.hook_answered(conn, &asking, Verdict::Defer { text }, now);
+    }
+
+    /// What comes of a question; its connection is closed already.
+    fn hook_answered(&mut self, conn: ConnId, asking: &Asking, verdict: Verdict, now: Now) {
+        self.conns.remove(conn);
+        self.hooks.running = self.hooks.running.saturating_sub(1);
+        let (id, owner) = (asking.id, asking.owner);
+        let mut inbound = match self.conns.take(owner) {
+            Some(Conn::Inbound(inbound)) => inbound,
+            Some(other) => return self.conns.put(owner, other),
+            None => return,
+        };
+        let reply = match verdict {
+            Verdict::Accept { fields, junk } => {
+                if junk {
+                    self.note_hook(id, "it wrote something that is no header field");
+                }
+                if let Some(hooking) = inbound.hooking.take() {
+                    let mut checked = hooking.checked;
+                    checked.hooked = fields;
+                    self.message_wanted(owner, &mut inbound, checked, now);
+                }
+                return self.inbound_put(owner, inbound);
+            }
+            Verdict::Refuse { text } => {
+                self.counters.hook_refused += 1;
+                Reply::hook(&text)
+            }
+            Verdict::Defer { text } => self.hook_defers(id, &text),
+        };
+        if let Some(hooking) = inbound.hooking.as_mut() {
+            hooking.asking = None;
+        }
+        self.message_refused(owner, inbound, &reply, now);
+    }
+
+    fn hook_defers(&mut self, id: QueueId, why: &str) -> Reply {
+        self.counters.hook_deferred += 1;
+        self.note_hook(id, why);
+        Reply::HOOK_DEFERS
+    }
+
+    fn note_hook(&mut self, id: QueueId, why: &str) {
+        let line = Line::new(Level::Warning, "hook").with("id", id);
+        self.log(line.with("why", why));
+    }
+
+    /// Nobody waits for an answer any more: gives up the message, and the question.
+    pub(super) fn drop_hooking(&mut self, hooking: &Hooking) {
+        let id = hooking.checked.id;
+        if hooking.checked.whole.spilled {
+            self.spilling.remove(&id);
+            self.store(Command::BodyDiscard { id });
+        }
+        if let Some(conn) = hooking.asking
+            && let Some(Conn::Hook(asking)) = self.conns.remove(conn)
+        {
+            if asking.deadline.is_some() {
+                self.hooks.running = self.hooks.running.saturating_sub(1);
+                self.actions.push_back(Action::Abort { conn });
+            } else {
+                self.hooks.waiting.retain(|waiting| *waiting != conn);
+            }
+        }
+    }
+
+    /// What the hook is told of a message.
+    fn facts(&self, inbound: &Inbound, checked: &Checked) -> Vec<(Fact, String)> {
+        let one = |is_so: bool| if is_so { "1" } else { "" }.to_owned();
+        let path = &checked.transaction.reverse_path;
+        let is_own = path
+            .mailbox()
+            .is_some_and(|mailbox| self.config.domains.contains_key(mailbox.domain()));
+        let recipients: Vec<&str> = inbound.named.iter().map(String::as_str).collect();
+        let mut facts = vec![
+            (
+                Fact::RemoteAddr,
+                inbound
+                    .address()
+                    .map_or_else(String::new, |address| address.to_string()),
+            ),
+            (
+                Fact::EhloDomain,
+                inbound
+                    .session
+                    .greeting()
+                    .map_or("", |(_, name)| name)
+                    .to_owned(),
+            ),
+            (Fact::MailFrom, path.as_str().to_owned()),
+            (Fact::RcptTo, recipients.join(" ")),
+            (
+                Fact::AuthAs,
+                inbound
+                    .login
+                    .as_ref()
+                    .map_or_else(String::new, ToString::to_string),
+            ),
+            (Fact::OnTls, one(inbound.tls.is_some())),
+            (Fact::FromLocalDomain, one(is_own)),
+            (Fact::QueueId, checked.id.to_string()),
+        ];
+        facts.extend(checked.facts.iter().cloned());
+        facts
+    }
+}
+
+impl Asking {
+    /// Gives the helper time, from now on, to take what is sent and to answer.
+    fn wait(&mut self, now: Now) -> Instant {
+        let deadline = now.instant.after(HOOK_TIMEOUT.saturating_add(HOOK_GRACE));
+        *self.deadline.insert(deadline)
+    }
+}
+
+/// Bytes of a message that are read back and sent at a time.
+const BLOCK_BYTES: u32 = 64 * 1024;
