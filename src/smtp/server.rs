@@ -697,12 +697,12 @@ impl Session {
         match verdict {
             Ok(recipients) => {
                 for recipient in recipients {
-                    // The same mailbox twice in one transaction gets the message once.
-                    if !transaction
-                        .recipients
-                        .iter()
-                        .any(|known| known.mailbox == recipient.mailbox)
-                    {
+                    // The same mailbox twice in one transaction gets the message once, by each way that leads there.
+                    let same = |known: &Recipient| {
+                        known.mailbox == recipient.mailbox
+                            && known.destination == recipient.destination
+                    };
+                    if !transaction.recipients.iter().any(same) {
                         transaction.recipients.push(recipient);
                     }
                 }

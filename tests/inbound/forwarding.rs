@@ -140,6 +140,29 @@ fn what_goes_to_hosts_that_an_alias_names_is_sealed_and_keeps_its_sender_where_i
 }
 
 #[test]
+fn each_way_that_an_alias_leads_is_gone() {
+    let mut stage = Stage::new();
+    let both = ["twice@us.example", "twice@us.example", "box@us.example"];
+    assert!(
+        stage
+            .bring("a@author.example", &both, LETTER)
+            .starts_with("250 ")
+    );
+    let recipients = &stage.queued[0].envelope.recipients;
+    let ways: Vec<_> = (recipients.iter())
+        .filter_map(|one| one.destination.as_deref())
+        .collect();
+    assert_eq!(
+        ways,
+        [
+            "maildir:/var/mail/a",
+            "maildir:/var/mail/b",
+            "maildir:/var/mail/box"
+        ]
+    );
+}
+
+#[test]
 fn each_forwarder_has_a_transaction_of_its_own() {
     let mut stage = Stage::new();
     let both = ["ann@us.example", "bob@two.example"];

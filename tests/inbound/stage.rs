@@ -66,7 +66,7 @@ pub(crate) const RELAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 const TOML: &str = "hostname = \"mx.us.example\"\ndns.servers = [\"192.0.2.53\"]\n";
 const ROUTE: &str = "[[route]]\ndomain = \"*\"\nvia = [\"smtp://203.0.113.25\"]\n";
-const ALIASES: &str = "ann: ann@far.example\nbox: maildir:/var/mail/box\nown: own@two.example\nup: up@us.example via mx1.us.example\n";
+const ALIASES: &str = "ann: ann@far.example\nbox: maildir:/var/mail/box\ntwice: maildir:/var/mail/a, maildir:/var/mail/b, box\nown: own@two.example\nup: up@us.example via mx1.us.example\n";
 /// `pencil@us.example` with the password `pencil` (RFC 7677 section 3).
 const USERS: &str = "pencil:{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,\
                      wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=:send_as=pencil@mail.example\n";
