@@ -126,9 +126,10 @@ mod tests {
                 ..fine
             },
             Tables {
-                connections: 6,
+                connections: 7,
                 ..fine
             },
+            Tables { hooks: 2, ..fine },
             Tables {
                 couriers: 5,
                 ..fine
