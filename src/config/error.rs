@@ -149,11 +149,6 @@ pub enum Problem {
     },
     /// A route without a next hop.
     ViaEmpty,
-    /// Something that a later version will know.
-    NotAvailable {
-        /// What it is.
-        what: &'static str,
-    },
     /// A password would be sent in clear.
     AuthInClear,
     /// The secret lies outside the folder.
@@ -351,10 +346,9 @@ impl fmt::Display for Problem {
             Self::Via { text } => write!(
                 out,
                 "{text:?} is no next hop; write it like \"smtp+starttls://relay.example.com:587\" (smtp, \
-                 smtp+starttls or smtps)"
+                 smtp+starttls, smtps, lmtp with a port or a path, or maildir with a path)"
             ),
             Self::ViaEmpty => out.write_str("the route leads nowhere; put a next hop into via"),
-            Self::NotAvailable { what } => write!(out, "{what}: not available yet"),
             Self::AuthInClear => out.write_str(
                 "the password would be sent in clear; use smtp+starttls:// or smtps:// with auth",
             ),

@@ -8,7 +8,7 @@
 //! The whole folder is read at once, and it is taken as a whole or not at all: a reload that does not parse changes
 //! nothing. Keys, files and their forms are described in chopar.toml(5).
 //!
-//! Not yet available, and refused with its position: routes over LMTP or into a maildir. Invariant: past [`Config::parse`] nothing is checked again.
+//! Invariant: past [`Config::parse`] nothing is checked again.
 
 mod abuse;
 pub mod alias_edit;

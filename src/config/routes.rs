@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::error::{Errors, Problem};
 use super::folder::Folder;
 use super::settings::{FILE, RouteTexts};
+use super::target::Destination;
 use crate::address::Domain;
 
 /// A route; the first whose pattern matches is taken.
@@ -18,7 +19,7 @@ pub struct Route {
     /// Which mail it is for.
     pub pattern: RoutePattern,
     /// The next hops, tried in this order; never empty.
-    pub via: Vec<Via>,
+    pub via: Vec<Destination>,
     /// How to log in there.
     pub login: Option<Login>,
 }
@@ -205,9 +206,7 @@ pub(super) fn read(folder: &Folder, texts: &RouteTexts, errors: &mut Errors) -> 
         for text in route.via.get_ref() {
             match parse_via(text.get_ref()) {
                 Ok(hop) => {
-                    let clear = hop.scheme == Scheme::Smtp
-                        && !hop.address.is_some_and(|address| address.is_loopback());
-                    if clear && route.auth.is_some() {
+                    if hop.is_clear() && route.auth.is_some() {
                         problem(text.span(), Problem::AuthInClear);
                     }
                     via.push(hop);
@@ -240,7 +239,7 @@ pub(super) fn read(folder: &Folder, texts: &RouteTexts, errors: &mut Errors) -> 
     routes
 }
 
-fn parse_via(text: &str) -> Result<Via, Problem> {
+fn parse_via(text: &str) -> Result<Destination, Problem> {
     let bad = || Problem::Via {
         text: text.to_owned(),
     };
@@ -249,21 +248,17 @@ fn parse_via(text: &str) -> Result<Via, Problem> {
         "smtp" => Scheme::Smtp,
         "smtp+starttls" => Scheme::SmtpStartTls,
         "smtps" => Scheme::Smtps,
-        "lmtp" => {
-            return Err(Problem::NotAvailable {
-                what: "routes over LMTP",
-            });
-        }
-        "maildir" => {
-            return Err(Problem::NotAvailable {
-                what: "routes into a maildir",
-            });
+        // As the target of an alias.
+        "lmtp" | "maildir" => {
+            let target = format!("{scheme}:{rest}");
+            return Destination::parse(&target).ok_or_else(bad);
         }
         _ => return Err(bad()),
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     let (host, port) = parse_host(rest).ok_or_else(bad)?;
-    Via::new(scheme, host, port.unwrap_or(scheme.port())).ok_or_else(bad)
+    let via = Via::new(scheme, host, port.unwrap_or(scheme.port())).ok_or_else(bad)?;
+    Ok(Destination::Hosts([via].into()))
 }
 
 /// Reads the file with login and password: on two lines, or on one with a space between.

@@ -110,6 +110,17 @@ impl Target {
 }
 
 impl Destination {
+    /// Whether a password would go there in clear: by `smtp` to another machine, or by LMTP.
+    pub(super) fn is_clear(&self) -> bool {
+        match self {
+            Self::Hosts(hosts) => hosts.iter().any(|via| {
+                let here = via.address.is_some_and(|address| address.is_loopback());
+                via.scheme == Scheme::Smtp && !here
+            }),
+            _ => true,
+        }
+    }
+
     /// Reads what was written.
     pub fn parse(text: &str) -> Option<Self> {
         match text.strip_prefix("via ") {

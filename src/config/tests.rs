@@ -116,7 +116,8 @@ receive = false
 
 [[route]]
 domain = "from:example.com"
-via = ["smtp+starttls://email-smtp.eu-west-1.amazonaws.com:587", "smtps://relay.example", "smtp://[2001:db8::25]:26"]
+via = ["smtp+starttls://email-smtp.eu-west-1.amazonaws.com:587", "smtps://relay.example", "smtp://[2001:db8::25]:26",
+  "lmtp://[::1]:24", "lmtp:///run/a/lmtp", "maildir:///m/x"]
 
 [[route]]
 domain = "*.example.org"
@@ -152,21 +153,27 @@ auth = "secrets/relay"
     let via: Vec<String> = config.routes[0]
         .via
         .iter()
-        .map(ToString::to_string)
+        .map(|hop| match hop {
+            Destination::Hosts(hosts) => hosts[0].to_string(),
+            hop => hop.to_string(),
+        })
         .collect();
     assert_eq!(
         via,
         [
             "smtp+starttls://email-smtp.eu-west-1.amazonaws.com:587",
             "smtps://relay.example:465",
-            "smtp://[2001:db8::25]:26"
+            "smtp://[2001:db8::25]:26",
+            "lmtp:[::1]:24",
+            "lmtp:/run/a/lmtp",
+            "maildir:/m/x"
         ]
     );
     assert_eq!(
         config.routes[1].pattern,
         RoutePattern::Subdomains(domain("example.org"))
     );
-    assert_eq!(config.routes[1].via[0].port, 465);
+    assert_eq!(config.routes[1].via[0].to_string(), "via 192.0.2.25:465");
     let login = config.routes[1].login.as_ref().expect("a login");
     assert_eq!(
         (login.user.as_str(), login.password.as_str()),
@@ -243,12 +250,12 @@ fn errors_of_chopar_toml_have_their_position() {
             "3:8: \"smtp://[::1\" is no next hop",
         ),
         (
-            "[[route]]\ndomain = \"*\"\nvia = [\"lmtp:///run/lmtp\"]",
-            "3:8: routes over LMTP: not available yet",
+            "[[route]]\ndomain = \"*\"\nvia = [\"lmtp://host\"]",
+            "3:8: \"lmtp://host\" is no next hop",
         ),
         (
-            "[[route]]\ndomain = \"*\"\nvia = [\"maildir:///m\"]",
-            "3:8: routes into a maildir: not available",
+            "[[route]]\ndomain = \"*\"\nvia = [\"maildir://m\"]",
+            "3:8: \"maildir://m\" is no next hop",
         ),
         (
             "[[route]]\ndomain = \"*\"\nvia = [\"smtps://a\"]\nauth = \"../x\"",

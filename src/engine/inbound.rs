@@ -653,7 +653,8 @@ impl Engine {
                 };
                 let verdict = self.recipient_verdict(inbound, &to, notify, original, now);
                 if let Ok(recipients) = &verdict {
-                    inbound.leaves |= recipients.iter().any(|one| self.leaves(one));
+                    inbound.leaves |= self.is_forward(inbound, &to)
+                        && recipients.iter().any(|one| self.leaves(one));
                     let domain = self.asked_domain(&to);
                     let new = domain.filter(|domain| !inbound.asked.contains(domain));
                     inbound.asked.extend(new);

@@ -390,10 +390,14 @@ impl Engine {
         }
         for index in &notice.relayed {
             let status = EnhancedCode::new(2, 0, 0);
-            let text = "handed to a host that sends no notifications of success".to_owned();
+            let (action, text) = match notice.host {
+                Some(_) => (dsn::Action::Relayed, RELAYED),
+                None => (dsn::Action::Delivered, DELIVERED),
+            };
+            let text = text.to_owned();
             rows.push(Row {
                 index: *index,
-                action: dsn::Action::Relayed,
+                action,
                 status,
                 text,
                 remote: false,
@@ -477,7 +481,10 @@ impl Engine {
             return self.notice_made(notice, now);
         }
         self.notices.at_work.insert(number, notice);
-        self.work(JobOwner::SignNotice { notice: number }, Work::Sign(inputs));
+        self.work(
+            JobOwner::SignNotice { notice: number },
+            Work::Sign(inputs, None),
+        );
     }
 
     /// A worker signed. A notification that cannot be signed goes out unsigned: it is owed.
@@ -533,6 +540,11 @@ struct Row {
     /// Whether the text is a reply of the remote host.
     remote: bool,
 }
+
+/// What is said of a host that may deliver it or not.
+const RELAYED: &str = "handed to a host that sends no notifications of success";
+/// What is said of a program or a mailbox of this machine.
+const DELIVERED: &str = "delivered on this machine";
 
 const fn action_text(action: dsn::Action) -> &'static str {
     match action {

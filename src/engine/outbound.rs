@@ -522,9 +522,12 @@ impl Target {
         self.remote_host().unwrap_or_else(|| self.to.to_string())
     }
 
-    /// The host as a notification names it (RFC 3464 section 2.3.5); a program of this machine is none.
+    /// The host as a notification names it (RFC 3464 section 2.3.5); a program of this machine is none, also where it
+    /// takes LMTP on a port.
     fn remote_host(&self) -> Option<String> {
-        self.to.ip().map(|_| self.host.name.to_string())
+        let here = |ip: &IpAddr| self.host.protocol == Protocol::Lmtp && ip.is_loopback();
+        let ip = self.to.ip().filter(|ip| !here(ip));
+        ip.map(|_| self.host.name.to_string())
     }
 }
 

@@ -187,21 +187,33 @@ fn what_its_authors_domain_refuses_is_refused_in_the_session() {
 }
 
 #[test]
-fn mail_of_own_users_is_forwarded_under_their_own_names() {
+fn mail_of_own_users_is_forwarded_under_their_own_names_signed_and_sealed() {
     let writer = Writer::new();
-    let mut setup = relay(&writer);
-    setup.setup.networks = "\"127.0.0.1/32\"";
-    setup.write_config();
-    setup.cli(&["reload"]).ok();
-    let relay = setup;
+    let relay = relay(&writer);
     let plain = b"From: ann@relay.test\r\nSubject: x\r\n\r\nx\r\n";
     let mut client = relay.user("ann@relay.test");
     let reply = client.transaction("ann@relay.test", &["bob@relay.test"], plain);
     assert_eq!(reply.code, 250, "{reply:?}");
-    let arrived = relay.sink.wait(1).remove(0);
-    assert_eq!(
-        (arrived.from.as_str(), arrived.to.as_slice()),
-        ("ann@relay.test", &["far@home.test".to_owned()][..])
+    let reply = client.transaction("ann@relay.test", &["bob@home.test"], plain);
+    assert_eq!(reply.code, 250, "{reply:?}");
+    let arrived = relay.sink.wait(2);
+    let forwarded = arrived.iter().position(|one| one.to == ["far@home.test"]);
+    let forwarded = forwarded.expect("what an alias sends on");
+    for (at, message) in arrived.iter().enumerate() {
+        assert_eq!(message.from, "ann@relay.test");
+        let found = judged(&relay, at + 1, message);
+        assert!(
+            found.contains("dkim=pass") && found.contains("spf=pass"),
+            "{found}"
+        );
+        let sealed = message.text().contains("ARC-Seal: i=1;");
+        assert_eq!(sealed, at == forwarded, "{}", message.text());
+        assert_eq!(found.contains("arc=pass"), sealed, "{found}");
+    }
+    let text = arrived[forwarded].text();
+    assert!(
+        text.contains("auth=pass\r\n\tsmtp.auth=ann@relay.test"),
+        "{text}"
     );
 }
 

@@ -391,7 +391,8 @@ impl Stage {
         let mut examination = Examination::new(&header, self.now.wall);
         examination.on_body(&body);
         let known = Circumstances {
-            address: IpAddr::V4(RELAY),
+            address: Some(IpAddr::V4(RELAY)),
+            login: None,
             helo: "mx.us.example".into(),
             path: sent.from.as_str().into(),
             receiver: self.config.hostname.clone(),

@@ -158,6 +158,7 @@ mod tests {
                 unrecorded: 1,
                 ..fine
             },
+            Tables { hooks: 2, ..fine },
             Tables {
                 spilling: 2,
                 ..fine

@@ -153,6 +153,16 @@ impl Ledger {
         self.letters.insert(marker, offer);
     }
 
+    /// The hook was given a message.
+    pub(crate) fn judged(&self, text: &[u8]) -> Result<(), Broken> {
+        let marker = letters::header(text, "Subject").unwrap_or_default();
+        let offer = self.letters.get(&marker);
+        let whole = offer.is_some_and(|offer| offer.letter.text == text && offer.said.is_none());
+        check(whole, Rule::I2, || {
+            format!("{marker} was altered on its way to the hook")
+        })
+    }
+
     /// A client was told something, or lost its link behind the dot.
     pub(crate) fn said(&mut self, marker: &str, said: Said) -> Result<(), Broken> {
         let Some(offer) = self.letters.get_mut(marker) else {

@@ -23,6 +23,7 @@ mod bounds;
 mod client;
 mod disk;
 mod dns;
+mod hook;
 mod ledger;
 mod letters;
 mod million;
@@ -125,6 +126,7 @@ const NETWORK: &[(&str, &[&str])] = &[
     ("dot", ANY),
     ("quit", &["421", "reset", "garbage"]),
     ("tls", &["refused", "handshake fails"]),
+    ("hook", &hook::KINDS),
     (
         "connect",
         &["refused", "unreachable", "timeout", "IPv6 unreachable"],

@@ -107,7 +107,7 @@ fn taken_over(disk: WorldDisk) -> Taken {
         wall: Timestamp::from_seconds(1_790_000_060),
     };
     let start = Start {
-        config: crate::world::config(""),
+        config: crate::world::config("", false),
         ids: chopar::queue::IdSource::above(QueueId::new(0)),
         entropy: Box::new(SeededEntropy::new(1)),
         rewriter: crate::world::rewriter(),

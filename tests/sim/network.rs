@@ -6,6 +6,7 @@ use std::time::Duration;
 use chopar::dns::SocketId;
 use chopar::engine::event::{ConnId, Endpoint, Event, Listener, Lost, Peer};
 use chopar::entropy::Entropy;
+use chopar::smtp::hook::HOOK;
 
 use crate::client::{News, Sender};
 use crate::disk::hold;
@@ -126,7 +127,7 @@ impl World {
 
     /// The relay sends. Its output is in order and in one piece: it is its input that is cut up.
     pub(crate) fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
-        let to_server = matches!(self.ends.get(&conn), Some(End::Remote(_)));
+        let to_server = matches!(self.ends.get(&conn), Some(End::Remote(_) | End::Hook(_)));
         if to_server && !self.blocked.contains(&conn) && self.mishap(250) {
             self.tally.fault("link", "window zero");
             self.blocked.insert(conn);
@@ -154,6 +155,10 @@ impl World {
             Some(End::Remote(remote)) => {
                 let next = remote.on_bytes(bytes);
                 self.hear_remote(conn);
+                self.remote_moves(conn, next);
+            }
+            Some(End::Hook(_)) => {
+                let next = self.hook_hears(conn, bytes);
                 self.remote_moves(conn, next);
             }
             None => {}
@@ -252,6 +257,9 @@ impl World {
     }
 
     pub(crate) fn connected(&mut self, conn: ConnId) {
+        if let Some(End::Hook(_)) = self.ends.get(&conn) {
+            return self.engine.handle(Event::Connected { conn }, self.now);
+        }
         if let Some(End::Remote(remote)) = self.ends.get_mut(&conn) {
             let banner = remote.banner();
             self.hear_remote(conn);
@@ -283,7 +291,7 @@ impl World {
                         drop(remote.on_bytes(&bytes));
                         self.hear_remote(conn);
                     }
-                    None => {}
+                    Some(End::Hook(_)) | None => {}
                 }
             }
         }
@@ -319,11 +327,14 @@ impl World {
                 self.carrying.remove(&conn);
                 self.ledger.session_over(conn);
             }
-            None => {}
+            Some(End::Hook(_)) | None => {}
         }
     }
 
     pub(crate) fn connect(&mut self, conn: ConnId, to: &Endpoint) {
+        if *to == Endpoint::Helper(HOOK.into()) {
+            return self.connect_hook(conn);
+        }
         let Endpoint::Tcp(to) = to else {
             panic!("there are no programs in this world: {to}");
         };

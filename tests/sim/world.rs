@@ -23,6 +23,7 @@ use chopar::queue_id::QueueId;
 use crate::bounds;
 use crate::client::Sender;
 use crate::disk::{Sabotage, WorldDisk, hold};
+use crate::hook::{self, HookEnd};
 use crate::ledger::{Ledger, Rule, check};
 use crate::remote::{Mood, Remote};
 use crate::rot::Hit;
@@ -104,6 +105,7 @@ impl Happening {
 pub(crate) enum End {
     Client(usize),
     Remote(Box<Remote>),
+    Hook(Box<HookEnd>),
 }
 
 pub(crate) struct World {
@@ -157,8 +159,11 @@ pub(crate) const LIFETIME: Duration = Duration::from_secs(6 * 86_400);
 /// Where the wall clock starts.
 const EPOCH_S: i64 = 1_790_000_000;
 
-pub(crate) fn config(extra: &str) -> Arc<Config> {
+pub(crate) fn config(extra: &str, hook: bool) -> Arc<Config> {
     let mut folder = Folder::default();
+    if hook {
+        folder.insert_file("hooks/post-data", Vec::new());
+    }
     let toml = format!(
         "hostname = \"relay.sender.example\"\n\
          max_message_size = \"1 MiB\"\n\
@@ -189,7 +194,7 @@ impl World {
     /// A world in which nothing is planned.
     pub(crate) fn empty(seed: u64, faults: Faults, sabotage: Sabotage) -> Self {
         let mut entropy = SeededEntropy::new(seed);
-        let config = config("");
+        let config = config("", hook::is_there(seed));
         let disk = WorldDisk::new(sabotage);
         let (journal, report) = crate::power::open(&disk, &mut |_| {});
         let now = Now {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use super::outcome::close_waiting;
 use super::{Courier, Host, Origin, Stage, Target, Trouble};
@@ -36,35 +37,47 @@ impl Engine {
                 }
             }
             NextHop::Route { index } => {
-                let route = self.config.routes.get(*index);
-                let hosts = route.map(|route| (route.via.clone(), route.login.clone()));
-                let (via, login) = hosts.unwrap_or_default();
-                courier
-                    .hosts
-                    .extend(via.into_iter().map(|via| configured(via, login.as_ref())));
+                let config = Arc::clone(&self.config);
+                if let Some(route) = config.routes.get(*index) {
+                    let login = route.login.as_ref();
+                    for via in &route.via {
+                        self.add_hosts(&mut courier, via, login);
+                    }
+                }
                 return self.courier_next(conn, courier, now);
             }
             NextHop::Alias(Destination::Discard) => {
                 return self.hop_discards(conn, courier, now);
             }
             NextHop::Alias(destination) => {
-                courier.hosts = match destination {
-                    Destination::Hosts(hosts) => {
-                        let hosts = hosts.iter().cloned();
-                        hosts.map(|via| configured(via, None)).collect()
-                    }
-                    Destination::Lmtp(via) => [configured(via.as_ref().clone(), None)].into(),
-                    Destination::LmtpSocket(path) => {
-                        [self.here(Endpoint::Unix(path.as_ref().into()))].into()
-                    }
-                    Destination::Maildir(_) | Destination::Pipe(_) | Destination::Discard => {
-                        [self.here(Endpoint::Helper(destination.to_string().into()))].into()
-                    }
-                };
+                self.add_hosts(&mut courier, destination, None);
                 return self.courier_next(conn, courier, now);
             }
         }
         self.courier_put(conn, courier);
+    }
+
+    /// Adds the hosts, or the program, that a destination names.
+    fn add_hosts(
+        &self,
+        courier: &mut Courier,
+        destination: &Destination,
+        login: Option<&config::Login>,
+    ) {
+        let here = match destination {
+            Destination::Hosts(hosts) => {
+                let hosts = hosts.iter().cloned();
+                return courier
+                    .hosts
+                    .extend(hosts.map(|via| configured(via, login)));
+            }
+            Destination::Lmtp(via) => configured(via.as_ref().clone(), None),
+            Destination::LmtpSocket(path) => self.here(Endpoint::Unix(path.as_ref().into())),
+            Destination::Maildir(_) | Destination::Pipe(_) | Destination::Discard => {
+                self.here(Endpoint::Helper(destination.to_string().into()))
+            }
+        };
+        courier.hosts.push_back(here);
     }
 
     /// The MX records are known, or known not to be.

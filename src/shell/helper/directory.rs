@@ -142,16 +142,19 @@ impl Known {
     }
 }
 
-/// All targets of a configuration that the helper serves, as its aliases write them.
+/// All targets of a configuration that the helper serves, as its aliases write them, those of its routes too.
 fn targets(config: &Config) -> HashMap<String, Destination> {
     let domains = config.domains.values();
     let aliases = domains.flat_map(|domain| domain.aliases.values().chain(&domain.catch_all));
-    aliases
-        .flat_map(|alias| &alias.targets)
+    let aliased = aliases.flat_map(|alias| &alias.targets);
+    let aliased = aliased.filter_map(|target| match target {
+        Target::Here(target) => Some(target),
+        _ => None,
+    });
+    let routed = config.routes.iter().flat_map(|route| &route.via);
+    aliased
+        .chain(routed)
         .filter_map(|target| {
-            let Target::Here(target) = target else {
-                return None;
-            };
             let destination = match target {
                 config::Destination::Maildir(path) => Destination::Maildir(path.as_ref().into()),
                 config::Destination::Pipe(command) => Destination::Program(words(command)?),
