@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use chopar::address::{Domain, Mailbox};
 use chopar::auth::{arc, spf};
 use chopar::engine::event::Listener;
 
 use crate::authenticity::signed;
-use crate::stage::{Sent, Stage, divide};
+use crate::stage::{Sent, Stage, divide, rewriter};
 
 const LETTER: &[u8] = b"From: a@author.example\r\nSubject: x\r\n\r\nbody\r\n";
 
@@ -263,6 +264,20 @@ fn what_comes_back_finds_the_first_sender() {
     // Another host's is no address of ours.
     let reply = stage.say(&format!("RCPT TO:<{}>", path.replace("@us.", "@other.")));
     assert!(reply.starts_with("550 5.7.1 "), "{reply}");
+    stage.leave();
+
+    // A domain that has come to be served since is no longer elsewhere.
+    let here = Mailbox::parse("ann@two.example").expect("a mailbox");
+    let us = Domain::parse("us.example").expect("a domain");
+    let since = rewriter().forward(&here, &us, stage.now.wall);
+    let since = since.expect("a rewritten sender").to_string();
+    stage.connect(Listener::Smtp);
+    stage.say("MAIL FROM:<>");
+    let reply = stage.say(&format!("RCPT TO:<{since}>"));
+    assert!(
+        reply.starts_with("550 5.1.1 "),
+        "nobody is called so: {reply}"
+    );
     stage.leave();
 
     stage.pass(Duration::from_secs(23 * 86_400), |_| false);

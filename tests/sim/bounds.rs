@@ -129,6 +129,7 @@ mod tests {
                 connections: 7,
                 ..fine
             },
+            Tables { hooks: 2, ..fine },
             Tables {
                 couriers: 5,
                 ..fine
