@@ -27,8 +27,9 @@ units = $(DESTDIR)$(PREFIX)/lib
 
 # What the end-to-end tests drive chopar with: clients, receivers, judges of signatures, a name server. The tests call
 # them by their paths; Postfix is there for smtp-source and smtp-sink, and is not run.
-packages = postfix swaks msmtp curl python3 python3-aiosmtpd python3-authres python3-dkim opendkim-tools unbound \
-	mandoc openssl testssl.sh strace procmail maildrop dovecot-lmtpd spamassassin spamc spamd
+packages = postfix swaks msmtp curl python3 python3-aiosmtpd python3-authheaders python3-authres python3-dkim \
+	python3-spf opendkim-tools unbound mandoc openssl testssl.sh strace procmail maildrop dovecot-lmtpd spamassassin \
+	spamc spamd
 
 .PHONY: all binary demo test sim sim-million fuzz pressure faults bench packages install
 .DEFAULT_GOAL := all

@@ -145,6 +145,12 @@ pub struct Stats {
     pub failed: u64,
     /// Notifications sent.
     pub notices: u64,
+    /// Recipients that were forwarded with a rewritten reverse-path.
+    pub forwarded: u64,
+    /// Messages that failed DMARC.
+    pub dmarc_failed: u64,
+    /// Messages that were refused for it.
+    pub dmarc_refused: u64,
     /// Connections, messages and recipients of strangers who had had enough.
     pub throttled: u64,
     /// Recipients refused because a list has the client.
@@ -525,6 +531,9 @@ impl Engine {
             deferred: counters.deferred,
             failed: counters.failed,
             notices: counters.notices,
+            forwarded: counters.forwarded,
+            dmarc_failed: counters.dmarc_failed,
+            dmarc_refused: counters.dmarc_refused,
             throttled: counters.throttled,
             listed: counters.listed,
             greylisted: counters.greylisted,

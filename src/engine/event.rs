@@ -341,10 +341,11 @@ pub enum Action {
 
 /// Work that takes a processor for long.
 pub enum Work {
-    /// Sign a message: what each of its keys signs.
-    Sign(Vec<(Arc<SigningKey>, SigningInput)>),
-    /// Seal a message on its way.
-    Seal(Arc<SigningKey>, Box<Sealing>),
+    /// Sign a message: what each of its keys signs, and what is sealed of one that is forwarded.
+    Sign(
+        Vec<(Arc<SigningKey>, SigningInput)>,
+        Option<(Arc<SigningKey>, Box<Sealing>)>,
+    ),
     /// See whether a password is right.
     VerifyPassword {
         /// The stored credential.
@@ -357,8 +358,7 @@ pub enum Work {
 impl fmt::Debug for Work {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
-            Self::Sign(_) => "Sign",
-            Self::Seal(..) => "Seal",
+            Self::Sign(..) => "Sign",
             Self::VerifyPassword { .. } => "VerifyPassword",
         })
     }
@@ -368,14 +368,17 @@ impl Work {
     /// Does it. Takes from a millisecond (a signature) to half a second (a password).
     pub fn perform(self) -> WorkResult {
         match self {
-            Self::Sign(inputs) => WorkResult::Signed(
-                inputs
+            Self::Sign(inputs, seal) => {
+                let signatures = inputs
                     .into_iter()
                     .map(|(key, input)| input.sign(&key))
-                    .collect::<Result<Vec<_>, _>>()
-                    .map(|fields| fields.concat()),
-            ),
-            Self::Seal(key, sealing) => WorkResult::Signed(sealing.seal(&key)),
+                    .chain(seal.map(|(key, sealing)| sealing.seal(&key)));
+                WorkResult::Signed(
+                    signatures
+                        .collect::<Result<Vec<_>, _>>()
+                        .map(|fields| fields.concat()),
+                )
+            }
             Self::VerifyPassword {
                 credential,
                 password,

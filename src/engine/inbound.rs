@@ -56,6 +56,8 @@ pub(super) struct Inbound {
     signing: Option<Box<Signing>>,
     /// The served domains of the recipients that were accepted.
     asked: Vec<Domain>,
+    /// Whether one of them goes on to another host.
+    leaves: bool,
     /// The recipients as the client named them, where a hook is told.
     named: Vec<String>,
     opened: Instant,
@@ -200,6 +202,7 @@ impl Engine {
             hooking: None,
             signing: None,
             asked: Vec::new(),
+            leaves: false,
             named: Vec::new(),
             opened: now.instant,
             body_began: now.instant,
@@ -628,6 +631,7 @@ impl Engine {
             Request::Hello { name } => self.hello_request(inbound, &name, out, now),
             Request::Sender { from, size } => {
                 inbound.asked.clear();
+                inbound.leaves = false;
                 inbound.named.clear();
                 let verdict = self
                     .sender_verdict(inbound, &from, size, now)
@@ -648,11 +652,12 @@ impl Engine {
                     ForwardPath::Bare(local) => local.to_string(),
                 };
                 let verdict = self.recipient_verdict(inbound, &to, notify, original, now);
-                if let (ForwardPath::Mailbox(mailbox), Ok(_)) = (&to, &verdict)
-                    && self.config.receiving(mailbox.domain()).is_some()
-                    && !inbound.asked.contains(mailbox.domain())
-                {
-                    inbound.asked.push(mailbox.domain().clone());
+                if let Ok(recipients) = &verdict {
+                    inbound.leaves |= self.is_forward(inbound, &to)
+                        && recipients.iter().any(|one| self.leaves(one));
+                    let domain = self.asked_domain(&to);
+                    let new = domain.filter(|domain| !inbound.asked.contains(domain));
+                    inbound.asked.extend(new);
                 }
                 self.recipient_request(inbound, shown, verdict, out, now);
             }

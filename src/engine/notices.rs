@@ -481,7 +481,10 @@ impl Engine {
             return self.notice_made(notice, now);
         }
         self.notices.at_work.insert(number, notice);
-        self.work(JobOwner::SignNotice { notice: number }, Work::Sign(inputs));
+        self.work(
+            JobOwner::SignNotice { notice: number },
+            Work::Sign(inputs, None),
+        );
     }
 
     /// A worker signed. A notification that cannot be signed goes out unsigned: it is owed.

@@ -24,8 +24,10 @@ use crate::mail::header::Header;
 /// What a receiver knows of a message beside its bytes.
 #[derive(Clone, Debug)]
 pub struct Circumstances {
-    /// The address of the client.
-    pub address: IpAddr,
+    /// The address of the client; `None` where it is trusted, and its address says nothing of the sender.
+    pub address: Option<IpAddr>,
+    /// The login, where there is one.
+    pub login: Option<Box<str>>,
     /// The name after HELO or EHLO.
     pub helo: Box<str>,
     /// The reverse-path without brackets; empty for the null one.
@@ -49,8 +51,8 @@ pub struct Examination {
 /// What was found out.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Findings {
-    /// Whether the host may send for the reverse-path.
-    pub spf: spf::Verdict,
+    /// Whether the host may send for the reverse-path, where that was asked.
+    pub spf: Option<spf::Verdict>,
     /// The signatures, from the top.
     pub dkim: Vec<SignatureVerdict>,
     /// The chain of those who forwarded it.
@@ -114,8 +116,11 @@ impl Examination {
         let mut missing = Vec::new();
         let answers = &self.answers;
         let (helo, path) = (known.helo.as_ref(), known.path.as_ref());
-        let sender = spf::Sender::new(known.address, helo, path, known.receiver.as_str(), known.at);
-        let spf = done(spf::check(&sender, answers), &mut missing);
+        let spf = known.address.and_then(|address| {
+            let receiver = known.receiver.as_str();
+            let sender = spf::Sender::new(address, helo, path, receiver, known.at);
+            done(spf::check(&sender, answers), &mut missing)
+        });
         let dkim = done(self.dkim.resume(header, answers), &mut missing);
         let arc = done(self.arc.resume(header, answers), &mut missing);
         let authors: &[Domain] = match (&self.authors, known.dmarc) {
@@ -144,8 +149,8 @@ impl Examination {
                 worst = Some((author.clone(), verdict));
             }
         }
-        match (spf, dkim, arc) {
-            (Some(spf), Some(dkim), Some(arc)) if missing.is_empty() => Step::Done(Findings {
+        match (dkim, arc) {
+            (Some(dkim), Some(arc)) if missing.is_empty() => Step::Done(Findings {
                 spf,
                 dkim,
                 arc,
@@ -185,12 +190,17 @@ impl Findings {
             }
         };
         // What may pass once the DNS answers is not refused for good.
-        let open = self.spf.outcome == spf::Outcome::TempError
+        let open = self.spf_is(spf::Outcome::TempError)
             || self
                 .dkim
                 .iter()
                 .any(|signature| signature.verdict() == Verdict::TempError);
         if open { Judgement::Defer } else { wanted }
+    }
+
+    /// Whether SPF came to this.
+    pub fn spf_is(&self, outcome: spf::Outcome) -> bool {
+        self.spf.as_ref().is_some_and(|spf| spf.outcome == outcome)
     }
 
     /// Whether it failed DMARC.
@@ -202,8 +212,13 @@ impl Findings {
     /// What the host of this name has found out, for those further in.
     pub fn results(&self, id: &Domain, known: &Circumstances) -> AuthenticationResults {
         let (path, helo) = (known.path.as_ref(), known.helo.as_ref());
-        let spf = MethodResult::spf(self.spf.outcome, path, helo);
-        let mut results = AuthenticationResults::new(id.as_str()).with(spf);
+        let mut results = AuthenticationResults::new(id.as_str());
+        if let Some(login) = &known.login {
+            results = results.with(MethodResult::auth(login));
+        }
+        if let Some(spf) = &self.spf {
+            results = results.with(MethodResult::spf(spf.outcome, path, helo));
+        }
         for signature in &self.dkim {
             results = results.with(MethodResult::dkim(signature));
         }
@@ -277,7 +292,8 @@ mod tests {
 
     fn known(path: &str) -> Circumstances {
         Circumstances {
-            address: Ipv4Addr::new(192, 0, 2, 7).into(),
+            address: Some(Ipv4Addr::new(192, 0, 2, 7).into()),
+            login: None,
             helo: "client.example".into(),
             path: path.into(),
             receiver: Domain::parse("mx.example.com").expect("a domain"),

@@ -227,7 +227,19 @@ fn bare(config: &Config, client: &Client, local: &str) -> Result<Vec<Goal>, Refu
 fn expand_or_keep(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, Refusal> {
     match config.receiving(mailbox.domain()) {
         Some(_) => expand(config, mailbox),
-        None => Ok(vec![Goal::plain(mailbox)]),
+        None => Ok(vec![Goal {
+            forwarder: home(config).cloned(),
+            ..Goal::plain(mailbox)
+        }]),
+    }
+}
+
+/// The served domain that stands for this machine: the one with its name, else the first that takes mail.
+pub fn home(config: &Config) -> Option<&Domain> {
+    let mut receiving = (config.domains.keys()).filter(|domain| config.receiving(domain).is_some());
+    match config.receiving(&config.hostname) {
+        Some(_) => Some(&config.hostname),
+        None => receiving.next(),
     }
 }
 
@@ -349,9 +361,10 @@ impl<'a> Expansion<'a> {
         }
         let way = destination.map_or(Way::Sent, |destination| Way::To(destination.clone()));
         self.note(mailbox, way);
-        let served = self.config.domains.contains_key(mailbox.domain());
+        // A domain of ours whose mail is elsewhere has another host that looks at SPF.
+        let ends_here = self.config.receiving(mailbox.domain()).is_some();
         let forwarder = match self.path.last() {
-            Some((domain, _)) if !served => Some(domain.clone()),
+            Some((domain, _)) if !ends_here => Some(domain.clone()),
             _ => None,
         };
         self.goals.push(Goal {

@@ -69,7 +69,7 @@ impl Workers {
     pub(super) fn give(&self, job: JobId, work: Work) {
         let mut jobs = self.shared.lock();
         match work {
-            Work::Sign(_) | Work::Seal(..) => jobs.signatures.push_back((job, work)),
+            Work::Sign(..) => jobs.signatures.push_back((job, work)),
             Work::VerifyPassword { .. } => jobs.passwords.push_back((job, work)),
         }
         drop(jobs);

@@ -253,7 +253,7 @@ impl Session {
     }
 
     /// The transaction, once its reverse-path was accepted and until its body is whole.
-    pub fn transaction(&self) -> Option<&Transaction> {
+    fn transaction(&self) -> Option<&Transaction> {
         match &self.state {
             State::Mail(transaction)
             | State::Data { transaction, .. }
@@ -697,12 +697,12 @@ impl Session {
         match verdict {
             Ok(recipients) => {
                 for recipient in recipients {
-                    // The same mailbox twice in one transaction gets the message once.
-                    if !transaction
-                        .recipients
-                        .iter()
-                        .any(|known| known.mailbox == recipient.mailbox)
-                    {
+                    // The same mailbox twice in one transaction gets the message once, by each way that leads there.
+                    let same = |known: &Recipient| {
+                        known.mailbox == recipient.mailbox
+                            && known.destination == recipient.destination
+                    };
+                    if !transaction.recipients.iter().any(same) {
                         transaction.recipients.push(recipient);
                     }
                 }

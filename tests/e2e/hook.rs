@@ -50,7 +50,7 @@ impl Spamd {
                 "--cf",
                 "report_safe 0",
                 "--cf",
-                "dns_available no",
+                "use_bayes 0",
             ]);
         if rustix::process::geteuid().is_root() {
             command.args(["--username", "nobody"]);

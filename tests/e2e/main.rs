@@ -11,6 +11,7 @@ mod bounces;
 mod client;
 mod crash;
 mod dkim;
+mod forward;
 mod hook;
 mod hostile;
 mod load;

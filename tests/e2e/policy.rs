@@ -1,5 +1,6 @@
 //! Who may send what to whom.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
@@ -106,10 +107,13 @@ fn a_stranger_relays_through_no_disguise() {
 
 #[test]
 fn aliases_lead_outside_and_the_catch_all_takes_the_rest() {
-    let aliases = "ann: ann@home.test, ann2@home.test\ninfo: ann\nloop: loop2\nloop2: loop\n*: rest@home.test\n";
+    let deep: String = (0..20).map(|n| format!("d{n}: d{}\n", n + 1)).collect();
+    let aliases = format!(
+        "ann: ann@home.test, ann2@home.test\ninfo: ann\n{deep}d20: ann\n*: rest@home.test\n"
+    );
     let keys = "admin = \"admin@home.test\"\n".to_owned();
     let relay = Setup {
-        aliases: aliases.to_owned(),
+        aliases,
         keys,
         ..Setup::strangers()
     }
@@ -132,6 +136,33 @@ fn aliases_lead_outside_and_the_catch_all_takes_the_rest() {
         let mut found = relay.sink.wait(before + 1)[before].to.clone();
         found.sort();
         assert_eq!(found, targets, "{to}");
+    }
+    let mut client = relay.client();
+    assert_eq!(client.say("MAIL FROM:<>").code, 250);
+    assert_eq!(client.say("RCPT TO:<d0@relay.test>").code, 550);
+
+    // All come from a stranger, and went on under another name.
+    assert_eq!(relay.stats()["forwarded"], 10);
+    let text = relay.cli(&["queue", "stats"]).ok();
+    for line in [
+        "forwarded       10\n",
+        "dmarc_failed    0\n",
+        "dmarc_refused   0\n",
+    ] {
+        assert!(text.contains(line), "{line:?}: {text}");
+    }
+}
+
+#[test]
+fn aliases_in_a_circle_are_refused_at_a_reload_and_the_old_ones_go_on() {
+    let relay = Setup::strangers().start();
+    let path = relay.config().join("domains/relay.test/aliases");
+    fs::write(&path, "ann: a@home.test\nloop: loop2\nloop2: loop\n").expect("a file");
+    let output = relay.cli(&["reload"]);
+    assert_eq!(output.code, 78, "{output:?}");
+    for line in [2, 3] {
+        let place = format!("domains/relay.test/aliases:{line}:1:");
+        assert!(output.stderr.contains(&place), "{output:?}");
     }
     let mut client = relay.client();
     assert_eq!(client.say("MAIL FROM:<>").code, 250);

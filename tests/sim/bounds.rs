@@ -98,7 +98,7 @@ impl Ceilings {
 }
 
 /// Recipients of a letter of the world.
-const LETTER_RECIPIENTS_MAX: usize = 4;
+const LETTER_RECIPIENTS_MAX: usize = 6;
 /// Hops that nobody waits for while their pause lasts: all that the world has.
 const HOPS_PAUSED_MAX: usize = 16;
 /// Timers that may be left behind before they are looked for.

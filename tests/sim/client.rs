@@ -1,6 +1,7 @@
 //! A client of the relay: sends a few letters in one session and notes which were acknowledged.
 
 use crate::letters::{Letter, Said};
+use crate::strangers::FORGED;
 
 /// What a client has done or learnt.
 pub(crate) enum News {
@@ -20,6 +21,8 @@ pub(crate) struct Sender {
     current: Option<Letter>,
     /// Whether the dot of the current letter is out.
     dot_sent: bool,
+    /// What was said to its dots.
+    pub(crate) codes: Vec<u16>,
     /// What the ledger has not been told.
     pub(crate) news: Vec<News>,
     /// Whether the session is over.
@@ -47,9 +50,21 @@ impl Sender {
             accepted_recipients: Vec::new(),
             current: None,
             dot_sent: false,
+            codes: Vec::new(),
             news: Vec::new(),
             over: false,
         }
+    }
+
+    /// Whether nobody knows it.
+    pub(crate) fn is_stranger(&self) -> bool {
+        let letters = self.letters.iter().chain(&self.current);
+        letters.last().is_some_and(|letter| letter.stranger)
+    }
+
+    /// Whether it waits for what is said to its dot.
+    pub(crate) fn waits_behind_a_dot(&self) -> bool {
+        self.dot_sent
     }
 
     /// The link is gone.
@@ -117,6 +132,9 @@ impl Sender {
                 }
                 let letter = self.current.as_mut().expect("a letter");
                 letter.recipients = std::mem::take(&mut self.accepted_recipients);
+                if letter.forged {
+                    out.extend_from_slice(FORGED.as_bytes());
+                }
                 for line in letter.text.split_inclusive(|&byte| byte == b'\n') {
                     if line.starts_with(b".") {
                         out.push(b'.');
@@ -129,6 +147,7 @@ impl Sender {
                 self.awaited.push_back(Awaited::Dot);
             }
             Awaited::Dot => {
+                self.codes.push(code);
                 self.finish(if code == 250 {
                     Said::Accepted
                 } else {
@@ -154,7 +173,7 @@ impl Sender {
             self.awaited.push_back(Awaited::Quit);
             return;
         };
-        out.extend_from_slice(b"MAIL FROM:<author@sender.example>\r\n");
+        out.extend_from_slice(format!("MAIL FROM:<{}>\r\n", letter.from).as_bytes());
         self.awaited.push_back(Awaited::Mail);
         for recipient in &letter.recipients {
             out.extend_from_slice(format!("RCPT TO:<{recipient}>\r\n").as_bytes());

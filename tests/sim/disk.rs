@@ -24,6 +24,8 @@ pub(crate) enum Sabotage {
     RetriedSync,
     /// A new segment's name is never synced.
     NamelessSegment,
+    /// The rewritten sender of what is forwarded is forgotten on the way to the disk.
+    ForgottenSender,
 }
 
 /// The disk; clones share it.

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::strangers;
+
 /// Domains of the world that take mail: `d0.example` and so on, with `mxN.example` and `mx(N+20).example`.
 pub(crate) const DOMAINS: u8 = 5;
 /// A domain with a null MX.
@@ -14,6 +16,8 @@ pub(crate) const IMPLICIT: u8 = 7;
 pub(crate) const BROKEN: u8 = 8;
 /// The host that takes the mail of `sender.example`.
 pub(crate) const SENDER_HOST: u8 = 100;
+/// The host that takes the mail of all strangers.
+pub(crate) const OUTSIDE_HOST: u8 = 101;
 /// From here on hosts are the addresses of domains that have mail exchangers: nobody may send there.
 const TRAPS: u8 = 200;
 
@@ -60,6 +64,7 @@ pub(crate) fn is_trap(host: u8) -> bool {
 pub(crate) fn domain_of(host: u8) -> String {
     match host {
         SENDER_HOST => "sender.example".into(),
+        OUTSIDE_HOST => "outside.example".into(),
         host => format!("d{}.example", host % 20),
     }
 }
@@ -70,14 +75,21 @@ pub(crate) fn name(query: &[u8]) -> Option<String> {
     Some(labels.join("."))
 }
 
+/// Whether a query asks for texts.
+pub(crate) fn asks_for_texts(query: &[u8]) -> bool {
+    labels(query).is_some_and(|(_, at)| query.get(at..at + 2) == Some(&TXT.to_be_bytes()))
+}
+
 enum Data {
     A(Ipv4Addr),
     Aaaa(Ipv6Addr),
     Mx(u16, String),
+    Txt(String),
 }
 
 const A: u16 = 1;
 const MX: u16 = 15;
+const TXT: u16 = 16;
 const AAAA: u16 = 28;
 const SERVER_FAILURE: u8 = 2;
 const NO_NAME: u8 = 3;
@@ -102,6 +114,8 @@ pub(crate) fn reply(query: &[u8], lie: Lie) -> Option<Vec<u8>> {
     let (labels, at) = labels(query)?;
     let kind = u16::from_be_bytes([*query.get(at)?, *query.get(at + 1)?]);
     let question = query.get(12..at + 4)?;
+    let own_lie = (kind == TXT).then(|| strangers::own_lie(&labels.join(".")));
+    let lie = own_lie.flatten().unwrap_or(lie);
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
     let (data, code) = match lie {
         Lie::Silence => return None,
@@ -127,6 +141,11 @@ pub(crate) fn reply(query: &[u8], lie: Lie) -> Option<Vec<u8>> {
 }
 
 fn records(labels: &[&str], kind: u16) -> (Vec<Data>, u8) {
+    if kind == TXT
+        && let Some(text) = strangers::record(&labels.join("."))
+    {
+        return (vec![Data::Txt(text)], 0);
+    }
     let [label, "example"] = labels else {
         return (vec![], NO_NAME);
     };
@@ -134,6 +153,12 @@ fn records(labels: &[&str], kind: u16) -> (Vec<Data>, u8) {
     if *label == "sender" {
         return match kind {
             MX => (vec![mx(10, SENDER_HOST)], 0),
+            _ => (vec![], 0),
+        };
+    }
+    if strangers::DOMAINS.contains(label) {
+        return match kind {
+            MX => (vec![mx(10, OUTSIDE_HOST)], 0),
             _ => (vec![], 0),
         };
     }
@@ -176,6 +201,7 @@ fn put_record(data: &Data, kind: u16, packet: &mut Vec<u8>) {
     let bytes = match data {
         Data::A(address) => address.octets().to_vec(),
         Data::Aaaa(address) => address.octets().to_vec(),
+        Data::Txt(text) => [&[text.len() as u8], text.as_bytes()].concat(),
         Data::Mx(preference, host) => {
             let mut bytes = preference.to_be_bytes().to_vec();
             for label in host.split('.').filter(|label| !label.is_empty()) {

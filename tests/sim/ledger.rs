@@ -7,11 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
+use chopar::date::Timestamp;
 use chopar::engine::event::ConnId;
+use chopar::envelope::Recipient;
 use chopar::queue::{MessageRecord, Outcome, Recovered};
 use chopar::queue_id::QueueId;
 
 use crate::letters::{self, Letter, Said};
+use crate::strangers::{self, FORGED, Goal};
 
 /// What must hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -114,6 +117,10 @@ pub(crate) struct Notice {
 #[derive(Debug)]
 pub(crate) struct Addressee {
     pub(crate) address: String,
+    /// The reverse-path that goes with it.
+    path: String,
+    /// Whether it is for nobody.
+    discarded: bool,
     /// Whether a durable outcome says that nothing is owed.
     closed: bool,
     /// Copies that a server took.
@@ -188,12 +195,19 @@ impl Ledger {
         // Where rot has hidden the highest id, it is given again.
         let fresh = !self.mails.contains_key(&id) || self.disturbed.contains(&id);
         check(fresh, Rule::I2, || format!("{id} is given twice"))?;
-        let recipients: Vec<String> = record
-            .envelope
-            .recipients
-            .iter()
-            .map(|recipient| recipient.mailbox.to_string())
-            .collect();
+        let addressee = |recipient: &Recipient| Addressee {
+            address: recipient.mailbox.to_string(),
+            path: record
+                .envelope
+                .reverse_path_for(recipient)
+                .as_str()
+                .to_owned(),
+            discarded: recipient.destination.as_deref() == Some("discard:"),
+            closed: false,
+            copies: 0,
+            last: None,
+        };
+        let recipients: Vec<Addressee> = record.envelope.recipients.iter().map(addressee).collect();
         let about = match record.envelope.origin.strip_prefix("notice=") {
             Some(about) => {
                 let about = about.parse().expect("an id");
@@ -206,17 +220,14 @@ impl Ledger {
                 )?;
                 About::Notice(notice)
             }
-            None => About::Letter(self.match_letter(id, text, &recipients)?),
-        };
-        let addressee = |address| Addressee {
-            address,
-            closed: false,
-            copies: 0,
-            last: None,
+            None => {
+                let at = record.envelope.arrived;
+                About::Letter(self.match_letter(id, text, &recipients, at)?)
+            }
         };
         let mail = Mail {
             about,
-            recipients: recipients.into_iter().map(addressee).collect(),
+            recipients,
             durable: false,
             warned: false,
             message_id: None,
@@ -229,18 +240,36 @@ impl Ledger {
         &mut self,
         id: QueueId,
         text: &[u8],
-        recipients: &[String],
+        recipients: &[Addressee],
+        at: Timestamp,
     ) -> Result<String, Broken> {
         let marker = letters::header(text, "Subject").unwrap_or_default();
         let Some(offer) = self.letters.get_mut(&marker) else {
             return check(false, Rule::I2, || format!("{id} ({marker}) was invented"))
                 .map(|()| marker);
         };
-        check(
-            offer.id.is_none() && offer.letter.recipients == recipients,
-            Rule::I2,
-            || format!("{marker} was offered for others, or once: {recipients:?}"),
-        )?;
+        let letter = &offer.letter;
+        let goals = match letter.stranger {
+            true => strangers::goals(&letter.recipients, at).unwrap_or_default(),
+            false => (letter.recipients.iter())
+                .map(|address| Goal {
+                    address: address.clone(),
+                    forwarder: None,
+                })
+                .collect(),
+        };
+        let is_for = |goal: &Goal, addressee: &Addressee| {
+            goal.address == addressee.address
+                && strangers::stands_for(&addressee.path, &letter.from, goal.forwarder, at)
+        };
+        let fits = goals.len() == recipients.len()
+            && goals
+                .iter()
+                .zip(recipients)
+                .all(|(goal, one)| is_for(goal, one));
+        check(offer.id.is_none() && fits, Rule::I2, || {
+            format!("{marker} was offered for others, or once: {recipients:?}, not {goals:?}")
+        })?;
         offer.id = Some(id);
         Ok(marker)
     }
@@ -263,6 +292,15 @@ impl Ledger {
         let addressee = self.addressee(id, address)?;
         check(!addressee.closed || disturbed, Rule::I3, || {
             format!("{id} is tried again for {address}, whose outcome is durable")
+        })
+    }
+
+    /// A session named a recipient under this reverse-path.
+    pub(crate) fn sent_as(&mut self, id: QueueId, address: &str, path: &str) -> Result<(), Broken> {
+        let disturbed = self.disturbed.contains(&id);
+        let queued = &self.addressee(id, address)?.path;
+        check(queued == path || disturbed, Rule::I2, || {
+            format!("{id} is sent to {address} by <{path}>, and was queued by <{queued}>")
         })
     }
 
@@ -310,11 +348,27 @@ impl Ledger {
             }
         };
         check(whole, Rule::I2, || format!("{id} was altered on its way"))?;
-        check(
-            letters::header(text, "DKIM-Signature").is_some(),
-            Rule::I2,
-            || format!("{id} is not signed"),
-        )?;
+        let stranger = match &mail.about {
+            About::Letter(marker) => (self.letters.get(marker))
+                .map(|offer| &offer.letter)
+                .filter(|letter| letter.stranger),
+            About::Notice(_) => None,
+        };
+        let signature = stranger.map_or("DKIM-Signature", |_| "ARC-Seal");
+        check(letters::header(text, signature).is_some(), Rule::I2, || {
+            format!("{id} is not signed")
+        })?;
+        if let Some(letter) = stranger {
+            let added = text.len().saturating_sub(letter.text.len());
+            let added = String::from_utf8_lossy(&text[..added]).into_owned();
+            check(!added.contains(FORGED), Rule::I2, || {
+                format!("{id} holds findings that are not ours")
+            })?;
+            let failed = added.contains("dmarc=fail") && strangers::wants_refusal(&letter.text);
+            check(!failed, Rule::I2, || {
+                format!("{id} goes on, and its author wants it refused: {added}")
+            })?;
+        }
         let message_id = letters::header(text, "Message-ID");
         let first = mail
             .message_id
@@ -344,13 +398,15 @@ impl Ledger {
                         addressee.last,
                         Some(Copy::Open(_) | Copy::Heard | Copy::Excused)
                     );
-                    check(known || disturbed, Rule::I1, || {
+                    check(known || addressee.discarded || disturbed, Rule::I1, || {
                         format!(
                             "{id} is noted as delivered to {}, which is not so",
                             addressee.address
                         )
                     })?;
-                    addressee.last = Some(Copy::Heard);
+                    if !addressee.discarded {
+                        addressee.last = Some(Copy::Heard);
+                    }
                 }
                 Outcome::Failed { text, .. } if text.starts_with("given up") => {
                     let domain = domain(&addressee.address);
@@ -422,6 +478,9 @@ impl Ledger {
         };
         // Nobody is told of a notification's own failure.
         if matches!(mail.about, About::Notice(_)) || self.disturbed.contains(&id) {
+            return Ok(());
+        }
+        if self.is_without_sender(mail) {
             return Ok(());
         }
         let address = recipient
@@ -558,7 +617,10 @@ impl Ledger {
                 continue;
             }
             for addressee in &mail.recipients {
-                let settled = addressee.copies > 0 || self.is_bounced(id, &addressee.address);
+                let untold = addressee.discarded || self.is_without_sender(mail);
+                let settled = addressee.copies > 0
+                    || untold && addressee.closed
+                    || self.is_bounced(id, &addressee.address);
                 check(settled, Rule::I1, || {
                     format!(
                         "{marker} to {} was acknowledged and lost",
@@ -600,6 +662,15 @@ impl Ledger {
             }
             About::Letter(_) => false,
         })
+    }
+
+    /// Whether there is nobody to be told.
+    fn is_without_sender(&self, mail: &Mail) -> bool {
+        match &mail.about {
+            About::Letter(marker) => (self.letters.get(marker))
+                .is_some_and(|offer| offer.letter.stranger && offer.letter.from.is_empty()),
+            About::Notice(_) => true,
+        }
     }
 
     fn is_refused(&self, id: QueueId) -> bool {

@@ -10,10 +10,16 @@ use crate::ledger::Notice;
 pub(crate) struct Letter {
     /// Stands in its Subject, unique in a world.
     pub(crate) marker: String,
+    /// Its reverse-path.
+    pub(crate) from: String,
     /// Its recipients.
     pub(crate) recipients: Vec<String>,
     /// Header and body.
     pub(crate) text: Vec<u8>,
+    /// Whether its client is one that nobody knows.
+    pub(crate) stranger: bool,
+    /// Whether a forged finding stands before its text.
+    pub(crate) forged: bool,
 }
 
 /// What the relay said about a letter.
@@ -45,8 +51,11 @@ impl Letter {
         }
         Self {
             marker,
+            from: "author@sender.example".to_owned(),
             recipients,
             text,
+            stranger: false,
+            forged: false,
         }
     }
 }

@@ -2,12 +2,13 @@
 //! DNS and clock.
 //!
 //! Clients send; remote servers take, refuse, stall, babble and hang up; name servers lie; the relay is killed, loses
-//! power, starts with the wrong time or with rot in its spool. What must hold is checked when it happens:
+//! power, starts with the wrong time or with rot in its spool; strangers write to what is forwarded, and the DNS says
+//! of them what it likes. What must hold is checked when it happens:
 //!
 //! | invariant | checked by | when |
 //! | --- | --- | --- |
 //! | I1 what was acknowledged is delivered, bounced or queued | `Ledger::said`, `heard`, `done`, `restarted`, `settled` | at each reply, record, start, and at the end |
-//! | I2 nothing else is delivered; nothing is invented or altered | `Ledger::stored`, `attempted`, `taken` | at each record, RCPT and dot |
+//! | I2 nothing else is delivered, or under another name; nothing is invented or altered | `Ledger::stored`, `attempted`, `sent_as`, `taken` | at each record, RCPT and dot |
 //! | I3 what is durably done is not tried again; each second copy is explained | `Ledger::attempted`, `taken`, `restarted` | at each RCPT, dot and start |
 //! | I4 a notification is durable before its recipient is closed | `Ledger::recorded` | at each commit |
 //! | I5 a file whose sync failed is not touched again | the disk's warden | at each write and sync |
@@ -32,6 +33,7 @@ mod remote;
 mod rot;
 mod scenarios;
 mod spool;
+mod strangers;
 mod tally;
 mod world;
 
@@ -176,6 +178,44 @@ fn when_the_relay_is_killed_or_loses_power_nothing_that_was_acknowledged_is_lost
 }
 
 #[test]
+fn what_strangers_bring_is_examined_and_forwarded_or_refused() {
+    let expected: [(&str, &[&str]); 7] = [
+        (
+            "alias",
+            &[
+                "one",
+                "two",
+                "several forwarders",
+                "via",
+                "discard",
+                "discard and more",
+                "chain",
+                "catch-all",
+                "rewritten sender",
+            ],
+        ),
+        ("forward", &["rewritten sender", "null path", "marked"]),
+        (
+            "return",
+            &["reached the first sender", "forged and refused"],
+        ),
+        (
+            "stranger",
+            &[
+                "refused behind its dot",
+                "put off behind its dot",
+                "gone behind its dot",
+                "gone while the DNS was asked",
+            ],
+        ),
+        ("texts", &["missing", "malformed", "servfail", "timeout"]),
+        ("dns", &["slow", "timeout", "servfail", "garbage", "forged"]),
+        ("relay", &["killed", "power cut", "power cut at a start"]),
+    ];
+    all_hold(Faults::Strangers, &expected);
+}
+
+#[test]
 fn when_the_disk_fails_nothing_that_was_acknowledged_is_lost() {
     let kinds = &[
         "full",
@@ -202,7 +242,13 @@ fn a_clock_that_is_set_fails_nothing_untried() {
 
 #[test]
 fn a_seed_has_one_history() {
-    for faults in [Faults::Network, Faults::Disk, Faults::Rot, Faults::Clock] {
+    for faults in [
+        Faults::Network,
+        Faults::Strangers,
+        Faults::Disk,
+        Faults::Rot,
+        Faults::Clock,
+    ] {
         for seed in 0..40 {
             let sum = |_| run(seed, faults, Sabotage::None).map(|(_, sum)| sum);
             let [first, second] = [0, 1].map(sum);
@@ -229,6 +275,15 @@ fn an_outcome_that_is_forgotten_is_found() {
 #[test]
 fn a_failed_sync_that_is_tried_again_is_found() {
     is_found(Faults::Disk, Sabotage::RetriedSync, &[ledger::Rule::I5]);
+}
+
+#[test]
+fn a_rewritten_sender_that_is_forgotten_is_found() {
+    is_found(
+        Faults::Strangers,
+        Sabotage::ForgottenSender,
+        &[ledger::Rule::I2],
+    );
 }
 
 #[test]

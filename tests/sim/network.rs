@@ -11,13 +11,20 @@ use chopar::smtp::hook::HOOK;
 use crate::client::{News, Sender};
 use crate::disk::hold;
 use crate::dns::{self, LIES, Lie};
-use crate::letters::{Letter, Said};
-use crate::remote::{Mood, Move, Remote};
+use crate::letters::{self, Letter, Said};
+use crate::remote::{Mood, Move, Remote, Taken};
+use crate::strangers;
 use crate::world::{End, Faults, Happening, World};
 
 impl World {
     pub(crate) fn populate(&mut self) {
-        let clients = 1 + self.entropy.below(5);
+        if self.faults == Faults::Strangers {
+            self.populate_with_strangers();
+        }
+        let clients = match self.faults {
+            Faults::Strangers => 1,
+            _ => 1 + self.entropy.below(5),
+        };
         for client in 0..clients {
             let letters = (0..1 + self.entropy.below(4))
                 .map(|number| self.letter(client, number))
@@ -64,8 +71,11 @@ impl World {
     }
 
     pub(crate) fn arrive(&mut self, client: usize) {
-        let address = Ipv4Addr::new(198, 51, 100, client as u8);
-        let remote = SocketAddr::new(IpAddr::V4(address), 40_000);
+        let address = match self.clients[client].is_stranger() {
+            true => strangers::address(client),
+            false => Ipv4Addr::new(198, 51, 100, client as u8).into(),
+        };
+        let remote = SocketAddr::new(address, 40_000);
         let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 25);
         let peer = Peer::Network { remote, local };
         match self.engine.accept(Listener::Smtp, peer, self.now) {
@@ -133,9 +143,14 @@ impl World {
         match self.ends.get_mut(&conn) {
             Some(End::Client(client)) => {
                 let client = *client;
+                let waited = self.clients[client].waits_behind_a_dot();
                 let answer = self.clients[client].on_bytes(bytes);
                 self.hear_client(client);
                 self.send_to_relay(conn, &answer, Duration::ZERO);
+                let sender = &self.clients[client];
+                if !waited && sender.waits_behind_a_dot() && sender.is_stranger() {
+                    self.perhaps_leave(conn);
+                }
             }
             Some(End::Remote(remote)) => {
                 let next = remote.on_bytes(bytes);
@@ -152,11 +167,26 @@ impl World {
 
     /// Enters into the ledger what a client has done and heard.
     fn hear_client(&mut self, client: usize) {
+        for code in std::mem::take(&mut self.clients[client].codes) {
+            match code {
+                550 => self.tally.fault("stranger", "refused behind its dot"),
+                451 => self.tally.fault("stranger", "put off behind its dot"),
+                _ => {}
+            }
+        }
         for news in std::mem::take(&mut self.clients[client].news) {
             match news {
-                News::Dot(letter) => self.ledger.offered(letter),
+                News::Dot(letter) => {
+                    for name in letter.recipients.iter().filter(|_| letter.stranger) {
+                        self.tally.fault("alias", strangers::kind_of(name));
+                    }
+                    self.ledger.offered(letter);
+                }
                 News::Said(marker, said) => {
                     self.tally.accepted += u64::from(said == Said::Accepted);
+                    if said == Said::Refused && marker.starts_with("forged") {
+                        self.tally.fault("return", "forged and refused");
+                    }
                     if said == Said::Unknown {
                         self.tally.fault("link", "lost behind a client's dot");
                     }
@@ -183,14 +213,34 @@ impl World {
             .carrying
             .get(&conn)
             .expect("a session carries what it has read");
-        for address in asked {
+        for (path, address) in asked {
             hold(self.ledger.attempted(id, &address));
+            hold(self.ledger.sent_as(id, &address, &path));
         }
         for message in taken {
             self.tally.delivered += message.recipients.len() as u64;
             let (recipients, text) = (&message.recipients, &message.text);
             hold(self.ledger.taken(conn, id, recipients, text));
+            if self.faults == Faults::Strangers {
+                self.strange_mail_taken(&message);
+            }
         }
+    }
+
+    fn strange_mail_taken(&mut self, message: &Taken) {
+        if message.path.starts_with("SRS0=") {
+            self.tally.fault("forward", "rewritten sender");
+        }
+        let subject = letters::header(&message.text, "Subject").unwrap_or_default();
+        match subject.split('-').next() {
+            Some("return") => self.tally.fault("return", "reached the first sender"),
+            Some("strange") if message.path.is_empty() => self.tally.fault("forward", "null path"),
+            _ => {}
+        }
+        if letters::header(&message.text, "X-Spam-Flag").is_some() {
+            self.tally.fault("forward", "marked");
+        }
+        self.perhaps_return(&message.path);
     }
 
     fn remote_moves(&mut self, conn: ConnId, next: Move) {
@@ -300,7 +350,8 @@ impl World {
             self.tally.fault("connect", "IPv6 unreachable");
             return self.soon(Happening::Lost(conn, Lost::Unreachable));
         }
-        if host != dns::SENDER_HOST && !self.moods.contains_key(&host) && self.mishap(6) {
+        let reliable = matches!(host, dns::SENDER_HOST | dns::OUTSIDE_HOST);
+        if !reliable && !self.moods.contains_key(&host) && self.mishap(6) {
             let kind = match self.entropy.below(3) {
                 0 => {
                     self.soon(Happening::Lost(conn, Lost::Refused));
@@ -317,7 +368,7 @@ impl World {
         let mood = self.moods.get(&host).copied().unwrap_or(
             match (self.faults, (u64::from(host) + self.seed) % 4) {
                 (Faults::Calm, _) | (_, 0) => Mood::Good,
-                _ if host == dns::SENDER_HOST => Mood::Good,
+                _ if reliable => Mood::Good,
                 _ => Mood::Bad,
             },
         );
@@ -346,6 +397,11 @@ impl World {
                 _ => {}
             }
         }
+        if let Some(name) = dns::name(query).filter(|_| dns::asks_for_texts(query))
+            && let Some(kind) = strangers::kind_of_text(&name)
+        {
+            self.tally.fault("texts", kind);
+        }
         let lie = self.lie();
         // Somebody else answers first, from elsewhere or with a guess: nobody listens to that.
         if lie == Lie::None && self.mishap(8) {
@@ -359,6 +415,11 @@ impl World {
             }
         }
         if let Some(reply) = dns::reply(query, lie) {
+            if self.faults == Faults::Strangers && self.mishap(6) {
+                self.tally.fault("dns", "slow");
+                let delay = Duration::from_millis(self.entropy.below(9_000));
+                return self.plan(delay, Happening::Answer(socket, to, reply));
+            }
             self.soon(Happening::Answer(socket, to, reply));
         }
     }

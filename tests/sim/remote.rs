@@ -21,6 +21,7 @@ pub(crate) enum Mood {
 /// A message that a server has taken: it said, or meant to say, 250.
 #[derive(Clone, Debug)]
 pub(crate) struct Taken {
+    pub(crate) path: String,
     pub(crate) recipients: Vec<String>,
     pub(crate) text: Vec<u8>,
 }
@@ -66,6 +67,8 @@ pub(crate) struct Remote {
     line: Vec<u8>,
     /// Recipients of the transaction that is open.
     recipients: Option<Vec<String>>,
+    /// Its reverse-path.
+    path: String,
     /// Classes of the replies to RCPT in this transaction.
     classes: Vec<u8>,
     body: Option<Vec<u8>>,
@@ -73,8 +76,8 @@ pub(crate) struct Remote {
     deaf: bool,
     next: Move,
     pub(crate) taken: Vec<Taken>,
-    /// Recipients that it was asked to take.
-    pub(crate) asked: Vec<String>,
+    /// Reverse-paths and recipients that it was asked to take.
+    pub(crate) asked: Vec<(String, String)>,
     /// What it did wrong, by stage and kind.
     pub(crate) faults: Vec<(&'static str, &'static str)>,
 }
@@ -91,6 +94,7 @@ impl Remote {
             entropy,
             line: Vec::new(),
             recipients: None,
+            path: String::new(),
             classes: Vec::new(),
             body: None,
             deaf: false,
@@ -187,6 +191,7 @@ impl Remote {
             "MAIL" if self.fails("mail", 12) => {}
             "MAIL" => {
                 self.recipients = Some(Vec::new());
+                self.path = path_in(&text);
                 self.classes.clear();
                 self.say("250 ok");
             }
@@ -220,9 +225,8 @@ impl Remote {
         if self.recipients.is_none() {
             return self.say("503 5.5.1 MAIL first");
         }
-        let start = text.find('<').expect("a path") + 1;
-        let address = text[start..text.rfind('>').expect("a path")].to_owned();
-        self.asked.push(address.clone());
+        let address = path_in(text);
+        self.asked.push((self.path.clone(), address.clone()));
         if let Mood::Refuses(reply) = self.mood {
             return self.say(reply);
         }
@@ -272,7 +276,12 @@ impl Remote {
             .get(before)
             .is_some_and(|(_, kind)| matches!(*kind, "4xx" | "5xx" | "421"));
         if !refused && (!failed || self.entropy.below(2) == 0) {
-            self.taken.push(Taken { recipients, text });
+            let path = self.path.clone();
+            self.taken.push(Taken {
+                path,
+                recipients,
+                text,
+            });
         }
         if !failed {
             self.say("250 2.0.0 taken");
@@ -363,4 +372,9 @@ impl Remote {
         }
         true
     }
+}
+
+fn path_in(command: &str) -> String {
+    let start = command.find('<').expect("a path") + 1;
+    command[start..command.rfind('>').expect("a path")].to_owned()
 }

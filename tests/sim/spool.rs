@@ -22,7 +22,7 @@ enum Entry {
 
 impl World {
     /// The engine has something for the writer.
-    pub(crate) fn store(&mut self, command: Command) {
+    pub(crate) fn store(&mut self, mut command: Command) {
         match &command {
             Command::BodyAppend { id, bytes } => {
                 self.streamed
@@ -48,6 +48,16 @@ impl World {
                 ..
             } => hold(self.ledger.heard(outcome.id, &outcome.recipients)),
             _ => {}
+        }
+        if self.disk.sabotage == Sabotage::ForgottenSender
+            && let Command::Append {
+                record: Record::Message(message),
+                ..
+            } = &mut command
+        {
+            for recipient in &mut message.envelope.recipients {
+                recipient.reverse_path = None;
+            }
         }
         self.commands.push(command);
         if !self.writing {

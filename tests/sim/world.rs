@@ -40,6 +40,8 @@ pub(crate) enum Faults {
     Power,
     /// The same, and a disk that fills up and fails.
     Disk,
+    /// As with [`Faults::Power`], and strangers write to what is forwarded.
+    Strangers,
     /// As with [`Faults::Power`], and at each start something is wrong with the bytes in the spool.
     Rot,
     /// As with [`Faults::Power`], and the wall clock is set while the relay runs and while it does not.
@@ -58,6 +60,8 @@ pub(crate) enum Happening {
     Drained(ConnId),
     /// A connection of the relay stands.
     Connected(ConnId),
+    /// A stranger does not wait for the answer to its dot.
+    StrangerLeaves(ConnId),
     /// A connection breaks or ends.
     Lost(ConnId, Lost),
     /// The writer thread wakes up.
@@ -135,6 +139,8 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Sender>,
     /// Connections that the relay has asked for.
     pub(crate) connects: u64,
+    /// Messages that came back, or were made to look so.
+    pub(crate) returns: u64,
     /// Which bytes of the spool have rotted.
     pub(crate) rot_so_far: Vec<Hit>,
     /// Hosts with a mood of their own.
@@ -171,6 +177,7 @@ pub(crate) fn config(extra: &str, hook: bool) -> Arc<Config> {
         "domains/sender.example/dkim/one.pem",
         key.as_bytes().to_vec(),
     );
+    crate::strangers::serve(&mut folder);
     let defaults = SystemDefaults {
         hostname: "relay.sender.example".into(),
         resolv_conf: String::new(),
@@ -225,6 +232,7 @@ impl World {
             rot_so_far: Vec::new(),
             clients: Vec::new(),
             connects: 0,
+            returns: 0,
             moods: BTreeMap::new(),
             ledger: Ledger::default(),
             tally: Tally::default(),
@@ -338,6 +346,7 @@ impl World {
             Happening::FromRelay(conn, bytes) => self.bytes_leave(conn, &bytes),
             Happening::Drained(conn) => self.engine.handle(Event::Drained { conn }, self.now),
             Happening::Connected(conn) => self.connected(conn),
+            Happening::StrangerLeaves(conn) => self.stranger_leaves(conn),
             Happening::Lost(conn, cause) => self.lost(conn, cause),
             Happening::Write => self.write(),
             Happening::Stored(completions) => {

@@ -20,10 +20,13 @@ use crate::engine::Engine;
 use crate::engine::event::ConnId;
 use crate::engine::intake::{Plan, Whole};
 use crate::engine::log::{Level, Line};
+use crate::engine::signing::Keys;
 use crate::envelope::Recipient;
 use crate::mail::header::{Field, Header};
 use crate::policy::authenticity::{Circumstances, Examination, Findings, Judgement};
+use crate::policy::relay::{Client, home};
 use crate::queue_id::QueueId;
+use crate::smtp::command::ForwardPath;
 use crate::smtp::hook::Fact;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::Transaction;
@@ -90,10 +93,32 @@ impl Engine {
     /// (RFC 8601 section 5).
     pub(super) fn plan_for_stranger(&self, inbound: &Inbound, header: &Header, now: Now) -> Plan {
         Plan {
-            is_hashed: self.is_forwarded(inbound) && self.sealer(inbound).is_some(),
+            is_hashed: inbound.leaves && self.sealer(inbound).is_some(),
             examination: Some(Box::new(Examination::new(header, now.wall))),
             removed: self.own_results(header),
             ..Plan::default()
+        }
+    }
+
+    /// What is done with a message of somebody who is trusted: it is signed, and where an alias sends it on, sealed behind
+    /// whatever chain it has.
+    pub(super) fn plan_for_trusted(
+        &self,
+        inbound: &Inbound,
+        header: &Header,
+        keys: Keys,
+        now: Now,
+    ) -> Plan {
+        if !inbound.leaves || self.sealer(inbound).is_none() {
+            return Plan {
+                is_hashed: !keys.is_empty(),
+                keys,
+                ..Plan::default()
+            };
+        }
+        Plan {
+            keys,
+            ..self.plan_for_stranger(inbound, header, now)
         }
     }
 
@@ -107,8 +132,7 @@ impl Engine {
         transaction: Transaction,
         now: Now,
     ) -> Result<(), Reply> {
-        let (Some(examination), Some(address)) = (whole.examination.take(), inbound.address())
-        else {
+        let Some(examination) = whole.examination.take() else {
             let checked = Checked {
                 id,
                 whole,
@@ -121,13 +145,18 @@ impl Engine {
             return self.judge_by_hook(conn, inbound, checked, now);
         };
         let helo = inbound.session.greeting().map_or("", |(_, name)| name);
+        let is_stranger = matches!(self.client(inbound), Client::Anonymous { .. });
         let known = Circumstances {
-            address,
+            address: inbound.address().filter(|_| is_stranger),
+            login: inbound.login.as_ref().map(|login| login.as_str().into()),
             helo: helo.into(),
             path: transaction.reverse_path.as_str().into(),
             receiver: self.config.hostname.clone(),
             at: now.wall,
-            dmarc: self.rules(inbound).0,
+            dmarc: match is_stranger {
+                true => self.rules(inbound).0,
+                false => Dmarc::Off,
+            },
         };
         inbound.checking = Some(Box::new(Checking {
             id,
@@ -214,7 +243,7 @@ impl Engine {
             return Ok(());
         };
         self.log_findings(inbound, checking.id, findings);
-        let (mode, quarantine) = self.rules(inbound);
+        let (mode, (_, quarantine)) = (checking.known.dmarc, self.rules(inbound));
         self.counters.dmarc_failed += u64::from(findings.has_failed());
         let mut marks = Vec::new();
         match findings.judge(mode, quarantine, &self.config.trusted_sealers) {
@@ -287,12 +316,30 @@ impl Engine {
         }
     }
 
-    /// Whether a message goes on to another host.
-    fn is_forwarded(&self, inbound: &Inbound) -> bool {
-        let leaves =
-            |recipient: &Recipient| !self.config.domains.contains_key(recipient.mailbox.domain());
-        let transaction = inbound.session.transaction();
-        transaction.is_some_and(|transaction| transaction.recipients.iter().any(leaves))
+    /// The served domain whose rules hold for mail to `to`, and under whose name it goes on.
+    pub(super) fn asked_domain(&self, to: &ForwardPath) -> Option<Domain> {
+        let named = match to {
+            ForwardPath::Mailbox(mailbox) => Some(mailbox.domain()),
+            _ => None,
+        };
+        let served = named.filter(|domain| self.config.receiving(domain).is_some());
+        served.or_else(|| home(&self.config)).cloned()
+    }
+
+    /// Whether mail to `to` that goes on is forwarded: what somebody trusted sends elsewhere is not.
+    pub(super) fn is_forward(&self, inbound: &Inbound, to: &ForwardPath) -> bool {
+        match to {
+            ForwardPath::Mailbox(mailbox) => self.config.receiving(mailbox.domain()).is_some(),
+            _ => matches!(self.client(inbound), Client::Anonymous { .. }),
+        }
+    }
+
+    /// Whether mail for a recipient goes on to another host.
+    pub(super) fn leaves(&self, recipient: &Recipient) -> bool {
+        match recipient.destination.as_deref() {
+            Some(destination) => destination.starts_with("via "),
+            None => self.config.receiving(recipient.mailbox.domain()).is_none(),
+        }
     }
 
     /// The domain that seals, and its key: the first recipient's that has one for RSA, which every verifier knows.
@@ -337,7 +384,7 @@ impl Engine {
         let line = Line::new(Level::Info, "examined")
             .with("id", id)
             .with("peer", inbound.peer_text())
-            .with("spf", findings.spf.outcome.as_str())
+            .with_some("spf", findings.spf.as_ref().map(|spf| spf.outcome.as_str()))
             .with("dkim", signers(findings).join(","))
             .with_some("author", dmarc.map(|(author, _)| author))
             .with("dmarc", outcome)
@@ -348,13 +395,17 @@ impl Engine {
 
 /// What the hook is told of what was found out.
 fn facts(findings: &Findings) -> Vec<(Fact, String)> {
-    let spf = findings.spf.outcome;
-    let passed = if spf == spf::Outcome::Pass { "1" } else { "" };
+    let passed = if findings.spf_is(spf::Outcome::Pass) {
+        "1"
+    } else {
+        ""
+    };
+    let spf = findings.spf.as_ref().map_or("", |spf| spf.outcome.as_str());
     let dmarc = findings.dmarc.as_ref();
     let dmarc = dmarc.map_or("", |(_, verdict)| verdict.outcome.as_str());
     vec![
         (Fact::SpfPass, passed.to_owned()),
-        (Fact::SpfResult, spf.as_str().to_owned()),
+        (Fact::SpfResult, spf.to_owned()),
         (Fact::DkimPass, signers(findings).join(" ")),
         (Fact::DmarcResult, dmarc.to_owned()),
     ]

@@ -114,7 +114,6 @@ impl Engine {
         } = checked;
         let client = self.client(inbound);
         let trusted = !matches!(client, Client::Anonymous { .. });
-        let seal = seal.and_then(|seal| self.sealing(&whole, &hooked, &seal, now));
         if trusted {
             let hostname = &self.config.hostname;
             hooked.append(&mut submission::missing_fields(
@@ -126,6 +125,7 @@ impl Engine {
             ));
         }
         let mut added = hooked;
+        let seal = seal.and_then(|seal| self.sealing(&whole, &added, &seal, now));
         let inputs = whole.body_hash.map_or_else(Vec::new, |hash| {
             signing_inputs(&whole.keys, &whole.header, &added, &hash, now)
         });
@@ -161,10 +161,10 @@ impl Engine {
                 .with("keys", inputs.len())
         });
         inbound.signing = Some(Box::new(Signing { record, size }));
-        match seal {
-            Some((key, sealing)) => self.work(JobOwner::Sign { conn }, Work::Seal(key, sealing)),
-            None if inputs.is_empty() => self.message_signed(conn, inbound),
-            None => self.work(JobOwner::Sign { conn }, Work::Sign(inputs)),
+        if inputs.is_empty() && seal.is_none() {
+            self.message_signed(conn, inbound);
+        } else {
+            self.work(JobOwner::Sign { conn }, Work::Sign(inputs, seal));
         }
     }
 
@@ -220,11 +220,7 @@ impl Engine {
             .ok()
             .and_then(|authors| authors.into_iter().next());
         let keys = author.map_or_else(Keys::new, |author| self.keys_of(author.domain()));
-        Ok(Plan {
-            is_hashed: !keys.is_empty(),
-            keys,
-            ..Plan::default()
-        })
+        Ok(self.plan_for_trusted(inbound, header, keys, now))
     }
 
     pub(super) fn received_field(

@@ -61,8 +61,11 @@ fn stored() -> Ledger {
     let mut ledger = Ledger::default();
     ledger.offered(Letter {
         marker: "letter".into(),
+        from: String::new(),
         recipients: vec![TO.into()],
         text: LETTER.to_vec(),
+        stranger: false,
+        forged: false,
     });
     hold(ledger.stored(&record(ID, TO, "198.51.100.1"), LETTER, 0));
     ledger
@@ -281,4 +284,73 @@ fn clock_a_message_that_is_given_up_untried() {
     breaks(ledger.heard(ID, &outcome), Rule::Clock);
     ledger.note_try(TO);
     hold(ledger.heard(ID, &outcome));
+}
+
+/// A stranger's letter to `ann@home.example`, stored under the reverse-path that `home.example` gives it or another.
+fn forwarded(path: Option<&str>) -> Result<Ledger, Broken> {
+    let sender = Mailbox::parse("w@outside.example").expect("a mailbox");
+    let home = chopar::address::Domain::parse("home.example").expect("a domain");
+    let mut record = record(ID, "r0@d0.example", "198.18.0.1");
+    let at = record.envelope.arrived;
+    let rewritten = crate::world::rewriter().forward(&sender, &home, at);
+    let rewritten = rewritten.expect("a rewritten sender");
+    record.envelope.reverse_path = ReversePath::Mailbox(sender.clone());
+    record.envelope.recipients[0].reverse_path = Some(Box::new(match path {
+        Some(path) => Mailbox::parse(path).expect("a mailbox"),
+        None => rewritten,
+    }));
+    let mut ledger = Ledger::default();
+    ledger.offered(Letter {
+        marker: "letter".into(),
+        from: sender.to_string(),
+        recipients: vec!["ann@home.example".into()],
+        text: STRANGE.to_vec(),
+        stranger: true,
+        forged: true,
+    });
+    ledger.stored(&record, STRANGE, 0)?;
+    ledger.committed(ID);
+    Ok(ledger)
+}
+
+const STRANGE: &[u8] =
+    b"From: a@reject.example\r\nSubject: letter\r\nMessage-ID: <a@x>\r\n\r\nHello.\r\n";
+
+fn take_forwarded(added: &str) -> Result<(), Broken> {
+    let text = [added.as_bytes(), STRANGE].concat();
+    let mut ledger = forwarded(None)?;
+    ledger.taken(CONN, ID, &["r0@d0.example".to_owned()], &text)
+}
+
+#[test]
+fn an_honest_forward_passes() {
+    hold(take_forwarded(
+        "ARC-Seal: i=1\r\nAuthentication-Results: us; dmarc=pass\r\n",
+    ));
+}
+
+#[test]
+fn i2_a_forward_under_another_name() {
+    for path in [
+        "w@outside.example",
+        "SRS0=AAAA=AA=outside.example=w@home.example",
+    ] {
+        breaks(forwarded(Some(path)).map(drop), Rule::I2);
+    }
+    let mut ledger = forwarded(None).expect("an honest forward");
+    breaks(
+        ledger.sent_as(ID, "r0@d0.example", "w@outside.example"),
+        Rule::I2,
+    );
+}
+
+#[test]
+fn i2_a_forward_that_is_not_sealed_or_with_forged_findings_or_that_is_not_wanted() {
+    breaks(take_forwarded("Received: x\r\n"), Rule::I2);
+    breaks(
+        take_forwarded(&format!("ARC-Seal: i=1\r\n{FORGED}")),
+        Rule::I2,
+    );
+    let failed = "ARC-Seal: i=1\r\nAuthentication-Results: us; dmarc=fail\r\n";
+    breaks(take_forwarded(failed), Rule::I2);
 }

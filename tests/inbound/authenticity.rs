@@ -1,0 +1,255 @@
+//! SPF, DKIM and DMARC, and what is written into a message about them.
+
+use std::time::Duration;
+
+use chopar::address::Domain;
+use chopar::auth::dkim::canonical::{BodyHasher, Form};
+use chopar::auth::dkim::key::{Algorithm, SigningKey};
+use chopar::auth::dkim::sign::{Signer, prepare};
+use chopar::date::Timestamp;
+use chopar::engine::event::Listener;
+
+use crate::stage::{KEY, STRANGER, Saying, Stage, divide, text};
+
+/// A message that claims to come from a bank.
+const SPOOF: &[u8] = b"From: Your Bank <service@bank.example>\r\nSubject: urgent\r\n\r\nclick\r\n";
+
+/// A zone in which the bank has a policy.
+fn bank(stage: &mut Stage, policy: &str) {
+    stage.say_at("_dmarc.bank.example", &format!("v=DMARC1; p={policy}"));
+    stage.say_at("bank.example", "v=spf1 -all");
+}
+
+/// A message of `author.example`, signed.
+pub(crate) fn signed(message: &[u8]) -> Vec<u8> {
+    let (header, body) = divide(message);
+    let mut hasher = BodyHasher::new(Form::Relaxed);
+    hasher.update(&body);
+    let domain = Domain::parse("author.example").expect("a domain");
+    let signer = Signer {
+        domain: &domain,
+        selector: "one",
+        algorithm: Algorithm::RsaSha256,
+        at: Timestamp::from_seconds(1_790_000_000),
+    };
+    let input = prepare(&header, &[], &hasher.finish().hash, &signer);
+    let key = SigningKey::from_pem(KEY).expect("a key");
+    let mut signed = input.sign(&key).expect("a signature");
+    signed.extend_from_slice(message);
+    signed
+}
+
+#[test]
+fn a_spoof_is_refused_behind_its_dot_where_its_author_says_so() {
+    let mut stage = Stage::new();
+    bank(&mut stage, "reject");
+    let reply = stage.bring("x@evil.example", &["ann@us.example"], SPOOF);
+    assert!(
+        reply.starts_with("550 5.7.1 ") && reply.contains("bank.example"),
+        "{reply}"
+    );
+    let counters = stage.engine.counters();
+    assert_eq!((counters.dmarc_failed, counters.dmarc_refused), (1, 1));
+    assert!(stage.queued.is_empty());
+    stage.nothing_is_left();
+}
+
+#[test]
+fn what_is_only_to_be_reported_or_is_not_asked_for_is_taken() {
+    for (mode, said) in [("report", true), ("off", false)] {
+        let table = format!("[domain.\"us.example\"]\ndmarc = \"{mode}\"\n");
+        let mut stage = Stage::with("", &table);
+        bank(&mut stage, "reject");
+        let sent = stage.forward("x@evil.example", &["ann@us.example"], SPOOF);
+        let text = String::from_utf8_lossy(&sent[0].text).into_owned();
+        assert_eq!(text.contains("dmarc=fail"), said, "{text}");
+        assert!(!text.contains("X-Spam-Flag"));
+        stage.nothing_is_left();
+    }
+}
+
+#[test]
+fn the_strictest_of_the_domains_that_are_written_to_decides() {
+    let table = "[domain.\"us.example\"]\ndmarc = \"off\"\n";
+    let mut stage = Stage::with("", table);
+    bank(&mut stage, "reject");
+    let both = ["ann@us.example", "bob@two.example"];
+    assert!(
+        stage
+            .bring("x@evil.example", &both, SPOOF)
+            .starts_with("550 5.7.1 ")
+    );
+    // The transaction before does not count.
+    stage.connect(Listener::Smtp);
+    stage.say("MAIL FROM:<x@evil.example>");
+    stage.say("RCPT TO:<bob@two.example>");
+    stage.say("RSET");
+    stage.offer("x@evil.example", &["ann@us.example"], SPOOF);
+    let reply = stage.hear();
+    assert!(reply.starts_with("250 "), "{reply}");
+    stage.leave();
+    stage.nothing_is_left();
+}
+
+#[test]
+fn quarantine_is_a_mark_or_a_refusal() {
+    let mut stage = Stage::new();
+    bank(&mut stage, "quarantine");
+    let sent = stage.forward("x@evil.example", &["ann@us.example"], SPOOF);
+    let (header, _) = divide(&sent[0].text);
+    let flag = header.named("X-Spam-Flag").next().expect("a mark");
+    assert_eq!(flag.unfolded(), b"YES");
+    assert!(sent[0].text.ends_with(SPOOF));
+    stage.nothing_is_left();
+
+    let table = "[domain.\"us.example\"]\nquarantine = \"refuse\"\n";
+    let mut stage = Stage::with("", table);
+    bank(&mut stage, "quarantine");
+    let reply = stage.bring("x@evil.example", &["ann@us.example"], SPOOF);
+    assert!(reply.starts_with("550 5.7.1 "), "{reply}");
+    stage.nothing_is_left();
+}
+
+#[test]
+fn none_is_taken_and_told() {
+    let mut stage = Stage::new();
+    bank(&mut stage, "none");
+    let sent = stage.forward("x@evil.example", &["ann@us.example"], SPOOF);
+    let text = String::from_utf8_lossy(&sent[0].text).into_owned();
+    assert!(
+        text.contains("dmarc=fail") && !text.contains("X-Spam-Flag"),
+        "{text}"
+    );
+    let counters = stage.engine.counters();
+    assert_eq!((counters.dmarc_failed, counters.dmarc_refused), (1, 0));
+    stage.nothing_is_left();
+}
+
+#[test]
+fn what_the_dns_may_still_show_is_put_off() {
+    for saying in [Saying::ServFail, Saying::Silence] {
+        let mut stage = Stage::new();
+        bank(&mut stage, "reject");
+        stage.zone.insert("bank.example".into(), saying);
+        let reply = stage.bring("service@bank.example", &["ann@us.example"], SPOOF);
+        assert!(reply.starts_with("451 4.7.0 "), "{reply}");
+        assert_eq!(stage.engine.counters().dmarc_refused, 0);
+        stage.nothing_is_left();
+    }
+}
+
+#[test]
+fn nothing_can_be_learnt_where_there_is_no_record_and_the_message_is_taken() {
+    for saying in [None, Some(Saying::ServFail), Some(Saying::Silence)] {
+        let mut stage = Stage::new();
+        if let Some(saying) = saying {
+            stage.zone.insert("_dmarc.bank.example".into(), saying);
+        }
+        let sent = stage.forward("x@evil.example", &["ann@us.example"], SPOOF);
+        assert!(sent[0].text.ends_with(SPOOF));
+        stage.nothing_is_left();
+    }
+}
+
+#[test]
+fn several_authors_make_a_message_nobodys() {
+    let mut stage = Stage::new();
+    let message = b"From: a@one.example\r\nFrom: service@bank.example\r\n\r\nx\r\n";
+    let reply = stage.bring("x@evil.example", &["ann@us.example"], message);
+    assert!(reply.starts_with("55"), "{reply}");
+    stage.nothing_is_left();
+}
+
+#[test]
+fn findings_that_claim_to_be_ours_are_taken_out_and_nothing_else_is_touched() {
+    const KEPT: [&str; 5] = [
+        "Received: from a by b;\r\n\tMon, 1 Jan 2024 00:00:00 +0000\r\n",
+        "authentication-results: other.example; spf=pass\r\n",
+        "From: a@author.example\r\n",
+        "Authentication-Results: mx.us.example.evil.example; dkim=pass\r\n",
+        "X-Odd:  \t folded\r\n \r\n\tand\ttabs  \r\n",
+    ];
+    const FORGED: [&str; 5] = [
+        "Authentication-Results: mx.us.example; dmarc=pass header.from=bank.example\r\n",
+        "AUTHENTICATION-results:\r\n\tMX.us.Example 1;\r\n spf=pass\r\n",
+        "Authentication-Results: (c (d) \\) e) mx.us.example (f); none\r\n",
+        "Authentication-Results : \"mx.us.example\"; none\r\n",
+        "Authentication-Results:mx.us.example\r\n",
+    ];
+    let body = "\r\n\r\nAuthentication-Results: mx.us.example; spf=pass\r\n\r\n ..x \r\n\r\n\r\n";
+    let with_all: String = (KEPT.iter().zip(FORGED))
+        .map(|(kept, forged)| format!("{forged}{kept}"))
+        .collect();
+    for pieces in [1, 10_000] {
+        let mut stage = Stage::new();
+        stage.connect(Listener::Smtp);
+        stage.say("MAIL FROM:<a@author.example>");
+        stage.say("RCPT TO:<ann@us.example>");
+        stage.say("DATA");
+        let wire = format!("{with_all}{body}").replace("\r\n.", "\r\n..");
+        for piece in wire.as_bytes().chunks(pieces) {
+            stage.feed(piece);
+        }
+        stage.feed(b".\r\n");
+        let reply = stage.hear();
+        assert!(reply.starts_with("250 "), "{reply}");
+        let text = text(&stage.queued[0]);
+        let expected = format!("{}{body}", KEPT.concat());
+        assert!(
+            text.ends_with(expected.as_bytes()),
+            "{}",
+            text.escape_ascii()
+        );
+        let (header, _) = divide(&text);
+        let ours = header
+            .named("Authentication-Results")
+            .filter(|field| chopar::auth::results::claims_id(field.value(), "mx.us.example"));
+        assert_eq!(ours.count(), 1, "our own");
+        stage.leave();
+        stage.nothing_is_left();
+    }
+}
+
+#[test]
+fn what_was_found_out_is_written() {
+    let mut stage = Stage::new();
+    stage.say_at("author.example", &format!("v=spf1 ip4:{STRANGER} -all"));
+    stage.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
+    let message = signed(b"From: a@author.example\r\nSubject: x\r\n\r\nbody\r\n");
+    let sent = stage.forward("a@author.example", &["box@us.example"], &message);
+    assert!(sent.is_empty(), "it goes into a maildir");
+    let text = text(&stage.queued[0]);
+    let (header, _) = divide(&text);
+    let results = header.named("Authentication-Results").next().expect("ours");
+    let results = String::from_utf8_lossy(&results.unfolded()).into_owned();
+    for found in [
+        "mx.us.example",
+        "spf=pass",
+        "dkim=pass",
+        "dmarc=pass",
+        "arc=none",
+    ] {
+        assert!(results.contains(found), "{found}: {results}");
+    }
+    assert!(!header.has("ARC-Seal"), "it stays here");
+    assert!(text.ends_with(&message));
+}
+
+#[test]
+fn who_is_gone_before_the_dns_answers_leaves_nothing_behind() {
+    let long: Vec<u8> = [SPOOF, &b"x".repeat(70), b"\r\n"].concat();
+    let long = [long, b"0123456789abcdef\r\n".repeat(30_000)].concat();
+    for (message, discarded) in [(SPOOF, 0), (&long, 1)] {
+        let mut stage = Stage::new();
+        bank(&mut stage, "reject");
+        stage.zone.insert("bank.example".into(), Saying::Silence);
+        stage.connect(Listener::Smtp);
+        stage.offer("service@bank.example", &["ann@us.example"], message);
+        stage.pass(Duration::from_millis(300), |_| false);
+        assert!(stage.engine.tables().questions > 0, "it is being examined");
+        stage.hang_up();
+        assert_eq!(stage.discarded, discarded);
+        assert!(stage.queued.is_empty());
+        stage.nothing_is_left();
+    }
+}

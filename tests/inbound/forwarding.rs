@@ -1,0 +1,312 @@
+//! How mail goes on to another host: under whose name, and under seal.
+
+use std::time::Duration;
+
+use chopar::auth::{arc, spf};
+use chopar::engine::event::Listener;
+
+use crate::authenticity::signed;
+use crate::stage::{Sent, Stage, divide};
+
+const LETTER: &[u8] = b"From: a@author.example\r\nSubject: x\r\n\r\nbody\r\n";
+
+fn froms(sent: &[Sent]) -> Vec<&str> {
+    sent.iter().map(|sent| sent.from.as_str()).collect()
+}
+
+/// Whether this is `sender` under the name of `forwarder`.
+fn is_rewritten(path: &str, sender: &str, forwarder: &str) -> bool {
+    let (local, domain) = sender.rsplit_once('@').expect("an address");
+    path.starts_with("SRS0=") && path.ends_with(&format!("={domain}={local}@{forwarder}"))
+}
+
+/// The next host believes it: SPF for the forwarder, the author's DKIM, the seal, and so DMARC.
+#[track_caller]
+fn is_believed(stage: &Stage, sent: &Sent) {
+    let findings = stage.judge(sent);
+    assert!(findings.spf_is(spf::Outcome::Pass));
+    let dkim: Vec<bool> = findings
+        .dkim
+        .iter()
+        .map(|one| one.outcome.is_ok())
+        .collect();
+    assert_eq!(dkim, [true]);
+    let arc::Outcome::Pass { .. } = findings.arc.outcome else {
+        panic!("{:?}", findings.arc);
+    };
+    assert!(!findings.has_failed());
+    let newest = findings.arc.sets.last().expect("a set");
+    assert_eq!(
+        newest.sealer.as_ref().map(|name| name.as_str()),
+        Some("us.example")
+    );
+    assert!(newest.results.contains("dkim=pass"), "{}", newest.results);
+}
+
+#[test]
+fn what_is_forwarded_is_believed_by_the_next_host() {
+    let mut stage = Stage::new();
+    stage.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
+    let message = signed(LETTER);
+    let sent = stage.forward("a@author.example", &["ann@us.example"], &message);
+    assert_eq!(sent.len(), 1);
+    assert!(
+        is_rewritten(&sent[0].from, "a@author.example", "us.example"),
+        "{}",
+        sent[0].from
+    );
+    assert_eq!(sent[0].to, ["ann@far.example"]);
+    assert!(sent[0].text.ends_with(&message));
+    is_believed(&stage, &sent[0]);
+    stage.nothing_is_left();
+}
+
+#[test]
+fn a_second_forwarder_adds_its_set_to_the_chain() {
+    let mut stage = Stage::new();
+    stage.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
+    let first = stage.forward("a@author.example", &["ann@us.example"], &signed(LETTER));
+    let text = first[0].text.clone();
+    let second = stage.forward(&first[0].from, &["ann@us.example"], &text);
+    let findings = stage.judge(&second[0]);
+    assert_eq!(findings.arc.sets.len(), 2);
+    is_believed(&stage, &second[0]);
+    // A sender of ours that comes back is ours, and is not rewritten again.
+    assert_eq!(second[0].from, first[0].from);
+}
+
+#[test]
+fn what_is_streamed_is_examined_sealed_and_forwarded_as_well() {
+    let mut stage = Stage::new();
+    let body = "a line that makes this message long, again and again\r\n.\r\n".repeat(12_000);
+    let message = [LETTER, body.as_bytes()].concat();
+    assert!(message.len() > 2 * 256 * 1024);
+    let forged = b"Authentication-Results: mx.us.example; dmarc=pass\r\n";
+    let signed = signed(&message);
+    let wire = [forged.as_slice(), &signed].concat();
+    // The client stuffs its dots.
+    let wire = String::from_utf8(wire)
+        .expect("ASCII")
+        .replace("\r\n.", "\r\n..");
+    let sent = stage.forward("a@author.example", &["ann@us.example"], wire.as_bytes());
+    assert!(sent[0].text.ends_with(&signed));
+    assert!(
+        !sent[0]
+            .text
+            .windows(forged.len())
+            .any(|window| window == forged)
+    );
+    is_believed(&stage, &sent[0]);
+    stage.nothing_is_left();
+}
+
+#[test]
+fn a_message_without_a_body_and_one_in_chunks_are_sealed_as_well() {
+    let mut stage = Stage::new();
+    let message = signed(b"From: a@author.example\r\nSubject: no body\r\n");
+    let sent = stage.forward("a@author.example", &["ann@us.example"], &message);
+    is_believed(&stage, &sent[0]);
+
+    let message = signed(LETTER);
+    let (first, last) = message.split_at(message.len() / 2);
+    stage.connect(Listener::Smtp);
+    stage.say("MAIL FROM:<a@author.example>");
+    stage.say("RCPT TO:<ann@us.example>");
+    for (chunk, end) in [(first, ""), (last, " LAST")] {
+        stage.feed(format!("BDAT {}{end}\r\n", chunk.len()).as_bytes());
+        stage.feed(chunk);
+        let reply = stage.hear();
+        assert!(reply.starts_with("250 "), "{reply}");
+    }
+    stage.leave();
+    stage.pass(Duration::from_secs(1), |_| false);
+    let sent = std::mem::take(&mut stage.sent);
+    is_believed(&stage, &sent[0]);
+    stage.nothing_is_left();
+}
+
+#[test]
+fn what_goes_to_hosts_that_an_alias_names_is_sealed_and_keeps_its_sender_where_it_is_ours() {
+    let mut stage = Stage::new();
+    let reply = stage.bring("a@author.example", &["up@us.example"], &signed(LETTER));
+    assert!(reply.starts_with("250 "), "{reply}");
+    let record = stage.queued.pop().expect("a message");
+    assert!(divide(&record.fields).0.has("ARC-Seal"));
+    assert_eq!(record.envelope.recipients[0].reverse_path, None);
+    assert_eq!(
+        record.envelope.recipients[0].destination.as_deref(),
+        Some("via mx1.us.example:25")
+    );
+}
+
+#[test]
+fn each_way_that_an_alias_leads_is_gone() {
+    let mut stage = Stage::new();
+    let both = ["twice@us.example", "twice@us.example", "box@us.example"];
+    assert!(
+        stage
+            .bring("a@author.example", &both, LETTER)
+            .starts_with("250 ")
+    );
+    let recipients = &stage.queued[0].envelope.recipients;
+    let ways: Vec<_> = (recipients.iter())
+        .filter_map(|one| one.destination.as_deref())
+        .collect();
+    assert_eq!(
+        ways,
+        [
+            "maildir:/var/mail/a",
+            "maildir:/var/mail/b",
+            "maildir:/var/mail/box"
+        ]
+    );
+}
+
+#[test]
+fn each_forwarder_has_a_transaction_of_its_own() {
+    let mut stage = Stage::new();
+    let both = ["ann@us.example", "bob@two.example"];
+    let mut sent = stage.forward("a@author.example", &both, LETTER);
+    sent.sort_by(|one, other| one.to.cmp(&other.to));
+    assert_eq!(sent.len(), 2);
+    assert_eq!(
+        (sent[0].to.as_slice(), sent[1].to.as_slice()),
+        (
+            &["ann@far.example".to_owned()][..],
+            &["bob@far.example".to_owned()][..]
+        )
+    );
+    assert!(is_rewritten(
+        &sent[0].from,
+        "a@author.example",
+        "us.example"
+    ));
+    assert!(is_rewritten(
+        &sent[1].from,
+        "a@author.example",
+        "two.example"
+    ));
+    assert_eq!(stage.engine.counters().forwarded, 2);
+
+    // The domain that leads out gives its name, not the one that was written to.
+    let sent = stage.forward("a@author.example", &["own@us.example"], LETTER);
+    assert!(is_rewritten(
+        &sent[0].from,
+        "a@author.example",
+        "two.example"
+    ));
+
+    // The null path has no other name, and one transaction is enough.
+    let sent = stage.forward("", &both, LETTER);
+    assert_eq!(froms(&sent), [""]);
+    stage.nothing_is_left();
+}
+
+#[test]
+fn our_own_senders_keep_their_names() {
+    let mut stage = Stage::new();
+    for own in ["pencil@us.example", "x@two.example", "root@mx.us.example"] {
+        let sent = stage.forward(
+            own,
+            &["ann@us.example"],
+            b"From: x@author.example\r\n\r\nx\r\n",
+        );
+        assert_eq!(froms(&sent), [own]);
+    }
+    // A user may send under an address of elsewhere.
+    stage.connect(Listener::Submissions);
+    let reply = stage.say("AUTH PLAIN AHBlbmNpbEB1cy5leGFtcGxlAHBlbmNpbA==");
+    assert!(reply.starts_with("235 "), "{reply}");
+    let message = b"From: pencil@mail.example\r\n\r\nx\r\n";
+    stage.offer("pencil@mail.example", &["ann@us.example"], message);
+    let reply = stage.hear();
+    assert!(reply.starts_with("250 "), "{reply}");
+    stage.leave();
+    // And so may a process of this machine.
+    stage.connect(Listener::Submit);
+    stage.offer("cron@mail.example", &["ann@us.example"], LETTER);
+    assert!(stage.hear().starts_with("250 "));
+    stage.leave();
+    stage.pass(Duration::from_secs(1), |_| false);
+    assert_eq!(
+        froms(&stage.sent),
+        ["pencil@mail.example", "cron@mail.example"]
+    );
+    stage.nothing_is_left();
+}
+
+#[test]
+fn what_comes_back_finds_the_first_sender() {
+    let mut stage = Stage::new();
+    let path = stage.forward("Ann.B@author.example", &["ann@us.example"], LETTER)[0]
+        .from
+        .clone();
+    let bounce = b"From: MAILER-DAEMON@far.example\r\nSubject: failed\r\n\r\nx\r\n";
+    // Some hosts change the case of what they send back to, of which the tag and the hash take no notice.
+    let hash_start = "SRS0=".len();
+    let (tag, rest) = path.split_at(path[hash_start..].find('=').expect("a hash") + hash_start);
+    let lower = format!("{}{rest}", tag.to_lowercase());
+    for back in [&path, &lower] {
+        let sent = stage.forward("", &[back], bounce);
+        assert_eq!(sent[0].to, ["Ann.B@author.example"]);
+        assert_eq!(sent[0].from, "");
+        assert!(sent[0].text.ends_with(bounce));
+    }
+
+    stage.connect(Listener::Smtp);
+    stage.say("MAIL FROM:<>");
+    let forged = path.replace("author.example", "victim.example");
+    let reply = stage.say(&format!("RCPT TO:<{forged}>"));
+    assert!(reply.starts_with("550 5.7.1 "), "{reply}");
+    let reply = stage.say("RCPT TO:<SRS0=x@us.example>");
+    assert!(reply.starts_with("550 5.7.1 "), "{reply}");
+    // Another host's is no address of ours.
+    let reply = stage.say(&format!("RCPT TO:<{}>", path.replace("@us.", "@other.")));
+    assert!(reply.starts_with("550 5.7.1 "), "{reply}");
+    stage.leave();
+
+    stage.pass(Duration::from_secs(23 * 86_400), |_| false);
+    stage.connect(Listener::Smtp);
+    stage.say("MAIL FROM:<>");
+    let reply = stage.say(&format!("RCPT TO:<{path}>"));
+    assert!(reply.starts_with("550 5.1.1 "), "{reply}");
+    stage.leave();
+    stage.nothing_is_left();
+}
+
+#[test]
+fn names_are_compared_as_the_configuration_says() {
+    let mut stage = Stage::with("suffix_separators = \"+-\"\ndrop_characters = \"._\"\n", "");
+    for name in ["ann", "A.nn", "a_n.n+x", "ann-news", "an.n-x+y"] {
+        let to = format!("{name}@us.example");
+        let sent = stage.forward("a@author.example", &[&to], LETTER);
+        assert_eq!(sent[0].to, ["ann@far.example"], "{name}");
+    }
+    // A rewritten sender holds separators and characters that are dropped elsewhere, and is found all the same.
+    let path = stage.forward("a.b-c@author.example", &["ann@us.example"], LETTER)[0]
+        .from
+        .clone();
+    let sent = stage.forward("", &[&path], b"From: x@far.example\r\n\r\nx\r\n");
+    assert_eq!(sent[0].to, ["a.b-c@author.example"]);
+    stage.connect(Listener::Smtp);
+    stage.say("MAIL FROM:<a@author.example>");
+    assert!(stage.say("RCPT TO:<anna@us.example>").starts_with("550 "));
+    stage.leave();
+    stage.nothing_is_left();
+}
+
+#[test]
+fn the_postmaster_of_this_machine_gets_mail_under_a_name_of_this_machine() {
+    let mut stage = Stage::with("admin = \"me@far.example\"\n", "");
+    for role in ["postmaster@us.example", "Postmaster", "root@mx.us.example"] {
+        let sent = stage.forward("a@author.example", &[role], LETTER);
+        assert_eq!(sent[0].to, ["me@far.example"]);
+        let domain = sent[0].from.rsplit('@').next();
+        assert!(
+            matches!(domain, Some("us.example" | "two.example")),
+            "{:?}",
+            sent[0].from
+        );
+    }
+    stage.nothing_is_left();
+}

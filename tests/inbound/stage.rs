@@ -1,0 +1,498 @@
+//! One relay that strangers write to, a zone that says what it is told to, and one host that takes all mail.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chopar::auth::dkim::key::SigningKey;
+use chopar::auth::srs::Rewriter;
+use chopar::clock::{Instant, Now};
+use chopar::config::{Config, Dmarc, Folder, SystemDefaults};
+use chopar::date::Timestamp;
+use chopar::dns::{Answer, NoRecords, Question, RecordKind, Records, Step};
+use chopar::engine::event::{Action, ConnId, Endpoint, Event, Listener, Lost, Peer, TlsSession};
+use chopar::engine::{Engine, Start};
+use chopar::entropy::SeededEntropy;
+use chopar::mail::header::{Header, HeaderScanner, Scan};
+use chopar::policy::authenticity::{Circumstances, Examination, Findings};
+use chopar::queue::{Body, Command, Journal, MemoryDisk, MessageRecord, Record, read};
+
+/// What the zone says of the texts at a name; of all else there is nothing.
+#[derive(Clone, Debug)]
+pub(crate) enum Saying {
+    Text(String),
+    ServFail,
+    Silence,
+}
+
+/// A transaction that the far host took.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sent {
+    pub(crate) from: String,
+    pub(crate) to: Vec<String>,
+    pub(crate) text: Vec<u8>,
+}
+
+pub(crate) struct Stage {
+    pub(crate) engine: Engine,
+    config: Arc<Config>,
+    pub(crate) disk: MemoryDisk,
+    journal: Journal<MemoryDisk>,
+    pub(crate) now: Now,
+    pub(crate) zone: BTreeMap<String, Saying>,
+    client: Option<ConnId>,
+    heard: Vec<u8>,
+    far: BTreeMap<ConnId, Far>,
+    /// What the far host took.
+    pub(crate) sent: Vec<Sent>,
+    /// Messages as they were queued.
+    pub(crate) queued: Vec<MessageRecord>,
+    pub(crate) discarded: usize,
+}
+
+/// A session with the far host.
+#[derive(Default)]
+struct Far {
+    line: Vec<u8>,
+    in_body: bool,
+    current: Sent,
+}
+
+/// The address of the stranger.
+pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
+/// The address of the relay.
+pub(crate) const RELAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+const TOML: &str = "hostname = \"mx.us.example\"\ndns.servers = [\"192.0.2.53\"]\n";
+const ROUTE: &str = "[[route]]\ndomain = \"*\"\nvia = [\"smtp://203.0.113.25\"]\n";
+const ALIASES: &str = "ann: ann@far.example\nbox: maildir:/var/mail/box\ntwice: maildir:/var/mail/a, maildir:/var/mail/b, box\nown: own@two.example\nup: up@us.example via mx1.us.example\n";
+/// `pencil@us.example` with the password `pencil` (RFC 7677 section 3).
+const USERS: &str = "pencil:{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,\
+                     wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=:send_as=pencil@mail.example\n";
+/// The key of `us.example`, and of those who sign in these tests.
+pub(crate) const KEY: &str = include_str!("../data/dkim/rsa-2048-pkcs8.pem");
+
+impl Stage {
+    /// With the usual configuration.
+    pub(crate) fn new() -> Self {
+        Self::with("", "")
+    }
+
+    /// With more keys, and more tables.
+    pub(crate) fn with(keys: &str, tables: &str) -> Self {
+        let mut folder = Folder::default();
+        folder.insert_file(
+            "chopar.toml",
+            format!("{TOML}{keys}{ROUTE}{tables}").into_bytes(),
+        );
+        folder.insert_file("domains/us.example/aliases", ALIASES.into());
+        folder.insert_file("domains/us.example/users", USERS.into());
+        folder.insert_file("domains/us.example/dkim/one.pem", KEY.into());
+        folder.insert_file(
+            "domains/two.example/aliases",
+            b"bob: bob@far.example\nown: own@far.example\n".to_vec(),
+        );
+        let defaults = SystemDefaults {
+            hostname: "mx.us.example".into(),
+            resolv_conf: String::new(),
+        };
+        let config = Arc::new(Config::parse(&folder, &defaults).expect("a configuration"));
+        let disk = MemoryDisk::new();
+        let (journal, report) = Journal::open(disk.clone(), &mut |_| {}).expect("an empty spool");
+        let now = Now {
+            instant: Instant::from_millis(1_000),
+            wall: Timestamp::from_seconds(1_790_000_000),
+        };
+        let start = Start {
+            config: Arc::clone(&config),
+            ids: report.ids(),
+            entropy: Box::new(SeededEntropy::new(7)),
+            rewriter: Rewriter::new(&[vec![7; 32].into()]).expect("a secret"),
+        };
+        let mut stage = Self {
+            engine: Engine::new(start, now),
+            config,
+            disk,
+            journal,
+            now,
+            zone: BTreeMap::new(),
+            client: None,
+            heard: Vec::new(),
+            far: BTreeMap::new(),
+            sent: Vec::new(),
+            queued: Vec::new(),
+            discarded: 0,
+        };
+        let key = SigningKey::from_pem(KEY)
+            .expect("a key")
+            .public_record_value();
+        for name in ["one._domainkey.us.example", "one._domainkey.author.example"] {
+            stage.say_at(name, &format!("v=DKIM1; k=rsa; p={key}"));
+        }
+        stage.say_at("us.example", &format!("v=spf1 ip4:{RELAY} -all"));
+        stage
+    }
+
+    /// Lets the zone have a text.
+    pub(crate) fn say_at(&mut self, name: &str, text: &str) {
+        self.zone.insert(name.into(), Saying::Text(text.into()));
+    }
+
+    /// A client comes.
+    pub(crate) fn connect(&mut self, listener: Listener) {
+        let peer = match listener {
+            Listener::Submit => Peer::Process { uid: 1000 },
+            _ => Peer::Network {
+                remote: SocketAddr::new(IpAddr::V4(STRANGER), 40_000),
+                local: SocketAddr::new(IpAddr::V4(RELAY), 25),
+            },
+        };
+        let conn = self.engine.accept(listener, peer, self.now);
+        let conn = conn.expect("a session");
+        self.client = Some(conn);
+        self.act();
+        if listener == Listener::Submissions {
+            let session = TlsSession {
+                version: "TLSv1.3",
+                cipher: "TLS_AES_128_GCM_SHA256".into(),
+                verified: false,
+            };
+            self.engine
+                .handle(Event::TlsReady { conn, session }, self.now);
+            self.act();
+        }
+        assert!(self.hear().starts_with("220 "));
+        assert!(self.say("EHLO mail.far.example").starts_with("250 "));
+    }
+
+    /// A line of the client; gives the last line of the reply.
+    pub(crate) fn say(&mut self, line: &str) -> String {
+        self.feed(format!("{line}\r\n").as_bytes());
+        self.hear()
+    }
+
+    /// Everything up to the final dot, which nobody answers yet.
+    pub(crate) fn offer(&mut self, from: &str, to: &[&str], message: &[u8]) {
+        let reply = self.say(&format!("MAIL FROM:<{from}>"));
+        assert!(reply.starts_with("250 "), "{reply}");
+        for to in to {
+            let reply = self.say(&format!("RCPT TO:<{to}>"));
+            assert!(reply.starts_with("250 "), "{to}: {reply}");
+        }
+        assert!(self.say("DATA").starts_with("354 "));
+        // What is short comes with its dot.
+        self.feed(&[message, b".\r\n"].concat());
+    }
+
+    /// A stranger brings a message; gives the reply to its dot.
+    pub(crate) fn bring(&mut self, from: &str, to: &[&str], message: &[u8]) -> String {
+        self.connect(Listener::Smtp);
+        self.offer(from, to, message);
+        let reply = self.hear();
+        self.leave();
+        reply
+    }
+
+    /// As [`Stage::bring`], and it is taken; gives what the far host got of it.
+    pub(crate) fn forward(&mut self, from: &str, to: &[&str], message: &[u8]) -> Vec<Sent> {
+        let before = self.sent.len();
+        let reply = self.bring(from, to, message);
+        assert!(reply.starts_with("250 2.0.0 "), "{reply}");
+        self.pass(Duration::from_secs(1), |_| false);
+        self.sent.split_off(before)
+    }
+
+    /// The client ends its session.
+    pub(crate) fn leave(&mut self) {
+        assert!(self.say("QUIT").starts_with("221 "));
+        self.client = None;
+    }
+
+    /// The client is gone.
+    pub(crate) fn hang_up(&mut self) {
+        let conn = self.client.take().expect("a client");
+        let cause = Lost::Reset;
+        self.engine.handle(Event::Closed { conn, cause }, self.now);
+        self.act();
+    }
+
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
+        for bytes in bytes.chunks(10_000) {
+            let conn = self.client.expect("a client");
+            self.engine.handle(Event::Bytes { conn, bytes }, self.now);
+            self.act();
+        }
+    }
+
+    /// The last line of the next reply.
+    pub(crate) fn hear(&mut self) -> String {
+        loop {
+            let end = |heard: &[u8]| heard.windows(2).position(|pair| pair == b"\r\n");
+            if end(&self.heard).is_none() {
+                let patience = Duration::from_secs(200);
+                self.pass(patience, |stage| end(&stage.heard).is_some());
+            }
+            let at = end(&self.heard).expect("the relay says something");
+            let line: Vec<u8> = self.heard.drain(..at + 2).collect();
+            if line[3] == b' ' {
+                return String::from_utf8(line[..at].to_vec()).expect("ASCII");
+            }
+        }
+    }
+
+    /// Lets time pass, from deadline to deadline, until `done`.
+    pub(crate) fn pass(&mut self, span: Duration, done: impl Fn(&Self) -> bool) {
+        let end = self.now.instant.after(span);
+        while !done(self) {
+            let next = match self.engine.deadline() {
+                Some(deadline) if deadline <= end => deadline.max(self.now.instant),
+                _ => break,
+            };
+            self.advance_to(next);
+            self.engine.expire(self.now);
+            self.act();
+        }
+        if !done(self) {
+            self.advance_to(end);
+        }
+    }
+
+    fn advance_to(&mut self, at: Instant) {
+        self.now.instant = self.now.instant.max(at);
+        let seconds = 1_790_000_000 + self.now.instant.as_millis() / 1_000;
+        self.now.wall = Timestamp::from_seconds(seconds);
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.engine.next_action() {
+            self.do_action(action);
+        }
+    }
+
+    fn do_action(&mut self, action: Action) {
+        match action {
+            Action::Send { conn, bytes } => {
+                self.engine.handle(Event::Drained { conn }, self.now);
+                if Some(conn) == self.client {
+                    self.heard.extend_from_slice(&bytes);
+                } else if let Some(far) = self.far.get_mut(&conn) {
+                    let reply = far.on_bytes(&bytes, &mut self.sent);
+                    let bytes = reply.as_bytes();
+                    self.engine.handle(Event::Bytes { conn, bytes }, self.now);
+                }
+            }
+            Action::Close { conn } | Action::Abort { conn } => {
+                self.far.remove(&conn);
+            }
+            Action::Connect {
+                conn,
+                to: Endpoint::Tcp(_),
+                ..
+            } => {
+                self.far.insert(conn, Far::default());
+                self.engine.handle(Event::Connected { conn }, self.now);
+                let bytes = b"220 far.example\r\n";
+                self.engine.handle(Event::Bytes { conn, bytes }, self.now);
+            }
+            Action::Store(command) => {
+                match &command {
+                    Command::Append {
+                        record: Record::Message(message),
+                        ..
+                    } => self.queued.push(message.clone()),
+                    Command::BodyDiscard { .. } => self.discarded += 1,
+                    _ => {}
+                }
+                for completion in self.journal.execute(vec![command]) {
+                    self.engine.handle(Event::Stored(completion), self.now);
+                }
+            }
+            Action::Read {
+                reader,
+                id,
+                location,
+                part,
+            } => {
+                let result = read(&mut self.disk.clone(), location, id, part);
+                self.engine.handle(Event::Read { reader, result }, self.now);
+            }
+            Action::Work { job, work } => {
+                let result = work.perform();
+                self.engine.handle(Event::Worked { job, result }, self.now);
+            }
+            Action::DnsSend { socket, to, bytes } => {
+                if let Some(reply) = self.reply(&bytes) {
+                    let bytes = &reply;
+                    let event = Event::DnsDatagram {
+                        socket,
+                        from: to,
+                        bytes,
+                    };
+                    self.engine.handle(event, self.now);
+                }
+            }
+            // Programs and maildirs never answer; everything else needs no answer.
+            _ => {}
+        }
+    }
+
+    /// The reply of the name server.
+    fn reply(&self, query: &[u8]) -> Option<Vec<u8>> {
+        let mut at = 12;
+        let mut labels: Vec<String> = Vec::new();
+        while query[at] != 0 {
+            let end = at + 1 + usize::from(query[at]);
+            labels.push(String::from_utf8_lossy(&query[at + 1..end]).to_lowercase());
+            at = end;
+        }
+        let is_text = query[at + 2] == 16;
+        let saying = self.zone.get(&labels.join("."));
+        let (code, data) = match saying.filter(|_| is_text) {
+            Some(Saying::Silence) => return None,
+            Some(Saying::ServFail) => (2, None),
+            Some(Saying::Text(text)) => (0, Some(text)),
+            None => (3, None),
+        };
+        let mut packet = query[..2].to_vec();
+        packet.extend_from_slice(&[0x81, 0x80 | code, 0, 1, 0, u8::from(data.is_some())]);
+        packet.extend_from_slice(&[0, 0, 0, 0]);
+        packet.extend_from_slice(&query[12..at + 5]);
+        if let Some(text) = data {
+            let strings = text.as_bytes().chunks(255);
+            let data: Vec<u8> = strings
+                .flat_map(|string| [&[string.len() as u8], string].concat())
+                .collect();
+            packet.extend_from_slice(&[0xC0, 12, 0, 16, 0, 1, 0, 0, 0, 5]);
+            packet.extend_from_slice(&(data.len() as u16).to_be_bytes());
+            packet.extend_from_slice(&data);
+        }
+        Some(packet)
+    }
+
+    fn answer(&self, question: &Question) -> Answer {
+        let text = match self.zone.get(question.name.as_str()) {
+            Some(Saying::Text(text)) if question.kind == RecordKind::Txt => Some(text),
+            _ => None,
+        };
+        Answer {
+            records: match text {
+                Some(text) => Ok(Arc::new(Records::Txt(vec![text.clone().into_bytes()]))),
+                None => Err(NoRecords::NoDomain),
+            },
+            authentic: false,
+            ttl: Duration::from_secs(60),
+        }
+    }
+
+    /// What the far host finds out about what it got.
+    pub(crate) fn judge(&self, sent: &Sent) -> Findings {
+        let (header, body) = divide(&sent.text);
+        let mut examination = Examination::new(&header, self.now.wall);
+        examination.on_body(&body);
+        let known = Circumstances {
+            address: Some(IpAddr::V4(RELAY)),
+            login: None,
+            helo: "mx.us.example".into(),
+            path: sent.from.as_str().into(),
+            receiver: self.config.hostname.clone(),
+            at: self.now.wall,
+            dmarc: Dmarc::Enforce,
+        };
+        loop {
+            match examination.resume(&header, &known) {
+                Step::Done(findings) => return findings,
+                Step::Ask(questions) => {
+                    for question in questions {
+                        let answer = self.answer(&question);
+                        examination.on_answer(question, answer);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until all is over, and sees that nothing is left.
+    pub(crate) fn nothing_is_left(mut self) {
+        self.pass(Duration::from_secs(3_600), |_| false);
+        let tables = self.engine.tables();
+        let left = (
+            tables.memory,
+            tables.connections,
+            tables.questions,
+            tables.spilling,
+            tables.jobs,
+            tables.commits,
+            tables.queued,
+        );
+        assert_eq!(left, (0, 0, 0, 0, 0, 0, 0), "{tables:?}");
+    }
+}
+
+impl Far {
+    fn on_bytes(&mut self, bytes: &[u8], sent: &mut Vec<Sent>) -> String {
+        let mut reply = String::new();
+        for &byte in bytes {
+            self.line.push(byte);
+            if !self.line.ends_with(b"\r\n") {
+                continue;
+            }
+            let line = std::mem::take(&mut self.line);
+            if self.in_body {
+                self.in_body = line != b".\r\n";
+                if self.in_body {
+                    let line = line.strip_prefix(b".").unwrap_or(&line);
+                    self.current.text.extend_from_slice(line);
+                } else {
+                    sent.push(std::mem::take(&mut self.current));
+                    reply.push_str("250 2.0.0 ok\r\n");
+                }
+                continue;
+            }
+            let line = String::from_utf8_lossy(&line).into_owned();
+            let path = || -> String {
+                let inner = line
+                    .split_once('<')
+                    .and_then(|(_, rest)| rest.split_once('>'));
+                inner.map_or_else(String::new, |(path, _)| path.to_owned())
+            };
+            reply.push_str(match line.split([' ', ':', '\r']).next() {
+                Some("EHLO") => "250-far.example\r\n250-PIPELINING\r\n250 8BITMIME\r\n",
+                Some("MAIL") => {
+                    self.current.from = path();
+                    "250 ok\r\n"
+                }
+                Some("RCPT") => {
+                    self.current.to.push(path());
+                    "250 ok\r\n"
+                }
+                Some("DATA") => {
+                    self.in_body = true;
+                    "354 go\r\n"
+                }
+                _ => "221 bye\r\n",
+            });
+        }
+        reply
+    }
+}
+
+/// The header of a message, and its body.
+pub(crate) fn divide(message: &[u8]) -> (Header, Vec<u8>) {
+    let mut scanner = HeaderScanner::default();
+    match scanner.on_bytes(message).expect("a header") {
+        Scan::Complete { taken } => (
+            scanner.finish().expect("a header"),
+            message[taken..].to_vec(),
+        ),
+        Scan::Open => (scanner.finish().expect("a header"), Vec::new()),
+    }
+}
+
+/// The text of a queued message that is not in a file of its own.
+pub(crate) fn text(record: &MessageRecord) -> Vec<u8> {
+    match &record.body {
+        Body::Inline(bytes) => [record.fields.as_slice(), bytes].concat(),
+        Body::File { .. } => panic!("it is in a file"),
+    }
+}

@@ -1,0 +1,353 @@
+//! Strangers on port 25: what they write to, who they say they are, what the DNS says of them, and what comes back.
+//!
+//! The table of what each address leads to is written by hand here, and the ledger holds the relay to it.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use chopar::address::{Domain, Mailbox};
+use chopar::auth::dkim::canonical::{BodyHasher, Form};
+use chopar::auth::dkim::key::{Algorithm, SigningKey, ed25519_pem};
+use chopar::auth::dkim::sign::{Signer, prepare};
+use chopar::config::Folder;
+use chopar::date::Timestamp;
+use chopar::engine::event::{ConnId, Lost};
+use chopar::entropy::{Entropy, SeededEntropy};
+use chopar::mail::header::Header;
+
+use crate::dns::Lie;
+use crate::letters::Letter;
+use crate::world::{Happening, World, rewriter};
+
+/// One way that mail for an address goes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Goal {
+    /// Who gets it.
+    pub(crate) address: String,
+    /// Under whose name, where it is not the sender's.
+    pub(crate) forwarder: Option<&'static str>,
+}
+
+const HOME: &str = "ann: r0@d0.example\nteam: ann, bob@second.example, r1@d2.example\n\
+                    far: v@d1.example via mx3.example\ngone: discard:\nboth: gone, ann\n";
+const SECOND: &str =
+    "bob: r1@d1.example, r0@d0.example\nup: ann+x@home.example\n*: rest@d3.example\n";
+
+/// An address, what it shows, and its ways.
+type Name = (&'static str, &'static str, &'static [Way]);
+/// Who gets it, and who forwards; nobody where it is for nobody.
+type Way = (&'static str, &'static str);
+
+/// What a stranger may write to, what it shows, and what it leads to: the address, and who forwards.
+const NAMES: [Name; 8] = [
+    (
+        "ann@home.example",
+        "one",
+        &[("r0@d0.example", "home.example")],
+    ),
+    (
+        "Team+x@home.example",
+        "several forwarders",
+        &[
+            ("r0@d0.example", "home.example"),
+            ("r1@d1.example", "second.example"),
+            ("r1@d2.example", "home.example"),
+        ],
+    ),
+    (
+        "far@home.example",
+        "via",
+        &[("v@d1.example", "home.example")],
+    ),
+    ("gone@home.example", "discard", &[("gone@home.example", "")]),
+    (
+        "both@home.example",
+        "discard and more",
+        &[("gone@home.example", ""), ("r0@d0.example", "home.example")],
+    ),
+    (
+        "bob@second.example",
+        "two",
+        &[
+            ("r1@d1.example", "second.example"),
+            ("r0@d0.example", "second.example"),
+        ],
+    ),
+    (
+        "up@second.example",
+        "chain",
+        &[("r0@d0.example", "home.example")],
+    ),
+    (
+        "whoever@second.example",
+        "catch-all",
+        &[("rest@d3.example", "second.example")],
+    ),
+];
+
+/// Domains of strangers. Mail to all of them is taken by [`crate::dns::OUTSIDE_HOST`].
+pub(crate) const DOMAINS: [&str; 8] = [
+    "outside",
+    "reject",
+    "quarantine",
+    "none",
+    "missing",
+    "malformed",
+    "tempfail",
+    "slow",
+];
+
+/// A field that claims to be a finding of the relay.
+pub(crate) const FORGED: &str = "Authentication-Results: Relay.Sender.example (c) 1;\r\n dmarc=pass header.from=bank.example\r\n";
+
+const KEY: [u8; 32] = [9; 32];
+const RSA: &str = include_str!("../data/dkim/rsa-2048-pkcs8.pem");
+
+/// Adds the domains that strangers write to.
+pub(crate) fn serve(folder: &mut Folder) {
+    for (domain, aliases) in [("home.example", HOME), ("second.example", SECOND)] {
+        folder.insert_file(&format!("domains/{domain}/aliases"), aliases.into());
+        folder.insert_file(&format!("domains/{domain}/dkim/rsa.pem"), RSA.into());
+    }
+}
+
+/// Where mail for these goes, each way once; `None` where one of them must be refused.
+pub(crate) fn goals(named: &[String], at: Timestamp) -> Option<Vec<Goal>> {
+    let mut goals: Vec<Goal> = Vec::new();
+    for name in named {
+        let mut found = Vec::new();
+        if let Some((_, _, ways)) = NAMES.iter().find(|(address, ..)| address == name) {
+            found.extend(ways.iter().map(|(address, forwarder)| Goal {
+                address: (*address).to_owned(),
+                forwarder: Some(*forwarder).filter(|name| !name.is_empty()),
+            }));
+        } else {
+            let path = Mailbox::parse(name).ok()?;
+            let sender = rewriter().reverse(&path, at).ok()?;
+            found.push(Goal {
+                address: sender.to_string(),
+                forwarder: None,
+            });
+        }
+        for goal in found {
+            if !goals.iter().any(|known| known.address == goal.address) {
+                goals.push(goal);
+            }
+        }
+    }
+    Some(goals)
+}
+
+/// Whether `path` is what has to be said for `sender` where `forwarder` passes its mail on.
+pub(crate) fn stands_for(path: &str, sender: &str, forwarder: Option<&str>, at: Timestamp) -> bool {
+    let Some(forwarder) = forwarder.filter(|_| !sender.is_empty()) else {
+        return path == sender;
+    };
+    let Ok(path) = Mailbox::parse(path) else {
+        return false;
+    };
+    let first = rewriter().reverse(&path, at).map(|first| first.to_string());
+    path.domain().as_str() == forwarder && first.as_deref() == Ok(sender)
+}
+
+/// What an address shows.
+pub(crate) fn kind_of(named: &str) -> &'static str {
+    let known = NAMES.iter().find(|(address, ..)| *address == named);
+    known.map_or("rewritten sender", |(_, kind, _)| kind)
+}
+
+/// Whether the author's domain wants it refused where it fails.
+pub(crate) fn wants_refusal(text: &[u8]) -> bool {
+    let from = crate::letters::header(text, "From").unwrap_or_default();
+    ["@reject.", "@tempfail.", "@slow."]
+        .iter()
+        .any(|domain| from.contains(domain))
+}
+
+/// The text at a name, as far as there is one.
+pub(crate) fn record(name: &str) -> Option<String> {
+    let text = match name {
+        "outside.example" => "v=spf1 include:_spf.outside.example a mx -all",
+        "_spf.outside.example" | "reject.example" | "quarantine.example" | "none.example" => {
+            "v=spf1 ip4:198.18.0.0/25 -all"
+        }
+        "malformed.example" => "v=spf1 ip4:nonsense/99 all",
+        "_dmarc.reject.example" | "_dmarc.tempfail.example" | "_dmarc.slow.example" => {
+            "v=DMARC1; p=reject"
+        }
+        "_dmarc.quarantine.example" => "v=DMARC1; p=quarantine",
+        "_dmarc.none.example" => "v=DMARC1; p=none",
+        "_dmarc.malformed.example" => "v=DMARC1; p=maybe; \u{fc}=",
+        "k._domainkey.malformed.example" => "v=DKIM1; k=ed25519; p=????",
+        _ if name.starts_with("k._domainkey.") => {
+            let key = SigningKey::from_pem(&ed25519_pem(&KEY)).expect("a key");
+            return Some(format!(
+                "v=DKIM1; k=ed25519; p={}",
+                key.public_record_value()
+            ));
+        }
+        _ => return None,
+    };
+    Some(text.to_owned())
+}
+
+/// How the name server always fails at a name.
+pub(crate) fn own_lie(name: &str) -> Option<Lie> {
+    match name {
+        "tempfail.example" | "k._domainkey.tempfail.example" => Some(Lie::ServFail),
+        "slow.example" | "k._domainkey.slow.example" => Some(Lie::Silence),
+        _ => None,
+    }
+}
+
+/// What a look-up of texts shows.
+pub(crate) fn kind_of_text(name: &str) -> Option<&'static str> {
+    match name.rsplit('.').nth(1)? {
+        "missing" => Some("missing"),
+        "malformed" => Some("malformed"),
+        "tempfail" => Some("servfail"),
+        "slow" => Some("timeout"),
+        _ => None,
+    }
+}
+
+/// The address that a stranger comes from: the first half of the net may send for those who have a record.
+pub(crate) fn address(client: usize) -> IpAddr {
+    let half = if client.is_multiple_of(2) { 0 } else { 128 };
+    Ipv4Addr::new(198, 18, 0, half + (client % 100) as u8).into()
+}
+
+impl World {
+    /// Strangers that come, beside the clients that everybody knows.
+    pub(crate) fn populate_with_strangers(&mut self) {
+        for stranger in 0..2 + self.entropy.below(4) {
+            let letters = (0..1 + self.entropy.below(4))
+                .map(|number| self.strange_letter(stranger, number))
+                .collect();
+            let at = self.entropy.below(20_000);
+            self.client(letters, Duration::from_millis(at));
+        }
+    }
+
+    fn strange_letter(&mut self, client: u64, number: u64) -> Letter {
+        let mut some = |list: usize| self.entropy.below(list as u64) as usize;
+        let mut recipients: Vec<String> = (0..1 + some(2))
+            .map(|_| NAMES[some(NAMES.len())].0.to_owned())
+            .collect();
+        recipients.dedup();
+        let author = DOMAINS[some(DOMAINS.len())];
+        let from = match some(4) {
+            0 => String::new(),
+            1 => format!("W.{client}@outside.example"),
+            _ => format!("W.{client}@{author}.example"),
+        };
+        let lines = match some(16) {
+            0 => 6_000,
+            1 => 0,
+            _ => some(40),
+        };
+        let (signed, forged) = (some(3) == 0, some(4) == 0);
+        let marker = format!("strange-{client}-{number}");
+        let mut letter = strange(marker, from, recipients, author, lines, &mut self.entropy);
+        letter.forged = forged;
+        if signed {
+            sign(&mut letter.text, author);
+        }
+        letter
+    }
+
+    /// A server took a message: now and then it comes back, or somebody makes up a sender of that kind.
+    pub(crate) fn perhaps_return(&mut self, path: &str) {
+        if !path.starts_with("SRS0=") || self.returns >= 8 || self.entropy.below(3) > 0 {
+            return;
+        }
+        self.returns += 1;
+        let (number, kind) = (self.returns, self.entropy.below(3));
+        let (marker, to) = match kind {
+            0 => ("forged", path.replacen(".example=W", ".example=V", 1)),
+            // The tag and the hash may change their case on the way.
+            1 => (
+                "return",
+                format!("{}{}", path[..9].to_lowercase(), &path[9..]),
+            ),
+            _ => ("return", path.to_owned()),
+        };
+        let marker = format!("{marker}-{number}");
+        let letter = strange(
+            marker,
+            String::new(),
+            vec![to],
+            "outside",
+            3,
+            &mut self.entropy,
+        );
+        self.client(vec![letter], Duration::from_secs(1));
+    }
+
+    /// A stranger has sent its dot: now and then it does not wait for the answer.
+    pub(crate) fn perhaps_leave(&mut self, conn: ConnId) {
+        if self.mishap(4) {
+            let pause = match self.entropy.below(2) {
+                0 => self.entropy.below(60),
+                _ => self.entropy.below(12_000),
+            };
+            self.plan(
+                Duration::from_millis(pause),
+                Happening::StrangerLeaves(conn),
+            );
+        }
+    }
+
+    pub(crate) fn stranger_leaves(&mut self, conn: ConnId) {
+        if !self.ends.contains_key(&conn) {
+            return;
+        }
+        let kind = match self.engine.tables().questions {
+            0 => "gone behind its dot",
+            _ => "gone while the DNS was asked",
+        };
+        self.tally.fault("stranger", kind);
+        self.lost(conn, Lost::Reset);
+    }
+}
+
+fn strange(
+    marker: String,
+    from: String,
+    recipients: Vec<String>,
+    author: &str,
+    lines: usize,
+    dots: &mut SeededEntropy,
+) -> Letter {
+    let mut letter = Letter::new(marker, recipients, lines as u64, dots);
+    let text = String::from_utf8(letter.text).expect("ASCII");
+    let own = format!(
+        "From: a@{author}.example\r\nMessage-ID: <{}@x>",
+        letter.marker
+    );
+    letter.text = text.replacen("From: author@sender.example", &own, 1).into();
+    letter.from = from;
+    letter.stranger = true;
+    letter
+}
+
+/// Adds the author's signature.
+fn sign(text: &mut Vec<u8>, author: &str) {
+    let end = text.windows(4).position(|window| window == b"\r\n\r\n");
+    let (head, body) = text.split_at(end.expect("a header") + 2);
+    let header = Header::parse(head.to_vec()).expect("a header");
+    let mut hasher = BodyHasher::new(Form::Relaxed);
+    hasher.update(&body[2..]);
+    let domain = Domain::parse(&format!("{author}.example")).expect("a domain");
+    let signer = Signer {
+        domain: &domain,
+        selector: "k",
+        algorithm: Algorithm::Ed25519Sha256,
+        at: Timestamp::from_seconds(1_790_000_000),
+    };
+    let input = prepare(&header, &[], &hasher.finish().hash, &signer);
+    let key = SigningKey::from_pem(&ed25519_pem(&KEY)).expect("a key");
+    let mut signed = input.sign(&key).expect("a signature");
+    signed.append(text);
+    *text = signed;
+}
