@@ -268,3 +268,47 @@ fn dovecot_takes_mail_over_lmtp_by_socket_and_by_port() {
         assert!(texts.iter().all(whole), "{texts:?}");
     }
 }
+
+#[test]
+fn routes_lead_into_a_maildir_and_to_dovecot_and_a_success_is_told_as_delivered() {
+    let (dovecot, place) = (Dovecot::start(), place());
+    let maildir = place.path().join("all");
+    let relay = Setup {
+        tables: format!(
+            "[[route]]\ndomain = \"stay.test\"\nvia = [\"maildir://{}\"]\n\
+             [[route]]\ndomain = \"port.test\"\nvia = [\"lmtp://127.0.0.1:{}\"]\n\
+             [[route]]\ndomain = \"socket.test\"\nvia = [\"lmtp://{}\"]\n",
+            maildir.display(),
+            dovecot.port,
+            dovecot.folder.path().join("lmtp.sock").display()
+        ),
+        ..Setup::default()
+    }
+    .start();
+    let mut client = relay.client();
+    assert_eq!(client.say("MAIL FROM:<eve@four.test>").code, 250);
+    for to in ["a@stay.test", "b@stay.test", "c@port.test", "d@socket.test"] {
+        let reply = client.say(&format!("RCPT TO:<{to}> NOTIFY=SUCCESS"));
+        assert_eq!(reply.code, 250, "{to}: {}", reply.text);
+    }
+    assert_eq!(client.say("DATA").code, 354);
+    assert_eq!(client.body(message("x").as_bytes()).code, 250);
+    relay.wait_for_empty_queue(PATIENCE);
+    let found = read_maildir(&maildir);
+    let found: Vec<&str> = found.iter().map(|message| message[0].as_str()).collect();
+    assert_eq!(found, ["a@stay.test", "b@stay.test"]);
+    for name in ["c", "d"] {
+        only_file(&dovecot.folder.path().join("mail").join(name).join("new"));
+    }
+    let notices: String = relay
+        .sink
+        .wait(3)
+        .iter()
+        .map(|notice| notice.text())
+        .collect();
+    assert_eq!(
+        notices.matches("Action: delivered\r\n").count(),
+        4,
+        "{notices}"
+    );
+}

@@ -3,7 +3,7 @@
 //! Everything is on loopback and in throwaway folders; no test needs root, and all can run at once. Submission is by
 //! swaks, msmtp, curl, Python and Postfix's smtp-source; what is delivered arrives at aiosmtpd or smtp-sink; names are
 //! answered by unbound; signatures are judged by dkimpy and OpenDKIM; mail that stays goes to Dovecot, procmail and
-//! maildrop. Where one of them is missing, the test says which Debian package has it.
+//! maildrop; SpamAssassin judges it. Where one of them is missing, the test says which Debian package has it.
 
 mod abuse;
 mod arc;
@@ -12,6 +12,7 @@ mod client;
 mod crash;
 mod dkim;
 mod forward;
+mod hook;
 mod hostile;
 mod load;
 mod local;

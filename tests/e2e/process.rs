@@ -23,7 +23,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is missing: install the Debian package {package}"))
 }
 
-const PACKAGES: [(&str, &str); 17] = [
+const PACKAGES: [(&str, &str); 19] = [
     ("curl", "curl"),
     ("dovecot", "dovecot-lmtpd"),
     ("id", "coreutils"),
@@ -36,6 +36,8 @@ const PACKAGES: [(&str, &str); 17] = [
     ("setpriv", "util-linux"),
     ("smtp-sink", "postfix"),
     ("smtp-source", "postfix"),
+    ("spamc", "spamc"),
+    ("spamd", "spamd"),
     ("strace", "strace"),
     ("swaks", "swaks"),
     ("testssl", "testssl.sh"),
