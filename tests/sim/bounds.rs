@@ -129,7 +129,6 @@ mod tests {
                 connections: 7,
                 ..fine
             },
-            Tables { hooks: 2, ..fine },
             Tables {
                 couriers: 5,
                 ..fine
