@@ -59,7 +59,9 @@ pub struct Findings {
     pub arc: arc::Verdict,
     /// The domain of From and whether it passed; nothing where there is no author or nobody asked.
     pub dmarc: Option<(Domain, dmarc::Verdict)>,
-    /// Whether there are several From fields.
+    /// The domains of From; none where there is no author or more than one From field.
+    pub authors: Vec<Domain>,
+    /// Whether there are several From fields, or more authors than are looked at.
     pub ambiguous: bool,
 }
 
@@ -155,6 +157,7 @@ impl Examination {
                 dkim,
                 arc,
                 dmarc: worst,
+                authors: self.authors.clone().unwrap_or_default(),
                 ambiguous: matches!(self.authors, Err(FromError::Duplicate))
                     || authors.len() > DMARC_AUTHORS_MAX,
             }),
@@ -201,6 +204,44 @@ impl Findings {
     /// Whether SPF came to this.
     pub fn spf_is(&self, outcome: spf::Outcome) -> bool {
         self.spf.as_ref().is_some_and(|spf| spf.outcome == outcome)
+    }
+
+    /// Whether SPF or a signature shows that this domain, or one under or above it, sent the message.
+    pub fn shows(&self, domain: &Domain) -> bool {
+        let related =
+            |other: &Domain| other == domain || other.is_under(domain) || domain.is_under(other);
+        let passed = self
+            .spf
+            .as_ref()
+            .filter(|_| self.spf_is(spf::Outcome::Pass));
+        let sender = passed.and_then(|spf| spf.domain.as_ref());
+        sender.is_some_and(related)
+            || self
+                .dkim
+                .iter()
+                .filter_map(evidence)
+                .any(|one| related(&one))
+    }
+
+    /// A domain of ours that the message claims to be from, as its author's or its `sender`'s, and that nothing shows to
+    /// have sent it. Sent on from here it would pass SPF for that domain, and with that DMARC, whatever its policy is.
+    pub fn pretence<'a>(
+        &'a self,
+        sender: Option<&'a Domain>,
+        is_ours: impl Fn(&Domain) -> bool,
+        trusted: &[Domain],
+    ) -> Option<&'a Domain> {
+        let claimed = self.authors.iter().chain(sender);
+        claimed
+            .filter(|domain| is_ours(domain) && !self.shows(domain))
+            .find(|_| !self.is_vouched_for(trusted))
+    }
+
+    /// Whether a notification to the sender would go to somebody else: the sender's domain disowns the host that sent the
+    /// message, and no signature of it says otherwise.
+    pub fn sender_is_forged(&self, sender: &Domain) -> bool {
+        let disowned = self.spf_is(spf::Outcome::Fail) || self.spf_is(spf::Outcome::SoftFail);
+        disowned && !self.shows(sender)
     }
 
     /// Whether it failed DMARC.
@@ -451,6 +492,26 @@ mod tests {
         assert_eq!(judge(&found, &both), Judgement::Take);
         found.arc.sets[0].results = "list.example; dmarc=fail reason=\"; dmarc=pass\"".to_owned();
         assert_eq!(judge(&found, &both), Judgement::Refuse);
+    }
+
+    #[test]
+    fn who_writes_in_our_name_has_to_show_it() {
+        let header = "From: boss@us.example\r\n";
+        let us = Domain::parse("us.example").expect("a domain");
+        let ours = |domain: &Domain| *domain == us;
+        let spf = ("us.example", "v=spf1 ip4:192.0.2.7 -all");
+        let pretends =
+            |found: &Findings, sender: Option<&Domain>| found.pretence(sender, ours, &[]).is_some();
+        assert!(pretends(&findings(header, "x@evil.example", &[]), None));
+        let other = findings("From: x@evil.example\r\n", "boss@us.example", &[]);
+        assert!(pretends(&other, Some(&us)));
+        assert!(!pretends(&other, None));
+        let shown = findings(header, "boss@us.example", &[spf]);
+        assert!(!pretends(&shown, Some(&us)));
+        let none = ("us.example", "v=spf1 -all");
+        let forged = findings(header, "boss@us.example", &[none]);
+        assert!(pretends(&forged, Some(&us)) && forged.sender_is_forged(&us));
+        assert!(!shown.sender_is_forged(&us) && !other.sender_is_forged(&us));
     }
 
     #[test]

@@ -259,6 +259,18 @@ impl Reply {
         }
     }
 
+    /// The message claims to be from a served domain, which nothing shows to have sent it.
+    pub fn pretence(domain: &str) -> Self {
+        Self {
+            code: 550,
+            enhanced: Some(EnhancedCode::new(5, 7, 1)),
+            text: format!(
+                "Neither SPF nor DKIM shows that {domain} sent this: its users log in to send"
+            )
+            .into(),
+        }
+    }
+
     /// The message is on the disk.
     pub fn queued(id: crate::queue_id::QueueId) -> Self {
         Self {

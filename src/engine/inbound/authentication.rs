@@ -21,7 +21,7 @@ use crate::engine::event::ConnId;
 use crate::engine::intake::{Plan, Whole};
 use crate::engine::log::{Level, Line};
 use crate::engine::signing::Keys;
-use crate::envelope::Recipient;
+use crate::envelope::{Notify, Recipient};
 use crate::mail::header::{Field, Header};
 use crate::policy::authenticity::{Circumstances, Examination, Findings, Judgement};
 use crate::policy::relay::{Client, home};
@@ -257,9 +257,26 @@ impl Engine {
             Judgement::Ambiguous => return Err(Reply::FROM_MALFORMED),
             Judgement::Defer => return Err(Reply::AUTHENTICITY_UNKNOWN),
         }
-        let Some(checking) = inbound.checking.take() else {
+        let Some(mut checking) = inbound.checking.take() else {
             return Ok(());
         };
+        let sender = checking.transaction.reverse_path.mailbox();
+        let sender = sender.map(|mailbox| mailbox.domain().clone());
+        if mode == Dmarc::Enforce && inbound.leaves {
+            let trusted = &self.config.trusted_sealers;
+            let ours = |domain: &Domain| self.is_ours(domain);
+            if let Some(domain) = findings.pretence(sender.as_ref(), ours, trusted) {
+                let reply = Reply::pretence(domain.as_str());
+                inbound.checking = Some(checking);
+                return Err(reply);
+            }
+        }
+        // Nobody is told of a failure who had no part in it.
+        if sender.is_some_and(|sender| findings.sender_is_forged(&sender)) {
+            for recipient in &mut checking.transaction.recipients {
+                recipient.notify = Notify::Never;
+            }
+        }
         let results = findings.results(&self.config.hostname, &checking.known);
         let mut fields = results.field().into_bytes();
         fields.append(&mut marks);
@@ -324,6 +341,13 @@ impl Engine {
         };
         let served = named.filter(|domain| self.config.receiving(domain).is_some());
         served.or_else(|| home(&self.config)).cloned()
+    }
+
+    /// Whether a domain is served here, or lies under one that is.
+    fn is_ours(&self, domain: &Domain) -> bool {
+        let mut served = self.config.domains.keys();
+        *domain == self.config.hostname
+            || served.any(|ours| domain == ours || domain.is_under(ours))
     }
 
     /// Whether mail to `to` that goes on is forwarded: what somebody trusted sends elsewhere is not.
