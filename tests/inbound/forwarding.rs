@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use chopar::address::{Domain, Mailbox};
 use chopar::auth::{arc, spf};
 use chopar::engine::event::Listener;
 
 use crate::authenticity::signed;
-use crate::stage::{Sent, Stage, divide};
+use crate::stage::{STRANGER, Sent, Stage, divide, rewriter};
 
 const LETTER: &[u8] = b"From: a@author.example\r\nSubject: x\r\n\r\nbody\r\n";
 
@@ -73,6 +74,32 @@ fn a_second_forwarder_adds_its_set_to_the_chain() {
     is_believed(&stage, &second[0]);
     // A sender of ours that comes back is ours, and is not rewritten again.
     assert_eq!(second[0].from, first[0].from);
+}
+
+#[test]
+fn a_sealer_that_is_trusted_vouches_for_what_its_way_has_cost() {
+    let with_policy = |tables: &str| {
+        let mut stage = Stage::with("", tables);
+        stage.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
+        stage.say_at("author.example", &format!("v=spf1 ip4:{STRANGER} -all"));
+        stage
+    };
+    // Nothing but SPF shows whose it is, which the way of a forward costs it.
+    let sent = with_policy("").forward("a@author.example", &["ann@us.example"], LETTER);
+    let (path, text) = (&sent[0].from, &sent[0].text);
+    let mut distrustful = with_policy("");
+    distrustful.say_at("us.example", "v=spf1 -all");
+    let reply = distrustful.bring(path, &["bob@two.example"], text);
+    assert!(reply.starts_with("550 5.7.1 "), "{reply}");
+
+    let mut trusting = with_policy("[arc]\ntrusted = [\"us.example\"]\n");
+    trusting.say_at("us.example", "v=spf1 -all");
+    trusting.forward(path, &["bob@two.example"], text);
+    // Its word holds for what it has sealed, and for nothing that was put into it since.
+    let changed = String::from_utf8(text.clone()).expect("ASCII");
+    let changed = changed.replace("\r\n\r\nbody", "\r\n\r\nbuy");
+    let reply = trusting.bring(path, &["bob@two.example"], changed.as_bytes());
+    assert!(reply.starts_with("550 5.7.1 "), "{reply}");
 }
 
 #[test]
@@ -263,6 +290,20 @@ fn what_comes_back_finds_the_first_sender() {
     // Another host's is no address of ours.
     let reply = stage.say(&format!("RCPT TO:<{}>", path.replace("@us.", "@other.")));
     assert!(reply.starts_with("550 5.7.1 "), "{reply}");
+    stage.leave();
+
+    // A domain that has come to be served since is no longer elsewhere.
+    let here = Mailbox::parse("ann@two.example").expect("a mailbox");
+    let us = Domain::parse("us.example").expect("a domain");
+    let since = rewriter().forward(&here, &us, stage.now.wall);
+    let since = since.expect("a rewritten sender").to_string();
+    stage.connect(Listener::Smtp);
+    stage.say("MAIL FROM:<>");
+    let reply = stage.say(&format!("RCPT TO:<{since}>"));
+    assert!(
+        reply.starts_with("550 5.1.1 "),
+        "nobody is called so: {reply}"
+    );
     stage.leave();
 
     stage.pass(Duration::from_secs(23 * 86_400), |_| false);

@@ -108,7 +108,7 @@ impl Stage {
             config: Arc::clone(&config),
             ids: report.ids(),
             entropy: Box::new(SeededEntropy::new(7)),
-            rewriter: Rewriter::new(&[vec![7; 32].into()]).expect("a secret"),
+            rewriter: rewriter(),
         };
         let mut stage = Self {
             engine: Engine::new(start, now),
@@ -427,6 +427,11 @@ impl Stage {
         );
         assert_eq!(left, (0, 0, 0, 0, 0, 0, 0), "{tables:?}");
     }
+}
+
+/// Rewrites senders with the secret of the relay.
+pub(crate) fn rewriter() -> Rewriter {
+    Rewriter::new(&[vec![7; 32].into()]).expect("a secret")
 }
 
 impl Far {

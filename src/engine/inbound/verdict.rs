@@ -117,7 +117,7 @@ impl Engine {
         let client = self.client(inbound);
         let returned = self.returned(to, now)?;
         let goals = match &returned {
-            Some(mailbox) => vec![self.goal_of_return(mailbox)],
+            Some(mailbox) => self.goals_of_return(mailbox)?,
             None => relay::recipient(&self.config, &client, to).map_err(refusal_reply)?,
         };
         let asked = match to {
@@ -169,12 +169,16 @@ impl Engine {
         }
     }
 
-    /// A first sender gets what comes back as it is; a served address would not have been rewritten.
-    fn goal_of_return(&self, mailbox: &Mailbox) -> Goal {
-        Goal {
-            mailbox: mailbox.clone(),
-            destination: None,
-            forwarder: None,
+    /// A first sender gets what comes back as it is. A served address is not rewritten, but a domain may have come to
+    /// be served since.
+    fn goals_of_return(&self, mailbox: &Mailbox) -> Result<Vec<Goal>, Reply> {
+        match self.config.receiving(mailbox.domain()) {
+            Some(_) => relay::expand(&self.config, mailbox).map_err(refusal_reply),
+            None => Ok(vec![Goal {
+                mailbox: mailbox.clone(),
+                destination: None,
+                forwarder: None,
+            }]),
         }
     }
 
