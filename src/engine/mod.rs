@@ -275,12 +275,11 @@ impl Engine {
     /// Hands out what one participant left for another: answers that are there, hops that can send.
     fn settle(&mut self, now: Now) {
         self.prune_timers();
-        self.start_hooks(now);
         loop {
             let answered = self.hand_out_answers(now);
             let dispatched = self.dispatch_hops(now);
             if !answered && !dispatched {
-                return;
+                return self.start_hooks(now);
             }
         }
     }

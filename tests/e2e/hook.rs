@@ -7,8 +7,9 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
+use crate::dkim::dkimpy;
 use crate::process::{Guard, PATIENCE, program, wait_for};
-use crate::relay::{Relay, Setup};
+use crate::relay::{Relay, Setup, Signing};
 use crate::world::free_port;
 
 /// Puts a hook into the configuration folder and has it read.
@@ -114,11 +115,15 @@ fn spamassassin_refuses_spam_and_marks_the_rest() {
 }
 
 #[test]
-fn a_hook_gets_all_of_a_large_message_and_the_facts() {
-    let relay = Relay::start();
+fn a_hook_gets_all_of_a_large_message_and_the_facts_and_what_it_adds_is_signed() {
+    let relay = Setup {
+        signing: Signing::Both,
+        ..Setup::default()
+    }
+    .start();
     install(
         &relay,
-        "echo \"X-Length: $(wc -c)\"\necho \"X-Facts: $AUTH_AS $ON_TLS $FROM_LOCAL_DOMAIN $MAIL_FROM $RCPT_TO\"\n",
+        "echo 'List-Id: <x.relay.test>'\necho \"X-Length: $(wc -c)\"\necho \"X-Facts: $AUTH_AS $ON_TLS $FROM_LOCAL_DOMAIN $MAIL_FROM $RCPT_TO\"\n",
     );
     let lines = "..0123456789abcdef\r\n".repeat(40_000);
     let large = message(&lines);
@@ -134,6 +139,13 @@ fn a_hook_gets_all_of_a_large_message_and_the_facts() {
     assert!(added.contains(&length), "{length}: {added}");
     let facts = format!("X-Facts: {from} 1 1 {from} x@four.test bob@relay.test\r\n");
     assert!(added.contains(&facts), "{added}");
+    // Two signatures, and the seal, since an alias sends it on.
+    assert_eq!(
+        added.to_lowercase().matches(":list-id;").count(),
+        3,
+        "{added}"
+    );
+    dkimpy(&relay, &[relay.sink.path(1)]).ok();
 }
 
 #[test]
