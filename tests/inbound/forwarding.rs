@@ -7,7 +7,7 @@ use chopar::auth::{arc, spf};
 use chopar::engine::event::Listener;
 
 use crate::authenticity::signed;
-use crate::stage::{STRANGER, Sent, Stage, divide, rewriter};
+use crate::stage::{RELAY, STRANGER, Sent, Stage, divide, rewriter};
 
 const LETTER: &[u8] = b"From: a@author.example\r\nSubject: x\r\n\r\nbody\r\n";
 
@@ -68,6 +68,9 @@ fn a_second_forwarder_adds_its_set_to_the_chain() {
     stage.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
     let first = stage.forward("a@author.example", &["ann@us.example"], &signed(LETTER));
     let text = first[0].text.clone();
+    // The host that is ours too is known to be.
+    let ours = format!("v=spf1 ip4:{STRANGER} ip4:{RELAY} -all");
+    stage.say_at("us.example", &ours);
     let second = stage.forward(&first[0].from, &["ann@us.example"], &text);
     let findings = stage.judge(&second[0]);
     assert_eq!(findings.arc.sets.len(), 2);
@@ -230,8 +233,38 @@ fn each_forwarder_has_a_transaction_of_its_own() {
 }
 
 #[test]
+fn a_stranger_who_writes_in_our_name_has_to_show_it() {
+    let message = b"From: x@us.example\r\n\r\nx\r\n";
+    let other = b"From: x@author.example\r\n\r\nx\r\n";
+    let mut stage = Stage::new();
+    // From here it would pass for ours anywhere.
+    for (path, message) in [
+        ("a@author.example", message.as_slice()),
+        ("", message),
+        ("pencil@us.example", other),
+        ("pencil@sub.us.example", other),
+    ] {
+        let reply = stage.bring(path, &["ann@us.example"], message);
+        assert!(
+            reply.starts_with("550 5.7.1 ") && reply.contains("us.example"),
+            "{path}: {reply}"
+        );
+    }
+    let mut stage = Stage::new();
+    stage.say_at("us.example", &format!("v=spf1 ip4:{STRANGER} -all"));
+    let sent = stage.forward("pencil@us.example", &["ann@us.example"], message);
+    assert_eq!(froms(&sent), ["pencil@us.example"]);
+    let mut lax = Stage::with("", "[domain.\"us.example\"]\ndmarc = \"report\"\n");
+    let sent = lax.forward("a@author.example", &["ann@us.example"], message);
+    assert_eq!(sent.len(), 1);
+}
+
+#[test]
 fn our_own_senders_keep_their_names() {
     let mut stage = Stage::new();
+    for own in ["us.example", "two.example", "mx.us.example"] {
+        stage.say_at(own, &format!("v=spf1 ip4:{STRANGER} -all"));
+    }
     for own in ["pencil@us.example", "x@two.example", "root@mx.us.example"] {
         let sent = stage.forward(
             own,

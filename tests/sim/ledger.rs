@@ -9,7 +9,7 @@ use std::fmt;
 
 use chopar::date::Timestamp;
 use chopar::engine::event::ConnId;
-use chopar::envelope::Recipient;
+use chopar::envelope::{Notify, Recipient};
 use chopar::queue::{MessageRecord, Outcome, Recovered};
 use chopar::queue_id::QueueId;
 
@@ -88,6 +88,8 @@ pub(crate) struct Mail {
     pub(crate) recipients: Vec<Addressee>,
     durable: bool,
     warned: bool,
+    /// Whether nobody is to be told of it.
+    silent: bool,
     message_id: Option<String>,
 }
 
@@ -208,6 +210,7 @@ impl Ledger {
             last: None,
         };
         let recipients: Vec<Addressee> = record.envelope.recipients.iter().map(addressee).collect();
+        let silent = self.silenced(record)?;
         let about = match record.envelope.origin.strip_prefix("notice=") {
             Some(about) => {
                 let about = about.parse().expect("an id");
@@ -230,10 +233,26 @@ impl Ledger {
             recipients,
             durable: false,
             warned: false,
+            silent,
             message_id: None,
         };
         self.mails.insert(id, mail);
         Ok(())
+    }
+
+    /// Whether nobody is to be told of a message: only where its sender's domain disowns the host that brought it.
+    fn silenced(&self, record: &MessageRecord) -> Result<bool, Broken> {
+        let never = |recipient: &Recipient| recipient.notify == Notify::Never;
+        let is_notice = record.envelope.origin.starts_with("notice=");
+        if is_notice || !record.envelope.recipients.iter().any(never) {
+            return Ok(false);
+        }
+        let fields = String::from_utf8_lossy(&record.fields);
+        let disowned = fields.contains("\tspf=fail\r\n") || fields.contains("\tspf=softfail\r\n");
+        check(disowned, Rule::I4, || {
+            format!("{} has been silenced: {fields}", record.id)
+        })?;
+        Ok(true)
     }
 
     fn match_letter(
@@ -667,6 +686,7 @@ impl Ledger {
     /// Whether there is nobody to be told.
     fn is_without_sender(&self, mail: &Mail) -> bool {
         match &mail.about {
+            About::Letter(_) if mail.silent => true,
             About::Letter(marker) => (self.letters.get(marker))
                 .is_some_and(|offer| offer.letter.stranger && offer.letter.from.is_empty()),
             About::Notice(_) => true,
