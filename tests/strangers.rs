@@ -4,22 +4,25 @@
 //! until the session is closed with 421 or 554; nobody waits for longer than names are looked up and replies held back;
 //! and nothing is left when all have gone but what is counted about them. A seed has one history.
 
+#[allow(
+    dead_code,
+    reason = "shared with the tests of mail that is taken, which use more of it"
+)]
+mod stage;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
-use chopar::auth::srs::Rewriter;
-use chopar::clock::{Instant, Now};
-use chopar::config::{Config, Folder, SystemDefaults};
-use chopar::date::Timestamp;
+use chopar::clock::Instant;
+use chopar::config::Folder;
 use chopar::dns::SocketId;
-use chopar::engine::event::{Action, ConnId, Event, Listener, Lost, Peer};
-use chopar::engine::{Engine, Start};
+use chopar::engine::event::{Action, ConnId, Event, Listener, Lost};
 use chopar::entropy::{Entropy, SeededEntropy};
 use chopar::limits::{COMMAND_TIMEOUT, DNS_QUESTION_TIMEOUT, TARPIT_DELAY_MAX};
-use chopar::queue::IdSource;
-use chopar::queue_id::QueueId;
+
+use stage::Stage;
+use stage::query::Query;
 
 const TOML: &str = "hostname = \"mx.example.com\"\nadmin = \"a@far.example\"\n\
     listen.proxy = [\"127.0.0.1:2525\"]\nproxy.networks = [\"10.0.0.1\"]\ndns.servers = [\"192.0.2.53\"]\n\
@@ -40,9 +43,8 @@ struct Stranger {
 }
 
 struct World {
-    engine: Engine,
+    stage: Stage,
     chance: SeededEntropy,
-    now: Now,
     sessions: BTreeMap<ConnId, Stranger>,
     /// Datagrams on their way back.
     answers: VecDeque<(Instant, SocketId, SocketAddr, Vec<u8>)>,
@@ -59,24 +61,9 @@ impl World {
             "domains/example.com/aliases",
             b"ann: a@far.example\n".to_vec(),
         );
-        let defaults = SystemDefaults {
-            hostname: "mx.example.com".into(),
-            resolv_conf: String::new(),
-        };
-        let now = Now {
-            instant: Instant::from_millis(1_000),
-            wall: Timestamp::from_seconds(1_790_000_000),
-        };
-        let start = Start {
-            config: Arc::new(Config::parse(&folder, &defaults).expect("a configuration")),
-            ids: IdSource::above(QueueId::new(0)),
-            entropy: Box::new(SeededEntropy::new(seed)),
-            rewriter: Rewriter::new(&[vec![7; 32].into()]).expect("a secret"),
-        };
         Self {
-            engine: Engine::new(start, now),
+            stage: Stage::new("mx.example.com", &folder, seed),
             chance: SeededEntropy::new(seed),
-            now,
             sessions: BTreeMap::new(),
             answers: VecDeque::new(),
             history: 0,
@@ -92,7 +79,7 @@ impl World {
         }
         // The patience of the last ones, and of the DNS.
         self.pass(Duration::from_secs(600) + COMMAND_TIMEOUT);
-        let tables = self.engine.tables();
+        let tables = self.stage.engine.tables();
         assert!(
             self.sessions.is_empty(),
             "{} sessions are left",
@@ -103,7 +90,7 @@ impl World {
             (0, 0, 0)
         );
         self.pass(Duration::from_secs(40 * 86_400));
-        let tables = self.engine.tables();
+        let tables = self.stage.engine.tables();
         assert_eq!((tables.conduct, tables.greylist), (0, 0));
         (self.history, self.codes)
     }
@@ -114,17 +101,12 @@ impl World {
             0 => IpAddr::from([0x2001, 0xDB8, 0, 0, 0, 0, 0, u16::from(host)]),
             _ => Ipv4Addr::new(203, 0, 113, host).into(),
         };
-        let local = SocketAddr::from(([192, 0, 2, 1], 25));
         let proxied = self.chance.below(4) == 0;
         let (listener, from) = match proxied {
             true => (Listener::Proxy, IpAddr::from([10, 0, 0, 1])),
             false => (Listener::Smtp, address),
         };
-        let remote = SocketAddr::new(from, 40_000);
-        let conn = match self
-            .engine
-            .accept(listener, Peer::Network { remote, local }, self.now)
-        {
+        let conn = match self.stage.accept(listener, from) {
             Ok(conn) => conn,
             Err(reply) => {
                 assert!(reply.starts_with(b"421 4.7.0 "), "{reply:?}");
@@ -142,7 +124,7 @@ impl World {
             awaited: 1, // the banner
             commands,
             heard: Vec::new(),
-            since: self.now.instant,
+            since: self.stage.now.instant,
             last_code: 0,
         };
         self.sessions.insert(conn, stranger);
@@ -151,8 +133,7 @@ impl World {
             let family = if address.is_ipv4() { 4 } else { 6 };
             let header = format!("PROXY TCP{family} {address} {address} 40000 25\r\n");
             for piece in header.as_bytes().chunks(7) {
-                self.engine
-                    .handle(Event::Bytes { conn, bytes: piece }, self.now);
+                self.stage.handle(Event::Bytes { conn, bytes: piece });
                 self.act();
             }
         }
@@ -178,44 +159,35 @@ impl World {
 
     /// Lets time pass, from one thing that happens to the next.
     fn pass(&mut self, span: Duration) {
-        let end = self.now.instant.after(span);
+        let end = self.stage.now.instant.after(span);
         loop {
             let next = [
-                self.engine.deadline(),
+                self.stage.engine.deadline(),
                 self.answers.front().map(|(at, ..)| *at),
             ];
             let Some(next) = next.into_iter().flatten().min().filter(|at| *at <= end) else {
                 break;
             };
-            self.advance_to(next);
+            self.stage.advance_to(next);
             while let Some((_, socket, from, bytes)) =
                 self.answers.pop_front_if(|(at, ..)| *at <= next)
             {
                 let bytes = bytes.as_slice();
-                self.engine.handle(
-                    Event::DnsDatagram {
-                        socket,
-                        from,
-                        bytes,
-                    },
-                    self.now,
-                );
+                self.stage.handle(Event::DnsDatagram {
+                    socket,
+                    from,
+                    bytes,
+                });
                 self.act();
             }
-            self.engine.expire(self.now);
+            self.stage.engine.expire(self.stage.now);
             self.act();
         }
-        self.advance_to(end);
-    }
-
-    fn advance_to(&mut self, at: Instant) {
-        self.now.instant = self.now.instant.max(at);
-        let seconds = 1_790_000_000 + self.now.instant.as_millis() / 1_000;
-        self.now.wall = Timestamp::from_seconds(seconds);
+        self.stage.advance_to(end);
     }
 
     fn act(&mut self) {
-        while let Some(action) = self.engine.next_action() {
+        while let Some(action) = self.stage.engine.next_action() {
             match action {
                 Action::Send { conn, bytes } => self.hear(conn, &bytes),
                 Action::Close { conn } | Action::Abort { conn } => {
@@ -228,7 +200,7 @@ impl World {
                 }
                 Action::DnsSend { socket, to, bytes } => self.look_up(socket, to, &bytes),
                 Action::DnsConnect { socket, .. } => {
-                    self.engine.handle(Event::DnsFailed { socket }, self.now);
+                    self.stage.handle(Event::DnsFailed { socket });
                 }
                 Action::DnsClose { socket } => {
                     self.answers.retain(|(_, other, ..)| *other != socket)
@@ -244,7 +216,7 @@ impl World {
         for &byte in bytes {
             self.history = self.history.wrapping_mul(31).wrapping_add(byte.into());
         }
-        self.history ^= self.now.instant.as_millis();
+        self.history ^= self.stage.now.instant.as_millis();
         let stranger = self.sessions.get_mut(&conn).expect("a session");
         stranger.heard.extend_from_slice(bytes);
         while let Some(end) = stranger.heard.windows(2).position(|pair| pair == b"\r\n") {
@@ -261,13 +233,13 @@ impl World {
             // The last word is said unasked.
             assert!(stranger.awaited > 0 || code == 421, "{line:?}");
             stranger.awaited = stranger.awaited.saturating_sub(1);
-            let waited = self.now.instant.since(stranger.since);
+            let waited = self.stage.now.instant.since(stranger.since);
             assert!(
                 code == 421
                     || waited <= DNS_QUESTION_TIMEOUT + TARPIT_DELAY_MAX + Duration::from_secs(1),
                 "{waited:?} for {line:?}"
             );
-            stranger.since = self.now.instant;
+            stranger.since = self.stage.now.instant;
         }
     }
 
@@ -290,19 +262,13 @@ impl World {
                 wire.push_str("\r\n");
             }
             stranger.awaited = many as u32;
-            stranger.since = self.now.instant;
-            self.engine.handle(
-                Event::Bytes {
-                    conn,
-                    bytes: wire.as_bytes(),
-                },
-                self.now,
-            );
+            stranger.since = self.stage.now.instant;
+            let bytes = wire.as_bytes();
+            self.stage.handle(Event::Bytes { conn, bytes });
             if hangs_up {
                 self.sessions.remove(&conn);
-                let cause = Lost::Reset;
-                self.engine.handle(Event::Closed { conn, cause }, self.now);
-                while let Some(action) = self.engine.next_action() {
+                self.stage.lose(conn, Lost::Reset);
+                while let Some(action) = self.stage.engine.next_action() {
                     match action {
                         Action::Send { conn: to, bytes } if to != conn => self.hear(to, &bytes),
                         Action::DnsSend { socket, to, bytes } => self.look_up(socket, to, &bytes),
@@ -322,7 +288,7 @@ impl World {
             return;
         };
         self.answers
-            .push_back((self.now.instant.after(late), socket, server, bytes));
+            .push_back((self.stage.now.instant.after(late), socket, server, bytes));
         self.answers
             .make_contiguous()
             .sort_by_key(|(at, socket, ..)| (*at, socket.0));
@@ -331,12 +297,8 @@ impl World {
 
 /// The reply to a query for A, AAAA or PTR.
 fn answer(query: &[u8], mood: u64) -> Option<Vec<u8>> {
-    let mut at = 12;
-    while query[at] != 0 {
-        at += 1 + usize::from(query[at]);
-    }
-    let question = &query[12..at + 5];
-    let (code, data): (u8, &[u8]) = match (query[at + 2], mood) {
+    let query = Query::new(query);
+    let (code, data): (u8, &[u8]) = match (query.kind(), mood) {
         (_, 0) => return None,
         (_, 1) => return Some(b"\xff\x00\xc0\x0c".to_vec()),
         (_, 2) => (2, b""),
@@ -349,38 +311,7 @@ fn answer(query: &[u8], mood: u64) -> Option<Vec<u8>> {
         (_, 7) => (0, &[127, 0, 0, 10]),
         _ => (0, &[203, 0, 113, 1]),
     };
-    let mut packet = query[..2].to_vec();
-    packet.extend_from_slice(&[
-        0x81,
-        0x80 | code,
-        0,
-        1,
-        0,
-        u8::from(!data.is_empty()),
-        0,
-        0,
-        0,
-        0,
-    ]);
-    packet.extend_from_slice(question);
-    if !data.is_empty() {
-        packet.extend_from_slice(&[
-            0xC0,
-            12,
-            0,
-            query[at + 2],
-            0,
-            1,
-            0,
-            0,
-            0,
-            5,
-            0,
-            data.len() as u8,
-        ]);
-        packet.extend_from_slice(data);
-    }
-    Some(packet)
+    Some(query.reply(code, Some(data).filter(|data| !data.is_empty())))
 }
 
 #[test]

@@ -235,7 +235,7 @@ const TAGS: &[(usize, &[&str])] = &[
             "p=quarantine",
         ],
     ),
-    (30, &["p=moo", "sp=moo", "np=", "np=rejected"]),
+    (30, &["p=moo", "sp=moo", "np=", "np=rejected", "sp=\u{e9}"]),
     (3, &["sp=none", "sp=quarantine", "sp=reject"]),
     (4, &["np=none", "np=quarantine", "np=reject"]),
     (4, &["adkim=s", "adkim=r", "adkim=S", "adkim=s"]),

@@ -233,6 +233,7 @@ const FIELDS: &[&str] = &[
     "X-Odd: a:b;c=d \r\n  \r\n",
     "X-Odd:\tx\r\n \ty\r\n",
     "X-Empty: \r\n",
+    "X-Page: one\u{c} two\r\n",
     "Comments: long, long, long, long, long, long, long, long, long, long, long, long, long, long\r\n",
     "Reply-To: ann@src.test\r\n",
 ];

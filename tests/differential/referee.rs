@@ -26,7 +26,9 @@ pub(crate) fn relaxed(name: &str, value: &[u8]) -> Vec<u8> {
         .collect();
     let mut out = name.trim().to_ascii_lowercase().into_bytes();
     out.push(b':');
-    out.extend(squeezed(&unfolded).trim_ascii());
+    let value = squeezed(&unfolded);
+    let value = value.strip_prefix(b" ").unwrap_or(&value);
+    out.extend(value.strip_suffix(b" ").unwrap_or(value));
     out
 }
 
@@ -185,4 +187,5 @@ fn the_examples_of_rfc_6376_section_3_4_5() {
     assert_eq!(body(b"", Form::Simple), b"\r\n");
     assert_eq!(body(b" \r\n", Form::Relaxed), b"");
     assert_eq!(relaxed("B ", b" Y\t\r\n\tZ  "), b"b:Y Z");
+    assert_eq!(relaxed("B", b" \x0c Y \x0c"), b"b:\x0c Y \x0c");
 }

@@ -9,15 +9,15 @@ use chopar::auth::dkim::sign::{Signer, prepare};
 use chopar::date::Timestamp;
 use chopar::engine::event::Listener;
 
-use crate::stage::{KEY, STRANGER, Saying, Stage, divide, text};
+use crate::world::{KEY, STRANGER, Saying, World, divide, text};
 
 /// A message that claims to come from a bank.
 const SPOOF: &[u8] = b"From: Your Bank <service@bank.example>\r\nSubject: urgent\r\n\r\nclick\r\n";
 
 /// A zone in which the bank has a policy.
-fn bank(stage: &mut Stage, policy: &str) {
-    stage.say_at("_dmarc.bank.example", &format!("v=DMARC1; p={policy}"));
-    stage.say_at("bank.example", "v=spf1 -all");
+fn bank(world: &mut World, policy: &str) {
+    world.say_at("_dmarc.bank.example", &format!("v=DMARC1; p={policy}"));
+    world.say_at("bank.example", "v=spf1 -all");
 }
 
 /// A message of `author.example`, signed.
@@ -41,123 +41,123 @@ pub(crate) fn signed(message: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_spoof_is_refused_behind_its_dot_where_its_author_says_so() {
-    let mut stage = Stage::new();
-    bank(&mut stage, "reject");
-    let reply = stage.bring("x@evil.example", &["ann@us.example"], SPOOF);
+    let mut world = World::new();
+    bank(&mut world, "reject");
+    let reply = world.bring("x@evil.example", &["ann@us.example"], SPOOF);
     assert!(
         reply.starts_with("550 5.7.1 ") && reply.contains("bank.example"),
         "{reply}"
     );
-    let counters = stage.engine.counters();
+    let counters = world.stage.engine.counters();
     assert_eq!((counters.dmarc_failed, counters.dmarc_refused), (1, 1));
-    assert!(stage.queued.is_empty());
-    stage.nothing_is_left();
+    assert!(world.queued.is_empty());
+    world.nothing_is_left();
 }
 
 #[test]
 fn what_is_only_to_be_reported_or_is_not_asked_for_is_taken() {
     for (mode, said) in [("report", true), ("off", false)] {
         let table = format!("[domain.\"us.example\"]\ndmarc = \"{mode}\"\n");
-        let mut stage = Stage::with("", &table);
-        bank(&mut stage, "reject");
-        let sent = stage.forward("x@evil.example", &["ann@us.example"], SPOOF);
+        let mut world = World::with("", &table);
+        bank(&mut world, "reject");
+        let sent = world.forward("x@evil.example", &["ann@us.example"], SPOOF);
         let text = String::from_utf8_lossy(&sent[0].text).into_owned();
         assert_eq!(text.contains("dmarc=fail"), said, "{text}");
         assert!(!text.contains("X-Spam-Flag"));
-        stage.nothing_is_left();
+        world.nothing_is_left();
     }
 }
 
 #[test]
 fn the_strictest_of_the_domains_that_are_written_to_decides() {
     let table = "[domain.\"us.example\"]\ndmarc = \"off\"\n";
-    let mut stage = Stage::with("", table);
-    bank(&mut stage, "reject");
+    let mut world = World::with("", table);
+    bank(&mut world, "reject");
     let both = ["ann@us.example", "bob@two.example"];
     assert!(
-        stage
+        world
             .bring("x@evil.example", &both, SPOOF)
             .starts_with("550 5.7.1 ")
     );
     // The transaction before does not count.
-    stage.connect(Listener::Smtp);
-    stage.say("MAIL FROM:<x@evil.example>");
-    stage.say("RCPT TO:<bob@two.example>");
-    stage.say("RSET");
-    stage.offer("x@evil.example", &["ann@us.example"], SPOOF);
-    let reply = stage.hear();
+    world.connect(Listener::Smtp);
+    world.say("MAIL FROM:<x@evil.example>");
+    world.say("RCPT TO:<bob@two.example>");
+    world.say("RSET");
+    world.offer("x@evil.example", &["ann@us.example"], SPOOF);
+    let reply = world.hear();
     assert!(reply.starts_with("250 "), "{reply}");
-    stage.leave();
-    stage.nothing_is_left();
+    world.leave();
+    world.nothing_is_left();
 }
 
 #[test]
 fn quarantine_is_a_mark_or_a_refusal() {
-    let mut stage = Stage::new();
-    bank(&mut stage, "quarantine");
-    let sent = stage.forward("x@evil.example", &["ann@us.example"], SPOOF);
+    let mut world = World::new();
+    bank(&mut world, "quarantine");
+    let sent = world.forward("x@evil.example", &["ann@us.example"], SPOOF);
     let (header, _) = divide(&sent[0].text);
     let flag = header.named("X-Spam-Flag").next().expect("a mark");
     assert_eq!(flag.unfolded(), b"YES");
     assert!(sent[0].text.ends_with(SPOOF));
-    stage.nothing_is_left();
+    world.nothing_is_left();
 
     let table = "[domain.\"us.example\"]\nquarantine = \"refuse\"\n";
-    let mut stage = Stage::with("", table);
-    bank(&mut stage, "quarantine");
-    let reply = stage.bring("x@evil.example", &["ann@us.example"], SPOOF);
+    let mut world = World::with("", table);
+    bank(&mut world, "quarantine");
+    let reply = world.bring("x@evil.example", &["ann@us.example"], SPOOF);
     assert!(reply.starts_with("550 5.7.1 "), "{reply}");
-    stage.nothing_is_left();
+    world.nothing_is_left();
 }
 
 #[test]
 fn none_is_taken_and_told() {
-    let mut stage = Stage::new();
-    bank(&mut stage, "none");
-    let sent = stage.forward("x@evil.example", &["ann@us.example"], SPOOF);
+    let mut world = World::new();
+    bank(&mut world, "none");
+    let sent = world.forward("x@evil.example", &["ann@us.example"], SPOOF);
     let text = String::from_utf8_lossy(&sent[0].text).into_owned();
     assert!(
         text.contains("dmarc=fail") && !text.contains("X-Spam-Flag"),
         "{text}"
     );
-    let counters = stage.engine.counters();
+    let counters = world.stage.engine.counters();
     assert_eq!((counters.dmarc_failed, counters.dmarc_refused), (1, 0));
-    stage.nothing_is_left();
+    world.nothing_is_left();
 }
 
 #[test]
 fn what_the_dns_may_still_show_is_put_off() {
     for saying in [Saying::ServFail, Saying::Silence] {
-        let mut stage = Stage::new();
-        bank(&mut stage, "reject");
-        stage.zone.insert("bank.example".into(), saying);
-        let reply = stage.bring("service@bank.example", &["ann@us.example"], SPOOF);
+        let mut world = World::new();
+        bank(&mut world, "reject");
+        world.zone.insert("bank.example".into(), saying);
+        let reply = world.bring("service@bank.example", &["ann@us.example"], SPOOF);
         assert!(reply.starts_with("451 4.7.0 "), "{reply}");
-        assert_eq!(stage.engine.counters().dmarc_refused, 0);
-        stage.nothing_is_left();
+        assert_eq!(world.stage.engine.counters().dmarc_refused, 0);
+        world.nothing_is_left();
     }
 }
 
 #[test]
 fn nothing_can_be_learnt_where_there_is_no_record_and_the_message_is_taken() {
     for saying in [None, Some(Saying::ServFail), Some(Saying::Silence)] {
-        let mut stage = Stage::new();
+        let mut world = World::new();
         if let Some(saying) = saying {
-            stage.zone.insert("_dmarc.bank.example".into(), saying);
+            world.zone.insert("_dmarc.bank.example".into(), saying);
         }
-        let sent = stage.forward("x@evil.example", &["ann@us.example"], SPOOF);
+        let sent = world.forward("x@evil.example", &["ann@us.example"], SPOOF);
         assert!(sent[0].text.ends_with(SPOOF));
-        stage.nothing_is_left();
+        world.nothing_is_left();
     }
 }
 
 #[test]
 fn several_authors_make_a_message_nobodys() {
-    let mut stage = Stage::new();
+    let mut world = World::new();
     let message = b"From: a@one.example\r\nFrom: service@bank.example\r\n\r\nx\r\n";
-    let reply = stage.bring("x@evil.example", &["ann@us.example"], message);
+    let reply = world.bring("x@evil.example", &["ann@us.example"], message);
     assert!(reply.starts_with("55"), "{reply}");
-    stage.nothing_is_left();
+    world.nothing_is_left();
 }
 
 #[test]
@@ -181,19 +181,19 @@ fn findings_that_claim_to_be_ours_are_taken_out_and_nothing_else_is_touched() {
         .map(|(kept, forged)| format!("{forged}{kept}"))
         .collect();
     for pieces in [1, 10_000] {
-        let mut stage = Stage::new();
-        stage.connect(Listener::Smtp);
-        stage.say("MAIL FROM:<a@author.example>");
-        stage.say("RCPT TO:<ann@us.example>");
-        stage.say("DATA");
+        let mut world = World::new();
+        world.connect(Listener::Smtp);
+        world.say("MAIL FROM:<a@author.example>");
+        world.say("RCPT TO:<ann@us.example>");
+        world.say("DATA");
         let wire = format!("{with_all}{body}").replace("\r\n.", "\r\n..");
         for piece in wire.as_bytes().chunks(pieces) {
-            stage.feed(piece);
+            world.feed(piece);
         }
-        stage.feed(b".\r\n");
-        let reply = stage.hear();
+        world.feed(b".\r\n");
+        let reply = world.hear();
         assert!(reply.starts_with("250 "), "{reply}");
-        let text = text(&stage.queued[0]);
+        let text = text(&world.queued[0]);
         let expected = format!("{}{body}", KEPT.concat());
         assert!(
             text.ends_with(expected.as_bytes()),
@@ -205,20 +205,20 @@ fn findings_that_claim_to_be_ours_are_taken_out_and_nothing_else_is_touched() {
             .named("Authentication-Results")
             .filter(|field| chopar::auth::results::claims_id(field.value(), "mx.us.example"));
         assert_eq!(ours.count(), 1, "our own");
-        stage.leave();
-        stage.nothing_is_left();
+        world.leave();
+        world.nothing_is_left();
     }
 }
 
 #[test]
 fn what_was_found_out_is_written() {
-    let mut stage = Stage::new();
-    stage.say_at("author.example", &format!("v=spf1 ip4:{STRANGER} -all"));
-    stage.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
+    let mut world = World::new();
+    world.say_at("author.example", &format!("v=spf1 ip4:{STRANGER} -all"));
+    world.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
     let message = signed(b"From: a@author.example\r\nSubject: x\r\n\r\nbody\r\n");
-    let sent = stage.forward("a@author.example", &["box@us.example"], &message);
+    let sent = world.forward("a@author.example", &["box@us.example"], &message);
     assert!(sent.is_empty(), "it goes into a maildir");
-    let text = text(&stage.queued[0]);
+    let text = text(&world.queued[0]);
     let (header, _) = divide(&text);
     let results = header.named("Authentication-Results").next().expect("ours");
     let results = String::from_utf8_lossy(&results.unfolded()).into_owned();
@@ -240,16 +240,19 @@ fn who_is_gone_before_the_dns_answers_leaves_nothing_behind() {
     let long: Vec<u8> = [SPOOF, &b"x".repeat(70), b"\r\n"].concat();
     let long = [long, b"0123456789abcdef\r\n".repeat(30_000)].concat();
     for (message, discarded) in [(SPOOF, 0), (&long, 1)] {
-        let mut stage = Stage::new();
-        bank(&mut stage, "reject");
-        stage.zone.insert("bank.example".into(), Saying::Silence);
-        stage.connect(Listener::Smtp);
-        stage.offer("service@bank.example", &["ann@us.example"], message);
-        stage.pass(Duration::from_millis(300), |_| false);
-        assert!(stage.engine.tables().questions > 0, "it is being examined");
-        stage.hang_up();
-        assert_eq!(stage.discarded, discarded);
-        assert!(stage.queued.is_empty());
-        stage.nothing_is_left();
+        let mut world = World::new();
+        bank(&mut world, "reject");
+        world.zone.insert("bank.example".into(), Saying::Silence);
+        world.connect(Listener::Smtp);
+        world.offer("service@bank.example", &["ann@us.example"], message);
+        world.pass(Duration::from_millis(300), |_| false);
+        assert!(
+            world.stage.engine.tables().questions > 0,
+            "it is being examined"
+        );
+        world.hang_up();
+        assert_eq!(world.discarded, discarded);
+        assert!(world.queued.is_empty());
+        world.nothing_is_left();
     }
 }

@@ -7,7 +7,8 @@ use chopar::auth::{arc, spf};
 use chopar::engine::event::Listener;
 
 use crate::authenticity::signed;
-use crate::stage::{RELAY, STRANGER, Sent, Stage, divide, rewriter};
+use crate::stage::{RELAY, rewriter};
+use crate::world::{STRANGER, Sent, World, divide};
 
 const LETTER: &[u8] = b"From: a@author.example\r\nSubject: x\r\n\r\nbody\r\n";
 
@@ -23,8 +24,8 @@ fn is_rewritten(path: &str, sender: &str, forwarder: &str) -> bool {
 
 /// The next host believes it: SPF for the forwarder, the author's DKIM, the seal, and so DMARC.
 #[track_caller]
-fn is_believed(stage: &Stage, sent: &Sent) {
-    let findings = stage.judge(sent);
+fn is_believed(world: &World, sent: &Sent) {
+    let findings = world.judge(sent);
     assert!(findings.spf_is(spf::Outcome::Pass));
     let dkim: Vec<bool> = findings
         .dkim
@@ -46,10 +47,10 @@ fn is_believed(stage: &Stage, sent: &Sent) {
 
 #[test]
 fn what_is_forwarded_is_believed_by_the_next_host() {
-    let mut stage = Stage::new();
-    stage.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
+    let mut world = World::new();
+    world.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
     let message = signed(LETTER);
-    let sent = stage.forward("a@author.example", &["ann@us.example"], &message);
+    let sent = world.forward("a@author.example", &["ann@us.example"], &message);
     assert_eq!(sent.len(), 1);
     assert!(
         is_rewritten(&sent[0].from, "a@author.example", "us.example"),
@@ -58,23 +59,23 @@ fn what_is_forwarded_is_believed_by_the_next_host() {
     );
     assert_eq!(sent[0].to, ["ann@far.example"]);
     assert!(sent[0].text.ends_with(&message));
-    is_believed(&stage, &sent[0]);
-    stage.nothing_is_left();
+    is_believed(&world, &sent[0]);
+    world.nothing_is_left();
 }
 
 #[test]
 fn a_second_forwarder_adds_its_set_to_the_chain() {
-    let mut stage = Stage::new();
-    stage.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
-    let first = stage.forward("a@author.example", &["ann@us.example"], &signed(LETTER));
+    let mut world = World::new();
+    world.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
+    let first = world.forward("a@author.example", &["ann@us.example"], &signed(LETTER));
     let text = first[0].text.clone();
     // The host that is ours too is known to be.
     let ours = format!("v=spf1 ip4:{STRANGER} ip4:{RELAY} -all");
-    stage.say_at("us.example", &ours);
-    let second = stage.forward(&first[0].from, &["ann@us.example"], &text);
-    let findings = stage.judge(&second[0]);
+    world.say_at("us.example", &ours);
+    let second = world.forward(&first[0].from, &["ann@us.example"], &text);
+    let findings = world.judge(&second[0]);
     assert_eq!(findings.arc.sets.len(), 2);
-    is_believed(&stage, &second[0]);
+    is_believed(&world, &second[0]);
     // A sender of ours that comes back is ours, and is not rewritten again.
     assert_eq!(second[0].from, first[0].from);
 }
@@ -82,10 +83,10 @@ fn a_second_forwarder_adds_its_set_to_the_chain() {
 #[test]
 fn a_sealer_that_is_trusted_vouches_for_what_its_way_has_cost() {
     let with_policy = |tables: &str| {
-        let mut stage = Stage::with("", tables);
-        stage.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
-        stage.say_at("author.example", &format!("v=spf1 ip4:{STRANGER} -all"));
-        stage
+        let mut world = World::with("", tables);
+        world.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
+        world.say_at("author.example", &format!("v=spf1 ip4:{STRANGER} -all"));
+        world
     };
     // Nothing but SPF shows whose it is, which the way of a forward costs it.
     let sent = with_policy("").forward("a@author.example", &["ann@us.example"], LETTER);
@@ -107,7 +108,7 @@ fn a_sealer_that_is_trusted_vouches_for_what_its_way_has_cost() {
 
 #[test]
 fn what_is_streamed_is_examined_sealed_and_forwarded_as_well() {
-    let mut stage = Stage::new();
+    let mut world = World::new();
     let body = "a line that makes this message long, again and again\r\n.\r\n".repeat(12_000);
     let message = [LETTER, body.as_bytes()].concat();
     assert!(message.len() > 2 * 256 * 1024);
@@ -118,7 +119,7 @@ fn what_is_streamed_is_examined_sealed_and_forwarded_as_well() {
     let wire = String::from_utf8(wire)
         .expect("ASCII")
         .replace("\r\n.", "\r\n..");
-    let sent = stage.forward("a@author.example", &["ann@us.example"], wire.as_bytes());
+    let sent = world.forward("a@author.example", &["ann@us.example"], wire.as_bytes());
     assert!(sent[0].text.ends_with(&signed));
     assert!(
         !sent[0]
@@ -126,41 +127,41 @@ fn what_is_streamed_is_examined_sealed_and_forwarded_as_well() {
             .windows(forged.len())
             .any(|window| window == forged)
     );
-    is_believed(&stage, &sent[0]);
-    stage.nothing_is_left();
+    is_believed(&world, &sent[0]);
+    world.nothing_is_left();
 }
 
 #[test]
 fn a_message_without_a_body_and_one_in_chunks_are_sealed_as_well() {
-    let mut stage = Stage::new();
+    let mut world = World::new();
     let message = signed(b"From: a@author.example\r\nSubject: no body\r\n");
-    let sent = stage.forward("a@author.example", &["ann@us.example"], &message);
-    is_believed(&stage, &sent[0]);
+    let sent = world.forward("a@author.example", &["ann@us.example"], &message);
+    is_believed(&world, &sent[0]);
 
     let message = signed(LETTER);
     let (first, last) = message.split_at(message.len() / 2);
-    stage.connect(Listener::Smtp);
-    stage.say("MAIL FROM:<a@author.example>");
-    stage.say("RCPT TO:<ann@us.example>");
+    world.connect(Listener::Smtp);
+    world.say("MAIL FROM:<a@author.example>");
+    world.say("RCPT TO:<ann@us.example>");
     for (chunk, end) in [(first, ""), (last, " LAST")] {
-        stage.feed(format!("BDAT {}{end}\r\n", chunk.len()).as_bytes());
-        stage.feed(chunk);
-        let reply = stage.hear();
+        world.feed(format!("BDAT {}{end}\r\n", chunk.len()).as_bytes());
+        world.feed(chunk);
+        let reply = world.hear();
         assert!(reply.starts_with("250 "), "{reply}");
     }
-    stage.leave();
-    stage.pass(Duration::from_secs(1), |_| false);
-    let sent = std::mem::take(&mut stage.sent);
-    is_believed(&stage, &sent[0]);
-    stage.nothing_is_left();
+    world.leave();
+    world.pass(Duration::from_secs(1), |_| false);
+    let sent = std::mem::take(&mut world.sent);
+    is_believed(&world, &sent[0]);
+    world.nothing_is_left();
 }
 
 #[test]
 fn what_goes_to_hosts_that_an_alias_names_is_sealed_and_keeps_its_sender_where_it_is_ours() {
-    let mut stage = Stage::new();
-    let reply = stage.bring("a@author.example", &["up@us.example"], &signed(LETTER));
+    let mut world = World::new();
+    let reply = world.bring("a@author.example", &["up@us.example"], &signed(LETTER));
     assert!(reply.starts_with("250 "), "{reply}");
-    let record = stage.queued.pop().expect("a message");
+    let record = world.queued.pop().expect("a message");
     assert!(divide(&record.fields).0.has("ARC-Seal"));
     assert_eq!(record.envelope.recipients[0].reverse_path, None);
     assert_eq!(
@@ -171,14 +172,14 @@ fn what_goes_to_hosts_that_an_alias_names_is_sealed_and_keeps_its_sender_where_i
 
 #[test]
 fn each_way_that_an_alias_leads_is_gone() {
-    let mut stage = Stage::new();
+    let mut world = World::new();
     let both = ["twice@us.example", "twice@us.example", "box@us.example"];
     assert!(
-        stage
+        world
             .bring("a@author.example", &both, LETTER)
             .starts_with("250 ")
     );
-    let recipients = &stage.queued[0].envelope.recipients;
+    let recipients = &world.queued[0].envelope.recipients;
     let ways: Vec<_> = (recipients.iter())
         .filter_map(|one| one.destination.as_deref())
         .collect();
@@ -194,9 +195,9 @@ fn each_way_that_an_alias_leads_is_gone() {
 
 #[test]
 fn each_forwarder_has_a_transaction_of_its_own() {
-    let mut stage = Stage::new();
+    let mut world = World::new();
     let both = ["ann@us.example", "bob@two.example"];
-    let mut sent = stage.forward("a@author.example", &both, LETTER);
+    let mut sent = world.forward("a@author.example", &both, LETTER);
     sent.sort_by(|one, other| one.to.cmp(&other.to));
     assert_eq!(sent.len(), 2);
     assert_eq!(
@@ -216,10 +217,10 @@ fn each_forwarder_has_a_transaction_of_its_own() {
         "a@author.example",
         "two.example"
     ));
-    assert_eq!(stage.engine.counters().forwarded, 2);
+    assert_eq!(world.stage.engine.counters().forwarded, 2);
 
     // The domain that leads out gives its name, not the one that was written to.
-    let sent = stage.forward("a@author.example", &["own@us.example"], LETTER);
+    let sent = world.forward("a@author.example", &["own@us.example"], LETTER);
     assert!(is_rewritten(
         &sent[0].from,
         "a@author.example",
@@ -227,16 +228,16 @@ fn each_forwarder_has_a_transaction_of_its_own() {
     ));
 
     // The null path has no other name, and one transaction is enough.
-    let sent = stage.forward("", &both, LETTER);
+    let sent = world.forward("", &both, LETTER);
     assert_eq!(froms(&sent), [""]);
-    stage.nothing_is_left();
+    world.nothing_is_left();
 }
 
 #[test]
 fn a_stranger_who_writes_in_our_name_has_to_show_it() {
     let message = b"From: x@us.example\r\n\r\nx\r\n";
     let other = b"From: x@author.example\r\n\r\nx\r\n";
-    let mut stage = Stage::new();
+    let mut world = World::new();
     // From here it would pass for ours anywhere.
     for (path, message) in [
         ("a@author.example", message.as_slice()),
@@ -244,29 +245,29 @@ fn a_stranger_who_writes_in_our_name_has_to_show_it() {
         ("pencil@us.example", other),
         ("pencil@sub.us.example", other),
     ] {
-        let reply = stage.bring(path, &["ann@us.example"], message);
+        let reply = world.bring(path, &["ann@us.example"], message);
         assert!(
             reply.starts_with("550 5.7.1 ") && reply.contains("us.example"),
             "{path}: {reply}"
         );
     }
-    let mut stage = Stage::new();
-    stage.say_at("us.example", &format!("v=spf1 ip4:{STRANGER} -all"));
-    let sent = stage.forward("pencil@us.example", &["ann@us.example"], message);
+    let mut world = World::new();
+    world.say_at("us.example", &format!("v=spf1 ip4:{STRANGER} -all"));
+    let sent = world.forward("pencil@us.example", &["ann@us.example"], message);
     assert_eq!(froms(&sent), ["pencil@us.example"]);
-    let mut lax = Stage::with("", "[domain.\"us.example\"]\ndmarc = \"report\"\n");
+    let mut lax = World::with("", "[domain.\"us.example\"]\ndmarc = \"report\"\n");
     let sent = lax.forward("a@author.example", &["ann@us.example"], message);
     assert_eq!(sent.len(), 1);
 }
 
 #[test]
 fn our_own_senders_keep_their_names() {
-    let mut stage = Stage::new();
+    let mut world = World::new();
     for own in ["us.example", "two.example", "mx.us.example"] {
-        stage.say_at(own, &format!("v=spf1 ip4:{STRANGER} -all"));
+        world.say_at(own, &format!("v=spf1 ip4:{STRANGER} -all"));
     }
     for own in ["pencil@us.example", "x@two.example", "root@mx.us.example"] {
-        let sent = stage.forward(
+        let sent = world.forward(
             own,
             &["ann@us.example"],
             b"From: x@author.example\r\n\r\nx\r\n",
@@ -274,31 +275,31 @@ fn our_own_senders_keep_their_names() {
         assert_eq!(froms(&sent), [own]);
     }
     // A user may send under an address of elsewhere.
-    stage.connect(Listener::Submissions);
-    let reply = stage.say("AUTH PLAIN AHBlbmNpbEB1cy5leGFtcGxlAHBlbmNpbA==");
+    world.connect(Listener::Submissions);
+    let reply = world.say("AUTH PLAIN AHBlbmNpbEB1cy5leGFtcGxlAHBlbmNpbA==");
     assert!(reply.starts_with("235 "), "{reply}");
     let message = b"From: pencil@mail.example\r\n\r\nx\r\n";
-    stage.offer("pencil@mail.example", &["ann@us.example"], message);
-    let reply = stage.hear();
+    world.offer("pencil@mail.example", &["ann@us.example"], message);
+    let reply = world.hear();
     assert!(reply.starts_with("250 "), "{reply}");
-    stage.leave();
+    world.leave();
     // And so may a process of this machine.
-    stage.connect(Listener::Submit);
-    stage.offer("cron@mail.example", &["ann@us.example"], LETTER);
-    assert!(stage.hear().starts_with("250 "));
-    stage.leave();
-    stage.pass(Duration::from_secs(1), |_| false);
+    world.connect(Listener::Submit);
+    world.offer("cron@mail.example", &["ann@us.example"], LETTER);
+    assert!(world.hear().starts_with("250 "));
+    world.leave();
+    world.pass(Duration::from_secs(1), |_| false);
     assert_eq!(
-        froms(&stage.sent),
+        froms(&world.sent),
         ["pencil@mail.example", "cron@mail.example"]
     );
-    stage.nothing_is_left();
+    world.nothing_is_left();
 }
 
 #[test]
 fn what_comes_back_finds_the_first_sender() {
-    let mut stage = Stage::new();
-    let path = stage.forward("Ann.B@author.example", &["ann@us.example"], LETTER)[0]
+    let mut world = World::new();
+    let path = world.forward("Ann.B@author.example", &["ann@us.example"], LETTER)[0]
         .from
         .clone();
     let bounce = b"From: MAILER-DAEMON@far.example\r\nSubject: failed\r\n\r\nx\r\n";
@@ -307,73 +308,73 @@ fn what_comes_back_finds_the_first_sender() {
     let (tag, rest) = path.split_at(path[hash_start..].find('=').expect("a hash") + hash_start);
     let lower = format!("{}{rest}", tag.to_lowercase());
     for back in [&path, &lower] {
-        let sent = stage.forward("", &[back], bounce);
+        let sent = world.forward("", &[back], bounce);
         assert_eq!(sent[0].to, ["Ann.B@author.example"]);
         assert_eq!(sent[0].from, "");
         assert!(sent[0].text.ends_with(bounce));
     }
 
-    stage.connect(Listener::Smtp);
-    stage.say("MAIL FROM:<>");
+    world.connect(Listener::Smtp);
+    world.say("MAIL FROM:<>");
     let forged = path.replace("author.example", "victim.example");
-    let reply = stage.say(&format!("RCPT TO:<{forged}>"));
+    let reply = world.say(&format!("RCPT TO:<{forged}>"));
     assert!(reply.starts_with("550 5.7.1 "), "{reply}");
-    let reply = stage.say("RCPT TO:<SRS0=x@us.example>");
+    let reply = world.say("RCPT TO:<SRS0=x@us.example>");
     assert!(reply.starts_with("550 5.7.1 "), "{reply}");
     // Another host's is no address of ours.
-    let reply = stage.say(&format!("RCPT TO:<{}>", path.replace("@us.", "@other.")));
+    let reply = world.say(&format!("RCPT TO:<{}>", path.replace("@us.", "@other.")));
     assert!(reply.starts_with("550 5.7.1 "), "{reply}");
-    stage.leave();
+    world.leave();
 
     // A domain that has come to be served since is no longer elsewhere.
     let here = Mailbox::parse("ann@two.example").expect("a mailbox");
     let us = Domain::parse("us.example").expect("a domain");
-    let since = rewriter().forward(&here, &us, stage.now.wall);
+    let since = rewriter().forward(&here, &us, world.stage.now.wall);
     let since = since.expect("a rewritten sender").to_string();
-    stage.connect(Listener::Smtp);
-    stage.say("MAIL FROM:<>");
-    let reply = stage.say(&format!("RCPT TO:<{since}>"));
+    world.connect(Listener::Smtp);
+    world.say("MAIL FROM:<>");
+    let reply = world.say(&format!("RCPT TO:<{since}>"));
     assert!(
         reply.starts_with("550 5.1.1 "),
         "nobody is called so: {reply}"
     );
-    stage.leave();
+    world.leave();
 
-    stage.pass(Duration::from_secs(23 * 86_400), |_| false);
-    stage.connect(Listener::Smtp);
-    stage.say("MAIL FROM:<>");
-    let reply = stage.say(&format!("RCPT TO:<{path}>"));
+    world.pass(Duration::from_secs(23 * 86_400), |_| false);
+    world.connect(Listener::Smtp);
+    world.say("MAIL FROM:<>");
+    let reply = world.say(&format!("RCPT TO:<{path}>"));
     assert!(reply.starts_with("550 5.1.1 "), "{reply}");
-    stage.leave();
-    stage.nothing_is_left();
+    world.leave();
+    world.nothing_is_left();
 }
 
 #[test]
 fn names_are_compared_as_the_configuration_says() {
-    let mut stage = Stage::with("suffix_separators = \"+-\"\ndrop_characters = \"._\"\n", "");
+    let mut world = World::with("suffix_separators = \"+-\"\ndrop_characters = \"._\"\n", "");
     for name in ["ann", "A.nn", "a_n.n+x", "ann-news", "an.n-x+y"] {
         let to = format!("{name}@us.example");
-        let sent = stage.forward("a@author.example", &[&to], LETTER);
+        let sent = world.forward("a@author.example", &[&to], LETTER);
         assert_eq!(sent[0].to, ["ann@far.example"], "{name}");
     }
     // A rewritten sender holds separators and characters that are dropped elsewhere, and is found all the same.
-    let path = stage.forward("a.b-c@author.example", &["ann@us.example"], LETTER)[0]
+    let path = world.forward("a.b-c@author.example", &["ann@us.example"], LETTER)[0]
         .from
         .clone();
-    let sent = stage.forward("", &[&path], b"From: x@far.example\r\n\r\nx\r\n");
+    let sent = world.forward("", &[&path], b"From: x@far.example\r\n\r\nx\r\n");
     assert_eq!(sent[0].to, ["a.b-c@author.example"]);
-    stage.connect(Listener::Smtp);
-    stage.say("MAIL FROM:<a@author.example>");
-    assert!(stage.say("RCPT TO:<anna@us.example>").starts_with("550 "));
-    stage.leave();
-    stage.nothing_is_left();
+    world.connect(Listener::Smtp);
+    world.say("MAIL FROM:<a@author.example>");
+    assert!(world.say("RCPT TO:<anna@us.example>").starts_with("550 "));
+    world.leave();
+    world.nothing_is_left();
 }
 
 #[test]
 fn the_postmaster_of_this_machine_gets_mail_under_a_name_of_this_machine() {
-    let mut stage = Stage::with("admin = \"me@far.example\"\n", "");
+    let mut world = World::with("admin = \"me@far.example\"\n", "");
     for role in ["postmaster@us.example", "Postmaster", "root@mx.us.example"] {
-        let sent = stage.forward("a@author.example", &[role], LETTER);
+        let sent = world.forward("a@author.example", &[role], LETTER);
         assert_eq!(sent[0].to, ["me@far.example"]);
         let domain = sent[0].from.rsplit('@').next();
         assert!(
@@ -382,5 +383,5 @@ fn the_postmaster_of_this_machine_gets_mail_under_a_name_of_this_machine() {
             sent[0].from
         );
     }
-    stage.nothing_is_left();
+    world.nothing_is_left();
 }

@@ -5,4 +5,7 @@
 
 mod authenticity;
 mod forwarding;
+#[allow(dead_code, reason = "shared with the dialogues, which use more of it")]
+#[path = "../stage/mod.rs"]
 mod stage;
+mod world;

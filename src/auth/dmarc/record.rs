@@ -1,7 +1,7 @@
 //! The text of a policy record (RFC 9989 section 4.7; RFC 7489 section 6.3, whose tags are a subset or ignored).
 //!
-//! What cannot be read of it is ignored and the rest holds, but for a name that is there twice, which makes any tag list
-//! invalid (RFC 6376 section 3.2).
+//! What cannot be read of it is ignored and the rest holds, but for a name that is there twice, whatever its values,
+//! which makes any tag list invalid (RFC 6376 section 3.2).
 
 /// What the owner of a domain wants done with a message that fails.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -116,7 +116,7 @@ impl Record {
     }
 }
 
-/// The tags that could be read, all different.
+/// The tags whose names could be read, all different.
 struct Tags<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Tags<'a> {
@@ -145,15 +145,17 @@ impl<'a> Tags<'a> {
     }
 }
 
-/// A `dmarc-tag` of section 4.8. Nothing where the element is none.
+/// A `dmarc-tag` of section 4.8. Nothing where the element has no name. A value that cannot be read is an empty one,
+/// which no tag takes: the tag is there all the same, so that its default holds and it counts as a duplicate.
 fn tag(element: &[u8]) -> Option<(&str, &str)> {
-    let (name, value) = std::str::from_utf8(element).ok()?.split_once('=')?;
-    let space = [' ', '\t'];
-    let (name, value) = (name.trim_matches(space), value.trim_matches(space));
-    let valid = !name.is_empty()
-        && name.bytes().all(|byte| byte.is_ascii_alphabetic())
-        && value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-    valid.then_some((name, value))
+    let equals = element.iter().position(|byte| *byte == b'=')?;
+    let (name, value) = element.split_at_checked(equals)?;
+    let name = std::str::from_utf8(name).ok()?.trim_matches(SPACE);
+    let value = value.strip_prefix(b"=").map(std::str::from_utf8)?;
+    let value = value.unwrap_or_default().trim_matches(SPACE);
+    let named = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let readable = value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    named.then_some((name, if readable { value } else { "" }))
 }
 
 /// Whether a list of URIs holds one that can be written to.
@@ -164,5 +166,6 @@ fn has_address(list: &str) -> bool {
     })
 }
 
+const SPACE: [char; 2] = [' ', '\t'];
 /// Far more than there are names.
 const TAGS_MAX: usize = 64;

@@ -210,9 +210,21 @@ fn tags_that_cannot_be_read_are_ignored_and_the_rest_holds() {
             "{record}"
         );
     }
-    // But a list with a name twice is invalid as a whole (RFC 6376 section 3.2).
-    let zone = Zone(vec![("_dmarc.example.com", "v=DMARC1; p=none; p=reject")]);
-    assert_eq!(zone.verdict("example.com", None, &[]).0, Outcome::None);
+    // But a list with a name twice is invalid as a whole (RFC 6376 section 3.2), also where a value cannot be read; and
+    // so is a policy that cannot be read (RFC 9989 section 4.10.1).
+    for record in [
+        "v=DMARC1; p=none; p=reject",
+        "v=DMARC1; p=reject; n=\u{e9}; n=1",
+        "v=DMARC1; p=reject; n=1; n=\u{e9}",
+        "v=DMARC1; p=reject; sp=\u{e9}",
+    ] {
+        let zone = Zone(vec![("_dmarc.example.com", record)]);
+        assert_eq!(
+            zone.verdict("example.com", None, &[]).0,
+            Outcome::None,
+            "{record}"
+        );
+    }
 }
 
 #[test]

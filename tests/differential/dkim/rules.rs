@@ -16,6 +16,23 @@ use crate::tally::Rule;
 
 pub(crate) const RULES: &[Rule<Case>] = &[
     Rule {
+        name: "a form feed is no white space",
+        text: "RFC 6376 section 3.4.2: convert all sequences of one or more WSP characters to a single SP character; \
+            section 2.8: WSP is what RFC 5234 says, which is SP / HTAB",
+        applies: |case| {
+            let listed = |name: &str| {
+                let mut names = case.tag("h").unwrap_or_default().split(':');
+                names.any(|listed| listed.trim().eq_ignore_ascii_case(name.trim()))
+            };
+            case.tag("c").is_some_and(|c| c.starts_with("relaxed"))
+                && case
+                    .fields
+                    .iter()
+                    .any(|field| field.contains(&b'\x0c') && listed(&name_of(field)))
+                && case.is_right_about_the_header()
+        },
+    },
+    Rule {
         name: "white space before the colon",
         text: "RFC 5322 section 4.5.8: a field name may have white space before its colon; RFC 6376 section 3.4.2: \
             delete any WSP characters remaining before the colon",

@@ -53,9 +53,9 @@ pub(super) const RULES: &[Rule<Case>] = &[
                 different_names,
                 one_record,
                 lower_names,
+                valid_policies,
                 without_errors,
                 tests_for_pct,
-                valid_policies,
             ])
         },
     },

@@ -1,22 +1,20 @@
 //! One relay that strangers write to, a zone that says what it is told to, and one host that takes all mail.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chopar::auth::dkim::key::SigningKey;
-use chopar::auth::srs::Rewriter;
-use chopar::clock::{Instant, Now};
-use chopar::config::{Config, Dmarc, Folder, SystemDefaults};
-use chopar::date::Timestamp;
+use chopar::config::{Dmarc, Folder};
 use chopar::dns::{Answer, NoRecords, Question, RecordKind, Records, Step};
-use chopar::engine::event::{Action, ConnId, Endpoint, Event, Listener, Lost, Peer, TlsSession};
-use chopar::engine::{Engine, Start};
-use chopar::entropy::SeededEntropy;
+use chopar::engine::event::{Action, ConnId, Endpoint, Event, Listener, Lost};
 use chopar::mail::header::{Header, HeaderScanner, Scan};
 use chopar::policy::authenticity::{Circumstances, Examination, Findings};
-use chopar::queue::{Body, Command, Journal, MemoryDisk, MessageRecord, Record, read};
+use chopar::queue::{Body, Command, MessageRecord, Record};
+
+use crate::stage::query::Query;
+use crate::stage::{PENCIL, RELAY, ROUTE, Stage};
 
 /// What the zone says of the texts at a name; of all else there is nothing.
 #[derive(Clone, Debug)]
@@ -34,12 +32,8 @@ pub(crate) struct Sent {
     pub(crate) text: Vec<u8>,
 }
 
-pub(crate) struct Stage {
-    pub(crate) engine: Engine,
-    config: Arc<Config>,
-    pub(crate) disk: MemoryDisk,
-    journal: Journal<MemoryDisk>,
-    pub(crate) now: Now,
+pub(crate) struct World {
+    pub(crate) stage: Stage,
     pub(crate) zone: BTreeMap<String, Saying>,
     client: Option<ConnId>,
     heard: Vec<u8>,
@@ -61,19 +55,13 @@ struct Far {
 
 /// The address of the stranger.
 pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
-/// The address of the relay.
-pub(crate) const RELAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 const TOML: &str = "hostname = \"mx.us.example\"\ndns.servers = [\"192.0.2.53\"]\n";
-const ROUTE: &str = "[[route]]\ndomain = \"*\"\nvia = [\"smtp://203.0.113.25\"]\n";
 const ALIASES: &str = "ann: ann@far.example\nbox: maildir:/var/mail/box\ntwice: maildir:/var/mail/a, maildir:/var/mail/b, box\nown: own@two.example\nup: up@us.example via mx1.us.example\n";
-/// `pencil@us.example` with the password `pencil` (RFC 7677 section 3).
-const USERS: &str = "pencil:{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,\
-                     wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=:send_as=pencil@mail.example\n";
 /// The key of `us.example`, and of those who sign in these tests.
 pub(crate) const KEY: &str = include_str!("../data/dkim/rsa-2048-pkcs8.pem");
 
-impl Stage {
+impl World {
     /// With the usual configuration.
     pub(crate) fn new() -> Self {
         Self::with("", "")
@@ -87,35 +75,17 @@ impl Stage {
             format!("{TOML}{keys}{ROUTE}{tables}").into_bytes(),
         );
         folder.insert_file("domains/us.example/aliases", ALIASES.into());
-        folder.insert_file("domains/us.example/users", USERS.into());
+        folder.insert_file(
+            "domains/us.example/users",
+            format!("{PENCIL}:send_as=pencil@mail.example\n").into(),
+        );
         folder.insert_file("domains/us.example/dkim/one.pem", KEY.into());
         folder.insert_file(
             "domains/two.example/aliases",
             b"bob: bob@far.example\nown: own@far.example\n".to_vec(),
         );
-        let defaults = SystemDefaults {
-            hostname: "mx.us.example".into(),
-            resolv_conf: String::new(),
-        };
-        let config = Arc::new(Config::parse(&folder, &defaults).expect("a configuration"));
-        let disk = MemoryDisk::new();
-        let (journal, report) = Journal::open(disk.clone(), &mut |_| {}).expect("an empty spool");
-        let now = Now {
-            instant: Instant::from_millis(1_000),
-            wall: Timestamp::from_seconds(1_790_000_000),
-        };
-        let start = Start {
-            config: Arc::clone(&config),
-            ids: report.ids(),
-            entropy: Box::new(SeededEntropy::new(7)),
-            rewriter: rewriter(),
-        };
-        let mut stage = Self {
-            engine: Engine::new(start, now),
-            config,
-            disk,
-            journal,
-            now,
+        let mut world = Self {
+            stage: Stage::new("mx.us.example", &folder, 7),
             zone: BTreeMap::new(),
             client: None,
             heard: Vec::new(),
@@ -128,10 +98,10 @@ impl Stage {
             .expect("a key")
             .public_record_value();
         for name in ["one._domainkey.us.example", "one._domainkey.author.example"] {
-            stage.say_at(name, &format!("v=DKIM1; k=rsa; p={key}"));
+            world.say_at(name, &format!("v=DKIM1; k=rsa; p={key}"));
         }
-        stage.say_at("us.example", &format!("v=spf1 ip4:{RELAY} -all"));
-        stage
+        world.say_at("us.example", &format!("v=spf1 ip4:{RELAY} -all"));
+        world
     }
 
     /// Lets the zone have a text.
@@ -141,25 +111,12 @@ impl Stage {
 
     /// A client comes.
     pub(crate) fn connect(&mut self, listener: Listener) {
-        let peer = match listener {
-            Listener::Submit => Peer::Process { uid: 1000 },
-            _ => Peer::Network {
-                remote: SocketAddr::new(IpAddr::V4(STRANGER), 40_000),
-                local: SocketAddr::new(IpAddr::V4(RELAY), 25),
-            },
-        };
-        let conn = self.engine.accept(listener, peer, self.now);
+        let conn = self.stage.accept(listener, STRANGER.into());
         let conn = conn.expect("a session");
         self.client = Some(conn);
         self.act();
         if listener == Listener::Submissions {
-            let session = TlsSession {
-                version: "TLSv1.3",
-                cipher: "TLS_AES_128_GCM_SHA256".into(),
-                verified: false,
-            };
-            self.engine
-                .handle(Event::TlsReady { conn, session }, self.now);
+            self.stage.secure(conn);
             self.act();
         }
         assert!(self.hear().starts_with("220 "));
@@ -194,7 +151,7 @@ impl Stage {
         reply
     }
 
-    /// As [`Stage::bring`], and it is taken; gives what the far host got of it.
+    /// As [`World::bring`], and it is taken; gives what the far host got of it.
     pub(crate) fn forward(&mut self, from: &str, to: &[&str], message: &[u8]) -> Vec<Sent> {
         let before = self.sent.len();
         let reply = self.bring(from, to, message);
@@ -212,15 +169,14 @@ impl Stage {
     /// The client is gone.
     pub(crate) fn hang_up(&mut self) {
         let conn = self.client.take().expect("a client");
-        let cause = Lost::Reset;
-        self.engine.handle(Event::Closed { conn, cause }, self.now);
+        self.stage.lose(conn, Lost::Reset);
         self.act();
     }
 
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
         for bytes in bytes.chunks(10_000) {
             let conn = self.client.expect("a client");
-            self.engine.handle(Event::Bytes { conn, bytes }, self.now);
+            self.stage.handle(Event::Bytes { conn, bytes });
             self.act();
         }
     }
@@ -231,7 +187,7 @@ impl Stage {
             let end = |heard: &[u8]| heard.windows(2).position(|pair| pair == b"\r\n");
             if end(&self.heard).is_none() {
                 let patience = Duration::from_secs(200);
-                self.pass(patience, |stage| end(&stage.heard).is_some());
+                self.pass(patience, |world| end(&world.heard).is_some());
             }
             let at = end(&self.heard).expect("the relay says something");
             let line: Vec<u8> = self.heard.drain(..at + 2).collect();
@@ -243,43 +199,47 @@ impl Stage {
 
     /// Lets time pass, from deadline to deadline, until `done`.
     pub(crate) fn pass(&mut self, span: Duration, done: impl Fn(&Self) -> bool) {
-        let end = self.now.instant.after(span);
+        let end = self.stage.now.instant.after(span);
         while !done(self) {
-            let next = match self.engine.deadline() {
-                Some(deadline) if deadline <= end => deadline.max(self.now.instant),
-                _ => break,
-            };
-            self.advance_to(next);
-            self.engine.expire(self.now);
+            if !self.stage.wake(end) {
+                return self.stage.advance_to(end);
+            }
             self.act();
         }
-        if !done(self) {
-            self.advance_to(end);
-        }
-    }
-
-    fn advance_to(&mut self, at: Instant) {
-        self.now.instant = self.now.instant.max(at);
-        let seconds = 1_790_000_000 + self.now.instant.as_millis() / 1_000;
-        self.now.wall = Timestamp::from_seconds(seconds);
     }
 
     fn act(&mut self) {
-        while let Some(action) = self.engine.next_action() {
-            self.do_action(action);
+        while let Some(action) = self.stage.engine.next_action() {
+            if let Action::Store(command) = &action {
+                self.note(command);
+            }
+            if let Some(action) = self.stage.perform(action) {
+                self.do_action(action);
+            }
+        }
+    }
+
+    fn note(&mut self, command: &Command) {
+        match command {
+            Command::Append {
+                record: Record::Message(message),
+                ..
+            } => self.queued.push(message.clone()),
+            Command::BodyDiscard { .. } => self.discarded += 1,
+            _ => {}
         }
     }
 
     fn do_action(&mut self, action: Action) {
         match action {
             Action::Send { conn, bytes } => {
-                self.engine.handle(Event::Drained { conn }, self.now);
+                self.stage.handle(Event::Drained { conn });
                 if Some(conn) == self.client {
                     self.heard.extend_from_slice(&bytes);
                 } else if let Some(far) = self.far.get_mut(&conn) {
                     let reply = far.on_bytes(&bytes, &mut self.sent);
                     let bytes = reply.as_bytes();
-                    self.engine.handle(Event::Bytes { conn, bytes }, self.now);
+                    self.stage.handle(Event::Bytes { conn, bytes });
                 }
             }
             Action::Close { conn } | Action::Abort { conn } => {
@@ -291,35 +251,9 @@ impl Stage {
                 ..
             } => {
                 self.far.insert(conn, Far::default());
-                self.engine.handle(Event::Connected { conn }, self.now);
+                self.stage.handle(Event::Connected { conn });
                 let bytes = b"220 far.example\r\n";
-                self.engine.handle(Event::Bytes { conn, bytes }, self.now);
-            }
-            Action::Store(command) => {
-                match &command {
-                    Command::Append {
-                        record: Record::Message(message),
-                        ..
-                    } => self.queued.push(message.clone()),
-                    Command::BodyDiscard { .. } => self.discarded += 1,
-                    _ => {}
-                }
-                for completion in self.journal.execute(vec![command]) {
-                    self.engine.handle(Event::Stored(completion), self.now);
-                }
-            }
-            Action::Read {
-                reader,
-                id,
-                location,
-                part,
-            } => {
-                let result = read(&mut self.disk.clone(), location, id, part);
-                self.engine.handle(Event::Read { reader, result }, self.now);
-            }
-            Action::Work { job, work } => {
-                let result = work.perform();
-                self.engine.handle(Event::Worked { job, result }, self.now);
+                self.stage.handle(Event::Bytes { conn, bytes });
             }
             Action::DnsSend { socket, to, bytes } => {
                 if let Some(reply) = self.reply(&bytes) {
@@ -329,7 +263,7 @@ impl Stage {
                         from: to,
                         bytes,
                     };
-                    self.engine.handle(event, self.now);
+                    self.stage.handle(event);
                 }
             }
             // Programs and maildirs never answer; everything else needs no answer.
@@ -339,35 +273,20 @@ impl Stage {
 
     /// The reply of the name server.
     fn reply(&self, query: &[u8]) -> Option<Vec<u8>> {
-        let mut at = 12;
-        let mut labels: Vec<String> = Vec::new();
-        while query[at] != 0 {
-            let end = at + 1 + usize::from(query[at]);
-            labels.push(String::from_utf8_lossy(&query[at + 1..end]).to_lowercase());
-            at = end;
-        }
-        let is_text = query[at + 2] == 16;
-        let saying = self.zone.get(&labels.join("."));
-        let (code, data) = match saying.filter(|_| is_text) {
+        let query = Query::new(query);
+        let saying = self.zone.get(&query.name());
+        Some(match saying.filter(|_| query.kind() == TXT) {
             Some(Saying::Silence) => return None,
-            Some(Saying::ServFail) => (2, None),
-            Some(Saying::Text(text)) => (0, Some(text)),
-            None => (3, None),
-        };
-        let mut packet = query[..2].to_vec();
-        packet.extend_from_slice(&[0x81, 0x80 | code, 0, 1, 0, u8::from(data.is_some())]);
-        packet.extend_from_slice(&[0, 0, 0, 0]);
-        packet.extend_from_slice(&query[12..at + 5]);
-        if let Some(text) = data {
-            let strings = text.as_bytes().chunks(255);
-            let data: Vec<u8> = strings
-                .flat_map(|string| [&[string.len() as u8], string].concat())
-                .collect();
-            packet.extend_from_slice(&[0xC0, 12, 0, 16, 0, 1, 0, 0, 0, 5]);
-            packet.extend_from_slice(&(data.len() as u16).to_be_bytes());
-            packet.extend_from_slice(&data);
-        }
-        Some(packet)
+            Some(Saying::ServFail) => query.reply(2, None),
+            Some(Saying::Text(text)) => {
+                let strings = text.as_bytes().chunks(255);
+                let data: Vec<u8> = strings
+                    .flat_map(|string| [&[string.len() as u8], string].concat())
+                    .collect();
+                query.reply(0, Some(&data))
+            }
+            None => query.reply(3, None),
+        })
     }
 
     fn answer(&self, question: &Question) -> Answer {
@@ -388,15 +307,15 @@ impl Stage {
     /// What the far host finds out about what it got.
     pub(crate) fn judge(&self, sent: &Sent) -> Findings {
         let (header, body) = divide(&sent.text);
-        let mut examination = Examination::new(&header, self.now.wall);
+        let mut examination = Examination::new(&header, self.stage.now.wall);
         examination.on_body(&body);
         let known = Circumstances {
             address: Some(IpAddr::V4(RELAY)),
             login: None,
             helo: "mx.us.example".into(),
             path: sent.from.as_str().into(),
-            receiver: self.config.hostname.clone(),
-            at: self.now.wall,
+            receiver: self.stage.config.hostname.clone(),
+            at: self.stage.now.wall,
             dmarc: Dmarc::Enforce,
         };
         loop {
@@ -415,7 +334,7 @@ impl Stage {
     /// Waits until all is over, and sees that nothing is left.
     pub(crate) fn nothing_is_left(mut self) {
         self.pass(Duration::from_secs(3_600), |_| false);
-        let tables = self.engine.tables();
+        let tables = self.stage.engine.tables();
         let left = (
             tables.memory,
             tables.connections,
@@ -427,11 +346,6 @@ impl Stage {
         );
         assert_eq!(left, (0, 0, 0, 0, 0, 0, 0), "{tables:?}");
     }
-}
-
-/// Rewrites senders with the secret of the relay.
-pub(crate) fn rewriter() -> Rewriter {
-    Rewriter::new(&[vec![7; 32].into()]).expect("a secret")
 }
 
 impl Far {
@@ -501,3 +415,6 @@ pub(crate) fn text(record: &MessageRecord) -> Vec<u8> {
         Body::File { .. } => panic!("it is in a file"),
     }
 }
+
+/// The type of texts (RFC 1035 section 3.3.14).
+const TXT: u8 = 16;

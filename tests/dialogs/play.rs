@@ -1,22 +1,15 @@
-//! Where a dialogue is played: one engine, one journal in memory, one connection, a clock that moves when it has to.
+//! A dialogue as it is played: one connection, on a stage of its own.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use chopar::auth::srs::Rewriter;
-use chopar::clock::{Instant, Now};
-use chopar::config::{Config, Folder, SystemDefaults};
-use chopar::date::Timestamp;
-use chopar::engine::event::{
-    Action, ConnId, Endpoint, Event, Listener, Lost, Peer, Reader, TlsSession,
-};
-use chopar::engine::{Engine, Start};
-use chopar::entropy::SeededEntropy;
-use chopar::queue::{Body, Command, Journal, MemoryDisk, Outcome, Record, read, read_unfinished};
+use chopar::config::Folder;
+use chopar::engine::event::{Action, ConnId, Endpoint, Event, Listener, Lost};
+use chopar::queue::{Body, Command, Outcome, Record};
 use chopar::smtp::hook::{Progress, Request};
 
 use crate::script::{Pattern, Script, Side, Step};
+use crate::stage::{PENCIL, ROUTE, Stage};
 
 /// How the other end's bytes arrive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,13 +20,10 @@ pub(crate) enum Pieces {
     Bytes,
 }
 
-pub(crate) struct Stage<'a> {
+pub(crate) struct Play<'a> {
     script: &'a Script,
     pieces: Pieces,
-    engine: Engine,
-    disk: MemoryDisk,
-    journal: Journal<MemoryDisk>,
-    now: Now,
+    stage: Stage,
     /// The connection of the dialogue.
     conn: Option<ConnId>,
     /// Whether it is closed.
@@ -54,19 +44,14 @@ pub(crate) struct Stage<'a> {
     hook: Option<(ConnId, Request, Vec<u8>)>,
 }
 
-/// The user of the dialogues: `pencil@example.com` with the password `pencil` (RFC 7677 section 3).
-const USERS: &str = "pencil:{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,\
-                     wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=\n";
 const ALIASES: &str = "pencil: far@elsewhere.example\nteam: pencil, other@elsewhere.example\n";
-/// Where an outbound dialogue takes place.
-const ROUTE: &str = "[[route]]\ndomain = \"*\"\nvia = [\"smtp://203.0.113.25\"]\n";
 
 /// How long chopar is waited for in a dialogue.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Bytes that arrive in one turn.
 const TURN_BYTES: usize = 64 * 1024;
 
-fn config(script: &Script) -> Arc<Config> {
+fn folder(script: &Script) -> Folder {
     let mut toml = "hostname = \"mx.example.com\"\nmax_message_size = \"64 KiB\"\nadmin = \"boss@elsewhere.example\"\n\
                     dns.servers = [\"192.0.2.53\"]\nrelay.networks = [\"198.51.100.0/24\"]\n"
         .to_owned();
@@ -79,36 +64,17 @@ fn config(script: &Script) -> Arc<Config> {
     if script.hook.is_some() {
         folder.insert_file("hooks/post-data", Vec::new());
     }
-    folder.insert_file("domains/example.com/users", USERS.into());
+    folder.insert_file("domains/example.com/users", format!("{PENCIL}\n").into());
     folder.insert_file("domains/example.com/aliases", ALIASES.into());
-    let defaults = SystemDefaults {
-        hostname: "mx.example.com".into(),
-        resolv_conf: String::new(),
-    };
-    Arc::new(Config::parse(&folder, &defaults).expect("a configuration"))
+    folder
 }
 
-impl<'a> Stage<'a> {
+impl<'a> Play<'a> {
     pub(crate) fn new(script: &'a Script, pieces: Pieces) -> Self {
-        let disk = MemoryDisk::new();
-        let (journal, report) = Journal::open(disk.clone(), &mut |_| {}).expect("an empty spool");
-        let now = Now {
-            instant: Instant::from_millis(1_000),
-            wall: Timestamp::from_seconds(1_790_000_000),
-        };
-        let start = Start {
-            config: config(script),
-            ids: report.ids(),
-            entropy: Box::new(SeededEntropy::new(7)),
-            rewriter: Rewriter::new(&[vec![7; 32].into()]).expect("a secret"),
-        };
         Self {
             script,
             pieces,
-            engine: Engine::new(start, now),
-            disk,
-            journal,
-            now,
+            stage: Stage::new("mx.example.com", &folder(script), 7),
             conn: None,
             closed: false,
             handshaking: false,
@@ -138,14 +104,7 @@ impl<'a> Stage<'a> {
     }
 
     fn accept(&mut self, listener: Listener, peer: IpAddr) {
-        let peer = match listener {
-            Listener::Submit | Listener::Control => Peer::Process { uid: 1000 },
-            _ => Peer::Network {
-                remote: SocketAddr::new(peer, 40_000),
-                local: SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), 25),
-            },
-        };
-        match self.engine.accept(listener, peer, self.now) {
+        match self.stage.accept(listener, peer) {
             Ok(conn) => self.conn = Some(conn),
             Err(bytes) => {
                 self.heard.extend_from_slice(&bytes);
@@ -173,9 +132,7 @@ impl<'a> Stage<'a> {
         let mut body = self.script.message.clone();
         body.extend_from_slice(b".\r\n");
         self.feed(&body, TURN_BYTES);
-        let cause = Lost::Eof;
-        self.engine
-            .handle(Event::Closed { conn: local, cause }, self.now);
+        self.stage.lose(local, Lost::Eof);
         self.heard.clear();
         self.messages.clear();
         self.act();
@@ -223,13 +180,7 @@ impl<'a> Stage<'a> {
                 if !std::mem::take(&mut self.handshaking) {
                     return Err("no handshake is under way".to_owned());
                 }
-                let session = TlsSession {
-                    version: "TLSv1.3",
-                    cipher: "TLS_AES_128_GCM_SHA256".into(),
-                    verified: false,
-                };
-                self.engine
-                    .handle(Event::TlsReady { conn, session }, self.now);
+                self.stage.secure(conn);
                 self.act();
                 Ok(())
             }
@@ -242,7 +193,7 @@ impl<'a> Stage<'a> {
             }
             Step::Close if self.closed => Ok(()),
             Step::Close => {
-                self.pass(PATIENCE, |stage| stage.closed);
+                self.pass(PATIENCE, |play| play.closed);
                 match self.closed {
                     true => Ok(()),
                     false => Err("chopar has not closed".to_owned()),
@@ -259,10 +210,10 @@ impl<'a> Stage<'a> {
     fn feed(&mut self, bytes: &[u8], turn: usize) {
         for piece in bytes.chunks(turn) {
             let Some(conn) = self.conn else { return };
-            if !self.engine.wants_input(conn) && !self.handshaking {
-                let wants = |stage: &Self| {
-                    stage.handshaking
-                        || stage.conn.is_none_or(|conn| stage.engine.wants_input(conn))
+            if !self.stage.engine.wants_input(conn) && !self.handshaking {
+                let wants = |play: &Self| {
+                    let wants_input = |conn| play.stage.engine.wants_input(conn);
+                    play.handshaking || play.conn.is_none_or(wants_input)
                 };
                 self.pass(PATIENCE, wants);
             }
@@ -270,8 +221,7 @@ impl<'a> Stage<'a> {
             if self.handshaking || self.conn.is_none() {
                 return;
             }
-            self.engine
-                .handle(Event::Bytes { conn, bytes: piece }, self.now);
+            self.stage.handle(Event::Bytes { conn, bytes: piece });
             self.act();
         }
     }
@@ -310,7 +260,7 @@ impl<'a> Stage<'a> {
     fn heard_line(&mut self) -> Option<Vec<u8>> {
         let end = |heard: &[u8]| heard.windows(2).position(|pair| pair == b"\r\n");
         if end(&self.heard).is_none() {
-            self.pass(PATIENCE, |stage| end(&stage.heard).is_some());
+            self.pass(PATIENCE, |play| end(&play.heard).is_some());
         }
         let at = end(&self.heard)?;
         let line = self.heard[..at].to_vec();
@@ -320,30 +270,23 @@ impl<'a> Stage<'a> {
 
     /// Lets time pass, from deadline to deadline, until `done`.
     fn pass(&mut self, span: Duration, done: impl Fn(&Self) -> bool) {
-        let end = self.now.instant.after(span);
+        let end = self.stage.now.instant.after(span);
         while !done(self) {
-            let next = match self.engine.deadline() {
-                Some(deadline) if deadline <= end => deadline.max(self.now.instant),
-                _ => break,
-            };
-            self.advance_to(next);
-            self.engine.expire(self.now);
+            if !self.stage.wake(end) {
+                return self.stage.advance_to(end);
+            }
             self.act();
         }
-        if !done(self) {
-            self.advance_to(end);
-        }
-    }
-
-    fn advance_to(&mut self, at: Instant) {
-        self.now.instant = self.now.instant.max(at);
-        let seconds = 1_790_000_000 + self.now.instant.as_millis() / 1_000;
-        self.now.wall = Timestamp::from_seconds(seconds);
     }
 
     fn act(&mut self) {
-        while let Some(action) = self.engine.next_action() {
-            self.do_action(action);
+        while let Some(action) = self.stage.engine.next_action() {
+            if let Action::Store(command) = &action {
+                self.note(command);
+            }
+            if let Some(action) = self.stage.perform(action) {
+                self.do_action(action);
+            }
         }
     }
 
@@ -354,7 +297,7 @@ impl<'a> Stage<'a> {
                 if Some(conn) == self.conn {
                     self.heard.extend_from_slice(&bytes);
                 }
-                self.engine.handle(Event::Drained { conn }, self.now);
+                self.stage.handle(Event::Drained { conn });
             }
             Action::Close { conn } | Action::Abort { conn } if Some(conn) == self.conn => {
                 self.conn = None;
@@ -375,48 +318,16 @@ impl<'a> Stage<'a> {
                     _ => Event::Connected { conn },
                 };
                 self.hook = Some((conn, Request::default(), Vec::new()));
-                self.engine.handle(event, self.now);
+                self.stage.handle(event);
             }
             Action::StartTls { conn, .. } => self.handshaking = Some(conn) == self.conn,
             Action::Connect { conn, .. } if self.script.side == Side::Client && !self.closed => {
                 self.conn = Some(conn);
-                self.engine.handle(Event::Connected { conn }, self.now);
-            }
-            Action::Connect { .. } => {}
-            Action::Store(command) => {
-                self.note(&command);
-                for completion in self.journal.execute(vec![command]) {
-                    self.engine.handle(Event::Stored(completion), self.now);
-                }
-            }
-            Action::Read {
-                reader,
-                id,
-                location,
-                part,
-            } => {
-                let result = read(&mut self.disk.clone(), location, id, part);
-                self.engine.handle(Event::Read { reader, result }, self.now);
-            }
-            Action::ReadBody {
-                conn,
-                id,
-                offset,
-                len,
-            } => {
-                let result = read_unfinished(&mut self.disk.clone(), id, offset, len);
-                let reader = Reader::Conn(conn);
-                self.engine.handle(Event::Read { reader, result }, self.now);
-            }
-            Action::Work { job, work } => {
-                let result = work.perform();
-                self.engine.handle(Event::Worked { job, result }, self.now);
+                self.stage.handle(Event::Connected { conn });
             }
             Action::Log(line) => self.log.push(line.text),
-            Action::DnsSend { .. }
-            | Action::DnsConnect { .. }
-            | Action::DnsClose { .. }
-            | Action::Reload { .. } => {}
+            // No name server answers, and no second host; everything else needs no answer.
+            _ => {}
         }
     }
 
@@ -440,7 +351,7 @@ impl<'a> Stage<'a> {
         let answer = self.script.hook.clone().unwrap_or_default();
         if answer != b"silent" {
             let bytes = &answer;
-            self.engine.handle(Event::Bytes { conn, bytes }, self.now);
+            self.stage.handle(Event::Bytes { conn, bytes });
         }
     }
 
@@ -471,10 +382,9 @@ impl<'a> Stage<'a> {
 
     fn hang_up(&mut self) {
         if let Some(conn) = self.conn.take() {
-            let cause = Lost::Eof;
             self.closed = true;
             self.handshaking = false;
-            self.engine.handle(Event::Closed { conn, cause }, self.now);
+            self.stage.lose(conn, Lost::Eof);
             self.act();
         }
     }
@@ -489,14 +399,14 @@ impl<'a> Stage<'a> {
             ));
         }
         self.hang_up();
-        let queued = self.engine.queue_len();
+        let queued = self.stage.engine.queue_len();
         if queued != self.script.queued {
             return Err(format!(
                 "{queued} messages are queued, {} expected",
                 self.script.queued
             ));
         }
-        let (memory, _) = self.engine.load();
+        let (memory, _) = self.stage.engine.load();
         if memory != 0 {
             return Err(format!("{memory} bytes are still held"));
         }
