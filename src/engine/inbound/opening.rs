@@ -1,0 +1,211 @@
+//! The beginning of a session: whether a client is let in, who a proxy says that it is, and what comes before the banner.
+
+use super::{Inbound, Opening};
+use crate::clock::Now;
+use crate::engine::event::{Action, ConnId, Listener, Peer, TlsSide};
+use crate::engine::log::{Level, Line};
+use crate::engine::{Conn, Control, Engine};
+use crate::limits::{BANNER_DELAY, HANDSHAKE_TIMEOUT, PROXY_TIMEOUT};
+use crate::smtp::proxy::{HeaderReader, Origin};
+use crate::smtp::reply::Reply;
+use crate::smtp::server::{Encryption, Role, Session};
+
+impl Engine {
+    /// A connection was accepted; `Err` is what to send before it is closed at once.
+    pub fn accept(&mut self, listener: Listener, peer: Peer, now: Now) -> Result<ConnId, Vec<u8>> {
+        let result = self.admit(listener, peer, now);
+        self.settle(now);
+        result.map_err(|reply| {
+            let mut bytes = Vec::new();
+            reply.write(&mut bytes);
+            bytes
+        })
+    }
+
+    fn admit(&mut self, listener: Listener, peer: Peer, now: Now) -> Result<ConnId, Reply> {
+        if self.stopping {
+            return Err(Reply::SHUTTING_DOWN);
+        }
+        if listener == Listener::Control {
+            return Ok(self
+                .conns
+                .insert(Conn::Control(Box::new(Control::new(peer)))));
+        }
+        if self.inbound_sessions >= self.config.limits.sessions {
+            return Err(Reply::SERVER_BUSY);
+        }
+        let (role, encryption) = match listener {
+            Listener::Smtp | Listener::Proxy => (Role::Relay, Encryption::Offered),
+            Listener::Submission => (Role::Submission, Encryption::Offered),
+            Listener::Submissions => (Role::Submission, Encryption::Active),
+            Listener::Submit | Listener::Control => (Role::Local, Encryption::Unavailable),
+        };
+        let mut inbound = Box::new(Inbound {
+            session: Session::new(role, encryption),
+            listener,
+            peer,
+            login: None,
+            exchange: None,
+            tls: None,
+            kept: Vec::new(),
+            body: Vec::new(),
+            intake: None,
+            checking: None,
+            hooking: None,
+            signing: None,
+            asked: Vec::new(),
+            leaves: false,
+            named: Vec::new(),
+            opened: now.instant,
+            body_began: now.instant,
+            body_bytes: 0,
+            deadline: None,
+            timer: None,
+            held_until: None,
+            accounted: 0,
+            opening: Opening::Over,
+            counted: None,
+            guard: None,
+        });
+        if listener == Listener::Proxy {
+            self.admit_proxy(&mut inbound, now)?;
+        } else {
+            self.admit_client(&mut inbound, now)?;
+        }
+        self.inbound_sessions += 1;
+        self.counters.sessions += 1;
+        let conn = self.conns.reserve();
+        self.debug(|| {
+            let listener = format!("{listener:?}").to_lowercase();
+            Line::new(Level::Debug, "connect")
+                .with("listener", listener)
+                .with("peer", inbound.peer_text())
+        });
+        if let Opening::Over = inbound.opening {
+            self.open(conn, &mut inbound, now);
+        }
+        self.inbound_put(conn, inbound);
+        Ok(conn)
+    }
+
+    /// Lets a client in, once it is known who it is.
+    fn admit_client(&mut self, inbound: &mut Inbound, now: Now) -> Result<(), Reply> {
+        if let Some(address) = inbound.address()
+            && !self.is_trusted(address)
+        {
+            if inbound.is_relay_port() {
+                self.admit_stranger(address, now)?;
+            }
+            let max = self.config.limits.sessions_per_address;
+            if !self.logins.peers.open(address, max) {
+                return Err(Reply::TOO_MANY_SESSIONS);
+            }
+            inbound.counted = Some(address);
+        }
+        Ok(())
+    }
+
+    /// Lets a proxy in: it has to say at once for whom it comes.
+    fn admit_proxy(&mut self, inbound: &mut Inbound, now: Now) -> Result<(), Reply> {
+        if !inbound
+            .address()
+            .is_some_and(|address| self.config.proxies.contains(address))
+        {
+            self.note_proxy(inbound, "not a proxy");
+            return Err(Reply::NOT_A_PROXY);
+        }
+        inbound.opening = Opening::Proxy(HeaderReader::default());
+        inbound.deadline = Some(now.instant.after(PROXY_TIMEOUT));
+        Ok(())
+    }
+
+    /// Begins the session of a client that was let in: with the banner, TLS, or silence.
+    fn open(&mut self, conn: ConnId, inbound: &mut Inbound, now: Now) {
+        if inbound.listener == Listener::Submissions {
+            self.actions.push_back(Action::StartTls {
+                conn,
+                side: TlsSide::Server,
+            });
+            inbound.deadline = Some(now.instant.after(HANDSHAKE_TIMEOUT));
+        } else if let (Some(address), true) = (inbound.counted, inbound.is_relay_port()) {
+            self.guard(conn, inbound, address, now);
+            inbound.opening = Opening::Silent;
+            inbound.deadline = Some(now.instant.after(BANNER_DELAY));
+        } else {
+            self.greet(conn, inbound, now);
+        }
+    }
+
+    /// Sends the banner.
+    pub(super) fn greet(&mut self, conn: ConnId, inbound: &mut Inbound, now: Now) {
+        inbound.opening = Opening::Over;
+        let mut out = Vec::new();
+        inbound.session.start(&self.settings, &mut out);
+        self.set_deadline(inbound, now);
+        self.send(conn, out);
+    }
+
+    /// A proxy says who its client is.
+    pub(super) fn proxy_bytes(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        bytes: &[u8],
+        now: Now,
+    ) {
+        let mut input = bytes;
+        let Opening::Proxy(reader) = &mut inbound.opening else {
+            return self.inbound_put(conn, inbound);
+        };
+        match reader.read(&mut input) {
+            Ok(None) => return self.inbound_put(conn, inbound),
+            Ok(Some(Origin::Client { remote, local })) => {
+                self.debug(|| {
+                    Line::new(Level::Debug, "connect")
+                        .with("listener", "proxy")
+                        .with("proxy", inbound.peer_text())
+                        .with("peer", remote.ip())
+                });
+                inbound.peer = Peer::Network { remote, local };
+            }
+            Ok(Some(Origin::Proxy)) => {}
+            Err(error) => {
+                self.note_proxy(&inbound, &error.to_string());
+                return self.inbound_end(conn, inbound, &Reply::NOT_A_PROXY);
+            }
+        }
+        inbound.opening = Opening::Over;
+        if let Err(reply) = self.admit_client(&mut inbound, now) {
+            return self.inbound_end(conn, inbound, &reply);
+        }
+        self.open(conn, &mut inbound, now);
+        if input.is_empty() {
+            self.inbound_put(conn, inbound);
+        } else {
+            self.inbound_bytes(conn, inbound, input, now);
+        }
+    }
+
+    fn note_proxy(&mut self, inbound: &Inbound, why: &str) {
+        self.counters.refused += 1;
+        self.log(
+            Line::new(Level::Warning, "reject")
+                .with("peer", inbound.peer_text())
+                .with("what", "proxy")
+                .with("why", why),
+        );
+    }
+
+    pub(super) fn refuse_early_talker(&mut self, conn: ConnId, inbound: Box<Inbound>, now: Now) {
+        self.counters.refused += 1;
+        if let Some(address) = inbound.counted {
+            self.strangers.conduct.refused(address, now.instant);
+        }
+        self.log(
+            Line::new(Level::Warning, "reject")
+                .with("peer", inbound.peer_text())
+                .with("why", "early-talker"),
+        );
+        self.inbound_end(conn, inbound, &Reply::EARLY_TALKER)
+    }
+}
