@@ -193,7 +193,8 @@ fn rearrange(letter: &mut Letter, chance: &mut Chance) {
         }
         9 => {
             let field = text(&letter.fields[place]);
-            letter.fields[place] = field.replacen(": ", ":\r\n\t ", 1).into_bytes();
+            let (space, by) = *chance.of(&[(": ", ":\r\n\t "), ("; ", ";\x0c ")]);
+            letter.fields[place] = field.replacen(space, by, 1).into_bytes();
         }
         _ => {
             let field = text(&letter.fields[place]);
@@ -218,6 +219,29 @@ impl Case {
     fn has(&self, name: &str) -> bool {
         let mut fields = self.fields.iter();
         fields.any(|field| name_of(field).trim().eq_ignore_ascii_case(name))
+    }
+
+    /// With the white space that theirs takes form feeds for.
+    fn without_form_feeds(&self) -> Option<Self> {
+        let spaced = self.message().into_iter().map(|byte| match byte {
+            b'\x0c' => b' ',
+            byte => byte,
+        });
+        let arrived = Letter::split(&spaced.collect::<Vec<u8>>())?;
+        let fields = arrived.header.fields();
+        Some(Self {
+            fields: fields.map(|field| field.raw().to_vec()).collect(),
+            ours: verdict(&arrived, &self.zone).outcome,
+            theirs: self.theirs.clone(),
+            body: arrived.body,
+            zone: self.zone.clone(),
+        })
+    }
+
+    /// Whether a rule for signatures of DKIM is about the one that decided.
+    fn is_as_in_dkim(&self) -> bool {
+        let rules = |signature| dkim::RULES.iter().any(|rule| (rule.applies)(&signature));
+        self.signature().is_some_and(rules)
     }
 
     /// The signature that decided for ours, as if it were one of DKIM.
@@ -319,13 +343,27 @@ const RULES: &[Rule<Case>] = &[
         },
     },
     Rule {
+        name: "a form feed is no white space",
+        text: "RFC 8617 section 4.1.3: the ARC-Seal is over the fields of the sets in the relaxed form of RFC 6376 \
+            section 3.4.2, to which white space is SP / HTAB (section 2.8)",
+        applies: |case| {
+            let in_set = |field: &Vec<u8>| {
+                NAMES.contains(&name_of(field).trim().to_ascii_lowercase().as_str())
+                    && field.contains(&b'\x0c')
+            };
+            matches!(case.ours, Outcome::Fail(_))
+                && case.theirs == DkimResult::Pass
+                && case.fields.iter().any(in_set)
+                && case.without_form_feeds().is_some_and(|case| {
+                    matches!(case.ours, Outcome::Pass { .. }) || case.is_as_in_dkim()
+                })
+        },
+    },
+    Rule {
         name: "as in DKIM",
         text: "RFC 8617 section 4.1.2: the ARC-Message-Signature has the syntax and semantics of DKIM-Signature; \
             section 4.1.3: the tags of the ARC-Seal are defined as there",
-        applies: |case| {
-            case.signature()
-                .is_some_and(|signature| dkim::RULES.iter().any(|rule| (rule.applies)(&signature)))
-        },
+        applies: Case::is_as_in_dkim,
     },
 ];
 

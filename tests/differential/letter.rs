@@ -179,14 +179,14 @@ fn alter_bytes(bytes: &mut Vec<u8>, chance: &mut Chance) {
     }
 }
 
-/// Makes a space of a field a line end with white space behind it, or more white space.
+/// Makes a space of a field a line end with white space behind it, more white space, or something that looks like it.
 fn refold(field: &mut Vec<u8>, chance: &mut Chance) {
     let spaces: Vec<usize> = (0..field.len().saturating_sub(2))
         .filter(|&place| matches!(field[place], b' ' | b'\t'))
         .collect();
     if !spaces.is_empty() {
         let at = *chance.of(&spaces);
-        let by = chance.word(&["\r\n ", "\r\n\t", "  ", "\t", " \r\n "]);
+        let by = chance.word(&["\r\n ", "\r\n\t", "  ", "\t", " \r\n ", "\x0c "]);
         field.splice(at..=at, by.bytes());
     }
 }
@@ -277,6 +277,7 @@ const TAGS: &[&str] = &[
     " i=@sub.src.test",
     " i=joe@dst.test",
     " i=joe",
+    " i=joe@@src.test",
     " h=to:subject",
     " h=from",
     " h=FROM : To",

@@ -157,7 +157,11 @@ fn identity(value: Option<&str>, domain: &Domain) -> Result<Domain, Failure> {
     let Some(value) = value else {
         return Ok(domain.clone());
     };
-    let (_, identity) = value.rsplit_once('@').ok_or(Failure::Tag { name: "i" })?;
+    let (local_part, identity) = value.rsplit_once('@').ok_or(Failure::Tag { name: "i" })?;
+    // RFC 5321 section 4.1.2: only in quotes does a local part have an @ of its own.
+    if local_part.contains('@') && !local_part.starts_with('"') {
+        return Err(Failure::Tag { name: "i" });
+    }
     let identity = Domain::parse(identity).map_err(|_| Failure::Tag { name: "i" })?;
     if identity.is_under(domain) {
         Ok(identity)

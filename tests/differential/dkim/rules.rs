@@ -382,9 +382,9 @@ fn is_value(name: &str, value: &str) -> bool {
             let name = name.trim();
             !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic())
         }),
-        "i" => value
-            .rsplit_once('@')
-            .is_some_and(|(_, domain)| is_domain(domain)),
+        "i" => value.rsplit_once('@').is_some_and(|(local_part, domain)| {
+            is_domain(domain) && (!local_part.contains('@') || local_part.starts_with('"'))
+        }),
         "l" | "t" | "x" => digits(),
         _ => true,
     }

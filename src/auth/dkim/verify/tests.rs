@@ -325,6 +325,8 @@ fn tags_that_are_wrong_or_missing_are_named() {
         ("i=x@example.org", Err(Failure::Identity)),
         ("i=@badexample.com", Err(Failure::Identity)),
         ("i=example.com", tag("i")),
+        ("i=x@@example.com", tag("i")),
+        ("i=\"x@y\"@example.com", Ok(())),
         ("l=x", tag("l")),
         ("l=9999", Err(Failure::BodyTooShort)),
         ("t=abc", tag("t")),
