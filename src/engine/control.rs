@@ -151,6 +151,10 @@ pub struct Stats {
     pub dmarc_failed: u64,
     /// Messages that were refused for it.
     pub dmarc_refused: u64,
+    /// Messages that the hook refused.
+    pub hook_refused: u64,
+    /// Messages that the hook put off.
+    pub hook_deferred: u64,
     /// Connections, messages and recipients of strangers who had had enough.
     pub throttled: u64,
     /// Recipients refused because a list has the client.
@@ -534,6 +538,8 @@ impl Engine {
             forwarded: counters.forwarded,
             dmarc_failed: counters.dmarc_failed,
             dmarc_refused: counters.dmarc_refused,
+            hook_refused: counters.hook_refused,
+            hook_deferred: counters.hook_deferred,
             throttled: counters.throttled,
             listed: counters.listed,
             greylisted: counters.greylisted,

@@ -148,6 +148,7 @@ fn aliases_lead_outside_and_the_catch_all_takes_the_rest() {
         "forwarded       10\n",
         "dmarc_failed    0\n",
         "dmarc_refused   0\n",
+        "hook_deferred   0\n",
     ] {
         assert!(text.contains(line), "{line:?}: {text}");
     }
