@@ -34,7 +34,7 @@ use crate::smtp::server::{Request, Session};
 
 pub(super) use abuse::Strangers;
 use abuse::{Guard, Verdict};
-use authentication::Checking;
+use authentication::{Checking, is_return};
 use hook::Hooking;
 pub(super) use hook::{Asking, Hooks};
 
@@ -59,6 +59,8 @@ pub(super) struct Inbound {
     asked: Vec<Domain>,
     /// Whether one of them goes on to another host.
     leaves: bool,
+    /// Whether one of those is more than the way back to a first sender.
+    forwards: bool,
     /// The recipients as the client named them, where a hook is told.
     named: Vec<String>,
     opened: Instant,
@@ -441,6 +443,7 @@ impl Engine {
             Request::Sender { from, size } => {
                 inbound.asked.clear();
                 inbound.leaves = false;
+                inbound.forwards = false;
                 inbound.named.clear();
                 let verdict = self
                     .sender_verdict(inbound, &from, size, now)
@@ -462,8 +465,10 @@ impl Engine {
                 };
                 let verdict = self.recipient_verdict(inbound, &to, notify, original, now);
                 if let Ok(recipients) = &verdict {
-                    inbound.leaves |= self.is_forward(inbound, &to)
+                    let leaves = self.is_forward(inbound, &to)
                         && recipients.iter().any(|one| self.leaves(one));
+                    inbound.leaves |= leaves;
+                    inbound.forwards |= leaves && !is_return(&to);
                     let domain = self.asked_domain(&to);
                     let new = domain.filter(|domain| !inbound.asked.contains(domain));
                     inbound.asked.extend(new);

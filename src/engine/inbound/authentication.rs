@@ -13,6 +13,7 @@ use crate::auth::dkim::key::{Algorithm, SigningKey};
 use crate::auth::dkim::sign::Signer;
 use crate::auth::results::{AuthenticationResults, claims_id};
 use crate::auth::spf;
+use crate::auth::srs::is_rewritten;
 use crate::clock::Now;
 use crate::config::{DkimKey, Dmarc, Quarantine};
 use crate::dns::{Answer, Question, Step};
@@ -262,7 +263,7 @@ impl Engine {
         };
         let sender = checking.transaction.reverse_path.mailbox();
         let sender = sender.map(|mailbox| mailbox.domain().clone());
-        if mode == Dmarc::Enforce && inbound.leaves {
+        if mode == Dmarc::Enforce && inbound.forwards {
             let trusted = &self.config.trusted_sealers;
             let ours = |domain: &Domain| self.is_ours(domain);
             if let Some(domain) = findings.pretence(sender.as_ref(), ours, trusted) {
@@ -442,6 +443,11 @@ fn signers(findings: &Findings) -> Vec<&str> {
         .filter_map(|signature| signature.domain.as_ref())
         .map(Domain::as_str)
         .collect()
+}
+
+/// Whether mail to `to` goes back to a first sender (SRS): a notification, perhaps one of ours that went round.
+pub(super) fn is_return(to: &ForwardPath) -> bool {
+    matches!(to, ForwardPath::Mailbox(mailbox) if is_rewritten(mailbox))
 }
 
 /// A header without parts of it.

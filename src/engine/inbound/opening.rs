@@ -55,6 +55,7 @@ impl Engine {
             signing: None,
             asked: Vec::new(),
             leaves: false,
+            forwards: false,
             named: Vec::new(),
             opened: now.instant,
             body_began: now.instant,
