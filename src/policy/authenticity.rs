@@ -192,13 +192,17 @@ impl Findings {
                 Judgement::Refuse
             }
         };
-        // What may pass once the DNS answers is not refused for good.
-        let open = self.spf_is(spf::Outcome::TempError)
-            || self
-                .dkim
-                .iter()
-                .any(|signature| signature.verdict() == Verdict::TempError);
-        if open { Judgement::Defer } else { wanted }
+        if self.is_open() {
+            Judgement::Defer
+        } else {
+            wanted
+        }
+    }
+
+    /// Whether something may pass yet, once the DNS answers: then nothing is refused for good.
+    pub fn is_open(&self) -> bool {
+        let open = |signature: &SignatureVerdict| signature.verdict() == Verdict::TempError;
+        self.spf_is(spf::Outcome::TempError) || self.dkim.iter().any(open)
     }
 
     /// Whether SPF came to this.
@@ -512,6 +516,9 @@ mod tests {
         let forged = findings(header, "boss@us.example", &[none]);
         assert!(pretends(&forged, Some(&us)) && forged.sender_is_forged(&us));
         assert!(!shown.sender_is_forged(&us) && !other.sender_is_forged(&us));
+        let failing = ("us.example", "SERVFAIL");
+        let later = findings(header, "boss@us.example", &[failing]);
+        assert!(pretends(&later, Some(&us)) && later.is_open() && !forged.is_open());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use chopar::engine::event::Listener;
 
 use crate::authenticity::signed;
 use crate::stage::{RELAY, rewriter};
-use crate::world::{STRANGER, Sent, World, divide};
+use crate::world::{STRANGER, Saying, Sent, World, divide};
 
 const LETTER: &[u8] = b"From: a@author.example\r\nSubject: x\r\n\r\nbody\r\n";
 
@@ -255,6 +255,11 @@ fn a_stranger_who_writes_in_our_name_has_to_show_it() {
     world.say_at("us.example", &format!("v=spf1 ip4:{STRANGER} -all"));
     let sent = world.forward("pencil@us.example", &["ann@us.example"], message);
     assert_eq!(froms(&sent), ["pencil@us.example"]);
+    // A name server that fails shows nothing, and for now only.
+    let mut failing = World::new();
+    failing.zone.insert("us.example".into(), Saying::ServFail);
+    let reply = failing.bring("pencil@us.example", &["ann@us.example"], message);
+    assert!(reply.starts_with("451 4.7.0 "), "{reply}");
     let mut lax = World::with("", "[domain.\"us.example\"]\ndmarc = \"report\"\n");
     let sent = lax.forward("a@author.example", &["ann@us.example"], message);
     assert_eq!(sent.len(), 1);

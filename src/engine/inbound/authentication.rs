@@ -267,7 +267,10 @@ impl Engine {
             let trusted = &self.config.trusted_sealers;
             let ours = |domain: &Domain| self.is_ours(domain);
             if let Some(domain) = findings.pretence(sender.as_ref(), ours, trusted) {
-                let reply = Reply::pretence(domain.as_str());
+                let reply = match findings.is_open() {
+                    true => Reply::AUTHENTICITY_UNKNOWN,
+                    false => Reply::pretence(domain.as_str()),
+                };
                 inbound.checking = Some(checking);
                 return Err(reply);
             }
