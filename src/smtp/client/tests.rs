@@ -99,6 +99,7 @@ fn pipelines_a_whole_envelope() {
                 dsn: false
             },
             Fate::Failed {
+                about: About::Recipient,
                 status: EnhancedCode::new(5, 1, 1),
                 text: "550 5.1.1 who".into()
             }
