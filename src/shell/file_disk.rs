@@ -10,7 +10,7 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -25,6 +25,7 @@ use crate::queue::{Disk, DiskError, DiskRead, Entry, SpoolFile, SpoolFolder};
 pub struct FileDisk {
     reader: FileReader,
     readers: Vec<Sender<SpoolFile>>,
+    path: PathBuf,
     _lock: OwnedFd,
 }
 
@@ -66,6 +67,12 @@ impl fmt::Display for SpoolError {
 
 impl std::error::Error for SpoolError {}
 
+impl From<DiskError> for SpoolError {
+    fn from(error: DiskError) -> Self {
+        Self::Disk(error)
+    }
+}
+
 impl From<Errno> for SpoolError {
     fn from(error: Errno) -> Self {
         Self::Disk(disk_error(error))
@@ -99,6 +106,7 @@ impl FileDisk {
         Ok(Self {
             reader: FileReader::new(Arc::new(folders), OFlags::RDWR, removed),
             readers: Vec::new(),
+            path: std::path::absolute(path).map_err(|_| DiskError::Io)?,
             _lock: lock,
         })
     }
@@ -285,6 +293,29 @@ impl Disk for FileDisk {
         // Only now can no reader open it again. One that is gone needs no telling.
         self.readers.retain(|reader| reader.send(file).is_ok());
         Ok(())
+    }
+
+    fn rename(&mut self, from: SpoolFile, to: SpoolFile) -> Result<(), DiskError> {
+        self.reader.forget(to);
+        let [old, new] = [from, to].map(|file| self.reader.folders.of(file.folder()));
+        rustix::fs::renameat(old, from.to_string(), new, to.to_string()).map_err(disk_error)?;
+        for (name, _) in &mut self.reader.open {
+            if *name == from {
+                *name = to;
+            }
+        }
+        self.readers.retain(|reader| reader.send(from).is_ok());
+        Ok(())
+    }
+
+    fn check_place(&mut self, file: SpoolFile) -> Result<(), DiskError> {
+        let path = self.path.join(file.folder().name()).join(file.to_string());
+        let open = rustix::fs::fstat(self.reader.descriptor(file)?).map_err(disk_error)?;
+        // By the whole path: what was replaced may be any folder on the way.
+        match rustix::fs::lstat(&path) {
+            Ok(named) if (named.st_dev, named.st_ino) == (open.st_dev, open.st_ino) => Ok(()),
+            Ok(_) | Err(_) => Err(DiskError::Displaced),
+        }
     }
 
     fn list(&mut self, folder: SpoolFolder) -> Result<Vec<Entry>, DiskError> {
