@@ -243,7 +243,15 @@ mod tests {
         for file in files {
             assert_eq!(file.folder().parse(&file.to_string()), Some(file));
         }
-        for name in ["1.seg", "+0000001.seg", "00000001.seg~", "00000000.seg", "4294967295.seg", "..", ""] {
+        for name in [
+            "1.seg",
+            "+0000001.seg",
+            "00000001.seg~",
+            "00000000.seg",
+            "4294967295.seg",
+            "..",
+            "",
+        ] {
             assert_eq!(SpoolFolder::Journal.parse(name), None, "{name}");
         }
         assert_eq!(SpoolFolder::Body.parse("000000000000a"), None);

@@ -351,13 +351,16 @@ pub(super) fn put_seal(seal: &Seal, highest: QueueId, segment: u32, out: &mut Ve
 pub(super) struct Seal {
     /// The segment before; 0 is none.
     pub(super) segment: u32,
-    /// Bytes of it that count.
+    /// Bytes of it that count, or [`LEN_UNKNOWN`].
     pub(super) len: u64,
     /// Offsets of records among them that a crash tore: their envelopes may verify, they do not count.
     pub(super) holes: Vec<u32>, // in order
     /// The oldest segment; those before it were deleted, and none from it on.
     pub(super) first: Option<u32>,
 }
+
+/// The segment before was missing when it was sealed: if it comes back, it is read like one that has no seal.
+pub(super) const LEN_UNKNOWN: u64 = u64::MAX;
 
 pub(super) fn seal(parts: &Parts<'_>) -> Option<Seal> {
     let mut input = Input(parts.envelope);

@@ -30,14 +30,15 @@ mod segments;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::limits::{
-    ENVELOPE_RECIPIENTS_MAX, JOURNAL_FAILURES_MAX, SEGMENT_BYTES, SEGMENT_NUMBER_MAX, SEGMENT_TRIES_MAX,
+    ENVELOPE_RECIPIENTS_MAX, JOURNAL_FAILURES_MAX, SEGMENT_BYTES, SEGMENT_NUMBER_MAX,
+    SEGMENT_TRIES_MAX,
 };
 use crate::queue_id::QueueId;
 
 use super::disk::{Disk, DiskError, SpoolFile, SpoolFolder};
 use super::frame::{
-    self, HEADER_BYTES, Header, Kind, Location, Place, Seal, put_copy, put_outcome, put_record,
-    put_seal, put_tip,
+    self, HEADER_BYTES, Header, Kind, LEN_UNKNOWN, Location, Place, Seal, put_copy, put_outcome,
+    put_record, put_seal, put_tip,
 };
 use super::reader::read_record;
 use super::record::{Body, OutcomeRecord, Record};
@@ -64,7 +65,7 @@ pub struct Journal<D> {
     displaced: bool,
     space: Space,
     first: u32,           // the oldest segment that counts
-    top: u32,             // no segment has a higher number
+    top: u32,             // no segment of the chain has a higher number
     gap: bool,            // segments are missing: nothing is deleted
     bodies_removed: bool, // and the folder not synced since
     tip: Tip,
@@ -122,6 +123,12 @@ impl<D: Disk> Journal<D> {
             .segments
             .last_key_value()
             .map_or((0, 0), |(n, l)| (*n, *l));
+        // The chain goes through what is missing, so that the next start misses it, too.
+        let missing = report.missing.iter().map(|missing| missing.segment).max();
+        let (last, len, holes) = match missing {
+            Some(missing) if missing > last => (missing, LEN_UNKNOWN, Vec::new()),
+            _ => (last, len, found.holes),
+        };
         let mut journal = Self {
             disk,
             segment_bytes: segment_bytes.min(u64::from(u32::MAX)),
@@ -129,7 +136,7 @@ impl<D: Disk> Journal<D> {
             seal: Seal {
                 segment: last,
                 len,
-                holes: found.holes,
+                holes,
                 first: None,
             },
             buffer: Vec::new(),

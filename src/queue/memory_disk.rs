@@ -42,7 +42,7 @@ pub enum Operation {
     Read,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct State {
     names: BTreeMap<SpoolFile, usize>,
     durable_names: BTreeMap<SpoolFile, usize>,
@@ -54,20 +54,20 @@ struct State {
     displaced: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Node {
     cached: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Change>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Change {
     Write { offset: usize, bytes: Vec<u8> },
     Resize(usize),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Fault {
     operation: Operation,
     skip: u64,
@@ -159,6 +159,12 @@ impl MemoryDisk {
         }
         drop(state);
         copy
+    }
+
+    /// A disk of its own in the same state, with what is not synced yet and what is to fail.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.state().clone())))
     }
 
     /// The power goes: of what was not synced, a random part is kept, writes are torn between sectors, files are as

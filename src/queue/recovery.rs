@@ -32,9 +32,7 @@ use crate::queue_id::QueueId;
 
 use super::codec;
 use super::disk::{Disk, DiskError, SpoolFile, SpoolFolder};
-use super::frame::{
-    HEADER_BYTES, Header, HeaderError, Kind, Location, MAGIC, Place, Seal, first,
-};
+use super::frame::{HEADER_BYTES, Header, HeaderError, Kind, Location, MAGIC, Place, Seal, first};
 use super::reader::{Content, Part, ReadError, read};
 use super::record::Outcome;
 use window::Window;
@@ -51,7 +49,7 @@ pub(super) struct Found {
     pub(super) highest: QueueId,
     pub(super) holes: Vec<u32>, // torn records of the last segment, for its seal
     pub(super) first: u32,      // the oldest segment that counts
-    pub(super) top: u32,        // no segment has a higher number
+    pub(super) top: u32,        // no segment of the chain has a higher number
     pub(super) tip: Option<u32>,
     pub(super) kept: BTreeSet<u32>, // segments with damage that is nowhere else
     pub(super) told: BTreeSet<Box<str>>,
@@ -100,7 +98,8 @@ pub(super) fn recover<D: Disk>(
         TipState::Known(number) => Some(number),
         TipState::Absent | TipState::Damaged => None,
     };
-    let top = numbers.last().copied().max(tip).unwrap_or(0);
+    // What does not belong to the chain takes no numbers from it.
+    let top = segments.keys().next_back().copied().max(tip).unwrap_or(0);
     let oldest = segments.keys().next().copied();
     let found = Found {
         live,
@@ -175,6 +174,7 @@ impl<D: Disk> Scan<'_, D> {
                 kept: false,
             });
         }
+        let damages = self.damages();
         let mut at = 0;
         let mut may_cut = true;
         while at < limit {
@@ -206,7 +206,9 @@ impl<D: Disk> Scan<'_, D> {
                         at = next;
                     }
                     None if sealed.is_some() => {
-                        self.set_aside(number, at, limit, None, DamageKind::Header);
+                        // What is past the seal is dead, but these may be the bytes of another segment.
+                        let end = self.used(file, at, len)?.max(limit);
+                        self.set_aside(number, at, end, None, DamageKind::Header);
                         at = limit;
                     }
                     None => {
@@ -216,7 +218,9 @@ impl<D: Disk> Scan<'_, D> {
                 },
             }
         }
-        if at < len && may_cut && !self.kept.contains(&number) {
+        // Where something is wrong the rest stays as well: the next start has to see what this one saw.
+        let is_sound = self.damages() == damages && !self.kept.contains(&number);
+        if at < len && may_cut && is_sound {
             // Best effort: what is past the end is never read again, for the next segment will say so.
             let _ = self.disk.truncate(file, at);
         }
@@ -226,6 +230,13 @@ impl<D: Disk> Scan<'_, D> {
             self.disk.sync_data(file)?;
         }
         Ok(at)
+    }
+
+    fn damages(&self) -> usize {
+        self.report
+            .damage
+            .len()
+            .saturating_add(self.report.more_damage)
     }
 
     /// What stands at `at`. `whole` verifies the body too.
@@ -267,8 +278,7 @@ impl<D: Disk> Scan<'_, D> {
     fn is_whole(&mut self, file: SpoolFile, at: u64, header: &Header) -> Result<bool, DiskError> {
         // The usual record is read at once.
         let len = usize::try_from(header.record_len()).unwrap_or(usize::MAX);
-        self.window
-            .get(self.disk, file, at, len.min(SCAN_BYTES))?;
+        self.window.get(self.disk, file, at, len.min(SCAN_BYTES))?;
         let mut parts = vec![
             (u64::from(header.envelope_len), header.envelope_crc),
             (u64::from(header.fields_len), header.fields_crc),
@@ -423,11 +433,9 @@ impl<D: Disk> Scan<'_, D> {
         }
     }
 
-    /// Keeps and reports a tail without a header, unless it is the zeros that a segment is made of. Whether it may go.
-    fn note_torn(&mut self, segment: u32, from: u64, limit: u64) -> Result<bool, DiskError> {
-        let file = SpoolFile::Segment(segment);
-        let mut at = from;
-        let mut end = from;
+    /// Where the last byte behind `from` that is not zero ends; `from` where there is none.
+    fn used(&mut self, file: SpoolFile, from: u64, limit: u64) -> Result<u64, DiskError> {
+        let (mut at, mut end) = (from, from);
         while at < limit {
             let bytes = self.window.get(self.disk, file, at, SCAN_BYTES)?;
             if bytes.is_empty() {
@@ -439,6 +447,12 @@ impl<D: Disk> Scan<'_, D> {
             }
             at = at.saturating_add(bytes.len() as u64);
         }
+        Ok(end)
+    }
+
+    /// Keeps and reports a tail without a header, unless it is the zeros that a segment is made of. Whether it may go.
+    fn note_torn(&mut self, segment: u32, from: u64, limit: u64) -> Result<bool, DiskError> {
+        let end = self.used(SpoolFile::Segment(segment), from, limit)?;
         if end == from {
             return Ok(true);
         }

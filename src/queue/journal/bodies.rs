@@ -98,10 +98,7 @@ impl<D: Disk> Journal<D> {
             None => self
                 .disk
                 .sync_data(SpoolFile::Draft(id))
-                .and_then(|()| {
-                    self.disk
-                        .rename(SpoolFile::Draft(id), SpoolFile::Body(id))
-                })
+                .and_then(|()| self.disk.rename(SpoolFile::Draft(id), SpoolFile::Body(id)))
                 .and_then(|()| self.disk.sync_folder(SpoolFolder::Body))
                 .and_then(|()| self.disk.check_place(SpoolFile::Body(id)))
                 .map_err(JournalError::from),

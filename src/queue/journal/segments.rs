@@ -201,7 +201,9 @@ impl<D: Disk> Journal<D> {
 
     fn say_first(&mut self, first: u32, out: &mut Vec<Completion>) -> Result<(), JournalError> {
         let highest = self.highest;
-        self.put(out, &|place, buffer| put_first(first, highest, place, buffer))?;
+        self.put(out, &|place, buffer| {
+            put_first(first, highest, place, buffer)
+        })?;
         self.pending.push(Pending {
             ticket: None,
             id: highest,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::super::disk::{Disk, DiskError, Entry, SpoolFile, SpoolFolder};
-use super::super::frame::{HEADER_BYTES, Header, Kind, Place, Seal, seal, tip};
+use super::super::frame::{HEADER_BYTES, Header, Kind, LEN_UNKNOWN, Place, Seal, seal, tip};
 use super::report::{Missing, OpenError, TipState};
 use super::{Scan, Step, WINDOW_BYTES};
 use crate::limits::{
@@ -104,7 +104,7 @@ impl<D: Disk> Scan<'_, D> {
             chain.members.push(number);
             let before = match fronts.get(&number) {
                 Some(seal) => {
-                    if present.contains(&seal.segment) {
+                    if present.contains(&seal.segment) && seal.len != LEN_UNKNOWN {
                         chain.seals.insert(seal.segment, seal);
                     }
                     seal.segment
