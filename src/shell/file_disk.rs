@@ -377,7 +377,9 @@ mod tests {
     use crate::address::ReversePath;
     use crate::date::Timestamp;
     use crate::envelope::{BodyKind, Envelope};
-    use crate::queue::{Body, Command, Completion, Journal, MessageRecord, Record, Ticket};
+    use crate::queue::{
+        Body, Command, Completion, Journal, JournalError, MessageRecord, Record, Ticket,
+    };
     use crate::queue_id::QueueId;
 
     use super::*;
@@ -433,6 +435,38 @@ mod tests {
         assert!(entries.len() == 2 && entries.iter().all(|e| matches!(e, Entry::Foreign(_))));
         let mut bytes = [0; 4];
         assert!(disk.read_at(SpoolFile::Segment(1), 0, &mut bytes).is_err());
+    }
+
+    #[test]
+    fn a_record_in_a_folder_that_was_removed_or_replaced_is_not_committed() {
+        let removed = |spool: &Path| std::fs::remove_dir_all(spool.join("journal"));
+        let replaced = |spool: &Path| {
+            std::fs::rename(spool, spool.with_extension("old"))?;
+            std::fs::create_dir_all(spool.join("journal"))
+        };
+        let spoil: [fn(&Path) -> std::io::Result<()>; 2] = [removed, replaced];
+        for spoil in spoil {
+            let folder = tempfile::tempdir().expect("a folder");
+            let spool = folder.path().join("spool");
+            std::fs::create_dir(&spool).expect("a folder");
+            let disk = FileDisk::open(&spool).expect("a spool");
+            let (mut journal, _) = Journal::open(disk, &mut |_| {}).expect("a journal");
+            let mut append = |number| {
+                let ticket = Ticket(number);
+                let record = Record::Done(QueueId::new(number));
+                journal.execute(vec![Command::Append { ticket, record }])
+            };
+            let committed = Completion::Committed {
+                ticket: Ticket(1),
+                location: None,
+            };
+            assert!(append(1).contains(&committed));
+            spoil(&spool).expect("spoiled");
+            for number in 2..4 {
+                let (ticket, error) = (Ticket(number), JournalError::Displaced);
+                assert!(append(number).contains(&Completion::Failed { ticket, error }));
+            }
+        }
     }
 
     /// How many descriptors of this process lead to removed files below the folder.
