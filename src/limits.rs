@@ -192,11 +192,11 @@ pub const SPACE_SHORT_INTERVAL: Duration = Duration::from_millis(500);
 /// Files of the spool that one handle keeps open.
 pub const SPOOL_FILES_OPEN_MAX: usize = 16;
 /// Bytes of one record; what claims to be longer is damage.
-pub const RECORD_BYTES_MAX: u64 = SEGMENT_BYTES;
+pub const RECORD_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Recipients of one queued message: each of [`RECIPIENTS_MAX`] may lead to [`ALIAS_TARGETS_MAX`].
-pub const ENVELOPE_RECIPIENTS_MAX: usize = RECIPIENTS_MAX * ALIAS_TARGETS_MAX;
+pub const ENVELOPE_RECIPIENTS_MAX: usize = 100_000;
 /// The highest number of a segment; at 16 MiB each it is reached after 32 PiB.
-pub const SEGMENT_NUMBER_MAX: u32 = 1 << 31;
+pub const SEGMENT_NUMBER_MAX: u32 = 2_147_483_648;
 /// Numbers that are tried for a new segment, where something has the name.
 pub const SEGMENT_TRIES_MAX: u32 = 32;
 /// Segments that are named as missing.

@@ -573,7 +573,11 @@ impl<D: Disk> Journal<D> {
             });
         self.tip = match written {
             Ok(()) => Tip::Usable,
-            Err(_) => Tip::Unusable,
+            Err(_) => {
+                // The next process must not trust it either.
+                let _ = self.disk.remove(file);
+                Tip::Unusable
+            }
         };
     }
 }

@@ -358,7 +358,8 @@ impl<D: Disk> Scan<'_, D> {
                 let len = HEADER_BYTES.saturating_add(header.envelope_len as usize);
                 let bytes = self.window.get(self.disk, file, at, len)?;
                 let number = bytes.get(HEADER_BYTES..).and_then(first);
-                self.first = self.first.max(number);
+                // It is written to a segment that counts.
+                self.first = self.first.max(number.filter(|number| *number <= segment));
             }
             Kind::Message => {
                 let location = Location::new(Place { segment, offset }, header);

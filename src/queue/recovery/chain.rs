@@ -60,7 +60,8 @@ impl<D: Disk> Scan<'_, D> {
                 && let Some(seal) = self.seal_at(*number, &header)?
                 && seal.segment < *number
             {
-                self.first = self.first.max(seal.first);
+                let first = seal.first.filter(|first| first <= number);
+                self.first = self.first.max(first);
                 fronts.insert(*number, seal);
             }
         }
