@@ -22,7 +22,7 @@ const SEGMENT: u64 = 900;
 const LARGE_BYTES: usize = 70;
 
 fn is_large(id: QueueId) -> bool {
-    id.number() % 3 == 0 || id.number() % 5 == 0
+    id.number().is_multiple_of(3) || id.number().is_multiple_of(5)
 }
 
 fn body(id: QueueId) -> Vec<u8> {
