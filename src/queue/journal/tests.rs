@@ -1,5 +1,7 @@
 //! The journal through crashes, failures and damage.
 
+mod exhaustive;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
