@@ -52,6 +52,7 @@ struct State {
     free: u64,
     operations: u64,
     displaced: bool,
+    largest_read: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -86,6 +87,7 @@ impl Default for State {
             free: 1 << 40,
             operations: 0,
             displaced: false,
+            largest_read: 0,
         }
     }
 }
@@ -145,6 +147,11 @@ impl MemoryDisk {
             node.cached = bytes;
             node.pending.clear();
         }
+    }
+
+    /// The most bytes that were asked for by one read.
+    pub fn largest_read(&self) -> usize {
+        self.state().largest_read
     }
 
     /// A disk of its own with the same bytes; nothing that happens to one is seen by the other.
@@ -384,6 +391,7 @@ impl DiskRead for MemoryDisk {
     ) -> Result<usize, DiskError> {
         let mut state = self.state();
         state.checked(Operation::Read)?;
+        state.largest_read = state.largest_read.max(into.len());
         let node = state.node(file).ok_or(DiskError::Missing)?;
         let bytes = node.cached.get(position(offset)?..).unwrap_or_default();
         let len = bytes.len().min(into.len());

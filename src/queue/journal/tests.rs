@@ -1,6 +1,7 @@
 //! The journal through crashes, failures and damage.
 
 mod exhaustive;
+mod hostile;
 
 use std::collections::BTreeMap;
 
