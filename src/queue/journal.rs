@@ -382,7 +382,11 @@ impl<D: Disk> Journal<D> {
                 Ok(()) => self
                     .disk
                     .check_place(file)
-                    .inspect_err(|_| self.on_displaced()),
+                    .inspect_err(|error| match error {
+                        DiskError::Displaced => self.on_displaced(),
+                        // Whether it is where it should be cannot be told: this batch is refused, as after a failed sync.
+                        _ => self.abandon(),
+                    }),
                 Err(error) => {
                     self.abandon();
                     Err(error)

@@ -38,6 +38,8 @@ pub enum Operation {
     Remove,
     /// [`Disk::rename`].
     Rename,
+    /// [`Disk::check_place`], which cannot tell; not among [`Operation::Any`], and not counted.
+    CheckPlace,
     /// [`DiskRead::read_at`] and [`DiskRead::len`]; not among [`Operation::Any`], and not counted.
     Read,
 }
@@ -256,7 +258,10 @@ impl State {
 
     /// Counts the operation; the error that it has to fail with, if any.
     fn meet(&mut self, operation: Operation) -> Option<DiskError> {
-        let is_change = !matches!(operation, Operation::SyncDone | Operation::Read);
+        let is_change = !matches!(
+            operation,
+            Operation::SyncDone | Operation::Read | Operation::CheckPlace
+        );
         if is_change {
             self.operations = self.operations.saturating_add(1);
         }
@@ -504,7 +509,8 @@ impl Disk for MemoryDisk {
     }
 
     fn check_place(&mut self, file: SpoolFile) -> Result<(), DiskError> {
-        let state = self.state();
+        let mut state = self.state();
+        state.checked(Operation::CheckPlace)?;
         if state.displaced || !state.names.contains_key(&file) {
             return Err(DiskError::Displaced);
         }

@@ -314,7 +314,8 @@ impl Disk for FileDisk {
         // By the whole path: what was replaced may be any folder on the way.
         match rustix::fs::lstat(&path) {
             Ok(named) if (named.st_dev, named.st_ino) == (open.st_dev, open.st_ino) => Ok(()),
-            Ok(_) | Err(_) => Err(DiskError::Displaced),
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Err(DiskError::Displaced),
+            Err(error) => Err(disk_error(error)),
         }
     }
 
