@@ -13,7 +13,8 @@ use crate::queue_id::QueueId;
 pub enum SpoolFile {
     /// `journal/00000001.seg`.
     Segment(u32),
-    /// `journal/tip`: the number of the newest segment, so that the loss of the last ones is noticed.
+    /// `journal/tip`: the number of the newest segment, so that the loss of the last ones is noticed, and how far ids may
+    /// have come in them.
     Tip,
     /// `body/QUEUEID.part`: a message too large for the journal, while it is received. Nobody was promised it.
     Draft(QueueId),

@@ -229,17 +229,31 @@ pub(super) struct Parts<'a> {
     pub(super) fields: &'a [u8],
 }
 
-/// The number of the newest segment, as `journal/tip` holds it.
-pub(super) fn put_tip(number: u32) -> Vec<u8> {
+/// What `journal/tip` says of segments that may be lost.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct TipNote {
+    /// The number of the newest segment.
+    pub(super) newest: u32,
+    /// No id above this one has been given to a message.
+    pub(super) ids: QueueId,
+}
+
+/// A [`TipNote`] with its sum, all of it within one sector.
+pub(super) fn put_tip(note: TipNote) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
-    put_u32(number, &mut out);
+    put_u32(note.newest, &mut out);
+    put_u64(note.ids.number(), &mut out);
     put_u32(crc32fast::hash(&out), &mut out);
     out
 }
 
-pub(super) fn tip(bytes: &[u8]) -> Option<u32> {
-    let number = Input(bytes.get(MAGIC.len()..)?).u32()?;
-    (bytes == put_tip(number)).then_some(number)
+pub(super) fn tip(bytes: &[u8]) -> Option<TipNote> {
+    let mut input = Input(bytes.get(MAGIC.len()..)?);
+    let note = TipNote {
+        newest: input.u32()?,
+        ids: QueueId::new(input.u64()?),
+    };
+    (bytes == put_tip(note)).then_some(note)
 }
 
 fn sum(bytes: &[u8], place: Place) -> u32 {

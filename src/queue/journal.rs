@@ -37,8 +37,8 @@ use crate::queue_id::QueueId;
 
 use super::disk::{Disk, DiskError, SpoolFile, SpoolFolder};
 use super::frame::{
-    self, HEADER_BYTES, Header, Kind, LEN_UNKNOWN, Location, Place, Seal, put_copy, put_outcome,
-    put_record, put_seal, put_tip,
+    self, HEADER_BYTES, Header, Kind, LEN_UNKNOWN, Location, Place, Seal, TipNote, put_copy,
+    put_outcome, put_record, put_seal, put_tip,
 };
 use super::reader::read_record;
 use super::record::{Body, OutcomeRecord, Record};
@@ -69,6 +69,7 @@ pub struct Journal<D> {
     gap: bool,            // segments are missing: nothing is deleted
     bodies_removed: bool, // and the folder not synced since
     tip: Tip,
+    ids: QueueId, // no message gets a higher id before the tip says so
     told: BTreeSet<Box<str>>,
 }
 
@@ -157,6 +158,7 @@ impl<D: Disk> Journal<D> {
                 None => Tip::Unusable,
             },
             told: found.told,
+            ids: QueueId::new(0),
         };
         for (number, len) in found.segments {
             let segment = journal.segment(number);
@@ -272,7 +274,11 @@ impl<D: Disk> Journal<D> {
                 *crc32 = self.body_seal(id, *len)?;
             }
         }
+        self.highest = self.highest.max(id);
         let (header, place) = self.put(out, &|place, buffer| put_record(&record, place, buffer))?;
+        if self.highest > self.ids {
+            self.write_tip(place.segment);
+        }
         let effect = match record {
             Record::Message(_) => Effect::Accept(Location::new(place, &header)),
             Record::Outcome(outcome) if outcome.done => Effect::Done,
@@ -281,7 +287,6 @@ impl<D: Disk> Journal<D> {
             Record::Release(_) => Effect::Release,
             Record::Done(_) => Effect::Done,
         };
-        self.highest = self.highest.max(id);
         let ticket = Some(ticket);
         self.pending.push(Pending { ticket, id, effect });
         Ok(())
@@ -377,7 +382,11 @@ impl<D: Disk> Journal<D> {
                 Ok(()) => self
                     .disk
                     .check_place(file)
-                    .inspect_err(|_| self.on_displaced()),
+                    .inspect_err(|error| match error {
+                        DiskError::Displaced => self.on_displaced(),
+                        // Whether it is where it should be cannot be told: this batch is refused, as after a failed sync.
+                        _ => self.abandon(),
+                    }),
                 Err(error) => {
                     self.abandon();
                     Err(error)
@@ -553,10 +562,15 @@ impl<D: Disk> Journal<D> {
         Ok(bytes.len() as u64)
     }
 
-    /// Notes which segment is the newest, before anything in it is promised. A disk that does not take the note costs
-    /// the notice of a loss, not a message: it is made again with the next segment.
+    /// Notes which segment is the newest and how far ids may come in it, before anything in it is promised. A disk that
+    /// does not take the note costs the notice of a loss, not a message: it is made again with the next segment.
     fn write_tip(&mut self, number: u32) {
         let file = SpoolFile::Tip;
+        self.ids = QueueId::new(self.highest.number().saturating_add(IDS_NOTED_AHEAD));
+        let note = TipNote {
+            newest: number,
+            ids: self.ids,
+        };
         if self.tip == Tip::Unusable {
             let _ = self.disk.remove(file);
         }
@@ -565,7 +579,7 @@ impl<D: Disk> Journal<D> {
             Tip::Unusable => self.disk.create(file),
         };
         let written = made
-            .and_then(|()| self.disk.write_at(file, 0, &put_tip(number)))
+            .and_then(|()| self.disk.write_at(file, 0, &put_tip(note)))
             .and_then(|()| self.disk.sync_data(file))
             .and_then(|()| match self.tip {
                 Tip::Usable => Ok(()),
@@ -592,6 +606,8 @@ fn behind(place: Place, buffer: &[u8], start: usize) -> Place {
 }
 
 const SEAL_ROOM_BYTES: u64 = HEADER_BYTES as u64 + 16;
+/// So far the ids may go before the tip is written again: those of 18 hours, at 16 million a second.
+const IDS_NOTED_AHEAD: u64 = 1 << 40;
 const BUFFER_KEPT_BYTES: usize = 512 * 1_024;
 
 #[cfg(test)]

@@ -38,6 +38,8 @@ pub enum Operation {
     Remove,
     /// [`Disk::rename`].
     Rename,
+    /// [`Disk::check_place`], which cannot tell; not among [`Operation::Any`], and not counted.
+    CheckPlace,
     /// [`DiskRead::read_at`] and [`DiskRead::len`]; not among [`Operation::Any`], and not counted.
     Read,
 }
@@ -52,6 +54,7 @@ struct State {
     free: u64,
     operations: u64,
     displaced: bool,
+    largest_read: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -86,6 +89,7 @@ impl Default for State {
             free: 1 << 40,
             operations: 0,
             displaced: false,
+            largest_read: 0,
         }
     }
 }
@@ -145,6 +149,11 @@ impl MemoryDisk {
             node.cached = bytes;
             node.pending.clear();
         }
+    }
+
+    /// The most bytes that were asked for by one read.
+    pub fn largest_read(&self) -> usize {
+        self.state().largest_read
     }
 
     /// A disk of its own with the same bytes; nothing that happens to one is seen by the other.
@@ -249,7 +258,10 @@ impl State {
 
     /// Counts the operation; the error that it has to fail with, if any.
     fn meet(&mut self, operation: Operation) -> Option<DiskError> {
-        let is_change = !matches!(operation, Operation::SyncDone | Operation::Read);
+        let is_change = !matches!(
+            operation,
+            Operation::SyncDone | Operation::Read | Operation::CheckPlace
+        );
         if is_change {
             self.operations = self.operations.saturating_add(1);
         }
@@ -384,6 +396,7 @@ impl DiskRead for MemoryDisk {
     ) -> Result<usize, DiskError> {
         let mut state = self.state();
         state.checked(Operation::Read)?;
+        state.largest_read = state.largest_read.max(into.len());
         let node = state.node(file).ok_or(DiskError::Missing)?;
         let bytes = node.cached.get(position(offset)?..).unwrap_or_default();
         let len = bytes.len().min(into.len());
@@ -496,7 +509,8 @@ impl Disk for MemoryDisk {
     }
 
     fn check_place(&mut self, file: SpoolFile) -> Result<(), DiskError> {
-        let state = self.state();
+        let mut state = self.state();
+        state.checked(Operation::CheckPlace)?;
         if state.displaced || !state.names.contains_key(&file) {
             return Err(DiskError::Displaced);
         }

@@ -71,6 +71,7 @@ pub(super) fn recover<D: Disk>(
         first: None,
         kept: BTreeSet::new(),
         is_damaged_unsynced: false,
+        ids: None,
     };
     let (numbers, is_noted) = scan.list_segments()?;
     scan.report.tip = scan.read_tip(is_noted)?;
@@ -93,6 +94,10 @@ pub(super) fn recover<D: Disk>(
         scan.sweep_bodies(&live)?;
     }
     let told = scan.review_damaged()?;
+    // What cannot be read may hold higher ids than what can, and may come back: none of them is given out twice.
+    if scan.report.has_losses() {
+        scan.highest = scan.ids.map_or(scan.highest, |ids| ids.max(scan.highest));
+    }
     scan.report.highest = (scan.highest != QueueId::new(0)).then_some(scan.highest);
     let tip = match scan.report.tip {
         TipState::Known(number) => Some(number),
@@ -100,7 +105,11 @@ pub(super) fn recover<D: Disk>(
     };
     // What does not belong to the chain takes no numbers from it.
     let top = segments.keys().next_back().copied().max(tip).unwrap_or(0);
-    let oldest = segments.keys().next().copied();
+    // What is missing may be older than all that is there.
+    let oldest = match scan.report.missing.is_empty() {
+        true => segments.keys().next().copied(),
+        false => Some(0),
+    };
     let found = Found {
         live,
         segments,
@@ -135,6 +144,7 @@ struct Scan<'a, D> {
     first: Option<u32>,
     kept: BTreeSet<u32>,
     is_damaged_unsynced: bool,
+    ids: Option<QueueId>, // no message had a higher one, as the tip says
 }
 
 /// What stands at one place of a segment.

@@ -314,7 +314,8 @@ impl Disk for FileDisk {
         // By the whole path: what was replaced may be any folder on the way.
         match rustix::fs::lstat(&path) {
             Ok(named) if (named.st_dev, named.st_ino) == (open.st_dev, open.st_ino) => Ok(()),
-            Ok(_) | Err(_) => Err(DiskError::Displaced),
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Err(DiskError::Displaced),
+            Err(error) => Err(disk_error(error)),
         }
     }
 
@@ -467,6 +468,34 @@ mod tests {
                 assert!(append(number).contains(&Completion::Failed { ticket, error }));
             }
         }
+    }
+
+    #[test]
+    fn a_folder_in_the_place_of_the_next_segment_is_left_alone_and_passed_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disk = FileDisk::open(folder.path()).expect("a spool");
+        let obstacle = folder.path().join("journal/00000002.seg");
+        std::fs::create_dir(&obstacle).expect("a folder");
+        let (mut journal, _) = Journal::open_sized(disk, 256, &mut |_| {}).expect("a journal");
+        // Two of these fill a segment.
+        for number in 1..10 {
+            let ticket = Ticket(number);
+            let record = Record::Done(QueueId::new(number));
+            let done = journal.execute(vec![Command::Append { ticket, record }]);
+            let committed = Completion::Committed {
+                ticket,
+                location: None,
+            };
+            assert!(done.contains(&committed), "{number}: {done:?}");
+        }
+        assert!(obstacle.is_dir());
+        // Segments without a message that is owed are deleted: the newest has a higher number all the same.
+        let newest = (3..10).map(|number| folder.path().join(format!("journal/{number:08}.seg")));
+        assert!(newest.into_iter().any(|segment| segment.is_file()));
+        drop(journal);
+        let disk = FileDisk::open(folder.path()).expect("a spool");
+        let (_, report) = Journal::open_sized(disk, 256, &mut |_| {}).expect("a journal");
+        assert_eq!((report.missing, report.damage), (vec![], vec![]));
     }
 
     /// How many descriptors of this process lead to removed files below the folder.

@@ -47,8 +47,9 @@ impl<D: Disk> Scan<'_, D> {
         let got = self.disk.read_at(SpoolFile::Tip, 0, &mut bytes)?;
         bytes.truncate(got);
         // A number that no segment can have was never written here.
-        let number = tip(&bytes).filter(|number| *number <= SEGMENT_NUMBER_MAX);
-        Ok(number.map_or(TipState::Damaged, TipState::Known))
+        let note = tip(&bytes).filter(|note| note.newest <= SEGMENT_NUMBER_MAX);
+        self.ids = note.map(|note| note.ids);
+        Ok(note.map_or(TipState::Damaged, |note| TipState::Known(note.newest)))
     }
 
     /// What the seal of each segment says, where it can be read.
@@ -121,6 +122,13 @@ impl<D: Disk> Scan<'_, D> {
             let from = match at {
                 Some(at) => at.saturating_add(1).max(first),
                 None if first > 0 => first,
+                // It was missing when the next one was begun, and is not known to be the oldest.
+                None if fronts
+                    .get(&number)
+                    .is_some_and(|seal| seal.len == LEN_UNKNOWN) =>
+                {
+                    before
+                }
                 // Of 0.1.0 nothing says which segment is the oldest.
                 None => continue,
             };

@@ -63,6 +63,14 @@ pub struct OpenReport {
 }
 
 impl OpenReport {
+    /// Whether something is missing or cannot be read.
+    pub(super) fn has_losses(&self) -> bool {
+        !self.missing.is_empty()
+            || !self.damage.is_empty()
+            || !self.torn.is_empty()
+            || self.tip == TipState::Damaged
+    }
+
     /// A source of ids that the spool has not seen.
     pub fn ids(&self) -> IdSource {
         IdSource::above(self.highest.unwrap_or(QueueId::new(0)))

@@ -286,6 +286,51 @@ fn any_truncation_costs_no_message_that_is_whole_somewhere() {
 }
 
 #[test]
+fn any_run_of_missing_segments_comes_back_whole_whatever_was_taken_and_sent_meanwhile() {
+    let history = usual();
+    let segments = &history.segments;
+    for from in 0..segments.len() {
+        for to in from..segments.len() {
+            let run = &segments[from..=to];
+            let disk = history.disk.fork();
+            let bytes = run.iter().map(|segment| {
+                let file = SpoolFile::Segment(*segment);
+                (file, history.disk.bytes(file).expect("a segment"))
+            });
+            let bytes: Vec<_> = bytes.collect();
+            for (file, _) in &bytes {
+                disk.lose(*file);
+            }
+            for _ in 0..2 {
+                let (mut journal, _, report) = open(&disk, SEGMENT);
+                assert!(!report.missing.is_empty(), "{run:?}");
+                // The clock says nothing of what was lost.
+                let new = report.ids().next(Timestamp::from_seconds(0));
+                let highest = history.promised.keys().max().copied();
+                assert!(Some(new) > highest, "{run:?}: {new} is given out twice");
+                assert!(is_committed(&journal.execute(arrival(new)), new.number()));
+                let done = journal.execute(vec![append(Record::Done(new))]);
+                assert!(is_committed(&done, new.number()), "{run:?}");
+            }
+            for (file, bytes) in bytes {
+                disk.set_bytes(file, bytes);
+            }
+            for start in 1..=2 {
+                let (_, found, report) = open(&disk, SEGMENT);
+                assert_eq!(report.missing, [], "{run:?}, start {start}");
+                for (id, promise) in &history.promised {
+                    assert_eq!(
+                        found.contains_key(id),
+                        !promise.done,
+                        "{id} with {run:?} put back, start {start}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_missing_segment_is_named_and_nothing_is_deleted_until_it_is_back() {
     let history = usual();
     for &segment in &history.segments {
