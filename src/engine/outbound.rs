@@ -58,10 +58,8 @@ pub(super) struct Courier {
     trouble: Option<Trouble>,
     deadline: Option<Instant>,
     timer: Option<Instant>,
-    /// Whether it got through to some host.
-    arrived: bool,
-    /// Whether it got through to the host where it is now.
-    is_through: bool,
+    /// How far it got.
+    reach: Reach,
     /// Whether what it carries goes to the next host, once what is known of it is on the disk.
     moving: bool,
     /// Whether it left a host that is well for a message that was refused there: the next message belongs to that one.
@@ -74,6 +72,17 @@ pub(super) struct Courier {
     walk_until: Instant,
     /// From then on what it carries is put off.
     attempt_until: Instant,
+}
+
+/// How far a courier got.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reach {
+    /// No host has taken it in.
+    Nowhere,
+    /// A host has, which is not the one where it is now.
+    Elsewhere,
+    /// The host where it is now has.
+    Here,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -268,7 +277,7 @@ impl Engine {
         self.send(conn, out);
         courier.wait(now);
         if ready {
-            if !courier.is_through {
+            if courier.reach != Reach::Here {
                 self.courier_arrived(&mut courier);
             }
             return self.courier_free(conn, courier, now);
@@ -302,8 +311,7 @@ impl Engine {
     }
 
     fn courier_arrived(&mut self, courier: &mut Courier) {
-        courier.is_through = true;
-        if !std::mem::replace(&mut courier.arrived, true) {
+        if std::mem::replace(&mut courier.reach, Reach::Here) == Reach::Nowhere {
             self.hops.proved(courier.hop);
         }
         let mut line = Line::new(Level::Debug, "connected");
@@ -385,7 +393,7 @@ impl Engine {
     fn courier_advance(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
         courier.session = None;
         courier.tls = None;
-        if courier.load.is_none() && courier.arrived {
+        if courier.load.is_none() && courier.reach != Reach::Nowhere {
             return self.courier_over(conn, courier, now);
         }
         if courier.stage == Stage::Recording {
@@ -404,6 +412,10 @@ impl Engine {
         cause: &Lost,
         now: Now,
     ) {
+        // Between two hosts there is no connection: this one was left already, and its end says nothing of the next.
+        if courier.stage == Stage::Searching {
+            return self.courier_put(conn, courier);
+        }
         let (status, what) = match cause {
             Lost::Eof => (
                 EnhancedCode::new(4, 4, 2),
@@ -438,7 +450,9 @@ impl Engine {
             // RFC 7435: what cannot be had encrypted is sent in clear, as it would be had TLS not been offered. A host
             // may also hang up or fall silent at the hello, or refuse once the client holds the handshake done.
             Some(mut target)
-                if begun && !courier.is_through && target.host.tls == Tls::Opportunistic =>
+                if begun
+                    && courier.reach != Reach::Here
+                    && target.host.tls == Tls::Opportunistic =>
             {
                 let line = Line::new(Level::Info, "tls-failed")
                     .with("side", "client")
@@ -538,7 +552,7 @@ impl Engine {
     /// The daemon stops: what is being sent may finish, the rest goes home.
     pub(super) fn courier_stop(&mut self, conn: ConnId, courier: Box<Courier>, now: Now) {
         match courier.stage {
-            Stage::Talking if courier.load.is_some() && courier.is_through => {
+            Stage::Talking if courier.load.is_some() && courier.reach == Reach::Here => {
                 self.courier_put(conn, courier);
             }
             Stage::Reading | Stage::Recording => self.courier_put(conn, courier),
@@ -562,7 +576,8 @@ impl Engine {
         debug_assert!(courier.load.is_none(), "what is carried has an outcome");
         self.conns.remove(conn);
         self.courier_sessions = self.courier_sessions.saturating_sub(1);
-        self.hops.courier_gone(courier.hop, conn, !courier.arrived);
+        let arriving = courier.reach == Reach::Nowhere;
+        self.hops.courier_gone(courier.hop, conn, arriving);
         if self.courier_sessions.saturating_add(1) >= self.config.delivery.sessions {
             self.hops.touch_waiting();
         }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::outcome::close_waiting;
-use super::{Courier, Host, Origin, Stage, Target, Trouble};
+use super::{Courier, Host, Origin, Reach, Stage, Target, Trouble};
 use crate::address::Domain;
 use crate::clock::{Instant, Now};
 use crate::config::{self, Destination, Family, Scheme, Via};
@@ -232,7 +232,9 @@ impl Engine {
             None => None,
         };
         courier.stage = Stage::Connecting;
-        courier.is_through = false;
+        if courier.reach == Reach::Here {
+            courier.reach = Reach::Elsewhere;
+        }
         courier.moving = false;
         courier.deadline = Some(now.instant.after(CONNECT_TIMEOUT));
         courier.timer = None;
@@ -247,7 +249,7 @@ impl Engine {
 
     /// No host could be used.
     pub(super) fn courier_failed(&mut self, conn: ConnId, courier: Box<Courier>, now: Now) {
-        if courier.arrived {
+        if courier.reach != Reach::Nowhere {
             // Some host talked to us: the next hop as a whole has not failed.
             return self.courier_home(conn, courier, now);
         }
@@ -377,8 +379,7 @@ impl Courier {
             trouble: None,
             deadline: None,
             timer: None,
-            arrived: false,
-            is_through: false,
+            reach: Reach::Nowhere,
             moving: false,
             detour: false,
             progress: 0,
