@@ -166,6 +166,10 @@ pub const DELIVERY_WALK_TIMEOUT: Duration = Duration::from_secs(1_800);
 pub const DELIVERY_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4 * 3_600);
 /// A delivery session that is older than this takes no other message.
 pub const DELIVERY_SESSION_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// An address that could not be connected to is passed over for so long by who carries a message on from another host.
+pub const DEAD_ADDRESS_TIMEOUT: Duration = Duration::from_secs(600);
+/// Such addresses that are remembered of one next hop.
+pub const DEAD_ADDRESSES_MAX: usize = 16;
 /// Idle client session that is kept for the next message to its next hop.
 pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages in one client session.

@@ -4,6 +4,7 @@
 //! that cannot be reached is paused as a whole, so that ten thousand messages to a dead domain cost one attempt.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Engine;
@@ -12,6 +13,7 @@ use super::log::{Level, Line};
 use super::timers::Timer;
 use crate::clock::{Instant, Now};
 use crate::envelope::Envelope;
+use crate::limits::{DEAD_ADDRESS_TIMEOUT, DEAD_ADDRESSES_MAX};
 use crate::policy::retry;
 use crate::policy::route::{self, NextHop};
 use crate::queue::{Content, HopId, Part, Phase, ReadError};
@@ -56,6 +58,27 @@ pub(super) struct Hop {
     /// Whether routes have changed under it: nothing more is sent there.
     stale: bool,
     queued: bool,
+    /// Addresses that could not be connected to lately, and until when that counts.
+    dead: VecDeque<(IpAddr, Instant)>,
+}
+
+impl Hop {
+    /// An address could not be connected to.
+    pub(super) fn note_dead(&mut self, address: IpAddr, now: Instant) {
+        self.dead
+            .retain(|(known, until)| *known != address && *until > now);
+        if self.dead.len() >= DEAD_ADDRESSES_MAX {
+            self.dead.pop_front();
+        }
+        self.dead
+            .push_back((address, now.after(DEAD_ADDRESS_TIMEOUT)));
+    }
+
+    /// Whether an address could not be connected to lately.
+    pub(super) fn is_dead(&self, address: IpAddr, now: Instant) -> bool {
+        let mut dead = self.dead.iter();
+        dead.any(|(known, until)| *known == address && *until > now)
+    }
 }
 
 impl Hops {
@@ -80,6 +103,7 @@ impl Hops {
             trouble: None,
             stale: false,
             queued: false,
+            dead: VecDeque::new(),
         };
         self.hops.insert(id, hop);
         id

@@ -446,6 +446,12 @@ impl Engine {
         now: Now,
     ) {
         let begun = courier.stage == Stage::Handshake || courier.tls.is_some();
+        let address = courier.target.as_ref().and_then(|target| target.to.ip());
+        if courier.stage == Stage::Connecting
+            && let Some((hop, address)) = self.hops.get_mut(courier.hop).zip(address)
+        {
+            hop.note_dead(address, now.instant);
+        }
         match courier.target.take() {
             // RFC 7435: what cannot be had encrypted is sent in clear, as it would be had TLS not been offered. A host
             // may also hang up or fall silent at the hello, or refuse once the client holds the handshake done.

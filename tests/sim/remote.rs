@@ -18,6 +18,8 @@ pub(crate) enum Mood {
     RefusesOne(&'static str, &'static str),
     /// Answers EHLO and ends the session in one breath.
     Leaves,
+    /// Cannot be connected to.
+    Dead,
     /// Always fails at this stage, in this way.
     Fails(&'static str, Fault),
     /// Offers TLS, does not begin it, and takes no mail without it.

@@ -1,5 +1,6 @@
 //! One attempt, all hosts: a far end that fails in each way at each step, beside one that is well.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chopar::entropy::SeededEntropy;
@@ -8,7 +9,7 @@ use crate::disk::Sabotage;
 use crate::dns::TWO_ADDRESSES;
 use crate::letters::Letter;
 use crate::remote::{FAULTS, Fault, Mood};
-use crate::world::{Faults, World};
+use crate::world::{Faults, World, config};
 
 /// Where a server can fail before it has the message.
 const STAGES: [&str; 6] = ["banner", "ehlo", "mail", "rcpt", "data", "dot"];
@@ -126,4 +127,50 @@ fn a_host_that_withholds_tls_and_wants_it_is_left_for_the_next_and_then_for_late
     assert_eq!(alone.engine.queue_len(), 0);
     let (id, _) = alone.ledger.mails().next().expect("a letter");
     assert_eq!(alone.ledger.notices(id).count(), 0);
+}
+
+#[test]
+fn a_backup_that_is_dead_holds_up_one_message_and_not_each() {
+    let later = Mood::Refuses("451 4.7.1 greylisted");
+    let mut world = world(1, &[(0, later), (20, Mood::Dead)], &["r0@d0.example"], 3);
+    let mut dots = SeededEntropy::new(2);
+    for number in 0..3 {
+        let marker = format!("after-{number}");
+        let to = vec![format!("r{}@d0.example", number % 3)];
+        let letter = Letter::new(marker, to, 3, &mut dots);
+        world.client(vec![letter], Duration::from_secs(40 + number));
+    }
+    let end = world.now.instant.after(Duration::from_secs(55));
+    world.run_until(end);
+    assert_eq!(world.engine.queue_len(), 4);
+    assert_eq!(
+        world.connects, 5,
+        "each to the first host, one to the second"
+    );
+}
+
+#[test]
+fn what_is_under_way_when_routes_change_goes_the_new_way_afterwards() {
+    for fault in [
+        Fault::Temporary,
+        Fault::Reset,
+        Fault::HangUp,
+        Fault::Silence,
+    ] {
+        for stage in STAGES {
+            let bad = Mood::Fails(stage, fault);
+            let mut world = world(1, &[(0, bad), (20, bad)], &["r0@d0.example"], 3);
+            let soon = world.now.instant.after(Duration::from_millis(70));
+            world.run_until(soon);
+            let route = "[[route]]\ndomain = \"d0.example\"\nvia = [\"smtp://mx1.example:25\"]\n";
+            world.config = config(route, false);
+            world
+                .engine
+                .reconfigure(Arc::clone(&world.config), None, world.now);
+            let end = world.now.instant.after(Duration::from_secs(3 * 3_600));
+            world.run_until(end);
+            assert_eq!(world.engine.queue_len(), 0, "{fault:?} at {stage}");
+            assert!(world.tally.delivered >= 1, "{fault:?} at {stage}");
+        }
+    }
 }

@@ -147,6 +147,18 @@ impl Engine {
                 return self.courier_failed(conn, courier, now);
             }
             if let Some(target) = courier.targets.pop_front() {
+                // Who waits with a message in hand for a host that was dead a moment ago keeps others waiting.
+                let hop = self
+                    .hops
+                    .get(courier.hop)
+                    .filter(|_| courier.load.is_some());
+                let address = target.to.ip();
+                if hop
+                    .zip(address)
+                    .is_some_and(|(hop, ip)| hop.is_dead(ip, now.instant))
+                {
+                    continue;
+                }
                 return self.courier_connect(conn, courier, target, now);
             }
             let Some(host) = courier.hosts.pop_front() else {
