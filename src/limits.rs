@@ -75,8 +75,16 @@ pub const SESSIONS_PER_PEER_MAX_DEFAULT: usize = 100;
 pub const AUTH_FAILURES_PER_PEER_MAX: u32 = 20;
 /// How long a failure of AUTH is remembered for its address.
 pub const AUTH_FAILURE_WINDOW: Duration = Duration::from_secs(900);
+/// Addresses with failures of AUTH that are remembered at a time.
+pub const AUTH_FAILURE_ENTRIES_MAX: usize = 16_384;
+/// How long it is remembered that somebody has logged in from an address.
+pub const KNOWN_ADDRESS_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
+/// Addresses from which somebody has logged in that are remembered at a time.
+pub const KNOWN_ADDRESSES_MAX: usize = 4_096;
 /// Addresses that any table of peers remembers at a time.
 pub const PEER_TABLE_ENTRIES_MAX: usize = 65_536;
+/// Password derivations that workers do at a time: one processor is left to everything else.
+pub const DERIVATIONS_AT_ONCE: usize = 2;
 /// Password derivations that may wait for a worker; past it AUTH answers 454.
 pub const DERIVATIONS_WAITING_MAX: usize = 64;
 /// How long a password that was right is remembered under its keyed hash.
@@ -96,8 +104,8 @@ pub const MESSAGES_PER_MINUTE_DEFAULT: u32 = 120;
 pub const RECIPIENTS_PER_MINUTE_DEFAULT: u32 = 1_000;
 /// How many times as much a network (a /24 of IPv4, a /48 of IPv6) may as one address.
 pub const ABUSE_NETWORK_FACTOR: u32 = 4;
-/// Rates and misdeeds of addresses and networks that are remembered at a time; the least makes room.
-pub const ABUSE_TABLE_ENTRIES_MAX: usize = 65_536;
+/// Rates and misdeeds of addresses and networks that are remembered at a time.
+pub const ABUSE_TABLE_ENTRIES_MAX: usize = 32_768;
 /// Recipients that do not exist, past which a session is closed; 0 in the configuration lifts it.
 pub const UNKNOWN_RECIPIENTS_DEFAULT: u32 = 10;
 /// So many times as many from one address within [`MISDEED_WINDOW`], and it is refused for as long.
@@ -122,7 +130,7 @@ pub const GREYLIST_DELAY_DEFAULT: Duration = Duration::from_secs(300);
 pub const GREYLIST_WINDOW_DEFAULT: Duration = Duration::from_secs(86_400);
 /// How long it is remembered that it came: longer than between two monthly letters.
 pub const GREYLIST_LIFETIME_DEFAULT: Duration = Duration::from_secs(36 * 86_400);
-/// Attempts and networks that greylisting remembers; what would be forgotten first makes room.
+/// Attempts and networks that greylisting remembers.
 pub const GREYLIST_ENTRIES_MAX: usize = 65_536;
 /// Senders of one network (a /24 of IPv4, a /64 of IPv6) that came again, past which it is let through.
 pub const GREYLIST_PASSES: u8 = 5;
@@ -139,8 +147,25 @@ pub const INLINE_BODY_BYTES_MAX: usize = 256 * 1024;
 pub const BODY_IN_FLIGHT_BYTES_MAX: usize = 512 * 1024;
 /// Bytes read from a socket in one turn for one connection.
 pub const READ_TURN_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of input and output that a session may let wait while it holds more memory than its share; past it it is closed.
+pub const SESSION_KEPT_BYTES: usize = 2 * 1024;
 /// Bytes of output a connection may have pending, past which its peer is not read.
 pub const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+
+// Shares of what is scarce.
+
+/// Eighths of a pool that unauthenticated clients of port 25 can reach.
+pub const CLIENT_EIGHTHS: u64 = 4;
+/// Eighths of a pool that clients of the submission ports can reach before they have logged in.
+pub const VISITOR_EIGHTHS: u64 = 6;
+/// The same for those whose address has logged in before; users, local programs and `relay.networks` reach all of it.
+pub const KNOWN_EIGHTHS: u64 = 7;
+/// One address (one /64 of IPv6) may hold so much of what is free, by division.
+pub const SHARE_OF_ADDRESS: u64 = 4;
+/// The same for a site (a /24 of IPv4, a /48 of IPv6).
+pub const SHARE_OF_SITE: u64 = 2;
+/// The same for a network (a /16 of IPv4, a /32 of IPv6), and for one user, local account or host of `relay.networks`.
+pub const SHARE_OF_NETWORK: u64 = 1;
 
 // The client's sessions (RFC 5321 section 4.5.3.2).
 

@@ -19,7 +19,7 @@ use crate::auth::sasl::{self, Claim, Mechanism};
 use crate::auth::scram::{Challenge, ClientFirst};
 use crate::clock::{Instant, Now};
 use crate::entropy::Entropy;
-use crate::limits::DERIVATIONS_WAITING_MAX;
+use crate::limits::{DERIVATIONS_AT_ONCE, DERIVATIONS_WAITING_MAX};
 use crate::policy::password_memory::PasswordMemory;
 use crate::policy::rates::{Peers, Users};
 use crate::smtp::reply::Reply;
@@ -199,6 +199,7 @@ impl Engine {
             Some(Exchange::ScramDone(login)) => {
                 self.log_auth(inbound, "ok", login.as_str());
                 inbound.login = Some(login);
+                self.pass_to_user(inbound, now.instant);
                 AuthStep::Success
             }
             Some(Exchange::Checking | Exchange::Delayed(_)) | None => malformed,
@@ -260,6 +261,7 @@ impl Engine {
         {
             self.log_auth(inbound, "ok", mailbox.as_str());
             inbound.login = login;
+            self.pass_to_user(inbound, now.instant);
             return inbound.session.on_auth(AuthStep::Success, out);
         }
         if self.logins.waiting.len() >= DERIVATIONS_WAITING_MAX {
@@ -330,6 +332,7 @@ impl Engine {
             Some(login) if right => {
                 self.log_auth(&inbound, "ok", login.as_str());
                 inbound.login = Some(login);
+                self.pass_to_user(&mut inbound, now.instant);
                 self.finish_auth(conn, inbound, AuthStep::Success, now);
             }
             _ => {
@@ -380,9 +383,6 @@ impl Engine {
         self.log(line.with_some("peer", inbound.address()));
     }
 }
-
-/// Derivations that workers do at the same time: one processor is left to everything else.
-const DERIVATIONS_AT_ONCE: usize = 2;
 
 /// How long the answer to the first failure of an address is held back; it doubles with each that follows.
 const FAILURE_DELAY: Duration = Duration::from_millis(500);

@@ -5,6 +5,7 @@
 
 mod abuse;
 mod authentication;
+mod holding;
 mod hook;
 mod message;
 mod opening;
@@ -24,7 +25,7 @@ use crate::clock::{Instant, Now};
 use crate::dns::{Answer, Question};
 use crate::limits::{
     BODY_IN_FLIGHT_BYTES_MAX, COMMAND_LINE_BYTES_MAX, DATA_RATE_BYTES_MIN, HANDSHAKE_TIMEOUT,
-    OUTPUT_BYTES_MAX, SESSION_TIMEOUT,
+    OUTPUT_BYTES_MAX, READ_TURN_BYTES_MAX, SESSION_KEPT_BYTES, SESSION_TIMEOUT,
 };
 use crate::queue::{Body, MessageRecord};
 use crate::smtp::command::ForwardPath;
@@ -35,6 +36,7 @@ use crate::smtp::server::{Request, Session};
 pub(super) use abuse::Strangers;
 use abuse::{Guard, Verdict};
 use authentication::{Checking, is_return};
+use holding::Holding;
 use hook::Hooking;
 pub(super) use hook::{Asking, Hooks};
 
@@ -70,8 +72,12 @@ pub(super) struct Inbound {
     timer: Option<Instant>,
     /// Until when an answer to AUTH is held back.
     held_until: Option<Instant>,
-    /// Bytes that the engine's account holds for this session.
-    accounted: usize,
+    /// What it holds of what is scarce.
+    holding: Holding,
+    /// Bytes of output that its peer has not taken.
+    pending: usize,
+    /// Whether it holds more memory than its share.
+    is_over: bool,
     opening: Opening,
     /// The address that the session is counted for.
     counted: Option<IpAddr>,
@@ -101,8 +107,21 @@ impl Inbound {
         let stalled = self
             .intake
             .as_ref()
-            .is_some_and(|intake| intake.in_flight() > BODY_IN_FLIGHT_BYTES_MAX);
+            .is_some_and(|intake| intake.in_flight() > self.in_flight_max());
         !matches!(self.opening, Opening::Over) || (self.session.wants_input() && !stalled)
+    }
+
+    /// Bytes of a streamed body that may be on their way to the disk.
+    fn in_flight_max(&self) -> usize {
+        match self.is_over {
+            true => READ_TURN_BYTES_MAX,
+            false => BODY_IN_FLIGHT_BYTES_MAX,
+        }
+    }
+
+    /// Bytes of input and output that wait for somebody.
+    fn waits_with(&self) -> usize {
+        self.kept.len().saturating_add(self.pending)
     }
 
     /// Whether nothing can be said: TLS was begun and is not there yet, or who is there is not known.
@@ -158,6 +177,7 @@ impl Inbound {
             .saturating_add(self.body.capacity())
             .saturating_add(intake)
             .saturating_add(signing)
+            .saturating_add(self.pending)
     }
 }
 
@@ -243,12 +263,12 @@ impl Engine {
             let Some(request) = request else { break };
             match request {
                 Request::Close => {
-                    self.send(conn, out);
+                    self.answer(conn, &mut inbound, out);
                     return self.inbound_close(conn, *inbound);
                 }
                 Request::StartTls => {
                     // What was sent behind STARTTLS was sent in clear, by whomever: it is dropped with `input`.
-                    self.send(conn, std::mem::take(&mut out));
+                    self.answer(conn, &mut inbound, std::mem::take(&mut out));
                     self.actions.push_back(Action::StartTls {
                         conn,
                         side: TlsSide::Server,
@@ -269,7 +289,7 @@ impl Engine {
         if inbound.session.timeout().is_none() {
             inbound.deadline = inbound.held_until;
         }
-        self.send(conn, out);
+        self.answer(conn, &mut inbound, out);
         if inbound.is_slowed() && inbound.kept.len() > COMMAND_LINE_BYTES_MAX {
             return self.inbound_end(conn, inbound, &Reply::TOO_MANY_ERRORS);
         }
@@ -313,12 +333,43 @@ impl Engine {
             self.timers.set(deadline, Timer::Conn(conn));
         }
         let memory = inbound.memory();
-        self.memory = self
-            .memory
-            .saturating_sub(inbound.accounted)
-            .saturating_add(memory);
-        inbound.accounted = memory;
+        let is_over = inbound.holding.set_memory(&mut self.shares, memory);
+        if is_over && inbound.waits_with() > SESSION_KEPT_BYTES {
+            return self.inbound_hoards(conn, inbound);
+        }
+        inbound.is_over = is_over;
         self.conns.put(conn, Conn::Inbound(inbound));
+    }
+
+    /// Output that is sent and has not been taken counts as the session's.
+    fn answer(&mut self, conn: ConnId, inbound: &mut Inbound, out: Vec<u8>) {
+        inbound.pending = inbound.pending.saturating_add(out.len());
+        self.send(conn, out);
+    }
+
+    /// All output of a session is with its peer.
+    pub(super) fn inbound_drained(&mut self, conn: ConnId, mut inbound: Box<Inbound>) {
+        inbound.pending = 0;
+        self.inbound_put(conn, inbound);
+    }
+
+    /// A session that keeps much while there is little for its like has to go.
+    fn inbound_hoards(&mut self, conn: ConnId, inbound: Box<Inbound>) {
+        self.counters.throttled += 1;
+        let reply = Reply::NO_ROOM_FOR_SESSION;
+        self.log(
+            Line::new(Level::Info, "reject")
+                .with("peer", inbound.peer_text())
+                .with_some("user", inbound.login.as_ref())
+                .with("what", "session")
+                .with("code", reply.code())
+                .with("why", reply.text()),
+        );
+        if inbound.pending == 0 {
+            return self.inbound_end(conn, inbound, &reply);
+        }
+        self.actions.push_back(Action::Abort { conn });
+        self.inbound_forget(conn, *inbound);
     }
 
     /// Says a last reply and closes; inside a handshake nothing can be said.
@@ -329,7 +380,7 @@ impl Engine {
         }
         let mut out = Vec::new();
         inbound.session.end(reply, &mut out);
-        self.send(conn, out);
+        self.answer(conn, &mut inbound, out);
         self.inbound_close(conn, *inbound);
     }
 
@@ -356,8 +407,7 @@ impl Engine {
         if let Some(address) = inbound.counted {
             self.logins.peers.close(address);
         }
-        self.memory = self.memory.saturating_sub(inbound.accounted);
-        self.inbound_sessions = self.inbound_sessions.saturating_sub(1);
+        inbound.holding.give_all(&mut self.shares);
         self.logins.forget(conn);
         self.conns.remove(conn);
     }
@@ -385,7 +435,7 @@ impl Engine {
             inbound.session.on_tls();
         }
         self.set_deadline(&mut inbound, now);
-        self.send(conn, out);
+        self.answer(conn, &mut inbound, out);
         self.inbound_put(conn, inbound);
     }
 
@@ -480,7 +530,7 @@ impl Engine {
             }
             Request::Respond(response) => self.continue_auth(conn, inbound, response, out, now),
             Request::BeginBody => {
-                let verdict = self.room_verdict(None);
+                let verdict = self.room_verdict(inbound.holding.holder(), None);
                 if verdict.is_ok() {
                     inbound.intake = Some(Box::new(Intake::new(self.ids.next(now.wall))));
                     inbound.body_began = now.instant;

@@ -107,8 +107,14 @@ impl Intake {
         self.spilled
     }
 
-    /// Takes what came; gives what is to be streamed out. `check` sees the header once it is complete.
-    pub(super) fn take(&mut self, bytes: &mut Vec<u8>, check: OnHeader<'_>) -> Option<Vec<u8>> {
+    /// Takes what came; gives what is to be streamed out: what is long, or where memory `is_scarce` all but a little.
+    /// `check` sees the header once it is complete.
+    pub(super) fn take(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        is_scarce: bool,
+        check: OnHeader<'_>,
+    ) -> Option<Vec<u8>> {
         self.size = self.size.saturating_add(bytes.len() as u64);
         match &mut self.stage {
             Stage::Refused(_) => {}
@@ -134,9 +140,19 @@ impl Intake {
             self.held.append(bytes);
         }
         self.remove();
-        if self.held.len() <= INLINE_BODY_BYTES_MAX && !self.spilled
-            || self.held.len() < BLOCK_BYTES
-        {
+        let held_max = match (self.spilled, is_scarce) {
+            (_, true) => SCARCE_BYTES,
+            (true, false) => BLOCK_BYTES,
+            (false, false) => INLINE_BODY_BYTES_MAX,
+        };
+        if self.held.len() <= held_max {
+            return None;
+        }
+        if let Stage::Header(_) = self.stage {
+            // A header is read as a whole.
+            if is_scarce {
+                self.refuse(Reply::NO_MEMORY);
+            }
             return None;
         }
         self.spilled = true;
@@ -250,3 +266,5 @@ fn refusal(error: HeaderError) -> Reply {
 
 /// Bytes of a message that go to the disk in one piece.
 const BLOCK_BYTES: usize = 64 * 1024;
+/// The same, and what is held of a message at all, where memory is scarce.
+const SCARCE_BYTES: usize = 16 * 1024;

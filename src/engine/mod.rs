@@ -26,6 +26,7 @@ mod notices;
 mod outbound;
 mod resolver;
 mod rest;
+mod shares;
 mod signing;
 mod store;
 mod timers;
@@ -40,6 +41,7 @@ use crate::config::Config;
 use crate::dns::Resolver;
 use crate::entropy::Entropy;
 use crate::limits::SESSIONS_MAX_DEFAULT;
+use crate::policy::shares::{Resource, Shares};
 use crate::queue::{Command, IdSource, Index, Recovered, Ticket};
 use crate::queue_id::QueueId;
 use crate::smtp::server::Settings;
@@ -54,6 +56,7 @@ use log::{Level, Line};
 use notices::Notices;
 use outbound::Courier;
 use resolver::Questions;
+use shares::capacity;
 use store::{Committing, PutOff, Recording};
 use timers::{Timer, Timers};
 
@@ -87,11 +90,10 @@ pub struct Engine {
     recording: Recording,
     /// Outcomes that the disk refused.
     put_off: Vec<PutOff>,
-    /// Bytes in buffers whose size a peer decides.
-    memory: usize,
+    /// Who may have how much of what is scarce.
+    shares: Shares,
     /// Bytes free on the disk of the spool, as far as is known.
     free_space: Option<u64>,
-    inbound_sessions: usize,
     courier_sessions: usize,
     counters: Counters,
     log_level: Level,
@@ -216,6 +218,7 @@ impl Engine {
         let mut engine = Self {
             settings: settings(&config),
             resolver: Resolver::new(config.dns.clone()),
+            shares: Shares::new(|resource| capacity(&config, None, resource)),
             logins: Logins::new(&mut *entropy),
             strangers: Strangers::new(&mut *entropy, now),
             config,
@@ -238,9 +241,7 @@ impl Engine {
             notices: Notices::default(),
             recording: Recording::default(),
             put_off: Vec::new(),
-            memory: 0,
             free_space: None,
-            inbound_sessions: 0,
             courier_sessions: 0,
             counters: Counters::default(),
             log_level: Level::Info,
@@ -399,6 +400,7 @@ impl Engine {
         self.resolver.set_servers(config.dns.clone());
         let rerouted = self.config.routes != config.routes;
         self.config = config;
+        self.size_pools();
         if rerouted {
             self.reroute();
         }
@@ -431,6 +433,22 @@ impl Engine {
         }
     }
 
+    /// Server sessions.
+    fn sessions(&self) -> usize {
+        usize::try_from(self.shares.of(Resource::Sessions).used()).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes in buffers whose size a peer decides.
+    fn memory(&self) -> usize {
+        usize::try_from(self.shares.of(Resource::Memory).used()).unwrap_or(usize::MAX)
+    }
+
+    /// The configuration or the disk has changed, and with it how much there is.
+    fn size_pools(&mut self) {
+        let (config, free) = (&self.config, self.free_space);
+        (self.shares).set_capacities(|resource| capacity(config, free, resource));
+    }
+
     /// Whether everything that was mid-message when [`Engine::stop`] was called is finished.
     pub fn is_stopped(&self) -> bool {
         self.stopping && self.conns.is_empty() && self.tickets.is_empty()
@@ -453,7 +471,7 @@ impl Engine {
 
     /// Bytes in buffers whose size peers decide, and connections in both directions.
     pub fn load(&self) -> (usize, usize) {
-        (self.memory, self.conns.len())
+        (self.memory(), self.conns.len())
     }
 
     /// How large the tables are now.
@@ -461,7 +479,7 @@ impl Engine {
         let (questions, answers) = self.resolver.counts();
         let (notices_at_work, notices) = self.notices.counts();
         Tables {
-            memory: self.memory,
+            memory: self.memory(),
             connections: self.conns.len(),
             couriers: self.courier_sessions,
             hops: self.hops.len(),
@@ -496,7 +514,7 @@ impl Engine {
             Some(Conn::Courier(courier)) => self.courier_drained(conn, courier, now),
             Some(Conn::Control(control)) => self.control_drained(conn, control),
             Some(Conn::Hook(asking)) => self.hook_drained(conn, asking),
-            Some(other) => self.conns.put(conn, other),
+            Some(Conn::Inbound(inbound)) => self.inbound_drained(conn, inbound),
             None => {}
         }
     }

@@ -185,7 +185,10 @@ impl Engine {
             }
             // Every copy out of it was committed before this was said: nothing points there.
             Completion::Retirable { segment } => self.store(Command::Retire { segment }),
-            Completion::Space { free } => self.free_space = Some(free),
+            Completion::Space { free } => {
+                self.free_space = Some(free);
+                self.size_pools();
+            }
         }
     }
 

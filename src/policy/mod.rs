@@ -12,4 +12,5 @@ pub mod relay;
 pub mod retry;
 pub mod route;
 pub mod sender;
+pub mod shares;
 pub mod vetting;

@@ -203,6 +203,8 @@ replies! {
     TOO_MANY_SESSIONS = 421 [4 7 0] "Too many sessions from your address";
     /// The whole server is full.
     SERVER_BUSY = 421 [4 3 2] "Too busy, try again later";
+    /// The session keeps much while there is little for its like.
+    NO_ROOM_FOR_SESSION = 421 [4 3 2] "Not enough memory for this session now, try again later";
     /// The daemon is being stopped.
     SHUTTING_DOWN = 421 [4 3 2] "Shutting down, try again in a moment";
 }

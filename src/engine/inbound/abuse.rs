@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Inbound;
-use crate::address::Domain;
+use crate::address::{Domain, Mailbox, ReversePath};
 use crate::clock::{Instant, Now};
 use crate::config::Toggle;
 use crate::dns::{Answer, Question};
@@ -36,7 +36,7 @@ pub(in crate::engine) struct Strangers {
 /// What is known of one.
 pub(super) struct Guard {
     vetting: Vetting,
-    /// Recipients that he named and who do not exist.
+    /// Quarters of recipients that he named and who do not exist: one of a bounce is a quarter.
     unknown: u32,
     held: Option<Held>,
 }
@@ -332,7 +332,16 @@ impl Engine {
                 .session
                 .reverse_path()
                 .map_or("", |sender| sender.as_str());
-            let pair = (sender, shown);
+            // Forms of one address with different suffixes are one.
+            let steady = Mailbox::parse(shown).map(|mailbox| {
+                let key = self.config.names.key(&mailbox.local_key());
+                format!(
+                    "{}@{}",
+                    self.config.names.without_suffix(&key),
+                    mailbox.domain()
+                )
+            });
+            let pair = (sender, steady.as_deref().unwrap_or(shown));
             let greylist = &mut self.strangers.greylist;
             if let Attempt::PutOff(_) = greylist.judge(rules, address, pair, now.instant) {
                 self.counters.greylisted += 1;
@@ -361,10 +370,12 @@ impl Engine {
         if let (true, Some(address), Some(guard)) = (is_unknown, address, inbound.guard.as_mut())
             && limit > 0
         {
-            guard.unknown = guard.unknown.saturating_add(1);
-            let ends = guard.unknown >= limit;
+            let is_bounce = inbound.session.reverse_path() == Some(&ReversePath::Null);
+            let quarters = if is_bounce { 1 } else { 4 };
+            guard.unknown = guard.unknown.saturating_add(quarters);
+            let ends = guard.unknown >= limit.saturating_mul(4);
             let conduct = &mut self.strangers.conduct;
-            conduct.unknown(address, limit, now.instant);
+            conduct.unknown(address, limit, is_bounce, now.instant);
             if ends || conduct.is_shut_out(address, now.instant) {
                 self.counters.throttled += 1;
                 let reply = Reply::TOO_MANY_UNKNOWN;

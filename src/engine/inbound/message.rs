@@ -15,6 +15,7 @@ use crate::mail::header::Header;
 use crate::mail::received::{Protocol, Received, Source};
 use crate::mail::submission;
 use crate::policy::relay::Client;
+use crate::policy::shares::Resource;
 use crate::queue::{Body, Command, MessageRecord, Record};
 use crate::queue_id::QueueId;
 use crate::smtp::command::Greeting;
@@ -24,6 +25,7 @@ use crate::smtp::server::Transaction;
 impl Engine {
     /// Gives up a body, what was streamed out of it too.
     pub(super) fn drop_body(&mut self, inbound: &mut Inbound) {
+        inbound.holding.give_spool(&mut self.shares);
         if let Some(intake) = inbound.intake.take()
             && intake.is_spilled()
         {
@@ -58,18 +60,34 @@ impl Engine {
         let Some(mut intake) = inbound.intake.take() else {
             return;
         };
-        let block = intake.take(body, &mut |header| self.on_header(inbound, header, now));
+        let is_over = inbound.is_over;
+        let block = intake.take(body, is_over, &mut |header| {
+            self.on_header(inbound, header, now)
+        });
         if let Some(bytes) = block {
-            self.spilling.insert(intake.id(), conn);
-            self.store(Command::BodyAppend {
-                id: intake.id(),
-                bytes,
-            });
-        }
-        if self.memory.saturating_add(intake.memory()) as u64 > self.config.max_memory {
-            intake.refuse(Reply::NO_MEMORY);
+            match (inbound.holding).take_spool(&mut self.shares, bytes.len() as u64) {
+                Ok(()) => {
+                    self.spilling.insert(intake.id(), conn);
+                    self.store(Command::BodyAppend {
+                        id: intake.id(),
+                        bytes,
+                    });
+                }
+                Err(reply) => {
+                    intake.on_written(bytes.len());
+                    intake.refuse(reply);
+                }
+            }
         }
         inbound.intake = Some(intake);
+        let memory = inbound.memory();
+        inbound.is_over = inbound.holding.set_memory(&mut self.shares, memory);
+        let standing = inbound.holding.holder().standing();
+        if self.shares.of(Resource::Memory).free(standing) == 0
+            && let Some(intake) = inbound.intake.as_mut()
+        {
+            intake.refuse(Reply::NO_MEMORY);
+        }
     }
 
     /// The body has ended: whose it is is found out, fields are added, signatures asked for, and it is stored.
@@ -333,6 +351,12 @@ impl Engine {
         now: Now,
     ) {
         let mut out = Vec::new();
+        if let (Some(address), Some(_), false) =
+            (inbound.address(), &inbound.guard, reply.code() >= 300)
+        {
+            self.strangers.conduct.good(address, now.instant);
+        }
+        inbound.holding.give_spool(&mut self.shares);
         inbound.session.on_stored(reply, &mut out);
         self.inbound_resume(conn, inbound, out, now);
     }
