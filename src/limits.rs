@@ -259,6 +259,12 @@ pub const DNS_QUESTION_TIMEOUT: Duration = Duration::from_secs(20);
 pub const CNAME_LINKS_MAX: usize = 8;
 /// Answers in the cache.
 pub const DNS_CACHE_ENTRIES_MAX: usize = 4_096;
+/// Bytes of all answers that are remembered.
+pub const DNS_CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of the texts of one answer that are for a relay to read; past it the answer is of no use.
+pub const DNS_TEXT_BYTES_MAX: usize = 16 * 1024;
+/// Questions of one message or session that are under way at a time; others wait.
+pub const DNS_QUESTIONS_PER_SESSION_MAX: usize = 8;
 /// Longest time that an answer is believed.
 pub const DNS_TTL_MAX: Duration = Duration::from_secs(86_400);
 /// Longest time that the absence of an answer is believed (RFC 2308 section 5).

@@ -135,6 +135,8 @@ pub struct Counters {
     pub greylisted: u64,
     /// Replies held back.
     pub slowed: u64,
+    /// Questions to the DNS that were not asked, because whoever needed them had its share of questions.
+    pub unasked: u64,
 }
 
 /// Sizes of what grows with load, for those who hold them to their ceilings.

@@ -16,7 +16,7 @@ use crate::auth::results::{AuthenticationResults, Method, MethodResult, says_dma
 use crate::auth::{arc, dkim, dmarc, spf};
 use crate::config::{Dmarc, Quarantine};
 use crate::date::Timestamp;
-use crate::dns::{Answer, Question, Step};
+use crate::dns::{Answer, NoRecords, Question, Step};
 use crate::limits::DMARC_AUTHORS_MAX;
 use crate::mail::address_list::{FromError, from_mailboxes};
 use crate::mail::header::Header;
@@ -63,6 +63,8 @@ pub struct Findings {
     pub authors: Vec<Domain>,
     /// Whether there are several From fields, or more authors than are looked at.
     pub ambiguous: bool,
+    /// Whether something was not asked for lack of room here.
+    pub starved: bool,
 }
 
 /// What is done with the message.
@@ -105,6 +107,11 @@ impl Examination {
     pub fn on_body(&mut self, chunk: &[u8]) {
         self.dkim.on_body(chunk);
         self.arc.on_body(chunk);
+    }
+
+    /// Bytes of the answers.
+    pub fn memory(&self) -> usize {
+        self.answers.iter().map(|(_, answer)| answer.bytes()).sum()
     }
 
     /// Takes an answer.
@@ -160,6 +167,8 @@ impl Examination {
                 authors: self.authors.clone().unwrap_or_default(),
                 ambiguous: matches!(self.authors, Err(FromError::Duplicate))
                     || authors.len() > DMARC_AUTHORS_MAX,
+                starved: (self.answers.iter())
+                    .any(|(_, answer)| answer.records == Err(NoRecords::NoRoom)),
             }),
             _ => {
                 missing.sort_unstable();
@@ -333,7 +342,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::dns::{NoRecords, RecordKind, Records};
+    use crate::dns::{RecordKind, Records};
 
     fn known(path: &str) -> Circumstances {
         Circumstances {

@@ -63,6 +63,8 @@ pub enum Standing {
 pub struct Holder {
     standing: Standing,
     keys: Keys,
+    /// A name on whose account it is too.
+    also: Option<Key>,
 }
 
 /// Under which names the use is counted.
@@ -173,6 +175,7 @@ impl Holder {
                 key(SITE, (24, 48)),
                 key(NETWORK, (16, 32)),
             ]),
+            also: None,
         }
     }
 
@@ -181,6 +184,7 @@ impl Holder {
         Self {
             standing,
             keys: Keys::Name(Key::of_name(NAME.wrapping_add(kind as u8), name)),
+            also: None,
         }
     }
 
@@ -189,6 +193,15 @@ impl Holder {
         Self {
             standing,
             keys: Keys::None,
+            also: None,
+        }
+    }
+
+    /// The same, on account of this name too, which has the share of a site.
+    pub const fn and(self, kind: Kind, name: u64) -> Self {
+        Self {
+            also: Some(Key::of_name(NAME.wrapping_add(kind as u8), name)),
+            ..self
         }
     }
 
@@ -206,7 +219,8 @@ impl Holder {
         };
         let parts = [SHARE_OF_ADDRESS, SHARE_OF_SITE, SHARE_OF_NETWORK];
         let places = places.into_iter().flatten().zip(parts);
-        places.chain(name.map(|name| (name, SHARE_OF_NETWORK)))
+        let also = self.also.map(|name| (name, SHARE_OF_SITE));
+        (places.chain(name.map(|name| (name, SHARE_OF_NETWORK)))).chain(also)
     }
 }
 
@@ -345,6 +359,13 @@ pub fn hash_of(login: &Mailbox) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     login.local_key().hash(&mut hasher);
     login.domain().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Stands for a name.
+pub fn hash_of_text(name: &str) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    name.hash(&mut hasher);
     hasher.finish()
 }
 

@@ -18,7 +18,6 @@ use crate::engine::event::{ConnId, Peer};
 use crate::engine::log::{Level, Line};
 use crate::entropy::Entropy;
 use crate::envelope::Recipient;
-use crate::limits::DNS_QUESTIONS_MAX;
 use crate::policy::conduct::{Conduct, Rate};
 use crate::policy::greylist::{Attempt, Greylist};
 use crate::policy::vetting::Vetting;
@@ -138,12 +137,7 @@ impl Engine {
         if abuse.hello == Toggle::On {
             inbound.session.ask_about_hello();
         }
-        // A crowd of strangers must not take the look-ups that mail needs to leave.
-        let ptr = match self.resolver.counts() {
-            (under_way, _) if under_way >= DNS_QUESTIONS_MAX / 2 => Toggle::Off,
-            _ => abuse.ptr,
-        };
-        let (vetting, questions) = Vetting::begin(address, &abuse.lists, ptr);
+        let (vetting, questions) = Vetting::begin(address, &abuse.lists, abuse.ptr);
         inbound.guard = Some(Box::new(Guard {
             vetting,
             unknown: 0,
@@ -155,7 +149,8 @@ impl Engine {
     /// Asks what the vetting of a stranger needs.
     fn vet(&mut self, conn: ConnId, inbound: &mut Inbound, mut questions: Vec<Question>, now: Now) {
         while let Some(question) = questions.pop() {
-            if let Some(answer) = self.ask(conn, question.clone(), now) {
+            let holder = inbound.holding.holder();
+            if let Some(answer) = self.ask(conn, holder, question.clone(), now) {
                 questions.append(&mut self.vet_answer(inbound, &question, &answer, now));
             }
         }

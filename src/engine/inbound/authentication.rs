@@ -23,6 +23,7 @@ use crate::engine::intake::{Plan, Whole};
 use crate::engine::log::{Level, Line};
 use crate::engine::signing::Keys;
 use crate::envelope::{Notify, Recipient};
+use crate::limits::DNS_QUESTIONS_PER_SESSION_MAX;
 use crate::mail::header::{Field, Header};
 use crate::policy::authenticity::{Circumstances, Examination, Findings, Judgement};
 use crate::policy::relay::{Client, home};
@@ -41,6 +42,8 @@ pub(super) struct Checking {
     examination: Box<Examination>,
     /// Questions that are open.
     asked: Vec<Question>,
+    /// Questions that wait for those.
+    unasked: Vec<Question>,
 }
 
 /// A message that is wanted.
@@ -79,7 +82,7 @@ impl Checking {
 
     /// Bytes that are held.
     pub(super) fn memory(&self) -> usize {
-        self.whole.rest.capacity()
+        (self.whole.rest.capacity()).saturating_add(self.examination.memory())
     }
 
     /// A block of it is on the disk; or was lost, and then the disk says so again when the message is to be stored.
@@ -166,6 +169,7 @@ impl Engine {
             known,
             examination,
             asked: Vec::new(),
+            unasked: Vec::new(),
         }));
         self.examine_on(conn, inbound, now)
     }
@@ -173,24 +177,30 @@ impl Engine {
     /// Goes on with an examination as far as the answers reach.
     fn examine_on(&mut self, conn: ConnId, inbound: &mut Inbound, now: Now) -> Result<(), Reply> {
         loop {
+            if !self.has_memory(inbound) {
+                return Err(Reply::NO_MEMORY);
+            }
+            let holder = inbound.holding.holder();
             let Some(checking) = inbound.checking.as_mut() else {
                 return Ok(());
             };
-            if !checking.asked.is_empty() {
-                return Ok(());
-            }
-            let step = checking
-                .examination
-                .resume(&checking.whole.header, &checking.known);
-            let questions = match step {
-                Step::Done(findings) => return self.examined(conn, inbound, &findings, now),
-                Step::Ask(questions) => questions,
-            };
-            for question in questions {
-                match self.ask(conn, question.clone(), now) {
+            while checking.asked.len() < DNS_QUESTIONS_PER_SESSION_MAX
+                && let Some(question) = checking.unasked.pop()
+            {
+                match self.ask(conn, holder, question.clone(), now) {
                     Some(answer) => checking.examination.on_answer(question, answer),
                     None => checking.asked.push(question),
                 }
+            }
+            if !checking.asked.is_empty() {
+                return Ok(());
+            }
+            match checking
+                .examination
+                .resume(&checking.whole.header, &checking.known)
+            {
+                Step::Done(findings) => return self.examined(conn, inbound, &findings, now),
+                Step::Ask(questions) => checking.unasked = questions,
             }
         }
     }
@@ -244,6 +254,10 @@ impl Engine {
             return Ok(());
         };
         self.log_findings(inbound, checking.id, findings);
+        // What could not be found out for lack of room of our own says nothing of the message.
+        if findings.starved && checking.known.address.is_some() {
+            return Err(Reply::AUTHENTICITY_UNKNOWN);
+        }
         let (mode, (_, quarantine)) = (checking.known.dmarc, self.rules(inbound));
         self.counters.dmarc_failed += u64::from(findings.has_failed());
         let mut marks = Vec::new();

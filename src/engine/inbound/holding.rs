@@ -120,6 +120,14 @@ impl Engine {
         }
     }
 
+    /// Accounts for what a session holds; whether anything is left for its like.
+    pub(super) fn has_memory(&mut self, inbound: &mut Inbound) -> bool {
+        let memory = inbound.memory();
+        inbound.is_over = inbound.holding.set_memory(&mut self.shares, memory);
+        let standing = inbound.holding.holder().standing();
+        self.shares.of(Resource::Memory).free(standing) > 0
+    }
+
     /// A session has become that of a user.
     pub(in crate::engine) fn pass_to_user(&mut self, inbound: &mut Inbound, now: Instant) {
         if inbound.login.is_some() && !inbound.holding.by_login {

@@ -15,7 +15,6 @@ use crate::mail::header::Header;
 use crate::mail::received::{Protocol, Received, Source};
 use crate::mail::submission;
 use crate::policy::relay::Client;
-use crate::policy::shares::Resource;
 use crate::queue::{Body, Command, MessageRecord, Record};
 use crate::queue_id::QueueId;
 use crate::smtp::command::Greeting;
@@ -80,10 +79,7 @@ impl Engine {
             }
         }
         inbound.intake = Some(intake);
-        let memory = inbound.memory();
-        inbound.is_over = inbound.holding.set_memory(&mut self.shares, memory);
-        let standing = inbound.holding.holder().standing();
-        if self.shares.of(Resource::Memory).free(standing) == 0
+        if !self.has_memory(inbound)
             && let Some(intake) = inbound.intake.as_mut()
         {
             intake.refuse(Reply::NO_MEMORY);
