@@ -49,6 +49,8 @@ pub(super) struct Inbound {
     tls: Option<Box<TlsSession>>,
     /// Input that waits for an answer, or the front of a line.
     kept: Vec<u8>,
+    /// Whether there is so much output that no input is read before it is out.
+    is_full: bool,
     /// Bytes of the body that the session gave out in this turn.
     body: Vec<u8>,
     intake: Option<Box<Intake>>,
@@ -102,7 +104,8 @@ impl Inbound {
             .intake
             .as_ref()
             .is_some_and(|intake| intake.in_flight() > BODY_IN_FLIGHT_BYTES_MAX);
-        !matches!(self.opening, Opening::Over) || (self.session.wants_input() && !stalled)
+        !matches!(self.opening, Opening::Over)
+            || (self.session.wants_input() && !stalled && !self.is_full)
     }
 
     /// Whether nothing can be said: TLS was begun and is not there yet, or who is there is not known.
@@ -207,6 +210,14 @@ impl Engine {
         self.inbound_resume(conn, inbound, out, now);
     }
 
+    /// All output is out: what was kept because there was too much of it is read.
+    pub(super) fn inbound_drained(&mut self, conn: ConnId, mut inbound: Box<Inbound>, now: Now) {
+        if std::mem::take(&mut inbound.is_full) {
+            return self.inbound_resume(conn, inbound, Vec::new(), now);
+        }
+        self.conns.put(conn, Conn::Inbound(inbound));
+    }
+
     /// Goes on with what was kept, once an answer is in.
     fn inbound_resume(&mut self, conn: ConnId, mut inbound: Box<Inbound>, out: Vec<u8>, now: Now) {
         let kept = std::mem::take(&mut inbound.kept);
@@ -259,6 +270,7 @@ impl Engine {
                 request => self.inbound_request(conn, &mut inbound, request, &mut out, now),
             }
             if out.len() > OUTPUT_BYTES_MAX {
+                inbound.is_full = true;
                 break;
             }
         }

@@ -344,7 +344,7 @@ impl Engine {
                     .on_failed(socket, now.instant, &mut *self.entropy);
             }
             Event::Worked { job, result } => self.on_worked(job, result, now),
-            Event::ReloadFailed { conn, errors } => self.reload_failed(conn, &errors),
+            Event::ReloadFailed { conn, errors } => self.reload_failed(conn, &errors, now),
         }
     }
 
@@ -394,7 +394,15 @@ impl Engine {
     }
 
     /// A new configuration is in force; nothing that goes on is interrupted.
-    pub fn reconfigure(&mut self, config: Arc<Config>, conn: Option<ConnId>, now: Now) {
+    ///
+    /// `unchanged` names the keys that stay as they were until a restart.
+    pub fn reconfigure(
+        &mut self,
+        config: Arc<Config>,
+        conn: Option<ConnId>,
+        unchanged: &[&str],
+        now: Now,
+    ) {
         self.settings = settings(&config);
         self.resolver.set_servers(config.dns.clone());
         let rerouted = self.config.routes != config.routes;
@@ -404,7 +412,8 @@ impl Engine {
         }
         self.log(Line::new(Level::Info, "reloaded"));
         if let Some(conn) = conn {
-            self.control_reloaded(conn, &[]);
+            self.control_restart_needed(conn, unchanged);
+            self.control_reloaded(conn, &[], now);
         }
         self.settle(now);
     }
@@ -493,10 +502,10 @@ impl Engine {
 
     fn on_drained(&mut self, conn: ConnId, now: Now) {
         match self.conns.take(conn) {
+            Some(Conn::Inbound(inbound)) => self.inbound_drained(conn, inbound, now),
             Some(Conn::Courier(courier)) => self.courier_drained(conn, courier, now),
-            Some(Conn::Control(control)) => self.control_drained(conn, control),
+            Some(Conn::Control(control)) => self.control_drained(conn, control, now),
             Some(Conn::Hook(asking)) => self.hook_drained(conn, asking),
-            Some(other) => self.conns.put(conn, other),
             None => {}
         }
     }

@@ -48,6 +48,7 @@ impl Engine {
             exchange: None,
             tls: None,
             kept: Vec::new(),
+            is_full: false,
             body: Vec::new(),
             intake: None,
             checking: None,
