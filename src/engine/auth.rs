@@ -35,6 +35,8 @@ pub(super) struct Logins {
     decoy_secret: [u8; KEY_BYTES],
     waiting: VecDeque<Check>,
     running: HashMap<ConnId, Check>,
+    /// Sessions whose address was locked while they waited, and that are to be told; as many as may wait at most.
+    locked_out: Vec<ConnId>,
 }
 
 /// A claim that waits for its derivation.
@@ -45,6 +47,12 @@ struct Check {
     shown: String,
     credential: Arc<Credential>,
     password: Password,
+}
+
+/// A user, and the credential that an exchange began with.
+pub(super) struct User {
+    login: Mailbox,
+    credential: Arc<Credential>,
 }
 
 /// An exchange under way.
@@ -58,9 +66,9 @@ pub(super) enum Exchange {
     /// SCRAM before its first message.
     ScramFirst,
     /// SCRAM before its proof.
-    ScramFinal(Box<Challenge>, Option<Mailbox>),
+    ScramFinal(Box<Challenge>, Option<User>),
     /// SCRAM after its proof was right, before the client's empty word.
-    ScramDone(Mailbox),
+    ScramDone(User),
     /// A worker has it.
     Checking,
     /// The answer is held back.
@@ -91,6 +99,7 @@ impl Logins {
             decoy_secret,
             waiting: VecDeque::new(),
             running: HashMap::new(),
+            locked_out: Vec::new(),
         }
     }
 
@@ -181,29 +190,41 @@ impl Engine {
                     let (credential, login) = self.credential_of(first.login());
                     let (challenge, message) =
                         first.challenge((*credential).clone(), &mut *self.entropy);
-                    inbound.exchange = Some(Exchange::ScramFinal(Box::new(challenge), login));
+                    let user = login.map(|login| User { login, credential });
+                    inbound.exchange = Some(Exchange::ScramFinal(Box::new(challenge), user));
                     AuthStep::Challenge(message.into_bytes())
                 }
                 Err(_) => malformed,
             },
-            Some(Exchange::ScramFinal(challenge, login)) => {
+            Some(Exchange::ScramFinal(challenge, user)) => {
                 let shown = challenge.login().to_owned();
-                match (challenge.on_client_final(&response), login) {
-                    (Ok(message), Some(login)) => {
-                        inbound.exchange = Some(Exchange::ScramDone(login));
+                let user = user.filter(|user| self.is_in_force(&user.login, &user.credential));
+                match (challenge.on_client_final(&response), user) {
+                    (Ok(message), Some(user)) => {
+                        inbound.exchange = Some(Exchange::ScramDone(user));
                         AuthStep::Challenge(message.into_bytes())
                     }
                     _ => return self.failed(conn, inbound, &shown, out, now),
                 }
             }
-            Some(Exchange::ScramDone(login)) => {
-                self.log_auth(inbound, "ok", login.as_str());
+            Some(Exchange::ScramDone(User { login, credential })) => {
+                if !self.is_in_force(&login, &credential) {
+                    return self.failed(conn, inbound, login.as_str(), out, now);
+                }
+                self.log_auth(inbound.address(), "ok", login.as_str());
                 inbound.login = Some(login);
                 AuthStep::Success
             }
             Some(Exchange::Checking | Exchange::Delayed(_)) | None => malformed,
         };
         inbound.session.on_auth(step, out);
+    }
+
+    /// Whether a user has this credential now: it may have been changed, or the user removed, since an exchange began.
+    fn is_in_force(&self, login: &Mailbox, credential: &Credential) -> bool {
+        self.config
+            .user(login)
+            .is_some_and(|user| *user.credential == *credential)
     }
 
     /// The credential behind a login, or a decoy.
@@ -258,7 +279,7 @@ impl Engine {
                 .memory
                 .knows(mailbox, &credential, &password, now.instant)
         {
-            self.log_auth(inbound, "ok", mailbox.as_str());
+            self.log_auth(inbound.address(), "ok", mailbox.as_str());
             inbound.login = login;
             return inbound.session.on_auth(AuthStep::Success, out);
         }
@@ -292,14 +313,24 @@ impl Engine {
             let at = at.unwrap_or(self.logins.waiting.len());
             self.logins.waiting.insert(at, check);
         }
-        self.derive_next();
+        // What waits and is locked out is told so by the next result: this session is still being worked on.
+        let locked_out = self.derive_next(now);
+        self.logins.locked_out.extend(locked_out);
     }
 
-    fn derive_next(&mut self) {
+    /// Begins derivations while workers are free; gives the sessions whose address was locked while they waited.
+    fn derive_next(&mut self, now: Now) -> Vec<ConnId> {
+        let mut locked_out = Vec::new();
         while self.logins.running.len() < DERIVATIONS_AT_ONCE {
             let Some(check) = self.logins.waiting.pop_front() else {
-                return;
+                break;
             };
+            // Guesses that came before the address was locked are guesses all the same.
+            let locked = |address| self.logins.peers.is_locked(address, now.instant);
+            if check.address.is_some_and(locked) {
+                locked_out.push(check.conn);
+                continue;
+            }
             let work = Work::VerifyPassword {
                 credential: Arc::clone(&check.credential),
                 password: check.password.clone(),
@@ -307,36 +338,69 @@ impl Engine {
             self.work(JobOwner::Password { conn: check.conn }, work);
             self.logins.running.insert(check.conn, check);
         }
+        locked_out
     }
 
     /// A worker has derived.
     pub(super) fn password_checked(&mut self, conn: ConnId, result: WorkResult, now: Now) {
-        let check = self.logins.running.remove(&conn);
-        self.derive_next();
-        let (Some(check), WorkResult::Password(right)) = (check, result) else {
+        let Some(check) = self.logins.running.remove(&conn) else {
             return;
         };
-        if right && let Some(login) = &check.login {
-            self.logins
-                .memory
-                .remember(login, &check.credential, &check.password, now.instant);
+        self.judge_password(check, result, now);
+        let mut locked_out = std::mem::take(&mut self.logins.locked_out);
+        locked_out.extend(self.derive_next(now));
+        for conn in locked_out {
+            if let Some(inbound) = self.take_inbound(conn) {
+                self.finish_auth(conn, inbound, AuthStep::Refusal(Reply::AUTH_THROTTLED), now);
+            }
         }
-        let mut inbound = match self.conns.take(conn) {
-            Some(Conn::Inbound(inbound)) => inbound,
-            Some(other) => return self.conns.put(conn, other),
-            None => return,
+    }
+
+    /// Counts what was derived, whatever has become of its session; the session is told, if it is still there.
+    fn judge_password(&mut self, check: Check, result: WorkResult, now: Now) {
+        let WorkResult::Password(right) = result else {
+            return;
         };
-        match check.login {
-            Some(login) if right => {
-                self.log_auth(&inbound, "ok", login.as_str());
+        let Check {
+            conn,
+            address,
+            login,
+            shown,
+            credential,
+            password,
+        } = check;
+        let login = login.filter(|login| right && self.is_in_force(login, &credential));
+        let inbound = self.take_inbound(conn);
+        match (login, inbound) {
+            (Some(login), Some(mut inbound)) => {
+                self.logins
+                    .memory
+                    .remember(&login, &credential, &password, now.instant);
+                self.log_auth(address, "ok", login.as_str());
                 inbound.login = Some(login);
                 self.finish_auth(conn, inbound, AuthStep::Success, now);
             }
-            _ => {
-                let at = self.note_failure(&inbound, &check.shown, now);
-                inbound.exchange = Some(Exchange::Delayed(AuthStep::Failure(Reply::AUTH_FAILED)));
-                self.delay_auth(conn, inbound, at);
+            // Nobody is there to be let in, and what is not asked for is not remembered.
+            (Some(login), None) => self.log_auth(address, "abandoned", login.as_str()),
+            (None, inbound) => {
+                let at = self.note_failure(address, &shown, now);
+                if let Some(mut inbound) = inbound {
+                    inbound.exchange =
+                        Some(Exchange::Delayed(AuthStep::Failure(Reply::AUTH_FAILED)));
+                    self.delay_auth(conn, inbound, at);
+                }
             }
+        }
+    }
+
+    fn take_inbound(&mut self, conn: ConnId) -> Option<Box<Inbound>> {
+        match self.conns.take(conn) {
+            Some(Conn::Inbound(inbound)) => Some(inbound),
+            Some(other) => {
+                self.conns.put(conn, other);
+                None
+            }
+            None => None,
         }
     }
 
@@ -349,14 +413,14 @@ impl Engine {
         _out: &mut Vec<u8>,
         now: Now,
     ) {
-        let at = self.note_failure(inbound, shown, now);
+        let at = self.note_failure(inbound.address(), shown, now);
         inbound.exchange = Some(Exchange::Delayed(AuthStep::Failure(Reply::AUTH_FAILED)));
         inbound.hold_until(at);
     }
 
-    fn note_failure(&mut self, inbound: &Inbound, shown: &str, now: Now) -> Instant {
-        self.log_auth(inbound, "failed", shown);
-        let failures = match inbound.address() {
+    fn note_failure(&mut self, address: Option<IpAddr>, shown: &str, now: Now) -> Instant {
+        self.log_auth(address, "failed", shown);
+        let failures = match address {
             Some(address) => self.logins.peers.failed(address, now.instant),
             None => 1,
         };
@@ -368,7 +432,7 @@ impl Engine {
         now.instant.after(doubled.min(FAILURE_DELAY_MAX))
     }
 
-    fn log_auth(&mut self, inbound: &Inbound, result: &str, login: &str) {
+    fn log_auth(&mut self, address: Option<IpAddr>, result: &str, login: &str) {
         let level = if result == "ok" {
             Level::Info
         } else {
@@ -377,7 +441,7 @@ impl Engine {
         let line = Line::new(level, "auth")
             .with("result", result)
             .with("user", login);
-        self.log(line.with_some("peer", inbound.address()));
+        self.log(line.with_some("peer", address));
     }
 }
 
