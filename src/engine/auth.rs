@@ -55,6 +55,15 @@ pub(super) struct User {
     credential: Arc<Credential>,
 }
 
+/// Whether a login stands for a mailbox.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Meant {
+    /// It does.
+    Surely,
+    /// It may as well stand for another.
+    Perhaps,
+}
+
 /// An exchange under way.
 pub(super) enum Exchange {
     /// PLAIN without an initial response.
@@ -227,37 +236,48 @@ impl Engine {
             .is_some_and(|user| *user.credential == *credential)
     }
 
-    /// The credential behind a login, or a decoy.
+    /// The credential behind a login, or a decoy. A login that nobody has gets one salt however it is written, as one
+    /// that somebody has does.
     fn credential_of(&self, login: &str) -> (Arc<Credential>, Option<Mailbox>) {
-        let found = self.find_user(login);
-        match found {
-            Some((mailbox, credential)) => (credential, Some(mailbox)),
+        let decoy = |key: &str| Arc::new(Credential::decoy(&self.logins.decoy_secret, key));
+        let Some((mailbox, meant)) = self.mailbox_of(login) else {
+            return (decoy(login), None); // no user can have this login, in any spelling
+        };
+        match self.config.user(&mailbox) {
+            Some(user) => {
+                let login = (meant == Meant::Surely).then_some(mailbox);
+                (Arc::clone(&user.credential), login)
+            }
             None => (
-                Arc::new(Credential::decoy(&self.logins.decoy_secret, login)),
+                decoy(&format!("{}@{}", mailbox.local_key(), mailbox.domain())),
                 None,
             ),
         }
     }
 
-    /// The user behind a login: a mailbox, or a bare name that one served domain has.
-    fn find_user(&self, login: &str) -> Option<(Mailbox, Arc<Credential>)> {
+    /// The mailbox that a login stands for: itself, or a bare name at the one served domain that has such a user. Where
+    /// none or several have, it is at some domain, always the same: the name has that salt, and never lets in.
+    fn mailbox_of(&self, login: &str) -> Option<(Mailbox, Meant)> {
         if let Ok(mailbox) = Mailbox::parse(login) {
-            let credential = Arc::clone(&self.config.user(&mailbox)?.credential);
-            return Some((mailbox, credential));
+            return Some((mailbox, Meant::Surely));
         }
-        let mut found = None;
-        for domain in self.config.domains.keys() {
-            let Ok(mailbox) = Mailbox::new(login, domain) else {
-                continue;
-            };
-            if let Some(user) = self.config.user(&mailbox) {
-                if found.is_some() {
-                    return None; // two users of that name: only the whole address tells them apart
-                }
-                found = Some((mailbox, Arc::clone(&user.credential)));
-            }
+        let domains = self.config.domains.keys();
+        let mailboxes: Vec<Mailbox> = domains
+            .filter_map(|domain| Mailbox::new(login, domain).ok())
+            .collect();
+        let mut users = mailboxes
+            .iter()
+            .filter(|mailbox| self.config.user(mailbox).is_some());
+        if let (Some(only), None) = (users.next(), users.next()) {
+            return Some((only.clone(), Meant::Surely));
         }
-        found
+        let key = mailboxes.first()?.local_key();
+        let chance = Credential::decoy(&self.logins.decoy_secret, &key);
+        let chance = chance.salt().iter().take(size_of::<u64>());
+        let chance = chance.fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
+        let at = chance.checked_rem(mailboxes.len() as u64)?;
+        let mailbox = mailboxes.into_iter().nth(usize::try_from(at).ok()?)?;
+        Some((mailbox, Meant::Perhaps))
     }
 
     fn check(

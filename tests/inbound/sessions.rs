@@ -425,3 +425,59 @@ fn an_open_scram_exchange_is_judged_by_the_users_at_its_end() {
         }
     }
 }
+
+/// Ways to write one login: case, quotes, and without the domain.
+fn spellings(name: &str, domain: &str) -> Vec<String> {
+    let capital = name.to_uppercase();
+    vec![
+        format!("{name}@{domain}"),
+        format!("{capital}@{domain}"),
+        format!("{name}@{}", domain.to_uppercase()),
+        format!("\"{name}\"@{domain}"),
+        name.to_owned(),
+        capital,
+    ]
+}
+
+#[test]
+fn the_salt_of_a_login_does_not_tell_whether_it_exists() {
+    let both = format!("{PENCIL}\n{SECOND}");
+    let mut desk = Desk::new(&[
+        ("example.com", PENCIL),
+        ("example.net", SECOND),
+        ("example.org", &both),
+    ]);
+    let domains = ["example.com", "example.net", "example.org"];
+    let mut salts = |login: &str| {
+        let conn = desk.connect(Listener::Submissions, CLIENT);
+        let (salt, _) = challenge(&mut desk, conn, login);
+        desk.stage.lose(conn, Lost::Eof);
+        desk.act();
+        salt
+    };
+    for name in ["pencil", "second", "nobody", "b\u{fc}cher", "nob.ody+x"] {
+        let mut bare = Vec::new();
+        let mut whole = Vec::new();
+        for domain in domains {
+            let of: Vec<String> = spellings(name, domain)
+                .iter()
+                .map(|login| salts(login))
+                .collect();
+            let (with_domain, without) = of.split_at(4);
+            assert!(
+                with_domain.iter().all(|salt| *salt == with_domain[0]),
+                "{name}@{domain} has several salts"
+            );
+            whole.push(with_domain[0].clone());
+            bare.extend_from_slice(without);
+        }
+        assert!(
+            bare.iter().all(|salt| *salt == bare[0]),
+            "{name} has several salts"
+        );
+        assert!(
+            whole.contains(&bare[0]),
+            "{name} has a salt that it has at no domain"
+        );
+    }
+}
