@@ -141,10 +141,10 @@ impl Engine {
             .is_some_and(|address| self.logins.peers.is_locked(address, now.instant))
         {
             let line = Line::new(Level::Warning, "auth").with("result", "throttled");
-            self.log(line.with_some("peer", inbound.address()));
+            self.log_refusal(line.with_some("peer", inbound.address()));
             return inbound
                 .session
-                .on_auth(AuthStep::Refusal(Reply::AUTH_THROTTLED), out);
+                .on_auth(AuthStep::End(Reply::AUTH_THROTTLED), out);
         }
         let (exchange, challenge) = match Mechanism::parse(mechanism) {
             Some(Mechanism::Plain) => (Exchange::Plain, ""),
@@ -371,7 +371,7 @@ impl Engine {
         locked_out.extend(self.derive_next(now));
         for conn in locked_out {
             if let Some(inbound) = self.take_inbound(conn) {
-                self.finish_auth(conn, inbound, AuthStep::Refusal(Reply::AUTH_THROTTLED), now);
+                self.finish_auth(conn, inbound, AuthStep::End(Reply::AUTH_THROTTLED), now);
             }
         }
     }
@@ -460,8 +460,12 @@ impl Engine {
         };
         let line = Line::new(level, "auth")
             .with("result", result)
-            .with("user", login);
-        self.log(line.with_some("peer", address));
+            .with("user", login)
+            .with_some("peer", address);
+        match level {
+            Level::Warning => self.log_refusal(line),
+            _ => self.log(line),
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use crate::clock::{Instant, Now};
 use crate::dns::{Answer, Question};
 use crate::limits::{
     BODY_IN_FLIGHT_BYTES_MAX, COMMAND_LINE_BYTES_MAX, DATA_RATE_BYTES_MIN, HANDSHAKE_TIMEOUT,
-    OUTPUT_BYTES_MAX, SESSION_TIMEOUT,
+    OUTPUT_BYTES_MAX, SESSION_TIMEOUT, UNAUTHENTICATED_SESSION_TIMEOUT,
 };
 use crate::queue::{Body, MessageRecord};
 use crate::smtp::command::ForwardPath;
@@ -302,9 +302,15 @@ impl Engine {
     }
 
     fn set_deadline(&self, inbound: &mut Inbound, now: Now) {
+        let whole = match inbound.listener {
+            Listener::Submission | Listener::Submissions if inbound.login.is_none() => {
+                UNAUTHENTICATED_SESSION_TIMEOUT
+            }
+            _ => SESSION_TIMEOUT,
+        };
         let end = inbound
             .opened
-            .after(SESSION_TIMEOUT)
+            .after(whole)
             .max(now.instant.after(Duration::from_secs(1)));
         inbound.deadline = inbound.session.timeout().map(|timeout| {
             let deadline = now.instant.after(timeout);

@@ -24,6 +24,7 @@ mod intake;
 pub mod log;
 mod notices;
 mod outbound;
+mod repeats;
 mod resolver;
 mod rest;
 mod signing;
@@ -39,7 +40,7 @@ use crate::clock::{Instant, Now};
 use crate::config::Config;
 use crate::dns::Resolver;
 use crate::entropy::Entropy;
-use crate::limits::SESSIONS_MAX_DEFAULT;
+use crate::limits::{LOG_REPEAT_INTERVAL, SESSIONS_MAX_DEFAULT};
 use crate::queue::{Command, IdSource, Index, Recovered, Ticket};
 use crate::queue_id::QueueId;
 use crate::smtp::server::Settings;
@@ -53,6 +54,7 @@ use inbound::{Asking, Hooks, Inbound, Strangers};
 use log::{Level, Line};
 use notices::Notices;
 use outbound::Courier;
+use repeats::Repeats;
 use resolver::Questions;
 use store::{Committing, PutOff, Recording};
 use timers::{Timer, Timers};
@@ -95,6 +97,7 @@ pub struct Engine {
     courier_sessions: usize,
     counters: Counters,
     log_level: Level,
+    repeats: Repeats,
     stopping: bool,
 }
 
@@ -244,6 +247,7 @@ impl Engine {
             courier_sessions: 0,
             counters: Counters::default(),
             log_level: Level::Info,
+            repeats: Repeats::default(),
             stopping: false,
         };
         engine
@@ -276,6 +280,10 @@ impl Engine {
     /// Hands out what one participant left for another: answers that are there, hops that can send.
     fn settle(&mut self, now: Now) {
         self.prune_timers();
+        if self.repeats.plan() {
+            self.timers
+                .set(now.instant.after(LOG_REPEAT_INTERVAL), Timer::Repeats);
+        }
         loop {
             let answered = self.hand_out_answers(now);
             let dispatched = self.dispatch_hops(now);
@@ -358,6 +366,11 @@ impl Engine {
                 Timer::Warn(id) => self.warn_of_delay(id, now),
                 Timer::Record => self.record_again(now),
                 Timer::Sweep => self.sweep(now),
+                Timer::Repeats => {
+                    for line in self.repeats.end() {
+                        self.log(line);
+                    }
+                }
             }
         }
         if self
@@ -540,7 +553,7 @@ impl Engine {
             self.timers.retain(|timer| match timer {
                 Timer::Conn(conn) => conns.is_live(conn),
                 Timer::Due(id, _) | Timer::Warn(id) => index.get(id).is_some(),
-                Timer::Hop(_) | Timer::Record | Timer::Sweep => true,
+                Timer::Hop(_) | Timer::Record | Timer::Sweep | Timer::Repeats => true,
             });
         }
     }
@@ -579,6 +592,13 @@ impl Engine {
     fn log(&mut self, line: Line) {
         if line.level <= self.log_level {
             self.actions.push_back(Action::Log(line));
+        }
+    }
+
+    /// Logs what a client can have us say over and over.
+    fn log_refusal(&mut self, line: Line) {
+        if line.level > self.log_level || self.repeats.is_new(&line) {
+            self.log(line);
         }
     }
 

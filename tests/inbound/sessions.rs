@@ -30,6 +30,7 @@ struct Desk {
     commands: Vec<Command>,
     works: Vec<(JobId, Work)>,
     undrained: Vec<ConnId>,
+    closed: Vec<ConnId>,
 }
 
 const TOML: &str = "hostname = \"mx.example.com\"\ndns.servers = [\"192.0.2.53\"]\n";
@@ -56,6 +57,7 @@ impl Desk {
             commands: Vec::new(),
             works: Vec::new(),
             undrained: Vec::new(),
+            closed: Vec::new(),
         }
     }
 
@@ -98,6 +100,19 @@ impl Desk {
         self.heard.get(&conn).cloned().unwrap_or_default()
     }
 
+    /// Lets time pass.
+    fn pass(&mut self, seconds: u64) {
+        let end = self
+            .stage
+            .now
+            .instant
+            .after(std::time::Duration::from_secs(seconds));
+        while self.stage.wake(end) {
+            self.act();
+        }
+        self.stage.advance_to(end);
+    }
+
     /// What has been said after a while.
     fn wait(&mut self, conn: ConnId) -> String {
         let end = self
@@ -128,6 +143,7 @@ impl Desk {
                     }
                 }
                 Action::Log(line) => self.log.push(line.text),
+                Action::Close { conn } => self.closed.push(conn),
                 action => drop(self.stage.perform(action)),
             }
         }
@@ -264,6 +280,39 @@ fn a_guess_counts_whatever_becomes_of_its_session() {
     );
     assert_eq!(desk.stage.engine.tables().jobs, 0);
     assert!(desk.logged("result=failed user=pencil@example.com peer=203.0.113.7") > 0);
+}
+
+#[test]
+fn a_session_of_an_address_that_is_locked_is_closed_and_its_equal_lines_are_counted() {
+    let mut desk = Desk::new(&[("example.com", PENCIL)]);
+    let open: Vec<ConnId> = (0..40)
+        .map(|_| desk.connect(Listener::Submissions, CLIENT))
+        .collect();
+    for guess in 0..20 {
+        let conn = desk.connect(Listener::Submissions, CLIENT);
+        desk.say(conn, &plain("pencil@example.com", &format!("guess{guess}")));
+        desk.stage.lose(conn, Lost::Reset);
+        desk.act();
+    }
+    desk.log.clear();
+    for conn in open {
+        // Whatever is said in one go, there is one answer.
+        let many = format!("{}\r\n", plain("pencil@example.com", "pencil")).repeat(5_000);
+        let reply = desk.say(conn, &many);
+        assert_eq!(
+            reply,
+            "421 4.7.0 Too many authentication failures, try again later\r\n"
+        );
+        assert!(desk.closed.contains(&conn));
+    }
+    let throttled = "event=auth result=throttled peer=203.0.113.7";
+    assert_eq!(desk.log, [throttled]);
+    desk.pass(60);
+    let told = format!("event=repeated times=39 line=\"{throttled}\"");
+    assert!(desk.log.contains(&told), "{:?}", desk.log);
+    desk.log.clear();
+    desk.pass(600);
+    assert!(desk.log.is_empty(), "nothing came again: {:?}", desk.log);
 }
 
 #[test]

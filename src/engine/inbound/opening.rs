@@ -190,7 +190,7 @@ impl Engine {
 
     fn note_proxy(&mut self, inbound: &Inbound, why: &str) {
         self.counters.refused += 1;
-        self.log(
+        self.log_refusal(
             Line::new(Level::Warning, "reject")
                 .with("peer", inbound.peer_text())
                 .with("what", "proxy")
@@ -203,7 +203,7 @@ impl Engine {
         if let Some(address) = inbound.counted {
             self.strangers.conduct.refused(address, now.instant);
         }
-        self.log(
+        self.log_refusal(
             Line::new(Level::Warning, "reject")
                 .with("peer", inbound.peer_text())
                 .with("why", "early-talker"),
