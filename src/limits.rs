@@ -51,6 +51,8 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// A session that has not authenticated (on a port that requires it) and has not begun a transaction.
 pub const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(60);
+/// The whole time that such a session has for it, whatever it says meanwhile.
+pub const UNAUTHENTICATED_SESSION_TIMEOUT: Duration = Duration::from_secs(180);
 /// Wait on port 25 in which a stranger that talks before the banner shows itself; hosts in `networks` do not wait.
 pub const BANNER_DELAY: Duration = Duration::from_millis(100);
 /// Wait for the header of the PROXY protocol, whose specification asks for three seconds at least.
@@ -63,8 +65,9 @@ pub const PROXY_HEADER_BYTES_MAX: usize = 4_096;
 pub const SESSION_ERRORS_MAX: u32 = 10;
 /// Failures of AUTH in one session, past which it is closed.
 pub const SESSION_AUTH_FAILURES_MAX: u32 = 3;
-/// Commands without a transaction (NOOP, RSET, VRFY, …) in one session, past which it is closed with 421.
-pub const SESSION_IDLE_COMMANDS_MAX: u32 = 1_000;
+/// Commands that achieve nothing (NOOP, RSET, VRFY, HELP, EHLO, AUTH, an empty BDAT that is not the last) since the last
+/// accepted message of a session, past which it is closed with 421.
+pub const SESSION_IDLE_COMMANDS_MAX: u32 = 100;
 /// Bytes that are swallowed after a smuggling attempt or an over-long line before the session is cut.
 pub const SWALLOW_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Server sessions at a time, all listeners together.
@@ -86,7 +89,7 @@ pub const PEER_TABLE_ENTRIES_MAX: usize = 65_536;
 /// Password derivations that workers do at a time: one processor is left to everything else.
 pub const DERIVATIONS_AT_ONCE: usize = 2;
 /// Password derivations that may wait for a worker; past it AUTH answers 454.
-pub const DERIVATIONS_WAITING_MAX: usize = 64;
+pub const DERIVATIONS_WAITING_MAX: usize = 256;
 /// How long a password that was right is remembered under its keyed hash.
 pub const PASSWORD_MEMORY: Duration = Duration::from_secs(600);
 /// Passwords remembered at a time.
@@ -417,6 +420,13 @@ pub const CONFIG_ERRORS_MAX: usize = 100;
 pub const MESSAGE_BYTES_MAX_LEAST: u64 = 64 * 1024;
 /// Least `max_memory`: the tables and a few sessions.
 pub const MEMORY_BYTES_MAX_LEAST: u64 = 8 * 1024 * 1024;
+
+// The log.
+
+/// How long an equal log line about a client is counted and not written again.
+pub const LOG_REPEAT_INTERVAL: Duration = Duration::from_secs(60);
+/// Different lines that are counted at a time; others are written each time.
+pub const LOG_LINES_COUNTED_MAX: usize = 256;
 
 // The event loop.
 

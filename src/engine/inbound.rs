@@ -26,7 +26,9 @@ use crate::dns::{Answer, Question};
 use crate::limits::{
     BODY_IN_FLIGHT_BYTES_MAX, COMMAND_LINE_BYTES_MAX, DATA_RATE_BYTES_MIN, HANDSHAKE_TIMEOUT,
     OUTPUT_BYTES_MAX, READ_TURN_BYTES_MAX, SESSION_KEPT_BYTES, SESSION_TIMEOUT,
+    UNAUTHENTICATED_SESSION_TIMEOUT,
 };
+use crate::policy::shares::{Holder, Resource};
 use crate::queue::{Body, MessageRecord};
 use crate::smtp::command::ForwardPath;
 use crate::smtp::proxy::HeaderReader;
@@ -51,6 +53,8 @@ pub(super) struct Inbound {
     tls: Option<Box<TlsSession>>,
     /// Input that waits for an answer, or the front of a line.
     kept: Vec<u8>,
+    /// Whether there is so much output that no input is read before it is out.
+    is_full: bool,
     /// Bytes of the body that the session gave out in this turn.
     body: Vec<u8>,
     intake: Option<Box<Intake>>,
@@ -108,7 +112,8 @@ impl Inbound {
             .intake
             .as_ref()
             .is_some_and(|intake| intake.in_flight() > self.in_flight_max());
-        !matches!(self.opening, Opening::Over) || (self.session.wants_input() && !stalled)
+        !matches!(self.opening, Opening::Over)
+            || (self.session.wants_input() && !stalled && !self.is_full)
     }
 
     /// Bytes of a streamed body that may be on their way to the disk.
@@ -137,6 +142,11 @@ impl Inbound {
             Peer::Network { remote, .. } => Some(remote.ip().to_canonical()),
             Peer::Process { .. } => None,
         }
+    }
+
+    /// Who is charged for what it uses.
+    pub(super) const fn holder(&self) -> Holder {
+        self.holding.holder()
     }
 
     /// Whether this is a session of port 25.
@@ -227,6 +237,15 @@ impl Engine {
         self.inbound_resume(conn, inbound, out, now);
     }
 
+    /// All output is out: what was kept because there was too much of it is read.
+    pub(super) fn inbound_drained(&mut self, conn: ConnId, mut inbound: Box<Inbound>, now: Now) {
+        inbound.pending = 0;
+        if std::mem::take(&mut inbound.is_full) {
+            return self.inbound_resume(conn, inbound, Vec::new(), now);
+        }
+        self.inbound_put(conn, inbound);
+    }
+
     /// Goes on with what was kept, once an answer is in.
     fn inbound_resume(&mut self, conn: ConnId, mut inbound: Box<Inbound>, out: Vec<u8>, now: Now) {
         let kept = std::mem::take(&mut inbound.kept);
@@ -279,6 +298,7 @@ impl Engine {
                 request => self.inbound_request(conn, &mut inbound, request, &mut out, now),
             }
             if out.len() > OUTPUT_BYTES_MAX {
+                inbound.is_full = true;
                 break;
             }
         }
@@ -310,9 +330,15 @@ impl Engine {
     }
 
     fn set_deadline(&self, inbound: &mut Inbound, now: Now) {
+        let whole = match inbound.listener {
+            Listener::Submission | Listener::Submissions if inbound.login.is_none() => {
+                UNAUTHENTICATED_SESSION_TIMEOUT
+            }
+            _ => SESSION_TIMEOUT,
+        };
         let end = inbound
             .opened
-            .after(SESSION_TIMEOUT)
+            .after(whole)
             .max(now.instant.after(Duration::from_secs(1)));
         inbound.deadline = inbound.session.timeout().map(|timeout| {
             let deadline = now.instant.after(timeout);
@@ -345,12 +371,6 @@ impl Engine {
     fn answer(&mut self, conn: ConnId, inbound: &mut Inbound, out: Vec<u8>) {
         inbound.pending = inbound.pending.saturating_add(out.len());
         self.send(conn, out);
-    }
-
-    /// All output of a session is with its peer.
-    pub(super) fn inbound_drained(&mut self, conn: ConnId, mut inbound: Box<Inbound>) {
-        inbound.pending = 0;
-        self.inbound_put(conn, inbound);
     }
 
     /// A session that keeps much while there is little for its like has to go.
@@ -408,7 +428,9 @@ impl Engine {
             self.logins.peers.close(address);
         }
         inbound.holding.give_all(&mut self.shares);
-        self.logins.forget(conn);
+        if let Some(holder) = self.logins.forget(conn) {
+            self.shares.of_mut(Resource::Derivations).give(holder, 1);
+        }
         self.conns.remove(conn);
     }
 

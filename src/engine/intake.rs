@@ -166,6 +166,12 @@ impl Intake {
         self.in_flight = self.in_flight.saturating_sub(bytes);
     }
 
+    /// A block could not be written: the message is refused, and no block of it is waited for any more.
+    pub(super) fn on_lost(&mut self, reply: Reply) {
+        self.in_flight = 0;
+        self.refuse(reply);
+    }
+
     /// Refuses the message, whatever else comes; the first refusal counts.
     pub(super) fn refuse(&mut self, reply: Reply) {
         if !matches!(self.stage, Stage::Refused(_)) {

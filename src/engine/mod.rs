@@ -17,6 +17,7 @@ mod auth;
 pub mod connections;
 pub mod control;
 pub mod damage;
+mod derivations;
 pub mod event;
 mod hops;
 mod inbound;
@@ -24,6 +25,7 @@ mod intake;
 pub mod log;
 mod notices;
 mod outbound;
+mod repeats;
 mod resolver;
 mod rest;
 mod shares;
@@ -40,7 +42,7 @@ use crate::clock::{Instant, Now};
 use crate::config::Config;
 use crate::dns::Resolver;
 use crate::entropy::Entropy;
-use crate::limits::SESSIONS_MAX_DEFAULT;
+use crate::limits::{LOG_REPEAT_INTERVAL, SESSIONS_MAX_DEFAULT};
 use crate::policy::shares::{Resource, Shares};
 use crate::queue::{Command, IdSource, Index, Recovered, Ticket};
 use crate::queue_id::QueueId;
@@ -55,6 +57,7 @@ use inbound::{Asking, Hooks, Inbound, Strangers};
 use log::{Level, Line};
 use notices::Notices;
 use outbound::Courier;
+use repeats::Repeats;
 use resolver::Questions;
 use shares::capacity;
 use store::{Committing, PutOff, Recording};
@@ -97,6 +100,7 @@ pub struct Engine {
     courier_sessions: usize,
     counters: Counters,
     log_level: Level,
+    repeats: Repeats,
     stopping: bool,
 }
 
@@ -193,7 +197,7 @@ enum JobOwner {
     /// The signatures of a notification.
     SignNotice { notice: u64 },
     /// A password.
-    Password { conn: ConnId },
+    Password { number: u64 },
 }
 
 /// What an engine starts with.
@@ -247,6 +251,7 @@ impl Engine {
             courier_sessions: 0,
             counters: Counters::default(),
             log_level: Level::Info,
+            repeats: Repeats::default(),
             stopping: false,
         };
         engine
@@ -279,6 +284,10 @@ impl Engine {
     /// Hands out what one participant left for another: answers that are there, hops that can send.
     fn settle(&mut self, now: Now) {
         self.prune_timers();
+        if self.repeats.plan() {
+            self.timers
+                .set(now.instant.after(LOG_REPEAT_INTERVAL), Timer::Repeats);
+        }
         loop {
             let answered = self.hand_out_answers(now);
             let dispatched = self.dispatch_hops(now);
@@ -347,7 +356,7 @@ impl Engine {
                     .on_failed(socket, now.instant, &mut *self.entropy);
             }
             Event::Worked { job, result } => self.on_worked(job, result, now),
-            Event::ReloadFailed { conn, errors } => self.reload_failed(conn, &errors),
+            Event::ReloadFailed { conn, errors } => self.reload_failed(conn, &errors, now),
         }
     }
 
@@ -361,6 +370,11 @@ impl Engine {
                 Timer::Warn(id) => self.warn_of_delay(id, now),
                 Timer::Record => self.record_again(now),
                 Timer::Sweep => self.sweep(now),
+                Timer::Repeats => {
+                    for line in self.repeats.end() {
+                        self.log(line);
+                    }
+                }
             }
         }
         if self
@@ -397,7 +411,15 @@ impl Engine {
     }
 
     /// A new configuration is in force; nothing that goes on is interrupted.
-    pub fn reconfigure(&mut self, config: Arc<Config>, conn: Option<ConnId>, now: Now) {
+    ///
+    /// `unchanged` names the keys that stay as they were until a restart.
+    pub fn reconfigure(
+        &mut self,
+        config: Arc<Config>,
+        conn: Option<ConnId>,
+        unchanged: &[&str],
+        now: Now,
+    ) {
         self.settings = settings(&config);
         self.resolver.set_servers(config.dns.clone());
         let rerouted = self.config.routes != config.routes;
@@ -408,7 +430,8 @@ impl Engine {
         }
         self.log(Line::new(Level::Info, "reloaded"));
         if let Some(conn) = conn {
-            self.control_reloaded(conn, &[]);
+            self.control_restart_needed(conn, unchanged);
+            self.control_reloaded(conn, &[], now);
         }
         self.settle(now);
     }
@@ -513,10 +536,10 @@ impl Engine {
 
     fn on_drained(&mut self, conn: ConnId, now: Now) {
         match self.conns.take(conn) {
+            Some(Conn::Inbound(inbound)) => self.inbound_drained(conn, inbound, now),
             Some(Conn::Courier(courier)) => self.courier_drained(conn, courier, now),
-            Some(Conn::Control(control)) => self.control_drained(conn, control),
+            Some(Conn::Control(control)) => self.control_drained(conn, control, now),
             Some(Conn::Hook(asking)) => self.hook_drained(conn, asking),
-            Some(Conn::Inbound(inbound)) => self.inbound_drained(conn, inbound),
             None => {}
         }
     }
@@ -535,7 +558,7 @@ impl Engine {
         match self.jobs.remove(&job) {
             Some(JobOwner::Sign { conn }) => self.inbound_signed(conn, result, now),
             Some(JobOwner::SignNotice { notice }) => self.notice_signed(notice, result, now),
-            Some(JobOwner::Password { conn }) => self.password_checked(conn, result, now),
+            Some(JobOwner::Password { number }) => self.password_checked(number, result, now),
             None => {}
         }
     }
@@ -551,7 +574,7 @@ impl Engine {
             self.timers.retain(|timer| match timer {
                 Timer::Conn(conn) => conns.is_live(conn),
                 Timer::Due(id, _) | Timer::Warn(id) => index.get(id).is_some(),
-                Timer::Hop(_) | Timer::Record | Timer::Sweep => true,
+                Timer::Hop(_) | Timer::Record | Timer::Sweep | Timer::Repeats => true,
             });
         }
     }
@@ -590,6 +613,13 @@ impl Engine {
     fn log(&mut self, line: Line) {
         if line.level <= self.log_level {
             self.actions.push_back(Action::Log(line));
+        }
+    }
+
+    /// Logs what a client can have us say over and over.
+    fn log_refusal(&mut self, line: Line) {
+        if line.level > self.log_level || self.repeats.is_new(&line) {
+            self.log(line);
         }
     }
 

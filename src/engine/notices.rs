@@ -124,10 +124,7 @@ impl Engine {
             };
             let id = notice.record.id;
             let Some(entry) = self.index.get(id) else {
-                // It was taken out of the queue: nothing is owed.
-                if let Some(conn) = notice.courier {
-                    self.courier_recorded(conn, now);
-                }
+                self.notice_unowed(&notice, now);
                 continue;
             };
             let location = entry.location;
@@ -144,6 +141,26 @@ impl Engine {
         }
     }
 
+    /// Takes out a notification that goes on, unless its message was taken out of the queue meanwhile.
+    fn notice_at_work(&mut self, number: u64, now: Now) -> Option<Notice> {
+        let notice = self.notices.at_work.remove(&number)?;
+        if self.index.get(notice.record.id).is_some() {
+            return Some(notice);
+        }
+        self.notice_unowed(&notice, now);
+        self.next_notice(now);
+        None
+    }
+
+    /// Nothing is owed for a message that an operator took out of the queue; the courier that waits goes on.
+    fn notice_unowed(&mut self, notice: &Notice, now: Now) {
+        let line = Line::new(Level::Info, "notice-dropped").with("id", notice.record.id);
+        self.log(line.with("why", "the message was taken out of the queue"));
+        if let Some(conn) = notice.courier {
+            self.courier_recorded(conn, now);
+        }
+    }
+
     /// A part of the original was read.
     pub(super) fn notice_read(
         &mut self,
@@ -151,7 +168,7 @@ impl Engine {
         result: Result<Content, ReadError>,
         now: Now,
     ) {
-        let Some(mut notice) = self.notices.at_work.remove(&number) else {
+        let Some(mut notice) = self.notice_at_work(number, now) else {
             return;
         };
         match result {
@@ -489,7 +506,7 @@ impl Engine {
 
     /// A worker signed. A notification that cannot be signed goes out unsigned: it is owed.
     pub(super) fn notice_signed(&mut self, number: u64, result: WorkResult, now: Now) {
-        let Some(mut notice) = self.notices.at_work.remove(&number) else {
+        let Some(mut notice) = self.notice_at_work(number, now) else {
             return;
         };
         if let (WorkResult::Signed(Ok(fields)), Some(made)) = (result, notice.made.as_mut()) {

@@ -120,12 +120,12 @@ impl Engine {
                 }
                 Some(Committing::Mark { id, held, tool }) => {
                     self.message_marked(id, held, now);
-                    self.control_committed(tool, Ok(()));
+                    self.control_committed(tool, Ok(()), now);
                 }
                 Some(Committing::Done { id, tool }) => {
                     self.forget_message(id);
                     if let Some(tool) = tool {
-                        self.control_committed(tool, Ok(()));
+                        self.control_committed(tool, Ok(()), now);
                     }
                 }
                 Some(Committing::Moved { id }) => {
@@ -157,7 +157,7 @@ impl Engine {
                         | Committing::Done {
                             tool: Some(tool), ..
                         },
-                    ) => self.control_committed(tool, Err(error)),
+                    ) => self.control_committed(tool, Err(error), now),
                     Some(Committing::Done { tool: None, .. } | Committing::Moved { .. }) | None => {
                     }
                 }

@@ -5,6 +5,7 @@
 
 mod authenticity;
 mod forwarding;
+mod sessions;
 #[allow(dead_code, reason = "shared with the dialogues, which use more of it")]
 #[path = "../stage/mod.rs"]
 mod stage;

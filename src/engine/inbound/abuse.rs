@@ -121,7 +121,7 @@ impl Engine {
             return Ok(());
         };
         self.counters.throttled += 1;
-        self.log(
+        self.log_refusal(
             Line::new(Level::Info, "reject")
                 .with("peer", address)
                 .with("what", "connection")

@@ -375,7 +375,7 @@ impl Engine {
         if let Some(intake) = inbound.intake.as_mut() {
             match result {
                 Ok(bytes) => intake.on_written(bytes),
-                Err(reply) => intake.refuse(reply),
+                Err(reply) => intake.on_lost(reply),
             }
         } else if let Some(checking) = inbound.checking.as_mut() {
             checking.on_written(result);

@@ -47,6 +47,7 @@ impl Engine {
             exchange: None,
             tls: None,
             kept: Vec::new(),
+            is_full: false,
             body: Vec::new(),
             intake: None,
             checking: None,
@@ -200,7 +201,7 @@ impl Engine {
 
     fn note_proxy(&mut self, inbound: &Inbound, why: &str) {
         self.counters.refused += 1;
-        self.log(
+        self.log_refusal(
             Line::new(Level::Warning, "reject")
                 .with("peer", inbound.peer_text())
                 .with("what", "proxy")
@@ -213,7 +214,7 @@ impl Engine {
         if let Some(address) = inbound.counted {
             self.strangers.conduct.refused(address, now.instant);
         }
-        self.log(
+        self.log_refusal(
             Line::new(Level::Warning, "reject")
                 .with("peer", inbound.peer_text())
                 .with("why", "early-talker"),

@@ -90,7 +90,8 @@ impl EventLoop {
         systemd::reloading();
         match daemon::load(&self.folder) {
             Ok(config) => {
-                for key in self.state.fixed.differing(&config) {
+                let unchanged = self.state.fixed.differing(&config);
+                for key in &unchanged {
                     log::write(&Line::new(Level::Warning, "restart-needed").with("key", key));
                 }
                 self.config = Arc::new(config);
@@ -99,7 +100,7 @@ impl EventLoop {
                 let replaced = self.tls.replace(files, &self.config.hostname);
                 say_certificates(&replaced, &self.config);
                 self.engine
-                    .reconfigure(Arc::clone(&self.config), conn, self.now);
+                    .reconfigure(Arc::clone(&self.config), conn, &unchanged, self.now);
             }
             Err(errors) => self
                 .engine

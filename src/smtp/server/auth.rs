@@ -74,6 +74,7 @@ impl Session {
                 }
             }
             AuthStep::Refusal(reply) => self.reply(&reply, out),
+            AuthStep::End(reply) => self.end(&reply, out),
         }
     }
 }
