@@ -275,6 +275,14 @@ pub const DMARC_AUTHORS_MAX: usize = 4;
 pub const SRS_SECRET_BYTES_MIN: usize = 16;
 /// Days for which a bounce finds its way back: longer than anybody tries to deliver.
 pub const SRS_DAYS_MAX: u64 = 21;
+/// Layers of a rewritten sender that was rewritten again on its way round.
+pub const SRS_UNWRAPS_MAX: usize = 4;
+/// Messages to one return address, as long as the daemon runs.
+pub const RETURN_USES_MAX: u32 = 100;
+/// Return addresses whose uses are counted.
+pub const RETURN_TABLE_ENTRIES_MAX: usize = 16_384;
+/// Of them, what clients of one network (a /24, of IPv6 a /64) may hold while others want room: one in this many.
+pub const RETURN_SHARE: usize = 8;
 
 // SPF.
 

@@ -165,7 +165,9 @@ impl Engine {
             Ok(sender) => Ok(Some(sender)),
             Err(ReverseError::NotRewritten) => Ok(None),
             Err(ReverseError::Expired) => Err(Reply::RETURN_EXPIRED),
-            Err(ReverseError::Malformed | ReverseError::Forged) => Err(Reply::RETURN_FORGED),
+            Err(ReverseError::Malformed | ReverseError::Forged | ReverseError::Deep) => {
+                Err(Reply::RETURN_FORGED)
+            }
         }
     }
 
