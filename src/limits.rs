@@ -191,7 +191,19 @@ pub const SPACE_INTERVAL: Duration = Duration::from_secs(10);
 pub const SPACE_SHORT_INTERVAL: Duration = Duration::from_millis(500);
 /// Files of the spool that one handle keeps open.
 pub const SPOOL_FILES_OPEN_MAX: usize = 16;
-/// Damaged regions that one start sets aside and reports; a disk that bad needs a person.
+/// Bytes of one record; what claims to be longer is damage.
+pub const RECORD_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Recipients of one queued message: each of [`RECIPIENTS_MAX`] may lead to [`ALIAS_TARGETS_MAX`].
+pub const ENVELOPE_RECIPIENTS_MAX: usize = 100_000;
+/// The highest number of a segment; at 16 MiB each it is reached after 32 PiB.
+pub const SEGMENT_NUMBER_MAX: u32 = 2_147_483_648;
+/// Numbers that are tried for a new segment, where something has the name.
+pub const SEGMENT_TRIES_MAX: u32 = 32;
+/// Segments that are named as missing.
+pub const SEGMENTS_MISSING_MAX: usize = 16;
+/// Bytes of the list of damage that `admin` has been told of.
+pub const TOLD_BYTES_MAX: usize = 1024 * 1024;
+/// Damaged regions that one start sets aside one by one and reports; the segments of others are kept whole.
 pub const DAMAGED_REGIONS_MAX: usize = 1_000;
 /// Commits and new segments that may fail in a row before the journal takes nothing more until it is opened again.
 pub const JOURNAL_FAILURES_MAX: u32 = 3;

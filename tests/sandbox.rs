@@ -4,7 +4,7 @@
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -203,7 +203,23 @@ fn keeps_no_privilege_and_works_all_the_same() {
         assert_eq!(daemon.status("Uid"), "65534\t65534\t65534\t65534");
         assert_eq!(daemon.status("CapEff"), "0000000000000000");
         assert_eq!(daemon.status("CapPrm"), "0000000000000000");
+        // proc(5): what belongs to a process that may not be dumped belongs to root, and not to its account, so that no
+        // other process of the account reads passwords and keys out of its memory.
+        let owner = fs::metadata(format!("/proc/{}/mem", daemon.process.id())).expect("its memory");
+        assert_eq!(owner.uid(), 0);
     }
+    let limits =
+        fs::read_to_string(format!("/proc/{}/limits", daemon.process.id())).expect("its limits");
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let core: Vec<&str> = core
+        .expect("a limit")
+        .split_whitespace()
+        .skip(4)
+        .take(2)
+        .collect();
+    assert_eq!(core, ["0", "0"]);
     let sandbox = daemon.wait_for("event=sandbox");
     let landlock = sandbox.rsplit('=').next().unwrap_or_default();
     assert!(["full", "partial", "none"].contains(&landlock), "{sandbox}");

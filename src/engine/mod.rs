@@ -16,6 +16,7 @@
 mod auth;
 pub mod connections;
 pub mod control;
+pub mod damage;
 pub mod event;
 mod hops;
 mod inbound;

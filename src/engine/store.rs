@@ -55,6 +55,8 @@ pub(super) struct NewMessage {
 pub(super) enum Owner {
     /// The client that brought it.
     Client(ConnId),
+    /// It tells `admin` of damage with these names.
+    Damage(Vec<Box<str>>),
     /// It is a notification: what it tells of is recorded behind it.
     Notice(Box<Unrecorded>),
 }
@@ -139,6 +141,8 @@ impl Engine {
                         Owner::Client(conn) => {
                             self.inbound_committed(conn, Err(refusal(error)), now)
                         }
+                        // It is told at the next start.
+                        Owner::Damage(_) => {}
                         Owner::Notice(mut unrecorded) => {
                             let courier = unrecorded.courier.take();
                             self.put_off(PutOff::Untold(*unrecorded), courier, now);
@@ -239,6 +243,7 @@ impl Engine {
         }
         match owner {
             Owner::Client(conn) => self.inbound_committed(conn, Ok(id), now),
+            Owner::Damage(names) => self.store(Command::Told { names }),
             Owner::Notice(behind) => self.record_outcome(behind.record, behind.courier),
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::address::{Mailbox, ReversePath};
 use crate::date::Timestamp;
 use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Recipient};
-use crate::limits::REPLY_TEXT_CHARS_MAX;
+use crate::limits::{ENVELOPE_RECIPIENTS_MAX, REPLY_TEXT_CHARS_MAX};
 use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
 
@@ -216,7 +216,7 @@ fn put_status(status: Option<EnhancedCode>, out: &mut Vec<u8>) {
     put_optional_text(status.map(|status| status.to_string()).as_deref(), out);
 }
 
-const RECIPIENT_BYTES_MIN: usize = 6; // text length, NOTIFY, no ORCPT
+pub(super) const RECIPIENT_BYTES_MIN: usize = 6; // text length, NOTIFY, no ORCPT
 const OUTCOME_BYTES_MIN: usize = 5; // index, tag
 
 /// What is left to decode.
@@ -280,7 +280,8 @@ impl<'a> Input<'a> {
     /// A number of items of at least `bytes_min` bytes each, so that what is allocated for them is bounded.
     fn count(&mut self, bytes_min: usize) -> Option<usize> {
         let count = usize::try_from(self.u32()?).ok()?;
-        (count <= self.0.len() / bytes_min.max(1)).then_some(count)
+        let room = (self.0.len() / bytes_min.max(1)).min(ENVELOPE_RECIPIENTS_MAX);
+        (count <= room).then_some(count)
     }
 
     fn end(&self) -> Option<()> {

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::limits::SEGMENT_NUMBER_MAX;
 use crate::queue_id::QueueId;
 
 /// A file of the spool.
@@ -12,8 +13,19 @@ use crate::queue_id::QueueId;
 pub enum SpoolFile {
     /// `journal/00000001.seg`.
     Segment(u32),
+    /// `journal/tip`: the number of the newest segment, so that the loss of the last ones is noticed, and how far ids may
+    /// have come in them.
+    Tip,
+    /// `body/QUEUEID.part`: a message too large for the journal, while it is received. Nobody was promised it.
+    Draft(QueueId),
     /// `body/QUEUEID`: a message too large for the journal.
     Body(QueueId),
+    /// `damaged/QUEUEID.body`: a large message that no readable record names.
+    DamagedBody(QueueId),
+    /// `damaged/00000001.seg`: a segment whose damage could not be set aside piece by piece.
+    DamagedSegment(u32),
+    /// `damaged/told`: the names of what `admin` has been told of.
+    Told,
     /// `damaged/00000001-00000000.bad`: bytes that recovery could not make sense of.
     Damaged {
         /// The segment that they stood in.
@@ -38,9 +50,11 @@ impl SpoolFile {
     /// The folder that the file lives in.
     pub const fn folder(self) -> SpoolFolder {
         match self {
-            Self::Segment(_) => SpoolFolder::Journal,
-            Self::Body(_) => SpoolFolder::Body,
-            Self::Damaged { .. } => SpoolFolder::Damaged,
+            Self::Segment(_) | Self::Tip => SpoolFolder::Journal,
+            Self::Draft(_) | Self::Body(_) => SpoolFolder::Body,
+            Self::Damaged { .. } | Self::DamagedBody(_) | Self::DamagedSegment(_) | Self::Told => {
+                SpoolFolder::Damaged
+            }
         }
     }
 }
@@ -49,8 +63,14 @@ impl fmt::Display for SpoolFile {
     /// The file's name within its folder.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Segment(number) => write!(out, "{number:08}.seg"),
+            Self::Segment(number) | Self::DamagedSegment(number) => {
+                write!(out, "{number:08}.seg")
+            }
+            Self::Tip => out.write_str("tip"),
+            Self::Draft(id) => write!(out, "{id}.part"),
             Self::Body(id) => write!(out, "{id}"),
+            Self::DamagedBody(id) => write!(out, "{id}.body"),
+            Self::Told => out.write_str("told"),
             Self::Damaged { segment, offset } => write!(out, "{segment:08}-{offset:08}.bad"),
         }
     }
@@ -69,19 +89,40 @@ impl SpoolFolder {
     /// The file that `name` stands for here; `None` when the journal would never give such a name.
     pub fn parse(self, name: &str) -> Option<SpoolFile> {
         let file = match self {
-            Self::Journal => SpoolFile::Segment(name.strip_suffix(".seg")?.parse().ok()?),
-            Self::Body => SpoolFile::Body(name.parse().ok()?),
-            Self::Damaged => {
-                let (segment, offset) = name.strip_suffix(".bad")?.split_once('-')?;
-                SpoolFile::Damaged {
-                    segment: segment.parse().ok()?,
-                    offset: offset.parse().ok()?,
-                }
-            }
+            Self::Journal if name == "tip" => SpoolFile::Tip,
+            Self::Journal => SpoolFile::Segment(segment_number(name)?),
+            Self::Body => match name.strip_suffix(".part") {
+                Some(id) => SpoolFile::Draft(id.parse().ok()?),
+                None => SpoolFile::Body(name.parse().ok()?),
+            },
+            Self::Damaged => damaged(name)?,
         };
         // One file, one name: "+1.seg" and "1.seg" are not ours.
         (file.to_string() == name).then_some(file)
     }
+}
+
+fn damaged(name: &str) -> Option<SpoolFile> {
+    if name == "told" {
+        return Some(SpoolFile::Told);
+    }
+    if let Some(id) = name.strip_suffix(".body") {
+        return Some(SpoolFile::DamagedBody(id.parse().ok()?));
+    }
+    let Some(region) = name.strip_suffix(".bad") else {
+        return Some(SpoolFile::DamagedSegment(segment_number(name)?));
+    };
+    let (segment, offset) = region.split_once('-')?;
+    Some(SpoolFile::Damaged {
+        segment: segment.parse().ok()?,
+        offset: offset.parse().ok()?,
+    })
+}
+
+/// The number in `00000001.seg`. Numbers that no journal ever reaches are not ours: there has to be a next one.
+fn segment_number(name: &str) -> Option<u32> {
+    let number = name.strip_suffix(".seg")?.parse().ok()?;
+    (1..=SEGMENT_NUMBER_MAX).contains(&number).then_some(number)
 }
 
 /// What stands in a folder.
@@ -104,6 +145,8 @@ pub enum DiskError {
     Missing,
     /// The file is there already.
     Exists,
+    /// The name leads elsewhere than it did: the folder, or one above it, was removed or replaced.
+    Displaced,
     /// EMFILE, ENFILE or ENOMEM: may work in a moment.
     Exhausted,
     /// EIO and everything else.
@@ -117,6 +160,7 @@ impl fmt::Display for DiskError {
             Self::ReadOnly => "the disk does not let us write",
             Self::Missing => "the file is missing",
             Self::Exists => "the file exists already",
+            Self::Displaced => "the folder of the spool was removed or replaced",
             Self::Exhausted => "the system is out of descriptors or memory",
             Self::Io => "the disk reports an error",
         })
@@ -163,6 +207,13 @@ pub trait Disk: DiskRead {
     /// Removes the file.
     fn remove(&mut self, file: SpoolFile) -> Result<(), DiskError>;
 
+    /// Gives the file another name, in one step; what had that name goes.
+    fn rename(&mut self, from: SpoolFile, to: SpoolFile) -> Result<(), DiskError>;
+
+    /// Whether the file's name still leads to the file that is open, from the root down; [`DiskError::Displaced`] if
+    /// not.
+    fn check_place(&mut self, file: SpoolFile) -> Result<(), DiskError>;
+
     /// What stands in the folder, in any order.
     fn list(&mut self, folder: SpoolFolder) -> Result<Vec<Entry>, DiskError>;
 
@@ -178,8 +229,13 @@ mod tests {
     fn names_round_trip_and_strangers_are_none() {
         let files = [
             SpoolFile::Segment(1),
-            SpoolFile::Segment(u32::MAX),
+            SpoolFile::Segment(SEGMENT_NUMBER_MAX),
+            SpoolFile::Tip,
+            SpoolFile::Draft(QueueId::new(77)),
             SpoolFile::Body(QueueId::new(77)),
+            SpoolFile::DamagedBody(QueueId::new(77)),
+            SpoolFile::DamagedSegment(3),
+            SpoolFile::Told,
             SpoolFile::Damaged {
                 segment: 3,
                 offset: 4096,
@@ -188,7 +244,15 @@ mod tests {
         for file in files {
             assert_eq!(file.folder().parse(&file.to_string()), Some(file));
         }
-        for name in ["1.seg", "+0000001.seg", "00000001.seg~", "..", ""] {
+        for name in [
+            "1.seg",
+            "+0000001.seg",
+            "00000001.seg~",
+            "00000000.seg",
+            "4294967295.seg",
+            "..",
+            "",
+        ] {
             assert_eq!(SpoolFolder::Journal.parse(name), None, "{name}");
         }
         assert_eq!(SpoolFolder::Body.parse("000000000000a"), None);

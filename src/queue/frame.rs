@@ -70,6 +70,11 @@ impl Location {
         self.body & IN_FILE != 0
     }
 
+    /// No envelope of this length has more recipients.
+    pub(super) const fn recipients_max(self) -> usize {
+        self.envelope_len as usize / codec::RECIPIENT_BYTES_MIN
+    }
+
     pub(super) const fn place(self) -> Place {
         Place {
             segment: self.segment,
@@ -106,15 +111,18 @@ pub(super) enum Kind {
     Hold,
     Release,
     Done,
+    /// Segments before this number are gone for good.
+    First,
 }
 
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 7] = [
     Kind::Seal,
     Kind::Message,
     Kind::Outcome,
     Kind::Hold,
     Kind::Release,
     Kind::Done,
+    Kind::First,
 ];
 
 /// The front of a record.
@@ -221,6 +229,33 @@ pub(super) struct Parts<'a> {
     pub(super) fields: &'a [u8],
 }
 
+/// What `journal/tip` says of segments that may be lost.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct TipNote {
+    /// The number of the newest segment.
+    pub(super) newest: u32,
+    /// No id above this one has been given to a message.
+    pub(super) ids: QueueId,
+}
+
+/// A [`TipNote`] with its sum, all of it within one sector.
+pub(super) fn put_tip(note: TipNote) -> Vec<u8> {
+    let mut out = MAGIC.to_vec();
+    put_u32(note.newest, &mut out);
+    put_u64(note.ids.number(), &mut out);
+    put_u32(crc32fast::hash(&out), &mut out);
+    out
+}
+
+pub(super) fn tip(bytes: &[u8]) -> Option<TipNote> {
+    let mut input = Input(bytes.get(MAGIC.len()..)?);
+    let note = TipNote {
+        newest: input.u32()?,
+        ids: QueueId::new(input.u64()?),
+    };
+    (bytes == put_tip(note)).then_some(note)
+}
+
 fn sum(bytes: &[u8], place: Place) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(bytes);
@@ -292,7 +327,20 @@ pub(super) fn put_copy(header: &Header, payload: &[u8], place: Place, out: &mut 
     out.extend_from_slice(payload);
 }
 
-/// The first record of a segment: how much of the segment before it counts, and the highest id so far.
+/// That segments before `first` are gone for good: written before they are deleted.
+pub(super) fn put_first(first: u32, highest: QueueId, place: Place, out: &mut Vec<u8>) -> Header {
+    let start = out.len();
+    out.resize(start.saturating_add(HEADER_BYTES), 0);
+    put_u32(first, out);
+    close(Kind::First, highest, place, start, out)
+}
+
+pub(super) fn first(envelope: &[u8]) -> Option<u32> {
+    Input(envelope).u32()
+}
+
+/// The first record of a segment: how much of the segment before it counts, and the highest id so far. Its fields,
+/// which those of 0.1.0 lack, say which segment is the oldest.
 pub(super) fn put_seal(seal: &Seal, highest: QueueId, segment: u32, out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start.saturating_add(HEADER_BYTES), 0);
@@ -302,7 +350,14 @@ pub(super) fn put_seal(seal: &Seal, highest: QueueId, segment: u32, out: &mut Ve
         put_u32(*hole, out);
     }
     let place = Place { segment, offset: 0 };
-    close(Kind::Seal, highest, place, start, out);
+    let mut header = close(Kind::Seal, highest, place, start, out);
+    if let Some(first) = seal.first {
+        let fields = first.to_le_bytes();
+        header.fields_len = len(&fields);
+        header.fields_crc = crc32fast::hash(&fields);
+        out.extend_from_slice(&fields);
+        put_header(&header, place, start, out);
+    }
 }
 
 /// What a segment says of the one before it.
@@ -310,22 +365,29 @@ pub(super) fn put_seal(seal: &Seal, highest: QueueId, segment: u32, out: &mut Ve
 pub(super) struct Seal {
     /// The segment before; 0 is none.
     pub(super) segment: u32,
-    /// Bytes of it that count.
+    /// Bytes of it that count, or [`LEN_UNKNOWN`].
     pub(super) len: u64,
     /// Offsets of records among them that a crash tore: their envelopes may verify, they do not count.
-    pub(super) holes: Vec<u32>,
+    pub(super) holes: Vec<u32>, // in order
+    /// The oldest segment; those before it were deleted, and none from it on.
+    pub(super) first: Option<u32>,
 }
 
-pub(super) fn seal(envelope: &[u8]) -> Option<Seal> {
-    let mut input = Input(envelope);
+/// The segment before was missing when it was sealed: if it comes back, it is read like one that has no seal.
+pub(super) const LEN_UNKNOWN: u64 = u64::MAX;
+
+pub(super) fn seal(parts: &Parts<'_>) -> Option<Seal> {
+    let mut input = Input(parts.envelope);
     let mut seal = Seal {
         segment: input.u32()?,
         len: input.u64()?,
         holes: Vec::new(),
+        first: Input(parts.fields).u32(),
     };
     while let Some(hole) = input.u32() {
         seal.holes.push(hole);
     }
+    seal.holes.sort_unstable();
     Some(seal)
 }
 

@@ -6,8 +6,15 @@
 //! seal says that it ended before the batch; so a record whose client heard 451 is not delivered after a restart,
 //! whether its bytes reached the disk or not. What earlier syncs made durable in that segment stays valid. A write
 //! that only found no space is cut off again instead, and the segment goes on, for no sync of it has failed.
-//! One gap is left, and cannot be closed: a disk that takes neither the batch nor the seal may keep the former. The
+//! One hole is left, and cannot be closed: a disk that takes neither the batch nor the seal may keep the former. The
 //! seal is tried again with each batch, and after [`JOURNAL_FAILURES_MAX`] failures in a row nothing is taken.
+//!
+//! Segments form a chain: each names its predecessor, `journal/tip` names the newest, and the oldest is known from the
+//! newest seal and from a record that is durable before a segment is deleted. So a start notices every segment that is
+//! missing. While one is, nothing is deleted.
+//!
+//! After each commit the segment is looked for under its name, once: in a folder that was removed or replaced a record is
+//! durable for nobody.
 //!
 //! Segments are deleted from the oldest upward, the folder synced after each, so that no outcome goes before the
 //! message that it is about. An oldest segment that keeps the rest is copied forward: the journal asks for it by
@@ -20,19 +27,22 @@ mod bodies;
 mod command;
 mod segments;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::limits::{JOURNAL_FAILURES_MAX, SEGMENT_BYTES};
+use crate::limits::{
+    ENVELOPE_RECIPIENTS_MAX, JOURNAL_FAILURES_MAX, SEGMENT_BYTES, SEGMENT_NUMBER_MAX,
+    SEGMENT_TRIES_MAX,
+};
 use crate::queue_id::QueueId;
 
 use super::disk::{Disk, DiskError, SpoolFile, SpoolFolder};
 use super::frame::{
-    self, HEADER_BYTES, Header, Kind, Location, Place, Seal, put_copy, put_outcome, put_record,
-    put_seal,
+    self, HEADER_BYTES, Header, Kind, LEN_UNKNOWN, Location, Place, Seal, TipNote, put_copy,
+    put_outcome, put_record, put_seal, put_tip,
 };
 use super::reader::read_record;
 use super::record::{Body, OutcomeRecord, Record};
-use super::recovery::{OpenError, OpenReport, Recovered, recover};
+use super::recovery::{OpenError, OpenReport, Recovered, put_told, recover};
 use bodies::{OpenBody, Space};
 use segments::{Live, Retirement, Segment, Standing};
 
@@ -52,7 +62,23 @@ pub struct Journal<D> {
     bodies: HashMap<QueueId, OpenBody>,
     highest: QueueId,
     failures: u32,
+    displaced: bool,
     space: Space,
+    first: u32,           // the oldest segment that counts
+    top: u32,             // no segment of the chain has a higher number
+    gap: bool,            // segments are missing: nothing is deleted
+    bodies_removed: bool, // and the folder not synced since
+    tip: Tip,
+    ids: QueueId, // no message gets a higher id before the tip says so
+    told: BTreeSet<Box<str>>,
+}
+
+/// Whether `journal/tip` may be written to as it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Tip {
+    Usable,
+    /// It is not there, or a sync of it failed: it is made anew.
+    Unusable,
 }
 
 /// The segment that is written.
@@ -65,7 +91,7 @@ struct Current {
 /// A command whose records are in the buffer.
 #[derive(Debug)]
 struct Pending {
-    ticket: Ticket,
+    ticket: Option<Ticket>, // none: nobody asked
     id: QueueId,
     effect: Effect,
 }
@@ -77,6 +103,7 @@ enum Effect {
     Hold,
     Release,
     Done,
+    First(u32),
     None,
 }
 
@@ -97,6 +124,12 @@ impl<D: Disk> Journal<D> {
             .segments
             .last_key_value()
             .map_or((0, 0), |(n, l)| (*n, *l));
+        // The chain goes through what is missing, so that the next start misses it, too.
+        let missing = report.missing.iter().map(|missing| missing.segment).max();
+        let (last, len, holes) = match missing {
+            Some(missing) if missing > last => (missing, LEN_UNKNOWN, Vec::new()),
+            _ => (last, len, found.holes),
+        };
         let mut journal = Self {
             disk,
             segment_bytes: segment_bytes.min(u64::from(u32::MAX)),
@@ -104,7 +137,8 @@ impl<D: Disk> Journal<D> {
             seal: Seal {
                 segment: last,
                 len,
-                holes: found.holes,
+                holes,
+                first: None,
             },
             buffer: Vec::new(),
             pending: Vec::new(),
@@ -113,10 +147,23 @@ impl<D: Disk> Journal<D> {
             bodies: HashMap::new(),
             highest: found.highest,
             failures: 0,
+            displaced: false,
             space: Space::default(),
+            first: found.first,
+            top: found.top,
+            gap: !report.missing.is_empty(),
+            bodies_removed: true,
+            tip: match found.tip {
+                Some(_) => Tip::Usable,
+                None => Tip::Unusable,
+            },
+            told: found.told,
+            ids: QueueId::new(0),
         };
         for (number, len) in found.segments {
-            journal.segment(number).len = len;
+            let segment = journal.segment(number);
+            segment.len = len;
+            segment.kept = found.kept.contains(&number);
         }
         for (id, (location, held)) in found.live {
             let standing = if held { Standing::Held } else { Standing::Free };
@@ -147,7 +194,16 @@ impl<D: Disk> Journal<D> {
 
     /// Whether the disk has failed so often that nothing is taken any more.
     pub fn is_broken(&self) -> bool {
-        self.failures >= JOURNAL_FAILURES_MAX
+        self.displaced || self.failures >= JOURNAL_FAILURES_MAX
+    }
+
+    /// What is said of a journal that takes nothing any more.
+    fn brokenness(&self) -> Result<(), JournalError> {
+        match self.displaced {
+            true => Err(JournalError::Displaced),
+            false if self.is_broken() => Err(JournalError::Broken),
+            false => Ok(()),
+        }
     }
 
     /// Messages that are still owed.
@@ -190,6 +246,7 @@ impl<D: Disk> Journal<D> {
                     out.push(Completion::Failed { ticket, error });
                 }
             }
+            Command::Told { names } => self.tell(names),
             Command::Retire { segment } => {
                 if let Some(segment) = self.segments.get_mut(&segment) {
                     segment.retirement = Retirement::Granted;
@@ -204,11 +261,12 @@ impl<D: Disk> Journal<D> {
         mut record: Record,
         out: &mut Vec<Completion>,
     ) -> Result<(), JournalError> {
-        if self.is_broken() {
-            return Err(JournalError::Broken);
-        }
+        self.brokenness()?;
         let id = record.id();
         if let Record::Message(message) = &mut record {
+            if message.envelope.recipients.len() > ENVELOPE_RECIPIENTS_MAX {
+                return Err(JournalError::TooLarge);
+            }
             if self.space.is_short() {
                 return Err(JournalError::NoSpace);
             }
@@ -216,7 +274,11 @@ impl<D: Disk> Journal<D> {
                 *crc32 = self.body_seal(id, *len)?;
             }
         }
+        self.highest = self.highest.max(id);
         let (header, place) = self.put(out, &|place, buffer| put_record(&record, place, buffer))?;
+        if self.highest > self.ids {
+            self.write_tip(place.segment);
+        }
         let effect = match record {
             Record::Message(_) => Effect::Accept(Location::new(place, &header)),
             Record::Outcome(outcome) if outcome.done => Effect::Done,
@@ -225,7 +287,7 @@ impl<D: Disk> Journal<D> {
             Record::Release(_) => Effect::Release,
             Record::Done(_) => Effect::Done,
         };
-        self.highest = self.highest.max(id);
+        let ticket = Some(ticket);
         self.pending.push(Pending { ticket, id, effect });
         Ok(())
     }
@@ -237,9 +299,7 @@ impl<D: Disk> Journal<D> {
         progress: &OutcomeRecord,
         out: &mut Vec<Completion>,
     ) -> Result<(), JournalError> {
-        if self.is_broken() {
-            return Err(JournalError::Broken);
-        }
+        self.brokenness()?;
         // A copy behind a done record would bring the message back to life.
         let ended = |pending: &Pending| pending.id == id && pending.effect == Effect::Done;
         if self.pending.iter().any(ended) || progress.id != id {
@@ -266,6 +326,7 @@ impl<D: Disk> Journal<D> {
         } else {
             Effect::Move(Location::new(place, &header))
         };
+        let ticket = Some(ticket);
         self.pending.push(Pending { ticket, id, effect });
         Ok(())
     }
@@ -317,7 +378,20 @@ impl<D: Disk> Journal<D> {
         };
         let file = SpoolFile::Segment(current.number);
         let outcome = match self.disk.write_at(file, current.committed, &self.buffer) {
-            Ok(()) => self.disk.sync_data(file).inspect_err(|_| self.abandon()),
+            Ok(()) => match self.disk.sync_data(file) {
+                Ok(()) => self
+                    .disk
+                    .check_place(file)
+                    .inspect_err(|error| match error {
+                        DiskError::Displaced => self.on_displaced(),
+                        // Whether it is where it should be cannot be told: this batch is refused, as after a failed sync.
+                        _ => self.abandon(),
+                    }),
+                Err(error) => {
+                    self.abandon();
+                    Err(error)
+                }
+            },
             Err(error) => {
                 self.undo(error);
                 Err(error)
@@ -336,7 +410,11 @@ impl<D: Disk> Journal<D> {
                 });
                 self.segment(current.number).len = committed;
                 self.failures = 0;
-                out.extend(pending.into_iter().map(|pending| self.apply(pending)));
+                out.extend(
+                    pending
+                        .into_iter()
+                        .filter_map(|pending| self.apply(pending)),
+                );
             }
             Err(error) => {
                 // The refusal is told only after the seal that makes it true, where the disk takes one.
@@ -344,12 +422,10 @@ impl<D: Disk> Journal<D> {
                     let _ = self.roll();
                 }
                 let error = error.into();
-                out.extend(pending.into_iter().map(|pending| {
+                out.extend(pending.into_iter().filter_map(|pending| {
                     self.on_refused(&pending, error);
-                    Completion::Failed {
-                        ticket: pending.ticket,
-                        error,
-                    }
+                    let ticket = pending.ticket?;
+                    Some(Completion::Failed { ticket, error })
                 }));
             }
         }
@@ -358,7 +434,7 @@ impl<D: Disk> Journal<D> {
     fn on_refused(&mut self, pending: &Pending, error: JournalError) {
         match pending.effect {
             Effect::Accept(location) if location.body_is_file() => {
-                let _ = self.disk.remove(SpoolFile::Body(pending.id));
+                self.remove_body(pending.id);
             }
             Effect::Move(_) => self.on_copy_failed(pending.id, error),
             _ => {}
@@ -379,6 +455,37 @@ impl<D: Disk> Journal<D> {
         }
     }
 
+    /// What was written is durable where nobody will look for it. It is cut off there, lest it come back with the folder,
+    /// and nothing is taken until a start has decided which folder counts.
+    fn on_displaced(&mut self) {
+        if let Some(current) = self.current {
+            let file = SpoolFile::Segment(current.number);
+            let cut = self.disk.truncate(file, current.committed);
+            let _ = cut.and_then(|()| self.disk.sync_data(file));
+        }
+        self.displaced = true;
+        self.leave();
+    }
+
+    /// Remembers of which damage `admin` has been told. Where this fails it is told again at the next start.
+    fn tell(&mut self, names: Vec<Box<str>>) {
+        self.told.extend(names);
+        let bytes = put_told(&self.told);
+        let file = SpoolFile::Told;
+        let made = match self.disk.create(file) {
+            Ok(()) | Err(DiskError::Exists) => Ok(()),
+            Err(error) => Err(error),
+        };
+        let written = made
+            .and_then(|()| self.disk.truncate(file, bytes.len() as u64))
+            .and_then(|()| self.disk.write_at(file, 0, &bytes))
+            .and_then(|()| self.disk.sync_data(file))
+            .and_then(|()| self.disk.sync_folder(SpoolFolder::Damaged));
+        if written.is_err() {
+            let _ = self.disk.remove(file);
+        }
+    }
+
     fn abandon(&mut self) {
         self.failures = self.failures.saturating_add(1);
         self.leave();
@@ -391,35 +498,47 @@ impl<D: Disk> Journal<D> {
                 segment: current.number,
                 len: current.committed,
                 holes: Vec::new(),
+                first: None,
             };
         }
     }
 
-    /// Starts the next segment: its seal and its name are durable before anything else is written to it.
+    /// Starts the next segment: its seal and its name are durable before anything else is written to it. Something that
+    /// has its name already is left alone, and the next number is taken: the seal says which segment comes before.
     fn roll(&mut self) -> Result<Current, JournalError> {
-        if self.is_broken() {
-            return Err(JournalError::Broken);
-        }
-        let last = self
-            .segments
-            .last_key_value()
-            .map_or(0, |(number, _)| *number);
-        let number = last
-            .max(self.seal.segment)
-            .checked_add(1)
-            .ok_or(JournalError::Broken)?;
-        match self.start_segment(number) {
+        self.brokenness()?;
+        let mut number = self.top.max(self.seal.segment);
+        let made = loop {
+            number = number.saturating_add(1);
+            if number > SEGMENT_NUMBER_MAX {
+                return Err(JournalError::Broken);
+            }
+            match self.disk.create(SpoolFile::Segment(number)) {
+                Err(DiskError::Exists) if number < self.top.saturating_add(SEGMENT_TRIES_MAX) => {}
+                made => break made,
+            }
+        };
+        let started = made.and_then(|()| {
+            self.start_segment(number).inspect_err(|_| {
+                let _ = self.disk.remove(SpoolFile::Segment(number));
+            })
+        });
+        match started {
             Ok(committed) => {
                 // What is past the seal is dead: the room goes back, and a failed batch is gone for good.
-                let before = SpoolFile::Segment(self.seal.segment);
-                let _ = self.disk.truncate(before, self.seal.len);
+                let before = self.segments.get(&self.seal.segment);
+                if before.is_some_and(|before| !before.kept) {
+                    let before = SpoolFile::Segment(self.seal.segment);
+                    let _ = self.disk.truncate(before, self.seal.len);
+                }
                 let current = Current { number, committed };
+                self.top = number;
                 self.segment(number).len = committed;
                 self.current = Some(current);
+                self.write_tip(number);
                 Ok(current)
             }
             Err(error) => {
-                let _ = self.disk.remove(SpoolFile::Segment(number));
                 if error != DiskError::NoSpace {
                     self.failures = self.failures.saturating_add(1);
                 }
@@ -430,21 +549,50 @@ impl<D: Disk> Journal<D> {
 
     fn start_segment(&mut self, number: u32) -> Result<u64, DiskError> {
         let file = SpoolFile::Segment(number);
-        match self.disk.create(file) {
-            // Left by a try that failed, and could not be removed: nothing in it was ever promised.
-            Err(DiskError::Exists) => {
-                self.disk.remove(file)?;
-                self.disk.create(file)?;
-            }
-            outcome => outcome?,
-        }
         self.disk.preallocate(file, self.segment_bytes)?;
         let mut bytes = Vec::with_capacity(SEAL_ROOM_BYTES as usize);
-        put_seal(&self.seal, self.highest, number, &mut bytes);
+        let seal = Seal {
+            first: Some(self.first),
+            ..self.seal.clone()
+        };
+        put_seal(&seal, self.highest, number, &mut bytes);
         self.disk.write_at(file, 0, &bytes)?;
         self.disk.sync_data(file)?;
         self.disk.sync_folder(SpoolFolder::Journal)?;
         Ok(bytes.len() as u64)
+    }
+
+    /// Notes which segment is the newest and how far ids may come in it, before anything in it is promised. A disk that
+    /// does not take the note costs the notice of a loss, not a message: it is made again with the next segment.
+    fn write_tip(&mut self, number: u32) {
+        let file = SpoolFile::Tip;
+        self.ids = QueueId::new(self.highest.number().saturating_add(IDS_NOTED_AHEAD));
+        let note = TipNote {
+            newest: number,
+            ids: self.ids,
+        };
+        if self.tip == Tip::Unusable {
+            let _ = self.disk.remove(file);
+        }
+        let made = match self.tip {
+            Tip::Usable => Ok(()),
+            Tip::Unusable => self.disk.create(file),
+        };
+        let written = made
+            .and_then(|()| self.disk.write_at(file, 0, &put_tip(note)))
+            .and_then(|()| self.disk.sync_data(file))
+            .and_then(|()| match self.tip {
+                Tip::Usable => Ok(()),
+                Tip::Unusable => self.disk.sync_folder(SpoolFolder::Journal),
+            });
+        self.tip = match written {
+            Ok(()) => Tip::Usable,
+            Err(_) => {
+                // The next process must not trust it either.
+                let _ = self.disk.remove(file);
+                Tip::Unusable
+            }
+        };
     }
 }
 
@@ -457,7 +605,9 @@ fn behind(place: Place, buffer: &[u8], start: usize) -> Place {
     }
 }
 
-const SEAL_ROOM_BYTES: u64 = HEADER_BYTES as u64 + 12;
+const SEAL_ROOM_BYTES: u64 = HEADER_BYTES as u64 + 16;
+/// So far the ids may go before the tip is written again: those of 18 hours, at 16 million a second.
+const IDS_NOTED_AHEAD: u64 = 1 << 40;
 const BUFFER_KEPT_BYTES: usize = 512 * 1_024;
 
 #[cfg(test)]

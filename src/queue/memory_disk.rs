@@ -4,7 +4,7 @@
 //! [`Disk::sync_folder`]. [`MemoryDisk::crash`] keeps a random part of the rest, by sectors, as a power cut does. It is
 //! no test code: the simulator runs the whole relay on it. Clones share one disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::entropy::Entropy;
@@ -36,11 +36,15 @@ pub enum Operation {
     SyncFolder,
     /// [`Disk::remove`].
     Remove,
+    /// [`Disk::rename`].
+    Rename,
+    /// [`Disk::check_place`], which cannot tell; not among [`Operation::Any`], and not counted.
+    CheckPlace,
     /// [`DiskRead::read_at`] and [`DiskRead::len`]; not among [`Operation::Any`], and not counted.
     Read,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct State {
     names: BTreeMap<SpoolFile, usize>,
     durable_names: BTreeMap<SpoolFile, usize>,
@@ -49,22 +53,24 @@ struct State {
     faults: Vec<Fault>,
     free: u64,
     operations: u64,
+    displaced: bool,
+    largest_read: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Node {
     cached: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Change>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Change {
     Write { offset: usize, bytes: Vec<u8> },
     Resize(usize),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Fault {
     operation: Operation,
     skip: u64,
@@ -82,6 +88,8 @@ impl Default for State {
             faults: Vec::new(),
             free: 1 << 40,
             operations: 0,
+            displaced: false,
+            largest_read: 0,
         }
     }
 }
@@ -143,6 +151,11 @@ impl MemoryDisk {
         }
     }
 
+    /// The most bytes that were asked for by one read.
+    pub fn largest_read(&self) -> usize {
+        self.state().largest_read
+    }
+
     /// A disk of its own with the same bytes; nothing that happens to one is seen by the other.
     #[must_use]
     pub fn snapshot(&self) -> Self {
@@ -157,31 +170,50 @@ impl MemoryDisk {
         copy
     }
 
+    /// A disk of its own in the same state, with what is not synced yet and what is to fail.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.state().clone())))
+    }
+
     /// The power goes: of what was not synced, a random part is kept, writes are torn between sectors, files are as
     /// long as they were or as they were going to be, and unsynced names are there or not.
     pub fn crash(&self, entropy: &mut dyn Entropy) {
         let mut guard = self.state();
         let state = &mut *guard;
-        let changed: Vec<SpoolFile> = state
-            .names
-            .keys()
-            .chain(state.durable_names.keys())
-            .copied()
-            .filter(|file| state.names.get(file) != state.durable_names.get(file))
-            .collect();
-        for file in changed {
-            if entropy.below(2) == 0 {
-                match state.names.get(&file).copied() {
-                    Some(index) => state.durable_names.insert(file, index),
-                    None => state.durable_names.remove(&file),
-                };
-            }
-        }
-        state.names.clone_from(&state.durable_names);
+        state.settle_names(&mut || entropy.below(2) == 0);
         for node in &mut state.nodes {
             node.crash(entropy);
         }
         state.faults.clear();
+    }
+
+    /// The power goes, and of each unsynced name, change of length and sector of 512 bytes `keeps` says whether it got
+    /// there: a caller that tries all answers has tried every power cut at this point.
+    pub fn crash_choosing(&self, keeps: &mut dyn FnMut() -> bool) {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        state.settle_names(keeps);
+        // Of a file without a name nothing is ever seen again.
+        let named: BTreeSet<usize> = state.names.values().copied().collect();
+        for index in named {
+            if let Some(node) = state.nodes.get_mut(index) {
+                node.crash_choosing(keeps);
+            }
+        }
+        state.faults.clear();
+    }
+
+    /// From now on the spool's folder has been removed or replaced.
+    pub fn displace(&self) {
+        self.state().displaced = true;
+    }
+
+    /// Removes a file, durably: another program did.
+    pub fn lose(&self, file: SpoolFile) {
+        let mut state = self.state();
+        state.names.remove(&file);
+        state.durable_names.remove(&file);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -190,6 +222,24 @@ impl MemoryDisk {
 }
 
 impl State {
+    /// Of the names that were not synced, those that `keeps` are there.
+    fn settle_names(&mut self, keeps: &mut dyn FnMut() -> bool) {
+        let names = self.names.keys().chain(self.durable_names.keys());
+        let changed: BTreeSet<SpoolFile> = names
+            .copied()
+            .filter(|file| self.names.get(file) != self.durable_names.get(file))
+            .collect();
+        for file in changed {
+            if keeps() {
+                match self.names.get(&file).copied() {
+                    Some(index) => self.durable_names.insert(file, index),
+                    None => self.durable_names.remove(&file),
+                };
+            }
+        }
+        self.names.clone_from(&self.durable_names);
+    }
+
     fn node(&self, file: SpoolFile) -> Option<&Node> {
         self.nodes.get(*self.names.get(&file)?)
     }
@@ -208,7 +258,10 @@ impl State {
 
     /// Counts the operation; the error that it has to fail with, if any.
     fn meet(&mut self, operation: Operation) -> Option<DiskError> {
-        let is_change = !matches!(operation, Operation::SyncDone | Operation::Read);
+        let is_change = !matches!(
+            operation,
+            Operation::SyncDone | Operation::Read | Operation::CheckPlace
+        );
         if is_change {
             self.operations = self.operations.saturating_add(1);
         }
@@ -257,7 +310,32 @@ impl Node {
         }
         self.cached.clone_from(&self.durable);
     }
+
+    fn crash_choosing(&mut self, keeps: &mut dyn FnMut() -> bool) {
+        for change in std::mem::take(&mut self.pending) {
+            match change {
+                Change::Resize(_) if !keeps() => {}
+                Change::Resize(_) => apply(&change, &mut self.durable),
+                Change::Write { offset, bytes } => {
+                    let mut at = offset;
+                    let mut rest = bytes.as_slice();
+                    while !rest.is_empty() {
+                        let room = (SECTOR_BYTES - at % SECTOR_BYTES).min(rest.len());
+                        let (piece, tail) = rest.split_at_checked(room).unwrap_or((rest, &[]));
+                        if keeps() {
+                            write(at, piece, &mut self.durable);
+                        }
+                        at = at.saturating_add(room);
+                        rest = tail;
+                    }
+                }
+            }
+        }
+        self.cached.clone_from(&self.durable);
+    }
 }
+
+const SECTOR_BYTES: usize = 512;
 
 /// Writes a random choice of sectors of `bytes`; the rest reads as before, or as zeros past the old end.
 fn tear(offset: usize, bytes: &[u8], file: &mut Vec<u8>, entropy: &mut dyn Entropy) {
@@ -318,6 +396,7 @@ impl DiskRead for MemoryDisk {
     ) -> Result<usize, DiskError> {
         let mut state = self.state();
         state.checked(Operation::Read)?;
+        state.largest_read = state.largest_read.max(into.len());
         let node = state.node(file).ok_or(DiskError::Missing)?;
         let bytes = node.cached.get(position(offset)?..).unwrap_or_default();
         let len = bytes.len().min(into.len());
@@ -419,6 +498,23 @@ impl Disk for MemoryDisk {
             .remove(&file)
             .map(drop)
             .ok_or(DiskError::Missing)
+    }
+
+    fn rename(&mut self, from: SpoolFile, to: SpoolFile) -> Result<(), DiskError> {
+        let mut state = self.state();
+        state.checked(Operation::Rename)?;
+        let index = state.names.remove(&from).ok_or(DiskError::Missing)?;
+        state.names.insert(to, index);
+        Ok(())
+    }
+
+    fn check_place(&mut self, file: SpoolFile) -> Result<(), DiskError> {
+        let mut state = self.state();
+        state.checked(Operation::CheckPlace)?;
+        if state.displaced || !state.names.contains_key(&file) {
+            return Err(DiskError::Displaced);
+        }
+        Ok(())
     }
 
     fn list(&mut self, folder: SpoolFolder) -> Result<Vec<Entry>, DiskError> {

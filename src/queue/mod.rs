@@ -5,7 +5,8 @@
 //!
 //! | on the disk | means | a crash leaves | who cleans it |
 //! | --- | --- | --- | --- |
-//! | `body/ID`, no record | a large message is being received | a file nobody was promised | recovery removes it |
+//! | `body/ID.part` | a large message is being received | a file nobody was promised | recovery removes it |
+//! | `body/ID`, no record | its record is being written | a file that may have been promised | recovery sets it aside |
 //! | message record | accepted; 250 may be sent | a torn record at the tail | recovery cuts it |
 //! | message, outcome records | some recipients are settled | — | — |
 //! | two message records of one id | copied forward | both | the later one wins |
@@ -30,4 +31,6 @@ pub use journal::{Command, Completion, Journal, JournalError, Ticket};
 pub use memory_disk::{MemoryDisk, Operation};
 pub use reader::{Content, Part, ReadError, read, read_unfinished};
 pub use record::{Body, MessageRecord, Outcome, OutcomeRecord, Record};
-pub use recovery::{Damage, DamageKind, OpenError, OpenReport, Recovered, Torn};
+pub use recovery::{
+    Aside, Damage, DamageKind, Missing, OpenError, OpenReport, Recovered, TipState, Torn,
+};

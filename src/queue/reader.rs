@@ -185,7 +185,7 @@ pub fn read_unfinished<D: DiskRead + ?Sized>(
     len: u32,
 ) -> Result<Content, ReadError> {
     let mut bytes = vec![0; len as usize];
-    match disk.read_at(SpoolFile::Body(id), offset, &mut bytes)? {
+    match disk.read_at(SpoolFile::Draft(id), offset, &mut bytes)? {
         read if read == bytes.len() => Ok(Content::Body { bytes, crc32: 0 }),
         _ => Err(ReadError::Damaged),
     }

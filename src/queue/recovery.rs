@@ -2,145 +2,45 @@
 //!
 //! Records are read in order; a later one overrules an earlier one. Of a sealed segment only headers and envelopes are
 //! read, for its bodies were synced before the seal; of the last, unsealed one everything is verified, for a crash may
-//! have torn it. Nothing that makes no sense is deleted: it is copied to `damaged/` first. What the disk does not give is
-//! another thing: bytes that were not read say nothing, so the start fails, nothing is judged, and the next one reads again.
+//! have torn it. Nothing that makes no sense is deleted: it is copied to `damaged/` first, or its whole segment is
+//! kept. What the disk does not give is another thing: bytes that were not read say nothing, so the start fails, nothing is
+//! judged, and the next one reads again.
+//!
+//! | file | without a message that is owed | goes |
+//! | --- | --- | --- |
+//! | `body/ID.part` | was never acknowledged: it gets its name before its record is written | removed |
+//! | `body/ID`, and a record that its message is done | dead | removed |
+//! | `body/ID`, and nothing | its record may have been lost | to `damaged/ID.body` |
+//! | any of them, while a segment is missing | the segment may tell | stays |
+//!
+//! What stands in `damaged/` and is not named in `damaged/told` is reported until [`Command::Told`](super::Command::Told)
+//! says that `admin` knows of it.
 //!
 //! Invariant: recovery changes nothing that a second recovery would read differently, so it may be interrupted.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
+mod aside;
+mod chain;
+mod report;
+mod window;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::date::Timestamp;
 use crate::envelope::Envelope;
-use crate::limits::DAMAGED_REGIONS_MAX;
+use crate::limits::{DAMAGED_REGIONS_MAX, RECORD_BYTES_MAX};
 use crate::queue_id::QueueId;
 
 use super::codec;
-use super::disk::{Disk, DiskError, Entry, SpoolFile, SpoolFolder};
-use super::frame::{HEADER_BYTES, Header, HeaderError, Kind, Location, MAGIC, Place, Seal, seal};
-use super::ids::IdSource;
+use super::disk::{Disk, DiskError, SpoolFile, SpoolFolder};
+use super::frame::{HEADER_BYTES, Header, HeaderError, Kind, Location, MAGIC, Place, Seal, first};
 use super::reader::{Content, Part, ReadError, read};
 use super::record::Outcome;
+use window::Window;
 
-/// A message that is still owed.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Recovered {
-    /// Its name.
-    pub id: QueueId,
-    /// Where it is.
-    pub location: Location,
-    /// Its envelope.
-    pub envelope: Envelope,
-    /// Bytes of the message as it came.
-    pub body_len: u64,
-    /// The last known fate of each recipient of the envelope.
-    pub fates: Vec<Option<Outcome>>,
-    /// Whether the operator holds it back.
-    pub held: bool,
-    /// Whether its sender has been told of the delay.
-    pub warned: bool,
-    /// When the last outcome was recorded.
-    pub last_outcome: Option<Timestamp>,
-}
-
-/// What a start found beside messages.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct OpenReport {
-    /// Messages that are still owed.
-    pub messages: usize,
-    /// Segments of the journal.
-    pub segments: usize,
-    /// Tails that a crash left and that were cut.
-    pub torn: Vec<Torn>,
-    /// What was set aside; at most [`DAMAGED_REGIONS_MAX`] of them.
-    pub damage: Vec<Damage>,
-    /// Names that are not ours.
-    pub foreign: Vec<(SpoolFolder, Box<str>)>,
-    /// Files of large messages that were never acknowledged, or were done; they were removed.
-    pub orphan_bodies: usize,
-    /// The highest id of the spool.
-    pub highest: Option<QueueId>,
-}
-
-impl OpenReport {
-    /// A source of ids that the spool has not seen.
-    pub fn ids(&self) -> IdSource {
-        IdSource::above(self.highest.unwrap_or(QueueId::new(0)))
-    }
-}
-
-/// A tail that a crash left.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Torn {
-    /// The segment.
-    pub segment: u32,
-    /// Where it was cut.
-    pub offset: u32,
-    /// Bytes that went.
-    pub len: u64,
-}
-
-/// Bytes that make no sense.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Damage {
-    /// The segment that they stand in.
-    pub segment: u32,
-    /// Where.
-    pub offset: u32,
-    /// How many.
-    pub len: u64,
-    /// The message, where it can be read.
-    pub id: Option<QueueId>,
-    /// What is wrong.
-    pub kind: DamageKind,
-    /// Whether they are safe in `damaged/`; if not, the disk did not take them.
-    pub kept: bool,
-}
-
-/// What is wrong with a record.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum DamageKind {
-    /// No header can be read.
-    Header,
-    /// The header is whole, what follows is not.
-    Payload,
-    /// The record is whole, and its file is missing or of another length.
-    BodyFile,
-}
-
-/// Why the journal could not be opened.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum OpenError {
-    /// The disk failed.
-    Disk(DiskError),
-    /// A newer chopar wrote here.
-    FutureVersion {
-        /// The segment.
-        segment: u32,
-        /// Its version.
-        version: u8,
-    },
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Disk(error) => write!(out, "the spool cannot be opened: {error}"),
-            Self::FutureVersion { segment, version } => write!(
-                out,
-                "journal segment {segment} has format {version}, which this chopar does not know: run the newer one that wrote it until its queue is empty"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for OpenError {}
-
-impl From<DiskError> for OpenError {
-    fn from(error: DiskError) -> Self {
-        Self::Disk(error)
-    }
-}
+pub(super) use aside::put_told;
+pub use report::{
+    Aside, Damage, DamageKind, Missing, OpenError, OpenReport, Recovered, TipState, Torn,
+};
 
 /// What the journal goes on from.
 pub(super) struct Found {
@@ -148,6 +48,11 @@ pub(super) struct Found {
     pub(super) segments: BTreeMap<u32, u64>,             // bytes that count
     pub(super) highest: QueueId,
     pub(super) holes: Vec<u32>, // torn records of the last segment, for its seal
+    pub(super) first: u32,      // the oldest segment that counts
+    pub(super) top: u32,        // no segment of the chain has a higher number
+    pub(super) tip: Option<u32>,
+    pub(super) kept: BTreeSet<u32>, // segments with damage that is nowhere else
+    pub(super) told: BTreeSet<Box<str>>,
 }
 
 /// Reads the whole journal and tells `sink` each message that is still owed, in the order of the journal.
@@ -159,26 +64,62 @@ pub(super) fn recover<D: Disk>(
         disk,
         report: OpenReport::default(),
         messages: HashMap::new(),
+        done: HashSet::new(),
         highest: QueueId::new(0),
         window: Window::default(),
         holes: Vec::new(),
+        first: None,
+        kept: BTreeSet::new(),
+        is_damaged_unsynced: false,
+        ids: None,
     };
-    let numbers = scan.list_segments()?;
-    let seals = scan.read_seals(&numbers)?;
+    let (numbers, is_noted) = scan.list_segments()?;
+    scan.report.tip = scan.read_tip(is_noted)?;
+    let fronts = scan.read_seals(&numbers)?;
+    let mut chain = scan.chain(&numbers, &fronts)?;
     let mut segments = BTreeMap::new();
-    for number in &numbers {
-        let end = scan.read_segment(*number, seals.get(number))?;
+    for number in &chain.members {
+        let end = scan.read_segment(*number, chain.seals.get(number).copied())?;
         segments.insert(*number, end);
     }
+    // What a crash kept us from deleting counts no more than what is deleted.
+    let first = scan.first.unwrap_or(0);
+    scan.messages
+        .retain(|_, state| state.location.segment() >= first);
+    chain.missing.retain(|number| *number >= first);
+    scan.name_missing(&chain.missing, &chain.strays)?;
     scan.report.segments = segments.len();
     let live = scan.emit(sink)?;
-    scan.sweep_bodies(&live)?;
+    if scan.report.missing.is_empty() {
+        scan.sweep_bodies(&live)?;
+    }
+    let told = scan.review_damaged()?;
+    // What cannot be read may hold higher ids than what can, and may come back: none of them is given out twice.
+    if scan.report.has_losses() {
+        scan.highest = scan.ids.map_or(scan.highest, |ids| ids.max(scan.highest));
+    }
     scan.report.highest = (scan.highest != QueueId::new(0)).then_some(scan.highest);
+    let tip = match scan.report.tip {
+        TipState::Known(number) => Some(number),
+        TipState::Absent | TipState::Damaged => None,
+    };
+    // What does not belong to the chain takes no numbers from it.
+    let top = segments.keys().next_back().copied().max(tip).unwrap_or(0);
+    // What is missing may be older than all that is there.
+    let oldest = match scan.report.missing.is_empty() {
+        true => segments.keys().next().copied(),
+        false => Some(0),
+    };
     let found = Found {
         live,
         segments,
         highest: scan.highest,
         holes: scan.holes,
+        first: scan.first.or(oldest).unwrap_or(top.saturating_add(1)),
+        top,
+        tip,
+        kept: scan.kept,
+        told,
     };
     Ok((found, scan.report))
 }
@@ -189,16 +130,21 @@ struct State {
     held: bool,
     warned: bool,
     last_outcome: Option<Timestamp>,
-    fates: Vec<(u32, Outcome)>,
+    fates: Vec<Option<Outcome>>, // by their place in the envelope
 }
 
 struct Scan<'a, D> {
     disk: &'a mut D,
     report: OpenReport,
     messages: HashMap<QueueId, State>,
+    done: HashSet<QueueId>, // of which a file may be left
     highest: QueueId,
     window: Window,
     holes: Vec<u32>, // of the segment that was read last, where it is unsealed
+    first: Option<u32>,
+    kept: BTreeSet<u32>,
+    is_damaged_unsynced: bool,
+    ids: Option<QueueId>, // no message had a higher one, as the tip says
 }
 
 /// What stands at one place of a segment.
@@ -212,49 +158,10 @@ enum Step {
 }
 
 impl<D: Disk> Scan<'_, D> {
-    fn list_segments(&mut self) -> Result<Vec<u32>, OpenError> {
-        let mut numbers = Vec::new();
-        for entry in self.disk.list(SpoolFolder::Journal)? {
-            match entry {
-                Entry::File(SpoolFile::Segment(number)) if number > 0 => numbers.push(number),
-                Entry::File(other) => self.foreign(SpoolFolder::Journal, &other.to_string()),
-                Entry::Foreign(name) => self.foreign(SpoolFolder::Journal, &name),
-            }
-        }
-        numbers.sort_unstable();
-        Ok(numbers)
-    }
-
     fn foreign(&mut self, folder: SpoolFolder, name: &str) {
         if self.report.foreign.len() < DAMAGED_REGIONS_MAX {
             self.report.foreign.push((folder, name.into()));
         }
-    }
-
-    /// How much of each segment counts, as a later one says.
-    fn read_seals(&mut self, numbers: &[u32]) -> Result<BTreeMap<u32, Seal>, OpenError> {
-        let mut seals = BTreeMap::new();
-        for number in numbers {
-            let len = self.disk.len(SpoolFile::Segment(*number))?;
-            if let Step::Record(header) = self.step(*number, 0, len, false)?
-                && let Some(seal) = self.seal_at(*number, &header)?
-                && seal.segment < *number
-            {
-                // An earlier try at the same seal may have been left by a crash; both say the same.
-                seals.insert(seal.segment, seal);
-            }
-        }
-        Ok(seals)
-    }
-
-    fn seal_at(&mut self, segment: u32, header: &Header) -> Result<Option<Seal>, DiskError> {
-        if header.kind != Kind::Seal {
-            return Ok(None);
-        }
-        let file = SpoolFile::Segment(segment);
-        let len = HEADER_BYTES.saturating_add(header.envelope_len as usize);
-        let bytes = self.window.get(self.disk, file, 0, len)?;
-        Ok(bytes.get(HEADER_BYTES..).and_then(seal))
     }
 
     /// Reads one segment; returns where it ends.
@@ -268,7 +175,7 @@ impl<D: Disk> Scan<'_, D> {
             .map(|seal| seal.len.saturating_sub(len))
             .filter(|lost| *lost > 0)
         {
-            self.report.damage.push(Damage {
+            self.note_damage(Damage {
                 segment: number,
                 offset: u32::try_from(len).unwrap_or(u32::MAX),
                 len: lost,
@@ -277,6 +184,7 @@ impl<D: Disk> Scan<'_, D> {
                 kept: false,
             });
         }
+        let damages = self.damages();
         let mut at = 0;
         let mut may_cut = true;
         while at < limit {
@@ -308,7 +216,9 @@ impl<D: Disk> Scan<'_, D> {
                         at = next;
                     }
                     None if sealed.is_some() => {
-                        self.set_aside(number, at, limit, None, DamageKind::Header);
+                        // What is past the seal is dead, but these may be the bytes of another segment.
+                        let end = self.used(file, at, len)?.max(limit);
+                        self.set_aside(number, at, end, None, DamageKind::Header);
                         at = limit;
                     }
                     None => {
@@ -318,7 +228,9 @@ impl<D: Disk> Scan<'_, D> {
                 },
             }
         }
-        if at < len && may_cut {
+        // Where something is wrong the rest stays as well: the next start has to see what this one saw.
+        let is_sound = self.damages() == damages && !self.kept.contains(&number);
+        if at < len && may_cut && is_sound {
             // Best effort: what is past the end is never read again, for the next segment will say so.
             let _ = self.disk.truncate(file, at);
         }
@@ -328,6 +240,13 @@ impl<D: Disk> Scan<'_, D> {
             self.disk.sync_data(file)?;
         }
         Ok(at)
+    }
+
+    fn damages(&self) -> usize {
+        self.report
+            .damage
+            .len()
+            .saturating_add(self.report.more_damage)
     }
 
     /// What stands at `at`. `whole` verifies the body too.
@@ -344,26 +263,19 @@ impl<D: Disk> Scan<'_, D> {
                 return Err(OpenError::FutureVersion { segment, version });
             }
         };
+        if header.record_len() > RECORD_BYTES_MAX {
+            return Ok(Step::BadHeader); // nothing so long was ever written
+        }
         if at.saturating_add(header.record_len()) > limit {
             return Ok(Step::Cut(header.id));
         }
-        let len = if whole {
-            header.record_len()
-        } else {
-            HEADER_BYTES as u64 + u64::from(header.envelope_len)
-        };
-        // Bounded by the length of the segment, checked above.
-        let len = usize::try_from(len).unwrap_or(usize::MAX);
-        let payload = self
-            .window
-            .get(self.disk, file, at, len)?
-            .get(HEADER_BYTES..)
-            .unwrap_or_default();
-        let verified = if whole {
-            header.parts(payload).is_some()
-        } else {
-            payload.len() == header.envelope_len as usize
-                && crc32fast::hash(payload) == header.envelope_crc
+        let verified = match (whole, header.kind) {
+            (true, _) | (_, Kind::Seal) => self.is_whole(file, at, &header)?,
+            _ => {
+                let start = at.saturating_add(HEADER_BYTES as u64);
+                let len = u64::from(header.envelope_len);
+                self.is_summed(file, start, len, header.envelope_crc)?
+            }
         };
         Ok(if verified {
             Step::Record(header)
@@ -372,12 +284,57 @@ impl<D: Disk> Scan<'_, D> {
         })
     }
 
+    /// Whether all of a record's payload is what was summed; never more than a window of it is in memory.
+    fn is_whole(&mut self, file: SpoolFile, at: u64, header: &Header) -> Result<bool, DiskError> {
+        // The usual record is read at once.
+        let len = usize::try_from(header.record_len()).unwrap_or(usize::MAX);
+        self.window.get(self.disk, file, at, len.min(SCAN_BYTES))?;
+        let mut parts = vec![
+            (u64::from(header.envelope_len), header.envelope_crc),
+            (u64::from(header.fields_len), header.fields_crc),
+        ];
+        if !header.body_in_file {
+            parts.push((header.body_len, header.body_crc));
+        }
+        let mut start = at.saturating_add(HEADER_BYTES as u64);
+        for (len, crc) in parts {
+            if !self.is_summed(file, start, len, crc)? {
+                return Ok(false);
+            }
+            start = start.saturating_add(len);
+        }
+        Ok(true)
+    }
+
+    fn is_summed(
+        &mut self,
+        file: SpoolFile,
+        start: u64,
+        len: u64,
+        crc: u32,
+    ) -> Result<bool, DiskError> {
+        let mut hasher = crc32fast::Hasher::new();
+        let mut done = 0;
+        while done < len {
+            let want = usize::try_from(len - done).map_or(SCAN_BYTES, |left| left.min(SCAN_BYTES));
+            let at = start.saturating_add(done);
+            let bytes = self.window.get(self.disk, file, at, want)?;
+            if bytes.is_empty() {
+                return Ok(false);
+            }
+            hasher.update(bytes);
+            done = done.saturating_add(bytes.len() as u64);
+        }
+        Ok(hasher.finalize() == crc)
+    }
+
     /// The next place from `at` on where a header is whole.
     fn resync(&mut self, segment: u32, at: u64, limit: u64) -> Result<Option<u64>, OpenError> {
         let file = SpoolFile::Segment(segment);
         let mut at = at;
         while at < limit {
-            let window = self.window.get(self.disk, file, at, SCAN_BYTES)?;
+            // All that is in memory already: a segment of many small damages is not read again for each.
+            let window = self.window.rest(self.disk, file, at)?;
             let Some(rest) = window.len().checked_sub(HEADER_BYTES) else {
                 return Ok(None);
             };
@@ -406,6 +363,14 @@ impl<D: Disk> Scan<'_, D> {
         let offset = u32::try_from(at).unwrap_or(u32::MAX);
         match header.kind {
             Kind::Seal => {}
+            Kind::First => {
+                let file = SpoolFile::Segment(segment);
+                let len = HEADER_BYTES.saturating_add(header.envelope_len as usize);
+                let bytes = self.window.get(self.disk, file, at, len)?;
+                let number = bytes.get(HEADER_BYTES..).and_then(first);
+                // It is written to a segment that counts.
+                self.first = self.first.max(number.filter(|number| *number <= segment));
+            }
             Kind::Message => {
                 let location = Location::new(Place { segment, offset }, header);
                 self.messages
@@ -425,7 +390,7 @@ impl<D: Disk> Scan<'_, D> {
                     state.held = header.kind == Kind::Hold;
                 }
             }
-            Kind::Done => drop(self.messages.remove(&id)),
+            Kind::Done => self.on_done(id),
         }
         Ok(())
     }
@@ -444,7 +409,7 @@ impl<D: Disk> Scan<'_, D> {
             return Ok(());
         };
         if record.done {
-            self.messages.remove(&id);
+            self.on_done(id);
             return Ok(());
         }
         let Some(state) = self.messages.get_mut(&id) else {
@@ -452,70 +417,36 @@ impl<D: Disk> Scan<'_, D> {
         };
         state.warned |= record.warned;
         state.last_outcome = Some(record.at);
+        let recipients_max = state.location.recipients_max();
         for (index, outcome) in record.recipients {
-            match state.fates.iter_mut().find(|(known, _)| *known == index) {
-                Some((_, fate)) => *fate = outcome,
-                None => state.fates.push((index, outcome)),
+            let index = usize::try_from(index).unwrap_or(usize::MAX);
+            if index >= recipients_max {
+                continue; // no envelope of this length has so many
+            }
+            if state.fates.is_empty() {
+                state.fates.reserve_exact(index.saturating_add(1)); // most have one
+            }
+            if index >= state.fates.len() {
+                state.fates.resize(index.saturating_add(1), None);
+            }
+            if let Some(fate) = state.fates.get_mut(index) {
+                *fate = Some(outcome);
             }
         }
         Ok(())
     }
 
-    /// Copies bytes to `damaged/` and reports them.
-    fn set_aside(
-        &mut self,
-        segment: u32,
-        from: u64,
-        to: u64,
-        id: Option<QueueId>,
-        kind: DamageKind,
-    ) {
-        if self.report.damage.len() >= DAMAGED_REGIONS_MAX {
-            return;
+    /// Nothing is owed for a message any more. Of one that has left the journal already a file may be left.
+    fn on_done(&mut self, id: QueueId) {
+        let is_small = |state: State| !state.location.body_is_file();
+        if !self.messages.remove(&id).is_some_and(is_small) {
+            self.done.insert(id);
         }
-        let offset = u32::try_from(from).unwrap_or(u32::MAX);
-        let kept = self.keep(segment, offset, to.saturating_sub(from)).is_ok();
-        self.report.damage.push(Damage {
-            segment,
-            offset,
-            len: to.saturating_sub(from),
-            id,
-            kind,
-            kept,
-        });
     }
 
-    fn keep(&mut self, segment: u32, offset: u32, len: u64) -> Result<(), DiskError> {
-        let aside = SpoolFile::Damaged { segment, offset };
-        match self.disk.create(aside) {
-            // An earlier start set it aside, whole or in part: it is written again.
-            Ok(()) | Err(DiskError::Exists) => {}
-            Err(error) => return Err(error),
-        }
-        let from = SpoolFile::Segment(segment);
-        let mut done = 0;
-        let mut piece = vec![0; SCAN_BYTES];
-        while done < len {
-            let want = usize::try_from(len - done).map_or(SCAN_BYTES, |left| left.min(SCAN_BYTES));
-            let into = piece.get_mut(..want).unwrap_or_default();
-            let at = u64::from(offset).saturating_add(done);
-            let got = self.disk.read_at(from, at, into)?;
-            if got == 0 {
-                break;
-            }
-            self.disk
-                .write_at(aside, done, piece.get(..got).unwrap_or_default())?;
-            done = done.saturating_add(got as u64);
-        }
-        self.disk.sync_data(aside)?;
-        self.disk.sync_folder(SpoolFolder::Damaged)
-    }
-
-    /// Keeps and reports a tail without a header, unless it is the zeros that a segment is made of. Whether it may go.
-    fn note_torn(&mut self, segment: u32, from: u64, limit: u64) -> Result<bool, DiskError> {
-        let file = SpoolFile::Segment(segment);
-        let mut at = from;
-        let mut end = from;
+    /// Where the last byte behind `from` that is not zero ends; `from` where there is none.
+    fn used(&mut self, file: SpoolFile, from: u64, limit: u64) -> Result<u64, DiskError> {
+        let (mut at, mut end) = (from, from);
         while at < limit {
             let bytes = self.window.get(self.disk, file, at, SCAN_BYTES)?;
             if bytes.is_empty() {
@@ -527,6 +458,12 @@ impl<D: Disk> Scan<'_, D> {
             }
             at = at.saturating_add(bytes.len() as u64);
         }
+        Ok(end)
+    }
+
+    /// Keeps and reports a tail without a header, unless it is the zeros that a segment is made of. Whether it may go.
+    fn note_torn(&mut self, segment: u32, from: u64, limit: u64) -> Result<bool, DiskError> {
+        let end = self.used(SpoolFile::Segment(segment), from, limit)?;
         if end == from {
             return Ok(true);
         }
@@ -538,7 +475,14 @@ impl<D: Disk> Scan<'_, D> {
             len,
         });
         // It may also be the last record that was promised, with a bad header: nothing tells them apart.
-        Ok(self.keep(segment, offset, len).is_ok())
+        // It is cut off only once its copy has a durable name.
+        let kept = self
+            .keep(segment, offset, len)
+            .and_then(|()| self.sync_damaged());
+        if kept.is_err() {
+            self.kept.insert(segment);
+        }
+        Ok(kept.is_ok())
     }
 
     /// Tells the sink every message that is whole.
@@ -586,24 +530,6 @@ impl<D: Disk> Scan<'_, D> {
         let to = from.saturating_add(location.record_len());
         self.set_aside(place.segment, from, to, Some(id), kind);
     }
-
-    /// Removes files of large messages that no message names; one that is named by what was set aside stays.
-    fn sweep_bodies(&mut self, live: &HashMap<QueueId, (Location, bool)>) -> Result<(), OpenError> {
-        let damaged: HashSet<QueueId> = self.report.damage.iter().filter_map(|d| d.id).collect();
-        for entry in self.disk.list(SpoolFolder::Body)? {
-            match entry {
-                Entry::File(SpoolFile::Body(id)) => {
-                    if !live.contains_key(&id) && !damaged.contains(&id) {
-                        self.disk.remove(SpoolFile::Body(id))?;
-                        self.report.orphan_bodies = self.report.orphan_bodies.saturating_add(1);
-                    }
-                }
-                Entry::File(other) => self.foreign(SpoolFolder::Body, &other.to_string()),
-                Entry::Foreign(name) => self.foreign(SpoolFolder::Body, &name),
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Where in `window` a magic may begin. Empty pages, which most of a last segment is, are passed over whole.
@@ -635,16 +561,12 @@ fn is_zero(bytes: &[u8]) -> bool {
 }
 
 fn is_hole(seal: &Seal, at: u64) -> bool {
-    seal.holes.iter().any(|hole| u64::from(*hole) == at)
+    u32::try_from(at).is_ok_and(|at| seal.holes.binary_search(&at).is_ok())
 }
 
 fn recovered(id: QueueId, state: State, envelope: Envelope) -> Recovered {
-    let mut fates = vec![None; envelope.recipients.len()];
-    for (index, outcome) in state.fates {
-        if let Some(slot) = usize::try_from(index).ok().and_then(|i| fates.get_mut(i)) {
-            *slot = Some(outcome);
-        }
-    }
+    let mut fates = state.fates;
+    fates.resize(envelope.recipients.len(), None);
     Recovered {
         id,
         location: state.location,
@@ -657,54 +579,5 @@ fn recovered(id: QueueId, state: State, envelope: Envelope) -> Recovered {
     }
 }
 
-/// The part of a file that is in memory.
-#[derive(Default)]
-struct Window {
-    file: Option<SpoolFile>,
-    start: u64,
-    bytes: Vec<u8>,
-}
-
 const WINDOW_BYTES: usize = 4_096; // about one message: bodies in between are skipped, not read
 const SCAN_BYTES: usize = 64 * 1_024;
-
-impl Window {
-    /// `len` bytes from `at`, or fewer at the end of the file.
-    fn get<D: Disk>(
-        &mut self,
-        disk: &mut D,
-        file: SpoolFile,
-        at: u64,
-        len: usize,
-    ) -> Result<&[u8], DiskError> {
-        let inside = at.checked_sub(self.start).filter(|skip| {
-            self.file == Some(file) && skip.saturating_add(len as u64) <= self.bytes.len() as u64
-        });
-        let skip = match inside {
-            Some(skip) => usize::try_from(skip).unwrap_or_default(),
-            None => {
-                self.load(disk, file, at, len.max(WINDOW_BYTES))?;
-                0
-            }
-        };
-        let end = skip.saturating_add(len).min(self.bytes.len());
-        Ok(self.bytes.get(skip..end).unwrap_or_default())
-    }
-
-    fn load<D: Disk>(
-        &mut self,
-        disk: &mut D,
-        file: SpoolFile,
-        at: u64,
-        len: usize,
-    ) -> Result<(), DiskError> {
-        // Holds nothing until it is read.
-        self.file = None;
-        self.bytes.clear();
-        self.bytes.resize(len, 0);
-        let got = disk.read_at(file, at, &mut self.bytes)?;
-        self.bytes.truncate(got);
-        (self.file, self.start) = (Some(file), at);
-        Ok(())
-    }
-}

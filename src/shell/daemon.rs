@@ -27,9 +27,10 @@ use super::workers::Workers;
 use super::{certificate_files, drop_folder, folder, greylist_file, log, sandbox, secret};
 use crate::clock::Now;
 use crate::config::Config;
+use crate::engine::damage::describe_missing;
 use crate::engine::log::{Level, Line};
 use crate::engine::{Engine, Start};
-use crate::queue::{IdSource, Journal, OpenError, OpenReport};
+use crate::queue::{IdSource, Journal, OpenError, OpenReport, TipState};
 use crate::queue_id::QueueId;
 
 /// Why the relay does not run.
@@ -236,6 +237,7 @@ fn recover(
         .map_err(|error| RunError::Journal(spool.to_owned(), error))?;
     engine.set_ids(report.ids());
     say_report(&report);
+    engine.report_damage(&report.untold, now);
     Ok((engine, journal))
 }
 
@@ -255,6 +257,30 @@ fn say_report(report: &OpenReport) {
                 .with("offset", damage.offset)
                 .with("bytes", damage.len),
         );
+    }
+    for missing in &report.missing {
+        let line = Line::new(Level::Error, "segment-missing").with("segment", missing.segment);
+        log::write(&line.with("cure", describe_missing(missing)));
+    }
+    if report.more_damage > 0 {
+        log::write(&Line::new(Level::Error, "damaged").with("more", report.more_damage));
+    }
+    for aside in &report.untold {
+        log::write(&Line::new(Level::Error, "set-aside").with("name", aside.name()));
+    }
+    for segment in &report.strays {
+        let line = Line::new(Level::Warning, "stray-segment").with("segment", segment);
+        log::write(&line.with(
+            "cause",
+            "the journal does not refer to it; it is left alone",
+        ));
+    }
+    if report.tip == TipState::Damaged {
+        let line = Line::new(Level::Error, "tip-damaged");
+        log::write(&line.with(
+            "cause",
+            "the loss of the newest segments would not be noticed",
+        ));
     }
     for (folder, name) in &report.foreign {
         let line = Line::new(Level::Warning, "foreign").with("folder", folder.name());

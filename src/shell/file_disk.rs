@@ -10,7 +10,7 @@
 use std::ffi::CStr;
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -25,6 +25,7 @@ use crate::queue::{Disk, DiskError, DiskRead, Entry, SpoolFile, SpoolFolder};
 pub struct FileDisk {
     reader: FileReader,
     readers: Vec<Sender<SpoolFile>>,
+    path: PathBuf,
     _lock: OwnedFd,
 }
 
@@ -66,6 +67,12 @@ impl fmt::Display for SpoolError {
 
 impl std::error::Error for SpoolError {}
 
+impl From<DiskError> for SpoolError {
+    fn from(error: DiskError) -> Self {
+        Self::Disk(error)
+    }
+}
+
 impl From<Errno> for SpoolError {
     fn from(error: Errno) -> Self {
         Self::Disk(disk_error(error))
@@ -99,6 +106,7 @@ impl FileDisk {
         Ok(Self {
             reader: FileReader::new(Arc::new(folders), OFlags::RDWR, removed),
             readers: Vec::new(),
+            path: std::path::absolute(path).map_err(|_| DiskError::Io)?,
             _lock: lock,
         })
     }
@@ -287,6 +295,30 @@ impl Disk for FileDisk {
         Ok(())
     }
 
+    fn rename(&mut self, from: SpoolFile, to: SpoolFile) -> Result<(), DiskError> {
+        self.reader.forget(to);
+        let [old, new] = [from, to].map(|file| self.reader.folders.of(file.folder()));
+        rustix::fs::renameat(old, from.to_string(), new, to.to_string()).map_err(disk_error)?;
+        for (name, _) in &mut self.reader.open {
+            if *name == from {
+                *name = to;
+            }
+        }
+        self.readers.retain(|reader| reader.send(from).is_ok());
+        Ok(())
+    }
+
+    fn check_place(&mut self, file: SpoolFile) -> Result<(), DiskError> {
+        let path = self.path.join(file.folder().name()).join(file.to_string());
+        let open = rustix::fs::fstat(self.reader.descriptor(file)?).map_err(disk_error)?;
+        // By the whole path: what was replaced may be any folder on the way.
+        match rustix::fs::lstat(&path) {
+            Ok(named) if (named.st_dev, named.st_ino) == (open.st_dev, open.st_ino) => Ok(()),
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => Err(DiskError::Displaced),
+            Err(error) => Err(disk_error(error)),
+        }
+    }
+
     fn list(&mut self, folder: SpoolFolder) -> Result<Vec<Entry>, DiskError> {
         let descriptor = self.reader.folders.of(folder);
         let mut entries = Vec::new();
@@ -346,7 +378,9 @@ mod tests {
     use crate::address::ReversePath;
     use crate::date::Timestamp;
     use crate::envelope::{BodyKind, Envelope};
-    use crate::queue::{Body, Command, Completion, Journal, MessageRecord, Record, Ticket};
+    use crate::queue::{
+        Body, Command, Completion, Journal, JournalError, MessageRecord, Record, Ticket,
+    };
     use crate::queue_id::QueueId;
 
     use super::*;
@@ -402,6 +436,66 @@ mod tests {
         assert!(entries.len() == 2 && entries.iter().all(|e| matches!(e, Entry::Foreign(_))));
         let mut bytes = [0; 4];
         assert!(disk.read_at(SpoolFile::Segment(1), 0, &mut bytes).is_err());
+    }
+
+    #[test]
+    fn a_record_in_a_folder_that_was_removed_or_replaced_is_not_committed() {
+        let removed = |spool: &Path| std::fs::remove_dir_all(spool.join("journal"));
+        let replaced = |spool: &Path| {
+            std::fs::rename(spool, spool.with_extension("old"))?;
+            std::fs::create_dir_all(spool.join("journal"))
+        };
+        let spoil: [fn(&Path) -> std::io::Result<()>; 2] = [removed, replaced];
+        for spoil in spoil {
+            let folder = tempfile::tempdir().expect("a folder");
+            let spool = folder.path().join("spool");
+            std::fs::create_dir(&spool).expect("a folder");
+            let disk = FileDisk::open(&spool).expect("a spool");
+            let (mut journal, _) = Journal::open(disk, &mut |_| {}).expect("a journal");
+            let mut append = |number| {
+                let ticket = Ticket(number);
+                let record = Record::Done(QueueId::new(number));
+                journal.execute(vec![Command::Append { ticket, record }])
+            };
+            let committed = Completion::Committed {
+                ticket: Ticket(1),
+                location: None,
+            };
+            assert!(append(1).contains(&committed));
+            spoil(&spool).expect("spoiled");
+            for number in 2..4 {
+                let (ticket, error) = (Ticket(number), JournalError::Displaced);
+                assert!(append(number).contains(&Completion::Failed { ticket, error }));
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_in_the_place_of_the_next_segment_is_left_alone_and_passed_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let disk = FileDisk::open(folder.path()).expect("a spool");
+        let obstacle = folder.path().join("journal/00000002.seg");
+        std::fs::create_dir(&obstacle).expect("a folder");
+        let (mut journal, _) = Journal::open_sized(disk, 256, &mut |_| {}).expect("a journal");
+        // Two of these fill a segment.
+        for number in 1..10 {
+            let ticket = Ticket(number);
+            let record = Record::Done(QueueId::new(number));
+            let done = journal.execute(vec![Command::Append { ticket, record }]);
+            let committed = Completion::Committed {
+                ticket,
+                location: None,
+            };
+            assert!(done.contains(&committed), "{number}: {done:?}");
+        }
+        assert!(obstacle.is_dir());
+        // Segments without a message that is owed are deleted: the newest has a higher number all the same.
+        let newest = (3..10).map(|number| folder.path().join(format!("journal/{number:08}.seg")));
+        assert!(newest.into_iter().any(|segment| segment.is_file()));
+        drop(journal);
+        let disk = FileDisk::open(folder.path()).expect("a spool");
+        let (_, report) = Journal::open_sized(disk, 256, &mut |_| {}).expect("a journal");
+        assert_eq!((report.missing, report.damage), (vec![], vec![]));
     }
 
     /// How many descriptors of this process lead to removed files below the folder.

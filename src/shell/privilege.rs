@@ -9,7 +9,9 @@ use std::io;
 use std::os::unix::fs::chown;
 use std::path::Path;
 
-use rustix::process::{Gid, Uid, geteuid};
+use rustix::process::{
+    DumpableBehavior, Gid, Resource, Rlimit, Uid, geteuid, set_dumpable_behavior, setrlimit,
+};
 use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 /// An account of this machine.
@@ -79,8 +81,16 @@ pub(super) fn become_account(account: &Account) -> Result<(), PrivilegeError> {
     set_thread_res_uid(uid, uid, uid).map_err(refused)
 }
 
-/// Nothing that is started from here gains privileges.
+/// Nothing that is started from here gains privileges, and no other process of the account may read this one's memory,
+/// which holds passwords and keys; nor does a crash write it to a file.
 pub(super) fn renounce() -> Result<(), PrivilegeError> {
+    let refused = |error: rustix::io::Errno| PrivilegeError::Refused(error.into());
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(refused)?;
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none).map_err(refused)?;
     set_no_new_privs(true).map_err(|error| PrivilegeError::Refused(error.into()))
 }
 

@@ -10,6 +10,7 @@ mod arc;
 mod bounces;
 mod client;
 mod crash;
+mod damage;
 mod dkim;
 mod forward;
 mod hook;

@@ -83,12 +83,14 @@ pub(crate) fn tear(spool: &Path) {
     bytes.resize(bytes.len().max(at + 60), 0);
     bytes[at..at + 60].copy_from_slice(&front);
     fs::write(last, bytes).expect("a segment");
-    fs::write(spool.join("body/0ZZZZZZZZZZZ0"), b"nobody's").expect("a file");
+    fs::write(spool.join("body/0ZZZZZZZZZZZ0.part"), b"nobody's").expect("a file");
 }
 
 fn segments(spool: &Path) -> Vec<std::path::PathBuf> {
     let entries = fs::read_dir(spool.join("journal")).into_iter().flatten();
     let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    // Beside them stands the note of the newest.
+    paths.retain(|path| path.extension().is_some_and(|end| end == "seg"));
     paths.sort();
     paths
 }

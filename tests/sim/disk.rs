@@ -87,6 +87,16 @@ impl Warden {
         })
     }
 
+    fn renamed(&mut self, from: SpoolFile, to: SpoolFile) {
+        for files in [&mut self.distrusted, &mut self.unsynced] {
+            if files.remove(&from) {
+                files.insert(to);
+            }
+        }
+        self.nameless.remove(&from);
+        self.nameless.insert(to);
+    }
+
     /// After a power cut what is on the disk is all there is.
     fn forget(&mut self) {
         self.distrusted.clear();
@@ -220,6 +230,18 @@ impl Disk for WorldDisk {
             self.warden().removed(file);
         }
         self.count("removal failed", result)
+    }
+
+    fn rename(&mut self, from: SpoolFile, to: SpoolFile) -> Result<(), DiskError> {
+        let result = self.memory.rename(from, to);
+        if result.is_ok() {
+            self.warden().renamed(from, to);
+        }
+        self.count("renaming failed", result)
+    }
+
+    fn check_place(&mut self, file: SpoolFile) -> Result<(), DiskError> {
+        self.memory.check_place(file)
     }
 
     fn list(&mut self, folder: SpoolFolder) -> Result<Vec<Entry>, DiskError> {

@@ -43,9 +43,7 @@ impl Space {
 impl<D: Disk> Journal<D> {
     /// Writes the next piece of a large message.
     pub(super) fn body_append(&mut self, id: QueueId, bytes: &[u8]) -> Result<(), JournalError> {
-        if self.is_broken() {
-            return Err(JournalError::Broken);
-        }
+        self.brokenness()?;
         if self.live.contains_key(&id) {
             return Err(JournalError::NoBody); // it is accepted: its file is not touched again
         }
@@ -53,7 +51,7 @@ impl<D: Disk> Journal<D> {
             if self.space.is_short() {
                 return Err(JournalError::NoSpace);
             }
-            self.disk.create(SpoolFile::Body(id))?;
+            self.disk.create(SpoolFile::Draft(id))?;
             self.bodies.insert(
                 id,
                 OpenBody {
@@ -74,7 +72,7 @@ impl<D: Disk> Journal<D> {
         let outcome = if full {
             Err(DiskError::NoSpace)
         } else {
-            self.disk.write_at(SpoolFile::Body(id), body.len, bytes)
+            self.disk.write_at(SpoolFile::Draft(id), body.len, bytes)
         };
         match outcome {
             Ok(()) => {
@@ -90,7 +88,8 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// Makes a large message's file durable, before the record that names it; returns its sum.
+    /// Makes a large message's file durable under its name, before the record that names it; returns its sum. A file
+    /// that keeps its draft's name was never promised to anybody.
     pub(super) fn body_seal(&mut self, id: QueueId, len: u64) -> Result<u32, JournalError> {
         let body = self.bodies.remove(&id).ok_or(JournalError::NoBody)?;
         let synced = match body.failed {
@@ -98,12 +97,14 @@ impl<D: Disk> Journal<D> {
             None if body.len != len => Err(JournalError::NoBody),
             None => self
                 .disk
-                .sync_data(SpoolFile::Body(id))
+                .sync_data(SpoolFile::Draft(id))
+                .and_then(|()| self.disk.rename(SpoolFile::Draft(id), SpoolFile::Body(id)))
                 .and_then(|()| self.disk.sync_folder(SpoolFolder::Body))
+                .and_then(|()| self.disk.check_place(SpoolFile::Body(id)))
                 .map_err(JournalError::from),
         };
         if synced.is_err() {
-            let _ = self.disk.remove(SpoolFile::Body(id));
+            self.remove_body(id);
         }
         synced.map(|()| body.hasher.finalize())
     }
@@ -114,8 +115,15 @@ impl<D: Disk> Journal<D> {
         let pending = self.pending.iter().any(|pending| pending.id == id);
         self.bodies.remove(&id);
         if !pending && !self.live.contains_key(&id) {
-            let _ = self.disk.remove(SpoolFile::Body(id));
+            self.remove_body(id);
         }
+    }
+
+    /// Removes the file of a message that is not owed. Where this fails the next recovery does it.
+    pub(super) fn remove_body(&mut self, id: QueueId) {
+        let _ = self.disk.remove(SpoolFile::Draft(id));
+        let _ = self.disk.remove(SpoolFile::Body(id));
+        self.bodies_removed = true;
     }
 
     /// Looks how much room there is, where that is not known well enough.

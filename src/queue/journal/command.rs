@@ -44,6 +44,11 @@ pub enum Command {
         /// Everything that is known of its recipients.
         progress: OutcomeRecord,
     },
+    /// `admin` has been told of these pieces of damage, and is not told again. Not answered.
+    Told {
+        /// Their names, as [`Aside::name`](super::super::Aside::name) gives them.
+        names: Vec<Box<str>>,
+    },
     /// Nobody reads from this segment any more. Not answered.
     Retire {
         /// The segment.
@@ -110,6 +115,8 @@ pub enum JournalError {
     Io,
     /// The disk failed too often; the journal takes nothing until it is opened again.
     Broken,
+    /// The folder of the spool was removed or replaced: what is written now would not be found again.
+    Displaced,
     /// The record is larger than a segment.
     TooLarge,
     /// The message's file was not written, or not to this length.
@@ -127,6 +134,9 @@ impl fmt::Display for JournalError {
             Self::ReadOnly => "the spool is read-only",
             Self::Io => "the disk of the spool reports an error",
             Self::Broken => "the disk of the spool has failed too often: mend it and restart",
+            Self::Displaced => {
+                "the folder of the spool was removed or replaced: put it back and restart, or restart to begin an empty one"
+            }
             Self::TooLarge => "the message is too large for the journal",
             Self::NoBody => "the message's own file is not complete",
             Self::NotFound => "the message is not in the queue",
@@ -142,6 +152,7 @@ impl From<DiskError> for JournalError {
         match error {
             DiskError::NoSpace => Self::NoSpace,
             DiskError::ReadOnly => Self::ReadOnly,
+            DiskError::Displaced => Self::Displaced,
             _ => Self::Io,
         }
     }

@@ -4,7 +4,7 @@
 //! moved out of one, readers are asked first.
 
 use super::super::disk::{Disk, DiskError, SpoolFile, SpoolFolder};
-use super::super::frame::Location;
+use super::super::frame::{Location, put_first};
 use super::command::{Completion, JournalError};
 use super::{Effect, Journal, Pending};
 use crate::queue_id::QueueId;
@@ -32,6 +32,8 @@ pub(super) struct Segment {
     live: u32,
     live_bytes: u64,
     asked: bool,
+    /// Damage in it could not be set aside: the whole segment is, in the end.
+    pub(super) kept: bool,
     pub(super) retirement: Retirement,
 }
 
@@ -49,7 +51,7 @@ pub(super) enum Retirement {
 
 impl<D: Disk> Journal<D> {
     /// A record is durable: what it says holds from now on.
-    pub(super) fn apply(&mut self, pending: Pending) -> Completion {
+    pub(super) fn apply(&mut self, pending: Pending) -> Option<Completion> {
         let id = pending.id;
         let mut location = None;
         match pending.effect {
@@ -80,12 +82,11 @@ impl<D: Disk> Journal<D> {
             Effect::Hold => self.set_standing(id, Standing::Held),
             Effect::Release => self.set_standing(id, Standing::Free),
             Effect::Done => self.forget(id),
+            Effect::First(first) => self.first = first,
             Effect::None => {}
         }
-        Completion::Committed {
-            ticket: pending.ticket,
-            location,
-        }
+        let ticket = pending.ticket?;
+        Some(Completion::Committed { ticket, location })
     }
 
     /// A message could not be moved: it is asked for again, unless that is in vain.
@@ -122,8 +123,7 @@ impl<D: Disk> Journal<D> {
         if let Some(live) = self.live.remove(&id) {
             self.leave_segment(live.location);
             if live.location.body_is_file() {
-                // Where this fails the next recovery removes it.
-                let _ = self.disk.remove(SpoolFile::Body(id));
+                self.remove_body(id);
             }
         }
     }
@@ -141,6 +141,9 @@ impl<D: Disk> Journal<D> {
 
     /// Deletes dead segments from the oldest upward; asks for what keeps the oldest when most of the rest is dead.
     pub(super) fn tend(&mut self, out: &mut Vec<Completion>) {
+        if self.gap {
+            return; // what is missing may yet be put back
+        }
         while self.segments.len() > 1 {
             let Some((number, segment)) = self.segments.first_key_value() else {
                 return;
@@ -159,14 +162,58 @@ impl<D: Disk> Journal<D> {
                     return;
                 }
             }
-            let gone = match self.disk.remove(SpoolFile::Segment(number)) {
-                Ok(()) | Err(DiskError::Missing) => self.disk.sync_folder(SpoolFolder::Journal),
-                Err(error) => Err(error),
-            };
-            if gone.is_err() {
+            if self.delete(number, out).is_err() {
                 return; // the next batch tries again
             }
             self.segments.remove(&number);
+        }
+    }
+
+    /// Deletes the oldest segment. Before, the journal says durably that it is gone for good, so that a start tells it
+    /// from one that was lost; and the files of messages whose end it may tell are durably gone.
+    fn delete(&mut self, number: u32, out: &mut Vec<Completion>) -> Result<(), JournalError> {
+        if std::mem::take(&mut self.bodies_removed)
+            && let Err(error) = self.disk.sync_folder(SpoolFolder::Body)
+        {
+            self.bodies_removed = true;
+            return Err(error.into());
+        }
+        let next = self.segments.range(number.saturating_add(1)..).next();
+        let first = next.map_or(number.saturating_add(1), |(next, _)| *next);
+        if first > self.first {
+            self.say_first(first, out)?;
+        }
+        let kept = self.segment(number).kept;
+        let file = SpoolFile::Segment(number);
+        let gone = if kept {
+            let aside = SpoolFile::DamagedSegment(number);
+            self.disk
+                .rename(file, aside)
+                .and_then(|()| self.disk.sync_folder(SpoolFolder::Damaged))
+        } else {
+            self.disk.remove(file)
+        };
+        match gone {
+            Ok(()) | Err(DiskError::Missing) => Ok(self.disk.sync_folder(SpoolFolder::Journal)?),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn say_first(&mut self, first: u32, out: &mut Vec<Completion>) -> Result<(), JournalError> {
+        let highest = self.highest;
+        self.put(out, &|place, buffer| {
+            put_first(first, highest, place, buffer)
+        })?;
+        self.pending.push(Pending {
+            ticket: None,
+            id: highest,
+            effect: Effect::First(first),
+        });
+        self.commit(out);
+        if self.first == first {
+            Ok(())
+        } else {
+            Err(JournalError::Io)
         }
     }
 

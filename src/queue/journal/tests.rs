@@ -1,5 +1,8 @@
 //! The journal through crashes, failures and damage.
 
+mod exhaustive;
+mod hostile;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -312,7 +315,12 @@ fn a_lost_body_file_sets_its_message_aside() {
 
 #[test]
 fn a_refused_batch_does_not_come_back_although_its_bytes_got_there() {
-    for operation in [Operation::Sync, Operation::SyncDone, Operation::Write] {
+    for operation in [
+        Operation::Sync,
+        Operation::SyncDone,
+        Operation::Write,
+        Operation::CheckPlace,
+    ] {
         for error in [DiskError::Io, DiskError::NoSpace] {
             for seed in 0..50 {
                 let disk = MemoryDisk::new();

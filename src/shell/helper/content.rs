@@ -1,10 +1,12 @@
 //! A message while it is delivered: with LF line ends, in memory while it is short, in a file without a name after.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::fs::{MemfdFlags, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::limits::INLINE_BODY_BYTES_MAX;
 
@@ -73,18 +75,18 @@ impl Content {
 }
 
 /// A file that is gone when it is closed.
+///
+/// It never has a name, so that nobody else who may write to the folder can be there first. Where the file system has no
+/// such files it is kept in memory, which the number of deliveries at a time bounds.
 fn nameless(folder: &Path) -> io::Result<File> {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-    let path = folder.join(format!(".delivery-{}-{number}", std::process::id()));
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)?;
-    fs::remove_file(path)?;
-    Ok(file)
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::EXCL;
+    match rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR) {
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
+            let memory = rustix::fs::memfd_create("delivery", MemfdFlags::CLOEXEC)?;
+            Ok(File::from(memory))
+        }
+        file => Ok(File::from(file?)),
+    }
 }
 
 /// Bytes that are moved at a time.
@@ -92,6 +94,8 @@ pub(super) const BLOCK_BYTES: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,0 +1,117 @@
+//! What a start has set aside or misses: `admin` is told once, by a message through the queue.
+//!
+//! Invariant: the damage counts as told only when the message is on the disk; a crash before costs a second message.
+
+use std::fmt::Write as _;
+
+use super::Engine;
+use super::log::{Level, Line};
+use super::store::{Committing, Owner};
+use crate::address::ReversePath;
+use crate::clock::Now;
+use crate::envelope::{BodyKind, Envelope, Notify, Recipient};
+use crate::mail::submission::message_id;
+use crate::policy::relay::{self, Client};
+use crate::queue::{Aside, Body, Command, MessageRecord, Missing, Record};
+use crate::smtp::command::ForwardPath;
+
+impl Engine {
+    /// Tells `admin` of what recovery reported. Where nobody answers for this host the log has to do.
+    pub fn report_damage(&mut self, untold: &[Aside], now: Now) {
+        if untold.is_empty() {
+            return;
+        }
+        let path = ForwardPath::Bare("postmaster".into());
+        let Ok(goals) = relay::recipient(&self.config, &Client::Local { uid: 0 }, &path) else {
+            self.log(Line::new(Level::Error, "damage-untold").with("cure", "set admin"));
+            return;
+        };
+        let id = self.ids.next(now.wall);
+        let hostname = &self.config.hostname;
+        let domain = relay::home(&self.config).unwrap_or(hostname).clone();
+        let mut text = format!(
+            "From: Mail relay <postmaster@{domain}>\r\nTo: postmaster@{domain}\r\n\
+             Subject: {hostname}: mail in the spool was damaged\r\nDate: {}\r\nMessage-ID: {}\r\n\
+             Auto-Submitted: auto-generated\r\n\r\n\
+             At its last start chopar could not read all of its spool. Nothing was deleted. What it\r\n\
+             set aside lies in the folder spool/damaged; whoever sent it may have to send again.\r\n\r\n",
+            now.wall.rfc5322(),
+            message_id(id, hostname, &mut *self.entropy),
+        );
+        for aside in untold.iter().take(LINES_MAX) {
+            text.push_str("  ");
+            text.push_str(&describe(aside));
+            text.push_str("\r\n");
+        }
+        if untold.len() > LINES_MAX {
+            let more = untold.len() - LINES_MAX;
+            let written = write!(text, "  and {more} more, which the log names\r\n");
+            debug_assert_eq!(written, Ok(()), "a String takes everything");
+        }
+        let recipient = |goal: relay::Goal| Recipient {
+            destination: goal.destination.map(|to| to.to_string().into()),
+            ..Recipient::new(goal.mailbox, Notify::Never, None)
+        };
+        let size = text.len() as u64;
+        let record = MessageRecord {
+            id,
+            envelope: Envelope {
+                reverse_path: ReversePath::Null,
+                recipients: goals.into_iter().map(recipient).collect(),
+                envelope_id: None,
+                dsn_return: None,
+                body: BodyKind::SevenBit,
+                smtputf8: false,
+                arrived: now.wall,
+                origin: "damage".into(),
+            },
+            fields: Vec::new(),
+            body: Body::Inline(text.into_bytes()),
+        };
+        let names = untold.iter().map(Aside::name).collect();
+        let ticket = self.ticket(Committing::message(&record, size, Owner::Damage(names)));
+        self.store(Command::Append {
+            ticket,
+            record: Record::Message(record),
+        });
+    }
+}
+
+/// One line, ASCII.
+fn describe(aside: &Aside) -> String {
+    let of = |id: &Option<_>| id.map_or_else(String::new, |id| format!(" (message {id})"));
+    match aside {
+        Aside::Region { len, id, .. } => format!("{}: {len} bytes{}", aside.name(), of(id)),
+        Aside::Lost {
+            segment,
+            offset,
+            len,
+            id,
+        } => format!(
+            "journal/{segment:08}.seg: {len} bytes from {offset} on cannot be read or are gone{}",
+            of(id)
+        ),
+        Aside::Body { id, len } => {
+            format!("{}: {len} bytes, the text of message {id}", aside.name())
+        }
+        Aside::Segment(_) => format!("{}: a whole segment", aside.name()),
+        Aside::Missing(missing) => describe_missing(missing),
+    }
+}
+
+/// What is missing, and what to do.
+pub fn describe_missing(missing: &Missing) -> String {
+    let Missing { segment, found_as } = missing;
+    match found_as {
+        Some(other) => format!(
+            "journal/{segment:08}.seg is missing, and {other:08}.seg is that segment: stop chopar, rename it back, start"
+        ),
+        None => format!(
+            "journal/{segment:08}.seg is missing, nothing is deleted until it is back: stop chopar, put it back, start; \
+             if it is lost for good, make an empty file of that name instead"
+        ),
+    }
+}
+
+/// Lines of one message.
+const LINES_MAX: usize = 100;

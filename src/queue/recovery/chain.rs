@@ -1,0 +1,209 @@
+//! The chain of segments: each seal names the segment before it, `journal/tip` the newest, seals and
+//! [`Kind::First`] records the oldest. What a seal refers to and is not there is missing.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::super::disk::{Disk, DiskError, Entry, SpoolFile, SpoolFolder};
+use super::super::frame::{HEADER_BYTES, Header, Kind, LEN_UNKNOWN, Place, Seal, seal, tip};
+use super::report::{Missing, OpenError, TipState};
+use super::{Scan, Step, WINDOW_BYTES};
+use crate::limits::{
+    DAMAGED_REGIONS_MAX, SEGMENT_NUMBER_MAX, SEGMENT_TRIES_MAX, SEGMENTS_MISSING_MAX,
+};
+
+/// The segments that count, as they refer to each other.
+pub(super) struct Chain<'a> {
+    /// Those that are there, in order.
+    pub(super) members: Vec<u32>,
+    /// Those that are not.
+    pub(super) missing: Vec<u32>,
+    /// Files with a segment's name that nothing refers to.
+    pub(super) strays: Vec<u32>,
+    /// How much of each member counts, as the one behind it says.
+    pub(super) seals: HashMap<u32, &'a Seal>,
+}
+
+impl<D: Disk> Scan<'_, D> {
+    /// The numbers of all segments, in order, and whether there is a note of the newest.
+    pub(super) fn list_segments(&mut self) -> Result<(Vec<u32>, bool), OpenError> {
+        let (mut numbers, mut is_noted) = (Vec::new(), false);
+        for entry in self.disk.list(SpoolFolder::Journal)? {
+            match entry {
+                Entry::File(SpoolFile::Segment(number)) => numbers.push(number),
+                Entry::File(SpoolFile::Tip) => is_noted = true,
+                Entry::File(other) => self.foreign(SpoolFolder::Journal, &other.to_string()),
+                Entry::Foreign(name) => self.foreign(SpoolFolder::Journal, &name),
+            }
+        }
+        numbers.sort_unstable();
+        Ok((numbers, is_noted))
+    }
+
+    pub(super) fn read_tip(&mut self, is_noted: bool) -> Result<TipState, DiskError> {
+        if !is_noted {
+            return Ok(TipState::Absent);
+        }
+        let mut bytes = vec![0; WINDOW_BYTES];
+        let got = self.disk.read_at(SpoolFile::Tip, 0, &mut bytes)?;
+        bytes.truncate(got);
+        // A number that no segment can have was never written here.
+        let note = tip(&bytes).filter(|note| note.newest <= SEGMENT_NUMBER_MAX);
+        self.ids = note.map(|note| note.ids);
+        Ok(note.map_or(TipState::Damaged, |note| TipState::Known(note.newest)))
+    }
+
+    /// What the seal of each segment says, where it can be read.
+    pub(super) fn read_seals(&mut self, numbers: &[u32]) -> Result<HashMap<u32, Seal>, OpenError> {
+        let mut fronts = HashMap::new();
+        for number in numbers {
+            let len = self.disk.len(SpoolFile::Segment(*number))?;
+            if let Step::Record(header) = self.step(*number, 0, len, false)?
+                && let Some(seal) = self.seal_at(*number, &header)?
+                && seal.segment < *number
+            {
+                let first = seal.first.filter(|first| first <= number);
+                self.first = self.first.max(first);
+                fronts.insert(*number, seal);
+            }
+        }
+        Ok(fronts)
+    }
+
+    fn seal_at(&mut self, segment: u32, header: &Header) -> Result<Option<Seal>, DiskError> {
+        if header.kind != Kind::Seal {
+            return Ok(None);
+        }
+        let file = SpoolFile::Segment(segment);
+        let len = usize::try_from(header.record_len()).unwrap_or(usize::MAX);
+        let bytes = self.window.get(self.disk, file, 0, len)?;
+        let payload = bytes.get(HEADER_BYTES..).unwrap_or_default();
+        Ok(header.parts(payload).as_ref().and_then(seal))
+    }
+
+    /// Follows the seals from the newest segment to the oldest.
+    pub(super) fn chain<'s>(
+        &mut self,
+        numbers: &[u32],
+        fronts: &'s HashMap<u32, Seal>,
+    ) -> Result<Chain<'s>, OpenError> {
+        let present: BTreeSet<u32> = numbers.iter().copied().collect();
+        let below = |number: u32| present.range(..number).next_back().copied();
+        let mut chain = Chain {
+            members: Vec::new(),
+            missing: Vec::new(),
+            strays: Vec::new(),
+            seals: HashMap::new(),
+        };
+        let first = self.first.unwrap_or(0);
+        let mut at = self.newest(numbers, fronts)?;
+        if let TipState::Known(tip) = self.report.tip
+            && tip > at.unwrap_or(0)
+        {
+            let from = at.map_or(tip, |at| at.saturating_add(1));
+            miss(&mut chain.missing, from, tip);
+        }
+        while let Some(number) = at.filter(|number| *number >= first) {
+            chain.members.push(number);
+            let before = match fronts.get(&number) {
+                Some(seal) => {
+                    if present.contains(&seal.segment) && seal.len != LEN_UNKNOWN {
+                        chain.seals.insert(seal.segment, seal);
+                    }
+                    seal.segment
+                }
+                // It does not say: the numbers have to do.
+                None => number.saturating_sub(1),
+            };
+            at = if present.contains(&before) {
+                Some(before)
+            } else {
+                below(before)
+            };
+            let from = match at {
+                Some(at) => at.saturating_add(1).max(first),
+                None if first > 0 => first,
+                // It was missing when the next one was begun, and is not known to be the oldest.
+                None if fronts
+                    .get(&number)
+                    .is_some_and(|seal| seal.len == LEN_UNKNOWN) =>
+                {
+                    before
+                }
+                // Of 0.1.0 nothing says which segment is the oldest.
+                None => continue,
+            };
+            if at != Some(before) {
+                miss(&mut chain.missing, from, before);
+            }
+        }
+        chain.members.reverse();
+        chain.missing.sort_unstable();
+        chain.missing.dedup();
+        let members: HashSet<u32> = chain.members.iter().copied().collect();
+        let is_stray = |number: &&u32| !members.contains(number) && **number >= first;
+        chain.strays = numbers.iter().filter(is_stray).copied().collect();
+        // Before the first are those that a crash kept us from deleting.
+        let dead = numbers.iter().filter(|number| **number < first);
+        let mut members: Vec<u32> = dead.copied().collect();
+        members.append(&mut chain.members);
+        chain.members = members;
+        Ok(chain)
+    }
+
+    /// The last segment that can be one of ours: one that is not much newer than the note says, and has a seal or at
+    /// least one record that is true in its place.
+    fn newest(
+        &mut self,
+        numbers: &[u32],
+        fronts: &HashMap<u32, Seal>,
+    ) -> Result<Option<u32>, OpenError> {
+        let tip = match self.report.tip {
+            TipState::Known(tip) => Some(tip),
+            TipState::Absent | TipState::Damaged => None,
+        };
+        for number in numbers.iter().rev().copied() {
+            if tip.is_some_and(|tip| number > tip.saturating_add(SEGMENT_TRIES_MAX)) {
+                continue;
+            }
+            let len = self.disk.len(SpoolFile::Segment(number))?;
+            if fronts.contains_key(&number)
+                || tip.is_some_and(|tip| number <= tip)
+                || self.resync(number, 0, len)?.is_some()
+            {
+                return Ok(Some(number));
+            }
+        }
+        // Nothing here verifies: all the same it is what there is.
+        Ok(match tip {
+            Some(_) => None,
+            None => numbers.last().copied(),
+        })
+    }
+
+    /// Reports what is missing, and whether it bears another number now.
+    pub(super) fn name_missing(
+        &mut self,
+        missing: &[u32],
+        strays: &[u32],
+    ) -> Result<(), OpenError> {
+        for segment in missing.iter().copied().take(SEGMENTS_MISSING_MAX) {
+            let mut found_as = None;
+            for stray in strays.iter().take(SEGMENTS_MISSING_MAX) {
+                let file = SpoolFile::Segment(*stray);
+                let front = self.window.get(self.disk, file, 0, HEADER_BYTES)?;
+                if Header::decode(front, Place { segment, offset: 0 }).is_ok() {
+                    found_as = Some(*stray);
+                }
+            }
+            self.report.missing.push(Missing { segment, found_as });
+        }
+        let strays = strays.iter().take(DAMAGED_REGIONS_MAX);
+        self.report.strays = strays.copied().collect();
+        Ok(())
+    }
+}
+
+/// Adds these numbers, as far as that is of use to anybody.
+fn miss(missing: &mut Vec<u32>, from: u32, to: u32) {
+    missing.extend((from..=to).rev().take(SEGMENTS_MISSING_MAX));
+}
