@@ -280,10 +280,6 @@ pub const ARC_SETS_MAX: u8 = 50;
 pub const DMARC_WALK_MAX: usize = 8;
 /// Domains of one From field whose policies are looked up; a message of more is refused.
 pub const DMARC_AUTHORS_MAX: usize = 4;
-/// Bytes of an encoded word, of which RFC 2047 section 2 allows 75.
-pub const ENCODED_WORD_BYTES_MAX: usize = 4_096;
-/// At signs of a From field that are looked behind where its grammar is not kept; a message of more is refused.
-pub const FROM_AT_SIGNS_MAX: usize = 64;
 
 // SRS.
 

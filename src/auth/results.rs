@@ -11,8 +11,6 @@ use std::fmt::{self, Write as _};
 use super::{arc, dkim, dmarc, spf};
 use crate::address::Domain;
 use crate::limits::RESULT_VALUE_BYTES_MAX;
-use crate::mail::authors::folded;
-use crate::mail::encoded_word::{self, Undecodable};
 
 /// What one host has found out: the value of Authentication-Results, and of ARC-Authentication-Results behind `i=`.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -179,69 +177,25 @@ impl fmt::Display for AuthenticationResults {
     }
 }
 
-/// Whether a reader could take the value of an Authentication-Results field for one of the host that calls itself `id`.
-/// Such a field is removed from whatever comes in, because ours would be believed (section 5).
+/// Whether the value of an Authentication-Results field claims to come from the host that calls itself `id`. Such a
+/// field is removed from mail that comes in, because ours would be believed (section 5).
 ///
-/// More is recognised than may be written. Case and a dot at the end do not count, what stands between two characters
-/// that are part of no name is a name, and pieces that comments or white space divide are also read as one. A field that
-/// cannot be read claims any name, because nobody knows how others would read it; and one that holds more than printable
-/// ASCII claims every name that it holds, whatever else is around or inside it.
+/// More is recognised than may be written: case and a dot at the end do not count, pieces that comments or white space
+/// divide are also read as one, and a field that cannot be read claims any name, because nobody knows how others would
+/// read it.
 pub fn claims_id(value: &[u8], id: &str) -> bool {
-    let id = id.strip_suffix('.').unwrap_or(id);
-    if !value.iter().all(is_plain) || value.windows(2).any(|pair| pair == b"=?") {
-        return holds_id(value, id);
-    }
     let Some(pieces) = id_pieces(value) else {
         return true;
     };
     let is_id = |text: &str| {
         let text = text.strip_suffix('.').unwrap_or(text);
-        text.eq_ignore_ascii_case(id)
+        text.eq_ignore_ascii_case(id.strip_suffix('.').unwrap_or(id))
     };
-    let is_part =
-        |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_') || !c.is_ascii();
     let mut joined = String::new();
     pieces.iter().any(|piece| {
         joined.push_str(piece);
-        is_id(piece) || is_id(&joined) || piece.split(|c| !is_part(c)).any(is_id)
+        is_id(piece) || is_id(&joined)
     })
-}
-
-/// Whether a value that is odd holds a name anywhere: read as UTF-8 and as ISO 8859-1, encoded words as they are and
-/// decoded, and looking only at what names are made of.
-fn holds_id(value: &[u8], id: &str) -> bool {
-    let latin1: String = value.iter().copied().map(char::from).collect();
-    let shown = idna::domain_to_unicode(id).0;
-    let names = [squeezed(id), squeezed(&shown)];
-    [String::from_utf8_lossy(value).into_owned(), latin1]
-        .iter()
-        .any(|text| {
-            let holds = |text: &str| {
-                let text = squeezed(text);
-                names.iter().any(|name| text.contains(name.as_str()))
-            };
-            match encoded_word::decode(text) {
-                Err(Undecodable) => true,
-                Ok(None) => holds(text),
-                Ok(Some(decoded)) => holds(text) || holds(&decoded.text),
-            }
-        })
-}
-
-/// The letters, digits, hyphens and dots of a text, in lower case and by what they stand for.
-fn squeezed(text: &str) -> String {
-    let text = folded(text).to_lowercase();
-    let kept = text.chars().filter_map(|c| match c {
-        '\u{3002}' | '\u{FF61}' => Some('.'),
-        c if c.is_alphanumeric() || matches!(c, '-' | '.') => Some(c),
-        _ => None,
-    });
-    kept.collect()
-}
-
-/// Whether a byte of a value is what everybody reads alike.
-fn is_plain(byte: &u8) -> bool {
-    matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n')
 }
 
 /// Whether results say that DMARC passed. Only whole results count: what stands in quotes or in a comment could come
@@ -308,8 +262,6 @@ fn id_pieces(value: &[u8]) -> Option<Vec<String>> {
     loop {
         rest = skip_cfws(rest)?;
         match rest.split_first() {
-            // Before the first semicolon there may be nothing.
-            Some((b';', after)) if pieces.is_empty() => rest = after,
             None | Some((b';', _)) => return Some(pieces),
             Some((b'"', after)) => {
                 let (text, after) = quoted_string(after)?;
@@ -549,51 +501,9 @@ mod tests {
             "mail.\"example\".com; none",
             "(does not end mail.example.com; none",
             "\"does not end mail.example.com; none",
-            "\u{c}mail.example.com; none",
-            "mail.example.com\u{b}; none",
-            "\u{1f}mail.example.com\u{1f}1; none",
-            "\u{a0}mail.example.com; none",
-            "mail.example.com\u{3000}; none",
-            "\u{85}mail.example.com\u{85}; none",
-            "mail\u{200b}.exam\u{ad}ple.com; none",
-            "\u{feff}mail.example.com; none",
-            "ｍail．example。com; none",
-            "=?utf-8?q?mail=2Eexample=2Ecom?=; none",
-            "=?utf-8?b?bWFpbC5leGFtcGxlLmNvbQ==?= ; none",
-            "=?utf-8?q?mail=2Eexa?= =?utf-8?q?mple.com?=; none",
-            "=?utf-7?q?x?= ; none",
-            "<mail.example.com>; none",
-            "mail.example.com/1; none",
-            "mail.example.com, 1; none",
-            "1 mail.example.com; none",
-            "; mail.example.com; none",
         ] {
             assert!(claims_id(value.as_bytes(), "mail.example.com"), "{value:?}");
         }
-    }
-
-    #[test]
-    fn recognises_a_name_of_elsewhere_in_both_its_forms() {
-        for value in [
-            "xn--mail-1ra.example; none",
-            "m\u{e4}il.xn--x; none",
-            "m\u{e4}il.example 1; none",
-            "M\u{c4}IL.example\u{3000}; none",
-        ] {
-            let id = idna::domain_to_ascii("m\u{e4}il.example").expect("a name");
-            let claims = value.contains("example") && !value.starts_with("xn");
-            let is_own = value.starts_with(&id);
-            assert_eq!(
-                claims_id(value.as_bytes(), &id),
-                claims || is_own,
-                "{value:?}"
-            );
-        }
-        let latin1 = b"m\xE4il.example; none";
-        assert!(claims_id(
-            latin1,
-            &idna::domain_to_ascii("m\u{e4}il.example").expect("a name")
-        ));
     }
 
     #[test]
