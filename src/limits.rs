@@ -291,10 +291,11 @@ pub const SRS_DAYS_MAX: u64 = 21;
 pub const SRS_UNWRAPS_MAX: usize = 4;
 /// Messages to one return address, as long as the daemon runs.
 pub const RETURN_USES_MAX: u32 = 100;
-/// Return addresses whose uses are counted.
+/// Return addresses whose uses are counted. Where they are too many, the client network (a /24, of IPv6 a /48) that holds
+/// most makes room.
 pub const RETURN_TABLE_ENTRIES_MAX: usize = 16_384;
-/// Of them, what clients of one network (a /24, of IPv6 a /64) may hold while others want room: one in this many.
-pub const RETURN_SHARE: usize = 8;
+/// Return addresses in one transaction: a notification is about one sender's message.
+pub const RETURN_RECIPIENTS_MAX: usize = 1;
 
 // SPF.
 

@@ -65,7 +65,7 @@ pub struct Returned {
     pub sender: Mailbox,
     /// Which release made the address: the oldest, where it was wrapped.
     pub maker: Maker,
-    /// Stands for the address in tables, however it is spelled; nobody can choose it.
+    /// Stands for the address in tables, however it is spelled or wrapped; nobody can choose it.
     pub id: u64,
 }
 
@@ -200,16 +200,18 @@ impl Rewriter {
         now: Timestamp,
     ) -> Result<Returned, ReverseError> {
         let (mut sender, mut maker) = self.open(address, now)?;
+        // The innermost address of ours is the one that counts: it can be wrapped anew each day.
+        let mut innermost = address.clone();
         for _ in 0..SRS_UNWRAPS_MAX {
             if !ours(sender.domain()) || !is_rewritten(&sender) {
-                let id = self.id(address);
+                let id = self.id(&innermost);
                 return Ok(Returned { sender, maker, id });
             }
             let (inner, made_by) = self.open(&sender, now)?;
             if made_by == Maker::Old {
                 maker = Maker::Old;
             }
-            sender = inner;
+            innermost = std::mem::replace(&mut sender, inner);
         }
         Err(ReverseError::Deep)
     }
