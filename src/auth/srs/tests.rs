@@ -186,6 +186,11 @@ fn an_address_that_was_wrapped_again_and_again_is_unwrapped_as_often() {
         (sender.clone(), Maker::Present)
     );
     assert_eq!(unwrap(&first).map(|found| found.sender), Ok(sender));
+    // It is the same address, however often and when it is wrapped: it can be anew each day.
+    let later = rewriter.forward(&first, &two, NOW.after(days(1)));
+    let later = rewriter.unwrap(&later.expect("SRS1"), ours, NOW.after(days(1)));
+    let ids = [unwrap(&first), unwrap(&once), later].map(|found| found.map(|found| found.id));
+    assert!(ids[0].is_ok() && ids[0] == ids[1] && ids[1] == ids[2]);
     // Wrapped as another sender, which grows, as often as it has room.
     let nested = |count: usize| {
         let mut text = mailbox("a@b.c");
