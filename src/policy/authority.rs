@@ -248,11 +248,21 @@ impl Grants {
         self.iter().filter_map(Grant::returned)
     }
 
-    /// The served domains that forward, in the order of the recipients: for the name of this host, the one that stands
-    /// for it.
-    pub fn domains<'a>(&'a self, config: &'a Config) -> impl Iterator<Item = &'a Domain> {
-        let domains = self.iter().map(|grant| grant.served.as_ref());
-        domains.filter_map(|served| served.or_else(|| home(config)))
+    /// The served domains that may seal what is forwarded, in the order of the recipients: for the name of this host the
+    /// one that stands for it, then the others.
+    pub fn sealers<'a>(&'a self, config: &'a Config) -> Vec<&'a Domain> {
+        let mut sealers = Vec::new();
+        for grant in self.iter() {
+            match &grant.served {
+                Some(domain) => sealers.push(domain),
+                None => {
+                    let served = config.domains.keys();
+                    let served = served.filter(|domain| config.receiving(domain).is_some());
+                    sealers.extend(home(config).into_iter().chain(served));
+                }
+            }
+        }
+        sealers
     }
 
     /// The rules for what is examined: the strictest.

@@ -166,6 +166,16 @@ impl World {
         self.client = None;
     }
 
+    /// Another client has the stage.
+    pub(crate) fn put_aside(&mut self) -> ConnId {
+        self.client.take().expect("a client")
+    }
+
+    /// A client that was put aside goes on.
+    pub(crate) fn take_up(&mut self, client: ConnId) {
+        assert!(self.client.replace(client).is_none());
+    }
+
     /// The client is gone.
     pub(crate) fn hang_up(&mut self) {
         let conn = self.client.take().expect("a client");

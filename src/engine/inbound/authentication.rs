@@ -326,11 +326,15 @@ impl Engine {
 
     /// The domain that seals, and its key: the first recipient's that has one for RSA, which every verifier knows.
     fn sealer(&self, inbound: &Inbound) -> Option<(Domain, Arc<DkimKey>)> {
-        inbound.grants.domains(&self.config).find_map(|domain| {
-            let keys = self.config.signing_keys(domain).iter();
-            let mut keys = keys.filter(|key| key.key.algorithm() == Algorithm::RsaSha256);
-            keys.next().map(|key| (domain.clone(), Arc::clone(key)))
-        })
+        inbound
+            .grants
+            .sealers(&self.config)
+            .into_iter()
+            .find_map(|domain| {
+                let keys = self.config.signing_keys(domain).iter();
+                let mut keys = keys.filter(|key| key.key.algorithm() == Algorithm::RsaSha256);
+                keys.next().map(|key| (domain.clone(), Arc::clone(key)))
+            })
     }
 
     /// Where fields lie that claim to be our own findings.
