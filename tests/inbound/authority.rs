@@ -221,6 +221,23 @@ fn no_sender_makes_a_way_to_a_host_that_it_names_by_address() {
 }
 
 #[test]
+fn no_domain_leads_to_this_machine_by_a_mapped_address() {
+    let route = "[[route]]\ndomain = \"other.example\"\nvia = [\"smtp://203.0.113.25\"]\n";
+    for (address, count) in [
+        ("2001:db8::25", 1),
+        ("::1", 0),
+        ("::ffff:127.0.0.1", 0),
+        ("::ffff:0.0.0.0", 0),
+    ] {
+        let mut world = World::with("", route);
+        let address = address.parse().expect("an address");
+        world.hosts.insert("far.example".into(), address);
+        let sent = world.forward("a@author.example", &["ann@us.example"], LETTER);
+        assert_eq!(sent.len(), count, "{address}");
+    }
+}
+
+#[test]
 fn mail_for_the_roles_of_this_host_is_forwarded_by_the_rules_for_any_forward() {
     let tables =
         "[domain.\"us.example\"]\ndmarc = \"off\"\n[domain.\"two.example\"]\ndmarc = \"off\"\n";

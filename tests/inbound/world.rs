@@ -1,7 +1,7 @@
 //! One relay that strangers write to, a zone that says what it is told to, and one host that takes all mail.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub(crate) struct Sent {
 pub(crate) struct World {
     pub(crate) stage: Stage,
     pub(crate) zone: BTreeMap<String, Saying>,
+    /// Hosts with an address, beside [`ROUTE`].
+    pub(crate) hosts: BTreeMap<String, Ipv6Addr>,
     client: Option<ConnId>,
     heard: Vec<u8>,
     far: BTreeMap<ConnId, Far>,
@@ -70,9 +72,13 @@ impl World {
     /// With more keys, and more tables.
     pub(crate) fn with(keys: &str, tables: &str) -> Self {
         let mut folder = Folder::default();
+        let route = match tables.contains("[[route]]") {
+            true => "",
+            false => ROUTE,
+        };
         folder.insert_file(
             "chopar.toml",
-            format!("{TOML}{keys}{ROUTE}{tables}").into_bytes(),
+            format!("{TOML}{keys}{route}{tables}").into_bytes(),
         );
         folder.insert_file("domains/us.example/aliases", ALIASES.into());
         folder.insert_file(
@@ -87,6 +93,7 @@ impl World {
         let mut world = Self {
             stage: Stage::new("mx.us.example", &folder, 7),
             zone: BTreeMap::new(),
+            hosts: BTreeMap::new(),
             client: None,
             heard: Vec::new(),
             far: BTreeMap::new(),
@@ -284,6 +291,11 @@ impl World {
     /// The reply of the name server.
     fn reply(&self, query: &[u8]) -> Option<Vec<u8>> {
         let query = Query::new(query);
+        if let Some(address) = self.hosts.get(&query.name()) {
+            let octets = address.octets();
+            let data = (query.kind() == AAAA).then_some(octets.as_slice());
+            return Some(query.reply(0, data));
+        }
         let saying = self.zone.get(&query.name());
         Some(match saying.filter(|_| query.kind() == TXT) {
             Some(Saying::Silence) => return None,
@@ -428,3 +440,5 @@ pub(crate) fn text(record: &MessageRecord) -> Vec<u8> {
 
 /// The type of texts (RFC 1035 section 3.3.14).
 const TXT: u8 = 16;
+/// The type of IPv6 addresses (RFC 3596 section 2.1).
+const AAAA: u8 = 28;
