@@ -16,6 +16,10 @@
 //! author nor sender may be of a domain of ours that nothing shows to have sent it, because from here it would pass SPF
 //! for that domain anywhere.
 //!
+//! **Notifications** go to a sender that SPF or DKIM vouches for as it asks for them. To one that its domain disowns goes
+//! none; to any other one at most for a message, of failure, whatever it asked for, or a message to a hundred addresses
+//! that fail would be a hundred messages to a victim.
+//!
 //! **Cannot tell** is never yes: 451 where the cause is ours or the DNS's, 550 where it is the message's.
 //!
 //! Invariant: each recipient of a [`Released`] rests on a grant of its transaction, and each grant on what the table says.
@@ -351,13 +355,16 @@ impl Case<'_> {
     ) -> Result<Released, Refusal> {
         let sender = reverse_path.mailbox().map(Mailbox::domain);
         let mark = self.permit(sender, recipients.len())?;
-        // Nobody is told of a failure who had no part in it.
-        let forged = sender
-            .zip(self.judged())
-            .is_some_and(|(sender, findings)| findings.sender_is_forged(sender));
-        if forged {
+        // Nobody is told of a failure who had no part in it; who may have had none is told of no more than one.
+        if let (Some(sender), Some(findings)) = (sender, self.judged())
+            && !findings.shows(sender)
+        {
+            let forged = findings.sender_is_forged(sender);
             for recipient in &mut recipients {
-                recipient.notify = Notify::Never;
+                recipient.notify = match recipient.notify.wants_failure() && !forged {
+                    true => Notify::Once,
+                    false => Notify::Never,
+                };
             }
         }
         Ok(Released {

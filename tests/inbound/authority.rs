@@ -3,7 +3,7 @@
 use chopar::engine::event::Listener;
 use chopar::limits::RETURN_USES_MAX;
 
-use crate::world::{STRANGER, Saying, World, divide};
+use crate::world::{STRANGER, Saying, World, divide, text};
 
 const LETTER: &[u8] = b"From: a@author.example\r\nSubject: x\r\n\r\nbody\r\n";
 const BOUNCE: &[u8] = b"From: MAILER-DAEMON@far.example\r\nSubject: failed\r\n\r\nx\r\n";
@@ -235,6 +235,68 @@ fn no_domain_leads_to_this_machine_by_a_mapped_address() {
         let sent = world.forward("a@author.example", &["ann@us.example"], LETTER);
         assert_eq!(sent.len(), count, "{address}");
     }
+}
+
+#[test]
+fn ten_targets_that_fail_are_one_notification_to_a_sender_whom_nothing_vouches_for() {
+    let route = "[[route]]\ndomain = \"other.example\"\nvia = [\"smtp://203.0.113.25\"]\n";
+    let to = ["ten@us.example", "ann@us.example"];
+    for (spf, count) in [
+        (String::new(), 1),
+        ("v=spf1 ?all".to_owned(), 1),
+        ("v=spf1 -all".to_owned(), 0),
+        (format!("v=spf1 ip4:{STRANGER} -all"), 11),
+    ] {
+        let mut world = World::with("", route);
+        if !spf.is_empty() {
+            world.say_at("victim.example", &spf);
+        }
+        // None of the targets exists, and one more does not for now.
+        world
+            .hosts
+            .insert("far.example".into(), "::1".parse().expect("an address"));
+        let reply = world.bring("bob@victim.example", &to, LETTER);
+        assert!(reply.starts_with("250 "), "{reply}");
+        world.pass(std::time::Duration::from_secs(60), |_| false);
+        let notified = |world: &World| -> Vec<String> {
+            let notices = world.queued.iter();
+            let notices = notices.filter(|record| record.envelope.origin.starts_with("notice="));
+            let texts = notices.map(|record| String::from_utf8(text(record)).expect("ASCII"));
+            texts.collect()
+        };
+        let texts = notified(&world);
+        assert_eq!(texts.len(), count.min(10), "{spf}");
+        if count == 1 {
+            let words: Vec<&str> = texts[0].split_whitespace().collect();
+            let words = words.join(" ");
+            assert!(words.contains("this is the only notification"), "{words}");
+        }
+        // What fails days later changes nothing.
+        world.pass(std::time::Duration::from_secs(6 * 86_400), |_| false);
+        let failed = |text: &&String| text.contains("Action: failed");
+        assert_eq!(
+            notified(&world).iter().filter(failed).count(),
+            count,
+            "{spf}"
+        );
+        world.nothing_is_left();
+    }
+}
+
+#[test]
+fn a_failure_days_later_is_told_where_it_is_the_first() {
+    let route = "[[route]]\ndomain = \"other.example\"\nvia = [\"smtp://203.0.113.25\"]\n";
+    let mut world = World::with("", route);
+    world
+        .hosts
+        .insert("far.example".into(), "::1".parse().expect("an address"));
+    let reply = world.bring("bob@nowhere.example", &["ann@us.example"], LETTER);
+    assert!(reply.starts_with("250 "), "{reply}");
+    world.pass(std::time::Duration::from_secs(6 * 86_400), |_| false);
+    let notices = world.queued.iter();
+    let notices = notices.filter(|record| record.envelope.origin.starts_with("notice="));
+    assert_eq!(notices.count(), 1);
+    world.nothing_is_left();
 }
 
 #[test]

@@ -59,7 +59,7 @@ struct Far {
 pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
 
 const TOML: &str = "hostname = \"mx.us.example\"\ndns.servers = [\"192.0.2.53\"]\n";
-const ALIASES: &str = "ann: ann@far.example\nbox: maildir:/var/mail/box\ntwice: maildir:/var/mail/a, maildir:/var/mail/b, box\nown: own@two.example\nup: up@us.example via mx1.us.example\n";
+const ALIASES: &str = "ann: ann@far.example\nbox: maildir:/var/mail/box\ntwice: maildir:/var/mail/a, maildir:/var/mail/b, box\nown: own@two.example\nup: up@us.example via mx1.us.example\nten: t@d0.example, t@d1.example, t@d2.example, t@d3.example, t@d4.example, t@d5.example, t@d6.example, t@d7.example, t@d8.example, t@d9.example\n";
 /// The key of `us.example`, and of those who sign in these tests.
 pub(crate) const KEY: &str = include_str!("../data/dkim/rsa-2048-pkcs8.pem");
 
