@@ -196,7 +196,9 @@ pub const DELIVERY_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4 * 3_600);
 pub const DELIVERY_SESSION_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// An address that could not be connected to is passed over for so long by who carries a message on from another host.
 pub const DEAD_ADDRESS_TIMEOUT: Duration = Duration::from_secs(600);
-/// Such addresses that are remembered of one next hop.
+/// A next hop waits so long where there are delivery sessions enough to the address that it has.
+pub const HOP_REST: Duration = Duration::from_secs(2);
+/// Addresses that could not be connected to that are remembered of one next hop.
 pub const DEAD_ADDRESSES_MAX: usize = 16;
 /// Idle client session that is kept for the next message to its next hop.
 pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -331,6 +333,15 @@ pub const DMARC_AUTHORS_MAX: usize = 4;
 pub const SRS_SECRET_BYTES_MIN: usize = 16;
 /// Days for which a bounce finds its way back: longer than anybody tries to deliver.
 pub const SRS_DAYS_MAX: u64 = 21;
+/// Layers of a rewritten sender that was rewritten again on its way round.
+pub const SRS_UNWRAPS_MAX: usize = 4;
+/// Messages to one return address, as long as the daemon runs.
+pub const RETURN_USES_MAX: u32 = 100;
+/// Return addresses whose uses are counted. Where they are too many, the client network (a /24, of IPv6 a /48) that holds
+/// most makes room.
+pub const RETURN_TABLE_ENTRIES_MAX: usize = 16_384;
+/// Return addresses in one transaction: a notification is about one sender's message.
+pub const RETURN_RECIPIENTS_MAX: usize = 1;
 
 // SPF.
 

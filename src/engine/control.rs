@@ -619,7 +619,7 @@ impl Engine {
             held: self.index.entries().filter(|(_, entry)| entry.held).count(),
             hops: self.hops.len(),
             sessions: self.sessions(),
-            couriers: self.courier_sessions,
+            couriers: self.couriers(),
             buffered: self.memory(),
             sessions_total: counters.sessions,
             accepted: counters.accepted,

@@ -32,6 +32,7 @@ mod shares;
 mod signing;
 mod store;
 mod timers;
+mod waiting;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -97,7 +98,6 @@ pub struct Engine {
     shares: Shares,
     /// Bytes free on the disk of the spool, as far as is known.
     free_space: Option<u64>,
-    courier_sessions: usize,
     counters: Counters,
     log_level: Level,
     repeats: Repeats,
@@ -180,6 +180,8 @@ pub struct Tables {
     pub conduct: usize,
     /// What greylisting remembers.
     pub greylist: usize,
+    /// Return addresses whose uses are counted.
+    pub returns: usize,
 }
 
 /// A connection, by what it is for.
@@ -248,7 +250,6 @@ impl Engine {
             recording: Recording::default(),
             put_off: Vec::new(),
             free_space: None,
-            courier_sessions: 0,
             counters: Counters::default(),
             log_level: Level::Info,
             repeats: Repeats::default(),
@@ -463,6 +464,11 @@ impl Engine {
         usize::try_from(self.shares.of(Resource::Sessions).used()).unwrap_or(usize::MAX)
     }
 
+    /// Delivery sessions.
+    fn couriers(&self) -> usize {
+        usize::try_from(self.shares.of(Resource::Deliveries).used()).unwrap_or(usize::MAX)
+    }
+
     /// Bytes in buffers whose size a peer decides.
     fn memory(&self) -> usize {
         usize::try_from(self.shares.of(Resource::Memory).used()).unwrap_or(usize::MAX)
@@ -506,7 +512,7 @@ impl Engine {
         Tables {
             memory: self.memory(),
             connections: self.conns.len(),
-            couriers: self.courier_sessions,
+            couriers: self.couriers(),
             hops: self.hops.len(),
             timers: self.timers.len(),
             jobs: self.jobs.len(),
@@ -521,6 +527,7 @@ impl Engine {
             queued: self.index.len(),
             conduct: self.strangers.conduct.len(),
             greylist: self.strangers.greylist.len(),
+            returns: self.strangers.returns.len(),
         }
     }
 

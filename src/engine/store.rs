@@ -1,5 +1,6 @@
 //! What the disk has said: messages that are now queued, outcomes that now count, damage.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use super::event::ConnId;
 use super::log::{Level, Line};
 use super::timers::Timer;
 use crate::clock::{Instant, Now};
+use crate::config::Config;
 use crate::date::Timestamp;
 use crate::envelope::{Envelope, Recipient};
 use crate::policy::retry;
@@ -230,6 +232,7 @@ impl Engine {
             arrived: envelope.arrived,
             held: false,
             warned: envelope.reverse_path.is_null(),
+            by_client: is_by_client(&self.config, &envelope.origin),
             recipients: states.into(),
         };
         let hops = entry.waiting_hops();
@@ -239,7 +242,7 @@ impl Engine {
             self.hops.add_message(hop);
             self.make_ready(id, hop);
         }
-        if !warned {
+        if !warned && wants_delay(&envelope) {
             self.timers.set(
                 now.instant.after(self.config.delivery.warn_after),
                 Timer::Warn(id),
@@ -308,9 +311,10 @@ impl Engine {
             arrived: envelope.arrived,
             held,
             warned: warned || null,
+            by_client: is_by_client(&self.config, &envelope.origin),
             recipients: states.into(),
         };
-        if !entry.warned {
+        if !entry.warned && wants_delay(&envelope) {
             let left = self
                 .config
                 .delivery
@@ -353,7 +357,8 @@ impl Engine {
         if self.hops.is_stale(hop) {
             return self.reroute_message(id);
         }
-        self.hops.push_ready(hop, id);
+        let by_client = self.index.get(id).is_some_and(|entry| entry.by_client);
+        self.hops.push_ready(hop, id, by_client);
     }
 
     /// The envelope that a new route needs cannot be read: for those that wait this was an attempt.
@@ -615,11 +620,26 @@ impl Engine {
     }
 }
 
+/// Whether anybody is to be told that the message is late.
+fn wants_delay(envelope: &Envelope) -> bool {
+    let mut recipients = envelope.recipients.iter();
+    recipients.any(|recipient| recipient.notify.wants_delay())
+}
+
 /// When a deferral ends on the monotonic clock. A wall clock that jumped can only shorten the wait, never past the
 /// longest that the schedule knows.
 fn due_at(until: Timestamp, now: Now) -> Instant {
     now.instant
         .after(until.since(now.wall).min(retry::DELAY_MAX))
+}
+
+/// Whether what has this origin was caused by somebody who had no authority of their own: an address that may not relay,
+/// or a DSN of ours, which anybody's mail may have caused.
+fn is_by_client(config: &Config, origin: &str) -> bool {
+    match origin.parse::<IpAddr>() {
+        Ok(address) => !config.relay.contains(address),
+        Err(_) => origin.starts_with("notice="),
+    }
 }
 
 fn refusal(error: JournalError) -> Reply {

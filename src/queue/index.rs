@@ -34,6 +34,8 @@ pub struct Queued {
     pub held: bool,
     /// Whether its sender was told of the delay.
     pub warned: bool,
+    /// Whether an unauthenticated client caused it: it has no claim to what is kept for users.
+    pub by_client: bool,
     /// Its recipients, in the order of the envelope.
     pub recipients: Box<[RecipientState]>,
 }

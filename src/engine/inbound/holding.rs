@@ -103,7 +103,7 @@ impl Engine {
         match (inbound.peer, &inbound.login, inbound.address()) {
             (Peer::Process { uid }, ..) => named(Kind::Uid, uid.into()),
             (_, Some(login), _) => named(Kind::Login, hash_of(login)),
-            (_, None, Some(address)) if self.is_trusted(address) => {
+            (_, None, Some(address)) if self.is_trusted(inbound.door(), address) => {
                 named(Kind::Host, hash_of_address(address))
             }
             (_, None, Some(address)) => {
