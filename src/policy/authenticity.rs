@@ -5,8 +5,10 @@
 //! domain means here (RFC 9989 section 5.4), unless a sealer that is trusted has seen the message pass before it was
 //! changed on its way (RFC 8617 section 7.2.1).
 //!
-//! Stricter than RFC 9989: a message with two From fields is nobody's, a signature over a part of the body is no
-//! evidence, and of several authors the one whose domain fails worst counts.
+//! Whose domains are judged is found out before, from the header alone ([`crate::mail::authors`]).
+//!
+//! Stricter than RFC 9989: a signature over a part of the body is no evidence, and of several authors the one whose
+//! domain fails worst counts.
 
 use std::net::IpAddr;
 
@@ -17,8 +19,6 @@ use crate::auth::{arc, dkim, dmarc, spf};
 use crate::config::{Dmarc, Quarantine};
 use crate::date::Timestamp;
 use crate::dns::{Answer, Question, Step};
-use crate::limits::DMARC_AUTHORS_MAX;
-use crate::mail::address_list::{FromError, from_mailboxes};
 use crate::mail::header::Header;
 
 /// What a receiver knows of a message beside its bytes.
@@ -42,7 +42,7 @@ pub struct Circumstances {
 
 /// The examination of one message.
 pub struct Examination {
-    authors: Result<Vec<Domain>, FromError>,
+    authors: Vec<Domain>,
     dkim: dkim::verify::Verification,
     arc: arc::Verification,
     answers: Vec<(Question, Answer)>,
@@ -59,10 +59,8 @@ pub struct Findings {
     pub arc: arc::Verdict,
     /// The domain of From and whether it passed; nothing where there is no author or nobody asked.
     pub dmarc: Option<(Domain, dmarc::Verdict)>,
-    /// The domains of From; none where there is no author or more than one From field.
+    /// The domains of the authors.
     pub authors: Vec<Domain>,
-    /// Whether there are several From fields, or more authors than are looked at.
-    pub ambiguous: bool,
 }
 
 /// What is done with the message.
@@ -74,25 +72,13 @@ pub enum Judgement {
     Mark,
     /// Its author's domain wants it refused.
     Refuse,
-    /// It cannot be told who wrote it.
-    Ambiguous,
     /// The DNS did not say enough: later.
     Defer,
 }
 
 impl Examination {
-    /// Of a message with this header that came in at `at`.
-    pub fn new(header: &Header, at: Timestamp) -> Self {
-        let authors = from_mailboxes(header).map(|mailboxes| {
-            let mut domains: Vec<Domain> = mailboxes
-                .iter()
-                .map(|mailbox| mailbox.domain().clone())
-                .filter(|domain| !domain.is_literal())
-                .collect();
-            domains.sort_unstable();
-            domains.dedup();
-            domains
-        });
+    /// Of a message with this header and the domains of its authors that came in at `at`.
+    pub fn new(header: &Header, authors: Vec<Domain>, at: Timestamp) -> Self {
         Self {
             authors,
             dkim: dkim::verify::Verification::new(header, at),
@@ -125,9 +111,9 @@ impl Examination {
         });
         let dkim = done(self.dkim.resume(header, answers), &mut missing);
         let arc = done(self.arc.resume(header, answers), &mut missing);
-        let authors: &[Domain] = match (&self.authors, known.dmarc) {
-            (Ok(authors), Dmarc::Enforce | Dmarc::Report) => authors,
-            _ => &[],
+        let authors: &[Domain] = match known.dmarc {
+            Dmarc::Enforce | Dmarc::Report => &self.authors,
+            Dmarc::Off => &[],
         };
         let aligned: Vec<Domain> = dkim.iter().flatten().filter_map(evidence).collect();
         let spf_domain = spf.as_ref().and_then(|verdict| {
@@ -135,7 +121,7 @@ impl Examination {
             verdict.domain.as_ref().filter(|_| passed)
         });
         let mut worst: Option<(Domain, dmarc::Verdict)> = None;
-        for author in authors.iter().take(DMARC_AUTHORS_MAX) {
+        for author in authors {
             let evidence = dmarc::Evidence {
                 author,
                 spf: spf_domain,
@@ -157,9 +143,7 @@ impl Examination {
                 dkim,
                 arc,
                 dmarc: worst,
-                authors: self.authors.clone().unwrap_or_default(),
-                ambiguous: matches!(self.authors, Err(FromError::Duplicate))
-                    || authors.len() > DMARC_AUTHORS_MAX,
+                authors: self.authors.clone(),
             }),
             _ => {
                 missing.sort_unstable();
@@ -175,9 +159,6 @@ impl Findings {
     pub fn judge(&self, mode: Dmarc, quarantine: Quarantine, trusted: &[Domain]) -> Judgement {
         if mode != Dmarc::Enforce {
             return Judgement::Take;
-        }
-        if self.ambiguous {
-            return Judgement::Ambiguous;
         }
         let Some((_, verdict)) = &self.dmarc else {
             return Judgement::Take;
@@ -334,6 +315,7 @@ mod tests {
 
     use super::*;
     use crate::dns::{NoRecords, RecordKind, Records};
+    use crate::mail::authors::authors;
 
     fn known(path: &str) -> Circumstances {
         Circumstances {
@@ -369,7 +351,8 @@ mod tests {
     fn findings(header: &str, path: &str, zone: &[(&str, &str)]) -> Findings {
         let known = known(path);
         let header = Header::parse(header.as_bytes().to_vec()).expect("a header");
-        let mut examination = Examination::new(&header, known.at);
+        let authors = authors(&header).expect("authors");
+        let mut examination = Examination::new(&header, authors, known.at);
         examination.on_body(b"hello\r\n");
         for _ in 0..20 {
             match examination.resume(&header, &known) {
@@ -443,20 +426,9 @@ mod tests {
     fn authors_cannot_hide_behind_each_other() {
         let two = "From: a@friend.example, boss@bank.example\r\n";
         assert_eq!(judged(two, "x@evil.example", &[REJECT]), Judgement::Refuse);
-        let twice = "From: a@friend.example\r\nFrom: boss@bank.example\r\n";
-        assert_eq!(
-            judged(twice, "x@evil.example", &[REJECT]),
-            Judgement::Ambiguous
-        );
-        let many: Vec<String> = (0..9)
-            .map(|number| format!("a@b{number}.example"))
-            .collect();
-        let many = format!("From: {}\r\n", many.join(", "));
-        assert_eq!(judged(&many, "x@evil.example", &[]), Judgement::Ambiguous);
-        assert_eq!(
-            judged("Subject: none\r\n", "x@evil.example", &[REJECT]),
-            Judgement::Take
-        );
+        let hidden = "From: \"Boss <boss@bank.example>\" <a@friend.example>\r\n";
+        let judged = judged(hidden, "x@evil.example", &[REJECT]);
+        assert_eq!(judged, Judgement::Refuse);
     }
 
     #[test]

@@ -55,6 +55,86 @@ fn a_spoof_is_refused_behind_its_dot_where_its_author_says_so() {
 }
 
 #[test]
+fn a_spoof_is_refused_however_its_author_is_spelled() {
+    let long = format!("From: {}@bank.example", "b".repeat(65));
+    let spellings: [&[u8]; 11] = [
+        b"From: B\xF6ss <boss@bank.example>",
+        b"From: [Boss] <boss@bank.example>",
+        b"From: Boss, The <boss@bank.example>",
+        b"From: Re: Boss <boss@bank.example>",
+        b"From: b..ss@bank.example",
+        b"From: .boss@bank.example",
+        b"From : Boss <boss@BANK.example>",
+        b"From: a@evil.example, boss@bank.example",
+        b"From: \"Boss <boss@bank.example>\" <a@evil.example>",
+        b"From: boss@sub.bank.example",
+        long.as_bytes(),
+    ];
+    for from in spellings {
+        let mut world = World::new();
+        bank(&mut world, "reject");
+        let message = [from, b"\r\n\r\nclick\r\n"].concat();
+        let reply = world.bring("x@evil.example", &["ann@us.example"], &message);
+        assert!(
+            reply.starts_with("550 5.7.1 ") && reply.contains("bank.example"),
+            "{}: {reply}",
+            from.escape_ascii()
+        );
+        assert!(world.queued.is_empty());
+    }
+}
+
+#[test]
+fn an_oddly_spelled_author_of_our_own_domain_has_to_show_it_too() {
+    for from in [
+        &b"B\xF6ss <boss@us.example>"[..],
+        b"Boss, The <b..ss@us.example>",
+    ] {
+        let mut world = World::new();
+        let message = [b"From: ", from, b"\r\n\r\nclick\r\n"].concat();
+        let reply = world.bring("x@evil.example", &["ann@us.example"], &message);
+        assert!(
+            reply.starts_with("550 5.7.1 ") && reply.contains("us.example"),
+            "{}: {reply}",
+            from.escape_ascii()
+        );
+    }
+}
+
+#[test]
+fn an_oddly_spelled_author_without_a_policy_is_taken() {
+    for from in [
+        &b"B\xF6ss <a@far.example>"[..],
+        b"[Boss] <a@far.example>",
+        b"a..b@far.example",
+    ] {
+        let mut world = World::new();
+        let message = [b"From: ", from, b"\r\n\r\nhello\r\n"].concat();
+        let reply = world.bring("x@far.example", &["ann@us.example"], &message);
+        assert!(
+            reply.starts_with("250 "),
+            "{}: {reply}",
+            from.escape_ascii()
+        );
+    }
+}
+
+#[test]
+fn a_from_that_cannot_be_judged_is_refused_only_where_dmarc_is_enforced() {
+    for (mode, code) in [
+        ("enforce", "550 5.6.0 "),
+        ("report", "250 "),
+        ("off", "250 "),
+    ] {
+        let table = format!("[domain.\"us.example\"]\ndmarc = \"{mode}\"\n");
+        let mut world = World::with("", &table);
+        let message = b"From: Boss <boss@bank.example\r\n\r\nclick\r\n";
+        let reply = world.bring("x@evil.example", &["ann@us.example"], message);
+        assert!(reply.starts_with(code), "{mode}: {reply}");
+    }
+}
+
+#[test]
 fn what_is_only_to_be_reported_or_is_not_asked_for_is_taken() {
     for (mode, said) in [("report", true), ("off", false)] {
         let table = format!("[domain.\"us.example\"]\ndmarc = \"{mode}\"\n");

@@ -9,6 +9,7 @@ use chopar::auth::dkim::key::SigningKey;
 use chopar::config::{Dmarc, Folder};
 use chopar::dns::{Answer, NoRecords, Question, RecordKind, Records, Step};
 use chopar::engine::event::{Action, ConnId, Endpoint, Event, Listener, Lost};
+use chopar::mail::authors::authors;
 use chopar::mail::header::{Header, HeaderScanner, Scan};
 use chopar::policy::authenticity::{Circumstances, Examination, Findings};
 use chopar::queue::{Body, Command, MessageRecord, Record};
@@ -307,7 +308,8 @@ impl World {
     /// What the far host finds out about what it got.
     pub(crate) fn judge(&self, sent: &Sent) -> Findings {
         let (header, body) = divide(&sent.text);
-        let mut examination = Examination::new(&header, self.stage.now.wall);
+        let authors = authors(&header).expect("authors");
+        let mut examination = Examination::new(&header, authors, self.stage.now.wall);
         examination.on_body(&body);
         let known = Circumstances {
             address: Some(IpAddr::V4(RELAY)),

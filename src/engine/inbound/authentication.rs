@@ -23,6 +23,7 @@ use crate::engine::intake::{Plan, Whole};
 use crate::engine::log::{Level, Line};
 use crate::engine::signing::Keys;
 use crate::envelope::{Notify, Recipient};
+use crate::mail::authors::{AuthorsError, authors};
 use crate::mail::header::{Field, Header};
 use crate::policy::authenticity::{Circumstances, Examination, Findings, Judgement};
 use crate::policy::relay::{Client, home};
@@ -90,12 +91,33 @@ impl Checking {
 }
 
 impl Engine {
-    /// What is done with a message of a stranger: it is examined, and loses fields that claim to be our own findings
-    /// (RFC 8601 section 5).
-    pub(super) fn plan_for_stranger(&self, inbound: &Inbound, header: &Header, now: Now) -> Plan {
+    /// What is done with a message of an unauthenticated client: it is examined. It is refused where DMARC is enforced
+    /// and no reader could be sure whose it is.
+    pub(super) fn plan_for_stranger(
+        &self,
+        inbound: &Inbound,
+        header: &Header,
+        now: Now,
+    ) -> Result<Plan, Reply> {
+        let authors = match (authors(header), self.rules(inbound).0) {
+            (Ok(authors), _) => authors,
+            (Err(error), Dmarc::Enforce) => return Err(authors_reply(error)),
+            (Err(_), Dmarc::Report | Dmarc::Off) => Vec::new(),
+        };
+        Ok(self.plan_to_examine(inbound, header, authors, now))
+    }
+
+    fn plan_to_examine(
+        &self,
+        inbound: &Inbound,
+        header: &Header,
+        authors: Vec<Domain>,
+        now: Now,
+    ) -> Plan {
+        let examination = Examination::new(header, authors, now.wall);
         Plan {
             is_hashed: inbound.leaves && self.sealer(inbound).is_some(),
-            examination: Some(Box::new(Examination::new(header, now.wall))),
+            examination: Some(Box::new(examination)),
             removed: self.own_results(header),
             ..Plan::default()
         }
@@ -114,12 +136,14 @@ impl Engine {
             return Plan {
                 is_hashed: !keys.is_empty(),
                 keys,
+                removed: self.own_results(header),
                 ..Plan::default()
             };
         }
+        // It is judged by nobody's policy: who is trusted answers for it.
         Plan {
             keys,
-            ..self.plan_for_stranger(inbound, header, now)
+            ..self.plan_to_examine(inbound, header, Vec::new(), now)
         }
     }
 
@@ -255,7 +279,6 @@ impl Engine {
                 let author = findings.dmarc.as_ref().map(|(author, _)| author.as_str());
                 return Err(Reply::dmarc(author.unwrap_or_default()));
             }
-            Judgement::Ambiguous => return Err(Reply::FROM_MALFORMED),
             Judgement::Defer => return Err(Reply::AUTHENTICITY_UNKNOWN),
         }
         let Some(mut checking) = inbound.checking.take() else {
@@ -311,7 +334,16 @@ impl Engine {
         self.judge_by_hook(conn, inbound, checked, now)
     }
 
+    /// A header as it leaves: what is signed and sealed.
+    pub(super) fn leaving(&self, header: Header) -> Header {
+        match self.own_results(&header) {
+            removed if removed.is_empty() => header,
+            removed => without(&header, &removed),
+        }
+    }
+
     /// The set that is added to the chain of a message that is forwarded (RFC 8617) with the fields `added` on top.
+    /// Its header is the one that leaves.
     pub(super) fn sealing(
         &mut self,
         whole: &Whole,
@@ -326,9 +358,14 @@ impl Engine {
             algorithm: Algorithm::RsaSha256,
             at: now.wall,
         };
-        // What is signed is the header as it leaves.
-        let header = without(&whole.header, &self.own_results(&whole.header));
-        match arc::prepare(&header, added, &hash, &seal.results, &seal.chain, &signer) {
+        match arc::prepare(
+            &whole.header,
+            added,
+            &hash,
+            &seal.results,
+            &seal.chain,
+            &signer,
+        ) {
             Ok(sealing) => Some((Arc::clone(&seal.key.key), Box::new(sealing))),
             Err(refusal) => {
                 self.debug(|| Line::new(Level::Debug, "unsealed").with("why", refusal));
@@ -391,7 +428,8 @@ impl Engine {
         )
     }
 
-    /// Where fields lie that claim to be our own findings.
+    /// Where fields lie that claim to be our own findings. They are taken out of whatever comes in, whoever sends it
+    /// (RFC 8601 section 5).
     fn own_results(&self, header: &Header) -> Vec<Range<usize>> {
         let id = self.config.hostname.as_str();
         let mut start = 0_usize;
@@ -451,6 +489,16 @@ fn signers(findings: &Findings) -> Vec<&str> {
 /// Whether mail to `to` goes back to a first sender (SRS): a notification, perhaps one of ours that went round.
 pub(super) fn is_return(to: &ForwardPath) -> bool {
     matches!(to, ForwardPath::Mailbox(mailbox) if is_rewritten(mailbox))
+}
+
+/// What a client hears whose message cannot be judged.
+fn authors_reply(error: AuthorsError) -> Reply {
+    match error {
+        AuthorsError::Missing | AuthorsError::Empty => Reply::FROM_MISSING,
+        AuthorsError::Duplicate => Reply::FROM_DUPLICATE,
+        AuthorsError::Ambiguous { .. } => Reply::FROM_AMBIGUOUS,
+        AuthorsError::TooMany => Reply::FROM_TOO_MANY,
+    }
 }
 
 /// A header without parts of it.

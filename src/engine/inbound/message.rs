@@ -105,13 +105,14 @@ impl Engine {
     ) {
         let Checked {
             id,
-            whole,
+            mut whole,
             transaction,
             fields: mut found,
             mut hooked,
             seal,
             ..
         } = checked;
+        whole.header = self.leaving(whole.header);
         let client = self.client(inbound);
         let trusted = !matches!(client, Client::Anonymous { .. });
         if trusted {
@@ -214,7 +215,7 @@ impl Engine {
     fn on_header(&self, inbound: &Inbound, header: &Header, now: Now) -> Result<Plan, Reply> {
         self.header_verdict(inbound, header)?;
         if matches!(self.client(inbound), Client::Anonymous { .. }) {
-            return Ok(self.plan_for_stranger(inbound, header, now));
+            return self.plan_for_stranger(inbound, header, now);
         }
         let author = from_mailboxes(header)
             .ok()
