@@ -177,25 +177,40 @@ impl fmt::Display for AuthenticationResults {
     }
 }
 
-/// Whether the value of an Authentication-Results field claims to come from the host that calls itself `id`. Such a
-/// field is removed from mail that comes in, because ours would be believed (section 5).
+/// Whether a reader could take the value of an Authentication-Results field for one of the host that calls itself `id`.
+/// Such a field is removed from whatever comes in, because ours would be believed (section 5).
 ///
-/// More is recognised than may be written: case and a dot at the end do not count, pieces that comments or white space
-/// divide are also read as one, and a field that cannot be read claims any name, because nobody knows how others would
-/// read it.
+/// More is recognised than may be written. Case and a dot at the end do not count, what stands between two characters
+/// that are part of no name is a name, also in a comment, and pieces that comments, quotes, backslashes or white space
+/// divide are also read as one. A field whose id nobody could be sure of claims any name: one that does not end its
+/// quotes or comments, that names nobody, or that holds a control character, an encoded word or anything but ASCII in
+/// front of its first semicolon. That costs others no more than what they say under an id that no host has.
 pub fn claims_id(value: &[u8], id: &str) -> bool {
-    let Some(pieces) = id_pieces(value) else {
+    let Some((head, pieces)) = id_pieces(value) else {
         return true;
     };
+    let is_odd = !head.iter().all(is_plain) || head.windows(2).any(|pair| pair == b"=?");
+    if is_odd || pieces.is_empty() {
+        return true;
+    }
+    let id = id.strip_suffix('.').unwrap_or(id);
     let is_id = |text: &str| {
         let text = text.strip_suffix('.').unwrap_or(text);
-        text.eq_ignore_ascii_case(id.strip_suffix('.').unwrap_or(id))
+        text.eq_ignore_ascii_case(id) || text.replace('\\', "").eq_ignore_ascii_case(id)
     };
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+    let mut names = head.split(|byte| !is_part(byte));
     let mut joined = String::new();
-    pieces.iter().any(|piece| {
-        joined.push_str(piece);
-        is_id(piece) || is_id(&joined)
-    })
+    names.any(|name| std::str::from_utf8(name).is_ok_and(is_id))
+        || pieces.iter().any(|piece| {
+            joined.push_str(piece);
+            is_id(piece) || is_id(&joined)
+        })
+}
+
+/// Whether everybody reads a byte alike.
+fn is_plain(byte: &u8) -> bool {
+    matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n')
 }
 
 /// Whether results say that DMARC passed. Only whole results count: what stands in quotes or in a comment could come
@@ -255,14 +270,18 @@ fn next_result<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     }
 }
 
-/// What stands before the first semicolon: words and quoted strings, without comments and white space.
-fn id_pieces(value: &[u8]) -> Option<Vec<String>> {
+/// What stands before the first semicolon that is in no quotes and in no comment, and its words and quoted strings;
+/// `None` where a quote or a comment does not end.
+fn id_pieces(value: &[u8]) -> Option<(&[u8], Vec<String>)> {
     let mut rest = value;
     let mut pieces = Vec::new();
     loop {
         rest = skip_cfws(rest)?;
         match rest.split_first() {
-            None | Some((b';', _)) => return Some(pieces),
+            None | Some((b';', _)) => {
+                let len = value.len().saturating_sub(rest.len());
+                return Some((value.get(..len)?, pieces));
+            }
             Some((b'"', after)) => {
                 let (text, after) = quoted_string(after)?;
                 pieces.push(text);
@@ -501,8 +520,57 @@ mod tests {
             "mail.\"example\".com; none",
             "(does not end mail.example.com; none",
             "\"does not end mail.example.com; none",
+            "(mail.example.com) other.example; none",
+            "(;) mail.example.com; none",
+            "\";\" mail.example.com; none",
+            "mail\\.example.com; none",
+            "\\mail.example.com; none",
+            "<mail.example.com>; none",
+            "mail.example.com/1; none",
+            "mail.example.com, 1; none",
+            "1 mail.example.com; none",
+            "; mail.example.com; none",
+            "",
+            "; none",
+            "(mail.example.com",
         ] {
             assert!(claims_id(value.as_bytes(), "mail.example.com"), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_that_is_not_plain_ascii_claims_any_name() {
+        for value in [
+            "\u{c}mail.example.com; none",
+            "mail.example.com\u{b}; none",
+            "\u{1f}mail.example.com\u{1f}1; none",
+            "mail\0.example.com; none",
+            "\u{a0}mail.example.com; none",
+            "mail.example.com\u{3000}; none",
+            "\u{85}mail.example.com\u{85}; none",
+            "mail\u{200b}.exam\u{ad}ple.com; none",
+            "\u{feff}mail.example.com; none",
+            "\u{ff4d}ail\u{ff0e}example\u{3002}com; none",
+            "=?utf-8?q?mail=2Eexample=2Ecom?=; none",
+            "=?utf-8?b?bWFpbC5leGFtcGxlLmNvbQ==?= ; none",
+            "(=?utf-8?q?mail.example.com?=) x.example; none",
+        ] {
+            assert!(claims_id(value.as_bytes(), "mail.example.com"), "{value:?}");
+        }
+        assert!(claims_id(b"mail.example.com\xa0; none", "mail.example.com"));
+    }
+
+    #[test]
+    fn only_what_is_in_front_of_the_semicolon_is_the_id() {
+        for value in [
+            "other.example; spf=pass smtp.mailfrom=j\u{fc}rgen@b\u{fc}cher.example",
+            "other.example; dkim=pass reason=\"=?utf-8?q?x?=\"",
+            "other.example 1; spf=pass smtp.helo=mail.example.com",
+        ] {
+            assert!(
+                !claims_id(value.as_bytes(), "mail.example.com"),
+                "{value:?}"
+            );
         }
     }
 
@@ -514,9 +582,7 @@ mod tests {
             "xmail.example.com; none",
             "mail.example.com.evil.example; none",
             "other.example; x=\"mail.example.com\"",
-            "(mail.example.com) other.example; none",
-            "",
-            "; none",
+            "mail.example.comm (v1) 1; none",
         ] {
             assert!(
                 !claims_id(value.as_bytes(), "mail.example.com"),

@@ -249,17 +249,21 @@ fn findings_that_claim_to_be_ours_are_taken_out_and_nothing_else_is_touched() {
         "Authentication-Results: mx.us.example.evil.example; dkim=pass\r\n",
         "X-Odd:  \t folded\r\n \r\n\tand\ttabs  \r\n",
     ];
-    const FORGED: [&str; 5] = [
+    const FORGED: [&str; 8] = [
         "Authentication-Results: mx.us.example; dmarc=pass header.from=bank.example\r\n",
         "AUTHENTICATION-results:\r\n\tMX.us.Example 1;\r\n spf=pass\r\n",
         "Authentication-Results: (c (d) \\) e) mx.us.example (f); none\r\n",
         "Authentication-Results : \"mx.us.example\"; none\r\n",
         "Authentication-Results:mx.us.example\r\n",
+        "Authentication-Results\t:\u{a0}mx.us.example\u{3000}; dmarc=pass\r\n",
+        "Authentication-Results: \u{c}mx.us.example\u{1f}; dmarc=pass\r\n",
+        "Authentication-Results: =?utf-8?q?mx=2Eus=2Eexample?=; dmarc=pass\r\n",
     ];
     let body = "\r\n\r\nAuthentication-Results: mx.us.example; spf=pass\r\n\r\n ..x \r\n\r\n\r\n";
-    let with_all: String = (KEPT.iter().zip(FORGED))
+    let mut with_all: String = (KEPT.iter().zip(FORGED))
         .map(|(kept, forged)| format!("{forged}{kept}"))
         .collect();
+    with_all.push_str(&FORGED[KEPT.len()..].concat());
     for pieces in [1, 10_000] {
         let mut world = World::new();
         world.connect(Listener::Smtp);
