@@ -9,9 +9,10 @@
 //!   space, a comment, a divider or the end;
 //! - words may hold what they like (8-bit, dots, brackets, encoded words), but no at sign outside quotes and comments.
 //!
-//! So each at sign is either that of an address whose domain is found, or one in quotes or in a comment beside an
-//! address. What a display name says is not judged by DMARC (RFC 9989 section 11.4), unless it could be taken for an
-//! address by readers that look for angle brackets or commas first: then its domain is found too.
+//! So each at sign is either that of an address whose domain is found, or hidden in quotes, a comment or an encoded word.
+//! What a display name says is not judged by DMARC (RFC 9989 section 11.4). But a name with an at sign could be taken for
+//! the address: by readers that look for angle brackets or commas first, so its domain is found too where it holds such;
+//! and by readers that come to grief at what is odd around it, so all has to be as the grammar wants it then.
 //!
 //! Stricter than RFC 5322: comments and white space inside an address, routes, address literals and backslashes
 //! outside quotes are refused, because readers put the pieces together in different ways.
@@ -22,6 +23,8 @@ use std::fmt;
 
 use crate::address::Domain;
 use crate::limits::{DMARC_AUTHORS_MAX, FROM_ADDRESSES_MAX};
+use crate::mail::address_list::address_list;
+use crate::mail::encoded_word::may_hold_at_sign;
 use crate::mail::header::Header;
 
 /// Why a message has no authors that it could be judged by.
@@ -57,12 +60,24 @@ pub fn authors_in(value: &[u8]) -> Result<Vec<Domain>, AuthorsError> {
     let mut reader = Reader {
         value,
         at: 0,
-        element: Element::default(),
-        found: Found::default(),
-        hides_at_sign: false,
-        is_tricky: false,
+        shape: Shape::Blank,
+        found: Found {
+            is_utf8: std::str::from_utf8(value).is_ok(),
+            ..Found::default()
+        },
+        finds_hidden: false,
+        hides_at_sign: may_hold_at_sign(value),
+        is_odd: false,
     };
     reader.value()?;
+    let may_escape = match (reader.finds_hidden, reader.hides_at_sign) {
+        (false, false) => false,
+        (true, true) => true,
+        _ => reader.is_odd || address_list(value, None).is_err(),
+    };
+    if may_escape {
+        return Err(AuthorsError::Ambiguous { at: 0 });
+    }
     if reader.found.addresses == 0 {
         return Err(AuthorsError::Empty);
     }
@@ -72,26 +87,20 @@ pub fn authors_in(value: &[u8]) -> Result<Vec<Domain>, AuthorsError> {
 struct Reader<'a> {
     value: &'a [u8],
     at: usize,
-    element: Element<'a>,
+    shape: Shape<'a>,
     found: Found,
-    /// Whether an at sign stands in quotes or in a comment.
+    /// Whether quotes or a comment hold an at sign, and what is behind it was found.
+    finds_hidden: bool,
+    /// Whether quotes, a comment or an encoded word hold an at sign, and nobody looks for what is behind it.
     hides_at_sign: bool,
-    /// Whether readers could disagree on where quotes and comments end.
-    is_tricky: bool,
+    /// Whether readers are known that would disagree on what belongs to a display name.
+    is_odd: bool,
 }
 
 /// What has been read of an element.
-#[derive(Clone, Copy, Debug, Default)]
-struct Element<'a> {
-    shape: Shape<'a>,
-    /// Whether it holds what is an address to a reader that finds no better one: an at sign in quotes, an encoded word.
-    has_substitute: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 enum Shape<'a> {
     /// Nothing but white space and comments.
-    #[default]
     Blank,
     Words,
     /// An address without brackets: its domain.
@@ -106,10 +115,15 @@ impl<'a> Reader<'a> {
         }
         while let Some(byte) = self.peek() {
             match byte {
-                b' ' | b'\t' | b'\r' | b'\n' => self.at = self.at.saturating_add(1),
-                b',' | b';' => self.end_element()?,
-                b':' if matches!(self.element.shape, Shape::Blank | Shape::Words) => {
-                    self.end_element()?;
+                b' ' | b'\t' | b'\r' | b'\n' => self.advance(1),
+                b',' => self.divide(),
+                b';' => {
+                    self.is_odd = true;
+                    self.divide();
+                }
+                b':' if matches!(self.shape, Shape::Blank | Shape::Words) => {
+                    self.is_odd = true;
+                    self.divide();
                 }
                 b'(' => self.comment()?,
                 b'"' => self.quoted()?,
@@ -118,22 +132,12 @@ impl<'a> Reader<'a> {
                 _ => self.word()?,
             }
         }
-        self.end_element()?;
-        if self.hides_at_sign && self.is_tricky {
-            return Err(AuthorsError::Ambiguous { at: 0 });
-        }
         Ok(())
     }
 
-    /// At a divider or the end.
-    fn end_element(&mut self) -> Result<(), AuthorsError> {
-        let element = std::mem::take(&mut self.element);
-        let has_address = matches!(element.shape, Shape::Bare(_) | Shape::Angle);
-        if element.has_substitute && !has_address {
-            return self.ambiguous();
-        }
-        self.at = self.at.saturating_add(1);
-        Ok(())
+    fn divide(&mut self) {
+        self.shape = Shape::Blank;
+        self.advance(1);
     }
 
     fn comment(&mut self) -> Result<(), AuthorsError> {
@@ -142,7 +146,7 @@ impl<'a> Reader<'a> {
             return self.ambiguous();
         };
         let opened = text.iter().filter(|byte| **byte == b'(').count();
-        self.is_tricky |= opened > 1 || text.contains(&b'"');
+        self.is_odd |= opened > 1 || text.contains(&b'"');
         self.take_hidden(text)
     }
 
@@ -150,43 +154,49 @@ impl<'a> Reader<'a> {
         let Some(text) = quoted_len(self.rest()).and_then(|len| self.rest().get(..len)) else {
             return self.ambiguous();
         };
-        match self.element.shape {
+        match self.shape {
             Shape::Blank if self.rest().get(text.len()) == Some(&b'@') => {
                 let len = address_len(self.rest(), text.len());
                 return self.bare(len);
             }
-            Shape::Blank | Shape::Words => self.element.shape = Shape::Words,
+            Shape::Blank | Shape::Words => self.shape = Shape::Words,
             Shape::Bare(_) | Shape::Angle => return self.ambiguous(),
         }
-        self.is_tricky |= text.contains(&b'\\') || !is_balanced(text);
+        self.is_odd |= text.contains(&b'\\') || !is_balanced(text);
         self.take_hidden(text)
     }
 
     /// Takes a quoted string or a comment.
     fn take_hidden(&mut self, text: &[u8]) -> Result<(), AuthorsError> {
-        let has_word = has_encoded_word(text);
-        if text.contains(&b'@') {
-            self.hides_at_sign = true;
-            if text.iter().any(|byte| b"<>,;".contains(byte)) {
-                self.find_hidden(text)?;
-            }
-            self.element.has_substitute = true;
+        let divides = text.iter().any(|byte| b"<>,;".contains(byte));
+        match (text.contains(&b'@'), divides) {
+            (true, true) => self.find_hidden(text)?,
+            (true, false) => self.hides_at_sign = true,
+            (false, true) => self.is_odd = true,
+            (false, false) => {}
         }
-        self.element.has_substitute |= has_word;
-        self.at = self.at.saturating_add(text.len());
+        self.advance(text.len());
         Ok(())
     }
 
     /// Finds the domains behind all at signs of a text.
     fn find_hidden(&mut self, text: &[u8]) -> Result<(), AuthorsError> {
+        let has_bracket = text.contains(&b'<') || text.contains(&b'>');
+        let ends = |byte: Option<&u8>| match byte {
+            None | Some(b'>' | b',' | b';' | b'"' | b')') => true,
+            Some(b' ' | b'\t') => !has_bracket,
+            _ => false,
+        };
         for behind in text.split(|byte| *byte == b'@').skip(1) {
             let is_part = |byte: &u8| is_plain(*byte) || !byte.is_ascii();
             let len = behind.iter().position(|byte| !is_part(byte));
-            let domain = behind
-                .get(..len.unwrap_or(behind.len()))
-                .unwrap_or_default();
+            let (domain, rest) = behind.split_at(len.unwrap_or(behind.len()));
+            if !ends(rest.first()) || text.contains(&b'\\') {
+                return self.ambiguous();
+            }
             self.found.add(domain, self.at)?;
         }
+        self.finds_hidden = true;
         Ok(())
     }
 
@@ -196,19 +206,27 @@ impl<'a> Reader<'a> {
         let Some(inner) = end.and_then(|end| rest.get(1..end)) else {
             return self.ambiguous();
         };
+        if inner.is_empty() && matches!(self.shape, Shape::Blank | Shape::Words) {
+            self.shape = Shape::Words;
+            self.advance(2);
+            return Ok(());
+        }
         let Some((local, domain)) = address(trimmed(inner)) else {
             return self.ambiguous();
         };
-        match self.element.shape {
+        match self.shape {
             Shape::Blank | Shape::Words => {}
-            Shape::Bare(before) if before.eq_ignore_ascii_case(domain) => {
-                self.found.add_glued(domain, local);
+            Shape::Bare(before)
+                if before.eq_ignore_ascii_case(domain) && inner.is_ascii() && before.is_ascii() =>
+            {
+                self.found.add_glued(domain, local)?;
             }
             Shape::Bare(_) | Shape::Angle => return self.ambiguous(),
         }
         self.found.add_address(domain, self.at)?;
-        self.element.shape = Shape::Angle;
-        self.at = self.at.saturating_add(inner.len()).saturating_add(2);
+        self.shape = Shape::Angle;
+        self.is_odd |= is_odd(local, domain);
+        self.advance(inner.len().saturating_add(2));
         Ok(())
     }
 
@@ -219,23 +237,25 @@ impl<'a> Reader<'a> {
         if word.contains(&b'@') {
             return self.bare(len);
         }
-        match self.element.shape {
-            Shape::Blank | Shape::Words => self.element.shape = Shape::Words,
+        match self.shape {
+            Shape::Blank | Shape::Words => self.shape = Shape::Words,
             Shape::Bare(_) | Shape::Angle => return self.ambiguous(),
         }
-        self.element.has_substitute |= has_encoded_word(word);
-        self.at = self.at.saturating_add(len);
+        // Readers are known that end a display name there, and take it for the address.
+        self.is_odd |= word.iter().any(|byte| b"[]".contains(byte));
+        self.advance(len);
         Ok(())
     }
 
     /// An address of this length without brackets.
     fn bare(&mut self, len: usize) -> Result<(), AuthorsError> {
         let text = self.rest().get(..len).unwrap_or_default();
-        match (self.element.shape, address(text)) {
-            (Shape::Blank, Some((_, domain))) => {
+        match (self.shape, address(text)) {
+            (Shape::Blank, Some((local, domain))) => {
                 self.found.add_address(domain, self.at)?;
-                self.element.shape = Shape::Bare(domain);
-                self.at = self.at.saturating_add(len);
+                self.is_odd |= is_odd(local, domain);
+                self.shape = Shape::Bare(domain);
+                self.advance(len);
                 Ok(())
             }
             _ => self.ambiguous(),
@@ -244,6 +264,10 @@ impl<'a> Reader<'a> {
 
     fn rest(&self) -> &'a [u8] {
         self.value.get(self.at..).unwrap_or_default()
+    }
+
+    fn advance(&mut self, len: usize) {
+        self.at = self.at.saturating_add(len);
     }
 
     fn peek(&self) -> Option<u8> {
@@ -259,6 +283,8 @@ impl<'a> Reader<'a> {
 struct Found {
     domains: Vec<Domain>,
     addresses: usize,
+    /// Whether all of the value is UTF-8. If not, readers take it for something else, and see other U-labels.
+    is_utf8: bool,
 }
 
 impl Found {
@@ -271,30 +297,28 @@ impl Found {
     }
 
     fn add(&mut self, text: &[u8], at: usize) -> Result<(), AuthorsError> {
-        let domain = plain_domain(text).ok_or(AuthorsError::Ambiguous { at })?;
+        let domain = plain_domain(text).filter(|_| self.is_utf8 || text.is_ascii());
+        let domain = domain.ok_or(AuthorsError::Ambiguous { at })?;
         self.insert(domain)?;
         // There are readers that stop at the first byte that is not ASCII.
         let len = text.iter().take_while(|byte| byte.is_ascii()).count();
-        match text.get(..len) {
-            Some(front) if len < text.len() => self.insert_if_any(front),
+        let front = text.get(..len).filter(|_| len < text.len());
+        let front = front.and_then(|front| std::str::from_utf8(front).ok());
+        let front = front.unwrap_or_default().trim_end_matches(['.', '-']);
+        match Domain::parse(front) {
+            Ok(domain) if front.contains('.') => self.insert(domain),
             _ => Ok(()),
         }
     }
 
     /// There are readers that put `a@b <c@b>` together as `a@bc@b`.
-    fn add_glued(&mut self, domain: &[u8], local: &[u8]) {
+    fn add_glued(&mut self, domain: &[u8], local: &[u8]) -> Result<(), AuthorsError> {
         let more = local.iter().take_while(|byte| is_plain(**byte));
         let glued: Vec<u8> = domain.iter().chain(more).copied().collect();
-        // What is over the bound here is over it again at the address that follows.
-        let _ = self.insert_if_any(&glued);
-    }
-
-    fn insert_if_any(&mut self, text: &[u8]) -> Result<(), AuthorsError> {
-        let text = std::str::from_utf8(text).unwrap_or_default();
-        let text = text.trim_end_matches(['.', '-']);
-        match Domain::parse(text) {
-            Ok(domain) if text.contains('.') => self.insert(domain),
-            _ => Ok(()),
+        let glued = String::from_utf8_lossy(&glued);
+        match Domain::parse(glued.trim_end_matches(['.', '-'])) {
+            Ok(domain) => self.insert(domain),
+            Err(_) => Ok(()),
         }
     }
 
@@ -404,6 +428,11 @@ fn address(text: &[u8]) -> Option<(&[u8], &[u8])> {
     is_plain.then_some((local, domain))
 }
 
+/// Whether there are readers that do not take these halves for an address, although its domain is plain.
+fn is_odd(local: &[u8], domain: &[u8]) -> bool {
+    local.starts_with(b"\"") || !local.is_ascii() || !domain.is_ascii() || domain.ends_with(b".")
+}
+
 /// A domain that everybody reads alike: a name of the DNS as it is, or in the normal form of its U-labels (RFC 5890
 /// section 2.3.2.1).
 fn plain_domain(text: &[u8]) -> Option<Domain> {
@@ -498,6 +527,8 @@ mod tests {
             b"(Boss) b@bank.example",
             b"b@bank.example <B@bank.example>,",
             b"\r\n\t Boss\r\n <b@bank.example> (x)\r\n\t",
+            b"=?iso-2022-jp?b?GyRCQEAbKEI=?= <b..ss@bank.example>",
+            b"=?utf-8?q?B=C3=B6ss?=, The [1] <b@bank.example>",
             b"staff: b@bank.example, Ann <a@bank.example>;",
         ] {
             let found = found(value).unwrap_or_else(|error| {
@@ -519,6 +550,7 @@ mod tests {
             "Ann (Sales (EU)) <ann@a.example>",
             "=?utf-8?q?J=C3=BCrgen?= =?utf-8?b?R3Jvw58=?= <ann@a.example>",
             "\"=?utf-8?q?J=C3=BCrgen?=\" <ann@a.example>",
+            "=?utf-8?q?ann=40b.example_via_List?= <list@a.example>",
             "J\u{fc}rgen Gro\u{df} <j\u{fc}rgen@a.example>",
             "\"ann@b.example via List\" <list@a.example>",
             "\"ann@b.example (JIRA)\" <jira@a.example>",
@@ -600,7 +632,8 @@ mod tests {
             b"<x@evil.example> <b@bank.example>",
             b"x@evil.example@bank.example",
             b"\\\"Boss <b@bank.example>",
-            b"Boss <b@bank.example>, <>",
+            b"b@bank.example <>",
+            b"\"b@bank.example\" <>",
             b"Boss <root>",
             b"b@[192.0.2.1]",
             b"=?utf-8?q?b=40bank.example?= (x), x@evil.example",
@@ -609,10 +642,21 @@ mod tests {
             b"(\") \"b@bank.example (\" <x@evil.example>",
             b"\"b@bank.example \\\" \" <x@evil.example>",
             b"(x (b@bank.example)) <x@evil.example>",
+            b"\"b@bank.example\" [Boss] <x@evil.example>",
+            b"=?utf-8?q?b=40bank.example?= [Boss] <x@evil.example>",
+            b"Boss, =?utf-8?q?b=40bank.example?= <x@evil.example>",
+            b"\"a(b\"@evil.example (b@bank.example)",
+            b"\"Boss, The\" \"b@bank.example\" <x@evil.example>",
+            b"\"<b@bank.exam\\ple>\" <x@evil.example>",
+            b"\"<b@bank. example>\" <x@evil.example>",
+            b"\"<b@bank.example>\"x <\"a b\"@evil.example>",
+            b"\"<b@bank.example>\"x, <x@evil.example>",
+            "b@bank.example <\u{e9}b@bank.example>".as_bytes(),
             "b\u{ff20}bank.example, x@b\u{ff41}nk.example".as_bytes(),
             "b@bank\u{3002}example".as_bytes(),
             "b@bank\u{200b}.example".as_bytes(),
             b"b@b\xFCcher.example",
+            b"B\xF6ss <b@b\xC3\xBCcher.example>",
             b"b@-bank.example",
         ] {
             let found = found(value);
@@ -626,9 +670,19 @@ mod tests {
 
     #[test]
     fn a_field_without_an_address_is_refused() {
-        for value in ["", " ", "root", "Boss, The", "undisclosed:;", ",,"] {
+        for value in [
+            "",
+            " ",
+            "root",
+            "Boss, The",
+            "undisclosed:;",
+            ",,",
+            "<>",
+            "Mail <>",
+        ] {
             assert_eq!(found(value.as_bytes()), Err(AuthorsError::Empty), "{value}");
         }
+        assert_eq!(found(b"=?utf-8?q?Boss?="), Err(AuthorsError::Empty));
         let encoded = found(b"=?utf-8?q?b=40bank.example?=");
         assert!(matches!(encoded, Err(AuthorsError::Ambiguous { .. })));
     }

@@ -3,6 +3,7 @@
 pub mod address_list;
 pub mod authors;
 pub mod dsn;
+pub mod encoded_word;
 pub mod header;
 pub mod received;
 pub mod submission;
