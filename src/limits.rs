@@ -160,6 +160,16 @@ pub const REPLY_BYTES_MAX: usize = 64 * 1024;
 pub const REPLY_LINES_MAX: usize = 100;
 /// Characters of a remote reply that are kept for logs and DSNs.
 pub const REPLY_TEXT_CHARS_MAX: usize = 400;
+/// Looking for a host that takes a message: past it no other host or address is tried in the same attempt.
+pub const DELIVERY_WALK_TIMEOUT: Duration = Duration::from_secs(1_800);
+/// One attempt at a message with all hosts that it is offered to: past it what is under way is cut and deferred.
+pub const DELIVERY_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4 * 3_600);
+/// A delivery session that is older than this takes no other message.
+pub const DELIVERY_SESSION_TIMEOUT: Duration = Duration::from_secs(3_600);
+/// An address that could not be connected to is passed over for so long by who carries a message on from another host.
+pub const DEAD_ADDRESS_TIMEOUT: Duration = Duration::from_secs(600);
+/// Such addresses that are remembered of one next hop.
+pub const DEAD_ADDRESSES_MAX: usize = 16;
 /// Idle client session that is kept for the next message to its next hop.
 pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages in one client session.

@@ -27,6 +27,11 @@ impl EnhancedCode {
         self.class
     }
 
+    /// What it is about.
+    pub const fn subject(self) -> u16 {
+        self.subject
+    }
+
     /// Whether another attempt may succeed (class 4).
     pub const fn is_transient(self) -> bool {
         self.class == 4
@@ -36,6 +41,12 @@ impl EnhancedCode {
     #[must_use]
     pub const fn as_permanent(self) -> Self {
         Self { class: 5, ..self }
+    }
+
+    /// The same subject and detail in class 4: what a permanent failure is taken for where it may pass.
+    #[must_use]
+    pub const fn as_transient(self) -> Self {
+        Self { class: 4, ..self }
     }
 
     /// Reads a code from the front of reply text; `None` when there is none. Returns what follows the code, with

@@ -4,6 +4,7 @@
 //! that cannot be reached is paused as a whole, so that ten thousand messages to a dead domain cost one attempt.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Engine;
@@ -11,9 +12,11 @@ use super::event::{Action, ConnId, Reader};
 use super::log::{Level, Line};
 use super::timers::Timer;
 use crate::clock::{Instant, Now};
+use crate::envelope::Envelope;
+use crate::limits::{DEAD_ADDRESS_TIMEOUT, DEAD_ADDRESSES_MAX};
 use crate::policy::retry;
 use crate::policy::route::{self, NextHop};
-use crate::queue::{Content, HopId, Part, Phase};
+use crate::queue::{Content, HopId, Part, Phase, ReadError};
 use crate::queue_id::QueueId;
 
 /// All next hops that a message waits for or a courier is at.
@@ -25,8 +28,10 @@ pub(super) struct Hops {
     next: u32,
     /// Hops that may have something to send.
     dirty: VecDeque<HopId>,
-    /// Messages whose next hop is to be worked out anew.
-    rerouting: VecDeque<QueueId>,
+    /// Messages whose next hop is to be worked out anew, oldest first.
+    rerouting: BTreeSet<QueueId>,
+    /// The one of them whose envelope is being read.
+    rerouted: Option<QueueId>,
 }
 
 /// One next hop.
@@ -53,6 +58,27 @@ pub(super) struct Hop {
     /// Whether routes have changed under it: nothing more is sent there.
     stale: bool,
     queued: bool,
+    /// Addresses that could not be connected to lately, and until when that counts.
+    dead: VecDeque<(IpAddr, Instant)>,
+}
+
+impl Hop {
+    /// An address could not be connected to.
+    pub(super) fn note_dead(&mut self, address: IpAddr, now: Instant) {
+        self.dead
+            .retain(|(known, until)| *known != address && *until > now);
+        if self.dead.len() >= DEAD_ADDRESSES_MAX {
+            self.dead.pop_front();
+        }
+        self.dead
+            .push_back((address, now.after(DEAD_ADDRESS_TIMEOUT)));
+    }
+
+    /// Whether an address could not be connected to lately.
+    pub(super) fn is_dead(&self, address: IpAddr, now: Instant) -> bool {
+        let mut dead = self.dead.iter();
+        dead.any(|(known, until)| *known == address && *until > now)
+    }
 }
 
 impl Hops {
@@ -77,6 +103,7 @@ impl Hops {
             trouble: None,
             stale: false,
             queued: false,
+            dead: VecDeque::new(),
         };
         self.hops.insert(id, hop);
         id
@@ -93,7 +120,6 @@ impl Hops {
             hop.idle.shrink_to_fit();
         }
         self.dirty.shrink_to_fit();
-        self.rerouting.shrink_to_fit();
     }
 
     pub(super) fn get(&self, id: HopId) -> Option<&Hop> {
@@ -128,6 +154,11 @@ impl Hops {
     /// The oldest message that is due.
     pub(super) fn pop_ready(&mut self, id: HopId) -> Option<QueueId> {
         self.hops.get_mut(&id).and_then(|hop| hop.ready.pop_first())
+    }
+
+    /// Whether routes have changed under a hop: nothing more is sent there.
+    pub(super) fn is_stale(&self, id: HopId) -> bool {
+        self.hops.get(&id).is_none_or(|hop| hop.stale)
     }
 
     /// Looks again whether a hop can send.
@@ -178,8 +209,14 @@ impl Hops {
 
     /// Ends every pause: somebody asked for it.
     pub(super) fn resume_all(&mut self) {
-        for hop in self.hops.values_mut() {
-            hop.paused_until = None;
+        let mut paused = Vec::new();
+        for (id, hop) in &mut self.hops {
+            if hop.paused_until.take().is_some() {
+                paused.push(*id);
+            }
+        }
+        for id in paused {
+            self.free_if_unused(id);
         }
         self.touch_waiting();
     }
@@ -333,13 +370,24 @@ impl Engine {
             hop.stale = true;
         }
         self.hops.by_name.clear();
-        self.hops.rerouting = self.index.ids().into();
+        self.hops.rerouting = self.index.ids().into_iter().collect();
         self.reroute_next();
     }
 
+    /// A message waits for a hop that is no more: its next hop is worked out anew.
+    pub(super) fn reroute_message(&mut self, id: QueueId) {
+        self.hops.rerouting.insert(id);
+        self.reroute_next();
+    }
+
+    /// Reads the next envelope; one at a time, however often routes change meanwhile.
     fn reroute_next(&mut self) {
-        while let Some(id) = self.hops.rerouting.pop_front() {
+        while self.hops.rerouted.is_none() {
+            let Some(id) = self.hops.rerouting.pop_first() else {
+                return;
+            };
             if let Some(entry) = self.index.get(id) {
+                self.hops.rerouted = Some(id);
                 let (location, part) = (entry.location, Part::Head);
                 self.actions.push_back(Action::Read {
                     reader: Reader::Reroute(id),
@@ -347,43 +395,57 @@ impl Engine {
                     location,
                     part,
                 });
-                return;
             }
         }
     }
 
-    /// The envelope of a message that is to be routed anew.
-    pub(super) fn reroute_read(&mut self, id: QueueId, content: Option<Content>, now: Now) {
-        if let Some(Content::Head { envelope, .. }) = content {
-            let (mut old, mut new): (Vec<HopId>, Vec<HopId>) = (Vec::new(), Vec::new());
-            if let Some(entry) = self.index.get_mut(id) {
-                for (state, recipient) in entry.recipients.iter_mut().zip(&envelope.recipients) {
-                    if state.phase == Phase::Waiting {
-                        let hop = route::hop_of(&self.config, &envelope, recipient);
-                        let hop = self.hops.intern(hop);
-                        old.push(state.hop);
-                        new.push(hop);
-                        state.hop = hop;
-                    }
-                }
-                // A hop that a courier of this message is at keeps it until its outcome is known.
-                let open = |hop: &HopId| {
-                    entry
-                        .recipients
-                        .iter()
-                        .any(|state| state.hop == *hop && state.phase != Phase::Closed)
-                };
-                old.retain(|hop| !open(hop));
-            }
-            for hop in unique(old) {
-                self.hops.remove_message(hop, id);
-            }
-            for hop in unique(new) {
-                self.hops.add_message(hop);
-                self.message_due(id, hop, now);
+    /// The envelope of a message that is to be routed anew. One that cannot be read has had an attempt: it is tried
+    /// again later, and not for ever.
+    pub(super) fn reroute_read(
+        &mut self,
+        id: QueueId,
+        result: Result<Content, ReadError>,
+        now: Now,
+    ) {
+        self.hops.rerouted = None;
+        match result {
+            Ok(Content::Head { envelope, .. }) => self.move_message(id, &envelope, now),
+            Ok(_) => {}
+            Err(error) => {
+                let line = Line::new(Level::Error, "unreadable").with("id", id);
+                self.log(line.with("why", error));
+                self.defer_unrouted(id, now);
             }
         }
         self.reroute_next();
+    }
+
+    /// Gives the recipients that wait the hops that they have by the routes of now.
+    fn move_message(&mut self, id: QueueId, envelope: &Envelope, now: Now) {
+        let Some(entry) = self.index.get_mut(id) else {
+            return;
+        };
+        // A hop that a courier of this message is at keeps it until its outcome is known.
+        let before = entry.open_hops();
+        let mut moved = Vec::new();
+        for (state, recipient) in entry.recipients.iter_mut().zip(&envelope.recipients) {
+            if state.phase == Phase::Waiting {
+                state.hop = self
+                    .hops
+                    .intern(route::hop_of(&self.config, envelope, recipient));
+                moved.push(state.hop);
+            }
+        }
+        let after = entry.open_hops();
+        for hop in after.iter().filter(|hop| !before.contains(hop)) {
+            self.hops.add_message(*hop);
+        }
+        for hop in before.iter().filter(|hop| !after.contains(hop)) {
+            self.hops.remove_message(*hop, id);
+        }
+        for hop in unique(moved) {
+            self.message_due(id, hop, now);
+        }
     }
 }
 

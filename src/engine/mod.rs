@@ -326,7 +326,7 @@ impl Engine {
             Event::Read {
                 reader: Reader::Reroute(id),
                 result,
-            } => self.reroute_read(id, result.ok(), now),
+            } => self.reroute_read(id, result, now),
             Event::DnsDatagram {
                 socket,
                 from,

@@ -2,18 +2,23 @@
 //!
 //! ```text
 //!   Searching --MX, addresses--> Connecting --> Talking --Ready--> Carrying --Done--> Recording --> Carrying …
-//!       ^  next host                 | next address                                       '--> Idle --> QUIT
-//!       '----------------------------'
+//!       ^  next host                 | next address  |                                |  '--> Idle --> QUIT
+//!       '----------------------------'---------------'--------- refused for now ------'
 //! ```
 //!
 //! A courier sets out without a message and takes the oldest that is due once it got through. Its outcome is
 //! committed before it takes the next, so that a kill can repeat at most one message of each session.
+//!
+//! One attempt walks all hosts and addresses (RFC 5321 section 5.1): what a host refuses for now, or leaves open by
+//! going away, is carried to the next one, and is deferred only when none is left, or no time. Each address is tried
+//! once in an attempt, so that hosts which all say "later" end it. What a host has refused for good of a recipient or
+//! of the message no other is asked; what it lacks, another may have.
 
 mod carry;
 mod outcome;
 mod search;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use super::event::{Action, ConnId, Endpoint, Lost, TlsSession, TlsSide, Trust};
@@ -23,9 +28,10 @@ use super::{Conn, Engine};
 use crate::address::Domain;
 use crate::clock::{Instant, Now};
 use crate::dns::{NoRecords, Question};
+use crate::limits::{DELIVERY_ATTEMPT_TIMEOUT, DELIVERY_WALK_TIMEOUT};
 use crate::queue::{HopId, Location};
 use crate::queue_id::QueueId;
-use crate::smtp::client::{Fate, Login, Protocol, Refusal, Request, Session, Tls};
+use crate::smtp::client::{About, Fate, Login, Protocol, Refusal, Request, Session, Tls};
 use crate::status::EnhancedCode;
 
 /// One session on its way or at work.
@@ -52,7 +58,31 @@ pub(super) struct Courier {
     trouble: Option<Trouble>,
     deadline: Option<Instant>,
     timer: Option<Instant>,
-    arrived: bool,
+    /// How far it got.
+    reach: Reach,
+    /// Whether what it carries goes to the next host, once what is known of it is on the disk.
+    moving: bool,
+    /// Whether it left a host that is well for a message that was refused there: the next message belongs to that one.
+    detour: bool,
+    /// How far the session was when its deadline was set.
+    progress: u64,
+    /// When it set out.
+    began: Instant,
+    /// From then on no other host is tried.
+    walk_until: Instant,
+    /// From then on what it carries is put off.
+    attempt_until: Instant,
+}
+
+/// How far a courier got.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reach {
+    /// No host has taken it in.
+    Nowhere,
+    /// A host has, which is not the one where it is now.
+    Elsewhere,
+    /// The host where it is now has.
+    Here,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -122,7 +152,10 @@ struct Load {
     /// The sum of what was sent of the body.
     sum: crc32fast::Hasher,
     reading: bool,
-    dsn: Vec<bool>,
+    /// Recipients whose sender wants to hear of success.
+    dsn: Vec<u32>,
+    /// What hosts before this one have said of recipients that are left.
+    earlier: BTreeMap<u32, Fate>,
     arrived: crate::date::Timestamp,
 }
 
@@ -149,7 +182,7 @@ impl Engine {
         .speaking(target.host.protocol);
         courier.session = Some(session);
         courier.stage = Stage::Talking;
-        courier.wait(now);
+        courier.begins_to_wait(now);
     }
 
     fn start_tls(&mut self, conn: ConnId, courier: &mut Courier, target: &Target, now: Now) {
@@ -184,7 +217,7 @@ impl Engine {
             (None, None) => {}
         }
         courier.stage = Stage::Talking;
-        courier.wait(now);
+        courier.begins_to_wait(now);
         self.send(conn, out);
         self.courier_put(conn, courier);
     }
@@ -212,7 +245,6 @@ impl Engine {
         mut out: Vec<u8>,
         now: Now,
     ) {
-        courier.wait(now);
         // A message is taken only when nothing else stands behind `Ready`: a server may end the session in one breath
         // with its reply.
         let mut ready = false;
@@ -243,18 +275,45 @@ impl Engine {
             }
         }
         self.send(conn, out);
+        courier.wait(now);
         if ready {
-            if !courier.arrived {
+            if courier.reach != Reach::Here {
                 self.courier_arrived(&mut courier);
             }
-            return self.courier_pick(conn, courier, now);
+            return self.courier_free(conn, courier, now);
         }
         self.courier_put(conn, courier);
     }
 
+    /// Nothing is under way: goes on with what it carries, or takes the next message.
+    fn courier_free(&mut self, conn: ConnId, courier: Box<Courier>, now: Now) {
+        match (&courier.load, &courier.session) {
+            (Some(_), Some(_)) if !courier.moving => self.courier_read_load(conn, courier, now),
+            (Some(_), _) => self.courier_move_on(conn, courier, now),
+            (None, Some(_)) => self.courier_pick(conn, courier, now),
+            (None, None) => self.courier_over(conn, courier, now),
+        }
+    }
+
+    /// Leaves this host, and carries what is left to the next.
+    fn courier_move_on(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
+        if let Some(mut session) = courier.session.take() {
+            if session.is_ready() {
+                let mut out = Vec::new();
+                session.quit(&mut out);
+                self.send(conn, out);
+                courier.detour = true;
+            }
+            self.actions.push_back(Action::Close { conn });
+        }
+        courier.tls = None;
+        self.courier_next(conn, courier, now);
+    }
+
     fn courier_arrived(&mut self, courier: &mut Courier) {
-        courier.arrived = true;
-        self.hops.proved(courier.hop);
+        if std::mem::replace(&mut courier.reach, Reach::Here) == Reach::Nowhere {
+            self.hops.proved(courier.hop);
+        }
         let mut line = Line::new(Level::Debug, "connected");
         if let Some(target) = &courier.target {
             line = line
@@ -315,8 +374,7 @@ impl Engine {
         self.courier_turned_away(conn, courier, status, &text, now);
     }
 
-    /// The session is over. A message that it has, or was about to get, is put off; a server that ends it before any
-    /// is no way to the next hop.
+    /// The session is over. What it carries goes to the next host, as a courier does that did not get through.
     fn courier_turned_away(
         &mut self,
         conn: ConnId,
@@ -326,13 +384,23 @@ impl Engine {
         now: Now,
     ) {
         self.actions.push_back(Action::Close { conn });
-        if courier.arrived {
-            self.courier_broken(conn, &mut courier, status, text, now);
-            return self.courier_over(conn, courier, now);
-        }
+        self.courier_broken(conn, &mut courier, status, text, now);
         courier.note(status, text.to_owned());
+        self.courier_advance(conn, courier, now);
+    }
+
+    /// The connection is gone: on to the next host, with what is left of the message, or home.
+    fn courier_advance(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
         courier.session = None;
         courier.tls = None;
+        if courier.load.is_none() && courier.reach != Reach::Nowhere {
+            return self.courier_over(conn, courier, now);
+        }
+        if courier.stage == Stage::Recording {
+            // What is known of the message is on its way to the disk, and comes first.
+            courier.deadline = None;
+            return self.courier_put(conn, courier);
+        }
         self.courier_next(conn, courier, now);
     }
 
@@ -344,6 +412,10 @@ impl Engine {
         cause: &Lost,
         now: Now,
     ) {
+        // Between two hosts there is no connection: this one was left already, and its end says nothing of the next.
+        if courier.stage == Stage::Searching {
+            return self.courier_put(conn, courier);
+        }
         let (status, what) = match cause {
             Lost::Eof => (
                 EnhancedCode::new(4, 4, 2),
@@ -361,9 +433,6 @@ impl Engine {
             Lost::Tls(text) => (EnhancedCode::new(4, 7, 5), format!("TLS failed: {text}")),
         };
         self.courier_broken(conn, &mut courier, status, &what, now);
-        if courier.arrived {
-            return self.courier_over(conn, courier, now);
-        }
         self.courier_elsewhere(conn, courier, status, &what, now);
     }
 
@@ -377,13 +446,20 @@ impl Engine {
         now: Now,
     ) {
         let begun = courier.stage == Stage::Handshake || courier.tls.is_some();
-        courier.stage = Stage::Searching;
-        courier.session = None;
-        courier.tls = None;
+        let address = courier.target.as_ref().and_then(|target| target.to.ip());
+        if courier.stage == Stage::Connecting
+            && let Some((hop, address)) = self.hops.get_mut(courier.hop).zip(address)
+        {
+            hop.note_dead(address, now.instant);
+        }
         match courier.target.take() {
             // RFC 7435: what cannot be had encrypted is sent in clear, as it would be had TLS not been offered. A host
             // may also hang up or fall silent at the hello, or refuse once the client holds the handshake done.
-            Some(mut target) if begun && target.host.tls == Tls::Opportunistic => {
+            Some(mut target)
+                if begun
+                    && courier.reach != Reach::Here
+                    && target.host.tls == Tls::Opportunistic =>
+            {
                 let line = Line::new(Level::Info, "tls-failed")
                     .with("side", "client")
                     .with("host", &target.host.name);
@@ -394,38 +470,47 @@ impl Engine {
             Some(target) => {
                 let place = target.place();
                 courier.note(status, format!("{place}: {what}"));
+                courier.target = Some(target);
             }
             None => courier.note(status, what.to_owned()),
         }
-        self.courier_next(conn, courier, now);
+        self.courier_advance(conn, courier, now);
     }
 
-    /// Gives the message that was under way its fate.
+    /// The session is of no more use: what was under way in it gets its fate.
     fn courier_broken(
         &mut self,
-        _conn: ConnId,
+        conn: ConnId,
         courier: &mut Courier,
         status: EnhancedCode,
         what: &str,
         now: Now,
     ) {
+        let mut fates = None;
         if let Some(session) = courier.session.as_mut() {
             session.on_lost(what);
             while let Some(request) = session.next_request() {
-                if let (Request::Done(fates), Some(load)) = (request, courier.load.take()) {
-                    self.courier_outcome(None, courier, *load, fates, now);
-                    return;
+                if let Request::Done(done) = request {
+                    fates = Some(done);
                 }
             }
         }
-        if let Some(load) = courier.load.take() {
-            // It was taken, and nothing of it was said.
-            let fate = Fate::Deferred {
-                status,
-                text: what.to_owned(),
-            };
-            let fates = vec![fate; load.indices.len()];
-            self.courier_outcome(None, courier, *load, fates, now);
+        courier.session = None;
+        match (fates, courier.load.as_mut()) {
+            (Some(fates), _) => self.courier_done(conn, courier, fates, now),
+            (None, Some(load)) => {
+                // Nothing of it was said here.
+                for index in &load.indices {
+                    load.earlier
+                        .entry(*index)
+                        .or_insert_with(|| Fate::Deferred {
+                            about: About::Host,
+                            status,
+                            text: what.to_owned(),
+                        });
+                }
+            }
+            (None, None) => {}
         }
     }
 
@@ -454,9 +539,6 @@ impl Engine {
                 self.actions.push_back(Action::Abort { conn });
                 let (status, what) = (EnhancedCode::new(4, 4, 2), "no answer in time");
                 self.courier_broken(conn, &mut courier, status, what, now);
-                if courier.arrived {
-                    return self.courier_over(conn, courier, now);
-                }
                 self.courier_elsewhere(conn, courier, status, what, now);
             }
         }
@@ -476,22 +558,32 @@ impl Engine {
     /// The daemon stops: what is being sent may finish, the rest goes home.
     pub(super) fn courier_stop(&mut self, conn: ConnId, courier: Box<Courier>, now: Now) {
         match courier.stage {
-            Stage::Talking if courier.load.is_some() => self.courier_put(conn, courier),
+            Stage::Talking if courier.load.is_some() && courier.reach == Reach::Here => {
+                self.courier_put(conn, courier);
+            }
             Stage::Reading | Stage::Recording => self.courier_put(conn, courier),
             Stage::Idle => self.courier_quit(conn, courier, now),
-            Stage::Searching => self.courier_over(conn, courier, now),
+            Stage::Searching => self.courier_home(conn, courier, now),
             Stage::Connecting | Stage::Handshake | Stage::Talking => {
                 self.actions.push_back(Action::Abort { conn });
-                self.courier_over(conn, courier, now);
+                self.courier_home(conn, courier, now);
             }
         }
     }
 
+    /// Gives up for now: what it carries is put off with what the hosts have said.
+    fn courier_home(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
+        self.courier_settle(&mut courier, now);
+        self.courier_over(conn, courier, now);
+    }
+
     /// A courier is done, whatever the reason; its connection is closed already.
     fn courier_over(&mut self, conn: ConnId, courier: Box<Courier>, _now: Now) {
+        debug_assert!(courier.load.is_none(), "what is carried has an outcome");
         self.conns.remove(conn);
         self.courier_sessions = self.courier_sessions.saturating_sub(1);
-        self.hops.courier_gone(courier.hop, conn, !courier.arrived);
+        let arriving = courier.reach == Reach::Nowhere;
+        self.hops.courier_gone(courier.hop, conn, arriving);
         if self.courier_sessions.saturating_add(1) >= self.config.delivery.sessions {
             self.hops.touch_waiting();
         }
@@ -532,13 +624,25 @@ impl Target {
 }
 
 impl Courier {
-    /// Waits as long as the session says from now on.
+    /// Waits as long as the session says, if it has moved on since.
     fn wait(&mut self, now: Now) {
-        self.deadline = self
-            .session
-            .as_ref()
-            .and_then(Session::timeout)
-            .map(|timeout| now.instant.after(timeout));
+        let progress = self.session.as_ref().map_or(0, Session::progress);
+        if progress != self.progress {
+            self.begins_to_wait(now);
+        }
+    }
+
+    /// Waits as long as the session says from now on, and no longer than an attempt may take.
+    fn begins_to_wait(&mut self, now: Now) {
+        self.progress = self.session.as_ref().map_or(0, Session::progress);
+        let timeout = self.session.as_ref().and_then(Session::timeout);
+        self.deadline = timeout.map(|timeout| now.instant.after(timeout).min(self.attempt_until));
+    }
+
+    /// Begins an attempt.
+    fn begins_attempt(&mut self, now: Now) {
+        self.walk_until = now.instant.after(DELIVERY_WALK_TIMEOUT);
+        self.attempt_until = now.instant.after(DELIVERY_ATTEMPT_TIMEOUT);
     }
 }
 

@@ -18,6 +18,7 @@ use crate::queue::{
 };
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
+use crate::status::EnhancedCode;
 
 /// What a ticket was for.
 #[derive(Debug)]
@@ -342,8 +343,46 @@ impl Engine {
             .index
             .get(id)
             .is_some_and(|entry| !entry.held && entry.waiting_for(hop).next().is_some());
-        if ready {
-            self.hops.push_ready(hop, id);
+        if !ready {
+            return;
+        }
+        // Every recipient that may be tried passes here: none is left at a hop that nothing is sent to any more.
+        if self.hops.is_stale(hop) {
+            return self.reroute_message(id);
+        }
+        self.hops.push_ready(hop, id);
+    }
+
+    /// The envelope that a new route needs cannot be read: for those that wait this was an attempt.
+    pub(super) fn defer_unrouted(&mut self, id: QueueId, now: Now) {
+        let Some(entry) = self.index.get_mut(id) else {
+            return;
+        };
+        let expired = now.wall.since(entry.arrived) > self.config.delivery.give_up_after;
+        let text: Arc<str> = Arc::from("the message cannot be read");
+        let mut recipients = Vec::new();
+        for (at, state) in (0..).zip(entry.recipients.iter_mut()) {
+            if state.phase != Phase::Waiting || !self.hops.is_stale(state.hop) {
+                continue;
+            }
+            state.phase = Phase::InFlight;
+            let attempts = state.attempts.saturating_add(1);
+            let outcome = match expired {
+                true => Outcome::Failed {
+                    status: EnhancedCode::new(5, 3, 0),
+                    text: Arc::clone(&text),
+                },
+                false => Outcome::Deferred {
+                    attempts,
+                    until: now.wall.after(retry::delay(attempts, &mut *self.entropy)),
+                    status: Some(EnhancedCode::new(4, 3, 0)),
+                    text: Arc::clone(&text),
+                },
+            };
+            recipients.push((at, outcome));
+        }
+        if !recipients.is_empty() {
+            self.settle_outcomes(id, recipients, &[], None, None, now);
         }
     }
 
@@ -451,15 +490,7 @@ impl Engine {
         let Some(entry) = self.index.remove(id) else {
             return;
         };
-        let mut hops: Vec<HopId> = entry
-            .recipients
-            .iter()
-            .filter(|state| state.phase != Phase::Closed)
-            .map(|state| state.hop)
-            .collect();
-        hops.sort_unstable();
-        hops.dedup();
-        for hop in hops {
+        for hop in entry.open_hops() {
             self.hops.remove_message(hop, id);
         }
         self.log(Line::new(Level::Info, "done").with("id", id));
@@ -471,8 +502,14 @@ impl Engine {
         };
         entry.held = held;
         if !held {
-            for hop in entry.waiting_hops() {
+            let (hops, warned) = (entry.waiting_hops(), entry.warned);
+            let age = now.wall.since(entry.arrived);
+            for hop in hops {
                 self.message_due(id, hop, now);
+            }
+            // The warning that came due while it was held is due now.
+            if !warned && age >= self.config.delivery.warn_after {
+                self.timers.set(now.instant, Timer::Warn(id));
             }
         }
     }

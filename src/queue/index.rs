@@ -131,6 +131,18 @@ impl Queued {
             .map(|(index, _)| index)
     }
 
+    /// The hops of the recipients that are not closed, each once.
+    pub fn open_hops(&self) -> Vec<HopId> {
+        let open = self
+            .recipients
+            .iter()
+            .filter(|state| state.phase != Phase::Closed);
+        let mut hops: Vec<HopId> = open.map(|state| state.hop).collect();
+        hops.sort_unstable();
+        hops.dedup();
+        hops
+    }
+
     /// Whether no recipient is left.
     pub fn is_done(&self) -> bool {
         self.recipients

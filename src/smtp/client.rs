@@ -34,8 +34,10 @@ pub enum Tls {
     Opportunistic,
     /// STARTTLS, or nothing is sent.
     Required,
-    /// Never: an earlier handshake with this host failed.
+    /// Never: an earlier handshake with this host failed, and clear text is what we fall back to.
     Avoided,
+    /// Never: the other end is a program of this machine.
+    Unneeded,
     /// The connection began with TLS.
     Active,
 }
@@ -69,7 +71,7 @@ pub struct Mail {
     pub size: u64,
     /// BODY.
     pub body: BodyKind,
-    /// Whether it needs SMTPUTF8.
+    /// Whether the message itself needs SMTPUTF8, whoever gets it; what its addresses need is seen from them.
     pub smtputf8: bool,
     /// RET.
     pub dsn_return: Option<DsnReturn>,
@@ -100,6 +102,8 @@ pub enum Fate {
     },
     /// Another attempt may succeed.
     Deferred {
+        /// Whom it belongs to.
+        about: About,
         /// The status.
         status: EnhancedCode,
         /// The reply, or what happened.
@@ -107,6 +111,8 @@ pub enum Fate {
     },
     /// The server refused for good.
     Failed {
+        /// Whom it belongs to.
+        about: About,
         /// The status.
         status: EnhancedCode,
         /// The reply.
@@ -119,6 +125,31 @@ pub enum Fate {
     },
     /// The server takes no more recipients in this transaction (452 4.5.3): again at once, in another.
     Again,
+}
+
+/// Whom a refusal belongs to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum About {
+    /// The recipient or the message: every other host of the next hop would say the same, if it is for good.
+    Recipient,
+    /// The host: it leaves, says nothing that makes sense, or lacks what another may have.
+    Host,
+    /// What we did instead of what the host asked for: we went on in clear, or without EHLO. Never for good.
+    Fallback,
+}
+
+impl Fate {
+    /// Whether no other host is to be asked (RFC 5321 section 5.1).
+    pub const fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Delivered { .. }
+                | Self::Failed {
+                    about: About::Recipient,
+                    ..
+                }
+        )
+    }
 }
 
 /// Why a session ended before it was ready.
@@ -188,6 +219,10 @@ pub struct Session {
     requests: VecDeque<Request>,
     messages: u32,
     reset_needed: bool,
+    /// Whether this session is less than what the server offered: see [`About::Fallback`].
+    fell_back: bool,
+    /// Counts what moved the session on: a whole reply, or something of ours.
+    progress: u64,
 }
 
 enum State {
@@ -248,6 +283,8 @@ impl Session {
             requests: VecDeque::new(),
             messages: 0,
             reset_needed: false,
+            fell_back: tls == Tls::Avoided,
+            progress: 0,
         }
     }
 
@@ -259,6 +296,17 @@ impl Session {
     /// Messages that were sent in this session.
     pub fn messages(&self) -> u32 {
         self.messages
+    }
+
+    /// Grows with each whole reply, and with each thing that we do. A server that trickles bytes gets no more time:
+    /// [`Session::timeout`] runs from the last time that this moved.
+    pub fn progress(&self) -> u64 {
+        self.progress
+    }
+
+    /// Whether it can take another message.
+    pub fn is_ready(&self) -> bool {
+        matches!(self.state, State::Ready)
     }
 
     /// Whether TLS is on.
@@ -290,7 +338,10 @@ impl Session {
     pub fn on_bytes(&mut self, mut input: &[u8], out: &mut Vec<u8>) {
         loop {
             match self.reader.read(&mut input) {
-                Ok(Some(reply)) => self.on_reply(reply, input.is_empty(), out),
+                Ok(Some(reply)) => {
+                    self.moves();
+                    self.on_reply(reply, input.is_empty(), out);
+                }
                 Ok(None) => return,
                 Err(error) => return self.on_malformed(error),
             }
@@ -298,6 +349,10 @@ impl Session {
                 return;
             }
         }
+    }
+
+    fn moves(&mut self) {
+        self.progress = self.progress.wrapping_add(1);
     }
 
     /// The connection is gone, or a deadline passed: everything under way gets its fate. Nothing is wanted after.
@@ -318,6 +373,7 @@ impl Session {
 
     /// Answers [`Request::StartTls`]: TLS is on. All that was learned before is forgotten.
     pub fn on_tls(&mut self, out: &mut Vec<u8>) {
+        self.moves();
         self.tls = Tls::Active;
         self.extensions = Extensions::default();
         self.reader = ReplyReader::default();
@@ -326,18 +382,26 @@ impl Session {
 
     /// Answers [`Request::Ready`] with a message.
     pub fn begin(&mut self, mail: Mail, out: &mut Vec<u8>) {
-        let recipients = mail.recipients.len();
+        self.moves();
         let mut sending = Box::new(Sending {
             awaited: VecDeque::new(),
             waiting: VecDeque::new(),
-            fates: vec![None; recipients],
+            fates: mail
+                .recipients
+                .iter()
+                .map(|rcpt| self.unsendable(&mail, rcpt))
+                .collect(),
             accepted: 0,
             refused: None,
             mail,
         });
         self.messages = self.messages.saturating_add(1);
-        if let Some(fate) = self.unsendable(&sending.mail) {
-            return self.end_transaction(*sending, fate);
+        let open: Vec<usize> = (0..)
+            .zip(&sending.fates)
+            .filter_map(|(index, fate)| fate.is_none().then_some(index))
+            .collect();
+        if open.is_empty() {
+            return self.end_transaction(*sending, Fate::Again);
         }
         if mem::take(&mut self.reset_needed) {
             sending.waiting.push_back(Sent::Rset);
@@ -348,19 +412,27 @@ impl Session {
             .recipients_max
             .unwrap_or(RECIPIENTS_PER_TRANSACTION);
         let max = max.clamp(1, RECIPIENTS_PER_TRANSACTION);
-        for index in 0..recipients.min(max) {
-            sending.waiting.push_back(Sent::Rcpt(index));
+        let (now, later) = open.split_at(max.min(open.len()));
+        // RFC 6531 section 3.4: the extension is asked for where something in the transaction needs it.
+        sending.mail.smtputf8 |= !sending.mail.reverse_path.as_str().is_ascii();
+        for index in now {
+            let rcpt = sending.mail.recipients.get(*index);
+            sending.mail.smtputf8 |= rcpt.is_some_and(|rcpt| rcpt.mailbox.needs_smtputf8());
+            sending.waiting.push_back(Sent::Rcpt(*index));
         }
-        for fate in sending.fates.iter_mut().skip(max) {
-            *fate = Some(Fate::Again);
+        for index in later {
+            if let Some(fate) = sending.fates.get_mut(*index) {
+                *fate = Some(Fate::Again);
+            }
         }
         sending.waiting.push_back(Sent::Data);
         self.send_waiting(&mut sending, out);
         self.state = State::Envelope(sending);
     }
 
-    /// Why this server cannot take the message, where that is known before it is offered.
-    fn unsendable(&self, mail: &Mail) -> Option<Fate> {
+    /// Why this server cannot take the message for a recipient, where that is known before it is offered. Another host
+    /// may be able to.
+    fn unsendable(&self, mail: &Mail, rcpt: &Rcpt) -> Option<Fate> {
         if self
             .extensions
             .size
@@ -368,13 +440,18 @@ impl Session {
         {
             let text = format!("the message has {} bytes, the server takes less", mail.size);
             return Some(Fate::Failed {
+                about: About::Host,
                 status: EnhancedCode::new(5, 3, 4),
                 text,
             });
         }
-        if mail.smtputf8 && !self.extensions.smtputf8 {
+        let needed = mail.smtputf8
+            || !mail.reverse_path.as_str().is_ascii()
+            || rcpt.mailbox.needs_smtputf8();
+        if needed && !self.extensions.smtputf8 {
             let text = "the address needs SMTPUTF8, which the server does not offer".to_owned();
             return Some(Fate::Failed {
+                about: About::Host,
                 status: EnhancedCode::new(5, 6, 7),
                 text,
             });
@@ -384,12 +461,14 @@ impl Session {
 
     /// Answers [`Request::Ready`] with a farewell.
     pub fn quit(&mut self, out: &mut Vec<u8>) {
+        self.moves();
         out.extend_from_slice(b"QUIT\r\n");
         self.state = State::Quit;
     }
 
     /// Answers [`Request::Body`] with the next bytes. Ask for more with [`Session::wants_body`] once they are out.
     pub fn on_body(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        self.moves();
         if let State::Body(_, encoder) = &mut self.state {
             encoder.encode(bytes, out);
         }
@@ -402,6 +481,7 @@ impl Session {
 
     /// Answers [`Request::Body`]: that was all.
     pub fn on_body_end(&mut self, out: &mut Vec<u8>) {
+        self.moves();
         match mem::replace(&mut self.state, State::Over) {
             State::Body(sending, encoder) => {
                 encoder.finish(out);
@@ -428,6 +508,7 @@ impl Session {
                     && self.tls != Tls::Required
                     && self.login.is_none() =>
             {
+                self.fell_back = true;
                 out.extend_from_slice(format!("HELO {}\r\n", self.hostname).as_bytes());
                 self.state = State::Helo;
             }
@@ -441,14 +522,18 @@ impl Session {
                 self.requests.push_back(Request::StartTls);
             }
             State::StartTls if reply.code == 220 => self.refuse(Refusal::Injection),
-            State::StartTls if self.tls == Tls::Opportunistic => self.after_tls(out),
+            State::StartTls if self.tls == Tls::Opportunistic && !is_farewell(&reply) => {
+                self.fell_back = true;
+                self.after_tls(out);
+            }
+            State::StartTls if self.tls == Tls::Opportunistic => self.refuse(Refusal::Reply(reply)),
             State::StartTls => self.refuse(Refusal::NoTls),
             State::Auth(at) => self.on_auth_reply(at, reply, out),
             State::Envelope(sending) => self.on_envelope_reply(sending, reply, out),
             State::Body(mut sending, _) => {
                 // RFC 5321 section 4.5.4.2 knows no reply here. One that comes is a refusal, and the link is of no
                 // more use: the server does not wait for the dot.
-                let refusal = refusal(&reply);
+                let refusal = self.refusal(&reply);
                 sending.refused = Some(refusal.clone());
                 self.give_fates(*sending, refusal);
                 self.requests.push_back(Request::Close);
@@ -557,6 +642,37 @@ impl Session {
         }
     }
 
+    /// The fate that a negative reply means. A code that is neither 4xx nor 5xx where one is due counts as temporary.
+    fn refusal(&self, reply: &RemoteReply) -> Fate {
+        let text = reply.to_text();
+        let status = reply.status();
+        if reply.code < 400 {
+            deferred(EnhancedCode::new(4, 5, 0), &text)
+        } else if !reply.is_permanent() {
+            let about = match is_farewell(reply) {
+                true => About::Host,
+                false => About::Recipient,
+            };
+            Fate::Deferred {
+                about,
+                status,
+                text,
+            }
+        } else if self.fell_back && may_want_tls(reply) {
+            Fate::Deferred {
+                about: About::Fallback,
+                status: status.as_transient(),
+                text,
+            }
+        } else {
+            Fate::Failed {
+                about: About::Recipient,
+                status,
+                text,
+            }
+        }
+    }
+
     fn ready(&mut self) {
         self.state = State::Ready;
         self.requests.push_back(Request::Ready);
@@ -611,26 +727,27 @@ fn too_many_recipients(reply: &RemoteReply) -> bool {
         .is_none_or(|status| status == EnhancedCode::new(4, 5, 3))
 }
 
-/// The fate that a negative reply means. A code that is neither 4xx nor 5xx where one is due counts as temporary.
-fn refusal(reply: &RemoteReply) -> Fate {
-    let text = reply.to_text();
-    if reply.is_permanent() {
-        Fate::Failed {
-            status: reply.status(),
-            text,
-        }
-    } else if reply.code >= 400 {
-        Fate::Deferred {
-            status: reply.status(),
-            text,
-        }
-    } else {
-        deferred(EnhancedCode::new(4, 5, 0), &text)
-    }
+/// Whether a server closes behind a reply (RFC 5321 section 4.2.1).
+fn is_farewell(reply: &RemoteReply) -> bool {
+    reply.code == 421
 }
+
+/// Whether a refusal may be of clear text and not of the mail: 530 (RFC 3207 section 4), 523 and 538 (RFC 4954
+/// section 6), a status about security (RFC 3463 section 3.8), and a bare 554, which gives no reason.
+fn may_want_tls(reply: &RemoteReply) -> bool {
+    matches!(reply.code, 523 | 530 | 538)
+        || match reply.enhanced {
+            Some(status) => status.subject() == SECURITY,
+            None => reply.code == 554,
+        }
+}
+
+/// The subject "security or policy" of RFC 3463.
+const SECURITY: u16 = 7;
 
 fn deferred(status: EnhancedCode, text: &str) -> Fate {
     Fate::Deferred {
+        about: About::Host,
         status,
         text: text.to_owned(),
     }

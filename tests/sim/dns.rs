@@ -14,6 +14,8 @@ pub(crate) const NO_DOMAIN: u8 = 6;
 pub(crate) const IMPLICIT: u8 = 7;
 /// A domain whose MX nobody learns.
 pub(crate) const BROKEN: u8 = 8;
+/// A domain whose one MX has two addresses: those of the hosts of this number and of the next.
+pub(crate) const TWO_ADDRESSES: u8 = 40;
 /// The host that takes the mail of `sender.example`.
 pub(crate) const SENDER_HOST: u8 = 100;
 /// The host that takes the mail of all strangers.
@@ -65,6 +67,7 @@ pub(crate) fn domain_of(host: u8) -> String {
     match host {
         SENDER_HOST => "sender.example".into(),
         OUTSIDE_HOST => "outside.example".into(),
+        host if host / 2 == TWO_ADDRESSES / 2 => format!("d{TWO_ADDRESSES}.example"),
         host => format!("d{}.example", host % 20),
     }
 }
@@ -167,6 +170,9 @@ fn records(labels: &[&str], kind: u16) -> (Vec<Data>, u8) {
         .and_then(|text| text.parse::<u8>().ok())
     {
         return match kind {
+            A if host == TWO_ADDRESSES => {
+                (vec![Data::A(address(host)), Data::A(address(host + 1))], 0)
+            }
             A => (vec![Data::A(address(host))], 0),
             // IPv6 is broken in this world, as it is in many: nothing there can be reached.
             AAAA if host % 2 == 1 => {
@@ -186,6 +192,7 @@ fn records(labels: &[&str], kind: u16) -> (Vec<Data>, u8) {
         (NO_DOMAIN, _) => (vec![], NO_NAME),
         (BROKEN, MX) => (vec![], SERVER_FAILURE),
         (NULL_MX, MX) => (vec![Data::Mx(0, String::new())], 0),
+        (TWO_ADDRESSES, MX) => (vec![mx(10, TWO_ADDRESSES)], 0),
         (IMPLICIT, A) => (vec![Data::A(address(IMPLICIT))], 0),
         (IMPLICIT, _) => (vec![], 0),
         (domain, MX) if domain < DOMAINS => (vec![mx(10, domain), mx(20, domain + 20)], 0),

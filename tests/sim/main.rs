@@ -35,6 +35,7 @@ mod scenarios;
 mod spool;
 mod strangers;
 mod tally;
+mod walk;
 mod world;
 
 use std::ops::RangeInclusive;

@@ -372,6 +372,10 @@ impl World {
                 _ => Mood::Bad,
             },
         );
+        if mood == Mood::Dead {
+            // The relay has to find out by waiting.
+            return;
+        }
         let seed = self.entropy.next_u64();
         self.ends
             .insert(conn, End::Remote(Box::new(Remote::new(mood, seed))));

@@ -14,8 +14,16 @@ pub(crate) enum Mood {
     Bad,
     /// Answers every RCPT with this.
     Refuses(&'static str),
+    /// Answers RCPT for addresses that begin so with this.
+    RefusesOne(&'static str, &'static str),
     /// Answers EHLO and ends the session in one breath.
     Leaves,
+    /// Cannot be connected to.
+    Dead,
+    /// Always fails at this stage, in this way.
+    Fails(&'static str, Fault),
+    /// Offers TLS, does not begin it, and takes no mail without it.
+    WithholdsTls,
 }
 
 /// A message that a server has taken: it said, or meant to say, 250.
@@ -36,7 +44,7 @@ pub(crate) struct Move {
 
 /// What a server does at a stage instead of what it should.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Fault {
+pub(crate) enum Fault {
     Temporary,
     Permanent,
     Closing,
@@ -47,7 +55,7 @@ enum Fault {
     Delay,
 }
 
-const FAULTS: [(Fault, &str); 8] = [
+pub(crate) const FAULTS: [(Fault, &str); 8] = [
     (Fault::Temporary, "4xx"),
     (Fault::Permanent, "5xx"),
     (Fault::Closing, "421"),
@@ -86,7 +94,10 @@ impl Remote {
     pub(crate) fn new(mood: Mood, seed: u64) -> Self {
         let mut entropy = SeededEntropy::new(seed);
         let pipelining = entropy.below(4) > 0;
-        let starttls = mood == Mood::Bad && entropy.below(4) == 0;
+        let starttls = match mood {
+            Mood::Bad => entropy.below(4) == 0,
+            mood => mood == Mood::WithholdsTls,
+        };
         Self {
             mood,
             pipelining,
@@ -159,7 +170,7 @@ impl Remote {
         if let Some(body) = &mut self.body {
             if line != b".\r\n" {
                 body.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
-                if self.chance(4_000) {
+                if self.chance(4_000) || matches!(self.mood, Mood::Fails("body", _)) {
                     self.end("body", "reset", Lost::Reset);
                 }
                 return;
@@ -186,7 +197,11 @@ impl Remote {
                 self.faults.push(("tls", "refused"));
                 self.say("454 4.7.0 not now");
             }
+            "STARTTLS" if self.mood == Mood::WithholdsTls => self.say("454 4.7.0 not now"),
             "STARTTLS" => self.say("220 go"),
+            "MAIL" if self.mood == Mood::WithholdsTls => {
+                self.say("530 5.7.0 Must issue a STARTTLS command first");
+            }
             "MAIL" if self.recipients.is_some() => self.say("503 5.5.1 nested MAIL"),
             "MAIL" if self.fails("mail", 12) => {}
             "MAIL" => {
@@ -228,6 +243,11 @@ impl Remote {
         let address = path_in(text);
         self.asked.push((self.path.clone(), address.clone()));
         if let Mood::Refuses(reply) = self.mood {
+            return self.say(reply);
+        }
+        if let Mood::RefusesOne(start, reply) = self.mood
+            && address.starts_with(start)
+        {
             return self.say(reply);
         }
         let before = self.next.bytes.len();
@@ -312,10 +332,16 @@ impl Remote {
 
     /// Perhaps does something else than it should; says whether the right reply is left out.
     fn fails(&mut self, stage: &'static str, one_in: u64) -> bool {
-        if !self.chance(one_in) {
+        let always = match self.mood {
+            Mood::Fails(at, fault) if at == stage => Some(fault),
+            _ => None,
+        };
+        if always.is_none() && !self.chance(one_in) {
             return false;
         }
-        let (fault, kind) = FAULTS[self.entropy.below(FAULTS.len() as u64) as usize];
+        let drawn = self.entropy.below(FAULTS.len() as u64) as usize;
+        let known = always.and_then(|fault| FAULTS.iter().find(|(known, _)| *known == fault));
+        let (fault, kind) = *known.unwrap_or(&FAULTS[drawn]);
         self.faults.push((stage, kind));
         match fault {
             Fault::Temporary => {

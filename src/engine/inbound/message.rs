@@ -184,12 +184,9 @@ impl Engine {
             recipients,
             ..
         } = transaction;
-        // SMTPUTF8 is owed to the next hop only where something needs it (RFC 6531 section 3.4 lets us see).
-        let needed = !reverse_path.as_str().is_ascii()
-            || recipients
-                .iter()
-                .any(|recipient| recipient.mailbox.needs_smtputf8())
-            || parameters.smtputf8 && !whole.header.as_bytes().is_ascii();
+        // SMTPUTF8 is owed to the next hop only where something needs it (RFC 6531 section 3.4 lets us see). What only
+        // some recipients need is asked for with them: the others may be at hosts that do not know it.
+        let needed = !reverse_path.as_str().is_ascii() || !whole.header.as_bytes().is_ascii();
         MessageRecord {
             id,
             envelope: Envelope {

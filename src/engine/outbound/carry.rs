@@ -1,5 +1,7 @@
 //! Carrying a message: which is next, what is read of it, what is sent.
 
+use std::collections::BTreeMap;
+
 use super::{BLOCK_BYTES, Courier, Load, Stage};
 use crate::address::ReversePath;
 use crate::clock::Now;
@@ -7,16 +9,20 @@ use crate::engine::event::{Action, ConnId, Reader};
 use crate::engine::log::{Level, Line};
 use crate::engine::{Conn, Engine};
 use crate::envelope::Envelope;
-use crate::limits::{CLIENT_IDLE_TIMEOUT, CLIENT_MESSAGES_MAX};
+use crate::limits::{CLIENT_IDLE_TIMEOUT, CLIENT_MESSAGES_MAX, DELIVERY_SESSION_TIMEOUT};
 use crate::queue::{Content, Part, Phase, ReadError};
-use crate::smtp::client::{Fate, Mail, Rcpt, Session};
+use crate::queue_id::QueueId;
+use crate::smtp::client::{About, Fate, Mail, Rcpt, Session};
 use crate::status::EnhancedCode;
 
 impl Engine {
     /// Takes the next message that is due, or waits for one, or goes home.
     pub(super) fn courier_pick(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
         let sent = courier.session.as_ref().map_or(0, Session::messages);
-        if self.stopping || sent >= CLIENT_MESSAGES_MAX || self.is_recording_stuck() {
+        let old = now.instant.since(courier.began) > DELIVERY_SESSION_TIMEOUT;
+        let enough = sent >= CLIENT_MESSAGES_MAX || old || courier.detour;
+        let elsewhere = self.hops.is_stale(courier.hop);
+        if self.stopping || enough || elsewhere || self.is_recording_stuck() {
             return self.courier_quit(conn, courier, now);
         }
         while let Some(id) = self.hops.pop_ready(courier.hop) {
@@ -35,13 +41,9 @@ impl Engine {
                     state.phase = Phase::InFlight;
                 }
             }
-            let location = entry.location;
-            // What is short is read whole, and goes out with its dot in one write.
-            let short = !location.body_is_file() && entry.size <= u64::from(BLOCK_BYTES);
-            let part = if short { Part::Whole } else { Part::Head };
             courier.load = Some(Box::new(Load {
                 id,
-                location,
+                location: entry.location,
                 size: entry.size,
                 indices: indices
                     .into_iter()
@@ -53,17 +55,11 @@ impl Engine {
                 sum: crc32fast::Hasher::new(),
                 reading: true,
                 dsn: Vec::new(),
+                earlier: BTreeMap::new(),
                 arrived: entry.arrived,
             }));
-            courier.stage = Stage::Reading;
-            courier.deadline = None;
-            self.actions.push_back(Action::Read {
-                reader: Reader::Conn(conn),
-                id,
-                location,
-                part,
-            });
-            return self.courier_put(conn, courier);
+            courier.begins_attempt(now);
+            return self.courier_read_load(conn, courier, now);
         }
         courier.stage = Stage::Idle;
         courier.deadline = Some(now.instant.after(CLIENT_IDLE_TIMEOUT));
@@ -71,6 +67,52 @@ impl Engine {
             hop.idle.push(conn);
         }
         self.courier_put(conn, courier);
+    }
+
+    /// Reads the envelope of what is carried, to offer it to the host where the courier is.
+    pub(super) fn courier_read_load(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
+        let known = courier.load.as_ref().and_then(|load| {
+            let entry = self.index.get(load.id)?;
+            (!entry.held).then_some((load.id, entry.location, entry.size))
+        });
+        let Some((id, location, size)) = known else {
+            return self.courier_pick_other(conn, courier, now);
+        };
+        if let Some(load) = courier.load.as_mut() {
+            load.location = location;
+            load.reading = true;
+            load.sent = 0;
+            load.sum = crc32fast::Hasher::new();
+            load.body = None;
+        }
+        courier.stage = Stage::Reading;
+        courier.deadline = None;
+        // What is short is read whole, and goes out with its dot in one write.
+        let short = !location.body_is_file() && size <= u64::from(BLOCK_BYTES);
+        let part = if short { Part::Whole } else { Part::Head };
+        self.actions.push_back(Action::Read {
+            reader: Reader::Conn(conn),
+            id,
+            location,
+            part,
+        });
+        self.courier_put(conn, courier);
+    }
+
+    /// What is carried was held or taken out of the queue before it was offered: it is put back, or forgotten.
+    fn courier_pick_other(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
+        let kept = courier.load.as_ref().map(|load| load.id);
+        match kept.filter(|id| self.index.get(*id).is_some()) {
+            Some(_) => self.courier_settle(&mut courier, now),
+            None => courier.load = None,
+        }
+        courier.stage = Stage::Talking;
+        self.courier_pick(conn, courier, now);
+    }
+
+    /// Whether what is carried may still be offered: nobody holds it, nobody took it out of the queue.
+    pub(super) fn is_wanted(&self, id: QueueId) -> bool {
+        self.index.get(id).is_some_and(|entry| !entry.held)
     }
 
     /// Something is due for the hop that an idle courier is at.
@@ -91,6 +133,17 @@ impl Engine {
         now: Now,
     ) {
         let mut out = Vec::new();
+        let id = courier.load.as_ref().map(|load| load.id);
+        let begins = !matches!(result, Ok(Content::Body { .. }));
+        if begins && id.is_some_and(|id| !self.is_wanted(id)) && result.is_ok() {
+            return self.courier_pick_other(conn, courier, now);
+        }
+        if id.is_some_and(|id| self.index.get(id).is_none()) {
+            // It was taken out of the queue: it gets no dot.
+            courier.load = None;
+            self.actions.push_back(Action::Abort { conn });
+            return self.courier_over(conn, courier, now);
+        }
         match result {
             Ok(Content::Head { envelope, fields }) => {
                 self.courier_begin(&mut courier, &envelope, fields, None, &mut out)
@@ -159,9 +212,11 @@ impl Engine {
                 original: recipient.original.clone(),
             })
             .collect();
-        load.dsn = recipients
+        load.dsn = load
+            .indices
             .iter()
-            .map(|recipient| recipient.notify.wants_success())
+            .zip(&recipients)
+            .filter_map(|(at, recipient)| recipient.notify.wants_success().then_some(*at))
             .collect();
         let size = load.size.saturating_add(fields.len() as u64);
         load.fields = fields;
@@ -177,15 +232,8 @@ impl Engine {
             envelope_id: envelope.envelope_id.clone(),
         };
         session.begin(mail, out);
-        if let Some(entry) = self.index.get_mut(id)
-            && !others.is_empty()
-        {
-            for at in others {
-                if let Some(state) = entry.recipients.get_mut(at as usize) {
-                    state.phase = Phase::Waiting;
-                }
-            }
-            self.make_ready(id, courier.hop);
+        if !others.is_empty() {
+            self.try_again(id, &others, courier.hop);
         }
     }
 
@@ -203,11 +251,12 @@ impl Engine {
         self.log(line);
         if let Some(load) = courier.load.take() {
             let fate = Fate::Deferred {
+                about: About::Recipient,
                 status: EnhancedCode::new(4, 3, 0),
                 text: "the message cannot be read".to_owned(),
             };
-            let fates = vec![fate; load.indices.len()];
-            self.courier_outcome(None, &courier, *load, fates, now);
+            let fates = load.indices.iter().map(|index| (*index, fate.clone()));
+            self.courier_outcome(None, &courier, &load, fates.collect(), now);
         }
         // Half a body may be out: the connection is cut, not closed in order.
         self.actions.push_back(Action::Abort { conn });
@@ -276,7 +325,7 @@ impl Engine {
                 location,
                 part,
             });
-            courier.wait(now);
+            courier.begins_to_wait(now);
         }
         self.courier_put(conn, courier);
     }

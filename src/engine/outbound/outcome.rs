@@ -11,11 +11,11 @@ use crate::engine::{Conn, Engine};
 use crate::policy::retry;
 use crate::queue::{HopId, Outcome, OutcomeRecord, Phase};
 use crate::queue_id::QueueId;
-use crate::smtp::client::Fate;
+use crate::smtp::client::{About, Fate};
 use crate::status::EnhancedCode;
 
 impl Engine {
-    /// The transaction is over.
+    /// The transaction is over: what is decided is written, what is left goes to the next host.
     pub(super) fn courier_done(
         &mut self,
         conn: ConnId,
@@ -23,13 +23,58 @@ impl Engine {
         fates: Vec<Fate>,
         now: Now,
     ) {
-        let Some(load) = courier.load.take() else {
+        let Some(mut load) = courier.load.take() else {
             return;
         };
-        courier.stage = Stage::Recording;
-        if !self.courier_outcome(Some(conn), courier, *load, fates, now) {
-            courier.stage = Stage::Talking;
+        courier.stage = Stage::Talking;
+        let goes_on = courier.has_hosts() && !self.stopping;
+        let (mut decided, mut again) = (Vec::new(), Vec::new());
+        let indices = std::mem::take(&mut load.indices);
+        for (index, fate) in indices.into_iter().zip(fates) {
+            if fate == Fate::Again {
+                again.push(index);
+                continue;
+            }
+            let fate = match load.earlier.remove(&index) {
+                Some(earlier) => weightier(earlier, fate),
+                None => fate,
+            };
+            if fate.is_final() || !goes_on {
+                decided.push((index, fate));
+                continue;
+            }
+            self.log_left(&load, index, courier, &fate);
+            load.indices.push(index);
+            load.earlier.insert(index, fate);
         }
+        if !again.is_empty() {
+            self.try_again(load.id, &again, courier.hop);
+        }
+        if self.courier_outcome(Some(conn), courier, &load, decided, now) {
+            courier.stage = Stage::Recording;
+        }
+        if !load.indices.is_empty() {
+            courier.moving = true;
+            courier.load = Some(load);
+        }
+    }
+
+    /// Puts off what is carried, with what the hosts have said of it; what they have not been asked waits as before.
+    pub(super) fn courier_settle(&mut self, courier: &mut Courier, now: Now) {
+        let Some(mut load) = courier.load.take() else {
+            return;
+        };
+        let (mut decided, mut untried) = (Vec::new(), Vec::new());
+        for index in std::mem::take(&mut load.indices) {
+            match load.earlier.remove(&index) {
+                Some(fate) => decided.push((index, fate)),
+                None => untried.push(index),
+            }
+        }
+        if !untried.is_empty() {
+            self.try_again(load.id, &untried, courier.hop);
+        }
+        self.courier_outcome(None, courier, &load, decided, now);
     }
 
     /// Turns fates into outcomes and has them written; says whether the courier has to wait for that.
@@ -37,56 +82,41 @@ impl Engine {
         &mut self,
         conn: Option<ConnId>,
         courier: &Courier,
-        load: Load,
-        fates: Vec<Fate>,
+        load: &Load,
+        fates: Vec<(u32, Fate)>,
         now: Now,
     ) -> bool {
         let mut recipients: Vec<(u32, Outcome)> = Vec::new();
         let mut relayed: Vec<u32> = Vec::new();
-        let mut again = false;
         let host = courier.target.as_ref().and_then(Target::remote_host);
-        for (nth, (index, fate)) in load.indices.iter().zip(fates).enumerate() {
+        for (index, fate) in fates {
             let outcome = match fate {
-                Fate::Again => {
-                    again = true;
-                    continue;
-                }
+                Fate::Again => continue,
                 Fate::Delivered { text, dsn } => {
                     self.counters.delivered += 1;
-                    self.log_fate("delivered", &load, *index, courier, &text, None);
-                    if !dsn && load.dsn.get(nth) == Some(&true) {
-                        relayed.push(*index);
+                    self.log_fate("delivered", load, index, courier, &text, None);
+                    if !dsn && load.dsn.contains(&index) {
+                        relayed.push(index);
                     }
                     Outcome::Delivered
                 }
-                Fate::Failed { status, text } => {
-                    self.log_fate("failed", &load, *index, courier, &text, Some(status));
+                Fate::Failed { status, text, .. } => {
+                    self.log_fate("failed", load, index, courier, &text, Some(status));
                     self.counters.failed += 1;
                     Outcome::Failed {
                         status,
                         text: text.into(),
                     }
                 }
-                Fate::Deferred { status, text } => {
-                    self.deferral(&load, *index, courier, status, &text, now)
+                Fate::Deferred { status, text, .. } => {
+                    self.deferral(load, index, courier, status, &text, now)
                 }
                 Fate::Unknown { text } => {
-                    let text =
-                        format!("{text} behind the final dot: the message may be there already");
-                    self.deferral(
-                        &load,
-                        *index,
-                        courier,
-                        EnhancedCode::new(4, 4, 2),
-                        &text,
-                        now,
-                    )
+                    let text = unknown_text(&text);
+                    self.deferral(load, index, courier, EnhancedCode::new(4, 4, 2), &text, now)
                 }
             };
-            recipients.push((*index, outcome));
-        }
-        if again {
-            self.try_again(&load, &recipients, courier.hop);
+            recipients.push((index, outcome));
         }
         if recipients.is_empty() {
             return false;
@@ -94,20 +124,31 @@ impl Engine {
         self.settle_outcomes(load.id, recipients, &relayed, host, conn, now)
     }
 
-    /// Recipients that the server had no room for wait for another transaction, at once.
-    pub(super) fn try_again(&mut self, load: &Load, decided: &[(u32, Outcome)], hop: HopId) {
-        if let Some(entry) = self.index.get_mut(load.id) {
-            for index in load
-                .indices
-                .iter()
-                .filter(|index| !decided.iter().any(|(at, _)| at == *index))
-            {
+    /// Recipients that the server had no room for, or that nobody was asked to take, wait for another transaction.
+    pub(super) fn try_again(&mut self, id: QueueId, indices: &[u32], hop: HopId) {
+        if let Some(entry) = self.index.get_mut(id) {
+            for index in indices {
                 if let Some(state) = entry.recipients.get_mut(*index as usize) {
                     state.phase = Phase::Waiting;
                 }
             }
         }
-        self.make_ready(load.id, hop);
+        self.make_ready(id, hop);
+    }
+
+    /// A recipient goes on to the next host. Behind a lost reply this may make a duplicate, and says so (RFC 1047).
+    fn log_left(&mut self, load: &Load, index: u32, courier: &Courier, fate: &Fate) {
+        match fate {
+            Fate::Unknown { text } => {
+                let text = unknown_text(text);
+                let status = Some(EnhancedCode::new(4, 4, 2));
+                self.log_fate("unknown", load, index, courier, &text, status);
+            }
+            Fate::Deferred { status, text, .. } | Fate::Failed { status, text, .. } => {
+                self.log_fate("next-host", load, index, courier, text, Some(*status));
+            }
+            Fate::Delivered { .. } | Fate::Again => {}
+        }
     }
 
     /// The outcome of an attempt that was put off: another, later; or none, if it has lasted too long.
@@ -155,10 +196,9 @@ impl Engine {
         text: &str,
         status: Option<EnhancedCode>,
     ) {
-        let level = if event == "delivered" {
-            Level::Info
-        } else {
-            Level::Warning
+        let level = match event {
+            "delivered" | "next-host" => Level::Info,
+            _ => Level::Warning,
         };
         let mut line = Line::new(level, event)
             .with("id", load.id)
@@ -185,7 +225,7 @@ impl Engine {
         };
         if courier.stage == Stage::Recording {
             courier.stage = Stage::Talking;
-            return self.courier_pick(conn, courier, now);
+            return self.courier_free(conn, courier, now);
         }
         self.courier_put(conn, courier);
     }
@@ -271,6 +311,25 @@ pub(super) fn close_waiting(
         }
     }
     recipients
+}
+
+/// What counts of what two hosts have said: that it may pass outweighs that it is for good, unless it is for good
+/// everywhere; else the later.
+fn weightier(earlier: Fate, later: Fate) -> Fate {
+    match (&earlier, &later) {
+        (
+            Fate::Deferred { .. } | Fate::Unknown { .. },
+            Fate::Failed {
+                about: About::Host | About::Fallback,
+                ..
+            },
+        ) => earlier,
+        _ => later,
+    }
+}
+
+fn unknown_text(text: &str) -> String {
+    format!("{text} behind the final dot: the message may be there already")
 }
 
 /// What a transient status becomes once it has lasted too long: 4.4.7 says "delivery time expired".

@@ -5,15 +5,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::outcome::close_waiting;
-use super::{Courier, Host, Origin, Stage, Target, Trouble};
+use super::{Courier, Host, Origin, Reach, Stage, Target, Trouble};
 use crate::address::Domain;
-use crate::clock::Now;
+use crate::clock::{Instant, Now};
 use crate::config::{self, Destination, Family, Scheme, Via};
 use crate::dns::{Answer, MailHosts, Question, RecordKind, Records, mail_hosts};
 use crate::engine::Engine;
 use crate::engine::event::{Action, ConnId, Endpoint};
 use crate::engine::log::{Level, Line};
-use crate::limits::{ADDRESSES_PER_HOST_MAX, CONNECT_TIMEOUT};
+use crate::limits::{
+    ADDRESSES_PER_HOST_MAX, CONNECT_TIMEOUT, DELIVERY_ATTEMPT_TIMEOUT, DELIVERY_WALK_TIMEOUT,
+};
 use crate::policy::route::NextHop;
 use crate::queue::{HopId, Outcome, Phase};
 use crate::smtp::client::{Login, Protocol, Tls};
@@ -23,7 +25,7 @@ impl Engine {
     /// Sets a courier out.
     pub(in crate::engine) fn send_courier(&mut self, hop: HopId, name: &NextHop, now: Now) {
         self.courier_sessions += 1;
-        let mut courier = Box::new(Courier::new(hop));
+        let mut courier = Box::new(Courier::new(hop, now.instant));
         let conn = self.conns.reserve();
         match name {
             NextHop::Mx(domain) => {
@@ -129,8 +131,34 @@ impl Engine {
 
     /// Tries the next address, or looks up the next host.
     pub(super) fn courier_next(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
+        if let Some(id) = courier.load.as_ref().map(|load| load.id) {
+            if self.index.get(id).is_none() {
+                courier.load = None;
+                return self.courier_over(conn, courier, now);
+            }
+            if self.stopping || self.is_recording_stuck() || !self.is_wanted(id) {
+                return self.courier_home(conn, courier, now);
+            }
+        }
         loop {
+            if now.instant >= courier.walk_until {
+                let status = EnhancedCode::new(4, 4, 7);
+                courier.note(status, "no host took the message in time".to_owned());
+                return self.courier_failed(conn, courier, now);
+            }
             if let Some(target) = courier.targets.pop_front() {
+                // Who waits with a message in hand for a host that was dead a moment ago keeps others waiting.
+                let hop = self
+                    .hops
+                    .get(courier.hop)
+                    .filter(|_| courier.load.is_some());
+                let address = target.to.ip();
+                if hop
+                    .zip(address)
+                    .is_some_and(|(hop, ip)| hop.is_dead(ip, now.instant))
+                {
+                    continue;
+                }
                 return self.courier_connect(conn, courier, target, now);
             }
             let Some(host) = courier.hosts.pop_front() else {
@@ -216,6 +244,10 @@ impl Engine {
             None => None,
         };
         courier.stage = Stage::Connecting;
+        if courier.reach == Reach::Here {
+            courier.reach = Reach::Elsewhere;
+        }
+        courier.moving = false;
         courier.deadline = Some(now.instant.after(CONNECT_TIMEOUT));
         courier.timer = None;
         self.actions.push_back(Action::Connect {
@@ -229,6 +261,10 @@ impl Engine {
 
     /// No host could be used.
     pub(super) fn courier_failed(&mut self, conn: ConnId, courier: Box<Courier>, now: Now) {
+        if courier.reach != Reach::Nowhere {
+            // Some host talked to us: the next hop as a whole has not failed.
+            return self.courier_home(conn, courier, now);
+        }
         let trouble = courier.trouble.clone().unwrap_or_else(|| Trouble {
             status: EnhancedCode::new(4, 4, 1),
             text: "no address of the next hop is known".to_owned(),
@@ -248,7 +284,7 @@ impl Engine {
             at: Some(at),
             port: 0,
             protocol: Protocol::Lmtp,
-            tls: Tls::Avoided,
+            tls: Tls::Unneeded,
             login: None,
             origin: Origin::Configured,
         }
@@ -339,7 +375,7 @@ fn configured(via: Via, login: Option<&config::Login>) -> Host {
 
 impl Courier {
     /// A courier that has not set out.
-    pub(super) fn new(hop: HopId) -> Self {
+    pub(super) fn new(hop: HopId, now: Instant) -> Self {
         Self {
             hop,
             stage: Stage::Searching,
@@ -355,9 +391,20 @@ impl Courier {
             trouble: None,
             deadline: None,
             timer: None,
-            arrived: false,
+            reach: Reach::Nowhere,
+            moving: false,
+            detour: false,
+            progress: 0,
+            began: now,
+            walk_until: now.after(DELIVERY_WALK_TIMEOUT),
+            attempt_until: now.after(DELIVERY_ATTEMPT_TIMEOUT),
             in_vain: None,
         }
+    }
+
+    /// Whether there is a host or an address that was not tried.
+    pub(super) fn has_hosts(&self) -> bool {
+        !self.targets.is_empty() || !self.hosts.is_empty()
     }
 
     /// Keeps why it does not get through. What may pass outweighs what is for good: mail fails only when every host
@@ -440,7 +487,7 @@ mod tests {
     use crate::dns::NoRecords;
 
     fn searched(origin: Origin, family: Family, answers: &[NoRecords]) -> EnhancedCode {
-        let mut courier = Courier::new(HopId(0));
+        let mut courier = Courier::new(HopId(0), Instant::from_millis(0));
         courier.looking_up = Some(Host {
             name: Domain::parse("host.example").expect("a domain"),
             at: None,
@@ -496,7 +543,7 @@ mod tests {
             ([never, later], later),
             ([never, never], never),
         ] {
-            let mut courier = Courier::new(HopId(0));
+            let mut courier = Courier::new(HopId(0), Instant::from_millis(0));
             for status in said {
                 courier.note(status, String::new());
             }

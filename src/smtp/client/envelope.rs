@@ -2,7 +2,7 @@
 //! for.
 
 use super::{
-    Fate, Mail, Protocol, Rcpt, Request, Sending, Sent, Session, State, deferred, refusal,
+    Fate, Mail, Protocol, Rcpt, Request, Sending, Sent, Session, State, deferred, is_farewell,
     too_many_recipients, wire_form,
 };
 use crate::address::ReversePath;
@@ -106,11 +106,12 @@ impl Session {
         out: &mut Vec<u8>,
     ) {
         let Some(command) = sending.awaited.pop_front() else {
-            return self.end_transaction(*sending, refusal(&reply));
+            let fate = self.refusal(&reply);
+            return self.end_transaction(*sending, fate);
         };
-        if reply.code == 421 {
-            // RFC 5321 section 4.2.1: the server is about to close.
-            self.give_fates(*sending, refusal(&reply));
+        if is_farewell(&reply) {
+            let fate = self.refusal(&reply);
+            self.give_fates(*sending, fate);
             self.requests.push_back(Request::Close);
             return;
         }
@@ -118,7 +119,7 @@ impl Session {
             Sent::Rset => {}
             Sent::Mail if reply.is_positive() => {}
             Sent::Mail => {
-                sending.refused = Some(refusal(&reply));
+                sending.refused = Some(self.refusal(&reply));
                 sending.waiting.clear();
             }
             Sent::Rcpt(index) => {
@@ -128,7 +129,12 @@ impl Session {
                 } else if reply.code == 452 && sending.accepted > 0 && too_many_recipients(&reply) {
                     Some(Fate::Again)
                 } else {
-                    Some(sending.refused.clone().unwrap_or_else(|| refusal(&reply)))
+                    Some(
+                        sending
+                            .refused
+                            .clone()
+                            .unwrap_or_else(|| self.refusal(&reply)),
+                    )
                 };
                 if let Some(slot) = sending.fates.get_mut(index) {
                     *slot = fate;
@@ -154,7 +160,10 @@ impl Session {
         out: &mut Vec<u8>,
     ) {
         if reply.code != 354 {
-            let fate = sending.refused.clone().unwrap_or_else(|| refusal(reply));
+            let fate = sending
+                .refused
+                .clone()
+                .unwrap_or_else(|| self.refusal(reply));
             return self.end_transaction(*sending, fate);
         }
         let nobody = sending.accepted == 0 || sending.refused.is_some();
@@ -190,9 +199,9 @@ impl Session {
                 text: reply.to_text(),
                 dsn: self.extensions.dsn,
             },
-            None => refusal(reply),
+            None => self.refusal(reply),
         };
-        if reply.code == 421 {
+        if is_farewell(reply) {
             self.give_fates(*sending, fate);
             self.requests.push_back(Request::Close);
             return;

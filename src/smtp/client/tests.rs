@@ -99,6 +99,7 @@ fn pipelines_a_whole_envelope() {
                 dsn: false
             },
             Fate::Failed {
+                about: About::Recipient,
                 status: EnhancedCode::new(5, 1, 1),
                 text: "550 5.1.1 who".into()
             }
@@ -316,7 +317,7 @@ mod lmtp {
 
     fn ready() -> Play {
         let mut play = Play {
-            session: Session::new("client.example", Tls::Avoided, None).speaking(Protocol::Lmtp),
+            session: Session::new("client.example", Tls::Unneeded, None).speaking(Protocol::Lmtp),
             sent: Vec::new(),
         };
         // The name is ours: it is a server of this host.
@@ -380,7 +381,7 @@ mod lmtp {
     #[test]
     fn a_server_that_does_not_know_lhlo_is_not_greeted_otherwise() {
         let mut play = Play {
-            session: Session::new("c", Tls::Avoided, None).speaking(Protocol::Lmtp),
+            session: Session::new("c", Tls::Unneeded, None).speaking(Protocol::Lmtp),
             sent: Vec::new(),
         };
         play.server("220 mx\r\n").server("500 5.5.1 what\r\n");
