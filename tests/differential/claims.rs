@@ -7,7 +7,7 @@ use chopar::auth::results::claims_id;
 use mail_parser::{HeaderName, MessageParser};
 
 use crate::chance::Chance;
-use crate::from::inputs;
+use crate::from::{inputs, python_share};
 use crate::hostile;
 use crate::python::Python;
 
@@ -28,8 +28,8 @@ fn no_reader_takes_findings_that_are_left_for_ours() {
             let mut shown = lenient(&String::from_utf8_lossy(&value));
             shown.extend(lenient(&by_mail_parser(&value)));
             note(&value, &shown, &mut escaped);
-            // Python is asked of as many as make the same time: its readers are slow.
-            if number % 8 == 0 {
+            // Python's readers are slow.
+            if number % python_share(inputs) == 0 {
                 python.ask(b'a', &value);
                 asked.push(value);
             }

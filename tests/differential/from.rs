@@ -26,7 +26,8 @@ fn no_reader_shows_an_author_that_is_not_judged() {
             shown.extend(by_mail_parser(&value));
             note(&value, &judged, &shown, &mut counts, &mut escaped);
             // The new parser of Python is slow.
-            python.ask(if number % 8 == 0 { b'F' } else { b'f' }, &value);
+            let is_for_both = number % python_share(inputs) == 0;
+            python.ask(if is_for_both { b'F' } else { b'f' }, &value);
             asked.push((value, judged));
         } else {
             *counts.entry("refused").or_default() += 1;
@@ -71,6 +72,11 @@ fn an_author_that_is_not_judged_is_seen() {
 
 pub(crate) fn inputs() -> usize {
     std::env::var("CHOPAR_FUZZ_INPUTS").map_or(20_000, |count| count.parse().expect("a number"))
+}
+
+/// Of how many values one is shown to a reader that takes a thousand times as long as the others.
+pub(crate) fn python_share(inputs: usize) -> usize {
+    8 + inputs / 100_000
 }
 
 /// Compares what was shown with what is judged.
