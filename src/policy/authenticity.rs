@@ -5,10 +5,10 @@
 //! domain means here (RFC 9989 section 5.4), unless a sealer that is trusted has seen the message pass before it was
 //! changed on its way (RFC 8617 section 7.2.1).
 //!
-//! Whose domains are judged is found out before, from the header alone ([`crate::mail::authors`]).
+//! The authors are those that any reader could show ([`crate::mail::authors`]).
 //!
-//! Stricter than RFC 9989: a signature over a part of the body is no evidence, and of several authors the one whose
-//! domain fails worst counts.
+//! Stricter than RFC 9989: a message without an author that can be told is nobody's, a signature over a part of the body
+//! is no evidence, and of several authors the one whose domain fails worst counts.
 
 use std::net::IpAddr;
 
@@ -19,6 +19,7 @@ use crate::auth::{arc, dkim, dmarc, spf};
 use crate::config::{Dmarc, Quarantine};
 use crate::date::Timestamp;
 use crate::dns::{Answer, Question, Step};
+use crate::mail::authors::{AuthorsError, authors};
 use crate::mail::header::Header;
 
 /// What a receiver knows of a message beside its bytes.
@@ -42,7 +43,7 @@ pub struct Circumstances {
 
 /// The examination of one message.
 pub struct Examination {
-    authors: Vec<Domain>,
+    authors: Result<Vec<Domain>, AuthorsError>,
     dkim: dkim::verify::Verification,
     arc: arc::Verification,
     answers: Vec<(Question, Answer)>,
@@ -59,8 +60,10 @@ pub struct Findings {
     pub arc: arc::Verdict,
     /// The domain of From and whether it passed; nothing where there is no author or nobody asked.
     pub dmarc: Option<(Domain, dmarc::Verdict)>,
-    /// The domains of the authors.
+    /// The domains of the authors; none where they cannot be told.
     pub authors: Vec<Domain>,
+    /// Whether it cannot be told who the authors are.
+    pub ambiguous: bool,
 }
 
 /// What is done with the message.
@@ -72,15 +75,17 @@ pub enum Judgement {
     Mark,
     /// Its author's domain wants it refused.
     Refuse,
+    /// It cannot be told who wrote it.
+    Ambiguous,
     /// The DNS did not say enough: later.
     Defer,
 }
 
 impl Examination {
-    /// Of a message with this header and the domains of its authors that came in at `at`.
-    pub fn new(header: &Header, authors: Vec<Domain>, at: Timestamp) -> Self {
+    /// Of a message with this header that came in at `at`.
+    pub fn new(header: &Header, at: Timestamp) -> Self {
         Self {
-            authors,
+            authors: authors(header),
             dkim: dkim::verify::Verification::new(header, at),
             arc: arc::Verification::new(header, at),
             answers: Vec::new(),
@@ -111,9 +116,9 @@ impl Examination {
         });
         let dkim = done(self.dkim.resume(header, answers), &mut missing);
         let arc = done(self.arc.resume(header, answers), &mut missing);
-        let authors: &[Domain] = match known.dmarc {
-            Dmarc::Enforce | Dmarc::Report => &self.authors,
-            Dmarc::Off => &[],
+        let authors: &[Domain] = match (&self.authors, known.dmarc) {
+            (Ok(authors), Dmarc::Enforce | Dmarc::Report) => authors,
+            _ => &[],
         };
         let aligned: Vec<Domain> = dkim.iter().flatten().filter_map(evidence).collect();
         let spf_domain = spf.as_ref().and_then(|verdict| {
@@ -143,7 +148,8 @@ impl Examination {
                 dkim,
                 arc,
                 dmarc: worst,
-                authors: self.authors.clone(),
+                authors: self.authors.clone().unwrap_or_default(),
+                ambiguous: self.authors.is_err(),
             }),
             _ => {
                 missing.sort_unstable();
@@ -159,6 +165,9 @@ impl Findings {
     pub fn judge(&self, mode: Dmarc, quarantine: Quarantine, trusted: &[Domain]) -> Judgement {
         if mode != Dmarc::Enforce {
             return Judgement::Take;
+        }
+        if self.ambiguous {
+            return Judgement::Ambiguous;
         }
         let Some((_, verdict)) = &self.dmarc else {
             return Judgement::Take;
@@ -259,7 +268,7 @@ impl Findings {
 
     /// Whether a trusted sealer saw it pass, and what came to us is what that one saw: nothing was changed since, or only
     /// by others that are trusted.
-    fn is_vouched_for(&self, trusted: &[Domain]) -> bool {
+    pub(super) fn is_vouched_for(&self, trusted: &[Domain]) -> bool {
         let arc::Outcome::Pass { oldest_pass } = self.arc.outcome else {
             return false;
         };
@@ -300,8 +309,8 @@ fn rank(verdict: &dmarc::Verdict) -> u8 {
     match (verdict.outcome, verdict.policy) {
         (dmarc::Outcome::Pass, _) => 0,
         (dmarc::Outcome::None, _) => 1,
-        (dmarc::Outcome::TempError, _) => 2,
-        (dmarc::Outcome::Fail, dmarc::Policy::None) => 3,
+        (dmarc::Outcome::Fail, dmarc::Policy::None) => 2,
+        (dmarc::Outcome::TempError, _) => 3,
         (dmarc::Outcome::Fail, dmarc::Policy::Quarantine) => 4,
         (dmarc::Outcome::Fail, dmarc::Policy::Reject) => 5,
     }
@@ -315,7 +324,6 @@ mod tests {
 
     use super::*;
     use crate::dns::{NoRecords, RecordKind, Records};
-    use crate::mail::authors::authors;
 
     fn known(path: &str) -> Circumstances {
         Circumstances {
@@ -351,8 +359,7 @@ mod tests {
     fn findings(header: &str, path: &str, zone: &[(&str, &str)]) -> Findings {
         let known = known(path);
         let header = Header::parse(header.as_bytes().to_vec()).expect("a header");
-        let authors = authors(&header).expect("authors");
-        let mut examination = Examination::new(&header, authors, known.at);
+        let mut examination = Examination::new(&header, known.at);
         examination.on_body(b"hello\r\n");
         for _ in 0..20 {
             match examination.resume(&header, &known) {
@@ -426,9 +433,27 @@ mod tests {
     fn authors_cannot_hide_behind_each_other() {
         let two = "From: a@friend.example, boss@bank.example\r\n";
         assert_eq!(judged(two, "x@evil.example", &[REJECT]), Judgement::Refuse);
+        let twice = "From: a@friend.example\r\nFrom: boss@bank.example\r\n";
+        assert_eq!(
+            judged(twice, "x@evil.example", &[REJECT]),
+            Judgement::Ambiguous
+        );
+        let many: Vec<String> = (0..9)
+            .map(|number| format!("a@b{number}.example"))
+            .collect();
+        let many = format!("From: {}\r\n", many.join(", "));
+        assert_eq!(judged(&many, "x@evil.example", &[]), Judgement::Ambiguous);
+        for nobody in ["Subject: none\r\n", "From: Boss <boss@bank.example\r\n"] {
+            assert_eq!(
+                judged(nobody, "x@evil.example", &[REJECT]),
+                Judgement::Ambiguous
+            );
+        }
         let hidden = "From: \"Boss <boss@bank.example>\" <a@friend.example>\r\n";
-        let judged = judged(hidden, "x@evil.example", &[REJECT]);
-        assert_eq!(judged, Judgement::Refuse);
+        assert_eq!(
+            judged(hidden, "x@evil.example", &[REJECT]),
+            Judgement::Refuse
+        );
     }
 
     #[test]

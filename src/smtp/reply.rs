@@ -79,6 +79,12 @@ replies! {
     RETURN_EXPIRED = 550 [5 1 1] "The return address has expired";
     /// A rewritten sender that was not made here.
     RETURN_FORGED = 550 [5 7 1] "The return address was not made here";
+    /// A rewritten sender to which too much was sent.
+    RETURN_SPENT = 550 [5 7 1] "Too many messages went to this return address, it takes no more";
+    /// A rewritten sender of the first release, and a sender that is not the null one.
+    RETURN_FOR_NULL = 550 [5 7 1] "This return address takes notifications only, whose sender is <>";
+    /// A rewritten sender, and a sender that nothing shows to be one.
+    RETURN_UNVOUCHED = 550 [5 7 1] "A return address takes notifications, and mail of a sender that SPF or DKIM vouches for";
     /// A forward-path is no address.
     BAD_RECIPIENT = 501 [5 1 3] "The recipient is not a valid address";
     /// A command out of order.
@@ -162,6 +168,8 @@ replies! {
     FROM_AMBIGUOUS = 550 [5 6 0] "The From field can be read in more than one way: write it as \"Name\" <address>, with one address";
     /// More authors than are looked at.
     FROM_TOO_MANY = 550 [5 6 0] "The From field names too many authors";
+    /// What the client might do when it named its recipients, it may not do any more.
+    NO_LONGER_TRUSTED = 451 [4 7 1] "What you may send has changed, begin again";
     /// Whether the author's domain sent the message cannot be told now.
     AUTHENTICITY_UNKNOWN = 451 [4 7 0] "SPF or DKIM cannot be checked now, try again later";
     /// The hook does not say now what becomes of the message.
