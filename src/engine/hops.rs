@@ -497,7 +497,9 @@ impl Engine {
 /// The last two labels of the name of a next hop.
 fn zone_of(name: &str) -> &str {
     let dot = name.rmatch_indices('.').nth(1);
-    dot.map_or(name, |(at, _)| name.get(at.saturating_add(1)..).unwrap_or(name))
+    dot.map_or(name, |(at, _)| {
+        name.get(at.saturating_add(1)..).unwrap_or(name)
+    })
 }
 
 fn unique(mut hops: Vec<HopId>) -> Vec<HopId> {

@@ -584,7 +584,9 @@ impl Engine {
     fn courier_over(&mut self, conn: ConnId, courier: Box<Courier>, _now: Now) {
         debug_assert!(courier.load.is_none(), "what is carried has an outcome");
         self.conns.remove(conn);
-        self.shares.of_mut(Resource::Deliveries).give(courier.holder, 1);
+        self.shares
+            .of_mut(Resource::Deliveries)
+            .give(courier.holder, 1);
         let arriving = courier.reach == Reach::Nowhere;
         self.hops.courier_gone(courier.hop, conn, arriving);
         if self.hops.take_wanting() {

@@ -32,8 +32,14 @@ impl Line {
     pub(super) fn pop(&mut self) -> Option<QueueId> {
         self.turns = self.turns.wrapping_add(1);
         match self.turns % TURNS {
-            0 => self.clients.pop_first().or_else(|| self.trusted.pop_first()),
-            _ => self.trusted.pop_first().or_else(|| self.clients.pop_first()),
+            0 => self
+                .clients
+                .pop_first()
+                .or_else(|| self.trusted.pop_first()),
+            _ => self
+                .trusted
+                .pop_first()
+                .or_else(|| self.clients.pop_first()),
         }
     }
 
@@ -72,7 +78,7 @@ mod tests {
 
     #[test]
     fn users_go_first_and_clients_are_not_kept_waiting_for_ever() {
-        let mut ids = IdSource::default();
+        let mut ids = IdSource::above(QueueId::new(0));
         let mut next = || ids.next(Timestamp::from_seconds(1_790_000_000));
         let mut line = Line::default();
         let clients: Vec<QueueId> = (0..3).map(|_| next()).collect();
@@ -85,7 +91,10 @@ mod tests {
         }
         let order: Vec<QueueId> = std::iter::from_fn(|| line.pop()).collect();
         let (c, u) = (&clients, &users);
-        assert_eq!(order, [u[0], u[1], u[2], c[0], u[3], u[4], u[5], c[1], c[2]]);
+        assert_eq!(
+            order,
+            [u[0], u[1], u[2], c[0], u[3], u[4], u[5], c[1], c[2]]
+        );
         assert!(line.is_empty());
     }
 }

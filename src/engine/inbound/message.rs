@@ -122,7 +122,7 @@ impl Engine {
             .inspect_err(|_| self.discard(checked.id, &checked.whole))?;
         let Checked {
             id,
-            whole,
+            mut whole,
             transaction,
             released,
             fields: mut found,
@@ -130,6 +130,7 @@ impl Engine {
             seal,
             ..
         } = checked;
+        whole.header = self.leaving(whole.header);
         let client = self.client(inbound);
         let trusted = !matches!(client, Client::Anonymous { .. });
         if trusted {
@@ -229,7 +230,7 @@ impl Engine {
     fn on_header(&self, inbound: &Inbound, header: &Header, now: Now) -> Result<Plan, Reply> {
         self.header_verdict(inbound, header)?;
         if matches!(self.client(inbound), Client::Anonymous { .. }) {
-            return Ok(self.plan_for_stranger(inbound, header, now));
+            return self.plan_for_stranger(inbound, header, now);
         }
         let author = from_mailboxes(header)
             .ok()
