@@ -469,7 +469,3 @@ pub const RESOLV_CONF_INTERVAL: Duration = Duration::from_secs(5);
 pub const DROP_FOLDER_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the certificate files are looked at.
 pub const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(60);
-/// How often memory that a crowd of connections has left free is given back to the system.
-pub const HEAP_INTERVAL: Duration = Duration::from_secs(5);
-/// So many connections that have gone are a crowd.
-pub const CROWD_CONNECTIONS: usize = 64;

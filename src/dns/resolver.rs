@@ -324,18 +324,6 @@ impl Resolver {
         self.cache.bytes()
     }
 
-    /// Moves what it remembers to where the heap has room, once a crowd has gone.
-    pub fn rest(&mut self) {
-        if self.lookups.is_empty() {
-            self.lookups = BTreeMap::new();
-            self.by_question = HashMap::new();
-            self.by_socket = HashMap::new();
-        }
-        if self.actions.is_empty() {
-            self.actions = VecDeque::new();
-        }
-    }
-
     /// Questions under way and answers in the cache, for the status page.
     pub fn counts(&self) -> (usize, usize) {
         (self.lookups.len(), self.cache.len())

@@ -126,19 +126,6 @@ impl Hops {
         id
     }
 
-    /// Moves to where there is room.
-    pub(super) fn rest(&mut self) {
-        self.hops = std::mem::take(&mut self.hops).into_iter().collect();
-        self.by_name = std::mem::take(&mut self.by_name).into_iter().collect();
-        for hop in self.hops.values_mut() {
-            if hop.ready.is_empty() {
-                hop.ready = Waiting::default();
-            }
-            hop.idle.shrink_to_fit();
-        }
-        self.dirty.shrink_to_fit();
-    }
-
     pub(super) fn get(&self, id: HopId) -> Option<&Hop> {
         self.hops.get(&id)
     }

@@ -27,7 +27,6 @@ mod notices;
 mod outbound;
 mod repeats;
 mod resolver;
-mod rest;
 mod shares;
 mod signing;
 mod store;
@@ -232,7 +231,6 @@ impl Engine {
             config,
             entropy,
             rewriter,
-            // They do not grow, and so do not end up behind what a crowd used of the heap, which would keep all of it.
             conns: Connections::with_capacity(SESSIONS_MAX_DEFAULT),
             actions: VecDeque::new(),
             timers: Timers::with_capacity(SESSIONS_MAX_DEFAULT),

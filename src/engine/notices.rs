@@ -58,12 +58,6 @@ struct Notice {
 }
 
 impl Notices {
-    /// Moves to where there is room.
-    pub(super) fn rest(&mut self) {
-        self.at_work.shrink_to_fit();
-        self.waiting.shrink_to_fit();
-    }
-
     /// Notifications that are being made, and those that wait.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.at_work.len(), self.waiting.len())

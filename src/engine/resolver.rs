@@ -17,14 +17,6 @@ pub(super) struct Questions {
     holders: HashMap<QuestionId, Holder>,
 }
 
-impl Questions {
-    /// Moves to where there is room.
-    pub(super) fn rest(&mut self) {
-        self.waiting.shrink_to_fit();
-        self.holders.shrink_to_fit();
-    }
-}
-
 impl Engine {
     /// Asks; the answer is there at once or comes by `courier_answer` or `inbound_answer`.
     pub(super) fn ask(

@@ -112,11 +112,6 @@ impl Index {
         ids
     }
 
-    /// Moves to where there is room, once most of what it had has gone.
-    pub fn rest(&mut self) {
-        self.entries = std::mem::take(&mut self.entries).into_iter().collect();
-    }
-
     /// All messages, in no order.
     pub fn entries(&self) -> impl Iterator<Item = (QueueId, &Queued)> {
         self.entries.iter().map(|(id, entry)| (*id, entry))

@@ -94,9 +94,7 @@ pub(super) struct State {
     later: VecDeque<Later>,
     scratch: Vec<u8>,
     accept_again: Option<Instant>,
-    looks: [(Look, Instant); 4],
-    /// How often the heap is to be given back still.
-    releases: u8,
+    looks: [(Look, Instant); 3],
     certificates: Fingerprint,
     resolv_conf: Option<std::time::SystemTime>,
     fixed: Fixed,
@@ -113,14 +111,8 @@ impl State {
             later: VecDeque::new(),
             scratch: vec![0; READ_TURN_BYTES_MAX],
             accept_again: None,
-            looks: [
-                Look::ResolvConf,
-                Look::DropFolder,
-                Look::Certificates,
-                Look::Heap,
-            ]
-            .map(|look| (look, Instant::START)),
-            releases: 0,
+            looks: [Look::ResolvConf, Look::DropFolder, Look::Certificates]
+                .map(|look| (look, Instant::START)),
             certificates,
             resolv_conf: daemon::resolv_conf_changed(),
             fixed: Fixed::new(config),

@@ -107,15 +107,11 @@ impl<T> Taker<T> {
             }
             into.push(item);
         }
-        line.rest();
     }
 
     /// Takes the first item, if there is one.
     pub(super) fn take(&self) -> Option<T> {
-        let mut line = self.0.lock();
-        let item = line.items.pop_front();
-        line.rest();
-        item
+        self.0.lock().items.pop_front()
     }
 }
 
@@ -128,15 +124,6 @@ impl<T> Drop for Giver<T> {
 impl<T> Drop for Taker<T> {
     fn drop(&mut self) {
         self.0.give_up();
-    }
-}
-
-impl<T> Line<T> {
-    /// Gives the buffer back once it is empty: one that is kept may lie behind all that a crowd used of the heap.
-    fn rest(&mut self) {
-        if self.items.is_empty() {
-            self.items = VecDeque::new();
-        }
     }
 }
 

@@ -19,7 +19,6 @@ mod drop_runs;
 mod event_loop;
 mod greylist_file;
 mod handover;
-mod heap;
 mod listen;
 mod privilege;
 mod sandbox;

@@ -11,9 +11,7 @@ use std::thread;
 use mio::Waker;
 
 use super::handover::{Giver, Taker, handover};
-use super::heap::{self, Keeps};
 use crate::engine::event::{JobId, Work, WorkResult};
-use crate::limits::HEAP_INTERVAL;
 
 /// The threads. Dropping it ends them, each after its job.
 pub(super) struct Workers {
@@ -101,7 +99,6 @@ impl Shared {
 
     fn take(&self, takes: Takes) -> Option<(JobId, Work)> {
         let mut jobs = self.lock();
-        let mut idle = false;
         loop {
             if jobs.ended {
                 return None;
@@ -114,24 +111,10 @@ impl Shared {
             if job.is_some() {
                 return job;
             }
-            if idle {
-                jobs = self
-                    .changed
-                    .wait(jobs)
-                    .unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            let (woken, waited) = self
+            jobs = self
                 .changed
-                .wait_timeout(jobs, HEAP_INTERVAL)
+                .wait(jobs)
                 .unwrap_or_else(PoisonError::into_inner);
-            jobs = woken;
-            if waited.timed_out() {
-                idle = true;
-                drop(jobs);
-                heap::release(Keeps::Highest);
-                jobs = self.lock();
-            }
         }
     }
 

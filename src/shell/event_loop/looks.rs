@@ -9,12 +9,9 @@ use crate::config::{Config, DnsSource, Listen, Listeners};
 use crate::dns::resolv_conf;
 use crate::engine::event::{ConnId, Event};
 use crate::engine::log::{Level, Line};
-use crate::limits::{
-    CERTIFICATES_INTERVAL, DROP_FOLDER_INTERVAL, HEAP_INTERVAL, RESOLV_CONF_INTERVAL,
-};
-use crate::shell::heap::Keeps;
+use crate::limits::{CERTIFICATES_INTERVAL, DROP_FOLDER_INTERVAL, RESOLV_CONF_INTERVAL};
 use crate::shell::tls::{Origin, TlsError};
-use crate::shell::{certificate_files, daemon, folder, heap, log, systemd};
+use crate::shell::{certificate_files, daemon, folder, log, systemd};
 
 /// What is looked at from time to time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -22,11 +19,7 @@ pub(super) enum Look {
     ResolvConf,
     DropFolder,
     Certificates,
-    Heap,
 }
-
-/// How often the heap is given back after a crowd: other threads take their time to give back their part.
-const RELEASES: u8 = 12;
 
 impl Look {
     /// How often.
@@ -35,7 +28,6 @@ impl Look {
             Self::ResolvConf => RESOLV_CONF_INTERVAL,
             Self::DropFolder => DROP_FOLDER_INTERVAL,
             Self::Certificates => CERTIFICATES_INTERVAL,
-            Self::Heap => HEAP_INTERVAL,
         }
     }
 }
@@ -51,16 +43,6 @@ impl EventLoop {
                 if changed != self.state.resolv_conf {
                     self.state.resolv_conf = changed;
                     self.read_resolv_conf();
-                }
-            }
-            Look::Heap => {
-                if self.state.streams.crowd_has_gone() {
-                    self.state.releases = RELEASES;
-                }
-                if self.state.releases > 0 {
-                    self.state.releases -= 1;
-                    self.engine.rest();
-                    heap::release(Keeps::Lowest);
                 }
             }
             Look::Certificates => {
