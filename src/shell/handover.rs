@@ -182,12 +182,4 @@ mod tests {
         drop(taker);
         assert_eq!(giver.give(7).expect_err("refused").0, 7);
     }
-
-    #[test]
-    fn an_empty_line_keeps_no_room() {
-        let (giver, taker) = handover();
-        (0..10_000).for_each(|number| giver.give(number).expect("a taker"));
-        while taker.take().is_some() {}
-        assert_eq!(taker.0.lock().items.capacity(), 0);
-    }
 }
