@@ -31,6 +31,10 @@ impl World {
         if matches!(self.faults, Faults::Calm | Faults::Network) {
             return;
         }
+        // A start clears away what hangs: where none comes, all has to come to an end by itself.
+        if self.faults == Faults::Operator && self.entropy.below(2) == 0 {
+            return;
+        }
         for _ in 0..1 + self.entropy.below(3) {
             let at = self.some_time();
             let kind = match self.entropy.below(3) {

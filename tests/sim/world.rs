@@ -530,6 +530,11 @@ impl World {
         hold(check(load == (0, 0), Rule::Bounds, || {
             format!("all is over, and {load:?} bytes and sessions are left")
         }));
+        let tables = self.engine.tables();
+        let left = (tables.notices, tables.notices_at_work, tables.commits);
+        hold(check(left == (0, 0, 0), Rule::Bounds, || {
+            format!("all is over, and {left:?} DSNs and commits are left")
+        }));
         hold(self.ledger.settled());
         if self.faults == Faults::Calm {
             hold(self.ledger.settled_calmly());
