@@ -155,6 +155,8 @@ pub(crate) struct World {
     pub(crate) connects: u64,
     /// Visits of the operator.
     pub(crate) operators: usize,
+    /// Messages that cannot be read.
+    pub(crate) unreadable: BTreeSet<QueueId>,
     /// Messages of which a part could not be read.
     pub(crate) reads_failed: BTreeSet<QueueId>,
     /// Messages that came back, or were made to look so.
@@ -257,6 +259,7 @@ impl World {
             clients: Vec::new(),
             connects: 0,
             operators: 0,
+            unreadable: BTreeSet::new(),
             reads_failed: BTreeSet::new(),
             returns: 0,
             moods: BTreeMap::new(),
