@@ -329,7 +329,11 @@ impl World {
             return self.engine.handle(Event::Read { reader, result }, self.now);
         }
         let for_tool = matches!(reader, Reader::Conn(conn) if matches!(self.ends.get(&conn), Some(End::Operator(_))));
-        let one_in = if for_tool { 16 } else { 200 };
+        let one_in = match reader {
+            _ if for_tool => 16,
+            Reader::Reroute(_) => 12,
+            _ => 200,
+        };
         let result = match self.entropy.below(one_in) {
             0 => {
                 self.tally.fault("disk", "read failed");
