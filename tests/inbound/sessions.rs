@@ -229,18 +229,9 @@ fn a_disk_that_fills_while_a_long_body_is_on_its_way_refuses_it_and_the_session_
         })
         .collect();
     assert!(ids.len() > 1, "several are on their way");
-    // The first is written, then the disk is full.
-    for (at, id) in ids.into_iter().enumerate() {
-        let completion = match (at, &blocks[at]) {
-            (0, Command::BodyAppend { bytes, .. }) => Completion::BodyWritten {
-                id,
-                bytes: bytes.len(),
-            },
-            _ => Completion::BodyFailed {
-                id,
-                error: JournalError::NoSpace,
-            },
-        };
+    for id in ids {
+        let error = JournalError::NoSpace;
+        let completion = Completion::BodyFailed { id, error };
         desk.stage.handle(Event::Stored(completion));
         desk.act();
     }
