@@ -69,6 +69,8 @@ pub enum Notify {
     Default,
     /// `NOTIFY=NEVER`.
     Never,
+    /// Nothing shows that the sender sent the message: failures, and one notification for the whole message.
+    Once,
     /// The ones that are listed.
     On {
         /// SUCCESS.
@@ -83,7 +85,10 @@ pub enum Notify {
 impl Notify {
     /// Whether a failure is to be reported.
     pub const fn wants_failure(self) -> bool {
-        matches!(self, Self::Default | Self::On { failure: true, .. })
+        matches!(
+            self,
+            Self::Default | Self::Once | Self::On { failure: true, .. }
+        )
     }
 
     /// Whether a delay is to be reported.

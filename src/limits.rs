@@ -300,6 +300,15 @@ pub const DMARC_AUTHORS_MAX: usize = 4;
 pub const SRS_SECRET_BYTES_MIN: usize = 16;
 /// Days for which a bounce finds its way back: longer than anybody tries to deliver.
 pub const SRS_DAYS_MAX: u64 = 21;
+/// Layers of a rewritten sender that was rewritten again on its way round.
+pub const SRS_UNWRAPS_MAX: usize = 4;
+/// Messages to one return address, as long as the daemon runs.
+pub const RETURN_USES_MAX: u32 = 100;
+/// Return addresses whose uses are counted. Where they are too many, the client network (a /24, of IPv6 a /48) that holds
+/// most makes room.
+pub const RETURN_TABLE_ENTRIES_MAX: usize = 16_384;
+/// Return addresses in one transaction: a notification is about one sender's message.
+pub const RETURN_RECIPIENTS_MAX: usize = 1;
 
 // SPF.
 

@@ -250,6 +250,17 @@ mod tests {
     }
 
     #[test]
+    fn warns_of_a_proxy_that_may_relay_by_its_own_address() {
+        let toml = "[relay]\nnetworks = [\"127.0.0.0/8\"]\n\
+                    [proxy]\nnetworks = [\"192.0.2.1\", \"::ffff:127.0.0.1\"]\n";
+        let (code, _, errors) = run(&[("chopar.toml", toml)]);
+        assert_eq!(code, None);
+        let expected = "warning: chopar.toml:4:26: the proxy 127.0.0.1/32 is in 127.0.0.0/8 of [relay] networks";
+        assert!(errors.starts_with(expected), "{errors}");
+        assert_eq!(errors.lines().count(), 1);
+    }
+
+    #[test]
     fn aliases_in_a_circle_are_errors() {
         let (code, _, errors) = run(&[
             (

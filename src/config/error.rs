@@ -120,6 +120,13 @@ pub enum Problem {
     },
     /// Nobody could come again in time.
     GreylistWindow,
+    /// Proxies whose own addresses may relay.
+    TrustedProxy {
+        /// The proxies.
+        proxy: String,
+        /// The network that holds them.
+        network: String,
+    },
     /// A port for proxies, and no proxies.
     NoProxies,
     /// A network with bits behind its prefix.
@@ -326,6 +333,11 @@ impl fmt::Display for Problem {
             Self::GreylistWindow => out.write_str(
                 "nobody could come again in time; make greylist_window longer than greylist_delay",
             ),
+            Self::TrustedProxy { proxy, network } => write!(
+                out,
+                "the proxy {proxy} is in {network} of [relay] networks; take it out there: by another port it may relay \
+                 to anywhere, and by the port for proxies its own address never may"
+            ),
             Self::NoProxies => out.write_str(
                 "nobody may connect there; name the proxies, like networks = [\"10.0.0.1\"] under [proxy]",
             ),
@@ -486,11 +498,16 @@ impl Errors {
 
     /// Something that can be worked with.
     pub(super) fn warn(&mut self, file: &str, problem: Problem) {
+        self.warn_at(file, (1, 1), problem);
+    }
+
+    /// The same, at a line and column.
+    pub(super) fn warn_at(&mut self, file: &str, place: (usize, usize), problem: Problem) {
         if self.warnings.len() < CONFIG_ERRORS_MAX {
             self.warnings.push(ConfigError {
                 file: file.to_owned(),
-                line: 1,
-                column: 1,
+                line: place.0,
+                column: place.1,
                 problem,
             });
         }

@@ -37,7 +37,7 @@ impl Network {
             None => (text, None),
         };
         let address: IpAddr = address.parse().map_err(|_| NetworkError::Form)?;
-        let bits = if address.is_ipv4() { 32 } else { 128 };
+        let bits: u8 = if address.is_ipv4() { 32 } else { 128 };
         let prefix = match prefix {
             None => bits,
             Some(prefix) => prefix
@@ -45,6 +45,11 @@ impl Network {
                 .ok()
                 .filter(|prefix| *prefix <= bits)
                 .ok_or(NetworkError::Form)?,
+        };
+        // A mapped network is the one that it maps (RFC 4291 section 2.5.5.2): no address is looked for in another.
+        let (address, prefix) = match (address.to_canonical(), prefix.checked_sub(MAPPED_BITS)) {
+            (mapped @ IpAddr::V4(_), Some(prefix)) if address.is_ipv6() => (mapped, prefix),
+            _ => (address, prefix),
         };
         let network = Self::of(address, prefix);
         if network.first == address {
@@ -76,11 +81,22 @@ impl Network {
     }
 }
 
+impl Networks {
+    /// The first of these that shares an address with another network.
+    pub(super) fn sharing(&self, other: &Network) -> Option<Network> {
+        let shares = |one: &&Network| one.contains(other.first) || other.contains(one.first);
+        self.0.iter().find(shares).copied()
+    }
+}
+
 impl fmt::Display for Network {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}/{}", self.first, self.prefix)
     }
 }
+
+/// Bits before the address that is mapped.
+const MAPPED_BITS: u8 = 96;
 
 #[cfg(test)]
 mod tests {
@@ -103,6 +119,35 @@ mod tests {
         assert!(!contains("2001:db8::/33", "2001:db8:8000::1"));
         assert!(contains("127.0.0.1", "127.0.0.1") && !contains("127.0.0.1", "127.0.0.2"));
         assert!(contains("::/0", "::1") && contains("::1/128", "::1"));
+    }
+
+    #[test]
+    fn a_mapped_network_is_what_it_maps() {
+        assert!(contains("::ffff:192.0.2.0/120", "192.0.2.7"));
+        assert!(contains("::ffff:127.0.0.1", "127.0.0.1"));
+        assert!(contains("::ffff:127.0.0.1", "::ffff:127.0.0.1"));
+        assert!(!contains("::ffff:192.0.2.0/120", "192.0.3.7"));
+        let shown = Network::parse("::ffff:10.0.0.0/104").map(|network| network.to_string());
+        assert_eq!(shown, Ok("10.0.0.0/8".to_owned()));
+    }
+
+    #[test]
+    fn networks_that_share_an_address_are_found() {
+        let networks = |list: &[&str]| {
+            Networks(
+                list.iter()
+                    .map(|text| Network::parse(text).expect("a network"))
+                    .collect(),
+            )
+        };
+        let relay = networks(&["192.0.2.0/24", "10.0.0.0/8", "2001:db8::1"]);
+        let shared = |proxy: &str| {
+            let found = relay.sharing(&Network::parse(proxy).expect("a network"));
+            found.map(|network| network.to_string())
+        };
+        assert_eq!((shared("198.51.100.1"), shared("192.0.3.1")), (None, None));
+        assert_eq!(shared("10.1.2.3").as_deref(), Some("10.0.0.0/8"));
+        assert_eq!(shared("::/0").as_deref(), Some("2001:db8::1/128"));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use toml::Spanned;
 
 use super::abuse::{Abuse, AbuseText};
-use super::error::{Errors, Problem};
+use super::error::{Errors, Problem, position};
 use super::folder::{Folder, SystemDefaults};
 use super::network::{Network, NetworkError, Networks};
 use super::quantity;
@@ -121,7 +121,7 @@ pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Erro
             MEMORY_BYTES_MAX_DEFAULT,
             (MEMORY_BYTES_MAX_LEAST, "8 MiB"),
         ),
-        proxies: check.proxies(&listen, &proxy.networks),
+        proxies: check.proxies(&listen, &proxy.networks, &relay.networks),
         listen: check.listeners(listen),
         relay: check.networks(&relay.networks),
         dns: check.servers(&dns.servers, defaults),
@@ -459,12 +459,30 @@ impl Check<'_> {
     }
 
     /// A port for proxies that no proxy may use would be a mistake that only its first client finds.
-    fn proxies(&mut self, listen: &ListenText, list: &[Spanned<String>]) -> Networks {
+    /// One that may relay by its own address has an authority that whoever gets through it would like to have.
+    fn proxies(
+        &mut self,
+        listen: &ListenText,
+        list: &[Spanned<String>],
+        relay: &[Spanned<String>],
+    ) -> Networks {
         if let Some(sockets) = &listen.proxy
             && list.is_empty()
             && !matches!(sockets.get_ref(), Sockets::List(addresses) if addresses.is_empty())
         {
             self.problem(sockets, Problem::NoProxies);
+        }
+        let relay = relay.iter().map(|text| Network::parse(text.get_ref()));
+        let relay = Networks(relay.filter_map(Result::ok).collect());
+        for text in list {
+            if let Ok(proxy) = Network::parse(text.get_ref())
+                && let Some(network) = relay.sharing(&proxy)
+            {
+                let place = position(self.text, text.span().start);
+                let (proxy, network) = (proxy.to_string(), network.to_string());
+                let problem = Problem::TrustedProxy { proxy, network };
+                self.errors.warn_at(FILE, place, problem);
+            }
         }
         self.networks(list)
     }
@@ -604,7 +622,7 @@ impl Check<'_> {
         for (name, section) in raw {
             match Domain::parse(name.get_ref()) {
                 Ok(domain) => {
-                    let (line, column) = super::error::position(self.text, name.span().start);
+                    let (line, column) = position(self.text, name.span().start);
                     let receive = match section.receive {
                         true => Receive::Here,
                         false => Receive::Elsewhere,

@@ -19,13 +19,15 @@ use super::intake::Intake;
 use super::log::{Level, Line};
 use super::timers::Timer;
 use super::{Conn, Engine};
-use crate::address::{Domain, Mailbox};
+use crate::address::Mailbox;
 use crate::clock::{Instant, Now};
 use crate::dns::{Answer, Question};
+use crate::envelope::Recipient;
 use crate::limits::{
     BODY_IN_FLIGHT_BYTES_MAX, COMMAND_LINE_BYTES_MAX, DATA_RATE_BYTES_MIN, HANDSHAKE_TIMEOUT,
     OUTPUT_BYTES_MAX, SESSION_TIMEOUT, UNAUTHENTICATED_SESSION_TIMEOUT,
 };
+use crate::policy::authority::{Door, Grant, Grants};
 use crate::queue::{Body, MessageRecord};
 use crate::smtp::command::ForwardPath;
 use crate::smtp::proxy::HeaderReader;
@@ -34,7 +36,7 @@ use crate::smtp::server::{Request, Session};
 
 pub(super) use abuse::Strangers;
 use abuse::{Guard, Verdict};
-use authentication::{Checking, is_return};
+use authentication::Checking;
 use hook::Hooking;
 pub(super) use hook::{Asking, Hooks};
 
@@ -57,12 +59,10 @@ pub(super) struct Inbound {
     checking: Option<Box<Checking>>,
     hooking: Option<Box<Hooking>>,
     signing: Option<Box<Signing>>,
-    /// The served domains of the recipients that were accepted.
-    asked: Vec<Domain>,
-    /// Whether one of them goes on to another host.
-    leaves: bool,
-    /// Whether one of those is more than the way back to a first sender.
-    forwards: bool,
+    /// What the recipients that were accepted rest on.
+    grants: Grants,
+    /// Return addresses of which the message has taken a use.
+    used: Vec<u64>,
     /// The recipients as the client named them, where a hook is told.
     named: Vec<String>,
     opened: Instant,
@@ -89,6 +89,16 @@ enum Opening {
     Silent,
     /// It was sent, or waits for TLS.
     Over,
+}
+
+/// A recipient that is accepted, unless the client is refused for something else.
+struct Accepted {
+    /// Who gets the message.
+    recipients: Vec<Recipient>,
+    /// What they rest on.
+    grant: Grant,
+    /// The forward-path as it was named, where a hook is told.
+    named: Option<String>,
 }
 
 /// A message that waits for its signatures.
@@ -120,6 +130,14 @@ impl Inbound {
         match self.peer {
             Peer::Network { remote, .. } => Some(remote.ip().to_canonical()),
             Peer::Process { .. } => None,
+        }
+    }
+
+    /// The port by which the client came.
+    fn door(&self) -> Door {
+        match self.listener {
+            Listener::Proxy => Door::Proxy,
+            _ => Door::Direct,
         }
     }
 
@@ -459,9 +477,7 @@ impl Engine {
         match request {
             Request::Hello { name } => self.hello_request(inbound, &name, out, now),
             Request::Sender { from, size } => {
-                inbound.asked.clear();
-                inbound.leaves = false;
-                inbound.forwards = false;
+                inbound.grants = Grants::default();
                 inbound.named.clear();
                 let verdict = self
                     .sender_verdict(inbound, &from, size, now)
@@ -481,16 +497,13 @@ impl Engine {
                     }
                     ForwardPath::Bare(local) => local.to_string(),
                 };
-                let verdict = self.recipient_verdict(inbound, &to, notify, original, now);
-                if let Ok(recipients) = &verdict {
-                    let leaves = self.is_forward(inbound, &to)
-                        && recipients.iter().any(|one| self.leaves(one));
-                    inbound.leaves |= leaves;
-                    inbound.forwards |= leaves && !is_return(&to);
-                    let domain = self.asked_domain(&to);
-                    let new = domain.filter(|domain| !inbound.asked.contains(domain));
-                    inbound.asked.extend(new);
-                }
+                let verdict = self
+                    .recipient_verdict(inbound, &to, notify, original, now)
+                    .map(|(grant, recipients)| Accepted {
+                        recipients,
+                        grant,
+                        named: self.config.hook.then(|| shown.clone()),
+                    });
                 self.recipient_request(inbound, shown, verdict, out, now);
             }
             Request::Authenticate { mechanism, initial } => {
@@ -510,6 +523,7 @@ impl Engine {
                 if let Err(reply) = self.message_whole(conn, inbound, *transaction, now) {
                     self.note_refusal(inbound, "message", "", Some(&reply), now);
                     self.drop_body(inbound);
+                    self.settle_returns(inbound, &reply);
                     inbound.session.on_stored(&reply, out);
                 }
             }

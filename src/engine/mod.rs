@@ -175,6 +175,8 @@ pub struct Tables {
     pub conduct: usize,
     /// What greylisting remembers.
     pub greylist: usize,
+    /// Return addresses whose uses are counted.
+    pub returns: usize,
 }
 
 /// A connection, by what it is for.
@@ -500,6 +502,7 @@ impl Engine {
             queued: self.index.len(),
             conduct: self.strangers.conduct.len(),
             greylist: self.strangers.greylist.len(),
+            returns: self.strangers.returns.len(),
         }
     }
 

@@ -250,6 +250,9 @@ impl Engine {
             && let Some(entry) = self.index.get_mut(id)
         {
             entry.warned = false;
+        }
+        // Only a delay has a record without recipients.
+        if notice.record.recipients.is_empty() {
             let again = now
                 .instant
                 .after(wait.max(retry::delay(1, &mut *self.entropy)));
@@ -269,6 +272,7 @@ impl Engine {
         if rows.is_empty() {
             return self.notice_over(notice, now);
         }
+        self.note_only_notice(&mut notice, &envelope, &rows);
         let path = ForwardPath::Mailbox(to.clone());
         let recipients = match relay::recipient(&self.config, &Client::Local { uid: 0 }, &path) {
             Ok(targets) => targets,
@@ -389,10 +393,14 @@ impl Engine {
                 .get(index as usize)
                 .map(|recipient| recipient.notify)
         };
+        let entry = self.index.get(notice.record.id);
+        // The mark of the record itself is that of a notification that the disk refused.
+        let told = entry.is_some_and(|entry| entry.warned) && !notice.record.warned;
         let mut rows = Vec::new();
         for (index, outcome) in &notice.record.recipients {
             if let Outcome::Failed { status, text } = outcome
                 && wish(*index).is_some_and(Notify::wants_failure)
+                && !(told && wish(*index) == Some(Notify::Once))
             {
                 let (action, text, remote) =
                     (dsn::Action::Failed, text.to_string(), notice.host.is_some());
@@ -424,6 +432,22 @@ impl Engine {
             rows.extend(self.late_rows(notice.record.id, &wish));
         }
         rows
+    }
+
+    /// Where this is the one notification that the sender gets, nothing is told of the message after it. The mark is the
+    /// one of a delay, of which such a sender is not told.
+    fn note_only_notice(&mut self, notice: &mut Notice, envelope: &Envelope, rows: &[Row]) {
+        let recipients = rows.iter().filter_map(|row| {
+            let index = usize::try_from(row.index).ok()?;
+            envelope.recipients.get(index)
+        });
+        let mut once = recipients.filter(|recipient| recipient.notify == Notify::Once);
+        if once.next().is_some()
+            && let Some(entry) = self.index.get_mut(notice.record.id)
+        {
+            entry.warned = true;
+            notice.record.warned = true;
+        }
     }
 
     fn late_rows(&self, id: QueueId, wish: &dyn Fn(u32) -> Option<Notify>) -> Vec<Row> {

@@ -236,7 +236,7 @@ impl Engine {
             self.hops.add_message(hop);
             self.make_ready(id, hop);
         }
-        if !warned {
+        if !warned && wants_delay(&envelope) {
             self.timers.set(
                 now.instant.after(self.config.delivery.warn_after),
                 Timer::Warn(id),
@@ -307,7 +307,7 @@ impl Engine {
             warned: warned || null,
             recipients: states.into(),
         };
-        if !entry.warned {
+        if !entry.warned && wants_delay(&envelope) {
             let left = self
                 .config
                 .delivery
@@ -610,6 +610,12 @@ impl Engine {
             record: Record::Done(id),
         });
     }
+}
+
+/// Whether anybody is to be told that the message is late.
+fn wants_delay(envelope: &Envelope) -> bool {
+    let mut recipients = envelope.recipients.iter();
+    recipients.any(|recipient| recipient.notify.wants_delay())
 }
 
 /// When a deferral ends on the monotonic clock. A wall clock that jumped can only shorten the wait, never past the

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::address::{Domain, Mailbox};
 use crate::date::Timestamp;
 use crate::entropy::Entropy;
-use crate::envelope::Recipient;
+use crate::envelope::{Notify, Recipient};
 use crate::limits::{DSN_ORIGINAL_BYTES_MAX, REPLY_TEXT_CHARS_MAX, TEXT_LINE_BYTES_MAX};
 use crate::mail::header::Header;
 use crate::mail::submission::message_id;
@@ -271,6 +271,13 @@ impl Notice<'_> {
                     until.rfc5322()
                 ));
             }
+        }
+        let mut reports = self.reports.iter();
+        if reports.any(|report| report.recipient.notify == Notify::Once) {
+            paragraph(
+                "Neither SPF nor DKIM showed that your domain sent the message. So this is the only notification about \
+                 it: you are not told what becomes of other recipients.",
+            );
         }
         paragraph(&format!(
             "The number of your message on this server is {}; an administrator can find it in the logs by that.",

@@ -278,7 +278,7 @@ impl Findings {
 
     /// Whether a trusted sealer saw it pass, and what came to us is what that one saw: nothing was changed since, or only
     /// by others that are trusted.
-    fn is_vouched_for(&self, trusted: &[Domain]) -> bool {
+    pub(super) fn is_vouched_for(&self, trusted: &[Domain]) -> bool {
         let arc::Outcome::Pass { oldest_pass } = self.arc.outcome else {
             return false;
         };
@@ -319,8 +319,8 @@ fn rank(verdict: &dmarc::Verdict) -> u8 {
     match (verdict.outcome, verdict.policy) {
         (dmarc::Outcome::Pass, _) => 0,
         (dmarc::Outcome::None, _) => 1,
-        (dmarc::Outcome::TempError, _) => 2,
-        (dmarc::Outcome::Fail, dmarc::Policy::None) => 3,
+        (dmarc::Outcome::Fail, dmarc::Policy::None) => 2,
+        (dmarc::Outcome::TempError, _) => 3,
         (dmarc::Outcome::Fail, dmarc::Policy::Quarantine) => 4,
         (dmarc::Outcome::Fail, dmarc::Policy::Reject) => 5,
     }

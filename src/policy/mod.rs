@@ -3,6 +3,7 @@
 //! Pure functions over the configuration, and small tables with ceilings. Nothing here knows a connection.
 
 pub mod authenticity;
+pub mod authority;
 pub mod conduct;
 mod expiring;
 pub mod greylist;
@@ -10,6 +11,7 @@ pub mod password_memory;
 pub mod rates;
 pub mod relay;
 pub mod retry;
+pub mod returns;
 pub mod route;
 pub mod sender;
 pub mod vetting;

@@ -228,7 +228,7 @@ fn expand_or_keep(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, Refus
     match config.receiving(mailbox.domain()) {
         Some(_) => expand(config, mailbox),
         None => Ok(vec![Goal {
-            forwarder: home(config).cloned(),
+            forwarder: Some(home(config).unwrap_or(&config.hostname).clone()),
             ..Goal::plain(mailbox)
         }]),
     }

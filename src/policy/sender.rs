@@ -2,11 +2,13 @@
 //!
 //! A user's own are the login, its forms with a suffix, an alias that leads to the login (the catch-all does not count,
 //! or its owner could be anybody), and what `send_as` lists. The null reverse-path is everybody's (RFC 6409
-//! section 6.1 leaves it to the From). Invariant: the login of another user is never a user's own by an alias.
+//! section 6.1 leaves it to the From). Invariant: the login of another user is never a user's own by an alias, and a
+//! login that looks like another with a suffix is nobody's suffix: an address belongs to the longest login that it
+//! begins with.
 
 use std::collections::HashSet;
 
-use crate::address::Mailbox;
+use crate::address::{Domain, Mailbox};
 use crate::config::{Config, Target};
 use crate::limits::{ALIAS_DEPTH_MAX, ALIAS_TARGETS_MAX};
 
@@ -23,23 +25,39 @@ pub fn may_send_as(config: &Config, login: &Mailbox, address: &Mailbox) -> bool 
     !is_login(config, address) && leads_to(config, address, login)
 }
 
-/// Whether `address` is the mailbox, or the mailbox with a suffix.
+/// Whether `address` is the mailbox, or the mailbox with a suffix, and no other login is nearer to it.
 fn is_form_of(config: &Config, address: &Mailbox, mailbox: &Mailbox) -> bool {
-    address.domain() == mailbox.domain() && {
-        let key = |of: &Mailbox| config.names.key(&of.local_key());
-        let (key, own) = (key(address), key(mailbox));
-        key == own || config.names.without_suffix(&key) == own
+    let key = |of: &Mailbox| config.names.key(&of.local_key());
+    if address.domain() != mailbox.domain() {
+        return false;
+    }
+    let (key, own) = (key(address), key(mailbox));
+    match owner(config, address.domain(), &key) {
+        Some(login) => login == own,
+        None => is_suffixed(config, &key, &own),
     }
 }
 
 /// Whether the address is somebody's login, or a form of one.
 fn is_login(config: &Config, address: &Mailbox) -> bool {
-    config.domains.get(address.domain()).is_some_and(|served| {
-        served
-            .users
-            .values()
-            .any(|user| is_form_of(config, address, &user.mailbox))
-    })
+    let key = config.names.key(&address.local_key());
+    owner(config, address.domain(), &key).is_some()
+}
+
+/// The login of the domain that a local part belongs to: the longest that it is, or is with a suffix.
+fn owner(config: &Config, domain: &Domain, key: &str) -> Option<String> {
+    let users = config.domains.get(domain)?.users.values();
+    let logins = users.map(|user| config.names.key(&user.mailbox.local_key()));
+    logins
+        .filter(|login| is_suffixed(config, key, login))
+        .max_by_key(String::len)
+}
+
+/// Whether `key` is `login`, with a suffix or without.
+fn is_suffixed(config: &Config, key: &str, login: &str) -> bool {
+    let begins = |rest: &str| rest.starts_with(|c| config.names.separators.contains(c));
+    key.strip_prefix(login)
+        .is_some_and(|rest| rest.is_empty() || begins(rest))
 }
 
 /// Whether the aliases lead from `address` to the login.
@@ -82,7 +100,7 @@ mod tests {
 
     fn may(login: &str, address: &str) -> bool {
         let users = format!(
-            "ann:{CREDENTIAL}\nbob:{CREDENTIAL}\napp:{CREDENTIAL}:send_as=*@example.org,noreply@example.com\n\
+            "ann:{CREDENTIAL}\nann+boss:{CREDENTIAL}\nbob:{CREDENTIAL}\napp:{CREDENTIAL}:send_as=*@example.org,noreply@example.com\n\
              root:{CREDENTIAL}:send_as=*\n"
         );
         let aliases = "ann: ann@gmail.com\ninfo: ann\nsales: info, bob\nbob: ann\nout: ann@gmail.com\n\
@@ -111,6 +129,17 @@ mod tests {
         assert!(!may("ann@example.com", "ann@example.org"));
         assert!(!may("ann@example.com", "annie@example.com"));
         assert!(!may("ann@example.com", "someone@gmail.com"));
+    }
+
+    #[test]
+    fn a_login_that_looks_like_a_suffix_of_another_is_not_its_own() {
+        for address in ["ann+boss@example.com", "Ann+Boss+x@example.com"] {
+            assert!(!may("ann@example.com", address), "{address}");
+            assert!(may("ann+boss@example.com", address), "{address}");
+        }
+        assert!(!may("ann+boss@example.com", "ann@example.com"));
+        assert!(!may("ann+boss@example.com", "ann+bos@example.com"));
+        assert!(may("ann@example.com", "ann+bosses@example.com"));
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub(super) fn put_envelope(envelope: &Envelope, out: &mut Vec<u8>) {
         out.push(match recipient.notify {
             Notify::Default => 0,
             Notify::Never => 1,
+            Notify::Once => 3,
             Notify::On {
                 success,
                 failure,
@@ -107,6 +108,7 @@ fn notify(byte: u8) -> Option<Notify> {
     match byte & 3 {
         0 if byte == 0 => Some(Notify::Default),
         1 if byte == 1 => Some(Notify::Never),
+        3 if byte == 3 => Some(Notify::Once),
         2 if byte < 32 => Some(Notify::On {
             success: byte & 4 != 0,
             failure: byte & 8 != 0,
@@ -303,6 +305,7 @@ mod tests {
         prop_oneof![
             Just(Notify::Default),
             Just(Notify::Never),
+            Just(Notify::Once),
             any::<(bool, bool, bool)>().prop_map(|(success, failure, delay)| Notify::On {
                 success,
                 failure,

@@ -226,7 +226,7 @@ fn recover(
         config: Arc::clone(config),
         ids: IdSource::above(QueueId::new(0)),
         entropy: Box::new(SystemEntropy::default()),
-        rewriter: secret::rewriter(&config.state_dir)
+        rewriter: secret::rewriter(&config.state_dir, now.wall)
             .map_err(|error| RunError::Secret(config.state_dir.join(secret::FILE), error))?,
     };
     let mut engine = Engine::new(start, now);

@@ -79,6 +79,12 @@ replies! {
     RETURN_EXPIRED = 550 [5 1 1] "The return address has expired";
     /// A rewritten sender that was not made here.
     RETURN_FORGED = 550 [5 7 1] "The return address was not made here";
+    /// A rewritten sender to which too much was sent.
+    RETURN_SPENT = 550 [5 7 1] "Too many messages went to this return address, it takes no more";
+    /// A rewritten sender of the first release, and a sender that is not the null one.
+    RETURN_FOR_NULL = 550 [5 7 1] "This return address takes notifications only, whose sender is <>";
+    /// A rewritten sender, and a sender that nothing shows to be one.
+    RETURN_UNVOUCHED = 550 [5 7 1] "A return address takes notifications, and mail of a sender that SPF or DKIM vouches for";
     /// A forward-path is no address.
     BAD_RECIPIENT = 501 [5 1 3] "The recipient is not a valid address";
     /// A command out of order.
@@ -154,6 +160,8 @@ replies! {
     FROM_NOT_YOURS = 553 [5 7 1] "The From field names an address that is not yours: use your own, or have it listed in send_as of your login";
     /// There is no usable From.
     FROM_MALFORMED = 550 [5 6 0] "The message needs one From field with a valid address";
+    /// What the client might do when it named its recipients, it may not do any more.
+    NO_LONGER_TRUSTED = 451 [4 7 1] "What you may send has changed, begin again";
     /// Whether the author's domain sent the message cannot be told now.
     AUTHENTICITY_UNKNOWN = 451 [4 7 0] "SPF or DKIM cannot be checked now, try again later";
     /// The hook does not say now what becomes of the message.

@@ -273,6 +273,12 @@ impl Session {
             .map(|transaction| &transaction.reverse_path)
     }
 
+    /// How many mailboxes get the message of the transaction so far.
+    pub fn recipients(&self) -> usize {
+        self.transaction()
+            .map_or(0, |transaction| transaction.recipients.len())
+    }
+
     /// Whether TLS is on.
     pub fn is_encrypted(&self) -> bool {
         self.encryption == Encryption::Active

@@ -139,16 +139,32 @@ fn what_the_dns_may_still_show_is_put_off() {
 }
 
 #[test]
-fn nothing_can_be_learnt_where_there_is_no_record_and_the_message_is_taken() {
-    for saying in [None, Some(Saying::ServFail), Some(Saying::Silence)] {
+fn where_there_is_no_policy_the_message_is_taken() {
+    let mut world = World::new();
+    let sent = world.forward("x@evil.example", &["ann@us.example"], SPOOF);
+    assert!(sent[0].text.ends_with(SPOOF));
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_policy_that_cannot_be_looked_up_is_waited_for_before_anything_is_forwarded() {
+    for saying in [Saying::ServFail, Saying::Silence] {
         let mut world = World::new();
-        if let Some(saying) = saying {
-            world.zone.insert("_dmarc.bank.example".into(), saying);
-        }
-        let sent = world.forward("x@evil.example", &["ann@us.example"], SPOOF);
-        assert!(sent[0].text.ends_with(SPOOF));
-        world.nothing_is_left();
+        world.zone.insert("_dmarc.bank.example".into(), saying);
+        let reply = world.bring("x@evil.example", &["ann@us.example"], SPOOF);
+        assert!(reply.starts_with("451 4.7.0 "), "{reply}");
+        // What the author's domain has shown to be its own needs no policy.
+        world.say_at("bank.example", &format!("v=spf1 ip4:{STRANGER} -all"));
+        let sent = world.forward("x@bank.example", &["ann@us.example"], SPOOF);
+        assert_eq!(sent.len(), 1);
     }
+    // What stays here is not in our name.
+    let mut world = World::new();
+    world
+        .zone
+        .insert("_dmarc.bank.example".into(), Saying::ServFail);
+    let reply = world.bring("x@evil.example", &["box@us.example"], SPOOF);
+    assert!(reply.starts_with("250 "), "{reply}");
 }
 
 #[test]

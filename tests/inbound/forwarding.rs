@@ -260,9 +260,24 @@ fn a_stranger_who_writes_in_our_name_has_to_show_it() {
     failing.zone.insert("us.example".into(), Saying::ServFail);
     let reply = failing.bring("pencil@us.example", &["ann@us.example"], message);
     assert!(reply.starts_with("451 4.7.0 "), "{reply}");
-    let mut lax = World::with("", "[domain.\"us.example\"]\ndmarc = \"report\"\n");
-    let sent = lax.forward("a@author.example", &["ann@us.example"], message);
-    assert_eq!(sent.len(), 1);
+}
+
+#[test]
+fn our_name_is_ours_whatever_the_rules_for_other_names_are() {
+    let message = b"From: x@us.example\r\n\r\nx\r\n";
+    for mode in ["report", "off"] {
+        let table = format!("[domain.\"us.example\"]\ndmarc = \"{mode}\"\n");
+        let mut lax = World::with("", &table);
+        lax.say_at("_dmarc.bank.example", "v=DMARC1; p=reject");
+        let spoof = b"From: x@bank.example\r\n\r\nx\r\n";
+        let sent = lax.forward("a@evil.example", &["ann@us.example"], spoof);
+        assert_eq!(sent.len(), 1, "the operator wants it");
+        let reply = lax.bring("a@evil.example", &["ann@us.example"], message);
+        assert!(reply.starts_with("550 5.7.1 "), "{mode}: {reply}");
+        // In a mailbox of this machine it passes for nothing.
+        let reply = lax.bring("a@evil.example", &["box@us.example"], message);
+        assert!(reply.starts_with("250 "), "{mode}: {reply}");
+    }
 }
 
 #[test]

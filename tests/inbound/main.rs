@@ -4,6 +4,7 @@
 //! sockets, in the time that it takes to compute.
 
 mod authenticity;
+mod authority;
 mod forwarding;
 mod sessions;
 #[allow(dead_code, reason = "shared with the dialogues, which use more of it")]

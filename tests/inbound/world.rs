@@ -1,7 +1,7 @@
 //! One relay that strangers write to, a zone that says what it is told to, and one host that takes all mail.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub(crate) struct Sent {
 pub(crate) struct World {
     pub(crate) stage: Stage,
     pub(crate) zone: BTreeMap<String, Saying>,
+    /// Hosts with an address, beside [`ROUTE`].
+    pub(crate) hosts: BTreeMap<String, Ipv6Addr>,
     client: Option<ConnId>,
     heard: Vec<u8>,
     far: BTreeMap<ConnId, Far>,
@@ -57,7 +59,7 @@ struct Far {
 pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
 
 const TOML: &str = "hostname = \"mx.us.example\"\ndns.servers = [\"192.0.2.53\"]\n";
-const ALIASES: &str = "ann: ann@far.example\nbox: maildir:/var/mail/box\ntwice: maildir:/var/mail/a, maildir:/var/mail/b, box\nown: own@two.example\nup: up@us.example via mx1.us.example\n";
+const ALIASES: &str = "ann: ann@far.example\nbox: maildir:/var/mail/box\ntwice: maildir:/var/mail/a, maildir:/var/mail/b, box\nown: own@two.example\nup: up@us.example via mx1.us.example\nten: t@d0.example, t@d1.example, t@d2.example, t@d3.example, t@d4.example, t@d5.example, t@d6.example, t@d7.example, t@d8.example, t@d9.example\n";
 /// The key of `us.example`, and of those who sign in these tests.
 pub(crate) const KEY: &str = include_str!("../data/dkim/rsa-2048-pkcs8.pem");
 
@@ -70,9 +72,13 @@ impl World {
     /// With more keys, and more tables.
     pub(crate) fn with(keys: &str, tables: &str) -> Self {
         let mut folder = Folder::default();
+        let route = match tables.contains("[[route]]") {
+            true => "",
+            false => ROUTE,
+        };
         folder.insert_file(
             "chopar.toml",
-            format!("{TOML}{keys}{ROUTE}{tables}").into_bytes(),
+            format!("{TOML}{keys}{route}{tables}").into_bytes(),
         );
         folder.insert_file("domains/us.example/aliases", ALIASES.into());
         folder.insert_file(
@@ -87,6 +93,7 @@ impl World {
         let mut world = Self {
             stage: Stage::new("mx.us.example", &folder, 7),
             zone: BTreeMap::new(),
+            hosts: BTreeMap::new(),
             client: None,
             heard: Vec::new(),
             far: BTreeMap::new(),
@@ -164,6 +171,16 @@ impl World {
     pub(crate) fn leave(&mut self) {
         assert!(self.say("QUIT").starts_with("221 "));
         self.client = None;
+    }
+
+    /// Another client has the stage.
+    pub(crate) fn put_aside(&mut self) -> ConnId {
+        self.client.take().expect("a client")
+    }
+
+    /// A client that was put aside goes on.
+    pub(crate) fn take_up(&mut self, client: ConnId) {
+        assert!(self.client.replace(client).is_none());
     }
 
     /// The client is gone.
@@ -274,6 +291,11 @@ impl World {
     /// The reply of the name server.
     fn reply(&self, query: &[u8]) -> Option<Vec<u8>> {
         let query = Query::new(query);
+        if let Some(address) = self.hosts.get(&query.name()) {
+            let octets = address.octets();
+            let data = (query.kind() == AAAA).then_some(octets.as_slice());
+            return Some(query.reply(0, data));
+        }
         let saying = self.zone.get(&query.name());
         Some(match saying.filter(|_| query.kind() == TXT) {
             Some(Saying::Silence) => return None,
@@ -418,3 +440,5 @@ pub(crate) fn text(record: &MessageRecord) -> Vec<u8> {
 
 /// The type of texts (RFC 1035 section 3.3.14).
 const TXT: u8 = 16;
+/// The type of IPv6 addresses (RFC 3596 section 2.1).
+const AAAA: u8 = 28;

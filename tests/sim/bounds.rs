@@ -4,7 +4,7 @@ use chopar::config::Config;
 use chopar::engine::{Engine, Tables};
 use chopar::limits::{
     ABUSE_TABLE_ENTRIES_MAX, DNS_CACHE_ENTRIES_MAX, DNS_QUESTIONS_MAX, GREYLIST_ENTRIES_MAX,
-    HOOKS_MAX, HOOKS_WAITING_MAX, NOTICES_AT_WORK_MAX,
+    HOOKS_MAX, HOOKS_WAITING_MAX, NOTICES_AT_WORK_MAX, RETURN_TABLE_ENTRIES_MAX,
 };
 
 use crate::ledger::{Broken, Rule, check as rule};
@@ -50,6 +50,7 @@ impl Ceilings {
             queued,
             conduct,
             greylist,
+            returns,
         } = *tables;
         let recipients = queued * self.recipients;
         // Each client may have a question to the hook.
@@ -87,6 +88,7 @@ impl Ceilings {
             ),
             ("counts of strangers", conduct, ABUSE_TABLE_ENTRIES_MAX),
             ("greylisted", greylist, GREYLIST_ENTRIES_MAX),
+            ("return addresses", returns, RETURN_TABLE_ENTRIES_MAX),
         ];
         for (name, size, ceiling) in ceilings {
             rule(size <= ceiling, Rule::Bounds, || {

@@ -92,9 +92,20 @@ pub(crate) struct Mail {
     pub(crate) recipients: Vec<Addressee>,
     durable: bool,
     warned: bool,
-    /// Whether nobody is to be told of it.
-    silent: bool,
+    /// What its sender is told of it.
+    telling: Telling,
     message_id: Option<String>,
+}
+
+/// What a sender is told of a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Telling {
+    /// Each failure.
+    All,
+    /// The first failures.
+    Once,
+    /// Nothing.
+    Nothing,
 }
 
 /// What a message is.
@@ -214,7 +225,7 @@ impl Ledger {
             last: None,
         };
         let recipients: Vec<Addressee> = record.envelope.recipients.iter().map(addressee).collect();
-        let silent = self.silenced(record)?;
+        let telling = self.telling(record)?;
         let about = match record.envelope.origin.strip_prefix("notice=") {
             Some(about) => {
                 let about = about.parse().expect("an id");
@@ -237,26 +248,38 @@ impl Ledger {
             recipients,
             durable: false,
             warned: false,
-            silent,
+            telling,
             message_id: None,
         };
         self.mails.insert(id, mail);
         Ok(())
     }
 
-    /// Whether nobody is to be told of a message: only where its sender's domain disowns the host that brought it.
-    fn silenced(&self, record: &MessageRecord) -> Result<bool, Broken> {
-        let never = |recipient: &Recipient| recipient.notify == Notify::Never;
+    /// What the sender of a message is told: nothing only where its domain disowns the host that brought it, and the
+    /// first failures only where that domain does not vouch for it.
+    fn telling(&self, record: &MessageRecord) -> Result<Telling, Broken> {
+        let has = |notify: Notify| {
+            let mut recipients = record.envelope.recipients.iter();
+            recipients.any(|recipient: &Recipient| recipient.notify == notify)
+        };
         let is_notice = record.envelope.origin.starts_with("notice=");
-        if is_notice || !record.envelope.recipients.iter().any(never) {
-            return Ok(false);
+        if !is_notice && has(Notify::Once) {
+            let fields = String::from_utf8_lossy(&record.fields);
+            let open = fields.contains("\tspf=") && !fields.contains("\tspf=pass\r\n");
+            check(open, Rule::I4, || {
+                format!("{} is told of once: {fields}", record.id)
+            })?;
+            return Ok(Telling::Once);
+        }
+        if is_notice || !has(Notify::Never) {
+            return Ok(Telling::All);
         }
         let fields = String::from_utf8_lossy(&record.fields);
         let disowned = fields.contains("\tspf=fail\r\n") || fields.contains("\tspf=softfail\r\n");
         check(disowned, Rule::I4, || {
             format!("{} has been silenced: {fields}", record.id)
         })?;
-        Ok(true)
+        Ok(Telling::Nothing)
     }
 
     fn match_letter(
@@ -514,6 +537,7 @@ impl Ledger {
             .and_then(|at| mail.recipients.get(at))
             .map(|addressee| &addressee.address);
         let told = self.notices(id).any(|notice| match address {
+            _ if mail.telling == Telling::Once => !notice.failed.is_empty(),
             Some(address) => notice.failed.contains(address),
             None => notice.delayed,
         });
@@ -676,6 +700,9 @@ impl Ledger {
                 let untold = addressee.discarded || self.is_without_sender(mail);
                 let settled = addressee.copies > 0
                     || untold && addressee.closed
+                    || mail.telling == Telling::Once
+                        && addressee.closed
+                        && self.notices(id).next().is_some()
                     || self.is_bounced(id, &addressee.address);
                 check(settled, Rule::I1, || {
                     format!(
@@ -723,7 +750,7 @@ impl Ledger {
     /// Whether there is nobody to be told.
     fn is_without_sender(&self, mail: &Mail) -> bool {
         match &mail.about {
-            About::Letter(_) if mail.silent => true,
+            About::Letter(_) if mail.telling == Telling::Nothing => true,
             About::Letter(marker) => (self.letters.get(marker))
                 .is_some_and(|offer| offer.letter.stranger && offer.letter.from.is_empty()),
             About::Notice(_) => true,

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::Inbound;
+use super::{Accepted, Inbound};
 use crate::address::Domain;
 use crate::clock::{Instant, Now};
 use crate::config::Toggle;
@@ -17,10 +17,10 @@ use crate::engine::Engine;
 use crate::engine::event::{ConnId, Peer};
 use crate::engine::log::{Level, Line};
 use crate::entropy::Entropy;
-use crate::envelope::Recipient;
 use crate::limits::DNS_QUESTIONS_MAX;
 use crate::policy::conduct::{Conduct, Rate};
 use crate::policy::greylist::{Attempt, Greylist};
+use crate::policy::returns::Returns;
 use crate::policy::vetting::Vetting;
 use crate::smtp::hello::{self, HelloFault};
 use crate::smtp::reply::Reply;
@@ -29,6 +29,8 @@ use crate::smtp::reply::Reply;
 pub(in crate::engine) struct Strangers {
     pub(in crate::engine) conduct: Conduct,
     pub(in crate::engine) greylist: Greylist,
+    /// How often return addresses were used.
+    pub(in crate::engine) returns: Returns,
     /// When a list last gave an odd answer that was logged.
     odd_at: Option<Instant>,
 }
@@ -44,10 +46,7 @@ pub(super) struct Guard {
 /// What the client waits for.
 enum Held {
     /// The lists, before it is said whether these may be sent to.
-    Lists {
-        shown: String,
-        recipients: Vec<Recipient>,
-    },
+    Lists { shown: String, accepted: Accepted },
     /// Time.
     Verdict(Verdict),
 }
@@ -59,7 +58,7 @@ pub(super) enum Verdict {
     /// Of a reverse-path.
     Sender(Result<(), Reply>),
     /// Of a forward-path.
-    Recipient(Result<Vec<Recipient>, Reply>),
+    Recipient(Result<Accepted, Reply>),
     /// That it is over.
     Close(Reply),
 }
@@ -69,6 +68,7 @@ impl Strangers {
         Self {
             conduct: Conduct::default(),
             greylist: Greylist::new(entropy, now),
+            returns: Returns::default(),
             odd_at: None,
         }
     }
@@ -77,6 +77,7 @@ impl Strangers {
     pub(in crate::engine) fn sweep(&mut self, now: Instant) {
         self.conduct.sweep(now);
         self.greylist.sweep(now);
+        self.returns.sweep(now);
     }
 }
 
@@ -211,8 +212,8 @@ impl Engine {
             return;
         }
         match guard.held.take() {
-            Some(Held::Lists { shown, recipients }) => {
-                let verdict = self.vetted(inbound, &shown, recipients, now);
+            Some(Held::Lists { shown, accepted }) => {
+                let verdict = self.vetted(inbound, &shown, accepted, now);
                 self.recipient_answer(inbound, &shown, verdict, out, now);
             }
             held => guard.held = held,
@@ -283,12 +284,12 @@ impl Engine {
         &mut self,
         inbound: &mut Inbound,
         shown: String,
-        verdict: Result<Vec<Recipient>, Reply>,
+        verdict: Result<Accepted, Reply>,
         out: &mut Vec<u8>,
         now: Now,
     ) {
         let limit = self.config.abuse.recipients_per_minute;
-        let verdict = verdict.and_then(|recipients| {
+        let verdict = verdict.and_then(|accepted| {
             self.may(
                 inbound,
                 Rate::Recipients,
@@ -296,14 +297,14 @@ impl Engine {
                 Reply::TOO_MANY_RECIPIENTS_NOW,
                 now,
             )
-            .map(|()| recipients)
+            .map(|()| accepted)
         });
         let verdict = match (verdict, inbound.guard.as_mut()) {
-            (Ok(recipients), Some(guard)) if guard.vetting.waits_for_lists() => {
-                guard.held = Some(Held::Lists { shown, recipients });
+            (Ok(accepted), Some(guard)) if guard.vetting.waits_for_lists() => {
+                guard.held = Some(Held::Lists { shown, accepted });
                 return;
             }
-            (Ok(recipients), Some(_)) => self.vetted(inbound, &shown, recipients, now),
+            (Ok(accepted), Some(_)) => self.vetted(inbound, &shown, accepted, now),
             (verdict, _) => verdict,
         };
         self.recipient_answer(inbound, &shown, verdict, out, now);
@@ -314,11 +315,11 @@ impl Engine {
         &mut self,
         inbound: &Inbound,
         shown: &str,
-        recipients: Vec<Recipient>,
+        accepted: Accepted,
         now: Now,
-    ) -> Result<Vec<Recipient>, Reply> {
+    ) -> Result<Accepted, Reply> {
         let (Some(guard), Some(address)) = (&inbound.guard, inbound.address()) else {
-            return Ok(recipients);
+            return Ok(accepted);
         };
         // Whoever is listed wrongly can still write to those who can do something about it.
         if let Some(zone) = guard.vetting.listed()
@@ -339,7 +340,7 @@ impl Engine {
                 return Err(Reply::GREYLISTED);
             }
         }
-        Ok(recipients)
+        Ok(accepted)
     }
 
     /// Answers RCPT, and ends a session that only tries names.
@@ -347,14 +348,11 @@ impl Engine {
         &mut self,
         inbound: &mut Inbound,
         shown: &str,
-        verdict: Result<Vec<Recipient>, Reply>,
+        verdict: Result<Accepted, Reply>,
         out: &mut Vec<u8>,
         now: Now,
     ) {
         self.note_refusal(inbound, "recipient", shown, verdict.as_ref().err(), now);
-        if self.config.hook && verdict.is_ok() {
-            inbound.named.push(shown.to_owned());
-        }
         let limit = self.config.abuse.unknown_recipients;
         let address = inbound.address();
         let is_unknown = verdict.as_ref().err() == Some(&Reply::UNKNOWN_RECIPIENT);
@@ -402,7 +400,14 @@ impl Engine {
         match verdict {
             Verdict::Hello(verdict) => inbound.session.on_hello(verdict, &self.settings, out),
             Verdict::Sender(verdict) => inbound.session.on_sender(verdict, out),
-            Verdict::Recipient(verdict) => inbound.session.on_recipient(verdict, out),
+            Verdict::Recipient(Ok(accepted)) => {
+                // Only here is it accepted: what was deferred or refused on the way has no say in the rest.
+                inbound.session.on_recipient(Ok(accepted.recipients), out);
+                let recipients = inbound.session.recipients();
+                inbound.grants.add(accepted.grant, recipients);
+                inbound.named.extend(accepted.named);
+            }
+            Verdict::Recipient(Err(reply)) => inbound.session.on_recipient(Err(reply), out),
             Verdict::Close(reply) => inbound.session.end(&reply, out),
         }
     }

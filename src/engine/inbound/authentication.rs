@@ -13,21 +13,20 @@ use crate::auth::dkim::key::{Algorithm, SigningKey};
 use crate::auth::dkim::sign::Signer;
 use crate::auth::results::{AuthenticationResults, claims_id};
 use crate::auth::spf;
-use crate::auth::srs::is_rewritten;
 use crate::clock::Now;
-use crate::config::{DkimKey, Dmarc, Quarantine};
+use crate::config::{DkimKey, Dmarc};
 use crate::dns::{Answer, Question, Step};
 use crate::engine::Engine;
 use crate::engine::event::ConnId;
 use crate::engine::intake::{Plan, Whole};
 use crate::engine::log::{Level, Line};
 use crate::engine::signing::Keys;
-use crate::envelope::{Notify, Recipient};
 use crate::mail::header::{Field, Header};
-use crate::policy::authenticity::{Circumstances, Examination, Findings, Judgement};
-use crate::policy::relay::{Client, home};
+use crate::policy::authenticity::{Circumstances, Examination, Findings};
+use crate::policy::authority::{Mark, Released};
+use crate::policy::relay::Client;
+use crate::queue::Command;
 use crate::queue_id::QueueId;
-use crate::smtp::command::ForwardPath;
 use crate::smtp::hook::Fact;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::Transaction;
@@ -47,7 +46,10 @@ pub(super) struct Checking {
 pub(super) struct Checked {
     pub(super) id: QueueId,
     pub(super) whole: Whole,
+    /// Without its recipients, which are released.
     pub(super) transaction: Transaction,
+    /// What allows it to be queued.
+    pub(super) released: Released,
     /// Fields that say what was found out.
     pub(super) fields: Vec<u8>,
     /// The same, for the hook.
@@ -94,7 +96,7 @@ impl Engine {
     /// (RFC 8601 section 5).
     pub(super) fn plan_for_stranger(&self, inbound: &Inbound, header: &Header, now: Now) -> Plan {
         Plan {
-            is_hashed: inbound.leaves && self.sealer(inbound).is_some(),
+            is_hashed: inbound.grants.leaves() && self.sealer(inbound).is_some(),
             examination: Some(Box::new(Examination::new(header, now.wall))),
             removed: self.own_results(header),
             ..Plan::default()
@@ -110,7 +112,7 @@ impl Engine {
         keys: Keys,
         now: Now,
     ) -> Plan {
-        if !inbound.leaves || self.sealer(inbound).is_none() {
+        if !inbound.grants.leaves() || self.sealer(inbound).is_none() {
             return Plan {
                 is_hashed: !keys.is_empty(),
                 keys,
@@ -130,14 +132,17 @@ impl Engine {
         inbound: &mut Inbound,
         id: QueueId,
         mut whole: Whole,
-        transaction: Transaction,
+        mut transaction: Transaction,
         now: Now,
     ) -> Result<(), Reply> {
         let Some(examination) = whole.examination.take() else {
+            let released = self.release(inbound, &mut transaction, None);
+            let released = released.inspect_err(|_| self.discard(id, &whole))?;
             let checked = Checked {
                 id,
                 whole,
                 transaction,
+                released,
                 fields: Vec::new(),
                 facts: Vec::new(),
                 hooked: Vec::new(),
@@ -155,7 +160,7 @@ impl Engine {
             receiver: self.config.hostname.clone(),
             at: now.wall,
             dmarc: match is_stranger {
-                true => self.rules(inbound).0,
+                true => inbound.grants.rules(&self.config).0,
                 false => Dmarc::Off,
             },
         };
@@ -168,6 +173,14 @@ impl Engine {
             asked: Vec::new(),
         }));
         self.examine_on(conn, inbound, now)
+    }
+
+    /// Gives up what was streamed out of a message.
+    pub(super) fn discard(&mut self, id: QueueId, whole: &Whole) {
+        self.spilling.remove(&id);
+        if whole.spilled {
+            self.store(Command::BodyDiscard { id });
+        }
     }
 
     /// Goes on with an examination as far as the answers reach.
@@ -240,50 +253,23 @@ impl Engine {
         findings: &Findings,
         now: Now,
     ) -> Result<(), Reply> {
-        let Some(checking) = inbound.checking.as_ref() else {
-            return Ok(());
-        };
-        self.log_findings(inbound, checking.id, findings);
-        let (mode, (_, quarantine)) = (checking.known.dmarc, self.rules(inbound));
-        self.counters.dmarc_failed += u64::from(findings.has_failed());
-        let mut marks = Vec::new();
-        match findings.judge(mode, quarantine, &self.config.trusted_sealers) {
-            Judgement::Take => {}
-            Judgement::Mark => marks.extend_from_slice(b"X-Spam-Flag: YES\r\n"),
-            Judgement::Refuse => {
-                self.counters.dmarc_refused += 1;
-                let author = findings.dmarc.as_ref().map(|(author, _)| author.as_str());
-                return Err(Reply::dmarc(author.unwrap_or_default()));
-            }
-            Judgement::Ambiguous => return Err(Reply::FROM_MALFORMED),
-            Judgement::Defer => return Err(Reply::AUTHENTICITY_UNKNOWN),
-        }
         let Some(mut checking) = inbound.checking.take() else {
             return Ok(());
         };
-        let sender = checking.transaction.reverse_path.mailbox();
-        let sender = sender.map(|mailbox| mailbox.domain().clone());
-        if mode == Dmarc::Enforce && inbound.forwards {
-            let trusted = &self.config.trusted_sealers;
-            let ours = |domain: &Domain| self.is_ours(domain);
-            if let Some(domain) = findings.pretence(sender.as_ref(), ours, trusted) {
-                let reply = match findings.is_open() {
-                    true => Reply::AUTHENTICITY_UNKNOWN,
-                    false => Reply::pretence(domain.as_str()),
-                };
+        self.log_findings(inbound, checking.id, findings);
+        self.counters.dmarc_failed += u64::from(findings.has_failed());
+        let released = match self.release(inbound, &mut checking.transaction, Some(findings)) {
+            Ok(released) => released,
+            Err(reply) => {
                 inbound.checking = Some(checking);
                 return Err(reply);
             }
-        }
-        // Nobody is told of a failure who had no part in it.
-        if sender.is_some_and(|sender| findings.sender_is_forged(&sender)) {
-            for recipient in &mut checking.transaction.recipients {
-                recipient.notify = Notify::Never;
-            }
-        }
+        };
         let results = findings.results(&self.config.hostname, &checking.known);
         let mut fields = results.field().into_bytes();
-        fields.append(&mut marks);
+        if released.mark() == Mark::Suspect {
+            fields.extend_from_slice(b"X-Spam-Flag: YES\r\n");
+        }
         let sealer = checking.whole.body_hash.and_then(|_| self.sealer(inbound));
         let seal = sealer.map(|(domain, key)| {
             Box::new(Seal {
@@ -303,6 +289,7 @@ impl Engine {
             id,
             whole,
             transaction,
+            released,
             fields,
             facts: facts(findings),
             hooked: Vec::new(),
@@ -337,58 +324,17 @@ impl Engine {
         }
     }
 
-    /// The served domain whose rules hold for mail to `to`, and under whose name it goes on.
-    pub(super) fn asked_domain(&self, to: &ForwardPath) -> Option<Domain> {
-        let named = match to {
-            ForwardPath::Mailbox(mailbox) => Some(mailbox.domain()),
-            _ => None,
-        };
-        let served = named.filter(|domain| self.config.receiving(domain).is_some());
-        served.or_else(|| home(&self.config)).cloned()
-    }
-
-    /// Whether a domain is served here, or lies under one that is.
-    fn is_ours(&self, domain: &Domain) -> bool {
-        let mut served = self.config.domains.keys();
-        *domain == self.config.hostname
-            || served.any(|ours| domain == ours || domain.is_under(ours))
-    }
-
-    /// Whether mail to `to` that goes on is forwarded: what somebody trusted sends elsewhere is not.
-    pub(super) fn is_forward(&self, inbound: &Inbound, to: &ForwardPath) -> bool {
-        match to {
-            ForwardPath::Mailbox(mailbox) => self.config.receiving(mailbox.domain()).is_some(),
-            _ => matches!(self.client(inbound), Client::Anonymous { .. }),
-        }
-    }
-
-    /// Whether mail for a recipient goes on to another host.
-    pub(super) fn leaves(&self, recipient: &Recipient) -> bool {
-        match recipient.destination.as_deref() {
-            Some(destination) => destination.starts_with("via "),
-            None => self.config.receiving(recipient.mailbox.domain()).is_none(),
-        }
-    }
-
     /// The domain that seals, and its key: the first recipient's that has one for RSA, which every verifier knows.
     fn sealer(&self, inbound: &Inbound) -> Option<(Domain, Arc<DkimKey>)> {
-        inbound.asked.iter().find_map(|domain| {
-            let keys = self.config.signing_keys(domain).iter();
-            let mut keys = keys.filter(|key| key.key.algorithm() == Algorithm::RsaSha256);
-            keys.next().map(|key| (domain.clone(), Arc::clone(key)))
-        })
-    }
-
-    /// The rules for a message: the strictest of its recipients' domains.
-    fn rules(&self, inbound: &Inbound) -> (Dmarc, Quarantine) {
-        let asked = inbound.asked.iter();
-        let served = asked.filter_map(|domain| self.config.receiving(domain));
-        served.fold(
-            (Dmarc::Off, Quarantine::Mark),
-            |(mode, quarantine), served| {
-                (mode.max(served.dmarc), quarantine.max(served.quarantine))
-            },
-        )
+        inbound
+            .grants
+            .sealers(&self.config)
+            .into_iter()
+            .find_map(|domain| {
+                let keys = self.config.signing_keys(domain).iter();
+                let mut keys = keys.filter(|key| key.key.algorithm() == Algorithm::RsaSha256);
+                keys.next().map(|key| (domain.clone(), Arc::clone(key)))
+            })
     }
 
     /// Where fields lie that claim to be our own findings.
@@ -446,11 +392,6 @@ fn signers(findings: &Findings) -> Vec<&str> {
         .filter_map(|signature| signature.domain.as_ref())
         .map(Domain::as_str)
         .collect()
-}
-
-/// Whether mail to `to` goes back to a first sender (SRS): a notification, perhaps one of ours that went round.
-pub(super) fn is_return(to: &ForwardPath) -> bool {
-    matches!(to, ForwardPath::Mailbox(mailbox) if is_rewritten(mailbox))
 }
 
 /// A header without parts of it.

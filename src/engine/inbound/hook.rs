@@ -80,8 +80,7 @@ impl Engine {
         let id = checked.id;
         if !self.config.hook {
             self.spilling.remove(&id);
-            self.message_wanted(conn, inbound, checked, now);
-            return Ok(());
+            return self.message_wanted(conn, inbound, checked, now);
         }
         let mut unwritten = checked.whole.in_flight;
         if checked.whole.spilled && !checked.whole.rest.is_empty() {
@@ -284,7 +283,9 @@ impl Engine {
                 if let Some(hooking) = inbound.hooking.take() {
                     let mut checked = hooking.checked;
                     checked.hooked = fields;
-                    self.message_wanted(owner, &mut inbound, checked, now);
+                    if let Err(reply) = self.message_wanted(owner, &mut inbound, checked, now) {
+                        return self.message_refused(owner, inbound, &reply, now);
+                    }
                 }
                 return self.inbound_put(owner, inbound);
             }

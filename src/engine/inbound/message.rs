@@ -9,11 +9,12 @@ use crate::engine::log::{Level, Line};
 use crate::engine::signing::{Keys, signing_inputs};
 use crate::engine::store::{Committing, Owner};
 use crate::engine::{Conn, Engine, JobOwner};
-use crate::envelope::Envelope;
+use crate::envelope::{Envelope, Recipient};
 use crate::mail::address_list::from_mailboxes;
 use crate::mail::header::Header;
 use crate::mail::received::{Protocol, Received, Source};
 use crate::mail::submission;
+use crate::policy::authority::Released;
 use crate::policy::relay::Client;
 use crate::queue::{Body, Command, MessageRecord, Record};
 use crate::queue_id::QueueId;
@@ -102,11 +103,14 @@ impl Engine {
         inbound: &mut Inbound,
         checked: Checked,
         now: Now,
-    ) {
+    ) -> Result<(), Reply> {
+        self.use_returns(inbound, now)
+            .inspect_err(|_| self.discard(checked.id, &checked.whole))?;
         let Checked {
             id,
             whole,
             transaction,
+            released,
             fields: mut found,
             mut hooked,
             seal,
@@ -129,10 +133,11 @@ impl Engine {
         let inputs = whole.body_hash.map_or_else(Vec::new, |hash| {
             signing_inputs(&whole.keys, &whole.header, &added, &hash, now)
         });
-        let mut fields = self.received_field(inbound, id, &transaction, now);
+        let recipients = released.recipients();
+        let mut fields = self.received_field(inbound, id, &transaction, recipients, now);
         fields.append(&mut found);
         fields.append(&mut added);
-        let record = self.message_record(inbound, id, transaction, fields, &whole, now);
+        let record = self.message_record(inbound, id, transaction, released, fields, &whole, now);
         let Whole {
             size,
             rest,
@@ -166,23 +171,22 @@ impl Engine {
         } else {
             self.work(JobOwner::Sign { conn }, Work::Sign(inputs, seal));
         }
+        Ok(())
     }
 
+    #[expect(clippy::too_many_arguments, reason = "all of it goes into one record")]
     pub(super) fn message_record(
         &self,
         inbound: &Inbound,
         id: QueueId,
         transaction: Transaction,
+        released: Released,
         fields: Vec<u8>,
         whole: &Whole,
         now: Now,
     ) -> MessageRecord {
-        let Transaction {
-            reverse_path,
-            parameters,
-            recipients,
-            ..
-        } = transaction;
+        let Transaction { parameters, .. } = transaction;
+        let (reverse_path, recipients) = released.into_parts();
         // SMTPUTF8 is owed to the next hop only where something needs it (RFC 6531 section 3.4 lets us see). What only
         // some recipients need is asked for with them: the others may be at hosts that do not know it.
         let needed = !reverse_path.as_str().is_ascii() || !whole.header.as_bytes().is_ascii();
@@ -225,6 +229,7 @@ impl Engine {
         inbound: &Inbound,
         id: QueueId,
         transaction: &Transaction,
+        recipients: &[Recipient],
         now: Now,
     ) -> Vec<u8> {
         let (greeting, name) = inbound
@@ -249,7 +254,7 @@ impl Engine {
                 protocol,
             },
         };
-        let single = match transaction.recipients.as_slice() {
+        let single = match recipients {
             [only] if only.original.is_none() => Some(&only.mailbox),
             _ => None,
         };
@@ -333,6 +338,7 @@ impl Engine {
         now: Now,
     ) {
         let mut out = Vec::new();
+        self.settle_returns(&mut inbound, reply);
         inbound.session.on_stored(reply, &mut out);
         self.inbound_resume(conn, inbound, out, now);
     }

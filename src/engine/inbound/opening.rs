@@ -6,6 +6,7 @@ use crate::engine::event::{Action, ConnId, Listener, Peer, TlsSide};
 use crate::engine::log::{Level, Line};
 use crate::engine::{Conn, Control, Engine};
 use crate::limits::{BANNER_DELAY, HANDSHAKE_TIMEOUT, PROXY_TIMEOUT};
+use crate::policy::authority::Grants;
 use crate::smtp::proxy::{HeaderReader, Origin};
 use crate::smtp::reply::Reply;
 use crate::smtp::server::{Encryption, Role, Session};
@@ -54,9 +55,8 @@ impl Engine {
             checking: None,
             hooking: None,
             signing: None,
-            asked: Vec::new(),
-            leaves: false,
-            forwards: false,
+            grants: Grants::default(),
+            used: Vec::new(),
             named: Vec::new(),
             opened: now.instant,
             body_began: now.instant,
@@ -93,7 +93,7 @@ impl Engine {
     /// Lets a client in, once it is known who it is.
     fn admit_client(&mut self, inbound: &mut Inbound, now: Now) -> Result<(), Reply> {
         if let Some(address) = inbound.address()
-            && !self.is_trusted(address)
+            && !self.is_trusted(inbound.door(), address)
         {
             if inbound.is_relay_port() {
                 self.admit_stranger(address, now)?;

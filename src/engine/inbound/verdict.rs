@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::Inbound;
 use crate::address::{Domain, Mailbox, ReversePath};
-use crate::auth::srs::{ReverseError, is_rewritten};
+use crate::auth::srs::{Returned, ReverseError, is_rewritten};
 use crate::clock::Now;
 use crate::engine::Engine;
 use crate::engine::event::Peer;
@@ -13,10 +13,13 @@ use crate::envelope::{Notify, Recipient};
 use crate::limits::{INLINE_BODY_BYTES_MAX, SPOOL_RESERVE_BYTES};
 use crate::mail::address_list::{FromError, from_mailboxes};
 use crate::mail::header::Header;
+use crate::policy::authenticity::Findings;
+use crate::policy::authority::{Case, Door, Grant, Refusal, Released};
 use crate::policy::relay::{self, Client, Goal};
 use crate::policy::sender::may_send_as;
 use crate::smtp::command::ForwardPath;
 use crate::smtp::reply::Reply;
+use crate::smtp::server::Transaction;
 
 impl Engine {
     pub(super) fn note_refusal(
@@ -47,8 +50,8 @@ impl Engine {
     }
 
     /// Whether a host may relay without AUTH.
-    pub(super) fn is_trusted(&self, address: IpAddr) -> bool {
-        self.config.relay.contains(address)
+    pub(super) fn is_trusted(&self, door: Door, address: IpAddr) -> bool {
+        Client::host(&self.config, door, address).is_trusted()
     }
 
     /// Whether there is room for a message of `size` bytes, on the disk and in memory.
@@ -92,17 +95,14 @@ impl Engine {
     }
 
     pub(super) fn client(&self, inbound: &Inbound) -> Client {
-        match (inbound.peer, &inbound.login, inbound.address()) {
-            (Peer::Process { uid }, ..) => Client::Local { uid },
-            (_, Some(login), _) => Client::User {
+        match (inbound.peer, &inbound.login) {
+            (Peer::Process { uid }, _) => Client::Local { uid },
+            (_, Some(login)) => Client::User {
                 login: login.clone(),
             },
-            (Peer::Network { .. }, None, Some(address)) if self.is_trusted(address) => {
-                Client::Network { address }
+            (Peer::Network { remote, .. }, None) => {
+                Client::host(&self.config, inbound.door(), remote.ip())
             }
-            (Peer::Network { remote, .. }, ..) => Client::Anonymous {
-                address: remote.ip(),
-            },
         }
     }
 
@@ -113,13 +113,13 @@ impl Engine {
         notify: Notify,
         original: Option<Box<str>>,
         now: Now,
-    ) -> Result<Vec<Recipient>, Reply> {
+    ) -> Result<(Grant, Vec<Recipient>), Reply> {
         let client = self.client(inbound);
-        let returned = self.returned(to, now)?;
-        let goals = match &returned {
-            Some(mailbox) => self.goals_of_return(mailbox)?,
-            None => relay::recipient(&self.config, &client, to).map_err(refusal_reply)?,
-        };
+        let (grant, goals) = self.way(inbound, &client, to, now)?;
+        inbound
+            .grants
+            .may_add(&grant)
+            .map_err(|refusal| Reply::from(&refusal))?;
         let asked = match to {
             ForwardPath::Mailbox(mailbox) => Some(mailbox),
             _ => None,
@@ -133,52 +133,134 @@ impl Engine {
             .session
             .reverse_path()
             .and_then(ReversePath::mailbox);
-        Ok(goals
-            .into_iter()
-            .map(|goal| Recipient {
-                destination: goal.destination.map(|to| to.to_string().into()),
-                reverse_path: sender
-                    .zip(goal.forwarder)
-                    .and_then(|(sender, forwarder)| {
-                        self.rewritten(&client, sender, &forwarder, now)
-                    })
-                    .map(Box::new),
-                ..Recipient::new(goal.mailbox, notify, original.clone())
-            })
-            .collect())
+        let recipients = goals.into_iter().map(|goal| Recipient {
+            destination: goal.destination.map(|to| to.to_string().into()),
+            reverse_path: sender
+                .zip(goal.forwarder)
+                .and_then(|(sender, forwarder)| self.rewritten(&client, sender, &forwarder, now))
+                .map(Box::new),
+            ..Recipient::new(goal.mailbox, notify, original.clone())
+        });
+        Ok((grant, recipients.collect()))
     }
 
-    /// Whom a rewritten sender of ours stands for (SRS).
-    fn returned(&self, to: &ForwardPath, now: Now) -> Result<Option<Mailbox>, Reply> {
+    /// Where mail to a forward-path goes, and what it rests on.
+    fn way(
+        &self,
+        inbound: &Inbound,
+        client: &Client,
+        to: &ForwardPath,
+        now: Now,
+    ) -> Result<(Grant, Vec<Goal>), Reply> {
+        let config = &self.config;
+        let Some((through, returned)) = self.returned(to, now)? else {
+            let goals = relay::recipient(config, client, to).map_err(refusal_reply)?;
+            return Ok((Grant::new(config, client, to, &goals), goals));
+        };
+        let goals = self.goals_of_return(&returned.sender, through)?;
+        let sender = inbound.session.reverse_path();
+        let sender = sender.unwrap_or(&ReversePath::Null);
+        let grant = Grant::of_return(config, client, sender, to, &returned, &goals)
+            .map_err(|refusal| Reply::from(&refusal))?;
+        match grant.returned() {
+            Some(id) if self.strangers.returns.is_spent(id, now.instant) => {
+                Err(Reply::RETURN_SPENT)
+            }
+            _ => Ok((grant, goals)),
+        }
+    }
+
+    /// Whom a rewritten sender of ours stands for (SRS), and whose name it bears.
+    fn returned<'a>(
+        &self,
+        to: &'a ForwardPath,
+        now: Now,
+    ) -> Result<Option<(&'a Domain, Returned)>, Reply> {
         let ForwardPath::Mailbox(mailbox) = to else {
             return Ok(None);
         };
-        let Some(served) = self.config.receiving(mailbox.domain()) else {
-            return Ok(None);
-        };
+        let domain = mailbox.domain();
         let key = self.config.names.key(&mailbox.local_key());
+        let served = self.config.receiving(domain);
         // Somebody may be called so.
-        if !is_rewritten(mailbox) || served.aliases.contains_key(&key) {
+        let is_alias = served.is_some_and(|served| served.aliases.contains_key(&key));
+        if !self.forwards_for(domain) || !is_rewritten(mailbox) || is_alias {
             return Ok(None);
         }
-        match self.rewriter.reverse(mailbox, now.wall) {
-            Ok(sender) => Ok(Some(sender)),
+        let ours = |domain: &Domain| self.forwards_for(domain);
+        match self.rewriter.unwrap(mailbox, ours, now.wall) {
+            Ok(returned) => Ok(Some((domain, returned))),
             Err(ReverseError::NotRewritten) => Ok(None),
             Err(ReverseError::Expired) => Err(Reply::RETURN_EXPIRED),
-            Err(ReverseError::Malformed | ReverseError::Forged) => Err(Reply::RETURN_FORGED),
+            Err(ReverseError::Malformed | ReverseError::Forged | ReverseError::Deep) => {
+                Err(Reply::RETURN_FORGED)
+            }
         }
     }
 
-    /// A first sender gets what comes back as it is. A served address is not rewritten, but a domain may have come to
-    /// be served since.
-    fn goals_of_return(&self, mailbox: &Mailbox) -> Result<Vec<Goal>, Reply> {
+    /// Whether mail is forwarded under the name of this domain.
+    fn forwards_for(&self, domain: &Domain) -> bool {
+        *domain == self.config.hostname || self.config.receiving(domain).is_some()
+    }
+
+    /// A first sender gets what comes back, under the name of the domain that it comes back through. A served address is
+    /// not rewritten, but a domain may have come to be served since.
+    fn goals_of_return(&self, mailbox: &Mailbox, through: &Domain) -> Result<Vec<Goal>, Reply> {
+        if mailbox.domain().is_literal() {
+            return Err(Reply::LITERAL_ADDRESS);
+        }
         match self.config.receiving(mailbox.domain()) {
             Some(_) => relay::expand(&self.config, mailbox).map_err(refusal_reply),
             None => Ok(vec![Goal {
                 mailbox: mailbox.clone(),
                 destination: None,
-                forwarder: None,
+                forwarder: Some(through.clone()),
             }]),
+        }
+    }
+
+    /// Lets a message that is whole go to its recipients, or says what the client is told.
+    pub(super) fn release(
+        &mut self,
+        inbound: &Inbound,
+        transaction: &mut Transaction,
+        findings: Option<&Findings>,
+    ) -> Result<Released, Reply> {
+        let client = self.client(inbound);
+        let case = Case {
+            config: &self.config,
+            client: &client,
+            grants: &inbound.grants,
+            findings,
+        };
+        let recipients = std::mem::take(&mut transaction.recipients);
+        case.release(transaction.reverse_path.clone(), recipients)
+            .map_err(|refusal| {
+                self.counters.dmarc_refused += u64::from(matches!(refusal, Refusal::Dmarc(_)));
+                Reply::from(&refusal)
+            })
+    }
+
+    /// Takes a use of each return address that the message goes to, before it is stored.
+    pub(super) fn use_returns(&mut self, inbound: &mut Inbound, now: Now) -> Result<(), Reply> {
+        let Some(address) = inbound.address() else {
+            return Ok(());
+        };
+        for id in inbound.grants.returned() {
+            if !self.strangers.returns.take(id, address, now.instant) {
+                return Err(Reply::RETURN_SPENT);
+            }
+            inbound.used.push(id);
+        }
+        Ok(())
+    }
+
+    /// The client is told what became of its message: a use that came to nothing is given back.
+    pub(super) fn settle_returns(&mut self, inbound: &mut Inbound, reply: &Reply) {
+        for id in std::mem::take(&mut inbound.used) {
+            if reply.code() != 250 {
+                self.strangers.returns.give_back(id);
+            }
         }
     }
 
@@ -218,6 +300,21 @@ impl Engine {
             Ok(())
         } else {
             Err(Reply::FROM_NOT_YOURS)
+        }
+    }
+}
+
+impl From<&Refusal> for Reply {
+    fn from(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::Withdrawn => Self::NO_LONGER_TRUSTED,
+            Refusal::Unexamined | Refusal::Open => Self::AUTHENTICITY_UNKNOWN,
+            Refusal::Ambiguous => Self::FROM_MALFORMED,
+            Refusal::Dmarc(author) => Self::dmarc(author.as_ref().map_or("", Domain::as_str)),
+            Refusal::Pretence(domain) => Self::pretence(domain.as_str()),
+            Refusal::Unvouched => Self::RETURN_UNVOUCHED,
+            Refusal::NullSenderOnly => Self::RETURN_FOR_NULL,
+            Refusal::ManyReturns => Self::TOO_MANY_RECIPIENTS,
         }
     }
 }

@@ -426,7 +426,10 @@ impl Courier {
                     self.found.extend(addresses.iter().copied().map(IpAddr::V4))
                 }
                 Records::Aaaa(addresses) => {
-                    self.found.extend(addresses.iter().copied().map(IpAddr::V6))
+                    // A mapped address is the one that it maps: the system connects to that.
+                    let addresses = addresses.iter().copied().map(IpAddr::V6);
+                    self.found
+                        .extend(addresses.map(|address| address.to_canonical()));
                 }
                 _ => {}
             },

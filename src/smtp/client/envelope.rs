@@ -71,7 +71,7 @@ impl Session {
         let mut line = format!("RCPT TO:<{}>", wire_form(&rcpt.mailbox, mail.smtputf8));
         if self.extensions.dsn {
             match rcpt.notify {
-                Notify::Default => {}
+                Notify::Default | Notify::Once => {}
                 Notify::Never => line.push_str(" NOTIFY=NEVER"),
                 Notify::On {
                     success,

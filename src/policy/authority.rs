@@ -1,0 +1,482 @@
+//! On whose authority a message leaves this host: the one way from a transaction to an envelope.
+//!
+//! | authority | where its mail may go | what it needs |
+//! | --- | --- | --- |
+//! | a user, a host of `relay.networks`, a process of this machine | anywhere | to be that still when the message is whole |
+//! | an address of a served domain, or a role of this host | where the configuration says | the verdict of a finished examination |
+//! | a return address that we made (SRS) | to the sender that it was made for | the same, a use left, and the null reverse-path or a sender that SPF or DKIM vouches for |
+//!
+//! A [`Grant`] is what one forward-path rests on. Those of the recipients that were accepted make the [`Grants`] of a
+//! transaction, and [`Case::release`] is the only maker of a [`Released`], without which no message is queued for a
+//! client.
+//!
+//! **Verdicts of an examination.** Mail for a served domain is judged by the strictest DMARC rules among the domains of
+//! its accepted recipients; where none of them is served, by the default ones. What leaves for a client without
+//! authority of its own is subject to more, whatever those rules are: it needs an author that can be told, and neither
+//! author nor sender may be of a domain of ours that nothing shows to have sent it, because from here it would pass SPF
+//! for that domain anywhere.
+//!
+//! **Notifications** go to a sender that SPF or DKIM vouches for as it asks for them. To one that its domain disowns goes
+//! none; to any other one at most for a message, of failure, whatever it asked for, or a message to a hundred addresses
+//! that fail would be a hundred messages to a victim.
+//!
+//! **Cannot tell** is never yes: 451 where the cause is ours or the DNS's, 550 where it is the message's.
+//!
+//! Invariant: each recipient of a [`Released`] rests on a grant of its transaction, and each grant on what the table says.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::authenticity::{Findings, Judgement};
+use super::relay::{Client, Goal, home};
+use crate::address::{Domain, Mailbox, ReversePath};
+use crate::auth::srs::{Maker, Returned};
+use crate::auth::{dkim, dmarc, spf};
+use crate::config::{Config, Destination, Dmarc, Quarantine};
+use crate::envelope::{Notify, Recipient};
+use crate::limits::RETURN_RECIPIENTS_MAX;
+use crate::smtp::command::ForwardPath;
+
+/// The port by which a host came.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Door {
+    /// Any that clients connect to themselves.
+    Direct,
+    /// The one for proxies, which say who the client is.
+    Proxy,
+}
+
+/// What mail leaves on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Authority {
+    /// A user's, who has logged in.
+    User,
+    /// That of a host of `relay.networks`.
+    Network,
+    /// That of a process of this machine.
+    Local,
+    /// The configuration's, which says where mail to this address goes.
+    Served,
+    /// That of a return address of ours.
+    Return {
+        /// Stands for it in tables.
+        id: u64,
+    },
+}
+
+/// What one forward-path rests on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Grant {
+    authority: Authority,
+    /// The served domain that was named, whose rules hold; nothing for the name of this host.
+    served: Option<Domain>,
+    way: Way,
+}
+
+/// Whether what a grant allows is forwarding.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Way {
+    /// It ends here, or is what a client with authority of its own sends out.
+    Stays,
+    /// It goes on to another host by what an address of ours says.
+    Leaves,
+}
+
+/// What the accepted recipients of a transaction rest on.
+#[derive(Clone, Debug, Default)]
+pub struct Grants {
+    /// In the order of the recipients, with the count of recipients behind each.
+    runs: Vec<(Grant, usize)>,
+}
+
+/// Why a message or a recipient does not get on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// A recipient rests on nothing, or the client is no longer what it was.
+    Withdrawn,
+    /// The message was not examined to the end.
+    Unexamined,
+    /// The DNS does not say enough now.
+    Open,
+    /// It cannot be told who wrote it.
+    Ambiguous,
+    /// The policy of the author's domain refuses it.
+    Dmarc(Option<Domain>),
+    /// It claims to be from this domain of ours, and nothing shows that.
+    Pretence(Domain),
+    /// Neither SPF nor DKIM vouches for the sender, who writes to a return address.
+    Unvouched,
+    /// A return address of the first release takes notifications only.
+    NullSenderOnly,
+    /// A return address beside another.
+    ManyReturns,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Withdrawn => "the client may not send there any more",
+            Self::Unexamined => "the message was not examined",
+            Self::Open => "the DNS does not say enough now",
+            Self::Ambiguous => "it cannot be told who wrote the message",
+            Self::Dmarc(_) => "the policy of the author's domain refuses it",
+            Self::Pretence(_) => "nothing shows that this domain of ours sent it",
+            Self::Unvouched => "neither SPF nor DKIM vouches for the sender",
+            Self::NullSenderOnly => "the return address takes notifications only",
+            Self::ManyReturns => "there is a return address among the recipients already",
+        })
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl Client {
+    /// The host of this address that came by `door`, as long as it has not logged in. One of the proxies is never
+    /// trusted for its own sake, wherever it has the connection from.
+    pub fn host(config: &Config, door: Door, address: IpAddr) -> Self {
+        let address = address.to_canonical();
+        let is_proxy = door == Door::Proxy && config.proxies.contains(address);
+        if config.relay.contains(address) && !is_proxy && !address.is_unspecified() {
+            Self::Network { address }
+        } else {
+            Self::Anonymous { address }
+        }
+    }
+
+    /// What it may send out by itself.
+    const fn authority(&self) -> Option<Authority> {
+        match self {
+            Self::User { .. } => Some(Authority::User),
+            Self::Network { .. } => Some(Authority::Network),
+            Self::Local { .. } => Some(Authority::Local),
+            Self::Anonymous { .. } => None,
+        }
+    }
+}
+
+impl Grant {
+    /// What mail of a client to `to` rests on, which leads to `goals`.
+    pub fn new(config: &Config, client: &Client, to: &ForwardPath, goals: &[Goal]) -> Self {
+        let own = client.authority();
+        Self::with(config, own.unwrap_or(Authority::Served), to, goals)
+    }
+
+    /// What mail of a client and a sender to a return address of ours rests on.
+    pub fn of_return(
+        config: &Config,
+        client: &Client,
+        sender: &ReversePath,
+        to: &ForwardPath,
+        returned: &Returned,
+        goals: &[Goal],
+    ) -> Result<Self, Refusal> {
+        if let Some(own) = client.authority() {
+            return Ok(Self::with(config, own, to, goals));
+        }
+        match returned.maker {
+            // Anybody could have those made, to an address of his choice.
+            Maker::Old if !sender.is_null() => Err(Refusal::NullSenderOnly),
+            Maker::Old | Maker::Present => {
+                let id = returned.id;
+                Ok(Self::with(config, Authority::Return { id }, to, goals))
+            }
+        }
+    }
+
+    fn with(config: &Config, authority: Authority, to: &ForwardPath, goals: &[Goal]) -> Self {
+        let named = match to {
+            ForwardPath::Mailbox(mailbox) => Some(mailbox.domain()),
+            _ => None,
+        };
+        let served = named.filter(|domain| config.receiving(domain).is_some());
+        // What a client with authority of its own sends elsewhere is not forwarded.
+        let forwards = !authority.is_own() || served.is_some();
+        let way = match forwards && goals.iter().any(|goal| leaves(config, goal)) {
+            true => Way::Leaves,
+            false => Way::Stays,
+        };
+        Self {
+            authority,
+            served: served.cloned(),
+            way,
+        }
+    }
+
+    /// The return address, where it is one.
+    pub const fn returned(&self) -> Option<u64> {
+        match self.authority {
+            Authority::Return { id } => Some(id),
+            _ => None,
+        }
+    }
+}
+
+impl Authority {
+    /// Whether it is the client's own.
+    const fn is_own(self) -> bool {
+        matches!(self, Self::User | Self::Network | Self::Local)
+    }
+}
+
+impl Grants {
+    /// Whether this one can be added.
+    pub fn may_add(&self, grant: &Grant) -> Result<(), Refusal> {
+        let others = || self.returned().filter(|id| Some(*id) != grant.returned());
+        if grant.returned().is_some() && others().count() >= RETURN_RECIPIENTS_MAX {
+            return Err(Refusal::ManyReturns);
+        }
+        Ok(())
+    }
+
+    /// A recipient was accepted, by which the transaction has so many.
+    pub fn add(&mut self, grant: Grant, recipients: usize) {
+        let behind = recipients.max(self.covered());
+        let is_known = self.iter().any(|known| *known == grant);
+        // What adds nobody is kept for its rules, once.
+        if is_known && behind == self.covered() {
+            return;
+        }
+        match self.runs.last_mut() {
+            Some((last, end)) if *last == grant => *end = behind,
+            _ => self.runs.push((grant, behind)),
+        }
+    }
+
+    /// Whether something is forwarded to another host.
+    pub fn leaves(&self) -> bool {
+        self.iter().any(|grant| grant.way == Way::Leaves)
+    }
+
+    /// The return addresses among them.
+    pub fn returned(&self) -> impl Iterator<Item = u64> {
+        self.iter().filter_map(Grant::returned)
+    }
+
+    /// The served domains that may seal what is forwarded, in the order of the recipients: for the name of this host the
+    /// one that stands for it, then the others.
+    pub fn sealers<'a>(&'a self, config: &'a Config) -> Vec<&'a Domain> {
+        let mut sealers = Vec::new();
+        for grant in self.iter() {
+            match &grant.served {
+                Some(domain) => sealers.push(domain),
+                None => {
+                    let served = config.domains.keys();
+                    let served = served.filter(|domain| config.receiving(domain).is_some());
+                    sealers.extend(home(config).into_iter().chain(served));
+                }
+            }
+        }
+        sealers
+    }
+
+    /// The rules for what is examined: the strictest.
+    pub fn rules(&self, config: &Config) -> (Dmarc, Quarantine) {
+        let rules = self.iter().map(|grant| {
+            let served = grant
+                .served
+                .as_ref()
+                .and_then(|domain| config.receiving(domain));
+            served.map_or_else(Default::default, |served| (served.dmarc, served.quarantine))
+        });
+        let mildest = (Dmarc::Off, Quarantine::Mark);
+        rules.fold(mildest, |(mode, quarantine), rules| {
+            (mode.max(rules.0), quarantine.max(rules.1))
+        })
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Grant> {
+        self.runs.iter().map(|(grant, _)| grant)
+    }
+
+    /// How many recipients rest on something: the first so many.
+    fn covered(&self) -> usize {
+        self.runs.last().map_or(0, |(_, behind)| *behind)
+    }
+}
+
+/// A message that is whole.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// Who brings it.
+    pub client: &'a Client,
+    /// What its recipients rest on.
+    pub grants: &'a Grants,
+    /// What its examination has found, where that is over.
+    pub findings: Option<&'a Findings>,
+}
+
+/// A message that may be queued, with its reverse-path and its recipients.
+#[derive(Debug)]
+pub struct Released {
+    reverse_path: ReversePath,
+    recipients: Vec<Recipient>,
+    mark: Mark,
+}
+
+/// Whether a message is marked as one that its author's domain wants looked at.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mark {
+    /// It is not.
+    Clean,
+    /// It is.
+    Suspect,
+}
+
+impl Released {
+    /// The reverse-path.
+    pub const fn reverse_path(&self) -> &ReversePath {
+        &self.reverse_path
+    }
+
+    /// The recipients.
+    pub fn recipients(&self) -> &[Recipient] {
+        &self.recipients
+    }
+
+    /// Whether it is to be marked.
+    pub const fn mark(&self) -> Mark {
+        self.mark
+    }
+
+    /// The reverse-path and the recipients of its envelope.
+    pub fn into_parts(self) -> (ReversePath, Vec<Recipient>) {
+        (self.reverse_path, self.recipients)
+    }
+}
+
+impl Case<'_> {
+    /// Lets the message go to its recipients, or says why not.
+    pub fn release(
+        &self,
+        reverse_path: ReversePath,
+        mut recipients: Vec<Recipient>,
+    ) -> Result<Released, Refusal> {
+        let sender = reverse_path.mailbox().map(Mailbox::domain);
+        let mark = self.permit(sender, recipients.len())?;
+        // Nobody is told of a failure who had no part in it; who may have had none is told of no more than one.
+        if let (Some(sender), Some(findings)) = (sender, self.judged())
+            && !findings.shows(sender)
+        {
+            let forged = findings.sender_is_forged(sender);
+            for recipient in &mut recipients {
+                recipient.notify = match recipient.notify.wants_failure() && !forged {
+                    true => Notify::Once,
+                    false => Notify::Never,
+                };
+            }
+        }
+        Ok(Released {
+            reverse_path,
+            recipients,
+            mark,
+        })
+    }
+
+    /// The findings, where they decide.
+    fn judged(&self) -> Option<&Findings> {
+        let is_judged = self.grants.iter().any(|grant| !grant.authority.is_own());
+        self.findings.filter(|_| is_judged)
+    }
+
+    fn permit(&self, sender: Option<&Domain>, recipients: usize) -> Result<Mark, Refusal> {
+        if self.grants.covered() < recipients || self.grants.runs.is_empty() {
+            return Err(Refusal::Withdrawn);
+        }
+        let own = self.client.authority();
+        let mut grants = self.grants.iter().map(|grant| grant.authority);
+        if grants.any(|authority| authority.is_own() && own != Some(authority)) {
+            return Err(Refusal::Withdrawn);
+        }
+        if self.grants.iter().all(|grant| grant.authority.is_own()) {
+            return Ok(Mark::Clean);
+        }
+        let findings = self.findings.ok_or(Refusal::Unexamined)?;
+        let mark = self.judge(findings)?;
+        if self.grants.leaves() {
+            self.may_leave(findings, sender)?;
+        }
+        if let (Some(_), Some(sender)) = (self.grants.returned().next(), sender)
+            && !findings.shows(sender)
+        {
+            return Err(undecided(findings).unwrap_or(Refusal::Unvouched));
+        }
+        Ok(mark)
+    }
+
+    /// What the rules of the recipients' domains make of it.
+    fn judge(&self, findings: &Findings) -> Result<Mark, Refusal> {
+        let (mode, quarantine) = self.grants.rules(self.config);
+        match findings.judge(mode, quarantine, &self.config.trusted_sealers) {
+            Judgement::Take => Ok(Mark::Clean),
+            Judgement::Mark => Ok(Mark::Suspect),
+            Judgement::Refuse => {
+                let author = findings.dmarc.as_ref().map(|(author, _)| author.clone());
+                Err(Refusal::Dmarc(author))
+            }
+            Judgement::Ambiguous => Err(Refusal::Ambiguous),
+            Judgement::Defer => Err(Refusal::Open),
+        }
+    }
+
+    /// Whether it may go on from here to another host, whatever the rules are.
+    fn may_leave(&self, findings: &Findings, sender: Option<&Domain>) -> Result<(), Refusal> {
+        if findings.ambiguous {
+            return Err(Refusal::Ambiguous);
+        }
+        let trusted = &self.config.trusted_sealers;
+        if let Some((author, verdict)) = &findings.dmarc
+            && self.grants.rules(self.config).0 == Dmarc::Enforce
+            && verdict.outcome == dmarc::Outcome::TempError
+            && !has_shown(findings, author)
+            && !findings.is_vouched_for(trusted)
+        {
+            return Err(Refusal::Open);
+        }
+        let ours = |domain: &Domain| is_ours(self.config, domain);
+        match findings.pretence(sender, ours, trusted) {
+            Some(domain) => {
+                let pretence = || Refusal::Pretence(domain.clone());
+                Err(undecided(findings).unwrap_or_else(pretence))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether SPF or a signature shows this very domain, which is enough for any policy that it may have.
+fn has_shown(findings: &Findings, author: &Domain) -> bool {
+    let sender = findings
+        .spf
+        .as_ref()
+        .filter(|_| findings.spf_is(spf::Outcome::Pass));
+    let signers = findings.dkim.iter().filter(|signature| {
+        signature.partial.is_none() && signature.verdict() == dkim::verdict::Verdict::Pass
+    });
+    let signers = signers.filter_map(|signature| signature.domain.as_ref());
+    let sender = sender.and_then(|spf| spf.domain.as_ref());
+    signers.chain(sender).any(|domain| domain == author)
+}
+
+/// The refusal for now, where something may pass yet.
+fn undecided(findings: &Findings) -> Option<Refusal> {
+    findings.is_open().then_some(Refusal::Open)
+}
+
+/// Whether a domain is served here, or lies under one that is.
+fn is_ours(config: &Config, domain: &Domain) -> bool {
+    let mut served = config.domains.keys();
+    *domain == config.hostname || served.any(|ours| domain == ours || domain.is_under(ours))
+}
+
+/// Whether mail goes on to another host.
+fn leaves(config: &Config, goal: &Goal) -> bool {
+    match &goal.destination {
+        Some(destination) => matches!(destination, Destination::Hosts(_)),
+        None => config.receiving(goal.mailbox.domain()).is_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

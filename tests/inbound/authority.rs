@@ -1,0 +1,376 @@
+//! On whose authority mail leaves: what an attacker tries who has none.
+
+use chopar::engine::event::Listener;
+use chopar::limits::RETURN_USES_MAX;
+
+use crate::world::{STRANGER, Saying, World, divide, text};
+
+const LETTER: &[u8] = b"From: a@author.example\r\nSubject: x\r\n\r\nbody\r\n";
+const BOUNCE: &[u8] = b"From: MAILER-DAEMON@far.example\r\nSubject: failed\r\n\r\nx\r\n";
+/// A client as fast as it likes.
+const FAST: &str =
+    "[abuse]\nmessages_per_minute = 0\nrecipients_per_minute = 0\nconnections_per_minute = 0\n";
+
+/// The return address that `sender` gets when it is forwarded.
+fn rewritten(world: &mut World, sender: &str) -> String {
+    let sent = world.forward(sender, &["ann@us.example"], LETTER);
+    sent[0].from.clone()
+}
+
+/// What a recipient is answered where this is the sender.
+fn asks(world: &mut World, from: &str, to: &str) -> String {
+    world.connect(Listener::Smtp);
+    let reply = world.say(&format!("MAIL FROM:<{from}>"));
+    assert!(reply.starts_with("250 "), "{reply}");
+    let reply = world.say(&format!("RCPT TO:<{to}>"));
+    world.leave();
+    reply
+}
+
+#[test]
+fn no_sender_makes_a_way_to_a_victim_of_its_choice() {
+    let mut world = World::new();
+    for sender in [
+        "SRS1=x=DD=victim.example=bob@evil.example",
+        "SRS0=x=DD=victim.example=bob@evil.example",
+        "SRS1=x=us.example==HHHHHHHH=DD=victim.example=bob@evil.example",
+        "SRS1=x=victim.example==a=b=c=bob@evil.example",
+    ] {
+        let made = rewritten(&mut world, sender);
+        assert!(made.ends_with("@us.example"), "{made}");
+        let (tag, rest) = made.split_at(4);
+        let other = if tag == "SRS0" { "SRS1" } else { "SRS0" };
+        let (hash, behind) = rest[1..].split_once('=').expect("a hash");
+        let (_, inner) = behind.split_once('=').expect("a day");
+        for forged in [
+            format!("{other}{rest}"),
+            format!("{other}={hash}={inner}"),
+            format!("SRS0={hash}=DD=victim.example=bob@us.example"),
+            format!("SRS0={behind}"),
+            format!("SRS0={inner}"),
+            made.replace("us.example", "two.example"),
+        ] {
+            let reply = asks(&mut world, "", &forged);
+            assert!(reply.starts_with("550 "), "{forged}: {reply}");
+        }
+        // What was made leads to where it came from, or to a forwarder that has to know it.
+        let reply = asks(&mut world, "", &made);
+        if reply.starts_with("250 ") {
+            let sent = world.forward("", &[&made], BOUNCE);
+            let to = &sent[0].to[0];
+            assert!(
+                to == sender || to == "SRS0=a=b=c=bob@victim.example",
+                "{to}"
+            );
+        }
+    }
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_return_address_takes_mail_that_bears_our_name_from_nobody() {
+    for mode in ["enforce", "report", "off"] {
+        let table = format!("[domain.\"us.example\"]\ndmarc = \"{mode}\"\n");
+        let mut world = World::with("", &table);
+        world.say_at("_dmarc.bank.example", "v=DMARC1; p=reject");
+        world.say_at("bank.example", "v=spf1 -all");
+        let back = rewritten(&mut world, "victim@source.example");
+        for name in [
+            "us.example",
+            "sub.us.example",
+            "two.example",
+            "mx.us.example",
+        ] {
+            let message = format!("From: boss@{name}\r\n\r\npay\r\n");
+            let reply = world.bring("", &[&back], message.as_bytes());
+            assert!(reply.starts_with("550 5.7.1 "), "{mode}, {name}: {reply}");
+        }
+        let spoof = b"From: service@bank.example\r\n\r\npay\r\n";
+        let reply = world.bring("", &[&back], spoof);
+        let refused = mode == "enforce";
+        assert_eq!(reply.starts_with("550 5.7.1 "), refused, "{mode}: {reply}");
+        let sent = world.forward("", &[&back], BOUNCE);
+        let to = sent.last().map(|sent| sent.to.as_slice());
+        assert_eq!(to, Some(&["victim@source.example".to_owned()][..]));
+        world.nothing_is_left();
+    }
+}
+
+#[test]
+fn an_answer_is_taken_back_from_a_sender_that_something_vouches_for() {
+    let mut world = World::new();
+    let back = rewritten(&mut world, "first@source.example");
+    let answer = b"From: auto@far.example\r\nAuto-Submitted: auto-replied\r\n\r\naway\r\n";
+    let reply = world.bring("auto@far.example", &[&back], answer);
+    assert!(
+        reply.starts_with("550 5.7.1 ") && reply.contains("vouches"),
+        "{reply}"
+    );
+    world.zone.insert("far.example".into(), Saying::ServFail);
+    let reply = world.bring("auto@far.example", &[&back], answer);
+    assert!(reply.starts_with("451 4.7.0 "), "{reply}");
+    world.nothing_is_left();
+
+    let mut world = World::new();
+    let back = rewritten(&mut world, "first@source.example");
+    world.say_at("far.example", &format!("v=spf1 ip4:{STRANGER} -all"));
+    let sent = world.forward("auto@far.example", &[&back], answer);
+    assert_eq!(sent[0].to, ["first@source.example"]);
+    // It is forwarded as anything else is: SPF would fail there for its own sender.
+    let path = &sent[0].from;
+    assert!(
+        path.starts_with("SRS0=") && path.ends_with("=far.example=auto@us.example"),
+        "{path}"
+    );
+    assert!(divide(&sent[0].text).0.has("ARC-Seal"));
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_return_address_is_used_up() {
+    let mut world = World::with("", FAST);
+    let back = rewritten(&mut world, "victim@source.example");
+    let other = rewritten(&mut world, "other@source.example");
+    // What is refused takes no use.
+    for _ in 0..3 {
+        let reply = world.bring("", &[&back], b"From: boss@us.example\r\n\r\nx\r\n");
+        assert!(reply.starts_with("550 5.7.1 "), "{reply}");
+    }
+    for number in 0..RETURN_USES_MAX {
+        let reply = world.bring("", &[&back], BOUNCE);
+        assert!(reply.starts_with("250 "), "{number}: {reply}");
+    }
+    let reply = asks(&mut world, "", &back);
+    assert!(
+        reply.starts_with("550 5.7.1 ") && reply.contains("Too many"),
+        "{reply}"
+    );
+    // However it is spelled; and no other is meant.
+    let reply = asks(&mut world, "", &back.to_uppercase());
+    assert!(reply.starts_with("550 5.7.1 "), "{reply}");
+    let reply = world.bring("", &[&other], BOUNCE);
+    assert!(reply.starts_with("250 "), "{reply}");
+    assert_eq!(world.stage.engine.tables().returns, 2);
+    world.nothing_is_left();
+}
+
+#[test]
+fn sessions_at_once_take_no_more_of_a_return_address_than_one_after_the_other() {
+    let mut world = World::with("", FAST);
+    let back = rewritten(&mut world, "victim@source.example");
+    world.connect(Listener::Smtp);
+    world.say("MAIL FROM:<>");
+    let reply = world.say(&format!("RCPT TO:<{back}>"));
+    assert!(reply.starts_with("250 "), "{reply}");
+    let early = world.put_aside();
+    for _ in 0..RETURN_USES_MAX {
+        world.bring("", &[&back], BOUNCE);
+    }
+    world.take_up(early);
+    assert!(world.say("DATA").starts_with("354 "));
+    world.feed(&[BOUNCE, b".\r\n"].concat());
+    let reply = world.hear();
+    assert!(reply.starts_with("550 5.7.1 "), "{reply}");
+    world.leave();
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_transaction_has_one_return_address() {
+    let mut world = World::new();
+    let one = rewritten(&mut world, "one@source.example");
+    let two = rewritten(&mut world, "two@source.example");
+    world.connect(Listener::Smtp);
+    world.say("MAIL FROM:<>");
+    for (to, code) in [
+        (one.as_str(), "250 "),
+        ("ann@us.example", "250 "),
+        (&one, "250 "),
+        (&two, "452 4.5.3 "),
+    ] {
+        let reply = world.say(&format!("RCPT TO:<{to}>"));
+        assert!(reply.starts_with(code), "{to}: {reply}");
+    }
+    world.leave();
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_bounce_to_an_address_that_another_forwarder_wrapped_finds_the_first_sender() {
+    let mut world = World::new();
+    let once = rewritten(&mut world, "bob@outside.example");
+    let behind = once.strip_prefix("SRS0").expect("SRS0");
+    let (behind, _) = behind.rsplit_once('@').expect("an address");
+    let theirs = format!("SRS1=theirs=us.example={behind}@other.example");
+    let again = rewritten(&mut world, &theirs);
+    assert!(
+        again.starts_with("SRS1=") && again.ends_with("@us.example"),
+        "{again}"
+    );
+    let sent = world.forward("", &[&again], BOUNCE);
+    assert_eq!(sent[0].to, ["bob@outside.example"]);
+    world.nothing_is_left();
+}
+
+#[test]
+fn no_sender_makes_a_way_to_a_host_that_it_names_by_address() {
+    let mut world = World::new();
+    let back = rewritten(&mut world, "root@[127.0.0.1]");
+    let reply = asks(&mut world, "", &back);
+    assert!(reply.starts_with("550 5.7.1 "), "{reply}");
+}
+
+#[test]
+fn no_domain_leads_to_this_machine_by_a_mapped_address() {
+    let route = "[[route]]\ndomain = \"other.example\"\nvia = [\"smtp://203.0.113.25\"]\n";
+    for (address, count) in [
+        ("2001:db8::25", 1),
+        ("::1", 0),
+        ("::ffff:127.0.0.1", 0),
+        ("::ffff:0.0.0.0", 0),
+    ] {
+        let mut world = World::with("", route);
+        let address = address.parse().expect("an address");
+        world.hosts.insert("far.example".into(), address);
+        let sent = world.forward("a@author.example", &["ann@us.example"], LETTER);
+        assert_eq!(sent.len(), count, "{address}");
+    }
+}
+
+#[test]
+fn ten_targets_that_fail_are_one_notification_to_a_sender_whom_nothing_vouches_for() {
+    let route = "[[route]]\ndomain = \"other.example\"\nvia = [\"smtp://203.0.113.25\"]\n";
+    let to = ["ten@us.example", "ann@us.example"];
+    for (spf, count) in [
+        (String::new(), 1),
+        ("v=spf1 ?all".to_owned(), 1),
+        ("v=spf1 -all".to_owned(), 0),
+        (format!("v=spf1 ip4:{STRANGER} -all"), 11),
+    ] {
+        let mut world = World::with("", route);
+        if !spf.is_empty() {
+            world.say_at("victim.example", &spf);
+        }
+        // None of the targets exists, and one more does not for now.
+        world
+            .hosts
+            .insert("far.example".into(), "::1".parse().expect("an address"));
+        let reply = world.bring("bob@victim.example", &to, LETTER);
+        assert!(reply.starts_with("250 "), "{reply}");
+        world.pass(std::time::Duration::from_secs(60), |_| false);
+        let notified = |world: &World| -> Vec<String> {
+            let notices = world.queued.iter();
+            let notices = notices.filter(|record| record.envelope.origin.starts_with("notice="));
+            let texts = notices.map(|record| String::from_utf8(text(record)).expect("ASCII"));
+            texts.collect()
+        };
+        let texts = notified(&world);
+        assert_eq!(texts.len(), count.min(10), "{spf}");
+        if count == 1 {
+            let words: Vec<&str> = texts[0].split_whitespace().collect();
+            let words = words.join(" ");
+            assert!(words.contains("this is the only notification"), "{words}");
+        }
+        // What fails days later changes nothing.
+        world.pass(std::time::Duration::from_secs(6 * 86_400), |_| false);
+        let failed = |text: &&String| text.contains("Action: failed");
+        assert_eq!(
+            notified(&world).iter().filter(failed).count(),
+            count,
+            "{spf}"
+        );
+        world.nothing_is_left();
+    }
+}
+
+#[test]
+fn a_failure_days_later_is_told_where_it_is_the_first() {
+    let route = "[[route]]\ndomain = \"other.example\"\nvia = [\"smtp://203.0.113.25\"]\n";
+    let mut world = World::with("", route);
+    world
+        .hosts
+        .insert("far.example".into(), "::1".parse().expect("an address"));
+    let reply = world.bring("bob@nowhere.example", &["ann@us.example"], LETTER);
+    assert!(reply.starts_with("250 "), "{reply}");
+    world.pass(std::time::Duration::from_secs(6 * 86_400), |_| false);
+    let notices = world.queued.iter();
+    let notices = notices.filter(|record| record.envelope.origin.starts_with("notice="));
+    assert_eq!(notices.count(), 1);
+    world.nothing_is_left();
+}
+
+#[test]
+fn mail_for_the_roles_of_this_host_is_forwarded_by_the_rules_for_any_forward() {
+    let tables =
+        "[domain.\"us.example\"]\ndmarc = \"off\"\n[domain.\"two.example\"]\ndmarc = \"off\"\n";
+    for role in ["postmaster", "abuse", "root"] {
+        let to = format!("{role}@mx.us.example");
+        let mut world = World::with("admin = \"me@far.example\"\n", tables);
+        world.say_at("_dmarc.bank.example", "v=DMARC1; p=reject");
+        let reply = world.bring("a@evil.example", &[&to], b"From: x@us.example\r\n\r\nx\r\n");
+        assert!(reply.starts_with("550 5.7.1 "), "{role}: {reply}");
+        let spoof = b"From: service@bank.example\r\n\r\nx\r\n";
+        let reply = world.bring("a@evil.example", &[&to], spoof);
+        assert!(reply.starts_with("550 5.7.1 "), "{role}: {reply}");
+        let reply = world.bring("", &[&to], b"From: x@mx.us.example\r\n\r\nx\r\n");
+        assert!(reply.starts_with("550 5.7.1 "), "{role}: {reply}");
+        world.zone.insert("us.example".into(), Saying::ServFail);
+        let reply = world.bring("a@us.example", &[&to], LETTER);
+        assert!(reply.starts_with("451 4.7.0 "), "{role}: {reply}");
+
+        let mut world = World::with("admin = \"me@far.example\"\n", "");
+        let sent = world.forward("a@author.example", &[&to], LETTER);
+        assert_eq!(sent[0].to, ["me@far.example"]);
+        let path = &sent[0].from;
+        assert!(path.starts_with("SRS0="), "{path}");
+        let header = divide(&sent[0].text).0;
+        assert!(header.has("Authentication-Results"));
+        // The domain that stands for this host has no key here: one that has seals.
+        assert!(header.has("ARC-Seal") && path.ends_with("@two.example"));
+        let back = world.forward("", &[path], BOUNCE);
+        assert_eq!(back[0].to, ["a@author.example"]);
+        world.nothing_is_left();
+    }
+}
+
+#[test]
+fn a_recipient_that_was_deferred_has_no_say_over_what_another_gets() {
+    let keys = "abuse = { greylist = true, greylist_delay = \"2m\" }\n";
+    let table = "[domain.\"two.example\"]\ndmarc = \"report\"\n";
+    let spoof = b"From: service@bank.example\r\n\r\nx\r\n";
+    let mut world = World::with(keys, table);
+    world.say_at("_dmarc.bank.example", "v=DMARC1; p=reject");
+    let greylisted = |world: &mut World, to: &str| {
+        let reply = world.say(&format!("RCPT TO:<{to}>"));
+        assert!(reply.starts_with("451 4.7.1 "), "{to}: {reply}");
+    };
+    world.connect(Listener::Smtp);
+    world.say("MAIL FROM:<a@evil.example>");
+    greylisted(&mut world, "bob@two.example");
+    world.pass(std::time::Duration::from_secs(121), |_| false);
+    let reply = world.say("RCPT TO:<bob@two.example>");
+    assert!(reply.starts_with("250 "), "{reply}");
+    greylisted(&mut world, "ann@us.example");
+    assert!(world.say("DATA").starts_with("354 "));
+    world.feed(&[spoof.as_slice(), b".\r\n"].concat());
+    let reply = world.hear();
+    assert!(
+        reply.starts_with("250 "),
+        "its domain wants a report: {reply}"
+    );
+
+    // Once both are accepted, the stricter rules hold.
+    world.say("MAIL FROM:<a@evil.example>");
+    greylisted(&mut world, "ann@us.example");
+    world.pass(std::time::Duration::from_secs(121), |_| false);
+    for to in ["bob@two.example", "ann@us.example"] {
+        let reply = world.say(&format!("RCPT TO:<{to}>"));
+        assert!(reply.starts_with("250 "), "{to}: {reply}");
+    }
+    assert!(world.say("DATA").starts_with("354 "));
+    world.feed(&[spoof.as_slice(), b".\r\n"].concat());
+    let reply = world.hear();
+    assert!(reply.starts_with("550 5.7.1 "), "{reply}");
+    world.leave();
+    world.nothing_is_left();
+}
