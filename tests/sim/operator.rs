@@ -41,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// When everything is released and tried for the last time: behind all faults, and before anything expires.
 const LAST_VISIT: Duration = Duration::from_secs(8 * 3_600);
 /// One world in so many has a crowd of messages.
-const CROWDED: u64 = 20;
+const CROWDED: u64 = 12;
 
 /// What an operator does to the configuration.
 const CONFIGURATIONS: [&str; 4] = [

@@ -44,7 +44,7 @@ impl World {
             self.plan_at(at, kind);
         }
         match self.faults {
-            Faults::Disk => {
+            Faults::Disk | Faults::Operator => {
                 let at = self.entropy.below(25_000);
                 let at = std::time::Duration::from_millis(at);
                 self.plan(at, Happening::DiskTrouble);

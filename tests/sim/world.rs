@@ -47,7 +47,7 @@ pub(crate) enum Faults {
     Rot,
     /// As with [`Faults::Power`], and the wall clock is set while the relay runs and while it does not.
     Clock,
-    /// As with [`Faults::Power`], and an operator works on the queue, over a disk that now and then fails to read.
+    /// As with [`Faults::Disk`], and an operator works on the queue, over a disk that now and then fails to read.
     Operator,
 }
 
