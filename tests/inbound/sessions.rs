@@ -1,17 +1,19 @@
 //! Sessions under load and under change: a slow disk, slow workers, a link that does not drain, users who come and go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chopar::config::{Config, Folder, SystemDefaults};
-use chopar::engine::event::{Action, ConnId, Event, JobId, Listener, Lost, Work};
-use chopar::queue::{Command, Completion, JournalError};
+use chopar::engine::event::{Action, ConnId, Event, JobId, Listener, Lost, Reader, Work};
+use chopar::limits::NOTICES_AT_WORK_MAX;
+use chopar::queue::{Command, Completion, JournalError, Location, Part};
+use chopar::queue_id::QueueId;
 use ring::{digest, hmac, pbkdf2};
 
-use crate::stage::{PENCIL, Stage};
+use crate::stage::{PENCIL, ROUTE, Stage};
 
 /// What is held back until the test lets it go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,6 +22,7 @@ enum Slow {
     Disk,
     Workers,
     Links,
+    Reads,
 }
 
 struct Desk {
@@ -31,6 +34,7 @@ struct Desk {
     works: Vec<(JobId, Work)>,
     undrained: Vec<ConnId>,
     closed: Vec<ConnId>,
+    reads: VecDeque<(Reader, QueueId, Location, Part)>,
 }
 
 const TOML: &str = "hostname = \"mx.example.com\"\ndns.servers = [\"192.0.2.53\"]\n";
@@ -40,7 +44,7 @@ const CLIENT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 
 fn folder(users: &[(&str, &str)]) -> Folder {
     let mut folder = Folder::default();
-    folder.insert_file("chopar.toml", TOML.into());
+    folder.insert_file("chopar.toml", format!("{TOML}{ROUTE}").into());
     for (domain, users) in users {
         folder.insert_file(&format!("domains/{domain}/users"), (*users).into());
     }
@@ -58,6 +62,7 @@ impl Desk {
             works: Vec::new(),
             undrained: Vec::new(),
             closed: Vec::new(),
+            reads: VecDeque::new(),
         }
     }
 
@@ -133,6 +138,20 @@ impl Desk {
                 Action::Work { job, work } if self.slow == Slow::Workers => {
                     self.works.push((job, work));
                 }
+                Action::Read {
+                    reader: reader @ Reader::Notice(_),
+                    id,
+                    location,
+                    part,
+                } if self.slow == Slow::Reads => {
+                    self.reads.push_back((reader, id, location, part));
+                }
+                // The host that has all mail wants none of it.
+                Action::Connect { conn, .. } => {
+                    self.stage.handle(Event::Connected { conn });
+                    let bytes = b"554 5.7.1 Not for you\r\n";
+                    self.stage.handle(Event::Bytes { conn, bytes });
+                }
                 Action::Send { conn, bytes } => {
                     let text = String::from_utf8_lossy(&bytes).into_owned();
                     self.heard.entry(conn).or_default().push_str(&text);
@@ -155,6 +174,23 @@ impl Desk {
             let (job, work) = self.works.remove(0);
             let result = work.perform();
             self.stage.handle(Event::Worked { job, result });
+            self.act();
+        }
+    }
+
+    /// The disk answers so many reads at most.
+    fn read(&mut self, reads: usize) {
+        for _ in 0..reads {
+            let Some((reader, id, location, part)) = self.reads.pop_front() else {
+                return;
+            };
+            let action = Action::Read {
+                reader,
+                id,
+                location,
+                part,
+            };
+            drop(self.stage.perform(action));
             self.act();
         }
     }
@@ -193,18 +229,9 @@ fn a_disk_that_fills_while_a_long_body_is_on_its_way_refuses_it_and_the_session_
         })
         .collect();
     assert!(ids.len() > 1, "several are on their way");
-    // The first is written, then the disk is full.
-    for (at, id) in ids.into_iter().enumerate() {
-        let completion = match (at, &blocks[at]) {
-            (0, Command::BodyAppend { bytes, .. }) => Completion::BodyWritten {
-                id,
-                bytes: bytes.len(),
-            },
-            _ => Completion::BodyFailed {
-                id,
-                error: JournalError::NoSpace,
-            },
-        };
+    for id in ids {
+        let error = JournalError::NoSpace;
+        let completion = Completion::BodyFailed { id, error };
         desk.stage.handle(Event::Stored(completion));
         desk.act();
     }
@@ -529,4 +556,46 @@ fn the_salt_of_a_login_does_not_tell_whether_it_exists() {
             "{name} has a salt that it has at no domain"
         );
     }
+}
+
+#[test]
+fn a_message_that_is_removed_while_its_dsn_is_made_holds_up_no_other() {
+    let mut desk = Desk::new(&[("example.com", "")]);
+    let conn = desk.connect(Listener::Submit, CLIENT);
+    desk.slow = Slow::Reads;
+    // One more than are made at a time.
+    let messages = NOTICES_AT_WORK_MAX + 1;
+    for _ in 0..messages {
+        desk.feed(
+            conn,
+            b"MAIL FROM:<a@elsewhere.example>\r\nRCPT TO:<b@elsewhere.example>\r\nDATA\r\n",
+        );
+        let reply = desk.say(conn, "From: a@example.com\r\n\r\nshort\r\n.");
+        assert!(reply.starts_with("250 2.0.0 "), "{reply}");
+    }
+    assert_eq!(desk.stage.engine.queue_len(), messages);
+    assert_eq!(
+        desk.reads.len(),
+        NOTICES_AT_WORK_MAX,
+        "each reads its envelope"
+    );
+    let ids: Vec<String> = desk
+        .reads
+        .iter()
+        .map(|(_, id, ..)| id.to_string())
+        .collect();
+    desk.read(NOTICES_AT_WORK_MAX);
+    assert_eq!(desk.reads.len(), NOTICES_AT_WORK_MAX, "and then its header");
+    let tool = desk.stage.accept(Listener::Control, CLIENT.into());
+    let tool = tool.expect("a tool");
+    let which = serde_json::json!({ "do": "remove", "which": { "ids": ids } });
+    let answer = desk.say(tool, &which.to_string());
+    assert!(answer.contains("\"errors\":[]"), "{answer}");
+    assert_eq!(desk.stage.engine.queue_len(), 1);
+    desk.read(usize::MAX);
+    let dropped = "why=\"the message was taken out of the queue\"";
+    assert_eq!(desk.logged(dropped), NOTICES_AT_WORK_MAX, "{:#?}", desk.log);
+    assert_eq!(desk.logged("event=notice "), 1, "{:#?}", desk.log);
+    let tables = desk.stage.engine.tables();
+    assert_eq!((tables.notices_at_work, tables.notices), (0, 0));
 }

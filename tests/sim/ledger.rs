@@ -506,6 +506,12 @@ impl Ledger {
 
     /// A durable record says that nothing is owed for a message.
     pub(crate) fn done(&mut self, id: QueueId) -> Result<(), Broken> {
+        if self.removed.contains(&id) {
+            // What became of a copy of it is not recorded any more.
+            for open in self.sessions.values_mut() {
+                open.retain(|(open, _)| *open != id);
+            }
+        }
         let open = self.mails.get(&id).and_then(|mail| {
             let mut open = mail.recipients.iter().filter(|addressee| !addressee.closed);
             open.next()

@@ -111,7 +111,8 @@ impl World {
         if !self.ends.contains_key(&conn) {
             return;
         }
-        if self.mishap(400) {
+        let is_local = matches!(self.ends.get(&conn), Some(End::Operator(_)));
+        if !is_local && self.mishap(400) {
             self.tally.fault("link", "reset");
             return self.lost(conn, Lost::Reset);
         }

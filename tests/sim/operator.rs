@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use chopar::engine::control::{Listed, Request, Response, Selection};
 use chopar::engine::event::{ConnId, Event, Listener, Lost, Peer, Reader};
-use chopar::entropy::Entropy;
+use chopar::entropy::{Entropy, SeededEntropy};
 use chopar::queue::{Content, DiskError, ReadError};
 use chopar::queue_id::QueueId;
 
-use crate::disk::hold;
+use crate::disk::{Sabotage, hold};
 use crate::hook;
 use crate::ledger::{Rule, check};
 use crate::letters::Letter;
@@ -29,6 +29,9 @@ pub(crate) struct Operator {
     awaited: VecDeque<Request>,
     /// What the current answer has listed.
     listed: BTreeSet<QueueId>,
+    /// Whether what is held is to be released, and what that is.
+    releases: bool,
+    held: Vec<String>,
 }
 
 /// Visits of the operator that are not at a time of their own.
@@ -38,7 +41,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// When everything is released and tried for the last time: behind all faults, and before anything expires.
 const LAST_VISIT: Duration = Duration::from_secs(8 * 3_600);
 /// One world in so many has a crowd of messages.
-const CROWDED: u64 = 25;
+const CROWDED: u64 = 12;
 
 /// What an operator does to the configuration.
 const CONFIGURATIONS: [&str; 4] = [
@@ -84,34 +87,30 @@ impl World {
         let requests = (0..1 + self.entropy.below(3))
             .map(|_| self.request())
             .collect();
-        self.visit(requests);
-    }
-
-    fn visit(&mut self, requests: VecDeque<Request>) {
-        let Some(conn) = self.ask(requests) else {
-            return;
-        };
-        if self.entropy.below(8) == 0 {
+        let conn = self.visit(requests);
+        if let Some(conn) = conn
+            && self.entropy.below(8) == 0
+        {
             self.tally.fault("operator", "gone");
             let after = Duration::from_millis(self.entropy.below(60));
-            return self.plan(after, Happening::Lost(conn, Lost::Eof));
+            self.plan(after, Happening::Lost(conn, Lost::Eof));
         }
-        self.plan(PATIENCE, Happening::OperatorExpects(conn));
     }
 
-    /// Everything is released and tried once more, by hosts that are well again.
+    /// A tool connects, asks, and waits for its answers.
+    pub(crate) fn visit(&mut self, requests: VecDeque<Request>) -> Option<ConnId> {
+        let conn = self.ask(requests)?;
+        self.plan(PATIENCE, Happening::OperatorExpects(conn));
+        Some(conn)
+    }
+
+    /// What is held is released, and hosts are well again: nothing else is touched, so that what was forgotten stays so.
     pub(crate) fn last_visit(&mut self) {
         self.moods.clear();
-        let which = Selection::All;
-        let requests = [
-            Request::List {},
-            Request::Release {
-                which: which.clone(),
-            },
-            Request::Flush { which },
-        ];
-        let conn = self.ask(requests.into()).expect("the relay runs");
-        self.plan(PATIENCE, Happening::OperatorExpects(conn));
+        let conn = self.visit([Request::List {}].into());
+        if let Some(End::Operator(operator)) = conn.and_then(|conn| self.ends.get_mut(&conn)) {
+            operator.releases = true;
+        }
     }
 
     fn ask(&mut self, requests: VecDeque<Request>) -> Option<ConnId> {
@@ -131,6 +130,8 @@ impl World {
             line: Vec::new(),
             awaited: requests,
             listed: BTreeSet::new(),
+            releases: false,
+            held: Vec::new(),
         };
         self.ends.insert(conn, End::Operator(Box::new(operator)));
         match self.entropy.below(2) {
@@ -219,6 +220,9 @@ impl World {
                 hold(check(meant && once, Rule::Told, || {
                     format!("{id} is listed twice, or unasked")
                 }));
+                if listed.held {
+                    operator.held.push(listed.id.clone());
+                }
                 self.listed(id, &listed);
             }
             Response::End { errors, .. } => {
@@ -227,17 +231,24 @@ impl World {
                 }
                 operator.listed.clear();
                 let request = operator.awaited.pop_front();
+                let held = std::mem::take(&mut operator.held);
+                let held = (operator.releases && !held.is_empty()).then_some(held);
                 let known = |error: &String| KNOWN_ERRORS.iter().any(|known| error.contains(known));
                 let fine = request.is_some() && errors.iter().all(known);
                 hold(check(fine, Rule::Told, || {
                     format!("{request:?} was answered with {errors:?}")
                 }));
+                if let Some(held) = held {
+                    let which = Selection::Ids(held);
+                    self.visit([Request::Release { which }].into());
+                }
             }
             Response::Header { .. } | Response::Stats(_) | Response::Note { .. } => {}
         }
     }
 
     fn listed(&mut self, id: QueueId, listed: &Listed) {
+        self.tally.fault("operator", "listed");
         let addresses: Vec<&str> = listed
             .recipients
             .iter()
@@ -309,11 +320,20 @@ impl World {
         id: QueueId,
         result: Result<Content, ReadError>,
     ) {
+        if self.unreadable.contains(&id) {
+            self.reads_failed.insert(id);
+            let result = Err(ReadError::Damaged);
+            return self.engine.handle(Event::Read { reader, result }, self.now);
+        }
         if self.faults != Faults::Operator {
             return self.engine.handle(Event::Read { reader, result }, self.now);
         }
         let for_tool = matches!(reader, Reader::Conn(conn) if matches!(self.ends.get(&conn), Some(End::Operator(_))));
-        let one_in = if for_tool { 16 } else { 200 };
+        let one_in = match reader {
+            _ if for_tool => 16,
+            Reader::Reroute(_) => 12,
+            _ => 200,
+        };
         let result = match self.entropy.below(one_in) {
             0 => {
                 self.tally.fault("disk", "read failed");
@@ -325,7 +345,7 @@ impl World {
         // Now and then what fails or is sent another way is removed just then.
         if matches!(reader, Reader::Notice(_) | Reader::Reroute(_)) && self.entropy.below(6) == 0 {
             let which = Selection::Ids(vec![id.to_string()]);
-            self.visit([Request::Remove { which }].into());
+            let _ = self.visit([Request::Remove { which }].into());
         }
         let delay = Duration::from_millis(self.entropy.below(40));
         self.plan(delay, Happening::Read(reader, id, result));
@@ -373,3 +393,77 @@ pub(crate) const KINDS: [&str; 17] = [
     "removed while a DSN was made",
     "removed in flight",
 ];
+
+/// A world without faults in which this many messages wait for a dead domain.
+fn waiting(messages: u64) -> World {
+    let mut world = World::empty(1, Faults::Calm, Sabotage::None);
+    world.moods.extend([(0, Mood::Dead), (20, Mood::Dead)]);
+    for client in 0..4 {
+        let numbers = (0..messages).filter(|number| number % 4 == client);
+        let letters = numbers
+            .map(|number| {
+                let recipients = vec![format!("r{number}@d0.example")];
+                let mut dots = SeededEntropy::new(number);
+                Letter::new(format!("letter-{number}"), recipients, 1, &mut dots)
+            })
+            .collect();
+        world.client(letters, Duration::ZERO);
+    }
+    let later = world.now.instant.after(Duration::from_secs(300));
+    world.run_until(later);
+    assert_eq!(world.engine.queue_len() as u64, messages);
+    world
+}
+
+/// How often something happened to the tools.
+fn times(world: &World, what: &'static str) -> u64 {
+    let faults = &world.tally.faults;
+    faults.get(&("operator", what)).copied().unwrap_or_default()
+}
+
+#[test]
+fn a_list_of_any_length_shows_each_message_under_its_own_envelope() {
+    for messages in [300, 512, 2_000] {
+        let mut world = waiting(messages);
+        let _ = world.visit([Request::List {}, Request::Stats {}].into());
+        let later = world.now.instant.after(Duration::from_secs(60));
+        world.run_until(later);
+        assert_eq!(times(&world, "listed"), messages);
+        assert!(world.ends.is_empty(), "the tool has its answers");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_listed_as_such_and_the_list_ends() {
+    let mut world = waiting(600);
+    let ids: Vec<QueueId> = world.ledger.mails().map(|(id, _)| id).collect();
+    world.unreadable = [0, 1, 256, 257, 512, 599].map(|at| ids[at]).into();
+    let shown = ids[0].to_string();
+    let _ = world.visit([Request::List {}, Request::Show { id: shown }].into());
+    let later = world.now.instant.after(Duration::from_secs(60));
+    world.run_until(later);
+    assert_eq!(times(&world, "listed"), 600 + 1);
+    assert_eq!(times(&world, "listed unread"), 6 + 1);
+    assert!(world.ends.is_empty(), "the tool has its answers");
+}
+
+#[test]
+fn every_request_of_one_write_is_answered() {
+    let mut world = waiting(3);
+    let which = Selection::All;
+    let requests = [
+        Request::Stats {},
+        Request::Hold {
+            which: which.clone(),
+        },
+        Request::List {},
+        Request::Reload {},
+        Request::Remove { which },
+        Request::Stats {},
+    ];
+    let _ = world.visit(requests.into());
+    let later = world.now.instant.after(Duration::from_secs(60));
+    world.run_until(later);
+    assert!(world.ends.is_empty(), "the tool has its answers");
+    assert_eq!((times(&world, "listed"), world.engine.queue_len()), (3, 0));
+}

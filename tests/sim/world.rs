@@ -47,7 +47,7 @@ pub(crate) enum Faults {
     Rot,
     /// As with [`Faults::Power`], and the wall clock is set while the relay runs and while it does not.
     Clock,
-    /// As with [`Faults::Power`], and an operator works on the queue, over a disk that now and then fails to read.
+    /// As with [`Faults::Disk`], and an operator works on the queue, over a disk that now and then fails to read.
     Operator,
 }
 
@@ -155,6 +155,8 @@ pub(crate) struct World {
     pub(crate) connects: u64,
     /// Visits of the operator.
     pub(crate) operators: usize,
+    /// Messages that cannot be read.
+    pub(crate) unreadable: BTreeSet<QueueId>,
     /// Messages of which a part could not be read.
     pub(crate) reads_failed: BTreeSet<QueueId>,
     /// Messages that came back, or were made to look so.
@@ -257,6 +259,7 @@ impl World {
             clients: Vec::new(),
             connects: 0,
             operators: 0,
+            unreadable: BTreeSet::new(),
             reads_failed: BTreeSet::new(),
             returns: 0,
             moods: BTreeMap::new(),
@@ -529,6 +532,11 @@ impl World {
         let load = self.engine.load();
         hold(check(load == (0, 0), Rule::Bounds, || {
             format!("all is over, and {load:?} bytes and sessions are left")
+        }));
+        let tables = self.engine.tables();
+        let left = (tables.notices, tables.notices_at_work, tables.commits);
+        hold(check(left == (0, 0, 0), Rule::Bounds, || {
+            format!("all is over, and {left:?} DSNs and commits are left")
         }));
         hold(self.ledger.settled());
         if self.faults == Faults::Calm {
