@@ -82,14 +82,20 @@ enum Keys {
 #[derive(Debug)]
 pub struct Pool {
     capacity: u64,
-    used: [u64; STANDINGS],
+    used: Used,
     held: BTreeMap<Key, u64>,
 }
 
 /// All pools.
 #[derive(Debug)]
 pub struct Shares {
-    pools: [Pool; RESOURCES],
+    sessions: Pool,
+    memory: Pool,
+    spool: Pool,
+    questions: Pool,
+    derivations: Pool,
+    hooks: Pool,
+    deliveries: Pool,
 }
 
 /// The holder has its share, or there is no more.
@@ -99,26 +105,49 @@ pub struct Shortage;
 impl Shares {
     /// Pools of these sizes.
     pub fn new(capacity: impl Fn(Resource) -> u64) -> Self {
+        let pool = |resource| Pool::new(capacity(resource));
         Self {
-            pools: Resource::ALL.map(|resource| Pool::new(capacity(resource))),
+            sessions: pool(Resource::Sessions),
+            memory: pool(Resource::Memory),
+            spool: pool(Resource::Spool),
+            questions: pool(Resource::Questions),
+            derivations: pool(Resource::Derivations),
+            hooks: pool(Resource::Hooks),
+            deliveries: pool(Resource::Deliveries),
         }
     }
 
     /// From now on the pools have these sizes.
     pub fn set_capacities(&mut self, capacity: impl Fn(Resource) -> u64) {
-        for (resource, pool) in Resource::ALL.into_iter().zip(&mut self.pools) {
-            pool.set_capacity(capacity(resource));
+        for resource in Resource::ALL {
+            self.of_mut(resource).set_capacity(capacity(resource));
         }
     }
 
     /// The pool of a resource.
     pub const fn of(&self, resource: Resource) -> &Pool {
-        &self.pools[resource as usize]
+        match resource {
+            Resource::Sessions => &self.sessions,
+            Resource::Memory => &self.memory,
+            Resource::Spool => &self.spool,
+            Resource::Questions => &self.questions,
+            Resource::Derivations => &self.derivations,
+            Resource::Hooks => &self.hooks,
+            Resource::Deliveries => &self.deliveries,
+        }
     }
 
     /// The same, to take from and to give back to.
     pub const fn of_mut(&mut self, resource: Resource) -> &mut Pool {
-        &mut self.pools[resource as usize]
+        match resource {
+            Resource::Sessions => &mut self.sessions,
+            Resource::Memory => &mut self.memory,
+            Resource::Spool => &mut self.spool,
+            Resource::Questions => &mut self.questions,
+            Resource::Derivations => &mut self.derivations,
+            Resource::Hooks => &mut self.hooks,
+            Resource::Deliveries => &mut self.deliveries,
+        }
     }
 }
 
@@ -149,10 +178,6 @@ impl Resource {
 }
 
 impl Standing {
-    const fn index(self) -> usize {
-        self as usize
-    }
-
     /// Its part of a pool, in eighths.
     const fn eighths(self) -> u64 {
         match self {
@@ -239,12 +264,53 @@ pub enum Kind {
     Host = 4,
 }
 
+/// Units that are handed out, by standing.
+#[derive(Clone, Copy, Debug)]
+struct Used {
+    client: u64,
+    visitor: u64,
+    known: u64,
+    trusted: u64,
+}
+
+impl Used {
+    const fn of_mut(&mut self, standing: Standing) -> &mut u64 {
+        match standing {
+            Standing::Client => &mut self.client,
+            Standing::Visitor => &mut self.visitor,
+            Standing::Known => &mut self.known,
+            Standing::Trusted => &mut self.trusted,
+        }
+    }
+
+    /// Those of this standing and of lesser ones.
+    const fn up_to(&self, standing: Standing) -> u64 {
+        let known = match standing {
+            Standing::Client => return self.client,
+            Standing::Visitor => return self.client.saturating_add(self.visitor),
+            Standing::Known | Standing::Trusted => self
+                .client
+                .saturating_add(self.visitor)
+                .saturating_add(self.known),
+        };
+        match standing {
+            Standing::Trusted => known.saturating_add(self.trusted),
+            _ => known,
+        }
+    }
+}
+
 impl Pool {
     /// So many units, all of them free.
     pub const fn new(capacity: u64) -> Self {
         Self {
             capacity,
-            used: [0; STANDINGS],
+            used: Used {
+                client: 0,
+                visitor: 0,
+                known: 0,
+                trusted: 0,
+            },
             held: BTreeMap::new(),
         }
     }
@@ -277,7 +343,7 @@ impl Pool {
 
     /// Takes `amount` units back.
     pub fn give(&mut self, holder: Holder, amount: u64) {
-        let used = &mut self.used[holder.standing.index()];
+        let used = self.used.of_mut(holder.standing);
         *used = used.saturating_sub(amount);
         for (key, _) in holder.shares() {
             if let Some(held) = self.held.get_mut(&key) {
@@ -310,7 +376,7 @@ impl Pool {
 
     /// Units that are handed out.
     pub fn used(&self) -> u64 {
-        self.used.iter().copied().fold(0, u64::saturating_add)
+        self.used.up_to(Standing::Trusted)
     }
 
     /// Units that are handed out to an address (or name) of a holder.
@@ -326,8 +392,7 @@ impl Pool {
     /// Units that a standing can still reach.
     pub fn free(&self, standing: Standing) -> u64 {
         let ceiling = self.capacity.saturating_mul(standing.eighths()).div_ceil(8);
-        let lesser = self.used.iter().take(standing.index().saturating_add(1));
-        let lesser = lesser.copied().fold(0, u64::saturating_add);
+        let lesser = self.used.up_to(standing);
         let all = self.capacity.saturating_sub(self.used());
         ceiling.saturating_sub(lesser).min(all)
     }
@@ -345,7 +410,7 @@ impl Pool {
         if amount == 0 {
             return;
         }
-        let used = &mut self.used[holder.standing.index()];
+        let used = self.used.of_mut(holder.standing);
         *used = used.saturating_add(amount);
         for (key, _) in holder.shares() {
             let held = self.held.entry(key).or_insert(0);
@@ -377,7 +442,6 @@ pub fn hash_of_address(address: IpAddr) -> u64 {
 }
 
 const RESOURCES: usize = 7;
-const STANDINGS: usize = 4;
 const ADDRESS: u8 = 1;
 const SITE: u8 = 2;
 const NETWORK: u8 = 3;

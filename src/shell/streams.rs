@@ -120,10 +120,10 @@ impl Streams {
 
     /// Drops a connection.
     pub(super) fn remove(&mut self, key: usize) {
-        if let Some(entry) = self.streams.remove(key) {
-            if entry.stream.is_closing() {
-                self.closing = self.closing.saturating_sub(1);
-            }
+        if let Some(entry) = self.streams.remove(key)
+            && entry.stream.is_closing()
+        {
+            self.closing = self.closing.saturating_sub(1);
         }
     }
 
