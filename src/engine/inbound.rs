@@ -80,6 +80,8 @@ pub(super) struct Inbound {
     holding: Holding,
     /// Bytes of output that its peer has not taken.
     pending: usize,
+    /// When its message was counted for its user, until it is on its way to the disk.
+    claimed: Option<Instant>,
     /// Whether it holds more memory than its share.
     is_over: bool,
     opening: Opening,

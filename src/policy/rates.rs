@@ -171,6 +171,22 @@ impl Users {
         }
     }
 
+    /// Counts a message out that was counted and not taken.
+    pub fn give_back(&mut self, login: &Mailbox, now: Instant) {
+        if let Some(sent) = self.sent.get_mut(&key_of(login)) {
+            sent.turn_to(slot_of(now));
+            let last = index_of(slot_of(now));
+            // It was counted a moment ago, in this slot or in the one before.
+            let before = last.checked_sub(1).unwrap_or(SLOTS.saturating_sub(1));
+            for at in [last, before] {
+                if let Some(count) = sent.counts.get_mut(at).filter(|count| **count > 0) {
+                    *count = count.saturating_sub(1);
+                    return;
+                }
+            }
+        }
+    }
+
     /// Forgets users who sent nothing for an hour.
     pub fn sweep(&mut self, now: Instant) {
         let slot = slot_of(now);
@@ -318,6 +334,9 @@ mod tests {
             users.sent(&ann, at(minute * 60));
         }
         assert!(!users.may_send(&ann, 60, at(3_599)));
+        users.give_back(&ann, at(3_599));
+        assert!(users.may_send(&ann, 60, at(3_599)));
+        users.sent(&ann, at(3_599));
         assert!(users.may_send(&ann, 51, at(3_600)));
         assert!(!users.may_send(&ann, 50, at(3_600)));
         assert!(users.may_send(&ann, 1, at(40_000)));

@@ -326,3 +326,41 @@ fn twenty_first_logins_of_one_user_are_one_derivation_and_guesses_leave_room() {
         assert!(turns <= 4, "it waits behind guesses");
     }
 }
+
+#[test]
+fn the_messages_of_an_hour_are_counted_when_they_are_taken_however_many_sessions_begin_one() {
+    let mut crowd = Crowd::new("limits.messages_per_user_hour = 5");
+    let response = STANDARD.encode("\0pencil@us.example\0pencil");
+    let mut sessions = Vec::new();
+    for _ in 0..20 {
+        let conn = crowd.connect(Listener::Submissions, USER);
+        let conn = conn.expect("a session");
+        let reply = crowd.say(conn, &format!("AUTH PLAIN {response}"));
+        assert!(reply.starts_with("235 "), "{reply}");
+        for line in [
+            "MAIL FROM:<pencil@us.example>",
+            "RCPT TO:<friend@other.example>",
+            "DATA",
+        ] {
+            let reply = crowd.say(conn, line);
+            assert!(matches!(reply.get(..1), Some("2" | "3")), "{reply}");
+        }
+        sessions.push(conn);
+    }
+    // What is refused is counted out again.
+    let refused = sessions.pop().expect("a session");
+    let reply = crowd.say(refused, "From: boss@bank.example\r\n\r\nhello\r\n.");
+    assert!(reply.starts_with("550 "), "{reply}");
+    let taken = sessions
+        .into_iter()
+        .filter(|conn| {
+            let reply = crowd.say(*conn, "From: pencil@us.example\r\n\r\nhello\r\n.");
+            assert!(
+                reply.starts_with("250 ") || reply.starts_with("45"),
+                "{reply}"
+            );
+            reply.starts_with("250 ")
+        })
+        .count();
+    assert_eq!(taken, 5);
+}

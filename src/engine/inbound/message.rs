@@ -25,6 +25,9 @@ use crate::smtp::server::Transaction;
 impl Engine {
     /// Gives up a body, what was streamed out of it too.
     pub(super) fn drop_body(&mut self, inbound: &mut Inbound) {
+        if let (Some(at), Some(login)) = (inbound.claimed.take(), &inbound.login) {
+            self.logins.users.give_back(login, at);
+        }
         inbound.holding.give_spool(&mut self.shares);
         if let Some(intake) = inbound.intake.take()
             && intake.is_spilled()
@@ -87,6 +90,22 @@ impl Engine {
         }
     }
 
+    /// Counts the message for its user, whose limit others of the same moment may have reached since MAIL. It is counted
+    /// out again where it is not taken.
+    fn claim(&mut self, inbound: &mut Inbound, now: Now) -> Result<(), Reply> {
+        let Some(login) = &inbound.login else {
+            return Ok(());
+        };
+        let per_hour = self.config.limits.messages_per_user_hour;
+        let users = &mut self.logins.users;
+        if !users.may_send(login, per_hour, now.instant) {
+            return Err(Reply::RATE_EXCEEDED);
+        }
+        users.sent(login, now.instant);
+        inbound.claimed = Some(now.instant);
+        Ok(())
+    }
+
     /// The body has ended: whose it is is found out, fields are added, signatures asked for, and it is stored.
     pub(super) fn message_whole(
         &mut self,
@@ -95,6 +114,7 @@ impl Engine {
         transaction: Transaction,
         now: Now,
     ) -> Result<(), Reply> {
+        self.claim(inbound, now)?;
         let intake = inbound.intake.take().ok_or(Reply::STORE_FAILED)?;
         let id = intake.id();
         let spilled = intake.is_spilled();
@@ -317,6 +337,8 @@ impl Engine {
         let Some(signing) = inbound.signing.take() else {
             return;
         };
+        // From here on the disk says whether it counts.
+        inbound.claimed = None;
         let Signing { record, size } = *signing;
         let committing = Committing::message(&record, size, Owner::Client(conn));
         let ticket = self.ticket(committing);
@@ -338,8 +360,8 @@ impl Engine {
             Some(other) => return self.conns.put(conn, other),
             None => return, // the client did not wait: the message is queued all the same
         };
-        if let (Ok(_), Some(login)) = (&result, &inbound.login) {
-            self.logins.users.sent(login, now.instant);
+        if let (Err(_), Some(login)) = (&result, &inbound.login) {
+            self.logins.users.give_back(login, now.instant);
         }
         let reply = result.map_or_else(|reply| reply, Reply::queued);
         self.inbound_stored(conn, inbound, &reply, now);

@@ -65,6 +65,7 @@ impl Engine {
             held_until: None,
             holding: Holding::new(Holder::nobody(Standing::Client)),
             pending: 0,
+            claimed: None,
             is_over: false,
             opening: Opening::Over,
             counted: None,
