@@ -231,7 +231,7 @@ impl Engine {
         if inbound.kept.is_empty() {
             self.inbound_drive(conn, inbound, bytes, now);
         } else {
-            let mut kept = std::mem::take(&mut inbound.kept);
+            let mut kept = zeroize::Zeroizing::new(std::mem::take(&mut inbound.kept));
             kept.extend_from_slice(bytes);
             self.inbound_drive(conn, inbound, &kept, now);
         }
@@ -268,7 +268,7 @@ impl Engine {
 
     /// Goes on with what was kept, once an answer is in.
     fn inbound_resume(&mut self, conn: ConnId, mut inbound: Box<Inbound>, out: Vec<u8>, now: Now) {
-        let kept = std::mem::take(&mut inbound.kept);
+        let kept = zeroize::Zeroizing::new(std::mem::take(&mut inbound.kept));
         self.inbound_drive_with(conn, inbound, &kept, out, now);
     }
 

@@ -29,6 +29,7 @@ mod queue;
 #[path = "../e2e/relay.rs"]
 mod relay;
 mod resident;
+mod shares;
 #[allow(
     dead_code,
     reason = "shared with the end-to-end tests, which use more of it"
