@@ -278,6 +278,8 @@ pub const DNS_NEGATIVE_TTL_MAX: Duration = Duration::from_secs(900);
 pub const DNS_QUESTIONS_MAX: usize = 256;
 /// Records of one answer that are kept.
 pub const DNS_RECORDS_MAX: usize = 64;
+/// The same of texts, before those are chosen that are for a relay to read.
+pub const DNS_TEXTS_MAX: usize = 1_000;
 /// Longest time that a failure to get an answer is remembered (RFC 2308 section 7 allows five minutes).
 pub const DNS_FAILURE_TTL_MAX: Duration = Duration::from_secs(5);
 /// Bytes of a name on the wire, with its length octets (RFC 1035 section 2.3.4).

@@ -581,17 +581,22 @@ impl Lookup {
         }
     }
 
-    /// What is kept of records: of texts those that are for a relay to read, and no more of them than such records have.
+    /// What is kept of records: where there are more texts than are of use, those that are for a relay to read.
     fn needed(&self, records: Records) -> Result<Records, NoRecords> {
         let Records::Txt(mut texts) = records else {
             return Ok(records);
         };
-        let name = self.question.name.as_str();
-        let is_key = name.split('.').any(|label| label == "_domainkey");
-        texts.retain(|text| is_key || is_tagged(text));
-        texts.shrink_to_fit();
-        let bytes: usize = texts.iter().map(Vec::len).sum();
-        match (texts.is_empty(), bytes <= DNS_TEXT_BYTES_MAX) {
+        let fits = |texts: &[Vec<u8>]| {
+            let bytes: usize = texts.iter().map(Vec::len).sum();
+            bytes <= DNS_TEXT_BYTES_MAX
+        };
+        if !fits(&texts) {
+            let name = self.question.name.as_str();
+            let is_key = name.split('.').any(|label| label == "_domainkey");
+            texts.retain(|text| is_key || is_tagged(text));
+            texts.shrink_to_fit();
+        }
+        match (texts.is_empty(), fits(&texts)) {
             (true, _) => Err(NoRecords::NoData),
             (_, true) => Ok(Records::Txt(texts)),
             (_, false) => Err(NoRecords::ServerFailure),
