@@ -97,7 +97,7 @@ fn crafted(tags: &str, message: &str) -> Vec<u8> {
     let header = Header::parse(format!("{header}\r\n").into_bytes()).expect("a header");
     let verification = Verification::new(&header, NOW);
     let data = match &verification.slots[0].state {
-        Ok(signature) => signature.data(&header, 0),
+        Ok(signature) => signature.data(&Fields::new(&header), 0),
         Err(_) => Vec::new(),
     };
     let b = STANDARD.encode(key().sign(&data).expect("a signature"));
