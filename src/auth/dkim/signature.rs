@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::bodies::Bodies;
+use super::bodies::{Bodies, Place};
 use super::canonical::{Form, append_field, append_relaxed};
 use super::claim::{Claim, Kind, Reported};
 use super::tag::{TagList, elements, is_space, without_space};
@@ -47,7 +47,7 @@ pub(in crate::auth) struct Signature {
     /// `h=`, in lower case. It is taken apart when it is needed: a header of names would fill memory as a list.
     names: String,
     body_hash: [u8; KEY_BYTES],
-    body: usize,
+    body: Place,
     limit: Option<u64>,
 }
 
@@ -87,7 +87,7 @@ impl Signature {
             header_form,
             names,
             body_hash,
-            body: bodies.place(body_form, limit.unwrap_or(u64::MAX)),
+            body: bodies.place(body_form, limit),
             limit,
         })
     }
@@ -98,12 +98,11 @@ impl Signature {
     }
 
     pub(in crate::auth) fn check_body(&self, bodies: &Bodies) -> Result<(), Failure> {
-        let found = bodies.hash(self.body);
-        let found = found.ok_or(Failure::BodyHash)?;
-        if self.limit.is_some_and(|limit| limit > found.length) {
+        let length = bodies.length(self.body).ok_or(Failure::BodyHash)?;
+        if self.limit.is_some_and(|limit| limit > length) {
             return Err(Failure::BodyTooShort);
         }
-        if found.hash == self.body_hash {
+        if bodies.hash(self.body) == Some(self.body_hash) {
             Ok(())
         } else {
             Err(Failure::BodyHash)
@@ -113,7 +112,7 @@ impl Signature {
     /// What `l=` covers, where it leaves something out.
     pub(in crate::auth) fn partial(&self, bodies: &Bodies) -> Option<Partial> {
         let signed = self.limit?;
-        let total = bodies.hash(self.body)?.length;
+        let total = bodies.length(self.body)?;
         (signed < total).then_some(Partial { signed, total })
     }
 
