@@ -9,6 +9,7 @@ mod hook;
 mod message;
 mod opening;
 mod verdict;
+mod verification;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -39,6 +40,7 @@ use abuse::{Guard, Verdict};
 use authentication::Checking;
 use hook::Hooking;
 pub(super) use hook::{Asking, Hooks};
+pub(super) use verification::Verifications;
 
 /// One session.
 pub(super) struct Inbound {

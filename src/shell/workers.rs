@@ -1,7 +1,8 @@
-//! A few threads for what would hold the loop up: signatures and password derivations.
+//! A few threads for what would hold the loop up: signing, verifying and password derivations.
 //!
-//! Signatures go first, and one thread takes nothing else, so that somebody who guesses passwords cannot keep mail
-//! from being signed. The lock is held to move a job, never while one is done.
+//! Signing goes first, and one thread takes no passwords, so that somebody who guesses them cannot keep mail from being
+//! signed and verified. On the other threads passwords go before verifying, so that mail cannot keep users from logging
+//! in. The lock is held to move a job, never while one is done.
 
 use std::collections::VecDeque;
 use std::io;
@@ -30,13 +31,14 @@ struct Shared {
 struct Jobs {
     signatures: VecDeque<(JobId, Work)>,
     passwords: VecDeque<(JobId, Work)>,
+    verifications: VecDeque<(JobId, Work)>,
     ended: bool,
 }
 
 /// What a thread takes on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Takes {
-    Signatures,
+    AllButPasswords,
     Everything,
 }
 
@@ -52,7 +54,7 @@ impl Workers {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         for number in 0..cores.clamp(WORKERS_MIN, WORKERS_MAX) {
             let takes = if number == 0 {
-                Takes::Signatures
+                Takes::AllButPasswords
             } else {
                 Takes::Everything
             };
@@ -70,6 +72,7 @@ impl Workers {
         let mut jobs = self.shared.lock();
         match work {
             Work::Sign(..) => jobs.signatures.push_back((job, work)),
+            Work::Verify(_) => jobs.verifications.push_back((job, work)),
             Work::VerifyPassword { .. } => jobs.passwords.push_back((job, work)),
         }
         drop(jobs);
@@ -79,6 +82,17 @@ impl Workers {
     /// The next result that is there.
     pub(super) fn result(&self) -> Option<(JobId, WorkResult)> {
         self.results.take()
+    }
+}
+
+impl Jobs {
+    fn next(&mut self, takes: Takes) -> Option<(JobId, Work)> {
+        let first = self.signatures.pop_front();
+        let first = match takes {
+            Takes::AllButPasswords => first,
+            Takes::Everything => first.or_else(|| self.passwords.pop_front()),
+        };
+        first.or_else(|| self.verifications.pop_front())
     }
 }
 
@@ -106,11 +120,7 @@ impl Shared {
             if jobs.ended {
                 return None;
             }
-            let signature = jobs.signatures.pop_front();
-            let job = match takes {
-                Takes::Signatures => signature,
-                Takes::Everything => signature.or_else(|| jobs.passwords.pop_front()),
-            };
+            let job = jobs.next(takes);
             if job.is_some() {
                 return job;
             }

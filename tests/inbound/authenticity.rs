@@ -7,7 +7,7 @@ use chopar::auth::dkim::canonical::{BodyHasher, Form};
 use chopar::auth::dkim::key::{Algorithm, SigningKey};
 use chopar::auth::dkim::sign::{Signer, prepare};
 use chopar::date::Timestamp;
-use chopar::engine::event::Listener;
+use chopar::engine::event::{ConnId, Listener};
 
 use crate::world::{KEY, STRANGER, Saying, World, divide, text};
 
@@ -37,6 +37,47 @@ pub(crate) fn signed(message: &[u8]) -> Vec<u8> {
     let mut signed = input.sign(&key).expect("a signature");
     signed.extend_from_slice(message);
     signed
+}
+
+/// A client that offers a message up to its final dot, and leaves the stage.
+fn offered(world: &mut World, message: &[u8]) -> ConnId {
+    world.connect(Listener::Smtp);
+    world.offer("x@evil.example", &["ann@us.example"], message);
+    world.put_aside()
+}
+
+#[test]
+fn signatures_are_verified_by_workers_a_few_at_a_time_while_clients_come_and_go() {
+    let mut world = World::new();
+    world.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
+    let right = signed(b"From: a@author.example\r\nSubject: yes\r\n\r\nhello\r\n");
+    let wrong = String::from_utf8(right.clone()).expect("ASCII");
+    let wrong = wrong.replace("Subject: yes", "Subject: no").into_bytes();
+    world.is_slow = true;
+    let gone = offered(&mut world, &right);
+    let taken = offered(&mut world, &right);
+    let impatient = offered(&mut world, &right);
+    let refused = offered(&mut world, &wrong);
+    let tables = world.stage.engine.tables();
+    assert_eq!((tables.jobs, tables.verifications), (2, 2));
+    assert!(world.queued.is_empty());
+
+    for client in [gone, impatient] {
+        world.take_up(client);
+        world.hang_up();
+    }
+    assert_eq!(world.stage.engine.tables().verifications, 1);
+    world.work();
+    let tables = world.stage.engine.tables();
+    assert_eq!((tables.jobs, tables.verifications), (0, 0));
+
+    world.take_up(taken);
+    world.leave();
+    world.take_up(refused);
+    world.leave();
+    let counters = world.stage.engine.counters();
+    assert_eq!((counters.accepted, counters.dmarc_refused), (1, 1));
+    world.nothing_is_left();
 }
 
 #[test]
