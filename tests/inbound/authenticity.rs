@@ -8,6 +8,7 @@ use chopar::auth::dkim::key::{Algorithm, SigningKey};
 use chopar::auth::dkim::sign::{Signer, prepare};
 use chopar::date::Timestamp;
 use chopar::engine::event::{ConnId, Listener};
+use chopar::engine::log::Level;
 
 use crate::world::{KEY, STRANGER, Saying, World, divide, text};
 
@@ -77,6 +78,42 @@ fn signatures_are_verified_by_workers_a_few_at_a_time_while_clients_come_and_go(
     world.leave();
     let counters = world.stage.engine.counters();
     assert_eq!((counters.accepted, counters.dmarc_refused), (1, 1));
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_message_of_many_signatures_is_verified_once_however_many_answers_spf_takes() {
+    let mut world = World::new();
+    world.stage.engine.set_log_level(Level::Debug);
+    world.say_at("evil.example", "v=spf1 include:p1.evil.example -all");
+    for number in 1..10 {
+        let next = format!("v=spf1 include:p{}.evil.example -all", number + 1);
+        world.say_at(&format!("p{number}.evil.example"), &next);
+    }
+    world.say_at("p10.evil.example", "v=spf1 +all");
+    let message = b"From: a@author.example\r\nSubject: yes\r\n\r\nhello\r\n";
+    let one = signed(message);
+    let field = &one[..one.len() - message.len()];
+    let wrong = b"From: a@author.example\r\nSubject: no\r\n\r\nhello\r\n";
+    let many = [field.repeat(110), wrong.to_vec()].concat();
+    let reply = world.bring("x@evil.example", &["ann@us.example"], &many);
+    assert!(reply.starts_with("250 "), "{reply}");
+    let lines = world.logged.iter();
+    let verified: Vec<&String> = lines
+        .filter(|line| line.contains("event=verified "))
+        .collect();
+    let [line] = verified[..] else {
+        panic!("{verified:?}");
+    };
+    assert!(line.contains(" checks=10 "), "{line}");
+    let examined = world
+        .logged
+        .iter()
+        .find(|line| line.contains("event=examined "));
+    assert!(
+        examined.is_some_and(|line| line.contains("spf=pass")),
+        "{examined:?}"
+    );
     world.nothing_is_left();
 }
 

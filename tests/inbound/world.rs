@@ -45,6 +45,8 @@ pub(crate) struct World {
     /// Messages as they were queued.
     pub(crate) queued: Vec<MessageRecord>,
     pub(crate) discarded: usize,
+    /// Lines of the log.
+    pub(crate) logged: Vec<String>,
     /// Whether workers take their time, until [`World::work`].
     pub(crate) is_slow: bool,
     /// What they have to do.
@@ -104,6 +106,7 @@ impl World {
             sent: Vec::new(),
             queued: Vec::new(),
             discarded: 0,
+            logged: Vec::new(),
             is_slow: false,
             jobs: Vec::new(),
         };
@@ -302,6 +305,7 @@ impl World {
                     self.stage.handle(event);
                 }
             }
+            Action::Log(line) => self.logged.push(line.text),
             // Programs and maildirs never answer; everything else needs no answer.
             _ => {}
         }
