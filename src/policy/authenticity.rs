@@ -64,7 +64,7 @@ pub enum Next {
     /// Nothing, until [`Examination::on_verified`].
     Wait,
     /// It is over.
-    Done(Findings),
+    Done(Box<Findings>),
 }
 
 /// What was found out.
@@ -174,14 +174,14 @@ impl Examination {
         let Some(verified) = verified else {
             return Next::Wait;
         };
-        Next::Done(Findings {
+        Next::Done(Box::new(Findings {
             spf,
             dkim: verified.dkim.clone(),
             arc: verified.arc.clone(),
             dmarc: worst,
             authors: self.authors.clone().unwrap_or_default(),
             ambiguous: self.authors.is_err(),
-        })
+        }))
     }
 }
 
@@ -394,7 +394,7 @@ mod tests {
         examination.on_body(b"hello\r\n");
         for _ in 0..20 {
             match examination.resume(&header, &known) {
-                Next::Done(findings) => return findings,
+                Next::Done(findings) => return *findings,
                 Next::Verify(verifying) => examination.on_verified(verifying.perform()),
                 Next::Wait => panic!("it waits for nothing"),
                 Next::Ask(questions) => {

@@ -153,3 +153,33 @@ impl Shared {
 
 const WORKERS_MIN: usize = 2;
 const WORKERS_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(takes: Takes) -> Vec<u64> {
+        let mut jobs = Jobs::default();
+        let queues = [
+            &mut jobs.verifications,
+            &mut jobs.passwords,
+            &mut jobs.signatures,
+        ];
+        for (queue, number) in queues.into_iter().zip(0..) {
+            queue.push_back((JobId(number), Work::Sign(Vec::new(), None)));
+        }
+        std::iter::from_fn(|| jobs.next(takes))
+            .map(|(JobId(number), _)| number)
+            .collect()
+    }
+
+    #[test]
+    fn neither_passwords_nor_incoming_mail_keep_others_waiting() {
+        let (verification, password, signature) = (0, 1, 2);
+        assert_eq!(order(Takes::AllButPasswords), [signature, verification]);
+        assert_eq!(
+            order(Takes::Everything),
+            [signature, password, verification]
+        );
+    }
+}

@@ -366,7 +366,7 @@ impl World {
         };
         loop {
             match examination.resume(&header, &known) {
-                Next::Done(findings) => return findings,
+                Next::Done(findings) => return *findings,
                 Next::Verify(verifying) => examination.on_verified(verifying.perform()),
                 Next::Wait => panic!("it waits for nothing"),
                 Next::Ask(questions) => {

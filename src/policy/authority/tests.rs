@@ -122,7 +122,7 @@ fn nothing() -> Findings {
     let header = b"From: a@other.example\r\n".to_vec();
     let header = Arc::new(Header::parse(header).expect("a header"));
     match Examination::new(&header, at).resume(&header, &known) {
-        Next::Done(findings) => findings,
+        Next::Done(findings) => *findings,
         _ => panic!("something is missing"),
     }
 }
