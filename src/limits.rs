@@ -305,6 +305,17 @@ pub const DKIM_CLOCK_SKEW: Duration = Duration::from_secs(300);
 pub const DKIM_RSA_BITS_MIN: usize = 1_024;
 /// Greatest modulus of an RSA key, in bits.
 pub const DKIM_RSA_BITS_MAX: usize = 4_096;
+/// Least exponent of an RSA key.
+pub const DKIM_RSA_EXPONENT_MIN: u32 = 3;
+/// Greatest exponent of an RSA key: what nearly all have; a check takes as long as the exponent has bits.
+pub const DKIM_RSA_EXPONENT_MAX: u32 = 65_537;
+/// Signatures of one message that are held against a key, DKIM and ARC together: all of DKIM, and with them the longest
+/// chain with its newest message signature. Older message signatures are checked with what is left.
+pub const SIGNATURE_CHECKS_MAX: usize = 64;
+/// Bytes that are hashed for them; past it no further one is begun.
+pub const SIGNED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Messages whose signatures workers verify at a time; others wait.
+pub const VERIFICATIONS_AT_ONCE_MAX: usize = 2;
 /// Least modulus of an RSA key that signs, in bits: what ring accepts, and what RFC 8301 section 3.2 recommends.
 pub const DKIM_RSA_SIGNING_BITS_MIN: usize = 2_048;
 /// Bytes of a private key file.

@@ -10,6 +10,7 @@ mod hook;
 mod message;
 mod opening;
 mod verdict;
+mod verification;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -43,6 +44,7 @@ use authentication::Checking;
 use holding::Holding;
 use hook::Hooking;
 pub(super) use hook::{Asking, Hooks};
+pub(super) use verification::Verifications;
 
 /// One session.
 pub(super) struct Inbound {

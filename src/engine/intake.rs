@@ -3,6 +3,7 @@
 //! Invariant: memory holds at most [`INLINE_BODY_BYTES_MAX`] and one block of a message, however long it is.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::signing::Keys;
 use crate::auth::credential::KEY_BYTES;
@@ -55,8 +56,8 @@ pub(super) type OnHeader<'a> = &'a mut dyn FnMut(&Header) -> Result<Plan, Reply>
 
 /// A message that came in whole.
 pub(super) struct Whole {
-    /// Its header.
-    pub(super) header: Header,
+    /// Its header, which a worker may be looking at.
+    pub(super) header: Arc<Header>,
     /// The keys that are to sign it.
     pub(super) keys: Keys,
     /// The hash of its body (relaxed, SHA-256), where it is to be signed or sealed.
@@ -194,7 +195,7 @@ impl Intake {
                 hasher,
                 examination,
             } => Ok(Whole {
-                header,
+                header: Arc::new(header),
                 keys,
                 examination,
                 body_hash: hasher.map(|hasher| hasher.finish().hash),

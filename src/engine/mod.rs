@@ -53,7 +53,7 @@ use connections::Connections;
 use control::Control;
 use event::{Action, ConnId, Event, JobId, Reader, Work};
 use hops::Hops;
-use inbound::{Asking, Hooks, Inbound, Strangers};
+use inbound::{Asking, Hooks, Inbound, Strangers, Verifications};
 use log::{Level, Line};
 use notices::Notices;
 use outbound::Courier;
@@ -87,6 +87,7 @@ pub struct Engine {
     strangers: Strangers,
     /// Sessions whose message is being streamed to the disk.
     spilling: HashMap<QueueId, ConnId>,
+    verifications: Verifications,
     hooks: Hooks,
     notices: Notices,
     /// Whether outcomes reach the disk.
@@ -157,6 +158,8 @@ pub struct Tables {
     pub timers: usize,
     /// Pieces of work that workers have.
     pub jobs: usize,
+    /// Messages whose signatures wait for a worker.
+    pub verifications: usize,
     /// Questions to the DNS under way.
     pub questions: usize,
     /// Answers of the DNS that are remembered.
@@ -197,6 +200,8 @@ enum JobOwner {
     Sign { conn: ConnId },
     /// The signatures of a notification.
     SignNotice { notice: u64 },
+    /// The signatures that a message came with.
+    Verify { conn: ConnId },
     /// A password.
     Password { number: u64 },
 }
@@ -243,6 +248,7 @@ impl Engine {
             jobs: HashMap::new(),
             next_job: 0,
             spilling: HashMap::new(),
+            verifications: Verifications::default(),
             hooks: Hooks::default(),
             notices: Notices::default(),
             recording: Recording::default(),
@@ -514,6 +520,7 @@ impl Engine {
             hops: self.hops.len(),
             timers: self.timers.len(),
             jobs: self.jobs.len(),
+            verifications: self.verifications.waiting(),
             questions,
             answers,
             notices_at_work,
@@ -563,6 +570,7 @@ impl Engine {
         match self.jobs.remove(&job) {
             Some(JobOwner::Sign { conn }) => self.inbound_signed(conn, result, now),
             Some(JobOwner::SignNotice { notice }) => self.notice_signed(notice, result, now),
+            Some(JobOwner::Verify { conn }) => self.inbound_verified(conn, result, now),
             Some(JobOwner::Password { number }) => self.password_checked(number, result, now),
             None => {}
         }

@@ -35,11 +35,14 @@ impl Engine {
             self.spilling.remove(&intake.id());
             self.store(Command::BodyDiscard { id: intake.id() });
         }
-        if let Some(checking) = inbound.checking.take()
-            && checking.is_spilled()
-        {
-            self.spilling.remove(&checking.id());
-            self.store(Command::BodyDiscard { id: checking.id() });
+        if let Some(checking) = inbound.checking.take() {
+            if let Some(turn) = checking.turn() {
+                self.verifications.forget(turn);
+            }
+            if checking.is_spilled() {
+                self.spilling.remove(&checking.id());
+                self.store(Command::BodyDiscard { id: checking.id() });
+            }
         }
         if let Some(hooking) = inbound.hooking.take() {
             self.drop_hooking(&hooking);
