@@ -51,6 +51,16 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("engine/hops.rs", "hops", Queue),
     ("engine/hops.rs", "rerouting", Queue),
     ("engine/inbound/hook.rs", "waiting", Share("hooks")),
+    (
+        "engine/inbound/verification.rs",
+        "rounds",
+        Share("sessions"),
+    ),
+    (
+        "engine/inbound/verification.rs",
+        "waiting",
+        Share("sessions"),
+    ),
     ("engine/mod.rs", "actions", Turn),
     ("engine/mod.rs", "jobs", Share("sessions")),
     ("engine/mod.rs", "spilling", Share("sessions")),

@@ -67,6 +67,10 @@ pub struct Holder {
     also: Option<Key>,
 }
 
+/// A lane of those who take turns: a network, a user, a host of this machine or of `relay.networks`.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Lane(Option<Key>);
+
 /// Under which names the use is counted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Keys {
@@ -227,6 +231,15 @@ impl Holder {
         Self {
             also: Some(Key::of_name(NAME.wrapping_add(kind as u8), name)),
             ..self
+        }
+    }
+
+    /// The lane that it waits in.
+    pub const fn lane(&self) -> Lane {
+        match self.keys {
+            Keys::Places([_, _, network]) => Lane(Some(network)),
+            Keys::Name(name) => Lane(Some(name)),
+            Keys::None => Lane(None),
         }
     }
 

@@ -252,7 +252,9 @@ impl Engine {
             match next {
                 Next::Done(findings) => return self.examined(conn, inbound, &findings, now),
                 Next::Wait => return Ok(()),
-                Next::Verify(verifying) => checking.turn = Some(self.verify(conn, verifying)),
+                Next::Verify(verifying) => {
+                    checking.turn = Some(self.verify(conn, holder.lane(), verifying))
+                }
                 Next::Ask(questions) => checking.unasked = questions,
             }
         }
