@@ -32,6 +32,8 @@ pub const HEADER_FIELDS_MAX: usize = 2_000;
 pub const RECEIVED_FIELDS_MAX: usize = 100;
 /// Recipients of one transaction (RFC 5321 section 4.5.3.1.8 asks for at least 100); announced by LIMITS RCPTMAX.
 pub const RECIPIENTS_MAX: usize = 1_000;
+/// Addresses in one field of a header: as many as a message of a program of this machine may name in `To`.
+pub const ADDRESS_LIST_MAX: usize = 10_000;
 /// Bytes of an ENVID parameter after xtext decoding (RFC 3461 section 4.4).
 pub const ENVID_BYTES_MAX: usize = 100;
 /// Bytes of an ORCPT parameter (RFC 3461 section 4.2).
@@ -371,8 +373,10 @@ pub const HELPER_IO_TIMEOUT: Duration = Duration::from_secs(300);
 
 // Commands.
 
-/// Bytes of a message that a command holds in memory.
+/// Bytes of a message that a command takes, where it does not know `max_message_size`.
 pub const COMMAND_MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Bytes of a message body that `sendmail` holds in memory; a longer one lies in a temporary file.
+pub const SENDMAIL_MEMORY_BYTES_MAX: usize = 1024 * 1024;
 
 // Notifications.
 

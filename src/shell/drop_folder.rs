@@ -49,24 +49,48 @@ pub fn make_folder(spool: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Leaves a message in the folder. `envelope` is one MAIL line and one RCPT line a recipient, without line ends. When
-/// this returns the message is on the disk.
-pub fn write_drop(folder: &Path, envelope: &[String], message: &[u8]) -> io::Result<()> {
-    let mut random = [0; 16];
-    SystemEntropy::default().fill(&mut random);
-    let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    let draft = folder.join(format!(".{name}"));
-    let written = write_file(&draft, envelope, message)
-        .and_then(|()| fs::rename(&draft, folder.join(format!("{name}.msg"))));
-    if written.is_err() {
-        // Half a file is worth nothing to anybody; its sender is told.
-        drop(fs::remove_file(&draft));
-    }
-    written?;
-    sync_folder(folder)
+/// A message in the folder that is not complete yet; it is removed when it is dropped before.
+#[derive(Debug)]
+pub struct Draft {
+    path: PathBuf,
+    complete: PathBuf,
 }
 
-fn write_file(path: &Path, envelope: &[String], message: &[u8]) -> io::Result<()> {
+impl Draft {
+    /// Writes a message under a name that the relay does not look at. `envelope` is one MAIL line and one RCPT line a
+    /// recipient, without line ends. When this returns the message is on the disk.
+    pub fn write(
+        folder: &Path,
+        envelope: &[String],
+        message: &mut dyn io::Read,
+    ) -> io::Result<Self> {
+        let mut random = [0; 16];
+        SystemEntropy::default().fill(&mut random);
+        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        // Half a file is worth nothing to anybody; its sender is told.
+        let draft = Self {
+            path: folder.join(format!(".{name}")),
+            complete: folder.join(format!("{name}.msg")),
+        };
+        write_file(&draft.path, envelope, message)?;
+        Ok(draft)
+    }
+
+    /// Gives it the name under which the relay takes it.
+    pub fn complete(self) -> io::Result<()> {
+        fs::rename(&self.path, &self.complete)?;
+        sync_folder(self.complete.parent().unwrap_or(Path::new(".")))
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // Once it is complete there is nothing of this name.
+        drop(fs::remove_file(&self.path));
+    }
+}
+
+fn write_file(path: &Path, envelope: &[String], message: &mut dyn io::Read) -> io::Result<()> {
     let file = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -80,7 +104,7 @@ fn write_file(path: &Path, envelope: &[String], message: &[u8]) -> io::Result<()
         out.write_all(b"\n")?;
     }
     out.write_all(b"\n")?;
-    out.write_all(message)?;
+    io::copy(message, &mut out)?;
     out.flush()?;
     drop(out);
     // Whatever the umask is: the relay has another user.

@@ -57,10 +57,15 @@ fn envelope() -> Vec<String> {
     .to_vec()
 }
 
+fn leave(folder: &Path, mut message: &[u8]) {
+    let draft = Draft::write(folder, &envelope(), &mut message).unwrap();
+    draft.complete().unwrap();
+}
+
 #[test]
 fn what_is_dropped_is_sent_as_it_was_and_removed() {
     let (_spool, folder, damaged) = folders();
-    write_drop(&folder, &envelope(), b"S: x\r\n\r\n.dot\r\nno end").unwrap();
+    leave(&folder, b"S: x\r\n\r\n.dot\r\nno end");
     let (connect, seen) = relay(&[
         "220 x\r\n",
         "250-x\r\n250 y\r\n",
@@ -87,7 +92,7 @@ fn what_is_dropped_is_sent_as_it_was_and_removed() {
 #[test]
 fn what_is_put_off_waits_and_what_is_refused_is_set_aside() {
     let (_spool, folder, damaged) = folders();
-    write_drop(&folder, &envelope(), b"x\r\n").unwrap();
+    leave(&folder, b"x\r\n");
     let (connect, _seen) = relay(&["220 x\r\n", "250 x\r\n", "452 full\r\n"]);
     let lines = send_all(&waiting(&folder), &damaged, &connect);
     assert!(
