@@ -56,6 +56,8 @@ pub enum RunError {
     System(&'static str, io::Error),
     /// The journal's thread has ended.
     Writer,
+    /// The helper has ended.
+    Helper,
 }
 
 impl RunError {
@@ -67,7 +69,7 @@ impl RunError {
             Self::Privilege(_) => 77,
             Self::Journal(..) | Self::Secret(..) => 74,
             Self::Tls(_) | Self::System(..) => 71,
-            Self::Writer => 70,
+            Self::Writer | Self::Helper => 70,
         }
     }
 }
@@ -101,6 +103,9 @@ impl fmt::Display for RunError {
             ),
             Self::Tls(error) => write!(out, "{error}"),
             Self::System(what, error) => write!(out, "the system gives no {what}: {error}"),
+            Self::Helper => out.write_str(
+                "the helper has ended, without which no hook, program or maildir is reached; start chopar again",
+            ),
             Self::Writer => {
                 out.write_str("the journal's thread has ended; what it took is on the disk")
             }

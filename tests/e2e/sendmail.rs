@@ -314,6 +314,66 @@ fn what_is_left_while_the_daemon_is_down_goes_out_when_it_is_back() {
     assert!(relay.is_alive());
 }
 
+#[test]
+fn exit_0_while_the_daemon_is_down_is_kept_for_each_recipient() {
+    let mut relay = relay();
+    let hook = relay.config().join("hooks/post-data");
+    fs::create_dir_all(hook.parent().expect("a folder")).expect("a folder");
+    let script =
+        "#!/bin/sh\nif grep -q '^Subject: virus'; then echo 'no virus here'; exit 20; fi\n";
+    fs::write(&hook, script).expect("a file");
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("a mode");
+    relay.stop();
+    let ann = ["-f", "ann@relay.test"];
+    for (words, input) in [
+        (
+            &["good@four.test", "missing@relay.test"][..],
+            "Subject: one\n\nx\n",
+        ),
+        (&["c@four.test"], "Subject: virus\n\nx\n"),
+    ] {
+        sendmail(&relay, &[&ann[..], words].concat(), input).ok();
+    }
+    sendmail(
+        &relay,
+        &["-f", "<>", "missing@relay.test"],
+        "Subject: null\n\nx\n",
+    )
+    .ok();
+    relay.run();
+    let arrived = relay.sink.wait(4);
+    let to = |to: &str| {
+        let found = arrived
+            .iter()
+            .filter(|message| message.to.contains(&to.to_owned()));
+        found.map(|message| message.text()).collect::<Vec<_>>()
+    };
+    assert_eq!(to("good@four.test").len(), 1);
+    assert!(to("good@four.test")[0].contains("Subject: one"));
+    let mut dsns = to("ann@home.test");
+    dsns.sort_by_key(|text| text.contains("no virus here"));
+    assert_eq!(dsns.len(), 2, "{dsns:?}");
+    for (dsn, final_recipient) in dsns.iter().zip(["missing@relay.test", "c@four.test"]) {
+        let field = format!("Final-Recipient: rfc822; {final_recipient}\r\n");
+        assert!(
+            dsn.contains(&field) && dsn.contains("Action: failed"),
+            "{dsn}"
+        );
+    }
+    // The hook refuses a DSN that shows what it has refused, too.
+    assert!(dsns[1].contains("no virus here") && !dsns[1].contains("Subject: virus"));
+    // Nobody sent it; the administrator is told.
+    let told = to("admin@home.test");
+    assert!(
+        told.len() == 1 && told[0].contains("Subject: null"),
+        "{told:?}"
+    );
+    for folder in ["drop", "damaged"] {
+        let left = fs::read_dir(relay.spool().join(folder)).expect("a folder");
+        assert_eq!(left.count(), 0, "{folder}");
+    }
+}
+
 /// Memory that a process had at most so far, in KiB.
 fn memory_peak(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
