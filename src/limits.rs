@@ -32,6 +32,8 @@ pub const HEADER_FIELDS_MAX: usize = 2_000;
 pub const RECEIVED_FIELDS_MAX: usize = 100;
 /// Recipients of one transaction (RFC 5321 section 4.5.3.1.8 asks for at least 100); announced by LIMITS RCPTMAX.
 pub const RECIPIENTS_MAX: usize = 1_000;
+/// Addresses in one field of a header: as many as a message of a program of this machine may name in `To`.
+pub const ADDRESS_LIST_MAX: usize = 10_000;
 /// Bytes of an ENVID parameter after xtext decoding (RFC 3461 section 4.4).
 pub const ENVID_BYTES_MAX: usize = 100;
 /// Bytes of an ORCPT parameter (RFC 3461 section 4.2).
@@ -422,8 +424,10 @@ pub const HELPER_IO_TIMEOUT: Duration = Duration::from_secs(300);
 
 // Commands.
 
-/// Bytes of a message that a command holds in memory.
+/// Bytes of a message that a command takes, where it does not know `max_message_size`.
 pub const COMMAND_MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Bytes of a message body that `sendmail` holds in memory; a longer one lies in a temporary file.
+pub const SENDMAIL_MEMORY_BYTES_MAX: usize = 1024 * 1024;
 
 // Notifications.
 
@@ -480,5 +484,19 @@ pub const DNS_SOCKETS_MAX: usize = 512;
 pub const RESOLV_CONF_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the drop folder is looked at.
 pub const DROP_FOLDER_INTERVAL: Duration = Duration::from_secs(10);
+/// How long one round through the drop folder takes at most, a file that is under way not counted.
+pub const DROP_ROUND_MAX: Duration = Duration::from_secs(60);
+/// Files of one user in one round through the drop folder; the users' files are taken in turn.
+pub const DROP_FILES_PER_USER_MAX: usize = 256;
+/// Users whose files are taken in one round through the drop folder.
+pub const DROP_USERS_MAX: usize = 1_024;
+/// Wait of the drop folder for one reply of the relay: longer than a hook may take.
+pub const DROP_REPLY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Wait before a file of the drop folder that was deferred is looked at again; it doubles each time.
+pub const DROP_RETRY_MIN: Duration = Duration::from_secs(10);
+/// The longest wait before a file of the drop folder that was deferred is looked at again.
+pub const DROP_RETRY_MAX: Duration = Duration::from_secs(1_800);
+/// Deferred files of the drop folder whose waits are remembered; others are looked at in each round.
+pub const DROP_TRIES_MAX: usize = 4_096;
 /// How often the certificate files are looked at.
 pub const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(60);

@@ -24,13 +24,12 @@ use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Recipient};
 use crate::limits::{NOTICE_READ_BYTES, NOTICES_AT_WORK_MAX};
 use crate::mail::dsn;
 use crate::mail::header::{Header, HeaderEnd, header_end};
-use crate::policy::relay::{self, Client, Goal};
+use crate::policy::relay::{self, Goal};
 use crate::policy::retry;
 use crate::queue::{
     Body, Command, Content, MessageRecord, Outcome, OutcomeRecord, Part, Phase, ReadError, Record,
 };
 use crate::queue_id::QueueId;
-use crate::smtp::command::ForwardPath;
 use crate::status::EnhancedCode;
 
 /// Notifications that are being made.
@@ -267,8 +266,7 @@ impl Engine {
             return self.notice_over(notice, now);
         }
         self.note_only_notice(&mut notice, &envelope, &rows);
-        let path = ForwardPath::Mailbox(to.clone());
-        let recipients = match relay::recipient(&self.config, &Client::Local { uid: 0 }, &path) {
+        let recipients = match relay::notification(&self.config, to) {
             Ok(targets) => targets,
             Err(refusal) => {
                 let line = Line::new(Level::Warning, "notice-dropped")

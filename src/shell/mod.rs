@@ -11,6 +11,7 @@ pub mod helper;
 pub mod journal_writer;
 pub mod link;
 pub mod log;
+pub mod own_folder;
 pub mod replace;
 pub mod time;
 
