@@ -8,7 +8,8 @@
 //! The authors are those that any reader could show ([`crate::mail::authors`]).
 //!
 //! Stricter than RFC 9989: a message without an author that can be told is nobody's, a signature over a part of the body
-//! is no evidence, and of several authors the one whose domain fails worst counts.
+//! is no evidence, of several authors the one whose domain fails worst counts, and a sealer vouches for the one author
+//! that it says to have seen pass.
 
 mod signatures;
 
@@ -76,8 +77,8 @@ pub struct Findings {
     pub dkim: Vec<SignatureVerdict>,
     /// The chain of those who forwarded it.
     pub arc: arc::Verdict,
-    /// The domain of From and whether it passed; nothing where there is no author or nobody asked.
-    pub dmarc: Option<(Domain, dmarc::Verdict)>,
+    /// The domains of From and whether they passed, the worst first; nothing where there is no author or nobody asked.
+    pub dmarc: Vec<(Domain, dmarc::Verdict)>,
     /// The domains of the authors; none where they cannot be told.
     pub authors: Vec<Domain>,
     /// Whether it cannot be told who the authors are.
@@ -109,6 +110,11 @@ impl Examination {
             signatures: Signatures::new(header, at),
             answers: Vec::new(),
         }
+    }
+
+    /// The domains of the authors; none where they cannot be told.
+    pub fn authors(&self) -> &[Domain] {
+        self.authors.as_deref().unwrap_or_default()
     }
 
     /// Takes the next piece of the body.
@@ -156,22 +162,15 @@ impl Examination {
             let passed = verdict.outcome == spf::Outcome::Pass;
             verdict.domain.as_ref().filter(|_| passed)
         });
-        let mut worst: Option<(Domain, dmarc::Verdict)> = None;
+        let mut verdicts: Vec<(Domain, dmarc::Verdict)> = Vec::new();
         for author in authors {
             let evidence = dmarc::Evidence {
                 author,
                 spf: spf_domain,
                 dkim: &aligned,
             };
-            let Some(verdict) = done(dmarc::evaluate(&evidence, answers), &mut missing) else {
-                continue;
-            };
-            if worst
-                .as_ref()
-                .is_none_or(|(_, before)| rank(before) < rank(&verdict))
-            {
-                worst = Some((author.clone(), verdict));
-            }
+            let verdict = done(dmarc::evaluate(&evidence, answers), &mut missing);
+            verdicts.extend(verdict.map(|verdict| (author.clone(), verdict)));
         }
         if !missing.is_empty() {
             missing.sort_unstable();
@@ -181,11 +180,12 @@ impl Examination {
         let Some(verified) = verified else {
             return Next::Wait;
         };
+        verdicts.sort_by_key(|(_, verdict)| std::cmp::Reverse(rank(verdict)));
         Next::Done(Box::new(Findings {
             spf,
             dkim: verified.dkim.clone(),
             arc: verified.arc.clone(),
-            dmarc: worst,
+            dmarc: verdicts,
             authors: self.authors.clone().unwrap_or_default(),
             ambiguous: self.authors.is_err(),
             starved: (self.answers.iter())
@@ -203,12 +203,9 @@ impl Findings {
         if self.ambiguous {
             return Judgement::Ambiguous;
         }
-        let Some((_, verdict)) = &self.dmarc else {
+        let Some((_, verdict)) = self.failed(trusted) else {
             return Judgement::Take;
         };
-        if verdict.outcome != dmarc::Outcome::Fail || self.is_vouched_for(trusted) {
-            return Judgement::Take;
-        }
         let wanted = match (verdict.policy, quarantine) {
             (dmarc::Policy::None, _) => return Judgement::Take,
             (dmarc::Policy::Quarantine, Quarantine::Mark) => return Judgement::Mark,
@@ -221,6 +218,15 @@ impl Findings {
         } else {
             wanted
         }
+    }
+
+    /// The author who failed DMARC worst, of those for whom no sealer vouches.
+    pub fn failed(&self, trusted: &[Domain]) -> Option<&(Domain, dmarc::Verdict)> {
+        let mut failed = self
+            .dmarc
+            .iter()
+            .filter(|(_, verdict)| verdict.outcome == dmarc::Outcome::Fail);
+        failed.find(|(author, _)| !self.is_vouched_for(author, trusted))
     }
 
     /// Whether something may pass yet, once the DNS answers: then nothing is refused for good.
@@ -236,19 +242,21 @@ impl Findings {
 
     /// Whether SPF or a signature shows that this domain, or one under or above it, sent the message.
     pub fn shows(&self, domain: &Domain) -> bool {
-        let related =
-            |other: &Domain| other == domain || other.is_under(domain) || domain.is_under(other);
-        let passed = self
-            .spf
-            .as_ref()
-            .filter(|_| self.spf_is(spf::Outcome::Pass));
-        let sender = passed.and_then(|spf| spf.domain.as_ref());
-        sender.is_some_and(related)
-            || self
-                .dkim
-                .iter()
-                .filter_map(evidence)
-                .any(|one| related(&one))
+        self.has_passed(|other| other.is_under(domain) || domain.is_under(other))
+    }
+
+    /// Whether SPF or a signature shows that this domain, or one above it, sent the message. Who has a name under a domain
+    /// does not speak for its other mailboxes, to which notifications would go.
+    pub fn answers_for(&self, domain: &Domain) -> bool {
+        self.has_passed(|other| domain.is_under(other))
+    }
+
+    /// Whether SPF or a signature passed for such a domain.
+    fn has_passed(&self, of: impl Fn(&Domain) -> bool) -> bool {
+        let passed = self.spf_is(spf::Outcome::Pass);
+        let spf = self.spf.as_ref().filter(|_| passed);
+        let spf = spf.and_then(|spf| spf.domain.as_ref());
+        spf.is_some_and(&of) || self.dkim.iter().filter_map(evidence).any(|one| of(&one))
     }
 
     /// A domain of ours that the message claims to be from, as its author's or its `sender`'s, and that nothing shows to
@@ -259,23 +267,33 @@ impl Findings {
         is_ours: impl Fn(&Domain) -> bool,
         trusted: &[Domain],
     ) -> Option<&'a Domain> {
-        let claimed = self.authors.iter().chain(sender);
-        claimed
-            .filter(|domain| is_ours(domain) && !self.shows(domain))
-            .find(|_| !self.is_vouched_for(trusted))
+        let is_pretended = |domain: &Domain| is_ours(domain) && !self.shows(domain);
+        let mut authors = self.authors.iter();
+        let author =
+            authors.find(|author| is_pretended(author) && !self.is_vouched_for(author, trusted));
+        author.or_else(|| {
+            // A forwarder's return address is its own; its sealing shows that it passed the message on.
+            let is_sealed = |sender| {
+                let mut sets = self.vouching(trusted);
+                sets.any(|set| set.sealer.as_ref() == Some(sender))
+            };
+            sender.filter(|sender| {
+                is_pretended(sender) && !self.is_vouched_for(sender, trusted) && !is_sealed(sender)
+            })
+        })
     }
 
     /// Whether a notification to the sender would go to somebody else: the sender's domain disowns the host that sent the
     /// message, and no signature of it says otherwise.
     pub fn sender_is_forged(&self, sender: &Domain) -> bool {
         let disowned = self.spf_is(spf::Outcome::Fail) || self.spf_is(spf::Outcome::SoftFail);
-        disowned && !self.shows(sender)
+        disowned && !self.answers_for(sender)
     }
 
     /// Whether it failed DMARC.
     pub fn has_failed(&self) -> bool {
-        let verdict = self.dmarc.as_ref().map(|(_, verdict)| verdict.outcome);
-        verdict == Some(dmarc::Outcome::Fail)
+        let mut outcomes = self.dmarc.iter().map(|(_, verdict)| verdict.outcome);
+        outcomes.any(|outcome| outcome == dmarc::Outcome::Fail)
     }
 
     /// What the host of this name has found out, for those further in.
@@ -294,30 +312,36 @@ impl Findings {
         if self.dkim.is_empty() {
             results = results.with(MethodResult::new(Method::Dkim, "none"));
         }
-        if let Some((author, verdict)) = &self.dmarc {
+        if let Some((author, verdict)) = self.dmarc.first() {
             results = results.with(MethodResult::dmarc(verdict.outcome, author));
         }
         results.with(MethodResult::arc(&self.arc))
     }
 
-    /// Whether a trusted sealer saw it pass, and what came to us is what that one saw: nothing was changed since, or only
-    /// by others that are trusted.
-    pub(super) fn is_vouched_for(&self, trusted: &[Domain]) -> bool {
-        let arc::Outcome::Pass { oldest_pass } = self.arc.outcome else {
-            return false;
+    /// Whether a trusted sealer saw it pass for this author.
+    pub(super) fn is_vouched_for(&self, author: &Domain, trusted: &[Domain]) -> bool {
+        let mut sets = self.vouching(trusted);
+        sets.any(|set| says_dmarc_passed(&set.results, author))
+    }
+
+    /// The sets of trusted sealers who saw what came to us: nothing was changed since, or only by others that are trusted.
+    fn vouching<'a>(&'a self, trusted: &'a [Domain]) -> impl Iterator<Item = &'a arc::SealedSet> {
+        let oldest_pass = match self.arc.outcome {
+            arc::Outcome::Pass { oldest_pass } if self.arc.partial.is_none() => Some(oldest_pass),
+            _ => None,
         };
-        if self.arc.partial.is_some() {
-            return false;
-        }
-        let is_trusted =
-            |sealer: Option<&Domain>| sealer.is_some_and(|name| trusted.contains(name));
-        self.arc.sets.iter().enumerate().any(|(at, set)| {
-            let later = self.arc.sets.get(at..).unwrap_or_default();
-            is_trusted(set.sealer.as_ref())
-                && says_dmarc_passed(&set.results)
-                && (oldest_pass <= set.instance
-                    || later.iter().all(|set| is_trusted(set.sealer.as_ref())))
-        })
+        let is_trusted = |set: &arc::SealedSet| {
+            let sealer = set.sealer.as_ref();
+            sealer.is_some_and(|name| trusted.contains(name))
+        };
+        let sets = self.arc.sets.iter().enumerate();
+        let vouching = sets.filter(move |(at, set)| {
+            let later = self.arc.sets.get(*at..).unwrap_or_default();
+            let is_whole = oldest_pass.is_some_and(|oldest| oldest <= set.instance);
+            let is_handed_on = oldest_pass.is_some() && later.iter().all(is_trusted);
+            is_trusted(set) && (is_whole || is_handed_on)
+        });
+        vouching.map(|(_, set)| set)
     }
 }
 
@@ -652,6 +676,8 @@ mod tests {
         let both =
             ["list.example", "other.example"].map(|name| Domain::parse(name).expect("a domain"));
         assert_eq!(judge(&found, &both), Judgement::Take);
+        found.arc.sets[0].results = "list.example; dmarc=pass header.from=evil.example".to_owned();
+        assert_eq!(judge(&found, &both), Judgement::Refuse, "it saw another");
         found.arc.sets[0].results = "list.example; dmarc=fail reason=\"; dmarc=pass\"".to_owned();
         assert_eq!(judge(&found, &both), Judgement::Refuse);
     }

@@ -96,6 +96,10 @@ impl World {
             "domains/two.example/aliases",
             b"bob: bob@far.example\nown: own@far.example\n".to_vec(),
         );
+        folder.insert_file(
+            "domains/web.corp.example/aliases",
+            b"ann: ann@far.example\n".to_vec(),
+        );
         let mut world = Self {
             stage: Stage::new("mx.us.example", &folder, 7),
             zone: BTreeMap::new(),

@@ -195,7 +195,7 @@ impl Engine {
             receiver: self.config.hostname.clone(),
             at: now.wall,
             dmarc: match is_stranger {
-                true => inbound.grants.rules(&self.config).0,
+                true => inbound.grants.look_up(&self.config, examination.authors()),
                 false => Dmarc::Off,
             },
         };
@@ -417,7 +417,7 @@ impl Engine {
     }
 
     fn log_findings(&mut self, inbound: &Inbound, id: QueueId, findings: &Findings) {
-        let dmarc = findings.dmarc.as_ref();
+        let dmarc = findings.dmarc.first();
         let outcome = dmarc.map_or("none", |(_, verdict)| verdict.outcome.as_str());
         let line = Line::new(Level::Info, "examined")
             .with("id", id)
@@ -439,7 +439,7 @@ fn facts(findings: &Findings) -> Vec<(Fact, String)> {
         ""
     };
     let spf = findings.spf.as_ref().map_or("", |spf| spf.outcome.as_str());
-    let dmarc = findings.dmarc.as_ref();
+    let dmarc = findings.dmarc.first();
     let dmarc = dmarc.map_or("", |(_, verdict)| verdict.outcome.as_str());
     vec![
         (Fact::SpfPass, passed.to_owned()),

@@ -224,6 +224,7 @@ impl Engine {
         now: Now,
     ) -> MessageRecord {
         let Transaction { parameters, .. } = transaction;
+        let dsn_return = released.dsn_return(parameters.dsn_return);
         let (reverse_path, recipients) = released.into_parts();
         // SMTPUTF8 is owed to the next hop only where something needs it (RFC 6531 section 3.4 lets us see). What only
         // some recipients need is asked for with them: the others may be at hosts that do not know it.
@@ -234,7 +235,7 @@ impl Engine {
                 reverse_path,
                 recipients,
                 envelope_id: parameters.envelope_id,
-                dsn_return: parameters.dsn_return,
+                dsn_return,
                 body: parameters.body,
                 smtputf8: parameters.smtputf8 && needed,
                 arrived: now.wall,
