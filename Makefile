@@ -5,6 +5,7 @@
 #   make test       format, lints and every test; as root it installs the Debian packages that the tests drive
 #   make sim        SEEDS=FIRST..LAST runs these seeds of the simulator in each kind of world
 #   make sim-million  gives it a queue of a million messages and prints what that took
+#   make readers    INPUTS= (10000000) values of From and Authentication-Results, each against other readers of them
 #   make bench      measures it beside Postfix, where that is installed; BENCH= takes options of tests/bench/bench.py
 #   make fuzz       TARGET= (a name of tests/fuzz/fuzz_targets) and SECONDS= (60)
 #   make pressure   crowds of peers, slow ones and flooding ones, in full; make test has a short form of it
@@ -31,7 +32,7 @@ packages = postfix swaks msmtp curl python3 python3-aiosmtpd python3-authheaders
 	python3-spf opendkim-tools unbound mandoc openssl testssl.sh strace procmail maildrop dovecot-lmtpd spamassassin \
 	spamc spamd
 
-.PHONY: all binary demo test sim sim-million fuzz pressure faults bench packages install
+.PHONY: all binary demo test sim sim-million readers fuzz pressure faults bench packages install
 .DEFAULT_GOAL := all
 
 all: binary
@@ -64,6 +65,10 @@ sim:
 
 sim-million:
 	CHOPAR_MESSAGES=1000000 $(CARGO) test --locked --test sim -- --nocapture million::
+
+INPUTS ?= 10000000
+readers:
+	CHOPAR_FUZZ_INPUTS=$(INPUTS) $(CARGO) test --locked --test differential -- --nocapture from:: claims::
 
 # CHOPAR_BINARY= measures a binary that is there already.
 bench: $(if $(CHOPAR_BINARY),,all)

@@ -292,6 +292,8 @@ pub const ARC_SETS_MAX: u8 = 50;
 pub const DMARC_WALK_MAX: usize = 8;
 /// Domains of one From field whose policies are looked up; a message of more is refused.
 pub const DMARC_AUTHORS_MAX: usize = 4;
+/// Addresses of one From field of an unauthenticated client; a message of more is refused.
+pub const FROM_ADDRESSES_MAX: usize = 16;
 
 // SRS.
 

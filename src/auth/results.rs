@@ -177,25 +177,66 @@ impl fmt::Display for AuthenticationResults {
     }
 }
 
-/// Whether the value of an Authentication-Results field claims to come from the host that calls itself `id`. Such a
-/// field is removed from mail that comes in, because ours would be believed (section 5).
+/// Whether a reader could take the value of an Authentication-Results field for one of the host that calls itself `id`.
+/// Such a field is removed from whatever comes in, because ours would be believed (section 5).
 ///
-/// More is recognised than may be written: case and a dot at the end do not count, pieces that comments or white space
-/// divide are also read as one, and a field that cannot be read claims any name, because nobody knows how others would
-/// read it.
+/// More is recognised than may be written. Case and dots around the name do not count, nor do comments, quotes,
+/// backslashes, white space and whatever else is part of no name, around it and inside it; and what stands in a comment
+/// counts as well. A field whose id nobody could be sure of claims any name: one that does not end its quotes or comments,
+/// or mixes them up, that names nobody, or that holds a control character, an encoded word or anything but ASCII in front
+/// of its first semicolon. That costs others no more than what they say under an id that no host has.
 pub fn claims_id(value: &[u8], id: &str) -> bool {
-    let Some(pieces) = id_pieces(value) else {
+    let Some(head) = Head::of(value) else {
         return true;
     };
-    let is_id = |text: &str| {
-        let text = text.strip_suffix('.').unwrap_or(text);
-        text.eq_ignore_ascii_case(id.strip_suffix('.').unwrap_or(id))
-    };
-    let mut joined = String::new();
-    pieces.iter().any(|piece| {
-        joined.push_str(piece);
-        is_id(piece) || is_id(&joined)
+    let is_odd = !head.raw.iter().all(is_plain)
+        || head.raw.contains(&b';')
+        || head.raw.windows(2).any(|pair| pair == b"=?");
+    let id = id.trim_matches('.').bytes();
+    let id: Vec<u8> = id.filter(is_part).collect();
+    is_odd
+        || !head.bare.iter().any(is_part)
+        || holds_name(head.raw, &id)
+        || holds_name(&head.bare, &id)
+}
+
+/// Whether a text holds a name, with whatever is part of no name inside it.
+fn holds_name(text: &[u8], name: &[u8]) -> bool {
+    let mut is_inside = false;
+    text.iter().enumerate().any(|(at, byte)| {
+        let begins = !is_inside && is_part(byte);
+        // Dots in front belong to no name.
+        is_inside = is_part(byte) && (is_inside || *byte != b'.');
+        begins && begins_with_name(text.get(at..).unwrap_or_default(), name)
     })
+}
+
+fn begins_with_name(text: &[u8], name: &[u8]) -> bool {
+    let mut rest = text;
+    for expected in name {
+        let Some(at) = rest.iter().position(is_part) else {
+            return false;
+        };
+        let Some((byte, after)) = rest.get(at..).and_then(<[u8]>::split_first) else {
+            return false;
+        };
+        if !byte.eq_ignore_ascii_case(expected) {
+            return false;
+        }
+        rest = after;
+    }
+    let dots = rest.iter().take_while(|byte| **byte == b'.').count();
+    !rest.get(dots).is_some_and(is_part)
+}
+
+/// Whether a byte may be part of a name.
+fn is_part(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')
+}
+
+/// Whether everybody reads a byte alike.
+fn is_plain(byte: &u8) -> bool {
+    matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n')
 }
 
 /// Whether results say that DMARC passed. Only whole results count: what stands in quotes or in a comment could come
@@ -255,26 +296,47 @@ fn next_result<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     }
 }
 
-/// What stands before the first semicolon: words and quoted strings, without comments and white space.
-fn id_pieces(value: &[u8]) -> Option<Vec<String>> {
-    let mut rest = value;
-    let mut pieces = Vec::new();
-    loop {
-        rest = skip_cfws(rest)?;
-        match rest.split_first() {
-            None | Some((b';', _)) => return Some(pieces),
-            Some((b'"', after)) => {
-                let (text, after) = quoted_string(after)?;
-                pieces.push(text);
-                rest = after;
-            }
-            Some(_) => {
-                let ends =
-                    |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'(' | b'"' | b';');
-                let len = rest.iter().position(ends).unwrap_or(rest.len()).max(1);
-                let (word, after) = rest.split_at_checked(len)?;
-                pieces.push(String::from_utf8_lossy(word).into_owned());
-                rest = after;
+/// What stands before the first semicolon that is in no quotes and in no comment.
+struct Head<'a> {
+    raw: &'a [u8],
+    /// The same without its comments.
+    bare: Vec<u8>,
+}
+
+impl<'a> Head<'a> {
+    /// Nothing where it cannot be told where it ends.
+    fn of(value: &'a [u8]) -> Option<Self> {
+        let mut rest = value;
+        let mut bare = Vec::new();
+        loop {
+            rest = skip_cfws(rest)?;
+            match rest.split_first() {
+                None | Some((b';', _)) => {
+                    let len = value.len().saturating_sub(rest.len());
+                    let raw = value.get(..len)?;
+                    return Some(Self { raw, bare });
+                }
+                Some((b'"', after)) => {
+                    let (text, after) = quoted_string(after)?;
+                    // Of a comment in quotes, or quotes in a comment, readers make different things.
+                    if text.contains(['(', ')']) {
+                        return None;
+                    }
+                    bare.push(b'"');
+                    bare.extend_from_slice(text.as_bytes());
+                    bare.push(b'"');
+                    rest = after;
+                }
+                Some(_) => {
+                    let ends = |byte: &u8| {
+                        matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'(' | b'"' | b';')
+                    };
+                    let len = rest.iter().position(ends).unwrap_or(rest.len()).max(1);
+                    let (word, after) = rest.split_at_checked(len)?;
+                    bare.extend_from_slice(word);
+                    bare.push(b' ');
+                    rest = after;
+                }
             }
         }
     }
@@ -501,8 +563,62 @@ mod tests {
             "mail.\"example\".com; none",
             "(does not end mail.example.com; none",
             "\"does not end mail.example.com; none",
+            "(mail.example.com) other.example; none",
+            "(;) mail.example.com; none",
+            "\";\" mail.example.com; none",
+            "mail\\.example.com; none",
+            "\\mail.example.com; none",
+            "<mail.example.com>; none",
+            "mail.example.com/1; none",
+            "mail.example.com, 1; none",
+            "1 mail.example.com; none",
+            "mail.exa,mple.com..; none",
+            "mail.<example.com>; none",
+            "mail.exam(ple.com); none",
+            "\"mail.(c)example.com\"; none",
+            "mail.example(.com; ) none",
+            "; mail.example.com; none",
+            "",
+            "; none",
+            "(mail.example.com",
         ] {
             assert!(claims_id(value.as_bytes(), "mail.example.com"), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_that_is_not_plain_ascii_claims_any_name() {
+        for value in [
+            "\u{c}mail.example.com; none",
+            "mail.example.com\u{b}; none",
+            "\u{1f}mail.example.com\u{1f}1; none",
+            "mail\0.example.com; none",
+            "\u{a0}mail.example.com; none",
+            "mail.example.com\u{3000}; none",
+            "\u{85}mail.example.com\u{85}; none",
+            "mail\u{200b}.exam\u{ad}ple.com; none",
+            "\u{feff}mail.example.com; none",
+            "\u{ff4d}ail\u{ff0e}example\u{3002}com; none",
+            "=?utf-8?q?mail=2Eexample=2Ecom?=; none",
+            "=?utf-8?b?bWFpbC5leGFtcGxlLmNvbQ==?= ; none",
+            "(=?utf-8?q?mail.example.com?=) x.example; none",
+        ] {
+            assert!(claims_id(value.as_bytes(), "mail.example.com"), "{value:?}");
+        }
+        assert!(claims_id(b"mail.example.com\xa0; none", "mail.example.com"));
+    }
+
+    #[test]
+    fn only_what_is_in_front_of_the_semicolon_is_the_id() {
+        for value in [
+            "other.example; spf=pass smtp.mailfrom=j\u{fc}rgen@b\u{fc}cher.example",
+            "other.example; dkim=pass reason=\"=?utf-8?q?x?=\"",
+            "other.example 1; spf=pass smtp.helo=mail.example.com",
+        ] {
+            assert!(
+                !claims_id(value.as_bytes(), "mail.example.com"),
+                "{value:?}"
+            );
         }
     }
 
@@ -514,9 +630,7 @@ mod tests {
             "xmail.example.com; none",
             "mail.example.com.evil.example; none",
             "other.example; x=\"mail.example.com\"",
-            "(mail.example.com) other.example; none",
-            "",
-            "; none",
+            "mail.example.comm (v1) 1; none",
         ] {
             assert!(
                 !claims_id(value.as_bytes(), "mail.example.com"),

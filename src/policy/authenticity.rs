@@ -5,8 +5,10 @@
 //! domain means here (RFC 9989 section 5.4), unless a sealer that is trusted has seen the message pass before it was
 //! changed on its way (RFC 8617 section 7.2.1).
 //!
-//! Stricter than RFC 9989: a message with two From fields is nobody's, a signature over a part of the body is no
-//! evidence, and of several authors the one whose domain fails worst counts.
+//! The authors are those that any reader could show ([`crate::mail::authors`]).
+//!
+//! Stricter than RFC 9989: a message without an author that can be told is nobody's, a signature over a part of the body
+//! is no evidence, and of several authors the one whose domain fails worst counts.
 
 use std::net::IpAddr;
 
@@ -17,8 +19,7 @@ use crate::auth::{arc, dkim, dmarc, spf};
 use crate::config::{Dmarc, Quarantine};
 use crate::date::Timestamp;
 use crate::dns::{Answer, Question, Step};
-use crate::limits::DMARC_AUTHORS_MAX;
-use crate::mail::address_list::{FromError, from_mailboxes};
+use crate::mail::authors::{AuthorsError, authors};
 use crate::mail::header::Header;
 
 /// What a receiver knows of a message beside its bytes.
@@ -42,7 +43,7 @@ pub struct Circumstances {
 
 /// The examination of one message.
 pub struct Examination {
-    authors: Result<Vec<Domain>, FromError>,
+    authors: Result<Vec<Domain>, AuthorsError>,
     dkim: dkim::verify::Verification,
     arc: arc::Verification,
     answers: Vec<(Question, Answer)>,
@@ -59,9 +60,9 @@ pub struct Findings {
     pub arc: arc::Verdict,
     /// The domain of From and whether it passed; nothing where there is no author or nobody asked.
     pub dmarc: Option<(Domain, dmarc::Verdict)>,
-    /// The domains of From; none where there is no author or more than one From field.
+    /// The domains of the authors; none where they cannot be told.
     pub authors: Vec<Domain>,
-    /// Whether there are several From fields, or more authors than are looked at.
+    /// Whether it cannot be told who the authors are.
     pub ambiguous: bool,
 }
 
@@ -83,18 +84,8 @@ pub enum Judgement {
 impl Examination {
     /// Of a message with this header that came in at `at`.
     pub fn new(header: &Header, at: Timestamp) -> Self {
-        let authors = from_mailboxes(header).map(|mailboxes| {
-            let mut domains: Vec<Domain> = mailboxes
-                .iter()
-                .map(|mailbox| mailbox.domain().clone())
-                .filter(|domain| !domain.is_literal())
-                .collect();
-            domains.sort_unstable();
-            domains.dedup();
-            domains
-        });
         Self {
-            authors,
+            authors: authors(header),
             dkim: dkim::verify::Verification::new(header, at),
             arc: arc::Verification::new(header, at),
             answers: Vec::new(),
@@ -135,7 +126,7 @@ impl Examination {
             verdict.domain.as_ref().filter(|_| passed)
         });
         let mut worst: Option<(Domain, dmarc::Verdict)> = None;
-        for author in authors.iter().take(DMARC_AUTHORS_MAX) {
+        for author in authors {
             let evidence = dmarc::Evidence {
                 author,
                 spf: spf_domain,
@@ -158,8 +149,7 @@ impl Examination {
                 arc,
                 dmarc: worst,
                 authors: self.authors.clone().unwrap_or_default(),
-                ambiguous: matches!(self.authors, Err(FromError::Duplicate))
-                    || authors.len() > DMARC_AUTHORS_MAX,
+                ambiguous: self.authors.is_err(),
             }),
             _ => {
                 missing.sort_unstable();
@@ -453,9 +443,16 @@ mod tests {
             .collect();
         let many = format!("From: {}\r\n", many.join(", "));
         assert_eq!(judged(&many, "x@evil.example", &[]), Judgement::Ambiguous);
+        for nobody in ["Subject: none\r\n", "From: Boss <boss@bank.example\r\n"] {
+            assert_eq!(
+                judged(nobody, "x@evil.example", &[REJECT]),
+                Judgement::Ambiguous
+            );
+        }
+        let hidden = "From: \"Boss <boss@bank.example>\" <a@friend.example>\r\n";
         assert_eq!(
-            judged("Subject: none\r\n", "x@evil.example", &[REJECT]),
-            Judgement::Take
+            judged(hidden, "x@evil.example", &[REJECT]),
+            Judgement::Refuse
         );
     }
 

@@ -160,6 +160,14 @@ replies! {
     FROM_NOT_YOURS = 553 [5 7 1] "The From field names an address that is not yours: use your own, or have it listed in send_as of your login";
     /// There is no usable From.
     FROM_MALFORMED = 550 [5 6 0] "The message needs one From field with a valid address";
+    /// There is no From field, or no address in it.
+    FROM_MISSING = 550 [5 6 0] "The message says nowhere who wrote it: it needs a From field with an address";
+    /// There are several From fields.
+    FROM_DUPLICATE = 550 [5 6 0] "The message has more than one From field: it needs exactly one";
+    /// Readers would disagree on whose address is in From.
+    FROM_AMBIGUOUS = 550 [5 6 0] "The From field can be read in more than one way: write it as \"Name\" <address>, with one address";
+    /// More authors than are looked at.
+    FROM_TOO_MANY = 550 [5 6 0] "The From field names too many authors";
     /// What the client might do when it named its recipients, it may not do any more.
     NO_LONGER_TRUSTED = 451 [4 7 1] "What you may send has changed, begin again";
     /// Whether the author's domain sent the message cannot be told now.

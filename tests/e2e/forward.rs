@@ -128,7 +128,11 @@ fn what_is_forwarded_passes_everything_at_the_next_receiver_and_its_bounce_finds
     assert!(added.starts_with("ARC-Seal: i=1;"), "{added}");
     // A bounce, whose case somebody has changed.
     let bounce = writer.folder.path().join("bounce");
-    fs::write(&bounce, "From: <>\r\nSubject: no\r\n\r\nNobody there.\r\n").expect("a file");
+    fs::write(
+        &bounce,
+        "From: Mailer-Daemon@mx.four.test\r\nSubject: no\r\n\r\nNobody there.\r\n",
+    )
+    .expect("a file");
     let returned = arrived.from.to_ascii_lowercase();
     let (code, said) = swaks(&relay, "127.0.0.1", "<>", &returned, &bounce);
     assert_eq!(code, 0, "{said}");

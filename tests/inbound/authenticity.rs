@@ -55,6 +55,85 @@ fn a_spoof_is_refused_behind_its_dot_where_its_author_says_so() {
 }
 
 #[test]
+fn a_spoof_is_refused_however_its_author_is_spelled() {
+    let long = format!("From: {}@bank.example", "b".repeat(65));
+    let spellings: [&[u8]; 11] = [
+        b"From: B\xF6ss <boss@bank.example>",
+        b"From: [Boss] <boss@bank.example>",
+        b"From: Boss, The <boss@bank.example>",
+        b"From: Re: Boss <boss@bank.example>",
+        b"From: b..ss@bank.example",
+        b"From: .boss@bank.example",
+        b"From : Boss <boss@BANK.example>",
+        b"From: a@evil.example, boss@bank.example",
+        b"From: \"Boss <boss@bank.example>\" <a@evil.example>",
+        b"From: boss@sub.bank.example",
+        long.as_bytes(),
+    ];
+    for from in spellings {
+        let mut world = World::new();
+        bank(&mut world, "reject");
+        let message = [from, b"\r\n\r\nclick\r\n"].concat();
+        let reply = world.bring("x@evil.example", &["ann@us.example"], &message);
+        assert!(
+            reply.starts_with("550 5.7.1 ") && reply.contains("bank.example"),
+            "{}: {reply}",
+            from.escape_ascii()
+        );
+        assert!(world.queued.is_empty());
+    }
+}
+
+#[test]
+fn an_oddly_spelled_author_of_our_own_domain_has_to_show_it_too() {
+    for from in [
+        &b"B\xF6ss <boss@us.example>"[..],
+        b"Boss, The <b..ss@us.example>",
+    ] {
+        let mut world = World::new();
+        let message = [b"From: ", from, b"\r\n\r\nclick\r\n"].concat();
+        let reply = world.bring("x@evil.example", &["ann@us.example"], &message);
+        assert!(
+            reply.starts_with("550 5.7.1 ") && reply.contains("us.example"),
+            "{}: {reply}",
+            from.escape_ascii()
+        );
+    }
+}
+
+#[test]
+fn an_oddly_spelled_author_without_a_policy_is_taken() {
+    for from in [
+        &b"B\xF6ss <a@far.example>"[..],
+        b"[Boss] <a@far.example>",
+        b"a..b@far.example",
+    ] {
+        let mut world = World::new();
+        let message = [b"From: ", from, b"\r\n\r\nhello\r\n"].concat();
+        let reply = world.bring("x@far.example", &["ann@us.example"], &message);
+        assert!(
+            reply.starts_with("250 "),
+            "{}: {reply}",
+            from.escape_ascii()
+        );
+    }
+}
+
+#[test]
+fn a_from_that_cannot_be_judged_is_refused_where_dmarc_is_enforced_or_it_is_forwarded() {
+    for mode in ["enforce", "report", "off"] {
+        let table = format!("[domain.\"us.example\"]\ndmarc = \"{mode}\"\n");
+        let mut world = World::with("", &table);
+        let message = b"From: Boss <boss@bank.example\r\n\r\nclick\r\n";
+        let reply = world.bring("x@evil.example", &["ann@us.example"], message);
+        assert!(reply.starts_with("550 5.6.0 "), "{mode}: {reply}");
+        let reply = world.bring("x@evil.example", &["box@us.example"], message);
+        let is_refused = reply.starts_with("550 5.6.0 ");
+        assert_eq!(is_refused, mode == "enforce", "{mode}: {reply}");
+    }
+}
+
+#[test]
 fn what_is_only_to_be_reported_or_is_not_asked_for_is_taken() {
     for (mode, said) in [("report", true), ("off", false)] {
         let table = format!("[domain.\"us.example\"]\ndmarc = \"{mode}\"\n");
@@ -185,17 +264,21 @@ fn findings_that_claim_to_be_ours_are_taken_out_and_nothing_else_is_touched() {
         "Authentication-Results: mx.us.example.evil.example; dkim=pass\r\n",
         "X-Odd:  \t folded\r\n \r\n\tand\ttabs  \r\n",
     ];
-    const FORGED: [&str; 5] = [
+    const FORGED: [&str; 8] = [
         "Authentication-Results: mx.us.example; dmarc=pass header.from=bank.example\r\n",
         "AUTHENTICATION-results:\r\n\tMX.us.Example 1;\r\n spf=pass\r\n",
         "Authentication-Results: (c (d) \\) e) mx.us.example (f); none\r\n",
         "Authentication-Results : \"mx.us.example\"; none\r\n",
         "Authentication-Results:mx.us.example\r\n",
+        "Authentication-Results\t:\u{a0}mx.us.example\u{3000}; dmarc=pass\r\n",
+        "Authentication-Results: \u{c}mx.us.example\u{1f}; dmarc=pass\r\n",
+        "Authentication-Results: =?utf-8?q?mx=2Eus=2Eexample?=; dmarc=pass\r\n",
     ];
     let body = "\r\n\r\nAuthentication-Results: mx.us.example; spf=pass\r\n\r\n ..x \r\n\r\n\r\n";
-    let with_all: String = (KEPT.iter().zip(FORGED))
+    let mut with_all: String = (KEPT.iter().zip(FORGED))
         .map(|(kept, forged)| format!("{forged}{kept}"))
         .collect();
+    with_all.push_str(&FORGED[KEPT.len()..].concat());
     for pieces in [1, 10_000] {
         let mut world = World::new();
         world.connect(Listener::Smtp);

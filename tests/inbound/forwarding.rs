@@ -8,7 +8,7 @@ use chopar::engine::event::Listener;
 
 use crate::authenticity::signed;
 use crate::stage::{RELAY, rewriter};
-use crate::world::{STRANGER, Saying, Sent, World, divide};
+use crate::world::{STRANGER, Saying, Sent, World, divide, text};
 
 const LETTER: &[u8] = b"From: a@author.example\r\nSubject: x\r\n\r\nbody\r\n";
 
@@ -314,6 +314,52 @@ fn our_own_senders_keep_their_names() {
         ["pencil@mail.example", "cron@mail.example"]
     );
     world.nothing_is_left();
+}
+
+#[test]
+fn findings_that_claim_to_be_ours_are_taken_out_whoever_brings_them() {
+    const FORGED: &[u8] =
+        b"Authentication-Results: mx.us.example; dmarc=pass header.from=bank.example\r\n";
+    const OTHERS: &[u8] = b"Authentication-Results: other.example; spf=pass\r\n";
+    let letter = b"From: pencil@us.example\r\nSubject: x\r\n\r\nbody\r\n";
+    let message = [FORGED, OTHERS, letter].concat();
+    let kept = [OTHERS, letter].concat();
+    let trusted = format!("relay.networks = [\"{STRANGER}\"]\n");
+    for (listener, keys) in [
+        (Listener::Submissions, ""),
+        (Listener::Submit, ""),
+        (Listener::Smtp, trusted.as_str()),
+    ] {
+        // It goes elsewhere, stays in a maildir, or is forwarded under a seal.
+        for to in ["somebody@far.example", "box@us.example", "ann@us.example"] {
+            let mut world = World::with(keys, "");
+            world.connect(listener);
+            if listener == Listener::Submissions {
+                let reply = world.say("AUTH PLAIN AHBlbmNpbEB1cy5leGFtcGxlAHBlbmNpbA==");
+                assert!(reply.starts_with("235 "), "{reply}");
+            }
+            world.offer("pencil@us.example", &[to], &message);
+            let reply = world.hear();
+            assert!(reply.starts_with("250 "), "{listener:?} {to}: {reply}");
+            world.leave();
+            world.pass(Duration::from_secs(1), |_| false);
+            let text = text(&world.queued[0]);
+            assert!(
+                text.ends_with(&kept) && !text.windows(FORGED.len()).any(|part| part == FORGED),
+                "{listener:?} {to}: {}",
+                text.escape_ascii()
+            );
+            // What was signed is what left.
+            for sent in &world.sent {
+                let findings = world.judge(sent);
+                let dkim = findings.dkim.iter();
+                assert_eq!(dkim.filter(|one| one.outcome.is_ok()).count(), 1, "{to}");
+                let is_sealed = matches!(findings.arc.outcome, arc::Outcome::Pass { .. });
+                assert_eq!(is_sealed, to == "ann@us.example", "{listener:?} {to}");
+            }
+            assert_eq!(world.sent.is_empty(), to == "box@us.example");
+        }
+    }
 }
 
 #[test]

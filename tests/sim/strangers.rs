@@ -321,8 +321,11 @@ fn strange(
 ) -> Letter {
     let mut letter = Letter::new(marker, recipients, lines as u64, dots);
     let text = String::from_utf8(letter.text).expect("ASCII");
+    // However it is spelled, its author is judged.
+    let spelling = SPELLINGS[lines % SPELLINGS.len()];
     let own = format!(
-        "From: a@{author}.example\r\nMessage-ID: <{}@x>",
+        "From: {}\r\nMessage-ID: <{}@x>",
+        spelling.replace("AUTHOR", author),
         letter.marker
     );
     letter.text = text.replacen("From: author@sender.example", &own, 1).into();
@@ -351,3 +354,11 @@ fn sign(text: &mut Vec<u8>, author: &str) {
     signed.append(text);
     *text = signed;
 }
+
+/// What senders write where they mean one address of an author.
+const SPELLINGS: [&str; 4] = [
+    "a@AUTHOR.example",
+    "A [B], C. <a..b@AUTHOR.example>",
+    "\"A (B)\" <.a@AUTHOR.EXAMPLE>",
+    "\"a@AUTHOR.example via\"\r\n\t<a@AUTHOR.example>",
+];

@@ -21,6 +21,7 @@ use crate::engine::event::ConnId;
 use crate::engine::intake::{Plan, Whole};
 use crate::engine::log::{Level, Line};
 use crate::engine::signing::Keys;
+use crate::mail::authors::{AuthorsError, authors};
 use crate::mail::header::{Field, Header};
 use crate::policy::authenticity::{Circumstances, Examination, Findings};
 use crate::policy::authority::{Mark, Released};
@@ -92,9 +93,22 @@ impl Checking {
 }
 
 impl Engine {
-    /// What is done with a message of a stranger: it is examined, and loses fields that claim to be our own findings
-    /// (RFC 8601 section 5).
-    pub(super) fn plan_for_stranger(&self, inbound: &Inbound, header: &Header, now: Now) -> Plan {
+    /// What is done with a message of an unauthenticated client: it is examined. It is refused where it cannot be told
+    /// whose it is and that counts ([`crate::policy::authority`] would refuse it behind its final dot).
+    pub(super) fn plan_for_stranger(
+        &self,
+        inbound: &Inbound,
+        header: &Header,
+        now: Now,
+    ) -> Result<Plan, Reply> {
+        let mode = inbound.grants.rules(&self.config).0;
+        if mode == Dmarc::Enforce || inbound.grants.leaves() {
+            authors(header).map_err(authors_reply)?;
+        }
+        Ok(self.plan_to_examine(inbound, header, now))
+    }
+
+    fn plan_to_examine(&self, inbound: &Inbound, header: &Header, now: Now) -> Plan {
         Plan {
             is_hashed: inbound.grants.leaves() && self.sealer(inbound).is_some(),
             examination: Some(Box::new(Examination::new(header, now.wall))),
@@ -116,12 +130,13 @@ impl Engine {
             return Plan {
                 is_hashed: !keys.is_empty(),
                 keys,
+                removed: self.own_results(header),
                 ..Plan::default()
             };
         }
         Plan {
             keys,
-            ..self.plan_for_stranger(inbound, header, now)
+            ..self.plan_to_examine(inbound, header, now)
         }
     }
 
@@ -298,7 +313,16 @@ impl Engine {
         self.judge_by_hook(conn, inbound, checked, now)
     }
 
+    /// A header as it leaves: what is signed and sealed.
+    pub(super) fn leaving(&self, header: Header) -> Header {
+        match self.own_results(&header) {
+            removed if removed.is_empty() => header,
+            removed => without(&header, &removed),
+        }
+    }
+
     /// The set that is added to the chain of a message that is forwarded (RFC 8617) with the fields `added` on top.
+    /// Its header is the one that leaves.
     pub(super) fn sealing(
         &mut self,
         whole: &Whole,
@@ -313,9 +337,14 @@ impl Engine {
             algorithm: Algorithm::RsaSha256,
             at: now.wall,
         };
-        // What is signed is the header as it leaves.
-        let header = without(&whole.header, &self.own_results(&whole.header));
-        match arc::prepare(&header, added, &hash, &seal.results, &seal.chain, &signer) {
+        match arc::prepare(
+            &whole.header,
+            added,
+            &hash,
+            &seal.results,
+            &seal.chain,
+            &signer,
+        ) {
             Ok(sealing) => Some((Arc::clone(&seal.key.key), Box::new(sealing))),
             Err(refusal) => {
                 self.debug(|| Line::new(Level::Debug, "unsealed").with("why", refusal));
@@ -337,7 +366,8 @@ impl Engine {
             })
     }
 
-    /// Where fields lie that claim to be our own findings.
+    /// Where fields lie that claim to be our own findings. They are taken out of whatever comes in, whoever sends it
+    /// (RFC 8601 section 5).
     fn own_results(&self, header: &Header) -> Vec<Range<usize>> {
         let id = self.config.hostname.as_str();
         let mut start = 0_usize;
@@ -392,6 +422,16 @@ fn signers(findings: &Findings) -> Vec<&str> {
         .filter_map(|signature| signature.domain.as_ref())
         .map(Domain::as_str)
         .collect()
+}
+
+/// What a client hears whose message cannot be judged.
+fn authors_reply(error: AuthorsError) -> Reply {
+    match error {
+        AuthorsError::Missing | AuthorsError::Empty => Reply::FROM_MISSING,
+        AuthorsError::Duplicate => Reply::FROM_DUPLICATE,
+        AuthorsError::Ambiguous { .. } => Reply::FROM_AMBIGUOUS,
+        AuthorsError::TooMany => Reply::FROM_TOO_MANY,
+    }
 }
 
 /// A header without parts of it.

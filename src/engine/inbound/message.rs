@@ -108,7 +108,7 @@ impl Engine {
             .inspect_err(|_| self.discard(checked.id, &checked.whole))?;
         let Checked {
             id,
-            whole,
+            mut whole,
             transaction,
             released,
             fields: mut found,
@@ -116,6 +116,7 @@ impl Engine {
             seal,
             ..
         } = checked;
+        whole.header = self.leaving(whole.header);
         let client = self.client(inbound);
         let trusted = !matches!(client, Client::Anonymous { .. });
         if trusted {
@@ -215,7 +216,7 @@ impl Engine {
     fn on_header(&self, inbound: &Inbound, header: &Header, now: Now) -> Result<Plan, Reply> {
         self.header_verdict(inbound, header)?;
         if matches!(self.client(inbound), Client::Anonymous { .. }) {
-            return Ok(self.plan_for_stranger(inbound, header, now));
+            return self.plan_for_stranger(inbound, header, now);
         }
         let author = from_mailboxes(header)
             .ok()

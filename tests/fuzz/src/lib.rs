@@ -6,6 +6,8 @@
 
 mod aliases;
 mod arc;
+mod authors;
+mod claims;
 mod client_session;
 mod configuration;
 mod dkim_signature;
@@ -24,6 +26,8 @@ mod srs;
 
 pub use aliases::aliases;
 pub use arc::arc;
+pub use authors::authors;
+pub use claims::claims;
 pub use client_session::client_session;
 pub use configuration::configuration;
 pub use dkim_signature::dkim_signature;
@@ -47,6 +51,8 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("aliases", aliases),
     ("arc", arc),
+    ("authors", authors),
+    ("claims", claims),
     ("client_session", client_session),
     ("configuration", configuration),
     ("dkim_signature", dkim_signature),

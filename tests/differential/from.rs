@@ -1,0 +1,203 @@
+//! The authors of a message: whatever domain a reader shows in a From that is taken has to be one that is judged.
+
+use std::collections::BTreeMap;
+
+use chopar::address::Domain;
+use chopar::mail::authors::authors_in;
+use mail_parser::{HeaderName, MessageParser};
+
+use crate::chance::Chance;
+use crate::hostile;
+use crate::python::Python;
+
+#[test]
+fn no_reader_shows_an_author_that_is_not_judged() {
+    let inputs = inputs();
+    let mut python = Python::new();
+    let mut asked: Vec<(Vec<u8>, Vec<Domain>)> = Vec::new();
+    let mut chance = Chance::new(SEED);
+    let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
+    let mut escaped = Vec::new();
+    for number in 0..inputs {
+        let value = hostile::from(&mut chance);
+        if let Ok(judged) = authors_in(&value) {
+            *counts.entry("taken").or_default() += 1;
+            let mut shown = lenient(&value);
+            shown.extend(by_mail_parser(&value));
+            note(&value, &judged, &shown, &mut counts, &mut escaped);
+            // The new parser of Python is slow.
+            let is_for_both = number % python_share(inputs) == 0;
+            python.ask(if is_for_both { b'F' } else { b'f' }, &value);
+            asked.push((value, judged));
+        } else {
+            *counts.entry("refused").or_default() += 1;
+        }
+        if asked.len() >= BATCH || number + 1 == inputs {
+            let answers = python.answers();
+            for ((value, judged), shown) in asked.drain(..).zip(answers) {
+                *counts.entry("taken and shown by Python").or_default() += 1;
+                note(&value, &judged, &shown, &mut counts, &mut escaped);
+            }
+        }
+        assert!(escaped.len() < SHOWN, "{}", escaped.join("\n"));
+    }
+    println!("From: {inputs} values: {counts:?}");
+    assert!(escaped.is_empty(), "{}", escaped.join("\n"));
+    assert!(counts["taken"] > inputs / 10 && counts["shown"] > inputs / 10);
+}
+
+/// What the test makes is worth nothing if nothing of it is found.
+#[test]
+fn an_author_that_is_not_judged_is_seen() {
+    for value in [
+        "x@evil.test, b@bank.test",
+        "\"<b@bank.test>\" <x@evil.test>",
+        "x@evil.test (c) b@bank.test",
+        "\"c \\\" b@bank.test \" <x@evil.test>",
+        "\"c, b@bank.test\" <x@evil.test>",
+    ] {
+        let judged = [Domain::parse("evil.test").expect("a domain")];
+        let mut escaped = Vec::new();
+        let shown = lenient(value.as_bytes());
+        note(
+            value.as_bytes(),
+            &judged,
+            &shown,
+            &mut BTreeMap::new(),
+            &mut escaped,
+        );
+        assert_eq!(escaped.len(), 1, "{value}: {shown:?}");
+    }
+}
+
+pub(crate) fn inputs() -> usize {
+    std::env::var("CHOPAR_FUZZ_INPUTS").map_or(20_000, |count| count.parse().expect("a number"))
+}
+
+/// Of how many values one is shown to a reader that takes a thousand times as long as the others.
+pub(crate) fn python_share(inputs: usize) -> usize {
+    8 + inputs / 100_000
+}
+
+/// Compares what was shown with what is judged.
+fn note(
+    value: &[u8],
+    judged: &[Domain],
+    shown: &[String],
+    counts: &mut BTreeMap<&'static str, usize>,
+    escaped: &mut Vec<String>,
+) {
+    let domains = shown.iter().flat_map(|address| domains(address));
+    for domain in domains {
+        *counts.entry("shown").or_default() += 1;
+        if !judged.contains(&domain) {
+            let value = value.escape_ascii();
+            escaped.push(format!("{value}: {domain} of {shown:?}, not of {judged:?}"));
+            return;
+        }
+    }
+}
+
+/// The domains that an address could be taken to have: what follows each at sign, up to the next one, up to what is no
+/// part of a name, and up to what is not ASCII.
+fn domains(address: &str) -> Vec<Domain> {
+    let mut found = Vec::new();
+    for behind in address.split('@').skip(1) {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c) || !c.is_ascii();
+        let behind = behind.trim_start();
+        let name: String = behind.chars().take_while(|c| is_part(*c)).collect();
+        let ascii: String = name.chars().take_while(char::is_ascii).collect();
+        found.extend(Domain::parse(&name));
+        found.extend(Domain::parse(behind.trim_end()));
+        let ascii = ascii.trim_end_matches(['.', '-']);
+        if ascii.len() < name.len() && ascii.contains('.') {
+            found.extend(Domain::parse(ascii));
+        }
+    }
+    found
+}
+
+fn by_mail_parser(value: &[u8]) -> Vec<String> {
+    let message = [b"From: ", value, b"\r\n\r\n"].concat();
+    let parser = MessageParser::new().header_address(HeaderName::From);
+    let Some(message) = parser.parse(&message) else {
+        return Vec::new();
+    };
+    let Some(addresses) = message.from() else {
+        return Vec::new();
+    };
+    let addresses = addresses.iter().filter_map(|one| one.address());
+    addresses.map(str::to_owned).collect()
+}
+
+/// What readers show that look for no more than brackets, or for no more than at signs outside quotes and comments, or
+/// that divide at commas first.
+fn lenient(value: &[u8]) -> Vec<String> {
+    let mut shown = Vec::new();
+    // What is UTF-8 is that (RFC 6532); a label that is none has no policy, however it is shown.
+    let mut texts = vec![String::from_utf8_lossy(value).into_owned()];
+    if std::str::from_utf8(value).is_err() {
+        texts.push(value.iter().copied().map(char::from).collect());
+    }
+    for text in texts {
+        for part in text.split('<').skip(1) {
+            if let Some((inner, _)) = part.split_once('>') {
+                shown.push(inner.to_owned());
+            }
+        }
+        let quotes_first = without_comments(&without_quotes(&text, true));
+        let unescaped = without_comments(&without_quotes(&text, false));
+        let comments_first = without_quotes(&without_comments(&text), true);
+        let commas_first = text
+            .split([',', ';'])
+            .map(|part| without_comments(&without_quotes(part, true)));
+        shown.extend(commas_first);
+        shown.extend([quotes_first, unescaped, comments_first]);
+    }
+    shown
+}
+
+/// A text without its quoted strings; an open one is kept.
+fn without_quotes(text: &str, escapes: bool) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((front, behind)) = rest.split_once('"') {
+        let mut escaped = false;
+        let end = behind.char_indices().find(|(_, c)| {
+            let ends = *c == '"' && !escaped;
+            escaped = escapes && *c == '\\' && !escaped;
+            ends
+        });
+        let Some((end, _)) = end else { break };
+        out.push_str(front);
+        out.push(' ');
+        rest = &behind[end + 1..];
+    }
+    out + rest
+}
+
+/// A text without its comments; an open one is kept.
+fn without_comments(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((front, behind)) = rest.split_once('(') {
+        let mut depth = 1_usize;
+        let end = behind.char_indices().find(|(_, c)| {
+            match c {
+                '(' => depth += 1,
+                ')' => depth -= 1,
+                _ => {}
+            }
+            depth == 0
+        });
+        let Some((end, _)) = end else { break };
+        out.push_str(front);
+        out.push(' ');
+        rest = &behind[end + 1..];
+    }
+    out + rest
+}
+
+const SEED: u64 = 20_261_129;
+const BATCH: usize = 4_000;
+const SHOWN: usize = 12;
