@@ -374,6 +374,24 @@ fn exit_0_while_the_daemon_is_down_is_kept_for_each_recipient() {
     }
 }
 
+#[test]
+fn a_dsn_to_an_account_without_an_alias_reaches_the_administrator() {
+    let relay = relay();
+    for (from, number) in [("www-data@relay.test", 1), ("www-data@mail.relay.test", 2)] {
+        let words = ["-f", from, "x@nullmx.test"];
+        sendmail(&relay, &words, "Subject: app\n\nx\n").ok();
+        let dsn = relay.sink.wait(number).pop().expect("a message");
+        assert_eq!(dsn.to, ["admin@home.test"], "{from}");
+        assert!(
+            dsn.text().contains(&format!("To: <{from}>")),
+            "{}",
+            dsn.text()
+        );
+    }
+    relay.wait_for_empty_queue(PATIENCE);
+    assert!(!relay.log().contains("notice-dropped"));
+}
+
 /// Memory that a process had at most so far, in KiB.
 fn memory_peak(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

@@ -310,7 +310,8 @@ impl Visit<'_> {
                 ""
             });
             mail.push_str(if message.smtputf8 { " SMTPUTF8" } else { "" });
-            let stream = (self.connect)(own_uid()).map_err(|error| error.to_string())?;
+            // As the sender, so that what it may send in an hour holds for DSNs that it causes, too.
+            let stream = (self.connect)(checked.uid).map_err(|error| error.to_string())?;
             let rcpt = format!("RCPT TO:<{to}> NOTIFY=NEVER");
             match send(&mail, &rcpt, &message.bytes, stream) {
                 Ok(()) => {
