@@ -465,10 +465,11 @@ impl Case<'_> {
                 continue;
             }
             match verdict.outcome {
-                dmarc::Outcome::TempError if enforces || is_near(self.config, author) => {
-                    if !has_shown(findings, author) {
-                        return Err(Refusal::Open);
-                    }
+                dmarc::Outcome::TempError
+                    if (enforces || is_near(self.config, author))
+                        && !has_shown(findings, author) =>
+                {
+                    return Err(Refusal::Open);
                 }
                 dmarc::Outcome::Fail if ours(self.config).any(|one| verdict.may_pass_by(one)) => {
                     let pretence = || Refusal::Pretence(author.clone());
