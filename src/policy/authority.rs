@@ -11,7 +11,7 @@
 //! client.
 //!
 //! **Verdicts of an examination.** Mail for a served domain is judged by the strictest DMARC rules among the domains of
-//! its accepted recipients; where none of them is served, by the default ones. What leaves for a client without
+//! its accepted recipients and those to which their aliases lead; where none of them is served, by the default ones. What leaves for a client without
 //! authority of its own is subject to more, whatever those rules are: it needs an author that can be told, and neither
 //! author nor sender may be of a domain of ours that nothing shows to have sent it, because from here it would pass SPF
 //! for that domain anywhere. The same holds for an author who fails DMARC and would pass by SPF for a domain of ours,
@@ -25,6 +25,7 @@
 //!
 //! Invariant: each recipient of a [`Released`] rests on a grant of its transaction, and each grant on what the table says.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -71,6 +72,8 @@ pub struct Grant {
     authority: Authority,
     /// The served domain that was named, whose rules hold; nothing for the name of this host.
     served: Option<Domain>,
+    /// Other served domains that aliases lead to, whose rules hold too: nobody gets round them by way of a laxer one.
+    through: Vec<Domain>,
     way: Way,
 }
 
@@ -196,9 +199,14 @@ impl Grant {
             true => Way::Leaves,
             false => Way::Stays,
         };
+        let ends = goals.iter().filter(|_| !authority.is_own());
+        let ends = ends.map(|goal| goal.forwarder.as_ref().unwrap_or(goal.mailbox.domain()));
+        let ends = ends.filter(|end| Some(*end) != served && config.receiving(end).is_some());
+        let through: BTreeSet<&Domain> = ends.collect();
         Self {
             authority,
             served: served.cloned(),
+            through: through.into_iter().cloned().collect(),
             way,
         }
     }
@@ -272,12 +280,13 @@ impl Grants {
 
     /// The rules for what is examined: the strictest.
     pub fn rules(&self, config: &Config) -> (Dmarc, Quarantine) {
-        let rules = self.iter().map(|grant| {
-            let served = grant
-                .served
-                .as_ref()
-                .and_then(|domain| config.receiving(domain));
+        let of = |domain: Option<&Domain>| {
+            let served = domain.and_then(|domain| config.receiving(domain));
             served.map_or_else(Default::default, |served| (served.dmarc, served.quarantine))
+        };
+        let rules = self.iter().flat_map(|grant| {
+            let through = grant.through.iter().map(|domain| of(Some(domain)));
+            through.chain([of(grant.served.as_ref())])
         });
         let mildest = (Dmarc::Off, Quarantine::Mark);
         rules.fold(mildest, |(mode, quarantine), rules| {

@@ -163,6 +163,74 @@ fn a_spoof_is_refused_however_its_author_is_spelled() {
 }
 
 #[test]
+fn no_shape_of_a_header_hides_an_author_that_a_reader_would_show() {
+    let headers: [&[u8]; 30] = [
+        b"From\t \t: boss@bank.example",
+        b"FROM:boss@bank.example",
+        b"From:\r\n boss@bank.example",
+        b"From:\r\n \t\r\n\tboss@bank.example",
+        b"From: boss\r\n @bank.example",
+        b"X-A: b\r\n \r\nFrom: boss@bank.example",
+        b"From: a@evil.example\r\nfrom : boss@bank.example",
+        b"From: a@evil.example\r\nX: y\r\nFROM: boss@bank.example",
+        b"From: boss@bank.example, a@evil.example",
+        b"From: us: boss@bank.example;",
+        b"From: a@evil.example: boss@bank.example;",
+        b"From: boss@bank.example (a@evil.example)",
+        b"From: (a@evil.example) boss@bank.example",
+        b"From: a@evil.example <boss@bank.example>",
+        b"From: boss@bank.example <a@evil.example>",
+        b"From: <a@evil.example> <boss@bank.example>",
+        b"From: <a@evil.example>\r\n <boss@bank.example>",
+        b"From: \"boss@bank.example\"@evil.example",
+        b"From: =?utf-8?q?boss=40bank=2Eexample?=",
+        b"From: boss@bank.example.",
+        b"From: boss@ bank.example",
+        b"From: boss@bank(x).example",
+        b"From: boss@bank.example@evil.example",
+        b"From: <@evil.example:boss@bank.example>",
+        b"From: boss@\xEF\xBD\x82ank.example",
+        b"From: boss@bank.exa\xC2\xADmple",
+        b"From\xC2\xA0: boss@bank.example\r\nFrom: a@evil.example",
+        b"\xEF\xBB\xBFFrom: boss@bank.example\r\nFrom: a@evil.example",
+        b"Sender: boss@bank.example\r\nResent-From: boss@bank.example",
+        b"From boss@bank.example Thu Jan  1 00:00:00 1970\r\nFrom: a@evil.example",
+    ];
+    for header in headers {
+        for is_chunked in [false, true] {
+            let mut world = World::new();
+            bank(&mut world, "reject");
+            let reply = if is_chunked {
+                // In chunks of one byte, the last of which ends the header without an empty line.
+                world.connect(Listener::Smtp);
+                for line in ["MAIL FROM:<x@evil.example>", "RCPT TO:<ann@us.example>"] {
+                    assert!(world.say(line).starts_with("250 "));
+                }
+                for byte in header {
+                    world.feed(b"BDAT 1\r\n");
+                    world.feed(&[*byte]);
+                    let reply = world.hear();
+                    assert!(reply.starts_with("250 "), "{reply}");
+                }
+                world.feed(b"BDAT 2 LAST\r\n\r\n");
+                let reply = world.hear();
+                world.leave();
+                reply
+            } else {
+                let message = [header, b"\r\n\r\nclick\r\n"].concat();
+                world.bring("x@evil.example", &["ann@us.example"], &message)
+            };
+            assert!(
+                reply.starts_with("55"),
+                "{}: {reply}",
+                header.escape_ascii()
+            );
+            assert!(world.queued.is_empty());
+        }
+    }
+}
+
+#[test]
 fn an_oddly_spelled_author_of_our_own_domain_has_to_show_it_too() {
     for from in [
         &b"B\xF6ss <boss@us.example>"[..],

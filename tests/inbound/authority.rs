@@ -68,6 +68,113 @@ fn no_sender_makes_a_way_to_a_victim_of_its_choice() {
 }
 
 #[test]
+fn no_spelling_of_a_recipient_leads_elsewhere() {
+    let keys = format!("{FAST}unknown_recipients = 0\n");
+    let mut world = World::with(&keys, "");
+    for to in [
+        "x@elsewhere.example",
+        "x@elsewhere.example.",
+        "x@ELSEWHERE.example",
+        "x@us.example.elsewhere.example",
+        "x@elsewhere.example.us.example",
+        "ann@sub.us.example",
+        "ann@us.example..",
+        "ann@.us.example",
+        "ann@us.example:25",
+        "ann@xn--us-.example",
+        "ann@example",
+        "ann@mx.us.example",
+        "ann@localhost",
+        "ann@203.0.113.25",
+        "ann@[203.0.113.25]",
+        "ann@[127.0.0.1]",
+        "ann@[IPv6:::1]",
+        "ann@[IPv6:::ffff:203.0.113.25]",
+        "ann",
+        "root",
+        "\"postmaster@elsewhere.example\"",
+        "x%elsewhere.example@us.example",
+        "x%elsewhere.example%far.example@us.example",
+        "\"x%elsewhere.example\"@us.example",
+        "\"x\\%elsewhere.example\"@us.example",
+        "\"x@elsewhere.example\"@us.example",
+        "\"x\\@elsewhere.example\"@us.example",
+        "\"ann@us.example\"@elsewhere.example",
+        "x@elsewhere.example@us.example",
+        "elsewhere.example!x@us.example",
+        "elsewhere.example!x@elsewhere.example",
+        "@us.example:x@elsewhere.example",
+        "@us.example,@two.example:x@elsewhere.example",
+        "@elsewhere.example:ann@us.example",
+        "us.example:x@elsewhere.example",
+        "ann@us.example,x@elsewhere.example",
+        "ann@us.example> <x@elsewhere.example",
+        "ann@us.example x@elsewhere.example",
+        "SRS0=AAAAAAAA=AA=elsewhere.example=x@us.example",
+        "srs0+AAAAAAAA=AA=elsewhere.example=x@us.example",
+        "\"SRS0=AAAAAAAA=AA=elsewhere.example=x\"@two.example",
+        "SRS0=AAAAAAAA=AA=elsewhere.example=x@mx.us.example",
+        "SRS0==AA=elsewhere.example=x@us.example",
+        "SRS1=AAAAAAAAAA=elsewhere.example==a=b=c=x@us.example",
+        "SRS1=AAAAAAAA=elsewhere.example=x@us.example",
+        "SRS0=elsewhere.example=x@us.example",
+        "SRS0=AAAAAAAA=AA=elsewhere.example=x@elsewhere.example",
+    ] {
+        for from in ["", "x@evil.example", "ann@us.example"] {
+            let reply = asks(&mut world, from, to);
+            assert!(reply.starts_with('5'), "{from}, {to}: {reply}");
+        }
+    }
+    // Under SMTPUTF8 a name has more spellings.
+    for to in [
+        "x@\u{ff45}lsewhere.example",
+        "ann\u{ff20}elsewhere.example@us.example",
+        "ann@us.example\u{3002}elsewhere.example",
+        "ann@elsewhere\u{3002}example",
+    ] {
+        world.connect(Listener::Smtp);
+        let reply = world.say("MAIL FROM:<x@evil.example> SMTPUTF8");
+        assert!(reply.starts_with("250 "), "{reply}");
+        let reply = world.say(&format!("RCPT TO:<{to}>"));
+        assert!(reply.starts_with('5'), "{to}: {reply}");
+        world.leave();
+    }
+    // Nothing that was said before makes up for it.
+    world.connect(Listener::Smtp);
+    for (line, code) in [
+        ("MAIL FROM:<ann@us.example> AUTH=ann@us.example", "250 "),
+        ("RCPT TO:<ann@us.example>", "250 "),
+        ("RCPT TO:<x@elsewhere.example>", "550 5.7.1 "),
+        ("RSET", "250 "),
+        ("RCPT TO:<ann@us.example>", "503 "),
+        ("MAIL FROM:<>", "250 "),
+        ("EHLO mail.far.example", "250 "),
+        ("DATA", "503 "),
+        ("MAIL FROM:<>", "250 "),
+        ("RCPT TO:<x@elsewhere.example>", "550 5.7.1 "),
+        ("DATA", "554 "),
+        ("AUTH PLAIN AGFubkB1cy5leGFtcGxlAHBlbmNpbA==", "5"),
+        ("PROXY TCP4 10.0.0.9 192.0.2.1 1 25", "5"),
+        ("XCLIENT ADDR=127.0.0.1", "5"),
+        ("XFORWARD ADDR=127.0.0.1", "5"),
+        ("RCPT TO:<x@elsewhere.example>", "550 5.7.1 "),
+    ] {
+        let reply = world.say(line);
+        assert!(reply.starts_with(code), "{line}: {reply}");
+    }
+    world.leave();
+    for listener in [Listener::Submission, Listener::Submissions] {
+        world.connect(listener);
+        let reply = world.say("MAIL FROM:<ann@us.example>");
+        assert!(reply.starts_with("530 "), "{reply}");
+        let reply = world.say("RCPT TO:<ann@us.example>");
+        assert!(reply.starts_with("503 "), "{reply}");
+        world.leave();
+    }
+    assert!(world.queued.is_empty());
+}
+
+#[test]
 fn a_return_address_takes_mail_that_bears_our_name_from_nobody() {
     for mode in ["enforce", "report", "off"] {
         let table = format!("[domain.\"us.example\"]\ndmarc = \"{mode}\"\n");

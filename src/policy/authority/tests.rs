@@ -20,7 +20,10 @@ fn config() -> Config {
             "domains/us.example/aliases",
             "ann: ann@far.example\nbox: maildir:/var/mail/box\n",
         ),
-        ("domains/lax.example/aliases", "bob: bob@far.example\n"),
+        (
+            "domains/lax.example/aliases",
+            "bob: bob@far.example\nin: box@us.example\nout: ann@us.example\n",
+        ),
     ];
     for (path, text) in files {
         folder.insert_file(path, text.into());
@@ -358,6 +361,10 @@ fn an_examination_decides_and_one_that_is_missing_is_ours() {
         outcome(&["bob@lax.example"], "", Some(&failed)),
         Ok(Mark::Clean)
     );
+    // A lax domain is no way into a strict one, nor out by it.
+    for name in ["in@lax.example", "out@lax.example"] {
+        assert_eq!(outcome(&[name], "", Some(&failed)), refused, "{name}");
+    }
     let unknown = Findings {
         dmarc: vec![(
             bank,
