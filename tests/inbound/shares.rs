@@ -350,7 +350,7 @@ fn the_messages_of_an_hour_are_counted_when_they_are_taken_however_many_sessions
     // What is refused is counted out again.
     let refused = sessions.pop().expect("a session");
     let reply = crowd.say(refused, "From: boss@bank.example\r\n\r\nhello\r\n.");
-    assert!(reply.starts_with("550 "), "{reply}");
+    assert!(reply.starts_with("553 "), "{reply}");
     let taken = sessions
         .into_iter()
         .filter(|conn| {
