@@ -32,6 +32,8 @@ pub const HEADER_FIELDS_MAX: usize = 2_000;
 pub const RECEIVED_FIELDS_MAX: usize = 100;
 /// Recipients of one transaction (RFC 5321 section 4.5.3.1.8 asks for at least 100); announced by LIMITS RCPTMAX.
 pub const RECIPIENTS_MAX: usize = 1_000;
+/// Addresses in one field of a header: as many as a message of a program of this machine may name in `To`.
+pub const ADDRESS_LIST_MAX: usize = 10_000;
 /// Bytes of an ENVID parameter after xtext decoding (RFC 3461 section 4.4).
 pub const ENVID_BYTES_MAX: usize = 100;
 /// Bytes of an ORCPT parameter (RFC 3461 section 4.2).
@@ -51,6 +53,8 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const SESSION_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// A session that has not authenticated (on a port that requires it) and has not begun a transaction.
 pub const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(60);
+/// The whole time that such a session has for it, whatever it says meanwhile.
+pub const UNAUTHENTICATED_SESSION_TIMEOUT: Duration = Duration::from_secs(180);
 /// Wait on port 25 in which a stranger that talks before the banner shows itself; hosts in `networks` do not wait.
 pub const BANNER_DELAY: Duration = Duration::from_millis(100);
 /// Wait for the header of the PROXY protocol, whose specification asks for three seconds at least.
@@ -63,8 +67,9 @@ pub const PROXY_HEADER_BYTES_MAX: usize = 4_096;
 pub const SESSION_ERRORS_MAX: u32 = 10;
 /// Failures of AUTH in one session, past which it is closed.
 pub const SESSION_AUTH_FAILURES_MAX: u32 = 3;
-/// Commands without a transaction (NOOP, RSET, VRFY, …) in one session, past which it is closed with 421.
-pub const SESSION_IDLE_COMMANDS_MAX: u32 = 1_000;
+/// Commands that achieve nothing (NOOP, RSET, VRFY, HELP, EHLO, AUTH, an empty BDAT that is not the last) since the last
+/// accepted message of a session, past which it is closed with 421.
+pub const SESSION_IDLE_COMMANDS_MAX: u32 = 100;
 /// Bytes that are swallowed after a smuggling attempt or an over-long line before the session is cut.
 pub const SWALLOW_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Server sessions at a time, all listeners together.
@@ -75,10 +80,18 @@ pub const SESSIONS_PER_PEER_MAX_DEFAULT: usize = 100;
 pub const AUTH_FAILURES_PER_PEER_MAX: u32 = 20;
 /// How long a failure of AUTH is remembered for its address.
 pub const AUTH_FAILURE_WINDOW: Duration = Duration::from_secs(900);
+/// Addresses with failures of AUTH that are remembered at a time.
+pub const AUTH_FAILURE_ENTRIES_MAX: usize = 16_384;
+/// How long it is remembered that somebody has logged in from an address.
+pub const KNOWN_ADDRESS_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
+/// Addresses from which somebody has logged in that are remembered at a time.
+pub const KNOWN_ADDRESSES_MAX: usize = 4_096;
 /// Addresses that any table of peers remembers at a time.
 pub const PEER_TABLE_ENTRIES_MAX: usize = 65_536;
+/// Password derivations that workers do at a time: one processor is left to everything else.
+pub const DERIVATIONS_AT_ONCE: usize = 2;
 /// Password derivations that may wait for a worker; past it AUTH answers 454.
-pub const DERIVATIONS_WAITING_MAX: usize = 64;
+pub const DERIVATIONS_WAITING_MAX: usize = 256;
 /// How long a password that was right is remembered under its keyed hash.
 pub const PASSWORD_MEMORY: Duration = Duration::from_secs(600);
 /// Passwords remembered at a time.
@@ -96,8 +109,8 @@ pub const MESSAGES_PER_MINUTE_DEFAULT: u32 = 120;
 pub const RECIPIENTS_PER_MINUTE_DEFAULT: u32 = 1_000;
 /// How many times as much a network (a /24 of IPv4, a /48 of IPv6) may as one address.
 pub const ABUSE_NETWORK_FACTOR: u32 = 4;
-/// Rates and misdeeds of addresses and networks that are remembered at a time; the least makes room.
-pub const ABUSE_TABLE_ENTRIES_MAX: usize = 65_536;
+/// Rates and misdeeds of addresses and networks that are remembered at a time.
+pub const ABUSE_TABLE_ENTRIES_MAX: usize = 32_768;
 /// Recipients that do not exist, past which a session is closed; 0 in the configuration lifts it.
 pub const UNKNOWN_RECIPIENTS_DEFAULT: u32 = 10;
 /// So many times as many from one address within [`MISDEED_WINDOW`], and it is refused for as long.
@@ -122,7 +135,7 @@ pub const GREYLIST_DELAY_DEFAULT: Duration = Duration::from_secs(300);
 pub const GREYLIST_WINDOW_DEFAULT: Duration = Duration::from_secs(86_400);
 /// How long it is remembered that it came: longer than between two monthly letters.
 pub const GREYLIST_LIFETIME_DEFAULT: Duration = Duration::from_secs(36 * 86_400);
-/// Attempts and networks that greylisting remembers; what would be forgotten first makes room.
+/// Attempts and networks that greylisting remembers.
 pub const GREYLIST_ENTRIES_MAX: usize = 65_536;
 /// Senders of one network (a /24 of IPv4, a /64 of IPv6) that came again, past which it is let through.
 pub const GREYLIST_PASSES: u8 = 5;
@@ -139,8 +152,25 @@ pub const INLINE_BODY_BYTES_MAX: usize = 256 * 1024;
 pub const BODY_IN_FLIGHT_BYTES_MAX: usize = 512 * 1024;
 /// Bytes read from a socket in one turn for one connection.
 pub const READ_TURN_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of input and output that a session may let wait while it holds more memory than its share; past it it is closed.
+pub const SESSION_KEPT_BYTES: usize = 2 * 1024;
 /// Bytes of output a connection may have pending, past which its peer is not read.
 pub const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+
+// Shares of what is scarce.
+
+/// Eighths of a pool that unauthenticated clients of port 25 can reach.
+pub const CLIENT_EIGHTHS: u64 = 4;
+/// Eighths of a pool that clients of the submission ports can reach before they have logged in.
+pub const VISITOR_EIGHTHS: u64 = 6;
+/// The same for those whose address has logged in before; users, local programs and `relay.networks` reach all of it.
+pub const KNOWN_EIGHTHS: u64 = 7;
+/// One address (one /64 of IPv6) may hold so much of what is free, by division.
+pub const SHARE_OF_ADDRESS: u64 = 4;
+/// The same for a site (a /24 of IPv4, a /48 of IPv6).
+pub const SHARE_OF_SITE: u64 = 2;
+/// The same for a network (a /16 of IPv4, a /32 of IPv6), and for one user, local account or host of `relay.networks`.
+pub const SHARE_OF_NETWORK: u64 = 1;
 
 // The client's sessions (RFC 5321 section 4.5.3.2).
 
@@ -168,7 +198,9 @@ pub const DELIVERY_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(4 * 3_600);
 pub const DELIVERY_SESSION_TIMEOUT: Duration = Duration::from_secs(3_600);
 /// An address that could not be connected to is passed over for so long by who carries a message on from another host.
 pub const DEAD_ADDRESS_TIMEOUT: Duration = Duration::from_secs(600);
-/// Such addresses that are remembered of one next hop.
+/// A next hop waits so long where there are delivery sessions enough to the address that it has.
+pub const HOP_REST: Duration = Duration::from_secs(2);
+/// Addresses that could not be connected to that are remembered of one next hop.
 pub const DEAD_ADDRESSES_MAX: usize = 16;
 /// Idle client session that is kept for the next message to its next hop.
 pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -234,6 +266,12 @@ pub const DNS_QUESTION_TIMEOUT: Duration = Duration::from_secs(20);
 pub const CNAME_LINKS_MAX: usize = 8;
 /// Answers in the cache.
 pub const DNS_CACHE_ENTRIES_MAX: usize = 4_096;
+/// Bytes of all answers that are remembered.
+pub const DNS_CACHE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of the texts of one answer that are for a relay to read; past it the answer is of no use.
+pub const DNS_TEXT_BYTES_MAX: usize = 16 * 1024;
+/// Questions of one message or session that are under way at a time; others wait.
+pub const DNS_QUESTIONS_PER_SESSION_MAX: usize = 8;
 /// Longest time that an answer is believed.
 pub const DNS_TTL_MAX: Duration = Duration::from_secs(86_400);
 /// Longest time that the absence of an answer is believed (RFC 2308 section 5).
@@ -242,6 +280,8 @@ pub const DNS_NEGATIVE_TTL_MAX: Duration = Duration::from_secs(900);
 pub const DNS_QUESTIONS_MAX: usize = 256;
 /// Records of one answer that are kept.
 pub const DNS_RECORDS_MAX: usize = 64;
+/// The same of texts, before those are chosen that are for a relay to read.
+pub const DNS_TEXTS_MAX: usize = 1_000;
 /// Longest time that a failure to get an answer is remembered (RFC 2308 section 7 allows five minutes).
 pub const DNS_FAILURE_TTL_MAX: Duration = Duration::from_secs(5);
 /// Bytes of a name on the wire, with its length octets (RFC 1035 section 2.3.4).
@@ -267,6 +307,17 @@ pub const DKIM_CLOCK_SKEW: Duration = Duration::from_secs(300);
 pub const DKIM_RSA_BITS_MIN: usize = 1_024;
 /// Greatest modulus of an RSA key, in bits.
 pub const DKIM_RSA_BITS_MAX: usize = 4_096;
+/// Least exponent of an RSA key.
+pub const DKIM_RSA_EXPONENT_MIN: u32 = 3;
+/// Greatest exponent of an RSA key: what nearly all have; a check takes as long as the exponent has bits.
+pub const DKIM_RSA_EXPONENT_MAX: u32 = 65_537;
+/// Signatures of one message that are held against a key, DKIM and ARC together: all of DKIM, and with them the longest
+/// chain with its newest message signature. Older message signatures are checked with what is left.
+pub const SIGNATURE_CHECKS_MAX: usize = 64;
+/// Bytes that are hashed for them; past it no further one is begun.
+pub const SIGNED_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Messages whose signatures workers verify at a time; others wait.
+pub const VERIFICATIONS_AT_ONCE_MAX: usize = 2;
 /// Least modulus of an RSA key that signs, in bits: what ring accepts, and what RFC 8301 section 3.2 recommends.
 pub const DKIM_RSA_SIGNING_BITS_MIN: usize = 2_048;
 /// Bytes of a private key file.
@@ -373,8 +424,10 @@ pub const HELPER_IO_TIMEOUT: Duration = Duration::from_secs(300);
 
 // Commands.
 
-/// Bytes of a message that a command holds in memory.
+/// Bytes of a message that a command takes, where it does not know `max_message_size`.
 pub const COMMAND_MESSAGE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Bytes of a message body that `sendmail` holds in memory; a longer one lies in a temporary file.
+pub const SENDMAIL_MEMORY_BYTES_MAX: usize = 1024 * 1024;
 
 // Notifications.
 
@@ -397,6 +450,13 @@ pub const CONFIG_ERRORS_MAX: usize = 100;
 pub const MESSAGE_BYTES_MAX_LEAST: u64 = 64 * 1024;
 /// Least `max_memory`: the tables and a few sessions.
 pub const MEMORY_BYTES_MAX_LEAST: u64 = 8 * 1024 * 1024;
+
+// The log.
+
+/// How long an equal log line about a client is counted and not written again.
+pub const LOG_REPEAT_INTERVAL: Duration = Duration::from_secs(60);
+/// Different lines that are counted at a time; others are written each time.
+pub const LOG_LINES_COUNTED_MAX: usize = 256;
 
 // The event loop.
 
@@ -424,9 +484,19 @@ pub const DNS_SOCKETS_MAX: usize = 512;
 pub const RESOLV_CONF_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the drop folder is looked at.
 pub const DROP_FOLDER_INTERVAL: Duration = Duration::from_secs(10);
+/// How long one round through the drop folder takes at most, a file that is under way not counted.
+pub const DROP_ROUND_MAX: Duration = Duration::from_secs(60);
+/// Files of one user in one round through the drop folder; the users' files are taken in turn.
+pub const DROP_FILES_PER_USER_MAX: usize = 256;
+/// Users whose files are taken in one round through the drop folder.
+pub const DROP_USERS_MAX: usize = 1_024;
+/// Wait of the drop folder for one reply of the relay: longer than a hook may take.
+pub const DROP_REPLY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Wait before a file of the drop folder that was deferred is looked at again; it doubles each time.
+pub const DROP_RETRY_MIN: Duration = Duration::from_secs(10);
+/// The longest wait before a file of the drop folder that was deferred is looked at again.
+pub const DROP_RETRY_MAX: Duration = Duration::from_secs(1_800);
+/// Deferred files of the drop folder whose waits are remembered; others are looked at in each round.
+pub const DROP_TRIES_MAX: usize = 4_096;
 /// How often the certificate files are looked at.
 pub const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(60);
-/// How often memory that a crowd of connections has left free is given back to the system.
-pub const HEAP_INTERVAL: Duration = Duration::from_secs(5);
-/// So many connections that have gone are a crowd.
-pub const CROWD_CONNECTIONS: usize = 64;

@@ -88,7 +88,8 @@ fn past_max_memory_mail_is_put_off_and_taken_again_when_there_is_room() {
     let refused = refused.expect("a session that is put off");
     let (memory, _) = engine.load();
     assert!(
-        (7 << 20..=8 << 20).contains(&memory),
+        // One host of the networks gets half of it.
+        (3 << 20..=5 << 20).contains(&memory),
         "{memory} bytes for {} bodies",
         begun.len()
     );

@@ -50,7 +50,7 @@ pub enum PasswordError {
 }
 
 /// What is kept of a password: it can check one, and play the server's side of SCRAM.
-#[derive(Clone)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct Credential {
     iterations: NonZeroU32,
     salt: Box<[u8]>,

@@ -239,14 +239,14 @@ fn is_plain(byte: &u8) -> bool {
     matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n')
 }
 
-/// Whether results say that DMARC passed. Only whole results count: what stands in quotes or in a comment could come
-/// from anybody.
-pub fn says_dmarc_passed(results: &str) -> bool {
+/// Whether results say that DMARC passed for this author. Only whole results count: what stands in quotes or in a comment
+/// could come from anybody. One that does not say for whom, or says it twice, is about nobody.
+pub fn says_dmarc_passed(results: &str, author: &Domain) -> bool {
     let mut rest = results.as_bytes();
     let mut first = true;
     while let Some(segment) = next_result(&mut rest) {
         let is_id = std::mem::take(&mut first);
-        if !is_id && is_dmarc_pass(segment).is_some() {
+        if !is_id && is_dmarc_pass(segment).is_some() && is_about(segment, author) {
             return true;
         }
     }
@@ -268,6 +268,50 @@ fn is_dmarc_pass(segment: &[u8]) -> Option<()> {
         .first()
         .is_none_or(|byte| !byte.is_ascii_alphanumeric() && *byte != b'-');
     ends.then_some(())
+}
+
+/// Whether the one `header.from` of a result is this domain.
+fn is_about(segment: &[u8], author: &Domain) -> bool {
+    let Some(words) = words(segment) else {
+        return false;
+    };
+    let mut authors = words.windows(3).filter_map(|words| match words {
+        [name, equals, value] if equals == "=" && name.eq_ignore_ascii_case("header.from") => {
+            Some(value.rsplit('@').next().unwrap_or_default())
+        }
+        _ => None,
+    });
+    let named = authors.next().map(Domain::parse);
+    authors.next().is_none() && named.is_some_and(|named| named.as_ref() == Ok(author))
+}
+
+/// The words of a result, its equals signs and what is in quotes, without comments.
+fn words(segment: &[u8]) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut rest = skip_cfws(segment)?;
+    while let Some((byte, after)) = rest.split_first() {
+        let after = match byte {
+            b'"' => {
+                let (text, after) = quoted_string(after)?;
+                // Quotes hold no equals sign that counts.
+                words.push(if text == "=" { String::new() } else { text });
+                after
+            }
+            b'=' => {
+                words.push("=".to_owned());
+                after
+            }
+            _ => {
+                let ends = |byte: &u8| b" \t\r\n(\"=;".contains(byte);
+                let len = rest.iter().position(ends).unwrap_or(rest.len()).max(1);
+                let (word, after) = rest.split_at_checked(len)?;
+                words.push(String::from_utf8_lossy(word).into_owned());
+                after
+            }
+        };
+        rest = skip_cfws(after)?;
+    }
+    Some(words)
 }
 
 /// What stands before the next semicolon that is in no quotes and in no comment; `None` at the end, or where a quote or a
@@ -453,18 +497,59 @@ mod tests {
     fn only_a_whole_result_says_that_dmarc_passed() {
         for (results, passed) in [
             ("a.example; dmarc=pass header.from=b.example", true),
-            ("a.example; spf=fail; DMARC (x) = pass", true),
-            ("a.example 1;dmarc=pass(p=none)", true),
-            ("dmarc=pass; spf=pass", false),
-            ("a.example; dmarc=passed", false),
-            ("a.example; dmarc=fail", false),
-            ("a.example; spf=pass reason=\"; dmarc=pass\"", false),
-            ("a.example; spf=pass (; dmarc=pass)", false),
-            ("a.example; spf=pass \"x; dmarc=pass", false),
-            ("a.example; xdmarc=pass", false),
+            (
+                "a.example; spf=fail; DMARC (x) = pass action=none Header.From = B.example.",
+                true,
+            ),
+            (
+                "a.example 1;dmarc=pass(p=none)header.from=\"b.example\"",
+                true,
+            ),
+            (
+                "a.example; dmarc=pass header.from=c.example; dmarc=pass header.from=b.example",
+                true,
+            ),
+            ("dmarc=pass header.from=b.example; spf=pass", false),
+            ("a.example; dmarc=passed header.from=b.example", false),
+            ("a.example; dmarc=fail header.from=b.example", false),
+            (
+                "a.example; spf=pass reason=\"; dmarc=pass header.from=b.example\"",
+                false,
+            ),
+            (
+                "a.example; spf=pass (; dmarc=pass header.from=b.example)",
+                false,
+            ),
+            (
+                "a.example; spf=pass \"x; dmarc=pass header.from=b.example",
+                false,
+            ),
+            ("a.example; xdmarc=pass header.from=b.example", false),
             ("", false),
+            // It has to say for whom.
+            ("a.example; dmarc=pass", false),
+            (
+                "a.example; dmarc=pass; spf=pass header.from=b.example",
+                false,
+            ),
+            ("a.example; dmarc=pass header.from=c.example", false),
+            ("a.example; dmarc=pass header.from=sub.b.example", false),
+            (
+                "a.example; dmarc=pass header.from=c.example header.from=b.example",
+                false,
+            ),
+            (
+                "a.example; dmarc=pass reason=\"header.from=b.example\"",
+                false,
+            ),
+            ("a.example; dmarc=pass (header.from=b.example)", false),
+            (
+                "a.example; dmarc=pass header.from=c.example,b.example",
+                false,
+            ),
         ] {
-            assert_eq!(says_dmarc_passed(results), passed, "{results}");
+            let author = Domain::parse("b.example").expect("a domain");
+            assert_eq!(says_dmarc_passed(results, &author), passed, "{results}");
         }
     }
 

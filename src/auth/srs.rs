@@ -189,7 +189,7 @@ impl Rewriter {
 
     /// Where a bounce to `address` goes.
     pub fn reverse(&self, address: &Mailbox, now: Timestamp) -> Result<Mailbox, ReverseError> {
-        self.open(address, now).map(|(sender, _)| sender)
+        self.open(address, now).map(|returned| returned.sender)
     }
 
     /// Undoes an address, and what comes out again where that is `ours` too.
@@ -199,25 +199,24 @@ impl Rewriter {
         ours: impl Fn(&Domain) -> bool,
         now: Timestamp,
     ) -> Result<Returned, ReverseError> {
-        let (mut sender, mut maker) = self.open(address, now)?;
-        // The innermost address of ours is the one that counts: it can be wrapped anew each day.
-        let mut innermost = address.clone();
+        let mut returned = self.open(address, now)?;
         for _ in 0..SRS_UNWRAPS_MAX {
-            if !ours(sender.domain()) || !is_rewritten(&sender) {
-                let id = self.id(&innermost);
-                return Ok(Returned { sender, maker, id });
+            if !ours(returned.sender.domain()) || !is_rewritten(&returned.sender) {
+                return Ok(returned);
             }
-            let (inner, made_by) = self.open(&sender, now)?;
-            if made_by == Maker::Old {
-                maker = Maker::Old;
-            }
-            innermost = std::mem::replace(&mut sender, inner);
+            // The id of the innermost address of ours counts: it can be wrapped anew each day.
+            let inner = self.open(&returned.sender, now)?;
+            let maker = match returned.maker {
+                Maker::Old => Maker::Old,
+                Maker::Present => inner.maker,
+            };
+            returned = Returned { maker, ..inner };
         }
         Err(ReverseError::Deep)
     }
 
     /// One layer off.
-    fn open(&self, address: &Mailbox, now: Timestamp) -> Result<(Mailbox, Maker), ReverseError> {
+    fn open(&self, address: &Mailbox, now: Timestamp) -> Result<Returned, ReverseError> {
         let (quoted, local) = unquoted(address.local_part());
         let (tag, rest) = Tag::of(local).ok_or(ReverseError::NotRewritten)?;
         // A maker of ours writes no other separator.
@@ -240,17 +239,22 @@ impl Rewriter {
         if age > SRS_DAYS_MAX {
             return Err(ReverseError::Expired);
         }
-        let local = match tag {
+        let behind = match tag {
             Tag::First => claim.behind.to_owned(),
             Tag::Later => format!("SRS0{}{}", separator(claim.behind), claim.behind),
         };
-        let local = match quoted {
-            true => format!("\"{local}\""),
-            false => local,
+        let behind = match quoted {
+            true => format!("\"{behind}\""),
+            false => behind,
         };
         let domain = Domain::parse(claim.host).map_err(|_| ReverseError::Malformed)?;
-        let sender = Mailbox::new(&local, &domain).map_err(|_| ReverseError::Malformed)?;
-        Ok((sender, maker))
+        let sender = Mailbox::new(&behind, &domain).map_err(|_| ReverseError::Malformed)?;
+        let id = match maker {
+            Maker::Present => self.id(local, address.domain().as_str()),
+            // Its hash leaves it open which tag, separator and domain of ours stand around this.
+            Maker::Old => self.id(inner, ""),
+        };
+        Ok(Returned { sender, maker, id })
     }
 
     fn is_ours(&self, claim: &Claim<'_>, forwarder: &Domain) -> bool {
@@ -284,15 +288,14 @@ impl Rewriter {
         in_time && is_dated_so && keys.any(|key| is_same(&key.old_hash(inner), claim.hash))
     }
 
-    /// Stands for an address in tables.
-    fn id(&self, address: &Mailbox) -> u64 {
+    /// Stands in tables for an address, by what tells it from others.
+    fn id(&self, local: &str, domain: &str) -> u64 {
         let Some(key) = self.keys.first() else {
             return 0;
         };
-        let local = unquoted(address.local_part()).1.to_ascii_lowercase();
         let mut context = hmac::Context::with_key(&key.table);
-        put(&mut context, &local);
-        put(&mut context, address.domain().as_str());
+        put(&mut context, &local.to_ascii_lowercase());
+        put(&mut context, domain);
         let tag = context.sign();
         let front = tag.as_ref().first_chunk().copied().unwrap_or_default();
         u64::from_be_bytes(front)

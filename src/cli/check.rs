@@ -78,6 +78,7 @@ fn check(
     };
     say(errors, "warning: ", &config.warnings)
         .and_then(|()| say_dead_aliases(errors, &config))
+        .and_then(|()| say_missing_admin(errors, &config))
         .and_then(|()| writeln!(output, "{}", Summary(&config)))
         .map_err(CheckError::Stream)
 }
@@ -110,6 +111,18 @@ fn say_dead_aliases(to: &mut dyn Write, config: &Config) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Without `admin` nobody is told what becomes of mail of accounts that have no alias.
+fn say_missing_admin(to: &mut dyn Write, config: &Config) -> io::Result<()> {
+    if config.admin.is_some() {
+        return Ok(());
+    }
+    writeln!(
+        to,
+        "warning: chopar.toml: admin is not set: DSNs to accounts of this host that have no alias are dropped, and \
+         nobody hears of damage; set it to an address that is read"
+    )
 }
 
 /// What is served, in one line.
@@ -181,6 +194,8 @@ impl fmt::Display for Summary<'_> {
 mod tests {
     use super::*;
 
+    const ADMIN: (&str, &str) = ("chopar.toml", "admin = \"a@example.org\"\n");
+
     fn run(files: &[(&str, &str)]) -> (Option<u8>, String, String) {
         let mut folder = Folder::default();
         for (path, text) in files {
@@ -205,7 +220,7 @@ mod tests {
         let (code, output, errors) = run(&[
             (
                 "chopar.toml",
-                "[listen]\nsmtp = [\"127.0.0.1:25\"]\nsubmission = []\nsubmissions = \"systemd\"\nstatus = []\n",
+                "admin = \"ann@example.com\"\n[listen]\nsmtp = [\"127.0.0.1:25\"]\nsubmission = []\nsubmissions = \"systemd\"\nstatus = []\n",
             ),
             (
                 "domains/example.com/aliases",
@@ -224,6 +239,14 @@ mod tests {
     }
 
     #[test]
+    fn warns_when_nobody_is_told_what_cannot_be_returned() {
+        let (code, _, errors) = run(&[]);
+        assert_eq!(code, None);
+        assert!(errors.starts_with("warning: chopar.toml: admin is not set"));
+        assert_eq!(run(&[ADMIN]).2, "");
+    }
+
+    #[test]
     fn says_every_error_with_its_position_and_exits_78() {
         let (code, output, errors) = run(&[
             ("chopar.toml", "admin = \"x\"\n"),
@@ -237,10 +260,13 @@ mod tests {
 
     #[test]
     fn warns_of_aliases_that_lead_nowhere() {
-        let (code, _, errors) = run(&[(
-            "domains/example.com/aliases",
-            "a: x@example.org\n\"c d\": gone\n",
-        )]);
+        let (code, _, errors) = run(&[
+            (ADMIN.0, ADMIN.1),
+            (
+                "domains/example.com/aliases",
+                "a: x@example.org\n\"c d\": gone\n",
+            ),
+        ]);
         assert_eq!(code, None);
         let lines: Vec<&str> = errors.lines().collect();
         assert_eq!(lines.len(), 1);
@@ -251,11 +277,11 @@ mod tests {
 
     #[test]
     fn warns_of_a_proxy_that_may_relay_by_its_own_address() {
-        let toml = "[relay]\nnetworks = [\"127.0.0.0/8\"]\n\
+        let toml = "admin = \"a@example.org\"\n[relay]\nnetworks = [\"127.0.0.0/8\"]\n\
                     [proxy]\nnetworks = [\"192.0.2.1\", \"::ffff:127.0.0.1\"]\n";
         let (code, _, errors) = run(&[("chopar.toml", toml)]);
         assert_eq!(code, None);
-        let expected = "warning: chopar.toml:4:26: the proxy 127.0.0.1/32 is in 127.0.0.0/8 of [relay] networks";
+        let expected = "warning: chopar.toml:5:26: the proxy 127.0.0.1/32 is in 127.0.0.0/8 of [relay] networks";
         assert!(errors.starts_with(expected), "{errors}");
         assert_eq!(errors.lines().count(), 1);
     }

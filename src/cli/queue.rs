@@ -209,7 +209,7 @@ fn print_json(
             Response::Header { text } => {
                 serde_json::to_string(&serde_json::json!({ "header": text }))
             }
-            Response::End { .. } => return Ok(()),
+            Response::Note { .. } | Response::End { .. } => return Ok(()),
         };
         written(writeln!(output, "{}", line.unwrap_or_default()))
     })?;
@@ -255,6 +255,7 @@ fn print_message(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()>
         Timestamp::from_seconds(listed.arrived).rfc3339(),
         Escaped(listed.from.as_bytes())
     )?;
+    print_unreadable(listed, output)?;
     for recipient in listed
         .recipients
         .iter()
@@ -273,6 +274,18 @@ fn print_message(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()>
     Ok(())
 }
 
+/// Says that what is not printed could not be read.
+fn print_unreadable(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
+    match &listed.unreadable {
+        Some(why) => writeln!(
+            output,
+            "        (cannot be read: {})",
+            Escaped(why.as_bytes())
+        ),
+        None => Ok(()),
+    }
+}
+
 fn show(runtime_dir: &Path, id: &str, output: &mut dyn Write) -> Result<(), Failure> {
     let end = ask(
         runtime_dir,
@@ -286,7 +299,7 @@ fn show(runtime_dir: &Path, id: &str, output: &mut dyn Write) -> Result<(), Fail
                     .collect();
                 written(write!(output, "{clean}"))
             }
-            Response::Stats(_) | Response::End { .. } => Ok(()),
+            Response::Stats(_) | Response::Note { .. } | Response::End { .. } => Ok(()),
         },
     )?;
     ended(end)
@@ -307,6 +320,7 @@ fn print_whole(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
         "held     {}",
         if listed.held { "yes" } else { "no" }
     )?;
+    print_unreadable(listed, output)?;
     for recipient in &listed.recipients {
         let to = Escaped(recipient.to.as_bytes());
         writeln!(

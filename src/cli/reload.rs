@@ -7,7 +7,7 @@ use argh::FromArgs;
 use super::control::ask;
 use super::failure::Failure;
 use super::sysexits::CONFIGURATION;
-use crate::engine::control::Request;
+use crate::engine::control::{Request, Response};
 
 /// Have the daemon read its configuration again; no connection is dropped.
 #[derive(Debug, FromArgs)]
@@ -17,7 +17,12 @@ pub struct Reload {}
 impl Reload {
     /// Asks the daemon, and waits for it.
     pub fn run(&self, runtime_dir: &Path) -> Result<(), Failure> {
-        let (_, errors) = ask(runtime_dir, &Request::Reload {}, &mut |_| Ok(()))?;
+        let (_, errors) = ask(runtime_dir, &Request::Reload {}, &mut |response| {
+            if let Response::Note { text } = response {
+                eprintln!("{text}");
+            }
+            Ok(())
+        })?;
         if errors.is_empty() {
             return Ok(());
         }

@@ -40,6 +40,7 @@ pub use error::{ConfigError, Problem};
 pub use folder::{Folder, SystemDefaults};
 pub use names::Names;
 pub use network::{Network, Networks};
+pub use quantity::size as parse_size;
 pub use routes::{Login, Route, RoutePattern, Scheme, Via};
 pub use target::{Destination, Target, To, words};
 pub use users::{SendAs, User};

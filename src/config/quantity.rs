@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Bytes of a size: a number and one of B, KiB, MiB, GiB (or kB, MB, GB).
-pub(super) fn size(text: &str) -> Option<u64> {
+pub fn size(text: &str) -> Option<u64> {
     let (number, unit) = number_and_rest(text.trim())?;
     let factor = match unit.trim_start() {
         "B" => 1,

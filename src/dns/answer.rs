@@ -35,6 +35,20 @@ pub struct Question {
     pub kind: RecordKind,
 }
 
+impl Question {
+    /// The zone that it is likely to be in: the last two labels of its name; of a name that stands for an address, the
+    /// last four.
+    pub fn zone(&self) -> &str {
+        let name = self.name.as_str();
+        let labels = if name.ends_with(".arpa") { 4 } else { 2 };
+        let mut dots = name.rmatch_indices('.').map(|(at, _)| at);
+        match dots.nth(labels - 1) {
+            Some(at) => name.get(at.saturating_add(1)..).unwrap_or(name),
+            None => name,
+        }
+    }
+}
+
 /// A mail exchanger.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Mx {
@@ -85,12 +99,14 @@ pub enum NoRecords {
     ServerFailure,
     /// No server answered in time: try again later.
     Timeout,
+    /// It was not asked, because too much is being asked already: try again later.
+    NoRoom,
 }
 
 impl NoRecords {
     /// Whether asking again later may help.
     pub const fn is_temporary(self) -> bool {
-        matches!(self, Self::ServerFailure | Self::Timeout)
+        matches!(self, Self::ServerFailure | Self::Timeout | Self::NoRoom)
     }
 }
 
@@ -103,6 +119,29 @@ pub struct Answer {
     pub authentic: bool,
     /// How long it may be believed.
     pub ttl: Duration,
+}
+
+impl Answer {
+    /// Bytes that its records take.
+    pub fn bytes(&self) -> usize {
+        let names = |names: &mut dyn Iterator<Item = &Domain>| -> usize {
+            names
+                .map(|name| name.as_str().len().saturating_add(32))
+                .sum()
+        };
+        match self.records.as_deref() {
+            Err(_) => 0,
+            Ok(Records::A(list)) => list.len().saturating_mul(4),
+            Ok(Records::Aaaa(list)) => list.len().saturating_mul(16),
+            Ok(Records::Mx(list)) => names(&mut list.iter().filter_map(|mx| mx.host.as_ref())),
+            Ok(Records::Ptr(list)) => names(&mut list.iter()),
+            Ok(Records::Txt(list)) => list.iter().map(|text| text.len().saturating_add(24)).sum(),
+            Ok(Records::Tlsa(list)) => list
+                .iter()
+                .map(|tlsa| tlsa.data.len().saturating_add(32))
+                .sum(),
+        }
+    }
 }
 
 /// What a resumable check returns: its verdict, or what it has to know first.

@@ -1,17 +1,29 @@
 //! Answers that are still to be believed, positive and negative (RFC 1035 section 7.4, RFC 2308).
 //!
-//! Invariant: never more than [`DNS_CACHE_ENTRIES_MAX`] entries; the one that would expire first makes room.
+//! Invariant: never more than [`DNS_CACHE_ENTRIES_MAX`] entries and [`DNS_CACHE_BYTES_MAX`] bytes. Entries are on account
+//! of their zone, by which whoever may fill the cache is known: that with the most bytes makes room, what expires first
+//! of it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use super::answer::{Answer, Question};
 use crate::clock::Instant;
-use crate::limits::DNS_CACHE_ENTRIES_MAX;
+use crate::limits::{DNS_CACHE_BYTES_MAX, DNS_CACHE_ENTRIES_MAX};
 
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     entries: HashMap<Question, (Instant, Answer)>,
+    zones: BTreeMap<u64, Zone>,
+    by_bytes: BTreeSet<(usize, u64)>,
+    bytes: usize,
+}
+
+/// What is kept of one zone.
+#[derive(Debug, Default)]
+struct Zone {
+    bytes: usize,
     by_expiry: BTreeSet<(Instant, Question)>,
 }
 
@@ -30,22 +42,40 @@ impl Cache {
         })
     }
 
+    /// Whether there is an answer.
+    pub(super) fn has(&self, question: &Question, now: Instant) -> bool {
+        let entry = self.entries.get(question);
+        entry.is_some_and(|(until, _)| *until > now)
+    }
+
     /// Keeps an answer for its TTL; one without a TTL is not kept.
     pub(super) fn keep(&mut self, question: &Question, answer: &Answer, now: Instant) {
         self.forget(question);
         if answer.ttl == Duration::ZERO {
             return;
         }
-        while self.entries.len() >= DNS_CACHE_ENTRIES_MAX {
-            let Some((_, oldest)) = self.by_expiry.pop_first() else {
+        let size = size_of_entry(question, answer);
+        while !self.entries.is_empty()
+            && (self.entries.len() >= DNS_CACHE_ENTRIES_MAX
+                || self.bytes.saturating_add(size) > DNS_CACHE_BYTES_MAX)
+        {
+            let largest = self.by_bytes.last().map(|(_, zone)| *zone);
+            let zone = largest.and_then(|zone| self.zones.get(&zone));
+            let Some((_, oldest)) = zone.and_then(|zone| zone.by_expiry.first().cloned()) else {
                 break;
             };
-            self.entries.remove(&oldest);
+            self.forget(&oldest);
         }
         let until = now.after(answer.ttl);
         self.entries
             .insert(question.clone(), (until, answer.clone()));
-        self.by_expiry.insert((until, question.clone()));
+        let key = zone_of(question);
+        let zone = self.zones.entry(key).or_default();
+        self.by_bytes.remove(&(zone.bytes, key));
+        zone.bytes = zone.bytes.saturating_add(size);
+        zone.by_expiry.insert((until, question.clone()));
+        self.by_bytes.insert((zone.bytes, key));
+        self.bytes = self.bytes.saturating_add(size);
     }
 
     /// How many answers there are.
@@ -53,40 +83,63 @@ impl Cache {
         self.entries.len()
     }
 
-    /// Moves to where there is room, if it is small.
-    pub(super) fn rest(&mut self) {
-        if self.entries.len() > MOVED_MAX {
-            return;
-        }
-        let entries = std::mem::take(&mut self.entries);
-        self.by_expiry = BTreeSet::new();
-        for (question, (until, answer)) in entries {
-            self.by_expiry.insert((until, question.clone()));
-            self.entries.insert(question, (until, answer));
-        }
+    /// Bytes of all answers.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        self.entries.clear();
-        self.by_expiry.clear();
+        *self = Self::default();
     }
 
     fn forget(&mut self, question: &Question) {
-        if let Some((until, _)) = self.entries.remove(question) {
-            self.by_expiry.remove(&(until, question.clone()));
+        let Some((until, answer)) = self.entries.remove(question) else {
+            return;
+        };
+        let size = size_of_entry(question, &answer);
+        self.bytes = self.bytes.saturating_sub(size);
+        let key = zone_of(question);
+        let Some(zone) = self.zones.get_mut(&key) else {
+            return;
+        };
+        self.by_bytes.remove(&(zone.bytes, key));
+        zone.bytes = zone.bytes.saturating_sub(size);
+        zone.by_expiry.remove(&(until, question.clone()));
+        if zone.by_expiry.is_empty() {
+            self.zones.remove(&key);
+        } else {
+            self.by_bytes.insert((zone.bytes, key));
         }
     }
 }
 
-/// Answers that are few enough to be moved.
-const MOVED_MAX: usize = 1_000;
+/// Stands for the zone of a question.
+fn zone_of(question: &Question) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    question.zone().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Bytes that an entry takes: its name stands in it twice.
+fn size_of_entry(question: &Question, answer: &Answer) -> usize {
+    let name = question.name.as_str().len();
+    let names = name.saturating_mul(2);
+    answer
+        .bytes()
+        .saturating_add(names)
+        .saturating_add(ENTRY_BYTES)
+}
+
+/// Bytes of an entry beside its name and its records.
+const ENTRY_BYTES: usize = 300;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::address::Domain;
-    use crate::dns::{NoRecords, RecordKind};
+    use crate::dns::{NoRecords, RecordKind, Records};
+    use std::sync::Arc;
 
     fn question(number: usize) -> Question {
         Question {
@@ -124,8 +177,32 @@ mod tests {
             cache.keep(&question(number), &negative(ttl), Instant::START);
         }
         assert_eq!(cache.len(), DNS_CACHE_ENTRIES_MAX);
-        assert_eq!(cache.by_expiry.len(), DNS_CACHE_ENTRIES_MAX);
-        assert_eq!(cache.find(&question(99), Instant::START), None);
-        assert!(cache.find(&question(100), Instant::START).is_some());
+        let kept: usize = cache.zones.values().map(|zone| zone.by_expiry.len()).sum();
+        assert_eq!(kept, DNS_CACHE_ENTRIES_MAX);
+        assert_eq!(cache.by_bytes.len(), cache.zones.len());
+    }
+
+    #[test]
+    fn one_zone_cannot_make_others_be_forgotten_and_bytes_have_a_ceiling() {
+        let mut cache = Cache::default();
+        let honest = question(0);
+        cache.keep(&honest, &negative(1), Instant::START);
+        let text = Answer {
+            records: Ok(Arc::new(Records::Txt(vec![vec![b'v'; 16_000]]))),
+            authentic: false,
+            ttl: Duration::from_secs(86_400),
+        };
+        for number in 0..5_000 {
+            let name = format!("n{number}.evil.test");
+            let question = Question {
+                name: Domain::parse(&name).expect("a domain"),
+                kind: RecordKind::Txt,
+            };
+            cache.keep(&question, &text, Instant::START);
+            assert!(cache.bytes() <= DNS_CACHE_BYTES_MAX);
+        }
+        assert!(cache.find(&honest, Instant::START).is_some());
+        cache.clear();
+        assert_eq!((cache.bytes(), cache.len()), (0, 0));
     }
 }

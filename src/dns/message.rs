@@ -14,7 +14,7 @@ use super::answer::{Mx, RecordKind, Records, Tlsa};
 use super::name::{NameError, WireName};
 use crate::address::Domain;
 use crate::entropy::Entropy;
-use crate::limits::{DNS_NAME_BYTES_MAX, DNS_RECORDS_MAX, DNS_UDP_BYTES_MAX};
+use crate::limits::{DNS_NAME_BYTES_MAX, DNS_RECORDS_MAX, DNS_TEXTS_MAX, DNS_UDP_BYTES_MAX};
 
 /// Whether a query carries an OPT record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -220,8 +220,13 @@ impl Reply {
             }
         } else if header.kind == type_code(kind) {
             let record = read_record(packet, &header, kind)?;
+            // Of texts most are not for a relay, and those that are may stand behind them.
+            let most = match kind {
+                RecordKind::Txt => DNS_TEXTS_MAX,
+                _ => DNS_RECORDS_MAX,
+            };
             if let Some(record) = record
-                && self.found.len() < DNS_RECORDS_MAX
+                && self.found.len() < most
             {
                 self.found.push((header.owner, header.ttl, record));
             }

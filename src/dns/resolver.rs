@@ -28,7 +28,7 @@ use crate::clock::Instant;
 use crate::entropy::Entropy;
 use crate::limits::{
     CNAME_LINKS_MAX, DNS_FAILURE_TTL_MAX, DNS_NEGATIVE_TTL_MAX, DNS_QUESTION_TIMEOUT,
-    DNS_QUESTIONS_MAX, DNS_SERVER_PENALTY, DNS_TTL_MAX,
+    DNS_QUESTIONS_MAX, DNS_SERVER_PENALTY, DNS_TEXT_BYTES_MAX, DNS_TTL_MAX,
 };
 
 /// Names a question that is under way. Whoever asks the same while it is gets the same id: one
@@ -195,7 +195,7 @@ impl Resolver {
             return Asked::Pending(*id);
         }
         if self.lookups.len() >= DNS_QUESTIONS_MAX {
-            return Asked::Ready(failure(NoRecords::ServerFailure, Duration::ZERO));
+            return Asked::Ready(failure(NoRecords::NoRoom, Duration::ZERO));
         }
         self.questions_asked = self.questions_asked.wrapping_add(1);
         let id = QuestionId(self.questions_asked);
@@ -212,6 +212,13 @@ impl Resolver {
         self.by_question.insert(question, id);
         self.ask_next(id, lookup, now, entropy);
         Asked::Pending(id)
+    }
+
+    /// Whether a question is answered from memory, or on its way already: asking it costs nothing.
+    pub fn is_free(&self, question: &Question, now: Instant) -> bool {
+        self.cache.has(question, now)
+            || self.by_question.contains_key(question)
+            || local_answer(question).is_some()
     }
 
     /// A datagram came on a socket.
@@ -312,17 +319,9 @@ impl Resolver {
         self.actions.pop_front()
     }
 
-    /// Moves what it remembers to where the heap has room, once a crowd has gone.
-    pub fn rest(&mut self) {
-        self.cache.rest();
-        if self.lookups.is_empty() {
-            self.lookups = BTreeMap::new();
-            self.by_question = HashMap::new();
-            self.by_socket = HashMap::new();
-        }
-        if self.actions.is_empty() {
-            self.actions = VecDeque::new();
-        }
+    /// Bytes of the answers in the cache.
+    pub fn cached_bytes(&self) -> usize {
+        self.cache.bytes()
     }
 
     /// Questions under way and answers in the cache, for the status page.
@@ -565,7 +564,7 @@ impl Lookup {
             (before, now) => before.or(now),
         };
         if let Some(records) = found.records {
-            return Verdict::Answer(Ok(records), self.ttl.unwrap_or(0));
+            return Verdict::Answer(self.needed(records), self.ttl.unwrap_or(0));
         }
         // The absence may be believed for as long as the shortest of the aliases and the SOA say; without an SOA
         // not at all (RFC 2308 section 5).
@@ -582,6 +581,28 @@ impl Lookup {
         }
     }
 
+    /// What is kept of records: where there are more texts than are of use, those that are for a relay to read.
+    fn needed(&self, records: Records) -> Result<Records, NoRecords> {
+        let Records::Txt(mut texts) = records else {
+            return Ok(records);
+        };
+        let fits = |texts: &[Vec<u8>]| {
+            let bytes: usize = texts.iter().map(Vec::len).sum();
+            bytes <= DNS_TEXT_BYTES_MAX
+        };
+        if !fits(&texts) {
+            let name = self.question.name.as_str();
+            let is_key = name.split('.').any(|label| label == "_domainkey");
+            texts.retain(|text| is_key || is_tagged(text));
+            texts.shrink_to_fit();
+        }
+        match (texts.is_empty(), fits(&texts)) {
+            (true, _) => Err(NoRecords::NoData),
+            (_, true) => Ok(Records::Txt(texts)),
+            (_, false) => Err(NoRecords::ServerFailure),
+        }
+    }
+
     /// The server has said that it has no answer: it is not asked again.
     fn drop_server(&mut self, server: SocketAddr) {
         self.failure = NoRecords::ServerFailure;
@@ -591,6 +612,15 @@ impl Lookup {
 
 fn deadline((lookup, attempt): &(Lookup, Attempt)) -> Instant {
     lookup.give_up.min(attempt.deadline)
+}
+
+/// Whether a text begins as those of SPF, DMARC, MTA-STS and their like do: with a version.
+fn is_tagged(text: &[u8]) -> bool {
+    let text = text.trim_ascii_start();
+    let Some((tag, rest)) = text.split_first() else {
+        return false;
+    };
+    tag.eq_ignore_ascii_case(&b'v') && rest.trim_ascii_start().first() == Some(&b'=')
 }
 
 fn failure(cause: NoRecords, ttl: Duration) -> Answer {

@@ -1,27 +1,27 @@
 //! AUTH: from a claim to a verdict, without telling anybody more than that.
 //!
-//! A password costs a worker half a second, so derivations are few at a time, those of addresses that have not failed
-//! go first, and what was right lately is remembered under a keyed hash. An unknown login is derived against a decoy:
+//! A password costs a worker half a second, so derivations are few at a time and go in turn
+//! ([`super::derivations`]), and what was right lately is remembered under a keyed hash. An unknown login is derived against a decoy:
 //! same bytes, same time.
 
-use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::derivations::{Check, Derivations, Rank, Waiter};
 use super::event::{ConnId, Work, WorkResult};
 use super::inbound::Inbound;
 use super::log::{Level, Line};
 use super::{Conn, Engine, JobOwner};
 use crate::address::Mailbox;
-use crate::auth::credential::{Credential, KEY_BYTES, Password};
+use crate::auth::credential::{Credential, KEY_BYTES};
 use crate::auth::sasl::{self, Claim, Mechanism};
 use crate::auth::scram::{Challenge, ClientFirst};
 use crate::clock::{Instant, Now};
 use crate::entropy::Entropy;
-use crate::limits::DERIVATIONS_WAITING_MAX;
 use crate::policy::password_memory::PasswordMemory;
 use crate::policy::rates::{Peers, Users};
+use crate::policy::shares::{Holder, Resource};
 use crate::smtp::reply::Reply;
 use crate::smtp::server::AuthStep;
 
@@ -33,18 +33,24 @@ pub(super) struct Logins {
     pub(super) users: Users,
     memory: PasswordMemory,
     decoy_secret: [u8; KEY_BYTES],
-    waiting: VecDeque<Check>,
-    running: HashMap<ConnId, Check>,
+    derivations: Derivations,
+    /// Sessions whose address was locked while they waited, and that are to be told; as many as may wait at most.
+    locked_out: Vec<ConnId>,
 }
 
-/// A claim that waits for its derivation.
-struct Check {
-    conn: ConnId,
-    address: Option<IpAddr>,
-    login: Option<Mailbox>,
-    shown: String,
+/// A user, and the credential that an exchange began with.
+pub(super) struct User {
+    login: Mailbox,
     credential: Arc<Credential>,
-    password: Password,
+}
+
+/// Whether a login stands for a mailbox.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Meant {
+    /// It does.
+    Surely,
+    /// It may as well stand for another.
+    Perhaps,
 }
 
 /// An exchange under way.
@@ -58,9 +64,9 @@ pub(super) enum Exchange {
     /// SCRAM before its first message.
     ScramFirst,
     /// SCRAM before its proof.
-    ScramFinal(Box<Challenge>, Option<Mailbox>),
+    ScramFinal(Box<Challenge>, Option<User>),
     /// SCRAM after its proof was right, before the client's empty word.
-    ScramDone(Mailbox),
+    ScramDone(User),
     /// A worker has it.
     Checking,
     /// The answer is held back.
@@ -89,14 +95,14 @@ impl Logins {
             users: Users::default(),
             memory: PasswordMemory::new(entropy),
             decoy_secret,
-            waiting: VecDeque::new(),
-            running: HashMap::new(),
+            derivations: Derivations::default(),
+            locked_out: Vec::new(),
         }
     }
 
-    /// A session is gone: what waited for it need not be derived.
-    pub(super) fn forget(&mut self, conn: ConnId) {
-        self.waiting.retain(|check| check.conn != conn);
+    /// A session is gone: what waited for it alone need not be derived. Gives who was charged for that.
+    pub(super) fn forget(&mut self, conn: ConnId) -> Option<Holder> {
+        self.derivations.forget(conn)
     }
 
     /// Sweeps out what is too old.
@@ -123,10 +129,10 @@ impl Engine {
             .is_some_and(|address| self.logins.peers.is_locked(address, now.instant))
         {
             let line = Line::new(Level::Warning, "auth").with("result", "throttled");
-            self.log(line.with_some("peer", inbound.address()));
+            self.log_refusal(line.with_some("peer", inbound.address()));
             return inbound
                 .session
-                .on_auth(AuthStep::Refusal(Reply::AUTH_THROTTLED), out);
+                .on_auth(AuthStep::End(Reply::AUTH_THROTTLED), out);
         }
         let (exchange, challenge) = match Mechanism::parse(mechanism) {
             Some(Mechanism::Plain) => (Exchange::Plain, ""),
@@ -181,24 +187,30 @@ impl Engine {
                     let (credential, login) = self.credential_of(first.login());
                     let (challenge, message) =
                         first.challenge((*credential).clone(), &mut *self.entropy);
-                    inbound.exchange = Some(Exchange::ScramFinal(Box::new(challenge), login));
+                    let user = login.map(|login| User { login, credential });
+                    inbound.exchange = Some(Exchange::ScramFinal(Box::new(challenge), user));
                     AuthStep::Challenge(message.into_bytes())
                 }
                 Err(_) => malformed,
             },
-            Some(Exchange::ScramFinal(challenge, login)) => {
+            Some(Exchange::ScramFinal(challenge, user)) => {
                 let shown = challenge.login().to_owned();
-                match (challenge.on_client_final(&response), login) {
-                    (Ok(message), Some(login)) => {
-                        inbound.exchange = Some(Exchange::ScramDone(login));
+                let user = user.filter(|user| self.is_in_force(&user.login, &user.credential));
+                match (challenge.on_client_final(&response), user) {
+                    (Ok(message), Some(user)) => {
+                        inbound.exchange = Some(Exchange::ScramDone(user));
                         AuthStep::Challenge(message.into_bytes())
                     }
                     _ => return self.failed(conn, inbound, &shown, out, now),
                 }
             }
-            Some(Exchange::ScramDone(login)) => {
-                self.log_auth(inbound, "ok", login.as_str());
+            Some(Exchange::ScramDone(User { login, credential })) => {
+                if !self.is_in_force(&login, &credential) {
+                    return self.failed(conn, inbound, login.as_str(), out, now);
+                }
+                self.log_auth(inbound.address(), "ok", login.as_str());
                 inbound.login = Some(login);
+                self.pass_to_user(inbound, now.instant);
                 AuthStep::Success
             }
             Some(Exchange::Checking | Exchange::Delayed(_)) | None => malformed,
@@ -206,37 +218,55 @@ impl Engine {
         inbound.session.on_auth(step, out);
     }
 
-    /// The credential behind a login, or a decoy.
+    /// Whether a user has this credential now: it may have been changed, or the user removed, since an exchange began.
+    fn is_in_force(&self, login: &Mailbox, credential: &Credential) -> bool {
+        self.config
+            .user(login)
+            .is_some_and(|user| *user.credential == *credential)
+    }
+
+    /// The credential behind a login, or a decoy. A login that nobody has gets one salt however it is written, as one
+    /// that somebody has does.
     fn credential_of(&self, login: &str) -> (Arc<Credential>, Option<Mailbox>) {
-        let found = self.find_user(login);
-        match found {
-            Some((mailbox, credential)) => (credential, Some(mailbox)),
+        let decoy = |key: &str| Arc::new(Credential::decoy(&self.logins.decoy_secret, key));
+        let Some((mailbox, meant)) = self.mailbox_of(login) else {
+            return (decoy(login), None); // no user can have this login, in any spelling
+        };
+        match self.config.user(&mailbox) {
+            Some(user) => {
+                let login = (meant == Meant::Surely).then_some(mailbox);
+                (Arc::clone(&user.credential), login)
+            }
             None => (
-                Arc::new(Credential::decoy(&self.logins.decoy_secret, login)),
+                decoy(&format!("{}@{}", mailbox.local_key(), mailbox.domain())),
                 None,
             ),
         }
     }
 
-    /// The user behind a login: a mailbox, or a bare name that one served domain has.
-    fn find_user(&self, login: &str) -> Option<(Mailbox, Arc<Credential>)> {
+    /// The mailbox that a login stands for: itself, or a bare name at the one served domain that has such a user. Where
+    /// none or several have, it is at some domain, always the same: the name has that salt, and never lets in.
+    fn mailbox_of(&self, login: &str) -> Option<(Mailbox, Meant)> {
         if let Ok(mailbox) = Mailbox::parse(login) {
-            let credential = Arc::clone(&self.config.user(&mailbox)?.credential);
-            return Some((mailbox, credential));
+            return Some((mailbox, Meant::Surely));
         }
-        let mut found = None;
-        for domain in self.config.domains.keys() {
-            let Ok(mailbox) = Mailbox::new(login, domain) else {
-                continue;
-            };
-            if let Some(user) = self.config.user(&mailbox) {
-                if found.is_some() {
-                    return None; // two users of that name: only the whole address tells them apart
-                }
-                found = Some((mailbox, Arc::clone(&user.credential)));
-            }
+        let domains = self.config.domains.keys();
+        let mailboxes: Vec<Mailbox> = domains
+            .filter_map(|domain| Mailbox::new(login, domain).ok())
+            .collect();
+        let mut users = mailboxes
+            .iter()
+            .filter(|mailbox| self.config.user(mailbox).is_some());
+        if let (Some(only), None) = (users.next(), users.next()) {
+            return Some((only.clone(), Meant::Surely));
         }
-        found
+        let key = mailboxes.first()?.local_key();
+        let chance = Credential::decoy(&self.logins.decoy_secret, &key);
+        let chance = chance.salt().iter().take(size_of::<u64>());
+        let chance = chance.fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
+        let at = chance.checked_rem(mailboxes.len() as u64)?;
+        let mailbox = mailboxes.into_iter().nth(usize::try_from(at).ok()?)?;
+        Some((mailbox, Meant::Perhaps))
     }
 
     fn check(
@@ -258,85 +288,148 @@ impl Engine {
                 .memory
                 .knows(mailbox, &credential, &password, now.instant)
         {
-            self.log_auth(inbound, "ok", mailbox.as_str());
+            self.log_auth(inbound.address(), "ok", mailbox.as_str());
             inbound.login = login;
+            self.pass_to_user(inbound, now.instant);
             return inbound.session.on_auth(AuthStep::Success, out);
         }
-        if self.logins.waiting.len() >= DERIVATIONS_WAITING_MAX {
-            return inbound
-                .session
-                .on_auth(AuthStep::Refusal(Reply::AUTH_BUSY), out);
+        let address = inbound.address();
+        let waiter = Waiter { conn, address };
+        let rank = self.rank_of(address, now);
+        let tag = (self.logins.memory).claim_tag(&shown, &credential, &password);
+        if !self.logins.derivations.join(&tag, waiter, rank) {
+            let holder = inbound.holder();
+            let pool = self.shares.of_mut(Resource::Derivations);
+            if pool.take(holder, 1).is_err() {
+                return inbound
+                    .session
+                    .on_auth(AuthStep::Refusal(Reply::AUTH_BUSY), out);
+            }
+            self.logins.derivations.put(Check {
+                waiters: vec![waiter],
+                login,
+                shown,
+                credential,
+                password,
+                tag,
+                rank,
+                holder,
+            });
         }
         inbound.exchange = Some(Exchange::Checking);
-        let address = inbound.address();
-        let check = Check {
-            conn,
-            address,
-            login,
-            shown,
-            credential,
-            password,
-        };
-        // Whoever has failed lately waits behind those who have not, so that guessing cannot keep a user out.
-        let failed =
-            address.is_some_and(|address| self.logins.peers.failures(address, now.instant) > 0);
-        if failed {
-            self.logins.waiting.push_back(check);
-        } else {
-            let peers = &self.logins.peers;
-            let at = self.logins.waiting.iter().position(|other| {
-                other
-                    .address
-                    .is_some_and(|address| peers.failures(address, now.instant) > 0)
-            });
-            let at = at.unwrap_or(self.logins.waiting.len());
-            self.logins.waiting.insert(at, check);
-        }
-        self.derive_next();
+        // What waits and is locked out is told so by the next result: this session is still being worked on.
+        let locked_out = self.derive_next(now);
+        self.logins.locked_out.extend(locked_out);
     }
 
-    fn derive_next(&mut self) {
-        while self.logins.running.len() < DERIVATIONS_AT_ONCE {
-            let Some(check) = self.logins.waiting.pop_front() else {
-                return;
+    /// Begins derivations while workers are free; gives the sessions whose address was locked while they waited.
+    fn derive_next(&mut self, now: Now) -> Vec<ConnId> {
+        let mut locked_out = Vec::new();
+        while let Some(mut check) = self.logins.derivations.next() {
+            // Guesses that came before the address was locked are guesses all the same.
+            let peers = &self.logins.peers;
+            let is_locked = |waiter: &Waiter| {
+                let address = waiter.address;
+                address.is_some_and(|address| peers.is_locked(address, now.instant))
             };
+            let (locked, left): (Vec<_>, Vec<_>) = check.waiters.into_iter().partition(is_locked);
+            locked_out.extend(locked.into_iter().map(|waiter| waiter.conn));
+            check.waiters = left;
+            if check.waiters.is_empty() {
+                let pool = self.shares.of_mut(Resource::Derivations);
+                pool.give(check.holder, 1);
+                continue;
+            }
             let work = Work::VerifyPassword {
                 credential: Arc::clone(&check.credential),
                 password: check.password.clone(),
             };
-            self.work(JobOwner::Password { conn: check.conn }, work);
-            self.logins.running.insert(check.conn, check);
+            let number = self.logins.derivations.begin(check);
+            self.work(JobOwner::Password { number }, work);
+        }
+        locked_out
+    }
+
+    /// When the turn of somebody from this address is: guessing cannot keep a user out.
+    fn rank_of(&self, address: Option<IpAddr>, now: Now) -> Rank {
+        let Some(address) = address else {
+            return Rank::Known;
+        };
+        let peers = &self.logins.peers;
+        if peers.failures(address, now.instant) > 0 {
+            Rank::Failed
+        } else if peers.is_known(address, now.instant) {
+            Rank::Known
+        } else {
+            Rank::Unknown
         }
     }
 
     /// A worker has derived.
-    pub(super) fn password_checked(&mut self, conn: ConnId, result: WorkResult, now: Now) {
-        let check = self.logins.running.remove(&conn);
-        self.derive_next();
-        let (Some(check), WorkResult::Password(right)) = (check, result) else {
+    pub(super) fn password_checked(&mut self, number: u64, result: WorkResult, now: Now) {
+        let Some(check) = self.logins.derivations.end(number) else {
             return;
         };
-        if right && let Some(login) = &check.login {
-            self.logins
-                .memory
-                .remember(login, &check.credential, &check.password, now.instant);
+        (self.shares.of_mut(Resource::Derivations)).give(check.holder, 1);
+        self.judge_password(check, result, now);
+        let mut locked_out = std::mem::take(&mut self.logins.locked_out);
+        locked_out.extend(self.derive_next(now));
+        for conn in locked_out {
+            if let Some(inbound) = self.take_inbound(conn) {
+                self.finish_auth(conn, inbound, AuthStep::End(Reply::AUTH_THROTTLED), now);
+            }
         }
-        let mut inbound = match self.conns.take(conn) {
-            Some(Conn::Inbound(inbound)) => inbound,
-            Some(other) => return self.conns.put(conn, other),
-            None => return,
+    }
+
+    /// Counts what was derived, whatever has become of its session; the session is told, if it is still there.
+    fn judge_password(&mut self, check: Check, result: WorkResult, now: Now) {
+        let WorkResult::Password(right) = result else {
+            return;
         };
-        match check.login {
-            Some(login) if right => {
-                self.log_auth(&inbound, "ok", login.as_str());
-                inbound.login = Some(login);
-                self.finish_auth(conn, inbound, AuthStep::Success, now);
+        let Check {
+            waiters,
+            login,
+            shown,
+            credential,
+            password,
+            ..
+        } = check;
+        let login = login.filter(|login| right && self.is_in_force(login, &credential));
+        let mut is_remembered = false;
+        for Waiter { conn, address } in waiters {
+            match (&login, self.take_inbound(conn)) {
+                (Some(login), Some(mut inbound)) => {
+                    if !std::mem::replace(&mut is_remembered, true) {
+                        let memory = &mut self.logins.memory;
+                        memory.remember(login, &credential, &password, now.instant);
+                    }
+                    self.log_auth(address, "ok", login.as_str());
+                    inbound.login = Some(login.clone());
+                    self.pass_to_user(&mut inbound, now.instant);
+                    self.finish_auth(conn, inbound, AuthStep::Success, now);
+                }
+                // Nobody is there to be let in, and what is not asked for is not remembered.
+                (Some(login), None) => self.log_auth(address, "abandoned", login.as_str()),
+                (None, inbound) => {
+                    let at = self.note_failure(address, &shown, now);
+                    if let Some(mut inbound) = inbound {
+                        inbound.exchange =
+                            Some(Exchange::Delayed(AuthStep::Failure(Reply::AUTH_FAILED)));
+                        self.delay_auth(conn, inbound, at);
+                    }
+                }
             }
-            _ => {
-                let at = self.note_failure(&inbound, &check.shown, now);
-                inbound.exchange = Some(Exchange::Delayed(AuthStep::Failure(Reply::AUTH_FAILED)));
-                self.delay_auth(conn, inbound, at);
+        }
+    }
+
+    fn take_inbound(&mut self, conn: ConnId) -> Option<Box<Inbound>> {
+        match self.conns.take(conn) {
+            Some(Conn::Inbound(inbound)) => Some(inbound),
+            Some(other) => {
+                self.conns.put(conn, other);
+                None
             }
+            None => None,
         }
     }
 
@@ -349,14 +442,14 @@ impl Engine {
         _out: &mut Vec<u8>,
         now: Now,
     ) {
-        let at = self.note_failure(inbound, shown, now);
+        let at = self.note_failure(inbound.address(), shown, now);
         inbound.exchange = Some(Exchange::Delayed(AuthStep::Failure(Reply::AUTH_FAILED)));
         inbound.hold_until(at);
     }
 
-    fn note_failure(&mut self, inbound: &Inbound, shown: &str, now: Now) -> Instant {
-        self.log_auth(inbound, "failed", shown);
-        let failures = match inbound.address() {
+    fn note_failure(&mut self, address: Option<IpAddr>, shown: &str, now: Now) -> Instant {
+        self.log_auth(address, "failed", shown);
+        let failures = match address {
             Some(address) => self.logins.peers.failed(address, now.instant),
             None => 1,
         };
@@ -368,7 +461,7 @@ impl Engine {
         now.instant.after(doubled.min(FAILURE_DELAY_MAX))
     }
 
-    fn log_auth(&mut self, inbound: &Inbound, result: &str, login: &str) {
+    fn log_auth(&mut self, address: Option<IpAddr>, result: &str, login: &str) {
         let level = if result == "ok" {
             Level::Info
         } else {
@@ -376,13 +469,14 @@ impl Engine {
         };
         let line = Line::new(level, "auth")
             .with("result", result)
-            .with("user", login);
-        self.log(line.with_some("peer", inbound.address()));
+            .with("user", login)
+            .with_some("peer", address);
+        match level {
+            Level::Warning => self.log_refusal(line),
+            _ => self.log(line),
+        }
     }
 }
-
-/// Derivations that workers do at the same time: one processor is left to everything else.
-const DERIVATIONS_AT_ONCE: usize = 2;
 
 /// How long the answer to the first failure of an address is held back; it doubles with each that follows.
 const FAILURE_DELAY: Duration = Duration::from_millis(500);

@@ -11,7 +11,9 @@ use super::event::{Action, ConnId, Peer, Reader};
 use super::log::{Level, Line};
 use super::{Conn, Engine};
 use crate::clock::Now;
-use crate::limits::COMMAND_LINE_BYTES_MAX;
+use crate::envelope::Envelope;
+use crate::limits::{COMMAND_LINE_BYTES_MAX, NOTICE_READ_BYTES};
+use crate::mail::header::{HeaderEnd, header_end};
 use crate::queue::{Content, JournalError, Part, Phase, ReadError};
 use crate::queue_id::QueueId;
 
@@ -75,6 +77,11 @@ pub enum Response {
     },
     /// Numbers.
     Stats(Stats),
+    /// Something to know that is no error.
+    Note {
+        /// A sentence.
+        text: String,
+    },
     /// The answer is whole.
     End {
         /// How many messages were meant.
@@ -101,6 +108,9 @@ pub struct Listed {
     pub held: bool,
     /// Its recipients.
     pub recipients: Vec<ListedRecipient>,
+    /// Why its envelope cannot be read: then its addresses and its origin are empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
 }
 
 /// A recipient as it is listed.
@@ -168,15 +178,37 @@ pub struct Stats {
 /// One connection of a tool.
 pub(super) struct Control {
     peer: Peer,
-    line: Vec<u8>,
+    /// What came and was not taken as a request yet.
+    input: Vec<u8>,
+    /// What the tool waits for; one request at a time.
+    work: Job,
+}
+
+/// A request under way.
+enum Job {
+    /// None.
+    None,
+    /// Messages are listed.
+    List(Listing),
+    /// Changes are on their way to the disk.
+    Commit(Pending),
+    /// The configuration is being read.
+    Reload,
+}
+
+/// A list on its way out.
+struct Listing {
     /// Messages that are still to be listed.
-    listing: VecDeque<QueueId>,
+    left: VecDeque<QueueId>,
+    /// The one that is being read. There is one read at a time, and an answer is of this one.
+    reading: Option<QueueId>,
     /// Whether the header is wanted too.
     showing: bool,
     listed: usize,
-    busy: bool,
-    /// What was asked for and is not on the disk yet.
-    committing: Option<Pending>,
+    /// How many went out since the tool had last taken all.
+    portion: usize,
+    /// What could not be shown, a sentence each: of one message.
+    errors: Vec<String>,
 }
 
 /// Changes that a tool waits for.
@@ -190,19 +222,29 @@ impl Control {
     pub(super) fn new(peer: Peer) -> Self {
         Self {
             peer,
-            line: Vec::new(),
-            listing: VecDeque::new(),
-            showing: false,
-            listed: 0,
-            busy: false,
-            committing: None,
+            input: Vec::new(),
+            work: Job::None,
         }
     }
 
     pub(super) fn wants_input(&self) -> bool {
-        !self.busy
+        matches!(self.work, Job::None)
+    }
+
+    /// The next line of what came.
+    fn line(&mut self) -> Result<Option<Vec<u8>>, TooLong> {
+        let end = self.input.iter().position(|&byte| byte == b'\n');
+        if end.unwrap_or(self.input.len()) > CONTROL_LINE_BYTES_MAX {
+            return Err(TooLong);
+        }
+        let Some(end) = end else { return Ok(None) };
+        let rest = self.input.split_off(end.saturating_add(1));
+        Ok(Some(std::mem::replace(&mut self.input, rest)))
     }
 }
+
+/// A request is longer than any.
+struct TooLong;
 
 impl Engine {
     /// A tool sent something.
@@ -213,22 +255,24 @@ impl Engine {
         bytes: &[u8],
         now: Now,
     ) {
-        control.line.extend_from_slice(bytes);
-        let end = control.line.iter().position(|&byte| byte == b'\n');
-        let line = match end {
-            Some(end) => {
-                let rest = control.line.split_off(end.saturating_add(1));
-                std::mem::replace(&mut control.line, rest)
+        control.input.extend_from_slice(bytes);
+        self.control_on(conn, control, now);
+    }
+
+    /// Takes up the requests that have come, until one has to wait.
+    fn control_on(&mut self, conn: ConnId, mut control: Box<Control>, now: Now) {
+        while matches!(control.work, Job::None) {
+            let line = match control.line() {
+                Ok(Some(line)) => line,
+                Ok(None) => break,
+                Err(TooLong) => return self.control_drop(conn, "the request is too long"),
+            };
+            match serde_json::from_slice::<Request>(&line) {
+                Ok(request) => self.control_request(conn, &mut control, request, now),
+                Err(error) => return self.control_drop(conn, &format!("no request: {error}")),
             }
-            None if control.line.len() > CONTROL_LINE_BYTES_MAX => {
-                return self.control_drop(conn, "the request is too long");
-            }
-            None => return self.conns.put(conn, Conn::Control(control)),
-        };
-        match serde_json::from_slice::<Request>(&line) {
-            Ok(request) => self.control_request(conn, control, request, now),
-            Err(error) => self.control_drop(conn, &format!("no request: {error}")),
         }
+        self.conns.put(conn, Conn::Control(control));
     }
 
     fn control_drop(&mut self, conn: ConnId, error: &str) {
@@ -243,13 +287,7 @@ impl Engine {
         self.actions.push_back(Action::Close { conn });
     }
 
-    fn control_request(
-        &mut self,
-        conn: ConnId,
-        mut control: Box<Control>,
-        request: Request,
-        now: Now,
-    ) {
+    fn control_request(&mut self, conn: ConnId, control: &mut Control, request: Request, now: Now) {
         if let Peer::Process { uid } = control.peer {
             let line = Line::new(Level::Debug, "control").with("uid", uid);
             self.log(line.with(
@@ -259,16 +297,12 @@ impl Engine {
         }
         match request {
             Request::List {} => {
-                control.listing = self.index.ids().into();
-                control.busy = true;
-                return self.list_next(conn, control);
+                let ids = self.index.ids();
+                self.begin_list(conn, control, ids.into(), false);
             }
             Request::Show { id } => match id.parse::<QueueId>() {
                 Ok(id) if self.index.get(id).is_some() => {
-                    control.listing.push_back(id);
-                    control.showing = true;
-                    control.busy = true;
-                    return self.list_next(conn, control);
+                    self.begin_list(conn, control, [id].into(), true);
                 }
                 Ok(_) => self.end(conn, 0, vec![format!("{id} is not in the queue")]),
                 Err(error) => self.end(conn, 0, vec![format!("{id}: {error}")]),
@@ -279,23 +313,23 @@ impl Engine {
                 for id in &ids {
                     let hops = self.index.get(*id).map(|entry| entry.waiting_hops());
                     for hop in hops.unwrap_or_default() {
-                        self.make_ready(*id, hop);
+                        self.message_due(*id, hop, now);
                     }
                 }
                 self.end(conn, ids.len(), errors);
             }
             Request::Hold { which } => {
-                return self.commit_each(conn, control, &which, |engine, id| {
+                self.commit_each(conn, control, &which, |engine, id| {
                     engine.mark(id, true, conn);
                 });
             }
             Request::Release { which } => {
-                return self.commit_each(conn, control, &which, |engine, id| {
+                self.commit_each(conn, control, &which, |engine, id| {
                     engine.mark(id, false, conn);
                 });
             }
             Request::Remove { which } => {
-                return self.commit_each(conn, control, &which, |engine, id| {
+                self.commit_each(conn, control, &which, |engine, id| {
                     engine.remove_message(id, conn);
                 });
             }
@@ -305,12 +339,10 @@ impl Engine {
                 self.end(conn, stats.queued, Vec::new());
             }
             Request::Reload {} => {
-                control.busy = true;
+                control.work = Job::Reload;
                 self.actions.push_back(Action::Reload { conn: Some(conn) });
             }
         }
-        let _ = now;
-        self.conns.put(conn, Conn::Control(control));
     }
 
     /// The messages that are meant, and a sentence for each that is not there.
@@ -334,58 +366,94 @@ impl Engine {
     fn commit_each(
         &mut self,
         conn: ConnId,
-        mut control: Box<Control>,
+        control: &mut Control,
         which: &Selection,
         mut act: impl FnMut(&mut Self, QueueId),
     ) {
         let (ids, errors) = self.selected(which);
         let count = ids.len();
         if count == 0 {
-            self.end(conn, 0, errors);
-            return self.conns.put(conn, Conn::Control(control));
+            return self.end(conn, 0, errors);
         }
-        let left = count;
-        control.busy = true;
-        control.committing = Some(Pending {
-            left,
+        control.work = Job::Commit(Pending {
+            left: count,
             count,
             errors,
         });
-        self.conns.put(conn, Conn::Control(control));
         for id in ids {
             act(self, id);
         }
     }
 
     /// A change that a tool asked for is on the disk, or the disk refused it.
-    pub(super) fn control_committed(&mut self, conn: ConnId, result: Result<(), JournalError>) {
-        let Some(Conn::Control(control)) = self.conns.get_mut(conn) else {
+    pub(super) fn control_committed(
+        &mut self,
+        conn: ConnId,
+        result: Result<(), JournalError>,
+        now: Now,
+    ) {
+        let Some(mut control) = self.take_control(conn) else {
             return; // the tool did not wait
         };
-        let Some(pending) = &mut control.committing else {
-            return;
-        };
-        pending.left = pending.left.saturating_sub(1);
-        if let Err(error) = result {
-            pending.count = pending.count.saturating_sub(1);
-            pending.errors.truncate(COMMIT_ERRORS_MAX);
-            pending
-                .errors
-                .push(format!("the disk refused a change: {error}"));
+        if let Job::Commit(pending) = &mut control.work {
+            pending.left = pending.left.saturating_sub(1);
+            if let Err(error) = result {
+                pending.count = pending.count.saturating_sub(1);
+                pending.errors.truncate(COMMIT_ERRORS_MAX);
+                pending
+                    .errors
+                    .push(format!("the disk refused a change: {error}"));
+            }
+            if pending.left == 0 {
+                let (count, errors) = (pending.count, std::mem::take(&mut pending.errors));
+                self.end(conn, count, errors);
+                control.work = Job::None;
+            }
         }
-        if pending.left > 0 {
-            return;
-        }
-        control.busy = false;
-        if let Some(Pending { count, errors, .. }) = control.committing.take() {
-            self.end(conn, count, errors);
+        self.control_on(conn, control, now);
+    }
+
+    fn take_control(&mut self, conn: ConnId) -> Option<Box<Control>> {
+        match self.conns.take(conn) {
+            Some(Conn::Control(control)) => Some(control),
+            Some(other) => {
+                self.conns.put(conn, other);
+                None
+            }
+            None => None,
         }
     }
 
+    fn begin_list(
+        &mut self,
+        conn: ConnId,
+        control: &mut Control,
+        left: VecDeque<QueueId>,
+        showing: bool,
+    ) {
+        control.work = Job::List(Listing {
+            left,
+            reading: None,
+            showing,
+            listed: 0,
+            portion: 0,
+            errors: Vec::new(),
+        });
+        self.list_next(conn, control);
+    }
+
     /// Reads the next message that is to be listed, or ends the list.
-    fn list_next(&mut self, conn: ConnId, mut control: Box<Control>) {
-        while let Some(id) = control.listing.front().copied() {
+    fn list_next(&mut self, conn: ConnId, control: &mut Control) {
+        let Job::List(listing) = &mut control.work else {
+            return;
+        };
+        // A long list goes out in portions: the next one once this one is out.
+        if listing.reading.is_some() || listing.portion >= LISTED_AT_ONCE {
+            return;
+        }
+        while let Some(id) = listing.left.pop_front() {
             if let Some(entry) = self.index.get(id) {
+                listing.reading = Some(id);
                 let (reader, location) = (Reader::Conn(conn), entry.location);
                 self.actions.push_back(Action::Read {
                     reader,
@@ -393,14 +461,12 @@ impl Engine {
                     location,
                     part: Part::Head,
                 });
-                return self.conns.put(conn, Conn::Control(control));
+                return;
             }
-            control.listing.pop_front();
         }
-        control.busy = false;
-        control.showing = false;
-        self.end(conn, std::mem::take(&mut control.listed), Vec::new());
-        self.conns.put(conn, Conn::Control(control));
+        let (listed, errors) = (listing.listed, std::mem::take(&mut listing.errors));
+        control.work = Job::None;
+        self.end(conn, listed, errors);
     }
 
     /// A part of a message that is to be listed was read.
@@ -409,112 +475,139 @@ impl Engine {
         conn: ConnId,
         mut control: Box<Control>,
         result: Result<Content, ReadError>,
-        _now: Now,
+        now: Now,
     ) {
-        let Some(id) = control.listing.front().copied() else {
-            return self.list_next(conn, control);
-        };
-        match (result, self.index.get(id)) {
-            (Ok(Content::Head { envelope, fields }), Some(entry)) => {
-                let listed = Listed {
-                    id: id.to_string(),
-                    arrived: entry.arrived.seconds(),
-                    size: entry.size,
-                    from: envelope.reverse_path.to_string(),
-                    origin: envelope.origin.to_string(),
-                    held: entry.held,
-                    recipients: envelope
-                        .recipients
-                        .iter()
-                        .zip(entry.recipients.iter())
-                        .map(|(recipient, state)| {
-                            let trouble =
-                                self.hops.get(state.hop).and_then(|hop| hop.trouble.clone());
-                            let why = state.text.clone().or(trouble);
-                            ListedRecipient {
-                                to: recipient.mailbox.to_string(),
-                                state: phase_text(state.phase).to_owned(),
-                                attempts: state.attempts,
-                                why: why
-                                    .filter(|_| state.phase != Phase::Closed)
-                                    .unwrap_or_default()
-                                    .to_string(),
-                            }
-                        })
-                        .collect(),
-                };
-                control.listed += 1;
-                let location = entry.location;
-                self.respond(conn, &Response::Message(listed));
-                if control.showing {
-                    self.respond(
-                        conn,
-                        &Response::Header {
-                            text: String::from_utf8_lossy(&fields).into_owned(),
-                        },
-                    );
-                    let part = Part::Body {
-                        offset: 0,
-                        len: crate::limits::NOTICE_READ_BYTES,
-                    };
-                    self.actions.push_back(Action::Read {
-                        reader: Reader::Conn(conn),
-                        id,
-                        location,
-                        part,
-                    });
-                    return self.conns.put(conn, Conn::Control(control));
+        let mut goes_on = false;
+        if let Job::List(listing) = &mut control.work
+            && let Some(id) = listing.reading.take()
+        {
+            match result {
+                Ok(Content::Head { envelope, fields }) => {
+                    self.list_one(conn, listing, id, Ok(&envelope));
+                    goes_on = listing.showing && self.show_header(conn, id, &fields);
                 }
+                Ok(Content::Body { bytes, .. }) => {
+                    let header = match header_end(&bytes) {
+                        HeaderEnd::EmptyLine { at, .. } => bytes.get(..at).unwrap_or_default(),
+                        _ => &bytes,
+                    };
+                    self.respond_header(conn, header);
+                }
+                Ok(Content::Whole { .. }) => {}
+                // It is listed, and only its header cannot be shown.
+                Err(error) if listing.showing && listing.listed > 0 => listing
+                    .errors
+                    .push(format!("the header of {id} cannot be read: {error}")),
+                // What is known of it without its envelope is in memory.
+                Err(error) => self.list_one(conn, listing, id, Err(error)),
             }
-            (Ok(Content::Body { bytes, .. }), _) => {
-                let header = match crate::mail::header::header_end(&bytes) {
-                    crate::mail::header::HeaderEnd::EmptyLine { at, .. } => {
-                        bytes.get(..at).unwrap_or_default()
-                    }
-                    _ => &bytes,
-                };
-                self.respond(
-                    conn,
-                    &Response::Header {
-                        text: String::from_utf8_lossy(header).into_owned(),
-                    },
-                );
+            if goes_on {
+                listing.reading = Some(id);
             }
-            (Ok(_) | Err(_), _) => {}
         }
-        control.listing.pop_front();
-        // A long list goes out in portions: the next one once this one is out.
-        if control.listed.is_multiple_of(LISTED_AT_ONCE) && !control.listing.is_empty() {
-            return self.conns.put(conn, Conn::Control(control));
+        if !goes_on {
+            self.list_next(conn, &mut control);
         }
-        self.list_next(conn, control);
+        self.control_on(conn, control, now);
+    }
+
+    /// Lists one message, unless it has left the queue.
+    fn list_one(
+        &mut self,
+        conn: ConnId,
+        listing: &mut Listing,
+        id: QueueId,
+        envelope: Result<&Envelope, ReadError>,
+    ) {
+        let Some(entry) = self.index.get(id) else {
+            return;
+        };
+        let known = envelope.ok();
+        let recipients = entry.recipients.iter().enumerate().map(|(at, state)| {
+            let recipient = known.and_then(|envelope| envelope.recipients.get(at));
+            let trouble = self.hops.get(state.hop).and_then(|hop| hop.trouble.clone());
+            let why = state.text.clone().or(trouble);
+            ListedRecipient {
+                to: recipient.map_or_else(String::new, |recipient| recipient.mailbox.to_string()),
+                state: phase_text(state.phase).to_owned(),
+                attempts: state.attempts,
+                why: why
+                    .filter(|_| state.phase != Phase::Closed)
+                    .unwrap_or_default()
+                    .to_string(),
+            }
+        });
+        let listed = Listed {
+            id: id.to_string(),
+            arrived: entry.arrived.seconds(),
+            size: entry.size,
+            from: known.map_or_else(String::new, |envelope| envelope.reverse_path.to_string()),
+            origin: known.map_or_else(String::new, |envelope| envelope.origin.to_string()),
+            held: entry.held,
+            recipients: recipients.collect(),
+            unreadable: envelope.err().map(|error| error.to_string()),
+        };
+        listing.listed += 1;
+        listing.portion += 1;
+        self.respond(conn, &Response::Message(listed));
+    }
+
+    /// Shows the fields that were added, and has the header read; says whether it is.
+    fn show_header(&mut self, conn: ConnId, id: QueueId, fields: &[u8]) -> bool {
+        let Some(location) = self.index.get(id).map(|entry| entry.location) else {
+            return false;
+        };
+        self.respond_header(conn, fields);
+        self.actions.push_back(Action::Read {
+            reader: Reader::Conn(conn),
+            id,
+            location,
+            part: Part::Body {
+                offset: 0,
+                len: NOTICE_READ_BYTES,
+            },
+        });
+        true
+    }
+
+    fn respond_header(&mut self, conn: ConnId, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        self.respond(conn, &Response::Header { text });
     }
 
     /// All that was listed is out.
-    pub(super) fn control_drained(&mut self, conn: ConnId, control: Box<Control>) {
-        let resting =
-            control.busy && control.listed.is_multiple_of(LISTED_AT_ONCE) && control.listed > 0;
-        if resting && !control.showing && !control.listing.is_empty() {
-            return self.list_next(conn, control);
+    pub(super) fn control_drained(&mut self, conn: ConnId, mut control: Box<Control>, now: Now) {
+        if let Job::List(listing) = &mut control.work {
+            listing.portion = 0;
         }
-        self.conns.put(conn, Conn::Control(control));
+        self.list_next(conn, &mut control);
+        self.control_on(conn, control, now);
     }
 
     /// A reload that a tool asked for is over.
-    pub(super) fn control_reloaded(&mut self, conn: ConnId, errors: &[String]) {
-        if let Some(Conn::Control(control)) = self.conns.get_mut(conn) {
-            control.busy = false;
+    pub(super) fn control_reloaded(&mut self, conn: ConnId, errors: &[String], now: Now) {
+        if let Some(mut control) = self.take_control(conn) {
+            control.work = Job::None;
             self.end(conn, usize::from(errors.is_empty()), errors.to_vec());
+            self.control_on(conn, control, now);
+        }
+    }
+
+    /// These keys stay as they were until a restart.
+    pub(super) fn control_restart_needed(&mut self, conn: ConnId, keys: &[&str]) {
+        for key in keys {
+            let text = format!("{key} has changed: that takes effect at the next restart");
+            self.respond(conn, &Response::Note { text });
         }
     }
 
     /// The configuration could not be read: the old one goes on.
-    pub(super) fn reload_failed(&mut self, conn: Option<ConnId>, errors: &[String]) {
+    pub(super) fn reload_failed(&mut self, conn: Option<ConnId>, errors: &[String], now: Now) {
         for error in errors {
             self.log(Line::new(Level::Error, "reload-failed").with("why", error));
         }
         if let Some(conn) = conn {
-            self.control_reloaded(conn, errors);
+            self.control_reloaded(conn, errors, now);
         }
     }
 
@@ -525,9 +618,9 @@ impl Engine {
             queued: self.index.len(),
             held: self.index.entries().filter(|(_, entry)| entry.held).count(),
             hops: self.hops.len(),
-            sessions: self.inbound_sessions,
-            couriers: self.courier_sessions,
-            buffered: self.memory,
+            sessions: self.sessions(),
+            couriers: self.couriers(),
+            buffered: self.memory(),
             sessions_total: counters.sessions,
             accepted: counters.accepted,
             refused: counters.refused,

@@ -15,6 +15,7 @@ use crate::auth::credential::{Credential, Password};
 use crate::auth::dkim::key::{SignError, SigningKey};
 use crate::auth::dkim::sign::SigningInput;
 use crate::dns::SocketId;
+use crate::policy::authenticity::{Verified, Verifying};
 use crate::queue::{Command, Completion, Content, Location, Part, ReadError};
 use crate::queue_id::QueueId;
 
@@ -346,6 +347,8 @@ pub enum Work {
         Vec<(Arc<SigningKey>, SigningInput)>,
         Option<(Arc<SigningKey>, Box<Sealing>)>,
     ),
+    /// Verify the signatures of a message that came in.
+    Verify(Box<Verifying>),
     /// See whether a password is right.
     VerifyPassword {
         /// The stored credential.
@@ -359,13 +362,15 @@ impl fmt::Debug for Work {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Sign(..) => "Sign",
+            Self::Verify(_) => "Verify",
             Self::VerifyPassword { .. } => "VerifyPassword",
         })
     }
 }
 
 impl Work {
-    /// Does it. Takes from a millisecond (a signature) to half a second (a password).
+    /// Does it. Takes from a millisecond (a signature) to half a second (a password); what a peer sends has a bound
+    /// ([`crate::limits::SIGNATURE_CHECKS_MAX`]).
     pub fn perform(self) -> WorkResult {
         match self {
             Self::Sign(inputs, seal) => {
@@ -379,6 +384,7 @@ impl Work {
                         .map(|fields| fields.concat()),
                 )
             }
+            Self::Verify(verifying) => WorkResult::Verified(Box::new(verifying.perform())),
             Self::VerifyPassword {
                 credential,
                 password,
@@ -392,6 +398,8 @@ impl Work {
 pub enum WorkResult {
     /// The DKIM-Signature fields, or the ARC set, each with its line end.
     Signed(Result<Vec<u8>, SignError>),
+    /// What the signatures are worth.
+    Verified(Box<Verified>),
     /// Whether the password was right.
     Password(bool),
 }

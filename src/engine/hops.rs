@@ -11,11 +11,13 @@ use super::Engine;
 use super::event::{Action, ConnId, Reader};
 use super::log::{Level, Line};
 use super::timers::Timer;
+use super::waiting::Line as Waiting;
 use crate::clock::{Instant, Now};
 use crate::envelope::Envelope;
-use crate::limits::{DEAD_ADDRESS_TIMEOUT, DEAD_ADDRESSES_MAX};
+use crate::limits::{DEAD_ADDRESS_TIMEOUT, DEAD_ADDRESSES_MAX, HOP_REST};
 use crate::policy::retry;
 use crate::policy::route::{self, NextHop};
+use crate::policy::shares::{Holder, Kind, Resource, Standing, hash_of_text};
 use crate::queue::{Content, HopId, Part, Phase, ReadError};
 use crate::queue_id::QueueId;
 
@@ -32,6 +34,8 @@ pub(super) struct Hops {
     rerouting: BTreeSet<QueueId>,
     /// The one of them whose envelope is being read.
     rerouted: Option<QueueId>,
+    /// Whether somebody found no room for a courier.
+    is_wanting: bool,
 }
 
 /// One next hop.
@@ -41,7 +45,7 @@ pub(super) struct Hop {
     /// Messages that wait for it or are on their way there.
     messages: usize,
     /// Messages that are due, oldest first.
-    ready: BTreeSet<QueueId>,
+    ready: Waiting,
     /// Couriers on the way or there.
     pub(super) couriers: usize,
     /// Those of them that have not got through yet.
@@ -63,6 +67,19 @@ pub(super) struct Hop {
 }
 
 impl Hop {
+    /// Who is charged for a courier that sets out now: mail of users goes before that of clients, a hop that was got
+    /// through to before one that may be dead, and hosts of one zone have one share.
+    fn holder(&self) -> Holder {
+        let standing = match (self.ready.has_trusted(), self.failures == 0, self.proven) {
+            (true, true, _) => Standing::Trusted,
+            (true, false, _) => Standing::Known,
+            (false, _, true) => Standing::Visitor,
+            (false, _, false) => Standing::Client,
+        };
+        let name = self.name.to_string();
+        Holder::nobody(standing).and(Kind::Zone, hash_of_text(zone_of(&name)))
+    }
+
     /// An address could not be connected to.
     pub(super) fn note_dead(&mut self, address: IpAddr, now: Instant) {
         self.dead
@@ -93,7 +110,7 @@ impl Hops {
         let hop = Hop {
             name,
             messages: 0,
-            ready: BTreeSet::new(),
+            ready: Waiting::default(),
             couriers: 0,
             arriving: 0,
             idle: Vec::new(),
@@ -107,19 +124,6 @@ impl Hops {
         };
         self.hops.insert(id, hop);
         id
-    }
-
-    /// Moves to where there is room.
-    pub(super) fn rest(&mut self) {
-        self.hops = std::mem::take(&mut self.hops).into_iter().collect();
-        self.by_name = std::mem::take(&mut self.by_name).into_iter().collect();
-        for hop in self.hops.values_mut() {
-            if hop.ready.is_empty() {
-                hop.ready = BTreeSet::new();
-            }
-            hop.idle.shrink_to_fit();
-        }
-        self.dirty.shrink_to_fit();
     }
 
     pub(super) fn get(&self, id: HopId) -> Option<&Hop> {
@@ -139,21 +143,21 @@ impl Hops {
     pub(super) fn remove_message(&mut self, id: HopId, message: QueueId) {
         if let Some(hop) = self.hops.get_mut(&id) {
             hop.messages = hop.messages.saturating_sub(1);
-            hop.ready.remove(&message);
+            hop.ready.remove(message);
         }
         self.free_if_unused(id);
     }
 
-    pub(super) fn push_ready(&mut self, id: HopId, message: QueueId) {
+    pub(super) fn push_ready(&mut self, id: HopId, message: QueueId, by_client: bool) {
         if let Some(hop) = self.hops.get_mut(&id) {
-            hop.ready.insert(message);
+            hop.ready.insert(message, by_client);
         }
         self.touch(id);
     }
 
     /// The oldest message that is due.
     pub(super) fn pop_ready(&mut self, id: HopId) -> Option<QueueId> {
-        self.hops.get_mut(&id).and_then(|hop| hop.ready.pop_first())
+        self.hops.get_mut(&id).and_then(|hop| hop.ready.pop())
     }
 
     /// Whether routes have changed under a hop: nothing more is sent there.
@@ -182,6 +186,11 @@ impl Hops {
         for id in waiting {
             self.touch(id);
         }
+    }
+
+    /// Whether somebody found no room for a courier since this was last asked.
+    pub(super) fn take_wanting(&mut self) -> bool {
+        std::mem::take(&mut self.is_wanting)
     }
 
     /// A courier is gone.
@@ -258,10 +267,7 @@ impl Engine {
             if self.stopping || self.is_recording_stuck() {
                 return;
             }
-            let (per_hop, in_all) = (
-                self.config.delivery.sessions_per_hop,
-                self.config.delivery.sessions,
-            );
+            let per_hop = self.config.delivery.sessions_per_hop;
             let Some(hop) = self.hops.get_mut(id) else {
                 return;
             };
@@ -280,14 +286,29 @@ impl Engine {
             if hop.couriers >= per_hop || hop.arriving >= arriving_max {
                 return;
             }
-            if self.courier_sessions >= in_all && !self.retire_idle_courier(now) {
+            let holder = hop.holder();
+            if !self.has_room_for_courier(holder, now) {
+                self.hops.is_wanting = true;
                 return;
             }
             if let Some(hop) = self.hops.get_mut(id) {
                 hop.couriers += 1;
                 hop.arriving += 1;
                 let name = hop.name.clone();
-                self.send_courier(id, &name, now);
+                self.send_courier(id, &name, holder, now);
+            }
+        }
+    }
+
+    /// Takes room for one more delivery session, if need be that of one which is idle.
+    fn has_room_for_courier(&mut self, holder: Holder, now: Now) -> bool {
+        loop {
+            let pool = self.shares.of_mut(Resource::Deliveries);
+            if pool.take(holder, 1).is_ok() {
+                return true;
+            }
+            if !self.retire_idle_courier(now) {
+                return false;
             }
         }
     }
@@ -328,6 +349,17 @@ impl Engine {
         self.expire_waiting(id, now);
     }
 
+    /// A next hop is left alone for a moment, through no fault of its own.
+    pub(super) fn rest_hop(&mut self, id: HopId, now: Now) {
+        let until = now.instant.after(HOP_REST);
+        if let Some(hop) = self.hops.get_mut(id)
+            && hop.paused_until.is_none_or(|paused| paused < until)
+        {
+            hop.paused_until = Some(until);
+            self.timers.set(until, Timer::Hop(id));
+        }
+    }
+
     /// The pause of a hop is over.
     pub(super) fn hop_resumed(&mut self, id: HopId, now: Now) {
         let Some(hop) = self.hops.get_mut(id) else {
@@ -345,20 +377,20 @@ impl Engine {
     fn expire_waiting(&mut self, id: HopId, now: Now) {
         let give_up = self.config.delivery.give_up_after;
         let Some(hop) = self.hops.get(id) else { return };
-        let old = |message: &&QueueId| {
+        let old = |message: QueueId| {
             self.index
-                .get(**message)
+                .get(message)
                 .is_some_and(|entry| now.wall.since(entry.arrived) > give_up)
         };
         // The line is in order of age: what is young ends the search.
-        let expired: Vec<QueueId> = hop.ready.iter().take_while(old).copied().collect();
+        let expired = hop.ready.while_oldest(old);
         let why = hop
             .trouble
             .clone()
             .unwrap_or_else(|| Arc::from("the next hop cannot be reached"));
         for message in expired {
             if let Some(hop) = self.hops.get_mut(id) {
-                hop.ready.remove(&message);
+                hop.ready.remove(message);
             }
             self.give_up(message, id, &why, now);
         }
@@ -447,6 +479,14 @@ impl Engine {
             self.message_due(id, hop, now);
         }
     }
+}
+
+/// The last two labels of the name of a next hop.
+fn zone_of(name: &str) -> &str {
+    let dot = name.rmatch_indices('.').nth(1);
+    dot.map_or(name, |(at, _)| {
+        name.get(at.saturating_add(1)..).unwrap_or(name)
+    })
 }
 
 fn unique(mut hops: Vec<HopId>) -> Vec<HopId> {

@@ -5,10 +5,12 @@
 
 mod abuse;
 mod authentication;
+mod holding;
 mod hook;
 mod message;
 mod opening;
 mod verdict;
+mod verification;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -25,9 +27,11 @@ use crate::dns::{Answer, Question};
 use crate::envelope::Recipient;
 use crate::limits::{
     BODY_IN_FLIGHT_BYTES_MAX, COMMAND_LINE_BYTES_MAX, DATA_RATE_BYTES_MIN, HANDSHAKE_TIMEOUT,
-    OUTPUT_BYTES_MAX, SESSION_TIMEOUT,
+    OUTPUT_BYTES_MAX, READ_TURN_BYTES_MAX, SESSION_KEPT_BYTES, SESSION_TIMEOUT,
+    UNAUTHENTICATED_SESSION_TIMEOUT,
 };
 use crate::policy::authority::{Door, Grant, Grants};
+use crate::policy::shares::{Holder, Resource};
 use crate::queue::{Body, MessageRecord};
 use crate::smtp::command::ForwardPath;
 use crate::smtp::proxy::HeaderReader;
@@ -37,8 +41,10 @@ use crate::smtp::server::{Request, Session};
 pub(super) use abuse::Strangers;
 use abuse::{Guard, Verdict};
 use authentication::Checking;
+use holding::Holding;
 use hook::Hooking;
 pub(super) use hook::{Asking, Hooks};
+pub(super) use verification::Verifications;
 
 /// One session.
 pub(super) struct Inbound {
@@ -51,6 +57,8 @@ pub(super) struct Inbound {
     tls: Option<Box<TlsSession>>,
     /// Input that waits for an answer, or the front of a line.
     kept: Vec<u8>,
+    /// Whether there is so much output that no input is read before it is out.
+    is_full: bool,
     /// Bytes of the body that the session gave out in this turn.
     body: Vec<u8>,
     intake: Option<Box<Intake>>,
@@ -70,8 +78,14 @@ pub(super) struct Inbound {
     timer: Option<Instant>,
     /// Until when an answer to AUTH is held back.
     held_until: Option<Instant>,
-    /// Bytes that the engine's account holds for this session.
-    accounted: usize,
+    /// What it holds of what is scarce.
+    holding: Holding,
+    /// Bytes of output that its peer has not taken.
+    pending: usize,
+    /// When its message was counted for its user, until it is on its way to the disk.
+    claimed: Option<Instant>,
+    /// Whether it holds more memory than its share.
+    is_over: bool,
     opening: Opening,
     /// The address that the session is counted for.
     counted: Option<IpAddr>,
@@ -111,8 +125,22 @@ impl Inbound {
         let stalled = self
             .intake
             .as_ref()
-            .is_some_and(|intake| intake.in_flight() > BODY_IN_FLIGHT_BYTES_MAX);
-        !matches!(self.opening, Opening::Over) || (self.session.wants_input() && !stalled)
+            .is_some_and(|intake| intake.in_flight() > self.in_flight_max());
+        !matches!(self.opening, Opening::Over)
+            || (self.session.wants_input() && !stalled && !self.is_full)
+    }
+
+    /// Bytes of a streamed body that may be on their way to the disk.
+    fn in_flight_max(&self) -> usize {
+        match self.is_over {
+            true => READ_TURN_BYTES_MAX,
+            false => BODY_IN_FLIGHT_BYTES_MAX,
+        }
+    }
+
+    /// Bytes of input and output that wait for somebody.
+    fn waits_with(&self) -> usize {
+        self.kept.len().saturating_add(self.pending)
     }
 
     /// Whether nothing can be said: TLS was begun and is not there yet, or who is there is not known.
@@ -128,6 +156,11 @@ impl Inbound {
             Peer::Network { remote, .. } => Some(remote.ip().to_canonical()),
             Peer::Process { .. } => None,
         }
+    }
+
+    /// Who is charged for what it uses.
+    pub(super) const fn holder(&self) -> Holder {
+        self.holding.holder()
     }
 
     /// The port by which the client came.
@@ -176,6 +209,7 @@ impl Inbound {
             .saturating_add(self.body.capacity())
             .saturating_add(intake)
             .saturating_add(signing)
+            .saturating_add(self.pending)
     }
 }
 
@@ -199,7 +233,7 @@ impl Engine {
         if inbound.kept.is_empty() {
             self.inbound_drive(conn, inbound, bytes, now);
         } else {
-            let mut kept = std::mem::take(&mut inbound.kept);
+            let mut kept = zeroize::Zeroizing::new(std::mem::take(&mut inbound.kept));
             kept.extend_from_slice(bytes);
             self.inbound_drive(conn, inbound, &kept, now);
         }
@@ -225,9 +259,18 @@ impl Engine {
         self.inbound_resume(conn, inbound, out, now);
     }
 
+    /// All output is out: what was kept because there was too much of it is read.
+    pub(super) fn inbound_drained(&mut self, conn: ConnId, mut inbound: Box<Inbound>, now: Now) {
+        inbound.pending = 0;
+        if std::mem::take(&mut inbound.is_full) {
+            return self.inbound_resume(conn, inbound, Vec::new(), now);
+        }
+        self.inbound_put(conn, inbound);
+    }
+
     /// Goes on with what was kept, once an answer is in.
     fn inbound_resume(&mut self, conn: ConnId, mut inbound: Box<Inbound>, out: Vec<u8>, now: Now) {
-        let kept = std::mem::take(&mut inbound.kept);
+        let kept = zeroize::Zeroizing::new(std::mem::take(&mut inbound.kept));
         self.inbound_drive_with(conn, inbound, &kept, out, now);
     }
 
@@ -261,12 +304,12 @@ impl Engine {
             let Some(request) = request else { break };
             match request {
                 Request::Close => {
-                    self.send(conn, out);
+                    self.answer(conn, &mut inbound, out);
                     return self.inbound_close(conn, *inbound);
                 }
                 Request::StartTls => {
                     // What was sent behind STARTTLS was sent in clear, by whomever: it is dropped with `input`.
-                    self.send(conn, std::mem::take(&mut out));
+                    self.answer(conn, &mut inbound, std::mem::take(&mut out));
                     self.actions.push_back(Action::StartTls {
                         conn,
                         side: TlsSide::Server,
@@ -277,6 +320,7 @@ impl Engine {
                 request => self.inbound_request(conn, &mut inbound, request, &mut out, now),
             }
             if out.len() > OUTPUT_BYTES_MAX {
+                inbound.is_full = true;
                 break;
             }
         }
@@ -287,7 +331,7 @@ impl Engine {
         if inbound.session.timeout().is_none() {
             inbound.deadline = inbound.held_until;
         }
-        self.send(conn, out);
+        self.answer(conn, &mut inbound, out);
         if inbound.is_slowed() && inbound.kept.len() > COMMAND_LINE_BYTES_MAX {
             return self.inbound_end(conn, inbound, &Reply::TOO_MANY_ERRORS);
         }
@@ -308,9 +352,15 @@ impl Engine {
     }
 
     fn set_deadline(&self, inbound: &mut Inbound, now: Now) {
+        let whole = match inbound.listener {
+            Listener::Submission | Listener::Submissions if inbound.login.is_none() => {
+                UNAUTHENTICATED_SESSION_TIMEOUT
+            }
+            _ => SESSION_TIMEOUT,
+        };
         let end = inbound
             .opened
-            .after(SESSION_TIMEOUT)
+            .after(whole)
             .max(now.instant.after(Duration::from_secs(1)));
         inbound.deadline = inbound.session.timeout().map(|timeout| {
             let deadline = now.instant.after(timeout);
@@ -331,12 +381,37 @@ impl Engine {
             self.timers.set(deadline, Timer::Conn(conn));
         }
         let memory = inbound.memory();
-        self.memory = self
-            .memory
-            .saturating_sub(inbound.accounted)
-            .saturating_add(memory);
-        inbound.accounted = memory;
+        let is_over = inbound.holding.set_memory(&mut self.shares, memory);
+        if is_over && inbound.waits_with() > SESSION_KEPT_BYTES {
+            return self.inbound_hoards(conn, inbound);
+        }
+        inbound.is_over = is_over;
         self.conns.put(conn, Conn::Inbound(inbound));
+    }
+
+    /// Output that is sent and has not been taken counts as the session's.
+    fn answer(&mut self, conn: ConnId, inbound: &mut Inbound, out: Vec<u8>) {
+        inbound.pending = inbound.pending.saturating_add(out.len());
+        self.send(conn, out);
+    }
+
+    /// A session that keeps much while there is little for its like has to go.
+    fn inbound_hoards(&mut self, conn: ConnId, inbound: Box<Inbound>) {
+        self.counters.throttled += 1;
+        let reply = Reply::NO_ROOM_FOR_SESSION;
+        self.log(
+            Line::new(Level::Info, "reject")
+                .with("peer", inbound.peer_text())
+                .with_some("user", inbound.login.as_ref())
+                .with("what", "session")
+                .with("code", reply.code())
+                .with("why", reply.text()),
+        );
+        if inbound.pending == 0 {
+            return self.inbound_end(conn, inbound, &reply);
+        }
+        self.actions.push_back(Action::Abort { conn });
+        self.inbound_forget(conn, *inbound);
     }
 
     /// Says a last reply and closes; inside a handshake nothing can be said.
@@ -347,7 +422,7 @@ impl Engine {
         }
         let mut out = Vec::new();
         inbound.session.end(reply, &mut out);
-        self.send(conn, out);
+        self.answer(conn, &mut inbound, out);
         self.inbound_close(conn, *inbound);
     }
 
@@ -374,9 +449,10 @@ impl Engine {
         if let Some(address) = inbound.counted {
             self.logins.peers.close(address);
         }
-        self.memory = self.memory.saturating_sub(inbound.accounted);
-        self.inbound_sessions = self.inbound_sessions.saturating_sub(1);
-        self.logins.forget(conn);
+        inbound.holding.give_all(&mut self.shares);
+        if let Some(holder) = self.logins.forget(conn) {
+            self.shares.of_mut(Resource::Derivations).give(holder, 1);
+        }
         self.conns.remove(conn);
     }
 
@@ -403,7 +479,7 @@ impl Engine {
             inbound.session.on_tls();
         }
         self.set_deadline(&mut inbound, now);
-        self.send(conn, out);
+        self.answer(conn, &mut inbound, out);
         self.inbound_put(conn, inbound);
     }
 
@@ -493,7 +569,7 @@ impl Engine {
             }
             Request::Respond(response) => self.continue_auth(conn, inbound, response, out, now),
             Request::BeginBody => {
-                let verdict = self.room_verdict(None);
+                let verdict = self.room_verdict(inbound.holding.holder(), None);
                 if verdict.is_ok() {
                     inbound.intake = Some(Box::new(Intake::new(self.ids.next(now.wall))));
                     inbound.body_began = now.instant;

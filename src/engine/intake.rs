@@ -3,6 +3,7 @@
 //! Invariant: memory holds at most [`INLINE_BODY_BYTES_MAX`] and one block of a message, however long it is.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::signing::Keys;
 use crate::auth::credential::KEY_BYTES;
@@ -55,8 +56,8 @@ pub(super) type OnHeader<'a> = &'a mut dyn FnMut(&Header) -> Result<Plan, Reply>
 
 /// A message that came in whole.
 pub(super) struct Whole {
-    /// Its header.
-    pub(super) header: Header,
+    /// Its header, which a worker may be looking at.
+    pub(super) header: Arc<Header>,
     /// The keys that are to sign it.
     pub(super) keys: Keys,
     /// The hash of its body (relaxed, SHA-256), where it is to be signed or sealed.
@@ -107,8 +108,14 @@ impl Intake {
         self.spilled
     }
 
-    /// Takes what came; gives what is to be streamed out. `check` sees the header once it is complete.
-    pub(super) fn take(&mut self, bytes: &mut Vec<u8>, check: OnHeader<'_>) -> Option<Vec<u8>> {
+    /// Takes what came; gives what is to be streamed out: what is long, or where memory `is_scarce` all but a little.
+    /// `check` sees the header once it is complete.
+    pub(super) fn take(
+        &mut self,
+        bytes: &mut Vec<u8>,
+        is_scarce: bool,
+        check: OnHeader<'_>,
+    ) -> Option<Vec<u8>> {
         self.size = self.size.saturating_add(bytes.len() as u64);
         match &mut self.stage {
             Stage::Refused(_) => {}
@@ -134,9 +141,19 @@ impl Intake {
             self.held.append(bytes);
         }
         self.remove();
-        if self.held.len() <= INLINE_BODY_BYTES_MAX && !self.spilled
-            || self.held.len() < BLOCK_BYTES
-        {
+        let held_max = match (self.spilled, is_scarce) {
+            (_, true) => SCARCE_BYTES,
+            (true, false) => BLOCK_BYTES,
+            (false, false) => INLINE_BODY_BYTES_MAX,
+        };
+        if self.held.len() <= held_max {
+            return None;
+        }
+        if let Stage::Header(_) = self.stage {
+            // A header is read as a whole.
+            if is_scarce {
+                self.refuse(Reply::NO_MEMORY);
+            }
             return None;
         }
         self.spilled = true;
@@ -148,6 +165,12 @@ impl Intake {
     /// A block that was streamed out is on the disk.
     pub(super) fn on_written(&mut self, bytes: usize) {
         self.in_flight = self.in_flight.saturating_sub(bytes);
+    }
+
+    /// A block could not be written: the message is refused, and no block of it is waited for any more.
+    pub(super) fn on_lost(&mut self, reply: Reply) {
+        self.in_flight = 0;
+        self.refuse(reply);
     }
 
     /// Refuses the message, whatever else comes; the first refusal counts.
@@ -172,7 +195,7 @@ impl Intake {
                 hasher,
                 examination,
             } => Ok(Whole {
-                header,
+                header: Arc::new(header),
                 keys,
                 examination,
                 body_hash: hasher.map(|hasher| hasher.finish().hash),
@@ -250,3 +273,5 @@ fn refusal(error: HeaderError) -> Reply {
 
 /// Bytes of a message that go to the disk in one piece.
 const BLOCK_BYTES: usize = 64 * 1024;
+/// The same, and what is held of a message at all, where memory is scarce.
+const SCARCE_BYTES: usize = 16 * 1024;

@@ -17,6 +17,7 @@ mod auth;
 pub mod connections;
 pub mod control;
 pub mod damage;
+mod derivations;
 pub mod event;
 mod hops;
 mod inbound;
@@ -24,11 +25,13 @@ mod intake;
 pub mod log;
 mod notices;
 mod outbound;
+mod repeats;
 mod resolver;
-mod rest;
+mod shares;
 mod signing;
 mod store;
 mod timers;
+mod waiting;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -39,7 +42,8 @@ use crate::clock::{Instant, Now};
 use crate::config::Config;
 use crate::dns::Resolver;
 use crate::entropy::Entropy;
-use crate::limits::SESSIONS_MAX_DEFAULT;
+use crate::limits::{LOG_REPEAT_INTERVAL, SESSIONS_MAX_DEFAULT};
+use crate::policy::shares::{Resource, Shares};
 use crate::queue::{Command, IdSource, Index, Recovered, Ticket};
 use crate::queue_id::QueueId;
 use crate::smtp::server::Settings;
@@ -49,11 +53,13 @@ use connections::Connections;
 use control::Control;
 use event::{Action, ConnId, Event, JobId, Reader, Work};
 use hops::Hops;
-use inbound::{Asking, Hooks, Inbound, Strangers};
+use inbound::{Asking, Hooks, Inbound, Strangers, Verifications};
 use log::{Level, Line};
 use notices::Notices;
 use outbound::Courier;
+use repeats::Repeats;
 use resolver::Questions;
+use shares::capacity;
 use store::{Committing, PutOff, Recording};
 use timers::{Timer, Timers};
 
@@ -81,20 +87,20 @@ pub struct Engine {
     strangers: Strangers,
     /// Sessions whose message is being streamed to the disk.
     spilling: HashMap<QueueId, ConnId>,
+    verifications: Verifications,
     hooks: Hooks,
     notices: Notices,
     /// Whether outcomes reach the disk.
     recording: Recording,
     /// Outcomes that the disk refused.
     put_off: Vec<PutOff>,
-    /// Bytes in buffers whose size a peer decides.
-    memory: usize,
+    /// Who may have how much of what is scarce.
+    shares: Shares,
     /// Bytes free on the disk of the spool, as far as is known.
     free_space: Option<u64>,
-    inbound_sessions: usize,
-    courier_sessions: usize,
     counters: Counters,
     log_level: Level,
+    repeats: Repeats,
     stopping: bool,
 }
 
@@ -133,6 +139,8 @@ pub struct Counters {
     pub greylisted: u64,
     /// Replies held back.
     pub slowed: u64,
+    /// Questions to the DNS that were not asked, because whoever needed them had its share of questions.
+    pub unasked: u64,
 }
 
 /// Sizes of what grows with load, for those who hold them to their ceilings.
@@ -150,6 +158,8 @@ pub struct Tables {
     pub timers: usize,
     /// Pieces of work that workers have.
     pub jobs: usize,
+    /// Messages whose signatures wait for a worker.
+    pub verifications: usize,
     /// Questions to the DNS under way.
     pub questions: usize,
     /// Answers of the DNS that are remembered.
@@ -190,8 +200,10 @@ enum JobOwner {
     Sign { conn: ConnId },
     /// The signatures of a notification.
     SignNotice { notice: u64 },
+    /// The signatures that a message came with.
+    Verify { conn: ConnId },
     /// A password.
-    Password { conn: ConnId },
+    Password { number: u64 },
 }
 
 /// What an engine starts with.
@@ -218,12 +230,12 @@ impl Engine {
         let mut engine = Self {
             settings: settings(&config),
             resolver: Resolver::new(config.dns.clone()),
+            shares: Shares::new(|resource| capacity(&config, None, resource)),
             logins: Logins::new(&mut *entropy),
             strangers: Strangers::new(&mut *entropy, now),
             config,
             entropy,
             rewriter,
-            // They do not grow, and so do not end up behind what a crowd used of the heap, which would keep all of it.
             conns: Connections::with_capacity(SESSIONS_MAX_DEFAULT),
             actions: VecDeque::new(),
             timers: Timers::with_capacity(SESSIONS_MAX_DEFAULT),
@@ -236,16 +248,15 @@ impl Engine {
             jobs: HashMap::new(),
             next_job: 0,
             spilling: HashMap::new(),
+            verifications: Verifications::default(),
             hooks: Hooks::default(),
             notices: Notices::default(),
             recording: Recording::default(),
             put_off: Vec::new(),
-            memory: 0,
             free_space: None,
-            inbound_sessions: 0,
-            courier_sessions: 0,
             counters: Counters::default(),
             log_level: Level::Info,
+            repeats: Repeats::default(),
             stopping: false,
         };
         engine
@@ -278,6 +289,10 @@ impl Engine {
     /// Hands out what one participant left for another: answers that are there, hops that can send.
     fn settle(&mut self, now: Now) {
         self.prune_timers();
+        if self.repeats.plan() {
+            self.timers
+                .set(now.instant.after(LOG_REPEAT_INTERVAL), Timer::Repeats);
+        }
         loop {
             let answered = self.hand_out_answers(now);
             let dispatched = self.dispatch_hops(now);
@@ -346,7 +361,7 @@ impl Engine {
                     .on_failed(socket, now.instant, &mut *self.entropy);
             }
             Event::Worked { job, result } => self.on_worked(job, result, now),
-            Event::ReloadFailed { conn, errors } => self.reload_failed(conn, &errors),
+            Event::ReloadFailed { conn, errors } => self.reload_failed(conn, &errors, now),
         }
     }
 
@@ -360,6 +375,11 @@ impl Engine {
                 Timer::Warn(id) => self.warn_of_delay(id, now),
                 Timer::Record => self.record_again(now),
                 Timer::Sweep => self.sweep(now),
+                Timer::Repeats => {
+                    for line in self.repeats.end() {
+                        self.log(line);
+                    }
+                }
             }
         }
         if self
@@ -396,17 +416,27 @@ impl Engine {
     }
 
     /// A new configuration is in force; nothing that goes on is interrupted.
-    pub fn reconfigure(&mut self, config: Arc<Config>, conn: Option<ConnId>, now: Now) {
+    ///
+    /// `unchanged` names the keys that stay as they were until a restart.
+    pub fn reconfigure(
+        &mut self,
+        config: Arc<Config>,
+        conn: Option<ConnId>,
+        unchanged: &[&str],
+        now: Now,
+    ) {
         self.settings = settings(&config);
         self.resolver.set_servers(config.dns.clone());
         let rerouted = self.config.routes != config.routes;
         self.config = config;
+        self.size_pools();
         if rerouted {
             self.reroute();
         }
         self.log(Line::new(Level::Info, "reloaded"));
         if let Some(conn) = conn {
-            self.control_reloaded(conn, &[]);
+            self.control_restart_needed(conn, unchanged);
+            self.control_reloaded(conn, &[], now);
         }
         self.settle(now);
     }
@@ -433,6 +463,27 @@ impl Engine {
         }
     }
 
+    /// Server sessions.
+    fn sessions(&self) -> usize {
+        usize::try_from(self.shares.of(Resource::Sessions).used()).unwrap_or(usize::MAX)
+    }
+
+    /// Delivery sessions.
+    fn couriers(&self) -> usize {
+        usize::try_from(self.shares.of(Resource::Deliveries).used()).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes in buffers whose size a peer decides.
+    fn memory(&self) -> usize {
+        usize::try_from(self.shares.of(Resource::Memory).used()).unwrap_or(usize::MAX)
+    }
+
+    /// The configuration or the disk has changed, and with it how much there is.
+    fn size_pools(&mut self) {
+        let (config, free) = (&self.config, self.free_space);
+        (self.shares).set_capacities(|resource| capacity(config, free, resource));
+    }
+
     /// Whether everything that was mid-message when [`Engine::stop`] was called is finished.
     pub fn is_stopped(&self) -> bool {
         self.stopping && self.conns.is_empty() && self.tickets.is_empty()
@@ -455,7 +506,7 @@ impl Engine {
 
     /// Bytes in buffers whose size peers decide, and connections in both directions.
     pub fn load(&self) -> (usize, usize) {
-        (self.memory, self.conns.len())
+        (self.memory(), self.conns.len())
     }
 
     /// How large the tables are now.
@@ -463,12 +514,13 @@ impl Engine {
         let (questions, answers) = self.resolver.counts();
         let (notices_at_work, notices) = self.notices.counts();
         Tables {
-            memory: self.memory,
+            memory: self.memory(),
             connections: self.conns.len(),
-            couriers: self.courier_sessions,
+            couriers: self.couriers(),
             hops: self.hops.len(),
             timers: self.timers.len(),
             jobs: self.jobs.len(),
+            verifications: self.verifications.waiting(),
             questions,
             answers,
             notices_at_work,
@@ -496,10 +548,10 @@ impl Engine {
 
     fn on_drained(&mut self, conn: ConnId, now: Now) {
         match self.conns.take(conn) {
+            Some(Conn::Inbound(inbound)) => self.inbound_drained(conn, inbound, now),
             Some(Conn::Courier(courier)) => self.courier_drained(conn, courier, now),
-            Some(Conn::Control(control)) => self.control_drained(conn, control),
+            Some(Conn::Control(control)) => self.control_drained(conn, control, now),
             Some(Conn::Hook(asking)) => self.hook_drained(conn, asking),
-            Some(other) => self.conns.put(conn, other),
             None => {}
         }
     }
@@ -518,7 +570,8 @@ impl Engine {
         match self.jobs.remove(&job) {
             Some(JobOwner::Sign { conn }) => self.inbound_signed(conn, result, now),
             Some(JobOwner::SignNotice { notice }) => self.notice_signed(notice, result, now),
-            Some(JobOwner::Password { conn }) => self.password_checked(conn, result, now),
+            Some(JobOwner::Verify { conn }) => self.inbound_verified(conn, result, now),
+            Some(JobOwner::Password { number }) => self.password_checked(number, result, now),
             None => {}
         }
     }
@@ -534,7 +587,7 @@ impl Engine {
             self.timers.retain(|timer| match timer {
                 Timer::Conn(conn) => conns.is_live(conn),
                 Timer::Due(id, _) | Timer::Warn(id) => index.get(id).is_some(),
-                Timer::Hop(_) | Timer::Record | Timer::Sweep => true,
+                Timer::Hop(_) | Timer::Record | Timer::Sweep | Timer::Repeats => true,
             });
         }
     }
@@ -573,6 +626,13 @@ impl Engine {
     fn log(&mut self, line: Line) {
         if line.level <= self.log_level {
             self.actions.push_back(Action::Log(line));
+        }
+    }
+
+    /// Logs what a client can have us say over and over.
+    fn log_refusal(&mut self, line: Line) {
+        if line.level > self.log_level || self.repeats.is_new(&line) {
+            self.log(line);
         }
     }
 

@@ -24,13 +24,12 @@ use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Recipient};
 use crate::limits::{NOTICE_READ_BYTES, NOTICES_AT_WORK_MAX};
 use crate::mail::dsn;
 use crate::mail::header::{Header, HeaderEnd, header_end};
-use crate::policy::relay::{self, Client, Goal};
+use crate::policy::relay::{self, Goal};
 use crate::policy::retry;
 use crate::queue::{
     Body, Command, Content, MessageRecord, Outcome, OutcomeRecord, Part, Phase, ReadError, Record,
 };
 use crate::queue_id::QueueId;
-use crate::smtp::command::ForwardPath;
 use crate::status::EnhancedCode;
 
 /// Notifications that are being made.
@@ -58,12 +57,6 @@ struct Notice {
 }
 
 impl Notices {
-    /// Moves to where there is room.
-    pub(super) fn rest(&mut self) {
-        self.at_work.shrink_to_fit();
-        self.waiting.shrink_to_fit();
-    }
-
     /// Notifications that are being made, and those that wait.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.at_work.len(), self.waiting.len())
@@ -124,10 +117,7 @@ impl Engine {
             };
             let id = notice.record.id;
             let Some(entry) = self.index.get(id) else {
-                // It was taken out of the queue: nothing is owed.
-                if let Some(conn) = notice.courier {
-                    self.courier_recorded(conn, now);
-                }
+                self.notice_unowed(&notice, now);
                 continue;
             };
             let location = entry.location;
@@ -144,6 +134,26 @@ impl Engine {
         }
     }
 
+    /// Takes out a notification that goes on, unless its message was taken out of the queue meanwhile.
+    fn notice_at_work(&mut self, number: u64, now: Now) -> Option<Notice> {
+        let notice = self.notices.at_work.remove(&number)?;
+        if self.index.get(notice.record.id).is_some() {
+            return Some(notice);
+        }
+        self.notice_unowed(&notice, now);
+        self.next_notice(now);
+        None
+    }
+
+    /// Nothing is owed for a message that an operator took out of the queue; the courier that waits goes on.
+    fn notice_unowed(&mut self, notice: &Notice, now: Now) {
+        let line = Line::new(Level::Info, "notice-dropped").with("id", notice.record.id);
+        self.log(line.with("why", "the message was taken out of the queue"));
+        if let Some(conn) = notice.courier {
+            self.courier_recorded(conn, now);
+        }
+    }
+
     /// A part of the original was read.
     pub(super) fn notice_read(
         &mut self,
@@ -151,7 +161,7 @@ impl Engine {
         result: Result<Content, ReadError>,
         now: Now,
     ) {
-        let Some(mut notice) = self.notices.at_work.remove(&number) else {
+        let Some(mut notice) = self.notice_at_work(number, now) else {
             return;
         };
         match result {
@@ -256,8 +266,7 @@ impl Engine {
             return self.notice_over(notice, now);
         }
         self.note_only_notice(&mut notice, &envelope, &rows);
-        let path = ForwardPath::Mailbox(to.clone());
-        let recipients = match relay::recipient(&self.config, &Client::Local { uid: 0 }, &path) {
+        let recipients = match relay::notification(&self.config, to) {
             Ok(targets) => targets,
             Err(refusal) => {
                 let line = Line::new(Level::Warning, "notice-dropped")
@@ -513,7 +522,7 @@ impl Engine {
 
     /// A worker signed. A notification that cannot be signed goes out unsigned: it is owed.
     pub(super) fn notice_signed(&mut self, number: u64, result: WorkResult, now: Now) {
-        let Some(mut notice) = self.notices.at_work.remove(&number) else {
+        let Some(mut notice) = self.notice_at_work(number, now) else {
             return;
         };
         if let (WorkResult::Signed(Ok(fields)), Some(made)) = (result, notice.made.as_mut()) {

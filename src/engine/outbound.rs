@@ -29,6 +29,7 @@ use crate::address::Domain;
 use crate::clock::{Instant, Now};
 use crate::dns::{NoRecords, Question};
 use crate::limits::{DELIVERY_ATTEMPT_TIMEOUT, DELIVERY_WALK_TIMEOUT};
+use crate::policy::shares::{Holder, Resource};
 use crate::queue::{HopId, Location};
 use crate::queue_id::QueueId;
 use crate::smtp::client::{About, Fate, Login, Protocol, Refusal, Request, Session, Tls};
@@ -37,6 +38,8 @@ use crate::status::EnhancedCode;
 /// One session on its way or at work.
 pub(super) struct Courier {
     hop: HopId,
+    /// Who is charged for it.
+    holder: Holder,
     stage: Stage,
     /// Hosts that have not been looked up.
     hosts: VecDeque<Host>,
@@ -581,10 +584,12 @@ impl Engine {
     fn courier_over(&mut self, conn: ConnId, courier: Box<Courier>, _now: Now) {
         debug_assert!(courier.load.is_none(), "what is carried has an outcome");
         self.conns.remove(conn);
-        self.courier_sessions = self.courier_sessions.saturating_sub(1);
+        self.shares
+            .of_mut(Resource::Deliveries)
+            .give(courier.holder, 1);
         let arriving = courier.reach == Reach::Nowhere;
         self.hops.courier_gone(courier.hop, conn, arriving);
-        if self.courier_sessions.saturating_add(1) >= self.config.delivery.sessions {
+        if self.hops.take_wanting() {
             self.hops.touch_waiting();
         }
     }

@@ -1,31 +1,54 @@
 //! Carries questions to the DNS and answers to who asked.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::event::{Action, ConnId};
 use super::{Conn, Engine};
 use crate::clock::Now;
-use crate::dns::{Answer, Asked, DnsAction, Question, QuestionId};
+use crate::dns::{Answer, Asked, DnsAction, NoRecords, Question, QuestionId};
+use crate::policy::shares::{Holder, Kind, Resource, hash_of_text};
 
 /// Who waits for which answer.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
     waiting: HashMap<QuestionId, Vec<ConnId>>,
-}
-
-impl Questions {
-    /// Moves to where there is room.
-    pub(super) fn rest(&mut self) {
-        self.waiting.shrink_to_fit();
-    }
+    /// On whose account a question is asked: that of who asked first.
+    holders: HashMap<QuestionId, Holder>,
 }
 
 impl Engine {
     /// Asks; the answer is there at once or comes by `courier_answer` or `inbound_answer`.
-    pub(super) fn ask(&mut self, conn: ConnId, question: Question, now: Now) -> Option<Answer> {
+    pub(super) fn ask(
+        &mut self,
+        conn: ConnId,
+        holder: Holder,
+        question: Question,
+        now: Now,
+    ) -> Option<Answer> {
+        // A zone has a share too, whoever asks for its names: it may be slow to answer.
+        let holder = holder.and(Kind::Zone, hash_of_text(question.zone()));
+        let is_free = self.resolver.is_free(&question, now.instant);
+        let pool = self.shares.of_mut(Resource::Questions);
+        if !is_free && pool.take(holder, 1).is_err() {
+            self.counters.unasked += 1;
+            return Some(Answer {
+                records: Err(NoRecords::NoRoom),
+                authentic: false,
+                ttl: Duration::ZERO,
+            });
+        }
         match self.resolver.ask(question, now.instant, &mut *self.entropy) {
-            Asked::Ready(answer) => Some(answer),
+            Asked::Ready(answer) => {
+                if !is_free {
+                    self.shares.of_mut(Resource::Questions).give(holder, 1);
+                }
+                Some(answer)
+            }
             Asked::Pending(id) => {
+                if !is_free {
+                    self.questions.holders.insert(id, holder);
+                }
                 self.questions.waiting.entry(id).or_default().push(conn);
                 None
             }
@@ -50,6 +73,9 @@ impl Engine {
                     answer,
                 } => {
                     any = true;
+                    if let Some(holder) = self.questions.holders.remove(&id) {
+                        self.shares.of_mut(Resource::Questions).give(holder, 1);
+                    }
                     for conn in self.questions.waiting.remove(&id).unwrap_or_default() {
                         self.hand_out(conn, &question, &answer, now);
                     }

@@ -1,5 +1,6 @@
 //! What the disk has said: messages that are now queued, outcomes that now count, damage.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use super::event::ConnId;
 use super::log::{Level, Line};
 use super::timers::Timer;
 use crate::clock::{Instant, Now};
+use crate::config::Config;
 use crate::date::Timestamp;
 use crate::envelope::{Envelope, Recipient};
 use crate::policy::retry;
@@ -120,12 +122,12 @@ impl Engine {
                 }
                 Some(Committing::Mark { id, held, tool }) => {
                     self.message_marked(id, held, now);
-                    self.control_committed(tool, Ok(()));
+                    self.control_committed(tool, Ok(()), now);
                 }
                 Some(Committing::Done { id, tool }) => {
                     self.forget_message(id);
                     if let Some(tool) = tool {
-                        self.control_committed(tool, Ok(()));
+                        self.control_committed(tool, Ok(()), now);
                     }
                 }
                 Some(Committing::Moved { id }) => {
@@ -157,7 +159,7 @@ impl Engine {
                         | Committing::Done {
                             tool: Some(tool), ..
                         },
-                    ) => self.control_committed(tool, Err(error)),
+                    ) => self.control_committed(tool, Err(error), now),
                     Some(Committing::Done { tool: None, .. } | Committing::Moved { .. }) | None => {
                     }
                 }
@@ -185,7 +187,10 @@ impl Engine {
             }
             // Every copy out of it was committed before this was said: nothing points there.
             Completion::Retirable { segment } => self.store(Command::Retire { segment }),
-            Completion::Space { free } => self.free_space = Some(free),
+            Completion::Space { free } => {
+                self.free_space = Some(free);
+                self.size_pools();
+            }
         }
     }
 
@@ -227,6 +232,7 @@ impl Engine {
             arrived: envelope.arrived,
             held: false,
             warned: envelope.reverse_path.is_null(),
+            by_client: is_by_client(&self.config, &envelope.origin),
             recipients: states.into(),
         };
         let hops = entry.waiting_hops();
@@ -305,6 +311,7 @@ impl Engine {
             arrived: envelope.arrived,
             held,
             warned: warned || null,
+            by_client: is_by_client(&self.config, &envelope.origin),
             recipients: states.into(),
         };
         if !entry.warned && wants_delay(&envelope) {
@@ -350,7 +357,8 @@ impl Engine {
         if self.hops.is_stale(hop) {
             return self.reroute_message(id);
         }
-        self.hops.push_ready(hop, id);
+        let by_client = self.index.get(id).is_some_and(|entry| entry.by_client);
+        self.hops.push_ready(hop, id, by_client);
     }
 
     /// The envelope that a new route needs cannot be read: for those that wait this was an attempt.
@@ -623,6 +631,15 @@ fn wants_delay(envelope: &Envelope) -> bool {
 fn due_at(until: Timestamp, now: Now) -> Instant {
     now.instant
         .after(until.since(now.wall).min(retry::DELAY_MAX))
+}
+
+/// Whether what has this origin was caused by somebody who had no authority of their own: an address that may not relay,
+/// or a DSN of ours, which anybody's mail may have caused.
+fn is_by_client(config: &Config, origin: &str) -> bool {
+    match origin.parse::<IpAddr>() {
+        Ok(address) => !config.relay.contains(address),
+        Err(_) => origin.starts_with("notice="),
+    }
 }
 
 fn refusal(error: JournalError) -> Reply {

@@ -26,6 +26,8 @@ pub(super) enum Timer {
     Record,
     /// Tables are to be swept.
     Sweep,
+    /// Log lines that came again are to be told of.
+    Repeats,
 }
 
 /// All deadlines.

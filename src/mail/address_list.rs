@@ -9,7 +9,7 @@
 use std::fmt;
 
 use crate::address::{AddressError, Domain, Mailbox, is_atext};
-use crate::limits::RECIPIENTS_MAX;
+use crate::limits::ADDRESS_LIST_MAX;
 use crate::mail::header::Header;
 
 /// Why a field value is no list of addresses.
@@ -34,7 +34,7 @@ pub enum AddressListError {
         /// What is wrong with it.
         error: AddressError,
     },
-    /// More than [`RECIPIENTS_MAX`] addresses.
+    /// More than [`ADDRESS_LIST_MAX`] addresses.
     TooMany,
 }
 
@@ -137,7 +137,7 @@ impl<'a> Parser<'a> {
             None | Some(',' | ';') if words.is_local_part => self.qualify(&words.text)?,
             _ => return self.unexpected(),
         };
-        if self.mailboxes.len() >= RECIPIENTS_MAX {
+        if self.mailboxes.len() >= ADDRESS_LIST_MAX {
             return Err(AddressListError::TooMany);
         }
         self.mailboxes.push(mailbox);
@@ -345,7 +345,7 @@ impl fmt::Display for AddressListError {
             ),
             Self::Unexpected { at } => write!(out, "expected an address at offset {at}"),
             Self::Address { at, error } => write!(out, "{error} (before offset {at})"),
-            Self::TooMany => write!(out, "the list has more than {RECIPIENTS_MAX} addresses"),
+            Self::TooMany => write!(out, "the list has more than {ADDRESS_LIST_MAX} addresses"),
         }
     }
 }
@@ -512,7 +512,7 @@ mod tests {
 
     #[test]
     fn holds_its_bound() {
-        let many = "a@b,".repeat(RECIPIENTS_MAX + 1);
+        let many = "a@b,".repeat(ADDRESS_LIST_MAX + 1);
         assert_eq!(list(&many), Err(AddressListError::TooMany));
     }
 

@@ -1,26 +1,33 @@
 //! Who wrote a message that a stranger brings: SPF, DKIM, ARC and DMARC together, and what follows for it.
 //!
 //! [`Examination`] is made from the header, sees the body stream past, and is resumable: [`Examination::resume`] gives
-//! its findings, or the questions that it is missing. [`Findings::judge`] then says what the policy of the author's
+//! its findings, the questions that it is missing, or the signatures that are to be verified. [`Findings::judge`] then says what the policy of the author's
 //! domain means here (RFC 9989 section 5.4), unless a sealer that is trusted has seen the message pass before it was
 //! changed on its way (RFC 8617 section 7.2.1).
 //!
 //! The authors are those that any reader could show ([`crate::mail::authors`]).
 //!
 //! Stricter than RFC 9989: a message without an author that can be told is nobody's, a signature over a part of the body
-//! is no evidence, and of several authors the one whose domain fails worst counts.
+//! is no evidence, of several authors the one whose domain fails worst counts, and a sealer vouches for the one author
+//! that it says to have seen pass.
+
+mod signatures;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::address::Domain;
 use crate::auth::dkim::verdict::{SignatureVerdict, Verdict};
 use crate::auth::results::{AuthenticationResults, Method, MethodResult, says_dmarc_passed};
-use crate::auth::{arc, dkim, dmarc, spf};
+use crate::auth::{arc, dmarc, spf};
 use crate::config::{Dmarc, Quarantine};
 use crate::date::Timestamp;
-use crate::dns::{Answer, Question, Step};
+use crate::dns::{Answer, NoRecords, Question, Step};
 use crate::mail::authors::{AuthorsError, authors};
 use crate::mail::header::Header;
+
+use signatures::Signatures;
+pub use signatures::{Verified, Verifying};
 
 /// What a receiver knows of a message beside its bytes.
 #[derive(Clone, Debug)]
@@ -44,9 +51,21 @@ pub struct Circumstances {
 /// The examination of one message.
 pub struct Examination {
     authors: Result<Vec<Domain>, AuthorsError>,
-    dkim: dkim::verify::Verification,
-    arc: arc::Verification,
+    signatures: Signatures,
     answers: Vec<(Question, Answer)>,
+}
+
+/// How an examination goes on.
+#[must_use]
+pub enum Next {
+    /// These are to be asked; answered by [`Examination::on_answer`].
+    Ask(Vec<Question>),
+    /// These are to be performed, while questions are asked too; answered by [`Examination::on_verified`].
+    Verify(Box<Verifying>),
+    /// Nothing, until [`Examination::on_verified`].
+    Wait,
+    /// It is over.
+    Done(Box<Findings>),
 }
 
 /// What was found out.
@@ -58,12 +77,14 @@ pub struct Findings {
     pub dkim: Vec<SignatureVerdict>,
     /// The chain of those who forwarded it.
     pub arc: arc::Verdict,
-    /// The domain of From and whether it passed; nothing where there is no author or nobody asked.
-    pub dmarc: Option<(Domain, dmarc::Verdict)>,
+    /// The domains of From and whether they passed, the worst first; nothing where there is no author or nobody asked.
+    pub dmarc: Vec<(Domain, dmarc::Verdict)>,
     /// The domains of the authors; none where they cannot be told.
     pub authors: Vec<Domain>,
     /// Whether it cannot be told who the authors are.
     pub ambiguous: bool,
+    /// Whether something was not asked for lack of room here.
+    pub starved: bool,
 }
 
 /// What is done with the message.
@@ -86,16 +107,24 @@ impl Examination {
     pub fn new(header: &Header, at: Timestamp) -> Self {
         Self {
             authors: authors(header),
-            dkim: dkim::verify::Verification::new(header, at),
-            arc: arc::Verification::new(header, at),
+            signatures: Signatures::new(header, at),
             answers: Vec::new(),
         }
     }
 
+    /// The domains of the authors; none where they cannot be told.
+    pub fn authors(&self) -> &[Domain] {
+        self.authors.as_deref().unwrap_or_default()
+    }
+
     /// Takes the next piece of the body.
     pub fn on_body(&mut self, chunk: &[u8]) {
-        self.dkim.on_body(chunk);
-        self.arc.on_body(chunk);
+        self.signatures.on_body(chunk);
+    }
+
+    /// Bytes of the answers.
+    pub fn memory(&self) -> usize {
+        self.answers.iter().map(|(_, answer)| answer.bytes()).sum()
     }
 
     /// Takes an answer.
@@ -103,60 +132,65 @@ impl Examination {
         self.answers.push((question, answer));
     }
 
-    /// The findings, or what is missing. The body must have been taken whole; `header` is the one of
+    /// Takes what came of [`Next::Verify`].
+    pub fn on_verified(&mut self, verified: Verified) {
+        self.signatures.on_verified(verified);
+    }
+
+    /// The findings, or what they need. The body must have been taken whole; `header` is the one of
     /// [`Examination::new`].
-    pub fn resume(&mut self, header: &Header, known: &Circumstances) -> Step<Findings> {
+    pub fn resume(&mut self, header: &Arc<Header>, known: &Circumstances) -> Next {
         let mut missing = Vec::new();
         let answers = &self.answers;
+        if let Some(verifying) = self.signatures.resume(header, answers, &mut missing) {
+            return Next::Verify(verifying);
+        }
         let (helo, path) = (known.helo.as_ref(), known.path.as_ref());
         let spf = known.address.and_then(|address| {
             let receiver = known.receiver.as_str();
             let sender = spf::Sender::new(address, helo, path, receiver, known.at);
             done(spf::check(&sender, answers), &mut missing)
         });
-        let dkim = done(self.dkim.resume(header, answers), &mut missing);
-        let arc = done(self.arc.resume(header, answers), &mut missing);
+        let verified = self.signatures.verified();
         let authors: &[Domain] = match (&self.authors, known.dmarc) {
             (Ok(authors), Dmarc::Enforce | Dmarc::Report) => authors,
             _ => &[],
         };
-        let aligned: Vec<Domain> = dkim.iter().flatten().filter_map(evidence).collect();
+        let signatures = verified.map_or(&[][..], |verified| &verified.dkim);
+        let aligned: Vec<Domain> = signatures.iter().filter_map(evidence).collect();
         let spf_domain = spf.as_ref().and_then(|verdict| {
             let passed = verdict.outcome == spf::Outcome::Pass;
             verdict.domain.as_ref().filter(|_| passed)
         });
-        let mut worst: Option<(Domain, dmarc::Verdict)> = None;
+        let mut verdicts: Vec<(Domain, dmarc::Verdict)> = Vec::new();
         for author in authors {
             let evidence = dmarc::Evidence {
                 author,
                 spf: spf_domain,
                 dkim: &aligned,
             };
-            let Some(verdict) = done(dmarc::evaluate(&evidence, answers), &mut missing) else {
-                continue;
-            };
-            if worst
-                .as_ref()
-                .is_none_or(|(_, before)| rank(before) < rank(&verdict))
-            {
-                worst = Some((author.clone(), verdict));
-            }
+            let verdict = done(dmarc::evaluate(&evidence, answers), &mut missing);
+            verdicts.extend(verdict.map(|verdict| (author.clone(), verdict)));
         }
-        match (dkim, arc) {
-            (Some(dkim), Some(arc)) if missing.is_empty() => Step::Done(Findings {
-                spf,
-                dkim,
-                arc,
-                dmarc: worst,
-                authors: self.authors.clone().unwrap_or_default(),
-                ambiguous: self.authors.is_err(),
-            }),
-            _ => {
-                missing.sort_unstable();
-                missing.dedup();
-                Step::Ask(missing)
-            }
+        if !missing.is_empty() {
+            missing.sort_unstable();
+            missing.dedup();
+            return Next::Ask(missing);
         }
+        let Some(verified) = verified else {
+            return Next::Wait;
+        };
+        verdicts.sort_by_key(|(_, verdict)| std::cmp::Reverse(rank(verdict)));
+        Next::Done(Box::new(Findings {
+            spf,
+            dkim: verified.dkim.clone(),
+            arc: verified.arc.clone(),
+            dmarc: verdicts,
+            authors: self.authors.clone().unwrap_or_default(),
+            ambiguous: self.authors.is_err(),
+            starved: (self.answers.iter())
+                .any(|(_, answer)| answer.records == Err(NoRecords::NoRoom)),
+        }))
     }
 }
 
@@ -169,12 +203,9 @@ impl Findings {
         if self.ambiguous {
             return Judgement::Ambiguous;
         }
-        let Some((_, verdict)) = &self.dmarc else {
+        let Some((_, verdict)) = self.failed(trusted) else {
             return Judgement::Take;
         };
-        if verdict.outcome != dmarc::Outcome::Fail || self.is_vouched_for(trusted) {
-            return Judgement::Take;
-        }
         let wanted = match (verdict.policy, quarantine) {
             (dmarc::Policy::None, _) => return Judgement::Take,
             (dmarc::Policy::Quarantine, Quarantine::Mark) => return Judgement::Mark,
@@ -187,6 +218,15 @@ impl Findings {
         } else {
             wanted
         }
+    }
+
+    /// The author who failed DMARC worst, of those for whom no sealer vouches.
+    pub fn failed(&self, trusted: &[Domain]) -> Option<&(Domain, dmarc::Verdict)> {
+        let mut failed = self
+            .dmarc
+            .iter()
+            .filter(|(_, verdict)| verdict.outcome == dmarc::Outcome::Fail);
+        failed.find(|(author, _)| !self.is_vouched_for(author, trusted))
     }
 
     /// Whether something may pass yet, once the DNS answers: then nothing is refused for good.
@@ -202,19 +242,21 @@ impl Findings {
 
     /// Whether SPF or a signature shows that this domain, or one under or above it, sent the message.
     pub fn shows(&self, domain: &Domain) -> bool {
-        let related =
-            |other: &Domain| other == domain || other.is_under(domain) || domain.is_under(other);
-        let passed = self
-            .spf
-            .as_ref()
-            .filter(|_| self.spf_is(spf::Outcome::Pass));
-        let sender = passed.and_then(|spf| spf.domain.as_ref());
-        sender.is_some_and(related)
-            || self
-                .dkim
-                .iter()
-                .filter_map(evidence)
-                .any(|one| related(&one))
+        self.has_passed(|other| other.is_under(domain) || domain.is_under(other))
+    }
+
+    /// Whether SPF or a signature shows that this domain, or one above it, sent the message. Who has a name under a domain
+    /// does not speak for its other mailboxes, to which notifications would go.
+    pub fn answers_for(&self, domain: &Domain) -> bool {
+        self.has_passed(|other| domain.is_under(other))
+    }
+
+    /// Whether SPF or a signature passed for such a domain.
+    fn has_passed(&self, of: impl Fn(&Domain) -> bool) -> bool {
+        let passed = self.spf_is(spf::Outcome::Pass);
+        let spf = self.spf.as_ref().filter(|_| passed);
+        let spf = spf.and_then(|spf| spf.domain.as_ref());
+        spf.is_some_and(&of) || self.dkim.iter().filter_map(evidence).any(|one| of(&one))
     }
 
     /// A domain of ours that the message claims to be from, as its author's or its `sender`'s, and that nothing shows to
@@ -225,23 +267,33 @@ impl Findings {
         is_ours: impl Fn(&Domain) -> bool,
         trusted: &[Domain],
     ) -> Option<&'a Domain> {
-        let claimed = self.authors.iter().chain(sender);
-        claimed
-            .filter(|domain| is_ours(domain) && !self.shows(domain))
-            .find(|_| !self.is_vouched_for(trusted))
+        let is_pretended = |domain: &Domain| is_ours(domain) && !self.shows(domain);
+        let mut authors = self.authors.iter();
+        let author =
+            authors.find(|author| is_pretended(author) && !self.is_vouched_for(author, trusted));
+        author.or_else(|| {
+            // A forwarder's return address is its own; its sealing shows that it passed the message on.
+            let is_sealed = |sender| {
+                let mut sets = self.vouching(trusted);
+                sets.any(|set| set.sealer.as_ref() == Some(sender))
+            };
+            sender.filter(|sender| {
+                is_pretended(sender) && !self.is_vouched_for(sender, trusted) && !is_sealed(sender)
+            })
+        })
     }
 
     /// Whether a notification to the sender would go to somebody else: the sender's domain disowns the host that sent the
     /// message, and no signature of it says otherwise.
     pub fn sender_is_forged(&self, sender: &Domain) -> bool {
         let disowned = self.spf_is(spf::Outcome::Fail) || self.spf_is(spf::Outcome::SoftFail);
-        disowned && !self.shows(sender)
+        disowned && !self.answers_for(sender)
     }
 
     /// Whether it failed DMARC.
     pub fn has_failed(&self) -> bool {
-        let verdict = self.dmarc.as_ref().map(|(_, verdict)| verdict.outcome);
-        verdict == Some(dmarc::Outcome::Fail)
+        let mut outcomes = self.dmarc.iter().map(|(_, verdict)| verdict.outcome);
+        outcomes.any(|outcome| outcome == dmarc::Outcome::Fail)
     }
 
     /// What the host of this name has found out, for those further in.
@@ -260,30 +312,36 @@ impl Findings {
         if self.dkim.is_empty() {
             results = results.with(MethodResult::new(Method::Dkim, "none"));
         }
-        if let Some((author, verdict)) = &self.dmarc {
+        if let Some((author, verdict)) = self.dmarc.first() {
             results = results.with(MethodResult::dmarc(verdict.outcome, author));
         }
         results.with(MethodResult::arc(&self.arc))
     }
 
-    /// Whether a trusted sealer saw it pass, and what came to us is what that one saw: nothing was changed since, or only
-    /// by others that are trusted.
-    pub(super) fn is_vouched_for(&self, trusted: &[Domain]) -> bool {
-        let arc::Outcome::Pass { oldest_pass } = self.arc.outcome else {
-            return false;
+    /// Whether a trusted sealer saw it pass for this author.
+    pub(super) fn is_vouched_for(&self, author: &Domain, trusted: &[Domain]) -> bool {
+        let mut sets = self.vouching(trusted);
+        sets.any(|set| says_dmarc_passed(&set.results, author))
+    }
+
+    /// The sets of trusted sealers who saw what came to us: nothing was changed since, or only by others that are trusted.
+    fn vouching<'a>(&'a self, trusted: &'a [Domain]) -> impl Iterator<Item = &'a arc::SealedSet> {
+        let oldest_pass = match self.arc.outcome {
+            arc::Outcome::Pass { oldest_pass } if self.arc.partial.is_none() => Some(oldest_pass),
+            _ => None,
         };
-        if self.arc.partial.is_some() {
-            return false;
-        }
-        let is_trusted =
-            |sealer: Option<&Domain>| sealer.is_some_and(|name| trusted.contains(name));
-        self.arc.sets.iter().enumerate().any(|(at, set)| {
-            let later = self.arc.sets.get(at..).unwrap_or_default();
-            is_trusted(set.sealer.as_ref())
-                && says_dmarc_passed(&set.results)
-                && (oldest_pass <= set.instance
-                    || later.iter().all(|set| is_trusted(set.sealer.as_ref())))
-        })
+        let is_trusted = |set: &arc::SealedSet| {
+            let sealer = set.sealer.as_ref();
+            sealer.is_some_and(|name| trusted.contains(name))
+        };
+        let sets = self.arc.sets.iter().enumerate();
+        let vouching = sets.filter(move |(at, set)| {
+            let later = self.arc.sets.get(*at..).unwrap_or_default();
+            let is_whole = oldest_pass.is_some_and(|oldest| oldest <= set.instance);
+            let is_handed_on = oldest_pass.is_some() && later.iter().all(is_trusted);
+            is_trusted(set) && (is_whole || is_handed_on)
+        });
+        vouching.map(|(_, set)| set)
     }
 }
 
@@ -319,11 +377,17 @@ fn rank(verdict: &dmarc::Verdict) -> u8 {
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
-    use std::sync::Arc;
     use std::time::Duration;
 
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
-    use crate::dns::{NoRecords, RecordKind, Records};
+    use crate::auth::credential::sha256;
+    use crate::auth::dkim::canonical::{BodyHasher, Form};
+    use crate::auth::dkim::verdict::Failure;
+    use crate::dns::{RecordKind, Records};
+    use crate::limits::{DKIM_KEY_RECORDS_MAX, DKIM_SIGNATURES_MAX};
 
     fn known(path: &str) -> Circumstances {
         Circumstances {
@@ -358,13 +422,15 @@ mod tests {
 
     fn findings(header: &str, path: &str, zone: &[(&str, &str)]) -> Findings {
         let known = known(path);
-        let header = Header::parse(header.as_bytes().to_vec()).expect("a header");
+        let header = Arc::new(Header::parse(header.as_bytes().to_vec()).expect("a header"));
         let mut examination = Examination::new(&header, known.at);
         examination.on_body(b"hello\r\n");
         for _ in 0..20 {
             match examination.resume(&header, &known) {
-                Step::Done(findings) => return findings,
-                Step::Ask(questions) => {
+                Next::Done(findings) => return *findings,
+                Next::Verify(verifying) => examination.on_verified(verifying.perform()),
+                Next::Wait => panic!("it waits for nothing"),
+                Next::Ask(questions) => {
                     assert!(!questions.is_empty());
                     for question in questions {
                         let answer = answer(&question, zone);
@@ -381,6 +447,125 @@ mod tests {
     }
 
     const REJECT: (&str, &str) = ("_dmarc.bank.example", "v=DMARC1; p=reject");
+
+    /// The record of an RSA key of 4,096 bits that has signed nothing.
+    fn record_of_4096_bits() -> String {
+        let head = [0x30, 0x82, 0x02, 0x0a, 0x02, 0x82, 0x02, 0x01, 0x00];
+        let key = [&head[..], &[0xff; 512], &[0x02, 0x03, 0x01, 0x00, 0x01]].concat();
+        format!("v=DKIM1; p={}", STANDARD.encode(key))
+    }
+
+    #[test]
+    fn each_signature_is_verified_once_however_often_the_dns_answers() {
+        let mut hasher = BodyHasher::new(Form::Simple);
+        hasher.update(b"hello\r\n");
+        let hash = STANDARD.encode(hasher.finish().hash);
+        let b = STANDARD.encode([7; 512]);
+        let field = |number| {
+            format!(
+                "DKIM-Signature: v=1; a=rsa-sha256; d=evil.example; s=s{number}; h=from; bh={hash}; b={b}\r\n"
+            )
+        };
+        let fields: String = (0..110).map(field).collect();
+        let header = format!("{fields}From: x@evil.example\r\n");
+        let header = Arc::new(Header::parse(header.into_bytes()).expect("a header"));
+        let record = record_of_4096_bits();
+        let names: Vec<String> = (0..110)
+            .map(|number| format!("s{number}._domainkey.evil.example"))
+            .collect();
+        let keys = names.iter().map(|name| (name.as_str(), record.as_str()));
+        let mut zone: Vec<(&str, &str)> = keys.flat_map(|key| [key; 6]).collect();
+        // Each answer about SPF leads to one more question.
+        let policies: Vec<(String, String)> = (0..11)
+            .map(|number| {
+                let name = |number: usize| match number {
+                    0 => "evil.example".to_owned(),
+                    _ => format!("p{number}.evil.example"),
+                };
+                let include = format!("v=spf1 include:{} -all", name(number + 1));
+                match number {
+                    10 => (name(10), "v=spf1 -all".to_owned()),
+                    _ => (name(number), include),
+                }
+            })
+            .collect();
+        zone.extend(
+            policies
+                .iter()
+                .map(|(name, text)| (name.as_str(), text.as_str())),
+        );
+
+        let known = known("x@evil.example");
+        let mut examination = Examination::new(&header, known.at);
+        examination.on_body(b"hello\r\n");
+        let (mut rounds, mut efforts) = (0, Vec::new());
+        let found = loop {
+            match examination.resume(&header, &known) {
+                Next::Done(found) => break found,
+                Next::Wait => panic!("it waits for nothing"),
+                Next::Verify(verifying) => {
+                    let verified = verifying.perform();
+                    efforts.push(verified.effort);
+                    examination.on_verified(verified);
+                }
+                Next::Ask(questions) => {
+                    rounds += 1;
+                    for question in questions {
+                        let answer = answer(&question, &zone);
+                        examination.on_answer(question, answer);
+                    }
+                }
+            }
+        };
+        assert!(rounds >= 10, "{rounds}");
+        // Ten signatures, each with the first four of its keys, once.
+        let [effort] = efforts[..] else {
+            panic!("{efforts:?}");
+        };
+        assert_eq!(effort.checks, DKIM_SIGNATURES_MAX * DKIM_KEY_RECORDS_MAX);
+        assert_eq!(found.dkim.len(), DKIM_SIGNATURES_MAX);
+        let failed = |one: &SignatureVerdict| one.outcome == Err(Failure::Signature);
+        assert!(found.dkim.iter().all(failed));
+    }
+
+    #[test]
+    fn the_dns_is_asked_while_signatures_are_verified_and_both_are_waited_for() {
+        let hash = STANDARD.encode([7; 32]);
+        let header = format!(
+            "DKIM-Signature: v=1; a=rsa-sha256; d=evil.example; s=s; l=0; h=from; bh={hash}; b=AAAA\r\n\
+             From: x@evil.example\r\n"
+        );
+        let hash_of_nothing = STANDARD.encode(sha256(b""));
+        let header = header.replace(&hash, &hash_of_nothing).into_bytes();
+        let header = Arc::new(Header::parse(header).expect("a header"));
+        let zone = [
+            ("evil.example", "v=spf1 include:other.example -all"),
+            ("other.example", "v=spf1 +all"),
+        ];
+        let known = known("x@evil.example");
+        let mut examination = Examination::new(&header, known.at);
+        examination.on_body(b"hello\r\n");
+        let mut verifying = None;
+        let verified = loop {
+            match examination.resume(&header, &known) {
+                Next::Done(_) => panic!("it is over without the signatures"),
+                Next::Wait => break verifying.take().map(|one: Box<Verifying>| one.perform()),
+                Next::Verify(one) => assert!(verifying.replace(one).is_none()),
+                Next::Ask(questions) => {
+                    for question in questions {
+                        let answer = answer(&question, &zone);
+                        examination.on_answer(question, answer);
+                    }
+                }
+            }
+        };
+        examination.on_verified(verified.expect("signatures to verify"));
+        let Next::Done(found) = examination.resume(&header, &known) else {
+            panic!("something is missing");
+        };
+        assert!(found.spf_is(spf::Outcome::Pass));
+        assert_eq!(found.dkim[0].outcome, Err(Failure::NoKey));
+    }
 
     #[test]
     fn a_spoof_is_refused_and_what_spf_shows_is_taken() {
@@ -491,6 +676,8 @@ mod tests {
         let both =
             ["list.example", "other.example"].map(|name| Domain::parse(name).expect("a domain"));
         assert_eq!(judge(&found, &both), Judgement::Take);
+        found.arc.sets[0].results = "list.example; dmarc=pass header.from=evil.example".to_owned();
+        assert_eq!(judge(&found, &both), Judgement::Refuse, "it saw another");
         found.arc.sets[0].results = "list.example; dmarc=fail reason=\"; dmarc=pass\"".to_owned();
         assert_eq!(judge(&found, &both), Judgement::Refuse);
     }

@@ -11,19 +11,21 @@
 //! client.
 //!
 //! **Verdicts of an examination.** Mail for a served domain is judged by the strictest DMARC rules among the domains of
-//! its accepted recipients; where none of them is served, by the default ones. What leaves for a client without
+//! its accepted recipients and those to which their aliases lead; where none of them is served, by the default ones. What leaves for a client without
 //! authority of its own is subject to more, whatever those rules are: it needs an author that can be told, and neither
 //! author nor sender may be of a domain of ours that nothing shows to have sent it, because from here it would pass SPF
-//! for that domain anywhere.
+//! for that domain anywhere. The same holds for an author who fails DMARC and would pass by SPF for a domain of ours,
+//! which is one of the same organization: the domain above a served one or above this host's name, or one beside it.
 //!
 //! **Notifications** go to a sender that SPF or DKIM vouches for as it asks for them. To one that its domain disowns goes
 //! none; to any other one at most for a message, of failure, whatever it asked for, or a message to a hundred addresses
-//! that fail would be a hundred messages to a victim.
+//! that fail would be a hundred messages to a victim; and it returns the header alone, whatever was asked for.
 //!
 //! **Cannot tell** is never yes: 451 where the cause is ours or the DNS's, 550 where it is the message's.
 //!
 //! Invariant: each recipient of a [`Released`] rests on a grant of its transaction, and each grant on what the table says.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -33,7 +35,7 @@ use crate::address::{Domain, Mailbox, ReversePath};
 use crate::auth::srs::{Maker, Returned};
 use crate::auth::{dkim, dmarc, spf};
 use crate::config::{Config, Destination, Dmarc, Quarantine};
-use crate::envelope::{Notify, Recipient};
+use crate::envelope::{DsnReturn, Notify, Recipient};
 use crate::limits::RETURN_RECIPIENTS_MAX;
 use crate::smtp::command::ForwardPath;
 
@@ -70,6 +72,8 @@ pub struct Grant {
     authority: Authority,
     /// The served domain that was named, whose rules hold; nothing for the name of this host.
     served: Option<Domain>,
+    /// Other served domains that aliases lead to, whose rules hold too: nobody gets round them by way of a laxer one.
+    through: Vec<Domain>,
     way: Way,
 }
 
@@ -195,9 +199,14 @@ impl Grant {
             true => Way::Leaves,
             false => Way::Stays,
         };
+        let ends = goals.iter().filter(|_| !authority.is_own());
+        let ends = ends.map(|goal| goal.forwarder.as_ref().unwrap_or(goal.mailbox.domain()));
+        let ends = ends.filter(|end| Some(*end) != served && config.receiving(end).is_some());
+        let through: BTreeSet<&Domain> = ends.collect();
         Self {
             authority,
             served: served.cloned(),
+            through: through.into_iter().cloned().collect(),
             way,
         }
     }
@@ -271,17 +280,28 @@ impl Grants {
 
     /// The rules for what is examined: the strictest.
     pub fn rules(&self, config: &Config) -> (Dmarc, Quarantine) {
-        let rules = self.iter().map(|grant| {
-            let served = grant
-                .served
-                .as_ref()
-                .and_then(|domain| config.receiving(domain));
+        let of = |domain: Option<&Domain>| {
+            let served = domain.and_then(|domain| config.receiving(domain));
             served.map_or_else(Default::default, |served| (served.dmarc, served.quarantine))
+        };
+        let rules = self.iter().flat_map(|grant| {
+            let through = grant.through.iter().map(|domain| of(Some(domain)));
+            through.chain([of(grant.served.as_ref())])
         });
         let mildest = (Dmarc::Off, Quarantine::Mark);
         rules.fold(mildest, |(mode, quarantine), rules| {
             (mode.max(rules.0), quarantine.max(rules.1))
         })
+    }
+
+    /// Whether DMARC is looked up for a message of these authors: where the rules want it, and where it would leave in the
+    /// name of one who may be of our organization.
+    pub fn look_up(&self, config: &Config, authors: &[Domain]) -> Dmarc {
+        let near = || authors.iter().any(|author| is_near(config, author));
+        match self.rules(config).0 {
+            Dmarc::Off if self.leaves() && near() => Dmarc::Report,
+            mode => mode,
+        }
     }
 
     fn iter(&self) -> impl Iterator<Item = &Grant> {
@@ -313,6 +333,16 @@ pub struct Released {
     reverse_path: ReversePath,
     recipients: Vec<Recipient>,
     mark: Mark,
+    dsn_limit: DsnLimit,
+}
+
+/// How much of a message a DSN may return.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum DsnLimit {
+    /// As much as the client asked for.
+    Asked,
+    /// Its header: it may go to somebody who has not sent the message, and is not to carry it to him.
+    Header,
 }
 
 /// Whether a message is marked as one that its author's domain wants looked at.
@@ -335,6 +365,14 @@ impl Released {
         &self.recipients
     }
 
+    /// How much of it a DSN returns, where the client asked for this.
+    pub const fn dsn_return(&self, asked: Option<DsnReturn>) -> Option<DsnReturn> {
+        match self.dsn_limit {
+            DsnLimit::Asked => asked,
+            DsnLimit::Header => Some(DsnReturn::Headers),
+        }
+    }
+
     /// Whether it is to be marked.
     pub const fn mark(&self) -> Mark {
         self.mark
@@ -355,10 +393,12 @@ impl Case<'_> {
     ) -> Result<Released, Refusal> {
         let sender = reverse_path.mailbox().map(Mailbox::domain);
         let mark = self.permit(sender, recipients.len())?;
+        let mut dsn_limit = DsnLimit::Asked;
         // Nobody is told of a failure who had no part in it; who may have had none is told of no more than one.
         if let (Some(sender), Some(findings)) = (sender, self.judged())
-            && !findings.shows(sender)
+            && !findings.answers_for(sender)
         {
+            dsn_limit = DsnLimit::Header;
             let forged = findings.sender_is_forged(sender);
             for recipient in &mut recipients {
                 recipient.notify = match recipient.notify.wants_failure() && !forged {
@@ -371,6 +411,7 @@ impl Case<'_> {
             reverse_path,
             recipients,
             mark,
+            dsn_limit,
         })
     }
 
@@ -393,12 +434,16 @@ impl Case<'_> {
             return Ok(Mark::Clean);
         }
         let findings = self.findings.ok_or(Refusal::Unexamined)?;
+        // What was not asked for lack of room here says nothing of the message.
+        if findings.starved {
+            return Err(Refusal::Open);
+        }
         let mark = self.judge(findings)?;
         if self.grants.leaves() {
             self.may_leave(findings, sender)?;
         }
         if let (Some(_), Some(sender)) = (self.grants.returned().next(), sender)
-            && !findings.shows(sender)
+            && !findings.answers_for(sender)
         {
             return Err(undecided(findings).unwrap_or(Refusal::Unvouched));
         }
@@ -412,7 +457,8 @@ impl Case<'_> {
             Judgement::Take => Ok(Mark::Clean),
             Judgement::Mark => Ok(Mark::Suspect),
             Judgement::Refuse => {
-                let author = findings.dmarc.as_ref().map(|(author, _)| author.clone());
+                let failed = findings.failed(&self.config.trusted_sealers);
+                let author = failed.map(|(author, _)| author.clone());
                 Err(Refusal::Dmarc(author))
             }
             Judgement::Ambiguous => Err(Refusal::Ambiguous),
@@ -426,16 +472,27 @@ impl Case<'_> {
             return Err(Refusal::Ambiguous);
         }
         let trusted = &self.config.trusted_sealers;
-        if let Some((author, verdict)) = &findings.dmarc
-            && self.grants.rules(self.config).0 == Dmarc::Enforce
-            && verdict.outcome == dmarc::Outcome::TempError
-            && !has_shown(findings, author)
-            && !findings.is_vouched_for(trusted)
-        {
-            return Err(Refusal::Open);
+        let enforces = self.grants.rules(self.config).0 == Dmarc::Enforce;
+        for (author, verdict) in &findings.dmarc {
+            if findings.is_vouched_for(author, trusted) {
+                continue;
+            }
+            match verdict.outcome {
+                dmarc::Outcome::TempError
+                    if (enforces || is_near(self.config, author))
+                        && !has_shown(findings, author) =>
+                {
+                    return Err(Refusal::Open);
+                }
+                dmarc::Outcome::Fail if ours(self.config).any(|one| verdict.may_pass_by(one)) => {
+                    let pretence = || Refusal::Pretence(author.clone());
+                    return Err(undecided(findings).unwrap_or_else(pretence));
+                }
+                _ => {}
+            }
         }
-        let ours = |domain: &Domain| is_ours(self.config, domain);
-        match findings.pretence(sender, ours, trusted) {
+        let is_ours = |domain: &Domain| is_ours(self.config, domain);
+        match findings.pretence(sender, is_ours, trusted) {
             Some(domain) => {
                 let pretence = || Refusal::Pretence(domain.clone());
                 Err(undecided(findings).unwrap_or_else(pretence))
@@ -467,7 +524,26 @@ fn undecided(findings: &Findings) -> Option<Refusal> {
 /// Whether a domain is served here, or lies under one that is.
 fn is_ours(config: &Config, domain: &Domain) -> bool {
     let mut served = config.domains.keys();
-    *domain == config.hostname || served.any(|ours| domain == ours || domain.is_under(ours))
+    *domain == config.hostname || served.any(|ours| domain.is_under(ours))
+}
+
+/// The domains for which SPF passes from here: the served ones by their return addresses, our name by the null
+/// reverse-path.
+fn ours(config: &Config) -> impl Iterator<Item = &Domain> {
+    config.domains.keys().chain([&config.hostname])
+}
+
+/// Whether a domain may be of one organization with one of ours: their last two labels are the same.
+fn is_near(config: &Config, domain: &Domain) -> bool {
+    let end = last_labels(domain);
+    ours(config).any(|one| last_labels(one) == end)
+}
+
+fn last_labels(domain: &Domain) -> &str {
+    let text = domain.as_str();
+    let dot = text.rmatch_indices('.').nth(1).map(|(at, _)| at);
+    dot.and_then(|at| text.get(at.saturating_add(1)..))
+        .unwrap_or(text)
 }
 
 /// Whether mail goes on to another host.

@@ -2,12 +2,12 @@
 //!
 //! A count is kept as the moment until which it would take to drain (a leaky bucket), so that nothing is swept to be
 //! right and one number tells all. An address is one IPv4 address or one /64 of IPv6. The one table of all counts has a
-//! ceiling; where it is full, what would drain first makes room.
+//! ceiling, and each network a share of it ([`super::expiring`]).
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::expiring::{Expiring, Key};
+use super::expiring::{Expiring, Key, Owner};
 use crate::clock::Instant;
 use crate::limits::{
     ABUSE_NETWORK_FACTOR, ABUSE_TABLE_ENTRIES_MAX, MISDEED_WINDOW, TARPIT_DELAY_MAX,
@@ -59,7 +59,7 @@ impl Conduct {
             return false;
         }
         for (key, share) in shares {
-            self.raise(key, share, MINUTE, now);
+            self.raise(address, key, share, MINUTE, now);
         }
         true
     }
@@ -67,7 +67,7 @@ impl Conduct {
     /// Something of this address was refused.
     pub fn refused(&mut self, address: IpAddr, now: Instant) {
         let key = Key::of_peer(REFUSALS, address);
-        self.raise(key, REFUSAL_SHARE, MISDEED_WINDOW, now);
+        self.raise(address, key, REFUSAL_SHARE, MISDEED_WINDOW, now);
     }
 
     /// How long this address has to wait for its replies.
@@ -78,21 +78,49 @@ impl Conduct {
         TARPIT_STEP.saturating_mul(past).min(TARPIT_DELAY_MAX)
     }
 
-    /// This address named a recipient who does not exist; `per_session` are forgiven in one session.
-    pub fn unknown(&mut self, address: IpAddr, per_session: u32, now: Instant) {
+    /// This address named a recipient who does not exist; `per_session` are forgiven in one session. What it has brought
+    /// of good mail is set against it, and a `bounce`, which its sender did not address, counts a quarter.
+    pub fn unknown(&mut self, address: IpAddr, per_session: u32, bounce: bool, now: Instant) {
+        if self.earn(address, now) {
+            return;
+        }
         let key = Key::of_peer(UNKNOWN, address);
         let forgiven = per_session.saturating_mul(UNKNOWN_SESSIONS).max(1);
-        let share = share(MISDEED_WINDOW, forgiven);
-        let level = self.raise(key, share, MISDEED_WINDOW, now);
+        let whole = share(MISDEED_WINDOW, forgiven);
+        let share = if bounce {
+            whole / BOUNCES_AS_ONE
+        } else {
+            whole
+        };
+        let level = self.raise(address, key, share, MISDEED_WINDOW, now);
         if level.saturating_add(share) > MISDEED_WINDOW {
-            // From here on it is shut out until as much has drained as that.
-            self.raise(key, MISDEED_WINDOW, MISDEED_WINDOW.saturating_mul(2), now);
+            let shut = Key::of_peer(SHUT_OUT, address);
+            self.raise(address, shut, MISDEED_WINDOW, MISDEED_WINDOW, now);
+            // It begins again with half of what is forgiven, and not with nothing.
+            let at = now.after(MISDEED_WINDOW).as_millis();
+            let half = Instant::START.after(MISDEED_WINDOW / 2).as_millis();
+            self.counts.remove(key);
+            self.counts
+                .raise(Owner::of_address(address), key, half, u64::MAX, at);
         }
+    }
+
+    /// This address has brought a message that was wanted.
+    pub fn good(&mut self, address: IpAddr, now: Instant) {
+        let key = Key::of_peer(GOOD, address);
+        self.raise(address, key, GOOD_SHARE, GOOD_WINDOW, now);
+    }
+
+    /// Spends one message that was wanted, if there is one.
+    fn earn(&mut self, address: IpAddr, now: Instant) -> bool {
+        let share = Instant::START.after(GOOD_SHARE).as_millis();
+        let key = Key::of_peer(GOOD, address);
+        self.counts.lower(key, share, now.as_millis())
     }
 
     /// Whether this address has tried so many names that it is not let in.
     pub fn is_shut_out(&self, address: IpAddr, now: Instant) -> bool {
-        self.level(Key::of_peer(UNKNOWN, address), now) > MISDEED_WINDOW
+        !self.level(Key::of_peer(SHUT_OUT, address), now).is_zero()
     }
 
     /// How many counts there are.
@@ -119,10 +147,18 @@ impl Conduct {
     }
 
     /// Raises a count by a share, to `max` at most, and gives what it is now.
-    fn raise(&mut self, key: Key, share: Duration, max: Duration, now: Instant) -> Duration {
+    fn raise(
+        &mut self,
+        address: IpAddr,
+        key: Key,
+        share: Duration,
+        max: Duration,
+        now: Instant,
+    ) -> Duration {
         let share = Instant::START.after(share).as_millis();
         let most = now.after(max).as_millis();
-        let end = self.counts.raise(key, share, most, now.as_millis());
+        let owner = Owner::of_address(address);
+        let end = self.counts.raise(owner, key, share, most, now.as_millis());
         Instant::from_millis(end).since(now)
     }
 }
@@ -144,6 +180,17 @@ fn network(what: u8, address: IpAddr) -> Key {
 const REFUSALS: u8 = 8;
 /// Recipients who do not exist.
 const UNKNOWN: u8 = 9;
+/// That it is not let in.
+const SHUT_OUT: u8 = 10;
+/// Messages that were wanted.
+const GOOD: u8 = 11;
+
+/// Bounces to recipients who do not exist that count as one recipient.
+const BOUNCES_AS_ONE: u32 = 4;
+/// How long messages that were wanted count for their address.
+const GOOD_WINDOW: Duration = Duration::from_secs(86_400);
+/// What one of them adds: a hundred count at most.
+const GOOD_SHARE: Duration = Duration::from_millis(GOOD_WINDOW.as_millis() as u64 / 100);
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -229,26 +276,59 @@ mod tests {
     fn a_dictionary_shuts_an_address_out_for_an_hour() {
         let mut conduct = Conduct::default();
         for _ in 0..49 {
-            conduct.unknown(v4(1), 10, at(0));
+            conduct.unknown(v4(1), 10, false, at(0));
             assert!(!conduct.is_shut_out(v4(1), at(0)));
         }
-        conduct.unknown(v4(1), 10, at(0));
+        conduct.unknown(v4(1), 10, false, at(0));
         assert!(conduct.is_shut_out(v4(1), at(3_599)));
         assert!(!conduct.is_shut_out(v4(1), at(3_600)));
         assert!(!conduct.is_shut_out(v4(2), at(0)));
+        // The next one does not shut it out for another hour.
+        conduct.unknown(v4(1), 10, false, at(3_600));
+        assert!(!conduct.is_shut_out(v4(1), at(3_601)));
+    }
+
+    #[test]
+    fn a_provider_that_brings_good_mail_and_bounces_is_not_shut_out() {
+        let mut conduct = Conduct::default();
+        for second in 0..200 {
+            conduct.good(v4(1), at(second * 10));
+            conduct.unknown(v4(1), 10, true, at(second * 10));
+            assert!(!conduct.is_shut_out(v4(1), at(second * 10)));
+        }
+        // Credit ends, and bounces alone count a quarter.
+        let mut conduct = Conduct::default();
+        let mut named = 0;
+        while !conduct.is_shut_out(v4(2), at(0)) {
+            conduct.unknown(v4(2), 10, true, at(0));
+            named += 1;
+        }
+        assert_eq!(named, 200);
+        let mut conduct = Conduct::default();
+        for _ in 0..1_000 {
+            conduct.good(v4(3), at(0));
+        }
+        for _ in 0..100 {
+            conduct.unknown(v4(3), 10, false, at(0));
+        }
+        assert!(!conduct.is_shut_out(v4(3), at(0)));
+        for _ in 0..50 {
+            conduct.unknown(v4(3), 10, false, at(0));
+        }
+        assert!(conduct.is_shut_out(v4(3), at(0)));
     }
 
     #[test]
     fn a_flood_of_addresses_does_not_wash_out_a_misdeed() {
         let mut conduct = Conduct::default();
         for _ in 0..50 {
-            conduct.unknown(v4(1), 10, at(0));
+            conduct.unknown(v4(1), 10, false, at(0));
         }
         let flood = u32::try_from(ABUSE_TABLE_ENTRIES_MAX + 1_000).expect("small");
         for number in 2..flood {
             conduct.may(Rate::Connections, v4(number << 8), 10, at(1));
         }
-        assert_eq!(conduct.len(), ABUSE_TABLE_ENTRIES_MAX);
+        assert!(conduct.len() > ABUSE_TABLE_ENTRIES_MAX * 9 / 10);
         assert!(conduct.is_shut_out(v4(1), at(1)));
     }
 }

@@ -1,4 +1,8 @@
-//! What is remembered for a time, at most so much of it: what would be forgotten first makes room.
+//! What is remembered for a time, at most so much of it.
+//!
+//! Each entry is on somebody's account. Whoever has as many entries as there is room left for others makes room for the
+//! next among their own, that which would be forgotten first; and where the table is full, who has most makes room for who
+//! has none. So one network fills half of a table at most, and nobody is driven out who has but a few entries in it.
 //!
 //! Entries are kept in order, not hashed, so that a seed has one history.
 
@@ -13,6 +17,11 @@ impl Key {
     /// A hash.
     pub(super) const fn of_hash(hash: u64) -> Self {
         Self(hash as u128)
+    }
+
+    /// A name of this kind.
+    pub(super) const fn of_name(what: u8, name: u64) -> Self {
+        Self((what as u128) << 80 | name as u128)
     }
 
     /// A network of this prefix length, for IPv4 or IPv6 (up to 64), and what of it is meant.
@@ -48,12 +57,37 @@ pub(super) struct Entry {
     pub(super) passes: u8,
 }
 
+/// Who an entry is on account of: a network (a /16 of IPv4, a /32 of IPv6), or a login.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Owner(u64);
+
+impl Owner {
+    /// The network of an address.
+    pub(super) fn of_address(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self(u64::from(address.to_bits() >> 16)),
+            IpAddr::V6(address) => Self(1 << 32 | (address.to_bits() >> 96) as u64),
+        }
+    }
+
+    /// One that was written down.
+    pub(super) const fn of_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// To be written down.
+    pub(super) const fn bits(self) -> u64 {
+        self.0
+    }
+}
+
 /// The entries.
 #[derive(Debug)]
 pub(super) struct Expiring {
     max: usize,
-    entries: BTreeMap<Key, Entry>,
-    by_end: BTreeSet<(u64, Key)>,
+    entries: BTreeMap<Key, (Owner, Entry)>,
+    by_owner: BTreeMap<Owner, BTreeSet<(u64, Key)>>,
+    by_count: BTreeSet<(usize, Owner)>,
 }
 
 impl Expiring {
@@ -62,7 +96,8 @@ impl Expiring {
         Self {
             max,
             entries: BTreeMap::new(),
-            by_end: BTreeSet::new(),
+            by_owner: BTreeMap::new(),
+            by_count: BTreeSet::new(),
         }
     }
 
@@ -70,30 +105,36 @@ impl Expiring {
     pub(super) fn get(&self, key: Key, at: u64) -> Option<Entry> {
         self.entries
             .get(&key)
-            .copied()
+            .map(|(_, entry)| *entry)
             .filter(|entry| entry.end > at)
     }
 
-    /// Adds or replaces an entry.
-    pub(super) fn put(&mut self, key: Key, entry: Entry) {
-        if let Some(before) = self.entries.remove(&key) {
-            self.by_end.remove(&(before.end, key));
+    /// Adds or replaces an entry. An owner that has as many as are free, or more, makes room among its own.
+    pub(super) fn put(&mut self, owner: Owner, key: Key, entry: Entry) {
+        self.remove(key);
+        let free = self.max.saturating_sub(self.entries.len());
+        let held = self.by_owner.get(&owner).map_or(0, BTreeSet::len);
+        if held > 0 && held >= free {
+            self.forget_first_of(owner);
+        } else if free == 0
+            && let Some((_, largest)) = self.by_count.last().copied()
+        {
+            self.forget_first_of(largest);
         }
-        while self.entries.len() >= self.max {
-            let Some((_, next)) = self.by_end.pop_first() else {
-                break;
-            };
-            self.entries.remove(&next);
-        }
-        self.entries.insert(key, entry);
-        self.by_end.insert((entry.end, key));
+        self.entries.insert(key, (owner, entry));
+        let own = self.by_owner.entry(owner).or_default();
+        let before = own.len();
+        own.insert((entry.end, key));
+        let now = own.len();
+        self.recount(owner, before, now);
     }
 
     /// Moves the end of an entry `share` later, to `most` at most; gives it.
-    pub(super) fn raise(&mut self, key: Key, share: u64, most: u64, at: u64) -> u64 {
+    pub(super) fn raise(&mut self, owner: Owner, key: Key, share: u64, most: u64, at: u64) -> u64 {
         let from = self.get(key, at).map_or(at, |entry| entry.end);
         let end = from.saturating_add(share).min(most);
         self.put(
+            owner,
             key,
             Entry {
                 end,
@@ -103,26 +144,71 @@ impl Expiring {
         end
     }
 
+    /// Moves the end of an entry `share` earlier, or forgets it; says whether there was one.
+    pub(super) fn lower(&mut self, key: Key, share: u64, at: u64) -> bool {
+        let Some((owner, entry)) = self.entries.get(&key).copied() else {
+            return false;
+        };
+        let is_live = entry.end > at;
+        let end = entry.end.saturating_sub(share);
+        if end > at {
+            self.put(owner, key, Entry { end, ..entry });
+        } else {
+            self.remove(key);
+        }
+        is_live
+    }
+
     /// Forgets what ends by `at`.
     pub(super) fn sweep(&mut self, at: u64) {
-        while let Some((end, key)) = self.by_end.first().copied() {
-            if end > at {
-                break;
-            }
-            self.by_end.pop_first();
-            self.entries.remove(&key);
+        let due: Vec<Key> = (self.by_owner.values())
+            .flat_map(|own| own.iter().take_while(|(end, _)| *end <= at))
+            .map(|(_, key)| *key)
+            .collect();
+        for key in due {
+            self.remove(key);
         }
     }
 
     /// All of them.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, Entry)> {
-        self.entries.iter().map(|(key, entry)| (*key, *entry))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Owner, Key, Entry)> {
+        (self.entries.iter()).map(|(key, (owner, entry))| (*owner, *key, *entry))
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        debug_assert_eq!(self.entries.len(), self.by_end.len());
         self.entries.len()
+    }
+
+    /// Forgets an entry.
+    pub(super) fn remove(&mut self, key: Key) {
+        let Some((owner, entry)) = self.entries.remove(&key) else {
+            return;
+        };
+        let Some(own) = self.by_owner.get_mut(&owner) else {
+            return;
+        };
+        let before = own.len();
+        own.remove(&(entry.end, key));
+        let now = own.len();
+        if now == 0 {
+            self.by_owner.remove(&owner);
+        }
+        self.recount(owner, before, now);
+    }
+
+    fn forget_first_of(&mut self, owner: Owner) {
+        let first = self.by_owner.get(&owner).and_then(BTreeSet::first);
+        if let Some((_, key)) = first.copied() {
+            self.remove(key);
+        }
+    }
+
+    fn recount(&mut self, owner: Owner, before: usize, now: usize) {
+        self.by_count.remove(&(before, owner));
+        if now > 0 {
+            self.by_count.insert((now, owner));
+        }
     }
 }
 
@@ -137,17 +223,19 @@ mod tests {
         }
     }
 
+    const ONE: Owner = Owner::of_bits(1);
+
     #[test]
-    fn what_ends_first_makes_room() {
-        let mut table = Expiring::new(2);
+    fn what_ends_first_makes_room_among_what_is_its_owners() {
+        let mut table = Expiring::new(4);
         let key = Key::of_hash;
-        table.put(key(1), entry(30));
-        table.put(key(2), entry(10));
-        table.put(key(3), entry(20));
+        table.put(ONE, key(1), entry(30));
+        table.put(ONE, key(2), entry(10));
+        table.put(ONE, key(3), entry(20));
         assert_eq!((table.len(), table.get(key(2), 0)), (2, None));
         // Its end moved, it is not in its own way.
-        table.put(key(3), entry(40));
-        table.put(key(4), entry(35));
+        table.put(ONE, key(3), entry(40));
+        table.put(ONE, key(4), entry(35));
         assert_eq!(
             (table.get(key(1), 0), table.get(key(3), 0)),
             (None, Some(entry(40)))
@@ -158,13 +246,35 @@ mod tests {
     }
 
     #[test]
+    fn no_number_of_owners_drives_out_one_that_has_a_single_entry() {
+        let mut table = Expiring::new(100);
+        let honest = Key::of_hash(u64::MAX);
+        table.put(ONE, honest, entry(1));
+        for number in 0..10_000 {
+            let owner = Owner::of_bits(2 + number % 40);
+            table.put(owner, Key::of_hash(number), entry(1_000 + number));
+            assert!(table.len() <= 100);
+        }
+        assert_eq!(table.get(honest, 0), Some(entry(1)));
+        // And the one that comes to a full table gets in.
+        let late = Owner::of_bits(1_000);
+        table.put(late, Key::of_hash(u64::MAX - 1), entry(5));
+        assert!(table.get(Key::of_hash(u64::MAX - 1), 0).is_some());
+        table.sweep(u64::MAX);
+        assert!(table.by_owner.is_empty() && table.by_count.is_empty());
+    }
+
+    #[test]
     fn an_end_is_raised_from_now_on_and_to_a_ceiling() {
         let mut table = Expiring::new(9);
         let key = Key::of_hash(1);
-        assert_eq!(table.raise(key, 5, 100, 10), 15);
-        assert_eq!(table.raise(key, 5, 100, 12), 20);
-        assert_eq!(table.raise(key, 5, 100, 30), 35);
-        assert_eq!(table.raise(key, 99, 100, 30), 100);
+        assert_eq!(table.raise(ONE, key, 5, 100, 10), 15);
+        assert_eq!(table.raise(ONE, key, 5, 100, 12), 20);
+        assert_eq!(table.raise(ONE, key, 5, 100, 30), 35);
+        assert_eq!(table.raise(ONE, key, 99, 100, 30), 100);
+        assert!(table.lower(key, 60, 30));
+        assert_eq!(table.get(key, 30), Some(entry(40)));
+        assert!(table.lower(key, 10, 30) && !table.lower(key, 10, 30));
     }
 
     #[test]

@@ -7,20 +7,21 @@
 //!
 //! What is remembered is a keyed hash of (network, sender, recipient), so that the table tells nobody who writes to
 //! whom; the network is a /24 of IPv4 or a /64 of IPv6, which is what one sender's hosts share. A network of which
-//! several passed is known to come again, and is not put off any more. The table has a ceiling, and what would be
-//! forgotten first makes room.
+//! several passed is known to come again, and is not put off any more. The table has a ceiling, and each network a share
+//! of it ([`super::expiring`]).
 //!
 //! The file that it is kept in between two runs:
 //!
 //! | bytes | what |
 //! | --- | --- |
-//! | 16 | `chopar-greylist` and the version, 1 |
+//! | 16 | `chopar-greylist` and the version, 2 |
 //! | 32 | the key |
 //! | 4 | how many entries follow |
-//! | 17 each | hash (8), first seen (4), forgotten at (4), how often it passed (1) |
+//! | 25 each | hash (8), first seen (4), forgotten at (4), how often it passed (1), on whose account (8) |
 //! | 4 | CRC-32 of all before |
 //!
-//! Numbers are little-endian; times are seconds since 1970. Invariant: a file is taken whole or not at all.
+//! Numbers are little-endian; times are seconds since 1970. Version 1, of 0.1.0, lacks the account: each of its entries
+//! stands for itself. Invariant: a file is taken whole or not at all.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -28,7 +29,7 @@ use std::time::Duration;
 
 use ring::hmac;
 
-use super::expiring::{Entry, Expiring, Key};
+use super::expiring::{Entry, Expiring, Key, Owner};
 use crate::clock::{Instant, Now};
 use crate::config::{Greylisting, Network};
 use crate::entropy::Entropy;
@@ -103,11 +104,12 @@ impl Greylist {
     ) -> Attempt {
         let at = self.seconds(now);
         let network = network_of(address);
+        let owner = Owner::of_address(address);
         let network_key = self.key(&[&network.to_string()]);
         let known = self.live(network_key, at).map_or(0, |seen| seen.passes);
         let forgotten = at.saturating_add(rules.lifetime.as_secs());
         if known >= GREYLIST_PASSES {
-            self.put(network_key, at, forgotten, known);
+            self.put(owner, network_key, at, forgotten, known);
             return Attempt::Passes;
         }
         let key = self.key(&[
@@ -117,7 +119,7 @@ impl Greylist {
         ]);
         let Some(seen) = self.live(key, at) else {
             let end = at.saturating_add(rules.window.as_secs());
-            self.put(key, at, end, 0);
+            self.put(owner, key, at, end, 0);
             return Attempt::PutOff(rules.delay);
         };
         if seen.passes == 0 {
@@ -125,9 +127,9 @@ impl Greylist {
             if due > at {
                 return Attempt::PutOff(Duration::from_secs(due.saturating_sub(at)));
             }
-            self.put(network_key, at, forgotten, known.saturating_add(1));
+            self.put(owner, network_key, at, forgotten, known.saturating_add(1));
         }
-        self.put(key, seen.first.into(), forgotten, 1);
+        self.put(owner, key, seen.first.into(), forgotten, 1);
         Attempt::Passes
     }
 
@@ -159,11 +161,12 @@ impl Greylist {
         bytes.extend_from_slice(&self.secret);
         let count = u32::try_from(self.seen.len()).unwrap_or(0);
         bytes.extend_from_slice(&count.to_le_bytes());
-        for (key, seen) in self.seen.iter() {
+        for (owner, key, seen) in self.seen.iter() {
             bytes.extend_from_slice(&key.hash().to_le_bytes());
             bytes.extend_from_slice(&seen.first.to_le_bytes());
             bytes.extend_from_slice(&seconds32(seen.end).to_le_bytes());
             bytes.push(seen.passes);
+            bytes.extend_from_slice(&owner.bits().to_le_bytes());
         }
         let sum = crc32fast::hash(&bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());
@@ -172,7 +175,13 @@ impl Greylist {
 
     /// Reads the file.
     pub fn parse(bytes: &[u8], now: Now) -> Result<Self, ImageError> {
-        let rest = bytes.strip_prefix(MAGIC).ok_or(ImageError::Foreign)?;
+        let (is_old, rest) = match bytes.strip_prefix(MAGIC) {
+            Some(rest) => (false, rest),
+            None => (
+                true,
+                bytes.strip_prefix(OLD_MAGIC).ok_or(ImageError::Foreign)?,
+            ),
+        };
         let (body, sum) = bytes.split_last_chunk().ok_or(ImageError::Damaged)?;
         if bytes.len() > IMAGE_BYTES_MAX || crc32fast::hash(body) != u32::from_le_bytes(*sum) {
             return Err(ImageError::Damaged);
@@ -180,38 +189,29 @@ impl Greylist {
         let (secret, rest) = rest.split_first_chunk().ok_or(ImageError::Damaged)?;
         let (count, rest) = rest.split_first_chunk().ok_or(ImageError::Damaged)?;
         let count = usize::try_from(u32::from_le_bytes(*count)).unwrap_or(usize::MAX);
-        let (entries, behind) = rest.as_chunks::<ENTRY_BYTES>();
-        if entries.len() != count || behind.len() != sum.len() {
+        let entry_bytes = if is_old { OLD_ENTRY_BYTES } else { ENTRY_BYTES };
+        if count.checked_mul(entry_bytes) != rest.len().checked_sub(sum.len()) {
             return Err(ImageError::Damaged);
         }
         let mut list = Self::with_secret(*secret, now);
         let at = list.seconds(now.instant);
-        for entry in entries {
-            let [
-                k0,
-                k1,
-                k2,
-                k3,
-                k4,
-                k5,
-                k6,
-                k7,
-                f0,
-                f1,
-                f2,
-                f3,
-                e0,
-                e1,
-                e2,
-                e3,
-                passes,
-            ] = *entry;
-            let key = Key::of_hash(u64::from_le_bytes([k0, k1, k2, k3, k4, k5, k6, k7]));
-            let first = u32::from_le_bytes([f0, f1, f2, f3]).into();
-            let end = u32::from_le_bytes([e0, e1, e2, e3]).into();
+        for entry in rest.chunks_exact(entry_bytes).take(count) {
+            let read = || {
+                let (hash, rest) = entry.split_first_chunk()?;
+                let (first, rest) = rest.split_first_chunk()?;
+                let (end, rest) = rest.split_first_chunk()?;
+                let (passes, rest) = rest.split_first()?;
+                let owner = rest.first_chunk().unwrap_or(hash);
+                Some((*hash, *first, *end, *passes, *owner))
+            };
+            let (hash, first, end, passes, owner) = read().ok_or(ImageError::Damaged)?;
+            let owner = Owner::of_bits(u64::from_le_bytes(owner));
+            let key = Key::of_hash(u64::from_le_bytes(hash));
+            let end = u32::from_le_bytes(end).into();
             if end > at {
                 // A clock that has been set back makes of the past what is yet to come.
-                list.put(key, at.min(first), end, passes);
+                let first = at.min(u32::from_le_bytes(first).into());
+                list.put(owner, key, first, end, passes);
             }
         }
         Ok(list)
@@ -221,13 +221,13 @@ impl Greylist {
         self.seen.get(key, at)
     }
 
-    fn put(&mut self, key: Key, first: u64, end: u64, passes: u8) {
+    fn put(&mut self, owner: Owner, key: Key, first: u64, end: u64, passes: u8) {
         let entry = Entry {
             end,
             first: seconds32(first),
             passes,
         };
-        self.seen.put(key, entry);
+        self.seen.put(owner, key, entry);
     }
 
     fn seconds(&self, now: Instant) -> u64 {
@@ -273,9 +273,11 @@ fn seconds32(seconds: u64) -> u32 {
     u32::try_from(seconds).unwrap_or(u32::MAX)
 }
 
-const MAGIC: &[u8; 16] = b"chopar-greylist1";
+const MAGIC: &[u8; 16] = b"chopar-greylist2";
+const OLD_MAGIC: &[u8; 16] = b"chopar-greylist1";
 const KEY_BYTES: usize = 32;
-const ENTRY_BYTES: usize = 17;
+const ENTRY_BYTES: usize = 25;
+const OLD_ENTRY_BYTES: usize = 17;
 const HEAD_BYTES: usize = MAGIC.len() + KEY_BYTES + 4;
 
 /// Bytes of the longest file.
@@ -423,8 +425,8 @@ mod tests {
             );
             let _ = list.judge(&RULES, address.into(), PAIR, Instant::from_millis(400_000));
         }
-        assert_eq!(list.len(), GREYLIST_ENTRIES_MAX);
-        // First attempts go before what has passed.
+        assert!(list.len() > GREYLIST_ENTRIES_MAX * 9 / 10);
+        // First attempts of others do not drive out what has passed.
         assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 500), Attempt::Passes);
         list.sweep(Instant::from_millis(400_000 + 86_400_000));
         assert_eq!(list.len(), 2);
@@ -448,6 +450,33 @@ mod tests {
         assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 5), Attempt::Passes);
         assert_eq!(try_from(&mut list, "192.0.2.1", other, 5), put_off(95));
         assert!(bytes.len() <= IMAGE_BYTES_MAX);
+    }
+
+    #[test]
+    fn the_file_of_the_first_release_is_read() {
+        let mut list = list();
+        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 0), put_off(300));
+        let bytes = list.to_bytes();
+        let mut old = OLD_MAGIC.to_vec();
+        old.extend_from_slice(&bytes[MAGIC.len()..HEAD_BYTES + OLD_ENTRY_BYTES]);
+        let sum = crc32fast::hash(&old).to_le_bytes();
+        old.extend_from_slice(&sum);
+        let mut list = Greylist::parse(&old, now(300)).expect("a list");
+        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 300), Attempt::Passes);
+    }
+
+    #[test]
+    fn one_network_cannot_make_another_be_forgotten() {
+        let mut list = list();
+        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 0), put_off(300));
+        for number in 0..GREYLIST_ENTRIES_MAX * 2 {
+            let recipient = format!("r{number}@example.com");
+            let pair = ("x@evil.example", recipient.as_str());
+            let address = format!("10.1.{}.1", number % 256);
+            assert_eq!(try_from(&mut list, &address, pair, 1), put_off(300));
+        }
+        assert!(list.len() <= GREYLIST_ENTRIES_MAX / 2 + 1);
+        assert_eq!(try_from(&mut list, "192.0.2.1", PAIR, 300), Attempt::Passes);
     }
 
     #[test]

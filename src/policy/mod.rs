@@ -14,4 +14,5 @@ pub mod retry;
 pub mod returns;
 pub mod route;
 pub mod sender;
+pub mod shares;
 pub mod vetting;

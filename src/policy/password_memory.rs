@@ -21,7 +21,8 @@ pub struct PasswordMemory {
     by_expiry: BTreeSet<(Instant, Tag)>,
 }
 
-type Tag = [u8; KEY_BYTES];
+/// Stands for a login, its credential and a password.
+pub type Tag = [u8; KEY_BYTES];
 
 impl PasswordMemory {
     /// An empty memory with a key of its own.
@@ -87,11 +88,15 @@ impl PasswordMemory {
     }
 
     fn tag(&self, login: &Mailbox, credential: &Credential, password: &Password) -> Tag {
+        let login = format!("{}@{}", login.local_key(), login.domain());
+        self.claim_tag(&login, credential, password)
+    }
+
+    /// Stands for a claim, whether it is right or not.
+    pub fn claim_tag(&self, login: &str, credential: &Credential, password: &Password) -> Tag {
         let mut context = hmac::Context::with_key(&self.key);
-        // A zero byte ends each part; neither a mailbox nor the text of a credential can hold one.
-        context.update(login.local_key().as_bytes());
-        context.update(b"@");
-        context.update(login.domain().as_str().as_bytes());
+        // A zero byte ends each part; neither a login nor the text of a credential can hold one.
+        context.update(login.as_bytes());
         context.update(b"\0");
         context.update(credential.to_string().as_bytes());
         context.update(b"\0");

@@ -1,18 +1,21 @@
 //! Who has had enough: sessions and failures of AUTH by address, messages by user.
 //!
 //! An address is one IPv4 address or one /64 of IPv6, which is what one customer gets. Every table has a ceiling.
-//! Where the table of failures is full, the address with the fewest makes room: whoever wants to lose a count has to
-//! bring that many addresses, each with as many failures of its own.
+//! Each network has a share of the table of failures, so that nobody loses a count by bringing many addresses.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::expiring::{Expiring, Key};
+use super::expiring::{Entry, Expiring, Key, Owner};
+use super::shares;
 use crate::address::Mailbox;
 use crate::clock::Instant;
 use crate::config::Network;
-use crate::limits::{AUTH_FAILURE_WINDOW, AUTH_FAILURES_PER_PEER_MAX, PEER_TABLE_ENTRIES_MAX};
+use crate::limits::{
+    AUTH_FAILURE_ENTRIES_MAX, AUTH_FAILURE_WINDOW, AUTH_FAILURES_PER_PEER_MAX,
+    KNOWN_ADDRESS_LIFETIME, KNOWN_ADDRESSES_MAX, PEER_TABLE_ENTRIES_MAX,
+};
 
 /// Sessions and failures of AUTH by address.
 #[derive(Debug)]
@@ -21,13 +24,16 @@ pub struct Peers {
     /// Until when the failures of an address count. Each adds its share of the window to it, so that the rest of
     /// the time says how many there are.
     failed: Expiring,
+    /// Addresses from which somebody has logged in, on account of the login.
+    known: Expiring,
 }
 
 impl Default for Peers {
     fn default() -> Self {
         Self {
             sessions: HashMap::new(),
-            failed: Expiring::new(PEER_TABLE_ENTRIES_MAX),
+            failed: Expiring::new(AUTH_FAILURE_ENTRIES_MAX),
+            known: Expiring::new(KNOWN_ADDRESSES_MAX),
         }
     }
 }
@@ -73,7 +79,13 @@ impl Peers {
         let share = Instant::START.after(FAILURE_SHARE).as_millis();
         let most = now.after(AUTH_FAILURE_WINDOW).as_millis();
         let key = Key::of_peer(0, address);
-        self.failed.raise(key, share, most, now.as_millis());
+        self.failed.raise(
+            Owner::of_address(address),
+            key,
+            share,
+            most,
+            now.as_millis(),
+        );
         self.failures(address, now)
     }
 
@@ -89,9 +101,32 @@ impl Peers {
         u32::try_from(shares).unwrap_or(u32::MAX)
     }
 
-    /// Forgets failures that count no longer.
+    /// Somebody has logged in from an address.
+    pub fn succeeded(&mut self, address: IpAddr, login: &Mailbox, now: Instant) {
+        let end = now.after(KNOWN_ADDRESS_LIFETIME).as_millis();
+        let entry = Entry {
+            end,
+            ..Entry::default()
+        };
+        let owner = Owner::of_bits(shares::hash_of(login));
+        self.known.put(owner, Key::of_peer(0, address), entry);
+    }
+
+    /// Whether somebody has logged in from an address before.
+    pub fn is_known(&self, address: IpAddr, now: Instant) -> bool {
+        let key = Key::of_peer(0, address);
+        self.known.get(key, now.as_millis()).is_some()
+    }
+
+    /// Entries of the tables: failures, and addresses that are known.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.failed.len(), self.known.len())
+    }
+
+    /// Forgets failures that count no longer, and addresses that have not been seen for long.
     pub fn sweep(&mut self, now: Instant) {
         self.failed.sweep(now.as_millis());
+        self.known.sweep(now.as_millis());
     }
 }
 
@@ -133,6 +168,22 @@ impl Users {
         sent.turn_to(slot);
         if let Some(count) = sent.counts.get_mut(index_of(slot)) {
             *count = count.saturating_add(1);
+        }
+    }
+
+    /// Counts a message out that was counted and not taken.
+    pub fn give_back(&mut self, login: &Mailbox, now: Instant) {
+        if let Some(sent) = self.sent.get_mut(&key_of(login)) {
+            sent.turn_to(slot_of(now));
+            let last = index_of(slot_of(now));
+            // It was counted a moment ago, in this slot or in the one before.
+            let before = last.checked_sub(1).unwrap_or(SLOTS.saturating_sub(1));
+            for at in [last, before] {
+                if let Some(count) = sent.counts.get_mut(at).filter(|count| **count > 0) {
+                    *count = count.saturating_sub(1);
+                    return;
+                }
+            }
         }
     }
 
@@ -252,7 +303,8 @@ mod tests {
         for number in 2..flood {
             peers.failed(v4(number), at(1));
         }
-        assert_eq!(peers.failed.len(), PEER_TABLE_ENTRIES_MAX);
+        assert!(peers.failed.len() > AUTH_FAILURE_ENTRIES_MAX / 2);
+        assert!(peers.failed.len() <= AUTH_FAILURE_ENTRIES_MAX);
         assert_eq!(peers.failures(v4(1), at(1)), 3);
     }
 
@@ -282,6 +334,9 @@ mod tests {
             users.sent(&ann, at(minute * 60));
         }
         assert!(!users.may_send(&ann, 60, at(3_599)));
+        users.give_back(&ann, at(3_599));
+        assert!(users.may_send(&ann, 60, at(3_599)));
+        users.sent(&ann, at(3_599));
         assert!(users.may_send(&ann, 51, at(3_600)));
         assert!(!users.may_send(&ann, 50, at(3_600)));
         assert!(users.may_send(&ann, 1, at(40_000)));

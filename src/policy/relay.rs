@@ -135,6 +135,21 @@ pub fn recipient(config: &Config, client: &Client, to: &ForwardPath) -> Result<V
     }
 }
 
+/// Says where a DSN to `to` goes: where other mail for it goes or, where that is an account of this machine without an
+/// alias or another address here that nobody has, to `admin`. Whoever sent the message is told, or somebody who can find
+/// out who it was.
+pub fn notification(config: &Config, to: &Mailbox) -> Result<Vec<Goal>, Refusal> {
+    // Nothing but this machine takes its own name; a look-up would lead mail round in a circle.
+    let has_no_host = *to.domain() == config.hostname && config.receiving(to.domain()).is_none();
+    let path = ForwardPath::Mailbox(to.clone());
+    let found = recipient(config, &Client::Local { uid: 0 }, &path);
+    match (found, &config.admin) {
+        (Ok(goals), _) if !has_no_host => Ok(goals),
+        (found, None) => found,
+        (_, Some(admin)) => expand_or_keep(config, admin),
+    }
+}
+
 /// Follows the aliases from an address of a served domain to where they end.
 pub fn expand(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, Refusal> {
     let mut expansion = Expansion::new(config);
@@ -598,5 +613,40 @@ mod tests {
         assert!(to("d15@example.com").is_ok());
         assert_eq!(to("wide@example.com"), Err(Refusal::TooWide));
         assert_eq!(to("w1@example.com").map(|targets| targets.len()), Ok(60));
+    }
+
+    #[test]
+    fn a_dsn_to_an_account_without_an_alias_goes_to_the_administrator() {
+        let parse = |admin: &str| {
+            let mut folder = Folder::default();
+            folder.insert_file("chopar.toml", admin.into());
+            let aliases = "ann: ann@home.example\nroot2: x@home.example\n";
+            folder.insert_file("domains/example.com/aliases", aliases.into());
+            let defaults = SystemDefaults {
+                hostname: "mail.example.com".into(),
+                resolv_conf: String::new(),
+            };
+            Config::parse(&folder, &defaults).expect("a configuration")
+        };
+        let goals = |config: &Config, to: &str| {
+            let to = Mailbox::parse(to).expect("a mailbox");
+            let goals = notification(config, &to)?;
+            Ok(goals.iter().map(|goal| goal.mailbox.to_string()).collect())
+        };
+        let with = parse("admin = \"boss@home.example\"\n");
+        for (to, expected) in [
+            ("ann@example.com", "ann@home.example"),
+            ("app@example.com", "boss@home.example"),
+            ("www-data@example.com", "boss@home.example"),
+            ("www-data@mail.example.com", "boss@home.example"),
+            ("root@mail.example.com", "boss@home.example"),
+            ("carol@far.example", "carol@far.example"),
+        ] {
+            assert_eq!(goals(&with, to), Ok(vec![expected.to_owned()]), "{to}");
+        }
+        let without = parse("");
+        assert_eq!(goals(&without, "app@example.com"), Err(Refusal::Unknown));
+        let found: Result<Vec<String>, Refusal> = goals(&without, "ann@example.com");
+        assert_eq!(found, Ok(vec!["ann@home.example".to_owned()]));
     }
 }

@@ -34,6 +34,8 @@ pub struct Queued {
     pub held: bool,
     /// Whether its sender was told of the delay.
     pub warned: bool,
+    /// Whether an unauthenticated client caused it: it has no claim to what is kept for users.
+    pub by_client: bool,
     /// Its recipients, in the order of the envelope.
     pub recipients: Box<[RecipientState]>,
 }
@@ -108,11 +110,6 @@ impl Index {
         let mut ids: Vec<QueueId> = self.entries.keys().copied().collect();
         ids.sort_unstable();
         ids
-    }
-
-    /// Moves to where there is room, once most of what it had has gone.
-    pub fn rest(&mut self) {
-        self.entries = std::mem::take(&mut self.entries).into_iter().collect();
     }
 
     /// All messages, in no order.

@@ -4,9 +4,8 @@
 //! before the first thread is started and before anything is read that a peer has written.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +17,7 @@ use super::file_disk::{FileDisk, FileReader, SpoolError};
 use super::helper::Helper;
 use super::journal_writer::JournalWriter;
 use super::listen::{self, ListenError, Port, Reserve};
+use super::own_folder::{self, OwnFolderError};
 use super::privilege::{self, PrivilegeError};
 use super::sandbox::Rules;
 use super::signals::Signals;
@@ -38,8 +38,8 @@ use crate::queue_id::QueueId;
 pub enum RunError {
     /// The configuration has errors, each a sentence.
     Config(Vec<String>),
-    /// A folder cannot be made.
-    Folder(PathBuf, io::Error),
+    /// A folder cannot be made, or is not what it should be.
+    Folder(OwnFolderError),
     /// A socket cannot be bound.
     Listen(ListenError),
     /// The account cannot be taken on.
@@ -56,6 +56,8 @@ pub enum RunError {
     System(&'static str, io::Error),
     /// The journal's thread has ended.
     Writer,
+    /// The helper has ended.
+    Helper,
 }
 
 impl RunError {
@@ -67,7 +69,7 @@ impl RunError {
             Self::Privilege(_) => 77,
             Self::Journal(..) | Self::Secret(..) => 74,
             Self::Tls(_) | Self::System(..) => 71,
-            Self::Writer => 70,
+            Self::Writer | Self::Helper => 70,
         }
     }
 }
@@ -84,11 +86,7 @@ impl fmt::Display for RunError {
                     "the configuration cannot be used; chopar check says when it can"
                 )
             }
-            Self::Folder(path, error) => write!(
-                out,
-                "{}: the folder cannot be made: {error}; make it, or name another in chopar.toml",
-                path.display()
-            ),
+            Self::Folder(error) => write!(out, "{error}"),
             Self::Listen(error) => write!(out, "{error}"),
             Self::Privilege(error) => write!(out, "{error}"),
             Self::Spool(path, error) => write!(out, "{}: {error}", path.display()),
@@ -101,6 +99,9 @@ impl fmt::Display for RunError {
             ),
             Self::Tls(error) => write!(out, "{error}"),
             Self::System(what, error) => write!(out, "the system gives no {what}: {error}"),
+            Self::Helper => out.write_str(
+                "the helper has ended, without which no hook, program or maildir is reached; start chopar again",
+            ),
             Self::Writer => {
                 out.write_str("the journal's thread has ended; what it took is on the disk")
             }
@@ -130,7 +131,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     let helper = Helper::start(path);
     let (disk, reader) = open_spool(&spool)?;
     let drops = drop_folder::make_folder(&spool)
-        .map_err(|error| RunError::Folder(spool.join("drop"), error))?;
+        .map_err(|error| RunError::Folder(OwnFolderError::Io(spool.join("drop"), error)))?;
     let (mut engine, journal) = recover(&config, disk, &spool, clock.read())?;
 
     let greylist = greylist_file::path(&config.state_dir);
@@ -175,7 +176,8 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     .run()
 }
 
-/// Makes the folders, binds the sockets, and leaves root behind.
+/// Makes the folders, binds the sockets, and leaves root behind. The sockets of programs of this machine come last: what
+/// lies in a folder of the account's is the account's own affair.
 fn become_service(config: &Config, spool: &Path) -> Result<Vec<Port>, RunError> {
     let account = privilege::account(&config.user).map_err(RunError::Privilege)?;
     for (path, mode) in [
@@ -183,29 +185,18 @@ fn become_service(config: &Config, spool: &Path) -> Result<Vec<Port>, RunError> 
         (spool, 0o711),
         (config.runtime_dir.as_path(), 0o755),
     ] {
-        make_folder(path, mode).map_err(|error| RunError::Folder(path.to_owned(), error))?;
+        let folder = own_folder::open(path, mode).map_err(RunError::Folder)?;
         if let Some(account) = &account {
-            privilege::hand_over(path, account).map_err(RunError::Privilege)?;
+            privilege::hand_over(&folder, path, account).map_err(RunError::Privilege)?;
         }
     }
-    let ports = listen::bind(&config.listen, &config.runtime_dir).map_err(RunError::Listen)?;
+    let mut ports = listen::bind(&config.listen).map_err(RunError::Listen)?;
     if let Some(account) = &account {
-        for path in ports.iter().filter_map(Port::path) {
-            privilege::hand_over(path, account).map_err(RunError::Privilege)?;
-        }
         privilege::become_account(account).map_err(RunError::Privilege)?;
     }
     privilege::renounce().map_err(RunError::Privilege)?;
+    ports.extend(listen::bind_local(&config.runtime_dir).map_err(RunError::Listen)?);
     Ok(ports)
-}
-
-/// Makes a folder that is not there, with this mode whatever the mask is: programs of this machine pass through.
-fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    DirBuilder::new().recursive(true).mode(mode).create(path)?;
-    fs::set_permissions(path, Permissions::from_mode(mode))
 }
 
 fn open_spool(spool: &Path) -> Result<(FileDisk, FileReader), RunError> {

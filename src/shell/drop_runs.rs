@@ -9,7 +9,8 @@ use std::thread;
 
 use mio::Waker;
 
-use super::drop_folder::{send_all, waiting};
+use super::drop_folder::{Rules, Tries, is_anything_there, send_all};
+use crate::config::Config;
 use crate::engine::log::Line;
 
 /// The folder and the thread.
@@ -20,14 +21,15 @@ pub(super) struct DropRuns {
     sender: Sender<FromRun>,
     receiver: Receiver<FromRun>,
     running: bool,
+    tries: Tries,
 }
 
 /// What the thread says.
 pub(super) enum FromRun {
     /// Treat this as a submission by the user.
     Connect(UnixStream, u32),
-    /// What became of the files.
-    Done(Vec<Line>),
+    /// What became of the files, and which of them wait.
+    Done(Vec<Line>, Tries),
 }
 
 impl DropRuns {
@@ -41,18 +43,24 @@ impl DropRuns {
             sender,
             receiver,
             running: false,
+            tries: Tries::default(),
         }
     }
 
     /// Starts a run if there is something and none is under way.
-    pub(super) fn start(&mut self) {
-        if self.running {
+    pub(super) fn start(&mut self, config: &Config) {
+        if self.running || !is_anything_there(&self.folder) {
             return;
         }
-        let files = waiting(&self.folder);
-        if files.is_empty() {
-            return;
-        }
+        let rules = Rules {
+            hostname: config.hostname.clone(),
+            served: config.domains.keys().cloned().collect(),
+            admin: config.admin.clone(),
+            max_message_size: config.max_message_size,
+            give_up_after: config.delivery.give_up_after,
+        };
+        let mut tries = std::mem::take(&mut self.tries);
+        let folder = self.folder.clone();
         let (damaged, waker, sender) = (
             self.damaged.clone(),
             Arc::clone(&self.waker),
@@ -70,9 +78,9 @@ impl DropRuns {
                 say(FromRun::Connect(theirs, uid))?;
                 Ok(ours)
             };
-            let lines = send_all(&files, &damaged, &connect);
+            let lines = send_all(&folder, &damaged, &rules, &mut tries, &connect);
             // Nobody listens while the process ends.
-            drop(say(FromRun::Done(lines)));
+            drop(say(FromRun::Done(lines, tries)));
         };
         self.running = thread::Builder::new()
             .name("drop".into())
@@ -82,9 +90,10 @@ impl DropRuns {
 
     /// The next thing that the thread said.
     pub(super) fn next(&mut self) -> Option<FromRun> {
-        let said = self.receiver.try_recv().ok();
-        if matches!(said, Some(FromRun::Done(_))) {
+        let mut said = self.receiver.try_recv().ok();
+        if let Some(FromRun::Done(_, tries)) = &mut said {
             self.running = false;
+            self.tries = std::mem::take(tries);
         }
         said
     }

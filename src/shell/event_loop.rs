@@ -94,14 +94,14 @@ pub(super) struct State {
     later: VecDeque<Later>,
     scratch: Vec<u8>,
     accept_again: Option<Instant>,
-    looks: [(Look, Instant); 4],
-    /// How often the heap is to be given back still.
-    releases: u8,
+    looks: [(Look, Instant); 3],
     certificates: Fingerprint,
     resolv_conf: Option<std::time::SystemTime>,
     fixed: Fixed,
     stop_by: Option<Instant>,
     failed: Option<RunError>,
+    /// Why it stops, where nobody asked it to.
+    stopped_by: Option<RunError>,
 }
 
 impl State {
@@ -113,19 +113,14 @@ impl State {
             later: VecDeque::new(),
             scratch: vec![0; READ_TURN_BYTES_MAX],
             accept_again: None,
-            looks: [
-                Look::ResolvConf,
-                Look::DropFolder,
-                Look::Certificates,
-                Look::Heap,
-            ]
-            .map(|look| (look, Instant::START)),
-            releases: 0,
+            looks: [Look::ResolvConf, Look::DropFolder, Look::Certificates]
+                .map(|look| (look, Instant::START)),
             certificates,
             resolv_conf: daemon::resolv_conf_changed(),
             fixed: Fixed::new(config),
             stop_by: None,
             failed: None,
+            stopped_by: None,
         }
     }
 }
@@ -137,6 +132,9 @@ impl EventLoop {
             port.register(self.poll.registry(), Source::Port.token(index))
                 .map_err(|error| RunError::System("poll", error))?;
         }
+        self.helper
+            .register(self.poll.registry(), Source::Helper.token(0))
+            .map_err(|error| RunError::System("poll", error))?;
         // What recovery found waits to be sent.
         self.engine.expire(self.now);
         self.settle();
@@ -153,10 +151,9 @@ impl EventLoop {
             greylist_file::write(&self.greylist, &image);
         }
         log::flush();
-        self.journal
-            .shut_down()
-            .map(drop)
-            .map_err(|_| RunError::Writer)
+        let shut_down = self.journal.shut_down();
+        shut_down.map_err(|_| RunError::Writer)?;
+        self.state.stopped_by.map_or(Ok(()), Err)
     }
 
     fn turn(&mut self, events: &mut Events) -> Result<(), RunError> {
@@ -226,6 +223,16 @@ impl EventLoop {
                 }
             }
             (Source::Dns, key) => self.on_dns(key),
+            (Source::Helper, _) => {
+                let ended = readiness.is_read_closed() || readiness.is_error();
+                if ended && self.state.stop_by.is_none() {
+                    let line = Line::new(Level::Error, "helper");
+                    let line = line.with("cause", "it has ended");
+                    log::write(&line.with("cure", "the relay stops; start it again"));
+                    self.state.stopped_by = Some(RunError::Helper);
+                    self.stop();
+                }
+            }
         }
     }
 
@@ -293,7 +300,7 @@ impl EventLoop {
         }
         while let Some(said) = self.drops.next() {
             match said {
-                FromRun::Done(lines) => lines.iter().for_each(log::write),
+                FromRun::Done(lines, _) => lines.iter().for_each(log::write),
                 FromRun::Connect(stream, uid) => {
                     let stream = mio::net::UnixStream::from_std(stream);
                     self.admit(
@@ -340,6 +347,8 @@ pub(super) enum Source {
     Stream,
     /// A DNS socket.
     Dns,
+    /// The helper.
+    Helper,
 }
 
 impl Source {
@@ -354,7 +363,8 @@ impl Source {
             1 => Self::Waker,
             2 => Self::Port,
             3 => Self::Stream,
-            _ => Self::Dns,
+            4 => Self::Dns,
+            _ => Self::Helper,
         };
         (source, token.0 / SOURCES)
     }
@@ -365,5 +375,5 @@ pub(super) fn waker(poll: &Poll) -> io::Result<Arc<Waker>> {
     Waker::new(poll.registry(), Source::Waker.token(0)).map(Arc::new)
 }
 
-const SOURCES: usize = 5;
+const SOURCES: usize = 6;
 const EVENTS_PER_TURN: usize = 1_024;

@@ -2,11 +2,12 @@
 //!
 //! Files and folders whose names begin with a dot (`.git`) or end with `~`, and what editors leave, are passed over.
 //! Symbolic links are followed; what is no file in the end (a pipe, a device) is an error and is never opened.
-//! Everything is bounded: the bytes of a file, the number of entries, the depth.
+//! What everybody may write to is refused: a hook, a user or a route in it would be anybody's. Everything is bounded: the bytes of a file, the number of entries, the depth.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::config::{Folder, HOOKS, SystemDefaults};
@@ -27,6 +28,8 @@ pub enum FolderError {
     Kind(PathBuf),
     /// A file that is too long.
     TooLong(PathBuf),
+    /// A file or folder that everybody may write to.
+    Writable(PathBuf),
     /// Too many files and folders.
     TooMany(PathBuf),
     /// Folders that lie too deep, or links in a circle.
@@ -63,6 +66,11 @@ impl fmt::Display for FolderError {
                 "{}: the file is longer than {CONFIG_FILE_BYTES_MAX} bytes; it does not belong here",
                 path.display()
             ),
+            Self::Writable(path) => write!(
+                out,
+                "{}: everybody may write to it, and so decide what chopar does; run chmod o-w on it",
+                path.display()
+            ),
             Self::TooMany(path) => write!(
                 out,
                 "{}: there are more than {CONFIG_ENTRIES_MAX} files; is this the configuration folder?",
@@ -82,6 +90,9 @@ impl std::error::Error for FolderError {}
 /// Reads the whole folder.
 pub fn read(path: &Path) -> Result<Folder, FolderError> {
     match fs::metadata(path) {
+        Ok(found) if found.is_dir() && is_writable(&found) => {
+            return Err(FolderError::Writable(path.into()));
+        }
         Ok(found) if found.is_dir() => {}
         Ok(_) => return Err(FolderError::NotAFolder(path.into())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -126,6 +137,9 @@ fn read_into(
         };
         let metadata = fs::metadata(&path);
         let metadata = metadata.map_err(|error| FolderError::Read(path.clone(), error.kind()))?;
+        if is_writable(&metadata) {
+            return Err(FolderError::Writable(path));
+        }
         if metadata.is_dir() {
             folder.insert_folder(&relative);
             read_into(folder, &path, &relative, depth.saturating_add(1), entries)?;
@@ -141,6 +155,11 @@ fn read_into(
         }
     }
     Ok(())
+}
+
+/// Whether everybody may write to it.
+fn is_writable(metadata: &Metadata) -> bool {
+    metadata.mode() & 0o002 != 0
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, FolderError> {
@@ -241,6 +260,32 @@ mod tests {
         assert_eq!(folder.file("tls/a/fullchain.pem"), Some(&b"chain"[..]));
         let domains: Vec<&str> = folder.children("domains").collect();
         assert_eq!(domains, ["example.com"]);
+    }
+
+    #[test]
+    fn what_everybody_may_write_to_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let temporary = tempfile::tempdir().expect("a folder");
+        let root = temporary.path().join("etc");
+        for file in ["hooks/post-data", "domains/example.com/users"] {
+            write(&root.join(file), "x");
+        }
+        let places = ["", "hooks", "hooks/post-data", "domains/example.com/users"];
+        for place in places {
+            let path = match place {
+                "" => root.clone(),
+                place => root.join(place),
+            };
+            let mode = fs::metadata(&path).expect("it is there").permissions();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode.mode() | 0o002))
+                .expect("a mode");
+            let error = read(&root).expect_err("everybody may write to it");
+            assert_eq!(error, FolderError::Writable(path.clone()));
+            assert!(error.to_string().contains("chmod o-w"), "{error}");
+            fs::set_permissions(&path, mode).expect("a mode");
+            assert!(read(&root).is_ok());
+        }
     }
 
     #[test]

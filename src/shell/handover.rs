@@ -107,15 +107,11 @@ impl<T> Taker<T> {
             }
             into.push(item);
         }
-        line.rest();
     }
 
     /// Takes the first item, if there is one.
     pub(super) fn take(&self) -> Option<T> {
-        let mut line = self.0.lock();
-        let item = line.items.pop_front();
-        line.rest();
-        item
+        self.0.lock().items.pop_front()
     }
 }
 
@@ -128,15 +124,6 @@ impl<T> Drop for Giver<T> {
 impl<T> Drop for Taker<T> {
     fn drop(&mut self) {
         self.0.give_up();
-    }
-}
-
-impl<T> Line<T> {
-    /// Gives the buffer back once it is empty: one that is kept may lie behind all that a crowd used of the heap.
-    fn rest(&mut self) {
-        if self.items.is_empty() {
-            self.items = VecDeque::new();
-        }
     }
 }
 
@@ -194,13 +181,5 @@ mod tests {
         assert_eq!(taker.wait(Duration::from_millis(1)), Waited::TimedOut);
         drop(taker);
         assert_eq!(giver.give(7).expect_err("refused").0, 7);
-    }
-
-    #[test]
-    fn an_empty_line_keeps_no_room() {
-        let (giver, taker) = handover();
-        (0..10_000).for_each(|number| giver.give(number).expect("a taker"));
-        while taker.take().is_some() {}
-        assert_eq!(taker.0.lock().items.capacity(), 0);
     }
 }

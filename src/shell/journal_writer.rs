@@ -12,7 +12,6 @@ use std::io;
 use std::thread::{Builder, JoinHandle};
 
 use super::handover::{Giver, Taker, Waited, handover};
-use super::heap::{self, Keeps};
 use crate::limits::{JOURNAL_BATCH_BYTES_MAX, JOURNAL_BATCH_COMMANDS_MAX};
 use crate::queue::{Body, Command, Completion, Disk, Journal, Record};
 
@@ -80,23 +79,14 @@ fn serve<D: Disk>(
     outbox: &Giver<Completion>,
     wake: &dyn Fn(),
 ) {
-    let mut worked = false;
     loop {
         let completions = match inbox.wait(journal.space_interval()) {
-            Waited::Arrived => {
-                worked = true;
-                journal.execute(batch(inbox))
-            }
+            Waited::Arrived => journal.execute(batch(inbox)),
             // Without this, a relay that had refused everything for want of room would have no reason to look again.
-            Waited::TimedOut => {
-                if std::mem::take(&mut worked) {
-                    heap::release(Keeps::Highest);
-                }
-                match journal.look_at_space() {
-                    Some(completion) => vec![completion],
-                    None => continue,
-                }
-            }
+            Waited::TimedOut => match journal.look_at_space() {
+                Some(completion) => vec![completion],
+                None => continue,
+            },
             Waited::Ended => break,
         };
         for completion in completions {

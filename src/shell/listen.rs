@@ -4,15 +4,15 @@
 //! descriptor left, whoever connects hears 421 from the one that is kept in reserve, and the loop does not spin.
 
 use std::fmt;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use listenfd::ListenFd;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::getuid;
@@ -120,8 +120,8 @@ fn cure(key: &str, error: &io::Error) -> String {
     }
 }
 
-/// Binds everything that the configuration names.
-pub(super) fn bind(listen: &Listeners, runtime_dir: &Path) -> Result<Vec<Port>, ListenError> {
+/// Binds the addresses that the configuration names.
+pub(super) fn bind(listen: &Listeners) -> Result<Vec<Port>, ListenError> {
     let mut ports = Vec::new();
     let mut passed = Passed::take();
     let keys = [
@@ -150,12 +150,17 @@ pub(super) fn bind(listen: &Listeners, runtime_dir: &Path) -> Result<Vec<Port>, 
                 .map(|socket| Port::new(listener, Bound::Tcp(socket))),
         );
     }
-    for (name, listener, mode) in UNIX_SOCKETS {
+    Ok(ports)
+}
+
+/// Binds the sockets of programs of this machine.
+pub(super) fn bind_local(runtime_dir: &Path) -> Result<Vec<Port>, ListenError> {
+    let bound = UNIX_SOCKETS.iter().map(|&(name, listener, mode)| {
         let path = runtime_dir.join(name);
         let socket = bind_unix(&path, mode)?;
-        ports.push(Port::new(listener, Bound::Unix(socket, path)));
-    }
-    Ok(ports)
+        Ok(Port::new(listener, Bound::Unix(socket, path)))
+    });
+    bound.collect()
 }
 
 /// The sockets of programs of this machine and who may connect; `control.sock` asks for credentials besides.
@@ -291,13 +296,12 @@ fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener, ListenError> {
         }
         Err(_) => {}
     }
-    // Nobody may connect before the mode is right, which it is only after the bind.
-    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    // The mode is right from the bind on. To change it later is to change whatever has the name by then.
+    let mask = Mode::from_raw_mode(0o777 & !mode);
+    let before = rustix::process::umask(mask);
     let bound = UnixListener::bind(path);
     rustix::process::umask(before);
-    let bound = bound.map_err(failed)?;
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)?;
-    Ok(bound)
+    bound.map_err(failed)
 }
 
 /// The sockets that systemd passed, by name.

@@ -11,6 +11,7 @@ pub mod helper;
 pub mod journal_writer;
 pub mod link;
 pub mod log;
+pub mod own_folder;
 pub mod replace;
 pub mod time;
 
@@ -19,7 +20,6 @@ mod drop_runs;
 mod event_loop;
 mod greylist_file;
 mod handover;
-mod heap;
 mod listen;
 mod privilege;
 mod sandbox;

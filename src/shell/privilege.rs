@@ -6,7 +6,8 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::chown;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::fchown;
 use std::path::Path;
 
 use rustix::process::{
@@ -65,9 +66,13 @@ pub(super) fn account(name: &str) -> Result<Option<Account>, PrivilegeError> {
         .ok_or_else(|| PrivilegeError::NoUser(name.to_owned()))
 }
 
-/// Gives a file or folder to the account.
-pub(super) fn hand_over(path: &Path, account: &Account) -> Result<(), PrivilegeError> {
-    chown(path, Some(account.uid), Some(account.gid))
+/// Gives a folder that is open to the account.
+pub(super) fn hand_over(
+    folder: &OwnedFd,
+    path: &Path,
+    account: &Account,
+) -> Result<(), PrivilegeError> {
+    fchown(folder, Some(account.uid), Some(account.gid))
         .map_err(|error| PrivilegeError::File(path.display().to_string(), error))
 }
 

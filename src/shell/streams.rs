@@ -7,7 +7,7 @@ use super::slab::Slab;
 use super::stream::Stream;
 use crate::clock::Instant;
 use crate::engine::event::ConnId;
-use crate::limits::{CROWD_CONNECTIONS, LINGERING_MAX, SESSIONS_MAX_DEFAULT};
+use crate::limits::{LINGERING_MAX, SESSIONS_MAX_DEFAULT};
 
 /// All connections, by the index that is in their token.
 pub(super) struct Streams {
@@ -21,8 +21,6 @@ pub(super) struct Streams {
     deadlines: BinaryHeap<Reverse<(Instant, usize, u64)>>,
     serial: u64,
     closing: usize,
-    /// How many have gone since [`Streams::crowd_has_gone`] was so.
-    gone: usize,
 }
 
 struct Entry {
@@ -42,8 +40,7 @@ enum Listed {
 }
 
 impl Streams {
-    /// Tables with room for all sessions that there may be. Those of their pages that are not used cost nothing, while
-    /// a table that grew in a crowd would lie behind what the crowd used of the heap, and keep all of it.
+    /// Tables with room for all sessions that there may be. Those of their pages that are not used cost nothing.
     pub(super) fn new() -> Self {
         Self {
             streams: Slab::with_capacity(SESSIONS_MAX_DEFAULT),
@@ -54,7 +51,6 @@ impl Streams {
             deadlines: BinaryHeap::with_capacity(LINGERING_MAX),
             serial: 0,
             closing: 0,
-            gone: 0,
         }
     }
 
@@ -124,21 +120,11 @@ impl Streams {
 
     /// Drops a connection.
     pub(super) fn remove(&mut self, key: usize) {
-        if let Some(entry) = self.streams.remove(key) {
-            self.gone = self.gone.saturating_add(1);
-            if entry.stream.is_closing() {
-                self.closing = self.closing.saturating_sub(1);
-            }
+        if let Some(entry) = self.streams.remove(key)
+            && entry.stream.is_closing()
+        {
+            self.closing = self.closing.saturating_sub(1);
         }
-    }
-
-    /// Whether a crowd, or the last of one, has gone since this was last so.
-    pub(super) fn crowd_has_gone(&mut self) -> bool {
-        let so = self.gone >= CROWD_CONNECTIONS || (self.gone > 0 && self.len() == 0);
-        if so {
-            self.gone = 0;
-        }
-        so
     }
 
     /// The connection is to be looked at.

@@ -1,7 +1,8 @@
-//! A few threads for what would hold the loop up: signatures and password derivations.
+//! A few threads for what would hold the loop up: signing, verifying and password derivations.
 //!
-//! Signatures go first, and one thread takes nothing else, so that somebody who guesses passwords cannot keep mail
-//! from being signed. The lock is held to move a job, never while one is done.
+//! Signing goes first, and one thread takes no passwords, so that somebody who guesses them cannot keep mail from being
+//! signed and verified. On the other threads passwords go before verifying, so that mail cannot keep users from logging
+//! in. The lock is held to move a job, never while one is done.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,9 +12,7 @@ use std::thread;
 use mio::Waker;
 
 use super::handover::{Giver, Taker, handover};
-use super::heap::{self, Keeps};
 use crate::engine::event::{JobId, Work, WorkResult};
-use crate::limits::HEAP_INTERVAL;
 
 /// The threads. Dropping it ends them, each after its job.
 pub(super) struct Workers {
@@ -30,13 +29,14 @@ struct Shared {
 struct Jobs {
     signatures: VecDeque<(JobId, Work)>,
     passwords: VecDeque<(JobId, Work)>,
+    verifications: VecDeque<(JobId, Work)>,
     ended: bool,
 }
 
 /// What a thread takes on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Takes {
-    Signatures,
+    AllButPasswords,
     Everything,
 }
 
@@ -52,7 +52,7 @@ impl Workers {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         for number in 0..cores.clamp(WORKERS_MIN, WORKERS_MAX) {
             let takes = if number == 0 {
-                Takes::Signatures
+                Takes::AllButPasswords
             } else {
                 Takes::Everything
             };
@@ -70,6 +70,7 @@ impl Workers {
         let mut jobs = self.shared.lock();
         match work {
             Work::Sign(..) => jobs.signatures.push_back((job, work)),
+            Work::Verify(_) => jobs.verifications.push_back((job, work)),
             Work::VerifyPassword { .. } => jobs.passwords.push_back((job, work)),
         }
         drop(jobs);
@@ -79,6 +80,17 @@ impl Workers {
     /// The next result that is there.
     pub(super) fn result(&self) -> Option<(JobId, WorkResult)> {
         self.results.take()
+    }
+}
+
+impl Jobs {
+    fn next(&mut self, takes: Takes) -> Option<(JobId, Work)> {
+        let first = self.signatures.pop_front();
+        let first = match takes {
+            Takes::AllButPasswords => first,
+            Takes::Everything => first.or_else(|| self.passwords.pop_front()),
+        };
+        first.or_else(|| self.verifications.pop_front())
     }
 }
 
@@ -101,37 +113,18 @@ impl Shared {
 
     fn take(&self, takes: Takes) -> Option<(JobId, Work)> {
         let mut jobs = self.lock();
-        let mut idle = false;
         loop {
             if jobs.ended {
                 return None;
             }
-            let signature = jobs.signatures.pop_front();
-            let job = match takes {
-                Takes::Signatures => signature,
-                Takes::Everything => signature.or_else(|| jobs.passwords.pop_front()),
-            };
+            let job = jobs.next(takes);
             if job.is_some() {
                 return job;
             }
-            if idle {
-                jobs = self
-                    .changed
-                    .wait(jobs)
-                    .unwrap_or_else(PoisonError::into_inner);
-                continue;
-            }
-            let (woken, waited) = self
+            jobs = self
                 .changed
-                .wait_timeout(jobs, HEAP_INTERVAL)
+                .wait(jobs)
                 .unwrap_or_else(PoisonError::into_inner);
-            jobs = woken;
-            if waited.timed_out() {
-                idle = true;
-                drop(jobs);
-                heap::release(Keeps::Highest);
-                jobs = self.lock();
-            }
         }
     }
 
@@ -143,3 +136,33 @@ impl Shared {
 
 const WORKERS_MIN: usize = 2;
 const WORKERS_MAX: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(takes: Takes) -> Vec<u64> {
+        let mut jobs = Jobs::default();
+        let queues = [
+            &mut jobs.verifications,
+            &mut jobs.passwords,
+            &mut jobs.signatures,
+        ];
+        for (queue, number) in queues.into_iter().zip(0..) {
+            queue.push_back((JobId(number), Work::Sign(Vec::new(), None)));
+        }
+        std::iter::from_fn(|| jobs.next(takes))
+            .map(|(JobId(number), _)| number)
+            .collect()
+    }
+
+    #[test]
+    fn neither_passwords_nor_incoming_mail_keep_others_waiting() {
+        let (verification, password, signature) = (0, 1, 2);
+        assert_eq!(order(Takes::AllButPasswords), [signature, verification]);
+        assert_eq!(
+            order(Takes::Everything),
+            [signature, password, verification]
+        );
+    }
+}

@@ -388,7 +388,21 @@ fn parse_original(value: &str) -> Result<Box<str>, CommandError> {
     } else {
         return Err(CommandError::BadParameter);
     };
+    // RFC 3461 section 4.2 and RFC 6533 section 3: an address is there, and no control character is in it, coded or not.
+    if address.is_empty() || hides_control(&address) {
+        return Err(CommandError::BadParameter);
+    }
     Ok(format!("{kind};{address}").into())
+}
+
+/// Whether a control character stands in an address, as it is or as an EmbeddedUnicodeChar `\x{…}` (RFC 6533 section 3).
+fn hides_control(address: &str) -> bool {
+    let coded = address.split("\\x{").skip(1).any(|rest| {
+        let code = rest.split('}').next().unwrap_or_default();
+        let code = u32::from_str_radix(code, 16).ok().and_then(char::from_u32);
+        code.is_none_or(char::is_control)
+    });
+    coded || address.chars().any(char::is_control)
 }
 
 fn bdat(argument: &str) -> Result<Command, CommandError> {
@@ -538,6 +552,13 @@ mod tests {
             "NOTIFY=",
             "ORCPT=a@b",
             "ORCPT=rfc822;+0A",
+            "ORCPT=rfc822;",
+            "ORCPT=utf-8;",
+            "ORCPT=utf-8;\\x{0D}",
+            "ORCPT=utf-8;a\\x{7F}b@c",
+            "ORCPT=utf-8;\\x{85}@b",
+            "ORCPT=utf-8;\\x{D800}@b",
+            "ORCPT=utf-8;\\x{}@b",
         ] {
             assert_eq!(
                 parse(&format!("RCPT TO:<a@b> {bad}")),

@@ -117,7 +117,7 @@ replies! {
     /// Wrong login or password.
     AUTH_FAILED = 535 [5 7 8] "Authentication failed: login or password is wrong";
     /// Too many failures from this address.
-    AUTH_THROTTLED = 454 [4 7 0] "Too many authentication failures, try again later";
+    AUTH_THROTTLED = 421 [4 7 0] "Too many authentication failures, try again later";
     /// The workers have too much to do.
     AUTH_BUSY = 454 [4 3 2] "Authentication is busy, try again in a moment";
     /// STARTTLS where it cannot be.
@@ -219,6 +219,8 @@ replies! {
     TOO_MANY_SESSIONS = 421 [4 7 0] "Too many sessions from your address";
     /// The whole server is full.
     SERVER_BUSY = 421 [4 3 2] "Too busy, try again later";
+    /// The session keeps much while there is little for its like.
+    NO_ROOM_FOR_SESSION = 421 [4 3 2] "Not enough memory for this session now, try again later";
     /// The daemon is being stopped.
     SHUTTING_DOWN = 421 [4 3 2] "Shutting down, try again in a moment";
 }
@@ -318,6 +320,11 @@ impl Reply {
     /// The text without codes.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Whether the command succeeded, so far.
+    pub const fn is_positive(&self) -> bool {
+        self.code < 400
     }
 
     /// Whether the command failed for good, by its sender's doing.

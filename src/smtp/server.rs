@@ -133,8 +133,10 @@ pub enum AuthStep {
     Success,
     /// It is not; the reply says why. Counts towards the session's end.
     Failure(Reply),
-    /// Not now; the reply is temporary and nothing is counted.
+    /// Not now; the reply is temporary and no failure is counted.
     Refusal(Reply),
+    /// Not in this session, which ends with the reply.
+    End(Reply),
 }
 
 /// One session.
@@ -439,10 +441,7 @@ impl Session {
             Ok(command) => command,
             Err(error) => return self.on_bad_line(line, error, out),
         };
-        if matches!(
-            command,
-            Command::Noop | Command::Rset | Command::Vrfy | Command::Help | Command::Hello { .. }
-        ) {
+        if is_idle(&command) {
             self.idle_commands = self.idle_commands.saturating_add(1);
             if self.idle_commands > SESSION_IDLE_COMMANDS_MAX {
                 self.end(&Reply::TOO_MANY_COMMANDS, out);
@@ -684,7 +683,6 @@ impl Session {
         };
         match verdict {
             Ok(()) => {
-                self.idle_commands = 0;
                 self.stay(State::Mail(transaction), &Reply::SENDER_OK, out);
             }
             Err(reply) => {
@@ -730,6 +728,28 @@ impl Session {
             asks: self.asks,
             ..Self::new(self.role, Encryption::Active)
         };
+    }
+}
+
+/// Whether a command achieves nothing by itself: enough of them in a row, and the session is closed.
+fn is_idle(command: &Command) -> bool {
+    match command {
+        Command::Noop
+        | Command::Rset
+        | Command::Vrfy
+        | Command::Help
+        | Command::Hello { .. }
+        | Command::Auth { .. }
+        | Command::Bdat {
+            len: 0,
+            last: false,
+        } => true,
+        Command::Mail { .. }
+        | Command::Rcpt { .. }
+        | Command::Data
+        | Command::Bdat { .. }
+        | Command::Quit
+        | Command::StartTls => false,
     }
 }
 

@@ -84,7 +84,10 @@ fn admin_is_told_once_of_a_message_that_rotted_and_it_is_kept() {
     let kept = fs::read(relay.spool().join("damaged").join(&name)).expect("what was set aside");
     let rotted = &bytes[at..at + MARK.len()];
     assert!(kept.windows(MARK.len()).any(|window| window == rotted));
-    assert_eq!(relay.list().len(), 1, "the other message is queued still");
+    // What arrived may not be written down as delivered yet.
+    wait_for("the other message alone to be queued", PATIENCE, || {
+        (relay.list().len() == 1).then_some(())
+    });
 
     // The journal has to know of it before the next kill.
     wait_for("the note of it", PATIENCE, || {
@@ -117,5 +120,7 @@ fn a_segment_that_is_missing_is_named_and_put_back_without_a_loss() {
     relay.kill();
     fs::rename(&away, &segment).expect("put back");
     relay.run();
-    assert_eq!(relay.list().len(), 2, "{}", relay.log());
+    wait_for("both messages alone to be queued", PATIENCE, || {
+        (relay.list().len() == 2).then_some(())
+    });
 }

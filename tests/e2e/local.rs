@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::process::{Guard, PATIENCE, program, run, wait_for};
@@ -187,6 +188,47 @@ fn a_target_of_a_new_configuration_is_known_to_the_helper() {
     send(&relay, &["box"], &message("x"));
     relay.wait_for_empty_queue(PATIENCE);
     assert_eq!(read_maildir(&maildir).len(), 1);
+}
+
+/// The process that this one has started as its helper.
+fn helper_of(pid: u32) -> Pid {
+    let parent = format!("PPid:\t{pid}");
+    let processes = fs::read_dir("/proc").expect("processes").flatten();
+    let found = processes.filter_map(|entry| {
+        let number = entry.file_name().to_str()?.parse().ok()?;
+        let status = fs::read_to_string(entry.path().join("status")).ok()?;
+        let words = fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        let is_it = status.lines().any(|line| line == parent) && words.contains("\0helper\0");
+        is_it.then(|| Pid::from_raw(number)).flatten()
+    });
+    let found: Vec<Pid> = found.collect();
+    assert_eq!(found.len(), 1);
+    found[0]
+}
+
+#[test]
+fn a_relay_without_its_helper_ends_so_that_both_are_started_again() {
+    let place = place();
+    let maildir = place.path().join("box");
+    let mut relay = relay(&format!("box: maildir:{}\n", maildir.display()));
+    send(&relay, &["box"], &message("x"));
+    relay.wait_for_empty_queue(PATIENCE);
+    let helper = helper_of(relay.pid());
+    kill_process(helper, Signal::KILL).expect("it runs");
+    assert_eq!(relay.wait(PATIENCE), 70, "{}", relay.log());
+    let line = relay.wait_for_log("event=helper");
+    assert!(line.contains("it has ended"), "{line}");
+    assert!(
+        relay.log().contains("the helper has ended, without which"),
+        "{}",
+        relay.log()
+    );
+    relay.run();
+    send(&relay, &["box"], &message("x"));
+    relay.wait_for_empty_queue(PATIENCE);
+    assert_eq!(read_maildir(&maildir).len(), 2);
+    // One that is asked to end closes its helper, and that is no failure.
+    relay.stop();
 }
 
 /// Dovecot, with its LMTP service only, which takes mail for everybody.

@@ -22,6 +22,7 @@ mod policy;
 mod process;
 mod queue;
 mod relay;
+mod root_start;
 mod sendmail;
 mod spf;
 mod stop;

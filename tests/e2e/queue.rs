@@ -164,3 +164,24 @@ fn without_a_daemon_the_tools_say_what_to_do() {
         assert!(output.stderr.contains("chopar run"), "{output:?}");
     }
 }
+
+#[test]
+fn a_reload_says_what_needs_a_restart_and_succeeds() {
+    let relay = Relay::start();
+    let path = relay.config().join("chopar.toml");
+    let before = std::fs::read_to_string(&path).expect("a file");
+    let quiet = relay.cli(&["reload"]);
+    assert_eq!((quiet.code, quiet.stderr.as_str()), (0, ""));
+    let after = before.replacen("127.0.0.1:", "127.0.0.2:", 1);
+    assert_ne!(before, after, "an address to listen at has changed");
+    std::fs::write(&path, after).expect("a file");
+    let output = relay.cli(&["reload"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(
+        output.stderr.contains("listen.")
+            && output.stderr.contains("takes effect at the next restart"),
+        "{output:?}"
+    );
+    assert_eq!(output.stdout, "");
+    assert_eq!(relay.client().say("NOOP").code, 250);
+}

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use crate::process::{Output, PATIENCE, program, run};
+use crate::process::{Guard, Output, PATIENCE, program, run};
 use crate::relay::{CHOPAR, Relay, Setup, login};
 
 /// A relay whose administrator reads mail at home.test.
@@ -311,6 +312,186 @@ fn what_is_left_while_the_daemon_is_down_goes_out_when_it_is_back() {
     relay.wait_for_empty_queue(PATIENCE);
     assert_eq!(relay.sink.count(), 3);
     assert!(relay.is_alive());
+}
+
+#[test]
+fn exit_0_while_the_daemon_is_down_is_kept_for_each_recipient() {
+    let mut relay = relay();
+    let hook = relay.config().join("hooks/post-data");
+    fs::create_dir_all(hook.parent().expect("a folder")).expect("a folder");
+    let script =
+        "#!/bin/sh\nif grep -q '^Subject: virus'; then echo 'no virus here'; exit 20; fi\n";
+    fs::write(&hook, script).expect("a file");
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("a mode");
+    relay.stop();
+    let ann = ["-f", "ann@relay.test"];
+    for (words, input) in [
+        (
+            &["good@four.test", "missing@relay.test"][..],
+            "Subject: one\n\nx\n",
+        ),
+        (&["c@four.test"], "Subject: virus\n\nx\n"),
+    ] {
+        sendmail(&relay, &[&ann[..], words].concat(), input).ok();
+    }
+    sendmail(
+        &relay,
+        &["-f", "<>", "missing@relay.test"],
+        "Subject: null\n\nx\n",
+    )
+    .ok();
+    relay.run();
+    let arrived = relay.sink.wait(4);
+    let to = |to: &str| {
+        let found = arrived
+            .iter()
+            .filter(|message| message.to.contains(&to.to_owned()));
+        found.map(|message| message.text()).collect::<Vec<_>>()
+    };
+    assert_eq!(to("good@four.test").len(), 1);
+    assert!(to("good@four.test")[0].contains("Subject: one"));
+    let mut dsns = to("ann@home.test");
+    dsns.sort_by_key(|text| text.contains("no virus here"));
+    assert_eq!(dsns.len(), 2, "{dsns:?}");
+    for (dsn, final_recipient) in dsns.iter().zip(["missing@relay.test", "c@four.test"]) {
+        let field = format!("Final-Recipient: rfc822; {final_recipient}\r\n");
+        assert!(
+            dsn.contains(&field) && dsn.contains("Action: failed"),
+            "{dsn}"
+        );
+    }
+    // The hook refuses a DSN that shows what it has refused, too.
+    assert!(dsns[1].contains("no virus here") && !dsns[1].contains("Subject: virus"));
+    // Nobody sent it; the administrator is told.
+    let told = to("admin@home.test");
+    assert!(
+        told.len() == 1 && told[0].contains("Subject: null"),
+        "{told:?}"
+    );
+    for folder in ["drop", "damaged"] {
+        let left = fs::read_dir(relay.spool().join(folder)).expect("a folder");
+        assert_eq!(left.count(), 0, "{folder}");
+    }
+}
+
+#[test]
+fn a_dsn_to_an_account_without_an_alias_reaches_the_administrator() {
+    let relay = relay();
+    for (from, number) in [("www-data@relay.test", 1), ("www-data@mail.relay.test", 2)] {
+        let words = ["-f", from, "x@nullmx.test"];
+        sendmail(&relay, &words, "Subject: app\n\nx\n").ok();
+        let dsn = relay.sink.wait(number).pop().expect("a message");
+        assert_eq!(dsn.to, ["admin@home.test"], "{from}");
+        assert!(
+            dsn.text().contains(&format!("To: <{from}>")),
+            "{}",
+            dsn.text()
+        );
+    }
+    relay.wait_for_empty_queue(PATIENCE);
+    assert!(!relay.log().contains("notice-dropped"));
+}
+
+/// Memory that a process had at most so far, in KiB.
+fn memory_peak(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+#[test]
+fn two_gigabytes_end_at_the_limit_and_never_in_memory() {
+    let keys = "max_message_size = \"1 MiB\"\n".to_owned();
+    let mut relay = Setup {
+        keys,
+        ..Setup::default()
+    }
+    .start();
+    let nowhere = relay.folder().join("nowhere");
+    // What chopar.toml says, and what no command exceeds where there is neither that nor a daemon.
+    for (config, limit) in [(relay.config(), 1 << 20), (nowhere, 256 << 20)] {
+        let mut command = relay.program("sendmail");
+        command
+            .arg("a@four.test")
+            .env("CHOPAR_CONFIG", config)
+            .env("TMPDIR", relay.folder())
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut guard = Guard::spawn(&mut command);
+        let mut stdin = guard.0.stdin.take().expect("a pipe");
+        let piece = b"all work and no play\n".repeat(50_000);
+        let (mut written, mut peak) = (0, 0);
+        while written < 2 << 30 && stdin.write_all(&piece).is_ok() {
+            written += piece.len();
+            peak = memory_peak(guard.0.id()).unwrap_or(0).max(peak);
+        }
+        let code = guard.wait(PATIENCE);
+        let mut said = String::new();
+        let mut stderr = guard.0.stderr.take().expect("a pipe");
+        stderr.read_to_string(&mut said).expect("text");
+        assert_eq!(code, 65, "{said}");
+        assert!(
+            said.contains(&format!("{limit} bytes is the limit")),
+            "{said}"
+        );
+        assert!(written < limit + (3 << 20), "{written} bytes were taken");
+        assert!(peak < 16 << 10, "{peak} KiB in memory");
+        println!("limit {limit}: {written} bytes taken, {peak} KiB in memory");
+    }
+    assert_eq!(
+        fs::read_dir(relay.spool().join("drop"))
+            .expect("a folder")
+            .count(),
+        0
+    );
+    assert!(relay.is_alive());
+}
+
+#[test]
+fn a_message_that_is_longer_than_memory_arrives_whole() {
+    let relay = relay();
+    let mut text = String::from("To: a@four.test\nSubject: long\n\n");
+    for number in 0..200_000 {
+        text.push_str(&format!("line {number}\n"));
+    }
+    sendmail(&relay, &["-t", "-i"], &text).ok();
+    let arrived = relay.sink.wait(1).remove(0).text();
+    let (_, body) = text.split_once("\n\n").expect("a body");
+    assert!(arrived.ends_with(&body.replace('\n', "\r\n")));
+}
+
+#[test]
+fn eight_thousand_recipients_are_several_messages() {
+    let mut relay = relay();
+    let recipients: BTreeSet<String> = (0..8_000).map(|at| format!("r{at}@four.test")).collect();
+    let list: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    let message = format!("To: {}\nSubject: many\n\nx\n", list.join(",\n "));
+    let arrived = |relay: &Relay, from: usize| {
+        let mut all = BTreeSet::new();
+        let mut count = from;
+        while all.len() < recipients.len() {
+            count += 1;
+            let to = relay.sink.wait(count).remove(count - 1).to;
+            for to in to {
+                assert!(all.insert(to.clone()), "{to} twice");
+            }
+        }
+        assert_eq!(all, recipients);
+        count
+    };
+    sendmail(&relay, &["-t", "-f", "ann@relay.test"], &message).ok();
+    let count = arrived(&relay, 0);
+    relay.wait_for_empty_queue(PATIENCE);
+    relay.stop();
+    sendmail(&relay, &["-t", "-f", "ann@relay.test"], &message).ok();
+    let drop = relay.spool().join("drop");
+    assert_eq!(fs::read_dir(&drop).expect("a folder").count(), 8);
+    relay.run();
+    arrived(&relay, count);
+    relay.wait_for_empty_queue(PATIENCE);
+    assert_eq!(fs::read_dir(&drop).expect("a folder").count(), 0);
 }
 
 /// `sendmail` as an account without rights; as whoever runs the tests, where that is not root.

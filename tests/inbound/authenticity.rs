@@ -7,7 +7,8 @@ use chopar::auth::dkim::canonical::{BodyHasher, Form};
 use chopar::auth::dkim::key::{Algorithm, SigningKey};
 use chopar::auth::dkim::sign::{Signer, prepare};
 use chopar::date::Timestamp;
-use chopar::engine::event::Listener;
+use chopar::engine::event::{ConnId, Listener};
+use chopar::engine::log::Level;
 
 use crate::world::{KEY, STRANGER, Saying, World, divide, text};
 
@@ -37,6 +38,83 @@ pub(crate) fn signed(message: &[u8]) -> Vec<u8> {
     let mut signed = input.sign(&key).expect("a signature");
     signed.extend_from_slice(message);
     signed
+}
+
+/// A client that offers a message up to its final dot, and leaves the stage.
+fn offered(world: &mut World, message: &[u8]) -> ConnId {
+    world.connect(Listener::Smtp);
+    world.offer("x@evil.example", &["ann@us.example"], message);
+    world.put_aside()
+}
+
+#[test]
+fn signatures_are_verified_by_workers_a_few_at_a_time_while_clients_come_and_go() {
+    let mut world = World::new();
+    world.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
+    let right = signed(b"From: a@author.example\r\nSubject: yes\r\n\r\nhello\r\n");
+    let wrong = String::from_utf8(right.clone()).expect("ASCII");
+    let wrong = wrong.replace("Subject: yes", "Subject: no").into_bytes();
+    world.is_slow = true;
+    let gone = offered(&mut world, &right);
+    let taken = offered(&mut world, &right);
+    let impatient = offered(&mut world, &right);
+    let refused = offered(&mut world, &wrong);
+    let tables = world.stage.engine.tables();
+    assert_eq!((tables.jobs, tables.verifications), (2, 2));
+    assert!(world.queued.is_empty());
+
+    for client in [gone, impatient] {
+        world.take_up(client);
+        world.hang_up();
+    }
+    assert_eq!(world.stage.engine.tables().verifications, 1);
+    world.work();
+    let tables = world.stage.engine.tables();
+    assert_eq!((tables.jobs, tables.verifications), (0, 0));
+
+    world.take_up(taken);
+    world.leave();
+    world.take_up(refused);
+    world.leave();
+    let counters = world.stage.engine.counters();
+    assert_eq!((counters.accepted, counters.dmarc_refused), (1, 1));
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_message_of_many_signatures_is_verified_once_however_many_answers_spf_takes() {
+    let mut world = World::new();
+    world.stage.engine.set_log_level(Level::Debug);
+    world.say_at("evil.example", "v=spf1 include:p1.evil.example -all");
+    for number in 1..10 {
+        let next = format!("v=spf1 include:p{}.evil.example -all", number + 1);
+        world.say_at(&format!("p{number}.evil.example"), &next);
+    }
+    world.say_at("p10.evil.example", "v=spf1 +all");
+    let message = b"From: a@author.example\r\nSubject: yes\r\n\r\nhello\r\n";
+    let one = signed(message);
+    let field = &one[..one.len() - message.len()];
+    let wrong = b"From: a@author.example\r\nSubject: no\r\n\r\nhello\r\n";
+    let many = [field.repeat(110), wrong.to_vec()].concat();
+    let reply = world.bring("x@evil.example", &["ann@us.example"], &many);
+    assert!(reply.starts_with("250 "), "{reply}");
+    let lines = world.logged.iter();
+    let verified: Vec<&String> = lines
+        .filter(|line| line.contains("event=verified "))
+        .collect();
+    let [line] = verified[..] else {
+        panic!("{verified:?}");
+    };
+    assert!(line.contains(" checks=10 "), "{line}");
+    let examined = world
+        .logged
+        .iter()
+        .find(|line| line.contains("event=examined "));
+    assert!(
+        examined.is_some_and(|line| line.contains("spf=pass")),
+        "{examined:?}"
+    );
+    world.nothing_is_left();
 }
 
 #[test]
@@ -81,6 +159,74 @@ fn a_spoof_is_refused_however_its_author_is_spelled() {
             from.escape_ascii()
         );
         assert!(world.queued.is_empty());
+    }
+}
+
+#[test]
+fn no_shape_of_a_header_hides_an_author_that_a_reader_would_show() {
+    let headers: [&[u8]; 30] = [
+        b"From\t \t: boss@bank.example",
+        b"FROM:boss@bank.example",
+        b"From:\r\n boss@bank.example",
+        b"From:\r\n \t\r\n\tboss@bank.example",
+        b"From: boss\r\n @bank.example",
+        b"X-A: b\r\n \r\nFrom: boss@bank.example",
+        b"From: a@evil.example\r\nfrom : boss@bank.example",
+        b"From: a@evil.example\r\nX: y\r\nFROM: boss@bank.example",
+        b"From: boss@bank.example, a@evil.example",
+        b"From: us: boss@bank.example;",
+        b"From: a@evil.example: boss@bank.example;",
+        b"From: boss@bank.example (a@evil.example)",
+        b"From: (a@evil.example) boss@bank.example",
+        b"From: a@evil.example <boss@bank.example>",
+        b"From: boss@bank.example <a@evil.example>",
+        b"From: <a@evil.example> <boss@bank.example>",
+        b"From: <a@evil.example>\r\n <boss@bank.example>",
+        b"From: \"boss@bank.example\"@evil.example",
+        b"From: =?utf-8?q?boss=40bank=2Eexample?=",
+        b"From: boss@bank.example.",
+        b"From: boss@ bank.example",
+        b"From: boss@bank(x).example",
+        b"From: boss@bank.example@evil.example",
+        b"From: <@evil.example:boss@bank.example>",
+        b"From: boss@\xEF\xBD\x82ank.example",
+        b"From: boss@bank.exa\xC2\xADmple",
+        b"From\xC2\xA0: boss@bank.example\r\nFrom: a@evil.example",
+        b"\xEF\xBB\xBFFrom: boss@bank.example\r\nFrom: a@evil.example",
+        b"Sender: boss@bank.example\r\nResent-From: boss@bank.example",
+        b"From boss@bank.example Thu Jan  1 00:00:00 1970\r\nFrom: a@evil.example",
+    ];
+    for header in headers {
+        for is_chunked in [false, true] {
+            let mut world = World::new();
+            bank(&mut world, "reject");
+            let reply = if is_chunked {
+                // In chunks of one byte, the last of which ends the header without an empty line.
+                world.connect(Listener::Smtp);
+                for line in ["MAIL FROM:<x@evil.example>", "RCPT TO:<ann@us.example>"] {
+                    assert!(world.say(line).starts_with("250 "));
+                }
+                for byte in header {
+                    world.feed(b"BDAT 1\r\n");
+                    world.feed(&[*byte]);
+                    let reply = world.hear();
+                    assert!(reply.starts_with("250 "), "{reply}");
+                }
+                world.feed(b"BDAT 2 LAST\r\n\r\n");
+                let reply = world.hear();
+                world.leave();
+                reply
+            } else {
+                let message = [header, b"\r\n\r\nclick\r\n"].concat();
+                world.bring("x@evil.example", &["ann@us.example"], &message)
+            };
+            assert!(
+                reply.starts_with("55"),
+                "{}: {reply}",
+                header.escape_ascii()
+            );
+            assert!(world.queued.is_empty());
+        }
     }
 }
 

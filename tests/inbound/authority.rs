@@ -68,6 +68,113 @@ fn no_sender_makes_a_way_to_a_victim_of_its_choice() {
 }
 
 #[test]
+fn no_spelling_of_a_recipient_leads_elsewhere() {
+    let keys = format!("{FAST}unknown_recipients = 0\n");
+    let mut world = World::with(&keys, "");
+    for to in [
+        "x@elsewhere.example",
+        "x@elsewhere.example.",
+        "x@ELSEWHERE.example",
+        "x@us.example.elsewhere.example",
+        "x@elsewhere.example.us.example",
+        "ann@sub.us.example",
+        "ann@us.example..",
+        "ann@.us.example",
+        "ann@us.example:25",
+        "ann@xn--us-.example",
+        "ann@example",
+        "ann@mx.us.example",
+        "ann@localhost",
+        "ann@203.0.113.25",
+        "ann@[203.0.113.25]",
+        "ann@[127.0.0.1]",
+        "ann@[IPv6:::1]",
+        "ann@[IPv6:::ffff:203.0.113.25]",
+        "ann",
+        "root",
+        "\"postmaster@elsewhere.example\"",
+        "x%elsewhere.example@us.example",
+        "x%elsewhere.example%far.example@us.example",
+        "\"x%elsewhere.example\"@us.example",
+        "\"x\\%elsewhere.example\"@us.example",
+        "\"x@elsewhere.example\"@us.example",
+        "\"x\\@elsewhere.example\"@us.example",
+        "\"ann@us.example\"@elsewhere.example",
+        "x@elsewhere.example@us.example",
+        "elsewhere.example!x@us.example",
+        "elsewhere.example!x@elsewhere.example",
+        "@us.example:x@elsewhere.example",
+        "@us.example,@two.example:x@elsewhere.example",
+        "@elsewhere.example:ann@us.example",
+        "us.example:x@elsewhere.example",
+        "ann@us.example,x@elsewhere.example",
+        "ann@us.example> <x@elsewhere.example",
+        "ann@us.example x@elsewhere.example",
+        "SRS0=AAAAAAAA=AA=elsewhere.example=x@us.example",
+        "srs0+AAAAAAAA=AA=elsewhere.example=x@us.example",
+        "\"SRS0=AAAAAAAA=AA=elsewhere.example=x\"@two.example",
+        "SRS0=AAAAAAAA=AA=elsewhere.example=x@mx.us.example",
+        "SRS0==AA=elsewhere.example=x@us.example",
+        "SRS1=AAAAAAAAAA=elsewhere.example==a=b=c=x@us.example",
+        "SRS1=AAAAAAAA=elsewhere.example=x@us.example",
+        "SRS0=elsewhere.example=x@us.example",
+        "SRS0=AAAAAAAA=AA=elsewhere.example=x@elsewhere.example",
+    ] {
+        for from in ["", "x@evil.example", "ann@us.example"] {
+            let reply = asks(&mut world, from, to);
+            assert!(reply.starts_with('5'), "{from}, {to}: {reply}");
+        }
+    }
+    // Under SMTPUTF8 a name has more spellings.
+    for to in [
+        "x@\u{ff45}lsewhere.example",
+        "ann\u{ff20}elsewhere.example@us.example",
+        "ann@us.example\u{3002}elsewhere.example",
+        "ann@elsewhere\u{3002}example",
+    ] {
+        world.connect(Listener::Smtp);
+        let reply = world.say("MAIL FROM:<x@evil.example> SMTPUTF8");
+        assert!(reply.starts_with("250 "), "{reply}");
+        let reply = world.say(&format!("RCPT TO:<{to}>"));
+        assert!(reply.starts_with('5'), "{to}: {reply}");
+        world.leave();
+    }
+    // Nothing that was said before makes up for it.
+    world.connect(Listener::Smtp);
+    for (line, code) in [
+        ("MAIL FROM:<ann@us.example> AUTH=ann@us.example", "250 "),
+        ("RCPT TO:<ann@us.example>", "250 "),
+        ("RCPT TO:<x@elsewhere.example>", "550 5.7.1 "),
+        ("RSET", "250 "),
+        ("RCPT TO:<ann@us.example>", "503 "),
+        ("MAIL FROM:<>", "250 "),
+        ("EHLO mail.far.example", "250 "),
+        ("DATA", "503 "),
+        ("MAIL FROM:<>", "250 "),
+        ("RCPT TO:<x@elsewhere.example>", "550 5.7.1 "),
+        ("DATA", "554 "),
+        ("AUTH PLAIN AGFubkB1cy5leGFtcGxlAHBlbmNpbA==", "5"),
+        ("PROXY TCP4 10.0.0.9 192.0.2.1 1 25", "5"),
+        ("XCLIENT ADDR=127.0.0.1", "5"),
+        ("XFORWARD ADDR=127.0.0.1", "5"),
+        ("RCPT TO:<x@elsewhere.example>", "550 5.7.1 "),
+    ] {
+        let reply = world.say(line);
+        assert!(reply.starts_with(code), "{line}: {reply}");
+    }
+    world.leave();
+    for listener in [Listener::Submission, Listener::Submissions] {
+        world.connect(listener);
+        let reply = world.say("MAIL FROM:<ann@us.example>");
+        assert!(reply.starts_with("530 "), "{reply}");
+        let reply = world.say("RCPT TO:<ann@us.example>");
+        assert!(reply.starts_with("503 "), "{reply}");
+        world.leave();
+    }
+    assert!(world.queued.is_empty());
+}
+
+#[test]
 fn a_return_address_takes_mail_that_bears_our_name_from_nobody() {
     for mode in ["enforce", "report", "off"] {
         let table = format!("[domain.\"us.example\"]\ndmarc = \"{mode}\"\n");
@@ -124,6 +231,113 @@ fn an_answer_is_taken_back_from_a_sender_that_something_vouches_for() {
     );
     assert!(divide(&sent[0].text).0.has("ARC-Seal"));
     world.nothing_is_left();
+}
+
+#[test]
+fn no_forward_lends_our_name_to_the_organization_around_it() {
+    // This host serves web.corp.example, and forwards in its name.
+    let authors = [
+        "boss@corp.example",
+        "boss@pay.corp.example",
+        "\"x@y\" <b@corp.example>",
+    ];
+    for mode in ["enforce", "report", "off"] {
+        for policy in ["none", "quarantine"] {
+            let table = format!("[domain.\"web.corp.example\"]\ndmarc = \"{mode}\"\n");
+            let mut world = World::with(FAST, &table);
+            world.say_at("_dmarc.corp.example", &format!("v=DMARC1; p={policy}"));
+            for author in authors {
+                let message = format!("From: {author}\r\n\r\npay\r\n");
+                for from in ["x@evil.example", ""] {
+                    let to = ["ann@web.corp.example"];
+                    let reply = world.bring(from, &to, message.as_bytes());
+                    assert!(
+                        reply.starts_with("550 5.7.1 ") && reply.contains("corp.example"),
+                        "{mode}, {policy}, {author}: {reply}"
+                    );
+                }
+            }
+            let mine = b"From: boss@corp.example\r\n\r\nhello\r\n";
+            world.say_at("corp.example", &format!("v=spf1 ip4:{STRANGER} -all"));
+            let sent = world.forward("boss@corp.example", &["ann@web.corp.example"], mine);
+            assert!(
+                sent[0].from.ends_with("@web.corp.example"),
+                "{}",
+                sent[0].from
+            );
+            // What was looked up is forgotten by then.
+            world.pass(std::time::Duration::from_secs(120), |_| false);
+            world
+                .zone
+                .insert("_dmarc.corp.example".into(), Saying::ServFail);
+            let to = ["ann@web.corp.example"];
+            let reply = world.bring("x@evil.example", &to, mine);
+            assert!(reply.starts_with("451 4.7.0 "), "{mode}: {reply}");
+            world.nothing_is_left();
+        }
+    }
+    // Without a policy nothing passes DMARC anywhere.
+    let mut world = World::new();
+    let mine = b"From: boss@corp.example\r\n\r\nhello\r\n";
+    let sent = world.forward("x@evil.example", &["ann@web.corp.example"], mine);
+    assert_eq!(sent.len(), 1);
+}
+
+#[test]
+fn an_author_whose_policy_cannot_be_looked_up_does_not_hide_behind_another() {
+    let mut world = World::with(FAST, "");
+    world.say_at("evil.example", &format!("v=spf1 ip4:{STRANGER} -all"));
+    world
+        .zone
+        .insert("_dmarc.evil.example".into(), Saying::ServFail);
+    world.say_at("_dmarc.mild.example", "v=DMARC1; p=quarantine");
+    world
+        .zone
+        .insert("_dmarc.bank.example".into(), Saying::ServFail);
+    for from in [
+        "x@evil.example, boss@bank.example",
+        "boss@bank.example, x@evil.example",
+        "x@mild.example, boss@bank.example",
+    ] {
+        let message = format!("From: {from}\r\n\r\nx\r\n");
+        let reply = world.bring("x@evil.example", &["ann@us.example"], message.as_bytes());
+        assert!(reply.starts_with("451 4.7.0 "), "{from}: {reply}");
+    }
+    world.nothing_is_left();
+}
+
+#[test]
+fn a_notification_carries_no_message_to_somebody_who_may_not_have_sent_it() {
+    let route = "[[route]]\ndomain = \"other.example\"\nvia = [\"smtp://203.0.113.25\"]\n";
+    for (spf, carries) in [
+        ("v=spf1 ?all".to_owned(), false),
+        (format!("v=spf1 ip4:{STRANGER} -all"), true),
+    ] {
+        let mut world = World::with("", route);
+        world.say_at("victim.example", &spf);
+        world.connect(Listener::Smtp);
+        for line in [
+            "MAIL FROM:<bob@victim.example> RET=FULL ENVID=1",
+            "RCPT TO:<ten@us.example> NOTIFY=SUCCESS,FAILURE,DELAY ORCPT=rfc822;x@y.example",
+        ] {
+            let reply = world.say(line);
+            assert!(reply.starts_with("250 "), "{reply}");
+        }
+        assert!(world.say("DATA").starts_with("354 "));
+        world.feed(b"From: a@author.example\r\n\r\nbuy this\r\n.\r\n");
+        assert!(world.hear().starts_with("250 "));
+        world.leave();
+        world.pass(std::time::Duration::from_secs(60), |_| false);
+        let notices = world.queued.iter();
+        let notices = notices.filter(|record| record.envelope.origin.starts_with("notice="));
+        let texts: Vec<String> = notices
+            .map(|record| String::from_utf8(text(record)).expect("ASCII"))
+            .collect();
+        assert!(!texts.is_empty() && (carries || texts.len() == 1));
+        let carried = texts.iter().any(|text| text.contains("buy this"));
+        assert_eq!(carried, carries, "{spf}");
+        world.nothing_is_left();
+    }
 }
 
 #[test]

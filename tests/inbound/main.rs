@@ -6,6 +6,8 @@
 mod authenticity;
 mod authority;
 mod forwarding;
+mod sessions;
+mod shares;
 #[allow(dead_code, reason = "shared with the dialogues, which use more of it")]
 #[path = "../stage/mod.rs"]
 mod stage;

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use chopar::auth::dkim::key::SigningKey;
 use chopar::config::{Dmarc, Folder};
-use chopar::dns::{Answer, NoRecords, Question, RecordKind, Records, Step};
+use chopar::dns::{Answer, NoRecords, Question, RecordKind, Records};
 use chopar::engine::event::{Action, ConnId, Endpoint, Event, Listener, Lost};
 use chopar::mail::header::{Header, HeaderScanner, Scan};
-use chopar::policy::authenticity::{Circumstances, Examination, Findings};
+use chopar::policy::authenticity::{Circumstances, Examination, Findings, Next};
 use chopar::queue::{Body, Command, MessageRecord, Record};
 
 use crate::stage::query::Query;
@@ -45,6 +45,12 @@ pub(crate) struct World {
     /// Messages as they were queued.
     pub(crate) queued: Vec<MessageRecord>,
     pub(crate) discarded: usize,
+    /// Lines of the log.
+    pub(crate) logged: Vec<String>,
+    /// Whether workers take their time, until [`World::work`].
+    pub(crate) is_slow: bool,
+    /// What they have to do.
+    jobs: Vec<Action>,
 }
 
 /// A session with the far host.
@@ -90,6 +96,10 @@ impl World {
             "domains/two.example/aliases",
             b"bob: bob@far.example\nown: own@far.example\n".to_vec(),
         );
+        folder.insert_file(
+            "domains/web.corp.example/aliases",
+            b"ann: ann@far.example\n".to_vec(),
+        );
         let mut world = Self {
             stage: Stage::new("mx.us.example", &folder, 7),
             zone: BTreeMap::new(),
@@ -100,6 +110,9 @@ impl World {
             sent: Vec::new(),
             queued: Vec::new(),
             discarded: 0,
+            logged: Vec::new(),
+            is_slow: false,
+            jobs: Vec::new(),
         };
         let key = SigningKey::from_pem(KEY)
             .expect("a key")
@@ -225,8 +238,21 @@ impl World {
         }
     }
 
+    /// The workers do what they have to do.
+    pub(crate) fn work(&mut self) {
+        self.is_slow = false;
+        for job in std::mem::take(&mut self.jobs) {
+            assert!(self.stage.perform(job).is_none());
+        }
+        self.act();
+    }
+
     fn act(&mut self) {
         while let Some(action) = self.stage.engine.next_action() {
+            if self.is_slow && matches!(action, Action::Work { .. }) {
+                self.jobs.push(action);
+                continue;
+            }
             if let Action::Store(command) = &action {
                 self.note(command);
             }
@@ -283,6 +309,7 @@ impl World {
                     self.stage.handle(event);
                 }
             }
+            Action::Log(line) => self.logged.push(line.text),
             // Programs and maildirs never answer; everything else needs no answer.
             _ => {}
         }
@@ -329,6 +356,7 @@ impl World {
     /// What the far host finds out about what it got.
     pub(crate) fn judge(&self, sent: &Sent) -> Findings {
         let (header, body) = divide(&sent.text);
+        let header = Arc::new(header);
         let mut examination = Examination::new(&header, self.stage.now.wall);
         examination.on_body(&body);
         let known = Circumstances {
@@ -342,8 +370,10 @@ impl World {
         };
         loop {
             match examination.resume(&header, &known) {
-                Step::Done(findings) => return findings,
-                Step::Ask(questions) => {
+                Next::Done(findings) => return *findings,
+                Next::Verify(verifying) => examination.on_verified(verifying.perform()),
+                Next::Wait => panic!("it waits for nothing"),
+                Next::Ask(questions) => {
                     for question in questions {
                         let answer = self.answer(&question);
                         examination.on_answer(question, answer);
@@ -362,7 +392,7 @@ impl World {
             tables.connections,
             tables.questions,
             tables.spilling,
-            tables.jobs,
+            tables.jobs + tables.verifications,
             tables.commits,
             tables.queued,
         );

@@ -1,11 +1,9 @@
 //! What the relay's process holds, as the kernel counts it.
 
 use std::fs;
-use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
-use crate::process::wait_for;
 use crate::relay::Relay;
 
 /// The process of a relay.
@@ -15,9 +13,6 @@ pub(crate) struct Resident {
 
 /// The most that it may ever hold.
 pub(crate) const PEAK_KIB_MAX: u64 = 128 * 1024;
-
-/// How long after a crowd the heap goes back to the system, at most.
-const RELEASE: Duration = Duration::from_secs(60);
 
 impl Resident {
     /// Finds it by the configuration folder in its command line.
@@ -50,16 +45,6 @@ impl Resident {
     /// At most, since it started.
     pub(crate) fn peak_kib(&self) -> u64 {
         self.field("VmHWM:")
-    }
-
-    /// Waits until it holds no more than this.
-    #[track_caller]
-    pub(crate) fn wait_for_at_most(&self, kib: u64) {
-        wait_for(
-            &format!("at most {kib} KiB, from {} KiB", self.kib()),
-            RELEASE,
-            || (self.kib() <= kib).then_some(()),
-        );
     }
 
     /// How many descriptors it has open.

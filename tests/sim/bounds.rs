@@ -39,6 +39,7 @@ impl Ceilings {
             hops,
             timers,
             jobs,
+            verifications,
             questions,
             answers,
             notices_at_work,
@@ -80,6 +81,7 @@ impl Ceilings {
                 connections + 2 * recipients + 2 * queued + COMMITS_SPARE_MAX,
             ),
             ("jobs", jobs, connections + NOTICES_AT_WORK_MAX),
+            ("verifications", verifications, self.clients),
             ("bodies", spilling, self.clients),
             (
                 "hooks",

@@ -37,6 +37,8 @@ pub(crate) enum Rule {
     Bounds,
     /// A clock that jumps fails nothing untried.
     Clock,
+    /// A tool is answered, and told what is so.
+    Told,
 }
 
 /// An invariant that did not hold.
@@ -69,6 +71,8 @@ pub(crate) struct Ledger {
     sessions: HashMap<ConnId, Vec<(QueueId, usize)>>,
     /// Messages that rot has touched: of them only I2 can be asked.
     disturbed: BTreeSet<QueueId>,
+    /// Messages that an operator took out of the queue, or was about to: nothing is owed for them.
+    removed: BTreeSet<QueueId>,
     /// Domains that were tried since the clock jumped; `None` while it never did.
     tried: Option<BTreeSet<String>>,
 }
@@ -502,15 +506,19 @@ impl Ledger {
 
     /// A durable record says that nothing is owed for a message.
     pub(crate) fn done(&mut self, id: QueueId) -> Result<(), Broken> {
+        if self.removed.contains(&id) {
+            // What became of a copy of it is not recorded any more.
+            for open in self.sessions.values_mut() {
+                open.retain(|(open, _)| *open != id);
+            }
+        }
         let open = self.mails.get(&id).and_then(|mail| {
             let mut open = mail.recipients.iter().filter(|addressee| !addressee.closed);
             open.next()
         });
-        check(
-            open.is_none() || self.disturbed.contains(&id),
-            Rule::I1,
-            || format!("{id} is noted as done, and {open:?} is open"),
-        )
+        check(open.is_none() || self.is_excused(id), Rule::I1, || {
+            format!("{id} is noted as done, and {open:?} is open")
+        })
     }
 
     /// I4: a durable notification tells of the failure (or of the delay, where no recipient is named).
@@ -519,7 +527,7 @@ impl Ledger {
             return Ok(());
         };
         // Nobody is told of a notification's own failure.
-        if matches!(mail.about, About::Notice(_)) || self.disturbed.contains(&id) {
+        if matches!(mail.about, About::Notice(_)) || self.is_excused(id) {
             return Ok(());
         }
         if self.is_without_sender(mail) {
@@ -581,6 +589,35 @@ impl Ledger {
         self.disturbed.extend(ids);
     }
 
+    /// An operator's removal of a message is on its way to the disk.
+    pub(crate) fn remove(&mut self, id: QueueId) {
+        self.removed.insert(id);
+    }
+
+    /// Whether nothing need be owed for a message: rot has touched it, or an operator removed it.
+    fn is_excused(&self, id: QueueId) -> bool {
+        self.disturbed.contains(&id) || self.removed.contains(&id)
+    }
+
+    /// A tool was told that a message is queued, with these addresses.
+    pub(crate) fn listed(&self, id: QueueId, from: &str, to: &[&str]) -> Result<(), Broken> {
+        let Some(mail) = self.mails.get(&id) else {
+            return check(false, Rule::Told, || format!("{id} is listed and unknown"));
+        };
+        let addressees = mail.recipients.iter();
+        let own = addressees
+            .clone()
+            .map(|one| one.address.as_str())
+            .eq(to.iter().copied())
+            && addressees.clone().all(|one| one.path == from);
+        check(own || self.disturbed.contains(&id), Rule::Told, || {
+            format!(
+                "{id} is listed as from {from} to {to:?}, and is {:?}",
+                mail.recipients
+            )
+        })
+    }
+
     pub(crate) fn is_disturbed(&self, id: QueueId) -> bool {
         self.disturbed.contains(&id)
     }
@@ -601,7 +638,7 @@ impl Ledger {
         let ids: BTreeSet<QueueId> = found.iter().map(|recovered| recovered.id).collect();
         for (id, mail) in &self.mails {
             let open = mail.recipients.iter().any(|addressee| !addressee.closed);
-            let kept = !mail.durable || !open || ids.contains(id) || self.disturbed.contains(id);
+            let kept = !mail.durable || !open || ids.contains(id) || self.is_excused(*id);
             check(kept, Rule::I1, || format!("{id} was durable and is lost"))?;
         }
         // What never got there is gone, and its id may be given again.
@@ -656,7 +693,7 @@ impl Ledger {
                 })?;
                 continue;
             };
-            if offer.said != Some(Said::Accepted) || self.disturbed.contains(&id) {
+            if offer.said != Some(Said::Accepted) || self.is_excused(id) {
                 continue;
             }
             for addressee in &mail.recipients {
@@ -698,7 +735,7 @@ impl Ledger {
     fn is_bounced(&self, id: QueueId, address: &str) -> bool {
         self.mails.iter().any(|(own, mail)| match &mail.about {
             About::Notice(notice) => {
-                let rotten = self.disturbed.contains(own);
+                let rotten = self.is_excused(*own);
                 notice.about == id
                     && notice.failed.iter().any(|failed| failed == address)
                     && mail.recipients.iter().all(|sender| {

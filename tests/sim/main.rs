@@ -2,7 +2,7 @@
 //! DNS and clock.
 //!
 //! Clients send; remote servers take, refuse, stall, babble and hang up; name servers lie; the relay is killed, loses
-//! power, starts with the wrong time or with rot in its spool; strangers write to what is forwarded, and the DNS says
+//! power, starts with the wrong time or with rot in its spool; an operator works on the queue; strangers write to what is forwarded, and the DNS says
 //! of them what it likes. What must hold is checked when it happens:
 //!
 //! | invariant | checked by | when |
@@ -16,6 +16,7 @@
 //! | I7 what is counted on is synced, with its name | the disk's warden | at each commit |
 //! | tables and buffers below their ceilings | `bounds` | after each turn |
 //! | a clock that is set fails nothing untried | `Ledger::heard` | at each outcome |
+//! | a tool is answered in time, and told what is so | `World::operator_expects`, `Ledger::listed` | at each answer |
 //!
 //! A run that fails prints its seed: `make sim SEEDS=FIRST..LAST` runs just those.
 
@@ -28,6 +29,7 @@ mod ledger;
 mod letters;
 mod million;
 mod network;
+mod operator;
 mod power;
 mod remote;
 mod rot;
@@ -242,6 +244,16 @@ fn a_clock_that_is_set_fails_nothing_untried() {
 }
 
 #[test]
+fn whatever_an_operator_does_is_answered_and_loses_nothing_else() {
+    let expected: [(&str, &[&str]); 3] = [
+        ("operator", &operator::KINDS),
+        ("disk", &["read failed"]),
+        ("relay", &["killed", "power cut"]),
+    ];
+    all_hold(Faults::Operator, &expected);
+}
+
+#[test]
 fn a_seed_has_one_history() {
     for faults in [
         Faults::Network,
@@ -249,6 +261,7 @@ fn a_seed_has_one_history() {
         Faults::Disk,
         Faults::Rot,
         Faults::Clock,
+        Faults::Operator,
     ] {
         for seed in 0..40 {
             let sum = |_| run(seed, faults, Sabotage::None).map(|(_, sum)| sum);

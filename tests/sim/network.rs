@@ -86,7 +86,7 @@ impl World {
     }
 
     /// Sends bytes on their way to the relay in pieces that keep their order.
-    fn send_to_relay(&mut self, conn: ConnId, bytes: &[u8], after: Duration) {
+    pub(crate) fn send_to_relay(&mut self, conn: ConnId, bytes: &[u8], after: Duration) {
         let earliest = self.now.instant.after(after);
         let last = self.last_arrival.get(&conn).copied();
         let mut at = last.map_or(earliest, |last| last.max(earliest));
@@ -111,7 +111,8 @@ impl World {
         if !self.ends.contains_key(&conn) {
             return;
         }
-        if self.mishap(400) {
+        let is_local = matches!(self.ends.get(&conn), Some(End::Operator(_)));
+        if !is_local && self.mishap(400) {
             self.tally.fault("link", "reset");
             return self.lost(conn, Lost::Reset);
         }
@@ -161,6 +162,7 @@ impl World {
                 let next = self.hook_hears(conn, bytes);
                 self.remote_moves(conn, next);
             }
+            Some(End::Operator(_)) => self.operator_hears(conn, bytes),
             None => {}
         }
     }
@@ -291,6 +293,7 @@ impl World {
                         drop(remote.on_bytes(&bytes));
                         self.hear_remote(conn);
                     }
+                    Some(End::Operator(_)) => self.operator_hears(conn, &bytes),
                     Some(End::Hook(_)) | None => {}
                 }
             }
@@ -327,7 +330,7 @@ impl World {
                 self.carrying.remove(&conn);
                 self.ledger.session_over(conn);
             }
-            Some(End::Hook(_)) | None => {}
+            Some(End::Hook(_) | End::Operator(_)) | None => {}
         }
     }
 

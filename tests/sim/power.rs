@@ -31,6 +31,10 @@ impl World {
         if matches!(self.faults, Faults::Calm | Faults::Network) {
             return;
         }
+        // A start clears away what hangs: where none comes, all has to come to an end by itself.
+        if self.faults == Faults::Operator && self.entropy.below(2) == 0 {
+            return;
+        }
         for _ in 0..1 + self.entropy.below(3) {
             let at = self.some_time();
             let kind = match self.entropy.below(3) {
@@ -40,7 +44,7 @@ impl World {
             self.plan_at(at, kind);
         }
         match self.faults {
-            Faults::Disk => {
+            Faults::Disk | Faults::Operator => {
                 let at = self.entropy.below(25_000);
                 let at = std::time::Duration::from_millis(at);
                 self.plan(at, Happening::DiskTrouble);

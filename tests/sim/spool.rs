@@ -47,6 +47,13 @@ impl World {
                 record: Record::Outcome(outcome),
                 ..
             } => hold(self.ledger.heard(outcome.id, &outcome.recipients)),
+            Command::Append {
+                record: Record::Done(id),
+                ..
+            } if self.is_being_removed(*id) => {
+                self.note_removal(*id);
+                self.ledger.remove(*id);
+            }
             _ => {}
         }
         if self.disk.sabotage == Sabotage::ForgottenSender

@@ -166,7 +166,7 @@ fn what_is_under_way_when_routes_change_goes_the_new_way_afterwards() {
             world.config = config(route, false);
             world
                 .engine
-                .reconfigure(Arc::clone(&world.config), None, world.now);
+                .reconfigure(Arc::clone(&world.config), None, &[], world.now);
             let end = world.now.instant.after(Duration::from_secs(3 * 3_600));
             world.run_until(end);
             assert_eq!(world.engine.queue_len(), 0, "{fault:?} at {stage}");

@@ -17,7 +17,7 @@ use chopar::dns::SocketId;
 use chopar::engine::event::{Action, ConnId, Event, JobId, Lost, Reader, TlsSession, WorkResult};
 use chopar::engine::{Engine, Start};
 use chopar::entropy::{Entropy, SeededEntropy};
-use chopar::queue::{Command, Completion, Journal, read, read_unfinished};
+use chopar::queue::{Command, Completion, Content, Journal, ReadError, read, read_unfinished};
 use chopar::queue_id::QueueId;
 
 use crate::bounds;
@@ -25,6 +25,7 @@ use crate::client::Sender;
 use crate::disk::{Sabotage, WorldDisk, hold};
 use crate::hook::{self, HookEnd};
 use crate::ledger::{Ledger, Rule, check};
+use crate::operator::Operator;
 use crate::remote::{Mood, Remote};
 use crate::rot::Hit;
 use crate::tally::Tally;
@@ -46,6 +47,8 @@ pub(crate) enum Faults {
     Rot,
     /// As with [`Faults::Power`], and the wall clock is set while the relay runs and while it does not.
     Clock,
+    /// As with [`Faults::Disk`], and an operator works on the queue, over a disk that now and then fails to read.
+    Operator,
 }
 
 /// What happens when its time comes.
@@ -84,6 +87,14 @@ pub(crate) enum Happening {
     DiskMended,
     /// The wall clock is set by so many seconds.
     ClockJump(i64),
+    /// The operator asks something.
+    Operate,
+    /// The operator releases everything and has it tried.
+    LastVisit,
+    /// A tool should have its answers by now.
+    OperatorExpects(ConnId),
+    /// A part of a message was read.
+    Read(Reader, QueueId, Result<Content, ReadError>),
 }
 
 impl Happening {
@@ -97,6 +108,8 @@ impl Happening {
                 | Self::DiskTrouble
                 | Self::DiskMended
                 | Self::ClockJump(_)
+                | Self::Operate
+                | Self::LastVisit
         )
     }
 }
@@ -106,6 +119,7 @@ pub(crate) enum End {
     Client(usize),
     Remote(Box<Remote>),
     Hook(Box<HookEnd>),
+    Operator(Box<Operator>),
 }
 
 pub(crate) struct World {
@@ -139,6 +153,12 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Sender>,
     /// Connections that the relay has asked for.
     pub(crate) connects: u64,
+    /// Visits of the operator.
+    pub(crate) operators: usize,
+    /// Messages that cannot be read.
+    pub(crate) unreadable: BTreeSet<QueueId>,
+    /// Messages of which a part could not be read.
+    pub(crate) reads_failed: BTreeSet<QueueId>,
     /// Messages that came back, or were made to look so.
     pub(crate) returns: u64,
     /// Which bytes of the spool have rotted.
@@ -177,6 +197,12 @@ pub(crate) fn config(extra: &str, hook: bool) -> Arc<Config> {
         "domains/sender.example/dkim/one.pem",
         key.as_bytes().to_vec(),
     );
+    if extra.contains("spare.example") {
+        folder.insert_file(
+            "domains/spare.example/aliases",
+            b"a: r0@d1.example\n".to_vec(),
+        );
+    }
     crate::strangers::serve(&mut folder);
     let defaults = SystemDefaults {
         hostname: "relay.sender.example".into(),
@@ -232,6 +258,9 @@ impl World {
             rot_so_far: Vec::new(),
             clients: Vec::new(),
             connects: 0,
+            operators: 0,
+            unreadable: BTreeSet::new(),
+            reads_failed: BTreeSet::new(),
             returns: 0,
             moods: BTreeMap::new(),
             ledger: Ledger::default(),
@@ -246,6 +275,9 @@ impl World {
         let mut world = Self::empty(seed, faults, sabotage);
         world.populate();
         world.plan_faults();
+        if faults == Faults::Operator {
+            world.plan_operator();
+        }
         world
     }
 
@@ -268,7 +300,7 @@ impl World {
             hold(bounds::check(
                 &self.engine,
                 &self.config,
-                self.clients.len(),
+                self.clients.len() + self.operators,
             ));
             assert!(
                 self.tally.steps < 5_000_000,
@@ -382,6 +414,12 @@ impl World {
                 self.disk.memory.set_free(1 << 40);
             }
             Happening::ClockJump(seconds) => self.clock_jump(seconds),
+            Happening::Operate => self.operate(),
+            Happening::LastVisit => self.last_visit(),
+            Happening::OperatorExpects(conn) => self.operator_expects(conn),
+            Happening::Read(reader, _, result) => {
+                self.engine.handle(Event::Read { reader, result }, self.now)
+            }
         }
     }
 
@@ -421,7 +459,7 @@ impl World {
                     self.carrying.insert(conn, id);
                 }
                 let result = read(&mut self.disk.clone(), location, id, part);
-                self.engine.handle(Event::Read { reader, result }, self.now);
+                self.read_later(reader, id, result);
             }
             Action::ReadBody {
                 conn,
@@ -442,7 +480,8 @@ impl World {
                     self.ledger.note_try(domain);
                 }
             }
-            Action::DnsClose { .. } | Action::Reload { .. } => {}
+            Action::DnsClose { .. } => {}
+            Action::Reload { conn } => self.reload(conn),
             Action::Work { job, work } => {
                 let result = work.perform();
                 self.soon(Happening::Work(job, result));
@@ -493,6 +532,11 @@ impl World {
         let load = self.engine.load();
         hold(check(load == (0, 0), Rule::Bounds, || {
             format!("all is over, and {load:?} bytes and sessions are left")
+        }));
+        let tables = self.engine.tables();
+        let left = (tables.notices, tables.notices_at_work, tables.commits);
+        hold(check(left == (0, 0, 0), Rule::Bounds, || {
+            format!("all is over, and {left:?} DSNs and commits are left")
         }));
         hold(self.ledger.settled());
         if self.faults == Faults::Calm {

@@ -2,15 +2,15 @@
 //!
 //! Each host that forwards adds a set of three fields with one instance number: what it found out
 //! (ARC-Authentication-Results), a signature over the message as it leaves (ARC-Message-Signature, DKIM's algorithm),
-//! and a seal over all sets so far (ARC-Seal). [`Verification`] judges a chain, asking for keys by
-//! [`crate::dns::Step`]; [`prepare`] adds a set to it.
+//! and a seal over all sets so far (ARC-Seal). [`Verification`] asks for the keys of a chain and judges it; [`prepare`]
+//! adds a set to it.
 //!
 //! Stricter than RFC 8617: `l=` is honoured in the newest message signature only, where [`Verdict::partial`] reports
 //! it. An older message signature whose key no seal is made with is not looked up and counts as failed for
 //! `oldest_pass`, which section 5.2 leaves optional.
 //!
-//! Invariant: a chain costs at most [`crate::limits::ARC_SETS_MAX`] look-ups and one more, and hashes the body in at
-//! most three ways.
+//! Invariant: a chain costs at most [`crate::limits::ARC_SETS_MAX`] look-ups and one more, what
+//! [`crate::auth::dkim::effort`] allows, and hashes the body once in each of the two canonical forms.
 
 mod seal;
 mod sets;

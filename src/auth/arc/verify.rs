@@ -4,18 +4,20 @@ use super::sets::{Chain, Failure, Outcome, SEAL, SealedSet, Set, Verdict, split_
 use crate::auth::dkim::bodies::Bodies;
 use crate::auth::dkim::canonical::{Form, append_field, append_relaxed};
 use crate::auth::dkim::claim::{Claim, Kind, Reported};
-use crate::auth::dkim::signature::{Signature, without_b};
+use crate::auth::dkim::effort::Effort;
+use crate::auth::dkim::signature::{Fields, Signature, without_b};
 use crate::auth::dkim::tag::TagList;
 use crate::auth::dkim::verdict::Failure as SignatureFailure;
+use crate::auth::dkim::verify::answer;
 use crate::date::Timestamp;
 use crate::dns::{Answer, Question, Step};
 use crate::mail::header::{Field, Header};
 
 /// The verification of the chain of one message.
 ///
-/// [`Verification::new`] reads the sets, [`Verification::on_body`] hashes the body as it streams past, and
-/// [`Verification::resume`] asks for the keys and gives the verdict. A chain that is broken without any key costs no
-/// look-up.
+/// [`Verification::new`] reads the sets, [`Verification::on_body`] hashes the body as it streams past,
+/// [`Verification::missing`] asks for the keys, and [`Verification::judge`] gives the verdict: it alone computes
+/// signatures, each once. A chain that is broken without any key costs no look-up.
 pub struct Verification {
     highest: u64,
     broken: Option<Failure>,
@@ -83,12 +85,8 @@ impl Verification {
         questions
     }
 
-    /// The verdict, or the keys that are missing. The body must have been taken whole; `header` is the one of
-    /// [`Verification::new`].
-    ///
-    /// A key that cannot be had for now breaks the chain as well (section 5.2.1), but the failure says so, and a
-    /// receiver may rather defer the message.
-    pub fn resume(&mut self, header: &Header, answers: &[(Question, Answer)]) -> Step<Verdict> {
+    /// The keys that are missing. The body must have been taken whole.
+    pub fn missing(&mut self, answers: &[(Question, Answer)]) -> Vec<Question> {
         self.bodies.finish();
         for link in &mut self.links {
             if let Ok(signature) = &link.message
@@ -97,26 +95,63 @@ impl Verification {
                 link.message = Err(failure);
             }
         }
-        let missing: Vec<Question> = self
-            .questions()
-            .into_iter()
-            .filter(|question| answer(answers, question).is_none())
-            .collect();
-        if !missing.is_empty() {
-            return Step::Ask(missing);
+        let mut missing = self.questions();
+        missing.retain(|question| answer(answers, question).is_none());
+        missing
+    }
+
+    /// Whether [`Verification::judge`] has signatures to compute.
+    pub fn has_work(&self) -> bool {
+        !self.questions().is_empty()
+    }
+
+    /// The verdict, once no key is missing. `header` is the one of [`Verification::new`].
+    ///
+    /// A key that cannot be fetched for now breaks the chain as well (section 5.2.1), but the failure says so, and a
+    /// receiver may rather defer the message. Older message signatures are checked as far as the effort reaches: past
+    /// it, the message counts as changed since.
+    pub fn judge(
+        mut self,
+        header: &Header,
+        answers: &[(Question, Answer)],
+        effort: &mut Effort,
+    ) -> Verdict {
+        self.verdict(header, answers, effort)
+    }
+
+    /// [`Verification::missing`] and [`Verification::judge`] in one, for who has nothing else to do meanwhile.
+    pub fn resume(&mut self, header: &Header, answers: &[(Question, Answer)]) -> Step<Verdict> {
+        let missing = self.missing(answers);
+        if missing.is_empty() {
+            Step::Done(self.verdict(header, answers, &mut Effort::default()))
+        } else {
+            Step::Ask(missing)
         }
-        Step::Done(Verdict {
-            outcome: self.judge(header, answers),
+    }
+
+    fn verdict(
+        &mut self,
+        header: &Header,
+        answers: &[(Question, Answer)],
+        effort: &mut Effort,
+    ) -> Verdict {
+        Verdict {
+            outcome: self.outcome(header, answers, effort),
             sets: self.links.iter().map(|link| link.report.clone()).collect(),
             partial: self.links.last().and_then(|link| {
                 let signature = link.message.as_ref().ok()?;
                 signature.partial(&self.bodies)
             }),
             highest: self.highest,
-        })
+        }
     }
 
-    fn judge(&mut self, header: &Header, answers: &[(Question, Answer)]) -> Outcome {
+    fn outcome(
+        &mut self,
+        header: &Header,
+        answers: &[(Question, Answer)],
+        effort: &mut Effort,
+    ) -> Outcome {
         if let Some(failure) = self.broken {
             return Outcome::Fail(failure);
         }
@@ -128,27 +163,33 @@ impl Verification {
             return Outcome::None;
         };
         let instance = newest.report.instance;
-        if let Err(why) = newest.verify_message(header, answers) {
+        let fields = Fields::new(header);
+        if let Err(why) = newest.verify_message(&fields, answers, effort) {
             return Outcome::Fail(Failure::Message { instance, why });
         }
-        let fields: Vec<Field<'_>> = header.fields().collect();
         let sets: Vec<Set> = self.links.iter().map(|link| link.set).collect();
         for link in self.links.iter_mut().rev() {
             let instance = link.report.instance;
-            let data = seal_data(&fields, sets.get(..usize::from(instance)).unwrap_or(&sets));
-            if let Err(why) = link.verify_seal(&data, answers) {
+            let sealed = sets.get(..usize::from(instance)).unwrap_or(&sets);
+            let data = || seal_data(fields.all(), sealed);
+            if let Err(why) = link.verify_seal(answers, effort, data) {
                 return Outcome::Fail(Failure::Seal { instance, why });
             }
         }
         Outcome::Pass {
-            oldest_pass: self.oldest_pass(header, answers),
+            oldest_pass: self.oldest_pass(&fields, answers, effort),
         }
     }
 
     /// Section 5.2 step 5.
-    fn oldest_pass(&mut self, header: &Header, answers: &[(Question, Answer)]) -> u8 {
+    fn oldest_pass(
+        &mut self,
+        fields: &Fields<'_>,
+        answers: &[(Question, Answer)],
+        effort: &mut Effort,
+    ) -> u8 {
         for link in self.links.iter_mut().rev().skip(1) {
-            if link.verify_message(header, answers).is_err() {
+            if link.verify_message(fields, answers, effort).is_err() {
                 return link.report.instance.saturating_add(1);
             }
         }
@@ -215,15 +256,17 @@ impl Link {
 
     fn verify_message(
         &mut self,
-        header: &Header,
+        fields: &Fields<'_>,
         answers: &[(Question, Answer)],
+        effort: &mut Effort,
     ) -> Result<(), SignatureFailure> {
         let signature = self.message.as_ref().map_err(|failure| *failure);
         let result = signature.and_then(|signature| {
             let claim = &signature.claim;
             let answer =
                 answer(answers, &claim.question).ok_or(SignatureFailure::KeyUnavailable)?;
-            claim.verify(answer, &signature.data(header, self.set.message))
+            let data = || signature.data(fields, self.set.message);
+            claim.verify(answer, effort, data)
         });
         let result = result.map(|_| ());
         self.report.message = Some(result);
@@ -232,14 +275,15 @@ impl Link {
 
     fn verify_seal(
         &mut self,
-        data: &[u8],
         answers: &[(Question, Answer)],
+        effort: &mut Effort,
+        data: impl Fn() -> Vec<u8>,
     ) -> Result<(), SignatureFailure> {
         let claim = self.seal.as_ref().map_err(|failure| *failure);
         let result = claim.and_then(|claim| {
             let answer =
                 answer(answers, &claim.question).ok_or(SignatureFailure::KeyUnavailable)?;
-            claim.verify(answer, data)
+            claim.verify(answer, effort, data)
         });
         let result = result.map(|_| ());
         self.report.seal = Some(result);
@@ -268,11 +312,7 @@ fn read_message(
         return Err(SignatureFailure::Tag { name: "l" });
     }
     let signature = Signature::parse(value, Kind::Arc, at, &mut Reported::default(), bodies)?;
-    if signature
-        .names
-        .iter()
-        .any(|name| name.eq_ignore_ascii_case(SEAL))
-    {
+    if signature.covers(SEAL) {
         return Err(SignatureFailure::Tag { name: "h" });
     }
     Ok(signature)
@@ -308,11 +348,4 @@ fn append(data: &mut Vec<u8>, fields: &[Field<'_>], place: usize) {
     if let Some(field) = fields.get(place) {
         append_field(data, *field, Form::Relaxed);
     }
-}
-
-fn answer<'a>(answers: &'a [(Question, Answer)], question: &Question) -> Option<&'a Answer> {
-    answers
-        .iter()
-        .find(|(other, _)| other == question)
-        .map(|(_, answer)| answer)
 }

@@ -1,44 +1,48 @@
-//! The hashes of one body that the signatures of a message need, each form and length once.
+//! The hashes of one body that the signatures of a message need. A body is hashed once in each canonical form, however
+//! many signatures there are and whatever part of it they cover.
 
 use super::canonical::{BodyHash, BodyHasher, Form};
+use crate::auth::credential::KEY_BYTES;
 
-/// A body that is hashed in several ways while it streams past.
+/// A body that is hashed in one way or two while it streams past.
 #[derive(Default)]
 pub(in crate::auth) struct Bodies(Vec<Body>);
 
 struct Body {
     form: Form,
-    limit: u64,
-    state: State,
+    hasher: Box<BodyHasher>,
+    whole: Option<BodyHash>,
 }
 
-enum State {
-    Streaming(Box<BodyHasher>),
-    Done(BodyHash),
+/// A hash that is needed.
+#[derive(Clone, Copy)]
+pub(in crate::auth) struct Place {
+    form: Form,
+    limit: Option<u64>,
 }
 
 impl Bodies {
-    /// The place of a hash of this form and limit, which is added if nobody needed it so far.
-    pub(in crate::auth) fn place(&mut self, form: Form, limit: u64) -> usize {
-        let found = self
-            .0
-            .iter()
-            .position(|body| body.form == form && body.limit == limit);
-        found.unwrap_or_else(|| {
+    /// The place of a hash of this form, and of the first `limit` bytes only.
+    pub(in crate::auth) fn place(&mut self, form: Form, limit: Option<u64>) -> Place {
+        if self.body(form).is_none() {
             self.0.push(Body {
                 form,
-                limit,
-                state: State::Streaming(Box::new(BodyHasher::with_limit(form, limit))),
+                hasher: Box::new(BodyHasher::new(form)),
+                whole: None,
             });
-            self.0.len().saturating_sub(1)
-        })
+        }
+        let body = self.0.iter_mut().find(|body| body.form == form);
+        if let (Some(body), Some(limit)) = (body, limit) {
+            body.hasher.cut_at(limit);
+        }
+        Place { form, limit }
     }
 
     /// Takes the next piece of the body.
     pub(in crate::auth) fn update(&mut self, chunk: &[u8]) {
         for body in &mut self.0 {
-            if let State::Streaming(hasher) = &mut body.state {
-                hasher.update(chunk);
+            if body.whole.is_none() {
+                body.hasher.update(chunk);
             }
         }
     }
@@ -46,17 +50,28 @@ impl Bodies {
     /// Takes the end of the body.
     pub(in crate::auth) fn finish(&mut self) {
         for body in &mut self.0 {
-            if let State::Streaming(hasher) = &body.state {
-                body.state = State::Done(hasher.as_ref().clone().finish());
+            if body.whole.is_none() {
+                body.whole = Some(body.hasher.end());
             }
         }
     }
 
-    /// The hash at a place, once the body has ended.
-    pub(in crate::auth) fn hash(&self, place: usize) -> Option<BodyHash> {
-        match self.0.get(place)?.state {
-            State::Done(hash) => Some(hash),
-            State::Streaming(_) => None,
+    /// The hash at a place, once the body has ended; `None` where it was too short.
+    pub(in crate::auth) fn hash(&self, place: Place) -> Option<[u8; KEY_BYTES]> {
+        let body = self.body(place.form)?;
+        let whole = body.whole?;
+        match place.limit {
+            None => Some(whole.hash),
+            Some(limit) => body.hasher.hash_at(limit),
         }
+    }
+
+    /// Bytes of the whole canonical body, once it has ended.
+    pub(in crate::auth) fn length(&self, place: Place) -> Option<u64> {
+        Some(self.body(place.form)?.whole?.length)
+    }
+
+    fn body(&self, form: Form) -> Option<&Body> {
+        self.0.iter().find(|body| body.form == form)
     }
 }

@@ -20,9 +20,10 @@ pub enum Form {
 pub struct BodyHasher {
     form: Form,
     hash: Context,
-    /// `l=`: how much is hashed; `length` counts on beyond it.
-    limit: u64,
     length: u64,
+    /// Where the hash so far is asked for too, in their order; those before `passed` are known.
+    cuts: Vec<Cut>,
+    passed: usize,
     /// Line ends that are hashed only if something comes after them.
     line_ends: u64,
     /// Relaxed: white space that is hashed, as one space, only if the line goes on after it.
@@ -31,10 +32,17 @@ pub struct BodyHasher {
     after_cr: bool,
 }
 
+/// The hash of the beginning of a body (`l=`, RFC 6376 section 3.5).
+#[derive(Clone, Copy)]
+struct Cut {
+    limit: u64,
+    hash: [u8; KEY_BYTES],
+}
+
 /// The hash of a whole body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BodyHash {
-    /// SHA-256 of the canonical body, or of its first `l=` bytes.
+    /// SHA-256 of the canonical body.
     pub hash: [u8; KEY_BYTES],
     /// Bytes of the canonical body.
     pub length: u64,
@@ -43,19 +51,24 @@ pub struct BodyHash {
 impl BodyHasher {
     /// For the whole body.
     pub fn new(form: Form) -> Self {
-        Self::with_limit(form, u64::MAX)
-    }
-
-    /// For the first `limit` bytes of the canonical body (`l=`, RFC 6376 section 3.5).
-    pub fn with_limit(form: Form, limit: u64) -> Self {
         Self {
             form,
             hash: Context::new(&SHA256),
-            limit,
             length: 0,
+            cuts: Vec::new(),
+            passed: 0,
             line_ends: 0,
             space: false,
             after_cr: false,
+        }
+    }
+
+    /// For the first `limit` bytes of the canonical body too; before any of it has come. The body is hashed once, however
+    /// many cuts there are.
+    pub(super) fn cut_at(&mut self, limit: u64) {
+        if let Err(place) = self.cuts.binary_search_by_key(&limit, |cut| cut.limit) {
+            let hash = [0; KEY_BYTES];
+            self.cuts.insert(place, Cut { limit, hash });
         }
     }
 
@@ -97,6 +110,11 @@ impl BodyHasher {
 
     /// The hash, after the last piece.
     pub fn finish(mut self) -> BodyHash {
+        self.end()
+    }
+
+    /// Takes the end of the body.
+    pub(super) fn end(&mut self) -> BodyHash {
         let mut block = Block::default();
         self.settle_cr(&mut block);
         // RFC 6376 section 3.4.3: an empty body is one CRLF in the simple form. Section 3.4.4: it is nothing in the
@@ -106,14 +124,27 @@ impl BodyHasher {
             self.put(&mut block, b"\r\n");
         }
         self.flush(&mut block);
-        let mut hash = [0; KEY_BYTES];
-        for (to, from) in hash.iter_mut().zip(self.hash.finish().as_ref()) {
-            *to = *from;
-        }
         BodyHash {
-            hash,
+            hash: self.so_far(),
             length: self.length,
         }
+    }
+
+    /// The hash of the first `limit` bytes, if that was asked for and they have come.
+    pub(super) fn hash_at(&self, limit: u64) -> Option<[u8; KEY_BYTES]> {
+        let known = self.cuts.get(..self.passed)?;
+        known
+            .iter()
+            .find(|cut| cut.limit == limit)
+            .map(|cut| cut.hash)
+    }
+
+    fn so_far(&self) -> [u8; KEY_BYTES] {
+        let mut hash = [0; KEY_BYTES];
+        for (to, from) in hash.iter_mut().zip(self.hash.clone().finish().as_ref()) {
+            *to = *from;
+        }
+        hash
     }
 
     fn breaks(&self, byte: u8) -> bool {
@@ -155,11 +186,28 @@ impl BodyHasher {
     }
 
     fn flush(&mut self, block: &mut Block) {
-        let bytes = block.bytes.get(..block.len).unwrap_or_default();
-        let wanted = usize::try_from(self.limit.saturating_sub(self.length)).unwrap_or(usize::MAX);
-        self.hash.update(bytes.get(..wanted).unwrap_or(bytes));
-        self.length = self.length.saturating_add(bytes.len() as u64);
+        let mut bytes = block.bytes.get(..block.len).unwrap_or_default();
+        while let Some(limit) = self.cuts.get(self.passed).map(|cut| cut.limit) {
+            let wanted = usize::try_from(limit.saturating_sub(self.length));
+            let Some((before, after)) = wanted.ok().and_then(|len| bytes.split_at_checked(len))
+            else {
+                break;
+            };
+            self.put_in(before);
+            bytes = after;
+            let hash = self.so_far();
+            if let Some(cut) = self.cuts.get_mut(self.passed) {
+                cut.hash = hash;
+            }
+            self.passed = self.passed.saturating_add(1);
+        }
+        self.put_in(bytes);
         block.len = 0;
+    }
+
+    fn put_in(&mut self, bytes: &[u8]) {
+        self.hash.update(bytes);
+        self.length = self.length.saturating_add(bytes.len() as u64);
     }
 }
 
@@ -247,6 +295,26 @@ mod tests {
         assert_eq!(hash(form, body.as_bytes()), expected, "{form:?} {body:?}");
     }
 
+    proptest! {
+        #[test]
+        fn the_beginning_of_a_body_hashes_as_a_body_of_its_own(
+            body in "(a| b|\t|\r\n){0,40}",
+            piece in 1_usize..9,
+            limits in proptest::collection::vec(0_usize..90, 0..5),
+        ) {
+            let mut hasher = BodyHasher::new(Form::Simple);
+            limits.iter().for_each(|limit| hasher.cut_at(*limit as u64));
+            body.as_bytes().chunks(piece).for_each(|piece| hasher.update(piece));
+            let whole = hasher.end();
+            let text = format!("{}\r\n", body.trim_end_matches("\r\n"));
+            prop_assert_eq!(whole.hash, sha256(text.as_bytes()));
+            for limit in limits {
+                let beginning = text.as_bytes().get(..limit).map(sha256);
+                prop_assert_eq!(hasher.hash_at(limit as u64), beginning);
+            }
+        }
+    }
+
     mod rfc6376_3_4_5 {
         use super::*;
 
@@ -293,15 +361,16 @@ mod tests {
 
     #[test]
     fn a_limit_hashes_the_front_and_counts_the_whole() {
-        let mut hasher = BodyHasher::with_limit(Form::Simple, 3);
+        let mut hasher = BodyHasher::new(Form::Simple);
+        hasher.cut_at(3);
         hasher.update(b"abcdef\r\n");
-        assert_eq!(
-            hasher.finish(),
-            BodyHash {
-                hash: sha256(b"abc"),
-                length: 8
-            }
-        );
+        let whole = BodyHash {
+            hash: sha256(b"abcdef\r\n"),
+            length: 8,
+        };
+        assert_eq!(hasher.end(), whole);
+        assert_eq!(hasher.hash_at(3), Some(sha256(b"abc")));
+        assert_eq!(hasher.hash_at(4), None);
     }
 
     proptest! {

@@ -8,6 +8,7 @@ use ring::signature::{
     UnparsedPublicKey,
 };
 
+use super::effort::Effort;
 use super::key::Algorithm;
 use super::record::{KeyRecord, PublicKey, RecordError, record_name};
 use super::tag::{TagList, without_space};
@@ -87,11 +88,13 @@ impl Claim {
         })
     }
 
-    /// The record whose key the signature fits. Where there are several, one that fits is enough.
+    /// The record whose key the signature fits. Where there are several, one that fits is enough. `data` makes what was
+    /// signed, which is needed only where there is a key.
     pub(in crate::auth) fn verify(
         &self,
         answer: &Answer,
-        data: &[u8],
+        effort: &mut Effort,
+        data: impl Fn() -> Vec<u8>,
     ) -> Result<KeyRecord, Failure> {
         let texts = match &answer.records {
             Ok(records) => match records.as_ref() {
@@ -102,9 +105,18 @@ impl Claim {
             Err(_) => &[],
         };
         let mut failure = Failure::NoKey;
+        let mut signed = None;
         for text in texts.iter().take(DKIM_KEY_RECORDS_MAX) {
-            match self.verify_with(text, data) {
-                Ok(record) => return Ok(record),
+            match self.record(text) {
+                Ok(record) => {
+                    effort.admit()?;
+                    let signed: &Vec<u8> = signed.get_or_insert_with(&data);
+                    effort.spend(signed.len());
+                    if self.fits(&record.key, signed) {
+                        return Ok(record);
+                    }
+                    failure = Failure::Signature;
+                }
                 // A record that could be read says more than one that is something else.
                 Err(Failure::Key(RecordError::Syntax)) if failure != Failure::NoKey => {}
                 Err(other) => failure = other,
@@ -113,7 +125,8 @@ impl Claim {
         Err(failure)
     }
 
-    fn verify_with(&self, text: &[u8], data: &[u8]) -> Result<KeyRecord, Failure> {
+    /// The record, if it is one for this signature.
+    fn record(&self, text: &[u8]) -> Result<KeyRecord, Failure> {
         let record = KeyRecord::parse(text).map_err(Failure::Key)?;
         if record.key.algorithm() != self.algorithm {
             return Err(Failure::KeyType);
@@ -121,7 +134,11 @@ impl Claim {
         if record.strict && self.identity != self.domain {
             return Err(Failure::Identity);
         }
-        let fits = match &record.key {
+        Ok(record)
+    }
+
+    fn fits(&self, key: &PublicKey, data: &[u8]) -> bool {
+        let fits = match key {
             PublicKey::Rsa { der, bits } if *bits < 2_048 => {
                 UnparsedPublicKey::new(&RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, der)
                     .verify(data, &self.signature)
@@ -132,6 +149,6 @@ impl Claim {
                 UnparsedPublicKey::new(&ED25519, key).verify(&sha256(data), &self.signature)
             }
         };
-        fits.map(|()| record).map_err(|_| Failure::Signature)
+        fits.is_ok()
     }
 }

@@ -77,16 +77,27 @@ pub(super) fn rsa_public_key_info(rsa_public_key: &[u8]) -> Vec<u8> {
     wrap(SEQUENCE, &contents)
 }
 
+/// An RSAPublicKey (RFC 8017 appendix A.1.1).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct RsaPublicKey<'a> {
+    /// Its DER.
+    pub(super) der: &'a [u8],
+    /// Bits of the modulus.
+    pub(super) bits: usize,
+    /// The public exponent; what is past `u32` saturates.
+    pub(super) exponent: u32,
+}
+
 /// The RSAPublicKey within `der`, which is one (RFC 6376 section 3.6.1) or a SubjectPublicKeyInfo around one (what
-/// everybody publishes), with the bits of its modulus.
-pub(super) fn rsa_public_key(der: &[u8]) -> Option<(&[u8], usize)> {
+/// everybody publishes).
+pub(super) fn rsa_public_key(der: &[u8]) -> Option<RsaPublicKey<'_>> {
     let mut outer = Reader::new(der);
     let mut fields = Reader::new(outer.read(SEQUENCE)?);
     if !outer.is_empty() {
         return None;
     }
     if fields.peek() == Some(INTEGER) {
-        return Some((der, modulus_bits(fields)?));
+        return RsaPublicKey::read(der, fields);
     }
     let mut algorithm = Reader::new(fields.read(SEQUENCE)?);
     if algorithm.read(OID)? != RSA_ENCRYPTION {
@@ -98,18 +109,30 @@ pub(super) fn rsa_public_key(der: &[u8]) -> Option<(&[u8], usize)> {
     }
     let (&unused_bits, key) = fields.read(BIT_STRING)?.split_first()?;
     let mut inner = Reader::new(key);
-    let bits = modulus_bits(Reader::new(inner.read(SEQUENCE)?))?;
+    let found = RsaPublicKey::read(key, Reader::new(inner.read(SEQUENCE)?))?;
     let whole = algorithm.is_empty() && fields.is_empty() && inner.is_empty();
-    (unused_bits == 0 && whole).then_some((key, bits))
+    (unused_bits == 0 && whole).then_some(found)
 }
 
-/// Of the fields of an RSAPublicKey (RFC 8017 appendix A.1.1): two positive integers.
-fn modulus_bits(mut fields: Reader<'_>) -> Option<usize> {
-    let modulus = fields.read(INTEGER)?;
-    let exponent = fields.read(INTEGER)?;
-    let is_positive = |contents: &[u8]| contents.first().is_some_and(|&byte| byte < 0x80);
-    (is_positive(modulus) && is_positive(exponent) && fields.is_empty())
-        .then(|| integer_bits(modulus))
+impl<'a> RsaPublicKey<'a> {
+    /// Reads the fields: two positive integers.
+    fn read(der: &'a [u8], mut fields: Reader<'_>) -> Option<Self> {
+        let modulus = fields.read(INTEGER)?;
+        let exponent = fields.read(INTEGER)?;
+        let is_positive = |contents: &[u8]| contents.first().is_some_and(|&byte| byte < 0x80);
+        (is_positive(modulus) && is_positive(exponent) && fields.is_empty()).then(|| Self {
+            der,
+            bits: integer_bits(modulus),
+            exponent: small_integer(exponent),
+        })
+    }
+}
+
+/// A positive INTEGER; what is past `u32` saturates.
+fn small_integer(contents: &[u8]) -> u32 {
+    contents.iter().fold(0_u32, |value, &byte| {
+        value.saturating_mul(256).saturating_add(u32::from(byte))
+    })
 }
 
 /// Significant bits of a positive INTEGER.
@@ -141,9 +164,12 @@ mod tests {
                 .iter()
                 .flat_map(|contents| wrap(INTEGER, contents))
                 .collect();
-            rsa_public_key(&wrap(SEQUENCE, &fields)).map(|(_, bits)| bits)
+            rsa_public_key(&wrap(SEQUENCE, &fields)).map(|key| (key.bits, key.exponent))
         };
-        assert_eq!(key(&[&[0, 0xff], &[3]]), Some(8));
+        assert_eq!(key(&[&[0, 0xff], &[3]]), Some((8, 3)));
+        assert_eq!(key(&[&[0, 0xff], &[1, 0, 1]]), Some((8, 65_537)));
+        assert_eq!(key(&[&[0, 0xff], &[1, 0, 0, 0, 1]]), Some((8, u32::MAX)));
+        assert_eq!(key(&[&[0, 0xff], &[1; 300]]), Some((8, u32::MAX)));
         assert_eq!(key(&[&[0xff], &[3]]), None);
         assert_eq!(key(&[&[0, 0xff], &[0x83]]), None);
         assert_eq!(key(&[&[0, 0xff]]), None);
@@ -156,11 +182,15 @@ mod tests {
         let key = wrap(SEQUENCE, &fields);
         assert_eq!(
             rsa_public_key(&rsa_public_key_info(&key)),
-            Some((key.as_slice(), 8))
+            Some(RsaPublicKey {
+                der: key.as_slice(),
+                bits: 8,
+                exponent: 3
+            })
         );
         let info = |algorithm: &[u8], bits: &[u8]| {
             let fields = [wrap(SEQUENCE, algorithm), wrap(BIT_STRING, bits)].concat();
-            rsa_public_key(&wrap(SEQUENCE, &fields)).map(|(_, bits)| bits)
+            rsa_public_key(&wrap(SEQUENCE, &fields)).map(|key| key.bits)
         };
         let oid = wrap(OID, RSA_ENCRYPTION);
         let bits = [&[0], key.as_slice()].concat();

@@ -9,7 +9,9 @@ use super::der;
 use super::key::{Algorithm, SigningKey};
 use super::tag::{TagList, elements, without_space};
 use crate::address::Domain;
-use crate::limits::{DKIM_RSA_BITS_MAX, DKIM_RSA_BITS_MIN};
+use crate::limits::{
+    DKIM_RSA_BITS_MAX, DKIM_RSA_BITS_MIN, DKIM_RSA_EXPONENT_MAX, DKIM_RSA_EXPONENT_MIN,
+};
 
 /// A key record that can verify mail.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -56,6 +58,8 @@ pub enum RecordError {
         /// Bits of the modulus.
         bits: usize,
     },
+    /// The exponent of the RSA key is even, under [`DKIM_RSA_EXPONENT_MIN`] or over [`DKIM_RSA_EXPONENT_MAX`].
+    Exponent,
 }
 
 impl KeyRecord {
@@ -98,12 +102,18 @@ impl PublicKey {
     fn parse(key_type: &str, bytes: Vec<u8>) -> Result<Self, RecordError> {
         match key_type {
             "rsa" => {
-                let (der, bits) = der::rsa_public_key(&bytes).ok_or(RecordError::Key)?;
+                let key = der::rsa_public_key(&bytes).ok_or(RecordError::Key)?;
+                let (bits, exponent) = (key.bits, key.exponent);
                 if !(DKIM_RSA_BITS_MIN..=DKIM_RSA_BITS_MAX).contains(&bits) {
                     return Err(RecordError::Size { bits });
                 }
+                // The bits of the exponent are what a verification costs, and whoever publishes the key chooses them.
+                let is_small = (DKIM_RSA_EXPONENT_MIN..=DKIM_RSA_EXPONENT_MAX).contains(&exponent);
+                if !is_small || exponent.is_multiple_of(2) {
+                    return Err(RecordError::Exponent);
+                }
                 Ok(Self::Rsa {
-                    der: der.to_vec(),
+                    der: key.der.to_vec(),
                     bits,
                 })
             }
@@ -191,8 +201,8 @@ mod tests {
     #[test]
     fn takes_a_bare_rsa_public_key() {
         let info = STANDARD.decode(RSA_1024).expect("base64");
-        let (bare, _) = der::rsa_public_key(&info).expect("a key");
-        let text = format!("k=rsa; p={}", STANDARD.encode(bare));
+        let bare = der::rsa_public_key(&info).expect("a key");
+        let text = format!("k=rsa; p={}", STANDARD.encode(bare.der));
         assert_eq!(
             parse(&text).map(|record| record.key),
             parse(&format!("p={RSA_1024}")).map(|record| record.key)
@@ -222,6 +232,32 @@ mod tests {
         ];
         for (text, error) in cases {
             assert_eq!(parse(&text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_exponent_that_makes_verifying_dear_is_refused() {
+        let record = |exponent: &[u8]| {
+            let modulus = der::wrap(der::INTEGER, &[0x7f; 256]);
+            let integers = [modulus, der::wrap(der::INTEGER, exponent)].concat();
+            let key = STANDARD.encode(der::wrap(der::SEQUENCE, &integers));
+            parse(&format!("v=DKIM1; p={key}")).map(|_| ())
+        };
+        for small in [&[3][..], &[17], &[1, 0, 1], &[0, 1, 0, 1]] {
+            assert_eq!(record(small), Ok(()), "{small:?}");
+        }
+        let dear = [
+            &[0][..],
+            &[1],
+            &[2],
+            &[1, 0, 0],
+            &[1, 0, 3],
+            &[1, 0, 0, 0, 1],
+            &[1, 0xff, 0xff, 0xff, 0xff],
+            &[0x7f; 256],
+        ];
+        for exponent in dear {
+            assert_eq!(record(exponent), Err(RecordError::Exponent), "{exponent:?}");
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::bodies::Bodies;
+use super::bodies::{Bodies, Place};
 use super::canonical::{Form, append_field, append_relaxed};
 use super::claim::{Claim, Kind, Reported};
 use super::tag::{TagList, elements, is_space, without_space};
@@ -16,14 +16,38 @@ use crate::date::Timestamp;
 use crate::limits::DKIM_CLOCK_SKEW;
 use crate::mail::header::{Field, Header};
 
+/// The fields of a header, for all signatures of a message.
+pub(in crate::auth) struct Fields<'a> {
+    all: Vec<Field<'a>>,
+    /// By their names in lower case, from top to bottom.
+    by_name: BTreeMap<String, Vec<Field<'a>>>,
+}
+
+impl<'a> Fields<'a> {
+    pub(in crate::auth) fn new(header: &'a Header) -> Self {
+        let all: Vec<Field<'a>> = header.fields().collect();
+        let mut by_name: BTreeMap<String, Vec<Field<'a>>> = BTreeMap::new();
+        for field in &all {
+            let name = field.name().to_ascii_lowercase();
+            by_name.entry(name).or_default().push(*field);
+        }
+        Self { all, by_name }
+    }
+
+    /// All of them, from top to bottom.
+    pub(in crate::auth) fn all(&self) -> &[Field<'a>] {
+        &self.all
+    }
+}
+
 /// A signature that could be read.
 pub(in crate::auth) struct Signature {
     pub(in crate::auth) claim: Claim,
     header_form: Form,
-    /// `h=`, in lower case.
-    pub(in crate::auth) names: Vec<String>,
+    /// `h=`, in lower case. It is taken apart when it is needed: a header of names would fill memory as a list.
+    names: String,
     body_hash: [u8; KEY_BYTES],
-    body: usize,
+    body: Place,
     limit: Option<u64>,
 }
 
@@ -63,18 +87,22 @@ impl Signature {
             header_form,
             names,
             body_hash,
-            body: bodies.place(body_form, limit.unwrap_or(u64::MAX)),
+            body: bodies.place(body_form, limit),
             limit,
         })
     }
 
+    /// Whether `h=` lists a field of this name.
+    pub(in crate::auth) fn covers(&self, name: &str) -> bool {
+        elements(&self.names).any(|other| other.eq_ignore_ascii_case(name))
+    }
+
     pub(in crate::auth) fn check_body(&self, bodies: &Bodies) -> Result<(), Failure> {
-        let found = bodies.hash(self.body);
-        let found = found.ok_or(Failure::BodyHash)?;
-        if self.limit.is_some_and(|limit| limit > found.length) {
+        let length = bodies.length(self.body).ok_or(Failure::BodyHash)?;
+        if self.limit.is_some_and(|limit| limit > length) {
             return Err(Failure::BodyTooShort);
         }
-        if found.hash == self.body_hash {
+        if bodies.hash(self.body) == Some(self.body_hash) {
             Ok(())
         } else {
             Err(Failure::BodyHash)
@@ -84,27 +112,26 @@ impl Signature {
     /// What `l=` covers, where it leaves something out.
     pub(in crate::auth) fn partial(&self, bodies: &Bodies) -> Option<Partial> {
         let signed = self.limit?;
-        let total = bodies.hash(self.body)?.length;
+        let total = bodies.length(self.body)?;
         (signed < total).then_some(Partial { signed, total })
     }
 
     /// What was signed (RFC 6376 section 3.7): the fields of `h=`, each name taken from the bottom up, then the
     /// signature field itself without the value of `b=`.
-    pub(in crate::auth) fn data(&self, header: &Header, own: usize) -> Vec<u8> {
-        let mut by_name: BTreeMap<String, Vec<Field<'_>>> = BTreeMap::new();
-        for field in header.fields() {
-            by_name
-                .entry(field.name().to_ascii_lowercase())
-                .or_default()
-                .push(field);
-        }
+    pub(in crate::auth) fn data(&self, fields: &Fields<'_>, own: usize) -> Vec<u8> {
         let mut data = Vec::new();
-        for name in &self.names {
-            if let Some(field) = by_name.get_mut(name).and_then(Vec::pop) {
-                append_field(&mut data, field, self.header_form);
+        let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
+        for name in elements(&self.names) {
+            let Some(named) = fields.by_name.get(name) else {
+                continue;
+            };
+            let nth = taken.entry(name).or_default();
+            if let Some(field) = named.iter().rev().nth(*nth) {
+                append_field(&mut data, *field, self.header_form);
+                *nth = nth.saturating_add(1);
             }
         }
-        if let Some(field) = header.fields().nth(own) {
+        if let Some(field) = fields.all.get(own) {
             let value = without_b(field.value());
             match self.header_form {
                 Form::Relaxed => append_relaxed(&mut data, field.name(), &value),
@@ -141,12 +168,12 @@ fn forms(value: Option<&str>) -> Result<(Form, Form), Failure> {
 }
 
 /// `h=` in lower case; From has to be there (RFC 6376 section 6.1.1).
-fn signed_names(value: &str) -> Result<Vec<String>, Failure> {
-    let names: Vec<String> = elements(value).map(str::to_ascii_lowercase).collect();
-    if names.iter().any(String::is_empty) {
+fn signed_names(value: &str) -> Result<String, Failure> {
+    let names = value.to_ascii_lowercase();
+    if elements(&names).any(str::is_empty) {
         return Err(Failure::Tag { name: "h" });
     }
-    if names.iter().all(|name| name != "from") {
+    if elements(&names).all(|name| name != "from") {
         return Err(Failure::FromNotSigned);
     }
     Ok(names)

@@ -90,6 +90,8 @@ pub enum Failure {
     KeyType,
     /// The signature does not fit key and header.
     Signature,
+    /// Others of the message have used up what may be computed for one ([`super::effort`]).
+    TooMuch,
 }
 
 impl SignatureVerdict {
@@ -109,7 +111,8 @@ impl Failure {
             Self::RetiredAlgorithm
             | Self::Expired
             | Self::Future
-            | Self::Key(RecordError::Size { .. }) => Verdict::Policy,
+            | Self::Key(RecordError::Size { .. } | RecordError::Exponent)
+            | Self::TooMuch => Verdict::Policy,
             Self::FromNotSigned
             | Self::Identity
             | Self::NoKey
@@ -163,11 +166,13 @@ impl fmt::Display for Failure {
             Self::Key(RecordError::Size { bits }) => {
                 return write!(out, "the RSA key has {bits} bits");
             }
+            Self::Key(RecordError::Exponent) => "the exponent of the RSA key is not a usual one",
             Self::Key(RecordError::Service) => "the key is not for mail",
             Self::Key(RecordError::Hash) => "the key is not for sha256",
             Self::Key(_) => "the key record cannot be read",
             Self::KeyType => "the key is of another type",
             Self::Signature => "the signature does not fit the header",
+            Self::TooMuch => "the message asks for more computation than one message may",
         };
         out.write_str(text)
     }

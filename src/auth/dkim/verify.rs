@@ -1,16 +1,19 @@
 //! Verifying signatures (RFC 6376 section 6; results RFC 8601 section 2.7.1).
 //!
 //! [`Verification::new`] reads the signatures of a header, [`Verification::on_body`] hashes the body as it streams
-//! past, and [`Verification::resume`] asks for the keys and gives the verdicts. A signature whose body hash is wrong
+//! past, [`Verification::missing`] asks for the keys, and [`Verification::judge`] gives the verdicts. Only the last one
+//! computes signatures, and it ends the verification: each is verified once. A signature whose body hash is wrong
 //! costs no look-up.
 //!
 //! Stricter than RFC 6376: at most [`DKIM_SIGNATURES_MAX`] signatures are looked at, from the top; RSA keys outside
-//! 1,024 to 4,096 bits and rsa-sha1 do not count (RFC 8301). `l=` is honoured and reported: what follows the signed
+//! 1,024 to 4,096 bits and rsa-sha1 do not count (RFC 8301), nor do RSA keys with an exponent that is even or not within
+//! 3 to 65,537, or what is past the [`Effort`] of one message. `l=` is honoured and reported: what follows the signed
 //! part could come from anybody. `q=` other than dns/txt is not served.
 
 use super::bodies::Bodies;
 use super::claim::{Kind, Reported};
-use super::signature::Signature;
+use super::effort::Effort;
+use super::signature::{Fields, Signature};
 use super::verdict::{Failure, SignatureVerdict};
 use crate::date::Timestamp;
 use crate::dns::{Answer, Question, Step};
@@ -70,51 +73,63 @@ impl Verification {
         questions
     }
 
-    /// The verdicts, in the order of the fields, or the keys that are missing. The body must have been taken whole;
-    /// `header` is the one of [`Verification::new`].
+    /// The keys that are missing. The body must have been taken whole.
+    pub fn missing(&mut self, answers: &[(Question, Answer)]) -> Vec<Question> {
+        self.finish_bodies();
+        let mut missing = self.questions();
+        missing.retain(|question| answer(answers, question).is_none());
+        missing
+    }
+
+    /// Whether [`Verification::judge`] has signatures to compute.
+    pub fn has_work(&self) -> bool {
+        self.slots.iter().any(|slot| slot.state.is_ok())
+    }
+
+    /// The verdicts, in the order of the fields, once no key is missing. `header` is the one of [`Verification::new`].
+    pub fn judge(
+        self,
+        header: &Header,
+        answers: &[(Question, Answer)],
+        effort: &mut Effort,
+    ) -> Vec<SignatureVerdict> {
+        self.verdicts(header, answers, effort)
+    }
+
+    /// [`Verification::missing`] and [`Verification::judge`] in one, for who has nothing else to do meanwhile.
     pub fn resume(
         &mut self,
         header: &Header,
         answers: &[(Question, Answer)],
     ) -> Step<Vec<SignatureVerdict>> {
-        self.finish_bodies();
-        let answer = |question: &Question| {
-            answers
-                .iter()
-                .find(|(other, _)| other == question)
-                .map(|(_, answer)| answer)
-        };
-        let mut missing: Vec<Question> = self
-            .slots
-            .iter()
-            .filter_map(|slot| slot.state.as_ref().ok())
-            .map(|signature| &signature.claim.question)
-            .filter(|question| answer(question).is_none())
-            .cloned()
-            .collect();
-        if !missing.is_empty() {
-            missing.sort_unstable();
-            missing.dedup();
-            return Step::Ask(missing);
+        let missing = self.missing(answers);
+        if missing.is_empty() {
+            Step::Done(self.verdicts(header, answers, &mut Effort::default()))
+        } else {
+            Step::Ask(missing)
         }
-        let verdicts = self
-            .slots
-            .iter()
-            .map(|slot| {
-                let mut testing = false;
-                let outcome = slot.state.as_ref().map_err(|failure| *failure);
-                let outcome = outcome.and_then(|signature| {
-                    let answer =
-                        answer(&signature.claim.question).ok_or(Failure::KeyUnavailable)?;
-                    let data = signature.data(header, slot.field);
-                    let record = signature.claim.verify(answer, &data)?;
-                    testing = record.testing;
-                    Ok(())
-                });
-                slot.verdict(&self.bodies, outcome, testing)
-            })
-            .collect();
-        Step::Done(verdicts)
+    }
+
+    fn verdicts(
+        &self,
+        header: &Header,
+        answers: &[(Question, Answer)],
+        effort: &mut Effort,
+    ) -> Vec<SignatureVerdict> {
+        let fields = Fields::new(header);
+        let verdict = |slot: &Slot| {
+            let mut testing = false;
+            let outcome = slot.state.as_ref().map_err(|failure| *failure);
+            let outcome = outcome.and_then(|signature| {
+                let claim = &signature.claim;
+                let answer = answer(answers, &claim.question).ok_or(Failure::KeyUnavailable)?;
+                let data = || signature.data(&fields, slot.field);
+                testing = claim.verify(answer, effort, data)?.testing;
+                Ok(())
+            });
+            slot.verdict(&self.bodies, outcome, testing)
+        };
+        self.slots.iter().map(verdict).collect()
     }
 
     fn finish_bodies(&mut self) {
@@ -149,6 +164,17 @@ impl Slot {
             outcome,
         }
     }
+}
+
+/// The answer to a question, where it is there.
+pub(in crate::auth) fn answer<'a>(
+    answers: &'a [(Question, Answer)],
+    question: &Question,
+) -> Option<&'a Answer> {
+    answers
+        .iter()
+        .find(|(other, _)| other == question)
+        .map(|(_, answer)| answer)
 }
 
 const FIELD_NAME: &str = "DKIM-Signature";

@@ -53,6 +53,20 @@ pub struct Verdict {
     pub spf: bool,
     /// Whether a signature was aligned and passed.
     pub dkim: bool,
+    /// The domain that SPF has to pass for, and how close to it; nothing where the author's domain has no policy.
+    pub aligns: Option<(Domain, Alignment)>,
+}
+
+impl Verdict {
+    /// Whether SPF for this domain lets the message pass. Where the name belongs to an organization of its own further
+    /// down the tree it does not, which is not looked up here.
+    pub fn may_pass_by(&self, domain: &Domain) -> bool {
+        match &self.aligns {
+            Some((author, Alignment::Strict)) => domain == author,
+            Some((organization, Alignment::Relaxed)) => domain.is_under(organization),
+            None => false,
+        }
+    }
 }
 
 impl Outcome {
@@ -91,6 +105,7 @@ pub fn evaluate(evidence: &Evidence<'_>, answers: &[(Question, Answer)]) -> Step
             record: None,
             spf: false,
             dkim: false,
+            aligns: None,
         }),
     }
 }
@@ -118,6 +133,7 @@ impl LookUp<'_> {
             record: None,
             spf: false,
             dkim: false,
+            aligns: None,
         };
         // Section 4.10.1: the author's own record, else the organization's, else that of a public suffix above.
         let found = walk
@@ -132,6 +148,10 @@ impl LookUp<'_> {
             return Ok(verdict);
         };
         verdict.record = Some(domain.clone());
+        verdict.aligns = Some(match record.spf {
+            Alignment::Strict => (author.clone(), Alignment::Strict),
+            Alignment::Relaxed => (organization.clone(), Alignment::Relaxed),
+        });
         let aligned = |candidate: &Domain, alignment| {
             self.is_aligned(candidate, author, &organization, alignment)
         };

@@ -238,6 +238,19 @@ fn addresses_of_the_old_release_are_honoured_for_as_long_as_they_are_dated() {
         let found = made(&address, NOW).expect("honoured");
         assert_eq!(found.maker, Maker::Old, "{address}");
     }
+    // Its hash holds under each separator and each domain of ours: one address all the same, with the same uses.
+    let address = dated(day).to_string();
+    let id = made(&dated(day), NOW).expect("honoured").id;
+    for spelled in [
+        address.replacen('=', "+", 1),
+        address.replacen('=', "-", 1),
+        address.replace("us.example", "other.example"),
+        address.to_ascii_lowercase(),
+    ] {
+        let found = made(&mailbox(&spelled), NOW).expect("honoured");
+        assert_eq!(found.id, id, "{spelled}");
+    }
+    assert_ne!(made(&dated(day - 1), NOW).expect("honoured").id, id);
     assert_eq!(
         made(&dated(day - SRS_DAYS_MAX - 1), NOW),
         Err(ReverseError::Expired)

@@ -1,13 +1,20 @@
 //! From what a program writes into the pipe to a message (RFC 5322): line ends, header, recipients, missing fields.
 //!
-//! Invariant: what comes out holds only CRLF line ends, no NUL and no line over 998 bytes, whatever went in.
+//! Invariant: what comes out holds only CRLF line ends, no NUL and no line over 998 bytes, whatever went in; and however
+//! much is written, no more of it is read than the limit and a piece, and no more is in memory than a header and
+//! [`SENDMAIL_MEMORY_BYTES_MAX`](crate::limits::SENDMAIL_MEMORY_BYTES_MAX).
+
+use std::collections::HashSet;
+use std::io::{ErrorKind, Read};
 
 use crate::address::{AddressError, Domain, Mailbox};
-use crate::limits::TEXT_LINE_BYTES_MAX;
+use crate::limits::HEADER_BYTES_MAX;
 use crate::mail::address_list::{AddressListError, address_list};
 use crate::mail::header::{Field, Header, HeaderEnd, header_end};
 
+use super::body::{Body, Reader};
 use super::flags::{MessageEnd, RecipientSource};
+use super::text::{Lines, write_line};
 
 /// What is known of the caller.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -20,13 +27,40 @@ pub struct Caller {
     pub domain: Domain,
 }
 
+/// How a message is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading<'a> {
+    /// What ends it.
+    pub end: MessageEnd,
+    /// Where its recipients stand.
+    pub source: RecipientSource,
+    /// Who sends it.
+    pub caller: &'a Caller,
+    /// Bytes that it may have.
+    pub limit: u64,
+}
+
 /// A message that can be submitted.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug)]
 pub struct Message {
-    /// Header and body.
-    pub bytes: Vec<u8>,
     /// The recipients that its header names, where they were asked for.
     pub recipients: Vec<Mailbox>,
+    /// Whether all of it is ASCII.
+    pub is_ascii: bool,
+    head: Vec<u8>,
+    body: Body,
+}
+
+impl Message {
+    /// Its bytes.
+    pub fn size(&self) -> u64 {
+        self.body.len().saturating_add(self.head.len() as u64)
+    }
+
+    /// Reads it from the start.
+    pub fn reader(&self) -> impl Read + '_ {
+        Reader::new(&self.head, &self.body)
+    }
 }
 
 /// Why there is no message.
@@ -41,6 +75,15 @@ pub enum MessageError {
     },
     /// The header is too long or has too many fields.
     Header,
+    /// It is longer than this.
+    TooLarge {
+        /// Bytes.
+        limit: u64,
+    },
+    /// The input cannot be read.
+    Input(ErrorKind),
+    /// There is no room for it in a temporary file.
+    Room(ErrorKind),
 }
 
 impl std::fmt::Display for MessageError {
@@ -50,27 +93,101 @@ impl std::fmt::Display for MessageError {
                 write!(out, "the {field} field is no list of addresses: {error}")
             }
             Self::Header => out.write_str("the header of the message is too long"),
+            Self::TooLarge { limit } => write!(
+                out,
+                "the message is too large: {limit} bytes is the limit (max_message_size); send less, or raise it"
+            ),
+            Self::Input(kind) => write!(out, "cannot read the message: {kind}"),
+            Self::Room(kind) => write!(
+                out,
+                "cannot keep the message in TMPDIR, /var/tmp or /tmp ({kind}); make room there and try again"
+            ),
         }
     }
 }
 
 impl std::error::Error for MessageError {}
 
-/// Makes a message of `input`.
-pub fn prepare(
-    input: &[u8],
-    end: MessageEnd,
-    source: RecipientSource,
-    caller: &Caller,
-) -> Result<Message, MessageError> {
-    let text = clean(input, end);
-    let (header, body) = split(&text);
-    let header = Header::parse(header.to_vec()).map_err(|_| MessageError::Header)?;
+/// Reads `input` to its end and makes a message of it.
+pub fn prepare(input: &mut dyn Read, reading: &Reading<'_>) -> Result<Message, MessageError> {
+    let mut lines = Lines::new(reading.end);
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut text = Vec::new();
+    let (mut header, mut body) = (None, Body::default());
+    let mut is_ascii = true;
+    loop {
+        let len = match input.read(&mut piece) {
+            Ok(len) => len,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(MessageError::Input(error.kind())),
+        };
+        lines.feed(piece.get(..len).unwrap_or_default(), &mut text);
+        let over = len == 0 || lines.has_ended();
+        if over {
+            lines.finish(&mut text);
+        }
+        if header.is_none() {
+            header = take_header(&mut text, over)?;
+        }
+        if header.is_some() {
+            is_ascii &= text.is_ascii();
+            body.append(&text)
+                .map_err(|error| MessageError::Room(error.kind()))?;
+            text.clear();
+        }
+        let head_len = header.as_ref().map_or(0, Vec::len) as u64;
+        if body.len().saturating_add(head_len) > reading.limit {
+            let limit = reading.limit;
+            return Err(MessageError::TooLarge { limit });
+        }
+        if over {
+            break;
+        }
+    }
+    let (head, recipients) = complete_header(header.unwrap_or_default(), reading)?;
+    Ok(Message {
+        recipients,
+        is_ascii: is_ascii && head.is_ascii(),
+        head,
+        body,
+    })
+}
+
+/// Takes the header off the front of `text`, with the empty line behind it, once it is all there. A message without a
+/// header is all body; a header that runs into text ends there.
+fn take_header(text: &mut Vec<u8>, over: bool) -> Result<Option<Vec<u8>>, MessageError> {
+    // Of a line that may go on nothing can be said.
+    let whole = text
+        .windows(2)
+        .rposition(|pair| pair == b"\r\n")
+        .map_or(0, |at| at.saturating_add(2));
+    let lines = text.get(..whole).unwrap_or_default();
+    let (end, body) = match header_end(lines) {
+        HeaderEnd::EmptyLine { at, body } => (at, body),
+        HeaderEnd::NotAField { at } => (at, at),
+        HeaderEnd::Open if over => (text.len(), text.len()),
+        HeaderEnd::Open if text.len() > HEADER_BYTES_MAX => return Err(MessageError::Header),
+        HeaderEnd::Open => return Ok(None),
+    };
+    let rest = text.split_off(body);
+    let mut header = std::mem::replace(text, rest);
+    header.truncate(end);
+    Ok(Some(header))
+}
+
+/// The header with what it lacked and without what is nobody's business, the empty line behind it; and the recipients
+/// that it names.
+fn complete_header(
+    header: Vec<u8>,
+    reading: &Reading<'_>,
+) -> Result<(Vec<u8>, Vec<Mailbox>), MessageError> {
+    let (source, caller) = (reading.source, reading.caller);
+    let header = Header::parse(header).map_err(|_| MessageError::Header)?;
     let recipients = match source {
         RecipientSource::Arguments => Vec::new(),
         RecipientSource::Header => header_recipients(&header, caller)?,
     };
-    let mut bytes = Vec::with_capacity(text.len().saturating_add(256));
+    let mut bytes = Vec::new();
     for field in header.fields() {
         if source == RecipientSource::Header && (field.is("Bcc") || field.is("Resent-Bcc")) {
             continue;
@@ -92,8 +209,7 @@ pub fn prepare(
         bytes.extend_from_slice(b"To: undisclosed-recipients:;\r\n");
     }
     bytes.extend_from_slice(b"\r\n");
-    bytes.extend_from_slice(body);
-    Ok(Message { bytes, recipients })
+    Ok((bytes, recipients))
 }
 
 /// The recipients of -t: those of the newest Resent- set where there is one (RFC 5322 section 3.6.6), else of To, Cc
@@ -105,7 +221,7 @@ fn header_recipients(header: &Header, caller: &Caller) -> Result<Vec<Mailbox>, M
     } else {
         ["To", "Cc", "Bcc"]
     };
-    let mut recipients: Vec<Mailbox> = Vec::new();
+    let (mut recipients, mut seen) = (Vec::new(), HashSet::new());
     for field in header
         .fields()
         .filter(|field| names.iter().any(|name| field.is(name)))
@@ -117,7 +233,7 @@ fn header_recipients(header: &Header, caller: &Caller) -> Result<Vec<Mailbox>, M
             }
         })?;
         for mailbox in found {
-            if !recipients.contains(&mailbox) {
+            if seen.insert(mailbox.clone()) {
                 recipients.push(mailbox);
             }
         }
@@ -223,50 +339,6 @@ fn phrase(name: &str) -> String {
     format!("\"{quoted}\"")
 }
 
-/// Header and body. A message without a header is all body; a header that runs into text ends there.
-fn split(text: &[u8]) -> (&[u8], &[u8]) {
-    let (end, body) = match header_end(text) {
-        HeaderEnd::EmptyLine { at, body } => (at, body),
-        HeaderEnd::NotAField { at } => (at, at),
-        HeaderEnd::Open => (text.len(), text.len()),
-    };
-    (
-        text.get(..end).unwrap_or_default(),
-        text.get(body..).unwrap_or_default(),
-    )
-}
-
-/// Makes CRLF of every line end, takes out NULs and the mbox line that some programs write first, breaks lines that
-/// are too long, and stops at the dot where that is the rule.
-fn clean(input: &[u8], end: MessageEnd) -> Vec<u8> {
-    let mut out = Vec::with_capacity(input.len().saturating_add(input.len() / 32));
-    let mut rest = input;
-    let mut first = true;
-    while !rest.is_empty() {
-        let (line, after) = next_line(rest);
-        rest = after;
-        if std::mem::take(&mut first) && line.starts_with(b"From ") {
-            continue;
-        }
-        if end == MessageEnd::Dot && line == b"." {
-            break;
-        }
-        let line: Vec<u8> = line.iter().copied().filter(|&byte| byte != 0).collect();
-        write_line(&mut out, &line);
-    }
-    out
-}
-
-/// The first line without its end, and what follows. CRLF, LF and a lone CR all end lines.
-fn next_line(text: &[u8]) -> (&[u8], &[u8]) {
-    let Some(at) = text.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
-        return (text, &[]);
-    };
-    let (line, end) = text.split_at_checked(at).unwrap_or((text, &[]));
-    let skip = if end.starts_with(b"\r\n") { 2 } else { 1 };
-    (line, end.get(skip..).unwrap_or_default())
-}
-
 /// Writes a field of our making, which may be folded already; a name in it may be of any length.
 fn write_field(out: &mut Vec<u8>, text: &str) {
     for line in text.split("\r\n") {
@@ -274,33 +346,17 @@ fn write_field(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-fn write_line(out: &mut Vec<u8>, line: &[u8]) {
-    let mut rest = line;
-    let mut room = TEXT_LINE_BYTES_MAX;
-    while rest.len() > room {
-        // Before a character, not inside it; the space makes the next line a continuation where this is a field.
-        let mut cut = TEXT_LINE_BYTES_MAX.saturating_sub(1);
-        while cut > 1 && rest.get(cut).is_some_and(|byte| byte & 0xC0 == 0x80) {
-            cut = cut.saturating_sub(1);
-        }
-        let (part, after) = rest.split_at_checked(cut).unwrap_or((rest, &[]));
-        out.extend_from_slice(part);
-        out.extend_from_slice(b"\r\n ");
-        rest = after;
-        room = TEXT_LINE_BYTES_MAX.saturating_sub(1); // behind the space
-    }
-    out.extend_from_slice(rest);
-    out.extend_from_slice(b"\r\n");
-}
-
 /// Characters of a name in one encoded word: at most 75 bytes of it when each takes three (RFC 2047 section 2).
 const ENCODED_WORD_CHARS: usize = 11;
+/// What is read at a time.
+const PIECE_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::limits::TEXT_LINE_BYTES_MAX;
 
     fn caller() -> Caller {
         let domain = Domain::parse("example.com").expect("a domain");
@@ -311,10 +367,80 @@ mod tests {
         }
     }
 
+    /// Reads a few bytes at a time, as a pipe may give them.
+    struct Pipe<'a>(&'a [u8], usize);
+
+    impl Read for Pipe<'_> {
+        fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+            let len = self.1.min(into.len()).min(self.0.len());
+            let (now, later) = self.0.split_at(len);
+            into[..len].copy_from_slice(now);
+            self.0 = later;
+            Ok(len)
+        }
+    }
+
+    fn read(
+        input: &[u8],
+        piece: usize,
+        end: MessageEnd,
+        source: RecipientSource,
+        caller: &Caller,
+    ) -> Result<(Vec<u8>, Vec<Mailbox>), MessageError> {
+        let reading = Reading {
+            end,
+            source,
+            caller,
+            limit: 1 << 20,
+        };
+        let message = prepare(&mut Pipe(input, piece), &reading)?;
+        let mut bytes = Vec::new();
+        message.reader().read_to_end(&mut bytes).expect("a message");
+        assert_eq!(bytes.len() as u64, message.size());
+        assert_eq!(bytes.is_ascii(), message.is_ascii);
+        Ok((bytes, message.recipients))
+    }
+
     fn prepared(input: &str, end: MessageEnd, source: RecipientSource) -> (String, Vec<String>) {
-        let message = prepare(input.as_bytes(), end, source, &caller()).expect("a message");
-        let recipients = message.recipients.iter().map(Mailbox::to_string).collect();
-        (String::from_utf8(message.bytes).expect("text"), recipients)
+        let (bytes, recipients) =
+            read(input.as_bytes(), 4096, end, source, &caller()).expect("a message");
+        for piece in [1, 2, 7] {
+            let again = read(input.as_bytes(), piece, end, source, &caller());
+            assert_eq!(again, Ok((bytes.clone(), recipients.clone())));
+        }
+        let recipients = recipients.iter().map(Mailbox::to_string).collect();
+        (String::from_utf8(bytes).expect("text"), recipients)
+    }
+
+    /// Gives the same bytes for ever; counts what was read.
+    struct Endless<'a>(&'a [u8], usize);
+
+    impl Read for Endless<'_> {
+        fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+            for (to, from) in into.iter_mut().zip(self.0.iter().cycle()) {
+                *to = *from;
+            }
+            self.1 += into.len();
+            Ok(into.len())
+        }
+    }
+
+    #[test]
+    fn what_is_over_the_limit_is_not_read_to_its_end() {
+        let caller = caller();
+        let reading = Reading {
+            end: MessageEnd::Input,
+            source: RecipientSource::Arguments,
+            caller: &caller,
+            limit: 100_000,
+        };
+        let error = Err(MessageError::TooLarge { limit: 100_000 });
+        for bytes in [&b"x"[..], b"\n", b"\0x\n"] {
+            let mut endless = Endless(bytes, 0);
+            let result = prepare(&mut endless, &reading);
+            assert_eq!(result.map(|message| message.size()), error);
+            assert!(endless.1 < 3 * 100_000);
+        }
     }
 
     fn from_header(input: &str) -> (String, Vec<String>) {
@@ -331,8 +457,8 @@ mod tests {
                 ..caller()
             };
             let source = RecipientSource::Arguments;
-            let message = prepare(input.as_bytes(), MessageEnd::Input, source, &caller);
-            let text = String::from_utf8(message.expect("a message").bytes).expect("text");
+            let message = read(input.as_bytes(), 4096, MessageEnd::Input, source, &caller);
+            let text = String::from_utf8(message.expect("a message").0).expect("text");
             assert!(
                 text.split("\r\n")
                     .all(|line| line.len() <= TEXT_LINE_BYTES_MAX)
@@ -424,23 +550,10 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_broken_so_that_each_part_has_room() {
-        for len in 900..3100 {
-            let mut out = Vec::new();
-            write_line(&mut out, &vec![b'x'; len]);
-            let text = String::from_utf8(out).expect("ASCII");
-            assert!(
-                text.lines().all(|line| line.len() <= TEXT_LINE_BYTES_MAX),
-                "{len}"
-            );
-            assert_eq!(text.matches('x').count(), len);
-        }
-    }
-
-    #[test]
     fn a_bad_list_is_said() {
-        let error = prepare(
+        let error = read(
             b"To: a@b <\n\nx\n",
+            4096,
             MessageEnd::Input,
             RecipientSource::Header,
             &caller(),
@@ -453,12 +566,12 @@ mod tests {
         fn what_comes_out_can_be_sent(input in prop::collection::vec(any::<u8>(), 0..3000), long in 0usize..3000) {
             let mut input = input;
             input.extend(std::iter::repeat_n(b'y', long));
-            if let Ok(message) = prepare(&input, MessageEnd::Input, RecipientSource::Arguments, &caller()) {
+            if let Ok((bytes, _)) = read(&input, 999, MessageEnd::Input, RecipientSource::Arguments, &caller()) {
                 let mut out = Vec::new();
                 let mut decoder = crate::smtp::data::Decoder::new(crate::smtp::data::Framing::Counted);
-                decoder.decode(&mut message.bytes.as_slice(), &mut out);
+                decoder.decode(&mut bytes.as_slice(), &mut out);
                 prop_assert_eq!(decoder.fault(), None);
-                prop_assert!(message.bytes.ends_with(b"\r\n"));
+                prop_assert!(bytes.ends_with(b"\r\n"));
             }
         }
     }

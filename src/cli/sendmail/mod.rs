@@ -3,23 +3,26 @@
 //! The message goes to the daemon over `submit.sock`, which knows the caller by its uid. Where the daemon is not there,
 //! it is left in `spool/drop/`. Exit code 0 means in both cases: it is on the disk.
 
+mod body;
 pub mod flags;
 pub mod message;
 mod place;
 mod submit;
+mod text;
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::path::Path;
 
 use super::failure::Failure;
 use super::queue;
-use super::sysexits::{DATA, IO_ERROR, NO_INPUT, NO_USER, USAGE};
+use super::sysexits::{DATA, IO_ERROR, NO_INPUT, NO_USER, TRY_AGAIN, USAGE};
 use crate::address::{AddressError, Mailbox, ReversePath};
 use crate::limits::COMMAND_MESSAGE_BYTES_MAX;
 use crate::smtp::encode_xtext;
 
 use flags::{Flags, Mode, Verbosity};
-use message::{Caller, prepare};
+use message::{Caller, Message, MessageError, Reading, prepare};
 use place::Place;
 use submit::{Envelope, Submission};
 
@@ -55,23 +58,26 @@ fn deliver(
     input: &mut dyn Read,
     output: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let mut bytes = Vec::new();
-    let limit = COMMAND_MESSAGE_BYTES_MAX as u64;
-    input
-        .take(limit.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(|error| Failure::new(IO_ERROR, format!("cannot read the message: {error}")))?;
-    if bytes.len() as u64 > limit {
-        return Err(Failure::new(DATA, "the message is too large"));
-    }
     let caller = Caller {
         mailbox: from_mailbox(flags, place)?,
         full_name: flags.full_name.clone().or_else(|| place.full_name.clone()),
         domain: place.mail_domain.clone(),
     };
-    let message = prepare(&bytes, flags.end, flags.recipients_from, &caller)
-        .map_err(|error| Failure::new(DATA, error))?;
-    let mut recipients: Vec<Mailbox> = Vec::new();
+    let reading = Reading {
+        end: flags.end,
+        source: flags.recipients_from,
+        caller: &caller,
+        limit: message_limit(place),
+    };
+    let message = prepare(input, &reading).map_err(|error| {
+        let code = match error {
+            MessageError::Input(_) => IO_ERROR,
+            MessageError::Room(_) => TRY_AGAIN,
+            _ => DATA,
+        };
+        Failure::new(code, error)
+    })?;
+    let (mut recipients, mut seen) = (Vec::new(), HashSet::new());
     let named = flags
         .recipients
         .iter()
@@ -82,7 +88,7 @@ fn deliver(
         .flatten()
         .chain(message.recipients.iter().map(|to| place.owner_of(to)))
     {
-        if !recipients.contains(&mailbox) {
+        if seen.insert(mailbox.clone()) {
             recipients.push(mailbox);
         }
     }
@@ -92,9 +98,16 @@ fn deliver(
             "no recipients: name them as arguments, or use -t and a To field",
         ));
     }
-    let envelope = envelope(flags, place, &recipients, &message.bytes)?;
-    let submission = submit::submit(place, &envelope, &message.bytes)?;
+    let envelope = envelope(flags, place, &recipients, &message)?;
+    let submission = submit::submit(place, &envelope, &message)?;
     report(&submission, flags, output)
+}
+
+/// Bytes that a message may have: what the configuration says, or the daemon, or what no command exceeds.
+fn message_limit(place: &Place) -> u64 {
+    let most = COMMAND_MESSAGE_BYTES_MAX as u64;
+    let known = place.message_bytes_max;
+    known.or_else(|| submit::size_limit(place)).unwrap_or(most)
 }
 
 /// The mailbox for a From field that is missing: that of -f where it is one, else the caller's.
@@ -143,12 +156,12 @@ fn envelope(
     flags: &Flags,
     place: &Place,
     recipients: &[Mailbox],
-    message: &[u8],
+    message: &Message,
 ) -> Result<Envelope, Failure> {
     let from = sender(flags, place)?;
     let smtputf8 = !from.as_str().is_ascii() || recipients.iter().any(|to| !to.as_str().is_ascii());
-    let mut mail = format!("MAIL FROM:<{from}> SIZE={}", message.len());
-    let eight_bit = flags.body.as_deref() == Some("8BITMIME") || !message.is_ascii();
+    let mut mail = format!("MAIL FROM:<{from}> SIZE={}", message.size());
+    let eight_bit = flags.body.as_deref() == Some("8BITMIME") || !message.is_ascii;
     mail.push_str(if eight_bit { " BODY=8BITMIME" } else { "" });
     mail.push_str(if smtputf8 { " SMTPUTF8" } else { "" });
     if let Some(what) = &flags.dsn_return {
@@ -171,9 +184,10 @@ fn envelope(
 
 fn report(submission: &Submission, flags: &Flags, output: &mut dyn Write) -> Result<(), Failure> {
     match submission {
-        Submission::Queued { reply, refused } => {
+        Submission::Queued { replies, refused } => {
             if flags.verbosity == Verbosity::Verbose {
-                writeln!(output, "{reply}").map_err(|error| Failure::new(IO_ERROR, error))?;
+                let text = replies.join("\n");
+                writeln!(output, "{text}").map_err(|error| Failure::new(IO_ERROR, error))?;
             }
             match refused.as_slice() {
                 [] => Ok(()),

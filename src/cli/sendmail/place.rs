@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use super::super::failure::Failure;
 use super::super::sysexits::CONFIGURATION;
 use crate::address::{Domain, Mailbox};
+use crate::config::parse_size;
+use crate::limits::MESSAGE_BYTES_MAX_DEFAULT;
 
 /// The surroundings of a call.
 #[derive(Clone, Debug)]
@@ -17,6 +19,8 @@ pub(super) struct Place {
     pub(super) runtime_dir: PathBuf,
     /// Where messages are left when the daemon is not there.
     pub(super) drop_folder: PathBuf,
+    /// Bytes of a message that the daemon takes, where the configuration can be read.
+    pub(super) message_bytes_max: Option<u64>,
     /// This host.
     pub(super) hostname: Domain,
     /// What bare names are completed with.
@@ -32,7 +36,9 @@ pub(super) struct Place {
 impl Place {
     /// Looks around.
     pub(super) fn find(folder: &Path) -> Result<Self, Failure> {
-        let text = fs::read_to_string(folder.join("chopar.toml")).unwrap_or_default();
+        let read = fs::read_to_string(folder.join("chopar.toml"));
+        let is_readable = read.is_ok();
+        let text = read.unwrap_or_default();
         let table: toml::Table = text.parse().unwrap_or_default();
         let key = |name: &str| {
             table
@@ -66,6 +72,11 @@ impl Place {
         Ok(Self {
             runtime_dir: key("runtime_dir")
                 .map_or_else(|| PathBuf::from("/run/chopar"), PathBuf::from),
+            message_bytes_max: is_readable.then(|| {
+                key("max_message_size")
+                    .and_then(|text| parse_size(&text))
+                    .unwrap_or(MESSAGE_BYTES_MAX_DEFAULT)
+            }),
             drop_folder: state_dir.join("spool").join("drop"),
             mail_domain,
             hostname,

@@ -6,10 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use super::super::failure::Failure;
-use super::super::sysexits::{DATA, IO_ERROR, TRY_AGAIN, UNAVAILABLE};
+use super::super::sysexits::{DATA, IO_ERROR, NO_USER, TRY_AGAIN, UNAVAILABLE};
+use super::message::Message;
 use super::place::Place;
 use crate::address::Mailbox;
-use crate::shell::drop_folder::write_drop;
+use crate::limits::RECIPIENTS_MAX;
+use crate::shell::drop_folder::Draft;
 use crate::smtp::data::Encoder;
 use crate::smtp::reply::{RemoteReply, ReplyReader};
 
@@ -23,10 +25,10 @@ pub(super) struct Envelope {
 
 /// Where the message is now.
 pub(super) enum Submission {
-    /// In the queue.
+    /// In the queue; what is not is in the drop folder.
     Queued {
-        /// What the daemon said.
-        reply: String,
+        /// What the daemon said, a reply a transaction.
+        replies: Vec<String>,
         /// Recipients that it refused, a sentence each.
         refused: Vec<String>,
     },
@@ -34,57 +36,54 @@ pub(super) enum Submission {
     Dropped,
 }
 
-/// Submits a message.
+/// Submits a message, in as many transactions as its recipients need.
+///
+/// When this succeeds, each recipient is in the queue, in the drop folder, or named as refused. What comes after the
+/// first transaction never fails as a whole: a caller that tries again would send twice what was taken.
 pub(super) fn submit(
     place: &Place,
     envelope: &Envelope,
-    message: &[u8],
+    message: &Message,
 ) -> Result<Submission, Failure> {
-    let mut session = match Dialogue::open(place) {
-        Ok(session) => session,
-        Err(_) => return leave(place, envelope, message),
+    let Some(mut session) = Dialogue::ready(place) else {
+        leave(place, &envelope.mail, &envelope.rcpt, message)?;
+        return Ok(Submission::Dropped);
     };
-    match session.greet(place) {
-        Ok(reply) if reply.is_positive() => {}
-        // It is there and takes nothing now (it stops, or is full): the folder takes it.
-        Ok(_) | Err(_) => return leave(place, envelope, message),
-    }
-    let reply = session.say(&envelope.mail)?;
-    session_result(&reply)?;
-    let mut refused = Vec::new();
-    for rcpt in &envelope.rcpt {
-        let reply = session.say(rcpt)?;
-        if reply.is_permanent() {
-            refused.push(format!(
-                "{}: {}",
-                rcpt.trim_start_matches("RCPT TO:"),
-                reply.to_text()
-            ));
-        } else {
-            session_result(&reply)?;
+    let (mut replies, mut refused) = (Vec::new(), Vec::new());
+    let mut rest = envelope.rcpt.as_slice();
+    while !rest.is_empty() {
+        let most = session.recipients_max.clamp(1, rest.len());
+        let (part, behind) = rest.split_at_checked(most).unwrap_or((rest, &[]));
+        match session.transact(&envelope.mail, part, message) {
+            Ok(taken) => {
+                replies.extend(taken.reply);
+                refused.extend(taken.refused);
+            }
+            Err(failure) if replies.is_empty() => return Err(failure),
+            Err(_) => {
+                leave(place, &envelope.mail, rest, message)?;
+                break;
+            }
         }
+        rest = behind;
     }
     if refused.len() == envelope.rcpt.len() {
-        return Err(Failure::new(super::NO_USER, refused.join("\n")));
+        return Err(Failure::new(NO_USER, refused.join("\n")));
     }
-    let reply = session.say("DATA")?;
-    if reply.code != 354 {
-        return Err(failure(&reply));
-    }
-    let mut body = Vec::with_capacity(message.len().saturating_add(64));
-    let mut encoder = Encoder::default();
-    encoder.encode(message, &mut body);
-    encoder.finish(&mut body);
-    session.send(&body)?;
-    let reply = session.reply()?;
-    if !reply.is_positive() {
-        return Err(failure(&reply));
-    }
-    drop(session.send(b"QUIT\r\n"));
-    Ok(Submission::Queued {
-        reply: reply.to_text(),
-        refused,
-    })
+    Ok(Submission::Queued { replies, refused })
+}
+
+/// What became of one transaction.
+struct Transaction {
+    /// What the daemon said of the message; nothing where it took no recipient.
+    reply: Option<String>,
+    /// Recipients that it refused, a sentence each.
+    refused: Vec<String>,
+}
+
+/// Bytes of a message that the daemon takes, if it is there and says so.
+pub(super) fn size_limit(place: &Place) -> Option<u64> {
+    Dialogue::ready(place)?.size_max
 }
 
 /// What the daemon says of a recipient.
@@ -159,19 +158,27 @@ impl LineEnds {
     }
 }
 
-fn leave(place: &Place, envelope: &Envelope, message: &[u8]) -> Result<Submission, Failure> {
-    let mut lines = vec![envelope.mail.clone()];
-    lines.extend(envelope.rcpt.iter().cloned());
-    match write_drop(&place.drop_folder, &lines, message) {
-        Ok(()) => Ok(Submission::Dropped),
-        Err(error) => Err(Failure::new(
+/// Leaves a message in the drop folder for these recipients, in as many files as they need: in all of them or in none.
+fn leave(place: &Place, mail: &str, rcpt: &[String], message: &Message) -> Result<(), Failure> {
+    let write = || -> io::Result<()> {
+        let mut drafts = Vec::new();
+        for part in rcpt.chunks(RECIPIENTS_MAX) {
+            let mut lines = vec![mail.to_owned()];
+            lines.extend_from_slice(part);
+            let draft = Draft::write(&place.drop_folder, &lines, &mut message.reader())?;
+            drafts.push(draft);
+        }
+        drafts.into_iter().try_for_each(Draft::complete)
+    };
+    write().map_err(|error| {
+        Failure::new(
             TRY_AGAIN,
             format!(
-                "the daemon is not running, and the message cannot be left in {} ({error}); try again",
+                "the daemon does not take the message now, and it cannot be left in {} ({error}); try again",
                 place.drop_folder.display()
             ),
-        )),
-    }
+        )
+    })
 }
 
 fn session_result(reply: &RemoteReply) -> Result<(), Failure> {
@@ -199,9 +206,93 @@ struct Dialogue {
     socket: UnixStream,
     reader: ReplyReader,
     unread: Vec<u8>,
+    /// SIZE (RFC 1870), where it names a limit.
+    size_max: Option<u64>,
+    /// RCPTMAX of LIMITS (RFC 9422).
+    recipients_max: usize,
 }
 
 impl Dialogue {
+    /// A session past EHLO; none where the daemon is not there, or takes nothing now (it stops, or is full).
+    fn ready(place: &Place) -> Option<Self> {
+        let mut session = Self::open(place).ok()?;
+        let reply = session.greet(place).ok()?;
+        if !reply.is_positive() {
+            return None;
+        }
+        for line in &reply.lines {
+            let mut words = line.split_ascii_whitespace();
+            match words.next() {
+                Some("SIZE") => {
+                    let size = words.next().and_then(|size| size.parse().ok());
+                    session.size_max = size.filter(|size| *size > 0);
+                }
+                Some("LIMITS") => {
+                    let most = words.find_map(|word| word.strip_prefix("RCPTMAX="));
+                    if let Some(most) = most.and_then(|most| most.parse().ok()) {
+                        session.recipients_max = most;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Some(session)
+    }
+
+    /// Hands the message over for some recipients.
+    fn transact(
+        &mut self,
+        mail: &str,
+        rcpt: &[String],
+        message: &Message,
+    ) -> Result<Transaction, Failure> {
+        session_result(&self.say(mail)?)?;
+        let mut refused = Vec::new();
+        for rcpt in rcpt {
+            let reply = self.say(rcpt)?;
+            if reply.is_permanent() {
+                let to = rcpt.trim_start_matches("RCPT TO:");
+                refused.push(format!("{to}: {}", reply.to_text()));
+            } else {
+                session_result(&reply)?;
+            }
+        }
+        if refused.len() == rcpt.len() {
+            session_result(&self.say("RSET")?)?;
+            let reply = None;
+            return Ok(Transaction { reply, refused });
+        }
+        let reply = self.say("DATA")?;
+        if reply.code != 354 {
+            return Err(failure(&reply));
+        }
+        self.send_message(&mut message.reader())?;
+        let reply = self.reply()?;
+        session_result(&reply)?;
+        let reply = Some(reply.to_text());
+        Ok(Transaction { reply, refused })
+    }
+
+    fn send_message(&mut self, message: &mut dyn Read) -> Result<(), Failure> {
+        let mut encoder = Encoder::default();
+        let (mut piece, mut wire) = (vec![0; PIECE_BYTES], Vec::new());
+        loop {
+            let len = match message.read(&mut piece) {
+                Ok(0) => break,
+                Ok(len) => len,
+                Err(error) => {
+                    let text = format!("cannot read the message again: {error}");
+                    return Err(Failure::new(IO_ERROR, text));
+                }
+            };
+            encoder.encode(piece.get(..len).unwrap_or_default(), &mut wire);
+            self.send(&wire)?;
+            wire.clear();
+        }
+        encoder.finish(&mut wire);
+        self.send(&wire)
+    }
+
     fn open(place: &Place) -> io::Result<Self> {
         let socket = UnixStream::connect(place.runtime_dir.join("submit.sock"))?;
         socket.set_read_timeout(Some(REPLY_TIMEOUT))?;
@@ -210,6 +301,8 @@ impl Dialogue {
             socket,
             reader: ReplyReader::default(),
             unread: Vec::new(),
+            size_max: None,
+            recipients_max: RECIPIENTS_PER_TRANSACTION,
         })
     }
 
@@ -272,3 +365,7 @@ fn lost(error: &io::Error) -> Failure {
 
 /// Longer than the daemon takes to sign and sync under any load that it accepts.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Recipients that every server takes (RFC 5321 section 4.5.3.1.8), where the daemon does not name a limit.
+const RECIPIENTS_PER_TRANSACTION: usize = 100;
+/// What is read and sent at a time.
+const PIECE_BYTES: usize = 64 * 1024;

@@ -579,6 +579,50 @@ fn mx_records_are_read_with_the_null_one() {
     assert_eq!(bench.answered().records, Ok(Arc::new(expected)));
 }
 
+/// The texts of a name that has so many of 250 octets, each beginning so, and one of SPF behind them.
+fn texts_of(name: &str, start: &str, count: usize) -> Result<Arc<Records>, NoRecords> {
+    let mut bench = Bench::new(&[server(1)]);
+    let _ = bench.ask(name, RecordKind::Txt);
+    let sent = bench.sent();
+    let question = &sent.bytes[12..sent.bytes.len() - 11];
+    let answers = u16::try_from(count + 1).expect("few").to_be_bytes();
+    let mut packet = [&sent.bytes[..2], &[0x81, 0x80, 0, 1]].concat();
+    packet.extend_from_slice(&answers);
+    packet.extend_from_slice(&[0; 4]);
+    packet.extend_from_slice(question);
+    let filling = format!("{start}{}", "x".repeat(250 - start.len()));
+    let texts = std::iter::repeat_n(filling.as_str(), count).chain(["v=spf1 -all"]);
+    for text in texts {
+        let len = u8::try_from(text.len()).expect("short");
+        packet.extend_from_slice(b"\xC0\x0C\0\x10\0\x01\0\0\0\x3C\0");
+        packet.extend_from_slice(&[len + 1, len]);
+        packet.extend_from_slice(text.as_bytes());
+    }
+    bench.reply(&sent, &packet);
+    bench.answered().records
+}
+
+#[test]
+fn of_more_texts_than_are_of_use_those_for_a_relay_are_kept() {
+    let count = |records: Result<Arc<Records>, NoRecords>| match records.as_deref() {
+        Ok(Records::Txt(texts)) => {
+            assert!(texts.contains(&b"v=spf1 -all".to_vec()));
+            texts.len()
+        }
+        other => panic!("no texts: {other:?}"),
+    };
+    assert_eq!(count(texts_of("a.example", "site-verification=", 60)), 61);
+    assert_eq!(count(texts_of("a.example", "site-verification=", 200)), 1);
+    // What is all for a relay and too much of it is no answer; so are keys without end.
+    for (name, start) in [("a.example", "v=spf1 "), ("s._domainkey.a.example", "p=")] {
+        assert_eq!(
+            texts_of(name, start, 200),
+            Err(NoRecords::ServerFailure),
+            "{name}"
+        );
+    }
+}
+
 #[test]
 fn tlsa_records_are_read() {
     let mut bench = Bench::new(&[server(1)]);
@@ -624,7 +668,7 @@ fn tables_keep_their_ceilings() {
     let Asked::Ready(answer) = bench.ask("one-more.example", RecordKind::A) else {
         panic!("over the ceiling");
     };
-    assert_eq!(answer.records, Err(NoRecords::ServerFailure));
+    assert_eq!(answer.records, Err(NoRecords::NoRoom));
     bench.pass(DNS_QUESTION_TIMEOUT);
     assert_eq!(bench.resolver.counts().0, 0);
     assert!(bench.resolver.by_socket.is_empty() && bench.resolver.by_question.is_empty());

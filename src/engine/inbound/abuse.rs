@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{Accepted, Inbound};
-use crate::address::Domain;
+use crate::address::{Domain, Mailbox, ReversePath};
 use crate::clock::{Instant, Now};
 use crate::config::Toggle;
 use crate::dns::{Answer, Question};
@@ -17,7 +17,6 @@ use crate::engine::Engine;
 use crate::engine::event::{ConnId, Peer};
 use crate::engine::log::{Level, Line};
 use crate::entropy::Entropy;
-use crate::limits::DNS_QUESTIONS_MAX;
 use crate::policy::conduct::{Conduct, Rate};
 use crate::policy::greylist::{Attempt, Greylist};
 use crate::policy::returns::Returns;
@@ -38,7 +37,7 @@ pub(in crate::engine) struct Strangers {
 /// What is known of one.
 pub(super) struct Guard {
     vetting: Vetting,
-    /// Recipients that he named and who do not exist.
+    /// Quarters of recipients that he named and who do not exist: one of a bounce is a quarter.
     unknown: u32,
     held: Option<Held>,
 }
@@ -123,7 +122,7 @@ impl Engine {
             return Ok(());
         };
         self.counters.throttled += 1;
-        self.log(
+        self.log_refusal(
             Line::new(Level::Info, "reject")
                 .with("peer", address)
                 .with("what", "connection")
@@ -139,12 +138,7 @@ impl Engine {
         if abuse.hello == Toggle::On {
             inbound.session.ask_about_hello();
         }
-        // A crowd of strangers must not take the look-ups that mail needs to leave.
-        let ptr = match self.resolver.counts() {
-            (under_way, _) if under_way >= DNS_QUESTIONS_MAX / 2 => Toggle::Off,
-            _ => abuse.ptr,
-        };
-        let (vetting, questions) = Vetting::begin(address, &abuse.lists, ptr);
+        let (vetting, questions) = Vetting::begin(address, &abuse.lists, abuse.ptr);
         inbound.guard = Some(Box::new(Guard {
             vetting,
             unknown: 0,
@@ -156,7 +150,8 @@ impl Engine {
     /// Asks what the vetting of a stranger needs.
     fn vet(&mut self, conn: ConnId, inbound: &mut Inbound, mut questions: Vec<Question>, now: Now) {
         while let Some(question) = questions.pop() {
-            if let Some(answer) = self.ask(conn, question.clone(), now) {
+            let holder = inbound.holding.holder();
+            if let Some(answer) = self.ask(conn, holder, question.clone(), now) {
                 questions.append(&mut self.vet_answer(inbound, &question, &answer, now));
             }
         }
@@ -333,7 +328,16 @@ impl Engine {
                 .session
                 .reverse_path()
                 .map_or("", |sender| sender.as_str());
-            let pair = (sender, shown);
+            // Forms of one address with different suffixes are one.
+            let steady = Mailbox::parse(shown).map(|mailbox| {
+                let key = self.config.names.key(&mailbox.local_key());
+                format!(
+                    "{}@{}",
+                    self.config.names.without_suffix(&key),
+                    mailbox.domain()
+                )
+            });
+            let pair = (sender, steady.as_deref().unwrap_or(shown));
             let greylist = &mut self.strangers.greylist;
             if let Attempt::PutOff(_) = greylist.judge(rules, address, pair, now.instant) {
                 self.counters.greylisted += 1;
@@ -359,10 +363,12 @@ impl Engine {
         if let (true, Some(address), Some(guard)) = (is_unknown, address, inbound.guard.as_mut())
             && limit > 0
         {
-            guard.unknown = guard.unknown.saturating_add(1);
-            let ends = guard.unknown >= limit;
+            let is_bounce = inbound.session.reverse_path() == Some(&ReversePath::Null);
+            let quarters = if is_bounce { 1 } else { 4 };
+            guard.unknown = guard.unknown.saturating_add(quarters);
+            let ends = guard.unknown >= limit.saturating_mul(4);
             let conduct = &mut self.strangers.conduct;
-            conduct.unknown(address, limit, now.instant);
+            conduct.unknown(address, limit, is_bounce, now.instant);
             if ends || conduct.is_shut_out(address, now.instant) {
                 self.counters.throttled += 1;
                 let reply = Reply::TOO_MANY_UNKNOWN;

@@ -1,12 +1,14 @@
 //! Whose a message is that a stranger brings, and what follows: it is refused, put off, or goes on with what was found
 //! out, and under seal where it is forwarded.
 //!
-//! The examination itself is [`crate::policy::authenticity`]; this carries its questions to the DNS.
+//! The examination itself is [`crate::policy::authenticity`]; this carries its questions to the DNS, and its signatures
+//! to the workers.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use super::Inbound;
+use super::verification::Turn;
 use crate::address::Domain;
 use crate::auth::arc::{self, Sealing};
 use crate::auth::dkim::key::{Algorithm, SigningKey};
@@ -15,15 +17,16 @@ use crate::auth::results::{AuthenticationResults, claims_id};
 use crate::auth::spf;
 use crate::clock::Now;
 use crate::config::{DkimKey, Dmarc};
-use crate::dns::{Answer, Question, Step};
+use crate::dns::{Answer, Question};
 use crate::engine::Engine;
 use crate::engine::event::ConnId;
 use crate::engine::intake::{Plan, Whole};
 use crate::engine::log::{Level, Line};
 use crate::engine::signing::Keys;
+use crate::limits::DNS_QUESTIONS_PER_SESSION_MAX;
 use crate::mail::authors::{AuthorsError, authors};
 use crate::mail::header::{Field, Header};
-use crate::policy::authenticity::{Circumstances, Examination, Findings};
+use crate::policy::authenticity::{Circumstances, Examination, Findings, Next, Verified};
 use crate::policy::authority::{Mark, Released};
 use crate::policy::relay::Client;
 use crate::queue::Command;
@@ -41,6 +44,10 @@ pub(super) struct Checking {
     examination: Box<Examination>,
     /// Questions that are open.
     asked: Vec<Question>,
+    /// Questions that wait for those.
+    unasked: Vec<Question>,
+    /// Its place among those that wait for a worker, from when on it has one.
+    turn: Option<Turn>,
 }
 
 /// A message that is wanted.
@@ -80,9 +87,22 @@ impl Checking {
         self.whole.spilled
     }
 
-    /// Bytes that are held.
+    /// Bytes that are held: the message, its header, and what the signatures are verified from, which is about as long.
     pub(super) fn memory(&self) -> usize {
-        self.whole.rest.capacity()
+        let header = self.whole.header.as_bytes().len();
+        let rest = self.whole.rest.capacity();
+        rest.saturating_add(header.saturating_mul(2))
+            .saturating_add(self.examination.memory())
+    }
+
+    /// Its place among those that wait for a worker.
+    pub(super) fn turn(&self) -> Option<Turn> {
+        self.turn
+    }
+
+    /// A worker has verified its signatures.
+    pub(super) fn on_verified(&mut self, verified: Verified) {
+        self.examination.on_verified(verified);
     }
 
     /// A block of it is on the disk; or was lost, and then the disk says so again when the message is to be stored.
@@ -175,7 +195,7 @@ impl Engine {
             receiver: self.config.hostname.clone(),
             at: now.wall,
             dmarc: match is_stranger {
-                true => inbound.grants.rules(&self.config).0,
+                true => inbound.grants.look_up(&self.config, examination.authors()),
                 false => Dmarc::Off,
             },
         };
@@ -186,6 +206,8 @@ impl Engine {
             known,
             examination,
             asked: Vec::new(),
+            unasked: Vec::new(),
+            turn: None,
         }));
         self.examine_on(conn, inbound, now)
     }
@@ -199,26 +221,41 @@ impl Engine {
     }
 
     /// Goes on with an examination as far as the answers reach.
-    fn examine_on(&mut self, conn: ConnId, inbound: &mut Inbound, now: Now) -> Result<(), Reply> {
+    pub(super) fn examine_on(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut Inbound,
+        now: Now,
+    ) -> Result<(), Reply> {
         loop {
+            if !self.has_memory(inbound) {
+                return Err(Reply::NO_MEMORY);
+            }
+            let holder = inbound.holding.holder();
             let Some(checking) = inbound.checking.as_mut() else {
                 return Ok(());
             };
-            if !checking.asked.is_empty() {
-                return Ok(());
-            }
-            let step = checking
-                .examination
-                .resume(&checking.whole.header, &checking.known);
-            let questions = match step {
-                Step::Done(findings) => return self.examined(conn, inbound, &findings, now),
-                Step::Ask(questions) => questions,
-            };
-            for question in questions {
-                match self.ask(conn, question.clone(), now) {
+            while checking.asked.len() < DNS_QUESTIONS_PER_SESSION_MAX
+                && let Some(question) = checking.unasked.pop()
+            {
+                match self.ask(conn, holder, question.clone(), now) {
                     Some(answer) => checking.examination.on_answer(question, answer),
                     None => checking.asked.push(question),
                 }
+            }
+            if !checking.asked.is_empty() {
+                return Ok(());
+            }
+            let next = checking
+                .examination
+                .resume(&checking.whole.header, &checking.known);
+            match next {
+                Next::Done(findings) => return self.examined(conn, inbound, &findings, now),
+                Next::Wait => return Ok(()),
+                Next::Verify(verifying) => {
+                    checking.turn = Some(self.verify(conn, holder.lane(), verifying))
+                }
+                Next::Ask(questions) => checking.unasked = questions,
             }
         }
     }
@@ -242,10 +279,7 @@ impl Engine {
         checking
             .examination
             .on_answer(question.clone(), answer.clone());
-        match self.examine_on(conn, &mut inbound, now) {
-            Ok(()) => self.inbound_put(conn, inbound),
-            Err(reply) => self.message_refused(conn, inbound, &reply, now),
-        }
+        self.examination_goes_on(conn, inbound, now);
     }
 
     /// A message that is whole is not taken.
@@ -314,10 +348,10 @@ impl Engine {
     }
 
     /// A header as it leaves: what is signed and sealed.
-    pub(super) fn leaving(&self, header: Header) -> Header {
+    pub(super) fn leaving(&self, header: Arc<Header>) -> Arc<Header> {
         match self.own_results(&header) {
             removed if removed.is_empty() => header,
-            removed => without(&header, &removed),
+            removed => Arc::new(without(&header, &removed)),
         }
     }
 
@@ -383,7 +417,7 @@ impl Engine {
     }
 
     fn log_findings(&mut self, inbound: &Inbound, id: QueueId, findings: &Findings) {
-        let dmarc = findings.dmarc.as_ref();
+        let dmarc = findings.dmarc.first();
         let outcome = dmarc.map_or("none", |(_, verdict)| verdict.outcome.as_str());
         let line = Line::new(Level::Info, "examined")
             .with("id", id)
@@ -405,7 +439,7 @@ fn facts(findings: &Findings) -> Vec<(Fact, String)> {
         ""
     };
     let spf = findings.spf.as_ref().map_or("", |spf| spf.outcome.as_str());
-    let dmarc = findings.dmarc.as_ref();
+    let dmarc = findings.dmarc.first();
     let dmarc = dmarc.map_or("", |(_, verdict)| verdict.outcome.as_str());
     vec![
         (Fact::SpfPass, passed.to_owned()),

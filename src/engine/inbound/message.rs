@@ -25,17 +25,24 @@ use crate::smtp::server::Transaction;
 impl Engine {
     /// Gives up a body, what was streamed out of it too.
     pub(super) fn drop_body(&mut self, inbound: &mut Inbound) {
+        if let (Some(at), Some(login)) = (inbound.claimed.take(), &inbound.login) {
+            self.logins.users.give_back(login, at);
+        }
+        inbound.holding.give_spool(&mut self.shares);
         if let Some(intake) = inbound.intake.take()
             && intake.is_spilled()
         {
             self.spilling.remove(&intake.id());
             self.store(Command::BodyDiscard { id: intake.id() });
         }
-        if let Some(checking) = inbound.checking.take()
-            && checking.is_spilled()
-        {
-            self.spilling.remove(&checking.id());
-            self.store(Command::BodyDiscard { id: checking.id() });
+        if let Some(checking) = inbound.checking.take() {
+            if let Some(turn) = checking.turn() {
+                self.verifications.forget(turn);
+            }
+            if checking.is_spilled() {
+                self.spilling.remove(&checking.id());
+                self.store(Command::BodyDiscard { id: checking.id() });
+            }
         }
         if let Some(hooking) = inbound.hooking.take() {
             self.drop_hooking(&hooking);
@@ -59,18 +66,47 @@ impl Engine {
         let Some(mut intake) = inbound.intake.take() else {
             return;
         };
-        let block = intake.take(body, &mut |header| self.on_header(inbound, header, now));
+        let is_over = inbound.is_over;
+        let block = intake.take(body, is_over, &mut |header| {
+            self.on_header(inbound, header, now)
+        });
         if let Some(bytes) = block {
-            self.spilling.insert(intake.id(), conn);
-            self.store(Command::BodyAppend {
-                id: intake.id(),
-                bytes,
-            });
-        }
-        if self.memory.saturating_add(intake.memory()) as u64 > self.config.max_memory {
-            intake.refuse(Reply::NO_MEMORY);
+            match (inbound.holding).take_spool(&mut self.shares, bytes.len() as u64) {
+                Ok(()) => {
+                    self.spilling.insert(intake.id(), conn);
+                    self.store(Command::BodyAppend {
+                        id: intake.id(),
+                        bytes,
+                    });
+                }
+                Err(reply) => {
+                    intake.on_written(bytes.len());
+                    intake.refuse(reply);
+                }
+            }
         }
         inbound.intake = Some(intake);
+        if !self.has_memory(inbound)
+            && let Some(intake) = inbound.intake.as_mut()
+        {
+            intake.refuse(Reply::NO_MEMORY);
+        }
+    }
+
+    /// Counts the message for its user, whose limit others of the same moment may have reached since MAIL. It is counted
+    /// out again where it is not taken.
+    fn claim(&mut self, inbound: &mut Inbound, now: Now) -> Result<(), Reply> {
+        let Some(login) = &inbound.login else {
+            return Ok(());
+        };
+        let per_hour = self.config.limits.messages_per_user_hour;
+        let users = &mut self.logins.users;
+        if !users.may_send(login, per_hour, now.instant) {
+            return Err(Reply::RATE_EXCEEDED);
+        }
+        users.sent(login, now.instant);
+        inbound.claimed = Some(now.instant);
+        Ok(())
     }
 
     /// The body has ended: whose it is is found out, fields are added, signatures asked for, and it is stored.
@@ -81,6 +117,7 @@ impl Engine {
         transaction: Transaction,
         now: Now,
     ) -> Result<(), Reply> {
+        self.claim(inbound, now)?;
         let intake = inbound.intake.take().ok_or(Reply::STORE_FAILED)?;
         let id = intake.id();
         let spilled = intake.is_spilled();
@@ -187,6 +224,7 @@ impl Engine {
         now: Now,
     ) -> MessageRecord {
         let Transaction { parameters, .. } = transaction;
+        let dsn_return = released.dsn_return(parameters.dsn_return);
         let (reverse_path, recipients) = released.into_parts();
         // SMTPUTF8 is owed to the next hop only where something needs it (RFC 6531 section 3.4 lets us see). What only
         // some recipients need is asked for with them: the others may be at hosts that do not know it.
@@ -197,7 +235,7 @@ impl Engine {
                 reverse_path,
                 recipients,
                 envelope_id: parameters.envelope_id,
-                dsn_return: parameters.dsn_return,
+                dsn_return,
                 body: parameters.body,
                 smtputf8: parameters.smtputf8 && needed,
                 arrived: now.wall,
@@ -303,6 +341,8 @@ impl Engine {
         let Some(signing) = inbound.signing.take() else {
             return;
         };
+        // From here on the disk says whether it counts.
+        inbound.claimed = None;
         let Signing { record, size } = *signing;
         let committing = Committing::message(&record, size, Owner::Client(conn));
         let ticket = self.ticket(committing);
@@ -324,8 +364,8 @@ impl Engine {
             Some(other) => return self.conns.put(conn, other),
             None => return, // the client did not wait: the message is queued all the same
         };
-        if let (Ok(_), Some(login)) = (&result, &inbound.login) {
-            self.logins.users.sent(login, now.instant);
+        if let (Err(_), Some(login)) = (&result, &inbound.login) {
+            self.logins.users.give_back(login, now.instant);
         }
         let reply = result.map_or_else(|reply| reply, Reply::queued);
         self.inbound_stored(conn, inbound, &reply, now);
@@ -340,6 +380,12 @@ impl Engine {
     ) {
         let mut out = Vec::new();
         self.settle_returns(&mut inbound, reply);
+        if let (Some(address), Some(_), false) =
+            (inbound.address(), &inbound.guard, reply.code() >= 300)
+        {
+            self.strangers.conduct.good(address, now.instant);
+        }
+        inbound.holding.give_spool(&mut self.shares);
         inbound.session.on_stored(reply, &mut out);
         self.inbound_resume(conn, inbound, out, now);
     }
@@ -362,7 +408,7 @@ impl Engine {
         if let Some(intake) = inbound.intake.as_mut() {
             match result {
                 Ok(bytes) => intake.on_written(bytes),
-                Err(reply) => intake.refuse(reply),
+                Err(reply) => intake.on_lost(reply),
             }
         } else if let Some(checking) = inbound.checking.as_mut() {
             checking.on_written(result);

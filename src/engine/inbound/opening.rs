@@ -1,5 +1,6 @@
 //! The beginning of a session: whether a client is let in, who a proxy says that it is, and what comes before the banner.
 
+use super::holding::Holding;
 use super::{Inbound, Opening};
 use crate::clock::Now;
 use crate::engine::event::{Action, ConnId, Listener, Peer, TlsSide};
@@ -7,6 +8,7 @@ use crate::engine::log::{Level, Line};
 use crate::engine::{Conn, Control, Engine};
 use crate::limits::{BANNER_DELAY, HANDSHAKE_TIMEOUT, PROXY_TIMEOUT};
 use crate::policy::authority::Grants;
+use crate::policy::shares::{Holder, Standing};
 use crate::smtp::proxy::{HeaderReader, Origin};
 use crate::smtp::reply::Reply;
 use crate::smtp::server::{Encryption, Role, Session};
@@ -32,9 +34,6 @@ impl Engine {
                 .conns
                 .insert(Conn::Control(Box::new(Control::new(peer)))));
         }
-        if self.inbound_sessions >= self.config.limits.sessions {
-            return Err(Reply::SERVER_BUSY);
-        }
         let (role, encryption) = match listener {
             Listener::Smtp | Listener::Proxy => (Role::Relay, Encryption::Offered),
             Listener::Submission => (Role::Submission, Encryption::Offered),
@@ -49,6 +48,7 @@ impl Engine {
             exchange: None,
             tls: None,
             kept: Vec::new(),
+            is_full: false,
             body: Vec::new(),
             intake: None,
             checking: None,
@@ -63,7 +63,10 @@ impl Engine {
             deadline: None,
             timer: None,
             held_until: None,
-            accounted: 0,
+            holding: Holding::new(Holder::nobody(Standing::Client)),
+            pending: 0,
+            claimed: None,
+            is_over: false,
             opening: Opening::Over,
             counted: None,
             guard: None,
@@ -73,7 +76,6 @@ impl Engine {
         } else {
             self.admit_client(&mut inbound, now)?;
         }
-        self.inbound_sessions += 1;
         self.counters.sessions += 1;
         let conn = self.conns.reserve();
         self.debug(|| {
@@ -103,7 +105,16 @@ impl Engine {
             }
             inbound.counted = Some(address);
         }
-        Ok(())
+        let holder = self.holder_of(inbound, now.instant);
+        inbound.holding.give_all(&mut self.shares);
+        inbound.holding = Holding::new(holder);
+        let taken = inbound.holding.take_session(&mut self.shares);
+        if taken.is_err()
+            && let Some(address) = inbound.counted.take()
+        {
+            self.logins.peers.close(address);
+        }
+        taken
     }
 
     /// Lets a proxy in: it has to say at once for whom it comes.
@@ -115,6 +126,8 @@ impl Engine {
             self.note_proxy(inbound, "not a proxy");
             return Err(Reply::NOT_A_PROXY);
         }
+        inbound.holding = Holding::new(Holder::nobody(Standing::Client));
+        inbound.holding.take_session(&mut self.shares)?;
         inbound.opening = Opening::Proxy(HeaderReader::default());
         inbound.deadline = Some(now.instant.after(PROXY_TIMEOUT));
         Ok(())
@@ -143,7 +156,7 @@ impl Engine {
         let mut out = Vec::new();
         inbound.session.start(&self.settings, &mut out);
         self.set_deadline(inbound, now);
-        self.send(conn, out);
+        self.answer(conn, inbound, out);
     }
 
     /// A proxy says who its client is.
@@ -189,7 +202,7 @@ impl Engine {
 
     fn note_proxy(&mut self, inbound: &Inbound, why: &str) {
         self.counters.refused += 1;
-        self.log(
+        self.log_refusal(
             Line::new(Level::Warning, "reject")
                 .with("peer", inbound.peer_text())
                 .with("what", "proxy")
@@ -202,7 +215,7 @@ impl Engine {
         if let Some(address) = inbound.counted {
             self.strangers.conduct.refused(address, now.instant);
         }
-        self.log(
+        self.log_refusal(
             Line::new(Level::Warning, "reject")
                 .with("peer", inbound.peer_text())
                 .with("why", "early-talker"),

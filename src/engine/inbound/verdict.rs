@@ -10,13 +10,14 @@ use crate::engine::Engine;
 use crate::engine::event::Peer;
 use crate::engine::log::{Level, Line};
 use crate::envelope::{Notify, Recipient};
-use crate::limits::{INLINE_BODY_BYTES_MAX, SPOOL_RESERVE_BYTES};
+use crate::limits::{READ_TURN_BYTES_MAX, SPOOL_RESERVE_BYTES};
 use crate::mail::address_list::{FromError, from_mailboxes};
 use crate::mail::header::Header;
 use crate::policy::authenticity::Findings;
 use crate::policy::authority::{Case, Door, Grant, Refusal, Released};
 use crate::policy::relay::{self, Client, Goal};
 use crate::policy::sender::may_send_as;
+use crate::policy::shares::{Holder, Resource};
 use crate::smtp::command::ForwardPath;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::Transaction;
@@ -55,17 +56,21 @@ impl Engine {
     }
 
     /// Whether there is room for a message of `size` bytes, on the disk and in memory.
-    pub(super) fn room_verdict(&self, size: Option<u64>) -> Result<(), Reply> {
+    pub(super) fn room_verdict(&self, holder: Holder, size: Option<u64>) -> Result<(), Reply> {
         let needed = size.unwrap_or(0).saturating_add(SPOOL_RESERVE_BYTES);
         if self.free_space.is_some_and(|free| free < needed) {
             return Err(Reply::NO_SPACE);
         }
-        // A message that is begun has to find room to be held until it is long enough to be streamed out.
-        let held = self.memory.saturating_add(INLINE_BODY_BYTES_MAX) as u64;
-        if held > self.config.max_memory {
+        // A message that is begun has to find room for its header, and for what is on its way to the disk.
+        let memory = self.shares.of(Resource::Memory);
+        if !memory.has_room(holder, READ_TURN_BYTES_MAX as u64) {
             return Err(Reply::NO_MEMORY);
         }
-        Ok(())
+        let spool = self.shares.of(Resource::Spool);
+        match size {
+            Some(size) if !spool.has_room(holder, size) => Err(Reply::NO_SPACE),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn sender_verdict(
@@ -75,7 +80,7 @@ impl Engine {
         size: Option<u64>,
         now: Now,
     ) -> Result<(), Reply> {
-        self.room_verdict(size)?;
+        self.room_verdict(inbound.holding.holder(), size)?;
         let Some(login) = &inbound.login else {
             return Ok(());
         };

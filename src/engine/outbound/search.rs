@@ -17,15 +17,21 @@ use crate::limits::{
     ADDRESSES_PER_HOST_MAX, CONNECT_TIMEOUT, DELIVERY_ATTEMPT_TIMEOUT, DELIVERY_WALK_TIMEOUT,
 };
 use crate::policy::route::NextHop;
+use crate::policy::shares::{Holder, Kind, Resource, Standing, hash_of_address};
 use crate::queue::{HopId, Outcome, Phase};
 use crate::smtp::client::{Login, Protocol, Tls};
 use crate::status::EnhancedCode;
 
 impl Engine {
     /// Sets a courier out.
-    pub(in crate::engine) fn send_courier(&mut self, hop: HopId, name: &NextHop, now: Now) {
-        self.courier_sessions += 1;
-        let mut courier = Box::new(Courier::new(hop, now.instant));
+    pub(in crate::engine) fn send_courier(
+        &mut self,
+        hop: HopId,
+        name: &NextHop,
+        holder: Holder,
+        now: Now,
+    ) {
+        let mut courier = Box::new(Courier::new(hop, holder, now.instant));
         let conn = self.conns.reserve();
         match name {
             NextHop::Mx(domain) => {
@@ -33,7 +39,7 @@ impl Engine {
                     name: domain.clone(),
                     kind: RecordKind::Mx,
                 };
-                match self.ask(conn, question.clone(), now) {
+                match self.ask(conn, COURIER, question.clone(), now) {
                     Some(answer) => return self.courier_mx(conn, courier, domain, &answer, now),
                     None => courier.asked.push(question),
                 }
@@ -180,7 +186,7 @@ impl Engine {
                     name: host.name.clone(),
                     kind: *kind,
                 };
-                match self.ask(conn, question.clone(), now) {
+                match self.ask(conn, COURIER, question.clone(), now) {
                     Some(answer) => courier.take_addresses(&answer),
                     None => courier.asked.push(question),
                 }
@@ -235,6 +241,11 @@ impl Engine {
             courier.note(EnhancedCode::new(4, 4, 4), text);
             return self.courier_next(old, courier, now);
         }
+        if let Some(address) = target.to.ip()
+            && !self.may_connect(&mut courier, address)
+        {
+            return self.courier_waits(old, courier, now);
+        }
         // Each connection has an id of its own: what still comes for the last one is not taken for this one's.
         self.conns.remove(old);
         let conn = self.conns.reserve();
@@ -257,6 +268,27 @@ impl Engine {
         });
         courier.target = Some(target);
         self.courier_put(conn, courier);
+    }
+
+    /// Charges a courier to the address that it goes to, whichever next hops have that.
+    fn may_connect(&mut self, courier: &mut Courier, address: IpAddr) -> bool {
+        let standing = courier.holder.standing();
+        let at = Holder::nobody(standing).and(Kind::NextHop, hash_of_address(address));
+        let pool = self.shares.of_mut(Resource::Deliveries);
+        pool.give(courier.holder, 1);
+        let may = pool.take(at, 1).is_ok();
+        match may {
+            true => courier.holder = at,
+            false => pool.resize(courier.holder, 0, 1),
+        }
+        may
+    }
+
+    /// There are sessions enough to where it goes: it goes home, and its next hop waits for a moment.
+    fn courier_waits(&mut self, conn: ConnId, courier: Box<Courier>, now: Now) {
+        let hop = courier.hop;
+        self.courier_home(conn, courier, now);
+        self.rest_hop(hop, now);
     }
 
     /// No host could be used.
@@ -375,9 +407,10 @@ fn configured(via: Via, login: Option<&config::Login>) -> Host {
 
 impl Courier {
     /// A courier that has not set out.
-    pub(super) fn new(hop: HopId, now: Instant) -> Self {
+    pub(super) fn new(hop: HopId, holder: Holder, now: Instant) -> Self {
         Self {
             hop,
+            holder,
             stage: Stage::Searching,
             hosts: VecDeque::new(),
             targets: VecDeque::new(),
@@ -482,6 +515,9 @@ impl Courier {
     }
 }
 
+/// A delivery session asks on nobody's account: there are few of them.
+const COURIER: Holder = Holder::nobody(Standing::Trusted);
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -490,7 +526,7 @@ mod tests {
     use crate::dns::NoRecords;
 
     fn searched(origin: Origin, family: Family, answers: &[NoRecords]) -> EnhancedCode {
-        let mut courier = Courier::new(HopId(0), Instant::from_millis(0));
+        let mut courier = Courier::new(HopId(0), COURIER, Instant::from_millis(0));
         courier.looking_up = Some(Host {
             name: Domain::parse("host.example").expect("a domain"),
             at: None,
@@ -546,7 +582,7 @@ mod tests {
             ([never, later], later),
             ([never, never], never),
         ] {
-            let mut courier = Courier::new(HopId(0), Instant::from_millis(0));
+            let mut courier = Courier::new(HopId(0), COURIER, Instant::from_millis(0));
             for status in said {
                 courier.note(status, String::new());
             }

@@ -1,12 +1,13 @@
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::auth::dkim::verdict::{Failure, SignatureVerdict};
 use crate::config::{Folder, SystemDefaults};
 use crate::date::Timestamp;
-use crate::dns::Step;
 use crate::mail::header::Header;
-use crate::policy::authenticity::{Circumstances, Examination};
+use crate::policy::authenticity::{Circumstances, Examination, Next};
 use crate::policy::relay;
 
 fn config() -> Config {
@@ -19,7 +20,10 @@ fn config() -> Config {
             "domains/us.example/aliases",
             "ann: ann@far.example\nbox: maildir:/var/mail/box\n",
         ),
-        ("domains/lax.example/aliases", "bob: bob@far.example\n"),
+        (
+            "domains/lax.example/aliases",
+            "bob: bob@far.example\nin: box@us.example\nout: ann@us.example\n",
+        ),
     ];
     for (path, text) in files {
         folder.insert_file(path, text.into());
@@ -119,10 +123,10 @@ fn nothing() -> Findings {
         dmarc: Dmarc::Off,
     };
     let header = b"From: a@other.example\r\n".to_vec();
-    let header = Header::parse(header).expect("a header");
+    let header = Arc::new(Header::parse(header).expect("a header"));
     match Examination::new(&header, at).resume(&header, &known) {
-        Step::Done(findings) => findings,
-        Step::Ask(questions) => panic!("{questions:?}"),
+        Next::Done(findings) => *findings,
+        _ => panic!("something is missing"),
     }
 }
 
@@ -189,6 +193,7 @@ fn findings() -> impl Strategy<Value = Findings> {
                     record: None,
                     spf: false,
                     dkim: false,
+                    aligns: None,
                 };
                 (domain(of), verdict)
             });
@@ -196,7 +201,7 @@ fn findings() -> impl Strategy<Value = Findings> {
                 spf,
                 dkim: dkim.collect(),
                 authors: authors.into_iter().map(domain).collect(),
-                dmarc,
+                dmarc: Vec::from_iter(dmarc),
                 ambiguous,
                 ..nothing()
             }
@@ -289,7 +294,7 @@ proptest! {
             prop_assert!(is_shown(&found, sender.domain().as_str()));
         }
         let strict = named.iter().any(|name| *name != "bob@lax.example");
-        if let (true, Some((author, verdict))) = (strict, &found.dmarc) {
+        if let (true, Some((author, verdict))) = (strict, found.dmarc.first()) {
             prop_assert!(verdict.policy != dmarc::Policy::Reject);
             let unknown = verdict.outcome == dmarc::Outcome::TempError;
             prop_assert!(!(leaving && unknown) || is_shown(&found, author.as_str()));
@@ -333,13 +338,14 @@ fn an_examination_decides_and_one_that_is_missing_is_ours() {
         record: None,
         spf: false,
         dkim: false,
+        aligns: None,
     };
     let bank = domain("bank.example");
     let failed = Findings {
-        dmarc: Some((
+        dmarc: vec![(
             bank.clone(),
             verdict(dmarc::Outcome::Fail, dmarc::Policy::Reject),
-        )),
+        )],
         ..nothing()
     };
     let refused = Err(Refusal::Dmarc(Some(bank.clone())));
@@ -355,11 +361,15 @@ fn an_examination_decides_and_one_that_is_missing_is_ours() {
         outcome(&["bob@lax.example"], "", Some(&failed)),
         Ok(Mark::Clean)
     );
+    // A lax domain is no way into a strict one, nor out by it.
+    for name in ["in@lax.example", "out@lax.example"] {
+        assert_eq!(outcome(&[name], "", Some(&failed)), refused, "{name}");
+    }
     let unknown = Findings {
-        dmarc: Some((
+        dmarc: vec![(
             bank,
             verdict(dmarc::Outcome::TempError, dmarc::Policy::None),
-        )),
+        )],
         ..nothing()
     };
     let ann = ["ann@us.example"];
@@ -392,6 +402,91 @@ fn a_return_address_is_for_notifications_and_for_those_whom_something_vouches_fo
     assert_eq!(
         outcome(&old, from, Some(&vouched)),
         Err(Refusal::NullSenderOnly)
+    );
+}
+
+#[test]
+fn who_has_a_name_under_a_domain_does_not_answer_for_it() {
+    let below = Findings {
+        dkim: vec![signature("sub.author.example", Ok(()))],
+        ..nothing()
+    };
+    let from = "auto@author.example";
+    let new = ["SRS0=new@us.example"];
+    assert_eq!(outcome(&new, from, Some(&below)), Err(Refusal::Unvouched));
+    let above = "auto@sub.sub.author.example";
+    assert_eq!(outcome(&new, above, Some(&below)), Ok(Mark::Clean));
+
+    let config = config();
+    let (client, ann) = (client(0), path("x@us.example"));
+    let grant = grant(&config, &client, &ann, "box@us.example").expect("served");
+    let mut grants = Grants::default();
+    grants.add(grant, 1);
+    for (sender, notify, returned) in [
+        (from, Notify::Once, Some(DsnReturn::Headers)),
+        (above, Notify::Default, Some(DsnReturn::Full)),
+    ] {
+        let case = Case {
+            config: &config,
+            client: &client,
+            grants: &grants,
+            findings: Some(&below),
+        };
+        let released = case
+            .release(path(sender), recipients(1))
+            .expect("a release");
+        assert_eq!(released.recipients()[0].notify, notify, "{sender}");
+        let asked = Some(DsnReturn::Full);
+        assert_eq!(released.dsn_return(asked), returned, "{sender}");
+    }
+}
+
+#[test]
+fn an_author_who_would_pass_by_a_name_of_ours_is_not_lent_it() {
+    use dmarc::Alignment::{Relaxed, Strict};
+    let found = |aligns: Option<(&str, dmarc::Alignment)>, outcome| Findings {
+        dmarc: vec![(
+            domain("host.example"),
+            dmarc::Verdict {
+                outcome,
+                policy: dmarc::Policy::None,
+                record: None,
+                spf: false,
+                dkim: false,
+                aligns: aligns.map(|(name, alignment)| (domain(name), alignment)),
+            },
+        )],
+        authors: vec![domain("host.example")],
+        ..nothing()
+    };
+    let pretence = Err(Refusal::Pretence(domain("host.example")));
+    let failed = dmarc::Outcome::Fail;
+    // The name of this host is mx.host.example.
+    for to in ["ann@us.example", "bob@lax.example", "SRS0=new@us.example"] {
+        for (aligns, outcome_, expected) in [
+            (Some(("host.example", Relaxed)), failed, pretence.clone()),
+            (Some(("host.example", Strict)), failed, Ok(Mark::Clean)),
+            (Some(("mx.host.example", Strict)), failed, pretence.clone()),
+            (Some(("x.host.example", Relaxed)), failed, Ok(Mark::Clean)),
+            (
+                Some(("host.example", Relaxed)),
+                dmarc::Outcome::Pass,
+                Ok(Mark::Clean),
+            ),
+            (None, dmarc::Outcome::TempError, Err(Refusal::Open)),
+        ] {
+            let found = found(aligns, outcome_);
+            assert_eq!(
+                outcome(&[to], "", Some(&found)),
+                expected,
+                "{to}, {aligns:?}"
+            );
+        }
+    }
+    let clear = found(Some(("host.example", Relaxed)), failed);
+    assert_eq!(
+        outcome(&["box@us.example"], "", Some(&clear)),
+        Ok(Mark::Clean)
     );
 }
 

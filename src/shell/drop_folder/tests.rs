@@ -1,28 +1,37 @@
 //! Messages that wait in the drop folder.
 
-use std::io::Cursor;
+use std::io::{BufRead as _, BufReader, Cursor, Write as _};
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, SystemTime};
 
+use super::checked::read_envelope;
 use super::*;
+use crate::address::{Domain, Mailbox};
+use crate::engine::log::Line;
 
-/// A relay that answers with these replies, one a command; returns what it read.
+/// A relay that answers with these replies, one a command, in each of its sessions; what it read is sent on.
 fn relay(
-    replies: &'static [&'static str],
+    replies: &'static [&'static [&'static str]],
 ) -> (
     impl Fn(u32) -> io::Result<UnixStream>,
     mpsc::Receiver<String>,
 ) {
     let (sender, receiver) = mpsc::channel();
+    let sessions = std::cell::RefCell::new(replies.iter());
     let connect = move |_| {
         let (ours, mut theirs) = UnixStream::pair()?;
         let sender = sender.clone();
+        let replies = *sessions.borrow_mut().next().expect("no further session");
         thread::spawn(move || {
             let mut input = BufReader::new(theirs.try_clone().unwrap());
             let mut seen = String::new();
             for reply in replies {
-                theirs.write_all(reply.as_bytes()).unwrap();
+                if theirs.write_all(reply.as_bytes()).is_err() {
+                    break;
+                }
                 let data = reply.starts_with('3');
                 let mut line = String::new();
                 while input.read_line(&mut line).unwrap_or(0) > 0 {
@@ -33,35 +42,128 @@ fn relay(
                     line.clear();
                 }
             }
-            sender.send(seen).unwrap();
+            drop(sender.send(seen));
         });
         Ok(ours)
     };
     (connect, receiver)
 }
 
-fn folders() -> (tempfile::TempDir, PathBuf, PathBuf) {
-    let spool = tempfile::tempdir().unwrap();
-    let folder = make_folder(spool.path()).unwrap();
-    let damaged = spool.path().join("damaged");
-    fs::create_dir(&damaged).unwrap();
-    (spool, folder, damaged)
+/// A drop folder with what is around it.
+struct Place {
+    _spool: tempfile::TempDir,
+    folder: PathBuf,
+    damaged: PathBuf,
+    rules: Rules,
+    tries: Tries,
 }
 
-fn envelope() -> Vec<String> {
-    [
-        "MAIL FROM:<a@example.com> SIZE=9",
-        "RCPT TO:<b@example.org>",
-    ]
-    .map(str::to_owned)
-    .to_vec()
+impl Place {
+    fn new() -> Self {
+        let spool = tempfile::tempdir().unwrap();
+        let folder = make_folder(spool.path()).unwrap();
+        let damaged = spool.path().join("damaged");
+        fs::create_dir(&damaged).unwrap();
+        let rules = Rules {
+            hostname: Domain::parse("mx.example.com").unwrap(),
+            served: [Domain::parse("example.com").unwrap()].into(),
+            admin: Some(Mailbox::parse("admin@example.com").unwrap()),
+            max_message_size: 100_000,
+            give_up_after: Duration::from_secs(1_000),
+        };
+        Self {
+            _spool: spool,
+            folder,
+            damaged,
+            rules,
+            tries: Tries::default(),
+        }
+    }
+
+    fn leave(&self, lines: &[&str], mut message: &[u8]) {
+        let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        let draft = Draft::write(&self.folder, &lines, &mut message).unwrap();
+        draft.complete().unwrap();
+    }
+
+    fn send_all(&mut self, connect: &dyn Fn(u32) -> io::Result<UnixStream>) -> Vec<Line> {
+        let Self {
+            folder,
+            damaged,
+            rules,
+            tries,
+            ..
+        } = self;
+        send_all(folder, damaged, rules, tries, connect)
+    }
+
+    /// One round in which nothing may be sent.
+    fn look(&mut self) -> Vec<Line> {
+        self.send_all(&|_| panic!("nothing is sent"))
+    }
+
+    /// The names of what the relay would look at.
+    fn files(&self) -> Vec<PathBuf> {
+        let now = crate::shell::time::wall();
+        round::waiting(&self.folder, &mut Tries::default(), now)
+    }
+
+    /// The one file that is there.
+    fn text(&self) -> String {
+        let files = self.files();
+        assert_eq!(files.len(), 1);
+        fs::read_to_string(&files[0]).unwrap()
+    }
+
+    fn damaged(&self) -> usize {
+        fs::read_dir(&self.damaged).unwrap().count()
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const ENVELOPE: &[&str] = &[
+    "MAIL FROM:<a@example.com> SIZE=9",
+    "RCPT TO:<b@example.org>",
+];
+/// What a relay says to a message that it takes.
+const TAKEN: &[&str] = &[
+    "220 x\r\n",
+    "250 x\r\n",
+    "250 x\r\n",
+    "250 x\r\n",
+    "354 x\r\n",
+    "250 x\r\n",
+];
+const THREE: &[&str] = &[
+    "MAIL FROM:<a@example.com>",
+    "RCPT TO:<b@example.org>",
+    "RCPT TO:<c@example.org>",
+    "RCPT TO:<d@example.org>",
+];
+
+/// What was said in the only one of so many sessions that has these words; they end in any order.
+fn seen_with(seen: &mpsc::Receiver<String>, sessions: usize, words: &str) -> String {
+    let all: Vec<String> = (0..sessions)
+        .map(|_| seen.recv_timeout(PATIENCE).unwrap())
+        .collect();
+    let mut found = all.iter().filter(|text| text.contains(words));
+    let first = found.next().unwrap_or_else(|| panic!("{all:?}"));
+    assert!(found.next().is_none(), "{all:?}");
+    first.clone()
+}
+
+fn events(lines: &[Line]) -> Vec<&str> {
+    lines
+        .iter()
+        .map(|line| line.text.split([' ', '=']).nth(1).unwrap())
+        .collect()
 }
 
 #[test]
 fn what_is_dropped_is_sent_as_it_was_and_removed() {
-    let (_spool, folder, damaged) = folders();
-    write_drop(&folder, &envelope(), b"S: x\r\n\r\n.dot\r\nno end").unwrap();
-    let (connect, seen) = relay(&[
+    let mut place = Place::new();
+    place.leave(ENVELOPE, b"S: x\r\n\r\n.dot\r\nno end");
+    let (connect, seen) = relay(&[&[
         "220 x\r\n",
         "250-x\r\n250 y\r\n",
         "250 ok\r\n",
@@ -69,70 +171,280 @@ fn what_is_dropped_is_sent_as_it_was_and_removed() {
         "354 go\r\n",
         "250 ok\r\n",
         "221 bye\r\n",
-    ]);
-    let lines = send_all(&waiting(&folder), &damaged, &connect);
-    assert!(
-        lines[0].text.starts_with("event=drop-taken"),
-        "{}",
-        lines[0]
-    );
-    assert!(waiting(&folder).is_empty());
+    ]]);
+    assert_eq!(events(&place.send_all(&connect)), ["drop-taken"]);
+    assert!(place.files().is_empty());
     assert_eq!(
-        seen.recv().unwrap(),
+        seen.recv_timeout(PATIENCE).unwrap(),
         "EHLO localhost\r\nMAIL FROM:<a@example.com> SIZE=9\r\nRCPT TO:<b@example.org>\r\nDATA\r\n\
          S: x\r\n\r\n..dot\r\nno end\r\n.\r\nQUIT\r\n"
     );
 }
 
 #[test]
-fn what_is_put_off_waits_and_what_is_refused_is_set_aside() {
-    let (_spool, folder, damaged) = folders();
-    write_drop(&folder, &envelope(), b"x\r\n").unwrap();
-    let (connect, _seen) = relay(&["220 x\r\n", "250 x\r\n", "452 full\r\n"]);
-    let lines = send_all(&waiting(&folder), &damaged, &connect);
-    assert!(
-        lines[0].text.starts_with("event=drop-waits"),
-        "{}",
-        lines[0]
+fn what_is_deferred_waits_longer_each_time_and_is_returned_in_the_end() {
+    let mut place = Place::new();
+    place.leave(ENVELOPE, b"S: x\r\n\r\nx\r\n");
+    const DEFERRED: &[&str] = &["220 x\r\n", "250 x\r\n", "452 4.3.1 full\r\n"];
+    let (connect, _) = relay(&[DEFERRED]);
+    let lines = place.send_all(&connect);
+    assert_eq!(events(&lines), ["drop-waits"]);
+    assert!(lines[0].text.contains(" s=10"), "{}", lines[0].text);
+    // Not in the next round, and no line of the log about it.
+    assert!(place.look().is_empty());
+    place.rules.give_up_after = Duration::ZERO;
+    place.tries = Tries::default();
+    let (connect, seen) = relay(&[DEFERRED, TAKEN]);
+    assert_eq!(
+        events(&place.send_all(&connect)),
+        ["drop-returned", "drop-taken"]
     );
-    assert_eq!(waiting(&folder).len(), 1);
-    let (connect, _seen) = relay(&["220 x\r\n", "250 x\r\n", "550 no\r\n"]);
-    let lines = send_all(&waiting(&folder), &damaged, &connect);
+    let dsn = seen_with(&seen, 2, "MAIL FROM:<>");
+    assert!(dsn.contains("MAIL FROM:<> SIZE="), "{dsn}");
     assert!(
-        lines[0].text.starts_with("event=drop-refused"),
-        "{}",
-        lines[0]
+        dsn.contains("RCPT TO:<a@example.com> NOTIFY=NEVER"),
+        "{dsn}"
     );
-    assert_eq!((waiting(&folder).len(), waiting(&damaged).len()), (0, 1));
+    assert!(dsn.contains("Status: 5.3.1"), "{dsn}");
+    assert!(place.files().is_empty() && place.damaged() == 0);
 }
 
 #[test]
-fn links_and_strange_forms_are_not_read() {
-    let (spool, folder, damaged) = folders();
-    let secret = spool.path().join("secret");
-    fs::write(&secret, "chopar-drop 1\nMAIL FROM:<>\nRCPT TO:<a@b>\n\nx").unwrap();
-    symlink(&secret, folder.join("1.msg")).unwrap();
-    fs::hard_link(&secret, folder.join("2.msg")).unwrap();
-    fs::write(folder.join("3.msg"), "nonsense").unwrap();
-    fs::write(folder.join(".4.msg"), "draft").unwrap();
-    let connect = |_| -> io::Result<UnixStream> { panic!("nothing is sent") };
-    let lines = send_all(&waiting(&folder), &damaged, &connect);
-    assert_eq!(lines.len(), 3);
-    assert!(
-        lines
-            .iter()
-            .all(|line| line.text.starts_with("event=drop-refused"))
+fn each_recipient_gets_the_message_or_its_sender_a_dsn_or_it_waits() {
+    let mut place = Place::new();
+    place.leave(THREE, b"Subject: three\r\n\r\nx\r\n");
+    let (connect, seen) = relay(&[
+        &[
+            "220 x\r\n",
+            "250 x\r\n",
+            "250 x\r\n",
+            "250 b\r\n",
+            "550 5.1.1 no such user\r\n",
+            "451 4.3.0 later\r\n",
+            "354 x\r\n",
+            "250 x\r\n",
+        ],
+        &[
+            "220 x\r\n",
+            "250 x\r\n",
+            "250 x\r\n",
+            "250 x\r\n",
+            "354 x\r\n",
+            "250 x\r\n",
+        ],
+    ]);
+    assert_eq!(
+        events(&place.send_all(&connect)),
+        ["drop-returned", "drop-taken"]
     );
-    assert!(waiting(&folder).is_empty());
+    let dsn = seen_with(&seen, 2, "MAIL FROM:<>");
+    assert!(
+        dsn.contains("Final-Recipient: rfc822; c@example.org"),
+        "{dsn}"
+    );
+    assert!(!dsn.contains("b@example.org") && !dsn.contains("d@example.org"));
+    assert!(dsn.contains("Subject: three"), "{dsn}");
+    let uid = rustix::process::geteuid().as_raw();
+    let left = place.text();
+    let start = format!("chopar-drop 1\nOWNER {uid} ");
+    assert!(left.starts_with(&start), "{left}");
+    let end = "MAIL FROM:<a@example.com>\nRCPT TO:<d@example.org>\n\nSubject: three\r\n\r\nx\r\n";
+    assert!(left.ends_with(end), "{left}");
+    // The rest is sent as if it had been left like this, by whom and when it was.
+    let since = left.split([' ', '\n']).nth(4).unwrap().to_owned();
+    let (connect, _) = relay(&[&[
+        "220 x\r\n",
+        "250 x\r\n",
+        "250 x\r\n",
+        "451 4.3.0 later\r\n",
+        "250 reset\r\n",
+    ]]);
+    assert_eq!(events(&place.send_all(&connect)), ["drop-waits"]);
+    assert!(place.text().contains(&format!("OWNER {uid} {since}\n")));
+}
+
+#[test]
+fn a_sender_that_takes_nothing_has_its_dsn_go_to_the_administrator() {
+    let mut place = Place::new();
+    place.leave(ENVELOPE, b"S: x\r\n\r\nx\r\n");
+    const REFUSED: &[&str] = &[
+        "220 x\r\n",
+        "250 x\r\n",
+        "250 x\r\n",
+        "550 5.1.1 no\r\n",
+        "250 x\r\n",
+    ];
+    place.rules.admin = None;
+    let (connect, _) = relay(&[REFUSED, REFUSED, REFUSED]);
+    assert_eq!(
+        events(&place.send_all(&connect)),
+        ["drop-unreturned", "drop-waits"]
+    );
+    assert_eq!((place.files().len(), place.damaged()), (1, 0));
+    place.rules.admin = Some(Mailbox::parse("admin@example.com").unwrap());
+    place.tries = Tries::default();
+    let (connect, seen) = relay(&[REFUSED, REFUSED, REFUSED, TAKEN]);
+    assert_eq!(
+        events(&place.send_all(&connect)),
+        ["drop-returned", "drop-taken"]
+    );
+    let dsn = seen_with(&seen, 4, "RCPT TO:<admin@example.com>");
+    assert!(dsn.contains("MAIL FROM:<>"), "{dsn}");
+    assert_eq!((place.files().len(), place.damaged()), (0, 0));
+}
+
+#[test]
+fn what_the_relay_would_not_take_in_one_transaction_is_several() {
+    let mut place = Place::new();
+    place.leave(THREE, b"S: x\r\n\r\nx\r\n");
+    let (connect, seen) = relay(&[&[
+        "220 x\r\n",
+        "250-x\r\n250 LIMITS RCPTMAX=2\r\n",
+        "250 x\r\n",
+        "250 x\r\n",
+        "452 4.5.3 too many\r\n",
+        "354 x\r\n",
+        "250 x\r\n",
+        "250 x\r\n",
+        "250 x\r\n",
+        "250 x\r\n",
+        "354 x\r\n",
+        "250 x\r\n",
+    ]]);
+    assert_eq!(events(&place.send_all(&connect)), ["drop-taken"]);
+    assert_eq!(
+        seen.recv_timeout(PATIENCE)
+            .unwrap()
+            .matches("MAIL FROM")
+            .count(),
+        2
+    );
+}
+
+#[test]
+fn what_is_too_long_is_returned_unread() {
+    let mut place = Place::new();
+    place.leave(ENVELOPE, b"Subject: long\r\n\r\nx\n");
+    let file = File::options().write(true).open(&place.files()[0]).unwrap();
+    file.set_len(1 << 40).unwrap();
+    let (connect, seen) = relay(&[
+        &["220 x\r\n", "250-x\r\n250 SIZE 100000\r\n"],
+        &[
+            "220 x\r\n",
+            "250 x\r\n",
+            "250 x\r\n",
+            "250 x\r\n",
+            "354 x\r\n",
+            "250 x\r\n",
+        ],
+    ]);
+    assert_eq!(
+        events(&place.send_all(&connect)),
+        ["drop-returned", "drop-taken"]
+    );
+    let dsn = seen_with(&seen, 2, "MAIL FROM:");
+    assert!(dsn.contains("MAIL FROM:<>"), "{dsn}");
+    assert!(
+        dsn.contains("Status: 5.3.4") && dsn.contains("Subject: long"),
+        "{dsn}"
+    );
+}
+
+#[test]
+fn what_is_no_message_is_set_aside_once_with_one_line() {
+    let mut place = Place::new();
+    let spool = place.folder.parent().unwrap().to_owned();
+    let secret = spool.join("secret");
+    let head = "chopar-drop 1\nMAIL FROM:<>\nRCPT TO:<a@b>\n\n";
+    fs::write(&secret, format!("{head}x\r\n")).unwrap();
+    let folder = place.folder.clone();
+    let at = |name: &str| folder.join(name);
+    symlink(&secret, at("link.msg")).unwrap();
+    symlink("/dev/zero", at("device.msg")).unwrap();
+    fs::hard_link(&secret, at("hard.msg")).unwrap();
+    fs::create_dir(at("folder.msg")).unwrap();
+    let fifo = at("fifo.msg");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    let _socket = std::os::unix::net::UnixListener::bind(at("socket.msg")).unwrap();
+    fs::write(at("nonsense.msg"), "nonsense").unwrap();
+    fs::write(at("empty.msg"), "").unwrap();
+    fs::write(at("lf.msg"), format!("{head}Subject: x\n\n.\n")).unwrap();
+    fs::write(at("nul.msg"), format!("{head}x\0\r\n")).unwrap();
+    fs::write(at("long.msg"), format!("{head}{}\r\n", "x".repeat(9_000))).unwrap();
+    fs::write(
+        at("line.msg"),
+        format!("chopar-drop 1\nMAIL FROM:<{}", "x".repeat(9_000)),
+    )
+    .unwrap();
+    // The same name as what was set aside before.
+    fs::write(place.damaged.join("lf.msg"), "before").unwrap();
+    let owner = head.replace("MAIL", "OWNER x\nMAIL");
+    fs::write(at("owner.msg"), format!("{owner}x\r\n")).unwrap();
+    fs::write(at(".draft.msg"), "draft").unwrap();
+    let lines = place.look();
+    assert_eq!(events(&lines), ["drop-refused"; 13]);
+    assert!(
+        lines.iter().all(|line| !line.text.contains("error=")),
+        "{lines:?}"
+    );
+    assert!(place.look().is_empty() && place.files().is_empty());
+    assert_eq!(
+        fs::read_to_string(place.damaged.join("lf.msg")).unwrap(),
+        "before"
+    );
+    assert!(secret.exists() && at(".draft.msg").exists());
+}
+
+#[test]
+fn a_file_that_is_written_to_meanwhile_is_not_sent() {
+    let mut place = Place::new();
+    place.leave(ENVELOPE, b"S: x\r\n\r\nx\r\n");
+    let file = place.files().remove(0);
+    let (script, _) = relay(&[&[
+        "220 x\r\n",
+        "250 x\r\n",
+        "250 x\r\n",
+        "250 x\r\n",
+        "354 x\r\n",
+    ]]);
+    let connect = |uid| {
+        let mut file = File::options().append(true).open(&file).unwrap();
+        file.write_all(b"more\r\n").unwrap();
+        script(uid)
+    };
+    let lines = place.send_all(&connect);
+    assert_eq!(events(&lines), ["drop-waits"]);
+    assert!(lines[0].text.contains("changes while"), "{}", lines[0].text);
+    assert_eq!(place.files().len(), 1);
+}
+
+#[test]
+fn whoever_leaves_thousands_of_files_keeps_nobody_waiting() {
+    if !rustix::process::geteuid().is_root() {
+        return; // only root can leave files of others
+    }
+    let place = Place::new();
+    for number in 0..2_000 {
+        let path = place.folder.join(format!("{number}.msg"));
+        fs::write(&path, "x").unwrap();
+        let uid = if number == 1_999 { 34 } else { 33 };
+        std::os::unix::fs::chown(&path, Some(uid), None).unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(number);
+        file.set_modified(then).unwrap();
+    }
+    let files = place.files();
+    assert_eq!(files.len(), 257);
+    let name = |at: usize| files[at].file_name().unwrap().to_str().unwrap().to_owned();
+    assert_eq!([name(0), name(1), name(2)], ["0.msg", "1999.msg", "1.msg"]);
 }
 
 #[test]
 fn an_envelope_is_one_sender_and_at_least_one_recipient_without_controls() {
     let read = |text: &str| read_envelope(&mut Cursor::new(text.as_bytes().to_vec())).ok();
-    assert_eq!(
-        read("chopar-drop 1\nmail from:<a@b>\nrcpt to:<c@d>\n\n").map(|lines| lines.len()),
-        Some(2)
-    );
+    let lines = read("chopar-drop 1\nmail from:<a@b>\nrcpt to:<c@d>\n\n");
+    assert_eq!(lines.map(|lines| lines.rcpt.len()), Some(1));
     for bad in [
         "",
         "chopar-drop 2\nMAIL FROM:<a@b>\nRCPT TO:<c@d>\n\n",
@@ -141,7 +453,8 @@ fn an_envelope_is_one_sender_and_at_least_one_recipient_without_controls() {
         "chopar-drop 1\nMAIL FROM:<a@b>\nDATA\n\n",
         "chopar-drop 1\nMAIL FROM:<a@b>\nRCPT TO:<c@d>\rDATA\n\n",
         "chopar-drop 1\nMAIL FROM:<a@b>\nRCPT TO:<c@d>",
+        "chopar-drop 1\nOWNER 7\nMAIL FROM:<a@b>\nRCPT TO:<c@d>\n\n",
     ] {
-        assert_eq!(read(bad), None, "{bad}");
+        assert!(read(bad).is_none(), "{bad}");
     }
 }

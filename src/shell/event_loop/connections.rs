@@ -134,6 +134,10 @@ impl EventLoop {
                     budget = budget.saturating_sub(len.max(STEP_COST_BYTES));
                     let bytes = scratch.get(..len).unwrap_or_default();
                     self.engine.handle(Event::Bytes { conn, bytes }, now);
+                    // A password may have been among them, and the buffer lives as long as the process.
+                    if let Some(bytes) = scratch.get_mut(..len) {
+                        bytes.fill(0);
+                    }
                 }
                 Input::Progress(len) => budget = budget.saturating_sub(len.max(STEP_COST_BYTES)),
                 Input::Connected => self.engine.handle(Event::Connected { conn }, now),

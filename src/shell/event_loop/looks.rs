@@ -9,12 +9,9 @@ use crate::config::{Config, DnsSource, Listen, Listeners};
 use crate::dns::resolv_conf;
 use crate::engine::event::{ConnId, Event};
 use crate::engine::log::{Level, Line};
-use crate::limits::{
-    CERTIFICATES_INTERVAL, DROP_FOLDER_INTERVAL, HEAP_INTERVAL, RESOLV_CONF_INTERVAL,
-};
-use crate::shell::heap::Keeps;
+use crate::limits::{CERTIFICATES_INTERVAL, DROP_FOLDER_INTERVAL, RESOLV_CONF_INTERVAL};
 use crate::shell::tls::{Origin, TlsError};
-use crate::shell::{certificate_files, daemon, folder, heap, log, systemd};
+use crate::shell::{certificate_files, daemon, folder, log, systemd};
 
 /// What is looked at from time to time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -22,11 +19,7 @@ pub(super) enum Look {
     ResolvConf,
     DropFolder,
     Certificates,
-    Heap,
 }
-
-/// How often the heap is given back after a crowd: other threads take their time to give back their part.
-const RELEASES: u8 = 12;
 
 impl Look {
     /// How often.
@@ -35,7 +28,6 @@ impl Look {
             Self::ResolvConf => RESOLV_CONF_INTERVAL,
             Self::DropFolder => DROP_FOLDER_INTERVAL,
             Self::Certificates => CERTIFICATES_INTERVAL,
-            Self::Heap => HEAP_INTERVAL,
         }
     }
 }
@@ -44,23 +36,13 @@ impl EventLoop {
     /// Does what is due.
     pub(super) fn look(&mut self, look: Look) {
         match look {
-            Look::DropFolder if self.state.stop_by.is_none() => self.drops.start(),
+            Look::DropFolder if self.state.stop_by.is_none() => self.drops.start(&self.config),
             Look::DropFolder => {}
             Look::ResolvConf => {
                 let changed = daemon::resolv_conf_changed();
                 if changed != self.state.resolv_conf {
                     self.state.resolv_conf = changed;
                     self.read_resolv_conf();
-                }
-            }
-            Look::Heap => {
-                if self.state.streams.crowd_has_gone() {
-                    self.state.releases = RELEASES;
-                }
-                if self.state.releases > 0 {
-                    self.state.releases -= 1;
-                    self.engine.rest();
-                    heap::release(Keeps::Lowest);
                 }
             }
             Look::Certificates => {
@@ -90,7 +72,8 @@ impl EventLoop {
         systemd::reloading();
         match daemon::load(&self.folder) {
             Ok(config) => {
-                for key in self.state.fixed.differing(&config) {
+                let unchanged = self.state.fixed.differing(&config);
+                for key in &unchanged {
                     log::write(&Line::new(Level::Warning, "restart-needed").with("key", key));
                 }
                 self.config = Arc::new(config);
@@ -99,7 +82,7 @@ impl EventLoop {
                 let replaced = self.tls.replace(files, &self.config.hostname);
                 say_certificates(&replaced, &self.config);
                 self.engine
-                    .reconfigure(Arc::clone(&self.config), conn, self.now);
+                    .reconfigure(Arc::clone(&self.config), conn, &unchanged, self.now);
             }
             Err(errors) => self
                 .engine

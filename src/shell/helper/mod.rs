@@ -7,7 +7,9 @@
 //! ```
 //!
 //! It is this binary, started as the service's account before the sandbox closes, and has nothing but the control socket.
-//! Relay and helper end together: when the socket closes, the helper waits a little for what runs, ends that, and ends.
+//! Relay and helper end together. When the socket closes, the helper waits a little for what runs, ends that, and ends.
+//! When the helper is gone, the relay stops and fails: the sandbox lets it start nothing, so the service manager has to
+//! start both.
 //!
 //! Invariant: the helper believes nothing. The relay talks to the network and may have fallen into other hands; so a
 //! target counts only if the configuration, which the helper reads by itself, names it; no word of a command, no path
@@ -23,12 +25,13 @@ mod serve;
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use mio::{Interest, Registry, Token};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
     sendmsg, socketpair,
@@ -45,7 +48,7 @@ pub const WORD: &str = "helper";
 
 /// The relay's end of the helper.
 #[derive(Debug)]
-pub(super) struct Helper(Option<OwnedFd>);
+pub(super) struct Helper(Option<mio::net::UnixStream>);
 
 impl Helper {
     /// Starts it. A relay without one goes on, and puts off what needs it.
@@ -76,18 +79,21 @@ impl Helper {
         match sendmsg(control, &data, &mut rights, flags) {
             Ok(_) => Ok(mio::net::UnixStream::from_std(ours)),
             Err(rustix::io::Errno::AGAIN) => Err(ErrorKind::WouldBlock.into()),
-            Err(error) => {
-                // It is gone, and nothing can be started from here any more.
-                self.0 = None;
-                let line = Line::new(Level::Error, "helper");
-                log::write(&line.with("cause", error).with("cure", "restart the relay"));
-                Err(error.into())
-            }
+            // It is gone; the poll says so, too.
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Tells the poll of it, which says when it has ended.
+    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match &mut self.0 {
+            Some(control) => registry.register(control, token, Interest::READABLE),
+            None => Ok(()),
         }
     }
 }
 
-fn begin(folder: &Path) -> io::Result<OwnedFd> {
+fn begin(folder: &Path) -> io::Result<mio::net::UnixStream> {
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
@@ -102,5 +108,8 @@ fn begin(folder: &Path) -> io::Result<OwnedFd> {
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::null())
         .spawn()?;
-    Ok(ours)
+    // It keeps the boundaries of messages, whatever the type is called.
+    let ours = UnixStream::from(ours);
+    ours.set_nonblocking(true)?;
+    Ok(mio::net::UnixStream::from_std(ours))
 }

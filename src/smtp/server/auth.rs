@@ -1,5 +1,7 @@
 //! AUTH (RFC 4954) on the server's side: the frame of the exchange. Who is right is for the owner to say.
 
+use zeroize::Zeroizing;
+
 use super::{AuthStep, Encryption, Request, Role, Session, State, Waiting, decode_base64};
 use crate::limits::SESSION_AUTH_FAILURES_MAX;
 use crate::smtp::reply::Reply;
@@ -24,7 +26,8 @@ impl Session {
         if !matches!(mechanism.as_ref(), "PLAIN" | "LOGIN" | "SCRAM-SHA-256") {
             return self.stay(state, &Reply::AUTH_MECHANISM, out);
         }
-        let initial = match initial.as_deref() {
+        let initial = initial.map(|text| Zeroizing::new(String::from(text)));
+        let initial = match initial.as_ref().map(|text| text.as_str()) {
             None => None,
             Some("=") => Some(Vec::new()), // RFC 4954 section 4: an empty response
             Some(text) => match decode_base64(text.as_bytes()) {
@@ -74,6 +77,7 @@ impl Session {
                 }
             }
             AuthStep::Refusal(reply) => self.reply(&reply, out),
+            AuthStep::End(reply) => self.end(&reply, out),
         }
     }
 }

@@ -165,6 +165,9 @@ impl Session {
     /// Answers [`Request::Store`]: the reply says whether the message is on the disk.
     pub fn on_stored(&mut self, reply: &Reply, out: &mut Vec<u8>) {
         if matches!(self.state, State::Waiting(Waiting::Store)) {
+            if reply.is_positive() {
+                self.idle_commands = 0;
+            }
             self.stay(State::Greeted, reply, out);
         }
     }

@@ -1,6 +1,8 @@
+use std::io::Read as _;
+
 use chopar::address::{Domain, Mailbox};
 use chopar::cli::sendmail::flags::{MessageEnd, RecipientSource};
-use chopar::cli::sendmail::message::{Caller, prepare};
+use chopar::cli::sendmail::message::{Caller, Reading, prepare};
 use chopar::limits::TEXT_LINE_BYTES_MAX;
 use chopar::mail::header::{Header, HeaderEnd, header_end};
 
@@ -29,10 +31,17 @@ pub fn sendmail_message(data: &[u8]) {
         full_name: (variant & 4 != 0).then(|| String::from_utf8_lossy(input).into_owned()),
         domain,
     };
-    let Ok(message) = prepare(input, end, source, &caller) else {
+    let reading = Reading {
+        end,
+        source,
+        caller: &caller,
+        limit: 1 << 20,
+    };
+    let Ok(message) = prepare(&mut &*input, &reading) else {
         return;
     };
-    let text = message.bytes;
+    let mut text = Vec::new();
+    message.reader().read_to_end(&mut text).expect("a message");
     let shown = || text.escape_ascii();
     assert!(super::is_clean(&text), "{}", shown());
     for line in text.split(|byte| *byte == b'\n') {

@@ -354,3 +354,29 @@ fn i2_a_forward_that_is_not_sealed_or_with_forged_findings_or_that_is_not_wanted
     let failed = "ARC-Seal: i=1\r\nAuthentication-Results: us; dmarc=fail\r\n";
     breaks(take_forwarded(failed), Rule::I2);
 }
+
+#[test]
+fn told_a_message_under_the_envelope_of_another() {
+    let ledger = accepted();
+    hold(ledger.listed(ID, "", &[TO]));
+    breaks(ledger.listed(ID, "", &["other@d0.example"]), Rule::Told);
+    breaks(
+        ledger.listed(ID, "author@sender.example", &[TO]),
+        Rule::Told,
+    );
+    breaks(ledger.listed(ID, "", &[]), Rule::Told);
+    breaks(ledger.listed(NOTICE, "", &[TO]), Rule::Told);
+}
+
+#[test]
+fn i1_a_removal_that_nobody_asked_for() {
+    let mut ledger = accepted();
+    breaks(ledger.done(ID), Rule::I1);
+    breaks(ledger.restarted(&[]), Rule::I1);
+    breaks(ledger.settled(), Rule::I1);
+    let mut ledger = accepted();
+    ledger.remove(ID);
+    hold(ledger.done(ID));
+    hold(ledger.restarted(&[]));
+    hold(ledger.settled());
+}

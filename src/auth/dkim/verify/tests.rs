@@ -15,6 +15,7 @@ use crate::auth::dkim::sign::{Signer, prepare};
 use crate::auth::dkim::tag::TagListError;
 use crate::auth::dkim::verdict::{Partial, Verdict};
 use crate::dns::{NoRecords, RecordKind, Records};
+use crate::limits::{HEADER_BYTES_MAX, SIGNED_BYTES_MAX};
 use crate::mail::header::{HeaderEnd, header_end};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
@@ -97,7 +98,7 @@ fn crafted(tags: &str, message: &str) -> Vec<u8> {
     let header = Header::parse(format!("{header}\r\n").into_bytes()).expect("a header");
     let verification = Verification::new(&header, NOW);
     let data = match &verification.slots[0].state {
-        Ok(signature) => signature.data(&header, 0),
+        Ok(signature) => signature.data(&Fields::new(&header), 0),
         Err(_) => Vec::new(),
     };
     let b = STANDARD.encode(key().sign(&data).expect("a signature"));
@@ -110,6 +111,62 @@ fn outcome(tags: &str, record: &str) -> Result<(), Failure> {
     let verdicts = verify(&message, NOW, &lookup);
     assert_eq!(verdicts.len(), 1);
     verdicts[0].outcome
+}
+
+/// What is verified of a message whose every signature is wrong, and whose every key has these records.
+fn judge(message: &[u8], records: &[Vec<u8>]) -> (Vec<SignatureVerdict>, Effort) {
+    let HeaderEnd::EmptyLine { at, body } = header_end(message) else {
+        panic!("no body");
+    };
+    let header = Header::parse(message[..at].to_vec()).expect("a header");
+    let mut verification = Verification::new(&header, NOW);
+    verification.on_body(&message[body..]);
+    let answer = |question: Question| {
+        let answer = Answer {
+            records: Ok(Arc::new(Records::Txt(records.to_vec()))),
+            authentic: false,
+            ttl: Duration::ZERO,
+        };
+        (question, answer)
+    };
+    let missing = verification.missing(&[]);
+    let answers: Vec<(Question, Answer)> = missing.into_iter().map(answer).collect();
+    let mut effort = Effort::default();
+    let verdicts = verification.judge(&header, &answers, &mut effort);
+    (verdicts, effort)
+}
+
+#[test]
+fn a_message_has_no_more_hashed_than_one_may() {
+    let mut hasher = BodyHasher::new(Form::Simple);
+    hasher.update(b"x\r\n");
+    let hash = STANDARD.encode(hasher.finish().hash);
+    let long = format!("X-Long:{}\r\n", "\r\n 0123456789".repeat(18_000));
+    let names = "x-long:".repeat(1_000);
+    let signature = format!(
+        "DKIM-Signature: v=1; a=ed25519-sha256; d=example.com; s=s1; h={names}from; bh={hash}; b=AAAA\r\n"
+    );
+    let message = format!(
+        "{}{long}From: a@example.com\r\n\r\nx\r\n",
+        signature.repeat(3)
+    );
+    let records = vec![good_record().into_bytes(); 4];
+    let (verdicts, effort) = judge(message.as_bytes(), &records);
+    // However often h= lists a field, it is signed once.
+    assert_eq!((verdicts.len(), effort.checks), (3, 12));
+    assert!(effort.bytes < 12 * HEADER_BYTES_MAX, "{effort:?}");
+
+    let short = signature.replace(&names, "x-long:");
+    let message = format!("{}{long}From: a@example.com\r\n\r\nx\r\n", short.repeat(10));
+    let (verdicts, effort) = judge(message.as_bytes(), &records);
+    assert!((SIGNED_BYTES_MAX..SIGNED_BYTES_MAX + HEADER_BYTES_MAX).contains(&effort.bytes));
+    let outcomes: Vec<_> = verdicts.iter().map(|verdict| verdict.outcome).collect();
+    assert_eq!(outcomes.first(), Some(&Err(Failure::Signature)));
+    assert_eq!(outcomes.last(), Some(&Err(Failure::TooMuch)));
+    assert_eq!(
+        verdicts.last().map(SignatureVerdict::verdict),
+        Some(Verdict::Policy)
+    );
 }
 
 fn good_record() -> String {

@@ -1,0 +1,30 @@
+//! What the signatures of one message may cost, however many there are and whoever made their keys.
+
+use super::verdict::Failure;
+use crate::limits::{SIGNATURE_CHECKS_MAX, SIGNED_BYTES_MAX};
+
+/// What was computed for the signatures of one message: DKIM and ARC together.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Effort {
+    /// Signatures that were held against a key; one whose name has several keys counts for each.
+    pub checks: usize,
+    /// Bytes of the header that were hashed for them, in their canonical form.
+    pub bytes: usize,
+}
+
+impl Effort {
+    /// Whether one more check may be made. It may go past [`SIGNED_BYTES_MAX`] by the length of a header.
+    pub(in crate::auth) fn admit(self) -> Result<(), Failure> {
+        if self.checks < SIGNATURE_CHECKS_MAX && self.bytes < SIGNED_BYTES_MAX {
+            Ok(())
+        } else {
+            Err(Failure::TooMuch)
+        }
+    }
+
+    /// Takes down a check over so many bytes.
+    pub(in crate::auth) fn spend(&mut self, bytes: usize) {
+        self.checks = self.checks.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+}

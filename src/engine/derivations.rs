@@ -1,0 +1,203 @@
+//! Passwords that wait for a worker: who goes first, and who waits for the same one.
+//!
+//! Those whose address has logged in before go first, then those whose address has not failed lately, then the rest.
+//! Within each they go in the order in which they came. All who wait for the same password of the same login share one
+//! derivation: an application that opens twenty sessions at once pays for one.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::event::ConnId;
+use crate::address::Mailbox;
+use crate::auth::credential::{Credential, Password};
+use crate::limits::DERIVATIONS_AT_ONCE;
+use crate::policy::password_memory::Tag;
+use crate::policy::shares::Holder;
+
+/// All of them.
+#[derive(Default)]
+pub(super) struct Derivations {
+    waiting: VecDeque<Check>,
+    running: BTreeMap<u64, Check>,
+    begun: u64,
+}
+
+/// A claim that waits for its derivation, or that a worker derives.
+pub(super) struct Check {
+    /// The sessions that wait for it.
+    pub(super) waiters: Vec<Waiter>,
+    /// Whose the password is; nobody's where there is no such user.
+    pub(super) login: Option<Mailbox>,
+    /// The login as the client wrote it.
+    pub(super) shown: String,
+    /// What it is held against.
+    pub(super) credential: Arc<Credential>,
+    /// The password.
+    pub(super) password: Password,
+    /// Stands for login, credential and password.
+    pub(super) tag: Tag,
+    /// When its turn is.
+    pub(super) rank: Rank,
+    /// Who is charged for it: who asked first.
+    pub(super) holder: Holder,
+}
+
+/// A session that waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiter {
+    /// The session.
+    pub(super) conn: ConnId,
+    /// Its address, where it has one.
+    pub(super) address: Option<IpAddr>,
+}
+
+/// When somebody's turn is.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Rank {
+    /// Somebody has logged in from there before, and nobody has failed lately.
+    Known,
+    /// Nobody has failed there lately.
+    Unknown,
+    /// Somebody has.
+    Failed,
+}
+
+impl Derivations {
+    /// Lets a session wait for a derivation that is under way or waits already.
+    pub(super) fn join(&mut self, tag: &Tag, waiter: Waiter, rank: Rank) -> bool {
+        let mut running = self.running.values_mut();
+        if let Some(check) = running.find(|check| check.tag == *tag) {
+            check.waiters.push(waiter);
+            return true;
+        }
+        let Some(at) = self.waiting.iter().position(|check| check.tag == *tag) else {
+            return false;
+        };
+        // Whoever has an earlier turn takes the others along.
+        if let Some(mut check) = self.waiting.remove(at) {
+            check.waiters.push(waiter);
+            check.rank = check.rank.min(rank);
+            self.put(check);
+        }
+        true
+    }
+
+    /// Puts a claim into the line.
+    pub(super) fn put(&mut self, check: Check) {
+        let behind = |other: &Check| other.rank > check.rank;
+        let at = self.waiting.iter().position(behind);
+        let at = at.unwrap_or(self.waiting.len());
+        self.waiting.insert(at, check);
+    }
+
+    /// Takes the next one out of the line, where a worker is free for it.
+    pub(super) fn next(&mut self) -> Option<Check> {
+        let is_free = self.running.len() < DERIVATIONS_AT_ONCE;
+        is_free.then(|| self.waiting.pop_front()).flatten()
+    }
+
+    /// A worker has it from now on; gives its number.
+    pub(super) fn begin(&mut self, check: Check) -> u64 {
+        self.begun = self.begun.wrapping_add(1);
+        self.running.insert(self.begun, check);
+        self.begun
+    }
+
+    /// A worker is done with it.
+    pub(super) fn end(&mut self, number: u64) -> Option<Check> {
+        self.running.remove(&number)
+    }
+
+    /// A session is gone: what waits for it alone need not be derived. Gives who was charged for that.
+    pub(super) fn forget(&mut self, conn: ConnId) -> Option<Holder> {
+        let waits = |check: &Check| check.waiters.iter().any(|waiter| waiter.conn == conn);
+        let at = self.waiting.iter().position(waits)?;
+        let check = self.waiting.get_mut(at)?;
+        check.waiters.retain(|waiter| waiter.conn != conn);
+        if !check.waiters.is_empty() {
+            return None;
+        }
+        self.waiting.remove(at).map(|check| check.holder)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::credential::KEY_BYTES;
+    use crate::engine::connections::Connections;
+    use crate::policy::shares::Standing;
+
+    fn check(conns: &mut Connections<()>, tag: u8, rank: Rank) -> Check {
+        Check {
+            waiters: vec![Waiter {
+                conn: conns.reserve(),
+                address: None,
+            }],
+            login: None,
+            shown: tag.to_string(),
+            credential: Arc::new(Credential::decoy(&[0; KEY_BYTES], "x")),
+            password: Password::new("secret".to_owned()).expect("a password"),
+            tag: [tag; KEY_BYTES],
+            rank,
+            holder: Holder::nobody(Standing::Visitor),
+        }
+    }
+
+    #[test]
+    fn known_addresses_go_first_and_those_that_failed_last() {
+        let mut conns = Connections::with_capacity(9);
+        let mut line = Derivations::default();
+        for (tag, rank) in [
+            (1, Rank::Failed),
+            (2, Rank::Unknown),
+            (3, Rank::Known),
+            (4, Rank::Unknown),
+            (5, Rank::Known),
+        ] {
+            line.put(check(&mut conns, tag, rank));
+        }
+        let order: Vec<u8> = std::iter::from_fn(|| line.next())
+            .map(|check| check.tag[0])
+            .collect();
+        assert_eq!(order, [3, 5, 2, 4, 1]);
+    }
+
+    #[test]
+    fn who_waits_for_the_same_password_waits_for_one_derivation() {
+        let mut conns = Connections::with_capacity(9);
+        let mut line = Derivations::default();
+        line.put(check(&mut conns, 1, Rank::Failed));
+        line.put(check(&mut conns, 2, Rank::Unknown));
+        let waiter = Waiter {
+            conn: conns.reserve(),
+            address: None,
+        };
+        assert!(line.join(&[1; KEY_BYTES], waiter, Rank::Known));
+        assert!(!line.join(&[3; KEY_BYTES], waiter, Rank::Known));
+        let first = line.next().expect("one waits");
+        assert_eq!((first.tag[0], first.waiters.len()), (1, 2));
+        let number = line.begin(first);
+        assert!(line.join(&[1; KEY_BYTES], waiter, Rank::Known));
+        assert_eq!(line.end(number).expect("it runs").waiters.len(), 3);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_derived() {
+        let mut conns = Connections::with_capacity(9);
+        let mut line = Derivations::default();
+        let one = check(&mut conns, 1, Rank::Unknown);
+        let first = one.waiters[0].conn;
+        line.put(one);
+        let other = conns.reserve();
+        let waiter = Waiter {
+            conn: other,
+            address: None,
+        };
+        assert!(line.join(&[1; KEY_BYTES], waiter, Rank::Unknown));
+        assert!(line.forget(first).is_none());
+        assert!(line.forget(other).is_some());
+        assert!(line.next().is_none());
+    }
+}

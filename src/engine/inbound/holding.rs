@@ -1,0 +1,142 @@
+//! What a session holds of what is scarce: itself, memory, room on the disk for what is not finished.
+//!
+//! Whoever a session is for (an address, then perhaps a user) is its [`Holder`]; when that changes, all that it holds
+//! goes with it.
+
+use super::Inbound;
+use crate::clock::Instant;
+use crate::engine::Engine;
+use crate::engine::event::Peer;
+use crate::policy::shares::{Holder, Kind, Resource, Shares, Standing, hash_of, hash_of_address};
+use crate::smtp::reply::Reply;
+
+/// What one session holds.
+pub(super) struct Holding {
+    holder: Holder,
+    /// Whether it is counted as the session of a user.
+    by_login: bool,
+    sessions: u64,
+    memory: u64,
+    spool: u64,
+}
+
+impl Holding {
+    /// Nothing, for this holder.
+    pub(super) const fn new(holder: Holder) -> Self {
+        Self {
+            holder,
+            by_login: false,
+            sessions: 0,
+            memory: 0,
+            spool: 0,
+        }
+    }
+
+    /// Who holds it.
+    pub(super) const fn holder(&self) -> Holder {
+        self.holder
+    }
+
+    /// It is counted as a session.
+    pub(super) fn take_session(&mut self, shares: &mut Shares) -> Result<(), Reply> {
+        let taken = shares.of_mut(Resource::Sessions).take(self.holder, 1);
+        taken.map_err(|_| Reply::SERVER_BUSY)?;
+        self.sessions = 1;
+        Ok(())
+    }
+
+    /// It has so many bytes of memory now; says whether that is more than its share.
+    pub(super) fn set_memory(&mut self, shares: &mut Shares, bytes: usize) -> bool {
+        let bytes = bytes as u64;
+        let pool = shares.of_mut(Resource::Memory);
+        pool.resize(self.holder, self.memory, bytes);
+        self.memory = bytes;
+        pool.is_over(self.holder)
+    }
+
+    /// So many more bytes of an unfinished message go to the disk.
+    pub(super) fn take_spool(&mut self, shares: &mut Shares, bytes: u64) -> Result<(), Reply> {
+        let taken = shares.of_mut(Resource::Spool).take(self.holder, bytes);
+        taken.map_err(|_| Reply::NO_SPACE)?;
+        self.spool = self.spool.saturating_add(bytes);
+        Ok(())
+    }
+
+    /// The message is finished, or given up.
+    pub(super) fn give_spool(&mut self, shares: &mut Shares) {
+        let pool = shares.of_mut(Resource::Spool);
+        pool.give(self.holder, std::mem::take(&mut self.spool));
+    }
+
+    /// From now on it is held by somebody else. What is held already is not refused.
+    fn pass(&mut self, shares: &mut Shares, to: Holder) {
+        for (resource, amount) in [
+            (Resource::Sessions, self.sessions),
+            (Resource::Memory, self.memory),
+            (Resource::Spool, self.spool),
+        ] {
+            let pool = shares.of_mut(resource);
+            pool.give(self.holder, amount);
+            pool.resize(to, 0, amount);
+        }
+        self.holder = to;
+    }
+
+    /// The session is over.
+    pub(super) fn give_all(&mut self, shares: &mut Shares) {
+        for (resource, amount) in [
+            (Resource::Sessions, &mut self.sessions),
+            (Resource::Memory, &mut self.memory),
+            (Resource::Spool, &mut self.spool),
+        ] {
+            shares
+                .of_mut(resource)
+                .give(self.holder, std::mem::take(amount));
+        }
+    }
+}
+
+impl Engine {
+    /// Who a session is for, as far as is known.
+    pub(super) fn holder_of(&self, inbound: &Inbound, now: Instant) -> Holder {
+        let named = |kind, name| Holder::named(Standing::Trusted, kind, name);
+        match (inbound.peer, &inbound.login, inbound.address()) {
+            (Peer::Process { uid }, ..) => named(Kind::Uid, uid.into()),
+            (_, Some(login), _) => named(Kind::Login, hash_of(login)),
+            (_, None, Some(address)) if self.is_trusted(inbound.door(), address) => {
+                named(Kind::Host, hash_of_address(address))
+            }
+            (_, None, Some(address)) => {
+                let standing = if inbound.is_relay_port() {
+                    Standing::Client
+                } else if self.logins.peers.is_known(address, now) {
+                    Standing::Known
+                } else {
+                    Standing::Visitor
+                };
+                Holder::at(standing, address)
+            }
+            (_, None, None) => Holder::nobody(Standing::Client),
+        }
+    }
+
+    /// Accounts for what a session holds; whether anything is left for its like.
+    pub(super) fn has_memory(&mut self, inbound: &mut Inbound) -> bool {
+        let memory = inbound.memory();
+        inbound.is_over = inbound.holding.set_memory(&mut self.shares, memory);
+        let standing = inbound.holding.holder().standing();
+        self.shares.of(Resource::Memory).free(standing) > 0
+    }
+
+    /// A session has become that of a user.
+    pub(in crate::engine) fn pass_to_user(&mut self, inbound: &mut Inbound, now: Instant) {
+        if inbound.login.is_some() && !inbound.holding.by_login {
+            let holder = self.holder_of(inbound, now);
+            inbound.holding.pass(&mut self.shares, holder);
+            inbound.holding.by_login = true;
+            if let (Some(login), Some(address)) = (&inbound.login, inbound.address()) {
+                self.logins.peers.succeeded(address, login, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Workers verify the signatures of messages that are examined: of a few at a time, so that signing and passwords get
+//! their turn. The others wait; a session has one at most. Networks and users take turns: who brings many messages waits behind
+//! his own, not others behind his.
+
+use std::collections::BTreeMap;
+
+use super::Inbound;
+use crate::clock::Now;
+use crate::engine::event::{ConnId, Work, WorkResult};
+use crate::engine::log::{Level, Line};
+use crate::engine::{Conn, Engine, JobOwner};
+use crate::limits::VERIFICATIONS_AT_ONCE_MAX;
+use crate::policy::authenticity::Verifying;
+use crate::policy::shares::Lane;
+
+/// Messages whose signatures are verified, or wait for it.
+#[derive(Default)]
+pub(in crate::engine) struct Verifications {
+    /// How many workers are at it.
+    running: usize,
+    waiting: BTreeMap<Turn, Waiting>,
+    /// The last round in which somebody has a turn, of those who wait.
+    rounds: BTreeMap<Lane, (u64, usize)>,
+    /// The round that is being gone through.
+    round: u64,
+    next: u64,
+}
+
+struct Waiting {
+    conn: ConnId,
+    lane: Lane,
+    verifying: Box<Verifying>,
+}
+
+/// A place in the queue: the round, and who comes first in it.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Turn(u64, u64);
+
+impl Verifications {
+    /// How many messages wait.
+    pub(in crate::engine) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Nobody waits for it any more.
+    pub(super) fn forget(&mut self, turn: Turn) {
+        if let Some(waiting) = self.waiting.remove(&turn) {
+            self.leave(waiting.lane);
+        }
+    }
+
+    fn put(&mut self, waiting: Waiting) -> Turn {
+        let round = self.round;
+        let (last, count) = self.rounds.entry(waiting.lane).or_insert((round, 0));
+        if *count > 0 {
+            *last = last.saturating_add(1).max(round);
+        } else {
+            *last = round.saturating_add(1);
+        }
+        *count = count.saturating_add(1);
+        let turn = Turn(*last, self.next);
+        self.next = self.next.wrapping_add(1);
+        self.waiting.insert(turn, waiting);
+        turn
+    }
+
+    fn take(&mut self) -> Option<Waiting> {
+        let (Turn(round, _), waiting) = self.waiting.pop_first()?;
+        self.round = self.round.max(round);
+        self.leave(waiting.lane);
+        Some(waiting)
+    }
+
+    /// One of a lane does not wait any more.
+    fn leave(&mut self, lane: Lane) {
+        if let Some((_, count)) = self.rounds.get_mut(&lane) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.rounds.remove(&lane);
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Lets a message wait for a worker.
+    pub(super) fn verify(&mut self, conn: ConnId, lane: Lane, verifying: Box<Verifying>) -> Turn {
+        let turn = self.verifications.put(Waiting {
+            conn,
+            lane,
+            verifying,
+        });
+        self.verify_next();
+        turn
+    }
+
+    fn verify_next(&mut self) {
+        while self.verifications.running < VERIFICATIONS_AT_ONCE_MAX {
+            let Some(Waiting {
+                conn, verifying, ..
+            }) = self.verifications.take()
+            else {
+                return;
+            };
+            self.verifications.running = self.verifications.running.saturating_add(1);
+            self.work(JobOwner::Verify { conn }, Work::Verify(verifying));
+        }
+    }
+
+    /// A worker has verified. Where the session is gone, nobody wants to know.
+    pub(in crate::engine) fn inbound_verified(
+        &mut self,
+        conn: ConnId,
+        result: WorkResult,
+        now: Now,
+    ) {
+        self.verifications.running = self.verifications.running.saturating_sub(1);
+        self.verify_next();
+        let mut inbound = match self.conns.take(conn) {
+            Some(Conn::Inbound(inbound)) => inbound,
+            Some(other) => return self.conns.put(conn, other),
+            None => return,
+        };
+        if let (Some(checking), WorkResult::Verified(verified)) = (&mut inbound.checking, result) {
+            let (id, effort) = (checking.id(), verified.effort);
+            checking.on_verified(*verified);
+            self.debug(|| {
+                Line::new(Level::Debug, "verified")
+                    .with("id", id)
+                    .with("checks", effort.checks)
+                    .with("bytes", effort.bytes)
+            });
+        }
+        self.examination_goes_on(conn, inbound, now);
+    }
+
+    /// Goes on with the examination of a message, if there is one.
+    pub(super) fn examination_goes_on(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        now: Now,
+    ) {
+        match self.examine_on(conn, &mut inbound, now) {
+            Ok(()) => self.inbound_put(conn, inbound),
+            Err(reply) => self.message_refused(conn, inbound, &reply, now),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The signatures of a message on their way from its header to their verdicts.
+//!
+//! ```text
+//!   Open --all keys are there--> Out --computed--> Judged
+//! ```
+//!
+//! Their keys are asked for; once the last one is there, [`Verifying`] holds all that is to be computed, and whoever has
+//! the time performs it. Invariant: each signature is computed at most once, since that uses up what it is computed from.
+
+use std::sync::Arc;
+
+use crate::auth::dkim::effort::Effort;
+use crate::auth::dkim::verdict::SignatureVerdict;
+use crate::auth::{arc, dkim};
+use crate::date::Timestamp;
+use crate::dns::{Answer, Question};
+use crate::mail::header::Header;
+
+/// How far the signatures of a message are.
+pub(super) enum Signatures {
+    /// Keys are missing.
+    Open(Box<Open>),
+    /// They are being computed.
+    Out,
+    /// It is known what they are worth.
+    Judged(Box<Verified>),
+}
+
+/// Signatures whose keys are asked for.
+pub(super) struct Open {
+    dkim: dkim::verify::Verification,
+    arc: arc::Verification,
+}
+
+/// Signatures that are ready to be verified, with their keys. It takes a processor milliseconds: more than an event
+/// loop has.
+pub struct Verifying {
+    open: Open,
+    header: Arc<Header>,
+    answers: Vec<(Question, Answer)>,
+}
+
+/// What came of the signatures of a message.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Verified {
+    /// The signatures, from the top.
+    pub(super) dkim: Vec<SignatureVerdict>,
+    /// The chain of those who forwarded it.
+    pub(super) arc: arc::Verdict,
+    /// What it took.
+    pub effort: Effort,
+}
+
+impl Signatures {
+    pub(super) fn new(header: &Header, at: Timestamp) -> Self {
+        Self::Open(Box::new(Open {
+            dkim: dkim::verify::Verification::new(header, at),
+            arc: arc::Verification::new(header, at),
+        }))
+    }
+
+    /// Takes the next piece of the body.
+    pub(super) fn on_body(&mut self, chunk: &[u8]) {
+        if let Self::Open(open) = self {
+            open.dkim.on_body(chunk);
+            open.arc.on_body(chunk);
+        }
+    }
+
+    /// Goes on as far as the answers reach: gives what is to be computed, once; keys that are missing go to `missing`.
+    pub(super) fn resume(
+        &mut self,
+        header: &Arc<Header>,
+        answers: &[(Question, Answer)],
+        missing: &mut Vec<Question>,
+    ) -> Option<Box<Verifying>> {
+        let Self::Open(open) = self else { return None };
+        let keys = [open.dkim.missing(answers), open.arc.missing(answers)].concat();
+        if !keys.is_empty() {
+            missing.extend(keys);
+            return None;
+        }
+        let Self::Open(open) = std::mem::replace(self, Self::Out) else {
+            return None;
+        };
+        let has_work = open.dkim.has_work() || open.arc.has_work();
+        let verifying = Box::new(Verifying::new(*open, Arc::clone(header), answers));
+        if has_work {
+            return Some(verifying);
+        }
+        self.on_verified(verifying.perform());
+        None
+    }
+
+    /// Takes what was computed.
+    pub(super) fn on_verified(&mut self, verified: Verified) {
+        if let Self::Out = self {
+            *self = Self::Judged(Box::new(verified));
+        }
+    }
+
+    /// What they are worth, once that is known.
+    pub(super) fn verified(&self) -> Option<&Verified> {
+        match self {
+            Self::Judged(verified) => Some(verified),
+            Self::Open(_) | Self::Out => None,
+        }
+    }
+}
+
+impl Verifying {
+    fn new(open: Open, header: Arc<Header>, answers: &[(Question, Answer)]) -> Self {
+        let keys = [open.dkim.questions(), open.arc.questions()].concat();
+        let answers = answers.iter();
+        Self {
+            answers: answers
+                .filter(|(question, _)| keys.contains(question))
+                .cloned()
+                .collect(),
+            open,
+            header,
+        }
+    }
+
+    /// Computes the signatures.
+    pub fn perform(self) -> Verified {
+        let Self {
+            open: Open { dkim, arc },
+            header,
+            answers,
+        } = self;
+        let mut effort = Effort::default();
+        Verified {
+            dkim: dkim.judge(&header, &answers, &mut effort),
+            arc: arc.judge(&header, &answers, &mut effort),
+            effort,
+        }
+    }
+}

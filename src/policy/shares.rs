@@ -1,0 +1,613 @@
+//! Who may have how much of what is scarce: sessions, memory, DNS questions, derivations, verifications, and the rest.
+//!
+//! Each is a [`Pool`] of so many units, and whoever uses one up is a [`Holder`] with a [`Standing`]. Two rules hold for
+//! every pool:
+//!
+//! - **Reserve.** A standing reaches up to its own ceiling, and what is above it is kept for better standings:
+//!   unauthenticated clients of port 25 have [`CLIENT_EIGHTHS`] of a pool, clients of the submission ports that have not
+//!   logged in [`VISITOR_EIGHTHS`], those whose address has logged in before [`KNOWN_EIGHTHS`], users, local programs and
+//!   hosts of `relay.networks` all of it. What a better standing holds does not lower the ceiling of a lesser one.
+//! - **Share.** A holder may have at most a part of what is *free* for its standing: an address a quarter of it, a site
+//!   (a /24 of IPv4, a /48 of IPv6) half, a network (a /16, a /32) as much as is left for everybody else. So one address
+//!   ends at a fifth of what it can reach, a site at a third, a network at half, and every further holder shrinks the
+//!   shares of all (dynamic thresholds; Choudhury and Hahne, 1998). The first unit is always granted while there is one.
+//!
+//! Invariant: a pool never hands out more than its capacity, whatever is asked of it, except by [`Pool::resize`], which
+//! records what has been used already.
+
+use std::collections::BTreeMap;
+use std::hash::{Hash as _, Hasher as _};
+use std::net::IpAddr;
+
+use super::expiring::Key;
+use crate::address::Mailbox;
+use crate::limits::{
+    CLIENT_EIGHTHS, KNOWN_EIGHTHS, SHARE_OF_ADDRESS, SHARE_OF_NETWORK, SHARE_OF_SITE,
+    VISITOR_EIGHTHS,
+};
+
+/// What is handed out. The manual lists each with its shares (chopar-limits(7)).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Resource {
+    /// Server sessions.
+    Sessions,
+    /// Bytes of buffers whose size a peer decides.
+    Memory,
+    /// Bytes of unfinished messages on the disk.
+    Spool,
+    /// DNS questions under way.
+    Questions,
+    /// Passwords that are derived or wait for it.
+    Derivations,
+    /// Messages that the hook judges or that wait for it.
+    Hooks,
+    /// Delivery sessions, by who caused the mail.
+    Deliveries,
+}
+
+/// How much somebody is trusted, from the least.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Standing {
+    /// An unauthenticated client of port 25, and mail that one caused.
+    Client,
+    /// A client of a submission port that has not logged in.
+    Visitor,
+    /// The same, from an address that has logged in before.
+    Known,
+    /// A user, a program of this machine, a host of `relay.networks`, and their mail.
+    Trusted,
+}
+
+/// Who uses something up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Holder {
+    standing: Standing,
+    keys: Keys,
+    /// A name on whose account it is too.
+    also: Option<Key>,
+}
+
+/// A lane of those who take turns: a network, a user, a host of this machine or of `relay.networks`.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Lane(Option<Key>);
+
+/// Under which names the use is counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Keys {
+    /// An address, its site, its network.
+    Places([Key; 3]),
+    /// One name: a login, a uid, a zone.
+    Name(Key),
+    /// Nobody in particular.
+    None,
+}
+
+/// Something scarce, and who holds how much of it.
+#[derive(Debug)]
+pub struct Pool {
+    capacity: u64,
+    used: Used,
+    held: BTreeMap<Key, u64>,
+}
+
+/// All pools.
+#[derive(Debug)]
+pub struct Shares {
+    sessions: Pool,
+    memory: Pool,
+    spool: Pool,
+    questions: Pool,
+    derivations: Pool,
+    hooks: Pool,
+    deliveries: Pool,
+}
+
+/// The holder has its share, or there is no more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Shortage;
+
+impl Shares {
+    /// Pools of these sizes.
+    pub fn new(capacity: impl Fn(Resource) -> u64) -> Self {
+        let pool = |resource| Pool::new(capacity(resource));
+        Self {
+            sessions: pool(Resource::Sessions),
+            memory: pool(Resource::Memory),
+            spool: pool(Resource::Spool),
+            questions: pool(Resource::Questions),
+            derivations: pool(Resource::Derivations),
+            hooks: pool(Resource::Hooks),
+            deliveries: pool(Resource::Deliveries),
+        }
+    }
+
+    /// From now on the pools have these sizes.
+    pub fn set_capacities(&mut self, capacity: impl Fn(Resource) -> u64) {
+        for resource in Resource::ALL {
+            self.of_mut(resource).set_capacity(capacity(resource));
+        }
+    }
+
+    /// The pool of a resource.
+    pub const fn of(&self, resource: Resource) -> &Pool {
+        match resource {
+            Resource::Sessions => &self.sessions,
+            Resource::Memory => &self.memory,
+            Resource::Spool => &self.spool,
+            Resource::Questions => &self.questions,
+            Resource::Derivations => &self.derivations,
+            Resource::Hooks => &self.hooks,
+            Resource::Deliveries => &self.deliveries,
+        }
+    }
+
+    /// The same, to take from and to give back to.
+    pub const fn of_mut(&mut self, resource: Resource) -> &mut Pool {
+        match resource {
+            Resource::Sessions => &mut self.sessions,
+            Resource::Memory => &mut self.memory,
+            Resource::Spool => &mut self.spool,
+            Resource::Questions => &mut self.questions,
+            Resource::Derivations => &mut self.derivations,
+            Resource::Hooks => &mut self.hooks,
+            Resource::Deliveries => &mut self.deliveries,
+        }
+    }
+}
+
+impl Resource {
+    /// All of them.
+    pub const ALL: [Self; RESOURCES] = [
+        Self::Sessions,
+        Self::Memory,
+        Self::Spool,
+        Self::Questions,
+        Self::Derivations,
+        Self::Hooks,
+        Self::Deliveries,
+    ];
+
+    /// Its name in the manual, the log and `queue stats`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sessions => "sessions",
+            Self::Memory => "memory",
+            Self::Spool => "spool",
+            Self::Questions => "questions",
+            Self::Derivations => "derivations",
+            Self::Hooks => "hooks",
+            Self::Deliveries => "deliveries",
+        }
+    }
+}
+
+impl Standing {
+    /// Its part of a pool, in eighths.
+    const fn eighths(self) -> u64 {
+        match self {
+            Self::Client => CLIENT_EIGHTHS,
+            Self::Visitor => VISITOR_EIGHTHS,
+            Self::Known => KNOWN_EIGHTHS,
+            Self::Trusted => 8,
+        }
+    }
+}
+
+impl Holder {
+    /// Somebody who came from this address.
+    pub fn at(standing: Standing, address: IpAddr) -> Self {
+        let key = |level, prefixes| Key::of_network(level, address, prefixes);
+        Self {
+            standing,
+            keys: Keys::Places([
+                key(ADDRESS, (32, 64)),
+                key(SITE, (24, 48)),
+                key(NETWORK, (16, 32)),
+            ]),
+            also: None,
+        }
+    }
+
+    /// Somebody of this name, which may be a hash; `kind` keeps names of different kinds apart.
+    pub const fn named(standing: Standing, kind: Kind, name: u64) -> Self {
+        Self {
+            standing,
+            keys: Keys::Name(Key::of_name(NAME.wrapping_add(kind as u8), name)),
+            also: None,
+        }
+    }
+
+    /// Somebody who has no share of their own: only the reserve of the standing holds.
+    pub const fn nobody(standing: Standing) -> Self {
+        Self {
+            standing,
+            keys: Keys::None,
+            also: None,
+        }
+    }
+
+    /// The same, on account of this name too, which has the share of a site.
+    pub const fn and(self, kind: Kind, name: u64) -> Self {
+        Self {
+            also: Some(Key::of_name(NAME.wrapping_add(kind as u8), name)),
+            ..self
+        }
+    }
+
+    /// The lane that it waits in.
+    pub const fn lane(&self) -> Lane {
+        match self.keys {
+            Keys::Places([_, _, network]) => Lane(Some(network)),
+            Keys::Name(name) => Lane(Some(name)),
+            Keys::None => Lane(None),
+        }
+    }
+
+    /// How much it is trusted.
+    pub const fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Its names, each with what divides what is free into what it may hold.
+    fn shares(&self) -> impl Iterator<Item = (Key, u64)> {
+        let (places, name) = match self.keys {
+            Keys::Places(places) => (Some(places), None),
+            Keys::Name(name) => (None, Some(name)),
+            Keys::None => (None, None),
+        };
+        let parts = [SHARE_OF_ADDRESS, SHARE_OF_SITE, SHARE_OF_NETWORK];
+        let places = places.into_iter().flatten().zip(parts);
+        let also = self.also.map(|name| (name, SHARE_OF_SITE));
+        (places.chain(name.map(|name| (name, SHARE_OF_NETWORK)))).chain(also)
+    }
+}
+
+/// What a name is of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// A login.
+    Login = 0,
+    /// The uid of a local program.
+    Uid = 1,
+    /// A zone of the DNS.
+    Zone = 2,
+    /// The address of a next hop.
+    NextHop = 3,
+    /// A host of `relay.networks`.
+    Host = 4,
+}
+
+/// Units that are handed out, by standing.
+#[derive(Clone, Copy, Debug)]
+struct Used {
+    client: u64,
+    visitor: u64,
+    known: u64,
+    trusted: u64,
+}
+
+impl Used {
+    const fn of_mut(&mut self, standing: Standing) -> &mut u64 {
+        match standing {
+            Standing::Client => &mut self.client,
+            Standing::Visitor => &mut self.visitor,
+            Standing::Known => &mut self.known,
+            Standing::Trusted => &mut self.trusted,
+        }
+    }
+
+    /// Those of this standing and of lesser ones.
+    const fn up_to(&self, standing: Standing) -> u64 {
+        let known = match standing {
+            Standing::Client => return self.client,
+            Standing::Visitor => return self.client.saturating_add(self.visitor),
+            Standing::Known | Standing::Trusted => self
+                .client
+                .saturating_add(self.visitor)
+                .saturating_add(self.known),
+        };
+        match standing {
+            Standing::Trusted => known.saturating_add(self.trusted),
+            _ => known,
+        }
+    }
+}
+
+impl Pool {
+    /// So many units, all of them free.
+    pub const fn new(capacity: u64) -> Self {
+        Self {
+            capacity,
+            used: Used {
+                client: 0,
+                visitor: 0,
+                known: 0,
+                trusted: 0,
+            },
+            held: BTreeMap::new(),
+        }
+    }
+
+    /// From now on there are so many units; what is held stays held.
+    pub const fn set_capacity(&mut self, capacity: u64) {
+        self.capacity = capacity;
+    }
+
+    /// Hands out `amount` units.
+    pub fn take(&mut self, holder: Holder, amount: u64) -> Result<(), Shortage> {
+        if !self.has_room(holder, amount) {
+            return Err(Shortage);
+        }
+        self.add(holder, amount);
+        Ok(())
+    }
+
+    /// Whether [`Pool::take`] would hand out `amount` units.
+    pub fn has_room(&self, holder: Holder, amount: u64) -> bool {
+        let free = self.free(holder.standing);
+        amount <= free
+            && holder.shares().all(|(key, divisor)| {
+                let held = self.held(key);
+                // The first unit needs no share: there is one.
+                let share = free.checked_div(divisor).unwrap_or(0);
+                held == 0 && amount <= share.max(1) || held.saturating_add(amount) <= share
+            })
+    }
+
+    /// Takes `amount` units back.
+    pub fn give(&mut self, holder: Holder, amount: u64) {
+        let used = self.used.of_mut(holder.standing);
+        *used = used.saturating_sub(amount);
+        for (key, _) in holder.shares() {
+            if let Some(held) = self.held.get_mut(&key) {
+                *held = held.saturating_sub(amount);
+                if *held == 0 {
+                    self.held.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// Records that a holder has `after` units where it had `before`: what is used already is not refused, and
+    /// [`Pool::is_over`] says whether it was too much.
+    pub fn resize(&mut self, holder: Holder, before: u64, after: u64) {
+        if after > before {
+            self.add(holder, after.saturating_sub(before));
+        } else if after < before {
+            self.give(holder, before.saturating_sub(after));
+        }
+    }
+
+    /// Whether a holder has more than its share, or all of them have more than there is for its standing.
+    pub fn is_over(&self, holder: Holder) -> bool {
+        let free = self.free(holder.standing);
+        holder
+            .shares()
+            .any(|(key, divisor)| self.held(key) > free.checked_div(divisor).unwrap_or(0))
+            || free == 0
+    }
+
+    /// Units that are handed out.
+    pub fn used(&self) -> u64 {
+        self.used.up_to(Standing::Trusted)
+    }
+
+    /// Units that are handed out to an address (or name) of a holder.
+    pub fn used_by(&self, holder: Holder) -> u64 {
+        holder.shares().next().map_or(0, |(key, _)| self.held(key))
+    }
+
+    /// Units that there are.
+    pub const fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Units that a standing can still reach.
+    pub fn free(&self, standing: Standing) -> u64 {
+        let ceiling = self.capacity.saturating_mul(standing.eighths()).div_ceil(8);
+        let lesser = self.used.up_to(standing);
+        let all = self.capacity.saturating_sub(self.used());
+        ceiling.saturating_sub(lesser).min(all)
+    }
+
+    /// Names that hold something.
+    pub fn holders(&self) -> usize {
+        self.held.len()
+    }
+
+    fn held(&self, key: Key) -> u64 {
+        self.held.get(&key).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, holder: Holder, amount: u64) {
+        if amount == 0 {
+            return;
+        }
+        let used = self.used.of_mut(holder.standing);
+        *used = used.saturating_add(amount);
+        for (key, _) in holder.shares() {
+            let held = self.held.entry(key).or_insert(0);
+            *held = held.saturating_add(amount);
+        }
+    }
+}
+
+/// Stands for a login, however it is spelled; users are configured, so nobody chooses it.
+pub fn hash_of(login: &Mailbox) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    login.local_key().hash(&mut hasher);
+    login.domain().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Stands for a name.
+pub fn hash_of_text(name: &str) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Stands for the address of a host.
+pub fn hash_of_address(address: IpAddr) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    address.to_canonical().hash(&mut hasher);
+    hasher.finish()
+}
+
+const RESOURCES: usize = 7;
+const ADDRESS: u8 = 1;
+const SITE: u8 = 2;
+const NETWORK: u8 = 3;
+/// The first of the kinds of names.
+const NAME: u8 = 16;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn v4(bits: u32) -> IpAddr {
+        IpAddr::V4(bits.into())
+    }
+
+    fn client(bits: u32) -> Holder {
+        Holder::at(Standing::Client, v4(bits))
+    }
+
+    fn user(name: u64) -> Holder {
+        Holder::named(Standing::Trusted, Kind::Login, name)
+    }
+
+    /// Takes single units until none is given.
+    fn drain(pool: &mut Pool, holder: Holder) -> u64 {
+        (0..).take_while(|_| pool.take(holder, 1).is_ok()).count() as u64
+    }
+
+    #[test]
+    fn an_address_ends_at_a_fifth_a_site_at_a_third_a_network_at_half() {
+        let reach = 800 * CLIENT_EIGHTHS / 8;
+        let mut pool = Pool::new(800);
+        let one = drain(&mut pool, client(0x0A01_0101));
+        assert_eq!(one, reach / 5);
+        let site: u64 = (0..256)
+            .map(|host| drain(&mut pool, client(0x0A01_0100 + host)))
+            .sum();
+        assert!(one + site <= reach / 3, "{}", one + site);
+        let network: u64 = (0..65_536)
+            .map(|host| drain(&mut pool, client(0x0A01_0000 + host)))
+            .sum();
+        let all = one + site + network;
+        assert!(
+            all <= reach / 2 && all >= reach / 2 - 2,
+            "{all} of {reach} are the network's"
+        );
+        // Another network has the other half before it, and gets on.
+        assert!(drain(&mut pool, client(0x0B01_0101)) >= reach / 10);
+    }
+
+    #[test]
+    fn what_clients_hold_leaves_the_reserve_to_those_who_logged_in() {
+        let mut pool = Pool::new(64);
+        for network in 0..1_000 {
+            drain(&mut pool, client(network << 16));
+        }
+        assert_eq!(pool.used(), 64 * CLIENT_EIGHTHS / 8);
+        assert_eq!(pool.take(client(0xFFFF_0000), 1), Err(Shortage));
+        for network in 0..1_000 {
+            drain(&mut pool, Holder::at(Standing::Visitor, v4(network << 16)));
+        }
+        assert_eq!(pool.used(), 64 * VISITOR_EIGHTHS / 8);
+        for network in 0..1_000 {
+            drain(&mut pool, Holder::at(Standing::Known, v4(network << 16)));
+        }
+        assert_eq!(pool.used(), 64 * KNOWN_EIGHTHS / 8);
+        assert_eq!(pool.take(user(1), 1), Ok(()));
+    }
+
+    #[test]
+    fn what_users_hold_does_not_lower_the_ceiling_of_clients() {
+        let mut pool = Pool::new(80);
+        for name in 0..30 {
+            assert_eq!(pool.take(user(name), 1), Ok(()));
+        }
+        assert_eq!(
+            pool.free(Standing::Client),
+            (80 * CLIENT_EIGHTHS / 8).min(50)
+        );
+    }
+
+    #[test]
+    fn the_first_unit_is_granted_while_there_is_one() {
+        let mut pool = Pool::new(4);
+        assert_eq!(pool.take(client(1), 1), Ok(()));
+        assert_eq!(pool.take(client(1), 1), Err(Shortage));
+        assert_eq!(pool.take(client(0x0100_0000), 1), Ok(()));
+        assert_eq!(pool.take(user(1), 1), Ok(()));
+        assert_eq!(pool.take(user(2), 1), Ok(()));
+        assert_eq!(pool.take(user(3), 1), Err(Shortage));
+    }
+
+    #[test]
+    fn a_64_of_ipv6_is_one_address() {
+        let mut pool = Pool::new(800);
+        let at = |text: &str| Holder::at(Standing::Client, text.parse().expect("an address"));
+        drain(&mut pool, at("2001:db8::1"));
+        assert_eq!(pool.take(at("2001:db8::ffff:1"), 1), Err(Shortage));
+        assert_eq!(pool.take(at("2001:db8:0:1::1"), 1), Ok(()));
+    }
+
+    #[test]
+    fn what_is_used_already_is_recorded_and_told() {
+        let mut pool = Pool::new(1_000);
+        assert!(!pool.is_over(client(1)));
+        pool.resize(client(1), 0, 900);
+        assert!(pool.is_over(client(1)) && pool.used() == 900);
+        pool.resize(client(1), 900, 10);
+        assert!(!pool.is_over(client(1)));
+        pool.resize(client(1), 10, 0);
+        assert_eq!((pool.used(), pool.holders()), (0, 0));
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_gets_what_is_kept_for_others_and_all_comes_back(
+            capacity in 1_u64..300,
+            steps in prop::collection::vec((0_u8..4, 0_u32..6, 0_u32..3, 1_u64..40), 1..400),
+        ) {
+            let mut pool = Pool::new(capacity);
+            let mut given = Vec::new();
+            for (standing, network, host, amount) in steps {
+                let standing = [
+                    Standing::Client,
+                    Standing::Visitor,
+                    Standing::Known,
+                    Standing::Trusted,
+                ][usize::from(standing)];
+                let holder = Holder::at(standing, v4(network << 16 | host));
+                if pool.take(holder, amount).is_ok() {
+                    given.push((holder, amount));
+                } else if given.len() % 3 == 1 {
+                    let (holder, amount) = given.swap_remove(given.len() / 2);
+                    pool.give(holder, amount);
+                }
+                prop_assert!(pool.used() <= capacity);
+                let sum = |most: Standing| -> u64 {
+                    given
+                        .iter()
+                        .filter(|(holder, _)| holder.standing() <= most)
+                        .map(|(_, amount)| amount)
+                        .sum()
+                };
+                for standing in [Standing::Client, Standing::Visitor, Standing::Known] {
+                    prop_assert!(sum(standing) <= (capacity * standing.eighths()).div_ceil(8));
+                }
+                prop_assert_eq!(sum(Standing::Trusted), pool.used());
+            }
+            for (holder, amount) in given {
+                pool.give(holder, amount);
+            }
+            prop_assert_eq!((pool.used(), pool.holders()), (0, 0));
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The DSN for recipients of a dropped message that the relay refuses: `sendmail` has promised one.
+
+use std::collections::BTreeSet;
+
+use super::checked::Checked;
+use super::play::Reason;
+use super::round::Rules;
+use crate::address::{Domain, Mailbox};
+use crate::date::Timestamp;
+use crate::entropy::Entropy;
+use crate::envelope::Recipient;
+use crate::limits::NOTICE_READ_BYTES;
+use crate::mail::dsn;
+use crate::mail::header::{HeaderEnd, header_end};
+use crate::queue_id::QueueId;
+
+/// Bytes at the start of a message in which its header is looked for.
+pub(super) const HEADER_READ_BYTES: u64 = NOTICE_READ_BYTES as u64;
+
+/// The header of a message, of which this is the start.
+pub(super) fn header(mut start: Vec<u8>) -> Vec<u8> {
+    let end = match header_end(&start) {
+        HeaderEnd::EmptyLine { at, .. } | HeaderEnd::NotAField { at } => at,
+        HeaderEnd::Open => start.len(),
+    };
+    start.truncate(end);
+    start
+}
+
+/// Names the domains in whose name DSNs go out.
+pub(super) fn postmaster_domain<'a>(
+    served: &'a BTreeSet<Domain>,
+    hostname: &'a Domain,
+    to: &'a Mailbox,
+) -> &'a Domain {
+    let own = served.get(to.domain());
+    own.or_else(|| served.first()).unwrap_or(hostname)
+}
+
+/// What all DSNs about a file have in common.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Notice<'a> {
+    /// Whose they are.
+    pub(super) rules: &'a Rules,
+    /// What they call the message.
+    pub(super) id: QueueId,
+    /// Now.
+    pub(super) now: Timestamp,
+}
+
+/// Makes the DSN to `to` about the recipients that were refused.
+pub(super) fn build(
+    checked: &Checked,
+    refused: &[(&Recipient, &Reason)],
+    header: &[u8],
+    to: &Mailbox,
+    notice: &Notice<'_>,
+    entropy: &mut dyn Entropy,
+) -> dsn::Message {
+    let Notice { rules, id, now } = *notice;
+    let reports: Vec<dsn::Report<'_>> = refused
+        .iter()
+        .map(|(recipient, reason)| dsn::Report {
+            recipient,
+            action: dsn::Action::Failed,
+            status: reason.status,
+            diagnostic: dsn::Diagnostic::Local(&reason.text),
+            remote: None,
+            last_attempt: Some(now),
+        })
+        .collect();
+    dsn::Notice {
+        hostname: &rules.hostname,
+        domain: postmaster_domain(&rules.served, &rules.hostname, to),
+        to,
+        id,
+        notice_id: QueueId::new(entropy.next_u64()),
+        envelope_id: checked.envelope.parameters.envelope_id.as_deref(),
+        arrived: checked.since,
+        at: now,
+        retry_until: None,
+        reports: &reports,
+        original: dsn::Original { header, body: None },
+    }
+    .build(entropy)
+}

@@ -1,0 +1,366 @@
+//! An attacker who knows the source fills one table after the other, from one address and from many networks, while
+//! others go on: a user submits, an honest client delivers, queued mail leaves.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chopar::config::Folder;
+use chopar::engine::event::{Action, ConnId, Event, JobId, Listener, Work};
+
+use crate::stage::{PENCIL, Stage};
+
+struct Crowd {
+    stage: Stage,
+    heard: BTreeMap<ConnId, String>,
+    /// Passwords that are to be derived, where the test holds them back.
+    works: Vec<(JobId, Work)>,
+    holds_works: bool,
+    /// Names that were asked for; nothing answers.
+    asked: usize,
+    /// Connections that were asked for, by address; nothing answers.
+    connects: Vec<String>,
+}
+
+const HONEST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);
+const USER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 200);
+const MESSAGE: &str = "From: a@far.example\r\nSubject: x\r\n\r\nhello\r\n.\r\n";
+
+/// An address of the attacker: of a network of its own for each number, or all of one.
+fn attacker(number: u32, spread: bool) -> IpAddr {
+    let base = 0x0A00_0000_u32;
+    match spread {
+        true => Ipv4Addr::from_bits(base + (number << 16) % 0x00FF_0000 + number % 251),
+        false => Ipv4Addr::from_bits(base + number),
+    }
+    .into()
+}
+
+impl Crowd {
+    fn new(keys: &str) -> Self {
+        let mut folder = Folder::default();
+        let toml = format!(
+            "hostname = \"mx.us.example\"\ndns.servers = [\"192.0.2.53\"]\n{keys}\n[abuse]\nptr = false\n\
+             connections_per_minute = 0\nmessages_per_minute = 0\n"
+        );
+        folder.insert_file("chopar.toml", toml.into());
+        folder.insert_file(
+            "domains/us.example/aliases",
+            b"ann: ann@far.example\nbox: maildir:/var/mail/box\n".to_vec(),
+        );
+        folder.insert_file("domains/us.example/users", PENCIL.into());
+        Self {
+            stage: Stage::new("mx.us.example", &folder, 7),
+            heard: BTreeMap::new(),
+            works: Vec::new(),
+            holds_works: false,
+            asked: 0,
+            connects: Vec::new(),
+        }
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.stage.engine.next_action() {
+            let action = match action {
+                Action::Work { job, work } if self.holds_works => {
+                    self.works.push((job, work));
+                    continue;
+                }
+                other => other,
+            };
+            match self.stage.perform(action) {
+                Some(Action::Send { conn, bytes }) => {
+                    let text = String::from_utf8_lossy(&bytes).into_owned();
+                    self.heard.entry(conn).or_default().push_str(&text);
+                    self.stage.handle(Event::Drained { conn });
+                }
+                Some(Action::DnsSend { .. }) => self.asked += 1,
+                Some(Action::Connect { to, .. }) => self.connects.push(to.to_string()),
+                _ => {}
+            }
+        }
+    }
+
+    /// A session that has said hello, where one is to be had.
+    fn connect(&mut self, listener: Listener, address: impl Into<IpAddr>) -> Option<ConnId> {
+        let conn = self.stage.accept(listener, address.into()).ok()?;
+        if listener == Listener::Submissions {
+            self.stage.secure(conn);
+        }
+        self.act();
+        self.pass(1);
+        self.say(conn, "EHLO client.example");
+        Some(conn)
+    }
+
+    fn say(&mut self, conn: ConnId, line: &str) -> String {
+        self.heard.remove(&conn);
+        self.feed(conn, format!("{line}\r\n").as_bytes());
+        self.heard.get(&conn).cloned().unwrap_or_default()
+    }
+
+    fn feed(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.stage.handle(Event::Bytes { conn, bytes });
+        self.act();
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        let span = std::time::Duration::from_secs(seconds);
+        let end = self.stage.now.instant.after(span);
+        while self.stage.wake(end) {
+            self.act();
+        }
+        self.stage.advance_to(end);
+    }
+
+    /// Up to the 354; false where that is not to be had.
+    fn begin(&mut self, conn: ConnId, to: &str) -> bool {
+        [
+            "MAIL FROM:<a@far.example>",
+            &format!("RCPT TO:<{to}>"),
+            "DATA",
+        ]
+        .iter()
+        .all(|line| matches!(self.say(conn, line).get(..1), Some("2" | "3")))
+    }
+
+    /// A user logs in and submits; gives the reply to the dot.
+    fn user_submits(&mut self) -> String {
+        let conn = self
+            .connect(Listener::Submissions, USER)
+            .expect("a session");
+        let response = STANDARD.encode("\0pencil@us.example\0pencil");
+        let reply = self.say(conn, &format!("AUTH PLAIN {response}"));
+        assert!(reply.starts_with("235 "), "{reply}");
+        for line in [
+            "MAIL FROM:<pencil@us.example>",
+            "RCPT TO:<friend@other.example>",
+            "DATA",
+        ] {
+            let reply = self.say(conn, line);
+            assert!(matches!(reply.get(..1), Some("2" | "3")), "{reply}");
+        }
+        self.say(conn, "From: pencil@us.example\r\n\r\nhello\r\n.")
+    }
+
+    /// An honest client of port 25 brings a message for a mailbox here; gives the reply to the dot.
+    fn honest_delivers(&mut self) -> String {
+        let conn = self.connect(Listener::Smtp, HONEST).expect("a session");
+        assert!(self.begin(conn, "box@us.example"));
+        self.heard.remove(&conn);
+        self.feed(conn, MESSAGE.as_bytes());
+        // The name server is silent for all: what it is asked is given up in time.
+        self.pass(60);
+        self.heard.get(&conn).cloned().unwrap_or_default()
+    }
+}
+
+#[test]
+fn sessions_are_left_for_others_however_many_an_attacker_opens() {
+    for (spread, most) in [(false, 100), (true, 200)] {
+        let mut crowd = Crowd::new("limits.sessions = 400\nlimits.sessions_per_address = 400");
+        let taken = (0..2_000)
+            .filter(|number| {
+                let address = attacker(*number, spread);
+                crowd.stage.accept(Listener::Smtp, address).is_ok()
+            })
+            .count();
+        crowd.act();
+        assert!((most / 2..=most).contains(&taken), "{taken} of 400");
+        assert_eq!(crowd.user_submits().get(..3), Some("250"));
+        if !spread {
+            assert_eq!(crowd.honest_delivers().get(..3), Some("250"));
+        }
+        let local = crowd.stage.accept(Listener::Submit, HONEST.into());
+        assert!(local.is_ok());
+    }
+}
+
+#[test]
+fn unfinished_bodies_leave_memory_to_others_and_stay_under_the_ceiling() {
+    for spread in [false, true] {
+        let mut crowd = Crowd::new("max_memory = \"8 MiB\"");
+        let piece = "x".repeat(76) + "\r\n";
+        let mut bodies = Vec::new();
+        for number in 0..300 {
+            let conn = crowd.connect(Listener::Smtp, attacker(number, spread));
+            let Some(conn) = conn else { continue };
+            if crowd.begin(conn, "box@us.example") {
+                crowd.feed(conn, b"From: a@far.example\r\n\r\n");
+                bodies.push(conn);
+            }
+        }
+        assert!(bodies.len() > 20, "{}", bodies.len());
+        for _ in 0..10 {
+            for conn in &bodies {
+                crowd.feed(*conn, piece.repeat(200).as_bytes());
+            }
+            let held = crowd.stage.engine.load().0;
+            assert!(held <= 8 << 20, "{held} bytes");
+        }
+        assert_eq!(crowd.user_submits().get(..3), Some("250"), "{spread}");
+        assert_eq!(crowd.honest_delivers().get(..3), Some("250"), "{spread}");
+    }
+}
+
+#[test]
+fn questions_are_left_for_others_and_what_could_not_be_asked_is_not_taken() {
+    let mut crowd = Crowd::new("");
+    let mut header = String::new();
+    for number in 0..10 {
+        header.push_str(&format!(
+            "DKIM-Signature: v=1; a=ed25519-sha256; d=d{number}.evil.test; s=s{number}; h=from; bh=47DEQpj8HBSa+/TImW\
+             +5JCeuQeRkm5NMpJWZG3hSuFU=; b=AAAA\r\n"
+        ));
+    }
+    for number in 0..100 {
+        let conn = crowd.connect(Listener::Smtp, attacker(number, false));
+        let Some(conn) = conn else { continue };
+        if crowd.begin(conn, "box@us.example") {
+            // Other names each time.
+            let header = header.replace("evil.test", &format!("evil{number}.test"));
+            crowd.feed(conn, format!("{header}{MESSAGE}").as_bytes());
+        }
+    }
+    let (questions, _) = (crowd.stage.engine.tables().questions, 0);
+    assert!(questions <= 128, "{questions} of 256");
+    assert_eq!(crowd.user_submits().get(..3), Some("250"));
+    // The honest client's message is examined while the attack lasts.
+    assert_eq!(crowd.honest_delivers().get(..3), Some("250"));
+}
+
+#[test]
+fn what_was_not_asked_for_lack_of_room_is_put_off_and_never_taken() {
+    let mut crowd = Crowd::new("");
+    // From so many networks that every question of clients is taken.
+    for number in 0..300 {
+        let Some(conn) = crowd.connect(Listener::Smtp, attacker(number, true)) else {
+            continue;
+        };
+        if crowd.begin(conn, "ann@us.example") {
+            let message = MESSAGE.replace("far.example", &format!("far{number}.zone{number}"));
+            crowd.feed(conn, message.as_bytes());
+        }
+    }
+    let before = crowd.asked;
+    let conn = crowd.connect(Listener::Smtp, attacker(301, true));
+    let conn = conn.expect("a session");
+    if crowd.begin(conn, "ann@us.example") {
+        crowd.heard.remove(&conn);
+        crowd.feed(conn, MESSAGE.replace("far.example", "bank.test").as_bytes());
+        crowd.pass(120);
+        let reply = crowd.heard.get(&conn).cloned().unwrap_or_default();
+        assert!(
+            reply.starts_with("451 ") || reply.starts_with("452 "),
+            "{reply}"
+        );
+    }
+    assert!(crowd.asked >= before);
+    assert_eq!(crowd.user_submits().get(..3), Some("250"));
+}
+
+#[test]
+fn twenty_first_logins_of_one_user_are_one_derivation_and_guesses_leave_room() {
+    let mut crowd = Crowd::new("limits.sessions_per_address = 1000");
+    crowd.holds_works = true;
+    // Guessers of one network, each with passwords of its own.
+    for number in 0..400 {
+        let Some(conn) = crowd.connect(Listener::Submissions, attacker(number, false)) else {
+            continue;
+        };
+        let guess = STANDARD.encode(format!("\0pencil@us.example\0guess{number}"));
+        crowd.say(conn, &format!("AUTH PLAIN {guess}"));
+    }
+    let sessions: Vec<ConnId> = (0..20)
+        .filter_map(|_| crowd.connect(Listener::Submissions, USER))
+        .collect();
+    assert_eq!(sessions.len(), 20);
+    let response = STANDARD.encode("\0pencil@us.example\0pencil");
+    for conn in &sessions {
+        let reply = crowd.say(*conn, &format!("AUTH PLAIN {response}"));
+        assert_eq!(reply, "", "it is not turned away");
+    }
+    // All that waits is derived, in turn.
+    let mut derived = 0;
+    while let Some((job, work)) = crowd.works.pop() {
+        derived += 1;
+        let result = work.perform();
+        crowd.stage.handle(Event::Worked { job, result });
+        crowd.act();
+    }
+    for conn in &sessions {
+        let reply = crowd.heard.get(conn).cloned().unwrap_or_default();
+        assert!(reply.starts_with("235 "), "{reply}");
+    }
+    assert!((30..=260).contains(&derived), "{derived}");
+
+    // From now on the address is known: there is room for its next password whoever guesses, and before all guesses.
+    for number in 1_000..1_400 {
+        let Some(conn) = crowd.connect(Listener::Submissions, attacker(number, true)) else {
+            continue;
+        };
+        let guess = STANDARD.encode(format!("\0pencil@us.example\0again{number}"));
+        crowd.say(conn, &format!("AUTH PLAIN {guess}"));
+    }
+    crowd.stage.now.instant = crowd
+        .stage
+        .now
+        .instant
+        .after(std::time::Duration::from_secs(7_200));
+    let conn = crowd
+        .connect(Listener::Submissions, USER)
+        .expect("a session");
+    crowd.say(conn, &format!("AUTH PLAIN {response}"));
+    let mut turns = 0;
+    while crowd
+        .heard
+        .get(&conn)
+        .is_none_or(|heard| !heard.contains("235 "))
+    {
+        let (job, work) = crowd.works.remove(0);
+        let result = work.perform();
+        crowd.stage.handle(Event::Worked { job, result });
+        crowd.act();
+        turns += 1;
+        assert!(turns <= 4, "it waits behind guesses");
+    }
+}
+
+#[test]
+fn the_messages_of_an_hour_are_counted_when_they_are_taken_however_many_sessions_begin_one() {
+    let mut crowd = Crowd::new("limits.messages_per_user_hour = 5");
+    let response = STANDARD.encode("\0pencil@us.example\0pencil");
+    let mut sessions = Vec::new();
+    for _ in 0..20 {
+        let conn = crowd.connect(Listener::Submissions, USER);
+        let conn = conn.expect("a session");
+        let reply = crowd.say(conn, &format!("AUTH PLAIN {response}"));
+        assert!(reply.starts_with("235 "), "{reply}");
+        for line in [
+            "MAIL FROM:<pencil@us.example>",
+            "RCPT TO:<friend@other.example>",
+            "DATA",
+        ] {
+            let reply = crowd.say(conn, line);
+            assert!(matches!(reply.get(..1), Some("2" | "3")), "{reply}");
+        }
+        sessions.push(conn);
+    }
+    // What is refused is counted out again.
+    let refused = sessions.pop().expect("a session");
+    let reply = crowd.say(refused, "From: boss@bank.example\r\n\r\nhello\r\n.");
+    assert!(reply.starts_with("553 "), "{reply}");
+    let taken = sessions
+        .into_iter()
+        .filter(|conn| {
+            let reply = crowd.say(*conn, "From: pencil@us.example\r\n\r\nhello\r\n.");
+            assert!(
+                reply.starts_with("250 ") || reply.starts_with("45"),
+                "{reply}"
+            );
+            reply.starts_with("250 ")
+        })
+        .count();
+    assert_eq!(taken, 5);
+}

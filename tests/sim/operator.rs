@@ -1,0 +1,469 @@
+//! The operator of the world: lists, shows, holds, releases, flushes, removes and reloads while mail goes through, and
+//! a disk that now and then fails to read.
+//!
+//! What must hold: each request is answered to its end, and soon, or the relay was killed; what is listed is what is
+//! queued, each id with its own envelope; what could be read is not called unreadable. What was removed is owed to
+//! nobody any more, and everything else as much as before.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chopar::engine::control::{Listed, Request, Response, Selection};
+use chopar::engine::event::{ConnId, Event, Listener, Lost, Peer, Reader};
+use chopar::entropy::{Entropy, SeededEntropy};
+use chopar::queue::{Content, DiskError, ReadError};
+use chopar::queue_id::QueueId;
+
+use crate::disk::{Sabotage, hold};
+use crate::hook;
+use crate::ledger::{Rule, check};
+use crate::letters::Letter;
+use crate::remote::Mood;
+use crate::world::{End, Faults, Happening, World, config};
+
+/// A tool at work: one connection to the control socket.
+pub(crate) struct Operator {
+    line: Vec<u8>,
+    /// Requests that are not answered yet.
+    awaited: VecDeque<Request>,
+    /// What the current answer has listed.
+    listed: BTreeSet<QueueId>,
+    /// Whether what is held is to be released, and what that is.
+    releases: bool,
+    held: Vec<String>,
+}
+
+/// Visits of the operator that are not at a time of their own.
+const VISITS_MAX: u64 = 12;
+/// How long a tool waits for all its answers.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// When everything is released and tried for the last time: behind all faults, and before anything expires.
+const LAST_VISIT: Duration = Duration::from_secs(8 * 3_600);
+/// One world in so many has a crowd of messages.
+const CROWDED: u64 = 12;
+
+/// What an operator does to the configuration.
+const CONFIGURATIONS: [&str; 4] = [
+    "",
+    "[[route]]\ndomain = \"d0.example\"\nvia = [\"smtp://mx1.example:25\"]\n",
+    "[[route]]\ndomain = \"d1.example\"\nvia = [\"smtp://mx2.example:25\", \"smtp://mx3.example:25\"]\n\
+     [domain.\"spare.example\"]\nreceive = false\n",
+    "[[route]]\ndomain = \"d0.example\"\nvia = [\"smtp://mx2.example:25\"]\n\
+     [[route]]\ndomain = \"d2.example\"\nvia = [\"smtp://mx3.example:25\"]\n",
+];
+
+impl World {
+    /// The operator's visits, and in some worlds a crowd for a domain that is dead until the last of them.
+    pub(crate) fn plan_operator(&mut self) {
+        for _ in 0..3 + self.entropy.below(VISITS_MAX) {
+            let at = match self.entropy.below(3) {
+                0 => self.entropy.below(200_000),
+                _ => self.entropy.below(25_000),
+            };
+            self.plan(Duration::from_millis(at), Happening::Operate);
+        }
+        self.plan(LAST_VISIT, Happening::LastVisit);
+        if !self.seed.is_multiple_of(CROWDED) {
+            return;
+        }
+        self.tally.fault("operator", "crowd");
+        self.moods.extend([(0, Mood::Dead), (20, Mood::Dead)]);
+        let letters = 300 + self.entropy.below(500);
+        for client in 0..4 {
+            let numbers = (0..letters).filter(|number| number % 4 == client);
+            let letters = numbers
+                .map(|number| {
+                    let recipients = vec![format!("r{}@d0.example", number % 97)];
+                    Letter::new(format!("crowd-{number}"), recipients, 3, &mut self.entropy)
+                })
+                .collect();
+            self.client(letters, Duration::ZERO);
+        }
+    }
+
+    /// A tool connects, asks one thing or several at once, and may not wait for the answer.
+    pub(crate) fn operate(&mut self) {
+        let requests = (0..1 + self.entropy.below(3))
+            .map(|_| self.request())
+            .collect();
+        let conn = self.visit(requests);
+        if let Some(conn) = conn
+            && self.entropy.below(8) == 0
+        {
+            self.tally.fault("operator", "gone");
+            let after = Duration::from_millis(self.entropy.below(60));
+            self.plan(after, Happening::Lost(conn, Lost::Eof));
+        }
+    }
+
+    /// A tool connects, asks, and waits for its answers.
+    pub(crate) fn visit(&mut self, requests: VecDeque<Request>) -> Option<ConnId> {
+        let conn = self.ask(requests)?;
+        self.plan(PATIENCE, Happening::OperatorExpects(conn));
+        Some(conn)
+    }
+
+    /// What is held is released, and hosts are well again: nothing else is touched, so that what was forgotten stays so.
+    pub(crate) fn last_visit(&mut self) {
+        self.moods.clear();
+        let conn = self.visit([Request::List {}].into());
+        if let Some(End::Operator(operator)) = conn.and_then(|conn| self.ends.get_mut(&conn)) {
+            operator.releases = true;
+        }
+    }
+
+    fn ask(&mut self, requests: VecDeque<Request>) -> Option<ConnId> {
+        self.operators += 1;
+        let peer = Peer::Process { uid: 0 };
+        let conn = self.engine.accept(Listener::Control, peer, self.now).ok()?;
+        let mut bytes = Vec::new();
+        for request in &requests {
+            self.tally.fault("operator", kind(request));
+            bytes.extend(serde_json::to_vec(request).expect("JSON"));
+            bytes.push(b'\n');
+        }
+        if requests.len() > 1 {
+            self.tally.fault("operator", "several at once");
+        }
+        let operator = Operator {
+            line: Vec::new(),
+            awaited: requests,
+            listed: BTreeSet::new(),
+            releases: false,
+            held: Vec::new(),
+        };
+        self.ends.insert(conn, End::Operator(Box::new(operator)));
+        match self.entropy.below(2) {
+            0 => self.plan(Duration::ZERO, Happening::ToRelay(conn, bytes)),
+            _ => self.send_to_relay(conn, &bytes, Duration::ZERO),
+        }
+        Some(conn)
+    }
+
+    fn request(&mut self) -> Request {
+        let id = self.some_id().to_string();
+        let which = match self.entropy.below(4) {
+            0 => Selection::All,
+            1 => Selection::Ids(vec![id.clone(), self.some_id().to_string()]),
+            _ => Selection::Ids(vec![id.clone()]),
+        };
+        match self.entropy.below(12) {
+            0..=2 => Request::List {},
+            3 => Request::Show { id },
+            4 => Request::Hold { which },
+            5 => Request::Release { which },
+            6 => Request::Flush { which },
+            // All are removed now and then only: what is left is what shows something.
+            7 | 8 if which == Selection::All && self.entropy.below(8) > 0 => Request::Remove {
+                which: Selection::Ids(vec![id]),
+            },
+            7 | 8 => Request::Remove { which },
+            9 => Request::Stats {},
+            _ => Request::Reload {},
+        }
+    }
+
+    /// The id of a message, mostly one of the newest; now and then of none.
+    fn some_id(&mut self) -> QueueId {
+        let ids: Vec<QueueId> = self.ledger.mails().map(|(id, _)| id).collect();
+        let back = match self.entropy.below(2) {
+            0 => self.entropy.below(4),
+            _ => self.entropy.below(1 + ids.len() as u64),
+        };
+        let at = ids.len().checked_sub(1 + back as usize);
+        at.and_then(|at| ids.get(at).copied())
+            .unwrap_or(QueueId::new(1 << 40))
+    }
+
+    /// A tool has waited long enough.
+    pub(crate) fn operator_expects(&mut self, conn: ConnId) {
+        if let Some(End::Operator(operator)) = self.ends.get(&conn) {
+            let awaited = &operator.awaited;
+            hold(check(false, Rule::Told, || {
+                format!("a tool still waits for {awaited:?}")
+            }));
+        }
+    }
+
+    /// The relay answers a tool, which goes once it has all.
+    pub(crate) fn operator_hears(&mut self, conn: ConnId, bytes: &[u8]) {
+        let Some(End::Operator(operator)) = self.ends.get_mut(&conn) else {
+            return;
+        };
+        operator.line.extend_from_slice(bytes);
+        let end = operator.line.iter().rposition(|&byte| byte == b'\n');
+        let whole: Vec<u8> = operator.line.drain(..end.map_or(0, |at| at + 1)).collect();
+        for line in whole.split_inclusive(|&byte| byte == b'\n') {
+            let response = serde_json::from_slice(line).expect("a response");
+            self.hear_response(conn, response);
+        }
+        let is_over = matches!(self.ends.get(&conn), Some(End::Operator(operator)) if operator.awaited.is_empty());
+        if is_over {
+            self.soon(Happening::Lost(conn, Lost::Eof));
+        }
+    }
+
+    fn hear_response(&mut self, conn: ConnId, response: Response) {
+        let Some(End::Operator(operator)) = self.ends.get_mut(&conn) else {
+            return;
+        };
+        match response {
+            Response::Message(listed) => {
+                let id: QueueId = listed.id.parse().expect("an id");
+                let meant = match operator.awaited.front() {
+                    Some(Request::List {}) => true,
+                    Some(Request::Show { id }) => *id == listed.id,
+                    _ => false,
+                };
+                let once = operator.listed.insert(id);
+                hold(check(meant && once, Rule::Told, || {
+                    format!("{id} is listed twice, or unasked")
+                }));
+                if listed.held {
+                    operator.held.push(listed.id.clone());
+                }
+                self.listed(id, &listed);
+            }
+            Response::End { errors, .. } => {
+                if operator.listed.len() > 256 {
+                    self.tally.fault("operator", "long list");
+                }
+                operator.listed.clear();
+                let request = operator.awaited.pop_front();
+                let held = std::mem::take(&mut operator.held);
+                let held = (operator.releases && !held.is_empty()).then_some(held);
+                let known = |error: &String| KNOWN_ERRORS.iter().any(|known| error.contains(known));
+                let fine = request.is_some() && errors.iter().all(known);
+                hold(check(fine, Rule::Told, || {
+                    format!("{request:?} was answered with {errors:?}")
+                }));
+                if let Some(held) = held {
+                    let which = Selection::Ids(held);
+                    self.visit([Request::Release { which }].into());
+                }
+            }
+            Response::Header { .. } | Response::Stats(_) | Response::Note { .. } => {}
+        }
+    }
+
+    fn listed(&mut self, id: QueueId, listed: &Listed) {
+        self.tally.fault("operator", "listed");
+        let addresses: Vec<&str> = listed
+            .recipients
+            .iter()
+            .map(|one| one.to.as_str())
+            .collect();
+        if listed.unreadable.is_some() {
+            self.tally.fault("operator", "listed unread");
+            let failed = self.reads_failed.contains(&id);
+            let blank = listed.from.is_empty() && addresses.iter().all(|to| to.is_empty());
+            return hold(check(failed && blank, Rule::Told, || {
+                format!("{id} is called unreadable, and is not: {listed:?}")
+            }));
+        }
+        hold(self.ledger.listed(id, &listed.from, &addresses));
+    }
+
+    /// Whether a tool is waiting for the removal of a message.
+    pub(crate) fn is_being_removed(&self, id: QueueId) -> bool {
+        let text = id.to_string();
+        self.ends.values().any(|end| match end {
+            End::Operator(operator) => operator.awaited.iter().any(|request| match request {
+                Request::Remove {
+                    which: Selection::All,
+                } => true,
+                Request::Remove {
+                    which: Selection::Ids(ids),
+                } => ids.contains(&text),
+                _ => false,
+            }),
+            _ => false,
+        })
+    }
+
+    /// A removal is on its way to the disk: in the midst of what?
+    pub(crate) fn note_removal(&mut self, id: QueueId) {
+        self.tally.fault("operator", "removed");
+        if self.carrying.values().any(|carried| *carried == id) {
+            self.tally.fault("operator", "removed in flight");
+        }
+        let is_told = |happening: &Happening| matches!(happening, Happening::Read(Reader::Notice(_), other, _) if *other == id);
+        if self.happenings.values().any(is_told) {
+            self.tally.fault("operator", "removed while a DSN was made");
+        }
+    }
+
+    /// The relay reads its configuration again, which may have changed, and may have become wrong.
+    pub(crate) fn reload(&mut self, conn: Option<ConnId>) {
+        if self.entropy.below(6) == 0 {
+            self.tally.fault("operator", "reload fails");
+            let errors = vec!["chopar.toml: a key is wrong".to_owned()];
+            return self
+                .engine
+                .handle(Event::ReloadFailed { conn, errors }, self.now);
+        }
+        let choice = self.entropy.below(CONFIGURATIONS.len() as u64) as usize;
+        self.config = config(CONFIGURATIONS[choice], hook::is_there(self.seed));
+        let unchanged: &[&str] = match self.entropy.below(2) {
+            0 => &[],
+            _ => &["listen.smtp"],
+        };
+        self.engine
+            .reconfigure(Arc::clone(&self.config), conn, unchanged, self.now);
+    }
+
+    /// A part of a message is read. With an operator there is time between a read and its answer, and some fail.
+    pub(crate) fn read_later(
+        &mut self,
+        reader: Reader,
+        id: QueueId,
+        result: Result<Content, ReadError>,
+    ) {
+        if self.unreadable.contains(&id) {
+            self.reads_failed.insert(id);
+            let result = Err(ReadError::Damaged);
+            return self.engine.handle(Event::Read { reader, result }, self.now);
+        }
+        if self.faults != Faults::Operator {
+            return self.engine.handle(Event::Read { reader, result }, self.now);
+        }
+        let for_tool = matches!(reader, Reader::Conn(conn) if matches!(self.ends.get(&conn), Some(End::Operator(_))));
+        let one_in = match reader {
+            _ if for_tool => 16,
+            Reader::Reroute(_) => 12,
+            _ => 200,
+        };
+        let result = match self.entropy.below(one_in) {
+            0 => {
+                self.tally.fault("disk", "read failed");
+                self.reads_failed.insert(id);
+                Err(ReadError::Disk(DiskError::Io))
+            }
+            _ => result,
+        };
+        // Now and then what fails or is sent another way is removed just then.
+        if matches!(reader, Reader::Notice(_) | Reader::Reroute(_)) && self.entropy.below(6) == 0 {
+            let which = Selection::Ids(vec![id.to_string()]);
+            let _ = self.visit([Request::Remove { which }].into());
+        }
+        let delay = Duration::from_millis(self.entropy.below(40));
+        self.plan(delay, Happening::Read(reader, id, result));
+    }
+}
+
+/// What a tool may be told that went wrong.
+const KNOWN_ERRORS: [&str; 4] = [
+    "is not in the queue",
+    "the disk refused a change",
+    "cannot be read",
+    "a key is wrong",
+];
+
+fn kind(request: &Request) -> &'static str {
+    match request {
+        Request::List {} => "list",
+        Request::Show { .. } => "show",
+        Request::Flush { .. } => "flush",
+        Request::Hold { .. } => "hold",
+        Request::Release { .. } => "release",
+        Request::Remove { .. } => "remove",
+        Request::Stats {} => "stats",
+        Request::Reload {} => "reload",
+    }
+}
+
+/// What an operator's world must have seen often enough to prove something.
+pub(crate) const KINDS: [&str; 17] = [
+    "crowd",
+    "list",
+    "long list",
+    "listed unread",
+    "show",
+    "flush",
+    "hold",
+    "release",
+    "remove",
+    "removed",
+    "stats",
+    "reload",
+    "reload fails",
+    "several at once",
+    "gone",
+    "removed while a DSN was made",
+    "removed in flight",
+];
+
+/// A world without faults in which this many messages wait for a dead domain.
+fn waiting(messages: u64) -> World {
+    let mut world = World::empty(1, Faults::Calm, Sabotage::None);
+    world.moods.extend([(0, Mood::Dead), (20, Mood::Dead)]);
+    for client in 0..4 {
+        let numbers = (0..messages).filter(|number| number % 4 == client);
+        let letters = numbers
+            .map(|number| {
+                let recipients = vec![format!("r{number}@d0.example")];
+                let mut dots = SeededEntropy::new(number);
+                Letter::new(format!("letter-{number}"), recipients, 1, &mut dots)
+            })
+            .collect();
+        world.client(letters, Duration::ZERO);
+    }
+    let later = world.now.instant.after(Duration::from_secs(300));
+    world.run_until(later);
+    assert_eq!(world.engine.queue_len() as u64, messages);
+    world
+}
+
+/// How often something happened to the tools.
+fn times(world: &World, what: &'static str) -> u64 {
+    let faults = &world.tally.faults;
+    faults.get(&("operator", what)).copied().unwrap_or_default()
+}
+
+#[test]
+fn a_list_of_any_length_shows_each_message_under_its_own_envelope() {
+    for messages in [300, 512, 2_000] {
+        let mut world = waiting(messages);
+        let _ = world.visit([Request::List {}, Request::Stats {}].into());
+        let later = world.now.instant.after(Duration::from_secs(60));
+        world.run_until(later);
+        assert_eq!(times(&world, "listed"), messages);
+        assert!(world.ends.is_empty(), "the tool has its answers");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_listed_as_such_and_the_list_ends() {
+    let mut world = waiting(600);
+    let ids: Vec<QueueId> = world.ledger.mails().map(|(id, _)| id).collect();
+    world.unreadable = [0, 1, 256, 257, 512, 599].map(|at| ids[at]).into();
+    let shown = ids[0].to_string();
+    let _ = world.visit([Request::List {}, Request::Show { id: shown }].into());
+    let later = world.now.instant.after(Duration::from_secs(60));
+    world.run_until(later);
+    assert_eq!(times(&world, "listed"), 600 + 1);
+    assert_eq!(times(&world, "listed unread"), 6 + 1);
+    assert!(world.ends.is_empty(), "the tool has its answers");
+}
+
+#[test]
+fn every_request_of_one_write_is_answered() {
+    let mut world = waiting(3);
+    let which = Selection::All;
+    let requests = [
+        Request::Stats {},
+        Request::Hold {
+            which: which.clone(),
+        },
+        Request::List {},
+        Request::Reload {},
+        Request::Remove { which },
+        Request::Stats {},
+    ];
+    let _ = world.visit(requests.into());
+    let later = world.now.instant.after(Duration::from_secs(60));
+    world.run_until(later);
+    assert!(world.ends.is_empty(), "the tool has its answers");
+    assert_eq!((times(&world, "listed"), world.engine.queue_len()), (3, 0));
+}

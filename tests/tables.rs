@@ -1,0 +1,219 @@
+//! Every table of the relay is bounded, and none that a peer fills can be filled by one peer for all.
+//!
+//! The tables are found in the source: each field of a map, a set or a line under `engine`, `policy` and `dns`. One that
+//! is added has to say here what keeps it in bounds.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use chopar::policy::shares::Resource;
+
+/// What keeps a table in bounds.
+#[derive(Clone, Copy, Debug)]
+enum Bound {
+    /// Each entry takes a unit of this pool, or belongs to somebody who holds one.
+    Share(&'static str),
+    /// Whoever has most in it makes room.
+    Owner,
+    /// It is as large as the queue, and what may be queued has shares.
+    Queue,
+    /// It is part of one session or message, and this bounds it there.
+    Each(&'static str),
+    /// It has this ceiling, and nobody can choose what is in it.
+    Limit(&'static str),
+    /// It is as large as the configuration.
+    Configuration,
+    /// It is emptied at the end of each turn.
+    Turn,
+}
+
+use Bound::{Configuration, Each, Limit, Owner, Queue, Share, Turn};
+
+/// All tables, by file and field.
+const TABLES: &[(&str, &str, Bound)] = &[
+    ("dns/cache.rs", "by_bytes", Owner),
+    ("dns/cache.rs", "by_expiry", Owner),
+    ("dns/cache.rs", "entries", Owner),
+    ("dns/cache.rs", "zones", Owner),
+    ("dns/resolver.rs", "actions", Turn),
+    ("dns/resolver.rs", "ailing", Configuration),
+    ("dns/resolver.rs", "by_question", Share("questions")),
+    ("dns/resolver.rs", "by_socket", Share("questions")),
+    ("dns/resolver.rs", "lookups", Share("questions")),
+    ("dns/resolver.rs", "plan", Configuration),
+    ("engine/control.rs", "left", Queue),
+    ("engine/derivations.rs", "running", Share("derivations")),
+    ("engine/derivations.rs", "waiting", Share("derivations")),
+    ("engine/hops.rs", "by_name", Queue),
+    ("engine/hops.rs", "dead", Each("DEAD_ADDRESSES_MAX")),
+    ("engine/hops.rs", "dirty", Queue),
+    ("engine/hops.rs", "hops", Queue),
+    ("engine/hops.rs", "rerouting", Queue),
+    ("engine/inbound/hook.rs", "waiting", Share("hooks")),
+    (
+        "engine/inbound/verification.rs",
+        "rounds",
+        Share("sessions"),
+    ),
+    (
+        "engine/inbound/verification.rs",
+        "waiting",
+        Share("sessions"),
+    ),
+    ("engine/mod.rs", "actions", Turn),
+    ("engine/mod.rs", "jobs", Share("sessions")),
+    ("engine/mod.rs", "spilling", Share("sessions")),
+    ("engine/mod.rs", "tickets", Queue),
+    ("engine/notices.rs", "at_work", Limit("NOTICES_AT_WORK_MAX")),
+    ("engine/notices.rs", "waiting", Queue),
+    (
+        "engine/outbound.rs",
+        "earlier",
+        Each("ENVELOPE_RECIPIENTS_MAX"),
+    ),
+    ("engine/outbound.rs", "hosts", Each("MX_HOSTS_MAX")),
+    (
+        "engine/outbound.rs",
+        "targets",
+        Each("ADDRESSES_PER_HOST_MAX"),
+    ),
+    ("engine/repeats.rs", "lines", Limit("LOG_LINES_COUNTED_MAX")),
+    ("engine/resolver.rs", "holders", Share("questions")),
+    ("engine/resolver.rs", "waiting", Share("sessions")),
+    ("engine/timers.rs", "heap", Share("sessions")),
+    ("engine/waiting.rs", "clients", Queue),
+    ("engine/waiting.rs", "trusted", Queue),
+    ("policy/conduct.rs", "counts", Owner),
+    ("policy/expiring.rs", "by_count", Owner),
+    ("policy/expiring.rs", "by_owner", Owner),
+    ("policy/expiring.rs", "entries", Owner),
+    ("policy/greylist.rs", "seen", Owner),
+    (
+        "policy/password_memory.rs",
+        "by_expiry",
+        Limit("PASSWORD_MEMORY_ENTRIES_MAX"),
+    ),
+    (
+        "policy/password_memory.rs",
+        "known",
+        Limit("PASSWORD_MEMORY_ENTRIES_MAX"),
+    ),
+    ("policy/rates.rs", "failed", Owner),
+    ("policy/rates.rs", "known", Owner),
+    ("policy/rates.rs", "sent", Configuration),
+    ("policy/rates.rs", "sessions", Share("sessions")),
+    ("policy/relay.rs", "seen", Configuration),
+    ("policy/returns.rs", "by_end", Owner),
+    ("policy/returns.rs", "by_network", Owner),
+    ("policy/returns.rs", "by_size", Owner),
+    ("policy/returns.rs", "entries", Owner),
+    ("policy/shares.rs", "held", Share("sessions")),
+];
+
+const CONTAINERS: [&str; 7] = [
+    "HashMap<",
+    "BTreeMap<",
+    "HashSet<",
+    "BTreeSet<",
+    "VecDeque<",
+    "BinaryHeap<",
+    "Expiring",
+];
+
+#[test]
+fn every_table_says_what_keeps_it_in_bounds() {
+    let known: BTreeSet<(String, String)> = TABLES
+        .iter()
+        .map(|(file, field, _)| ((*file).to_owned(), (*field).to_owned()))
+        .collect();
+    let found = tables();
+    let unknown: Vec<_> = found.difference(&known).collect();
+    assert!(unknown.is_empty(), "tables without a bound: {unknown:?}");
+    let gone: Vec<_> = known.difference(&found).collect();
+    assert!(gone.is_empty(), "tables that are no more: {gone:?}");
+}
+
+#[test]
+fn every_bound_is_one_that_there_is() {
+    let limits = fs::read_to_string(source().join("limits.rs")).expect("the limits");
+    let manual =
+        fs::read_to_string(source().with_file_name("man/chopar-limits.7")).expect("a page");
+    for (file, field, bound) in TABLES {
+        match bound {
+            Share(pool) => {
+                assert!(
+                    Resource::ALL
+                        .iter()
+                        .any(|resource| resource.as_str() == *pool),
+                    "{file}, {field}: no pool is called {pool}"
+                );
+            }
+            Each(limit) | Limit(limit) => assert!(
+                limits.contains(&format!("pub const {limit}:")),
+                "{file}, {field}: no limit is called {limit}"
+            ),
+            Owner | Queue | Configuration | Turn => {}
+        }
+    }
+    for resource in Resource::ALL {
+        let item = format!(".It Li {}\n", resource.as_str());
+        assert!(manual.contains(&item), "{resource:?} is not in the manual");
+    }
+}
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// The tables in the source.
+fn tables() -> BTreeSet<(String, String)> {
+    let mut found = BTreeSet::new();
+    for folder in ["engine", "policy", "dns"] {
+        look_through(&source().join(folder), &mut found);
+    }
+    found
+}
+
+fn look_through(folder: &Path, found: &mut BTreeSet<(String, String)>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            look_through(&path, found);
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("a file");
+        let name = path.strip_prefix(source()).expect("below the source");
+        if name.ends_with("tests.rs") {
+            continue;
+        }
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for line in code.lines() {
+            if let Some(field) = table(line) {
+                found.insert((name.display().to_string(), field.to_owned()));
+            }
+        }
+    }
+}
+
+/// The name of a field that is a table.
+fn table(line: &str) -> Option<&str> {
+    let field = line.strip_prefix("    ")?.strip_suffix(',')?;
+    let (name, kind) = field.split_once(": ")?;
+    let name = name.rsplit(' ').next()?;
+    let is_name = name
+        .bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let is_table = CONTAINERS
+        .iter()
+        .any(|container| kind.starts_with(container));
+    (is_name && is_table).then_some(name)
+}
+
+#[test]
+fn a_table_is_found_whatever_its_visibility() {
+    assert_eq!(table("    lines: BTreeMap<String, u32>,"), Some("lines"));
+    assert_eq!(table("    pub(super) seen: Expiring,"), Some("seen"));
+    assert_eq!(table("    name: String,"), None);
+    assert_eq!(table("        lines: BTreeMap::new(),"), None);
+}
