@@ -438,3 +438,37 @@ fn the_hook_is_left_for_users_however_many_messages_clients_bring() {
     assert_eq!(crowd.user_submits(), "");
     assert_eq!(crowd.stage.engine.tables().hooks, asked + 1);
 }
+
+#[test]
+fn recipients_count_as_memory_and_whoever_holds_much_brings_fewer_at_a_time() {
+    let mut crowd = Crowd::new("max_memory = \"8 MiB\"");
+    let mut taken = 0;
+    for number in 0..40 {
+        let Some(conn) = crowd.connect(Listener::Smtp, attacker(number, true)) else {
+            continue;
+        };
+        if crowd
+            .say(conn, "MAIL FROM:<a@far.example>")
+            .starts_with("452 ")
+        {
+            continue;
+        }
+        let original = "x".repeat(400);
+        for number in 0..1_000 {
+            let to = format!(
+                "RCPT TO:<box+{number}@us.example> ORCPT=rfc822;{original}{number}@far.example"
+            );
+            let reply = crowd.say(conn, &to);
+            if !reply.starts_with("250 ") {
+                assert!(reply.starts_with("452 "), "{reply}");
+                break;
+            }
+            taken += 1;
+        }
+        let held = crowd.stage.engine.load().0;
+        assert!((taken * 400..8 << 20).contains(&held), "{held} bytes");
+    }
+    assert!((1_000..20_000).contains(&taken), "{taken}");
+    assert_eq!(crowd.user_submits().get(..3), Some("250"));
+    assert_eq!(crowd.honest_delivers().get(..3), Some("250"));
+}
