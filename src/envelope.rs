@@ -40,6 +40,19 @@ pub struct Recipient {
 }
 
 impl Recipient {
+    /// Bytes that it holds.
+    pub fn memory(&self) -> usize {
+        let text = |text: &Option<Box<str>>| text.as_ref().map_or(0, |text| text.len());
+        let of = |mailbox: &Mailbox| mailbox.as_str().len();
+        let path = (self.reverse_path.as_ref())
+            .map_or(0, |path| size_of::<Mailbox>().saturating_add(of(path)));
+        size_of::<Self>()
+            .saturating_add(of(&self.mailbox))
+            .saturating_add(text(&self.original))
+            .saturating_add(text(&self.destination))
+            .saturating_add(path)
+    }
+
     /// A recipient whose mail goes by routes and MX, with the message's own reverse-path.
     pub const fn new(mailbox: Mailbox, notify: Notify, original: Option<Box<str>>) -> Self {
         Self {

@@ -124,12 +124,7 @@ impl Engine {
         out: &mut Vec<u8>,
         now: Now,
     ) {
-        if inbound
-            .address()
-            .is_some_and(|address| self.logins.peers.is_locked(address, now.instant))
-        {
-            let line = Line::new(Level::Warning, "auth").with("result", "throttled");
-            self.log_refusal(line.with_some("peer", inbound.address()));
+        if self.is_locked_out(inbound, now) {
             return inbound
                 .session
                 .on_auth(AuthStep::End(Reply::AUTH_THROTTLED), out);
@@ -153,6 +148,18 @@ impl Engine {
         }
     }
 
+    /// Whether the address of a session has failed so often that nothing it says is looked at.
+    fn is_locked_out(&mut self, inbound: &Inbound, now: Now) -> bool {
+        let peers = &self.logins.peers;
+        let address = inbound.address();
+        let is_locked = address.is_some_and(|address| peers.is_locked(address, now.instant));
+        if is_locked {
+            let line = Line::new(Level::Warning, "auth").with("result", "throttled");
+            self.log_refusal(line.with_some("peer", address));
+        }
+        is_locked
+    }
+
     /// The client has responded.
     pub(super) fn continue_auth(
         &mut self,
@@ -164,6 +171,14 @@ impl Engine {
     ) {
         let malformed = AuthStep::Failure(Reply::AUTH_MALFORMED);
         let response = zeroize::Zeroizing::new(response);
+        // Exchanges that began before the address was locked are guesses all the same.
+        let is_judged = matches!(inbound.exchange, Some(Exchange::ScramDone(_)));
+        if !is_judged && self.is_locked_out(inbound, now) {
+            inbound.exchange = None;
+            return inbound
+                .session
+                .on_auth(AuthStep::End(Reply::AUTH_THROTTLED), out);
+        }
         let step = match inbound.exchange.take() {
             Some(Exchange::Plain) => match sasl::plain(&response) {
                 Ok(claim) => return self.check(conn, inbound, claim, out, now),
@@ -356,12 +371,12 @@ impl Engine {
             return Rank::Known;
         };
         let peers = &self.logins.peers;
-        if peers.failures(address, now.instant) > 0 {
-            Rank::Failed
-        } else if peers.is_known(address, now.instant) {
-            Rank::Known
-        } else {
-            Rank::Unknown
+        let has_failed = peers.failures(address, now.instant) > 0;
+        match (peers.is_known(address, now.instant), has_failed) {
+            (true, false) => Rank::Known,
+            (true, true) => Rank::Mistaken,
+            (false, false) => Rank::Unknown,
+            (false, true) => Rank::Failed,
         }
     }
 

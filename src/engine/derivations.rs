@@ -1,7 +1,8 @@
 //! Passwords that wait for a worker: who goes first, and who waits for the same one.
 //!
 //! Those whose address has logged in before go first, then those whose address has not failed lately, then the rest.
-//! Within each they go in the order in which they came. All who wait for the same password of the same login share one
+//! Within each they go in the order in which they came. Of four turns one is that of the last in rank, so that nobody
+//! waits as long as others keep coming: a guess from a new address costs who makes it nothing. All who wait for the same password of the same login share one
 //! derivation: an application that opens twenty sessions at once pays for one.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -21,6 +22,7 @@ pub(super) struct Derivations {
     waiting: VecDeque<Check>,
     running: BTreeMap<u64, Check>,
     begun: u64,
+    turns: u8,
 }
 
 /// A claim that waits for its derivation, or that a worker derives.
@@ -57,7 +59,9 @@ pub(super) struct Waiter {
 pub(super) enum Rank {
     /// Somebody has logged in from there before, and nobody has failed lately.
     Known,
-    /// Nobody has failed there lately.
+    /// The same, but somebody has: an old password on one device does not keep the others out.
+    Mistaken,
+    /// Nobody has failed there lately, nor logged in before.
     Unknown,
     /// Somebody has.
     Failed,
@@ -93,8 +97,16 @@ impl Derivations {
 
     /// Takes the next one out of the line, where a worker is free for it.
     pub(super) fn next(&mut self) -> Option<Check> {
-        let is_free = self.running.len() < DERIVATIONS_AT_ONCE;
-        is_free.then(|| self.waiting.pop_front()).flatten()
+        if self.running.len() >= DERIVATIONS_AT_ONCE {
+            return None;
+        }
+        let last = self.waiting.back()?.rank;
+        self.turns = self.turns.wrapping_add(1);
+        let at = match self.turns.is_multiple_of(TURNS) {
+            true => self.waiting.iter().position(|check| check.rank == last)?,
+            false => 0,
+        };
+        self.waiting.remove(at)
     }
 
     /// A worker has it from now on; gives its number.
@@ -121,6 +133,9 @@ impl Derivations {
         self.waiting.remove(at).map(|check| check.holder)
     }
 }
+
+/// One of so many turns is that of the last in rank.
+const TURNS: u8 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -161,7 +176,25 @@ mod tests {
         let order: Vec<u8> = std::iter::from_fn(|| line.next())
             .map(|check| check.tag[0])
             .collect();
-        assert_eq!(order, [3, 5, 2, 4, 1]);
+        assert_eq!(order, [3, 5, 2, 1, 4]);
+    }
+
+    #[test]
+    fn who_failed_has_a_turn_while_others_keep_coming() {
+        let mut conns = Connections::with_capacity(9);
+        let mut line = Derivations::default();
+        line.put(check(&mut conns, 1, Rank::Failed));
+        line.put(check(&mut conns, 2, Rank::Mistaken));
+        for _ in 0..4 {
+            line.put(check(&mut conns, 9, Rank::Unknown));
+        }
+        let order: Vec<u8> = (0..4)
+            .filter_map(|_| {
+                line.put(check(&mut conns, 9, Rank::Unknown));
+                line.next().map(|check| check.tag[0])
+            })
+            .collect();
+        assert_eq!(order, [2, 9, 9, 1]);
     }
 
     #[test]

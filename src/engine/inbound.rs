@@ -71,6 +71,8 @@ pub(super) struct Inbound {
     used: Vec<u64>,
     /// The recipients as the client named them, where a hook is told.
     named: Vec<String>,
+    /// Bytes of the recipients of the message, until it is on the disk or given up.
+    recipient_bytes: usize,
     opened: Instant,
     body_began: Instant,
     body_bytes: u64,
@@ -111,6 +113,15 @@ struct Accepted {
     grant: Grant,
     /// The forward-path as it was named, where a hook is told.
     named: Option<String>,
+}
+
+impl Accepted {
+    /// Bytes that it holds.
+    fn memory(&self) -> usize {
+        let recipients = self.recipients.iter().map(Recipient::memory);
+        let named = self.named.as_ref().map_or(0, String::len);
+        recipients.fold(named, usize::saturating_add)
+    }
 }
 
 /// A message that waits for its signatures.
@@ -209,6 +220,7 @@ impl Inbound {
             .saturating_add(self.body.capacity())
             .saturating_add(intake)
             .saturating_add(signing)
+            .saturating_add(self.recipient_bytes)
             .saturating_add(self.pending)
     }
 }
@@ -537,6 +549,7 @@ impl Engine {
             Request::Sender { from, size } => {
                 inbound.grants = Grants::default();
                 inbound.named.clear();
+                inbound.recipient_bytes = 0;
                 let verdict = self
                     .sender_verdict(inbound, &from, size, now)
                     .and_then(|()| self.may_begin(inbound, now));

@@ -93,9 +93,18 @@ impl Intake {
         self.id
     }
 
-    /// Bytes that are held in memory, those on their way to the disk included.
+    /// Bytes that are held in memory, those on their way to the disk included. The header is kept beside what is held,
+    /// and longer than that.
     pub(super) fn memory(&self) -> usize {
-        self.held.capacity().saturating_add(self.in_flight)
+        let header = match &self.stage {
+            Stage::Header(scanner) => scanner.memory(),
+            Stage::Body { header, .. } => header.memory(),
+            Stage::Refused(_) => 0,
+        };
+        self.held
+            .capacity()
+            .saturating_add(self.in_flight)
+            .saturating_add(header)
     }
 
     /// Bytes on their way to the disk.

@@ -509,6 +509,14 @@ impl Engine {
         (self.memory(), self.conns.len())
     }
 
+    /// Units of each resource that are handed out, and names that hold some.
+    pub fn held(&self) -> [(Resource, u64, usize); Resource::ALL.len()] {
+        Resource::ALL.map(|resource| {
+            let pool = self.shares.of(resource);
+            (resource, pool.used(), pool.holders())
+        })
+    }
+
     /// How large the tables are now.
     pub fn tables(&self) -> Tables {
         let (questions, answers) = self.resolver.counts();

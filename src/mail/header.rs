@@ -86,6 +86,12 @@ struct Span {
 }
 
 impl Header {
+    /// Bytes that it holds.
+    pub fn memory(&self) -> usize {
+        let fields = self.fields.capacity().saturating_mul(size_of::<Span>());
+        self.bytes.capacity().saturating_add(fields)
+    }
+
     /// Parses a block, which ends at its last field; a last line without CRLF is taken.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, HeaderError> {
         if bytes.len() > HEADER_BYTES_MAX {
@@ -198,6 +204,11 @@ impl HeaderScanner {
             search = end;
         }
         self.within_bounds(Scan::Open)
+    }
+
+    /// Bytes that it holds.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// The header: after [`Scan::Complete`], or where the message ends without an empty line.

@@ -6,6 +6,7 @@
 mod authenticity;
 mod authority;
 mod forwarding;
+mod leaks;
 mod sessions;
 mod shares;
 #[allow(dead_code, reason = "shared with the dialogues, which use more of it")]

@@ -39,7 +39,16 @@ fn attacker(number: u32, spread: bool) -> IpAddr {
 
 impl Crowd {
     fn new(keys: &str) -> Self {
+        Self::with(keys, Folder::default())
+    }
+
+    fn with_hook() -> Self {
         let mut folder = Folder::default();
+        folder.insert_file("hooks/post-data", Vec::new());
+        Self::with("", folder)
+    }
+
+    fn with(keys: &str, mut folder: Folder) -> Self {
         let toml = format!(
             "hostname = \"mx.us.example\"\ndns.servers = [\"192.0.2.53\"]\n{keys}\n[abuse]\nptr = false\n\
              connections_per_minute = 0\nmessages_per_minute = 0\n"
@@ -363,4 +372,103 @@ fn the_messages_of_an_hour_are_counted_when_they_are_taken_however_many_sessions
         })
         .count();
     assert_eq!(taken, 5);
+}
+
+#[test]
+fn guesses_that_began_before_an_address_was_locked_are_not_looked_at_and_nobody_waits_for_ever() {
+    let mut crowd = Crowd::new("limits.sessions_per_address = 1000");
+    let guesser = attacker(1, false);
+    let first = STANDARD.encode("n,,n=pencil@us.example,r=abc");
+    let proofs: Vec<ConnId> = (0..30)
+        .filter_map(|_| crowd.connect(Listener::Submissions, guesser))
+        .collect();
+    for conn in &proofs {
+        let reply = crowd.say(*conn, &format!("AUTH SCRAM-SHA-256 {first}"));
+        assert!(reply.starts_with("334 "), "{reply}");
+    }
+    let begun = crowd.connect(Listener::Submissions, guesser);
+    let begun = begun.expect("a session");
+    assert!(crowd.say(begun, "AUTH PLAIN").starts_with("334"));
+    let proof = STANDARD.encode("c=biws,r=abcx,p=AAAA");
+    let refused = (proofs.iter())
+        .filter(|conn| crowd.say(**conn, &proof).starts_with("421 "))
+        .count();
+    assert_eq!(refused, 10, "20 guesses are looked at");
+    // The same holds of what waits for a worker, which none of them occupies now.
+    let guess = STANDARD.encode("\0pencil@us.example\0guess");
+    assert!(crowd.say(begun, &guess).starts_with("421 "));
+}
+
+#[test]
+fn a_long_header_counts_as_memory_as_long_as_it_is_kept() {
+    let mut crowd = Crowd::new("");
+    let conn = crowd.connect(Listener::Smtp, HONEST).expect("a session");
+    assert!(crowd.begin(conn, "box@us.example"));
+    let field = format!("X-Long: {}\r\n", "x".repeat(900));
+    let header = format!("From: a@far.example\r\n{}\r\n", field.repeat(200));
+    crowd.feed(conn, header.as_bytes());
+    // What has gone to the disk of it is no less in memory.
+    let line = "x".repeat(76) + "\r\n";
+    for _ in 0..100 {
+        crowd.feed(conn, line.repeat(100).as_bytes());
+    }
+    let held = crowd.stage.engine.load().0;
+    assert!(held >= header.len(), "{held} bytes");
+}
+
+#[test]
+fn the_hook_is_left_for_users_however_many_messages_clients_bring() {
+    let mut crowd = Crowd::with_hook();
+    for number in 0..300 {
+        let address = attacker(number, true);
+        let Some(conn) = crowd.connect(Listener::Smtp, address) else {
+            continue;
+        };
+        if crowd.begin(conn, "box@us.example") {
+            crowd.feed(conn, MESSAGE.as_bytes());
+        }
+        if number == 150 {
+            crowd.pass(21);
+        }
+    }
+    crowd.pass(21);
+    let asked = crowd.stage.engine.tables().hooks;
+    assert!((10..=40).contains(&asked), "{asked} of 80");
+    // It is silent to all; the user's message waits for it and is not turned away.
+    assert_eq!(crowd.user_submits(), "");
+    assert_eq!(crowd.stage.engine.tables().hooks, asked + 1);
+}
+
+#[test]
+fn recipients_count_as_memory_and_whoever_holds_much_brings_fewer_at_a_time() {
+    let mut crowd = Crowd::new("max_memory = \"8 MiB\"");
+    let mut taken = 0;
+    for number in 0..40 {
+        let Some(conn) = crowd.connect(Listener::Smtp, attacker(number, true)) else {
+            continue;
+        };
+        if crowd
+            .say(conn, "MAIL FROM:<a@far.example>")
+            .starts_with("452 ")
+        {
+            continue;
+        }
+        let original = "x".repeat(400);
+        for number in 0..1_000 {
+            let to = format!(
+                "RCPT TO:<box+{number}@us.example> ORCPT=rfc822;{original}{number}@far.example"
+            );
+            let reply = crowd.say(conn, &to);
+            if !reply.starts_with("250 ") {
+                assert!(reply.starts_with("452 "), "{reply}");
+                break;
+            }
+            taken += 1;
+        }
+        let held = crowd.stage.engine.load().0;
+        assert!((taken * 400..8 << 20).contains(&held), "{held} bytes");
+    }
+    assert!((1_000..20_000).contains(&taken), "{taken}");
+    assert_eq!(crowd.user_submits().get(..3), Some("250"));
+    assert_eq!(crowd.honest_delivers().get(..3), Some("250"));
 }

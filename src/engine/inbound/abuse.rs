@@ -17,9 +17,11 @@ use crate::engine::Engine;
 use crate::engine::event::{ConnId, Peer};
 use crate::engine::log::{Level, Line};
 use crate::entropy::Entropy;
+use crate::limits::READ_TURN_BYTES_MAX;
 use crate::policy::conduct::{Conduct, Rate};
 use crate::policy::greylist::{Attempt, Greylist};
 use crate::policy::returns::Returns;
+use crate::policy::shares::Resource;
 use crate::policy::vetting::Vetting;
 use crate::smtp::hello::{self, HelloFault};
 use crate::smtp::reply::Reply;
@@ -284,6 +286,8 @@ impl Engine {
         now: Now,
     ) {
         let limit = self.config.abuse.recipients_per_minute;
+        let verdict =
+            verdict.and_then(|accepted| self.has_room_for_recipient(inbound).map(|()| accepted));
         let verdict = verdict.and_then(|accepted| {
             self.may(
                 inbound,
@@ -303,6 +307,20 @@ impl Engine {
             (verdict, _) => verdict,
         };
         self.recipient_answer(inbound, &shown, verdict, out, now);
+    }
+
+    /// Whether there is memory for one more recipient. They may be many, and an alias may make a hundred of one: the
+    /// second and those behind it leave room for the messages of others.
+    fn has_room_for_recipient(&mut self, inbound: &mut Inbound) -> Result<(), Reply> {
+        if !self.has_memory(inbound) {
+            return Err(Reply::NO_MEMORY);
+        }
+        let memory = self.shares.of(Resource::Memory);
+        let is_first = inbound.session.recipients() == 0;
+        match is_first || memory.has_room(inbound.holding.holder(), RECIPIENT_ROOM_BYTES) {
+            true => Ok(()),
+            false => Err(Reply::NO_MEMORY),
+        }
     }
 
     /// What the lists and the greylist say.
@@ -408,6 +426,8 @@ impl Engine {
             Verdict::Sender(verdict) => inbound.session.on_sender(verdict, out),
             Verdict::Recipient(Ok(accepted)) => {
                 // Only here is it accepted: what was deferred or refused on the way has no say in the rest.
+                let bytes = accepted.memory();
+                inbound.recipient_bytes = inbound.recipient_bytes.saturating_add(bytes);
                 inbound.session.on_recipient(Ok(accepted.recipients), out);
                 let recipients = inbound.session.recipients();
                 inbound.grants.add(accepted.grant, recipients);
@@ -447,3 +467,5 @@ fn is_for_complaints(shown: &str) -> bool {
 
 /// How often odd answers of lists are logged.
 const ODD_INTERVAL: Duration = Duration::from_secs(60);
+/// Memory that there has to be for a second recipient: four times what a message that begins needs.
+const RECIPIENT_ROOM_BYTES: u64 = 4 * READ_TURN_BYTES_MAX as u64;

@@ -18,7 +18,8 @@ use crate::engine::event::{Action, ConnId, Endpoint};
 use crate::engine::log::{Level, Line};
 use crate::engine::timers::Timer;
 use crate::engine::{Conn, Engine};
-use crate::limits::{HOOK_GRACE, HOOK_TIMEOUT, HOOKS_MAX, HOOKS_WAITING_MAX};
+use crate::limits::{HOOK_GRACE, HOOK_TIMEOUT, HOOKS_MAX};
+use crate::policy::shares::{Holder, Resource};
 use crate::queue::{Command, Content, ReadError};
 use crate::queue_id::QueueId;
 use crate::smtp::hook::{Fact, HOOK, Hook, Verdict};
@@ -37,6 +38,8 @@ pub(super) struct Hooking {
 pub(in crate::engine) struct Asking {
     /// The session that has the message.
     owner: ConnId,
+    /// Who is charged for it.
+    holder: Holder,
     id: QueueId,
     hook: Option<Hook>,
     /// What is still to be read back and sent.
@@ -56,7 +59,8 @@ pub(in crate::engine) struct Hooks {
 impl Hooking {
     /// Bytes that are held.
     pub(super) fn memory(&self) -> usize {
-        let held = self.checked.whole.rest.capacity();
+        let whole = &self.checked.whole;
+        let held = whole.rest.capacity().saturating_add(whole.header.memory());
         held.saturating_add(self.unwritten)
     }
 }
@@ -129,11 +133,14 @@ impl Engine {
         };
         let (id, whole) = (hooking.checked.id, &hooking.checked.whole);
         self.spilling.remove(&id);
-        if self.hooks.waiting.len() >= HOOKS_WAITING_MAX {
+        let holder = inbound.holding.holder();
+        let pool = self.shares.of_mut(Resource::Hooks);
+        if pool.take(holder, 1).is_err() {
             return Err(self.hook_defers(id, "too many messages wait for the hook"));
         }
         let asking = self.conns.insert(Conn::Hook(Box::new(Asking {
             owner: conn,
+            holder,
             id,
             hook: None,
             unread: 0..if whole.spilled { whole.size } else { 0 },
@@ -269,6 +276,7 @@ impl Engine {
     fn hook_answered(&mut self, conn: ConnId, asking: &Asking, verdict: Verdict, now: Now) {
         self.conns.remove(conn);
         self.hooks.running = self.hooks.running.saturating_sub(1);
+        self.shares.of_mut(Resource::Hooks).give(asking.holder, 1);
         let (id, owner) = (asking.id, asking.owner);
         let mut inbound = match self.conns.take(owner) {
             Some(Conn::Inbound(inbound)) => inbound,
@@ -322,6 +330,7 @@ impl Engine {
         if let Some(conn) = hooking.asking
             && let Some(Conn::Hook(asking)) = self.conns.remove(conn)
         {
+            self.shares.of_mut(Resource::Hooks).give(asking.holder, 1);
             if asking.deadline.is_some() {
                 self.hooks.running = self.hooks.running.saturating_sub(1);
                 self.actions.push_back(Action::Abort { conn });

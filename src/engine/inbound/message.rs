@@ -28,6 +28,7 @@ impl Engine {
         if let (Some(at), Some(login)) = (inbound.claimed.take(), &inbound.login) {
             self.logins.users.give_back(login, at);
         }
+        inbound.recipient_bytes = 0;
         inbound.holding.give_spool(&mut self.shares);
         if let Some(intake) = inbound.intake.take()
             && intake.is_spilled()
@@ -385,6 +386,7 @@ impl Engine {
         {
             self.strangers.conduct.good(address, now.instant);
         }
+        inbound.recipient_bytes = 0;
         inbound.holding.give_spool(&mut self.shares);
         inbound.session.on_stored(reply, &mut out);
         self.inbound_resume(conn, inbound, out, now);

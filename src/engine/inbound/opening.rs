@@ -57,6 +57,7 @@ impl Engine {
             grants: Grants::default(),
             used: Vec::new(),
             named: Vec::new(),
+            recipient_bytes: 0,
             opened: now.instant,
             body_began: now.instant,
             body_bytes: 0,
