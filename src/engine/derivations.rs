@@ -2,8 +2,8 @@
 //!
 //! Those whose address has logged in before go first, then those whose address has not failed lately, then the rest.
 //! Within each they go in the order in which they came. Of four turns one is that of the last in rank, so that nobody
-//! waits as long as others keep coming: a guess from a new address costs who makes it nothing. All who wait for the same password of the same login share one
-//! derivation: an application that opens twenty sessions at once pays for one.
+//! waits as long as others keep coming: a guess from a new address costs who makes it nothing. All who wait for the same
+//! password of the same login share one derivation: an application that opens twenty sessions at once pays for one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;

@@ -139,6 +139,15 @@ fn client_delivers(relay: &Relay) -> Duration {
     started.elapsed()
 }
 
+/// Ends an attack, also where the honest have failed.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 fn p99(mut waits: Vec<Duration>) -> (Duration, Duration) {
     waits.sort();
     let last = waits.len().saturating_sub(1);
@@ -150,10 +159,11 @@ fn attacked(relay: &Relay, attacks: &[Attack], spread: bool, rounds: usize) -> [
     let (over, strokes) = (&AtomicBool::new(false), &AtomicUsize::new(0));
     thread::scope(|scope| {
         for (at, attack) in attacks.iter().copied().enumerate() {
-            for thread in 0..2 {
+            let threads = 2;
+            for thread in 0..threads {
                 scope.spawn(move || {
                     let mut kept = Vec::new();
-                    for number in (at * 10_000 + thread..).step_by(2) {
+                    for number in (at * 10_000 + thread..).step_by(threads) {
                         if over.load(Ordering::Relaxed) {
                             return;
                         }
@@ -163,6 +173,7 @@ fn attacked(relay: &Relay, attacks: &[Attack], spread: bool, rounds: usize) -> [
                 });
             }
         }
+        let _end = End(over);
         thread::sleep(Duration::from_secs(2));
         let mut waits = [Vec::new(), Vec::new()];
         for _ in 0..rounds {
@@ -170,7 +181,7 @@ fn attacked(relay: &Relay, attacks: &[Attack], spread: bool, rounds: usize) -> [
             waits[1].push(client_delivers(relay));
             thread::sleep(Duration::from_millis(20));
         }
-        over.store(true, Ordering::Relaxed);
+        println!("{} strokes", strokes.load(Ordering::Relaxed));
         waits
     })
 }
@@ -189,7 +200,7 @@ fn whoever_fills_a_table_leaves_room_for_users_and_for_honest_clients() {
     let relay: &Relay = &caged;
     user_submits(relay);
     let resident = Resident::of(relay);
-    let rounds = scaled(3, 200);
+    let rounds = scaled(3, 10);
     let mut scenes: Vec<(Vec<Attack>, bool)> = vec![(vec![], false)];
     for spread in [false, true] {
         // One after the other in the long form; the short one runs beside other tests, which it would slow down.
