@@ -36,16 +36,20 @@ pub struct Question {
 }
 
 impl Question {
-    /// The zone that it is likely to be in: the last two labels of its name; of a name that stands for an address, the
-    /// last four.
+    /// The zone that it is likely to be in ([`zone_of`]).
     pub fn zone(&self) -> &str {
-        let name = self.name.as_str();
-        let labels = if name.ends_with(".arpa") { 4 } else { 2 };
-        let mut dots = name.rmatch_indices('.').map(|(at, _)| at);
-        match dots.nth(labels - 1) {
-            Some(at) => name.get(at.saturating_add(1)..).unwrap_or(name),
-            None => name,
-        }
+        zone_of(self.name.as_str())
+    }
+}
+
+/// The zone that a name is likely to be in: its last two labels; of a name that stands for an address (RFC 1035 section
+/// 3.5), the last four.
+pub fn zone_of(name: &str) -> &str {
+    let labels: usize = if name.ends_with(".arpa") { 4 } else { 2 };
+    let mut dots = name.rmatch_indices('.').map(|(at, _)| at);
+    match dots.nth(labels.saturating_sub(1)) {
+        Some(at) => name.get(at.saturating_add(1)..).unwrap_or(name),
+        None => name,
     }
 }
 

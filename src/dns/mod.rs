@@ -13,7 +13,7 @@ mod servers;
 
 pub mod resolv_conf;
 
-pub use answer::{Answer, Mx, NoRecords, Question, RecordKind, Records, Step, Tlsa};
+pub use answer::{Answer, Mx, NoRecords, Question, RecordKind, Records, Step, Tlsa, zone_of};
 pub use mx::{MailHost, MailHosts, NoMailHosts, mail_hosts};
 pub use name::reverse_name;
 pub use resolver::{Asked, DnsAction, QuestionId, Resolver, SocketId};

@@ -1,7 +1,8 @@
 //! AUTH: from a claim to a verdict, without telling anybody more than that.
 //!
 //! A password costs a worker half a second, so derivations are few at a time and go in turn
-//! ([`super::derivations`]), and what was right lately is remembered under a keyed hash. An unknown login is derived against a decoy:
+//! ([`super::derivations`]), and what was right lately is remembered under a keyed hash. An unknown login is derived
+//! against a decoy:
 //! same bytes, same time.
 
 use std::net::IpAddr;

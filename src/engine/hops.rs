@@ -13,6 +13,7 @@ use super::log::{Level, Line};
 use super::timers::Timer;
 use super::waiting::Line as Waiting;
 use crate::clock::{Instant, Now};
+use crate::dns::zone_of;
 use crate::envelope::Envelope;
 use crate::limits::{DEAD_ADDRESS_TIMEOUT, DEAD_ADDRESSES_MAX, HOP_REST};
 use crate::policy::retry;
@@ -479,14 +480,6 @@ impl Engine {
             self.message_due(id, hop, now);
         }
     }
-}
-
-/// The last two labels of the name of a next hop.
-fn zone_of(name: &str) -> &str {
-    let dot = name.rmatch_indices('.').nth(1);
-    dot.map_or(name, |(at, _)| {
-        name.get(at.saturating_add(1)..).unwrap_or(name)
-    })
 }
 
 fn unique(mut hops: Vec<HopId>) -> Vec<HopId> {

@@ -73,7 +73,7 @@ pub(super) struct Courier {
     began: Instant,
     /// From then on no other host is tried.
     walk_until: Instant,
-    /// From then on what it carries is put off.
+    /// From then on what it carries is deferred.
     attempt_until: Instant,
 }
 
@@ -574,7 +574,7 @@ impl Engine {
         }
     }
 
-    /// Gives up for now: what it carries is put off with what the hosts have said.
+    /// Gives up for now: what it carries is deferred with what the hosts have said.
     fn courier_home(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
         self.courier_settle(&mut courier, now);
         self.courier_over(conn, courier, now);

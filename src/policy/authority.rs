@@ -11,7 +11,8 @@
 //! client.
 //!
 //! **Verdicts of an examination.** Mail for a served domain is judged by the strictest DMARC rules among the domains of
-//! its accepted recipients and those to which their aliases lead; where none of them is served, by the default ones. What leaves for a client without
+//! its accepted recipients and those to which their aliases lead; where none of them is served, by the default ones. What
+//! leaves for a client without
 //! authority of its own is subject to more, whatever those rules are: it needs an author that can be told, and neither
 //! author nor sender may be of a domain of ours that nothing shows to have sent it, because from here it would pass SPF
 //! for that domain anywhere. The same holds for an author who fails DMARC and would pass by SPF for a domain of ours,

@@ -7,7 +7,7 @@
 //!
 //! What is remembered is a keyed hash of (network, sender, recipient), so that the table tells nobody who writes to
 //! whom; the network is a /24 of IPv4 or a /64 of IPv6, which is what one sender's hosts share. A network of which
-//! several passed is known to come again, and is not put off any more. The table has a ceiling, and each network a share
+//! several passed is known to come again, and is not deferred any more. The table has a ceiling, and each network a share
 //! of it ([`super::expiring`]).
 //!
 //! The file that it is kept in between two runs:

@@ -16,7 +16,7 @@
 //! records what has been used already.
 
 use std::collections::BTreeMap;
-use std::hash::{Hash as _, Hasher as _};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::net::IpAddr;
 
 use super::expiring::Key;
@@ -434,23 +434,22 @@ impl Pool {
 
 /// Stands for a login, however it is spelled; users are configured, so nobody chooses it.
 pub fn hash_of(login: &Mailbox) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    login.local_key().hash(&mut hasher);
-    login.domain().hash(&mut hasher);
-    hasher.finish()
+    hash(&(login.local_key(), login.domain()))
 }
 
 /// Stands for a name.
 pub fn hash_of_text(name: &str) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    name.hash(&mut hasher);
-    hasher.finish()
+    hash(&name)
 }
 
 /// Stands for the address of a host.
 pub fn hash_of_address(address: IpAddr) -> u64 {
-    let mut hasher = std::hash::DefaultHasher::new();
-    address.to_canonical().hash(&mut hasher);
+    hash(&address.to_canonical())
+}
+
+fn hash(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
     hasher.finish()
 }
 

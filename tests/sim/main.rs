@@ -2,7 +2,8 @@
 //! DNS and clock.
 //!
 //! Clients send; remote servers take, refuse, stall, babble and hang up; name servers lie; the relay is killed, loses
-//! power, starts with the wrong time or with rot in its spool; an operator works on the queue; strangers write to what is forwarded, and the DNS says
+//! power, starts with the wrong time or with rot in its spool; an operator works on the queue; unauthenticated clients
+//! write to what is forwarded, and the DNS says
 //! of them what it likes. What must hold is checked when it happens:
 //!
 //! | invariant | checked by | when |

@@ -1,3 +1,5 @@
+//! Return addresses there and back, with dates, wrapped, and of the first release.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,6 +1,6 @@
 //! Workers verify the signatures of messages that are examined: of a few at a time, so that signing and passwords get
-//! their turn. The others wait; a session has one at most. Networks and users take turns: who brings many messages waits behind
-//! his own, not others behind his.
+//! their turn. The others wait; a session has one at most. Networks and users take turns: whoever brings many messages
+//! waits behind their own, and nobody else behind them.
 
 use std::collections::BTreeMap;
 

@@ -39,7 +39,7 @@ impl Engine {
                     name: domain.clone(),
                     kind: RecordKind::Mx,
                 };
-                match self.ask(conn, COURIER, question.clone(), now) {
+                match self.ask(conn, DELIVERY, question.clone(), now) {
                     Some(answer) => return self.courier_mx(conn, courier, domain, &answer, now),
                     None => courier.asked.push(question),
                 }
@@ -186,7 +186,7 @@ impl Engine {
                     name: host.name.clone(),
                     kind: *kind,
                 };
-                match self.ask(conn, COURIER, question.clone(), now) {
+                match self.ask(conn, DELIVERY, question.clone(), now) {
                     Some(answer) => courier.take_addresses(&answer),
                     None => courier.asked.push(question),
                 }
@@ -516,7 +516,7 @@ impl Courier {
 }
 
 /// A delivery session asks on nobody's account: there are few of them.
-const COURIER: Holder = Holder::nobody(Standing::Trusted);
+const DELIVERY: Holder = Holder::nobody(Standing::Trusted);
 
 #[cfg(test)]
 mod tests {
@@ -526,7 +526,7 @@ mod tests {
     use crate::dns::NoRecords;
 
     fn searched(origin: Origin, family: Family, answers: &[NoRecords]) -> EnhancedCode {
-        let mut courier = Courier::new(HopId(0), COURIER, Instant::from_millis(0));
+        let mut courier = Courier::new(HopId(0), DELIVERY, Instant::from_millis(0));
         courier.looking_up = Some(Host {
             name: Domain::parse("host.example").expect("a domain"),
             at: None,
@@ -582,7 +582,7 @@ mod tests {
             ([never, later], later),
             ([never, never], never),
         ] {
-            let mut courier = Courier::new(HopId(0), COURIER, Instant::from_millis(0));
+            let mut courier = Courier::new(HopId(0), DELIVERY, Instant::from_millis(0));
             for status in said {
                 courier.note(status, String::new());
             }

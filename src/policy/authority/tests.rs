@@ -1,3 +1,5 @@
+//! What each kind of client may do, and that nothing leaves on no authority.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
