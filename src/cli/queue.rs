@@ -350,7 +350,13 @@ fn stats(runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
 fn print_stats(stats: &Stats, output: &mut dyn Write) -> std::io::Result<()> {
     let value = serde_json::to_value(stats).unwrap_or_default();
     for (key, value) in value.as_object().into_iter().flatten() {
-        writeln!(output, "{key:<15} {value}")?;
+        match value.as_u64() {
+            Some(seconds) if key == "longest_turn_at" => {
+                let at = Timestamp::from_seconds(seconds).rfc3339();
+                writeln!(output, "{key:<15} {at}")?;
+            }
+            _ => writeln!(output, "{key:<15} {value}")?,
+        }
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! one [`Response::End`]. A line that is no request gets an `End` with the error, and its sender is dropped.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -173,6 +174,10 @@ pub struct Stats {
     pub greylisted: u64,
     /// Replies held back.
     pub slowed: u64,
+    /// Microseconds of the longest turn of the event loop since the start.
+    pub longest_turn_us: u64,
+    /// When it began, in seconds since 1970; 0 where there was none.
+    pub longest_turn_at: u64,
 }
 
 /// One connection of a tool.
@@ -614,6 +619,9 @@ impl Engine {
     /// Numbers of now and since the start.
     pub fn stats(&self) -> Stats {
         let counters = self.counters;
+        let took = counters
+            .longest_turn
+            .map_or(Duration::ZERO, |turn| turn.took);
         Stats {
             queued: self.index.len(),
             held: self.index.entries().filter(|(_, entry)| entry.held).count(),
@@ -637,6 +645,8 @@ impl Engine {
             listed: counters.listed,
             greylisted: counters.greylisted,
             slowed: counters.slowed,
+            longest_turn_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            longest_turn_at: counters.longest_turn.map_or(0, |turn| turn.at.seconds()),
         }
     }
 
