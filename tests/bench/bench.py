@@ -1,7 +1,8 @@
 """Measures chopar beside Postfix, on loopback, in one run.
 
 Both get the same load from smtp-source and deliver it into the same smtp-sink, in turn; the medians of the rounds are
-printed with their ratio, and beside smtp-source straight into smtp-sink. Postfix runs from private folders, as it comes:
+printed with their ratio, and beside smtp-source straight into smtp-sink. Mail of clients without authentication, which is
+examined and forwarded, has a row of its own (examined.py). Postfix runs from private folders, as it comes:
 it needs root, and is left out with a word where it cannot run. Rates on a shared machine vary by a factor of two; CPU
 time a message varies by much less and comes first.
 
