@@ -171,6 +171,12 @@ pub const SHARE_OF_ADDRESS: u64 = 4;
 pub const SHARE_OF_SITE: u64 = 2;
 /// The same for a network (a /16 of IPv4, a /32 of IPv6), and for one user, local account or host of `relay.networks`.
 pub const SHARE_OF_NETWORK: u64 = 1;
+/// Where less than so many eighths of the memory that a standing reaches are free, bodies are streamed out early.
+pub const SPILL_EIGHTHS: u64 = 4;
+/// Where less than so many are, whoever holds most loses it.
+pub const YIELD_EIGHTHS: u64 = 1;
+/// Sessions that make room in one turn.
+pub const YIELDS_PER_TURN_MAX: usize = 16;
 
 // The client's sessions (RFC 5321 section 4.5.3.2).
 

@@ -42,6 +42,7 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("dns/resolver.rs", "by_socket", Share("questions")),
     ("dns/resolver.rs", "lookups", Share("questions")),
     ("dns/resolver.rs", "plan", Configuration),
+    ("engine/blocks.rs", "by_message", Share("memory")),
     ("engine/control.rs", "left", Queue),
     ("engine/derivations.rs", "running", Share("derivations")),
     ("engine/derivations.rs", "waiting", Share("derivations")),
@@ -51,6 +52,8 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("engine/hops.rs", "hops", Queue),
     ("engine/hops.rs", "rerouting", Queue),
     ("engine/inbound/hook.rs", "waiting", Share("hooks")),
+    ("engine/inbound/room.rs", "holding", Share("sessions")),
+    ("engine/inbound/room.rs", "streaming", Share("sessions")),
     (
         "engine/inbound/verification.rs",
         "rounds",

@@ -438,7 +438,7 @@ impl Engine {
         }
     }
 
-    fn take_inbound(&mut self, conn: ConnId) -> Option<Box<Inbound>> {
+    pub(super) fn take_inbound(&mut self, conn: ConnId) -> Option<Box<Inbound>> {
         match self.conns.take(conn) {
             Some(Conn::Inbound(inbound)) => Some(inbound),
             Some(other) => {

@@ -23,7 +23,7 @@ use super::expiring::Key;
 use crate::address::Mailbox;
 use crate::limits::{
     CLIENT_EIGHTHS, KNOWN_EIGHTHS, SHARE_OF_ADDRESS, SHARE_OF_NETWORK, SHARE_OF_SITE,
-    VISITOR_EIGHTHS,
+    SPILL_EIGHTHS, VISITOR_EIGHTHS, YIELD_EIGHTHS,
 };
 
 /// What is handed out. The manual lists each with its shares (chopar-limits(7)).
@@ -43,6 +43,17 @@ pub enum Resource {
     Hooks,
     /// Delivery sessions, by who caused the mail.
     Deliveries,
+}
+
+/// How much of a pool is left for a standing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Room {
+    /// More than [`SPILL_EIGHTHS`] of what it can reach.
+    Enough,
+    /// Less than that.
+    Little,
+    /// Less than [`YIELD_EIGHTHS`].
+    Short,
 }
 
 /// How much somebody is trusted, from the least.
@@ -182,6 +193,9 @@ impl Resource {
 }
 
 impl Standing {
+    /// All of them, from the least.
+    pub const ALL: [Self; 4] = [Self::Client, Self::Visitor, Self::Known, Self::Trusted];
+
     /// Its part of a pool, in eighths.
     const fn eighths(self) -> u64 {
         match self {
@@ -404,10 +418,28 @@ impl Pool {
 
     /// Units that a standing can still reach.
     pub fn free(&self, standing: Standing) -> u64 {
-        let ceiling = self.capacity.saturating_mul(standing.eighths()).div_ceil(8);
+        let ceiling = self.reach(standing);
         let lesser = self.used.up_to(standing);
         let all = self.capacity.saturating_sub(self.used());
         ceiling.saturating_sub(lesser).min(all)
+    }
+
+    /// Units that a standing could reach if all were free.
+    pub const fn reach(&self, standing: Standing) -> u64 {
+        self.capacity.saturating_mul(standing.eighths()).div_ceil(8)
+    }
+
+    /// How much is left for a standing.
+    pub fn room(&self, standing: Standing) -> Room {
+        let (free, reach) = (self.free(standing), self.reach(standing));
+        let is_less = |eighths| free.saturating_mul(8) < reach.saturating_mul(eighths);
+        if is_less(YIELD_EIGHTHS) {
+            Room::Short
+        } else if is_less(SPILL_EIGHTHS) {
+            Room::Little
+        } else {
+            Room::Enough
+        }
     }
 
     /// Names that hold something.

@@ -95,6 +95,19 @@ impl Checking {
             .saturating_add(self.examination.memory())
     }
 
+    /// Bytes that can be streamed out.
+    pub(super) fn can_stream(&self) -> usize {
+        self.whole.rest.len()
+    }
+
+    /// Gives what it holds, to be streamed out.
+    pub(super) fn stream_out(&mut self) -> Vec<u8> {
+        self.whole.spilled = true;
+        let block = std::mem::take(&mut self.whole.rest);
+        self.whole.in_flight = self.whole.in_flight.saturating_add(block.len());
+        block
+    }
+
     /// Its place among those that wait for a worker.
     pub(super) fn turn(&self) -> Option<Turn> {
         self.turn

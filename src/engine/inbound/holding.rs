@@ -122,8 +122,7 @@ impl Engine {
 
     /// Accounts for what a session holds; whether anything is left for its like.
     pub(super) fn has_memory(&mut self, inbound: &mut Inbound) -> bool {
-        let memory = inbound.memory();
-        inbound.is_over = inbound.holding.set_memory(&mut self.shares, memory);
+        self.account(inbound);
         let standing = inbound.holding.holder().standing();
         self.shares.of(Resource::Memory).free(standing) > 0
     }

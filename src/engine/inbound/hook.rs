@@ -57,11 +57,10 @@ pub(in crate::engine) struct Hooks {
 }
 
 impl Hooking {
-    /// Bytes that are held.
+    /// Bytes that are held, without those on their way to the disk.
     pub(super) fn memory(&self) -> usize {
         let whole = &self.checked.whole;
-        let held = whole.rest.capacity().saturating_add(whole.header.memory());
-        held.saturating_add(self.unwritten)
+        whole.rest.capacity().saturating_add(whole.header.memory())
     }
 }
 
@@ -90,7 +89,7 @@ impl Engine {
         if checked.whole.spilled && !checked.whole.rest.is_empty() {
             let bytes = std::mem::take(&mut checked.whole.rest);
             unwritten = unwritten.saturating_add(bytes.len());
-            self.store(Command::BodyAppend { id, bytes });
+            self.store_block(id, inbound.holder(), bytes);
         }
         inbound.hooking = Some(Box::new(Hooking {
             checked,

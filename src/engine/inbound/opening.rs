@@ -1,6 +1,7 @@
 //! The beginning of a session: whether a client is let in, who a proxy says that it is, and what comes before the banner.
 
 use super::holding::Holding;
+use super::room::Places;
 use super::{Inbound, Opening};
 use crate::clock::Now;
 use crate::engine::event::{Action, ConnId, Listener, Peer, TlsSide};
@@ -68,6 +69,7 @@ impl Engine {
             pending: 0,
             claimed: None,
             is_over: false,
+            places: Places::default(),
             opening: Opening::Over,
             counted: None,
             guard: None,
