@@ -13,7 +13,7 @@ import subprocess
 from dataclasses import dataclass
 
 from relays import HOSTNAME, Chopar, Postfix
-from world import BODY_BYTES, TOOLS, Mail, Missed, end, free_port, run, wait_for
+from world import BODY_BYTES, TOOLS, Mail, Missed, end, end_tree, free_port, run, wait_for
 
 # Where names are answered, at port 53: resolv.conf knows no other.
 DNS_ADDRESS = "127.53.0.1"
@@ -69,8 +69,8 @@ class Forwarder(Postfix):
 
     def __init__(self, folder, sink, names):
         self.prefix = self.with_names(names)
-        # In namespaces of process ids they end together with their children, which postsrsd does not wait for.
-        self.beside = self.with_names(names, "--pid", "--fork", "--kill-child")
+        # postsrsd does not wait for its children: in a namespace of process ids they end with it, and are gone.
+        self.beside = self.with_names(names, "--pid", "--fork")
         self.daemons, self.running = [], []
         os.makedirs(folder)
         forward, reverse = free_port(), free_port()
@@ -135,7 +135,8 @@ class Forwarder(Postfix):
     def stop(self):
         super().stop()
         for process in self.running:
-            end(process)
+            end_tree(process.pid)
+            process.wait(10)
         self.running = []
 
 
