@@ -77,6 +77,8 @@ pub(super) struct Inbound {
     /// Bytes of the recipients of the message, until it is on the disk or given up.
     recipient_bytes: usize,
     opened: Instant,
+    /// When it last did something: a command that ended, a piece of a body.
+    touched: Instant,
     body_began: Instant,
     body_bytes: u64,
     deadline: Option<Instant>,
@@ -320,6 +322,7 @@ impl Engine {
                 .session
                 .advance(&mut input, &self.settings, &mut out, &mut body);
             if !body.is_empty() {
+                inbound.touched = now.instant;
                 self.intake_take(conn, &mut inbound, &mut body, now);
             }
             body.clear();
@@ -329,6 +332,7 @@ impl Engine {
                 body
             };
             let Some(request) = request else { break };
+            inbound.touched = now.instant;
             match request {
                 Request::Close => {
                     self.answer(conn, &mut inbound, out);
@@ -408,7 +412,7 @@ impl Engine {
             self.timers.set(deadline, Timer::Conn(conn));
         }
         if self.account(&mut inbound) && inbound.waits_with() > SESSION_KEPT_BYTES {
-            return self.inbound_hoards(conn, inbound);
+            return self.inbound_crowded_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION);
         }
         self.join_crowd(conn, &mut inbound);
         self.conns.put(conn, Conn::Inbound(inbound));
@@ -420,10 +424,9 @@ impl Engine {
         self.send(conn, out);
     }
 
-    /// A session that keeps much while there is little for its like has to go.
-    fn inbound_hoards(&mut self, conn: ConnId, inbound: Box<Inbound>) {
+    /// A session has to go, to make room for others.
+    fn inbound_crowded_out(&mut self, conn: ConnId, inbound: Box<Inbound>, reply: &Reply) {
         self.counters.throttled += 1;
-        let reply = Reply::NO_ROOM_FOR_SESSION;
         self.log(
             Line::new(Level::Info, "reject")
                 .with("peer", inbound.peer_text())
@@ -433,7 +436,7 @@ impl Engine {
                 .with("why", reply.text()),
         );
         if inbound.pending == 0 {
-            return self.inbound_end(conn, inbound, &reply);
+            return self.inbound_end(conn, inbound, reply);
         }
         self.actions.push_back(Action::Abort { conn });
         self.inbound_forget(conn, *inbound);

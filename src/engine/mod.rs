@@ -94,6 +94,8 @@ pub struct Engine {
     blocks: Blocks,
     /// Sessions that can make room.
     crowd: Crowd,
+    /// The connection from which on idle ones are looked for.
+    looked_at: usize,
     verifications: Verifications,
     hooks: Hooks,
     notices: Notices,
@@ -272,6 +274,7 @@ impl Engine {
             spilling: HashMap::new(),
             blocks: Blocks::default(),
             crowd: Crowd::default(),
+            looked_at: 0,
             verifications: Verifications::default(),
             hooks: Hooks::default(),
             notices: Notices::default(),

@@ -206,6 +206,8 @@ impl Engine {
     /// A message is charged for until it is on the disk.
     pub(super) fn charge(&mut self, holder: Holder, record: &MessageRecord) -> Charge {
         let bytes = record.held() as u64;
+        // Until the disk says again how much is free.
+        self.free_space = self.free_space.map(|free| free.saturating_sub(bytes));
         (self.shares.of_mut(Resource::Memory)).resize(holder, 0, bytes);
         Charge { holder, bytes }
     }

@@ -74,8 +74,8 @@ pub enum Standing {
 pub struct Holder {
     standing: Standing,
     keys: Keys,
-    /// A name on whose account it is too.
-    also: Option<Key>,
+    /// Names on whose account it is too.
+    also: [Option<Key>; 2],
 }
 
 /// A lane of those who take turns: a network, a user, a host of this machine or of `relay.networks`.
@@ -218,7 +218,7 @@ impl Holder {
                 key(SITE, (24, 48)),
                 key(NETWORK, (16, 32)),
             ]),
-            also: None,
+            also: [None; 2],
         }
     }
 
@@ -227,7 +227,7 @@ impl Holder {
         Self {
             standing,
             keys: Keys::Name(Key::of_name(NAME.wrapping_add(kind as u8), name)),
-            also: None,
+            also: [None; 2],
         }
     }
 
@@ -236,16 +236,18 @@ impl Holder {
         Self {
             standing,
             keys: Keys::None,
-            also: None,
+            also: [None; 2],
         }
     }
 
-    /// The same, on account of this name too, which has the share of a site.
+    /// The same, on account of this name too, which has the share of a site. There may be two of these.
     pub const fn and(self, kind: Kind, name: u64) -> Self {
-        Self {
-            also: Some(Key::of_name(NAME.wrapping_add(kind as u8), name)),
-            ..self
-        }
+        let key = Some(Key::of_name(NAME.wrapping_add(kind as u8), name));
+        let also = match self.also {
+            [None, _] => [key, None],
+            [first, _] => [first, key],
+        };
+        Self { also, ..self }
     }
 
     /// The lane that it waits in.
@@ -271,7 +273,8 @@ impl Holder {
         };
         let parts = [SHARE_OF_ADDRESS, SHARE_OF_SITE, SHARE_OF_NETWORK];
         let places = places.into_iter().flatten().zip(parts);
-        let also = self.also.map(|name| (name, SHARE_OF_SITE));
+        let also = self.also.into_iter().flatten();
+        let also = also.map(|name| (name, SHARE_OF_SITE));
         (places.chain(name.map(|name| (name, SHARE_OF_NETWORK)))).chain(also)
     }
 }

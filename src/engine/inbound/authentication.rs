@@ -8,7 +8,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Inbound;
-use super::verification::Turn;
 use crate::address::Domain;
 use crate::auth::arc::{self, Sealing};
 use crate::auth::dkim::key::{Algorithm, SigningKey};
@@ -29,6 +28,7 @@ use crate::mail::header::{Field, Header};
 use crate::policy::authenticity::{Circumstances, Examination, Findings, Next, Verified};
 use crate::policy::authority::{Mark, Released};
 use crate::policy::relay::Client;
+use crate::policy::turns::Turn;
 use crate::queue::Command;
 use crate::queue_id::QueueId;
 use crate::smtp::hook::Fact;

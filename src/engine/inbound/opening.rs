@@ -60,6 +60,7 @@ impl Engine {
             named: Vec::new(),
             recipient_bytes: 0,
             opened: now.instant,
+            touched: now.instant,
             body_began: now.instant,
             body_bytes: 0,
             deadline: None,
@@ -111,7 +112,10 @@ impl Engine {
         let holder = self.holder_of(inbound, now.instant);
         inbound.holding.give_all(&mut self.shares);
         inbound.holding = Holding::new(holder);
-        let taken = inbound.holding.take_session(&mut self.shares);
+        let mut taken = inbound.holding.take_session(&mut self.shares);
+        if taken.is_err() && self.retire_idle_session(holder.standing(), now) {
+            taken = inbound.holding.take_session(&mut self.shares);
+        }
         if taken.is_err()
             && let Some(address) = inbound.counted.take()
         {

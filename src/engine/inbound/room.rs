@@ -13,10 +13,10 @@ use std::collections::BTreeSet;
 
 use super::Inbound;
 use crate::clock::{Instant, Now};
-use crate::engine::Engine;
 use crate::engine::event::ConnId;
 use crate::engine::intake::SCARCE_BYTES;
-use crate::limits::{SESSION_KEPT_BYTES, YIELDS_PER_TURN_MAX};
+use crate::engine::{Conn, Engine};
+use crate::limits::{CROWDED_IDLE_TIMEOUT, SESSION_KEPT_BYTES, YIELDS_PER_TURN_MAX};
 use crate::policy::shares::{Resource, Room, Standing};
 use crate::smtp::reply::Reply;
 
@@ -90,6 +90,35 @@ fn first(list: &BTreeSet<(Place, ConnId)>, standing: Standing) -> Option<ConnId>
 }
 
 impl Engine {
+    /// Where there is no session left for this standing: of some sessions, closes the one of nobody better that has done
+    /// nothing for longest, if that is long. Each time others are looked at.
+    pub(super) fn retire_idle_session(&mut self, standing: Standing, now: Now) -> bool {
+        if self.shares.of(Resource::Sessions).free(standing) > 0 {
+            return false; // it is the share that is used up
+        }
+        let (some, next) = self.conns.some(self.looked_at, LOOKS_MAX);
+        let idle = some.into_iter().filter_map(|(conn, held)| match held {
+            Conn::Inbound(inbound) => {
+                let idle = now.instant.since(inbound.touched);
+                let may = inbound.holder().standing() <= standing
+                    && inbound.session.timeout().is_some()
+                    && idle >= CROWDED_IDLE_TIMEOUT;
+                may.then_some((idle, conn))
+            }
+            _ => None,
+        });
+        let longest = idle.max_by_key(|(idle, _)| *idle);
+        self.looked_at = next;
+        let inbound = longest.and_then(|(_, conn)| Some((conn, self.take_inbound(conn)?)));
+        match inbound {
+            Some((conn, inbound)) => {
+                self.inbound_crowded_out(conn, inbound, &Reply::SERVER_BUSY);
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Accounts for what a session holds; says whether that is more than its share.
     pub(super) fn account(&mut self, inbound: &mut Inbound) -> bool {
         let memory = inbound.memory();
@@ -183,7 +212,7 @@ impl Engine {
             None if inbound.checking.is_some() || inbound.hooking.is_some() => {
                 self.message_refused(conn, inbound, &reply, now);
             }
-            _ => self.inbound_hoards(conn, inbound),
+            _ => self.inbound_crowded_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION),
         }
     }
 }
