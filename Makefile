@@ -73,7 +73,7 @@ readers:
 
 # CHOPAR_BINARY= measures a binary that is there already.
 bench: $(if $(CHOPAR_BINARY),,all)
-	CHOPAR_BINARY=$(or $(CHOPAR_BINARY),$(abspath $(binary))) /usr/bin/python3 tests/bench/bench.py $(BENCH)
+	CHOPAR_BINARY=$(or $(CHOPAR_BINARY),$(abspath $(binary))) /usr/bin/python3 -B tests/bench/bench.py $(BENCH)
 
 # libFuzzer starts from the corpus that is checked in and keeps what it learns in tests/fuzz/found, what breaks a promise
 # in tests/fuzz/artifacts. The coverage flags are not stable: RUSTC_BOOTSTRAP lets the one toolchain take them. There is
