@@ -267,6 +267,7 @@ impl Engine {
         for hop in hops {
             self.hops.add_message(hop);
             self.make_ready(id, hop);
+            self.probe_hop(hop, now);
         }
         if !warned && wants_delay(&envelope) {
             self.timers.set(
@@ -481,8 +482,10 @@ impl Engine {
                     state.attempts = attempts;
                     state.status = status;
                     state.text = Some(text);
-                    state.until = until;
-                    due.push((state.hop, due_at(until, now)));
+                    // One that was tried before its time keeps that, and the timer for it.
+                    if std::mem::replace(&mut state.until, until) != until {
+                        due.push((state.hop, due_at(until, now)));
+                    }
                 }
             }
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Courier, Load, Stage, Target, tls_text};
 use crate::clock::Now;
+use crate::date::Timestamp;
 use crate::engine::event::ConnId;
 use crate::engine::log::{Level, Line};
 use crate::engine::store::Unrecorded;
@@ -178,13 +179,26 @@ impl Engine {
         }
         self.counters.deferred += 1;
         self.log_fate("deferred", load, index, courier, text, Some(status));
-        let until = now.wall.after(retry::delay(attempts, &mut *self.entropy));
+        // An attempt before its time (a flush) leaves the schedule as it was.
+        let planned = self.planned_attempt(load, index, now);
+        let (attempts, until) = planned.unwrap_or_else(|| {
+            let delay = retry::delay(attempts, &mut *self.entropy);
+            (attempts, now.wall.after(delay))
+        });
         Outcome::Deferred {
             attempts,
             until,
             status: Some(status),
             text: Arc::from(text),
         }
+    }
+
+    /// How often a recipient had been tried, and when it would have been tried again, if that is still to come.
+    fn planned_attempt(&self, load: &Load, index: u32, now: Now) -> Option<(u16, Timestamp)> {
+        let entry = self.index.get(load.id)?;
+        let state = entry.recipients.get(index as usize)?;
+        let left = state.until.since(now.wall);
+        (!left.is_zero() && left <= retry::DELAY_MAX).then_some((state.attempts, state.until))
     }
 
     pub(super) fn log_fate(

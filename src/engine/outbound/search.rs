@@ -497,6 +497,11 @@ impl Courier {
                     EnhancedCode::new(5, 1, 2),
                     "the domain has no mail exchanger and no address",
                 ),
+                // Section 5.1: where none of the exchangers can be used, that is an error. One that can is tried.
+                (false, Origin::Exchanger, Family::Any) => (
+                    EnhancedCode::new(5, 4, 4),
+                    "the mail exchanger has no address",
+                ),
                 (false, ..) => (EnhancedCode::new(4, 4, 4), "the host has no address"),
             };
             self.note(status, format!("{}: {what}", host.name));
