@@ -105,7 +105,9 @@ impl fmt::Display for Ascii<'_> {
             false => {
                 let mut bytes = [0; 4];
                 let bytes = c.encode_utf8(&mut bytes).bytes();
-                bytes.into_iter().try_for_each(|byte| write!(out, "\\x{byte:02x}"))
+                bytes
+                    .into_iter()
+                    .try_for_each(|byte| write!(out, "\\x{byte:02x}"))
             }
         })
     }

@@ -15,7 +15,9 @@ use super::waiting::Line as Waiting;
 use crate::clock::{Instant, Now};
 use crate::dns::zone_of;
 use crate::envelope::Envelope;
-use crate::limits::{DEAD_ADDRESS_TIMEOUT, DEAD_ADDRESSES_MAX, HOP_PROBE_INTERVAL, HOP_REST, WAKES_PER_COURIER_MAX};
+use crate::limits::{
+    DEAD_ADDRESS_TIMEOUT, DEAD_ADDRESSES_MAX, HOP_PROBE_INTERVAL, HOP_REST, WAKES_PER_COURIER_MAX,
+};
 use crate::policy::retry;
 use crate::policy::route::{self, NextHop};
 use crate::policy::shares::{Holder, Kind, Resource, Standing, hash_of_text};

@@ -15,7 +15,7 @@
 //! of the message no other is asked; what it lacks, another may have.
 
 mod carry;
-mod outcome;
+pub(super) mod outcome;
 mod search;
 
 use std::collections::{BTreeMap, VecDeque};

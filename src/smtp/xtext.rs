@@ -58,9 +58,13 @@ pub fn encode_utf8_address(address: &str, smtputf8: bool) -> String {
 fn embedded(address: &str) -> impl Iterator<Item = char> {
     let mut rest = address;
     std::iter::from_fn(move || {
-        let code = rest.strip_prefix("\\x{").and_then(|rest| rest.split_once('}'));
+        let code = rest
+            .strip_prefix("\\x{")
+            .and_then(|rest| rest.split_once('}'));
         let found = code.and_then(|(code, behind)| {
-            let c = u32::from_str_radix(code, 16).ok().and_then(char::from_u32)?;
+            let c = u32::from_str_radix(code, 16)
+                .ok()
+                .and_then(char::from_u32)?;
             Some((c, behind))
         });
         let (c, behind) = found.or_else(|| {
@@ -110,7 +114,10 @@ mod tests {
     #[test]
     fn small_digits_and_utf_8_are_taken() {
         assert_eq!(decode_xtext("a+2bb@d").as_deref(), Some("a+b@d"));
-        assert_eq!(decode_xtext("andr+C3+A9@d").as_deref(), Some("andr\u{e9}@d"));
+        assert_eq!(
+            decode_xtext("andr+C3+A9@d").as_deref(),
+            Some("andr\u{e9}@d")
+        );
     }
 
     #[test]
@@ -121,6 +128,9 @@ mod tests {
             let coded = encode_utf8_address(stored, false);
             assert_eq!(coded, "\\x{F6}rig\\x{2B}a@x");
         }
-        assert_eq!(encode_utf8_address("a\\x{zz}b@x", false), "a\\x{5C}x{zz}b@x");
+        assert_eq!(
+            encode_utf8_address("a\\x{zz}b@x", false),
+            "a\\x{5C}x{zz}b@x"
+        );
     }
 }

@@ -174,7 +174,7 @@ impl Engine {
             let status = expired_status(status);
             return Outcome::Failed {
                 status,
-                text: format!("given up after too long: {text}").into(),
+                text: format!("{GIVEN_UP}{text}").into(),
             };
         }
         self.counters.deferred += 1;
@@ -249,7 +249,7 @@ impl Engine {
         let Some(entry) = self.index.get_mut(id) else {
             return;
         };
-        let text = format!("given up after too long: {why}");
+        let text = format!("{GIVEN_UP}{why}");
         let recipients = close_waiting(entry, hop, EnhancedCode::new(5, 4, 7), &text);
         self.counters.failed += recipients.len() as u64;
         self.log(
@@ -344,6 +344,15 @@ fn weightier(earlier: Fate, later: Fate) -> Fate {
 
 fn unknown_text(text: &str) -> String {
     format!("{text} behind the final dot: the message may be there already")
+}
+
+/// What stands before the last answer where a recipient was given up because of its age.
+pub(in crate::engine) const GIVEN_UP: &str = "given up after too long: ";
+
+/// Whether text is a reply: it begins with its code.
+pub(in crate::engine) fn is_reply(text: &str) -> bool {
+    let code = text.split(' ').next().unwrap_or_default();
+    code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// What a transient status becomes once it has lasted too long: 4.4.7 says "delivery time expired".

@@ -8,8 +8,8 @@ use super::{
 use crate::address::ReversePath;
 use crate::envelope::{BodyKind, DsnReturn, Notify};
 use crate::smtp::data::Encoder;
-use crate::smtp::{encode_utf8_address, encode_xtext};
 use crate::smtp::reply::RemoteReply;
+use crate::smtp::{encode_utf8_address, encode_xtext};
 use crate::status::EnhancedCode;
 
 impl Session {
