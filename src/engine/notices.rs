@@ -15,6 +15,7 @@ use super::event::{Action, ConnId, Reader, Work, WorkResult};
 use super::log::{Level, Line};
 use super::outbound::outcome::{GIVEN_UP, is_reply};
 use super::signing::signing_inputs;
+use super::store::addresses;
 use super::store::{Committing, Owner, Unrecorded};
 use super::timers::Timer;
 use super::{Engine, JobOwner};
@@ -304,11 +305,16 @@ impl Engine {
             body: Body::Inline(message.bytes),
         };
         self.counters.notices += 1;
+        let about = rows.iter().filter_map(|row| {
+            let recipient = envelope.recipients.get(row.index as usize)?;
+            Some(&recipient.mailbox)
+        });
         self.log(
             Line::new(Level::Info, "notice")
                 .with("id", id)
                 .with("about", notice.record.id)
                 .with("to", to)
+                .with("for", addresses(about))
                 .with(
                     "action",
                     rows.first().map_or("failed", |row| action_text(row.action)),

@@ -25,7 +25,7 @@ use super::event::{Action, ConnId, Endpoint, Lost, TlsSession, TlsSide, Trust};
 use super::log::{Level, Line};
 use super::timers::Timer;
 use super::{Conn, Engine};
-use crate::address::Domain;
+use crate::address::{Domain, Mailbox};
 use crate::clock::{Instant, Now};
 use crate::dns::{NoRecords, Question};
 use crate::limits::{DELIVERY_ATTEMPT_TIMEOUT, DELIVERY_WALK_TIMEOUT};
@@ -161,6 +161,8 @@ struct Load {
     reading: bool,
     /// Recipients whose sender wants to hear of success.
     dsn: Vec<u32>,
+    /// The mailboxes of those that are offered.
+    names: BTreeMap<u32, Mailbox>,
     /// What hosts before this one have said of recipients that are left.
     earlier: BTreeMap<u32, Fate>,
     arrived: crate::date::Timestamp,

@@ -216,12 +216,12 @@ impl Engine {
         };
         let mut line = Line::new(level, event)
             .with("id", load.id)
-            .with("rcpt", index)
+            .with_some("to", load.names.get(&index))
             .with_some("status", status);
         if let Some(target) = &courier.target {
             line = match target.to.ip() {
                 Some(ip) => line.with("host", &target.host.name).with("address", ip),
-                None => line.with("to", &target.to),
+                None => line.with("host", &target.to),
             };
         }
         self.log(
