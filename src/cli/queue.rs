@@ -9,7 +9,7 @@ use super::control::ask;
 use super::failure::Failure;
 use super::sysexits::{IO_ERROR, NO_INPUT, USAGE};
 use crate::date::Timestamp;
-use crate::engine::control::{Listed, Request, Response, Selection, Stats};
+use crate::engine::control::{Listed, ListedRecipient, Request, Response, Selection, Stats};
 use crate::escape::Escaped;
 
 /// Look at the queue and act on it.
@@ -263,9 +263,10 @@ fn print_message(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()>
     {
         writeln!(
             output,
-            "        {} <{}>",
+            "        {} <{}>{}",
             recipient.state,
-            Escaped(recipient.to.as_bytes())
+            Escaped(recipient.to.as_bytes()),
+            next_attempt(recipient)
         )?;
         if !recipient.why.is_empty() {
             writeln!(output, "        ({})", Escaped(recipient.why.as_bytes()))?;
@@ -305,6 +306,13 @@ fn show(runtime_dir: &Path, id: &str, output: &mut dyn Write) -> Result<(), Fail
     ended(end)
 }
 
+fn next_attempt(recipient: &ListedRecipient) -> String {
+    recipient.next.map_or_else(String::new, |next| {
+        let next = Timestamp::from_seconds(next).rfc3339();
+        format!(", next attempt {next}")
+    })
+}
+
 fn print_whole(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
     writeln!(output, "id       {}", listed.id)?;
     writeln!(
@@ -325,8 +333,10 @@ fn print_whole(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
         let to = Escaped(recipient.to.as_bytes());
         writeln!(
             output,
-            "to       <{to}> {}, {} attempts",
-            recipient.state, recipient.attempts
+            "to       <{to}> {}, {} attempts{}",
+            recipient.state,
+            recipient.attempts,
+            next_attempt(recipient)
         )?;
         if !recipient.why.is_empty() {
             writeln!(output, "         {}", Escaped(recipient.why.as_bytes()))?;

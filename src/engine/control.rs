@@ -9,13 +9,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Action, ConnId, Peer, Reader};
+use super::hops::Hop;
 use super::log::{Level, Line};
 use super::{Conn, Engine};
 use crate::clock::Now;
+use crate::date::Timestamp;
 use crate::envelope::Envelope;
 use crate::limits::{COMMAND_LINE_BYTES_MAX, NOTICE_READ_BYTES};
 use crate::mail::header::{HeaderEnd, header_end};
-use crate::queue::{Content, JournalError, Part, Phase, ReadError};
+use crate::queue::{Content, JournalError, Part, Phase, Queued, ReadError, RecipientState};
 use crate::queue_id::QueueId;
 
 /// What a tool asks.
@@ -125,6 +127,9 @@ pub struct ListedRecipient {
     pub attempts: u16,
     /// Why it still waits.
     pub why: String,
+    /// When it is tried next, in seconds since 1970; nothing where it is not known, or is now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
 }
 
 /// Numbers since the start, and of now.
@@ -488,7 +493,7 @@ impl Engine {
         {
             match result {
                 Ok(Content::Head { envelope, fields }) => {
-                    self.list_one(conn, listing, id, Ok(&envelope));
+                    self.list_one(conn, listing, id, Ok(&envelope), now);
                     goes_on = listing.showing && self.show_header(conn, id, &fields);
                 }
                 Ok(Content::Body { bytes, .. }) => {
@@ -504,7 +509,7 @@ impl Engine {
                     .errors
                     .push(format!("the header of {id} cannot be read: {error}")),
                 // What is known of it without its envelope is in memory.
-                Err(error) => self.list_one(conn, listing, id, Err(error)),
+                Err(error) => self.list_one(conn, listing, id, Err(error), now),
             }
             if goes_on {
                 listing.reading = Some(id);
@@ -523,6 +528,7 @@ impl Engine {
         listing: &mut Listing,
         id: QueueId,
         envelope: Result<&Envelope, ReadError>,
+        now: Now,
     ) {
         let Some(entry) = self.index.get(id) else {
             return;
@@ -540,6 +546,7 @@ impl Engine {
                     .filter(|_| state.phase != Phase::Closed)
                     .unwrap_or_default()
                     .to_string(),
+                next: self.next_attempt(entry, state, now).map(Timestamp::seconds),
             }
         });
         let listed = Listed {
@@ -555,6 +562,19 @@ impl Engine {
         listing.listed += 1;
         listing.portion += 1;
         self.respond(conn, &Response::Message(listed));
+    }
+
+    /// When a recipient is tried next, if that is later than now.
+    fn next_attempt(&self, entry: &Queued, state: &RecipientState, now: Now) -> Option<Timestamp> {
+        if entry.held || state.phase != Phase::Waiting {
+            return None;
+        }
+        let hop = self.hops.get(state.hop).and_then(Hop::next_attempt);
+        let hop = hop.map(|at| now.wall.after(at.since(now.instant)));
+        hop.into_iter()
+            .chain([state.until])
+            .max()
+            .filter(|at| *at > now.wall)
     }
 
     /// Shows the fields that were added, and has the header read; says whether it is.
