@@ -484,11 +484,14 @@ pub const DNS_SOCKETS_MAX: usize = 512;
 pub const RESOLV_CONF_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the drop folder is looked at.
 pub const DROP_FOLDER_INTERVAL: Duration = Duration::from_secs(10);
-/// How long one round through the drop folder takes at most, a file that is under way not counted.
-pub const DROP_ROUND_MAX: Duration = Duration::from_secs(60);
-/// Files of one user in one round through the drop folder; the users' files are taken in turn.
+/// Files of the drop folder that are sent at a time; a user may begin another one while fewer of that user's are under way
+/// than half of what is left.
+pub const DROP_VISITS_MAX: usize = 16;
+/// Files of the drop folder that were sent and cannot be removed; where there are more, no others are sent.
+pub const DROP_STUCK_MAX: usize = 16;
+/// Files of one user that one look at the drop folder finds; the users' files are taken in turn.
 pub const DROP_FILES_PER_USER_MAX: usize = 256;
-/// Users whose files are taken in one round through the drop folder.
+/// Users whose files one look at the drop folder finds.
 pub const DROP_USERS_MAX: usize = 1_024;
 /// Wait of the drop folder for one reply of the relay: longer than a hook may take.
 pub const DROP_REPLY_TIMEOUT: Duration = Duration::from_secs(120);
@@ -496,7 +499,7 @@ pub const DROP_REPLY_TIMEOUT: Duration = Duration::from_secs(120);
 pub const DROP_RETRY_MIN: Duration = Duration::from_secs(10);
 /// The longest wait before a file of the drop folder that was deferred is looked at again.
 pub const DROP_RETRY_MAX: Duration = Duration::from_secs(1_800);
-/// Deferred files of the drop folder whose waits are remembered; others are looked at in each round.
+/// Deferred files of the drop folder whose waits are remembered; others are tried at each look.
 pub const DROP_TRIES_MAX: usize = 4_096;
 /// How often the certificate files are looked at.
 pub const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(60);

@@ -300,7 +300,7 @@ impl EventLoop {
         }
         while let Some(said) = self.drops.next() {
             match said {
-                FromRun::Done(lines, _) => lines.iter().for_each(log::write),
+                FromRun::Log(line) => log::write(&line),
                 FromRun::Connect(stream, uid) => {
                     let stream = mio::net::UnixStream::from_std(stream);
                     self.admit(

@@ -36,7 +36,7 @@ impl EventLoop {
     /// Does what is due.
     pub(super) fn look(&mut self, look: Look) {
         match look {
-            Look::DropFolder if self.state.stop_by.is_none() => self.drops.start(&self.config),
+            Look::DropFolder if self.state.stop_by.is_none() => self.drops.look(&self.config),
             Look::DropFolder => {}
             Look::ResolvConf => {
                 let changed = daemon::resolv_conf_changed();
