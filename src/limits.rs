@@ -480,6 +480,10 @@ pub const LINGERING_MAX: usize = 1_024;
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// DNS sockets at a time.
 pub const DNS_SOCKETS_MAX: usize = 512;
+/// Accounts of this machine whose DSNs go to `admin`; those further down in /etc/passwd are unknown.
+pub const ACCOUNTS_MAX: usize = 4_096;
+/// Bytes of the name of an account.
+pub const ACCOUNT_NAME_BYTES_MAX: usize = 32;
 /// How often /etc/resolv.conf is looked at.
 pub const RESOLV_CONF_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the drop folder is looked at.

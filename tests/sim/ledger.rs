@@ -327,9 +327,9 @@ impl Ledger {
         };
         let letter = &offer.letter;
         if offer.is_local {
-            let fits = recipients.iter().all(|one| {
-                one.path == letter.from && letter.recipients.contains(&one.address)
-            });
+            let fits = recipients
+                .iter()
+                .all(|one| one.path == letter.from && letter.recipients.contains(&one.address));
             return check(fits, Rule::I2, || {
                 format!("{marker} was left for others: {recipients:?}")
             })
@@ -823,10 +823,9 @@ impl Ledger {
     fn is_without_sender(&self, mail: &Mail) -> bool {
         match &mail.about {
             About::Letter(_) if mail.telling == Telling::Nothing => true,
-            About::Letter(marker) => (self.letters.get(marker))
-                .is_some_and(|offer| {
-                    (offer.letter.stranger || offer.is_local) && offer.letter.from.is_empty()
-                }),
+            About::Letter(marker) => (self.letters.get(marker)).is_some_and(|offer| {
+                (offer.letter.stranger || offer.is_local) && offer.letter.from.is_empty()
+            }),
             About::Notice(_) => true,
         }
     }

@@ -156,7 +156,12 @@ impl World {
             0 => 6_000,
             _ => self.entropy.below(40),
         };
-        let mut letter = Letter::new(format!("local-{number}"), recipients, lines, &mut self.entropy);
+        let mut letter = Letter::new(
+            format!("local-{number}"),
+            recipients,
+            lines,
+            &mut self.entropy,
+        );
         if self.entropy.below(8) == 0 {
             self.tally.fault("drop", "null sender");
             letter.from.clear();
@@ -210,7 +215,9 @@ impl World {
             uid: file.uid,
             written: file.written.seconds() as i64,
         });
-        self.locals.turns.look(entries.collect::<Vec<_>>(), self.now.instant);
+        self.locals
+            .turns
+            .look(entries.collect::<Vec<_>>(), self.now.instant);
         self.begin_visits();
         if !self.locals.files.is_empty() {
             self.locals.is_look_planned = true;
@@ -268,7 +275,11 @@ impl World {
             Step::Send(bytes) => self.drop_sends(&name, &bytes),
             Step::SendMessage => {
                 let mut wire = Vec::new();
-                let file = self.locals.files.get(&name).expect("nobody else removes it");
+                let file = self
+                    .locals
+                    .files
+                    .get(&name)
+                    .expect("nobody else removes it");
                 let at = self.locals.visits[&name].visit.form().message_at as usize;
                 let mut encoder = Encoder::default();
                 encoder.encode(&file.bytes[at..], &mut wire);
@@ -392,7 +403,10 @@ impl World {
             let Some(file) = self.locals.files.get(name).cloned() else {
                 return None;
             };
-            let form = self.read_file(name).ok().filter(|_| trouble != Some(Trouble::Write));
+            let form = self
+                .read_file(name)
+                .ok()
+                .filter(|_| trouble != Some(Trouble::Write));
             let Some(form) = form else {
                 self.tally.fault("drop", "cannot be replaced");
                 return Some(settlement.clone());
@@ -415,7 +429,9 @@ impl World {
         }
         let file = self.locals.files.remove(name);
         if trouble == Some(Trouble::SyncFolder) {
-            self.locals.unsynced.extend(file.map(|file| (name.clone(), file)));
+            self.locals
+                .unsynced
+                .extend(file.map(|file| (name.clone(), file)));
         }
         None
     }

@@ -269,11 +269,7 @@ fn what_local_programs_left_with_exit_0_is_delivered_or_returned() {
 
 #[test]
 fn a_file_of_the_drop_folder_that_is_forgotten_is_found() {
-    is_found(
-        Faults::Local,
-        Sabotage::ForgottenDrop,
-        &[ledger::Rule::I1],
-    );
+    is_found(Faults::Local, Sabotage::ForgottenDrop, &[ledger::Rule::I1]);
 }
 
 #[test]

@@ -111,10 +111,7 @@ impl World {
         if !self.ends.contains_key(&conn) {
             return;
         }
-        let is_local = matches!(
-            self.ends.get(&conn),
-            Some(End::Operator(_) | End::Drop(_))
-        );
+        let is_local = matches!(self.ends.get(&conn), Some(End::Operator(_) | End::Drop(_)));
         if !is_local && self.mishap(400) {
             self.tally.fault("link", "reset");
             return self.lost(conn, Lost::Reset);

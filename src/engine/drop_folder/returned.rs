@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::Rules;
 use super::dialogue::Reason;
 use super::form::Form;
-use super::Rules;
 use crate::address::{Domain, Mailbox};
 use crate::date::Timestamp;
 use crate::entropy::Entropy;

@@ -138,14 +138,8 @@ impl Visit {
         self.line(Level::Info, "drop-taken")
             .with("uid", self.form.uid)
             .with("rcpts", count(|one| *one == Submitted::Taken))
-            .with(
-                "refused",
-                count(|one| matches!(one, Submitted::Refused(_))),
-            )
-            .with(
-                "later",
-                count(|one| matches!(one, Submitted::Deferred(_))),
-            )
+            .with("refused", count(|one| matches!(one, Submitted::Refused(_))))
+            .with("later", count(|one| matches!(one, Submitted::Deferred(_))))
     }
 
     fn line(&self, level: Level, event: &'static str) -> Line {
@@ -233,7 +227,11 @@ impl Visit {
         let rows = self.untold();
         let message = returned::build(&self.form, &rows, header, to, &notice, entropy);
         let mut mail = format!("MAIL FROM:<> SIZE={}", message.bytes.len());
-        mail.push_str(if message.eight_bit { " BODY=8BITMIME" } else { "" });
+        mail.push_str(if message.eight_bit {
+            " BODY=8BITMIME"
+        } else {
+            ""
+        });
         mail.push_str(if message.smtputf8 { " SMTPUTF8" } else { "" });
         self.dialogue = Dialogue::new(Mail {
             mail,

@@ -109,7 +109,9 @@ impl Runner {
     fn wait(&self, look_at: Instant) {
         let now = self.clock.read().instant;
         let links = || self.ongoing.iter().filter_map(|one| one.link.as_ref());
-        let next = links().map(|link| link.deadline).fold(look_at, Instant::min);
+        let next = links()
+            .map(|link| link.deadline)
+            .fold(look_at, Instant::min);
         let wait = next.since(now).saturating_add(Duration::from_millis(1));
         let flags = |link: &Link| match link.has_output() {
             true => PollFlags::IN | PollFlags::OUT,

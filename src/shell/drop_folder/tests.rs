@@ -538,7 +538,8 @@ fn what_is_complete_has_its_name_on_the_disk_also_for_who_may_not_list_the_folde
     let draft = Draft::write(&folder, &["x".to_owned()], &mut &b""[..]).unwrap();
     // As for an account without rights: opening the folder fails, and the file stands for the file system.
     let denied = Path::new("/proc/1/fd");
-    let is_denied = matches!(File::open(denied), Err(error) if error.kind() == io::ErrorKind::PermissionDenied);
+    let is_denied =
+        matches!(File::open(denied), Err(error) if error.kind() == io::ErrorKind::PermissionDenied);
     if is_denied {
         sync_name(&draft.file, denied).unwrap();
     }
