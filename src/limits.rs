@@ -497,6 +497,10 @@ pub const DROP_STUCK_MAX: usize = 16;
 pub const DROP_FILES_PER_USER_MAX: usize = 256;
 /// Users whose files one look at the drop folder finds.
 pub const DROP_USERS_MAX: usize = 1_024;
+/// Files that one message to `admin` about what was set aside lists.
+pub const SET_ASIDE_LINES_MAX: usize = 100;
+/// How often `admin` gets a message about files of the drop folder that were set aside.
+pub const SET_ASIDE_INTERVAL: Duration = Duration::from_secs(3_600);
 /// Wait of the drop folder for one reply of the relay: longer than a hook may take.
 pub const DROP_REPLY_TIMEOUT: Duration = Duration::from_secs(120);
 /// Wait before a file of the drop folder that was deferred is looked at again; it doubles each time.

@@ -11,9 +11,11 @@ use mio::Waker;
 
 use super::drop_folder::{Relay, Runner, is_anything_there};
 use super::time::Clock;
+use crate::clock::Instant;
 use crate::config::Config;
 use crate::engine::drop_folder::Rules;
 use crate::engine::log::Line;
+use crate::limits::{SET_ASIDE_INTERVAL, SET_ASIDE_LINES_MAX};
 
 /// The event loop's side.
 pub(super) struct DropRuns {
@@ -22,6 +24,10 @@ pub(super) struct DropRuns {
     wake: SyncSender<()>,
     rules: Arc<Mutex<Arc<Rules>>>,
     said: Receiver<FromRun>,
+    /// What `admin` has not been told yet.
+    untold: Vec<String>,
+    /// When `admin` is told next, at the earliest.
+    tell_at: Instant,
 }
 
 /// What the thread says.
@@ -30,6 +36,8 @@ pub(super) enum FromRun {
     Connect(UnixStream, u32),
     /// What became of a file.
     Log(Line),
+    /// `admin` is to hear of this file, which was set aside.
+    SetAside(String),
 }
 
 /// The thread's side.
@@ -69,6 +77,8 @@ impl DropRuns {
             wake,
             rules,
             said,
+            untold: Vec::new(),
+            tell_at: Instant::START,
         })
     }
 
@@ -82,6 +92,22 @@ impl DropRuns {
                 Ok(()) | Err(TrySendError::Full(())) | Err(TrySendError::Disconnected(())) => {}
             }
         }
+    }
+
+    /// A file was set aside. Past the ceiling one line stands for all others.
+    pub(super) fn note(&mut self, what: String) {
+        if self.untold.len() <= SET_ASIDE_LINES_MAX {
+            self.untold.push(what);
+        }
+    }
+
+    /// What `admin` is to be told now: whoever leaves such files by the thousand causes one message an hour.
+    pub(super) fn to_tell(&mut self, now: Instant) -> Vec<String> {
+        if self.untold.is_empty() || now < self.tell_at {
+            return Vec::new();
+        }
+        self.tell_at = now.after(SET_ASIDE_INTERVAL);
+        std::mem::take(&mut self.untold)
     }
 
     /// The next thing that the thread said.
@@ -108,6 +134,10 @@ impl Relay for Side {
     fn log(&mut self, line: Line) {
         // Nobody listens while the process ends.
         drop(self.say(FromRun::Log(line)));
+    }
+
+    fn tell(&mut self, what: String) {
+        drop(self.say(FromRun::SetAside(what)));
     }
 
     fn rules(&mut self) -> Arc<Rules> {

@@ -435,6 +435,34 @@ fn what_the_relay_refuses_of_what_was_left_while_it_was_down_is_returned() {
 }
 
 #[test]
+fn a_file_that_is_not_a_message_is_set_aside_whole_and_the_administrator_is_told() {
+    let relay = relay();
+    let leave = |name: &str| {
+        let folder = relay.spool().join("drop");
+        fs::write(folder.join(format!(".{name}")), "no message\n").expect("a file");
+        fs::rename(folder.join(format!(".{name}")), folder.join(name)).expect("a file");
+        // It looks at once, and a second time after it has set something aside.
+        relay.cli(&["reload"]).ok();
+        relay.wait_for_log(&format!("event=drop-refused file={name}"));
+        relay.cli(&["reload"]).ok();
+    };
+    leave("first.msg");
+    let told = relay.sink.wait(1).remove(0);
+    assert_eq!(told.to, ["admin@home.test"]);
+    assert!(
+        told.text().contains("\r\n  first.msg: no first line"),
+        "{}",
+        told.text()
+    );
+    let aside = relay.spool().join("damaged/first.msg");
+    assert_eq!(fs::read_to_string(aside).expect("a file"), "no message\n");
+    // Whoever leaves more of them causes one message an hour.
+    leave("second.msg");
+    relay.wait_for_empty_queue(PATIENCE);
+    assert_eq!(relay.sink.count(), 1);
+}
+
+#[test]
 fn whom_a_local_program_names_as_author_is_its_own_affair_with_the_daemon_up_and_down() {
     let mut relay = relay();
     // There is no login whose addresses these could be: a From of anybody, of nobody, and two of them.

@@ -19,6 +19,8 @@ pub(crate) struct History {
     pub(crate) written: bool,
     /// Whether one of its recipients is refused, so that a notification is owed.
     pub(crate) owes_notice: bool,
+    /// Whether it is refused as a whole: it arrives nowhere, and its sender is told.
+    pub(crate) is_refused: bool,
     /// Copies that its recipient got.
     pub(crate) copies: usize,
     /// Copies that differ from what was sent.
@@ -97,10 +99,11 @@ pub(crate) fn judge(history: &History) -> Vec<Finding> {
     let mut findings = Vec::new();
     let name = || history.name.clone();
     let is_owed = history.told || history.written;
-    if history.told && history.copies == 0 {
+    if history.told && history.copies == 0 && !history.is_refused {
         findings.push(Finding::Lost(name()));
     }
-    if !is_owed && history.copies + history.notices > 0 {
+    let is_invented = !is_owed && history.copies + history.notices > 0;
+    if is_invented || history.is_refused && history.copies > 0 {
         findings.push(Finding::Invented(name()));
     }
     let most = 1 + history.excused_copies;
@@ -233,6 +236,21 @@ mod tests {
         };
         let (name, got, most) = ("B".to_owned(), 1, 0);
         assert_eq!(judge(&unasked), [Finding::Notices { name, got, most }]);
+    }
+
+    #[test]
+    fn a_message_that_was_to_be_returned_and_is_delivered_is_found() {
+        let returned = History {
+            is_refused: true,
+            copies: 0,
+            ..good()
+        };
+        assert_eq!(judge(&returned), []);
+        let forged = History {
+            copies: 1,
+            ..returned
+        };
+        assert_eq!(judge(&forged), [Finding::Invented("B".to_owned())]);
     }
 
     #[test]

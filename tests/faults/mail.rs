@@ -15,6 +15,8 @@ pub(crate) struct Mail {
     /// What its sender was answered; 0 for nothing.
     pub(crate) answer: u16,
     written: bool,
+    /// Whether the relay refuses it as a whole.
+    is_refused: bool,
     excused_copies: usize,
     excused_notices: usize,
 }
@@ -38,6 +40,7 @@ impl Mail {
             bytes: text.into_bytes(),
             answer: 0,
             written: false,
+            is_refused: false,
             excused_copies: 0,
             excused_notices: 0,
         }
@@ -48,6 +51,24 @@ impl Mail {
         self.to
             .push(format!("gone-{}@four.test", self.name.to_lowercase()));
         self
+    }
+
+    /// And to one that the relay itself refuses.
+    pub(crate) fn and_to_a_stranger(mut self) -> Self {
+        self.to
+            .push(format!("gone-{}@relay.test", self.name.to_lowercase()));
+        self
+    }
+
+    /// The relay refuses it as a whole.
+    pub(crate) fn refused(mut self) -> Self {
+        self.is_refused = true;
+        self
+    }
+
+    /// Whether its sender is to hear of it.
+    fn owes_notice(&self) -> bool {
+        self.to.len() > 1 || self.is_refused
     }
 
     /// It was accepted, and that is on the disk.
@@ -78,7 +99,7 @@ impl Mail {
         let notices = spool::notices(spool, SENDER);
         let is_made_again = is_open && notices.written;
         let is_sent_again = self.notices(arrived) > 0 && !notices.recorded;
-        if self.to.len() > 1 {
+        if self.owes_notice() {
             self.excused_notices += usize::from(is_made_again) + usize::from(is_sent_again);
         }
     }
@@ -86,6 +107,8 @@ impl Mail {
     /// It was taken out of the drop folder and its file is still there: it will be taken once more.
     pub(crate) fn left_in_drop(&mut self) {
         self.excused_copies += usize::from(self.written);
+        // Whether its DSN is on the disk already cannot be told from the file.
+        self.excused_notices += usize::from(self.owes_notice());
         self.written = true;
     }
 
@@ -97,7 +120,7 @@ impl Mail {
     /// What the relay learnt about it could not be kept, or its peer was cut off: it may be sent once more.
     pub(crate) fn excuse_another(&mut self) {
         self.excused_copies += 1;
-        self.excused_notices += usize::from(self.to.len() > 1);
+        self.excused_notices += usize::from(self.owes_notice());
     }
 
     /// Copies that have arrived.
@@ -112,15 +135,20 @@ impl Mail {
     pub(crate) fn notices(&self, arrived: &[Arrived]) -> usize {
         // Not by its Message-ID: of a message that the disk does not give any more, the recipient is still named.
         let is_one = |one: &&Arrived| {
-            let is_about = |to: &String| String::from_utf8_lossy(&one.bytes).contains(to.as_str());
-            one.from.is_empty() && one.to == [SENDER] && self.to.get(1).is_some_and(is_about)
+            let is_about = |to: &String| {
+                let field = format!("rfc822; {to}\r\n");
+                String::from_utf8_lossy(&one.bytes).contains(&field)
+            };
+            let refused = self.to.get(usize::from(!self.is_refused));
+            one.from.is_empty() && one.to == [SENDER] && refused.is_some_and(is_about)
         };
         arrived.iter().filter(is_one).count()
     }
 
     /// Whether everything that it leads to has arrived.
     pub(crate) fn is_complete(&self, arrived: &[Arrived]) -> bool {
-        self.copies(arrived) > 0 && (self.to.len() == 1 || self.notices(arrived) > 0)
+        (self.is_refused || self.copies(arrived) > 0)
+            && (!self.owes_notice() || self.notices(arrived) > 0)
     }
 
     /// What became of it.
@@ -131,7 +159,8 @@ impl Mail {
             name: self.name.to_owned(),
             told: self.is_accepted(),
             written: self.written,
-            owes_notice: self.to.len() > 1,
+            owes_notice: self.owes_notice(),
+            is_refused: self.is_refused,
             copies: self.copies(arrived),
             altered: arrived.iter().filter(is_altered).count(),
             notices: self.notices(arrived),

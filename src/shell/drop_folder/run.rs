@@ -25,6 +25,7 @@ use crate::engine::drop_folder::{
     Entry, Rejected, Rules, Settlement, Step, Task, Turns, Visit, is_complete,
 };
 use crate::engine::log::{Level, Line};
+use crate::escape::Escaped;
 use crate::limits::{DROP_FOLDER_INTERVAL, DROP_REPLY_TIMEOUT};
 use crate::shell::time::{Clock, SystemEntropy};
 use crate::smtp::data::Encoder;
@@ -35,6 +36,8 @@ pub(in crate::shell) trait Relay {
     fn connect(&mut self, uid: u32) -> io::Result<UnixStream>;
     /// Writes a line to the log.
     fn log(&mut self, line: Line);
+    /// Has `admin` told that a file was set aside.
+    fn tell(&mut self, what: String);
     /// What the configuration says now.
     fn rules(&mut self) -> Arc<Rules>;
 }
@@ -259,7 +262,12 @@ impl Runner {
         let line = line.with("cause", cause);
         let line = line.with_some("to", moved.as_ref().ok().map(|to| to.display()));
         match moved {
-            Ok(_) => self.turns.close(name, None),
+            Ok(_) => {
+                let shown = name.to_string_lossy();
+                let shown = Escaped(shown.as_bytes());
+                relay.tell(format!("{shown}: {cause}"));
+                self.turns.close(name, None);
+            }
             Err(_) => drop(self.turns.defer(name, self.clock.read().instant)),
         }
         relay.log(line.with_some("error", moved.err()));

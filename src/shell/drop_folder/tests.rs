@@ -64,6 +64,8 @@ struct Side<'a> {
     connect: &'a dyn Fn(u32) -> io::Result<UnixStream>,
     rules: &'a Rules,
     lines: Vec<Line>,
+    /// What the administrator is told.
+    told: Vec<String>,
 }
 
 impl Relay for Side<'_> {
@@ -73,6 +75,10 @@ impl Relay for Side<'_> {
 
     fn log(&mut self, line: Line) {
         self.lines.push(line);
+    }
+
+    fn tell(&mut self, what: String) {
+        self.told.push(what);
     }
 
     fn rules(&mut self) -> Arc<Rules> {
@@ -118,8 +124,12 @@ impl Place {
             connect,
             rules: &self.rules,
             lines: Vec::new(),
+            told: Vec::new(),
         };
         self.runner.run(&mut side);
+        let set_aside = events(&side.lines);
+        let set_aside = set_aside.iter().filter(|event| **event == "drop-refused");
+        assert_eq!(side.told.len(), set_aside.count(), "{:?}", side.told);
         side.lines
     }
 
@@ -477,6 +487,9 @@ fn a_message_over_which_the_relay_takes_long_holds_nobody_else_up() {
             if let Some(silent) = &self.silent {
                 silent.shutdown(std::net::Shutdown::Both).unwrap();
             }
+        }
+        fn tell(&mut self, what: String) {
+            panic!("{what}");
         }
         fn rules(&mut self) -> Arc<Rules> {
             Arc::new(self.rules.clone())
