@@ -47,6 +47,8 @@ impl Ceilings {
             unrecorded,
             commits,
             spilling,
+            blocks,
+            crowd,
             hooks,
             queued,
             conduct,
@@ -83,6 +85,9 @@ impl Ceilings {
             ("jobs", jobs, connections + NOTICES_AT_WORK_MAX),
             ("verifications", verifications, self.clients),
             ("bodies", spilling, self.clients),
+            // A session that is gone may have left one.
+            ("blocks", blocks, 2 * self.clients),
+            ("sessions that can make room", crowd, connections),
             (
                 "hooks",
                 hooks,
