@@ -440,11 +440,14 @@ impl World {
     pub(crate) fn drop_trouble(&mut self) {
         let troubles = [
             Trouble::Read,
+            // What is written is rare.
+            Trouble::Write,
+            Trouble::Write,
             Trouble::Write,
             Trouble::Remove,
             Trouble::SyncFolder,
         ];
-        self.locals.trouble = Some(troubles[self.entropy.below(4) as usize]);
+        self.locals.trouble = Some(troubles[self.entropy.below(troubles.len() as u64) as usize]);
     }
 
     /// The disk is in order again.
