@@ -102,7 +102,7 @@ impl DropRuns {
     }
 
     /// What `admin` is to be told now: whoever leaves such files by the thousand causes one message an hour.
-    pub(super) fn to_tell(&mut self, now: Instant) -> Vec<String> {
+    pub(super) fn take_untold(&mut self, now: Instant) -> Vec<String> {
         if self.untold.is_empty() || now < self.tell_at {
             return Vec::new();
         }

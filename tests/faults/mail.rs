@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::judge::History;
+use crate::judge::{Due, History};
 use crate::sink::Arrived;
 use crate::spool::{self, Standing};
 
@@ -15,8 +15,7 @@ pub(crate) struct Mail {
     /// What its sender was answered; 0 for nothing.
     pub(crate) answer: u16,
     written: bool,
-    /// Whether the relay refuses it as a whole.
-    is_refused: bool,
+    due: Due,
     excused_copies: usize,
     excused_notices: usize,
 }
@@ -40,7 +39,7 @@ impl Mail {
             bytes: text.into_bytes(),
             answer: 0,
             written: false,
-            is_refused: false,
+            due: Due::Copy,
             excused_copies: 0,
             excused_notices: 0,
         }
@@ -50,6 +49,7 @@ impl Mail {
     pub(crate) fn and_to_nobody(mut self) -> Self {
         self.to
             .push(format!("gone-{}@four.test", self.name.to_lowercase()));
+        self.due = Due::CopyAndNotice;
         self
     }
 
@@ -57,18 +57,14 @@ impl Mail {
     pub(crate) fn and_to_a_stranger(mut self) -> Self {
         self.to
             .push(format!("gone-{}@relay.test", self.name.to_lowercase()));
+        self.due = Due::CopyAndNotice;
         self
     }
 
     /// The relay refuses it as a whole.
     pub(crate) fn refused(mut self) -> Self {
-        self.is_refused = true;
+        self.due = Due::Notice;
         self
-    }
-
-    /// Whether its sender is to hear of it.
-    fn owes_notice(&self) -> bool {
-        self.to.len() > 1 || self.is_refused
     }
 
     /// It was accepted, and that is on the disk.
@@ -99,7 +95,7 @@ impl Mail {
         let notices = spool::notices(spool, SENDER);
         let is_made_again = is_open && notices.written;
         let is_sent_again = self.notices(arrived) > 0 && !notices.recorded;
-        if self.owes_notice() {
+        if self.due.has_notice() {
             self.excused_notices += usize::from(is_made_again) + usize::from(is_sent_again);
         }
     }
@@ -108,7 +104,7 @@ impl Mail {
     pub(crate) fn left_in_drop(&mut self) {
         self.excused_copies += usize::from(self.written);
         // Whether its DSN is on the disk already cannot be told from the file.
-        self.excused_notices += usize::from(self.owes_notice());
+        self.excused_notices += usize::from(self.due.has_notice());
         self.written = true;
     }
 
@@ -120,7 +116,7 @@ impl Mail {
     /// What the relay learnt about it could not be kept, or its peer was cut off: it may be sent once more.
     pub(crate) fn excuse_another(&mut self) {
         self.excused_copies += 1;
-        self.excused_notices += usize::from(self.owes_notice());
+        self.excused_notices += usize::from(self.due.has_notice());
     }
 
     /// Copies that have arrived.
@@ -139,7 +135,7 @@ impl Mail {
                 let field = format!("rfc822; {to}\r\n");
                 String::from_utf8_lossy(&one.bytes).contains(&field)
             };
-            let refused = self.to.get(usize::from(!self.is_refused));
+            let refused = self.to.get(usize::from(self.due.has_copy()));
             one.from.is_empty() && one.to == [SENDER] && refused.is_some_and(is_about)
         };
         arrived.iter().filter(is_one).count()
@@ -147,8 +143,8 @@ impl Mail {
 
     /// Whether everything that it leads to has arrived.
     pub(crate) fn is_complete(&self, arrived: &[Arrived]) -> bool {
-        (self.is_refused || self.copies(arrived) > 0)
-            && (!self.owes_notice() || self.notices(arrived) > 0)
+        (!self.due.has_copy() || self.copies(arrived) > 0)
+            && (!self.due.has_notice() || self.notices(arrived) > 0)
     }
 
     /// What became of it.
@@ -159,8 +155,7 @@ impl Mail {
             name: self.name.to_owned(),
             told: self.is_accepted(),
             written: self.written,
-            owes_notice: self.owes_notice(),
-            is_refused: self.is_refused,
+            due: self.due,
             copies: self.copies(arrived),
             altered: arrived.iter().filter(is_altered).count(),
             notices: self.notices(arrived),

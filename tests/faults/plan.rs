@@ -121,8 +121,9 @@ const READ_CALLS: [&str; 3] = ["pread64", "getdents64", "newfstatat"];
 /// Calls that take a descriptor.
 const OPEN_CALLS: [&str; 3] = ["accept4", "openat", "socket"];
 /// Calls that wait, as often as it happens to be.
-const WAITS: [&str; 8] = [
+const WAITS: [&str; 9] = [
     "epoll_wait",
+    "ppoll",
     "futex",
     "restart_syscall",
     "execve",

@@ -226,7 +226,7 @@ impl World {
     }
 
     fn begin_visits(&mut self) {
-        while let Some(task) = self.locals.turns.next() {
+        while let Some(task) = self.locals.turns.begin_next() {
             match task {
                 Task::Visit(name) => self.visit_file(name),
                 Task::Settle(name, settlement) => self.settle_file(&name, &settlement),
@@ -400,9 +400,7 @@ impl World {
     fn perform_drop(&mut self, name: &OsString, settlement: &Settlement) -> Option<Settlement> {
         let trouble = self.locals.trouble;
         if let Settlement::Replace(lines) = settlement {
-            let Some(file) = self.locals.files.get(name).cloned() else {
-                return None;
-            };
+            let file = self.locals.files.get(name).cloned()?;
             let form = self
                 .read_file(name)
                 .ok()

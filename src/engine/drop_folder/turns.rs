@@ -120,7 +120,7 @@ impl Turns {
     }
 
     /// What to do next, if anything may be begun now.
-    pub fn next(&mut self) -> Option<Task> {
+    pub fn begin_next(&mut self) -> Option<Task> {
         if let Some(name) = self.to_settle.pop_first()
             && let Some(settlement) = self.stuck.get(&name)
         {
@@ -211,7 +211,7 @@ mod tests {
 
     /// The names that are begun until no more may be.
     fn begun(turns: &mut Turns) -> Vec<String> {
-        std::iter::from_fn(|| turns.next())
+        std::iter::from_fn(|| turns.begin_next())
             .map(|task| match task {
                 Task::Visit(name) => name.into_string().unwrap(),
                 Task::Settle(name, _) => format!("settle {}", name.to_str().unwrap()),

@@ -91,7 +91,7 @@ impl Runner {
                 let entries = entries(&self.folder);
                 self.turns.look(entries, now.instant);
             }
-            while let Some(task) = self.turns.next() {
+            while let Some(task) = self.turns.begin_next() {
                 match task {
                     Task::Visit(name) => self.begin(name, relay),
                     Task::Settle(name, settlement) => self.settle_again(&name, settlement, relay),

@@ -37,7 +37,7 @@ impl EventLoop {
     pub(super) fn look(&mut self, look: Look) {
         match look {
             Look::DropFolder if self.state.stop_by.is_none() => {
-                let untold = self.drops.to_tell(self.now.instant);
+                let untold = self.drops.take_untold(self.now.instant);
                 if !untold.is_empty() {
                     self.engine.report_set_aside(&untold, self.now);
                     self.settle();
