@@ -6,7 +6,8 @@
 #   make sim        SEEDS=FIRST..LAST runs these seeds of the simulator in each kind of world
 #   make sim-million  gives it a queue of a million messages and prints what that took
 #   make readers    INPUTS= (10000000) values of From and Authentication-Results, each against other readers of them
-#   make bench      measures it beside Postfix, where that is installed; BENCH= takes options of tests/bench/bench.py
+#   make bench      measures it beside Postfix, and beside Postfix with opendkim, opendmarc and postsrsd, where they are
+#                   installed (it says which are not); BENCH= takes options of tests/bench/bench.py
 #   make fuzz       TARGET= (a name of tests/fuzz/fuzz_targets) and SECONDS= (60)
 #   make pressure   crowds of peers, slow ones and flooding ones, in full; make test has a short form of it
 #   make faults     kill -9, EIO, ENOSPC and others at every system call, in full; make test has a short form of it
@@ -72,7 +73,7 @@ readers:
 
 # CHOPAR_BINARY= measures a binary that is there already.
 bench: $(if $(CHOPAR_BINARY),,all)
-	CHOPAR_BINARY=$(or $(CHOPAR_BINARY),$(abspath $(binary))) /usr/bin/python3 tests/bench/bench.py $(BENCH)
+	CHOPAR_BINARY=$(or $(CHOPAR_BINARY),$(abspath $(binary))) /usr/bin/python3 -B tests/bench/bench.py $(BENCH)
 
 # libFuzzer starts from the corpus that is checked in and keeps what it learns in tests/fuzz/found, what breaks a promise
 # in tests/fuzz/artifacts. The coverage flags are not stable: RUSTC_BOOTSTRAP lets the one toolchain take them. There is

@@ -212,6 +212,8 @@ pub const DEAD_ADDRESS_TIMEOUT: Duration = Duration::from_secs(600);
 pub const HOP_REST: Duration = Duration::from_secs(2);
 /// Addresses that could not be connected to that are remembered of one next hop.
 pub const DEAD_ADDRESSES_MAX: usize = 16;
+/// How long after a failed attempt a next hop is tried again before its time, where a new message has come for it.
+pub const HOP_PROBE_INTERVAL: Duration = Duration::from_secs(300);
 /// Next hops of each kind that are looked at again when a delivery session has ended.
 pub const WAKES_PER_COURIER_MAX: usize = 16;
 /// Idle client session that is kept for the next message to its next hop.

@@ -176,7 +176,10 @@ fn set_line(set: &SealedSet) -> String {
         line.push_str(&format!(" d={domain}"));
     }
     if let Some(selector) = &set.selector {
-        line.push_str(&format!(" s={}", selector.escape_default()));
+        line.push_str(&format!(
+            " s={}",
+            crate::escape::Escaped(selector.as_bytes())
+        ));
     }
     line.push_str(&format!(" seal={}", word(set.seal)));
     line.push_str(&format!(" message={}\n", word(set.message)));

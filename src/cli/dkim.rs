@@ -399,7 +399,10 @@ pub(super) fn verdict_line(verdict: &SignatureVerdict) -> String {
         line.push_str(&format!(" d={domain}"));
     }
     if let Some(selector) = &verdict.selector {
-        line.push_str(&format!(" s={}", selector.escape_default()));
+        line.push_str(&format!(
+            " s={}",
+            crate::escape::Escaped(selector.as_bytes())
+        ));
     }
     if let Some(algorithm) = verdict.algorithm {
         line.push_str(&format!(" a={algorithm}"));

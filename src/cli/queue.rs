@@ -9,7 +9,7 @@ use super::control::ask;
 use super::failure::Failure;
 use super::sysexits::{IO_ERROR, NO_INPUT, USAGE};
 use crate::date::Timestamp;
-use crate::engine::control::{Listed, Request, Response, Selection, Stats};
+use crate::engine::control::{Listed, ListedRecipient, Request, Response, Selection, Stats};
 use crate::escape::Escaped;
 
 /// Look at the queue and act on it.
@@ -263,9 +263,10 @@ fn print_message(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()>
     {
         writeln!(
             output,
-            "        {} <{}>",
+            "        {} <{}>{}",
             recipient.state,
-            Escaped(recipient.to.as_bytes())
+            Escaped(recipient.to.as_bytes()),
+            next_attempt(recipient)
         )?;
         if !recipient.why.is_empty() {
             writeln!(output, "        ({})", Escaped(recipient.why.as_bytes()))?;
@@ -305,6 +306,13 @@ fn show(runtime_dir: &Path, id: &str, output: &mut dyn Write) -> Result<(), Fail
     ended(end)
 }
 
+fn next_attempt(recipient: &ListedRecipient) -> String {
+    recipient.next.map_or_else(String::new, |next| {
+        let next = Timestamp::from_seconds(next).rfc3339();
+        format!(", next attempt {next}")
+    })
+}
+
 fn print_whole(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
     writeln!(output, "id       {}", listed.id)?;
     writeln!(
@@ -325,8 +333,10 @@ fn print_whole(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
         let to = Escaped(recipient.to.as_bytes());
         writeln!(
             output,
-            "to       <{to}> {}, {} attempts",
-            recipient.state, recipient.attempts
+            "to       <{to}> {}, {} attempts{}",
+            recipient.state,
+            recipient.attempts,
+            next_attempt(recipient)
         )?;
         if !recipient.why.is_empty() {
             writeln!(output, "         {}", Escaped(recipient.why.as_bytes()))?;
@@ -350,7 +360,13 @@ fn stats(runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
 fn print_stats(stats: &Stats, output: &mut dyn Write) -> std::io::Result<()> {
     let value = serde_json::to_value(stats).unwrap_or_default();
     for (key, value) in value.as_object().into_iter().flatten() {
-        writeln!(output, "{key:<15} {value}")?;
+        match value.as_u64() {
+            Some(seconds) if key == "longest_turn_at" => {
+                let at = Timestamp::from_seconds(seconds).rfc3339();
+                writeln!(output, "{key:<15} {at}")?;
+            }
+            _ => writeln!(output, "{key:<15} {value}")?,
+        }
     }
     Ok(())
 }

@@ -4,17 +4,20 @@
 //! one [`Response::End`]. A line that is no request gets an `End` with the error, and its sender is dropped.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::event::{Action, ConnId, Peer, Reader};
+use super::hops::Hop;
 use super::log::{Level, Line};
 use super::{Conn, Engine};
 use crate::clock::Now;
+use crate::date::Timestamp;
 use crate::envelope::Envelope;
 use crate::limits::{COMMAND_LINE_BYTES_MAX, NOTICE_READ_BYTES};
 use crate::mail::header::{HeaderEnd, header_end};
-use crate::queue::{Content, JournalError, Part, Phase, ReadError};
+use crate::queue::{Content, JournalError, Part, Phase, Queued, ReadError, RecipientState};
 use crate::queue_id::QueueId;
 
 /// What a tool asks.
@@ -124,6 +127,9 @@ pub struct ListedRecipient {
     pub attempts: u16,
     /// Why it still waits.
     pub why: String,
+    /// When it is tried next, in seconds since 1970; nothing where it is not known, or is now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
 }
 
 /// Numbers since the start, and of now.
@@ -173,6 +179,10 @@ pub struct Stats {
     pub greylisted: u64,
     /// Replies held back.
     pub slowed: u64,
+    /// Microseconds of the longest turn of the event loop since the start.
+    pub longest_turn_us: u64,
+    /// When it began, in seconds since 1970; 0 where there was none.
+    pub longest_turn_at: u64,
 }
 
 /// One connection of a tool.
@@ -483,7 +493,7 @@ impl Engine {
         {
             match result {
                 Ok(Content::Head { envelope, fields }) => {
-                    self.list_one(conn, listing, id, Ok(&envelope));
+                    self.list_one(conn, listing, id, Ok(&envelope), now);
                     goes_on = listing.showing && self.show_header(conn, id, &fields);
                 }
                 Ok(Content::Body { bytes, .. }) => {
@@ -499,7 +509,7 @@ impl Engine {
                     .errors
                     .push(format!("the header of {id} cannot be read: {error}")),
                 // What is known of it without its envelope is in memory.
-                Err(error) => self.list_one(conn, listing, id, Err(error)),
+                Err(error) => self.list_one(conn, listing, id, Err(error), now),
             }
             if goes_on {
                 listing.reading = Some(id);
@@ -518,6 +528,7 @@ impl Engine {
         listing: &mut Listing,
         id: QueueId,
         envelope: Result<&Envelope, ReadError>,
+        now: Now,
     ) {
         let Some(entry) = self.index.get(id) else {
             return;
@@ -535,6 +546,7 @@ impl Engine {
                     .filter(|_| state.phase != Phase::Closed)
                     .unwrap_or_default()
                     .to_string(),
+                next: self.next_attempt(entry, state, now).map(Timestamp::seconds),
             }
         });
         let listed = Listed {
@@ -550,6 +562,19 @@ impl Engine {
         listing.listed += 1;
         listing.portion += 1;
         self.respond(conn, &Response::Message(listed));
+    }
+
+    /// When a recipient is tried next, if that is later than now.
+    fn next_attempt(&self, entry: &Queued, state: &RecipientState, now: Now) -> Option<Timestamp> {
+        if entry.held || state.phase != Phase::Waiting {
+            return None;
+        }
+        let hop = self.hops.get(state.hop).and_then(Hop::next_attempt);
+        let hop = hop.map(|at| now.wall.after(at.since(now.instant)));
+        hop.into_iter()
+            .chain([state.until])
+            .max()
+            .filter(|at| *at > now.wall)
     }
 
     /// Shows the fields that were added, and has the header read; says whether it is.
@@ -614,6 +639,9 @@ impl Engine {
     /// Numbers of now and since the start.
     pub fn stats(&self) -> Stats {
         let counters = self.counters;
+        let took = counters
+            .longest_turn
+            .map_or(Duration::ZERO, |turn| turn.took);
         Stats {
             queued: self.index.len(),
             held: self.index.entries().filter(|(_, entry)| entry.held).count(),
@@ -637,6 +665,8 @@ impl Engine {
             listed: counters.listed,
             greylisted: counters.greylisted,
             slowed: counters.slowed,
+            longest_turn_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            longest_turn_at: counters.longest_turn.map_or(0, |turn| turn.at.seconds()),
         }
     }
 

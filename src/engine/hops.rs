@@ -15,7 +15,9 @@ use super::waiting::Line as Waiting;
 use crate::clock::{Instant, Now};
 use crate::dns::zone_of;
 use crate::envelope::Envelope;
-use crate::limits::{DEAD_ADDRESS_TIMEOUT, DEAD_ADDRESSES_MAX, HOP_REST, WAKES_PER_COURIER_MAX};
+use crate::limits::{
+    DEAD_ADDRESS_TIMEOUT, DEAD_ADDRESSES_MAX, HOP_PROBE_INTERVAL, HOP_REST, WAKES_PER_COURIER_MAX,
+};
 use crate::policy::retry;
 use crate::policy::route::{self, NextHop};
 use crate::policy::shares::{Holder, Kind, Resource, Standing, hash_of_text};
@@ -57,6 +59,12 @@ pub(super) struct Hop {
     /// Failures in a row to get through.
     failures: u16,
     paused_until: Option<Instant>,
+    /// When its last pause began.
+    paused_at: Instant,
+    /// Until when it is paused again if an attempt before its time fails.
+    planned: Option<Instant>,
+    /// When it is tried before its time, for a message that has come.
+    probe_at: Option<Instant>,
     /// Whether a courier got through lately.
     pub(super) proven: bool,
     /// Why it is paused.
@@ -82,6 +90,19 @@ impl Hop {
         };
         let name = self.name.to_string();
         Holder::nobody(standing).and(Kind::Zone, hash_of_text(zone_of(&name)))
+    }
+
+    /// Ends its pause for one attempt before its time, which leaves the schedule as it is; says whether there was one.
+    fn resume_early(&mut self) -> bool {
+        let until = self.paused_until.take();
+        self.planned = until.or(self.planned);
+        until.is_some()
+    }
+
+    /// When it is tried again, where it is paused.
+    pub(super) fn next_attempt(&self) -> Option<Instant> {
+        let until = self.paused_until?;
+        Some(self.probe_at.map_or(until, |probe| probe.min(until)))
     }
 
     /// An address could not be connected to.
@@ -120,6 +141,9 @@ impl Hops {
             idle: Vec::new(),
             failures: 0,
             paused_until: None,
+            paused_at: Instant::START,
+            planned: None,
+            probe_at: None,
             proven: false,
             trouble: None,
             stale: false,
@@ -247,16 +271,17 @@ impl Hops {
             hop.proven = true;
             hop.failures = 0;
             hop.paused_until = None;
+            hop.planned = None;
             hop.trouble = None;
         }
         self.touch(id);
     }
 
-    /// Ends every pause: somebody asked for it.
+    /// Ends every pause for one attempt: somebody asked for it.
     pub(super) fn resume_all(&mut self) {
         let mut paused = Vec::new();
         for (id, hop) in &mut self.hops {
-            if hop.paused_until.take().is_some() {
+            if hop.resume_early() {
                 paused.push(*id);
             }
         }
@@ -371,19 +396,25 @@ impl Engine {
         if hop.paused_until.is_some_and(|until| until > now.instant) {
             return;
         }
-        hop.failures = hop.failures.saturating_add(1);
         hop.proven = false;
-        let delay = retry::delay(hop.failures, &mut *self.entropy);
-        let until = now.instant.after(delay);
+        let planned = hop.planned.take().filter(|until| *until > now.instant);
+        let until = planned.unwrap_or_else(|| {
+            hop.failures = hop.failures.saturating_add(1);
+            let delay = retry::delay(hop.failures, &mut *self.entropy);
+            now.instant.after(delay)
+        });
         hop.paused_until = Some(until);
+        hop.paused_at = now.instant;
         hop.trouble = Some(Arc::from(why));
         let line = Line::new(Level::Warning, "hop-paused")
             .with("hop", &hop.name)
             .with("waiting", hop.ready.len())
-            .with("seconds", delay.as_secs())
+            .with("seconds", until.since(now.instant).as_secs())
             .with("why", why);
         self.log(line);
-        self.timers.set(until, Timer::Hop(id));
+        if planned.is_none() {
+            self.timers.set(until, Timer::Hop(id));
+        }
         self.expire_waiting(id, now);
     }
 
@@ -398,12 +429,33 @@ impl Engine {
         }
     }
 
-    /// The pause of a hop is over.
+    /// A message has come for a hop: if that is paused for long, it is tried before its time, though not at once for
+    /// each.
+    pub(super) fn probe_hop(&mut self, id: HopId, now: Now) {
+        if let Some(hop) = self.hops.get_mut(id)
+            && let Some(until) = hop.paused_until
+            && hop.probe_at.is_none()
+        {
+            let probe = hop.paused_at.after(HOP_PROBE_INTERVAL).max(now.instant);
+            if probe < until {
+                hop.probe_at = Some(probe);
+                self.timers.set(probe, Timer::Hop(id));
+            }
+        }
+    }
+
+    /// The pause of a hop is over, or it is tried before that.
     pub(super) fn hop_resumed(&mut self, id: HopId, now: Now) {
         let Some(hop) = self.hops.get_mut(id) else {
             return;
         };
-        if hop.paused_until.is_some_and(|until| until <= now.instant) {
+        let is_over = hop.paused_until.is_some_and(|until| until <= now.instant);
+        let is_probed = hop.probe_at.is_some_and(|probe| probe <= now.instant);
+        if is_probed {
+            hop.probe_at = None;
+            hop.resume_early();
+        }
+        if is_over || is_probed {
             hop.paused_until = None;
             self.hops.touch(id);
             self.hops.free_if_unused(id);

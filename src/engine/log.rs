@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Display, Write as _};
 
-use crate::escape::Escaped;
+use crate::escape::{Quoted, is_shown};
 
 /// How urgent a line is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -25,7 +25,7 @@ pub enum Level {
 pub struct Line {
     /// How urgent it is.
     pub level: Level,
-    /// The line without a line end: printable ASCII.
+    /// The line without a line end: nothing in it moves a terminal.
     pub text: String,
 }
 
@@ -42,14 +42,12 @@ impl Line {
     #[must_use]
     pub fn with(mut self, key: &str, value: impl Display) -> Self {
         let value = value.to_string();
-        let plain = !value.is_empty()
-            && value
-                .bytes()
-                .all(|byte| byte.is_ascii_graphic() && byte != b'"');
+        let may_stand = |c: char| is_shown(c) && !c.is_whitespace() && !matches!(c, '"' | '\\');
+        let plain = !value.is_empty() && value.chars().all(may_stand);
         let written = if plain {
             write!(self.text, " {key}={value}")
         } else {
-            write!(self.text, " {key}=\"{}\"", Escaped(value.as_bytes()))
+            write!(self.text, " {key}={}", Quoted(value.as_bytes()))
         };
         debug_assert_eq!(written, Ok(()), "a String takes everything");
         self
@@ -83,6 +81,17 @@ mod tests {
         assert_eq!(
             line.text,
             "event=reject helo=\"x\\r\\nevent=forged \\\"quoted\\\"\" n=1"
+        );
+    }
+
+    #[test]
+    fn words_stay_readable_whatever_their_letters() {
+        let line = Line::new(Level::Info, "failed")
+            .with("to", "andré@d")
+            .with("reply", "550 it's für \u{202e}x");
+        assert_eq!(
+            line.text,
+            "event=failed to=andré@d reply=\"550 it's für \\u{202e}x\""
         );
     }
 }

@@ -42,6 +42,7 @@ use std::time::Duration;
 use crate::auth::srs::Rewriter;
 use crate::clock::{Instant, Now};
 use crate::config::Config;
+use crate::date::Timestamp;
 use crate::dns::Resolver;
 use crate::entropy::Entropy;
 use crate::limits::{LOG_REPEAT_INTERVAL, SESSIONS_MAX_DEFAULT};
@@ -150,6 +151,17 @@ pub struct Counters {
     pub slowed: u64,
     /// Questions to the DNS that were not asked, because whoever needed them had its share of questions.
     pub unasked: u64,
+    /// The longest turn of the event loop, if there was one.
+    pub longest_turn: Option<Turn>,
+}
+
+/// A turn of the event loop: all that is done between two waits for the world.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Turn {
+    /// How long it took by the wall clock. Time in which the processor was with other processes is in it.
+    pub took: Duration,
+    /// When it began.
+    pub at: Timestamp,
 }
 
 /// Sizes of what grows with load, for those who hold them to their ceilings.
@@ -509,6 +521,15 @@ impl Engine {
     /// The numbers since the start.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Notes how long the turn took that began `now`.
+    pub fn note_turn(&mut self, took: Duration, now: Now) {
+        let longest = self.counters.longest_turn;
+        if longest.is_none_or(|longest| took > longest.took) {
+            let at = now.wall;
+            self.counters.longest_turn = Some(Turn { took, at });
+        }
     }
 
     /// How many messages are queued.

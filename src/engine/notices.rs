@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use super::event::{Action, ConnId, Reader, Work, WorkResult};
 use super::log::{Level, Line};
+use super::outbound::outcome::{GIVEN_UP, is_reply};
 use super::signing::signing_inputs;
+use super::store::addresses;
 use super::store::{Committing, Owner, Unrecorded};
 use super::timers::Timer;
 use super::{Engine, JobOwner};
@@ -303,11 +305,16 @@ impl Engine {
             body: Body::Inline(message.bytes),
         };
         self.counters.notices += 1;
+        let about = rows.iter().filter_map(|row| {
+            let recipient = envelope.recipients.get(row.index as usize)?;
+            Some(&recipient.mailbox)
+        });
         self.log(
             Line::new(Level::Info, "notice")
                 .with("id", id)
                 .with("about", notice.record.id)
                 .with("to", to)
+                .with("for", addresses(about))
                 .with(
                     "action",
                     rows.first().map_or("failed", |row| action_text(row.action)),
@@ -345,6 +352,7 @@ impl Engine {
                     },
                     remote: notice.host.as_deref(),
                     last_attempt: Some(notice.record.at),
+                    expired: row.expired,
                 })
             })
             .collect();
@@ -394,14 +402,15 @@ impl Engine {
                 && wish(*index).is_some_and(Notify::wants_failure)
                 && !(told && wish(*index) == Some(Notify::Once))
             {
-                let (action, text, remote) =
-                    (dsn::Action::Failed, text.to_string(), notice.host.is_some());
+                let given_up = text.strip_prefix(GIVEN_UP);
+                let text = given_up.unwrap_or(text);
                 rows.push(Row {
                     index: *index,
-                    action,
+                    action: dsn::Action::Failed,
                     status: *status,
-                    text,
-                    remote,
+                    text: text.to_owned(),
+                    remote: notice.host.is_some() && is_reply(text),
+                    expired: given_up.is_some(),
                 });
             }
         }
@@ -418,6 +427,7 @@ impl Engine {
                 status,
                 text,
                 remote: false,
+                expired: false,
             });
         }
         if notice.record.warned {
@@ -469,6 +479,7 @@ impl Engine {
                 status,
                 text: text.to_string(),
                 remote: false,
+                expired: false,
             })
         })
         .collect()
@@ -572,6 +583,8 @@ struct Row {
     text: String,
     /// Whether the text is a reply of the remote host.
     remote: bool,
+    /// Whether it was tried for long enough.
+    expired: bool,
 }
 
 /// What is said of a host that may deliver it or not.

@@ -15,7 +15,7 @@
 //! of the message no other is asked; what it lacks, another may have.
 
 mod carry;
-mod outcome;
+pub(super) mod outcome;
 mod search;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -25,7 +25,7 @@ use super::event::{Action, ConnId, Endpoint, Lost, TlsSession, TlsSide, Trust};
 use super::log::{Level, Line};
 use super::timers::Timer;
 use super::{Conn, Engine};
-use crate::address::Domain;
+use crate::address::{Domain, Mailbox};
 use crate::clock::{Instant, Now};
 use crate::dns::{NoRecords, Question};
 use crate::limits::{DELIVERY_ATTEMPT_TIMEOUT, DELIVERY_WALK_TIMEOUT};
@@ -161,6 +161,8 @@ struct Load {
     reading: bool,
     /// Recipients whose sender wants to hear of success.
     dsn: Vec<u32>,
+    /// The mailboxes of those that are offered.
+    names: BTreeMap<u32, Mailbox>,
     /// What hosts before this one have said of recipients that are left.
     earlier: BTreeMap<u32, Fate>,
     arrived: crate::date::Timestamp,
@@ -187,6 +189,10 @@ impl Engine {
             target.host.login.clone(),
         )
         .speaking(target.host.protocol);
+        let session = match target.is_on_this_machine() {
+            true => session.on_this_machine(),
+            false => session,
+        };
         courier.session = Some(session);
         courier.stage = Stage::Talking;
         courier.begins_to_wait(now);
@@ -196,7 +202,7 @@ impl Engine {
         courier.stage = Stage::Handshake;
         courier.deadline = Some(now.instant.after(crate::limits::HANDSHAKE_TIMEOUT));
         // A route with a password must lead where the configuration says; an MX found in the DNS is anybody's word.
-        let trust = if target.host.login.is_some() {
+        let trust = if target.host.login.is_some() && !target.is_on_this_machine() {
             Trust::Verified
         } else {
             Trust::Any
@@ -343,7 +349,7 @@ impl Engine {
     fn courier_refused(
         &mut self,
         conn: ConnId,
-        courier: Box<Courier>,
+        mut courier: Box<Courier>,
         refusal: &Refusal,
         now: Now,
     ) {
@@ -365,10 +371,14 @@ impl Engine {
                 EnhancedCode::new(4, 5, 0),
                 format!("{host} sent something that is no SMTP reply"),
             ),
-            Refusal::Injection => (
-                EnhancedCode::new(4, 7, 5),
-                format!("{host} sent bytes behind its reply to STARTTLS"),
-            ),
+            // As a handshake that fails.
+            Refusal::Injection => {
+                let (status, what) = (EnhancedCode::new(4, 7, 5), INJECTED);
+                self.actions.push_back(Action::Close { conn });
+                self.courier_broken(conn, &mut courier, status, what, now);
+                courier.stage = Stage::Handshake;
+                return self.courier_elsewhere(conn, courier, status, what, now);
+            }
             Refusal::Ourselves => (
                 EnhancedCode::new(5, 4, 6),
                 format!("{host} is this host, which does not take the mail: a loop"),
@@ -565,7 +575,8 @@ impl Engine {
     /// The daemon stops: what is being sent may finish, the rest goes home.
     pub(super) fn courier_stop(&mut self, conn: ConnId, courier: Box<Courier>, now: Now) {
         match courier.stage {
-            Stage::Talking if courier.load.is_some() && courier.reach == Reach::Here => {
+            // Only behind the dot would a cut leave open whether the message is there.
+            Stage::Talking if courier.session.as_ref().is_some_and(Session::is_past_dot) => {
                 self.courier_put(conn, courier);
             }
             Stage::Reading | Stage::Recording => self.courier_put(conn, courier),
@@ -616,6 +627,11 @@ impl Target {
         }
     }
 
+    /// Whether nothing leaves this machine on the way there.
+    fn is_on_this_machine(&self) -> bool {
+        self.to.ip().is_none_or(|ip| ip.is_loopback())
+    }
+
     /// The host, or what there is in its place.
     fn name(&self) -> String {
         self.remote_host().unwrap_or_else(|| self.to.to_string())
@@ -660,6 +676,8 @@ fn tls_text(tls: Option<&TlsSession>) -> String {
         Some(tls) => format!("{}:{}", tls.version, tls.cipher),
     }
 }
+
+const INJECTED: &str = "the server sent bytes behind its reply to STARTTLS";
 
 /// Bytes of a body that are read and sent at a time.
 const BLOCK_BYTES: u32 = 64 * 1024;

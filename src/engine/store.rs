@@ -8,6 +8,7 @@ use super::Engine;
 use super::event::ConnId;
 use super::log::{Level, Line};
 use super::timers::Timer;
+use crate::address::Mailbox;
 use crate::clock::{Instant, Now};
 use crate::config::Config;
 use crate::date::Timestamp;
@@ -233,6 +234,10 @@ impl Engine {
             Line::new(Level::Info, "queued")
                 .with("id", id)
                 .with("from", format_args!("<{}>", envelope.reverse_path))
+                .with(
+                    "to",
+                    addresses(envelope.recipients.iter().map(|one| &one.mailbox)),
+                )
                 .with("rcpts", envelope.recipients.len())
                 .with("size", size)
                 .with("origin", &envelope.origin),
@@ -267,6 +272,7 @@ impl Engine {
         for hop in hops {
             self.hops.add_message(hop);
             self.make_ready(id, hop);
+            self.probe_hop(hop, now);
         }
         if !warned && wants_delay(&envelope) {
             self.timers.set(
@@ -669,12 +675,31 @@ fn is_by_client(config: &Config, origin: &str) -> bool {
     }
 }
 
+/// Addresses in one value of a log line: all of them where they are few.
+pub(super) fn addresses<'a>(mailboxes: impl Iterator<Item = &'a Mailbox>) -> String {
+    let mut text = String::new();
+    for (at, mailbox) in mailboxes.enumerate() {
+        if at >= LOGGED_ADDRESSES_MAX {
+            text.push_str(",...");
+            break;
+        }
+        if at > 0 {
+            text.push(',');
+        }
+        text.push_str(mailbox.as_str());
+    }
+    text
+}
+
 fn refusal(error: JournalError) -> Reply {
     match error {
         JournalError::NoSpace => Reply::NO_SPACE,
         _ => Reply::STORE_FAILED,
     }
 }
+
+/// Addresses that one log line names.
+const LOGGED_ADDRESSES_MAX: usize = 10;
 
 /// How long after a failure outcomes are written again.
 const RECORD_AGAIN: Duration = Duration::from_secs(1);

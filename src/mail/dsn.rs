@@ -13,10 +13,13 @@ use crate::address::{Domain, Mailbox};
 use crate::date::Timestamp;
 use crate::entropy::Entropy;
 use crate::envelope::{Notify, Recipient};
+use crate::escape::{Ascii, one_line};
 use crate::limits::{DSN_ORIGINAL_BYTES_MAX, REPLY_TEXT_CHARS_MAX, TEXT_LINE_BYTES_MAX};
+use crate::mail::encoded_word;
 use crate::mail::header::Header;
 use crate::mail::submission::message_id;
 use crate::queue_id::QueueId;
+use crate::smtp::encode_xtext;
 use crate::status::EnhancedCode;
 
 /// Everything that goes into a notice. What it is about, its subject and words, follows from the reports.
@@ -61,6 +64,8 @@ pub struct Report<'a> {
     pub remote: Option<&'a str>,
     /// When it was last tried.
     pub last_attempt: Option<Timestamp>,
+    /// Whether it was given up because it had been tried for long enough.
+    pub expired: bool,
 }
 
 /// What was done for a recipient (RFC 3464 section 2.3.3).
@@ -129,7 +134,8 @@ impl Notice<'_> {
         } else {
             "message/delivery-status"
         };
-        let mut bytes = self.header(&boundary, entropy).into_bytes();
+        let eight_bit = !(text.is_ascii() && status.is_ascii() && original.is_ascii());
+        let mut bytes = self.header(&boundary, eight_bit, entropy).into_bytes();
         bytes.extend_from_slice(b"This is a report in MIME format.\r\n");
         let parts = [
             ("text/plain; charset=utf-8", "Notification", text.as_bytes()),
@@ -164,11 +170,11 @@ impl Notice<'_> {
             || self.reports.iter().any(|report| {
                 let original = report.recipient.original.as_deref();
                 report.recipient.mailbox.needs_smtputf8()
-                    || original.is_some_and(|text| !text.is_ascii())
+                    || original.is_some_and(|text| !original_recipient(text).is_ascii())
             })
     }
 
-    fn header(&self, boundary: &str, entropy: &mut dyn Entropy) -> String {
+    fn header(&self, boundary: &str, eight_bit: bool, entropy: &mut dyn Entropy) -> String {
         let mut header = String::new();
         let mut field = |name: &str, value: &str| append_field(&mut header, name, value);
         field(
@@ -201,17 +207,11 @@ impl Notice<'_> {
             "Content-Type",
             &format!("multipart/report; report-type=delivery-status; boundary=\"{boundary}\""),
         );
-        if !self.is_ascii() {
+        if eight_bit {
             field("Content-Transfer-Encoding", "8bit");
         }
         header.push_str("\r\n");
         header
-    }
-
-    fn is_ascii(&self) -> bool {
-        !self.needs_smtputf8()
-            && self.original.header.is_ascii()
-            && self.original.body.is_none_or(<[u8]>::is_ascii)
     }
 
     fn subject(&self) -> &'static str {
@@ -236,17 +236,32 @@ impl Notice<'_> {
         (clean && id.len() <= MESSAGE_ID_BYTES_MAX).then_some(id)
     }
 
+    /// The subject of the message as its sender saw it, where it has one.
+    fn original_subject(&self) -> Option<String> {
+        let header = Header::parse(self.original.header.to_vec()).ok()?;
+        let value = header.named("Subject").next()?.unfolded();
+        let text = encoded_word::decode(&String::from_utf8_lossy(&value));
+        let text = printable(text.as_bytes()).replace('"', "'");
+        let mut subject: String = text.chars().take(SUBJECT_CHARS_MAX).collect();
+        if subject.len() < text.len() {
+            subject.push_str("...");
+        }
+        (!subject.is_empty()).then_some(subject)
+    }
+
     fn human_part(&self) -> String {
         let mut text = String::new();
-        let mut paragraph = |words: &str| {
-            append_wrapped(&mut text, "", words);
-            text.push_str("\r\n");
-        };
-        paragraph(&format!(
-            "This is {}, the mail server that took your message of {}.",
-            self.hostname,
-            self.arrived.rfc5322()
-        ));
+        let subject = self.original_subject();
+        let subject = subject.map_or_else(String::new, |subject| format!(" \"{subject}\""));
+        append_paragraph(
+            &mut text,
+            "",
+            &format!(
+                "This is {}, the mail server that took your message{subject} of {}.",
+                self.hostname,
+                self.arrived.rfc5322()
+            ),
+        );
         for (action, introduction) in [
             (Action::Failed, FAILED),
             (Action::Delayed, DELAYED),
@@ -256,33 +271,45 @@ impl Notice<'_> {
             if !self.has(action) {
                 continue;
             }
-            paragraph(introduction);
+            append_paragraph(&mut text, "", introduction);
             for report in self.reports.iter().filter(|report| report.action == action) {
-                paragraph(&report.sentence());
-                if matches!(action, Action::Failed | Action::Delayed) {
-                    paragraph(report.advice());
+                // Set off, for these are a peer's words.
+                let sentence = report.sentence(self.at.since(self.arrived));
+                append_paragraph(&mut text, "    ", &sentence);
+                if action == Action::Failed {
+                    append_paragraph(&mut text, "", report.advice());
                 }
             }
             if let (Action::Delayed, Some(until)) = (action, self.retry_until) {
-                let hours = whole_hours(until.since(self.at));
-                paragraph(&format!(
-                    "You need not do anything. It is tried for another {hours} hours, until {}; you are told if \
-                     that fails. Do not send it again.",
-                    until.rfc5322()
-                ));
+                append_paragraph(
+                    &mut text,
+                    "",
+                    &format!(
+                        "You need not do anything, and should not send it again. It is tried for another {}, until {}; you \
+                     are told if that fails.",
+                        spell(until.since(self.at)),
+                        until.rfc5322()
+                    ),
+                );
             }
         }
         let mut reports = self.reports.iter();
         if reports.any(|report| report.recipient.notify == Notify::Once) {
-            paragraph(
+            append_paragraph(
+                &mut text,
+                "",
                 "Neither SPF nor DKIM showed that your domain sent the message. So this is the only notification about \
                  it: you are not told what becomes of other recipients.",
             );
         }
-        paragraph(&format!(
-            "The number of your message on this server is {}; an administrator can find it in the logs by that.",
-            self.id
-        ));
+        append_paragraph(
+            &mut text,
+            "",
+            &format!(
+                "The number of your message on this server is {}; an administrator can find it in the logs by that.",
+                self.id
+            ),
+        );
         text
     }
 
@@ -291,7 +318,7 @@ impl Notice<'_> {
         let mut field = |name: &str, value: &str| append_field(&mut text, name, value);
         field("Reporting-MTA", &format!("dns; {}", self.hostname));
         if let Some(id) = self.envelope_id {
-            field("Original-Envelope-Id", &printable(id.as_bytes()));
+            field("Original-Envelope-Id", &ascii(id.as_bytes()));
         }
         field("Arrival-Date", &self.arrived.rfc5322().to_string());
         for report in self.reports {
@@ -335,20 +362,30 @@ impl Report<'_> {
         }
     }
 
-    fn sentence(&self) -> String {
+    /// Who said what, of a message that is so old.
+    fn sentence(&self, age: Duration) -> String {
         let mailbox = &self.recipient.mailbox;
-        let words = match self.diagnostic {
-            Diagnostic::Smtp(reply) => printable(reply),
-            Diagnostic::Local(text) => printable(text.as_bytes()),
+        let words = printable(self.words());
+        let host = self.remote.map(|host| printable(host.as_bytes()));
+        let said = match (self.diagnostic, host) {
+            (Diagnostic::Smtp(_), Some(host)) => format!("{host} answered: {words}"),
+            (Diagnostic::Local(_), Some(host)) => format!("at {host}: {words}"),
+            (_, None) => words,
         };
-        let mut sentence = format!("<{mailbox}>: ");
-        match (self.diagnostic, self.remote) {
-            (Diagnostic::Smtp(_), Some(host)) => {
-                sentence.push_str(&format!("{} answered: {words}", printable(host.as_bytes())));
-            }
-            _ => sentence.push_str(&words),
+        match self.expired {
+            true => format!(
+                "<{mailbox}>: tried for {}, and in the end: {said}",
+                spell(age)
+            ),
+            false => format!("<{mailbox}>: {said}"),
         }
-        sentence
+    }
+
+    fn words(&self) -> &[u8] {
+        match self.diagnostic {
+            Diagnostic::Smtp(reply) => reply,
+            Diagnostic::Local(text) => text.as_bytes(),
+        }
     }
 
     fn advice(&self) -> &'static str {
@@ -370,7 +407,7 @@ impl Report<'_> {
         let mut field = |name: &str, value: &str| append_field(text, name, value);
         let mailbox = &self.recipient.mailbox;
         if let Some(original) = &self.recipient.original {
-            field("Original-Recipient", &without_controls(original));
+            field("Original-Recipient", &original_recipient(original));
         }
         let (kind, address) = if mailbox.needs_smtputf8() {
             ("utf-8", mailbox.to_string())
@@ -381,15 +418,13 @@ impl Report<'_> {
         field("Action", self.action.as_str());
         field("Status", &self.status().to_string());
         if let Some(host) = self.remote {
-            field(
-                "Remote-MTA",
-                &format!("dns; {}", printable(host.as_bytes())),
-            );
+            field("Remote-MTA", &format!("dns; {}", ascii(host.as_bytes())));
         }
-        let (kind, words) = match self.diagnostic {
-            Diagnostic::Smtp(reply) => ("smtp", printable(reply)),
-            Diagnostic::Local(words) => ("x-chopar", printable(words.as_bytes())),
+        let kind = match self.diagnostic {
+            Diagnostic::Smtp(_) => "smtp",
+            Diagnostic::Local(_) => "x-chopar",
         };
+        let words = ascii(self.words());
         if !words.is_empty() {
             field("Diagnostic-Code", &format!("{kind}; {words}"));
         }
@@ -435,7 +470,13 @@ fn append_field(out: &mut String, name: &str, value: &str) {
     out.push_str("\r\n");
 }
 
-/// A paragraph, wrapped at spaces.
+/// A paragraph, wrapped at spaces, and an empty line.
+fn append_paragraph(out: &mut String, indent: &str, words: &str) {
+    append_wrapped(out, indent, words);
+    out.push_str("\r\n");
+}
+
+/// Words, wrapped at spaces.
 fn append_wrapped(out: &mut String, indent: &str, words: &str) {
     let mut column = 0_usize;
     for word in words.split(' ').filter(|word| !word.is_empty()) {
@@ -453,15 +494,34 @@ fn append_wrapped(out: &mut String, indent: &str, words: &str) {
     out.push_str("\r\n");
 }
 
-/// Peer bytes as one line of printable ASCII, cut where it becomes a tale.
+/// Peer bytes as one line, cut where it becomes a tale.
 fn printable(bytes: &[u8]) -> String {
-    let words = bytes.iter().map(|&byte| match byte {
-        b' '..=b'~' => char::from(byte),
-        b'\t' | b'\r' | b'\n' => ' ',
-        _ => '?',
-    });
-    let text: String = words.take(REPLY_TEXT_CHARS_MAX).collect();
+    let text = one_line(&String::from_utf8_lossy(bytes));
+    let mut end = text.len().min(WORDS_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    let text = text.get(..end).unwrap_or_default();
+    let text: String = text.chars().take(REPLY_TEXT_CHARS_MAX).collect();
     text.trim().to_owned()
+}
+
+/// The same for fields that may be ASCII only.
+fn ascii(bytes: &[u8]) -> String {
+    let mut text = Ascii(printable(bytes).as_bytes()).to_string();
+    text.truncate(WORDS_BYTES_MAX); // all ASCII
+    text
+}
+
+/// ORCPT as a field has it: only an address of the type utf-8 may be something else than ASCII (RFC 6533 section 4.2).
+fn original_recipient(original: &str) -> String {
+    let original = without_controls(original);
+    match original.split_once(';') {
+        Some((kind, address)) if !kind.eq_ignore_ascii_case("utf-8") && !address.is_ascii() => {
+            format!("{kind};{}", encode_xtext(address))
+        }
+        _ => original,
+    }
 }
 
 fn without_controls(text: &str) -> String {
@@ -508,12 +568,23 @@ fn cleaned(header: &[u8]) -> Vec<u8> {
     out
 }
 
-const fn whole_hours(span: Duration) -> u64 {
-    span.as_secs().div_ceil(3_600)
+/// A span in hours, or days where it is long.
+fn spell(span: Duration) -> String {
+    let hours = span.as_secs().div_ceil(3_600);
+    let (number, unit) = match hours {
+        0..=48 => (hours, "hour"),
+        _ => (hours.saturating_add(12) / 24, "day"),
+    };
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {unit}{plural}")
 }
 
 const LINE_COLUMNS: usize = 76;
 const MESSAGE_ID_BYTES_MAX: usize = 250;
+/// Bytes of a peer's words in one line.
+const WORDS_BYTES_MAX: usize = 900;
+/// Characters of a subject.
+const SUBJECT_CHARS_MAX: usize = 100;
 
 const FAILED: &str = "It could not be delivered to the address below, and is not tried again.";
 const DELAYED: &str =

@@ -1,7 +1,7 @@
 //! Encoded words (RFC 2047), as far as it takes to know whether an at sign could be in them.
 //!
-//! Readers decode them wherever they stand, and some before they look for addresses. This is not for showing: what
-//! cannot be told counts as an at sign.
+//! Readers decode them wherever they stand, and some before they look for addresses: what cannot be told counts as an at
+//! sign. For showing, what is in a charset that is not known here stays as it is.
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -21,6 +21,36 @@ pub fn may_hold_at_sign(text: &[u8]) -> bool {
         rest = after;
     }
     false
+}
+
+/// Text with its encoded words decoded, as far as they are in UTF-8, ASCII or Latin-1.
+pub fn decode(text: &str) -> String {
+    let mut shown = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    let mut is_behind_word = false;
+    while let Some(at) = rest.windows(2).position(|pair| pair == b"=?") {
+        let (front, behind) = rest.split_at_checked(at).unwrap_or((rest, &[]));
+        let found = Word::parse(behind.get(2..).unwrap_or_default());
+        let found = found.and_then(|(word, after)| word.shown().map(|text| (text, after)));
+        // Section 6.2: the space between two of them is not shown.
+        let is_between = is_behind_word && front.iter().all(u8::is_ascii_whitespace);
+        is_behind_word = found.is_some();
+        if !(is_between && is_behind_word) {
+            shown.extend_from_slice(front);
+        }
+        match found {
+            Some((text, after)) => {
+                shown.extend(text.into_bytes());
+                rest = after;
+            }
+            None => {
+                shown.extend_from_slice(b"=?");
+                rest = behind.get(2..).unwrap_or_default();
+            }
+        }
+    }
+    shown.extend_from_slice(rest);
+    String::from_utf8_lossy(&shown).into_owned()
 }
 
 /// `=?charset?encoding?text?=`.
@@ -44,13 +74,33 @@ impl<'a> Word<'a> {
         Some((word, rest))
     }
 
-    fn may_hold_at_sign(&self) -> bool {
-        let bytes = match self.encoding {
+    fn bytes(&self) -> Option<Vec<u8>> {
+        match self.encoding {
             b"Q" | b"q" => Some(quoted_printable(self.text)),
             b"B" | b"b" => LENIENT.decode(self.text).ok(),
             _ => None,
+        }
+    }
+
+    /// What it says, where that can be told.
+    fn shown(&self) -> Option<String> {
+        let bytes = match self.encoding {
+            b"Q" | b"q" => {
+                let spaced = |byte: &u8| if *byte == b'_' { b' ' } else { *byte };
+                quoted_printable(&self.text.iter().map(spaced).collect::<Vec<u8>>())
+            }
+            _ => self.bytes()?,
         };
-        match (bytes, Charset::named(self.charset)) {
+        let name = self.charset.split(|byte| *byte == b'*').next()?;
+        match name.to_ascii_lowercase().as_slice() {
+            b"utf-8" | b"utf8" | b"us-ascii" => String::from_utf8(bytes).ok(),
+            b"iso-8859-1" => Some(bytes.into_iter().map(char::from).collect()),
+            _ => None,
+        }
+    }
+
+    fn may_hold_at_sign(&self) -> bool {
+        match (self.bytes(), Charset::named(self.charset)) {
             (Some(bytes), Some(charset)) => charset.has_at_sign(&bytes),
             _ => true,
         }
@@ -193,6 +243,19 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_are_shown_as_a_reader_shows_them() {
+        for (text, shown) in [
+            ("plain", "plain"),
+            ("=?utf-8?Q?f=C3=BCr_dich?=", "für dich"),
+            ("=?UTF-8?B?w7w=?= =?iso-8859-1?q?=FC?= x", "üü x"),
+            ("a =?koi8-r?B?8NLJ?= b", "a =?koi8-r?B?8NLJ?= b"),
+            ("=?utf-8?Q?=FF?= =?", "=?utf-8?Q?=FF?= =?"),
+        ] {
+            assert_eq!(decode(text), shown);
+        }
+    }
 
     #[test]
     fn an_at_sign_is_found_wherever_it_could_be() {

@@ -1,6 +1,6 @@
 //! The only place that reads the clocks, and the system's source of chance.
 
-use std::time::{Instant as SystemInstant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant as SystemInstant, SystemTime, UNIX_EPOCH};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 
@@ -22,9 +22,14 @@ impl Clock {
         }
     }
 
+    /// The time since the start, finer than [`Now`] has it: for measuring, never for deciding.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// What they show.
     pub fn read(&self) -> Now {
-        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let elapsed = u64::try_from(self.elapsed().as_millis()).unwrap_or(u64::MAX);
         Now {
             instant: Instant::from_millis(elapsed),
             wall: wall(),

@@ -207,6 +207,17 @@ struct Extensions {
     auth_login: bool,
 }
 
+/// A way to log in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Way {
+    /// AUTH PLAIN with an initial response.
+    PlainAtOnce,
+    /// The same, with the response when it is asked for.
+    Plain,
+    /// AUTH LOGIN.
+    Login,
+}
+
 /// One session.
 pub struct Session {
     protocol: Protocol,
@@ -214,6 +225,10 @@ pub struct Session {
     hostname: Box<str>,
     tls: Tls,
     login: Option<Login>,
+    /// Ways to log in that have not been tried.
+    ways: VecDeque<Way>,
+    /// Whether nobody can listen on the way: the other end is on this machine.
+    private: bool,
     extensions: Extensions,
     reader: ReplyReader,
     requests: VecDeque<Request>,
@@ -278,6 +293,8 @@ impl Session {
             hostname: hostname.into(),
             tls,
             login,
+            ways: VecDeque::new(),
+            private: false,
             extensions: Extensions::default(),
             reader: ReplyReader::default(),
             requests: VecDeque::new(),
@@ -291,6 +308,14 @@ impl Session {
     /// The same in this protocol.
     pub fn speaking(self, protocol: Protocol) -> Self {
         Self { protocol, ..self }
+    }
+
+    /// The same with somebody on this machine, whom a password may be told in clear.
+    pub fn on_this_machine(self) -> Self {
+        Self {
+            private: true,
+            ..self
+        }
     }
 
     /// Messages that were sent in this session.
@@ -307,6 +332,11 @@ impl Session {
     /// Whether it can take another message.
     pub fn is_ready(&self) -> bool {
         matches!(self.state, State::Ready)
+    }
+
+    /// Whether a message was sent whole, and its reply has not come.
+    pub fn is_past_dot(&self) -> bool {
+        matches!(self.state, State::Dot(_))
     }
 
     /// Whether TLS is on.
@@ -596,49 +626,69 @@ impl Session {
     }
 
     fn after_tls(&mut self, out: &mut Vec<u8>) {
-        use base64::Engine as _;
-        let Some(login) = &self.login else {
+        if self.login.is_none() {
             return self.ready();
-        };
-        // A password goes over TLS or not at all.
-        if self.tls != Tls::Active {
+        }
+        // A password goes over TLS, or to this machine, or not at all.
+        if self.tls != Tls::Active && !self.private {
             return self.refuse(Refusal::NoTls);
         }
-        if self.extensions.auth_plain {
-            let response = zeroize::Zeroizing::new(format!(
-                "\0{}\0{}",
-                login.user.as_str(),
-                login.password.as_str()
-            ));
-            let coded = base64::engine::general_purpose::STANDARD.encode(response.as_bytes());
-            out.extend_from_slice(format!("AUTH PLAIN {coded}\r\n").as_bytes());
-            self.state = State::Auth(AuthAt::Plain);
-        } else if self.extensions.auth_login {
-            out.extend_from_slice(b"AUTH LOGIN\r\n");
-            self.state = State::Auth(AuthAt::LoginUser);
-        } else {
-            self.refuse(Refusal::NoAuth);
+        let plain = self.extensions.auth_plain;
+        let ways = [
+            (plain, Way::PlainAtOnce),
+            (plain, Way::Plain),
+            (self.extensions.auth_login, Way::Login),
+        ];
+        let ways = ways.into_iter().filter_map(|(is, way)| is.then_some(way));
+        self.ways = ways.collect();
+        match self.ways.pop_front() {
+            Some(way) => self.log_in(way, out),
+            None => self.refuse(Refusal::NoAuth),
+        }
+    }
+
+    /// Begins to log in.
+    fn log_in(&mut self, way: Way, out: &mut Vec<u8>) {
+        let (command, next) = match way {
+            Way::PlainAtOnce => ("AUTH PLAIN ", AuthAt::End),
+            Way::Plain => ("AUTH PLAIN\r\n", AuthAt::Plain),
+            Way::Login => ("AUTH LOGIN\r\n", AuthAt::LoginUser),
+        };
+        out.extend_from_slice(command.as_bytes());
+        if way == Way::PlainAtOnce {
+            self.say_plain(out);
+        }
+        self.state = State::Auth(next);
+    }
+
+    /// The response of PLAIN (RFC 4616).
+    fn say_plain(&self, out: &mut Vec<u8>) {
+        if let Some(login) = &self.login {
+            let (user, password) = (login.user.as_str(), login.password.as_str());
+            let response = zeroize::Zeroizing::new(format!("\0{user}\0{password}"));
+            say_base64(&response, out);
         }
     }
 
     fn on_auth_reply(&mut self, at: AuthAt, reply: RemoteReply, out: &mut Vec<u8>) {
-        use base64::Engine as _;
-        let say = |text: &str, out: &mut Vec<u8>| {
-            let coded = base64::engine::general_purpose::STANDARD.encode(text.as_bytes());
-            out.extend_from_slice(coded.as_bytes());
-            out.extend_from_slice(b"\r\n");
-        };
         match (at, reply.code, &self.login) {
-            (AuthAt::Plain | AuthAt::End, 235, _) => self.ready(),
+            (AuthAt::End, 235, _) => self.ready(),
+            (AuthAt::Plain, 334, _) => {
+                self.say_plain(out);
+                self.state = State::Auth(AuthAt::End);
+            }
             (AuthAt::LoginUser, 334, Some(login)) => {
-                say(&login.user, out);
+                say_base64(&login.user, out);
                 self.state = State::Auth(AuthAt::LoginPassword);
             }
             (AuthAt::LoginPassword, 334, Some(login)) => {
-                say(&login.password, out);
+                say_base64(&login.password, out);
                 self.state = State::Auth(AuthAt::End);
             }
-            _ => self.refuse(Refusal::Login(reply)),
+            _ => match self.ways.pop_front() {
+                Some(way) if is_of_the_way(&reply) => self.log_in(way, out),
+                _ => self.refuse(Refusal::Login(reply)),
+            },
         }
     }
 
@@ -696,11 +746,12 @@ impl Extensions {
                 "SIZE" => {
                     known.size = Some(words.next().and_then(|size| size.parse().ok()).unwrap_or(0))
                 }
-                "AUTH" => {
-                    for word in words {
-                        known.auth_plain |= word.eq_ignore_ascii_case("PLAIN");
-                        known.auth_login |= word.eq_ignore_ascii_case("LOGIN");
-                    }
+                "AUTH" => words.for_each(|word| known.add_mechanism(word)),
+                // An old way to write the same, which some servers have alone.
+                keyword if keyword.starts_with("AUTH=") => {
+                    let first = keyword.get("AUTH=".len()..).unwrap_or_default();
+                    known.add_mechanism(first);
+                    words.for_each(|word| known.add_mechanism(word));
                 }
                 "LIMITS" => {
                     for word in words {
@@ -714,17 +765,38 @@ impl Extensions {
         }
         known
     }
+
+    fn add_mechanism(&mut self, name: &str) {
+        self.auth_plain |= name.eq_ignore_ascii_case("PLAIN");
+        self.auth_login |= name.eq_ignore_ascii_case("LOGIN");
+    }
+}
+
+fn say_base64(text: &str, out: &mut Vec<u8>) {
+    use base64::Engine as _;
+    let coded = base64::engine::general_purpose::STANDARD.encode(text.as_bytes());
+    out.extend_from_slice(coded.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a refusal of AUTH is of how it was said, not of who said it (RFC 4954 section 6): another way may do.
+fn is_of_the_way(reply: &RemoteReply) -> bool {
+    matches!(reply.code, 500..=504 | 534)
 }
 
 /// Recipients that are offered in one transaction where the server does not name a limit: what every server must
 /// take (RFC 5321 section 4.5.3.1.8).
 const RECIPIENTS_PER_TRANSACTION: usize = 100;
 
+/// Whether a refusal of RCPT is of the number of recipients: 452, and 552 of older servers (RFC 5321 section 4.5.3.1.10),
+/// with X.5.3 or without a status.
 fn too_many_recipients(reply: &RemoteReply) -> bool {
-    // RFC 5321 section 4.5.3.1.10: a bare 452 to RCPT means this too.
-    reply
-        .enhanced
-        .is_none_or(|status| status == EnhancedCode::new(4, 5, 3))
+    let may_be = matches!(reply.code, 452 | 552);
+    let too_many = EnhancedCode::new(4, 5, 3);
+    may_be
+        && reply
+            .enhanced
+            .is_none_or(|status| status.as_transient() == too_many)
 }
 
 /// Whether a server closes behind a reply (RFC 5321 section 4.2.1).

@@ -10,7 +10,7 @@
 //! program reads the request by [`Request`]. Invariants: no fact has another name than those of [`Fact`]; what is added
 //! to a message is whole header fields; whatever is not understood defers.
 
-use crate::escape::Escaped;
+use crate::escape::one_line;
 use crate::limits::{
     HOOK_FACTS_BYTES_MAX, HOOK_OUTPUT_BYTES_MAX, HOOK_VALUE_BYTES_MAX, REPLY_TEXT_CHARS_MAX,
     TEXT_LINE_BYTES_MAX,
@@ -165,7 +165,7 @@ pub fn write_exit(code: u8, output: &[u8]) -> Vec<u8> {
 
 /// The answer to a hook that gave no exit code.
 pub fn write_failed(why: &str) -> Vec<u8> {
-    format!("FAILED {}\r\n", Escaped(why.as_bytes())).into_bytes()
+    format!("FAILED {}\r\n", one_line(why)).into_bytes()
 }
 
 /// A value that is too long for an environment, cut at a space where it has one.
@@ -192,7 +192,7 @@ fn read_answer(answer: &[u8]) -> Result<Option<Verdict>, NotAnAnswer> {
     let line = std::str::from_utf8(line).map_err(|_| NotAnAnswer)?;
     if let Some(why) = line.strip_prefix("FAILED ") {
         return Ok(Some(Verdict::Defer {
-            text: Escaped(why.as_bytes()).to_string(),
+            text: why.to_owned(),
         }));
     }
     let numbers = line.strip_prefix("EXIT ").ok_or(NotAnAnswer)?;
@@ -229,15 +229,14 @@ fn judge(code: u8, output: &[u8]) -> Verdict {
     }
 }
 
-/// The last line with something on it: printable ASCII, for a reply or the log.
+/// The last line with something on it, for a reply or the log.
 pub fn last_line(output: &[u8]) -> Option<String> {
     let line = output.rsplit(|byte| *byte == b'\n').find_map(|line| {
         let line = line.trim_ascii();
         (!line.is_empty()).then_some(line)
     })?;
-    let mut text = Escaped(line).to_string();
-    text.truncate(REPLY_TEXT_CHARS_MAX); // all ASCII
-    Some(text)
+    let text = one_line(&String::from_utf8_lossy(line));
+    Some(text.chars().take(REPLY_TEXT_CHARS_MAX).collect())
 }
 
 /// What a hook wrote, if it is nothing but header fields (RFC 5322 section 2.2), with CRLF for whatever line end it
@@ -396,7 +395,7 @@ mod tests {
         };
         assert_eq!(
             verdict(&write_exit(20, b"x\nspam\x1b!\n\n")),
-            refuse("spam\\x1b!")
+            refuse("spam !")
         );
         assert_eq!(verdict(&write_exit(20, b"")), refuse("refused"));
         for answer in [

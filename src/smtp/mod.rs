@@ -13,4 +13,4 @@ pub mod reply;
 pub mod server;
 mod xtext;
 
-pub use xtext::{decode_xtext, encode_xtext};
+pub use xtext::{decode_xtext, encode_utf8_address, encode_xtext};

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::command::CommandError;
 use super::data::BodyFault;
-use crate::escape::Escaped;
+use crate::escape::Ascii;
 use crate::limits::{REPLY_BYTES_MAX, REPLY_LINES_MAX, REPLY_TEXT_CHARS_MAX};
 use crate::status::EnhancedCode;
 
@@ -275,7 +275,7 @@ impl Reply {
         Self {
             code: 550,
             enhanced: Some(EnhancedCode::new(5, 7, 1)),
-            text: text.to_owned().into(),
+            text: ascii(text).into(),
         }
     }
 
@@ -407,7 +407,8 @@ impl RemoteReply {
         })
     }
 
-    /// The whole reply on one line: printable ASCII, cut after [`REPLY_TEXT_CHARS_MAX`] characters.
+    /// The whole reply on one line, cut after [`REPLY_TEXT_CHARS_MAX`] characters: as it came, to be escaped where it is
+    /// put out.
     pub fn to_text(&self) -> String {
         let mut text = self.code.to_string();
         if let Some(enhanced) = self.enhanced {
@@ -415,13 +416,12 @@ impl RemoteReply {
         }
         for line in &self.lines {
             text.push(' ');
-            text.push_str(&Escaped(line.as_bytes()).to_string());
-            if text.len() > REPLY_TEXT_CHARS_MAX {
+            text.push_str(line);
+            if text.len() > 4 * REPLY_TEXT_CHARS_MAX {
                 break;
             }
         }
-        text.truncate(REPLY_TEXT_CHARS_MAX); // all ASCII
-        text
+        text.chars().take(REPLY_TEXT_CHARS_MAX).collect()
     }
 }
 
@@ -498,6 +498,13 @@ impl ReplyReader {
         let lines = std::mem::take(&mut self.lines);
         Ok(Some(finish(code, lines)))
     }
+}
+
+/// Text for a reply of ours: printable ASCII, cut where a reply line would be too long.
+fn ascii(text: &str) -> String {
+    let mut text = Ascii(text.as_bytes()).to_string();
+    text.truncate(REPLY_TEXT_CHARS_MAX); // all ASCII
+    text
 }
 
 /// Splits the enhanced code off each line, where it is of the code's class (RFC 2034 section 4).
@@ -605,14 +612,20 @@ mod tests {
     }
 
     #[test]
-    fn control_bytes_never_reach_the_text() {
-        let replies = read_all(b"550 \x1b[2J\x07 \xff\r\n", 99).expect("a reply");
-        assert!(
-            replies[0]
-                .to_text()
-                .bytes()
-                .all(|byte| (b' '..=b'~').contains(&byte))
-        );
+    fn the_words_of_a_reply_are_kept_as_they_came() {
+        let wire = "550-5.1.1 it's für\r\n550 5.1.1 Конец\r\n";
+        let replies = read_all(wire.as_bytes(), 99).expect("a reply");
+        assert_eq!(replies[0].to_text(), "550 5.1.1 it's für Конец");
+        let long = format!("550 {}\r\n", "é".repeat(900));
+        let replies = read_all(long.as_bytes(), 99).expect("a reply");
+        assert_eq!(replies[0].to_text().chars().count(), REPLY_TEXT_CHARS_MAX);
+    }
+
+    #[test]
+    fn what_a_hook_says_is_ascii_on_the_wire() {
+        let mut wire = Vec::new();
+        Reply::hook("it's für\r\n250 ok").write(&mut wire);
+        assert_eq!(wire, b"550 5.7.1 it's f\\xc3\\xbcr\\r\\n250 ok\r\n");
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! The queue, when it is long, and the tools for it.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::load::smtp_source;
 use crate::process::{PATIENCE, run, wait_for};
@@ -42,6 +42,33 @@ fn ten_thousand_queued_messages_are_back_at_once_after_a_kill() {
         "10000 messages removed\n"
     );
     relay.wait_for_empty_queue(PATIENCE);
+}
+
+#[test]
+fn stats_name_the_longest_turn_of_the_event_loop_and_when_it_began() {
+    let (began, started) = (SystemTime::now(), Instant::now());
+    let relay = Relay::start();
+    smtp_source(&relay, &[], "b@dead.test", 20, 2);
+    let stats = relay.stats();
+    let number = |key: &str| stats[key].as_u64().expect("a number");
+    let took = Duration::from_micros(number("longest_turn_us"));
+    assert!(!took.is_zero() && took < started.elapsed(), "{stats}");
+    let seconds = |time: SystemTime| {
+        time.duration_since(UNIX_EPOCH)
+            .expect("after 1970")
+            .as_secs()
+    };
+    let at = number("longest_turn_at");
+    assert!(
+        (seconds(began)..=seconds(SystemTime::now())).contains(&at),
+        "{stats}"
+    );
+    let text = relay.cli(&["queue", "stats"]).ok();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("longest_turn_at "));
+    let date = line.expect("a line").trim();
+    assert!(date.starts_with("20") && date.ends_with('Z'), "{text}");
 }
 
 fn ids(relay: &Relay) -> Vec<String> {

@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use chopar::clock::{Instant, Now};
 use chopar::config::{Config, Folder, SystemDefaults};
+use chopar::date::Timestamp;
 use chopar::engine::event::{Action, ConnId, Event, JobId, Listener, Lost, Reader, Work};
 use chopar::limits::NOTICES_AT_WORK_MAX;
 use chopar::queue::{Command, Completion, JournalError, Location, Part};
@@ -598,4 +601,19 @@ fn a_message_that_is_removed_while_its_dsn_is_made_holds_up_no_other() {
     assert_eq!(desk.logged("event=notice "), 1, "{:#?}", desk.log);
     let tables = desk.stage.engine.tables();
     assert_eq!((tables.notices_at_work, tables.notices), (0, 0));
+}
+
+#[test]
+fn the_longest_turn_stays_with_the_time_when_it_began() {
+    let mut engine = Desk::new(&[]).stage.engine;
+    assert_eq!(engine.counters().longest_turn, None);
+    for (second, took) in [(1, 300), (2, 700), (3, 700), (4, 20)] {
+        let now = Now {
+            instant: Instant::from_millis(second * 1_000),
+            wall: Timestamp::from_seconds(second),
+        };
+        engine.note_turn(Duration::from_micros(took), now);
+    }
+    let stats = engine.stats();
+    assert_eq!((stats.longest_turn_us, stats.longest_turn_at), (700, 2));
 }

@@ -220,9 +220,13 @@ fn whoever_fills_a_table_leaves_room_for_users_and_for_honest_clients() {
     for (attacks, spread) in scenes {
         let [user, client] = attacked(relay, &attacks, spread, rounds);
         let ((user, user99), (client, client99)) = (p99(user), p99(client));
-        let from = if spread { "many networks" } else { "one /16" };
+        let what = match (attacks.as_slice(), spread) {
+            ([], _) => "quiet, nobody attacks".to_owned(),
+            (_, true) => format!("{attacks:?} from many networks"),
+            (_, false) => format!("{attacks:?} from one /16"),
+        };
         println!(
-            "{attacks:?} from {from}: a user {user:?}, p99 {user99:?}; an honest client {client:?}, p99 {client99:?}; {} KiB",
+            "{what}: a user {user:?}, p99 {user99:?}; an honest client {client:?}, p99 {client99:?}; {} KiB",
             resident.kib()
         );
         // Debug build, shared processors: the goal of a second is that of `make pressure` on a quiet machine.

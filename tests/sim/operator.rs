@@ -447,6 +447,72 @@ fn what_cannot_be_read_is_listed_as_such_and_the_list_ends() {
     assert!(world.ends.is_empty(), "the tool has its answers");
 }
 
+/// Lets so much time pass.
+fn pass(world: &mut World, span: Duration) {
+    let end = world.now.instant.after(span);
+    world.run_until(end);
+}
+
+#[test]
+fn a_flush_is_one_attempt_and_leaves_the_schedule_as_it_was() {
+    const HOURS: u64 = 12;
+    let tries = |flushes: bool, moods: [(u8, Mood); 2]| {
+        let mut world = waiting(3);
+        world.moods = moods.into();
+        let before = world.connects;
+        let mut flushed = 0;
+        for _ in 0..HOURS * 6 {
+            pass(&mut world, Duration::from_secs(600));
+            if flushes {
+                let which = Selection::All;
+                let _ = world.visit([Request::Flush { which }].into());
+                pass(&mut world, Duration::from_secs(60));
+                flushed += 1;
+            }
+        }
+        assert_eq!(world.engine.queue_len(), 3);
+        (world.connects - before, flushed)
+    };
+    for moods in [
+        [(0, Mood::Dead), (20, Mood::Dead)],
+        [
+            (0, Mood::Refuses("451 later")),
+            (20, Mood::Refuses("451 later")),
+        ],
+    ] {
+        let (alone, _) = tries(false, moods);
+        let (with, flushed) = tries(true, moods);
+        // Each flush adds an attempt, at two hosts, and takes none of those away that were to come.
+        assert!(
+            with >= alone + flushed,
+            "{with} with {flushed} flushes, {alone} without: {moods:?}"
+        );
+    }
+}
+
+#[test]
+fn a_new_message_for_a_dead_hop_is_tried_within_minutes() {
+    let mut world = waiting(3);
+    pass(&mut world, Duration::from_secs(30 * 3_600));
+    let before = world.connects;
+    world.moods = [(0, Mood::Good), (20, Mood::Good)].into();
+    let mut dots = SeededEntropy::new(9);
+    let letter = Letter::new(
+        "new".to_owned(),
+        vec!["n@d0.example".to_owned()],
+        1,
+        &mut dots,
+    );
+    world.client(vec![letter], Duration::ZERO);
+    pass(&mut world, Duration::from_secs(6 * 60));
+    assert!(world.connects > before);
+    assert_eq!(
+        world.engine.queue_len(),
+        0,
+        "the hop is well again, and all leave"
+    );
+}
+
 #[test]
 fn every_request_of_one_write_is_answered() {
     let mut world = waiting(3);

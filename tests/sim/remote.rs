@@ -24,6 +24,8 @@ pub(crate) enum Mood {
     Fails(&'static str, Fault),
     /// Offers TLS, does not begin it, and takes no mail without it.
     WithholdsTls,
+    /// Offers TLS, and sends bytes behind its reply that begins it.
+    Injects,
 }
 
 /// A message that a server has taken: it said, or meant to say, 250.
@@ -96,7 +98,7 @@ impl Remote {
         let pipelining = entropy.below(4) > 0;
         let starttls = match mood {
             Mood::Bad => entropy.below(4) == 0,
-            mood => mood == Mood::WithholdsTls,
+            mood => matches!(mood, Mood::WithholdsTls | Mood::Injects),
         };
         Self {
             mood,
@@ -198,6 +200,7 @@ impl Remote {
                 self.say("454 4.7.0 not now");
             }
             "STARTTLS" if self.mood == Mood::WithholdsTls => self.say("454 4.7.0 not now"),
+            "STARTTLS" if self.mood == Mood::Injects => self.say("220 go\r\n250 injected"),
             "STARTTLS" => self.say("220 go"),
             "MAIL" if self.mood == Mood::WithholdsTls => {
                 self.say("530 5.7.0 Must issue a STARTTLS command first");

@@ -130,6 +130,19 @@ fn a_host_that_withholds_tls_and_wants_it_is_left_for_the_next_and_then_for_late
 }
 
 #[test]
+fn bytes_behind_the_reply_to_starttls_are_a_handshake_that_failed() {
+    for moods in [
+        [(0, Mood::Injects), (20, Mood::Good)],
+        [(0, Mood::Injects), (20, Mood::Injects)],
+    ] {
+        let mut world = world(1, &moods, &["r0@d0.example"], 3);
+        run(&mut world);
+        assert_eq!(world.tally.delivered, 1, "{moods:?}");
+        assert_eq!(world.engine.queue_len(), 0, "{moods:?}");
+    }
+}
+
+#[test]
 fn a_backup_that_is_dead_holds_up_one_message_and_not_each() {
     let later = Mood::Refuses("451 4.7.1 greylisted");
     let mut world = world(1, &[(0, later), (20, Mood::Dead)], &["r0@d0.example"], 3);

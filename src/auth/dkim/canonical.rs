@@ -96,12 +96,9 @@ impl BodyHasher {
                 }
                 _ => {
                     self.settle_cr(&mut block);
-                    let len = after.iter().position(|&byte| self.breaks(byte));
-                    let (text, next) = rest
-                        .split_at_checked(len.map_or(rest.len(), |len| len.saturating_add(1)))
-                        .unwrap_or((rest, &[]));
+                    let text = self.run(rest);
                     self.text(&mut block, text);
-                    rest = next;
+                    rest = rest.get(text.len()..).unwrap_or_default();
                 }
             }
         }
@@ -147,11 +144,19 @@ impl BodyHasher {
         hash
     }
 
-    fn breaks(&self, byte: u8) -> bool {
-        match byte {
-            b'\r' => true,
-            b' ' | b'\t' => self.form == Form::Relaxed,
+    /// What stands at the front of `rest` and is hashed as it is: of a line in the relaxed form, as far as its white
+    /// space is single spaces between words. The first byte is such text.
+    fn run<'a>(&self, rest: &'a [u8]) -> &'a [u8] {
+        let is_relaxed = self.form == Form::Relaxed;
+        let end = rest.windows(2).position(|pair| match pair {
+            [_, b'\r'] => true,
+            [_, b'\t'] | [b' ', b' '] => is_relaxed,
             _ => false,
+        });
+        let run = end.and_then(|at| rest.get(..=at)).unwrap_or(rest);
+        match run.strip_suffix(b" ") {
+            Some(text) if is_relaxed => text,
+            _ => run,
         }
     }
 
@@ -373,7 +378,32 @@ mod tests {
         assert_eq!(hasher.hash_at(4), None);
     }
 
+    /// The rules of RFC 6376 section 3.4.4, one after the other over the whole body.
+    fn relaxed(body: &str) -> String {
+        let mut lines: Vec<String> = Vec::new();
+        for line in body.split("\r\n") {
+            let mut text = String::new();
+            for c in line.chars() {
+                match c {
+                    ' ' | '\t' if text.ends_with(' ') => {}
+                    ' ' | '\t' => text.push(' '),
+                    _ => text.push(c),
+                }
+            }
+            lines.push(text.trim_end_matches(' ').to_owned());
+        }
+        while lines.last().is_some_and(String::is_empty) {
+            lines.pop();
+        }
+        lines.iter().map(|line| format!("{line}\r\n")).collect()
+    }
+
     proptest! {
+        #[test]
+        fn a_body_is_relaxed_by_the_rules(body in "(a|bc| |  |\t|\r\n|\r|\n| [a-z]{1,5}){0,60}") {
+            is_canonical(Form::Relaxed, &body, &relaxed(&body));
+        }
+
         #[test]
         fn pieces_hash_like_the_whole(
             body in "(a|bc| |\t|\r\n|\r|\n|.{1,50}){0,60}",

@@ -92,8 +92,16 @@ impl fmt::Display for RecordError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAscii => out.write_str("it holds bytes that are not ASCII"),
-            Self::Term(term) => write!(out, "{} is no term", term.escape_default()),
-            Self::Argument(term) => write!(out, "{} is malformed", term.escape_default()),
+            Self::Term(term) => write!(
+                out,
+                "{} is no term",
+                crate::escape::Escaped(term.as_bytes())
+            ),
+            Self::Argument(term) => write!(
+                out,
+                "{} is malformed",
+                crate::escape::Escaped(term.as_bytes())
+            ),
             Self::Twice(name) => write!(out, "{name}= stands in it twice"),
         }
     }

@@ -67,6 +67,7 @@ pub(super) fn build(
             diagnostic: dsn::Diagnostic::Local(&reason.text),
             remote: None,
             last_attempt: Some(now),
+            expired: false,
         })
         .collect();
     dsn::Notice {

@@ -55,6 +55,7 @@ impl Engine {
                 sum: crc32fast::Hasher::new(),
                 reading: true,
                 dsn: Vec::new(),
+                names: BTreeMap::new(),
                 earlier: BTreeMap::new(),
                 arrived: entry.arrived,
             }));
@@ -218,6 +219,8 @@ impl Engine {
             .zip(&recipients)
             .filter_map(|(at, recipient)| recipient.notify.wants_success().then_some(*at))
             .collect();
+        let names = recipients.iter().map(|recipient| &recipient.mailbox);
+        load.names = (load.indices.iter().copied()).zip(names.cloned()).collect();
         let size = load.size.saturating_add(fields.len() as u64);
         load.fields = fields;
         load.body = body;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Courier, Load, Stage, Target, tls_text};
 use crate::clock::Now;
+use crate::date::Timestamp;
 use crate::engine::event::ConnId;
 use crate::engine::log::{Level, Line};
 use crate::engine::store::Unrecorded;
@@ -173,18 +174,31 @@ impl Engine {
             let status = expired_status(status);
             return Outcome::Failed {
                 status,
-                text: format!("given up after too long: {text}").into(),
+                text: format!("{GIVEN_UP}{text}").into(),
             };
         }
         self.counters.deferred += 1;
         self.log_fate("deferred", load, index, courier, text, Some(status));
-        let until = now.wall.after(retry::delay(attempts, &mut *self.entropy));
+        // An attempt before its time (a flush) leaves the schedule as it was.
+        let planned = self.planned_attempt(load, index, now);
+        let (attempts, until) = planned.unwrap_or_else(|| {
+            let delay = retry::delay(attempts, &mut *self.entropy);
+            (attempts, now.wall.after(delay))
+        });
         Outcome::Deferred {
             attempts,
             until,
             status: Some(status),
             text: Arc::from(text),
         }
+    }
+
+    /// How often a recipient had been tried, and when it would have been tried again, if that is still to come.
+    fn planned_attempt(&self, load: &Load, index: u32, now: Now) -> Option<(u16, Timestamp)> {
+        let entry = self.index.get(load.id)?;
+        let state = entry.recipients.get(index as usize)?;
+        let left = state.until.since(now.wall);
+        (!left.is_zero() && left <= retry::DELAY_MAX).then_some((state.attempts, state.until))
     }
 
     pub(super) fn log_fate(
@@ -202,12 +216,12 @@ impl Engine {
         };
         let mut line = Line::new(level, event)
             .with("id", load.id)
-            .with("rcpt", index)
+            .with_some("to", load.names.get(&index))
             .with_some("status", status);
         if let Some(target) = &courier.target {
             line = match target.to.ip() {
                 Some(ip) => line.with("host", &target.host.name).with("address", ip),
-                None => line.with("to", &target.to),
+                None => line.with("host", &target.to),
             };
         }
         self.log(
@@ -235,7 +249,7 @@ impl Engine {
         let Some(entry) = self.index.get_mut(id) else {
             return;
         };
-        let text = format!("given up after too long: {why}");
+        let text = format!("{GIVEN_UP}{why}");
         let recipients = close_waiting(entry, hop, EnhancedCode::new(5, 4, 7), &text);
         self.counters.failed += recipients.len() as u64;
         self.log(
@@ -330,6 +344,15 @@ fn weightier(earlier: Fate, later: Fate) -> Fate {
 
 fn unknown_text(text: &str) -> String {
     format!("{text} behind the final dot: the message may be there already")
+}
+
+/// What stands before the last answer where a recipient was given up because of its age.
+pub(in crate::engine) const GIVEN_UP: &str = "given up after too long: ";
+
+/// Whether text is a reply: it begins with its code.
+pub(in crate::engine) fn is_reply(text: &str) -> bool {
+    let code = text.split(' ').next().unwrap_or_default();
+    code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// What a transient status becomes once it has lasted too long: 4.4.7 says "delivery time expired".

@@ -497,6 +497,11 @@ impl Courier {
                     EnhancedCode::new(5, 1, 2),
                     "the domain has no mail exchanger and no address",
                 ),
+                // Section 5.1: where none of the exchangers can be used, that is an error. One that can is tried.
+                (false, Origin::Exchanger, Family::Any) => (
+                    EnhancedCode::new(5, 4, 4),
+                    "the mail exchanger has no address",
+                ),
                 (false, ..) => (EnhancedCode::new(4, 4, 4), "the host has no address"),
             };
             self.note(status, format!("{}: {what}", host.name));
@@ -562,9 +567,11 @@ mod tests {
             searched(Origin::Implicit, Family::Any, &nothing),
             EnhancedCode::new(5, 1, 2)
         );
-        // An exchanger may be mended, and the other family was not asked.
+        let never = EnhancedCode::new(5, 4, 4);
+        assert_eq!(searched(Origin::Exchanger, Family::Any, &nothing), never);
+        // An operator may mend a route, and the other family was not asked.
         let later = EnhancedCode::new(4, 4, 4);
-        assert_eq!(searched(Origin::Exchanger, Family::Any, &nothing), later);
+        assert_eq!(searched(Origin::Configured, Family::Any, &nothing), later);
         assert_eq!(
             searched(Origin::Implicit, Family::Ipv4, &nothing[..1]),
             later

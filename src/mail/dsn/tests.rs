@@ -28,6 +28,7 @@ fn report(recipient: &Recipient) -> Report<'_> {
         diagnostic: Diagnostic::Smtp(b"550 5.1.1 no such user"),
         remote: Some("mx.example.org"),
         last_attempt: Some(Timestamp::from_seconds(1_795_527_131)),
+        expired: false,
     }
 }
 
@@ -132,7 +133,8 @@ fn a_failure_tells_people_and_programs() {
         "bob@example.org"
     );
     assert!(value(&parts.header, "Subject").starts_with("Undelivered"));
-    let text = parts.text.replace("\r\n", " ");
+    let text = parts.text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("took your message \"hello\" of Tue, 24 Nov 2026 06:00:00 +0000"));
     assert!(text.contains("<bob@example.org>: mx.example.org answered: 550 5.1.1 no such user"));
     assert!(text.contains("check the spelling of the address"));
     assert_eq!(
@@ -213,8 +215,10 @@ fn a_delay_says_until_when_and_a_failure_is_permanent() {
         delay
             .text
             .replace("\r\n", " ")
-            .contains("tried for another 76 hours")
+            .contains("tried for another 3 days")
     );
+    assert!(delay.text.contains("should not send it again"));
+    assert!(!delay.text.contains("send the message again"));
     assert!(!delay.header.has("X-Failed-Recipients"));
     let failed = Report {
         action: Action::Failed,
@@ -223,6 +227,55 @@ fn a_delay_says_until_when_and_a_failure_is_permanent() {
     };
     let failure = parts(&build(&[failed], HEADERS_ONLY, "a@example.com"));
     assert!(failure.status.contains("Status: 5.4.7\r\n"));
+}
+
+#[test]
+fn what_expired_says_how_long_it_was_tried_and_who_said_what_last() {
+    let bob = recipient("bob@example.org", None);
+    let said = |diagnostic, remote| {
+        let late = Report {
+            diagnostic,
+            remote,
+            expired: true,
+            status: EnhancedCode::new(4, 4, 2),
+            ..report(&bob)
+        };
+        let parts = parts(&build(&[late], HEADERS_ONLY, "a@example.com"));
+        (
+            parts.text.split_whitespace().collect::<Vec<_>>().join(" "),
+            parts.status,
+        )
+    };
+    let mx = Some("mx.example.org");
+    let (text, status) = said(Diagnostic::Smtp("450 später".as_bytes()), mx);
+    let words = "tried for 8 hours, and in the end: mx.example.org answered: 450 später";
+    assert!(text.contains(words), "{text}");
+    assert!(status.contains("Diagnostic-Code: smtp; 450 sp\\xc3\\xa4ter\r\n"));
+    let (text, status) = said(Diagnostic::Local("the server closed the connection"), mx);
+    assert!(
+        text.contains("in the end: at mx.example.org: the server closed"),
+        "{text}"
+    );
+    assert!(status.contains("Diagnostic-Code: x-chopar; the server closed the connection\r\n"));
+}
+
+#[test]
+fn one_hour_is_not_hours() {
+    let hours = |hours: u64| spell(Duration::from_secs(hours * 3_600));
+    assert_eq!(
+        [hours(1), hours(2), hours(48), hours(72)],
+        ["1 hour", "2 hours", "48 hours", "3 days"]
+    );
+}
+
+#[test]
+fn an_original_recipient_stays_ascii_unless_it_is_of_the_type_utf_8() {
+    let bob = recipient("bob@example.org", Some("rfc822;andré@example.org"));
+    let message = build(&[report(&bob)], HEADERS_ONLY, "a@example.com");
+    assert!(!message.smtputf8);
+    let parts = parts(&message);
+    let field = "Original-Recipient: rfc822;andr+C3+A9@example.org\r\n";
+    assert!(parts.status.contains(field), "{}", parts.status);
 }
 
 #[test]

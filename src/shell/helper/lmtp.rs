@@ -15,7 +15,7 @@ use super::maildir;
 use super::program::{self, Ended, Program};
 use super::serve::Shared;
 use crate::address::{Mailbox, ReversePath};
-use crate::escape::Escaped;
+use crate::escape::one_line;
 use crate::limits::{COMMAND_LINE_BYTES_MAX, PROGRAM_TIMEOUT, RECIPIENTS_MAX};
 use crate::smtp::command::{Command, ForwardPath};
 use crate::smtp::data::{Decoder, Framing};
@@ -34,7 +34,7 @@ pub(super) fn serve(stream: &UnixStream, target: &str, shared: &Shared) -> io::R
             return wire.say("554 5.7.1 no alias of the configuration leads there");
         }
         Err(Unknown::Config(error)) => {
-            let error = Escaped(error.as_bytes());
+            let error = one_line(&error);
             return wire.say(&format!("421 4.3.5 the configuration: {error}"));
         }
     };
@@ -253,7 +253,7 @@ impl Session<'_> {
 struct Outcome {
     code: u16,
     status: EnhancedCode,
-    /// Printable ASCII.
+    /// One line.
     text: String,
 }
 
@@ -262,7 +262,7 @@ impl Outcome {
         Self {
             code,
             status: EnhancedCode::new(class, subject, detail),
-            text: Escaped(text.as_bytes()).to_string(),
+            text: one_line(text),
         }
     }
 

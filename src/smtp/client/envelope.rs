@@ -8,8 +8,8 @@ use super::{
 use crate::address::ReversePath;
 use crate::envelope::{BodyKind, DsnReturn, Notify};
 use crate::smtp::data::Encoder;
-use crate::smtp::encode_xtext;
 use crate::smtp::reply::RemoteReply;
+use crate::smtp::{encode_utf8_address, encode_xtext};
 use crate::status::EnhancedCode;
 
 impl Session {
@@ -92,7 +92,11 @@ impl Session {
                 .as_deref()
                 .and_then(|original| original.split_once(';'))
             {
-                line.push_str(&format!(" ORCPT={kind};{}", encode_xtext(address)));
+                let address = match kind.eq_ignore_ascii_case("utf-8") {
+                    true => encode_utf8_address(address, mail.smtputf8),
+                    false => encode_xtext(address),
+                };
+                line.push_str(&format!(" ORCPT={kind};{address}"));
             }
         }
         line.push_str("\r\n");
@@ -126,7 +130,7 @@ impl Session {
                 let fate = if reply.is_positive() {
                     sending.accepted = sending.accepted.saturating_add(1);
                     None
-                } else if reply.code == 452 && sending.accepted > 0 && too_many_recipients(&reply) {
+                } else if sending.accepted > 0 && too_many_recipients(&reply) {
                     Some(Fate::Again)
                 } else {
                     Some(

@@ -240,6 +240,114 @@ fn a_full_transaction_is_continued_in_another() {
 }
 
 #[test]
+fn too_many_recipients_are_sent_again_however_the_server_says_it() {
+    for (reply, again) in [
+        ("452 4.5.3 enough", true),
+        ("452 too many", true),
+        ("552 5.5.3 Too many recipients", true),
+        ("552 too many recipients", true),
+        ("552 5.2.2 the mailbox is full", false),
+        ("452 4.2.2 the mailbox is full", false),
+        ("550 5.5.3 too many", false),
+    ] {
+        let mut play = Play::ready("250-PIPELINING\r\n");
+        play.begin(&["a@b.example", "b@b.example"]);
+        play.server(&format!("250 ok\r\n250 ok\r\n{reply}\r\n354 go\r\n"));
+        let mut out = Vec::new();
+        play.session.on_body_end(&mut out);
+        play.wanted();
+        play.server("250 ok\r\n");
+        assert_eq!(play.fates()[1] == Fate::Again, again, "{reply}");
+    }
+}
+
+fn logging_in(tls: Tls) -> Play {
+    let login = Login {
+        user: zeroize::Zeroizing::new("u".into()),
+        password: zeroize::Zeroizing::new("p".into()),
+    };
+    Play {
+        session: Session::new("c", tls, Some(login)),
+        sent: Vec::new(),
+    }
+}
+
+#[test]
+fn a_server_that_does_not_like_one_way_to_log_in_gets_the_next() {
+    // What the server offers, and what it answers to each command until it has had enough.
+    let plain = "AUTH PLAIN AHUAcA==\r\n";
+    let (bare, response) = ("AUTH PLAIN\r\n", "AHUAcA==\r\n");
+    let login = ["AUTH LOGIN\r\n", "dQ==\r\n", "cA==\r\n"];
+    let ok = "235 2.7.0 ok\r\n";
+    for (offer, talk) in [
+        ("AUTH PLAIN", vec![(plain, ok)]),
+        (
+            "AUTH PLAIN",
+            vec![
+                (plain, "501 no initial response\r\n"),
+                (bare, "334 \r\n"),
+                (response, ok),
+            ],
+        ),
+        (
+            "AUTH PLAIN LOGIN",
+            vec![
+                (plain, "504 5.5.4 not that\r\n"),
+                (bare, "504 5.5.4 not that\r\n"),
+                (login[0], "334 VXNlcm5hbWU6\r\n"),
+                (login[1], "334 UGFzc3dvcmQ6\r\n"),
+                (login[2], ok),
+            ],
+        ),
+        (
+            "AUTH=LOGIN",
+            vec![
+                (login[0], "334 VXNlcm5hbWU6\r\n"),
+                (login[1], "334 UGFzc3dvcmQ6\r\n"),
+                (login[2], ok),
+            ],
+        ),
+    ] {
+        let mut play = logging_in(Tls::Active);
+        play.server("220 mx\r\n").sent();
+        play.server(&format!("250-mx\r\n250 {offer}\r\n"));
+        for (command, reply) in talk {
+            assert_eq!(play.sent(), command, "{offer}");
+            play.server(reply);
+        }
+        assert!(
+            matches!(play.wanted().as_slice(), [Request::Ready]),
+            "{offer}"
+        );
+    }
+}
+
+#[test]
+fn a_wrong_password_is_said_once() {
+    let mut play = logging_in(Tls::Active);
+    play.server("220 mx\r\n")
+        .server("250-mx\r\n250 AUTH PLAIN LOGIN\r\n")
+        .sent();
+    play.server("535 5.7.8 no\r\n");
+    assert!(matches!(
+        play.wanted().as_slice(),
+        [Request::Refused(Refusal::Login(_))]
+    ));
+    assert_eq!(play.sent(), "");
+}
+
+#[test]
+fn somebody_on_this_machine_may_be_told_a_password_in_clear() {
+    let mut play = logging_in(Tls::Opportunistic);
+    play.session = play.session.on_this_machine();
+    play.server("220 bridge\r\n")
+        .server("250-bridge\r\n250 AUTH PLAIN\r\n");
+    assert!(play.sent().ends_with("AUTH PLAIN AHUAcA==\r\n"));
+    play.server("235 ok\r\n");
+    assert!(matches!(play.wanted().as_slice(), [Request::Ready]));
+}
+
+#[test]
 fn a_421_defers_and_closes() {
     let mut play = Play::ready("250-PIPELINING\r\n");
     play.begin(&["a@b.example"]);
