@@ -19,6 +19,7 @@ pub mod connections;
 pub mod control;
 pub mod damage;
 mod derivations;
+pub mod drop_folder;
 pub mod event;
 mod hops;
 mod inbound;

@@ -282,6 +282,7 @@ impl Engine {
         }
         match owner {
             Owner::Client(conn, _) => self.inbound_committed(conn, Ok(id), now),
+            Owner::Damage(names) if names.is_empty() => {}
             Owner::Damage(names) => self.store(Command::Told { names }),
             Owner::Notice(behind) => self.record_outcome(behind.record, behind.courier),
         }

@@ -26,7 +26,7 @@ use super::tls::{Tls, TlsError};
 use super::workers::Workers;
 use super::{certificate_files, drop_folder, folder, greylist_file, log, sandbox, secret};
 use crate::clock::Now;
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::engine::damage::describe_missing;
 use crate::engine::log::{Level, Line};
 use crate::engine::{Engine, Start};
@@ -114,8 +114,12 @@ impl std::error::Error for RunError {}
 /// Reads a configuration folder; the errors are sentences.
 pub fn load(path: &Path) -> Result<Config, Vec<String>> {
     let read = folder::read(path).map_err(|error| vec![error.to_string()])?;
-    Config::parse(&read, &folder::system_defaults())
-        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    let sentences = |errors: Vec<ConfigError>| -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    };
+    let config = Config::parse(&read, &folder::system_defaults()).map_err(sentences)?;
+    let accounts = folder::accounts();
+    Ok(Config { accounts, ..config })
 }
 
 /// Runs the relay of this configuration folder until it is asked to end.
@@ -167,7 +171,8 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         reader,
         tls,
         helper,
-        drops: DropRuns::new(drops, spool.join("damaged"), waker),
+        drops: DropRuns::start(drops, spool.join("damaged"), clock, waker, &config)
+            .map_err(system("threads"))?,
         state: State::new(certificate_files::fingerprint(path), &config),
         greylist,
         poll,

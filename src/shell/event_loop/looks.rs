@@ -36,7 +36,14 @@ impl EventLoop {
     /// Does what is due.
     pub(super) fn look(&mut self, look: Look) {
         match look {
-            Look::DropFolder if self.state.stop_by.is_none() => self.drops.start(&self.config),
+            Look::DropFolder if self.state.stop_by.is_none() => {
+                let untold = self.drops.take_untold(self.now.instant);
+                if !untold.is_empty() {
+                    self.engine.report_set_aside(&untold, self.now);
+                    self.settle();
+                }
+                self.drops.look(&self.config);
+            }
             Look::DropFolder => {}
             Look::ResolvConf => {
                 let changed = daemon::resolv_conf_changed();
@@ -77,6 +84,7 @@ impl EventLoop {
                     log::write(&Line::new(Level::Warning, "restart-needed").with("key", key));
                 }
                 self.config = Arc::new(config);
+                self.look(Look::DropFolder);
                 self.state.certificates = certificate_files::fingerprint(&self.folder);
                 let files = &self.config.certificates;
                 let replaced = self.tls.replace(files, &self.config.hostname);
