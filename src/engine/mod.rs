@@ -226,7 +226,7 @@ enum JobOwner {
     /// The signatures of a notification.
     SignNotice { notice: u64 },
     /// The signatures that a message came with.
-    Verify { conn: ConnId },
+    Verify { conn: ConnId, id: QueueId },
     /// A password.
     Password { number: u64 },
 }
@@ -618,7 +618,7 @@ impl Engine {
         match self.jobs.remove(&job) {
             Some(JobOwner::Sign { conn }) => self.inbound_signed(conn, result, now),
             Some(JobOwner::SignNotice { notice }) => self.notice_signed(notice, result, now),
-            Some(JobOwner::Verify { conn }) => self.inbound_verified(conn, result, now),
+            Some(JobOwner::Verify { conn, id }) => self.inbound_verified(conn, id, result, now),
             Some(JobOwner::Password { number }) => self.password_checked(number, result, now),
             None => {}
         }
