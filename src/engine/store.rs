@@ -248,14 +248,7 @@ impl Engine {
         let states: Vec<RecipientState> = envelope
             .recipients
             .iter()
-            .map(|recipient| RecipientState {
-                hop: self.hop_for(&envelope, recipient),
-                phase: Phase::Waiting,
-                attempts: 0,
-                status: None,
-                text: None,
-                until: Timestamp::default(),
-            })
+            .map(|recipient| RecipientState::new(self.hop_for(&envelope, recipient)))
             .collect();
         let entry = Queued {
             location,
@@ -311,14 +304,7 @@ impl Engine {
         for (at, recipient) in envelope.recipients.iter().enumerate() {
             let hop = self.hop_for(&envelope, recipient);
             let fate = fates.get(at).and_then(Option::as_ref);
-            let mut state = RecipientState {
-                hop,
-                phase: Phase::Waiting,
-                attempts: 0,
-                status: None,
-                text: None,
-                until: Timestamp::default(),
-            };
+            let mut state = RecipientState::new(hop);
             match fate {
                 None => due.push((hop, now.instant)),
                 Some(Outcome::Deferred {
@@ -331,6 +317,7 @@ impl Engine {
                     state.status = *status;
                     state.text = Some(Arc::clone(text));
                     state.until = *until;
+                    state.due = false;
                     due.push((hop, due_at(*until, now)));
                 }
                 Some(Outcome::Delivered | Outcome::Failed { .. }) => state.phase = Phase::Closed,
@@ -365,7 +352,7 @@ impl Engine {
         for (hop, at) in due {
             self.hops.add_message(hop);
             if at <= now.instant {
-                self.make_ready(id, hop);
+                self.message_due(id, hop, now);
             } else {
                 self.timers.set(at, Timer::Due(id, hop));
             }
@@ -374,6 +361,9 @@ impl Engine {
 
     /// A message is due for a hop.
     pub(super) fn message_due(&mut self, id: QueueId, hop: HopId, _now: Now) {
+        if let Some(entry) = self.index.get_mut(id) {
+            entry.make_due(hop);
+        }
         self.make_ready(id, hop);
     }
 
@@ -382,7 +372,7 @@ impl Engine {
         let ready = self
             .index
             .get(id)
-            .is_some_and(|entry| !entry.held && entry.waiting_for(hop).next().is_some());
+            .is_some_and(|entry| !entry.held && entry.due_for(hop).next().is_some());
         if !ready {
             return;
         }
@@ -489,6 +479,7 @@ impl Engine {
                     state.status = status;
                     state.text = Some(text);
                     state.until = until;
+                    state.due = false;
                     due.push((state.hop, due_at(until, now)));
                 }
             }

@@ -32,7 +32,7 @@ impl Engine {
             if entry.held {
                 continue;
             }
-            let indices: Vec<usize> = entry.waiting_for(courier.hop).collect();
+            let indices: Vec<usize> = entry.due_for(courier.hop).collect();
             if indices.is_empty() {
                 continue;
             }
