@@ -626,11 +626,7 @@ impl Engine {
 
     /// Keeps the heap of timers in proportion to what they are for: owners that are gone leave theirs behind.
     fn prune_timers(&mut self) {
-        let owners = self
-            .conns
-            .len()
-            .saturating_add(self.index.len().saturating_mul(2));
-        if self.timers.len() > owners.saturating_mul(2).saturating_add(TIMERS_SPARE) {
+        if self.timers.have_grown() {
             let (conns, index) = (&self.conns, &self.index);
             self.timers.retain(|timer| match timer {
                 Timer::Conn(conn) => conns.is_live(conn),
@@ -700,9 +696,6 @@ fn settings(config: &Config) -> Settings {
         recipients_max: config.limits.recipients,
     }
 }
-
-/// Timers that may be left behind before they are looked for.
-const TIMERS_SPARE: usize = 4_096;
 
 /// How often tables are swept of what is too old.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
