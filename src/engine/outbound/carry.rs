@@ -64,9 +64,7 @@ impl Engine {
         }
         courier.stage = Stage::Idle;
         courier.deadline = Some(now.instant.after(CLIENT_IDLE_TIMEOUT));
-        if let Some(hop) = self.hops.get_mut(courier.hop) {
-            hop.idle.push(conn);
-        }
+        self.hops.add_idle(courier.hop, conn);
         self.courier_put(conn, courier);
     }
 
