@@ -18,7 +18,7 @@ use crate::policy::route;
 use crate::policy::shares::{Holder, Resource};
 use crate::queue::{
     Command, Completion, HopId, JournalError, Location, MessageRecord, Outcome, OutcomeRecord,
-    Phase, Queued, RecipientState, Record, Recovered,
+    Phase, Queued, RecipientState, Record, Recovered, Ticket,
 };
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
@@ -122,30 +122,11 @@ impl Engine {
     /// The journal writer has something to say.
     pub(super) fn on_stored(&mut self, completion: Completion, now: Now) {
         match completion {
-            Completion::Committed { ticket, location } => match self.tickets.remove(&ticket) {
-                Some(Committing::Message(message)) => {
-                    self.message_committed(*message, location, now)
-                }
-                Some(Committing::Outcome { record, courier }) => {
-                    self.outcome_committed(record, courier, now)
-                }
-                Some(Committing::Mark { id, held, tool }) => {
-                    self.message_marked(id, held, now);
-                    self.control_committed(tool, Ok(()), now);
-                }
-                Some(Committing::Done { id, tool }) => {
-                    self.forget_message(id);
-                    if let Some(tool) = tool {
-                        self.control_committed(tool, Ok(()), now);
-                    }
-                }
-                Some(Committing::Moved { id }) => {
-                    if let (Some(entry), Some(location)) = (self.index.get_mut(id), location) {
-                        entry.location = location;
-                    }
-                }
-                None => {}
-            },
+            Completion::Committed { ticket, location } => {
+                // Whatever it was: a disk that takes one record takes the outcomes that it had refused.
+                self.recording_works();
+                self.committed(ticket, location, now);
+            }
             Completion::Failed { ticket, error } => {
                 self.log(Line::new(Level::Error, "store-failed").with("why", error));
                 match self.tickets.remove(&ticket) {
@@ -201,6 +182,32 @@ impl Engine {
                 self.free_space = Some(free);
                 self.size_pools();
             }
+        }
+    }
+
+    /// A record is on the disk.
+    fn committed(&mut self, ticket: Ticket, location: Option<Location>, now: Now) {
+        match self.tickets.remove(&ticket) {
+            Some(Committing::Message(message)) => self.message_committed(*message, location, now),
+            Some(Committing::Outcome { record, courier }) => {
+                self.outcome_committed(record, courier, now)
+            }
+            Some(Committing::Mark { id, held, tool }) => {
+                self.message_marked(id, held, now);
+                self.control_committed(tool, Ok(()), now);
+            }
+            Some(Committing::Done { id, tool }) => {
+                self.forget_message(id);
+                if let Some(tool) = tool {
+                    self.control_committed(tool, Ok(()), now);
+                }
+            }
+            Some(Committing::Moved { id }) => {
+                if let (Some(entry), Some(location)) = (self.index.get_mut(id), location) {
+                    entry.location = location;
+                }
+            }
+            None => {}
         }
     }
 
@@ -367,7 +374,7 @@ impl Engine {
         self.make_ready(id, hop);
     }
 
-    /// Puts a message in the line of a hop, unless it is held or has nobody there.
+    /// Puts a message in the line of a hop, unless it is held or has nobody there who is due.
     pub(super) fn make_ready(&mut self, id: QueueId, hop: HopId) {
         let ready = self
             .index
@@ -430,15 +437,14 @@ impl Engine {
         });
     }
 
-    /// An outcome could be written: sending goes on, if it was stopped.
-    fn recording_works(&mut self) {
+    /// A record could be written: sending goes on, if it was stopped.
+    pub(super) fn recording_works(&mut self) {
         if std::mem::replace(&mut self.recording, Recording::Works) == Recording::Stuck {
             self.hops.touch_waiting();
         }
     }
 
     fn outcome_committed(&mut self, record: OutcomeRecord, courier: Option<ConnId>, now: Now) {
-        self.recording_works();
         self.apply_outcome(record, now);
         if let Some(conn) = courier {
             self.courier_recorded(conn, now);
