@@ -19,8 +19,8 @@ use crate::mail::encoded_word;
 use crate::mail::header::Header;
 use crate::mail::submission::message_id;
 use crate::queue_id::QueueId;
-use crate::smtp::encode_xtext;
 use crate::status::EnhancedCode;
+use crate::xtext::encode_xtext;
 
 /// Everything that goes into a notice. What it is about, its subject and words, follows from the reports.
 #[derive(Clone, Copy, Debug)]
