@@ -47,3 +47,4 @@ pub mod queue_id;
 pub mod shell;
 pub mod smtp;
 pub mod status;
+pub mod workload;

@@ -14,6 +14,7 @@ use crate::address::{Domain, Mailbox};
 use crate::config::{Alias, Config, Destination, ServedDomain, Target};
 use crate::limits::{ALIAS_DEPTH_MAX, ALIAS_TARGETS_MAX};
 use crate::smtp::command::ForwardPath;
+use crate::workload::{Unit, count};
 
 /// Who wants to send.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -323,6 +324,7 @@ impl<'a> Expansion<'a> {
         if self.seen.len() >= ALIAS_TARGETS_MAX.saturating_mul(ALIAS_DEPTH_MAX) {
             return self.refuse(mailbox, Refusal::TooWide);
         }
+        count(Unit::Name, self.path.len().saturating_add(1));
         let Some(lead) = find(self.config, served, mailbox) else {
             return self.refuse(mailbox, Refusal::Unknown);
         };
@@ -367,6 +369,7 @@ impl<'a> Expansion<'a> {
         let is_there = |known: &Goal| {
             known.mailbox.is_equal(mailbox) && known.destination.as_ref() == destination
         };
+        count(Unit::Name, self.goals.len().saturating_add(1));
         if self.goals.iter().any(is_there) {
             self.note(mailbox, Way::Again);
             return Ok(());
