@@ -21,6 +21,7 @@ use crate::queue::{
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
 use crate::status::EnhancedCode;
+use crate::workload::{Unit, count};
 
 /// What a ticket was for.
 #[derive(Debug)]
@@ -257,6 +258,7 @@ impl Engine {
 
     /// The next hop of a recipient, in the table.
     fn hop_for(&mut self, envelope: &Envelope, recipient: &Recipient) -> HopId {
+        count(Unit::Name, 1);
         let hop = route::hop_of(&self.config, envelope, recipient);
         self.hops.intern(hop)
     }

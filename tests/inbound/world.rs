@@ -49,6 +49,8 @@ pub(crate) struct World {
     pub(crate) logged: Vec<String>,
     /// Whether workers take their time, until [`World::work`].
     pub(crate) is_slow: bool,
+    /// Bytes that a client's connection gives at a time.
+    pub(crate) piece_bytes: usize,
     /// What they have to do.
     jobs: Vec<Action>,
 }
@@ -112,6 +114,7 @@ impl World {
             discarded: 0,
             logged: Vec::new(),
             is_slow: false,
+            piece_bytes: 10_000,
             jobs: Vec::new(),
         };
         let key = SigningKey::from_pem(KEY)
@@ -204,7 +207,7 @@ impl World {
     }
 
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
-        for bytes in bytes.chunks(10_000) {
+        for bytes in bytes.chunks(self.piece_bytes) {
             let conn = self.client.expect("a client");
             self.stage.handle(Event::Bytes { conn, bytes });
             self.act();
