@@ -276,6 +276,8 @@ struct Expansion<'a> {
     /// All addresses that have been expanded.
     seen: HashSet<(Domain, String)>,
     goals: Vec<Goal>,
+    /// The same, to be found at once: an alias of many targets is expanded for each of a thousand recipients.
+    added: HashSet<(Domain, String, Option<Destination>)>,
     /// What was done, where somebody wants to know.
     steps: Option<Vec<Explained>>,
 }
@@ -287,6 +289,7 @@ impl<'a> Expansion<'a> {
             path: Vec::new(),
             seen: HashSet::new(),
             goals: Vec::new(),
+            added: HashSet::new(),
             steps: None,
         }
     }
@@ -366,11 +369,13 @@ impl<'a> Expansion<'a> {
     }
 
     fn add(&mut self, mailbox: &Mailbox, destination: Option<&Destination>) -> Result<(), Refusal> {
-        let is_there = |known: &Goal| {
-            known.mailbox.is_equal(mailbox) && known.destination.as_ref() == destination
-        };
-        count(Unit::Name, self.goals.len().saturating_add(1));
-        if self.goals.iter().any(is_there) {
+        count(Unit::Name, 1);
+        let goal = (
+            mailbox.domain().clone(),
+            mailbox.local_part().to_string(),
+            destination.cloned(),
+        );
+        if self.added.contains(&goal) {
             self.note(mailbox, Way::Again);
             return Ok(());
         }
@@ -379,6 +384,7 @@ impl<'a> Expansion<'a> {
         }
         let way = destination.map_or(Way::Sent, |destination| Way::To(destination.clone()));
         self.note(mailbox, way);
+        self.added.insert(goal);
         // A domain of ours whose mail is elsewhere has another host that looks at SPF.
         let ends_here = self.config.receiving(mailbox.domain()).is_some();
         let forwarder = match self.path.last() {

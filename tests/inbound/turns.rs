@@ -238,6 +238,7 @@ fn no_body_costs_a_turn_more_than_its_budget() {
 fn thousands_of_recipients_cost_a_turn_no_more_than_its_budget() {
     for (to, notify) in [
         ("ten", ""),
+        ("hundred", ""),
         ("r", " NOTIFY=SUCCESS"),
         ("ann", " NOTIFY=SUCCESS"),
     ] {

@@ -88,7 +88,9 @@ impl World {
             "chopar.toml",
             format!("{TOML}{keys}{route}{tables}").into_bytes(),
         );
-        folder.insert_file("domains/us.example/aliases", ALIASES.into());
+        let hundred: Vec<String> = (0..100).map(|at| format!("h{at}@far.example")).collect();
+        let aliases = format!("{ALIASES}hundred: {}\n", hundred.join(", "));
+        folder.insert_file("domains/us.example/aliases", aliases.into());
         folder.insert_file(
             "domains/us.example/users",
             format!("{PENCIL}:send_as=pencil@mail.example\n").into(),
