@@ -55,6 +55,8 @@ pub const SESSION_TIMEOUT: Duration = Duration::from_secs(3_600);
 pub const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(60);
 /// The whole time that such a session has for it, whatever it says meanwhile.
 pub const UNAUTHENTICATED_SESSION_TIMEOUT: Duration = Duration::from_secs(180);
+/// How long a session may do nothing where all that there are for its like are taken, and another is wanted.
+pub const CROWDED_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Wait on port 25 in which a stranger that talks before the banner shows itself; hosts in `networks` do not wait.
 pub const BANNER_DELAY: Duration = Duration::from_millis(100);
 /// Wait for the header of the PROXY protocol, whose specification asks for three seconds at least.
@@ -78,6 +80,8 @@ pub const SESSIONS_MAX_DEFAULT: usize = 20_000;
 pub const SESSIONS_PER_PEER_MAX_DEFAULT: usize = 100;
 /// Failures of AUTH from one address within [`AUTH_FAILURE_WINDOW`], past which AUTH is refused unseen.
 pub const AUTH_FAILURES_PER_PEER_MAX: u32 = 20;
+/// The same of all addresses of a site together, past which those that nobody has logged in from have to wait too.
+pub const AUTH_FAILURES_PER_SITE_MAX: u32 = 80;
 /// How long a failure of AUTH is remembered for its address.
 pub const AUTH_FAILURE_WINDOW: Duration = Duration::from_secs(900);
 /// Addresses with failures of AUTH that are remembered at a time.
@@ -171,6 +175,12 @@ pub const SHARE_OF_ADDRESS: u64 = 4;
 pub const SHARE_OF_SITE: u64 = 2;
 /// The same for a network (a /16 of IPv4, a /32 of IPv6), and for one user, local account or host of `relay.networks`.
 pub const SHARE_OF_NETWORK: u64 = 1;
+/// Where less than so many eighths of the memory that a standing reaches are free, bodies are streamed out early.
+pub const SPILL_EIGHTHS: u64 = 4;
+/// Where less than so many are, whoever holds most loses it.
+pub const YIELD_EIGHTHS: u64 = 1;
+/// Sessions that make room in one turn.
+pub const YIELDS_PER_TURN_MAX: usize = 16;
 
 // The client's sessions (RFC 5321 section 4.5.3.2).
 
@@ -202,6 +212,8 @@ pub const DEAD_ADDRESS_TIMEOUT: Duration = Duration::from_secs(600);
 pub const HOP_REST: Duration = Duration::from_secs(2);
 /// Addresses that could not be connected to that are remembered of one next hop.
 pub const DEAD_ADDRESSES_MAX: usize = 16;
+/// Next hops of each kind that are looked at again when a delivery session has ended.
+pub const WAKES_PER_COURIER_MAX: usize = 16;
 /// Idle client session that is kept for the next message to its next hop.
 pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Messages in one client session.
@@ -227,6 +239,8 @@ pub const WARN_AFTER_DEFAULT: Duration = Duration::from_secs(4 * 3_600);
 pub const DSN_ORIGINAL_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of free space that are left to the system and to outcome records; below it mail is refused with 452.
 pub const SPOOL_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
+/// Bytes of free space above that one below which mail is only taken from users, local programs and `relay.networks`.
+pub const USERS_RESERVE_BYTES: u64 = 32 * 1024 * 1024;
 /// How often the free space is looked at while nothing is written.
 pub const SPACE_INTERVAL: Duration = Duration::from_secs(10);
 /// How often, where less than four times [`SPOOL_RESERVE_BYTES`] is free.

@@ -42,6 +42,7 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("dns/resolver.rs", "by_socket", Share("questions")),
     ("dns/resolver.rs", "lookups", Share("questions")),
     ("dns/resolver.rs", "plan", Configuration),
+    ("engine/blocks.rs", "by_message", Share("memory")),
     ("engine/control.rs", "left", Queue),
     ("engine/derivations.rs", "running", Share("derivations")),
     ("engine/derivations.rs", "waiting", Share("derivations")),
@@ -50,12 +51,10 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("engine/hops.rs", "dirty", Queue),
     ("engine/hops.rs", "hops", Queue),
     ("engine/hops.rs", "rerouting", Queue),
+    ("engine/hops.rs", "wanting", Queue),
     ("engine/inbound/hook.rs", "waiting", Share("hooks")),
-    (
-        "engine/inbound/verification.rs",
-        "rounds",
-        Share("sessions"),
-    ),
+    ("engine/inbound/room.rs", "holding", Share("sessions")),
+    ("engine/inbound/room.rs", "streaming", Share("sessions")),
     (
         "engine/inbound/verification.rs",
         "waiting",
@@ -109,9 +108,11 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("policy/returns.rs", "by_size", Owner),
     ("policy/returns.rs", "entries", Owner),
     ("policy/shares.rs", "held", Share("sessions")),
+    ("policy/turns.rs", "rounds", Share("sessions")),
+    ("policy/turns.rs", "waiting", Share("sessions")),
 ];
 
-const CONTAINERS: [&str; 7] = [
+const CONTAINERS: [&str; 10] = [
     "HashMap<",
     "BTreeMap<",
     "HashSet<",
@@ -119,6 +120,9 @@ const CONTAINERS: [&str; 7] = [
     "VecDeque<",
     "BinaryHeap<",
     "Expiring",
+    "Turns<",
+    "[BTreeSet<",
+    "[Turns<",
 ];
 
 #[test]

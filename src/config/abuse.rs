@@ -58,6 +58,17 @@ pub struct Lists {
     pub threshold: u32,
 }
 
+impl Lists {
+    /// Whether a name is one of a list.
+    pub fn holds(&self, name: &Domain) -> bool {
+        let name = name.as_str();
+        self.zones.iter().any(|zone| {
+            let front = name.strip_suffix(zone.name.as_str());
+            front.is_some_and(|front| front.ends_with('.'))
+        })
+    }
+}
+
 /// One list.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Zone {

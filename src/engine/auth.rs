@@ -224,10 +224,7 @@ impl Engine {
                 if !self.is_in_force(&login, &credential) {
                     return self.failed(conn, inbound, login.as_str(), out, now);
                 }
-                self.log_auth(inbound.address(), "ok", login.as_str());
-                inbound.login = Some(login);
-                self.pass_to_user(inbound, now.instant);
-                AuthStep::Success
+                self.let_in(inbound, login, now.instant)
             }
             Some(Exchange::Checking | Exchange::Delayed(_)) | None => malformed,
         };
@@ -304,10 +301,8 @@ impl Engine {
                 .memory
                 .knows(mailbox, &credential, &password, now.instant)
         {
-            self.log_auth(inbound.address(), "ok", mailbox.as_str());
-            inbound.login = login;
-            self.pass_to_user(inbound, now.instant);
-            return inbound.session.on_auth(AuthStep::Success, out);
+            let step = self.let_in(inbound, mailbox.clone(), now.instant);
+            return inbound.session.on_auth(step, out);
         }
         let address = inbound.address();
         let waiter = Waiter { conn, address };
@@ -419,10 +414,8 @@ impl Engine {
                         let memory = &mut self.logins.memory;
                         memory.remember(login, &credential, &password, now.instant);
                     }
-                    self.log_auth(address, "ok", login.as_str());
-                    inbound.login = Some(login.clone());
-                    self.pass_to_user(&mut inbound, now.instant);
-                    self.finish_auth(conn, inbound, AuthStep::Success, now);
+                    let step = self.let_in(&mut inbound, login.clone(), now.instant);
+                    self.finish_auth(conn, inbound, step, now);
                 }
                 // Nobody is there to be let in, and what is not asked for is not remembered.
                 (Some(login), None) => self.log_auth(address, "abandoned", login.as_str()),
@@ -438,7 +431,7 @@ impl Engine {
         }
     }
 
-    fn take_inbound(&mut self, conn: ConnId) -> Option<Box<Inbound>> {
+    pub(super) fn take_inbound(&mut self, conn: ConnId) -> Option<Box<Inbound>> {
         match self.conns.take(conn) {
             Some(Conn::Inbound(inbound)) => Some(inbound),
             Some(other) => {
@@ -477,7 +470,7 @@ impl Engine {
         now.instant.after(doubled.min(FAILURE_DELAY_MAX))
     }
 
-    fn log_auth(&mut self, address: Option<IpAddr>, result: &str, login: &str) {
+    pub(super) fn log_auth(&mut self, address: Option<IpAddr>, result: &str, login: &str) {
         let level = if result == "ok" {
             Level::Info
         } else {

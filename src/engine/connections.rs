@@ -140,6 +140,30 @@ impl<T> Connections<T> {
         })
     }
 
+    /// Those that are here in so many slots from this one on, round the table; and the slot behind them.
+    pub fn some(&self, from: usize, slots: usize) -> (Vec<(ConnId, &T)>, usize) {
+        let all = self.slots.len();
+        let from = if from < all { from } else { 0 };
+        let places = (0..all).cycle().skip(from).take(slots.min(all));
+        let here = places.filter_map(|at| match self.slots.get(at) {
+            Some(Slot {
+                generation,
+                held: Held::Here(value),
+            }) => {
+                let slot = u32::try_from(at).ok()?;
+                Some((
+                    ConnId {
+                        slot,
+                        generation: *generation,
+                    },
+                    value,
+                ))
+            }
+            _ => None,
+        });
+        (here.collect(), from.saturating_add(slots))
+    }
+
     /// The ids in use.
     pub fn ids(&self) -> Vec<ConnId> {
         let live = self

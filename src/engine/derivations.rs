@@ -1,11 +1,11 @@
 //! Passwords that wait for a worker: who goes first, and who waits for the same one.
 //!
 //! Those whose address has logged in before go first, then those whose address has not failed lately, then the rest.
-//! Within each they go in the order in which they came. Of four turns one is that of the last in rank, so that nobody
+//! Within each, networks and users take turns. Of four turns one is that of the last in rank, so that nobody
 //! waits as long as others keep coming: a guess from a new address costs who makes it nothing. All who wait for the same
 //! password of the same login share one derivation: an application that opens twenty sessions at once pays for one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,11 +15,13 @@ use crate::auth::credential::{Credential, Password};
 use crate::limits::DERIVATIONS_AT_ONCE;
 use crate::policy::password_memory::Tag;
 use crate::policy::shares::Holder;
+use crate::policy::turns::{Turn, Turns};
 
 /// All of them.
 #[derive(Default)]
 pub(super) struct Derivations {
-    waiting: VecDeque<Check>,
+    /// By rank, the first in rank first.
+    waiting: [Turns<Check>; Rank::ALL.len()],
     running: BTreeMap<u64, Check>,
     begun: u64,
     turns: u8,
@@ -67,6 +69,10 @@ pub(super) enum Rank {
     Failed,
 }
 
+impl Rank {
+    const ALL: [Self; 4] = [Self::Known, Self::Mistaken, Self::Unknown, Self::Failed];
+}
+
 impl Derivations {
     /// Lets a session wait for a derivation that is under way or waits already.
     pub(super) fn join(&mut self, tag: &Tag, waiter: Waiter, rank: Rank) -> bool {
@@ -75,13 +81,21 @@ impl Derivations {
             check.waiters.push(waiter);
             return true;
         }
-        let Some(at) = self.waiting.iter().position(|check| check.tag == *tag) else {
+        let Some((line, turn)) = self.find(|check| check.tag == *tag) else {
             return false;
         };
         // Whoever has an earlier turn takes the others along.
-        if let Some(mut check) = self.waiting.remove(at) {
+        let found = self.waiting.get_mut(line);
+        let found = found.and_then(|waiting| match waiting.get_mut(turn) {
+            Some(check) if check.rank <= rank => {
+                check.waiters.push(waiter);
+                None
+            }
+            _ => waiting.forget(turn),
+        });
+        if let Some(mut check) = found {
             check.waiters.push(waiter);
-            check.rank = check.rank.min(rank);
+            check.rank = rank;
             self.put(check);
         }
         true
@@ -89,10 +103,9 @@ impl Derivations {
 
     /// Puts a claim into the line.
     pub(super) fn put(&mut self, check: Check) {
-        let behind = |other: &Check| other.rank > check.rank;
-        let at = self.waiting.iter().position(behind);
-        let at = at.unwrap_or(self.waiting.len());
-        self.waiting.insert(at, check);
+        if let Some(waiting) = self.waiting.get_mut(check.rank as usize) {
+            waiting.put(check.holder.lane(), check);
+        }
     }
 
     /// Takes the next one out of the line, where a worker is free for it.
@@ -100,13 +113,18 @@ impl Derivations {
         if self.running.len() >= DERIVATIONS_AT_ONCE {
             return None;
         }
-        let last = self.waiting.back()?.rank;
         self.turns = self.turns.wrapping_add(1);
-        let at = match self.turns.is_multiple_of(TURNS) {
-            true => self.waiting.iter().position(|check| check.rank == last)?,
-            false => 0,
-        };
-        self.waiting.remove(at)
+        let mut waiting = self.waiting.iter_mut().filter(|line| !line.is_empty());
+        match self.turns.is_multiple_of(TURNS) {
+            true => waiting.next_back()?.take(),
+            false => waiting.next()?.take(),
+        }
+    }
+
+    /// Where the first claim is of which this holds: its rank, and its turn there.
+    fn find(&self, is_it: impl Fn(&Check) -> bool) -> Option<(usize, Turn)> {
+        let mut lines = self.waiting.iter().enumerate();
+        lines.find_map(|(at, line)| line.find(&is_it).map(|turn| (at, turn)))
     }
 
     /// A worker has it from now on; gives its number.
@@ -124,13 +142,14 @@ impl Derivations {
     /// A session is gone: what waits for it alone need not be derived. Gives who was charged for that.
     pub(super) fn forget(&mut self, conn: ConnId) -> Option<Holder> {
         let waits = |check: &Check| check.waiters.iter().any(|waiter| waiter.conn == conn);
-        let at = self.waiting.iter().position(waits)?;
-        let check = self.waiting.get_mut(at)?;
+        let (line, turn) = self.find(waits)?;
+        let line = self.waiting.get_mut(line)?;
+        let check = line.get_mut(turn)?;
         check.waiters.retain(|waiter| waiter.conn != conn);
-        if !check.waiters.is_empty() {
-            return None;
+        match check.waiters.is_empty() {
+            true => line.forget(turn).map(|check| check.holder),
+            false => None,
         }
-        self.waiting.remove(at).map(|check| check.holder)
     }
 }
 

@@ -15,7 +15,7 @@ use super::waiting::Line as Waiting;
 use crate::clock::{Instant, Now};
 use crate::dns::zone_of;
 use crate::envelope::Envelope;
-use crate::limits::{DEAD_ADDRESS_TIMEOUT, DEAD_ADDRESSES_MAX, HOP_REST};
+use crate::limits::{DEAD_ADDRESS_TIMEOUT, DEAD_ADDRESSES_MAX, HOP_REST, WAKES_PER_COURIER_MAX};
 use crate::policy::retry;
 use crate::policy::route::{self, NextHop};
 use crate::policy::shares::{Holder, Kind, Resource, Standing, hash_of_text};
@@ -35,8 +35,9 @@ pub(super) struct Hops {
     rerouting: BTreeSet<QueueId>,
     /// The one of them whose envelope is being read.
     rerouted: Option<QueueId>,
-    /// Whether somebody found no room for a courier.
-    is_wanting: bool,
+    /// Hops that found no room for a courier, and wait for that of another: with mail of users, and the others.
+    wanting: [BTreeSet<(u64, HopId)>; 2],
+    wants: u64,
 }
 
 /// One next hop.
@@ -63,6 +64,8 @@ pub(super) struct Hop {
     /// Whether routes have changed under it: nothing more is sent there.
     stale: bool,
     queued: bool,
+    /// Where it waits for room: the line, and its turn there.
+    wants: Option<(usize, u64)>,
     /// Addresses that could not be connected to lately, and until when that counts.
     dead: VecDeque<(IpAddr, Instant)>,
 }
@@ -121,6 +124,7 @@ impl Hops {
             trouble: None,
             stale: false,
             queued: false,
+            wants: None,
             dead: VecDeque::new(),
         };
         self.hops.insert(id, hop);
@@ -189,9 +193,40 @@ impl Hops {
         }
     }
 
-    /// Whether somebody found no room for a courier since this was last asked.
-    pub(super) fn take_wanting(&mut self) -> bool {
-        std::mem::take(&mut self.is_wanting)
+    /// A hop found no room for a courier, and waits in one of the two lines.
+    fn wants_room(&mut self, id: HopId, line: usize) {
+        if let Some(hop) = self.hops.get_mut(&id)
+            && hop.wants.is_none_or(|(before, _)| line < before)
+            && let Some(wanting) = self.wanting.get_mut(line)
+        {
+            self.wants = self.wants.wrapping_add(1);
+            wanting.insert((self.wants, id));
+            let before = hop.wants.replace((line, self.wants));
+            self.leave_line(id, before);
+        }
+    }
+
+    fn leave_line(&mut self, id: HopId, place: Option<(usize, u64)>) {
+        if let Some((line, turn)) = place
+            && let Some(wanting) = self.wanting.get_mut(line)
+        {
+            wanting.remove(&(turn, id));
+        }
+    }
+
+    /// Room for a courier has come free: some of those that wait for it are looked at again. Whoever finds none after all
+    /// waits behind the others.
+    pub(super) fn wake_wanting(&mut self) {
+        for line in 0..self.wanting.len() {
+            for _ in 0..WAKES_PER_COURIER_MAX {
+                let next = self.wanting.get_mut(line).and_then(BTreeSet::pop_first);
+                let Some((_, id)) = next else { break };
+                if let Some(hop) = self.hops.get_mut(&id) {
+                    hop.wants = None;
+                }
+                self.touch(id);
+            }
+        }
     }
 
     /// A courier is gone.
@@ -235,11 +270,11 @@ impl Hops {
         let unused = self.hops.get(&id).is_some_and(|hop| {
             hop.messages == 0 && hop.couriers == 0 && hop.paused_until.is_none()
         });
-        if unused
-            && let Some(hop) = self.hops.remove(&id)
-            && self.by_name.get(&hop.name) == Some(&id)
-        {
-            self.by_name.remove(&hop.name);
+        if unused && let Some(hop) = self.hops.remove(&id) {
+            self.leave_line(id, hop.wants);
+            if self.by_name.get(&hop.name) == Some(&id) {
+                self.by_name.remove(&hop.name);
+            }
         }
     }
 
@@ -289,7 +324,8 @@ impl Engine {
             }
             let holder = hop.holder();
             if !self.has_room_for_courier(holder, now) {
-                self.hops.is_wanting = true;
+                let line = usize::from(holder.standing() < Standing::Known);
+                self.hops.wants_room(id, line);
                 return;
             }
             if let Some(hop) = self.hops.get_mut(id) {
@@ -308,7 +344,8 @@ impl Engine {
             if pool.take(holder, 1).is_ok() {
                 return true;
             }
-            if !self.retire_idle_courier(now) {
+            // An idle one is of no use where it is the share that is used up.
+            if pool.free(holder.standing()) > 0 || !self.retire_idle_courier(now) {
                 return false;
             }
         }

@@ -9,6 +9,7 @@ mod holding;
 mod hook;
 mod message;
 mod opening;
+mod room;
 mod verdict;
 mod verification;
 
@@ -32,7 +33,7 @@ use crate::limits::{
 };
 use crate::policy::authority::{Door, Grant, Grants};
 use crate::policy::shares::{Holder, Resource};
-use crate::queue::{Body, MessageRecord};
+use crate::queue::MessageRecord;
 use crate::smtp::command::ForwardPath;
 use crate::smtp::proxy::HeaderReader;
 use crate::smtp::reply::Reply;
@@ -44,6 +45,8 @@ use authentication::Checking;
 use holding::Holding;
 use hook::Hooking;
 pub(super) use hook::{Asking, Hooks};
+pub(super) use room::Crowd;
+use room::Places;
 pub(super) use verification::Verifications;
 
 /// One session.
@@ -74,6 +77,8 @@ pub(super) struct Inbound {
     /// Bytes of the recipients of the message, until it is on the disk or given up.
     recipient_bytes: usize,
     opened: Instant,
+    /// When it last did something: a command that ended, a piece of a body.
+    touched: Instant,
     body_began: Instant,
     body_bytes: u64,
     deadline: Option<Instant>,
@@ -86,8 +91,10 @@ pub(super) struct Inbound {
     pending: usize,
     /// When its message was counted for its user, until it is on its way to the disk.
     claimed: Option<Instant>,
-    /// Whether it holds more memory than its share.
+    /// Whether it holds more memory than its share, or there is little for its like.
     is_over: bool,
+    /// Its places among those who can make room.
+    places: Places,
     opening: Opening,
     /// The address that the session is counted for.
     counted: Option<IpAddr>,
@@ -199,15 +206,25 @@ impl Inbound {
         }
     }
 
+    /// Bytes that it can stream out.
+    fn can_stream(&self) -> usize {
+        let intake = self.intake.as_ref().map(|intake| intake.can_stream());
+        let checking = || self.checking.as_ref().map(|checking| checking.can_stream());
+        intake.or_else(checking).unwrap_or(0)
+    }
+
+    /// Bytes that it can lose: nothing while its message is stored.
+    fn can_lose(&self) -> usize {
+        let is_stored =
+            self.session.timeout().is_none() && self.checking.is_none() && self.hooking.is_none();
+        if is_stored { 0 } else { self.memory() }
+    }
+
+    /// Bytes that it holds, without those on their way to the disk.
     fn memory(&self) -> usize {
         let intake = self.intake.as_ref().map_or(0, |intake| intake.memory());
-        let signing = self
-            .signing
-            .as_ref()
-            .map_or(0, |signing| match &signing.record.body {
-                Body::Inline(bytes) => bytes.len(),
-                Body::File { .. } => 0,
-            });
+        let signing = self.signing.as_ref();
+        let signing = signing.map_or(0, |signing| signing.record.held());
         let checking = self
             .checking
             .as_ref()
@@ -306,6 +323,7 @@ impl Engine {
                 .session
                 .advance(&mut input, &self.settings, &mut out, &mut body);
             if !body.is_empty() {
+                inbound.touched = now.instant;
                 self.intake_take(conn, &mut inbound, &mut body, now);
             }
             body.clear();
@@ -315,6 +333,7 @@ impl Engine {
                 body
             };
             let Some(request) = request else { break };
+            inbound.touched = now.instant;
             match request {
                 Request::Close => {
                     self.answer(conn, &mut inbound, out);
@@ -396,12 +415,10 @@ impl Engine {
             inbound.timer = Some(deadline);
             self.timers.set(deadline, Timer::Conn(conn));
         }
-        let memory = inbound.memory();
-        let is_over = inbound.holding.set_memory(&mut self.shares, memory);
-        if is_over && inbound.waits_with() > SESSION_KEPT_BYTES {
-            return self.inbound_hoards(conn, inbound);
+        if self.account(&mut inbound) && inbound.waits_with() > SESSION_KEPT_BYTES {
+            return self.inbound_crowded_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION);
         }
-        inbound.is_over = is_over;
+        self.join_crowd(conn, &mut inbound);
         self.conns.put(conn, Conn::Inbound(inbound));
     }
 
@@ -411,10 +428,9 @@ impl Engine {
         self.send(conn, out);
     }
 
-    /// A session that keeps much while there is little for its like has to go.
-    fn inbound_hoards(&mut self, conn: ConnId, inbound: Box<Inbound>) {
+    /// A session has to go, to make room for others.
+    fn inbound_crowded_out(&mut self, conn: ConnId, inbound: Box<Inbound>, reply: &Reply) {
         self.counters.throttled += 1;
-        let reply = Reply::NO_ROOM_FOR_SESSION;
         self.log(
             Line::new(Level::Info, "reject")
                 .with("peer", inbound.peer_text())
@@ -424,7 +440,7 @@ impl Engine {
                 .with("why", reply.text()),
         );
         if inbound.pending == 0 {
-            return self.inbound_end(conn, inbound, &reply);
+            return self.inbound_end(conn, inbound, reply);
         }
         self.actions.push_back(Action::Abort { conn });
         self.inbound_forget(conn, *inbound);
@@ -462,6 +478,7 @@ impl Engine {
 
     fn inbound_forget(&mut self, conn: ConnId, mut inbound: Inbound) {
         self.drop_body(&mut inbound);
+        self.leave_crowd(conn, &mut inbound);
         if let Some(address) = inbound.counted {
             self.logins.peers.close(address);
         }
@@ -551,6 +568,7 @@ impl Engine {
         match request {
             Request::Hello { name } => self.hello_request(inbound, &name, out, now),
             Request::Sender { from, size } => {
+                inbound.body_began = now.instant;
                 inbound.grants = Grants::default();
                 inbound.named.clear();
                 inbound.recipient_bytes = 0;

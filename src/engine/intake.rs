@@ -1,6 +1,7 @@
 //! A message that is being accepted: its header is read as it comes, its body hashed where it will be signed, what is long is streamed out.
 //!
-//! Invariant: memory holds at most [`INLINE_BODY_BYTES_MAX`] and one block of a message, however long it is.
+//! Invariant: memory holds at most [`INLINE_BODY_BYTES_MAX`] and one block of a message, however long it is. What it holds
+//! can be streamed out at any time, once its header has ended.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -93,18 +94,15 @@ impl Intake {
         self.id
     }
 
-    /// Bytes that are held in memory, those on their way to the disk included. The header is kept beside what is held,
-    /// and longer than that.
+    /// Bytes that are held in memory, without those on their way to the disk. The header is kept beside what is held, and
+    /// longer than that.
     pub(super) fn memory(&self) -> usize {
         let header = match &self.stage {
             Stage::Header(scanner) => scanner.memory(),
             Stage::Body { header, .. } => header.memory(),
             Stage::Refused(_) => 0,
         };
-        self.held
-            .capacity()
-            .saturating_add(self.in_flight)
-            .saturating_add(header)
+        self.held.capacity().saturating_add(header)
     }
 
     /// Bytes on their way to the disk.
@@ -165,10 +163,28 @@ impl Intake {
             }
             return None;
         }
+        Some(self.stream_out())
+    }
+
+    /// Bytes that can be streamed out: a header is read as a whole.
+    pub(super) fn can_stream(&self) -> usize {
+        match self.stage {
+            Stage::Body { .. } => self.held.len(),
+            Stage::Header(_) | Stage::Refused(_) => 0,
+        }
+    }
+
+    /// Gives what it holds, to be streamed out.
+    pub(super) fn stream_out(&mut self) -> Vec<u8> {
         self.spilled = true;
         let block = std::mem::take(&mut self.held);
         self.in_flight = self.in_flight.saturating_add(block.len());
-        Some(block)
+        block
+    }
+
+    /// Whether the message is refused.
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self.stage, Stage::Refused(_))
     }
 
     /// A block that was streamed out is on the disk.
@@ -283,4 +299,4 @@ fn refusal(error: HeaderError) -> Reply {
 /// Bytes of a message that go to the disk in one piece.
 const BLOCK_BYTES: usize = 64 * 1024;
 /// The same, and what is held of a message at all, where memory is scarce.
-const SCARCE_BYTES: usize = 16 * 1024;
+pub(super) const SCARCE_BYTES: usize = 16 * 1024;

@@ -14,6 +14,7 @@
 //! a time, and not again before its outcome is committed; every table has a ceiling.
 
 mod auth;
+mod blocks;
 pub mod connections;
 pub mod control;
 pub mod damage;
@@ -50,11 +51,12 @@ use crate::smtp::server::Settings;
 use crate::workload::{self, Workload};
 
 use auth::Logins;
+use blocks::Blocks;
 use connections::Connections;
 use control::Control;
 use event::{Action, ConnId, Event, JobId, Reader, Work};
 use hops::Hops;
-use inbound::{Asking, Hooks, Inbound, Strangers, Verifications};
+use inbound::{Asking, Crowd, Hooks, Inbound, Strangers, Verifications};
 use log::{Level, Line};
 use notices::Notices;
 use outbound::Courier;
@@ -88,6 +90,12 @@ pub struct Engine {
     strangers: Strangers,
     /// Sessions whose message is being streamed to the disk.
     spilling: HashMap<QueueId, ConnId>,
+    /// Blocks that are on their way there.
+    blocks: Blocks,
+    /// Sessions that can make room.
+    crowd: Crowd,
+    /// The connection from which on idle ones are looked for.
+    looked_at: usize,
     verifications: Verifications,
     hooks: Hooks,
     notices: Notices,
@@ -177,6 +185,10 @@ pub struct Tables {
     pub commits: usize,
     /// Messages that are streamed to the disk.
     pub spilling: usize,
+    /// Messages of which a block is on its way there.
+    pub blocks: usize,
+    /// Sessions that can make room.
+    pub crowd: usize,
     /// Questions to the hook, those that wait too.
     pub hooks: usize,
     /// Queued messages.
@@ -251,6 +263,9 @@ impl Engine {
             jobs: HashMap::new(),
             next_job: 0,
             spilling: HashMap::new(),
+            blocks: Blocks::default(),
+            crowd: Crowd::default(),
+            looked_at: 0,
             verifications: Verifications::default(),
             hooks: Hooks::default(),
             notices: Notices::default(),
@@ -300,6 +315,7 @@ impl Engine {
 
     /// Hands out what one participant left for another: answers that are there, hops that can send.
     fn settle(&mut self, now: Now) {
+        self.make_room(now);
         self.prune_timers();
         if self.repeats.plan() {
             self.timers
@@ -553,6 +569,8 @@ impl Engine {
             unrecorded: self.put_off.len(),
             commits: self.tickets.len(),
             spilling: self.spilling.len(),
+            blocks: self.blocks.len(),
+            crowd: self.crowd.len(),
             hooks: self.hooks.len(),
             queued: self.index.len(),
             conduct: self.strangers.conduct.len(),

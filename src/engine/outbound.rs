@@ -40,6 +40,8 @@ pub(super) struct Courier {
     hop: HopId,
     /// Who is charged for it.
     holder: Holder,
+    /// Who was when it set out.
+    base: Holder,
     stage: Stage,
     /// Hosts that have not been looked up.
     hosts: VecDeque<Host>,
@@ -48,6 +50,8 @@ pub(super) struct Courier {
     /// Questions that are open.
     asked: Vec<Question>,
     found: Vec<IpAddr>,
+    /// Whether a question was not asked, because too much was being asked already.
+    is_unasked: bool,
     /// Why an address was not found.
     in_vain: Option<NoRecords>,
     /// The host whose addresses are being looked up.
@@ -589,9 +593,7 @@ impl Engine {
             .give(courier.holder, 1);
         let arriving = courier.reach == Reach::Nowhere;
         self.hops.courier_gone(courier.hop, conn, arriving);
-        if self.hops.take_wanting() {
-            self.hops.touch_waiting();
-        }
+        self.hops.wake_wanting();
     }
 
     fn courier_put(&mut self, conn: ConnId, mut courier: Box<Courier>) {

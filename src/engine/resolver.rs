@@ -26,8 +26,11 @@ impl Engine {
         question: Question,
         now: Now,
     ) -> Option<Answer> {
-        // A zone has a share too, whoever asks for its names: it may be slow to answer.
-        let holder = holder.and(Kind::Zone, hash_of_text(question.zone()));
+        // A zone has a share too, whoever asks for its names: it may be slow to answer. Lists are asked for every client.
+        let holder = match self.config.abuse.lists.holds(&question.name) {
+            true => holder,
+            false => holder.and(Kind::Zone, hash_of_text(question.zone())),
+        };
         let is_free = self.resolver.is_free(&question, now.instant);
         let pool = self.shares.of_mut(Resource::Questions);
         if !is_free && pool.take(holder, 1).is_err() {

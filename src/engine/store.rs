@@ -14,6 +14,7 @@ use crate::date::Timestamp;
 use crate::envelope::{Envelope, Recipient};
 use crate::policy::retry;
 use crate::policy::route;
+use crate::policy::shares::{Holder, Resource};
 use crate::queue::{
     Command, Completion, HopId, JournalError, Location, MessageRecord, Outcome, OutcomeRecord,
     Phase, Queued, RecipientState, Record, Recovered,
@@ -57,12 +58,19 @@ pub(super) struct NewMessage {
 /// Who waits for a message to be on the disk.
 #[derive(Debug)]
 pub(super) enum Owner {
-    /// The client that brought it.
-    Client(ConnId),
+    /// The client that brought it, and who is charged for it.
+    Client(ConnId, Charge),
     /// It tells `admin` of damage with these names.
     Damage(Vec<Box<str>>),
     /// It is a notification: what it tells of is recorded behind it.
     Notice(Box<Unrecorded>),
+}
+
+/// Memory that a message takes until it is on the disk, and on whose account.
+#[derive(Debug)]
+pub(super) struct Charge {
+    holder: Holder,
+    bytes: u64,
 }
 
 /// Whether outcomes reach the disk.
@@ -142,7 +150,8 @@ impl Engine {
                 self.log(Line::new(Level::Error, "store-failed").with("why", error));
                 match self.tickets.remove(&ticket) {
                     Some(Committing::Message(message)) => match message.owner {
-                        Owner::Client(conn) => {
+                        Owner::Client(conn, charge) => {
+                            self.discharge(&charge);
                             self.inbound_committed(conn, Err(refusal(error)), now)
                         }
                         // It is told at the next start.
@@ -195,6 +204,20 @@ impl Engine {
         }
     }
 
+    /// A message is charged for until it is on the disk.
+    pub(super) fn charge(&mut self, holder: Holder, record: &MessageRecord) -> Charge {
+        let bytes = record.held() as u64;
+        // Until the disk says again how much is free.
+        self.free_space = self.free_space.map(|free| free.saturating_sub(bytes));
+        (self.shares.of_mut(Resource::Memory)).resize(holder, 0, bytes);
+        Charge { holder, bytes }
+    }
+
+    fn discharge(&mut self, charge: &Charge) {
+        let pool = self.shares.of_mut(Resource::Memory);
+        pool.give(charge.holder, charge.bytes);
+    }
+
     fn message_committed(&mut self, message: NewMessage, location: Option<Location>, now: Now) {
         let NewMessage {
             id,
@@ -202,6 +225,9 @@ impl Engine {
             envelope,
             owner,
         } = message;
+        if let Owner::Client(_, charge) = &owner {
+            self.discharge(charge);
+        }
         let Some(location) = location else { return };
         self.counters.accepted += 1;
         self.log(
@@ -250,7 +276,7 @@ impl Engine {
             );
         }
         match owner {
-            Owner::Client(conn) => self.inbound_committed(conn, Ok(id), now),
+            Owner::Client(conn, _) => self.inbound_committed(conn, Ok(id), now),
             Owner::Damage(names) => self.store(Command::Told { names }),
             Owner::Notice(behind) => self.record_outcome(behind.record, behind.courier),
         }

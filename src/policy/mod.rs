@@ -15,4 +15,5 @@ pub mod returns;
 pub mod route;
 pub mod sender;
 pub mod shares;
+pub mod turns;
 pub mod vetting;

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use super::expiring::{Entry, Expiring, Key, Owner};
 use super::shares;
@@ -14,7 +13,8 @@ use crate::clock::Instant;
 use crate::config::Network;
 use crate::limits::{
     AUTH_FAILURE_ENTRIES_MAX, AUTH_FAILURE_WINDOW, AUTH_FAILURES_PER_PEER_MAX,
-    KNOWN_ADDRESS_LIFETIME, KNOWN_ADDRESSES_MAX, PEER_TABLE_ENTRIES_MAX,
+    AUTH_FAILURES_PER_SITE_MAX, KNOWN_ADDRESS_LIFETIME, KNOWN_ADDRESSES_MAX,
+    PEER_TABLE_ENTRIES_MAX,
 };
 
 /// Sessions and failures of AUTH by address.
@@ -69,36 +69,36 @@ impl Peers {
         }
     }
 
-    /// Whether AUTH from this address is refused unseen.
+    /// Whether AUTH from this address is refused unseen: it has failed too often, or nobody has logged in there before
+    /// and its site (a /24 of IPv4, a /48 of IPv6) has, which one guesser may have the whole of.
     pub fn is_locked(&self, address: IpAddr, now: Instant) -> bool {
         self.failures(address, now) >= AUTH_FAILURES_PER_PEER_MAX
+            || !self.is_known(address, now)
+                && self.failures_of(Counted::Site, address, now) >= AUTH_FAILURES_PER_SITE_MAX
     }
 
     /// Counts a failure of AUTH, and says how many that makes. (A success counts nothing out: whoever has one account could guess for others.)
     pub fn failed(&mut self, address: IpAddr, now: Instant) -> u32 {
-        let share = Instant::START.after(FAILURE_SHARE).as_millis();
         let most = now.after(AUTH_FAILURE_WINDOW).as_millis();
-        let key = Key::of_peer(0, address);
-        self.failed.raise(
-            Owner::of_address(address),
-            key,
-            share,
-            most,
-            now.as_millis(),
-        );
+        let owner = Owner::of_address(address);
+        for counted in [Counted::Site, Counted::Address] {
+            let (key, share) = (counted.key(address), counted.share());
+            self.failed.raise(owner, key, share, most, now.as_millis());
+        }
         self.failures(address, now)
     }
 
     /// Failures of AUTH that count against an address.
     pub fn failures(&self, address: IpAddr, now: Instant) -> u32 {
-        let Some(entry) = self.failed.get(Key::of_peer(0, address), now.as_millis()) else {
+        self.failures_of(Counted::Address, address, now)
+    }
+
+    fn failures_of(&self, counted: Counted, address: IpAddr, now: Instant) -> u32 {
+        let Some(entry) = self.failed.get(counted.key(address), now.as_millis()) else {
             return 0;
         };
-        let shares = Instant::from_millis(entry.end)
-            .since(now)
-            .as_millis()
-            .div_ceil(FAILURE_SHARE.as_millis());
-        u32::try_from(shares).unwrap_or(u32::MAX)
+        let left = entry.end.saturating_sub(now.as_millis());
+        u32::try_from(left.div_ceil(counted.share())).unwrap_or(u32::MAX)
     }
 
     /// Somebody has logged in from an address.
@@ -127,6 +127,31 @@ impl Peers {
     pub fn sweep(&mut self, now: Instant) {
         self.failed.sweep(now.as_millis());
         self.known.sweep(now.as_millis());
+    }
+}
+
+/// By what failures of AUTH are counted.
+#[derive(Clone, Copy, Debug)]
+enum Counted {
+    Address,
+    Site,
+}
+
+impl Counted {
+    fn key(self, address: IpAddr) -> Key {
+        match self {
+            Self::Address => Key::of_peer(0, address),
+            Self::Site => Key::of_network(1, address, (24, 48)),
+        }
+    }
+
+    /// The part of the window, in milliseconds, that one failure adds to the end of the count.
+    const fn share(self) -> u64 {
+        let most = match self {
+            Self::Address => AUTH_FAILURES_PER_PEER_MAX,
+            Self::Site => AUTH_FAILURES_PER_SITE_MAX,
+        };
+        AUTH_FAILURE_WINDOW.as_secs() * 1_000 / most as u64
     }
 }
 
@@ -234,10 +259,6 @@ fn index_of(slot: u64) -> usize {
     usize::try_from(slot % SLOTS as u64).unwrap_or(0)
 }
 
-/// What one failure adds to the time that failures count.
-const FAILURE_SHARE: Duration = Duration::from_millis(
-    AUTH_FAILURE_WINDOW.as_millis() as u64 / AUTH_FAILURES_PER_PEER_MAX as u64,
-);
 const SLOTS: usize = 6;
 const SLOT_MS: u64 = 600_000;
 
@@ -291,6 +312,26 @@ mod tests {
         assert_eq!(peers.failed.len(), 1);
         peers.sweep(at(900));
         assert_eq!(peers.failed.len(), 0);
+    }
+
+    #[test]
+    fn a_site_that_guesses_from_many_addresses_waits_but_for_who_has_logged_in() {
+        let mut peers = Peers::default();
+        let at_home = |host: u32| -> IpAddr {
+            let text = format!("2001:db8:1:{host:x}::1");
+            text.parse().expect("an address")
+        };
+        let login = Mailbox::parse("u@us.example").expect("a mailbox");
+        peers.succeeded(at_home(7), &login, at(0));
+        for host in 0..AUTH_FAILURES_PER_SITE_MAX {
+            assert!(!peers.is_locked(at_home(host), at(0)), "{host}");
+            peers.failed(at_home(host), at(0));
+        }
+        assert!(peers.is_locked(at_home(60_000), at(0)));
+        assert!(!peers.is_locked(at_home(7), at(0)));
+        let elsewhere = "2001:db8:2::1".parse().expect("an address");
+        assert!(!peers.is_locked(elsewhere, at(0)));
+        assert!(!peers.is_locked(at_home(60_000), at(12)));
     }
 
     #[test]

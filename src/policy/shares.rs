@@ -23,7 +23,7 @@ use super::expiring::Key;
 use crate::address::Mailbox;
 use crate::limits::{
     CLIENT_EIGHTHS, KNOWN_EIGHTHS, SHARE_OF_ADDRESS, SHARE_OF_NETWORK, SHARE_OF_SITE,
-    VISITOR_EIGHTHS,
+    SPILL_EIGHTHS, VISITOR_EIGHTHS, YIELD_EIGHTHS,
 };
 
 /// What is handed out. The manual lists each with its shares (chopar-limits(7)).
@@ -45,6 +45,17 @@ pub enum Resource {
     Deliveries,
 }
 
+/// How much of a pool is left for a standing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Room {
+    /// More than [`SPILL_EIGHTHS`] of what it can reach.
+    Enough,
+    /// Less than that.
+    Little,
+    /// Less than [`YIELD_EIGHTHS`].
+    Short,
+}
+
 /// How much somebody is trusted, from the least.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Standing {
@@ -63,8 +74,8 @@ pub enum Standing {
 pub struct Holder {
     standing: Standing,
     keys: Keys,
-    /// A name on whose account it is too.
-    also: Option<Key>,
+    /// Names on whose account it is too.
+    also: [Option<Key>; 2],
 }
 
 /// A lane of those who take turns: a network, a user, a host of this machine or of `relay.networks`.
@@ -182,6 +193,9 @@ impl Resource {
 }
 
 impl Standing {
+    /// All of them, from the least.
+    pub const ALL: [Self; 4] = [Self::Client, Self::Visitor, Self::Known, Self::Trusted];
+
     /// Its part of a pool, in eighths.
     const fn eighths(self) -> u64 {
         match self {
@@ -204,7 +218,7 @@ impl Holder {
                 key(SITE, (24, 48)),
                 key(NETWORK, (16, 32)),
             ]),
-            also: None,
+            also: [None; 2],
         }
     }
 
@@ -213,7 +227,7 @@ impl Holder {
         Self {
             standing,
             keys: Keys::Name(Key::of_name(NAME.wrapping_add(kind as u8), name)),
-            also: None,
+            also: [None; 2],
         }
     }
 
@@ -222,16 +236,18 @@ impl Holder {
         Self {
             standing,
             keys: Keys::None,
-            also: None,
+            also: [None; 2],
         }
     }
 
-    /// The same, on account of this name too, which has the share of a site.
+    /// The same, on account of this name too, which has the share of a site. There may be two of these.
     pub const fn and(self, kind: Kind, name: u64) -> Self {
-        Self {
-            also: Some(Key::of_name(NAME.wrapping_add(kind as u8), name)),
-            ..self
-        }
+        let key = Some(Key::of_name(NAME.wrapping_add(kind as u8), name));
+        let also = match self.also {
+            [None, _] => [key, None],
+            [first, _] => [first, key],
+        };
+        Self { also, ..self }
     }
 
     /// The lane that it waits in.
@@ -257,7 +273,8 @@ impl Holder {
         };
         let parts = [SHARE_OF_ADDRESS, SHARE_OF_SITE, SHARE_OF_NETWORK];
         let places = places.into_iter().flatten().zip(parts);
-        let also = self.also.map(|name| (name, SHARE_OF_SITE));
+        let also = self.also.into_iter().flatten();
+        let also = also.map(|name| (name, SHARE_OF_SITE));
         (places.chain(name.map(|name| (name, SHARE_OF_NETWORK)))).chain(also)
     }
 }
@@ -404,10 +421,28 @@ impl Pool {
 
     /// Units that a standing can still reach.
     pub fn free(&self, standing: Standing) -> u64 {
-        let ceiling = self.capacity.saturating_mul(standing.eighths()).div_ceil(8);
+        let ceiling = self.reach(standing);
         let lesser = self.used.up_to(standing);
         let all = self.capacity.saturating_sub(self.used());
         ceiling.saturating_sub(lesser).min(all)
+    }
+
+    /// Units that a standing could reach if all were free.
+    pub const fn reach(&self, standing: Standing) -> u64 {
+        self.capacity.saturating_mul(standing.eighths()).div_ceil(8)
+    }
+
+    /// How much is left for a standing.
+    pub fn room(&self, standing: Standing) -> Room {
+        let (free, reach) = (self.free(standing), self.reach(standing));
+        let is_less = |eighths| free.saturating_mul(8) < reach.saturating_mul(eighths);
+        if is_less(YIELD_EIGHTHS) {
+            Room::Short
+        } else if is_less(SPILL_EIGHTHS) {
+            Room::Little
+        } else {
+            Room::Enough
+        }
     }
 
     /// Names that hold something.

@@ -46,6 +46,17 @@ pub struct MessageRecord {
     pub body: Body,
 }
 
+impl MessageRecord {
+    /// Bytes of the message that it holds in memory.
+    pub fn held(&self) -> usize {
+        let body = match &self.body {
+            Body::Inline(bytes) => bytes.len(),
+            Body::File { .. } => 0,
+        };
+        self.fields.len().saturating_add(body)
+    }
+}
+
 /// Where a message's bytes are.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Body {

@@ -217,6 +217,8 @@ replies! {
     TOO_MUCH_GARBAGE = 421 [4 7 0] "Too much data for a message that is refused";
     /// Too many sessions.
     TOO_MANY_SESSIONS = 421 [4 7 0] "Too many sessions from your address";
+    /// A user has more sessions than are left for all others.
+    TOO_MANY_SESSIONS_OF_USER = 421 [4 7 0] "Too many sessions of this user";
     /// The whole server is full.
     SERVER_BUSY = 421 [4 3 2] "Too busy, try again later";
     /// The session keeps much while there is little for its like.

@@ -161,7 +161,9 @@ impl Crowd {
         self.feed(conn, MESSAGE.as_bytes());
         // The name server is silent for all: what it is asked is given up in time.
         self.pass(60);
-        self.heard.get(&conn).cloned().unwrap_or_default()
+        let reply = self.heard.get(&conn).cloned().unwrap_or_default();
+        self.say(conn, "QUIT");
+        reply
     }
 }
 
@@ -178,7 +180,12 @@ fn sessions_are_left_for_others_however_many_an_attacker_opens() {
         crowd.act();
         assert!((most / 2..=most).contains(&taken), "{taken} of 400");
         assert_eq!(crowd.user_submits().get(..3), Some("250"));
-        if !spread {
+        if spread {
+            // All that there are for clients are taken: there is one again as soon as some have done nothing for a while.
+            assert!(crowd.stage.accept(Listener::Smtp, HONEST.into()).is_err());
+            crowd.pass(11);
+        }
+        for _ in 0..20 {
             assert_eq!(crowd.honest_delivers().get(..3), Some("250"));
         }
         let local = crowd.stage.accept(Listener::Submit, HONEST.into());
@@ -211,6 +218,65 @@ fn unfinished_bodies_leave_memory_to_others_and_stay_under_the_ceiling() {
         assert_eq!(crowd.user_submits().get(..3), Some("250"), "{spread}");
         assert_eq!(crowd.honest_delivers().get(..3), Some("250"), "{spread}");
     }
+}
+
+#[test]
+fn whoever_holds_most_makes_room_and_whoever_holds_little_loses_nothing() {
+    let mut crowd = Crowd::new("max_memory = \"8 MiB\"");
+    let field = format!("X-Long: {}\r\n", "x".repeat(900));
+    let small: Vec<ConnId> = (0..20)
+        .map(|number| {
+            let conn = crowd.connect(Listener::Smtp, attacker(number, true));
+            let conn = conn.expect("a session");
+            assert!(crowd.begin(conn, "box@us.example"));
+            crowd.feed(conn, b"From: a@far.example\r\n");
+            conn
+        })
+        .collect();
+    // Headers cannot be streamed out: 200 networks bring twenty times what there is for clients.
+    for number in 100..300 {
+        let Some(conn) = crowd.connect(Listener::Smtp, attacker(number, true)) else {
+            continue;
+        };
+        if crowd.begin(conn, "box@us.example") {
+            for _ in 0..20 {
+                crowd.feed(conn, field.repeat(10).as_bytes());
+            }
+        }
+        let held = crowd.stage.engine.load().0;
+        assert!(held <= 4 << 20, "{held} bytes");
+        assert_eq!(crowd.honest_delivers().get(..3), Some("250"), "{number}");
+    }
+    assert_eq!(crowd.user_submits().get(..3), Some("250"));
+    for conn in small {
+        crowd.heard.remove(&conn);
+        crowd.feed(conn, b"\r\nhello\r\n.\r\n");
+        crowd.pass(60);
+        let reply = crowd.heard.get(&conn).cloned().unwrap_or_default();
+        // The session may have timed out meanwhile; nothing of it was lost to others.
+        assert!(!reply.starts_with("452"), "{reply}");
+    }
+}
+
+#[test]
+fn a_user_with_many_sessions_leaves_some_to_others() {
+    let mut crowd = Crowd::new("limits.sessions = 40\nlimits.sessions_per_address = 400");
+    let response = STANDARD.encode("\0pencil@us.example\0pencil");
+    let mut refused = 0;
+    for _ in 0..60 {
+        let Some(conn) = crowd.connect(Listener::Submissions, USER) else {
+            break;
+        };
+        let reply = crowd.say(conn, &format!("AUTH PLAIN {response}"));
+        refused += usize::from(reply.starts_with("421 4.7.0 "));
+        assert!(
+            reply.starts_with("235 ") || reply.starts_with("421 "),
+            "{reply}"
+        );
+    }
+    assert!(refused > 0);
+    assert!(crowd.stage.accept(Listener::Submit, HONEST.into()).is_ok());
+    assert_eq!(crowd.honest_delivers().get(..3), Some("250"));
 }
 
 #[test]

@@ -21,6 +21,8 @@ enum Attack {
     Sessions,
     /// Bodies that do not end.
     Bodies,
+    /// Headers that do not end.
+    Headers,
     /// Passwords that are wrong.
     Passwords,
     /// Messages whose signatures are at names that nobody answers for.
@@ -29,9 +31,10 @@ enum Attack {
     Recipients,
 }
 
-const ATTACKS: [Attack; 5] = [
+const ATTACKS: [Attack; 6] = [
     Attack::Sessions,
     Attack::Bodies,
+    Attack::Headers,
     Attack::Passwords,
     Attack::Questions,
     Attack::Recipients,
@@ -94,6 +97,9 @@ fn strike(attack: Attack, relay: &Relay, number: usize, spread: bool, kept: &mut
         Attack::Bodies if begins => {
             client.send(b"From: x@far.test\r\n\r\n");
             client.send(&b"and so on and so on and so on\r\n".repeat(7_000));
+        }
+        Attack::Headers if begins => {
+            client.send(&b"X-And-So-On: and so on and so on and so on and so on\r\n".repeat(1_900));
         }
         Attack::Questions if begins => {
             let signatures: String = (0..10)
@@ -159,7 +165,7 @@ fn attacked(relay: &Relay, attacks: &[Attack], spread: bool, rounds: usize) -> [
     let (over, strokes) = (&AtomicBool::new(false), &AtomicUsize::new(0));
     thread::scope(|scope| {
         for (at, attack) in attacks.iter().copied().enumerate() {
-            let threads = 2;
+            let threads = scaled(2, 8);
             for thread in 0..threads {
                 scope.spawn(move || {
                     let mut kept = Vec::new();
@@ -200,7 +206,7 @@ fn whoever_fills_a_table_leaves_room_for_users_and_for_honest_clients() {
     let relay: &Relay = &caged;
     user_submits(relay);
     let resident = Resident::of(relay);
-    let rounds = scaled(3, 10);
+    let rounds = scaled(3, 50);
     let mut scenes: Vec<(Vec<Attack>, bool)> = vec![(vec![], false)];
     for spread in [false, true] {
         // One after the other in the long form; the short one runs beside other tests, which it would slow down.

@@ -61,6 +61,8 @@ impl Ceilings {
             unrecorded,
             commits,
             spilling,
+            blocks,
+            crowd,
             hooks,
             queued,
             conduct,
@@ -97,6 +99,9 @@ impl Ceilings {
             ("jobs", jobs, connections + NOTICES_AT_WORK_MAX),
             ("verifications", verifications, self.clients),
             ("bodies", spilling, self.clients),
+            // A session that is gone may have left one.
+            ("blocks", blocks, 2 * self.clients),
+            ("sessions that can make room", crowd, connections),
             (
                 "hooks",
                 hooks,

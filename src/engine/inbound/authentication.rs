@@ -8,7 +8,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Inbound;
-use super::verification::Turn;
 use crate::address::Domain;
 use crate::auth::arc::{self, Sealing};
 use crate::auth::dkim::key::{Algorithm, SigningKey};
@@ -29,6 +28,7 @@ use crate::mail::header::{Field, Header};
 use crate::policy::authenticity::{Circumstances, Examination, Findings, Next, Verified};
 use crate::policy::authority::{Mark, Released};
 use crate::policy::relay::Client;
+use crate::policy::turns::Turn;
 use crate::queue::Command;
 use crate::queue_id::QueueId;
 use crate::smtp::hook::Fact;
@@ -93,6 +93,19 @@ impl Checking {
         let rest = self.whole.rest.capacity();
         rest.saturating_add(header.saturating_mul(2))
             .saturating_add(self.examination.memory())
+    }
+
+    /// Bytes that can be streamed out.
+    pub(super) fn can_stream(&self) -> usize {
+        self.whole.rest.len()
+    }
+
+    /// Gives what it holds, to be streamed out.
+    pub(super) fn stream_out(&mut self) -> Vec<u8> {
+        self.whole.spilled = true;
+        let block = std::mem::take(&mut self.whole.rest);
+        self.whole.in_flight = self.whole.in_flight.saturating_add(block.len());
+        block
     }
 
     /// Its place among those that wait for a worker.

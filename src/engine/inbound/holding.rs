@@ -4,17 +4,19 @@
 //! goes with it.
 
 use super::Inbound;
+use crate::address::Mailbox;
 use crate::clock::Instant;
 use crate::engine::Engine;
 use crate::engine::event::Peer;
-use crate::policy::shares::{Holder, Kind, Resource, Shares, Standing, hash_of, hash_of_address};
+use crate::policy::shares::{
+    Holder, Kind, Resource, Shares, Shortage, Standing, hash_of, hash_of_address,
+};
 use crate::smtp::reply::Reply;
+use crate::smtp::server::AuthStep;
 
 /// What one session holds.
 pub(super) struct Holding {
     holder: Holder,
-    /// Whether it is counted as the session of a user.
-    by_login: bool,
     sessions: u64,
     memory: u64,
     spool: u64,
@@ -25,7 +27,6 @@ impl Holding {
     pub(super) const fn new(holder: Holder) -> Self {
         Self {
             holder,
-            by_login: false,
             sessions: 0,
             memory: 0,
             spool: 0,
@@ -68,8 +69,15 @@ impl Holding {
         pool.give(self.holder, std::mem::take(&mut self.spool));
     }
 
-    /// From now on it is held by somebody else. What is held already is not refused.
-    fn pass(&mut self, shares: &mut Shares, to: Holder) {
+    /// From now on it is held by somebody else, if they may have one more session. What else is held is not refused.
+    fn pass(&mut self, shares: &mut Shares, to: Holder) -> Result<(), Shortage> {
+        let pool = shares.of_mut(Resource::Sessions);
+        pool.give(self.holder, self.sessions);
+        let may = pool.has_room(to, self.sessions);
+        pool.resize(self.holder, 0, self.sessions);
+        if !may {
+            return Err(Shortage);
+        }
         for (resource, amount) in [
             (Resource::Sessions, self.sessions),
             (Resource::Memory, self.memory),
@@ -80,6 +88,7 @@ impl Holding {
             pool.resize(to, 0, amount);
         }
         self.holder = to;
+        Ok(())
     }
 
     /// The session is over.
@@ -122,21 +131,33 @@ impl Engine {
 
     /// Accounts for what a session holds; whether anything is left for its like.
     pub(super) fn has_memory(&mut self, inbound: &mut Inbound) -> bool {
-        let memory = inbound.memory();
-        inbound.is_over = inbound.holding.set_memory(&mut self.shares, memory);
+        self.account(inbound);
         let standing = inbound.holding.holder().standing();
         self.shares.of(Resource::Memory).free(standing) > 0
     }
 
-    /// A session has become that of a user.
-    pub(in crate::engine) fn pass_to_user(&mut self, inbound: &mut Inbound, now: Instant) {
-        if inbound.login.is_some() && !inbound.holding.by_login {
-            let holder = self.holder_of(inbound, now);
-            inbound.holding.pass(&mut self.shares, holder);
-            inbound.holding.by_login = true;
-            if let (Some(login), Some(address)) = (&inbound.login, inbound.address()) {
-                self.logins.peers.succeeded(address, login, now);
-            }
+    /// A session has become that of a user, unless the user has too many.
+    pub(in crate::engine) fn let_in(
+        &mut self,
+        inbound: &mut Inbound,
+        login: Mailbox,
+        now: Instant,
+    ) -> AuthStep {
+        if let Some(address) = inbound.address() {
+            self.logins.peers.succeeded(address, &login, now);
         }
+        inbound.login = Some(login.clone());
+        let holder = self.holder_of(inbound, now);
+        let passed = inbound.holding.pass(&mut self.shares, holder);
+        let (result, step) = match passed {
+            Ok(()) => ("ok", AuthStep::Success),
+            Err(Shortage) => {
+                inbound.login = None;
+                let reply = Reply::TOO_MANY_SESSIONS_OF_USER;
+                ("too-many-sessions", AuthStep::End(reply))
+            }
+        };
+        self.log_auth(inbound.address(), result, login.as_str());
+        step
     }
 }

@@ -8,7 +8,6 @@
 //! Invariants: every question ends in a verdict, if only that of its deadline; a client that goes away takes its question
 //! with it.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 
 use super::Inbound;
@@ -20,6 +19,7 @@ use crate::engine::timers::Timer;
 use crate::engine::{Conn, Engine};
 use crate::limits::{HOOK_GRACE, HOOK_TIMEOUT, HOOKS_MAX};
 use crate::policy::shares::{Holder, Resource};
+use crate::policy::turns::{Turn, Turns};
 use crate::queue::{Command, Content, ReadError};
 use crate::queue_id::QueueId;
 use crate::smtp::hook::{Fact, HOOK, Hook, Verdict};
@@ -47,21 +47,22 @@ pub(in crate::engine) struct Asking {
     reading: bool,
     /// Nothing while it waits for its turn.
     deadline: Option<Instant>,
+    /// Its place in the line.
+    turn: Option<Turn>,
 }
 
 /// The questions of all sessions.
 #[derive(Default)]
 pub(in crate::engine) struct Hooks {
     running: usize,
-    waiting: VecDeque<ConnId>,
+    waiting: Turns<ConnId>,
 }
 
 impl Hooking {
-    /// Bytes that are held.
+    /// Bytes that are held, without those on their way to the disk.
     pub(super) fn memory(&self) -> usize {
         let whole = &self.checked.whole;
-        let held = whole.rest.capacity().saturating_add(whole.header.memory());
-        held.saturating_add(self.unwritten)
+        whole.rest.capacity().saturating_add(whole.header.memory())
     }
 }
 
@@ -90,7 +91,7 @@ impl Engine {
         if checked.whole.spilled && !checked.whole.rest.is_empty() {
             let bytes = std::mem::take(&mut checked.whole.rest);
             unwritten = unwritten.saturating_add(bytes.len());
-            self.store(Command::BodyAppend { id, bytes });
+            self.store_block(id, inbound.holder(), bytes);
         }
         inbound.hooking = Some(Box::new(Hooking {
             checked,
@@ -146,16 +147,20 @@ impl Engine {
             unread: 0..if whole.spilled { whole.size } else { 0 },
             reading: false,
             deadline: None,
+            turn: None,
         })));
         hooking.asking = Some(asking);
-        self.hooks.waiting.push_back(asking);
+        let turn = self.hooks.waiting.put(holder.lane(), asking);
+        if let Some(Conn::Hook(asking)) = self.conns.get_mut(asking) {
+            asking.turn = Some(turn);
+        }
         Ok(())
     }
 
     /// Begins as many questions as there may be at a time.
     pub(in crate::engine) fn start_hooks(&mut self, now: Now) {
         while self.hooks.running < HOOKS_MAX
-            && let Some(conn) = self.hooks.waiting.pop_front()
+            && let Some(conn) = self.hooks.waiting.take()
         {
             let Some(Conn::Hook(asking)) = self.conns.get_mut(conn) else {
                 continue;
@@ -334,8 +339,8 @@ impl Engine {
             if asking.deadline.is_some() {
                 self.hooks.running = self.hooks.running.saturating_sub(1);
                 self.actions.push_back(Action::Abort { conn });
-            } else {
-                self.hooks.waiting.retain(|waiting| *waiting != conn);
+            } else if let Some(turn) = asking.turn {
+                self.hooks.waiting.forget(turn);
             }
         }
     }

@@ -75,10 +75,7 @@ impl Engine {
             match (inbound.holding).take_spool(&mut self.shares, bytes.len() as u64) {
                 Ok(()) => {
                     self.spilling.insert(intake.id(), conn);
-                    self.store(Command::BodyAppend {
-                        id: intake.id(),
-                        bytes,
-                    });
+                    self.store_block(intake.id(), inbound.holder(), bytes);
                 }
                 Err(reply) => {
                     intake.on_written(bytes.len());
@@ -188,7 +185,7 @@ impl Engine {
                 false => Body::Inline(rest),
                 true => {
                     if !rest.is_empty() {
-                        self.store(Command::BodyAppend { id, bytes: rest });
+                        self.store_block(id, inbound.holder(), rest);
                     }
                     Body::File {
                         len: size,
@@ -345,7 +342,8 @@ impl Engine {
         // From here on the disk says whether it counts.
         inbound.claimed = None;
         let Signing { record, size } = *signing;
-        let committing = Committing::message(&record, size, Owner::Client(conn));
+        let owner = Owner::Client(conn, self.charge(inbound.holder(), &record));
+        let committing = Committing::message(&record, size, owner);
         let ticket = self.ticket(committing);
         self.store(Command::Append {
             ticket,
@@ -399,6 +397,7 @@ impl Engine {
         result: Result<usize, Reply>,
         now: Now,
     ) {
+        self.block_stored(id, result.as_ref().ok().copied());
         let Some(conn) = self.spilling.get(&id).copied() else {
             return;
         };

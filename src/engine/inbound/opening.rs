@@ -1,6 +1,7 @@
 //! The beginning of a session: whether a client is let in, who a proxy says that it is, and what comes before the banner.
 
 use super::holding::Holding;
+use super::room::Places;
 use super::{Inbound, Opening};
 use crate::clock::Now;
 use crate::engine::event::{Action, ConnId, Listener, Peer, TlsSide};
@@ -59,6 +60,7 @@ impl Engine {
             named: Vec::new(),
             recipient_bytes: 0,
             opened: now.instant,
+            touched: now.instant,
             body_began: now.instant,
             body_bytes: 0,
             deadline: None,
@@ -68,6 +70,7 @@ impl Engine {
             pending: 0,
             claimed: None,
             is_over: false,
+            places: Places::default(),
             opening: Opening::Over,
             counted: None,
             guard: None,
@@ -109,7 +112,10 @@ impl Engine {
         let holder = self.holder_of(inbound, now.instant);
         inbound.holding.give_all(&mut self.shares);
         inbound.holding = Holding::new(holder);
-        let taken = inbound.holding.take_session(&mut self.shares);
+        let mut taken = inbound.holding.take_session(&mut self.shares);
+        if taken.is_err() && self.retire_idle_session(holder.standing(), now) {
+            taken = inbound.holding.take_session(&mut self.shares);
+        }
         if taken.is_err()
             && let Some(address) = inbound.counted.take()
         {

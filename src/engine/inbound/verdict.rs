@@ -10,14 +10,14 @@ use crate::engine::Engine;
 use crate::engine::event::Peer;
 use crate::engine::log::{Level, Line};
 use crate::envelope::{Notify, Recipient};
-use crate::limits::{READ_TURN_BYTES_MAX, SPOOL_RESERVE_BYTES};
+use crate::limits::{READ_TURN_BYTES_MAX, SPOOL_RESERVE_BYTES, USERS_RESERVE_BYTES};
 use crate::mail::address_list::{FromError, from_mailboxes};
 use crate::mail::header::Header;
 use crate::policy::authenticity::Findings;
 use crate::policy::authority::{Case, Door, Grant, Refusal, Released};
 use crate::policy::relay::{self, Client, Goal};
 use crate::policy::sender::may_send_as;
-use crate::policy::shares::{Holder, Resource};
+use crate::policy::shares::{Holder, Resource, Standing};
 use crate::smtp::command::ForwardPath;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::Transaction;
@@ -57,7 +57,12 @@ impl Engine {
 
     /// Whether there is room for a message of `size` bytes, on the disk and in memory.
     pub(super) fn room_verdict(&self, holder: Holder, size: Option<u64>) -> Result<(), Reply> {
-        let needed = size.unwrap_or(0).saturating_add(SPOOL_RESERVE_BYTES);
+        // What is left last is for outcomes and DSNs, what is left before that for users.
+        let reserve = match holder.standing() {
+            Standing::Trusted => SPOOL_RESERVE_BYTES,
+            _ => SPOOL_RESERVE_BYTES.saturating_add(USERS_RESERVE_BYTES),
+        };
+        let needed = size.unwrap_or(0).saturating_add(reserve);
         if self.free_space.is_some_and(|free| free < needed) {
             return Err(Reply::NO_SPACE);
         }

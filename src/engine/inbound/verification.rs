@@ -2,8 +2,6 @@
 //! their turn. The others wait; a session has one at most. Networks and users take turns: whoever brings many messages
 //! waits behind their own, and nobody else behind them.
 
-use std::collections::BTreeMap;
-
 use super::Inbound;
 use crate::clock::Now;
 use crate::engine::event::{ConnId, Work, WorkResult};
@@ -12,29 +10,15 @@ use crate::engine::{Conn, Engine, JobOwner};
 use crate::limits::VERIFICATIONS_AT_ONCE_MAX;
 use crate::policy::authenticity::Verifying;
 use crate::policy::shares::Lane;
+use crate::policy::turns::{Turn, Turns};
 
 /// Messages whose signatures are verified, or wait for it.
 #[derive(Default)]
 pub(in crate::engine) struct Verifications {
     /// How many workers are at it.
     running: usize,
-    waiting: BTreeMap<Turn, Waiting>,
-    /// The last round in which somebody has a turn, of those who wait.
-    rounds: BTreeMap<Lane, (u64, usize)>,
-    /// The round that is being gone through.
-    round: u64,
-    next: u64,
+    waiting: Turns<(ConnId, Box<Verifying>)>,
 }
-
-struct Waiting {
-    conn: ConnId,
-    lane: Lane,
-    verifying: Box<Verifying>,
-}
-
-/// A place in the queue: the round, and who comes first in it.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(super) struct Turn(u64, u64);
 
 impl Verifications {
     /// How many messages wait.
@@ -44,62 +28,21 @@ impl Verifications {
 
     /// Nobody waits for it any more.
     pub(super) fn forget(&mut self, turn: Turn) {
-        if let Some(waiting) = self.waiting.remove(&turn) {
-            self.leave(waiting.lane);
-        }
-    }
-
-    fn put(&mut self, waiting: Waiting) -> Turn {
-        let round = self.round;
-        let (last, count) = self.rounds.entry(waiting.lane).or_insert((round, 0));
-        if *count > 0 {
-            *last = last.saturating_add(1).max(round);
-        } else {
-            *last = round.saturating_add(1);
-        }
-        *count = count.saturating_add(1);
-        let turn = Turn(*last, self.next);
-        self.next = self.next.wrapping_add(1);
-        self.waiting.insert(turn, waiting);
-        turn
-    }
-
-    fn take(&mut self) -> Option<Waiting> {
-        let (Turn(round, _), waiting) = self.waiting.pop_first()?;
-        self.round = self.round.max(round);
-        self.leave(waiting.lane);
-        Some(waiting)
-    }
-
-    /// One of a lane does not wait any more.
-    fn leave(&mut self, lane: Lane) {
-        if let Some((_, count)) = self.rounds.get_mut(&lane) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.rounds.remove(&lane);
-            }
-        }
+        self.waiting.forget(turn);
     }
 }
 
 impl Engine {
     /// Lets a message wait for a worker.
     pub(super) fn verify(&mut self, conn: ConnId, lane: Lane, verifying: Box<Verifying>) -> Turn {
-        let turn = self.verifications.put(Waiting {
-            conn,
-            lane,
-            verifying,
-        });
+        let turn = (self.verifications.waiting).put(lane, (conn, verifying));
         self.verify_next();
         turn
     }
 
     fn verify_next(&mut self) {
         while self.verifications.running < VERIFICATIONS_AT_ONCE_MAX {
-            let Some(Waiting {
-                conn, verifying, ..
-            }) = self.verifications.take()
-            else {
+            let Some((conn, verifying)) = self.verifications.waiting.take() else {
                 return;
             };
             self.verifications.running = self.verifications.running.saturating_add(1);

@@ -9,7 +9,7 @@ use super::{Courier, Host, Origin, Reach, Stage, Target, Trouble};
 use crate::address::Domain;
 use crate::clock::{Instant, Now};
 use crate::config::{self, Destination, Family, Scheme, Via};
-use crate::dns::{Answer, MailHosts, Question, RecordKind, Records, mail_hosts};
+use crate::dns::{Answer, MailHosts, NoRecords, Question, RecordKind, Records, mail_hosts};
 use crate::engine::Engine;
 use crate::engine::event::{Action, ConnId, Endpoint};
 use crate::engine::log::{Level, Line};
@@ -125,6 +125,7 @@ impl Engine {
                 self.courier_next(conn, courier, now);
             }
             Err(nowhere) if nowhere.code().is_transient() => {
+                courier.is_unasked |= answer.records == Err(NoRecords::NoRoom);
                 courier.note(nowhere.code(), format!("{domain}: {nowhere}"));
                 self.courier_failed(conn, courier, now);
             }
@@ -272,8 +273,7 @@ impl Engine {
 
     /// Charges a courier to the address that it goes to, whichever next hops have that.
     fn may_connect(&mut self, courier: &mut Courier, address: IpAddr) -> bool {
-        let standing = courier.holder.standing();
-        let at = Holder::nobody(standing).and(Kind::NextHop, hash_of_address(address));
+        let at = (courier.base).and(Kind::NextHop, hash_of_address(address));
         let pool = self.shares.of_mut(Resource::Deliveries);
         pool.give(courier.holder, 1);
         let may = pool.take(at, 1).is_ok();
@@ -284,7 +284,7 @@ impl Engine {
         may
     }
 
-    /// There are sessions enough to where it goes: it goes home, and its next hop waits for a moment.
+    /// There are sessions enough to where it goes, or questions enough under way: it goes home, and its next hop waits for a moment.
     fn courier_waits(&mut self, conn: ConnId, courier: Box<Courier>, now: Now) {
         let hop = courier.hop;
         self.courier_home(conn, courier, now);
@@ -296,6 +296,9 @@ impl Engine {
         if courier.reach != Reach::Nowhere {
             // Some host talked to us: the next hop as a whole has not failed.
             return self.courier_home(conn, courier, now);
+        }
+        if courier.is_unasked {
+            return self.courier_waits(conn, courier, now);
         }
         let trouble = courier.trouble.clone().unwrap_or_else(|| Trouble {
             status: EnhancedCode::new(4, 4, 1),
@@ -411,6 +414,8 @@ impl Courier {
         Self {
             hop,
             holder,
+            base: holder,
+            is_unasked: false,
             stage: Stage::Searching,
             hosts: VecDeque::new(),
             targets: VecDeque::new(),
@@ -467,7 +472,10 @@ impl Courier {
                 _ => {}
             },
             // A server that did not answer leaves it open whether there is an address.
-            Err(error) if error.is_temporary() => self.in_vain = Some(*error),
+            Err(error) if error.is_temporary() => {
+                self.is_unasked |= *error == NoRecords::NoRoom;
+                self.in_vain = Some(*error);
+            }
             Err(error) => {
                 self.in_vain.get_or_insert(*error);
             }

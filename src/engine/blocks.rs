@@ -1,0 +1,64 @@
+//! Blocks of bodies on their way to the disk: they are on the account of whoever sent them until the disk has them,
+//! whatever becomes of the session.
+
+use std::collections::HashMap;
+
+use super::Engine;
+use crate::policy::shares::{Holder, Resource};
+use crate::queue::Command;
+use crate::queue_id::QueueId;
+
+/// What is on its way, by message.
+#[derive(Default)]
+pub(super) struct Blocks {
+    by_message: HashMap<QueueId, (Holder, u64)>,
+    bytes: u64,
+}
+
+impl Blocks {
+    /// Bytes of all of them.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Messages of which something is on its way.
+    pub(super) fn len(&self) -> usize {
+        self.by_message.len()
+    }
+
+    fn add(&mut self, id: QueueId, holder: Holder, bytes: u64) {
+        let (_, sum) = self.by_message.entry(id).or_insert((holder, 0));
+        *sum = sum.saturating_add(bytes);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// So many bytes have come to the disk, or all were lost; gives whose they were, and how many.
+    fn take(&mut self, id: QueueId, bytes: Option<usize>) -> Option<(Holder, u64)> {
+        let (holder, sum) = self.by_message.get_mut(&id)?;
+        let taken = bytes.map_or(*sum, |bytes| (bytes as u64).min(*sum));
+        *sum = sum.saturating_sub(taken);
+        self.bytes = self.bytes.saturating_sub(taken);
+        let holder = *holder;
+        if *sum == 0 {
+            self.by_message.remove(&id);
+        }
+        Some((holder, taken))
+    }
+}
+
+impl Engine {
+    /// A block of a message goes to the disk.
+    pub(super) fn store_block(&mut self, id: QueueId, holder: Holder, bytes: Vec<u8>) {
+        let len = bytes.len() as u64;
+        (self.shares.of_mut(Resource::Memory)).resize(holder, 0, len);
+        self.blocks.add(id, holder, len);
+        self.store(Command::BodyAppend { id, bytes });
+    }
+
+    /// So many bytes of a message are on the disk; without a number, they were lost.
+    pub(super) fn block_stored(&mut self, id: QueueId, bytes: Option<usize>) {
+        if let Some((holder, bytes)) = self.blocks.take(id, bytes) {
+            self.shares.of_mut(Resource::Memory).give(holder, bytes);
+        }
+    }
+}

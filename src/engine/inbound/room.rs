@@ -1,0 +1,221 @@
+//! Who makes room where memory is short.
+//!
+//! Every session that holds more than [`SESSION_KEPT_BYTES`] stands in a list, by how much that is. Where half of what a
+//! standing can reach is used, whoever holds most of a body streams it out to the disk. Where all but an eighth is, whoever
+//! holds most loses it: the message is refused, or the session is closed. So one who comes with little finds room, however
+//! many others came with much before, and whoever is refused is the one who held most.
+//!
+//! Below [`SCARCE_BYTES`] all count alike, and of those who do, whoever has held it longest goes first: a message that
+//! comes in at a usual pace is younger than what was sent to be held.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+use super::Inbound;
+use crate::clock::{Instant, Now};
+use crate::engine::event::ConnId;
+use crate::engine::intake::SCARCE_BYTES;
+use crate::engine::{Conn, Engine};
+use crate::limits::{CROWDED_IDLE_TIMEOUT, SESSION_KEPT_BYTES, YIELDS_PER_TURN_MAX};
+use crate::policy::shares::{Resource, Room, Standing};
+use crate::smtp::reply::Reply;
+
+/// Sessions that can make room.
+#[derive(Default)]
+pub(in crate::engine) struct Crowd {
+    /// By all that would be free if they lost it.
+    holding: BTreeSet<(Place, ConnId)>,
+    /// By what they can stream out.
+    streaming: BTreeSet<(Place, ConnId)>,
+}
+
+/// The places of one session in the lists.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Places {
+    holding: Option<Place>,
+    streaming: Option<Place>,
+}
+
+/// How soon somebody makes room: the greatest goes first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Place {
+    class: u32,
+    standing: Reverse<Standing>,
+    since: Reverse<Instant>,
+}
+
+impl Place {
+    /// The place of one who has held so much since then; none where that is at most `least`.
+    fn of(bytes: usize, least: usize, standing: Standing, since: Instant) -> Option<Self> {
+        let class = (bytes / SCARCE_BYTES)
+            .checked_ilog2()
+            .map_or(0, |log| log.saturating_add(1));
+        (bytes > least).then_some(Self {
+            class,
+            standing: Reverse(standing),
+            since: Reverse(since),
+        })
+    }
+}
+
+impl Crowd {
+    /// A session has these places from now on.
+    fn put(&mut self, conn: ConnId, before: &mut Places, after: Places) {
+        let lists = [
+            (&mut self.holding, before.holding, after.holding),
+            (&mut self.streaming, before.streaming, after.streaming),
+        ];
+        for (list, before, after) in lists {
+            if before != after {
+                if let Some(place) = before {
+                    list.remove(&(place, conn));
+                }
+                list.extend(after.map(|place| (place, conn)));
+            }
+        }
+        *before = after;
+    }
+
+    /// How many sessions are in the lists.
+    pub(in crate::engine) fn len(&self) -> usize {
+        self.holding.len().max(self.streaming.len())
+    }
+}
+
+/// Who makes room for somebody of this standing: nobody better. Users hold much rarely: few are passed over.
+fn first(list: &BTreeSet<(Place, ConnId)>, standing: Standing) -> Option<ConnId> {
+    let mut looked = list.iter().rev().take(LOOKS_MAX);
+    let found = looked.find(|(place, _)| place.standing.0 <= standing);
+    found.map(|(_, conn)| *conn)
+}
+
+impl Engine {
+    /// Where there is no session left for this standing: of some sessions, closes the one of nobody better that has done
+    /// nothing for longest, if that is long. Each time others are looked at.
+    pub(super) fn retire_idle_session(&mut self, standing: Standing, now: Now) -> bool {
+        if self.shares.of(Resource::Sessions).free(standing) > 0 {
+            return false; // it is the share that is used up
+        }
+        let (some, next) = self.conns.some(self.looked_at, LOOKS_MAX);
+        let idle = some.into_iter().filter_map(|(conn, held)| match held {
+            Conn::Inbound(inbound) => {
+                let idle = now.instant.since(inbound.touched);
+                let may = inbound.holder().standing() <= standing
+                    && inbound.session.timeout().is_some()
+                    && idle >= CROWDED_IDLE_TIMEOUT;
+                may.then_some((idle, conn))
+            }
+            _ => None,
+        });
+        let longest = idle.max_by_key(|(idle, _)| *idle);
+        self.looked_at = next;
+        let inbound = longest.and_then(|(_, conn)| Some((conn, self.take_inbound(conn)?)));
+        match inbound {
+            Some((conn, inbound)) => {
+                self.inbound_crowded_out(conn, inbound, &Reply::SERVER_BUSY);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Accounts for what a session holds; says whether that is more than its share.
+    pub(super) fn account(&mut self, inbound: &mut Inbound) -> bool {
+        let memory = inbound.memory();
+        let is_over = inbound.holding.set_memory(&mut self.shares, memory);
+        let standing = inbound.holding.holder().standing();
+        let room = self.shares.of(Resource::Memory).room(standing);
+        inbound.is_over = is_over || room == Room::Short;
+        is_over
+    }
+
+    /// Notes what a session could make room with.
+    pub(super) fn join_crowd(&mut self, conn: ConnId, inbound: &mut Inbound) {
+        let standing = inbound.holder().standing();
+        let since = inbound.body_began;
+        let place = |bytes, least| Place::of(bytes, least, standing, since);
+        let places = Places {
+            holding: place(inbound.can_lose(), SESSION_KEPT_BYTES),
+            streaming: place(inbound.can_stream(), SCARCE_BYTES),
+        };
+        if places != inbound.places {
+            self.crowd.put(conn, &mut inbound.places, places);
+        }
+    }
+
+    /// A session is over.
+    pub(super) fn leave_crowd(&mut self, conn: ConnId, inbound: &mut Inbound) {
+        (self.crowd).put(conn, &mut inbound.places, Places::default());
+    }
+
+    /// Has those who hold most make room, where there is little.
+    pub(in crate::engine) fn make_room(&mut self, now: Now) {
+        for standing in Standing::ALL {
+            for _ in 0..YIELDS_PER_TURN_MAX {
+                let memory = self.shares.of(Resource::Memory);
+                let room = memory.room(standing);
+                // What is on its way to the disk is not free yet, and does not become so any sooner by more of it.
+                let is_disk_free = self.blocks.bytes() < memory.reach(standing) / 4;
+                let streaming = first(&self.crowd.streaming, standing).filter(|_| is_disk_free);
+                match (room, streaming) {
+                    (Room::Enough, _) => break,
+                    (_, Some(conn)) => self.stream_out(conn, now),
+                    (Room::Little, None) => break,
+                    (Room::Short, None) => match first(&self.crowd.holding, standing) {
+                        Some(conn) => self.lose(conn, now),
+                        None => break,
+                    },
+                }
+                if room == Room::Little {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Streams out what a session holds of a body.
+    fn stream_out(&mut self, conn: ConnId, now: Now) {
+        let Some(mut inbound) = self.take_inbound(conn) else {
+            return;
+        };
+        let bytes = inbound.can_stream() as u64;
+        let taken = inbound.holding.take_spool(&mut self.shares, bytes);
+        if let Err(reply) = taken {
+            return self.take_from(conn, inbound, reply, now);
+        }
+        let block = match (inbound.intake.as_mut(), inbound.checking.as_mut()) {
+            (Some(intake), _) => Some((intake.id(), intake.stream_out())),
+            (None, Some(checking)) => Some((checking.id(), checking.stream_out())),
+            (None, None) => None,
+        };
+        if let Some((id, bytes)) = block {
+            self.spilling.insert(id, conn);
+            self.store_block(id, inbound.holder(), bytes);
+        }
+        self.inbound_put(conn, inbound);
+    }
+
+    /// A session loses what it holds.
+    fn lose(&mut self, conn: ConnId, now: Now) {
+        if let Some(inbound) = self.take_inbound(conn) {
+            self.take_from(conn, inbound, Reply::NO_MEMORY, now);
+        }
+    }
+
+    /// Takes from a session what it holds.
+    fn take_from(&mut self, conn: ConnId, mut inbound: Box<Inbound>, reply: Reply, now: Now) {
+        match inbound.intake.as_mut() {
+            Some(intake) if !intake.is_refused() => {
+                intake.refuse(reply);
+                self.inbound_put(conn, inbound);
+            }
+            None if inbound.checking.is_some() || inbound.hooking.is_some() => {
+                self.message_refused(conn, inbound, &reply, now);
+            }
+            _ => self.inbound_crowded_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION),
+        }
+    }
+}
+
+/// Sessions that are looked at for one to make room.
+const LOOKS_MAX: usize = 64;
