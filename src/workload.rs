@@ -1,8 +1,9 @@
 //! How much work was done, counted where its size is decided by a peer.
 //!
-//! A turn of the event loop serves everybody, so that what one peer can make it do has a limit ([`crate::limits`], "The
-//! work of a turn"). Time would measure the machine; counts are the same everywhere. They are kept for each thread and
-//! decide nothing: who wants to know runs a piece of work in [`during`].
+//! A turn of the event loop serves everybody, so that what one peer can make it do has a limit
+//! ([`TURN_BYTES_MAX`](crate::limits::TURN_BYTES_MAX) and those beside it), to which tests hold it. Time would measure the
+//! machine; counts are the same everywhere. They are kept for each thread and decide nothing: who wants to know runs a
+//! piece of work in [`during`].
 
 use std::cell::Cell;
 use std::ops::{Add, Sub};

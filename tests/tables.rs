@@ -102,6 +102,7 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("policy/rates.rs", "known", Owner),
     ("policy/rates.rs", "sent", Configuration),
     ("policy/rates.rs", "sessions", Share("sessions")),
+    ("policy/relay.rs", "added", Configuration),
     ("policy/relay.rs", "seen", Configuration),
     ("policy/returns.rs", "by_end", Owner),
     ("policy/returns.rs", "by_network", Owner),

@@ -105,6 +105,16 @@ pub(super) enum PutOff {
     Told(OutcomeRecord),
 }
 
+impl PutOff {
+    /// The message that it is about.
+    fn id(&self) -> QueueId {
+        match self {
+            Self::Untold(unrecorded) => unrecorded.record.id,
+            Self::Told(record) => record.id,
+        }
+    }
+}
+
 impl Committing {
     /// A message that was accepted from `conn`, or made here.
     pub(super) fn message(record: &MessageRecord, size: u64, owner: Owner) -> Self {
@@ -529,6 +539,8 @@ impl Engine {
         for hop in entry.open_hops() {
             self.hops.remove_message(hop, id);
         }
+        // What the disk refused of a message that is gone says nothing to anybody any more.
+        self.put_off.retain(|what| what.id() != id);
         self.log(Line::new(Level::Info, "done").with("id", id));
     }
 
