@@ -484,6 +484,14 @@ pub const ACCEPTS_PER_TURN_MAX: usize = 64;
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Events that follow from actions, in one go; the rest waits for the next turn.
 pub const CONSEQUENCES_PER_TURN_MAX: usize = 1_024;
+/// Commands of one client that are carried out in one turn; the rest waits until their replies are out.
+pub const REQUESTS_PER_TURN_MAX: usize = 100;
+/// Bytes that are hashed, brought into canonical form or parsed in one turn, whatever peers send.
+pub const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Fields of headers and elements of lists that are looked at in one turn, whatever peers send.
+pub const TURN_FIELDS_MAX: usize = 100_000;
+/// Names, addresses and answers of the DNS that are looked through in one turn, whatever peers send.
+pub const TURN_NAMES_MAX: usize = 50_000;
 /// Wait for a peer to take what is pending when its connection is closed.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a closed connection is read and discarded, so that no reset destroys the last reply.

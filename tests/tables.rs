@@ -46,6 +46,37 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("engine/control.rs", "left", Queue),
     ("engine/derivations.rs", "running", Share("derivations")),
     ("engine/derivations.rs", "waiting", Share("derivations")),
+    ("engine/drop_folder.rs", "served", Configuration),
+    (
+        "engine/drop_folder/turns.rs",
+        "stuck",
+        Limit("DROP_STUCK_MAX"),
+    ),
+    (
+        "engine/drop_folder/turns.rs",
+        "to_settle",
+        Limit("DROP_STUCK_MAX"),
+    ),
+    (
+        "engine/drop_folder/turns.rs",
+        "tries",
+        Limit("DROP_TRIES_MAX"),
+    ),
+    (
+        "engine/drop_folder/turns.rs",
+        "under_way",
+        Limit("DROP_VISITS_MAX"),
+    ),
+    (
+        "engine/drop_folder/turns.rs",
+        "waiting",
+        Limit("DROP_USERS_MAX"),
+    ),
+    (
+        "engine/drop_folder/visit.rs",
+        "ways",
+        Each("RECIPIENTS_MAX"),
+    ),
     ("engine/hops.rs", "by_name", Queue),
     ("engine/hops.rs", "dead", Each("DEAD_ADDRESSES_MAX")),
     ("engine/hops.rs", "dirty", Queue),
@@ -76,6 +107,11 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("engine/outbound.rs", "hosts", Each("MX_HOSTS_MAX")),
     (
         "engine/outbound.rs",
+        "names",
+        Each("ENVELOPE_RECIPIENTS_MAX"),
+    ),
+    (
+        "engine/outbound.rs",
         "targets",
         Each("ADDRESSES_PER_HOST_MAX"),
     ),
@@ -104,6 +140,7 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("policy/rates.rs", "known", Owner),
     ("policy/rates.rs", "sent", Configuration),
     ("policy/rates.rs", "sessions", Share("sessions")),
+    ("policy/relay.rs", "added", Configuration),
     ("policy/relay.rs", "seen", Configuration),
     ("policy/returns.rs", "by_end", Owner),
     ("policy/returns.rs", "by_network", Owner),

@@ -50,6 +50,7 @@ use crate::policy::shares::{Resource, Shares};
 use crate::queue::{Command, IdSource, Index, Recovered, Ticket};
 use crate::queue_id::QueueId;
 use crate::smtp::server::Settings;
+use crate::workload::{self, Workload};
 
 use auth::Logins;
 use blocks::Blocks;
@@ -109,6 +110,8 @@ pub struct Engine {
     /// Bytes free on the disk of the spool, as far as is known.
     free_space: Option<u64>,
     counters: Counters,
+    /// The greatest counts of one turn.
+    heaviest: Workload,
     log_level: Level,
     repeats: Repeats,
     stopping: bool,
@@ -283,6 +286,7 @@ impl Engine {
             put_off: Vec::new(),
             free_space: None,
             counters: Counters::default(),
+            heaviest: Workload::default(),
             log_level: Level::Info,
             repeats: Repeats::default(),
             stopping: false,
@@ -310,8 +314,16 @@ impl Engine {
 
     /// Something happened.
     pub fn handle(&mut self, event: Event<'_>, now: Now) {
-        self.route(event, now);
-        self.settle(now);
+        let ((), done) = workload::during(|| {
+            self.route(event, now);
+            self.settle(now);
+        });
+        self.heaviest = self.heaviest.max(done);
+    }
+
+    /// The greatest counts of work in one turn so far: of what one event led to, or one deadline.
+    pub fn heaviest_turn(&self) -> Workload {
+        self.heaviest
     }
 
     /// Hands out what one participant left for another: answers that are there, hops that can send.
@@ -397,19 +409,8 @@ impl Engine {
     /// Time has passed: fires what is due. Call it when [`Engine::deadline`] is reached.
     pub fn expire(&mut self, now: Now) {
         while let Some((at, timer)) = self.timers.pop(now.instant) {
-            match timer {
-                Timer::Conn(conn) => self.conn_expired(conn, at, now),
-                Timer::Hop(hop) => self.hop_resumed(hop, now),
-                Timer::Due(id, hop) => self.message_due(id, hop, now),
-                Timer::Warn(id) => self.warn_of_delay(id, now),
-                Timer::Record => self.record_again(now),
-                Timer::Sweep => self.sweep(now),
-                Timer::Repeats => {
-                    for line in self.repeats.end() {
-                        self.log(line);
-                    }
-                }
-            }
+            let ((), done) = workload::during(|| self.fire(timer, at, now));
+            self.heaviest = self.heaviest.max(done);
         }
         if self
             .resolver
@@ -419,6 +420,22 @@ impl Engine {
             self.resolver.expire(now.instant, &mut *self.entropy);
         }
         self.settle(now);
+    }
+
+    fn fire(&mut self, timer: Timer, at: Instant, now: Now) {
+        match timer {
+            Timer::Conn(conn) => self.conn_expired(conn, at, now),
+            Timer::Hop(hop) => self.hop_resumed(hop, now),
+            Timer::Due(id, hop) => self.message_due(id, hop, now),
+            Timer::Warn(id) => self.warn_of_delay(id, now),
+            Timer::Record => self.record_again(now),
+            Timer::Sweep => self.sweep(now),
+            Timer::Repeats => {
+                for line in self.repeats.end() {
+                    self.log(line);
+                }
+            }
+        }
     }
 
     /// When [`Engine::expire`] is to be called next.

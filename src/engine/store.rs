@@ -23,6 +23,7 @@ use crate::queue::{
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
 use crate::status::EnhancedCode;
+use crate::workload::{Unit, count};
 
 /// What a ticket was for.
 #[derive(Debug)]
@@ -103,6 +104,16 @@ pub(super) enum PutOff {
     Untold(Unrecorded),
     /// Outcomes that need no notification, or whose notification is on the disk: a second one would tell the same.
     Told(OutcomeRecord),
+}
+
+impl PutOff {
+    /// The message that it is about.
+    fn id(&self) -> QueueId {
+        match self {
+            Self::Untold(unrecorded) => unrecorded.record.id,
+            Self::Told(record) => record.id,
+        }
+    }
 }
 
 impl Committing {
@@ -290,6 +301,7 @@ impl Engine {
 
     /// The next hop of a recipient, in the table.
     fn hop_for(&mut self, envelope: &Envelope, recipient: &Recipient) -> HopId {
+        count(Unit::Name, 1);
         let hop = route::hop_of(&self.config, envelope, recipient);
         self.hops.intern(hop)
     }
@@ -531,6 +543,8 @@ impl Engine {
         for hop in entry.open_hops() {
             self.hops.remove_message(hop, id);
         }
+        // What the disk refused of a message that is gone says nothing to anybody any more.
+        self.put_off.retain(|what| what.id() != id);
         self.log(Line::new(Level::Info, "done").with("id", id));
     }
 

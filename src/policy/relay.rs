@@ -14,6 +14,7 @@ use crate::address::{Domain, Mailbox, ReversePath};
 use crate::config::{Alias, Config, Destination, ServedDomain, Target};
 use crate::limits::{ALIAS_DEPTH_MAX, ALIAS_TARGETS_MAX};
 use crate::smtp::command::ForwardPath;
+use crate::workload::{Unit, count};
 
 /// Who wants to send.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -302,6 +303,8 @@ struct Expansion<'a> {
     /// All addresses that have been expanded.
     seen: HashSet<(Domain, String)>,
     goals: Vec<Goal>,
+    /// The same, to be found at once: an alias of many targets is expanded for each of a thousand recipients.
+    added: HashSet<(Domain, String, Option<Destination>)>,
     /// What was done, where somebody wants to know.
     steps: Option<Vec<Explained>>,
 }
@@ -313,6 +316,7 @@ impl<'a> Expansion<'a> {
             path: Vec::new(),
             seen: HashSet::new(),
             goals: Vec::new(),
+            added: HashSet::new(),
             steps: None,
         }
     }
@@ -350,6 +354,7 @@ impl<'a> Expansion<'a> {
         if self.seen.len() >= ALIAS_TARGETS_MAX.saturating_mul(ALIAS_DEPTH_MAX) {
             return self.refuse(mailbox, Refusal::TooWide);
         }
+        count(Unit::Name, self.path.len().saturating_add(1));
         let Some(lead) = find(self.config, served, mailbox) else {
             return self.refuse(mailbox, Refusal::Unknown);
         };
@@ -391,10 +396,13 @@ impl<'a> Expansion<'a> {
     }
 
     fn add(&mut self, mailbox: &Mailbox, destination: Option<&Destination>) -> Result<(), Refusal> {
-        let is_there = |known: &Goal| {
-            known.mailbox.is_equal(mailbox) && known.destination.as_ref() == destination
-        };
-        if self.goals.iter().any(is_there) {
+        count(Unit::Name, 1);
+        let goal = (
+            mailbox.domain().clone(),
+            mailbox.local_part().to_string(),
+            destination.cloned(),
+        );
+        if self.added.contains(&goal) {
             self.note(mailbox, Way::Again);
             return Ok(());
         }
@@ -403,6 +411,7 @@ impl<'a> Expansion<'a> {
         }
         let way = destination.map_or(Way::Sent, |destination| Way::To(destination.clone()));
         self.note(mailbox, way);
+        self.added.insert(goal);
         // A domain of ours whose mail is elsewhere has another host that looks at SPF.
         let ends_here = self.config.receiving(mailbox.domain()).is_some();
         let forwarder = match self.path.last() {

@@ -13,4 +13,5 @@ mod shares;
 #[allow(dead_code, reason = "shared with the dialogues, which use more of it")]
 #[path = "../stage/mod.rs"]
 mod stage;
+mod turns;
 mod world;

@@ -2,6 +2,7 @@
 
 mod exhaustive;
 mod hostile;
+mod power_cuts;
 
 use std::collections::BTreeMap;
 
