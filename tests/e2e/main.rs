@@ -12,6 +12,8 @@ mod client;
 mod crash;
 mod damage;
 mod dkim;
+mod far_end;
+mod foreign;
 mod forward;
 mod hook;
 mod hostile;
