@@ -210,6 +210,15 @@ fn a_message_that_is_too_long_for_one_of_them_comes_back_as_a_dsn() {
         };
         let (relay, far) = from(kind, setup);
         assert_eq!(send(far.port, &["b@far.test"], &fits).code, 250);
+        if kind == Kind::OpenSmtpd {
+            // Its DSN has the whole message in it, and is too long for us as well.
+            crate::process::wait_for("its word", LIMIT, || {
+                far.log()
+                    .contains("message too large for peer")
+                    .then_some(())
+            });
+            return;
+        }
         relay.sink.wait_within(1, LIMIT);
         let dsn = relay.sink.message(1);
         assert_eq!(
