@@ -26,7 +26,6 @@ pub(crate) enum Kind {
 
 /// A mail server that runs.
 pub(crate) struct FarEnd {
-    pub(crate) kind: Kind,
     /// Its port, on 127.0.0.1.
     pub(crate) port: u16,
     folder: TempDir,
@@ -60,7 +59,9 @@ mount --bind "$folder/group" /etc/group
 for path in /run /var/lib /var/spool; do mount -t tmpfs tmpfs $path; done
 mkdir -p /var/lib/opensmtpd/empty
 mkdir -m 711 /var/spool/smtpd
-exec "$@"
+# Not in place of this shell: it is what dies with the test, and takes all below it along.
+"$@" &
+wait $!
 "#;
 
 impl FarEnd {
@@ -110,7 +111,6 @@ impl FarEnd {
             (client.reply().code == 220).then_some(())
         });
         Self {
-            kind,
             port,
             folder,
             _process: process,
