@@ -80,11 +80,10 @@ pub(super) fn cure(path: &Path) -> String {
         );
     }
     if let Some(lineage) = certbot_lineage(path, &obstacle) {
-        let (live, archive) = (obstacle.display(), obstacle.with_file_name("archive"));
-        let archive = archive.display();
+        let folder = obstacle.parent().unwrap_or(Path::new("/")).display();
         return format!(
-            "run chgrp {group} {live} {archive} && chmod g+x {live} {archive} && chgrp -R {group} {archive}/{lineage} && \
-             chmod -R g+rX {archive}/{lineage}"
+            "run cd {folder} && chgrp {group} live archive && chmod g+x live archive && chgrp -R {group} archive/{lineage} && \
+             chmod -R g+rX archive/{lineage}"
         );
     }
     let shown = obstacle.display();
@@ -93,6 +92,17 @@ pub(super) fn cure(path: &Path) -> String {
     } else {
         format!("run chgrp {group} {shown} && chmod g+r {shown}")
     }
+}
+
+/// The folder to have a right to, so that the path can be read as soon as its modes allow it.
+pub(super) fn closed_folder(path: &Path) -> Option<PathBuf> {
+    let obstacle = obstacle(path)?;
+    let folder = match certbot_lineage(path, &obstacle) {
+        Some(_) => obstacle.parent()?,
+        None if obstacle.is_dir() => &obstacle,
+        None => obstacle.parent()?,
+    };
+    Some(folder.to_owned())
 }
 
 /// The name under `live/`, where the obstacle is certbot's: only `archive/NAME` has to be opened, not all keys.

@@ -77,9 +77,9 @@ impl fmt::Display for PairError {
                 "{}: there is neither fullchain.pem nor privkey.pem; put both there, or remove the folder",
                 path.display()
             ),
-            Self::Denied(path, cure) => write!(
+            Self::Denied(path, _) => write!(
                 out,
-                "{}: the account that chopar runs as may not read it; {cure}",
+                "{}: the account that chopar runs as may not read it",
                 path.display()
             ),
             Self::Read(path, kind) => write!(out, "{}: cannot be read: {kind}", path.display()),
@@ -227,3 +227,85 @@ fn failed(path: &Path, error: &io::Error) -> PairError {
 
 const CHAIN: &str = "fullchain.pem";
 const KEY: &str = "privkey.pem";
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_mode_a_rename_and_a_link_that_leads_elsewhere_are_noticed() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let root = temporary.path();
+        for folder in ["tls", "live", "archive"] {
+            fs::create_dir_all(root.join(folder)).expect("a folder");
+        }
+        for file in ["archive/1.pem", "archive/2.pem", "live/privkey.pem"] {
+            fs::write(root.join(file), "same").expect("a file");
+        }
+        let link = root.join("live/fullchain.pem");
+        symlink("../archive/1.pem", &link).expect("a link");
+        symlink(root.join("live"), root.join("tls/a")).expect("a link");
+        let mut before = fingerprint(root);
+        let mut differs = |what: &str| {
+            let now = fingerprint(root);
+            assert_ne!(now, before, "{what}");
+            before = now;
+        };
+        let key = root.join("live/privkey.pem");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("a mode");
+        differs("chmod");
+        fs::write(root.join("live/new"), "same").expect("a file");
+        fs::rename(root.join("live/new"), &key).expect("a rename");
+        differs("rename");
+        fs::remove_file(&link).expect("a link");
+        symlink("../archive/2.pem", &link).expect("a link");
+        differs("link");
+        fs::set_permissions(root.join("live"), fs::Permissions::from_mode(0o700)).expect("a mode");
+        differs("chmod of the folder");
+        fs::remove_file(&key).expect("a file");
+        differs("gone");
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_files_is_found_and_the_rest_is_read() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let root = temporary.path();
+        let file = |path: &str, mode: u32| {
+            let path = root.join("tls").join(path);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(&path, "x").expect("a file");
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
+        };
+        file("good/fullchain.pem", 0o644);
+        file("good/privkey.pem", 0o640);
+        file("bare/fullchain.pem", 0o644);
+        file("bare/privkey.pem", 0o644);
+        file("half/fullchain.pem", 0o644);
+        file("open/fullchain.pem", 0o644);
+        file("open/privkey.pem", 0o666);
+        fs::create_dir_all(root.join("tls/none")).expect("a folder");
+        symlink(root.join("nowhere"), root.join("tls/dangling")).expect("a link");
+        fs::create_dir_all(root.join("tls/pipe/privkey.pem")).expect("a folder");
+        fs::write(root.join("tls/pipe/fullchain.pem"), "x").expect("a file");
+        let found = read(root);
+        let at = |path: &str| root.join("tls").join(path);
+        let expected = [
+            ("bare", None),
+            ("dangling", Some(PairError::Missing(at("dangling")))),
+            ("good", None),
+            ("half", Some(PairError::Missing(at("half/privkey.pem")))),
+            ("none", Some(PairError::Nothing(at("none")))),
+            ("open", Some(PairError::Writable(at("open/privkey.pem")))),
+            ("pipe", Some(PairError::Kind(at("pipe/privkey.pem")))),
+        ];
+        let shown: Vec<_> = found
+            .iter()
+            .map(|found| (&*found.name, found.error.clone()))
+            .collect();
+        assert_eq!(shown, expected);
+        let bare = |at: usize| found[at].pair.as_ref().map(|pair| pair.bare_key.is_some());
+        assert_eq!((bare(0), bare(2)), (Some(true), Some(false)));
+    }
+}

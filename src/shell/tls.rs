@@ -141,6 +141,14 @@ impl Finding {
         }
     }
 
+    /// What to do about it, where that is not part of the sentence: a command may be longer than a line of the log takes.
+    pub(super) fn cure(&self) -> Option<&str> {
+        match &self.cause {
+            Cause::Files(PairError::Denied(_, cure)) => Some(cure),
+            _ => None,
+        }
+    }
+
     /// Whether it is said again each day.
     pub(super) fn is_pressing(&self) -> bool {
         match &self.cause {
@@ -154,7 +162,13 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.cause {
-            Cause::Files(error) => write!(out, "{error}; {}", self.shown),
+            Cause::Files(error) => {
+                write!(out, "{error}; {}", self.shown)?;
+                match self.cure() {
+                    Some(cure) => write!(out, "; {cure}"),
+                    None => Ok(()),
+                }
+            }
             Cause::Unusable(fault) => write!(out, "tls/{}/{fault}; {}", self.name, self.shown),
             Cause::Gone => write!(
                 out,

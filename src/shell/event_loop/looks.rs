@@ -11,7 +11,7 @@ use crate::engine::event::{ConnId, Event};
 use crate::engine::log::{Level, Line};
 use crate::limits::{CERTIFICATES_INTERVAL, DROP_FOLDER_INTERVAL, RESOLV_CONF_INTERVAL};
 use crate::shell::certificate_log::CertificateLog;
-use crate::shell::tls::Gone;
+use crate::shell::tls::{Cause, Gone};
 use crate::shell::{certificate_files, daemon, folder, loading, log, systemd};
 
 /// What is looked at from time to time.
@@ -79,7 +79,12 @@ impl EventLoop {
         let findings = self.tls.findings(&self.config.hostname, self.now.wall);
         for finding in self.state.certificate_log.due(findings, self.now.instant) {
             let line = Line::new(Level::Warning, "certificate").with("name", &finding.name);
-            log::write(&line.with("cause", &finding));
+            // With the cure in a place of its own: it is what has to be whole.
+            let line = match &finding.cause {
+                Cause::Files(error) => line.with("cause", error).with("shown", finding.shown),
+                _ => line.with("cause", &finding),
+            };
+            log::write(&line.with_some("cure", finding.cure()));
         }
     }
 
