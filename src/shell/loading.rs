@@ -97,7 +97,7 @@ pub fn read(path: &Path) -> Result<Config, Vec<String>> {
 }
 
 /// The account that chopar.toml names.
-fn user(path: &Path) -> String {
+pub(super) fn user(path: &Path) -> String {
     let text = fs::read(path.join("chopar.toml")).unwrap_or_default();
     let user = std::str::from_utf8(&text)
         .ok()

@@ -13,6 +13,7 @@ pub mod link;
 pub mod loading;
 pub mod log;
 pub mod own_folder;
+pub mod ownership;
 pub mod replace;
 pub mod time;
 pub mod tls;
