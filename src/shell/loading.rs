@@ -99,8 +99,6 @@ pub fn read(path: &Path) -> Result<Config, Vec<String>> {
 /// The account that chopar.toml names.
 pub(super) fn user(path: &Path) -> String {
     let text = fs::read(path.join("chopar.toml")).unwrap_or_default();
-    let user = std::str::from_utf8(&text)
-        .ok()
-        .and_then(|text| glance(text, "user"));
+    let user = glance(&String::from_utf8_lossy(&text), "user");
     user.unwrap_or_else(|| "chopar".to_owned())
 }

@@ -269,8 +269,11 @@ impl Tls {
                         bare_key: pair.bare_key.clone(),
                     });
                 }
-                Some((_, Err(fault))) => self.found.push((name.clone(), Cause::Unusable(fault))),
-                None => {}
+                // What the account cannot read is what has to be mended first.
+                Some((_, Err(fault))) if error.is_none() => {
+                    self.found.push((name.clone(), Cause::Unusable(fault)));
+                }
+                Some((_, Err(_))) | None => {}
             }
             let error = error.clone();
             self.found
