@@ -108,17 +108,10 @@ pub(super) fn closed_folder(path: &Path) -> Option<PathBuf> {
 /// The name under `live/`, where the obstacle is certbot's: only `archive/NAME` has to be opened, not all keys.
 fn certbot_lineage(path: &Path, obstacle: &Path) -> Option<String> {
     let is_live = obstacle.file_name()? == "live" && obstacle.with_file_name("archive").is_dir();
-    let mut link = path.to_owned();
-    while is_live {
-        if let Ok(target) = fs::read_link(&link) {
-            let inside = target.strip_prefix(obstacle).ok()?.components().next()?;
-            return Some(inside.as_os_str().to_str()?.to_owned());
-        }
-        if !link.pop() {
-            return None;
-        }
-    }
-    None
+    let mut links = path.ancestors().filter(|_| is_live);
+    let target = links.find_map(|link| fs::read_link(link).ok())?;
+    let inside = target.strip_prefix(obstacle).ok()?.components().next()?;
+    Some(inside.as_os_str().to_str()?.to_owned())
 }
 
 /// The caller's account, by its name where it has one.
