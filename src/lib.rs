@@ -47,3 +47,5 @@ pub mod queue_id;
 pub mod shell;
 pub mod smtp;
 pub mod status;
+pub mod workload;
+pub mod xtext;

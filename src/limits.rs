@@ -484,6 +484,14 @@ pub const ACCEPTS_PER_TURN_MAX: usize = 64;
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Events that follow from actions, in one go; the rest waits for the next turn.
 pub const CONSEQUENCES_PER_TURN_MAX: usize = 1_024;
+/// Commands of one client that are carried out in one turn; the rest waits until their replies are out.
+pub const REQUESTS_PER_TURN_MAX: usize = 100;
+/// Bytes that are hashed, brought into canonical form or parsed in one turn, whatever peers send.
+pub const TURN_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Fields of headers and elements of lists that are looked at in one turn, whatever peers send.
+pub const TURN_FIELDS_MAX: usize = 100_000;
+/// Names, addresses and answers of the DNS that are looked through in one turn, whatever peers send.
+pub const TURN_NAMES_MAX: usize = 50_000;
 /// Wait for a peer to take what is pending when its connection is closed.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a closed connection is read and discarded, so that no reset destroys the last reply.
@@ -496,23 +504,34 @@ pub const LINGERING_MAX: usize = 1_024;
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// DNS sockets at a time.
 pub const DNS_SOCKETS_MAX: usize = 512;
+/// Accounts of this machine whose DSNs go to `admin`; those further down in /etc/passwd are unknown.
+pub const ACCOUNTS_MAX: usize = 4_096;
+/// Bytes of the name of an account.
+pub const ACCOUNT_NAME_BYTES_MAX: usize = 32;
 /// How often /etc/resolv.conf is looked at.
 pub const RESOLV_CONF_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the drop folder is looked at.
 pub const DROP_FOLDER_INTERVAL: Duration = Duration::from_secs(10);
-/// How long one round through the drop folder takes at most, a file that is under way not counted.
-pub const DROP_ROUND_MAX: Duration = Duration::from_secs(60);
-/// Files of one user in one round through the drop folder; the users' files are taken in turn.
+/// Files of the drop folder that are sent at a time; a user may begin another one while fewer of that user's are under way
+/// than half of what is left.
+pub const DROP_VISITS_MAX: usize = 16;
+/// Files of the drop folder that were sent and cannot be removed; where there are more, no others are sent.
+pub const DROP_STUCK_MAX: usize = 16;
+/// Files of one user that one look at the drop folder finds; the users' files are taken in turn.
 pub const DROP_FILES_PER_USER_MAX: usize = 256;
-/// Users whose files are taken in one round through the drop folder.
+/// Users whose files one look at the drop folder finds.
 pub const DROP_USERS_MAX: usize = 1_024;
+/// Files that one message to `admin` about what was set aside lists.
+pub const SET_ASIDE_LINES_MAX: usize = 100;
+/// How often `admin` gets a message about files of the drop folder that were set aside.
+pub const SET_ASIDE_INTERVAL: Duration = Duration::from_secs(3_600);
 /// Wait of the drop folder for one reply of the relay: longer than a hook may take.
 pub const DROP_REPLY_TIMEOUT: Duration = Duration::from_secs(120);
 /// Wait before a file of the drop folder that was deferred is looked at again; it doubles each time.
 pub const DROP_RETRY_MIN: Duration = Duration::from_secs(10);
 /// The longest wait before a file of the drop folder that was deferred is looked at again.
 pub const DROP_RETRY_MAX: Duration = Duration::from_secs(1_800);
-/// Deferred files of the drop folder whose waits are remembered; others are looked at in each round.
+/// Deferred files of the drop folder whose waits are remembered; others are tried at each look.
 pub const DROP_TRIES_MAX: usize = 4_096;
 /// How often the certificate files are looked at.
 pub const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(60);

@@ -11,6 +11,7 @@ use std::fmt::{self, Write as _};
 use super::{arc, dkim, dmarc, spf};
 use crate::address::Domain;
 use crate::limits::RESULT_VALUE_BYTES_MAX;
+use crate::workload::{Unit, count};
 
 /// What one host has found out: the value of Authentication-Results, and of ARC-Authentication-Results behind `i=`.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -186,6 +187,7 @@ impl fmt::Display for AuthenticationResults {
 /// or mixes them up, that names nobody, or that holds a control character, an encoded word or anything but ASCII in front
 /// of its first semicolon. That costs others no more than what they say under an id that no host has.
 pub fn claims_id(value: &[u8], id: &str) -> bool {
+    count(Unit::Byte, value.len());
     let Some(head) = Head::of(value) else {
         return true;
     };
@@ -225,6 +227,7 @@ fn begins_with_name(text: &[u8], name: &[u8]) -> bool {
         }
         rest = after;
     }
+    count(Unit::Byte, text.len().saturating_sub(rest.len()));
     let dots = rest.iter().take_while(|byte| **byte == b'.').count();
     !rest.get(dots).is_some_and(is_part)
 }
@@ -242,6 +245,7 @@ fn is_plain(byte: &u8) -> bool {
 /// Whether results say that DMARC passed for this author. Only whole results count: what stands in quotes or in a comment
 /// could come from anybody. One that does not say for whom, or says it twice, is about nobody.
 pub fn says_dmarc_passed(results: &str, author: &Domain) -> bool {
+    count(Unit::Byte, results.len());
     let mut rest = results.as_bytes();
     let mut first = true;
     while let Some(segment) = next_result(&mut rest) {

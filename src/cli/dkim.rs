@@ -14,6 +14,7 @@ use std::str::FromStr;
 use argh::FromArgs;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
+use rsa::rand_core::{TryCryptoRng, TryRng};
 use zeroize::Zeroizing;
 
 use super::lookup::verdict;
@@ -505,11 +506,36 @@ fn generate_ed25519() -> Result<Zeroizing<String>, DkimError> {
     Ok(ed25519_pem(&seed))
 }
 
+/// The system's random numbers, as the generator of RSA keys asks for them.
+struct SystemChance(SystemRandom);
+
+impl TryRng for SystemChance {
+    type Error = ring::error::Unspecified;
+
+    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+        let mut bytes = [0; 4];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u32::from_ne_bytes(bytes))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+        let mut bytes = [0; 8];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u64::from_ne_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        self.0.fill(bytes)
+    }
+}
+
+impl TryCryptoRng for SystemChance {}
+
 fn generate_rsa(bits: usize) -> Result<Zeroizing<String>, DkimError> {
     if !matches!(bits, 2048 | 3072 | 4096) {
         return Err(DkimError::Bits(bits));
     }
-    rsa::RsaPrivateKey::new(&mut rsa::rand_core::OsRng, bits)
+    rsa::PrivateKey::new(&mut SystemChance(SystemRandom::new()), bits)
         .map_err(|_| DkimError::Fault)?
         .to_pkcs8_pem(LineEnding::LF)
         .map_err(|_| DkimError::Fault)

@@ -11,6 +11,7 @@
 //! Invariant: past [`Config::parse`] nothing is checked again.
 
 mod abuse;
+mod accounts;
 pub mod alias_edit;
 mod aliases;
 mod circles;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use abuse::{Abuse, Greylisting, Lists, Toggle, Zone};
+pub use accounts::Accounts;
 pub use aliases::Alias;
 pub use error::{ConfigError, Problem};
 pub use folder::{Folder, Rights, SystemDefaults};
@@ -61,6 +63,8 @@ pub struct Config {
     pub runtime_dir: PathBuf,
     /// Who gets the mail for root, postmaster and abuse.
     pub admin: Option<Mailbox>,
+    /// The accounts of this machine, as the system has them; none where nobody asked it.
+    pub accounts: Accounts,
     /// The account that the daemon runs as once it has bound its ports.
     pub user: String,
     /// Bytes of a message.
@@ -267,6 +271,7 @@ impl Config {
             state_dir: settings.state_dir,
             runtime_dir: settings.runtime_dir,
             admin: settings.admin,
+            accounts: Accounts::default(),
             user: settings.user,
             max_message_size: settings.max_message_size,
             max_memory: settings.max_memory,

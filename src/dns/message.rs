@@ -15,6 +15,7 @@ use super::name::{NameError, WireName};
 use crate::address::Domain;
 use crate::entropy::Entropy;
 use crate::limits::{DNS_NAME_BYTES_MAX, DNS_RECORDS_MAX, DNS_TEXTS_MAX, DNS_UDP_BYTES_MAX};
+use crate::workload::{Unit, count};
 
 /// Whether a query carries an OPT record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -164,6 +165,7 @@ enum Record {
 impl Reply {
     /// Reads a packet that [`match_reply`] took for an answer to a question of this kind.
     pub(super) fn parse(packet: &[u8], kind: RecordKind) -> Result<Self, Malformed> {
+        count(Unit::Byte, packet.len());
         let field = |at| u16_at(packet, at).ok_or(Malformed::Short);
         let flags = field(2)?;
         let mut reply = Self {

@@ -1,4 +1,5 @@
-//! What a start has set aside or misses: `admin` is told once, by a message through the queue.
+//! What a start has set aside or misses, and what was set aside of the drop folder: `admin` is told once, by a message
+//! through the queue.
 //!
 //! Invariant: the damage counts as told only when the message is on the disk; a crash before costs a second message.
 
@@ -10,6 +11,7 @@ use super::store::{Committing, Owner};
 use crate::address::ReversePath;
 use crate::clock::Now;
 use crate::envelope::{BodyKind, Envelope, Notify, Recipient};
+use crate::limits::SET_ASIDE_LINES_MAX;
 use crate::mail::submission::message_id;
 use crate::policy::relay::{self, Client};
 use crate::queue::{Aside, Body, Command, MessageRecord, Missing, Record};
@@ -21,6 +23,23 @@ impl Engine {
         if untold.is_empty() {
             return;
         }
+        let lines: Vec<String> = untold.iter().map(describe).collect();
+        let names = untold.iter().map(Aside::name).collect();
+        let cause = "At its last start chopar could not read all of its spool. Nothing was deleted. What it\r\n\
+                     set aside lies in the folder spool/damaged; whoever sent it may have to send again.\r\n";
+        self.tell_admin(cause, &lines, names, now);
+    }
+
+    /// Tells `admin` of files of the drop folder that are not in the form of a message, a sentence each.
+    pub fn report_set_aside(&mut self, lines: &[String], now: Now) {
+        let cause = "Files in the folder spool/drop are not messages, or not any more. Nothing was deleted. They lie\r\n\
+                     in the folder spool/damaged now. What sendmail writes is in order: either a program wrote\r\n\
+                     these by itself, or the disk has changed them, and whoever sent them may have to send again.\r\n";
+        self.tell_admin(cause, lines, Vec::new(), now);
+    }
+
+    /// Sends the lines to `admin`. Once the message is on the disk what has these names counts as told.
+    fn tell_admin(&mut self, cause: &str, lines: &[String], names: Vec<Box<str>>, now: Now) {
         let path = ForwardPath::Bare("postmaster".into());
         let Ok(goals) = relay::recipient(&self.config, &Client::Local { uid: 0 }, &path) else {
             self.log(Line::new(Level::Error, "damage-untold").with("cure", "set admin"));
@@ -33,18 +52,16 @@ impl Engine {
             "From: Mail relay <postmaster@{domain}>\r\nTo: postmaster@{domain}\r\n\
              Subject: {hostname}: mail in the spool was damaged\r\nDate: {}\r\nMessage-ID: {}\r\n\
              Auto-Submitted: auto-generated\r\n\r\n\
-             At its last start chopar could not read all of its spool. Nothing was deleted. What it\r\n\
-             set aside lies in the folder spool/damaged; whoever sent it may have to send again.\r\n\r\n",
+             {cause}\r\n",
             now.wall.rfc5322(),
             message_id(id, hostname, &mut *self.entropy),
         );
-        for aside in untold.iter().take(LINES_MAX) {
+        for line in lines.iter().take(LINES_MAX) {
             text.push_str("  ");
-            text.push_str(&describe(aside));
+            text.push_str(line);
             text.push_str("\r\n");
         }
-        if untold.len() > LINES_MAX {
-            let more = untold.len() - LINES_MAX;
+        if let Some(more @ 1..) = lines.len().checked_sub(LINES_MAX) {
             let written = write!(text, "  and {more} more, which the log names\r\n");
             debug_assert_eq!(written, Ok(()), "a String takes everything");
         }
@@ -68,7 +85,6 @@ impl Engine {
             fields: Vec::new(),
             body: Body::Inline(text.into_bytes()),
         };
-        let names = untold.iter().map(Aside::name).collect();
         let ticket = self.ticket(Committing::message(&record, size, Owner::Damage(names)));
         self.store(Command::Append {
             ticket,
@@ -114,4 +130,4 @@ pub fn describe_missing(missing: &Missing) -> String {
 }
 
 /// Lines of one message.
-const LINES_MAX: usize = 100;
+const LINES_MAX: usize = SET_ASIDE_LINES_MAX;

@@ -28,8 +28,8 @@ use crate::dns::{Answer, Question};
 use crate::envelope::Recipient;
 use crate::limits::{
     BODY_IN_FLIGHT_BYTES_MAX, COMMAND_LINE_BYTES_MAX, DATA_RATE_BYTES_MIN, HANDSHAKE_TIMEOUT,
-    OUTPUT_BYTES_MAX, READ_TURN_BYTES_MAX, SESSION_KEPT_BYTES, SESSION_TIMEOUT,
-    UNAUTHENTICATED_SESSION_TIMEOUT,
+    OUTPUT_BYTES_MAX, READ_TURN_BYTES_MAX, REQUESTS_PER_TURN_MAX, SESSION_KEPT_BYTES,
+    SESSION_TIMEOUT, UNAUTHENTICATED_SESSION_TIMEOUT,
 };
 use crate::policy::authority::{Door, Grant, Grants};
 use crate::policy::shares::{Holder, Resource};
@@ -316,6 +316,7 @@ impl Engine {
         now: Now,
     ) {
         let mut input = bytes;
+        let mut requests = 0_usize;
         loop {
             let mut body = std::mem::take(&mut inbound.body);
             let request = inbound
@@ -350,7 +351,10 @@ impl Engine {
                 }
                 request => self.inbound_request(conn, &mut inbound, request, &mut out, now),
             }
-            if out.len() > OUTPUT_BYTES_MAX {
+            requests = requests.saturating_add(1);
+            // The rest has its turn once these replies are out.
+            let is_long = requests >= REQUESTS_PER_TURN_MAX && !out.is_empty();
+            if is_long || out.len() > OUTPUT_BYTES_MAX {
                 inbound.is_full = true;
                 break;
             }

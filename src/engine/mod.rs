@@ -19,6 +19,7 @@ pub mod connections;
 pub mod control;
 pub mod damage;
 mod derivations;
+pub mod drop_folder;
 pub mod event;
 mod hops;
 mod inbound;
@@ -49,6 +50,7 @@ use crate::policy::shares::{Resource, Shares};
 use crate::queue::{Command, IdSource, Index, Recovered, Ticket};
 use crate::queue_id::QueueId;
 use crate::smtp::server::Settings;
+use crate::workload::{self, Workload};
 
 use auth::Logins;
 use blocks::Blocks;
@@ -108,6 +110,8 @@ pub struct Engine {
     /// Bytes free on the disk of the spool, as far as is known.
     free_space: Option<u64>,
     counters: Counters,
+    /// The greatest counts of one turn.
+    heaviest: Workload,
     log_level: Level,
     repeats: Repeats,
     stopping: bool,
@@ -225,7 +229,7 @@ enum JobOwner {
     /// The signatures of a notification.
     SignNotice { notice: u64 },
     /// The signatures that a message came with.
-    Verify { conn: ConnId },
+    Verify { conn: ConnId, id: QueueId },
     /// A password.
     Password { number: u64 },
 }
@@ -282,6 +286,7 @@ impl Engine {
             put_off: Vec::new(),
             free_space: None,
             counters: Counters::default(),
+            heaviest: Workload::default(),
             log_level: Level::Info,
             repeats: Repeats::default(),
             stopping: false,
@@ -309,8 +314,16 @@ impl Engine {
 
     /// Something happened.
     pub fn handle(&mut self, event: Event<'_>, now: Now) {
-        self.route(event, now);
-        self.settle(now);
+        let ((), done) = workload::during(|| {
+            self.route(event, now);
+            self.settle(now);
+        });
+        self.heaviest = self.heaviest.max(done);
+    }
+
+    /// The greatest counts of work in one turn so far: of what one event led to, or one deadline.
+    pub fn heaviest_turn(&self) -> Workload {
+        self.heaviest
     }
 
     /// Hands out what one participant left for another: answers that are there, hops that can send.
@@ -396,19 +409,8 @@ impl Engine {
     /// Time has passed: fires what is due. Call it when [`Engine::deadline`] is reached.
     pub fn expire(&mut self, now: Now) {
         while let Some((at, timer)) = self.timers.pop(now.instant) {
-            match timer {
-                Timer::Conn(conn) => self.conn_expired(conn, at, now),
-                Timer::Hop(hop) => self.hop_resumed(hop, now),
-                Timer::Due(id, hop) => self.message_due(id, hop, now),
-                Timer::Warn(id) => self.warn_of_delay(id, now),
-                Timer::Record => self.record_again(now),
-                Timer::Sweep => self.sweep(now),
-                Timer::Repeats => {
-                    for line in self.repeats.end() {
-                        self.log(line);
-                    }
-                }
-            }
+            let ((), done) = workload::during(|| self.fire(timer, at, now));
+            self.heaviest = self.heaviest.max(done);
         }
         if self
             .resolver
@@ -418,6 +420,22 @@ impl Engine {
             self.resolver.expire(now.instant, &mut *self.entropy);
         }
         self.settle(now);
+    }
+
+    fn fire(&mut self, timer: Timer, at: Instant, now: Now) {
+        match timer {
+            Timer::Conn(conn) => self.conn_expired(conn, at, now),
+            Timer::Hop(hop) => self.hop_resumed(hop, now),
+            Timer::Due(id, hop) => self.message_due(id, hop, now),
+            Timer::Warn(id) => self.warn_of_delay(id, now),
+            Timer::Record => self.record_again(now),
+            Timer::Sweep => self.sweep(now),
+            Timer::Repeats => {
+                for line in self.repeats.end() {
+                    self.log(line);
+                }
+            }
+        }
     }
 
     /// When [`Engine::expire`] is to be called next.
@@ -617,7 +635,7 @@ impl Engine {
         match self.jobs.remove(&job) {
             Some(JobOwner::Sign { conn }) => self.inbound_signed(conn, result, now),
             Some(JobOwner::SignNotice { notice }) => self.notice_signed(notice, result, now),
-            Some(JobOwner::Verify { conn }) => self.inbound_verified(conn, result, now),
+            Some(JobOwner::Verify { conn, id }) => self.inbound_verified(conn, id, result, now),
             Some(JobOwner::Password { number }) => self.password_checked(number, result, now),
             None => {}
         }
@@ -625,11 +643,7 @@ impl Engine {
 
     /// Keeps the heap of timers in proportion to what they are for: owners that are gone leave theirs behind.
     fn prune_timers(&mut self) {
-        let owners = self
-            .conns
-            .len()
-            .saturating_add(self.index.len().saturating_mul(2));
-        if self.timers.len() > owners.saturating_mul(2).saturating_add(TIMERS_SPARE) {
+        if self.timers.have_grown() {
             let (conns, index) = (&self.conns, &self.index);
             self.timers.retain(|timer| match timer {
                 Timer::Conn(conn) => conns.is_live(conn),
@@ -699,9 +713,6 @@ fn settings(config: &Config) -> Settings {
         recipients_max: config.limits.recipients,
     }
 }
-
-/// Timers that may be left behind before they are looked for.
-const TIMERS_SPARE: usize = 4_096;
 
 /// How often tables are swept of what is too old.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);

@@ -11,6 +11,7 @@ use std::fmt;
 use crate::address::{AddressError, Domain, Mailbox, is_atext};
 use crate::limits::ADDRESS_LIST_MAX;
 use crate::mail::header::Header;
+use crate::workload::{Unit, count};
 
 /// Why a field value is no list of addresses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,6 +71,7 @@ pub fn address_list(
     value: &[u8],
     local: Option<&Domain>,
 ) -> Result<Vec<Mailbox>, AddressListError> {
+    count(Unit::Byte, value.len());
     let text = std::str::from_utf8(value).map_err(|_| AddressListError::Encoding)?;
     let mut parser = Parser {
         text,

@@ -26,6 +26,7 @@ use crate::limits::{DMARC_AUTHORS_MAX, FROM_ADDRESSES_MAX};
 use crate::mail::address_list::address_list;
 use crate::mail::encoded_word::may_hold_at_sign;
 use crate::mail::header::Header;
+use crate::workload::{Unit, count};
 
 /// Why a message has no authors that it could be judged by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,6 +58,7 @@ pub fn authors(header: &Header) -> Result<Vec<Domain>, AuthorsError> {
 
 /// The domains of the authors in a value of From.
 pub fn authors_in(value: &[u8]) -> Result<Vec<Domain>, AuthorsError> {
+    count(Unit::Byte, value.len());
     let mut reader = Reader {
         value,
         at: 0,

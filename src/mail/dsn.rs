@@ -19,8 +19,9 @@ use crate::mail::encoded_word;
 use crate::mail::header::Header;
 use crate::mail::submission::message_id;
 use crate::queue_id::QueueId;
-use crate::smtp::encode_xtext;
 use crate::status::EnhancedCode;
+use crate::workload::{Unit, count};
+use crate::xtext::encode_xtext;
 
 /// Everything that goes into a notice. What it is about, its subject and words, follows from the reports.
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +125,7 @@ impl Action {
 impl Notice<'_> {
     /// Writes the notice.
     pub fn build(&self, entropy: &mut dyn Entropy) -> Message {
+        count(Unit::Field, self.reports.len());
         let smtputf8 = self.needs_smtputf8();
         let text = self.human_part();
         let status = self.status_part();

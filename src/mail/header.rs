@@ -8,6 +8,7 @@
 use std::fmt;
 
 use crate::limits::{HEADER_BYTES_MAX, HEADER_FIELDS_MAX};
+use crate::workload::{Unit, count};
 
 /// A parsed header block: every field with its line ends, without the empty line.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -97,6 +98,7 @@ impl Header {
         if bytes.len() > HEADER_BYTES_MAX {
             return Err(HeaderError::TooLong);
         }
+        count(Unit::Byte, bytes.len());
         let mut fields: Vec<Span> = Vec::new();
         for (at, line) in lines(&bytes) {
             let end = at.saturating_add(line.len());
@@ -126,6 +128,7 @@ impl Header {
 
     /// The fields from top to bottom; reversible, as DKIM needs it.
     pub fn fields(&self) -> impl DoubleEndedIterator<Item = Field<'_>> + ExactSizeIterator {
+        count(Unit::Field, self.fields.len());
         self.fields.iter().map(|span| self.field(span))
     }
 
@@ -177,6 +180,7 @@ impl<'a> Field<'a> {
 
     /// The value with its line ends taken out, and no white space around it.
     pub fn unfolded(self) -> Vec<u8> {
+        count(Unit::Byte, self.value.len());
         let mut out = Vec::with_capacity(self.value.len());
         for (_, line) in lines(self.value) {
             out.extend_from_slice(line.strip_suffix(b"\r\n").unwrap_or(line));
@@ -188,6 +192,7 @@ impl<'a> Field<'a> {
 impl HeaderScanner {
     /// Takes the next piece of the message.
     pub fn on_bytes(&mut self, chunk: &[u8]) -> Result<Scan, HeaderError> {
+        count(Unit::Byte, chunk.len());
         let before = self.bytes.len();
         self.bytes.extend_from_slice(chunk);
         // Only what is new is searched, so that a line in many small pieces costs no more than one in a single piece.

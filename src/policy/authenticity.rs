@@ -53,6 +53,9 @@ pub struct Examination {
     authors: Result<Vec<Domain>, AuthorsError>,
     signatures: Signatures,
     answers: Vec<(Question, Answer)>,
+    spf: spf::Progress,
+    /// Whether DMARC missed nothing when it was looked at: then it is looked at again once nothing else is missing.
+    has_policies: bool,
 }
 
 /// How an examination goes on.
@@ -109,6 +112,8 @@ impl Examination {
             authors: authors(header),
             signatures: Signatures::new(header, at),
             answers: Vec::new(),
+            spf: spf::Progress::default(),
+            has_policies: false,
         }
     }
 
@@ -149,7 +154,7 @@ impl Examination {
         let spf = known.address.and_then(|address| {
             let receiver = known.receiver.as_str();
             let sender = spf::Sender::new(address, helo, path, receiver, known.at);
-            done(spf::check(&sender, answers), &mut missing)
+            done(self.spf.resume(&sender, answers), &mut missing)
         });
         let verified = self.signatures.verified();
         let authors: &[Domain] = match (&self.authors, known.dmarc) {
@@ -163,7 +168,9 @@ impl Examination {
             verdict.domain.as_ref().filter(|_| passed)
         });
         let mut verdicts: Vec<(Domain, dmarc::Verdict)> = Vec::new();
-        for author in authors {
+        let missing_else = missing.len();
+        let waits = self.has_policies && missing_else > 0;
+        for author in authors.iter().filter(|_| !waits) {
             let evidence = dmarc::Evidence {
                 author,
                 spf: spf_domain,
@@ -172,6 +179,7 @@ impl Examination {
             let verdict = done(dmarc::evaluate(&evidence, answers), &mut missing);
             verdicts.extend(verdict.map(|verdict| (author.clone(), verdict)));
         }
+        self.has_policies = waits || missing.len() == missing_else;
         if !missing.is_empty() {
             missing.sort_unstable();
             missing.dedup();

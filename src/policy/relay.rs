@@ -10,10 +10,11 @@ use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::address::{Domain, Mailbox};
+use crate::address::{Domain, Mailbox, ReversePath};
 use crate::config::{Alias, Config, Destination, ServedDomain, Target};
 use crate::limits::{ALIAS_DEPTH_MAX, ALIAS_TARGETS_MAX};
 use crate::smtp::command::ForwardPath;
+use crate::workload::{Unit, count};
 
 /// Who wants to send.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -150,6 +151,33 @@ pub fn notification(config: &Config, to: &Mailbox) -> Result<Vec<Goal>, Refusal>
     }
 }
 
+/// Says where a DSN of another host goes that comes to an address without an owner: to `admin` where programs of this
+/// machine send as that address, since it is an account of it; to nobody otherwise. Only the null reverse-path has this
+/// way, and it ends at the one address at which that of `postmaster` does.
+pub fn returned(
+    config: &Config,
+    sender: &ReversePath,
+    to: &ForwardPath,
+    refusal: Refusal,
+) -> Result<Vec<Goal>, Refusal> {
+    let (ForwardPath::Mailbox(mailbox), Some(admin)) = (to, &config.admin) else {
+        return Err(refusal);
+    };
+    let domain = mailbox.domain();
+    let is_here = match refusal {
+        Refusal::Unknown => config.receiving(domain).is_some(),
+        Refusal::RelayDenied => *domain == config.hostname && !config.domains.contains_key(domain),
+        _ => false,
+    };
+    let key = mailbox.local_key();
+    let names = [key.as_str(), config.names.without_suffix(&key)];
+    let is_account = names.iter().any(|name| config.accounts.contains(name));
+    if sender.is_null() && is_here && is_account && !is_routed(mailbox) {
+        return expand_or_keep(config, admin);
+    }
+    Err(refusal)
+}
+
 /// Follows the aliases from an address of a served domain to where they end.
 pub fn expand(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, Refusal> {
     let mut expansion = Expansion::new(config);
@@ -275,6 +303,8 @@ struct Expansion<'a> {
     /// All addresses that have been expanded.
     seen: HashSet<(Domain, String)>,
     goals: Vec<Goal>,
+    /// The same, to be found at once: an alias of many targets is expanded for each of a thousand recipients.
+    added: HashSet<(Domain, String, Option<Destination>)>,
     /// What was done, where somebody wants to know.
     steps: Option<Vec<Explained>>,
 }
@@ -286,6 +316,7 @@ impl<'a> Expansion<'a> {
             path: Vec::new(),
             seen: HashSet::new(),
             goals: Vec::new(),
+            added: HashSet::new(),
             steps: None,
         }
     }
@@ -323,6 +354,7 @@ impl<'a> Expansion<'a> {
         if self.seen.len() >= ALIAS_TARGETS_MAX.saturating_mul(ALIAS_DEPTH_MAX) {
             return self.refuse(mailbox, Refusal::TooWide);
         }
+        count(Unit::Name, self.path.len().saturating_add(1));
         let Some(lead) = find(self.config, served, mailbox) else {
             return self.refuse(mailbox, Refusal::Unknown);
         };
@@ -364,10 +396,13 @@ impl<'a> Expansion<'a> {
     }
 
     fn add(&mut self, mailbox: &Mailbox, destination: Option<&Destination>) -> Result<(), Refusal> {
-        let is_there = |known: &Goal| {
-            known.mailbox.is_equal(mailbox) && known.destination.as_ref() == destination
-        };
-        if self.goals.iter().any(is_there) {
+        count(Unit::Name, 1);
+        let goal = (
+            mailbox.domain().clone(),
+            mailbox.local_part().to_string(),
+            destination.cloned(),
+        );
+        if self.added.contains(&goal) {
             self.note(mailbox, Way::Again);
             return Ok(());
         }
@@ -376,6 +411,7 @@ impl<'a> Expansion<'a> {
         }
         let way = destination.map_or(Way::Sent, |destination| Way::To(destination.clone()));
         self.note(mailbox, way);
+        self.added.insert(goal);
         // A domain of ours whose mail is elsewhere has another host that looks at SPF.
         let ends_here = self.config.receiving(mailbox.domain()).is_some();
         let forwarder = match self.path.last() {
@@ -595,6 +631,60 @@ mod tests {
         let config = config(&[("domains/example.com/aliases", text)]);
         let found = recipient(&config, &stranger(), &path("a@example.com"));
         assert_eq!(found.map(|targets| targets.len()), Ok(2));
+    }
+
+    #[test]
+    fn a_dsn_of_another_host_to_an_account_goes_to_the_administrator_and_nothing_else_does() {
+        let accounts = crate::config::Accounts::parse("www-data:x:33:\nann:x:1000:\nann+x:x:1:\n");
+        let example = Config {
+            accounts,
+            ..example()
+        };
+        let null = ReversePath::Null;
+        let sender = ReversePath::Mailbox(Mailbox::parse("a@far.example").expect("a mailbox"));
+        let to = |sender: &ReversePath, text: &str| {
+            let to = path(text);
+            let found = recipient(&example, &stranger(), &to)
+                .or_else(|refusal| returned(&example, sender, &to, refusal));
+            found.map(|goals| goals.iter().map(shown).collect::<Vec<_>>())
+        };
+        let admin = || Ok(vec!["me@home.example".to_owned()]);
+        for text in [
+            "www-data@example.com",
+            "WWW-Data+x@example.com",
+            "www-data@mail.example.com",
+            "uid1000@example.com",
+        ] {
+            assert_eq!(to(&null, text), admin(), "{text}");
+            let refused = to(&sender, text);
+            let is_refused = matches!(refused, Err(Refusal::Unknown | Refusal::RelayDenied));
+            assert!(is_refused, "{text}: {refused:?}");
+        }
+        // An alias and a catch-all come first.
+        assert_eq!(to(&null, "ann@example.com"), one("ann@gmail.com"));
+        assert_eq!(to(&null, "www-data@second.example"), one("rest@gmail.com"));
+        for (text, refusal) in [
+            ("nobody-there@example.com", Refusal::Unknown),
+            ("dead@example.com", Refusal::Unknown),
+            ("www-data@far.example", Refusal::RelayDenied),
+            ("www-data@away.example", Refusal::RelayDenied),
+            ("www-data%far.example@example.com", Refusal::Routed),
+            ("uid4294967296@example.com", Refusal::Unknown),
+        ] {
+            assert_eq!(to(&null, text), Err(refusal), "{text}");
+        }
+        let nobody = Config {
+            admin: None,
+            accounts: example.accounts.clone(),
+            ..self::example()
+        };
+        let unknown = returned(
+            &nobody,
+            &null,
+            &path("www-data@example.com"),
+            Refusal::Unknown,
+        );
+        assert_eq!(unknown, Err(Refusal::Unknown));
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub enum SpoolFile {
     /// `journal/tip`: the number of the newest segment, so that the loss of the last ones is noticed, and how far ids may
     /// have come in them.
     Tip,
+    /// `journal/tip.new`: the note before it is whole.
+    TipDraft,
     /// `body/QUEUEID.part`: a message too large for the journal, while it is received. Nobody was promised it.
     Draft(QueueId),
     /// `body/QUEUEID`: a message too large for the journal.
@@ -50,7 +52,7 @@ impl SpoolFile {
     /// The folder that the file lives in.
     pub const fn folder(self) -> SpoolFolder {
         match self {
-            Self::Segment(_) | Self::Tip => SpoolFolder::Journal,
+            Self::Segment(_) | Self::Tip | Self::TipDraft => SpoolFolder::Journal,
             Self::Draft(_) | Self::Body(_) => SpoolFolder::Body,
             Self::Damaged { .. } | Self::DamagedBody(_) | Self::DamagedSegment(_) | Self::Told => {
                 SpoolFolder::Damaged
@@ -67,6 +69,7 @@ impl fmt::Display for SpoolFile {
                 write!(out, "{number:08}.seg")
             }
             Self::Tip => out.write_str("tip"),
+            Self::TipDraft => out.write_str("tip.new"),
             Self::Draft(id) => write!(out, "{id}.part"),
             Self::Body(id) => write!(out, "{id}"),
             Self::DamagedBody(id) => write!(out, "{id}.body"),
@@ -90,6 +93,7 @@ impl SpoolFolder {
     pub fn parse(self, name: &str) -> Option<SpoolFile> {
         let file = match self {
             Self::Journal if name == "tip" => SpoolFile::Tip,
+            Self::Journal if name == "tip.new" => SpoolFile::TipDraft,
             Self::Journal => SpoolFile::Segment(segment_number(name)?),
             Self::Body => match name.strip_suffix(".part") {
                 Some(id) => SpoolFile::Draft(id.parse().ok()?),
@@ -231,6 +235,7 @@ mod tests {
             SpoolFile::Segment(1),
             SpoolFile::Segment(SEGMENT_NUMBER_MAX),
             SpoolFile::Tip,
+            SpoolFile::TipDraft,
             SpoolFile::Draft(QueueId::new(77)),
             SpoolFile::Body(QueueId::new(77)),
             SpoolFile::DamagedBody(QueueId::new(77)),

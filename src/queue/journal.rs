@@ -224,7 +224,13 @@ impl<D: Disk> Journal<D> {
     fn on_command(&mut self, command: Command, out: &mut Vec<Completion>) {
         match command {
             Command::Append { ticket, record } => {
+                let id = record.id();
+                let is_message = matches!(record, Record::Message(_));
                 if let Err(error) = self.append(ticket, record, out) {
+                    // Its sender hears that it is not taken: what was streamed of it takes up no room.
+                    if is_message {
+                        self.body_discard(id);
+                    }
                     out.push(Completion::Failed { ticket, error });
                 }
             }
@@ -565,34 +571,41 @@ impl<D: Disk> Journal<D> {
     /// Notes which segment is the newest and how far ids may come in it, before anything in it is promised. A disk that
     /// does not take the note costs the notice of a loss, not a message: it is made again with the next segment.
     fn write_tip(&mut self, number: u32) {
-        let file = SpoolFile::Tip;
         self.ids = QueueId::new(self.highest.number().saturating_add(IDS_NOTED_AHEAD));
-        let note = TipNote {
+        let note = put_tip(TipNote {
             newest: number,
             ids: self.ids,
+        });
+        let written = match self.tip {
+            Tip::Usable => self
+                .disk
+                .write_at(SpoolFile::Tip, 0, &note)
+                .and_then(|()| self.disk.sync_data(SpoolFile::Tip)),
+            Tip::Unusable => self.make_tip(&note),
         };
-        if self.tip == Tip::Unusable {
-            let _ = self.disk.remove(file);
-        }
-        let made = match self.tip {
-            Tip::Usable => Ok(()),
-            Tip::Unusable => self.disk.create(file),
-        };
-        let written = made
-            .and_then(|()| self.disk.write_at(file, 0, &put_tip(note)))
-            .and_then(|()| self.disk.sync_data(file))
-            .and_then(|()| match self.tip {
-                Tip::Usable => Ok(()),
-                Tip::Unusable => self.disk.sync_folder(SpoolFolder::Journal),
-            });
         self.tip = match written {
             Ok(()) => Tip::Usable,
             Err(_) => {
                 // The next process must not trust it either.
-                let _ = self.disk.remove(file);
+                let _ = self.disk.remove(SpoolFile::Tip);
                 Tip::Unusable
             }
         };
+    }
+
+    /// The note gets its name once it is whole: a power cut leaves none, never half of one that looks like damage.
+    fn make_tip(&mut self, note: &[u8]) -> Result<(), DiskError> {
+        let draft = SpoolFile::TipDraft;
+        let _ = self.disk.remove(draft);
+        self.disk.create(draft)?;
+        self.disk
+            .write_at(draft, 0, note)
+            .and_then(|()| self.disk.sync_data(draft))
+            .and_then(|()| self.disk.rename(draft, SpoolFile::Tip))
+            .and_then(|()| self.disk.sync_folder(SpoolFolder::Journal))
+            .inspect_err(|_| {
+                let _ = self.disk.remove(draft);
+            })
     }
 }
 

@@ -1,7 +1,9 @@
 //! A disk in memory that crashes, fills up and fails on command.
 //!
 //! It keeps what was written and what is durable apart: bytes become durable by [`Disk::sync_data`], names by
-//! [`Disk::sync_folder`]. [`MemoryDisk::crash`] keeps a random part of the rest, by sectors, as a power cut does. It is
+//! [`Disk::sync_folder`]. [`MemoryDisk::crash`] keeps a random part of the rest, by sectors, as a power cut does, and
+//! [`MemoryDisk::crash_choosing`] the part that the caller chooses. Each name is what it was at any time since its folder
+//! was synced, independently of the others; only a rename is one step, which may leave both names but never none. It is
 //! no test code: the simulator runs the whole relay on it. Clones share one disk.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +50,10 @@ pub enum Operation {
 struct State {
     names: BTreeMap<SpoolFile, usize>,
     durable_names: BTreeMap<SpoolFile, usize>,
+    /// What each name was, oldest first, since its folder was synced.
+    unsynced_names: BTreeMap<SpoolFile, Vec<Option<usize>>>,
+    /// Renames whose new name is not synced.
+    renames: Vec<Rename>,
     nodes: Vec<Node>,
     foreign: Vec<(SpoolFolder, Box<str>)>,
     faults: Vec<Fault>,
@@ -70,6 +76,13 @@ enum Change {
     Resize(usize),
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Rename {
+    from: SpoolFile,
+    to: SpoolFile,
+    node: usize,
+}
+
 #[derive(Clone, Debug)]
 struct Fault {
     operation: Operation,
@@ -83,6 +96,8 @@ impl Default for State {
         Self {
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
+            unsynced_names: BTreeMap::new(),
+            renames: Vec::new(),
             nodes: Vec::new(),
             foreign: Vec::new(),
             faults: Vec::new(),
@@ -144,6 +159,7 @@ impl MemoryDisk {
             None => state.add(file),
         };
         state.durable_names.insert(file, index);
+        state.unsynced_names.remove(&file);
         if let Some(node) = state.nodes.get_mut(index) {
             node.durable.clone_from(&bytes);
             node.cached = bytes;
@@ -188,8 +204,8 @@ impl MemoryDisk {
         state.faults.clear();
     }
 
-    /// The power goes, and of each unsynced name, change of length and sector of 512 bytes `keeps` says whether it got
-    /// there: a caller that tries all answers has tried every power cut at this point.
+    /// The power goes, and of each unsynced change of a name or of a length and of each unsynced sector of 512 bytes
+    /// `keeps` says whether it got there: a caller that tries all answers has tried every power cut at this point.
     pub fn crash_choosing(&self, keeps: &mut dyn FnMut() -> bool) {
         let mut guard = self.state();
         let state = &mut *guard;
@@ -214,6 +230,8 @@ impl MemoryDisk {
         let mut state = self.state();
         state.names.remove(&file);
         state.durable_names.remove(&file);
+        state.unsynced_names.remove(&file);
+        state.renames.retain(|rename| rename.to != file);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -222,22 +240,34 @@ impl MemoryDisk {
 }
 
 impl State {
-    /// Of the names that were not synced, those that `keeps` are there.
+    /// Each unsynced name becomes what `keeps` says that it was, the latest asked first.
     fn settle_names(&mut self, keeps: &mut dyn FnMut() -> bool) {
-        let names = self.names.keys().chain(self.durable_names.keys());
-        let changed: BTreeSet<SpoolFile> = names
-            .copied()
-            .filter(|file| self.names.get(file) != self.durable_names.get(file))
-            .collect();
-        for file in changed {
-            if keeps() {
-                match self.names.get(&file).copied() {
+        for (file, values) in std::mem::take(&mut self.unsynced_names) {
+            if let Some(value) = values.into_iter().rev().find(|_| keeps()) {
+                match value {
                     Some(index) => self.durable_names.insert(file, index),
                     None => self.durable_names.remove(&file),
                 };
             }
         }
+        for Rename { from, to, node } in std::mem::take(&mut self.renames) {
+            let is_there = |file| self.durable_names.get(file) == Some(&node);
+            if !is_there(&from) && !is_there(&to) {
+                self.durable_names.insert(to, node);
+            }
+        }
         self.names.clone_from(&self.durable_names);
+    }
+
+    /// A name is another file's from now on, or no file's.
+    fn set_name(&mut self, file: SpoolFile, node: Option<usize>) {
+        match node {
+            Some(node) => self.names.insert(file, node),
+            None => self.names.remove(&file),
+        };
+        self.unsynced_names.entry(file).or_default().push(node);
+        // What is removed or replaced under its new name may be gone from both.
+        self.renames.retain(|rename| rename.to != file);
     }
 
     fn node(&self, file: SpoolFile) -> Option<&Node> {
@@ -252,7 +282,7 @@ impl State {
     fn add(&mut self, file: SpoolFile) -> usize {
         let index = self.nodes.len();
         self.nodes.push(Node::default());
-        self.names.insert(file, index);
+        self.set_name(file, Some(index));
         index
     }
 
@@ -316,22 +346,28 @@ impl Node {
             match change {
                 Change::Resize(_) if !keeps() => {}
                 Change::Resize(_) => apply(&change, &mut self.durable),
-                Change::Write { offset, bytes } => {
-                    let mut at = offset;
-                    let mut rest = bytes.as_slice();
-                    while !rest.is_empty() {
-                        let room = (SECTOR_BYTES - at % SECTOR_BYTES).min(rest.len());
-                        let (piece, tail) = rest.split_at_checked(room).unwrap_or((rest, &[]));
-                        if keeps() {
-                            write(at, piece, &mut self.durable);
-                        }
-                        at = at.saturating_add(room);
-                        rest = tail;
-                    }
-                }
+                Change::Write { offset, bytes } => self.tear_choosing(offset, &bytes, keeps),
             }
         }
         self.cached.clone_from(&self.durable);
+    }
+
+    /// Writes the sectors that `keeps`. A file may also be as long as it was going to be without them.
+    fn tear_choosing(&mut self, offset: usize, bytes: &[u8], keeps: &mut dyn FnMut() -> bool) {
+        let mut at = offset;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = (SECTOR_BYTES - at % SECTOR_BYTES).min(rest.len());
+            let (piece, tail) = rest.split_at_checked(room).unwrap_or((rest, &[]));
+            if keeps() {
+                write(at, piece, &mut self.durable);
+            }
+            at = at.saturating_add(room);
+            rest = tail;
+        }
+        if self.durable.len() < at && keeps() {
+            self.durable.resize(at, 0);
+        }
     }
 }
 
@@ -482,6 +518,10 @@ impl Disk for MemoryDisk {
         state
             .durable_names
             .retain(|file, _| file.folder() != folder);
+        state
+            .unsynced_names
+            .retain(|file, _| file.folder() != folder);
+        state.renames.retain(|rename| rename.to.folder() != folder);
         for (file, index) in &state.names {
             if file.folder() == folder {
                 state.durable_names.insert(*file, *index);
@@ -493,18 +533,20 @@ impl Disk for MemoryDisk {
     fn remove(&mut self, file: SpoolFile) -> Result<(), DiskError> {
         let mut state = self.state();
         state.checked(Operation::Remove)?;
-        state
-            .names
-            .remove(&file)
-            .map(drop)
-            .ok_or(DiskError::Missing)
+        if !state.names.contains_key(&file) {
+            return Err(DiskError::Missing);
+        }
+        state.set_name(file, None);
+        Ok(())
     }
 
     fn rename(&mut self, from: SpoolFile, to: SpoolFile) -> Result<(), DiskError> {
         let mut state = self.state();
         state.checked(Operation::Rename)?;
-        let index = state.names.remove(&from).ok_or(DiskError::Missing)?;
-        state.names.insert(to, index);
+        let node = *state.names.get(&from).ok_or(DiskError::Missing)?;
+        state.set_name(from, None);
+        state.set_name(to, Some(node));
+        state.renames.push(Rename { from, to, node });
         Ok(())
     }
 

@@ -11,6 +11,7 @@
 //! | `body/ID.part` | was never acknowledged: it gets its name before its record is written | removed |
 //! | `body/ID`, and a record that its message is done | dead | removed |
 //! | `body/ID`, and nothing | its record may have been lost | to `damaged/ID.body` |
+//! | `journal/NUMBER.seg`, all zeros, that the chain does not refer to | was never begun | removed |
 //! | any of them, while a segment is missing | the segment may tell | stays |
 //!
 //! What stands in `damaged/` and is not named in `damaged/told` is reported until [`Command::Told`](super::Command::Told)
@@ -91,6 +92,7 @@ pub(super) fn recover<D: Disk>(
     scan.report.segments = segments.len();
     let live = scan.emit(sink)?;
     if scan.report.missing.is_empty() {
+        scan.sweep_unbegun()?;
         scan.sweep_bodies(&live)?;
     }
     let told = scan.review_damaged()?;

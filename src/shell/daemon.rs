@@ -173,7 +173,8 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         reader,
         tls,
         helper,
-        drops: DropRuns::new(drops, spool.join("damaged"), waker),
+        drops: DropRuns::start(drops, spool.join("damaged"), clock, waker, &config)
+            .map_err(system("threads"))?,
         state: State::new(certificate_files::fingerprint(path), &config),
         greylist,
         poll,

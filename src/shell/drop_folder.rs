@@ -1,31 +1,14 @@
-//! `spool/drop/`: messages that `sendmail` left as files while the relay was down.
-//!
-//! ```text
-//! chopar-drop 1
-//! OWNER 1000 1790000000               only in files of the relay's own: whose the message is, and since when
-//! MAIL FROM:<a@example.com> SIZE=42
-//! RCPT TO:<b@example.org>
-//!                                     an empty line, then the message, lines ending in CRLF, dots not stuffed
-//! ```
+//! `spool/drop/`: the files in it, written and opened. What becomes of them is decided in
+//! [`crate::engine::drop_folder`].
 //!
 //! The folder is 1733: everybody may add to it and nobody but the relay may list it. A file is written under a name
 //! that begins with a dot, synced, and renamed to `RANDOM.msg`; it is readable, since the relay is not its owner, but
-//! its name cannot be guessed. Who owns the file is who sends it: each is spoken to the relay's own submission as its
-//! owner would have. `sendmail` has exited 0 for it, so each recipient gets the message, or its sender a DSN:
+//! its name cannot be guessed. Who owns the file is who sends it.
 //!
-//! ```text
-//!                            .--> queued, or returned to the sender: removed once it is on the disk
-//!   opened --> checked --> played --> some of it deferred: replaced by a file for these recipients alone
-//!      |          |          '--> all of it deferred: waits, longer each time, and is returned after give_up_after
-//!      '----------'--> not in this form: set aside in spool/damaged/ with one line in the log
-//! ```
-//!
-//! Invariant: nothing that is in this form is set aside, and nothing that is not is looked at twice.
+//! Invariant: when a draft is complete, file and name are on the disk.
 
-mod checked;
-mod play;
-mod returned;
-mod round;
+mod opened;
+mod run;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write as _};
@@ -33,14 +16,10 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 
 use super::time::SystemEntropy;
+use crate::engine::drop_folder::{FORMAT, name_of};
 use crate::entropy::Entropy as _;
 
-pub(super) use round::{Rules, Tries, is_anything_there, send_all};
-
-/// The first line of a file.
-const FORMAT: &str = "chopar-drop 1";
-/// The end of the name of a file that is complete.
-const COMPLETE: &str = ".msg";
+pub(super) use run::{Relay, Runner, is_anything_there};
 
 /// Makes the folder below the spool if it is not there.
 pub fn make_folder(spool: &Path) -> io::Result<PathBuf> {
@@ -56,34 +35,59 @@ pub fn make_folder(spool: &Path) -> io::Result<PathBuf> {
 /// A message in the folder that is not complete yet; it is removed when it is dropped before.
 #[derive(Debug)]
 pub struct Draft {
+    file: File,
     path: PathBuf,
     complete: PathBuf,
 }
 
 impl Draft {
     /// Writes a message under a name that the relay does not look at. `envelope` is one MAIL line and one RCPT line a
-    /// recipient, without line ends. When this returns the message is on the disk.
+    /// recipient, without line ends. When this returns the message is on the disk, and its name is not.
     pub fn write(
         folder: &Path,
         envelope: &[String],
         message: &mut dyn io::Read,
     ) -> io::Result<Self> {
-        let mut random = [0; 16];
-        SystemEntropy::default().fill(&mut random);
-        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self::write_for(folder, None, envelope, message)
+    }
+
+    /// The same in the relay's own name, for a user whose turn the file is to take.
+    pub(in crate::shell) fn write_for(
+        folder: &Path,
+        user: Option<u32>,
+        envelope: &[String],
+        message: &mut dyn io::Read,
+    ) -> io::Result<Self> {
+        let name = random_name();
+        let path = folder.join(format!(".{name}"));
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
         // Half a file is worth nothing to anybody; its sender is told.
         let draft = Self {
-            path: folder.join(format!(".{name}")),
-            complete: folder.join(format!("{name}.msg")),
+            file,
+            path,
+            complete: folder.join(name_of(&name, user)),
         };
-        write_file(&draft.path, envelope, message)?;
+        write_file(&draft.file, envelope, message)?;
         Ok(draft)
     }
 
-    /// Gives it the name under which the relay takes it.
+    /// Gives it the name under which the relay takes it. When this fails the relay does not take it, unless it is not even
+    /// possible to take the name away again.
     pub fn complete(self) -> io::Result<()> {
         fs::rename(&self.path, &self.complete)?;
-        sync_folder(self.complete.parent().unwrap_or(Path::new(".")))
+        let folder = self.complete.parent().unwrap_or(Path::new("."));
+        match sync_name(&self.file, folder) {
+            Ok(()) => Ok(()),
+            // The relay may have taken it already, and then it is on the disk there.
+            Err(error) => match fs::remove_file(&self.complete) {
+                Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            },
+        }
     }
 }
 
@@ -94,13 +98,8 @@ impl Drop for Draft {
     }
 }
 
-fn write_file(path: &Path, envelope: &[String], message: &mut dyn io::Read) -> io::Result<()> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    let mut out = BufWriter::new(&file);
+fn write_file(file: &File, envelope: &[String], message: &mut dyn io::Read) -> io::Result<()> {
+    let mut out = BufWriter::new(file);
     out.write_all(FORMAT.as_bytes())?;
     out.write_all(b"\n")?;
     for line in envelope {
@@ -116,13 +115,26 @@ fn write_file(path: &Path, envelope: &[String], message: &mut dyn io::Read) -> i
     file.sync_all()
 }
 
-/// Who cannot list the folder may not open it to sync it either; the file itself is synced.
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    match File::open(folder) {
-        Ok(folder) => folder.sync_all(),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        Err(error) => Err(error),
+/// Syncs the name of a file. Who cannot list the folder may not open it to sync it either, and syncs all of the file system,
+/// which the file stands for.
+fn sync_name(file: &File, folder: &Path) -> io::Result<()> {
+    match sync_folder(folder) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Ok(rustix::fs::syncfs(file)?)
+        }
+        result => result,
     }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Enough for nobody to guess it.
+fn random_name() -> String {
+    let mut random = [0; 16];
+    SystemEntropy::default().fill(&mut random);
+    random.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

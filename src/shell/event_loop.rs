@@ -306,7 +306,8 @@ impl EventLoop {
         }
         while let Some(said) = self.drops.next() {
             match said {
-                FromRun::Done(lines, _) => lines.iter().for_each(log::write),
+                FromRun::Log(line) => log::write(&line),
+                FromRun::SetAside(what) => self.drops.note(what),
                 FromRun::Connect(stream, uid) => {
                     let stream = mio::net::UnixStream::from_std(stream);
                     self.admit(

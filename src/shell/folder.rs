@@ -15,7 +15,7 @@ use rustix::fs::Access;
 
 use super::{access, log};
 use crate::address::Domain;
-use crate::config::{Folder, HOOKS, Rights, SystemDefaults};
+use crate::config::{Accounts, Folder, HOOKS, Rights, SystemDefaults};
 use crate::engine::log::{Level, Line};
 use crate::limits::{CONFIG_DEPTH_MAX, CONFIG_ENTRIES_MAX, CONFIG_FILE_BYTES_MAX};
 
@@ -231,6 +231,14 @@ pub fn system_defaults() -> SystemDefaults {
         hostname: full_hostname(&node, &text("/etc/hostname"), &text("/etc/hosts")),
         resolv_conf: text("/etc/resolv.conf"),
     }
+}
+
+/// The accounts of /etc/passwd; none where it cannot be read.
+pub fn accounts() -> Accounts {
+    let mut text = String::new();
+    let read = File::open("/etc/passwd")
+        .and_then(|file| file.take(CONFIG_FILE_BYTES_MAX).read_to_string(&mut text));
+    Accounts::parse(read.map_or("", |_| text.as_str()))
 }
 
 /// The name of this machine with its domain: the kernel's, else that of /etc/hostname, else the one that /etc/hosts

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::privilege::{self, Account, PrivilegeError};
 use super::{certificate_files, folder, listen, own_folder};
-use crate::config::{Config, glance};
+use crate::config::{Config, ConfigError, glance};
 
 pub use super::certificate_files::Found;
 
@@ -92,8 +92,12 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
 /// Reads it as the caller; the errors are sentences.
 pub fn read(path: &Path) -> Result<Config, Vec<String>> {
     let read = folder::read(path).map_err(|error| vec![error.to_string()])?;
-    Config::parse(&read, &folder::system_defaults())
-        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+    let sentences = |errors: Vec<ConfigError>| -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    };
+    let config = Config::parse(&read, &folder::system_defaults()).map_err(sentences)?;
+    let accounts = folder::accounts();
+    Ok(Config { accounts, ..config })
 }
 
 /// The account that chopar.toml names.

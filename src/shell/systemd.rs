@@ -23,5 +23,5 @@ pub(super) fn stopping() {
 
 fn tell(state: &[NotifyState<'_>]) {
     // A supervisor that does not listen is no reason to stop.
-    drop(sd_notify::notify(false, state));
+    drop(sd_notify::notify(state));
 }

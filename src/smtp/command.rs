@@ -6,10 +6,10 @@
 
 use std::fmt;
 
-use super::xtext::decode_xtext;
 use crate::address::{AddressError, Mailbox, ReversePath};
 use crate::envelope::{BodyKind, DsnReturn, Notify};
 use crate::limits::{DOMAIN_BYTES_MAX, ENVID_BYTES_MAX, ORCPT_BYTES_MAX};
+use crate::xtext::decode_xtext;
 
 /// One command.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -11,6 +11,3 @@ pub mod hook;
 pub mod proxy;
 pub mod reply;
 pub mod server;
-mod xtext;
-
-pub use xtext::{decode_xtext, encode_utf8_address, encode_xtext};

@@ -170,7 +170,12 @@ impl Client {
                         String::from_utf8_lossy(&self.unread)
                     );
                 }
-                Err(_) => return None,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    // Whoever expects a reply here wants to know why there is none.
+                    eprintln!("no reply to {:?}: {error}", self.sent);
+                    return None;
+                }
             }
         }
     }

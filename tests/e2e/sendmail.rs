@@ -7,8 +7,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::process::{Guard, Output, PATIENCE, program, run};
+use crate::process::{Guard, Output, PATIENCE, program, run, wait_for};
 use crate::relay::{CHOPAR, Relay, Setup, login};
+use crate::world::Arrived;
 
 /// A relay whose administrator reads mail at home.test.
 fn relay() -> Relay {
@@ -372,6 +373,194 @@ fn exit_0_while_the_daemon_is_down_is_kept_for_each_recipient() {
         let left = fs::read_dir(relay.spool().join(folder)).expect("a folder");
         assert_eq!(left.count(), 0, "{folder}");
     }
+}
+
+/// The parts of a message that a DSN is about, as these words of it.
+fn dsn_about(arrived: &[Arrived], recipient: &str) -> String {
+    let field = format!("Final-Recipient: rfc822; {recipient}\r\n");
+    let mut found = arrived.iter().filter(|one| one.text().contains(&field));
+    let dsn = found
+        .next()
+        .unwrap_or_else(|| panic!("no DSN about {recipient}"));
+    assert!(found.next().is_none(), "two DSNs about {recipient}");
+    assert!(dsn.text().contains("Action: failed"), "{}", dsn.text());
+    dsn.text()
+}
+
+fn assert_nothing_left(relay: &Relay) {
+    for folder in ["drop", "damaged"] {
+        wait_for(&format!("an empty {folder}"), PATIENCE, || {
+            let left = fs::read_dir(relay.spool().join(folder)).expect("a folder");
+            (left.count() == 0).then_some(())
+        });
+    }
+}
+
+#[test]
+fn what_the_relay_refuses_of_what_was_left_while_it_was_down_is_returned() {
+    let mut relay = relay();
+    relay.stop();
+    let ann = |to: &'static str| ["-i", "-f", "ann@relay.test", to];
+    let line = format!("{}\n", "y".repeat(70));
+    let long = format!("Subject: long\n\n{}", line.repeat(1_000));
+    let looping = "Received: from a by b; Tue, 24 Nov 2026 10:00:00 +0000\n".repeat(101);
+    for (to, input) in [
+        ("long@four.test", long.as_str()),
+        ("loop@four.test", &format!("{looping}Subject: loop\n\nx\n")),
+        ("good@four.test", "Subject: good\n\nx\n"),
+    ] {
+        sendmail(&relay, &ann(to), input).ok();
+    }
+    // What was in order when it was taken is too long by the time the relay is back.
+    relay.setup.keys.push_str("max_message_size = \"64 KiB\"\n");
+    relay.write_config();
+    relay.run();
+    let arrived = relay.sink.wait(3);
+    let good = arrived.iter().filter(|one| one.to == ["good@four.test"]);
+    assert_eq!(good.count(), 1);
+    let dsn = dsn_about(&arrived, "long@four.test");
+    assert!(
+        dsn.contains("Status: 5.3.4") && dsn.contains("Subject: long"),
+        "{dsn}"
+    );
+    let dsn = dsn_about(&arrived, "loop@four.test");
+    assert!(dsn.contains("Status: 5.4.6"), "{dsn}");
+    for dsn in arrived
+        .iter()
+        .filter(|one| one.text().contains("Action: failed"))
+    {
+        assert_eq!(dsn.to, ["ann@home.test"]);
+    }
+    assert_nothing_left(&relay);
+}
+
+#[test]
+fn a_file_that_is_not_a_message_is_set_aside_whole_and_the_administrator_is_told() {
+    let relay = relay();
+    let leave = |name: &str| {
+        let folder = relay.spool().join("drop");
+        fs::write(folder.join(format!(".{name}")), "no message\n").expect("a file");
+        fs::rename(folder.join(format!(".{name}")), folder.join(name)).expect("a file");
+        // It looks at once, and a second time after it has set something aside.
+        relay.cli(&["reload"]).ok();
+        relay.wait_for_log(&format!("event=drop-refused file={name}"));
+        relay.cli(&["reload"]).ok();
+    };
+    leave("first.msg");
+    let told = relay.sink.wait(1).remove(0);
+    assert_eq!(told.to, ["admin@home.test"]);
+    assert!(
+        told.text().contains("\r\n  first.msg: no first line"),
+        "{}",
+        told.text()
+    );
+    let aside = relay.spool().join("damaged/first.msg");
+    assert_eq!(fs::read_to_string(aside).expect("a file"), "no message\n");
+    // Whoever leaves more of them causes one message an hour.
+    leave("second.msg");
+    relay.wait_for_empty_queue(PATIENCE);
+    assert_eq!(relay.sink.count(), 1);
+}
+
+#[test]
+fn whom_a_local_program_names_as_author_is_its_own_affair_with_the_daemon_up_and_down() {
+    let mut relay = relay();
+    // There is no login whose addresses these could be: a From of anybody, of nobody, and two of them.
+    const AUTHORS: [&str; 3] = [
+        "From: boss@far.test\n",
+        "From: nonsense <\n",
+        "From: a@far.test\nFrom: b@far.test\n",
+    ];
+    for (at, author) in AUTHORS.iter().enumerate() {
+        let input = format!("{author}Subject: author\n\nx\n");
+        let words = ["-f", "ann@relay.test", "a@four.test"];
+        let code = sendmail(&relay, &words, &input).code;
+        relay.stop();
+        assert_eq!(sendmail(&relay, &words, &input).code, code, "{author}");
+        relay.run();
+        assert_eq!(code, 0, "{author}");
+        assert_eq!(relay.sink.wait(2 * at + 2).len(), 2 * at + 2, "{author}");
+    }
+    assert_nothing_left(&relay);
+}
+
+#[test]
+fn a_hook_that_takes_long_over_one_message_holds_up_no_other_that_was_left() {
+    let mut relay = relay();
+    let hook = relay.config().join("hooks/post-data");
+    fs::create_dir_all(hook.parent().expect("a folder")).expect("a folder");
+    // It lets the slow one go once the others have come through.
+    let gate = relay.folder().join("gate");
+    let script = format!(
+        "#!/bin/sh\ngrep -q '^Subject: slow' || exit 0\n\
+         n=0; while [ ! -e {} ] && [ $n -lt 300 ]; do sleep 0.1; n=$((n+1)); done\nexit 0\n",
+        gate.display()
+    );
+    fs::write(&hook, script).expect("a file");
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("a mode");
+    relay.stop();
+    let words = ["-f", "ann@relay.test", "a@four.test"];
+    for subject in ["slow", "one", "two", "three"] {
+        sendmail(&relay, &words, &format!("Subject: {subject}\n\nx\n")).ok();
+    }
+    relay.run();
+    let first = relay.sink.wait(3);
+    assert!(
+        first
+            .iter()
+            .all(|one| !one.text().contains("Subject: slow")),
+        "{first:?}"
+    );
+    fs::write(&gate, "").expect("a file");
+    let all = relay.sink.wait(4);
+    assert!(all.iter().any(|one| one.text().contains("Subject: slow")));
+    assert_nothing_left(&relay);
+}
+
+#[test]
+fn what_a_hook_defers_of_what_was_left_waits_and_is_delivered() {
+    let mut relay = relay();
+    let hook = relay.config().join("hooks/post-data");
+    fs::create_dir_all(hook.parent().expect("a folder")).expect("a folder");
+    let gate = relay.folder().join("gate");
+    let script = format!("#!/bin/sh\n[ -e {} ] || exit 75\nexit 0\n", gate.display());
+    fs::write(&hook, script).expect("a file");
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("a mode");
+    relay.stop();
+    let words = ["-f", "ann@relay.test", "a@four.test"];
+    sendmail(&relay, &words, "Subject: later\n\nx\n").ok();
+    relay.run();
+    relay.wait_for_log("event=drop-waits");
+    fs::write(&gate, "").expect("a file");
+    assert_eq!(relay.sink.wait(1)[0].to, ["a@four.test"]);
+    assert_nothing_left(&relay);
+}
+
+#[test]
+fn a_dsn_of_another_host_to_an_account_without_an_alias_reaches_the_administrator() {
+    let relay = relay();
+    let far = |from: &str, to: &str| {
+        let mut client = relay.client();
+        assert_eq!(client.say(&format!("MAIL FROM:<{from}>")).code, 250);
+        let reply = client.say(&format!("RCPT TO:<{to}>"));
+        if reply.code != 250 {
+            return reply.code;
+        }
+        assert_eq!(client.say("DATA").code, 354);
+        let text = "From: MAILER-DAEMON@far.test\r\nTo: www-data@relay.test\r\nSubject: failed\r\n\
+                    Date: Tue, 24 Nov 2026 10:00:00 +0000\r\nMessage-ID: <1@far.test>\r\n\r\nx\r\n";
+        client.body(text.as_bytes()).code
+    };
+    // Every system has these: nobody may forward from outside by them, a DSN has one way.
+    assert_eq!(far("", "daemon@relay.test"), 250);
+    let dsn = relay.sink.wait(1).remove(0);
+    assert_eq!(dsn.to, ["admin@home.test"]);
+    assert!(dsn.text().contains("Subject: failed"), "{}", dsn.text());
+    assert_eq!(far("x@far.test", "daemon@relay.test"), 550);
+    assert_eq!(far("", "no-such-account@relay.test"), 550);
+    assert_eq!(far("", "daemon@far.test"), 550);
+    relay.wait_for_empty_queue(PATIENCE);
+    assert_eq!(relay.sink.count(), 1);
 }
 
 #[test]

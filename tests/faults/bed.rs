@@ -69,7 +69,7 @@ impl Bed {
         let (here, port) = (self.folder.path().display(), self.port);
         let text = format!(
             "hostname = \"mail.relay.test\"\nstate_dir = \"{here}/state\"\nruntime_dir = \"{here}/run\"\n\
-             user = \"root\"\n\
+             user = \"root\"\nmax_message_size = \"400 KiB\"\n\
              [listen]\nsmtp = [\"127.0.0.1:{port}\"]\nsubmission = []\nsubmissions = []\nstatus = []\n\
              [relay]\nnetworks = [\"127.0.0.1/32\"]\n\
              [dns]\nservers = [\"127.0.0.1:{}\"]\n\
@@ -277,6 +277,56 @@ impl Bed {
         run(command.args(words), message).code
     }
 
+    /// The same with strace at it; its exit code, or minus the signal.
+    pub(crate) fn sendmail_traced(
+        &self,
+        words: &[&str],
+        message: &[u8],
+        expressions: &[String],
+    ) -> i32 {
+        drop(fs::remove_file(self.trace_path()));
+        let mut command = Command::new(program("strace"));
+        command.args(["-qq", "-Y", "-o"]).arg(self.trace_path());
+        for expression in expressions {
+            command.args(["-e", expression]);
+        }
+        command
+            .arg(CHOPAR)
+            .arg("-C")
+            .arg(self.folder.path().join("config"))
+            .arg("sendmail");
+        run(command.args(words), message).code
+    }
+
+    /// Leaves a message in the drop folder as `sendmail` of another time did, whatever the limits are now.
+    pub(crate) fn leave(&self, from: &str, to: &[String], message: &[u8]) {
+        let mut text = format!("chopar-drop 1\nMAIL FROM:<{from}>\n");
+        for to in to {
+            text.push_str(&format!("RCPT TO:<{to}>\n"));
+        }
+        text.push('\n');
+        let mut bytes = text.into_bytes();
+        bytes.extend_from_slice(message);
+        let drop = self.spool().join("drop");
+        let name = to[0].replace('@', "-");
+        fs::write(drop.join(format!(".{name}")), bytes).expect("a file");
+        fs::rename(
+            drop.join(format!(".{name}")),
+            drop.join(format!("{name}.msg")),
+        )
+        .expect("a file");
+    }
+
+    /// Gives the relay a hook that refuses what has this Subject.
+    pub(crate) fn refuse_by_hook(&self, subject: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let hook = self.folder.path().join("config/hooks/post-data");
+        fs::create_dir_all(hook.parent().expect("a folder")).expect("a folder");
+        let script = format!("#!/bin/sh\nif grep -q '^Subject: {subject}'; then exit 20; fi\n");
+        fs::write(&hook, script).expect("a file");
+        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("a mode");
+    }
+
     /// Whether a message with this in it lies in the drop folder.
     pub(crate) fn has_dropped(&self, text: &[u8]) -> bool {
         let entries = fs::read_dir(self.spool().join("drop"))
@@ -294,10 +344,11 @@ impl Bed {
         stats["queued"].as_u64()
     }
 
-    /// A session, if the relay greets.
+    /// A session, if the relay greets. One that is dead does not answer at all; one that lives on a busy machine is waited
+    /// for, as for every other reply.
     pub(crate) fn client(&self) -> Option<Client> {
         let mut client = Client::open(self.port).ok()?;
-        let is_greeted = client.hears_within(Duration::from_secs(5)) && is_greeting(&mut client);
+        let is_greeted = client.hears_within(PATIENCE) && is_greeting(&mut client);
         (is_greeted && client.say("EHLO client.test").code == 250).then_some(client)
     }
 }

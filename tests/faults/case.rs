@@ -15,9 +15,13 @@ pub(crate) enum Scene {
     Start,
     /// `chopar reload` while mail is queued.
     Reload,
-    /// The relay starts and takes in what `sendmail` left. The thread that does it comes and goes, so all threads are
-    /// traced, each counts for itself, and the fault comes in the one that is there first.
+    /// The relay takes in what `sendmail` left: a message, one with a recipient that the relay refuses, one that is too long
+    /// by now, one that the hook refuses.
     Drop,
+    /// `sendmail` is called while the relay is down, and the fault comes in `sendmail`.
+    Leave,
+    /// The same while the relay is up.
+    Submit,
 }
 
 /// What the fault is.
@@ -32,7 +36,7 @@ pub(crate) enum Fault {
 }
 
 /// A fault at the `number`th call of a kind, counted from 1 within the thread: from the first system call on in
-/// [`Scene::Start`], else from the moment when the relay is up.
+/// [`Scene::Start`] and of `sendmail`, else from the moment when the relay is up.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Case {
     pub(crate) scene: Scene,
@@ -43,12 +47,14 @@ pub(crate) struct Case {
     pub(crate) number: usize,
 }
 
-const SCENES: [(&str, Scene); 5] = [
+const SCENES: [(&str, Scene); 7] = [
     ("relay", Scene::Relay),
     ("large", Scene::Large),
     ("start", Scene::Start),
     ("reload", Scene::Reload),
     ("drop", Scene::Drop),
+    ("leave", Scene::Leave),
+    ("submit", Scene::Submit),
 ];
 
 /// The errors that are injected.

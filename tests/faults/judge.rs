@@ -17,8 +17,8 @@ pub(crate) struct History {
     pub(crate) told: bool,
     /// Whether it stood in the spool when a fault ended the session of its sender.
     pub(crate) written: bool,
-    /// Whether one of its recipients is refused, so that a notification is owed.
-    pub(crate) owes_notice: bool,
+    /// What is owed for it.
+    pub(crate) due: Due,
     /// Copies that its recipient got.
     pub(crate) copies: usize,
     /// Copies that differ from what was sent.
@@ -29,6 +29,30 @@ pub(crate) struct History {
     pub(crate) excused_copies: usize,
     /// Faults that excuse a second notification.
     pub(crate) excused_notices: usize,
+}
+
+/// What is owed for a message that was accepted.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Due {
+    /// It arrives.
+    #[default]
+    Copy,
+    /// It arrives, and its sender is told of a recipient that was refused.
+    CopyAndNotice,
+    /// It is refused as a whole: it arrives nowhere, and its sender is told.
+    Notice,
+}
+
+impl Due {
+    /// Whether its sender is to be told.
+    pub(crate) fn has_notice(self) -> bool {
+        self != Self::Copy
+    }
+
+    /// Whether it is to arrive.
+    pub(crate) fn has_copy(self) -> bool {
+        self != Self::Notice
+    }
 }
 
 /// What must not be.
@@ -97,10 +121,11 @@ pub(crate) fn judge(history: &History) -> Vec<Finding> {
     let mut findings = Vec::new();
     let name = || history.name.clone();
     let is_owed = history.told || history.written;
-    if history.told && history.copies == 0 {
+    if history.told && history.copies == 0 && history.due.has_copy() {
         findings.push(Finding::Lost(name()));
     }
-    if !is_owed && history.copies + history.notices > 0 {
+    let is_invented = !is_owed && history.copies + history.notices > 0;
+    if is_invented || !history.due.has_copy() && history.copies > 0 {
         findings.push(Finding::Invented(name()));
     }
     let most = 1 + history.excused_copies;
@@ -112,10 +137,10 @@ pub(crate) fn judge(history: &History) -> Vec<Finding> {
             most,
         });
     }
-    if history.told && history.owes_notice && history.notices == 0 {
+    if history.told && history.due.has_notice() && history.notices == 0 {
         findings.push(Finding::NoticeMissing(name()));
     }
-    let most = usize::from(history.owes_notice) + history.excused_notices;
+    let most = usize::from(history.due.has_notice()) + history.excused_notices;
     if is_owed && history.notices > most {
         let got = history.notices;
         findings.push(Finding::Notices {
@@ -139,7 +164,7 @@ mod tests {
             name: "B".to_owned(),
             told: true,
             written: true,
-            owes_notice: true,
+            due: Due::CopyAndNotice,
             copies: 1,
             notices: 1,
             ..History::default()
@@ -228,11 +253,26 @@ mod tests {
         let (name, got, most) = ("B".to_owned(), 2, 1);
         assert_eq!(judge(&forged), [Finding::Notices { name, got, most }]);
         let unasked = History {
-            owes_notice: false,
+            due: Due::Copy,
             ..good()
         };
         let (name, got, most) = ("B".to_owned(), 1, 0);
         assert_eq!(judge(&unasked), [Finding::Notices { name, got, most }]);
+    }
+
+    #[test]
+    fn a_message_that_was_to_be_returned_and_is_delivered_is_found() {
+        let returned = History {
+            due: Due::Notice,
+            copies: 0,
+            ..good()
+        };
+        assert_eq!(judge(&returned), []);
+        let forged = History {
+            copies: 1,
+            ..returned
+        };
+        assert_eq!(judge(&forged), [Finding::Invented("B".to_owned())]);
     }
 
     #[test]

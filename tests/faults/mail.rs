@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::judge::History;
+use crate::judge::{Due, History};
 use crate::sink::Arrived;
 use crate::spool::{self, Standing};
 
@@ -15,6 +15,7 @@ pub(crate) struct Mail {
     /// What its sender was answered; 0 for nothing.
     pub(crate) answer: u16,
     written: bool,
+    due: Due,
     excused_copies: usize,
     excused_notices: usize,
 }
@@ -38,6 +39,7 @@ impl Mail {
             bytes: text.into_bytes(),
             answer: 0,
             written: false,
+            due: Due::Copy,
             excused_copies: 0,
             excused_notices: 0,
         }
@@ -47,6 +49,21 @@ impl Mail {
     pub(crate) fn and_to_nobody(mut self) -> Self {
         self.to
             .push(format!("gone-{}@four.test", self.name.to_lowercase()));
+        self.due = Due::CopyAndNotice;
+        self
+    }
+
+    /// And to one that the relay itself refuses.
+    pub(crate) fn and_to_a_stranger(mut self) -> Self {
+        self.to
+            .push(format!("gone-{}@relay.test", self.name.to_lowercase()));
+        self.due = Due::CopyAndNotice;
+        self
+    }
+
+    /// The relay refuses it as a whole.
+    pub(crate) fn refused(mut self) -> Self {
+        self.due = Due::Notice;
         self
     }
 
@@ -78,7 +95,7 @@ impl Mail {
         let notices = spool::notices(spool, SENDER);
         let is_made_again = is_open && notices.written;
         let is_sent_again = self.notices(arrived) > 0 && !notices.recorded;
-        if self.to.len() > 1 {
+        if self.due.has_notice() {
             self.excused_notices += usize::from(is_made_again) + usize::from(is_sent_again);
         }
     }
@@ -86,6 +103,8 @@ impl Mail {
     /// It was taken out of the drop folder and its file is still there: it will be taken once more.
     pub(crate) fn left_in_drop(&mut self) {
         self.excused_copies += usize::from(self.written);
+        // Whether its DSN is on the disk already cannot be told from the file.
+        self.excused_notices += usize::from(self.due.has_notice());
         self.written = true;
     }
 
@@ -97,7 +116,7 @@ impl Mail {
     /// What the relay learnt about it could not be kept, or its peer was cut off: it may be sent once more.
     pub(crate) fn excuse_another(&mut self) {
         self.excused_copies += 1;
-        self.excused_notices += usize::from(self.to.len() > 1);
+        self.excused_notices += usize::from(self.due.has_notice());
     }
 
     /// Copies that have arrived.
@@ -112,15 +131,20 @@ impl Mail {
     pub(crate) fn notices(&self, arrived: &[Arrived]) -> usize {
         // Not by its Message-ID: of a message that the disk does not give any more, the recipient is still named.
         let is_one = |one: &&Arrived| {
-            let is_about = |to: &String| String::from_utf8_lossy(&one.bytes).contains(to.as_str());
-            one.from.is_empty() && one.to == [SENDER] && self.to.get(1).is_some_and(is_about)
+            let is_about = |to: &String| {
+                let field = format!("rfc822; {to}\r\n");
+                String::from_utf8_lossy(&one.bytes).contains(&field)
+            };
+            let refused = self.to.get(usize::from(self.due.has_copy()));
+            one.from.is_empty() && one.to == [SENDER] && refused.is_some_and(is_about)
         };
         arrived.iter().filter(is_one).count()
     }
 
     /// Whether everything that it leads to has arrived.
     pub(crate) fn is_complete(&self, arrived: &[Arrived]) -> bool {
-        self.copies(arrived) > 0 && (self.to.len() == 1 || self.notices(arrived) > 0)
+        (!self.due.has_copy() || self.copies(arrived) > 0)
+            && (!self.due.has_notice() || self.notices(arrived) > 0)
     }
 
     /// What became of it.
@@ -131,7 +155,7 @@ impl Mail {
             name: self.name.to_owned(),
             told: self.is_accepted(),
             written: self.written,
-            owes_notice: self.to.len() > 1,
+            due: self.due,
             copies: self.copies(arrived),
             altered: arrived.iter().filter(is_altered).count(),
             notices: self.notices(arrived),

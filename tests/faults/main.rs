@@ -7,7 +7,7 @@
 //!
 //! `cargo test` runs every kill and every disk error at the calls that change the spool or talk to a peer;
 //! `CHOPAR_FAULTS=long`, which `make faults` sets, runs them at all system calls, except those that only wait;
-//! `CHOPAR_FAULTS=relay/journal/fdatasync/kill/1` runs that case alone.
+//! `CHOPAR_FAULTS=relay/journal/fdatasync/kill/1` runs that case alone, and `CHOPAR_FAULTS=drop/` all of a scene.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -58,6 +58,11 @@ fn a_fault_at_any_call_loses_nothing_and_doubles_nothing_without_excuse() {
     let cases = match wanted.as_str() {
         "" => plan::cases(&stage, plan::Form::Short),
         "long" => plan::cases(&stage, plan::Form::Long),
+        front if front.ends_with('/') => {
+            let mut cases = plan::cases(&stage, plan::Form::Long);
+            cases.retain(|case| case.to_string().starts_with(front));
+            cases
+        }
         name => vec![name.parse().expect("the name of a case")],
     };
     let start = Instant::now();

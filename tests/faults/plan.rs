@@ -21,6 +21,8 @@ pub(crate) fn cases(stage: &Stage, form: Form) -> Vec<Case> {
         Scene::Start,
         Scene::Reload,
         Scene::Drop,
+        Scene::Leave,
+        Scene::Submit,
     ] {
         for ((thread, call), count) in stage.count(scene) {
             for fault in faults(form, scene, &thread, &call) {
@@ -44,7 +46,7 @@ pub(crate) fn cases(stage: &Stage, form: Form) -> Vec<Case> {
 fn faults(form: Form, scene: Scene, thread: &str, call: &str) -> Vec<Fault> {
     let (is_disk, is_network) = (SPOOL_CALLS.contains(&call), NETWORK_CALLS.contains(&call));
     let mut faults = Vec::new();
-    // The threads that sign have nothing to do here, and a thread that comes and goes is met in its own scene.
+    // The threads that sign have nothing to do here, and that of the drop folder is met in its own scene.
     if !matches!(
         (scene, thread),
         (Scene::Drop, "drop") | (_, "main" | "journal")
@@ -60,12 +62,18 @@ fn faults(form: Form, scene: Scene, thread: &str, call: &str) -> Vec<Fault> {
         Scene::Large => is_disk && thread == "journal",
         Scene::Start => is_disk && call != "openat",
         Scene::Drop => is_disk,
+        Scene::Leave | Scene::Submit => is_disk && call != "openat" || call == "sendto",
         Scene::Reload => call == "write" || call == "sendto",
     };
     if is_short || form == Form::Long {
         faults.push(Fault::Kill);
     }
     let is_long = form == Form::Long;
+    let is_local = matches!(scene, Scene::Drop | Scene::Leave | Scene::Submit);
+    let is_brief = is_local && matches!(call, "fsync" | "rename" | "unlink");
+    if is_brief && !is_long {
+        faults.push(Fault::Once("EIO"));
+    }
     if is_disk && (thread == "journal" || is_long) {
         faults.push(Fault::Once("EIO"));
         faults.push(Fault::Once("ENOSPC"));
@@ -81,16 +89,12 @@ fn faults(form: Form, scene: Scene, thread: &str, call: &str) -> Vec<Fault> {
     if is_long && OPEN_CALLS.contains(&call) {
         faults.push(Fault::Once("EMFILE"));
     }
-    if is_long && is_network && thread == "main" && scene != Scene::Start {
+    if is_long && is_network && (thread == "main" || is_local) && scene != Scene::Start {
         faults.push(Fault::Once(if call == "connect" {
             "ENETUNREACH"
         } else {
             "ECONNRESET"
         }));
-    }
-    if scene == Scene::Drop {
-        // The fault would come in the start of another thread.
-        faults.retain(|fault| *fault == Fault::Kill || call == "unlink");
     }
     faults.dedup();
     faults
@@ -117,8 +121,9 @@ const READ_CALLS: [&str; 3] = ["pread64", "getdents64", "newfstatat"];
 /// Calls that take a descriptor.
 const OPEN_CALLS: [&str; 3] = ["accept4", "openat", "socket"];
 /// Calls that wait, as often as it happens to be.
-const WAITS: [&str; 8] = [
+const WAITS: [&str; 9] = [
     "epoll_wait",
+    "ppoll",
     "futex",
     "restart_syscall",
     "execve",

@@ -45,8 +45,8 @@ enum End {
 }
 
 impl Stage {
-    /// Makes the spools: `owed` is of a relay that ended well with a message queued; `dropped` has another one in the drop
-    /// folder; `crashed` is of a relay that was killed, with a large one besides and a torn tail.
+    /// Makes the spools: `owed` is of a relay that ended well with a message queued; `crashed` is of a relay that was
+    /// killed, with a large one besides, one in the drop folder, and a torn tail.
     pub(crate) fn set_up() -> Self {
         let stage = Self {
             dns: Dns::start("src.test. MX 10 mx.four.test."),
@@ -59,8 +59,6 @@ impl Stage {
         copy(&bed.state(), &stage.path("owed"));
         let dropped = dropped();
         let words = ["-i", "-f", SENDER, dropped.to[0].as_str()];
-        assert_eq!(bed.sendmail(&words, &dropped.bytes), 0, "{}", bed.log());
-        copy(&bed.state(), &stage.path("dropped"));
 
         let mut bed = Bed::new(&stage.dns, Some(&stage.path("owed")));
         bed.start();
@@ -88,11 +86,14 @@ impl Stage {
 
     fn bed(&self, scene: Scene) -> Bed {
         let name = match scene {
-            Scene::Relay | Scene::Large | Scene::Reload => "owed",
             Scene::Start => "crashed",
-            Scene::Drop => "dropped",
+            _ => "owed",
         };
-        Bed::new(&self.dns, Some(&self.path(name)))
+        let bed = Bed::new(&self.dns, Some(&self.path(name)));
+        if scene == Scene::Drop {
+            bed.refuse_by_hook("H");
+        }
+        bed
     }
 
     /// How often each thread makes each call, with nothing in its way.
@@ -108,8 +109,12 @@ impl Stage {
                 );
                 return counts(&bed.trace());
             }
-            Scene::Drop => assert_eq!(bed.start_traced(Threads::All, &all), Start::Up),
-            Scene::Relay | Scene::Large | Scene::Reload => {
+            Scene::Leave | Scene::Submit => {
+                let mails = call_sendmail(&mut bed, scene, &all);
+                assert!(mails.iter().all(Mail::is_accepted), "{}", bed.log());
+                return counts(&bed.trace());
+            }
+            Scene::Relay | Scene::Large | Scene::Reload | Scene::Drop => {
                 bed.start();
                 bed.attach(None, &all);
             }
@@ -137,13 +142,11 @@ impl Stage {
                 mails = vec![first().accepted(), large().accepted(), dropped().accepted()];
                 self.fail_at_start(&mut bed, case, &mut mails, &mut outcome);
             }
-            Scene::Drop => {
-                // The fault may come before it is up.
-                bed.start_traced(Threads::All, &expressions);
-                mails = play(&mut bed, case.scene);
-                self.fail_at_work(&mut bed, case, &mut mails, &mut outcome);
+            Scene::Leave | Scene::Submit => {
+                mails = call_sendmail(&mut bed, case.scene, &expressions);
+                self.fail_in_sendmail(&mut bed, case, &mut mails, &mut outcome);
             }
-            Scene::Relay | Scene::Large | Scene::Reload => {
+            Scene::Relay | Scene::Large | Scene::Reload | Scene::Drop => {
                 bed.start();
                 bed.attach(Some(&case.thread), &expressions);
                 mails = play(&mut bed, case.scene);
@@ -165,7 +168,8 @@ impl Stage {
             .extend(mails.iter().flat_map(|mail| judge(&mail.history(&arrived))));
         if !outcome.findings.is_empty() {
             eprintln!(
-                "{case}: the log:\n{}\nthe trace:\n{}",
+                "{case}: {:?}\nthe log:\n{}\nthe trace:\n{}",
+                outcome.findings,
                 bed.log(),
                 bed.trace()
             );
@@ -249,6 +253,31 @@ impl Stage {
         note(bed, case, mails);
     }
 
+    /// The fault came in `sendmail`, whose exit code is what its caller knows.
+    fn fail_in_sendmail(
+        &self,
+        bed: &mut Bed,
+        case: &Case,
+        mails: &mut [Mail],
+        outcome: &mut Outcome,
+    ) {
+        let trace = bed.trace();
+        outcome.fired = trace.contains("(INJECTED)") || trace.contains("+++ killed by SIGKILL");
+        let is_dropped = |mail: &Mail| bed.has_dropped(&mail.bytes);
+        for mail in mails.iter().filter(|mail| !mail.is_accepted()) {
+            // Its caller will try again.
+            if matches!(case.fault, Fault::Once(_)) && is_dropped(mail) {
+                let text = "sendmail failed, and left the message all the same".to_owned();
+                outcome.findings.push(Finding::Other(text));
+            }
+        }
+        if case.scene == Scene::Submit {
+            let end = drive(bed, mails, patience(case));
+            self.end(bed, case, end, outcome);
+        }
+        note(bed, case, mails);
+    }
+
     /// A relay that lives through its fault empties its queue and can be asked to end.
     fn end(&self, bed: &mut Bed, case: &Case, end: End, outcome: &mut Outcome) {
         let other = |text: String| Finding::Other(text);
@@ -309,6 +338,29 @@ fn dropped() -> Mail {
     Mail::new("C", 100)
 }
 
+/// What else was left in the drop folder: a recipient that the relay refuses, a message that is longer than it takes, one
+/// that the hook refuses.
+fn dropped_and_refused() -> [Mail; 3] {
+    [
+        Mail::new("D", 100).and_to_a_stranger(),
+        Mail::new("T", 500_000).refused(),
+        Mail::new("H", 100).refused(),
+    ]
+}
+
+/// Calls `sendmail` under strace, with the relay down or up, and notes what it said.
+fn call_sendmail(bed: &mut Bed, scene: Scene, expressions: &[String]) -> Vec<Mail> {
+    if scene == Scene::Submit {
+        bed.start();
+        bed.sink.open();
+    }
+    let mut mail = Mail::new("S", 2_000);
+    let words = ["-i", "-f", SENDER, mail.to[0].as_str()];
+    let code = bed.sendmail_traced(&words, &mail.bytes, expressions);
+    mail.answer = if code == 0 { 250 } else { 0 };
+    vec![first().accepted(), mail]
+}
+
 /// Plays the part of the world until the fault comes or all is delivered.
 fn play(bed: &mut Bed, scene: Scene) -> Vec<Mail> {
     let mut mails = vec![first().accepted()];
@@ -320,7 +372,14 @@ fn play(bed: &mut Bed, scene: Scene) -> Vec<Mail> {
     }
     bed.sink.open();
     if scene == Scene::Drop {
-        mails.push(dropped().accepted());
+        mails.push(dropped());
+        mails.extend(dropped_and_refused());
+        for mail in &mails[1..] {
+            bed.leave(SENDER, &mail.to, &mail.bytes);
+        }
+        // They were left with exit 0; the relay looks at once, and need not live to say so.
+        mails = mails.into_iter().map(Mail::accepted).collect();
+        bed.cli(&["reload"]);
         return mails;
     }
     let body = if scene == Scene::Large {
@@ -412,6 +471,10 @@ fn counts(trace: &str) -> Counts {
 fn patience(case: &Case) -> Duration {
     match case.fault {
         Fault::Always(_) => Duration::from_secs(2),
+        // A file that could not be read or sent is looked at again after a while.
+        Fault::Once(_) if matches!(case.scene, Scene::Drop | Scene::Submit) => {
+            Duration::from_secs(40)
+        }
         Fault::Kill | Fault::Once(_) => Duration::from_secs(6),
     }
 }

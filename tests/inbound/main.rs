@@ -5,6 +5,7 @@
 
 mod authenticity;
 mod authority;
+mod deliveries;
 mod forwarding;
 mod leaks;
 mod sessions;
@@ -12,4 +13,5 @@ mod shares;
 #[allow(dead_code, reason = "shared with the dialogues, which use more of it")]
 #[path = "../stage/mod.rs"]
 mod stage;
+mod turns;
 mod world;

@@ -269,7 +269,7 @@ fn what_was_kept_behind_too_much_output_is_read_once_that_is_out() {
         desk.stage.handle(Event::Drained { conn });
         desk.act();
         turns += 1;
-        assert!(turns < 100, "it comes to an end");
+        assert!(turns < 400, "it comes to an end");
     }
     assert!(turns > 2, "a portion at a time goes out: {turns} turns");
     let heard = desk.heard[&conn].clone();
@@ -635,6 +635,44 @@ fn a_message_that_is_removed_while_its_dsn_is_made_holds_up_no_other() {
     assert_eq!(desk.logged("event=notice "), 1, "{:#?}", desk.log);
     let tables = desk.stage.engine.tables();
     assert_eq!((tables.notices_at_work, tables.notices), (0, 0));
+}
+
+#[test]
+fn a_message_that_is_removed_while_the_disk_refuses_its_dsn_does_not_stop_the_deliveries() {
+    let mut desk = Desk::new(&[("example.com", "")]);
+    let conn = desk.connect(Listener::Submit, CLIENT);
+    let submit = |desk: &mut Desk| {
+        desk.feed(
+            conn,
+            b"MAIL FROM:<a@elsewhere.example>\r\nRCPT TO:<b@elsewhere.example>\r\nDATA\r\n",
+        );
+        let reply = desk.say(conn, "From: a@example.com\r\n\r\nshort\r\n.");
+        assert!(reply.starts_with("250 2.0.0 "), "{reply}");
+    };
+    desk.slow = Slow::Reads;
+    submit(&mut desk);
+    desk.read(1);
+    // Its envelope is known; the DSN comes to a disk that is full.
+    desk.slow = Slow::Disk;
+    desk.read(1);
+    let commands = std::mem::take(&mut desk.commands);
+    let [Command::Append { ticket, .. }] = commands[..] else {
+        panic!("{commands:?}");
+    };
+    let error = JournalError::NoSpace;
+    let completion = Completion::Failed { ticket, error };
+    desk.stage.handle(Event::Stored(completion));
+    desk.act();
+    desk.slow = Slow::Nothing;
+    let tool = desk.stage.accept(Listener::Control, CLIENT.into());
+    let tool = tool.expect("a tool");
+    let answer = desk.say(tool, r#"{"do":"remove","which":"all"}"#);
+    assert!(answer.contains("\"count\":1"), "{answer}");
+    desk.pass(5);
+    assert_eq!(desk.stage.engine.queue_len(), 0);
+    let failed = desk.logged("event=failed ");
+    submit(&mut desk);
+    assert_eq!(desk.logged("event=failed "), failed + 1, "{:#?}", desk.log);
 }
 
 #[test]

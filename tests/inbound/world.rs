@@ -49,6 +49,8 @@ pub(crate) struct World {
     pub(crate) logged: Vec<String>,
     /// Whether workers take their time, until [`World::work`].
     pub(crate) is_slow: bool,
+    /// Bytes that a client's connection gives at a time.
+    pub(crate) piece_bytes: usize,
     /// What they have to do.
     jobs: Vec<Action>,
 }
@@ -86,7 +88,9 @@ impl World {
             "chopar.toml",
             format!("{TOML}{keys}{route}{tables}").into_bytes(),
         );
-        folder.insert_file("domains/us.example/aliases", ALIASES.into());
+        let hundred: Vec<String> = (0..100).map(|at| format!("h{at}@far.example")).collect();
+        let aliases = format!("{ALIASES}hundred: {}\n", hundred.join(", "));
+        folder.insert_file("domains/us.example/aliases", aliases.into());
         folder.insert_file(
             "domains/us.example/users",
             format!("{PENCIL}:send_as=pencil@mail.example\n").into(),
@@ -112,6 +116,7 @@ impl World {
             discarded: 0,
             logged: Vec::new(),
             is_slow: false,
+            piece_bytes: 10_000,
             jobs: Vec::new(),
         };
         let key = SigningKey::from_pem(KEY)
@@ -131,7 +136,12 @@ impl World {
 
     /// A client comes.
     pub(crate) fn connect(&mut self, listener: Listener) {
-        let conn = self.stage.accept(listener, STRANGER.into());
+        self.connect_from(listener, STRANGER);
+    }
+
+    /// A client comes from this address.
+    pub(crate) fn connect_from(&mut self, listener: Listener, address: Ipv4Addr) {
+        let conn = self.stage.accept(listener, address.into());
         let conn = conn.expect("a session");
         self.client = Some(conn);
         self.act();
@@ -204,7 +214,7 @@ impl World {
     }
 
     pub(crate) fn feed(&mut self, bytes: &[u8]) {
-        for bytes in bytes.chunks(10_000) {
+        for bytes in bytes.chunks(self.piece_bytes) {
             let conn = self.client.expect("a client");
             self.stage.handle(Event::Bytes { conn, bytes });
             self.act();

@@ -7,6 +7,9 @@ use chopar::limits::{
     HOOKS_MAX, HOOKS_WAITING_MAX, NOTICES_AT_WORK_MAX, RETURN_TABLE_ENTRIES_MAX,
 };
 
+use chopar::limits::{TURN_BYTES_MAX, TURN_FIELDS_MAX, TURN_NAMES_MAX};
+use chopar::workload::Workload;
+
 use crate::ledger::{Broken, Rule, check as rule};
 
 /// Whether all tables of the engine are below their ceilings; `clients` have come so far.
@@ -17,8 +20,19 @@ pub(crate) fn check(engine: &Engine, config: &Config, clients: usize) -> Result<
         clients,
         recipients: LETTER_RECIPIENTS_MAX,
     };
+    let heaviest = engine.heaviest_turn();
+    rule(heaviest.is_within(TURN), Rule::Bounds, || {
+        format!("a turn did {heaviest:?}")
+    })?;
     ceilings.hold(&engine.tables())
 }
+
+/// What one turn may do.
+const TURN: Workload = Workload {
+    bytes: TURN_BYTES_MAX as u64,
+    fields: TURN_FIELDS_MAX as u64,
+    names: TURN_NAMES_MAX as u64,
+};
 
 /// What the configuration and the world allow.
 struct Ceilings {

@@ -26,6 +26,8 @@ pub(crate) enum Sabotage {
     NamelessSegment,
     /// The rewritten sender of what is forwarded is forgotten on the way to the disk.
     ForgottenSender,
+    /// A file of the drop folder is removed although something is still owed for it.
+    ForgottenDrop,
 }
 
 /// The disk; clones share it.
@@ -189,8 +191,13 @@ impl Disk for WorldDisk {
     }
 
     fn write_at(&mut self, file: SpoolFile, offset: u64, bytes: &[u8]) -> Result<(), DiskError> {
+        let was_synced = !self.warden().unsynced.contains(&file);
         hold(self.warden().written(file));
         let result = self.memory.write_at(file, offset, bytes);
+        if result.is_err() && was_synced {
+            // What came before is on the disk all the same.
+            self.warden().unsynced.remove(&file);
+        }
         self.count("write failed", result)
     }
 

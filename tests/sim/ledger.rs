@@ -73,6 +73,8 @@ pub(crate) struct Ledger {
     disturbed: BTreeSet<QueueId>,
     /// Messages that an operator took out of the queue, or was about to: nothing is owed for them.
     removed: BTreeSet<QueueId>,
+    /// How often the relay was killed or lost power.
+    kills: usize,
     /// Domains that were tried since the clock jumped; `None` while it never did.
     tried: Option<BTreeSet<String>>,
 }
@@ -83,6 +85,8 @@ struct Offer {
     letter: Letter,
     said: Option<Said>,
     id: Option<QueueId>,
+    /// Whether it was left in the drop folder.
+    is_local: bool,
 }
 
 /// A message that the relay has given an id.
@@ -166,15 +170,33 @@ impl Ledger {
             letter,
             said: None,
             id: None,
+            is_local: false,
+        };
+        self.letters.insert(marker, offer);
+    }
+
+    /// A program has left a message in the drop folder, with exit 0.
+    pub(crate) fn left(&mut self, letter: Letter) {
+        let marker = letter.marker.clone();
+        let offer = Offer {
+            letter,
+            said: Some(Said::Accepted),
+            id: None,
+            is_local: true,
         };
         self.letters.insert(marker, offer);
     }
 
     /// The hook was given a message.
     pub(crate) fn judged(&self, text: &[u8]) -> Result<(), Broken> {
+        if is_dsn(text) {
+            return Ok(());
+        }
         let marker = letters::header(text, "Subject").unwrap_or_default();
         let offer = self.letters.get(&marker);
-        let whole = offer.is_some_and(|offer| offer.letter.text == text && offer.said.is_none());
+        let whole = offer.is_some_and(|offer| {
+            offer.letter.text == text && (offer.said.is_none() || offer.is_local)
+        });
         check(whole, Rule::I2, || {
             format!("{marker} was altered on its way to the hook")
         })
@@ -225,7 +247,12 @@ impl Ledger {
             last: None,
         };
         let recipients: Vec<Addressee> = record.envelope.recipients.iter().map(addressee).collect();
-        let telling = self.telling(record)?;
+        // The drop folder's own DSNs come as other mail of programs does.
+        let is_return = record.envelope.origin.starts_with("uid=") && is_dsn(text);
+        let telling = match is_return {
+            true => Telling::All,
+            false => self.telling(record)?,
+        };
         let about = match record.envelope.origin.strip_prefix("notice=") {
             Some(about) => {
                 let about = about.parse().expect("an id");
@@ -237,6 +264,10 @@ impl Ledger {
                     || format!("the sender of {about} is told of its delay twice"),
                 )?;
                 About::Notice(notice)
+            }
+            None if is_return => {
+                let nothing = QueueId::new(0);
+                About::Notice(letters::read_notice(nothing, text, at_ms))
             }
             None => {
                 let at = record.envelope.arrived;
@@ -295,6 +326,15 @@ impl Ledger {
                 .map(|()| marker);
         };
         let letter = &offer.letter;
+        if offer.is_local {
+            let fits = recipients
+                .iter()
+                .all(|one| one.path == letter.from && letter.recipients.contains(&one.address));
+            return check(fits, Rule::I2, || {
+                format!("{marker} was left for others: {recipients:?}")
+            })
+            .map(|()| marker);
+        }
         let goals = match letter.stranger {
             true => strangers::goals(&letter.recipients, at).unwrap_or_default(),
             false => (letter.recipients.iter())
@@ -572,6 +612,7 @@ impl Ledger {
 
     /// The relay was killed. Gives how many sessions stood between a dot and a durable outcome.
     pub(crate) fn killed(&mut self) -> usize {
+        self.kills += 1;
         let sessions = self.sessions.drain().filter(|(_, open)| !open.is_empty());
         let standing = sessions.count();
         for mail in self.mails.values_mut() {
@@ -686,6 +727,10 @@ impl Ledger {
     /// The world has come to rest with an empty queue: what was acknowledged is delivered, or its sender was told.
     pub(crate) fn settled(&self) -> Result<(), Broken> {
         for (marker, offer) in &self.letters {
+            if offer.is_local {
+                self.settled_local(marker, offer)?;
+                continue;
+            }
             let Some((id, mail)) = offer.id.and_then(|id| Some((id, self.mails.get(&id)?))) else {
                 let lost = offer.said == Some(Said::Accepted);
                 check(!lost, Rule::I1, || {
@@ -711,6 +756,33 @@ impl Ledger {
                     )
                 })?;
             }
+        }
+        Ok(())
+    }
+
+    /// Each recipient of a message that was left is accounted for, and has it once for each life of the relay at most.
+    fn settled_local(&self, marker: &str, offer: &Offer) -> Result<(), Broken> {
+        for address in &offer.letter.recipients {
+            let is_for = |mail: &Mail| mail.recipients.iter().any(|one| one.address == *address);
+            let copies = self.mails().filter(|(_, mail)| {
+                matches!(&mail.about, About::Letter(about) if about == marker) && is_for(mail)
+            });
+            let copies: Vec<(QueueId, &Mail)> = copies.collect();
+            check(copies.len() <= 1 + self.kills, Rule::I3, || {
+                format!("{marker} was taken too often for {address}")
+            })?;
+            let is_settled = |(id, mail): &(QueueId, &Mail)| {
+                let untold = self.is_without_sender(mail);
+                let mut own = mail.recipients.iter().filter(|one| one.address == *address);
+                own.any(|one| one.copies > 0 || untold && one.closed)
+                    || self.is_bounced(*id, address)
+            };
+            // Its sender was told by the drop folder, which knows of no id.
+            let is_returned = || self.is_bounced(QueueId::new(0), address);
+            let settled = copies.iter().any(is_settled) || is_returned();
+            check(settled, Rule::I1, || {
+                format!("{marker} to {address} was left with exit 0 and is lost")
+            })?;
         }
         Ok(())
     }
@@ -751,8 +823,9 @@ impl Ledger {
     fn is_without_sender(&self, mail: &Mail) -> bool {
         match &mail.about {
             About::Letter(_) if mail.telling == Telling::Nothing => true,
-            About::Letter(marker) => (self.letters.get(marker))
-                .is_some_and(|offer| offer.letter.stranger && offer.letter.from.is_empty()),
+            About::Letter(marker) => (self.letters.get(marker)).is_some_and(|offer| {
+                (offer.letter.stranger || offer.is_local) && offer.letter.from.is_empty()
+            }),
             About::Notice(_) => true,
         }
     }
@@ -789,6 +862,11 @@ impl Ledger {
         let durable = self.mails.iter().filter(|(_, mail)| mail.durable);
         durable.map(|(id, mail)| (*id, mail))
     }
+}
+
+/// Whether a message is a DSN.
+fn is_dsn(text: &[u8]) -> bool {
+    letters::header(text, "Auto-Submitted").as_deref() == Some("auto-replied")
 }
 
 fn domain(address: &str) -> &str {

@@ -2,7 +2,8 @@
 //! DNS and clock.
 //!
 //! Clients send; remote servers take, refuse, stall, babble and hang up; name servers lie; the relay is killed, loses
-//! power, starts with the wrong time or with rot in its spool; an operator works on the queue; unauthenticated clients
+//! power, starts with the wrong time or with rot in its spool; an operator works on the queue; programs of this machine
+//! leave messages in the drop folder; unauthenticated clients
 //! write to what is forwarded, and the DNS says
 //! of them what it likes. What must hold is checked when it happens:
 //!
@@ -15,6 +16,7 @@
 //! | I5 a file whose sync failed is not touched again | the disk's warden | at each write and sync |
 //! | I6 any bytes in the spool: set aside, told, and the rest goes on | `World::look_at_rot` | at each start |
 //! | I7 what is counted on is synced, with its name | the disk's warden | at each commit |
+//! | what `sendmail` left with exit 0 is delivered, returned, or still in the drop folder | `Ledger::settled`, `World::judge_drop` | at the end |
 //! | tables and buffers below their ceilings | `bounds` | after each turn |
 //! | a clock that is set fails nothing untried | `Ledger::heard` | at each outcome |
 //! | a tool is answered in time, and told what is so | `World::operator_expects`, `Ledger::listed` | at each answer |
@@ -28,6 +30,7 @@ mod dns;
 mod hook;
 mod ledger;
 mod letters;
+mod local;
 mod million;
 mod network;
 mod operator;
@@ -255,6 +258,21 @@ fn whatever_an_operator_does_is_answered_and_loses_nothing_else() {
 }
 
 #[test]
+fn what_local_programs_left_with_exit_0_is_delivered_or_returned() {
+    let expected: [(&str, &[&str]); 3] = [
+        ("drop", &local::KINDS),
+        ("hook", &["refuses", "defers"]),
+        ("relay", &["killed", "power cut"]),
+    ];
+    all_hold(Faults::Local, &expected);
+}
+
+#[test]
+fn a_file_of_the_drop_folder_that_is_forgotten_is_found() {
+    is_found(Faults::Local, Sabotage::ForgottenDrop, &[ledger::Rule::I1]);
+}
+
+#[test]
 fn a_seed_has_one_history() {
     for faults in [
         Faults::Network,
@@ -263,6 +281,7 @@ fn a_seed_has_one_history() {
         Faults::Rot,
         Faults::Clock,
         Faults::Operator,
+        Faults::Local,
     ] {
         for seed in 0..40 {
             let sum = |_| run(seed, faults, Sabotage::None).map(|(_, sum)| sum);

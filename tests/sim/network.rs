@@ -111,7 +111,7 @@ impl World {
         if !self.ends.contains_key(&conn) {
             return;
         }
-        let is_local = matches!(self.ends.get(&conn), Some(End::Operator(_)));
+        let is_local = matches!(self.ends.get(&conn), Some(End::Operator(_) | End::Drop(_)));
         if !is_local && self.mishap(400) {
             self.tally.fault("link", "reset");
             return self.lost(conn, Lost::Reset);
@@ -163,6 +163,10 @@ impl World {
                 self.remote_moves(conn, next);
             }
             Some(End::Operator(_)) => self.operator_hears(conn, bytes),
+            Some(End::Drop(name)) => {
+                let name = name.clone();
+                self.drop_hears(name, conn, bytes);
+            }
             None => {}
         }
     }
@@ -294,6 +298,10 @@ impl World {
                         self.hear_remote(conn);
                     }
                     Some(End::Operator(_)) => self.operator_hears(conn, &bytes),
+                    Some(End::Drop(name)) => {
+                        let name = name.clone();
+                        self.drop_hears(name, conn, &bytes);
+                    }
                     Some(End::Hook(_)) | None => {}
                 }
             }
@@ -330,6 +338,7 @@ impl World {
                 self.carrying.remove(&conn);
                 self.ledger.session_over(conn);
             }
+            Some(End::Drop(name)) => self.drop_lost(name, conn),
             Some(End::Hook(_) | End::Operator(_)) | None => {}
         }
     }

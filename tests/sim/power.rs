@@ -44,7 +44,7 @@ impl World {
             self.plan_at(at, kind);
         }
         match self.faults {
-            Faults::Disk | Faults::Operator => {
+            Faults::Disk | Faults::Operator | Faults::Local => {
                 let at = self.entropy.below(25_000);
                 let at = std::time::Duration::from_millis(at);
                 self.plan(at, Happening::DiskTrouble);
@@ -79,6 +79,7 @@ impl World {
         self.tally.fault("relay", "killed");
         self.stop();
         self.disk.memory.mend();
+        self.drop_mended();
         self.start();
     }
 
@@ -88,10 +89,12 @@ impl World {
         self.stop();
         // The disk that comes back works.
         self.disk.crash(&mut self.entropy);
+        self.drop_crashes();
         self.start();
     }
 
     fn stop(&mut self) {
+        self.drop_stops();
         for conn in self.ends.keys().copied().collect::<Vec<_>>() {
             // What it has taken may be unrecorded because the relay was killed, which is counted below.
             if !matches!(self.ends.get(&conn), Some(crate::world::End::Remote(_))) {
@@ -146,6 +149,7 @@ impl World {
         for recovered in found {
             self.engine.recover(recovered, self.now);
         }
+        self.drop_starts();
     }
 
     /// Now and then the power fails again as soon as it is back: recovery finds the same.

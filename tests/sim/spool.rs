@@ -11,7 +11,7 @@ use chopar::queue_id::QueueId;
 
 use crate::disk::{Sabotage, hold};
 use crate::ledger::About;
-use crate::world::{Happening, World};
+use crate::world::{Faults, Happening, World};
 
 /// What the ledger is told once a ticket is committed.
 enum Entry {
@@ -151,6 +151,11 @@ impl World {
     /// seal that disowns the batch, and then loses power, may give a message back that was refused: the module
     /// documentation of the journal says so. That is left out here.)
     pub(crate) fn disk_trouble(&mut self) {
+        if self.faults == Faults::Local && self.entropy.below(4) > 0 {
+            self.drop_trouble();
+            let until = 1 + self.entropy.below(60_000);
+            return self.plan(Duration::from_millis(until), Happening::DiskMended);
+        }
         if self.entropy.below(4) == 0 {
             self.tally.fault("disk", "full");
             self.disk.memory.set_free(0);

@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use chopar::clock::{Instant, Now};
 use chopar::config::{Config, Folder, SystemDefaults};
 use chopar::date::Timestamp;
 use chopar::dns::SocketId;
+use chopar::engine::drop_folder::Settlement;
 use chopar::engine::event::{Action, ConnId, Event, JobId, Lost, Reader, TlsSession, WorkResult};
 use chopar::engine::{Engine, Start};
 use chopar::entropy::{Entropy, SeededEntropy};
@@ -25,6 +27,7 @@ use crate::client::Sender;
 use crate::disk::{Sabotage, WorldDisk, hold};
 use crate::hook::{self, HookEnd};
 use crate::ledger::{Ledger, Rule, check};
+use crate::local::DropFolder;
 use crate::operator::Operator;
 use crate::remote::{Mood, Remote};
 use crate::rot::Hit;
@@ -47,6 +50,8 @@ pub(crate) enum Faults {
     Rot,
     /// As with [`Faults::Power`], and the wall clock is set while the relay runs and while it does not.
     Clock,
+    /// As with [`Faults::Disk`], and programs of this machine leave messages in the drop folder.
+    Local,
     /// As with [`Faults::Disk`], and an operator works on the queue, over a disk that now and then fails to read.
     Operator,
 }
@@ -87,6 +92,14 @@ pub(crate) enum Happening {
     DiskMended,
     /// The wall clock is set by so many seconds.
     ClockJump(i64),
+    /// A program leaves a message in the drop folder.
+    Leave(usize),
+    /// The limit of size is another one.
+    LocalReload(usize),
+    /// The relay looks at the drop folder.
+    LookAtDrop,
+    /// A file of the drop folder was sent; this becomes of it.
+    SettleDrop(OsString, Settlement),
     /// The operator asks something.
     Operate,
     /// The operator releases everything and has it tried.
@@ -108,6 +121,7 @@ impl Happening {
                 | Self::DiskTrouble
                 | Self::DiskMended
                 | Self::ClockJump(_)
+                | Self::Leave(_)
                 | Self::Operate
                 | Self::LastVisit
         )
@@ -120,6 +134,8 @@ pub(crate) enum End {
     Remote(Box<Remote>),
     Hook(Box<HookEnd>),
     Operator(Box<Operator>),
+    /// The session of a file of the drop folder.
+    Drop(OsString),
 }
 
 pub(crate) struct World {
@@ -155,6 +171,8 @@ pub(crate) struct World {
     pub(crate) connects: u64,
     /// Visits of the operator.
     pub(crate) operators: usize,
+    /// The drop folder.
+    pub(crate) locals: DropFolder,
     /// Messages that cannot be read.
     pub(crate) unreadable: BTreeSet<QueueId>,
     /// Messages of which a part could not be read.
@@ -180,13 +198,18 @@ pub(crate) const LIFETIME: Duration = Duration::from_secs(6 * 86_400);
 const EPOCH_S: i64 = 1_790_000_000;
 
 pub(crate) fn config(extra: &str, hook: bool) -> Arc<Config> {
+    config_with("", "1 MiB", extra, hook)
+}
+
+/// The same with keys at its head, and a limit of size.
+pub(crate) fn config_with(head: &str, size: &str, extra: &str, hook: bool) -> Arc<Config> {
     let mut folder = Folder::default();
     if hook {
         folder.insert_file("hooks/post-data", Vec::new());
     }
     let toml = format!(
-        "hostname = \"relay.sender.example\"\n\
-         max_message_size = \"1 MiB\"\n\
+        "hostname = \"relay.sender.example\"\n{head}\
+         max_message_size = \"{size}\"\n\
          [dns]\nservers = [\"192.0.2.53\"]\n\
          [relay]\nnetworks = [\"198.51.100.0/24\"]\n\
          [domain.\"sender.example\"]\nreceive = false\n{extra}"
@@ -259,6 +282,7 @@ impl World {
             clients: Vec::new(),
             connects: 0,
             operators: 0,
+            locals: DropFolder::default(),
             unreadable: BTreeSet::new(),
             reads_failed: BTreeSet::new(),
             returns: 0,
@@ -275,8 +299,10 @@ impl World {
         let mut world = Self::empty(seed, faults, sabotage);
         world.populate();
         world.plan_faults();
-        if faults == Faults::Operator {
-            world.plan_operator();
+        match faults {
+            Faults::Operator => world.plan_operator(),
+            Faults::Local => world.plan_local(),
+            _ => {}
         }
         world
     }
@@ -300,7 +326,7 @@ impl World {
             hold(bounds::check(
                 &self.engine,
                 &self.config,
-                self.clients.len() + self.operators,
+                self.clients.len() + self.operators + self.locals.sessions,
             ));
             assert!(
                 self.tally.steps < 5_000_000,
@@ -412,8 +438,16 @@ impl World {
             Happening::DiskMended => {
                 self.disk.memory.mend();
                 self.disk.memory.set_free(1 << 40);
+                self.drop_mended();
+                // The writer looks at the room from time to time, whether anything is written or not.
+                let space = Completion::Space { free: 1 << 40 };
+                self.soon(Happening::Stored(vec![space]));
             }
             Happening::ClockJump(seconds) => self.clock_jump(seconds),
+            Happening::Leave(number) => self.leave(number),
+            Happening::LocalReload(size) => self.reload_local(size),
+            Happening::LookAtDrop => self.look_at_drop(),
+            Happening::SettleDrop(name, settlement) => self.settle_drop(name, &settlement),
             Happening::Operate => self.operate(),
             Happening::LastVisit => self.last_visit(),
             Happening::OperatorExpects(conn) => self.operator_expects(conn),
@@ -538,6 +572,7 @@ impl World {
         hold(check(left == (0, 0, 0), Rule::Bounds, || {
             format!("all is over, and {left:?} DSNs and commits are left")
         }));
+        self.judge_drop();
         hold(self.ledger.settled());
         if self.faults == Faults::Calm {
             hold(self.ledger.settled_calmly());

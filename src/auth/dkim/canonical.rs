@@ -4,6 +4,7 @@ use ring::digest::{Context, SHA256};
 
 use crate::auth::credential::KEY_BYTES;
 use crate::mail::header::Field;
+use crate::workload::{Unit, count};
 
 /// How much change on the way a signature stands.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -26,6 +27,9 @@ pub struct BodyHasher {
     passed: usize,
     /// Line ends that are hashed only if something comes after them.
     line_ends: u64,
+    /// Where the body ends unless something comes after the line ends that are hashed already: so that a great many of
+    /// them are not all left for one later piece.
+    settled: Option<Box<(Context, u64)>>,
     /// Relaxed: white space that is hashed, as one space, only if the line goes on after it.
     space: bool,
     /// A CR was the last byte; only the next one tells whether it ends a line.
@@ -58,6 +62,7 @@ impl BodyHasher {
             cuts: Vec::new(),
             passed: 0,
             line_ends: 0,
+            settled: None,
             space: false,
             after_cr: false,
         }
@@ -74,6 +79,7 @@ impl BodyHasher {
 
     /// Takes the next piece of the body.
     pub fn update(&mut self, chunk: &[u8]) {
+        count(Unit::Byte, chunk.len());
         let mut block = Block::default();
         let mut rest = chunk;
         while let Some((&byte, after)) = rest.split_first() {
@@ -82,6 +88,9 @@ impl BodyHasher {
                     self.after_cr = false;
                     self.space = false;
                     self.line_ends = self.line_ends.saturating_add(1);
+                    if self.line_ends >= LINE_ENDS_HELD {
+                        self.go_ahead(&mut block);
+                    }
                     rest = after;
                 }
                 b'\r' => {
@@ -114,6 +123,10 @@ impl BodyHasher {
     pub(super) fn end(&mut self) -> BodyHash {
         let mut block = Block::default();
         self.settle_cr(&mut block);
+        if let Some(settled) = self.settled.take() {
+            (self.hash, self.length) = *settled;
+            self.passed = self.cuts.partition_point(|cut| cut.limit <= self.length);
+        }
         // RFC 6376 section 3.4.3: an empty body is one CRLF in the simple form. Section 3.4.4: it is nothing in the
         // relaxed one. Anything else ends with exactly one CRLF.
         let has_text = self.length > 0 || block.len > 0;
@@ -168,11 +181,24 @@ impl BodyHasher {
         }
     }
 
-    fn text(&mut self, block: &mut Block, text: &[u8]) {
-        for _ in 0..self.line_ends {
+    /// Hashes the line ends that are held, as if something came after them.
+    fn go_ahead(&mut self, block: &mut Block) {
+        self.flush(block);
+        if self.settled.is_none() {
+            self.settled = Some(Box::new((self.hash.clone(), self.length)));
+        }
+        self.put_line_ends(block);
+    }
+
+    fn put_line_ends(&mut self, block: &mut Block) {
+        for _ in 0..std::mem::take(&mut self.line_ends) {
             self.put(block, b"\r\n");
         }
-        self.line_ends = 0;
+    }
+
+    fn text(&mut self, block: &mut Block, text: &[u8]) {
+        self.settled = None;
+        self.put_line_ends(block);
         if self.space {
             self.space = false;
             self.put(block, b" ");
@@ -211,12 +237,15 @@ impl BodyHasher {
     }
 
     fn put_in(&mut self, bytes: &[u8]) {
+        count(Unit::Byte, bytes.len());
         self.hash.update(bytes);
         self.length = self.length.saturating_add(bytes.len() as u64);
     }
 }
 
 const BLOCK_BYTES: usize = 1_024;
+/// Line ends that are held back at the end of what has come.
+const LINE_ENDS_HELD: u64 = 512;
 
 struct Block {
     bytes: [u8; BLOCK_BYTES],
@@ -251,6 +280,7 @@ impl Block {
 pub fn append_field(out: &mut Vec<u8>, field: Field<'_>, form: Form) {
     match form {
         Form::Simple => {
+            count(Unit::Byte, field.raw().len());
             out.extend_from_slice(field.raw());
             if !field.raw().ends_with(b"\r\n") {
                 out.extend_from_slice(b"\r\n");
@@ -265,6 +295,7 @@ pub fn append_field(out: &mut Vec<u8>, field: Field<'_>, form: Form) {
 
 /// `name:value` in the relaxed form, without a line end (RFC 6376 section 3.4.2).
 pub(in crate::auth) fn append_relaxed(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    count(Unit::Byte, name.len().saturating_add(value.len()));
     out.extend(name.bytes().map(|byte| byte.to_ascii_lowercase()));
     out.push(b':');
     let words = value
@@ -285,6 +316,7 @@ mod tests {
     use super::*;
     use crate::auth::credential::sha256;
     use crate::mail::header::Header;
+    use crate::workload;
 
     fn hash(form: Form, body: &[u8]) -> BodyHash {
         let mut hasher = BodyHasher::new(form);
@@ -362,6 +394,47 @@ mod tests {
         is_canonical(Form::Relaxed, "\r\n\r\na\r\n", "\r\n\r\na\r\n");
         is_canonical(Form::Relaxed, "a \r\n \r\n", "a\r\n");
         is_canonical(Form::Relaxed, "a\rb\r \rc\r", "a\rb\r \rc\r\r\n");
+    }
+
+    #[test]
+    fn empty_lines_are_hashed_as_they_come_and_count_only_if_something_follows() {
+        let empty = "\r\n".repeat(5 * LINE_ENDS_HELD as usize + 3);
+        for front in ["", "a", "a\r\n"] {
+            for form in [Form::Simple, Form::Relaxed] {
+                let ends = if front.is_empty() && form == Form::Relaxed {
+                    ""
+                } else {
+                    &format!("{}\r\n", front.trim_end())
+                };
+                is_canonical(form, &format!("{front}{empty}"), ends);
+                let goes_on = format!("{front}{empty}b\r\n");
+                is_canonical(form, &goes_on, &goes_on);
+            }
+        }
+        // What ends with them does not cover them.
+        let mut hasher = BodyHasher::new(Form::Simple);
+        for limit in [0, 3, 5, 900] {
+            hasher.cut_at(limit);
+        }
+        hasher.update(format!("abc{empty}").as_bytes());
+        assert_eq!(hasher.end().length, 5);
+        let hashes = [0, 3, 5, 900].map(|limit| hasher.hash_at(limit));
+        let expected = [&b""[..], b"abc", b"abc\r\n"].map(|front| Some(sha256(front)));
+        assert_eq!(hashes[..3], expected);
+        assert_eq!(hashes[3], None);
+    }
+
+    #[test]
+    fn a_piece_costs_what_it_is_long_however_many_empty_lines_came_before() {
+        let mut hasher = BodyHasher::new(Form::Relaxed);
+        for _ in 0..100 {
+            hasher.update("\r\n".repeat(8_192).as_bytes());
+        }
+        let ((), spent) = workload::during(|| hasher.update(b"x"));
+        assert!(spent.bytes < 2 * 2 * LINE_ENDS_HELD, "{spent:?}");
+        let (ended, spent) = workload::during(|| hasher.end());
+        assert_eq!(ended.length, 100 * 2 * 8_192 + 3);
+        assert!(spent.bytes < 16, "{spent:?}");
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! added under the signature; List-* and Resent-* fields are signed where they are, and may be added later by those
 //! whose business it is.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -13,6 +15,7 @@ use crate::address::Domain;
 use crate::auth::credential::KEY_BYTES;
 use crate::date::Timestamp;
 use crate::mail::header::{Field, Header};
+use crate::workload::{Unit, count};
 
 /// Who signs, with what, and when.
 #[derive(Clone, Copy, Debug)]
@@ -113,12 +116,20 @@ pub(in crate::auth) fn prepare_as(
 
 /// The names of `h=` and the canonical fields that they select, in the same order.
 fn select(fields: &[Field<'_>], families: &[&str]) -> (Vec<String>, Vec<u8>) {
+    // Each field is looked at once, however many names there are.
+    count(Unit::Field, fields.len());
+    let mut by_name: BTreeMap<String, Vec<Field<'_>>> = BTreeMap::new();
+    for field in fields {
+        let name = field.name().to_ascii_lowercase();
+        by_name.entry(name).or_default().push(*field);
+    }
     let mut names: Vec<String> = Vec::new();
     let mut data = Vec::new();
     let mut add = |wanted: &str, extra: usize| {
-        let present: Vec<&Field<'_>> = fields.iter().filter(|field| field.is(wanted)).collect();
+        let present = by_name.get(wanted).map_or(&[][..], Vec::as_slice);
+        count(Unit::Field, present.len());
         for field in present.iter().rev() {
-            append_field(&mut data, **field, Form::Relaxed);
+            append_field(&mut data, *field, Form::Relaxed);
         }
         for _ in 0..present.len().saturating_add(extra) {
             names.push(wanted.to_owned());
@@ -128,7 +139,7 @@ fn select(fields: &[Field<'_>], families: &[&str]) -> (Vec<String>, Vec<u8>) {
         add(name, 1);
     }
     for name in WHERE_PRESENT {
-        if fields.iter().any(|field| field.is(name)) {
+        if by_name.contains_key(name) {
             add(name, 1);
         }
     }
@@ -137,14 +148,9 @@ fn select(fields: &[Field<'_>], families: &[&str]) -> (Vec<String>, Vec<u8>) {
         name.bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
-    let mut members: Vec<String> = fields
-        .iter()
-        .map(|field| field.name().to_ascii_lowercase())
-        .filter(|name| families.iter().any(|family| name.starts_with(family)) && is_plain(name))
-        .collect();
-    members.sort_unstable();
-    members.dedup();
-    for name in &members {
+    let is_member =
+        |name: &&String| families.iter().any(|family| name.starts_with(family)) && is_plain(name);
+    for name in by_name.keys().filter(is_member) {
         add(name, 0);
     }
     (names, data)

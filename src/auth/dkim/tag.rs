@@ -1,6 +1,7 @@
 //! Tag lists (RFC 6376 section 3.2): `name=value; name=value`.
 
 use super::verdict::Failure;
+use crate::workload::{Unit, count};
 
 /// A tag list whose names are all different.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -22,6 +23,7 @@ pub enum TagListError {
 impl<'a> TagList<'a> {
     /// Parses a list; white space around names and values is dropped, a final semicolon is taken.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, TagListError> {
+        count(Unit::Byte, bytes.len());
         let text = std::str::from_utf8(bytes).map_err(|_| TagListError::Encoding)?;
         let text = text.trim_matches(is_space);
         let mut tags: Vec<(&str, &str)> = Vec::new();

@@ -19,6 +19,7 @@ use crate::date::Timestamp;
 use crate::dns::{Answer, Question, Step};
 use crate::limits::DKIM_SIGNATURES_MAX;
 use crate::mail::header::Header;
+use crate::workload::{Unit, count};
 
 /// The verification of one message.
 pub struct Verification {
@@ -171,6 +172,7 @@ pub(in crate::auth) fn answer<'a>(
     answers: &'a [(Question, Answer)],
     question: &Question,
 ) -> Option<&'a Answer> {
+    count(Unit::Name, answers.len());
     answers
         .iter()
         .find(|(other, _)| other == question)

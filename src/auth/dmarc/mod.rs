@@ -13,6 +13,7 @@ use std::{fmt, slice};
 use crate::address::Domain;
 use crate::dns::{Answer, NoRecords, Question, RecordKind, Records, Step};
 use crate::limits::DMARC_WALK_MAX;
+use crate::workload::{Unit, count};
 pub use record::{Alignment, Policy};
 use record::{PublicSuffix, Record};
 
@@ -261,6 +262,7 @@ impl LookUp<'_> {
             Ok(Ok(Records::Txt(texts))) => texts,
             Ok(_) => return Ok(None),
         };
+        count(Unit::Byte, texts.iter().map(Vec::len).sum());
         let mut records = texts.iter().filter_map(|text| Record::parse(text));
         // Several are none.
         Ok(match (records.next(), records.next()) {
@@ -275,6 +277,7 @@ impl LookUp<'_> {
         name: &Domain,
         kind: RecordKind,
     ) -> Result<Result<&Records, NoRecords>, Question> {
+        count(Unit::Name, self.answers.len());
         self.answers
             .iter()
             .find(|(question, _)| question.kind == kind && question.name == *name)

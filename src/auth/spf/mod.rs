@@ -1,7 +1,7 @@
 //! Sender Policy Framework (RFC 7208): may this host send for that domain?
 //!
-//! [`check`] is resumable: it takes the answers that are known so far and gives its verdict or the questions that it
-//! is missing. A record is read whole before any of it is looked at, so that a mistake anywhere in it is a permerror
+//! [`Progress`] is resumable: it takes the answers that are known so far and gives its verdict or the questions that it
+//! is missing; with more answers it goes on where it stopped. A record is read whole before any of it is looked at, so that a mistake anywhere in it is a permerror
 //! (section 4.6). Not supported: records of type SPF (99), which RFC 7208 retired, and local policy.
 //!
 //! Invariant: however records lead to each other, at most [`SPF_TERMS_MAX`] terms ask the DNS, of which
@@ -17,6 +17,7 @@ use crate::address::Domain;
 use crate::date::Timestamp;
 use crate::dns::{Answer, NoRecords, Question, RecordKind, Records, Step, reverse_name};
 use crate::limits::{SPF_HOSTS_MAX, SPF_TERMS_MAX, SPF_VOID_MAX};
+use crate::workload::{Unit, count};
 use expansion::{Facts, expand, expand_explanation};
 pub use record::RecordError;
 use record::{DomainSpec, Mechanism, Qualifier, Record};
@@ -160,57 +161,111 @@ impl fmt::Display for Cause {
 
 /// Checks a sender with the answers that are known so far.
 pub fn check(sender: &Sender<'_>, answers: &[(Question, Answer)]) -> Step<Verdict> {
-    let mut verdict = Verdict {
-        outcome: Outcome::None,
-        domain: None,
-        mechanism: None,
-        cause: None,
-        explanation: None,
-    };
-    let Some(domain) = initial_domain(sender.domain) else {
-        return Step::Done(verdict);
-    };
-    let mut check = Check {
-        sender,
-        answers,
-        missing: Vec::new(),
-        terms: 0,
-        voids: 0,
-    };
-    let found = check.host(&domain);
-    verdict.domain = Some(domain);
-    match found {
-        Err(Stop::Missing) => {
-            check.missing.sort_unstable();
-            check.missing.dedup();
-            return Step::Ask(check.missing);
+    Progress::default().resume(sender, answers)
+}
+
+/// A check that goes on from where it stopped, so that all of it costs no more than its records are long, however many
+/// rounds of answers it takes.
+#[derive(Default)]
+pub struct Progress {
+    /// The record that is being evaluated, and those whose `include` led to it before it; empty before the beginning.
+    frames: Vec<Frame>,
+    counts: Counts,
+    verdict: Option<Verdict>,
+}
+
+/// The evaluation of one record: `check_host()` (section 4).
+struct Frame {
+    domain: Domain,
+    record: Option<Box<Record>>,
+    /// Directives that did not match.
+    passed: usize,
+    /// Whether the next one does.
+    matched: bool,
+    /// What `include` or `redirect` names, where that led here: then there has to be a record.
+    named: Option<String>,
+}
+
+impl Frame {
+    fn new(domain: Domain, named: Option<String>) -> Self {
+        Self {
+            domain,
+            record: None,
+            passed: 0,
+            matched: false,
+            named,
         }
-        Err(Stop::Temporary(cause)) => {
-            verdict.outcome = Outcome::TempError;
-            verdict.cause = Some(cause);
-        }
-        Err(Stop::Permanent(cause)) => {
-            verdict.outcome = Outcome::PermError;
-            verdict.cause = Some(cause);
-        }
-        Ok(Found::NoRecord) => {}
-        Ok(Found::Matched {
-            qualifier,
-            mechanism,
-            explanation,
-        }) => {
-            verdict.outcome = match qualifier {
-                Qualifier::Pass => Outcome::Pass,
-                Qualifier::Fail => Outcome::Fail,
-                Qualifier::SoftFail => Outcome::SoftFail,
-                Qualifier::Neutral => Outcome::Neutral,
-            };
-            verdict.mechanism = Some(mechanism);
-            verdict.explanation = explanation;
-        }
-        Ok(Found::Unmatched) => verdict.outcome = Outcome::Neutral,
     }
-    Step::Done(verdict)
+}
+
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    terms: usize,
+    voids: usize,
+}
+
+impl Progress {
+    /// Goes on as far as the answers reach. The sender is the same each time, and answers are only added.
+    pub fn resume(&mut self, sender: &Sender<'_>, answers: &[(Question, Answer)]) -> Step<Verdict> {
+        if let Some(verdict) = &self.verdict {
+            return Step::Done(verdict.clone());
+        }
+        let mut verdict = Verdict {
+            outcome: Outcome::None,
+            domain: None,
+            mechanism: None,
+            cause: None,
+            explanation: None,
+        };
+        let Some(domain) = initial_domain(sender.domain) else {
+            return Step::Done(verdict);
+        };
+        if self.frames.is_empty() {
+            self.frames.push(Frame::new(domain.clone(), None));
+        }
+        let mut check = Check {
+            sender,
+            answers,
+            missing: Vec::new(),
+            counts: self.counts,
+        };
+        let found = check.run(&mut self.frames, &mut self.counts);
+        verdict.domain = Some(domain);
+        match found {
+            Err(Stop::Missing) => {
+                check.missing.sort_unstable();
+                check.missing.dedup();
+                return Step::Ask(check.missing);
+            }
+            Err(Stop::Temporary(cause)) => {
+                verdict.outcome = Outcome::TempError;
+                verdict.cause = Some(cause);
+            }
+            Err(Stop::Permanent(cause)) => {
+                verdict.outcome = Outcome::PermError;
+                verdict.cause = Some(cause);
+            }
+            Ok(Found::NoRecord) => {}
+            Ok(Found::Matched {
+                qualifier,
+                mechanism,
+                explanation,
+            }) => {
+                verdict.outcome = match qualifier {
+                    Qualifier::Pass => Outcome::Pass,
+                    Qualifier::Fail => Outcome::Fail,
+                    Qualifier::SoftFail => Outcome::SoftFail,
+                    Qualifier::Neutral => Outcome::Neutral,
+                };
+                verdict.mechanism = Some(mechanism);
+                verdict.explanation = explanation;
+            }
+            Ok(Found::Unmatched) => verdict.outcome = Outcome::Neutral,
+        }
+        self.frames.clear();
+        self.verdict = Some(verdict.clone());
+        Step::Done(verdict)
+    }
 }
 
 /// A domain that can have a record (section 4.3): a name of several labels, and no literal.
@@ -220,13 +275,13 @@ fn initial_domain(name: &str) -> Option<Domain> {
         .filter(|domain| domain.as_str().contains('.'))
 }
 
-/// One check. It is begun anew with each call; what it counts is the same each time.
+/// One check, as far as the answers reach. A term that stops for an answer is evaluated anew when it is there, and counts
+/// once.
 struct Check<'a> {
     sender: &'a Sender<'a>,
     answers: &'a [(Question, Answer)],
     missing: Vec<Question>,
-    terms: usize,
-    voids: usize,
+    counts: Counts,
 }
 
 /// Why a check went no further.
@@ -250,38 +305,102 @@ enum Found {
     },
 }
 
+/// What one step of the evaluation of a record leads to.
+enum Turn {
+    /// The next step of the same.
+    On,
+    /// Another record first.
+    Include(Frame),
+    /// Another record instead.
+    Redirect(Frame),
+    Found(Found),
+}
+
+/// What a mechanism says.
+enum Says {
+    Match,
+    NoMatch,
+    /// What the record of this name says, if it can have one.
+    Include(String, Option<Domain>),
+}
+
+impl Says {
+    fn whether(matches: bool) -> Self {
+        if matches { Self::Match } else { Self::NoMatch }
+    }
+}
+
 impl Check<'_> {
-    /// `check_host()` (section 4).
-    fn host(&mut self, domain: &Domain) -> Result<Found, Stop> {
-        let Some(record) = self.record(domain)? else {
-            return Ok(Found::NoRecord);
-        };
-        for (qualifier, mechanism, text) in &record.directives {
-            if self.matches(mechanism, domain)? {
-                let explanation = match (*qualifier, &record.explanation) {
-                    (Qualifier::Fail, Some(spec)) => self.explanation(spec, domain)?,
-                    _ => None,
-                };
-                return Ok(Found::Matched {
-                    qualifier: *qualifier,
-                    mechanism: text.clone(),
-                    explanation,
-                });
+    /// Goes through the records; `settled` are the counts of what is never evaluated again.
+    fn run(&mut self, frames: &mut Vec<Frame>, settled: &mut Counts) -> Result<Found, Stop> {
+        while let Some(frame) = frames.last_mut() {
+            let turn = self.step(frame)?;
+            *settled = self.counts;
+            match turn {
+                Turn::On => {}
+                Turn::Include(frame) => frames.push(frame),
+                Turn::Redirect(next) => *frame = next,
+                Turn::Found(found) => {
+                    frames.pop();
+                    let Some(above) = frames.last_mut() else {
+                        return Ok(found);
+                    };
+                    let pass = Qualifier::Pass;
+                    if matches!(found, Found::Matched { qualifier, .. } if qualifier == pass) {
+                        above.matched = true;
+                    } else {
+                        above.passed = above.passed.saturating_add(1);
+                    }
+                }
             }
         }
-        let Some(spec) = &record.redirect else {
-            return Ok(Found::Unmatched);
+        Ok(Found::NoRecord)
+    }
+
+    fn step(&mut self, frame: &mut Frame) -> Result<Turn, Stop> {
+        let Some(record) = &frame.record else {
+            frame.record = self.record(&frame.domain)?.map(Box::new);
+            return match (&frame.record, frame.named.take()) {
+                (Some(_), _) => Ok(Turn::On),
+                (None, Some(name)) => Err(Stop::Permanent(Cause::NoRecord(name))),
+                (None, None) => Ok(Turn::Found(Found::NoRecord)),
+            };
         };
-        self.count_term()?;
-        let name = self.expand(spec, domain)?;
-        let target = initial_domain(&name);
-        let found = match target {
-            Some(target) => self.host(&target)?,
-            None => Found::NoRecord,
+        let domain = &frame.domain;
+        let Some((qualifier, mechanism, text)) = record.directives.get(frame.passed) else {
+            let Some(spec) = &record.redirect else {
+                return Ok(Turn::Found(Found::Unmatched));
+            };
+            self.count_term()?;
+            let name = self.expand(spec, domain)?;
+            let frame = self.follow(name.clone(), initial_domain(&name))?;
+            return Ok(Turn::Redirect(frame));
         };
-        match found {
-            Found::NoRecord => Err(Stop::Permanent(Cause::NoRecord(name))),
-            found => Ok(found),
+        if frame.matched {
+            let explanation = match (*qualifier, &record.explanation) {
+                (Qualifier::Fail, Some(spec)) => self.explanation(spec, domain)?,
+                _ => None,
+            };
+            return Ok(Turn::Found(Found::Matched {
+                qualifier: *qualifier,
+                mechanism: text.clone(),
+                explanation,
+            }));
+        }
+        count(Unit::Name, 1);
+        match self.matches(mechanism, domain)? {
+            Says::Match => frame.matched = true,
+            Says::NoMatch => frame.passed = frame.passed.saturating_add(1),
+            Says::Include(name, target) => return self.follow(name, target).map(Turn::Include),
+        }
+        Ok(Turn::On)
+    }
+
+    /// The evaluation of the record that `include` or `redirect` names.
+    fn follow(&self, name: String, target: Option<Domain>) -> Result<Frame, Stop> {
+        match target {
+            Some(target) => Ok(Frame::new(target, Some(name))),
+            None => Err(Stop::Permanent(Cause::NoRecord(name))),
         }
     }
 
@@ -308,37 +427,30 @@ impl Check<'_> {
             .map_err(|error| Stop::Permanent(Cause::Record(domain.clone(), error)))
     }
 
-    fn matches(&mut self, mechanism: &Mechanism, domain: &Domain) -> Result<bool, Stop> {
+    fn matches(&mut self, mechanism: &Mechanism, domain: &Domain) -> Result<Says, Stop> {
         match mechanism {
-            Mechanism::All => Ok(true),
-            Mechanism::Network(network) => Ok(network.contains(self.address())),
+            Mechanism::All => Ok(Says::Match),
+            Mechanism::Network(network) => Ok(Says::whether(network.contains(self.address()))),
             Mechanism::Include(spec) => {
                 self.count_term()?;
                 let name = self.expand(spec, domain)?;
-                let found = match initial_domain(&name) {
-                    Some(target) => self.host(&target)?,
-                    None => Found::NoRecord,
-                };
-                match found {
-                    Found::NoRecord => Err(Stop::Permanent(Cause::NoRecord(name))),
-                    Found::Matched { qualifier, .. } => Ok(qualifier == Qualifier::Pass),
-                    Found::Unmatched => Ok(false),
-                }
+                let target = initial_domain(&name);
+                Ok(Says::Include(name, target))
             }
             Mechanism::A(spec, cidr) => {
                 self.count_term()?;
                 let Some(name) = self.target(spec.as_ref(), domain)? else {
-                    return Ok(false);
+                    return Ok(Says::NoMatch);
                 };
                 let addresses = self.addresses(&name, true)?;
-                Ok(addresses
-                    .iter()
-                    .any(|found| cidr.around(*found).contains(self.address())))
+                let mut addresses = addresses.iter();
+                let matches = addresses.any(|found| cidr.around(*found).contains(self.address()));
+                Ok(Says::whether(matches))
             }
             Mechanism::Mx(spec, cidr) => {
                 self.count_term()?;
                 let Some(name) = self.target(spec.as_ref(), domain)? else {
-                    return Ok(false);
+                    return Ok(Says::NoMatch);
                 };
                 let hosts = self.mail_hosts(&name)?;
                 self.prefetch(&hosts)?;
@@ -348,28 +460,30 @@ impl Check<'_> {
                         .iter()
                         .any(|found| cidr.around(*found).contains(self.address()))
                     {
-                        return Ok(true);
+                        return Ok(Says::Match);
                     }
                 }
-                Ok(false)
+                Ok(Says::NoMatch)
             }
             Mechanism::Ptr(spec) => {
                 self.count_term()?;
                 let Some(name) = self.target(spec.as_ref(), domain)? else {
-                    return Ok(false);
+                    return Ok(Says::NoMatch);
                 };
                 let names = self.validated_names(true)?;
-                Ok(names.iter().any(|found| found.is_under(&name)))
+                Ok(Says::whether(
+                    names.iter().any(|found| found.is_under(&name)),
+                ))
             }
             Mechanism::Exists(spec) => {
                 self.count_term()?;
                 let Some(name) = self.target(Some(spec), domain)? else {
-                    return Ok(false);
+                    return Ok(Says::NoMatch);
                 };
                 // Section 5.7: A whatever the family of the client.
                 match self.look_up(&name, RecordKind::A)? {
-                    Ok(_) => Ok(true),
-                    Err(why) => self.nothing(&name, why).map(|()| false),
+                    Ok(_) => Ok(Says::Match),
+                    Err(why) => self.nothing(&name, why).map(|()| Says::NoMatch),
                 }
             }
         }
@@ -515,6 +629,7 @@ impl Check<'_> {
         name: &Domain,
         kind: RecordKind,
     ) -> Result<Result<&Records, NoRecords>, Stop> {
+        count(Unit::Name, self.answers.len());
         let known = self
             .answers
             .iter()
@@ -534,16 +649,16 @@ impl Check<'_> {
         if why.is_temporary() {
             return Err(Stop::Temporary(Cause::Dns(name.clone())));
         }
-        self.voids = self.voids.saturating_add(1);
-        if self.voids > SPF_VOID_MAX {
+        self.counts.voids = self.counts.voids.saturating_add(1);
+        if self.counts.voids > SPF_VOID_MAX {
             return Err(Stop::Permanent(Cause::TooManyVoid));
         }
         Ok(())
     }
 
     fn count_term(&mut self) -> Result<(), Stop> {
-        self.terms = self.terms.saturating_add(1);
-        if self.terms > SPF_TERMS_MAX {
+        self.counts.terms = self.counts.terms.saturating_add(1);
+        if self.counts.terms > SPF_TERMS_MAX {
             return Err(Stop::Permanent(Cause::TooManyTerms));
         }
         Ok(())

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::workload::{Unit, count};
+
 /// A record that was read whole.
 #[derive(Debug, Default)]
 pub(super) struct Record {
@@ -121,6 +123,7 @@ impl Record {
 
     /// Reads a record.
     pub(super) fn parse(text: &[u8]) -> Result<Self, RecordError> {
+        count(Unit::Byte, text.len());
         let text = std::str::from_utf8(text)
             .ok()
             .filter(|text| text.bytes().all(|byte| matches!(byte, b' '..=b'~')))

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::workload;
 
 fn question(name: &str, kind: RecordKind) -> Question {
     Question {
@@ -40,6 +41,63 @@ fn verdict(path: &str, answers: &[(Question, Answer)]) -> Verdict {
         Step::Done(verdict) => verdict,
         Step::Ask(questions) => panic!("asks {questions:?}"),
     }
+}
+
+/// A zone in which each record is as long as one may be and leads to the next, and what is asked for and found in it.
+fn long_chain() -> Vec<(Question, Answer)> {
+    let terms: String = (0..1_000)
+        .map(|at| format!(" ip4:10.0.{}.{}", at / 250, at % 250))
+        .collect();
+    let mut zone: Vec<(Question, Answer)> = (0..SPF_TERMS_MAX)
+        .map(|number| {
+            let next = format!("v=spf1{terms} include:p{}.example -all", number + 1);
+            text(&format!("p{number}.example"), &next)
+        })
+        .collect();
+    zone.push(text(
+        &format!("p{SPF_TERMS_MAX}.example"),
+        &format!("v=spf1{terms} +all"),
+    ));
+    zone
+}
+
+#[test]
+fn a_check_costs_what_its_records_are_long_however_many_rounds_of_answers_it_takes() {
+    let zone = long_chain();
+    let sender = sender("a@p0.example");
+    let mut progress = Progress::default();
+    let (rounds, spent) = workload::during(|| {
+        let mut answers = Vec::new();
+        for rounds in 1.. {
+            match progress.resume(&sender, &answers) {
+                Step::Done(verdict) => {
+                    assert_eq!(verdict.outcome, Outcome::Pass);
+                    assert_eq!(verdict.mechanism.as_deref(), Some("include:p1.example"));
+                    return rounds;
+                }
+                Step::Ask(questions) => {
+                    let known = zone
+                        .iter()
+                        .filter(|(question, _)| questions.contains(question));
+                    answers.extend(known.cloned());
+                }
+            }
+        }
+        0
+    });
+    let bytes: usize = zone.iter().map(|(_, answer)| answer.bytes()).sum();
+    let terms = zone.len() * 1_001;
+    assert_eq!(rounds, SPF_TERMS_MAX + 2);
+    assert!(spent.bytes <= bytes as u64, "{spent:?} for {bytes} bytes");
+    assert!(
+        spent.names <= 2 * terms as u64,
+        "{spent:?} for {terms} terms"
+    );
+    // What was found does not depend on the rounds.
+    let Step::Done(at_once) = check(&sender, &zone) else {
+        panic!("everything is known");
+    };
+    assert_eq!(progress.resume(&sender, &[]), Step::Done(at_once));
 }
 
 #[test]

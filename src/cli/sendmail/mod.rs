@@ -19,7 +19,7 @@ use super::queue;
 use super::sysexits::{DATA, IO_ERROR, NO_INPUT, NO_USER, TRY_AGAIN, USAGE};
 use crate::address::{AddressError, Mailbox, ReversePath};
 use crate::limits::COMMAND_MESSAGE_BYTES_MAX;
-use crate::smtp::encode_xtext;
+use crate::xtext::encode_xtext;
 
 use flags::{Flags, Mode, Verbosity};
 use message::{Caller, Message, MessageError, Reading, prepare};

@@ -266,7 +266,8 @@ impl Engine {
                 Next::Done(findings) => return self.examined(conn, inbound, &findings, now),
                 Next::Wait => return Ok(()),
                 Next::Verify(verifying) => {
-                    checking.turn = Some(self.verify(conn, holder.lane(), verifying))
+                    let id = checking.id;
+                    checking.turn = Some(self.verify(conn, id, holder.lane(), verifying));
                 }
                 Next::Ask(questions) => checking.unasked = questions,
             }
@@ -481,13 +482,14 @@ fn authors_reply(error: AuthorsError) -> Reply {
     }
 }
 
-/// A header without parts of it.
+/// A header without these fields of it, which come in its order.
 fn without(header: &Header, removed: &[Range<usize>]) -> Header {
     let mut start = 0_usize;
+    let mut next = removed.iter().peekable();
     let kept = header.fields().filter(|field| {
         let at = start;
         start = start.saturating_add(field.raw().len());
-        !removed.iter().any(|range| range.start == at)
+        next.next_if(|range| range.start == at).is_none()
     });
     let bytes: Vec<u8> = kept.flat_map(Field::raw).copied().collect();
     Header::parse(bytes).unwrap_or_default()

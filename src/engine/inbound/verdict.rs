@@ -164,7 +164,11 @@ impl Engine {
     ) -> Result<(Grant, Vec<Goal>), Reply> {
         let config = &self.config;
         let Some((through, returned)) = self.returned(to, now)? else {
-            let goals = relay::recipient(config, client, to).map_err(refusal_reply)?;
+            let sender = inbound.session.reverse_path();
+            let sender = sender.unwrap_or(&ReversePath::Null);
+            let goals = relay::recipient(config, client, to)
+                .or_else(|refusal| relay::returned(config, sender, to, refusal))
+                .map_err(refusal_reply)?;
             return Ok((Grant::new(config, client, to, &goals), goals));
         };
         let goals = self.goals_of_return(&returned.sender, through)?;

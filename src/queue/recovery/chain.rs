@@ -31,6 +31,10 @@ impl<D: Disk> Scan<'_, D> {
             match entry {
                 Entry::File(SpoolFile::Segment(number)) => numbers.push(number),
                 Entry::File(SpoolFile::Tip) => is_noted = true,
+                // It never became the note. Where it cannot be removed it is in nobody's way.
+                Entry::File(draft @ SpoolFile::TipDraft) => {
+                    let _ = self.disk.remove(draft);
+                }
                 Entry::File(other) => self.foreign(SpoolFolder::Journal, &other.to_string()),
                 Entry::Foreign(name) => self.foreign(SpoolFolder::Journal, &name),
             }
@@ -199,6 +203,23 @@ impl<D: Disk> Scan<'_, D> {
         }
         let strays = strays.iter().take(DAMAGED_REGIONS_MAX);
         self.report.strays = strays.copied().collect();
+        Ok(())
+    }
+
+    /// Removes segments that a power cut kept from beginning: zeros from end to end, and newer than the note, which is
+    /// written before anything in a segment is promised, or passed over by the seals.
+    pub(super) fn sweep_unbegun(&mut self) -> Result<(), DiskError> {
+        if !matches!(self.report.tip, TipState::Known(_)) {
+            return Ok(());
+        }
+        for number in std::mem::take(&mut self.report.strays) {
+            let file = SpoolFile::Segment(number);
+            let len = self.disk.len(file)?;
+            let is_unbegun = self.used(file, 0, len)? == 0;
+            if !is_unbegun || self.disk.remove(file).is_err() {
+                self.report.strays.push(number);
+            }
+        }
         Ok(())
     }
 }

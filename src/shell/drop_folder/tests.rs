@@ -1,16 +1,17 @@
 //! Messages that wait in the drop folder.
 
-use std::io::{BufRead as _, BufReader, Cursor, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use super::checked::read_envelope;
 use super::*;
 use crate::address::{Domain, Mailbox};
+use crate::engine::drop_folder::{Rules, is_complete};
 use crate::engine::log::Line;
+use crate::shell::time::Clock;
 
 /// A relay that answers with these replies, one a command, in each of its sessions; what it read is sent on.
 fn relay(
@@ -55,7 +56,34 @@ struct Place {
     folder: PathBuf,
     damaged: PathBuf,
     rules: Rules,
-    tries: Tries,
+    runner: Runner,
+}
+
+/// The relay of a round.
+struct Side<'a> {
+    connect: &'a dyn Fn(u32) -> io::Result<UnixStream>,
+    rules: &'a Rules,
+    lines: Vec<Line>,
+    /// What the administrator is told.
+    told: Vec<String>,
+}
+
+impl Relay for Side<'_> {
+    fn connect(&mut self, uid: u32) -> io::Result<UnixStream> {
+        (self.connect)(uid)
+    }
+
+    fn log(&mut self, line: Line) {
+        self.lines.push(line);
+    }
+
+    fn tell(&mut self, what: String) {
+        self.told.push(what);
+    }
+
+    fn rules(&mut self) -> Arc<Rules> {
+        Arc::new(self.rules.clone())
+    }
 }
 
 impl Place {
@@ -72,12 +100,17 @@ impl Place {
             give_up_after: Duration::from_secs(1_000),
         };
         Self {
+            runner: runner(&folder, &damaged),
             _spool: spool,
             folder,
             damaged,
             rules,
-            tries: Tries::default(),
         }
+    }
+
+    /// As after a restart: nothing is known of the files.
+    fn forget(&mut self) {
+        self.runner = runner(&self.folder, &self.damaged);
     }
 
     fn leave(&self, lines: &[&str], mut message: &[u8]) {
@@ -87,14 +120,17 @@ impl Place {
     }
 
     fn send_all(&mut self, connect: &dyn Fn(u32) -> io::Result<UnixStream>) -> Vec<Line> {
-        let Self {
-            folder,
-            damaged,
-            rules,
-            tries,
-            ..
-        } = self;
-        send_all(folder, damaged, rules, tries, connect)
+        let mut side = Side {
+            connect,
+            rules: &self.rules,
+            lines: Vec::new(),
+            told: Vec::new(),
+        };
+        self.runner.run(&mut side);
+        let set_aside = events(&side.lines);
+        let set_aside = set_aside.iter().filter(|event| **event == "drop-refused");
+        assert_eq!(side.told.len(), set_aside.count(), "{:?}", side.told);
+        side.lines
     }
 
     /// One round in which nothing may be sent.
@@ -102,10 +138,11 @@ impl Place {
         self.send_all(&|_| panic!("nothing is sent"))
     }
 
-    /// The names of what the relay would look at.
+    /// What the relay would look at.
     fn files(&self) -> Vec<PathBuf> {
-        let now = crate::shell::time::wall();
-        round::waiting(&self.folder, &mut Tries::default(), now)
+        let entries = fs::read_dir(&self.folder).unwrap().flatten();
+        let complete = entries.filter(|entry| is_complete(entry.file_name().as_encoded_bytes()));
+        complete.map(|entry| entry.path()).collect()
     }
 
     /// The one file that is there.
@@ -118,6 +155,10 @@ impl Place {
     fn damaged(&self) -> usize {
         fs::read_dir(&self.damaged).unwrap().count()
     }
+}
+
+fn runner(folder: &Path, damaged: &Path) -> Runner {
+    Runner::new(folder.to_owned(), damaged.to_owned(), Clock::start())
 }
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -193,7 +234,7 @@ fn what_is_deferred_waits_longer_each_time_and_is_returned_in_the_end() {
     // Not in the next round, and no line of the log about it.
     assert!(place.look().is_empty());
     place.rules.give_up_after = Duration::ZERO;
-    place.tries = Tries::default();
+    place.forget();
     let (connect, seen) = relay(&[DEFERRED, TAKEN]);
     assert_eq!(
         events(&place.send_all(&connect)),
@@ -282,7 +323,7 @@ fn a_sender_that_takes_nothing_has_its_dsn_go_to_the_administrator() {
     );
     assert_eq!((place.files().len(), place.damaged()), (1, 0));
     place.rules.admin = Some(Mailbox::parse("admin@example.com").unwrap());
-    place.tries = Tries::default();
+    place.forget();
     let (connect, seen) = relay(&[REFUSED, REFUSED, REFUSED, TAKEN]);
     assert_eq!(
         events(&place.send_all(&connect)),
@@ -420,41 +461,102 @@ fn a_file_that_is_written_to_meanwhile_is_not_sent() {
 }
 
 #[test]
-fn whoever_leaves_thousands_of_files_keeps_nobody_waiting() {
-    if !rustix::process::geteuid().is_root() {
-        return; // only root can leave files of others
+fn a_message_over_which_the_relay_takes_long_holds_nobody_else_up() {
+    let mut place = Place::new();
+    for _ in 0..2 {
+        place.leave(ENVELOPE, b"S: x\r\n\r\nx\r\n");
     }
-    let place = Place::new();
-    for number in 0..2_000 {
-        let path = place.folder.join(format!("{number}.msg"));
-        fs::write(&path, "x").unwrap();
-        let uid = if number == 1_999 { 34 } else { 33 };
-        std::os::unix::fs::chown(&path, Some(uid), None).unwrap();
-        let file = File::options().write(true).open(&path).unwrap();
-        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(number);
-        file.set_modified(then).unwrap();
+    /// The relay is silent in the first session until the second message is taken.
+    struct Slow<'a> {
+        silent: Option<UnixStream>,
+        connect: &'a dyn Fn(u32) -> io::Result<UnixStream>,
+        rules: Rules,
+        events: Vec<String>,
     }
-    let files = place.files();
-    assert_eq!(files.len(), 257);
-    let name = |at: usize| files[at].file_name().unwrap().to_str().unwrap().to_owned();
-    assert_eq!([name(0), name(1), name(2)], ["0.msg", "1999.msg", "1.msg"]);
+    impl Relay for Slow<'_> {
+        fn connect(&mut self, uid: u32) -> io::Result<UnixStream> {
+            if self.silent.is_some() {
+                return (self.connect)(uid);
+            }
+            let (ours, theirs) = UnixStream::pair()?;
+            self.silent = Some(theirs);
+            Ok(ours)
+        }
+        fn log(&mut self, line: Line) {
+            self.events.push(events(&[line])[0].to_owned());
+            if let Some(silent) = &self.silent {
+                silent.shutdown(std::net::Shutdown::Both).unwrap();
+            }
+        }
+        fn tell(&mut self, what: String) {
+            panic!("{what}");
+        }
+        fn rules(&mut self) -> Arc<Rules> {
+            Arc::new(self.rules.clone())
+        }
+    }
+    let (connect, _) = relay(&[TAKEN]);
+    let mut slow = Slow {
+        silent: None,
+        connect: &connect,
+        rules: place.rules.clone(),
+        events: Vec::new(),
+    };
+    place.runner.run(&mut slow);
+    assert_eq!(slow.events, ["drop-taken", "drop-waits"]);
 }
 
 #[test]
-fn an_envelope_is_one_sender_and_at_least_one_recipient_without_controls() {
-    let read = |text: &str| read_envelope(&mut Cursor::new(text.as_bytes().to_vec())).ok();
-    let lines = read("chopar-drop 1\nmail from:<a@b>\nrcpt to:<c@d>\n\n");
-    assert_eq!(lines.map(|lines| lines.rcpt.len()), Some(1));
-    for bad in [
-        "",
-        "chopar-drop 2\nMAIL FROM:<a@b>\nRCPT TO:<c@d>\n\n",
-        "chopar-drop 1\n\n",
-        "chopar-drop 1\nMAIL FROM:<a@b>\n\n",
-        "chopar-drop 1\nMAIL FROM:<a@b>\nDATA\n\n",
-        "chopar-drop 1\nMAIL FROM:<a@b>\nRCPT TO:<c@d>\rDATA\n\n",
-        "chopar-drop 1\nMAIL FROM:<a@b>\nRCPT TO:<c@d>",
-        "chopar-drop 1\nOWNER 7\nMAIL FROM:<a@b>\nRCPT TO:<c@d>\n\n",
-    ] {
-        assert!(read(bad).is_none(), "{bad}");
+fn what_was_sent_and_cannot_be_replaced_is_not_sent_again() {
+    let mut place = Place::new();
+    place.leave(THREE, b"Subject: three\r\n\r\nx\r\n");
+    const PARTLY: &[&str] = &[
+        "220 x\r\n",
+        "250 x\r\n",
+        "250 x\r\n",
+        "250 b\r\n",
+        "250 c\r\n",
+        "451 4.3.0 later\r\n",
+        "354 x\r\n",
+        "250 x\r\n",
+    ];
+    let (script, _) = relay(&[PARTLY]);
+    // While it is sent the folder goes away, so that no file can be made in it, nor this one removed.
+    let (folder, away) = (place.folder.clone(), place.folder.with_extension("away"));
+    let connect = |uid| {
+        fs::rename(&folder, &away)?;
+        fs::write(&folder, "not a folder")?;
+        script(uid)
+    };
+    let lines = place.send_all(&connect);
+    assert_eq!(events(&lines), ["drop-taken"]);
+    assert!(lines[0].text.contains(" error="), "{}", lines[0].text);
+    fs::remove_file(&folder).unwrap();
+    fs::rename(&away, &folder).unwrap();
+    assert!(place.look().is_empty());
+    let left = place.text();
+    assert!(
+        left.contains("\nRCPT TO:<d@example.org>\n\n") && !left.contains("b@example.org"),
+        "{left}"
+    );
+    let (connect, seen) = relay(&[TAKEN]);
+    assert_eq!(events(&place.send_all(&connect)), ["drop-taken"]);
+    assert!(!seen.recv_timeout(PATIENCE).unwrap().contains("b@example"));
+}
+
+#[test]
+fn what_is_complete_has_its_name_on_the_disk_also_for_who_may_not_list_the_folder() {
+    let spool = tempfile::tempdir().unwrap();
+    let folder = make_folder(spool.path()).unwrap();
+    let draft = Draft::write(&folder, &["x".to_owned()], &mut &b""[..]).unwrap();
+    // As for an account without rights: opening the folder fails, and the file stands for the file system.
+    let denied = Path::new("/proc/1/fd");
+    let is_denied =
+        matches!(File::open(denied), Err(error) if error.kind() == io::ErrorKind::PermissionDenied);
+    if is_denied {
+        sync_name(&draft.file, denied).unwrap();
     }
+    sync_name(&draft.file, &folder).unwrap();
+    assert!(sync_name(&draft.file, &folder.join("nowhere")).is_err());
+    draft.complete().unwrap();
 }

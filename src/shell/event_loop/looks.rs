@@ -37,7 +37,14 @@ impl EventLoop {
     /// Does what is due.
     pub(super) fn look(&mut self, look: Look) {
         match look {
-            Look::DropFolder if self.state.stop_by.is_none() => self.drops.start(&self.config),
+            Look::DropFolder if self.state.stop_by.is_none() => {
+                let untold = self.drops.take_untold(self.now.instant);
+                if !untold.is_empty() {
+                    self.engine.report_set_aside(&untold, self.now);
+                    self.settle();
+                }
+                self.drops.look(&self.config);
+            }
             Look::DropFolder => {}
             Look::ResolvConf => {
                 let changed = daemon::resolv_conf_changed();
@@ -109,6 +116,7 @@ impl EventLoop {
                 }
                 self.config = Arc::new(config);
                 daemon::say_advice(&self.config);
+                self.look(Look::DropFolder);
                 self.state.certificates = certificate_files::fingerprint(&self.folder);
                 self.take_certificates(Gone::Dropped);
                 self.state.certificate_log = CertificateLog::default();

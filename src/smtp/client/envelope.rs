@@ -9,8 +9,8 @@ use crate::address::ReversePath;
 use crate::envelope::{BodyKind, DsnReturn, Notify};
 use crate::smtp::data::Encoder;
 use crate::smtp::reply::RemoteReply;
-use crate::smtp::{encode_utf8_address, encode_xtext};
 use crate::status::EnhancedCode;
+use crate::xtext::{encode_utf8_address, encode_xtext};
 
 impl Session {
     /// Sends what waits: all of it with PIPELINING, else one command.

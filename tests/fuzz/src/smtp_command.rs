@@ -1,7 +1,7 @@
 use chopar::address::{Mailbox, ReversePath};
 use chopar::smtp::command::{Command, ForwardPath};
 use chopar::smtp::reply::Reply;
-use chopar::smtp::{decode_xtext, encode_xtext};
+use chopar::xtext::{decode_xtext, encode_xtext};
 
 /// A command line. What is taken from it can be written and read again; a refusal has a reply of one clean line.
 pub fn smtp_command(data: &[u8]) {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::checked::Checked;
-use super::play::Reason;
-use super::round::Rules;
+use super::Rules;
+use super::dialogue::Reason;
+use super::form::Form;
 use crate::address::{Domain, Mailbox};
 use crate::date::Timestamp;
 use crate::entropy::Entropy;
@@ -50,7 +50,7 @@ pub(super) struct Notice<'a> {
 
 /// Makes the DSN to `to` about the recipients that were refused.
 pub(super) fn build(
-    checked: &Checked,
+    form: &Form,
     refused: &[(&Recipient, &Reason)],
     header: &[u8],
     to: &Mailbox,
@@ -76,8 +76,8 @@ pub(super) fn build(
         to,
         id,
         notice_id: QueueId::new(entropy.next_u64()),
-        envelope_id: checked.envelope.parameters.envelope_id.as_deref(),
-        arrived: checked.since,
+        envelope_id: form.envelope.parameters.envelope_id.as_deref(),
+        arrived: form.since,
         at: now,
         retry_until: None,
         reports: &reports,

@@ -1,0 +1,74 @@
+//! The accounts of this machine, which programs send mail as without anybody having written an alias for them.
+
+use std::collections::BTreeSet;
+
+use crate::address::local_key;
+use crate::limits::{ACCOUNT_NAME_BYTES_MAX, ACCOUNTS_MAX};
+
+/// Their names.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Accounts(BTreeSet<String>);
+
+impl Accounts {
+    /// Those of a text in the form of /etc/passwd. What is not in that form, and what is past the ceiling, is none.
+    pub fn parse(passwd: &str) -> Self {
+        let names = passwd
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, _)| name)
+            .filter(|name| is_name(name))
+            .map(local_key);
+        Self(names.take(ACCOUNTS_MAX).collect())
+    }
+
+    /// Whether there is one of this name: as /etc/passwd has it, or as `sendmail` calls a user that is not there.
+    pub fn contains(&self, key: &str) -> bool {
+        let is_uid = |digits: &str| {
+            digits
+                .parse()
+                .is_ok_and(|uid: u32| uid.to_string() == digits)
+        };
+        self.0.contains(key) || key.strip_prefix("uid").is_some_and(is_uid)
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=ACCOUNT_NAME_BYTES_MAX).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_are_the_names_of_passwd_and_what_sendmail_makes_of_a_number() {
+        let text = "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:\n+nis::::::\n\nBob:x:1:\nhalf\n";
+        let accounts = Accounts::parse(text);
+        for name in ["root", "www-data", "bob", "uid0", "uid4294967295"] {
+            assert!(accounts.contains(name), "{name}");
+        }
+        for name in [
+            "",
+            "+nis",
+            "half",
+            "uid",
+            "uid-1",
+            "uid007",
+            "uid4294967296",
+            "x",
+        ] {
+            assert!(!accounts.contains(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn there_are_no_more_than_the_ceiling() {
+        let text: String = (0..ACCOUNTS_MAX * 2)
+            .map(|n| format!("u{n}:x:\n"))
+            .collect();
+        assert_eq!(Accounts::parse(&text).0.len(), ACCOUNTS_MAX);
+    }
+}

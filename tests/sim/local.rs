@@ -1,0 +1,488 @@
+//! Programs of this machine that leave messages in the drop folder, and the relay that takes them: the decisions are the
+//! relay's own (`Turns`, `Form`, `Visit`); the folder is in memory, and fails, forgets what was not synced, and is
+//! found again after a kill.
+//!
+//! Each message was left with exit 0. The ledger holds the relay to that: each recipient gets it, or a DSN about it
+//! reaches the sender or the administrator; it comes once, but for kills; none is set aside.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{Cursor, ErrorKind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chopar::config::Config;
+use chopar::date::Timestamp;
+use chopar::engine::drop_folder::{
+    About, Entry, FORMAT, Form, Rejected, Rules, Settlement, Step, Task, Turns, Visit, name_of,
+};
+use chopar::engine::event::{ConnId, Listener, Peer};
+use chopar::entropy::Entropy;
+use chopar::smtp::data::Encoder;
+
+use crate::disk::{Sabotage, hold};
+use crate::dns;
+use crate::hook;
+use crate::ledger::{Rule, check};
+use crate::letters::Letter;
+use crate::world::{End, Happening, World};
+
+/// The relay's uid.
+const OWN: u32 = 900;
+/// Who leaves messages.
+const USERS: [u32; 3] = [0, 33, 1_000];
+/// How often the folder is looked at.
+const INTERVAL: Duration = Duration::from_secs(10);
+/// Limits of size that the configuration has in turn; some messages are longer than the second.
+const SIZES: [&str; 2] = ["1 MiB", "200 KiB"];
+
+/// What happened in these worlds, for the tally.
+pub(crate) const KINDS: [&str; 10] = [
+    "left",
+    "null sender",
+    "refused",
+    "returned",
+    "too long",
+    "deferred",
+    "partly deferred",
+    "cannot be removed",
+    "cannot be replaced",
+    "back after a power cut",
+];
+
+/// The folder, and what is known of it in one life of the relay.
+pub(crate) struct DropFolder {
+    files: BTreeMap<OsString, File>,
+    /// Files whose removal was not synced.
+    unsynced: Vec<(OsString, File)>,
+    /// What the disk refuses just now.
+    trouble: Option<Trouble>,
+    turns: Turns,
+    visits: BTreeMap<OsString, Ongoing>,
+    is_look_planned: bool,
+    /// Sessions that were opened.
+    pub(crate) sessions: usize,
+    left: u64,
+    letters: Vec<(Letter, u32)>,
+    /// Why a file waits.
+    last_cause: String,
+}
+
+#[derive(Clone, Debug)]
+struct File {
+    uid: u32,
+    written: Timestamp,
+    bytes: Vec<u8>,
+}
+
+/// A file that is being sent.
+struct Ongoing {
+    visit: Visit,
+    conn: Option<ConnId>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Trouble {
+    Read,
+    Write,
+    Remove,
+    SyncFolder,
+}
+
+impl Default for DropFolder {
+    fn default() -> Self {
+        Self {
+            files: BTreeMap::new(),
+            unsynced: Vec::new(),
+            trouble: None,
+            turns: Turns::new(OWN),
+            visits: BTreeMap::new(),
+            is_look_planned: false,
+            sessions: 0,
+            left: 0,
+            letters: Vec::new(),
+            last_cause: String::new(),
+        }
+    }
+}
+
+/// The configuration of these worlds.
+fn config(size: &str, seed: u64) -> Arc<Config> {
+    let head = "admin = \"admin@sender.example\"\n";
+    crate::world::config_with(head, size, "", hook::is_there(seed))
+}
+
+impl World {
+    /// Messages that are left, before the relay starts and while it works, and reloads that change the limit of size.
+    pub(crate) fn plan_local(&mut self) {
+        self.reload_local(0);
+        for number in 0..1 + self.entropy.below(8) {
+            let letter = self.local_letter(number);
+            let uid = USERS[self.entropy.below(3) as usize];
+            self.locals.letters.push((letter, uid));
+            let at = match self.entropy.below(3) {
+                0 => 0,
+                _ => self.entropy.below(40_000),
+            };
+            let happening = Happening::Leave(number as usize);
+            self.plan(Duration::from_millis(at), happening);
+        }
+        for _ in 0..self.entropy.below(3) {
+            let at = Duration::from_millis(self.entropy.below(40_000));
+            let size = self.entropy.below(2) as usize;
+            self.plan(at, Happening::LocalReload(size));
+        }
+    }
+
+    /// The relay reads its configuration with this limit of size.
+    pub(crate) fn reload_local(&mut self, size: usize) {
+        self.config = config(SIZES[size], self.seed);
+        let config = Arc::clone(&self.config);
+        self.engine.reconfigure(config, None, &[], self.now);
+    }
+
+    fn local_letter(&mut self, number: u64) -> Letter {
+        let recipients = (0..1 + self.entropy.below(4)).map(|at| {
+            let domain = match self.entropy.below(16) {
+                0..3 => return format!("nobody-l{number}-{at}@home.example"),
+                3 => dns::NULL_MX,
+                4 => dns::NO_DOMAIN,
+                _ => self.entropy.below(dns::DOMAINS.into()) as u8,
+            };
+            format!("l{number}-{at}@d{domain}.example")
+        });
+        let recipients = recipients.collect();
+        let lines = match self.entropy.below(6) {
+            0 => 6_000,
+            _ => self.entropy.below(40),
+        };
+        let mut letter = Letter::new(
+            format!("local-{number}"),
+            recipients,
+            lines,
+            &mut self.entropy,
+        );
+        if self.entropy.below(8) == 0 {
+            self.tally.fault("drop", "null sender");
+            letter.from.clear();
+        }
+        letter
+    }
+
+    /// `sendmail` leaves a message and exits 0: file and name are on the disk.
+    pub(crate) fn leave(&mut self, number: usize) {
+        let (letter, uid) = self.locals.letters[number].clone();
+        let mut text = format!("{FORMAT}\nMAIL FROM:<{}>\n", letter.from);
+        for to in &letter.recipients {
+            text.push_str(&format!("RCPT TO:<{to}>\n"));
+        }
+        text.push('\n');
+        let mut bytes = text.into_bytes();
+        bytes.extend_from_slice(&letter.text);
+        let written = self.now.wall;
+        let name = self.new_name(None);
+        self.locals.files.insert(
+            name,
+            File {
+                uid,
+                written,
+                bytes,
+            },
+        );
+        self.tally.fault("drop", "left");
+        self.tally.accepted += 1;
+        self.ledger.left(letter);
+        self.plan_look();
+    }
+
+    fn new_name(&mut self, user: Option<u32>) -> OsString {
+        self.locals.left += 1;
+        name_of(&format!("{:08x}", self.locals.left), user).into()
+    }
+
+    fn plan_look(&mut self) {
+        if !std::mem::replace(&mut self.locals.is_look_planned, true) {
+            let after = Duration::from_millis(self.entropy.below(INTERVAL.as_millis() as u64));
+            self.plan(after, Happening::LookAtDrop);
+        }
+    }
+
+    /// The relay looks at the folder.
+    pub(crate) fn look_at_drop(&mut self) {
+        self.locals.is_look_planned = false;
+        let entries = self.locals.files.iter().map(|(name, file)| Entry {
+            name: name.clone(),
+            uid: file.uid,
+            written: file.written.seconds() as i64,
+        });
+        self.locals
+            .turns
+            .look(entries.collect::<Vec<_>>(), self.now.instant);
+        self.begin_visits();
+        if !self.locals.files.is_empty() {
+            self.locals.is_look_planned = true;
+            self.plan(INTERVAL, Happening::LookAtDrop);
+        }
+    }
+
+    fn begin_visits(&mut self) {
+        while let Some(task) = self.locals.turns.begin_next() {
+            match task {
+                Task::Visit(name) => self.visit_file(name),
+                Task::Settle(name, settlement) => self.settle_file(&name, &settlement),
+            }
+        }
+    }
+
+    fn read_file(&self, name: &OsString) -> Result<Form, Rejected> {
+        let file = self.locals.files.get(name).ok_or(ErrorKind::NotFound);
+        let file = file.map_err(|kind| Rejected::Io(kind.into()))?;
+        if self.locals.trouble == Some(Trouble::Read) {
+            return Err(Rejected::Io(ErrorKind::Other.into()));
+        }
+        let about = About {
+            uid: file.uid,
+            len: file.bytes.len() as u64,
+            written: file.written,
+        };
+        let most = self.config.max_message_size;
+        Form::read(&mut Cursor::new(&file.bytes), &about, OWN, most)
+    }
+
+    fn visit_file(&mut self, name: OsString) {
+        let form = match self.read_file(&name) {
+            Ok(form) => form,
+            Err(Rejected::Form(cause)) => {
+                return hold(check(false, Rule::I1, || {
+                    format!("{name:?} was well formed and is set aside: {cause}")
+                }));
+            }
+            Err(Rejected::Io(_)) => {
+                self.locals.turns.defer(&name, self.now.instant);
+                return;
+            }
+        };
+        let rules = Arc::new(Rules::of(&self.config));
+        let (visit, step) = Visit::new(format!("{name:?}"), form, rules, self.now.wall);
+        let ongoing = Ongoing { visit, conn: None };
+        self.locals.visits.insert(name.clone(), ongoing);
+        self.drop_goes_on(name, step);
+    }
+
+    fn drop_goes_on(&mut self, name: OsString, step: Step) {
+        match step {
+            Step::Connect(uid) => self.drop_connects(name, uid),
+            Step::Send(bytes) => self.drop_sends(&name, &bytes),
+            Step::SendMessage => {
+                let mut wire = Vec::new();
+                let file = self
+                    .locals
+                    .files
+                    .get(&name)
+                    .expect("nobody else removes it");
+                let at = self.locals.visits[&name].visit.form().message_at as usize;
+                let mut encoder = Encoder::default();
+                encoder.encode(&file.bytes[at..], &mut wire);
+                encoder.finish(&mut wire);
+                self.drop_sends(&name, &wire);
+            }
+            Step::Wait => {}
+            Step::Settle(settlement) => {
+                self.hang_up(&name);
+                self.soon(Happening::SettleDrop(name, settlement));
+            }
+        }
+    }
+
+    fn drop_connects(&mut self, name: OsString, uid: u32) {
+        self.hang_up(&name);
+        self.locals.sessions += 1;
+        let peer = Peer::Process { uid };
+        match self.engine.accept(Listener::Submit, peer, self.now) {
+            Ok(conn) => {
+                self.ends.insert(conn, End::Drop(name.clone()));
+                self.visit_of(&name).conn = Some(conn);
+            }
+            Err(_) => {
+                let mut entropy = self.entropy.clone();
+                let step = self.visit_of(&name).visit.on_lost("no room", &mut entropy);
+                self.drop_goes_on(name, step);
+            }
+        }
+    }
+
+    fn visit_of(&mut self, name: &OsString) -> &mut Ongoing {
+        self.locals.visits.get_mut(name).expect("it is under way")
+    }
+
+    fn drop_sends(&mut self, name: &OsString, bytes: &[u8]) {
+        let conn = self.locals.visits.get(name).and_then(|one| one.conn);
+        if let Some(conn) = conn {
+            self.send_to_relay(conn, bytes, Duration::ZERO);
+        }
+    }
+
+    /// The session of a file has nothing more to say.
+    fn hang_up(&mut self, name: &OsString) {
+        self.drop_sends(name, b"QUIT\r\n");
+        if let Some(one) = self.locals.visits.get_mut(name) {
+            one.conn = None;
+        }
+    }
+
+    /// The relay says something to the session of a file.
+    pub(crate) fn drop_hears(&mut self, name: OsString, conn: ConnId, bytes: &[u8]) {
+        let Some(one) = self.locals.visits.get_mut(&name) else {
+            return;
+        };
+        if one.conn != Some(conn) {
+            return; // what it says to QUIT
+        }
+        let step = one.visit.on_bytes(bytes, &mut self.entropy);
+        self.note_drop_lines(&name);
+        self.drop_goes_on(name, step);
+    }
+
+    /// The session of a file is gone.
+    pub(crate) fn drop_lost(&mut self, name: OsString, conn: ConnId) {
+        let Some(one) = self.locals.visits.get_mut(&name) else {
+            return;
+        };
+        if one.conn == Some(conn) {
+            one.conn = None;
+            let step = one.visit.on_lost("closed", &mut self.entropy);
+            self.note_drop_lines(&name);
+            self.drop_goes_on(name, step);
+        }
+    }
+
+    fn note_drop_lines(&mut self, name: &OsString) {
+        for line in self.visit_of(name).visit.take_lines() {
+            let kind = match line.text.split([' ', '=']).nth(1) {
+                Some("drop-returned") => "returned",
+                Some("drop-unreturned") => "nobody is told",
+                other => panic!("{other:?} is no event of a visit"),
+            };
+            self.tally.fault("drop", kind);
+            if line.text.contains(" is the limit") {
+                self.tally.fault("drop", "too long");
+            }
+        }
+    }
+
+    /// What was to become of a file that was sent is done.
+    pub(crate) fn settle_drop(&mut self, name: OsString, settlement: &Settlement) {
+        let Some(one) = self.locals.visits.remove(&name) else {
+            return;
+        };
+        if !one.visit.taken_line().text.contains(" refused=0") {
+            self.tally.fault("drop", "refused");
+        }
+        let settlement = match self.disk.sabotage {
+            Sabotage::ForgottenDrop => &Settlement::Remove,
+            _ => settlement,
+        };
+        if let Settlement::Wait { cause } = settlement {
+            self.locals.last_cause.clone_from(cause);
+            self.tally.fault("drop", "deferred");
+            self.locals.turns.defer(&name, self.now.instant);
+        } else {
+            self.settle_file(&name, settlement);
+        }
+        self.begin_visits();
+    }
+
+    fn settle_file(&mut self, name: &OsString, settlement: &Settlement) {
+        let left = self.perform_drop(name, settlement);
+        self.locals.turns.close(name, left);
+    }
+
+    fn perform_drop(&mut self, name: &OsString, settlement: &Settlement) -> Option<Settlement> {
+        let trouble = self.locals.trouble;
+        if let Settlement::Replace(lines) = settlement {
+            let file = self.locals.files.get(name).cloned()?;
+            let form = self
+                .read_file(name)
+                .ok()
+                .filter(|_| trouble != Some(Trouble::Write));
+            let Some(form) = form else {
+                self.tally.fault("drop", "cannot be replaced");
+                return Some(settlement.clone());
+            };
+            self.tally.fault("drop", "partly deferred");
+            let mut bytes = format!("{FORMAT}\n{}\n\n", lines.join("\n")).into_bytes();
+            bytes.extend_from_slice(&file.bytes[form.message_at as usize..]);
+            let (uid, written) = (OWN, self.now.wall);
+            let replacement = File {
+                uid,
+                written,
+                bytes,
+            };
+            let new = self.new_name(Some(form.uid));
+            self.locals.files.insert(new, replacement);
+        }
+        if trouble == Some(Trouble::Remove) && self.locals.files.contains_key(name) {
+            self.tally.fault("drop", "cannot be removed");
+            return Some(Settlement::Remove);
+        }
+        let file = self.locals.files.remove(name);
+        if trouble == Some(Trouble::SyncFolder) {
+            self.locals
+                .unsynced
+                .extend(file.map(|file| (name.clone(), file)));
+        }
+        None
+    }
+
+    /// The disk fails the folder in some way.
+    pub(crate) fn drop_trouble(&mut self) {
+        let troubles = [
+            Trouble::Read,
+            // What is written is rare.
+            Trouble::Write,
+            Trouble::Write,
+            Trouble::Write,
+            Trouble::Remove,
+            Trouble::SyncFolder,
+        ];
+        self.locals.trouble = Some(troubles[self.entropy.below(troubles.len() as u64) as usize]);
+    }
+
+    /// The disk is in order again.
+    pub(crate) fn drop_mended(&mut self) {
+        self.locals.trouble = None;
+    }
+
+    /// The relay is gone; the folder is not.
+    pub(crate) fn drop_stops(&mut self) {
+        self.locals.visits.clear();
+        self.locals.turns = Turns::new(OWN);
+        self.locals.is_look_planned = false;
+    }
+
+    /// The power failed: a removal that was not synced may not have been.
+    pub(crate) fn drop_crashes(&mut self) {
+        for (name, file) in std::mem::take(&mut self.locals.unsynced) {
+            if self.entropy.below(2) == 0 {
+                self.tally.fault("drop", "back after a power cut");
+                self.locals.files.insert(name, file);
+            }
+        }
+    }
+
+    /// The relay is there again.
+    pub(crate) fn drop_starts(&mut self) {
+        if !self.locals.files.is_empty() {
+            self.plan_look();
+        }
+    }
+
+    /// At the end nothing waits in the folder.
+    pub(crate) fn judge_drop(&self) {
+        let left: Vec<_> = self.locals.files.keys().collect();
+        hold(check(left.is_empty(), Rule::I1, || {
+            let cause = &self.locals.last_cause;
+            format!("at the end {left:?} are still in the drop folder: {cause}")
+        }));
+    }
+}
