@@ -445,6 +445,7 @@ fn an_accent_is_the_same_however_it_was_typed() {
         "domains/example.com/aliases",
         "rene\u{301}: r@example.org\n\u{c4}rger: a@example.org\n",
     )]);
+    let served = config.receiving(&domain("example.com")).expect("served");
     for address in [
         "ren\u{e9}@example.com",
         "rene\u{301}@example.com",
@@ -452,7 +453,9 @@ fn an_accent_is_the_same_however_it_was_typed() {
     ] {
         let mailbox = crate::address::Mailbox::parse(address).expect("an address");
         assert!(
-            crate::policy::relay::expand(&config, &mailbox).is_ok(),
+            served
+                .aliases
+                .contains_key(&config.names.key(&mailbox.local_key())),
             "{address}"
         );
     }
