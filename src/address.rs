@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use icu_normalizer::ComposingNormalizerBorrowed;
+
 use crate::limits::{
     DOMAIN_BYTES_MAX, LABEL_BYTES_MAX, LOCAL_PART_BYTES_MAX, PATH_BYTES_MAX,
     REWRITTEN_LOCAL_PART_BYTES_MAX,
@@ -285,13 +287,13 @@ fn has_rewritten_form(local_part: &str) -> bool {
     })
 }
 
-/// A local part as served domains compare it: quoting undone, lower case.
+/// A local part as served domains compare it: quoting undone, lower case, composed.
 pub fn local_key(local_part: &str) -> String {
     let Some(quoted) = local_part
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'))
     else {
-        return local_part.to_lowercase();
+        return composed(local_part.to_lowercase());
     };
     let mut key = String::with_capacity(quoted.len());
     let mut escaped = false;
@@ -303,7 +305,18 @@ pub fn local_key(local_part: &str) -> String {
             escaped = false;
         }
     }
-    key.to_lowercase()
+    composed(key.to_lowercase())
+}
+
+/// One keyboard writes é as a letter with an accent behind it, another as one character; both mean it (NFC; RFC 6530
+/// section 10.1).
+fn composed(text: String) -> String {
+    if text.is_ascii() {
+        return text;
+    }
+    ComposingNormalizerBorrowed::new_nfc()
+        .normalize(&text)
+        .into_owned()
 }
 
 /// Whether `c` may stand in an atom (RFC 5322 section 3.2.3, RFC 6532 section 3.2).

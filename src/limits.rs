@@ -538,3 +538,5 @@ pub const DROP_RETRY_MAX: Duration = Duration::from_secs(1_800);
 pub const DROP_TRIES_MAX: usize = 4_096;
 /// How often the certificate files are looked at.
 pub const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(60);
+/// How often what is wrong with a certificate is logged again.
+pub const CERTIFICATE_WARNING_INTERVAL: Duration = Duration::from_secs(86_400);

@@ -48,7 +48,8 @@ fn chopar(folder: &Path, words: &[&str], input: &str) -> (i32, String, String) {
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let toml = format!(
-        "hostname = \"mail.example.com\"\nruntime_dir = \"{0}/run\"\nstate_dir = \"{0}/state\"\n",
+        "hostname = \"mail.example.com\"\nruntime_dir = \"{0}/run\"\nstate_dir = \"{0}/state\"\nuser = \"root\"\n\
+         admin = \"you@example.org\"\n[listen]\nsmtp = []\nsubmission = []\nsubmissions = []\n",
         folder.path().display()
     );
     std::fs::write(folder.path().join("chopar.toml"), toml).expect("a file");
@@ -182,7 +183,7 @@ fn a_message_is_signed_through_a_pipe() {
     // No name server answers there: the key is not to be had, and nothing passes.
     let verify = ["dkim", "verify", "--dns", "127.0.0.1:1"];
     let (code, verdict, _) = chopar(path, &verify, &signed);
-    assert_eq!(code, 65, "{verdict}");
+    assert_eq!(code, 75, "{verdict}");
     assert!(verdict.contains("temperror"), "{verdict}");
 }
 
@@ -216,4 +217,111 @@ fn errors_are_one_sentence_and_an_exit_code() {
     assert_eq!(code, 78);
     let said = out + &error;
     assert!(said.contains("chopar.toml:1:12"), "{said}");
+}
+
+/// Whoever calls them with whatever mask, and in whichever group the folder is: the daemon's account can read it all.
+#[test]
+fn what_commands_write_is_readable_for_the_daemon_under_any_mask() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    if !rustix::process::geteuid().is_root() {
+        return; // what root writes for another account is the point
+    }
+    for mask in ["022", "027", "077", "000"] {
+        let place = tempfile::tempdir().expect("a folder");
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(place.path(), open.clone()).expect("a mode");
+        let etc = place.path().join("etc");
+        std::fs::create_dir(&etc).expect("a folder");
+        std::fs::set_permissions(&etc, open).expect("a mode");
+        let toml = format!(
+            "hostname = \"mail.example.com\"\nuser = \"nobody\"\nadmin = \"a@example.org\"\nruntime_dir = \"{0}/run\"\n\
+             state_dir = \"{0}/state\"\n[listen]\nsmtp = []\nsubmission = []\nsubmissions = []\n",
+            place.path().display()
+        );
+        std::fs::write(etc.join("chopar.toml"), toml).expect("a file");
+        let say = |words: &str, input: &str| {
+            let mut child = Command::new("/bin/sh")
+                .args([
+                    "-c",
+                    &format!("umask {mask}; exec \"$0\" -C \"$1\" {words}"),
+                ])
+                .args([env!("CARGO_BIN_EXE_chopar"), etc.to_str().expect("a path")])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("a shell");
+            let mut pipe = child.stdin.take().expect("a pipe");
+            pipe.write_all(input.as_bytes()).expect("written");
+            drop(pipe);
+            let output = child.wait_with_output().expect("its end");
+            let text = String::from_utf8(output.stderr).expect("text");
+            assert_eq!(output.status.code(), Some(0), "{mask} {words}: {text}");
+            text
+        };
+        say("domain add example.com", "");
+        say("user add app@example.com", "secret\n");
+        say("user passwd app@example.com", "other\n");
+        say("alias add ann@example.com ann@example.org", "");
+        say("alias add ann@example.com bob@example.org", "");
+        say(
+            "dkim keygen example.com --selector s1 --algorithm ed25519",
+            "",
+        );
+        assert_eq!(say("check", ""), "");
+        let users = std::fs::metadata(etc.join("domains/example.com/users")).expect("a file");
+        assert_eq!(users.permissions().mode() & 0o7777, 0o640);
+    }
+}
+
+#[test]
+fn a_byte_order_mark_hides_no_name() {
+    let folder = folder();
+    let at = |name: &str| folder.path().join("domains/example.com").join(name);
+    let (code, _, error) = chopar(
+        folder.path(),
+        &["user", "add", "ann@example.com"],
+        "pencil\n",
+    );
+    assert_eq!(code, 0, "{error}");
+    let users = std::fs::read_to_string(at("users")).expect("a file");
+    std::fs::write(at("users"), format!("\u{feff}{users}")).expect("a file");
+    std::fs::write(at("aliases"), "\u{feff}bob: ann@example.org\n").expect("a file");
+    let says = |words: &[&str], input: &str| {
+        let (code, output, error) = chopar(folder.path(), words, input);
+        assert_eq!(code, 0, "{words:?} {error}");
+        output
+    };
+    assert!(says(&["alias", "resolve", "bob@example.com"], "").contains("ann@example.org"));
+    assert_eq!(says(&["user", "list"], ""), "ann@example.com\n");
+    says(&["user", "verify", "ann@example.com"], "pencil\n");
+    says(&["alias", "add", "bob@example.com", "eve@example.org"], "");
+    let aliases = std::fs::read_to_string(at("aliases")).expect("a file");
+    assert_eq!(aliases, "bob: ann@example.org, eve@example.org\n");
+}
+
+#[test]
+fn a_verdict_that_waits_for_the_dns_is_75() {
+    let folder = folder();
+    let says = |words: &[&str], input: &str| chopar(folder.path(), words, input);
+    let keygen = ["dkim", "keygen", "example.com", "--selector", "s1"];
+    assert_eq!(says(&keygen, "").0, 0);
+    let message = "From: ann@example.com\r\nSubject: x\r\n\r\nhi\r\n";
+    let (code, signed, error) = says(&["dkim", "sign"], message);
+    assert_eq!(code, 0, "{error}");
+    // A port that answers with an error at once.
+    let closed = {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.local_addr().expect("an address").to_string()
+    };
+    let (code, output, error) = says(&["dkim", "verify", "--dns", &closed], &signed);
+    assert_eq!(code, 75, "{output}{error}");
+    let unsigned = says(&["dkim", "verify", "--dns", &closed], message);
+    assert_eq!(unsigned.0, 65, "{unsigned:?}");
+    let seal = ["arc", "seal", "--dns", &closed];
+    let (code, sealed, error) = says(&seal, message);
+    assert_eq!(code, 0, "{error}");
+    let (code, output, error) = says(&["arc", "verify", "--dns", &closed], &sealed);
+    assert_eq!(code, 75, "{output}{error}");
 }

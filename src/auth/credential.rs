@@ -3,8 +3,8 @@
 //! A credential proves a password without holding it, and serves PLAIN, LOGIN and SCRAM-SHA-256 alike. Its text is
 //! `{SCRAM-SHA-256}ITERATIONS,SALT,STOREDKEY,SERVERKEY`, the parts in base64.
 //!
-//! Not supported: the whole of SASLprep (RFC 4013). Control characters are refused, but nothing is mapped or
-//! normalised (NFKC): a password outside ASCII has to be typed in the same form each time.
+//! A password is derived from in the form of SASLprep (RFC 4013), as clients of SCRAM do; so it does not count whether
+//! accents are composed. A credential made from what was typed, as chopar 0.1.0 did, is honoured, too.
 //!
 //! Invariant: neither a password nor a key has a `Debug` or `Display` that shows it, save the text of the users file.
 
@@ -16,6 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use ring::{digest, hmac, pbkdf2};
 use zeroize::{Zeroize as _, Zeroizing};
 
+use super::saslprep::saslprep;
 use crate::limits::{
     PASSWORD_BYTES_MAX, SCRAM_ITERATIONS, SCRAM_ITERATIONS_MAX, SCRAM_ITERATIONS_MIN,
     SCRAM_SALT_BYTES_MAX,
@@ -28,7 +29,12 @@ pub const SALT_BYTES: usize = 16;
 
 /// A password that may be derived from; wiped from memory when it is dropped.
 #[derive(Clone)]
-pub struct Password(Zeroizing<String>);
+pub struct Password {
+    /// As SCRAM has it.
+    prepared: Zeroizing<String>,
+    /// As it was typed, where that is something else.
+    typed: Option<Zeroizing<String>>,
+}
 
 /// Why a text cannot be a password.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -85,13 +91,23 @@ impl Password {
         }
         match text.char_indices().find(|(_, c)| c.is_control()) {
             Some((at, _)) => Err(PasswordError::Control { at }),
-            None => Ok(Self(text)),
+            // What SASLprep would refuse counts as it is.
+            None => Ok(match saslprep(&text) {
+                Some(prepared) if *prepared != *text => Self {
+                    prepared,
+                    typed: Some(text),
+                },
+                _ => Self {
+                    prepared: text,
+                    typed: None,
+                },
+            }),
         }
     }
 
     /// The bytes that keys are derived from.
     pub fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
+        self.prepared.as_bytes()
     }
 }
 
@@ -122,7 +138,7 @@ impl std::error::Error for PasswordError {}
 impl Credential {
     /// Derives a credential (Hi of RFC 5802 section 2.2). Expensive by design: for a worker, never for the loop.
     pub fn derive(password: &Password, salt: &[u8], iterations: NonZeroU32) -> Self {
-        let mut salted = salted_password(password, salt, iterations);
+        let mut salted = salted_password(password.as_bytes(), salt, iterations);
         let credential = Self {
             iterations,
             salt: salt.into(),
@@ -194,10 +210,14 @@ impl Credential {
 
     /// Whether `password` is the one that this was derived from. As expensive as [`Credential::derive`].
     pub fn verify_password(&self, password: &Password) -> bool {
-        let mut salted = salted_password(password, &self.salt, self.iterations);
-        let candidate = stored_key(&salted);
-        salted.zeroize();
-        is_equal(&candidate, &self.stored_key)
+        let typed = password.typed.as_deref().map(String::as_bytes);
+        let mut forms = [Some(password.as_bytes()), typed].into_iter().flatten();
+        forms.any(|form| {
+            let mut salted = salted_password(form, &self.salt, self.iterations);
+            let candidate = stored_key(&salted);
+            salted.zeroize();
+            is_equal(&candidate, &self.stored_key)
+        })
     }
 
     /// Rounds of PBKDF2.
@@ -290,13 +310,13 @@ pub(crate) fn sha256(data: &[u8]) -> [u8; KEY_BYTES] {
     out
 }
 
-fn salted_password(password: &Password, salt: &[u8], iterations: NonZeroU32) -> [u8; KEY_BYTES] {
+fn salted_password(password: &[u8], salt: &[u8], iterations: NonZeroU32) -> [u8; KEY_BYTES] {
     let mut salted = [0; KEY_BYTES];
     pbkdf2::derive(
         pbkdf2::PBKDF2_HMAC_SHA256,
         iterations,
         salt,
-        password.as_bytes(),
+        password,
         &mut salted,
     );
     salted
@@ -351,6 +371,25 @@ mod tests {
         for other in ["Pencil", "pencil ", "p", "пароль"] {
             assert!(!credential.verify_password(&password(other)), "{other}");
         }
+    }
+
+    #[test]
+    fn accents_and_soft_hyphens_do_not_tell_passwords_apart_and_old_credentials_count() {
+        let salt = [7; SALT_BYTES];
+        let credential = Credential::derive(&password("na\u{ef}ve"), &salt, ROUNDS);
+        for same in ["na\u{ef}ve", "nai\u{308}ve", "na\u{ef}\u{ad}ve"] {
+            assert!(credential.verify_password(&password(same)), "{same:?}");
+        }
+        assert!(!credential.verify_password(&password("naive")));
+        // As 0.1.0 derived: from what was typed.
+        let typed = "nai\u{308}ve".as_bytes();
+        let salted = salted_password(typed, &salt, ROUNDS);
+        let old = Credential {
+            stored_key: stored_key(&salted),
+            ..credential
+        };
+        assert!(old.verify_password(&password("nai\u{308}ve")));
+        assert!(!old.verify_password(&password("na\u{ef}ve")));
     }
 
     #[test]

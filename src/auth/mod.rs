@@ -7,6 +7,7 @@ pub mod dkim;
 pub mod dmarc;
 pub mod results;
 pub mod sasl;
+pub mod saslprep;
 pub mod scram;
 pub mod spf;
 pub mod srs;

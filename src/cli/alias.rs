@@ -14,10 +14,11 @@ use super::failure::Failure;
 use super::sysexits::{CANNOT_CREATE, DATA, IO_ERROR, NO_INPUT, NO_USER, USAGE};
 use crate::address::{Domain, Mailbox};
 use crate::config::alias_edit::{Change, EditError, Name, edit, entries};
+use crate::config::text::without_mark;
 use crate::config::{Config, Destination, Folder, Names};
 use crate::policy::relay::{Explained, Way, explain};
 use crate::shell::folder;
-use crate::shell::replace::replace;
+use crate::shell::replace::replace_in;
 
 /// Say where addresses lead.
 #[derive(Debug, FromArgs)]
@@ -149,7 +150,7 @@ fn change(config_folder: &Path, address: &str, change: Change<'_>) -> Result<(),
             Failure::new(DATA, format!("{address}: {errors}; nothing was changed"))
         })?;
     }
-    replace(&path, text.as_bytes(), 0o640)
+    replace_in(config_folder, &path, text.as_bytes(), 0o640)
         .map_err(|error| Failure::new(CANNOT_CREATE, format!("{}: {error}", path.display())))
 }
 
@@ -164,7 +165,7 @@ fn file_of(folder: &Path, domain: &Domain) -> Result<PathBuf, Failure> {
 
 fn text_of(path: &Path) -> Result<String, Failure> {
     match fs::read_to_string(path) {
-        Ok(text) => Ok(text),
+        Ok(text) => Ok(without_mark(&text).to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         Err(error) => Err(Failure::new(
             NO_INPUT,

@@ -9,7 +9,7 @@ use argh::FromArgs;
 use super::dkim::{DkimError, Sign, read_message, split, verify_signatures};
 use super::failure::Failure;
 use super::lookup::verdict;
-use super::sysexits::{DATA, IO_ERROR};
+use super::sysexits::{DATA, IO_ERROR, TRY_AGAIN};
 use crate::auth::arc::{Outcome, SealedSet, Verdict, Verification, prepare};
 use crate::auth::dkim::canonical::{BodyHasher, Form};
 use crate::auth::dkim::key::{Algorithm, SigningKey};
@@ -39,7 +39,8 @@ pub enum ArcCommand {
     Verify(Verify),
 }
 
-/// Verify the chain of a message: a line for each set and one for the whole; exit 0 if it passes, 65 otherwise.
+/// Verify the chain of a message: a line for each set and one for the whole; exit 0 if it passes, 75
+/// if the DNS does not answer, 65 otherwise.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "verify")]
 pub struct Verify {
@@ -83,13 +84,24 @@ impl Verify {
     ) -> Result<(), Failure> {
         let message = read_message(self.file.as_deref(), input).map_err(failure)?;
         let (header, body) = split(&message).map_err(failure)?;
-        let verdict = verify_chain(&header, body, at, lookup);
+        let mut is_unanswered = false;
+        let mut ask = |question: &Question| {
+            let answer = lookup(question);
+            let failed = answer.records.as_ref().err();
+            is_unanswered |= failed.is_some_and(|error| error.is_temporary());
+            answer
+        };
+        let verdict = verify_chain(&header, body, at, &mut ask);
         let mut text: String = verdict.sets.iter().map(set_line).collect();
         text.push_str(&verdict_line(&verdict));
         write(output, text.as_bytes())?;
         match verdict.outcome {
             Outcome::Pass { .. } => Ok(()),
             Outcome::None => Err(Failure::new(DATA, "the message has no chain")),
+            Outcome::Fail(_) if is_unanswered => Err(Failure::new(
+                TRY_AGAIN,
+                "a key cannot be looked up for now; try again",
+            )),
             Outcome::Fail(_) => Err(Failure::new(DATA, "the chain does not pass")),
         }
     }

@@ -1,4 +1,7 @@
-//! `chopar check`: parses the whole configuration and says everything that is wrong with it.
+//! `chopar check`: says everything that is wrong with the configuration, as the daemon's account would find it.
+//!
+//! What keeps the daemon from starting is an error here, and so is what would not work although it starts; what works
+//! and is probably not meant is a warning. A start goes the same way ([`loading`]) and logs the same sentences.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -6,10 +9,12 @@ use std::path::Path;
 
 use argh::FromArgs;
 
-use crate::address::Mailbox;
-use crate::config::{Config, ConfigError, Folder, Listen, Receive, SystemDefaults};
-use crate::policy::relay;
-use crate::shell::folder;
+use crate::config::{Config, Listen};
+use crate::date::Timestamp;
+use crate::policy::advice::{Severity, advice};
+use crate::shell::loading::{self, LoadError, Loaded};
+use crate::shell::time::wall;
+use crate::shell::tls::Tls;
 
 /// Parse the whole configuration; print file:line:column for every error.
 #[derive(Debug, FromArgs)]
@@ -19,9 +24,7 @@ pub struct Check {}
 /// Why the configuration cannot be used.
 #[derive(Debug)]
 pub enum CheckError {
-    /// The folder cannot be read.
-    Folder(folder::FolderError),
-    /// What is in it has errors; each has been said.
+    /// It has errors; each has been said.
     Errors(usize),
     /// The output is gone.
     Stream(io::Error),
@@ -31,7 +34,7 @@ impl CheckError {
     /// The exit code of sysexits.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Folder(_) | Self::Errors(_) => 78,
+            Self::Errors(_) => 78,
             Self::Stream(_) => 74,
         }
     }
@@ -40,9 +43,8 @@ impl CheckError {
 impl fmt::Display for CheckError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Folder(error) => write!(out, "{error}"),
-            Self::Errors(1) => out.write_str("1 error; the configuration cannot be used"),
-            Self::Errors(count) => write!(out, "{count} errors; the configuration cannot be used"),
+            Self::Errors(1) => out.write_str("1 error; mend it and check again"),
+            Self::Errors(count) => write!(out, "{count} errors; mend them and check again"),
             Self::Stream(error) => write!(out, "cannot write: {error}"),
         }
     }
@@ -58,79 +60,69 @@ impl Check {
         output: &mut dyn Write,
         errors: &mut dyn Write,
     ) -> Result<(), CheckError> {
-        let folder = folder::read(path).map_err(CheckError::Folder)?;
-        check(&folder, &folder::system_defaults(), output, errors)
+        let loaded = match loading::load(path) {
+            Ok(loaded) => loaded,
+            Err(LoadError::Config(found)) => {
+                say(errors, "", &found)?;
+                return Err(CheckError::Errors(found.len()));
+            }
+            Err(error) => {
+                say(errors, "", &[error])?;
+                return Err(CheckError::Errors(1));
+            }
+        };
+        let mut count = say_all(&loaded, wall(), errors)?;
+        let obstacles = loaded.obstacles();
+        say(errors, "", &obstacles)?;
+        count = count.saturating_add(obstacles.len());
+        if count > 0 {
+            return Err(CheckError::Errors(count));
+        }
+        writeln!(output, "{}", Summary(&loaded)).map_err(CheckError::Stream)
     }
 }
 
-fn check(
-    folder: &Folder,
-    defaults: &SystemDefaults,
-    output: &mut dyn Write,
-    errors: &mut dyn Write,
-) -> Result<(), CheckError> {
-    let config = match Config::parse(folder, defaults) {
-        Ok(config) => config,
-        Err(found) => {
-            say(errors, "", &found).map_err(CheckError::Stream)?;
-            return Err(CheckError::Errors(found.len()));
+/// Says what should be otherwise; gives how much of it is an error.
+fn say_all(loaded: &Loaded, now: Timestamp, errors: &mut dyn Write) -> Result<usize, CheckError> {
+    let config = &loaded.config;
+    let mut found: Vec<(Severity, String)> = advice(config)
+        .into_iter()
+        .map(|advice| (advice.severity, advice.text))
+        .collect();
+    match Tls::new(&loaded.certificates, &config.hostname) {
+        Ok(tls) => {
+            let findings = tls.findings(&config.hostname, now);
+            let findings = findings.iter();
+            found.extend(findings.map(|finding| (finding.severity(), finding.to_string())));
         }
-    };
-    say(errors, "warning: ", &config.warnings)
-        .and_then(|()| say_dead_aliases(errors, &config))
-        .and_then(|()| say_missing_admin(errors, &config))
-        .and_then(|()| writeln!(output, "{}", Summary(&config)))
-        .map_err(CheckError::Stream)
+        Err(error) => found.push((Severity::Fault, error.to_string())),
+    }
+    for (severity, text) in &found {
+        let prefix = match severity {
+            Severity::Fault => "",
+            Severity::Advice => "warning: ",
+        };
+        say(errors, prefix, &[text])?;
+    }
+    let faults = found
+        .iter()
+        .filter(|(severity, _)| *severity == Severity::Fault);
+    Ok(faults.count())
 }
 
-fn say(to: &mut dyn Write, prefix: &str, errors: &[ConfigError]) -> io::Result<()> {
+fn say(to: &mut dyn Write, prefix: &str, errors: &[impl fmt::Display]) -> Result<(), CheckError> {
     errors
         .iter()
         .try_for_each(|error| writeln!(to, "{prefix}{error}"))
-}
-
-/// Aliases whose mail would be refused: they are well-formed, and lead nowhere.
-fn say_dead_aliases(to: &mut dyn Write, config: &Config) -> io::Result<()> {
-    for (domain, served) in &config.domains {
-        if served.receive == Receive::Elsewhere {
-            continue;
-        }
-        for (name, alias) in &served.aliases {
-            let quoted = format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));
-            let Ok(mailbox) = Mailbox::new(name, domain).or_else(|_| Mailbox::new(&quoted, domain))
-            else {
-                continue;
-            };
-            if let Err(refusal) = relay::expand(config, &mailbox) {
-                let line = alias.line;
-                writeln!(
-                    to,
-                    "warning: domains/{domain}/aliases:{line}:1: mail to {mailbox} is refused: {refusal}"
-                )?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Without `admin` nobody is told what becomes of mail of accounts that have no alias.
-fn say_missing_admin(to: &mut dyn Write, config: &Config) -> io::Result<()> {
-    if config.admin.is_some() {
-        return Ok(());
-    }
-    writeln!(
-        to,
-        "warning: chopar.toml: admin is not set: DSNs to accounts of this host that have no alias are dropped, and \
-         nobody hears of damage; set it to an address that is read"
-    )
+        .map_err(CheckError::Stream)
 }
 
 /// What is served, in one line.
-struct Summary<'a>(&'a Config);
+struct Summary<'a>(&'a Loaded);
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let config = self.0;
+        let config: &Config = &self.0.config;
         let users: usize = config
             .domains
             .values()
@@ -163,7 +155,7 @@ impl fmt::Display for Summary<'_> {
             out,
             "; users {users}, aliases {aliases}, DKIM keys {keys}, routes {}, certificates {}; listens on",
             config.routes.len(),
-            config.certificates.len()
+            self.0.certificates.len()
         )?;
         let listen = &config.listen;
         let mut any = false;
@@ -197,21 +189,40 @@ mod tests {
     const ADMIN: (&str, &str) = ("chopar.toml", "admin = \"a@example.org\"\n");
 
     fn run(files: &[(&str, &str)]) -> (Option<u8>, String, String) {
-        let mut folder = Folder::default();
-        for (path, text) in files {
-            folder.insert_file(path, text.as_bytes().to_vec());
-        }
-        let defaults = SystemDefaults {
-            hostname: "mail.example.com".to_owned(),
-            resolv_conf: String::new(),
+        let temporary = tempfile::tempdir().expect("a folder");
+        let place = temporary.path();
+        let own = format!(
+            "user = \"root\"\nstate_dir = \"{0}/state\"\nruntime_dir = \"{0}/run\"\n",
+            place.display()
+        );
+        let toml = files.iter().find(|(path, _)| *path == ADMIN.0);
+        let toml = toml.map_or("", |(_, text)| text);
+        let hostname = match toml.contains("hostname") {
+            true => "",
+            false => "hostname = \"mail.example.com\"\n",
         };
+        let listen = match toml.contains("[listen]") {
+            true => "",
+            false => "[listen]\nsmtp = []\nsubmission = []\nsubmissions = []\n",
+        };
+        let toml = format!("{own}{hostname}{toml}{listen}");
+        for (path, text) in files.iter().chain([&(ADMIN.0, toml.as_str())]) {
+            let path = place.join("etc").join(path);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            std::fs::write(path, text).expect("a file");
+        }
         let (mut output, mut errors) = (Vec::new(), Vec::new());
-        let result = check(&folder, &defaults, &mut output, &mut errors);
+        let result = Check {}.run(&place.join("etc"), &mut output, &mut errors);
         let text = |bytes| String::from_utf8(bytes).expect("text");
+        let errors = text(errors)
+            .lines()
+            .filter(|line| !line.contains("there is no DKIM key"))
+            .map(|line| format!("{line}\n"))
+            .collect();
         (
             result.err().map(|error| error.exit_code()),
             text(output),
-            text(errors),
+            errors,
         )
     }
 
@@ -220,7 +231,7 @@ mod tests {
         let (code, output, errors) = run(&[
             (
                 "chopar.toml",
-                "admin = \"ann@example.com\"\n[listen]\nsmtp = [\"127.0.0.1:25\"]\nsubmission = []\nsubmissions = \"systemd\"\nstatus = []\n",
+                "admin = \"ann@example.com\"\n[listen]\nsmtp = [\"127.0.0.1:0\"]\nsubmission = []\nsubmissions = \"systemd\"\nstatus = []\n",
             ),
             (
                 "domains/example.com/aliases",
@@ -232,7 +243,7 @@ mod tests {
         assert_eq!(
             output,
             "ok: mail.example.com serves example.com, example.org; users 0, aliases 2, DKIM keys 0, routes 0, \
-             certificates 0; listens on smtp=127.0.0.1:25 submissions=systemd\n"
+             certificates 0; listens on smtp=127.0.0.1:0 submissions=systemd\n"
         );
         let (_, output, _) = run(&[]);
         assert!(output.starts_with("ok: mail.example.com serves no domain (add one"));
@@ -254,7 +265,7 @@ mod tests {
         ]);
         assert_eq!((code, output.as_str()), (Some(78), ""));
         let lines: Vec<&str> = errors.lines().collect();
-        assert!(lines[0].starts_with("chopar.toml:1:9: \"x\" is no mail address"));
+        assert!(lines[0].starts_with("chopar.toml:5:9: \"x\" is no mail address"));
         assert!(lines[1].starts_with("domains/example.com/aliases:1:1: expected NAME"));
     }
 
@@ -281,9 +292,106 @@ mod tests {
                     [proxy]\nnetworks = [\"192.0.2.1\", \"::ffff:127.0.0.1\"]\n";
         let (code, _, errors) = run(&[("chopar.toml", toml)]);
         assert_eq!(code, None);
-        let expected = "warning: chopar.toml:5:26: the proxy 127.0.0.1/32 is in 127.0.0.0/8 of [relay] networks";
+        let expected = "warning: chopar.toml:9:26: the proxy 127.0.0.1/32 is in 127.0.0.0/8 of [relay] networks";
         assert!(errors.starts_with(expected), "{errors}");
         assert_eq!(errors.lines().count(), 1);
+    }
+
+    #[test]
+    fn mail_to_postmaster_that_would_be_refused_is_an_error() {
+        let domain = ("domains/example.com/aliases", "ann: ann@example.org\n");
+        let (code, output, errors) = run(&[domain]);
+        assert_eq!((code, output.as_str()), (Some(78), ""));
+        assert!(
+            errors.contains("postmaster@example.com is refused"),
+            "{errors}"
+        );
+        assert_eq!(run(&[ADMIN, domain]).0, None);
+        let alias = (
+            "domains/example.com/aliases",
+            "postmaster: ann@example.org\n",
+        );
+        assert_eq!(run(&[alias]).0, None);
+        let elsewhere = "[domain.\"example.com\"]\nreceive = false\n";
+        assert_eq!(run(&[domain, (ADMIN.0, elsewhere)]).0, None);
+    }
+
+    #[test]
+    fn an_admin_that_leads_nowhere_is_an_error() {
+        let domain = ("domains/example.com/aliases", "ann: ann@example.org\n");
+        for admin in ["postmaster@example.com", "bob@example.com"] {
+            let toml = format!("admin = \"{admin}\"\n");
+            let (code, _, errors) = run(&[domain, (ADMIN.0, &toml)]);
+            assert_eq!(code, Some(78), "{admin}");
+            let expected = format!("mail to admin, {admin}, is refused");
+            assert!(errors.contains(&expected), "{errors}");
+        }
+        let toml = (ADMIN.0, "admin = \"ann@example.com\"\n");
+        assert_eq!(run(&[domain, toml]).0, None);
+    }
+
+    #[test]
+    fn what_is_probably_not_meant_is_a_warning_with_the_mend() {
+        let cases = [
+            (
+                "[relay]\nnetworks = [\"0.0.0.0/0\"]\n",
+                "is all of the Internet",
+            ),
+            ("[relay]\nnetworks = [\"::/0\"]\n", "is all of the Internet"),
+            (
+                "[listen]\nsmtp = [\"[::]:0\"]\nsubmission = []\nsubmissions = []\n",
+                "add \"0.0.0.0:0\"",
+            ),
+        ];
+        for (toml, expected) in cases {
+            let (code, _, errors) = run(&[(ADMIN.0, &format!("{}{toml}", ADMIN.1))]);
+            assert_eq!(code, None, "{errors}");
+            assert!(errors.starts_with("warning: chopar.toml:"), "{errors}");
+            assert!(errors.contains(expected), "{errors}");
+        }
+        let (code, _, errors) = run(&[(ADMIN.0, "hostname = \"192.0.2.1\"\n")]);
+        assert_eq!(code, Some(78));
+        assert!(errors.contains("is an address"), "{errors}");
+    }
+
+    #[test]
+    fn a_pair_that_cannot_be_served_is_an_error_and_one_that_is_for_another_name_a_warning() {
+        let made = |name: &str| {
+            let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).expect("a pair");
+            (made.cert.pem(), made.signing_key.serialize_pem())
+        };
+        let pair = |chain: &str, key: &str| {
+            let files = [
+                ("tls/a/fullchain.pem", chain),
+                ("tls/a/privkey.pem", key),
+                ADMIN,
+            ];
+            run(&files.map(|(path, text)| (path, text)))
+        };
+        let (chain, key) = made("mail.example.com");
+        let (other, _) = made("other.example");
+        let (code, output, _) = pair(&chain, &key);
+        assert_eq!(code, None);
+        assert!(output.contains("certificates 1"), "{output}");
+        for (chain, key, expected) in [
+            (&*other, &*key, "is not the key of the certificate"),
+            ("", &key, "there is no certificate in it"),
+            (&chain, &key[..90], "is the file whole?"),
+        ] {
+            let (code, _, errors) = pair(chain, key);
+            assert_eq!(code, Some(78), "{errors}");
+            assert!(
+                errors.contains("tls/a/") && errors.contains(expected),
+                "{errors}"
+            );
+        }
+        let (other, key) = made("other.example");
+        let (code, _, errors) = pair(&other, &key);
+        assert_eq!(code, None);
+        assert!(
+            errors.contains("no certificate is for mail.example.com"),
+            "{errors}"
+        );
     }
 
     #[test]
@@ -318,14 +426,12 @@ mod tests {
     fn a_folder_that_is_missing_is_78() {
         let temporary = tempfile::tempdir().expect("a folder");
         let path = temporary.path().join("none");
+        let mut errors = Vec::new();
         let error = Check {}
-            .run(&path, &mut Vec::new(), &mut Vec::new())
+            .run(&path, &mut Vec::new(), &mut errors)
             .expect_err("missing");
         assert_eq!(error.exit_code(), 78);
-        assert!(
-            error
-                .to_string()
-                .contains("there is no such folder; make it")
-        );
+        let said = String::from_utf8(errors).expect("text");
+        assert!(said.contains("there is no such folder; make it"), "{said}");
     }
 }

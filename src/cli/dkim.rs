@@ -30,6 +30,7 @@ use crate::dns::{Answer, Question};
 use crate::limits::{COMMAND_MESSAGE_BYTES_MAX, DKIM_KEY_FILE_BYTES_MAX, DKIM_KEYS_PER_DOMAIN_MAX};
 use crate::mail::address_list::{FromError, from_mailboxes};
 use crate::mail::header::{Header, HeaderEnd, HeaderError, header_end};
+use crate::shell::ownership;
 
 /// Make DKIM keys, print their DNS records, sign and verify messages.
 #[derive(Debug, FromArgs)]
@@ -102,7 +103,8 @@ pub struct Sign {
     pub key: Option<PathBuf>,
 }
 
-/// Verify the signatures of a message: one line each; exit 0 if one passes, 65 otherwise.
+/// Verify the signatures of a message: one line each; exit 0 if one passes, 75 if one may
+/// once the DNS answers, 65 otherwise.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "verify")]
 pub struct Verify {
@@ -160,6 +162,8 @@ pub enum DkimError {
     Fault,
     /// No signature passed; it has been said which and why.
     NotVerified,
+    /// No signature passed, and one may, once the DNS answers.
+    NoAnswer,
 }
 
 impl FromStr for KeyType {
@@ -197,7 +201,7 @@ impl Keygen {
         let path = keys.join(format!("{selector}.pem"));
         let key =
             SigningKey::from_pem(&pem).map_err(|error| DkimError::Key(path.clone(), error))?;
-        create_key_file(&home, &keys, &path, pem.as_bytes())?;
+        create_key_file(folder, &path, pem.as_bytes())?;
         let lines = zone_lines(&selector, &domain, &record_text(&key));
         output
             .write_all(lines.as_bytes())
@@ -314,11 +318,11 @@ impl Verify {
         output
             .write_all(text.as_bytes())
             .map_err(DkimError::Stream)?;
-        let passes = |verdict: &SignatureVerdict| verdict.verdict() == Verdict::Pass;
-        if verdicts.iter().any(passes) {
-            Ok(())
-        } else {
-            Err(DkimError::NotVerified)
+        let is_there = |wanted| verdicts.iter().any(|one| one.verdict() == wanted);
+        match (is_there(Verdict::Pass), is_there(Verdict::TempError)) {
+            (true, _) => Ok(()),
+            (false, true) => Err(DkimError::NoAnswer),
+            (false, false) => Err(DkimError::NotVerified),
         }
     }
 }
@@ -341,6 +345,7 @@ impl DkimError {
         match self {
             Self::Domain(_) | Self::Selector | Self::Bits(_) => 64,
             Self::TooLong | Self::Header(_) | Self::From(_) | Self::NotVerified => 65,
+            Self::NoAnswer => 75,
             Self::Read(..) => 66,
             Self::Fault => 70,
             Self::Exists(_) | Self::Create(..) => 73,
@@ -388,6 +393,9 @@ impl fmt::Display for DkimError {
             Self::From(error) => write!(out, "it is not clear who signs; give --domain: {error}"),
             Self::Fault => out.write_str("the system gave no randomness; try again"),
             Self::NotVerified => out.write_str("no signature passed"),
+            Self::NoAnswer => {
+                out.write_str("a key cannot be looked up for now, and no other signature passed; try again")
+            }
         }
     }
 }
@@ -533,11 +541,12 @@ fn generate_rsa(bits: usize) -> Result<Zeroizing<String>, DkimError> {
         .map_err(|_| DkimError::Fault)
 }
 
-/// Writes the whole file or nothing, and never over one that is there. Group and mode let the service read it, whose
-/// group is that of the domain's folder.
-fn create_key_file(home: &Path, keys: &Path, path: &Path, pem: &[u8]) -> Result<(), DkimError> {
+/// Writes the whole file or nothing, and never over one that is there. Group and mode let the daemon read it.
+fn create_key_file(folder: &Path, path: &Path, pem: &[u8]) -> Result<(), DkimError> {
     let failed = |error| DkimError::Create(path.to_owned(), error);
-    let group = fs::metadata(home).map_err(failed)?.gid();
+    let keys = path.parent().unwrap_or(folder);
+    let home = fs::metadata(keys.parent().unwrap_or(folder)).map_err(failed)?;
+    let group = ownership::group(folder, home.gid());
     match fs::create_dir(keys) {
         Ok(()) => {
             let folder = fs::File::open(keys).map_err(failed)?;

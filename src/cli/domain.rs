@@ -10,6 +10,7 @@ use super::control::reload_if_running;
 use super::failure::Failure;
 use super::sysexits::{CANNOT_CREATE, IO_ERROR, NO_INPUT, USAGE};
 use crate::address::Domain;
+use crate::shell::ownership::make_folders;
 
 /// Say which domains are served.
 #[derive(Debug, FromArgs)]
@@ -75,7 +76,7 @@ impl DomainCommand {
                         format!("{domain} is served already"),
                     ));
                 }
-                fs::create_dir_all(path.join("dkim")).map_err(|error| {
+                make_folders(folder, &path).map_err(|error| {
                     Failure::new(CANNOT_CREATE, format!("{}: {error}", path.display()))
                 })?;
                 reload_if_running(runtime_dir)

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use argh::FromArgs;
 
-use crate::config::Config;
+use crate::config::{Config, glance};
 use crate::dns::{Question, Servers};
 use crate::shell::time::{SystemEntropy, wall};
 use crate::shell::{folder, helper};
@@ -262,11 +262,7 @@ fn runtime_dir(folder: &Path) -> PathBuf {
         return config.runtime_dir;
     }
     let text = std::fs::read_to_string(folder.join("chopar.toml")).unwrap_or_default();
-    text.lines()
-        .filter(|line| line.trim_start().starts_with("runtime_dir"))
-        .filter_map(|line| line.parse::<toml::Table>().ok())
-        .find_map(|table| table.get("runtime_dir")?.as_str().map(PathBuf::from))
-        .unwrap_or_else(|| PathBuf::from("/run/chopar"))
+    glance(&text, "runtime_dir").map_or_else(|| PathBuf::from("/run/chopar"), PathBuf::from)
 }
 
 /// Reads the configuration, or says its first error.

@@ -21,9 +21,10 @@ use super::sysexits::{CANNOT_CREATE, DATA, IO_ERROR, NO_INPUT, NO_USER, NOT_PERM
 use crate::address::Mailbox;
 use crate::auth::credential::{Credential, Password, SALT_BYTES};
 use crate::config::SendAs;
+use crate::config::text::without_mark;
 use crate::entropy::Entropy;
 use crate::limits::{PASSWORD_BYTES_MAX, SCRAM_ITERATIONS};
-use crate::shell::replace::replace;
+use crate::shell::replace::replace_in;
 use crate::shell::time::SystemEntropy;
 
 /// Say who may log in.
@@ -168,6 +169,7 @@ fn written(result: io::Result<()>) -> Result<(), Failure> {
 
 /// The users file of one domain, and the user that is meant.
 struct UsersFile {
+    config: PathBuf,
     path: PathBuf,
     mailbox: Mailbox,
 }
@@ -190,6 +192,7 @@ impl UsersFile {
             return Err(Failure::new(NO_USER, text));
         }
         Ok(Self {
+            config: folder.to_owned(),
             path: domain.join("users"),
             mailbox,
         })
@@ -207,7 +210,7 @@ impl UsersFile {
 
     fn text(&self) -> Result<String, Failure> {
         match fs::read_to_string(&self.path) {
-            Ok(text) => Ok(text),
+            Ok(text) => Ok(without_mark(&text).to_owned()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
             Err(error) => Err(Failure::new(
                 NO_INPUT,
@@ -248,7 +251,7 @@ impl UsersFile {
             text.push_str(line);
             text.push('\n');
         }
-        replace(&self.path, text.as_bytes(), 0o640).map_err(|error| {
+        replace_in(&self.config, &self.path, text.as_bytes(), 0o640).map_err(|error| {
             Failure::new(CANNOT_CREATE, format!("{}: {error}", self.path.display()))
         })
     }
@@ -365,7 +368,7 @@ fn list(
                 ));
             }
         };
-        for line in text
+        for line in without_mark(&text)
             .lines()
             .filter(|line| !line.is_empty() && !line.starts_with('#'))
         {

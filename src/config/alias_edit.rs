@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::aliases::{self, Forms, outside_quotes};
+use super::aliases::{self, Block, Forms, blocks, local_name, outside_quotes};
 use super::error::Errors;
 use super::names::Names;
 use super::routes::Scheme;
@@ -61,10 +61,11 @@ pub fn edit(
     name: Name<'_>,
     change: Change<'_>,
 ) -> Result<String, EditError> {
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    let at = lines
+    let blocks = blocks(text);
+    let at = blocks
         .iter()
-        .position(|line| is_of(line, domain, names, name));
+        .position(|block| is_of(&in_one(block), domain, names, name));
+    let mut lines: Vec<String> = blocks.iter().map(|block| block.lines.join("\n")).collect();
     match (at, change) {
         (None, Change::Remove(_)) => return Err(EditError::NotThere),
         (None, Change::Add(targets)) => {
@@ -75,8 +76,8 @@ pub fn edit(
             lines.push(format!("{name}: {}", targets.join(", ")));
         }
         (Some(at), change) => {
-            let line = lines.get(at).map_or("", String::as_str);
-            let changed = changed(line, domain, change)?;
+            let line = blocks.get(at).map(in_one).unwrap_or_default();
+            let changed = changed(&line, domain, change)?;
             lines.splice(at..=at, changed);
         }
     }
@@ -98,9 +99,11 @@ pub fn edit(
 
 /// The names of a file with their targets, in its order, as they are written.
 pub fn entries(text: &str) -> Vec<(String, Vec<String>)> {
-    text.lines()
-        .filter_map(|line| {
-            let line = Line::of(line)?;
+    blocks(text)
+        .iter()
+        .filter_map(|block| {
+            let line = in_one(block);
+            let line = Line::of(&line)?;
             let targets = line.targets().into_iter().map(str::to_owned).collect();
             Some((line.name.trim().to_owned(), targets))
         })
@@ -143,6 +146,21 @@ fn changed(line: &str, domain: &Domain, change: Change<'_>) -> Result<Option<Str
     )))
 }
 
+/// A block in one line, its comments behind it.
+fn in_one(block: &Block<'_>) -> String {
+    if let [line] = block.lines.as_slice() {
+        return (*line).to_owned();
+    }
+    let comments = block.lines.iter().filter_map(|line| {
+        let (_, comment) = line.split_at_checked(outside_quotes(line, '#'))?;
+        Some(comment).filter(|comment| !comment.is_empty())
+    });
+    let comments: Vec<&str> = comments.collect();
+    format!("{} {}", block.content(), comments.join(" "))
+        .trim_end()
+        .to_owned()
+}
+
 struct Line<'a> {
     name: &'a str,
     list: &'a str,
@@ -183,16 +201,10 @@ fn is_of(line: &str, domain: &Domain, names: &Names, name: Name<'_>) -> bool {
     let Some(line) = Line::of(line) else {
         return false;
     };
-    let written = line.name.trim();
-    match name {
-        Name::CatchAll => written == "*",
-        Name::Local(local_part) => {
-            let bare = written
-                .strip_suffix(domain.as_str())
-                .and_then(|front| front.strip_suffix('@'))
-                .unwrap_or(written);
-            written != "*" && key(bare) == key(local_part)
-        }
+    match (local_name(line.name.trim(), domain), name) {
+        (Ok("*"), name) => name == Name::CatchAll,
+        (Ok(bare), Name::Local(local_part)) => key(bare) == key(local_part),
+        _ => false,
     }
 }
 
@@ -258,6 +270,24 @@ mod tests {
         assert_eq!(missing, Err(EditError::NoSuchTarget("bob".into())));
         let missing = edited(Name::Local("eve"), Change::Remove(&[]));
         assert_eq!(missing, Err(EditError::NotThere));
+    }
+
+    #[test]
+    fn an_alias_over_several_lines_is_changed_as_one() {
+        let text = "team: a@example.org, # one\n  b@example.org # two\n*@example.com: team\n";
+        let domain = Domain::parse("example.com").expect("a domain");
+        let edited = |name, targets: &[&str]| {
+            let targets = words(targets);
+            let change = Change::Add(&targets);
+            edit("aliases", text, &domain, &Names::default(), name, change)
+        };
+        let more = edited(Name::Local("team"), &["c@example.org"]);
+        let expected =
+            "team: a@example.org, b@example.org, c@example.org # one # two\n*@example.com: team\n";
+        assert_eq!(more.as_deref(), Ok(expected));
+        let other = edited(Name::CatchAll, &["d@example.org"]);
+        let expected = text.replace("com: team", "com: team, d@example.org");
+        assert_eq!(other, Ok(expected));
     }
 
     #[test]

@@ -2,8 +2,11 @@
 //!
 //! ```text
 //! file   = *( [ alias ] [ "#" comment ] LF )
-//! alias  = ( NAME / "*" ) ":" target *( "," target )    ; see `target`; a command ends with its line
+//! alias  = ( NAME / "*" ) [ "@" DOMAIN ] ":" target *( "," target ) [ "," ]    ; see `target`
 //! ```
+//!
+//! A command ends with its line. An indented line goes on with the one before it, as in Postfix; one that holds a colon
+//! only where a comma calls for it, since it may be an alias.
 
 use std::collections::BTreeMap;
 
@@ -44,16 +47,17 @@ pub(super) fn read(
     let key = |name: &str| forms.names.key(&crate::address::local_key(name));
     let mut aliases: BTreeMap<String, Alias> = BTreeMap::new();
     let mut catch_all: Option<Alias> = None;
-    for (line, whole) in (1..).zip(text.lines()) {
-        let content = whole.get(..outside_quotes(whole, '#')).unwrap_or(whole);
+    for block in blocks(text) {
+        let line = block.line;
+        let content = block.content();
         if content.trim().is_empty() {
             continue;
         }
-        let (name, alias) = match read_alias(content, domain, forms, line) {
+        let (name, alias) = match read_alias(&content, domain, forms, line) {
             Ok(read) => read,
             Err((at, problem)) => {
-                let column = content.get(..at).unwrap_or_default().chars().count();
-                errors.push_at(file, line, column.saturating_add(1), problem);
+                let (line, column) = block.position(at);
+                errors.push_at(file, line, column, problem);
                 continue;
             }
         };
@@ -91,13 +95,9 @@ fn read_alias(
     };
     let indent = name.len().saturating_sub(name.trim_start().len());
     let name = name.trim();
-    let name = match name {
+    let name = match local_name(name, domain).map_err(|problem| (indent, problem))? {
         "*" => None,
-        name => {
-            let bare = match name.strip_suffix(domain.as_str()) {
-                Some(front) => front.strip_suffix('@').unwrap_or(name),
-                None => name,
-            };
+        bare => {
             if Mailbox::new(bare, domain).is_err() {
                 let text = name.to_owned();
                 return Err((indent, Problem::AliasName { text }));
@@ -129,13 +129,91 @@ fn read_alias(
         if targets.len() > ALIAS_TARGETS_MAX {
             return Err((at, Problem::AliasTargets));
         }
-        let Some(behind) = rest.strip_prefix(',') else {
+        let Some(behind) = rest
+            .strip_prefix(',')
+            .filter(|rest| !rest.trim().is_empty())
+        else {
             break;
         };
         at = at.saturating_add(comma).saturating_add(1);
         list = behind;
     }
     Ok((name, Alias { targets, line }))
+}
+
+/// What stands in front of the @ in a name that may be a whole address of the domain.
+pub(super) fn local_name<'a>(name: &'a str, domain: &Domain) -> Result<&'a str, Problem> {
+    let Some((front, back)) = name.rsplit_once('@') else {
+        return Ok(name);
+    };
+    match Domain::parse(back) {
+        Ok(named) if named == *domain => Ok(front),
+        Ok(named) => Err(Problem::AliasForeign {
+            domain: named.to_string(),
+        }),
+        // The @ is in quotes.
+        Err(_) => Ok(name),
+    }
+}
+
+/// An alias as it stands in the file: a line, and those that go on with it.
+pub(super) struct Block<'a> {
+    /// The number of the first line.
+    pub(super) line: usize,
+    /// The lines with their comments.
+    pub(super) lines: Vec<&'a str>,
+}
+
+impl Block<'_> {
+    /// The lines in one, without comments.
+    pub(super) fn content(&self) -> String {
+        let contents: Vec<&str> = self.lines.iter().map(|line| uncommented(line)).collect();
+        contents.join(" ")
+    }
+
+    /// Line and column of an offset in [`Self::content`].
+    fn position(&self, offset: usize) -> (usize, usize) {
+        let mut at = offset;
+        let mut line = self.line;
+        for text in self.lines.iter().map(|line| uncommented(line)) {
+            if at <= text.len() {
+                let front = text.get(..at).unwrap_or_default();
+                return (line, front.chars().count().saturating_add(1));
+            }
+            at = at.saturating_sub(text.len()).saturating_sub(1);
+            line = line.saturating_add(1);
+        }
+        (self.line, 1)
+    }
+}
+
+/// The aliases of a file, and its other lines, each as it stands there.
+pub(super) fn blocks(text: &str) -> Vec<Block<'_>> {
+    let mut blocks: Vec<Block<'_>> = Vec::new();
+    for (line, whole) in (1..).zip(text.lines()) {
+        match blocks.last_mut() {
+            Some(before) if continues(before.lines.last(), whole) => before.lines.push(whole),
+            _ => blocks.push(Block {
+                line,
+                lines: vec![whole],
+            }),
+        }
+    }
+    blocks
+}
+
+fn continues(before: Option<&&str>, line: &str) -> bool {
+    let before = before.map_or("", |before| uncommented(before));
+    let content = uncommented(line);
+    let has_colon = outside_quotes(content, ':') < content.len();
+    line.starts_with([' ', '\t'])
+        && !content.trim().is_empty()
+        && !before.trim().is_empty()
+        && (!has_colon || before.trim_end().ends_with(','))
+}
+
+fn uncommented(line: &str) -> &str {
+    line.get(..outside_quotes(line, '#')).unwrap_or(line)
 }
 
 /// The offset of the first `wanted` outside of a quoted string, or the end.

@@ -8,7 +8,7 @@ use super::error::{Errors, Problem};
 use super::folder::Folder;
 use super::settings::{FILE, Settings};
 use super::{DkimKey, ServedDomain, aliases, users};
-use crate::address::{AddressError, Domain};
+use crate::address::Domain;
 use crate::auth::dkim::key::SigningKey;
 use crate::limits::DKIM_KEYS_PER_DOMAIN_MAX;
 
@@ -24,10 +24,8 @@ pub(super) fn read(
         let path = format!("domains/{name}");
         let domain = match Domain::parse(name) {
             Ok(domain) if !domain.is_literal() => domain,
-            parsed => {
-                let error = parsed.err().unwrap_or(AddressError::Domain);
-                let text = name.to_owned();
-                errors.push(&path, Problem::Domain { text, error });
+            _ => {
+                errors.warn(&path, Problem::Unused);
                 continue;
             }
         };
@@ -74,6 +72,7 @@ fn read_domain(
         let bytes = folder.file(&file).unwrap_or_default();
         match name {
             "users" => {
+                super::keep_secret(folder, &file, errors);
                 if let Some(text) = errors.text(&file, bytes) {
                     served.users = users::read(&file, text, domain, &settings.names, errors);
                 }
@@ -112,6 +111,7 @@ fn read_key(folder: &Folder, file: &str, name: &str, errors: &mut Errors) -> Opt
         errors.push(file, Problem::Selector { text });
         return None;
     }
+    super::keep_secret(folder, file, errors);
     let text = errors.text(file, folder.file(file)?)?;
     match SigningKey::from_pem(text) {
         Ok(key) => Some(DkimKey {

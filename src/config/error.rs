@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::text::without_mark;
 use crate::address::AddressError;
 use crate::auth::credential::CredentialError;
 use crate::auth::dkim::key::KeyError;
@@ -232,11 +233,34 @@ pub enum Problem {
     },
     /// Too many keys.
     DkimKeys,
-    /// A certificate without key, or a key without certificate.
-    CertificateHalf {
-        /// The file that is there.
-        other: String,
+    /// The hook cannot be run.
+    HookMode,
+    /// Everybody may read a secret (a warning).
+    ReadByAll,
+    /// An IP address for a host name.
+    HostnameAddress {
+        /// The address.
+        text: String,
     },
+    /// All of the Internet may relay (a warning).
+    OpenRelay {
+        /// The network.
+        network: String,
+    },
+    /// The port is closed to IPv4 (a warning).
+    Ipv6Only {
+        /// What to add.
+        address: String,
+    },
+    /// The name of an alias is an address of another domain.
+    AliasForeign {
+        /// The domain whose file has to have it.
+        domain: String,
+    },
+    /// A command in quotes that has to stand without.
+    AliasQuoted,
+    /// A file as a target.
+    AliasFile,
     /// A file or folder that means nothing (a warning).
     Unused,
 }
@@ -299,7 +323,8 @@ impl fmt::Display for Problem {
             }
             Self::Account { text } => write!(
                 out,
-                "{text:?} is no name of an account; write the one that chopar is to run as"
+                "{text:?} is not an account; write the name of the one that chopar is to run as, numbers like \"65534:65534\", or \
+                 \"none\""
             ),
             Self::Size { text } => write!(
                 out,
@@ -443,12 +468,36 @@ impl fmt::Display for Problem {
                 out,
                 "the domain has more than {DKIM_KEYS_PER_DOMAIN_MAX} keys, and all of them sign; remove old ones"
             ),
-            Self::CertificateHalf { other } => {
-                write!(
-                    out,
-                    "the file is missing, and {other} is of no use without it"
-                )
+            Self::HookMode => {
+                out.write_str("the daemon may not run it; run chmod a+rx on it, or take it away")
             }
+            Self::ReadByAll => {
+                out.write_str("everybody on this machine may read the secret; run chmod o-r on it")
+            }
+            Self::HostnameAddress { text } => write!(
+                out,
+                "{text:?} is an address, and other servers refuse it in EHLO; write the name that the PTR record of the \
+                 address has"
+            ),
+            Self::OpenRelay { network } => write!(
+                out,
+                "{network} is all of the Internet, and everybody may send to anywhere through this host; write the \
+                 networks of your own machines"
+            ),
+            Self::Ipv6Only { address } => write!(
+                out,
+                "[::] takes IPv6 alone; add {address:?} for IPv4"
+            ),
+            Self::AliasForeign { domain } => write!(
+                out,
+                "this is an address of another domain; write it into domains/{domain}/aliases"
+            ),
+            Self::AliasQuoted => out.write_str(
+                "the quotes take in the |; write it without them, like: | /path/to/program \"an argument\"",
+            ),
+            Self::AliasFile => out.write_str(
+                "no mail is written into files; write maildir:/path for a maildir, or discard: to throw it away",
+            ),
             Self::Unused => out.write_str("this means nothing to chopar; is the name right?"),
         }
     }
@@ -516,7 +565,7 @@ impl Errors {
     /// The text of a file; `None` (and an error) where it is not UTF-8.
     pub(super) fn text<'a>(&mut self, file: &str, bytes: &'a [u8]) -> Option<&'a str> {
         match std::str::from_utf8(bytes) {
-            Ok(text) => Some(text),
+            Ok(text) => Some(without_mark(text)),
             Err(error) => {
                 let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
                 let good = str::from_utf8(good).unwrap_or_default();

@@ -10,7 +10,17 @@ use zeroize::Zeroizing;
 #[derive(Default)]
 pub struct Folder {
     files: BTreeMap<String, Zeroizing<Vec<u8>>>,
+    rights: BTreeMap<String, Rights>,
     folders: BTreeSet<String>,
+}
+
+/// Who may do what with a file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rights {
+    /// Everybody on the machine may read it.
+    pub is_read_by_all: bool,
+    /// Whoever read the folder may run it.
+    pub is_executable: bool,
 }
 
 /// What the system says where the configuration does not.
@@ -46,6 +56,16 @@ impl Folder {
     /// The content of a file.
     pub fn file(&self, path: &str) -> Option<&[u8]> {
         self.files.get(path).map(|bytes| bytes.as_slice())
+    }
+
+    /// Says who may do what with a file.
+    pub fn set_rights(&mut self, path: &str, rights: Rights) {
+        self.rights.insert(path.to_owned(), rights);
+    }
+
+    /// Who may do what with a file, where that is known.
+    pub fn rights(&self, path: &str) -> Option<Rights> {
+        self.rights.get(path).copied()
     }
 
     /// The names of the folders that lie directly in a folder.

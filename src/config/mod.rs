@@ -18,12 +18,14 @@ mod circles;
 mod domains;
 mod error;
 mod folder;
+mod glance;
 mod names;
 mod network;
 mod quantity;
 mod routes;
 mod settings;
 mod target;
+pub mod text;
 mod users;
 
 use std::collections::BTreeMap;
@@ -33,13 +35,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 pub use abuse::{Abuse, Greylisting, Lists, Toggle, Zone};
 pub use accounts::Accounts;
 pub use aliases::Alias;
 pub use error::{ConfigError, Problem};
-pub use folder::{Folder, SystemDefaults};
+pub use folder::{Folder, Rights, SystemDefaults};
+pub use glance::glance;
 pub use names::Names;
 pub use network::{Network, Networks};
 pub use quantity::size as parse_size;
@@ -96,8 +97,6 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Whether there is a hook that judges messages, `hooks/post-data`.
     pub hook: bool,
-    /// The certificates under `tls/`.
-    pub certificates: Vec<CertificateFiles>,
     /// What is probably not meant, but can be worked with.
     pub warnings: Vec<ConfigError>,
 }
@@ -251,17 +250,6 @@ pub struct DkimKey {
     pub key: Arc<SigningKey>,
 }
 
-/// A certificate under `tls/`, not yet parsed: what TLS takes is for the shell to say.
-#[derive(Clone)]
-pub struct CertificateFiles {
-    /// The folder's name.
-    pub name: Box<str>,
-    /// `fullchain.pem`.
-    pub chain: Arc<[u8]>,
-    /// `privkey.pem`.
-    pub key: Arc<Zeroizing<Vec<u8>>>,
-}
-
 impl Config {
     /// Reads the folder; or says everything that is wrong with it.
     pub fn parse(folder: &Folder, defaults: &SystemDefaults) -> Result<Self, Vec<ConfigError>> {
@@ -269,7 +257,6 @@ impl Config {
         let settings = settings::read(folder, defaults, &mut errors);
         let domains = domains::read(folder, &settings, &mut errors);
         circles::find(&domains, &settings.names, &mut errors);
-        let certificates = certificates(folder, &mut errors);
         let hook = hook(folder, &mut errors);
         let routes = routes::read(folder, &settings.routes, &mut errors);
         let (warnings, errors) = errors.into_parts();
@@ -301,7 +288,6 @@ impl Config {
             domains,
             routes,
             hook,
-            certificates,
             warnings,
         })
     }
@@ -342,26 +328,24 @@ fn hook(folder: &Folder, errors: &mut Errors) -> bool {
     for name in names.filter(|name| *name != POST_DATA) {
         errors.warn(&format!("{HOOKS}/{name}"), Problem::Unused);
     }
-    folder.file(&format!("{HOOKS}/{POST_DATA}")).is_some()
+    let path = format!("{HOOKS}/{POST_DATA}");
+    if folder
+        .rights(&path)
+        .is_some_and(|rights| !rights.is_executable)
+    {
+        errors.push(&path, Problem::HookMode);
+    }
+    folder.file(&path).is_some()
 }
 
-fn certificates(folder: &Folder, errors: &mut Errors) -> Vec<CertificateFiles> {
-    let mut found = Vec::new();
-    for name in folder.children("tls") {
-        let path = |file: &str| format!("tls/{name}/{file}");
-        let (chain, key) = (path("fullchain.pem"), path("privkey.pem"));
-        match (folder.file(&chain), folder.file(&key)) {
-            (Some(chain), Some(key)) => found.push(CertificateFiles {
-                name: name.into(),
-                chain: chain.into(),
-                key: Arc::new(Zeroizing::new(key.to_vec())),
-            }),
-            (Some(_), None) => errors.push(&key, Problem::CertificateHalf { other: chain }),
-            (None, Some(_)) => errors.push(&chain, Problem::CertificateHalf { other: key }),
-            (None, None) => errors.warn(&path(""), Problem::Unused),
-        }
+/// Warns of a secret that everybody on the machine may read.
+fn keep_secret(folder: &Folder, path: &str, errors: &mut Errors) {
+    if folder
+        .rights(path)
+        .is_some_and(|rights| rights.is_read_by_all)
+    {
+        errors.warn(path, Problem::ReadByAll);
     }
-    found
 }
 
 /// The folder of hooks.

@@ -74,6 +74,11 @@ impl Network {
         Self { first, prefix }
     }
 
+    /// Whether it has all addresses of its kind.
+    pub(super) fn is_everything(&self) -> bool {
+        self.prefix == 0
+    }
+
     /// Whether the address lies in it; an IPv4 address that is mapped into IPv6 counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

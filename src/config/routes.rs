@@ -11,6 +11,7 @@ use super::error::{Errors, Problem};
 use super::folder::Folder;
 use super::settings::{FILE, RouteTexts};
 use super::target::Destination;
+use super::text::without_mark;
 use crate::address::Domain;
 
 /// A route; the first whose pattern matches is taken.
@@ -191,39 +192,42 @@ impl RoutePattern {
 pub(super) fn read(folder: &Folder, texts: &RouteTexts, errors: &mut Errors) -> Vec<Route> {
     let mut routes = Vec::new();
     for route in &texts.routes {
-        let mut problem = |at: std::ops::Range<usize>, problem: Problem| {
+        let problem = |errors: &mut Errors, at: std::ops::Range<usize>, problem: Problem| {
             errors.push_span(FILE, &texts.text, at, problem);
         };
         let pattern = RoutePattern::parse(route.domain.get_ref());
         if pattern.is_none() {
             let text = route.domain.get_ref().clone();
-            problem(route.domain.span(), Problem::RoutePattern { text });
+            problem(errors, route.domain.span(), Problem::RoutePattern { text });
         }
         if route.via.get_ref().is_empty() {
-            problem(route.via.span(), Problem::ViaEmpty);
+            problem(errors, route.via.span(), Problem::ViaEmpty);
         }
         let mut via = Vec::new();
         for text in route.via.get_ref() {
             match parse_via(text.get_ref()) {
                 Ok(hop) => {
                     if hop.is_clear() && route.auth.is_some() {
-                        problem(text.span(), Problem::AuthInClear);
+                        problem(errors, text.span(), Problem::AuthInClear);
                     }
                     via.push(hop);
                 }
-                Err(error) => problem(text.span(), error),
+                Err(error) => problem(errors, text.span(), error),
             }
         }
         let login = match &route.auth {
             None => None,
             Some(path) => match read_login(folder, path.get_ref()) {
-                Ok(login) => Some(login),
+                Ok(login) => {
+                    super::keep_secret(folder, path.get_ref(), errors);
+                    Some(login)
+                }
                 Err(Problem::SecretForm) => {
                     errors.push(path.get_ref(), Problem::SecretForm);
                     None
                 }
                 Err(error) => {
-                    problem(path.span(), error);
+                    problem(errors, path.span(), error);
                     None
                 }
             },
@@ -273,6 +277,7 @@ fn read_login(folder: &Folder, path: &str) -> Result<Login, Problem> {
         return Err(Problem::SecretMissing { path });
     };
     let text = std::str::from_utf8(bytes).map_err(|_| Problem::SecretForm)?;
+    let text = without_mark(text);
     let text = text.trim_end_matches(['\r', '\n']);
     let (user, password) = text
         .split_once('\n')

@@ -123,7 +123,7 @@ pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Erro
         ),
         proxies: check.proxies(&listen, &proxy.networks, &relay.networks),
         listen: check.listeners(listen),
-        relay: check.networks(&relay.networks),
+        relay: check.relay(&relay.networks),
         dns: check.servers(&dns.servers, defaults),
         dns_source: match dns.servers.as_slice() {
             [] => DnsSource::System,
@@ -288,6 +288,10 @@ impl Check<'_> {
         let parsed = match hostname {
             Some(hostname) => {
                 let text = hostname.get_ref().clone();
+                if text.parse::<IpAddr>().is_ok() {
+                    self.problem(&hostname, Problem::HostnameAddress { text });
+                    return None;
+                }
                 let parsed = Domain::parse(&text);
                 let error = match &parsed {
                     Ok(name) if !name.is_literal() => None,
@@ -347,7 +351,13 @@ impl Check<'_> {
             return "chopar".to_owned();
         };
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-        if user.get_ref().is_empty() || !user.get_ref().chars().all(plain) {
+        let is_number = |text: &str| text.parse::<u32>().is_ok();
+        let numbers = |text: &str| {
+            let (uid, gid) = text.split_once(':').unwrap_or_default();
+            is_number(uid) && is_number(gid)
+        };
+        let text = user.get_ref().as_str();
+        if text.is_empty() || !text.chars().all(plain) && !numbers(text) {
             let text = user.get_ref().clone();
             self.problem(&user, Problem::Account { text });
         }
@@ -436,7 +446,24 @@ impl Check<'_> {
                     }
                     address
                 });
-                Listen::Addresses(parsed.collect())
+                let addresses: Vec<SocketAddr> = parsed.collect();
+                self.note_ipv6_only(&sockets, &addresses);
+                Listen::Addresses(addresses)
+            }
+        }
+    }
+
+    /// `[::]` is often written for all addresses, and is those of IPv6 here.
+    fn note_ipv6_only(&mut self, sockets: &Spanned<Sockets>, addresses: &[SocketAddr]) {
+        let place = position(self.text, sockets.span().start);
+        for address in addresses {
+            let is_all = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+            let port = address.port();
+            let mut beside = addresses.iter().filter(|other| other.port() == port);
+            if is_all && !beside.any(SocketAddr::is_ipv4) {
+                let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).to_string();
+                self.errors
+                    .warn_at(FILE, place, Problem::Ipv6Only { address });
             }
         }
     }
@@ -456,6 +483,19 @@ impl Check<'_> {
             None
         });
         Networks(parsed.collect())
+    }
+
+    /// Networks that may relay; all of the Internet would be an open relay.
+    fn relay(&mut self, list: &[Spanned<String>]) -> Networks {
+        for text in list {
+            if Network::parse(text.get_ref()).is_ok_and(|network| network.is_everything()) {
+                let place = position(self.text, text.span().start);
+                let network = text.get_ref().clone();
+                self.errors
+                    .warn_at(FILE, place, Problem::OpenRelay { network });
+            }
+        }
+        self.networks(list)
     }
 
     /// A port for proxies that no proxy may use would be a mistake that only its first client finds.

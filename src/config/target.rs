@@ -70,7 +70,13 @@ impl Target {
         if text.is_empty() {
             return Err(Problem::AliasEmpty);
         }
-        if text.starts_with(['/', ':']) {
+        if text.starts_with("\"|") {
+            return Err(Problem::AliasQuoted);
+        }
+        if text.starts_with('/') {
+            return Err(Problem::AliasFile);
+        }
+        if text.starts_with(':') {
             let text = text.to_owned();
             return Err(Problem::AliasTarget { text });
         }

@@ -196,7 +196,7 @@ fn errors_of_chopar_toml_have_their_position() {
     let cases = [
         ("hostname = \"-bad\"", "1:12: \"-bad\" is no host name"),
         ("admin = \"you\"", "1:9: \"you\" is no mail address"),
-        ("user = \"a b\"", "1:8: \"a b\" is no name"),
+        ("user = \"a b\"", "1:8: \"a b\" is not an account"),
         ("state_dir = \"x\"", "1:13: \"x\" is no absolute path"),
         (
             "max_memory = \"1 MiB\"",
@@ -389,6 +389,79 @@ fn aliases_are_read() {
 }
 
 #[test]
+fn aliases_are_read_as_postfix_has_them() {
+    let text = "\u{feff}ann: a@example.org,\nbob@EXAMPLE.com: b@example.org\n*@example.com: you@gmail.com\n\
+                team: a@example.org, # one\n\t lmtp:/run/lmtp,\n  c@example.org\nkate: k@example.org\n  , l@example.org\n\
+                 old: o@example.org\n";
+    let config = config(&[("domains/example.com/aliases", text)]);
+    let served = config.receiving(&domain("example.com")).expect("served");
+    let count = |name: &str| served.aliases[name].targets.len();
+    assert_eq!(
+        ["ann", "bob", "team", "kate", "old"].map(count),
+        [1, 1, 3, 2, 1]
+    );
+    assert_eq!(served.catch_all.as_ref().expect("a catch-all").line, 3);
+
+    let cases = [
+        (
+            "*@example.net: a@example.org\n",
+            "1:1: ",
+            "write it into domains/example.net/aliases",
+        ),
+        ("x: \"|/bin/prog -x\"\n", "1:4: ", "write it without them"),
+        (
+            "x: a@example.org,\n  /dev/null\n",
+            "2:3: ",
+            "no mail is written into files",
+        ),
+        (
+            "x: a@example.org,\n  b@example.org\n   , @\n",
+            "3:6: ",
+            "is no",
+        ),
+        ("x: ,\n", "1:4: ", "leads nowhere"),
+        (
+            "x: a@example.org,, b@example.org\n",
+            "1:18: ",
+            "leads nowhere",
+        ),
+    ];
+    for (text, place, problem) in cases {
+        let found = errors(&[("domains/example.com/aliases", text)]);
+        let [error] = found.as_slice() else {
+            panic!("{text:?}: {found:?}");
+        };
+        let place = format!("domains/example.com/aliases:{place}");
+        assert!(
+            error.starts_with(&place) && error.contains(problem),
+            "{text:?}: {error}"
+        );
+    }
+}
+
+#[test]
+fn an_accent_is_the_same_however_it_was_typed() {
+    let config = config(&[(
+        "domains/example.com/aliases",
+        "rene\u{301}: r@example.org\n\u{c4}rger: a@example.org\n",
+    )]);
+    let served = config.receiving(&domain("example.com")).expect("served");
+    for address in [
+        "ren\u{e9}@example.com",
+        "rene\u{301}@example.com",
+        "a\u{308}rger@example.com",
+    ] {
+        let mailbox = crate::address::Mailbox::parse(address).expect("an address");
+        assert!(
+            served
+                .aliases
+                .contains_key(&config.names.key(&mailbox.local_key())),
+            "{address}"
+        );
+    }
+}
+
+#[test]
 fn errors_of_aliases_have_their_position() {
     let file = "domains/example.com/aliases";
     let many: Vec<String> = (0..101).map(|number| format!("u{number}")).collect();
@@ -397,14 +470,17 @@ fn errors_of_aliases_have_their_position() {
     let cases = [
         ("ann ann@example.org", "1:1: expected NAME: TARGET"),
         ("  a b: ann", "1:3: \"a b\" is no name"),
-        ("ann@example.org: x", "1:1: \"ann@example.org\" is no name"),
+        (
+            "ann@example.org: x",
+            "1:1: this is an address of another domain",
+        ),
         ("ann:", "1:5: the alias leads nowhere"),
         ("ann: bob,, carl", "1:10: the alias leads nowhere"),
         ("ann: bob, c@@d", "1:11: \"c@@d\" is no mail address"),
         ("ann: | bin/x", "1:6: expected a program by its whole path"),
         ("ann: lmtp:run/x", "1:6: \"lmtp:run/x\" is no target"),
         ("ann: maildir:m", "1:6: \"maildir:m\" is no target"),
-        ("ann: /var/mail/x", "1:6: \"/var/mail/x\" is no target"),
+        ("ann: /var/mail/x", "1:6: no mail is written into files"),
         ("ann: :include:/x", "1:6: \":include:/x\" is no target"),
         (
             "ann: x@[192.0.2.1]",
@@ -469,21 +545,12 @@ fn a_folder_is_a_domain() {
     folder.insert_folder("domains/not a domain");
     let errors = Config::parse(&folder, &defaults()).expect_err("errors");
     assert!(matches!(errors[0].problem, Problem::DomainTwice { .. }));
-    assert!(matches!(errors[1].problem, Problem::Domain { .. }));
-}
 
-#[test]
-fn certificates_come_in_pairs() {
-    let config = config(&[("tls/a/fullchain.pem", "c"), ("tls/a/privkey.pem", "k")]);
-    assert_eq!(
-        (
-            &*config.certificates[0].name,
-            &*config.certificates[0].chain
-        ),
-        ("a", &b"c"[..])
-    );
-    let found = errors(&[("tls/b/fullchain.pem", "c")]);
-    assert!(found[0].starts_with("tls/b/privkey.pem:1:1: the file is missing"));
+    let mut folder = Folder::default();
+    folder.insert_folder("domains/not a domain");
+    let config = Config::parse(&folder, &defaults()).expect("a configuration");
+    assert!(config.domains.is_empty());
+    assert_eq!(config.warnings[0].file, "domains/not a domain");
 }
 
 #[test]

@@ -149,11 +149,20 @@ impl Engine {
         }
     }
 
-    /// Whether the address of a session has failed so often that nothing it says is looked at.
+    /// Whether the address of a session has failed so often that nothing it says is looked at: not even its login, where
+    /// nobody has logged in from there before.
     fn is_locked_out(&mut self, inbound: &Inbound, now: Now) -> bool {
         let peers = &self.logins.peers;
+        let is_known = |address| peers.is_known(address, now.instant);
+        !inbound.address().is_some_and(is_known) && self.is_locked_for(inbound, None, now)
+    }
+
+    /// The same, once it is known who wants to log in.
+    fn is_locked_for(&mut self, inbound: &Inbound, login: Option<&Mailbox>, now: Now) -> bool {
+        let peers = &self.logins.peers;
         let address = inbound.address();
-        let is_locked = address.is_some_and(|address| peers.is_locked(address, now.instant));
+        let is_locked =
+            address.is_some_and(|address| peers.is_locked_for(address, login, now.instant));
         if is_locked {
             let line = Line::new(Level::Warning, "auth").with("result", "throttled");
             self.log_refusal(line.with_some("peer", address));
@@ -201,6 +210,10 @@ impl Engine {
             Some(Exchange::ScramFirst) => match ClientFirst::parse(&response) {
                 Ok(first) => {
                     let (credential, login) = self.credential_of(first.login());
+                    if self.is_locked_for(inbound, login.as_ref(), now) {
+                        let step = AuthStep::End(Reply::AUTH_THROTTLED);
+                        return inbound.session.on_auth(step, out);
+                    }
                     let (challenge, message) =
                         first.challenge((*credential).clone(), &mut *self.entropy);
                     let user = login.map(|login| User { login, credential });
@@ -211,13 +224,21 @@ impl Engine {
             },
             Some(Exchange::ScramFinal(challenge, user)) => {
                 let shown = challenge.login().to_owned();
+                let login = user.as_ref().map(|user| user.login.clone());
+                if self.is_locked_for(inbound, login.as_ref(), now) {
+                    let step = AuthStep::End(Reply::AUTH_THROTTLED);
+                    return inbound.session.on_auth(step, out);
+                }
                 let user = user.filter(|user| self.is_in_force(&user.login, &user.credential));
                 match (challenge.on_client_final(&response), user) {
                     (Ok(message), Some(user)) => {
                         inbound.exchange = Some(Exchange::ScramDone(user));
                         AuthStep::Challenge(message.into_bytes())
                     }
-                    _ => return self.failed(conn, inbound, &shown, out, now),
+                    _ => {
+                        self.note_failure_as(inbound.address(), login.as_ref(), now);
+                        return self.failed(conn, inbound, &shown, out, now);
+                    }
                 }
             }
             Some(Exchange::ScramDone(User { login, credential })) => {
@@ -295,6 +316,10 @@ impl Engine {
             password,
         } = claim;
         let (credential, login) = self.credential_of(&shown);
+        if self.is_locked_for(inbound, login.as_ref(), now) {
+            let step = AuthStep::End(Reply::AUTH_THROTTLED);
+            return inbound.session.on_auth(step, out);
+        }
         if let Some(mailbox) = &login
             && self
                 .logins
@@ -341,7 +366,8 @@ impl Engine {
             let peers = &self.logins.peers;
             let is_locked = |waiter: &Waiter| {
                 let address = waiter.address;
-                address.is_some_and(|address| peers.is_locked(address, now.instant))
+                let login = check.login.as_ref();
+                address.is_some_and(|address| peers.is_locked_for(address, login, now.instant))
             };
             let (locked, left): (Vec<_>, Vec<_>) = check.waiters.into_iter().partition(is_locked);
             locked_out.extend(locked.into_iter().map(|waiter| waiter.conn));
@@ -405,6 +431,7 @@ impl Engine {
             password,
             ..
         } = check;
+        let claimed = login.clone();
         let login = login.filter(|login| right && self.is_in_force(login, &credential));
         let mut is_remembered = false;
         for Waiter { conn, address } in waiters {
@@ -420,6 +447,7 @@ impl Engine {
                 // Nobody is there to be let in, and what is not asked for is not remembered.
                 (Some(login), None) => self.log_auth(address, "abandoned", login.as_str()),
                 (None, inbound) => {
+                    self.note_failure_as(address, claimed.as_ref(), now);
                     let at = self.note_failure(address, &shown, now);
                     if let Some(mut inbound) = inbound {
                         inbound.exchange =
@@ -454,6 +482,12 @@ impl Engine {
         let at = self.note_failure(inbound.address(), shown, now);
         inbound.exchange = Some(Exchange::Delayed(AuthStep::Failure(Reply::AUTH_FAILED)));
         inbound.hold_until(at);
+    }
+
+    fn note_failure_as(&mut self, address: Option<IpAddr>, login: Option<&Mailbox>, now: Now) {
+        if let Some((address, login)) = address.zip(login) {
+            self.logins.peers.failed_as(address, login, now.instant);
+        }
     }
 
     fn note_failure(&mut self, address: Option<IpAddr>, shown: &str, now: Now) -> Instant {

@@ -2,6 +2,7 @@
 //!
 //! Pure functions over the configuration, and small tables with ceilings. Nothing here knows a connection.
 
+pub mod advice;
 pub mod authenticity;
 pub mod authority;
 pub mod conduct;

@@ -94,11 +94,15 @@ impl Peers {
     }
 
     fn failures_of(&self, counted: Counted, address: IpAddr, now: Instant) -> u32 {
-        let Some(entry) = self.failed.get(counted.key(address), now.as_millis()) else {
+        self.count(counted.key(address), counted.share(), now)
+    }
+
+    fn count(&self, key: Key, share: u64, now: Instant) -> u32 {
+        let Some(entry) = self.failed.get(key, now.as_millis()) else {
             return 0;
         };
         let left = entry.end.saturating_sub(now.as_millis());
-        u32::try_from(left.div_ceil(counted.share())).unwrap_or(u32::MAX)
+        u32::try_from(left.div_ceil(share)).unwrap_or(u32::MAX)
     }
 
     /// Somebody has logged in from an address.
@@ -110,6 +114,28 @@ impl Peers {
         };
         let owner = Owner::of_bits(shares::hash_of(login));
         self.known.put(owner, Key::of_peer(0, address), entry);
+        self.known.put(owner, of_user(address, login), entry);
+    }
+
+    /// Counts a failure of AUTH for a login that has been let in from the address before, beside [`Self::failed`].
+    pub fn failed_as(&mut self, address: IpAddr, login: &Mailbox, now: Instant) {
+        let key = of_user(address, login);
+        if self.known.get(key, now.as_millis()).is_some() {
+            let most = now.after(AUTH_FAILURE_WINDOW).as_millis();
+            let (owner, share) = (Owner::of_address(address), Counted::Address.share());
+            self.failed.raise(owner, key, share, most, now.as_millis());
+        }
+    }
+
+    /// Whether AUTH as this login is refused unseen. A locked address does not keep those out who have logged in from
+    /// there before: many people may share it. Each of their logins is locked by its own failures.
+    pub fn is_locked_for(&self, address: IpAddr, login: Option<&Mailbox>, now: Instant) -> bool {
+        let Some(login) = login.filter(|_| self.is_locked(address, now)) else {
+            return self.is_locked(address, now);
+        };
+        let key = of_user(address, login);
+        let is_known = self.known.get(key, now.as_millis()).is_some();
+        !is_known || self.count(key, Counted::Address.share(), now) >= AUTH_FAILURES_PER_PEER_MAX
     }
 
     /// Whether somebody has logged in from an address before.
@@ -129,6 +155,18 @@ impl Peers {
         self.known.sweep(now.as_millis());
     }
 }
+
+/// A login at an address.
+fn of_user(address: IpAddr, login: &Mailbox) -> Key {
+    let place = Key::of_peer(0, address).hash();
+    Key::of_name(
+        2,
+        shares::hash_of(login).wrapping_add(place.wrapping_mul(ODD)),
+    )
+}
+
+/// Spreads the bits of an address (2^64 divided by the golden ratio).
+const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// By what failures of AUTH are counted.
 #[derive(Clone, Copy, Debug)]

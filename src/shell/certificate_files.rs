@@ -1,60 +1,311 @@
-//! Whether the files under `tls/` have changed, and what is in them now.
+//! The pairs under `tls/`: whether their files have changed, and what is in them now.
+//!
+//! Links are followed, since that is how ACME clients renew. What is wrong with a pair is part of what is found, never a
+//! reason to stop: [`super::tls`] says what is served meanwhile.
 
-use std::fs;
+use std::fmt;
+use std::fs::{self, File, Metadata};
+use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::config::CertificateFiles;
+use super::access;
+use super::folder::is_passed_over;
+use crate::limits::{CONFIG_ENTRIES_MAX, CONFIG_FILE_BYTES_MAX};
 
-/// What tells one state of the files from another: path, inode, modification time, length.
-pub(super) type Fingerprint = Vec<(PathBuf, u64, i64, i64, u64)>;
+/// What tells one state of the files from another. The change time covers modes, owners and renames.
+pub(super) type Fingerprint = Vec<(PathBuf, Option<State>)>;
 
-/// The state of the files; links are followed, since that is how ACME clients renew.
-pub(super) fn fingerprint(folder: &Path) -> Fingerprint {
-    let paths = certificates(folder)
-        .into_iter()
-        .flat_map(|path| [path.join("fullchain.pem"), path.join("privkey.pem")]);
-    paths
-        .filter_map(|path| {
-            let about = fs::metadata(&path).ok()?;
-            Some((
-                path,
-                about.ino(),
-                about.mtime(),
-                about.mtime_nsec(),
-                about.len(),
-            ))
-        })
-        .collect()
+/// The state of one file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct State {
+    inode: u64,
+    len: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
 }
 
-/// Reads the certificates whose two files can be read.
-pub(super) fn read(folder: &Path) -> Vec<CertificateFiles> {
-    certificates(folder)
-        .into_iter()
-        .filter_map(|path| {
-            Some(CertificateFiles {
-                name: path.file_name()?.to_str()?.into(),
-                chain: fs::read(path.join("fullchain.pem")).ok()?.into(),
-                key: Arc::new(Zeroizing::new(fs::read(path.join("privkey.pem")).ok()?)),
-            })
-        })
-        .collect()
+/// A pair under `tls/`.
+pub struct Found {
+    /// The name of its folder; empty where `tls/` itself cannot be listed.
+    pub name: Box<str>,
+    /// Its two files, as far as they could be read.
+    pub pair: Option<Pair>,
+    /// What is wrong with them.
+    pub error: Option<PairError>,
+}
+
+/// The two files of a pair.
+pub struct Pair {
+    /// `fullchain.pem`.
+    pub chain: Vec<u8>,
+    /// `privkey.pem`.
+    pub key: Zeroizing<Vec<u8>>,
+    /// The key's file, where everybody may read it.
+    pub bare_key: Option<PathBuf>,
+}
+
+/// Why the files of a pair cannot be read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum PairError {
+    /// A file is not there.
+    Missing(PathBuf),
+    /// Neither file is there.
+    Nothing(PathBuf),
+    /// The account may not read it; with what is to be done.
+    Denied(PathBuf, String),
+    /// The system refused otherwise.
+    Read(PathBuf, ErrorKind),
+    /// It is not a file.
+    Kind(PathBuf),
+    /// It is too long.
+    TooLong(PathBuf),
+    /// Everybody may write to it.
+    Writable(PathBuf),
+}
+
+impl fmt::Display for PairError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(path) => {
+                write!(out, "{}: the file is missing; put it there", path.display())
+            }
+            Self::Nothing(path) => write!(
+                out,
+                "{}: there is neither fullchain.pem nor privkey.pem; put both there, or remove the folder",
+                path.display()
+            ),
+            Self::Denied(path, _) => write!(
+                out,
+                "{}: the account that chopar runs as may not read it",
+                path.display()
+            ),
+            Self::Read(path, kind) => write!(out, "{}: cannot be read: {kind}", path.display()),
+            Self::Kind(path) => write!(
+                out,
+                "{}: expected a file, found something else; remove it",
+                path.display()
+            ),
+            Self::TooLong(path) => write!(
+                out,
+                "{}: the file is longer than {CONFIG_FILE_BYTES_MAX} bytes; it does not belong here",
+                path.display()
+            ),
+            Self::Writable(path) => write!(
+                out,
+                "{}: everybody may write to it; run chmod o-w {0}",
+                path.display()
+            ),
+        }
+    }
+}
+
+/// The state of the files, whether they can be read or not.
+pub(super) fn fingerprint(folder: &Path) -> Fingerprint {
+    let folders = folders(folder).unwrap_or_default();
+    let mut paths = vec![folder.join("tls")];
+    for path in folders {
+        paths.extend([path.join(CHAIN), path.join(KEY)]);
+        paths.push(path);
+    }
+    let state = |path: PathBuf| {
+        let state = fs::metadata(&path).ok().map(|about| State {
+            inode: about.ino(),
+            len: about.len(),
+            modified: (about.mtime(), about.mtime_nsec()),
+            changed: (about.ctime(), about.ctime_nsec()),
+        });
+        (path, state)
+    };
+    paths.into_iter().map(state).collect()
+}
+
+/// Reads all pairs.
+pub(super) fn read(folder: &Path) -> Vec<Found> {
+    let path = folder.join("tls");
+    let folders = match folders(folder) {
+        Ok(folders) => folders,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Vec::new(),
+        Err(error) => {
+            return vec![Found {
+                name: "".into(),
+                pair: None,
+                error: Some(failed(&path, &error)),
+            }];
+        }
+    };
+    let found = folders.into_iter().filter_map(|path| {
+        let name = path.file_name()?.to_string_lossy().into();
+        // A file beside the folders is nothing that could be served.
+        if fs::metadata(&path).is_ok_and(|about| !about.is_dir()) {
+            return None;
+        }
+        let (pair, error) = match read_pair(&path) {
+            Ok(pair) => (Some(pair), None),
+            Err(error) => (None, Some(error)),
+        };
+        Some(Found { name, pair, error })
+    });
+    found.collect()
+}
+
+/// What the account could not read, read by the caller, who may: served until it has to be read again.
+pub(super) fn read_for(found: &mut [Found], folder: &Path) {
+    for found in found {
+        if matches!(found.error, Some(PairError::Denied(..))) && !found.name.is_empty() {
+            found.pair = read_pair(&folder.join("tls").join(&*found.name)).ok();
+        }
+    }
 }
 
 /// The folders under `tls/`, in order.
-fn certificates(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder.join("tls"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let mut paths: Vec<PathBuf> = entries
-        .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
-        .map(|entry| entry.path())
-        .collect();
+fn folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder.join("tls"))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if !name.to_str().is_some_and(is_passed_over) && paths.len() < CONFIG_ENTRIES_MAX {
+            paths.push(entry.path());
+        }
+    }
     paths.sort();
-    paths
+    Ok(paths)
+}
+
+fn read_pair(path: &Path) -> Result<Pair, PairError> {
+    let (chain, key) = (path.join(CHAIN), path.join(KEY));
+    let (chain_file, key_file) = (open(&chain), open(&key));
+    if let (Err(PairError::Missing(_)), Err(PairError::Missing(_))) = (&chain_file, &key_file) {
+        return Err(match fs::metadata(path) {
+            Ok(_) => PairError::Nothing(path.to_owned()),
+            Err(error) => failed(path, &error),
+        });
+    }
+    let ((chain_file, _), (key_file, about)) = (chain_file?, key_file?);
+    Ok(Pair {
+        chain: contents(chain_file, &chain)?,
+        key: Zeroizing::new(contents(key_file, &key)?),
+        bare_key: (about.mode() & 0o004 != 0).then_some(key),
+    })
+}
+
+/// Opens a file; what is none is not opened, for a pipe would wait.
+fn open(path: &Path) -> Result<(File, Metadata), PairError> {
+    let about = fs::metadata(path).map_err(|error| failed(path, &error))?;
+    if !about.is_file() {
+        return Err(PairError::Kind(path.to_owned()));
+    }
+    if about.mode() & 0o002 != 0 {
+        return Err(PairError::Writable(path.to_owned()));
+    }
+    let file = File::open(path).map_err(|error| failed(path, &error))?;
+    Ok((file, about))
+}
+
+fn contents(file: File, path: &Path) -> Result<Vec<u8>, PairError> {
+    let mut bytes = Vec::new();
+    let most = CONFIG_FILE_BYTES_MAX.saturating_add(1);
+    file.take(most)
+        .read_to_end(&mut bytes)
+        .map_err(|error| failed(path, &error))?;
+    if u64::try_from(bytes.len()).is_ok_and(|len| len < most) {
+        Ok(bytes)
+    } else {
+        Err(PairError::TooLong(path.to_owned()))
+    }
+}
+
+fn failed(path: &Path, error: &io::Error) -> PairError {
+    match error.kind() {
+        ErrorKind::NotFound => PairError::Missing(path.to_owned()),
+        ErrorKind::PermissionDenied => PairError::Denied(path.to_owned(), access::cure(path)),
+        kind => PairError::Read(path.to_owned(), kind),
+    }
+}
+
+const CHAIN: &str = "fullchain.pem";
+const KEY: &str = "privkey.pem";
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_mode_a_rename_and_a_link_that_leads_elsewhere_are_noticed() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let root = temporary.path();
+        for folder in ["tls", "live", "archive"] {
+            fs::create_dir_all(root.join(folder)).expect("a folder");
+        }
+        for file in ["archive/1.pem", "archive/2.pem", "live/privkey.pem"] {
+            fs::write(root.join(file), "same").expect("a file");
+        }
+        let link = root.join("live/fullchain.pem");
+        symlink("../archive/1.pem", &link).expect("a link");
+        symlink(root.join("live"), root.join("tls/a")).expect("a link");
+        let mut before = fingerprint(root);
+        let mut differs = |what: &str| {
+            let now = fingerprint(root);
+            assert_ne!(now, before, "{what}");
+            before = now;
+        };
+        let key = root.join("live/privkey.pem");
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("a mode");
+        differs("chmod");
+        fs::write(root.join("live/new"), "same").expect("a file");
+        fs::rename(root.join("live/new"), &key).expect("a rename");
+        differs("rename");
+        fs::remove_file(&link).expect("a link");
+        symlink("../archive/2.pem", &link).expect("a link");
+        differs("link");
+        fs::set_permissions(root.join("live"), fs::Permissions::from_mode(0o700)).expect("a mode");
+        differs("chmod of the folder");
+        fs::remove_file(&key).expect("a file");
+        differs("gone");
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_files_is_found_and_the_rest_is_read() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let root = temporary.path();
+        let file = |path: &str, mode: u32| {
+            let path = root.join("tls").join(path);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(&path, "x").expect("a file");
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
+        };
+        file("good/fullchain.pem", 0o644);
+        file("good/privkey.pem", 0o640);
+        file("bare/fullchain.pem", 0o644);
+        file("bare/privkey.pem", 0o644);
+        file("half/fullchain.pem", 0o644);
+        file("open/fullchain.pem", 0o644);
+        file("open/privkey.pem", 0o666);
+        fs::create_dir_all(root.join("tls/none")).expect("a folder");
+        symlink(root.join("nowhere"), root.join("tls/dangling")).expect("a link");
+        fs::create_dir_all(root.join("tls/pipe/privkey.pem")).expect("a folder");
+        fs::write(root.join("tls/pipe/fullchain.pem"), "x").expect("a file");
+        let found = read(root);
+        let at = |path: &str| root.join("tls").join(path);
+        let expected = [
+            ("bare", None),
+            ("dangling", Some(PairError::Missing(at("dangling")))),
+            ("good", None),
+            ("half", Some(PairError::Missing(at("half/privkey.pem")))),
+            ("none", Some(PairError::Nothing(at("none")))),
+            ("open", Some(PairError::Writable(at("open/privkey.pem")))),
+            ("pipe", Some(PairError::Kind(at("pipe/privkey.pem")))),
+        ];
+        let shown: Vec<_> = found
+            .iter()
+            .map(|found| (&*found.name, found.error.clone()))
+            .collect();
+        assert_eq!(shown, expected);
+        let bare = |at: usize| found[at].pair.as_ref().map(|pair| pair.bare_key.is_some());
+        assert_eq!((bare(0), bare(2)), (Some(true), Some(false)));
+    }
 }

@@ -12,24 +12,26 @@ use std::sync::Arc;
 use mio::Poll;
 
 use super::drop_runs::DropRuns;
-use super::event_loop::{EventLoop, Source, State, say_certificates, waker};
+use super::event_loop::{EventLoop, Source, State, waker};
 use super::file_disk::{FileDisk, FileReader, SpoolError};
 use super::helper::Helper;
 use super::journal_writer::JournalWriter;
 use super::listen::{self, ListenError, Port, Reserve};
+use super::loading::{self, LoadError, Loaded};
 use super::own_folder::{self, OwnFolderError};
-use super::privilege::{self, PrivilegeError};
+use super::privilege::{self, Account, PrivilegeError};
 use super::sandbox::Rules;
 use super::signals::Signals;
 use super::time::{Clock, SystemEntropy};
 use super::tls::{Tls, TlsError};
 use super::workers::Workers;
-use super::{certificate_files, drop_folder, folder, greylist_file, log, sandbox, secret};
+use super::{certificate_files, drop_folder, greylist_file, log, sandbox, secret};
 use crate::clock::Now;
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::engine::damage::describe_missing;
 use crate::engine::log::{Level, Line};
 use crate::engine::{Engine, Start};
+use crate::policy::advice::advice;
 use crate::queue::{IdSource, Journal, OpenError, OpenReport, TipState};
 use crate::queue_id::QueueId;
 
@@ -111,27 +113,28 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
-/// Reads a configuration folder; the errors are sentences.
-pub fn load(path: &Path) -> Result<Config, Vec<String>> {
-    let read = folder::read(path).map_err(|error| vec![error.to_string()])?;
-    let sentences = |errors: Vec<ConfigError>| -> Vec<String> {
-        errors.iter().map(ToString::to_string).collect()
-    };
-    let config = Config::parse(&read, &folder::system_defaults()).map_err(sentences)?;
-    let accounts = folder::accounts();
-    Ok(Config { accounts, ..config })
+impl From<LoadError> for RunError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Config(errors) => Self::Config(errors),
+            LoadError::Privilege(error) => Self::Privilege(error),
+        }
+    }
 }
 
 /// Runs the relay of this configuration folder until it is asked to end.
 pub fn run(path: &Path) -> Result<(), RunError> {
     let clock = Clock::start();
     log::start();
-    let config = Arc::new(load(path).map_err(RunError::Config)?);
-    for warning in &config.warnings {
-        log::write(&Line::new(Level::Warning, "config").with("cause", warning));
-    }
+    let Loaded {
+        account,
+        config,
+        certificates,
+    } = loading::load(path)?;
+    let config = Arc::new(config);
+    say_advice(&config);
     let spool = config.state_dir.join("spool");
-    let ports = become_service(&config, &spool)?;
+    let ports = become_service(&config, &spool, account.as_ref())?;
     let helper = Helper::start(path);
     let (disk, reader) = open_spool(&spool)?;
     let drops = drop_folder::make_folder(&spool)
@@ -142,9 +145,8 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     if let Some(image) = greylist_file::read(&greylist) {
         engine.restore_greylist(&image, clock.read());
     }
-    let files = &config.certificates;
-    let (tls, origin, errors) = Tls::new(files, &config.hostname).map_err(RunError::Tls)?;
-    say_certificates(&Ok((origin, errors)), &config);
+    let tls = Tls::new(&certificates, &config.hostname).map_err(RunError::Tls)?;
+    drop(certificates);
     let enforced = Rules::new(&config, path, &spool).enforce();
     log::write(&sandbox::line(&enforced));
     for port in &ports {
@@ -181,22 +183,32 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     .run()
 }
 
+/// Logs what the configuration should have otherwise.
+pub(super) fn say_advice(config: &Config) {
+    for advice in advice(config) {
+        log::write(&Line::new(Level::Warning, "config").with("cause", advice));
+    }
+}
+
 /// Makes the folders, binds the sockets, and leaves root behind. The sockets of programs of this machine come last: what
 /// lies in a folder of the account's is the account's own affair.
-fn become_service(config: &Config, spool: &Path) -> Result<Vec<Port>, RunError> {
-    let account = privilege::account(&config.user).map_err(RunError::Privilege)?;
+fn become_service(
+    config: &Config,
+    spool: &Path,
+    account: Option<&Account>,
+) -> Result<Vec<Port>, RunError> {
     for (path, mode) in [
         (config.state_dir.as_path(), 0o755),
         (spool, 0o711),
         (config.runtime_dir.as_path(), 0o755),
     ] {
         let folder = own_folder::open(path, mode).map_err(RunError::Folder)?;
-        if let Some(account) = &account {
+        if let Some(account) = account {
             privilege::hand_over(&folder, path, account).map_err(RunError::Privilege)?;
         }
     }
     let mut ports = listen::bind(&config.listen).map_err(RunError::Listen)?;
-    if let Some(account) = &account {
+    if let Some(account) = account {
         privilege::become_account(account).map_err(RunError::Privilege)?;
     }
     privilege::renounce().map_err(RunError::Privilege)?;

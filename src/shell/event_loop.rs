@@ -25,6 +25,7 @@ use mio::event::Event as Readiness;
 use mio::{Events, Poll, Token, Waker};
 
 use super::certificate_files::Fingerprint;
+use super::certificate_log::CertificateLog;
 use super::daemon::{self, RunError};
 use super::drop_runs::{DropRuns, FromRun};
 use super::file_disk::FileReader;
@@ -47,8 +48,6 @@ use crate::engine::log::{Level, Line};
 use crate::limits::{READ_TURN_BYTES_MAX, STOP_TIMEOUT};
 use actions::Later;
 use looks::{Fixed, Look};
-
-pub(super) use looks::say_certificates;
 
 /// The loop and everything that it owns.
 pub(super) struct EventLoop {
@@ -97,6 +96,7 @@ pub(super) struct State {
     accept_again: Option<Instant>,
     looks: [(Look, Instant); 3],
     certificates: Fingerprint,
+    certificate_log: CertificateLog,
     resolv_conf: Option<std::time::SystemTime>,
     fixed: Fixed,
     stop_by: Option<Instant>,
@@ -117,6 +117,7 @@ impl State {
             looks: [Look::ResolvConf, Look::DropFolder, Look::Certificates]
                 .map(|look| (look, Instant::START)),
             certificates,
+            certificate_log: CertificateLog::default(),
             resolv_conf: daemon::resolv_conf_changed(),
             fixed: Fixed::new(config),
             stop_by: None,
@@ -139,6 +140,7 @@ impl EventLoop {
         // What recovery found waits to be sent.
         self.engine.expire(self.now);
         self.settle();
+        self.say_certificates();
         log::flush();
         systemd::ready();
         let mut events = Events::with_capacity(EVENTS_PER_TURN);

@@ -2,7 +2,8 @@
 //!
 //! Files and folders whose names begin with a dot (`.git`) or end with `~`, and what editors leave, are passed over.
 //! Symbolic links are followed; what is no file in the end (a pipe, a device) is an error and is never opened.
-//! What everybody may write to is refused: a hook, a user or a route in it would be anybody's. Everything is bounded: the bytes of a file, the number of entries, the depth.
+//! What everybody may write to is refused: a hook, a user or a route in it would be anybody's. Everything is bounded: the
+//! bytes of a file, the number of entries, the depth. `tls/` is [`super::certificate_files`]' alone.
 
 use std::fmt;
 use std::fs::{self, File, Metadata};
@@ -10,7 +11,12 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Accounts, Folder, HOOKS, SystemDefaults};
+use rustix::fs::Access;
+
+use super::{access, log};
+use crate::address::Domain;
+use crate::config::{Accounts, Folder, HOOKS, Rights, SystemDefaults};
+use crate::engine::log::{Level, Line};
 use crate::limits::{CONFIG_DEPTH_MAX, CONFIG_ENTRIES_MAX, CONFIG_FILE_BYTES_MAX};
 
 /// Why the folder cannot be read.
@@ -20,6 +26,8 @@ pub enum FolderError {
     Missing(PathBuf),
     /// It is no folder.
     NotAFolder(PathBuf),
+    /// The caller may not read something; with what is to be done.
+    Denied(PathBuf, String),
     /// The system did not let us read something.
     Read(PathBuf, io::ErrorKind),
     /// A name that is no UTF-8.
@@ -49,10 +57,11 @@ impl fmt::Display for FolderError {
                 "{}: expected the configuration folder, found something else; name it with -C",
                 path.display()
             ),
-            Self::Read(path, io::ErrorKind::PermissionDenied) => write!(
+            Self::Denied(path, cure) => write!(
                 out,
-                "{}: permission denied; run this as root, or as the user that chopar runs as",
-                path.display()
+                "{}: permission denied to the account that reads it ({}); {cure}; or run this as root",
+                path.display(),
+                access::account_name()
             ),
             Self::Read(path, kind) => write!(out, "{}: cannot be read: {kind}", path.display()),
             Self::Name(path) => write!(out, "{}: the name is no UTF-8; rename it", path.display()),
@@ -68,7 +77,7 @@ impl fmt::Display for FolderError {
             ),
             Self::Writable(path) => write!(
                 out,
-                "{}: everybody may write to it, and so decide what chopar does; run chmod o-w on it",
+                "{}: everybody may write to it, and so decide what chopar does; run chmod o-w {0}",
                 path.display()
             ),
             Self::TooMany(path) => write!(
@@ -98,7 +107,7 @@ pub fn read(path: &Path) -> Result<Folder, FolderError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(FolderError::Missing(path.into()));
         }
-        Err(error) => return Err(FolderError::Read(path.into(), error.kind())),
+        Err(error) => return Err(failed(path, &error)),
     }
     let mut folder = Folder::default();
     let mut entries = 0;
@@ -116,15 +125,16 @@ fn read_into(
     if depth > CONFIG_DEPTH_MAX {
         return Err(FolderError::TooDeep(path.into()));
     }
-    let failed = |error: &io::Error| FolderError::Read(path.into(), error.kind());
-    for entry in fs::read_dir(path).map_err(|error| failed(&error))? {
-        let entry = entry.map_err(|error| failed(&error))?;
+    for entry in fs::read_dir(path).map_err(|error| failed(path, &error))? {
+        let entry = entry.map_err(|error| failed(path, &error))?;
         let path = entry.path();
         let name = entry.file_name();
         let name = name
             .to_str()
             .ok_or_else(|| FolderError::Name(path.clone()))?;
         if is_passed_over(name) {
+            let line = Line::new(Level::Debug, "passed-over");
+            log::write(&line.with("path", path.display()));
             continue;
         }
         *entries = entries.saturating_add(1);
@@ -135,8 +145,14 @@ fn read_into(
             "" => name.to_owned(),
             prefix => format!("{prefix}/{name}"),
         };
-        let metadata = fs::metadata(&path);
-        let metadata = metadata.map_err(|error| FolderError::Read(path.clone(), error.kind()))?;
+        if relative == TLS {
+            continue;
+        }
+        if prefix == DOMAINS && Domain::parse(name).is_err() {
+            folder.insert_folder(&relative);
+            continue;
+        }
+        let metadata = fs::metadata(&path).map_err(|error| failed(&path, &error))?;
         if is_writable(&metadata) {
             return Err(FolderError::Writable(path));
         }
@@ -150,6 +166,11 @@ fn read_into(
                 _ => read_file(&path)?,
             };
             folder.insert_file(&relative, bytes);
+            let rights = Rights {
+                is_read_by_all: metadata.mode() & 0o004 != 0,
+                is_executable: rustix::fs::access(&path, Access::EXEC_OK).is_ok(),
+            };
+            folder.set_rights(&relative, rights);
         } else {
             return Err(FolderError::Kind(path));
         }
@@ -162,8 +183,15 @@ fn is_writable(metadata: &Metadata) -> bool {
     metadata.mode() & 0o002 != 0
 }
 
+fn failed(path: &Path, error: &io::Error) -> FolderError {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => FolderError::Denied(path.into(), access::cure(path)),
+        kind => FolderError::Read(path.into(), kind),
+    }
+}
+
 fn read_file(path: &Path) -> Result<Vec<u8>, FolderError> {
-    let failed = |error: io::Error| FolderError::Read(path.into(), error.kind());
+    let failed = |error: io::Error| failed(path, &error);
     let file = File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(CONFIG_FILE_BYTES_MAX.saturating_add(1))
@@ -176,8 +204,8 @@ fn read_file(path: &Path) -> Result<Vec<u8>, FolderError> {
     }
 }
 
-/// Hidden files, and what editors and package managers leave beside a file.
-fn is_passed_over(name: &str) -> bool {
+/// Hidden files, what editors and package managers leave beside a file, and what a volume of its own has at its root.
+pub(super) fn is_passed_over(name: &str) -> bool {
     let left_over = [
         "~",
         ".swp",
@@ -189,6 +217,7 @@ fn is_passed_over(name: &str) -> bool {
         ".dpkg-dist",
     ];
     name.starts_with('.')
+        || name == "lost+found"
         || (name.starts_with('#') && name.ends_with('#'))
         || left_over.iter().any(|end| name.ends_with(end))
 }
@@ -234,6 +263,9 @@ fn full_hostname(node: &str, hostname_file: &str, hosts: &str) -> String {
         .to_owned()
 }
 
+const TLS: &str = "tls";
+const DOMAINS: &str = "domains";
+
 fn is_full(name: &str) -> bool {
     name.contains('.') && !name.starts_with("localhost.")
 }
@@ -258,14 +290,15 @@ mod tests {
         write(&root.join("etc/domains/example.com/aliases~"), "x");
         write(&root.join("etc/domains/example.com/#users#"), "x");
         write(&root.join("live/fullchain.pem"), "chain");
-        fs::create_dir_all(root.join("etc/tls")).expect("a folder");
-        symlink(root.join("live"), root.join("etc/tls/a")).expect("a link");
+        write(&root.join("etc/domains/lost+found/x"), "x");
+        write(&root.join("etc/tls/a/privkey.pem"), "not read here");
+        symlink(root.join("live"), root.join("etc/secrets")).expect("a link");
         let folder = read(&root.join("etc")).expect("the folder");
         assert_eq!(
             format!("{folder:?}"),
-            "[\"chopar.toml\", \"tls/a/fullchain.pem\"]"
+            "[\"chopar.toml\", \"secrets/fullchain.pem\"]"
         );
-        assert_eq!(folder.file("tls/a/fullchain.pem"), Some(&b"chain"[..]));
+        assert_eq!(folder.file("secrets/fullchain.pem"), Some(&b"chain"[..]));
         let domains: Vec<&str> = folder.children("domains").collect();
         assert_eq!(domains, ["example.com"]);
     }

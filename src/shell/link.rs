@@ -16,7 +16,7 @@ pub struct LinkTls(Tls);
 impl LinkTls {
     /// For a host of this name.
     pub fn self_signed(hostname: &Domain) -> io::Result<Self> {
-        let (tls, _, _) = Tls::new(&[], hostname).map_err(io::Error::other)?;
+        let tls = Tls::new(&[], hostname).map_err(io::Error::other)?;
         Ok(Self(tls))
     }
 }

@@ -120,6 +120,42 @@ fn cure(key: &str, error: &io::Error) -> String {
     }
 }
 
+/// What would keep a start from binding the addresses. Nobody listens meanwhile, so no client is led astray; where the
+/// relay runs already, its own ports are taken. Whether the daemon may take low ports, only it can tell.
+pub(super) fn obstacles(listen: &Listeners, is_running: bool) -> Vec<ListenError> {
+    let keys = [
+        ("smtp", &listen.smtp),
+        ("proxy", &listen.proxy),
+        ("submission", &listen.submission),
+        ("submissions", &listen.submissions),
+    ];
+    let mut found = Vec::new();
+    for (key, listen) in keys {
+        let Listen::Addresses(addresses) = listen else {
+            continue;
+        };
+        for &address in addresses {
+            let error = match bound(address) {
+                Err(error) => error,
+                Ok(_) => continue,
+            };
+            let is_known = match error.kind() {
+                ErrorKind::AddrInUse => is_running,
+                ErrorKind::PermissionDenied => !rustix::process::geteuid().is_root(),
+                _ => false,
+            };
+            if !is_known {
+                found.push(ListenError::Address {
+                    key,
+                    address,
+                    error,
+                });
+            }
+        }
+    }
+    found
+}
+
 /// Binds the addresses that the configuration names.
 pub(super) fn bind(listen: &Listeners) -> Result<Vec<Port>, ListenError> {
     let mut ports = Vec::new();
@@ -274,6 +310,12 @@ fn may_control(uid: u32) -> bool {
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = bound(address)?;
+    socket.listen(LISTEN_BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
+}
+
+fn bound(address: SocketAddr) -> io::Result<socket2::Socket> {
     let domain = Domain::for_address(address);
     let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
@@ -283,8 +325,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(LISTEN_BACKLOG)?;
-    Ok(TcpListener::from_std(socket.into()))
+    Ok(socket)
 }
 
 fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener, ListenError> {

@@ -10,9 +10,10 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{Access, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 /// Why a folder cannot be had.
@@ -66,6 +67,24 @@ pub(super) fn open(path: &Path, mode: u32) -> Result<OwnedFd, OwnFolderError> {
     }
     // Until here the descriptors gave no more than the place.
     rustix::fs::openat(&walk.at, ".", FOLDER, Mode::empty())
+        .map_err(|error| io_error(path, error.into()))
+}
+
+/// Whether the caller could make what is missing of a path, and use what is there. The folder of another account is that
+/// account's affair.
+pub(super) fn could_be_made(path: &Path) -> Result<(), OwnFolderError> {
+    let there = path
+        .ancestors()
+        .find(|path| path.symlink_metadata().is_ok());
+    let there = there.unwrap_or(Path::new("/"));
+    let about = there.metadata().map_err(|error| io_error(there, error))?;
+    if !about.is_dir() {
+        return Err(OwnFolderError::NotAFolder(there.to_owned()));
+    }
+    if there == path && about.uid() != rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK)
         .map_err(|error| io_error(path, error.into()))
 }
 
@@ -169,7 +188,7 @@ const LINKS_MAX: usize = 40;
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
-    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 
     use super::*;
 

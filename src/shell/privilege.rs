@@ -1,7 +1,8 @@
 //! From root to the service's account, once the ports are bound and before any thread is started.
 //!
 //! The account is looked up in /etc/passwd and /etc/group: a static binary has no other name service. The system
-//! calls change the calling thread only, and threads inherit; hence the order.
+//! calls change the calling thread only, and threads inherit; hence the order. That also lets a thread of its own do one
+//! thing as the account and end ([`as_account`]): so root reads a configuration with the rights that the daemon will have.
 
 use std::fmt;
 use std::fs;
@@ -9,6 +10,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::fchown;
 use std::path::Path;
+use std::thread;
 
 use rustix::process::{
     DumpableBehavior, Gid, Resource, Rlimit, Uid, geteuid, set_dumpable_behavior, setrlimit,
@@ -42,7 +44,8 @@ impl fmt::Display for PrivilegeError {
         match self {
             Self::NoUser(name) => write!(
                 out,
-                "there is no user {name}: make it with 'useradd --system {name}', or set user in chopar.toml"
+                "there is no user {name} in /etc/passwd: make it with 'useradd --system {name}', or set user in \
+                 chopar.toml: to another, to numbers like \"65534:65534\", which need no /etc/passwd, or to \"none\" to stay root"
             ),
             Self::File(path, error) => write!(out, "{path}: {error}"),
             Self::Refused(error) => write!(out, "the system refuses to change the user: {error}"),
@@ -53,17 +56,50 @@ impl fmt::Display for PrivilegeError {
 impl std::error::Error for PrivilegeError {}
 
 /// The account to change to: none when we are not root, or are to stay so.
-pub(super) fn account(name: &str) -> Result<Option<Account>, PrivilegeError> {
-    if !geteuid().is_root() || name == "root" {
+pub(super) fn account(user: &str) -> Result<Option<Account>, PrivilegeError> {
+    match geteuid().is_root() {
+        true => find_account(user, Path::new("/etc")),
+        false => Ok(None),
+    }
+}
+
+/// The account that `user` names: by its name in the files of this folder, or by numbers, which need no files.
+fn find_account(user: &str, etc: &Path) -> Result<Option<Account>, PrivilegeError> {
+    if matches!(user, "root" | "none") {
         return Ok(None);
     }
-    let read = |path: &str| {
-        fs::read_to_string(path).map_err(|error| PrivilegeError::File(path.to_owned(), error))
+    let read = |name: &str| fs::read_to_string(etc.join(name));
+    let (name, group) = user.split_once(':').unwrap_or((user, ""));
+    let passwd = match read("passwd") {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => {
+            let path = etc.join("passwd").display().to_string();
+            return Err(PrivilegeError::File(path, error));
+        }
     };
-    let group = read("/etc/group").unwrap_or_default();
-    find(&read("/etc/passwd")?, &group, name)
+    if let (Ok(uid), Ok(gid)) = (name.parse(), group.parse()) {
+        let groups = vec![gid];
+        return Ok(Some(Account { uid, gid, groups }));
+    }
+    find(&passwd, &read("group").unwrap_or_default(), name)
         .map(Some)
         .ok_or_else(|| PrivilegeError::NoUser(name.to_owned()))
+}
+
+/// Does `work` as the account, in a thread that ends with it; as the caller, where there is none to change to.
+pub(super) fn as_account<T: Send>(
+    account: Option<&Account>,
+    work: impl FnOnce() -> T + Send,
+) -> Result<T, PrivilegeError> {
+    let Some(account) = account else {
+        return Ok(work());
+    };
+    let gone = || PrivilegeError::Refused(io::Error::other("the thread has ended"));
+    thread::scope(|scope| {
+        let work = scope.spawn(|| become_account(account).map(|()| work()));
+        work.join().map_err(|_| gone())?
+    })
 }
 
 /// Gives a folder that is open to the account.
@@ -104,7 +140,7 @@ fn find(passwd: &str, group: &str, name: &str) -> Option<Account> {
         let mut fields = line.split(':');
         let found = fields.next()? == name;
         let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
-        found.then_some((uid, gid))
+        (found || name.parse() == Ok(uid)).then_some((uid, gid))
     })?;
     let groups = group.lines().filter_map(|line| {
         let mut fields = line.split(':').skip(2);
@@ -125,6 +161,21 @@ fn find(passwd: &str, group: &str, name: &str) -> Option<Account> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_account_by_numbers_needs_no_files_and_one_by_name_says_what_else_to_write() {
+        let nowhere = tempfile::tempdir().expect("a folder");
+        let find = |user| find_account(user, nowhere.path());
+        let account = Account {
+            uid: 65_534,
+            gid: 65_533,
+            groups: vec![65_533],
+        };
+        assert_eq!(find("65534:65533").expect("an account"), Some(account));
+        assert_eq!(find("none").expect("an account"), None);
+        let error = find("chopar").expect_err("no such user").to_string();
+        assert!(error.contains("\"65534:65534\""), "{error}");
+    }
 
     #[test]
     fn an_account_has_its_own_group_and_those_that_name_it() {

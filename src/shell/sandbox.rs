@@ -23,6 +23,7 @@ use landlock::{
     RulesetCreatedAttr as _, RulesetError, RulesetStatus, path_beneath_rules,
 };
 
+use super::access;
 use super::tls::bundle_path;
 use crate::config::Config;
 use crate::engine::log::{Level, Line};
@@ -134,8 +135,13 @@ fn follow(folder: &Path, depth: usize, entries: &mut usize, found: &mut Vec<Path
 }
 
 /// What a path leads to, if that is a folder, else the folder that it lies in. Not the root: that would be everything.
+///
+/// Where the way there is closed it is the closed folder: once its modes are mended the link can be followed.
 fn home(path: &Path) -> Option<PathBuf> {
-    let path = fs::canonicalize(path).ok()?;
+    let path = match fs::canonicalize(path) {
+        Ok(path) => path,
+        Err(_) => access::closed_folder(path)?,
+    };
     let folder = if path.is_dir() {
         Some(path.as_path())
     } else {

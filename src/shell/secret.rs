@@ -48,9 +48,12 @@ pub(super) fn rewriter(state_dir: &Path, now: Timestamp) -> io::Result<Rewriter>
         .collect();
     let rewriter = Rewriter::new(&secrets).map_err(|error| invalid(&error))?;
     let upgraded = match never {
-        true => write_since(state_dir, 0)?,
-        false => since(state_dir, now)?,
+        true => write_since(state_dir, 0),
+        false => since(state_dir, now),
     };
+    let path = state_dir.join(SINCE_FILE);
+    let upgraded = upgraded
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
     Ok(match upgraded {
         0 => rewriter,
         upgraded => rewriter.honouring(Timestamp::from_seconds(upgraded)),

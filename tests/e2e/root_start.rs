@@ -3,9 +3,11 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::Path;
+use std::process::Command;
 
-use crate::process::{Guard, PATIENCE};
+use crate::process::{Guard, PATIENCE, program, run};
 use crate::relay::Relay;
+use crate::world::certificate;
 
 const NOBODY: u32 = 65_534;
 
@@ -75,4 +77,149 @@ fn root_gives_nothing_away_through_a_link_that_the_account_has_left() {
     fs::remove_file(at("run")).expect("a link");
     relay.run();
     relay.stop();
+}
+
+/// The certificate that is shown.
+fn shown(relay: &Relay) -> String {
+    let port = relay.submissions();
+    let mut command = Command::new(program("openssl"));
+    command.args(["s_client", "-connect", &format!("127.0.0.1:{port}")]);
+    command.args(["-servername", "mail.relay.test"]);
+    let said = run(&mut command, b"QUIT\n").stdout;
+    let (_, rest) = said.split_once("BEGIN CERTIFICATE").expect("a certificate");
+    let (text, _) = rest.split_once("END CERTIFICATE").expect("its end");
+    text.to_owned()
+}
+
+/// What certbot does: a new pair in archive/, and live/ leads to it. The key keeps its group and what it may read.
+fn certbot(place: &Path, number: usize) {
+    let name = "mail.relay.test";
+    let (live, archive) = (
+        place.join("live").join(name),
+        place.join("archive").join(name),
+    );
+    fs::create_dir_all(&live).expect("a folder");
+    fs::create_dir_all(&archive).expect("a folder");
+    let made = tempfile::tempdir().expect("a folder");
+    certificate(made.path(), name);
+    for (kind, from) in [("fullchain", "cert.pem"), ("privkey", "key.pem")] {
+        let file = archive.join(format!("{kind}{number}.pem"));
+        fs::copy(made.path().join(from), &file).expect("a file");
+        let old = archive.join(format!("{kind}{}.pem", number.saturating_sub(1)));
+        let (group, mode) = match (kind, fs::metadata(&old)) {
+            ("privkey", Ok(old)) => (old.gid(), 0o600 | old.permissions().mode() & 0o074),
+            ("privkey", Err(_)) => (0, 0o600),
+            _ => (0, 0o644),
+        };
+        chown(&file, None, Some(group)).expect("a group");
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).expect("a mode");
+        let link = live.join(format!("{kind}.pem"));
+        drop(fs::remove_file(&link));
+        symlink(format!("../../archive/{name}/{kind}{number}.pem"), link).expect("a link");
+    }
+}
+
+#[test]
+fn certbot_files_work_after_the_command_that_check_and_the_log_say_and_the_last_good_pair_stays() {
+    if !rustix::process::geteuid().is_root() {
+        return; // another account cannot be taken on
+    }
+    let mut relay = relay();
+    let place = relay.folder().join("letsencrypt");
+    certbot(&place, 1);
+    for closed in ["live", "archive"] {
+        let mode = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(place.join(closed), mode).expect("a mode");
+    }
+    let tls = relay.config().join("tls");
+    fs::create_dir(&tls).expect("a folder");
+    symlink(place.join("live/mail.relay.test"), tls.join("mail")).expect("a link");
+
+    // Root may read it at the start; it would be lost when it is renewed, and both say so.
+    let checked = relay.cli(&["check"]);
+    assert_eq!(checked.code, 78, "{checked:?}");
+    relay.run();
+    let first = shown(&relay);
+    certbot(&place, 2);
+    relay.cli(&["reload"]).ok();
+    assert_eq!(shown(&relay), first);
+    let line = checked
+        .stderr
+        .lines()
+        .find(|line| line.contains("may not read it"));
+    let (_, said) = line
+        .expect("a line")
+        .split_once("; run ")
+        .expect("a command");
+    let log = relay.log();
+    assert!(log.contains(&format!("cure=\"run {said}\"")), "{log}");
+    run(Command::new("/bin/sh").args(["-c", said]), b"").ok();
+
+    let checked = relay.cli(&["check"]);
+    assert!(!checked.stderr.contains("tls"), "{checked:?}");
+    relay.cli(&["reload"]).ok();
+    let second = shown(&relay);
+    assert_ne!(second, first);
+    certbot(&place, 3);
+    relay.cli(&["reload"]).ok();
+    let third = shown(&relay);
+    assert_ne!(third, second);
+
+    // Cut short, mismatched, gone: none of it takes the good pair away.
+    let live = place.join("live/mail.relay.test");
+    fs::remove_file(live.join("privkey.pem")).expect("a link");
+    for key in [
+        Some("../../archive/mail.relay.test/privkey1.pem"),
+        Some("nowhere"),
+        None,
+    ] {
+        if let Some(key) = key {
+            symlink(key, live.join("privkey.pem")).expect("a link");
+        }
+        relay.cli(&["reload"]).ok();
+        assert_eq!(shown(&relay), third, "{key:?}");
+        drop(fs::remove_file(live.join("privkey.pem")));
+    }
+    fs::remove_file(tls.join("mail")).expect("a link");
+    relay.cli(&["reload"]).ok();
+    assert_eq!(shown(&relay), third);
+    let log = relay.log();
+    for cause in [
+        "is not the key of the certificate",
+        "the file is missing",
+        "the folder is gone",
+    ] {
+        assert!(log.contains(cause), "{log}");
+    }
+    // Only the first start, without any pair, made one.
+    assert_eq!(log.matches("event=self-signed").count(), 1, "{log}");
+    relay.stop();
+}
+
+#[test]
+fn what_the_account_may_not_read_stops_check_and_start_with_the_same_sentence() {
+    if !rustix::process::geteuid().is_root() {
+        return; // another account cannot be taken on
+    }
+    let relay = relay();
+    let users = relay.config().join("domains/relay.test/users");
+    fs::set_permissions(&users, fs::Permissions::from_mode(0o600)).expect("a mode");
+    let checked = relay.cli(&["check"]);
+    assert_eq!(checked.code, 78, "{checked:?}");
+    let sentence = checked
+        .stderr
+        .lines()
+        .next()
+        .expect("a sentence")
+        .to_owned();
+    assert!(sentence.contains("users: permission denied"), "{sentence}");
+    let before = relay.log().len();
+    assert_eq!(Guard::spawn(&mut relay.command()).wait(PATIENCE), 78);
+    let said = relay.log().split_off(before);
+    assert!(said.contains(&sentence), "{said}\n{sentence}");
+    let (_, command) = sentence.split_once("; run ").expect("a command");
+    let command = command.split(';').next().expect("its end");
+    run(Command::new("/bin/sh").args(["-c", command]), b"").ok();
+    let checked = relay.cli(&["check"]);
+    assert!(!checked.stderr.contains("permission denied"), "{checked:?}");
 }

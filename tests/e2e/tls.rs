@@ -217,7 +217,7 @@ fn a_wrong_configuration_is_refused_with_its_place_and_the_old_one_goes_on() {
 
     fs::write(&path, good).expect("a file");
     let aliases = relay.config().join("domains/relay.test/aliases");
-    fs::write(aliases, "new: new@home.test\n").expect("a file");
+    fs::write(aliases, "new: new@home.test\npostmaster: new@home.test\n").expect("a file");
     relay.cli(&["reload"]).ok();
     assert_eq!(relay.cli(&["check"]).code, 0);
     let message = b"From: ann@relay.test\r\n\r\nx\r\n";

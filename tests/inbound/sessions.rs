@@ -313,6 +313,40 @@ fn a_guess_counts_whatever_becomes_of_its_session() {
 }
 
 #[test]
+fn a_locked_address_keeps_nobody_out_who_has_logged_in_from_there() {
+    let mut desk = Desk::new(&[("example.com", PENCIL)]);
+    let say = |desk: &mut Desk, login: &str, password: &str| {
+        let conn = desk.connect(Listener::Submissions, CLIENT);
+        let reply = desk.say(conn, &plain(login, password));
+        desk.stage.lose(conn, Lost::Reset);
+        desk.act();
+        reply
+    };
+    assert!(say(&mut desk, "pencil@example.com", "pencil").contains("235 "));
+    for guess in 0..30 {
+        say(&mut desk, "eve@example.com", &format!("guess{guess}"));
+    }
+    let refused = "4.7.0 Too many authentication failures";
+    let reply = say(&mut desk, "eve@example.com", "guess");
+    assert!(reply.contains(refused), "{reply}");
+    // Also once the password is remembered no longer.
+    for minutes in [0, 11] {
+        desk.pass(minutes * 60);
+        for _ in 0..30 {
+            say(&mut desk, "eve@example.com", "guess");
+        }
+        let reply = say(&mut desk, "pencil@example.com", "pencil");
+        assert!(reply.contains("235 "), "{reply}");
+    }
+    // The login's own failures lock it, there.
+    for guess in 0..21 {
+        say(&mut desk, "pencil@example.com", &format!("guess{guess}"));
+    }
+    let reply = say(&mut desk, "pencil@example.com", "pencil");
+    assert!(reply.contains(refused), "{reply}");
+}
+
+#[test]
 fn a_session_of_an_address_that_is_locked_is_closed_and_its_equal_lines_are_counted() {
     let mut desk = Desk::new(&[("example.com", PENCIL)]);
     let open: Vec<ConnId> = (0..40)

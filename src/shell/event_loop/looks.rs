@@ -10,8 +10,9 @@ use crate::dns::resolv_conf;
 use crate::engine::event::{ConnId, Event};
 use crate::engine::log::{Level, Line};
 use crate::limits::{CERTIFICATES_INTERVAL, DROP_FOLDER_INTERVAL, RESOLV_CONF_INTERVAL};
-use crate::shell::tls::{Origin, TlsError};
-use crate::shell::{certificate_files, daemon, folder, log, systemd};
+use crate::shell::certificate_log::CertificateLog;
+use crate::shell::tls::{Cause, Gone};
+use crate::shell::{certificate_files, daemon, folder, loading, log, systemd};
 
 /// What is looked at from time to time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,11 +57,41 @@ impl EventLoop {
                 let found = certificate_files::fingerprint(&self.folder);
                 if found != self.state.certificates {
                     self.state.certificates = found;
-                    let files = certificate_files::read(&self.folder);
-                    let replaced = self.tls.replace(&files, &self.config.hostname);
-                    say_certificates(&replaced, &self.config);
+                    self.take_certificates(Gone::Kept);
                 }
+                self.say_certificates();
             }
+        }
+    }
+
+    /// Reads the pairs under `tls/` and serves what works of them.
+    fn take_certificates(&mut self, gone: Gone) {
+        let found = certificate_files::read(&self.folder);
+        let before = self.tls.served();
+        let taken = self.tls.take(&found, &self.config.hostname, gone);
+        let line = match taken {
+            Ok(()) => Line::new(Level::Info, "certificates").with("served", self.tls.served()),
+            // What was served before still is.
+            Err(error) => Line::new(Level::Error, "certificate").with("cause", error),
+        };
+        log::write(&line.with("before", before));
+    }
+
+    /// Logs what is wrong with certificates, if it has not been said lately.
+    pub(super) fn say_certificates(&mut self) {
+        if self.tls.is_self_signed() && self.state.certificate_log.is_new() {
+            let line = Line::new(Level::Warning, "self-signed");
+            log::write(&line.with("name", &self.config.hostname));
+        }
+        let findings = self.tls.findings(&self.config.hostname, self.now.wall);
+        for finding in self.state.certificate_log.due(findings, self.now.instant) {
+            let line = Line::new(Level::Warning, "certificate").with("name", &finding.name);
+            // With the cure in a place of its own: it is what has to be whole.
+            let line = match &finding.cause {
+                Cause::Files(error) => line.with("cause", error).with("shown", finding.shown),
+                _ => line.with("cause", &finding),
+            };
+            log::write(&line.with_some("cure", finding.cure()));
         }
     }
 
@@ -77,18 +108,19 @@ impl EventLoop {
     /// Reads the configuration again; one with errors changes nothing.
     pub(super) fn reload(&mut self, conn: Option<ConnId>) {
         systemd::reloading();
-        match daemon::load(&self.folder) {
+        match loading::read(&self.folder) {
             Ok(config) => {
                 let unchanged = self.state.fixed.differing(&config);
                 for key in &unchanged {
                     log::write(&Line::new(Level::Warning, "restart-needed").with("key", key));
                 }
                 self.config = Arc::new(config);
+                daemon::say_advice(&self.config);
                 self.look(Look::DropFolder);
                 self.state.certificates = certificate_files::fingerprint(&self.folder);
-                let files = &self.config.certificates;
-                let replaced = self.tls.replace(files, &self.config.hostname);
-                say_certificates(&replaced, &self.config);
+                self.take_certificates(Gone::Dropped);
+                self.state.certificate_log = CertificateLog::default();
+                self.say_certificates();
                 self.engine
                     .reconfigure(Arc::clone(&self.config), conn, &unchanged, self.now);
             }
@@ -144,27 +176,6 @@ impl Fixed {
 fn list(addresses: &[std::net::SocketAddr]) -> String {
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     addresses.join(",")
-}
-
-/// Logs what the certificates are.
-pub(in crate::shell) fn say_certificates(
-    result: &Result<(Origin, Vec<TlsError>), TlsError>,
-    config: &Config,
-) {
-    let errors = match result {
-        Ok((origin, errors)) => {
-            if *origin == Origin::SelfSigned {
-                log::write(
-                    &Line::new(Level::Warning, "self-signed").with("name", &config.hostname),
-                );
-            }
-            errors.as_slice()
-        }
-        Err(error) => std::slice::from_ref(error),
-    };
-    for error in errors {
-        log::write(&Line::new(Level::Error, "certificate").with("cause", error));
-    }
 }
 
 #[cfg(test)]

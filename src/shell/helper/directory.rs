@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::{self, Config, Target, words};
-use crate::shell::daemon;
+use crate::shell::loading;
 
 /// Where a delivery goes.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -107,7 +107,7 @@ impl Directory {
             return Err(Unknown::Config(text));
         }
         known.read_at = Some(Instant::now());
-        let config = daemon::load(&self.folder)
+        let config = loading::read(&self.folder)
             .map_err(|errors| Unknown::Config(errors.into_iter().next().unwrap_or_default()))?;
         known.targets = targets(&config);
         known.state_dir = config.state_dir;

@@ -6,6 +6,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use rustix::io::Errno;
 
@@ -15,8 +16,10 @@ use super::maildir;
 use super::program::{self, Ended, Program};
 use super::serve::Shared;
 use crate::address::{Mailbox, ReversePath};
+use crate::engine::log::{Level, Line};
 use crate::escape::one_line;
 use crate::limits::{COMMAND_LINE_BYTES_MAX, PROGRAM_TIMEOUT, RECIPIENTS_MAX};
+use crate::shell::log;
 use crate::smtp::command::{Command, ForwardPath};
 use crate::smtp::data::{Decoder, Framing};
 use crate::smtp::hook::last_line;
@@ -202,7 +205,10 @@ impl Session<'_> {
         match &self.found.destination {
             Destination::Maildir(path) => match maildir::deliver(path, head.as_bytes(), content) {
                 Ok(()) => Outcome::new(250, (2, 0, 0), "in the maildir"),
-                Err(error) => Outcome::of_error(&error),
+                Err(error) => {
+                    log_failure(Path::new(&**path), &error);
+                    Outcome::of_error(&error)
+                }
             },
             Destination::Program(words) => {
                 let program = Program {
@@ -213,6 +219,9 @@ impl Session<'_> {
                 };
                 let running = &self.shared.running;
                 let (ended, output) = program::run(&program, head.as_bytes(), content, running);
+                if let (Ended::NotRun(error), Some(path)) = (&ended, program.words.first()) {
+                    log_failure(Path::new(path), error);
+                }
                 let said = last_line(&output.stderr).or_else(|| last_line(&output.stdout));
                 Outcome::of_program(&ended, said.as_deref())
             }
@@ -255,6 +264,12 @@ struct Outcome {
     status: EnhancedCode,
     /// One line.
     text: String,
+}
+
+/// Says in the log which file it was: the reply goes to senders, whom that does not concern.
+fn log_failure(path: &Path, error: &io::Error) {
+    let cause = format!("{}: {error}", path.display());
+    log::write(&Line::new(Level::Error, "helper").with("cause", cause));
 }
 
 impl Outcome {

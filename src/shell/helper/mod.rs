@@ -56,7 +56,8 @@ impl Helper {
         match begin(folder) {
             Ok(control) => Self(Some(control)),
             Err(error) => {
-                log::write(&Line::new(Level::Error, "helper").with("cause", error));
+                let cause = format!("{OWN_PROGRAM}: {error}");
+                log::write(&Line::new(Level::Error, "helper").with("cause", cause));
                 Self(None)
             }
         }
@@ -93,6 +94,9 @@ impl Helper {
     }
 }
 
+/// This binary, for as long as it runs.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
 fn begin(folder: &Path) -> io::Result<mio::net::UnixStream> {
     let (ours, theirs) = socketpair(
         AddressFamily::UNIX,
@@ -100,7 +104,7 @@ fn begin(folder: &Path) -> io::Result<mio::net::UnixStream> {
         SocketFlags::CLOEXEC,
         None,
     )?;
-    Command::new("/proc/self/exe")
+    Command::new(OWN_PROGRAM)
         .arg0("chopar")
         .arg(WORD)
         .arg(folder)

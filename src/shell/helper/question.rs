@@ -53,7 +53,7 @@ pub(super) fn serve(mut stream: &UnixStream, shared: &Shared) -> io::Result<()> 
         Ended::Exit(code) => write_exit(*code, &output.stdout),
         Ended::Signal(signal) => write_failed(&format!("ended by signal {signal}")),
         Ended::Late => write_failed("it took too long"),
-        Ended::NotRun(error) => write_failed(&format!("it cannot be run: {error}")),
+        Ended::NotRun(error) => write_failed(&format!("{HOOK_FILE} cannot be run: {error}")),
     };
     if let Some(said) = last_line(&output.stderr) {
         log::write(&Line::new(Level::Warning, "hook").with("said", said));

@@ -15,8 +15,7 @@ const CONN: ConnId = ConnId {
 };
 
 fn tls() -> Tls {
-    let (tls, ..) = Tls::new(&[], &Domain::parse("mail.example.com").unwrap()).unwrap();
-    tls
+    Tls::new(&[], &Domain::parse("mail.example.com").unwrap()).unwrap()
 }
 
 fn unix() -> (Stream, StdUnix) {

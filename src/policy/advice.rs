@@ -1,0 +1,123 @@
+//! What a configuration that can be used should have otherwise. `chopar check` says it, and a start logs it.
+
+use std::fmt;
+
+use crate::address::{Domain, Mailbox};
+use crate::config::{Config, Receive};
+
+use super::relay;
+
+/// How bad something is. What makes a start impossible is not here: it is an error of [`Config::parse`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Severity {
+    /// Something that is configured, or has to be, does not work: an error of `chopar check`. The daemon goes on.
+    Fault,
+    /// It works, and is probably not meant.
+    Advice,
+}
+
+/// One thing that should be otherwise.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Advice {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is, where, and what to do about it.
+    pub text: String,
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.text)
+    }
+}
+
+/// All that is to be said.
+pub fn advice(config: &Config) -> Vec<Advice> {
+    let mut found = Vec::new();
+    let warnings = config.warnings.iter();
+    found.extend(warnings.map(|warning| advise(Severity::Advice, warning.to_string())));
+    dead_aliases(config, &mut found);
+    administrator(config, &mut found);
+    postmasters(config, &mut found);
+    unsigned(config, &mut found);
+    found
+}
+
+fn advise(severity: Severity, text: String) -> Advice {
+    Advice { severity, text }
+}
+
+/// Aliases whose mail would be refused: they are well-formed, and lead nowhere.
+fn dead_aliases(config: &Config, found: &mut Vec<Advice>) {
+    for (domain, served) in &config.domains {
+        if served.receive == Receive::Elsewhere {
+            continue;
+        }
+        for (name, alias) in &served.aliases {
+            let quoted = format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""));
+            let Ok(mailbox) = Mailbox::new(name, domain).or_else(|_| Mailbox::new(&quoted, domain))
+            else {
+                continue;
+            };
+            if let Err(refusal) = relay::expand(config, &mailbox) {
+                let line = alias.line;
+                let text = format!(
+                    "domains/{domain}/aliases:{line}:1: mail to {mailbox} is refused: {refusal}"
+                );
+                found.push(advise(Severity::Advice, text));
+            }
+        }
+    }
+}
+
+/// Without `admin` nobody is told what becomes of mail of accounts that have no alias, and one that leads nowhere is none.
+fn administrator(config: &Config, found: &mut Vec<Advice>) {
+    let Some(admin) = &config.admin else {
+        let text = "chopar.toml: admin is not set: DSNs to accounts of this host that have no alias are dropped, and \
+                    nobody hears of damage; set it to an address that is read";
+        return found.push(advise(Severity::Advice, text.to_owned()));
+    };
+    if config.receiving(admin.domain()).is_some()
+        && let Err(refusal) = relay::expand(config, admin)
+    {
+        let text = format!(
+            "chopar.toml: mail to admin, {admin}, is refused: {refusal}; add an alias for it that leads to an address that \
+             is read (chopar alias add {admin} YOU@ELSEWHERE)"
+        );
+        found.push(advise(Severity::Fault, text));
+    }
+}
+
+/// Mail to postmaster has to be taken (RFC 5321 section 4.5.1).
+fn postmasters(config: &Config, found: &mut Vec<Advice>) {
+    for domain in receiving(config) {
+        let Ok(postmaster) = Mailbox::new("postmaster", domain) else {
+            continue;
+        };
+        if relay::expand(config, &postmaster).is_err() {
+            let text = format!(
+                "domains/{domain}: mail to {postmaster} is refused, and RFC 5321 section 4.5.1 says that it has to be taken; \
+                 set admin in chopar.toml to an address that is read, or run chopar alias add {postmaster} YOU@ELSEWHERE"
+            );
+            found.push(advise(Severity::Fault, text));
+        }
+    }
+}
+
+/// Mail of a domain without a key is not signed, and big receivers refuse it.
+fn unsigned(config: &Config, found: &mut Vec<Advice>) {
+    for (domain, served) in &config.domains {
+        if served.dkim.is_empty() {
+            let text = format!(
+                "domains/{domain}: there is no DKIM key, and mail from {domain} is not signed; run chopar dkim keygen \
+                 {domain} --selector s1, and publish what chopar dkim record {domain} prints"
+            );
+            found.push(advise(Severity::Advice, text));
+        }
+    }
+}
+
+fn receiving(config: &Config) -> impl Iterator<Item = &Domain> {
+    let domains = config.domains.keys();
+    domains.filter(|domain| config.receiving(domain).is_some())
+}

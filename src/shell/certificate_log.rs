@@ -1,0 +1,80 @@
+//! What is wrong with certificates is logged at once, and where it does not pass by itself, again each day.
+
+use crate::clock::Instant;
+use crate::limits::CERTIFICATE_WARNING_INTERVAL;
+
+use super::tls::Finding;
+
+/// What has been said, and when. No longer than what is wrong.
+#[derive(Debug, Default)]
+pub(super) struct CertificateLog {
+    said: Vec<(Finding, Instant)>,
+    has_spoken: bool,
+}
+
+impl CertificateLog {
+    /// Whether [`Self::due`] was never asked.
+    pub(super) fn is_new(&self) -> bool {
+        !self.has_spoken
+    }
+
+    /// What of all that is wrong now is to be said now.
+    pub(super) fn due(&mut self, findings: Vec<Finding>, now: Instant) -> Vec<Finding> {
+        self.has_spoken = true;
+        self.said.retain(|(finding, _)| findings.contains(finding));
+        let mut due = Vec::new();
+        for finding in findings {
+            let said = self.said.iter_mut().find(|(said, _)| *said == finding);
+            match said {
+                Some((_, at)) => {
+                    if finding.is_pressing() && now.since(*at) >= CERTIFICATE_WARNING_INTERVAL {
+                        *at = now;
+                        due.push(finding);
+                    }
+                }
+                None => {
+                    self.said.push((finding.clone(), now));
+                    due.push(finding);
+                }
+            }
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::date::Timestamp;
+    use crate::shell::tls::{Cause, Shown};
+
+    fn finding(cause: Cause) -> Finding {
+        let name = "a".into();
+        let shown = Shown::LastGood;
+        Finding { name, cause, shown }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_at_once_and_daily_and_a_stage_of_expiry_once() {
+        let to = Timestamp::from_seconds(1_000_000);
+        let gone = || finding(Cause::Gone);
+        let expires = |days| finding(Cause::Expires { to, days });
+        let mut log = CertificateLog::default();
+        assert!(log.is_new());
+        let start = Instant::START;
+        let day = CERTIFICATE_WARNING_INTERVAL;
+        let all = log.due(vec![gone(), expires(20)], start);
+        assert_eq!(all, [gone(), expires(20)]);
+        assert!(!log.is_new());
+        let mut at = |findings, at| log.due(findings, at);
+        let almost = start.after(day - Duration::from_secs(1));
+        assert_eq!(at(vec![gone(), expires(20)], almost), []);
+        let later = start.after(day);
+        assert_eq!(at(vec![gone(), expires(20)], later), [gone()]);
+        assert_eq!(at(vec![expires(7)], later), [expires(7)]);
+        // It was mended and is wrong again.
+        assert_eq!(at(vec![gone()], later), [gone()]);
+    }
+}

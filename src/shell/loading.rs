@@ -1,0 +1,108 @@
+//! The configuration as the daemon will read it: by its account, with its rights.
+//!
+//! `chopar check` and `chopar run` go the same way, so that they come to the same result; what the daemon may not read is
+//! not read by root in its stead, for it would be missing at the next reload. Only pairs under `tls/` are, once: they
+//! serve until they are renewed, and the log says what to do.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use super::privilege::{self, Account, PrivilegeError};
+use super::{certificate_files, folder, listen, own_folder};
+use crate::config::{Config, ConfigError, glance};
+
+pub use super::certificate_files::Found;
+
+/// What a start begins with.
+pub struct Loaded {
+    /// The account to change to, if there is one.
+    pub(super) account: Option<Account>,
+    /// The configuration.
+    pub config: Config,
+    /// The pairs under `tls/`.
+    pub certificates: Vec<Found>,
+}
+
+impl Loaded {
+    /// What a start would stumble over next: sockets and folders, each in a sentence. Nothing is left behind by asking.
+    pub fn obstacles(&self) -> Vec<String> {
+        let config = &self.config;
+        let control = config.runtime_dir.join("control.sock");
+        let is_running = UnixStream::connect(control).is_ok();
+        let mut found = Vec::new();
+        for path in [&config.state_dir, &config.runtime_dir] {
+            let checked = match self.account {
+                _ if is_running => Ok(()),
+                // What is there is opened as the start opens it; what is not, root can make.
+                Some(_) if path.exists() => own_folder::open(path, 0o755).map(drop),
+                _ => own_folder::could_be_made(path),
+            };
+            found.extend(checked.err().map(|error| error.to_string()));
+        }
+        let ports = listen::obstacles(&config.listen, is_running);
+        found.extend(ports.iter().map(ToString::to_string));
+        found
+    }
+}
+
+/// Why there is no start.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The configuration has errors, each a sentence.
+    Config(Vec<String>),
+    /// The account cannot be taken on.
+    Privilege(PrivilegeError),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(errors) => out.write_str(&errors.join("\n")),
+            Self::Privilege(error) => write!(out, "{error}"),
+        }
+    }
+}
+
+/// Reads the folder as the account that it names.
+pub fn load(path: &Path) -> Result<Loaded, LoadError> {
+    let user = user(path);
+    let account = match privilege::account(&user) {
+        Ok(account) => account,
+        // What is wrong with the file may be why.
+        Err(error) => {
+            read(path).map_err(LoadError::Config)?;
+            return Err(LoadError::Privilege(error));
+        }
+    };
+    let both = || (read(path), certificate_files::read(path));
+    let (config, mut certificates) =
+        privilege::as_account(account.as_ref(), both).map_err(LoadError::Privilege)?;
+    if account.is_some() {
+        certificate_files::read_for(&mut certificates, path);
+    }
+    Ok(Loaded {
+        account,
+        config: config.map_err(LoadError::Config)?,
+        certificates,
+    })
+}
+
+/// Reads it as the caller; the errors are sentences.
+pub fn read(path: &Path) -> Result<Config, Vec<String>> {
+    let read = folder::read(path).map_err(|error| vec![error.to_string()])?;
+    let sentences = |errors: Vec<ConfigError>| -> Vec<String> {
+        errors.iter().map(ToString::to_string).collect()
+    };
+    let config = Config::parse(&read, &folder::system_defaults()).map_err(sentences)?;
+    let accounts = folder::accounts();
+    Ok(Config { accounts, ..config })
+}
+
+/// The account that chopar.toml names.
+pub(super) fn user(path: &Path) -> String {
+    let text = fs::read(path.join("chopar.toml")).unwrap_or_default();
+    let user = glance(&String::from_utf8_lossy(&text), "user");
+    user.unwrap_or_else(|| "chopar".to_owned())
+}
