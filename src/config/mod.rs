@@ -50,6 +50,7 @@ pub use users::{SendAs, User};
 use crate::address::{Domain, Mailbox};
 use crate::auth::dkim::key::SigningKey;
 use crate::dns::Servers;
+use crate::smtp::data::LongLines;
 use error::Errors;
 
 /// Everything that the operator decides.
@@ -74,6 +75,12 @@ pub struct Config {
     pub listen: Listeners,
     /// Peers that may relay without AUTH.
     pub relay: Networks,
+    /// Those of them whose line ends are mended.
+    pub mended: Networks,
+    /// What is done about lines that are too long.
+    pub long_lines: LongLines,
+    /// What is done about Bcc in what is submitted.
+    pub bcc: Bcc,
     /// Proxies that are believed to say who their clients are.
     pub proxies: Networks,
     /// Where names are looked up.
@@ -100,6 +107,16 @@ pub struct Config {
     pub certificates: Vec<CertificateFiles>,
     /// What is probably not meant, but can be worked with.
     pub warnings: Vec<ConfigError>,
+}
+
+/// What is done about Bcc in a message that is submitted.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Bcc {
+    /// It is taken out.
+    #[default]
+    Remove,
+    /// It stays.
+    Keep,
 }
 
 /// Who names the DNS servers.
@@ -290,6 +307,9 @@ impl Config {
             max_memory: settings.max_memory,
             listen: settings.listen,
             relay: settings.relay,
+            mended: settings.mended,
+            long_lines: settings.long_lines,
+            bcc: settings.bcc,
             proxies: settings.proxies,
             dns: settings.dns,
             dns_source: settings.dns_source,

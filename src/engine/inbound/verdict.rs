@@ -168,7 +168,14 @@ impl Engine {
             let sender = sender.unwrap_or(&ReversePath::Null);
             let goals = relay::recipient(config, client, to)
                 .or_else(|refusal| relay::returned(config, sender, to, refusal))
-                .map_err(refusal_reply)?;
+                .map_err(|refusal| match (refusal, client) {
+                    (relay::Refusal::RelayDenied, Client::Anonymous { address })
+                        if address.to_canonical().is_loopback() =>
+                    {
+                        Reply::RELAY_DENIED_LOCALLY
+                    }
+                    _ => refusal_reply(refusal),
+                })?;
             return Ok((Grant::new(config, client, to, &goals), goals));
         };
         let goals = self.goals_of_return(&returned.sender, through)?;
@@ -297,23 +304,28 @@ impl Engine {
         self.rewriter.forward(sender, forwarder, now.wall).ok()
     }
 
-    /// What a header must hold to be taken from this client.
-    pub(super) fn header_verdict(&self, inbound: &Inbound, header: &Header) -> Result<(), Reply> {
-        let Some(login) = &inbound.login else {
-            return Ok(());
-        };
-        let authors = from_mailboxes(header).map_err(|error| match error {
-            FromError::Missing | FromError::Duplicate | FromError::Empty | FromError::Syntax(_) => {
-                Reply::FROM_MALFORMED
+    /// Whether the authors in a header may be those of this client. Where there is none, gives the one that is added
+    /// (RFC 6409 section 8.1): the user, or the sender of a host or process that may relay.
+    pub(super) fn author_verdict(
+        &self,
+        inbound: &Inbound,
+        header: &Header,
+        sender: Option<&Mailbox>,
+    ) -> Result<Option<Mailbox>, Reply> {
+        let found = from_mailboxes(header);
+        let is_missing = matches!(found, Err(FromError::Missing | FromError::Empty));
+        match &inbound.login {
+            Some(login) if is_missing => Ok(Some(login.clone())),
+            Some(login) => {
+                let authors = found.map_err(|_| Reply::FROM_MALFORMED)?;
+                let mut authors = authors.iter();
+                match authors.all(|author| may_send_as(&self.config, login, author)) {
+                    true => Ok(None),
+                    false => Err(Reply::FROM_NOT_YOURS),
+                }
             }
-        })?;
-        if authors
-            .iter()
-            .all(|author| may_send_as(&self.config, login, author))
-        {
-            Ok(())
-        } else {
-            Err(Reply::FROM_NOT_YOURS)
+            None if is_missing && self.client(inbound).is_trusted() => Ok(sender.cloned()),
+            None => Ok(None),
         }
     }
 }

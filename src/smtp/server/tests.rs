@@ -18,6 +18,7 @@ fn settings() -> Settings {
         hostname: "mx.example".into(),
         message_bytes_max: 1000,
         recipients_max: 3,
+        long_lines: LongLines::Refuse,
     }
 }
 
@@ -119,7 +120,7 @@ impl Play {
                 self.session.on_auth(step, &mut self.out);
             }
             Request::StartTls => self.session.on_tls(),
-            Request::BeginBody => self.session.on_body_ready(Ok(()), &mut self.out),
+            Request::BeginBody => (self.session).on_body_ready(Ok(()), &settings(), &mut self.out),
             Request::Store(transaction) => {
                 self.stored.push((transaction, mem::take(&mut self.body)));
                 self.session.on_stored(
@@ -127,11 +128,11 @@ impl Play {
                     &mut self.out,
                 );
             }
-            Request::Forget => {
+            Request::Forget | Request::Refuse(_) => {
                 self.body.clear();
                 self.forgotten += 1;
             }
-            Request::Close => {
+            Request::Close | Request::RefuseAndClose(_) => {
                 self.closed = true;
                 return true;
             }

@@ -1,11 +1,11 @@
 use chopar::address::{Mailbox, ReversePath};
-use chopar::smtp::command::{Command, ForwardPath};
+use chopar::smtp::command::{Command, ForwardPath, Grammar};
 use chopar::smtp::reply::Reply;
 use chopar::xtext::{decode_xtext, encode_xtext};
 
 /// A command line. What is taken from it can be written and read again; a refusal has a reply of one clean line.
 pub fn smtp_command(data: &[u8]) {
-    match Command::parse(data) {
+    match Command::parse(data, Grammar::Strict) {
         Ok(Command::Mail { from, parameters }) => {
             assert_eq!(ReversePath::parse(from.as_str()), Ok(from));
             if let Some(id) = parameters.envelope_id {
