@@ -588,3 +588,48 @@ fn what_strangers_must_not_do() {
         assert_eq!(found, format!("chopar.toml:{expected}"));
     }
 }
+
+#[test]
+fn a_network_may_say_what_is_done_about_its_line_ends() {
+    let config = config(&[(
+        "chopar.toml",
+        "relay.networks = [\"10.0.0.0/8\", { network = \"192.0.2.7\", line_ends = \"mend\" }, \
+         { network = \"192.0.2.8\" }, { network = \"192.0.2.9\", line_ends = \"strict\" }]\n",
+    )]);
+    let is_known = |text: &str| {
+        let address = text.parse().expect("an address");
+        (
+            config.relay.contains(address),
+            config.mended.contains(address),
+        )
+    };
+    assert_eq!(is_known("10.1.2.3"), (true, false));
+    assert_eq!(is_known("192.0.2.7"), (true, true));
+    assert_eq!(is_known("192.0.2.8"), (true, false));
+    assert_eq!(is_known("192.0.2.9"), (true, false));
+    assert_eq!(is_known("192.0.2.10"), (false, false));
+    for (text, wanted) in [
+        (
+            "relay.networks = [{ network = \"192.0.2.7\", line_ends = \"lf\" }]",
+            "chopar.toml:1:57: ",
+        ),
+        (
+            "relay.networks = [{ network = \"x\", line_ends = \"mend\" }]",
+            "chopar.toml:1:31: \"x\" is no network",
+        ),
+        (
+            "relay.networks = [{ line_ends = \"mend\" }]",
+            "missing field `network`",
+        ),
+        (
+            "relay.networks = [{ network = \"::1\", ends = 1 }]",
+            "unknown field `ends`",
+        ),
+        ("relay.networks = [7]", "chopar.toml:1:19: "),
+        ("bcc = \"drop\"", "chopar.toml:1:7: "),
+        ("long_lines = \"cut\"", "chopar.toml:1:14: "),
+    ] {
+        let error = error(text);
+        assert!(error.contains(wanted), "{text}: {error}");
+    }
+}

@@ -30,6 +30,25 @@ pub enum LineEnds {
     Any,
 }
 
+/// How a line ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LineEnd {
+    /// With CRLF.
+    CrLf,
+    /// With a LF alone.
+    Lf,
+}
+
+impl LineEnd {
+    /// Bytes that it has.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::CrLf => 2,
+            Self::Lf => 1,
+        }
+    }
+}
+
 /// What is done about a line over [`TEXT_LINE_BYTES_MAX`] bytes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum LongLines {
@@ -47,8 +66,8 @@ pub struct Decoder {
     framing: Framing,
     line_ends: LineEnds,
     long_lines: LongLines,
-    /// Whether the line before this one ended with a LF alone.
-    is_mended: bool,
+    /// How the line before this one ended.
+    before: LineEnd,
     line_len: usize,
     fault: Option<BodyFault>,
 }
@@ -85,7 +104,7 @@ impl Decoder {
             framing,
             line_ends,
             long_lines,
-            is_mended: false,
+            before: LineEnd::CrLf,
             line_len: 0,
             fault: None,
         }
@@ -145,7 +164,7 @@ impl Decoder {
             }
             Some((b'\n', rest)) if self.line_ends != LineEnds::Strict => {
                 *input = rest;
-                self.end_line(true, out);
+                self.end_line(LineEnd::Lf, out);
             }
             Some((&byte, rest)) => {
                 *input = rest;
@@ -176,9 +195,9 @@ impl Decoder {
             (At::LineStart, b'.') => self.text(b".", out),
             (At::LineStart | At::Middle, b'\r') => self.at = At::Cr,
             (At::Dot, b'\r') => self.at = At::DotCr,
-            (At::DotCr, b'\n') => self.end_body(self.is_mended),
-            (At::Dot, b'\n') if self.line_ends != LineEnds::Strict => self.end_body(true),
-            (At::Cr, b'\n') => self.end_line(false, out),
+            (At::DotCr, b'\n') => self.end_body(self.before),
+            (At::Dot, b'\n') if self.line_ends != LineEnds::Strict => self.end_body(LineEnd::Lf),
+            (At::Cr, b'\n') => self.end_line(LineEnd::CrLf, out),
             (At::Cr | At::DotCr, b'\r') => {
                 self.set_fault(BodyFault::BareNewline);
                 self.at = At::Cr;
@@ -196,16 +215,16 @@ impl Decoder {
         }
     }
 
-    fn end_line(&mut self, is_mended: bool, out: &mut Vec<u8>) {
+    fn end_line(&mut self, end: LineEnd, out: &mut Vec<u8>) {
         self.give(b"\r\n", out);
         self.line_len = 0;
-        self.is_mended = is_mended;
+        self.before = end;
         self.at = At::LineStart;
     }
 
-    /// A dot stands alone between two line ends, of which one was or is mended.
-    fn end_body(&mut self, is_mended: bool) {
-        if is_mended && self.line_ends == LineEnds::Mended {
+    /// A dot stands alone between two line ends, of which this one is the shorter.
+    fn end_body(&mut self, end: LineEnd) {
+        if end == LineEnd::Lf && self.line_ends == LineEnds::Mended {
             self.set_fault(BodyFault::BareNewline);
         }
         self.at = At::End;

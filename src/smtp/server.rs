@@ -22,7 +22,7 @@ use std::mem;
 use std::time::Duration;
 
 use super::command::{Command, CommandError, ForwardPath, Grammar, Greeting, MailParameters};
-use super::data::{Decoder, Framing, LongLines};
+use super::data::{Decoder, Framing, LineEnd, LongLines};
 use super::reply::Reply;
 use crate::address::ReversePath;
 use crate::envelope::{Notify, Recipient};
@@ -76,13 +76,6 @@ pub enum Tolerance {
     Form,
     /// That, and it may end lines with a LF alone.
     LineEnds,
-}
-
-/// How a line ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum LineEnd {
-    CrLf,
-    Lf,
 }
 
 /// A transaction that is being built: it lives from MAIL to the end of the body, or to RSET.
@@ -428,12 +421,12 @@ impl Session {
             match self.line_end(input) {
                 Some((len, end)) if !self.swallowing_line && len.saturating_add(2) <= max => {
                     let (line, rest) = input.split_at_checked(len)?;
-                    *input = rest.get(end.len()..).unwrap_or_default();
+                    *input = rest.get(end.bytes()..).unwrap_or_default();
                     self.last_line_end = end;
                     return Some(line);
                 }
                 Some((len, end)) => {
-                    let gone = len.saturating_add(end.len());
+                    let gone = len.saturating_add(end.bytes());
                     *input = input.get(gone..).unwrap_or_default();
                     self.swallowing_line = false;
                     if matches!(self.state, State::Auth) {
@@ -786,16 +779,6 @@ impl Session {
             tolerance: self.tolerance,
             ..Self::new(self.role, Encryption::Active)
         };
-    }
-}
-
-impl LineEnd {
-    /// Bytes that it has.
-    const fn len(self) -> usize {
-        match self {
-            Self::CrLf => 2,
-            Self::Lf => 1,
-        }
     }
 }
 

@@ -12,7 +12,8 @@ use crate::engine::log::{Level, Line};
 use crate::envelope::{Notify, Recipient};
 use crate::limits::{READ_TURN_BYTES_MAX, SPOOL_RESERVE_BYTES, USERS_RESERVE_BYTES};
 use crate::mail::address_list::{FromError, from_mailboxes};
-use crate::mail::header::Header;
+use crate::mail::authors::authors_in;
+use crate::mail::header::{Field, Header};
 use crate::policy::authenticity::Findings;
 use crate::policy::authority::{Case, Door, Grant, Refusal, Released};
 use crate::policy::relay::{self, Client, Goal};
@@ -318,6 +319,9 @@ impl Engine {
             Some(login) if is_missing => Ok(Some(login.clone())),
             Some(login) => {
                 let authors = found.map_err(|_| Reply::FROM_MALFORMED)?;
+                if !is_read_alike(header, &authors) {
+                    return Err(Reply::FROM_MALFORMED);
+                }
                 let mut authors = authors.iter();
                 match authors.all(|author| may_send_as(&self.config, login, author)) {
                     true => Ok(None),
@@ -328,6 +332,17 @@ impl Engine {
             None => Ok(None),
         }
     }
+}
+
+/// Whether readers agree on the domains of these authors. They may not where From is no UTF-8, and each takes it for
+/// something else.
+fn is_read_alike(header: &Header, authors: &[Mailbox]) -> bool {
+    let mut fields = header.named("From").map(Field::value);
+    fields.all(|value| {
+        let known = |domain: &Domain| authors.iter().any(|author| author.domain() == domain);
+        std::str::from_utf8(value).is_ok()
+            || authors_in(value).is_ok_and(|domains| domains.iter().all(known))
+    })
 }
 
 impl From<&Refusal> for Reply {

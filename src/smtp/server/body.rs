@@ -2,8 +2,8 @@
 
 use std::mem;
 
-use super::{Chunks, LineEnd, Request, Session, Settings, State, Tolerance, Waiting};
-use crate::smtp::data::{BodyFault, Decoder, Framing, LineEnds};
+use super::{Chunks, Request, Session, Settings, State, Tolerance, Waiting};
+use crate::smtp::data::{BodyFault, Decoder, Framing, LineEnd, LineEnds};
 use crate::smtp::reply::Reply;
 
 impl Session {

@@ -421,3 +421,24 @@ fn a_hello_that_is_refused_changes_nothing() {
     assert_eq!(play.say("STARTTLS\r\n"), [220]);
     assert_eq!(play.say("EHLO bad\r\n"), [501]);
 }
+
+#[test]
+fn a_lone_lf_ends_a_line_only_where_it_is_tolerated() {
+    let wire = b"EHLO c\nMAIL FROM:<a@b.example>\nRCPT TO:<x@y.example>\nDATA\na\n\nb\n.\nQUIT\n";
+    for piece in 1..wire.len() {
+        let mut play = Play::relay();
+        play.session.tolerate(Tolerance::LineEnds);
+        play.pieces(wire, piece);
+        assert_eq!(play.stored.len(), 1, "{piece}");
+        assert_eq!(play.stored[0].1, b"a\r\n\r\nb\r\n", "{piece}");
+        assert!(play.closed, "{piece}");
+    }
+    for tolerance in [Tolerance::None, Tolerance::Form] {
+        let mut play = Play::relay();
+        play.session.tolerate(tolerance);
+        play.pieces(wire, wire.len());
+        play.pieces(b"\r\n", 2);
+        assert!(play.stored.is_empty() && !play.closed);
+        assert!(play.session.greeting().is_none());
+    }
+}
