@@ -186,8 +186,8 @@ fn errors_of_chopar_toml_have_their_position() {
     assert_eq!(
         error("hostname = \"a.example\"\n  hostnam = 1\n"),
         "chopar.toml:2:3: unknown field `hostnam`, expected one of `hostname`, `state_dir`, `runtime_dir`, `admin`, \
-         `user`, `max_message_size`, `max_memory`, `suffix_separators`, `drop_characters`, `arc`, `listen`, `relay`, \
-         `proxy`, `dns`, `delivery`, `limits`, `abuse`, `domain`, `route`"
+         `user`, `max_message_size`, `max_memory`, `suffix_separators`, `drop_characters`, `long_lines`, `bcc`, `arc`, \
+         `listen`, `relay`, `proxy`, `dns`, `delivery`, `limits`, `abuse`, `domain`, `route`"
     );
     assert!(error("[listen]\nsmpt = []\n").starts_with("chopar.toml:2:1: unknown field `smpt`"));
     assert!(error("max_message_size = 7\n").starts_with("chopar.toml:1:20: invalid type"));
