@@ -611,7 +611,7 @@ fn a_network_may_say_what_is_done_about_its_line_ends() {
     for (text, wanted) in [
         (
             "relay.networks = [{ network = \"192.0.2.7\", line_ends = \"lf\" }]",
-            "chopar.toml:1:57: ",
+            "chopar.toml:1:56: \"lf\" is none of the words",
         ),
         (
             "relay.networks = [{ network = \"x\", line_ends = \"mend\" }]",

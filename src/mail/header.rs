@@ -389,12 +389,14 @@ fn disputed(text: &[u8]) -> Result<Vec<Disputed>, HeaderError> {
             continue;
         }
         is_open = false;
+        // Whatever else stands around the name, another colon before it too: a reader may drop it.
+        let letters = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+        let start = line.iter().position(letters).unwrap_or(line.len());
+        let line = line.get(start..).unwrap_or_default();
         let mut parts = line.splitn(2, |byte| *byte == b':');
         let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
             continue;
         };
-        // Whatever else stands around the name: a reader may drop it.
-        let letters = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
         let name: Vec<u8> = name.iter().copied().filter(letters).collect();
         let is_same = |known: &&str| known.as_bytes().eq_ignore_ascii_case(&name);
         if let Some(name) = COUNTING.into_iter().find(is_same) {
@@ -567,6 +569,7 @@ mod tests {
             "\u{feff}From: a@b",
             "(x) From\0: a@b",
             ">From: a@b",
+            ": :From: a@b",
         ] {
             let message = format!("From: c@d\r\nodd\r\n{}\r\n\r\n", line.replace("(x) ", " "));
             let front = front(&message);
