@@ -318,7 +318,10 @@ impl Engine {
         match &inbound.login {
             Some(login) if is_missing => Ok(Some(login.clone())),
             Some(login) => {
-                let authors = found.map_err(|_| Reply::FROM_MALFORMED)?;
+                let authors = match found {
+                    Ok(authors) => authors,
+                    Err(_) => vec![sole_author(header).ok_or(Reply::FROM_MALFORMED)?],
+                };
                 if !is_read_alike(header, &authors) {
                     return Err(Reply::FROM_MALFORMED);
                 }
@@ -332,6 +335,23 @@ impl Engine {
             None => Ok(None),
         }
     }
+}
+
+/// The author in a From that the grammar refuses for its display name, as devices write it: it holds one at sign, in angle
+/// brackets, and all readers show its domain.
+fn sole_author(header: &Header) -> Option<Mailbox> {
+    let mut fields = header.named("From").map(Field::value);
+    let (Some(value), None) = (fields.next(), fields.next()) else {
+        return None;
+    };
+    if value.iter().filter(|byte| **byte == b'@').count() != 1 {
+        return None;
+    }
+    let (_, behind) = std::str::from_utf8(value).ok()?.split_once('<')?;
+    let (address, _) = behind.split_once('>')?;
+    let author = Mailbox::parse(address.trim()).ok()?;
+    let domains = authors_in(value).ok()?;
+    (domains == [author.domain().clone()]).then_some(author)
 }
 
 /// Whether readers agree on the domains of these authors. They may not where From is no UTF-8, and each takes it for
