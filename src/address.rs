@@ -7,10 +7,7 @@ use std::fmt;
 
 use icu_normalizer::ComposingNormalizerBorrowed;
 
-use crate::limits::{
-    DOMAIN_BYTES_MAX, LABEL_BYTES_MAX, LOCAL_PART_BYTES_MAX, PATH_BYTES_MAX,
-    REWRITTEN_LOCAL_PART_BYTES_MAX,
-};
+use crate::limits::{DOMAIN_BYTES_MAX, LABEL_BYTES_MAX, PATH_BYTES_MAX};
 
 /// A domain in its normal form: lower case, A-labels, no final dot; or an address literal in brackets.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -40,7 +37,7 @@ pub enum AddressError {
     Empty,
     /// No `@domain` behind the local part.
     NoDomain,
-    /// The local part is neither a dot-atom nor a quoted string, at this byte.
+    /// The local part is neither atoms and dots nor a quoted string, at this byte.
     LocalPart {
         /// Offset of the first byte that cannot stand there.
         at: usize,
@@ -130,6 +127,12 @@ impl Domain {
         self.0.starts_with('[')
     }
 
+    /// The domain that it is a subdomain of; none above a single label or an address literal.
+    pub fn parent(&self) -> Option<Self> {
+        let (_, parent) = self.0.split_once('.').filter(|_| !self.is_literal())?;
+        Some(Self(parent.into()))
+    }
+
     /// Whether this is `parent` or a subdomain of it.
     pub fn is_under(&self, parent: &Self) -> bool {
         self.0
@@ -145,7 +148,11 @@ impl fmt::Display for Domain {
 }
 
 impl Mailbox {
-    /// Parses `local-part@domain`, with a dot-atom or quoted local part; UTF-8 is taken in both halves.
+    /// Parses `local-part@domain`; UTF-8 is taken in both halves.
+    ///
+    /// Wider than RFC 5321 section 4.1.2: dots may stand anywhere in a local part, since there are mailboxes that are
+    /// called so, and a local part is as long as the path allows (section 4.5.3.1 asks not to refuse one for its length
+    /// alone), since senders of many messages write the recipient into it.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         if text.is_empty() {
             return Err(AddressError::Empty);
@@ -154,14 +161,6 @@ impl Mailbox {
             return Err(AddressError::TooLong { len: text.len() });
         }
         let at = local_part_len(text)?;
-        let most = if has_rewritten_form(text) {
-            REWRITTEN_LOCAL_PART_BYTES_MAX
-        } else {
-            LOCAL_PART_BYTES_MAX
-        };
-        if at > most {
-            return Err(AddressError::TooLong { len: at });
-        }
         let rest = text.get(at..).unwrap_or_default();
         let domain = match rest.strip_prefix('@') {
             Some(domain) => Domain::parse(domain)?,
@@ -276,17 +275,6 @@ impl fmt::Display for ReversePath {
     }
 }
 
-/// Whether a local part holds another address, with its domain: `SRS0=` and `SRS1=`. It may be longer than others.
-fn has_rewritten_form(local_part: &str) -> bool {
-    let text = local_part.strip_prefix('"').unwrap_or(local_part);
-    text.split_at_checked(4).is_some_and(|(tag, rest)| {
-        ["SRS0", "SRS1"]
-            .iter()
-            .any(|known| known.eq_ignore_ascii_case(tag))
-            && rest.starts_with(['=', '+', '-'])
-    })
-}
-
 /// A local part as served domains compare it: quoting undone, lower case, composed.
 pub fn local_key(local_part: &str) -> String {
     let Some(quoted) = local_part
@@ -334,21 +322,14 @@ fn local_part_len(text: &str) -> Result<usize, AddressError> {
     if text.starts_with('"') {
         return quoted_len(text);
     }
-    let mut after_dot = true; // a dot may not come first, nor twice
-    for (at, c) in text.char_indices() {
-        match c {
-            '@' if after_dot => return Err(AddressError::LocalPart { at }),
-            '@' => return Ok(at),
-            '.' if after_dot => return Err(AddressError::LocalPart { at }),
-            '.' => after_dot = true,
-            c if is_atext(c) => after_dot = false,
-            _ => return Err(AddressError::LocalPart { at }),
-        }
-    }
-    if after_dot {
-        Err(AddressError::LocalPart { at: text.len() })
+    let ends = |c: char| c != '.' && !is_atext(c);
+    let len = text.find(ends).unwrap_or(text.len());
+    let (local_part, rest) = text.split_at_checked(len).unwrap_or((text, ""));
+    let is_named = local_part.contains(|c| c != '.');
+    if is_named && (rest.is_empty() || rest.starts_with('@')) {
+        Ok(len)
     } else {
-        Ok(text.len())
+        Err(AddressError::LocalPart { at: len })
     }
 }
 
@@ -452,9 +433,8 @@ mod tests {
         let cases = [
             ("", AddressError::Empty),
             ("alice", AddressError::NoDomain),
-            (".a@b", AddressError::LocalPart { at: 0 }),
-            ("a..b@c", AddressError::LocalPart { at: 2 }),
-            ("a.@b", AddressError::LocalPart { at: 2 }),
+            (".@b", AddressError::LocalPart { at: 1 }),
+            ("...", AddressError::LocalPart { at: 3 }),
             ("@b", AddressError::LocalPart { at: 0 }),
             ("a b@c", AddressError::LocalPart { at: 1 }),
             ("a\r\n@c", AddressError::LocalPart { at: 1 }),
@@ -473,8 +453,31 @@ mod tests {
         for (text, error) in cases {
             assert_eq!(Mailbox::parse(text), Err(error), "{text:?}");
         }
-        assert!(Mailbox::parse(&format!("{}@b", "a".repeat(65))).is_err());
         assert!(Domain::parse(&"a.".repeat(150)).is_err());
+    }
+
+    #[test]
+    fn takes_the_dots_and_lengths_that_mailboxes_have() {
+        for text in [
+            "na..me@docomo.example",
+            "name.@a.example",
+            ".name@a.example",
+        ] {
+            assert_eq!(mailbox(text).as_str(), text);
+        }
+        let of = |len: usize| format!("{}@b", "a".repeat(len));
+        assert_eq!(mailbox(&of(200)).local_part().len(), 200);
+        assert_eq!(
+            mailbox(&of(PATH_BYTES_MAX - 2)).as_str().len(),
+            PATH_BYTES_MAX
+        );
+        let long = Mailbox::parse(&of(PATH_BYTES_MAX - 1));
+        assert_eq!(
+            long,
+            Err(AddressError::TooLong {
+                len: PATH_BYTES_MAX + 1
+            })
+        );
     }
 
     #[test]

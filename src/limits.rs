@@ -7,22 +7,20 @@ use std::time::Duration;
 
 // Addresses and lines.
 
-/// Bytes of a local part (RFC 5321 section 4.5.3.1.1).
-pub const LOCAL_PART_BYTES_MAX: usize = 64;
 /// Bytes of a domain name in text form (RFC 5321 section 4.5.3.1.2).
 pub const DOMAIN_BYTES_MAX: usize = 255;
 /// Bytes of one label of a domain name (RFC 1035 section 2.3.4).
 pub const LABEL_BYTES_MAX: usize = 63;
-/// Bytes of a local part that holds a rewritten sender: with the longest domain it still fits into a path.
-pub const REWRITTEN_LOCAL_PART_BYTES_MAX: usize = 200;
-/// Bytes of a path without its angle brackets (RFC 5321 section 4.5.3.1.3 counts 256 with them).
+/// Bytes of a path without its angle brackets (RFC 5321 section 4.5.3.1.3 counts 256 with them). A local part has no
+/// bound of its own: section 4.5.3.1 asks not to refuse one of more than 64 for that alone.
 pub const PATH_BYTES_MAX: usize = 254;
 /// Bytes of a command line with its CRLF. RFC 5321 section 4.5.3.1.4 asks for 512 and lets extensions add to it:
 /// MAIL gains 500 for AUTH= (RFC 4954 section 3) and 107 for ENVID (RFC 3461 section 4.4), RCPT 500 for ORCPT.
 pub const COMMAND_LINE_BYTES_MAX: usize = 2_048;
 /// Bytes of an AUTH response line with its CRLF (RFC 4954 section 4).
 pub const AUTH_LINE_BYTES_MAX: usize = 12_288;
-/// Bytes of one line of a message without its CRLF (RFC 5322 section 2.1.1, RFC 5321 section 4.5.3.1.6).
+/// Bytes of one line of a message without its CRLF (RFC 5322 section 2.1.1, RFC 5321 section 4.5.3.1.6). A longer one
+/// that comes in is passed on as it is, unless `long_lines` is "refuse".
 pub const TEXT_LINE_BYTES_MAX: usize = 998;
 /// Bytes of a whole header block; what is longer is refused with 5.6.0.
 pub const HEADER_BYTES_MAX: usize = 256 * 1024;

@@ -53,7 +53,8 @@ pub struct Claim {
     pub password: Password,
 }
 
-/// Why a client's response cannot be judged. All but [`SaslError::Password`] are faults of form (501).
+/// Why a client's response cannot be judged: faults of form (501), but for [`SaslError::AuthorizationId`], which is refused
+/// as a wrong password is (RFC 4616 section 2).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SaslError {
     /// No base64 in its canonical form.
@@ -110,6 +111,12 @@ pub fn plain(message: &[u8]) -> Result<Claim, SaslError> {
         login: login_text,
         password: login_password(password)?,
     })
+}
+
+/// The login of a PLAIN message whose client wants to act for somebody else ([`SaslError::AuthorizationId`]).
+pub fn plain_login(message: &[u8]) -> Option<String> {
+    let login = message.split(|&byte| byte == 0).nth(1)?;
+    login_name(login).ok()
 }
 
 /// Reads the login, as LOGIN sends it.

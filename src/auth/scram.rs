@@ -127,6 +127,13 @@ impl ClientFirst {
     }
 }
 
+/// The login of a first message whose client wants to act for somebody else ([`ScramError::AuthorizationId`]).
+pub fn first_login(message: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(message).ok()?;
+    let login = text.split(',').nth(2)?.strip_prefix("n=")?;
+    unescape(login).ok()
+}
+
 impl Challenge {
     /// Who the client says it is.
     pub fn login(&self) -> &str {

@@ -51,6 +51,7 @@ pub use users::{SendAs, User};
 use crate::address::{Domain, Mailbox};
 use crate::auth::dkim::key::SigningKey;
 use crate::dns::Servers;
+use crate::smtp::data::LongLines;
 use error::Errors;
 
 /// Everything that the operator decides.
@@ -75,6 +76,12 @@ pub struct Config {
     pub listen: Listeners,
     /// Peers that may relay without AUTH.
     pub relay: Networks,
+    /// Those of them whose line ends are mended.
+    pub mended: Networks,
+    /// What is done about lines that are too long.
+    pub long_lines: LongLines,
+    /// What is done about Bcc in what is submitted.
+    pub bcc: Bcc,
     /// Proxies that are believed to say who their clients are.
     pub proxies: Networks,
     /// Where names are looked up.
@@ -99,6 +106,16 @@ pub struct Config {
     pub hook: bool,
     /// What is probably not meant, but can be worked with.
     pub warnings: Vec<ConfigError>,
+}
+
+/// What is done about Bcc in a message that is submitted.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Bcc {
+    /// It is taken out.
+    #[default]
+    Remove,
+    /// It stays.
+    Keep,
 }
 
 /// Who names the DNS servers.
@@ -277,6 +294,9 @@ impl Config {
             max_memory: settings.max_memory,
             listen: settings.listen,
             relay: settings.relay,
+            mended: settings.mended,
+            long_lines: settings.long_lines,
+            bcc: settings.bcc,
             proxies: settings.proxies,
             dns: settings.dns,
             dns_source: settings.dns_source,

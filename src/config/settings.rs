@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
 use super::abuse::{Abuse, AbuseText};
@@ -17,7 +18,7 @@ use super::network::{Network, NetworkError, Networks};
 use super::quantity;
 use super::routes::RouteText;
 use super::{
-    Delivery, Dmarc, DnsSource, Family, Limits, Listen, Listeners, Names, Quarantine, Receive,
+    Bcc, Delivery, Dmarc, DnsSource, Family, Limits, Listen, Listeners, Names, Quarantine, Receive,
 };
 use crate::address::{Domain, Mailbox};
 use crate::dns::{Servers, resolv_conf};
@@ -27,6 +28,7 @@ use crate::limits::{
     MESSAGES_PER_USER_HOUR_DEFAULT, RECIPIENTS_MAX, SESSIONS_MAX_DEFAULT, SESSIONS_PER_HOP_DEFAULT,
     SESSIONS_PER_PEER_MAX_DEFAULT, WARN_AFTER_DEFAULT,
 };
+use crate::smtp::data::LongLines;
 
 /// The file.
 pub(super) const FILE: &str = "chopar.toml";
@@ -42,6 +44,9 @@ pub(super) struct Settings {
     pub(super) max_memory: u64,
     pub(super) listen: Listeners,
     pub(super) relay: Networks,
+    pub(super) mended: Networks,
+    pub(super) long_lines: LongLines,
+    pub(super) bcc: Bcc,
     pub(super) proxies: Networks,
     pub(super) dns: Servers,
     pub(super) dns_source: DnsSource,
@@ -94,6 +99,8 @@ pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Erro
         max_memory,
         suffix_separators,
         drop_characters,
+        long_lines,
+        bcc,
         arc,
         listen,
         relay,
@@ -105,6 +112,21 @@ pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Erro
         domain,
         route,
     } = raw;
+    let (relay_networks, mended) = relay
+        .networks
+        .into_iter()
+        .map(RelayNetworkText::parts)
+        .fold(
+            (Vec::new(), Vec::new()),
+            |(mut all, mut ends), (network, line_ends)| {
+                let mends = check.word(line_ends.as_ref(), &[("strict", false), ("mend", true)]);
+                if mends {
+                    ends.push(network.clone());
+                }
+                all.push(network);
+                (all, ends)
+            },
+        );
     Settings {
         hostname: check.hostname(hostname, defaults),
         state_dir: check.path(state_dir, "/var/lib/chopar"),
@@ -121,9 +143,23 @@ pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Erro
             MEMORY_BYTES_MAX_DEFAULT,
             (MEMORY_BYTES_MAX_LEAST, "8 MiB"),
         ),
-        proxies: check.proxies(&listen, &proxy.networks, &relay.networks),
+        proxies: check.proxies(&listen, &proxy.networks, &relay_networks),
         listen: check.listeners(listen),
-        relay: check.relay(&relay.networks),
+        relay: check.relay(&relay_networks),
+        mended: Networks(
+            mended
+                .iter()
+                .filter_map(|text| Network::parse(text.get_ref()).ok())
+                .collect(),
+        ),
+        long_lines: check.word(
+            long_lines.as_ref(),
+            &[("take", LongLines::Take), ("refuse", LongLines::Refuse)],
+        ),
+        bcc: check.word(
+            bcc.as_ref(),
+            &[("remove", Bcc::Remove), ("keep", Bcc::Keep)],
+        ),
         dns: check.servers(&dns.servers, defaults),
         dns_source: match dns.servers.as_slice() {
             [] => DnsSource::System,
@@ -154,9 +190,11 @@ struct FileText {
     max_memory: Option<Spanned<String>>,
     suffix_separators: Option<Spanned<String>>,
     drop_characters: Option<Spanned<String>>,
+    long_lines: Option<Spanned<String>>,
+    bcc: Option<Spanned<String>>,
     arc: ArcText,
     listen: ListenText,
-    relay: NetworksText,
+    relay: RelayText,
     proxy: NetworksText,
     dns: DnsText,
     delivery: DeliveryText,
@@ -174,6 +212,75 @@ struct ListenText {
     submission: Option<Spanned<Sockets>>,
     submissions: Option<Spanned<Sockets>>,
     status: Option<Spanned<Sockets>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RelayText {
+    networks: Vec<RelayNetworkText>,
+}
+
+/// A network, or one with what is done about its line ends.
+enum RelayNetworkText {
+    Plain(Spanned<String>),
+    Table(RelayNetworkTable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RelayNetworkTable {
+    network: Spanned<String>,
+    line_ends: Option<Spanned<String>>,
+}
+
+impl RelayNetworkText {
+    fn parts(self) -> (Spanned<String>, Option<Spanned<String>>) {
+        match self {
+            Self::Plain(network) => (network, None),
+            Self::Table(table) => (table.network, table.line_ends),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RelayNetworkText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = TextOrTable;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a network, or { network = \"…\", line_ends = \"mend\" }")
+            }
+
+            fn visit_str<E>(self, network: &str) -> Result<TextOrTable, E> {
+                Ok(TextOrTable::Text(network.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<TextOrTable, A::Error> {
+                let table = MapAccessDeserializer::new(map);
+                RelayNetworkTable::deserialize(table).map(TextOrTable::Table)
+            }
+        }
+
+        enum TextOrTable {
+            Text(String),
+            Table(RelayNetworkTable),
+        }
+
+        impl<'de> Deserialize<'de> for TextOrTable {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(Either)
+            }
+        }
+
+        let either = Spanned::<TextOrTable>::deserialize(deserializer)?;
+        let span = either.span();
+        Ok(match either.into_inner() {
+            TextOrTable::Text(network) => Self::Plain(Spanned::new(span, network)),
+            TextOrTable::Table(table) => Self::Table(table),
+        })
+    }
 }
 
 #[derive(Default, Deserialize)]

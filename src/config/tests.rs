@@ -186,8 +186,8 @@ fn errors_of_chopar_toml_have_their_position() {
     assert_eq!(
         error("hostname = \"a.example\"\n  hostnam = 1\n"),
         "chopar.toml:2:3: unknown field `hostnam`, expected one of `hostname`, `state_dir`, `runtime_dir`, `admin`, \
-         `user`, `max_message_size`, `max_memory`, `suffix_separators`, `drop_characters`, `arc`, `listen`, `relay`, \
-         `proxy`, `dns`, `delivery`, `limits`, `abuse`, `domain`, `route`"
+         `user`, `max_message_size`, `max_memory`, `suffix_separators`, `drop_characters`, `long_lines`, `bcc`, `arc`, \
+         `listen`, `relay`, `proxy`, `dns`, `delivery`, `limits`, `abuse`, `domain`, `route`"
     );
     assert!(error("[listen]\nsmpt = []\n").starts_with("chopar.toml:2:1: unknown field `smpt`"));
     assert!(error("max_message_size = 7\n").starts_with("chopar.toml:1:20: invalid type"));
@@ -653,5 +653,50 @@ fn what_strangers_must_not_do() {
     ] {
         let found = error(&format!("[abuse]\n{text}\n"));
         assert_eq!(found, format!("chopar.toml:{expected}"));
+    }
+}
+
+#[test]
+fn a_network_may_say_what_is_done_about_its_line_ends() {
+    let config = config(&[(
+        "chopar.toml",
+        "relay.networks = [\"10.0.0.0/8\", { network = \"192.0.2.7\", line_ends = \"mend\" }, \
+         { network = \"192.0.2.8\" }, { network = \"192.0.2.9\", line_ends = \"strict\" }]\n",
+    )]);
+    let is_known = |text: &str| {
+        let address = text.parse().expect("an address");
+        (
+            config.relay.contains(address),
+            config.mended.contains(address),
+        )
+    };
+    assert_eq!(is_known("10.1.2.3"), (true, false));
+    assert_eq!(is_known("192.0.2.7"), (true, true));
+    assert_eq!(is_known("192.0.2.8"), (true, false));
+    assert_eq!(is_known("192.0.2.9"), (true, false));
+    assert_eq!(is_known("192.0.2.10"), (false, false));
+    for (text, wanted) in [
+        (
+            "relay.networks = [{ network = \"192.0.2.7\", line_ends = \"lf\" }]",
+            "chopar.toml:1:56: \"lf\" is none of the words",
+        ),
+        (
+            "relay.networks = [{ network = \"x\", line_ends = \"mend\" }]",
+            "chopar.toml:1:31: \"x\" is no network",
+        ),
+        (
+            "relay.networks = [{ line_ends = \"mend\" }]",
+            "missing field `network`",
+        ),
+        (
+            "relay.networks = [{ network = \"::1\", ends = 1 }]",
+            "unknown field `ends`",
+        ),
+        ("relay.networks = [7]", "chopar.toml:1:19: "),
+        ("bcc = \"drop\"", "chopar.toml:1:7: "),
+        ("long_lines = \"cut\"", "chopar.toml:1:14: "),
+    ] {
+        let error = error(text);
+        assert!(error.contains(wanted), "{text}: {error}");
     }
 }

@@ -16,8 +16,8 @@ use super::log::{Level, Line};
 use super::{Conn, Engine, JobOwner};
 use crate::address::Mailbox;
 use crate::auth::credential::{Credential, KEY_BYTES};
-use crate::auth::sasl::{self, Claim, Mechanism};
-use crate::auth::scram::{Challenge, ClientFirst};
+use crate::auth::sasl::{self, Claim, Mechanism, SaslError};
+use crate::auth::scram::{self, Challenge, ClientFirst, ScramError};
 use crate::clock::{Instant, Now};
 use crate::entropy::Entropy;
 use crate::policy::password_memory::PasswordMemory;
@@ -192,6 +192,10 @@ impl Engine {
         let step = match inbound.exchange.take() {
             Some(Exchange::Plain) => match sasl::plain(&response) {
                 Ok(claim) => return self.check(conn, inbound, claim, out, now),
+                Err(SaslError::AuthorizationId) => {
+                    let shown = sasl::plain_login(&response).unwrap_or_default();
+                    return self.failed(conn, inbound, &shown, out, now);
+                }
                 Err(_) => malformed,
             },
             Some(Exchange::LoginName) => match sasl::login_name(&response) {
@@ -219,6 +223,10 @@ impl Engine {
                     let user = login.map(|login| User { login, credential });
                     inbound.exchange = Some(Exchange::ScramFinal(Box::new(challenge), user));
                     AuthStep::Challenge(message.into_bytes())
+                }
+                Err(ScramError::AuthorizationId) => {
+                    let shown = scram::first_login(&response).unwrap_or_default();
+                    return self.failed(conn, inbound, &shown, out, now);
                 }
                 Err(_) => malformed,
             },

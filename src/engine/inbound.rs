@@ -22,7 +22,7 @@ use super::intake::Intake;
 use super::log::{Level, Line};
 use super::timers::Timer;
 use super::{Conn, Engine};
-use crate::address::Mailbox;
+use crate::address::{Mailbox, ReversePath};
 use crate::clock::{Instant, Now};
 use crate::dns::{Answer, Question};
 use crate::envelope::Recipient;
@@ -339,6 +339,11 @@ impl Engine {
                     self.answer(conn, &mut inbound, out);
                     return self.inbound_close(conn, *inbound);
                 }
+                Request::RefuseAndClose(reply) => {
+                    self.note_refusal(&inbound, "message", "", Some(&reply), now);
+                    self.answer(conn, &mut inbound, out);
+                    return self.inbound_close(conn, *inbound);
+                }
                 Request::StartTls => {
                     // What was sent behind STARTTLS was sent in clear, by whomever: it is dropped with `input`.
                     self.answer(conn, &mut inbound, std::mem::take(&mut out));
@@ -606,11 +611,15 @@ impl Engine {
             Request::BeginBody => {
                 let verdict = self.room_verdict(inbound.holding.holder(), None);
                 if verdict.is_ok() {
-                    inbound.intake = Some(Box::new(Intake::new(self.ids.next(now.wall))));
+                    let sender = inbound.session.reverse_path();
+                    let sender = sender.and_then(ReversePath::mailbox).cloned();
+                    let id = self.ids.next(now.wall);
+                    inbound.intake = Some(Box::new(Intake::new(id, sender)));
                     inbound.body_began = now.instant;
                     inbound.body_bytes = 0;
                 }
-                inbound.session.on_body_ready(verdict, out);
+                self.note_refusal(inbound, "message", "", verdict.as_ref().err(), now);
+                inbound.session.on_body_ready(verdict, &self.settings, out);
             }
             Request::Store(transaction) => {
                 if let Err(reply) = self.message_whole(conn, inbound, *transaction, now) {
@@ -621,8 +630,12 @@ impl Engine {
                 }
             }
             Request::Forget => self.drop_body(inbound),
-            // Both are handled by the caller, who owns the connection.
-            Request::Close | Request::StartTls => {}
+            Request::Refuse(reply) => {
+                self.note_refusal(inbound, "message", "", Some(&reply), now);
+                self.drop_body(inbound);
+            }
+            // They are handled by the caller, who owns the connection.
+            Request::Close | Request::RefuseAndClose(_) | Request::StartTls => {}
         }
     }
 

@@ -7,10 +7,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::signing::Keys;
+use crate::address::Mailbox;
 use crate::auth::credential::KEY_BYTES;
 use crate::auth::dkim::canonical::{BodyHasher, Form};
 use crate::limits::{INLINE_BODY_BYTES_MAX, RECEIVED_FIELDS_MAX};
-use crate::mail::header::{Header, HeaderError, HeaderScanner, Scan};
+use crate::mail::header::{Front, Header, HeaderError, HeaderScanner, Scan};
 use crate::policy::authenticity::Examination;
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
@@ -18,12 +19,23 @@ use crate::smtp::reply::Reply;
 /// A message between the first byte of its body and its commit.
 pub(super) struct Intake {
     id: QueueId,
+    /// The reverse-path of its transaction.
+    sender: Option<Mailbox>,
     stage: Stage,
     held: Vec<u8>,
     size: u64,
     spilled: bool,
     in_flight: usize,
-    /// What is still to be taken out of what is held.
+    /// What is still to be changed in what is held.
+    edits: Edits,
+}
+
+/// Changes to the front of a message.
+#[derive(Default)]
+struct Edits {
+    /// An empty line is put in there.
+    separator: Option<usize>,
+    /// These parts are taken out; they are in order, and before the separator.
     removed: Vec<Range<usize>>,
 }
 
@@ -35,6 +47,8 @@ enum Stage {
         /// Only where it is signed or sealed.
         hasher: Option<Box<BodyHasher>>,
         examination: Option<Box<Examination>>,
+        author: Option<Mailbox>,
+        removed: Vec<Range<usize>>,
     },
     Refused(Reply),
 }
@@ -50,10 +64,24 @@ pub(super) struct Plan {
     pub(super) examination: Option<Box<Examination>>,
     /// Parts of the header that do not go on, in their order.
     pub(super) removed: Vec<Range<usize>>,
+    /// The author that is added, where there is none.
+    pub(super) author: Option<Mailbox>,
+    /// What is done where no empty line follows the header.
+    pub(super) separator: Separator,
 }
 
-/// What a header is looked at by, once it is complete.
-pub(super) type OnHeader<'a> = &'a mut dyn FnMut(&Header) -> Result<Plan, Reply>;
+/// What is done where no empty line follows a header, and something else does.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Separator {
+    /// Nothing: the message goes on as it came.
+    #[default]
+    Kept,
+    /// One is added.
+    Added,
+}
+
+/// What a header is looked at by, once it is complete, with the sender of the message.
+pub(super) type OnHeader<'a> = &'a mut dyn FnMut(&Front, Option<&Mailbox>) -> Result<Plan, Reply>;
 
 /// A message that came in whole.
 pub(super) struct Whole {
@@ -65,6 +93,10 @@ pub(super) struct Whole {
     pub(super) body_hash: Option<[u8; KEY_BYTES]>,
     /// Whose it is, to be found out.
     pub(super) examination: Option<Box<Examination>>,
+    /// The author that is added, where there is none.
+    pub(super) author: Option<Mailbox>,
+    /// Parts of the header that do not go on, in their order.
+    pub(super) removed: Vec<Range<usize>>,
     /// Bytes of the message.
     pub(super) size: u64,
     /// The message, or what of it has not been streamed out.
@@ -76,16 +108,17 @@ pub(super) struct Whole {
 }
 
 impl Intake {
-    /// A message that will have this id.
-    pub(super) fn new(id: QueueId) -> Self {
+    /// A message of this sender that will have this id.
+    pub(super) fn new(id: QueueId, sender: Option<Mailbox>) -> Self {
         Self {
             id,
+            sender,
             stage: Stage::Header(HeaderScanner::default()),
             held: Vec::new(),
             size: 0,
             spilled: false,
             in_flight: 0,
-            removed: Vec::new(),
+            edits: Edits::default(),
         }
     }
 
@@ -131,7 +164,11 @@ impl Intake {
                 Ok(Scan::Open) => {}
                 Ok(Scan::Complete { taken }) => {
                     let scanner = std::mem::take(scanner);
-                    self.end_header(scanner, check);
+                    let text = self.end_header(scanner, check);
+                    if !text.is_empty() {
+                        self.stage.on_body(&text);
+                        self.stage.on_body(b"\r\n");
+                    }
                     self.stage.on_body(bytes.get(taken..).unwrap_or_default());
                 }
                 Err(error) => self.refuse(refusal(error)),
@@ -147,7 +184,7 @@ impl Intake {
         } else {
             self.held.append(bytes);
         }
-        self.remove();
+        self.edit();
         let held_max = match (self.spilled, is_scarce) {
             (_, true) => SCARCE_BYTES,
             (true, false) => BLOCK_BYTES,
@@ -210,8 +247,9 @@ impl Intake {
     pub(super) fn finish(mut self, check: OnHeader<'_>) -> Result<Whole, Reply> {
         if let Stage::Header(scanner) = &mut self.stage {
             let scanner = std::mem::take(scanner);
-            self.end_header(scanner, check);
-            self.remove();
+            let text = self.end_header(scanner, check);
+            self.stage.on_body(&text);
+            self.edit();
         }
         match self.stage {
             Stage::Body {
@@ -219,10 +257,14 @@ impl Intake {
                 keys,
                 hasher,
                 examination,
+                author,
+                removed,
             } => Ok(Whole {
                 header: Arc::new(header),
                 keys,
                 examination,
+                author,
+                removed,
                 body_hash: hasher.map(|hasher| hasher.finish().hash),
                 size: self.size,
                 rest: self.held,
@@ -234,9 +276,14 @@ impl Intake {
         }
     }
 
-    /// Takes out what does not go on. The header is still held whole: none of it is streamed out before its end.
-    fn remove(&mut self) {
-        for range in std::mem::take(&mut self.removed).into_iter().rev() {
+    /// Changes the front of the message. It is still held whole: none of it is streamed out before its end.
+    fn edit(&mut self) {
+        let Edits { separator, removed } = std::mem::take(&mut self.edits);
+        if let Some(at) = separator.filter(|at| *at <= self.held.len()) {
+            self.size = self.size.saturating_add(2);
+            self.held.splice(at..at, *b"\r\n");
+        }
+        for range in removed.into_iter().rev() {
             if range.end <= self.held.len() {
                 self.size = self.size.saturating_sub(range.len() as u64);
                 self.held.drain(range);
@@ -244,32 +291,55 @@ impl Intake {
         }
     }
 
-    fn end_header(&mut self, scanner: HeaderScanner, check: OnHeader<'_>) {
-        let header = match scanner.finish() {
-            Ok(header) => header,
-            Err(error) => return self.refuse(refusal(error)),
-        };
-        if header.count("Received") > RECEIVED_FIELDS_MAX {
-            return self.refuse(Reply::LOOP);
-        }
-        match check(&header) {
-            Ok(plan) => {
-                let hasher = plan
-                    .is_hashed
-                    .then(|| Box::new(BodyHasher::new(Form::Relaxed)));
-                self.removed = plan.removed;
-                self.stage = Stage::Body {
-                    header,
-                    keys: plan.keys,
-                    hasher,
-                    examination: plan.examination,
-                };
+    /// Looks at the header; gives what follows it without an empty line.
+    fn end_header(&mut self, scanner: HeaderScanner, check: OnHeader<'_>) -> Vec<u8> {
+        let front = match scanner.finish() {
+            Ok(front) => front,
+            Err(error) => {
+                self.refuse(refusal(error));
+                return Vec::new();
             }
-            Err(reply) => self.refuse(reply),
+        };
+        if front.header.count("Received") > RECEIVED_FIELDS_MAX {
+            self.refuse(Reply::LOOP);
+            return Vec::new();
         }
+        let plan = match check(&front, self.sender.as_ref()) {
+            Ok(plan) => plan,
+            Err(reply) => {
+                self.refuse(reply);
+                return Vec::new();
+            }
+        };
+        let Front {
+            envelope_line,
+            header,
+            text,
+        } = front;
+        let shifted = |at: usize| at.saturating_add(envelope_line);
+        let removed = plan.removed.iter();
+        let removed = removed.map(|range| shifted(range.start)..shifted(range.end));
+        self.edits = Edits {
+            separator: match plan.separator {
+                Separator::Added if !text.is_empty() => Some(shifted(header.as_bytes().len())),
+                _ => None,
+            },
+            removed: std::iter::once(0..envelope_line).chain(removed).collect(),
+        };
+        let hasher = plan
+            .is_hashed
+            .then(|| Box::new(BodyHasher::new(Form::Relaxed)));
+        self.stage = Stage::Body {
+            header,
+            keys: plan.keys,
+            hasher,
+            examination: plan.examination,
+            author: plan.author,
+            removed: plan.removed,
+        };
+        text
     }
 }
-
 impl Stage {
     /// Takes the next piece of the body.
     fn on_body(&mut self, bytes: &[u8]) {

@@ -711,6 +711,7 @@ fn settings(config: &Config) -> Settings {
         hostname: config.hostname.as_str().into(),
         message_bytes_max: config.max_message_size,
         recipients_max: config.limits.recipients,
+        long_lines: config.long_lines,
     }
 }
 

@@ -9,20 +9,77 @@ use crate::auth::dkim::key::SigningKey;
 use crate::auth::dkim::sign::{Signer, SigningInput, prepare};
 use crate::clock::Now;
 use crate::config::DkimKey;
+use crate::mail::address_list::from_mailboxes;
+use crate::mail::authors::{AuthorsError, authors_in};
 use crate::mail::header::Header;
 
 /// Keys, each with the domain that it signs for.
 pub(super) type Keys = Vec<(Domain, Arc<DkimKey>)>;
 
 impl Engine {
-    /// The keys of a domain: none where it is not served.
+    /// The keys that sign for an author of a domain: its own, or else those of the nearest served domain above it, which
+    /// DMARC takes for one organization with it in its relaxed mode.
     pub(super) fn keys_of(&self, domain: &Domain) -> Keys {
+        let mut domains = std::iter::successors(Some(domain.clone()), Domain::parent);
+        let Some(signer) = domains.find(|domain| !self.config.signing_keys(domain).is_empty())
+        else {
+            return Keys::new();
+        };
         self.config
-            .signing_keys(domain)
+            .signing_keys(&signer)
             .iter()
-            .map(|key| (domain.clone(), Arc::clone(key)))
+            .map(|key| (signer.clone(), Arc::clone(key)))
             .collect()
     }
+
+    /// The keys that sign a message of somebody who may relay: those of the first author whose domain has some.
+    pub(super) fn keys_for(&self, header: &Header) -> Keys {
+        let authors = authors_of(header).unwrap_or_default();
+        let mut keys = authors.iter().map(|author| self.keys_of(author));
+        keys.find(|keys| !keys.is_empty()).unwrap_or_default()
+    }
+
+    /// Whether From names a domain that has keys, however it is written.
+    pub(super) fn is_mentioned(&self, header: &Header) -> bool {
+        let signers = self.config.domains.iter();
+        let signers = signers.filter(|(_, served)| !served.dkim.is_empty());
+        let signers: Vec<&Domain> = signers.map(|(domain, _)| domain).collect();
+        header.named("From").any(|from| {
+            let text = String::from_utf8_lossy(from.value()).to_ascii_lowercase();
+            signers.iter().any(|domain| names(&text, domain))
+        })
+    }
+}
+
+/// The domains of the authors of a message of somebody who may relay: as the grammar has them, and where it has none, as
+/// any reader could show them.
+pub(super) fn authors_of(header: &Header) -> Result<Vec<Domain>, AuthorsError> {
+    if let Ok(authors) = from_mailboxes(header) {
+        return Ok(authors
+            .iter()
+            .map(|author| author.domain().clone())
+            .collect());
+    }
+    let mut fields = header.named("From");
+    match (fields.next(), fields.next()) {
+        (Some(field), None) => authors_in(field.value()),
+        (None, _) => Err(AuthorsError::Missing),
+        (Some(_), Some(_)) => Err(AuthorsError::Duplicate),
+    }
+}
+
+/// Whether a text in small letters names a domain or one below it.
+fn names(text: &str, domain: &Domain) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let mut found = text.match_indices(domain.as_str());
+    found.any(|(at, name)| {
+        let before = text.as_bytes().get(..at).and_then(<[u8]>::last);
+        let behind = text.as_bytes().get(at.saturating_add(name.len()));
+        ![before, behind]
+            .into_iter()
+            .flatten()
+            .any(|byte| is_part(*byte))
+    })
 }
 
 /// What each key signs of a message whose header begins with the fields `added`.

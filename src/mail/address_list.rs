@@ -52,14 +52,16 @@ pub enum FromError {
     Syntax(AddressListError),
 }
 
-/// The mailboxes of the From field, which must be there once and name somebody.
+/// The mailboxes of the From field, which must be there once and name somebody. Its display names may be in whatever
+/// character set an old program has: what is not UTF-8 stands in them, or in a local part that is nobody's.
 pub fn from_mailboxes(header: &Header) -> Result<Vec<Mailbox>, FromError> {
     let mut fields = header.named("From");
     let field = fields.next().ok_or(FromError::Missing)?;
     if fields.next().is_some() {
         return Err(FromError::Duplicate);
     }
-    let mailboxes = address_list(field.value(), None).map_err(FromError::Syntax)?;
+    let value = String::from_utf8_lossy(field.value());
+    let mailboxes = address_list(value.as_bytes(), None).map_err(FromError::Syntax)?;
     if mailboxes.is_empty() {
         return Err(FromError::Empty);
     }
@@ -505,6 +507,8 @@ mod tests {
             Err(FromError::Duplicate)
         );
         assert_eq!(from("From: g:;\r\n"), Err(FromError::Empty));
+        let latin = Header::parse(b"From: B\xfcro <a@b>\r\n".to_vec()).expect("a header");
+        assert_eq!(from_mailboxes(&latin).map(|found| found.len()), Ok(1));
         assert!(matches!(from("From: a\r\n"), Err(FromError::Syntax(_))));
         assert_eq!(
             from("From: A <a@b>,\r\n c@d\r\n").map(|found| found.len()),

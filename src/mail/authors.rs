@@ -35,6 +35,8 @@ pub enum AuthorsError {
     Missing,
     /// There is more than one From field (RFC 5322 section 3.6): readers would disagree on which counts.
     Duplicate,
+    /// There is another behind a line that is no field: readers would disagree on whether it is one.
+    Disputed,
     /// From holds no address.
     Empty,
     /// Readers would disagree on what stands at this byte.
@@ -48,6 +50,9 @@ pub enum AuthorsError {
 
 /// The domains of the authors, each once, in their order; never none.
 pub fn authors(header: &Header) -> Result<Vec<Domain>, AuthorsError> {
+    if header.disputed("From").next().is_some() {
+        return Err(AuthorsError::Disputed);
+    }
     let mut fields = header.named("From");
     let field = fields.next().ok_or(AuthorsError::Missing)?;
     if fields.next().is_some() {
@@ -472,6 +477,9 @@ impl fmt::Display for AuthorsError {
         match self {
             Self::Missing => out.write_str("expected a From field, found none"),
             Self::Duplicate => out.write_str("expected one From field, found more"),
+            Self::Disputed => {
+                out.write_str("expected From before a line that is no field, found it behind")
+            }
             Self::Empty => out.write_str("expected an address in From, found none"),
             Self::Ambiguous { at } => {
                 write!(out, "From can be read in more than one way at offset {at}")

@@ -3,6 +3,11 @@
 //! The bytes are kept as they came, because signatures cover them; beside them is an index of the fields. A field
 //! name may have white space before its colon (RFC 5322 section 4.5), which is not part of it.
 //!
+//! A message whose header is followed by something else than an empty line ends it there: that line is the first of the
+//! body. Readers are known that pass over such a line and go on to read fields, so those behind it that decisions rest on
+//! are kept as [`Header::disputed`]. An envelope line of an mbox at the very front (`From `, with `>` before it or not) is
+//! no part of the message.
+//!
 //! Not supported: MIME structure. Invariant: the indexed fields, one after the other, are the whole block.
 
 use std::fmt;
@@ -15,6 +20,26 @@ use crate::workload::{Unit, count};
 pub struct Header {
     bytes: Vec<u8>,
     fields: Vec<Span>,
+    disputed: Vec<Disputed>,
+}
+
+/// What a reader that passes over a line that is no field would take for one of the names in [`COUNTING`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Disputed {
+    name: &'static str,
+    value: Vec<u8>,
+}
+
+/// The front of a message, up to its first empty line or its end.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Front {
+    /// Bytes of the envelope line of an mbox before the header.
+    pub envelope_line: usize,
+    /// The header.
+    pub header: Header,
+    /// What follows the header without an empty line between them: the first lines of the body, without the first empty
+    /// line.
+    pub text: Vec<u8>,
 }
 
 /// One field.
@@ -90,16 +115,35 @@ impl Header {
     /// Bytes that it holds.
     pub fn memory(&self) -> usize {
         let fields = self.fields.capacity().saturating_mul(size_of::<Span>());
-        self.bytes.capacity().saturating_add(fields)
+        let disputed = self.disputed.iter().map(|one| {
+            let value = one.value.capacity();
+            value.saturating_add(size_of::<Disputed>())
+        });
+        disputed
+            .fold(self.bytes.capacity(), usize::saturating_add)
+            .saturating_add(fields)
     }
 
     /// Parses a block, which ends at its last field; a last line without CRLF is taken.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, HeaderError> {
+        let front = Self::parse_front(bytes)?;
+        match front.text.is_empty() {
+            true => Ok(front),
+            false => Err(HeaderError::NotAField {
+                at: front.header.bytes.len(),
+            }),
+        }
+        .map(|front| front.header)
+    }
+
+    /// Parses a block as far as there are fields.
+    fn parse_front(mut bytes: Vec<u8>) -> Result<Front, HeaderError> {
         if bytes.len() > HEADER_BYTES_MAX {
             return Err(HeaderError::TooLong);
         }
         count(Unit::Byte, bytes.len());
         let mut fields: Vec<Span> = Vec::new();
+        let mut header_end = bytes.len();
         for (at, line) in lines(&bytes) {
             let end = at.saturating_add(line.len());
             match (classify(line), fields.last_mut()) {
@@ -115,10 +159,23 @@ impl Header {
                         end,
                     });
                 }
-                _ => return Err(HeaderError::NotAField { at }),
+                _ => {
+                    header_end = at;
+                    break;
+                }
             }
         }
-        Ok(Self { bytes, fields })
+        let text = bytes.split_off(header_end);
+        let disputed = disputed(&text)?;
+        Ok(Front {
+            envelope_line: 0,
+            header: Self {
+                bytes,
+                fields,
+                disputed,
+            },
+            text,
+        })
     }
 
     /// The block as it came.
@@ -135,6 +192,14 @@ impl Header {
     /// The fields of this name (case does not count) from top to bottom.
     pub fn named(&self, name: &str) -> impl DoubleEndedIterator<Item = Field<'_>> {
         self.fields().filter(move |field| field.is(name))
+    }
+
+    /// The values of this name that stand behind the end of the header, in a place where some readers look for fields
+    /// still. The name is one of [`COUNTING`]; for another there is none.
+    pub fn disputed(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let disputed = self.disputed.iter();
+        let named = disputed.filter(move |one| one.name.eq_ignore_ascii_case(name));
+        named.map(|one| one.value.as_slice())
     }
 
     /// How many fields have this name.
@@ -216,9 +281,15 @@ impl HeaderScanner {
         self.bytes.capacity()
     }
 
-    /// The header: after [`Scan::Complete`], or where the message ends without an empty line.
-    pub fn finish(self) -> Result<Header, HeaderError> {
-        Header::parse(self.bytes)
+    /// The front of the message: after [`Scan::Complete`], or where it ends without an empty line.
+    pub fn finish(mut self) -> Result<Front, HeaderError> {
+        let envelope_line = envelope_line_len(&self.bytes);
+        self.bytes.drain(..envelope_line);
+        let front = Header::parse_front(self.bytes)?;
+        Ok(Front {
+            envelope_line,
+            ..front
+        })
     }
 
     fn within_bounds(&mut self, scan: Scan) -> Result<Scan, HeaderError> {
@@ -291,6 +362,57 @@ fn classify(line: &[u8]) -> Line {
         _ => Line::Other,
     }
 }
+
+/// Length of an envelope line of an mbox at the front, with its line end.
+fn envelope_line_len(bytes: &[u8]) -> usize {
+    let Some((_, line)) = lines(bytes).next() else {
+        return 0;
+    };
+    let quoted = line.iter().take_while(|byte| **byte == b'>').count();
+    let is_envelope = line.get(quoted..).unwrap_or_default().starts_with(b"From ");
+    match classify(line) {
+        Line::Other if is_envelope => line.len(),
+        _ => 0,
+    }
+}
+
+/// What of a text could be taken for fields that count, by a reader that looks past a line that is none.
+fn disputed(text: &[u8]) -> Result<Vec<Disputed>, HeaderError> {
+    let mut found: Vec<Disputed> = Vec::new();
+    let mut is_open = false;
+    for (_, line) in lines(text) {
+        if let Line::Continuation = classify(line)
+            && is_open
+            && let Some(last) = found.last_mut()
+        {
+            last.value.extend_from_slice(line);
+            continue;
+        }
+        is_open = false;
+        // Whatever else stands around the name, another colon before it too: a reader may drop it.
+        let letters = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+        let start = line.iter().position(letters).unwrap_or(line.len());
+        let line = line.get(start..).unwrap_or_default();
+        let mut parts = line.splitn(2, |byte| *byte == b':');
+        let (Some(name), Some(value)) = (parts.next(), parts.next()) else {
+            continue;
+        };
+        let name: Vec<u8> = name.iter().copied().filter(letters).collect();
+        let is_same = |known: &&str| known.as_bytes().eq_ignore_ascii_case(&name);
+        if let Some(name) = COUNTING.into_iter().find(is_same) {
+            if found.len() >= HEADER_FIELDS_MAX {
+                return Err(HeaderError::TooManyFields);
+            }
+            let value = value.to_vec();
+            found.push(Disputed { name, value });
+            is_open = true;
+        }
+    }
+    Ok(found)
+}
+
+/// The fields that decisions rest on: whose a message is, and what is said to be known of that.
+const COUNTING: [&str; 2] = ["From", "Authentication-Results"];
 
 /// Length of the first line with its CRLF; `None` where none has ended.
 fn line_len(bytes: &[u8]) -> Option<usize> {
@@ -396,7 +518,72 @@ mod tests {
         );
     }
 
-    fn scan(message: &[u8], cuts: &[usize]) -> (Result<Header, HeaderError>, Option<usize>) {
+    fn front(message: &str) -> Front {
+        let mut scanner = HeaderScanner::default();
+        let _ = scanner.on_bytes(message.as_bytes()).expect("short");
+        scanner.finish().expect("a front")
+    }
+
+    #[test]
+    fn a_line_that_is_no_field_ends_the_header() {
+        for (message, header, text) in [
+            (
+                "A: b\r\nhi there\r\nC: d\r\n\r\nbody",
+                "A: b\r\n",
+                "hi there\r\nC: d\r\n",
+            ),
+            ("hello\r\n", "", "hello\r\n"),
+            (" hello\r\n\r\n", "", " hello\r\n"),
+            ("A: b\r\n c\r\nFrom x\r\n", "A: b\r\n c\r\n", "From x\r\n"),
+            ("A: b\r\n", "A: b\r\n", ""),
+        ] {
+            let front = front(message);
+            assert_eq!(front.header.as_bytes(), header.as_bytes(), "{message:?}");
+            assert_eq!(front.text, text.as_bytes(), "{message:?}");
+            assert_eq!(front.envelope_line, 0, "{message:?}");
+        }
+    }
+
+    #[test]
+    fn an_envelope_line_of_an_mbox_is_no_part_of_the_message() {
+        for line in [
+            "From a@b Thu Jan  1 00:00:00 1970\r\n",
+            ">From a@b\r\n",
+            "From \r\n",
+        ] {
+            let front = front(&format!("{line}From: c@d\r\n\r\nbody"));
+            assert_eq!(front.envelope_line, line.len(), "{line:?}");
+            assert_eq!(front.header.as_bytes(), b"From: c@d\r\n", "{line:?}");
+            assert_eq!(front.header.disputed("from").count(), 0, "{line:?}");
+        }
+        for line in ["From : a@b\r\n", "Frome a\r\n", "X: a\r\nFrom a@b\r\n"] {
+            assert_eq!(front(line).envelope_line, 0, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_counts_behind_a_line_that_is_no_field_is_found_however_it_is_written() {
+        for line in [
+            "From: a@b",
+            "from : a@b",
+            "\u{feff}From: a@b",
+            "(x) From\0: a@b",
+            ">From: a@b",
+            ": :From: a@b",
+        ] {
+            let message = format!("From: c@d\r\nodd\r\n{}\r\n\r\n", line.replace("(x) ", " "));
+            let front = front(&message);
+            assert_eq!(front.header.disputed("FROM").count(), 1, "{line:?}");
+        }
+        let message =
+            "odd\r\nAuthentication-Results:\r\n mx; none\r\nTo: x\r\n y\r\n\r\nFrom: a@b\r\n";
+        let front = front(message);
+        let results: Vec<&[u8]> = front.header.disputed("Authentication-Results").collect();
+        assert_eq!(results, [b"\r\n mx; none\r\n"]);
+        assert_eq!(front.header.disputed("From").count(), 0);
+    }
+
+    fn scan(message: &[u8], cuts: &[usize]) -> (Result<Front, HeaderError>, Option<usize>) {
         let mut scanner = HeaderScanner::default();
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (message.len() + 1)).collect();
         cuts.sort_unstable();

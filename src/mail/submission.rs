@@ -1,32 +1,47 @@
-//! Repairs of a submitted message (RFC 6409 section 8): a missing Date or Message-ID is added.
+//! Repairs of a submitted message (RFC 6409 section 8): a missing From, Date or Message-ID is added.
 //!
-//! Nothing that is there is changed, be it wrong: it may be signed already.
+//! Nothing that is there is changed, be it wrong: it may be signed already. What does not go on (Bcc, a From without an
+//! author) is taken out before.
 
-use crate::address::Domain;
+use crate::address::{Domain, Mailbox};
 use crate::date::Timestamp;
 use crate::entropy::Entropy;
 use crate::mail::header::Header;
 use crate::queue_id::QueueId;
 
-/// The fields that `header` lacks, ready to stand before it; empty where it lacks none.
-pub fn missing_fields(
-    header: &Header,
-    id: QueueId,
-    hostname: &Domain,
-    at: Timestamp,
-    entropy: &mut dyn Entropy,
-) -> Vec<u8> {
-    let mut fields = String::new();
-    if !header.has("Date") {
-        fields.push_str(&format!("Date: {}\r\n", at.rfc5322()));
+/// What is added to a message where it lacks it.
+#[derive(Clone, Copy, Debug)]
+pub struct Added<'a> {
+    /// Who wrote it, where that is known better than from its header.
+    pub author: Option<&'a Mailbox>,
+    /// Its name here.
+    pub id: QueueId,
+    /// The name of this host.
+    pub hostname: &'a Domain,
+    /// When it arrived.
+    pub at: Timestamp,
+}
+
+impl Added<'_> {
+    /// The fields that `header` lacks, ready to stand before it; empty where it lacks none.
+    pub fn missing_fields(&self, header: &Header, entropy: &mut dyn Entropy) -> Vec<u8> {
+        let mut fields = String::new();
+        if let Some(author) = self.author
+            && !header.has("From")
+        {
+            fields.push_str(&format!("From: {author}\r\n"));
+        }
+        if !header.has("Date") {
+            fields.push_str(&format!("Date: {}\r\n", self.at.rfc5322()));
+        }
+        if !header.has("Message-ID") {
+            fields.push_str(&format!(
+                "Message-ID: {}\r\n",
+                message_id(self.id, self.hostname, entropy)
+            ));
+        }
+        fields.into_bytes()
     }
-    if !header.has("Message-ID") {
-        fields.push_str(&format!(
-            "Message-ID: {}\r\n",
-            message_id(id, hostname, entropy)
-        ));
-    }
-    fields.into_bytes()
 }
 
 /// A new message identifier (RFC 5322 section 3.6.4), in its angle brackets.
@@ -40,13 +55,14 @@ mod tests {
     use crate::entropy::SeededEntropy;
 
     fn added(header: &str) -> String {
-        let fields = missing_fields(
-            &Header::parse(header.into()).expect("a header"),
-            QueueId::new(1),
-            &Domain::parse("mx.example.com").expect("a domain"),
-            Timestamp::from_seconds(0),
-            &mut SeededEntropy::new(1),
-        );
+        let added = Added {
+            author: Some(&Mailbox::parse("ann@example.com").expect("a mailbox")),
+            id: QueueId::new(1),
+            hostname: &Domain::parse("mx.example.com").expect("a domain"),
+            at: Timestamp::from_seconds(0),
+        };
+        let header = Header::parse(header.into()).expect("a header");
+        let fields = added.missing_fields(&header, &mut SeededEntropy::new(1));
         String::from_utf8(fields).expect("text")
     }
 
@@ -58,6 +74,7 @@ mod tests {
         );
         assert!(both.ends_with("@mx.example.com>\r\n"));
         assert_eq!(added("DATE: x\r\n").matches("Date").count(), 0);
-        assert_eq!(added("message-id: x\r\ndate:\r\n"), "");
+        assert!(added("Date: x\r\n").starts_with("From: ann@example.com\r\nMessage-ID: "));
+        assert_eq!(added("message-id: x\r\ndate:\r\nfrom:a@b\r\n"), "");
     }
 }

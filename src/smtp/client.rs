@@ -443,13 +443,15 @@ impl Session {
             .unwrap_or(RECIPIENTS_PER_TRANSACTION);
         let max = max.clamp(1, RECIPIENTS_PER_TRANSACTION);
         let (now, later) = open.split_at(max.min(open.len()));
-        // RFC 6531 section 3.4: the extension is asked for where something in the transaction needs it.
+        // RFC 6531 section 3.4: the extension is asked for where something in the transaction needs it. A header that would
+        // be better off with it goes without where it is not offered, as it does where its client has not asked for it.
         sending.mail.smtputf8 |= !sending.mail.reverse_path.as_str().is_ascii();
         for index in now {
             let rcpt = sending.mail.recipients.get(*index);
             sending.mail.smtputf8 |= rcpt.is_some_and(|rcpt| rcpt.mailbox.needs_smtputf8());
             sending.waiting.push_back(Sent::Rcpt(*index));
         }
+        sending.mail.smtputf8 &= self.extensions.smtputf8;
         for index in later {
             if let Some(fate) = sending.fates.get_mut(*index) {
                 *fate = Some(Fate::Again);
@@ -475,9 +477,11 @@ impl Session {
                 text,
             });
         }
-        let needed = mail.smtputf8
-            || !mail.reverse_path.as_str().is_ascii()
-            || rcpt.mailbox.needs_smtputf8();
+        // A domain can be written in A-labels, a header has no other form: only a local part needs the extension.
+        let mut addresses = [Some(&rcpt.mailbox), mail.reverse_path.mailbox()]
+            .into_iter()
+            .flatten();
+        let needed = addresses.any(Mailbox::needs_smtputf8);
         if needed && !self.extensions.smtputf8 {
             let text = "the address needs SMTPUTF8, which the server does not offer".to_owned();
             return Some(Fate::Failed {

@@ -67,6 +67,15 @@ pub enum Command {
     },
 }
 
+/// How closely a command has to follow the grammar.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Grammar {
+    /// As RFC 5321 has it.
+    Strict,
+    /// Devices and old programs leave out the angle brackets of a path.
+    Lenient,
+}
+
 /// The two greetings.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Greeting {
@@ -154,7 +163,7 @@ impl std::error::Error for CommandError {}
 
 impl Command {
     /// Parses one line without its CRLF.
-    pub fn parse(line: &[u8]) -> Result<Self, CommandError> {
+    pub fn parse(line: &[u8], grammar: Grammar) -> Result<Self, CommandError> {
         if line.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
             return Err(CommandError::BareNewline);
         }
@@ -170,8 +179,8 @@ impl Command {
         match verb.to_ascii_uppercase().as_str() {
             "EHLO" => hello(Greeting::Ehlo, argument),
             "HELO" => hello(Greeting::Helo, argument),
-            "MAIL" => mail(argument.ok_or(CommandError::Syntax)?),
-            "RCPT" => rcpt(argument.ok_or(CommandError::Syntax)?),
+            "MAIL" => mail(argument.ok_or(CommandError::Syntax)?, grammar),
+            "RCPT" => rcpt(argument.ok_or(CommandError::Syntax)?, grammar),
             "BDAT" => bdat(argument.ok_or(CommandError::Syntax)?),
             "AUTH" => auth(argument.ok_or(CommandError::Syntax)?),
             "DATA" => bare(Self::Data, argument),
@@ -224,8 +233,13 @@ fn keyword<'a>(argument: &'a str, word: &str) -> Result<&'a str, CommandError> {
 }
 
 /// Splits `<path> parameters`; quoted strings in the path may hold any of `> <`.
-fn path(argument: &str) -> Result<(&str, &str), CommandError> {
-    let inner = argument.strip_prefix('<').ok_or(CommandError::Syntax)?;
+fn path(argument: &str, grammar: Grammar) -> Result<(&str, &str), CommandError> {
+    let Some(inner) = argument.strip_prefix('<') else {
+        return match grammar {
+            Grammar::Strict => Err(CommandError::Syntax),
+            Grammar::Lenient => bare_path(argument),
+        };
+    };
     let (mut quoted, mut escaped) = (false, false);
     for (at, c) in inner.char_indices() {
         match c {
@@ -245,6 +259,15 @@ fn path(argument: &str) -> Result<(&str, &str), CommandError> {
         }
     }
     Err(CommandError::Syntax)
+}
+
+/// Splits `path parameters` at the first space. Nothing is a null path only inside angle brackets.
+fn bare_path(argument: &str) -> Result<(&str, &str), CommandError> {
+    let (path, parameters) = argument.split_once(' ').unwrap_or((argument, ""));
+    if path.is_empty() || path.contains(['<', '>', '"']) {
+        return Err(CommandError::Syntax);
+    }
+    Ok((path, parameters))
 }
 
 /// The parameters as (keyword in capitals, value), in order; a keyword may come once.
@@ -268,8 +291,8 @@ fn parameters(text: &str) -> Result<Vec<(String, Option<&str>)>, CommandError> {
     Ok(list)
 }
 
-fn mail(argument: &str) -> Result<Command, CommandError> {
-    let (address, rest) = path(keyword(argument, "FROM:")?)?;
+fn mail(argument: &str, grammar: Grammar) -> Result<Command, CommandError> {
+    let (address, rest) = path(keyword(argument, "FROM:")?, grammar)?;
     let mut known = MailParameters::default();
     for (key, value) in parameters(rest)? {
         match (key.as_str(), value) {
@@ -314,8 +337,8 @@ fn mail(argument: &str) -> Result<Command, CommandError> {
     })
 }
 
-fn rcpt(argument: &str) -> Result<Command, CommandError> {
-    let (address, rest) = path(keyword(argument, "TO:")?)?;
+fn rcpt(argument: &str, grammar: Grammar) -> Result<Command, CommandError> {
+    let (address, rest) = path(keyword(argument, "TO:")?, grammar)?;
     let (mut notify, mut original) = (Notify::Default, None);
     for (key, value) in parameters(rest)? {
         match (key.as_str(), value) {
@@ -446,13 +469,42 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Command, CommandError> {
-        Command::parse(line.as_bytes())
+        Command::parse(line.as_bytes(), Grammar::Strict)
     }
 
     fn mail_from(line: &str) -> (ReversePath, MailParameters) {
         match parse(line) {
             Ok(Command::Mail { from, parameters }) => (from, parameters),
             other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_path_without_angle_brackets_is_taken_from_whom_that_is_allowed() {
+        for line in [
+            "MAIL FROM:scan@b.example",
+            "MAIL FROM: scan@b.example SIZE=10",
+            "RCPT TO:scan@b.example",
+            "RCPT TO:scan@b.example NOTIFY=NEVER",
+        ] {
+            assert_eq!(parse(line), Err(CommandError::Syntax), "{line}");
+            let bare = Command::parse(line.as_bytes(), Grammar::Lenient);
+            let bracketed = line.replace("scan@b.example", "<scan@b.example>");
+            assert_eq!(bare, parse(&bracketed), "{line}");
+            assert!(bare.is_ok(), "{line}");
+        }
+        for line in [
+            "MAIL FROM:",
+            "MAIL FROM: ",
+            "RCPT TO:a@b>",
+            "RCPT TO:a <a@b>",
+            "RCPT TO:a@b,c@d",
+            "RCPT TO:\"a b\"@c",
+        ] {
+            assert!(
+                Command::parse(line.as_bytes(), Grammar::Lenient).is_err(),
+                "{line}"
+            );
         }
     }
 
@@ -598,17 +650,17 @@ mod tests {
             "NOOP \u{85}".as_bytes(),
         ] {
             assert_eq!(
-                Command::parse(line),
+                Command::parse(line, Grammar::Strict),
                 Err(CommandError::BadCharacter),
                 "{line:?}"
             );
         }
         assert_eq!(
-            Command::parse(b"NOOP\rQUIT"),
+            Command::parse(b"NOOP\rQUIT", Grammar::Lenient),
             Err(CommandError::BareNewline)
         );
         assert_eq!(
-            Command::parse(b"NOOP\nQUIT"),
+            Command::parse(b"NOOP\nQUIT", Grammar::Lenient),
             Err(CommandError::BareNewline)
         );
     }
@@ -622,7 +674,9 @@ mod tests {
     proptest! {
         #[test]
         fn any_line_is_parsed_or_refused(line in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = Command::parse(&line);
+            for grammar in [Grammar::Strict, Grammar::Lenient] {
+                let _ = Command::parse(&line, grammar);
+            }
         }
 
         #[test]

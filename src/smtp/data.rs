@@ -1,8 +1,9 @@
-//! The body of a message on the wire: dot transparency (RFC 5321 section 4.5.2) and strict line ends (section 2.3.8).
+//! The body of a message on the wire: dot transparency (RFC 5321 section 4.5.2) and line ends (section 2.3.8).
 //!
-//! Invariant: what a [`Decoder`] gives out holds no bare CR, no bare LF, no NUL and no line over
-//! [`TEXT_LINE_BYTES_MAX`] bytes, however the input was cut into pieces; only CRLF "." CRLF ends DATA. After a fault
-//! nothing more is given out, and the input is swallowed to the true end.
+//! Invariant: what a [`Decoder`] gives out holds no bare CR, no bare LF and no NUL, nor where that is asked for a line over
+//! [`TEXT_LINE_BYTES_MAX`] bytes, however the input was cut into pieces. Under [`LineEnds::Strict`] and
+//! [`LineEnds::Mended`] only CRLF "." CRLF ends DATA as a message. After a fault nothing more is given out, and the input
+//! is swallowed to the true end.
 
 use crate::limits::TEXT_LINE_BYTES_MAX;
 
@@ -17,11 +18,56 @@ pub enum BodyFault {
     LongLine,
 }
 
+/// What is done about a LF without CR. A CR without LF is a fault everywhere.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LineEnds {
+    /// It is a fault.
+    Strict,
+    /// It is taken for CRLF. A lone dot on a line that begins or ends with one is a fault that ends the body at once: the
+    /// client has shown that it knows CRLF, so what would follow may be part of the text.
+    Mended,
+    /// It is taken for CRLF, around the final dot too: the client knows nothing else.
+    Any,
+}
+
+/// How a line ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LineEnd {
+    /// With CRLF.
+    CrLf,
+    /// With a LF alone.
+    Lf,
+}
+
+impl LineEnd {
+    /// Bytes that it has.
+    pub const fn bytes(self) -> usize {
+        match self {
+            Self::CrLf => 2,
+            Self::Lf => 1,
+        }
+    }
+}
+
+/// What is done about a line over [`TEXT_LINE_BYTES_MAX`] bytes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LongLines {
+    /// It is taken as it is.
+    #[default]
+    Take,
+    /// It is a fault.
+    Refuse,
+}
+
 /// Reads a body from the wire.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     at: At,
     framing: Framing,
+    line_ends: LineEnds,
+    long_lines: LongLines,
+    /// How the line before this one ended.
+    before: LineEnd,
     line_len: usize,
     fault: Option<BodyFault>,
 }
@@ -46,11 +92,19 @@ enum At {
 }
 
 impl Decoder {
+    /// A decoder at the start of a body, with strict line ends.
+    pub const fn new(framing: Framing, long_lines: LongLines) -> Self {
+        Self::mending(framing, LineEnds::Strict, long_lines)
+    }
+
     /// A decoder at the start of a body.
-    pub const fn new(framing: Framing) -> Self {
+    pub const fn mending(framing: Framing, line_ends: LineEnds, long_lines: LongLines) -> Self {
         Self {
             at: At::LineStart,
             framing,
+            line_ends,
+            long_lines,
+            before: LineEnd::CrLf,
             line_len: 0,
             fault: None,
         }
@@ -108,6 +162,10 @@ impl Decoder {
                 *input = rest;
                 self.at = At::Cr;
             }
+            Some((b'\n', rest)) if self.line_ends != LineEnds::Strict => {
+                *input = rest;
+                self.end_line(LineEnd::Lf, out);
+            }
             Some((&byte, rest)) => {
                 *input = rest;
                 self.at = At::Middle;
@@ -124,7 +182,7 @@ impl Decoder {
     fn text(&mut self, run: &[u8], out: &mut Vec<u8>) {
         self.at = At::Middle;
         self.line_len = self.line_len.saturating_add(run.len());
-        if self.line_len > TEXT_LINE_BYTES_MAX {
+        if self.long_lines == LongLines::Refuse && self.line_len > TEXT_LINE_BYTES_MAX {
             self.set_fault(BodyFault::LongLine);
         }
         self.give(run, out);
@@ -137,12 +195,9 @@ impl Decoder {
             (At::LineStart, b'.') => self.text(b".", out),
             (At::LineStart | At::Middle, b'\r') => self.at = At::Cr,
             (At::Dot, b'\r') => self.at = At::DotCr,
-            (At::DotCr, b'\n') => self.at = At::End,
-            (At::Cr, b'\n') => {
-                self.give(b"\r\n", out);
-                self.line_len = 0;
-                self.at = At::LineStart;
-            }
+            (At::DotCr, b'\n') => self.end_body(self.before),
+            (At::Dot, b'\n') if self.line_ends != LineEnds::Strict => self.end_body(LineEnd::Lf),
+            (At::Cr, b'\n') => self.end_line(LineEnd::CrLf, out),
             (At::Cr | At::DotCr, b'\r') => {
                 self.set_fault(BodyFault::BareNewline);
                 self.at = At::Cr;
@@ -158,6 +213,21 @@ impl Decoder {
                 self.text(&[byte], out);
             }
         }
+    }
+
+    fn end_line(&mut self, end: LineEnd, out: &mut Vec<u8>) {
+        self.give(b"\r\n", out);
+        self.line_len = 0;
+        self.before = end;
+        self.at = At::LineStart;
+    }
+
+    /// A dot stands alone between two line ends, of which this one is the shorter.
+    fn end_body(&mut self, end: LineEnd) {
+        if end == LineEnd::Lf && self.line_ends == LineEnds::Mended {
+            self.set_fault(BodyFault::BareNewline);
+        }
+        self.at = At::End;
     }
 
     fn check(&mut self, byte: u8) {
@@ -231,7 +301,15 @@ mod tests {
 
     /// Decodes `wire` cut into pieces of `piece` bytes; gives the body, the fault and what was left behind the end.
     fn decode(wire: &[u8], piece: usize) -> (Vec<u8>, Option<BodyFault>, Option<Vec<u8>>) {
-        let mut decoder = Decoder::new(Framing::Dot);
+        decode_as(LineEnds::Strict, wire, piece)
+    }
+
+    fn decode_as(
+        line_ends: LineEnds,
+        wire: &[u8],
+        piece: usize,
+    ) -> (Vec<u8>, Option<BodyFault>, Option<Vec<u8>>) {
+        let mut decoder = Decoder::mending(Framing::Dot, line_ends, LongLines::Refuse);
         let mut out = Vec::new();
         let mut at = 0;
         while at < wire.len() {
@@ -298,8 +376,44 @@ mod tests {
     }
 
     #[test]
+    fn a_long_line_is_given_out_where_that_is_asked_for() {
+        let mut decoder = Decoder::new(Framing::Counted, LongLines::Take);
+        let mut out = Vec::new();
+        let line = [&[b'a'; 20_000][..], b"\r\n"].concat();
+        decoder.decode(&mut &line[..], &mut out);
+        assert_eq!((out, decoder.fault()), (line, None));
+    }
+
+    #[test]
+    fn a_lone_lf_is_mended_where_that_is_asked_for() {
+        let body = b"a\r\n\r\n.b\r\nc\r\n".to_vec();
+        for (line_ends, wire) in [
+            (LineEnds::Any, &b"a\n\n..b\nc\n.\nQUIT"[..]),
+            (LineEnds::Any, b"a\n\n..b\nc\n.\r\nQUIT"),
+            (LineEnds::Any, b"a\r\n\n..b\r\nc\r\n.\nQUIT"),
+            (LineEnds::Mended, b"a\n\n..b\nc\r\n.\r\nQUIT"),
+        ] {
+            for piece in 1..20 {
+                let expected = (body.clone(), None, Some(b"QUIT".to_vec()));
+                assert_eq!(decode_as(line_ends, wire, piece), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_that_knows_crlf_does_not_end_its_text_with_less() {
+        for wire in ["a\n.\nMAIL", "a\n.\r\nMAIL", "a\r\n.\nMAIL"] {
+            for piece in 1..8 {
+                let (_, fault, left) = decode_as(LineEnds::Mended, wire.as_bytes(), piece);
+                assert_eq!(fault, Some(BodyFault::BareNewline), "{wire:?}");
+                assert_eq!(left.as_deref(), Some(&b"MAIL"[..]), "{wire:?}");
+            }
+        }
+    }
+
+    #[test]
     fn a_counted_body_has_no_dots_and_ends_with_a_line_end() {
-        let mut decoder = Decoder::new(Framing::Counted);
+        let mut decoder = Decoder::new(Framing::Counted, LongLines::Refuse);
         let mut out = Vec::new();
         assert!(!decoder.decode(&mut &b".\r\n..a\r\n."[..], &mut out));
         decoder.finish(&mut out);
@@ -307,7 +421,7 @@ mod tests {
             (out.as_slice(), decoder.fault()),
             (&b".\r\n..a\r\n.\r\n"[..], None)
         );
-        let mut decoder = Decoder::new(Framing::Counted);
+        let mut decoder = Decoder::new(Framing::Counted, LongLines::Refuse);
         decoder.decode(&mut &b"a\r"[..], &mut out);
         decoder.finish(&mut out);
         assert_eq!(decoder.fault(), Some(BodyFault::BareNewline));
@@ -327,15 +441,20 @@ mod tests {
         }
 
         #[test]
-        fn pieces_do_not_matter(wire in prop::collection::vec(prop::sample::select(b".\r\n\0ab".to_vec()), 0..40), piece in 1usize..6) {
-            let whole = decode(&wire, wire.len().max(1));
-            let pieces = decode(&wire, piece);
+        fn pieces_do_not_matter_and_no_bare_line_end_comes_out(
+            wire in prop::collection::vec(prop::sample::select(b".\r\n\0ab".to_vec()), 0..40),
+            piece in 1usize..6,
+            line_ends in prop::sample::select(vec![LineEnds::Strict, LineEnds::Mended, LineEnds::Any]),
+        ) {
+            let whole = decode_as(line_ends, &wire, wire.len().max(1));
+            let pieces = decode_as(line_ends, &wire, piece);
             prop_assert_eq!(&pieces, &whole);
             if whole.1.is_none() {
                 let body = &whole.0;
                 for (at, &byte) in body.iter().enumerate() {
                     prop_assert!(byte != 0);
                     prop_assert!(byte != b'\n' || at > 0 && body[at - 1] == b'\r');
+                    prop_assert!(byte != b'\r' || body.get(at + 1).is_none_or(|next| *next == b'\n'));
                 }
             }
         }

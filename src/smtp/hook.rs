@@ -16,7 +16,7 @@ use crate::limits::{
     TEXT_LINE_BYTES_MAX,
 };
 
-use super::data::{Decoder, Encoder, Framing};
+use super::data::{Decoder, Encoder, Framing, LongLines};
 
 /// What the helper is asked for in place of the target of an alias.
 pub const HOOK: &str = "hook";
@@ -312,7 +312,7 @@ impl Request {
             self.line.push(byte);
             if let Some(line) = self.line.strip_suffix(b"\r\n") {
                 if line.is_empty() {
-                    self.body = Some(Decoder::new(Framing::Dot));
+                    self.body = Some(Decoder::new(Framing::Dot, LongLines::Take));
                 } else {
                     match read_fact(line) {
                         Some(fact) => self.facts.push(fact),

@@ -142,6 +142,8 @@ replies! {
 
     /// A host that may not relay, to a domain that is not served.
     RELAY_DENIED = 550 [5 7 1] "Relaying denied: authenticate on port 465 or 587 first";
+    /// The same, to a program of this machine.
+    RELAY_DENIED_LOCALLY = 550 [5 7 1] "Relaying denied: use sendmail or authenticate on port 465 or 587, or list 127.0.0.1 and ::1 in networks under [relay]";
     /// An address that tries to smuggle another.
     ROUTED_ADDRESS = 550 [5 7 1] "Addresses with a route in them are not relayed";
     /// A local part alone.
@@ -185,6 +187,8 @@ replies! {
     BODY_LONG_LINE = 554 [5 6 0] "The message holds a line of more than 998 bytes: encode it as quoted-printable or base64";
     /// The header block is none.
     HEADER_MALFORMED = 554 [5 6 0] "The message does not begin with a header";
+    /// Where the header ends cannot be told, and that counts.
+    HEADER_DISPUTED = 550 [5 6 0] "The header has a line that is no field, and fields behind it that would count: mend or remove it";
     /// The header block is too long.
     HEADER_TOO_LONG = 554 [5 6 0] "The header of the message is too long";
     /// Over the size that SIZE announced.

@@ -10,7 +10,7 @@
 //!
 //! Not supported: EXPN, ETRN, BINARYMIME, BURL. Invariants: no 250 behind the end of a body before
 //! [`Session::on_stored`]; bytes behind STARTTLS are dropped with all that was said before; a body with a lone CR or
-//! LF or a NUL ends the session after one 5xx.
+//! LF or a NUL ends the session after one 5xx, except for a lone LF of a client whose line ends are mended.
 //!
 //! The session asks its owner for every decision: [`Request`] says which `on_*` answers it, and until then
 //! [`Session::advance`] takes no input.
@@ -21,8 +21,8 @@ mod body;
 use std::mem;
 use std::time::Duration;
 
-use super::command::{Command, CommandError, ForwardPath, Greeting, MailParameters};
-use super::data::{Decoder, Framing};
+use super::command::{Command, CommandError, ForwardPath, Grammar, Greeting, MailParameters};
+use super::data::{Decoder, Framing, LineEnd, LongLines};
 use super::reply::Reply;
 use crate::address::ReversePath;
 use crate::envelope::{Notify, Recipient};
@@ -62,6 +62,20 @@ pub struct Settings {
     pub message_bytes_max: u64,
     /// Recipients of a transaction (LIMITS RCPTMAX).
     pub recipients_max: usize,
+    /// What is done about long lines of text.
+    pub long_lines: LongLines,
+}
+
+/// What a client may get wrong. Users and programs of this machine may get the form of commands wrong anyway.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Tolerance {
+    /// Nothing.
+    #[default]
+    None,
+    /// The form of commands.
+    Form,
+    /// That, and it may end lines with a LF alone.
+    LineEnds,
 }
 
 /// A transaction that is being built: it lives from MAIL to the end of the body, or to RSET.
@@ -120,6 +134,11 @@ pub enum Request {
     Store(Box<Transaction>),
     /// The transaction is given up; whatever was kept of its body can go. Needs no answer.
     Forget,
+    /// The message is refused for its bytes or its size, and the client was told so with this reply; whatever was kept of
+    /// its body can go. Needs no answer.
+    Refuse(Reply),
+    /// The same, and the session is over: send what is pending, then close.
+    RefuseAndClose(Reply),
     /// Send what is pending, then close. Needs no answer.
     Close,
 }
@@ -154,6 +173,8 @@ pub struct Session {
     swallowing_line: bool,
     started: bool,
     asks: Asks,
+    tolerance: Tolerance,
+    last_line_end: LineEnd,
 }
 
 /// What is asked of the owner beyond what always is.
@@ -233,6 +254,8 @@ impl Session {
             swallowing_line: false,
             started: false,
             asks: Asks::Nothing,
+            tolerance: Tolerance::None,
+            last_line_end: LineEnd::CrLf,
         }
     }
 
@@ -245,6 +268,19 @@ impl Session {
     /// From now on asks its owner about each hello.
     pub fn ask_about_hello(&mut self) {
         self.asks = Asks::Hello;
+    }
+
+    /// From now on the client may get this wrong.
+    pub fn tolerate(&mut self, tolerance: Tolerance) {
+        self.tolerance = tolerance;
+    }
+
+    /// How closely its commands have to follow the grammar.
+    fn grammar(&self) -> Grammar {
+        match self.authenticated || self.tolerance != Tolerance::None {
+            true => Grammar::Lenient,
+            false => Grammar::Strict,
+        }
     }
 
     /// What the client calls itself, and how it greeted.
@@ -382,16 +418,16 @@ impl Session {
                 self.end(&Reply::FOREIGN_PROTOCOL, out);
                 return None;
             }
-            // Only CRLF ends a line: one with a lone LF goes on, and is refused as a whole.
-            let end = input.windows(2).position(|pair| pair == b"\r\n");
-            match end {
-                Some(end) if !self.swallowing_line && end.saturating_add(2) <= max => {
-                    let (line, rest) = input.split_at_checked(end)?;
-                    *input = rest.get(2..).unwrap_or_default();
+            match self.line_end(input) {
+                Some((len, end)) if !self.swallowing_line && len.saturating_add(2) <= max => {
+                    let (line, rest) = input.split_at_checked(len)?;
+                    *input = rest.get(end.bytes()..).unwrap_or_default();
+                    self.last_line_end = end;
                     return Some(line);
                 }
-                Some(end) => {
-                    *input = input.get(end.saturating_add(2)..).unwrap_or_default();
+                Some((len, end)) => {
+                    let gone = len.saturating_add(end.bytes());
+                    *input = input.get(gone..).unwrap_or_default();
                     self.swallowing_line = false;
                     if matches!(self.state, State::Auth) {
                         self.state = State::Greeted;
@@ -412,6 +448,20 @@ impl Session {
                 }
                 None => return None,
             }
+        }
+    }
+
+    /// Length of the first line, and how it ends. Only CRLF ends a line, unless the client may end it with less: one with
+    /// a lone LF goes on, and is refused as a whole.
+    fn line_end(&self, input: &[u8]) -> Option<(usize, LineEnd)> {
+        if self.tolerance != Tolerance::LineEnds {
+            let len = input.windows(2).position(|pair| pair == b"\r\n")?;
+            return Some((len, LineEnd::CrLf));
+        }
+        let len = input.iter().position(|byte| *byte == b'\n')?;
+        match input.get(..len)?.strip_suffix(b"\r") {
+            Some(line) => Some((line.len(), LineEnd::CrLf)),
+            None => Some((len, LineEnd::Lf)),
         }
     }
 
@@ -437,7 +487,7 @@ impl Session {
         if matches!(self.state, State::Auth) {
             return self.on_auth_line(line, out);
         }
-        let command = match Command::parse(line) {
+        let command = match Command::parse(line, self.grammar()) {
             Ok(command) => command,
             Err(error) => return self.on_bad_line(line, error, out),
         };
@@ -553,7 +603,7 @@ impl Session {
                 };
                 self.state = State::Bdat(Box::new(Chunks {
                     transaction: Box::new(refused),
-                    decoder: Decoder::new(Framing::Counted),
+                    decoder: Decoder::new(Framing::Counted, settings.long_lines),
                     size: 0,
                     remaining: Some(len),
                     last: true,
@@ -726,6 +776,7 @@ impl Session {
             started: true,
             errors: self.errors,
             asks: self.asks,
+            tolerance: self.tolerance,
             ..Self::new(self.role, Encryption::Active)
         };
     }

@@ -44,7 +44,7 @@ pub(crate) struct Play<'a> {
     hook: Option<(ConnId, Request, Vec<u8>)>,
 }
 
-const ALIASES: &str = "pencil: far@elsewhere.example\nteam: pencil, other@elsewhere.example\n";
+const ALIASES: &str = "pencil: far@elsewhere.example\nbox: maildir:/var/mail/box\nteam: pencil, other@elsewhere.example\n";
 
 /// How long chopar is waited for in a dialogue.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -53,8 +53,11 @@ const TURN_BYTES: usize = 64 * 1024;
 
 fn folder(script: &Script) -> Folder {
     let mut toml = "hostname = \"mx.example.com\"\nmax_message_size = \"64 KiB\"\nadmin = \"boss@elsewhere.example\"\n\
-                    dns.servers = [\"192.0.2.53\"]\nrelay.networks = [\"198.51.100.0/24\"]\n"
+                    dns.servers = [\"192.0.2.53\"]\n"
         .to_owned();
+    if !script.toml.contains("relay.networks") {
+        toml.push_str("relay.networks = [\"198.51.100.0/24\"]\n");
+    }
     toml.push_str(&script.toml);
     if script.side == Side::Client && !script.toml.contains("[[route]]") {
         toml.push_str(ROUTE);

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use chopar::address::Domain;
-use chopar::mail::authors::authors_in;
+use chopar::mail::authors::{authors, authors_in};
+use chopar::mail::header::HeaderScanner;
 use mail_parser::{HeaderName, MessageParser};
 
 use crate::chance::Chance;
@@ -44,6 +45,69 @@ fn no_reader_shows_an_author_that_is_not_judged() {
     println!("From: {inputs} values: {counts:?}");
     assert!(escaped.is_empty(), "{}", escaped.join("\n"));
     assert!(counts["taken"] > inputs / 10 && counts["shown"] > inputs / 10);
+}
+
+#[test]
+fn no_reader_shows_an_author_behind_the_end_of_a_header_that_is_not_judged() {
+    const LINES: [&str; 14] = [
+        "From: a@evil.test",
+        "From: b@bank.test",
+        "from : b@bank.test",
+        "X: y",
+        "no field",
+        " folded",
+        "\t",
+        "",
+        "From x@mbox.test Thu Jan  1 00:00:00 1970",
+        ">From: b@bank.test",
+        "\u{feff}From: b@bank.test",
+        ": From: b@bank.test",
+        "Subject: x",
+        "To: c@d.test",
+    ];
+    let inputs = inputs();
+    let mut python = Python::new();
+    let mut asked: Vec<(Vec<u8>, Vec<Domain>)> = Vec::new();
+    let mut chance = Chance::new(SEED);
+    let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
+    let mut escaped = Vec::new();
+    for number in 0..inputs {
+        let count = 1 + chance.below(6);
+        let lines: Vec<&str> = (0..count).map(|_| chance.word(&LINES)).collect();
+        let message = format!("{}\r\n", lines.join("\r\n")).into_bytes();
+        let mut scanner = HeaderScanner::default();
+        let _ = scanner.on_bytes(&message).expect("it is short");
+        let front = scanner.finish().expect("it is short");
+        let is_continued =
+            front.header.as_bytes().is_empty() && matches!(front.text.first(), Some(b' ' | b'\t'));
+        match authors(&front.header) {
+            Ok(judged) if !is_continued => {
+                *counts.entry("taken").or_default() += 1;
+                // As it goes on: without the envelope line, behind a field of ours.
+                let rest = message.get(front.envelope_line..).unwrap_or_default();
+                let sent = [b"Received: by mx.test\r\n", rest].concat();
+                let parser = MessageParser::new().header_address(HeaderName::From);
+                let parsed = parser.parse(&sent);
+                let from = parsed.as_ref().and_then(|message| message.from());
+                let addresses = from.into_iter().flat_map(|from| from.iter());
+                let shown = addresses.filter_map(|one| one.address());
+                let shown: Vec<String> = shown.map(str::to_owned).collect();
+                note(&sent, &judged, &shown, &mut counts, &mut escaped);
+                python.ask(b'm', &sent);
+                asked.push((sent, judged));
+            }
+            _ => *counts.entry("refused").or_default() += 1,
+        }
+        if asked.len() >= BATCH || number + 1 == inputs {
+            for ((sent, judged), shown) in asked.drain(..).zip(python.answers()) {
+                note(&sent, &judged, &shown, &mut counts, &mut escaped);
+            }
+        }
+        assert!(escaped.len() < SHOWN, "{}", escaped.join("\n"));
+    }
+    println!("headers: {inputs}: {counts:?}");
+    assert!(escaped.is_empty(), "{}", escaped.join("\n"));
+    assert!(counts["taken"] > inputs / 20 && counts["shown"] > inputs / 20);
 }
 
 /// What the test makes is worth nothing if nothing of it is found.

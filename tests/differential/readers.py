@@ -2,7 +2,8 @@
 
 Standard input holds batches: the number of values (4 bytes, big endian), then for each a kind (1 byte), its length (4
 bytes) and its bytes. For each value of a batch standard output gets a length (4 bytes) and that many bytes: what was
-shown, one a line. Kinds: f, From by the old parser; F, by both parsers; a, the ids of Authentication-Results.
+shown, one a line. Kinds: f, From by the old parser; F, by both parsers; a, the ids of Authentication-Results; m, From of a
+whole message.
 """
 
 import re
@@ -46,6 +47,17 @@ def new(value):
         return []
 
 
+def message(value):
+    shown = []
+    for rules in (policy.compat32, policy.default):
+        try:
+            for field in message_from_bytes(value, policy=rules).get_all("From", []):
+                shown.append(str(field))
+        except Exception:
+            pass
+    return shown
+
+
 def headers(value):
     """The value of a field as text: by both policies, and with its encoded words decoded."""
     field = b"Authentication-Results: " + value + b"\r\n\r\n"
@@ -79,7 +91,7 @@ def ids(value):
     return shown
 
 
-READERS = {b"f": old, b"F": lambda value: old(value) + new(value), b"a": ids}
+READERS = {b"f": old, b"F": lambda value: old(value) + new(value), b"a": ids, b"m": message}
 
 
 def main():

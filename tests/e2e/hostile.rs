@@ -103,7 +103,7 @@ fn headers_without_end_are_refused() {
     ] {
         let mut client = in_data(&relay);
         let reply = client.body(format!("{header}From: a@four.test\r\n\r\nx\r\n").as_bytes());
-        assert_eq!(reply.code, 554, "{reply:?}");
+        assert!(matches!(reply.code, 550 | 554), "{reply:?}");
         let reply = client.say("NOOP");
         assert!(matches!(reply.code, 250 | 0 | 421), "{reply:?}");
     }

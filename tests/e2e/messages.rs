@@ -22,6 +22,7 @@ const FIELDS: &str = "From: a@src.test\r\nTo: b@four.test\r\nDate: Tue, 24 Nov 2
 fn odd_messages_arrive_byte_for_byte_behind_a_trace() {
     let relay = Relay::start();
     let long = "x".repeat(998);
+    let longer = "x".repeat(5_000);
     let messages: Vec<Vec<u8>> = vec![
         format!("{FIELDS}\r\nhello\r\n").into(),
         format!("{FIELDS}\r\n").into(),                       // an empty body
@@ -30,6 +31,7 @@ fn odd_messages_arrive_byte_for_byte_behind_a_trace() {
         format!("{FIELDS}\r\ntext\r\n\r\n\r\n").into(),       // empty lines at the end
         format!("{FIELDS}\r\n.\r\n..\r\n...\r\n.x\r\n").into(), // leading dots
         format!("{FIELDS}\r\n{long}\r\n.{}\r\n", &long[1..]).into(),
+        format!("{FIELDS}\r\n{longer}\r\n.{longer}\r\n").into(), // longer than a line should be
         format!("{FIELDS}X-Long: {}\r\n\r\nx\r\n", &long[8..]).into(),
         format!("{FIELDS}X-Fold: one\r\n two\r\n\t three  \r\n \r\nx-FOLD : again\r\nX-Fold: one\r\n\r\nx\r\n").into(),
         format!("{FIELDS}\r\n \t \r\ntrailing  \t\r\n\tleading\r\n").into(),

@@ -183,18 +183,23 @@ fn python_submits_with_every_mechanism() {
 }
 
 #[test]
-fn a_submission_without_date_and_message_id_gets_them() {
+fn a_submission_without_date_and_message_id_gets_them_and_goes_without_bcc() {
     let relay = Setup::strangers().start();
     let mut client = relay.user("ann@relay.test");
-    let message = b"From: ann@relay.test\r\nTo: bob@four.test\r\nBcc: eve@four.test\r\nSubject: x\r\n\r\nx\r\n";
+    let [top, bcc, rest] = [
+        &b"From: ann@relay.test\r\nTo: bob@four.test\r\n"[..],
+        b"Bcc: eve@four.test\r\n",
+        b"Subject: x\r\n\r\nx\r\n",
+    ];
+    let message = [top, bcc, rest].concat();
     assert_eq!(
         client
-            .transaction("ann@relay.test", &["bob@four.test"], message)
+            .transaction("ann@relay.test", &["bob@four.test"], &message)
             .code,
         250
     );
     let arrived = relay.sink.wait(1).remove(0);
-    let added = arrived.added_to(message); // Bcc is left alone: the client knows what it does
+    let added = arrived.added_to(&[top, rest].concat()); // without Bcc
     for name in ["Date: ", "Message-ID: <", "Received: "] {
         assert_eq!(
             added.matches(&format!("\r\n{name}")).count() + usize::from(added.starts_with(name)),

@@ -198,7 +198,7 @@ fn a_spoof_is_refused_however_its_author_is_spelled() {
 
 #[test]
 fn no_shape_of_a_header_hides_an_author_that_a_reader_would_show() {
-    let headers: [&[u8]; 30] = [
+    let headers: [&[u8]; 29] = [
         b"From\t \t: boss@bank.example",
         b"FROM:boss@bank.example",
         b"From:\r\n boss@bank.example",
@@ -228,7 +228,6 @@ fn no_shape_of_a_header_hides_an_author_that_a_reader_would_show() {
         b"From\xC2\xA0: boss@bank.example\r\nFrom: a@evil.example",
         b"\xEF\xBB\xBFFrom: boss@bank.example\r\nFrom: a@evil.example",
         b"Sender: boss@bank.example\r\nResent-From: boss@bank.example",
-        b"From boss@bank.example Thu Jan  1 00:00:00 1970\r\nFrom: a@evil.example",
     ];
     for header in headers {
         for is_chunked in [false, true] {
@@ -534,4 +533,23 @@ fn who_is_gone_before_the_dns_answers_leaves_nothing_behind() {
         assert!(world.queued.is_empty());
         world.nothing_is_left();
     }
+}
+
+#[test]
+fn spf_asks_for_the_a_labels_of_a_sender_in_u_labels() {
+    let mut world = World::new();
+    world.say_at(
+        "xn--bcher-kva.example",
+        &format!("v=spf1 ip4:{STRANGER} -all"),
+    );
+    world.connect(Listener::Smtp);
+    let from = "MAIL FROM:<j\u{fc}rgen@b\u{fc}cher.example> SMTPUTF8";
+    assert!(world.say(from).starts_with("250 "));
+    assert!(world.say("RCPT TO:<box@us.example>").starts_with("250 "));
+    assert!(world.say("DATA").starts_with("354 "));
+    world.feed("From: j\u{fc}rgen@b\u{fc}cher.example\r\n\r\nx\r\n.\r\n".as_bytes());
+    let reply = world.hear();
+    assert!(reply.starts_with("250 "), "{reply}");
+    let fields = String::from_utf8_lossy(&world.queued[0].fields).into_owned();
+    assert!(fields.contains("spf=pass"), "{fields}");
 }

@@ -13,5 +13,6 @@ mod shares;
 #[allow(dead_code, reason = "shared with the dialogues, which use more of it")]
 #[path = "../stage/mod.rs"]
 mod stage;
+mod submission;
 mod turns;
 mod world;

@@ -463,10 +463,10 @@ pub(crate) fn divide(message: &[u8]) -> (Header, Vec<u8>) {
     let mut scanner = HeaderScanner::default();
     match scanner.on_bytes(message).expect("a header") {
         Scan::Complete { taken } => (
-            scanner.finish().expect("a header"),
+            scanner.finish().expect("a header").header,
             message[taken..].to_vec(),
         ),
-        Scan::Open => (scanner.finish().expect("a header"), Vec::new()),
+        Scan::Open => (scanner.finish().expect("a header").header, Vec::new()),
     }
 }
 

@@ -10,6 +10,7 @@
 mod expansion;
 mod record;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -217,7 +218,7 @@ impl Progress {
             cause: None,
             explanation: None,
         };
-        let Some(domain) = initial_domain(sender.domain) else {
+        let Some(domain) = initial_domain(&with_a_labels(sender.domain)) else {
             return Step::Done(verdict);
         };
         if self.frames.is_empty() {
@@ -273,6 +274,14 @@ fn initial_domain(name: &str) -> Option<Domain> {
     Domain::parse_lookup(name)
         .ok()
         .filter(|domain| domain.as_str().contains('.'))
+}
+
+/// The domain of a sender with A-labels in place of U-labels (section 4.3); as it came where it is none.
+fn with_a_labels(name: &str) -> Cow<'_, str> {
+    match Domain::parse(name) {
+        Ok(domain) if !name.is_ascii() => domain.as_str().to_owned().into(),
+        _ => name.into(),
+    }
 }
 
 /// One check, as far as the answers reach. A term that stops for an answer is evaluated anew when it is there, and counts
@@ -614,7 +623,7 @@ impl Check<'_> {
         let sender = self.sender;
         Ok(Facts {
             local_part: sender.local_part.to_owned(),
-            sender_domain: sender.domain.to_owned(),
+            sender_domain: with_a_labels(sender.domain).into_owned(),
             domain: domain.to_string(),
             address: self.address(),
             helo: sender.helo.to_owned(),

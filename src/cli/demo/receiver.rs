@@ -12,6 +12,7 @@ use crate::envelope::Recipient;
 use crate::queue_id::QueueId;
 use crate::shell::link::{Link, LinkTls};
 use crate::smtp::command::ForwardPath;
+use crate::smtp::data::LongLines;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::{AuthStep, Encryption, Request, Role, Session, Settings};
 
@@ -36,6 +37,7 @@ pub(super) fn serve(hostname: &Domain) -> io::Result<(SocketAddr, Receiver<Arriv
         hostname: hostname.as_str().into(),
         message_bytes_max: 1 << 20,
         recipients_max: 100,
+        long_lines: LongLines::Take,
     };
     thread::Builder::new()
         .name("demo-mx".into())
@@ -92,7 +94,7 @@ fn serve_one(
                 Request::Authenticate { .. } | Request::Respond(_) => {
                     session.on_auth(AuthStep::Refusal(Reply::AUTH_NOT_OFFERED), &mut out);
                 }
-                Request::BeginBody => session.on_body_ready(Ok(()), &mut out),
+                Request::BeginBody => session.on_body_ready(Ok(()), settings, &mut out),
                 Request::Store(transaction) => {
                     let message = Arrived {
                         from: transaction.reverse_path.to_string(),
@@ -105,7 +107,7 @@ fn serve_one(
                     };
                     session.on_stored(&reply, &mut out);
                 }
-                Request::Forget => body.clear(),
+                Request::Forget | Request::Refuse(_) => body.clear(),
                 Request::StartTls => {
                     input = &[];
                     link.write_all(&std::mem::take(&mut out))?;
@@ -114,7 +116,7 @@ fn serve_one(
                     agreed = Some(format!("{} {}", terms.version, terms.cipher));
                     session.on_tls();
                 }
-                Request::Close => {
+                Request::Close | Request::RefuseAndClose(_) => {
                     link.write_all(&out)?;
                     return link.flush();
                 }

@@ -566,9 +566,10 @@ mod tests {
         fn what_comes_out_can_be_sent(input in prop::collection::vec(any::<u8>(), 0..3000), long in 0usize..3000) {
             let mut input = input;
             input.extend(std::iter::repeat_n(b'y', long));
+            use crate::smtp::data::{Decoder, Framing, LongLines};
             if let Ok((bytes, _)) = read(&input, 999, MessageEnd::Input, RecipientSource::Arguments, &caller()) {
                 let mut out = Vec::new();
-                let mut decoder = crate::smtp::data::Decoder::new(crate::smtp::data::Framing::Counted);
+                let mut decoder = Decoder::new(Framing::Counted, LongLines::Refuse);
                 decoder.decode(&mut bytes.as_slice(), &mut out);
                 prop_assert_eq!(decoder.fault(), None);
                 prop_assert!(bytes.ends_with(b"\r\n"));

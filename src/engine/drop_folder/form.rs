@@ -8,8 +8,8 @@ use crate::address::ReversePath;
 use crate::date::Timestamp;
 use crate::envelope::Recipient;
 use crate::limits::{COMMAND_LINE_BYTES_MAX, RECIPIENTS_MAX};
-use crate::smtp::command::{Command, ForwardPath, MailParameters};
-use crate::smtp::data::{BodyFault, Decoder, Framing};
+use crate::smtp::command::{Command, ForwardPath, Grammar, MailParameters};
+use crate::smtp::data::{BodyFault, Decoder, Framing, LongLines};
 
 /// Why a file is not taken.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ impl Form {
 
 /// Whether the relay can be told the message: only then does it see where that ends.
 fn check_message(message: &mut impl BufRead) -> Result<(), Rejected> {
-    let mut decoder = Decoder::new(Framing::Counted);
+    let mut decoder = Decoder::new(Framing::Counted, LongLines::Take);
     let mut out = Vec::new();
     loop {
         let mut piece = message.fill_buf()?;
@@ -140,7 +140,8 @@ pub(super) fn read_envelope(input: &mut impl BufRead) -> Result<Lines, Rejected>
         }
         None => None,
     };
-    let Ok(Command::Mail { from, parameters }) = Command::parse(line.as_bytes()) else {
+    let Ok(Command::Mail { from, parameters }) = Command::parse(line.as_bytes(), Grammar::Strict)
+    else {
         return Err(Rejected::Form("no sender"));
     };
     let mut lines = Lines {
@@ -162,7 +163,7 @@ pub(super) fn read_envelope(input: &mut impl BufRead) -> Result<Lines, Rejected>
             to: ForwardPath::Mailbox(to),
             notify,
             original,
-        }) = Command::parse(line.as_bytes())
+        }) = Command::parse(line.as_bytes(), Grammar::Strict)
         else {
             return Err(Rejected::Form("no recipient where one should be"));
         };

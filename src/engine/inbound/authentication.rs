@@ -8,14 +8,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::Inbound;
-use crate::address::Domain;
+use crate::address::{Domain, Mailbox};
 use crate::auth::arc::{self, Sealing};
 use crate::auth::dkim::key::{Algorithm, SigningKey};
 use crate::auth::dkim::sign::Signer;
 use crate::auth::results::{AuthenticationResults, claims_id};
 use crate::auth::spf;
 use crate::clock::Now;
-use crate::config::{DkimKey, Dmarc};
+use crate::config::{Bcc, DkimKey, Dmarc};
 use crate::dns::{Answer, Question};
 use crate::engine::Engine;
 use crate::engine::event::ConnId;
@@ -24,7 +24,7 @@ use crate::engine::log::{Level, Line};
 use crate::engine::signing::Keys;
 use crate::limits::DNS_QUESTIONS_PER_SESSION_MAX;
 use crate::mail::authors::{AuthorsError, authors};
-use crate::mail::header::{Field, Header};
+use crate::mail::header::{Field, Front, Header};
 use crate::policy::authenticity::{Circumstances, Examination, Findings, Next, Verified};
 use crate::policy::authority::{Mark, Released};
 use crate::policy::relay::Client;
@@ -131,9 +131,20 @@ impl Engine {
     pub(super) fn plan_for_stranger(
         &self,
         inbound: &Inbound,
-        header: &Header,
+        front: &Front,
         now: Now,
     ) -> Result<Plan, Reply> {
+        let header = &front.header;
+        let id = self.config.hostname.as_str();
+        let mut claims = header.disputed("Authentication-Results");
+        if claims.any(|value| claims_id(value, id)) {
+            return Err(Reply::HEADER_DISPUTED);
+        }
+        // It would go on one of the fields that are put before it.
+        let is_continued = matches!(front.text.first(), Some(b' ' | b'\t'));
+        if header.as_bytes().is_empty() && is_continued {
+            return Err(Reply::HEADER_MALFORMED);
+        }
         let mode = inbound.grants.rules(&self.config).0;
         if mode == Dmarc::Enforce || inbound.grants.leaves() {
             authors(header).map_err(authors_reply)?;
@@ -145,7 +156,6 @@ impl Engine {
         Plan {
             is_hashed: inbound.grants.leaves() && self.sealer(inbound).is_some(),
             examination: Some(Box::new(Examination::new(header, now.wall))),
-            removed: self.own_results(header),
             ..Plan::default()
         }
     }
@@ -163,7 +173,6 @@ impl Engine {
             return Plan {
                 is_hashed: !keys.is_empty(),
                 keys,
-                removed: self.own_results(header),
                 ..Plan::default()
             };
         }
@@ -361,14 +370,6 @@ impl Engine {
         self.judge_by_hook(conn, inbound, checked, now)
     }
 
-    /// A header as it leaves: what is signed and sealed.
-    pub(super) fn leaving(&self, header: Arc<Header>) -> Arc<Header> {
-        match self.own_results(&header) {
-            removed if removed.is_empty() => header,
-            removed => Arc::new(without(&header, &removed)),
-        }
-    }
-
     /// The set that is added to the chain of a message that is forwarded (RFC 8617) with the fields `added` on top.
     /// Its header is the one that leaves.
     pub(super) fn sealing(
@@ -414,15 +415,26 @@ impl Engine {
             })
     }
 
-    /// Where fields lie that claim to be our own findings. They are taken out of whatever comes in, whoever sends it
-    /// (RFC 8601 section 5).
-    fn own_results(&self, header: &Header) -> Vec<Range<usize>> {
+    /// Where fields lie that do not go on: whoever sends it, those that claim to be our own findings (RFC 8601 section 5);
+    /// from whoever may relay, Bcc, unless it is to stay, and a From without an author where `author` stands for it.
+    pub(super) fn left_out(
+        &self,
+        inbound: &Inbound,
+        header: &Header,
+        author: Option<&Mailbox>,
+    ) -> Vec<Range<usize>> {
         let id = self.config.hostname.as_str();
+        let drops_bcc = self.client(inbound).is_trusted() && self.config.bcc == Bcc::Remove;
+        let is_left_out = |field: &Field<'_>| {
+            field.is("Authentication-Results") && claims_id(field.value(), id)
+                || drops_bcc && (field.is("Bcc") || field.is("Resent-Bcc"))
+                || author.is_some() && field.is("From")
+        };
         let mut start = 0_usize;
         let mut found = Vec::new();
         for field in header.fields() {
             let end = start.saturating_add(field.raw().len());
-            if field.is("Authentication-Results") && claims_id(field.value(), id) {
+            if is_left_out(&field) {
                 found.push(start..end);
             }
             start = end;
@@ -477,13 +489,14 @@ fn authors_reply(error: AuthorsError) -> Reply {
     match error {
         AuthorsError::Missing | AuthorsError::Empty => Reply::FROM_MISSING,
         AuthorsError::Duplicate => Reply::FROM_DUPLICATE,
+        AuthorsError::Disputed => Reply::HEADER_DISPUTED,
         AuthorsError::Ambiguous { .. } => Reply::FROM_AMBIGUOUS,
         AuthorsError::TooMany => Reply::FROM_TOO_MANY,
     }
 }
 
-/// A header without these fields of it, which come in its order.
-fn without(header: &Header, removed: &[Range<usize>]) -> Header {
+/// A header as it leaves, which is what is signed and sealed: without these fields of it, which come in its order.
+pub(super) fn without(header: &Header, removed: &[Range<usize>]) -> Header {
     let mut start = 0_usize;
     let mut next = removed.iter().peekable();
     let kept = header.fields().filter(|field| {

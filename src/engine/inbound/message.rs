@@ -1,21 +1,22 @@
 //! From the end of a body to the disk: the fields that are added, the signatures, the record.
 
-use super::authentication::Checked;
+use std::sync::Arc;
+
+use super::authentication::{Checked, without};
 use super::{Inbound, Signing};
+use crate::address::{Domain, Mailbox};
 use crate::clock::Now;
 use crate::engine::event::{Action, ConnId, Peer, Work, WorkResult};
-use crate::engine::intake::{Plan, Whole};
+use crate::engine::intake::{Plan, Separator, Whole};
 use crate::engine::log::{Level, Line};
-use crate::engine::signing::{Keys, signing_inputs};
+use crate::engine::signing::{authors_of, signing_inputs};
 use crate::engine::store::{Committing, Owner};
 use crate::engine::{Conn, Engine, JobOwner};
 use crate::envelope::{Envelope, Recipient};
-use crate::mail::address_list::from_mailboxes;
-use crate::mail::header::Header;
+use crate::mail::header::Front;
 use crate::mail::received::{Protocol, Received, Source};
-use crate::mail::submission;
+use crate::mail::submission::Added;
 use crate::policy::authority::Released;
-use crate::policy::relay::Client;
 use crate::queue::{Body, Command, MessageRecord, Record};
 use crate::queue_id::QueueId;
 use crate::smtp::command::Greeting;
@@ -71,8 +72,8 @@ impl Engine {
             return;
         };
         let is_over = inbound.is_over;
-        let block = intake.take(body, is_over, &mut |header| {
-            self.on_header(inbound, header, now)
+        let block = intake.take(body, is_over, &mut |front, sender| {
+            self.on_header(inbound, front, sender, now)
         });
         if let Some(bytes) = block {
             match (inbound.holding).take_spool(&mut self.shares, bytes.len() as u64) {
@@ -123,7 +124,7 @@ impl Engine {
         let id = intake.id();
         let spilled = intake.is_spilled();
         let whole = intake
-            .finish(&mut |header| self.on_header(inbound, header, now))
+            .finish(&mut |front, sender| self.on_header(inbound, front, sender, now))
             .inspect_err(|_| {
                 if spilled {
                     self.spilling.remove(&id);
@@ -154,18 +155,18 @@ impl Engine {
             seal,
             ..
         } = checked;
-        whole.header = self.leaving(whole.header);
-        let client = self.client(inbound);
-        let trusted = !matches!(client, Client::Anonymous { .. });
-        if trusted {
-            let hostname = &self.config.hostname;
-            hooked.append(&mut submission::missing_fields(
-                &whole.header,
+        if !whole.removed.is_empty() {
+            whole.header = Arc::new(without(&whole.header, &whole.removed));
+        }
+        if self.client(inbound).is_trusted() {
+            let added = Added {
+                author: whole.author.as_ref(),
                 id,
-                hostname,
-                now.wall,
-                &mut *self.entropy,
-            ));
+                hostname: &self.config.hostname,
+                at: now.wall,
+            };
+            hooked.append(&mut added.missing_fields(&whole.header, &mut *self.entropy));
+            self.note_unsigned(inbound, id, &transaction, &whole);
         }
         let mut added = hooked;
         let seal = seal.and_then(|seal| self.sealing(&whole, &added, &seal, now));
@@ -252,16 +253,66 @@ impl Engine {
 
     /// What a header says about its message: whether it is taken, and which keys sign it: those of the domain of From,
     /// if it is served, for whoever may relay. What a stranger brings is examined.
-    fn on_header(&self, inbound: &Inbound, header: &Header, now: Now) -> Result<Plan, Reply> {
-        self.header_verdict(inbound, header)?;
-        if matches!(self.client(inbound), Client::Anonymous { .. }) {
-            return self.plan_for_stranger(inbound, header, now);
+    fn on_header(
+        &self,
+        inbound: &Inbound,
+        front: &Front,
+        sender: Option<&Mailbox>,
+        now: Now,
+    ) -> Result<Plan, Reply> {
+        let header = &front.header;
+        let author = self.author_verdict(inbound, header, sender)?;
+        let plan = if self.client(inbound).is_trusted() {
+            let keys = match &author {
+                Some(author) => self.keys_of(author.domain()),
+                None => self.keys_for(header),
+            };
+            Plan {
+                separator: Separator::Added,
+                ..self.plan_for_trusted(inbound, header, keys, now)
+            }
+        } else {
+            self.plan_for_stranger(inbound, front, now)?
+        };
+        Ok(Plan {
+            removed: self.left_out(inbound, header, author.as_ref()),
+            author,
+            ..plan
+        })
+    }
+
+    /// Says of a message of somebody who may relay that it goes out unsigned, although a domain that it could be from has
+    /// keys: the next host may well take it for forged.
+    fn note_unsigned(
+        &mut self,
+        inbound: &Inbound,
+        id: QueueId,
+        transaction: &Transaction,
+        whole: &Whole,
+    ) {
+        if !whole.keys.is_empty() {
+            return;
         }
-        let author = from_mailboxes(header)
-            .ok()
-            .and_then(|authors| authors.into_iter().next());
-        let keys = author.map_or_else(Keys::new, |author| self.keys_of(author.domain()));
-        Ok(self.plan_for_trusted(inbound, header, keys, now))
+        let sender = transaction.reverse_path.mailbox();
+        let mut senders = [sender, inbound.login.as_ref()].into_iter().flatten();
+        let has_keys = senders.any(|sender| !self.keys_of(sender.domain()).is_empty());
+        let (authors, why) = match authors_of(&whole.header) {
+            Ok(authors) => (authors, "no key is there for the domain of From"),
+            Err(_) => (Vec::new(), "From cannot be read in one way"),
+        };
+        if !has_keys && !self.is_mentioned(&whole.header) {
+            return;
+        }
+        let authors: Vec<&str> = authors.iter().map(Domain::as_str).collect();
+        self.log(
+            Line::new(Level::Warning, "unsigned")
+                .with("id", id)
+                .with("peer", inbound.peer_text())
+                .with_some("user", inbound.login.as_ref())
+                .with("from", transaction.reverse_path.as_str())
+                .with("author", authors.join(","))
+                .with("why", why),
+        );
     }
 
     pub(super) fn received_field(

@@ -9,10 +9,11 @@ use crate::engine::log::{Level, Line};
 use crate::engine::{Conn, Control, Engine};
 use crate::limits::{BANNER_DELAY, HANDSHAKE_TIMEOUT, PROXY_TIMEOUT};
 use crate::policy::authority::Grants;
+use crate::policy::relay::Client;
 use crate::policy::shares::{Holder, Standing};
 use crate::smtp::proxy::{HeaderReader, Origin};
 use crate::smtp::reply::Reply;
-use crate::smtp::server::{Encryption, Role, Session};
+use crate::smtp::server::{Encryption, Role, Session, Tolerance};
 
 impl Engine {
     /// A connection was accepted; `Err` is what to send before it is closed at once.
@@ -142,6 +143,7 @@ impl Engine {
 
     /// Begins the session of a client that was let in: with the banner, TLS, or silence.
     fn open(&mut self, conn: ConnId, inbound: &mut Inbound, now: Now) {
+        inbound.session.tolerate(self.tolerance(inbound));
         if inbound.listener == Listener::Submissions {
             self.actions.push_back(Action::StartTls {
                 conn,
@@ -154,6 +156,17 @@ impl Engine {
             inbound.deadline = Some(now.instant.after(BANNER_DELAY));
         } else {
             self.greet(conn, inbound, now);
+        }
+    }
+
+    /// What a client may get wrong: a host of `relay.networks` the form of commands, and line ends where its network says so.
+    fn tolerance(&self, inbound: &Inbound) -> Tolerance {
+        let Client::Network { address } = self.client(inbound) else {
+            return Tolerance::None;
+        };
+        match self.config.mended.contains(address) {
+            true => Tolerance::LineEnds,
+            false => Tolerance::Form,
         }
     }
 

@@ -12,7 +12,8 @@ use crate::engine::log::{Level, Line};
 use crate::envelope::{Notify, Recipient};
 use crate::limits::{READ_TURN_BYTES_MAX, SPOOL_RESERVE_BYTES, USERS_RESERVE_BYTES};
 use crate::mail::address_list::{FromError, from_mailboxes};
-use crate::mail::header::Header;
+use crate::mail::authors::authors_in;
+use crate::mail::header::{Field, Header};
 use crate::policy::authenticity::Findings;
 use crate::policy::authority::{Case, Door, Grant, Refusal, Released};
 use crate::policy::relay::{self, Client, Goal};
@@ -168,7 +169,14 @@ impl Engine {
             let sender = sender.unwrap_or(&ReversePath::Null);
             let goals = relay::recipient(config, client, to)
                 .or_else(|refusal| relay::returned(config, sender, to, refusal))
-                .map_err(refusal_reply)?;
+                .map_err(|refusal| match (refusal, client) {
+                    (relay::Refusal::RelayDenied, Client::Anonymous { address })
+                        if address.to_canonical().is_loopback() =>
+                    {
+                        Reply::RELAY_DENIED_LOCALLY
+                    }
+                    _ => refusal_reply(refusal),
+                })?;
             return Ok((Grant::new(config, client, to, &goals), goals));
         };
         let goals = self.goals_of_return(&returned.sender, through)?;
@@ -297,25 +305,64 @@ impl Engine {
         self.rewriter.forward(sender, forwarder, now.wall).ok()
     }
 
-    /// What a header must hold to be taken from this client.
-    pub(super) fn header_verdict(&self, inbound: &Inbound, header: &Header) -> Result<(), Reply> {
-        let Some(login) = &inbound.login else {
-            return Ok(());
-        };
-        let authors = from_mailboxes(header).map_err(|error| match error {
-            FromError::Missing | FromError::Duplicate | FromError::Empty | FromError::Syntax(_) => {
-                Reply::FROM_MALFORMED
+    /// Whether the authors in a header may be those of this client. Where there is none, gives the one that is added
+    /// (RFC 6409 section 8.1): the user, or the sender of a host or process that may relay.
+    pub(super) fn author_verdict(
+        &self,
+        inbound: &Inbound,
+        header: &Header,
+        sender: Option<&Mailbox>,
+    ) -> Result<Option<Mailbox>, Reply> {
+        let found = from_mailboxes(header);
+        let is_missing = matches!(found, Err(FromError::Missing | FromError::Empty));
+        match &inbound.login {
+            Some(login) if is_missing => Ok(Some(login.clone())),
+            Some(login) => {
+                let authors = match found {
+                    Ok(authors) => authors,
+                    Err(_) => vec![sole_author(header).ok_or(Reply::FROM_MALFORMED)?],
+                };
+                if !is_read_alike(header, &authors) {
+                    return Err(Reply::FROM_MALFORMED);
+                }
+                let mut authors = authors.iter();
+                match authors.all(|author| may_send_as(&self.config, login, author)) {
+                    true => Ok(None),
+                    false => Err(Reply::FROM_NOT_YOURS),
+                }
             }
-        })?;
-        if authors
-            .iter()
-            .all(|author| may_send_as(&self.config, login, author))
-        {
-            Ok(())
-        } else {
-            Err(Reply::FROM_NOT_YOURS)
+            None if is_missing && self.client(inbound).is_trusted() => Ok(sender.cloned()),
+            None => Ok(None),
         }
     }
+}
+
+/// The author in a From that the grammar refuses for its display name, as devices write it: it holds one at sign, in angle
+/// brackets, and all readers show its domain.
+fn sole_author(header: &Header) -> Option<Mailbox> {
+    let mut fields = header.named("From").map(Field::value);
+    let (Some(value), None) = (fields.next(), fields.next()) else {
+        return None;
+    };
+    if value.iter().filter(|byte| **byte == b'@').count() != 1 {
+        return None;
+    }
+    let (_, behind) = std::str::from_utf8(value).ok()?.split_once('<')?;
+    let (address, _) = behind.split_once('>')?;
+    let author = Mailbox::parse(address.trim()).ok()?;
+    let domains = authors_in(value).ok()?;
+    (domains == [author.domain().clone()]).then_some(author)
+}
+
+/// Whether readers agree on the domains of these authors. They may not where From is no UTF-8, and each takes it for
+/// something else.
+fn is_read_alike(header: &Header, authors: &[Mailbox]) -> bool {
+    let mut fields = header.named("From").map(Field::value);
+    fields.all(|value| {
+        let known = |domain: &Domain| authors.iter().any(|author| author.domain() == domain);
+        std::str::from_utf8(value).is_ok()
+            || authors_in(value).is_ok_and(|domains| domains.iter().all(known))
+    })
 }
 
 impl From<&Refusal> for Reply {

@@ -20,8 +20,8 @@ use crate::engine::log::{Level, Line};
 use crate::escape::one_line;
 use crate::limits::{COMMAND_LINE_BYTES_MAX, PROGRAM_TIMEOUT, RECIPIENTS_MAX};
 use crate::shell::log;
-use crate::smtp::command::{Command, ForwardPath};
-use crate::smtp::data::{Decoder, Framing};
+use crate::smtp::command::{Command, ForwardPath, Grammar};
+use crate::smtp::data::{Decoder, Framing, LongLines};
 use crate::smtp::hook::last_line;
 use crate::status::EnhancedCode;
 
@@ -118,7 +118,7 @@ impl Session<'_> {
                 )?;
                 continue;
             }
-            let reply = match Command::parse(&line) {
+            let reply = match Command::parse(&line, Grammar::Strict) {
                 Ok(Command::Mail { from, .. }) if self.from.is_none() => {
                     self.from = Some(from);
                     "250 2.1.0 ok"
@@ -162,7 +162,7 @@ impl Session<'_> {
 
     /// Takes a message in, delivers it to each recipient, and replies for each.
     fn message(&mut self) -> io::Result<()> {
-        let mut decoder = Decoder::new(Framing::Dot);
+        let mut decoder = Decoder::new(Framing::Dot, LongLines::Take);
         let mut content = Content::default();
         // A message that cannot be kept is read to its end all the same.
         let mut kept = Ok(());

@@ -2,13 +2,20 @@
 
 use std::mem;
 
-use super::{Chunks, Request, Session, Settings, State, Waiting};
-use crate::smtp::data::{BodyFault, Decoder, Framing};
+use super::{Chunks, Request, Session, Settings, State, Tolerance, Waiting};
+use crate::smtp::data::{BodyFault, Decoder, Framing, LineEnd, LineEnds};
 use crate::smtp::reply::Reply;
 
 impl Session {
     /// Answers [`Request::BeginBody`]: whether there is room for a body.
-    pub fn on_body_ready(&mut self, verdict: Result<(), Reply>, out: &mut Vec<u8>) {
+    pub fn on_body_ready(
+        &mut self,
+        verdict: Result<(), Reply>,
+        settings: &Settings,
+        out: &mut Vec<u8>,
+    ) {
+        let line_ends = self.line_ends();
+        let decoder = |framing| Decoder::mending(framing, line_ends, settings.long_lines);
         let State::Waiting(Waiting::Body { transaction, chunk }) =
             mem::replace(&mut self.state, State::Closed)
         else {
@@ -19,7 +26,7 @@ impl Session {
                 Reply::START_BODY.write(out);
                 self.state = State::Data {
                     transaction,
-                    decoder: Decoder::new(Framing::Dot),
+                    decoder: decoder(Framing::Dot),
                     size: 0,
                 };
             }
@@ -29,7 +36,7 @@ impl Session {
             (verdict, Some((len, last))) => {
                 self.state = State::Bdat(Box::new(Chunks {
                     transaction,
-                    decoder: Decoder::new(Framing::Counted),
+                    decoder: decoder(Framing::Counted),
                     size: 0,
                     remaining: Some(len),
                     last,
@@ -58,7 +65,8 @@ impl Session {
             body.truncate(before);
             self.swallow(offered.saturating_sub(input.len()), out);
             if matches!(self.state, State::Closed) {
-                return Some(Request::Close);
+                let reply = fault.map_or(Reply::TOO_BIG, Reply::from);
+                return Some(Request::RefuseAndClose(reply));
             }
         }
         if !ended {
@@ -69,16 +77,18 @@ impl Session {
         };
         match fault {
             Some(fault @ (BodyFault::BareNewline | BodyFault::Nul)) => {
-                Reply::from(fault).write(out);
-                Some(Request::Close)
+                let reply = Reply::from(fault);
+                reply.write(out);
+                Some(Request::RefuseAndClose(reply))
             }
             Some(fault @ BodyFault::LongLine) => {
-                self.stay(State::Greeted, &Reply::from(fault), out);
-                Some(Request::Forget)
+                let reply = Reply::from(fault);
+                self.stay(State::Greeted, &reply, out);
+                Some(Request::Refuse(reply))
             }
             None if too_big => {
                 self.stay(State::Greeted, &Reply::TOO_BIG, out);
-                Some(Request::Forget)
+                Some(Request::Refuse(Reply::TOO_BIG))
             }
             None => {
                 self.state = State::Waiting(Waiting::Store);
@@ -124,10 +134,10 @@ impl Session {
             }
         }
         let failed = chunks.failed.clone();
-        if failed.is_some() {
+        if let Some(reply) = &failed {
             self.swallow(take, out);
             if matches!(self.state, State::Closed) {
-                return Some(Request::Close);
+                return Some(Request::RefuseAndClose(reply.clone()));
             }
         }
         if left > 0 {
@@ -149,7 +159,7 @@ impl Session {
                     &reply,
                     out,
                 );
-                Some(Request::Forget)
+                Some(Request::Refuse(reply))
             }
             None if chunks.last => {
                 self.state = State::Waiting(Waiting::Store);
@@ -159,6 +169,15 @@ impl Session {
                 self.stay(State::Bdat(chunks), &Reply::CHUNK_OK, out);
                 None
             }
+        }
+    }
+
+    /// Which line ends a body may have: where they are mended, the client has shown at its last command which it knows.
+    fn line_ends(&self) -> LineEnds {
+        match (self.tolerance, self.last_line_end) {
+            (Tolerance::LineEnds, LineEnd::Lf) => LineEnds::Any,
+            (Tolerance::LineEnds, LineEnd::CrLf) => LineEnds::Mended,
+            (Tolerance::None | Tolerance::Form, _) => LineEnds::Strict,
         }
     }
 

@@ -18,6 +18,7 @@ fn settings() -> Settings {
         hostname: "mx.example".into(),
         message_bytes_max: 1000,
         recipients_max: 3,
+        long_lines: LongLines::Refuse,
     }
 }
 
@@ -119,7 +120,7 @@ impl Play {
                 self.session.on_auth(step, &mut self.out);
             }
             Request::StartTls => self.session.on_tls(),
-            Request::BeginBody => self.session.on_body_ready(Ok(()), &mut self.out),
+            Request::BeginBody => (self.session).on_body_ready(Ok(()), &settings(), &mut self.out),
             Request::Store(transaction) => {
                 self.stored.push((transaction, mem::take(&mut self.body)));
                 self.session.on_stored(
@@ -127,11 +128,11 @@ impl Play {
                     &mut self.out,
                 );
             }
-            Request::Forget => {
+            Request::Forget | Request::Refuse(_) => {
                 self.body.clear();
                 self.forgotten += 1;
             }
-            Request::Close => {
+            Request::Close | Request::RefuseAndClose(_) => {
                 self.closed = true;
                 return true;
             }
@@ -419,4 +420,25 @@ fn a_hello_that_is_refused_changes_nothing() {
     // STARTTLS forgets what was said, and not that hellos are asked about.
     assert_eq!(play.say("STARTTLS\r\n"), [220]);
     assert_eq!(play.say("EHLO bad\r\n"), [501]);
+}
+
+#[test]
+fn a_lone_lf_ends_a_line_only_where_it_is_tolerated() {
+    let wire = b"EHLO c\nMAIL FROM:<a@b.example>\nRCPT TO:<x@y.example>\nDATA\na\n\nb\n.\nQUIT\n";
+    for piece in 1..wire.len() {
+        let mut play = Play::relay();
+        play.session.tolerate(Tolerance::LineEnds);
+        play.pieces(wire, piece);
+        assert_eq!(play.stored.len(), 1, "{piece}");
+        assert_eq!(play.stored[0].1, b"a\r\n\r\nb\r\n", "{piece}");
+        assert!(play.closed, "{piece}");
+    }
+    for tolerance in [Tolerance::None, Tolerance::Form] {
+        let mut play = Play::relay();
+        play.session.tolerate(tolerance);
+        play.pieces(wire, wire.len());
+        play.pieces(b"\r\n", 2);
+        assert!(play.stored.is_empty() && !play.closed);
+        assert!(play.session.greeting().is_none());
+    }
 }

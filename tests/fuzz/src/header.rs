@@ -1,16 +1,29 @@
 use chopar::address::{Domain, Mailbox};
 use chopar::mail::address_list::address_list;
-use chopar::mail::header::{Header, HeaderEnd, HeaderScanner, Scan, header_end};
+use chopar::mail::header::{Front, Header, HeaderEnd, HeaderScanner, Scan, header_end};
 
-/// A message. Its fields, one after the other, are its header; it ends at the same byte however it comes in; the
-/// addresses that are found in a field are found again when they are written out.
+/// A message. Its fields, one after the other, are its header; it ends at the same byte however it comes in, nothing of
+/// it is lost, and no From that a reader could find before the first empty line goes unseen; the addresses that are found
+/// in a field are found again when they are written out.
 pub fn header(data: &[u8]) {
+    let (body, front) = scan(data, data.len());
+    assert_eq!(scan(data, 1), (body, front.clone()));
+    if let Some(front) = front {
+        let before = body.map_or(data.len(), |body| body.saturating_sub(2));
+        let (line, rest) = data.split_at(front.envelope_line);
+        let kept = [line, front.header.as_bytes(), &front.text].concat();
+        assert_eq!(kept, &data[..before]);
+        let hidden = lines(rest, before - line.len()).filter(|line| is_from(line));
+        let seen = front.header.count("From") + front.header.disputed("From").count();
+        assert!(hidden.count() <= seen, "{}", data.escape_ascii());
+    }
     if let HeaderEnd::EmptyLine { at, body } = header_end(data) {
         let (block, rest) = data.split_at(at);
         assert!(rest.starts_with(b"\r\n") && body == at + 2);
         let header = Header::parse(block.to_vec());
-        assert_eq!(scan(data, 1), (Some(body), header.clone().ok()));
-        assert_eq!(scan(data, data.len()), (Some(body), header.ok()));
+        let (found, front) = scan(data, data.len());
+        assert_eq!(found, Some(body));
+        assert_eq!(front.map(|front| front.header), header.ok());
     }
     let Ok(header) = Header::parse(data.to_vec()) else {
         return;
@@ -38,8 +51,29 @@ pub fn header(data: &[u8]) {
     }
 }
 
-/// Where the body begins, and the header before it, when the message comes in pieces.
-fn scan(data: &[u8], piece: usize) -> (Option<usize>, Option<Header>) {
+/// The lines of a text up to this byte.
+fn lines(text: &[u8], end: usize) -> impl Iterator<Item = &[u8]> {
+    let mut rest = text.get(..end).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let end = rest.windows(2).position(|pair| pair == b"\r\n");
+        let len = end.map_or(rest.len(), |end| end + 2);
+        let line = rest.get(..len).filter(|line| !line.is_empty())?;
+        rest = &rest[len..];
+        Some(line)
+    })
+}
+
+/// Whether a line is a From field to anybody.
+fn is_from(line: &[u8]) -> bool {
+    let name = line
+        .get(..4)
+        .is_some_and(|name| name.eq_ignore_ascii_case(b"From"));
+    let rest = line.get(4..).unwrap_or_default().trim_ascii_start();
+    name && rest.first() == Some(&b':')
+}
+
+/// Where the body begins, and what is before it, when the message comes in pieces.
+fn scan(data: &[u8], piece: usize) -> (Option<usize>, Option<Front>) {
     let mut scanner = HeaderScanner::default();
     let mut at = 0;
     for part in data.chunks(piece.max(1)) {
@@ -49,5 +83,5 @@ fn scan(data: &[u8], piece: usize) -> (Option<usize>, Option<Header>) {
             Err(_) => break,
         }
     }
-    (None, None)
+    (None, scanner.finish().ok())
 }

@@ -1,8 +1,9 @@
 use chopar::envelope::Recipient;
 use chopar::queue_id::QueueId;
 use chopar::smtp::command::ForwardPath;
+use chopar::smtp::data::LongLines;
 use chopar::smtp::reply::Reply;
-use chopar::smtp::server::{AuthStep, Encryption, Request, Role, Session, Settings};
+use chopar::smtp::server::{AuthStep, Encryption, Request, Role, Session, Settings, Tolerance};
 
 /// A client's whole side of a session, on a port that the first byte chooses. However it is cut into pieces, the
 /// replies and the messages are the same; what is stored holds no lone CR, no lone LF and no NUL.
@@ -48,12 +49,21 @@ impl Play {
                 hostname: "mx.example".into(),
                 message_bytes_max: 1_000,
                 recipients_max: 3,
+                long_lines: match variant & 8 {
+                    0 => LongLines::Take,
+                    _ => LongLines::Refuse,
+                },
             },
             replies: Vec::new(),
             body: Vec::new(),
             stored: Vec::new(),
             over: false,
         };
+        play.session.tolerate(match variant >> 4 & 3 {
+            1 => Tolerance::Form,
+            2 => Tolerance::LineEnds,
+            _ => Tolerance::None,
+        });
         if variant & 4 != 0 {
             play.session.ask_about_hello();
         }
@@ -128,16 +138,16 @@ impl Play {
                 };
                 self.session.on_auth(step, out);
             }
-            Request::BeginBody => self.session.on_body_ready(Ok(()), out),
+            Request::BeginBody => self.session.on_body_ready(Ok(()), &self.settings, out),
             Request::Store(transaction) => {
                 assert!(transaction.accepted > 0);
                 self.stored.push(std::mem::take(&mut self.body));
                 let reply = Reply::queued(QueueId::new(1));
                 self.session.on_stored(&reply, out);
             }
-            Request::Forget => self.body.clear(),
+            Request::Forget | Request::Refuse(_) => self.body.clear(),
             // Behind STARTTLS the client speaks TLS, of which the session sees nothing.
-            Request::StartTls | Request::Close => self.over = true,
+            Request::StartTls | Request::Close | Request::RefuseAndClose(_) => self.over = true,
         }
     }
 }

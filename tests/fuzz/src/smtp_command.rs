@@ -1,11 +1,21 @@
 use chopar::address::{Mailbox, ReversePath};
-use chopar::smtp::command::{Command, ForwardPath};
+use chopar::smtp::command::{Command, CommandError, ForwardPath, Grammar};
 use chopar::smtp::reply::Reply;
 use chopar::xtext::{decode_xtext, encode_xtext};
 
 /// A command line. What is taken from it can be written and read again; a refusal has a reply of one clean line.
 pub fn smtp_command(data: &[u8]) {
-    match Command::parse(data) {
+    let strict = Command::parse(data, Grammar::Strict);
+    let lenient = Command::parse(data, Grammar::Lenient);
+    // What the grammar takes is read in one way.
+    assert!(strict.is_err() || strict == lenient);
+    for command in [strict, lenient] {
+        check(command);
+    }
+}
+
+fn check(command: Result<Command, CommandError>) {
+    match command {
         Ok(Command::Mail { from, parameters }) => {
             assert_eq!(ReversePath::parse(from.as_str()), Ok(from));
             if let Some(id) = parameters.envelope_id {
