@@ -12,7 +12,9 @@ pub mod journal_writer;
 pub mod link;
 pub mod log;
 pub mod own_folder;
+pub mod published;
 pub mod replace;
+pub mod signals;
 pub mod time;
 
 mod certificate_files;
@@ -24,7 +26,6 @@ mod listen;
 mod privilege;
 mod sandbox;
 mod secret;
-mod signals;
 mod slab;
 mod stream;
 mod streams;

@@ -10,6 +10,7 @@ use crate::dns::resolv_conf;
 use crate::engine::event::{ConnId, Event};
 use crate::engine::log::{Level, Line};
 use crate::limits::{CERTIFICATES_INTERVAL, DROP_FOLDER_INTERVAL, RESOLV_CONF_INTERVAL};
+use crate::shell::published::Names;
 use crate::shell::tls::{Origin, TlsError};
 use crate::shell::{certificate_files, daemon, folder, log, systemd};
 
@@ -83,6 +84,10 @@ impl EventLoop {
                 for key in &unchanged {
                     log::write(&Line::new(Level::Warning, "restart-needed").with("key", key));
                 }
+                // These two stay where they were until a restart.
+                let mut names = Names::of(&config, &self.folder);
+                names.runtime_dir.clone_from(&self.state.fixed.runtime_dir);
+                names.publish(&self.state.fixed.state_dir);
                 self.config = Arc::new(config);
                 self.look(Look::DropFolder);
                 self.state.certificates = certificate_files::fingerprint(&self.folder);
