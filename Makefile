@@ -30,10 +30,14 @@ built = $(target_dir)/chopar
 units = $(DESTDIR)$(PREFIX)/lib
 
 # What the end-to-end tests drive chopar with: clients, receivers, judges of signatures, a name server. The tests call
-# them by their paths; Postfix is there for smtp-source and smtp-sink, and is not run.
-packages = postfix swaks msmtp curl python3 python3-aiosmtpd python3-authheaders python3-authres python3-dkim \
+# them by their paths. Postfix is run in throwaway folders; its service is not started.
+packages = libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 postfix swaks msmtp curl python3 python3-aiosmtpd python3-authheaders python3-authres python3-dkim \
 	python3-spf opendkim-tools unbound mandoc openssl testssl.sh strace procmail maildrop dovecot-lmtpd spamassassin \
 	spamc spamd fail2ban
+
+# Mail servers that cannot be installed beside Postfix: their files lie beside the tests. The libraries that they need are
+# among the packages.
+far_ends = exim4-daemon-light opensmtpd
 
 .PHONY: all binary demo test sim sim-million readers fuzz pressure faults bench packages install
 .DEFAULT_GOAL := all
@@ -113,6 +117,12 @@ packages:
 	if [ ! -e $$policy ]; then printf '#!/bin/sh\nexit 101\n' > $$policy; chmod 755 $$policy; trap 'rm -f '$$policy EXIT; fi; \
 	export DEBIAN_FRONTEND=noninteractive; \
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends --no-remove -o Dpkg::Use-Pty=0 $$missing >/dev/null
+	@for name in $(far_ends); do \
+		folder=$(abspath $(target_dir))/far-ends/$$name; \
+		[ ! -d $$folder/usr ] || continue; \
+		mkdir -p $$folder && chmod 777 $$folder && cd $$folder && apt-get download -qq $$name && dpkg -x $$name*.deb . \
+			&& chmod 755 $$folder || exit 1; \
+	done
 
 # A sendmail that another mail system put there stays; remove that system first, then install again.
 install:

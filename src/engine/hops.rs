@@ -37,9 +37,13 @@ pub(super) struct Hops {
     rerouting: BTreeSet<QueueId>,
     /// The one of them whose envelope is being read.
     rerouted: Option<QueueId>,
+    /// Hops where a courier waits for another message.
+    idling: BTreeSet<HopId>,
     /// Hops that found no room for a courier, and wait for that of another: with mail of users, and the others.
     wanting: [BTreeSet<(u64, HopId)>; 2],
     wants: u64,
+    /// Those of them that are looked at again, because there is room.
+    woken: BTreeSet<HopId>,
 }
 
 /// One next hop.
@@ -55,7 +59,7 @@ pub(super) struct Hop {
     /// Those of them that have not got through yet.
     pub(super) arriving: usize,
     /// Couriers that wait for another message.
-    pub(super) idle: Vec<ConnId>,
+    idle: Vec<ConnId>,
     /// Failures in a row to get through.
     failures: u16,
     paused_until: Option<Instant>,
@@ -184,6 +188,25 @@ impl Hops {
         self.touch(id);
     }
 
+    /// A courier waits for another message.
+    pub(super) fn add_idle(&mut self, id: HopId, conn: ConnId) {
+        if let Some(hop) = self.hops.get_mut(&id) {
+            hop.idle.push(conn);
+            self.idling.insert(id);
+        }
+    }
+
+    /// Takes one of those that wait for another message: at this hop, or at any.
+    fn take_idle(&mut self, at: Option<HopId>) -> Option<ConnId> {
+        let id = at.or_else(|| self.idling.first().copied())?;
+        let hop = self.hops.get_mut(&id)?;
+        let conn = hop.idle.pop();
+        if hop.idle.is_empty() {
+            self.idling.remove(&id);
+        }
+        conn
+    }
+
     /// The oldest message that is due.
     pub(super) fn pop_ready(&mut self, id: HopId) -> Option<QueueId> {
         self.hops.get_mut(&id).and_then(|hop| hop.ready.pop())
@@ -243,14 +266,23 @@ impl Hops {
     pub(super) fn wake_wanting(&mut self) {
         for line in 0..self.wanting.len() {
             for _ in 0..WAKES_PER_COURIER_MAX {
-                let next = self.wanting.get_mut(line).and_then(BTreeSet::pop_first);
-                let Some((_, id)) = next else { break };
-                if let Some(hop) = self.hops.get_mut(&id) {
-                    hop.wants = None;
+                if !self.wake_next(line) {
+                    break;
                 }
-                self.touch(id);
             }
         }
+    }
+
+    /// Has the first one of a line looked at again; says whether there was one.
+    fn wake_next(&mut self, line: usize) -> bool {
+        let next = self.wanting.get_mut(line).and_then(BTreeSet::pop_first);
+        let Some((_, id)) = next else { return false };
+        if let Some(hop) = self.hops.get_mut(&id) {
+            hop.wants = None;
+        }
+        self.woken.insert(id);
+        self.touch(id);
+        true
     }
 
     /// A courier is gone.
@@ -259,6 +291,9 @@ impl Hops {
             hop.couriers = hop.couriers.saturating_sub(1);
             hop.arriving = hop.arriving.saturating_sub(usize::from(arriving));
             hop.idle.retain(|idle| *idle != conn);
+            if hop.idle.is_empty() {
+                self.idling.remove(&id);
+            }
         }
         self.touch(id);
         self.free_if_unused(id);
@@ -318,46 +353,58 @@ impl Engine {
             if let Some(hop) = self.hops.get_mut(id) {
                 hop.queued = false;
             }
-            self.dispatch(id, now);
+            let wants_nothing = !self.dispatch(id, now);
+            // Whoever has no use for the room that came free does not keep it from the next.
+            if self.hops.woken.remove(&id) && wants_nothing {
+                for line in 0..self.hops.wanting.len() {
+                    self.hops.wake_next(line);
+                }
+            }
         }
         any
     }
 
-    fn dispatch(&mut self, id: HopId, now: Now) {
+    /// Sends couriers to a hop; says whether one has set out, or waits for room.
+    fn dispatch(&mut self, id: HopId, now: Now) -> bool {
+        let mut has_sent = false;
         loop {
+            // Nobody sets out: they are all looked at again where that is over.
             if self.stopping || self.is_recording_stuck() {
-                return;
+                return true;
             }
             let per_hop = self.config.delivery.sessions_per_hop;
             let Some(hop) = self.hops.get_mut(id) else {
-                return;
+                return has_sent;
             };
             if hop.ready.is_empty() || hop.stale {
-                return;
+                return has_sent;
             }
-            if let Some(conn) = hop.idle.pop() {
-                self.courier_wake(conn, now);
+            if !hop.idle.is_empty() {
+                if let Some(conn) = self.hops.take_idle(Some(id)) {
+                    self.courier_wake(conn, now);
+                }
                 continue;
             }
             // A pause is for who would set out; a courier that is there already got through.
             if hop.paused_until.is_some_and(|until| until > now.instant) {
-                return;
+                return has_sent;
             }
             let arriving_max = if hop.proven { hop.ready.len() } else { 1 };
             if hop.couriers >= per_hop || hop.arriving >= arriving_max {
-                return;
+                return has_sent;
             }
             let holder = hop.holder();
             if !self.has_room_for_courier(holder, now) {
                 let line = usize::from(holder.standing() < Standing::Known);
                 self.hops.wants_room(id, line);
-                return;
+                return true;
             }
             if let Some(hop) = self.hops.get_mut(id) {
                 hop.couriers += 1;
                 hop.arriving += 1;
                 let name = hop.name.clone();
                 self.send_courier(id, &name, holder, now);
+                has_sent = true;
             }
         }
     }
@@ -378,8 +425,7 @@ impl Engine {
 
     /// Makes room by sending one idle courier home.
     fn retire_idle_courier(&mut self, now: Now) -> bool {
-        let idle = self.hops.hops.values_mut().find_map(|hop| hop.idle.pop());
-        match idle {
+        match self.hops.take_idle(None) {
             Some(conn) => {
                 self.courier_dismiss(conn, now);
                 true

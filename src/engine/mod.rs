@@ -231,7 +231,7 @@ enum JobOwner {
     /// The signatures of a notification.
     SignNotice { notice: u64 },
     /// The signatures that a message came with.
-    Verify { conn: ConnId },
+    Verify { conn: ConnId, id: QueueId },
     /// A password.
     Password { number: u64 },
 }
@@ -643,7 +643,7 @@ impl Engine {
         match self.jobs.remove(&job) {
             Some(JobOwner::Sign { conn }) => self.inbound_signed(conn, result, now),
             Some(JobOwner::SignNotice { notice }) => self.notice_signed(notice, result, now),
-            Some(JobOwner::Verify { conn }) => self.inbound_verified(conn, result, now),
+            Some(JobOwner::Verify { conn, id }) => self.inbound_verified(conn, id, result, now),
             Some(JobOwner::Password { number }) => self.password_checked(number, result, now),
             None => {}
         }
@@ -651,11 +651,7 @@ impl Engine {
 
     /// Keeps the heap of timers in proportion to what they are for: owners that are gone leave theirs behind.
     fn prune_timers(&mut self) {
-        let owners = self
-            .conns
-            .len()
-            .saturating_add(self.index.len().saturating_mul(2));
-        if self.timers.len() > owners.saturating_mul(2).saturating_add(TIMERS_SPARE) {
+        if self.timers.have_grown() {
             let (conns, index) = (&self.conns, &self.index);
             self.timers.retain(|timer| match timer {
                 Timer::Conn(conn) => conns.is_live(conn),
@@ -725,9 +721,6 @@ fn settings(config: &Config) -> Settings {
         recipients_max: config.limits.recipients,
     }
 }
-
-/// Timers that may be left behind before they are looked for.
-const TIMERS_SPARE: usize = 4_096;
 
 /// How often tables are swept of what is too old.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(60);

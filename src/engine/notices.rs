@@ -151,6 +151,8 @@ impl Engine {
     fn notice_unowed(&mut self, notice: &Notice, now: Now) {
         let line = Line::new(Level::Info, "notice-dropped").with("id", notice.record.id);
         self.log(line.with("why", "the message was taken out of the queue"));
+        // The disk may have refused it before, and nothing of it will be written by which to see that it takes records.
+        self.recording_works();
         if let Some(conn) = notice.courier {
             self.courier_recorded(conn, now);
         }

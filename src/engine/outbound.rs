@@ -202,7 +202,9 @@ impl Engine {
         courier.stage = Stage::Handshake;
         courier.deadline = Some(now.instant.after(crate::limits::HANDSHAKE_TIMEOUT));
         // A route with a password must lead where the configuration says; an MX found in the DNS is anybody's word.
-        let trust = if target.host.login.is_some() && !target.is_on_this_machine() {
+        // What may be told in clear may be told to any key.
+        let in_clear = target.is_on_this_machine() && target.host.tls == Tls::Opportunistic;
+        let trust = if target.host.login.is_some() && !in_clear {
             Trust::Verified
         } else {
             Trust::Any

@@ -18,7 +18,7 @@ use crate::policy::route;
 use crate::policy::shares::{Holder, Resource};
 use crate::queue::{
     Command, Completion, HopId, JournalError, Location, MessageRecord, Outcome, OutcomeRecord,
-    Phase, Queued, RecipientState, Record, Recovered,
+    Phase, Queued, RecipientState, Record, Recovered, Ticket,
 };
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
@@ -145,32 +145,11 @@ impl Engine {
     /// The journal writer has something to say.
     pub(super) fn on_stored(&mut self, completion: Completion, now: Now) {
         match completion {
-            Completion::Committed { ticket, location } => match self.tickets.remove(&ticket) {
-                Some(Committing::Message(message)) => {
-                    self.message_committed(*message, location, now)
-                }
-                Some(Committing::Outcome { record, courier }) => {
-                    self.outcome_committed(record, courier, now)
-                }
-                Some(Committing::Mark { id, held, tool }) => {
-                    self.message_marked(id, held, now);
-                    self.control_committed(tool, Ok(()), now);
-                }
-                Some(Committing::Done { id, removal: None }) => self.forget_message(id),
-                Some(Committing::Done {
-                    id,
-                    removal: Some(removal),
-                }) => {
-                    self.forget_removed(id, removal.uid);
-                    self.control_committed(removal.tool, Ok(()), now);
-                }
-                Some(Committing::Moved { id }) => {
-                    if let (Some(entry), Some(location)) = (self.index.get_mut(id), location) {
-                        entry.location = location;
-                    }
-                }
-                None => {}
-            },
+            Completion::Committed { ticket, location } => {
+                // Whatever it was: a disk that takes one record takes the outcomes that it had refused.
+                self.recording_works();
+                self.committed(ticket, location, now);
+            }
             Completion::Failed { ticket, error } => {
                 self.log(Line::new(Level::Error, "store-failed").with("why", error));
                 match self.tickets.remove(&ticket) {
@@ -230,6 +209,34 @@ impl Engine {
         }
     }
 
+    /// A record is on the disk.
+    fn committed(&mut self, ticket: Ticket, location: Option<Location>, now: Now) {
+        match self.tickets.remove(&ticket) {
+            Some(Committing::Message(message)) => self.message_committed(*message, location, now),
+            Some(Committing::Outcome { record, courier }) => {
+                self.outcome_committed(record, courier, now)
+            }
+            Some(Committing::Mark { id, held, tool }) => {
+                self.message_marked(id, held, now);
+                self.control_committed(tool, Ok(()), now);
+            }
+            Some(Committing::Done { id, removal: None }) => self.forget_message(id),
+            Some(Committing::Done {
+                id,
+                removal: Some(removal),
+            }) => {
+                self.forget_removed(id, removal.uid);
+                self.control_committed(removal.tool, Ok(()), now);
+            }
+            Some(Committing::Moved { id }) => {
+                if let (Some(entry), Some(location)) = (self.index.get_mut(id), location) {
+                    entry.location = location;
+                }
+            }
+            None => {}
+        }
+    }
+
     /// A message is charged for until it is on the disk.
     pub(super) fn charge(&mut self, holder: Holder, record: &MessageRecord) -> Charge {
         let bytes = record.held() as u64;
@@ -274,14 +281,7 @@ impl Engine {
         let states: Vec<RecipientState> = envelope
             .recipients
             .iter()
-            .map(|recipient| RecipientState {
-                hop: self.hop_for(&envelope, recipient),
-                phase: Phase::Waiting,
-                attempts: 0,
-                status: None,
-                text: None,
-                until: Timestamp::default(),
-            })
+            .map(|recipient| RecipientState::new(self.hop_for(&envelope, recipient)))
             .collect();
         let entry = Queued {
             location,
@@ -339,14 +339,7 @@ impl Engine {
         for (at, recipient) in envelope.recipients.iter().enumerate() {
             let hop = self.hop_for(&envelope, recipient);
             let fate = fates.get(at).and_then(Option::as_ref);
-            let mut state = RecipientState {
-                hop,
-                phase: Phase::Waiting,
-                attempts: 0,
-                status: None,
-                text: None,
-                until: Timestamp::default(),
-            };
+            let mut state = RecipientState::new(hop);
             match fate {
                 None => due.push((hop, now.instant)),
                 Some(Outcome::Deferred {
@@ -359,6 +352,7 @@ impl Engine {
                     state.status = *status;
                     state.text = Some(Arc::clone(text));
                     state.until = *until;
+                    state.due = false;
                     due.push((hop, due_at(*until, now)));
                 }
                 Some(Outcome::Delivered | Outcome::Failed { .. }) => state.phase = Phase::Closed,
@@ -394,7 +388,7 @@ impl Engine {
         for (hop, at) in due {
             self.hops.add_message(hop);
             if at <= now.instant {
-                self.make_ready(id, hop);
+                self.message_due(id, hop, now);
             } else {
                 self.timers.set(at, Timer::Due(id, hop));
             }
@@ -403,15 +397,18 @@ impl Engine {
 
     /// A message is due for a hop.
     pub(super) fn message_due(&mut self, id: QueueId, hop: HopId, _now: Now) {
+        if let Some(entry) = self.index.get_mut(id) {
+            entry.make_due(hop);
+        }
         self.make_ready(id, hop);
     }
 
-    /// Puts a message in the line of a hop, unless it is held or has nobody there.
+    /// Puts a message in the line of a hop, unless it is held or has nobody there who is due.
     pub(super) fn make_ready(&mut self, id: QueueId, hop: HopId) {
         let ready = self
             .index
             .get(id)
-            .is_some_and(|entry| !entry.held && entry.waiting_for(hop).next().is_some());
+            .is_some_and(|entry| !entry.held && entry.due_for(hop).next().is_some());
         if !ready {
             return;
         }
@@ -469,15 +466,14 @@ impl Engine {
         });
     }
 
-    /// An outcome could be written: sending goes on, if it was stopped.
-    fn recording_works(&mut self) {
+    /// A record could be written: sending goes on, if it was stopped.
+    pub(super) fn recording_works(&mut self) {
         if std::mem::replace(&mut self.recording, Recording::Works) == Recording::Stuck {
             self.hops.touch_waiting();
         }
     }
 
     fn outcome_committed(&mut self, record: OutcomeRecord, courier: Option<ConnId>, now: Now) {
-        self.recording_works();
         self.apply_outcome(record, now);
         if let Some(conn) = courier {
             self.courier_recorded(conn, now);
@@ -518,6 +514,7 @@ impl Engine {
                     state.status = status;
                     state.text = Some(text);
                     state.until = until;
+                    state.due = false;
                     due.push((state.hop, due_at(until, now)));
                 }
             }

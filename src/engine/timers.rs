@@ -4,7 +4,7 @@
 //! asks again. So a session that is busy costs nothing here.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 
 use super::event::ConnId;
 use crate::clock::Instant;
@@ -34,6 +34,8 @@ pub(super) enum Timer {
 #[derive(Debug)]
 pub(super) struct Timers {
     heap: BinaryHeap<Reverse<(Instant, Timer)>>,
+    /// How many were left when those were looked for whose owner is gone.
+    kept: usize,
 }
 
 impl Timers {
@@ -41,6 +43,7 @@ impl Timers {
     pub(super) fn with_capacity(timers: usize) -> Self {
         Self {
             heap: BinaryHeap::with_capacity(timers),
+            kept: 0,
         }
     }
 
@@ -54,9 +57,33 @@ impl Timers {
         self.heap.len()
     }
 
-    /// Drops those whose owner is gone.
+    /// Whether so many have come since the last time that those are worth looking for whose owner is gone: each has been
+    /// set for one that was kept, so that looking costs each of them a bounded number of steps.
+    pub(super) fn have_grown(&self) -> bool {
+        self.heap.len() > self.kept.saturating_mul(2).saturating_add(TIMERS_SPARE)
+    }
+
+    /// Drops those whose owner is gone. Of those that make a message due for one next hop the first is enough: whoever is
+    /// deferred then is given another.
     pub(super) fn retain(&mut self, mut is_alive: impl FnMut(Timer) -> bool) {
-        self.heap.retain(|Reverse((_, timer))| is_alive(*timer));
+        let mut first: HashMap<(QueueId, HopId), Instant> = HashMap::new();
+        for Reverse((at, timer)) in &self.heap {
+            if let Timer::Due(id, hop) = timer {
+                let first = first.entry((*id, *hop)).or_insert(*at);
+                *first = (*first).min(*at);
+            }
+        }
+        let mut is_first = |at, timer| match timer {
+            // Taken out, so that of two at one time one is kept.
+            Timer::Due(id, hop) => match first.get(&(id, hop)) {
+                Some(first_at) if *first_at == at => first.remove(&(id, hop)).is_some(),
+                _ => false,
+            },
+            _ => true,
+        };
+        self.heap
+            .retain(|Reverse((at, timer))| is_alive(*timer) && is_first(*at, *timer));
+        self.kept = self.heap.len();
     }
 
     /// When the next one fires.
@@ -70,6 +97,56 @@ impl Timers {
         if *at > now {
             return None;
         }
-        self.heap.pop().map(|Reverse(entry)| entry)
+        let popped = self.heap.pop().map(|Reverse(entry)| entry);
+        self.kept = self.kept.min(self.heap.len());
+        popped
+    }
+}
+
+/// Timers that may be left behind before they are looked for.
+const TIMERS_SPARE: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: usize) -> Instant {
+        Instant::from_millis(millis as u64)
+    }
+
+    #[test]
+    fn however_many_next_hops_a_message_has_its_timers_are_not_looked_through_at_each_event() {
+        let mut timers = Timers::with_capacity(0);
+        let (all, mut looked_at) = (100_000, 0);
+        for number in 0..all {
+            let hop = HopId(u32::try_from(number).expect("small"));
+            timers.set(at(number), Timer::Due(QueueId::new(1), hop));
+            if timers.have_grown() {
+                looked_at += timers.len();
+                timers.retain(|_| true);
+            }
+        }
+        assert_eq!(timers.len(), all);
+        assert!(looked_at <= 4 * all, "{looked_at}");
+    }
+
+    #[test]
+    fn a_message_that_is_tried_before_its_time_over_and_over_keeps_the_first_of_its_timers() {
+        let mut timers = Timers::with_capacity(0);
+        let due = Timer::Due(QueueId::new(1), HopId(1));
+        timers.set(at(500), Timer::Warn(QueueId::new(1)));
+        for number in (0..50_000).rev() {
+            // Twice at the same time.
+            timers.set(at(1_000 + number / 2), due);
+            if timers.have_grown() {
+                timers.retain(|_| true);
+            }
+            assert!(timers.len() <= TIMERS_SPARE + 8, "{}", timers.len());
+        }
+        assert_eq!(
+            timers.pop(at(500)),
+            Some((at(500), Timer::Warn(QueueId::new(1))))
+        );
+        assert_eq!(timers.pop(at(1_000)), Some((at(1_000), due)));
     }
 }

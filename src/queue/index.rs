@@ -57,6 +57,8 @@ pub struct RecipientState {
     pub text: Option<Arc<str>>,
     /// When the next attempt is due, after one that was put off.
     pub until: Timestamp,
+    /// Whether that attempt is to be made as soon as the next hop can take it: `until` is over, or somebody asked for it.
+    pub due: bool,
 }
 
 /// How far a recipient is.
@@ -120,14 +122,42 @@ impl Index {
     }
 }
 
+impl RecipientState {
+    /// A recipient that has not been tried.
+    pub const fn new(hop: HopId) -> Self {
+        Self {
+            hop,
+            phase: Phase::Waiting,
+            attempts: 0,
+            status: None,
+            text: None,
+            until: Timestamp::from_seconds(0),
+            due: true,
+        }
+    }
+
+    fn is_waiting_for(&self, hop: HopId) -> bool {
+        self.hop == hop && self.phase == Phase::Waiting
+    }
+}
+
 impl Queued {
-    /// Indices of the recipients for a hop that are to be tried.
-    pub fn waiting_for(&self, hop: HopId) -> impl Iterator<Item = usize> {
+    /// Indices of the recipients for a hop that are to be tried now. Those that were deferred a moment ago are not among
+    /// them, however many others of the message are still to be offered.
+    pub fn due_for(&self, hop: HopId) -> impl Iterator<Item = usize> {
         self.recipients
             .iter()
             .enumerate()
-            .filter(move |(_, state)| state.hop == hop && state.phase == Phase::Waiting)
+            .filter(move |(_, state)| state.is_waiting_for(hop) && state.due)
             .map(|(index, _)| index)
+    }
+
+    /// All recipients that wait for a hop are to be tried.
+    pub fn make_due(&mut self, hop: HopId) {
+        let waiting = self.recipients.iter_mut();
+        for state in waiting.filter(|state| state.is_waiting_for(hop)) {
+            state.due = true;
+        }
     }
 
     /// The hops of the recipients that are not closed, each once.

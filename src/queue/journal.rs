@@ -224,7 +224,13 @@ impl<D: Disk> Journal<D> {
     fn on_command(&mut self, command: Command, out: &mut Vec<Completion>) {
         match command {
             Command::Append { ticket, record } => {
+                let id = record.id();
+                let is_message = matches!(record, Record::Message(_));
                 if let Err(error) = self.append(ticket, record, out) {
+                    // Its sender hears that it is not taken: what was streamed of it takes up no room.
+                    if is_message {
+                        self.body_discard(id);
+                    }
                     out.push(Completion::Failed { ticket, error });
                 }
             }

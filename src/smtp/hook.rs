@@ -192,7 +192,7 @@ fn read_answer(answer: &[u8]) -> Result<Option<Verdict>, NotAnAnswer> {
     let line = std::str::from_utf8(line).map_err(|_| NotAnAnswer)?;
     if let Some(why) = line.strip_prefix("FAILED ") {
         return Ok(Some(Verdict::Defer {
-            text: why.to_owned(),
+            text: one_line(why),
         }));
     }
     let numbers = line.strip_prefix("EXIT ").ok_or(NotAnAnswer)?;

@@ -1,6 +1,7 @@
 //! End to end: the binary that users run, against software that they run.
 //!
-//! Everything is on loopback and in throwaway folders; no test needs root, and all can run at once. Submission is by
+//! Everything is on loopback and in throwaway folders, and all can run at once. What only root can do (a start as root,
+//! Postfix, Exim and OpenSMTPD as servers) is left out for others. Submission is by
 //! swaks, msmtp, curl, Python and Postfix's smtp-source; what is delivered arrives at aiosmtpd or smtp-sink; names are
 //! answered by unbound; signatures are judged by dkimpy and OpenDKIM; mail that stays goes to Dovecot, procmail and
 //! maildrop; SpamAssassin judges it. Where one of them is missing, the test says which Debian package has it.
@@ -12,6 +13,8 @@ mod client;
 mod crash;
 mod damage;
 mod dkim;
+mod far_end;
+mod foreign;
 mod forward;
 mod hook;
 mod hostile;

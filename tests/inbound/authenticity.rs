@@ -1,5 +1,6 @@
 //! SPF, DKIM and DMARC, and what is written into a message about them.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use chopar::address::Domain;
@@ -79,6 +80,39 @@ fn signatures_are_verified_by_workers_a_few_at_a_time_while_clients_come_and_go(
     let counters = world.stage.engine.counters();
     assert_eq!((counters.accepted, counters.dmarc_refused), (1, 1));
     world.nothing_is_left();
+}
+
+#[test]
+fn what_was_found_out_of_a_message_that_was_lost_says_nothing_of_the_next_one() {
+    let mut world = World::with("max_memory = \"8 MiB\"\n", "");
+    world.say_at("_dmarc.author.example", "v=DMARC1; p=reject");
+    let long = |lines: usize| format!("X-Long: {}\r\n", "x".repeat(900)).repeat(lines);
+    let head = "From: a@author.example\r\n";
+    let right = signed(format!("{head}Subject: yes\r\n{}\r\nhello\r\n", long(180)).as_bytes());
+    let wrong = signed(format!("{head}Subject: yes\r\n\r\nhello\r\n").as_bytes());
+    let wrong = String::from_utf8(wrong).expect("ASCII");
+    let wrong = wrong.replace("Subject: yes", "Subject: no").into_bytes();
+    world.is_slow = true;
+    let client = offered(&mut world, &right);
+    assert_eq!(world.stage.engine.tables().jobs, 1);
+    // Others take up the memory, until whoever holds most loses the message while a worker has its signature.
+    for number in 0..60 {
+        world.connect_from(Listener::Smtp, Ipv4Addr::new(10, number, 0, 1));
+        world.say("MAIL FROM:<x@evil.example>");
+        world.say("RCPT TO:<ann@us.example>");
+        world.say("DATA");
+        world.feed(long(50).as_bytes());
+        world.put_aside();
+    }
+    world.take_up(client);
+    let counters = world.stage.engine.counters();
+    assert_eq!((counters.accepted, counters.refused > 0), (0, true));
+    world.offer("x@evil.example", &["ann@us.example"], &wrong);
+    world.work();
+    world.pass(Duration::from_secs(20), |_| false);
+    let counters = world.stage.engine.counters();
+    assert_eq!((counters.accepted, counters.dmarc_refused), (0, 1));
+    assert!(world.queued.is_empty());
 }
 
 #[test]

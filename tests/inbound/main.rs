@@ -5,6 +5,7 @@
 
 mod authenticity;
 mod authority;
+mod deliveries;
 mod forwarding;
 mod leaks;
 mod sessions;

@@ -644,6 +644,44 @@ fn a_user_asks_once_a_connection_and_an_operator_as_often_as_wanted() {
 }
 
 #[test]
+fn a_message_that_is_removed_while_the_disk_refuses_its_dsn_does_not_stop_the_deliveries() {
+    let mut desk = Desk::new(&[("example.com", "")]);
+    let conn = desk.connect(Listener::Submit, CLIENT);
+    let submit = |desk: &mut Desk| {
+        desk.feed(
+            conn,
+            b"MAIL FROM:<a@elsewhere.example>\r\nRCPT TO:<b@elsewhere.example>\r\nDATA\r\n",
+        );
+        let reply = desk.say(conn, "From: a@example.com\r\n\r\nshort\r\n.");
+        assert!(reply.starts_with("250 2.0.0 "), "{reply}");
+    };
+    desk.slow = Slow::Reads;
+    submit(&mut desk);
+    desk.read(1);
+    // Its envelope is known; the DSN comes to a disk that is full.
+    desk.slow = Slow::Disk;
+    desk.read(1);
+    let commands = std::mem::take(&mut desk.commands);
+    let [Command::Append { ticket, .. }] = commands[..] else {
+        panic!("{commands:?}");
+    };
+    let error = JournalError::NoSpace;
+    let completion = Completion::Failed { ticket, error };
+    desk.stage.handle(Event::Stored(completion));
+    desk.act();
+    desk.slow = Slow::Nothing;
+    let tool = desk.stage.accept(Listener::Control, CLIENT.into());
+    let tool = tool.expect("a tool");
+    let answer = desk.say(tool, r#"{"do":"remove","which":"all"}"#);
+    assert!(answer.contains("\"count\":1"), "{answer}");
+    desk.pass(5);
+    assert_eq!(desk.stage.engine.queue_len(), 0);
+    let failed = desk.logged("event=failed ");
+    submit(&mut desk);
+    assert_eq!(desk.logged("event=failed "), failed + 1, "{:#?}", desk.log);
+}
+
+#[test]
 fn the_longest_turn_stays_with_the_time_when_it_began() {
     let mut engine = Desk::new(&[]).stage.engine;
     assert_eq!(engine.counters().longest_turn, None);

@@ -136,7 +136,12 @@ impl World {
 
     /// A client comes.
     pub(crate) fn connect(&mut self, listener: Listener) {
-        let conn = self.stage.accept(listener, STRANGER.into());
+        self.connect_from(listener, STRANGER);
+    }
+
+    /// A client comes from this address.
+    pub(crate) fn connect_from(&mut self, listener: Listener, address: Ipv4Addr) {
+        let conn = self.stage.accept(listener, address.into());
         let conn = conn.expect("a session");
         self.client = Some(conn);
         self.act();

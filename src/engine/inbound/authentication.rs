@@ -266,7 +266,8 @@ impl Engine {
                 Next::Done(findings) => return self.examined(conn, inbound, &findings, now),
                 Next::Wait => return Ok(()),
                 Next::Verify(verifying) => {
-                    checking.turn = Some(self.verify(conn, holder.lane(), verifying))
+                    let id = checking.id;
+                    checking.turn = Some(self.verify(conn, id, holder.lane(), verifying));
                 }
                 Next::Ask(questions) => checking.unasked = questions,
             }

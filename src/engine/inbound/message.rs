@@ -48,12 +48,15 @@ impl Engine {
         if let Some(hooking) = inbound.hooking.take() {
             self.drop_hooking(&hooking);
         }
-        if let Some(signing) = inbound.signing.take()
-            && matches!(signing.record.body, Body::File { .. })
-        {
-            self.store(Command::BodyDiscard {
-                id: signing.record.id,
-            });
+        if let Some(signing) = inbound.signing.take() {
+            // It will not be stored: the uses that it has taken came to nothing.
+            for id in std::mem::take(&mut inbound.used) {
+                self.strangers.returns.give_back(id);
+            }
+            if let Body::File { .. } = signing.record.body {
+                let id = signing.record.id;
+                self.store(Command::BodyDiscard { id });
+            }
         }
     }
 

@@ -11,13 +11,14 @@ use crate::limits::VERIFICATIONS_AT_ONCE_MAX;
 use crate::policy::authenticity::Verifying;
 use crate::policy::shares::Lane;
 use crate::policy::turns::{Turn, Turns};
+use crate::queue_id::QueueId;
 
 /// Messages whose signatures are verified, or wait for it.
 #[derive(Default)]
 pub(in crate::engine) struct Verifications {
     /// How many workers are at it.
     running: usize,
-    waiting: Turns<(ConnId, Box<Verifying>)>,
+    waiting: Turns<(ConnId, QueueId, Box<Verifying>)>,
 }
 
 impl Verifications {
@@ -34,26 +35,34 @@ impl Verifications {
 
 impl Engine {
     /// Lets a message wait for a worker.
-    pub(super) fn verify(&mut self, conn: ConnId, lane: Lane, verifying: Box<Verifying>) -> Turn {
-        let turn = (self.verifications.waiting).put(lane, (conn, verifying));
+    pub(super) fn verify(
+        &mut self,
+        conn: ConnId,
+        id: QueueId,
+        lane: Lane,
+        verifying: Box<Verifying>,
+    ) -> Turn {
+        let turn = (self.verifications.waiting).put(lane, (conn, id, verifying));
         self.verify_next();
         turn
     }
 
     fn verify_next(&mut self) {
         while self.verifications.running < VERIFICATIONS_AT_ONCE_MAX {
-            let Some((conn, verifying)) = self.verifications.waiting.take() else {
+            let Some((conn, id, verifying)) = self.verifications.waiting.take() else {
                 return;
             };
             self.verifications.running = self.verifications.running.saturating_add(1);
-            self.work(JobOwner::Verify { conn }, Work::Verify(verifying));
+            self.work(JobOwner::Verify { conn, id }, Work::Verify(verifying));
         }
     }
 
-    /// A worker has verified. Where the session is gone, nobody wants to know.
+    /// A worker has verified. Where the session is gone, nobody wants to know; nor where it has lost that message, and
+    /// examines another: what is found out of one message says nothing of the next.
     pub(in crate::engine) fn inbound_verified(
         &mut self,
         conn: ConnId,
+        id: QueueId,
         result: WorkResult,
         now: Now,
     ) {
@@ -64,8 +73,10 @@ impl Engine {
             Some(other) => return self.conns.put(conn, other),
             None => return,
         };
-        if let (Some(checking), WorkResult::Verified(verified)) = (&mut inbound.checking, result) {
-            let (id, effort) = (checking.id(), verified.effort);
+        let checking = inbound.checking.as_mut();
+        let checking = checking.filter(|checking| checking.id() == id);
+        if let (Some(checking), WorkResult::Verified(verified)) = (checking, result) {
+            let effort = verified.effort;
             checking.on_verified(*verified);
             self.debug(|| {
                 Line::new(Level::Debug, "verified")

@@ -32,7 +32,7 @@ impl Engine {
             if entry.held {
                 continue;
             }
-            let indices: Vec<usize> = entry.waiting_for(courier.hop).collect();
+            let indices: Vec<usize> = entry.due_for(courier.hop).collect();
             if indices.is_empty() {
                 continue;
             }
@@ -64,9 +64,7 @@ impl Engine {
         }
         courier.stage = Stage::Idle;
         courier.deadline = Some(now.instant.after(CLIENT_IDLE_TIMEOUT));
-        if let Some(hop) = self.hops.get_mut(courier.hop) {
-            hop.idle.push(conn);
-        }
+        self.hops.add_idle(courier.hop, conn);
         self.courier_put(conn, courier);
     }
 

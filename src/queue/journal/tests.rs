@@ -289,6 +289,54 @@ fn a_body_of_another_length_is_refused() {
 }
 
 #[test]
+fn a_message_that_is_not_taken_leaves_no_body_behind() {
+    type Trouble = fn(&MemoryDisk, &mut Journal<MemoryDisk>);
+    let troubles: [(Trouble, JournalError); 3] = [
+        (
+            |disk, _| disk.fail(Operation::Preallocate, 0, 1, DiskError::NoSpace),
+            JournalError::NoSpace,
+        ),
+        (
+            |disk, journal| {
+                disk.set_free(1);
+                for _ in 0..=SPACE_BATCHES {
+                    drop(journal.execute(Vec::new()));
+                }
+            },
+            JournalError::NoSpace,
+        ),
+        (
+            |disk, _| disk.fail(Operation::Sync, 0, 1, DiskError::Io),
+            JournalError::Io,
+        ),
+    ];
+    for (trouble, error) in troubles {
+        let disk = MemoryDisk::new();
+        let (mut journal, _, _) = open(&disk, SMALL);
+        let record = Record::Message(MessageRecord {
+            id: id(1),
+            envelope: envelope(1),
+            fields: Vec::new(),
+            body: Body::File { len: 1, crc32: 0 },
+        });
+        let piece = Command::BodyAppend {
+            id: id(1),
+            bytes: b"x".to_vec(),
+        };
+        drop(journal.execute(vec![piece]));
+        trouble(&disk, &mut journal);
+        let done = journal.execute(vec![append(record)]);
+        assert_eq!(error_of(&done, 1), Some(error));
+        for file in [SpoolFile::Draft(id(1)), SpoolFile::Body(id(1))] {
+            assert_eq!(disk.bytes(file), None, "{error:?}");
+        }
+        disk.mend();
+        let (_, found, report) = open(&disk, SMALL);
+        assert!(found.is_empty() && report.damage.is_empty() && report.orphan_bodies == 0);
+    }
+}
+
+#[test]
 fn a_lost_body_file_sets_its_message_aside() {
     let disk = MemoryDisk::new();
     let (mut journal, _, _) = open(&disk, SMALL);

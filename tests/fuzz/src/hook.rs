@@ -25,7 +25,7 @@ pub fn hook(data: &[u8]) {
 fn answer(front: &[u8], back: &[u8]) {
     let mut hook = Hook::new(&[], &mut Vec::new());
     let verdict = hook.on_bytes(front).or_else(|| hook.on_bytes(back));
-    let printable = |text: &str| text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    let printable = |text: &str| text.chars().all(chopar::escape::is_shown);
     match verdict {
         Some(Verdict::Accept { fields, junk }) => {
             assert!(super::is_clean(&fields));

@@ -1,0 +1,328 @@
+//! What a far host is asked, and when: many recipients of one message, several senders, more next hops than sessions.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use chopar::config::Folder;
+use chopar::engine::event::{Action, ConnId, Event, Listener, Lost};
+
+use crate::stage::{PENCIL, ROUTE, Stage};
+
+/// What the far host says to RCPT: of whom, how often it was asked before, how many it has in this transaction.
+type Answer = fn(&str, usize, usize) -> &'static str;
+
+struct Post {
+    stage: Stage,
+    heard: String,
+    greeting: &'static str,
+    answer: Answer,
+    /// Sessions with the far host.
+    far: BTreeMap<ConnId, Far>,
+    /// How often it was asked to take a message for somebody.
+    asked: BTreeMap<String, usize>,
+    /// Who got a message.
+    got: Vec<String>,
+    /// Whether nothing comes of connections.
+    is_silent: bool,
+    /// Those that wait.
+    silent: Vec<ConnId>,
+}
+
+#[derive(Default)]
+struct Far {
+    line: Vec<u8>,
+    in_body: bool,
+    recipients: Vec<String>,
+}
+
+const CLIENT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+const LATER: &str = "450 4.2.0 later\r\n";
+const OK: &str = "250 ok\r\n";
+
+impl Post {
+    fn new(keys: &str, tables: &str, greeting: &'static str, answer: Answer) -> Self {
+        let mut folder = Folder::default();
+        let toml = format!(
+            "hostname = \"mx.us.example\"\ndns.servers = [\"192.0.2.53\"]\n{keys}\n{tables}\n\
+             [relay]\nnetworks = [\"203.0.113.0/24\"]\n"
+        );
+        folder.insert_file("chopar.toml", toml.into());
+        folder.insert_file("domains/us.example/users", PENCIL.into());
+        for (domain, aliases) in [
+            ("one.example", "a: a@far.example\n"),
+            ("two.example", "b: b@far.example\n"),
+        ] {
+            folder.insert_file(&format!("domains/{domain}/aliases"), aliases.into());
+        }
+        Self {
+            stage: Stage::new("mx.us.example", &folder, 7),
+            heard: String::new(),
+            greeting,
+            answer,
+            far: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            got: Vec::new(),
+            is_silent: false,
+            silent: Vec::new(),
+        }
+    }
+
+    fn to_one_host(greeting: &'static str, answer: Answer) -> Self {
+        Self::new("", ROUTE, greeting, answer)
+    }
+
+    fn act(&mut self) {
+        while let Some(action) = self.stage.engine.next_action() {
+            match self.stage.perform(action) {
+                Some(Action::Send { conn, bytes }) => {
+                    self.stage.handle(Event::Drained { conn });
+                    match self.far.get(&conn) {
+                        Some(_) => self.far_hears(conn, &bytes),
+                        None => self.heard.push_str(&String::from_utf8_lossy(&bytes)),
+                    }
+                }
+                Some(Action::Connect { conn, .. }) => match self.is_silent {
+                    true => self.silent.push(conn),
+                    false => self.answer_connection(conn),
+                },
+                Some(Action::Close { conn } | Action::Abort { conn }) => {
+                    self.far.remove(&conn);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn answer_connection(&mut self, conn: ConnId) {
+        self.far.insert(conn, Far::default());
+        self.stage.handle(Event::Connected { conn });
+        self.far_says(conn, "220 far.example\r\n");
+    }
+
+    fn far_says(&mut self, conn: ConnId, text: &str) {
+        let bytes = text.as_bytes();
+        self.stage.handle(Event::Bytes { conn, bytes });
+    }
+
+    fn far_hears(&mut self, conn: ConnId, bytes: &[u8]) {
+        let mut reply = String::new();
+        let far = self.far.get_mut(&conn).expect("a session");
+        for &byte in bytes {
+            far.line.push(byte);
+            if !far.line.ends_with(b"\r\n") {
+                continue;
+            }
+            let line = String::from_utf8(std::mem::take(&mut far.line)).expect("ASCII");
+            if far.in_body {
+                far.in_body = line != ".\r\n";
+                if !far.in_body {
+                    self.got.append(&mut far.recipients);
+                    reply.push_str(OK);
+                }
+                continue;
+            }
+            match line.split([' ', ':', '\r']).next() {
+                Some("EHLO") => reply.push_str(self.greeting),
+                Some("RCPT") => {
+                    let inner = line.split(['<', '>']).nth(1).expect("a path");
+                    let asked = self.asked.entry(inner.to_owned()).or_default();
+                    let answer = (self.answer)(inner, *asked, far.recipients.len());
+                    *asked += 1;
+                    assert!(*asked < 50, "{inner} is asked for over and over");
+                    if answer == OK {
+                        far.recipients.push(inner.to_owned());
+                    }
+                    reply.push_str(answer);
+                }
+                Some("DATA") if far.recipients.is_empty() => reply.push_str("554 nobody\r\n"),
+                Some("DATA") => {
+                    far.in_body = true;
+                    reply.push_str("354 go\r\n");
+                }
+                Some("QUIT") => {}
+                _ => {
+                    far.recipients.clear();
+                    reply.push_str(OK);
+                }
+            }
+        }
+        self.far_says(conn, &reply);
+    }
+
+    fn pass(&mut self, span: Duration) {
+        let end = self.stage.now.instant.after(span);
+        while self.stage.wake(end) {
+            self.act();
+        }
+        self.stage.advance_to(end);
+    }
+
+    fn say(&mut self, conn: ConnId, line: &str) -> String {
+        self.heard.clear();
+        let bytes = format!("{line}\r\n").into_bytes();
+        self.stage.handle(Event::Bytes {
+            conn,
+            bytes: &bytes,
+        });
+        self.act();
+        self.heard.clone()
+    }
+
+    /// Somebody leaves a message for these.
+    fn submit(&mut self, listener: Listener, from: &str, to: &[String]) {
+        let conn = self.stage.accept(listener, CLIENT.into());
+        let conn = conn.expect("a session");
+        self.act();
+        self.pass(Duration::from_millis(200));
+        let reply = self.say(conn, "EHLO client.example");
+        assert!(reply.contains("250 "), "{reply}");
+        let mut lines = vec![format!("MAIL FROM:<{from}>")];
+        lines.extend(to.iter().map(|to| format!("RCPT TO:<{to}>")));
+        for line in lines {
+            let reply = self.say(conn, &line);
+            assert!(reply.starts_with("250 "), "{line}: {reply}");
+        }
+        self.say(conn, "DATA");
+        let reply = self.say(conn, "From: pencil@us.example\r\n\r\nhello\r\n.");
+        assert!(reply.contains("250 2.0.0 "), "{reply}");
+        self.say(conn, "QUIT");
+    }
+
+    fn control(&mut self, request: &str) -> String {
+        let tool = self.stage.accept(Listener::Control, CLIENT.into());
+        let tool = tool.expect("a tool");
+        self.say(tool, request)
+    }
+
+    /// How often these were asked for, where that is the same for all.
+    fn times_asked(&self) -> (usize, Option<usize>) {
+        let mut times = self.asked.values().copied();
+        let first = times.next();
+        (
+            self.asked.len(),
+            first.filter(|one| times.all(|other| other == *one)),
+        )
+    }
+}
+
+fn recipients(count: usize) -> Vec<String> {
+    let number = |number| format!("r{number:03}@far.example");
+    (0..count).map(number).collect()
+}
+
+const PIPELINING: &str = "250-far.example\r\n250 PIPELINING\r\n";
+
+#[test]
+fn whoever_was_deferred_a_moment_ago_is_not_asked_for_again_with_those_who_had_no_place() {
+    let one = "250-far.example\r\n250 LIMITS RCPTMAX=1\r\n";
+    for (greeting, count) in [(PIPELINING, 250), (one, 20)] {
+        let mut post = Post::to_one_host(greeting, |_, asked, _| match asked {
+            0 => LATER,
+            _ => OK,
+        });
+        post.submit(Listener::Submit, "pencil@us.example", &recipients(count));
+        post.pass(Duration::from_secs(20));
+        assert_eq!(post.times_asked(), (count, Some(1)));
+        assert!(post.got.is_empty());
+        // They are tried again when it is time, and once.
+        post.pass(Duration::from_secs(7_200));
+        assert_eq!(post.times_asked(), (count, Some(2)));
+        assert_eq!(post.got.len(), count);
+        assert_eq!(post.stage.engine.queue_len(), 0);
+    }
+}
+
+#[test]
+fn a_host_that_takes_few_at_a_time_is_asked_once_for_whom_it_defers() {
+    let mut post = Post::to_one_host(PIPELINING, |to, asked, taken| match (to, asked, taken) {
+        ("r000@far.example" | "r007@far.example", 0, _) => LATER,
+        (_, _, 0..3) => OK,
+        _ => "452 4.5.3 too many\r\n",
+    });
+    post.submit(Listener::Submit, "pencil@us.example", &recipients(30));
+    post.pass(Duration::from_secs(20));
+    assert_eq!(post.got.len(), 28);
+    assert_eq!(post.asked["r000@far.example"], 1);
+    post.pass(Duration::from_secs(7_200));
+    assert_eq!((post.got.len(), post.stage.engine.queue_len()), (30, 0));
+}
+
+#[test]
+fn a_flush_tries_each_recipient_once_more() {
+    let mut post = Post::to_one_host(PIPELINING, |_, asked, _| match asked {
+        0 | 1 => LATER,
+        _ => OK,
+    });
+    post.submit(Listener::Submit, "pencil@us.example", &recipients(250));
+    post.pass(Duration::from_secs(20));
+    assert_eq!(post.times_asked(), (250, Some(1)));
+    let answer = post.control(r#"{"do":"flush","which":"all"}"#);
+    assert!(answer.contains("\"count\":1"), "{answer}");
+    post.pass(Duration::from_secs(20));
+    assert_eq!(post.times_asked(), (250, Some(2)));
+    post.pass(Duration::from_secs(7_200));
+    assert_eq!(post.times_asked(), (250, Some(3)));
+    assert_eq!((post.got.len(), post.stage.engine.queue_len()), (250, 0));
+}
+
+#[test]
+fn a_recipient_who_is_deferred_keeps_none_waiting_to_whom_another_sender_writes() {
+    // Each domain that forwards has a sender of its own, and a transaction of its own.
+    let mut post = Post::to_one_host(PIPELINING, |to, asked, _| match (to, asked) {
+        ("a@far.example", 0) => LATER,
+        _ => OK,
+    });
+    let to = ["a@one.example".to_owned(), "b@two.example".to_owned()];
+    post.submit(Listener::Smtp, "sender@else.example", &to);
+    post.pass(Duration::from_secs(20));
+    assert_eq!(post.got, ["b@far.example"]);
+    assert_eq!(post.asked["a@far.example"], 1);
+    post.pass(Duration::from_secs(7_200));
+    assert_eq!((post.got.len(), post.stage.engine.queue_len()), (2, 0));
+}
+
+#[test]
+fn room_that_comes_free_goes_to_who_can_use_it_however_many_before_cannot() {
+    let names: Vec<String> = (0..40).map(|number| format!("h{number}.example")).collect();
+    let others = ["busy.example".to_owned(), "last.example".to_owned()];
+    let routes: Vec<String> = (names.iter().chain(&others))
+        .map(|name| format!("[[route]]\ndomain = \"{name}\"\nvia = [\"smtp://203.0.113.25\"]\n"))
+        .collect();
+    let keys = "delivery.sessions = 1";
+    let mut post = Post::new(keys, &routes.concat(), PIPELINING, |to, _, _| {
+        match to.starts_with('h') {
+            true => LATER,
+            false => OK,
+        }
+    });
+    let sender = "pencil@us.example";
+    // Each of these next hops has a message that waits for its second attempt.
+    for name in &names {
+        post.submit(Listener::Submit, sender, &[format!("h@{name}")]);
+    }
+    assert_eq!(post.times_asked().0, names.len());
+    let deferred = post.stage.engine.queue_ids();
+    // The one session takes its time; they get another message each, and wait for it, and one more after them.
+    post.is_silent = true;
+    post.submit(Listener::Submit, sender, &["b@busy.example".to_owned()]);
+    let busy = post.silent.pop().expect("a connection");
+    for name in &names {
+        post.submit(Listener::Submit, sender, &[format!("h@{name}")]);
+    }
+    post.submit(Listener::Submit, sender, &["l@last.example".to_owned()]);
+    // An operator takes those messages out again.
+    let queued = post.stage.engine.queue_ids();
+    let added = queued.iter().filter(|id| !deferred.contains(id));
+    let added: Vec<String> = added.map(ToString::to_string).collect();
+    let remove = &added[1..added.len() - 1];
+    assert_eq!(remove.len(), names.len());
+    let which = serde_json::json!({ "do": "remove", "which": { "ids": remove } });
+    let answer = post.control(&which.to_string());
+    assert!(answer.contains("\"errors\":[]"), "{answer}");
+    post.is_silent = false;
+    assert!(post.got.is_empty() && post.silent.is_empty());
+    post.stage.lose(busy, Lost::Refused);
+    post.act();
+    assert_eq!(post.got, ["l@last.example"]);
+}
