@@ -495,10 +495,7 @@ fn exit_0_while_the_daemon_is_down_is_kept_for_each_recipient() {
         told.len() == 1 && told[0].contains("Subject: null"),
         "{told:?}"
     );
-    for folder in ["drop", "damaged"] {
-        let left = fs::read_dir(relay.spool().join(folder)).expect("a folder");
-        assert_eq!(left.count(), 0, "{folder}");
-    }
+    assert_nothing_left(&relay);
 }
 
 /// The parts of a message that a DSN is about, as these words of it.
