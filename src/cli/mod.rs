@@ -1,5 +1,8 @@
 //! The commands, one file each, and the way from a command line to one of them.
 
+// They panic where nobody reads; `output` does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod alias;
 pub mod arc;
 pub mod check;
