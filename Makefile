@@ -11,7 +11,7 @@
 #   make fuzz       TARGET= (a name of tests/fuzz/fuzz_targets) and SECONDS= (60)
 #   make pressure   crowds of peers, slow ones and flooding ones, in full; make test has a short form of it
 #   make faults     kill -9, EIO, ENOSPC and others at every system call, in full; make test has a short form of it
-#   make install    DESTDIR= and PREFIX= as usual
+#   make install    installs what make has built, without a compiler; DESTDIR= and PREFIX= as usual
 #
 # For make and make test, TARGET= takes another triple of rustc's, for example x86_64-unknown-linux-musl where it is
 # installed.
@@ -25,13 +25,15 @@ BINARY_BYTES_MAX = 6291456
 
 target_dir = $(or $(CARGO_TARGET_DIR),target)
 binary = $(target_dir)/$(TARGET)/release/chopar
+# What make has built last, whatever for: whoever installs it, often root, need not have a compiler to ask.
+built = $(target_dir)/chopar
 units = $(DESTDIR)$(PREFIX)/lib
 
 # What the end-to-end tests drive chopar with: clients, receivers, judges of signatures, a name server. The tests call
 # them by their paths. Postfix is run in throwaway folders; its service is not started.
 packages = libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 postfix swaks msmtp curl python3 python3-aiosmtpd python3-authheaders python3-authres python3-dkim \
 	python3-spf opendkim-tools unbound mandoc openssl testssl.sh strace procmail maildrop dovecot-lmtpd spamassassin \
-	spamc spamd
+	spamc spamd fail2ban
 
 # Mail servers that cannot be installed beside Postfix: their files lie beside the tests. The libraries that they need are
 # among the packages.
@@ -45,6 +47,7 @@ all: binary
 		|| { echo "$(binary) is not static:" >&2; ldd $(binary) >&2; exit 1; }
 	@size=$$(wc -c < $(binary)); echo "$(binary): static, $$size bytes"; \
 	if [ "$$size" -gt $(BINARY_BYTES_MAX) ]; then echo "more than $(BINARY_BYTES_MAX) bytes" >&2; exit 1; fi
+	@cp -f $(binary) $(built)
 
 # Static, and position-independent with its relocations packed. With --target the flags reach the binary and not the
 # build scripts, which a static libc does not suit.
@@ -122,15 +125,17 @@ packages:
 	done
 
 # A sendmail that another mail system put there stays; remove that system first, then install again.
-install: all
-	install -D -m 755 $(binary) $(DESTDIR)$(PREFIX)/bin/chopar
+install:
+	@[ -x $(built) ] || { echo "$(built) is not there: run make first, with the same CARGO_TARGET_DIR" >&2; exit 1; }
+	install -D -m 755 $(built) $(DESTDIR)$(PREFIX)/bin/chopar
 	mkdir -p $(DESTDIR)$(PREFIX)/sbin
-	@for link in sbin/sendmail bin/mailq bin/newaliases; do \
+	@kept=; for link in sbin/sendmail bin/mailq bin/newaliases; do \
 		path=$(DESTDIR)$(PREFIX)/$$link; \
 		case "$$(readlink $$path)" in *chopar) rm -f $$path;; esac; \
-		if [ -e $$path ] || [ -L $$path ]; then echo "$$path belongs to another mail system and is left alone" >&2; \
-		else ln -s ../bin/chopar $$path; fi; \
-	done
+		if [ -e $$path ] || [ -L $$path ]; then kept="$$kept $$path"; else ln -s ../bin/chopar $$path; fi; \
+	done; \
+	[ -z "$$kept" ] || echo "left alone, since another mail system put them there:$$kept; programs that call them still" \
+		"reach that system and not chopar: remove it, then run make install again" >&2
 	@for page in man/*.[1-8]; do \
 		section=$${page##*.}; \
 		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/}; \

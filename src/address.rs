@@ -4,6 +4,7 @@
 //! for byte; the domain is also kept as it was written, beside the normal form that comparisons use.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use icu_normalizer::ComposingNormalizerBorrowed;
 
@@ -133,6 +134,24 @@ impl Domain {
         Some(Self(parent.into()))
     }
 
+    /// Whether this names the machine itself wherever it is written: `localhost`, or a loopback address.
+    pub fn is_loopback(&self) -> bool {
+        let literal = self
+            .0
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
+        match literal {
+            None => matches!(&*self.0, "localhost" | "localhost.localdomain"),
+            Some(literal) => {
+                let lower = literal.to_ascii_lowercase();
+                let address = lower.strip_prefix("ipv6:").unwrap_or(&lower);
+                address
+                    .parse()
+                    .is_ok_and(|address: IpAddr| address.is_loopback())
+            }
+        }
+    }
+
     /// Whether this is `parent` or a subdomain of it.
     pub fn is_under(&self, parent: &Self) -> bool {
         self.0
@@ -167,6 +186,8 @@ impl Mailbox {
             None if rest.is_empty() => return Err(AddressError::NoDomain),
             None => return Err(AddressError::LocalPart { at }),
         };
+        // A dot behind a name says that it is whole (RFC 1034 section 3.1); no address has one (RFC 5321 section 2.3.5).
+        let text = text.strip_suffix('.').unwrap_or(text);
         Ok(Self {
             text: text.into(),
             at,
@@ -387,6 +408,35 @@ mod tests {
 
     fn mailbox(text: &str) -> Mailbox {
         Mailbox::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn a_dot_behind_the_domain_is_no_part_of_the_address() {
+        let mailbox = Mailbox::parse("a@Example.com.").expect("a mailbox");
+        assert_eq!(mailbox.as_str(), "a@Example.com");
+        assert!(mailbox.is_equal(&Mailbox::parse("a@example.com").expect("a mailbox")));
+        assert_eq!(Mailbox::parse("a@example.com.."), Err(AddressError::Domain));
+    }
+
+    #[test]
+    fn what_names_the_machine_itself_is_known_in_every_spelling() {
+        for text in [
+            "localhost",
+            "LOCALHOST.localdomain.",
+            "[127.1.2.3]",
+            "[IPv6:::1]",
+        ] {
+            assert!(
+                Domain::parse(text).expect("a domain").is_loopback(),
+                "{text}"
+            );
+        }
+        for text in ["localhost.example", "[192.0.2.1]", "[IPv6:2001:db8::1]"] {
+            assert!(
+                !Domain::parse(text).expect("a domain").is_loopback(),
+                "{text}"
+            );
+        }
     }
 
     #[test]

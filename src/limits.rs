@@ -513,6 +513,10 @@ pub const ACCOUNT_NAME_BYTES_MAX: usize = 32;
 pub const RESOLV_CONF_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the drop folder is looked at.
 pub const DROP_FOLDER_INTERVAL: Duration = Duration::from_secs(10);
+/// Queue tools of users who are no operators that are connected at a time.
+pub const QUEUE_READERS_MAX: usize = 8;
+/// Those of one user.
+pub const QUEUE_READERS_PER_USER_MAX: usize = 2;
 /// Files of the drop folder that are sent at a time; a user may begin another one while fewer of that user's are under way
 /// than half of what is left.
 pub const DROP_VISITS_MAX: usize = 16;

@@ -2,6 +2,7 @@
 //! pipe.
 
 use std::io::Write as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
@@ -275,6 +276,70 @@ fn what_commands_write_is_readable_for_the_daemon_under_any_mask() {
     }
 }
 
+/// The signal that ends a command whose standard output nobody reads, and what it says.
+fn into_a_closed_pipe(folder: &Path, words: &[&str]) -> (Option<i32>, String) {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = Command::new(env!("CARGO_BIN_EXE_chopar"))
+        .arg("-C")
+        .arg(folder)
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .output()
+        .expect("chopar runs");
+    let said = String::from_utf8(output.stderr).expect("UTF-8");
+    (output.status.signal(), said)
+}
+
+#[test]
+fn nobody_who_reads_is_no_error_to_be_told_of() {
+    let folder = folder();
+    let path = folder.path();
+    let sigpipe = rustix::process::Signal::PIPE.as_raw();
+    for words in [
+        &["help"][..],
+        &["--version"],
+        &["queue", "--help"],
+        &["domain", "list"],
+        &["domain", "list", "--json"],
+        &["sendmail", "--help"],
+    ] {
+        let ended = into_a_closed_pipe(path, words);
+        assert_eq!(ended, (Some(sigpipe), String::new()), "{words:?}");
+    }
+    // Nor is it one that nobody hears an error.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let status = Command::new(env!("CARGO_BIN_EXE_chopar"))
+        .arg("nosuch")
+        .stderr(writer)
+        .status()
+        .expect("chopar runs");
+    assert_eq!(status.code(), Some(64));
+}
+
+#[test]
+fn a_word_that_is_none_is_answered_with_those_that_are_near() {
+    let folder = folder();
+    for (words, meant) in [
+        (&["quue"][..], "`queue`"),
+        (&["queue", "lsit"], "`list`"),
+        (&["queue", "list", "--jsn"], "`--json`"),
+        (&["user", "pass"], "`passwd`"),
+        (&["dkim", "verfy", "x"], "`verify`"),
+    ] {
+        let (code, out, said) = chopar(folder.path(), words, "");
+        assert_eq!((code, out.as_str()), (64, ""), "{words:?}");
+        assert!(
+            said.contains(&format!("did you mean {meant}?")),
+            "{words:?}: {said}"
+        );
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
 #[test]
 fn a_byte_order_mark_hides_no_name() {
     let folder = folder();
@@ -324,4 +389,31 @@ fn a_verdict_that_waits_for_the_dns_is_75() {
     assert_eq!(code, 0, "{error}");
     let (code, output, error) = says(&["arc", "verify", "--dns", &closed], &sealed);
     assert_eq!(code, 75, "{output}{error}");
+}
+
+#[test]
+fn json_is_one_document_whatever_is_listed() {
+    let folder = folder();
+    let path = folder.path();
+    let keygen = [
+        "dkim",
+        "keygen",
+        "example.com",
+        "--selector",
+        "s",
+        "--algorithm",
+        "ed25519",
+    ];
+    assert_eq!(chopar(path, &keygen, "").0, 0);
+    for words in [
+        &["domain", "list", "--json"][..],
+        &["user", "list", "--json"],
+        &["alias", "list", "--json"],
+        &["dkim", "record", "--json", "example.com"],
+    ] {
+        let (code, text, error) = chopar(path, words, "");
+        assert_eq!(code, 0, "{words:?}: {error}");
+        let value: serde_json::Value = serde_json::from_str(&text).expect("one document");
+        assert!(value.is_array(), "{words:?}: {text}");
+    }
 }

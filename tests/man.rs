@@ -161,6 +161,50 @@ mod commands {
         }
     }
 
+    fn help_text(command: &[&str]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_chopar"))
+            .args(command)
+            .arg("--help")
+            .output()
+            .expect("chopar runs");
+        assert!(output.status.success(), "{command:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// Looks at the example of a command and of those below it.
+    fn check_example(command: &[&str]) {
+        let text = help_text(command);
+        let (_, example) = text
+            .split_once("\nExample:\n  ")
+            .unwrap_or_else(|| panic!("no example of {command:?}"));
+        let words: Vec<&str> = example.split_ascii_whitespace().collect();
+        let words = words.strip_prefix(&["sudo"]).unwrap_or(&words);
+        let words = words.strip_prefix(&["chopar"]).expect("chopar");
+        let words = match words {
+            ["-C", _, rest @ ..] => rest,
+            words => words,
+        };
+        assert!(words.starts_with(command), "{example}");
+        let leaf: Vec<&str> = words
+            .iter()
+            .take_while(|word| !word.starts_with('-'))
+            .copied()
+            .collect();
+        let known = (1..=leaf.len().min(2)).map(|len| help(&leaf[..len]).1);
+        let known: Words = known.flatten().collect();
+        for option in words.iter().filter(|word| word.starts_with("--")) {
+            assert!(known.contains(*option), "{option} in {example}");
+        }
+        for next in &help(command).0 {
+            check_example(&[command, &[next.as_str()]].concat());
+        }
+    }
+
+    #[test]
+    fn every_help_has_an_example_that_is_in_order() {
+        check_example(&[]);
+    }
+
     fn documented() -> BTreeMap<String, Words> {
         let text = page("chopar.8");
         let (_, text) = text.split_once("\n.Sh COMMANDS\n").expect("the commands");
@@ -254,7 +298,7 @@ mod sendmail {
             .collect();
         let modes = letters().map(|letter| format!("b{letter}"));
         there.extend(modes.filter(|mode| is_known(&[&format!("-{mode}")])));
-        there.insert("-".to_owned());
+        there.extend(["-", "-help"].map(str::to_owned));
         assert_same("flags of sendmail", &there, &documented());
     }
 

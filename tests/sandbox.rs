@@ -240,7 +240,7 @@ fn keeps_no_privilege_and_works_all_the_same() {
         about.permissions().mode() & 0o7777
     };
     assert_eq!(mode("run/submit.sock"), 0o666);
-    assert_eq!(mode("run/control.sock"), 0o600);
+    assert_eq!(mode("run/control.sock"), 0o666);
     for folder in ["run", "state"] {
         assert_eq!(mode(folder), 0o755, "{folder}");
     }

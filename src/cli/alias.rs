@@ -205,7 +205,8 @@ fn list(
 
 fn resolve(folder: &Path, address: &str, output: &mut dyn Write) -> Result<(), Failure> {
     let config = super::load(folder)?;
-    let mailbox = Mailbox::parse(address).map_err(|error| Failure::new(USAGE, error))?;
+    let mailbox = Mailbox::parse(address)
+        .map_err(|error| Failure::new(USAGE, format!("{address}: {error}")))?;
     if config.receiving(mailbox.domain()).is_none() {
         let text = format!("{} is not a domain whose mail ends here", mailbox.domain());
         return Err(Failure::new(NO_USER, text));

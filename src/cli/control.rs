@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::failure::Failure;
+use super::output::say;
 use super::sysexits::{IO_ERROR, NOT_PERMITTED, UNAVAILABLE};
 use crate::engine::control::{Request, Response};
 
@@ -19,19 +20,7 @@ pub fn ask(
     let path = runtime_dir.join("control.sock");
     let broken =
         |error: std::io::Error| Failure::new(IO_ERROR, format!("{}: {error}", path.display()));
-    let mut stream = UnixStream::connect(&path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::PermissionDenied => Failure::new(
-            NOT_PERMITTED,
-            "only root and the daemon's own user may ask it; use sudo",
-        ),
-        _ => Failure::new(
-            UNAVAILABLE,
-            format!(
-                "the daemon does not answer at {} ({error}); start it with `chopar run`",
-                path.display()
-            ),
-        ),
-    })?;
+    let mut stream = UnixStream::connect(&path).map_err(|error| not_there(&path, &error))?;
     stream
         .set_read_timeout(Some(ANSWER_TIMEOUT))
         .map_err(broken)?;
@@ -43,7 +32,10 @@ pub fn ask(
         let Some(line) = lines.next().transpose().map_err(broken)? else {
             return Err(Failure::new(
                 UNAVAILABLE,
-                "the daemon closed the control socket; see its log",
+                format!(
+                    "{}: the daemon closed the connection; try again, or see its log",
+                    path.display()
+                ),
             ));
         };
         let response = serde_json::from_str(&line).map_err(|error| {
@@ -53,9 +45,30 @@ pub fn ask(
             )
         })?;
         match response {
+            Response::Denied { text } => return Err(Failure::new(NOT_PERMITTED, text)),
             Response::End { count, errors } => return Ok((count, errors)),
             response => sink(response)?,
         }
+    }
+}
+
+/// Why nobody answers at a socket of the daemon, and what to do about it.
+pub fn not_there(socket: &Path, error: &std::io::Error) -> Failure {
+    let is_usual = socket.starts_with("/run/chopar");
+    let start = match is_usual && Path::new("/run/systemd/system").is_dir() {
+        true => "systemctl start chopar",
+        false => "chopar run",
+    };
+    let path = socket.display();
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => Failure::new(
+            NOT_PERMITTED,
+            format!("{path}: {error}; use sudo, or let everybody pass through its folder"),
+        ),
+        _ => Failure::new(
+            UNAVAILABLE,
+            format!("{path}: the daemon does not answer ({error}); start it with `{start}`"),
+        ),
     }
 }
 
@@ -64,7 +77,14 @@ pub fn reload_if_running(runtime_dir: &Path) -> Result<(), Failure> {
     if UnixStream::connect(runtime_dir.join("control.sock")).is_err() {
         return Ok(()); // it will read the folder when it starts
     }
-    let (_, errors) = ask(runtime_dir, &Request::Reload {}, &mut |_| Ok(()))?;
+    let (_, errors) = match ask(runtime_dir, &Request::Reload {}, &mut |_| Ok(())) {
+        // The change is made. Whoever may edit the folder need not be who may ask the daemon.
+        Err(failure) if failure.exit_code() == NOT_PERMITTED => {
+            say("the daemon has not been told: run `sudo chopar reload`");
+            return Ok(());
+        }
+        answer => answer?,
+    };
     match errors.first() {
         None => Ok(()),
         Some(error) => Err(Failure::new(

@@ -1,5 +1,8 @@
 //! The commands, one file each, and the way from a command line to one of them.
 
+// They panic where nobody reads; `output` does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod alias;
 pub mod arc;
 pub mod check;
@@ -8,7 +11,9 @@ pub mod demo;
 pub mod dkim;
 pub mod domain;
 pub mod failure;
+mod help;
 pub mod lookup;
+pub mod output;
 pub mod queue;
 pub mod reload;
 pub mod run;
@@ -27,9 +32,10 @@ use argh::FromArgs;
 use crate::config::{Config, glance};
 use crate::dns::{Question, Servers};
 use crate::shell::time::{SystemEntropy, wall};
-use crate::shell::{folder, helper};
+use crate::shell::{folder, helper, published};
 use failure::Failure;
-use sysexits::{CONFIGURATION, USAGE};
+use output::{Output, say};
+use sysexits::{CONFIGURATION, IO_ERROR, USAGE};
 
 /// chopar, a mail relay: SMTP in and out, DKIM, a durable queue.
 #[derive(Debug, FromArgs)]
@@ -75,11 +81,11 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         .unwrap_or_default();
     let rest = words.get(1..).unwrap_or_default();
     // Not locked: the commands lock it themselves.
-    let (input, output) = (&mut io::stdin(), &mut io::stdout());
+    let (input, output) = (&mut io::stdin(), &mut Output::new());
     match program.as_str() {
         "sendmail" => return end(sendmail::run(rest, &config_folder(None), input, output)),
-        "mailq" => return end(sendmail::mailq(&config_folder(None), output)),
-        "newaliases" => return ExitCode::SUCCESS,
+        "mailq" => return end(sendmail::mailq(rest, &config_folder(None), output)),
+        "newaliases" => return end(sendmail::newaliases(rest, output)),
         _ => {}
     }
     if let [word, folder] = rest
@@ -103,13 +109,9 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     match Arguments::from_args(&["chopar"], &strs) {
         Ok(arguments) => end(run(arguments, output)),
         Err(early) if early.status.is_ok() => {
-            print!("{}", early.output);
-            ExitCode::SUCCESS
+            end(printed(&help::with_example(&early.output, &strs), output))
         }
-        Err(early) => {
-            eprint!("{}", early.output);
-            ExitCode::from(USAGE)
-        }
+        Err(early) => end(Err(Failure::new(USAGE, help::error(&strs, &early.output)))),
     }
 }
 
@@ -157,11 +159,16 @@ fn config_folder(named: Option<PathBuf>) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("/etc/chopar"))
 }
 
+fn printed(text: &str, output: &mut dyn Write) -> Result<(), Failure> {
+    (output.write_all(text.as_bytes()))
+        .map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
+}
+
 fn end(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("chopar: {failure}");
+            say(format_args!("chopar: {failure}"));
             ExitCode::from(failure.exit_code())
         }
     }
@@ -171,8 +178,7 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
     let folder = config_folder(arguments.config);
     let Some(command) = arguments.command else {
         if arguments.version {
-            println!("chopar {}", env!("CARGO_PKG_VERSION"));
-            return Ok(());
+            return printed(concat!("chopar ", env!("CARGO_PKG_VERSION"), "\n"), output);
         }
         return Err(Failure::new(
             USAGE,
@@ -262,7 +268,14 @@ fn runtime_dir(folder: &Path) -> PathBuf {
         return config.runtime_dir;
     }
     let text = std::fs::read_to_string(folder.join("chopar.toml")).unwrap_or_default();
-    glance(&text, "runtime_dir").map_or_else(|| PathBuf::from("/run/chopar"), PathBuf::from)
+    glance(&text, "runtime_dir")
+        .map(PathBuf::from)
+        .or_else(|| Some(published::Names::read(&state_dir(&text), folder)?.runtime_dir))
+        .unwrap_or_else(|| PathBuf::from("/run/chopar"))
+}
+
+fn state_dir(toml: &str) -> PathBuf {
+    glance(toml, "state_dir").map_or_else(|| PathBuf::from("/var/lib/chopar"), PathBuf::from)
 }
 
 /// Reads the configuration, or says its first error.

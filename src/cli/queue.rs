@@ -7,10 +7,10 @@ use argh::FromArgs;
 
 use super::control::ask;
 use super::failure::Failure;
+use super::output::{Shown, text as shown_text};
 use super::sysexits::{IO_ERROR, NO_INPUT, USAGE};
 use crate::date::Timestamp;
 use crate::engine::control::{Listed, ListedRecipient, Request, Response, Selection, Stats};
-use crate::escape::Escaped;
 
 /// Look at the queue and act on it.
 #[derive(Debug, FromArgs)]
@@ -36,19 +36,22 @@ enum QueueCommand {
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "list")]
 struct List {
-    /// print one JSON object a line
+    /// print one JSON array
     #[argh(switch)]
     json: bool,
+    /// print one JSON object a line, as the messages come
+    #[argh(switch)]
+    jsonl: bool,
 }
 
-/// Show one message: its envelope, the fate of each recipient, its header.
+/// Show one message: its envelope, what became of each recipient, its header.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "show")]
 struct Show {
     /// the message's id
     #[argh(positional)]
     id: String,
-    /// print JSON
+    /// print one JSON object
     #[argh(switch)]
     json: bool,
 }
@@ -102,7 +105,7 @@ struct Remove {
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "stats")]
 struct StatsCommand {
-    /// print JSON
+    /// print one JSON object
     #[argh(switch)]
     json: bool,
 }
@@ -111,17 +114,16 @@ impl Queue {
     /// Asks the daemon.
     pub fn run(&self, runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
         match &self.command {
-            QueueCommand::List(List { json: true }) => {
-                print_json(runtime_dir, &Request::List {}, output)
-            }
-            QueueCommand::List(List { json: false }) => list(runtime_dir, output),
-            QueueCommand::Show(Show { id, json: true }) => {
-                print_json(runtime_dir, &Request::Show { id: id.clone() }, output)
-            }
+            QueueCommand::List(List {
+                json: true,
+                jsonl: true,
+            }) => Err(Failure::new(USAGE, "either --json or --jsonl, not both")),
+            QueueCommand::List(List { json: true, .. }) => list_json(runtime_dir, &ARRAY, output),
+            QueueCommand::List(List { jsonl: true, .. }) => list_json(runtime_dir, &LINES, output),
+            QueueCommand::List(List { .. }) => list(runtime_dir, output),
+            QueueCommand::Show(Show { id, json: true }) => show_json(runtime_dir, id, output),
             QueueCommand::Show(Show { id, json: false }) => show(runtime_dir, id, output),
-            QueueCommand::Stats(StatsCommand { json: true }) => {
-                print_json(runtime_dir, &Request::Stats {}, output)
-            }
+            QueueCommand::Stats(StatsCommand { json: true }) => stats_json(runtime_dir, output),
             QueueCommand::Stats(StatsCommand { json: false }) => stats(runtime_dir, output),
             QueueCommand::Flush(Flush { ids }) => {
                 let which = if ids.is_empty() {
@@ -197,23 +199,82 @@ fn act(
     ended((count, errors))
 }
 
-fn print_json(
-    runtime_dir: &Path,
-    request: &Request,
-    output: &mut dyn Write,
-) -> Result<(), Failure> {
-    let end = ask(runtime_dir, request, &mut |response| {
-        let line = match &response {
-            Response::Message(listed) => serde_json::to_string(listed),
-            Response::Stats(stats) => serde_json::to_string(stats),
-            Response::Header { text } => {
-                serde_json::to_string(&serde_json::json!({ "header": text }))
-            }
-            Response::Note { .. } | Response::End { .. } => return Ok(()),
+/// What stands around the objects of a list, and between them.
+struct Form {
+    open: &'static str,
+    between: &'static str,
+    close: &'static str,
+}
+
+/// One JSON document (RFC 8259).
+const ARRAY: Form = Form {
+    open: "[",
+    between: ",\n",
+    close: "]\n",
+};
+/// One a line, for what reads them as they come.
+const LINES: Form = Form {
+    open: "",
+    between: "\n",
+    close: "",
+};
+
+/// The list is not held: it may be long.
+fn list_json(runtime_dir: &Path, form: &Form, output: &mut dyn Write) -> Result<(), Failure> {
+    let mut is_first = true;
+    written(write!(output, "{}", form.open))?;
+    let end = ask(runtime_dir, &Request::List {}, &mut |response| {
+        let Response::Message(listed) = response else {
+            return Ok(());
         };
-        written(writeln!(output, "{}", line.unwrap_or_default()))
+        if !std::mem::take(&mut is_first) {
+            written(write!(output, "{}", form.between))?;
+        }
+        written(write!(output, "{}", json(&listed)?))
     })?;
+    if !is_first && form.close.is_empty() {
+        written(writeln!(output))?;
+    }
+    written(write!(output, "{}", form.close))?;
     ended(end)
+}
+
+fn show_json(runtime_dir: &Path, id: &str, output: &mut dyn Write) -> Result<(), Failure> {
+    let (mut shown, mut header) = (serde_json::Value::Null, String::new());
+    let request = Request::Show { id: id.to_owned() };
+    let end = ask(runtime_dir, &request, &mut |response| {
+        match response {
+            Response::Message(listed) => shown = value(&listed)?,
+            Response::Header { text } => header.push_str(&text),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    if let Some(object) = shown.as_object_mut() {
+        object.insert("header".to_owned(), header.into());
+        written(writeln!(output, "{shown}"))?;
+    }
+    ended(end)
+}
+
+fn stats_json(runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
+    let end = ask(
+        runtime_dir,
+        &Request::Stats {},
+        &mut |response| match response {
+            Response::Stats(stats) => written(writeln!(output, "{}", json(&stats)?)),
+            _ => Ok(()),
+        },
+    )?;
+    ended(end)
+}
+
+fn json(of: &impl serde::Serialize) -> Result<String, Failure> {
+    serde_json::to_string(of).map_err(|error| Failure::new(IO_ERROR, error))
+}
+
+fn value(of: &impl serde::Serialize) -> Result<serde_json::Value, Failure> {
+    serde_json::to_value(of).map_err(|error| Failure::new(IO_ERROR, error))
 }
 
 /// The queue for people: a line for each message, and one for each recipient that waits.
@@ -253,7 +314,7 @@ fn print_message(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()>
         if listed.held { "!" } else { " " },
         listed.size,
         Timestamp::from_seconds(listed.arrived).rfc3339(),
-        Escaped(listed.from.as_bytes())
+        Shown(listed.from.as_bytes())
     )?;
     print_unreadable(listed, output)?;
     for recipient in listed
@@ -265,11 +326,11 @@ fn print_message(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()>
             output,
             "        {} <{}>{}",
             recipient.state,
-            Escaped(recipient.to.as_bytes()),
+            Shown(recipient.to.as_bytes()),
             next_attempt(recipient)
         )?;
         if !recipient.why.is_empty() {
-            writeln!(output, "        ({})", Escaped(recipient.why.as_bytes()))?;
+            writeln!(output, "        ({})", Shown(recipient.why.as_bytes()))?;
         }
     }
     Ok(())
@@ -281,7 +342,7 @@ fn print_unreadable(listed: &Listed, output: &mut dyn Write) -> std::io::Result<
         Some(why) => writeln!(
             output,
             "        (cannot be read: {})",
-            Escaped(why.as_bytes())
+            Shown(why.as_bytes())
         ),
         None => Ok(()),
     }
@@ -294,13 +355,10 @@ fn show(runtime_dir: &Path, id: &str, output: &mut dyn Write) -> Result<(), Fail
         &mut |response| match response {
             Response::Message(listed) => written(print_whole(&listed, output)),
             Response::Header { text } => {
-                let clean: String = text
-                    .chars()
-                    .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
-                    .collect();
+                let clean = shown_text(&text.replace('\r', ""));
                 written(write!(output, "{clean}"))
             }
-            Response::Stats(_) | Response::Note { .. } | Response::End { .. } => Ok(()),
+            _ => Ok(()),
         },
     )?;
     ended(end)
@@ -321,8 +379,8 @@ fn print_whole(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
         Timestamp::from_seconds(listed.arrived).rfc3339()
     )?;
     writeln!(output, "size     {}", listed.size)?;
-    writeln!(output, "from     <{}>", Escaped(listed.from.as_bytes()))?;
-    writeln!(output, "origin   {}", Escaped(listed.origin.as_bytes()))?;
+    writeln!(output, "from     <{}>", Shown(listed.from.as_bytes()))?;
+    writeln!(output, "origin   {}", Shown(listed.origin.as_bytes()))?;
     writeln!(
         output,
         "held     {}",
@@ -330,7 +388,7 @@ fn print_whole(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
     )?;
     print_unreadable(listed, output)?;
     for recipient in &listed.recipients {
-        let to = Escaped(recipient.to.as_bytes());
+        let to = Shown(recipient.to.as_bytes());
         writeln!(
             output,
             "to       <{to}> {}, {} attempts{}",
@@ -339,7 +397,7 @@ fn print_whole(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
             next_attempt(recipient)
         )?;
         if !recipient.why.is_empty() {
-            writeln!(output, "         {}", Escaped(recipient.why.as_bytes()))?;
+            writeln!(output, "         {}", Shown(recipient.why.as_bytes()))?;
         }
     }
     writeln!(output)

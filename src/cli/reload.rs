@@ -6,6 +6,7 @@ use argh::FromArgs;
 
 use super::control::ask;
 use super::failure::Failure;
+use super::output::say;
 use super::sysexits::CONFIGURATION;
 use crate::engine::control::{Request, Response};
 
@@ -19,7 +20,7 @@ impl Reload {
     pub fn run(&self, runtime_dir: &Path) -> Result<(), Failure> {
         let (_, errors) = ask(runtime_dir, &Request::Reload {}, &mut |response| {
             if let Response::Note { text } = response {
-                eprintln!("{text}");
+                say(text);
             }
             Ok(())
         })?;

@@ -176,7 +176,8 @@ struct UsersFile {
 
 impl UsersFile {
     fn of(folder: &Path, address: &str) -> Result<Self, Failure> {
-        let mailbox = Mailbox::parse(address).map_err(|error| Failure::new(USAGE, error))?;
+        let mailbox = Mailbox::parse(address)
+            .map_err(|error| Failure::new(USAGE, format!("{address}: {error}")))?;
         if mailbox.local_part().contains([':', '#', '"']) {
             return Err(Failure::new(
                 USAGE,
@@ -304,11 +305,11 @@ fn read_password(prompt: &str) -> Result<Password, Failure> {
     let mut line = Zeroizing::new(String::new());
     let limit = PASSWORD_BYTES_MAX as u64 + 2;
     if isatty(&stdin) {
-        eprint!("{prompt}");
+        super::output::ask(prompt);
         let silence = Silence::begin(stdin.as_fd()).map_err(|error| broken(error.into()))?;
         let result = stdin.lock().take(limit).read_line(&mut line);
         drop(silence);
-        eprintln!();
+        super::output::say("");
         result.map_err(broken)?;
     } else {
         stdin

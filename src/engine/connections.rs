@@ -54,6 +54,14 @@ impl<T> Connections<T> {
         self.live == 0
     }
 
+    /// Those that nobody is working on, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|slot| match &slot.held {
+            Held::Here(value) => Some(value),
+            Held::Free | Held::Taken => None,
+        })
+    }
+
     /// Adds one.
     pub fn insert(&mut self, value: T) -> ConnId {
         let id = self.reserve();

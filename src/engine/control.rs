@@ -2,6 +2,10 @@
 //!
 //! One JSON object a line in both directions. A request is answered by any number of [`Response::Message`] lines and
 //! one [`Response::End`]. A line that is no request gets an `End` with the error, and its sender is dropped.
+//!
+//! Every user of this machine may connect; who that is, the kernel says. Root and the account of the relay may ask for
+//! everything. Another user sees the messages that were submitted under that uid and nothing else, may ask once a
+//! connection, and gets [`Response::Denied`] for what changes anything.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,11 +15,14 @@ use serde::{Deserialize, Serialize};
 use super::event::{Action, ConnId, Peer, Reader};
 use super::hops::Hop;
 use super::log::{Level, Line};
+use super::store::Removal;
 use super::{Conn, Engine};
 use crate::clock::Now;
 use crate::date::Timestamp;
 use crate::envelope::Envelope;
-use crate::limits::{COMMAND_LINE_BYTES_MAX, NOTICE_READ_BYTES};
+use crate::limits::{
+    COMMAND_LINE_BYTES_MAX, NOTICE_READ_BYTES, QUEUE_READERS_MAX, QUEUE_READERS_PER_USER_MAX,
+};
 use crate::mail::header::{HeaderEnd, header_end};
 use crate::queue::{Content, JournalError, Part, Phase, Queued, ReadError, RecipientState};
 use crate::queue_id::QueueId;
@@ -82,6 +89,11 @@ pub enum Response {
     Stats(Stats),
     /// Something to know that is no error.
     Note {
+        /// A sentence.
+        text: String,
+    },
+    /// The user of the tool may not ask for that.
+    Denied {
         /// A sentence.
         text: String,
     },
@@ -188,6 +200,8 @@ pub struct Stats {
 /// One connection of a tool.
 pub(super) struct Control {
     peer: Peer,
+    /// Whether it has asked for something.
+    has_asked: bool,
     /// What came and was not taken as a request yet.
     input: Vec<u8>,
     /// What the tool waits for; one request at a time.
@@ -215,7 +229,7 @@ struct Listing {
     /// Whether the header is wanted too.
     showing: bool,
     listed: usize,
-    /// How many went out since the tool had last taken all.
+    /// How many messages and recipients went out since the tool had last taken all.
     portion: usize,
     /// What could not be shown, a sentence each: of one message.
     errors: Vec<String>,
@@ -232,8 +246,16 @@ impl Control {
     pub(super) fn new(peer: Peer) -> Self {
         Self {
             peer,
+            has_asked: false,
             input: Vec::new(),
             work: Job::None,
+        }
+    }
+
+    fn uid(&self) -> Option<u32> {
+        match self.peer {
+            Peer::Process { uid } => Some(uid),
+            Peer::Network { .. } => None,
         }
     }
 
@@ -271,14 +293,25 @@ impl Engine {
 
     /// Takes up the requests that have come, until one has to wait.
     fn control_on(&mut self, conn: ConnId, mut control: Box<Control>, now: Now) {
+        let is_user = !self.is_operator(control.uid());
         while matches!(control.work, Job::None) {
+            if is_user && control.has_asked {
+                return self.control_close(conn);
+            }
             let line = match control.line() {
                 Ok(Some(line)) => line,
                 Ok(None) => break,
                 Err(TooLong) => return self.control_drop(conn, "the request is too long"),
             };
             match serde_json::from_slice::<Request>(&line) {
-                Ok(request) => self.control_request(conn, &mut control, request, now),
+                Ok(request) => {
+                    control.has_asked = true;
+                    if is_user {
+                        self.control_user_request(conn, &mut control, &request);
+                    } else {
+                        self.control_request(conn, &mut control, request, now);
+                    }
+                }
                 Err(error) => return self.control_drop(conn, &format!("no request: {error}")),
             }
         }
@@ -293,11 +326,83 @@ impl Engine {
                 errors: vec![error.to_owned()],
             },
         );
+        self.control_close(conn);
+    }
+
+    fn control_close(&mut self, conn: ConnId) {
         self.conns.remove(conn);
         self.actions.push_back(Action::Close { conn });
     }
 
+    /// Whether a tool of this user may ask for everything.
+    fn is_operator(&self, uid: Option<u32>) -> bool {
+        uid.is_some_and(|uid| uid == ROOT || uid == self.operator)
+    }
+
+    /// Whether a tool of this user may connect: operators always may, other users as far as there is room for them.
+    pub fn admits_tool(&mut self, uid: u32) -> bool {
+        if self.is_operator(Some(uid)) {
+            return true;
+        }
+        let (mut own, mut all) = (0, 0);
+        for conn in self.conns.iter() {
+            if let Conn::Control(control) = conn
+                && !self.is_operator(control.uid())
+            {
+                all += 1;
+                own += usize::from(control.uid() == Some(uid));
+            }
+        }
+        let has_room = own < QUEUE_READERS_PER_USER_MAX && all < QUEUE_READERS_MAX;
+        if !has_room {
+            self.log_denied(uid, "connect", "too many queue tools of users at a time");
+        }
+        has_room
+    }
+
+    fn log_denied(&mut self, uid: u32, what: &str, why: &str) {
+        let line = Line::new(Level::Warning, "reject").with("peer", format_args!("uid={uid}"));
+        self.log_refusal(line.with("what", what).with("why", why));
+    }
+
+    /// A user who is no operator asks: for messages of their own, as the uid says under which they were submitted.
+    fn control_user_request(&mut self, conn: ConnId, control: &mut Control, request: &Request) {
+        let uid = control.uid();
+        let is_own = |entry: &Queued| uid.is_some() && entry.submitter == uid;
+        match request {
+            Request::List {} => {
+                let own = self.index.entries().filter(|(_, entry)| is_own(entry));
+                let mut ids: Vec<QueueId> = own.map(|(id, _)| id).collect();
+                ids.sort_unstable();
+                self.begin_list(conn, control, ids.into(), false);
+            }
+            Request::Show { id } => match id.parse::<QueueId>() {
+                Ok(id) if self.index.get(id).is_some_and(is_own) => {
+                    self.begin_list(conn, control, [id].into(), true);
+                }
+                // The same for what is there and belongs to somebody else.
+                Ok(_) => self.end(conn, 0, vec![format!("{id} is not in the queue")]),
+                Err(error) => self.end(conn, 0, vec![format!("{id}: {error}")]),
+            },
+            Request::Flush { .. } => self.deny(conn, uid, "flush"),
+            Request::Hold { .. } => self.deny(conn, uid, "hold"),
+            Request::Release { .. } => self.deny(conn, uid, "release"),
+            Request::Remove { .. } => self.deny(conn, uid, "remove"),
+            Request::Stats {} => self.deny(conn, uid, "stats"),
+            Request::Reload {} => self.deny(conn, uid, "reload"),
+        }
+    }
+
+    fn deny(&mut self, conn: ConnId, uid: Option<u32>, what: &str) {
+        if let Some(uid) = uid {
+            self.log_denied(uid, what, "not root, nor the account of the daemon");
+        }
+        let text = "only root and the account of the daemon may do that; use sudo".to_owned();
+        self.respond(conn, &Response::Denied { text });
+    }
+
     fn control_request(&mut self, conn: ConnId, control: &mut Control, request: Request, now: Now) {
+        let uid = control.uid().unwrap_or(ROOT);
         if let Peer::Process { uid } = control.peer {
             let line = Line::new(Level::Debug, "control").with("uid", uid);
             self.log(line.with(
@@ -340,7 +445,7 @@ impl Engine {
             }
             Request::Remove { which } => {
                 self.commit_each(conn, control, &which, |engine, id| {
-                    engine.remove_message(id, conn);
+                    engine.remove_message(id, Removal { tool: conn, uid });
                 });
             }
             Request::Stats {} => {
@@ -560,7 +665,7 @@ impl Engine {
             unreadable: envelope.err().map(|error| error.to_string()),
         };
         listing.listed += 1;
-        listing.portion += 1;
+        listing.portion += 1 + entry.recipients.len();
         self.respond(conn, &Response::Message(listed));
     }
 
@@ -692,7 +797,10 @@ const fn phase_text(phase: Phase) -> &'static str {
 /// Failures of the disk that a tool is told of.
 const COMMIT_ERRORS_MAX: usize = 8;
 
-/// Messages that are listed before the tool has to have taken them.
+/// The uid that may do everything.
+pub(super) const ROOT: u32 = 0;
+
+/// Messages and recipients that are listed before the tool has to have taken them.
 const LISTED_AT_ONCE: usize = 256;
 
 /// Bytes of one request: room for some hundred ids.

@@ -55,7 +55,7 @@ use crate::workload::{self, Workload};
 use auth::Logins;
 use blocks::Blocks;
 use connections::Connections;
-use control::Control;
+use control::{Control, ROOT};
 use event::{Action, ConnId, Event, JobId, Reader, Work};
 use hops::Hops;
 use inbound::{Asking, Crowd, Hooks, Inbound, Strangers, Verifications};
@@ -113,6 +113,8 @@ pub struct Engine {
     /// The greatest counts of one turn.
     heaviest: Workload,
     log_level: Level,
+    /// The account that the relay runs as: besides root it may ask for everything at the control socket.
+    operator: u32,
     repeats: Repeats,
     stopping: bool,
 }
@@ -288,6 +290,7 @@ impl Engine {
             counters: Counters::default(),
             heaviest: Workload::default(),
             log_level: Level::Info,
+            operator: ROOT,
             repeats: Repeats::default(),
             stopping: false,
         };
@@ -300,6 +303,11 @@ impl Engine {
     /// From now on, makes log lines of this level and those that are more urgent.
     pub fn set_log_level(&mut self, level: Level) {
         self.log_level = level;
+    }
+
+    /// Names the account that the relay runs as.
+    pub fn set_operator(&mut self, uid: u32) {
+        self.operator = uid;
     }
 
     /// Hands out ids from here on: above all that recovery saw, which is known once it is over.

@@ -41,10 +41,22 @@ pub(super) enum Committing {
         held: bool,
         tool: ConnId,
     },
-    /// A message is done, or was taken out of the queue by a tool, which waits for it.
-    Done { id: QueueId, tool: Option<ConnId> },
+    /// A message is done, or was taken out of the queue by a tool.
+    Done {
+        id: QueueId,
+        removal: Option<Removal>,
+    },
     /// A message was copied to a newer segment.
     Moved { id: QueueId },
+}
+
+/// Who takes a message out of the queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Removal {
+    /// The tool, which waits for it.
+    pub(super) tool: ConnId,
+    /// Its user.
+    pub(super) uid: u32,
 }
 
 /// What is kept of a message until it is committed.
@@ -159,11 +171,12 @@ impl Engine {
                     Some(
                         Committing::Mark { tool, .. }
                         | Committing::Done {
-                            tool: Some(tool), ..
+                            removal: Some(Removal { tool, .. }),
+                            ..
                         },
                     ) => self.control_committed(tool, Err(error), now),
-                    Some(Committing::Done { tool: None, .. } | Committing::Moved { .. }) | None => {
-                    }
+                    Some(Committing::Done { removal: None, .. } | Committing::Moved { .. })
+                    | None => {}
                 }
             }
             Completion::BodyWritten { id, bytes } => self.body_written(id, Ok(bytes), now),
@@ -207,11 +220,13 @@ impl Engine {
                 self.message_marked(id, held, now);
                 self.control_committed(tool, Ok(()), now);
             }
-            Some(Committing::Done { id, tool }) => {
-                self.forget_message(id);
-                if let Some(tool) = tool {
-                    self.control_committed(tool, Ok(()), now);
-                }
+            Some(Committing::Done { id, removal: None }) => self.forget_message(id),
+            Some(Committing::Done {
+                id,
+                removal: Some(removal),
+            }) => {
+                self.forget_removed(id, removal.uid);
+                self.control_committed(removal.tool, Ok(()), now);
             }
             Some(Committing::Moved { id }) => {
                 if let (Some(entry), Some(location)) = (self.index.get_mut(id), location) {
@@ -275,6 +290,7 @@ impl Engine {
             held: false,
             warned: envelope.reverse_path.is_null(),
             by_client: is_by_client(&self.config, &envelope.origin),
+            submitter: submitter(&envelope.origin),
             recipients: states.into(),
         };
         let hops = entry.waiting_hops();
@@ -351,6 +367,7 @@ impl Engine {
             held,
             warned: warned || null,
             by_client: is_by_client(&self.config, &envelope.origin),
+            submitter: submitter(&envelope.origin),
             recipients: states.into(),
         };
         if !entry.warned && wants_delay(&envelope) {
@@ -529,23 +546,38 @@ impl Engine {
     /// Marks a message done on the disk; recovery would find that out by itself, so nobody waits for it.
     fn finish_message(&mut self, id: QueueId) {
         self.forget_message(id);
-        let ticket = self.ticket(Committing::Done { id, tool: None });
+        let ticket = self.ticket(Committing::Done { id, removal: None });
         self.store(Command::Append {
             ticket,
             record: Record::Done(id),
         });
     }
 
+    /// Forgets a message for which nothing is owed any more.
     pub(super) fn forget_message(&mut self, id: QueueId) {
+        if self.forget(id) {
+            self.log(Line::new(Level::Info, "done").with("id", id));
+        }
+    }
+
+    /// Forgets a message that an operator has taken out of the queue, whatever was still owed.
+    fn forget_removed(&mut self, id: QueueId, uid: u32) {
+        if self.forget(id) {
+            let line = Line::new(Level::Info, "removed").with("id", id);
+            self.log(line.with("by", format_args!("uid={uid}")));
+        }
+    }
+
+    fn forget(&mut self, id: QueueId) -> bool {
         let Some(entry) = self.index.remove(id) else {
-            return;
+            return false;
         };
         for hop in entry.open_hops() {
             self.hops.remove_message(hop, id);
         }
         // What the disk refused of a message that is gone says nothing to anybody any more.
         self.put_off.retain(|what| what.id() != id);
-        self.log(Line::new(Level::Info, "done").with("id", id));
+        true
     }
 
     fn message_marked(&mut self, id: QueueId, held: bool, now: Now) {
@@ -654,9 +686,9 @@ impl Engine {
     }
 
     /// Takes a message out of the queue without a word to its sender, for a tool that is told once it is on the disk.
-    pub(super) fn remove_message(&mut self, id: QueueId, tool: ConnId) {
-        let tool = Some(tool);
-        let ticket = self.ticket(Committing::Done { id, tool });
+    pub(super) fn remove_message(&mut self, id: QueueId, removal: Removal) {
+        let removal = Some(removal);
+        let ticket = self.ticket(Committing::Done { id, removal });
         self.store(Command::Append {
             ticket,
             record: Record::Done(id),
@@ -684,6 +716,12 @@ fn is_by_client(config: &Config, origin: &str) -> bool {
         Ok(address) => !config.relay.contains(address),
         Err(_) => origin.starts_with("notice="),
     }
+}
+
+/// The user of this machine whose process submitted what has this origin. Nobody else can choose it: a login has a domain,
+/// and the kernel names the user of a process.
+fn submitter(origin: &str) -> Option<u32> {
+    origin.strip_prefix("uid=")?.parse().ok()
 }
 
 /// Addresses in one value of a log line: all of them where they are few.

@@ -440,7 +440,7 @@ mod tests {
             ),
             ("a@b <A@B>", &["a@b"]),
             ("\"x y\"@[192.0.2.1] (who)", &["\"x y\"@[192.0.2.1]"]),
-            ("a@b.", &["a@b."]),
+            ("a@b.", &["a@b"]),
         ];
         for (text, mailboxes) in cases {
             let found = list(text).unwrap_or_else(|error| panic!("{text}: {error}"));

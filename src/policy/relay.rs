@@ -112,12 +112,26 @@ pub fn recipient(config: &Config, client: &Client, to: &ForwardPath) -> Result<V
         ForwardPath::SourceRoute(_) => return Err(Refusal::Routed),
         ForwardPath::Bare(local) => return bare(config, client, local),
     };
+    let here = config.receiving(mailbox.domain()).is_some();
+    let is_host =
+        *mailbox.domain() == config.hostname && !config.domains.contains_key(&config.hostname);
+    if (is_host || mailbox.domain().is_loopback()) && is_program_here(client) {
+        return match is_routed(mailbox) {
+            true => Err(Refusal::Routed),
+            false => of_this_machine(config, mailbox.local_part()),
+        };
+    }
     if mailbox.domain().is_literal() {
         return Err(Refusal::Literal);
     }
-    let here = config.receiving(mailbox.domain()).is_some();
     if (here || !client.is_trusted()) && is_routed(mailbox) {
         return Err(Refusal::Routed);
+    }
+    if is_program_here(client)
+        && (here || own_domain(config) == Some(mailbox.domain()))
+        && let Some(admin) = owner(config, mailbox)
+    {
+        return expand_or_keep(config, admin);
     }
     if here {
         return expand(config, mailbox);
@@ -140,14 +154,11 @@ pub fn recipient(config: &Config, client: &Client, to: &ForwardPath) -> Result<V
 /// alias or another address here that nobody has, to `admin`. Whoever sent the message is told, or somebody who can find
 /// out who it was.
 pub fn notification(config: &Config, to: &Mailbox) -> Result<Vec<Goal>, Refusal> {
-    // Nothing but this machine takes its own name; a look-up would lead mail round in a circle.
-    let has_no_host = *to.domain() == config.hostname && config.receiving(to.domain()).is_none();
     let path = ForwardPath::Mailbox(to.clone());
     let found = recipient(config, &Client::Local { uid: 0 }, &path);
     match (found, &config.admin) {
-        (Ok(goals), _) if !has_no_host => Ok(goals),
-        (found, None) => found,
-        (_, Some(admin)) => expand_or_keep(config, admin),
+        (Err(_), Some(admin)) => expand_or_keep(config, admin),
+        (found, _) => found,
     }
 }
 
@@ -169,9 +180,7 @@ pub fn returned(
         Refusal::RelayDenied => *domain == config.hostname && !config.domains.contains_key(domain),
         _ => false,
     };
-    let key = mailbox.local_key();
-    let names = [key.as_str(), config.names.without_suffix(&key)];
-    let is_account = names.iter().any(|name| config.accounts.contains(name));
+    let is_account = is_account(config, &mailbox.local_key());
     if sender.is_null() && is_here && is_account && !is_routed(mailbox) {
         return expand_or_keep(config, admin);
     }
@@ -249,8 +258,10 @@ fn find<'a>(config: &'a Config, served: &'a ServedDomain, mailbox: &Mailbox) -> 
 /// `Postmaster` alone is always an address (RFC 5321 section 4.5.1); other names are completed for local processes.
 fn bare(config: &Config, client: &Client, local: &str) -> Result<Vec<Goal>, Refusal> {
     let key = crate::address::local_key(local);
-    let known = key == "postmaster" || matches!(client, Client::Local { .. }) && is_role(&key);
-    if !known {
+    if is_program_here(client) && !is_role(&key) {
+        return of_this_machine(config, local);
+    }
+    if key != "postmaster" && !is_program_here(client) {
         return Err(Refusal::NoDomain);
     }
     if let Some(admin) = &config.admin {
@@ -265,6 +276,53 @@ fn bare(config: &Config, client: &Client, local: &str) -> Result<Vec<Goal>, Refu
         Some(mailbox) => expand(config, &mailbox),
         None => Err(Refusal::NoDomain),
     }
+}
+
+/// Whether the client is a program of this machine: what has no domain, or that of the machine itself, means the same to
+/// both.
+fn is_program_here(client: &Client) -> bool {
+    match client {
+        Client::Local { .. } => true,
+        Client::Network { address } => address.is_loopback(),
+        Client::Anonymous { .. } | Client::User { .. } => false,
+    }
+}
+
+/// The served domain that the name of the host lies in: programs of this machine write in its name.
+pub fn own_domain(config: &Config) -> Option<&Domain> {
+    let around = config.domains.keys();
+    around
+        .filter(|domain| config.hostname.is_under(domain))
+        .max_by_key(|domain| domain.as_str().len())
+}
+
+/// Where mail of a local program to a name of this machine goes: where that name leads in the domain that the machine
+/// belongs to; else to whoever administers it. A look-up of the machine's own name would lead mail round in a circle.
+fn of_this_machine(config: &Config, local: &str) -> Result<Vec<Goal>, Refusal> {
+    let own = own_domain(config).unwrap_or(&config.hostname);
+    let mailbox = Mailbox::new(local, own).map_err(|_| Refusal::Unknown)?;
+    match owner(config, &mailbox) {
+        Some(admin) => expand_or_keep(config, admin),
+        None if config.receiving(own).is_some() => expand(config, &mailbox),
+        None => Err(Refusal::Unknown),
+    }
+}
+
+/// The administrator, where the name is that of an account or a role and no alias says otherwise.
+fn owner<'a>(config: &'a Config, mailbox: &Mailbox) -> Option<&'a Mailbox> {
+    let key = config.names.key(&mailbox.local_key());
+    let receiving = config.receiving(mailbox.domain());
+    if receiving.is_some_and(|served| served.alias(&config.names, &key).is_some()) {
+        return None;
+    }
+    let belongs = is_role(config.names.without_suffix(&key)) || is_account(config, &key);
+    config.admin.as_ref().filter(|_| belongs)
+}
+
+/// Whether it is an account of this machine, with a suffix or without.
+fn is_account(config: &Config, key: &str) -> bool {
+    let names = [key, config.names.without_suffix(key)];
+    names.iter().any(|name| config.accounts.contains(name))
 }
 
 fn expand_or_keep(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, Refusal> {
@@ -484,6 +542,51 @@ mod tests {
         let destination = goal.destination.as_ref();
         let behind = destination.map_or_else(String::new, |to| format!(" {to}"));
         format!("{}{behind}", goal.mailbox)
+    }
+
+    #[test]
+    fn local_programs_reach_the_owner_of_a_name_of_this_machine() {
+        let mut config = example();
+        config.accounts = crate::config::Accounts::parse("www-data:x:33:\nann:x:1000:\n");
+        let loopback = Client::Network {
+            address: IpAddr::from([127, 0, 0, 1]),
+        };
+        let elsewhere = Client::Network {
+            address: IpAddr::from([192, 0, 2, 9]),
+        };
+        let to = |client: &Client, text: &str| {
+            let goals = recipient(&config, client, &path(text));
+            goals.map(|goals| goals.iter().map(shown).collect::<Vec<_>>())
+        };
+        for client in [&Client::Local { uid: 33 }, &loopback] {
+            for host in [
+                "",
+                "@localhost",
+                "@LOCALHOST.localdomain.",
+                "@mail.example.com",
+                "@[127.0.0.1]",
+                "@[IPv6:::1]",
+            ] {
+                let at = |name: &str| to(client, &format!("{name}{host}"));
+                assert_eq!(at("root"), one("me@home.example"), "{host}");
+                assert_eq!(at("www-data"), one("me@home.example"), "{host}");
+                assert_eq!(at("www-data+x"), one("me@home.example"), "{host}");
+                assert_eq!(at("ann"), one("ann@gmail.com"), "{host}");
+                assert_eq!(at("nosuch"), Err(Refusal::Unknown), "{host}");
+            }
+            assert_eq!(to(client, "a%b@localhost"), Err(Refusal::Routed));
+            assert_eq!(to(client, "a@[192.0.2.1]"), Err(Refusal::Literal));
+            assert_eq!(to(client, "www-data@example.com"), one("me@home.example"));
+            assert_eq!(to(client, "ann@gmail.com"), one("ann@gmail.com"));
+        }
+        // To others these names say nothing.
+        assert_eq!(to(&stranger(), "root@localhost"), Err(Refusal::RelayDenied));
+        assert_eq!(to(&elsewhere, "root@localhost"), one("root@localhost"));
+        assert_eq!(to(&elsewhere, "root@[127.0.0.1]"), Err(Refusal::Literal));
+        assert_eq!(
+            to(&stranger(), "www-data@example.com"),
+            Err(Refusal::Unknown)
+        );
     }
 
     fn one(target: &str) -> Result<Vec<String>, Refusal> {

@@ -36,6 +36,8 @@ pub struct Queued {
     pub warned: bool,
     /// Whether an unauthenticated client caused it: it has no claim to what is kept for users.
     pub by_client: bool,
+    /// The user of this machine whose process submitted it.
+    pub submitter: Option<u32>,
     /// Its recipients, in the order of the envelope.
     pub recipients: Box<[RecipientState]>,
 }

@@ -20,6 +20,7 @@ use super::listen::{self, ListenError, Port, Reserve};
 use super::loading::{self, LoadError, Loaded};
 use super::own_folder::{self, OwnFolderError};
 use super::privilege::{self, Account, PrivilegeError};
+use super::published::Names;
 use super::sandbox::Rules;
 use super::signals::Signals;
 use super::time::{Clock, SystemEntropy};
@@ -141,6 +142,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         .map_err(|error| RunError::Folder(OwnFolderError::Io(spool.join("drop"), error)))?;
     let (mut engine, journal) = recover(&config, disk, &spool, clock.read())?;
 
+    Names::of(&config, path).publish(&config.state_dir);
     let greylist = greylist_file::path(&config.state_dir);
     if let Some(image) = greylist_file::read(&greylist) {
         engine.restore_greylist(&image, clock.read());
@@ -239,6 +241,7 @@ fn recover(
     };
     let mut engine = Engine::new(start, now);
     engine.set_log_level(log::shown());
+    engine.set_operator(rustix::process::getuid().as_raw());
     // Each message goes to the engine as it is found: a long queue is never in memory twice.
     let mut sink = |recovered| engine.recover(recovered, now);
     let (journal, report) = Journal::open(disk, &mut sink)

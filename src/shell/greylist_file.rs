@@ -28,7 +28,7 @@ pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
         Ok(_) => Some(bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => {
-            say(&error);
+            say(path, &error);
             None
         }
     }
@@ -37,10 +37,11 @@ pub(super) fn read(path: &Path) -> Option<Vec<u8>> {
 /// Replaces it whole.
 pub(super) fn write(path: &Path, bytes: &[u8]) {
     if let Err(error) = replace(path, bytes, 0o600) {
-        say(&error);
+        say(path, &error);
     }
 }
 
-fn say(error: &io::Error) {
-    log::write(&Line::new(Level::Warning, "greylist").with("why", error));
+fn say(path: &Path, error: &io::Error) {
+    let line = Line::new(Level::Warning, "greylist").with("file", path.display());
+    log::write(&line.with("why", error));
 }

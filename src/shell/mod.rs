@@ -14,7 +14,9 @@ pub mod loading;
 pub mod log;
 pub mod own_folder;
 pub mod ownership;
+pub mod published;
 pub mod replace;
+pub mod signals;
 pub mod time;
 pub mod tls;
 
@@ -30,7 +32,6 @@ mod listen;
 mod privilege;
 mod sandbox;
 mod secret;
-mod signals;
 mod slab;
 mod stream;
 mod streams;

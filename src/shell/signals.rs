@@ -3,8 +3,14 @@
 use std::io;
 
 use mio::{Interest, Registry, Token};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
 use signal_hook_mio::v1_0::Signals as Pending;
+
+/// Ends this process as a write into a pipe that nobody reads ends any other: by SIGPIPE, which Rust ignores at first.
+pub fn end_by_pipe() -> ! {
+    drop(signal_hook::low_level::emulate_default_handler(SIGPIPE));
+    std::process::abort()
+}
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

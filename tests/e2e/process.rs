@@ -23,9 +23,10 @@ pub(crate) fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is missing: install the Debian package {package}"))
 }
 
-const PACKAGES: [(&str, &str); 19] = [
+const PACKAGES: [(&str, &str); 20] = [
     ("curl", "curl"),
     ("dovecot", "dovecot-lmtpd"),
+    ("fail2ban-regex", "fail2ban"),
     ("id", "coreutils"),
     ("maildrop", "maildrop"),
     ("msmtp", "msmtp"),

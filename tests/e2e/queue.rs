@@ -118,9 +118,18 @@ fn messages_are_listed_shown_held_released_flushed_and_removed() {
     );
     assert!(!shown.contains("secret text"), "{shown}");
     let json = relay.cli(&["queue", "show", one, "--json"]).ok();
-    for line in json.lines() {
-        serde_json::from_str::<serde_json::Value>(line).expect("JSON");
-    }
+    let json: serde_json::Value = serde_json::from_str(&json).expect("one document");
+    assert_eq!(json["id"], one.as_str());
+    let header = json["header"].as_str().expect("a header");
+    assert!(header.contains("Subject: later1\r\n"), "{json}");
+    let lines = relay.cli(&["queue", "list", "--jsonl"]).ok();
+    let lines: Vec<serde_json::Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a document a line"))
+        .collect();
+    assert_eq!(lines, relay.list());
+    let both = relay.cli(&["queue", "list", "--json", "--jsonl"]);
+    assert_eq!((both.code, both.stdout.as_str()), (64, ""), "{both:?}");
 
     assert_eq!(relay.cli(&["queue", "hold", one]).ok(), "1 message held\n");
     assert_eq!(relay.stats()["held"], 1);
@@ -143,11 +152,27 @@ fn messages_are_listed_shown_held_released_flushed_and_removed() {
     assert_eq!(relay.sink.wait(3)[2].to, ["later1@four.test"]);
     relay.wait_for_empty_queue(PATIENCE);
     assert!(relay.cli(&["queue", "list"]).ok().contains("empty"));
+    assert_eq!(relay.cli(&["queue", "list", "--json"]).ok(), "[]\n");
+    assert_eq!(relay.cli(&["queue", "list", "--jsonl"]).ok(), "");
 
     let output = relay.cli(&["queue", "show", three]);
     assert_eq!(output.code, 66, "{output:?}");
     assert_eq!(relay.cli(&["queue", "remove"]).code, 64);
     assert_eq!(relay.cli(&["queue", "hold", "no such id"]).code, 66);
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_a_list_without_a_word() {
+    let relay = Relay::start();
+    smtp_source(&relay, &["-d"], "b@dead.test", 2_000, 8);
+    let mailq = relay.folder().join("bin/mailq");
+    let mut command = std::process::Command::new("/bin/sh");
+    command.args(["-c", "{ \"$0\"; echo $? >&2; } | head -1"]);
+    command.arg(mailq).env("CHOPAR_CONFIG", relay.config());
+    let output = run(&mut command, b"");
+    assert_eq!(output.stdout.lines().count(), 1, "{output:?}");
+    // 128 and SIGPIPE.
+    assert_eq!(output.stderr, "141\n", "{output:?}");
 }
 
 #[test]
@@ -188,7 +213,15 @@ fn without_a_daemon_the_tools_say_what_to_do() {
     for words in [&["queue", "list"][..], &["queue", "stats"], &["reload"]] {
         let output = relay.cli(words);
         assert_eq!(output.code, 69, "{output:?}");
-        assert!(output.stderr.contains("chopar run"), "{output:?}");
+        assert!(
+            output.stderr.contains("start it with `chopar run`"),
+            "{output:?}"
+        );
+        let socket = relay.folder().join("run/control.sock");
+        assert!(
+            output.stderr.contains(&socket.display().to_string()),
+            "{output:?}"
+        );
     }
 }
 

@@ -361,9 +361,7 @@ impl Relay {
     /// The queue as `queue list` has it.
     pub(crate) fn list(&self) -> Vec<serde_json::Value> {
         let text = self.cli(&["queue", "list", "--json"]).ok();
-        text.lines()
-            .map(|line| serde_json::from_str(line).expect("JSON"))
-            .collect()
+        serde_json::from_str(&text).expect("JSON")
     }
 
     /// Waits until so many recipients have been tried and wait for another attempt.

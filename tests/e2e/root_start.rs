@@ -49,7 +49,7 @@ fn root_gives_nothing_away_through_a_link_that_the_account_has_left() {
         ("state/spool", 0o711),
         ("run", 0o755),
         ("run/submit.sock", 0o666),
-        ("run/control.sock", 0o600),
+        ("run/control.sock", 0o666),
     ] {
         assert_eq!(owner_and_mode(&at(name)), (NOBODY, mode), "{name}");
     }

@@ -169,6 +169,54 @@ const CALLS: &[Call] = &[
         has: &["From: logwatch@relay.test"],
     },
     Call {
+        who: "fail2ban as Debian has it",
+        words: &["-f", "Fail2Ban <root@localhost>", "root@localhost"],
+        input: "Subject: [Fail2Ban] sshd: started\nFrom: Fail2Ban <root@localhost>\nTo: root@localhost\n\nHi,\n",
+        from: "root@relay.test",
+        to: &["admin@home.test"],
+        has: &["From: Fail2Ban <root@relay.test>", "To: root@relay.test"],
+    },
+    Call {
+        who: "a program that knows itself by address",
+        words: &["-f", "daemon@mail.relay.test", "daemon@[127.0.0.1]"],
+        input: "Subject: x\nFrom: daemon@relay.test\n\nx\n",
+        from: "daemon@mail.relay.test",
+        to: &["admin@home.test"],
+        has: &["Subject: x"],
+    },
+    Call {
+        who: "a program whose sender has a name",
+        words: &["-f", "App <app@relay.test>", "a@four.test."],
+        input: "Subject: x\nFrom: app@relay.test\n\nx\n",
+        from: "app@relay.test",
+        to: &["a@four.test"],
+        has: &["Subject: x"],
+    },
+    Call {
+        who: "a program with the line ends of the ARPANET",
+        words: &["-ba", "a@four.test"],
+        input: "Subject: x\r\n\r\nx\r\n",
+        from: "LOGIN@relay.test",
+        to: &["a@four.test"],
+        has: &["\r\n\r\nx\r\n"],
+    },
+    Call {
+        who: "a delivery agent with lines of mbox",
+        words: &["-i", "a@four.test"],
+        input: "From ann Thu Jan  1 00:00:00 1970\n>From bob Thu Jan  1 00:00:00 1970\nSubject: mbox\n\nx\n",
+        from: "LOGIN@relay.test",
+        to: &["a@four.test"],
+        has: &["Subject: mbox\r\n", "\r\n\r\nx\r\n"],
+    },
+    Call {
+        who: "somebody who knows Outlook",
+        words: &["-t"],
+        input: "To: a@four.test; \"B; b\" <b@four.test>;\nSubject: x\n\nx\n",
+        from: "LOGIN@relay.test",
+        to: &["a@four.test", "b@four.test"],
+        has: &["Subject: x"],
+    },
+    Call {
         who: "a vacation program",
         words: &["-f", "<>", "a@four.test"],
         input: "From: ann@relay.test\nTo: a@four.test\n\naway\n",
@@ -248,6 +296,84 @@ fn every_caller_gets_its_mail_through_with_the_right_envelope() {
             assert_eq!(count, 1, "{}: {name} in\n{text}", call.who);
         }
     }
+}
+
+#[test]
+fn the_names_of_this_machine_are_its_own_to_local_programs_by_pipe_and_by_smtp() {
+    let relay = Setup {
+        keys: "admin = \"admin@home.test\"\n".to_owned(),
+        ..Setup::default()
+    }
+    .start();
+    let mut number = 0;
+    // Every system has an account daemon; ann has an alias.
+    for (name, owner) in [
+        ("root", "admin@home.test"),
+        ("daemon", "admin@home.test"),
+        ("ann", "ann@home.test"),
+    ] {
+        for host in [
+            "localhost",
+            "LocalHost.localdomain",
+            "mail.relay.test",
+            "[127.0.0.1]",
+            "[IPv6:::1]",
+        ] {
+            let to = format!("{name}@{host}");
+            sendmail(&relay, &["-f", "x@relay.test", &to], "Subject: x\n\nx\n").ok();
+            let text = b"From: x@relay.test\r\nSubject: x\r\n\r\nx\r\n";
+            let mut client = relay.client();
+            let reply = client.transaction("x@relay.test", &[&to], text);
+            assert_eq!(reply.code, 250, "{to}: {}", reply.text);
+            number += 2;
+            for arrived in relay.sink.wait(number).drain(number - 2..) {
+                assert_eq!(arrived.to, [owner], "{to}");
+            }
+        }
+    }
+    let output = sendmail(&relay, &["nobody-here@localhost"], "Subject: x\n\nx\n");
+    assert_eq!(output.code, 67, "{output:?}");
+    let mut client = relay.client();
+    assert_eq!(client.say("MAIL FROM:<x@relay.test>").code, 250);
+    assert_eq!(client.say("RCPT TO:<nobody-here@localhost>").code, 550);
+}
+
+/// Runs `sendmail` on a terminal, writes these lines to it one by one, and gives how it ended; `None` where it waits for
+/// more.
+fn on_a_terminal(relay: &Relay, words: &[&str], lines: &str) -> Option<i32> {
+    let script = "import os, pty, select, sys, time\n\
+        pid, terminal = pty.fork()\n\
+        if pid == 0: os.execv(sys.argv[1], sys.argv[1:])\n\
+        for line in sys.stdin:\n    os.write(terminal, line.encode()); time.sleep(0.05)\n\
+        end = time.time() + 3\n\
+        while time.time() < end:\n\
+        \x20   select.select([terminal], [], [], 0.05)[0] and time.sleep(0.05)\n\
+        \x20   done, status = os.waitpid(pid, os.WNOHANG)\n\
+        \x20   if done: print(os.waitstatus_to_exitcode(status)); sys.exit()\n\
+        print('waits'); os.kill(pid, 9)\n";
+    let mut command = Command::new(program("python3"));
+    command.args(["-c", script]);
+    command.arg(relay.folder().join("bin/sendmail")).args(words);
+    command.env("CHOPAR_CONFIG", relay.config());
+    run(&mut command, lines.as_bytes()).ok().trim().parse().ok()
+}
+
+#[test]
+fn a_lone_dot_ends_a_message_on_a_terminal_unless_it_may_not() {
+    let relay = relay();
+    let lines = "Subject: typed\n\nhello\n.\n";
+    assert_eq!(on_a_terminal(&relay, &["a@four.test"], lines), Some(0));
+    let arrived = relay.sink.wait(1).remove(0).text();
+    assert!(arrived.ends_with("\r\n\r\nhello\r\n"), "{arrived}");
+    assert_eq!(on_a_terminal(&relay, &["-i", "a@four.test"], lines), None);
+    // Control-D does in any case.
+    let more = lines.to_owned() + "\u{4}";
+    assert_eq!(
+        on_a_terminal(&relay, &["-i", "a@four.test"], &more),
+        Some(0)
+    );
+    let arrived = relay.sink.wait(2).remove(1).text();
+    assert!(arrived.ends_with("\r\n\r\nhello\r\n.\r\n"), "{arrived}");
 }
 
 #[test]
@@ -369,10 +495,7 @@ fn exit_0_while_the_daemon_is_down_is_kept_for_each_recipient() {
         told.len() == 1 && told[0].contains("Subject: null"),
         "{told:?}"
     );
-    for folder in ["drop", "damaged"] {
-        let left = fs::read_dir(relay.spool().join(folder)).expect("a folder");
-        assert_eq!(left.count(), 0, "{folder}");
-    }
+    assert_nothing_left(&relay);
 }
 
 /// The parts of a message that a DSN is about, as these words of it.
@@ -685,10 +808,15 @@ fn eight_thousand_recipients_are_several_messages() {
 
 /// `sendmail` as an account without rights; as whoever runs the tests, where that is not root.
 fn as_nobody(relay: &Relay, words: &[&str]) -> (Command, u32) {
+    chopar_as_nobody(relay, &[&["sendmail"], words].concat())
+}
+
+/// The same for any command.
+fn chopar_as_nobody(relay: &Relay, words: &[&str]) -> (Command, u32) {
     let me = rustix::process::getuid();
     if !me.is_root() {
-        let mut command = relay.program("sendmail");
-        command.args(words);
+        let mut command = Command::new(CHOPAR);
+        command.args(words).env("CHOPAR_CONFIG", relay.config());
         return (command, me.as_raw());
     }
     // The binary may lie where others cannot go.
@@ -699,7 +827,7 @@ fn as_nobody(relay: &Relay, words: &[&str]) -> (Command, u32) {
     }
     let mut command = Command::new(program("setpriv"));
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
-    command.arg(binary).arg("sendmail").args(words);
+    command.arg(binary).args(words);
     command
         .env("CHOPAR_CONFIG", relay.config())
         .current_dir("/");
@@ -733,6 +861,181 @@ fn an_account_without_rights_sends_through_the_socket_and_through_the_folder() {
         "{}",
         arrived.text()
     );
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
+}
+
+#[test]
+fn a_caller_who_cannot_read_the_configuration_writes_in_the_right_name_or_not_at_all() {
+    if !rustix::process::geteuid().is_root() {
+        return; // whoever runs the relay can read it
+    }
+    let mut relay = relay();
+    let words = ["-i", "root", "a@four.test"];
+    set_mode(&relay.config().join("domains"), 0o700);
+    run(&mut as_nobody(&relay, &words).0, b"Subject: up\n\nx\n").ok();
+    relay.stop();
+    run(&mut as_nobody(&relay, &words).0, b"Subject: down\n\nx\n").ok();
+    relay.run();
+    // Each goes to two hosts.
+    let mut to = Vec::new();
+    for arrived in relay.sink.wait(4) {
+        assert_eq!(arrived.from, "nobody@relay.test");
+        let text = arrived.text();
+        let from = text.lines().find(|line| line.starts_with("From: "));
+        assert!(
+            from.is_some_and(|from| from.contains("nobody@relay.test")),
+            "{text}"
+        );
+        to.extend(arrived.to);
+    }
+    to.sort();
+    assert_eq!(
+        to,
+        [
+            "a@four.test",
+            "a@four.test",
+            "admin@home.test",
+            "admin@home.test"
+        ]
+    );
+    // Of this file nothing is known but its name: it is no relay of the usual place.
+    set_mode(&relay.config().join("chopar.toml"), 0o600);
+    let output = run(&mut as_nobody(&relay, &words).0, b"Subject: x\n\nx\n");
+    assert_eq!(output.code, 75, "{output:?}");
+    assert!(
+        output
+            .stderr
+            .contains("config/chopar.toml: Permission denied"),
+        "{output:?}"
+    );
+    relay.wait_for_empty_queue(PATIENCE);
+    assert_eq!(relay.sink.count(), 4);
+}
+
+/// Waits until so many messages are queued and it is known when they are tried again.
+fn wait_for_next_attempt(relay: &Relay, count: usize) {
+    wait_for("a plan for the next attempt", PATIENCE, || {
+        let list = relay.list();
+        let planned = list
+            .iter()
+            .filter(|message| message["recipients"][0]["next"].is_u64());
+        (planned.count() == count).then_some(())
+    });
+}
+
+#[test]
+fn a_user_sees_the_messages_that_the_user_has_submitted_and_no_others() {
+    if !rustix::process::geteuid().is_root() {
+        return; // there is one user only
+    }
+    let relay = relay();
+    let send = |command: &mut Command, subject: &str| {
+        run(command, format!("Subject: {subject}\n\nx\n").as_bytes()).ok();
+    };
+    send(&mut as_nobody(&relay, &["own@dead.test"]).0, "own");
+    // Not even who names another user as the sender.
+    let words = ["-f", "nobody@relay.test", "foreign@dead.test"];
+    send(relay.program("sendmail").args(words), "foreign");
+    wait_for_next_attempt(&relay, 2);
+    let id_of = |to: &str| {
+        let list = relay.list();
+        let found = list
+            .iter()
+            .find(|message| message["recipients"][0]["to"] == to);
+        found.expect("a message")["id"]
+            .as_str()
+            .expect("an id")
+            .to_owned()
+    };
+    let (own, foreign) = (id_of("own@dead.test"), id_of("foreign@dead.test"));
+
+    let as_user = |words: &[&str]| run(&mut chopar_as_nobody(&relay, words).0, b"");
+    for words in [&["sendmail", "-bp"][..], &["queue", "list"]] {
+        let text = as_user(words).ok();
+        assert!(
+            text.contains(&own) && text.contains("<own@dead.test>"),
+            "{text}"
+        );
+        assert!(text.contains(", next attempt 20"), "{text}");
+        assert!(
+            !text.contains(&foreign) && !text.contains("foreign"),
+            "{text}"
+        );
+        assert!(text.contains("in 1 message\n"), "{text}");
+    }
+    let shown = as_user(&["queue", "show", &own]).ok();
+    assert!(shown.contains("Subject: own"), "{shown}");
+    // What is somebody else's looks as what is not there.
+    let output = as_user(&["queue", "show", &foreign]);
+    assert_eq!(
+        (output.code, output.stdout.as_str()),
+        (66, ""),
+        "{output:?}"
+    );
+    assert!(output.stderr.contains("is not in the queue"), "{output:?}");
+    for words in [
+        &["queue", "hold", &own][..],
+        &["queue", "release", "--all"],
+        &["queue", "remove", &own],
+        &["queue", "remove", "--all"],
+        &["queue", "flush"],
+        &["queue", "stats"],
+        &["reload"],
+        &["sendmail", "-q"],
+    ] {
+        let output = as_user(words);
+        assert_eq!(
+            (output.code, output.stdout.as_str()),
+            (77, ""),
+            "{words:?} {output:?}"
+        );
+        assert!(output.stderr.contains("only root"), "{words:?} {output:?}");
+    }
+    relay.wait_for_log("event=reject peer=uid=65534 what=remove why=");
+    assert_eq!(relay.stats()["queued"], 2);
+    assert_eq!(relay.stats()["held"], 0);
+    // Whoever removes it is named.
+    relay.cli(&["queue", "remove", &own]).ok();
+    relay.wait_for_log(&format!("event=removed id={own} by=uid=0"));
+    assert!(!relay.log().contains(&format!("event=done id={own}")));
+    assert!(as_user(&["sendmail", "-bp"]).ok().contains("empty"));
+}
+
+#[test]
+fn what_people_read_is_utf8_where_their_locale_is() {
+    let relay = relay();
+    let words = ["-f", "jörg@relay.test", "b@dead.test"];
+    sendmail(&relay, &words, "Subject: x\n\nit's für\n").ok();
+    wait_for_next_attempt(&relay, 1);
+    for (locale, shown) in [
+        ("C.UTF-8", "<jörg@relay.test>"),
+        ("C", "<j\\xc3\\xb6rg@relay.test>"),
+    ] {
+        let text = run(relay.program("mailq").env("LC_ALL", locale), b"").ok();
+        assert!(text.contains(shown), "{locale}: {text}");
+        let output = run(
+            relay
+                .program("sendmail")
+                .args(["-f", "jörg <", "b@dead.test"])
+                .env("LC_ALL", locale),
+            b"",
+        );
+        assert_eq!(output.code, 65, "{output:?}");
+        assert_eq!(output.stderr.is_ascii(), locale == "C", "{output:?}");
+    }
+}
+
+#[test]
+fn usage_is_printed_under_each_name() {
+    let relay = relay();
+    for name in ["sendmail", "mailq", "newaliases"] {
+        let text = run(relay.program(name).arg("--help"), b"").ok();
+        assert!(text.starts_with("Usage: sendmail"), "{name}: {text}");
+        assert!(text.contains("Example:\n  printf"), "{name}: {text}");
+    }
 }
 
 #[test]

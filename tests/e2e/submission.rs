@@ -1,9 +1,12 @@
 //! Every door, opened by the programs that people use; and the ways to the other side.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use chopar::engine::log::{Level, Line};
+
+use crate::client::Client;
 use crate::process::{PATIENCE, program, python, run};
 use crate::relay::{PASSWORD, Relay, Setup};
 use crate::world::{Arrived, Manners, Sink};
@@ -329,4 +332,80 @@ fn a_login_that_the_smarthost_refuses_keeps_the_mail_and_bounces_nothing() {
         (stats["queued"].as_u64(), stats["failed"].as_u64()),
         (Some(1), Some(0))
     );
+}
+
+/// The filter that the manual prints.
+fn filter_of_the_manual() -> String {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("man/chopar.8");
+    let page = fs::read_to_string(page).expect("the manual");
+    let (_, rest) = page.split_once(".Ss Fail2ban\n").expect("the section");
+    let (_, rest) = rest
+        .split_once(".Bd -literal -offset indent\n")
+        .expect("the filter");
+    let (filter, _) = rest.split_once(".Ed\n").expect("its end");
+    filter.replace("\\e", "\\")
+}
+
+/// Lines of a log that the filter finds, as Debian's fail2ban reads it.
+fn found_by_fail2ban(folder: &Path, log: &str) -> usize {
+    // common.conf stands beside it.
+    let filters = folder.join("filter.d");
+    fs::create_dir_all(&filters).expect("a folder");
+    fs::copy(
+        "/etc/fail2ban/filter.d/common.conf",
+        filters.join("common.conf"),
+    )
+    .expect("a file");
+    let filter = filters.join("chopar.conf");
+    fs::write(&filter, filter_of_the_manual()).expect("a file");
+    let file = folder.join("log-to-search");
+    fs::write(&file, log).expect("a file");
+    let mut command = Command::new(program("fail2ban-regex"));
+    let said = run(command.arg(&file).arg(&filter), b"").ok();
+    let total = said
+        .lines()
+        .find_map(|line| line.strip_prefix("Failregex: "));
+    let total = total.unwrap_or_else(|| panic!("{said}"));
+    let number = total.split(' ').next().unwrap_or_default();
+    number.parse().unwrap_or_else(|_| panic!("{said}"))
+}
+
+#[test]
+fn the_filter_of_the_manual_finds_wrong_passwords_and_nothing_else() {
+    let relay = Relay::start();
+    // Names with which a client would like to have somebody else shut out.
+    let names = [
+        "ann@relay.test",
+        "x peer=192.0.2.1",
+        "x\" peer=192.0.2.1",
+        "x peer=192.0.2.1\nevent=auth result=failed user=x peer=192.0.2.1",
+    ];
+    for name in names {
+        let mut client = Client::connect_tls(relay.submissions());
+        assert_eq!(client.say("EHLO client.test").code, 250);
+        assert_ne!(client.auth_plain(name, "wrong").code, 235, "{name}");
+    }
+    relay.user("ann@relay.test");
+    relay.wait_for_log("event=auth result=ok");
+    let log = relay.log();
+    let failed = log.matches(" event=auth result=failed ").count();
+    assert!((2..=names.len()).contains(&failed), "{log}");
+    assert_eq!(found_by_fail2ban(relay.folder(), &log), failed, "{log}");
+    // As the journal has it, with one that is told of by its number.
+    let line = log
+        .lines()
+        .find(|line| line.contains("result=failed user=\""))
+        .expect("a line");
+    let (_, event) = line.split_once(' ').expect("a date");
+    let repeated = Line::new(Level::Warning, "repeated")
+        .with("times", 3)
+        .with("line", event);
+    let journal: String = [
+        event,
+        &repeated.text,
+        "event=repeated times=2 line=\"event=reject peer=192.0.2.1\"",
+    ]
+    .map(|event| format!("Nov 29 12:00:00 mail chopar[123]: {event}\n"))
+    .concat();
+    assert_eq!(found_by_fail2ban(relay.folder(), &journal), 2, "{journal}");
 }

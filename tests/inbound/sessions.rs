@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use chopar::clock::{Instant, Now};
 use chopar::config::{Config, Folder, SystemDefaults};
 use chopar::date::Timestamp;
-use chopar::engine::event::{Action, ConnId, Event, JobId, Listener, Lost, Reader, Work};
-use chopar::limits::NOTICES_AT_WORK_MAX;
+use chopar::engine::event::{Action, ConnId, Event, JobId, Listener, Lost, Peer, Reader, Work};
+use chopar::limits::{NOTICES_AT_WORK_MAX, QUEUE_READERS_MAX, QUEUE_READERS_PER_USER_MAX};
 use chopar::queue::{Command, Completion, JournalError, Location, Part};
 use chopar::queue_id::QueueId;
 use ring::{digest, hmac, pbkdf2};
@@ -635,6 +635,46 @@ fn a_message_that_is_removed_while_its_dsn_is_made_holds_up_no_other() {
     assert_eq!(desk.logged("event=notice "), 1, "{:#?}", desk.log);
     let tables = desk.stage.engine.tables();
     assert_eq!((tables.notices_at_work, tables.notices), (0, 0));
+}
+
+#[test]
+fn queue_tools_of_users_leave_room_for_each_other_and_for_operators() {
+    let mut desk = Desk::new(&[]);
+    let now = desk.stage.now;
+    let engine = &mut desk.stage.engine;
+    engine.set_operator(900);
+    let open = |engine: &mut chopar::engine::Engine, uid: u32| {
+        let is_admitted = engine.admits_tool(uid);
+        if is_admitted {
+            let peer = Peer::Process { uid };
+            engine.accept(Listener::Control, peer, now).expect("a tool");
+        }
+        is_admitted
+    };
+    let tools = (0..10).filter(|_| open(engine, 1000)).count();
+    assert_eq!(tools, QUEUE_READERS_PER_USER_MAX);
+    let others = (1001..1100).filter(|uid| open(engine, *uid)).count();
+    assert_eq!(others, QUEUE_READERS_MAX - QUEUE_READERS_PER_USER_MAX);
+    for uid in [0, 900] {
+        assert!((0..20).all(|_| open(engine, uid)), "{uid}");
+    }
+}
+
+#[test]
+fn a_user_asks_once_a_connection_and_an_operator_as_often_as_wanted() {
+    let mut desk = Desk::new(&[]);
+    let now = desk.stage.now;
+    let list = "{\"do\":\"list\"}\n{\"do\":\"list\"}\n{\"do\":\"list\"}";
+    for (uid, answers) in [(0, 3), (1000, 1)] {
+        let peer = Peer::Process { uid };
+        let tool = desk.stage.engine.accept(Listener::Control, peer, now);
+        let answer = desk.say(tool.expect("a tool"), list);
+        assert_eq!(
+            answer.matches("\"kind\":\"end\"").count(),
+            answers,
+            "{answer}"
+        );
+    }
 }
 
 #[test]

@@ -243,6 +243,9 @@ impl World {
                     self.visit([Request::Release { which }].into());
                 }
             }
+            Response::Denied { text } => hold(check(false, Rule::Told, || {
+                format!("an operator is denied something: {text}")
+            })),
             Response::Header { .. } | Response::Stats(_) | Response::Note { .. } => {}
         }
     }

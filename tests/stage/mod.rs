@@ -73,7 +73,8 @@ impl Stage {
         address: IpAddr,
     ) -> Result<ConnId, Vec<u8>> {
         let peer = match listener {
-            Listener::Submit | Listener::Control => Peer::Process { uid: 1000 },
+            Listener::Submit => Peer::Process { uid: 1000 },
+            Listener::Control => Peer::Process { uid: 0 },
             _ => Peer::Network {
                 remote: SocketAddr::new(address, 40_000),
                 local: SocketAddr::new(RELAY.into(), 25),

@@ -8,6 +8,30 @@ use std::fmt;
 
 use crate::escape::Escaped;
 
+/// What `--help` prints.
+pub const USAGE: &str = "\
+Usage: sendmail [-t] [-i] [-f ADDRESS] [-F NAME] [-v] [ADDRESS ...]
+       mailq
+       newaliases
+
+Reads a message from standard input and hands it to chopar. With 0 it is on the disk.
+
+Options:
+  -t            take recipients from To, Cc and Bcc too, and take Bcc off
+  -i            a line that is a single dot does not end the message
+  -f ADDRESS    the envelope sender; <> is the null sender
+  -F NAME       the name beside the address in a From field that is missing
+  -v            print the reply of the daemon
+  -bs           speak SMTP on standard input and output
+  -bv           say of each address whether it can be delivered to
+  -bp           list the queue, as mailq does
+  -q            try the queue now
+The other flags of Sendmail 8 are in sendmail(1).
+
+Example:
+  printf 'To: someone@example.net\\nSubject: hello\\n\\nhi\\n' | sendmail -t
+";
+
 /// What is to be done.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Mode {
@@ -24,6 +48,8 @@ pub enum Mode {
     Verify,
     /// `-q…`: try the queue now.
     Flush,
+    /// `--help`.
+    Help,
 }
 
 /// Where recipients are looked for besides the arguments.
@@ -150,6 +176,10 @@ impl Flags {
                 flags.recipients.extend(rest.cloned());
                 break;
             }
+            if argument == "--help" {
+                flags.mode = Mode::Help;
+                break;
+            }
             match argument.strip_prefix('-') {
                 Some(letters) if !letters.is_empty() => flags.take(letters, &mut rest)?,
                 _ => flags.recipients.push(argument.clone()),
@@ -245,7 +275,8 @@ impl Flags {
 
     fn mode(&mut self, letter: &str) -> Result<(), FlagError> {
         self.mode = match letter {
-            "m" | "q" => Mode::Deliver,
+            // `a` asks for line ends of the ARPANET, which any message gets.
+            "m" | "q" | "a" => Mode::Deliver,
             "s" => Mode::Smtp,
             "p" => Mode::ListQueue,
             "i" => Mode::NewAliases,
@@ -387,6 +418,13 @@ mod tests {
             Ok(Some(String::new()))
         );
         assert_eq!(flags("-f <> a@b").sender.as_deref(), Some("<>"));
+    }
+
+    #[test]
+    fn help_is_a_mode_and_no_recipient() {
+        assert_eq!(flags("--help").mode, Mode::Help);
+        assert_eq!(flags("-- --help").recipients, ["--help"]);
+        assert_eq!(flags("-ba a@b").mode, Mode::Deliver);
     }
 
     #[test]

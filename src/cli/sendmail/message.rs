@@ -14,6 +14,8 @@ use crate::mail::header::{Field, Header, HeaderEnd, header_end};
 
 use super::body::{Body, Reader};
 use super::flags::{MessageEnd, RecipientSource};
+use super::lists::with_commas;
+use super::place::own;
 use super::text::{Lines, write_line};
 
 /// What is known of the caller.
@@ -226,12 +228,12 @@ fn header_recipients(header: &Header, caller: &Caller) -> Result<Vec<Mailbox>, M
         .fields()
         .filter(|field| names.iter().any(|name| field.is(name)))
     {
-        let found = address_list(field.value(), Some(&caller.domain)).map_err(|error| {
-            MessageError::Addresses {
+        let list = with_commas(field.value());
+        let found =
+            address_list(&list, Some(&caller.domain)).map_err(|error| MessageError::Addresses {
                 field: field.name().to_owned(),
                 error,
-            }
-        })?;
+            })?;
         for mailbox in found {
             if seen.insert(mailbox.clone()) {
                 recipients.push(mailbox);
@@ -247,24 +249,26 @@ fn is_address_field(field: Field<'_>) -> bool {
         .any(|name| field.is(name))
 }
 
-/// Whether a field holds a bare local name and is in order otherwise.
+/// Whether a field holds a name that only this machine knows and is in order otherwise.
 fn needs_domain(field: Field<'_>) -> bool {
-    matches!(
-        address_list(field.value(), None),
-        Err(AddressListError::Address {
-            error: AddressError::NoDomain,
-            ..
-        })
-    )
+    match address_list(field.value(), None) {
+        Ok(found) => found.iter().any(|mailbox| mailbox.domain().is_loopback()),
+        Err(AddressListError::Address { error, .. }) => error == AddressError::NoDomain,
+        Err(_) => false,
+    }
 }
 
-/// Writes a field with every bare name completed. Cron writes `From: root (Cron Daemon)`: the comment of a single
+/// Writes a field with every bare name completed, and with the domain of this machine for `localhost`. Cron writes `From: root (Cron Daemon)`: the comment of a single
 /// address is kept as its name.
 fn write_completed(out: &mut Vec<u8>, field: Field<'_>, caller: &Caller) {
     let Ok(mailboxes) = address_list(field.value(), Some(&caller.domain)) else {
         out.extend_from_slice(field.raw());
         return;
     };
+    let mailboxes: Vec<Mailbox> = mailboxes
+        .iter()
+        .map(|mailbox| own(mailbox, &caller.domain))
+        .collect();
     let value = String::from_utf8_lossy(&field.unfolded()).into_owned();
     let text = match mailboxes.as_slice() {
         [only] => match display_name(&value) {

@@ -5,6 +5,7 @@
 
 mod body;
 pub mod flags;
+mod lists;
 pub mod message;
 mod place;
 mod submit;
@@ -15,10 +16,12 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use super::failure::Failure;
-use super::queue;
+use super::output::text as shown_text;
 use super::sysexits::{DATA, IO_ERROR, NO_INPUT, NO_USER, TRY_AGAIN, USAGE};
-use crate::address::{AddressError, Mailbox, ReversePath};
+use super::{queue, runtime_dir};
+use crate::address::{Mailbox, ReversePath};
 use crate::limits::COMMAND_MESSAGE_BYTES_MAX;
+use crate::mail::address_list::address_list;
 use crate::xtext::encode_xtext;
 
 use flags::{Flags, Mode, Verbosity};
@@ -41,14 +44,14 @@ pub fn run(
         };
         Failure::new(code, error)
     })?;
-    let place = Place::find(folder)?;
     match flags.mode {
-        Mode::Deliver => deliver(&flags, &place, input, output),
-        Mode::Verify => verify(&flags, &place, output),
-        Mode::Smtp => submit::pass_through(&place),
-        Mode::ListQueue => queue::list(&place.runtime_dir, output),
+        Mode::Deliver => deliver(&flags, &Place::find(folder)?, input, output),
+        Mode::Verify => verify(&flags, &Place::find(folder)?, output),
+        Mode::Smtp => submit::pass_through(&Place::find(folder)?, output),
+        Mode::ListQueue => queue::list(&runtime_dir(folder), output),
         Mode::NewAliases => Ok(()), // there is no database: the file is read as it is
-        Mode::Flush => queue::flush_all(&place.runtime_dir),
+        Mode::Flush => queue::flush_all(&runtime_dir(folder)),
+        Mode::Help => print(flags::USAGE, output),
     }
 }
 
@@ -86,7 +89,7 @@ fn deliver(
     for mailbox in named
         .into_iter()
         .flatten()
-        .chain(message.recipients.iter().map(|to| place.owner_of(to)))
+        .chain(message.recipients.iter().cloned())
     {
         if seen.insert(mailbox.clone()) {
             recipients.push(mailbox);
@@ -130,26 +133,31 @@ fn sender(flags: &Flags, place: &Place) -> Result<ReversePath, Failure> {
     if text.is_empty() {
         return Ok(ReversePath::Null);
     }
-    match Mailbox::parse(text) {
-        Ok(mailbox) => Ok(ReversePath::Mailbox(mailbox)),
-        Err(AddressError::NoDomain) => Mailbox::new(text, &place.mail_domain)
-            .map(ReversePath::Mailbox)
-            .map_err(|error| Failure::new(DATA, format!("the sender: {error}"))),
-        Err(error) => Err(Failure::new(DATA, format!("the sender: {error}"))),
+    let refused = match place.mailbox(text) {
+        Ok(mailbox) => return Ok(ReversePath::Mailbox(mailbox)),
+        Err(error) => error,
+    };
+    // `Name <address>`, as some programs have it from their configuration.
+    match address_list(text.as_bytes(), Some(&place.mail_domain)).as_deref() {
+        Ok([mailbox]) => Ok(ReversePath::Mailbox(place::own(
+            mailbox,
+            &place.mail_domain,
+        ))),
+        _ => {
+            let shown = crate::escape::Escaped(text.as_bytes());
+            let text = format!("the sender {shown}: {refused}");
+            Err(Failure::new(DATA, text))
+        }
     }
 }
 
-/// The mailboxes of one argument: several may stand in one, with commas between.
+/// The mailboxes of one argument: several may stand in one, with commas or semicolons between.
 fn recipient(text: &str, place: &Place) -> Result<Vec<Mailbox>, Failure> {
-    let found = crate::mail::address_list::address_list(text.as_bytes(), Some(&place.mail_domain))
-        .map_err(|error| {
-            let shown = crate::escape::Escaped(text.as_bytes());
-            Failure::new(DATA, format!("the recipient {shown}: {error}"))
-        })?;
-    Ok(found
-        .iter()
-        .map(|mailbox| place.owner_of(mailbox))
-        .collect())
+    let list = lists::with_commas(text.as_bytes());
+    address_list(&list, Some(&place.mail_domain)).map_err(|error| {
+        let shown = crate::escape::Escaped(text.as_bytes());
+        Failure::new(DATA, format!("the recipient {shown}: {error}"))
+    })
 }
 
 fn envelope(
@@ -186,8 +194,7 @@ fn report(submission: &Submission, flags: &Flags, output: &mut dyn Write) -> Res
     match submission {
         Submission::Queued { replies, refused } => {
             if flags.verbosity == Verbosity::Verbose {
-                let text = replies.join("\n");
-                writeln!(output, "{text}").map_err(|error| Failure::new(IO_ERROR, error))?;
+                print(&(replies.join("\n") + "\n"), output)?;
             }
             match refused.as_slice() {
                 [] => Ok(()),
@@ -196,8 +203,8 @@ fn report(submission: &Submission, flags: &Flags, output: &mut dyn Write) -> Res
         }
         Submission::Dropped => {
             if flags.verbosity == Verbosity::Verbose {
-                let text = "the daemon is not running; the message waits for it in the spool";
-                writeln!(output, "{text}").map_err(|error| Failure::new(IO_ERROR, error))?;
+                let text = "the daemon is not running; the message waits for it in the spool\n";
+                print(text, output)?;
             }
             Ok(())
         }
@@ -215,8 +222,8 @@ fn verify(flags: &Flags, place: &Place, output: &mut dyn Write) -> Result<(), Fa
             } else {
                 "undeliverable"
             };
-            writeln!(output, "{mailbox}... {word}: {}", answer.to_text())
-                .map_err(|error| Failure::new(IO_ERROR, error))?;
+            let line = format!("{mailbox}... {word}: {}\n", answer.to_text());
+            print(&line, output)?;
         }
     }
     if all {
@@ -229,7 +236,23 @@ fn verify(flags: &Flags, place: &Place, output: &mut dyn Write) -> Result<(), Fa
     }
 }
 
-/// What `mailq` does.
-pub fn mailq(folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
-    queue::list(&Place::find(folder)?.runtime_dir, output)
+/// What `mailq` does; its arguments, which other systems know, mean nothing here.
+pub fn mailq(words: &[String], folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
+    match words.first().map(String::as_str) {
+        Some("--help") => print(flags::USAGE, output),
+        _ => queue::list(&runtime_dir(folder), output),
+    }
+}
+
+/// What `newaliases` does: nothing, for aliases are read as they are.
+pub fn newaliases(words: &[String], output: &mut dyn Write) -> Result<(), Failure> {
+    match words.first().map(String::as_str) {
+        Some("--help") => print(flags::USAGE, output),
+        _ => Ok(()),
+    }
+}
+
+fn print(text: &str, output: &mut dyn Write) -> Result<(), Failure> {
+    (output.write_all(shown_text(text).as_bytes()))
+        .map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
 }

@@ -1,16 +1,22 @@
 //! Where the daemon is and who calls: what an unprivileged caller can know of both.
 //!
 //! Only the few keys of chopar.toml that are needed are read, and leniently: a program that sends mail is no place to
-//! complain about the configuration. Where the file cannot be read the defaults hold.
+//! complain about the configuration. Where the caller may not read it, what the daemon has published holds
+//! ([`crate::shell::published`]). Where that is not there either nothing is guessed: mail in a wrong name is worse than
+//! mail that is tried again.
 
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::super::failure::Failure;
-use super::super::sysexits::CONFIGURATION;
-use crate::address::{Domain, Mailbox};
+use super::super::state_dir;
+use super::super::sysexits::{CONFIGURATION, TRY_AGAIN};
+use crate::address::{AddressError, Domain, Mailbox};
+use crate::config::glance;
 use crate::config::parse_size;
 use crate::limits::MESSAGE_BYTES_MAX_DEFAULT;
+use crate::shell::published::Names;
 
 /// The surroundings of a call.
 #[derive(Clone, Debug)]
@@ -19,106 +25,157 @@ pub(super) struct Place {
     pub(super) runtime_dir: PathBuf,
     /// Where messages are left when the daemon is not there.
     pub(super) drop_folder: PathBuf,
-    /// Bytes of a message that the daemon takes, where the configuration can be read.
+    /// Bytes of a message that the daemon takes, where that is known.
     pub(super) message_bytes_max: Option<u64>,
     /// This host.
     pub(super) hostname: Domain,
     /// What bare names are completed with.
     pub(super) mail_domain: Domain,
-    /// Who gets the mail of bare names.
-    pub(super) admin: Option<Mailbox>,
     /// The caller's own address.
     pub(super) caller: Mailbox,
     /// The caller's name in full.
     pub(super) full_name: Option<String>,
 }
 
+/// What is known of the configuration.
+struct Known {
+    runtime_dir: PathBuf,
+    message_bytes_max: Option<u64>,
+    hostname: Domain,
+    mail_domain: Domain,
+}
+
 impl Place {
     /// Looks around.
     pub(super) fn find(folder: &Path) -> Result<Self, Failure> {
-        let read = fs::read_to_string(folder.join("chopar.toml"));
-        let is_readable = read.is_ok();
-        let text = read.unwrap_or_default();
-        let table: toml::Table = text.parse().unwrap_or_default();
-        let key = |name: &str| {
-            table
-                .get(name)
-                .and_then(toml::Value::as_str)
-                .map(str::to_owned)
+        let path = folder.join("chopar.toml");
+        let read = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                let bytes = fs::read(&path).unwrap_or_default();
+                Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+            }
+            read => read.map(Some),
         };
-        let hostname = [
-            key("hostname"),
-            Some(crate::shell::folder::system_defaults().hostname),
-        ]
-        .into_iter()
-        .flatten()
-        .find_map(|name| Domain::parse(&name).ok());
-        let hostname = hostname.ok_or_else(|| {
-            Failure::new(
-                CONFIGURATION,
-                "the system has no usable name; set hostname in chopar.toml",
-            )
-        })?;
+        let text = read.as_ref().ok().and_then(Option::as_deref);
+        let state_dir = state_dir(text.unwrap_or_default());
+        let known = match read {
+            Ok(text) => Known::of_file(folder, text.as_deref())?,
+            Err(error) => Err((path, error)),
+        };
+        let known = match known {
+            Ok(known) => known,
+            Err((path, error)) => Known::published(&state_dir, folder).ok_or_else(|| {
+                let text = format!(
+                    "{}: {error}; whose mail this is can be read neither there nor in what the daemon publishes in {}: \
+                     start the daemon, or let everybody read the file, and try again",
+                    path.display(),
+                    state_dir.display()
+                );
+                Failure::new(TRY_AGAIN, text)
+            })?,
+        };
         let (login, full_name) = caller();
-        let mail_domain = mail_domain(folder, &hostname);
-        let caller = Mailbox::new(&login, &mail_domain).map_err(|error| {
+        let caller = Mailbox::new(&login, &known.mail_domain).map_err(|error| {
             Failure::new(
                 CONFIGURATION,
                 format!("the login {login} makes no address: {error}"),
             )
         })?;
-        let state_dir =
-            key("state_dir").map_or_else(|| PathBuf::from("/var/lib/chopar"), PathBuf::from);
         Ok(Self {
-            runtime_dir: key("runtime_dir")
-                .map_or_else(|| PathBuf::from("/run/chopar"), PathBuf::from),
-            message_bytes_max: is_readable.then(|| {
-                key("max_message_size")
-                    .and_then(|text| parse_size(&text))
-                    .unwrap_or(MESSAGE_BYTES_MAX_DEFAULT)
-            }),
+            runtime_dir: known.runtime_dir,
             drop_folder: state_dir.join("spool").join("drop"),
-            mail_domain,
-            hostname,
-            admin: key("admin").and_then(|text| Mailbox::parse(&text).ok()),
+            message_bytes_max: known.message_bytes_max,
+            hostname: known.hostname,
+            mail_domain: known.mail_domain,
             caller,
             full_name,
         })
     }
 
-    /// Where mail for a mailbox of this machine goes: bare names (which were completed with our own names) belong to
-    /// the administrator, unless the domain has that address.
-    pub(super) fn owner_of(&self, mailbox: &Mailbox) -> Mailbox {
-        let local = *mailbox.domain() == self.hostname && self.mail_domain != self.hostname
-            || *mailbox.domain() == self.mail_domain && is_system_name(&mailbox.local_key());
-        match &self.admin {
-            Some(admin) if local => admin.clone(),
-            _ => mailbox.clone(),
+    /// Reads one address as a caller writes it; a bare name is one of this machine.
+    pub(super) fn mailbox(&self, text: &str) -> Result<Mailbox, AddressError> {
+        match Mailbox::parse(text) {
+            Err(AddressError::NoDomain) => Mailbox::new(text, &self.mail_domain),
+            parsed => Ok(own(&parsed?, &self.mail_domain)),
         }
+    }
+}
+
+/// The address under which others know a mailbox of this machine: nobody else can answer to `root@localhost`.
+pub(super) fn own(mailbox: &Mailbox, domain: &Domain) -> Mailbox {
+    match mailbox.domain().is_loopback() {
+        true => Mailbox::new(mailbox.local_part(), domain).unwrap_or_else(|_| mailbox.clone()),
+        false => mailbox.clone(),
+    }
+}
+
+/// What is known, or the file that says it and why it cannot be read.
+type Found = Result<Known, (PathBuf, io::Error)>;
+
+impl Known {
+    /// What the configuration says; `file` is the text of chopar.toml, where there is one.
+    fn of_file(folder: &Path, file: Option<&str>) -> Result<Found, Failure> {
+        let toml = file.unwrap_or_default();
+        let system = crate::shell::folder::system_defaults().hostname;
+        let hostname = [glance(toml, "hostname"), Some(system)]
+            .into_iter()
+            .flatten()
+            .find_map(|name| Domain::parse(&name).ok());
+        let hostname = hostname.ok_or_else(|| {
+            let path = folder.join("chopar.toml");
+            let text = format!(
+                "the system has no usable name; set hostname in {}",
+                path.display()
+            );
+            Failure::new(CONFIGURATION, text)
+        })?;
+        let known = mail_domain(folder, &hostname).map(|mail_domain| Self {
+            runtime_dir: glance(toml, "runtime_dir")
+                .map_or_else(|| PathBuf::from("/run/chopar"), PathBuf::from),
+            message_bytes_max: file.map(|toml| {
+                glance(toml, "max_message_size")
+                    .and_then(|text| parse_size(&text))
+                    .unwrap_or(MESSAGE_BYTES_MAX_DEFAULT)
+            }),
+            mail_domain,
+            hostname,
+        });
+        Ok(known)
+    }
+
+    fn published(state_dir: &Path, folder: &Path) -> Option<Self> {
+        let names = Names::read(state_dir, folder)?;
+        Some(Self {
+            hostname: Domain::parse(&names.hostname).ok()?,
+            mail_domain: Domain::parse(&names.mail_domain).ok()?,
+            runtime_dir: names.runtime_dir,
+            message_bytes_max: Some(names.max_message_size),
+        })
     }
 }
 
 /// A served domain that the host lies in, so that mail of this machine is signed; else the host itself.
-fn mail_domain(folder: &Path, hostname: &Domain) -> Domain {
+fn mail_domain(folder: &Path, hostname: &Domain) -> Result<Domain, (PathBuf, io::Error)> {
     let mut name = hostname.as_str();
     loop {
-        if folder.join("domains").join(name).is_dir()
-            && let Ok(domain) = Domain::parse(name)
-        {
-            return domain;
+        let path = folder.join("domains").join(name);
+        match fs::metadata(&path) {
+            Ok(about) => {
+                if let (true, Ok(domain)) = (about.is_dir(), Domain::parse(name)) {
+                    return Ok(domain);
+                }
+            }
+            Err(error) => match error.kind() {
+                ErrorKind::NotFound | ErrorKind::NotADirectory => {}
+                _ => return Err((path, error)),
+            },
         }
         match name.split_once('.') {
             Some((_, parent)) => name = parent,
-            None => return hostname.clone(),
+            None => return Ok(hostname.clone()),
         }
     }
-}
-
-/// Whether a name is an account of this machine: /etc/passwd has it.
-fn is_system_name(name: &str) -> bool {
-    let text = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    text.lines()
-        .any(|line| line.split(':').next() == Some(name))
 }
 
 /// The caller's login and full name, from /etc/passwd by the real user id.

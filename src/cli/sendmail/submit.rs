@@ -3,10 +3,12 @@
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::super::control::not_there;
 use super::super::failure::Failure;
-use super::super::sysexits::{DATA, IO_ERROR, NO_USER, TRY_AGAIN, UNAVAILABLE};
+use super::super::sysexits::{DATA, IO_ERROR, NO_USER, TRY_AGAIN};
 use super::message::Message;
 use super::place::Place;
 use crate::address::Mailbox;
@@ -88,24 +90,22 @@ pub(super) fn size_limit(place: &Place) -> Option<u64> {
 
 /// What the daemon says of a recipient.
 pub(super) fn verify(place: &Place, mailbox: &Mailbox) -> Result<RemoteReply, Failure> {
-    let mut session = Dialogue::open(place).map_err(|error| {
-        let text = format!("the daemon does not answer ({error}); start it with `chopar run`");
-        Failure::new(UNAVAILABLE, text)
-    })?;
+    let mut session = Dialogue::open(place).map_err(|error| not_there(&socket(place), &error))?;
     session_result(&session.greet(place)?)?;
     session_result(&session.say("MAIL FROM:<>")?)?;
     session.say(&format!("RCPT TO:<{mailbox}>"))
 }
 
 /// Speaks SMTP between standard input and output and the daemon.
-pub(super) fn pass_through(place: &Place) -> Result<(), Failure> {
+pub(super) fn pass_through(place: &Place, output: &mut dyn Write) -> Result<(), Failure> {
     let broken = |error: io::Error| Failure::new(IO_ERROR, format!("the session broke: {error}"));
-    let socket = match UnixStream::connect(place.runtime_dir.join("submit.sock")) {
+    let socket = match UnixStream::connect(socket(place)) {
         Ok(socket) => socket,
         Err(error) => {
-            println!("421 4.3.2 {} the daemon is not running", place.hostname);
-            let text = format!("the daemon does not answer ({error}); start it with `chopar run`");
-            return Err(Failure::new(TRY_AGAIN, text));
+            let host = &place.hostname;
+            write!(output, "421 4.3.2 {host} the daemon is not running\r\n").map_err(broken)?;
+            let failure = not_there(&self::socket(place), &error);
+            return Err(Failure::new(TRY_AGAIN, failure));
         }
     };
     let mut to_daemon = socket.try_clone().map_err(broken)?;
@@ -123,16 +123,15 @@ pub(super) fn pass_through(place: &Place) -> Result<(), Failure> {
         drop(to_daemon.shutdown(Shutdown::Write));
     });
     let mut from_daemon = socket;
-    let mut stdout = io::stdout().lock();
     let mut buffer = [0; 16 * 1024];
     loop {
         match from_daemon.read(&mut buffer).map_err(broken)? {
             0 => return Ok(()),
             len => {
-                stdout
+                output
                     .write_all(buffer.get(..len).unwrap_or_default())
                     .map_err(broken)?;
-                stdout.flush().map_err(broken)?;
+                output.flush().map_err(broken)?;
             }
         }
     }
@@ -179,6 +178,10 @@ fn leave(place: &Place, mail: &str, rcpt: &[String], message: &Message) -> Resul
             ),
         )
     })
+}
+
+fn socket(place: &Place) -> PathBuf {
+    place.runtime_dir.join("submit.sock")
 }
 
 fn session_result(reply: &RemoteReply) -> Result<(), Failure> {
@@ -294,7 +297,7 @@ impl Dialogue {
     }
 
     fn open(place: &Place) -> io::Result<Self> {
-        let socket = UnixStream::connect(place.runtime_dir.join("submit.sock"))?;
+        let socket = UnixStream::connect(socket(place))?;
         socket.set_read_timeout(Some(REPLY_TIMEOUT))?;
         socket.set_write_timeout(Some(REPLY_TIMEOUT))?;
         Ok(Self {

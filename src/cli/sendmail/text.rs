@@ -6,7 +6,7 @@
 use super::flags::MessageEnd;
 use crate::limits::TEXT_LINE_BYTES_MAX;
 
-/// Makes CRLF of every line end, takes out NULs and the mbox line that some programs write first, breaks lines that
+/// Makes CRLF of every line end, takes out NULs and the mbox lines (`From `, `>From `) that some programs write first, breaks lines that
 /// are too long, and stops at the dot where that is the rule.
 #[derive(Debug)]
 pub(super) struct Lines {
@@ -115,8 +115,9 @@ impl Lines {
     }
 
     fn end_line(&mut self, out: &mut Vec<u8>) {
+        let is_mbox_line = self.so_far == SoFar::LeftOut || self.is_mbox_line();
         let is_dot = self.so_far == SoFar::Held && self.line_bytes == 1 && self.line == b".";
-        if self.so_far == SoFar::LeftOut || self.is_mbox_line() {
+        if is_mbox_line {
             // Nothing of it is a part of the message.
         } else if is_dot && self.end == MessageEnd::Dot {
             self.ended = true;
@@ -127,11 +128,14 @@ impl Lines {
         self.line.clear();
         self.line_bytes = 0;
         self.so_far = SoFar::Held;
-        self.first = false;
+        // A host that passed it on may have put its own in front of that of another.
+        self.first &= is_mbox_line;
     }
 
     fn is_mbox_line(&self) -> bool {
-        self.first && self.so_far == SoFar::Held && self.line.starts_with(b"From ")
+        let first = self.line.iter().position(|&byte| byte != b'>');
+        let behind = self.line.get(first.unwrap_or(0)..).unwrap_or_default();
+        self.first && self.so_far == SoFar::Held && behind.starts_with(b"From ")
     }
 }
 
@@ -183,8 +187,13 @@ mod tests {
 
     #[test]
     fn a_first_line_of_mbox_is_left_out_however_long_it_is() {
-        let long = [b"From ".as_slice(), &[b'x'; 5_000], b"\nFrom y\n"].concat();
-        assert_eq!(cleaned(&[&long], MessageEnd::Input), b"From y\r\n");
+        let long = [
+            b"From ".as_slice(),
+            &[b'x'; 5_000],
+            b"\n>From y\nz\nFrom w\n",
+        ]
+        .concat();
+        assert_eq!(cleaned(&[&long], MessageEnd::Input), b"z\r\nFrom w\r\n");
     }
 
     #[test]

@@ -55,6 +55,11 @@ impl EventLoop {
 
     /// Begins a session, or says why not.
     pub(super) fn admit(&mut self, listener: Listener, mut socket: Socket, peer: Peer) {
+        if let (Listener::Control, Peer::Process { uid }) = (listener, peer)
+            && !self.engine.admits_tool(uid)
+        {
+            return;
+        }
         let key = self.state.streams.next_key();
         if socket
             .register(self.poll.registry(), Source::Stream.token(key))

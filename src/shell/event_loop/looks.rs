@@ -11,6 +11,7 @@ use crate::engine::event::{ConnId, Event};
 use crate::engine::log::{Level, Line};
 use crate::limits::{CERTIFICATES_INTERVAL, DROP_FOLDER_INTERVAL, RESOLV_CONF_INTERVAL};
 use crate::shell::certificate_log::CertificateLog;
+use crate::shell::published::Names;
 use crate::shell::tls::{Cause, Gone};
 use crate::shell::{certificate_files, daemon, folder, loading, log, systemd};
 
@@ -114,6 +115,10 @@ impl EventLoop {
                 for key in &unchanged {
                     log::write(&Line::new(Level::Warning, "restart-needed").with("key", key));
                 }
+                // These two stay where they were until a restart.
+                let mut names = Names::of(&config, &self.folder);
+                names.runtime_dir.clone_from(&self.state.fixed.runtime_dir);
+                names.publish(&self.state.fixed.state_dir);
                 self.config = Arc::new(config);
                 daemon::say_advice(&self.config);
                 self.look(Look::DropFolder);

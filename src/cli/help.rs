@@ -1,0 +1,252 @@
+//! What `--help` says besides the options, and what is meant by a word that is none.
+
+use argh::FromArgs as _;
+
+use super::Arguments;
+
+/// One example for each command and each group of them.
+const EXAMPLES: &[(&str, &str)] = &[
+    ("", "sudo chopar queue list"),
+    (
+        "alias",
+        "sudo chopar alias add '*@example.com' you@gmail.com",
+    ),
+    (
+        "alias add",
+        "sudo chopar alias add info@example.com you@gmail.com",
+    ),
+    ("alias list", "chopar alias list example.com"),
+    ("alias remove", "sudo chopar alias remove info@example.com"),
+    ("alias resolve", "chopar alias resolve info@example.com"),
+    ("arc", "chopar arc verify message.eml"),
+    ("arc seal", "sudo chopar arc seal message.eml > sealed.eml"),
+    ("arc verify", "chopar arc verify message.eml"),
+    ("check", "sudo chopar check"),
+    ("demo", "chopar demo"),
+    ("dkim", "sudo chopar dkim record example.com"),
+    (
+        "dkim keygen",
+        "sudo chopar dkim keygen --selector s1 example.com",
+    ),
+    ("dkim record", "chopar dkim record --json example.com"),
+    (
+        "dkim sign",
+        "sudo chopar dkim sign message.eml > signed.eml",
+    ),
+    ("dkim verify", "chopar dkim verify message.eml"),
+    ("domain", "sudo chopar domain add example.com"),
+    ("domain add", "sudo chopar domain add example.com"),
+    ("domain list", "chopar domain list --json"),
+    ("domain remove", "sudo chopar domain remove example.com"),
+    ("queue", "sudo chopar queue flush"),
+    ("queue flush", "sudo chopar queue flush 00TNH7E000000"),
+    ("queue hold", "sudo chopar queue hold --all"),
+    ("queue list", "sudo chopar queue list --jsonl"),
+    ("queue release", "sudo chopar queue release --all"),
+    ("queue remove", "sudo chopar queue remove 00TNH7E000000"),
+    ("queue show", "sudo chopar queue show 00TNH7E000000"),
+    ("queue stats", "sudo chopar queue stats --json"),
+    ("reload", "sudo chopar reload"),
+    ("run", "chopar -C ./config run"),
+    (
+        "spf",
+        "chopar spf --ip 192.0.2.1 --from someone@example.com",
+    ),
+    ("user", "sudo chopar user add app@example.com"),
+    (
+        "user add",
+        "sudo chopar user add --send-as '*@example.com' app@example.com",
+    ),
+    ("user list", "chopar user list example.com"),
+    ("user passwd", "sudo chopar user passwd app@example.com"),
+    ("user remove", "sudo chopar user remove app@example.com"),
+    ("user verify", "sudo chopar user verify app@example.com"),
+];
+
+/// The help that was asked for with these words, with an example.
+pub(super) fn with_example(help: &str, words: &[&str]) -> String {
+    let command = command_of(words).join(" ");
+    let example = EXAMPLES.iter().find(|(name, _)| *name == command);
+    match example {
+        Some((_, example)) => format!("{help}\nExample:\n  {example}\n"),
+        None => help.to_owned(),
+    }
+}
+
+/// What is wrong with words that are no command line; `error` is what their parser says.
+pub(super) fn error(words: &[&str], error: &str) -> String {
+    let command = command_of(words);
+    let before: Vec<&str> = std::iter::once("chopar").chain(command.clone()).collect();
+    let name = before.join(" ");
+    let listed = listed(&command);
+    let is_group = listed.iter().any(|word| !word.starts_with('-'));
+    let behind = behind_config(words).iter().skip(command.len());
+    let mut behind = behind.copied();
+    let unknown = behind.find(|word| {
+        let is_option = word.starts_with("--") && word.len() > 2;
+        let known = listed.iter().any(|listed| listed == word);
+        !known && (is_option || is_group && !word.starts_with('-'))
+    });
+    let Some(unknown) = unknown else {
+        let first = error.split("\n\n").next().unwrap_or_default();
+        let first: Vec<&str> = first.split_ascii_whitespace().collect();
+        return format!("{}; `{name} --help` shows how it is used", first.join(" "));
+    };
+    let kind = match unknown.starts_with('-') {
+        true => "option",
+        false => "command",
+    };
+    let meant: Vec<String> = nearest(unknown, &listed)
+        .iter()
+        .map(|word| format!("`{word}`"))
+        .collect();
+    let meant = match meant.as_slice() {
+        [] => String::new(),
+        words => format!("did you mean {}? ", words.join(" or ")),
+    };
+    format!("`{name}` has no {kind} `{unknown}`; {meant}`{name} --help` lists them")
+}
+
+/// The words that name the command: those from the first on that are one.
+fn command_of<'a>(words: &[&'a str]) -> Vec<&'a str> {
+    let mut command: Vec<&str> = Vec::new();
+    for word in behind_config(words) {
+        let longer = [command.as_slice(), &[*word]].concat().join(" ");
+        if !EXAMPLES.iter().any(|(name, _)| *name == longer) {
+            break;
+        }
+        command.push(*word);
+    }
+    command
+}
+
+/// The words behind the name of the configuration folder, which stands first.
+fn behind_config<'a, 'b>(words: &'b [&'a str]) -> &'b [&'a str] {
+    match words {
+        ["-C" | "--config", _, rest @ ..] => behind_config(rest),
+        words => words,
+    }
+}
+
+/// The commands and options that the help of a command lists.
+fn listed(command: &[&str]) -> Vec<String> {
+    let words = [command, &["--help"]].concat();
+    let Err(early) = Arguments::from_args(&["chopar"], &words) else {
+        return Vec::new();
+    };
+    let entries = (early.output.lines()).filter_map(|line| line.strip_prefix("  "));
+    let entries = entries.filter(|entry| !entry.starts_with(' '));
+    entries
+        .filter_map(|entry| {
+            let mut words = entry.split([' ', ',']);
+            match words.next() {
+                Some(first) if first.starts_with('-') => std::iter::once(first)
+                    .chain(words)
+                    .find(|word| word.starts_with("--")),
+                first => first,
+            }
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Those of the words that are meant most likely, at most two.
+fn nearest<'a>(word: &str, among: &'a [String]) -> Vec<&'a str> {
+    let most = word.chars().count().div_ceil(3);
+    let mut near: Vec<(usize, &str)> = among
+        .iter()
+        .filter(|other| other.starts_with('-') == word.starts_with('-'))
+        .map(|other| match other.starts_with(word) {
+            true => (1, other.as_str()),
+            false => (distance(word, other), other.as_str()),
+        })
+        .filter(|(distance, _)| *distance <= most)
+        .collect();
+    near.sort_unstable();
+    let best = near.first().map_or(0, |(distance, _)| *distance);
+    let best = near.iter().filter(|(distance, _)| *distance == best);
+    best.take(2).map(|(_, other)| *other).collect()
+}
+
+/// Letters that are to be added, left out, changed or swapped with their neighbour to make one word of the other.
+fn distance(one: &str, other: &str) -> usize {
+    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=other.len()).collect()];
+    let cell = |rows: &[Vec<usize>], row: usize, column: usize| {
+        rows.get(row).and_then(|row| row.get(column)).copied()
+    };
+    for (row, a) in (1..).zip(&one) {
+        let mut line: Vec<usize> = vec![row];
+        for (column, b) in (1..).zip(&other) {
+            let above = cell(&rows, row - 1, column).unwrap_or(row);
+            let left = line.last().copied().unwrap_or(column);
+            let corner = cell(&rows, row - 1, column - 1).unwrap_or(row);
+            let mut least = (above + 1).min(left + 1).min(corner + usize::from(a != b));
+            let are_swapped = row > 1
+                && column > 1
+                && one.get(row - 2) == Some(b)
+                && other.get(column - 2) == Some(a);
+            if are_swapped {
+                let before = cell(&rows, row - 2, column - 2).unwrap_or(row);
+                least = least.min(before + 1);
+            }
+            line.push(least);
+        }
+        rows.push(line);
+    }
+    cell(&rows, one.len(), other.len()).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_as_far_from_another_as_letters_are_to_be_changed() {
+        for (one, other, far) in [
+            ("list", "list", 0),
+            ("lst", "list", 1),
+            ("lits", "list", 1),
+            ("", "run", 3),
+            ("flush", "list", 3),
+        ] {
+            assert_eq!(distance(one, other), far, "{one} {other}");
+            assert_eq!(distance(other, one), far, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_what_is_near() {
+        let said = |words: &[&str]| error(words, "Required options not provided:\n    --ip\n\nx");
+        for (words, sentence) in [
+            (
+                &["quue", "list"][..],
+                "`chopar` has no command `quue`; did you mean `queue`? `chopar --help` lists them",
+            ),
+            (
+                &["-C", "x", "queue", "lsit"],
+                "`chopar queue` has no command `lsit`; did you mean `list`? `chopar queue --help` lists them",
+            ),
+            (
+                &["queue", "re"],
+                "`chopar queue` has no command `re`; did you mean `release` or `remove`? `chopar queue --help` \
+                 lists them",
+            ),
+            (
+                &["queue", "list", "--jsn"],
+                "`chopar queue list` has no option `--jsn`; did you mean `--json`? `chopar queue list --help` lists \
+                 them",
+            ),
+            (
+                &["nosuch"],
+                "`chopar` has no command `nosuch`; `chopar --help` lists them",
+            ),
+            (
+                &["spf"],
+                "Required options not provided: --ip; `chopar spf --help` shows how it is used",
+            ),
+        ] {
+            assert_eq!(said(words), sentence);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! `make install`, as somebody calls it who has no compiler, and what it installs beside what README says.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    /// With a cargo and a rustc that say when they are called.
+    fn new() -> Self {
+        let place = Self {
+            folder: tempfile::tempdir().expect("a folder"),
+        };
+        fs::create_dir(place.at("tools")).expect("a folder");
+        for tool in ["cargo", "rustc"] {
+            let script = format!(
+                "#!/bin/sh\n: > {}\nexit 127\n",
+                place.at("called").display()
+            );
+            write_executable(&place.at("tools").join(tool), &script);
+        }
+        place
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn install(&self) -> Output {
+        let path = format!(
+            "{}:/usr/sbin:/usr/bin:/sbin:/bin",
+            self.at("tools").display()
+        );
+        Command::new("make")
+            .args(["-C", env!("CARGO_MANIFEST_DIR"), "install"])
+            .env("PATH", path)
+            .env("CARGO_TARGET_DIR", self.at("target"))
+            .env("DESTDIR", self.at("root"))
+            .output()
+            .expect("make runs")
+    }
+}
+
+fn write_executable(path: &Path, text: &str) {
+    fs::write(path, text).expect("a file");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a mode");
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn what_was_built_is_installed_without_a_compiler() {
+    let place = Place::new();
+    let output = place.install();
+    assert!(!output.status.success());
+    assert!(said(&output).contains("run make first"), "{output:?}");
+    assert!(!place.at("root").exists());
+
+    fs::create_dir(place.at("target")).expect("a folder");
+    write_executable(&place.at("target/chopar"), "#!/bin/sh\necho built\n");
+    let output = place.install();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(said(&output), "");
+    for link in ["sbin/sendmail", "bin/mailq", "bin/newaliases", "bin/chopar"] {
+        let output = Command::new(place.at("root/usr").join(link)).output();
+        assert_eq!(output.expect("it runs").stdout, b"built\n", "{link}");
+    }
+    let unit = place.at("root/usr/lib/systemd/system/chopar.service");
+    assert!(unit.exists());
+    // Once more, over itself.
+    let output = place.install();
+    assert!(
+        output.status.success() && said(&output).is_empty(),
+        "{output:?}"
+    );
+    assert!(!place.at("called").exists(), "a compiler was asked");
+}
+
+#[test]
+fn what_belongs_to_another_mail_system_stays_and_it_is_said_who_gets_the_mail() {
+    let place = Place::new();
+    fs::create_dir(place.at("target")).expect("a folder");
+    write_executable(&place.at("target/chopar"), "#!/bin/sh\n");
+    fs::create_dir_all(place.at("root/usr/sbin")).expect("a folder");
+    fs::create_dir_all(place.at("root/usr/bin")).expect("a folder");
+    fs::write(place.at("root/usr/sbin/sendmail"), "of another").expect("a file");
+    symlink("/usr/sbin/exim4", place.at("root/usr/bin/mailq")).expect("a link");
+    let output = place.install();
+    assert!(output.status.success(), "{output:?}");
+    let said = said(&output);
+    assert!(
+        said.contains("usr/sbin/sendmail") && said.contains("usr/bin/mailq"),
+        "{said}"
+    );
+    assert!(
+        said.contains("still reach that system and not chopar"),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1, "{said}");
+    let kept = fs::read(place.at("root/usr/sbin/sendmail")).expect("a file");
+    assert_eq!(kept, b"of another");
+    let link = fs::read_link(place.at("root/usr/bin/mailq")).expect("a link");
+    assert_eq!(link, Path::new("/usr/sbin/exim4"));
+    assert!(fs::read_link(place.at("root/usr/bin/newaliases")).is_ok());
+}
+
+#[test]
+fn the_unit_has_the_mode_that_readme_gives_the_configuration_folder() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name: &str| fs::read_to_string(root.join(name)).expect("a file");
+    let unit = read("src/setup/chopar.service");
+    let mode = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("ConfigurationDirectoryMode="));
+    let readme = read("README.md");
+    let line = readme
+        .lines()
+        .find(|line| line.contains("install -d") && line.contains("/etc/chopar"));
+    let (_, rest) = line.expect("a line").split_once(" -m ").expect("a mode");
+    // systemd warns at each start where they differ.
+    assert_eq!(rest.split(' ').next(), mode);
+}
