@@ -53,8 +53,11 @@ pub const SESSION_TIMEOUT: Duration = Duration::from_secs(3_600);
 pub const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_secs(60);
 /// The whole time that such a session has for it, whatever it says meanwhile.
 pub const UNAUTHENTICATED_SESSION_TIMEOUT: Duration = Duration::from_secs(180);
-/// How long a session may do nothing where all that there are for its like are taken, and another is wanted.
-pub const CROWDED_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a session may do nothing between messages where all that there are for its like are taken, and another is
+/// wanted.
+pub const CROWDED_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same inside a message.
+pub const CROWDED_MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Wait on port 25 in which a stranger that talks before the banner shows itself; hosts in `networks` do not wait.
 pub const BANNER_DELAY: Duration = Duration::from_millis(100);
 /// Wait for the header of the PROXY protocol, whose specification asks for three seconds at least.

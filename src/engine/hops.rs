@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Engine;
 use super::event::{Action, ConnId, Reader};
 use super::log::{Level, Line};
 use super::timers::Timer;
 use super::waiting::Line as Waiting;
+use super::{Conn, Engine};
 use crate::clock::{Instant, Now};
 use crate::dns::zone_of;
 use crate::envelope::Envelope;
@@ -196,9 +196,14 @@ impl Hops {
         }
     }
 
-    /// Takes one of those that wait for another message: at this hop, or at any.
-    fn take_idle(&mut self, at: Option<HopId>) -> Option<ConnId> {
-        let id = at.or_else(|| self.idling.first().copied())?;
+    /// Those that wait for another message: of each hop the one that is taken first.
+    fn idle(&self) -> impl Iterator<Item = (HopId, ConnId)> {
+        let last = |id: &HopId| Some((*id, *self.hops.get(id)?.idle.last()?));
+        self.idling.iter().filter_map(last)
+    }
+
+    /// Takes one of those that wait for another message at a hop.
+    fn take_idle(&mut self, id: HopId) -> Option<ConnId> {
         let hop = self.hops.get_mut(&id)?;
         let conn = hop.idle.pop();
         if hop.idle.is_empty() {
@@ -380,7 +385,7 @@ impl Engine {
                 return has_sent;
             }
             if !hop.idle.is_empty() {
-                if let Some(conn) = self.hops.take_idle(Some(id)) {
+                if let Some(conn) = self.hops.take_idle(id) {
                     self.courier_wake(conn, now);
                 }
                 continue;
@@ -416,16 +421,30 @@ impl Engine {
             if pool.take(holder, 1).is_ok() {
                 return true;
             }
-            // An idle one is of no use where it is the share that is used up.
-            if pool.free(holder.standing()) > 0 || !self.retire_idle_courier(now) {
+            // An idle one is of no use where it is the share that is used up, nor one of a better standing where it is the
+            // ceiling of this one.
+            let standing = holder.standing();
+            let most = match pool.used() < pool.capacity() {
+                true => standing,
+                false => Standing::Trusted,
+            };
+            if pool.free(standing) > 0 || !self.retire_idle_courier(most, now) {
                 return false;
             }
         }
     }
 
-    /// Makes room by sending one idle courier home.
-    fn retire_idle_courier(&mut self, now: Now) -> bool {
-        match self.hops.take_idle(None) {
+    /// Makes room by sending one idle courier home, of this standing at most.
+    fn retire_idle_courier(&mut self, most: Standing, now: Now) -> bool {
+        let may_go = |conn| match self.conns.get(conn) {
+            Some(Conn::Courier(courier)) => courier.standing() <= most,
+            _ => false,
+        };
+        let found = {
+            let mut idle = self.hops.idle().take(IDLE_LOOKS_MAX);
+            idle.find(|(_, conn)| may_go(*conn)).map(|(id, _)| id)
+        };
+        match found.and_then(|id| self.hops.take_idle(id)) {
             Some(conn) => {
                 self.courier_dismiss(conn, now);
                 true
@@ -616,6 +635,9 @@ impl Engine {
         }
     }
 }
+
+/// Next hops that are looked at for an idle courier.
+const IDLE_LOOKS_MAX: usize = 64;
 
 fn unique(mut hops: Vec<HopId>) -> Vec<HopId> {
     hops.sort_unstable();

@@ -29,7 +29,7 @@ use crate::address::{Domain, Mailbox};
 use crate::clock::{Instant, Now};
 use crate::dns::{NoRecords, Question};
 use crate::limits::{DELIVERY_ATTEMPT_TIMEOUT, DELIVERY_WALK_TIMEOUT};
-use crate::policy::shares::{Holder, Resource};
+use crate::policy::shares::{Holder, Resource, Standing};
 use crate::queue::{HopId, Location};
 use crate::queue_id::QueueId;
 use crate::smtp::client::{About, Fate, Login, Protocol, Refusal, Request, Session, Tls};
@@ -649,6 +649,11 @@ impl Target {
 }
 
 impl Courier {
+    /// That of who is charged for it.
+    pub(super) fn standing(&self) -> Standing {
+        self.holder.standing()
+    }
+
     /// Waits as long as the session says, if it has moved on since.
     fn wait(&mut self, now: Now) {
         let progress = self.session.as_ref().map_or(0, Session::progress);

@@ -23,8 +23,8 @@ struct Post {
     asked: BTreeMap<String, usize>,
     /// Who got a message.
     got: Vec<String>,
-    /// Whether nothing comes of connections.
-    is_silent: bool,
+    /// Whether nothing comes of connections to hosts whose address begins so.
+    is_silent: Option<&'static str>,
     /// Those that wait.
     silent: Vec<ConnId>,
 }
@@ -63,7 +63,7 @@ impl Post {
             far: BTreeMap::new(),
             asked: BTreeMap::new(),
             got: Vec::new(),
-            is_silent: false,
+            is_silent: None,
             silent: Vec::new(),
         }
     }
@@ -82,10 +82,13 @@ impl Post {
                         None => self.heard.push_str(&String::from_utf8_lossy(&bytes)),
                     }
                 }
-                Some(Action::Connect { conn, .. }) => match self.is_silent {
-                    true => self.silent.push(conn),
-                    false => self.answer_connection(conn),
-                },
+                Some(Action::Connect { conn, to, .. }) => {
+                    let to = to.to_string();
+                    match self.is_silent.is_some_and(|front| to.starts_with(front)) {
+                        true => self.silent.push(conn),
+                        false => self.answer_connection(conn),
+                    }
+                }
                 Some(Action::Close { conn } | Action::Abort { conn }) => {
                     self.far.remove(&conn);
                 }
@@ -304,7 +307,7 @@ fn room_that_comes_free_goes_to_who_can_use_it_however_many_before_cannot() {
     assert_eq!(post.times_asked().0, names.len());
     let deferred = post.stage.engine.queue_ids();
     // The one session takes its time; they get another message each, and wait for it, and one more after them.
-    post.is_silent = true;
+    post.is_silent = Some("203.0.113.25");
     post.submit(Listener::Submit, sender, &["b@busy.example".to_owned()]);
     let busy = post.silent.pop().expect("a connection");
     for name in &names {
@@ -320,9 +323,44 @@ fn room_that_comes_free_goes_to_who_can_use_it_however_many_before_cannot() {
     let which = serde_json::json!({ "do": "remove", "which": { "ids": remove } });
     let answer = post.control(&which.to_string());
     assert!(answer.contains("\"errors\":[]"), "{answer}");
-    post.is_silent = false;
+    post.is_silent = None;
     assert!(post.got.is_empty() && post.silent.is_empty());
     post.stage.lose(busy, Lost::Refused);
     post.act();
     assert_eq!(post.got, ["l@last.example"]);
+}
+
+#[test]
+fn the_mail_of_clients_that_finds_no_room_ends_no_session_of_users() {
+    let route = |name: &str, host: usize| {
+        format!("[[route]]\ndomain = \"{name}\"\nvia = [\"smtp://192.0.2.{host}\"]\n")
+    };
+    let clients: Vec<String> = (0..12).map(|number| format!("c{number}.example")).collect();
+    let routes: Vec<String> = (clients.iter().zip(100..))
+        .map(|(name, host)| route(name, host))
+        .collect();
+    let routes = [routes.concat(), route("user.example", 9), route("*", 8)];
+    let mut post = Post::new(
+        "delivery.sessions = 16",
+        &routes.concat(),
+        PIPELINING,
+        |to, _, _| match to.starts_with("bad") {
+            true => "550 5.1.1 nobody\r\n",
+            false => OK,
+        },
+    );
+    post.submit(
+        Listener::Submit,
+        "pencil@us.example",
+        &["u@user.example".to_owned()],
+    );
+    assert_eq!((post.got.len(), post.far.len()), (1, 1));
+    // DSNs, which anybody's mail may have caused, go to hosts that do not answer.
+    post.is_silent = Some("192.0.2.1");
+    for name in &clients {
+        let bad = ["bad@far.example".to_owned()];
+        post.submit(Listener::Submit, &format!("a@{name}"), &bad);
+    }
+    assert_eq!(post.silent.len(), 8, "half is for them");
+    assert_eq!(post.far.len(), 2, "the others wait for the next message");
 }

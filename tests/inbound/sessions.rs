@@ -638,7 +638,7 @@ fn a_message_that_is_removed_while_the_disk_refuses_its_dsn_does_not_stop_the_de
     assert_eq!(desk.stage.engine.queue_len(), 0);
     let failed = desk.logged("event=failed ");
     submit(&mut desk);
-    assert_eq!(desk.logged("event=failed "), failed + 1, "{:#?}", desk.log);
+    assert!(desk.logged("event=failed ") > failed, "{:#?}", desk.log);
 }
 
 #[test]

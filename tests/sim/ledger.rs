@@ -202,6 +202,12 @@ impl Ledger {
         })
     }
 
+    /// Whether a letter was acknowledged.
+    pub(crate) fn is_accepted(&self, marker: &str) -> bool {
+        let offer = self.letters.get(marker);
+        offer.is_some_and(|offer| offer.said == Some(Said::Accepted))
+    }
+
     /// A client was told something, or lost its link behind the dot.
     pub(crate) fn said(&mut self, marker: &str, said: Said) -> Result<(), Broken> {
         let Some(offer) = self.letters.get_mut(marker) else {

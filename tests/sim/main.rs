@@ -23,6 +23,7 @@
 //!
 //! A run that fails prints its seed: `make sim SEEDS=FIRST..LAST` runs just those.
 
+mod attack;
 mod bounds;
 mod client;
 mod disk;

@@ -167,7 +167,7 @@ impl World {
                 let name = name.clone();
                 self.drop_hears(name, conn, bytes);
             }
-            None => {}
+            Some(End::Attacker) | None => {}
         }
     }
 
@@ -302,7 +302,7 @@ impl World {
                         let name = name.clone();
                         self.drop_hears(name, conn, &bytes);
                     }
-                    Some(End::Hook(_)) | None => {}
+                    Some(End::Hook(_) | End::Attacker) | None => {}
                 }
             }
         }
@@ -339,7 +339,7 @@ impl World {
                 self.ledger.session_over(conn);
             }
             Some(End::Drop(name)) => self.drop_lost(name, conn),
-            Some(End::Hook(_) | End::Operator(_)) | None => {}
+            Some(End::Hook(_) | End::Operator(_) | End::Attacker) | None => {}
         }
     }
 

@@ -334,6 +334,17 @@ fn strange(
     letter
 }
 
+/// A letter for a mailbox here that is all right.
+pub(crate) fn honest_letter(number: u64) -> Letter {
+    let author = DOMAINS[0];
+    let from = format!("W.{number}@{author}.example");
+    let to = vec!["ann@home.example".to_owned()];
+    let mut dots = SeededEntropy::new(number);
+    let mut letter = strange(format!("honest-{number}"), from, to, author, 8, &mut dots);
+    sign(&mut letter.text, author);
+    letter
+}
+
 /// Adds the author's signature.
 fn sign(text: &mut Vec<u8>, author: &str) {
     let end = text.windows(4).position(|window| window == b"\r\n\r\n");

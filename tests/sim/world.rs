@@ -136,6 +136,8 @@ pub(crate) enum End {
     Operator(Box<Operator>),
     /// The session of a file of the drop folder.
     Drop(OsString),
+    /// Somebody who says what was planned, and does not listen.
+    Attacker,
 }
 
 pub(crate) struct World {
@@ -167,6 +169,8 @@ pub(crate) struct World {
     /// The domain whose mail a session, or one that is being set up, carries.
     pub(crate) domains: BTreeMap<ConnId, String>,
     pub(crate) clients: Vec<Sender>,
+    /// Sessions of attackers that were let in.
+    pub(crate) attackers: usize,
     /// Connections that the relay has asked for.
     pub(crate) connects: u64,
     /// Visits of the operator.
@@ -280,6 +284,7 @@ impl World {
             domains: BTreeMap::new(),
             rot_so_far: Vec::new(),
             clients: Vec::new(),
+            attackers: 0,
             connects: 0,
             operators: 0,
             locals: DropFolder::default(),
@@ -326,7 +331,7 @@ impl World {
             hold(bounds::check(
                 &self.engine,
                 &self.config,
-                self.clients.len() + self.operators + self.locals.sessions,
+                self.clients.len() + self.attackers + self.operators + self.locals.sessions,
             ));
             assert!(
                 self.tally.steps < 5_000_000,
@@ -363,7 +368,7 @@ impl World {
         self.history = mixed.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(17);
     }
 
-    fn advance_to(&mut self, at: Instant) {
+    pub(crate) fn advance_to(&mut self, at: Instant) {
         let span = at.since(self.now.instant);
         self.now.instant = self.now.instant.after(span);
         self.set_wall();

@@ -16,7 +16,9 @@ use crate::clock::{Instant, Now};
 use crate::engine::event::ConnId;
 use crate::engine::intake::SCARCE_BYTES;
 use crate::engine::{Conn, Engine};
-use crate::limits::{CROWDED_IDLE_TIMEOUT, SESSION_KEPT_BYTES, YIELDS_PER_TURN_MAX};
+use crate::limits::{
+    CROWDED_IDLE_TIMEOUT, CROWDED_MESSAGE_TIMEOUT, SESSION_KEPT_BYTES, YIELDS_PER_TURN_MAX,
+};
 use crate::policy::shares::{Resource, Room, Standing};
 use crate::smtp::reply::Reply;
 
@@ -100,9 +102,13 @@ impl Engine {
         let idle = some.into_iter().filter_map(|(conn, held)| match held {
             Conn::Inbound(inbound) => {
                 let idle = now.instant.since(inbound.touched);
+                let least = match inbound.session.is_busy() {
+                    true => CROWDED_MESSAGE_TIMEOUT,
+                    false => CROWDED_IDLE_TIMEOUT,
+                };
                 let may = inbound.holder().standing() <= standing
                     && inbound.session.timeout().is_some()
-                    && idle >= CROWDED_IDLE_TIMEOUT;
+                    && idle >= least;
                 may.then_some((idle, conn))
             }
             _ => None,
