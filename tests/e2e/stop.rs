@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -47,6 +51,53 @@ fn a_message_that_is_being_sent_is_finished_before_the_end() {
             .text()
             .ends_with("Subject: half\r\nX-Other: half\r\n\r\nbody\r\n")
     );
+}
+
+/// A server that takes MAIL and then says nothing; tells when it has come so far.
+fn silent_behind_mail() -> (u16, Receiver<()>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let (tell, told) = channel();
+    thread::spawn(move || {
+        let (mut socket, _) = listener.accept().expect("a session");
+        socket.write_all(b"220 mx ESMTP\r\n").expect("a banner");
+        for line in BufReader::new(socket.try_clone().expect("a socket")).lines() {
+            let Ok(line) = line else { return };
+            if line.starts_with("EHLO") {
+                socket.write_all(b"250 mx\r\n").expect("a reply");
+            } else {
+                drop(tell.send(()));
+            }
+        }
+    });
+    (port, told)
+}
+
+#[test]
+fn a_next_hop_that_is_silent_before_the_dot_does_not_hold_up_the_end() {
+    let (port, told) = silent_behind_mail();
+    let mut relay = Setup {
+        tables: format!(
+            "[[route]]\ndomain = \"silent.test\"\nvia = [\"smtp://127.0.0.1:{port}\"]\n"
+        ),
+        ..Setup::default()
+    }
+    .start();
+    let message = FIELDS.replace("four.test", "silent.test");
+    let mut client = relay.client();
+    let reply = client.transaction("a@src.test", &["b@silent.test"], message.as_bytes());
+    assert_eq!(reply.code, 250, "{reply:?}");
+    told.recv_timeout(PATIENCE).expect("MAIL");
+    let start = Instant::now();
+    relay.signal(Signal::TERM);
+    assert_eq!(relay.wait(PATIENCE), 0, "{}", relay.log());
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+    relay.run();
+    assert_eq!(relay.stats()["queued"], 1, "it waits for the next attempt");
 }
 
 #[test]
