@@ -431,7 +431,10 @@ impl Engine {
                         self.message_due(*id, hop, now);
                     }
                 }
-                self.end(conn, ids.len(), errors);
+                let is_tried =
+                    |id: &&QueueId| self.index.get(**id).is_some_and(|entry| !entry.held);
+                let tried = ids.iter().filter(is_tried).count();
+                self.end(conn, tried, errors);
             }
             Request::Hold { which } => {
                 self.commit_each(conn, control, &which, |engine, id| {
