@@ -33,7 +33,7 @@ pub struct Ascii<'a>(pub &'a [u8]);
 pub struct Quoted<'a>(pub &'a [u8]);
 
 /// Bytes of one peer-supplied value that are shown; the rest becomes `...`.
-pub const ESCAPED_BYTES_MAX: usize = 256;
+pub const ESCAPED_BYTES_MAX: usize = 1_024;
 
 /// Text as one line: what would break it becomes a space.
 pub fn one_line(text: &str) -> String {

@@ -133,6 +133,8 @@ impl std::error::Error for SignError {}
 impl SigningKey {
     /// Reads a PEM file.
     pub fn from_pem(pem: &str) -> Result<Self, KeyError> {
+        // Editors of some systems put a byte order mark in front.
+        let pem = pem.strip_prefix('\u{feff}').unwrap_or(pem);
         let der = pem_contents(pem)?;
         let mut outer = der::Reader::new(&der);
         let mut fields = der::Reader::new(outer.read(der::SEQUENCE).ok_or(KeyError::Structure)?);
@@ -327,6 +329,7 @@ mod tests {
             STANDARD.encode(pkcs8.as_ref())
         );
         assert!(SigningKey::from_pem(&pem).is_ok());
+        assert!(SigningKey::from_pem(&format!("\u{feff}{pem}")).is_ok());
     }
 
     #[test]
