@@ -116,21 +116,19 @@ fn certbot_lineage(path: &Path, obstacle: &Path) -> Option<String> {
 
 /// The caller's account, by its name where it has one.
 pub(super) fn account_name() -> String {
-    let id = geteuid().as_raw().to_string();
-    let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let named = accounts.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == id).then(|| name.to_owned())
-    });
-    named.unwrap_or(id)
+    name_of(geteuid().as_raw(), "/etc/passwd")
 }
 
 /// The caller's group, by its name where it has one.
 fn group_name() -> String {
-    let id = getegid().as_raw().to_string();
-    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
-    let named = groups.lines().find_map(|line| {
+    name_of(getegid().as_raw(), "/etc/group")
+}
+
+/// The name that a table of accounts or groups (passwd(5), group(5)) has for a number, else the number.
+fn name_of(id: u32, table: &str) -> String {
+    let id = id.to_string();
+    let table = fs::read_to_string(table).unwrap_or_default();
+    let named = table.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
         (fields.nth(1)? == id).then(|| name.to_owned())
