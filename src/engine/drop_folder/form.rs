@@ -3,11 +3,11 @@
 use std::io::{self, BufRead, Read as _, Seek, SeekFrom};
 
 use super::FORMAT;
-use super::returned::{self, HEADER_READ_BYTES};
 use crate::address::ReversePath;
 use crate::date::Timestamp;
 use crate::envelope::Recipient;
-use crate::limits::{COMMAND_LINE_BYTES_MAX, RECIPIENTS_MAX};
+use crate::limits::{COMMAND_LINE_BYTES_MAX, NOTICE_READ_BYTES, RECIPIENTS_MAX};
+use crate::mail::header::{HeaderEnd, header_end};
 use crate::smtp::command::{Command, ForwardPath, Grammar, MailParameters};
 use crate::smtp::data::{BodyFault, Decoder, Framing, LongLines};
 
@@ -98,7 +98,7 @@ impl Form {
             envelope,
             size,
             message_at,
-            header: returned::header(start),
+            header: header_of(start),
         })
     }
 }
@@ -193,4 +193,16 @@ fn read_line(input: &mut impl BufRead) -> Result<String, Rejected> {
         return Err(Rejected::Form("a line of the envelope without an end"));
     }
     String::from_utf8(line).map_err(|_| Rejected::Form("an envelope that is not UTF-8"))
+}
+/// Bytes at the start of a message in which its header is looked for.
+const HEADER_READ_BYTES: u64 = NOTICE_READ_BYTES as u64;
+
+/// The header of a message, of which this is the start.
+fn header_of(mut start: Vec<u8>) -> Vec<u8> {
+    let end = match header_end(&start) {
+        HeaderEnd::EmptyLine { at, .. } | HeaderEnd::NotAField { at } => at,
+        HeaderEnd::Open => start.len(),
+    };
+    start.truncate(end);
+    start
 }

@@ -9,23 +9,8 @@ use crate::address::{Domain, Mailbox};
 use crate::date::Timestamp;
 use crate::entropy::Entropy;
 use crate::envelope::Recipient;
-use crate::limits::NOTICE_READ_BYTES;
 use crate::mail::dsn;
-use crate::mail::header::{HeaderEnd, header_end};
 use crate::queue_id::QueueId;
-
-/// Bytes at the start of a message in which its header is looked for.
-pub(super) const HEADER_READ_BYTES: u64 = NOTICE_READ_BYTES as u64;
-
-/// The header of a message, of which this is the start.
-pub(super) fn header(mut start: Vec<u8>) -> Vec<u8> {
-    let end = match header_end(&start) {
-        HeaderEnd::EmptyLine { at, .. } | HeaderEnd::NotAField { at } => at,
-        HeaderEnd::Open => start.len(),
-    };
-    start.truncate(end);
-    start
-}
 
 /// Names the domains in whose name DSNs go out.
 pub(super) fn postmaster_domain<'a>(
