@@ -299,6 +299,16 @@ pub const DNS_QUESTIONS_MAX: usize = 256;
 pub const DNS_RECORDS_MAX: usize = 64;
 /// The same of texts, before those are chosen that are for a relay to read.
 pub const DNS_TEXTS_MAX: usize = 1_000;
+/// Records of a section of a reply that the commands that look at zones keep.
+pub const ZONE_RECORDS_MAX: usize = 200;
+/// Servers of a zone that those commands ask.
+pub const ZONE_SERVERS_MAX: usize = 6;
+/// Questions that they ask at a time.
+pub const ZONE_QUESTIONS_AT_ONCE: usize = 12;
+/// How long they wait for a server, each time that they ask it.
+pub const ZONE_SERVER_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How often they ask a server.
+pub const ZONE_TRIES: usize = 2;
 /// Longest time that a failure to get an answer is remembered (RFC 2308 section 7 allows five minutes).
 pub const DNS_FAILURE_TTL_MAX: Duration = Duration::from_secs(5);
 /// Bytes of a name on the wire, with its length octets (RFC 1035 section 2.3.4).

@@ -34,6 +34,7 @@ const EXAMPLES: &[(&str, &str)] = &[
         "sudo chopar dkim sign message.eml > signed.eml",
     ),
     ("dkim verify", "chopar dkim verify message.eml"),
+    ("dns", "chopar dns example.com --watch"),
     ("domain", "sudo chopar domain add example.com"),
     ("domain add", "sudo chopar domain add example.com"),
     ("domain list", "chopar domain list --json"),

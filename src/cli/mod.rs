@@ -9,6 +9,7 @@ pub mod check;
 pub mod control;
 pub mod demo;
 pub mod dkim;
+pub mod dns;
 pub mod domain;
 pub mod failure;
 mod help;
@@ -58,6 +59,7 @@ enum Command {
     Check(check::Check),
     Demo(demo::Demo),
     Dkim(dkim::Dkim),
+    Dns(dns::Dns),
     Domain(domain::DomainCommand),
     Queue(queue::Queue),
     Reload(reload::Reload),
@@ -196,6 +198,7 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
             .run(&folder)
             .map_err(|error| Failure::new(error.exit_code(), error)),
         Command::Dkim(dkim) => run_dkim(&dkim, &folder, output),
+        Command::Dns(dns) => dns.run(&folder, &load(&folder)?, output),
         Command::Domain(domain) => domain.run(&folder, &runtime_dir(&folder), output),
         Command::Queue(queue) => queue.run(&runtime_dir(&folder), output),
         Command::Reload(reload) => reload.run(&runtime_dir(&folder)),

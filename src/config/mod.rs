@@ -21,7 +21,7 @@ mod folder;
 mod glance;
 mod names;
 mod network;
-mod quantity;
+pub mod quantity;
 mod routes;
 mod settings;
 mod target;

@@ -33,3 +33,4 @@ mod stop;
 mod submission;
 mod tls;
 mod world;
+mod zones;
