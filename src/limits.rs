@@ -299,6 +299,12 @@ pub const DNS_QUESTIONS_MAX: usize = 256;
 pub const DNS_RECORDS_MAX: usize = 64;
 /// The same of texts, before those are chosen that are for a relay to read.
 pub const DNS_TEXTS_MAX: usize = 1_000;
+/// Lines about messages that are kept for tools that follow one.
+pub const FOLLOWED_LINES_MAX: usize = 256;
+/// Bytes of those lines.
+pub const FOLLOWED_LINES_BYTES_MAX: usize = 64 * 1024;
+/// Tools that follow a message at a time.
+pub const FOLLOWERS_MAX: usize = 16;
 /// Records of a section of a reply that the commands that look at zones keep.
 pub const ZONE_RECORDS_MAX: usize = 200;
 /// Servers of a zone that those commands ask.

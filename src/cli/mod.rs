@@ -18,8 +18,10 @@ pub mod output;
 pub mod queue;
 pub mod reload;
 pub mod run;
+pub mod send;
 pub mod sendmail;
 pub mod spf;
+mod submission;
 pub mod sysexits;
 pub mod user;
 
@@ -64,6 +66,7 @@ enum Command {
     Queue(queue::Queue),
     Reload(reload::Reload),
     Run(run::Run),
+    Send(send::Send),
     Spf(spf::Spf),
     User(user::User),
 }
@@ -202,6 +205,7 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
         Command::Domain(domain) => domain.run(&folder, &runtime_dir(&folder), output),
         Command::Queue(queue) => queue.run(&runtime_dir(&folder), output),
         Command::Reload(reload) => reload.run(&runtime_dir(&folder)),
+        Command::Send(send) => send.run(&load(&folder)?, output),
         Command::Spf(spf) => {
             let mut entropy = SystemEntropy::default();
             let mut lookup = lookup::Lookup::new(servers(&folder, spf.dns), &mut entropy);

@@ -21,6 +21,7 @@ pub mod damage;
 mod derivations;
 pub mod drop_folder;
 pub mod event;
+mod following;
 mod hops;
 mod inbound;
 mod intake;
@@ -57,6 +58,7 @@ use blocks::Blocks;
 use connections::Connections;
 use control::{Control, ROOT};
 use event::{Action, ConnId, Event, JobId, Reader, Work};
+use following::Following;
 use hops::Hops;
 use inbound::{Asking, Crowd, Hooks, Inbound, Strangers, Verifications};
 use log::{Level, Line};
@@ -116,6 +118,7 @@ pub struct Engine {
     /// The account that the relay runs as: besides root it may ask for everything at the control socket.
     operator: u32,
     repeats: Repeats,
+    following: Following,
     stopping: bool,
 }
 
@@ -291,6 +294,7 @@ impl Engine {
             heaviest: Workload::default(),
             log_level: Level::Info,
             operator: ROOT,
+            following: Following::default(),
             repeats: Repeats::default(),
             stopping: false,
         };
@@ -693,6 +697,7 @@ impl Engine {
     }
 
     fn log(&mut self, line: Line) {
+        self.tell_followers(&line);
         if line.level <= self.log_level {
             self.actions.push_back(Action::Log(line));
         }

@@ -373,6 +373,7 @@ fn kind(request: &Request) -> &'static str {
         Request::Remove { .. } => "remove",
         Request::Stats {} => "stats",
         Request::Reload {} => "reload",
+        Request::Follow { .. } => "follow",
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::authentication::{Checked, without};
 use super::{Inbound, Signing};
 use crate::address::{Domain, Mailbox};
+use crate::auth::dkim::tag::TagList;
 use crate::clock::Now;
 use crate::engine::event::{Action, ConnId, Peer, Work, WorkResult};
 use crate::engine::intake::{Plan, Separator, Whole};
@@ -381,9 +382,14 @@ impl Engine {
             return self.inbound_stored(conn, inbound, &Reply::SIGNING_FAILED, now);
         };
         let id = signing.record.id;
+        let keys = signed_by(&fields);
         fields.append(&mut signing.record.fields);
         signing.record.fields = fields;
-        self.debug(|| Line::new(Level::Debug, "signed").with("id", id));
+        self.log(
+            Line::new(Level::Debug, "signed")
+                .with("id", id)
+                .with("keys", keys),
+        );
         self.message_signed(conn, &mut inbound);
         self.inbound_put(conn, inbound);
     }
@@ -473,3 +479,18 @@ impl Engine {
         self.inbound_resume(conn, inbound, Vec::new(), now);
     }
 }
+
+/// The keys that have made the signatures in front of a message: `selector.domain`, with commas between.
+fn signed_by(fields: &[u8]) -> String {
+    let text = String::from_utf8_lossy(fields);
+    let signatures = text.split(SIGNATURE).skip(1);
+    let keys: Vec<String> = signatures
+        .filter_map(|value| {
+            let tags = TagList::parse(value.as_bytes()).ok()?;
+            Some(format!("{}.{}", tags.value("s")?, tags.value("d")?))
+        })
+        .collect();
+    keys.join(",")
+}
+
+const SIGNATURE: &str = "DKIM-Signature:";
