@@ -44,6 +44,8 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("dns/resolver.rs", "plan", Configuration),
     ("engine/blocks.rs", "by_message", Share("memory")),
     ("engine/control.rs", "left", Queue),
+    // What a peer says is in them, and only the newest stay.
+    ("engine/following.rs", "lines", Limit("FOLLOWED_LINES_MAX")),
     ("engine/derivations.rs", "running", Share("derivations")),
     ("engine/derivations.rs", "waiting", Share("derivations")),
     ("engine/drop_folder.rs", "served", Configuration),

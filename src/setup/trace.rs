@@ -121,6 +121,10 @@ pub fn explain(status: &str, reply: &str) -> Option<&'static str> {
     // What the words say goes before the code: many use 5.7.1 for everything.
     let explanations: [(bool, &str); 13] = [
         (
+            says(&["greylist", "graylist"]),
+            "the receiver does not know this host yet and wants a second attempt: it is made by itself",
+        ),
+        (
             says(&[
                 "ptr record",
                 "reverse dns",
@@ -183,10 +187,6 @@ pub fn explain(status: &str, reply: &str) -> Option<&'static str> {
         (
             is("3.4") || says(&["too large", "size limit", "message size"]),
             "the message is larger than the receiver takes",
-        ),
-        (
-            says(&["greylist", "graylist"]),
-            "the receiver does not know this host yet and wants a second attempt: it is made by itself",
         ),
         (
             says(&[
