@@ -347,14 +347,23 @@ impl Bed {
     /// A session, if the relay greets. One that is dead does not answer at all; one that lives on a busy machine is waited
     /// for, as for every other reply.
     pub(crate) fn client(&self) -> Option<Client> {
-        let mut client = Client::open(self.port).ok()?;
-        let is_greeted = client.hears_within(PATIENCE) && is_greeting(&mut client);
-        (is_greeted && client.say("EHLO client.test").code == 250).then_some(client)
+        let opened = Client::open(self.port);
+        let mut client = opened
+            .inspect_err(|error| eprintln!("no connection to {}: {error}", self.port))
+            .ok()?;
+        if !client.hears_within(PATIENCE) {
+            eprintln!("no banner from {} within {PATIENCE:?}", self.port);
+            return None;
+        }
+        (is_greeting(&mut client) && client.say("EHLO client.test").code == 250).then_some(client)
     }
 }
 
 impl Drop for Bed {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the log:\n{}", self.log());
+        }
         // The relay goes first: a tracer that goes would let it run on.
         self.process = None;
         self.tracer = None;
