@@ -1128,3 +1128,31 @@ fn the_other_names_and_modes_do_what_they_say() {
         relay.sink.message(1).text()
     );
 }
+
+#[test]
+fn a_local_program_over_its_limit_is_told_to_try_later_and_what_is_left_in_the_folder_waits() {
+    let relay = Setup {
+        tables: "[limits]\nmessages_per_uid_hour = 1\n".to_owned(),
+        ..Setup::default()
+    }
+    .start();
+    let words = ["-f", "ann@relay.test", "a@four.test"];
+    // Who runs the tests is root, or the account that the relay runs as.
+    for _ in 0..10 {
+        sendmail(&relay, &words, "Subject: x\n\nx\n").ok();
+    }
+    let output = sendmail(&relay, &words, "Subject: x\n\nx\n");
+    assert_eq!(output.code, 75, "{output:?}");
+    assert!(output.stderr.contains("451 4.7.1 "), "{output:?}");
+
+    let drop = relay.spool().join("drop");
+    let text = "chopar-drop 1\nMAIL FROM:<ann@relay.test>\nRCPT TO:<a@four.test>\n\nSubject: x\r\n\r\nx\r\n";
+    fs::write(drop.join(".waits"), text).expect("a file");
+    fs::rename(drop.join(".waits"), drop.join("waits.msg")).expect("a name");
+    relay.cli(&["reload"]).ok();
+    let line = relay.wait_for_log("event=drop-waits");
+    assert!(line.contains("4.7.1"), "{line}");
+    assert!(drop.join("waits.msg").exists());
+    relay.wait_for_empty_queue(PATIENCE);
+    assert_eq!(relay.sink.wait(10).len(), 10);
+}
