@@ -203,7 +203,12 @@ impl Client {
         self.socket
             .set_read_timeout(Some(limit))
             .expect("a timeout");
-        let heard = self.socket.peek(&mut [0]).is_ok_and(|len| len > 0);
+        let heard = loop {
+            match self.socket.peek(&mut [0]) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                result => break result.is_ok_and(|len| len > 0),
+            }
+        };
         self.socket
             .set_read_timeout(Some(REPLY_TIMEOUT))
             .expect("a timeout");

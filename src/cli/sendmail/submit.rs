@@ -14,6 +14,7 @@ use super::place::Place;
 use crate::address::Mailbox;
 use crate::limits::RECIPIENTS_MAX;
 use crate::shell::drop_folder::{Draft, Incomplete};
+use crate::shell::interruption::uninterrupted;
 use crate::smtp::data::Encoder;
 use crate::smtp::reply::{RemoteReply, ReplyReader};
 
@@ -125,7 +126,7 @@ pub(super) fn pass_through(place: &Place, output: &mut dyn Write) -> Result<(), 
     let mut from_daemon = socket;
     let mut buffer = [0; 16 * 1024];
     loop {
-        match from_daemon.read(&mut buffer).map_err(broken)? {
+        match uninterrupted(|| from_daemon.read(&mut buffer)).map_err(broken)? {
             0 => return Ok(()),
             len => {
                 output
@@ -349,7 +350,7 @@ impl Dialogue {
                     ));
                 }
             }
-            match self.socket.read(&mut buffer) {
+            match uninterrupted(|| self.socket.read(&mut buffer)) {
                 Ok(0) => {
                     return Err(Failure::new(
                         TRY_AGAIN,
