@@ -103,6 +103,12 @@ pub const PASSWORD_MEMORY: Duration = Duration::from_secs(600);
 pub const PASSWORD_MEMORY_ENTRIES_MAX: usize = 1_024;
 /// Messages a user may submit in an hour; 0 in the configuration lifts it.
 pub const MESSAGES_PER_USER_HOUR_DEFAULT: u32 = 1_000;
+/// Messages that programs of one local uid may submit in an hour; 0 in the configuration lifts it.
+pub const MESSAGES_PER_UID_HOUR_DEFAULT: u32 = 5_000;
+/// How many times as many root and the relay's own account may submit: cron and the DSNs of the drop folder are theirs.
+pub const SYSTEM_UID_FACTOR: u32 = 10;
+/// Local uids whose messages are counted one by one; any others that submit in the same hour share one count.
+pub const UIDS_COUNTED_MAX: usize = 4_096;
 
 // Strangers on port 25.
 
@@ -219,6 +225,10 @@ pub const HOP_PROBE_INTERVAL: Duration = Duration::from_secs(300);
 pub const WAKES_PER_COURIER_MAX: usize = 16;
 /// Idle client session that is kept for the next message to its next hop.
 pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Messages after which a delivery session has had its turn: where other next hops wait for one, it ends.
+pub const DELIVERY_TURN_MESSAGES: u32 = 20;
+/// Time after which it has had its turn, however few messages went out.
+pub const DELIVERY_TURN: Duration = Duration::from_secs(30);
 /// Messages in one client session.
 pub const CLIENT_MESSAGES_MAX: u32 = 1_000;
 /// Client sessions at a time to one next hop.

@@ -353,7 +353,7 @@ impl Engine {
     }
 
     /// Whether a tool of this user may ask for everything.
-    fn is_operator(&self, uid: Option<u32>) -> bool {
+    pub(super) fn is_operator(&self, uid: Option<u32>) -> bool {
         uid.is_some_and(|uid| uid == ROOT || uid == self.operator)
     }
 

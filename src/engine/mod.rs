@@ -111,6 +111,9 @@ pub struct Engine {
     shares: Shares,
     /// Bytes free on the disk of the spool, as far as is known.
     free_space: Option<u64>,
+    /// Bytes that would be free if every unfinished message were given up: those of them that are written take up room
+    /// already, and are counted in the pool too.
+    free_without_unfinished: Option<u64>,
     counters: Counters,
     /// The greatest counts of one turn.
     heaviest: Workload,
@@ -290,6 +293,7 @@ impl Engine {
             recording: Recording::default(),
             put_off: Vec::new(),
             free_space: None,
+            free_without_unfinished: None,
             counters: Counters::default(),
             heaviest: Workload::default(),
             log_level: Level::Info,
@@ -538,7 +542,7 @@ impl Engine {
 
     /// The configuration or the disk has changed, and with it how much there is.
     fn size_pools(&mut self) {
-        let (config, free) = (&self.config, self.free_space);
+        let (config, free) = (&self.config, self.free_without_unfinished);
         (self.shares).set_capacities(|resource| capacity(config, free, resource));
     }
 

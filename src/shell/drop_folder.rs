@@ -78,15 +78,72 @@ impl Draft {
     /// Gives it the name under which the relay takes it. When this fails the relay does not take it, unless it is not even
     /// possible to take the name away again.
     pub fn complete(self) -> io::Result<()> {
-        fs::rename(&self.path, &self.complete)?;
-        let folder = self.complete.parent().unwrap_or(Path::new("."));
-        match sync_name(&self.file, folder) {
+        Self::complete_all(vec![self]).map_err(|incomplete| incomplete.error)
+    }
+
+    /// The same for drafts of one message: all of them get their names, or none keeps one, as far as that is possible.
+    pub fn complete_all(drafts: Vec<Self>) -> Result<(), Incomplete> {
+        let named = drafts
+            .iter()
+            .map(|draft| fs::rename(&draft.path, &draft.complete));
+        let mut placed = 0_usize;
+        let result = named
+            .inspect(|named| placed = placed.saturating_add(usize::from(named.is_ok())))
+            .collect::<io::Result<()>>()
+            .and_then(|()| match drafts.first() {
+                Some(draft) => sync_name(&draft.file, draft.folder()),
+                None => Ok(()),
+            });
+        match result {
             Ok(()) => Ok(()),
-            // The relay may have taken it already, and then it is on the disk there.
-            Err(error) => match fs::remove_file(&self.complete) {
-                Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(()),
-                _ => Err(error),
-            },
+            Err(error) => take_back(&drafts, placed, error),
+        }
+    }
+
+    fn folder(&self) -> &Path {
+        self.complete.parent().unwrap_or(Path::new("."))
+    }
+}
+
+/// Takes their names from so many drafts, the first ones, because of an error. It is none if the relay has taken all of
+/// them already: then they are on the disk there.
+fn take_back(drafts: &[Draft], placed: usize, error: io::Error) -> Result<(), Incomplete> {
+    let (mut kept, mut taken) = (0_usize, 0_usize);
+    for draft in drafts.iter().take(placed) {
+        match fs::remove_file(&draft.complete) {
+            Ok(()) => {}
+            Err(gone) if gone.kind() == io::ErrorKind::NotFound => taken = taken.saturating_add(1),
+            Err(_) => kept = kept.saturating_add(1),
+        }
+    }
+    match taken == drafts.len() {
+        true => Ok(()),
+        false => Err(Incomplete {
+            error,
+            left: kept.saturating_add(taken),
+            of: drafts.len(),
+        }),
+    }
+}
+
+/// Drafts of one message did not all get their names.
+#[derive(Debug)]
+pub struct Incomplete {
+    /// Why.
+    pub error: io::Error,
+    /// So many of them go out all the same: the relay has taken them, or their names could not be taken away again.
+    pub left: usize,
+    /// How many there are.
+    pub of: usize,
+}
+
+impl From<io::Error> for Incomplete {
+    /// Where none of them got its name.
+    fn from(error: io::Error) -> Self {
+        Self {
+            error,
+            left: 0,
+            of: 0,
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod drop_folder;
 pub mod file_disk;
 pub mod folder;
 pub mod helper;
+pub mod interruption;
 pub mod journal_writer;
 pub mod link;
 pub mod loading;

@@ -19,6 +19,7 @@ use crate::address::{Mailbox, ReversePath};
 use crate::engine::log::{Level, Line};
 use crate::escape::one_line;
 use crate::limits::{COMMAND_LINE_BYTES_MAX, PROGRAM_TIMEOUT, RECIPIENTS_MAX};
+use crate::shell::interruption::uninterrupted;
 use crate::shell::log;
 use crate::smtp::command::{Command, ForwardPath, Grammar};
 use crate::smtp::data::{Decoder, Framing, LongLines};
@@ -65,7 +66,7 @@ impl Wire<'_> {
 
     fn read(&mut self) -> io::Result<()> {
         let mut block = vec![0; BLOCK_BYTES];
-        match self.stream.read(&mut block)? {
+        match uninterrupted(|| self.stream.read(&mut block))? {
             0 => Err(ErrorKind::UnexpectedEof.into()),
             len => {
                 self.input
