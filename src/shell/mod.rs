@@ -9,6 +9,7 @@ pub mod file_disk;
 pub mod folder;
 pub mod helper;
 pub mod journal_writer;
+mod last_good;
 pub mod link;
 pub mod loading;
 pub mod log;
