@@ -16,6 +16,8 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{Access, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::systemd;
+
 /// Why a folder cannot be had.
 #[derive(Debug)]
 pub enum OwnFolderError {
@@ -40,6 +42,12 @@ impl fmt::Display for OwnFolderError {
                 out,
                 "{}: expected a folder, found something else; remove it, or name another folder in chopar.toml",
                 path.display()
+            ),
+            Self::Io(path, error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => write!(
+                out,
+                "{}: {error}; {}",
+                path.display(),
+                systemd::read_write_paths(path)
             ),
             Self::Io(path, error) => write!(
                 out,
