@@ -252,6 +252,16 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_systemd_has_closed_is_named_with_what_opens_it() {
+        let error = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
+        let said = OwnFolderError::Io("/srv/state".into(), error).to_string();
+        assert!(said.contains("ReadWritePaths=/srv/state,"), "{said}");
+        let error = io::Error::from(io::ErrorKind::PermissionDenied);
+        let said = OwnFolderError::Io("/srv/state".into(), error).to_string();
+        assert!(!said.contains("ReadWritePaths"), "{said}");
+    }
+
+    #[test]
     fn a_circle_of_links_ends() {
         if !rustix::process::geteuid().is_root() {
             return; // a folder of root's cannot be made
