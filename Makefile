@@ -128,8 +128,8 @@ packages:
 install:
 	@[ -x $(built) ] || { echo "$(built) is not there: run make first, with the same CARGO_TARGET_DIR" >&2; exit 1; }
 	install -D -m 755 $(built) $(DESTDIR)$(PREFIX)/bin/chopar
-	mkdir -p $(DESTDIR)$(PREFIX)/sbin
-	@kept=; for link in sbin/sendmail bin/mailq bin/newaliases; do \
+	mkdir -p $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/lib
+	@kept=; for link in sbin/sendmail lib/sendmail bin/mailq bin/newaliases; do \
 		path=$(DESTDIR)$(PREFIX)/$$link; \
 		case "$$(readlink $$path)" in *chopar) rm -f $$path;; esac; \
 		if [ -e $$path ] || [ -L $$path ]; then kept="$$kept $$path"; else ln -s ../bin/chopar $$path; fi; \

@@ -361,7 +361,8 @@ pub const SIGNATURE_CHECKS_MAX: usize = 64;
 pub const SIGNED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Messages whose signatures workers verify at a time; others wait.
 pub const VERIFICATIONS_AT_ONCE_MAX: usize = 2;
-/// Least modulus of an RSA key that signs, in bits: what ring accepts, and what RFC 8301 section 3.2 recommends.
+/// Least modulus of an RSA key that signs without a warning, in bits: what RFC 8301 section 3.2 recommends, and what ring
+/// signs with.
 pub const DKIM_RSA_SIGNING_BITS_MIN: usize = 2_048;
 /// Bytes of a private key file.
 pub const DKIM_KEY_FILE_BYTES_MAX: usize = 16 * 1024;
@@ -568,3 +569,9 @@ pub const DROP_TRIES_MAX: usize = 4_096;
 pub const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(60);
 /// How often what is wrong with a certificate is logged again.
 pub const CERTIFICATE_WARNING_INTERVAL: Duration = Duration::from_secs(86_400);
+/// Last good certificates that are kept for the next start.
+pub const CERTIFICATES_KEPT_MAX: usize = 64;
+/// How long a self-signed certificate lasts.
+pub const SELF_SIGNED_LIFETIME: Duration = Duration::from_secs(730 * 86_400);
+/// How long before its end another is made.
+pub const SELF_SIGNED_RENEWAL: Duration = Duration::from_secs(30 * 86_400);

@@ -10,6 +10,7 @@ pub mod folder;
 pub mod helper;
 pub mod interruption;
 pub mod journal_writer;
+mod last_good;
 pub mod link;
 pub mod loading;
 pub mod log;

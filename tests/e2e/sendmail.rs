@@ -423,6 +423,14 @@ fn what_is_left_while_the_daemon_is_down_goes_out_when_it_is_back() {
         0o1733
     );
     assert_eq!(fs::read_dir(&drop).expect("a folder").count(), 3);
+    let listed = relay.cli(&["queue", "list"]);
+    assert_eq!(listed.code, 69, "{listed:?}");
+    assert!(
+        listed.stderr.contains("3 messages wait for it in"),
+        "{listed:?}"
+    );
+    assert_eq!(listed.stdout.matches("<ann@relay.test>").count(), 3);
+    assert_eq!(listed.stdout.matches("waiting <b@four.test>").count(), 3);
     // What else lies there is no message, whatever it is.
     fs::write(drop.join("garbage.msg"), "no message\n").expect("a file");
     std::os::unix::fs::symlink("/etc/passwd", drop.join("link.msg")).expect("a link");
