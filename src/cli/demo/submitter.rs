@@ -68,7 +68,7 @@ pub(super) fn submit(submission: &Submission<'_>) -> io::Result<String> {
                 Request::Refused(refusal) => {
                     return Err(io::Error::other(format!("refused: {refusal:?}")));
                 }
-                Request::Close => {
+                Request::Parted(_) | Request::Close => {
                     return answer.ok_or_else(|| io::Error::other("the session ended early"));
                 }
             }
