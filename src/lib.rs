@@ -30,6 +30,7 @@
 
 pub mod address;
 pub mod auth;
+pub mod cause;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -501,6 +501,13 @@ pub const MEMORY_BYTES_MAX_LEAST: u64 = 8 * 1024 * 1024;
 pub const LOG_REPEAT_INTERVAL: Duration = Duration::from_secs(60);
 /// Different lines that are counted at a time; others are written each time.
 pub const LOG_LINES_COUNTED_MAX: usize = 256;
+/// Refusals of a session that are kept until they are logged; further ones are counted with the last.
+pub const REFUSALS_KEPT_MAX: usize = 64;
+/// Characters of a command that the log shows where it is refused.
+pub const SAID_CHARS_MAX: usize = 200;
+/// Messages of which the log says why they wait, each time that a next hop could not be reached; and as many of those that
+/// come meanwhile.
+pub const UNTRIED_LOGGED_MAX: usize = 20;
 
 // The event loop.
 

@@ -119,6 +119,17 @@ fn what_belongs_to_another_mail_system_stays_and_it_is_said_who_gets_the_mail() 
 }
 
 #[test]
+fn a_reload_by_systemd_is_the_command_that_waits_for_the_answer() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let unit = fs::read_to_string(root.join("src/setup/chopar.service")).expect("a file");
+    let reload = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecReload="));
+    // That it fails where the configuration is broken is tested with a relay, in tests/e2e.
+    assert_eq!(reload, Some("/usr/bin/chopar reload"));
+}
+
+#[test]
 fn the_unit_has_the_mode_that_readme_gives_the_configuration_folder() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |name: &str| fs::read_to_string(root.join(name)).expect("a file");

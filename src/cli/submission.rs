@@ -104,18 +104,18 @@ fn converse<Stream: Read + Write>(
                 }
                 Request::Done(fates) => match fates.into_iter().next() {
                     Some(Fate::Delivered { text, .. }) => answer = Some(text),
-                    Some(Fate::Failed { text, .. } | Fate::Deferred { text, .. }) => {
-                        return Err(io::Error::other(text));
+                    Some(Fate::Failed { words, .. } | Fate::Deferred { words, .. }) => {
+                        return Err(io::Error::other(words.to_string()));
                     }
-                    Some(Fate::Unknown { text }) => {
-                        return Err(io::Error::other(format!("{text}: it may have been taken")));
+                    Some(Fate::Unknown { words }) => {
+                        return Err(io::Error::other(format!("{words}: it may have been taken")));
                     }
                     Some(Fate::Again) | None => {
                         return Err(io::Error::other("the server takes no recipients now"));
                     }
                 },
                 Request::Refused(refusal) => return Err(io::Error::other(sentence(&refusal))),
-                Request::Close => {
+                Request::Parted(_) | Request::Close => {
                     return answer.ok_or_else(|| io::Error::other("the session ended early"));
                 }
             }
@@ -128,10 +128,12 @@ fn converse<Stream: Read + Write>(
 /// A refusal before a message was submitted.
 fn sentence(refusal: &Refusal) -> String {
     match refusal {
-        Refusal::Reply(reply) => format!("the server refuses: {}", reply.to_text()),
+        Refusal::Reply(reply) | Refusal::Fallback(reply) | Refusal::Parted(reply) => {
+            format!("the server refuses: {}", reply.to_text())
+        }
         Refusal::Login(reply) => format!("the login was refused: {}", reply.to_text()),
-        Refusal::NoTls => "the server offers no STARTTLS".to_owned(),
-        Refusal::Protocol(_) => "the server's reply cannot be read".to_owned(),
+        Refusal::NoTls(_) => "the server offers no STARTTLS".to_owned(),
+        Refusal::Protocol(..) => "the server's reply cannot be read".to_owned(),
         Refusal::Injection => "bytes came behind the reply to STARTTLS".to_owned(),
         Refusal::NoAuth => "the server offers no AUTH".to_owned(),
         Refusal::Ourselves => "the server has the name of the client".to_owned(),

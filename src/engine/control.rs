@@ -672,15 +672,15 @@ impl Engine {
         let recipients = entry.recipients.iter().enumerate().map(|(at, state)| {
             let recipient = known.and_then(|envelope| envelope.recipients.get(at));
             let trouble = self.hops.get(state.hop).and_then(|hop| hop.trouble.clone());
-            let why = state.text.clone().or(trouble);
+            // A next hop that could not be reached is the latest that is known.
+            let why = trouble.or_else(|| state.why.clone());
             ListedRecipient {
                 to: recipient.map_or_else(String::new, |recipient| recipient.mailbox.to_string()),
                 state: phase_text(state.phase).to_owned(),
                 attempts: state.attempts,
                 why: why
                     .filter(|_| state.phase != Phase::Closed)
-                    .unwrap_or_default()
-                    .to_string(),
+                    .map_or_else(String::new, |why| why.to_string()),
                 next: self.next_attempt(entry, state, now).map(Timestamp::seconds),
             }
         });
@@ -700,7 +700,12 @@ impl Engine {
     }
 
     /// When a recipient is tried next, if that is later than now.
-    fn next_attempt(&self, entry: &Queued, state: &RecipientState, now: Now) -> Option<Timestamp> {
+    pub(super) fn next_attempt(
+        &self,
+        entry: &Queued,
+        state: &RecipientState,
+        now: Now,
+    ) -> Option<Timestamp> {
         if entry.held || state.phase != Phase::Waiting {
             return None;
         }

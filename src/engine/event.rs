@@ -16,7 +16,7 @@ use crate::auth::dkim::key::{SignError, SigningKey};
 use crate::auth::dkim::sign::SigningInput;
 use crate::dns::SocketId;
 use crate::policy::authenticity::{Verified, Verifying};
-use crate::queue::{Command, Completion, Content, Location, Part, ReadError};
+use crate::queue::{Command, Completion, Content, HopId, Location, Part, ReadError};
 use crate::queue_id::QueueId;
 
 /// Names one connection, in or out, for as long as it lives; a slot that is used again has another generation.
@@ -41,6 +41,13 @@ pub enum Reader {
     Notice(u64),
     /// The table of next hops, because routes have changed.
     Reroute(QueueId),
+    /// The log, which is to say who waits for a next hop.
+    Untried {
+        /// The message.
+        id: QueueId,
+        /// The next hop.
+        hop: HopId,
+    },
 }
 
 /// What a connection was accepted on.

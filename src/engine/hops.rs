@@ -12,17 +12,20 @@ use super::log::{Level, Line};
 use super::timers::Timer;
 use super::waiting::Line as Waiting;
 use super::{Conn, Engine};
+use crate::cause::Cause;
 use crate::clock::{Instant, Now};
 use crate::dns::zone_of;
 use crate::envelope::Envelope;
 use crate::limits::{
-    DEAD_ADDRESS_TIMEOUT, DEAD_ADDRESSES_MAX, HOP_PROBE_INTERVAL, HOP_REST, WAKES_PER_COURIER_MAX,
+    DEAD_ADDRESS_TIMEOUT, DEAD_ADDRESSES_MAX, HOP_PROBE_INTERVAL, HOP_REST, UNTRIED_LOGGED_MAX,
+    WAKES_PER_COURIER_MAX,
 };
 use crate::policy::retry;
 use crate::policy::route::{self, NextHop};
 use crate::policy::shares::{Holder, Kind, Resource, Standing, hash_of_text};
 use crate::queue::{Content, HopId, Part, Phase, ReadError};
 use crate::queue_id::QueueId;
+use crate::status::EnhancedCode;
 
 /// All next hops that a message waits for or a courier is at.
 #[derive(Debug, Default)]
@@ -72,7 +75,13 @@ pub(super) struct Hop {
     /// Whether a courier got through lately.
     pub(super) proven: bool,
     /// Why it is paused.
-    pub(super) trouble: Option<Arc<str>>,
+    pub(super) trouble: Option<Arc<Cause>>,
+    /// The status of that.
+    pub(super) status: Option<EnhancedCode>,
+    /// The last message of which the log says why it waits.
+    told: Option<QueueId>,
+    /// Messages that may still come in this pause and have the log say why they wait.
+    tells: usize,
     /// Whether routes have changed under it: nothing more is sent there.
     stale: bool,
     queued: bool,
@@ -101,6 +110,25 @@ impl Hop {
         let until = self.paused_until.take();
         self.planned = until.or(self.planned);
         until.is_some()
+    }
+
+    /// The next messages in its line of which the log is to say why they wait, at most so many: each in its turn.
+    pub(super) fn next_to_tell(&mut self, max: usize) -> Vec<QueueId> {
+        let next = self.ready.from(self.told, max);
+        self.told = next.last().copied();
+        next
+    }
+
+    /// Whether the log is to say of one more message that has come why it waits.
+    pub(super) fn tells_one_more(&mut self) -> bool {
+        let tells = self.is_in_trouble() && self.tells > 0;
+        self.tells = self.tells.saturating_sub(usize::from(tells));
+        tells
+    }
+
+    /// Whether it is paused because nobody could be reached there.
+    pub(super) fn is_in_trouble(&self) -> bool {
+        self.paused_until.is_some() && self.trouble.is_some()
     }
 
     /// When it is tried again, where it is paused.
@@ -150,6 +178,9 @@ impl Hops {
             probe_at: None,
             proven: false,
             trouble: None,
+            status: None,
+            told: None,
+            tells: 0,
             stale: false,
             queued: false,
             wants: None,
@@ -326,6 +357,7 @@ impl Hops {
             hop.paused_until = None;
             hop.planned = None;
             hop.trouble = None;
+            hop.status = None;
         }
         self.touch(id);
     }
@@ -467,7 +499,7 @@ impl Engine {
     }
 
     /// Nobody could be reached there: everything that waits for it waits longer.
-    pub(super) fn pause_hop(&mut self, id: HopId, why: &str, now: Now) {
+    pub(super) fn pause_hop(&mut self, id: HopId, status: EnhancedCode, why: &Cause, now: Now) {
         let Some(hop) = self.hops.get_mut(id) else {
             return;
         };
@@ -483,7 +515,9 @@ impl Engine {
         });
         hop.paused_until = Some(until);
         hop.paused_at = now.instant;
-        hop.trouble = Some(Arc::from(why));
+        hop.trouble = Some(Arc::new(why.clone()));
+        hop.status = Some(status);
+        hop.tells = UNTRIED_LOGGED_MAX;
         let line = Line::new(Level::Warning, "hop-paused")
             .with("hop", &hop.name)
             .with("waiting", hop.ready.len())
@@ -494,6 +528,7 @@ impl Engine {
             self.timers.set(until, Timer::Hop(id));
         }
         self.expire_waiting(id, now);
+        self.read_waiting(id);
     }
 
     /// A next hop is left alone for a moment, through no fault of its own.
@@ -555,7 +590,7 @@ impl Engine {
         let why = hop
             .trouble
             .clone()
-            .unwrap_or_else(|| Arc::from("the next hop cannot be reached"));
+            .unwrap_or_else(|| Arc::new(Cause::here("the next hop cannot be reached")));
         for message in expired {
             if let Some(hop) = self.hops.get_mut(id) {
                 hop.ready.remove(message);

@@ -75,6 +75,8 @@ pub(super) struct Inbound {
     used: Vec<u64>,
     /// The recipients as the client named them, where a hook is told.
     named: Vec<String>,
+    /// Refusals that have their line in the log, and are on their way to the client.
+    noted: Vec<Reply>,
     /// Bytes of the recipients of the message, until it is on the disk or given up.
     recipient_bytes: usize,
     opened: Instant,
@@ -351,7 +353,7 @@ impl Engine {
                     return self.inbound_close(conn, *inbound);
                 }
                 Request::RefuseAndClose(reply) => {
-                    self.note_refusal(&inbound, "message", "", Some(&reply), now);
+                    self.note_refusal(&mut inbound, "message", "", Some(&reply), now);
                     self.answer(conn, &mut inbound, out);
                     return self.inbound_close(conn, *inbound);
                 }
@@ -441,12 +443,13 @@ impl Engine {
 
     /// Output that is sent and has not been taken counts as the session's.
     fn answer(&mut self, conn: ConnId, inbound: &mut Inbound, out: Vec<u8>) {
+        self.note_refusals(inbound);
         inbound.pending = inbound.pending.saturating_add(out.len());
         self.send(conn, out);
     }
 
     /// A session has to go, to make room for others.
-    fn inbound_crowded_out(&mut self, conn: ConnId, inbound: Box<Inbound>, reply: &Reply) {
+    fn inbound_crowded_out(&mut self, conn: ConnId, mut inbound: Box<Inbound>, reply: &Reply) {
         self.counters.throttled += 1;
         self.log(
             Line::new(Level::Info, "reject")
@@ -456,6 +459,7 @@ impl Engine {
                 .with("code", reply.code())
                 .with("why", reply.text()),
         );
+        inbound.noted.push(reply.clone());
         // A little may be an answer that was given just now: it is written before the end. More is what its peer does not
         // take.
         if inbound.pending <= SESSION_KEPT_BYTES {
@@ -565,6 +569,7 @@ impl Engine {
             return self.finish_auth(conn, inbound, step, now);
         }
         self.log(Line::new(Level::Info, "timeout").with("peer", inbound.peer_text()));
+        inbound.noted.push(Reply::TIMEOUT);
         self.inbound_end(conn, inbound, &Reply::TIMEOUT);
     }
 

@@ -5,6 +5,8 @@
 
 use std::fmt::{self, Display, Write as _};
 
+use crate::address::Mailbox;
+use crate::envelope::Recipient;
 use crate::escape::{Quoted, is_shown};
 use crate::queue_id::QueueId;
 
@@ -54,6 +56,13 @@ impl Line {
         self
     }
 
+    /// Adds whom it is about: `to`, and `orig_to` where an alias led there, so that a search for either finds the line.
+    #[must_use]
+    pub fn about(self, recipient: &Named) -> Self {
+        self.with("to", &recipient.to)
+            .with_some("orig_to", recipient.original.as_ref())
+    }
+
     /// Adds `key=value` where there is a value.
     #[must_use]
     pub fn with_some(self, key: &str, value: Option<impl Display>) -> Self {
@@ -70,6 +79,29 @@ impl Line {
         let mut words = self.text.split(' ').skip(1);
         words.next()?.strip_prefix("id=")?.parse().ok()
     }
+}
+
+/// A recipient as log lines name it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Named {
+    to: Mailbox,
+    original: Option<Box<str>>,
+}
+
+impl Named {
+    /// A recipient of an envelope.
+    pub fn of(recipient: &Recipient) -> Self {
+        Self {
+            to: recipient.mailbox.clone(),
+            original: original_address(recipient).map(Box::from),
+        }
+    }
+}
+
+/// The address that the client named, where it is another than the one that the message goes to.
+pub fn original_address(recipient: &Recipient) -> Option<&str> {
+    let (_, address) = recipient.original.as_deref()?.split_once(';')?;
+    (!address.eq_ignore_ascii_case(recipient.mailbox.as_str())).then_some(address)
 }
 
 impl Display for Line {

@@ -401,6 +401,10 @@ impl Engine {
                 reader: Reader::Reroute(id),
                 result,
             } => self.reroute_read(id, result, now),
+            Event::Read {
+                reader: Reader::Untried { id, hop },
+                result,
+            } => self.waiting_read(id, hop, result, now),
             Event::DnsDatagram {
                 socket,
                 from,

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::event::{Action, ConnId, Reader, Work, WorkResult};
-use super::log::{Level, Line};
-use super::outbound::outcome::{GIVEN_UP, is_reply};
+use super::log::{Level, Line, Named};
+use super::outbound::outcome::GIVEN_UP;
 use super::signing::signing_inputs;
 use super::store::addresses;
 use super::store::{Committing, Owner, Unrecorded};
@@ -21,6 +21,7 @@ use super::timers::Timer;
 use super::{Engine, JobOwner};
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::auth::dkim::canonical::{BodyHasher, Form};
+use crate::cause::{Cause, Place, Words};
 use crate::clock::Now;
 use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Recipient};
 use crate::limits::{NOTICE_READ_BYTES, NOTICES_AT_WORK_MAX};
@@ -53,6 +54,8 @@ struct Notice {
     host: Option<String>,
     /// The courier that waits for the record.
     courier: Option<ConnId>,
+    /// The event by which the log is to name the recipients, where it has not.
+    unlogged: Option<&'static str>,
     envelope: Option<Box<Envelope>>,
     fields: Vec<u8>,
     made: Option<MessageRecord>,
@@ -73,12 +76,14 @@ impl Engine {
             relayed,
             host,
             courier,
+            unlogged,
         } = unrecorded;
         let notice = Notice {
             record,
             relayed,
             host,
             courier,
+            unlogged,
             envelope: None,
             fields: Vec::new(),
             made: None,
@@ -108,6 +113,7 @@ impl Engine {
             relayed: Vec::new(),
             host: None,
             courier: None,
+            unlogged: None,
         };
         self.notify(unrecorded, now);
     }
@@ -170,6 +176,7 @@ impl Engine {
         };
         match result {
             Ok(Content::Head { envelope, fields }) => {
+                self.log_unlogged(&mut notice, Some(&envelope));
                 if envelope.reverse_path.is_null() {
                     return self.notice_over(notice, now);
                 }
@@ -204,6 +211,7 @@ impl Engine {
                     .with("id", notice.record.id)
                     .with("why", error);
                 self.log(line);
+                self.log_unlogged(&mut notice, None);
                 match notice.envelope {
                     // What is left of it is enough to tell the sender.
                     Some(_) => self.notice_build(number, notice, &[], now),
@@ -211,6 +219,26 @@ impl Engine {
                     None => self.notice_over(notice, now),
                 }
             }
+        }
+    }
+
+    /// Logs the failures of recipients that nobody knew when they failed: whom the envelope names, or nobody.
+    fn log_unlogged(&mut self, notice: &mut Notice, envelope: Option<&Envelope>) {
+        let Some(event) = notice.unlogged.take() else {
+            return;
+        };
+        for (index, outcome) in &notice.record.recipients {
+            let Outcome::Failed { status, why } = outcome else {
+                continue;
+            };
+            let mut line = Line::new(Level::Warning, event).with("id", notice.record.id);
+            let recipient = envelope.and_then(|known| known.recipients.get(*index as usize));
+            if let Some(recipient) = recipient {
+                line = line.about(&Named::of(recipient));
+            }
+            let said = why.to_string();
+            let said = said.strip_prefix(GIVEN_UP).unwrap_or(&said);
+            self.log(line.with("status", status).with("why", said));
         }
     }
 
@@ -226,7 +254,7 @@ impl Engine {
         let id = notice.record.id;
         let mut wait = Duration::ZERO;
         for (index, outcome) in &mut notice.record.recipients {
-            let Outcome::Failed { status, text } = outcome else {
+            let Outcome::Failed { status, why } = outcome else {
                 continue;
             };
             let known = self
@@ -239,7 +267,7 @@ impl Engine {
                 attempts,
                 until: now.wall.after(wait),
                 status: Some(*status),
-                text: Arc::clone(text),
+                why: Arc::clone(why),
             };
             notice.record.done = false;
         }
@@ -309,7 +337,7 @@ impl Engine {
         self.counters.notices += 1;
         let about = rows.iter().filter_map(|row| {
             let recipient = envelope.recipients.get(row.index as usize)?;
-            Some(&recipient.mailbox)
+            Some(recipient.mailbox.as_str())
         });
         self.log(
             Line::new(Level::Info, "notice")
@@ -340,6 +368,7 @@ impl Engine {
         original: &[u8],
         now: Now,
     ) -> dsn::Message {
+        let config = Arc::clone(&self.config);
         let reports: Vec<dsn::Report<'_>> = rows
             .iter()
             .filter_map(|row| {
@@ -347,12 +376,11 @@ impl Engine {
                     recipient: envelope.recipients.get(row.index as usize)?,
                     action: row.action,
                     status: row.status,
-                    diagnostic: if row.remote {
-                        dsn::Diagnostic::Smtp(row.text.as_bytes())
-                    } else {
-                        dsn::Diagnostic::Local(&row.text)
+                    diagnostic: match &row.why.words {
+                        Words::Reply(text) => dsn::Diagnostic::Smtp(text.as_bytes()),
+                        Words::Ours(text) => dsn::Diagnostic::Local(text),
                     },
-                    remote: notice.host.as_deref(),
+                    remote: remote_mta(&row.why, &config.hostname),
                     last_attempt: Some(notice.record.at),
                     expired: row.expired,
                 })
@@ -400,19 +428,17 @@ impl Engine {
         let told = entry.is_some_and(|entry| entry.warned) && !notice.record.warned;
         let mut rows = Vec::new();
         for (index, outcome) in &notice.record.recipients {
-            if let Outcome::Failed { status, text } = outcome
+            if let Outcome::Failed { status, why } = outcome
                 && wish(*index).is_some_and(Notify::wants_failure)
                 && !(told && wish(*index) == Some(Notify::Once))
             {
-                let given_up = text.strip_prefix(GIVEN_UP);
-                let text = given_up.unwrap_or(text);
+                let last = why.without(GIVEN_UP);
                 rows.push(Row {
                     index: *index,
                     action: dsn::Action::Failed,
                     status: *status,
-                    text: text.to_owned(),
-                    remote: notice.host.is_some() && is_reply(text),
-                    expired: given_up.is_some(),
+                    expired: last.is_some(),
+                    why: last.unwrap_or_else(|| why.as_ref().clone()),
                 });
             }
         }
@@ -422,13 +448,18 @@ impl Engine {
                 Some(_) => (dsn::Action::Relayed, RELAYED),
                 None => (dsn::Action::Delivered, DELIVERED),
             };
-            let text = text.to_owned();
+            let at = notice.host.as_ref().map(|name| Place::Host {
+                name: name.as_str().into(),
+                address: None,
+            });
             rows.push(Row {
                 index: *index,
                 action,
                 status,
-                text,
-                remote: false,
+                why: Cause {
+                    at,
+                    words: Words::ours(text),
+                },
                 expired: false,
             });
         }
@@ -469,18 +500,16 @@ impl Engine {
                 return None;
             }
             let trouble = self.hops.get(state.hop).and_then(|hop| hop.trouble.clone());
-            let text: Arc<str> = state
-                .text
-                .clone()
-                .or(trouble)
-                .unwrap_or_else(|| Arc::from("it has not been tried yet"));
+            let why = (state.why.clone().or(trouble)).map_or_else(
+                || Cause::here("it has not been tried yet"),
+                |why| why.as_ref().clone(),
+            );
             let status = state.status.unwrap_or(EnhancedCode::new(4, 4, 1));
             Some(Row {
                 index,
                 action: dsn::Action::Delayed,
                 status,
-                text: text.to_string(),
-                remote: false,
+                why,
                 expired: false,
             })
         })
@@ -564,6 +593,7 @@ impl Engine {
                 relayed,
                 host,
                 courier,
+                unlogged: None,
             };
             let committing = Committing::message(&record, size, Owner::Notice(Box::new(behind)));
             let ticket = self.ticket(committing);
@@ -582,11 +612,18 @@ struct Row {
     index: u32,
     action: dsn::Action,
     status: EnhancedCode,
-    text: String,
-    /// Whether the text is a reply of the remote host.
-    remote: bool,
+    why: Cause,
     /// Whether it was tried for long enough.
     expired: bool,
+}
+
+/// The host that reported (RFC 3464 section 2.3.5): behind a socket of this machine that is this one.
+fn remote_mta<'a>(why: &'a Cause, hostname: &'a Domain) -> Option<&'a str> {
+    match &why.at {
+        Some(Place::Host { name, .. }) => Some(name),
+        Some(Place::Socket(_)) if why.words.is_reply() => Some(hostname.as_str()),
+        Some(Place::Socket(_) | Place::Program(_)) | None => None,
+    }
 }
 
 /// What is said of a host that may deliver it or not.

@@ -17,22 +17,25 @@
 mod carry;
 pub(super) mod outcome;
 mod search;
+mod untried;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use super::event::{Action, ConnId, Endpoint, Lost, TlsSession, TlsSide, Trust};
-use super::log::{Level, Line};
+use super::log::{Level, Line, Named};
 use super::timers::Timer;
 use super::{Conn, Engine};
-use crate::address::{Domain, Mailbox};
+use crate::address::Domain;
+use crate::cause::{Cause, Place, Words};
 use crate::clock::{Instant, Now};
 use crate::dns::{NoRecords, Question};
 use crate::limits::{DELIVERY_ATTEMPT_TIMEOUT, DELIVERY_WALK_TIMEOUT};
 use crate::policy::shares::{Holder, Resource, Standing};
 use crate::queue::{HopId, Location};
 use crate::queue_id::QueueId;
-use crate::smtp::client::{About, Fate, Login, Protocol, Refusal, Request, Session, Tls};
+use crate::smtp::client::{About, Fate, Login, NO_REPLY, Protocol, Refusal, Request, Session, Tls};
+use crate::smtp::reply::RemoteReply;
 use crate::status::EnhancedCode;
 
 /// One session on its way or at work.
@@ -140,7 +143,14 @@ struct Target {
 #[derive(Clone, Debug)]
 struct Trouble {
     status: EnhancedCode,
-    text: String,
+    why: Cause,
+}
+
+/// What was said of a recipient, and where.
+#[derive(Clone)]
+struct Heard {
+    fate: Fate,
+    at: Option<Place>,
 }
 
 /// The message that a courier carries.
@@ -161,10 +171,10 @@ struct Load {
     reading: bool,
     /// Recipients whose sender wants to hear of success.
     dsn: Vec<u32>,
-    /// The mailboxes of those that are offered.
-    names: BTreeMap<u32, Mailbox>,
+    /// Those that are offered, as the log names them.
+    names: BTreeMap<u32, Named>,
     /// What hosts before this one have said of recipients that are left.
-    earlier: BTreeMap<u32, Fate>,
+    earlier: BTreeMap<u32, Heard>,
     arrived: crate::date::Timestamp,
 }
 
@@ -281,11 +291,16 @@ impl Engine {
                     self.send(conn, out);
                     return self.courier_refused(conn, courier, &refusal, now);
                 }
+                Request::Parted(reply) => {
+                    self.send(conn, out);
+                    let refusal = Refusal::Parted(reply);
+                    return self.courier_refused(conn, courier, &refusal, now);
+                }
                 Request::Close => {
                     self.send(conn, out);
                     let status = EnhancedCode::new(4, 4, 2);
-                    let what = "the server ended the session";
-                    return self.courier_turned_away(conn, courier, status, what, now);
+                    let words = Words::ours("the server ended the session");
+                    return self.courier_turned_away(conn, courier, status, &words, now);
                 }
             }
         }
@@ -355,56 +370,43 @@ impl Engine {
         refusal: &Refusal,
         now: Now,
     ) {
-        let host = courier
-            .target
-            .as_ref()
-            .map_or_else(String::new, Target::name);
-        let (status, text) = match refusal {
-            Refusal::Reply(reply) => (reply.status(), format!("{host}: {}", reply.to_text())),
-            Refusal::Login(reply) => (
-                EnhancedCode::new(4, 7, 8),
-                format!("{host} refuses the login of the route: {}", reply.to_text()),
-            ),
-            Refusal::NoTls => (
-                EnhancedCode::new(4, 7, 10),
-                format!("{host} does not offer the TLS that is owed"),
-            ),
-            Refusal::Protocol(_) => (
-                EnhancedCode::new(4, 5, 0),
-                format!("{host} sent something that is no SMTP reply"),
-            ),
-            // As a handshake that fails.
-            Refusal::Injection => {
-                let (status, what) = (EnhancedCode::new(4, 7, 5), INJECTED);
-                self.actions.push_back(Action::Close { conn });
-                self.courier_broken(conn, &mut courier, status, what, now);
-                courier.stage = Stage::Handshake;
-                return self.courier_elsewhere(conn, courier, status, what, now);
-            }
-            Refusal::Ourselves => (
-                EnhancedCode::new(5, 4, 6),
-                format!("{host} is this host, which does not take the mail: a loop"),
-            ),
-            Refusal::NoAuth => (
-                EnhancedCode::new(4, 7, 0),
-                format!("{host} does not offer AUTH PLAIN or LOGIN"),
-            ),
-        };
-        self.courier_turned_away(conn, courier, status, &text, now);
+        // As a handshake that fails.
+        if *refusal == Refusal::Injection {
+            let (status, what) = (EnhancedCode::new(4, 7, 5), INJECTED);
+            self.actions.push_back(Action::Close { conn });
+            self.courier_broken(conn, &mut courier, status, &Words::ours(what), now);
+            courier.stage = Stage::Handshake;
+            return self.courier_elsewhere(conn, courier, status, what, now);
+        }
+        let (status, words) = meaning(refusal);
+        self.courier_turned_away(conn, courier, status, &words, now);
     }
 
     /// The session is over. What it carries goes to the next host, as a courier does that did not get through.
     fn courier_turned_away(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        courier: Box<Courier>,
         status: EnhancedCode,
-        text: &str,
+        words: &Words,
         now: Now,
     ) {
         self.actions.push_back(Action::Close { conn });
-        self.courier_broken(conn, &mut courier, status, text, now);
-        courier.note(status, text.to_owned());
+        self.courier_left(conn, courier, status, words, now);
+    }
+
+    /// The same where the connection is gone already.
+    fn courier_left(
+        &mut self,
+        conn: ConnId,
+        mut courier: Box<Courier>,
+        status: EnhancedCode,
+        words: &Words,
+        now: Now,
+    ) {
+        self.courier_broken(conn, &mut courier, status, words, now);
+        let why = courier.cause(words.clone());
+        courier.note(status, why);
         self.courier_advance(conn, courier, now);
     }
 
@@ -435,6 +437,11 @@ impl Engine {
         if courier.stage == Stage::Searching {
             return self.courier_put(conn, courier);
         }
+        // What came before the end decides, where it was a refusal.
+        if let Some(refusal) = courier.session.as_mut().and_then(Session::on_end) {
+            let (status, words) = meaning(&refusal);
+            return self.courier_left(conn, courier, status, &words, now);
+        }
         let (status, what) = match cause {
             Lost::Eof => (
                 EnhancedCode::new(4, 4, 2),
@@ -451,7 +458,7 @@ impl Engine {
             ),
             Lost::Tls(text) => (EnhancedCode::new(4, 7, 5), format!("TLS failed: {text}")),
         };
-        self.courier_broken(conn, &mut courier, status, &what, now);
+        self.courier_broken(conn, &mut courier, status, &Words::ours(what.as_str()), now);
         self.courier_elsewhere(conn, courier, status, &what, now);
     }
 
@@ -486,12 +493,11 @@ impl Engine {
                 target.host.tls = Tls::Avoided;
                 courier.targets.push_front(target);
             }
-            Some(target) => {
-                let place = target.place();
-                courier.note(status, format!("{place}: {what}"));
-                courier.target = Some(target);
+            target => {
+                courier.target = target;
+                let why = courier.cause(Words::ours(what));
+                courier.note(status, why);
             }
-            None => courier.note(status, what.to_owned()),
         }
         self.courier_advance(conn, courier, now);
     }
@@ -502,12 +508,12 @@ impl Engine {
         conn: ConnId,
         courier: &mut Courier,
         status: EnhancedCode,
-        what: &str,
+        words: &Words,
         now: Now,
     ) {
         let mut fates = None;
         if let Some(session) = courier.session.as_mut() {
-            session.on_lost(what);
+            session.on_lost(words.as_str());
             while let Some(request) = session.next_request() {
                 if let Request::Done(done) = request {
                     fates = Some(done);
@@ -519,14 +525,16 @@ impl Engine {
             (Some(fates), _) => self.courier_done(conn, courier, fates, now),
             (None, Some(load)) => {
                 // Nothing of it was said here.
+                let at = courier.target.as_ref().map(Target::place);
                 for index in &load.indices {
-                    load.earlier
-                        .entry(*index)
-                        .or_insert_with(|| Fate::Deferred {
+                    load.earlier.entry(*index).or_insert_with(|| Heard {
+                        fate: Fate::Deferred {
                             about: About::Host,
-                            status,
-                            text: what.to_owned(),
-                        });
+                            status: status.as_transient(),
+                            words: words.clone(),
+                        },
+                        at: at.clone(),
+                    });
                 }
             }
             (None, None) => {}
@@ -557,7 +565,7 @@ impl Engine {
             Stage::Connecting | Stage::Handshake | Stage::Talking => {
                 self.actions.push_back(Action::Abort { conn });
                 let (status, what) = (EnhancedCode::new(4, 4, 2), "no answer in time");
-                self.courier_broken(conn, &mut courier, status, what, now);
+                self.courier_broken(conn, &mut courier, status, &Words::ours(what), now);
                 self.courier_elsewhere(conn, courier, status, what, now);
             }
         }
@@ -620,11 +628,15 @@ impl Engine {
 }
 
 impl Target {
-    /// As the operator is told of it.
-    fn place(&self) -> String {
-        match self.to.ip() {
-            Some(ip) => format!("{} [{ip}]", self.host.name),
-            None => self.to.to_string(),
+    /// As people are told of it.
+    fn place(&self) -> Place {
+        match &self.to {
+            Endpoint::Tcp(to) => Place::Host {
+                name: self.host.name.as_str().into(),
+                address: Some(to.ip()),
+            },
+            Endpoint::Unix(path) => Place::Socket(path.display().to_string().into()),
+            Endpoint::Helper(target) => Place::Program(target.clone()),
         }
     }
 
@@ -633,13 +645,8 @@ impl Target {
         self.to.ip().is_none_or(|ip| ip.is_loopback())
     }
 
-    /// The host, or what there is in its place.
-    fn name(&self) -> String {
-        self.remote_host().unwrap_or_else(|| self.to.to_string())
-    }
-
-    /// The host as a notification names it (RFC 3464 section 2.3.5); a program of this machine is none, also where it
-    /// takes LMTP on a port.
+    /// The host that has a message now, and tells or does not tell what becomes of it; a program of this machine is none,
+    /// also where it takes LMTP on a port.
     fn remote_host(&self) -> Option<String> {
         let here = |ip: &IpAddr| self.host.protocol == Protocol::Lmtp && ip.is_loopback();
         let ip = self.to.ip().filter(|ip| !here(ip));
@@ -648,6 +655,11 @@ impl Target {
 }
 
 impl Courier {
+    /// What happened, or was said, where it is.
+    fn cause(&self, words: Words) -> Cause {
+        cause_at(self.target.as_ref().map(Target::place), words)
+    }
+
     /// That of who is charged for it.
     pub(super) fn standing(&self) -> Standing {
         self.holder.standing()
@@ -672,6 +684,59 @@ impl Courier {
     fn begins_attempt(&mut self, now: Now) {
         self.walk_until = now.instant.after(DELIVERY_WALK_TIMEOUT);
         self.attempt_until = now.instant.after(DELIVERY_ATTEMPT_TIMEOUT);
+    }
+}
+
+/// What was said at a place. Our helper speaks LMTP for programs and mailboxes: its replies are our words.
+fn cause_at(at: Option<Place>, words: Words) -> Cause {
+    let words = match (&at, words) {
+        (Some(Place::Program(_)), Words::Reply(text)) => Words::Ours(text),
+        (_, words) => words,
+    };
+    Cause { at, words }
+}
+
+/// What a refusal of a whole session means for the mail.
+fn meaning(refusal: &Refusal) -> (EnhancedCode, Words) {
+    let reply = |reply: &RemoteReply| Words::Reply(reply.to_text().into());
+    match refusal {
+        Refusal::Reply(said) => (said.status(), reply(said)),
+        // A command that it does not know says nothing of the mail, however it is put.
+        Refusal::Fallback(said) if matches!(said.code, 500..=504) => {
+            (said.status().as_transient(), reply(said))
+        }
+        Refusal::Fallback(said) => (said.status(), reply(said)),
+        Refusal::Parted(said) => (said.status().as_transient(), reply(said)),
+        Refusal::Login(said) => {
+            let words = reply(said).as_str().to_owned();
+            let words = format!("the login of the route is refused: {words}");
+            (EnhancedCode::new(4, 7, 8), Words::ours(words))
+        }
+        Refusal::NoTls(None) => (
+            EnhancedCode::new(4, 7, 10),
+            Words::ours("the TLS that is owed is not offered"),
+        ),
+        Refusal::NoTls(Some(said)) => {
+            let words = reply(said).as_str().to_owned();
+            let words = format!("the TLS that is owed is refused: {words}");
+            (EnhancedCode::new(4, 7, 10), Words::ours(words))
+        }
+        Refusal::Protocol(_, said) if said.is_empty() => {
+            (EnhancedCode::new(4, 5, 0), Words::ours(NO_REPLY))
+        }
+        Refusal::Protocol(_, said) => {
+            let words = format!("{NO_REPLY}: {said}");
+            (EnhancedCode::new(4, 5, 0), Words::ours(words))
+        }
+        Refusal::Injection => (EnhancedCode::new(4, 7, 5), Words::ours(INJECTED)),
+        Refusal::Ourselves => (
+            EnhancedCode::new(5, 4, 6),
+            Words::ours("it is this host, which does not take the mail: a loop"),
+        ),
+        Refusal::NoAuth => (
+            EnhancedCode::new(4, 7, 0),
+            Words::ours("AUTH PLAIN or LOGIN is not offered"),
+        ),
     }
 }
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::Engine;
 use super::event::ConnId;
-use super::log::{Level, Line};
+use super::log::{Level, Line, original_address};
 use super::timers::Timer;
-use crate::address::Mailbox;
+use crate::cause::Cause;
 use crate::clock::{Instant, Now};
 use crate::config::Config;
 use crate::date::Timestamp;
@@ -109,6 +109,8 @@ pub(super) struct Unrecorded {
     pub(super) host: Option<String>,
     /// The courier that waits for it.
     pub(super) courier: Option<ConnId>,
+    /// The event by which the log is to name the recipients, where it has not: nobody knew who they were.
+    pub(super) unlogged: Option<&'static str>,
 }
 
 /// What the disk refused and is tried again.
@@ -292,8 +294,9 @@ impl Engine {
                 .with("from", format_args!("<{}>", envelope.reverse_path))
                 .with(
                     "to",
-                    addresses(envelope.recipients.iter().map(|one| &one.mailbox)),
+                    addresses(envelope.recipients.iter().map(|one| one.mailbox.as_str())),
                 )
+                .with_some("orig_to", originals(&envelope))
                 .with("rcpts", envelope.recipients.len())
                 .with("size", size)
                 .with("origin", &envelope.origin),
@@ -324,6 +327,7 @@ impl Engine {
             self.make_ready(id, hop);
             self.probe_hop(hop, now);
         }
+        self.log_waiting(id, &envelope, now);
         if !warned && wants_delay(&envelope) {
             self.timers.set(
                 now.instant.after(self.config.delivery.warn_after),
@@ -369,11 +373,11 @@ impl Engine {
                     attempts,
                     until,
                     status,
-                    text,
+                    why,
                 }) => {
                     state.attempts = *attempts;
                     state.status = *status;
-                    state.text = Some(Arc::clone(text));
+                    state.why = Some(Arc::clone(why));
                     state.until = *until;
                     state.due = false;
                     due.push((hop, due_at(*until, now)));
@@ -449,7 +453,7 @@ impl Engine {
             return;
         };
         let expired = now.wall.since(entry.arrived) > self.config.delivery.give_up_after;
-        let text: Arc<str> = Arc::from("the message cannot be read");
+        let why = Arc::new(Cause::here("the message cannot be read"));
         let mut recipients = Vec::new();
         for (at, state) in (0..).zip(entry.recipients.iter_mut()) {
             if state.phase != Phase::Waiting || !self.hops.is_stale(state.hop) {
@@ -460,13 +464,13 @@ impl Engine {
             let outcome = match expired {
                 true => Outcome::Failed {
                     status: EnhancedCode::new(5, 3, 0),
-                    text: Arc::clone(&text),
+                    why: Arc::clone(&why),
                 },
                 false => Outcome::Deferred {
                     attempts,
                     until: now.wall.after(retry::delay(attempts, &mut *self.entropy)),
                     status: Some(EnhancedCode::new(4, 3, 0)),
-                    text: Arc::clone(&text),
+                    why: Arc::clone(&why),
                 },
             };
             recipients.push((at, outcome));
@@ -530,12 +534,12 @@ impl Engine {
                     attempts,
                     until,
                     status,
-                    text,
+                    why,
                 } => {
                     state.phase = Phase::Waiting;
                     state.attempts = attempts;
                     state.status = status;
-                    state.text = Some(text);
+                    state.why = Some(why);
                     state.until = until;
                     state.due = false;
                     due.push((state.hop, due_at(until, now)));
@@ -647,7 +651,7 @@ impl Engine {
                     attempts: state.attempts,
                     until: state.until,
                     status: state.status,
-                    text: state.text.clone().unwrap_or_else(|| Arc::from("")),
+                    why: (state.why.clone()).unwrap_or_else(|| Arc::new(Cause::here(""))),
                 },
             };
             recipients.push((u32::try_from(index).unwrap_or(u32::MAX), outcome));
@@ -748,7 +752,7 @@ fn submitter(origin: &str) -> Option<u32> {
 }
 
 /// Addresses in one value of a log line: all of them where they are few.
-pub(super) fn addresses<'a>(mailboxes: impl Iterator<Item = &'a Mailbox>) -> String {
+pub(super) fn addresses<'a>(mailboxes: impl Iterator<Item = &'a str>) -> String {
     let mut text = String::new();
     for (at, mailbox) in mailboxes.enumerate() {
         if at >= LOGGED_ADDRESSES_MAX {
@@ -758,9 +762,21 @@ pub(super) fn addresses<'a>(mailboxes: impl Iterator<Item = &'a Mailbox>) -> Str
         if at > 0 {
             text.push(',');
         }
-        text.push_str(mailbox.as_str());
+        text.push_str(mailbox);
     }
     text
+}
+
+/// The addresses that the client named, where aliases led to others.
+fn originals(envelope: &Envelope) -> Option<String> {
+    let mut named: Vec<&str> = Vec::new();
+    for address in envelope.recipients.iter().filter_map(original_address) {
+        // An alias makes many recipients of one, which stand together.
+        if named.last() != Some(&address) {
+            named.push(address);
+        }
+    }
+    (!named.is_empty()).then(|| addresses(named.into_iter()))
 }
 
 fn refusal(error: JournalError) -> Reply {

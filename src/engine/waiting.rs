@@ -43,6 +43,18 @@ impl Line {
         }
     }
 
+    /// The first that came after one, at most so many; past the last one the first is next.
+    pub(super) fn from(&self, after: Option<QueueId>, max: usize) -> Vec<QueueId> {
+        let behind = |id: &QueueId| after.is_none_or(|after| *id > after);
+        let all = || self.trusted.iter().chain(&self.clients).copied();
+        let mut found: Vec<QueueId> = all().filter(behind).take(max).collect();
+        if found.len() < max {
+            let before = all().filter(|id| !behind(id));
+            found.extend(before.take(max.saturating_sub(found.len())));
+        }
+        found
+    }
+
     /// How many wait.
     pub(super) fn len(&self) -> usize {
         self.trusted.len().saturating_add(self.clients.len())

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::address::{Mailbox, ReversePath};
+use crate::cause::{Cause, Place, Words};
 use crate::date::Timestamp;
 use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Recipient};
 use crate::limits::{ENVELOPE_RECIPIENTS_MAX, REPLY_TEXT_CHARS_MAX};
@@ -118,6 +119,15 @@ fn notify(byte: u8) -> Option<Notify> {
     }
 }
 
+/// How a fate is marked. The first three are all that 0.1.0 wrote, and are written as it wrote them.
+const DELIVERED: u8 = 0;
+const FAILED: u8 = 1;
+const DEFERRED: u8 = 2;
+/// As [`FAILED`], with whose words they are and where.
+const FAILED_ELSEWHERE: u8 = 3;
+/// As [`DEFERRED`], with whose words they are and where.
+const DEFERRED_ELSEWHERE: u8 = 4;
+
 pub(super) fn put_outcome(record: &OutcomeRecord, out: &mut Vec<u8>) {
     put_u64(record.at.seconds(), out);
     out.push(u8::from(record.warned) | u8::from(record.done) << 1);
@@ -125,23 +135,31 @@ pub(super) fn put_outcome(record: &OutcomeRecord, out: &mut Vec<u8>) {
     for (index, outcome) in &record.recipients {
         put_u32(*index, out);
         match outcome {
-            Outcome::Delivered => out.push(0),
-            Outcome::Failed { status, text } => {
-                out.push(1);
+            Outcome::Delivered => out.push(DELIVERED),
+            Outcome::Failed { status, why } => {
+                out.push(if is_of_here(why) {
+                    FAILED
+                } else {
+                    FAILED_ELSEWHERE
+                });
                 put_status(Some(*status), out);
-                put_text(bounded(text), out);
+                put_cause(why, out);
             }
             Outcome::Deferred {
                 attempts,
                 until,
                 status,
-                text,
+                why,
             } => {
-                out.push(2);
+                out.push(if is_of_here(why) {
+                    DEFERRED
+                } else {
+                    DEFERRED_ELSEWHERE
+                });
                 out.extend_from_slice(&attempts.to_le_bytes());
                 put_u64(until.seconds(), out);
                 put_status(*status, out);
-                put_text(bounded(text), out);
+                put_cause(why, out);
             }
         }
     }
@@ -156,16 +174,16 @@ pub(super) fn outcome(id: QueueId, bytes: &[u8]) -> Option<OutcomeRecord> {
     for _ in 0..count {
         let index = input.u32()?;
         let outcome = match input.u8()? {
-            0 => Outcome::Delivered,
-            1 => Outcome::Failed {
+            DELIVERED => Outcome::Delivered,
+            kind @ (FAILED | FAILED_ELSEWHERE) => Outcome::Failed {
                 status: input.status()??,
-                text: Arc::from(input.text()?),
+                why: Arc::new(input.cause(kind == FAILED)?),
             },
-            2 => Outcome::Deferred {
+            kind @ (DEFERRED | DEFERRED_ELSEWHERE) => Outcome::Deferred {
                 attempts: input.u16()?,
                 until: Timestamp::from_seconds(input.u64()?),
                 status: input.status()?,
-                text: Arc::from(input.text()?),
+                why: Arc::new(input.cause(kind == DEFERRED)?),
             },
             _ => return None,
         };
@@ -179,6 +197,28 @@ pub(super) fn outcome(id: QueueId, bytes: &[u8]) -> Option<OutcomeRecord> {
         warned: flags & 1 != 0,
         done: flags & 2 != 0,
     })
+}
+
+/// Whether a cause is of this host, in our words: then only the words are written.
+const fn is_of_here(why: &Cause) -> bool {
+    why.at.is_none() && !why.words.is_reply()
+}
+
+fn put_cause(why: &Cause, out: &mut Vec<u8>) {
+    put_text(bounded(why.text()), out);
+    if is_of_here(why) {
+        return;
+    }
+    let (kind, name, address) = match &why.at {
+        None => (0, None, None),
+        Some(Place::Host { name, address }) => (1, Some(&**name), *address),
+        Some(Place::Socket(name)) => (2, Some(&**name), None),
+        Some(Place::Program(name)) => (3, Some(&**name), None),
+    };
+    out.push(u8::from(why.words.is_reply()) | kind << 1);
+    put_optional_text(name.map(bounded), out);
+    let address = address.map(|address| address.to_string());
+    put_optional_text(address.as_deref(), out);
 }
 
 /// The text without what is over the bound.
@@ -279,6 +319,31 @@ impl<'a> Input<'a> {
         }
     }
 
+    fn cause(&mut self, is_of_here: bool) -> Option<Cause> {
+        let text: Box<str> = self.text()?.into();
+        if is_of_here {
+            return Some(Cause::here(text));
+        }
+        let flags = self.u8()?;
+        let words = match flags & 1 != 0 {
+            true => Words::Reply(text),
+            false => Words::Ours(text),
+        };
+        let name = self.optional_text()?.map(Box::from);
+        let address = match self.optional_text()? {
+            Some(text) => Some(text.parse().ok()?),
+            None => None,
+        };
+        let at = match (flags >> 1, name) {
+            (0, None) => None,
+            (1, Some(name)) => Some(Place::Host { name, address }),
+            (2, Some(name)) => Some(Place::Socket(name)),
+            (3, Some(name)) => Some(Place::Program(name)),
+            _ => return None,
+        };
+        Some(Cause { at, words })
+    }
+
     /// A number of items of at least `bytes_min` bytes each, so that what is allocated for them is bounded.
     fn count(&mut self, bytes_min: usize) -> Option<usize> {
         let count = usize::try_from(self.u32()?).ok()?;
@@ -329,20 +394,36 @@ mod tests {
         )
     }
 
+    fn any_cause() -> impl Strategy<Value = Cause> {
+        let address = proptest::option::of(any::<std::net::IpAddr>());
+        let host = (any_text(), address).prop_map(|(name, address)| Place::Host {
+            name: name.into(),
+            address,
+        });
+        let here = any_text().prop_map(|name| Place::Socket(name.into()));
+        let program = any_text().prop_map(|name| Place::Program(name.into()));
+        let place = prop_oneof![host, here, program];
+        let words = (any_text(), any::<bool>()).prop_map(|(text, is_reply)| match is_reply {
+            true => Words::Reply(text.into()),
+            false => Words::Ours(text.into()),
+        });
+        (proptest::option::of(place), words).prop_map(|(at, words)| Cause { at, words })
+    }
+
     fn any_outcome() -> impl Strategy<Value = Outcome> {
         let status = proptest::option::of((0..1_000_u16, 0..1_000_u16));
         prop_oneof![
             Just(Outcome::Delivered),
-            (0..1_000_u16, any_text()).prop_map(|(detail, text)| Outcome::Failed {
+            (0..1_000_u16, any_cause()).prop_map(|(detail, why)| Outcome::Failed {
                 status: EnhancedCode::new(5, 1, detail),
-                text: text.into(),
+                why: why.into(),
             }),
-            (any::<u16>(), any::<u64>(), status, any_text()).prop_map(
-                |(attempts, until, status, text)| Outcome::Deferred {
+            (any::<u16>(), any::<u64>(), status, any_cause()).prop_map(
+                |(attempts, until, status, why)| Outcome::Deferred {
                     attempts,
                     until: Timestamp::from_seconds(until),
                     status: status.map(|(subject, detail)| EnhancedCode::new(4, subject, detail)),
-                    text: text.into(),
+                    why: why.into(),
                 }
             ),
         ]
@@ -415,7 +496,7 @@ mod tests {
                 0,
                 Outcome::Failed {
                     status: EnhancedCode::new(5, 1, 1),
-                    text: "ü".repeat(1_000).into(),
+                    why: Cause::here("ü".repeat(1_000)).into(),
                 },
             )],
             warned: true,
@@ -424,9 +505,9 @@ mod tests {
         let mut bytes = Vec::new();
         put_outcome(&record, &mut bytes);
         let back = outcome(record.id, &bytes).expect("it decodes");
-        let (_, Outcome::Failed { text, .. }) = &back.recipients[0] else {
+        let (_, Outcome::Failed { why, .. }) = &back.recipients[0] else {
             panic!("{back:?}");
         };
-        assert_eq!(&**text, "ü".repeat(REPLY_TEXT_CHARS_MAX));
+        assert_eq!(why.text(), "ü".repeat(REPLY_TEXT_CHARS_MAX));
     }
 }

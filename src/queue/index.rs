@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Location;
+use crate::cause::Cause;
 use crate::date::Timestamp;
 use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
@@ -53,8 +54,8 @@ pub struct RecipientState {
     pub attempts: u16,
     /// Status of the last attempt.
     pub status: Option<EnhancedCode>,
-    /// Text of the last attempt; shared by all that were deferred for the same reason.
-    pub text: Option<Arc<str>>,
+    /// What came of the last attempt; shared by all that were deferred for the same reason.
+    pub why: Option<Arc<Cause>>,
     /// When the next attempt is due, after one that was put off.
     pub until: Timestamp,
     /// Whether that attempt is to be made as soon as the next hop can take it: `until` is over, or somebody asked for it.
@@ -130,7 +131,7 @@ impl RecipientState {
             phase: Phase::Waiting,
             attempts: 0,
             status: None,
-            text: None,
+            why: None,
             until: Timestamp::from_seconds(0),
             due: true,
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::cause::Cause;
 use crate::date::Timestamp;
 use crate::envelope::Envelope;
 use crate::queue_id::QueueId;
@@ -96,8 +97,8 @@ pub enum Outcome {
     Failed {
         /// Why, in code.
         status: EnhancedCode,
-        /// Why, in the next hop's words.
-        text: Arc<str>,
+        /// Why, in words, and whose they are.
+        why: Arc<Cause>,
     },
     /// It will be tried again.
     Deferred {
@@ -107,7 +108,7 @@ pub enum Outcome {
         until: Timestamp,
         /// Why, in code.
         status: Option<EnhancedCode>,
-        /// Why, in words.
-        text: Arc<str>,
+        /// Why, in words, and whose they are.
+        why: Arc<Cause>,
     },
 }

@@ -43,6 +43,17 @@ pub(super) struct Stream {
     drain_owed: bool,
     inflow: Inflow,
     writable: bool,
+    /// Which side began it.
+    side: Side,
+}
+
+/// Which side began a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Side {
+    /// The peer. What cannot be answered need not be read.
+    Theirs,
+    /// We. What the peer said before it went is the answer to what we had sent, and is read to its end.
+    Ours,
 }
 
 /// What there is to be read.
@@ -159,15 +170,15 @@ impl Write for Socket {
 impl Stream {
     /// A connection that stands.
     pub(super) fn accepted(socket: Socket, conn: ConnId) -> Self {
-        Self::new(socket, conn, Stage::Open)
+        Self::new(socket, conn, Stage::Open, Side::Theirs)
     }
 
     /// A connection that was begun.
     pub(super) fn connecting(socket: Socket, conn: ConnId) -> Self {
-        Self::new(socket, conn, Stage::Connecting)
+        Self::new(socket, conn, Stage::Connecting, Side::Ours)
     }
 
-    fn new(socket: Socket, conn: ConnId, stage: Stage) -> Self {
+    fn new(socket: Socket, conn: ConnId, stage: Stage, side: Side) -> Self {
         Self {
             conn,
             socket,
@@ -178,6 +189,7 @@ impl Stream {
             drain_owed: false,
             inflow: Inflow::Waiting,
             writable: true,
+            side,
         }
     }
 
@@ -273,6 +285,17 @@ impl Stream {
             Ok(()) => Output::Idle,
             Err(WriteError::Socket(error)) if error.kind() == ErrorKind::WouldBlock => {
                 self.writable = false;
+                Output::Idle
+            }
+            Err(WriteError::Socket(_))
+                if self.side == Side::Ours && matches!(self.stage, Stage::Open) =>
+            {
+                // Nothing more goes out; that it is over shows when all that came has been read.
+                self.output = Vec::new();
+                self.written = 0;
+                self.drain_owed = false;
+                self.writable = false;
+                self.inflow = Inflow::Ending;
                 Output::Idle
             }
             Err(WriteError::Socket(error)) => Output::Lost(lost(&error)),

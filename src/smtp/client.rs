@@ -21,6 +21,7 @@ use std::time::Duration;
 use super::data::Encoder;
 use super::reply::{RemoteReply, ReplyError, ReplyReader};
 use crate::address::{Mailbox, ReversePath};
+use crate::cause::Words;
 use crate::envelope::{BodyKind, DsnReturn, Notify};
 use crate::limits::{
     DATA_END_TIMEOUT, DATA_SEND_TIMEOUT, DATA_START_TIMEOUT, HANDSHAKE_TIMEOUT, REPLY_TIMEOUT,
@@ -107,7 +108,7 @@ pub enum Fate {
         /// The status.
         status: EnhancedCode,
         /// The reply, or what happened.
-        text: String,
+        words: Words,
     },
     /// The server refused for good.
     Failed {
@@ -115,13 +116,13 @@ pub enum Fate {
         about: About,
         /// The status.
         status: EnhancedCode,
-        /// The reply.
-        text: String,
+        /// The reply, or what the server lacks.
+        words: Words,
     },
     /// The link broke between the final dot and its reply: another attempt may make a duplicate (RFC 1047).
     Unknown {
         /// What happened.
-        text: String,
+        words: Words,
     },
     /// The server takes no more recipients in this transaction (452 4.5.3): again at once, in another.
     Again,
@@ -159,14 +160,18 @@ pub enum Refusal {
     Reply(RemoteReply),
     /// The login was refused with this reply: for the operator to mend, whatever its code.
     Login(RemoteReply),
-    /// TLS is owed and not to be had.
-    NoTls,
-    /// A reply that is none, or too long.
-    Protocol(ReplyError),
+    /// TLS is owed and not to be had: it is not offered, or STARTTLS was refused with this reply.
+    NoTls(Option<RemoteReply>),
+    /// A reply that is none, or too long; and what was said.
+    Protocol(ReplyError, Box<str>),
     /// Bytes behind the reply to STARTTLS: somebody injects.
     Injection,
     /// AUTH is owed and not offered.
     NoAuth,
+    /// The session was closed behind this reply to something that we can do without, when we went on without it.
+    Fallback(RemoteReply),
+    /// The server has said this without being asked.
+    Parted(RemoteReply),
     /// The banner has our own name: the mail would come back to us (RFC 5321 section 6.3).
     Ourselves,
 }
@@ -185,6 +190,8 @@ pub enum Request {
     Done(Vec<Fate>),
     /// The next hop cannot be used; close the connection.
     Refused(Refusal),
+    /// The server has said this without being asked, which ends the session; close the connection.
+    Parted(RemoteReply),
     /// The session is over; close the connection.
     Close,
 }
@@ -236,6 +243,8 @@ pub struct Session {
     reset_needed: bool,
     /// Whether this session is less than what the server offered: see [`About::Fallback`].
     fell_back: bool,
+    /// The last reply, where it was a refusal that we went on behind. If the server only closes then, it was its reason.
+    unheeded: Option<RemoteReply>,
     /// Counts what moved the session on: a whole reply, or something of ours.
     progress: u64,
 }
@@ -301,6 +310,7 @@ impl Session {
             messages: 0,
             reset_needed: false,
             fell_back: tls == Tls::Avoided,
+            unheeded: None,
             progress: 0,
         }
     }
@@ -370,6 +380,7 @@ impl Session {
             match self.reader.read(&mut input) {
                 Ok(Some(reply)) => {
                     self.moves();
+                    self.unheeded = None;
                     self.on_reply(reply, input.is_empty(), out);
                 }
                 Ok(None) => return,
@@ -385,20 +396,51 @@ impl Session {
         self.progress = self.progress.wrapping_add(1);
     }
 
-    /// The connection is gone, or a deadline passed: everything under way gets its fate. Nothing is wanted after.
-    pub fn on_lost(&mut self, what: &str) {
-        match mem::replace(&mut self.state, State::Over) {
-            State::Envelope(sending) | State::Body(sending, _) => {
-                self.give_fates(*sending, deferred(EnhancedCode::new(4, 4, 2), what));
-            }
-            State::Dot(sending) => self.give_fates(
-                *sending,
-                Fate::Unknown {
-                    text: what.to_owned(),
-                },
-            ),
+    /// The connection is gone, or a deadline passed. What came before counts: a refusal whose last line has no end is the
+    /// reply to the command under way, and one that we went on behind was why the server left. Says whether the session as
+    /// a whole was refused with it; [`Session::on_lost`] follows where it was not.
+    pub fn on_end(&mut self) -> Option<Refusal> {
+        // What is cut off proves no success.
+        if let Some(reply) = self.reader.cut_off().filter(|reply| reply.code >= 400) {
+            self.unheeded = None;
+            self.on_reply(reply, true, &mut Vec::new());
+        }
+        let refused = (self.requests.iter())
+            .position(|request| matches!(request, Request::Refused(_) | Request::Parted(_)))
+            .and_then(|at| self.requests.remove(at));
+        match refused {
+            Some(Request::Refused(refusal)) => return Some(refusal),
+            Some(Request::Parted(reply)) => return Some(Refusal::Parted(reply)),
             _ => {}
         }
+        let refusal = match self.state {
+            State::Helo => Refusal::Fallback,
+            State::Auth(_) => Refusal::Login,
+            State::Ready => Refusal::Parted,
+            _ => return None,
+        };
+        self.unheeded.take().map(refusal)
+    }
+
+    /// The connection is gone, or a deadline passed: everything under way gets its fate. Nothing is wanted after.
+    pub fn on_lost(&mut self, what: &str) {
+        let (status, words) = match self.unheeded.take() {
+            Some(reply) => (
+                reply.status().as_transient(),
+                Words::Reply(reply.to_text().into()),
+            ),
+            None => (EnhancedCode::new(4, 4, 2), Words::ours(what)),
+        };
+        let (sending, fate) = match mem::replace(&mut self.state, State::Over) {
+            State::Envelope(sending) | State::Body(sending, _) => {
+                (sending, deferred(status, words))
+            }
+            State::Dot(sending) => (sending, Fate::Unknown { words }),
+            _ => return,
+        };
+        // What was refused for everybody stays refused.
+        let fate = sending.refused.clone().unwrap_or(fate);
+        self.give_fates(*sending, fate);
     }
 
     /// Answers [`Request::StartTls`]: TLS is on. All that was learned before is forgotten.
@@ -474,7 +516,7 @@ impl Session {
             return Some(Fate::Failed {
                 about: About::Host,
                 status: EnhancedCode::new(5, 3, 4),
-                text,
+                words: Words::ours(text),
             });
         }
         // A domain can be written in A-labels, a header has no other form: only a local part needs the extension.
@@ -483,11 +525,11 @@ impl Session {
             .flatten();
         let needed = addresses.any(Mailbox::needs_smtputf8);
         if needed && !self.extensions.smtputf8 {
-            let text = "the address needs SMTPUTF8, which the server does not offer".to_owned();
+            let text = "the address needs SMTPUTF8, which the server does not offer";
             return Some(Fate::Failed {
                 about: About::Host,
                 status: EnhancedCode::new(5, 6, 7),
-                text,
+                words: Words::ours(text),
             });
         }
         None
@@ -543,6 +585,7 @@ impl Session {
                     && self.login.is_none() =>
             {
                 self.fell_back = true;
+                self.unheeded = Some(reply);
                 out.extend_from_slice(format!("HELO {}\r\n", self.hostname).as_bytes());
                 self.state = State::Helo;
             }
@@ -558,10 +601,11 @@ impl Session {
             State::StartTls if reply.code == 220 => self.refuse(Refusal::Injection),
             State::StartTls if self.tls == Tls::Opportunistic && !is_farewell(&reply) => {
                 self.fell_back = true;
+                self.unheeded = Some(reply);
                 self.after_tls(out);
             }
             State::StartTls if self.tls == Tls::Opportunistic => self.refuse(Refusal::Reply(reply)),
-            State::StartTls => self.refuse(Refusal::NoTls),
+            State::StartTls => self.refuse(Refusal::NoTls(Some(reply))),
             State::Auth(at) => self.on_auth_reply(at, reply, out),
             State::Envelope(sending) => self.on_envelope_reply(sending, reply, out),
             State::Body(mut sending, _) => {
@@ -576,22 +620,27 @@ impl Session {
             State::Quit | State::Over => self.requests.push_back(Request::Close),
             State::Ready => {
                 // Talk out of turn: 421 before a close, or a server that is confused.
-                self.requests.push_back(Request::Close);
+                self.requests.push_back(Request::Parted(reply));
             }
             State::Handshake => self.refuse(Refusal::Injection),
         }
     }
 
     fn on_malformed(&mut self, error: ReplyError) {
+        let said = self.reader.said();
         if matches!(
             self.state,
             State::Envelope(_) | State::Body(..) | State::Dot(_)
         ) {
-            self.on_lost("the server sent something that is no SMTP reply");
+            let what = match said.is_empty() {
+                true => NO_REPLY.to_owned(),
+                false => format!("{NO_REPLY}: {said}"),
+            };
+            self.on_lost(&what);
             self.requests.push_back(Request::Close);
         } else {
             self.state = State::Over;
-            self.refuse(Refusal::Protocol(error));
+            self.refuse(Refusal::Protocol(error, said.into()));
         }
     }
 
@@ -624,7 +673,7 @@ impl Session {
                 out.extend_from_slice(b"STARTTLS\r\n");
                 self.state = State::StartTls;
             }
-            Tls::Required => self.refuse(Refusal::NoTls),
+            Tls::Required => self.refuse(Refusal::NoTls(None)),
             _ => self.after_tls(out),
         }
     }
@@ -635,7 +684,7 @@ impl Session {
         }
         // A password goes over TLS, or to this machine, or not at all.
         if self.tls != Tls::Active && !self.private {
-            return self.refuse(Refusal::NoTls);
+            return self.refuse(Refusal::NoTls(None));
         }
         let plain = self.extensions.auth_plain;
         let ways = [
@@ -690,7 +739,10 @@ impl Session {
                 self.state = State::Auth(AuthAt::End);
             }
             _ => match self.ways.pop_front() {
-                Some(way) if is_of_the_way(&reply) => self.log_in(way, out),
+                Some(way) if is_of_the_way(&reply) => {
+                    self.unheeded = Some(reply);
+                    self.log_in(way, out);
+                }
                 _ => self.refuse(Refusal::Login(reply)),
             },
         }
@@ -698,10 +750,10 @@ impl Session {
 
     /// The fate that a negative reply means. A code that is neither 4xx nor 5xx where one is due counts as temporary.
     fn refusal(&self, reply: &RemoteReply) -> Fate {
-        let text = reply.to_text();
+        let words = Words::Reply(reply.to_text().into());
         let status = reply.status();
         if reply.code < 400 {
-            deferred(EnhancedCode::new(4, 5, 0), &text)
+            deferred(EnhancedCode::new(4, 5, 0), words)
         } else if !reply.is_permanent() {
             let about = match is_farewell(reply) {
                 true => About::Host,
@@ -710,19 +762,19 @@ impl Session {
             Fate::Deferred {
                 about,
                 status,
-                text,
+                words,
             }
         } else if self.fell_back && may_want_tls(reply) {
             Fate::Deferred {
                 about: About::Fallback,
                 status: status.as_transient(),
-                text,
+                words,
             }
         } else {
             Fate::Failed {
                 about: About::Recipient,
                 status,
-                text,
+                words,
             }
         }
     }
@@ -821,13 +873,16 @@ fn may_want_tls(reply: &RemoteReply) -> bool {
 /// The subject "security or policy" of RFC 3463.
 const SECURITY: u16 = 7;
 
-fn deferred(status: EnhancedCode, text: &str) -> Fate {
+fn deferred(status: EnhancedCode, words: Words) -> Fate {
     Fate::Deferred {
         about: About::Host,
         status,
-        text: text.to_owned(),
+        words,
     }
 }
+
+/// What is said of a server whose replies are none.
+pub const NO_REPLY: &str = "the server sent something that is not an SMTP reply";
 
 fn wire_form(mailbox: &Mailbox, smtputf8: bool) -> String {
     if smtputf8 {

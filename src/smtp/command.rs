@@ -72,7 +72,10 @@ pub enum Command {
 pub enum Grammar {
     /// As RFC 5321 has it.
     Strict,
-    /// Devices and old programs leave out the angle brackets of a path.
+    /// As that; but what stands behind the first word of a greeting is left out: a device that is called `My PC` says so.
+    /// For clients that may still show who they are.
+    LenientGreeting,
+    /// As that, and devices and old programs leave out the angle brackets of a path.
     Lenient,
 }
 
@@ -177,8 +180,8 @@ impl Command {
         };
         let argument = argument.filter(|argument| !argument.is_empty());
         match verb.to_ascii_uppercase().as_str() {
-            "EHLO" => hello(Greeting::Ehlo, argument),
-            "HELO" => hello(Greeting::Helo, argument),
+            "EHLO" => hello(Greeting::Ehlo, argument, grammar),
+            "HELO" => hello(Greeting::Helo, argument, grammar),
             "MAIL" => mail(argument.ok_or(CommandError::Syntax)?, grammar),
             "RCPT" => rcpt(argument.ok_or(CommandError::Syntax)?, grammar),
             "BDAT" => bdat(argument.ok_or(CommandError::Syntax)?),
@@ -207,10 +210,21 @@ fn bare(command: Command, argument: Option<&str>) -> Result<Command, CommandErro
     }
 }
 
-fn hello(extended: Greeting, argument: Option<&str>) -> Result<Command, CommandError> {
+fn hello(
+    extended: Greeting,
+    argument: Option<&str>,
+    grammar: Grammar,
+) -> Result<Command, CommandError> {
     // Wider than RFC 5321 section 4.1.1.1: any printable word is taken, because many clients send a bare host
     // name, an underscore or nothing that resolves. It is shown in Received and believed nowhere.
     let name = argument.ok_or(CommandError::Syntax)?;
+    let name = match grammar {
+        Grammar::Strict => name,
+        Grammar::LenientGreeting | Grammar::Lenient => name
+            .split([' ', '\t'])
+            .find(|word| !word.is_empty())
+            .ok_or(CommandError::Syntax)?,
+    };
     if name.len() > DOMAIN_BYTES_MAX || name.contains([' ', '\t']) {
         return Err(CommandError::Syntax);
     }
@@ -236,7 +250,7 @@ fn keyword<'a>(argument: &'a str, word: &str) -> Result<&'a str, CommandError> {
 fn path(argument: &str, grammar: Grammar) -> Result<(&str, &str), CommandError> {
     let Some(inner) = argument.strip_prefix('<') else {
         return match grammar {
-            Grammar::Strict => Err(CommandError::Syntax),
+            Grammar::Strict | Grammar::LenientGreeting => Err(CommandError::Syntax),
             Grammar::Lenient => bare_path(argument),
         };
     };

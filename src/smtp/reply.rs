@@ -470,9 +470,50 @@ impl ReplyReader {
         Ok(None)
     }
 
+    /// Nothing follows: the reply that what has come so far amounts to. Its last line may have no end, and lines may be
+    /// missing.
+    pub fn cut_off(&mut self) -> Option<RemoteReply> {
+        if !self.line.is_empty()
+            && let Ok(Some(reply)) = self.end_line()
+        {
+            return Some(reply);
+        }
+        let lines = std::mem::take(&mut self.lines);
+        self.len = 0;
+        (!lines.is_empty()).then(|| finish(self.code, lines))
+    }
+
+    /// What has come of a reply that turned out to be none, on one line and cut after [`REPLY_TEXT_CHARS_MAX`]
+    /// characters: as it came, to be escaped where it is put out.
+    pub fn said(&mut self) -> String {
+        let lines = std::mem::take(&mut self.lines);
+        let mut text = String::new();
+        for line in lines {
+            text.push_str(&format!("{} {line} ", self.code));
+            if text.len() > 4 * REPLY_TEXT_CHARS_MAX {
+                break;
+            }
+        }
+        let line = std::mem::take(&mut self.line);
+        let end = line.len().min(4 * REPLY_TEXT_CHARS_MAX);
+        text.push_str(&String::from_utf8_lossy(
+            line.get(..end).unwrap_or_default(),
+        ));
+        text.trim().chars().take(REPLY_TEXT_CHARS_MAX).collect()
+    }
+
+    /// Takes a line; one that cannot be used stays for [`ReplyReader::said`].
     fn end_line(&mut self) -> Result<Option<RemoteReply>, ReplyError> {
         let line = std::mem::take(&mut self.line);
-        let line = line.strip_suffix(b"\n").unwrap_or(&line);
+        let result = self.take_line(&line);
+        if result.is_err() {
+            self.line = line;
+        }
+        result
+    }
+
+    fn take_line(&mut self, line: &[u8]) -> Result<Option<RemoteReply>, ReplyError> {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let (digits, rest) = line.split_at_checked(3).ok_or(ReplyError::Malformed)?;
         let code = std::str::from_utf8(digits)

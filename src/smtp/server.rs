@@ -28,7 +28,8 @@ use crate::address::ReversePath;
 use crate::envelope::{Notify, Recipient};
 use crate::limits::{
     AUTH_LINE_BYTES_MAX, COMMAND_LINE_BYTES_MAX, COMMAND_TIMEOUT, DATA_BLOCK_TIMEOUT,
-    SESSION_ERRORS_MAX, SESSION_IDLE_COMMANDS_MAX, SWALLOW_BYTES_MAX, UNAUTHENTICATED_TIMEOUT,
+    REFUSALS_KEPT_MAX, SAID_CHARS_MAX, SESSION_ERRORS_MAX, SESSION_IDLE_COMMANDS_MAX,
+    SWALLOW_BYTES_MAX, UNAUTHENTICATED_TIMEOUT,
 };
 
 /// What a port is for.
@@ -175,6 +176,44 @@ pub struct Session {
     asks: Asks,
     tolerance: Tolerance,
     last_line_end: LineEnd,
+    /// What the command under way is about.
+    subject: Subject,
+    /// Refusals that the owner has not taken note of.
+    refusals: Vec<Refused>,
+}
+
+/// A refusal that the session has sent: every reply of 4xx and 5xx, whoever decided on it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refused {
+    /// What was sent.
+    pub reply: Reply,
+    /// What it was the answer to.
+    pub what: Subject,
+    /// What the client had said, where no secret can be in that.
+    pub said: Option<Box<str>>,
+    /// How often it was sent in a row.
+    pub times: u32,
+}
+
+/// What a refusal is the answer to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Subject {
+    /// EHLO and HELO.
+    Hello,
+    /// MAIL.
+    Sender,
+    /// RCPT.
+    Recipient,
+    /// DATA, BDAT and what follows them.
+    Message,
+    /// AUTH and what follows it.
+    Auth,
+    /// STARTTLS.
+    Tls,
+    /// Anything else.
+    Command,
+    /// The session as a whole.
+    Session,
 }
 
 /// What is asked of the owner beyond what always is.
@@ -256,6 +295,8 @@ impl Session {
             asks: Asks::Nothing,
             tolerance: Tolerance::None,
             last_line_end: LineEnd::CrLf,
+            subject: Subject::Session,
+            refusals: Vec::new(),
         }
     }
 
@@ -277,9 +318,13 @@ impl Session {
 
     /// How closely its commands have to follow the grammar.
     fn grammar(&self) -> Grammar {
-        match self.authenticated || self.tolerance != Tolerance::None {
-            true => Grammar::Lenient,
-            false => Grammar::Strict,
+        if self.authenticated || self.tolerance != Tolerance::None {
+            return Grammar::Lenient;
+        }
+        // On a port for users the client may yet show to be one.
+        match self.role {
+            Role::Submission => Grammar::LenientGreeting,
+            Role::Relay | Role::Local => Grammar::Strict,
         }
     }
 
@@ -359,9 +404,35 @@ impl Session {
     /// Ends the session with a reply of the owner's: a timeout, a shutdown.
     pub fn end(&mut self, reply: &Reply, out: &mut Vec<u8>) {
         if !matches!(self.state, State::Closed) {
-            reply.write(out);
+            self.say(reply, Subject::Session, out);
             self.state = State::Closed;
         }
+    }
+
+    /// The refusals that were sent since they were last taken.
+    pub fn take_refusals(&mut self) -> Vec<Refused> {
+        mem::take(&mut self.refusals)
+    }
+
+    /// Sends a reply. All that refuses something passes here, so that none is without a line in the log.
+    fn say(&mut self, reply: &Reply, what: Subject, out: &mut Vec<u8>) {
+        reply.write(out);
+        if reply.code() < 400 {
+            return;
+        }
+        let is_full = self.refusals.len() >= REFUSALS_KEPT_MAX;
+        if let Some(last) = self.refusals.last_mut()
+            && (is_full || last.said.is_none() && last.reply == *reply && last.what == what)
+        {
+            last.times = last.times.saturating_add(1);
+            return;
+        }
+        self.refusals.push(Refused {
+            reply: reply.clone(),
+            what,
+            said: None,
+            times: 1,
+        });
     }
 
     /// Takes input off its front until something is to be asked or the input is used up (`None`). Replies are
@@ -429,7 +500,9 @@ impl Session {
                     let gone = len.saturating_add(end.bytes());
                     *input = input.get(gone..).unwrap_or_default();
                     self.swallowing_line = false;
+                    self.subject = Subject::Command;
                     if matches!(self.state, State::Auth) {
+                        self.subject = Subject::Auth;
                         self.state = State::Greeted;
                     }
                     self.reply(&reply, out);
@@ -474,7 +547,7 @@ impl Session {
 
     /// Sends a reply and counts it if the client is at fault: what is temporary is our trouble, not its error.
     fn reply(&mut self, reply: &Reply, out: &mut Vec<u8>) {
-        reply.write(out);
+        self.say(reply, self.subject, out);
         if reply.is_permanent() {
             self.errors = self.errors.saturating_add(1);
             if self.errors > SESSION_ERRORS_MAX {
@@ -484,6 +557,25 @@ impl Session {
     }
 
     fn on_line(&mut self, line: &[u8], settings: &Settings, out: &mut Vec<u8>) -> Option<Request> {
+        self.subject = match self.state {
+            State::Auth => Subject::Auth,
+            _ => Subject::of(line),
+        };
+        let before = self.refusals.len();
+        let request = self.take_line(line, settings, out);
+        if let Some(said) = self.subject.shown(line) {
+            let new = self.refusals.iter_mut().skip(before);
+            new.for_each(|refused| refused.said = Some(said.clone()));
+        }
+        request
+    }
+
+    fn take_line(
+        &mut self,
+        line: &[u8],
+        settings: &Settings,
+        out: &mut Vec<u8>,
+    ) -> Option<Request> {
         if matches!(self.state, State::Auth) {
             return self.on_auth_line(line, out);
         }
@@ -777,8 +869,51 @@ impl Session {
             errors: self.errors,
             asks: self.asks,
             tolerance: self.tolerance,
+            refusals: mem::take(&mut self.refusals),
             ..Self::new(self.role, Encryption::Active)
         };
+    }
+}
+
+impl Subject {
+    /// What a line is about, by its verb.
+    fn of(line: &[u8]) -> Self {
+        let verb = line.split(|byte| matches!(byte, b' ' | b'\t')).next();
+        let verb = verb.unwrap_or_default().to_ascii_uppercase();
+        match verb.as_slice() {
+            b"EHLO" | b"HELO" => Self::Hello,
+            b"MAIL" => Self::Sender,
+            b"RCPT" => Self::Recipient,
+            b"DATA" | b"BDAT" => Self::Message,
+            b"AUTH" => Self::Auth,
+            b"STARTTLS" => Self::Tls,
+            _ => Self::Command,
+        }
+    }
+
+    /// As the log names it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hello => "hello",
+            Self::Sender => "sender",
+            Self::Recipient => "recipient",
+            Self::Message => "message",
+            Self::Auth => "auth",
+            Self::Tls => "starttls",
+            Self::Command => "command",
+            Self::Session => "session",
+        }
+    }
+
+    /// What of a line may be shown. A password may be said in AUTH, and out of turn as a command of its own.
+    fn shown(self, line: &[u8]) -> Option<Box<str>> {
+        match self {
+            Self::Hello | Self::Sender | Self::Recipient => {
+                let text = String::from_utf8_lossy(line);
+                Some(text.chars().take(SAID_CHARS_MAX).collect())
+            }
+            Self::Message | Self::Auth | Self::Tls | Self::Command | Self::Session => None,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use chopar::config::Folder;
 use chopar::engine::event::{Action, ConnId, Endpoint, Event, Listener, Lost};
 use chopar::queue::{Body, Command, Outcome, Record};
 use chopar::smtp::hook::{Progress, Request};
+use chopar::smtp::reply::Reply;
 
 use crate::script::{Pattern, Script, Side, Step};
 use crate::stage::{PENCIL, ROUTE, Stage};
@@ -39,6 +40,8 @@ pub(crate) struct Play<'a> {
     /// Messages as they were stored.
     messages: Vec<u8>,
     log: Vec<String>,
+    /// Replies of 4xx and 5xx.
+    refusals: Vec<String>,
     outcomes: Vec<Outcome>,
     /// The connection to the hook, and what it was told.
     hook: Option<(ConnId, Request, Vec<u8>)>,
@@ -86,6 +89,7 @@ impl<'a> Play<'a> {
             unsent: Vec::new(),
             messages: Vec::new(),
             log: Vec::new(),
+            refusals: Vec::new(),
             outcomes: Vec::new(),
             hook: None,
         }
@@ -121,7 +125,8 @@ impl<'a> Play<'a> {
     fn submit(&mut self) -> Result<(), String> {
         self.accept(Listener::Submit, self.script.peer);
         let local = self.conn.ok_or("chopar takes no local session")?;
-        let mut talk = b"EHLO here\r\nMAIL FROM:<>\r\n".to_vec();
+        let from = &self.script.from;
+        let mut talk = format!("EHLO here\r\nMAIL FROM:<{from}>\r\n").into_bytes();
         let one = ["someone@elsewhere.example".to_owned()];
         let recipients = match self.script.recipients.as_slice() {
             [] => &one,
@@ -244,6 +249,10 @@ impl<'a> Play<'a> {
             self.reply.push(String::from_utf8_lossy(&line).into_owned());
             if goes_on {
                 continue;
+            }
+            if is_reply && matches!(line.first(), Some(b'4' | b'5')) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                self.refusals.push(line);
             }
             let fits = match pattern.open {
                 true => line.starts_with(&pattern.text),
@@ -429,6 +438,14 @@ impl<'a> Play<'a> {
                 return Err(format!("not logged: {text}; the log is {:#?}", self.log));
             }
         }
+        for refusal in &self.refusals {
+            if !self.log.iter().any(|line| tells(line, refusal)) {
+                return Err(format!(
+                    "no line says why: {refusal}; the log is {:#?}",
+                    self.log
+                ));
+            }
+        }
         if let Some(expected) = &self.script.outcome {
             let found: Vec<String> = self.outcomes.iter().map(outcome_text).collect();
             if found.join(", ") != *expected {
@@ -444,6 +461,37 @@ impl<'a> Play<'a> {
         self.hear(&pattern)
             .map_err(|why| format!("the next session: {why}"))
     }
+}
+
+/// Whether a line of the log says why a client got a refusal.
+fn tells(line: &str, refusal: &str) -> bool {
+    let events = [
+        (Reply::AUTH_FAILED, "event=auth result=failed"),
+        (Reply::AUTH_THROTTLED, "event=auth result=throttled"),
+        (Reply::EARLY_TALKER, "why=early-talker"),
+        (Reply::NOT_A_PROXY, "what=proxy"),
+        (Reply::TIMEOUT, "event=timeout"),
+    ];
+    let of = |reply: &Reply| refusal.ends_with(reply.text());
+    let apart = events.iter().find(|(reply, _)| of(reply));
+    if apart.is_some_and(|(_, event)| line.contains(event)) {
+        return true;
+    }
+    let (code, rest) = refusal.split_at(3);
+    let mut words = rest.trim_start().splitn(2, ' ');
+    let has_status = words
+        .next()
+        .is_some_and(|word| word.starts_with(&code[..1]));
+    let text = if has_status {
+        words.next().unwrap_or_default()
+    } else {
+        rest.trim_start()
+    };
+    // Quotation marks and backslashes are escaped in a value.
+    let text = text.split(['"', '\\']).next().unwrap_or_default();
+    line.starts_with("event=reject ")
+        && line.contains(&format!(" code={code} "))
+        && line.contains(text)
 }
 
 fn outcome_text(outcome: &Outcome) -> String {

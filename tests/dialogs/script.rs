@@ -11,6 +11,7 @@
 //! log: event=reject               what some line of the log holds
 //! pieces: whole                   only in one piece: the bytes have to come together
 //! hook: EXIT 0 0\r\n              what the hook answers; `silent`: nothing, `gone`: it is not there. What it is told is in the log
+//! from: a@example.com            outbound: the reverse-path of the message; the null one if it is not said
 //! outcome: deferred 4.4.2         outbound: what became of the recipients, in order
 //!
 //! S: 220*                         a reply as a whole; `*` at the end stands for any rest of its last line
@@ -80,6 +81,7 @@ pub(crate) struct Script {
     pub(crate) hook: Option<Vec<u8>>,
     pub(crate) only_whole: bool,
     pub(crate) outcome: Option<String>,
+    pub(crate) from: String,
     pub(crate) recipients: Vec<String>,
     pub(crate) message: Vec<u8>,
     /// With the line of the file.
@@ -102,6 +104,7 @@ impl Script {
             hook: None,
             only_whole: false,
             outcome: None,
+            from: String::new(),
             recipients: Vec::new(),
             message: b"Subject: hello\r\n\r\nbody\r\n".to_vec(),
             steps: Vec::new(),
@@ -138,6 +141,7 @@ impl Script {
                 "hook" => script.hook = Some(bytes(value)),
                 "pieces" => script.only_whole = value == "whole",
                 "outcome" => script.outcome = Some(value.to_owned()),
+                "from" => script.from = value.to_owned(),
                 "rcpt" => script.recipients.push(value.to_owned()),
                 "message" => script.message = bytes(value),
                 other => panic!("{name}.smtp:{number}: no key {other}"),

@@ -64,6 +64,18 @@ fn only_file(folder: &Path) -> String {
 }
 
 #[test]
+fn a_maildir_that_cannot_be_written_is_named_in_the_log() {
+    let place = place();
+    let file = place.path().join("plain");
+    fs::write(&file, "a file, and no folder").expect("a file");
+    let maildir = file.join("box");
+    let relay = relay(&format!("box: maildir:{}\n", maildir.display()));
+    send(&relay, &["box"], &message("one"));
+    let line = relay.wait_for_log("event=helper cause=");
+    assert!(line.contains(&file.display().to_string()), "{line}");
+}
+
+#[test]
 fn a_maildir_is_made_and_read_by_others() {
     let place = place();
     let maildir = place.path().join("Mail dir");

@@ -1,10 +1,27 @@
 //! The queue, when it is long, and the tools for it.
 
+use std::fs;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::load::smtp_source;
 use crate::process::{PATIENCE, run, wait_for};
 use crate::relay::Relay;
+
+#[test]
+fn a_reload_of_a_broken_configuration_fails_and_the_old_one_goes_on() {
+    let relay = Relay::start();
+    let toml = relay.config().join("chopar.toml");
+    let good = fs::read_to_string(&toml).expect("a file");
+    fs::write(&toml, format!("{good}\n[nonsense]\n")).expect("a file");
+    // What the unit runs on `systemctl reload`.
+    let reloaded = relay.cli(&["reload"]);
+    assert_eq!(reloaded.code, 78, "{reloaded:?}");
+    assert!(reloaded.stderr.contains("chopar.toml"), "{reloaded:?}");
+    relay.wait_for_log("event=reload-failed");
+    assert_eq!(relay.client().say("NOOP").code, 250);
+    fs::write(&toml, good).expect("a file");
+    relay.cli(&["reload"]).ok();
+}
 
 #[test]
 fn ten_thousand_queued_messages_are_back_at_once_after_a_kill() {

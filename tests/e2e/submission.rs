@@ -326,7 +326,7 @@ fn a_login_that_the_smarthost_refuses_keeps_the_mail_and_bounces_nothing() {
     );
     assert_eq!(reply.code, 250);
     let line = relay.wait_for_log("event=hop-paused");
-    assert!(line.contains("refuses the login"), "{line}");
+    assert!(line.contains("the login of the route is refused"), "{line}");
     let stats = relay.stats();
     assert_eq!(
         (stats["queued"].as_u64(), stats["failed"].as_u64()),

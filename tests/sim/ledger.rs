@@ -500,7 +500,7 @@ impl Ledger {
                         addressee.last = Some(Copy::Heard);
                     }
                 }
-                Outcome::Failed { text, .. } if text.starts_with("given up") => {
+                Outcome::Failed { why, .. } if why.text().starts_with("given up") => {
                     let domain = domain(&addressee.address);
                     check(
                         tried.as_ref().is_none_or(|tried| tried.contains(domain)),

@@ -313,7 +313,7 @@ impl Engine {
         reply: &Reply,
         now: Now,
     ) {
-        self.note_refusal(&inbound, "message", "", Some(reply), now);
+        self.note_refusal(&mut inbound, "message", "", Some(reply), now);
         self.drop_body(&mut inbound);
         self.inbound_stored(conn, inbound, reply, now);
     }

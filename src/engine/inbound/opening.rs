@@ -59,6 +59,7 @@ impl Engine {
             grants: Grants::default(),
             used: Vec::new(),
             named: Vec::new(),
+            noted: Vec::new(),
             recipient_bytes: 0,
             opened: now.instant,
             touched: now.instant,
@@ -106,6 +107,7 @@ impl Engine {
             }
             let max = self.config.limits.sessions_per_address;
             if !self.logins.peers.open(address, max) {
+                self.note_unadmitted(inbound, &Reply::TOO_MANY_SESSIONS);
                 return Err(Reply::TOO_MANY_SESSIONS);
             }
             inbound.counted = Some(address);
@@ -122,7 +124,22 @@ impl Engine {
         {
             self.logins.peers.close(address);
         }
+        if let Err(reply) = &taken {
+            self.note_unadmitted(inbound, reply);
+        }
         taken
+    }
+
+    /// A client is not let in, for there are enough.
+    fn note_unadmitted(&mut self, inbound: &Inbound, reply: &Reply) {
+        self.counters.throttled += 1;
+        self.log_refusal(
+            Line::new(Level::Info, "reject")
+                .with("peer", inbound.peer_text())
+                .with("what", "connection")
+                .with("code", reply.code())
+                .with("why", reply.text()),
+        );
     }
 
     /// Lets a proxy in: it has to say at once for whom it comes.
@@ -135,7 +152,10 @@ impl Engine {
             return Err(Reply::NOT_A_PROXY);
         }
         inbound.holding = Holding::new(Holder::nobody(Standing::Client));
-        inbound.holding.take_session(&mut self.shares)?;
+        if let Err(reply) = inbound.holding.take_session(&mut self.shares) {
+            self.note_unadmitted(inbound, &reply);
+            return Err(reply);
+        }
         inbound.opening = Opening::Proxy(HeaderReader::default());
         inbound.deadline = Some(now.instant.after(PROXY_TIMEOUT));
         Ok(())
@@ -210,6 +230,7 @@ impl Engine {
         }
         inbound.opening = Opening::Over;
         if let Err(reply) = self.admit_client(&mut inbound, now) {
+            inbound.noted.push(reply.clone());
             return self.inbound_end(conn, inbound, &reply);
         }
         self.open(conn, &mut inbound, now);

@@ -23,16 +23,31 @@ use crate::smtp::command::ForwardPath;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::Transaction;
 
+/// Whether what led to a reply has an event of its own: what came of AUTH, who speaks too early or without the proxy, a
+/// relay that stops.
+fn is_told_apart(reply: &Reply) -> bool {
+    const APART: [Reply; 6] = [
+        Reply::AUTH_FAILED,
+        Reply::AUTH_THROTTLED,
+        Reply::TOO_MANY_SESSIONS_OF_USER,
+        Reply::EARLY_TALKER,
+        Reply::NOT_A_PROXY,
+        Reply::SHUTTING_DOWN,
+    ];
+    APART.contains(reply)
+}
+
 impl Engine {
     pub(super) fn note_refusal(
         &mut self,
-        inbound: &Inbound,
+        inbound: &mut Inbound,
         what: &str,
         shown: &str,
         reply: Option<&Reply>,
         now: Now,
     ) {
         let Some(reply) = reply else { return };
+        inbound.noted.push(reply.clone());
         if let (Some(address), Some(_), true) =
             (inbound.address(), &inbound.guard, reply.is_permanent())
         {
@@ -49,6 +64,38 @@ impl Engine {
                 .with_some("status", reply.enhanced())
                 .with("why", reply.text()),
         );
+    }
+
+    /// Logs the refusals that a session has sent, but for those that have a line already: its own, of the form and the
+    /// order of commands.
+    pub(super) fn note_refusals(&mut self, inbound: &mut Inbound) {
+        for refused in inbound.session.take_refusals() {
+            let mut times = refused.times;
+            while times > 0
+                && let Some(at) = inbound
+                    .noted
+                    .iter()
+                    .position(|reply| *reply == refused.reply)
+            {
+                inbound.noted.swap_remove(at);
+                times = times.saturating_sub(1);
+            }
+            if times == 0 || is_told_apart(&refused.reply) {
+                continue;
+            }
+            self.counters.refused += u64::from(times);
+            self.log_refusal(
+                Line::new(Level::Info, "reject")
+                    .with("peer", inbound.peer_text())
+                    .with_some("user", inbound.login.as_ref())
+                    .with("what", refused.what.as_str())
+                    .with_some("said", refused.said)
+                    .with("code", refused.reply.code())
+                    .with_some("status", refused.reply.enhanced())
+                    .with("why", refused.reply.text())
+                    .with_some("times", (times > 1).then_some(times)),
+            );
+        }
     }
 
     /// Whether a host may relay without AUTH.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{BLOCK_BYTES, Courier, Load, Stage};
+use super::{BLOCK_BYTES, Courier, Heard, Load, Stage};
 use crate::address::ReversePath;
+use crate::cause::Words;
 use crate::clock::Now;
 use crate::engine::event::{Action, ConnId, Reader};
-use crate::engine::log::{Level, Line};
+use crate::engine::log::{Level, Line, Named};
 use crate::engine::{Conn, Engine};
 use crate::envelope::Envelope;
 use crate::limits::{
@@ -237,8 +238,10 @@ impl Engine {
             .zip(&recipients)
             .filter_map(|(at, recipient)| recipient.notify.wants_success().then_some(*at))
             .collect();
-        let names = recipients.iter().map(|recipient| &recipient.mailbox);
-        load.names = (load.indices.iter().copied()).zip(names.cloned()).collect();
+        let names = (load.indices.iter())
+            .filter_map(|at| envelope.recipients.get(*at as usize))
+            .map(Named::of);
+        load.names = (load.indices.iter().copied()).zip(names).collect();
         let size = load.size.saturating_add(fields.len() as u64);
         load.fields = fields;
         load.body = body;
@@ -271,12 +274,15 @@ impl Engine {
             .with("why", error);
         self.log(line);
         if let Some(load) = courier.load.take() {
-            let fate = Fate::Deferred {
-                about: About::Recipient,
-                status: EnhancedCode::new(4, 3, 0),
-                text: "the message cannot be read".to_owned(),
+            let heard = Heard {
+                fate: Fate::Deferred {
+                    about: About::Recipient,
+                    status: EnhancedCode::new(4, 3, 0),
+                    words: Words::ours("the message cannot be read"),
+                },
+                at: None,
             };
-            let fates = load.indices.iter().map(|index| (*index, fate.clone()));
+            let fates = load.indices.iter().map(|index| (*index, heard.clone()));
             self.courier_outcome(None, &courier, &load, fates.collect(), now);
         }
         // Half a body may be out: the connection is cut, not closed in order.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Courier, Load, Stage, Target, tls_text};
+use super::{Courier, Heard, Load, Stage, Target, cause_at, tls_text};
+use crate::cause::{Cause, Place, Words};
 use crate::clock::Now;
 use crate::date::Timestamp;
 use crate::engine::event::ConnId;
@@ -36,17 +37,21 @@ impl Engine {
                 again.push(index);
                 continue;
             }
-            let fate = match load.earlier.remove(&index) {
-                Some(earlier) => weightier(earlier, fate),
-                None => fate,
+            let heard = Heard {
+                fate,
+                at: courier.target.as_ref().map(Target::place),
             };
-            if fate.is_final() || !goes_on {
-                decided.push((index, fate));
+            let heard = match load.earlier.remove(&index) {
+                Some(earlier) => weightier(earlier, heard),
+                None => heard,
+            };
+            if heard.fate.is_final() || !goes_on {
+                decided.push((index, heard));
                 continue;
             }
-            self.log_left(&load, index, courier, &fate);
+            self.log_left(&load, index, courier, &heard);
             load.indices.push(index);
-            load.earlier.insert(index, fate);
+            load.earlier.insert(index, heard);
         }
         if !again.is_empty() {
             self.try_again(load.id, &again, courier.hop);
@@ -68,7 +73,7 @@ impl Engine {
         let (mut decided, mut untried) = (Vec::new(), Vec::new());
         for index in std::mem::take(&mut load.indices) {
             match load.earlier.remove(&index) {
-                Some(fate) => decided.push((index, fate)),
+                Some(heard) => decided.push((index, heard)),
                 None => untried.push(index),
             }
         }
@@ -84,37 +89,40 @@ impl Engine {
         conn: Option<ConnId>,
         courier: &Courier,
         load: &Load,
-        fates: Vec<(u32, Fate)>,
+        fates: Vec<(u32, Heard)>,
         now: Now,
     ) -> bool {
         let mut recipients: Vec<(u32, Outcome)> = Vec::new();
         let mut relayed: Vec<u32> = Vec::new();
         let host = courier.target.as_ref().and_then(Target::remote_host);
-        for (index, fate) in fates {
-            let outcome = match fate {
+        for (index, heard) in fates {
+            let outcome = match &heard.fate {
                 Fate::Again => continue,
                 Fate::Delivered { text, dsn } => {
                     self.counters.delivered += 1;
-                    self.log_fate("delivered", load, index, courier, &text, None);
+                    let why = cause_at(heard.at.clone(), Words::Reply(text.as_str().into()));
+                    self.log_fate("delivered", load, index, courier, &why, None);
                     if !dsn && load.dsn.contains(&index) {
                         relayed.push(index);
                     }
                     Outcome::Delivered
                 }
-                Fate::Failed { status, text, .. } => {
-                    self.log_fate("failed", load, index, courier, &text, Some(status));
+                Fate::Failed { status, words, .. } => {
+                    let why = cause_at(heard.at.clone(), words.clone());
+                    self.log_fate("failed", load, index, courier, &why, Some(*status));
                     self.counters.failed += 1;
                     Outcome::Failed {
-                        status,
-                        text: text.into(),
+                        status: *status,
+                        why: Arc::new(why),
                     }
                 }
-                Fate::Deferred { status, text, .. } => {
-                    self.deferral(load, index, courier, status, &text, now)
+                Fate::Deferred { status, words, .. } => {
+                    let why = cause_at(heard.at.clone(), words.clone());
+                    self.deferral(load, index, courier, *status, why, now)
                 }
-                Fate::Unknown { text } => {
-                    let text = unknown_text(&text);
-                    self.deferral(load, index, courier, EnhancedCode::new(4, 4, 2), &text, now)
+                Fate::Unknown { words } => {
+                    let why = cause_at(heard.at.clone(), unknown_words(words));
+                    self.deferral(load, index, courier, EnhancedCode::new(4, 4, 2), why, now)
                 }
             };
             recipients.push((index, outcome));
@@ -138,15 +146,16 @@ impl Engine {
     }
 
     /// A recipient goes on to the next host. Behind a lost reply this may make a duplicate, and says so (RFC 1047).
-    fn log_left(&mut self, load: &Load, index: u32, courier: &Courier, fate: &Fate) {
-        match fate {
-            Fate::Unknown { text } => {
-                let text = unknown_text(text);
+    fn log_left(&mut self, load: &Load, index: u32, courier: &Courier, heard: &Heard) {
+        match &heard.fate {
+            Fate::Unknown { words } => {
+                let why = cause_at(heard.at.clone(), unknown_words(words));
                 let status = Some(EnhancedCode::new(4, 4, 2));
-                self.log_fate("unknown", load, index, courier, &text, status);
+                self.log_fate("unknown", load, index, courier, &why, status);
             }
-            Fate::Deferred { status, text, .. } | Fate::Failed { status, text, .. } => {
-                self.log_fate("next-host", load, index, courier, text, Some(*status));
+            Fate::Deferred { status, words, .. } | Fate::Failed { status, words, .. } => {
+                let why = cause_at(heard.at.clone(), words.clone());
+                self.log_fate("next-host", load, index, courier, &why, Some(*status));
             }
             Fate::Delivered { .. } | Fate::Again => {}
         }
@@ -159,7 +168,7 @@ impl Engine {
         index: u32,
         courier: &Courier,
         status: EnhancedCode,
-        text: &str,
+        why: Cause,
         now: Now,
     ) -> Outcome {
         let state = self
@@ -170,15 +179,15 @@ impl Engine {
         // An attempt has just failed: age alone, which a clock that was set can make, gives nothing up untried.
         if now.wall.since(load.arrived) > self.config.delivery.give_up_after {
             self.counters.failed += 1;
-            self.log_fate("expired", load, index, courier, text, Some(status));
+            self.log_fate("expired", load, index, courier, &why, Some(status));
             let status = expired_status(status);
             return Outcome::Failed {
                 status,
-                text: format!("{GIVEN_UP}{text}").into(),
+                why: Arc::new(why.behind(GIVEN_UP)),
             };
         }
         self.counters.deferred += 1;
-        self.log_fate("deferred", load, index, courier, text, Some(status));
+        self.log_fate("deferred", load, index, courier, &why, Some(status));
         // An attempt before its time (a flush) leaves the schedule as it was.
         let planned = self.planned_attempt(load, index, now);
         let (attempts, until) = planned.unwrap_or_else(|| {
@@ -189,7 +198,7 @@ impl Engine {
             attempts,
             until,
             status: Some(status),
-            text: Arc::from(text),
+            why: Arc::new(why),
         }
     }
 
@@ -207,27 +216,32 @@ impl Engine {
         load: &Load,
         index: u32,
         courier: &Courier,
-        text: &str,
+        why: &Cause,
         status: Option<EnhancedCode>,
     ) {
         let level = match event {
             "delivered" | "next-host" => Level::Info,
             _ => Level::Warning,
         };
-        let mut line = Line::new(level, event)
-            .with("id", load.id)
-            .with_some("to", load.names.get(&index))
-            .with_some("status", status);
-        if let Some(target) = &courier.target {
-            line = match target.to.ip() {
-                Some(ip) => line.with("host", &target.host.name).with("address", ip),
-                None => line.with("host", &target.to),
-            };
+        let mut line = Line::new(level, event).with("id", load.id);
+        if let Some(named) = load.names.get(&index) {
+            line = line.about(named);
         }
-        self.log(
-            line.with("tls", tls_text(courier.tls.as_ref()))
-                .with("reply", text),
-        );
+        line = line.with_some("status", status);
+        // What an earlier host has said is of that one, whichever was asked last.
+        let last = courier.target.as_ref().map(Target::place);
+        let is_of_last = why.at.is_none() || why.at == last;
+        line = match why.at.as_ref().or(last.as_ref()) {
+            Some(Place::Host { name, address }) => {
+                line.with("host", name).with_some("address", *address)
+            }
+            Some(Place::Socket(name) | Place::Program(name)) => line.with("host", name),
+            None => line,
+        };
+        if is_of_last {
+            line = line.with("tls", tls_text(courier.tls.as_ref()));
+        }
+        self.log(line.with("reply", &why.words));
     }
 
     /// The outcome is on the disk (or waits for the disk): the courier may go on.
@@ -245,21 +259,44 @@ impl Engine {
     }
 
     /// Gives up what waits of a message for a hop.
-    pub(in crate::engine) fn give_up(&mut self, id: QueueId, hop: HopId, why: &str, now: Now) {
+    pub(in crate::engine) fn give_up(&mut self, id: QueueId, hop: HopId, why: &Cause, now: Now) {
         let Some(entry) = self.index.get_mut(id) else {
             return;
         };
-        let text = format!("{GIVEN_UP}{why}");
-        let recipients = close_waiting(entry, hop, EnhancedCode::new(5, 4, 7), &text);
-        self.counters.failed += recipients.len() as u64;
-        self.log(
-            Line::new(Level::Warning, "expired")
-                .with("id", id)
-                .with("why", why),
-        );
-        if !recipients.is_empty() {
-            self.settle_outcomes(id, recipients, &[], None, None, now);
+        let status = EnhancedCode::new(5, 4, 7);
+        let recipients = close_waiting(entry, hop, status, &why.behind(GIVEN_UP));
+        self.settle_untried(id, recipients, "expired", now);
+    }
+
+    /// Has failures written that nobody was asked about: who they are is in the envelope, which is read for the DSN, and
+    /// logged with it.
+    pub(super) fn settle_untried(
+        &mut self,
+        id: QueueId,
+        recipients: Vec<(u32, Outcome)>,
+        event: &'static str,
+        now: Now,
+    ) {
+        if recipients.is_empty() {
+            return;
         }
+        self.counters.failed += recipients.len() as u64;
+        let done = self.closes(id, &recipients);
+        let record = OutcomeRecord {
+            id,
+            at: now.wall,
+            recipients,
+            warned: false,
+            done,
+        };
+        let unrecorded = Unrecorded {
+            record,
+            relayed: Vec::new(),
+            host: None,
+            courier: None,
+            unlogged: Some(event),
+        };
+        self.notify(unrecorded, now);
     }
 
     /// Has outcomes written: behind a notification, where one is owed. Says whether a courier has to wait.
@@ -297,6 +334,7 @@ impl Engine {
                 relayed: relayed.to_vec(),
                 host,
                 courier,
+                unlogged: None,
             };
             self.notify(unrecorded, now);
             return courier.is_some();
@@ -311,15 +349,16 @@ pub(super) fn close_waiting(
     entry: &mut crate::queue::Queued,
     hop: HopId,
     status: EnhancedCode,
-    text: &str,
+    why: &Cause,
 ) -> Vec<(u32, Outcome)> {
+    let why = Arc::new(why.clone());
     let mut recipients = Vec::new();
     for (at, state) in entry.recipients.iter_mut().enumerate() {
         if state.hop == hop && state.phase == Phase::Waiting {
             state.phase = Phase::InFlight;
             let outcome = Outcome::Failed {
                 status: status.as_permanent(),
-                text: text.into(),
+                why: Arc::clone(&why),
             };
             recipients.push((u32::try_from(at).unwrap_or(u32::MAX), outcome));
         }
@@ -329,8 +368,8 @@ pub(super) fn close_waiting(
 
 /// What counts of what two hosts have said: that it may pass outweighs that it is for good, unless it is for good
 /// everywhere; else the later.
-fn weightier(earlier: Fate, later: Fate) -> Fate {
-    match (&earlier, &later) {
+fn weightier(earlier: Heard, later: Heard) -> Heard {
+    match (&earlier.fate, &later.fate) {
         (
             Fate::Deferred { .. } | Fate::Unknown { .. },
             Fate::Failed {
@@ -342,18 +381,14 @@ fn weightier(earlier: Fate, later: Fate) -> Fate {
     }
 }
 
-fn unknown_text(text: &str) -> String {
-    format!("{text} behind the final dot: the message may be there already")
+fn unknown_words(words: &Words) -> Words {
+    Words::ours(format!(
+        "{words} behind the final dot: the message may be there already"
+    ))
 }
 
 /// What stands before the last answer where a recipient was given up because of its age.
 pub(in crate::engine) const GIVEN_UP: &str = "given up after too long: ";
-
-/// Whether text is a reply: it begins with its code.
-pub(in crate::engine) fn is_reply(text: &str) -> bool {
-    let code = text.split(' ').next().unwrap_or_default();
-    code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit())
-}
 
 /// What a transient status becomes once it has lasted too long: 4.4.7 says "delivery time expired".
 fn expired_status(status: EnhancedCode) -> EnhancedCode {

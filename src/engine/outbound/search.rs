@@ -5,8 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::outcome::close_waiting;
-use super::{Courier, Host, Origin, Reach, Stage, Target, Trouble};
+use super::{Courier, Host, Origin, Reach, Stage, Target, Trouble, cause_at};
 use crate::address::Domain;
+use crate::cause::{Cause, Place, Words};
 use crate::clock::{Instant, Now};
 use crate::config::{self, Destination, Family, Scheme, Via};
 use crate::dns::{Answer, MailHosts, NoRecords, Question, RecordKind, Records, mail_hosts};
@@ -126,12 +127,13 @@ impl Engine {
             }
             Err(nowhere) if nowhere.code().is_transient() => {
                 courier.is_unasked |= answer.records == Err(NoRecords::NoRoom);
-                courier.note(nowhere.code(), format!("{domain}: {nowhere}"));
+                let why = Cause::here(format!("{domain}: {nowhere}"));
+                courier.note(nowhere.code(), why);
                 self.courier_failed(conn, courier, now);
             }
             Err(nowhere) => {
-                let text = format!("{domain}: {nowhere}");
-                self.hop_refused(conn, courier, nowhere.code(), &text, now);
+                let why = Cause::here(format!("{domain}: {nowhere}"));
+                self.hop_refused(conn, courier, nowhere.code(), &why, now);
             }
         }
     }
@@ -150,7 +152,7 @@ impl Engine {
         loop {
             if now.instant >= courier.walk_until {
                 let status = EnhancedCode::new(4, 4, 7);
-                courier.note(status, "no host took the message in time".to_owned());
+                courier.note(status, Cause::here("no host took the message in time"));
                 return self.courier_failed(conn, courier, now);
             }
             if let Some(target) = courier.targets.pop_front() {
@@ -235,11 +237,9 @@ impl Engine {
             address.is_loopback() || address.is_unspecified() || address.is_multicast()
         });
         if astray && target.host.origin != Origin::Configured && !self.config.delivery.loopback {
-            let text = format!(
-                "{} has an address that is no mail exchanger's",
-                target.place()
-            );
-            courier.note(EnhancedCode::new(4, 4, 4), text);
+            let words = Words::ours("the address is not that of a mail exchanger");
+            let why = cause_at(Some(target.place()), words);
+            courier.note(EnhancedCode::new(4, 4, 4), why);
             return self.courier_next(old, courier, now);
         }
         if let Some(address) = target.to.ip()
@@ -302,14 +302,14 @@ impl Engine {
         }
         let trouble = courier.trouble.clone().unwrap_or_else(|| Trouble {
             status: EnhancedCode::new(4, 4, 1),
-            text: "no address of the next hop is known".to_owned(),
+            why: Cause::here("no address of the next hop is known"),
         });
         if !trouble.status.is_transient() {
-            return self.hop_refused(conn, courier, trouble.status, &trouble.text, now);
+            return self.hop_refused(conn, courier, trouble.status, &trouble.why, now);
         }
         let hop = courier.hop;
         self.courier_over(conn, courier, now);
-        self.pause_hop(hop, &trouble.text, now);
+        self.pause_hop(hop, trouble.status, &trouble.why, now);
     }
 
     /// A program of this machine, which speaks LMTP.
@@ -355,7 +355,7 @@ impl Engine {
         conn: ConnId,
         courier: Box<Courier>,
         status: EnhancedCode,
-        text: &str,
+        why: &Cause,
         now: Now,
     ) {
         let hop = courier.hop;
@@ -367,19 +367,11 @@ impl Engine {
             if entry.held {
                 continue;
             }
-            let recipients = close_waiting(entry, hop, status, text);
+            let recipients = close_waiting(entry, hop, status, why);
             if recipients.is_empty() {
                 continue;
             }
-            self.counters.failed += recipients.len() as u64;
-            self.log(
-                Line::new(Level::Warning, "failed")
-                    .with("id", id)
-                    .with("status", status)
-                    .with("why", text),
-            );
-            self.settle_outcomes(id, recipients, &[], None, None, now);
-            return;
+            return self.settle_untried(id, recipients, "failed", now);
         }
     }
 }
@@ -447,13 +439,13 @@ impl Courier {
 
     /// Keeps why it does not get through. What may pass outweighs what is for good: mail fails only when every host
     /// says so.
-    pub(super) fn note(&mut self, status: EnhancedCode, text: String) {
+    pub(super) fn note(&mut self, status: EnhancedCode, why: Cause) {
         let known = self
             .trouble
             .as_ref()
             .is_some_and(|trouble| trouble.status.is_transient());
         if status.is_transient() || !known {
-            self.trouble = Some(Trouble { status, text });
+            self.trouble = Some(Trouble { status, why });
         }
     }
 
@@ -504,7 +496,11 @@ impl Courier {
                 ),
                 (false, ..) => (EnhancedCode::new(4, 4, 4), "the host has no address"),
             };
-            self.note(status, format!("{}: {what}", host.name));
+            let place = Place::Host {
+                name: host.name.as_str().into(),
+                address: None,
+            };
+            self.note(status, Cause::at(place, Words::ours(what)));
         }
         let (six, four): (Vec<IpAddr>, Vec<IpAddr>) = found.into_iter().partition(IpAddr::is_ipv6);
         let (mut six, mut four) = (six.into_iter(), four.into_iter());
@@ -599,7 +595,7 @@ mod tests {
         ] {
             let mut courier = Courier::new(HopId(0), DELIVERY, Instant::from_millis(0));
             for status in said {
-                courier.note(status, String::new());
+                courier.note(status, Cause::here(""));
             }
             assert_eq!(courier.trouble.expect("trouble").status, kept);
         }

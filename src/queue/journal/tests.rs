@@ -16,6 +16,7 @@ use super::super::recovery::DamageKind;
 use super::bodies::SPACE_BATCHES;
 use super::*;
 use crate::address::{Mailbox, ReversePath};
+use crate::cause::Cause;
 use crate::date::Timestamp;
 use crate::entropy::{Entropy, SeededEntropy};
 use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Recipient};
@@ -85,7 +86,7 @@ fn deferred(number: u64, attempts: u16) -> OutcomeRecord {
                 attempts,
                 until: Timestamp::from_seconds(9),
                 status: Some(EnhancedCode::new(4, 2, 1)),
-                text: "busy".into(),
+                why: Cause::here("busy").into(),
             },
         )],
         warned: false,

@@ -219,3 +219,30 @@ fn clear_text_in_place_of_a_handshake_ends_the_connection() {
         matches!(input, Input::Lost(Lost::Tls(_)))
     });
 }
+
+#[test]
+fn what_a_server_said_before_it_went_is_read_although_nothing_can_be_written() {
+    let tls = tls();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let mut stream = Stream::connecting(Socket::Tcp(socket), CONN);
+    let (mut theirs, _) = listener.accept().unwrap();
+    drive(&mut stream, &tls, |_, input, _| *input == Input::Connected);
+    stream.send(b"EHLO x\r\n".to_vec());
+    assert_eq!(stream.write(&tls), Output::Drained);
+    theirs.write_all(b"554 no\r\n").unwrap();
+    drop(theirs); // with input that it has not read: this resets the connection
+    let (mut said, mut is_lost) = (Vec::new(), false);
+    drive(&mut stream, &tls, |stream, input, scratch| {
+        match input {
+            Input::Bytes(len) => said.extend_from_slice(&scratch[..*len]),
+            Input::Lost(_) => is_lost = true,
+            _ => {}
+        }
+        // More than one write, as a client does that goes on.
+        stream.send(b"HELO x\r\n".to_vec());
+        assert!(!matches!(stream.write(&tls), Output::Lost(_)));
+        is_lost
+    });
+    assert_eq!(said, b"554 no\r\n");
+}

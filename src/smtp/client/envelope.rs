@@ -6,6 +6,7 @@ use super::{
     too_many_recipients, wire_form,
 };
 use crate::address::ReversePath;
+use crate::cause::Words;
 use crate::envelope::{BodyKind, DsnReturn, Notify};
 use crate::smtp::data::Encoder;
 use crate::smtp::reply::RemoteReply;
@@ -175,7 +176,7 @@ impl Session {
             // RFC 2033 section 4.2 forbids this 354, and leaves open how many replies an empty message would get.
             let fate = deferred(
                 EnhancedCode::new(4, 5, 0),
-                "the server began a message without recipients",
+                Words::ours("the server began a message without recipients"),
             );
             let fate = sending.refused.clone().unwrap_or(fate);
             self.give_fates(*sending, fate);
@@ -187,7 +188,10 @@ impl Session {
             // answered, nothing was delivered.
             out.extend_from_slice(b".\r\n");
             let nobody = EnhancedCode::new(4, 5, 0);
-            let fate = deferred(nobody, "the server began a message without recipients");
+            let fate = deferred(
+                nobody,
+                Words::ours("the server began a message without recipients"),
+            );
             sending.refused.get_or_insert(fate);
             self.state = State::Dot(sending);
             return;

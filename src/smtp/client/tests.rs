@@ -101,7 +101,7 @@ fn pipelines_a_whole_envelope() {
             Fate::Failed {
                 about: About::Recipient,
                 status: EnhancedCode::new(5, 1, 1),
-                text: "550 5.1.1 who".into()
+                words: crate::cause::Words::Reply("550 5.1.1 who".into())
             }
         ]
     );
@@ -158,7 +158,7 @@ fn refusal_of_mail_reaches_every_recipient() {
     assert!(
         fates
             .iter()
-            .all(|fate| matches!(fate, Fate::Failed { text, .. } if text == "550 5.7.1 not you")),
+            .all(|fate| matches!(fate, Fate::Failed { words, .. } if words.as_str() == "550 5.7.1 not you")),
         "{fates:?}"
     );
     play.sent();
@@ -203,7 +203,7 @@ fn required_tls_that_is_not_offered_refuses() {
     play.server("220 mx\r\n").server("250 mx\r\n");
     assert!(matches!(
         play.wanted().as_slice(),
-        [Request::Refused(Refusal::NoTls)]
+        [Request::Refused(Refusal::NoTls(None))]
     ));
 }
 
@@ -373,7 +373,7 @@ fn a_password_never_goes_in_clear() {
         .server("250-mx\r\n250 AUTH PLAIN\r\n");
     assert!(matches!(
         play.wanted().as_slice(),
-        [Request::Refused(Refusal::NoTls)]
+        [Request::Refused(Refusal::NoTls(None))]
     ));
     assert!(!play.sent().contains("AUTH"));
 }

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use super::{Chunks, Request, Session, Settings, State, Tolerance, Waiting};
+use super::{Chunks, Request, Session, Settings, State, Subject, Tolerance, Waiting};
 use crate::smtp::data::{BodyFault, Decoder, Framing, LineEnd, LineEnds};
 use crate::smtp::reply::Reply;
 
@@ -14,6 +14,7 @@ impl Session {
         settings: &Settings,
         out: &mut Vec<u8>,
     ) {
+        self.subject = Subject::Message;
         let line_ends = self.line_ends();
         let decoder = |framing| Decoder::mending(framing, line_ends, settings.long_lines);
         let State::Waiting(Waiting::Body { transaction, chunk }) =
@@ -78,7 +79,7 @@ impl Session {
         match fault {
             Some(fault @ (BodyFault::BareNewline | BodyFault::Nul)) => {
                 let reply = Reply::from(fault);
-                reply.write(out);
+                self.say(&reply, Subject::Message, out);
                 Some(Request::RefuseAndClose(reply))
             }
             Some(fault @ BodyFault::LongLine) => {

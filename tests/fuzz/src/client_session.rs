@@ -72,7 +72,7 @@ impl Play {
                     self.under_way = false;
                 }
                 Request::StartTls => self.session.on_tls(out),
-                Request::Refused(_) | Request::Close => self.over = true,
+                Request::Refused(_) | Request::Parted(_) | Request::Close => self.over = true,
             }
         }
     }

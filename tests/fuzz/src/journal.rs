@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use chopar::address::{Mailbox, ReversePath};
+use chopar::cause::Cause;
 use chopar::date::Timestamp;
 use chopar::envelope::{BodyKind, Envelope, Notify, Recipient};
 use chopar::queue::{
@@ -171,7 +172,7 @@ fn outcome(id: QueueId) -> OutcomeRecord {
         attempts: 1,
         until: Timestamp::from_seconds(9),
         status: Some(EnhancedCode::new(4, 2, 1)),
-        text: "busy".into(),
+        why: Cause::here("busy").into(),
     };
     OutcomeRecord {
         id,

@@ -1,6 +1,7 @@
 //! Forged histories: each check is able to fail.
 
 use chopar::address::{Mailbox, ReversePath};
+use chopar::cause::Cause;
 use chopar::date::Timestamp;
 use chopar::envelope::{BodyKind, Envelope, Notify, Recipient};
 use chopar::queue::Body;
@@ -52,8 +53,8 @@ fn delivered() -> [(u32, Outcome); 1] {
 
 fn failed(text: &str) -> [(u32, Outcome); 1] {
     let status = EnhancedCode::new(5, 4, 7);
-    let text = text.into();
-    [(0, Outcome::Failed { status, text })]
+    let why = Cause::here(text).into();
+    [(0, Outcome::Failed { status, why })]
 }
 
 /// A letter whose dot was sent and that was given an id.

@@ -1,0 +1,161 @@
+//! Why a recipient has not got its message: in which words, and whose they are (RFC 3464 sections 2.3.5 and 2.3.6).
+//!
+//! A reply and the name of the host that gave it are two things, from the session to the log, the queue and the DSN.
+//! They are put together only where a person reads them, by `Display`.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// Words, and whose they are.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Words {
+    /// The reply of a server, as it came: its code, then its text.
+    Reply(Box<str>),
+    /// Ours.
+    Ours(Box<str>),
+}
+
+/// The next hop, or the host of it, that something happened at.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Place {
+    /// A host.
+    Host {
+        /// Its name, as the DNS or the configuration has it.
+        name: Box<str>,
+        /// The address that was tried, where one was.
+        address: Option<IpAddr>,
+    },
+    /// A socket of this machine, with a server behind it.
+    Socket(Box<str>),
+    /// A program or a mailbox of this machine.
+    Program(Box<str>),
+}
+
+/// Why a recipient has not got its message.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Cause {
+    /// Where it happened; `None`: here.
+    pub at: Option<Place>,
+    /// What happened, or what was answered.
+    pub words: Words,
+}
+
+impl Words {
+    /// Words of ours.
+    pub fn ours(text: impl Into<Box<str>>) -> Self {
+        Self::Ours(text.into())
+    }
+
+    /// The words alone.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Reply(text) | Self::Ours(text) => text,
+        }
+    }
+
+    /// Whether a server said them.
+    pub const fn is_reply(&self) -> bool {
+        matches!(self, Self::Reply(_))
+    }
+
+    /// The same with this in front; whose they are stays.
+    #[must_use]
+    pub fn behind(&self, front: &str) -> Self {
+        let text = format!("{front}{}", self.as_str()).into();
+        match self {
+            Self::Reply(_) => Self::Reply(text),
+            Self::Ours(_) => Self::Ours(text),
+        }
+    }
+}
+
+impl Cause {
+    /// Something that happened here, in our words.
+    pub fn here(text: impl Into<Box<str>>) -> Self {
+        Self {
+            at: None,
+            words: Words::ours(text),
+        }
+    }
+
+    /// Something that happened, or was said, at a host.
+    pub const fn at(place: Place, words: Words) -> Self {
+        Self {
+            at: Some(place),
+            words,
+        }
+    }
+
+    /// The same with this in front of the words.
+    #[must_use]
+    pub fn behind(&self, front: &str) -> Self {
+        Self {
+            at: self.at.clone(),
+            words: self.words.behind(front),
+        }
+    }
+
+    /// The same without this in front of the words, where it stands there.
+    pub fn without(&self, front: &str) -> Option<Self> {
+        let text = self.words.as_str().strip_prefix(front)?;
+        let words = match self.words {
+            Words::Reply(_) => Words::Reply(text.into()),
+            Words::Ours(_) => Words::ours(text),
+        };
+        let at = self.at.clone();
+        Some(Self { at, words })
+    }
+
+    /// The words alone.
+    pub fn text(&self) -> &str {
+        self.words.as_str()
+    }
+}
+
+impl fmt::Display for Words {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host {
+                name,
+                address: Some(address),
+            } if address.to_string() != **name => write!(out, "{name} [{address}]"),
+            Self::Host { name, .. } | Self::Socket(name) | Self::Program(name) => {
+                out.write_str(name)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.at {
+            Some(place) => write!(out, "{place}: {}", self.words),
+            None => self.words.fmt(out),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_reads_each_host_once() {
+        let place = |name: &str| Place::Host {
+            name: name.into(),
+            address: Some("192.0.2.1".parse().expect("an address")),
+        };
+        let refused = Words::Reply("554 5.7.1 no".into());
+        let named = Cause::at(place("mx.example"), refused.clone());
+        assert_eq!(named.to_string(), "mx.example [192.0.2.1]: 554 5.7.1 no");
+        let unnamed = Cause::at(place("192.0.2.1"), refused);
+        assert_eq!(unnamed.to_string(), "192.0.2.1: 554 5.7.1 no");
+        assert_eq!(Cause::here("no room").to_string(), "no room");
+    }
+}

@@ -1,0 +1,93 @@
+//! Recipients that wait because nobody could be reached at their next hop: the log says of each why it waits, since a
+//! search for an address has to find that.
+//!
+//! The index has no addresses. Those of a message that comes while its next hop is paused are at hand; for those that
+//! wait when the pause begins a few envelopes are read, others at the next pause. Ten thousand messages to a dead host
+//! cost no more lines than that.
+
+use crate::cause::Cause;
+use crate::clock::Now;
+use crate::date::Timestamp;
+use crate::engine::Engine;
+use crate::engine::event::{Action, Reader};
+use crate::engine::hops::Hop;
+use crate::engine::log::{Level, Line, Named};
+use crate::envelope::Envelope;
+use crate::limits::UNTRIED_LOGGED_MAX;
+use crate::queue::{Content, HopId, Part, Phase, Queued, ReadError};
+use crate::queue_id::QueueId;
+use crate::status::EnhancedCode;
+
+impl Engine {
+    /// A next hop is paused: reads who waits for it.
+    pub(in crate::engine) fn read_waiting(&mut self, hop: HopId) {
+        let Some(known) = self.hops.get_mut(hop) else {
+            return;
+        };
+        for id in known.next_to_tell(UNTRIED_LOGGED_MAX) {
+            if let Some(entry) = self.index.get(id) {
+                self.actions.push_back(Action::Read {
+                    reader: Reader::Untried { id, hop },
+                    id,
+                    location: entry.location,
+                    part: Part::Head,
+                });
+            }
+        }
+    }
+
+    /// An envelope was read. One that cannot be read is told of where its message is to be sent.
+    pub(in crate::engine) fn waiting_read(
+        &mut self,
+        id: QueueId,
+        hop: HopId,
+        result: Result<Content, ReadError>,
+        now: Now,
+    ) {
+        if let Ok(Content::Head { envelope, .. }) = result
+            && let Some(entry) = self.index.get(id)
+        {
+            let lines = self.waiting_lines(id, entry, &envelope, hop, now);
+            lines.into_iter().for_each(|line| self.log(line));
+        }
+    }
+
+    /// Logs why the recipients of a message that has just come wait, where their next hops are paused.
+    pub(in crate::engine) fn log_waiting(&mut self, id: QueueId, envelope: &Envelope, now: Now) {
+        let hops = (self.index.get(id)).map_or_else(Vec::new, Queued::waiting_hops);
+        for hop in hops {
+            let tells = self.hops.get_mut(hop).is_some_and(Hop::tells_one_more);
+            if tells && let Some(entry) = self.index.get(id) {
+                let lines = self.waiting_lines(id, entry, envelope, hop, now);
+                lines.into_iter().for_each(|line| self.log(line));
+            }
+        }
+    }
+
+    fn waiting_lines(
+        &self,
+        id: QueueId,
+        entry: &Queued,
+        envelope: &Envelope,
+        only: HopId,
+        now: Now,
+    ) -> Vec<Line> {
+        let states = entry.recipients.iter().zip(&envelope.recipients);
+        let waiting =
+            states.filter(|(state, _)| state.phase == Phase::Waiting && state.hop == only);
+        let lines = waiting.filter_map(|(state, recipient)| {
+            let hop = self.hops.get(state.hop)?;
+            let why: &Cause = hop.trouble.as_deref().filter(|_| hop.is_in_trouble())?;
+            let status = hop.status.unwrap_or(EnhancedCode::new(4, 4, 1));
+            let next = self.next_attempt(entry, state, now);
+            let line = Line::new(Level::Warning, "deferred")
+                .with("id", id)
+                .about(&Named::of(recipient))
+                .with("status", status)
+                .with("hop", &hop.name)
+                .with_some("next", next.map(Timestamp::rfc3339));
+            Some(line.with("why", why))
+        });
+        lines.collect()
+    }
+}
