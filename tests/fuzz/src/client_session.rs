@@ -35,6 +35,7 @@ pub fn client_session(data: &[u8]) {
             break;
         }
     }
+    let _ = play.session.on_end();
     play.session.on_lost("gone");
     play.answer(&mut Vec::new());
     assert!(!play.under_way, "a message without fates");
@@ -72,7 +73,7 @@ impl Play {
                     self.under_way = false;
                 }
                 Request::StartTls => self.session.on_tls(out),
-                Request::Refused(_) | Request::Close => self.over = true,
+                Request::Refused(_) | Request::Parted(_) | Request::Close => self.over = true,
             }
         }
     }
