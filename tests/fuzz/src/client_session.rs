@@ -35,6 +35,7 @@ pub fn client_session(data: &[u8]) {
             break;
         }
     }
+    let _ = play.session.on_end();
     play.session.on_lost("gone");
     play.answer(&mut Vec::new());
     assert!(!play.under_way, "a message without fates");
