@@ -4,6 +4,8 @@
 //! merges a policy, [`record`] writes records down, [`trace`] tells what became of a message. What touches the world stands at the edge: [`asking`] asks servers.
 
 pub mod asking;
+pub mod dkim_key;
+pub mod init;
 pub mod machine;
 pub mod record;
 pub mod record_format;
