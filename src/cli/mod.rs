@@ -13,6 +13,7 @@ pub mod dns;
 pub mod domain;
 pub mod failure;
 mod help;
+pub mod import;
 pub mod init;
 pub mod lookup;
 pub mod output;
@@ -64,6 +65,7 @@ enum Command {
     Dkim(dkim::Dkim),
     Dns(dns::Dns),
     Domain(domain::DomainCommand),
+    Import(import::Import),
     Init(init::Init),
     Queue(queue::Queue),
     Reload(reload::Reload),
@@ -231,6 +233,7 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
         Command::Dkim(dkim) => run_dkim(&dkim, &folder, output),
         Command::Dns(dns) => dns.run(&folder, &load(&folder)?, output),
         Command::Domain(domain) => domain.run(&folder, &runtime_dir(&folder), output),
+        Command::Import(import) => import.run(output),
         Command::Init(init) => init.run(&folder, output),
         Command::Queue(queue) => queue.run(&runtime_dir(&folder), &drop_folder(&folder), output),
         Command::Reload(reload) => reload.run(&runtime_dir(&folder)),

@@ -5,6 +5,7 @@
 
 pub mod asking;
 pub mod dkim_key;
+pub mod import;
 pub mod init;
 pub mod machine;
 pub mod record;
