@@ -26,7 +26,7 @@ use crate::auth::dkim::key::SigningKey;
 use crate::config::alias_edit::{Change, Name, edit};
 use crate::config::{Config, Folder, Names, SystemDefaults};
 use crate::escape::Escaped;
-use crate::limits::IMPORT_ALIASES_MAX;
+use crate::limits::{DKIM_KEYS_PER_DOMAIN_MAX, IMPORT_ALIASES_MAX};
 use crate::setup::init::settings_text::quoted;
 
 /// Where something stands in the source.
@@ -217,6 +217,10 @@ impl Import {
             return self.leave(place, &name, error);
         }
         let there = self.domains.entry(domain.clone()).or_default();
+        if there.keys.len() >= DKIM_KEYS_PER_DOMAIN_MAX {
+            let why = format!("a domain has at most {DKIM_KEYS_PER_DOMAIN_MAX} keys");
+            return self.leave(place, &name, why);
+        }
         there
             .keys
             .insert(selector.clone(), Zeroizing::new(pem.to_owned()));
@@ -276,50 +280,83 @@ fn take_out_routes(import: &mut Import) -> bool {
     is_first
 }
 
-/// Takes out the aliases that errors name; whether there was one.
+/// Takes out the aliases and keys that errors name; whether there was one.
 fn take_out(import: &mut Import, errors: &[String]) -> bool {
-    let mut found: BTreeMap<Domain, BTreeMap<usize, String>> = BTreeMap::new();
+    let mut aliases: BTreeMap<Domain, BTreeMap<usize, String>> = BTreeMap::new();
+    let mut is_any = false;
     for error in errors {
         let Some((path, rest)) = error.split_once(':') else {
             continue;
         };
-        let mut parts = path.split('/');
-        let (Some("domains"), Some(domain), Some("aliases")) =
-            (parts.next(), parts.next(), parts.next())
+        let Some((domain, file)) = path
+            .strip_prefix("domains/")
+            .and_then(|path| path.split_once('/'))
         else {
             continue;
         };
-        let (line, text) = rest.split_once(':').unwrap_or((rest, ""));
-        if let (Ok(domain), Ok(line)) = (Domain::parse(domain), line.parse::<usize>()) {
-            let text = text.split_once(": ").map_or(text, |(_, text)| text);
-            found
-                .entry(domain)
-                .or_default()
-                .insert(line, text.to_owned());
-        }
-    }
-    let mut is_any = false;
-    for (domain, lines) in found {
-        let Some(there) = import.domains.get_mut(&domain) else {
+        let Ok(domain) = Domain::parse(domain) else {
             continue;
         };
-        let mut kept = Vec::new();
-        let mut gone = Vec::new();
-        for (at, alias) in std::mem::take(&mut there.aliases).into_iter().enumerate() {
-            // The first line is the comment.
-            match lines.get(&at.saturating_add(2)) {
-                Some(error) => gone.push((alias, error.clone())),
-                None => kept.push(alias),
+        let (line, text) = rest.split_once(':').unwrap_or((rest, ""));
+        let text = text.split_once(": ").map_or(text, |(_, text)| text);
+        let key = file
+            .strip_prefix("dkim/")
+            .and_then(|file| file.strip_suffix(".pem"));
+        match (key, line.parse::<usize>()) {
+            (Some(selector), _) => is_any |= take_out_key(import, &domain, selector, text),
+            (None, Ok(line)) if file == "aliases" => {
+                aliases
+                    .entry(domain)
+                    .or_default()
+                    .insert(line, text.to_owned());
             }
-        }
-        there.aliases = kept;
-        is_any |= !gone.is_empty();
-        for (alias, error) in gone {
-            let text = format!("{}@{domain}: {}", alias.name, alias.targets.join(", "));
-            import.leave(&alias.place, &text, error);
+            _ => {}
         }
     }
+    for (domain, lines) in aliases {
+        is_any |= take_out_aliases(import, &domain, &lines);
+    }
     is_any
+}
+
+fn take_out_key(import: &mut Import, domain: &Domain, selector: &str, why: &str) -> bool {
+    let there = import.domains.get_mut(domain);
+    let is_there = there.is_some_and(|there| there.keys.remove(selector).is_some());
+    if is_there {
+        let front = format!("the DKIM key {selector} of {domain};");
+        let at = |note: &Note| note.fate == Fate::Taken && note.text.starts_with(&front);
+        for note in import.notes.iter_mut().filter(|note| at(note)) {
+            note.fate = Fate::Left;
+            note.text = format!("the DKIM key {selector} of {domain}: {why}");
+        }
+    }
+    is_there
+}
+
+fn take_out_aliases(import: &mut Import, domain: &Domain, lines: &BTreeMap<usize, String>) -> bool {
+    let Some(there) = import.domains.get_mut(domain) else {
+        return false;
+    };
+    let mut kept = Vec::new();
+    let mut gone = Vec::new();
+    for (at, alias) in std::mem::take(&mut there.aliases).into_iter().enumerate() {
+        // The first line is the comment.
+        match lines.get(&at.saturating_add(2)) {
+            Some(error) => gone.push((alias, error.clone())),
+            None => kept.push(alias),
+        }
+    }
+    there.aliases = kept;
+    for (alias, error) in &gone {
+        let address = format!("{}@{domain}", alias.name);
+        let was_taken = format!("the alias {address}");
+        import
+            .notes
+            .retain(|note| note.place != alias.place || note.text != was_taken);
+        let text = format!("{address}: {}", alias.targets.join(", "));
+        import.leave(&alias.place, &text, error);
+    }
+    !gone.is_empty()
 }
 
 fn files(import: &Import) -> Vec<NewFile> {
@@ -424,7 +461,12 @@ pub fn report(notes: &[Note]) -> String {
         text.push_str(&format!("{title}:\n"));
         let of = notes.iter().filter(|note| note.fate == fate);
         let lines: String = of
-            .map(|note| format!("  {}: {}\n", note.place, note.text.replace('\n', " ")))
+            .map(|note| {
+                format!(
+                    "  {}\n",
+                    one_line(&format!("{}: {}", note.place, note.text))
+                )
+            })
             .collect();
         text.push_str(if lines.is_empty() {
             "  nothing\n"
@@ -433,6 +475,18 @@ pub fn report(notes: &[Note]) -> String {
         });
     }
     text
+}
+
+/// A text in which nothing ends the line or moves a terminal.
+fn one_line(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c.is_control() {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
 }
 
 /// The commands that give the users passwords, one a line; none where there are no users.

@@ -297,12 +297,13 @@ impl Postfix<'_, '_> {
             return None;
         }
         let keys = [relayhost.to_owned(), host.to_owned(), format!("[{host}]")];
+        let mut found = None;
         for (path, entries) in self.tables(&maps, &place, table) {
             for entry in entries {
                 let place = Place::new(&path, entry.line);
-                if !keys.contains(&entry.key) {
+                if !keys.contains(&entry.key) || found.is_some() {
                     self.import
-                        .leave(&place, &entry.key, "it is not the relay host");
+                        .leave(&place, &entry.key, "it is not the login of the relay host");
                     continue;
                 }
                 let Some((login, password)) = entry.value.split_once(':') else {
@@ -312,10 +313,10 @@ impl Postfix<'_, '_> {
                 };
                 let text = format!("the login at {} stands in secrets/smart-host", entry.key);
                 self.taken(&place, text);
-                return Some((login.to_owned(), Zeroizing::new(password.to_owned())));
+                found = Some((login.to_owned(), Zeroizing::new(password.to_owned())));
             }
         }
-        None
+        found
     }
 
     fn origin(&mut self) {
@@ -807,11 +808,22 @@ impl Postfix<'_, '_> {
     /// What has not been spoken of.
     fn rest(&mut self) {
         let parameters = std::mem::take(&mut self.main.parameters);
+        let mut named: BTreeSet<&str> = BTreeSet::new();
+        for (name, parameter) in &parameters {
+            if self.used.contains(name.as_str()) || self.defaults.contains_key(name.as_str()) {
+                named.extend(names_in(&parameter.value));
+            }
+        }
         for (name, parameter) in &parameters {
             if self.used.contains(name.as_str()) {
                 continue;
             }
             let place = Place::new(MAIN, parameter.line);
+            if named.contains(name.as_str()) {
+                let text = format!("{name}, where others have ${name}");
+                self.import.note(Fate::Taken, &place, text);
+                continue;
+            }
             let known = KNOWN.iter().find(|(known, _)| {
                 known
                     .strip_suffix('*')
@@ -825,6 +837,15 @@ impl Postfix<'_, '_> {
                 .leave(&place, &format!("{name} = {}", parameter.value), why);
         }
     }
+}
+
+/// The names behind the dollars of a value.
+fn names_in(value: &str) -> impl Iterator<Item = &str> {
+    value.split('$').skip(1).map(|text| {
+        let text = text.trim_start_matches(['{', '(']);
+        let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        text.get(..end.unwrap_or(text.len())).unwrap_or_default()
+    })
 }
 
 /// A network as chopar writes it.

@@ -16,6 +16,7 @@ mod dns_answer;
 mod greylist;
 mod header;
 mod hook;
+mod import;
 mod journal;
 mod proxy;
 mod sendmail_message;
@@ -36,6 +37,7 @@ pub use dns_answer::dns_answer;
 pub use greylist::greylist;
 pub use header::header;
 pub use hook::hook;
+pub use import::{import_chasquid, import_postfix};
 pub use journal::journal;
 pub use proxy::proxy;
 pub use sendmail_message::sendmail_message;
@@ -61,6 +63,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("greylist", greylist),
     ("header", header),
     ("hook", hook),
+    ("import_chasquid", import_chasquid),
+    ("import_postfix", import_postfix),
     ("journal", journal),
     ("proxy", proxy),
     ("sendmail_message", sendmail_message),
