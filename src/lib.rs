@@ -5,7 +5,7 @@
 //! | floor | modules | touches the world |
 //! | --- | --- | --- |
 //! | 6 | `main.rs`, [`cli`] | yes |
-//! | 5 | [`shell`] | yes |
+//! | 5 | [`setup`], [`shell`] | yes |
 //! | 4 | [`engine`] | no |
 //! | 3 | [`queue`] | through its `Disk` trait |
 //! | 2 | [`config`], [`policy`] | no |
@@ -45,6 +45,7 @@ pub mod mail;
 pub mod policy;
 pub mod queue;
 pub mod queue_id;
+pub mod setup;
 pub mod shell;
 pub mod smtp;
 pub mod status;

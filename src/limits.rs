@@ -103,6 +103,12 @@ pub const PASSWORD_MEMORY: Duration = Duration::from_secs(600);
 pub const PASSWORD_MEMORY_ENTRIES_MAX: usize = 1_024;
 /// Messages a user may submit in an hour; 0 in the configuration lifts it.
 pub const MESSAGES_PER_USER_HOUR_DEFAULT: u32 = 1_000;
+/// Messages that programs of one local uid may submit in an hour; 0 in the configuration lifts it.
+pub const MESSAGES_PER_UID_HOUR_DEFAULT: u32 = 5_000;
+/// How many times as many root and the relay's own account may submit: cron and the DSNs of the drop folder are theirs.
+pub const SYSTEM_UID_FACTOR: u32 = 10;
+/// Local uids whose messages are counted one by one; any others that submit in the same hour share one count.
+pub const UIDS_COUNTED_MAX: usize = 4_096;
 
 // Strangers on port 25.
 
@@ -219,6 +225,10 @@ pub const HOP_PROBE_INTERVAL: Duration = Duration::from_secs(300);
 pub const WAKES_PER_COURIER_MAX: usize = 16;
 /// Idle client session that is kept for the next message to its next hop.
 pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Messages after which a delivery session has had its turn: where other next hops wait for one, it ends.
+pub const DELIVERY_TURN_MESSAGES: u32 = 20;
+/// Time after which it has had its turn, however few messages went out.
+pub const DELIVERY_TURN: Duration = Duration::from_secs(30);
 /// Messages in one client session.
 pub const CLIENT_MESSAGES_MAX: u32 = 1_000;
 /// Client sessions at a time to one next hop.
@@ -299,6 +309,22 @@ pub const DNS_QUESTIONS_MAX: usize = 256;
 pub const DNS_RECORDS_MAX: usize = 64;
 /// The same of texts, before those are chosen that are for a relay to read.
 pub const DNS_TEXTS_MAX: usize = 1_000;
+/// Lines about messages that are kept for tools that follow one.
+pub const FOLLOWED_LINES_MAX: usize = 256;
+/// Bytes of those lines.
+pub const FOLLOWED_LINES_BYTES_MAX: usize = 64 * 1024;
+/// Tools that follow a message at a time.
+pub const FOLLOWERS_MAX: usize = 16;
+/// Records of a section of a reply that the commands that look at zones keep.
+pub const ZONE_RECORDS_MAX: usize = 200;
+/// Servers of a zone that those commands ask.
+pub const ZONE_SERVERS_MAX: usize = 6;
+/// Questions that they ask at a time.
+pub const ZONE_QUESTIONS_AT_ONCE: usize = 12;
+/// How long they wait for a server, each time that they ask it.
+pub const ZONE_SERVER_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How often they ask a server.
+pub const ZONE_TRIES: usize = 2;
 /// Longest time that a failure to get an answer is remembered (RFC 2308 section 7 allows five minutes).
 pub const DNS_FAILURE_TTL_MAX: Duration = Duration::from_secs(5);
 /// Bytes of a name on the wire, with its length octets (RFC 1035 section 2.3.4).
@@ -335,7 +361,8 @@ pub const SIGNATURE_CHECKS_MAX: usize = 64;
 pub const SIGNED_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Messages whose signatures workers verify at a time; others wait.
 pub const VERIFICATIONS_AT_ONCE_MAX: usize = 2;
-/// Least modulus of an RSA key that signs, in bits: what ring accepts, and what RFC 8301 section 3.2 recommends.
+/// Least modulus of an RSA key that signs without a warning, in bits: what RFC 8301 section 3.2 recommends, and what ring
+/// signs with.
 pub const DKIM_RSA_SIGNING_BITS_MIN: usize = 2_048;
 /// Bytes of a private key file.
 pub const DKIM_KEY_FILE_BYTES_MAX: usize = 16 * 1024;
@@ -549,3 +576,9 @@ pub const DROP_TRIES_MAX: usize = 4_096;
 pub const CERTIFICATES_INTERVAL: Duration = Duration::from_secs(60);
 /// How often what is wrong with a certificate is logged again.
 pub const CERTIFICATE_WARNING_INTERVAL: Duration = Duration::from_secs(86_400);
+/// Last good certificates that are kept for the next start.
+pub const CERTIFICATES_KEPT_MAX: usize = 64;
+/// How long a self-signed certificate lasts.
+pub const SELF_SIGNED_LIFETIME: Duration = Duration::from_secs(730 * 86_400);
+/// How long before its end another is made.
+pub const SELF_SIGNED_RENEWAL: Duration = Duration::from_secs(30 * 86_400);

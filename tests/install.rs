@@ -69,7 +69,13 @@ fn what_was_built_is_installed_without_a_compiler() {
     let output = place.install();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(said(&output), "");
-    for link in ["sbin/sendmail", "bin/mailq", "bin/newaliases", "bin/chopar"] {
+    for link in [
+        "sbin/sendmail",
+        "lib/sendmail",
+        "bin/mailq",
+        "bin/newaliases",
+        "bin/chopar",
+    ] {
         let output = Command::new(place.at("root/usr").join(link)).output();
         assert_eq!(output.expect("it runs").stdout, b"built\n", "{link}");
     }

@@ -44,6 +44,8 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("dns/resolver.rs", "plan", Configuration),
     ("engine/blocks.rs", "by_message", Share("memory")),
     ("engine/control.rs", "left", Queue),
+    // What a peer says is in them, and only the newest stay.
+    ("engine/following.rs", "lines", Limit("FOLLOWED_LINES_MAX")),
     ("engine/derivations.rs", "running", Share("derivations")),
     ("engine/derivations.rs", "waiting", Share("derivations")),
     ("engine/drop_folder.rs", "served", Configuration),
@@ -138,7 +140,8 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ),
     ("policy/rates.rs", "failed", Owner),
     ("policy/rates.rs", "known", Owner),
-    ("policy/rates.rs", "sent", Configuration),
+    ("policy/rates.rs", "by_login", Configuration),
+    ("policy/rates.rs", "by_uid", Limit("UIDS_COUNTED_MAX")),
     ("policy/rates.rs", "sessions", Share("sessions")),
     ("policy/relay.rs", "added", Configuration),
     ("policy/relay.rs", "seen", Configuration),

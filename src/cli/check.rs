@@ -14,7 +14,7 @@ use crate::date::Timestamp;
 use crate::policy::advice::{Severity, advice};
 use crate::shell::loading::{self, LoadError, Loaded};
 use crate::shell::time::wall;
-use crate::shell::tls::Tls;
+use crate::shell::tls::{Tls, TlsError};
 
 /// Parse the whole configuration; print file:line:column for every error.
 #[derive(Debug, FromArgs)]
@@ -71,25 +71,34 @@ impl Check {
                 return Err(CheckError::Errors(1));
             }
         };
-        let mut count = say_all(&loaded, wall(), errors)?;
+        let now = wall();
+        let config = &loaded.config;
+        let tls = Tls::start(&loaded.certificates, &loaded.kept, &config.hostname, now);
+        let mut count = say_all(config, &tls, now, errors)?;
         let obstacles = loaded.obstacles();
         say(errors, "", &obstacles)?;
         count = count.saturating_add(obstacles.len());
         if count > 0 {
             return Err(CheckError::Errors(count));
         }
+        let choices = tls.map(|tls| tls.choices(now)).unwrap_or_default();
+        say(output, "", &choices)?;
         writeln!(output, "{}", Summary(&loaded)).map_err(CheckError::Stream)
     }
 }
 
 /// Says what should be otherwise; gives how much of it is an error.
-fn say_all(loaded: &Loaded, now: Timestamp, errors: &mut dyn Write) -> Result<usize, CheckError> {
-    let config = &loaded.config;
+fn say_all(
+    config: &Config,
+    tls: &Result<Tls, TlsError>,
+    now: Timestamp,
+    errors: &mut dyn Write,
+) -> Result<usize, CheckError> {
     let mut found: Vec<(Severity, String)> = advice(config)
         .into_iter()
         .map(|advice| (advice.severity, advice.text))
         .collect();
-    match Tls::new(&loaded.certificates, &config.hostname) {
+    match tls {
         Ok(tls) => {
             let findings = tls.findings(&config.hostname, now);
             let findings = findings.iter();
@@ -97,6 +106,7 @@ fn say_all(loaded: &Loaded, now: Timestamp, errors: &mut dyn Write) -> Result<us
         }
         Err(error) => found.push((Severity::Fault, error.to_string())),
     }
+    found.sort_by(|(_, one), (_, other)| place(one).cmp(&place(other)));
     for (severity, text) in &found {
         let prefix = match severity {
             Severity::Fault => "",
@@ -108,6 +118,15 @@ fn say_all(loaded: &Loaded, now: Timestamp, errors: &mut dyn Write) -> Result<us
         .iter()
         .filter(|(severity, _)| *severity == Severity::Fault);
     Ok(faults.count())
+}
+
+/// Where a sentence says that something is: file, line and column.
+fn place(text: &str) -> (&str, usize, usize) {
+    let place = text.split(' ').next().unwrap_or_default();
+    let mut parts = place.trim_end_matches(':').split(':');
+    let file = parts.next().unwrap_or_default();
+    let mut number = || parts.next().and_then(|text| text.parse().ok()).unwrap_or(0);
+    (file, number(), number())
 }
 
 fn say(to: &mut dyn Write, prefix: &str, errors: &[impl fmt::Display]) -> Result<(), CheckError> {
@@ -420,6 +439,64 @@ mod tests {
             "domains/example.org/aliases:3:1",
         ];
         assert_eq!(places, expected, "{errors}");
+    }
+
+    #[test]
+    fn errors_come_in_the_order_of_files_and_lines() {
+        let (code, _, errors) = run(&[
+            (ADMIN.0, "admin = \"x\"\n[limits]\nrecipients = \"y\"\n"),
+            ("domains/b.example/aliases", "nonsense\nx: y@\nnonsense\n"),
+            ("domains/a.example/users", "nonsense\n"),
+        ]);
+        assert_eq!(code, Some(78));
+        let lines: Vec<&str> = errors.lines().collect();
+        let places: Vec<_> = lines.iter().map(|line| place(line)).collect();
+        assert!(places.len() > 3 && places.is_sorted(), "{errors}");
+        let (_, _, errors) = run(&[
+            (ADMIN.0, "[relay]\nnetworks = [\"0.0.0.0/0\"]\n"),
+            (
+                "domains/a.example/aliases",
+                "a: gone\nb: gone\npostmaster: p@example.org\n",
+            ),
+        ]);
+        let lines = errors
+            .lines()
+            .filter_map(|line| line.strip_prefix("warning: "));
+        let places: Vec<_> = lines.map(place).collect();
+        assert!(places.len() > 3 && places.is_sorted(), "{errors}");
+    }
+
+    #[test]
+    fn a_certificate_without_its_issuer_and_a_short_key_are_warnings() {
+        let issuer = rcgen::Issuer::new(
+            rcgen::CertificateParams::new(vec!["An authority".to_owned()]).expect("names"),
+            rcgen::KeyPair::generate().expect("a key"),
+        );
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut leaf =
+            rcgen::CertificateParams::new(vec!["mail.example.com".to_owned()]).expect("names");
+        leaf.distinguished_name
+            .push(rcgen::DnType::CommonName, "mail.example.com");
+        let leaf = leaf.signed_by(&key, &issuer).expect("a certificate");
+        let (code, _, errors) = run(&[
+            ADMIN,
+            ("tls/a/fullchain.pem", &leaf.pem()),
+            ("tls/a/privkey.pem", &key.serialize_pem()),
+            ("domains/example.com/aliases", ""),
+            (
+                "domains/example.com/dkim/s.pem",
+                include_str!("../../tests/data/dkim/rsa-1024.pem"),
+            ),
+        ]);
+        assert_eq!(code, None, "{errors}");
+        assert!(
+            errors.contains("the file does not hold the certificate of"),
+            "{errors}"
+        );
+        assert!(
+            errors.contains("dkim/s.pem:1:1: the RSA key has 1024 bits: it signs"),
+            "{errors}"
+        );
     }
 
     #[test]

@@ -14,13 +14,12 @@ use std::str::FromStr;
 use argh::FromArgs;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
-use rsa::rand_core::{TryCryptoRng, TryRng};
 use zeroize::Zeroizing;
 
 use super::lookup::verdict;
 use crate::address::{AddressError, Domain};
 use crate::auth::dkim::canonical::{BodyHasher, Form};
-use crate::auth::dkim::key::{KeyError, SignError, SigningKey, ed25519_pem};
+use crate::auth::dkim::key::{KeyError, SignError, SigningKey, SystemChance, ed25519_pem};
 use crate::auth::dkim::record::{record_name, record_text, zone_lines};
 use crate::auth::dkim::sign::{Signer, prepare};
 use crate::auth::dkim::verdict::{SignatureVerdict, Verdict};
@@ -505,31 +504,6 @@ fn generate_ed25519() -> Result<Zeroizing<String>, DkimError> {
         .map_err(|_| DkimError::Fault)?;
     Ok(ed25519_pem(&seed))
 }
-
-/// The system's random numbers, as the generator of RSA keys asks for them.
-struct SystemChance(SystemRandom);
-
-impl TryRng for SystemChance {
-    type Error = ring::error::Unspecified;
-
-    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
-        let mut bytes = [0; 4];
-        self.try_fill_bytes(&mut bytes)?;
-        Ok(u32::from_ne_bytes(bytes))
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
-        let mut bytes = [0; 8];
-        self.try_fill_bytes(&mut bytes)?;
-        Ok(u64::from_ne_bytes(bytes))
-    }
-
-    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
-        self.0.fill(bytes)
-    }
-}
-
-impl TryCryptoRng for SystemChance {}
 
 fn generate_rsa(bits: usize) -> Result<Zeroizing<String>, DkimError> {
     if !matches!(bits, 2048 | 3072 | 4096) {

@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::sysexits::{CANNOT_CREATE, IO_ERROR, NO_INPUT, USAGE};
 use crate::address::Domain;
 use crate::shell::ownership::make_folders;
+use crate::shell::replace::replace_in;
 
 /// Say which domains are served.
 #[derive(Debug, FromArgs)]
@@ -69,6 +70,13 @@ impl DomainCommand {
         match &self.command {
             Action::Add(Add { domain }) => {
                 let domain = parse_domain(domain)?;
+                if !domain.as_str().contains('.') {
+                    let text = format!(
+                        "no other server can send mail to {domain}, which has no dot; write the whole name, like \
+                         {domain}.example.com"
+                    );
+                    return Err(Failure::new(USAGE, text));
+                }
                 let path = folder.join("domains").join(domain.as_str());
                 if path.is_dir() {
                     return Err(Failure::new(
@@ -78,6 +86,10 @@ impl DomainCommand {
                 }
                 make_folders(folder, &path).map_err(|error| {
                     Failure::new(CANNOT_CREATE, format!("{}: {error}", path.display()))
+                })?;
+                let aliases = path.join(ALIASES);
+                replace_in(folder, &aliases, NO_ALIASES.as_bytes(), 0o640).map_err(|error| {
+                    Failure::new(CANNOT_CREATE, format!("{}: {error}", aliases.display()))
                 })?;
                 reload_if_running(runtime_dir)
             }
@@ -162,7 +174,52 @@ fn holds_files(path: &Path) -> bool {
             if path.is_dir() {
                 holds_files(&path)
             } else {
-                true
+                fs::read(&path).ok().as_deref() != Some(NO_ALIASES.as_bytes())
             }
         })
+}
+
+const ALIASES: &str = "aliases";
+/// What a new domain begins with: git keeps no folder that is empty, and a clone without it would not serve the domain.
+const NO_ALIASES: &str = "# NAME: ADDRESS, one alias a line; see chopar-aliases(5)\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(folder: &Path, action: Action) -> Result<(), Failure> {
+        let command = DomainCommand { command: action };
+        command.run(folder, &folder.join("run"), &mut Vec::new())
+    }
+
+    #[test]
+    fn a_new_domain_has_a_file_and_goes_without_force() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let folder = temporary.path();
+        let domain = || "example.com".to_owned();
+        run(folder, Action::Add(Add { domain: domain() })).expect("a domain");
+        let path = folder.join("domains/example.com");
+        // What git clones: files, and the folders that they need.
+        assert!(path.join(ALIASES).is_file());
+        let remove = |force| {
+            Action::Remove(Remove {
+                domain: domain(),
+                force,
+            })
+        };
+        fs::write(path.join("users"), "x").expect("a file");
+        assert!(run(folder, remove(false)).is_err());
+        fs::remove_file(path.join("users")).expect("a file");
+        run(folder, remove(false)).expect("nothing is lost");
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_domain_without_a_dot_is_refused_with_what_to_write() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let domain = "foo".to_owned();
+        let failure = run(temporary.path(), Action::Add(Add { domain })).expect_err("refused");
+        assert!(failure.to_string().contains("foo.example.com"), "{failure}");
+        assert_eq!(failure.exit_code(), USAGE);
+    }
 }

@@ -34,6 +34,7 @@ const EXAMPLES: &[(&str, &str)] = &[
         "sudo chopar dkim sign message.eml > signed.eml",
     ),
     ("dkim verify", "chopar dkim verify message.eml"),
+    ("dns", "chopar dns example.com --watch"),
     ("domain", "sudo chopar domain add example.com"),
     ("domain add", "sudo chopar domain add example.com"),
     ("domain list", "chopar domain list --json"),
@@ -47,6 +48,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("queue show", "sudo chopar queue show 00TNH7E000000"),
     ("queue stats", "sudo chopar queue stats --json"),
     ("reload", "sudo chopar reload"),
+    ("send", "sudo chopar send you@gmail.com"),
     ("run", "chopar -C ./config run"),
     (
         "spf",

@@ -10,6 +10,7 @@ use crate::dns::{
     Answer, Asked, DnsAction, NoRecords, Question, Resolver, Servers, SocketId, Step,
 };
 use crate::entropy::Entropy;
+use crate::shell::interruption::uninterrupted;
 
 /// Calls a check with the answers so far, and asks what it is missing, until there is its verdict.
 pub(super) fn verdict<Verdict>(
@@ -97,7 +98,7 @@ impl<'a> Lookup<'a> {
     fn receive(&mut self, sockets: &HashMap<SocketId, UdpSocket>) {
         let mut buffer = [0; DATAGRAM_BYTES_MAX];
         for (id, udp) in sockets {
-            match udp.recv_from(&mut buffer) {
+            match uninterrupted(|| udp.recv_from(&mut buffer)) {
                 Ok((len, from)) => {
                     let (bytes, now) = (buffer.get(..len).unwrap_or_default(), self.now());
                     self.resolver

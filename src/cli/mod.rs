@@ -9,6 +9,7 @@ pub mod check;
 pub mod control;
 pub mod demo;
 pub mod dkim;
+pub mod dns;
 pub mod domain;
 pub mod failure;
 mod help;
@@ -17,8 +18,10 @@ pub mod output;
 pub mod queue;
 pub mod reload;
 pub mod run;
+pub mod send;
 pub mod sendmail;
 pub mod spf;
+mod submission;
 pub mod sysexits;
 pub mod user;
 
@@ -58,10 +61,12 @@ enum Command {
     Check(check::Check),
     Demo(demo::Demo),
     Dkim(dkim::Dkim),
+    Dns(dns::Dns),
     Domain(domain::DomainCommand),
     Queue(queue::Queue),
     Reload(reload::Reload),
     Run(run::Run),
+    Send(send::Send),
     Spf(spf::Spf),
     User(user::User),
 }
@@ -100,7 +105,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     if let Some((folder, rest)) = sendmail_words(rest) {
         return end(sendmail::run(rest, &config_folder(folder), input, output));
     }
-    let strs = config_first(rest.iter().map(String::as_str).collect());
+    let strs = config_first(apart(rest.iter().map(String::as_str).collect()));
     let strs = if strs.first() == Some(&"help") {
         help_words(&strs)
     } else {
@@ -124,8 +129,29 @@ fn sendmail_words(words: &[String]) -> Option<(Option<PathBuf>, &[String])> {
         {
             Some((Some(folder.into()), rest))
         }
+        [glued, word, rest @ ..] if word == "sendmail" => match apart(vec![glued.as_str()])[..] {
+            [_, folder] => Some((Some(folder.into()), rest)),
+            _ => None,
+        },
         _ => None,
     }
+}
+
+/// `-CDIR` and `--config=DIR` are `-C DIR`, up to `--`.
+fn apart(words: Vec<&str>) -> Vec<&str> {
+    let mut found = Vec::with_capacity(words.len());
+    let mut is_over = false;
+    for word in words {
+        is_over |= word == "--";
+        let glued = word
+            .strip_prefix("-C")
+            .or_else(|| word.strip_prefix("--config="));
+        match glued.filter(|folder| !is_over && !folder.is_empty()) {
+            Some(folder) => found.extend(["-C", folder.strip_prefix('=').unwrap_or(folder)]),
+            None => found.push(word),
+        }
+    }
+    found
 }
 
 /// `chopar run -C DIR` is `chopar -C DIR run`: which folder is meant may be said at either place.
@@ -196,9 +222,11 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
             .run(&folder)
             .map_err(|error| Failure::new(error.exit_code(), error)),
         Command::Dkim(dkim) => run_dkim(&dkim, &folder, output),
+        Command::Dns(dns) => dns.run(&folder, &load(&folder)?, output),
         Command::Domain(domain) => domain.run(&folder, &runtime_dir(&folder), output),
-        Command::Queue(queue) => queue.run(&runtime_dir(&folder), output),
+        Command::Queue(queue) => queue.run(&runtime_dir(&folder), &drop_folder(&folder), output),
         Command::Reload(reload) => reload.run(&runtime_dir(&folder)),
+        Command::Send(send) => send.run(&load(&folder)?, output),
         Command::Spf(spf) => {
             let mut entropy = SystemEntropy::default();
             let mut lookup = lookup::Lookup::new(servers(&folder, spf.dns), &mut entropy);
@@ -274,6 +302,12 @@ fn runtime_dir(folder: &Path) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from("/run/chopar"))
 }
 
+/// Where messages are left while the daemon is not there, also where the configuration cannot be read.
+fn drop_folder(folder: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(folder.join("chopar.toml")).unwrap_or_default();
+    state_dir(&text).join("spool").join("drop")
+}
+
 fn state_dir(toml: &str) -> PathBuf {
     glance(toml, "state_dir").map_or_else(|| PathBuf::from("/var/lib/chopar"), PathBuf::from)
 }
@@ -290,6 +324,22 @@ pub fn load(path: &Path) -> Result<Config, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_folder_may_be_glued_to_its_flag() {
+        let taken = |words: &[&'static str]| config_first(apart(words.to_vec()));
+        assert_eq!(taken(&["-Cdir", "run"]), ["-C", "dir", "run"]);
+        assert_eq!(taken(&["run", "-C/a/b"]), ["-C", "/a/b", "run"]);
+        assert_eq!(taken(&["run", "--config=dir"]), ["-C", "dir", "run"]);
+        assert_eq!(taken(&["-C=dir", "run"]), ["-C", "dir", "run"]);
+        assert_eq!(
+            taken(&["dkim", "sign", "--", "-Cx"]),
+            ["dkim", "sign", "--", "-Cx"]
+        );
+        let words = ["-Cdir", "sendmail", "-Cother"].map(str::to_owned);
+        let (folder, rest) = sendmail_words(&words).expect("a call of sendmail");
+        assert_eq!((folder, rest), (Some("dir".into()), &words[2..]));
+    }
 
     #[test]
     fn the_folder_may_be_named_behind_the_command() {

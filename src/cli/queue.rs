@@ -8,9 +8,10 @@ use argh::FromArgs;
 use super::control::ask;
 use super::failure::Failure;
 use super::output::{Shown, text as shown_text};
-use super::sysexits::{IO_ERROR, NO_INPUT, USAGE};
+use super::sysexits::{IO_ERROR, NO_INPUT, UNAVAILABLE, USAGE};
 use crate::date::Timestamp;
 use crate::engine::control::{Listed, ListedRecipient, Request, Response, Selection, Stats};
+use crate::shell::drop_folder;
 
 /// Look at the queue and act on it.
 #[derive(Debug, FromArgs)]
@@ -112,7 +113,12 @@ struct StatsCommand {
 
 impl Queue {
     /// Asks the daemon.
-    pub fn run(&self, runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
+    pub fn run(
+        &self,
+        runtime_dir: &Path,
+        drop_folder: &Path,
+        output: &mut dyn Write,
+    ) -> Result<(), Failure> {
         match &self.command {
             QueueCommand::List(List {
                 json: true,
@@ -120,7 +126,7 @@ impl Queue {
             }) => Err(Failure::new(USAGE, "either --json or --jsonl, not both")),
             QueueCommand::List(List { json: true, .. }) => list_json(runtime_dir, &ARRAY, output),
             QueueCommand::List(List { jsonl: true, .. }) => list_json(runtime_dir, &LINES, output),
-            QueueCommand::List(List { .. }) => list(runtime_dir, output),
+            QueueCommand::List(List { .. }) => list(runtime_dir, drop_folder, output),
             QueueCommand::Show(Show { id, json: true }) => show_json(runtime_dir, id, output),
             QueueCommand::Show(Show { id, json: false }) => show(runtime_dir, id, output),
             QueueCommand::Stats(StatsCommand { json: true }) => stats_json(runtime_dir, output),
@@ -278,7 +284,9 @@ fn value(of: &impl serde::Serialize) -> Result<serde_json::Value, Failure> {
 }
 
 /// The queue for people: a line for each message, and one for each recipient that waits.
-pub fn list(runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
+///
+/// Where no daemon answers it is what waits for it in the drop folder, as far as the caller may see that.
+pub fn list(runtime_dir: &Path, drop_folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
     let mut bytes: u64 = 0;
     let end = ask(runtime_dir, &Request::List {}, &mut |response| {
         let Response::Message(listed) = response else {
@@ -286,13 +294,58 @@ pub fn list(runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
         };
         bytes = bytes.saturating_add(listed.size);
         written(print_message(&listed, output))
-    })?;
+    });
+    let end = match end {
+        Err(failure) if failure.exit_code() == UNAVAILABLE => {
+            let waiting = list_waiting(drop_folder, output)?;
+            return Err(Failure::new(UNAVAILABLE, format!("{failure}; {waiting}")));
+        }
+        end => end?,
+    };
     match end.0 {
         0 => written(writeln!(output, "Mail queue is empty"))?,
         1 => written(writeln!(output, "-- {bytes} bytes in 1 message"))?,
         count => written(writeln!(output, "-- {bytes} bytes in {count} messages"))?,
     }
     ended(end)
+}
+
+/// Lists what waits for a daemon that is not there; gives the sentence about it.
+fn list_waiting(folder: &Path, output: &mut dyn Write) -> Result<String, Failure> {
+    let shown = folder.display();
+    let waiting = match drop_folder::waiting(folder) {
+        Ok(waiting) => waiting,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok("no message waits for it".to_owned());
+        }
+        Err(error) => {
+            return Ok(format!(
+                "whether messages wait for it in {shown} cannot be seen: {error}; use sudo"
+            ));
+        }
+    };
+    for message in &waiting {
+        written(writeln!(
+            output,
+            "{} {:>9} {} <{}>",
+            message.name,
+            message.size,
+            message.written.rfc3339(),
+            Shown(message.from.as_bytes())
+        ))?;
+        for to in &message.to {
+            written(writeln!(
+                output,
+                "        waiting <{}>",
+                Shown(to.as_bytes())
+            ))?;
+        }
+    }
+    Ok(match waiting.len() {
+        0 => "no message waits for it".to_owned(),
+        1 => format!("1 message waits for it in {shown}"),
+        count => format!("{count} messages wait for it in {shown}"),
+    })
 }
 
 /// Has every message tried now.

@@ -297,8 +297,8 @@ fn read_new_password() -> Result<Password, Failure> {
     Ok(password)
 }
 
-/// A line from the terminal without echo, or from standard input.
-fn read_password(prompt: &str) -> Result<Password, Failure> {
+/// Asks for a password: without echo at a terminal, else the first line of standard input.
+pub(super) fn read_password(prompt: &str) -> Result<Password, Failure> {
     let stdin = io::stdin();
     let broken =
         |error: io::Error| Failure::new(IO_ERROR, format!("cannot read the password: {error}"));

@@ -33,6 +33,10 @@ pub(super) fn read(
             let other = other.to_owned();
             errors.push(&path, Problem::DomainTwice { other });
         }
+        if !domain.as_str().contains('.') {
+            let text = domain.to_string();
+            errors.warn(&path, Problem::DomainWithoutDot { text });
+        }
         served.insert(
             domain.clone(),
             read_domain(folder, &path, &domain, settings, errors),
@@ -114,10 +118,15 @@ fn read_key(folder: &Folder, file: &str, name: &str, errors: &mut Errors) -> Opt
     super::keep_secret(folder, file, errors);
     let text = errors.text(file, folder.file(file)?)?;
     match SigningKey::from_pem(text) {
-        Ok(key) => Some(DkimKey {
-            selector: selector.into(),
-            key: Arc::new(key),
-        }),
+        Ok(key) => {
+            if key.is_short() {
+                errors.warn(file, Problem::ShortKey { bits: key.bits() });
+            }
+            Some(DkimKey {
+                selector: selector.into(),
+                key: Arc::new(key),
+            })
+        }
         Err(error) => {
             errors.push(file, Problem::DkimKey(error));
             None

@@ -62,6 +62,11 @@ pub enum Problem {
         /// Why.
         error: AddressError,
     },
+    /// A domain without a dot (a warning).
+    DomainWithoutDot {
+        /// The domain.
+        text: String,
+    },
     /// Two folders name the same domain.
     DomainTwice {
         /// The other folder.
@@ -226,6 +231,11 @@ pub enum Problem {
     AliasTargets,
     /// No key that can sign.
     DkimKey(KeyError),
+    /// A key that is shorter than it should be (a warning).
+    ShortKey {
+        /// Bits of its modulus.
+        bits: usize,
+    },
     /// No selector.
     Selector {
         /// What is there.
@@ -310,6 +320,10 @@ impl fmt::Display for Problem {
                     "{text:?} is no domain ({error}); write it like example.com"
                 )
             }
+            Self::DomainWithoutDot { text } => write!(
+                out,
+                "no other server can send mail to {text:?}, which has no dot; write the whole name, like {text}.example.com"
+            ),
             Self::DomainTwice { other } => write!(
                 out,
                 "the folder {other:?} names the same domain; put both into one"
@@ -457,6 +471,11 @@ impl fmt::Display for Problem {
                     "the alias has more than {ALIAS_TARGETS_MAX} targets; use a list server"
                 )
             }
+            Self::ShortKey { bits } => write!(
+                out,
+                "the RSA key has {bits} bits: it signs, and receivers may hold that against the mail (RFC 8301 section 3.2); \
+                 make another with chopar dkim keygen, publish its record, and remove this file some days later"
+            ),
             Self::DkimKey(error) => {
                 write!(out, "{error}; make a new key with chopar dkim keygen")
             }
@@ -542,7 +561,7 @@ impl Errors {
 
     /// The errors alone.
     pub(super) fn into_errors(self) -> Vec<ConfigError> {
-        self.errors
+        sorted(self.errors)
     }
 
     /// Something that can be worked with.
@@ -577,8 +596,17 @@ impl Errors {
 
     /// Warnings and errors.
     pub(super) fn into_parts(self) -> (Vec<ConfigError>, Vec<ConfigError>) {
-        (self.warnings, self.errors)
+        (sorted(self.warnings), sorted(self.errors))
     }
+}
+
+/// In the order in which an editor meets them.
+fn sorted(mut errors: Vec<ConfigError>) -> Vec<ConfigError> {
+    errors.sort_by(|one, other| {
+        let place = |error: &ConfigError| (error.line, error.column);
+        (one.file.cmp(&other.file)).then_with(|| place(one).cmp(&place(other)))
+    });
+    errors
 }
 
 /// The line and column of a byte offset, both from 1, the column in characters.

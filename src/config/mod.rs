@@ -21,7 +21,7 @@ mod folder;
 mod glance;
 mod names;
 mod network;
-mod quantity;
+pub mod quantity;
 mod routes;
 mod settings;
 mod target;
@@ -194,6 +194,8 @@ pub struct Limits {
     pub sessions_per_address: usize,
     /// Messages that a user may submit in an hour; 0: as many as they like.
     pub messages_per_user_hour: u32,
+    /// Messages that a local uid may submit in an hour; 0: as many as it likes.
+    pub messages_per_uid_hour: u32,
     /// Recipients of one message.
     pub recipients: usize,
 }

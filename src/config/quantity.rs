@@ -19,7 +19,7 @@ pub fn size(text: &str) -> Option<u64> {
 }
 
 /// A duration: numbers with s, m, h, d or w, added up.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
     let mut seconds: u64 = 0;
     if rest.is_empty() {

@@ -25,8 +25,9 @@ use crate::dns::{Servers, resolv_conf};
 use crate::limits::{
     CLIENT_SESSIONS_DEFAULT, GIVE_UP_AFTER_DEFAULT, MEMORY_BYTES_MAX_DEFAULT,
     MEMORY_BYTES_MAX_LEAST, MESSAGE_BYTES_MAX_DEFAULT, MESSAGE_BYTES_MAX_LEAST,
-    MESSAGES_PER_USER_HOUR_DEFAULT, RECIPIENTS_MAX, SESSIONS_MAX_DEFAULT, SESSIONS_PER_HOP_DEFAULT,
-    SESSIONS_PER_PEER_MAX_DEFAULT, WARN_AFTER_DEFAULT,
+    MESSAGES_PER_UID_HOUR_DEFAULT, MESSAGES_PER_USER_HOUR_DEFAULT, RECIPIENTS_MAX,
+    SESSIONS_MAX_DEFAULT, SESSIONS_PER_HOP_DEFAULT, SESSIONS_PER_PEER_MAX_DEFAULT,
+    WARN_AFTER_DEFAULT,
 };
 use crate::smtp::data::LongLines;
 
@@ -315,6 +316,7 @@ struct LimitsText {
     sessions: Option<Spanned<u32>>,
     sessions_per_address: Option<Spanned<u32>>,
     messages_per_user_hour: Option<u32>,
+    messages_per_uid_hour: Option<u32>,
     recipients: Option<Spanned<u32>>,
 }
 
@@ -700,6 +702,9 @@ impl Check<'_> {
             messages_per_user_hour: raw
                 .messages_per_user_hour
                 .unwrap_or(MESSAGES_PER_USER_HOUR_DEFAULT),
+            messages_per_uid_hour: raw
+                .messages_per_uid_hour
+                .unwrap_or(MESSAGES_PER_UID_HOUR_DEFAULT),
             recipients: self.count(raw.recipients.as_ref(), RECIPIENTS_MAX),
         }
     }

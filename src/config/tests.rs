@@ -489,7 +489,10 @@ fn errors_of_aliases_have_their_position() {
         ("ann: b via ", "1:6: \"b via\" is no target"),
         ("ann: b\nb: ann", "1:1: the alias leads back to itself"),
         ("ann: a\n\nANN: b", "3:1: \"ANN\" is already on line 1"),
-        ("*: a\n*: b", "2:1: \"*\" is already on line 1"),
+        (
+            "*: a@x.test\n*: b@x.test",
+            "2:1: \"*\" is already on line 1",
+        ),
         (
             many.as_str(),
             &format!("1:{last}: the alias has more than 100 targets"),

@@ -34,6 +34,16 @@ pub(super) fn query(
     edns: Edns,
     entropy: &mut dyn Entropy,
 ) -> Option<Vec<u8>> {
+    write_query(name, type_code(kind), edns, entropy)
+}
+
+/// [`query`] for any type of records.
+pub(super) fn write_query(
+    name: &Domain,
+    code: u16,
+    edns: Edns,
+    entropy: &mut dyn Entropy,
+) -> Option<Vec<u8>> {
     // On the wire a name has two octets more than its text.
     if name.is_literal() || name.as_str().len().saturating_add(2) > DNS_NAME_BYTES_MAX {
         return None;
@@ -45,7 +55,7 @@ pub(super) fn query(
     packet.set_flags(PacketFlag::RECURSION_DESIRED | PacketFlag::AUTHENTIC_DATA);
     packet.questions.push(WireQuestion::new(
         Name::new_unchecked(&cased),
-        QTYPE::TYPE(TYPE::from(type_code(kind))),
+        QTYPE::TYPE(TYPE::from(code)),
         QCLASS::CLASS(CLASS::IN),
         false,
     ));
@@ -98,6 +108,30 @@ pub(super) fn match_reply(query: &[u8], packet: &[u8]) -> Match {
     } else {
         Match::OtherCase
     }
+}
+
+/// What the header of a packet says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Received {
+    /// The response code, without the upper bits of the OPT record.
+    pub(super) code: u16,
+    /// The server answers for the zone itself.
+    pub(super) authoritative: bool,
+    /// It did not fit.
+    pub(super) truncated: bool,
+    /// The server vouches for it.
+    pub(super) authentic: bool,
+}
+
+/// Reads the header.
+pub(super) fn received(packet: &[u8]) -> Result<Received, Malformed> {
+    let flags = u16_at(packet, 2).ok_or(Malformed::Short)?;
+    Ok(Received {
+        code: flags & RCODE,
+        authoritative: flags & AUTHORITATIVE != 0,
+        truncated: flags & TRUNCATED != 0,
+        authentic: flags & AUTHENTIC != 0,
+    })
 }
 
 /// A reply, read.
@@ -264,19 +298,19 @@ impl Reply {
 }
 
 /// The part of a record in front of its data.
-struct Header {
-    owner: WireName,
-    kind: u16,
-    class: u16,
-    ttl: u32,
+pub(super) struct Header {
+    pub(super) owner: WireName,
+    pub(super) kind: u16,
+    pub(super) class: u16,
+    pub(super) ttl: u32,
     raw_ttl: u32,
-    data_at: usize,
+    pub(super) data_at: usize,
     data_end: usize,
 }
 
 impl Header {
     /// Reads the record at `at`; returns it with the offset behind it.
-    fn read(packet: &[u8], at: usize) -> Result<(Self, usize), Malformed> {
+    pub(super) fn read(packet: &[u8], at: usize) -> Result<(Self, usize), Malformed> {
         let (owner, at) = WireName::read(packet, at)?;
         let field =
             |offset: usize| u16_at(packet, at.saturating_add(offset)).ok_or(Malformed::Short);
@@ -299,7 +333,8 @@ impl Header {
         Ok((header, data_end))
     }
 
-    fn data<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
+    /// Its data.
+    pub(super) fn data<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
         packet.get(self.data_at..self.data_end).unwrap_or_default()
     }
 }
@@ -337,7 +372,7 @@ fn read_record(
                 return Ok(None);
             }
         }
-        RecordKind::Txt => Record::Txt(join_strings(data)?),
+        RecordKind::Txt => Record::Txt(strings(data)?.concat()),
         RecordKind::Ptr => match name_in(packet, header, header.data_at)?.to_domain() {
             Some(name) => Record::Ptr(name),
             None => return Ok(None),
@@ -358,7 +393,7 @@ fn read_record(
 }
 
 /// A name that must end where the record's data ends.
-fn name_in(packet: &[u8], header: &Header, at: usize) -> Result<WireName, Malformed> {
+pub(super) fn name_in(packet: &[u8], header: &Header, at: usize) -> Result<WireName, Malformed> {
     let (name, end) = WireName::read(packet, at)?;
     if end == header.data_end {
         Ok(name)
@@ -367,17 +402,17 @@ fn name_in(packet: &[u8], header: &Header, at: usize) -> Result<WireName, Malfor
     }
 }
 
-/// The character-strings of a TXT record, joined.
-fn join_strings(mut data: &[u8]) -> Result<Vec<u8>, Malformed> {
-    let mut text = Vec::with_capacity(data.len());
+/// The character-strings of a TXT record.
+pub(super) fn strings(mut data: &[u8]) -> Result<Vec<&[u8]>, Malformed> {
+    let mut strings = Vec::new();
     while let Some((&len, rest)) = data.split_first() {
         let (string, rest) = rest
             .split_at_checked(usize::from(len))
             .ok_or(Malformed::Data)?;
-        text.extend_from_slice(string);
+        strings.push(string);
         data = rest;
     }
-    Ok(text)
+    Ok(strings)
 }
 
 /// For how many seconds an SOA record lets the absence of records be believed (RFC 2308 section 5).
@@ -426,7 +461,8 @@ fn random_case(name: &str, entropy: &mut dyn Entropy) -> String {
         .collect()
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+/// Two octets as a number.
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     let pair = bytes.get(at..at.checked_add(2)?)?;
     Some(u16::from_be_bytes(pair.try_into().ok()?))
 }
@@ -449,7 +485,8 @@ pub(super) const NXDOMAIN: u16 = 3;
 pub(super) const NOTIMP: u16 = 4;
 pub(super) const BADVERS: u16 = 16;
 
-const HEADER_BYTES: usize = 12;
+/// Bytes of a header.
+pub(super) const HEADER_BYTES: usize = 12;
 const RESPONSE: u16 = 0x8000;
 const OPCODE: u16 = 0x7800;
 const AUTHORITATIVE: u16 = 0x0400;

@@ -10,6 +10,7 @@ mod mx;
 mod name;
 mod resolver;
 mod servers;
+mod zone_reply;
 
 pub mod resolv_conf;
 
@@ -18,3 +19,6 @@ pub use mx::{MailHost, MailHosts, NoMailHosts, mail_hosts};
 pub use name::reverse_name;
 pub use resolver::{Asked, DnsAction, QuestionId, Resolver, SocketId};
 pub use servers::Servers;
+pub use zone_reply::{
+    Recursion, Srv, ZoneData, ZoneKind, ZoneRecord, ZoneReply, zone_query, zone_reply,
+};

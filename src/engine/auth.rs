@@ -311,6 +311,15 @@ impl Engine {
         Some((mailbox, Meant::Perhaps))
     }
 
+    /// How many users a bare name could stand for.
+    fn users_of(&self, name: &str) -> usize {
+        let domains = self.config.domains.keys();
+        let mailboxes = domains.filter_map(|domain| Mailbox::new(name, domain).ok());
+        mailboxes
+            .filter(|mailbox| self.config.user(mailbox).is_some())
+            .count()
+    }
+
     fn check(
         &mut self,
         conn: ConnId,
@@ -518,9 +527,13 @@ impl Engine {
         } else {
             Level::Warning
         };
+        let is_several = level == Level::Warning && self.users_of(login) > 1;
+        let cause = is_several
+            .then_some("users of several domains have this name; log in with the whole address");
         let line = Line::new(level, "auth")
             .with("result", result)
             .with("user", login)
+            .with_some("cause", cause)
             .with_some("peer", address);
         match level {
             Level::Warning => self.log_refusal(line),

@@ -62,6 +62,11 @@ pub enum Request {
     Stats {},
     /// Read the configuration again.
     Reload {},
+    /// Tell what was logged of a message, and what will be, until the tool hangs up.
+    Follow {
+        /// Its id.
+        id: String,
+    },
 }
 
 /// Which messages are meant.
@@ -87,6 +92,11 @@ pub enum Response {
     },
     /// Numbers.
     Stats(Stats),
+    /// A line of the log about the message that is followed.
+    Event {
+        /// `event=… id=… key=value …`.
+        text: String,
+    },
     /// Something to know that is no error.
     Note {
         /// A sentence.
@@ -205,11 +215,11 @@ pub(super) struct Control {
     /// What came and was not taken as a request yet.
     input: Vec<u8>,
     /// What the tool waits for; one request at a time.
-    work: Job,
+    pub(super) work: Job,
 }
 
 /// A request under way.
-enum Job {
+pub(super) enum Job {
     /// None.
     None,
     /// Messages are listed.
@@ -218,10 +228,12 @@ enum Job {
     Commit(Pending),
     /// The configuration is being read.
     Reload,
+    /// A message is followed.
+    Follow,
 }
 
 /// A list on its way out.
-struct Listing {
+pub(super) struct Listing {
     /// Messages that are still to be listed.
     left: VecDeque<QueueId>,
     /// The one that is being read. There is one read at a time, and an answer is of this one.
@@ -236,7 +248,7 @@ struct Listing {
 }
 
 /// Changes that a tool waits for.
-struct Pending {
+pub(super) struct Pending {
     left: usize,
     count: usize,
     errors: Vec<String>,
@@ -260,7 +272,7 @@ impl Control {
     }
 
     pub(super) fn wants_input(&self) -> bool {
-        matches!(self.work, Job::None)
+        matches!(self.work, Job::None | Job::Follow)
     }
 
     /// The next line of what came.
@@ -287,6 +299,12 @@ impl Engine {
         bytes: &[u8],
         now: Now,
     ) {
+        if matches!(control.work, Job::Follow) {
+            return self.control_drop(
+                conn,
+                "nothing more can be asked while a message is followed",
+            );
+        }
         control.input.extend_from_slice(bytes);
         self.control_on(conn, control, now);
     }
@@ -335,7 +353,7 @@ impl Engine {
     }
 
     /// Whether a tool of this user may ask for everything.
-    fn is_operator(&self, uid: Option<u32>) -> bool {
+    pub(super) fn is_operator(&self, uid: Option<u32>) -> bool {
         uid.is_some_and(|uid| uid == ROOT || uid == self.operator)
     }
 
@@ -390,6 +408,7 @@ impl Engine {
             Request::Remove { .. } => self.deny(conn, uid, "remove"),
             Request::Stats {} => self.deny(conn, uid, "stats"),
             Request::Reload {} => self.deny(conn, uid, "reload"),
+            Request::Follow { .. } => self.deny(conn, uid, "follow"),
         }
     }
 
@@ -456,6 +475,14 @@ impl Engine {
                 self.respond(conn, &Response::Stats(stats));
                 self.end(conn, stats.queued, Vec::new());
             }
+            Request::Follow { id } => match id.parse::<QueueId>() {
+                Ok(id) if self.follow(conn, id) => control.work = Job::Follow,
+                Ok(_) => {
+                    let error = "too many messages are followed at a time".to_owned();
+                    self.end(conn, 0, vec![error]);
+                }
+                Err(error) => self.end(conn, 0, vec![format!("{id}: {error}")]),
+            },
             Request::Reload {} => {
                 control.work = Job::Reload;
                 self.actions.push_back(Action::Reload { conn: Some(conn) });
@@ -787,7 +814,7 @@ impl Engine {
         self.respond(conn, &Response::End { count, errors });
     }
 
-    fn respond(&mut self, conn: ConnId, response: &Response) {
+    pub(super) fn respond(&mut self, conn: ConnId, response: &Response) {
         let mut bytes = serde_json::to_vec(response).unwrap_or_default();
         bytes.push(b'\n');
         self.send(conn, bytes);

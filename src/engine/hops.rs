@@ -289,6 +289,18 @@ impl Hops {
         }
     }
 
+    /// The standings that those may have who wait for room, this hop aside: each line has two.
+    pub(super) fn wanting_beside(&self, own: HopId) -> impl Iterator<Item = Standing> {
+        let standings = [
+            [Standing::Known, Standing::Trusted],
+            [Standing::Client, Standing::Visitor],
+        ];
+        let lines = self.wanting.iter().zip(standings);
+        lines
+            .filter(move |(line, _)| line.iter().any(|(_, id)| *id != own))
+            .flat_map(|(_, standings)| standings)
+    }
+
     fn leave_line(&mut self, id: HopId, place: Option<(usize, u64)>) {
         if let Some((line, turn)) = place
             && let Some(wanting) = self.wanting.get_mut(line)
@@ -321,7 +333,7 @@ impl Hops {
         true
     }
 
-    /// A courier is gone.
+    /// A courier is gone. Those that wait for its room are looked at before its own hop.
     pub(super) fn courier_gone(&mut self, id: HopId, conn: ConnId, arriving: bool) {
         if let Some(hop) = self.hops.get_mut(&id) {
             hop.couriers = hop.couriers.saturating_sub(1);
@@ -331,6 +343,7 @@ impl Hops {
                 self.idling.remove(&id);
             }
         }
+        self.wake_wanting();
         self.touch(id);
         self.free_if_unused(id);
     }

@@ -32,6 +32,7 @@ use crate::limits::{
     SESSION_TIMEOUT, UNAUTHENTICATED_SESSION_TIMEOUT,
 };
 use crate::policy::authority::{Door, Grant, Grants};
+use crate::policy::rates::Claim;
 use crate::policy::shares::{Holder, Resource};
 use crate::queue::MessageRecord;
 use crate::smtp::command::ForwardPath;
@@ -91,8 +92,8 @@ pub(super) struct Inbound {
     holding: Holding,
     /// Bytes of output that its peer has not taken.
     pending: usize,
-    /// When its message was counted for its user, until it is on its way to the disk.
-    claimed: Option<Instant>,
+    /// Its message was counted for whoever submits it, and is not on its way to the disk yet.
+    claimed: Option<Claim>,
     /// Whether it holds more memory than its share, or there is little for its like.
     is_over: bool,
     /// Its places among those who can make room.
@@ -220,6 +221,16 @@ impl Inbound {
         let is_stored =
             self.session.timeout().is_none() && self.checking.is_none() && self.hooking.is_none();
         if is_stored { 0 } else { self.memory() }
+    }
+
+    /// Whether its message is on its way to the disk: it may be queued whatever becomes of the session, so that its client
+    /// has to hear the answer.
+    fn awaits_disk(&self) -> bool {
+        let is_still_here = self.intake.is_some()
+            || self.checking.is_some()
+            || self.hooking.is_some()
+            || self.signing.is_some();
+        self.session.is_busy() && self.session.timeout().is_none() && !is_still_here
     }
 
     /// Bytes that it holds, without those on their way to the disk.
@@ -422,7 +433,8 @@ impl Engine {
             inbound.timer = Some(deadline);
             self.timers.set(deadline, Timer::Conn(conn));
         }
-        if self.account(&mut inbound) && inbound.waits_with() > SESSION_KEPT_BYTES {
+        let is_over = self.account(&mut inbound);
+        if is_over && inbound.waits_with() > SESSION_KEPT_BYTES && !inbound.awaits_disk() {
             return self.inbound_crowded_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION);
         }
         self.join_crowd(conn, &mut inbound);
@@ -448,7 +460,9 @@ impl Engine {
                 .with("why", reply.text()),
         );
         inbound.noted.push(reply.clone());
-        if inbound.pending == 0 {
+        // A little may be an answer that was given just now: it is written before the end. More is what its peer does not
+        // take.
+        if inbound.pending <= SESSION_KEPT_BYTES {
             return self.inbound_end(conn, inbound, reply);
         }
         self.actions.push_back(Action::Abort { conn });

@@ -8,6 +8,7 @@ use std::fmt::{self, Display, Write as _};
 use crate::address::Mailbox;
 use crate::envelope::Recipient;
 use crate::escape::{Quoted, is_shown};
+use crate::queue_id::QueueId;
 
 /// How urgent a line is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -69,6 +70,14 @@ impl Line {
             Some(value) => self.with(key, value),
             None => self,
         }
+    }
+}
+
+impl Line {
+    /// The message that it is about: `id` stands right behind the event.
+    pub(super) fn message(&self) -> Option<QueueId> {
+        let mut words = self.text.split(' ').skip(1);
+        words.next()?.strip_prefix("id=")?.parse().ok()
     }
 }
 

@@ -21,6 +21,7 @@ pub mod damage;
 mod derivations;
 pub mod drop_folder;
 pub mod event;
+mod following;
 mod hops;
 mod inbound;
 mod intake;
@@ -57,6 +58,7 @@ use blocks::Blocks;
 use connections::Connections;
 use control::{Control, ROOT};
 use event::{Action, ConnId, Event, JobId, Reader, Work};
+use following::Following;
 use hops::Hops;
 use inbound::{Asking, Crowd, Hooks, Inbound, Strangers, Verifications};
 use log::{Level, Line};
@@ -109,6 +111,9 @@ pub struct Engine {
     shares: Shares,
     /// Bytes free on the disk of the spool, as far as is known.
     free_space: Option<u64>,
+    /// Bytes that would be free if every unfinished message were given up: those of them that are written take up room
+    /// already, and are counted in the pool too.
+    free_without_unfinished: Option<u64>,
     counters: Counters,
     /// The greatest counts of one turn.
     heaviest: Workload,
@@ -116,6 +121,7 @@ pub struct Engine {
     /// The account that the relay runs as: besides root it may ask for everything at the control socket.
     operator: u32,
     repeats: Repeats,
+    following: Following,
     stopping: bool,
 }
 
@@ -287,10 +293,12 @@ impl Engine {
             recording: Recording::default(),
             put_off: Vec::new(),
             free_space: None,
+            free_without_unfinished: None,
             counters: Counters::default(),
             heaviest: Workload::default(),
             log_level: Level::Info,
             operator: ROOT,
+            following: Following::default(),
             repeats: Repeats::default(),
             stopping: false,
         };
@@ -538,7 +546,7 @@ impl Engine {
 
     /// The configuration or the disk has changed, and with it how much there is.
     fn size_pools(&mut self) {
-        let (config, free) = (&self.config, self.free_space);
+        let (config, free) = (&self.config, self.free_without_unfinished);
         (self.shares).set_capacities(|resource| capacity(config, free, resource));
     }
 
@@ -697,6 +705,7 @@ impl Engine {
     }
 
     fn log(&mut self, line: Line) {
+        self.tell_followers(&line);
         if line.level <= self.log_level {
             self.actions.push_back(Action::Log(line));
         }

@@ -614,7 +614,6 @@ impl Engine {
             .give(courier.holder, 1);
         let arriving = courier.reach == Reach::Nowhere;
         self.hops.courier_gone(courier.hop, conn, arriving);
-        self.hops.wake_wanting();
     }
 
     fn courier_put(&mut self, conn: ConnId, mut courier: Box<Courier>) {

@@ -13,6 +13,7 @@ use crate::clock::{Instant, Now};
 use crate::config::Config;
 use crate::date::Timestamp;
 use crate::envelope::{Envelope, Recipient};
+use crate::policy::rates::Claim;
 use crate::policy::retry;
 use crate::policy::route;
 use crate::policy::shares::{Holder, Resource};
@@ -79,11 +80,12 @@ pub(super) enum Owner {
     Notice(Box<Unrecorded>),
 }
 
-/// Memory that a message takes until it is on the disk, and on whose account.
+/// Memory that a message takes until it is on the disk, and on whose account; and whom it is counted for.
 #[derive(Debug)]
 pub(super) struct Charge {
     holder: Holder,
     bytes: u64,
+    claim: Option<Claim>,
 }
 
 /// Whether outcomes reach the disk.
@@ -158,6 +160,9 @@ impl Engine {
                     Some(Committing::Message(message)) => match message.owner {
                         Owner::Client(conn, charge) => {
                             self.discharge(&charge);
+                            if let Some(claim) = &charge.claim {
+                                self.logins.users.give_back(claim);
+                            }
                             self.inbound_committed(conn, Err(refusal(error)), now)
                         }
                         // It is told at the next start.
@@ -206,6 +211,9 @@ impl Engine {
             Completion::Retirable { segment } => self.store(Command::Retire { segment }),
             Completion::Space { free } => {
                 self.free_space = Some(free);
+                let unfinished = self.shares.of(Resource::Spool).used();
+                let written = unfinished.saturating_sub(self.blocks.bytes());
+                self.free_without_unfinished = Some(free.saturating_add(written));
                 self.size_pools();
             }
         }
@@ -240,12 +248,21 @@ impl Engine {
     }
 
     /// A message is charged for until it is on the disk.
-    pub(super) fn charge(&mut self, holder: Holder, record: &MessageRecord) -> Charge {
+    pub(super) fn charge(
+        &mut self,
+        holder: Holder,
+        record: &MessageRecord,
+        claim: Option<Claim>,
+    ) -> Charge {
         let bytes = record.held() as u64;
         // Until the disk says again how much is free.
         self.free_space = self.free_space.map(|free| free.saturating_sub(bytes));
         (self.shares.of_mut(Resource::Memory)).resize(holder, 0, bytes);
-        Charge { holder, bytes }
+        Charge {
+            holder,
+            bytes,
+            claim,
+        }
     }
 
     fn discharge(&mut self, charge: &Charge) {
@@ -264,6 +281,12 @@ impl Engine {
             self.discharge(charge);
         }
         let Some(location) = location else { return };
+        if location.body_is_file() {
+            // It is no unfinished message any more, and stays on the disk.
+            let free = &mut self.free_without_unfinished;
+            *free = free.map(|free| free.saturating_sub(size));
+            self.size_pools();
+        }
         self.counters.accepted += 1;
         self.log(
             Line::new(Level::Info, "queued")

@@ -1,4 +1,4 @@
-//! Who has had enough: sessions and failures of AUTH by address, messages by user.
+//! Who has had enough: sessions and failures of AUTH by address, messages by user and by local uid.
 //!
 //! An address is one IPv4 address or one /64 of IPv6, which is what one customer gets. Every table has a ceiling.
 //! Each network has a share of the table of failures, so that nobody loses a count by bringing many addresses.
@@ -14,7 +14,7 @@ use crate::config::Network;
 use crate::limits::{
     AUTH_FAILURE_ENTRIES_MAX, AUTH_FAILURE_WINDOW, AUTH_FAILURES_PER_PEER_MAX,
     AUTH_FAILURES_PER_SITE_MAX, KNOWN_ADDRESS_LIFETIME, KNOWN_ADDRESSES_MAX,
-    PEER_TABLE_ENTRIES_MAX,
+    PEER_TABLE_ENTRIES_MAX, UIDS_COUNTED_MAX,
 };
 
 /// Sessions and failures of AUTH by address.
@@ -193,10 +193,36 @@ impl Counted {
     }
 }
 
-/// Messages by user within the last hour, in slots of ten minutes.
+/// Whom a message is counted for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Submitter {
+    /// A user, by the login however it is spelled.
+    User(String),
+    /// The programs of a local uid.
+    Uid(u32),
+}
+
+impl Submitter {
+    /// The user of this login.
+    pub fn user(login: &Mailbox) -> Self {
+        Self::User(format!("{}@{}", login.local_key(), login.domain()))
+    }
+}
+
+/// A message that was counted, to be counted out again where it is not taken.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Claim {
+    who: Submitter,
+    at: Instant,
+}
+
+/// Messages by user and by local uid within the last hour, in slots of ten minutes.
 #[derive(Debug, Default)]
 pub struct Users {
-    sent: HashMap<String, Sent>,
+    /// Logins are configured, so that this is as small as the configuration.
+    by_login: HashMap<String, Sent>,
+    /// Whoever has a range of uids could bring any number: past a ceiling those that are new share one count.
+    by_uid: HashMap<u32, Sent>,
 }
 
 #[derive(Debug, Default)]
@@ -207,12 +233,12 @@ struct Sent {
 }
 
 impl Users {
-    /// Whether a user may submit a message, of which `per_hour` are allowed (0: as many as they like).
-    pub fn may_send(&mut self, login: &Mailbox, per_hour: u32, now: Instant) -> bool {
+    /// Whether somebody may submit a message, of which `per_hour` are allowed (0: as many as they like).
+    pub fn may_send(&mut self, who: &Submitter, per_hour: u32, now: Instant) -> bool {
         if per_hour == 0 {
             return true;
         }
-        match self.sent.get_mut(&key_of(login)) {
+        match self.counted(who) {
             None => true,
             Some(sent) => {
                 sent.turn_to(slot_of(now));
@@ -222,41 +248,68 @@ impl Users {
     }
 
     /// Counts a message.
-    pub fn sent(&mut self, login: &Mailbox, now: Instant) {
-        if self.sent.len() >= PEER_TABLE_ENTRIES_MAX {
-            self.sweep(now); // logins are configured, so the table is as small as the configuration
+    pub fn sent(&mut self, who: Submitter, now: Instant) -> Claim {
+        if self.by_uid.len() >= UIDS_COUNTED_MAX {
+            self.sweep(now);
         }
-        let sent = self.sent.entry(key_of(login)).or_default();
+        let sent = match &who {
+            Submitter::User(login) => self.by_login.entry(login.clone()).or_default(),
+            Submitter::Uid(uid) => {
+                let uid = self.counted_as(*uid);
+                self.by_uid.entry(uid).or_default()
+            }
+        };
         let slot = slot_of(now);
         sent.turn_to(slot);
         if let Some(count) = sent.counts.get_mut(index_of(slot)) {
             *count = count.saturating_add(1);
         }
+        Claim { who, at: now }
     }
 
     /// Counts a message out that was counted and not taken.
-    pub fn give_back(&mut self, login: &Mailbox, now: Instant) {
-        if let Some(sent) = self.sent.get_mut(&key_of(login)) {
-            sent.turn_to(slot_of(now));
-            let last = index_of(slot_of(now));
-            // It was counted a moment ago, in this slot or in the one before.
-            let before = last.checked_sub(1).unwrap_or(SLOTS.saturating_sub(1));
-            for at in [last, before] {
-                if let Some(count) = sent.counts.get_mut(at).filter(|count| **count > 0) {
-                    *count = count.saturating_sub(1);
-                    return;
-                }
+    pub fn give_back(&mut self, claim: &Claim) {
+        let slot = slot_of(claim.at);
+        if let Some(sent) = self.counted(&claim.who)
+            && sent.has_slot(slot)
+            && let Some(count) = sent.counts.get_mut(index_of(slot))
+        {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// Forgets those who sent nothing for an hour.
+    pub fn sweep(&mut self, now: Instant) {
+        let slot = slot_of(now);
+        let has_sent = |sent: &mut Sent| {
+            sent.turn_to(slot);
+            sent.sum() > 0
+        };
+        self.by_login.retain(|_, sent| has_sent(sent));
+        self.by_uid.retain(|_, sent| has_sent(sent));
+    }
+
+    /// Entries of the tables: users, and local uids.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.by_login.len(), self.by_uid.len())
+    }
+
+    fn counted(&mut self, who: &Submitter) -> Option<&mut Sent> {
+        match who {
+            Submitter::User(login) => self.by_login.get_mut(login),
+            Submitter::Uid(uid) => {
+                let uid = self.counted_as(*uid);
+                self.by_uid.get_mut(&uid)
             }
         }
     }
 
-    /// Forgets users who sent nothing for an hour.
-    pub fn sweep(&mut self, now: Instant) {
-        let slot = slot_of(now);
-        self.sent.retain(|_, sent| {
-            sent.turn_to(slot);
-            sent.sum() > 0
-        });
+    /// The uid under which one is counted.
+    fn counted_as(&self, uid: u32) -> u32 {
+        match self.by_uid.contains_key(&uid) || self.by_uid.len() < UIDS_COUNTED_MAX {
+            true => uid,
+            false => OTHER_UIDS,
+        }
     }
 }
 
@@ -272,6 +325,11 @@ impl Sent {
         self.last = self.last.max(slot);
     }
 
+    /// Whether what was counted in a slot still counts: the slot has not been used again.
+    const fn has_slot(&self, slot: u64) -> bool {
+        slot <= self.last && self.last.saturating_sub(slot) < SLOTS as u64
+    }
+
     fn sum(&self) -> u32 {
         self.counts.iter().copied().fold(0, u32::saturating_add)
     }
@@ -284,10 +342,6 @@ fn peer_of(address: IpAddr) -> Network {
     Network::of(address, prefix)
 }
 
-fn key_of(login: &Mailbox) -> String {
-    format!("{}@{}", login.local_key(), login.domain())
-}
-
 fn slot_of(now: Instant) -> u64 {
     // The first slots stay free, so that a table that was just made is empty.
     (now.as_millis() / SLOT_MS).saturating_add(SLOTS as u64)
@@ -298,6 +352,8 @@ fn index_of(slot: u64) -> usize {
 }
 
 const SLOTS: usize = 6;
+/// No process has this uid (it is what chown takes for none).
+const OTHER_UIDS: u32 = u32::MAX;
 const SLOT_MS: u64 = 600_000;
 
 #[cfg(test)]
@@ -310,6 +366,10 @@ mod tests {
 
     fn at(seconds: u64) -> Instant {
         Instant::from_millis(seconds * 1_000)
+    }
+
+    fn user(login: &str) -> Submitter {
+        Submitter::user(&Mailbox::parse(login).expect("a mailbox"))
     }
 
     #[test]
@@ -390,34 +450,63 @@ mod tests {
     #[test]
     fn messages_are_counted_over_the_last_hour() {
         let mut users = Users::default();
-        let ann = Mailbox::parse("Ann@example.com").expect("a mailbox");
-        let same = Mailbox::parse("ann@EXAMPLE.com").expect("a mailbox");
-        let bob = Mailbox::parse("bob@example.com").expect("a mailbox");
+        let (ann, same) = (user("Ann@example.com"), user("ann@EXAMPLE.com"));
+        let bob = user("bob@example.com");
         for _ in 0..10 {
             assert!(users.may_send(&ann, 10, at(5)));
-            users.sent(&ann, at(5));
+            users.sent(ann.clone(), at(5));
         }
         assert!(!users.may_send(&same, 10, at(3_000)));
         assert!(users.may_send(&same, 11, at(3_000)) && users.may_send(&same, 0, at(3_000)));
         assert!(users.may_send(&bob, 1, at(3_000)));
         assert!(users.may_send(&ann, 10, at(3_600)));
         users.sweep(at(3_600));
-        assert!(users.sent.is_empty());
+        assert_eq!(users.counts(), (0, 0));
     }
 
     #[test]
     fn messages_leave_the_count_as_they_age() {
         let mut users = Users::default();
-        let ann = Mailbox::parse("ann@example.com").expect("a mailbox");
-        for minute in 0..60 {
-            users.sent(&ann, at(minute * 60));
+        let ann = user("ann@example.com");
+        for minute in 0..59 {
+            users.sent(ann.clone(), at(minute * 60));
         }
+        let last = users.sent(ann.clone(), at(59 * 60));
         assert!(!users.may_send(&ann, 60, at(3_599)));
-        users.give_back(&ann, at(3_599));
+        users.give_back(&last);
         assert!(users.may_send(&ann, 60, at(3_599)));
-        users.sent(&ann, at(3_599));
+        users.sent(ann.clone(), at(3_599));
         assert!(users.may_send(&ann, 51, at(3_600)));
         assert!(!users.may_send(&ann, 50, at(3_600)));
         assert!(users.may_send(&ann, 1, at(40_000)));
+    }
+
+    #[test]
+    fn what_is_given_back_late_is_taken_from_no_other_count() {
+        let mut users = Users::default();
+        let ann = user("ann@example.com");
+        let old = users.sent(ann.clone(), at(5));
+        for _ in 0..3 {
+            users.sent(ann.clone(), at(3_700));
+        }
+        // Its slot is that of the new ones by now.
+        users.give_back(&old);
+        assert!(!users.may_send(&ann, 3, at(3_700)));
+    }
+
+    #[test]
+    fn however_many_uids_a_process_takes_on_the_table_is_bounded_and_they_are_counted() {
+        let mut users = Users::default();
+        let uid = |number: usize| Submitter::Uid(u32::try_from(number).expect("small"));
+        let first = users.sent(uid(7), at(1));
+        for number in 1_000..1_000 + 2 * UIDS_COUNTED_MAX {
+            users.sent(uid(number), at(1));
+        }
+        assert_eq!(users.counts(), (0, UIDS_COUNTED_MAX + 1));
+        assert!(!users.may_send(&uid(999_999), 100, at(2)));
+        assert!(!users.may_send(&uid(7), 1, at(2)));
+        users.give_back(&first);
+        assert!(users.may_send(&uid(7), 1, at(2)));
+        assert!(users.may_send(&user("ann@example.com"), 1, at(2)));
     }
 }

@@ -17,6 +17,11 @@ const LINKS_MAX: usize = 40;
 /// The first folder on the way to `path` that the caller may not pass, or the file or folder itself where it may not be
 /// read; `None` where nothing is in the way.
 pub(super) fn obstacle(path: &Path) -> Option<PathBuf> {
+    obstacle_and_rest(path).map(|(obstacle, _)| obstacle)
+}
+
+/// The same, with what is behind it on the way, as far as that is known.
+fn obstacle_and_rest(path: &Path) -> Option<(PathBuf, PathBuf)> {
     let mut rest: Vec<PathBuf> = parts(&std::path::absolute(path).ok()?);
     let mut at = PathBuf::from("/");
     let mut links = 0;
@@ -44,7 +49,8 @@ pub(super) fn obstacle(path: &Path) -> Option<PathBuf> {
             (false, _) => Access::READ_OK,
         };
         if access(&next, wanted).is_err() {
-            return Some(next);
+            rest.reverse();
+            return Some((next, rest.into_iter().collect()));
         }
         at = next;
     }
@@ -68,7 +74,7 @@ fn parts(path: &Path) -> Vec<PathBuf> {
 /// ACME clients keep the group and the mode of a key that they renew (certbot), or write into the file that is there
 /// (acme.sh, lego), so that the command has to be run once.
 pub(super) fn cure(path: &Path) -> String {
-    let Some(obstacle) = obstacle(path) else {
+    let Some((obstacle, rest)) = obstacle_and_rest(path) else {
         return "see to its owner and mode".to_owned();
     };
     let group = group_name();
@@ -88,10 +94,38 @@ pub(super) fn cure(path: &Path) -> String {
     }
     let shown = obstacle.display();
     if obstacle.is_dir() {
-        format!("run chgrp -R {group} {shown} && chmod -R g+rX {shown}")
+        // Only the folder of the file is opened, and the way to it: others on the way may hold other secrets (lego's
+        // accounts).
+        let mut command = String::new();
+        let mut at = obstacle;
+        for part in rest.parent().unwrap_or(Path::new("")).components() {
+            command.push_str(&format!(
+                "chgrp {group} {0} && chmod g+x {0} && ",
+                at.display()
+            ));
+            at.push(part);
+        }
+        let shown = at.display();
+        format!("run {command}chgrp -R {group} {shown} && chmod -R g+rX {shown}")
     } else {
-        format!("run chgrp {group} {shown} && chmod g+r {shown}")
+        match obstacle.parent().filter(|_| is_archived(&obstacle)) {
+            // The key has group and mode of the one before; all else has those that the umask leaves.
+            Some(folder) => format!(
+                "run chgrp -R {group} {0} && chmod -R g+rX {0}; certbot ran under a umask that hides its files, so put that \
+                 command into a script in renewal-hooks/deploy, or see that it runs under umask 022",
+                folder.display()
+            ),
+            None => format!("run chgrp {group} {shown} && chmod g+r {shown}"),
+        }
     }
+}
+
+/// Whether it is a file of certbot's.
+fn is_archived(file: &Path) -> bool {
+    let archive = file.parent().and_then(Path::parent);
+    archive.is_some_and(|archive| {
+        archive.ends_with("archive") && archive.with_file_name("live").is_dir()
+    })
 }
 
 /// The folder to have a right to, so that the path can be read as soon as its modes allow it.
@@ -200,6 +234,64 @@ mod tests {
         assert_eq!(as_nobody(|| fs::read(&key).ok()), Some(b"key".to_vec()));
         let other = root.join("archive/b/privkey1.pem");
         assert_eq!(as_nobody(|| fs::read(&other).ok()), None);
+    }
+
+    fn run(command: &str) {
+        let done = std::process::Command::new("/bin/sh")
+            .args(["-c", command])
+            .status();
+        assert!(done.expect("a shell").success(), "{command}");
+    }
+
+    /// As lego leaves them: a folder for accounts and one for certificates in one that is closed.
+    #[test]
+    fn the_command_for_lego_opens_the_certificates_and_not_the_accounts() {
+        if !rustix::process::geteuid().is_root() {
+            return; // another account cannot be taken on
+        }
+        let place = place();
+        let root = fs::canonicalize(place.path()).expect("a path");
+        for folder in ["etc/tls/a", "lego/certificates", "lego/accounts"] {
+            fs::create_dir_all(root.join(folder)).expect("a folder");
+        }
+        for file in ["lego/certificates/a.key", "lego/accounts/account.key"] {
+            fs::write(root.join(file), "key").expect("a file");
+            set_mode(&root.join(file), 0o600);
+        }
+        for folder in ["lego/certificates", "lego/accounts", "lego"] {
+            set_mode(&root.join(folder), 0o700);
+        }
+        let key = root.join("etc/tls/a/privkey.pem");
+        symlink(root.join("lego/certificates/a.key"), &key).expect("a link");
+        assert_eq!(as_nobody(|| obstacle(&key)), Some(root.join("lego")));
+        let cure = as_nobody(|| cure(&key));
+        run(cure.strip_prefix("run ").expect("a command"));
+        assert_eq!(as_nobody(|| fs::read(&key).ok()), Some(b"key".to_vec()));
+        let account = root.join("lego/accounts/account.key");
+        assert_eq!(as_nobody(|| fs::read(&account).ok()), None);
+    }
+
+    /// As a renewal by certbot under umask 077 leaves them: the key with group and mode of the one before, the chain without.
+    #[test]
+    fn the_command_after_a_renewal_under_another_umask_says_how_to_have_it_last() {
+        if !rustix::process::geteuid().is_root() {
+            return; // another account cannot be taken on
+        }
+        let place = place();
+        let root = fs::canonicalize(place.path()).expect("a path");
+        for folder in ["live/a", "archive/a"] {
+            fs::create_dir_all(root.join(folder)).expect("a folder");
+        }
+        let file = root.join("archive/a/fullchain2.pem");
+        fs::write(&file, "chain").expect("a file");
+        set_mode(&file, 0o600);
+        let link = root.join("live/a/fullchain.pem");
+        symlink("../../archive/a/fullchain2.pem", &link).expect("a link");
+        let cure = as_nobody(|| cure(&link));
+        let (command, more) = cure.split_once("; ").expect("a command and a sentence");
+        assert!(more.contains("renewal-hooks/deploy"), "{more}");
+        run(command.strip_prefix("run ").expect("a command"));
+        assert_eq!(as_nobody(|| fs::read(&link).ok()), Some(b"chain".to_vec()));
     }
 
     #[test]

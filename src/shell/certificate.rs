@@ -1,6 +1,7 @@
 //! Whether a certificate and its key can be served, and what a client would have against them (RFC 5280, RFC 7468).
 //!
-//! A chain that begins with an issuer is put in order, and PEM blocks without a line end between them are told apart.
+//! A chain is put in order, each certificate before that of its issuer, and PEM blocks without a line end between them are
+//! told apart.
 //! Not supported: keys that ring cannot sign with, and keys behind a passphrase.
 
 use std::fmt;
@@ -14,7 +15,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
 use rustls::sign::{CertifiedKey, SigningKey};
+use rustls::{SignatureAlgorithm, SignatureScheme};
 
+use self::names::Identity;
 use super::certificate_files::Pair;
 use crate::date::Timestamp;
 
@@ -25,8 +28,39 @@ pub(super) struct Certificate {
     pub(super) certified: Arc<CertifiedKey>,
     /// From when to when it is valid, where that can be read.
     pub(super) validity: Option<Validity>,
-    /// The file has an issuer before the certificate.
+    /// The names that it is for.
+    pub(super) names: Vec<Box<str>>,
+    /// The file has an issuer before a certificate of its.
     pub(super) is_out_of_order: bool,
+    /// Who has issued it, where the file does not have that certificate: clients that do not have it either cannot verify.
+    pub(super) missing_issuer: Option<Issuer>,
+}
+
+/// The issuer of a certificate.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Issuer {
+    /// Its name in DER, the content of the SEQUENCE: as roots have it.
+    pub(super) name: Box<[u8]>,
+    /// Its common name, where it has one.
+    pub(super) common_name: Option<Box<str>>,
+}
+
+/// How well a certificate serves a client; the greatest is served.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Fitness {
+    /// Without a signature that the client can verify there is no session at all.
+    can_be_verified: bool,
+    is_valid: bool,
+    kind: Kind,
+    to: Timestamp,
+}
+
+/// Kinds of keys, the best last.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Kind {
+    Rsa,
+    Ed25519,
+    Ecdsa,
 }
 
 /// From when to when a certificate is valid.
@@ -94,33 +128,65 @@ impl Certificate {
         }
         let key = signing_key(&pair.key, provider)?;
         let at = own(&chain, &key)?;
-        // The server's certificate comes first (RFC 8446 section 4.4.2); a whole chain upside down is turned round.
-        if at.saturating_add(1) == chain.len() {
-            chain.reverse();
-        } else if let Some(front) = chain.get_mut(..=at) {
+        // The server's certificate comes first (RFC 8446 section 4.4.2), and is shown alone where nothing else can be read.
+        if let Some(front) = chain.get_mut(..=at) {
             front.rotate_right(1);
         }
-        let validity = chain.first().and_then(|own| validity(own));
+        let is_moved = sort(&mut chain);
+        let identities: Vec<_> = chain.iter().map(|one| Identity::of(one)).collect();
+        let own = identities.first().and_then(Option::as_ref);
+        let has_issuer = own.is_none_or(|own| {
+            let mut others = identities.iter().flatten();
+            others.any(|other| other.subject == own.issuer)
+        });
+        let missing_issuer = own.filter(|_| !has_issuer).map(|own| Issuer {
+            name: own.issuer.into(),
+            common_name: names::common_name(own.issuer),
+        });
+        let validity = own.and_then(|own| own.validity);
+        let names = own.map(|own| own.names.clone()).unwrap_or_default();
         Ok(Self {
             certified: Arc::new(CertifiedKey::new(chain, key)),
             validity,
-            is_out_of_order: at > 0,
+            names,
+            is_out_of_order: at > 0 || is_moved,
+            missing_issuer,
         })
+    }
+
+    /// How well it serves a client that can verify these signatures, at this time.
+    pub(super) fn fitness(&self, schemes: &[SignatureScheme], now: Timestamp) -> Fitness {
+        let key = &self.certified.key;
+        let validity = self.validity;
+        Fitness {
+            can_be_verified: key.choose_scheme(schemes).is_some(),
+            is_valid: validity.is_none_or(|validity| validity.from <= now && now < validity.to),
+            kind: match key.algorithm() {
+                SignatureAlgorithm::ECDSA => Kind::Ecdsa,
+                SignatureAlgorithm::ED25519 => Kind::Ed25519,
+                _ => Kind::Rsa,
+            },
+            to: validity.map_or(Timestamp::default(), |validity| validity.to),
+        }
+    }
+
+    /// The kind of its key, in a word.
+    pub(super) fn kind(&self) -> &'static str {
+        match self.certified.key.algorithm() {
+            SignatureAlgorithm::ECDSA => "ECDSA",
+            SignatureAlgorithm::ED25519 => "Ed25519",
+            _ => "RSA",
+        }
     }
 
     /// Whether a client that asks for this name would take it.
     pub(super) fn has_name(&self, name: &str) -> bool {
-        has_name(&self.certified, name)
+        let parsed = self.certified.cert.first().map(ParsedCertificate::try_from);
+        let (Some(Ok(parsed)), Ok(name)) = (parsed, ServerName::try_from(name)) else {
+            return false;
+        };
+        verify_server_name(&parsed, &name).is_ok()
     }
-}
-
-/// Whether the certificate is for this name.
-pub(super) fn has_name(certificate: &CertifiedKey, name: &str) -> bool {
-    let parsed = certificate.cert.first().map(ParsedCertificate::try_from);
-    let (Some(Ok(parsed)), Ok(name)) = (parsed, ServerName::try_from(name)) else {
-        return false;
-    };
-    verify_server_name(&parsed, &name).is_ok()
 }
 
 /// Blocks that were put together without a line end between them, each on lines of its own.
@@ -162,97 +228,30 @@ fn own(chain: &[CertificateDer<'static>], key: &Arc<dyn SigningKey>) -> Result<u
     Err(Fault::Mismatch)
 }
 
-/// The validity of a certificate (RFC 5280 section 4.1).
-fn validity(certificate: &[u8]) -> Option<Validity> {
-    let (certificate, _) = element(certificate, SEQUENCE)?;
-    let (mut rest, _) = element(certificate, SEQUENCE)?;
-    if let Some((_, behind)) = element(rest, VERSION) {
-        rest = behind;
-    }
-    for tag in [INTEGER, SEQUENCE, SEQUENCE] {
-        (_, rest) = element(rest, tag)?;
-    }
-    let (times, _) = element(rest, SEQUENCE)?;
-    let (from, times) = time(times)?;
-    let (to, _) = time(times)?;
-    Some(Validity { from, to })
-}
-
-/// The content of the DER element at the front, if it has this tag, and what is behind it.
-fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (first, rest) = bytes.split_first()?;
-    if *first != tag {
-        return None;
-    }
-    let (length, rest) = rest.split_first()?;
-    let (length, rest) = match length {
-        0..=0x7f => (usize::from(*length), rest),
-        0x81..=0x84 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
-            let number = |sum: usize, digit: &u8| sum << 8 | usize::from(*digit);
-            (digits.iter().fold(0, number), rest)
+/// Puts each certificate behind the first before it that it has issued, as far as there is one; gives whether any had to be
+/// moved.
+fn sort(chain: &mut [CertificateDer<'static>]) -> bool {
+    let mut is_moved = false;
+    for at in 1..chain.len() {
+        let issuer = chain.get(at - 1).and_then(|one| Identity::of(one));
+        let Some(issuer) = issuer.filter(|one| !one.is_self_issued()) else {
+            break;
+        };
+        let rest = chain.get(at..).unwrap_or_default();
+        let found = rest
+            .iter()
+            .position(|one| Identity::of(one).is_some_and(|other| other.subject == issuer.issuer));
+        let Some(found) = found else {
+            break;
+        };
+        if let Some(between) = chain.get_mut(at..=at.saturating_add(found)) {
+            between.rotate_right(1);
         }
-        _ => return None,
-    };
-    rest.split_at_checked(length)
-}
-
-/// The time at the front (RFC 5280 section 4.1.2.5), and what is behind it.
-fn time(bytes: &[u8]) -> Option<(Timestamp, &[u8])> {
-    let (text, rest, century) = match element(bytes, UTC_TIME) {
-        Some((text, rest)) => (text, rest, None),
-        None => {
-            let (text, rest) = element(bytes, GENERALIZED_TIME)?;
-            let (century, text) = text.split_at_checked(2)?;
-            (text, rest, Some(number(century)?))
-        }
-    };
-    let text = text.strip_suffix(b"Z")?;
-    let mut fields = text.chunks(2).map(number);
-    let mut field = || fields.next().flatten();
-    let (year, month, day) = (field()?, field()?, field()?);
-    let (hour, minute, second) = (field()?, field()?, field()?);
-    let year = match century {
-        Some(century) => century * 100 + year,
-        None if year < 50 => 2000 + year,
-        None => 1900 + year,
-    };
-    let days = days_since_1970(year, month, day)?;
-    let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
-    Some((
-        Timestamp::from_seconds(u64::try_from(seconds).unwrap_or(0)),
-        rest,
-    ))
-}
-
-fn number(digits: &[u8]) -> Option<i64> {
-    let [tens @ b'0'..=b'9', ones @ b'0'..=b'9'] = digits else {
-        return None;
-    };
-    Some(i64::from(tens - b'0') * 10 + i64::from(ones - b'0'))
-}
-
-/// Days of the Gregorian calendar, counted in years that begin in March.
-fn days_since_1970(year: i64, month: i64, day: i64) -> Option<i64> {
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
+        is_moved |= found > 0;
     }
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
-    let leap_days = year / 4 - year / 100 + year / 400;
-    Some(year * 365 + leap_days + (month * 153 + 2) / 5 + day - 1 - DAYS_TO_1970)
+    is_moved
 }
 
-/// Days from 1 March of the year 0 to 1 January 1970.
-const DAYS_TO_1970: i64 = 719_468;
-const SEQUENCE: u8 = 0x30;
-const VERSION: u8 = 0xa0;
-const INTEGER: u8 = 0x02;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
-
+mod names;
 #[cfg(test)]
 mod tests;

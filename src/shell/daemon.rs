@@ -26,7 +26,7 @@ use super::signals::Signals;
 use super::time::{Clock, SystemEntropy};
 use super::tls::{Tls, TlsError};
 use super::workers::Workers;
-use super::{certificate_files, drop_folder, greylist_file, log, sandbox, secret};
+use super::{certificate_files, drop_folder, greylist_file, last_good, log, sandbox, secret};
 use crate::clock::Now;
 use crate::config::Config;
 use crate::engine::damage::describe_missing;
@@ -131,6 +131,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         account,
         config,
         certificates,
+        kept,
     } = loading::load(path)?;
     let config = Arc::new(config);
     say_advice(&config);
@@ -147,8 +148,10 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     if let Some(image) = greylist_file::read(&greylist) {
         engine.restore_greylist(&image, clock.read());
     }
-    let tls = Tls::new(&certificates, &config.hostname).map_err(RunError::Tls)?;
-    drop(certificates);
+    let tls = Tls::start(&certificates, &kept, &config.hostname, clock.read().wall)
+        .map_err(RunError::Tls)?;
+    drop((certificates, kept));
+    keep_certificates(&config.state_dir, &tls);
     let enforced = Rules::new(&config, path, &spool).enforce();
     log::write(&sandbox::line(&enforced));
     for port in &ports {
@@ -183,6 +186,17 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         config,
     }
     .run()
+}
+
+/// Keeps the certificates that are served for the next start. Without that the relay goes on; the log says so.
+pub(super) fn keep_certificates(state_dir: &Path, tls: &Tls) {
+    if let Err(error) = last_good::keep(state_dir, tls) {
+        let line = Line::new(Level::Warning, "certificate");
+        log::write(&line.with(
+            "cause",
+            format!("it is not kept for the next start: {error}"),
+        ));
+    }
 }
 
 /// Logs what the configuration should have otherwise.

@@ -11,11 +11,16 @@ mod opened;
 mod run;
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, BufWriter, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
+
 use super::time::SystemEntropy;
+use crate::date::Timestamp;
 use crate::engine::drop_folder::{FORMAT, name_of};
 use crate::entropy::Entropy as _;
 
@@ -78,15 +83,72 @@ impl Draft {
     /// Gives it the name under which the relay takes it. When this fails the relay does not take it, unless it is not even
     /// possible to take the name away again.
     pub fn complete(self) -> io::Result<()> {
-        fs::rename(&self.path, &self.complete)?;
-        let folder = self.complete.parent().unwrap_or(Path::new("."));
-        match sync_name(&self.file, folder) {
+        Self::complete_all(vec![self]).map_err(|incomplete| incomplete.error)
+    }
+
+    /// The same for drafts of one message: all of them get their names, or none keeps one, as far as that is possible.
+    pub fn complete_all(drafts: Vec<Self>) -> Result<(), Incomplete> {
+        let named = drafts
+            .iter()
+            .map(|draft| fs::rename(&draft.path, &draft.complete));
+        let mut placed = 0_usize;
+        let result = named
+            .inspect(|named| placed = placed.saturating_add(usize::from(named.is_ok())))
+            .collect::<io::Result<()>>()
+            .and_then(|()| match drafts.first() {
+                Some(draft) => sync_name(&draft.file, draft.folder()),
+                None => Ok(()),
+            });
+        match result {
             Ok(()) => Ok(()),
-            // The relay may have taken it already, and then it is on the disk there.
-            Err(error) => match fs::remove_file(&self.complete) {
-                Err(gone) if gone.kind() == io::ErrorKind::NotFound => Ok(()),
-                _ => Err(error),
-            },
+            Err(error) => take_back(&drafts, placed, error),
+        }
+    }
+
+    fn folder(&self) -> &Path {
+        self.complete.parent().unwrap_or(Path::new("."))
+    }
+}
+
+/// Takes their names from so many drafts, the first ones, because of an error. It is none if the relay has taken all of
+/// them already: then they are on the disk there.
+fn take_back(drafts: &[Draft], placed: usize, error: io::Error) -> Result<(), Incomplete> {
+    let (mut kept, mut taken) = (0_usize, 0_usize);
+    for draft in drafts.iter().take(placed) {
+        match fs::remove_file(&draft.complete) {
+            Ok(()) => {}
+            Err(gone) if gone.kind() == io::ErrorKind::NotFound => taken = taken.saturating_add(1),
+            Err(_) => kept = kept.saturating_add(1),
+        }
+    }
+    match taken == drafts.len() {
+        true => Ok(()),
+        false => Err(Incomplete {
+            error,
+            left: kept.saturating_add(taken),
+            of: drafts.len(),
+        }),
+    }
+}
+
+/// Drafts of one message did not all get their names.
+#[derive(Debug)]
+pub struct Incomplete {
+    /// Why.
+    pub error: io::Error,
+    /// So many of them go out all the same: the relay has taken them, or their names could not be taken away again.
+    pub left: usize,
+    /// How many there are.
+    pub of: usize,
+}
+
+impl From<io::Error> for Incomplete {
+    /// Where none of them got its name.
+    fn from(error: io::Error) -> Self {
+        Self {
+            error,
+            left: 0,
+            of: 0,
         }
     }
 }
@@ -97,6 +159,74 @@ impl Drop for Draft {
         drop(fs::remove_file(&self.path));
     }
 }
+
+/// A message that waits, as far as the caller may read it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Waiting {
+    /// The name of its file.
+    pub name: String,
+    /// Bytes of its file.
+    pub size: u64,
+    /// When it was left.
+    pub written: Timestamp,
+    /// Its sender.
+    pub from: String,
+    /// Its recipients.
+    pub to: Vec<String>,
+}
+
+/// The messages that wait in the folder, the oldest first.
+pub fn waiting(folder: &Path) -> io::Result<Vec<Waiting>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Ok(about) = entry.metadata() else {
+            continue; // it has just been taken
+        };
+        if name.starts_with('.') || !about.is_file() {
+            continue;
+        }
+        let (from, to) = envelope(&entry.path()).unwrap_or_default();
+        found.push(Waiting {
+            name,
+            size: about.len(),
+            written: Timestamp::from_seconds(u64::try_from(about.mtime()).unwrap_or(0)),
+            from,
+            to,
+        });
+    }
+    found.sort_by(|one, other| (one.written, &one.name).cmp(&(other.written, &other.name)));
+    Ok(found)
+}
+
+/// The addresses in the lines of an envelope, read for people: nothing is decided by them.
+fn envelope(path: &Path) -> Option<(String, Vec<String>)> {
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).ok()?;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let lines = BufReader::new(file.ok()?.take(ENVELOPE_BYTES_SHOWN)).lines();
+    let (mut from, mut to) = (String::new(), Vec::new());
+    for line in lines
+        .map_while(Result::ok)
+        .take_while(|line| !line.is_empty())
+    {
+        let address = line
+            .split_once('<')
+            .and_then(|(_, rest)| rest.split_once('>'));
+        let Some((address, _)) = address else {
+            continue;
+        };
+        match line.get(..4) {
+            Some("MAIL") => address.clone_into(&mut from),
+            Some("RCPT") => to.push(address.to_owned()),
+            _ => {}
+        }
+    }
+    Some((from, to))
+}
+
+/// Bytes of an envelope that are shown of a message that waits.
+const ENVELOPE_BYTES_SHOWN: u64 = 64 * 1024;
 
 fn write_file(file: &File, envelope: &[String], message: &mut dyn io::Read) -> io::Result<()> {
     let mut out = BufWriter::new(file);

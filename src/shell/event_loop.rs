@@ -190,7 +190,8 @@ impl EventLoop {
     fn timeout(&self) -> Option<Duration> {
         let state = &self.state;
         let accepting = state.accept_again.is_none() && self.ports.iter().any(|port| port.ready);
-        if state.streams.ready_len() > 0 || !state.later.is_empty() || accepting {
+        let unfinished = !state.later.is_empty() || state.streams.has_unwritten();
+        if state.streams.ready_len() > 0 || unfinished || accepting {
             return Some(Duration::ZERO);
         }
         let next = [

@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use super::last_good::{self, Kept};
 use super::privilege::{self, Account, PrivilegeError};
 use super::{certificate_files, folder, listen, own_folder};
 use crate::config::{Config, ConfigError, glance};
@@ -23,6 +24,8 @@ pub struct Loaded {
     pub config: Config,
     /// The pairs under `tls/`.
     pub certificates: Vec<Found>,
+    /// The certificates of an earlier run.
+    pub kept: Kept,
 }
 
 impl Loaded {
@@ -76,9 +79,19 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
             return Err(LoadError::Privilege(error));
         }
     };
-    let both = || (read(path), certificate_files::read(path));
-    let (config, mut certificates) =
-        privilege::as_account(account.as_ref(), both).map_err(LoadError::Privilege)?;
+    let all = || {
+        let config = read(path);
+        let kept = config
+            .as_ref()
+            .map(|config| last_good::read(&config.state_dir));
+        (
+            certificate_files::read(path),
+            kept.unwrap_or_default(),
+            config,
+        )
+    };
+    let (mut certificates, kept, config) =
+        privilege::as_account(account.as_ref(), all).map_err(LoadError::Privilege)?;
     if account.is_some() {
         certificate_files::read_for(&mut certificates, path);
     }
@@ -86,6 +99,7 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
         account,
         config: config.map_err(LoadError::Config)?,
         certificates,
+        kept,
     })
 }
 

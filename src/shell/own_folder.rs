@@ -16,6 +16,8 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{Access, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::systemd;
+
 /// Why a folder cannot be had.
 #[derive(Debug)]
 pub enum OwnFolderError {
@@ -40,6 +42,12 @@ impl fmt::Display for OwnFolderError {
                 out,
                 "{}: expected a folder, found something else; remove it, or name another folder in chopar.toml",
                 path.display()
+            ),
+            Self::Io(path, error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => write!(
+                out,
+                "{}: {error}; {}",
+                path.display(),
+                systemd::read_write_paths(path)
             ),
             Self::Io(path, error) => write!(
                 out,
@@ -241,6 +249,16 @@ mod tests {
         assert_eq!(refused("state/spool/deeper"), at("state/spool"));
         fs::set_permissions(place.path(), Permissions::from_mode(0o1777)).expect("a mode");
         assert_eq!(refused("by-root"), at("by-root"));
+    }
+
+    #[test]
+    fn a_folder_that_systemd_has_closed_is_named_with_what_opens_it() {
+        let error = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
+        let said = OwnFolderError::Io("/srv/state".into(), error).to_string();
+        assert!(said.contains("ReadWritePaths=/srv/state,"), "{said}");
+        let error = io::Error::from(io::ErrorKind::PermissionDenied);
+        let said = OwnFolderError::Io("/srv/state".into(), error).to_string();
+        assert!(!said.contains("ReadWritePaths"), "{said}");
     }
 
     #[test]

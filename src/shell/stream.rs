@@ -221,6 +221,11 @@ impl Stream {
         self.inflow != Inflow::Empty
     }
 
+    /// Whether something that was sent is not out yet.
+    pub(super) fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
     /// Whether the engine has closed it.
     pub(super) fn is_closing(&self) -> bool {
         matches!(self.stage, Stage::Closing | Stage::Lingering { .. })

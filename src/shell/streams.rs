@@ -157,6 +157,17 @@ impl Streams {
         }
     }
 
+    /// Whether something that was sent to a connection is not out yet.
+    pub(super) fn has_output(&self, conn: ConnId) -> bool {
+        let entry = self.key(conn).and_then(|key| self.streams.get(key));
+        entry.is_some_and(|entry| entry.stream.has_output())
+    }
+
+    /// Whether any is to be written to.
+    pub(super) fn has_unwritten(&self) -> bool {
+        !self.unwritten.is_empty()
+    }
+
     /// The next one that has something to write.
     pub(super) fn next_unwritten(&mut self) -> Option<usize> {
         let key = self.unwritten.pop()?;

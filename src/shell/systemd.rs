@@ -1,4 +1,6 @@
-//! What systemd is told (sd_notify(3)); without it nothing happens.
+//! What systemd is told (sd_notify(3)); without it nothing happens. And what it has to be told by its operator.
+
+use std::path::Path;
 
 use sd_notify::NotifyState;
 
@@ -25,3 +27,14 @@ fn tell(state: &[NotifyState<'_>]) {
     // A supervisor that does not listen is no reason to stop.
     drop(sd_notify::notify(state));
 }
+
+/// What lets a service write to a path that systemd has closed to it (`ProtectSystem=strict` of the unit).
+pub(super) fn read_write_paths(path: &Path) -> String {
+    format!(
+        "under systemd write two lines, [Service] and ReadWritePaths={}, into {DROP_IN} and run systemctl daemon-reload && \
+         systemctl restart chopar",
+        path.display()
+    )
+}
+
+const DROP_IN: &str = "/etc/systemd/system/chopar.service.d/paths.conf";

@@ -1,25 +1,28 @@
 //! TLS as the relay speaks it (RFC 8446, RFC 5246; RFC 3207, RFC 8314), through rustls with ring.
 //!
 //! Server: no session tickets and no session store, so that an idle session holds little and nothing is remembered
-//! of it; of ALPN only `smtp` is taken (RFC 7301, against ALPACA); the certificate is the one that has the name of
-//! the SNI. Invariant: a pair is replaced only by a pair of the same name that works; one that cannot be read, does not
-//! match, is cut short or gone changes nothing but what is logged ([`Tls::take`] is the one place). Client: opportunistic TLS goes on with a certificate that cannot be verified, and says so; the signature
-//! of the handshake is checked either way.
+//! of it; of ALPN only `smtp` is taken (RFC 7301, against ALPACA); of the certificates that have the name of the SNI it is
+//! the one that serves the client best ([`Fitness`](super::certificate::Fitness)). Invariant: a pair is replaced only by a
+//! pair of the same name that works; one that cannot be read, does not match, is cut short or gone changes nothing but
+//! what is logged ([`Tls::take`] is the one place), across restarts too ([`last_good`]). Client: opportunistic TLS goes on
+//! with a certificate that cannot be verified, and says so; the signature of the handshake is checked either way.
 //!
 //! Not supported: client certificates, 0-RTT, resumption.
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{
@@ -27,11 +30,16 @@ use rustls::{
     RootCertStore, ServerConfig, ServerConnection, SignatureScheme,
 };
 
-use super::certificate::{Certificate, Fault, has_name};
-use super::certificate_files::{Found, PairError};
+use zeroize::Zeroizing;
+
+use super::certificate::{Certificate, Fault};
+use super::certificate_files::{Found, Pair, PairError};
+use super::last_good::{self, Kept};
+use super::time::wall;
 use crate::address::Domain;
 use crate::date::Timestamp;
 use crate::engine::event::{TlsSession, TlsSide, Trust};
+use crate::limits::{SELF_SIGNED_LIFETIME, SELF_SIGNED_RENEWAL};
 use crate::policy::advice::Severity;
 
 /// What handshakes need.
@@ -40,7 +48,7 @@ pub struct Tls {
     /// The last good pair of each name.
     served: Vec<Served>,
     /// What is shown while there is none.
-    made: Option<Arc<CertifiedKey>>,
+    made: Option<Made>,
     /// What was wrong with the pairs when they were read last.
     found: Vec<(Box<str>, Cause)>,
     server: Arc<ServerConfig>,
@@ -50,8 +58,28 @@ pub struct Tls {
 /// A pair that is served.
 struct Served {
     name: Box<str>,
-    certificate: Certificate,
+    certificate: Arc<Certificate>,
     bare_key: Option<PathBuf>,
+    /// Who has issued it, where neither the file nor the known roots have that.
+    missing_issuer: Option<String>,
+    pem: Zeroizing<Vec<u8>>,
+}
+
+/// A self-signed certificate.
+struct Made {
+    certificate: Arc<Certificate>,
+    pem: Zeroizing<Vec<u8>>,
+}
+
+impl Made {
+    /// Whether it still is what would be made.
+    fn is_for(&self, hostname: &Domain, now: Timestamp) -> bool {
+        let validity = self.certificate.validity;
+        self.certificate.has_name(hostname.as_str())
+            && validity.is_some_and(|validity| {
+                validity.from <= now && now.after(SELF_SIGNED_RENEWAL) < validity.to
+            })
+    }
 }
 
 /// rustls refused to be set up; the text says why.
@@ -116,8 +144,20 @@ pub enum Cause {
     Hostname(Domain),
     /// Everybody may read the key.
     BareKey(PathBuf),
-    /// The chain begins with an issuer.
+    /// The chain is not in order.
     OutOfOrder,
+    /// The file does not have the issuer of the certificate.
+    NoIssuer {
+        /// The issuer.
+        issuer: String,
+    },
+    /// It has ended, and another pair is served in its stead.
+    Superseded {
+        /// When it ended.
+        to: Timestamp,
+        /// The folder of the other.
+        by: Box<str>,
+    },
 }
 
 /// What clients are shown meanwhile.
@@ -173,7 +213,7 @@ impl fmt::Display for Finding {
             Cause::Gone => write!(
                 out,
                 "tls/{}: the folder is gone; put it back, or run chopar reload to have its certificate dropped where \
-                 there is another; {}",
+                 there is another (where there is none, empty tls-last-good in state_dir and restart chopar); {}",
                 self.name, self.shown
             ),
             Cause::Expires { to, days } => write!(
@@ -207,9 +247,23 @@ impl fmt::Display for Finding {
             ),
             Cause::OutOfOrder => write!(
                 out,
-                "tls/{}/fullchain.pem: the certificate of the server should come first and its issuers behind it; it is \
-                 served in that order",
+                "tls/{}/fullchain.pem: the certificate of the server should come first and each issuer behind what it has \
+                 issued; it is served in that order",
                 self.name
+            ),
+            Cause::NoIssuer { issuer } => write!(
+                out,
+                "tls/{}/fullchain.pem: the file does not hold the certificate of {issuer}, which has issued that of the \
+                 server: clients that do not have it either refuse the connection; write the whole chain there (certbot: \
+                 fullchain.pem, not cert.pem; acme.sh: --fullchain-file, not --cert-file; lego: NAME.crt with its issuer)",
+                self.name
+            ),
+            Cause::Superseded { to, by } => write!(
+                out,
+                "tls/{}/fullchain.pem: the certificate ended at {}, and clients are shown that of tls/{by}; remove the \
+                 folder if it is not renewed any more",
+                self.name,
+                to.rfc3339()
             ),
         }
     }
@@ -232,10 +286,20 @@ struct Clients {
 }
 
 impl Tls {
-    /// TLS with the pairs that were found.
+    /// TLS with the pairs that were found, and nothing kept from before.
     pub fn new(found: &[Found], hostname: &Domain) -> Result<Self, TlsError> {
+        Self::start(found, &Kept::default(), hostname, wall())
+    }
+
+    /// TLS with the pairs that were found, and in the place of those that do not work with what an earlier run has kept.
+    pub fn start(
+        found: &[Found],
+        kept: &Kept,
+        hostname: &Domain,
+        now: Timestamp,
+    ) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
-        let server = server_config(Certificates(Vec::new()), &provider)?;
+        let server = server_config(Certificates::default(), &provider)?;
         let mut tls = Self {
             provider,
             served: Vec::new(),
@@ -244,7 +308,21 @@ impl Tls {
             server,
             client: OnceCell::new(),
         };
-        tls.take(found, hostname, Gone::Kept)?;
+        for (name, pair) in &kept.pairs {
+            if let Ok(certificate) = Certificate::judge(pair, &tls.provider)
+                && certificate
+                    .validity
+                    .is_some_and(|validity| now < validity.to)
+            {
+                tls.serve_pair(name, pair, certificate);
+            }
+        }
+        tls.made = kept.made.as_ref().and_then(|pair| {
+            let certificate = Certificate::judge(pair, &tls.provider).ok()?;
+            Some(Made::new(pair, certificate))
+        });
+        // A restart goes as far as a reload.
+        tls.take(found, hostname, Gone::Dropped, now)?;
         Ok(tls)
     }
 
@@ -254,6 +332,7 @@ impl Tls {
         found: &[Found],
         hostname: &Domain,
         gone: Gone,
+        now: Timestamp,
     ) -> Result<(), TlsError> {
         self.found.clear();
         for Found { name, pair, error } in found {
@@ -261,14 +340,7 @@ impl Tls {
                 .as_ref()
                 .map(|pair| (pair, Certificate::judge(pair, &self.provider)));
             match judged {
-                Some((pair, Ok(certificate))) => {
-                    self.served.retain(|served| served.name != *name);
-                    self.served.push(Served {
-                        name: name.clone(),
-                        certificate,
-                        bare_key: pair.bare_key.clone(),
-                    });
-                }
+                Some((pair, Ok(certificate))) => self.serve_pair(name, pair, certificate),
                 // What the account cannot read is what has to be mended first.
                 Some((_, Err(fault))) if error.is_none() => {
                     self.found.push((name.clone(), Cause::Unusable(fault)));
@@ -290,36 +362,126 @@ impl Tls {
         let missing = self.served.iter().filter(|served| !is_there(served));
         let missing = missing.map(|served| (served.name.clone(), Cause::Gone));
         self.found.extend(missing);
-        self.serve(hostname)
+        self.serve(hostname, now)
     }
 
-    /// Serves the pairs, that of the hostname first; one that is made where there is none.
-    fn serve(&mut self, hostname: &Domain) -> Result<(), TlsError> {
+    /// Puts a pair that works in the place of the one of the same name.
+    fn serve_pair(&mut self, name: &str, pair: &Pair, certificate: Certificate) {
+        let chain = &certificate.certified.cert;
+        let pem = last_good::pem_of(pair, chain);
+        let missing_issuer = certificate.missing_issuer.as_ref().filter(|issuer| {
+            let roots = root_store().roots;
+            !roots.iter().any(|root| *root.subject == *issuer.name)
+        });
+        let missing_issuer = missing_issuer.map(|issuer| match &issuer.common_name {
+            Some(name) => format!("{name:?}"),
+            None => "its issuer".to_owned(),
+        });
+        self.served.retain(|served| *served.name != *name);
+        self.served.push(Served {
+            name: name.into(),
+            certificate: Arc::new(certificate),
+            bare_key: pair.bare_key.clone(),
+            missing_issuer,
+            pem,
+        });
+    }
+
+    /// Serves the pairs; a certificate that is made here where there is none, and as long as it lasts the same.
+    fn serve(&mut self, hostname: &Domain, now: Timestamp) -> Result<(), TlsError> {
         self.served.sort_by(|one, other| one.name.cmp(&other.name));
         let served = self.served.iter();
         let mut certificates: Vec<_> = served
-            .map(|served| Arc::clone(&served.certificate.certified))
+            .map(|served| Arc::clone(&served.certificate))
             .collect();
-        certificates.sort_by_key(|certificate| !has_name(certificate, hostname.as_str()));
         if certificates.is_empty() {
             let known = self.made.take();
-            let known = known.filter(|made| has_name(made, hostname.as_str()));
-            let made = match known {
+            let made = match known.filter(|made| made.is_for(hostname, now)) {
                 Some(made) => made,
-                None => Arc::new(self_signed(hostname, &self.provider).map_err(TlsError)?),
+                None => self_signed(hostname, now, &self.provider).map_err(TlsError)?,
             };
-            self.made = Some(Arc::clone(&made));
-            certificates.push(made);
-        } else {
-            self.made = None;
+            certificates.push(Arc::clone(&made.certificate));
+            self.made = Some(made);
         }
-        self.server = server_config(Certificates(certificates), &self.provider)?;
+        let certificates = Certificates {
+            all: certificates,
+            hostname: Some(hostname.clone()),
+        };
+        self.server = server_config(certificates, &self.provider)?;
         Ok(())
+    }
+
+    /// Whether another certificate is to be made: the one that was made here ends soon.
+    pub(super) fn is_due(&self, hostname: &Domain, now: Timestamp) -> bool {
+        let made = self.made.as_ref().filter(|_| self.is_self_signed());
+        made.is_some_and(|made| !made.is_for(hostname, now))
+    }
+
+    /// The key and the certificate that were made here, in PEM.
+    pub(super) fn made(&self) -> Option<&[u8]> {
+        self.made.as_ref().map(|made| made.pem.as_slice())
+    }
+
+    /// The pairs that are served: the folder under `tls/`, and the key and the chain in PEM.
+    pub(super) fn last_good(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let served = self.served.iter();
+        served.map(|served| (&*served.name, served.pem.as_slice()))
+    }
+
+    /// Which pair is served when, for names that more than one is for; in sentences.
+    pub fn choices(&self, now: Timestamp) -> Vec<String> {
+        let mut shared: BTreeMap<Vec<&str>, Vec<&str>> = BTreeMap::new();
+        let names = self
+            .served
+            .iter()
+            .flat_map(|served| &served.certificate.names);
+        for name in names {
+            let of_name = self.served.iter().filter(|served| {
+                served.certificate.has_name(name) || served.certificate.names.contains(name)
+            });
+            let pairs: Vec<&str> = of_name.map(|served| &*served.name).collect();
+            if pairs.len() > 1 {
+                let names = shared.entry(pairs).or_default();
+                if !names.contains(&&**name) {
+                    names.push(name);
+                }
+            }
+        }
+        let sentences = shared.into_iter().filter_map(|(pairs, names)| {
+            let mut of_names: Vec<&Served> = self
+                .served
+                .iter()
+                .filter(|served| pairs.contains(&&*served.name))
+                .collect();
+            let schemes = self
+                .provider
+                .signature_verification_algorithms
+                .supported_schemes();
+            of_names
+                .sort_by_key(|served| std::cmp::Reverse(served.certificate.fitness(&schemes, now)));
+            let first = of_names.first()?;
+            let kind = first.certificate.kind();
+            let mut text = format!("{}: clients are shown {first}", names.join(", "));
+            let other = of_names
+                .iter()
+                .find(|served| served.certificate.kind() != kind);
+            if let Some(other) = other {
+                text = format!("{text}, and those that cannot verify {kind} {other}");
+            }
+            let is_shown = |served: &Served| {
+                served.name == first.name || other.is_some_and(|other| served.name == other.name)
+            };
+            for unused in of_names.iter().filter(|served| !is_shown(served)) {
+                text = format!("{text}; {unused} is in reserve");
+            }
+            Some(text)
+        });
+        sentences.collect()
     }
 
     /// Whether the only certificate is one that was made here.
     pub fn is_self_signed(&self) -> bool {
-        self.made.is_some()
+        self.served.is_empty()
     }
 
     /// How many pairs are served.
@@ -346,7 +508,10 @@ impl Tls {
         for served in &self.served {
             let name = &*served.name;
             if let Some(cause) = expiry(&served.certificate, now) {
-                push(name, cause);
+                push(name, self.superseded(served, now).unwrap_or(cause));
+            }
+            if let Some(issuer) = served.missing_issuer.clone() {
+                push(name, Cause::NoIssuer { issuer });
             }
             if served.certificate.is_out_of_order {
                 push(name, Cause::OutOfOrder);
@@ -360,6 +525,22 @@ impl Tls {
             push("", Cause::Hostname(hostname.clone()));
         }
         findings
+    }
+
+    /// The pair that is served in the stead of one that has ended, for all of its names.
+    fn superseded(&self, served: &Served, now: Timestamp) -> Option<Cause> {
+        let to = served.certificate.validity?.to;
+        let has_ended = |served: &Served| {
+            let validity = served.certificate.validity;
+            validity.is_some_and(|validity| validity.to <= now || validity.from > now)
+        };
+        let mut others = self.served.iter().filter(|other| !has_ended(other));
+        let by = others.find(|other| {
+            let mut names = served.certificate.names.iter();
+            names.all(|name| other.certificate.names.contains(name))
+        })?;
+        let by = by.name.clone();
+        (to <= now).then_some(Cause::Superseded { to, by })
     }
 
     /// Our end of a connection; the text says why there is none.
@@ -510,20 +691,64 @@ fn server_config(
     Ok(Arc::new(config))
 }
 
-/// The server's certificates; the first is for clients that ask for none of their names.
-#[derive(Debug)]
-struct Certificates(Vec<Arc<CertifiedKey>>);
+/// The server's certificates. Clients that ask for none of their names get one of the hostname's.
+#[derive(Debug, Default)]
+struct Certificates {
+    all: Vec<Arc<Certificate>>,
+    hostname: Option<Domain>,
+}
 
 impl Certificates {
-    fn choose(&self, asked: Option<&str>) -> Option<Arc<CertifiedKey>> {
-        let named = asked.and_then(|name| self.0.iter().find(|one| has_name(one, name)));
-        named.or_else(|| self.0.first()).cloned()
+    /// The fittest of those that are for the name; of equals the first.
+    fn choose(
+        &self,
+        asked: Option<&str>,
+        schemes: &[SignatureScheme],
+        now: Timestamp,
+    ) -> Option<Arc<CertifiedKey>> {
+        let hostname = self.hostname.as_ref().map(Domain::as_str);
+        let names = [asked, hostname];
+        let named = names.into_iter().flatten().find_map(|name| {
+            let of_name = self.all.iter().filter(|one| one.has_name(name));
+            fittest(of_name, schemes, now)
+        });
+        let chosen = named.or_else(|| fittest(self.all.iter(), schemes, now))?;
+        Some(Arc::clone(&chosen.certified))
     }
+}
+
+fn fittest<'a>(
+    certificates: impl DoubleEndedIterator<Item = &'a Arc<Certificate>>,
+    schemes: &[SignatureScheme],
+    now: Timestamp,
+) -> Option<&'a Arc<Certificate>> {
+    let from_last = certificates.rev();
+    from_last.max_by_key(|certificate| certificate.fitness(schemes, now))
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.choose(hello.server_name())
+        self.choose(hello.server_name(), hello.signature_schemes(), wall())
+    }
+}
+
+impl Made {
+    fn new(pair: &Pair, certificate: Certificate) -> Self {
+        let pem = last_good::pem_of(pair, &certificate.certified.cert);
+        Self {
+            certificate: Arc::new(certificate),
+            pem,
+        }
+    }
+}
+
+impl fmt::Display for Served {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "tls/{} ({}", self.name, self.certificate.kind())?;
+        if let Some(validity) = self.certificate.validity {
+            write!(out, ", until {}", validity.to.rfc3339())?;
+        }
+        out.write_str(")")
     }
 }
 
@@ -545,12 +770,50 @@ fn expiry(certificate: &Certificate, now: Timestamp) -> Option<Cause> {
     Some(Cause::Expires { to, days })
 }
 
-fn self_signed(hostname: &Domain, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
-    let made = rcgen::generate_simple_self_signed(vec![hostname.as_str().to_owned()])
-        .map_err(|error| error.to_string())?;
-    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    CertifiedKey::from_der(vec![made.cert.der().clone()], key.into(), provider)
-        .map_err(|error| error.to_string())
+/// Makes a certificate for the hostname, of the hostname.
+fn self_signed(
+    hostname: &Domain,
+    now: Timestamp,
+    provider: &CryptoProvider,
+) -> Result<Made, String> {
+    let made = made(hostname, now).map_err(|error| error.to_string())?;
+    let (certificate, key) = made;
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let pem = last_good::pem(&key, &[certificate.der().clone()]);
+    let pair = Pair {
+        chain: certificate.pem().into_bytes(),
+        key: pem,
+        bare_key: None,
+    };
+    let certificate = Certificate::judge(&pair, provider).map_err(|fault| fault.to_string())?;
+    Ok(Made::new(&pair, certificate))
+}
+
+fn made(hostname: &Domain, now: Timestamp) -> Result<(rcgen::Certificate, KeyPair), rcgen::Error> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(vec![hostname.as_str().to_owned()])?;
+    params.distinguished_name = DistinguishedName::new();
+    if hostname.as_str().len() <= COMMON_NAME_BYTES_MAX {
+        let name = hostname.as_str();
+        params.distinguished_name.push(DnType::CommonName, name);
+    }
+    // Clocks of clients may be late.
+    let yesterday = now.seconds().saturating_sub(86_400);
+    for (at, date) in [
+        (Timestamp::from_seconds(yesterday), &mut params.not_before),
+        (now.after(SELF_SIGNED_LIFETIME), &mut params.not_after),
+    ] {
+        let text = at.rfc3339().to_string();
+        let mut numbers = text.split(['-', 'T']).map(|text| text.parse::<u16>().ok());
+        let mut number = || numbers.next().flatten();
+        if let (Some(year), Some(month), Some(day)) = (number(), number(), number())
+            && let (Ok(month), Ok(day)) = (u8::try_from(month), u8::try_from(day))
+        {
+            *date = rcgen::date_time_ymd(i32::from(year), month, day);
+        }
+    }
+    let certificate = params.self_signed(&key)?;
+    Ok((certificate, key))
 }
 
 /// Takes every certificate, but no handshake that its key did not sign.
@@ -594,6 +857,8 @@ impl ServerCertVerifier for Unverified {
 
 /// Days before the end of a certificate at which an operator is warned of it.
 pub const CERTIFICATE_EXPIRY_DAYS: [u64; 3] = [20, 7, 1];
+/// The longest common name (RFC 5280 appendix A.1, ub-common-name).
+const COMMON_NAME_BYTES_MAX: usize = 64;
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// With an address rustls sends no SNI.
 const NO_NAME: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use mio::net::{TcpStream, UdpSocket};
 use mio::{Interest, Registry, Token};
 
+use super::interruption::uninterrupted;
 use super::slab::Slab;
 use crate::dns::SocketId;
 use crate::limits::DNS_SOCKETS_MAX;
@@ -147,7 +148,7 @@ impl DnsSockets {
 impl Transport {
     fn receive(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Udp { socket, .. } => retry(|| socket.recv(into)),
+            Self::Udp { socket, .. } => uninterrupted(|| socket.recv(into)),
             Self::Tcp { stream, output } => {
                 while !output.is_empty() {
                     match stream.write(output) {
@@ -159,17 +160,8 @@ impl Transport {
                         Err(error) => return Err(error),
                     }
                 }
-                retry(|| stream.read(into))
+                uninterrupted(|| stream.read(into))
             }
-        }
-    }
-}
-
-fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result,
         }
     }
 }

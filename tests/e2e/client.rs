@@ -44,6 +44,8 @@ pub(crate) struct Client {
     unread: Vec<u8>,
     /// The beginning of what was sent last, for whoever waits in vain.
     sent: String,
+    /// The error that the connection ended with.
+    end: Option<String>,
 }
 
 /// A reply; code 0 means that the connection ended instead.
@@ -85,6 +87,7 @@ impl Client {
             socket,
             unread: Vec::new(),
             sent: String::new(),
+            end: None,
         })
     }
 
@@ -131,6 +134,12 @@ impl Client {
         let mut text = String::new();
         loop {
             let Some(line) = self.line() else {
+                // Whoever expects a reply here wants to know why there is none.
+                let why = self
+                    .end
+                    .as_deref()
+                    .unwrap_or("the peer closed the connection");
+                eprintln!("no reply to {:?} after {text:?}: {why}", self.sent);
                 return Reply { code: 0, text };
             };
             let is_last = line.as_bytes().get(3) != Some(&b'-');
@@ -172,8 +181,7 @@ impl Client {
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    // Whoever expects a reply here wants to know why there is none.
-                    eprintln!("no reply to {:?}: {error}", self.sent);
+                    self.end = Some(error.to_string());
                     return None;
                 }
             }
@@ -195,7 +203,12 @@ impl Client {
         self.socket
             .set_read_timeout(Some(limit))
             .expect("a timeout");
-        let heard = self.socket.peek(&mut [0]).is_ok_and(|len| len > 0);
+        let heard = loop {
+            match self.socket.peek(&mut [0]) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                result => break result.is_ok_and(|len| len > 0),
+            }
+        };
         self.socket
             .set_read_timeout(Some(REPLY_TIMEOUT))
             .expect("a timeout");

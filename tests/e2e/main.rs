@@ -31,5 +31,7 @@ mod sendmail;
 mod spf;
 mod stop;
 mod submission;
+mod test_message;
 mod tls;
 mod world;
+mod zones;

@@ -23,11 +23,12 @@ pub(crate) fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is missing: install the Debian package {package}"))
 }
 
-const PACKAGES: [(&str, &str); 20] = [
+const PACKAGES: [(&str, &str); 21] = [
     ("curl", "curl"),
     ("dovecot", "dovecot-lmtpd"),
     ("fail2ban-regex", "fail2ban"),
     ("id", "coreutils"),
+    ("knotd", "knot"),
     ("maildrop", "maildrop"),
     ("msmtp", "msmtp"),
     ("openssl", "openssl"),

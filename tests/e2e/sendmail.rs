@@ -6,6 +6,9 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::process::{Guard, Output, PATIENCE, program, run, wait_for};
 use crate::relay::{CHOPAR, Relay, Setup, login};
@@ -420,6 +423,14 @@ fn what_is_left_while_the_daemon_is_down_goes_out_when_it_is_back() {
         0o1733
     );
     assert_eq!(fs::read_dir(&drop).expect("a folder").count(), 3);
+    let listed = relay.cli(&["queue", "list"]);
+    assert_eq!(listed.code, 69, "{listed:?}");
+    assert!(
+        listed.stderr.contains("3 messages wait for it in"),
+        "{listed:?}"
+    );
+    assert_eq!(listed.stdout.matches("<ann@relay.test>").count(), 3);
+    assert_eq!(listed.stdout.matches("waiting <b@four.test>").count(), 3);
     // What else lies there is no message, whatever it is.
     fs::write(drop.join("garbage.msg"), "no message\n").expect("a file");
     std::os::unix::fs::symlink("/etc/passwd", drop.join("link.msg")).expect("a link");
@@ -1127,4 +1138,60 @@ fn the_other_names_and_modes_do_what_they_say() {
         "{}",
         relay.sink.message(1).text()
     );
+}
+
+#[test]
+fn a_local_program_over_its_limit_is_told_to_try_later_and_what_is_left_in_the_folder_waits() {
+    let relay = Setup {
+        tables: "[limits]\nmessages_per_uid_hour = 1\n".to_owned(),
+        ..Setup::default()
+    }
+    .start();
+    let words = ["-f", "ann@relay.test", "a@four.test"];
+    // Who runs the tests is root, or the account that the relay runs as.
+    for _ in 0..10 {
+        sendmail(&relay, &words, "Subject: x\n\nx\n").ok();
+    }
+    let output = sendmail(&relay, &words, "Subject: x\n\nx\n");
+    assert_eq!(output.code, 75, "{output:?}");
+    assert!(output.stderr.contains("451 4.7.1 "), "{output:?}");
+
+    let drop = relay.spool().join("drop");
+    let text = "chopar-drop 1\nMAIL FROM:<ann@relay.test>\nRCPT TO:<a@four.test>\n\nSubject: x\r\n\r\nx\r\n";
+    fs::write(drop.join(".waits"), text).expect("a file");
+    fs::rename(drop.join(".waits"), drop.join("waits.msg")).expect("a name");
+    relay.cli(&["reload"]).ok();
+    let line = relay.wait_for_log("event=drop-waits");
+    assert!(line.contains("4.7.1"), "{line}");
+    assert!(drop.join("waits.msg").exists());
+    relay.wait_for_empty_queue(PATIENCE);
+    assert_eq!(relay.sink.wait(10).len(), 10);
+}
+
+#[test]
+fn a_call_that_is_stopped_and_goes_on_hears_that_its_message_is_queued() {
+    let relay = relay();
+    let hook = relay.config().join("hooks/post-data");
+    fs::create_dir_all(hook.parent().expect("a folder")).expect("a folder");
+    fs::write(&hook, "#!/bin/sh\nsleep 2\n").expect("a file");
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("a mode");
+    relay.cli(&["reload"]).ok();
+    let mut command = relay.program("sendmail");
+    command.args(["-f", "ann@relay.test", "a@four.test"]);
+    let mut call = Guard::spawn(command.stdin(Stdio::piped()));
+    let mut input = call.0.stdin.take().expect("an input");
+    input
+        .write_all(b"Subject: stopped\n\nx\n")
+        .expect("a message");
+    drop(input);
+    let pid = Pid::from_child(&call.0);
+    // It sleeps in its read as long as the hook takes; each of these interrupts it there.
+    for _ in 0..8 {
+        std::thread::sleep(Duration::from_millis(200));
+        for signal in [Signal::STOP, Signal::CONT] {
+            let _ = kill_process(pid, signal);
+        }
+    }
+    assert_eq!(call.wait(PATIENCE), 0);
+    assert_eq!(relay.sink.wait(1).len(), 1);
 }

@@ -409,3 +409,27 @@ fn the_filter_of_the_manual_finds_wrong_passwords_and_nothing_else() {
     .concat();
     assert_eq!(found_by_fail2ban(relay.folder(), &journal), 2, "{journal}");
 }
+
+#[test]
+fn a_login_that_users_of_several_domains_have_is_refused_and_the_log_says_why() {
+    let relay = Setup::strangers().start();
+    let log_in = |name: &str| {
+        let mut client = Client::connect_tls(relay.submissions());
+        client.say("EHLO client.test");
+        client.auth_plain(name, PASSWORD).code
+    };
+    assert_eq!(log_in("ann"), 235);
+    let domains = relay.config().join("domains");
+    fs::create_dir(domains.join("other.test")).expect("a folder");
+    fs::copy(
+        domains.join("relay.test/users"),
+        domains.join("other.test/users"),
+    )
+    .expect("a file");
+    relay.cli(&["reload"]).ok();
+    assert_eq!(log_in("ann"), 535);
+    relay.wait_for_log(
+        "result=failed user=ann cause=\"users of several domains have this name; log in with the whole address\" peer=",
+    );
+    assert_eq!(log_in("ann@other.test"), 235);
+}

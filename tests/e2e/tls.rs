@@ -170,6 +170,162 @@ fn the_certificate_is_chosen_by_the_name_and_changes_without_dropping_anybody() 
     relay.sink.wait(1);
 }
 
+/// A pair of openssl's making for mail.relay.test, with this kind of key.
+fn make_pair(relay: &Relay, folder: &str, kind: &[&str]) {
+    let folder = relay.config().join("tls").join(folder);
+    fs::create_dir_all(&folder).expect("a folder");
+    let mut command = Command::new(program("openssl"));
+    command.args([
+        "req",
+        "-x509",
+        "-nodes",
+        "-days",
+        "90",
+        "-subj",
+        "/CN=mail.relay.test",
+        "-addext",
+    ]);
+    command
+        .args(["subjectAltName=DNS:mail.relay.test", "-newkey"])
+        .args(kind);
+    command.arg("-keyout").arg(folder.join("privkey.pem"));
+    run(command.arg("-out").arg(folder.join("fullchain.pem")), b"").ok();
+}
+
+#[test]
+fn of_two_pairs_of_a_name_a_client_is_shown_the_one_whose_signature_it_can_verify() {
+    let relay = Setup::strangers().start();
+    make_pair(&relay, "ec", &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+    make_pair(&relay, "rsa", &["rsa:2048"]);
+    let aliases = relay.config().join("domains/relay.test/aliases");
+    fs::write(aliases, "postmaster: new@home.test\n").expect("a file");
+    let said = relay.cli(&["check"]).ok();
+    assert!(
+        said.contains("mail.relay.test: clients are shown tls/ec (ECDSA"),
+        "{said}"
+    );
+    assert!(
+        said.contains("those that cannot verify ECDSA tls/rsa (RSA"),
+        "{said}"
+    );
+    relay.cli(&["reload"]).ok();
+    let bits = |words: &[&str]| {
+        let said = s_client(relay.submissions(), words).ok();
+        let (_, rest) = said.split_once("Server public key is ").expect("a key");
+        rest.split(' ').next().expect("a number").to_owned()
+    };
+    let rsa = "RSA-PSS+SHA256:RSA+SHA256";
+    for version in ["-tls1_2", "-tls1_3"] {
+        assert_eq!(bits(&[version]), "256", "{version}");
+        assert_eq!(bits(&[version, "-sigalgs", rsa]), "2048", "{version}");
+        assert_eq!(
+            bits(&[version, "-sigalgs", "ECDSA+SHA256"]),
+            "256",
+            "{version}"
+        );
+    }
+    // Of TLS 1.2 the suites count as well.
+    assert_eq!(
+        bits(&["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"]),
+        "2048"
+    );
+}
+
+#[test]
+fn a_pair_that_has_ended_makes_way_for_another_of_its_name() {
+    let relay = Setup::strangers().start();
+    let write = |folder: &str, organization: &str, year: i32| {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut made =
+            rcgen::CertificateParams::new(vec!["mail.relay.test".into()]).expect("a name");
+        made.distinguished_name
+            .push(rcgen::DnType::CommonName, organization);
+        made.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        made.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let made = made.self_signed(&key).expect("a certificate");
+        let folder = relay.config().join("tls").join(folder);
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(folder.join("fullchain.pem"), made.pem()).expect("a file");
+        fs::write(folder.join("privkey.pem"), key.serialize_pem()).expect("a file");
+    };
+    // As certbot leaves them.
+    write("mail.relay.test", "old", 2021);
+    write("mail.relay.test-0001", "new", 2100);
+    relay.cli(&["reload"]).ok();
+    assert_eq!(subject(&relay, "mail.relay.test"), "subject=CN=new");
+    let log = relay.wait_for_log("clients are shown that of tls/mail.relay.test-0001");
+    assert!(!log.contains("clients that verify it refuse it"), "{log}");
+}
+
+#[test]
+fn a_restart_shows_the_certificate_that_was_shown_before_it() {
+    let mut relay = Setup::strangers().start();
+    let shown = |relay: &Relay| {
+        let said = s_client(relay.submissions(), &["-servername", "mail.relay.test"]).ok();
+        let (_, rest) = said.split_once("BEGIN CERTIFICATE").expect("a certificate");
+        rest.split("END CERTIFICATE")
+            .next()
+            .expect("its text")
+            .to_owned()
+    };
+    // One that the relay has made is the same after a reload and a restart.
+    let made = shown(&relay);
+    assert_eq!(
+        subject(&relay, "mail.relay.test"),
+        "subject=CN=mail.relay.test"
+    );
+    relay.cli(&["reload"]).ok();
+    assert_eq!(shown(&relay), made);
+    relay.stop();
+    relay.run();
+    assert_eq!(shown(&relay), made);
+    // So is a pair whose renewal went wrong meanwhile.
+    relay.install_certificate("mail.relay.test");
+    relay.cli(&["reload"]).ok();
+    let good = shown(&relay);
+    assert_ne!(good, made);
+    relay.stop();
+    let key = relay.config().join("tls/mail.relay.test/privkey.pem");
+    fs::write(&key, "half a key\n").expect("a file");
+    relay.run();
+    assert_eq!(shown(&relay), good);
+    assert!(
+        relay
+            .log()
+            .contains("the pair that was read before stays in force")
+    );
+    let check = relay.cli(&["check"]);
+    assert!(
+        check.code == 78 && check.stderr.contains("stays in force"),
+        "{check:?}"
+    );
+}
+
+#[test]
+fn what_lies_in_the_state_folder_is_in_the_manual() {
+    let relay = Setup::strangers().start();
+    relay.install_certificate("mail.relay.test");
+    relay.cli(&["reload"]).ok();
+    let manual = include_str!("../../man/chopar.8");
+    let (_, files) = manual.split_once(".Sh FILES").expect("a section");
+    let (files, _) = files.split_once(".Sh").expect("its end");
+    let state = relay.folder().join("state");
+    for (folder, page) in [
+        (state.clone(), "/var/lib/chopar"),
+        (state.join("spool"), "/var/lib/chopar/spool"),
+        (relay.folder().join("run"), "/run/chopar"),
+    ] {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let name = entry.expect("an entry").file_name();
+            let path = format!("{page}/{}", name.to_string_lossy());
+            assert!(
+                files.contains(&format!(".It Pa {path}")),
+                "{path} is not in FILES"
+            );
+        }
+    }
+}
+
 #[test]
 fn bytes_behind_starttls_are_forgotten() {
     let relay = Setup::strangers().start();

@@ -3,6 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -20,6 +21,8 @@ const CHOPAR: &str = env!("CARGO_BIN_EXE_chopar");
 pub(crate) struct Bed {
     pub(crate) sink: Sink,
     folder: TempDir,
+    /// Its hostname, which no other relay of this machine has: while this one is down, its port may be another's.
+    name: String,
     port: u16,
     dns: u16,
     tracer: Option<Guard>,
@@ -53,6 +56,7 @@ impl Bed {
         let bed = Self {
             sink,
             folder,
+            name: unique_name(),
             port,
             dns: dns.port,
             tracer: None,
@@ -66,9 +70,9 @@ impl Bed {
     }
 
     fn configure(&self) {
-        let (here, port) = (self.folder.path().display(), self.port);
+        let (here, name, port) = (self.folder.path().display(), &self.name, self.port);
         let text = format!(
-            "hostname = \"mail.relay.test\"\nstate_dir = \"{here}/state\"\nruntime_dir = \"{here}/run\"\n\
+            "hostname = \"{name}\"\nstate_dir = \"{here}/state\"\nruntime_dir = \"{here}/run\"\n\
              user = \"root\"\nmax_message_size = \"400 KiB\"\n\
              [listen]\nsmtp = [\"127.0.0.1:{port}\"]\nsubmission = []\nsubmissions = []\nstatus = []\n\
              [relay]\nnetworks = [\"127.0.0.1/32\"]\n\
@@ -156,7 +160,8 @@ impl Bed {
             }
             let mut client = Client::open(self.port).ok()?;
             // The kernel may take a connection for a relay that has just ended, and nobody answers.
-            let is_up = client.hears_within(Duration::from_millis(500)) && is_greeting(&mut client);
+            let is_up = client.hears_within(Duration::from_millis(500))
+                && is_greeting(&mut client, &self.name);
             is_up.then_some(Start::Up)
         })
     }
@@ -347,24 +352,41 @@ impl Bed {
     /// A session, if the relay greets. One that is dead does not answer at all; one that lives on a busy machine is waited
     /// for, as for every other reply.
     pub(crate) fn client(&self) -> Option<Client> {
-        let mut client = Client::open(self.port).ok()?;
-        let is_greeted = client.hears_within(PATIENCE) && is_greeting(&mut client);
-        (is_greeted && client.say("EHLO client.test").code == 250).then_some(client)
+        let opened = Client::open(self.port);
+        let mut client = opened
+            .inspect_err(|error| eprintln!("no connection to {}: {error}", self.port))
+            .ok()?;
+        if !client.hears_within(PATIENCE) {
+            eprintln!("no banner from {} within {PATIENCE:?}", self.port);
+            return None;
+        }
+        (is_greeting(&mut client, &self.name) && client.say("EHLO client.test").code == 250)
+            .then_some(client)
     }
 }
 
 impl Drop for Bed {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the log:\n{}", self.log());
+        }
         // The relay goes first: a tracer that goes would let it run on.
         self.process = None;
         self.tracer = None;
     }
 }
 
-/// Whether the relay greets: a port that it has left may be another server's.
-fn is_greeting(client: &mut Client) -> bool {
+/// Whether it is the relay of this name that greets.
+fn is_greeting(client: &mut Client, name: &str) -> bool {
     let banner = client.reply();
-    banner.code == 220 && banner.text.contains("mail.relay.test")
+    banner.code == 220 && banner.text.contains(name)
+}
+
+/// A hostname for one relay: of no other of this process or of another one.
+fn unique_name() -> String {
+    static NAMES: AtomicUsize = AtomicUsize::new(0);
+    let number = NAMES.fetch_add(1, Ordering::Relaxed);
+    format!("m{number}-{}.relay.test", std::process::id())
 }
 
 fn ended(process: &mut Guard) -> Option<i32> {

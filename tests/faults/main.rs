@@ -7,7 +7,7 @@
 //!
 //! `cargo test` runs every kill and every disk error at the calls that change the spool or talk to a peer;
 //! `CHOPAR_FAULTS=long`, which `make faults` sets, runs them at all system calls, except those that only wait;
-//! `CHOPAR_FAULTS=relay/journal/fdatasync/kill/1` runs that case alone, and `CHOPAR_FAULTS=drop/` all of a scene.
+//! `CHOPAR_FAULTS=relay/journal/fdatasync/kill/1` runs that case alone, `CHOPAR_TIMES` so often, and `CHOPAR_FAULTS=drop/` all of a scene.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -63,7 +63,10 @@ fn a_fault_at_any_call_loses_nothing_and_doubles_nothing_without_excuse() {
             cases.retain(|case| case.to_string().starts_with(front));
             cases
         }
-        name => vec![name.parse().expect("the name of a case")],
+        name => {
+            let case: Case = name.parse().expect("the name of a case");
+            vec![case; times()]
+        }
     };
     let start = Instant::now();
     let results = run_all(&stage, cases);
@@ -87,6 +90,12 @@ fn a_fault_at_any_call_loses_nothing_and_doubles_nothing_without_excuse() {
         "only {came} of {} came",
         results.len()
     );
+}
+
+/// How often one case is run: what shows only under load shows in one run of many.
+fn times() -> usize {
+    let times = std::env::var("CHOPAR_TIMES").ok();
+    times.map_or(1, |times| times.parse().expect("a number"))
 }
 
 /// Why strace may not attach to a process beside it, where that is so.

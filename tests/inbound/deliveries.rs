@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chopar::config::Folder;
 use chopar::engine::event::{Action, ConnId, Event, Listener, Lost};
+use chopar::limits::DELIVERY_TURN_MESSAGES;
 
 use crate::stage::{PENCIL, ROUTE, Stage};
 
@@ -27,6 +28,8 @@ struct Post {
     is_silent: Option<&'static str>,
     /// Those that wait.
     silent: Vec<ConnId>,
+    /// Connections that stood.
+    connections: usize,
 }
 
 #[derive(Default)]
@@ -65,6 +68,7 @@ impl Post {
             got: Vec::new(),
             is_silent: None,
             silent: Vec::new(),
+            connections: 0,
         }
     }
 
@@ -98,6 +102,7 @@ impl Post {
     }
 
     fn answer_connection(&mut self, conn: ConnId) {
+        self.connections += 1;
         self.far.insert(conn, Far::default());
         self.stage.handle(Event::Connected { conn });
         self.far_says(conn, "220 far.example\r\n");
@@ -363,4 +368,40 @@ fn the_mail_of_clients_that_finds_no_room_ends_no_session_of_users() {
     }
     assert_eq!(post.silent.len(), 8, "half is for them");
     assert_eq!(post.far.len(), 2, "the others wait for the next message");
+}
+
+#[test]
+fn a_session_that_has_had_its_turn_makes_room_for_another_next_hop_and_for_nobody_else() {
+    let turn = usize::try_from(DELIVERY_TURN_MESSAGES).expect("small");
+    let names = ["busy.example", "last.example"];
+    let routes: Vec<String> = (names.iter())
+        .map(|name| format!("[[route]]\ndomain = \"{name}\"\nvia = [\"smtp://203.0.113.25\"]\n"))
+        .collect();
+    for (others_wait, connections) in [(true, 3), (false, 1)] {
+        let keys = "delivery.sessions = 1";
+        let mut post = Post::new(keys, &routes.concat(), PIPELINING, |_, _, _| OK);
+        // The one session takes its time to stand; meanwhile mail comes for its next hop, and for another.
+        post.is_silent = Some("203.0.113.25");
+        for number in 0..3 * turn {
+            let to = [format!("b{number}@busy.example")];
+            post.submit(Listener::Submit, "pencil@us.example", &to);
+        }
+        let last = "l@last.example".to_owned();
+        if others_wait {
+            post.submit(
+                Listener::Submit,
+                "pencil@us.example",
+                std::slice::from_ref(&last),
+            );
+        }
+        post.is_silent = None;
+        let busy = post.silent.pop().expect("a connection");
+        post.answer_connection(busy);
+        post.act();
+        post.pass(Duration::from_secs(60));
+        let all = 3 * turn + usize::from(others_wait);
+        assert_eq!((post.got.len(), post.connections), (all, connections));
+        let place = post.got.iter().position(|to| *to == last);
+        assert_eq!(place, others_wait.then_some(turn));
+    }
 }

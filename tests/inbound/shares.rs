@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chopar::config::Folder;
-use chopar::engine::event::{Action, ConnId, Event, JobId, Listener, Work};
+use chopar::engine::event::{Action, ConnId, Event, JobId, Listener, Lost, Peer, Work};
+use chopar::limits::SPOOL_RESERVE_BYTES;
+use chopar::queue::{Command, Completion, JournalError, Ticket};
 
 use crate::stage::{PENCIL, Stage};
 
@@ -17,6 +19,9 @@ struct Crowd {
     /// Passwords that are to be derived, where the test holds them back.
     works: Vec<(JobId, Work)>,
     holds_works: bool,
+    /// Messages on their way to the disk, where the test holds them back.
+    stores: Vec<Ticket>,
+    holds_stores: bool,
     /// Names that were asked for; nothing answers.
     asked: usize,
     /// Connections that were asked for, by address; nothing answers.
@@ -64,6 +69,8 @@ impl Crowd {
             heard: BTreeMap::new(),
             works: Vec::new(),
             holds_works: false,
+            stores: Vec::new(),
+            holds_stores: false,
             asked: 0,
             connects: Vec::new(),
         }
@@ -74,6 +81,10 @@ impl Crowd {
             let action = match action {
                 Action::Work { job, work } if self.holds_works => {
                     self.works.push((job, work));
+                    continue;
+                }
+                Action::Store(Command::Append { ticket, .. }) if self.holds_stores => {
+                    self.stores.push(ticket);
                     continue;
                 }
                 other => other,
@@ -259,6 +270,37 @@ fn whoever_holds_most_makes_room_and_whoever_holds_little_loses_nothing() {
 }
 
 #[test]
+fn a_session_whose_message_is_being_stored_hears_the_answer_whatever_else_it_has_sent() {
+    let mut crowd = Crowd::new(&format!(
+        "max_memory = \"8 MiB\"\nrelay.networks = [\"{HONEST}/32\"]"
+    ));
+    let sessions: Vec<ConnId> = (0..31)
+        .map(|_| {
+            let conn = crowd.connect(Listener::Smtp, HONEST).expect("a session");
+            assert!(crowd.begin(conn, "friend@other.example"));
+            conn
+        })
+        .collect();
+    let (first, others) = sessions.split_first().expect("sessions");
+    // The host has more than its share by what the others hold.
+    let field = format!("X-Long: {}\r\n", "x".repeat(900));
+    for conn in others {
+        if crowd.stage.engine.load().0 < 9 << 19 {
+            crowd.feed(*conn, field.repeat(170).as_bytes());
+        }
+    }
+    let held = crowd.stage.engine.load().0;
+    assert!(held > 4 << 20, "{held} bytes");
+    crowd.heard.remove(first);
+    let behind = "NOOP\r\n".repeat(1_000);
+    crowd.feed(*first, format!("{MESSAGE}{behind}").as_bytes());
+    let heard = crowd.heard.get(first).cloned().unwrap_or_default();
+    assert!(heard.starts_with("250 2.0.0 "), "{heard}");
+    // It goes for what it holds, once it has been told.
+    assert!(heard.contains("\r\n421 "), "{heard}");
+}
+
+#[test]
 fn a_user_with_many_sessions_leaves_some_to_others() {
     let mut crowd = Crowd::new("limits.sessions = 40\nlimits.sessions_per_address = 400");
     let response = STANDARD.encode("\0pencil@us.example\0pencil");
@@ -438,6 +480,117 @@ fn the_messages_of_an_hour_are_counted_when_they_are_taken_however_many_sessions
         })
         .count();
     assert_eq!(taken, 5);
+}
+
+#[test]
+fn the_messages_of_local_programs_are_counted_by_uid_and_the_system_may_send_more() {
+    let mut crowd = Crowd::new("limits.messages_per_uid_hour = 2");
+    let submit = |crowd: &mut Crowd, uid: u32| {
+        let (peer, now) = (Peer::Process { uid }, crowd.stage.now);
+        let conn = crowd.stage.engine.accept(Listener::Submit, peer, now);
+        let conn = conn.expect("a session");
+        crowd.act();
+        crowd.say(conn, "EHLO localhost");
+        let reply = crowd.say(conn, "MAIL FROM:<ann@us.example>");
+        if !reply.starts_with("250 ") {
+            return reply;
+        }
+        assert!(
+            crowd
+                .say(conn, "RCPT TO:<friend@other.example>")
+                .starts_with("250 ")
+        );
+        assert!(crowd.say(conn, "DATA").starts_with("354 "));
+        crowd.say(conn, "From: ann@us.example\r\n\r\nhello\r\n.")
+    };
+    for _ in 0..2 {
+        assert_eq!(submit(&mut crowd, 1_000).get(..3), Some("250"));
+    }
+    assert_eq!(submit(&mut crowd, 1_000).get(..10), Some("451 4.7.1 "));
+    assert_eq!(submit(&mut crowd, 1_001).get(..3), Some("250"));
+    assert_eq!(crowd.user_submits().get(..3), Some("250"));
+    for _ in 0..20 {
+        assert_eq!(submit(&mut crowd, 0).get(..3), Some("250"));
+    }
+    assert_eq!(submit(&mut crowd, 0).get(..10), Some("451 4.7.1 "));
+    crowd.pass(3_600);
+    assert_eq!(submit(&mut crowd, 1_000).get(..3), Some("250"));
+}
+
+#[test]
+fn what_the_disk_refuses_is_not_counted_for_its_user_though_the_client_has_left() {
+    let mut crowd = Crowd::new("limits.messages_per_user_hour = 1");
+    let conn = crowd
+        .connect(Listener::Submissions, USER)
+        .expect("a session");
+    let response = STANDARD.encode("\0pencil@us.example\0pencil");
+    assert!(
+        crowd
+            .say(conn, &format!("AUTH PLAIN {response}"))
+            .starts_with("235 ")
+    );
+    for line in [
+        "MAIL FROM:<pencil@us.example>",
+        "RCPT TO:<friend@other.example>",
+        "DATA",
+    ] {
+        assert!(matches!(crowd.say(conn, line).get(..1), Some("2" | "3")));
+    }
+    crowd.holds_stores = true;
+    assert_eq!(
+        crowd.say(conn, "From: pencil@us.example\r\n\r\nhello\r\n."),
+        ""
+    );
+    crowd.stage.lose(conn, Lost::Reset);
+    crowd.act();
+    crowd.holds_stores = false;
+    let ticket = crowd
+        .stores
+        .pop()
+        .expect("a message on its way to the disk");
+    let error = JournalError::NoSpace;
+    crowd
+        .stage
+        .handle(Event::Stored(Completion::Failed { ticket, error }));
+    crowd.act();
+    assert_eq!(crowd.user_submits().get(..3), Some("250"));
+}
+
+#[test]
+fn what_is_written_of_unfinished_messages_takes_up_room_on_the_disk_once() {
+    let mut crowd = Crowd::new(&format!(
+        "max_message_size = \"40 MiB\"\nrelay.networks = [\"{HONEST}/32\", \"{USER}/32\"]"
+    ));
+    let free = SPOOL_RESERVE_BYTES + (40 << 20);
+    crowd.stage.disk.set_free(free);
+    let conn = crowd.connect(Listener::Smtp, HONEST).expect("a session");
+    assert!(crowd.begin(conn, "friend@other.example"));
+    crowd.feed(conn, b"From: a@far.example\r\n\r\n");
+    let piece = format!("{}\r\n", "x".repeat(76)).repeat(800);
+    let mut written = 0;
+    while written < 18 << 20 {
+        crowd.feed(conn, piece.as_bytes());
+        written += piece.len() as u64;
+        crowd.stage.disk.set_free(free - written);
+    }
+    // 22 MiB are left for others: what is written is not taken from them a second time.
+    let other = crowd.connect(Listener::Smtp, USER).expect("a session");
+    let may_bring = |crowd: &mut Crowd, mib: u64| {
+        let reply = crowd.say(
+            other,
+            &format!("MAIL FROM:<a@far.example> SIZE={}", mib << 20),
+        );
+        crowd.say(other, "RSET");
+        reply.starts_with("250 ")
+    };
+    assert!(may_bring(&mut crowd, 10));
+    // Once it is queued nobody holds it any more, and its bytes stay taken.
+    crowd.heard.remove(&conn);
+    crowd.feed(conn, b".\r\n");
+    let reply = crowd.heard.get(&conn).cloned().unwrap_or_default();
+    assert!(reply.starts_with("250 "), "{reply}");
+    assert!(may_bring(&mut crowd, 20));
+    assert!(!may_bring(&mut crowd, 23));
 }
 
 #[test]

@@ -128,6 +128,7 @@ impl World {
 
     /// The relay sends. Its output is in order and in one piece: it is its input that is cut up.
     pub(crate) fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
+        *self.undrained.entry(conn).or_default() += 1;
         let to_server = matches!(self.ends.get(&conn), Some(End::Remote(_) | End::Hook(_)));
         if to_server && !self.blocked.contains(&conn) && self.mishap(250) {
             self.tally.fault("link", "window zero");
@@ -138,6 +139,18 @@ impl World {
         }
         self.plan(Duration::from_millis(3), Happening::FromRelay(conn, bytes));
         self.plan(Duration::from_millis(3), Happening::Drained(conn));
+    }
+
+    /// The kernel has taken what was sent; whether that is all, the engine hears only of the last.
+    pub(crate) fn drained(&mut self, conn: ConnId) {
+        if let Some(left) = self.undrained.get_mut(&conn) {
+            *left -= 1;
+            if *left > 0 {
+                return;
+            }
+            self.undrained.remove(&conn);
+        }
+        self.engine.handle(Event::Drained { conn }, self.now);
     }
 
     pub(crate) fn bytes_leave(&mut self, conn: ConnId, bytes: &[u8]) {
@@ -326,6 +339,7 @@ impl World {
     pub(crate) fn forget(&mut self, conn: ConnId) {
         self.last_arrival.remove(&conn);
         self.blocked.remove(&conn);
+        self.undrained.remove(&conn);
         self.domains.remove(&conn);
         match self.ends.remove(&conn) {
             Some(End::Client(client)) => {

@@ -246,7 +246,10 @@ impl World {
             Response::Denied { text } => hold(check(false, Rule::Told, || {
                 format!("an operator is denied something: {text}")
             })),
-            Response::Header { .. } | Response::Stats(_) | Response::Note { .. } => {}
+            Response::Header { .. }
+            | Response::Stats(_)
+            | Response::Event { .. }
+            | Response::Note { .. } => {}
         }
     }
 
@@ -373,6 +376,7 @@ fn kind(request: &Request) -> &'static str {
         Request::Remove { .. } => "remove",
         Request::Stats {} => "stats",
         Request::Reload {} => "reload",
+        Request::Follow { .. } => "follow",
     }
 }
 

@@ -106,6 +106,7 @@ impl World {
         self.stalled.clear();
         self.last_arrival.clear();
         self.blocked.clear();
+        self.undrained.clear();
         self.carrying.clear();
         self.domains.clear();
         self.streamed.clear();

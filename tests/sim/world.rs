@@ -164,6 +164,8 @@ pub(crate) struct World {
     pub(crate) last_arrival: HashMap<ConnId, Instant>,
     /// Connections whose other end takes nothing any more.
     pub(crate) blocked: BTreeSet<ConnId>,
+    /// How many pieces of output are not with the kernel yet.
+    pub(crate) undrained: BTreeMap<ConnId, usize>,
     /// The message that a session carries.
     pub(crate) carrying: HashMap<ConnId, QueueId>,
     /// The domain whose mail a session, or one that is being set up, carries.
@@ -280,6 +282,7 @@ impl World {
             stalled: BTreeMap::new(),
             last_arrival: HashMap::new(),
             blocked: BTreeSet::new(),
+            undrained: BTreeMap::new(),
             carrying: HashMap::new(),
             domains: BTreeMap::new(),
             rot_so_far: Vec::new(),
@@ -407,7 +410,7 @@ impl World {
             Happening::Arrive(client) => self.arrive(client),
             Happening::ToRelay(conn, bytes) => self.bytes_arrive(conn, &bytes),
             Happening::FromRelay(conn, bytes) => self.bytes_leave(conn, &bytes),
-            Happening::Drained(conn) => self.engine.handle(Event::Drained { conn }, self.now),
+            Happening::Drained(conn) => self.drained(conn),
             Happening::Connected(conn) => self.connected(conn),
             Happening::StrangerLeaves(conn) => self.stranger_leaves(conn),
             Happening::Lost(conn, cause) => self.lost(conn, cause),

@@ -21,7 +21,7 @@ pub(crate) struct Stage {
     pub(crate) engine: Engine,
     pub(crate) config: Arc<Config>,
     pub(crate) now: Now,
-    disk: MemoryDisk,
+    pub(crate) disk: MemoryDisk,
     journal: Journal<MemoryDisk>,
 }
 

@@ -3,20 +3,28 @@
 //! A key file is PEM: PKCS#8 or PKCS#1 for RSA, PKCS#8 (version 1 as openssl writes it, or 2) for Ed25519; which one
 //! is seen from the content, not from the name.
 //!
-//! Not supported: encrypted keys, and RSA keys under 2,048 bits, which RFC 8301 section 3.2 allows but ring does not
-//! sign with.
+//! RSA keys of 1,024 to 2,047 bits, which RFC 8301 section 3.2 allows and ring does not sign with, are signed with by the
+//! rsa crate, blinded; the configuration warns of them.
+//!
+//! Not supported: encrypted keys.
 
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ring::rand::SystemRandom;
+use ring::rand::{SecureRandom as _, SystemRandom};
 use ring::signature::{Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
+use rsa::pkcs1::{DecodeRsaPrivateKey as _, EncodeRsaPublicKey as _};
+use rsa::pkcs8::DecodePrivateKey as _;
+use rsa::rand_core::{TryCryptoRng, TryRng};
+use rsa::traits::PublicKeyParts as _;
 use zeroize::Zeroizing;
 
 use super::der;
 use crate::auth::credential::sha256;
-use crate::limits::{DKIM_KEY_FILE_BYTES_MAX, DKIM_RSA_BITS_MAX, DKIM_RSA_SIGNING_BITS_MIN};
+use crate::limits::{
+    DKIM_KEY_FILE_BYTES_MAX, DKIM_RSA_BITS_MAX, DKIM_RSA_BITS_MIN, DKIM_RSA_SIGNING_BITS_MIN,
+};
 
 /// A signing algorithm of RFC 6376 section 3.3 that is still in use (RFC 8301 retired rsa-sha1).
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -56,6 +64,8 @@ pub struct SigningKey(Pair);
 
 enum Pair {
     Rsa(RsaKeyPair),
+    /// Under [`DKIM_RSA_SIGNING_BITS_MIN`].
+    ShortRsa(Box<rsa::PrivateKey>),
     Ed25519(Ed25519KeyPair),
 }
 
@@ -102,7 +112,8 @@ impl fmt::Display for KeyError {
             Self::Algorithm => out.write_str("the key is neither RSA nor Ed25519"),
             Self::TooShort { bits } => write!(
                 out,
-                "the RSA key has {bits} bits; at least {DKIM_RSA_SIGNING_BITS_MIN} are needed to sign"
+                "the RSA key has {bits} bits, and verifiers take none under {DKIM_RSA_BITS_MIN}; make a new one with chopar dkim \
+                 keygen"
             ),
             Self::TooLongModulus { bits } => write!(
                 out,
@@ -141,7 +152,11 @@ impl SigningKey {
         fields.read(der::INTEGER).ok_or(KeyError::Structure)?; // version
         if fields.peek() == Some(der::INTEGER) {
             let modulus = fields.read(der::INTEGER).ok_or(KeyError::Structure)?;
-            return Self::from_rsa(der::integer_bits(modulus), RsaKeyPair::from_der(&der));
+            return Self::from_rsa(
+                der::integer_bits(modulus),
+                || RsaKeyPair::from_der(&der).ok(),
+                || rsa::PrivateKey::from_pkcs1_der(&der).ok(),
+            );
         }
         let algorithm = fields.read(der::SEQUENCE).ok_or(KeyError::Structure)?;
         match der::Reader::new(algorithm).read(der::OID) {
@@ -149,7 +164,8 @@ impl SigningKey {
                 let key = fields.read(OCTET_STRING).ok_or(KeyError::Structure)?;
                 Self::from_rsa(
                     rsa_bits(key).ok_or(KeyError::Structure)?,
-                    RsaKeyPair::from_pkcs8(&der),
+                    || RsaKeyPair::from_pkcs8(&der).ok(),
+                    || rsa::PrivateKey::from_pkcs8_der(&der).ok(),
                 )
             }
             Some(der::ED25519) => Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der)
@@ -162,21 +178,30 @@ impl SigningKey {
 
     fn from_rsa(
         bits: usize,
-        pair: Result<RsaKeyPair, ring::error::KeyRejected>,
+        pair: impl FnOnce() -> Option<RsaKeyPair>,
+        short: impl FnOnce() -> Option<rsa::PrivateKey>,
     ) -> Result<Self, KeyError> {
-        match bits {
-            ..DKIM_RSA_SIGNING_BITS_MIN => Err(KeyError::TooShort { bits }),
-            DKIM_RSA_SIGNING_BITS_MIN..=DKIM_RSA_BITS_MAX => pair
-                .map(|pair| Self(Pair::Rsa(pair)))
-                .map_err(|_| KeyError::Inconsistent),
-            _ => Err(KeyError::TooLongModulus { bits }),
-        }
+        let pair = match bits {
+            ..DKIM_RSA_BITS_MIN => return Err(KeyError::TooShort { bits }),
+            DKIM_RSA_BITS_MIN..DKIM_RSA_SIGNING_BITS_MIN => {
+                let short = short().filter(|key| key.validate().is_ok());
+                short.map(|key| Pair::ShortRsa(Box::new(key)))
+            }
+            DKIM_RSA_SIGNING_BITS_MIN..=DKIM_RSA_BITS_MAX => pair().map(Pair::Rsa),
+            _ => return Err(KeyError::TooLongModulus { bits }),
+        };
+        pair.map(Self).ok_or(KeyError::Inconsistent)
+    }
+
+    /// Whether it is an RSA key that is shorter than RFC 8301 section 3.2 asks for.
+    pub const fn is_short(&self) -> bool {
+        matches!(self.0, Pair::ShortRsa(_))
     }
 
     /// What the key signs with.
     pub const fn algorithm(&self) -> Algorithm {
         match self.0 {
-            Pair::Rsa(_) => Algorithm::RsaSha256,
+            Pair::Rsa(_) | Pair::ShortRsa(_) => Algorithm::RsaSha256,
             Pair::Ed25519(_) => Algorithm::Ed25519Sha256,
         }
     }
@@ -185,6 +210,7 @@ impl SigningKey {
     pub fn bits(&self) -> usize {
         match &self.0 {
             Pair::Rsa(pair) => pair.public().modulus_len() * 8,
+            Pair::ShortRsa(key) => key.size() * 8,
             Pair::Ed25519(_) => 256,
         }
     }
@@ -194,6 +220,11 @@ impl SigningKey {
     pub fn public_record_value(&self) -> String {
         match &self.0 {
             Pair::Rsa(pair) => STANDARD.encode(der::rsa_public_key_info(pair.public().as_ref())),
+            Pair::ShortRsa(key) => {
+                let public = key.to_public_key().to_pkcs1_der();
+                let public = public.map(|public| der::rsa_public_key_info(public.as_bytes()));
+                public.map_or_else(|_| String::new(), |public| STANDARD.encode(public))
+            }
             Pair::Ed25519(pair) => STANDARD.encode(pair.public_key().as_ref()),
         }
     }
@@ -211,6 +242,12 @@ impl SigningKey {
                 )
                 .map_err(|_| SignError::Fault)?;
                 Ok(signature)
+            }
+            Pair::ShortRsa(key) => {
+                let padding = rsa::Pkcs1v15Sign::new::<rsa::sha2::Sha256>();
+                let mut chance = SystemChance(SystemRandom::new());
+                key.sign_with_rng(&mut chance, padding, &sha256(data))
+                    .map_err(|_| SignError::Fault)
             }
             // RFC 8463 section 3: PureEdDSA over the SHA-256 hash.
             Pair::Ed25519(pair) => Ok(pair.sign(&sha256(data)).as_ref().to_vec()),
@@ -239,6 +276,31 @@ pub fn ed25519_pem(seed: &[u8; 32]) -> Zeroizing<String> {
         STANDARD.encode(&*der)
     ))
 }
+
+/// The system's random numbers, as the rsa crate asks for them.
+pub struct SystemChance(pub SystemRandom);
+
+impl TryRng for SystemChance {
+    type Error = ring::error::Unspecified;
+
+    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+        let mut bytes = [0; 4];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u32::from_ne_bytes(bytes))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+        let mut bytes = [0; 8];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u64::from_ne_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        self.0.fill(bytes)
+    }
+}
+
+impl TryCryptoRng for SystemChance {}
 
 /// Bits of the modulus of an RSAPrivateKey.
 fn rsa_bits(pkcs1: &[u8]) -> Option<usize> {
@@ -293,6 +355,7 @@ mod tests {
     const RSA_2048_PKCS1: &str = include_str!("../../../tests/data/dkim/rsa-2048-pkcs1.pem");
     const RSA_2048_PUBLIC: &str = include_str!("../../../tests/data/dkim/rsa-2048-public.pem");
     const RSA_1024: &str = include_str!("../../../tests/data/dkim/rsa-1024.pem");
+    const RSA_512: &str = include_str!("../../../tests/data/dkim/rsa-512.pem");
     const ED25519: &str = include_str!("../../../tests/data/dkim/ed25519.pem");
     const ED25519_PUBLIC: &str = include_str!("../../../tests/data/dkim/ed25519-public.pem");
 
@@ -346,12 +409,41 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_1024_bits_signs_so_that_verifiers_take_it() {
+        use ring::signature::{RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, UnparsedPublicKey};
+
+        let key = SigningKey::from_pem(RSA_1024).expect("a key");
+        assert_eq!(key.algorithm(), Algorithm::RsaSha256);
+        assert!(key.is_short() && key.bits() == 1024);
+        let info = STANDARD.decode(key.public_record_value()).expect("base64");
+        let mut fields = der::Reader::new(
+            der::Reader::new(&info)
+                .read(der::SEQUENCE)
+                .expect("a sequence"),
+        );
+        fields.read(der::SEQUENCE).expect("the algorithm");
+        let public = fields.read(0x03).expect("bits");
+        let public = UnparsedPublicKey::new(
+            &RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY,
+            &public[1..],
+        );
+        let signature = key.sign(b"data").expect("a signature");
+        assert_eq!(public.verify(b"data", &signature), Ok(()));
+        assert!(public.verify(b"date", &signature).is_err());
+        assert!(
+            !SigningKey::from_pem(RSA_2048_PKCS8)
+                .expect("a key")
+                .is_short()
+        );
+    }
+
+    #[test]
     fn refuses_what_cannot_sign() {
         let cases = [
             ("", KeyError::NoPem),
             ("-----BEGIN PRIVATE KEY-----\nAAAA\n", KeyError::NoPem),
             (RSA_2048_PUBLIC, KeyError::NoPem),
-            (RSA_1024, KeyError::TooShort { bits: 1024 }),
+            (RSA_512, KeyError::TooShort { bits: 512 }),
             (
                 "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
                 KeyError::Encrypted,

@@ -1,6 +1,6 @@
 //! Key records in the DNS (RFC 6376 section 3.6.1; Ed25519 RFC 8463 section 4).
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -60,6 +60,21 @@ pub enum RecordError {
     },
     /// The exponent of the RSA key is even, under [`DKIM_RSA_EXPONENT_MIN`] or over [`DKIM_RSA_EXPONENT_MAX`].
     Exponent,
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax => out.write_str("it is no key record with a p="),
+            Self::Revoked => out.write_str("p= is empty, which revokes the key"),
+            Self::KeyType => out.write_str("k= is neither rsa nor ed25519"),
+            Self::Hash => out.write_str("h= does not list sha256"),
+            Self::Service => out.write_str("s= does not list email"),
+            Self::Key => out.write_str("p= holds no key of the type that k= says"),
+            Self::Size { bits } => write!(out, "the RSA key has {bits} bits"),
+            Self::Exponent => out.write_str("the exponent of the RSA key is not a usual one"),
+        }
+    }
 }
 
 impl KeyRecord {

@@ -11,7 +11,6 @@
 
 mod names;
 mod receiver;
-mod submitter;
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
@@ -29,6 +28,7 @@ use super::dkim::{Keygen, Record};
 use super::failure::Failure;
 use super::lookup::{Lookup, verdict};
 use super::sendmail;
+use super::submission::{self, Submission};
 use super::sysexits::{CANNOT_CREATE, DATA, OS_ERROR, UNAVAILABLE};
 use crate::address::{Domain, Mailbox};
 use crate::auth::credential::{Credential, Password, SALT_BYTES};
@@ -164,19 +164,27 @@ impl Scene {
         let text = format!(
             "From: {LOGIN}\r\nTo: {RECIPIENT}\r\nSubject: by AUTH over TLS\r\n\r\nHello from an application.\r\n"
         );
-        let reply = submitter::submit(&submitter::Submission {
-            to: self.submission,
-            server: &name(HOSTNAME)?,
-            login: &mailbox(LOGIN)?,
-            password: PASSWORD,
+        let login = mailbox(LOGIN)?;
+        let submission = Submission {
+            client: "app.demo.example",
+            sender: &login,
             recipient: &mailbox(RECIPIENT)?,
             message: text.as_bytes(),
-        })
+        };
+        let accepted = submission::over_network(
+            &submission,
+            &name(HOSTNAME)?,
+            self.submission,
+            (&login, PASSWORD),
+        )
         .map_err(|error| Failure::new(UNAVAILABLE, format!("the submission failed: {error}")))?;
         say(
             output,
             "submit",
-            &format!("STARTTLS, AUTH PLAIN as {LOGIN}, answered: {reply}"),
+            &format!(
+                "STARTTLS, AUTH PLAIN as {LOGIN}, answered: {}",
+                accepted.reply
+            ),
         )?;
         self.follow(output, "by AUTH over TLS")?;
         say(

@@ -48,7 +48,7 @@ pub fn run(
         Mode::Deliver => deliver(&flags, &Place::find(folder)?, input, output),
         Mode::Verify => verify(&flags, &Place::find(folder)?, output),
         Mode::Smtp => submit::pass_through(&Place::find(folder)?, output),
-        Mode::ListQueue => queue::list(&runtime_dir(folder), output),
+        Mode::ListQueue => queue::list(&runtime_dir(folder), &super::drop_folder(folder), output),
         Mode::NewAliases => Ok(()), // there is no database: the file is read as it is
         Mode::Flush => queue::flush_all(&runtime_dir(folder)),
         Mode::Help => print(flags::USAGE, output),
@@ -240,7 +240,7 @@ fn verify(flags: &Flags, place: &Place, output: &mut dyn Write) -> Result<(), Fa
 pub fn mailq(words: &[String], folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
     match words.first().map(String::as_str) {
         Some("--help") => print(flags::USAGE, output),
-        _ => queue::list(&runtime_dir(folder), output),
+        _ => queue::list(&runtime_dir(folder), &super::drop_folder(folder), output),
     }
 }
 

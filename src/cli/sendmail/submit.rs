@@ -13,7 +13,8 @@ use super::message::Message;
 use super::place::Place;
 use crate::address::Mailbox;
 use crate::limits::RECIPIENTS_MAX;
-use crate::shell::drop_folder::Draft;
+use crate::shell::drop_folder::{Draft, Incomplete};
+use crate::shell::interruption::uninterrupted;
 use crate::smtp::data::Encoder;
 use crate::smtp::reply::{RemoteReply, ReplyReader};
 
@@ -125,7 +126,7 @@ pub(super) fn pass_through(place: &Place, output: &mut dyn Write) -> Result<(), 
     let mut from_daemon = socket;
     let mut buffer = [0; 16 * 1024];
     loop {
-        match from_daemon.read(&mut buffer).map_err(broken)? {
+        match uninterrupted(|| from_daemon.read(&mut buffer)).map_err(broken)? {
             0 => return Ok(()),
             len => {
                 output
@@ -157,9 +158,10 @@ impl LineEnds {
     }
 }
 
-/// Leaves a message in the drop folder for these recipients, in as many files as they need: in all of them or in none.
+/// Leaves a message in the drop folder for these recipients, in as many files as they need: in all of them or in none. Where
+/// some can neither be joined by the others nor be taken back, the failure says for how many recipients.
 fn leave(place: &Place, mail: &str, rcpt: &[String], message: &Message) -> Result<(), Failure> {
-    let write = || -> io::Result<()> {
+    let write = || -> Result<(), Incomplete> {
         let mut drafts = Vec::new();
         for part in rcpt.chunks(RECIPIENTS_MAX) {
             let mut lines = vec![mail.to_owned()];
@@ -167,16 +169,21 @@ fn leave(place: &Place, mail: &str, rcpt: &[String], message: &Message) -> Resul
             let draft = Draft::write(&place.drop_folder, &lines, &mut message.reader())?;
             drafts.push(draft);
         }
-        drafts.into_iter().try_for_each(Draft::complete)
+        Draft::complete_all(drafts)
     };
-    write().map_err(|error| {
-        Failure::new(
-            TRY_AGAIN,
-            format!(
-                "the daemon does not take the message now, and it cannot be left in {} ({error}); try again",
-                place.drop_folder.display()
-            ),
-        )
+    write().map_err(|incomplete| {
+        let (error, folder) = (&incomplete.error, place.drop_folder.display());
+        let mut text = format!(
+            "the daemon does not take the message now, and it cannot be left in {folder} ({error}); try again"
+        );
+        if incomplete.left > 0 {
+            text.push_str(&format!(
+                "; {} of its {} parts, of up to {RECIPIENTS_MAX} recipients each, could not be taken back and go out: \
+                 another try sends to their recipients twice",
+                incomplete.left, incomplete.of
+            ));
+        }
+        Failure::new(TRY_AGAIN, text)
     })
 }
 
@@ -343,7 +350,7 @@ impl Dialogue {
                     ));
                 }
             }
-            match self.socket.read(&mut buffer) {
+            match uninterrupted(|| self.socket.read(&mut buffer)) {
                 Ok(0) => {
                     return Err(Failure::new(
                         TRY_AGAIN,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::authentication::{Checked, without};
 use super::{Inbound, Signing};
 use crate::address::{Domain, Mailbox};
+use crate::auth::dkim::tag::TagList;
 use crate::clock::Now;
 use crate::engine::event::{Action, ConnId, Peer, Work, WorkResult};
 use crate::engine::intake::{Plan, Separator, Whole};
@@ -13,10 +14,12 @@ use crate::engine::signing::{authors_of, signing_inputs};
 use crate::engine::store::{Committing, Owner};
 use crate::engine::{Conn, Engine, JobOwner};
 use crate::envelope::{Envelope, Recipient};
+use crate::limits::{SESSION_KEPT_BYTES, SYSTEM_UID_FACTOR};
 use crate::mail::header::Front;
 use crate::mail::received::{Protocol, Received, Source};
 use crate::mail::submission::Added;
 use crate::policy::authority::Released;
+use crate::policy::rates::Submitter;
 use crate::queue::{Body, Command, MessageRecord, Record};
 use crate::queue_id::QueueId;
 use crate::smtp::command::Greeting;
@@ -26,8 +29,8 @@ use crate::smtp::server::Transaction;
 impl Engine {
     /// Gives up a body, what was streamed out of it too.
     pub(super) fn drop_body(&mut self, inbound: &mut Inbound) {
-        if let (Some(at), Some(login)) = (inbound.claimed.take(), &inbound.login) {
-            self.logins.users.give_back(login, at);
+        if let Some(claim) = inbound.claimed.take() {
+            self.logins.users.give_back(&claim);
         }
         inbound.recipient_bytes = 0;
         inbound.holding.give_spool(&mut self.shares);
@@ -95,20 +98,42 @@ impl Engine {
         }
     }
 
-    /// Counts the message for its user, whose limit others of the same moment may have reached since MAIL. It is counted
-    /// out again where it is not taken.
+    /// Counts the message for whoever submits it, whose limit others of the same moment may have reached since MAIL. It is
+    /// counted out again where it is not taken.
     fn claim(&mut self, inbound: &mut Inbound, now: Now) -> Result<(), Reply> {
-        let Some(login) = &inbound.login else {
+        self.rate_verdict(inbound, now)?;
+        if let Some((submitter, _)) = self.submitter(inbound) {
+            inbound.claimed = Some(self.logins.users.sent(submitter, now.instant));
+        }
+        Ok(())
+    }
+
+    /// Whether whoever submits here may submit one more message in this hour.
+    pub(super) fn rate_verdict(&mut self, inbound: &Inbound, now: Now) -> Result<(), Reply> {
+        let Some((submitter, per_hour)) = self.submitter(inbound) else {
             return Ok(());
         };
-        let per_hour = self.config.limits.messages_per_user_hour;
-        let users = &mut self.logins.users;
-        if !users.may_send(login, per_hour, now.instant) {
-            return Err(Reply::RATE_EXCEEDED);
+        match (self.logins.users).may_send(&submitter, per_hour, now.instant) {
+            true => Ok(()),
+            false => Err(Reply::RATE_EXCEEDED),
         }
-        users.sent(login, now.instant);
-        inbound.claimed = Some(now.instant);
-        Ok(())
+    }
+
+    /// Whom the messages of a session are counted for, and how many there may be in an hour.
+    fn submitter(&self, inbound: &Inbound) -> Option<(Submitter, u32)> {
+        let limits = &self.config.limits;
+        match (inbound.peer, &inbound.login) {
+            (Peer::Process { uid }, _) => {
+                let factor = match self.is_operator(Some(uid)) {
+                    true => SYSTEM_UID_FACTOR,
+                    false => 1,
+                };
+                let per_hour = limits.messages_per_uid_hour.saturating_mul(factor);
+                Some((Submitter::Uid(uid), per_hour))
+            }
+            (_, Some(login)) => Some((Submitter::user(login), limits.messages_per_user_hour)),
+            (Peer::Network { .. }, None) => None,
+        }
     }
 
     /// The body has ended: whose it is is found out, fields are added, signatures asked for, and it is stored.
@@ -381,9 +406,14 @@ impl Engine {
             return self.inbound_stored(conn, inbound, &Reply::SIGNING_FAILED, now);
         };
         let id = signing.record.id;
+        let keys = signed_by(&fields);
         fields.append(&mut signing.record.fields);
         signing.record.fields = fields;
-        self.debug(|| Line::new(Level::Debug, "signed").with("id", id));
+        self.log(
+            Line::new(Level::Debug, "signed")
+                .with("id", id)
+                .with("keys", keys),
+        );
         self.message_signed(conn, &mut inbound);
         self.inbound_put(conn, inbound);
     }
@@ -393,10 +423,10 @@ impl Engine {
         let Some(signing) = inbound.signing.take() else {
             return;
         };
-        // From here on the disk says whether it counts.
-        inbound.claimed = None;
         let Signing { record, size } = *signing;
-        let owner = Owner::Client(conn, self.charge(inbound.holder(), &record));
+        // From here on the disk says whether it counts, also where the client does not wait for that.
+        let charge = self.charge(inbound.holder(), &record, inbound.claimed.take());
+        let owner = Owner::Client(conn, charge);
         let committing = Committing::message(&record, size, owner);
         let ticket = self.ticket(committing);
         self.store(Command::Append {
@@ -417,9 +447,6 @@ impl Engine {
             Some(other) => return self.conns.put(conn, other),
             None => return, // the client did not wait: the message is queued all the same
         };
-        if let (Err(_), Some(login)) = (&result, &inbound.login) {
-            self.logins.users.give_back(login, now.instant);
-        }
         let reply = result.map_or_else(|reply| reply, Reply::queued);
         self.inbound_stored(conn, inbound, &reply, now);
     }
@@ -441,6 +468,11 @@ impl Engine {
         inbound.recipient_bytes = 0;
         inbound.holding.give_spool(&mut self.shares);
         inbound.session.on_stored(reply, &mut out);
+        // Nothing comes between this answer and its client, not even the answers to what was sent behind the message.
+        if self.account(&mut inbound) && inbound.kept.len() > SESSION_KEPT_BYTES {
+            self.answer(conn, &mut inbound, out);
+            return self.inbound_crowded_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION);
+        }
         self.inbound_resume(conn, inbound, out, now);
     }
 
@@ -473,3 +505,18 @@ impl Engine {
         self.inbound_resume(conn, inbound, Vec::new(), now);
     }
 }
+
+/// The keys that have made the signatures in front of a message: `selector.domain`, with commas between.
+fn signed_by(fields: &[u8]) -> String {
+    let text = String::from_utf8_lossy(fields);
+    let signatures = text.split(SIGNATURE).skip(1);
+    let keys: Vec<String> = signatures
+        .filter_map(|value| {
+            let tags = TagList::parse(value.as_bytes()).ok()?;
+            Some(format!("{}.{}", tags.value("s")?, tags.value("d")?))
+        })
+        .collect();
+    keys.join(",")
+}
+
+const SIGNATURE: &str = "DKIM-Signature:";

@@ -134,22 +134,12 @@ impl Engine {
         now: Now,
     ) -> Result<(), Reply> {
         self.room_verdict(inbound.holding.holder(), size)?;
-        let Some(login) = &inbound.login else {
-            return Ok(());
-        };
-        if let Some(mailbox) = from.mailbox()
+        if let (Some(login), Some(mailbox)) = (&inbound.login, from.mailbox())
             && !may_send_as(&self.config, login, mailbox)
         {
             return Err(Reply::SENDER_NOT_YOURS);
         }
-        if !self.logins.users.may_send(
-            login,
-            self.config.limits.messages_per_user_hour,
-            now.instant,
-        ) {
-            return Err(Reply::RATE_EXCEEDED);
-        }
-        Ok(())
+        self.rate_verdict(inbound, now)
     }
 
     pub(super) fn client(&self, inbound: &Inbound) -> Client {

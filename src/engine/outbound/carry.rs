@@ -10,7 +10,11 @@ use crate::engine::event::{Action, ConnId, Reader};
 use crate::engine::log::{Level, Line, Named};
 use crate::engine::{Conn, Engine};
 use crate::envelope::Envelope;
-use crate::limits::{CLIENT_IDLE_TIMEOUT, CLIENT_MESSAGES_MAX, DELIVERY_SESSION_TIMEOUT};
+use crate::limits::{
+    CLIENT_IDLE_TIMEOUT, CLIENT_MESSAGES_MAX, DELIVERY_SESSION_TIMEOUT, DELIVERY_TURN,
+    DELIVERY_TURN_MESSAGES,
+};
+use crate::policy::shares::Resource;
 use crate::queue::{Content, Part, Phase, ReadError};
 use crate::queue_id::QueueId;
 use crate::smtp::client::{About, Fate, Mail, Rcpt, Session};
@@ -21,7 +25,10 @@ impl Engine {
     pub(super) fn courier_pick(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
         let sent = courier.session.as_ref().map_or(0, Session::messages);
         let old = now.instant.since(courier.began) > DELIVERY_SESSION_TIMEOUT;
-        let enough = sent >= CLIENT_MESSAGES_MAX || old || courier.detour;
+        let enough = sent >= CLIENT_MESSAGES_MAX
+            || old
+            || courier.detour
+            || self.has_to_yield(&courier, sent, now);
         let elsewhere = self.hops.is_stale(courier.hop);
         if self.stopping || enough || elsewhere || self.is_recording_stuck() {
             return self.courier_quit(conn, courier, now);
@@ -67,6 +74,19 @@ impl Engine {
         courier.deadline = Some(now.instant.after(CLIENT_IDLE_TIMEOUT));
         self.hops.add_idle(courier.hop, conn);
         self.courier_put(conn, courier);
+    }
+
+    /// Whether a delivery session has to make room: it has had its turn, and another next hop waits that can have its place.
+    /// (One that waits because its share is used up waits for its own.)
+    fn has_to_yield(&self, courier: &Courier, sent: u32, now: Now) -> bool {
+        let is_late = now.instant.since(courier.began) >= DELIVERY_TURN;
+        if sent < DELIVERY_TURN_MESSAGES && !(sent > 0 && is_late) {
+            return false;
+        }
+        let pool = self.shares.of(Resource::Deliveries);
+        let is_full = pool.used() >= pool.capacity();
+        let helps = |other| pool.free(other) == 0 && (is_full || courier.standing() <= other);
+        self.hops.wanting_beside(courier.hop).any(helps)
     }
 
     /// Reads the envelope of what is carried, to offer it to the host where the courier is.

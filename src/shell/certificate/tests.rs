@@ -11,6 +11,8 @@ fn chain() -> (String, String, String) {
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::new(vec![]).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let name = &mut ca.distinguished_name;
+    name.push(rcgen::DnType::CommonName, "An authority");
     let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
     let issuer = Issuer::new(ca, ca_key);
     let key = KeyPair::generate().unwrap();
@@ -57,6 +59,71 @@ fn blocks_glued_together_and_an_issuer_in_front_are_served_all_the_same() {
 }
 
 #[test]
+fn a_chain_in_any_order_is_served_from_the_server_up() {
+    let made = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let mut ca = CertificateParams::new(vec![]).unwrap();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.distinguished_name.push(rcgen::DnType::CommonName, name);
+        (ca, key)
+    };
+    let (root, root_key) = made("root");
+    let (one, one_key) = made("one");
+    let (two, two_key) = made("two");
+    let root = Issuer::new(root, root_key);
+    let one_pem = one.signed_by(&one_key, &root).unwrap().pem();
+    let one = Issuer::new(one, one_key);
+    let two_pem = two.signed_by(&two_key, &one).unwrap().pem();
+    let two = Issuer::new(two, two_key);
+    let key = KeyPair::generate().unwrap();
+    let server = CertificateParams::new(vec!["mail.example.com".into()]).unwrap();
+    let server = server.signed_by(&key, &two).unwrap().pem();
+    let key = key.serialize_pem();
+    let right = judge(&format!("{server}{two_pem}{one_pem}"), &key).unwrap();
+    assert!(!right.is_out_of_order && right.missing_issuer.is_none());
+    for parts in [
+        [&server, &one_pem, &two_pem],
+        [&one_pem, &two_pem, &server],
+        [&two_pem, &server, &one_pem],
+        [&one_pem, &server, &two_pem],
+    ] {
+        let certificate = judge(&parts.map(String::as_str).concat(), &key).unwrap();
+        assert!(certificate.is_out_of_order);
+        assert_eq!(certificate.certified.cert, right.certified.cert);
+    }
+}
+
+#[test]
+fn a_certificate_without_that_of_its_issuer_is_seen() {
+    let (ca, server, key) = chain();
+    assert!(
+        judge(&format!("{server}{ca}"), &key)
+            .unwrap()
+            .missing_issuer
+            .is_none()
+    );
+    let missing = judge(&server, &key).unwrap().missing_issuer.unwrap();
+    assert_eq!(missing.common_name.as_deref(), Some("An authority"));
+    // The issuer of the certificate before.
+    let key = KeyPair::generate().unwrap();
+    let mut other = CertificateParams::new(vec![]).unwrap();
+    other
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "another");
+    let issuer = Issuer::new(other, KeyPair::generate().unwrap());
+    let server = CertificateParams::new(vec!["mail.example.com".into()]).unwrap();
+    let server = server.signed_by(&key, &issuer).unwrap();
+    let stale = judge(&format!("{}{ca}", server.pem()), &key.serialize_pem()).unwrap();
+    let missing = stale.missing_issuer.unwrap();
+    assert_eq!(missing.common_name.as_deref(), Some("another"));
+    // Nobody stands above a self-signed one.
+    let alone = rcgen::generate_simple_self_signed(vec!["a.example".into()]).unwrap();
+    let alone = judge(&alone.cert.pem(), &alone.signing_key.serialize_pem()).unwrap();
+    assert_eq!(alone.missing_issuer, None);
+    assert_eq!(*alone.names, ["a.example".into()]);
+}
+
+#[test]
 fn what_cannot_be_served_says_why() {
     let (ca, server, key) = chain();
     let (_, _, other) = chain();
@@ -75,16 +142,4 @@ fn what_cannot_be_served_says_why() {
     assert_eq!(fault(&server, &p521), Fault::Kind);
     let locked = openssl("genpkey -algorithm ed25519 -aes256 -pass pass:secret");
     assert_eq!(fault(&server, &locked), Fault::Encrypted);
-}
-
-#[test]
-fn times_are_read_in_both_forms() {
-    // 2050-01-01T00:00:00Z as a GeneralizedTime, 1999-12-31T23:59:59Z as a UTCTime.
-    let late = b"\x18\x0f20500101000000Z";
-    let early = b"\x17\x0d991231235959Z";
-    let seconds = |bytes| time(bytes).map(|(time, _)| time.seconds());
-    assert_eq!(seconds(late), Some(2_524_608_000));
-    assert_eq!(seconds(early), Some(946_684_799));
-    assert_eq!(seconds(b"\x17\x0d991331235959Z"), None);
-    assert_eq!(seconds(b"\x17\x0d99"), None);
 }

@@ -40,6 +40,8 @@ impl EventLoop {
 
     fn tell(&mut self, later: Later) {
         let event = match later {
+            // It was out; more has been sent since, and that is told of in its turn.
+            Later::Drained(conn) if self.state.streams.has_output(conn) => return,
             Later::Drained(conn) => Event::Drained { conn },
             Later::Closed(conn, cause) => Event::Closed { conn, cause },
             Later::Read(reader, result) => Event::Read { reader, result },

@@ -1,6 +1,6 @@
 //! What is looked at from time to time, and the configuration when it has changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +56,8 @@ impl EventLoop {
             }
             Look::Certificates => {
                 let found = certificate_files::fingerprint(&self.folder);
-                if found != self.state.certificates {
+                let is_due = self.tls.is_due(&self.config.hostname, self.now.wall);
+                if found != self.state.certificates || is_due {
                     self.state.certificates = found;
                     self.take_certificates(Gone::Kept);
                 }
@@ -69,7 +70,9 @@ impl EventLoop {
     fn take_certificates(&mut self, gone: Gone) {
         let found = certificate_files::read(&self.folder);
         let before = self.tls.served();
-        let taken = self.tls.take(&found, &self.config.hostname, gone);
+        let (hostname, now) = (&self.config.hostname, self.now.wall);
+        let taken = self.tls.take(&found, hostname, gone, now);
+        daemon::keep_certificates(self.state.fixed.state_dir(), &self.tls);
         let line = match taken {
             Ok(()) => Line::new(Level::Info, "certificates").with("served", self.tls.served()),
             // What was served before still is.
@@ -147,6 +150,11 @@ pub(super) struct Fixed {
 }
 
 impl Fixed {
+    /// Where what must last is.
+    fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
     /// Of the configuration of the start.
     pub(super) fn new(config: &Config) -> Self {
         Self {

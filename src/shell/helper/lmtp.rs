@@ -19,7 +19,8 @@ use crate::address::{Mailbox, ReversePath};
 use crate::engine::log::{Level, Line};
 use crate::escape::one_line;
 use crate::limits::{COMMAND_LINE_BYTES_MAX, PROGRAM_TIMEOUT, RECIPIENTS_MAX};
-use crate::shell::log;
+use crate::shell::interruption::uninterrupted;
+use crate::shell::{log, systemd};
 use crate::smtp::command::{Command, ForwardPath, Grammar};
 use crate::smtp::data::{Decoder, Framing, LongLines};
 use crate::smtp::hook::last_line;
@@ -65,7 +66,7 @@ impl Wire<'_> {
 
     fn read(&mut self) -> io::Result<()> {
         let mut block = vec![0; BLOCK_BYTES];
-        match self.stream.read(&mut block)? {
+        match uninterrupted(|| self.stream.read(&mut block))? {
             0 => Err(ErrorKind::UnexpectedEof.into()),
             len => {
                 self.input
@@ -269,7 +270,11 @@ struct Outcome {
 /// Says in the log which file it was: the reply goes to senders, whom that does not concern.
 fn log_failure(path: &Path, error: &io::Error) {
     let cause = format!("{}: {error}", path.display());
-    log::write(&Line::new(Level::Error, "helper").with("cause", cause));
+    let folder = path.parent().unwrap_or(path);
+    let cure =
+        (error.kind() == ErrorKind::ReadOnlyFilesystem).then(|| systemd::read_write_paths(folder));
+    let line = Line::new(Level::Error, "helper").with("cause", cause);
+    log::write(&line.with_some("cure", cure));
 }
 
 impl Outcome {

@@ -9,6 +9,7 @@ use super::program::{self, Ended, Program};
 use super::serve::Shared;
 use crate::engine::log::{Level, Line};
 use crate::limits::HOOK_TIMEOUT;
+use crate::shell::interruption::uninterrupted;
 use crate::shell::log;
 use crate::smtp::hook::{Progress, Request, last_line, write_exit, write_failed};
 
@@ -22,7 +23,7 @@ pub(super) fn serve(mut stream: &UnixStream, shared: &Shared) -> io::Result<()> 
     let mut content = Content::default();
     let mut block = vec![0; BLOCK_BYTES];
     loop {
-        let len = stream.read(&mut block)?;
+        let len = uninterrupted(|| stream.read(&mut block))?;
         let mut piece = Vec::new();
         let progress = request.on_bytes(block.get(..len).unwrap_or_default(), &mut piece);
         // A long message waits where temporary files do: a hook is asked before any state of the relay is known here.

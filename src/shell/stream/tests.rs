@@ -102,6 +102,19 @@ fn output_that_does_not_fit_is_kept_in_order_and_drained_once() {
 }
 
 #[test]
+fn output_that_came_after_all_was_out_is_not_taken_for_out() {
+    let tls = tls();
+    let (mut stream, _theirs) = unix();
+    stream.send(b"250 first\r\n".to_vec());
+    assert_eq!(stream.write(&tls), Output::Drained);
+    assert!(!stream.has_output());
+    // It is told of later than that: what fills the kernel's buffer meanwhile is not out.
+    stream.send(vec![b'x'; 4 << 20]);
+    assert_eq!(stream.write(&tls), Output::Idle);
+    assert!(stream.has_output());
+}
+
+#[test]
 fn a_reply_reaches_a_peer_whose_input_was_not_read() {
     let tls = tls();
     let (mut stream, mut theirs) = tcp();

@@ -1,5 +1,7 @@
 //! Certificates, names and handshakes.
 
+use std::path::Path;
+
 use zeroize::Zeroizing;
 
 use super::*;
@@ -151,14 +153,14 @@ fn nothing_but_a_pair_that_works_replaces_one_that_works() {
     ];
     for gone in [Gone::Kept, Gone::Dropped] {
         for (what, found) in &bad {
-            tls.take(found, &hostname, gone).unwrap();
+            tls.take(found, &hostname, gone, NOW).unwrap();
             assert_eq!(shown(&tls, names[0], &names), Some(names[0]), "{what}");
             assert!(!tls.is_self_signed(), "{what}");
             assert!(!causes(&tls).is_empty(), "{what}");
         }
     }
     let renewed = files("a", &["mail.example.com", "new.example"]);
-    tls.take(&[renewed], &hostname, Gone::Kept).unwrap();
+    tls.take(&[renewed], &hostname, Gone::Kept, NOW).unwrap();
     assert_eq!(causes(&tls), []);
     assert_eq!(shown(&tls, "new.example", &names[1..]), Some("new.example"));
 }
@@ -169,11 +171,281 @@ fn a_pair_whose_folder_was_removed_goes_with_a_reload_where_there_is_another() {
     let both = || [files("a", &["a.example"]), files("b", &["b.example"])];
     let mut tls = Tls::new(&both(), &hostname).unwrap();
     let [_, b] = both();
-    tls.take(&[b], &hostname, Gone::Kept).unwrap();
+    tls.take(&[b], &hostname, Gone::Kept, NOW).unwrap();
     assert_eq!(tls.served(), 2);
     let [_, b] = both();
-    tls.take(&[b], &hostname, Gone::Dropped).unwrap();
+    tls.take(&[b], &hostname, Gone::Dropped, NOW).unwrap();
     assert_eq!(tls.served(), 1);
+}
+
+/// A pair for this name with this kind of key, valid from and to these days of 2026.
+fn pair(
+    folder: &str,
+    name: &str,
+    kind: &'static rcgen::SignatureAlgorithm,
+    days: [(u8, u8); 2],
+) -> Found {
+    let key = match kind == &rcgen::PKCS_RSA_SHA256 {
+        true => rcgen::KeyPair::from_pem(RSA_KEY).unwrap(),
+        false => rcgen::KeyPair::generate_for(kind).unwrap(),
+    };
+    let mut made = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let [from, to] = days.map(|(month, day)| rcgen::date_time_ymd(2026, month, day));
+    (made.not_before, made.not_after) = (from, to);
+    let made = made.self_signed(&key).unwrap();
+    Found {
+        name: folder.into(),
+        pair: Some(Pair {
+            chain: made.pem().into_bytes(),
+            key: Zeroizing::new(key.serialize_pem().into_bytes()),
+            bare_key: None,
+        }),
+        error: None,
+    }
+}
+
+const RSA_KEY: &str = include_str!("../../../tests/data/dkim/rsa-2048-pkcs8.pem");
+/// 2026-06-15T00:00:00Z
+const JUNE: Timestamp = Timestamp::from_seconds(1_781_481_600);
+
+/// The folder of the pair that is shown to a client that can verify these signatures, in June.
+fn chosen(tls: &Tls, asked: &str, schemes: &[SignatureScheme]) -> String {
+    let certificates = Certificates {
+        all: tls
+            .served
+            .iter()
+            .map(|served| Arc::clone(&served.certificate))
+            .collect(),
+        hostname: Some(domain("mail.example.com")),
+    };
+    let chosen = certificates.choose(Some(asked), schemes, JUNE).unwrap();
+    let mut served = tls.served.iter();
+    let found = served.find(|served| served.certificate.certified.cert == chosen.cert);
+    found.unwrap().name.to_string()
+}
+
+#[test]
+fn of_pairs_of_a_name_the_one_that_serves_the_client_best_is_shown() {
+    use rcgen::{PKCS_ECDSA_P256_SHA256 as ECDSA, PKCS_RSA_SHA256 as RSA};
+
+    let ec = [SignatureScheme::ECDSA_NISTP256_SHA256];
+    let rsa = [
+        SignatureScheme::RSA_PSS_SHA256,
+        SignatureScheme::RSA_PKCS1_SHA256,
+    ];
+    let both = [&ec[..], &rsa[..]].concat();
+    let (past, now, long, future) = (
+        [(1, 1), (3, 1)],
+        [(5, 1), (8, 1)],
+        [(5, 1), (9, 1)],
+        [(7, 1), (9, 1)],
+    );
+    let name = "mail.example.com";
+    let start = |found: &[Found]| Tls::start(found, &Kept::default(), &domain(name), JUNE).unwrap();
+
+    let tls = start(&[pair("ec", name, &ECDSA, now), pair("rsa", name, &RSA, now)]);
+    assert_eq!(chosen(&tls, name, &both), "ec");
+    assert_eq!(chosen(&tls, name, &ec), "ec");
+    assert_eq!(chosen(&tls, name, &rsa), "rsa");
+    assert_eq!(chosen(&tls, "other.example", &rsa), "rsa");
+    let choices = tls.choices(JUNE);
+    assert_eq!(
+        choices,
+        [
+            "mail.example.com: clients are shown tls/ec (ECDSA, until 2026-08-01T00:00:00Z), and those that cannot verify \
+          ECDSA tls/rsa (RSA, until 2026-08-01T00:00:00Z)"
+        ]
+    );
+
+    // Valid before the better kind; but what the client cannot verify at all is of no use to it.
+    let tls = start(&[pair("ec", name, &ECDSA, past), pair("rsa", name, &RSA, now)]);
+    assert_eq!(chosen(&tls, name, &both), "rsa");
+    assert_eq!(chosen(&tls, name, &ec), "ec");
+
+    // As certbot leaves them: NAME has ended, NAME-0001 is renewed.
+    for ended in [past, future] {
+        let found = [
+            pair(name, name, &ECDSA, ended),
+            pair("mail.example.com-0001", name, &ECDSA, now),
+        ];
+        let tls = start(&found);
+        assert_eq!(chosen(&tls, name, &both), "mail.example.com-0001");
+    }
+    let tls = start(&[pair("a", name, &ECDSA, past), pair("b", name, &ECDSA, now)]);
+    let findings = tls.findings(&domain(name), JUNE);
+    let to = Timestamp::from_seconds(1_772_323_200);
+    let expected = Cause::Superseded { to, by: "b".into() };
+    assert_eq!(findings[0].cause, expected);
+    assert_eq!(findings.len(), 1);
+
+    // The one that lasts longest.
+    let found = [
+        pair("a", name, &ECDSA, now),
+        pair("b", name, &ECDSA, long),
+        pair("c", name, &ECDSA, now),
+    ];
+    let tls = start(&found);
+    assert_eq!(chosen(&tls, name, &both), "b");
+    assert!(
+        tls.choices(JUNE)[0].ends_with("tls/c (ECDSA, until 2026-08-01T00:00:00Z) is in reserve")
+    );
+}
+
+/// What is kept, as the next start reads it.
+fn restart(tls: &Tls, state: &Path) -> Kept {
+    last_good::keep(state, tls).unwrap();
+    last_good::read(state)
+}
+
+#[test]
+fn the_last_good_pair_outlasts_a_restart() {
+    let hostname = domain("mail.example.com");
+    let names = ["mail.example.com", "new.example"];
+    let place = tempfile::tempdir().unwrap();
+    let state = place.path();
+    let first = Tls::new(&[files("a", &["mail.example.com"])], &hostname).unwrap();
+    let kept = restart(&first, state);
+    let start = |found: &[Found], kept: &Kept| Tls::start(found, kept, &hostname, NOW).unwrap();
+    for found in [vec![unreadable("a")], vec![mismatched("a")], vec![]] {
+        let tls = start(&found, &kept);
+        assert_eq!(shown(&tls, names[0], &names), Some(names[0]));
+        assert_eq!(causes(&tls)[0].2, Shown::LastGood);
+        // And the next one.
+        let kept = restart(&tls, state);
+        assert!(!start(&found, &kept).is_self_signed());
+    }
+    // A pair that works takes its place, and one whose folder was removed goes where there is another.
+    let tls = start(&[files("a", &["new.example"])], &kept);
+    assert_eq!(shown(&tls, names[1], &names[1..]), Some(names[1]));
+    let tls = start(&[files("b", &["new.example"])], &kept);
+    assert_eq!(tls.served(), 1);
+    let kept = restart(&tls, state);
+    let kept: Vec<&str> = kept.pairs.iter().map(|(name, _)| &**name).collect();
+    assert_eq!(kept, ["b"]);
+    // One that has ended is no better than a self-signed one.
+    let past = pair(
+        "a",
+        "mail.example.com",
+        &rcgen::PKCS_ECDSA_P256_SHA256,
+        [(1, 1), (3, 1)],
+    );
+    let kept = restart(&Tls::new(&[past], &hostname).unwrap(), state);
+    assert!(start(&[unreadable("a")], &kept).is_self_signed());
+}
+
+#[test]
+fn what_is_kept_is_the_accounts_alone_and_nothing_else_is_believed() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    let hostname = domain("mail.example.com");
+    let place = tempfile::tempdir().unwrap();
+    let state = place.path();
+    let tls = Tls::new(&[files("a", &["mail.example.com"])], &hostname).unwrap();
+    last_good::keep(state, &tls).unwrap();
+    let folder = state.join("tls-last-good");
+    let path = folder.join("a.pem");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!((mode(&folder), mode(&path)), (0o700, 0o600));
+    let count = || last_good::read(state).pairs.len();
+    assert_eq!(count(), 1);
+    symlink(&path, folder.join("b.pem")).unwrap();
+    assert_eq!(count(), 1);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(count(), 0);
+    fs::write(folder.join("left-over"), "x").unwrap();
+    last_good::keep(state, &tls).unwrap();
+    assert_eq!((count(), fs::read_dir(&folder).unwrap().count()), (1, 1));
+}
+
+#[test]
+fn the_self_signed_certificate_is_made_once_for_a_name() {
+    let hostname = domain("mail.example.com");
+    let place = tempfile::tempdir().unwrap();
+    let state = place.path();
+    let mut tls = Tls::start(&[], &Kept::default(), &hostname, NOW).unwrap();
+    let made = tls.made().unwrap().to_vec();
+    tls.take(&[], &hostname, Gone::Dropped, NOW).unwrap();
+    assert_eq!(tls.made(), Some(&*made));
+    let kept = restart(&tls, state);
+    let tls = Tls::start(&[], &kept, &hostname, NOW).unwrap();
+    assert_eq!(tls.made(), Some(&*made));
+    let text = std::process::Command::new("openssl")
+        .args([
+            "x509",
+            "-noout",
+            "-subject",
+            "-ext",
+            "subjectAltName",
+            "-enddate",
+            "-in",
+        ])
+        .arg(state.join("tls-self-signed.pem"))
+        .output();
+    let text = String::from_utf8(text.unwrap().stdout)
+        .unwrap()
+        .replace(' ', "");
+    assert!(text.contains("subject=CN=mail.example.com\n"), "{text}");
+    assert!(text.contains("DNS:mail.example.com\n"), "{text}");
+    // It outlasts two years but for a month; another name has another.
+    let later = |days: u64| Timestamp::from_seconds(NOW.seconds() + days * 86_400);
+    assert!(!tls.is_due(&hostname, later(690)) && tls.is_due(&hostname, later(705)));
+    let renewed = Tls::start(&[], &kept, &hostname, later(705)).unwrap();
+    assert_ne!(renewed.made(), Some(&*made));
+    let renamed = Tls::start(&[], &kept, &domain("mx.example.com"), NOW).unwrap();
+    assert_ne!(renamed.made(), Some(&*made));
+}
+
+#[test]
+fn a_leaf_without_its_issuer_is_said_once_and_one_of_a_known_root_is_not() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let issuer = |is_root: bool| {
+        let mut ca = rcgen::CertificateParams::new(vec![]).unwrap();
+        ca.distinguished_name = DistinguishedName::new();
+        // ISRG Root X1, as the roots have it.
+        match is_root {
+            true => {
+                ca.distinguished_name.push(
+                    DnType::CountryName,
+                    rcgen::DnValue::PrintableString("US".try_into().unwrap()),
+                );
+                ca.distinguished_name.push(
+                    DnType::OrganizationName,
+                    rcgen::DnValue::PrintableString(
+                        "Internet Security Research Group".try_into().unwrap(),
+                    ),
+                );
+                ca.distinguished_name.push(
+                    DnType::CommonName,
+                    rcgen::DnValue::PrintableString("ISRG Root X1".try_into().unwrap()),
+                );
+            }
+            false => ca.distinguished_name.push(DnType::CommonName, "R99"),
+        }
+        rcgen::Issuer::new(ca, rcgen::KeyPair::generate().unwrap())
+    };
+    for is_root in [false, true] {
+        let server = rcgen::CertificateParams::new(vec!["mail.example.com".into()]).unwrap();
+        let server = server.signed_by(&key, &issuer(is_root)).unwrap();
+        let found = Found {
+            name: "a".into(),
+            pair: Some(Pair {
+                chain: server.pem().into_bytes(),
+                key: Zeroizing::new(key.serialize_pem().into_bytes()),
+                bare_key: None,
+            }),
+            error: None,
+        };
+        let tls = Tls::new(&[found], &domain("mail.example.com")).unwrap();
+        let issuer = "\"R99\"".to_owned();
+        let found = causes(&tls).iter().any(|(_, cause, _)| {
+            *cause
+                == Cause::NoIssuer {
+                    issuer: issuer.clone(),
+                }
+        });
+        assert_eq!(found, !is_root, "{:?}", causes(&tls));
+        assert_eq!(causes(&tls).len(), usize::from(!is_root));
+    }
 }
 
 #[test]

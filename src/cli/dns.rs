@@ -1,0 +1,286 @@
+//! `chopar dns`: the records that a domain needs, and how the DNS stands to them.
+
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use argh::FromArgs;
+
+use super::domain::{parse_domain, served};
+use super::failure::Failure;
+use super::output;
+use super::sysexits::{DATA, IO_ERROR, TRY_AGAIN, UNAVAILABLE, USAGE};
+use crate::address::Domain;
+use crate::config::{Config, quantity};
+use crate::setup::asking::Asker;
+use crate::setup::record::{Value, label};
+use crate::setup::record_format::{Format, format, row_json};
+use crate::setup::zone::{Facts, Need, Row, State, compare, is_complete};
+use crate::setup::{machine, survey};
+
+/// Show the DNS records that a domain needs, and which of them are there.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "dns")]
+pub struct Dns {
+    /// the domain (default: every domain that is served)
+    #[argh(positional)]
+    domain: Option<String>,
+    /// print records for another program: zone, json, terraform, cloudflare or nsupdate
+    #[argh(option)]
+    format: Option<Format>,
+    /// print JSON, like --format json
+    #[argh(switch)]
+    json: bool,
+    /// an address by which this host is reached, where it is not the machine's own; may be given twice
+    #[argh(option)]
+    address: Vec<IpAddr>,
+    /// ask again until all required records are there
+    #[argh(switch)]
+    watch: bool,
+    /// how long to watch, such as 30m (default 1d)
+    #[argh(option, from_str_fn(duration), default = "WATCH_DEFAULT")]
+    within: Duration,
+    /// ask this resolver, ADDRESS:PORT (default as the relay does)
+    #[argh(option)]
+    dns: Option<SocketAddr>,
+    /// the port on which the servers of zones answer (default 53)
+    #[argh(option, default = "DNS_PORT")]
+    zone_port: u16,
+}
+
+const WATCH_DEFAULT: Duration = Duration::from_secs(86_400);
+const WATCH_INTERVAL: Duration = Duration::from_secs(10);
+const DNS_PORT: u16 = 53;
+
+fn duration(text: &str) -> Result<Duration, String> {
+    quantity::duration(text).ok_or_else(|| format!("{text} is no duration, such as 30m"))
+}
+
+impl Dns {
+    /// Prints what is needed.
+    pub fn run(
+        &self,
+        folder: &Path,
+        config: &Config,
+        output: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        let domains = match &self.domain {
+            Some(domain) => vec![parse_domain(domain)?],
+            None => served(folder)?
+                .iter()
+                .filter_map(|name| Domain::parse(name).ok())
+                .collect(),
+        };
+        if domains.is_empty() {
+            return Err(Failure::new(
+                DATA,
+                "no domain is served yet: `chopar domain add example.com` begins one",
+            ));
+        }
+        let resolvers = match self.dns {
+            Some(server) => vec![server],
+            None => config.dns.addresses.clone(),
+        };
+        let form = match (self.format, self.json) {
+            (Some(form), _) => Some(form),
+            (None, true) => Some(Format::Json),
+            (None, false) => None,
+        };
+        if self.watch && form.is_some() {
+            return Err(Failure::new(
+                USAGE,
+                "--watch shows a table; leave out --format and --json",
+            ));
+        }
+        let started = Instant::now();
+        let mut before: Vec<(Domain, Row)> = Vec::new();
+        loop {
+            let asker = Asker::new(resolvers.clone(), self.zone_port);
+            let mut shown: Vec<(Domain, Row)> = Vec::new();
+            let mut facts = Vec::new();
+            for domain in &domains {
+                let of_domain = survey::facts(config, domain, &self.address, &asker);
+                let seen = survey::look(&of_domain, &asker);
+                let rows = compare(&of_domain, &seen);
+                shown.extend(rows.into_iter().map(|row| (domain.clone(), row)));
+                facts.push(of_domain);
+            }
+            let rows: Vec<Row> = shown.iter().map(|(_, row)| row.clone()).collect();
+            if before.is_empty() {
+                let text = match form {
+                    Some(Format::Json) => json(&shown),
+                    Some(form) => domains
+                        .iter()
+                        .map(|domain| {
+                            let rows: Vec<Row> = of(&shown, domain);
+                            let zone = asker
+                                .zone(domain)
+                                .map_or_else(|_| domain.clone(), |zone| zone.apex.clone());
+                            format(form, &zone, &rows)
+                        })
+                        .collect(),
+                    None => facts
+                        .iter()
+                        .map(|facts| {
+                            let zone = asker
+                                .zone(&facts.domain)
+                                .map_or_else(|_| facts.domain.clone(), |zone| zone.apex.clone());
+                            table(facts, &zone, &of(&shown, &facts.domain))
+                        })
+                        .collect(),
+                };
+                write(output, &text)?;
+            } else {
+                write(output, &changes(&before, &shown, started.elapsed()))?;
+            }
+            if !self.watch {
+                return match rows.iter().all(|row| row.state == State::Unknown) {
+                    true => Err(Failure::new(
+                        UNAVAILABLE,
+                        "nothing could be found out: no name server answers; --dns ADDRESS:PORT asks another",
+                    )),
+                    false => Ok(()),
+                };
+            }
+            if is_complete(&rows) {
+                return write(
+                    output,
+                    &format!(
+                        "all required records are there after {}\n",
+                        ago(started.elapsed())
+                    ),
+                );
+            }
+            if started.elapsed() >= self.within {
+                return Err(Failure::new(
+                    TRY_AGAIN,
+                    "not all required records are there yet",
+                ));
+            }
+            before = shown;
+            thread::sleep(WATCH_INTERVAL.min(self.within.saturating_sub(started.elapsed())));
+        }
+    }
+}
+
+fn of(shown: &[(Domain, Row)], domain: &Domain) -> Vec<Row> {
+    let rows = shown.iter().filter(|(of, _)| of == domain);
+    rows.map(|(_, row)| row.clone()).collect()
+}
+
+fn write(output: &mut dyn Write, text: &str) -> Result<(), Failure> {
+    output
+        .write_all(output::text(text).as_bytes())
+        .and_then(|()| output.flush())
+        .map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
+}
+
+fn json(shown: &[(Domain, Row)]) -> String {
+    let rows: Vec<serde_json::Value> = shown
+        .iter()
+        .map(|(domain, row)| {
+            let mut json = row_json(row);
+            if let Some(fields) = json.as_object_mut() {
+                fields.insert("domain".to_owned(), domain.as_str().into());
+            }
+            json
+        })
+        .collect();
+    format!("{:#}\n", serde_json::Value::Array(rows))
+}
+
+/// The records of a domain, what has to be done first.
+pub fn table(facts: &Facts, zone: &Domain, rows: &[Row]) -> String {
+    let required = rows.iter().filter(|row| row.need == Need::Required);
+    let there = required.clone().filter(|row| row.state == State::There);
+    let mut out = format!(
+        "{}: {} of {} required records are there\n",
+        facts.domain,
+        there.count(),
+        required.count()
+    );
+    if facts.addresses.is_empty() {
+        out.push_str(
+            "This machine has no address that leads to the Internet; --address says by which one it is reached.\n",
+        );
+    }
+    for address in facts
+        .addresses
+        .iter()
+        .filter(|address| !machine::is_public(**address))
+    {
+        out.push_str(&format!(
+            "{address} is an address that others do not reach; --address says by which one they do.\n"
+        ));
+    }
+    let mut ordered: Vec<&Row> = rows.iter().collect();
+    ordered.sort_by_key(|row| (row.state == State::There, row.need, row.purpose));
+    for row in ordered {
+        out.push('\n');
+        out.push_str(&entry(row, zone));
+    }
+    out
+}
+
+fn entry(row: &Row, zone: &Domain) -> String {
+    let record = &row.record;
+    let need = match (row.need, &row.state) {
+        (Need::Advised, state) if *state != State::There => " (advised)",
+        _ => "",
+    };
+    let name = match record.name.is_under(zone) {
+        true => format!(
+            "{}   (name in the panel of {zone}: {})",
+            record.name,
+            label(&record.name, zone)
+        ),
+        false => record.name.to_string(),
+    };
+    let mut out = format!(
+        "{}{need}  {}  {name}\n    {}\n",
+        row.state,
+        record.value.kind(),
+        record.value.line()
+    );
+    if row.state != State::There {
+        out.push_str(&format!("  why: {}\n", row.purpose.why()));
+    }
+    for found in &row.found {
+        out.push_str(&format!("  found: {}\n", Value::line(found)));
+    }
+    for note in &row.notes {
+        out.push_str(&format!("  note: {note}\n"));
+    }
+    out
+}
+
+/// What is otherwise than it was.
+fn changes(before: &[(Domain, Row)], now: &[(Domain, Row)], elapsed: Duration) -> String {
+    let mut out = String::new();
+    for (domain, row) in now {
+        let was = before.iter().find(|(of, other)| {
+            of == domain
+                && (other.purpose, &other.record.name) == (row.purpose, &row.record.name)
+                && other.record.value.kind() == row.record.value.kind()
+        });
+        if was.is_none_or(|(_, was)| was.state != row.state) {
+            out.push_str(&format!(
+                "{}: {} {} is {}\n",
+                ago(elapsed),
+                row.record.value.kind(),
+                row.record.name,
+                row.state
+            ));
+        }
+    }
+    out
+}
+
+fn ago(elapsed: Duration) -> String {
+    match elapsed.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds / 60),
+    }
+}

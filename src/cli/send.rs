@@ -1,0 +1,253 @@
+//! `chopar send`: a test message, followed to the reply of the server that takes it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use argh::FromArgs;
+use zeroize::Zeroizing;
+
+use super::control::not_there;
+use super::failure::Failure;
+use super::output;
+use super::submission::{self, Submission};
+use super::sysexits::{DATA, IO_ERROR, NO_USER, TRY_AGAIN, UNAVAILABLE, USAGE};
+use super::user::read_password;
+use crate::address::{Domain, Mailbox};
+use crate::config::{Config, Listen, quantity};
+use crate::engine::control::{Request, Response};
+use crate::entropy::Entropy as _;
+use crate::policy::relay::own_domain;
+use crate::setup::trace::{End, Trace};
+use crate::shell::time::{SystemEntropy, wall};
+
+/// Send a test message through the running daemon, and follow it to the other side's reply.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "send")]
+pub struct Send {
+    /// who gets it
+    #[argh(positional)]
+    to: String,
+    /// the address in From (default: the user, else postmaster of the first domain)
+    #[argh(option)]
+    from: Option<String>,
+    /// submit as this user, with a password, over the network port
+    #[argh(option)]
+    user: Option<String>,
+    /// how long to follow it, such as 30s (default 2m)
+    #[argh(option, from_str_fn(duration), default = "WITHIN_DEFAULT")]
+    within: Duration,
+}
+
+const WITHIN_DEFAULT: Duration = Duration::from_secs(120);
+
+fn duration(text: &str) -> Result<Duration, String> {
+    quantity::duration(text).ok_or_else(|| format!("{text} is no duration, such as 30s"))
+}
+
+impl Send {
+    /// Sends it, and tells what becomes of it.
+    pub fn run(&self, config: &Config, output: &mut dyn Write) -> Result<(), Failure> {
+        let started = Instant::now();
+        let mut say = |text: &str| {
+            let elapsed = started.elapsed();
+            let line = format!(
+                "{:>3}.{} s  {text}\n",
+                elapsed.as_secs(),
+                elapsed.subsec_millis() / 100
+            );
+            (output
+                .write_all(output::text(&line).as_bytes())
+                .and_then(|()| output.flush()))
+            .map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
+        };
+        let to = address(&self.to)?;
+        let user = self.user.as_deref().map(address).transpose()?;
+        let from = match (&self.from, &user) {
+            (Some(from), _) => address(from)?,
+            (None, Some(user)) => user.clone(),
+            (None, None) => default_sender(config)?,
+        };
+        let message = message(config, &from, &to);
+        let submission = Submission {
+            client: "localhost",
+            sender: &from,
+            recipient: &to,
+            message: message.as_bytes(),
+        };
+        say(&format!("a test message from {from} to {to}"))?;
+        let accepted = match &user {
+            None => submission::over_socket(&submission, &config.runtime_dir.join("submit.sock"))
+                .map_err(|error| refused(config, &error))?,
+            Some(user) => {
+                let port = submission_port(config)?;
+                let password = read_password(&format!("Password of {user}: "))?;
+                let password =
+                    Zeroizing::new(String::from_utf8_lossy(password.as_bytes()).into_owned());
+                say(&format!(
+                    "submitting to {port} with STARTTLS and the login {user}"
+                ))?;
+                submission::over_network(&submission, &config.hostname, port, (user, &password))
+                    .map_err(|error| Failure::new(UNAVAILABLE, format!("{port}: {error}")))?
+            }
+        };
+        if let Some(tls) = &accepted.tls {
+            say(&format!("TLS {} ({})", tls.version, tls.cipher))?;
+        }
+        say(&format!("the daemon replied: {}", accepted.reply))?;
+        let Some(id) = accepted.reply.rsplit(' ').next().map(str::to_owned) else {
+            return Err(Failure::new(DATA, "the daemon's reply names no id"));
+        };
+        self.follow(config, &id, started, &mut say)
+    }
+
+    /// Tells what becomes of the message, until it has left or the time is over.
+    fn follow(
+        &self,
+        config: &Config,
+        id: &str,
+        started: Instant,
+        say: &mut dyn FnMut(&str) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let path = config.runtime_dir.join("control.sock");
+        let broken =
+            |error: std::io::Error| Failure::new(IO_ERROR, format!("{}: {error}", path.display()));
+        let mut stream = UnixStream::connect(&path).map_err(|error| not_there(&path, &error))?;
+        let request = Request::Follow { id: id.to_owned() };
+        let mut line =
+            serde_json::to_vec(&request).map_err(|error| Failure::new(IO_ERROR, error))?;
+        line.push(b'\n');
+        stream.write_all(&line).map_err(broken)?;
+        let mut reader = BufReader::new(stream.try_clone().map_err(broken)?);
+        let mut trace = Trace::default();
+        loop {
+            let left = self.within.saturating_sub(started.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            stream.set_read_timeout(Some(left)).map_err(broken)?;
+            let mut line = String::new();
+            match reader.read_line(&mut line) {
+                Ok(0) => {
+                    let text = format!(
+                        "the daemon has ended; once it is up again `chopar queue show {id}` tells more"
+                    );
+                    return Err(Failure::new(UNAVAILABLE, text));
+                }
+                Ok(_) => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    ) =>
+                {
+                    break;
+                }
+                Err(error) => return Err(broken(error)),
+            }
+            match serde_json::from_str(&line) {
+                Ok(Response::Event { text }) => {
+                    for told in trace.tell(&text) {
+                        say(&told)?;
+                    }
+                }
+                Ok(Response::Denied { .. }) => {
+                    return say(&format!(
+                        "only root may follow it further; `chopar queue show {id}` shows it while it is queued"
+                    ));
+                }
+                Ok(Response::End { errors, .. }) => {
+                    return Err(Failure::new(UNAVAILABLE, errors.join("; ")));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let text = format!("the daemon's answer is not understood: {error}");
+                    return Err(Failure::new(IO_ERROR, text));
+                }
+            }
+            match trace.end() {
+                Some(End::Delivered) => return say(LOOK),
+                Some(End::Failed) => {
+                    let text =
+                        "the message was refused; a notification goes to the address in From";
+                    return Err(Failure::new(UNAVAILABLE, text));
+                }
+                None => {}
+            }
+        }
+        let text = format!(
+            "it has not left yet and stays in the queue, where it is tried again by itself; `chopar queue show {id}` tells more"
+        );
+        Err(Failure::new(TRY_AGAIN, text))
+    }
+}
+
+/// What shows whether it was a success.
+const LOOK: &str = "delivered. In the mailbox, \"Show original\" (Gmail) or the source of the message should say PASS for SPF, \
+                    DKIM and DMARC; if it lies in the spam folder, say there that it is none, and run `chopar doctor`";
+
+fn address(text: &str) -> Result<Mailbox, Failure> {
+    Mailbox::parse(text).map_err(|error| {
+        let shown = crate::escape::Escaped(text.as_bytes());
+        Failure::new(USAGE, format!("{shown} is no address: {error}"))
+    })
+}
+
+/// An address of ours that a reply can reach.
+fn default_sender(config: &Config) -> Result<Mailbox, Failure> {
+    let domain = own_domain(config).unwrap_or(&config.hostname);
+    Mailbox::new("postmaster", domain).map_err(|error| {
+        Failure::new(
+            NO_USER,
+            format!("postmaster@{domain}: {error}; say --from ADDRESS"),
+        )
+    })
+}
+
+/// Where users submit, on this machine.
+fn submission_port(config: &Config) -> Result<SocketAddr, Failure> {
+    let address = match &config.listen.submission {
+        Listen::Addresses(list) => list.first().copied(),
+        Listen::Systemd => Some((Ipv4Addr::LOCALHOST, 587).into()),
+    };
+    let mut address = address.ok_or_else(|| {
+        Failure::new(
+            UNAVAILABLE,
+            "no port for users is open: submission in [listen] of chopar.toml is empty",
+        )
+    })?;
+    if address.ip().is_unspecified() {
+        let loopback = match address {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+        };
+        address.set_ip(loopback);
+    }
+    Ok(address)
+}
+
+fn refused(config: &Config, error: &std::io::Error) -> Failure {
+    let path = config.runtime_dir.join("submit.sock");
+    match error.kind() {
+        std::io::ErrorKind::Other => Failure::new(UNAVAILABLE, error),
+        _ => not_there(&path, error),
+    }
+}
+
+/// A message as a person would write one, so that nothing takes it for spam but for good reasons.
+fn message(config: &Config, from: &Mailbox, to: &Mailbox) -> String {
+    let host: &Domain = &config.hostname;
+    let mut random = [0; 9];
+    SystemEntropy::default().fill(&mut random);
+    let id: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let now = wall();
+    format!(
+        "Date: {}\r\nFrom: {from}\r\nTo: {to}\r\nMessage-ID: <{id}@{host}>\r\n\
+         Subject: Hello from {host}\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n\
+         Hello,\r\n\r\nthis is a test message from the mail server {host}. If you can read it, mail from\r\n\
+         {from} arrives. To see how well, look at the original of the message: it\r\nshould say PASS for SPF, DKIM and DMARC.\r\n\r\n\
+         You can answer this message, to see whether mail finds the way back.\r\n\r\n-- \r\n{host}\r\n",
+        now.rfc5322()
+    )
+}

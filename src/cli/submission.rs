@@ -1,0 +1,159 @@
+//! Submits one message by the client's half of the SMTP code, and waits: through the socket of programs of this machine, or over
+//! the network with TLS and a login.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::address::{Domain, Mailbox, ReversePath};
+use crate::engine::event::{TlsSession, TlsSide, Trust};
+use crate::envelope::{BodyKind, Notify};
+use crate::shell::link::{Link, LinkTls};
+use crate::smtp::client::{Fate, Login, Mail, Rcpt, Refusal, Request, Session, Tls};
+
+/// What is submitted.
+pub(super) struct Submission<'a> {
+    /// The name after EHLO.
+    pub(super) client: &'a str,
+    /// The reverse-path.
+    pub(super) sender: &'a Mailbox,
+    /// The recipient.
+    pub(super) recipient: &'a Mailbox,
+    /// The message, with CRLF at the end of each line.
+    pub(super) message: &'a [u8],
+}
+
+/// What the server said, and over what.
+pub(super) struct Accepted {
+    /// The reply to the final dot.
+    pub(super) reply: String,
+    /// What was agreed for TLS.
+    pub(super) tls: Option<TlsSession>,
+}
+
+/// Submits with a login over TLS, whatever the certificate; how TLS begins is the port's affair.
+pub(super) fn over_network(
+    submission: &Submission<'_>,
+    server: &Domain,
+    to: SocketAddr,
+    login: (&Mailbox, &str),
+) -> io::Result<Accepted> {
+    let stream = TcpStream::connect_timeout(&to, TIMEOUT)?;
+    let mut link = Link::new(stream, TIMEOUT)?;
+    let tls = LinkTls::self_signed(server)?;
+    let side = TlsSide::Client {
+        name: server.clone(),
+        trust: Trust::Any,
+    };
+    let login = Login {
+        user: Zeroizing::new(login.0.to_string()),
+        password: Zeroizing::new(login.1.to_owned()),
+    };
+    let mut agreed = None;
+    let session = Session::new(submission.client, Tls::Required, Some(login));
+    let reply = converse(&mut link, session, submission, &mut |link| {
+        agreed = Some(link.start_tls(&tls, &side)?);
+        Ok(())
+    })?;
+    Ok(Accepted { reply, tls: agreed })
+}
+
+/// Submits as a program of this machine.
+pub(super) fn over_socket(submission: &Submission<'_>, socket: &Path) -> io::Result<Accepted> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    let session = Session::new(submission.client, Tls::Unneeded, None).on_this_machine();
+    let reply = converse(&mut stream, session, submission, &mut |_| {
+        Err(io::Error::other("no TLS on a socket of this machine"))
+    })?;
+    Ok(Accepted { reply, tls: None })
+}
+
+fn converse<Stream: Read + Write>(
+    stream: &mut Stream,
+    mut session: Session,
+    submission: &Submission<'_>,
+    start_tls: &mut dyn FnMut(&mut Stream) -> io::Result<()>,
+) -> io::Result<String> {
+    let mut buffer = [0; 16 * 1024];
+    let mut out = Vec::new();
+    let mut answer: Option<String> = None;
+    loop {
+        let len = stream.read(&mut buffer)?;
+        if len == 0 {
+            return answer.ok_or_else(|| io::Error::other("the server closed the session"));
+        }
+        session.on_bytes(buffer.get(..len).unwrap_or_default(), &mut out);
+        while let Some(request) = session.next_request() {
+            match request {
+                Request::StartTls => {
+                    stream.write_all(&std::mem::take(&mut out))?;
+                    start_tls(stream)?;
+                    session.on_tls(&mut out);
+                }
+                Request::Ready if answer.is_none() => session.begin(mail(submission), &mut out),
+                Request::Ready => session.quit(&mut out),
+                Request::Body => {
+                    session.on_body(submission.message, &mut out);
+                    session.on_body_end(&mut out);
+                }
+                Request::Done(fates) => match fates.into_iter().next() {
+                    Some(Fate::Delivered { text, .. }) => answer = Some(text),
+                    Some(Fate::Failed { words, .. } | Fate::Deferred { words, .. }) => {
+                        return Err(io::Error::other(words.to_string()));
+                    }
+                    Some(Fate::Unknown { words }) => {
+                        return Err(io::Error::other(format!("{words}: it may have been taken")));
+                    }
+                    Some(Fate::Again) | None => {
+                        return Err(io::Error::other("the server takes no recipients now"));
+                    }
+                },
+                Request::Refused(refusal) => return Err(io::Error::other(sentence(&refusal))),
+                Request::Parted(_) | Request::Close => {
+                    return answer.ok_or_else(|| io::Error::other("the session ended early"));
+                }
+            }
+        }
+        stream.write_all(&std::mem::take(&mut out))?;
+        stream.flush()?;
+    }
+}
+
+/// A refusal before a message was submitted.
+fn sentence(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::Reply(reply) | Refusal::Fallback(reply) | Refusal::Parted(reply) => {
+            format!("the server refuses: {}", reply.to_text())
+        }
+        Refusal::Login(reply) => format!("the login was refused: {}", reply.to_text()),
+        Refusal::NoTls(_) => "the server offers no STARTTLS".to_owned(),
+        Refusal::Protocol(..) => "the server's reply cannot be read".to_owned(),
+        Refusal::Injection => "bytes came behind the reply to STARTTLS".to_owned(),
+        Refusal::NoAuth => "the server offers no AUTH".to_owned(),
+        Refusal::Ourselves => "the server has the name of the client".to_owned(),
+    }
+}
+
+fn mail(submission: &Submission<'_>) -> Mail {
+    Mail {
+        reverse_path: ReversePath::Mailbox(submission.sender.clone()),
+        recipients: vec![Rcpt {
+            mailbox: submission.recipient.clone(),
+            notify: Notify::Default,
+            original: None,
+        }],
+        size: submission.message.len() as u64,
+        body: BodyKind::SevenBit,
+        smtputf8: false,
+        dsn_return: None,
+        envelope_id: None,
+    }
+}
+
+const TIMEOUT: Duration = Duration::from_secs(60);

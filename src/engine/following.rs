@@ -1,0 +1,118 @@
+//! Who follows what becomes of a message: what was logged of it, and what will be.
+//!
+//! The newest lines that name a message are kept, within bounds, so that a tool that asks right after its message was accepted
+//! misses nothing. A line is kept and told whatever the level of the log.
+
+use std::collections::VecDeque;
+
+use super::control::{Control, Job, Response};
+use super::event::ConnId;
+use super::log::Line;
+use super::{Conn, Engine};
+use crate::limits::{FOLLOWED_LINES_BYTES_MAX, FOLLOWED_LINES_MAX, FOLLOWERS_MAX};
+use crate::queue_id::QueueId;
+
+/// The newest lines about messages, and who wants to hear more.
+#[derive(Default)]
+pub(super) struct Following {
+    lines: VecDeque<(QueueId, String)>,
+    bytes: usize,
+    followers: Vec<(ConnId, QueueId)>,
+}
+
+impl Following {
+    /// Keeps a line that names a message; whom it is to be told.
+    fn keep(&mut self, id: QueueId, text: &str) -> Vec<ConnId> {
+        self.bytes = self.bytes.saturating_add(text.len());
+        self.lines.push_back((id, text.to_owned()));
+        while self.lines.len() > FOLLOWED_LINES_MAX || self.bytes > FOLLOWED_LINES_BYTES_MAX {
+            let Some((_, text)) = self.lines.pop_front() else {
+                break;
+            };
+            self.bytes = self.bytes.saturating_sub(text.len());
+        }
+        let whose = self.followers.iter().filter(|(_, of)| *of == id);
+        whose.map(|(conn, _)| *conn).collect()
+    }
+
+    /// Bytes that are kept.
+    #[cfg(test)]
+    fn kept(&self) -> (usize, usize) {
+        (
+            self.lines.len(),
+            self.lines.iter().map(|(_, text)| text.len()).sum(),
+        )
+    }
+}
+
+impl Engine {
+    /// A tool wants to hear of a message: what is known first. Says whether there was room for it.
+    pub(super) fn follow(&mut self, conn: ConnId, id: QueueId) -> bool {
+        let conns = &self.conns;
+        self.following
+            .followers
+            .retain(|(follower, _)| matches!(conns.get(*follower), Some(Conn::Control(_))));
+        if self.following.followers.len() >= FOLLOWERS_MAX {
+            return false;
+        }
+        self.following.followers.push((conn, id));
+        let known: Vec<String> = self
+            .following
+            .lines
+            .iter()
+            .filter(|(of, _)| *of == id)
+            .map(|(_, text)| text.clone())
+            .collect();
+        for text in known {
+            self.respond(conn, &Response::Event { text });
+        }
+        true
+    }
+
+    /// Tells those who follow the message that the line names, if it names one.
+    pub(super) fn tell_followers(&mut self, line: &Line) {
+        let Some(id) = line.message() else { return };
+        for conn in self.following.keep(id, &line.text) {
+            let follows = |control: &Control| matches!(control.work, Job::Follow);
+            if matches!(self.conns.get(conn), Some(Conn::Control(control)) if follows(control)) {
+                let text = line.text.clone();
+                self.respond(conn, &Response::Event { text });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_much_is_kept_and_the_newest_stays() {
+        let mut following = Following::default();
+        for number in 0..3 * FOLLOWED_LINES_MAX as u64 {
+            let text = "x".repeat(if number % 2 == 0 { 2_000 } else { 10 });
+            following.keep(QueueId::new(number), &text);
+            let (lines, bytes) = following.kept();
+            assert!(lines <= FOLLOWED_LINES_MAX && bytes <= FOLLOWED_LINES_BYTES_MAX);
+            assert_eq!(following.bytes, bytes);
+        }
+        let last = following.lines.back().map(|(id, _)| *id);
+        assert_eq!(last, Some(QueueId::new(3 * FOLLOWED_LINES_MAX as u64 - 1)));
+    }
+
+    #[test]
+    fn a_line_tells_which_message_it_is_about_and_a_peer_cannot() {
+        use crate::engine::log::Level;
+        let id = QueueId::new(77);
+        let of = |line: Line| line.message();
+        assert_eq!(
+            of(Line::new(Level::Info, "queued").with("id", id)),
+            Some(id)
+        );
+        assert_eq!(
+            of(Line::new(Level::Info, "reject").with("helo", format!("x id={id}"))),
+            None
+        );
+        assert_eq!(of(Line::new(Level::Info, "reject").with("helo", "x")), None);
+    }
+}

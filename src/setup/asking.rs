@@ -1,0 +1,433 @@
+//! Asks name servers, many questions at a time, and waits.
+//!
+//! A zone is asked about at its own servers, all of them: what has been changed a minute ago shows there first, and no cache
+//! stands between. Where none of them can be reached the resolver is asked instead.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use super::record::Value;
+use super::zone::Published;
+use crate::address::Domain;
+use crate::dns::{
+    Answer, NoRecords, Question, RecordKind, Records, Recursion, Step, ZoneData, ZoneKind,
+    ZoneRecord, ZoneReply, zone_query, zone_reply,
+};
+use crate::limits::{ZONE_QUESTIONS_AT_ONCE, ZONE_SERVER_TIMEOUT, ZONE_SERVERS_MAX, ZONE_TRIES};
+use crate::shell::time::SystemEntropy;
+
+/// A zone and who answers for it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Zone {
+    /// Its name.
+    pub apex: Domain,
+    /// Its servers, by name and address; at most [`ZONE_SERVERS_MAX`].
+    pub servers: Vec<(Domain, IpAddr)>,
+}
+
+/// Who asks.
+#[derive(Debug)]
+pub struct Asker {
+    resolvers: Vec<SocketAddr>,
+    port: u16,
+    zones: Mutex<BTreeMap<Domain, Result<Arc<Zone>, String>>>,
+}
+
+impl Asker {
+    /// By these resolvers; the servers of zones answer on `port`, which is 53 but in tests.
+    pub fn new(resolvers: Vec<SocketAddr>, port: u16) -> Self {
+        Self {
+            resolvers,
+            port,
+            zones: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    /// What a resolver says, or why none does. The first that does not fail counts.
+    pub fn resolve(&self, name: &Domain, kind: ZoneKind) -> Result<ZoneReply, String> {
+        let mut cause = "no DNS server is named in /etc/resolv.conf or [dns]".to_owned();
+        for server in &self.resolvers {
+            match exchange(*server, name, kind, Recursion::Desired) {
+                Ok(reply) if matches!(reply.code, NOERROR | NXDOMAIN) => return Ok(reply),
+                Ok(reply) => cause = format!("the resolver {server} {}", failure(reply.code)),
+                Err(error) => cause = format!("the resolver {server}: {error}"),
+            }
+        }
+        Err(cause)
+    }
+
+    /// The addresses of a host, as a resolver says.
+    pub fn addresses(&self, host: &Domain) -> Vec<IpAddr> {
+        [ZoneKind::A, ZoneKind::Aaaa]
+            .into_iter()
+            .filter_map(|kind| self.resolve(host, kind).ok())
+            .flat_map(|reply| reply.answers)
+            .filter_map(|record| match record.data {
+                ZoneData::Address(address) => Some(address),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The zone that a name is in.
+    pub fn zone(&self, name: &Domain) -> Result<Arc<Zone>, String> {
+        if let Some(known) = self.known_zone(name) {
+            return known;
+        }
+        let found = self.find_zone(name);
+        let mut zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
+        zones.insert(name.clone(), found.clone());
+        found
+    }
+
+    fn known_zone(&self, name: &Domain) -> Option<Result<Arc<Zone>, String>> {
+        let zones = self.zones.lock().unwrap_or_else(PoisonError::into_inner);
+        zones.get(name).cloned()
+    }
+
+    fn find_zone(&self, name: &Domain) -> Result<Arc<Zone>, String> {
+        let mut here = Some(name.clone());
+        while let Some(apex) = here {
+            let reply = self.resolve(&apex, ZoneKind::Ns)?;
+            let hosts: Vec<Domain> = reply
+                .answers
+                .into_iter()
+                .filter(|record| {
+                    record.owner.as_ref() == Some(&apex) && record.code == ZoneKind::Ns.code()
+                })
+                .filter_map(|record| match record.data {
+                    ZoneData::Name(host) => host,
+                    _ => None,
+                })
+                .collect();
+            if !hosts.is_empty() {
+                let servers: Vec<(Domain, IpAddr)> = hosts
+                    .into_iter()
+                    .flat_map(|host| {
+                        let addresses = self.addresses(&host);
+                        addresses
+                            .into_iter()
+                            .map(move |address| (host.clone(), address))
+                    })
+                    .take(ZONE_SERVERS_MAX)
+                    .collect();
+                if servers.is_empty() {
+                    return Err(format!("the name servers of {apex} have no addresses"));
+                }
+                return Ok(Arc::new(Zone { apex, servers }));
+            }
+            here = apex.parent();
+        }
+        Err(format!("no zone above {name} has name servers"))
+    }
+
+    /// What the servers of the zone have under a name.
+    pub fn published(&self, name: &Domain, kind: ZoneKind) -> Published {
+        let zone = match self.zone(name) {
+            Ok(zone) => zone,
+            Err(cause) => return Published::Unknown(cause),
+        };
+        let mut said: Vec<(String, Published)> = Vec::new();
+        let mut cause = String::new();
+        for (host, address) in &zone.servers {
+            let server = SocketAddr::new(*address, self.port);
+            match exchange(server, name, kind, Recursion::No) {
+                Ok(reply) if reply.authoritative && matches!(reply.code, NOERROR | NXDOMAIN) => {
+                    said.push((format!("{host} ({address})"), self.read(name, kind, &reply)));
+                }
+                Ok(reply) if matches!(reply.code, NOERROR | NXDOMAIN) => {
+                    cause = format!("{host} ({address}) does not answer for {}", zone.apex);
+                }
+                Ok(reply) => cause = format!("{host} ({address}) {}", failure(reply.code)),
+                Err(error) => cause = format!("{host} ({address}): {error}"),
+            }
+        }
+        match said.first().cloned() {
+            Some((_, first)) if said.iter().all(|(_, other)| is_same(other, &first)) => first,
+            Some(_) => Published::Divided(
+                said.into_iter()
+                    .map(|(server, published)| (server, values_of(published)))
+                    .collect(),
+            ),
+            None => match self.resolve(name, kind) {
+                Ok(reply) => self.read(name, kind, &reply),
+                Err(_) => Published::Unknown(cause),
+            },
+        }
+    }
+
+    /// All of these, many at a time.
+    pub fn all(&self, questions: &[(Domain, ZoneKind)]) -> BTreeMap<(Domain, ZoneKind), Published> {
+        // The zones first: else each question would look for its own.
+        let names: std::collections::BTreeSet<&Domain> =
+            questions.iter().map(|(name, _)| name).collect();
+        each(names, |name| drop(self.zone(name)));
+        let found = Mutex::new(BTreeMap::new());
+        each(questions, |(name, kind)| {
+            let published = self.published(name, *kind);
+            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            found.insert((name.clone(), *kind), published);
+        });
+        found.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The verdict of a check that asks the DNS, from the servers of the zones.
+    pub fn verdict<Verdict>(
+        &self,
+        mut check: impl FnMut(&[(Question, Answer)]) -> Step<Verdict>,
+    ) -> Verdict {
+        let mut answers: Vec<(Question, Answer)> = Vec::new();
+        loop {
+            match check(&answers) {
+                Step::Done(verdict) => return verdict,
+                Step::Ask(questions) => answers.extend(questions.into_iter().map(|question| {
+                    let answer = self.answer(&question);
+                    (question, answer)
+                })),
+            }
+        }
+    }
+
+    /// The answer to a question of the relay's.
+    pub fn answer(&self, question: &Question) -> Answer {
+        let kind = match question.kind {
+            RecordKind::A => ZoneKind::A,
+            RecordKind::Aaaa => ZoneKind::Aaaa,
+            RecordKind::Mx => ZoneKind::Mx,
+            RecordKind::Txt => ZoneKind::Txt,
+            RecordKind::Ptr => ZoneKind::Ptr,
+            RecordKind::Tlsa => ZoneKind::Tlsa,
+        };
+        let published = self.published(&question.name, kind);
+        let records = match published {
+            Published::Unknown(_) => Err(NoRecords::ServerFailure),
+            other => collect(question.kind, values_of(other))
+                .map(Arc::new)
+                .ok_or(NoRecords::NoData),
+        };
+        Answer {
+            records,
+            authentic: false,
+            ttl: Duration::ZERO,
+        }
+    }
+
+    fn read(&self, name: &Domain, kind: ZoneKind, reply: &ZoneReply) -> Published {
+        let alias = reply.answers.iter().find(|record| {
+            record.code == ZoneKind::Cname.code() && record.owner.as_ref() == Some(name)
+        });
+        let values = |records: &[ZoneRecord]| -> Vec<Value> {
+            let mut values: Vec<Value> = records
+                .iter()
+                .filter(|record| record.code == kind.code())
+                .filter_map(Value::of)
+                .collect();
+            values.sort_by_key(Value::line);
+            values
+        };
+        if let Some(ZoneRecord {
+            data: ZoneData::Name(Some(to)),
+            ..
+        }) = alias
+            && kind != ZoneKind::Cname
+        {
+            // Where it leads may be another zone's.
+            let found = match values(&reply.answers) {
+                found if !found.is_empty() => found,
+                _ => self
+                    .resolve(to, kind)
+                    .map(|reply| values(&reply.answers))
+                    .unwrap_or_default(),
+            };
+            return Published::Alias(to.clone(), found);
+        }
+        match values(&reply.answers) {
+            found if found.is_empty() => Published::Nothing,
+            found => Published::Records(found),
+        }
+    }
+}
+
+/// Does it for each of these, some at a time.
+fn each<T: Send>(items: impl IntoIterator<Item = T>, work: impl Fn(T) + Sync) {
+    let items = Mutex::new(items.into_iter().collect::<Vec<T>>());
+    thread::scope(|scope| {
+        for _ in 0..ZONE_QUESTIONS_AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let item = items.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                    match item {
+                        Some(item) => work(item),
+                        None => return,
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn is_same(one: &Published, other: &Published) -> bool {
+    one == other
+}
+
+fn values_of(published: Published) -> Vec<Value> {
+    match published {
+        Published::Records(values) | Published::Alias(_, values) => values,
+        Published::Divided(servers) => servers
+            .into_iter()
+            .next()
+            .map(|(_, values)| values)
+            .unwrap_or_default(),
+        Published::Nothing | Published::Unknown(_) => Vec::new(),
+    }
+}
+
+fn collect(kind: RecordKind, values: Vec<Value>) -> Option<Records> {
+    if values.is_empty() {
+        return None;
+    }
+    let values = values.into_iter();
+    Some(match kind {
+        RecordKind::A => Records::A(
+            values
+                .filter_map(|value| match value {
+                    Value::Address(IpAddr::V4(address)) => Some(address),
+                    _ => None,
+                })
+                .collect(),
+        ),
+        RecordKind::Aaaa => Records::Aaaa(
+            values
+                .filter_map(|value| match value {
+                    Value::Address(IpAddr::V6(address)) => Some(address),
+                    _ => None,
+                })
+                .collect(),
+        ),
+        RecordKind::Mx => Records::Mx(
+            values
+                .filter_map(|value| match value {
+                    Value::Mx(mx) => Some(mx),
+                    _ => None,
+                })
+                .collect(),
+        ),
+        RecordKind::Txt => Records::Txt(
+            values
+                .filter_map(|value| match value {
+                    Value::Text(text) => Some(text.into_bytes()),
+                    _ => None,
+                })
+                .collect(),
+        ),
+        RecordKind::Ptr => Records::Ptr(
+            values
+                .filter_map(|value| match value {
+                    Value::Pointer(name) => Some(name),
+                    _ => None,
+                })
+                .collect(),
+        ),
+        RecordKind::Tlsa => Records::Tlsa(
+            values
+                .filter_map(|value| match value {
+                    Value::Association(tlsa) => Some(tlsa),
+                    _ => None,
+                })
+                .collect(),
+        ),
+    })
+}
+
+/// One question to one server, over UDP and, where the answer does not fit, TCP.
+pub fn exchange(
+    server: SocketAddr,
+    name: &Domain,
+    kind: ZoneKind,
+    recursion: Recursion,
+) -> Result<ZoneReply, String> {
+    let query = zone_query(name, kind, recursion, &mut SystemEntropy::default())
+        .ok_or_else(|| format!("{name} is too long for the DNS"))?;
+    let mut failed = "no answer".to_owned();
+    for _ in 0..ZONE_TRIES {
+        match datagram(server, &query) {
+            Ok(Some(reply)) if reply.truncated => {
+                return stream(server, &query).map_err(|error| format!("over TCP: {error}"));
+            }
+            Ok(Some(reply)) => return Ok(reply),
+            Ok(None) => {}
+            Err(error) => failed = error.to_string(),
+        }
+    }
+    Err(failed)
+}
+
+fn datagram(server: SocketAddr, query: &[u8]) -> std::io::Result<Option<ZoneReply>> {
+    let any: SocketAddr = match server {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let udp = UdpSocket::bind(any)?;
+    udp.connect(server)?;
+    udp.send(query)?;
+    let started = std::time::Instant::now();
+    let mut buffer = [0; DATAGRAM_BYTES_MAX];
+    loop {
+        let Some(left) = ZONE_SERVER_TIMEOUT
+            .checked_sub(started.elapsed())
+            .filter(|left| !left.is_zero())
+        else {
+            return Ok(None);
+        };
+        udp.set_read_timeout(Some(left))?;
+        match udp.recv(&mut buffer) {
+            Ok(len) => {
+                // What is no reply to this is somebody else's, or somebody who guesses.
+                if let Some(reply) = zone_reply(query, buffer.get(..len).unwrap_or_default()) {
+                    return Ok(Some(reply));
+                }
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn stream(server: SocketAddr, query: &[u8]) -> std::io::Result<ZoneReply> {
+    let malformed = || std::io::Error::other("the reply cannot be read");
+    let mut stream = TcpStream::connect_timeout(&server, ZONE_SERVER_TIMEOUT)?;
+    stream.set_read_timeout(Some(ZONE_SERVER_TIMEOUT))?;
+    stream.set_write_timeout(Some(ZONE_SERVER_TIMEOUT))?;
+    let len = u16::try_from(query.len()).map_err(|_| malformed())?;
+    stream.write_all(&[&len.to_be_bytes(), query].concat())?;
+    let mut len = [0; 2];
+    stream.read_exact(&mut len)?;
+    let mut reply = vec![0; usize::from(u16::from_be_bytes(len))];
+    stream.read_exact(&mut reply)?;
+    zone_reply(query, &reply).ok_or_else(malformed)
+}
+
+fn failure(code: u16) -> String {
+    match code {
+        2 => "failed (SERVFAIL): the zone may be broken, or its signatures".to_owned(),
+        5 => "refuses to answer (REFUSED)".to_owned(),
+        code => format!("answered with code {code}"),
+    }
+}
+
+const NOERROR: u16 = 0;
+const NXDOMAIN: u16 = 3;
+
+/// More than any server sends to who announced 1232.
+const DATAGRAM_BYTES_MAX: usize = 4_096;

@@ -1,0 +1,87 @@
+//! What the machine says of itself: the addresses by which its mail leaves.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use crate::config::{Config, Family};
+
+/// The addresses from which mail leaves, IPv4 first: what `[delivery]` binds, else what the system takes for a packet to
+/// the Internet. No packet is sent. A family without a route has none.
+pub fn source_addresses(config: &Config) -> Vec<IpAddr> {
+    let mut addresses = Vec::new();
+    if config.delivery.ip != Family::Ipv6 {
+        let bound = config.delivery.bind4.map(IpAddr::V4);
+        addresses.extend(bound.or_else(|| source(FAR_V4, Ipv4Addr::UNSPECIFIED.into())));
+    }
+    if config.delivery.ip != Family::Ipv4 {
+        let bound = config.delivery.bind6.map(IpAddr::V6);
+        addresses.extend(bound.or_else(|| source(FAR_V6, Ipv6Addr::UNSPECIFIED.into())));
+    }
+    addresses
+}
+
+/// The address that the system gives a socket to `far`.
+fn source(far: IpAddr, any: IpAddr) -> Option<IpAddr> {
+    let udp = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
+    udp.connect(SocketAddr::new(far, FAR_PORT)).ok()?;
+    let address = udp.local_addr().ok()?.ip();
+    (!address.is_unspecified()).then_some(address)
+}
+
+/// Whether others can reach an address: none that stays in a house, or a machine, or that nobody has.
+pub fn is_public(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(address) => {
+            let [first, second, ..] = address.octets();
+            let is_shared = first == 100 && (64..128).contains(&second); // RFC 6598
+            !(address.is_private()
+                || address.is_loopback()
+                || address.is_link_local()
+                || address.is_unspecified()
+                || address.is_broadcast()
+                || address.is_multicast()
+                || is_shared
+                || first == 0)
+        }
+        IpAddr::V6(address) => {
+            let first = address.segments().first().copied().unwrap_or_default();
+            let is_local = first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfe80;
+            !(is_local
+                || address.is_loopback()
+                || address.is_unspecified()
+                || address.is_multicast())
+        }
+    }
+}
+
+/// A root server's addresses (a.root-servers.net): somewhere that the default route leads to.
+const FAR_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 41, 0, 4));
+const FAR_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0x503, 0xba3e, 0, 0, 0, 2, 0x30));
+const FAR_PORT: u16 = 53;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_others_reach_are_told_from_those_that_stay_at_home() {
+        for (text, expected) in [
+            ("198.51.100.7", true),
+            ("2001:db8::7", true),
+            ("10.0.0.1", false),
+            ("100.64.1.1", false),
+            ("192.168.1.1", false),
+            ("127.0.0.1", false),
+            ("169.254.1.1", false),
+            ("::ffff:10.0.0.1", false),
+            ("fd00::1", false),
+            ("fe80::1", false),
+            ("::1", false),
+        ] {
+            assert_eq!(
+                is_public(text.parse().expect("an address")),
+                expected,
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Gathers what the configuration, the machine and the DNS say of a domain, for [`zone`](super::zone) to judge.
+
+use std::net::IpAddr;
+
+use super::asking::Asker;
+use super::record::Value;
+use super::zone::{Facts, PublicKey, Published, Seen, questions};
+use super::{machine, spf_record};
+use crate::address::Domain;
+use crate::auth::dkim::record::record_text;
+use crate::auth::spf::{self, Outcome, Sender};
+use crate::config::{Config, Listen, Receive};
+use crate::dns::{RecordKind, ZoneKind};
+use crate::entropy::Entropy as _;
+use crate::limits::SPF_TERMS_MAX;
+use crate::shell::time::{SystemEntropy, wall};
+
+/// The facts of a domain that the configuration serves, or is to serve. `given` are the addresses that an operator names,
+/// where the machine stands behind another one's.
+pub fn facts(config: &Config, domain: &Domain, given: &[IpAddr], asker: &Asker) -> Facts {
+    let own = machine::source_addresses(config);
+    let mut addresses = if given.is_empty() {
+        own
+    } else {
+        given.to_vec()
+    };
+    // Behind an address translation, what the name leads to is what others see.
+    if given.is_empty() && !addresses.iter().copied().any(machine::is_public) {
+        let named = asker.addresses(&config.hostname);
+        if named.iter().copied().any(machine::is_public) {
+            addresses = named;
+        }
+    }
+    addresses.dedup();
+    let served = config.domains.get(domain);
+    let port = |listen: &Listen, default: u16| match listen {
+        Listen::Addresses(list) => list.first().map(|address| address.port()),
+        Listen::Systemd => Some(default),
+    };
+    Facts {
+        host: config.hostname.clone(),
+        addresses,
+        domain: domain.clone(),
+        receives: served.is_none_or(|served| served.receive == Receive::Here),
+        keys: config
+            .signing_keys(domain)
+            .iter()
+            .map(|key| PublicKey {
+                selector: key.selector.to_string(),
+                text: record_text(&key.key),
+            })
+            .collect(),
+        reports: reports_to(config, domain),
+        submission: port(&config.listen.submission, 587),
+        submissions: port(&config.listen.submissions, 465),
+        key_digest: None,
+    }
+}
+
+/// Who reads the reports: `admin`, where that is an address of a domain of this host; else postmaster of the domain, whose
+/// mail is led to `admin`. An address elsewhere would need that domain's leave (RFC 7489 section 7.1).
+fn reports_to(config: &Config, domain: &Domain) -> String {
+    match &config.admin {
+        Some(admin) if config.receiving(admin.domain()).is_some() => admin.to_string(),
+        Some(_) | None => format!("postmaster@{domain}"),
+    }
+}
+
+/// What the DNS holds.
+pub fn look(facts: &Facts, asker: &Asker) -> Seen {
+    let mut all = questions(facts);
+    let random = random_label();
+    let probes: Vec<Domain> = ["", "_domainkey."]
+        .iter()
+        .filter_map(|front| Domain::parse(&format!("{random}.{front}{}", facts.domain)).ok())
+        .collect();
+    all.extend(probes.iter().map(|name| (name.clone(), ZoneKind::Txt)));
+    let records = asker.all(&all);
+    let wildcards = probes
+        .iter()
+        .filter(|name| {
+            let found = records.get(&((*name).clone(), ZoneKind::Txt));
+            matches!(found, Some(Published::Records(_) | Published::Alias(..)))
+        })
+        .filter_map(Domain::parent)
+        .collect();
+    let mut seen = Seen {
+        records,
+        wildcards,
+        ..Seen::default()
+    };
+    let domain = facts.domain.clone();
+    seen.spf_passes = passes(facts, asker, &domain);
+    seen.helo_passes = passes(facts, asker, &facts.host);
+    seen.spf_lookups = match seen.get(&domain, ZoneKind::Txt) {
+        Published::Records(values) | Published::Alias(_, values) => {
+            let record = values.iter().find_map(|value| match value {
+                Value::Text(text) if spf_record::is_one(text) => Some(text.clone()),
+                _ => None,
+            });
+            record.map(|record| count_lookups(&record, asker))
+        }
+        _ => None,
+    };
+    seen.signed = asker
+        .resolve(&facts.host, ZoneKind::Soa)
+        .is_ok_and(|reply| reply.authentic);
+    seen
+}
+
+/// Whether mail from each of our addresses passes the policy of a domain; nothing where the DNS failed.
+fn passes(facts: &Facts, asker: &Asker, domain: &Domain) -> Option<bool> {
+    if facts.addresses.is_empty() {
+        return None;
+    }
+    let mut all = true;
+    for address in &facts.addresses {
+        let path = format!("postmaster@{domain}");
+        let helo = facts.host.as_str();
+        let sender = Sender::new(*address, helo, &path, helo, wall());
+        match asker
+            .verdict(|answers| spf::check(&sender, answers))
+            .outcome
+        {
+            Outcome::Pass => {}
+            Outcome::TempError => return None,
+            Outcome::None
+            | Outcome::Neutral
+            | Outcome::Fail
+            | Outcome::SoftFail
+            | Outcome::PermError => all = false,
+        }
+    }
+    Some(all)
+}
+
+/// What all terms of a record cost, those of the records that it leads to with them; it stops where it is too much anyway.
+fn count_lookups(record: &str, asker: &Asker) -> usize {
+    let (mut total, mut leads) = spf_record::lookups(record);
+    while let Some(name) = leads.pop() {
+        if total > SPF_TERMS_MAX.saturating_mul(2) {
+            break;
+        }
+        let Ok(name) = Domain::parse_lookup(&name) else {
+            continue;
+        };
+        let answer = asker.answer(&crate::dns::Question {
+            name,
+            kind: RecordKind::Txt,
+        });
+        let Ok(records) = answer.records else {
+            continue;
+        };
+        let crate::dns::Records::Txt(texts) = records.as_ref() else {
+            continue;
+        };
+        let texts = texts.iter().map(|text| String::from_utf8_lossy(text));
+        for text in texts.filter(|text| spf_record::is_one(text)).take(1) {
+            let (own, more) = spf_record::lookups(&text);
+            total = total.saturating_add(own);
+            leads.extend(more);
+        }
+    }
+    total
+}
+
+/// A label that nobody has made a record for.
+fn random_label() -> String {
+    let mut bytes = [0; 6];
+    SystemEntropy::default().fill(&mut bytes);
+    let mut label = "chopar-".to_owned();
+    for byte in bytes {
+        label.push_str(&format!("{byte:02x}"));
+    }
+    label
+}

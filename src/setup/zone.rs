@@ -1,0 +1,758 @@
+//! Which records the DNS should hold for a domain whose mail this host sends and takes, and how what it holds differs.
+//!
+//! [`questions`] says what has to be known, [`compare`] judges it once it is.
+
+mod dkim;
+mod dmarc;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use super::record::{Record, Value};
+use super::spf_record;
+use crate::address::Domain;
+use crate::dns::{Mx, Srv, Tlsa, ZoneKind, reverse_name, zone_of};
+
+/// What this machine and its configuration say.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The name of this host.
+    pub host: Domain,
+    /// The addresses by which mail leaves and comes.
+    pub addresses: Vec<IpAddr>,
+    /// The domain that it is about.
+    pub domain: Domain,
+    /// Whether mail to the domain ends here.
+    pub receives: bool,
+    /// The keys that sign, each with the text of its record.
+    pub keys: Vec<PublicKey>,
+    /// The address that gets the reports about the domain.
+    pub reports: String,
+    /// The port for STARTTLS and AUTH, where there is one.
+    pub submission: Option<u16>,
+    /// The port for TLS from the first byte and AUTH, where there is one.
+    pub submissions: Option<u16>,
+    /// SHA-256 of the public key of the host's certificate, where that is not self-signed.
+    pub key_digest: Option<Vec<u8>>,
+}
+
+/// A DKIM key, as it is to be published.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PublicKey {
+    /// The selector.
+    pub selector: String,
+    /// The text of the record.
+    pub text: String,
+}
+
+/// What the DNS holds under a name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Published {
+    /// These records, at all servers that were asked.
+    Records(Vec<Value>),
+    /// An alias to this name, and the records there.
+    Alias(Domain, Vec<Value>),
+    /// Nothing.
+    Nothing,
+    /// The servers of the zone do not agree: what each of them has. Usually the newest are still on their way.
+    Divided(Vec<(String, Vec<Value>)>),
+    /// It could not be found out, for this reason.
+    Unknown(String),
+}
+
+/// What is known of the DNS.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// What each question found.
+    pub records: BTreeMap<(Domain, ZoneKind), Published>,
+    /// Whether mail from each address passes the policy of the domain.
+    pub spf_passes: Option<bool>,
+    /// Whether it passes that of the host's name.
+    pub helo_passes: Option<bool>,
+    /// How often the terms of the domain's policy ask the DNS.
+    pub spf_lookups: Option<usize>,
+    /// Names under which every name has an answer.
+    pub wildcards: Vec<Domain>,
+    /// Whether the zone of the host's name is signed, as a validating resolver says.
+    pub signed: bool,
+}
+
+/// What a record is for.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Purpose {
+    /// The host's name leads to it.
+    Address,
+    /// Its address leads to its name.
+    Pointer,
+    /// Mail for the domain comes here.
+    Mx,
+    /// The host may send for the domain.
+    Spf,
+    /// And in its own name.
+    SpfHelo,
+    /// Signatures can be verified.
+    Dkim,
+    /// What is to become of mail that is neither.
+    Dmarc,
+    /// Reports may be sent to another domain.
+    DmarcReports,
+    /// Reports about TLS.
+    TlsReports,
+    /// Mail programs find the ports by themselves.
+    Submission,
+    /// Senders can hold the certificate against the DNS.
+    Association,
+}
+
+impl Purpose {
+    /// For people.
+    pub const fn why(self) -> &'static str {
+        match self {
+            Self::Address => "the name of this host leads to it",
+            Self::Pointer => {
+                "the address leads to the name: large receivers refuse mail without it. It is set where the server is \
+                 rented, not in the zone"
+            }
+            Self::Mx => "mail for the domain comes to this host",
+            Self::Spf => "this host may send for the domain",
+            Self::SpfHelo => "this host may send in its own name, as bounces do",
+            Self::Dkim => "signatures can be verified",
+            Self::Dmarc => "what becomes of mail that is not yours; Gmail and Yahoo ask for one",
+            Self::DmarcReports => "reports about the domain may be sent to another domain",
+            Self::TlsReports => "reports of mail that did not arrive over TLS",
+            Self::Submission => "mail programs find server and port by themselves",
+            Self::Association => "senders hold the certificate against the DNS (DANE)",
+        }
+    }
+
+    /// The word for it in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Pointer => "ptr",
+            Self::Mx => "mx",
+            Self::Spf => "spf",
+            Self::SpfHelo => "spf-helo",
+            Self::Dkim => "dkim",
+            Self::Dmarc => "dmarc",
+            Self::DmarcReports => "dmarc-reports",
+            Self::TlsReports => "tls-reports",
+            Self::Submission => "submission",
+            Self::Association => "tlsa",
+        }
+    }
+}
+
+/// How much depends on a record.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Need {
+    /// Mail does not arrive without it, or in the spam folder.
+    Required,
+    /// It makes mail safer, or life easier.
+    Advised,
+}
+
+/// How the DNS stands to a record.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum State {
+    /// It is there, or another that does the same.
+    There,
+    /// Something else is there, which this should replace.
+    Differs,
+    /// It is to be added.
+    Missing,
+    /// Some servers of the zone have it, and others not yet.
+    OnItsWay,
+    /// It could not be found out.
+    Unknown,
+}
+
+impl State {
+    /// For people and JSON.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::There => "there",
+            Self::Differs => "differs",
+            Self::Missing => "missing",
+            Self::OnItsWay => "on its way",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.as_str())
+    }
+}
+
+/// A record that should be there.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Row {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// How much depends on it.
+    pub need: Need,
+    /// The record, as it should be.
+    pub record: Record,
+    /// How the DNS stands to it.
+    pub state: State,
+    /// What is there instead, or beside it.
+    pub found: Vec<Value>,
+    /// What else there is to say, each a sentence.
+    pub notes: Vec<String>,
+}
+
+impl Facts {
+    /// The name of a policy about the domain.
+    fn dmarc_name(&self) -> Option<Domain> {
+        below("_dmarc", &self.domain)
+    }
+
+    /// The name by which another domain says that it takes the reports about this one (RFC 7489 section 7.1); none where
+    /// they stay in the domain.
+    fn reports_name(&self) -> Option<Domain> {
+        let to = self.reports_domain()?;
+        let is_same = zone_of(to.as_str()) == zone_of(self.domain.as_str());
+        if is_same {
+            return None;
+        }
+        below(&format!("{}._report._dmarc", self.domain), &to)
+    }
+
+    fn reports_domain(&self) -> Option<Domain> {
+        let (_, domain) = self.reports.rsplit_once('@')?;
+        Domain::parse(domain).ok()
+    }
+
+    /// The records about the services of this host that mail programs look for (RFC 6186, RFC 8314 section 5.1).
+    fn services(&self) -> Vec<(Domain, Srv)> {
+        [
+            ("_submissions._tcp", self.submissions),
+            ("_submission._tcp", self.submission),
+        ]
+        .into_iter()
+        .filter_map(|(label, port)| {
+            let service = Srv {
+                priority: 0,
+                weight: 1,
+                port: port?,
+                target: Some(self.host.clone()),
+            };
+            Some((below(label, &self.domain)?, service))
+        })
+        .collect()
+    }
+}
+
+/// What has to be asked.
+pub fn questions(facts: &Facts) -> Vec<(Domain, ZoneKind)> {
+    let mut all = vec![
+        (facts.host.clone(), ZoneKind::A),
+        (facts.host.clone(), ZoneKind::Aaaa),
+        (facts.host.clone(), ZoneKind::Txt),
+        (facts.domain.clone(), ZoneKind::Mx),
+        (facts.domain.clone(), ZoneKind::Txt),
+    ];
+    let texts = [
+        facts.dmarc_name(),
+        facts.reports_name(),
+        below("_smtp._tls", &facts.domain),
+    ];
+    let selectors = facts.keys.iter().map(|key| key.name(&facts.domain));
+    all.extend(
+        texts
+            .into_iter()
+            .chain(selectors)
+            .flatten()
+            .map(|name| (name, ZoneKind::Txt)),
+    );
+    all.extend(
+        facts
+            .addresses
+            .iter()
+            .map(|address| (reverse_name(*address), ZoneKind::Ptr)),
+    );
+    all.extend(
+        facts
+            .services()
+            .into_iter()
+            .map(|(name, _)| (name, ZoneKind::Srv)),
+    );
+    if let Some(name) = below("_25._tcp", &facts.host) {
+        all.push((name, ZoneKind::Tlsa));
+    }
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// The records that should be there, and how the DNS stands to each.
+pub fn compare(facts: &Facts, seen: &Seen) -> Vec<Row> {
+    let mut rows = addresses(facts, seen);
+    rows.extend(pointers(facts, seen));
+    rows.extend(exchanger(facts, seen));
+    rows.push(spf(facts, seen));
+    rows.push(spf_of_helo(facts, seen));
+    rows.extend(
+        facts
+            .keys
+            .iter()
+            .filter_map(|key| dkim::row(facts, key, seen)),
+    );
+    rows.extend(dmarc::row(facts, seen));
+    rows.extend(dmarc::reports(facts, seen));
+    rows.extend(tls_reports(facts, seen));
+    rows.extend(services(facts, seen));
+    rows.extend(association(facts, seen));
+    for row in &mut rows {
+        obstacles(row, seen);
+    }
+    rows
+}
+
+/// Whether the DNS is as it has to be.
+pub fn is_complete(rows: &[Row]) -> bool {
+    rows.iter()
+        .all(|row| row.need != Need::Required || row.state == State::There)
+}
+
+impl Seen {
+    /// What the question found; nothing for one that was not asked.
+    pub fn get(&self, name: &Domain, kind: ZoneKind) -> Published {
+        self.records
+            .get(&(name.clone(), kind))
+            .cloned()
+            .unwrap_or_else(|| Published::Unknown("it was not asked for".to_owned()))
+    }
+
+    /// The texts under a name that `is_one` takes for records of its kind, with their state.
+    fn texts(&self, name: &Domain, is_one: impl Fn(&str) -> bool) -> Texts {
+        let published = self.get(name, ZoneKind::Txt);
+        let texts = |values: &[Value]| -> Vec<String> {
+            values
+                .iter()
+                .filter_map(|value| match value {
+                    Value::Text(text) if is_one(text) => Some(text.clone()),
+                    _ => None,
+                })
+                .collect()
+        };
+        match published {
+            Published::Records(values) | Published::Alias(_, values) => {
+                Texts::Known(texts(&values))
+            }
+            Published::Nothing => Texts::Known(Vec::new()),
+            Published::Divided(servers) => {
+                let each: Vec<(String, Vec<String>)> = servers
+                    .iter()
+                    .map(|(server, values)| (server.clone(), texts(values)))
+                    .collect();
+                let first = each.first().map(|(_, texts)| texts.clone());
+                match first {
+                    // They differ in what is of no interest here.
+                    Some(first) if each.iter().all(|(_, texts)| *texts == first) => {
+                        Texts::Known(first)
+                    }
+                    _ => Texts::Divided(each),
+                }
+            }
+            Published::Unknown(cause) => Texts::Unknown(cause),
+        }
+    }
+}
+
+/// Texts of a kind under a name.
+enum Texts {
+    Known(Vec<String>),
+    Divided(Vec<(String, Vec<String>)>),
+    Unknown(String),
+}
+
+impl PublicKey {
+    /// The owner name of its record; none where it would be too long.
+    fn name(&self, domain: &Domain) -> Option<Domain> {
+        below(&format!("{}._domainkey", self.selector), domain)
+    }
+}
+
+/// A name below another.
+fn below(labels: &str, domain: &Domain) -> Option<Domain> {
+    Domain::parse(&format!("{labels}.{domain}")).ok()
+}
+
+impl Row {
+    fn new(purpose: Purpose, need: Need, name: &Domain, value: Value) -> Self {
+        Self {
+            purpose,
+            need,
+            record: Record::new(name.clone(), value),
+            state: State::Missing,
+            found: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
+    }
+
+    /// The state of a record that is there if one of the values is it; others differ, or stand beside it.
+    fn judge(&mut self, published: Published) {
+        let record = self.record.value.clone();
+        match published {
+            Published::Records(values) | Published::Alias(_, values) => {
+                let is_there = values.contains(&record);
+                self.found = values
+                    .into_iter()
+                    .filter(|value| *value != record)
+                    .collect();
+                self.state = if is_there {
+                    State::There
+                } else if self.found.is_empty() {
+                    State::Missing
+                } else {
+                    State::Differs
+                };
+            }
+            Published::Nothing => self.state = State::Missing,
+            Published::Divided(servers) => {
+                let have = |(_, values): &&(String, Vec<Value>)| values.contains(&record);
+                let with: Vec<&str> = servers
+                    .iter()
+                    .filter(have)
+                    .map(|(name, _)| name.as_str())
+                    .collect();
+                let all = servers.len();
+                if with.len() == all {
+                    self.state = State::There;
+                } else if with.is_empty() {
+                    self.found = servers.into_iter().flat_map(|(_, values)| values).collect();
+                    self.found.dedup();
+                    self.state = if self.found.is_empty() {
+                        State::Missing
+                    } else {
+                        State::Differs
+                    };
+                } else {
+                    self.state = State::OnItsWay;
+                    let text = format!(
+                        "so far only {} of {all} servers of the zone have it: {}",
+                        with.len(),
+                        with.join(", ")
+                    );
+                    self.note(text);
+                }
+            }
+            Published::Unknown(cause) => self.unknown(&cause),
+        }
+    }
+
+    /// The same for a text of a kind of which there may be one.
+    fn judge_texts(&mut self, texts: Texts, is_right: impl Fn(&str) -> bool) -> Vec<String> {
+        match texts {
+            Texts::Known(texts) => {
+                self.state = match texts.as_slice() {
+                    [] => State::Missing,
+                    [text] if is_right(text) => State::There,
+                    _ => State::Differs,
+                };
+                if self.state == State::Differs {
+                    self.found = texts.iter().cloned().map(Value::Text).collect();
+                }
+                texts
+            }
+            Texts::Divided(servers) => {
+                let with = servers
+                    .iter()
+                    .filter(|(_, texts)| matches!(texts.as_slice(), [text] if is_right(text)))
+                    .count();
+                self.state = if with > 0 {
+                    State::OnItsWay
+                } else {
+                    State::Differs
+                };
+                let all = servers.len();
+                self.note(format!(
+                    "so far only {with} of {all} servers of the zone have it"
+                ));
+                servers.into_iter().flat_map(|(_, texts)| texts).collect()
+            }
+            Texts::Unknown(cause) => {
+                self.unknown(&cause);
+                Vec::new()
+            }
+        }
+    }
+
+    fn unknown(&mut self, cause: &str) {
+        self.state = State::Unknown;
+        self.note(cause);
+    }
+}
+
+fn addresses(facts: &Facts, seen: &Seen) -> Vec<Row> {
+    let mut rows: Vec<Row> = Vec::new();
+    for address in &facts.addresses {
+        let value = Value::Address(*address);
+        let mut row = Row::new(Purpose::Address, Need::Required, &facts.host, value);
+        row.judge(seen.get(&facts.host, row.record.value.kind()));
+        let is_ours = |value: &Value| matches!(value, Value::Address(other) if facts.addresses.contains(other));
+        row.found.retain(|value| !is_ours(value));
+        if row.state == State::Differs && row.found.is_empty() {
+            row.state = State::Missing;
+        }
+        if row.state == State::There && !row.found.is_empty() {
+            let others: Vec<String> = row.found.iter().map(Value::line).collect();
+            row.note(format!(
+                "{} leads to {} too, which this machine does not send from: take it out, or name all addresses",
+                facts.host,
+                others.join(" and ")
+            ));
+        }
+        rows.push(row);
+    }
+    let families = [
+        (ZoneKind::A, facts.addresses.iter().any(IpAddr::is_ipv4)),
+        (ZoneKind::Aaaa, facts.addresses.iter().any(IpAddr::is_ipv6)),
+    ];
+    for (kind, is_ours) in families {
+        let published = seen.get(&facts.host, kind);
+        if let (false, Published::Records(values), Some(row)) =
+            (is_ours, published, rows.first_mut())
+        {
+            let lines: Vec<String> = values.iter().map(Value::line).collect();
+            row.note(format!(
+                "{} has {kind} {} as well, but this machine has no such address that leads to the Internet: mail that is \
+                 sent there is delayed; take the record out",
+                facts.host,
+                lines.join(" and ")
+            ));
+        }
+    }
+    rows
+}
+
+fn pointers(facts: &Facts, seen: &Seen) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for address in &facts.addresses {
+        let name = reverse_name(*address);
+        let value = Value::Pointer(facts.host.clone());
+        let mut row = Row::new(Purpose::Pointer, Need::Required, &name, value);
+        row.judge(seen.get(&name, ZoneKind::Ptr));
+        if row.state == State::There && !row.found.is_empty() {
+            let names: Vec<String> = row.found.iter().map(Value::line).collect();
+            row.note(format!(
+                "the address has other names too ({}); one is best",
+                names.join(", ")
+            ));
+        }
+        rows.push(row);
+    }
+    rows
+}
+
+fn exchanger(facts: &Facts, seen: &Seen) -> Option<Row> {
+    if !facts.receives {
+        return None;
+    }
+    let wanted = Mx {
+        preference: 10,
+        host: Some(facts.host.clone()),
+    };
+    let mut row = Row::new(
+        Purpose::Mx,
+        Need::Required,
+        &facts.domain,
+        Value::Mx(wanted),
+    );
+    let published = seen.get(&facts.domain, ZoneKind::Mx);
+    if let Published::Records(values) | Published::Alias(_, values) = &published {
+        let exchangers: Vec<&Mx> = values
+            .iter()
+            .filter_map(|value| match value {
+                Value::Mx(mx) => Some(mx),
+                _ => None,
+            })
+            .collect();
+        let ours = exchangers
+            .iter()
+            .find(|mx| mx.host.as_ref() == Some(&facts.host));
+        if let Some(ours) = ours {
+            row.record.value = Value::Mx((*ours).clone());
+            row.state = State::There;
+            let before: Vec<String> = exchangers
+                .iter()
+                .filter(|mx| mx.preference < ours.preference)
+                .filter_map(|mx| mx.host.as_ref().map(Domain::to_string))
+                .collect();
+            if !before.is_empty() {
+                row.note(format!(
+                    "{} come first, so that mail reaches this host only while they are down",
+                    before.join(", ")
+                ));
+            }
+            return Some(row);
+        }
+    }
+    row.judge(published);
+    if row.state == State::Differs {
+        row.note(format!(
+            "mail for {} goes elsewhere today. If that is meant, set receive = false in [domain.\"{}\"] of chopar.toml; \
+             else put this record in place of the others",
+            facts.domain, facts.domain
+        ));
+    }
+    Some(row)
+}
+
+fn spf(facts: &Facts, seen: &Seen) -> Row {
+    let fresh = Value::Text(spf_record::new(&facts.host));
+    let mut row = Row::new(Purpose::Spf, Need::Required, &facts.domain, fresh);
+    let passes = seen.spf_passes == Some(true);
+    let texts = seen.texts(&facts.domain, spf_record::is_one);
+    let flawed = |text: &str| {
+        spf_record::flaws(&[text.to_owned()], None).contains(&spf_record::Flaw::AllPass)
+    };
+    let published = row.judge_texts(texts, |text| passes && !flawed(text));
+    if !published.is_empty() {
+        row.record.value = Value::Text(spf_record::merged(&published, &facts.host, passes));
+    }
+    for flaw in spf_record::flaws(&published, seen.spf_lookups) {
+        row.note(flaw.to_string());
+    }
+    if row.state == State::Differs && published.len() == 1 && seen.spf_passes.is_none() {
+        row.note("whether this host passes by it could not be found out: a record that it leads to has no answer");
+    }
+    row
+}
+
+fn spf_of_helo(facts: &Facts, seen: &Seen) -> Row {
+    let value = Value::Text(spf_record::of_helo());
+    let mut row = Row::new(Purpose::SpfHelo, Need::Advised, &facts.host, value);
+    if facts.host == facts.domain {
+        // One record serves both.
+        row.need = Need::Required;
+        row = spf(facts, seen);
+        row.purpose = Purpose::SpfHelo;
+        return row;
+    }
+    let passes = seen.helo_passes == Some(true);
+    let published = row.judge_texts(seen.texts(&facts.host, spf_record::is_one), |_| passes);
+    if !published.is_empty() {
+        row.record.value = Value::Text(spf_record::merged(&published, &facts.host, passes));
+    }
+    for flaw in spf_record::flaws(&published, None) {
+        row.note(flaw.to_string());
+    }
+    row
+}
+
+fn tls_reports(facts: &Facts, seen: &Seen) -> Option<Row> {
+    if !facts.receives {
+        return None;
+    }
+    let name = below("_smtp._tls", &facts.domain)?;
+    let value = Value::Text(format!("v=TLSRPTv1; rua=mailto:{}", facts.reports));
+    let mut row = Row::new(Purpose::TlsReports, Need::Advised, &name, value);
+    let is_one = |text: &str| {
+        text.trim_start()
+            .to_ascii_lowercase()
+            .starts_with("v=tlsrptv1")
+    };
+    row.judge_texts(seen.texts(&name, is_one), |text| text.contains("rua="));
+    Some(row)
+}
+
+fn services(facts: &Facts, seen: &Seen) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (name, service) in facts.services() {
+        let mut row = Row::new(
+            Purpose::Submission,
+            Need::Advised,
+            &name,
+            Value::Service(service),
+        );
+        row.judge(seen.get(&name, ZoneKind::Srv));
+        let leads_here = row.found.iter().any(|value| {
+            matches!((value, &row.record.value), (Value::Service(found), Value::Service(wanted))
+                if (found.port, &found.target) == (wanted.port, &wanted.target))
+        });
+        if leads_here {
+            row.state = State::There;
+        }
+        rows.push(row);
+    }
+    rows
+}
+
+fn association(facts: &Facts, seen: &Seen) -> Option<Row> {
+    let name = below("_25._tcp", &facts.host)?;
+    let published = seen.get(&name, ZoneKind::Tlsa);
+    let is_published = matches!(&published, Published::Records(_) | Published::Alias(..));
+    // Without signatures in the zone nobody looks at it; one that is there and wrong does harm where they are.
+    if !seen.signed && !is_published {
+        return None;
+    }
+    let wanted = Tlsa {
+        usage: 3,
+        selector: 1,
+        matching: 1,
+        data: facts.key_digest.clone()?,
+    };
+    let need = if is_published {
+        Need::Required
+    } else {
+        Need::Advised
+    };
+    let mut row = Row::new(
+        Purpose::Association,
+        need,
+        &name,
+        Value::Association(wanted),
+    );
+    row.judge(published);
+    if row.state == State::Differs {
+        row.note("senders that hold certificates against the DNS refuse to deliver to this host (RFC 7672)");
+    }
+    if !seen.signed {
+        row.note("the zone is not signed with DNSSEC, so that nobody uses it");
+    }
+    Some(row)
+}
+
+/// What stands in the way of a record.
+fn obstacles(row: &mut Row, seen: &Seen) {
+    let name = row.record.name.clone();
+    if let Published::Alias(to, _) = seen.get(&name, row.record.value.kind()) {
+        let text = if matches!(
+            row.purpose,
+            Purpose::Address | Purpose::Mx | Purpose::Spf | Purpose::SpfHelo
+        ) {
+            format!(
+                "{name} is an alias (CNAME) to {to}: no other record can stand beside it (RFC 1034 section 3.6.2), and the name \
+                 of a mail server must not be one (RFC 5321 section 5.1); take it out first"
+            )
+        } else if row.state == State::There {
+            format!("{name} is an alias (CNAME) to {to}, where it is right today")
+        } else {
+            format!(
+                "{name} is an alias (CNAME) to {to}: take it out before you add this, or change it there"
+            )
+        };
+        row.note(text);
+    }
+    let wildcard = seen
+        .wildcards
+        .iter()
+        .find(|zone| name.is_under(zone) && name != **zone);
+    if let (Some(zone), State::Differs | State::Missing) = (wildcard, &row.state) {
+        row.note(format!(
+            "*.{zone} answers for every name below {zone} that has no record of its own; once this one is added it counts \
+             instead"
+        ));
+    }
+}

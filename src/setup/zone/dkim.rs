@@ -1,0 +1,76 @@
+//! The record of a DKIM key, and what web panels make of it.
+
+use super::{Facts, Need, PublicKey, Purpose, Row, Seen, State};
+use crate::auth::dkim::record::{KeyRecord, RecordError};
+use crate::setup::record::Value;
+
+/// The row of a key; none where its name would be too long.
+pub(super) fn row(facts: &Facts, key: &PublicKey, seen: &Seen) -> Option<Row> {
+    let name = key.name(&facts.domain)?;
+    let value = Value::Text(key.text.clone());
+    let mut row = Row::new(Purpose::Dkim, Need::Required, &name, value);
+    let found = row.judge_texts(seen.texts(&name, |_| true), |text| is_same(&key.text, text));
+    if row.state == State::Differs {
+        let note = match found.as_slice() {
+            [text] => difference(&key.text, text),
+            texts if texts.iter().any(|text| is_same(&key.text, text)) => {
+                "there are other texts under the name too, which verifiers may take instead: leave this one".to_owned()
+            }
+            _ => "several texts stand under the name: leave one record, made of these strings".to_owned(),
+        };
+        row.notes.push(note);
+    }
+    if row.state == State::There
+        && found
+            .iter()
+            .any(|text| KeyRecord::parse(text.as_bytes()).is_ok_and(|record| record.testing))
+    {
+        row.notes.push(
+            "t=y says that this is a test, and that failures are to be ignored: take it out"
+                .to_owned(),
+        );
+    }
+    Some(row)
+}
+
+/// Whether a verifier gets the same key out of both.
+fn is_same(wanted: &str, found: &str) -> bool {
+    let key = |text: &str| KeyRecord::parse(text.as_bytes()).map(|record| record.key);
+    matches!((key(wanted), key(found)), (Ok(wanted), Ok(found)) if wanted == found)
+}
+
+/// What became of the text on its way through a web panel.
+fn difference(wanted: &str, found: &str) -> String {
+    let bare = |text: &str| -> String {
+        text.chars()
+            .filter(|c| !matches!(c, '"' | '\\' | ' ' | '\t'))
+            .collect()
+    };
+    let (ours, theirs) = (bare(wanted), bare(found));
+    let read = KeyRecord::parse(found.as_bytes());
+    if read == Err(RecordError::Revoked) {
+        return format!("it is no key that can be used: {}", RecordError::Revoked);
+    }
+    if found.contains(['"', '\\']) && ours == theirs {
+        return "quotes or backslashes have become part of it: paste the value without them"
+            .to_owned();
+    }
+    if theirs.len() < ours.len() && ours.starts_with(&theirs) && !theirs.is_empty() {
+        return format!(
+            "it is cut off after {} of {} characters: this panel may want the text in strings of at most 255, each in quotes \
+             (chopar dns --format zone prints them)",
+            found.len(),
+            wanted.len()
+        );
+    }
+    if theirs == ours.replace("v=DKIM1;", "v=DKIM1").as_str() || theirs.eq_ignore_ascii_case(&ours)
+    {
+        return "letters or semicolons were changed on the way".to_owned();
+    }
+    match read {
+        Ok(_) => "it is another key: that of an earlier or other installation. Signatures made with the file here fail until it is \
+                  replaced"
+            .to_owned(),
+        Err(error) => format!("it is no key that can be used: {error}"),
+    }
+}
