@@ -35,6 +35,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ),
     ("dkim verify", "chopar dkim verify message.eml"),
     ("dns", "chopar dns example.com --watch"),
+    ("doctor", "sudo chopar doctor example.com"),
     ("domain", "sudo chopar domain add example.com"),
     ("domain add", "sudo chopar domain add example.com"),
     ("domain list", "chopar domain list --json"),

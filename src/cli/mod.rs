@@ -10,6 +10,7 @@ pub mod control;
 pub mod demo;
 pub mod dkim;
 pub mod dns;
+pub mod doctor;
 pub mod domain;
 pub mod failure;
 mod help;
@@ -62,6 +63,7 @@ enum Command {
     Demo(demo::Demo),
     Dkim(dkim::Dkim),
     Dns(dns::Dns),
+    Doctor(doctor::Doctor),
     Domain(domain::DomainCommand),
     Queue(queue::Queue),
     Reload(reload::Reload),
@@ -223,6 +225,7 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
             .map_err(|error| Failure::new(error.exit_code(), error)),
         Command::Dkim(dkim) => run_dkim(&dkim, &folder, output),
         Command::Dns(dns) => dns.run(&folder, &load(&folder)?, output),
+        Command::Doctor(doctor) => doctor.run(&folder, output),
         Command::Domain(domain) => domain.run(&folder, &runtime_dir(&folder), output),
         Command::Queue(queue) => queue.run(&runtime_dir(&folder), &drop_folder(&folder), output),
         Command::Reload(reload) => reload.run(&runtime_dir(&folder)),
