@@ -40,6 +40,10 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("domain add", "sudo chopar domain add example.com"),
     ("domain list", "chopar domain list --json"),
     ("domain remove", "sudo chopar domain remove example.com"),
+    (
+        "init",
+        "sudo chopar init example.com --forward-to you@gmail.com",
+    ),
     ("queue", "sudo chopar queue flush"),
     ("queue flush", "sudo chopar queue flush 00TNH7E000000"),
     ("queue hold", "sudo chopar queue hold --all"),
