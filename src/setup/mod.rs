@@ -3,6 +3,7 @@
 //! What decides is pure: [`zone`] says which records the DNS should hold and how what it holds differs, [`spf_record`]
 //! merges a policy, [`record`] writes records down, [`trace`] tells what became of a message. What touches the world stands at the edge: [`asking`] asks servers.
 
+pub mod acme;
 pub mod asking;
 pub mod machine;
 pub mod record;
