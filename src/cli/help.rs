@@ -21,6 +21,21 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("arc", "chopar arc verify message.eml"),
     ("arc seal", "sudo chopar arc seal message.eml > sealed.eml"),
     ("arc verify", "chopar arc verify message.eml"),
+    ("cert", "sudo chopar cert obtain --agree"),
+    ("cert hook", "chopar cert hook nsupdate > dns-01"),
+    ("cert list", "sudo chopar cert list --json"),
+    (
+        "cert obtain",
+        "sudo chopar cert obtain --agree mail.example.com",
+    ),
+    (
+        "cert renew",
+        "sudo chopar cert renew mail.example.com --force",
+    ),
+    (
+        "cert revoke",
+        "sudo chopar cert revoke mail.example.com --reason key-compromise",
+    ),
     ("check", "sudo chopar check"),
     ("demo", "chopar demo"),
     ("dkim", "sudo chopar dkim record example.com"),

@@ -5,6 +5,7 @@
 
 pub mod alias;
 pub mod arc;
+pub mod cert;
 pub mod check;
 pub mod control;
 pub mod demo;
@@ -60,6 +61,7 @@ struct Arguments {
 enum Command {
     Alias(alias::AliasCommand),
     Arc(arc::Arc),
+    Cert(cert::Cert),
     Check(check::Check),
     Demo(demo::Demo),
     Dkim(dkim::Dkim),
@@ -223,6 +225,7 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
     match command {
         Command::Alias(alias) => alias.run(&folder, &runtime_dir(&folder), output),
         Command::Arc(arc) => run_arc(&arc, &folder, output),
+        Command::Cert(cert) => cert.run(&folder, || load(&folder), output),
         Command::Check(check) => check
             .run(&folder, output, &mut io::stderr())
             .map_err(|error| Failure::new(error.exit_code(), error)),

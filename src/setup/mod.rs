@@ -4,6 +4,7 @@
 //! a policy, [`doctor`] judges what its gatherers find, [`init`] plans the steps of a first set-up, [`record`] writes records
 //! down, [`trace`] tells what became of a message. What touches the world stands at the edge: [`asking`] asks servers.
 
+pub mod acme;
 pub mod asking;
 pub mod dkim_key;
 pub mod doctor;
