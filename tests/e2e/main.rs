@@ -14,6 +14,7 @@ mod client;
 mod crash;
 mod damage;
 mod dkim;
+mod doctor;
 mod far_end;
 mod foreign;
 mod forward;

@@ -23,14 +23,16 @@ pub(crate) fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is missing: install the Debian package {package}"))
 }
 
-const PACKAGES: [(&str, &str); 21] = [
+const PACKAGES: [(&str, &str); 23] = [
     ("curl", "curl"),
     ("dovecot", "dovecot-lmtpd"),
     ("fail2ban-regex", "fail2ban"),
     ("id", "coreutils"),
+    ("ip", "iproute2"),
     ("knotd", "knot"),
     ("maildrop", "maildrop"),
     ("msmtp", "msmtp"),
+    ("nsenter", "util-linux"),
     ("openssl", "openssl"),
     ("opendkim-testmsg", "opendkim-tools"),
     ("procmail", "procmail"),
