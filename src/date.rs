@@ -251,7 +251,7 @@ mod tests {
         }
         for at in [0, 951_782_400, 1_795_527_131, 4_107_542_400] {
             let text = Timestamp::from_seconds(at).rfc3339().to_string();
-            assert_eq!(rfc3339(&text), Some(at));
+            assert_eq!(seconds(Timestamp::parse_rfc3339(&text)), Some(at));
         }
     }
 

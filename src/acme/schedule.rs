@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The point is chosen once for a certificate and once more for each other window, so that restarts of many daemons do not
-//! come together, and asking again does not put it off. Short-lived certificates (less than ten days) are renewed with half of their lifetime
-//! left, and are tried again sooner.
+//! come together, and asking again does not put it off. Short-lived certificates (less than ten days) are renewed with half
+//! of their lifetime left, and are tried again sooner.
 
 use std::time::Duration;
 
@@ -129,7 +129,7 @@ impl Plan {
         now: Timestamp,
         entropy: &mut dyn Entropy,
     ) -> Timestamp {
-        let pause = self.retry_pause();
+        let pause = self.retry_pause(now);
         self.failures = self.failures.saturating_add(1);
         // Up to a quarter more: not all who failed together come again together.
         let more = Duration::from_secs(entropy.below(pause.as_secs() / 4));
@@ -147,13 +147,17 @@ impl Plan {
         self.not_before = Timestamp::default();
     }
 
-    /// An hour, doubled up to a day; for certificates of less than a day a 24th of the lifetime, up to an eighth.
-    fn retry_pause(&self) -> Duration {
-        let len = self.lifetime.map_or(Duration::MAX, Lifetime::len);
+    /// An hour, doubled up to a day or an eighth of the time that is left; for certificates of less than a day a 24th of the
+    /// lifetime at first.
+    fn retry_pause(&self, now: Timestamp) -> Duration {
+        let (len, left) = match self.lifetime {
+            Some(lifetime) => (lifetime.len(), lifetime.to.since(now)),
+            None => (Duration::MAX, Duration::MAX),
+        };
         let first = ACME_RETRY_PAUSE_MIN
             .min(len / 24)
             .max(Duration::from_secs(1));
-        let most = ACME_RETRY_PAUSE_MAX.min(len / 8).max(first);
+        let most = ACME_RETRY_PAUSE_MAX.min(left / 8).max(first);
         first.saturating_mul(1 << self.failures.min(16)).min(most)
     }
 }
@@ -251,6 +255,7 @@ mod tests {
     fn failures_are_an_hour_apart_then_longer_and_a_rate_limit_is_respected() {
         let entropy = &mut SeededEntropy::new(2);
         let mut plan = Plan::new(Some(lifetime(0, 90)), at(0), entropy);
+        plan.on_no_window();
         let mut now = plan.due();
         let mut pauses = Vec::new();
         for _ in 0..8 {
@@ -321,7 +326,7 @@ mod tests {
                 }
                 Step::Obtain if is_down => drop(plan.on_failure(None, at(now), chance)),
                 Step::Obtain if chance.below(4) == 0 => {
-                    let until = now + chance.below(DAY / 2);
+                    let until = now + chance.below(DAY / 4);
                     plan.on_failure(Some(&limited(until)), at(now), chance);
                 }
                 Step::Obtain => {

@@ -367,7 +367,7 @@ mod tests {
             drop(read::<Authorization>(&bytes));
             drop(read::<Problem>(&bytes));
             drop(RenewalInfo::parse(&bytes));
-            drop(retry_after(&String::from_utf8_lossy(&bytes), Timestamp::default()));
+            let _ = retry_after(&String::from_utf8_lossy(&bytes), Timestamp::default());
         }
     }
 }
