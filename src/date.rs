@@ -29,6 +29,65 @@ impl Timestamp {
         Duration::from_secs(self.0.saturating_sub(earlier.0))
     }
 
+    /// The point of a date and a time of day in UTC; `None` where there is no such month, day or time.
+    pub fn from_utc(date: (i64, i64, i64), time: (i64, i64, i64)) -> Option<Self> {
+        let (year, month, day) = date;
+        let (hour, minute, second) = time;
+        let days = days_since_1970(year, month, day)?;
+        // 60 is a leap second.
+        let is_time =
+            (0..24).contains(&hour) && (0..60).contains(&minute) && (0..=60).contains(&second);
+        let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
+        is_time.then(|| Self(u64::try_from(seconds).unwrap_or(0)))
+    }
+
+    /// Reads a date-time of RFC 3339 with any offset; fractions of a second are left out.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let (date, time) = text.split_once(['T', 't', ' '])?;
+        let mut date = date.split('-').map(digits);
+        let mut next = || date.next().flatten();
+        let date = (next()?, next()?, next()?);
+        let end = time.find(['Z', 'z', '+', '-'])?;
+        let (time, offset) = time.split_at_checked(end)?;
+        let time = time.split('.').next()?;
+        let mut time = time.split(':').map(digits);
+        let mut next = || time.next().flatten();
+        let point = Self::from_utc(date, (next()?, next()?, next()?))?;
+        let Some((hours, minutes)) = offset.get(1..)?.split_once(':') else {
+            return matches!(offset, "Z" | "z").then_some(point);
+        };
+        let east = digits(hours)?
+            .checked_mul(60)?
+            .checked_add(digits(minutes)?)?;
+        let east = u64::try_from(east)
+            .ok()
+            .filter(|minutes| *minutes < 1_440)?
+            * 60;
+        Some(match offset.starts_with('+') {
+            true => Self(point.0.saturating_sub(east)),
+            false => Self(point.0.saturating_add(east)),
+        })
+    }
+
+    /// Reads the preferred form of a date in HTTP (RFC 9110 section 5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+    pub fn parse_http(text: &str) -> Option<Self> {
+        let (_, rest) = text.split_once(", ")?;
+        let rest = rest.strip_suffix(" GMT")?;
+        let mut parts = rest.split(' ');
+        let day = digits(parts.next()?)?;
+        let month = parts.next()?;
+        let month = MONTHS.iter().position(|known| *known == month)?;
+        let year = digits(parts.next()?)?;
+        let mut time = parts.next()?.split(':').map(digits);
+        let mut next = || time.next().flatten();
+        let time = (next()?, next()?, next()?);
+        let month = i64::try_from(month).ok()?.saturating_add(1);
+        parts
+            .next()
+            .is_none()
+            .then(|| Self::from_utc((year, month, day), time))?
+    }
+
     /// The date-time of RFC 5322, in UTC: `Tue, 24 Nov 2026 13:32:11 +0000`.
     pub fn rfc5322(self) -> impl fmt::Display {
         Rfc5322(self)
@@ -39,6 +98,30 @@ impl Timestamp {
         Rfc3339(self)
     }
 }
+
+/// A number of one to four digits.
+fn digits(text: &str) -> Option<i64> {
+    let is_short = (1..=4).contains(&text.len());
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_short && is_number)
+}
+
+/// Days of the Gregorian calendar, counted in years that begin in March.
+fn days_since_1970(year: i64, month: i64, day: i64) -> Option<i64> {
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let leap_days = year / 4 - year / 100 + year / 400;
+    Some(year * 365 + leap_days + (month * 153 + 2) / 5 + day - 1 - DAYS_TO_1970)
+}
+
+/// Days from 1 March of the year 0 to 1 January 1970.
+const DAYS_TO_1970: i64 = 719_468;
 
 struct Rfc5322(Timestamp);
 struct Rfc3339(Timestamp);
@@ -134,6 +217,42 @@ mod tests {
             Timestamp::from_seconds(1_795_527_131).rfc3339().to_string(),
             "2026-11-24T13:32:11Z"
         );
+    }
+
+    #[test]
+    fn dates_of_the_wire_are_read() {
+        let seconds = |point: Option<Timestamp>| point.map(Timestamp::seconds);
+        let rfc3339 = |text| seconds(Timestamp::parse_rfc3339(text));
+        assert_eq!(rfc3339("2026-11-24T13:32:11Z"), Some(1_795_527_131));
+        assert_eq!(
+            rfc3339("2026-11-24T14:32:11.123456+01:00"),
+            Some(1_795_527_131)
+        );
+        assert_eq!(rfc3339("2026-11-24T08:32:11-05:00"), Some(1_795_527_131));
+        for text in [
+            "",
+            "2026-11-24",
+            "2026-13-24T13:32:11Z",
+            "2026-11-24T25:32:11Z",
+            "2026-11-24T13:32:11",
+            "2026-11-24T13:32:11Zé",
+        ] {
+            assert_eq!(rfc3339(text), None, "{text}");
+        }
+        let http = |text| seconds(Timestamp::parse_http(text));
+        assert_eq!(http("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        for text in [
+            "",
+            "Sun, 06 Nov 1994 08:49:37",
+            "Sun, 06 Foo 1994 08:49:37 GMT",
+            "06 Nov 1994 08:49:37 GMT",
+        ] {
+            assert_eq!(http(text), None, "{text}");
+        }
+        for at in [0, 951_782_400, 1_795_527_131, 4_107_542_400] {
+            let text = Timestamp::from_seconds(at).rfc3339().to_string();
+            assert_eq!(seconds(Timestamp::parse_rfc3339(&text)), Some(at));
+        }
     }
 
     #[test]

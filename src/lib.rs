@@ -9,7 +9,7 @@
 //! | 4 | [`engine`] | no |
 //! | 3 | [`queue`] | through its `Disk` trait |
 //! | 2 | [`config`], [`policy`] | no |
-//! | 1 | [`smtp`], [`dns`], [`mail`], [`auth`] | no |
+//! | 1 | [`smtp`], [`dns`], [`mail`], [`auth`], [`acme`] | no |
 //! | 0 | the vocabulary: addresses, dates, limits, … | no |
 //!
 //! All decisions are made by state machines that do no I/O and hold no clock. They take bytes, answers and the
@@ -28,6 +28,7 @@
     )
 )]
 
+pub mod acme;
 pub mod address;
 pub mod auth;
 pub mod cause;

@@ -325,6 +325,14 @@ pub const ZONE_QUESTIONS_AT_ONCE: usize = 12;
 pub const ZONE_SERVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How often they ask a server.
 pub const ZONE_TRIES: usize = 2;
+/// How long the checks of `chopar doctor` may take; what is not known by then is unknown.
+pub const DOCTOR_TIMEOUT: Duration = Duration::from_secs(13);
+/// How long one of them waits for a connection or a reply.
+pub const DOCTOR_REPLY_TIMEOUT: Duration = Duration::from_secs(4);
+/// Domains that they look at in one run.
+pub const DOCTOR_DOMAINS_MAX: usize = 20;
+/// Bytes of a reply, or of what a program says, that they read.
+pub const DOCTOR_REPLY_BYTES_MAX: usize = 64 * 1024;
 /// Longest time that a failure to get an answer is remembered (RFC 2308 section 7 allows five minutes).
 pub const DNS_FAILURE_TTL_MAX: Duration = Duration::from_secs(5);
 /// Bytes of a name on the wire, with its length octets (RFC 1035 section 2.3.4).
@@ -592,3 +600,52 @@ pub const CERTIFICATES_KEPT_MAX: usize = 64;
 pub const SELF_SIGNED_LIFETIME: Duration = Duration::from_secs(730 * 86_400);
 /// How long before its end another is made.
 pub const SELF_SIGNED_RENEWAL: Duration = Duration::from_secs(30 * 86_400);
+
+// Certificates by ACME.
+
+/// Names of one certificate, and authorizations of one order: as many as large CAs take.
+pub const ACME_NAMES_MAX: usize = 100;
+/// Certificates that are obtained and renewed.
+pub const ACME_CERTIFICATES_MAX: usize = 64;
+/// Bytes of a URL of an ACME server.
+pub const ACME_URL_BYTES_MAX: usize = 2_048;
+/// Bytes of the head of a response of an ACME server.
+pub const ACME_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of the body of a response of an ACME server.
+pub const ACME_RESPONSE_BYTES_MAX: usize = 256 * 1024;
+/// Characters of a server's text that are shown.
+pub const ACME_TEXT_CHARS_MAX: usize = 500;
+/// How often a request is repeated because its nonce was refused (RFC 8555 section 6.5).
+pub const ACME_NONCE_TRIES: u32 = 20;
+/// How often a request is sent to a server that cannot be reached or fails.
+pub const ACME_TRIES: u32 = 3;
+/// Wait for an ACME server: for its address, a connection, the handshake, and the whole response, each.
+pub const ACME_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// The shortest pause before an authorization or an order is looked at again.
+pub const ACME_POLL_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The longest such pause, whatever Retry-After says.
+pub const ACME_POLL_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How long an authorization or an order may take.
+pub const ACME_POLL_TIMEOUT: Duration = Duration::from_secs(600);
+/// The first pause after a renewal that failed; each following one is twice as long.
+pub const ACME_RETRY_PAUSE_MIN: Duration = Duration::from_secs(3_600);
+/// The longest pause between renewals that fail.
+pub const ACME_RETRY_PAUSE_MAX: Duration = Duration::from_secs(86_400);
+/// The shortest pause before a CA is asked again when to renew (RFC 9773 section 4.3).
+pub const ACME_WINDOW_PAUSE_MIN: Duration = Duration::from_secs(3_600);
+/// The longest such pause.
+pub const ACME_WINDOW_PAUSE_MAX: Duration = Duration::from_secs(86_400);
+/// How long the servers of a zone may take to show a record of DNS-01.
+pub const ACME_DNS_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long one run of hooks/dns-01 may take.
+pub const ACME_HOOK_TIMEOUT: Duration = Duration::from_secs(300);
+/// Connections that the listeners for challenges serve at a time; CAs look from several places.
+pub const ACME_VISITORS_MAX: usize = 16;
+/// Bytes of a request that the listener for HTTP-01 reads.
+pub const ACME_VISIT_BYTES_MAX: usize = 4_096;
+/// How long one connection to a listener for challenges may take.
+pub const ACME_VISIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the daemon leaves a certificate alone that a command is obtaining.
+pub const ACME_BUSY_PAUSE: Duration = Duration::from_secs(60);
+/// The longest time that the daemon does not look which certificates are due: a clock may be set.
+pub const ACME_LOOK_PAUSE_MAX: Duration = Duration::from_secs(600);

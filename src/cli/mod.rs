@@ -5,11 +5,13 @@
 
 pub mod alias;
 pub mod arc;
+pub mod cert;
 pub mod check;
 pub mod control;
 pub mod demo;
 pub mod dkim;
 pub mod dns;
+pub mod doctor;
 pub mod domain;
 pub mod failure;
 mod help;
@@ -60,10 +62,12 @@ struct Arguments {
 enum Command {
     Alias(alias::AliasCommand),
     Arc(arc::Arc),
+    Cert(cert::Cert),
     Check(check::Check),
     Demo(demo::Demo),
     Dkim(dkim::Dkim),
     Dns(dns::Dns),
+    Doctor(doctor::Doctor),
     Domain(domain::DomainCommand),
     Import(import::Import),
     Init(init::Init),
@@ -223,6 +227,7 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
     match command {
         Command::Alias(alias) => alias.run(&folder, &runtime_dir(&folder), output),
         Command::Arc(arc) => run_arc(&arc, &folder, output),
+        Command::Cert(cert) => cert.run(&folder, || load(&folder), output),
         Command::Check(check) => check
             .run(&folder, output, &mut io::stderr())
             .map_err(|error| Failure::new(error.exit_code(), error)),
@@ -232,6 +237,7 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
             .map_err(|error| Failure::new(error.exit_code(), error)),
         Command::Dkim(dkim) => run_dkim(&dkim, &folder, output),
         Command::Dns(dns) => dns.run(&folder, &load(&folder)?, output),
+        Command::Doctor(doctor) => doctor.run(&folder, output),
         Command::Domain(domain) => domain.run(&folder, &runtime_dir(&folder), output),
         Command::Import(import) => import.run(output),
         Command::Init(init) => init.run(&folder, output),

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use argh::FromArgs;
 
+use crate::setup::acme::renewal;
 use crate::shell::daemon::{self, RunError};
 
 /// Run the relay in the foreground, for systemd or any other supervisor.
@@ -14,6 +15,6 @@ pub struct Run {}
 impl Run {
     /// Runs until SIGTERM; SIGHUP reads the configuration in `folder` again.
     pub fn run(&self, folder: &Path) -> Result<(), RunError> {
-        daemon::run(folder)
+        daemon::run(folder, renewal::run)
     }
 }

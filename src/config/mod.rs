@@ -12,6 +12,7 @@
 
 mod abuse;
 mod accounts;
+mod acme;
 pub mod alias_edit;
 mod aliases;
 mod circles;
@@ -37,6 +38,7 @@ use std::time::Duration;
 
 pub use abuse::{Abuse, Greylisting, Lists, Toggle, Zone};
 pub use accounts::Accounts;
+pub use acme::{Acme, Binding, Renewal};
 pub use aliases::Alias;
 pub use error::{ConfigError, Problem};
 pub use folder::{Folder, Rights, SystemDefaults};
@@ -98,6 +100,8 @@ pub struct Config {
     pub trusted_sealers: Vec<Domain>,
     /// What strangers must not do.
     pub abuse: Abuse,
+    /// How certificates are obtained.
+    pub acme: Acme,
     /// The domains that are served.
     pub domains: BTreeMap<Domain, ServedDomain>,
     /// Where mail goes other than by MX; the first match wins.
@@ -307,6 +311,7 @@ impl Config {
             names: settings.names,
             trusted_sealers: settings.trusted_sealers,
             abuse: settings.abuse,
+            acme: settings.acme,
             domains,
             routes,
             hook,
@@ -347,17 +352,19 @@ impl fmt::Debug for Config {
 /// Whether the folder has the hook. What else lies there is never run.
 fn hook(folder: &Folder, errors: &mut Errors) -> bool {
     let names = folder.files_in(HOOKS).chain(folder.children(HOOKS));
-    for name in names.filter(|name| *name != POST_DATA) {
+    for name in names.filter(|name| ![POST_DATA, DNS_01].contains(name)) {
         errors.warn(&format!("{HOOKS}/{name}"), Problem::Unused);
     }
-    let path = format!("{HOOKS}/{POST_DATA}");
-    if folder
-        .rights(&path)
-        .is_some_and(|rights| !rights.is_executable)
-    {
-        errors.push(&path, Problem::HookMode);
+    for name in [POST_DATA, DNS_01] {
+        let path = format!("{HOOKS}/{name}");
+        if folder
+            .rights(&path)
+            .is_some_and(|rights| !rights.is_executable)
+        {
+            errors.push(&path, Problem::HookMode);
+        }
     }
-    folder.file(&path).is_some()
+    folder.file(&format!("{HOOKS}/{POST_DATA}")).is_some()
 }
 
 /// Warns of a secret that everybody on the machine may read.
@@ -373,6 +380,8 @@ fn keep_secret(folder: &Folder, path: &str, errors: &mut Errors) {
 /// The folder of hooks.
 pub const HOOKS: &str = "hooks";
 const POST_DATA: &str = "post-data";
+/// The hook of DNS-01.
+const DNS_01: &str = "dns-01";
 
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
 use super::abuse::{Abuse, AbuseText};
+use super::acme::{Acme, AcmeText};
 use super::error::{Errors, Problem, position};
 use super::folder::{Folder, SystemDefaults};
 use super::network::{Network, NetworkError, Networks};
@@ -56,6 +57,7 @@ pub(super) struct Settings {
     pub(super) names: Names,
     pub(super) trusted_sealers: Vec<Domain>,
     pub(super) abuse: Abuse,
+    pub(super) acme: Acme,
     /// The `[domain."…"]` sections with their positions.
     pub(super) domains: Vec<DomainSection>,
     /// The `[[route]]` sections, for `routes`.
@@ -110,6 +112,7 @@ pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Erro
         delivery,
         limits,
         abuse,
+        acme,
         domain,
         route,
     } = raw;
@@ -171,6 +174,7 @@ pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Erro
         names: check.names(suffix_separators, drop_characters),
         trusted_sealers: check.domain_list(&arc.trusted),
         abuse: check.abuse(abuse),
+        acme: check.acme(acme, folder),
         domains: check.domains(domain),
         routes: RouteTexts {
             text: text.to_owned(),
@@ -201,6 +205,7 @@ struct FileText {
     delivery: DeliveryText,
     limits: LimitsText,
     abuse: AbuseText,
+    acme: AcmeText,
     domain: BTreeMap<Spanned<String>, DomainText>,
     route: Vec<RouteText>,
 }
@@ -442,7 +447,7 @@ impl Check<'_> {
         path.into_inner().into()
     }
 
-    fn mailbox(&mut self, text: &Spanned<String>) -> Option<Mailbox> {
+    pub(super) fn mailbox(&mut self, text: &Spanned<String>) -> Option<Mailbox> {
         Mailbox::parse(text.get_ref())
             .map_err(|error| {
                 let text_there = text.get_ref().clone();
@@ -710,7 +715,7 @@ impl Check<'_> {
     }
 
     /// One of a few words; the default where there is none.
-    fn word<T: Copy + Default>(
+    pub(super) fn word<T: Copy + Default>(
         &mut self,
         text: Option<&Spanned<String>>,
         words: &[(&'static str, T)],

@@ -187,7 +187,7 @@ fn errors_of_chopar_toml_have_their_position() {
         error("hostname = \"a.example\"\n  hostnam = 1\n"),
         "chopar.toml:2:3: unknown field `hostnam`, expected one of `hostname`, `state_dir`, `runtime_dir`, `admin`, \
          `user`, `max_message_size`, `max_memory`, `suffix_separators`, `drop_characters`, `long_lines`, `bcc`, `arc`, \
-         `listen`, `relay`, `proxy`, `dns`, `delivery`, `limits`, `abuse`, `domain`, `route`"
+         `listen`, `relay`, `proxy`, `dns`, `delivery`, `limits`, `abuse`, `acme`, `domain`, `route`"
     );
     assert!(error("[listen]\nsmpt = []\n").starts_with("chopar.toml:2:1: unknown field `smpt`"));
     assert!(error("max_message_size = 7\n").starts_with("chopar.toml:1:20: invalid type"));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustls::Error;
 use rustls::InconsistentKeys;
 use rustls::client::verify_server_name;
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
@@ -19,6 +19,7 @@ use rustls::{SignatureAlgorithm, SignatureScheme};
 
 use self::names::Identity;
 use super::certificate_files::Pair;
+use crate::acme::jws::base64url;
 use crate::date::Timestamp;
 
 /// A pair that can be served.
@@ -34,6 +35,48 @@ pub(super) struct Certificate {
     pub(super) is_out_of_order: bool,
     /// Who has issued it, where the file does not have that certificate: clients that do not have it either cannot verify.
     pub(super) missing_issuer: Option<Issuer>,
+}
+
+/// What a person, and an ACME server, know a certificate by.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Summary {
+    /// The names that it is for.
+    pub names: Vec<Box<str>>,
+    /// Not before.
+    pub from: Timestamp,
+    /// Not after.
+    pub to: Timestamp,
+    /// Who has issued it, where that has a name.
+    pub issuer: Option<Box<str>>,
+    /// What its CA knows it by, when it is asked when to renew (RFC 9773 section 4.1).
+    pub renewal_id: Option<String>,
+    /// The certificate in DER.
+    pub der: Vec<u8>,
+}
+
+impl Summary {
+    /// Of a pair that can be served.
+    pub fn of(pair: &Pair) -> Result<Self, Fault> {
+        let certificate = Certificate::judge(pair, &ring::default_provider())?;
+        let der = certificate
+            .certified
+            .cert
+            .first()
+            .ok_or(Fault::NoCertificate)?;
+        let unread = || Fault::Chain("the certificate cannot be read".to_owned());
+        let identity = Identity::of(der).ok_or_else(unread)?;
+        let validity = identity.validity.ok_or_else(unread)?;
+        let serial = base64url(identity.serial);
+        let authority = identity.authority_key.map(base64url);
+        Ok(Self {
+            from: validity.from,
+            to: validity.to,
+            issuer: names::common_name(identity.issuer),
+            renewal_id: authority.map(|authority| format!("{authority}.{serial}")),
+            der: der.to_vec(),
+            names: identity.names,
+        })
+    }
 }
 
 /// The issuer of a certificate.
@@ -187,6 +230,32 @@ impl Certificate {
         };
         verify_server_name(&parsed, &name).is_ok()
     }
+}
+
+/// What can be read of a certificate that a server has shown.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Seen {
+    /// The names that it is for.
+    pub(super) names: Vec<Box<str>>,
+    /// From when to when it is valid.
+    pub(super) validity: Option<Validity>,
+    /// Nobody else stands above it.
+    pub(super) is_self_issued: bool,
+}
+
+/// Reads a certificate; nothing where it cannot be read.
+pub(super) fn seen(certificate: &[u8]) -> Option<Seen> {
+    let identity = Identity::of(certificate)?;
+    Some(Seen {
+        is_self_issued: identity.is_self_issued(),
+        validity: identity.validity,
+        names: identity.names,
+    })
+}
+
+/// The SubjectPublicKeyInfo of a certificate (RFC 6698 section 2.1.2), whole.
+pub(super) fn public_key(certificate: &[u8]) -> Option<&[u8]> {
+    Identity::of(certificate).map(|identity| identity.public_key)
 }
 
 /// Blocks that were put together without a line end between them, each on lines of its own.

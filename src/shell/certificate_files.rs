@@ -1,4 +1,5 @@
-//! The pairs under `tls/`: whether their files have changed, and what is in them now.
+//! The pairs under `tls/`, and those that chopar has obtained itself (`acme/certificates/` in `state_dir`): whether their
+//! files have changed, and what is in them now.
 //!
 //! Links are followed, since that is how ACME clients renew. What is wrong with a pair is part of what is found, never a
 //! reason to stop: [`super::tls`] says what is served meanwhile.
@@ -27,9 +28,37 @@ pub(super) struct State {
     changed: (i64, i64),
 }
 
-/// A pair under `tls/`.
+/// Where pairs lie.
+#[derive(Clone, Copy, Debug)]
+pub struct Places<'a> {
+    /// The configuration folder, with the operator's under `tls/`.
+    pub config: &'a Path,
+    /// `state_dir`, with those that were obtained.
+    pub state: &'a Path,
+}
+
+impl Places<'_> {
+    /// The folder with this name, as [`Found`] has it.
+    fn folder(&self, name: &str) -> PathBuf {
+        match name.strip_prefix(OBTAINED) {
+            Some(name) => self.state.join(OBTAINED_FOLDER).join(name),
+            None => self.config.join("tls").join(name),
+        }
+    }
+}
+
+/// How a person finds the folder with this name.
+pub fn shown(name: &str) -> String {
+    match name.strip_prefix(OBTAINED) {
+        Some(name) => format!("{OBTAINED_FOLDER}/{name}"),
+        None => format!("tls/{name}"),
+    }
+}
+
+/// A pair.
 pub struct Found {
-    /// The name of its folder; empty where `tls/` itself cannot be listed.
+    /// The name of its folder, with [`OBTAINED`] in front where it is none of `tls/`; empty where a folder of folders
+    /// cannot be listed.
     pub name: Box<str>,
     /// Its two files, as far as they could be read.
     pub pair: Option<Pair>,
@@ -103,12 +132,15 @@ impl fmt::Display for PairError {
 }
 
 /// The state of the files, whether they can be read or not.
-pub(super) fn fingerprint(folder: &Path) -> Fingerprint {
-    let folders = folders(folder).unwrap_or_default();
-    let mut paths = vec![folder.join("tls")];
-    for path in folders {
-        paths.extend([path.join(CHAIN), path.join(KEY)]);
-        paths.push(path);
+pub(super) fn fingerprint(places: Places<'_>) -> Fingerprint {
+    let mut paths = Vec::new();
+    for (root, _) in roots(places) {
+        let folders = folders(&root).unwrap_or_default();
+        paths.push(root);
+        for path in folders {
+            paths.extend([path.join(CHAIN), path.join(KEY)]);
+            paths.push(path);
+        }
     }
     let state = |path: PathBuf| {
         let state = fs::metadata(&path).ok().map(|about| State {
@@ -123,21 +155,29 @@ pub(super) fn fingerprint(folder: &Path) -> Fingerprint {
 }
 
 /// Reads all pairs.
-pub(super) fn read(folder: &Path) -> Vec<Found> {
-    let path = folder.join("tls");
-    let folders = match folders(folder) {
+pub fn read(places: Places<'_>) -> Vec<Found> {
+    let mut found = Vec::new();
+    for (root, front) in roots(places) {
+        read_root(&root, front, &mut found);
+    }
+    found
+}
+
+fn read_root(root: &Path, front: &str, found: &mut Vec<Found>) {
+    let folders = match folders(root) {
         Ok(folders) => folders,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Vec::new(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return,
         Err(error) => {
-            return vec![Found {
+            return found.push(Found {
                 name: "".into(),
                 pair: None,
-                error: Some(failed(&path, &error)),
-            }];
+                error: Some(failed(root, &error)),
+            });
         }
     };
-    let found = folders.into_iter().filter_map(|path| {
-        let name = path.file_name()?.to_string_lossy().into();
+    found.extend(folders.into_iter().filter_map(|path| {
+        let name = path.file_name()?.to_string_lossy();
+        let name = format!("{front}{name}").into();
         // A file beside the folders is nothing that could be served.
         if fs::metadata(&path).is_ok_and(|about| !about.is_dir()) {
             return None;
@@ -147,26 +187,36 @@ pub(super) fn read(folder: &Path) -> Vec<Found> {
             Err(error) => (None, Some(error)),
         };
         Some(Found { name, pair, error })
-    });
-    found.collect()
+    }));
 }
 
 /// What the account could not read, read by the caller, who may: served until it has to be read again.
-pub(super) fn read_for(found: &mut [Found], folder: &Path) {
+pub(super) fn read_for(found: &mut [Found], places: Places<'_>) {
     for found in found {
         if matches!(found.error, Some(PairError::Denied(..))) && !found.name.is_empty() {
-            found.pair = read_pair(&folder.join("tls").join(&*found.name)).ok();
+            found.pair = read_pair(&places.folder(&found.name)).ok();
         }
     }
 }
 
-/// The folders under `tls/`, in order.
-fn folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
+/// The folders of folders, each with what is in front of the names in it.
+fn roots(places: Places<'_>) -> [(PathBuf, &'static str); 2] {
+    [
+        (places.config.join("tls"), ""),
+        (places.state.join(OBTAINED_FOLDER), OBTAINED),
+    ]
+}
+
+/// The folders in one, in order.
+fn folders(root: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
-    for entry in fs::read_dir(folder.join("tls"))? {
+    for entry in fs::read_dir(root)? {
         let entry = entry?;
         let name = entry.file_name();
-        if !name.to_str().is_some_and(is_passed_over) && paths.len() < CONFIG_ENTRIES_MAX {
+        let is_taken = name
+            .to_str()
+            .is_none_or(|name| !is_passed_over(name) && !name.starts_with(OBTAINED));
+        if is_taken && paths.len() < CONFIG_ENTRIES_MAX {
             paths.push(entry.path());
         }
     }
@@ -174,7 +224,8 @@ fn folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn read_pair(path: &Path) -> Result<Pair, PairError> {
+/// Reads the pair of one folder.
+pub fn read_pair(path: &Path) -> Result<Pair, PairError> {
     let (chain, key) = (path.join(CHAIN), path.join(KEY));
     let (chain_file, key_file) = (open(&chain), open(&key));
     if let (Err(PairError::Missing(_)), Err(PairError::Missing(_))) = (&chain_file, &key_file) {
@@ -225,8 +276,14 @@ fn failed(path: &Path, error: &io::Error) -> PairError {
     }
 }
 
-const CHAIN: &str = "fullchain.pem";
-const KEY: &str = "privkey.pem";
+/// The chain of a pair.
+pub const CHAIN: &str = "fullchain.pem";
+/// The key of a pair.
+pub const KEY: &str = "privkey.pem";
+/// In front of the name of a pair that chopar has obtained.
+pub const OBTAINED: &str = "acme:";
+/// Where those lie in `state_dir`.
+pub const OBTAINED_FOLDER: &str = "acme/certificates";
 
 #[cfg(test)]
 mod tests {
@@ -247,9 +304,13 @@ mod tests {
         let link = root.join("live/fullchain.pem");
         symlink("../archive/1.pem", &link).expect("a link");
         symlink(root.join("live"), root.join("tls/a")).expect("a link");
-        let mut before = fingerprint(root);
+        let places = Places {
+            config: root,
+            state: &root.join("state"),
+        };
+        let mut before = fingerprint(places);
         let mut differs = |what: &str| {
-            let now = fingerprint(root);
+            let now = fingerprint(places);
             assert_ne!(now, before, "{what}");
             before = now;
         };
@@ -266,6 +327,47 @@ mod tests {
         differs("chmod of the folder");
         fs::remove_file(&key).expect("a file");
         differs("gone");
+        fs::create_dir_all(root.join("state/acme/certificates/a.test")).expect("a folder");
+        differs("obtained");
+    }
+
+    #[test]
+    fn pairs_of_the_operator_and_of_chopar_itself_are_told_apart() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let root = temporary.path();
+        let state = root.join("state");
+        for folder in [
+            root.join("tls/a.test"),
+            root.join("tls/acme:b.test"),
+            state.join("acme/certificates/a.test"),
+        ] {
+            fs::create_dir_all(&folder).expect("a folder");
+            for file in [CHAIN, KEY] {
+                fs::write(folder.join(file), folder.display().to_string()).expect("a file");
+                fs::set_permissions(folder.join(file), fs::Permissions::from_mode(0o600))
+                    .expect("a mode");
+            }
+        }
+        let places = Places {
+            config: root,
+            state: &state,
+        };
+        let found = read(places);
+        let names: Vec<&str> = found.iter().map(|found| &*found.name).collect();
+        assert_eq!(names, ["a.test", "acme:a.test"]);
+        for found in &found {
+            let pair = found.pair.as_ref().expect("a pair");
+            assert_eq!(
+                pair.chain,
+                places
+                    .folder(&found.name)
+                    .display()
+                    .to_string()
+                    .into_bytes()
+            );
+        }
+        let shown: Vec<String> = names.iter().map(|name| shown(name)).collect();
+        assert_eq!(shown, ["tls/a.test", "acme/certificates/a.test"]);
     }
 
     #[test]
@@ -289,7 +391,11 @@ mod tests {
         symlink(root.join("nowhere"), root.join("tls/dangling")).expect("a link");
         fs::create_dir_all(root.join("tls/pipe/privkey.pem")).expect("a folder");
         fs::write(root.join("tls/pipe/fullchain.pem"), "x").expect("a file");
-        let found = read(root);
+        let places = Places {
+            config: root,
+            state: &root.join("state"),
+        };
+        let found = read(places);
         let at = |path: &str| root.join("tls").join(path);
         let expected = [
             ("bare", None),

@@ -1,7 +1,8 @@
 //! From a configuration to a relay that runs: sockets, account, spool, sandbox, threads, loop, in this order.
 //!
 //! Ports are bound and folders made as root; then the account is changed, the helper started and the sandbox closed,
-//! before the first thread is started and before anything is read that a peer has written.
+//! before the first thread is started and before anything is read that a peer has written. Of root's rights one is kept
+//! for a while: the thread that renews certificates is begun with that to bind low ports, all others without.
 
 use std::fmt;
 use std::fs;
@@ -11,16 +12,18 @@ use std::sync::Arc;
 
 use mio::Poll;
 
+use super::certificate_files::Places;
 use super::drop_runs::DropRuns;
 use super::event_loop::{EventLoop, Source, State, waker};
 use super::file_disk::{FileDisk, FileReader, SpoolError};
 use super::helper::Helper;
 use super::journal_writer::JournalWriter;
-use super::listen::{self, ListenError, Port, Reserve};
+use super::listen::{self, ChallengeSockets, ListenError, Port, Reserve};
 use super::loading::{self, LoadError, Loaded};
 use super::own_folder::{self, OwnFolderError};
 use super::privilege::{self, Account, PrivilegeError};
 use super::published::Names;
+use super::renewals::{Door, Place, Renewals};
 use super::sandbox::Rules;
 use super::signals::Signals;
 use super::time::{Clock, SystemEntropy};
@@ -28,7 +31,7 @@ use super::tls::{Tls, TlsError};
 use super::workers::Workers;
 use super::{certificate_files, drop_folder, greylist_file, last_good, log, sandbox, secret};
 use crate::clock::Now;
-use crate::config::Config;
+use crate::config::{Config, Renewal};
 use crate::engine::damage::describe_missing;
 use crate::engine::log::{Level, Line};
 use crate::engine::{Engine, Start};
@@ -123,8 +126,9 @@ impl From<LoadError> for RunError {
     }
 }
 
-/// Runs the relay of this configuration folder until it is asked to end.
-pub fn run(path: &Path) -> Result<(), RunError> {
+/// Runs the relay of this configuration folder until it is asked to end. `renew` is the life of the thread that renews
+/// certificates: it belongs to the floor above, as all of set-up does.
+pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(), RunError> {
     let clock = Clock::start();
     log::start();
     let Loaded {
@@ -136,7 +140,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     let config = Arc::new(config);
     say_advice(&config);
     let spool = config.state_dir.join("spool");
-    let ports = become_service(&config, &spool, account.as_ref())?;
+    let (ports, sockets) = become_service(&config, &spool, account.as_ref())?;
     let helper = Helper::start(path);
     let (disk, reader) = open_spool(&spool)?;
     let drops = drop_folder::make_folder(&spool)
@@ -162,8 +166,21 @@ pub fn run(path: &Path) -> Result<(), RunError> {
     let system = |what| move |error| RunError::System(what, error);
     let poll = Poll::new().map_err(system("poll"))?;
     let waker = waker(&poll).map_err(system("poll"))?;
+    let place = Place {
+        folder: path.to_owned(),
+        config: Arc::clone(&config),
+        sockets,
+        hook: helper.door(),
+    };
+    let renewals = Renewals::start(place, &waker, renew).map_err(system("threads"))?;
+    // That thread alone may bind the ports that challenges come to.
+    privilege::drop_capabilities().map_err(RunError::Privilege)?;
     let wake = Arc::clone(&waker);
     let wake = Box::new(move || drop(wake.wake()));
+    let places = Places {
+        config: path,
+        state: &config.state_dir,
+    };
     EventLoop {
         engine,
         clock,
@@ -180,7 +197,8 @@ pub fn run(path: &Path) -> Result<(), RunError> {
         helper,
         drops: DropRuns::start(drops, spool.join("damaged"), clock, waker, &config)
             .map_err(system("threads"))?,
-        state: State::new(certificate_files::fingerprint(path), &config),
+        renewals,
+        state: State::new(certificate_files::fingerprint(places), &config),
         greylist,
         poll,
         config,
@@ -212,7 +230,7 @@ fn become_service(
     config: &Config,
     spool: &Path,
     account: Option<&Account>,
-) -> Result<Vec<Port>, RunError> {
+) -> Result<(Vec<Port>, ChallengeSockets), RunError> {
     for (path, mode) in [
         (config.state_dir.as_path(), 0o755),
         (spool, 0o711),
@@ -223,13 +241,17 @@ fn become_service(
             privilege::hand_over(&folder, path, account).map_err(RunError::Privilege)?;
         }
     }
-    let mut ports = listen::bind(&config.listen).map_err(RunError::Listen)?;
+    let (mut ports, sockets) = listen::bind(&config.listen).map_err(RunError::Listen)?;
     if let Some(account) = account {
-        privilege::become_account(account).map_err(RunError::Privilege)?;
+        match config.acme.renewal {
+            Renewal::Off => privilege::become_account(account),
+            Renewal::Obtained | Renewal::All => privilege::become_binding_account(account),
+        }
+        .map_err(RunError::Privilege)?;
     }
     privilege::renounce().map_err(RunError::Privilege)?;
     ports.extend(listen::bind_local(&config.runtime_dir).map_err(RunError::Listen)?);
-    Ok(ports)
+    Ok((ports, sockets))
 }
 
 fn open_spool(spool: &Path) -> Result<(FileDisk, FileReader), RunError> {

@@ -32,6 +32,7 @@ use super::file_disk::FileReader;
 use super::helper::Helper;
 use super::journal_writer::JournalWriter;
 use super::listen::{Port, Reserve};
+use super::renewals::Renewals;
 use super::signals::{Asked, Signals};
 use super::stream::Socket;
 use super::streams::Streams;
@@ -81,6 +82,8 @@ pub(super) struct EventLoop {
     pub(super) helper: Helper,
     /// Messages that were left while the relay was down.
     pub(super) drops: DropRuns,
+    /// The thread that renews certificates.
+    pub(super) renewals: Renewals,
     /// Where the greylist waits for the next run.
     pub(super) greylist: PathBuf,
     /// The rest, which begins empty.
@@ -304,6 +307,9 @@ impl EventLoop {
         while let Some((job, result)) = self.workers.result() {
             self.engine.handle(Event::Worked { job, result }, self.now);
             self.settle();
+        }
+        if self.renewals.take_lines() {
+            self.look(Look::Certificates);
         }
         while let Some(said) = self.drops.next() {
             match said {

@@ -155,8 +155,17 @@ pub(super) fn obstacles(listen: &Listeners, is_running: bool) -> Vec<ListenError
     found
 }
 
+/// Sockets that were passed for the challenges of ACME, under the names `acme-http` and `acme-tls`.
+#[derive(Debug, Default)]
+pub struct ChallengeSockets {
+    /// For HTTP-01.
+    pub http: Vec<std::net::TcpListener>,
+    /// For TLS-ALPN-01.
+    pub tls: Vec<std::net::TcpListener>,
+}
+
 /// Binds the addresses that the configuration names.
-pub(super) fn bind(listen: &Listeners) -> Result<Vec<Port>, ListenError> {
+pub(super) fn bind(listen: &Listeners) -> Result<(Vec<Port>, ChallengeSockets), ListenError> {
     let mut ports = Vec::new();
     let mut passed = Passed::take();
     let keys = [
@@ -185,7 +194,11 @@ pub(super) fn bind(listen: &Listeners) -> Result<Vec<Port>, ListenError> {
                 .map(|socket| Port::new(listener, Bound::Tcp(socket))),
         );
     }
-    Ok(ports)
+    let sockets = ChallengeSockets {
+        http: passed.of_name("acme-http").flatten().collect(),
+        tls: passed.of_name("acme-tls").flatten().collect(),
+    };
+    Ok((ports, sockets))
 }
 
 /// Binds the sockets of programs of this machine.
@@ -354,22 +367,25 @@ impl Passed {
 
     fn listeners(&mut self, key: &'static str) -> Result<Vec<TcpListener>, ListenError> {
         let mut found = Vec::new();
-        for (index, _) in self
-            .names
-            .iter()
-            .enumerate()
-            .filter(|(_, name)| *name == key)
-        {
-            let taken = self.sockets.take_tcp_listener(index);
-            let socket = taken.ok().flatten().ok_or(ListenError::NotPassed(key))?;
-            socket
-                .set_nonblocking(true)
-                .map_err(|_| ListenError::NotPassed(key))?;
+        for socket in self.of_name(key) {
+            let socket = socket.ok_or(ListenError::NotPassed(key))?;
             found.push(TcpListener::from_std(socket));
         }
         if found.is_empty() {
             return Err(ListenError::NotPassed(key));
         }
         Ok(found)
+    }
+
+    /// The sockets of a name, which do not block; none where it is no socket that listens.
+    fn of_name(&mut self, key: &str) -> impl Iterator<Item = Option<std::net::TcpListener>> {
+        let Self { sockets, names } = self;
+        let names = names.iter().enumerate();
+        let named = names.filter(move |(_, name)| *name == key);
+        named.map(|(index, _)| {
+            let socket = sockets.take_tcp_listener(index).ok().flatten()?;
+            socket.set_nonblocking(true).ok()?;
+            Some(socket)
+        })
     }
 }

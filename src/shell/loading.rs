@@ -14,6 +14,8 @@ use super::privilege::{self, Account, PrivilegeError};
 use super::{certificate_files, folder, listen, own_folder};
 use crate::config::{Config, ConfigError, glance};
 
+use super::certificate_files::Places;
+
 pub use super::certificate_files::Found;
 
 /// What a start begins with.
@@ -84,20 +86,31 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
         let kept = config
             .as_ref()
             .map(|config| last_good::read(&config.state_dir));
+        let certificates = config.as_ref().map(|config| {
+            certificate_files::read(Places {
+                config: path,
+                state: &config.state_dir,
+            })
+        });
         (
-            certificate_files::read(path),
+            certificates.unwrap_or_default(),
             kept.unwrap_or_default(),
             config,
         )
     };
     let (mut certificates, kept, config) =
         privilege::as_account(account.as_ref(), all).map_err(LoadError::Privilege)?;
+    let config = config.map_err(LoadError::Config)?;
     if account.is_some() {
-        certificate_files::read_for(&mut certificates, path);
+        let places = Places {
+            config: path,
+            state: &config.state_dir,
+        };
+        certificate_files::read_for(&mut certificates, places);
     }
     Ok(Loaded {
         account,
-        config: config.map_err(LoadError::Config)?,
+        config,
         certificates,
         kept,
     })

@@ -15,11 +15,17 @@ use std::thread;
 use rustix::process::{
     DumpableBehavior, Gid, Resource, Rlimit, Uid, geteuid, set_dumpable_behavior, setrlimit,
 };
-use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, set_capabilities, set_keep_capabilities, set_no_new_privs,
+    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+};
+
+use super::own_folder;
+use crate::config::Config;
 
 /// An account of this machine.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Account {
+pub struct Account {
     /// The user.
     pub(super) uid: u32,
     /// The user's own group.
@@ -87,9 +93,26 @@ fn find_account(user: &str, etc: &Path) -> Result<Option<Account>, PrivilegeErro
         .ok_or_else(|| PrivilegeError::NoUser(name.to_owned()))
 }
 
+/// Does `work` as the account that may bind low ports, in a thread that ends with it; as the caller, where there is none to
+/// change to.
+pub(super) fn as_binding_account<T: Send>(
+    account: Option<&Account>,
+    work: impl FnOnce() -> T + Send,
+) -> Result<T, PrivilegeError> {
+    in_thread(account, become_binding_account, work)
+}
+
 /// Does `work` as the account, in a thread that ends with it; as the caller, where there is none to change to.
 pub(super) fn as_account<T: Send>(
     account: Option<&Account>,
+    work: impl FnOnce() -> T + Send,
+) -> Result<T, PrivilegeError> {
+    in_thread(account, become_account, work)
+}
+
+fn in_thread<T: Send>(
+    account: Option<&Account>,
+    change: fn(&Account) -> Result<(), PrivilegeError>,
     work: impl FnOnce() -> T + Send,
 ) -> Result<T, PrivilegeError> {
     let Some(account) = account else {
@@ -97,9 +120,26 @@ pub(super) fn as_account<T: Send>(
     };
     let gone = || PrivilegeError::Refused(io::Error::other("the thread has ended"));
     thread::scope(|scope| {
-        let work = scope.spawn(|| become_account(account).map(|()| work()));
+        let work = scope.spawn(|| change(account).map(|()| work()));
         work.join().map_err(|_| gone())?
     })
+}
+
+/// Does `work` with what the daemon of this configuration will have: as its account, with the right to bind low ports, and
+/// `state_dir` there. For commands of root's; whoever else calls keeps what they are.
+pub fn as_service<T: Send>(
+    config: &Config,
+    work: impl FnOnce() -> T + Send,
+) -> Result<T, PrivilegeError> {
+    let account = account(&config.user)?;
+    if let Some(account) = &account {
+        let path = config.state_dir.as_path();
+        let shown = || path.display().to_string();
+        let folder = own_folder::open(path, 0o755)
+            .map_err(|error| PrivilegeError::File(shown(), io::Error::other(error.to_string())))?;
+        hand_over(&folder, path, account)?;
+    }
+    as_binding_account(account.as_ref(), work)
 }
 
 /// Gives a folder that is open to the account.
@@ -120,6 +160,37 @@ pub(super) fn become_account(account: &Account) -> Result<(), PrivilegeError> {
     set_thread_groups(&groups).map_err(refused)?;
     set_thread_res_gid(gid, gid, gid).map_err(refused)?;
     set_thread_res_uid(uid, uid, uid).map_err(refused)
+}
+
+/// The same, but of root's rights the calling thread keeps one: to bind ports below 1024, which challenges of ACME come to.
+/// Threads that it begins have it too; a program that it starts does not.
+pub(super) fn become_binding_account(account: &Account) -> Result<(), PrivilegeError> {
+    let refused = |error: rustix::io::Errno| PrivilegeError::Refused(error.into());
+    set_keep_capabilities(true).map_err(refused)?;
+    become_account(account)?;
+    set_keep_capabilities(false).map_err(refused)?;
+    // Where root did not have it, as in some containers, there is nothing to keep.
+    let kept = set_capabilities(None, only(CapabilitySet::NET_BIND_SERVICE));
+    kept.or_else(|_| set_capabilities(None, only(CapabilitySet::empty())))
+        .map_err(refused)
+}
+
+/// Gives up all rights that are not the account's own; of the calling thread, and of those that it begins from now on.
+pub(super) fn drop_capabilities() -> Result<(), PrivilegeError> {
+    if geteuid().is_root() {
+        // Root is what the operator wants it to be.
+        return Ok(());
+    }
+    set_capabilities(None, only(CapabilitySet::empty()))
+        .map_err(|error| PrivilegeError::Refused(error.into()))
+}
+
+fn only(set: CapabilitySet) -> CapabilitySets {
+    CapabilitySets {
+        effective: set,
+        permitted: set,
+        inheritable: CapabilitySet::empty(),
+    }
 }
 
 /// Nothing that is started from here gains privileges, and no other process of the account may read this one's memory,

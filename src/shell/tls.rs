@@ -32,8 +32,8 @@ use rustls::{
 
 use zeroize::Zeroizing;
 
-use super::certificate::{Certificate, Fault};
-use super::certificate_files::{Found, Pair, PairError};
+use super::certificate::{Certificate, Fault, public_key};
+use super::certificate_files::{Found, Pair, PairError, shown};
 use super::last_good::{self, Kept};
 use super::time::wall;
 use crate::address::Domain;
@@ -201,6 +201,7 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = shown(&self.name);
         match &self.cause {
             Cause::Files(error) => {
                 write!(out, "{error}; {}", self.shown)?;
@@ -209,30 +210,27 @@ impl fmt::Display for Finding {
                     None => Ok(()),
                 }
             }
-            Cause::Unusable(fault) => write!(out, "tls/{}/{fault}; {}", self.name, self.shown),
+            Cause::Unusable(fault) => write!(out, "{name}/{fault}; {}", self.shown),
             Cause::Gone => write!(
                 out,
-                "tls/{}: the folder is gone; put it back, or run chopar reload to have its certificate dropped where \
+                "{name}: the folder is gone; put it back, or run chopar reload to have its certificate dropped where \
                  there is another (where there is none, empty tls-last-good in state_dir and restart chopar); {}",
-                self.name, self.shown
+                self.shown
             ),
             Cause::Expires { to, days } => write!(
                 out,
-                "tls/{}/fullchain.pem: the certificate ends at {}, in less than {days} {}; see to its renewal",
-                self.name,
+                "{name}/fullchain.pem: the certificate ends at {}, in less than {days} {}; see to its renewal",
                 to.rfc3339(),
                 if *days == 1 { "day" } else { "days" }
             ),
             Cause::Expired { to } => write!(
                 out,
-                "tls/{}/fullchain.pem: the certificate ended at {}, and clients that verify it refuse it; renew it",
-                self.name,
+                "{name}/fullchain.pem: the certificate ended at {}, and clients that verify it refuse it; renew it",
                 to.rfc3339()
             ),
             Cause::NotYet { from } => write!(
                 out,
-                "tls/{}/fullchain.pem: the certificate begins at {}; see to the clock, or wait",
-                self.name,
+                "{name}/fullchain.pem: the certificate begins at {}; see to the clock, or wait",
                 from.rfc3339()
             ),
             Cause::Hostname(hostname) => write!(
@@ -247,23 +245,21 @@ impl fmt::Display for Finding {
             ),
             Cause::OutOfOrder => write!(
                 out,
-                "tls/{}/fullchain.pem: the certificate of the server should come first and each issuer behind what it has \
-                 issued; it is served in that order",
-                self.name
+                "{name}/fullchain.pem: the certificate of the server should come first and each issuer behind what it has \
+                 issued; it is served in that order"
             ),
             Cause::NoIssuer { issuer } => write!(
                 out,
-                "tls/{}/fullchain.pem: the file does not hold the certificate of {issuer}, which has issued that of the \
+                "{name}/fullchain.pem: the file does not hold the certificate of {issuer}, which has issued that of the \
                  server: clients that do not have it either refuse the connection; write the whole chain there (certbot: \
-                 fullchain.pem, not cert.pem; acme.sh: --fullchain-file, not --cert-file; lego: NAME.crt with its issuer)",
-                self.name
+                 fullchain.pem, not cert.pem; acme.sh: --fullchain-file, not --cert-file; lego: NAME.crt with its issuer)"
             ),
             Cause::Superseded { to, by } => write!(
                 out,
-                "tls/{}/fullchain.pem: the certificate ended at {}, and clients are shown that of tls/{by}; remove the \
+                "{name}/fullchain.pem: the certificate ended at {}, and clients are shown that of {}; remove the \
                  folder if it is not renewed any more",
-                self.name,
-                to.rfc3339()
+                to.rfc3339(),
+                shown(by)
             ),
         }
     }
@@ -479,6 +475,21 @@ impl Tls {
         sentences.collect()
     }
 
+    /// The pair that a client which asks for this name and can verify everything is shown.
+    pub fn shown_for(&self, name: &str, now: Timestamp) -> Option<&str> {
+        let provider = &self.provider.signature_verification_algorithms;
+        let schemes = provider.supported_schemes();
+        let of_name = self
+            .served
+            .iter()
+            .filter(|served| served.certificate.has_name(name));
+        let fitness = |served: &&Served| served.certificate.fitness(&schemes, now);
+        of_name
+            .rev()
+            .max_by_key(fitness)
+            .map(|served| &*served.name)
+    }
+
     /// Whether the only certificate is one that was made here.
     pub fn is_self_signed(&self) -> bool {
         self.served.is_empty()
@@ -487,6 +498,21 @@ impl Tls {
     /// How many pairs are served.
     pub fn served(&self) -> usize {
         self.served.len()
+    }
+
+    /// SHA-256 of the public key that a client on port 25 is shown for this name at this time, as a TLSA record has it
+    /// (RFC 7672 section 3.1.1); nothing while that certificate is one that was made here.
+    pub fn key_digest(&self, name: &Domain, now: Timestamp) -> Option<Vec<u8>> {
+        let schemes = self
+            .provider
+            .signature_verification_algorithms
+            .supported_schemes();
+        let named = self.served.iter().map(|served| &served.certificate);
+        let named = named.filter(|certificate| certificate.has_name(name.as_str()));
+        let shown = fittest(named.collect::<Vec<_>>().into_iter(), &schemes, now)?;
+        let key = public_key(shown.certified.cert.first()?)?;
+        let digest = ::ring::digest::digest(&::ring::digest::SHA256, key);
+        Some(digest.as_ref().to_vec())
     }
 
     /// What an operator should know, at this time.
@@ -658,7 +684,7 @@ pub(super) fn bundle_path() -> PathBuf {
 }
 
 /// The system's roots and those of Mozilla, which are there where the system has none.
-fn root_store() -> RootCertStore {
+pub(super) fn root_store() -> RootCertStore {
     let mut store = RootCertStore::empty();
     store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     if let Ok(bundle) = fs::read(bundle_path()) {
@@ -667,7 +693,26 @@ fn root_store() -> RootCertStore {
     store
 }
 
-fn server_name(name: &Domain) -> Option<ServerName<'static>> {
+/// For a client of HTTPS, which trusts the system's roots and those in `more`, in PEM. Gives none where `more` has none.
+pub fn https_client(more: Option<&[u8]>) -> Result<Arc<ClientConfig>, String> {
+    let mut roots = root_store();
+    if let Some(pem) = more {
+        let certificates = CertificateDer::pem_slice_iter(pem).flatten();
+        if roots.add_parsable_certificates(certificates).0 == 0 {
+            return Err("there is no certificate in it that could be trusted".to_owned());
+        }
+    }
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+pub(super) fn server_name(name: &Domain) -> Option<ServerName<'static>> {
     let text = name.as_str();
     let literal = text
         .strip_prefix('[')
@@ -744,7 +789,7 @@ impl Made {
 
 impl fmt::Display for Served {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "tls/{} ({}", self.name, self.certificate.kind())?;
+        write!(out, "{} ({}", shown(&self.name), self.certificate.kind())?;
         if let Some(validity) = self.certificate.validity {
             write!(out, ", until {}", validity.to.rfc3339())?;
         }
@@ -818,7 +863,7 @@ fn made(hostname: &Domain, now: Timestamp) -> Result<(rcgen::Certificate, KeyPai
 
 /// Takes every certificate, but no handshake that its key did not sign.
 #[derive(Debug)]
-struct Unverified(WebPkiSupportedAlgorithms);
+pub(super) struct Unverified(pub(super) WebPkiSupportedAlgorithms);
 
 impl ServerCertVerifier for Unverified {
     fn verify_server_cert(

@@ -38,7 +38,7 @@ impl Zones {
         let folder = self.folder.path();
         let mut text = format!(
             "server:\n    listen: 127.0.0.1@{}\n    rundir: {folder}\n\
-             database:\n    storage: {folder}/db\nlog:\n  - target: stderr\n    any: warning\nzone:\n",
+             database:\n    storage: {folder}/db\nacl:\n  - id: here\n    address: 127.0.0.0/8\n    action: update\nlog:\n  - target: stderr\n    any: warning\nzone:\n",
             self.port,
             folder = folder.display()
         );
@@ -57,7 +57,7 @@ impl Zones {
             };
             fs::write(&file, format!("{front}{glue}{records}\n")).expect("a file");
             text.push_str(&format!(
-                "  - domain: {zone}\n    file: {}\n",
+                "  - domain: {zone}\n    file: {}\n    acl: here\n",
                 file.display()
             ));
         }

@@ -7,12 +7,18 @@ use crate::date::Timestamp;
 
 /// What a certificate says of itself.
 pub(super) struct Identity<'a> {
+    /// Its serial number: the content of an INTEGER.
+    pub(super) serial: &'a [u8],
+    /// The identifier of the key that has signed it, where it has that.
+    pub(super) authority_key: Option<&'a [u8]>,
     /// Who has issued it: the content of a Name.
     pub(super) issuer: &'a [u8],
     /// Whom it is of: the content of a Name.
     pub(super) subject: &'a [u8],
     /// From when to when it is valid.
     pub(super) validity: Option<Validity>,
+    /// Its SubjectPublicKeyInfo, whole.
+    pub(super) public_key: &'a [u8],
     /// The names of its subjectAltName that are of the DNS.
     pub(super) names: Vec<Box<str>>,
 }
@@ -25,22 +31,26 @@ impl<'a> Identity<'a> {
         if let Some((_, behind)) = element(rest, VERSION) {
             rest = behind;
         }
-        for tag in [INTEGER, SEQUENCE] {
-            (_, rest) = element(rest, tag)?;
-        }
+        let (serial, behind) = element(rest, INTEGER)?;
+        (_, rest) = element(behind, SEQUENCE)?;
         let (issuer, rest) = element(rest, SEQUENCE)?;
         let (times, rest) = element(rest, SEQUENCE)?;
         let (subject, rest) = element(rest, SEQUENCE)?;
+        let from_key = rest;
         let (_, mut rest) = element(rest, SEQUENCE)?;
+        let public_key = from_key.get(..from_key.len().checked_sub(rest.len())?)?;
         for unique_id in [0x81, 0x82] {
             if let Some((_, behind)) = element(rest, unique_id) {
                 rest = behind;
             }
         }
         Some(Self {
+            serial,
+            authority_key: extension(rest, AUTHORITY_KEY).and_then(authority_key),
             issuer,
             subject,
             validity: validity(times),
+            public_key,
             names: alternative_names(rest).unwrap_or_default(),
         })
     }
@@ -69,26 +79,36 @@ pub(super) fn common_name(name: &[u8]) -> Option<Box<str>> {
 
 /// The DNS names of the subjectAltName (RFC 5280 section 4.2.1.6), from the extensions.
 fn alternative_names(extensions: &[u8]) -> Option<Vec<Box<str>>> {
+    let (mut names, _) = element(extension(extensions, SUBJECT_ALT_NAME)?, SEQUENCE)?;
+    let mut found = Vec::new();
+    while let Some(tag) = names.first() {
+        let (name, behind) = element(names, *tag)?;
+        names = behind;
+        if *tag == DNS_NAME {
+            found.push(String::from_utf8_lossy(name).to_ascii_lowercase().into());
+        }
+    }
+    Some(found)
+}
+
+/// The keyIdentifier of an authorityKeyIdentifier (RFC 5280 section 4.2.1.1).
+fn authority_key(value: &[u8]) -> Option<&[u8]> {
+    let (value, _) = element(value, SEQUENCE)?;
+    let (key, _) = element(value, KEY_IDENTIFIER)?;
+    Some(key)
+}
+
+/// The value of an extension.
+fn extension<'a>(extensions: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     let (extensions, _) = element(extensions, EXTENSIONS)?;
     let (mut rest, _) = element(extensions, SEQUENCE)?;
     while let Some((extension, behind)) = element(rest, SEQUENCE) {
         rest = behind;
         let (id, value) = element(extension, OID)?;
-        if id != SUBJECT_ALT_NAME {
-            continue;
+        if id == wanted {
+            let value = element(value, BOOLEAN).map_or(value, |(_, behind)| behind);
+            return element(value, OCTET_STRING).map(|(value, _)| value);
         }
-        let value = element(value, BOOLEAN).map_or(value, |(_, behind)| behind);
-        let (value, _) = element(value, OCTET_STRING)?;
-        let (mut names, _) = element(value, SEQUENCE)?;
-        let mut found = Vec::new();
-        while let Some(tag) = names.first() {
-            let (name, behind) = element(names, *tag)?;
-            names = behind;
-            if *tag == DNS_NAME {
-                found.push(String::from_utf8_lossy(name).to_ascii_lowercase().into());
-            }
-        }
-        return Some(found);
     }
     None
 }
@@ -138,12 +158,8 @@ fn time(bytes: &[u8]) -> Option<(Timestamp, &[u8])> {
         None if year < 50 => 2000 + year,
         None => 1900 + year,
     };
-    let days = days_since_1970(year, month, day)?;
-    let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
-    Some((
-        Timestamp::from_seconds(u64::try_from(seconds).unwrap_or(0)),
-        rest,
-    ))
+    let point = Timestamp::from_utc((year, month, day), (hour, minute, second))?;
+    Some((point, rest))
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
@@ -153,22 +169,6 @@ fn number(digits: &[u8]) -> Option<i64> {
     Some(i64::from(tens - b'0') * 10 + i64::from(ones - b'0'))
 }
 
-/// Days of the Gregorian calendar, counted in years that begin in March.
-fn days_since_1970(year: i64, month: i64, day: i64) -> Option<i64> {
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
-    let leap_days = year / 4 - year / 100 + year / 400;
-    Some(year * 365 + leap_days + (month * 153 + 2) / 5 + day - 1 - DAYS_TO_1970)
-}
-
-/// Days from 1 March of the year 0 to 1 January 1970.
-const DAYS_TO_1970: i64 = 719_468;
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const VERSION: u8 = 0xa0;
@@ -180,6 +180,8 @@ const OID: u8 = 0x06;
 const DNS_NAME: u8 = 0x82;
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+const AUTHORITY_KEY: &[u8] = &[0x55, 0x1d, 0x23];
+const KEY_IDENTIFIER: u8 = 0x80;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 

@@ -10,6 +10,7 @@ use crate::dns::resolv_conf;
 use crate::engine::event::{ConnId, Event};
 use crate::engine::log::{Level, Line};
 use crate::limits::{CERTIFICATES_INTERVAL, DROP_FOLDER_INTERVAL, RESOLV_CONF_INTERVAL};
+use crate::shell::certificate_files::Places;
 use crate::shell::certificate_log::CertificateLog;
 use crate::shell::published::Names;
 use crate::shell::tls::{Cause, Gone};
@@ -55,7 +56,7 @@ impl EventLoop {
                 }
             }
             Look::Certificates => {
-                let found = certificate_files::fingerprint(&self.folder);
+                let found = certificate_files::fingerprint(self.places());
                 let is_due = self.tls.is_due(&self.config.hostname, self.now.wall);
                 if found != self.state.certificates || is_due {
                     self.state.certificates = found;
@@ -66,9 +67,17 @@ impl EventLoop {
         }
     }
 
-    /// Reads the pairs under `tls/` and serves what works of them.
+    /// Where certificates lie.
+    fn places(&self) -> Places<'_> {
+        Places {
+            config: &self.folder,
+            state: self.state.fixed.state_dir(),
+        }
+    }
+
+    /// Reads the pairs and serves what works of them.
     fn take_certificates(&mut self, gone: Gone) {
-        let found = certificate_files::read(&self.folder);
+        let found = certificate_files::read(self.places());
         let before = self.tls.served();
         let (hostname, now) = (&self.config.hostname, self.now.wall);
         let taken = self.tls.take(&found, hostname, gone, now);
@@ -124,8 +133,9 @@ impl EventLoop {
                 names.publish(&self.state.fixed.state_dir);
                 self.config = Arc::new(config);
                 daemon::say_advice(&self.config);
+                self.renewals.reconfigure(Arc::clone(&self.config));
                 self.look(Look::DropFolder);
-                self.state.certificates = certificate_files::fingerprint(&self.folder);
+                self.state.certificates = certificate_files::fingerprint(self.places());
                 self.take_certificates(Gone::Dropped);
                 self.state.certificate_log = CertificateLog::default();
                 self.say_certificates();

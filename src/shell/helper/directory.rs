@@ -87,10 +87,9 @@ pub(super) struct Found {
 impl Directory {
     /// Of this folder, which is not read yet.
     pub(super) fn new(folder: &Path) -> Self {
-        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
         Self {
             folder: folder.to_owned(),
-            account: account(&passwd, rustix::process::getuid().as_raw()),
+            account: account_of_caller(),
             known: Mutex::default(),
         }
     }
@@ -163,6 +162,13 @@ fn targets(config: &Config) -> HashMap<String, Destination> {
             Some((target.to_string(), destination))
         })
         .collect()
+}
+
+/// The account that this runs as.
+pub(super) fn account_of_caller() -> Account {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    // Not the process's, but the thread's: a command of root's runs hooks in a thread that has become the account.
+    account(&passwd, rustix::process::geteuid().as_raw())
 }
 
 fn account(passwd: &str, uid: u32) -> Account {

@@ -17,6 +17,7 @@
 
 mod content;
 mod directory;
+pub mod dns_hook;
 mod lmtp;
 mod maildir;
 mod program;
@@ -25,7 +26,7 @@ mod serve;
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem::MaybeUninit;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -66,23 +67,15 @@ impl Helper {
     /// A connection to this target.
     pub(super) fn connect(&mut self, target: &str) -> io::Result<mio::net::UnixStream> {
         let control = self.0.as_ref().ok_or(ErrorKind::NotFound)?;
-        if target.len() > TARGET_BYTES_MAX {
-            return Err(ErrorKind::InvalidInput.into());
-        }
-        let (ours, theirs) = UnixStream::pair()?;
+        let ours = connect(control.as_fd(), target)?;
         ours.set_nonblocking(true)?;
-        let passed = [theirs.as_fd()];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut rights = SendAncillaryBuffer::new(&mut space);
-        rights.push(SendAncillaryMessage::ScmRights(&passed));
-        let data = [IoSlice::new(target.as_bytes())];
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        match sendmsg(control, &data, &mut rights, flags) {
-            Ok(_) => Ok(mio::net::UnixStream::from_std(ours)),
-            Err(rustix::io::Errno::AGAIN) => Err(ErrorKind::WouldBlock.into()),
-            // It is gone; the poll says so, too.
-            Err(error) => Err(error.into()),
-        }
+        Ok(mio::net::UnixStream::from_std(ours))
+    }
+
+    /// Another way to it, for a thread beside the loop.
+    pub(super) fn door(&self) -> HelperDoor {
+        let control = self.0.as_ref();
+        HelperDoor(control.and_then(|control| control.as_fd().try_clone_to_owned().ok()))
     }
 
     /// Tells the poll of it, which says when it has ended.
@@ -91,6 +84,37 @@ impl Helper {
             Some(control) => registry.register(control, token, Interest::READABLE),
             None => Ok(()),
         }
+    }
+}
+
+/// A way to the helper from a thread that waits.
+#[derive(Debug)]
+pub struct HelperDoor(Option<OwnedFd>);
+
+impl HelperDoor {
+    fn connect(&self, target: &str) -> io::Result<UnixStream> {
+        let control = self.0.as_ref().ok_or(ErrorKind::NotFound)?;
+        connect(control.as_fd(), target)
+    }
+}
+
+/// Passes the helper one end of a socket pair with what it is for, and gives the other.
+fn connect(control: BorrowedFd<'_>, target: &str) -> io::Result<UnixStream> {
+    if target.len() > TARGET_BYTES_MAX {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    let (ours, theirs) = UnixStream::pair()?;
+    let passed = [theirs.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut rights = SendAncillaryBuffer::new(&mut space);
+    rights.push(SendAncillaryMessage::ScmRights(&passed));
+    let data = [IoSlice::new(target.as_bytes())];
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    match sendmsg(control, &data, &mut rights, flags) {
+        Ok(_) => Ok(ours),
+        Err(rustix::io::Errno::AGAIN) => Err(ErrorKind::WouldBlock.into()),
+        // It is gone; the poll says so, too.
+        Err(error) => Err(error.into()),
     }
 }
 

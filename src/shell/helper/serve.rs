@@ -16,7 +16,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::directory::Directory;
 use super::program::Running;
-use super::{lmtp, question};
+use super::{dns_hook, lmtp, question};
 use crate::limits::{
     HELPER_DELIVERIES_MAX, HELPER_HOOKS_MAX, HELPER_IO_TIMEOUT, STOP_TIMEOUT, TARGET_BYTES_MAX,
 };
@@ -103,7 +103,8 @@ fn receive() -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
 
 /// Begins a thread for a connection, or says that there are too many.
 fn begin(shared: &Arc<Shared>, target: String, stream: UnixStream) {
-    let is_hook = target == HOOK;
+    let is_dns = target == dns_hook::TARGET;
+    let is_hook = target == HOOK || is_dns;
     let (at_work, most) = if is_hook {
         (&shared.hooks, HELPER_HOOKS_MAX)
     } else {
@@ -117,7 +118,9 @@ fn begin(shared: &Arc<Shared>, target: String, stream: UnixStream) {
     }
     if at_work.fetch_add(1, Ordering::Relaxed) >= most {
         at_work.fetch_sub(1, Ordering::Relaxed);
-        let answer = if is_hook {
+        let answer = if is_dns {
+            b"too many hooks run".to_vec()
+        } else if is_hook {
             write_failed("too many hooks run")
         } else {
             b"421 4.3.2 too many deliveries are at work\r\n".to_vec()
@@ -128,7 +131,9 @@ fn begin(shared: &Arc<Shared>, target: String, stream: UnixStream) {
     let theirs = Arc::clone(shared);
     let work = move || {
         // A peer that is gone has its answer in that.
-        drop(if is_hook {
+        drop(if is_dns {
+            dns_hook::serve(&stream, &theirs)
+        } else if is_hook {
             question::serve(&stream, &theirs)
         } else {
             lmtp::serve(&stream, &target, &theirs)

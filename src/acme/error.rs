@@ -1,0 +1,256 @@
+//! Why no certificate was obtained, each cause with what to do about it.
+
+use std::fmt;
+
+use super::client::ChallengeKind;
+use super::name::Name;
+use super::wire::{Problem, plain};
+use crate::date::Timestamp;
+
+/// Why it failed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Error {
+    /// The server could not be reached, or did not speak HTTP.
+    Unreachable {
+        /// The URL.
+        url: String,
+        /// What happened.
+        text: String,
+    },
+    /// The server failed, with a status and perhaps a problem document.
+    Server {
+        /// The URL.
+        url: String,
+        /// The status.
+        status: u16,
+        /// What it said.
+        problem: Option<Problem>,
+        /// When to come again.
+        retry_at: Option<Timestamp>,
+    },
+    /// What it said is not ACME.
+    Malformed {
+        /// The URL.
+        url: String,
+        /// What is wrong with it.
+        text: String,
+    },
+    /// There were too many requests, or certificates.
+    RateLimited {
+        /// What it said.
+        problem: Problem,
+        /// When to come again.
+        retry_at: Option<Timestamp>,
+    },
+    /// It refused.
+    Refused {
+        /// What was asked for.
+        what: &'static str,
+        /// What it said.
+        problem: Problem,
+    },
+    /// Its terms have not been agreed to.
+    Terms {
+        /// Where they are.
+        url: String,
+    },
+    /// It wants an account to be bound to another one.
+    ExternalAccount,
+    /// The account cannot be used any more.
+    AccountUnusable,
+    /// It offers no challenge of the kind that is configured.
+    NotOffered {
+        /// The name.
+        name: String,
+        /// The kind.
+        kind: ChallengeKind,
+        /// What it offers.
+        offered: String,
+    },
+    /// Wildcards can be proven by DNS-01 alone.
+    Wildcard {
+        /// The name.
+        name: Name,
+    },
+    /// The server looked and did not find the proof.
+    Validation {
+        /// The name.
+        name: String,
+        /// The kind.
+        kind: ChallengeKind,
+        /// What it saw.
+        problem: Problem,
+    },
+    /// The proof could not be shown.
+    NotPresented {
+        /// The name.
+        name: String,
+        /// Why.
+        text: String,
+    },
+    /// The order failed as a whole.
+    OrderInvalid {
+        /// Why.
+        problem: Problem,
+    },
+    /// It did not come to an end.
+    TooSlow {
+        /// What did not.
+        what: &'static str,
+    },
+    /// All nonces were refused.
+    Nonces,
+    /// The server does not do this.
+    NotSupported {
+        /// What.
+        what: &'static str,
+    },
+    /// A request could not be signed.
+    Signature,
+}
+
+impl Error {
+    /// When the server wants to be asked again, at the earliest.
+    pub fn retry_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::RateLimited { retry_at, .. } | Self::Server { retry_at, .. } => *retry_at,
+            _ => None,
+        }
+    }
+
+    /// Whether somebody has to change something before it can work; else waiting may be enough.
+    pub fn is_lasting(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused { .. }
+                | Self::Terms { .. }
+                | Self::ExternalAccount
+                | Self::AccountUnusable
+                | Self::NotOffered { .. }
+                | Self::Wildcard { .. }
+                | Self::NotSupported { .. }
+        )
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable { url, text } => write!(
+                out,
+                "{url}: {text}; see whether this host can reach that server by HTTPS, and whether acme.directory is right"
+            ),
+            Self::Server {
+                url,
+                status,
+                problem,
+                retry_at,
+            } => {
+                write!(out, "{url}: the server failed with status {status}")?;
+                if let Some(problem) = problem {
+                    write!(out, " ({problem})")?;
+                }
+                write!(out, "; {}", Later(*retry_at))
+            }
+            Self::Malformed { url, text } => write!(
+                out,
+                "{url}: this is not what an ACME server says: {text}; see whether acme.directory is the URL of a directory"
+            ),
+            Self::RateLimited { problem, retry_at } => write!(
+                out,
+                "the server refuses more for now: {problem}; {}",
+                Later(*retry_at)
+            ),
+            Self::Refused { what, problem } => {
+                write!(out, "the server refuses {what}: {problem}; {}", cure(problem))
+            }
+            Self::Terms { url } => write!(
+                out,
+                "the CA has terms of service: read {}, and run `chopar cert obtain --agree` or set acme.enabled = true if you \
+                 agree to them",
+                plain(url)
+            ),
+            Self::ExternalAccount => out.write_str(
+                "the CA takes only its customers: have it give you a key ID and an HMAC key, and set acme.eab_kid and \
+                 acme.eab_key_file",
+            ),
+            Self::AccountUnusable => out.write_str(
+                "the account at the CA is closed; remove its key under acme/ in state_dir, and another is made",
+            ),
+            Self::NotOffered {
+                name,
+                kind,
+                offered,
+            } => write!(
+                out,
+                "the CA does not offer {kind} for {name}, but {}; set acme.challenge to one of these",
+                plain(offered)
+            ),
+            Self::Wildcard { name } => write!(
+                out,
+                "{name} can be proven by DNS-01 alone: set acme.challenge = \"dns-01\" and write hooks/dns-01"
+            ),
+            Self::Validation {
+                name,
+                kind,
+                problem,
+            } => write!(
+                out,
+                "the CA could not verify {name} by {kind}: {problem}; {}",
+                kind.cure()
+            ),
+            Self::NotPresented { name, text } => {
+                write!(out, "the proof for {name} could not be shown: {text}")
+            }
+            Self::OrderInvalid { problem } => {
+                write!(out, "the CA has given the order up: {problem}; {}", cure(problem))
+            }
+            Self::TooSlow { what } => write!(
+                out,
+                "{what} took too long; try again later, or see the CA's page about its state"
+            ),
+            Self::Nonces => out.write_str(
+                "the server refuses each of its own nonces; try again later, or see the CA's page about its state",
+            ),
+            Self::NotSupported { what } => write!(out, "the server does not support {what}"),
+            Self::Signature => out.write_str("the request could not be signed; see that the account's key is whole"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// When to try again.
+struct Later(Option<Timestamp>);
+
+impl fmt::Display for Later {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(at) => write!(out, "try again after {}", at.rfc3339()),
+            None => out.write_str("try again later"),
+        }
+    }
+}
+
+/// What to do about a problem, by its kind (RFC 8555 section 6.7).
+fn cure(problem: &Problem) -> &'static str {
+    match problem.acme_kind() {
+        Some("caa") => "add a CAA record that allows this CA, or remove the one that does not",
+        Some("rejectedIdentifier" | "unsupportedIdentifier") => {
+            "the CA does not issue for this name: correct acme.names"
+        }
+        Some("dns" | "connection" | "tls" | "incorrectResponse") => {
+            "see that the names lead to this host and that its ports are open to the world"
+        }
+        Some("invalidContact" | "unsupportedContact") => "correct acme.email",
+        Some("externalAccountRequired") => "set acme.eab_kid and acme.eab_key_file",
+        Some("userActionRequired") => "follow the CA's instructions, and try again",
+        Some("unauthorized") => {
+            "see that the account is in order (acme.eab_kid, or remove its key under acme/ in state_dir)"
+        }
+        Some("badCSR" | "badPublicKey") => {
+            "have another key made with chopar cert obtain --new-key"
+        }
+        _ => "correct what it says, and try again",
+    }
+}

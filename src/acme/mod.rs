@@ -1,0 +1,31 @@
+//! Certificates by ACME (RFC 8555), as a machine that does no I/O.
+//!
+//! ```text
+//!   Start ─> directory ─> account ─> order ─> authorization ─> challenge presented ─> answered ─> polled ─┐
+//!                                               ^──────────── the next name ────────── withdrawn <────────┘
+//!                                                                    finalize ─> polled ─> chain ─> Done
+//! ```
+//!
+//! [`Client`] says what it wants next ([`Action`]) and is told what came of it; [`schedule`] says when a certificate is
+//! renewed (with RFC 9773, ARI); [`http`] reads responses; [`jws`] signs (RFC 7515, ES256). Challenges: HTTP-01 and DNS-01
+//! (RFC 8555 section 8), TLS-ALPN-01 (RFC 8737). Errors are problem documents (RFC 7807) or say whose fault they are.
+//!
+//! Not supported: pre-authorization, account key rollover, alternate chains, names other than those of the DNS, URLs that
+//! are not https. Invariants: a challenge that was presented is withdrawn before the machine ends; every loop has its
+//! bound in [`crate::limits`]; no text of a server's is passed on unescaped.
+
+pub mod client;
+pub mod error;
+pub mod http;
+pub mod jws;
+pub mod name;
+pub mod schedule;
+pub mod wire;
+
+pub use client::{Action, Challenge, ChallengeKind, Client, Method, Outcome, Request, Work};
+pub use error::Error;
+pub use jws::AccountKey;
+pub use name::Name;
+
+#[cfg(test)]
+mod tests;

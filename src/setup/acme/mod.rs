@@ -1,0 +1,28 @@
+//! Certificates by ACME, where it touches the world: HTTPS, challenges, files, the thread that renews.
+//!
+//! ```text
+//!   obtain ── drives ──> crate::acme::Client (pure)
+//!     ├── https       asks the CA; names by our own resolver
+//!     ├── responder   ports 80 and 443, for as long as a challenge is shown
+//!     ├── record      hooks/dns-01, by the helper in the daemon, and the servers of the zone
+//!     └── store       acme/ in state_dir: account key, pairs, what they were ordered with, a lock
+//!   renewal  the daemon's thread: when, and what is logged
+//! ```
+//!
+//! Ports 80 and 443 are bound when a challenge comes and closed when it is over, since a web server or nothing at all belongs
+//! there otherwise, and a port that is open for weeks is looked at for weeks. So the right to bind them has to last: under
+//! the unit it comes as an ambient capability; of a start as root exactly CAP_NET_BIND_SERVICE is kept, in the thread that
+//! renews and in no other. Where systemd passes sockets named `acme-http` and `acme-tls`, these are used.
+//!
+//! HTTPS is spoken here: ureq 3 with rustls would add 287 KB to the binary, and would have to be kept from getaddrinfo.
+//!
+//! The key of a certificate is kept when it is renewed, so that a TLSA record of it (3 1 1) stays right.
+
+pub mod hooks;
+pub mod https;
+pub mod obtain;
+pub mod record;
+pub mod renewal;
+pub mod responder;
+pub mod store;
+pub mod wanted;

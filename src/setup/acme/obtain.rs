@@ -1,0 +1,311 @@
+//! Drives the machine: sends what it wants sent, shows what it wants shown, and keeps what comes of it.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::thread;
+
+use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use ring::rand::SystemRandom;
+use zeroize::Zeroizing;
+
+use super::https::{Https, resolvers};
+use super::record::HookRunner;
+use super::responder::Responder;
+use super::store::{Kept, Store};
+use super::wanted::Wanted;
+use crate::acme::client::Order;
+use crate::acme::jws::ExternalAccount;
+use crate::acme::wire::Url;
+use crate::acme::{
+    AccountKey, Action, Challenge, ChallengeKind, Client, Error, Name, Outcome, Work,
+};
+use crate::config::Config;
+use crate::date::Timestamp;
+use crate::setup::asking::Asker;
+use crate::shell::certificate::Summary;
+use crate::shell::certificate_files::Pair;
+use crate::shell::listen::ChallengeSockets;
+use crate::shell::time::wall;
+
+/// What it is done with.
+pub struct Means<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// Its folder.
+    pub folder: &'a Path,
+    /// Who runs `hooks/dns-01`.
+    pub hook: HookRunner<'a>,
+    /// Sockets that were passed for challenges.
+    pub sockets: &'a ChallengeSockets,
+    /// Is told each step, in a sentence.
+    pub say: &'a dyn Fn(&str),
+}
+
+/// Whether the key of the certificate before is used again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Key {
+    /// It is, so that TLSA records stay right.
+    Kept,
+    /// Another is made.
+    New,
+}
+
+/// Why it failed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Failed {
+    /// By the protocol.
+    Acme(Error),
+    /// Here; in a sentence.
+    Here(String),
+}
+
+impl Failed {
+    /// The error of the protocol.
+    pub fn acme(&self) -> Option<&Error> {
+        match self {
+            Self::Acme(error) => Some(error),
+            Self::Here(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Acme(error) => write!(out, "{error}"),
+            Self::Here(text) => out.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for Failed {}
+
+/// When a CA wants a certificate to be renewed.
+pub type Window = Option<(crate::acme::wire::RenewalInfo, std::time::Duration)>;
+
+impl Means<'_> {
+    /// Obtains a certificate and puts it where the daemon finds it. The lock of the store is the caller's.
+    pub fn obtain(&self, wanted: &Wanted, key: Key, store: &Store) -> Result<Summary, Failed> {
+        let here = Failed::Here;
+        let pair = match (key, store.key(&wanted.name)) {
+            (Key::Kept, Some(pair)) => pair,
+            _ => KeyPair::generate().map_err(|error| here(error.to_string()))?,
+        };
+        let before = store
+            .kept()
+            .into_iter()
+            .find(|kept| kept.name == wanted.name);
+        // The helper runs the hook only for names that it finds in the configuration or here.
+        store
+            .write_order(&wanted.name, &wanted.order)
+            .map_err(here)?;
+        let obtained = self.order(wanted, &pair, before.as_ref(), store);
+        if obtained.is_err() {
+            // What could not be obtained is not tried for ever, nor in the place of what was there.
+            drop(match before {
+                None => store.remove(&wanted.name),
+                Some(Kept {
+                    order: Some(order), ..
+                }) => store.write_order(&wanted.name, &order),
+                Some(Kept { order: None, .. }) => Ok(()),
+            });
+        }
+        obtained
+    }
+
+    fn order(
+        &self,
+        wanted: &Wanted,
+        pair: &KeyPair,
+        before: Option<&Kept>,
+        store: &Store,
+    ) -> Result<Summary, Failed> {
+        let here = Failed::Here;
+        let before = before.and_then(|kept| kept.summary.as_ref().ok());
+        let order = Order {
+            names: wanted.names.clone(),
+            kind: wanted.kind,
+            request: request(&wanted.names, pair).map_err(here)?,
+            email: self.config.acme.email.as_ref().map(ToString::to_string),
+            terms: wanted.terms,
+            external: self.external().map_err(here)?,
+            replaces: before.and_then(|before| before.renewal_id.clone()),
+        };
+        let directory = wanted.directory.as_str();
+        (self.say)(&format!("asking {directory} for {}", list(&wanted.names)));
+        let account = store.account_key(directory).map_err(here)?;
+        let outcome = self.drive(&wanted.directory, &account, Work::Obtain(order))?;
+        let Outcome::Chain(chain) = outcome else {
+            return Err(here("the CA sent no certificate; try again".to_owned()));
+        };
+        let summary = judge(wanted, pair, &chain).map_err(here)?;
+        store
+            .write(&wanted.name, pair, &chain, &wanted.order)
+            .map_err(here)?;
+        Ok(summary)
+    }
+
+    /// Revokes a certificate by its own key.
+    pub fn revoke(
+        &self,
+        directory: &Url,
+        summary: &Summary,
+        key: &KeyPair,
+        reason: u8,
+    ) -> Result<(), Failed> {
+        let certificate = summary.der.clone();
+        self.drive(
+            directory,
+            key,
+            Work::Revoke {
+                certificate,
+                reason,
+            },
+        )
+        .map(drop)
+    }
+
+    /// Asks when a certificate is to be renewed; `None` where the CA does not say.
+    pub fn window(&self, directory: &Url, summary: &Summary) -> Result<Window, Failed> {
+        let Some(certificate) = summary.renewal_id.clone() else {
+            return Ok(None);
+        };
+        // Nothing is signed; the machine has a key all the same.
+        let key = KeyPair::generate().map_err(|error| Failed::Here(error.to_string()))?;
+        Ok(
+            match self.drive(directory, &key, Work::Ask { certificate })? {
+                Outcome::Window(info, again) => Some((info, again)),
+                _ => None,
+            },
+        )
+    }
+
+    fn drive(&self, directory: &Url, key: &KeyPair, work: Work) -> Result<Outcome, Failed> {
+        let chance = SystemRandom::new();
+        let der = Zeroizing::new(key.serialize_der());
+        let key = AccountKey::from_pkcs8(&der, &chance).ok_or_else(|| {
+            Failed::Here("the key of the account is not of P-256; remove its file".to_owned())
+        })?;
+        let https = Https::new(self.config, self.folder).map_err(Failed::Here)?;
+        let mut responder = None;
+        let (mut client, mut action) = Client::new(directory.clone(), key, work);
+        loop {
+            action = match action {
+                Action::Send(request) => match https.ask(&request) {
+                    Ok(response) => client.on_response(&response, wall(), &chance),
+                    Err(text) => client.on_failure(&text),
+                },
+                Action::Present(challenge) => match self.present(&challenge, &mut responder) {
+                    Ok(()) => client.on_presented(&chance),
+                    Err(text) => client.on_not_presented(&text),
+                },
+                Action::Withdraw(challenge) => {
+                    self.withdraw(&challenge, &mut responder);
+                    client.on_withdrawn(&chance)
+                }
+                Action::Wait(pause) => {
+                    thread::sleep(pause);
+                    client.on_waited(&chance)
+                }
+                Action::Done(outcome) => return Ok(outcome),
+                Action::Failed(error) => return Err(Failed::Acme(error)),
+            };
+        }
+    }
+
+    fn present(
+        &self,
+        challenge: &Challenge,
+        responder: &mut Option<Responder>,
+    ) -> Result<(), String> {
+        let acme = &self.config.acme;
+        let (sockets, port) = match challenge.kind {
+            ChallengeKind::Http01 => (&self.sockets.http, acme.http_port),
+            ChallengeKind::TlsAlpn01 => (&self.sockets.tls, acme.tls_port),
+            ChallengeKind::Dns01 => {
+                (self.say)(&format!(
+                    "{}: hooks/dns-01 adds the record, and the servers of the zone have to show it",
+                    challenge.domain
+                ));
+                let ask = || Asker::new(resolvers(self.config), acme.zone_port);
+                return self.hook.add(challenge, &ask);
+            }
+        };
+        (self.say)(&format!(
+            "{}: the CA looks for the proof on port {port} ({})",
+            challenge.domain, challenge.kind
+        ));
+        *responder = Some(Responder::start(challenge, sockets, port)?);
+        Ok(())
+    }
+
+    fn withdraw(&self, challenge: &Challenge, responder: &mut Option<Responder>) {
+        *responder = None;
+        if challenge.kind == ChallengeKind::Dns01
+            && let Err(error) = self.hook.remove(challenge)
+        {
+            // A record that stays proves nothing to anybody later.
+            (self.say)(&error);
+        }
+    }
+
+    fn external(&self) -> Result<Option<ExternalAccount>, String> {
+        let Some(binding) = &self.config.acme.binding else {
+            return Ok(None);
+        };
+        let path = self.folder.join(&binding.key_file);
+        let key = fs::read_to_string(&path).map(Zeroizing::new);
+        let key =
+            key.map_err(|error| format!("{}: {error}; correct acme.eab_key_file", path.display()))?;
+        match ExternalAccount::parse(&binding.kid, &key) {
+            Some(external) => Ok(Some(external)),
+            None => Err(format!(
+                "{}: expected the HMAC key as the CA shows it, in base64url on one line",
+                path.display()
+            )),
+        }
+    }
+}
+
+/// The signed request (RFC 2986) for these names.
+fn request(names: &[Name], key: &KeyPair) -> Result<Vec<u8>, String> {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let mut params = CertificateParams::new(names).map_err(|error| error.to_string())?;
+    params.distinguished_name = DistinguishedName::new();
+    let request = params
+        .serialize_request(key)
+        .map_err(|error| error.to_string())?;
+    Ok(request.der().to_vec())
+}
+
+/// A certificate that cannot be served must not take the place of one that can.
+fn judge(wanted: &Wanted, key: &KeyPair, chain: &[u8]) -> Result<Summary, String> {
+    let pair = Pair {
+        chain: chain.to_vec(),
+        key: Zeroizing::new(key.serialize_pem().into_bytes()),
+        bare_key: None,
+    };
+    let summary = Summary::of(&pair)
+        .map_err(|fault| format!("what the CA sent cannot be served: {fault}"))?;
+    if !wanted.is_met_by(&summary.names) {
+        return Err(format!(
+            "the CA sent a certificate for {}, not for {}; try again, and tell the CA",
+            summary.names.join(", "),
+            list(&wanted.names)
+        ));
+    }
+    if summary.to <= wall() {
+        let to: Timestamp = summary.to;
+        return Err(format!(
+            "the CA sent a certificate that ended at {}; see to the clock",
+            to.rfc3339()
+        ));
+    }
+    Ok(summary)
+}
+
+fn list(names: &[Name]) -> String {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    names.join(", ")
+}

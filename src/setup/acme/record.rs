@@ -1,0 +1,115 @@
+//! DNS-01: the hook adds the record, and all servers of the zone have to show it before the CA is told to look.
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::acme::Challenge;
+use crate::acme::name::challenge_record;
+use crate::address::Domain;
+use crate::dns::ZoneKind;
+use crate::limits::ACME_DNS_TIMEOUT;
+use crate::setup::asking::Asker;
+use crate::setup::record::Value;
+use crate::setup::zone::Published;
+use crate::shell::helper::HelperDoor;
+use crate::shell::helper::dns_hook::{self, Verb};
+
+/// Who runs the hook.
+#[derive(Clone, Copy, Debug)]
+pub enum HookRunner<'a> {
+    /// This process, out of this configuration folder.
+    Here(&'a Path),
+    /// The helper of the daemon, which itself may run nothing.
+    Helper(&'a HelperDoor),
+}
+
+impl HookRunner<'_> {
+    fn run(self, verb: Verb, challenge: &Challenge) -> Result<(), String> {
+        let value = challenge.dns_value();
+        match self {
+            Self::Here(folder) => dns_hook::run(folder, verb, &challenge.domain, &value),
+            Self::Helper(door) => door.dns(verb, &challenge.domain, &value),
+        }
+    }
+
+    /// Adds the record, and waits until it is seen; `ask` gives who asks, anew each time.
+    pub fn add(self, challenge: &Challenge, ask: &dyn Fn() -> Asker) -> Result<(), String> {
+        self.run(Verb::Add, challenge)?;
+        let name = challenge_record(&challenge.domain);
+        let domain = Domain::parse(&name).map_err(|error| format!("{name}: {error}"))?;
+        let until = Instant::now() + ACME_DNS_TIMEOUT;
+        loop {
+            let published = ask().published(&domain, ZoneKind::Txt);
+            let Some(cause) = missing(&published, &challenge.dns_value()) else {
+                return Ok(());
+            };
+            if Instant::now() >= until {
+                return Err(format!(
+                    "{name} does not have the value that hooks/dns-01 was to add, after {} minutes: {cause}; see whether the \
+                     hook changes the zone that the world asks",
+                    ACME_DNS_TIMEOUT.as_secs() / 60
+                ));
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// Removes the record.
+    pub fn remove(self, challenge: &Challenge) -> Result<(), String> {
+        self.run(Verb::Remove, challenge)
+    }
+}
+
+/// What keeps a CA from seeing the value; `None` where every server of the zone shows it.
+fn missing(published: &Published, value: &str) -> Option<String> {
+    let has = |values: &[Value]| {
+        values
+            .iter()
+            .any(|one| matches!(one, Value::Text(text) if text == value))
+    };
+    match published {
+        Published::Records(values) | Published::Alias(_, values) => {
+            (!has(values)).then(|| "there are other values".to_owned())
+        }
+        Published::Nothing => Some("there is no such record".to_owned()),
+        Published::Divided(servers) => {
+            let without = servers.iter().find(|(_, values)| !has(values))?;
+            Some(format!("{} does not have it", without.0))
+        }
+        Published::Unknown(cause) => Some(cause.clone()),
+    }
+}
+
+const PAUSE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_counts_once_every_server_shows_it() {
+        let text = |text: &str| Value::Text(text.into());
+        let is_missing = |published| missing(&published, "v").is_some();
+        assert!(!is_missing(Published::Records(vec![
+            text("old"),
+            text("v")
+        ])));
+        let name = Domain::parse("elsewhere.test").expect("a domain");
+        assert!(!is_missing(Published::Alias(name, vec![text("v")])));
+        assert!(is_missing(Published::Records(vec![text("old")])));
+        assert!(is_missing(Published::Nothing));
+        assert!(is_missing(Published::Unknown("no answer".into())));
+        let divided = |values: &[Vec<Value>]| {
+            let servers = values
+                .iter()
+                .map(|values| ("ns".to_owned(), values.clone()));
+            Published::Divided(servers.collect())
+        };
+        assert!(is_missing(divided(&[vec![text("v")], vec![text("old")]])));
+        assert!(!is_missing(divided(&[
+            vec![text("v")],
+            vec![text("v"), text("old")]
+        ])));
+    }
+}

@@ -1,0 +1,229 @@
+//! The thread of the daemon that obtains and renews certificates.
+//!
+//! It looks at what is wanted and what is there, does what is due, one after the other, and sleeps until the next is, or
+//! until the configuration is read again. When is [`schedule`](crate::acme::schedule)'s to decide. What failed is logged
+//! once with its cause, and again each day that it lasts.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::obtain::{Failed, Key, Means};
+use super::record::HookRunner;
+use super::store::{Kept, Locked, Store};
+use super::wanted::{Wanted, wanted};
+use crate::acme::Name;
+use crate::acme::schedule::{Lifetime, Plan, Step};
+use crate::config::Config;
+use crate::date::Timestamp;
+use crate::engine::log::{Level, Line};
+use crate::limits::{ACME_BUSY_PAUSE, ACME_LOOK_PAUSE_MAX, CERTIFICATE_WARNING_INTERVAL};
+use crate::shell::certificate::Summary;
+use crate::shell::renewals::{Door, Waited};
+use crate::shell::time::{SystemEntropy, wall};
+
+/// The life of the thread; ends with the daemon.
+pub fn run(mut door: Door) {
+    let mut plans = Plans::default();
+    loop {
+        let pause = plans.turn(&door);
+        match door.wait(pause) {
+            Waited::Enough => {}
+            // What was in the way may be gone.
+            Waited::Reloaded => plans.forget_failures(),
+            Waited::Ended => return,
+        }
+    }
+}
+
+/// The plan of each certificate, and what was said of it.
+#[derive(Default)]
+struct Plans {
+    plans: BTreeMap<Name, Plan>,
+    said: Said,
+}
+
+impl Plans {
+    /// Does what is due; gives how long there is nothing to do.
+    fn turn(&mut self, door: &Door) -> Duration {
+        let config = &door.config;
+        let store = Store::new(&config.state_dir);
+        let kept = store.kept();
+        let wanted = wanted(&config.acme, &config.hostname, &kept);
+        self.plans
+            .retain(|name, _| wanted.iter().any(|one| one.name == *name));
+        let mut next = ACME_LOOK_PAUSE_MAX;
+        for one in &wanted {
+            let now = wall();
+            let there = summary(one, &kept);
+            let plan = self.plan(one, there, now);
+            let pause = match plan.step(now) {
+                Step::Wait(until) => until.since(now),
+                Step::AskWindow => {
+                    self.ask(one, there, door);
+                    Duration::ZERO
+                }
+                Step::Obtain => self.obtain(one, there, &store, door),
+            };
+            next = next.min(pause);
+        }
+        next.max(Duration::from_secs(1))
+    }
+
+    /// The plan of a certificate; another one where there is another certificate.
+    fn plan(&mut self, wanted: &Wanted, there: Option<&Summary>, now: Timestamp) -> &mut Plan {
+        let lifetime = there.map(lifetime);
+        let entropy = &mut SystemEntropy::default();
+        let plan = self
+            .plans
+            .entry(wanted.name.clone())
+            .or_insert_with(|| Plan::new(lifetime, now, entropy));
+        if plan.lifetime() != lifetime {
+            *plan = Plan::new(lifetime, now, entropy);
+        }
+        plan
+    }
+
+    fn ask(&mut self, wanted: &Wanted, there: Option<&Summary>, door: &Door) {
+        let say = |_: &str| {};
+        let asked = there.map(|there| means(door, &say).window(&wanted.directory, there));
+        let (now, entropy) = (wall(), &mut SystemEntropy::default());
+        let Some(plan) = self.plans.get_mut(&wanted.name) else {
+            return;
+        };
+        match asked {
+            Some(Ok(Some((info, again)))) => plan.on_window(info, again, now, entropy),
+            Some(Ok(None)) | None => plan.on_no_window(),
+            // The renewal itself would say the same, and is what counts.
+            Some(Err(Failed::Acme(error))) => plan.on_window_failed(&error, now),
+            Some(Err(Failed::Here(_))) => plan.on_no_window(),
+        }
+    }
+
+    fn obtain(
+        &mut self,
+        wanted: &Wanted,
+        there: Option<&Summary>,
+        store: &Store,
+        door: &Door,
+    ) -> Duration {
+        let name = wanted.name.to_string();
+        let result = match store.lock() {
+            // Somebody is at it: what they obtain is looked at next.
+            Err(Locked::Busy) => return ACME_BUSY_PAUSE,
+            Err(Locked::Failed(text)) => Err(Failed::Here(text)),
+            Ok(_lock) => {
+                let say = |text: &str| {
+                    let line = Line::new(Level::Debug, "certificate-renewal");
+                    door.log(line.with("name", &name).with("step", text));
+                };
+                means(door, &say).obtain(wanted, Key::Kept, store)
+            }
+        };
+        let (now, entropy) = (wall(), &mut SystemEntropy::default());
+        match result {
+            Ok(summary) => {
+                self.said.forget(&wanted.name);
+                let plan = Plan::new(Some(lifetime(&summary)), now, entropy);
+                let line = Line::new(Level::Info, "certificate-renewal").with("name", &name);
+                let line = line.with("until", summary.to.rfc3339());
+                door.log(line.with("next", plan.due().rfc3339()));
+                self.plans.insert(wanted.name.clone(), plan);
+                door.renewed();
+                Duration::ZERO
+            }
+            Err(failed) => {
+                let Some(plan) = self.plans.get_mut(&wanted.name) else {
+                    return ACME_BUSY_PAUSE;
+                };
+                let next = plan.on_failure(failed.acme(), now, entropy);
+                let cause = failed.to_string();
+                let is_news = self.said.is_news(&wanted.name, &cause, now);
+                let level = if is_news {
+                    Level::Warning
+                } else {
+                    Level::Debug
+                };
+                let line = Line::new(level, "certificate-renewal").with("name", &name);
+                let line = line.with_some("until", there.map(|there| there.to.rfc3339()));
+                door.log(line.with("next", next.rfc3339()).with("cause", cause));
+                next.since(now)
+            }
+        }
+    }
+
+    fn forget_failures(&mut self) {
+        for plan in self.plans.values_mut() {
+            plan.forget_failures();
+        }
+    }
+}
+
+fn means<'a>(door: &'a Door, say: &'a dyn Fn(&str)) -> Means<'a> {
+    let config: &Config = &door.config;
+    Means {
+        config,
+        folder: &door.folder,
+        hook: HookRunner::Helper(&door.hook),
+        sockets: &door.sockets,
+        say,
+    }
+}
+
+/// The certificate that is there, if it is the one that is wanted.
+fn summary<'a>(wanted: &Wanted, kept: &'a [Kept]) -> Option<&'a Summary> {
+    let kept = kept.iter().find(|kept| kept.name == wanted.name)?;
+    let summary = kept.summary.as_ref().ok()?;
+    wanted.is_met_by(&summary.names).then_some(summary)
+}
+
+/// From when to when.
+pub fn lifetime(summary: &Summary) -> Lifetime {
+    Lifetime {
+        from: summary.from,
+        to: summary.to,
+    }
+}
+
+/// What was said last, and when.
+#[derive(Default)]
+struct Said(BTreeMap<Name, (String, Timestamp)>);
+
+impl Said {
+    fn is_news(&mut self, name: &Name, cause: &str, now: Timestamp) -> bool {
+        let known = self.0.get(name);
+        let is_known = known.is_some_and(|(said, at)| {
+            said == cause && now.since(*at) < CERTIFICATE_WARNING_INTERVAL
+        });
+        if !is_known {
+            self.0.insert(name.clone(), (cause.to_owned(), now));
+        }
+        !is_known
+    }
+
+    fn forget(&mut self, name: &Name) {
+        self.0.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_said_once_and_again_each_day() {
+        let name = Name::parse("a.test").expect("a name");
+        let mut said = Said::default();
+        let mut is_news =
+            |cause, hours: u64| said.is_news(&name, cause, Timestamp::from_seconds(hours * 3_600));
+        assert!(is_news("down", 0));
+        assert!(!is_news("down", 1));
+        assert!(!is_news("down", 23));
+        assert!(is_news("down", 24));
+        assert!(!is_news("down", 25));
+        assert!(is_news("refused", 26), "another cause");
+        assert!(is_news("down", 27));
+        said.forget(&name);
+        let at = Timestamp::from_seconds(27 * 3_600);
+        assert!(said.is_news(&name, "down", at), "it worked in between");
+    }
+}

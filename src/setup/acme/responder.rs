@@ -1,0 +1,349 @@
+//! Ports 80 and 443 while a challenge is shown: HTTP-01 (RFC 8555 section 8.3) and TLS-ALPN-01 (RFC 8737).
+//!
+//! Whoever comes is answered by a thread of their own, few at a time and each for a short while: the file of the challenge,
+//! or 404; the certificate of the challenge to whoever asks for its name with `acme-tls/1`, or no handshake. When this is
+//! dropped the ports are closed.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use rcgen::{CertificateParams, CustomExtension, KeyPair};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustls::crypto::ring;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, ServerConnection};
+
+use crate::acme::{Challenge, ChallengeKind};
+use crate::limits::{ACME_VISIT_BYTES_MAX, ACME_VISIT_TIMEOUT, ACME_VISITORS_MAX};
+
+/// Shows one challenge until it is dropped.
+pub struct Responder {
+    /// Closing it ends the thread.
+    stop: Option<UnixStream>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How visitors are answered.
+enum Show {
+    /// `GET` of this path has this body.
+    File { path: String, body: String },
+    /// A handshake.
+    Tls(Arc<ServerConfig>),
+}
+
+impl Responder {
+    /// Shows a challenge on these sockets; where there are none, on all addresses of this port.
+    pub fn start(challenge: &Challenge, passed: &[TcpListener], port: u16) -> Result<Self, String> {
+        let show = match challenge.kind {
+            ChallengeKind::TlsAlpn01 => Show::Tls(alpn_config(challenge)?),
+            ChallengeKind::Http01 | ChallengeKind::Dns01 => Show::File {
+                path: format!("/.well-known/acme-challenge/{}", challenge.token),
+                body: challenge.key_authorization.clone(),
+            },
+        };
+        let listeners = match passed {
+            [] => bind(port).map_err(|error| refused(challenge.kind, port, &error))?,
+            passed => passed
+                .iter()
+                .map(TcpListener::try_clone)
+                .collect::<io::Result<_>>()
+                .map_err(|error| error.to_string())?,
+        };
+        let (stop, stopped) = UnixStream::pair().map_err(|error| error.to_string())?;
+        let show = Arc::new(show);
+        let thread = thread::Builder::new()
+            .name("challenge".into())
+            .spawn(move || serve(&listeners, &stopped, &show))
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// All addresses; a machine without one of the families does with the other.
+fn bind(port: u16) -> io::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    let mut failed = None;
+    for address in [
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+    ] {
+        match bind_one(address) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(error),
+            Err(error) => failed = Some(error),
+        }
+    }
+    match failed {
+        Some(error) if listeners.is_empty() => Err(error),
+        _ => Ok(listeners),
+    }
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Why the port could not be had, with what to do.
+fn refused(kind: ChallengeKind, port: u16, error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => {
+            let other = match kind {
+                ChallengeKind::TlsAlpn01 => ChallengeKind::Http01,
+                _ => ChallengeKind::TlsAlpn01,
+            };
+            format!(
+                "port {port} is taken by another program, which {kind} needs for a moment; stop it meanwhile, or set \
+                 acme.challenge to {other} or dns-01"
+            )
+        }
+        ErrorKind::PermissionDenied => format!(
+            "port {port} may not be bound; run it as root (sudo), or restart the daemon as root or with CAP_NET_BIND_SERVICE"
+        ),
+        _ => format!("port {port} cannot be bound: {error}"),
+    }
+}
+
+fn serve(listeners: &[TcpListener], stopped: &UnixStream, show: &Arc<Show>) {
+    let visitors = Arc::new(AtomicUsize::new(0));
+    loop {
+        let mut watched = vec![PollFd::new(stopped, PollFlags::IN)];
+        watched.extend(
+            listeners
+                .iter()
+                .map(|one| PollFd::from_borrowed_fd(one.as_fd(), PollFlags::IN)),
+        );
+        match poll(&mut watched, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
+        }
+        if watched.first().is_some_and(|one| !one.revents().is_empty()) {
+            return;
+        }
+        for listener in listeners {
+            if let Ok((stream, _)) = listener.accept() {
+                receive(stream, show, &visitors);
+            }
+        }
+    }
+}
+
+/// Begins a thread for a visitor; past the bound they are sent away.
+fn receive(stream: TcpStream, show: &Arc<Show>, visitors: &Arc<AtomicUsize>) {
+    if visitors.fetch_add(1, Ordering::Relaxed) >= ACME_VISITORS_MAX {
+        visitors.fetch_sub(1, Ordering::Relaxed);
+        return;
+    }
+    let (theirs, show) = (Arc::clone(visitors), Arc::clone(show));
+    let work = move || {
+        // Who is gone has no answer.
+        drop(match &*show {
+            Show::File { path, body } => visit(stream, path, body),
+            Show::Tls(config) => shake_hands(stream, config),
+        });
+        theirs.fetch_sub(1, Ordering::Relaxed);
+    };
+    if thread::Builder::new().spawn(work).is_err() {
+        visitors.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn hold_to(stream: &TcpStream, until: Instant) -> io::Result<()> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(ErrorKind::TimedOut.into());
+    }
+    stream.set_read_timeout(Some(left))?;
+    stream.set_write_timeout(Some(left))
+}
+
+fn visit(mut stream: TcpStream, path: &str, body: &str) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    let until = Instant::now() + ACME_VISIT_TIMEOUT;
+    let mut request = Vec::new();
+    let mut block = [0; 1_024];
+    while !request.windows(4).any(|window| window == b"\r\n\r\n")
+        && request.len() < ACME_VISIT_BYTES_MAX
+    {
+        hold_to(&stream, until)?;
+        let len = stream.read(&mut block)?;
+        if len == 0 {
+            break;
+        }
+        request.extend_from_slice(block.get(..len).unwrap_or_default());
+    }
+    hold_to(&stream, until)?;
+    stream.write_all(&answer(&request, path, body))
+}
+
+/// The response to a request: the file of the challenge, or that there is nothing.
+fn answer(request: &[u8], path: &str, body: &str) -> Vec<u8> {
+    let line = request
+        .split(|byte| *byte == b'\r')
+        .next()
+        .unwrap_or_default();
+    let mut words = line.split(|byte| *byte == b' ');
+    let asked = (words.next(), words.next(), words.next());
+    let is_it = matches!(asked, (Some(b"GET"), Some(asked), Some(version))
+        if asked == path.as_bytes() && version.starts_with(b"HTTP/1."));
+    let (status, kind, body) = match is_it {
+        true => ("200 OK", "application/octet-stream", body),
+        false => ("404 Not Found", "text/plain", "not found\n"),
+    };
+    let len = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len}\r\nConnection: close\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+fn shake_hands(mut stream: TcpStream, config: &Arc<ServerConfig>) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    let until = Instant::now() + ACME_VISIT_TIMEOUT;
+    let mut connection = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
+    while connection.is_handshaking() {
+        hold_to(&stream, until)?;
+        connection.complete_io(&mut stream)?;
+    }
+    connection.send_close_notify();
+    while connection.wants_write() {
+        connection.write_tls(&mut stream)?;
+    }
+    Ok(())
+}
+
+/// TLS that shows the certificate of a challenge, and nothing else to nobody else.
+fn alpn_config(challenge: &Challenge) -> Result<Arc<ServerConfig>, String> {
+    let text = |error: rcgen::Error| error.to_string();
+    let key = KeyPair::generate().map_err(text)?;
+    let mut params = CertificateParams::new(vec![challenge.domain.clone()]).map_err(text)?;
+    let digest = CustomExtension::new_acme_identifier(&challenge.digest());
+    params.custom_extensions = vec![digest];
+    let certificate = params.self_signed(&key).map_err(text)?;
+    let provider = Arc::new(ring::default_provider());
+    let der = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let signing = provider
+        .key_provider
+        .load_private_key(der)
+        .map_err(|error| error.to_string())?;
+    let shown = Proof {
+        domain: challenge.domain.clone(),
+        certified: Arc::new(CertifiedKey::new(vec![certificate.der().clone()], signing)),
+    };
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(shown));
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Arc::new(config))
+}
+
+/// The certificate of a challenge.
+#[derive(Debug)]
+struct Proof {
+    domain: String,
+    certified: Arc<CertifiedKey>,
+}
+
+impl ResolvesServerCert for Proof {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let is_asked = hello
+            .alpn()
+            .is_some_and(|mut offered| offered.any(|one| one == ALPN));
+        let is_named = hello
+            .server_name()
+            .is_some_and(|name| name.eq_ignore_ascii_case(&self.domain));
+        (is_asked && is_named).then(|| Arc::clone(&self.certified))
+    }
+}
+
+const ALPN: &[u8] = b"acme-tls/1";
+const BACKLOG: i32 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_file_of_the_challenge_is_shown() {
+        let is_shown = |request: &str| {
+            let response = answer(request.as_bytes(), "/.well-known/acme-challenge/t", "t.key");
+            let response = String::from_utf8(response).expect("text");
+            let is_ok = response.starts_with("HTTP/1.1 200 OK\r\n");
+            assert_eq!(is_ok, response.ends_with("\r\n\r\nt.key"), "{response}");
+            is_ok
+        };
+        assert!(is_shown(
+            "GET /.well-known/acme-challenge/t HTTP/1.1\r\nHost: a\r\n\r\n"
+        ));
+        for request in [
+            "GET /.well-known/acme-challenge/tt HTTP/1.1\r\n\r\n",
+            "GET /.well-known/acme-challenge/ HTTP/1.1\r\n\r\n",
+            "GET /.well-known/acme-challenge/../t HTTP/1.1\r\n\r\n",
+            "POST /.well-known/acme-challenge/t HTTP/1.1\r\n\r\n",
+            "GET /.well-known/acme-challenge/t\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "",
+        ] {
+            assert!(!is_shown(request), "{request}");
+        }
+    }
+
+    #[test]
+    fn the_port_is_closed_when_it_is_over() {
+        let challenge = Challenge {
+            kind: ChallengeKind::Http01,
+            domain: "a.test".into(),
+            token: "t".into(),
+            key_authorization: "t.key".into(),
+        };
+        let passed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let port = passed.local_addr().expect("an address").port();
+        drop(passed);
+        let responder = Responder::start(&challenge, &[], port).expect("it listens");
+        let error = Responder::start(&challenge, &[], port)
+            .err()
+            .expect("it is taken");
+        assert!(error.contains("taken by another program"), "{error}");
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("connected");
+        stream
+            .write_all(b"GET /.well-known/acme-challenge/t HTTP/1.1\r\n\r\n")
+            .expect("written");
+        let mut response = String::new();
+        stream.read_to_string(&mut response).expect("a response");
+        assert!(response.ends_with("t.key"), "{response}");
+        drop(responder);
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect_err("closed");
+    }
+}

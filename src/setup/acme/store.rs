@@ -1,0 +1,347 @@
+//! What ACME keeps in `state_dir`:
+//!
+//! ```text
+//!   acme/                          0700
+//!     lock                         held by whoever obtains
+//!     account-HOST.pem             0600, the key of the account at the CA of that host; lost, another account is made
+//!     certificates/NAME/           0700; `_.` for `*.`
+//!       privkey.pem fullchain.pem  0600, read by the daemon like a pair under tls/
+//!       order.json                 what it was ordered with, so that it can be renewed
+//! ```
+//!
+//! The key is written before the chain. In between, and after a crash there, the two do not match: the daemon goes on with
+//! the pair that it read last, and the next renewal puts it right.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rcgen::KeyPair;
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use crate::acme::wire::Url;
+use crate::acme::{ChallengeKind, Name};
+use crate::limits::{ACME_CERTIFICATES_MAX, ACME_NAMES_MAX, CONFIG_FILE_BYTES_MAX};
+use crate::shell::certificate::Summary;
+use crate::shell::certificate_files::{CHAIN, KEY, OBTAINED_FOLDER, read_pair};
+use crate::shell::helper::dns_hook::ORDER;
+use crate::shell::replace::replace;
+
+/// The folder.
+#[derive(Clone, Debug)]
+pub struct Store {
+    state_dir: PathBuf,
+}
+
+/// Held as long as somebody obtains.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "closing the file gives the lock back")] File);
+
+/// Why the lock is not had.
+#[derive(Debug)]
+pub enum Locked {
+    /// Another process has it.
+    Busy,
+    /// The file cannot be opened; in a sentence.
+    Failed(String),
+}
+
+/// A certificate that was obtained.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// Its folder is called after this.
+    pub name: Name,
+    /// What it was ordered with; none where that is lost.
+    pub order: Option<Ordered>,
+    /// The certificate, or what is wrong with its files.
+    pub summary: Result<Summary, String>,
+}
+
+/// What a certificate was ordered with. What was not said on the command line is the configuration's.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ordered {
+    /// What it is for.
+    pub names: Vec<Name>,
+    /// How the names are proven.
+    pub kind: Option<ChallengeKind>,
+    /// By which CA.
+    pub directory: Option<Url>,
+    /// Whether somebody has agreed to its terms.
+    pub agreed: bool,
+}
+
+#[derive(Deserialize, Serialize)]
+struct OrderText {
+    names: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    challenge: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    directory: Option<String>,
+    #[serde(default)]
+    agreed: bool,
+}
+
+impl Store {
+    /// The one in this `state_dir`; it need not be there.
+    pub fn new(state_dir: &Path) -> Self {
+        Self {
+            state_dir: state_dir.to_owned(),
+        }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.state_dir.join("acme")
+    }
+
+    /// The folder of a certificate.
+    pub fn folder(&self, name: &Name) -> PathBuf {
+        self.state_dir.join(OBTAINED_FOLDER).join(name.folder())
+    }
+
+    /// Makes the folders, and keeps everybody else away.
+    pub fn lock(&self) -> Result<Lock, Locked> {
+        let root = self.root();
+        make_folder(&root).map_err(Locked::Failed)?;
+        let path = root.join("lock");
+        let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(flags)
+            .open(&path)
+            .map_err(|error| Locked::Failed(said(&path, &error)))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Lock(file)),
+            Err(Errno::AGAIN) => Err(Locked::Busy),
+            Err(error) => Err(Locked::Failed(said(&path, &error.into()))),
+        }
+    }
+
+    /// The key of the account at the CA with this directory, made where there is none.
+    pub fn account_key(&self, directory: &str) -> Result<KeyPair, String> {
+        let path = self.root().join(account_file(directory));
+        match read_key(&path) {
+            Ok(Some(key)) => Ok(key),
+            Ok(None) => {
+                let key = KeyPair::generate().map_err(|error| error.to_string())?;
+                let pem = Zeroizing::new(key.serialize_pem());
+                replace(&path, pem.as_bytes(), 0o600).map_err(|error| said(&path, &error))?;
+                Ok(key)
+            }
+            Err(error) => Err(format!(
+                "{error}; put the key back, or remove the file to have another account made"
+            )),
+        }
+    }
+
+    /// The key of a certificate, where there is one that can be used again.
+    pub fn key(&self, name: &Name) -> Option<KeyPair> {
+        read_key(&self.folder(name).join(KEY)).ok().flatten()
+    }
+
+    /// Puts a certificate there.
+    pub fn write(
+        &self,
+        name: &Name,
+        key: &KeyPair,
+        chain: &[u8],
+        order: &Ordered,
+    ) -> Result<(), String> {
+        let certificates = self.state_dir.join(OBTAINED_FOLDER);
+        make_folder(&certificates)?;
+        let folder = self.folder(name);
+        make_folder(&folder)?;
+        let pem = Zeroizing::new(key.serialize_pem());
+        let order = order.json();
+        for (file, bytes) in [
+            (ORDER, order.as_slice()),
+            (KEY, pem.as_bytes()),
+            (CHAIN, chain),
+        ] {
+            let path = folder.join(file);
+            replace(&path, bytes, 0o600).map_err(|error| said(&path, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Says what is wanted before there is a certificate, so that the helper knows its names.
+    pub fn write_order(&self, name: &Name, order: &Ordered) -> Result<(), String> {
+        make_folder(&self.state_dir.join(OBTAINED_FOLDER))?;
+        let folder = self.folder(name);
+        make_folder(&folder)?;
+        let path = folder.join(ORDER);
+        replace(&path, &order.json(), 0o600).map_err(|error| said(&path, &error))
+    }
+
+    /// Removes a certificate with its key.
+    pub fn remove(&self, name: &Name) -> Result<(), String> {
+        let folder = self.folder(name);
+        fs::remove_dir_all(&folder).map_err(|error| said(&folder, &error))
+    }
+
+    /// All certificates that were obtained, and orders of those that are to be.
+    pub fn kept(&self) -> Vec<Kept> {
+        let entries = fs::read_dir(self.state_dir.join(OBTAINED_FOLDER));
+        let entries = entries.into_iter().flatten().flatten();
+        let mut kept: Vec<Kept> = entries
+            .filter_map(|entry| {
+                let name = Name::of_folder(entry.file_name().to_str()?)?;
+                let path = entry.path();
+                let pair = read_pair(&path).map_err(|error| error.to_string());
+                let summary = pair.and_then(|pair| {
+                    Summary::of(&pair).map_err(|fault| format!("{}: {fault}", path.display()))
+                });
+                let order = read_bytes(&path.join(ORDER)).ok();
+                let order = order.and_then(|bytes| Ordered::parse(&bytes));
+                Some(Kept {
+                    name,
+                    order,
+                    summary,
+                })
+            })
+            .take(ACME_CERTIFICATES_MAX)
+            .collect();
+        kept.sort_by(|one, other| one.name.cmp(&other.name));
+        kept
+    }
+}
+
+impl Ordered {
+    fn parse(json: &[u8]) -> Option<Self> {
+        let text: OrderText = serde_json::from_slice(json).ok()?;
+        let names = text.names.iter().take(ACME_NAMES_MAX);
+        let names: Vec<Name> = names.filter_map(|name| Name::parse(name)).collect();
+        (!names.is_empty()).then(|| Self {
+            names,
+            kind: text.challenge.as_deref().and_then(ChallengeKind::of_word),
+            directory: text.directory.and_then(|url| Url::try_from(url).ok()),
+            agreed: text.agreed,
+        })
+    }
+
+    fn json(&self) -> Vec<u8> {
+        let text = OrderText {
+            names: self.names.iter().map(ToString::to_string).collect(),
+            challenge: self.kind.map(|kind| kind.word().to_owned()),
+            directory: self.directory.as_ref().map(|url| url.as_str().to_owned()),
+            agreed: self.agreed,
+        };
+        // Text alone always is JSON.
+        serde_json::to_vec(&text).unwrap_or_default()
+    }
+}
+
+/// `account-HOST.pem`; what is no letter of a host name is `_`.
+fn account_file(directory: &str) -> String {
+    let rest = directory.strip_prefix("https://").unwrap_or(directory);
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
+    let host: String = host
+        .chars()
+        .map(|c| {
+            if plain(c) {
+                c.to_ascii_lowercase()
+            } else {
+                '_'
+            }
+        })
+        .collect();
+    format!("account-{host}.pem")
+}
+
+fn make_folder(path: &Path) -> Result<(), String> {
+    match DirBuilder::new().recursive(false).mode(0o700).create(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(said(path, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn read_key(path: &Path) -> Result<Option<KeyPair>, String> {
+    let bytes = match read_bytes(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(said(path, &error)),
+    };
+    let pem =
+        std::str::from_utf8(&bytes).map_err(|_| format!("{}: this is no PEM", path.display()))?;
+    let key = KeyPair::from_pem(pem).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(Some(key))
+}
+
+fn read_bytes(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(CONFIG_FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn said(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::PermissionDenied => format!("{}: {error}; use sudo", path.display()),
+        _ => format!("{}: {error}", path.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_was_ordered_is_read_back_and_the_key_of_an_account_lasts() {
+        let state = tempfile::tempdir().expect("a folder");
+        let store = Store::new(state.path());
+        let lock = store.lock().expect("a lock");
+        assert!(matches!(store.lock(), Err(Locked::Busy)));
+        drop(lock);
+        let lock = store.lock().expect("given back");
+        let name = |text| Name::parse(text).expect("a name");
+        let order = Ordered {
+            names: vec![name("*.a.test"), name("a.test")],
+            kind: Some(ChallengeKind::Dns01),
+            directory: Url::try_from("https://ca.test/dir".to_owned()).ok(),
+            agreed: true,
+        };
+        store
+            .write_order(&name("*.a.test"), &order)
+            .expect("written");
+        let kept = store.kept();
+        assert_eq!(kept.len(), 1);
+        assert_eq!(
+            (&kept[0].name, &kept[0].order),
+            (&name("*.a.test"), &Some(order))
+        );
+        let first = store
+            .account_key("https://ca.test:14000/dir")
+            .expect("a key");
+        let again = store
+            .account_key("https://ca.test:14000/other")
+            .expect("a key");
+        assert_eq!(first.serialize_pem(), again.serialize_pem());
+        let path = state.path().join("acme/account-ca.test_14000.pem");
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(
+            mode(&state.path().join("acme/certificates/_.a.test")),
+            0o700
+        );
+        fs::write(&path, "rubbish").expect("written");
+        let error = store
+            .account_key("https://ca.test:14000/dir")
+            .err()
+            .expect("a failure");
+        assert!(error.contains("remove the file"), "{error}");
+        drop(lock);
+    }
+}

@@ -1,0 +1,182 @@
+//! Which certificates are wanted, from the configuration and from what was obtained before. Pure.
+
+use super::store::{Kept, Ordered};
+use crate::acme::client::Terms;
+use crate::acme::wire::Url;
+use crate::acme::{ChallengeKind, Name};
+use crate::address::Domain;
+use crate::config::{Acme, Renewal};
+
+/// A certificate that is wanted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Wanted {
+    /// Its folder is called after this: the first name.
+    pub name: Name,
+    /// What it is for.
+    pub names: Vec<Name>,
+    /// How the names are proven.
+    pub kind: ChallengeKind,
+    /// By which CA.
+    pub directory: Url,
+    /// Whether its terms are agreed to.
+    pub terms: Terms,
+    /// What is kept beside it.
+    pub order: Ordered,
+}
+
+impl Wanted {
+    /// With the configuration's words for what the order does not say.
+    pub fn new(order: Ordered, acme: &Acme) -> Option<Self> {
+        let is_agreed = order.agreed || acme.renewal == Renewal::All;
+        Some(Self {
+            name: order.names.first()?.clone(),
+            names: order.names.clone(),
+            kind: order.kind.unwrap_or(acme.challenge),
+            directory: order
+                .directory
+                .clone()
+                .unwrap_or_else(|| acme.directory.clone()),
+            terms: if is_agreed {
+                Terms::Agreed
+            } else {
+                Terms::Open
+            },
+            order,
+        })
+    }
+
+    /// Whether a certificate has all of its names and no other.
+    pub fn is_met_by(&self, names: &[Box<str>]) -> bool {
+        let mut there: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut wanted: Vec<String> = self.names.iter().map(ToString::to_string).collect();
+        there.sort();
+        there.dedup();
+        wanted.sort();
+        there == wanted
+    }
+}
+
+/// What the daemon sees to.
+pub fn wanted(acme: &Acme, hostname: &Domain, kept: &[Kept]) -> Vec<Wanted> {
+    if acme.renewal == Renewal::Off {
+        return Vec::new();
+    }
+    let mut wanted: Vec<Wanted> = kept
+        .iter()
+        .filter_map(|kept| {
+            let order = kept.order.clone().or_else(|| of_certificate(kept))?;
+            Wanted::new(order, acme).map(|wanted| Wanted {
+                name: kept.name.clone(),
+                ..wanted
+            })
+        })
+        .collect();
+    let names = acme.names(hostname);
+    if let (Renewal::All, Some(first)) = (acme.renewal, names.first()) {
+        let first = first.clone();
+        let before = wanted.iter().position(|one| one.name == first);
+        let order = match before.map(|at| wanted.remove(at)) {
+            Some(before) => Ordered {
+                names,
+                ..before.order
+            },
+            None => Ordered {
+                names,
+                kind: None,
+                directory: None,
+                agreed: true,
+            },
+        };
+        wanted.extend(Wanted::new(order, acme));
+    }
+    wanted
+}
+
+/// Where the order is lost, the certificate says what it is for.
+fn of_certificate(kept: &Kept) -> Option<Ordered> {
+    let summary = kept.summary.as_ref().ok()?;
+    let mut names: Vec<Name> = summary
+        .names
+        .iter()
+        .filter_map(|name| Name::parse(name))
+        .collect();
+    names.sort_by_key(|name| *name != kept.name);
+    (!names.is_empty()).then_some(Ordered {
+        names,
+        kind: None,
+        directory: None,
+        agreed: true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Folder, SystemDefaults};
+
+    fn acme(text: &str) -> (Acme, Domain) {
+        let mut folder = Folder::default();
+        let text = format!("hostname = \"mail.a.test\"\n[acme]\n{text}");
+        folder.insert_file("chopar.toml", text.into());
+        folder.insert_file("hooks/dns-01", Vec::new());
+        let defaults = SystemDefaults {
+            hostname: String::new(),
+            resolv_conf: String::new(),
+        };
+        let config = Config::parse(&folder, &defaults).expect("a configuration");
+        (config.acme, config.hostname)
+    }
+
+    fn name(text: &str) -> Name {
+        Name::parse(text).expect("a name")
+    }
+
+    fn kept(names: &[&str]) -> Kept {
+        let names: Vec<Name> = names.iter().map(|one| name(one)).collect();
+        Kept {
+            name: names[0].clone(),
+            order: Some(Ordered {
+                names,
+                kind: Some(ChallengeKind::Dns01),
+                directory: None,
+                agreed: false,
+            }),
+            summary: Err(String::new()),
+        }
+    }
+
+    #[test]
+    fn what_was_obtained_is_renewed_as_it_was_ordered_and_nothing_else() {
+        let (acme, hostname) = acme("challenge = \"tls-alpn-01\"");
+        assert_eq!(wanted(&acme, &hostname, &[]), []);
+        let found = wanted(&acme, &hostname, &[kept(&["b.test", "c.test"])]);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].names, [name("b.test"), name("c.test")]);
+        assert_eq!(
+            (found[0].kind, found[0].terms),
+            (ChallengeKind::Dns01, Terms::Open)
+        );
+    }
+
+    #[test]
+    fn where_it_is_enabled_the_hostname_or_the_names_are_obtained_too() {
+        let (all, hostname) = acme("enabled = true");
+        let found = wanted(&all, &hostname, &[kept(&["b.test"])]);
+        let firsts: Vec<&Name> = found.iter().map(|one| &one.name).collect();
+        assert_eq!(firsts, [&name("b.test"), &name("mail.a.test")]);
+        assert_eq!(found[1].terms, Terms::Agreed);
+        let (all, hostname) =
+            acme("enabled = true\nchallenge = \"dns-01\"\nnames = [\"b.test\", \"*.b.test\"]");
+        let found = wanted(&all, &hostname, &[kept(&["b.test"])]);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].names, [name("b.test"), name("*.b.test")]);
+        assert!(!found[0].is_met_by(&["b.test".into()]));
+        assert!(found[0].is_met_by(&["*.b.test".into(), "b.test".into()]));
+    }
+
+    #[test]
+    fn turned_off_nothing_is_wanted() {
+        let (acme, hostname) = acme("enabled = false");
+        assert_eq!(wanted(&acme, &hostname, &[kept(&["b.test"])]), []);
+    }
+}

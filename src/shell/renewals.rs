@@ -1,0 +1,140 @@
+//! The thread that renews certificates, as the loop sees it: told of another configuration, it tells what it did.
+//!
+//! What it does is [`crate::setup`]'s, which hands its life to [`super::daemon::run`]. It alone keeps the right to bind low
+//! ports, and it ends with the process.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use mio::Waker;
+
+use super::helper::HelperDoor;
+use super::listen::ChallengeSockets;
+use super::log;
+use crate::config::Config;
+use crate::engine::log::Line;
+
+/// The loop's side.
+pub(super) struct Renewals {
+    configs: Sender<Arc<Config>>,
+    said: Receiver<Said>,
+}
+
+/// Where the thread lives.
+pub(super) struct Place {
+    /// The configuration folder.
+    pub(super) folder: PathBuf,
+    /// What is in it.
+    pub(super) config: Arc<Config>,
+    /// Sockets that were passed for challenges.
+    pub(super) sockets: ChallengeSockets,
+    /// The way to the helper.
+    pub(super) hook: HelperDoor,
+}
+
+enum Said {
+    Log(Line),
+    Renewed,
+}
+
+/// The thread's side.
+pub struct Door {
+    /// The configuration folder.
+    pub folder: PathBuf,
+    /// The configuration as it was last.
+    pub config: Arc<Config>,
+    /// Sockets that were passed for challenges.
+    pub sockets: ChallengeSockets,
+    /// The way to the helper.
+    pub hook: HelperDoor,
+    configs: Receiver<Arc<Config>>,
+    say: Sender<Said>,
+    waker: Arc<Waker>,
+}
+
+/// What a wait ended with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Waited {
+    /// The time is over.
+    Enough,
+    /// There is another configuration.
+    Reloaded,
+    /// The daemon ends.
+    Ended,
+}
+
+impl Door {
+    /// Waits so long, or until something happens.
+    pub fn wait(&mut self, pause: Duration) -> Waited {
+        match self.configs.recv_timeout(pause) {
+            Ok(config) => {
+                self.config = config;
+                Waited::Reloaded
+            }
+            Err(RecvTimeoutError::Timeout) => Waited::Enough,
+            Err(RecvTimeoutError::Disconnected) => Waited::Ended,
+        }
+    }
+
+    /// Logs a line.
+    pub fn log(&self, line: Line) {
+        self.say(Said::Log(line));
+    }
+
+    /// Says that there is another certificate.
+    pub fn renewed(&self) {
+        self.say(Said::Renewed);
+    }
+
+    fn say(&self, what: Said) {
+        // Nobody listens while the process ends.
+        drop(self.say.send(what));
+        drop(self.waker.wake());
+    }
+}
+
+impl Renewals {
+    /// Starts the thread.
+    pub(super) fn start(
+        place: Place,
+        waker: &Arc<Waker>,
+        life: impl FnOnce(Door) + Send + 'static,
+    ) -> io::Result<Self> {
+        let (configs, config) = mpsc::channel();
+        let (say, said) = mpsc::channel();
+        let door = Door {
+            folder: place.folder,
+            config: place.config,
+            sockets: place.sockets,
+            hook: place.hook,
+            configs: config,
+            say,
+            waker: Arc::clone(waker),
+        };
+        let thread = thread::Builder::new().name("renewal".into());
+        thread.spawn(move || life(door))?;
+        Ok(Self { configs, said })
+    }
+
+    /// There is another configuration.
+    pub(super) fn reconfigure(&self, config: Arc<Config>) {
+        // A thread that is gone has nothing left to do.
+        drop(self.configs.send(config));
+    }
+
+    /// Logs what the thread said; gives whether there is another certificate.
+    pub(super) fn take_lines(&self) -> bool {
+        let mut is_renewed = false;
+        while let Ok(said) = self.said.try_recv() {
+            match said {
+                Said::Log(line) => log::write(&line),
+                Said::Renewed => is_renewed = true,
+            }
+        }
+        is_renewed
+    }
+}

@@ -1,0 +1,486 @@
+//! Certificates from pebble, Let's Encrypt's ACME server for tests, which refuses half of all nonces.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::process::{Guard, Output, program, run, run_within, wait_for};
+use crate::relay::{CHOPAR, Relay, Setup};
+use crate::world::{certificate, free_port};
+use crate::zones::Zones;
+
+/// What a slow machine is given for an order, half of whose requests have to be repeated.
+const LONG: Duration = Duration::from_secs(90);
+
+/// The CA.
+struct Pebble {
+    folder: TempDir,
+    port: u16,
+    http_port: u16,
+    tls_port: u16,
+    dns_port: u16,
+    server: Option<Guard>,
+}
+
+impl Pebble {
+    /// Looks names up here, and for proofs at ports of its own. `more` are keys of its configuration.
+    fn start(dns_port: u16, more: &[(&str, Value)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        certificate(folder.path(), "localhost");
+        let mut pebble = Self {
+            folder,
+            port: free_port(),
+            http_port: free_port(),
+            tls_port: free_port(),
+            dns_port,
+            server: None,
+        };
+        let mut keys = json!({
+            "listenAddress": format!("127.0.0.1:{}", pebble.port),
+            "managementListenAddress": format!("127.0.0.1:{}", free_port()),
+            "certificate": pebble.file("cert.pem"),
+            "privateKey": pebble.file("key.pem"),
+            "httpPort": pebble.http_port,
+            "tlsPort": pebble.tls_port,
+            "ocspResponderURL": "",
+            "externalAccountBindingRequired": false,
+        });
+        for (key, value) in more {
+            keys[*key] = value.clone();
+        }
+        let text = json!({ "pebble": keys }).to_string();
+        fs::write(pebble.file("config.json"), text).expect("a file");
+        pebble.run();
+        pebble
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Starts it; it remembers nothing of a run before.
+    fn run(&mut self) {
+        let log = File::create(self.file("log")).expect("a file");
+        let mut command = Command::new(program("pebble"));
+        command
+            .arg("-config")
+            .arg(self.file("config.json"))
+            .args(["-strict", "-dnsserver"])
+            .arg(format!("127.0.0.1:{}", self.dns_port))
+            .envs([("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_WFE_NONCEREJECT", "50")])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file"))
+            .stderr(log);
+        self.server = Some(Guard::spawn(&mut command));
+        wait_for("pebble", LONG, || {
+            TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok()
+        });
+    }
+
+    fn stop(&mut self) {
+        self.server = None;
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.file("log")).unwrap_or_default()
+    }
+
+    /// The table of chopar.toml that leads to it.
+    fn table(&self, more: &str) -> String {
+        format!(
+            "[acme]\ndirectory = \"https://localhost:{}/dir\"\nca_file = \"{}\"\nhttp_port = {}\ntls_port = {}\n{more}\n",
+            self.port,
+            self.file("cert.pem").display(),
+            self.http_port,
+            self.tls_port
+        )
+    }
+}
+
+/// `chopar cert` and these words.
+fn cert(relay: &Relay, words: &[&str]) -> Output {
+    let mut command = Command::new(CHOPAR);
+    command
+        .arg("-C")
+        .arg(relay.config())
+        .arg("cert")
+        .args(words);
+    run_within(&mut command, b"", LONG)
+}
+
+/// A relay, then a CA that uses its names, then the table that leads from one to the other.
+fn relay_with_ca(ca: &[(&str, Value)], table: &str, zone: &str) -> (Relay, Pebble) {
+    let mut relay = Setup {
+        zone: zone.to_owned(),
+        ..Setup::default()
+    }
+    .start();
+    let pebble = Pebble::start(relay.dns.port, ca);
+    relay.setup.tables = pebble.table(table);
+    relay.write_config();
+    (relay, pebble)
+}
+
+/// The serial number of the certificate that is shown for this name, and its issuer.
+fn shown(relay: &Relay, name: &str) -> String {
+    let mut command = Command::new(program("openssl"));
+    command.args([
+        "s_client",
+        "-connect",
+        &format!("127.0.0.1:{}", relay.submissions()),
+    ]);
+    let said = run(command.args(["-servername", name]), b"QUIT\n").stdout;
+    let mut command = Command::new(program("openssl"));
+    command.args(["x509", "-noout", "-serial", "-issuer"]);
+    run(&mut command, said.as_bytes()).ok()
+}
+
+fn list(relay: &Relay) -> Vec<Value> {
+    serde_json::from_str(&cert(relay, &["list", "--json"]).ok()).expect("JSON")
+}
+
+#[test]
+fn a_certificate_is_obtained_by_http_and_by_tls_and_served_at_once() {
+    let (relay, _pebble) = relay_with_ca(&[], "", "b.relay.test. A 127.0.0.1");
+    let refused = cert(&relay, &["obtain"]);
+    assert_eq!(refused.code, 78, "{refused:?}");
+    assert!(refused.stderr.contains("--agree"), "{refused:?}");
+    assert!(list(&relay).is_empty(), "what was not obtained is not kept");
+
+    let said = cert(&relay, &["obtain", "--agree"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(
+        said.stderr
+            .contains("obtained a certificate for mail.relay.test"),
+        "{said:?}"
+    );
+    let first = shown(&relay, "mail.relay.test");
+    assert!(first.contains("Pebble"), "{first}");
+    let folder = relay
+        .folder()
+        .join("state/acme/certificates/mail.relay.test");
+    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    assert_eq!(
+        (mode(&folder), mode(&folder.join("privkey.pem"))),
+        (0o700, 0o600)
+    );
+
+    // The account is known by now. Two names by the other way.
+    let words = [
+        "obtain",
+        "b.relay.test",
+        "mail.relay.test",
+        "--challenge",
+        "tls-alpn-01",
+    ];
+    let said = cert(&relay, &words);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(shown(&relay, "b.relay.test").contains("Pebble"));
+
+    // The key stays unless another is wanted; what is not due is left alone.
+    let key = || fs::read_to_string(folder.join("privkey.pem")).expect("a key");
+    let before = key();
+    let said = cert(&relay, &["renew", "mail.relay.test"]);
+    assert!(
+        said.code == 0 && said.stderr.contains("--force renews it now"),
+        "{said:?}"
+    );
+    assert_eq!(shown(&relay, "mail.relay.test"), first);
+    assert_eq!(
+        cert(&relay, &["renew", "mail.relay.test", "--force"]).code,
+        0
+    );
+    assert_ne!(shown(&relay, "mail.relay.test"), first);
+    assert_eq!(key(), before);
+    assert_eq!(cert(&relay, &["obtain", "--new-key"]).code, 0);
+    assert_ne!(key(), before);
+
+    let rows = list(&relay);
+    let folders: Vec<&str> = rows
+        .iter()
+        .filter_map(|row| row["folder"].as_str())
+        .collect();
+    assert_eq!(
+        folders,
+        [
+            "acme/certificates/b.relay.test",
+            "acme/certificates/mail.relay.test"
+        ]
+    );
+    assert_eq!(rows[0]["names"], json!(["b.relay.test", "mail.relay.test"]));
+    assert!(
+        rows[0]["served_for"]
+            .as_array()
+            .expect("names")
+            .contains(&"b.relay.test".into())
+    );
+    assert_eq!(rows[1]["error"], Value::Null);
+
+    let said = cert(
+        &relay,
+        &["revoke", "b.relay.test", "--reason", "superseded"],
+    );
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(list(&relay).len(), 1);
+    assert_eq!(cert(&relay, &["revoke", "b.relay.test"]).code, 66);
+}
+
+#[test]
+fn the_ca_may_be_down_look_elsewhere_or_refuse_and_each_is_said_with_what_to_do() {
+    let (relay, mut pebble) =
+        relay_with_ca(&[("domainBlocklist", json!(["bad.relay.test"]))], "", "");
+    pebble.stop();
+    let down = cert(&relay, &["obtain", "--agree"]);
+    assert_eq!(down.code, 69, "{down:?}");
+    assert!(
+        down.stderr.contains("refused") && down.stderr.contains("acme.directory"),
+        "{down:?}"
+    );
+    pebble.run();
+
+    // It looks at another port than the one where the proof is shown.
+    let right = relay.setup.tables.clone();
+    let config = |table: &str| {
+        let path = relay.config().join("chopar.toml");
+        let text = fs::read_to_string(&path).expect("a file");
+        let (front, _) = text.split_once("[acme]").expect("the table");
+        fs::write(path, format!("{front}{table}")).expect("a file");
+    };
+    config(&right.replace(
+        &format!("http_port = {}", pebble.http_port),
+        &format!("http_port = {}", free_port()),
+    ));
+    let elsewhere = cert(&relay, &["obtain", "--agree"]);
+    assert_eq!(elsewhere.code, 69, "{elsewhere:?}");
+    assert!(
+        elsewhere.stderr.contains("mail.relay.test by http-01")
+            && elsewhere.stderr.contains("port 80"),
+        "{elsewhere:?}"
+    );
+
+    config(&right);
+    let blocked = cert(&relay, &["obtain", "--agree", "bad.relay.test"]);
+    assert_eq!(blocked.code, 78, "{blocked:?}");
+    assert!(
+        blocked.stderr.contains("does not issue for this name"),
+        "{blocked:?}"
+    );
+
+    // Somebody has the port.
+    let taken =
+        std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, pebble.http_port)).expect("a port");
+    let refused = cert(&relay, &["obtain", "--agree"]);
+    assert!(
+        refused.code == 69 && refused.stderr.contains("taken by another program"),
+        "{refused:?}"
+    );
+    drop(taken);
+
+    // A CA whose certificate nobody vouches for.
+    config(&right.replace("ca_file", "#"));
+    let unknown = cert(&relay, &["obtain", "--agree"]);
+    assert!(
+        unknown.code == 69 && unknown.stderr.contains("acme.ca_file"),
+        "{unknown:?}"
+    );
+    assert!(list(&relay).is_empty());
+}
+
+#[test]
+fn an_account_is_bound_to_one_that_the_ca_knows() {
+    let mac = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
+    let ca = [
+        ("externalAccountBindingRequired", json!(true)),
+        ("externalAccountMACKeys", json!({"kid-1": mac})),
+    ];
+    let (mut relay, pebble) = relay_with_ca(&ca, "", "");
+    let refused = cert(&relay, &["obtain", "--agree"]);
+    assert!(
+        refused.code == 78 && refused.stderr.contains("eab_kid"),
+        "{refused:?}"
+    );
+    let secrets = relay.config().join("secrets");
+    fs::create_dir(&secrets).expect("a folder");
+    fs::write(secrets.join("eab"), format!("{mac}\n")).expect("a file");
+    fs::set_permissions(secrets.join("eab"), fs::Permissions::from_mode(0o640)).expect("a mode");
+    relay.setup.tables = pebble.table("eab_kid = \"kid-1\"\neab_key_file = \"secrets/eab\"");
+    relay.write_config();
+    let said = cert(&relay, &["obtain", "--agree"]);
+    assert_eq!(said.code, 0, "{said:?}\n{}", pebble.log());
+}
+
+/// Writes the hook that chopar prints, and where the name server is.
+fn write_hook(config: &Path, zones: &Zones) {
+    let mut command = Command::new(CHOPAR);
+    let hook = run(command.args(["cert", "hook", "nsupdate"]), b"").ok();
+    fs::create_dir(config.join("hooks")).expect("a folder");
+    fs::write(config.join("hooks/dns-01"), hook).expect("a file");
+    fs::set_permissions(
+        config.join("hooks/dns-01"),
+        fs::Permissions::from_mode(0o755),
+    )
+    .expect("a mode");
+    fs::create_dir_all(config.join("secrets")).expect("a folder");
+    let text = format!("SERVER=127.0.0.1\nPORT={}\nKEY=\n", zones.port);
+    fs::write(config.join("secrets/nsupdate.conf"), text).expect("a file");
+    fs::set_permissions(
+        config.join("secrets/nsupdate.conf"),
+        fs::Permissions::from_mode(0o640),
+    )
+    .expect("a mode");
+}
+
+#[test]
+fn a_wildcard_is_proven_by_the_shipped_hook_from_a_command_and_from_the_daemon() {
+    assert!(program("nsupdate").exists());
+    let zones = Zones::start(&[("zone.test", "")]);
+    let mut relay = Relay::start();
+    let pebble = Pebble::start(zones.port, &[]);
+    write_hook(&relay.config(), &zones);
+    let more = format!("challenge = \"dns-01\"\nzone_port = {}\n", zones.port);
+    let use_zones = |relay: &Relay, table: &str| {
+        relay.write_config();
+        let path = relay.config().join("chopar.toml");
+        let text = fs::read_to_string(&path).expect("a file");
+        let dns = format!("servers = [\"127.0.0.1:{}\"]", relay.dns.port);
+        let text = text.replace(&dns, &format!("servers = [\"127.0.0.1:{}\"]", zones.port));
+        fs::write(path, format!("{text}{table}")).expect("a file");
+    };
+    use_zones(&relay, &pebble.table(&more));
+    let said = cert(&relay, &["obtain", "--agree", "*.zone.test", "zone.test"]);
+    assert_eq!(said.code, 0, "{said:?}\n{}", pebble.log());
+    assert!(shown(&relay, "any.zone.test").contains("Pebble"));
+    assert!(
+        relay
+            .folder()
+            .join("state/acme/certificates/_.zone.test/fullchain.pem")
+            .exists()
+    );
+
+    // The daemon has it done by the helper; the record goes again.
+    use_zones(
+        &relay,
+        &pebble.table(&format!(
+            "{more}enabled = true\nnames = [\"own.zone.test\"]\n"
+        )),
+    );
+    relay.signal(Signal::HUP);
+    wait_for("the daemon to obtain one", LONG, || {
+        relay
+            .log()
+            .contains("event=certificate-renewal name=own.zone.test until=")
+            .then_some(())
+    });
+    wait_for("it to be served", LONG, || {
+        shown(&relay, "own.zone.test")
+            .contains("Pebble")
+            .then_some(())
+    });
+    let left = zones_txt(&zones, "_acme-challenge.own.zone.test");
+    assert_eq!(left, "");
+}
+
+/// The TXT records of a name, as the name server has them.
+fn zones_txt(zones: &Zones, name: &str) -> String {
+    let mut command = Command::new(program("dig"));
+    command.args([
+        "@127.0.0.1",
+        "-p",
+        &zones.port.to_string(),
+        "+short",
+        "TXT",
+        name,
+    ]);
+    run(&mut command, b"").ok()
+}
+
+#[test]
+fn the_daemon_renews_and_no_session_fails_while_the_ca_goes_and_comes_back_without_its_memory() {
+    // Valid for so short a time that it is renewed every few seconds.
+    let life = [("certificateValidityPeriod", json!(16))];
+    let (mut relay, mut pebble) = relay_with_ca(&life, "enabled = true", "");
+    relay.signal(Signal::HUP);
+    let lines = |relay: &Relay, has_cause: bool| {
+        let log = relay.log();
+        let lines = log
+            .lines()
+            .filter(|line| line.contains("event=certificate-renewal"));
+        lines
+            .filter(|line| line.contains("cause=") == has_cause)
+            .count()
+    };
+    let renewals = |relay: &Relay| lines(relay, false);
+    let failures = |relay: &Relay| lines(relay, true);
+    let wait_until = |relay: &Relay, count: usize| {
+        wait_for("renewals", LONG, || {
+            (renewals(relay) >= count).then_some(())
+        });
+    };
+    let over = Arc::new(AtomicBool::new(false));
+    let sessions = Arc::new(AtomicUsize::new(0));
+    let port = relay.submission();
+    let clients: Vec<_> = (0..3)
+        .map(|_| {
+            let (over, sessions) = (Arc::clone(&over), Arc::clone(&sessions));
+            thread::spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    let mut client = Client::connect(port);
+                    assert_eq!(client.say("EHLO client.test").code, 250);
+                    assert_eq!(client.say("STARTTLS").code, 220);
+                    client.start_tls();
+                    assert_eq!(client.say("EHLO client.test").code, 250, "TLS failed");
+                    assert_eq!(client.say("QUIT").code, 221);
+                    sessions.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(Duration::from_millis(5));
+                }
+            })
+        })
+        .collect();
+    wait_until(&relay, 3);
+    let key = fs::read_to_string(
+        relay
+            .folder()
+            .join("state/acme/certificates/mail.relay.test/privkey.pem"),
+    );
+    // Down for longer than a certificate lasts; then up again, with no account of ours.
+    pebble.stop();
+    wait_for("a failure", LONG, || (failures(&relay) > 0).then_some(()));
+    pebble.run();
+    let before = renewals(&relay);
+    wait_until(&relay, before + 2);
+    // Our half of the account is lost, too.
+    let account = fs::read_dir(relay.folder().join("state/acme")).expect("a folder");
+    let account = account
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some());
+    fs::remove_file(account.expect("a key")).expect("a file");
+    let before = renewals(&relay);
+    wait_until(&relay, before + 2);
+    over.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.join().expect("every session works");
+    }
+    assert!(sessions.load(Ordering::Relaxed) > 50, "{sessions:?}");
+    let after = fs::read_to_string(
+        relay
+            .folder()
+            .join("state/acme/certificates/mail.relay.test/privkey.pem"),
+    );
+    assert_eq!(after.expect("a key"), key.expect("a key"), "the key stays");
+    // The same cause is said once.
+    assert_eq!(failures(&relay), 1, "{}", relay.log());
+    assert!(shown(&relay, "mail.relay.test").contains("Pebble"));
+    relay.stop();
+}
