@@ -113,7 +113,7 @@ impl Add {
         if folder.join("domains").join(domain.as_str()).is_dir() {
             return Err(Failure::new(
                 CANNOT_CREATE,
-                format!("{domain} is served already"),
+                format!("{domain} is served already; `chopar init {domain}` makes what it lacks"),
             ));
         }
         let target = self.forward_to.as_deref().map(parse_mailbox).transpose()?;

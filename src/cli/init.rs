@@ -77,6 +77,8 @@ impl Init {
             show(&plan, output)?;
             return say(output, &format!("\nThen: {}\n", plan.next));
         }
+        // For git and other programs: what is written here has modes of its own.
+        close_mask();
         // Relative paths would not last.
         let folder = &machine.folder;
         let Done { passwords, result } = execute(&plan.entries, folder, output);
@@ -168,7 +170,6 @@ pub(super) struct Done {
 
 /// Does the steps, up to the first that cannot be done.
 pub(super) fn execute(entries: &[Entry], folder: &Path, output: &mut dyn Write) -> Done {
-    close_mask();
     let mut passwords = Vec::new();
     let result = entries.iter().try_for_each(|entry| match entry {
         Entry::Do(step) => {

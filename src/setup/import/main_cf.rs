@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn lines_go_on_and_the_last_of_a_name_counts() {
-        let text = "# comment\na = 1\nb = x,\n  # between\n\n\ty\na = 2\nnonsense\n = 3\n";
+        let text = "# comment\na = 1\nb = x,\n  # between\n\n\ty\na = 2\nnonsense\n=3\n";
         let found = parse(text);
         let value = |name: &str| {
             (

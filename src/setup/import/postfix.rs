@@ -248,9 +248,6 @@ impl Postfix<'_, '_> {
 
     fn relayhost(&mut self) {
         let Some((value, place)) = self.set("relayhost") else {
-            for name in SASL {
-                self.used.insert(name);
-            }
             return;
         };
         let Some((host, port, is_host)) = next_hop(&value) else {
@@ -286,7 +283,11 @@ impl Postfix<'_, '_> {
     /// Login and password for the relay host.
     fn login(&mut self, relayhost: &str, host: &str) -> Option<(String, Zeroizing<String>)> {
         let (enabled, _) = self.value("smtp_sasl_auth_enable");
-        self.used.extend(SASL);
+        for name in SASL {
+            if let Some((value, place)) = self.set(name) {
+                self.taken(&place, format!("{name} {value}, for the relay host"));
+            }
+        }
         let (maps, place) = self.set("smtp_sasl_password_maps")?;
         if enabled != "yes" {
             self.import.leave(
@@ -920,9 +921,9 @@ const SHELL: [char; 19] = [
     '$', ';', '&', '<', '>', '*', '?', '[', ']', '(', ')', '{', '}', '~', '`', '\'', '"', '|', '\\',
 ];
 const ALIAS_STEPS: usize = 10;
-const SASL: [&str; 6] = [
+/// What counts for a relay host, beside the file of logins.
+const SASL: [&str; 5] = [
     "smtp_sasl_auth_enable",
-    "smtp_sasl_password_maps",
     "smtp_sasl_security_options",
     "smtp_sasl_tls_security_options",
     "smtp_tls_wrappermode",
@@ -977,6 +978,7 @@ const KNOWN: &[(&str, &str)] = &[
         "smtpd_sasl_*",
         "chopar has users of its own: add each with chopar user add",
     ),
+    ("smtp_sasl_*", "no relay host is set"),
     ("smtp_tls_*", "chopar uses TLS wherever it is offered"),
     ("smtpd_tls_*", "chopar offers TLS on every port"),
     ("transport_maps", "write a [[route]] for each domain"),

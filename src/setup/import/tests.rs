@@ -21,7 +21,7 @@ fn what_would_break_the_configuration_is_left_and_named_once() {
     let mut import = Import::default();
     let (one, other) = (domain("a.example"), domain("b.example"));
     for (at, of, name, target) in [
-        (1, &one, "x", "*@b.example"),
+        (1, &one, "x", "x@b.example"),
         (2, &other, "x", "x@a.example"),
         (3, &other, "y", "me@home.example"),
     ] {
@@ -37,14 +37,9 @@ fn what_would_break_the_configuration_is_left_and_named_once() {
     let report = report(&import.notes);
     let lines: Vec<&str> = report.lines().collect();
     assert_eq!(lines.len(), 7, "{report}");
-    assert!(
-        report.contains("Taken:\n  table:3: the alias y@b.example\nChanged:\n  nothing\n"),
-        "{report}"
-    );
-    assert!(
-        lines[5].starts_with("  table:1: x@a.example: *@b.example: the alias leads back"),
-        "{report}"
-    );
+    assert_eq!(lines[..2], ["Taken:", "  table:3: the alias y@b.example"]);
+    let first = "  table:1: x@a.example: x@b.example: the alias leads back";
+    assert!(lines[5].starts_with(first), "{report}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::NewFile;
-use crate::setup::init::perform::{StepError, close_mask, make_config_folder};
+use crate::setup::init::perform::{StepError, make_config_folder};
 use crate::shell::ownership::make_folders;
 use crate::shell::replace::replace_in;
 
@@ -40,7 +40,6 @@ impl std::error::Error for WriteError {}
 /// Writes the files.
 pub fn write(into: &Path, files: &[NewFile]) -> Result<(), WriteError> {
     let failed = |path: &Path, error| WriteError::Failed(path.to_owned(), error);
-    close_mask();
     match fs::read_dir(into).map(|mut entries| entries.next().is_some()) {
         Ok(true) => return Err(WriteError::NotEmpty(into.to_owned())),
         Ok(false) => {}

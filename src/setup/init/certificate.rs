@@ -1,15 +1,37 @@
 //! The certificate of a new machine: what `init` does about it.
+//!
+//! On a machine the daemon obtains and renews it: `[acme]` is part of the chopar.toml that is written. Where one folder is
+//! set up, its ports are not those that a CA comes to, and where a chopar.toml is there it is not changed.
 
-use std::path::Path;
-
-use super::plan::Entry;
+use super::plan::{Certificate, Entry, Existing, Place};
 use crate::address::Domain;
 
-/// What is to be done so that clients see a certificate that they trust, where there is none for the host yet.
-pub fn entry(hostname: &Domain, command: &str, tls: &Path) -> Entry {
-    Entry::Left(format!(
-        "a certificate for {hostname}: until there is one, chopar shows one that it signed itself; obtain one with an ACME \
-         client and link its folder, like ln -s /etc/letsencrypt/live/{hostname} {}/, then run {command} check",
-        tls.display()
-    ))
+/// Whether a chopar.toml that is written has the daemon obtain certificates.
+pub fn is_automatic(wanted: Certificate, place: Place) -> bool {
+    wanted == Certificate::Wanted && place == Place::Machine
+}
+
+/// What there is to say of the certificate of this host, for a chopar called by this command.
+pub fn entry(
+    wanted: Certificate,
+    place: Place,
+    existing: &Existing,
+    hostname: &Domain,
+    command: &str,
+) -> Option<Entry> {
+    if existing.obtains_certificates {
+        let text = format!("certificates, {hostname}'s too: the daemon obtains and renews them");
+        return Some(Entry::Kept(text));
+    }
+    if existing.has_certificate {
+        return Some(Entry::Kept(format!("the certificate for {hostname}")));
+    }
+    let is_written = existing.settings.is_none() && is_automatic(wanted, place);
+    if is_written || wanted == Certificate::Unwanted {
+        return None;
+    }
+    Some(Entry::Left(format!(
+        "a certificate for {hostname}: until there is one, chopar shows one that it signed itself; {command} cert obtain \
+         --agree gets one from Let's Encrypt"
+    )))
 }

@@ -13,9 +13,10 @@ use super::plan::{
     Supervisor, Tool, UNIT, USUAL_BINARY, candidates,
 };
 use crate::address::Domain;
-use crate::config::Config;
 use crate::config::alias_edit::entries;
 use crate::config::text::without_mark;
+use crate::config::{Config, Renewal};
+use crate::shell::certificate_files::{self, Places};
 use crate::shell::time::wall;
 use crate::shell::{folder, loading};
 
@@ -128,10 +129,13 @@ fn existing(folder: &Path, domain: &Domain) -> Result<(Existing, Option<Config>)
         found.hostname = Some(config.hostname.clone());
     }
     found.admin = config.admin.clone();
-    found.has_certificate = folder
-        .join("tls")
-        .read_dir()
-        .is_ok_and(|mut entries| entries.next().is_some());
+    let places = Places {
+        config: folder,
+        state: &config.state_dir,
+    };
+    let pairs = certificate_files::read(places);
+    found.has_certificate = pairs.iter().any(|found| found.pair.is_some());
+    found.obtains_certificates = config.acme.renewal == Renewal::All;
     found.domain = config.domains.get(domain).map(|served| {
         let mut there = ExistingDomain {
             users: served

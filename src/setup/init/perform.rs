@@ -73,7 +73,8 @@ pub enum Made {
     Password(Mailbox, Zeroizing<String>),
 }
 
-/// Nothing that is made from here on, also by programs that are called, is open to others but where that is said.
+/// Nothing that is made from here on, also by programs that are called, is open to others but where that is said. It is the
+/// whole process that has a mask: for the command itself to call.
 pub fn close_mask() {
     rustix::process::umask(Mode::from_raw_mode(0o077));
 }

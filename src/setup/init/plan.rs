@@ -171,8 +171,10 @@ pub struct Existing {
     pub admin: Option<Mailbox>,
     /// The domain, where it is served.
     pub domain: Option<ExistingDomain>,
-    /// Whether there is a pair for the host under `tls/`.
+    /// Whether there is a certificate, under `tls/` or one that was obtained.
     pub has_certificate: bool,
+    /// Whether chopar.toml has the daemon obtain what is missing.
+    pub obtains_certificates: bool,
     /// Whether the folder is a repository.
     pub repository: bool,
     /// Whether it has a `.gitignore`.
@@ -230,6 +232,8 @@ pub enum Step {
         hostname: Domain,
         /// Who reads what comes for postmaster.
         admin: Option<Mailbox>,
+        /// Whether the daemon obtains certificates.
+        certificates: bool,
         /// The file.
         text: String,
     },
@@ -366,13 +370,22 @@ impl fmt::Display for Step {
             }
             Self::Folder(path) => write!(out, "make the folder {}", path.display()),
             Self::Settings {
-                hostname, admin, ..
+                hostname,
+                admin,
+                certificates,
+                ..
             } => {
                 write!(out, "write chopar.toml: this host is {hostname}")?;
-                match admin {
-                    Some(admin) => write!(out, ", mail for postmaster and abuse goes to {admin}"),
-                    None => Ok(()),
+                if let Some(admin) = admin {
+                    write!(out, ", mail for postmaster and abuse goes to {admin}")?;
                 }
+                if *certificates {
+                    out.write_str(
+                        ", and certificates come from Let's Encrypt, to whose terms of service this agrees \
+                         (--no-certificate leaves that out)",
+                    )?;
+                }
+                Ok(())
             }
             Self::Admin { admin, .. } => write!(
                 out,
@@ -664,11 +677,16 @@ impl Planner<'_> {
                 hostname: self.hostname(),
                 admin: wanted.cloned(),
                 own,
+                certificates: certificate::is_automatic(
+                    self.wishes.certificate,
+                    self.machine.place,
+                ),
             };
             self.step(Step::Settings {
                 text: settings.text(),
                 hostname: settings.hostname,
                 admin: settings.admin,
+                certificates: settings.certificates,
             });
             return Ok(());
         };
@@ -839,18 +857,16 @@ impl Planner<'_> {
 
     fn certificate(&mut self) {
         let existing = &self.machine.existing;
-        if self.wishes.certificate == Certificate::Unwanted {
-            return;
-        }
         let hostname = existing.hostname.clone();
         let hostname = hostname.unwrap_or_else(|| self.hostname());
-        if existing.has_certificate {
-            self.kept(format!("the certificate for {hostname}"));
-            return;
-        }
-        let tls = self.machine.folder.join("tls");
-        let entry = certificate::entry(&hostname, &self.command(), &tls);
-        self.entries.push(entry);
+        let entry = certificate::entry(
+            self.wishes.certificate,
+            self.machine.place,
+            existing,
+            &hostname,
+            &self.command(),
+        );
+        self.entries.extend(entry);
     }
 
     /// How chopar is called for this configuration.
@@ -903,7 +919,7 @@ impl Planner<'_> {
     fn service(&mut self) -> String {
         let command = self.command();
         let domain = &self.wishes.domain;
-        let after = format!("{command} dns {domain} --watch");
+        let after = format!("{command} doctor {domain}");
         if self.machine.place == Place::Folder {
             if self.machine.is_running {
                 self.reload();

@@ -15,6 +15,8 @@ pub struct Settings {
     pub admin: Option<Mailbox>,
     /// Where it all lies in one folder.
     pub own: Option<Own>,
+    /// Whether the daemon obtains certificates.
+    pub certificates: bool,
 }
 
 /// A relay that lives in one folder, beside others on the machine.
@@ -54,6 +56,9 @@ impl Settings {
         );
         if let Some(own) = &self.own {
             text.push_str(&own_text(own));
+        }
+        if self.certificates {
+            text.push_str(CERTIFICATES);
         }
         text.push_str(&examples(&self.domain));
         text
@@ -127,11 +132,17 @@ pub(in crate::setup) fn quoted(text: &str) -> String {
 }
 
 const NO_ADMIN: &str = "# admin = ";
+const CERTIFICATES: &str = "
+# The daemon obtains a certificate for this host and renews it: Let's Encrypt comes to port 80. This agrees to its terms
+# of service, https://letsencrypt.org/repository/
+[acme]
+enabled = true
+";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Folder, SystemDefaults};
+    use crate::config::{Config, Folder, Renewal, SystemDefaults};
 
     fn settings() -> Settings {
         Settings {
@@ -139,6 +150,7 @@ mod tests {
             hostname: Domain::parse("mail.example.com").expect("a domain"),
             admin: None,
             own: None,
+            certificates: false,
         }
     }
 
@@ -158,9 +170,15 @@ mod tests {
             user: Some("65534:65534".to_owned()),
             ports: [2525, 2587, 2465],
         };
-        for own in [None, Some(own)] {
-            let text = Settings { own, ..settings() }.text();
+        for (own, certificates) in [(None, true), (Some(own), false)] {
+            let settings = Settings {
+                own,
+                certificates,
+                ..settings()
+            };
+            let text = settings.text();
             let config = parsed(&text);
+            assert_eq!(config.acme.renewal == Renewal::All, certificates);
             assert_eq!(config.hostname.as_str(), "mail.example.com");
             assert_eq!(config.admin, None);
             let sentences = |line: &str| line.starts_with("# ") && !line.contains(['=', '[']);

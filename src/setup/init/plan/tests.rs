@@ -80,6 +80,7 @@ fn ready() -> Machine {
                 catch_all: Some("you@gmail.example".to_owned()),
             }),
             has_certificate: true,
+            obtains_certificates: false,
             repository: false,
             ignore: false,
         },
@@ -143,7 +144,7 @@ fn a_bare_machine_gets_everything_in_an_order_that_works() {
     for (found, expected) in found.iter().zip(expected) {
         assert!(found.starts_with(expected), "{found} is not {expected}");
     }
-    assert_eq!(plan.next, "sudo chopar dns example.com --watch");
+    assert_eq!(plan.next, "sudo chopar doctor example.com");
 }
 
 #[test]
@@ -319,6 +320,43 @@ fn a_key_that_is_missing_gets_a_name_that_is_free() {
         "an RSA key of 2048 bits that signs for example.com, 202611r2",
     );
     assert_says(&plan, "kept the Ed25519 key that signs for example.com");
+}
+
+#[test]
+fn the_daemon_of_a_machine_obtains_the_certificate_unless_it_is_not_wanted_or_said_otherwise() {
+    let wanted = Wishes {
+        certificate: Certificate::Wanted,
+        ..wishes()
+    };
+    let toml = |plan: &Plan| {
+        let found = steps(plan).into_iter().find_map(|step| match step {
+            Step::Settings { text, .. } => Some(text.clone()),
+            _ => None,
+        });
+        found.unwrap_or_default()
+    };
+    let new = planned(&wanted, &machine());
+    assert!(toml(&new).contains("\n[acme]\nenabled = true\n"));
+    assert_says(
+        &new,
+        "to whose terms of service this agrees (--no-certificate leaves that out)",
+    );
+    assert!(!toml(&planned(&wishes(), &machine())).contains("[acme]"));
+    let folder = Machine {
+        place: Place::Folder,
+        ..machine()
+    };
+    let folder = planned(&wanted, &folder);
+    assert!(!toml(&folder).contains("[acme]"));
+    assert_says(&folder, "left a certificate for mail.example.com");
+    let mut there = ready();
+    there.existing.has_certificate = false;
+    assert_says(&planned(&wanted, &there), "sudo chopar cert obtain --agree");
+    there.existing.obtains_certificates = true;
+    assert_says(
+        &planned(&wanted, &there),
+        "kept certificates, mail.example.com's too",
+    );
 }
 
 #[test]
