@@ -12,6 +12,7 @@ pub mod dkim;
 pub mod dns;
 pub mod doctor;
 pub mod domain;
+mod echo;
 pub mod failure;
 mod help;
 pub mod lookup;

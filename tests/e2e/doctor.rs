@@ -95,7 +95,7 @@ fn may_stage() -> bool {
         eprintln!("only root can make a network namespace: nothing is tested");
         return false;
     }
-    let script = "ip link add a type veth peer name b";
+    let script = "ip link add v0 type veth peer name v1";
     let mut command = Command::new(program("unshare"));
     let made = run(command.args(["--net", "--mount", "sh", "-c", script]), b"");
     if made.code != 0 {
@@ -860,6 +860,29 @@ fn whoever_does_what_the_doctor_says_gets_a_machine_that_is_well() {
     }
     let healed = stage.doctor();
     assert_eq!(healed.code, 0, "{:?}", healed.red());
+    assert!(!stage.path("mail").exists(), "mail was sent");
+    let mut command = stage.chopar();
+    let told = run(
+        command.args(["doctor", "--echo", "echo@far.test", "--within", "15s"]),
+        b"",
+    )
+    .ok();
+    assert!(told.contains("mx.far.test"), "{told}");
+    assert!(
+        told.contains("from <echo@far.test>: mail goes out and comes in"),
+        "{told}"
+    );
+    let mut command = stage.chopar();
+    let silent = run(
+        command.args(["doctor", "--echo", "ann@far.test", "--within", "3s"]),
+        b"",
+    );
+    assert_eq!(silent.code, 75, "{}", silent.stderr);
+    assert!(
+        silent.stderr.contains("no answer to postmaster+echo"),
+        "{}",
+        silent.stderr
+    );
 }
 
 #[test]
