@@ -430,7 +430,9 @@ impl Stage {
                 .configuration()
                 .replace("\"mail\"", "\"mail.example.test\"");
             self.configure(&text);
-            assert!(!is_up);
+            if is_up {
+                self.start_daemon();
+            }
         } else if mend.starts_with("set admin") {
             let text = self.configuration();
             if !text.contains("admin") {
@@ -493,18 +495,18 @@ fn follow(stage: &mut Stage) -> usize {
             .filter(|finding| matches!(text(finding, "state"), "bad" | "unknown" | "warning"))
             .map(|finding| text(finding, "mend"))
             .collect();
-        mends.sort_unstable();
-        mends.dedup();
+        let mut seen = BTreeSet::new();
+        mends.retain(|mend| seen.insert(*mend));
         let mut done = 0;
         for mend in &mends {
             done += usize::from(stage.mend(mend));
+            // All records are about the name.
+            if mend.starts_with("set hostname") {
+                break;
+            }
         }
         stage.serve();
-        assert!(
-            done > 0,
-            "nothing more to do: {mends:#?}\n{:#?}",
-            said.red()
-        );
+        assert!(done > 0, "nothing more to do: {:#?}", said.findings);
     }
     panic!("it is never content: {:#?}", stage.doctor().red());
 }
