@@ -130,7 +130,15 @@ impl Stage {
         let mut command = Command::new(program("unshare"));
         let internet = spawn(command.arg("--net"), INTERNET, "internet");
         let mut records = BTreeMap::new();
-        for zone in ["example.test", V4, V6, "far.test", "pool.ntp.org", "org"] {
+        for zone in [
+            "test",
+            "example.test",
+            V4,
+            V6,
+            "far.test",
+            "pool.ntp.org",
+            "org",
+        ] {
             records.insert(zone.to_owned(), Vec::new());
         }
         let stage = &mut records;
@@ -474,7 +482,7 @@ fn bare() -> Stage {
     }
     stage.configure(&format!(
         "hostname = \"mail\"\nuser = \"nobody\"\nstate_dir = \"{0}/state\"\nruntime_dir = \"{0}/run\"\n\
-         [abuse]\ntarpit = false\n",
+         [abuse]\ntarpit = false\nconnections_per_minute = 0\n",
         stage.folder.path().display()
     ));
     let mut command = stage.chopar();
@@ -539,7 +547,7 @@ const BREAKS: &[Break] = &[
     Break {
         name: "no A record",
         harm: |stage| without(stage, "example.test", "mail.example.test. 60 IN A "),
-        red: &["dns-address", "spf"],
+        red: &["dns-address", "dns-spf", "spf"],
         heal: back,
     },
     Break {
@@ -551,7 +559,7 @@ const BREAKS: &[Break] = &[
     Break {
         name: "no MX record",
         harm: |stage| without(stage, "example.test", "example.test. 60 IN MX "),
-        red: &["dns-mx", "spf"],
+        red: &["dns-mx"],
         heal: back,
     },
     Break {
@@ -600,7 +608,7 @@ const BREAKS: &[Break] = &[
             let text = stage.configuration();
             stage.configure(&format!("{text}[delivery]\nbind4 = \"203.0.113.8\"\n"));
         },
-        red: &["dns-address", "dns-ptr", "spf"],
+        red: &["dns-address", "dns-ptr", "dns-spf", "spf"],
         heal: |stage| {
             stage.ip(&stage.machine, "addr del 203.0.113.8/24 dev v0");
             let text = stage.configuration();
@@ -741,14 +749,21 @@ const BREAKS: &[Break] = &[
         harm: |stage| {
             stage.stop_daemon();
             let script = "from aiosmtpd.controller import Controller\nimport threading\n\
-                          Controller(object(), hostname='0.0.0.0', port=25).start()\nthreading.Event().wait()\n";
+                          Controller(object(), hostname='203.0.113.7', port=25).start()\nthreading.Event().wait()\n";
             let mut command = stage.on(&stage.machine, &program("python3"));
             let mut guard = Guard::spawn(command.args(["-c", script]).stdin(Stdio::null()));
             stage.wait_for_port(&mut guard, &stage.machine, "203.0.113.7", 25);
             stage.daemon = Some(guard);
         },
         // It also takes mail for everybody, and has no TLS.
-        red: &["daemon", "port-25", "relay", "starttls", "tls-handshake"],
+        red: &[
+            "configuration",
+            "daemon",
+            "port-25",
+            "relay",
+            "starttls",
+            "tls-handshake",
+        ],
         heal: |stage| {
             stage.stop_daemon();
             stage.start_daemon();
@@ -826,14 +841,33 @@ fn whoever_does_what_the_doctor_says_gets_a_machine_that_is_well() {
         assert!(row["state"] == "there" || row["need"] == "advised", "{row}");
     }
     let well = stage.doctor();
+    let mut wrong = Vec::new();
     for one in BREAKS {
         (one.harm)(&mut stage);
         let said = stage.doctor();
         let expected: BTreeSet<&str> = one.red.iter().copied().collect();
-        assert_eq!(said.red(), expected, "{}: {:#?}", one.name, said.findings);
-        assert_ne!(said.code, 0, "{}", one.name);
+        let red = said.red();
+        if red != expected || said.code == 0 {
+            let seen: Vec<String> = said
+                .findings
+                .iter()
+                .filter(|finding| {
+                    red.contains(text(finding, "id")) && text(finding, "state") != "good"
+                })
+                .map(|finding| {
+                    format!(
+                        "{} {}: {}",
+                        text(finding, "id"),
+                        text(finding, "about"),
+                        text(finding, "seen")
+                    )
+                })
+                .collect();
+            wrong.push(format!("{}: {red:?} {seen:#?}", one.name));
+        }
         (one.heal)(&mut stage);
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     for one in WARNINGS {
         (one.harm)(&mut stage);
         let said = stage.doctor();

@@ -50,6 +50,15 @@ pub fn reply(from: &mut impl Read) -> io::Result<Reply> {
     Err(malformed())
 }
 
+/// What went wrong, in words; a wait that was in vain has odd ones.
+pub(super) fn sentence(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "no answer".to_owned(),
+        io::ErrorKind::UnexpectedEof => "the connection was closed".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
 /// Says a command, and reads the reply.
 pub(super) fn command(stream: &mut (impl Read + Write), text: &str) -> io::Result<Reply> {
     stream.write_all(format!("{text}\r\n").as_bytes())?;
