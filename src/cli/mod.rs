@@ -13,6 +13,7 @@ pub mod dkim;
 pub mod dns;
 pub mod doctor;
 pub mod domain;
+mod echo;
 pub mod failure;
 mod help;
 pub mod init;

@@ -13,6 +13,7 @@ mod configuration;
 mod dkim_signature;
 mod dmarc;
 mod dns_answer;
+mod doctor;
 mod greylist;
 mod header;
 mod hook;
@@ -33,6 +34,7 @@ pub use configuration::configuration;
 pub use dkim_signature::dkim_signature;
 pub use dmarc::dmarc;
 pub use dns_answer::dns_answer;
+pub use doctor::doctor;
 pub use greylist::greylist;
 pub use header::header;
 pub use hook::hook;
@@ -58,6 +60,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("dkim_signature", dkim_signature),
     ("dmarc", dmarc),
     ("dns_answer", dns_answer),
+    ("doctor", doctor),
     ("greylist", greylist),
     ("header", header),
     ("hook", hook),
