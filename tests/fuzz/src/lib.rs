@@ -17,6 +17,7 @@ mod doctor;
 mod greylist;
 mod header;
 mod hook;
+mod import;
 mod journal;
 mod proxy;
 mod sendmail_message;
@@ -38,6 +39,7 @@ pub use doctor::doctor;
 pub use greylist::greylist;
 pub use header::header;
 pub use hook::hook;
+pub use import::{import_chasquid, import_postfix};
 pub use journal::journal;
 pub use proxy::proxy;
 pub use sendmail_message::sendmail_message;
@@ -64,6 +66,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("greylist", greylist),
     ("header", header),
     ("hook", hook),
+    ("import_chasquid", import_chasquid),
+    ("import_postfix", import_postfix),
     ("journal", journal),
     ("proxy", proxy),
     ("sendmail_message", sendmail_message),
