@@ -16,7 +16,7 @@
 # For make and make test, TARGET= takes another triple of rustc's, for example x86_64-unknown-linux-musl where it is
 # installed.
 
-TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
+TARGET ?= $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 PREFIX ?= /usr
 DESTDIR ?=
 CARGO ?= cargo
@@ -32,14 +32,15 @@ units = $(DESTDIR)$(PREFIX)/lib
 # What the end-to-end tests drive chopar with: clients, receivers, judges of signatures, a name server. The tests call
 # them by their paths. Postfix is run in throwaway folders; its service is not started.
 packages = libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 postfix swaks msmtp curl python3 python3-aiosmtpd python3-authheaders python3-authres python3-dkim \
-	python3-spf opendkim-tools unbound knot bind9-dnsutils pebble mandoc openssl testssl.sh strace procmail maildrop dovecot-lmtpd spamassassin \
+	python3-spf opendkim-tools unbound knot iproute2 bind9-dnsutils pebble mandoc openssl testssl.sh strace procmail \
+	maildrop dovecot-lmtpd spamassassin \
 	spamc spamd fail2ban
 
 # Mail servers that cannot be installed beside Postfix: their files lie beside the tests. The libraries that they need are
 # among the packages.
 far_ends = exim4-daemon-light opensmtpd
 
-.PHONY: all binary demo test sim sim-million readers fuzz pressure faults bench packages install
+.PHONY: all toolchain binary demo test sim sim-million readers fuzz pressure faults bench packages install
 .DEFAULT_GOAL := all
 
 all: binary
@@ -53,14 +54,27 @@ all: binary
 # build scripts, which a static libc does not suit.
 static = -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs
 
-binary:
+# Says what is missing before a build fails of it: Debian's rustc is older than rust-version in Cargo.toml.
+rust_version = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+toolchain:
+	@command -v $(CARGO) >/dev/null 2>&1 && found=$$(rustc --version 2>/dev/null | cut -d ' ' -f 2) || found=; \
+	oldest=$$(printf '%s\n' $(rust_version) "$${found%%-*}" | sort -V | head -n 1); \
+	[ -z "$$found" ] || [ "$$oldest" != $(rust_version) ] || exit 0; \
+	if [ -n "$$found" ]; then echo "rustc $$found is too old: chopar needs Rust $(rust_version) or later" >&2; \
+	else echo "cargo or rustc is missing: chopar is built with Rust $(rust_version) or later" >&2; fi; \
+	echo "Get a toolchain beside that of the system, which is left as it is (https://rustup.rs):" >&2; \
+	echo "  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal && . ~/.cargo/env" >&2; \
+	echo "or, where the system has rustup (Debian 13): apt install rustup && rustup default stable. Then run make again." >&2; \
+	exit 1
+
+binary: toolchain
 	RUSTFLAGS='$(static)' $(CARGO) build --release --locked --target $(TARGET)
 
 demo: binary
 	$(binary) demo
 
 # cargo test comes last, so that its own summary is what is seen.
-test: packages
+test: toolchain packages
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(MAKE) all
@@ -68,14 +82,14 @@ test: packages
 
 # Prints what happened in each kind of world; the message of a run that fails names the one seed to run again.
 SEEDS ?= 0..499
-sim:
+sim: toolchain
 	CHOPAR_SEEDS=$(SEEDS) $(CARGO) test --locked --test sim -- --nocapture
 
-sim-million:
+sim-million: toolchain
 	CHOPAR_MESSAGES=1000000 $(CARGO) test --locked --test sim -- --nocapture million::
 
 INPUTS ?= 10000000
-readers:
+readers: toolchain
 	CHOPAR_FUZZ_INPUTS=$(INPUTS) $(CARGO) test --locked --test differential -- --nocapture from:: claims::
 
 # CHOPAR_BINARY= measures a binary that is there already.
@@ -97,11 +111,11 @@ fuzz:
 		$(TARGET) found/$(TARGET) corpus/$(TARGET) -- -max_total_time=$(SECONDS) -max_len=4096 -timeout=10 -print_final_stats=1
 
 # One test after the other: they would take each other's processors.
-pressure:
+pressure: toolchain
 	CHOPAR_PRESSURE=long $(CARGO) test --locked --test pressure -- --nocapture --test-threads 1
 
 # The message of a run that fails names for each case the command that runs it alone.
-faults:
+faults: toolchain
 	CHOPAR_FAULTS=long $(CARGO) test --locked --test faults -- --nocapture
 
 # Installs what is missing without starting a daemon (invoke-rc.d and deb-systemd-invoke ask policy-rc.d) and without
@@ -132,6 +146,7 @@ install:
 	@kept=; for link in sbin/sendmail lib/sendmail bin/mailq bin/newaliases; do \
 		path=$(DESTDIR)$(PREFIX)/$$link; \
 		case "$$(readlink $$path)" in *chopar) rm -f $$path;; esac; \
+		case "$$(readlink -f $$path)" in */chopar) continue;; esac; \
 		if [ -e $$path ] || [ -L $$path ]; then kept="$$kept $$path"; else ln -s ../bin/chopar $$path; fi; \
 	done; \
 	[ -z "$$kept" ] || echo "left alone, since another mail system put them there:$$kept; programs that call them still" \

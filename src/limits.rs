@@ -325,6 +325,14 @@ pub const ZONE_QUESTIONS_AT_ONCE: usize = 12;
 pub const ZONE_SERVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How often they ask a server.
 pub const ZONE_TRIES: usize = 2;
+/// How long the checks of `chopar doctor` may take; what is not known by then is unknown.
+pub const DOCTOR_TIMEOUT: Duration = Duration::from_secs(13);
+/// How long one of them waits for a connection or a reply.
+pub const DOCTOR_REPLY_TIMEOUT: Duration = Duration::from_secs(4);
+/// Domains that they look at in one run.
+pub const DOCTOR_DOMAINS_MAX: usize = 20;
+/// Bytes of a reply, or of what a program says, that they read.
+pub const DOCTOR_REPLY_BYTES_MAX: usize = 64 * 1024;
 /// Longest time that a failure to get an answer is remembered (RFC 2308 section 7 allows five minutes).
 pub const DNS_FAILURE_TTL_MAX: Duration = Duration::from_secs(5);
 /// Bytes of a name on the wire, with its length octets (RFC 1035 section 2.3.4).

@@ -56,7 +56,11 @@ fn folder() -> TempDir {
         folder.path().display()
     );
     std::fs::write(folder.path().join("chopar.toml"), toml).expect("a file");
-    let (code, _, error) = chopar(folder.path(), &["domain", "add", "example.com"], "");
+    let (code, _, error) = chopar(
+        folder.path(),
+        &["domain", "add", "--bare", "example.com"],
+        "",
+    );
     assert_eq!(code, 0, "{error}");
     folder
 }

@@ -118,6 +118,63 @@ fn what_belongs_to_another_mail_system_stays_and_it_is_said_who_gets_the_mail() 
     assert!(fs::read_link(place.at("root/usr/bin/newaliases")).is_ok());
 }
 
+/// `make binary` with tools of these versions; none where there is none.
+fn build(versions: Option<&str>) -> (Output, bool) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("tools")).expect("a folder");
+    for tool in [
+        "sed", "sort", "head", "cut", "printf", "sh", "make", "dirname",
+    ] {
+        let from = ["/usr/bin", "/bin"].map(|bin| Path::new(bin).join(tool));
+        if let Some(from) = from.iter().find(|from| from.exists()) {
+            symlink(from, at("tools").join(tool)).expect("a link");
+        }
+    }
+    if let Some(version) = versions {
+        let rustc = format!(
+            "#!/bin/sh\n[ $1 = -vV ] && echo host: some-triple || echo rustc {version} '(0 2026-01-01)'\n"
+        );
+        write_executable(&at("tools/rustc"), &rustc);
+        let cargo = format!("#!/bin/sh\n: > {}\n", at("called").display());
+        write_executable(&at("tools/cargo"), &cargo);
+    }
+    let output = Command::new("/usr/bin/make")
+        .args(["-C", env!("CARGO_MANIFEST_DIR"), "binary"])
+        .env("PATH", at("tools"))
+        .env("CARGO_TARGET_DIR", at("target"))
+        .env_remove("CARGO")
+        .env_remove("MAKEFLAGS")
+        .output()
+        .expect("make runs");
+    (output, at("called").exists())
+}
+
+#[test]
+fn a_toolchain_that_is_missing_or_too_old_is_named_with_the_way_to_one_before_anything_is_built() {
+    let wanted = env!("CARGO_PKG_RUST_VERSION");
+    for (version, expected) in [
+        (None, "cargo or rustc is missing"),
+        (Some("1.63.0"), "rustc 1.63.0 is too old"),
+        (Some("1.9.0"), "rustc 1.9.0 is too old"),
+        (Some("1.94.1-nightly"), "rustc 1.94.1-nightly is too old"),
+    ] {
+        let (output, built) = build(version);
+        let said = said(&output);
+        assert!(!output.status.success() && !built, "{version:?}: {said}");
+        assert!(said.starts_with(expected), "{version:?}: {said}");
+        let needed = format!("Rust {wanted} or later");
+        assert!(
+            said.contains(&needed) && said.contains("https://sh.rustup.rs"),
+            "{said}"
+        );
+    }
+    for version in [wanted, "1.95.0", "1.100.0", "2.0.0"] {
+        let (output, built) = build(Some(version));
+        assert!(built, "{version}: {}", said(&output));
+    }
+}
+
 #[test]
 fn a_reload_by_systemd_is_the_command_that_waits_for_the_answer() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -130,18 +187,30 @@ fn a_reload_by_systemd_is_the_command_that_waits_for_the_answer() {
 }
 
 #[test]
-fn the_unit_has_the_mode_that_readme_gives_the_configuration_folder() {
+fn the_unit_has_the_mode_that_init_gives_the_configuration_folder() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |name: &str| fs::read_to_string(root.join(name)).expect("a file");
     let unit = read("src/setup/chopar.service");
     let mode = unit
         .lines()
         .find_map(|line| line.strip_prefix("ConfigurationDirectoryMode="));
-    let readme = read("README.md");
-    let line = readme
-        .lines()
-        .find(|line| line.contains("install -d") && line.contains("/etc/chopar"));
-    let (_, rest) = line.expect("a line").split_once(" -m ").expect("a mode");
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("config");
+    let init = Command::new(env!("CARGO_BIN_EXE_chopar"))
+        .arg("-C")
+        .arg(&config)
+        .args(["init", "example.com", "--hostname", "mail.example.com"])
+        .output()
+        .expect("chopar");
+    assert!(
+        init.status.success(),
+        "{}",
+        String::from_utf8_lossy(&init.stderr)
+    );
+    let made = fs::metadata(&config)
+        .expect("a folder")
+        .permissions()
+        .mode();
     // systemd warns at each start where they differ.
-    assert_eq!(rest.split(' ').next(), mode);
+    assert_eq!(Some(format!("{:o}", made & 0o7777).as_str()), mode);
 }

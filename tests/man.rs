@@ -431,7 +431,7 @@ mod log_events {
     #[test]
     fn every_event_is_in_the_manual_and_the_reverse() {
         let mut there = Words::new();
-        for folder in ["engine", "shell", "cli"] {
+        for folder in ["engine", "shell", "setup", "cli"] {
             collect(&root().join("src").join(folder), &mut there);
         }
         let text = page("chopar.8");
@@ -441,5 +441,20 @@ mod log_events {
         let (text, _) = text.split_once("\n.Sh ").expect("another section");
         let documented = text.lines().filter_map(|line| line.strip_prefix(".It Li "));
         assert_same("events", &there, &words(documented));
+    }
+}
+
+mod checks {
+    use super::*;
+    use chopar::setup::doctor::checks::ALL;
+
+    #[test]
+    fn every_check_of_doctor_is_in_the_manual_and_every_check_of_the_manual_is_made() {
+        let text = page("chopar.8");
+        let (_, text) = text.split_once("\n.Sh DOCTOR\n").expect("the checks");
+        let (text, _) = text.split_once("\n.Sh ").expect("another section");
+        let documented = text.lines().filter_map(|line| line.strip_prefix(".It Li "));
+        let there = ALL.iter().map(|check| check.id);
+        assert_same("checks of doctor", &words(there), &words(documented));
     }
 }

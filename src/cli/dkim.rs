@@ -7,19 +7,16 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use argh::FromArgs;
-use ring::rand::{SecureRandom as _, SystemRandom};
-use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
 use zeroize::Zeroizing;
 
 use super::lookup::verdict;
 use crate::address::{AddressError, Domain};
 use crate::auth::dkim::canonical::{BodyHasher, Form};
-use crate::auth::dkim::key::{KeyError, SignError, SigningKey, SystemChance, ed25519_pem};
+use crate::auth::dkim::key::{KeyError, SignError, SigningKey};
 use crate::auth::dkim::record::{record_name, record_text, zone_lines};
 use crate::auth::dkim::sign::{Signer, prepare};
 use crate::auth::dkim::verdict::{SignatureVerdict, Verdict};
@@ -29,7 +26,7 @@ use crate::dns::{Answer, Question};
 use crate::limits::{COMMAND_MESSAGE_BYTES_MAX, DKIM_KEY_FILE_BYTES_MAX, DKIM_KEYS_PER_DOMAIN_MAX};
 use crate::mail::address_list::{FromError, from_mailboxes};
 use crate::mail::header::{Header, HeaderEnd, HeaderError, header_end};
-use crate::shell::ownership;
+use crate::setup::dkim_key::{self, Kind};
 
 /// Make DKIM keys, print their DNS records, sign and verify messages.
 #[derive(Debug, FromArgs)]
@@ -188,10 +185,11 @@ impl Keygen {
     pub fn run(&self, folder: &Path, output: &mut dyn Write) -> Result<(), DkimError> {
         let domain = parse_domain(&self.domain)?;
         let selector = parse_selector(&self.selector, &domain)?;
-        let pem = match self.algorithm {
-            KeyType::Ed25519 => generate_ed25519()?,
-            KeyType::Rsa => generate_rsa(self.bits)?,
+        let kind = match self.algorithm {
+            KeyType::Ed25519 => Kind::Ed25519,
+            KeyType::Rsa => Kind::Rsa { bits: self.bits },
         };
+        let pem = dkim_key::generate(kind)?;
         let home = domain_folder(folder, &domain);
         if !home.is_dir() {
             return Err(DkimError::NotServed(domain));
@@ -200,7 +198,7 @@ impl Keygen {
         let path = keys.join(format!("{selector}.pem"));
         let key =
             SigningKey::from_pem(&pem).map_err(|error| DkimError::Key(path.clone(), error))?;
-        create_key_file(folder, &path, pem.as_bytes())?;
+        dkim_key::create(folder, &path, pem.as_bytes())?;
         let lines = zone_lines(&selector, &domain, &record_text(&key));
         output
             .write_all(lines.as_bytes())
@@ -401,6 +399,17 @@ impl fmt::Display for DkimError {
 
 impl std::error::Error for DkimError {}
 
+impl From<dkim_key::KeyFileError> for DkimError {
+    fn from(error: dkim_key::KeyFileError) -> Self {
+        match error {
+            dkim_key::KeyFileError::Bits(bits) => Self::Bits(bits),
+            dkim_key::KeyFileError::Chance => Self::Fault,
+            dkim_key::KeyFileError::Exists(path) => Self::Exists(path),
+            dkim_key::KeyFileError::Create(path, error) => Self::Create(path, error),
+        }
+    }
+}
+
 pub(super) fn verdict_line(verdict: &SignatureVerdict) -> String {
     let mut line = verdict.verdict().to_string();
     if let Some(domain) = &verdict.domain {
@@ -495,71 +504,6 @@ fn read_key(path: &Path) -> Result<SigningKey, DkimError> {
         })
         .map_err(|error| DkimError::Read(path.to_owned(), error))?;
     SigningKey::from_pem(&pem).map_err(|error| DkimError::Key(path.to_owned(), error))
-}
-
-fn generate_ed25519() -> Result<Zeroizing<String>, DkimError> {
-    let mut seed = Zeroizing::new([0; 32]);
-    SystemRandom::new()
-        .fill(&mut *seed)
-        .map_err(|_| DkimError::Fault)?;
-    Ok(ed25519_pem(&seed))
-}
-
-fn generate_rsa(bits: usize) -> Result<Zeroizing<String>, DkimError> {
-    if !matches!(bits, 2048 | 3072 | 4096) {
-        return Err(DkimError::Bits(bits));
-    }
-    rsa::PrivateKey::new(&mut SystemChance(SystemRandom::new()), bits)
-        .map_err(|_| DkimError::Fault)?
-        .to_pkcs8_pem(LineEnding::LF)
-        .map_err(|_| DkimError::Fault)
-}
-
-/// Writes the whole file or nothing, and never over one that is there. Group and mode let the daemon read it.
-fn create_key_file(folder: &Path, path: &Path, pem: &[u8]) -> Result<(), DkimError> {
-    let failed = |error| DkimError::Create(path.to_owned(), error);
-    let keys = path.parent().unwrap_or(folder);
-    let home = fs::metadata(keys.parent().unwrap_or(folder)).map_err(failed)?;
-    let group = ownership::group(folder, home.gid());
-    match fs::create_dir(keys) {
-        Ok(()) => {
-            let folder = fs::File::open(keys).map_err(failed)?;
-            // Only root may give a folder to a group that it is not in; others have no need to.
-            let _ = fchown(&folder, None, Some(group));
-            folder
-                .set_permissions(fs::Permissions::from_mode(0o750))
-                .map_err(failed)?;
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(failed(error)),
-    }
-    let temporary = path.with_extension(format!("pem.{}.new", std::process::id()));
-    let written = write_new(&temporary, pem, group).and_then(|()| {
-        fs::hard_link(&temporary, path)?; // unlike rename, it fails where the name is taken
-        fs::File::open(keys)?.sync_all()
-    });
-    let removed = fs::remove_file(&temporary);
-    match written {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            Err(DkimError::Exists(path.to_owned()))
-        }
-        Err(error) => Err(failed(error)),
-        Ok(()) => removed.map_err(failed),
-    }
-}
-
-fn write_new(path: &Path, contents: &[u8], group: u32) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    // Readable for the group only once it is the right one.
-    if fchown(&file, None, Some(group)).is_ok() {
-        file.set_permissions(fs::Permissions::from_mode(0o640))?;
-    }
-    file.write_all(contents)?;
-    file.sync_all()
 }
 
 /// The message from the file or `input`, with CRLF for every bare LF.

@@ -95,13 +95,15 @@ impl Dns {
             ));
         }
         let started = Instant::now();
+        let key_digest = survey::key_digest(folder);
         let mut before: Vec<(Domain, Row)> = Vec::new();
         loop {
             let asker = Asker::new(resolvers.clone(), self.zone_port);
             let mut shown: Vec<(Domain, Row)> = Vec::new();
             let mut facts = Vec::new();
             for domain in &domains {
-                let of_domain = survey::facts(config, domain, &self.address, &asker);
+                let mut of_domain = survey::facts(config, domain, &self.address, &asker);
+                of_domain.key_digest.clone_from(&key_digest);
                 let seen = survey::look(&of_domain, &asker);
                 let rows = compare(&of_domain, &seen);
                 shown.extend(rows.into_iter().map(|row| (domain.clone(), row)));

@@ -1,17 +1,19 @@
 //! `chopar domain`: which domains are served. A folder under `domains/` that exists is a domain that is served.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 use argh::FromArgs;
 
 use super::control::reload_if_running;
 use super::failure::Failure;
+use super::init::{execute, parse_mailbox, records, say};
 use super::sysexits::{CANNOT_CREATE, IO_ERROR, NO_INPUT, USAGE};
 use crate::address::Domain;
-use crate::shell::ownership::make_folders;
-use crate::shell::replace::replace_in;
+use crate::setup::init::perform::NO_ALIASES;
+use crate::setup::init::plan::{Entry, PlanError, Step, plan_domain};
+use crate::shell::time::wall;
 
 /// Say which domains are served.
 #[derive(Debug, FromArgs)]
@@ -29,13 +31,19 @@ enum Action {
     List(List),
 }
 
-/// Serve a domain.
+/// Serve a domain: make its DKIM keys and print the records for the DNS.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "add")]
 struct Add {
     /// the domain
     #[argh(positional)]
     domain: String,
+    /// where mail goes for each address that is not named
+    #[argh(option)]
+    forward_to: Option<String>,
+    /// only make its folder: no keys, no records
+    #[argh(switch)]
+    bare: bool,
 }
 
 /// Serve a domain no longer; its users, aliases and keys are deleted.
@@ -68,31 +76,7 @@ impl DomainCommand {
         output: &mut dyn Write,
     ) -> Result<(), Failure> {
         match &self.command {
-            Action::Add(Add { domain }) => {
-                let domain = parse_domain(domain)?;
-                if !domain.as_str().contains('.') {
-                    let text = format!(
-                        "no other server can send mail to {domain}, which has no dot; write the whole name, like \
-                         {domain}.example.com"
-                    );
-                    return Err(Failure::new(USAGE, text));
-                }
-                let path = folder.join("domains").join(domain.as_str());
-                if path.is_dir() {
-                    return Err(Failure::new(
-                        CANNOT_CREATE,
-                        format!("{domain} is served already"),
-                    ));
-                }
-                make_folders(folder, &path).map_err(|error| {
-                    Failure::new(CANNOT_CREATE, format!("{}: {error}", path.display()))
-                })?;
-                let aliases = path.join(ALIASES);
-                replace_in(folder, &aliases, NO_ALIASES.as_bytes(), 0o640).map_err(|error| {
-                    Failure::new(CANNOT_CREATE, format!("{}: {error}", aliases.display()))
-                })?;
-                reload_if_running(runtime_dir)
-            }
+            Action::Add(add) => add.run(folder, runtime_dir, output),
             Action::Remove(Remove { domain, force }) => {
                 let domain = parse_domain(domain)?;
                 let path = folder.join("domains").join(domain.as_str());
@@ -112,6 +96,51 @@ impl DomainCommand {
             }
             Action::List(List { json }) => list(folder, *json, output),
         }
+    }
+}
+
+impl Add {
+    fn run(
+        &self,
+        folder: &Path,
+        runtime_dir: &Path,
+        output: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        let domain = parse_domain(&self.domain)?;
+        if !domain.as_str().contains('.') {
+            return Err(Failure::new(USAGE, PlanError::Undotted(domain)));
+        }
+        if folder.join("domains").join(domain.as_str()).is_dir() {
+            return Err(Failure::new(
+                CANNOT_CREATE,
+                format!("{domain} is served already"),
+            ));
+        }
+        let target = self.forward_to.as_deref().map(parse_mailbox).transpose()?;
+        if let Some(target) = target.as_ref().filter(|target| target.domain() == &domain) {
+            return Err(Failure::new(USAGE, PlanError::LeadsBack(target.clone())));
+        }
+        let mut entries = plan_domain(&domain, target.as_ref(), wall());
+        if self.bare {
+            entries.retain(|entry| !matches!(entry, Entry::Do(Step::Key { .. })));
+        }
+        match self.bare {
+            true => execute(&entries, folder, &mut io::sink()).result?,
+            false => execute(&entries, folder, output).result?,
+        }
+        reload_if_running(runtime_dir)?;
+        if self.bare {
+            return Ok(());
+        }
+        let config = super::load(folder)?;
+        if config.admin.is_none() && target.is_none() {
+            let text = format!(
+                "to do  who reads mail for postmaster@{domain} and abuse@{domain}: set admin in chopar.toml, or run chopar \
+                 alias add '*@{domain}' YOU@ELSEWHERE\n"
+            );
+            say(output, &text)?;
+        }
+        say(output, &records(&config, &domain))
     }
 }
 
@@ -179,10 +208,6 @@ fn holds_files(path: &Path) -> bool {
         })
 }
 
-const ALIASES: &str = "aliases";
-/// What a new domain begins with: git keeps no folder that is empty, and a clone without it would not serve the domain.
-const NO_ALIASES: &str = "# NAME: ADDRESS, one alias a line; see chopar-aliases(5)\n";
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,10 +222,15 @@ mod tests {
         let temporary = tempfile::tempdir().expect("a folder");
         let folder = temporary.path();
         let domain = || "example.com".to_owned();
-        run(folder, Action::Add(Add { domain: domain() })).expect("a domain");
+        let bare = Add {
+            domain: domain(),
+            forward_to: None,
+            bare: true,
+        };
+        run(folder, Action::Add(bare)).expect("a domain");
         let path = folder.join("domains/example.com");
         // What git clones: files, and the folders that they need.
-        assert!(path.join(ALIASES).is_file());
+        assert!(path.join("aliases").is_file());
         let remove = |force| {
             Action::Remove(Remove {
                 domain: domain(),
@@ -217,8 +247,12 @@ mod tests {
     #[test]
     fn a_domain_without_a_dot_is_refused_with_what_to_write() {
         let temporary = tempfile::tempdir().expect("a folder");
-        let domain = "foo".to_owned();
-        let failure = run(temporary.path(), Action::Add(Add { domain })).expect_err("refused");
+        let add = Add {
+            domain: "foo".to_owned(),
+            forward_to: None,
+            bare: false,
+        };
+        let failure = run(temporary.path(), Action::Add(add)).expect_err("refused");
         assert!(failure.to_string().contains("foo.example.com"), "{failure}");
         assert_eq!(failure.exit_code(), USAGE);
     }

@@ -11,9 +11,11 @@ pub mod control;
 pub mod demo;
 pub mod dkim;
 pub mod dns;
+pub mod doctor;
 pub mod domain;
 pub mod failure;
 mod help;
+pub mod init;
 pub mod lookup;
 pub mod output;
 pub mod queue;
@@ -35,6 +37,7 @@ use argh::FromArgs;
 
 use crate::config::{Config, glance};
 use crate::dns::{Question, Servers};
+use crate::setup::init::perform::close_mask;
 use crate::shell::time::{SystemEntropy, wall};
 use crate::shell::{folder, helper, published};
 use failure::Failure;
@@ -64,7 +67,9 @@ enum Command {
     Demo(demo::Demo),
     Dkim(dkim::Dkim),
     Dns(dns::Dns),
+    Doctor(doctor::Doctor),
     Domain(domain::DomainCommand),
+    Init(init::Init),
     Queue(queue::Queue),
     Reload(reload::Reload),
     Run(run::Run),
@@ -139,12 +144,17 @@ fn sendmail_words(words: &[String]) -> Option<(Option<PathBuf>, &[String])> {
     }
 }
 
-/// `-CDIR` and `--config=DIR` are `-C DIR`, up to `--`.
+/// `-CDIR` and `--config=DIR` are `-C DIR`, and `--git=private` is a switch, up to `--`.
 fn apart(words: Vec<&str>) -> Vec<&str> {
     let mut found = Vec::with_capacity(words.len());
     let mut is_over = false;
     for word in words {
         is_over |= word == "--";
+        // The parser knows no option that may have a value.
+        if word == "--git=private" && !is_over {
+            found.push("--git-private");
+            continue;
+        }
         let glued = word
             .strip_prefix("-C")
             .or_else(|| word.strip_prefix("--config="));
@@ -226,7 +236,15 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
             .map_err(|error| Failure::new(error.exit_code(), error)),
         Command::Dkim(dkim) => run_dkim(&dkim, &folder, output),
         Command::Dns(dns) => dns.run(&folder, &load(&folder)?, output),
-        Command::Domain(domain) => domain.run(&folder, &runtime_dir(&folder), output),
+        Command::Doctor(doctor) => doctor.run(&folder, output),
+        Command::Domain(domain) => {
+            close_mask();
+            domain.run(&folder, &runtime_dir(&folder), output)
+        }
+        Command::Init(init) => {
+            close_mask();
+            init.run(&folder, output)
+        }
         Command::Queue(queue) => queue.run(&runtime_dir(&folder), &drop_folder(&folder), output),
         Command::Reload(reload) => reload.run(&runtime_dir(&folder)),
         Command::Send(send) => send.run(&load(&folder)?, output),

@@ -19,6 +19,14 @@ pub fn source_addresses(config: &Config) -> Vec<IpAddr> {
     addresses
 }
 
+/// The address that a packet to the Internet would leave from by IPv4 or IPv6, whatever the configuration says.
+pub fn routed(is_v4: bool) -> Option<IpAddr> {
+    match is_v4 {
+        true => source(FAR_V4, Ipv4Addr::UNSPECIFIED.into()),
+        false => source(FAR_V6, Ipv6Addr::UNSPECIFIED.into()),
+    }
+}
+
 /// The address that the system gives a socket to `far`.
 fn source(far: IpAddr, any: IpAddr) -> Option<IpAddr> {
     let udp = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;

@@ -1,6 +1,7 @@
 //! Gathers what the configuration, the machine and the DNS say of a domain, for [`zone`](super::zone) to judge.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use super::asking::Asker;
 use super::record::Value;
@@ -13,11 +14,18 @@ use crate::config::{Config, Listen, Receive};
 use crate::dns::{RecordKind, ZoneKind};
 use crate::entropy::Entropy as _;
 use crate::limits::SPF_TERMS_MAX;
+use crate::shell::loading;
 use crate::shell::time::{SystemEntropy, wall};
+use crate::shell::tls::Tls;
 
 /// The facts of a domain that the configuration serves, or is to serve. `given` are the addresses that an operator names,
 /// where the machine stands behind another one's.
 pub fn facts(config: &Config, domain: &Domain, given: &[IpAddr], asker: &Asker) -> Facts {
+    facts_of(config, domain, addresses(config, given, asker))
+}
+
+/// The addresses by which mail leaves and comes, as others see them.
+pub fn addresses(config: &Config, given: &[IpAddr], asker: &Asker) -> Vec<IpAddr> {
     let own = machine::source_addresses(config);
     let mut addresses = if given.is_empty() {
         own
@@ -32,6 +40,20 @@ pub fn facts(config: &Config, domain: &Domain, given: &[IpAddr], asker: &Asker) 
         }
     }
     addresses.dedup();
+    addresses
+}
+
+/// SHA-256 of the public key that port 25 shows for the hostname; nothing where the certificate is one that was made here,
+/// or the caller may not read it.
+pub fn key_digest(folder: &Path) -> Option<Vec<u8>> {
+    let loaded = loading::load(folder).ok()?;
+    let (host, now) = (&loaded.config.hostname, wall());
+    let tls = Tls::start(&loaded.certificates, &loaded.kept, host, now).ok()?;
+    tls.key_digest(host, now)
+}
+
+/// The same as [`facts`], with addresses that are known.
+pub fn facts_of(config: &Config, domain: &Domain, addresses: Vec<IpAddr>) -> Facts {
     let served = config.domains.get(domain);
     let port = |listen: &Listen, default: u16| match listen {
         Listen::Addresses(list) => list.first().map(|address| address.port()),

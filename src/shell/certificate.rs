@@ -232,6 +232,32 @@ impl Certificate {
     }
 }
 
+/// What can be read of a certificate that a server has shown.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Seen {
+    /// The names that it is for.
+    pub(super) names: Vec<Box<str>>,
+    /// From when to when it is valid.
+    pub(super) validity: Option<Validity>,
+    /// Nobody else stands above it.
+    pub(super) is_self_issued: bool,
+}
+
+/// Reads a certificate; nothing where it cannot be read.
+pub(super) fn seen(certificate: &[u8]) -> Option<Seen> {
+    let identity = Identity::of(certificate)?;
+    Some(Seen {
+        is_self_issued: identity.is_self_issued(),
+        validity: identity.validity,
+        names: identity.names,
+    })
+}
+
+/// The SubjectPublicKeyInfo of a certificate (RFC 6698 section 2.1.2), whole.
+pub(super) fn public_key(certificate: &[u8]) -> Option<&[u8]> {
+    Identity::of(certificate).map(|identity| identity.public_key)
+}
+
 /// Blocks that were put together without a line end between them, each on lines of its own.
 fn divided(pem: &[u8]) -> Vec<u8> {
     const GLUED: &[u8] = b"----------BEGIN ";

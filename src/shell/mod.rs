@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod drop_folder;
 pub mod file_disk;
 pub mod folder;
+pub mod handshake;
 pub mod helper;
 pub mod interruption;
 pub mod journal_writer;

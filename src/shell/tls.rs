@@ -32,7 +32,7 @@ use rustls::{
 
 use zeroize::Zeroizing;
 
-use super::certificate::{Certificate, Fault};
+use super::certificate::{Certificate, Fault, public_key};
 use super::certificate_files::{Found, Pair, PairError, shown};
 use super::last_good::{self, Kept};
 use super::time::wall;
@@ -500,6 +500,21 @@ impl Tls {
         self.served.len()
     }
 
+    /// SHA-256 of the public key that a client on port 25 is shown for this name at this time, as a TLSA record has it
+    /// (RFC 7672 section 3.1.1); nothing while that certificate is one that was made here.
+    pub fn key_digest(&self, name: &Domain, now: Timestamp) -> Option<Vec<u8>> {
+        let schemes = self
+            .provider
+            .signature_verification_algorithms
+            .supported_schemes();
+        let named = self.served.iter().map(|served| &served.certificate);
+        let named = named.filter(|certificate| certificate.has_name(name.as_str()));
+        let shown = fittest(named.collect::<Vec<_>>().into_iter(), &schemes, now)?;
+        let key = public_key(shown.certified.cert.first()?)?;
+        let digest = ::ring::digest::digest(&::ring::digest::SHA256, key);
+        Some(digest.as_ref().to_vec())
+    }
+
     /// What an operator should know, at this time.
     pub fn findings(&self, hostname: &Domain, now: Timestamp) -> Vec<Finding> {
         let mut findings = Vec::new();
@@ -669,7 +684,7 @@ pub(super) fn bundle_path() -> PathBuf {
 }
 
 /// The system's roots and those of Mozilla, which are there where the system has none.
-fn root_store() -> RootCertStore {
+pub(super) fn root_store() -> RootCertStore {
     let mut store = RootCertStore::empty();
     store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     if let Ok(bundle) = fs::read(bundle_path()) {
@@ -697,7 +712,7 @@ pub fn https_client(more: Option<&[u8]>) -> Result<Arc<ClientConfig>, String> {
     Ok(Arc::new(config))
 }
 
-fn server_name(name: &Domain) -> Option<ServerName<'static>> {
+pub(super) fn server_name(name: &Domain) -> Option<ServerName<'static>> {
     let text = name.as_str();
     let literal = text
         .strip_prefix('[')
@@ -848,7 +863,7 @@ fn made(hostname: &Domain, now: Timestamp) -> Result<(rcgen::Certificate, KeyPai
 
 /// Takes every certificate, but no handshake that its key did not sign.
 #[derive(Debug)]
-struct Unverified(WebPkiSupportedAlgorithms);
+pub(super) struct Unverified(pub(super) WebPkiSupportedAlgorithms);
 
 impl ServerCertVerifier for Unverified {
     fn verify_server_cert(

@@ -424,6 +424,9 @@ impl Session {
 
     /// The connection is gone, or a deadline passed: everything under way gets its fate. Nothing is wanted after.
     pub fn on_lost(&mut self, what: &str) {
+        // A reply that was cut off may have ended a transaction, and left the session ready for one that cannot be.
+        self.requests
+            .retain(|request| matches!(request, Request::Done(_)));
         let (status, words) = match self.unheeded.take() {
             Some(reply) => (
                 reply.status().as_transient(),

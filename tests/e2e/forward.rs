@@ -253,7 +253,7 @@ fn a_hundred_messages_in_a_loop_of_two_relays_end_in_one_notification_each() {
     second
         .cli(&["domain", "remove", "--force", "relay.test"])
         .ok();
-    second.cli(&["domain", "add", "loop.test"]).ok();
+    second.cli(&["domain", "add", "--bare", "loop.test"]).ok();
     second
         .cli(&["alias", "add", "loop@loop.test", "loop@relay.test"])
         .ok();

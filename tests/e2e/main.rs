@@ -15,6 +15,7 @@ mod client;
 mod crash;
 mod damage;
 mod dkim;
+mod doctor;
 mod far_end;
 mod foreign;
 mod forward;

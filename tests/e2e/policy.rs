@@ -173,7 +173,7 @@ fn aliases_in_a_circle_are_refused_at_a_reload_and_the_old_ones_go_on() {
 #[test]
 fn a_domain_whose_mail_is_elsewhere_is_sent_to_by_mx() {
     let mut relay = Relay::start();
-    relay.cli(&["domain", "add", "four.test"]).ok();
+    relay.cli(&["domain", "add", "--bare", "four.test"]).ok();
     let mut client = relay.client();
     assert_eq!(client.say("MAIL FROM:<a@src.test>").code, 250);
     assert_eq!(client.say("RCPT TO:<whoever@four.test>").code, 550);
@@ -344,7 +344,7 @@ fn users_come_and_go_while_the_relay_runs() {
     assert_eq!(client.say("MAIL FROM:<eve@relay.test>").code, 553);
     assert_eq!(relay.cli(&["user", "remove", "eve@relay.test"]).code, 67);
 
-    relay.cli(&["domain", "add", "new.test"]).ok();
+    relay.cli(&["domain", "add", "--bare", "new.test"]).ok();
     relay
         .cli_with(&["user", "add", "ann@new.test"], b"a password\n")
         .ok();

@@ -23,15 +23,17 @@ pub(crate) fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is missing: install the Debian package {package}"))
 }
 
-const PACKAGES: [(&str, &str); 24] = [
+const PACKAGES: [(&str, &str); 26] = [
     ("curl", "curl"),
     ("dig", "bind9-dnsutils"),
     ("dovecot", "dovecot-lmtpd"),
     ("fail2ban-regex", "fail2ban"),
     ("id", "coreutils"),
+    ("ip", "iproute2"),
     ("knotd", "knot"),
     ("maildrop", "maildrop"),
     ("msmtp", "msmtp"),
+    ("nsenter", "util-linux"),
     ("nsupdate", "bind9-dnsutils"),
     ("openssl", "openssl"),
     ("opendkim-testmsg", "opendkim-tools"),

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use std::os::unix::fs::MetadataExt as _;
+
 use super::*;
 use crate::dns::{NoRecords, Records};
 

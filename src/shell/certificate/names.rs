@@ -17,6 +17,8 @@ pub(super) struct Identity<'a> {
     pub(super) subject: &'a [u8],
     /// From when to when it is valid.
     pub(super) validity: Option<Validity>,
+    /// Its SubjectPublicKeyInfo, whole.
+    pub(super) public_key: &'a [u8],
     /// The names of its subjectAltName that are of the DNS.
     pub(super) names: Vec<Box<str>>,
 }
@@ -34,7 +36,9 @@ impl<'a> Identity<'a> {
         let (issuer, rest) = element(rest, SEQUENCE)?;
         let (times, rest) = element(rest, SEQUENCE)?;
         let (subject, rest) = element(rest, SEQUENCE)?;
+        let from_key = rest;
         let (_, mut rest) = element(rest, SEQUENCE)?;
+        let public_key = from_key.get(..from_key.len().checked_sub(rest.len())?)?;
         for unique_id in [0x81, 0x82] {
             if let Some((_, behind)) = element(rest, unique_id) {
                 rest = behind;
@@ -46,6 +50,7 @@ impl<'a> Identity<'a> {
             issuer,
             subject,
             validity: validity(times),
+            public_key,
             names: alternative_names(rest).unwrap_or_default(),
         })
     }

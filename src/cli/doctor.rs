@@ -1,0 +1,289 @@
+//! `chopar doctor`: whether mail goes out and comes in as it should, and what mends it where it does not.
+
+use std::io::{IsTerminal as _, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use argh::FromArgs;
+use serde_json::{Value, json};
+
+use super::domain::{parse_domain, served};
+use super::failure::Failure;
+use super::output;
+use super::sysexits::{DATA, IO_ERROR, TRY_AGAIN, UNAVAILABLE, USAGE};
+use crate::address::Domain;
+use crate::config::quantity;
+use crate::limits::DOCTOR_DOMAINS_MAX;
+use crate::setup::doctor::checks::Subject;
+use crate::setup::doctor::finding::{Finding, State};
+use crate::setup::doctor::{Examination, Probe, SUBJECTS, examine, unreadable};
+use crate::shell::loading;
+
+/// Check whether mail goes out and comes in as it should, and say what mends it.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "doctor")]
+pub struct Doctor {
+    /// the domain (default: every domain that is served)
+    #[argh(positional)]
+    domain: Option<String>,
+    /// print JSON
+    #[argh(switch)]
+    json: bool,
+    /// look again at what is red, until nothing is
+    #[argh(switch)]
+    watch: bool,
+    /// how long to watch, such as 30m (default 1d)
+    #[argh(option, from_str_fn(duration), default = "WATCH_DEFAULT")]
+    within: Duration,
+    /// try the way out with this host, HOST:PORT; may be given several times (default: large providers)
+    #[argh(option, from_str_fn(probe))]
+    probe: Vec<Probe>,
+    /// an address by which this host is reached, where it is not the machine's own; may be given twice
+    #[argh(option)]
+    address: Vec<IpAddr>,
+    /// ask this resolver, ADDRESS:PORT (default as the relay does)
+    #[argh(option)]
+    dns: Option<SocketAddr>,
+    /// the port on which the servers of zones answer (default 53)
+    #[argh(option, default = "DNS_PORT")]
+    zone_port: u16,
+}
+
+const WATCH_DEFAULT: Duration = Duration::from_secs(86_400);
+const WATCH_INTERVAL: Duration = Duration::from_secs(10);
+const DNS_PORT: u16 = 53;
+
+fn duration(text: &str) -> Result<Duration, String> {
+    quantity::duration(text).ok_or_else(|| format!("{text} is no duration, such as 30m"))
+}
+
+fn probe(text: &str) -> Result<Probe, String> {
+    let wrong = || format!("{text} is no HOST:PORT, such as mx.example.net:25");
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    if host.is_empty() {
+        return Err(wrong());
+    }
+    Ok(Probe {
+        host: host.to_owned(),
+        port: port.parse().map_err(|_| wrong())?,
+    })
+}
+
+impl Doctor {
+    /// Looks, and prints what it found.
+    pub fn run(&self, folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
+        if self.watch && self.json {
+            return Err(Failure::new(
+                USAGE,
+                "--watch is for people; leave out --json",
+            ));
+        }
+        let Ok(config) = loading::read(folder) else {
+            let found = unreadable(folder);
+            self.show(&[], &found, output)?;
+            return verdict(&found);
+        };
+        let domains = match &self.domain {
+            Some(domain) => vec![parse_domain(domain)?],
+            None => served(folder)?
+                .iter()
+                .filter_map(|name| Domain::parse(name).ok())
+                .collect(),
+        };
+        if domains.is_empty() {
+            return Err(Failure::new(
+                DATA,
+                "no domain is served yet: `chopar domain add example.com` begins one",
+            ));
+        }
+        if domains.len() > DOCTOR_DOMAINS_MAX {
+            return Err(Failure::new(
+                USAGE,
+                format!("more than {DOCTOR_DOMAINS_MAX} domains are served: name one of them"),
+            ));
+        }
+        let resolvers = match self.dns {
+            Some(server) => vec![server],
+            None => config.dns.addresses.clone(),
+        };
+        let examination = |config| {
+            let resolvers = resolvers.clone();
+            let fresh =
+                Examination::new(folder, config, domains.clone(), resolvers, self.zone_port);
+            let mut fresh = fresh.at(self.address.clone());
+            fresh.probes.clone_from(&self.probe);
+            Arc::new(fresh)
+        };
+        let started = Instant::now();
+        let mut found = examine(&examination(config), &SUBJECTS, &mut progress());
+        self.show(&domains, &found, output)?;
+        while self.watch && found.iter().any(Finding::is_red) {
+            if started.elapsed() >= self.within {
+                return Err(Failure::new(TRY_AGAIN, "not everything is green yet"));
+            }
+            thread::sleep(WATCH_INTERVAL.min(self.within.saturating_sub(started.elapsed())));
+            // Whoever mends it may have changed the configuration.
+            let Ok(config) = loading::read(folder) else {
+                continue;
+            };
+            let subjects = red_subjects(&found);
+            let again = examine(&examination(config), &subjects, &mut progress());
+            let text = changes(&found, &again);
+            found.retain(|finding| !subjects.contains(&finding.check.subject));
+            found.extend(again);
+            write(output, &text)?;
+        }
+        verdict(&found)
+    }
+
+    fn show(
+        &self,
+        domains: &[Domain],
+        found: &[Finding],
+        output: &mut dyn Write,
+    ) -> Result<(), Failure> {
+        let text = match self.json {
+            true => format!("{:#}\n", json_of(domains, found)),
+            false => report(found),
+        };
+        write(output, &text)
+    }
+}
+
+fn write(output: &mut dyn Write, text: &str) -> Result<(), Failure> {
+    output
+        .write_all(output::text(text).as_bytes())
+        .and_then(|()| output.flush())
+        .map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
+}
+
+/// Says how far it is, where somebody looks.
+fn progress() -> impl FnMut(usize, usize) {
+    let is_seen = std::io::stderr().is_terminal();
+    move |done, all| {
+        if is_seen {
+            let mut errors = std::io::stderr();
+            let text = match done < all {
+                true => format!("\rchecking: {done} of {all} "),
+                false => format!("\r{:24}\r", ""),
+            };
+            drop(errors.write_all(text.as_bytes()));
+        }
+    }
+}
+
+fn red_subjects(found: &[Finding]) -> Vec<Subject> {
+    let red = found.iter().filter(|finding| finding.is_red());
+    let mut subjects: Vec<Subject> = red.map(|finding| finding.check.subject).collect();
+    subjects.sort_unstable();
+    subjects.dedup();
+    subjects
+}
+
+/// All that was found, what is red first; for people.
+pub fn report(found: &[Finding]) -> String {
+    let mut text = String::new();
+    let mut before = None;
+    let own = |finding: &&Finding| finding.check.subject != Subject::Rules;
+    for finding in found.iter().filter(own) {
+        // What is to be done stands apart from what is not.
+        let is_done = finding.state >= State::Skipped;
+        if before == Some(false) && is_done {
+            text.push('\n');
+        }
+        before = Some(is_done);
+        text.push_str(&finding.text());
+    }
+    text.push_str(&rules(found));
+    let own: Vec<&Finding> = found.iter().filter(own).collect();
+    text.push_str(&format!("\n{}\n", summary(&own)));
+    text
+}
+
+/// What large receivers ask for, a rule a line with those who ask.
+fn rules(found: &[Finding]) -> String {
+    let mut text = String::new();
+    let rules = || {
+        let rules = found.iter();
+        rules.filter(|finding| finding.check.subject == Subject::Rules)
+    };
+    let mut told: Vec<&str> = Vec::new();
+    for rule in rules() {
+        if told.contains(&rule.about.as_str()) {
+            continue;
+        }
+        if told.is_empty() {
+            text.push_str("\nWhat large receivers ask of senders:\n");
+        }
+        told.push(&rule.about);
+        let of_rule = rules().filter(|other| other.about == rule.about);
+        let who: Vec<&str> = of_rule
+            .map(|other| other.check.id.trim_start_matches("rules-"))
+            .collect();
+        text.push_str(&format!(
+            "  {} ({}): {}\n",
+            rule.about,
+            who.join(", "),
+            rule.seen
+        ));
+    }
+    text
+}
+
+fn summary(found: &[&Finding]) -> String {
+    let count = |state: State| {
+        found
+            .iter()
+            .filter(|finding| finding.state == state)
+            .count()
+    };
+    let states = [State::Bad, State::Unknown, State::Warning, State::Good];
+    let counts: Vec<String> = states
+        .into_iter()
+        .filter(|state| count(*state) > 0)
+        .map(|state| format!("{} {}", count(state), state.as_str()))
+        .collect();
+    counts.join(", ")
+}
+
+fn json_of(domains: &[Domain], found: &[Finding]) -> Value {
+    let domains: Vec<&str> = domains.iter().map(Domain::as_str).collect();
+    let findings: Vec<Value> = found.iter().map(Finding::json).collect();
+    json!({
+        "ok": !found.iter().any(Finding::is_red),
+        "domains": domains,
+        "findings": findings,
+    })
+}
+
+/// What is otherwise than it was.
+fn changes(before: &[Finding], now: &[Finding]) -> String {
+    let is_same = |one: &Finding, other: &Finding| {
+        one.check == other.check && one.about == other.about && one.state == other.state
+    };
+    let changed = now
+        .iter()
+        .filter(|finding| !before.iter().any(|was| is_same(was, finding)));
+    changed.map(Finding::text).collect()
+}
+
+fn verdict(found: &[Finding]) -> Result<(), Failure> {
+    let red = found.iter().filter(|finding| finding.is_red());
+    let (bad, unknown): (Vec<&Finding>, Vec<&Finding>) =
+        red.partition(|finding| finding.state == State::Bad);
+    match (bad.len(), unknown.len()) {
+        (0, 0) => Ok(()),
+        (0, unknown) => Err(Failure::new(
+            TRY_AGAIN,
+            format!("{unknown} required checks could not be made"),
+        )),
+        (bad, _) => Err(Failure::new(
+            UNAVAILABLE,
+            format!("{bad} checks are bad: what mends each stands below it"),
+        )),
+    }
+}

@@ -1,0 +1,227 @@
+//! `chopar init`: everything that a new machine needs, and what is left to the operator.
+
+use std::io::Write;
+use std::path::Path;
+
+use argh::FromArgs;
+use zeroize::Zeroizing;
+
+use super::control::reload_if_running;
+use super::dns::table;
+use super::domain::parse_domain;
+use super::failure::Failure;
+use super::output;
+use super::sysexits::{CANNOT_CREATE, CONFIGURATION, IO_ERROR, NOT_PERMITTED, UNAVAILABLE, USAGE};
+use crate::address::{Domain, Mailbox};
+use crate::config::{Config, Listen};
+use crate::dns::ZoneKind;
+use crate::setup::asking::Asker;
+use crate::setup::init::facts;
+use crate::setup::init::perform::{Made, perform};
+use crate::setup::init::plan::{Certificate, Entry, Git, Plan, PlanError, Step, Wishes, plan};
+use crate::setup::survey;
+use crate::setup::zone::compare;
+use crate::shell::loading;
+
+/// Set up this machine for a domain, or with -C one folder; what is there stays as it is.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "init")]
+pub struct Init {
+    /// the domain
+    #[argh(positional)]
+    domain: String,
+    /// the name of this host, which the PTR of its address gives (default the system's, where it is one of the domain,
+    /// else mail.DOMAIN)
+    #[argh(option)]
+    hostname: Option<String>,
+    /// who reads mail for postmaster, and what chopar has to report (default that of --forward-to)
+    #[argh(option)]
+    admin: Option<String>,
+    /// where mail goes for each address of the domain that is not named
+    #[argh(option)]
+    forward_to: Option<String>,
+    /// the first user, who gets a password (default app)
+    #[argh(option)]
+    user: Option<String>,
+    /// make the folder a git repository, without secrets; --git=private: with them
+    #[argh(switch)]
+    git: bool,
+    /// make it a git repository that holds the secrets too, as --git=private does
+    #[argh(switch)]
+    git_private: bool,
+    /// do without a certificate
+    #[argh(switch)]
+    no_certificate: bool,
+    /// print what would be done, and do nothing
+    #[argh(switch)]
+    dry_run: bool,
+}
+
+impl Init {
+    /// Does it in the configuration folder.
+    pub fn run(&self, folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
+        let wishes = self.wishes()?;
+        let machine = facts::gather(folder, &wishes.domain).map_err(|errors| {
+            let text = format!("{}; mend it, then run this again", errors.join("\n"));
+            Failure::new(CONFIGURATION, text)
+        })?;
+        let plan = plan(&wishes, &machine).map_err(|error| {
+            let code = match error {
+                PlanError::NotRoot => NOT_PERMITTED,
+                PlanError::NoAccountTool => UNAVAILABLE,
+                PlanError::Undotted(_) | PlanError::LeadsBack(_) | PlanError::User(_) => USAGE,
+            };
+            Failure::new(code, error)
+        })?;
+        if self.dry_run {
+            show(&plan, output)?;
+            return say(output, &format!("\nThen: {}\n", plan.next));
+        }
+        // Relative paths would not last.
+        let folder = &machine.folder;
+        let Done { passwords, result } = execute(&plan.entries, folder, output);
+        let records = result.and_then(|()| {
+            let config = loading::read(folder)
+                .map_err(|errors| Failure::new(CONFIGURATION, errors.join("\n")))?;
+            let hint = login(&config);
+            Ok((records(&config, &wishes.domain), hint))
+        });
+        let hint = match &records {
+            Ok((records, hint)) => {
+                say(output, records)?;
+                hint.as_str()
+            }
+            Err(_) => "",
+        };
+        // They are written down nowhere: also where something failed behind them.
+        for (address, password) in &passwords {
+            let text = format!(
+                "\nThe password of {address}, which is not shown again (chopar user passwd sets another):\n    {}\n{hint}",
+                password.as_str()
+            );
+            say(output, &text)?;
+        }
+        records?;
+        say(output, &format!("\nNext: {}\n", plan.next))
+    }
+
+    fn wishes(&self) -> Result<Wishes, Failure> {
+        let mailbox =
+            |text: &Option<String>| text.as_ref().map(|text| parse_mailbox(text)).transpose();
+        let hostname = self.hostname.as_deref().map(parse_domain).transpose()?;
+        if let Some(name) = hostname
+            .as_ref()
+            .filter(|name| !name.as_str().contains('.'))
+        {
+            let text = format!("{name} is not a full name; write it with its domain");
+            return Err(Failure::new(USAGE, text));
+        }
+        Ok(Wishes {
+            domain: parse_domain(&self.domain)?,
+            hostname,
+            admin: mailbox(&self.admin)?,
+            forward_to: mailbox(&self.forward_to)?,
+            user: self.user.clone(),
+            git: match (self.git, self.git_private) {
+                (_, true) => Git::Private,
+                (true, false) => Git::Public,
+                (false, false) => Git::None,
+            },
+            certificate: match self.no_certificate {
+                true => Certificate::Unwanted,
+                false => Certificate::Wanted,
+            },
+        })
+    }
+}
+
+pub(super) fn parse_mailbox(text: &str) -> Result<Mailbox, Failure> {
+    Mailbox::parse(text).map_err(|error| {
+        let shown = crate::escape::Escaped(text.as_bytes());
+        Failure::new(USAGE, format!("{shown}: {error}"))
+    })
+}
+
+pub(super) fn say(output: &mut dyn Write, text: &str) -> Result<(), Failure> {
+    output
+        .write_all(output::text(text).as_bytes())
+        .and_then(|()| output.flush())
+        .map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
+}
+
+/// Prints what a plan has, and does none of it.
+fn show(plan: &Plan, output: &mut dyn Write) -> Result<(), Failure> {
+    plan.entries.iter().try_for_each(|entry| match entry {
+        Entry::Do(step) => say(output, &format!("would  {step}\n")),
+        Entry::Kept(text) => say(output, &format!("kept   {text}\n")),
+        Entry::Left(text) => say(output, &format!("to do  {text}\n")),
+    })
+}
+
+/// What came of a plan.
+pub(super) struct Done {
+    /// The passwords that were made.
+    pub(super) passwords: Vec<(Mailbox, Zeroizing<String>)>,
+    /// Whether all of it was done.
+    pub(super) result: Result<(), Failure>,
+}
+
+/// Does the steps, up to the first that cannot be done. The process has closed its mask before
+/// ([`close_mask`](crate::setup::init::perform::close_mask)).
+pub(super) fn execute(entries: &[Entry], folder: &Path, output: &mut dyn Write) -> Done {
+    let mut passwords = Vec::new();
+    let result = entries.iter().try_for_each(|entry| match entry {
+        Entry::Do(step) => {
+            if let Made::Password(address, password) = done(step, folder)? {
+                passwords.push((address, password));
+            }
+            say(output, &format!("done   {step}\n"))
+        }
+        Entry::Kept(text) => say(output, &format!("kept   {text}\n")),
+        Entry::Left(text) => say(output, &format!("to do  {text}\n")),
+    });
+    Done { passwords, result }
+}
+
+fn done(step: &Step, folder: &Path) -> Result<Made, Failure> {
+    if *step == Step::Reload {
+        let config = super::load(folder)?;
+        reload_if_running(&config.runtime_dir)?;
+    }
+    perform(step, folder).map_err(|error| {
+        let text = format!(
+            "could not {step}: {error}; mend it, then run the same command again: what is done stays"
+        );
+        Failure::new(CANNOT_CREATE, text)
+    })
+}
+
+/// What a mail program is told.
+fn login(config: &Config) -> String {
+    let port = |listen: &Listen, usual: u16| match listen {
+        Listen::Addresses(list) => list.first().map_or(usual, |address| address.port()),
+        Listen::Systemd => usual,
+    };
+    format!(
+        "Programs log in with it at {}, port {} (TLS) or {} (STARTTLS).\n",
+        config.hostname,
+        port(&config.listen.submissions, 465),
+        port(&config.listen.submission, 587),
+    )
+}
+
+/// The records that a domain needs. Where no name server answers they are shown all the same.
+pub(super) fn records(config: &Config, domain: &Domain) -> String {
+    let mut asker = Asker::new(config.dns.addresses.clone(), DNS_PORT);
+    if asker.resolve(domain, ZoneKind::Soa).is_err() {
+        // Each question would wait as long in vain.
+        asker = Asker::new(Vec::new(), DNS_PORT);
+    }
+    let facts = survey::facts(config, domain, &[], &asker);
+    let rows = compare(&facts, &survey::look(&facts, &asker));
+    let zone = asker.zone(domain);
+    let zone = zone.map_or_else(|_| domain.clone(), |zone| zone.apex.clone());
+    format!("\nRecords for the DNS:\n{}", table(&facts, &zone, &rows))
+}
+
+const DNS_PORT: u16 = 53;

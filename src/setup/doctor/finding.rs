@@ -1,0 +1,173 @@
+//! What a check found: one shape for people and for `--json`.
+
+use serde_json::{Value, json};
+
+use super::checks::{Check, Need};
+
+/// How a check ended; the most urgent first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum State {
+    /// Mail suffers from it.
+    Bad,
+    /// It could not be found out.
+    Unknown,
+    /// It works, and should be otherwise.
+    Warning,
+    /// It does not apply here.
+    Skipped,
+    /// It is as it should be.
+    Good,
+}
+
+impl State {
+    /// For people and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bad => "bad",
+            Self::Unknown => "unknown",
+            Self::Warning => "warning",
+            Self::Skipped => "skipped",
+            Self::Good => "good",
+        }
+    }
+}
+
+/// What one check found out about one thing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Finding {
+    /// The check.
+    pub check: &'static Check,
+    /// How much depends on it, here.
+    pub need: Need,
+    /// What it is about: an address, a port, a domain; empty where there is one such thing only.
+    pub about: String,
+    /// How it ended.
+    pub state: State,
+    /// What was seen.
+    pub seen: String,
+    /// The one command or record that mends it; empty where nothing is to be mended.
+    pub mend: String,
+}
+
+impl Check {
+    fn found(
+        &'static self,
+        state: State,
+        about: impl ToString,
+        seen: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Finding {
+        Finding {
+            check: self,
+            need: self.need,
+            about: about.to_string(),
+            state,
+            seen: seen.into(),
+            mend: mend.into(),
+        }
+    }
+
+    /// All is well.
+    pub fn good(&'static self, about: impl ToString, seen: impl Into<String>) -> Finding {
+        self.found(State::Good, about, seen, "")
+    }
+
+    /// It is not, and mail suffers from it; where the check is only advised, it is a warning.
+    pub fn bad(
+        &'static self,
+        about: impl ToString,
+        seen: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Finding {
+        let state = match self.need {
+            Need::Required => State::Bad,
+            Need::Advised => State::Warning,
+        };
+        self.found(state, about, seen, mend)
+    }
+
+    /// It works, and should be otherwise.
+    pub fn warning(
+        &'static self,
+        about: impl ToString,
+        seen: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Finding {
+        self.found(State::Warning, about, seen, mend)
+    }
+
+    /// It could not be found out.
+    pub fn unknown(
+        &'static self,
+        about: impl ToString,
+        seen: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Finding {
+        self.found(State::Unknown, about, seen, mend)
+    }
+
+    /// It does not apply, for this reason.
+    pub fn skipped(&'static self, about: impl ToString, seen: impl Into<String>) -> Finding {
+        self.found(State::Skipped, about, seen, "")
+    }
+}
+
+impl Finding {
+    /// The same, where less or more depends on it than on the check in general.
+    #[must_use]
+    pub fn with_need(mut self, need: Need) -> Self {
+        self.need = need;
+        self.state = match (need, self.state) {
+            (Need::Advised, State::Bad) => State::Warning,
+            (_, state) => state,
+        };
+        self
+    }
+
+    /// Whether it keeps the doctor from being content: something is wrong, or a required thing could not be found out.
+    pub fn is_red(&self) -> bool {
+        match self.state {
+            State::Bad => true,
+            State::Unknown => self.need == Need::Required,
+            State::Warning | State::Skipped | State::Good => false,
+        }
+    }
+
+    /// As JSON.
+    pub fn json(&self) -> Value {
+        json!({
+            "id": self.check.id,
+            "about": self.about,
+            "title": self.check.title,
+            "state": self.state.as_str(),
+            "required": self.need == Need::Required,
+            "seen": self.seen,
+            "why": self.check.why,
+            "mend": self.mend,
+        })
+    }
+
+    /// For people: one line where nothing is to be done.
+    pub fn text(&self) -> String {
+        let about = match self.about.as_str() {
+            "" => String::new(),
+            about => format!(" {about}"),
+        };
+        let front = format!(
+            "{:<8}{}{about}: {}",
+            self.state.as_str(),
+            self.check.title,
+            self.seen
+        );
+        match self.state {
+            State::Good | State::Skipped => format!("{front}\n"),
+            State::Bad | State::Unknown | State::Warning => {
+                let mut text = format!("{front}\n        why: {}\n", self.check.why);
+                if !self.mend.is_empty() {
+                    text.push_str(&format!("        do:  {}\n", self.mend));
+                }
+                text
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The names of the host and of its addresses.
+
+use std::fs;
+use std::net::IpAddr;
+
+use crate::config::Family;
+use crate::dns::{ZoneKind, reverse_name};
+use crate::setup::doctor::Examination;
+use crate::setup::doctor::judge::names::Facts;
+use crate::setup::machine;
+use crate::setup::record::Value;
+use crate::setup::zone::Published;
+
+/// What there is to know.
+pub fn gather(examination: &Examination) -> Facts {
+    let host = &examination.config.hostname;
+    let pointers = examination.addresses().iter().map(|address| {
+        let name = reverse_name(*address);
+        let names = values(examination.asker.published(&name, ZoneKind::Ptr));
+        let names = names.map(|values| {
+            let names = values.into_iter().filter_map(|value| match value {
+                Value::Pointer(name) => Some(name),
+                _ => None,
+            });
+            names.collect()
+        });
+        (*address, names)
+    });
+    let published = values(examination.asker.published(host, ZoneKind::Aaaa));
+    Facts {
+        host: host.clone(),
+        in_hosts_file: in_hosts_file(
+            &fs::read_to_string("/etc/hosts").unwrap_or_default(),
+            host.as_str(),
+        ),
+        pointers: pointers.collect(),
+        published_v6: published.map(|values| {
+            let addresses = values.into_iter().filter_map(|value| match value {
+                Value::Address(address) => Some(address),
+                _ => None,
+            });
+            addresses.collect()
+        }),
+        routed_v6: machine::routed(false).filter(|address| machine::is_public(*address)),
+        sends_v6: examination.config.delivery.ip != Family::Ipv4,
+    }
+}
+
+/// The values under a name; those of the first server, where they do not agree.
+pub(super) fn values(published: Published) -> Result<Vec<Value>, String> {
+    match published {
+        Published::Records(values) | Published::Alias(_, values) => Ok(values),
+        Published::Nothing => Ok(Vec::new()),
+        Published::Divided(servers) => Ok(servers
+            .into_iter()
+            .next()
+            .map(|(_, values)| values)
+            .unwrap_or_default()),
+        Published::Unknown(cause) => Err(cause),
+    }
+}
+
+/// The addresses that a text like /etc/hosts has for a name.
+fn in_hosts_file(text: &str, name: &str) -> Vec<IpAddr> {
+    let address = |line: &str| {
+        let line = line.split('#').next().unwrap_or_default();
+        let mut words = line.split_ascii_whitespace();
+        let address = words.next()?.parse().ok()?;
+        words
+            .any(|word| word.eq_ignore_ascii_case(name))
+            .then_some(address)
+    };
+    text.lines().filter_map(address).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_found_in_the_hosts_file() {
+        let text = "127.0.0.1 localhost\n127.0.1.1\tMail.example.com mail # ours\n# 192.0.2.1 mail.example.com\nx mail.example.com\n";
+        let expected: IpAddr = "127.0.1.1".parse().expect("an address");
+        assert_eq!(in_hosts_file(text, "mail.example.com"), [expected]);
+    }
+}

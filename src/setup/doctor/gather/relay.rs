@@ -1,0 +1,89 @@
+//! Tries to relay through ourselves, each disguise in a session of its own, as far as RCPT.
+
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use super::smtp::{command, connect, own_port, reply};
+use crate::limits::DOCTOR_TIMEOUT;
+use crate::setup::doctor::Examination;
+use crate::setup::doctor::judge::ports::Role;
+use crate::setup::doctor::judge::relay::{Disguise, Facts, Reply, disguises};
+
+/// What there is to know.
+pub fn gather(examination: &Examination) -> Facts {
+    let config = &examination.config;
+    let mut facts = Facts {
+        from: None,
+        is_trusted: false,
+        tried: Vec::new(),
+        is_open: false,
+    };
+    let Some(at) = own_port(config, Role::Smtp) else {
+        return facts;
+    };
+    facts.is_open = true;
+    facts.from = connect(at).and_then(source).ok();
+    let Some(from) = facts.from else {
+        return facts;
+    };
+    facts.is_trusted = config.relay.contains(from);
+    if facts.is_trusted {
+        return facts;
+    }
+    let domain = examination.domains.first().unwrap_or(&config.hostname);
+    let is_ours = |name: &str| config.domains.keys().any(|domain| domain.as_str() == name);
+    let outside = match is_ours("example.com") {
+        true => "example.net",
+        false => "example.com",
+    };
+    let all = disguises(&config.hostname, domain, at.ip(), outside);
+    facts.tried = thread::scope(|scope| {
+        let tried: Vec<_> = all
+            .into_iter()
+            .map(|disguise| {
+                let asked = disguise.clone();
+                let thread = scope.spawn(move || attempt(at, &asked));
+                (disguise, thread)
+            })
+            .collect();
+        let joined = tried.into_iter().map(|(disguise, thread)| {
+            let reply = thread.join();
+            let nothing = |_| Reply::Nothing("no answer".to_owned());
+            (disguise, reply.unwrap_or_else(nothing))
+        });
+        joined.collect()
+    });
+    facts
+}
+
+fn source(stream: TcpStream) -> std::io::Result<IpAddr> {
+    Ok(stream.local_addr()?.ip())
+}
+
+fn attempt(at: SocketAddr, disguise: &Disguise) -> Reply {
+    let talk = || -> std::io::Result<Reply> {
+        let mut stream = connect(at)?;
+        // Those that have been refused much wait for their replies.
+        stream.set_read_timeout(Some(DOCTOR_TIMEOUT.saturating_sub(MARGIN)))?;
+        let banner = reply(&mut stream)?;
+        if banner.code != 220 {
+            return Ok(Reply::Said(banner.code, banner.text()));
+        }
+        let name = match at.ip() {
+            IpAddr::V4(address) => format!("[{address}]"),
+            IpAddr::V6(address) => format!("[IPv6:{address}]"),
+        };
+        command(&mut stream, &format!("EHLO {name}"))?;
+        let sender = command(&mut stream, &format!("MAIL FROM:<{}>", disguise.sender))?;
+        let decided = match sender.code {
+            250 => command(&mut stream, &format!("RCPT TO:<{}>", disguise.recipient))?,
+            _ => sender,
+        };
+        drop(command(&mut stream, "QUIT"));
+        Ok(Reply::Said(decided.code, decided.text()))
+    };
+    talk().unwrap_or_else(|error| Reply::Nothing(error.to_string()))
+}
+
+const MARGIN: Duration = Duration::from_secs(1);

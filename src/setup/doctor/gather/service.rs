@@ -1,0 +1,199 @@
+//! The configuration, the daemon and its surroundings.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::dns::{delivery_to, domain_takes_mail};
+use crate::address::Mailbox;
+use crate::config::{Config, HOOKS};
+use crate::engine::control::{Request, Response};
+use crate::limits::{DOCTOR_REPLY_BYTES_MAX, DOCTOR_REPLY_TIMEOUT};
+use crate::policy::advice::{Severity, advice};
+use crate::policy::relay;
+use crate::setup::doctor::Examination;
+use crate::setup::doctor::judge::dns::Delivery;
+use crate::setup::doctor::judge::service::{Admin, Daemon, Facts, Queue, Unit, exposure};
+use crate::shell::loading::{self, LoadError};
+use crate::shell::time::wall;
+use crate::shell::tls::Tls;
+
+/// What there is to know.
+pub fn gather(examination: &Examination) -> Facts {
+    let config = &examination.config;
+    let (errors, warnings) = configuration(&examination.folder);
+    let accounts = ACCOUNTS.iter().filter_map(|account| {
+        let host = relay::own_domain(config).unwrap_or(&config.hostname);
+        Mailbox::new(account, host).ok()
+    });
+    let accounts: Vec<Mailbox> = accounts.collect();
+    let lost = accounts.iter().filter_map(|account| {
+        let refusal = relay::notification(config, account).err()?;
+        Some((account.to_string(), refusal.to_string()))
+    });
+    Facts {
+        errors,
+        warnings,
+        daemon: daemon(&config.runtime_dir),
+        unit: unit(),
+        hook: config.hook.then(|| hook(&examination.folder)),
+        admin: config.admin.as_ref().map(|admin| Admin {
+            address: admin.to_string(),
+            ends: ends(examination, admin),
+        }),
+        lost_bounces: lost.collect(),
+        accounts: accounts.len(),
+    }
+}
+
+/// What `chopar check` calls an error, and what a warning.
+pub fn configuration(folder: &Path) -> (Vec<String>, Vec<String>) {
+    let loaded = match loading::load(folder) {
+        Ok(loaded) => loaded,
+        Err(LoadError::Config(errors)) => return (errors, Vec::new()),
+        Err(error) => return (vec![error.to_string()], Vec::new()),
+    };
+    let config: &Config = &loaded.config;
+    let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+    let mut sort = |severity: Severity, text: String| match severity {
+        Severity::Fault => errors.push(text),
+        Severity::Advice => warnings.push(text),
+    };
+    for advice in advice(config) {
+        sort(advice.severity, advice.text);
+    }
+    let now = wall();
+    match Tls::start(&loaded.certificates, &loaded.kept, &config.hostname, now) {
+        Ok(tls) => {
+            for finding in tls.findings(&config.hostname, now) {
+                sort(finding.severity(), finding.to_string());
+            }
+        }
+        Err(error) => sort(Severity::Fault, error.to_string()),
+    }
+    errors.extend(loaded.obstacles());
+    (errors, warnings)
+}
+
+fn daemon(runtime_dir: &Path) -> Daemon {
+    let socket = runtime_dir.join("control.sock");
+    let gone = |why: String| Daemon::Gone(format!("{}: {why}", socket.display()));
+    match ask(&socket) {
+        Ok(queue) => Daemon::Runs(queue),
+        Err(error) => gone(error.to_string()),
+    }
+}
+
+/// Asks for the queue; nothing where the caller may not see all of it.
+fn ask(socket: &Path) -> std::io::Result<Option<Queue>> {
+    let started = Instant::now();
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(DOCTOR_REPLY_TIMEOUT))?;
+    stream.set_write_timeout(Some(DOCTOR_REPLY_TIMEOUT))?;
+    let mut line = serde_json::to_vec(&Request::List {}).map_err(std::io::Error::other)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let now = wall().seconds();
+    let mut queue = Queue::default();
+    for line in BufReader::new(stream).lines() {
+        if started.elapsed() > QUEUE_TIMEOUT {
+            break; // the oldest come first
+        }
+        match serde_json::from_str(&line?).map_err(std::io::Error::other)? {
+            Response::Message(listed) => {
+                queue.messages = queue.messages.saturating_add(1);
+                if queue.oldest.is_none() && !listed.held {
+                    let age = Duration::from_secs(now.saturating_sub(listed.arrived));
+                    let why = listed
+                        .recipients
+                        .iter()
+                        .map(|recipient| recipient.why.clone())
+                        .find(|why| !why.is_empty());
+                    queue.oldest = Some((listed.id, age, why.unwrap_or_default()));
+                }
+            }
+            Response::Denied { .. } => return Ok(None),
+            Response::End { .. } => {
+                // Others than root are shown their own messages only.
+                let sees_all = rustix::process::geteuid().is_root();
+                return Ok(sees_all.then_some(queue));
+            }
+            _ => {}
+        }
+    }
+    Ok(Some(queue))
+}
+
+fn unit() -> Option<Unit> {
+    if !Path::new("/run/systemd/system").is_dir() {
+        return None;
+    }
+    let word = |verb: &str| {
+        let said = output("systemctl", &[verb, "chopar.service"]).unwrap_or_default();
+        let said = said.lines().next().unwrap_or_default().to_owned();
+        match said.is_empty() {
+            true => "not known".to_owned(),
+            false => said,
+        }
+    };
+    let security = output(
+        "systemd-analyze",
+        &["security", "--no-pager", "chopar.service"],
+    );
+    Some(Unit {
+        enabled: word("is-enabled"),
+        active: word("is-active"),
+        exposure: security.and_then(|text| exposure(&text)),
+    })
+}
+
+/// What a program says; nothing where it is not there.
+fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut child = command.spawn().ok()?;
+    let mut text = Vec::new();
+    let limit = u64::try_from(DOCTOR_REPLY_BYTES_MAX).unwrap_or(u64::MAX);
+    let read = child.stdout.take()?.take(limit).read_to_end(&mut text);
+    drop(child.wait());
+    read.ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn hook(folder: &Path) -> Result<(), String> {
+    let path = folder.join(HOOKS).join("post-data");
+    let mode = rustix::fs::access(&path, rustix::fs::Access::EXEC_OK);
+    mode.map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Where mail for an address goes in the end.
+fn ends(examination: &Examination, admin: &Mailbox) -> Vec<(String, Delivery)> {
+    let config = &examination.config;
+    if config.receiving(admin.domain()).is_none() {
+        return vec![(admin.to_string(), delivery_to(examination, admin.as_str()))];
+    }
+    match relay::expand(config, admin) {
+        Err(refusal) => vec![(admin.to_string(), Delivery::Refused(refusal.to_string()))],
+        Ok(goals) => goals
+            .into_iter()
+            .map(|goal| {
+                let delivery = match goal.destination {
+                    Some(_) => Delivery::Here,
+                    None if config.receiving(goal.mailbox.domain()).is_some() => Delivery::Here,
+                    None => domain_takes_mail(examination, goal.mailbox.domain()),
+                };
+                (goal.mailbox.to_string(), delivery)
+            })
+            .collect(),
+    }
+}
+
+/// Accounts in whose name programs send on most machines.
+const ACCOUNTS: [&str; 4] = ["root", "postmaster", "www-data", "nobody"];
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(4);

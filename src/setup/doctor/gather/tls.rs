@@ -1,0 +1,144 @@
+//! Connects to our own ports as a client would.
+
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+
+use super::smtp::{Reply, command, connect, own_port, reply};
+use crate::entropy::Entropy as _;
+use crate::setup::doctor::Examination;
+use crate::setup::doctor::judge::ports::Role;
+use crate::setup::doctor::judge::tls::{Facts, Said};
+use crate::shell::handshake::{Offer, Old, shake, speaks};
+use crate::shell::time::{SystemEntropy, wall};
+
+/// What there is to know.
+pub fn gather(examination: &Examination) -> Facts {
+    let roles = [Role::Smtp, Role::Submission, Role::Submissions];
+    let open = roles
+        .into_iter()
+        .filter_map(|role| Some((role, own_port(&examination.config, role)?)));
+    let ports = thread::scope(|scope| {
+        let asked: Vec<_> = open
+            .map(|(role, at)| (role, at, scope.spawn(move || said(examination, role, at))))
+            .collect();
+        let joined = asked.into_iter().map(|(role, at, thread)| {
+            let said = thread
+                .join()
+                .unwrap_or_else(|_| Err("no answer".to_owned()));
+            (role, said.map_err(|why| format!("{at}: {why}")))
+        });
+        joined.collect()
+    });
+    Facts {
+        host: examination.config.hostname.clone(),
+        now: wall(),
+        ports,
+    }
+}
+
+fn said(examination: &Examination, role: Role, at: SocketAddr) -> Result<Said, String> {
+    thread::scope(|scope| {
+        let tried = [
+            (
+                "TLSv1.0",
+                scope.spawn(move || old(examination, role, at, Old::Tls10)),
+            ),
+            (
+                "TLSv1.1",
+                scope.spawn(move || old(examination, role, at, Old::Tls11)),
+            ),
+            (
+                "TLSv1.2",
+                scope.spawn(move || new(examination, role, at, Offer::Tls12)),
+            ),
+            (
+                "TLSv1.3",
+                scope.spawn(move || new(examination, role, at, Offer::Tls13)),
+            ),
+        ];
+        let host = &examination.config.hostname;
+        let (stream, in_clear) = before_tls(examination, role, at)?;
+        let offers_tls = in_clear.as_ref().is_none_or(|offers| {
+            offers
+                .iter()
+                .any(|offer| offer.eq_ignore_ascii_case("STARTTLS"))
+        });
+        let mut said = Said {
+            in_clear,
+            handshake: Err("STARTTLS is not offered".to_owned()),
+            under_tls: Vec::new(),
+            versions: tried
+                .into_iter()
+                .map(|(name, thread)| (name, thread.join().unwrap_or_default()))
+                .collect(),
+        };
+        if !offers_tls {
+            return Ok(said);
+        }
+        said.handshake =
+            shake(stream, host, Offer::Both, wall()).and_then(|(mut secured, shown)| {
+                let failed = |error: std::io::Error| error.to_string();
+                if role == Role::Submissions {
+                    reply(&mut secured).map_err(failed)?;
+                }
+                let offers = command(&mut secured, &hello(examination)).map_err(failed)?;
+                drop(command(&mut secured, "QUIT"));
+                said.under_tls = extensions(offers);
+                Ok(shown)
+            });
+        Ok(said)
+    })
+}
+
+/// What a client says: the name of this host, as other programs of it do.
+fn hello(examination: &Examination) -> String {
+    format!("EHLO {}", examination.config.hostname)
+}
+
+fn extensions(reply: Reply) -> Vec<String> {
+    reply.lines.into_iter().skip(1).collect()
+}
+
+/// Goes as far as the handshake; gives what was offered in clear, where TLS does not come first.
+fn before_tls(
+    examination: &Examination,
+    role: Role,
+    at: SocketAddr,
+) -> Result<(TcpStream, Option<Vec<String>>), String> {
+    let failed = |error: std::io::Error| error.to_string();
+    let mut stream = connect(at).map_err(failed)?;
+    if role == Role::Submissions {
+        return Ok((stream, None));
+    }
+    let banner = reply(&mut stream).map_err(failed)?;
+    if banner.code != 220 {
+        return Err(format!("it greets with {} {}", banner.code, banner.text()));
+    }
+    let offers = extensions(command(&mut stream, &hello(examination)).map_err(failed)?);
+    if offers
+        .iter()
+        .any(|offer| offer.eq_ignore_ascii_case("STARTTLS"))
+    {
+        let begun = command(&mut stream, "STARTTLS").map_err(failed)?;
+        if begun.code != 220 {
+            return Err(format!(
+                "STARTTLS was answered {} {}",
+                begun.code,
+                begun.text()
+            ));
+        }
+    }
+    Ok((stream, Some(offers)))
+}
+
+fn old(examination: &Examination, role: Role, at: SocketAddr, old: Old) -> Option<bool> {
+    let (mut stream, _) = before_tls(examination, role, at).ok()?;
+    let mut random = [0; 32];
+    SystemEntropy::default().fill(&mut random);
+    speaks(&mut stream, old, &random).ok()
+}
+
+fn new(examination: &Examination, role: Role, at: SocketAddr, offer: Offer) -> Option<bool> {
+    let (stream, _) = before_tls(examination, role, at).ok()?;
+    Some(shake(stream, &examination.config.hostname, offer, wall()).is_ok())
+}

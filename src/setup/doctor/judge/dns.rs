@@ -1,0 +1,283 @@
+//! The records of a domain: what `chopar dns` says of them, and what follows from them.
+
+use std::net::IpAddr;
+
+use crate::address::Domain;
+use crate::auth::dkim::tag::TagList;
+use crate::auth::spf;
+use crate::setup::doctor::checks::{
+    Check, DMARC_RUA, DNS_ADDRESS, DNS_DKIM, DNS_DMARC, DNS_DMARC_REPORTS, DNS_MX, DNS_PTR,
+    DNS_SPF, DNS_SPF_HELO, DNS_SUBMISSION, DNS_TLS_REPORTS, DNS_TLSA, Need, SPF, SPF_HELO,
+};
+use crate::setup::doctor::finding::{Finding, State as Outcome};
+use crate::setup::record::Value;
+use crate::setup::zone::{self, Purpose, Row, State};
+
+/// What a receiver finds for one address.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The address.
+    pub address: IpAddr,
+    /// For mail of the domain.
+    pub of_domain: (spf::Outcome, Option<String>),
+    /// For the name of the host.
+    pub of_host: (spf::Outcome, Option<String>),
+}
+
+/// Whether mail to an address arrives.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Delivery {
+    /// Here, at an address that is there.
+    Here,
+    /// Elsewhere, at a domain that has a host for mail.
+    Elsewhere,
+    /// It does not, for this reason.
+    Refused(String),
+    /// It could not be found out, for this reason.
+    Unknown(String),
+}
+
+/// What there is to know.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Of the zone.
+    pub zone: zone::Facts,
+    /// The records.
+    pub rows: Vec<Row>,
+    /// What receivers find.
+    pub policies: Vec<Policy>,
+    /// The hosts that get the domain's mail, where that is elsewhere.
+    pub elsewhere: Result<Vec<Domain>, String>,
+    /// Addresses that get reports about the domain, and what becomes of mail to them.
+    pub reports: Vec<(String, Delivery)>,
+}
+
+/// The findings.
+pub fn judge(facts: &Facts) -> Vec<Finding> {
+    let mut found: Vec<Finding> = facts.rows.iter().map(|row| record(facts, row)).collect();
+    if facts.zone.addresses.is_empty() {
+        let seen = "this machine has no address that leads to the Internet";
+        let mend = "name the address by which the host is reached: chopar doctor --address ADDRESS";
+        found.push(DNS_ADDRESS.bad(&facts.zone.host, seen, mend));
+    }
+    found.extend(facts.policies.iter().flat_map(|policy| spf(facts, policy)));
+    if !facts.zone.receives {
+        found.push(elsewhere(facts));
+    }
+    found.extend(
+        facts
+            .reports
+            .iter()
+            .map(|(to, delivery)| reports(facts, to, delivery)),
+    );
+    found
+}
+
+const fn check_of(purpose: Purpose) -> &'static Check {
+    match purpose {
+        Purpose::Address => &DNS_ADDRESS,
+        Purpose::Pointer => &DNS_PTR,
+        Purpose::Mx => &DNS_MX,
+        Purpose::Spf => &DNS_SPF,
+        Purpose::SpfHelo => &DNS_SPF_HELO,
+        Purpose::Dkim => &DNS_DKIM,
+        Purpose::Dmarc => &DNS_DMARC,
+        Purpose::DmarcReports => &DNS_DMARC_REPORTS,
+        Purpose::TlsReports => &DNS_TLS_REPORTS,
+        Purpose::Submission => &DNS_SUBMISSION,
+        Purpose::Association => &DNS_TLSA,
+    }
+}
+
+fn record(facts: &Facts, row: &Row) -> Finding {
+    let check = check_of(row.purpose);
+    let name = &row.record.name;
+    let about = match (&row.purpose, &row.record.value) {
+        (Purpose::Address, Value::Address(address)) => format!("{name} {address}"),
+        _ => name.to_string(),
+    };
+    let line = row.record.value.line();
+    let mut seen = match row.state {
+        State::There => line,
+        State::Differs => {
+            let found: Vec<String> = row.found.iter().map(Value::line).collect();
+            format!("something else is there: {}", found.join(" | "))
+        }
+        State::Missing => "it is missing".to_owned(),
+        State::OnItsWay => "it is on its way".to_owned(),
+        State::Unknown => "it could not be looked up".to_owned(),
+    };
+    for note in &row.notes {
+        seen.push_str("; ");
+        seen.push_str(note);
+    }
+    let need = match row.need {
+        zone::Need::Required => Need::Required,
+        zone::Need::Advised => Need::Advised,
+    };
+    let finding = match row.state {
+        State::There => check.good(about, seen),
+        State::Differs | State::Missing => check.bad(about, seen, publish(facts, row)),
+        State::OnItsWay => check.bad(
+            about,
+            seen,
+            "wait: chopar doctor --watch says when it is there",
+        ),
+        State::Unknown => check.unknown(
+            about,
+            seen,
+            "run chopar doctor again once the servers of the zone answer",
+        ),
+    };
+    // What is required of this record may be more than of its kind.
+    let finding = Finding {
+        state: match (finding.state, need) {
+            (Outcome::Warning, Need::Required) => Outcome::Bad,
+            (state, _) => state,
+        },
+        ..finding
+    };
+    finding.with_need(need)
+}
+
+fn publish(facts: &Facts, row: &Row) -> String {
+    let record = &row.record;
+    if row.purpose == Purpose::Pointer {
+        let of_name = |address: &&IpAddr| crate::dns::reverse_name(**address) == record.name;
+        let address = facts.zone.addresses.iter().find(of_name);
+        let address = address.map_or_else(|| record.name.to_string(), IpAddr::to_string);
+        return format!(
+            "set the reverse name (PTR) of {address} to {} in the panel of whoever rents out the server",
+            facts.zone.host
+        );
+    }
+    let verb = match (&row.state, row.purpose) {
+        (State::Differs, Purpose::Address) => "publish beside or in place of what is there",
+        (State::Differs, _) => "publish in place of what is there",
+        _ => "publish",
+    };
+    format!(
+        "{verb}: {}. {} {}",
+        record.name,
+        record.value.kind(),
+        record.value.zone_data()
+    )
+}
+
+fn spf(facts: &Facts, policy: &Policy) -> Vec<Finding> {
+    let judged = [
+        (&SPF, &facts.zone.domain, &policy.of_domain, Purpose::Spf),
+        (
+            &SPF_HELO,
+            &facts.zone.host,
+            &policy.of_host,
+            Purpose::SpfHelo,
+        ),
+    ];
+    judged
+        .into_iter()
+        .map(|(check, domain, (outcome, detail), purpose)| {
+            let about = format!("{domain} from {}", policy.address);
+            let detail = detail.as_deref().unwrap_or("no record says so");
+            let mend = || {
+                let row = facts.rows.iter().find(|row| row.purpose == purpose);
+                row.map_or_else(|| format!("chopar dns {domain}"), |row| publish(facts, row))
+            };
+            match outcome {
+                spf::Outcome::Pass => check.good(about, format!("pass ({detail})")),
+                spf::Outcome::TempError => check.unknown(
+                    about,
+                    format!("a record could not be looked up: {detail}"),
+                    "run chopar doctor again once the servers of the zone answer",
+                ),
+                spf::Outcome::None => check.bad(about, "none: there is no policy", mend()),
+                spf::Outcome::Neutral => check.bad(about, format!("neutral ({detail})"), mend()),
+                spf::Outcome::Fail => check.bad(about, format!("fail ({detail})"), mend()),
+                spf::Outcome::SoftFail => check.bad(about, format!("softfail ({detail})"), mend()),
+                spf::Outcome::PermError => check.bad(
+                    about,
+                    format!("the policy cannot be understood: {detail}"),
+                    mend(),
+                ),
+            }
+        })
+        .collect()
+}
+
+fn elsewhere(facts: &Facts) -> Finding {
+    let domain = &facts.zone.domain;
+    match &facts.elsewhere {
+        Ok(hosts) if hosts.is_empty() => DNS_MX.bad(
+            domain,
+            "mail for it is to be received elsewhere (receive = false), and no MX record says where",
+            format!("publish the MX record of the host that receives it, or take receive = false out of [domain.\"{domain}\"]"),
+        ),
+        Ok(hosts) if hosts.contains(&facts.zone.host) => DNS_MX.bad(
+            domain,
+            format!(
+                "mail for it comes to this host, which does not take it: receive = false in [domain.\"{domain}\"]"
+            ),
+            format!("take receive = false out of [domain.\"{domain}\"] in chopar.toml"),
+        ),
+        Ok(hosts) => {
+            let hosts: Vec<&str> = hosts.iter().map(Domain::as_str).collect();
+            DNS_MX.good(
+                domain,
+                format!(
+                    "mail for it is received elsewhere, at {}; this host only sends for it, and bounces go there",
+                    hosts.join(", ")
+                ),
+            )
+        }
+        Err(cause) => DNS_MX.unknown(
+            domain,
+            format!("it could not be looked up: {cause}"),
+            "run chopar doctor again once the servers of the zone answer",
+        ),
+    }
+}
+
+fn reports(facts: &Facts, to: &str, delivery: &Delivery) -> Finding {
+    let about = format!("{} to {to}", facts.zone.domain);
+    match delivery {
+        Delivery::Here => DMARC_RUA.good(about, "the address is one of this host"),
+        Delivery::Elsewhere => DMARC_RUA.good(about, "its domain has a host for mail"),
+        Delivery::Refused(why) => DMARC_RUA.bad(
+            about,
+            format!("mail to it does not arrive: {why}"),
+            format!("chopar alias add {to} YOU@ELSEWHERE, or name another address in rua= of the DMARC record"),
+        ),
+        Delivery::Unknown(why) => DMARC_RUA.unknown(
+            about,
+            format!("it could not be found out: {why}"),
+            "run chopar doctor again once the resolver answers",
+        ),
+    }
+}
+
+/// The addresses after `rua=` of a policy, at most [`REPORT_ADDRESSES_MAX`].
+pub fn report_addresses(policy: &str) -> Vec<String> {
+    let tags = TagList::parse(policy.as_bytes()).ok();
+    let list = tags.as_ref().and_then(|tags| tags.value("rua"));
+    list.unwrap_or_default()
+        .split(',')
+        .filter_map(|uri| uri.trim().strip_prefix("mailto:"))
+        // A size may stand behind it (RFC 9989 section 4.7).
+        .map(|uri| uri.split('!').next().unwrap_or_default().to_owned())
+        .take(REPORT_ADDRESSES_MAX)
+        .collect()
+}
+
+const REPORT_ADDRESSES_MAX: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_addresses_of_reports_are_found_in_a_policy() {
+        let policy = "v=DMARC1; p=none; rua=mailto:a@example.com!10m , mailto:b@example.net,https://example.org/";
+        assert_eq!(report_addresses(policy), ["a@example.com", "b@example.net"]);
+        assert_eq!(report_addresses("v=DMARC1; p=none"), [""; 0]);
+    }
+}

@@ -1,0 +1,211 @@
+//! Who listens on the ports of mail.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::setup::doctor::checks::{Check, PORT_SMTP, PORT_SUBMISSION, PORT_SUBMISSIONS};
+use crate::setup::doctor::finding::Finding;
+
+/// What a port is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// Other servers deliver to it.
+    Smtp,
+    /// Users submit, with STARTTLS.
+    Submission,
+    /// Users submit, with TLS from the first byte.
+    Submissions,
+}
+
+impl Role {
+    /// The port that others try.
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::Smtp => 25,
+            Self::Submission => 587,
+            Self::Submissions => 465,
+        }
+    }
+
+    /// The key under `[listen]`.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Smtp => "smtp",
+            Self::Submission => "submission",
+            Self::Submissions => "submissions",
+        }
+    }
+
+    const fn check(self) -> &'static Check {
+        match self {
+            Self::Smtp => &PORT_SMTP,
+            Self::Submission => &PORT_SUBMISSION,
+            Self::Submissions => &PORT_SUBMISSIONS,
+        }
+    }
+}
+
+/// A socket that listens.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Listener {
+    /// Where.
+    pub at: SocketAddr,
+    /// The name of the program that holds it; nothing where it could not be found out.
+    pub holder: Option<String>,
+}
+
+/// One port.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// What it is for.
+    pub role: Role,
+    /// The ports that the configuration names; none turns it off.
+    pub configured: Vec<u16>,
+}
+
+/// What there is to know.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Our ports.
+    pub ports: Vec<Port>,
+    /// All sockets that listen.
+    pub listeners: Vec<Listener>,
+    /// The families of the addresses that others reach: IPv4, IPv6.
+    pub families: (bool, bool),
+    /// Whether a domain is received here.
+    pub receives: bool,
+}
+
+/// The findings.
+pub fn judge(facts: &Facts) -> Vec<Finding> {
+    facts.ports.iter().map(|port| one(facts, port)).collect()
+}
+
+fn one(facts: &Facts, port: &Port) -> Finding {
+    let check = port.role.check();
+    let (standard, key) = (port.role.port(), port.role.key());
+    if port.configured.is_empty() {
+        if port.role == Role::Smtp && !facts.receives {
+            return check.skipped("", "it is turned off, and no domain is received here");
+        }
+        return check.bad(
+            "",
+            format!("it is turned off: {key} in [listen] of chopar.toml is empty"),
+            format!("set {key} = [\"0.0.0.0:{standard}\", \"[::]:{standard}\"] in [listen] of chopar.toml"),
+        );
+    }
+    if !port.configured.contains(&standard) {
+        let ports: Vec<String> = port.configured.iter().map(u16::to_string).collect();
+        return check.warning(
+            "",
+            format!(
+                "chopar listens on port {} instead, which others find only where something leads port {standard} there",
+                ports.join(", ")
+            ),
+            format!("set {key} = [\"0.0.0.0:{standard}\", \"[::]:{standard}\"] in [listen] of chopar.toml"),
+        );
+    }
+    let here: Vec<&Listener> = facts
+        .listeners
+        .iter()
+        .filter(|listener| listener.at.port() == standard)
+        .collect();
+    if here.is_empty() {
+        return check.bad("", "nobody listens", START);
+    }
+    let foreign = here.iter().find_map(|listener| {
+        let holder = listener.holder.as_deref()?;
+        // With socket activation systemd holds it too.
+        (!matches!(holder, "chopar" | "systemd")).then_some(holder)
+    });
+    if let Some(holder) = foreign {
+        return check.bad(
+            "",
+            format!("{holder} holds it, and not chopar"),
+            format!("systemctl disable --now {holder} && systemctl restart chopar"),
+        );
+    }
+    let is_open = |is_v4: bool| {
+        here.iter().any(|listener| {
+            let address = listener.at.ip();
+            // A socket at :: takes IPv4 too, but where it was told not to: chopar's own are.
+            address.is_ipv4() == is_v4 && !address.to_canonical().is_loopback()
+        })
+    };
+    let is_shared = here
+        .iter()
+        .any(|listener| listener.at.ip() == IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED));
+    let missing = match facts.families {
+        (true, _) if !is_open(true) && !is_shared => Some(("IPv4", format!("0.0.0.0:{standard}"))),
+        (_, true) if !is_open(false) => Some(("IPv6", format!("[::]:{standard}"))),
+        _ => None,
+    };
+    if let Some((family, address)) = missing {
+        return check.bad(
+            "",
+            format!("nobody listens on it at an address that others reach by {family}"),
+            format!("add \"{address}\" to {key} in [listen] of chopar.toml, and restart chopar"),
+        );
+    }
+    let holder = here
+        .iter()
+        .find_map(|listener| listener.holder.clone())
+        .unwrap_or_else(|| "a program of another account (root can see which)".to_owned());
+    let places: Vec<String> = here
+        .iter()
+        .map(|listener| listener.at.to_string())
+        .collect();
+    check.good("", format!("{holder} listens on {}", places.join(", ")))
+}
+
+/// The sockets that listen, of a file like /proc/net/tcp: where, and the number of the inode.
+pub fn listening(table: &str) -> Vec<(SocketAddr, u64)> {
+    let line = |line: &str| {
+        let mut fields = line.split_ascii_whitespace().skip(1);
+        let (at, _, state) = (fields.next()?, fields.next()?, fields.next()?);
+        let inode = fields.nth(5)?.parse().ok()?;
+        let (address, port) = at.split_once(':')?;
+        let port = u16::from_str_radix(port, 16).ok()?;
+        (state == LISTEN).then_some((SocketAddr::new(address_of(address)?, port), inode))
+    };
+    table.lines().skip(1).filter_map(line).collect()
+}
+
+/// An address in groups of 32 bits, each in the order of the processor.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let mut octets = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (group, behind) = rest.split_at_checked(8)?;
+        octets.extend(u32::from_str_radix(group, 16).ok()?.to_ne_bytes());
+        rest = behind;
+    }
+    match octets.len() {
+        4 => Some(IpAddr::from(<[u8; 4]>::try_from(octets).ok()?)),
+        16 => Some(IpAddr::from(<[u8; 16]>::try_from(octets).ok()?)),
+        _ => None,
+    }
+}
+
+const LISTEN: &str = "0A";
+const START: &str = "systemctl start chopar";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn the_tables_of_the_kernel_are_read() {
+        let four = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
+                    0: 0100007F:0019 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0\n   \
+                    1: 0100007F:0050 00000000:0000 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100 0 0 10 0\n";
+        let expected = ("127.0.0.1:25".parse().expect("an address"), 4711);
+        assert_eq!(listening(four), [expected]);
+        let six = "  sl  local_address\n   0: 00000000000000000000000000000000:01D1 00000000000000000000000000000000:0000 0A \
+                   00000000:00000000 00:00000000 00000000  0 0 9 1 0 100 0 0 10 0\nnonsense\n";
+        assert_eq!(
+            listening(six),
+            [("[::]:465".parse().expect("an address"), 9)]
+        );
+    }
+}

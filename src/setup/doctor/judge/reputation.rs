@@ -1,0 +1,128 @@
+//! Block lists (RFC 5782).
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::setup::doctor::checks::DNSBL;
+use crate::setup::doctor::finding::Finding;
+
+/// A list that large receivers use, or that many small ones do.
+#[derive(Debug, Eq, PartialEq)]
+pub struct List {
+    /// Its zone.
+    pub zone: &'static str,
+    /// Whether it has IPv6 addresses.
+    pub has_v6: bool,
+    /// Where one asks to be taken off.
+    pub page: &'static str,
+}
+
+/// The lists that are asked.
+pub const LISTS: [List; 4] = [
+    List {
+        zone: "zen.spamhaus.org",
+        has_v6: true,
+        page: "https://check.spamhaus.org/",
+    },
+    List {
+        zone: "bl.spamcop.net",
+        has_v6: false,
+        page: "https://www.spamcop.net/bl.shtml",
+    },
+    List {
+        zone: "b.barracudacentral.org",
+        has_v6: false,
+        page: "https://www.barracudacentral.org/rbl/removal-request",
+    },
+    List {
+        zone: "psbl.surriel.com",
+        has_v6: false,
+        page: "https://psbl.org/",
+    },
+];
+
+/// What a list has said.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Word {
+    /// These answers; none: it does not list the address.
+    Answers(Vec<Ipv4Addr>),
+    /// It could not be asked, for this reason.
+    Nothing(String),
+}
+
+/// One question to one list.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The list.
+    pub list: &'static List,
+    /// The address.
+    pub address: IpAddr,
+    /// What it says of it.
+    pub word: Word,
+    /// And of 127.0.0.2, which every list that works has (RFC 5782 section 5).
+    pub of_test: Word,
+}
+
+/// The findings.
+pub fn judge(asked: &[Asked]) -> Vec<Finding> {
+    asked.iter().map(one).collect()
+}
+
+fn one(asked: &Asked) -> Finding {
+    let about = format!("{} at {}", asked.address, asked.list.zone);
+    let (answers, of_test) = match (&asked.word, &asked.of_test) {
+        (Word::Nothing(why), _) | (_, Word::Nothing(why)) => {
+            return DNSBL.unknown(
+                about,
+                format!("the list could not be asked: {why}"),
+                "run chopar doctor again once the resolver answers",
+            );
+        }
+        (Word::Answers(answers), Word::Answers(of_test)) => (answers, of_test),
+    };
+    if let Some(refusal) = answers
+        .iter()
+        .chain(of_test)
+        .find_map(|answer| refusal(*answer))
+    {
+        return DNSBL.warning(about, refusal, OWN_RESOLVER);
+    }
+    let is_listing = |answer: &&Ipv4Addr| answer.is_loopback();
+    if let Some(answer) = answers.iter().find(is_listing) {
+        return DNSBL.bad(
+            about,
+            format!("the address is listed ({answer})"),
+            format!("find out why and have it taken off at {}", asked.list.page),
+        );
+    }
+    if let Some(answer) = answers.first() {
+        return DNSBL.warning(
+            about,
+            format!("the answer {answer} is none of a block list: the resolver makes up answers"),
+            OWN_RESOLVER,
+        );
+    }
+    match of_test.iter().any(Ipv4Addr::is_loopback) {
+        true => DNSBL.good(about, "the address is not listed"),
+        false => DNSBL.warning(
+            about,
+            "the list does not have its test entry 127.0.0.2 either, so that its answer means nothing",
+            OWN_RESOLVER,
+        ),
+    }
+}
+
+/// What stands for a refusal to answer, in the words of Spamhaus, which others have taken over.
+fn refusal(answer: Ipv4Addr) -> Option<String> {
+    let [127, 255, 255, last] = answer.octets() else {
+        return None;
+    };
+    let why = match last {
+        252 => "the name that was asked is mistyped",
+        254 => "it refuses to answer large public resolvers, such as the one that was asked",
+        255 => "this resolver has asked too much",
+        _ => "it does not say why",
+    };
+    Some(format!("the list refuses to answer ({answer}): {why}"))
+}
+
+const OWN_RESOLVER: &str = "run a resolver on this machine (apt install unbound) and name it: addresses = [\"127.0.0.1:53\"] in [dns] of chopar.toml";

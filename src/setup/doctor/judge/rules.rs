@@ -1,0 +1,116 @@
+//! What large receivers ask of senders, and whether it is met, as far as the other findings show.
+
+use crate::setup::doctor::checks::{Check, GMAIL, OUTLOOK, YAHOO};
+use crate::setup::doctor::finding::{Finding, State};
+
+/// A rule, and the checks that have to be good for it to be met.
+struct Rule {
+    text: &'static str,
+    checks: &'static [&'static str],
+}
+
+const SPF_OR_DKIM: Rule = Rule {
+    text: "SPF passes",
+    checks: &["spf"],
+};
+const DKIM: Rule = Rule {
+    text: "DKIM passes",
+    checks: &["dkim-key", "dkim-signature"],
+};
+const DMARC: Rule = Rule {
+    text: "a DMARC policy, p=none at least",
+    checks: &["dns-dmarc"],
+};
+const ALIGNMENT: Rule = Rule {
+    text: "From is aligned with SPF or DKIM",
+    checks: &["dmarc"],
+};
+const POINTER: Rule = Rule {
+    text: "forward and reverse names of the address match",
+    checks: &["dns-address", "dns-ptr"],
+};
+const UNLISTED: Rule = Rule {
+    text: "the address is on no block list",
+    checks: &["dnsbl"],
+};
+const BOUNCES: Rule = Rule {
+    text: "the sender's address takes replies and bounces",
+    checks: &["dns-mx"],
+};
+
+/// Rules that no look at this host can answer.
+const UNSEEN: [(&str, &str); 2] = [
+    (
+        "less than 0.3 % of the messages are reported as spam",
+        "cannot be told from here: sign up at postmaster.google.com, senders.yahooinc.com or sendersupport.olc.protection.outlook.com",
+    ),
+    (
+        "unsubscribing by one click",
+        "asked only of bulk mail (5,000 messages a day and more): the program that writes it adds List-Unsubscribe and \
+         List-Unsubscribe-Post",
+    ),
+];
+
+/// And one that the relay meets by itself.
+const TLS: (&str, &str) = (
+    "mail is sent over TLS",
+    "met: chopar uses TLS wherever the other side offers it",
+);
+
+/// The findings that follow from `found`.
+pub fn judge(found: &[Finding]) -> Vec<Finding> {
+    let of_receivers: [(&'static Check, &[Rule]); 3] = [
+        (
+            &GMAIL,
+            &[SPF_OR_DKIM, DKIM, DMARC, ALIGNMENT, POINTER, UNLISTED],
+        ),
+        (
+            &YAHOO,
+            &[SPF_OR_DKIM, DKIM, DMARC, ALIGNMENT, POINTER, UNLISTED],
+        ),
+        (
+            &OUTLOOK,
+            &[SPF_OR_DKIM, DKIM, DMARC, ALIGNMENT, UNLISTED, BOUNCES],
+        ),
+    ];
+    let mut rules = Vec::new();
+    for (check, asked) in of_receivers {
+        rules.extend(asked.iter().map(|rule| one(check, rule, found)));
+        rules.push(check.good(TLS.0, TLS.1));
+        rules.extend(UNSEEN.iter().map(|(rule, why)| check.skipped(rule, *why)));
+    }
+    rules
+}
+
+fn one(check: &'static Check, rule: &Rule, found: &[Finding]) -> Finding {
+    let about: Vec<&Finding> = found
+        .iter()
+        .filter(|finding| rule.checks.contains(&finding.check.id))
+        .collect();
+    let worst = about.iter().map(|finding| finding.state).min();
+    let mends = |state: State| {
+        let of_state = about.iter().find(|finding| finding.state == state);
+        of_state
+            .map(|finding| finding.mend.clone())
+            .unwrap_or_default()
+    };
+    let ids = rule.checks.join(", ");
+    match worst {
+        Some(State::Bad) => {
+            check.warning(rule.text, format!("not met: see {ids}"), mends(State::Bad))
+        }
+        None | Some(State::Unknown) => check.unknown(
+            rule.text,
+            format!("cannot be told: see {ids}"),
+            mends(State::Unknown),
+        ),
+        // A list that does not answer, for one.
+        Some(State::Warning) => check.warning(
+            rule.text,
+            format!("cannot be told for sure: see {ids}"),
+            mends(State::Warning),
+        ),
+        Some(State::Skipped) => check.skipped(rule.text, format!("see {ids}")),
+        Some(State::Good) => check.good(rule.text, format!("met: see {ids}")),
+    }
+}

@@ -1,0 +1,82 @@
+//! Signatures of a domain, made and verified.
+
+use crate::address::Domain;
+use crate::auth::dkim::verdict::{Failure, Verdict};
+use crate::auth::dmarc;
+use crate::setup::doctor::checks::{DKIM_KEY, DKIM_SIGNATURE, DMARC};
+use crate::setup::doctor::finding::Finding;
+
+/// One key.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    /// Its selector.
+    pub selector: String,
+    /// Its kind, and its bits.
+    pub kind: String,
+    /// Whether a signature made with it is verified; the result's word and the reason.
+    pub outcome: Result<(), (Verdict, Failure)>,
+}
+
+/// What there is to know.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// The domain.
+    pub domain: Domain,
+    /// Its keys.
+    pub keys: Vec<Signed>,
+    /// What DMARC says of a message with all of these signatures, and without SPF.
+    pub dmarc: dmarc::Outcome,
+}
+
+/// The findings.
+pub fn judge(facts: &Facts) -> Vec<Finding> {
+    let domain = &facts.domain;
+    if facts.keys.is_empty() {
+        let mend = format!("chopar dkim keygen --selector s1 {domain}");
+        return vec![DKIM_KEY.bad(domain, "there is none", mend)];
+    }
+    let selectors: Vec<&str> = facts.keys.iter().map(|key| key.selector.as_str()).collect();
+    let mut found = vec![DKIM_KEY.good(domain, selectors.join(", "))];
+    found.extend(facts.keys.iter().map(|key| signature(domain, key)));
+    found.push(dmarc(facts));
+    found
+}
+
+fn signature(domain: &Domain, key: &Signed) -> Finding {
+    let about = format!("{}._domainkey.{domain}", key.selector);
+    match &key.outcome {
+        Ok(()) => DKIM_SIGNATURE.good(about, format!("{} signature is verified", key.kind)),
+        Err((Verdict::TempError, failure)) => DKIM_SIGNATURE.unknown(
+            about,
+            format!("the key could not be looked up: {failure}"),
+            "run chopar doctor again once the servers of the zone answer",
+        ),
+        Err((_, failure)) => DKIM_SIGNATURE.bad(
+            about,
+            format!("{} signature is not verified: {failure}", key.kind),
+            format!("publish the key that chopar dns {domain} shows"),
+        ),
+    }
+}
+
+fn dmarc(facts: &Facts) -> Finding {
+    let domain = &facts.domain;
+    match facts.dmarc {
+        dmarc::Outcome::Pass => DMARC.good(domain, "pass, by the signature alone"),
+        dmarc::Outcome::TempError => DMARC.unknown(
+            domain,
+            "a record could not be looked up",
+            "run chopar doctor again once the servers of the zone answer",
+        ),
+        dmarc::Outcome::None => DMARC.bad(
+            domain,
+            "the domain has no policy",
+            format!("publish the DMARC record that chopar dns {domain} shows"),
+        ),
+        dmarc::Outcome::Fail => DMARC.bad(
+            domain,
+            "fail: no signature is verified for the domain in From",
+            format!("publish the keys that chopar dns {domain} shows"),
+        ),
+    }
+}

@@ -1,0 +1,223 @@
+//! Whether mail goes out and comes in as it should: checks, each with what was seen, why it matters, and what mends it.
+//!
+//! [`gather`] finds out, all subjects at a time and none longer than [`DOCTOR_TIMEOUT`]; [`judge`] says what it means and is
+//! pure; [`checks`] has the words. Invariant: what was not found out in time is unknown, never good.
+
+pub mod checks;
+pub mod finding;
+pub mod gather;
+pub mod judge;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::asking::Asker;
+use super::{machine, survey};
+use crate::address::Domain;
+use crate::config::Config;
+use crate::limits::DOCTOR_TIMEOUT;
+use checks::{ALL, Subject};
+use finding::Finding;
+
+/// A host whose port is tried instead of those of large providers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Probe {
+    /// Its name or address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// What is looked at.
+pub struct Examination {
+    /// The configuration folder.
+    pub folder: PathBuf,
+    /// What is in it.
+    pub config: Config,
+    /// The domains.
+    pub domains: Vec<Domain>,
+    /// The resolvers.
+    pub resolvers: Vec<SocketAddr>,
+    /// Who asks them, and the servers of zones.
+    pub asker: Asker,
+    /// Hosts that the way out is tried with.
+    pub probes: Vec<Probe>,
+    /// SHA-256 of the public key of the host's certificate.
+    pub key_digest: Option<Vec<u8>>,
+    given: Vec<IpAddr>,
+    addresses: OnceLock<Vec<IpAddr>>,
+}
+
+impl Examination {
+    /// Of these domains. `given` are the addresses that an operator names; the servers of zones answer on `zone_port`.
+    pub fn new(
+        folder: &Path,
+        config: Config,
+        domains: Vec<Domain>,
+        resolvers: Vec<SocketAddr>,
+        zone_port: u16,
+    ) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            config,
+            domains,
+            asker: Asker::new(resolvers.clone(), zone_port),
+            resolvers,
+            probes: Vec::new(),
+            key_digest: survey::key_digest(folder),
+            given: Vec::new(),
+            addresses: OnceLock::new(),
+        }
+    }
+
+    /// The same, at addresses that the machine does not know by itself.
+    #[must_use]
+    pub fn at(mut self, given: Vec<IpAddr>) -> Self {
+        self.given = given;
+        self
+    }
+
+    /// The addresses by which mail leaves and comes.
+    pub fn addresses(&self) -> &[IpAddr] {
+        self.addresses.get_or_init(|| match self.given.is_empty() {
+            true => machine::source_addresses(&self.config),
+            false => self.given.clone(),
+        })
+    }
+}
+
+/// One thing to find out: a subject, and the domain where it is about one.
+type Task = (Subject, Option<Domain>);
+
+/// Looks at these subjects, [`Subject::Rules`] where all others are among them; `progress` hears how many of how many are
+/// done. A thread that is late is left behind: it ends by its own deadlines, or with the process.
+pub fn examine(
+    examination: &Arc<Examination>,
+    subjects: &[Subject],
+    progress: &mut dyn FnMut(usize, usize),
+) -> Vec<Finding> {
+    let end = Instant::now() + DOCTOR_TIMEOUT;
+    learn_addresses(examination);
+    let mut waiting: Vec<Task> = Vec::new();
+    for subject in subjects {
+        match subject {
+            Subject::Rules => {}
+            Subject::Dns | Subject::Signing => {
+                let domains = examination.domains.iter();
+                waiting.extend(domains.map(|domain| (*subject, Some(domain.clone()))));
+            }
+            _ => waiting.push((*subject, None)),
+        }
+    }
+    let all = waiting.len();
+    let (send, received) = mpsc::channel();
+    for task in waiting.clone() {
+        let (examination, send) = (Arc::clone(examination), send.clone());
+        thread::spawn(move || {
+            let found = look(&examination, &task);
+            // Nobody waits any longer for one that comes late.
+            drop(send.send((task, found)));
+        });
+    }
+    drop(send);
+    let mut found = Vec::new();
+    while !waiting.is_empty() {
+        progress(all.saturating_sub(waiting.len()), all);
+        let left = end.saturating_duration_since(Instant::now());
+        let Ok((task, findings)) = received.recv_timeout(left) else {
+            break;
+        };
+        waiting.retain(|other| *other != task);
+        found.extend(findings);
+    }
+    progress(all, all);
+    found.extend(waiting.iter().flat_map(late));
+    if subjects.contains(&Subject::Rules) {
+        found.extend(judge::rules::judge(&found));
+    }
+    found.sort_by_key(|finding| (finding.state, finding.check.subject));
+    found
+}
+
+/// Behind an address translation the DNS has to be asked, and may not answer.
+fn learn_addresses(examination: &Arc<Examination>) {
+    if examination.addresses.get().is_some() || !examination.given.is_empty() {
+        return;
+    }
+    let (send, received) = mpsc::channel();
+    let asked = Arc::clone(examination);
+    thread::spawn(move || {
+        drop(send.send(survey::addresses(&asked.config, &[], &asked.asker)));
+    });
+    if let Ok(addresses) = received.recv_timeout(ADDRESSES_TIMEOUT) {
+        // Set once: nobody else has asked yet.
+        drop(examination.addresses.set(addresses));
+    }
+}
+
+fn look(examination: &Examination, (subject, domain): &Task) -> Vec<Finding> {
+    match (subject, domain) {
+        (Subject::Dns, Some(domain)) => {
+            judge::dns::judge(&gather::dns::gather(examination, domain))
+        }
+        (Subject::Signing, Some(domain)) => {
+            judge::signing::judge(&gather::signing::gather(examination, domain))
+        }
+        (Subject::Service, _) => judge::service::judge(&gather::service::gather(examination)),
+        (Subject::Names, _) => judge::names::judge(&gather::names::gather(examination)),
+        (Subject::Ports, _) => judge::ports::judge(&gather::ports::gather(examination)),
+        (Subject::Outbound, _) => judge::outbound::judge(&gather::outbound::gather(examination)),
+        (Subject::Tls, _) => judge::tls::judge(&gather::tls::gather(examination)),
+        (Subject::Relay, _) => judge::relay::judge(&gather::relay::gather(examination)),
+        (Subject::Reputation, _) => {
+            judge::reputation::judge(&gather::reputation::gather(examination))
+        }
+        (Subject::Resolver, _) => judge::resolver::judge(&gather::resolver::gather(examination)),
+        (Subject::Machine, _) => judge::machine::judge(&gather::machine::gather(examination)),
+        (Subject::Dns | Subject::Signing | Subject::Rules, _) => Vec::new(),
+    }
+}
+
+/// What is said of a subject that was not known in time.
+fn late((subject, domain): &Task) -> Vec<Finding> {
+    let about = domain.as_ref().map(Domain::to_string).unwrap_or_default();
+    let seen = format!("not known after {} s", DOCTOR_TIMEOUT.as_secs());
+    let of_subject = ALL.iter().filter(|check| check.subject == *subject);
+    of_subject
+        .map(|check| {
+            let mend = "run chopar doctor again; where the resolver is red, mend it first";
+            check.unknown(&about, seen.clone(), mend)
+        })
+        .collect()
+}
+
+/// What there is to say where the configuration cannot be read: everything else depends on it.
+pub fn unreadable(folder: &Path) -> Vec<Finding> {
+    let (errors, warnings) = gather::service::configuration(folder);
+    let mut found = judge::service::configuration(&errors, &warnings);
+    found.retain(|finding| finding.state == finding::State::Bad);
+    found
+}
+
+/// All subjects.
+pub const SUBJECTS: [Subject; 12] = [
+    Subject::Service,
+    Subject::Names,
+    Subject::Ports,
+    Subject::Outbound,
+    Subject::Dns,
+    Subject::Signing,
+    Subject::Tls,
+    Subject::Relay,
+    Subject::Reputation,
+    Subject::Resolver,
+    Subject::Machine,
+    Subject::Rules,
+];
+
+const ADDRESSES_TIMEOUT: Duration = Duration::from_secs(4);

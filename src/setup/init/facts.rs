@@ -1,0 +1,330 @@
+//! What the machine has, for [`super::plan`] to judge. Nothing is changed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::plan::{
+    Caller, Existing, ExistingDomain, Held, LINKS, LOCAL_BINARY, Machine, PORTS, Place, SYSUSERS,
+    Supervisor, Tool, UNIT, USUAL_BINARY, candidates,
+};
+use crate::address::Domain;
+use crate::config::Config;
+use crate::config::alias_edit::entries;
+use crate::config::text::without_mark;
+use crate::shell::time::wall;
+use crate::shell::{folder, loading};
+
+/// The usual configuration folder: what is set up with it is the machine.
+pub const USUAL_FOLDER: &str = "/etc/chopar";
+
+/// Gathers the facts, for a domain; or sentences that say what is wrong with the configuration that is there.
+pub fn gather(folder: &Path, domain: &Domain) -> Result<Machine, Vec<String>> {
+    let absolute = std::path::absolute(folder).map_err(|error| vec![sentence(folder, &error)])?;
+    let place = match absolute == Path::new(USUAL_FOLDER) {
+        true => Place::Machine,
+        false => Place::Folder,
+    };
+    let (existing, config) = existing(&absolute, domain)?;
+    let is_running = config
+        .as_ref()
+        .is_some_and(|config| UnixStream::connect(config.runtime_dir.join("control.sock")).is_ok());
+    let binary = std::env::current_exe().unwrap_or_else(|_| PathBuf::from(USUAL_BINARY));
+    let usual = [USUAL_BINARY, LOCAL_BINARY].map(PathBuf::from);
+    let is_own = usual.contains(&binary);
+    let installed = match is_own {
+        true => Some(binary.clone()),
+        false => usual.iter().find(|path| path.exists()).cloned(),
+    };
+    let program = installed.clone().unwrap_or_else(|| binary.clone());
+    Ok(Machine {
+        place,
+        caller: match rustix::process::geteuid().is_root() {
+            true => Caller::Root,
+            false => Caller::Other,
+        },
+        supervisor: supervisor(),
+        has_account: has_account("chopar"),
+        tools: tools(),
+        unit: first(&[
+            UNIT,
+            "/usr/lib/systemd/system/chopar.service",
+            "/lib/systemd/system/chopar.service",
+            "/usr/local/lib/systemd/system/chopar.service",
+        ]),
+        sysusers: first(&[
+            SYSUSERS,
+            "/usr/lib/sysusers.d/chopar.conf",
+            "/usr/local/lib/sysusers.d/chopar.conf",
+        ]),
+        is_enabled: Path::new("/etc/systemd/system/multi-user.target.wants/chopar.service")
+            .symlink_metadata()
+            .is_ok(),
+        is_running,
+        hostname: folder::system_defaults().hostname,
+        taken_ports: match is_running {
+            true => BTreeSet::new(),
+            false => taken_ports(place),
+        },
+        links: match place {
+            Place::Machine => LINKS
+                .iter()
+                .map(|path| (PathBuf::from(path), held(Path::new(path), &program)))
+                .collect(),
+            Place::Folder => Vec::new(),
+        },
+        existing,
+        now: wall(),
+        folder: absolute,
+        binary,
+        installed,
+    })
+}
+
+fn sentence(path: &Path, error: &io::Error) -> String {
+    format!("{}: {error}", path.display())
+}
+
+fn first(paths: &[&str]) -> Option<PathBuf> {
+    paths.iter().map(PathBuf::from).find(|path| path.exists())
+}
+
+/// What is in the folder; with the configuration, where it can be read.
+fn existing(folder: &Path, domain: &Domain) -> Result<(Existing, Option<Config>), Vec<String>> {
+    if fs::symlink_metadata(folder).is_err() {
+        return Ok((Existing::default(), None));
+    }
+    let path = folder.join("chopar.toml");
+    let settings = match fs::read_to_string(&path) {
+        Ok(text) => Some(without_mark(&text).to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(vec![sentence(&path, &error)]),
+    };
+    let mut found = Existing {
+        folder: true,
+        repository: folder.join(".git").exists(),
+        ignore: folder.join(".gitignore").exists(),
+        settings,
+        ..Existing::default()
+    };
+    // Without chopar.toml the machine's name may be one that cannot be used; it is about to be written.
+    let config = match (&found.settings, loading::read(folder)) {
+        (_, Ok(config)) => config,
+        (Some(_), Err(errors)) => return Err(errors),
+        (None, Err(_)) => {
+            found.domain = folder
+                .join("domains")
+                .join(domain.as_str())
+                .is_dir()
+                .then(ExistingDomain::default);
+            return Ok((found, None));
+        }
+    };
+    if found.settings.is_some() {
+        found.hostname = Some(config.hostname.clone());
+    }
+    found.admin = config.admin.clone();
+    found.has_certificate = folder
+        .join("tls")
+        .read_dir()
+        .is_ok_and(|mut entries| entries.next().is_some());
+    found.domain = config.domains.get(domain).map(|served| {
+        let mut there = ExistingDomain {
+            users: served
+                .users
+                .values()
+                .map(|user| user.mailbox.local_part().to_owned())
+                .collect(),
+            aliases: served.aliases.keys().cloned().collect(),
+            ..ExistingDomain::default()
+        };
+        for key in &served.dkim {
+            there.selectors.insert(key.selector.to_string());
+            match key.key.algorithm().as_str().starts_with("rsa") {
+                true => there.has_rsa = true,
+                false => there.has_ed25519 = true,
+            }
+        }
+        if served.catch_all.is_some() {
+            let path = folder.join("domains").join(domain.as_str()).join("aliases");
+            let text = fs::read_to_string(path).unwrap_or_default();
+            let all = entries(without_mark(&text)).into_iter();
+            let mut rest = all.filter(|(name, _)| name == "*" || name.starts_with("*@"));
+            there.catch_all = Some(
+                rest.next()
+                    .map_or_else(String::new, |(_, to)| to.join(", ")),
+            );
+        }
+        there
+    });
+    Ok((found, Some(config)))
+}
+
+fn supervisor() -> Supervisor {
+    let is_there = |path: &str| Path::new(path).exists();
+    if is_there("/run/systemd/system") {
+        Supervisor::Systemd
+    } else if is_there("/run/openrc") || is_there("/sbin/openrc-run") {
+        Supervisor::OpenRc
+    } else if is_there("/run/runit") || is_there("/etc/runit/runsvdir") {
+        Supervisor::Runit
+    } else if is_there("/usr/lib/systemd/systemd") || is_there("/lib/systemd/systemd") {
+        Supervisor::SystemdAsleep
+    } else {
+        Supervisor::Unknown
+    }
+}
+
+fn has_account(name: &str) -> bool {
+    let text = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    text.lines()
+        .any(|line| line.split(':').next() == Some(name))
+}
+
+fn tools() -> BTreeSet<Tool> {
+    let known = [
+        (Tool::Sysusers, "systemd-sysusers"),
+        (Tool::Useradd, "useradd"),
+        (Tool::Alternatives, "update-alternatives"),
+        (Tool::Divert, "dpkg-divert"),
+        (Tool::Git, "git"),
+    ];
+    let mut found: BTreeSet<Tool> = known
+        .into_iter()
+        .filter(|(_, name)| in_path(name).is_some())
+        .map(|(tool, _)| tool)
+        .collect();
+    // Debian's adduser takes other options.
+    let is_busybox = |name: &str| {
+        let path = in_path(name).and_then(|path| fs::canonicalize(path).ok());
+        path.is_some_and(|path| path.ends_with("busybox"))
+    };
+    if is_busybox("adduser") && is_busybox("addgroup") {
+        found.insert(Tool::BusyboxAdduser);
+    }
+    found
+}
+
+/// A program by its name.
+pub fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    std::env::split_paths(&path)
+        .chain(DEFAULT_PATH.split(':').map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file())
+}
+
+fn taken_ports(place: Place) -> BTreeSet<u16> {
+    let ports: Vec<u16> = match place {
+        Place::Machine => PORTS.to_vec(),
+        Place::Folder => PORTS.into_iter().flat_map(candidates).collect(),
+    };
+    ports.into_iter().filter(|port| is_taken(*port)).collect()
+}
+
+/// Whether another program has a port. One that the caller may not bind, or a family that the machine has not, is not taken.
+fn is_taken(port: u16) -> bool {
+    let any = [
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)),
+        SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+    ];
+    any.into_iter().any(|address| {
+        TcpListener::bind(address).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+    })
+}
+
+fn held(path: &Path, program: &Path) -> Held {
+    if fs::symlink_metadata(path).is_err() {
+        return Held::Free;
+    }
+    let end = fs::canonicalize(path);
+    let ours = fs::canonicalize(program).ok();
+    let usual = [USUAL_BINARY, LOCAL_BINARY].map(PathBuf::from);
+    if let Ok(end) = &end
+        && (ours.as_ref() == Some(end) || usual.contains(end))
+    {
+        return Held::Ours;
+    }
+    let next = fs::read_link(path).ok();
+    // One that leads to a place of ours that is still to be filled.
+    if next.as_ref().is_some_and(|next| usual.contains(next)) {
+        return Held::Ours;
+    }
+    let through = next.filter(|next| next.starts_with("/etc/alternatives"));
+    let package = owner(path).or_else(|| owner(end.as_deref().ok()?));
+    Held::Other {
+        leads_to: through.or(end.ok()).unwrap_or_else(|| path.to_owned()),
+        package,
+    }
+}
+
+/// The package that a file belongs to.
+fn owner(path: &Path) -> Option<String> {
+    let asked: [(&str, &[&str]); 4] = [
+        ("dpkg-query", &["-S"]),
+        ("rpm", &["-qf", "--qf", "%{NAME}\\n"]),
+        ("apk", &["info", "-q", "-W"]),
+        ("pacman", &["-Qqo"]),
+    ];
+    asked.into_iter().find_map(|(program, words)| {
+        let program = in_path(program)?;
+        let output = Command::new(program)
+            .args(words)
+            .arg(path)
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output()
+            .ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        let line = text.lines().find(|line| !line.starts_with("diversion"))?;
+        let name = line.split([':', ' ', ',']).next()?;
+        (output.status.success() && !name.is_empty()).then(|| name.to_owned())
+    })
+}
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_holds_a_path_is_told_from_what_leads_to_chopar() {
+        let place = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| place.path().join(name);
+        fs::write(at("chopar"), "").expect("a file");
+        fs::write(at("other"), "").expect("a file");
+        symlink("chopar", at("alternative")).expect("a link");
+        symlink("alternative", at("mailq")).expect("a link");
+        symlink("other", at("sendmail")).expect("a link");
+        symlink("gone", at("dangling")).expect("a link");
+        symlink(USUAL_BINARY, at("to-be")).expect("a link");
+        let held = |name: &str| held(&at(name), &at("chopar"));
+        assert_eq!(held("nothing"), Held::Free);
+        assert_eq!(held("mailq"), Held::Ours);
+        assert_eq!(held("to-be"), Held::Ours);
+        let end = fs::canonicalize(at("other")).expect("a path");
+        let other = Held::Other {
+            leads_to: end,
+            package: None,
+        };
+        assert_eq!(held("sendmail"), other);
+        assert!(matches!(held("dangling"), Held::Other { .. }));
+    }
+
+    #[test]
+    fn a_port_that_another_program_has_is_taken() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        assert!(is_taken(port));
+        drop(listener);
+        assert!(!is_taken(port));
+    }
+}

@@ -1,0 +1,16 @@
+//! `chopar init`: a machine and a folder made ready, safe to run again.
+//!
+//! ```text
+//!   facts (what the machine has) ──> plan (pure) ──> entries: done, kept, left to the operator
+//!                                                      └──> perform (each step by itself)
+//! ```
+//!
+//! Invariant: nothing that is there is changed. What a plan has is missing, or is a line that `init` itself wrote as a
+//! comment; what belongs to another program is named, with the commands that move it, and left alone.
+
+pub mod certificate;
+pub mod facts;
+pub mod perform;
+pub mod plan;
+pub mod secret_word;
+pub mod settings_text;

@@ -1,0 +1,319 @@
+//! Does the steps of a plan, each by itself: whole or not at all, and never over what is there.
+
+use std::fmt;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::num::NonZeroU32;
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown, symlink,
+};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::fs::Mode;
+use zeroize::Zeroizing;
+
+use super::facts::in_path;
+use super::plan::Step;
+use super::secret_word;
+use crate::address::{Domain, Mailbox};
+use crate::auth::credential::{Credential, Password, SALT_BYTES};
+use crate::config::Names;
+use crate::config::alias_edit::{Change, EditError, Name, edit};
+use crate::config::text::without_mark;
+use crate::entropy::Entropy as _;
+use crate::limits::SCRAM_ITERATIONS;
+use crate::setup::dkim_key::{self, KeyFileError};
+use crate::shell::ownership;
+use crate::shell::replace::replace_in;
+use crate::shell::time::SystemEntropy;
+
+/// Why a step was not done.
+#[derive(Debug)]
+pub enum StepError {
+    /// A file or folder cannot be made or written.
+    Write(PathBuf, io::Error),
+    /// A program is missing, or cannot be started.
+    Start(String, io::Error),
+    /// A program failed: what it was called with, and the last that it said.
+    Failed(String, String),
+    /// The text of an aliases file.
+    Alias(EditError),
+    /// A key.
+    Key(KeyFileError),
+    /// A password could not be made.
+    Password,
+}
+
+impl fmt::Display for StepError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Write(path, error) => write!(out, "{}: {error}", path.display()),
+            Self::Start(program, error) => write!(out, "{program} cannot be started: {error}"),
+            Self::Failed(command, said) if said.is_empty() => write!(out, "`{command}` failed"),
+            Self::Failed(command, said) => {
+                let said = crate::escape::Escaped(said.as_bytes());
+                write!(out, "`{command}` failed: {said}")
+            }
+            Self::Alias(error) => write!(out, "{error}"),
+            Self::Key(error) => write!(out, "{error}"),
+            Self::Password => out.write_str("no password could be made; try again"),
+        }
+    }
+}
+
+impl std::error::Error for StepError {}
+
+/// What a step gives that is to be shown.
+#[derive(Debug)]
+pub enum Made {
+    /// Nothing.
+    Nothing,
+    /// The password of a user, which is written down nowhere.
+    Password(Mailbox, Zeroizing<String>),
+}
+
+/// Nothing that is made from here on, also by programs that are called, is open to others but where that is said.
+pub fn close_mask() {
+    rustix::process::umask(Mode::from_raw_mode(0o077));
+}
+
+/// Does a step for the configuration folder `config`. [`Step::Reload`] is the caller's.
+pub fn perform(step: &Step, config: &Path) -> Result<Made, StepError> {
+    match step {
+        Step::Copy { from, to } => copy(from, to)?,
+        Step::Write { path, text, .. } => write_new(path, text)?,
+        Step::Call { commands, .. } => {
+            for command in commands {
+                call(command, None)?;
+            }
+        }
+        Step::Folder(path) => make_config_folder(path)?,
+        Step::Settings { text, .. } | Step::Admin { text, .. } => {
+            let path = config.join("chopar.toml");
+            let mode = fs::metadata(&path).map_or(0o644, |about| about.mode() & 0o777);
+            write_in(config, &path, text, mode)?;
+        }
+        Step::Domain(domain) => serve(config, domain)?,
+        Step::Key {
+            domain,
+            selector,
+            kind,
+        } => {
+            let pem = dkim_key::generate(*kind).map_err(StepError::Key)?;
+            let keys = domain_folder(config, domain).join("dkim");
+            let path = keys.join(format!("{selector}.pem"));
+            dkim_key::create(config, &path, pem.as_bytes()).map_err(StepError::Key)?;
+        }
+        Step::Alias {
+            domain,
+            name,
+            target,
+        } => lead(config, domain, name, target)?,
+        Step::User { address } => {
+            let password = add_user(config, address)?;
+            return Ok(Made::Password(address.clone(), password));
+        }
+        Step::Repository { ignore, committer } => {
+            if let Some(text) = ignore {
+                write_in(config, &config.join(".gitignore"), text, 0o644)?;
+            }
+            repository(config, committer)?;
+        }
+        Step::Link { path, binary } => {
+            if let Some(parent) = path.parent() {
+                make_open_folders(parent)?;
+            }
+            symlink(binary, path).map_err(|error| StepError::Write(path.clone(), error))?;
+        }
+        Step::Reload => {}
+    }
+    Ok(Made::Nothing)
+}
+
+/// The line that a new domain's aliases begin with: git keeps no folder that is empty, and a clone without it would not
+/// serve the domain.
+pub const NO_ALIASES: &str = "# NAME: ADDRESS, one alias a line; see chopar-aliases(5)\n";
+
+/// Makes the folder of a domain.
+pub fn serve(config: &Path, domain: &Domain) -> Result<(), StepError> {
+    let path = domain_folder(config, domain);
+    ownership::make_folders(config, &path)
+        .map_err(|error| StepError::Write(path.clone(), error))?;
+    let aliases = path.join("aliases");
+    match aliases.exists() {
+        true => Ok(()),
+        false => write_in(config, &aliases, NO_ALIASES, 0o640),
+    }
+}
+
+fn domain_folder(config: &Path, domain: &Domain) -> PathBuf {
+    config.join("domains").join(domain.as_str())
+}
+
+fn write_in(config: &Path, path: &Path, text: &str, mode: u32) -> Result<(), StepError> {
+    replace_in(config, path, text.as_bytes(), mode)
+        .map_err(|error| StepError::Write(path.to_owned(), error))
+}
+
+/// The folder with the mode that the unit gives it: what is made in it gets its group, which is the daemon's.
+fn make_config_folder(path: &Path) -> Result<(), StepError> {
+    let failed = |error| StepError::Write(path.to_owned(), error);
+    if let Some(parent) = path.parent() {
+        make_open_folders(parent)?;
+    }
+    DirBuilder::new().mode(0o700).create(path).map_err(failed)?;
+    let made = File::open(path).map_err(failed)?;
+    let about = made.metadata().map_err(failed)?;
+    // Only root can give a folder away, and need not where somebody else runs this.
+    let _ = fchown(&made, None, Some(ownership::group(path, about.gid())));
+    made.set_permissions(Permissions::from_mode(0o2755))
+        .map_err(failed)
+}
+
+/// Folders that everybody may pass, like those that are there.
+fn make_open_folders(path: &Path) -> Result<(), StepError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let failed = |error| StepError::Write(path.to_owned(), error);
+    if let Some(parent) = path.parent() {
+        make_open_folders(parent)?;
+    }
+    fs::create_dir(path).map_err(failed)?;
+    fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(failed)
+}
+
+/// A file of the system, for everybody to read; one that is there stays.
+fn write_new(path: &Path, text: &str) -> Result<(), StepError> {
+    let failed = |error| StepError::Write(path.to_owned(), error);
+    if let Some(parent) = path.parent() {
+        make_open_folders(parent)?;
+    }
+    let mut file = new_file(path, 0o644).map_err(failed)?;
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all());
+    written.map_err(|error| {
+        drop(fs::remove_file(path));
+        failed(error)
+    })
+}
+
+fn new_file(path: &Path, mode: u32) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    Ok(file)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<(), StepError> {
+    let failed = |error| StepError::Write(to.to_owned(), error);
+    if let Some(parent) = to.parent() {
+        make_open_folders(parent)?;
+    }
+    let mut source = File::open(from).map_err(|error| StepError::Write(from.to_owned(), error))?;
+    let beside = to.with_extension("new");
+    drop(fs::remove_file(&beside));
+    let copied = new_file(&beside, 0o755).and_then(|mut file| {
+        io::copy(&mut source, &mut file)?;
+        file.sync_all()?;
+        fs::rename(&beside, to)
+    });
+    copied.map_err(|error| {
+        drop(fs::remove_file(&beside));
+        failed(error)
+    })
+}
+
+fn lead(config: &Path, domain: &Domain, name: &str, target: &Mailbox) -> Result<(), StepError> {
+    let path = domain_folder(config, domain).join("aliases");
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => without_mark(&text).to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(StepError::Write(path, error)),
+    };
+    let name = match name {
+        "*" => Name::CatchAll,
+        name => Name::Local(name),
+    };
+    let targets = [target.to_string()];
+    let file = format!("domains/{domain}/aliases");
+    let change = Change::Add(&targets);
+    let names = Names::default();
+    let text = edit(&file, &text, domain, &names, name, change).map_err(StepError::Alias)?;
+    write_in(config, &path, &text, 0o640)
+}
+
+fn add_user(config: &Path, address: &Mailbox) -> Result<Zeroizing<String>, StepError> {
+    let path = domain_folder(config, address.domain()).join("users");
+    let mut text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(StepError::Write(path, error)),
+    };
+    let mut entropy = SystemEntropy::default();
+    let made = secret_word::password(&mut entropy);
+    let password = Password::new(made.as_str().to_owned()).map_err(|_| StepError::Password)?;
+    let mut salt = [0; SALT_BYTES];
+    entropy.fill(&mut salt);
+    let iterations = NonZeroU32::new(SCRAM_ITERATIONS).unwrap_or(NonZeroU32::MIN);
+    let credential = Credential::derive(&password, &salt, iterations);
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text.push_str(&format!(
+        "{}:{credential}:send_as=*@{}\n",
+        address.local_part(),
+        address.domain()
+    ));
+    write_in(config, &path, &text, 0o640)?;
+    Ok(made)
+}
+
+/// A repository with everything that is not ignored in its first commit.
+fn repository(config: &Path, committer: &Mailbox) -> Result<(), StepError> {
+    let git = |words: &[&str]| {
+        let mut command = vec!["git".to_owned()];
+        command.extend(words.iter().map(|&word| word.to_owned()));
+        call(&command, Some(config))
+    };
+    git(&["init", "-q"])?;
+    git(&["add", "-A"])?;
+    let is_known = git(&["config", "user.email"]).is_ok();
+    let email = format!("user.email={committer}");
+    let who: &[&str] = match is_known {
+        true => &[],
+        false => &["-c", "user.name=chopar", "-c", &email],
+    };
+    let commit = ["commit", "-q", "-m", "Set up by chopar init"];
+    git(&[who, &commit].concat())
+}
+
+/// Calls a program and waits for it.
+fn call(command: &[String], folder: Option<&Path>) -> Result<(), StepError> {
+    let Some((program, words)) = command.split_first() else {
+        return Ok(());
+    };
+    let path = in_path(program).unwrap_or_else(|| PathBuf::from(program));
+    let mut calling = Command::new(path);
+    calling.args(words).stdin(Stdio::null());
+    if let Some(folder) = folder {
+        calling.current_dir(folder);
+    }
+    let output = calling
+        .output()
+        .map_err(|error| StepError::Start(program.clone(), error))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = said.lines().map(str::trim).rfind(|line| !line.is_empty());
+    Err(StepError::Failed(
+        command.join(" "),
+        last.unwrap_or_default().to_owned(),
+    ))
+}

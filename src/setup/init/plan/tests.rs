@@ -1,0 +1,510 @@
+use super::*;
+
+fn domain(name: &str) -> Domain {
+    Domain::parse(name).expect("a domain")
+}
+
+fn mailbox(address: &str) -> Mailbox {
+    Mailbox::parse(address).expect("a mailbox")
+}
+
+fn wishes() -> Wishes {
+    Wishes {
+        domain: domain("example.com"),
+        hostname: None,
+        admin: None,
+        forward_to: Some(mailbox("you@gmail.example")),
+        user: None,
+        git: Git::None,
+        certificate: Certificate::Unwanted,
+    }
+}
+
+/// A bare Debian, with the program unpacked somewhere.
+fn machine() -> Machine {
+    Machine {
+        place: Place::Machine,
+        folder: "/etc/chopar".into(),
+        caller: Caller::Root,
+        supervisor: Supervisor::Systemd,
+        has_account: false,
+        tools: [
+            Tool::Sysusers,
+            Tool::Useradd,
+            Tool::Alternatives,
+            Tool::Divert,
+        ]
+        .into(),
+        binary: "/root/chopar".into(),
+        installed: None,
+        unit: None,
+        sysusers: None,
+        is_enabled: false,
+        is_running: false,
+        hostname: "vps1.provider.example".to_owned(),
+        taken_ports: BTreeSet::new(),
+        links: LINKS
+            .iter()
+            .map(|path| (PathBuf::from(path), Held::Free))
+            .collect(),
+        existing: Existing::default(),
+        now: Timestamp::from_seconds(1_795_000_000),
+    }
+}
+
+/// The machine after the plan.
+fn ready() -> Machine {
+    Machine {
+        has_account: true,
+        binary: LOCAL_BINARY.into(),
+        installed: Some(LOCAL_BINARY.into()),
+        unit: Some(UNIT.into()),
+        sysusers: Some(SYSUSERS.into()),
+        is_enabled: true,
+        is_running: true,
+        links: LINKS
+            .iter()
+            .map(|path| (PathBuf::from(path), Held::Ours))
+            .collect(),
+        existing: Existing {
+            folder: true,
+            settings: Some("hostname = \"mail.example.com\"\n".to_owned()),
+            hostname: Some(domain("mail.example.com")),
+            admin: Some(mailbox("you@gmail.example")),
+            domain: Some(ExistingDomain {
+                selectors: ["202611r".to_owned(), "202611e".to_owned()].into(),
+                has_rsa: true,
+                has_ed25519: true,
+                users: vec!["app".to_owned()],
+                aliases: BTreeSet::new(),
+                catch_all: Some("you@gmail.example".to_owned()),
+            }),
+            has_certificate: true,
+            repository: false,
+            ignore: false,
+        },
+        ..machine()
+    }
+}
+
+fn planned(wishes: &Wishes, machine: &Machine) -> Plan {
+    plan(wishes, machine).expect("a plan")
+}
+
+/// The lines of a plan, as `--dry-run` shows them.
+fn lines(plan: &Plan) -> Vec<String> {
+    let entries = plan.entries.iter();
+    let lines = entries.map(|entry| match entry {
+        Entry::Do(step) => format!("do {step}"),
+        Entry::Kept(text) => format!("kept {text}"),
+        Entry::Left(text) => format!("left {text}"),
+    });
+    lines.collect()
+}
+
+fn steps(plan: &Plan) -> Vec<&Step> {
+    let entries = plan.entries.iter();
+    let steps = entries.filter_map(|entry| match entry {
+        Entry::Do(step) => Some(step),
+        Entry::Kept(_) | Entry::Left(_) => None,
+    });
+    steps.collect()
+}
+
+#[track_caller]
+fn assert_says(plan: &Plan, expected: &str) {
+    let lines = lines(plan);
+    assert!(
+        lines.iter().any(|line| line.contains(expected)),
+        "{expected:?} is not in {lines:#?}"
+    );
+}
+
+#[test]
+fn a_bare_machine_gets_everything_in_an_order_that_works() {
+    let plan = planned(&wishes(), &machine());
+    let found = lines(&plan);
+    let expected = [
+        "do copy the program to /usr/local/bin/chopar",
+        "do write /etc/sysusers.d/chopar.conf",
+        "do make the account chopar: systemd-sysusers /etc/sysusers.d/chopar.conf",
+        "do make the folder /etc/chopar",
+        "do write chopar.toml: this host is mail.example.com",
+        "do serve example.com",
+        "do make an RSA key of 2048 bits that signs for example.com, 202611r",
+        "do make an Ed25519 key that signs for example.com, 202611e",
+        "do lead every address of example.com that is not named to you@gmail.example",
+        "do add the user app@example.com",
+        "do have programs that call sendmail reach chopar: update-alternatives --install /usr/sbin/sendmail mta",
+        "do write /etc/systemd/system/chopar.service",
+        "do start the service, now and with the machine: systemctl daemon-reload && systemctl enable --now chopar",
+    ];
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found} is not {expected}");
+    }
+    assert_eq!(plan.next, "sudo chopar dns example.com --watch");
+}
+
+#[test]
+fn a_machine_that_is_ready_is_left_as_it_is() {
+    let plan = planned(&wishes(), &ready());
+    assert_eq!(steps(&plan), Vec::<&Step>::new(), "{:#?}", lines(&plan));
+    assert!(!lines(&plan).iter().any(|line| line.starts_with("left")));
+    // Whatever else is asked for, nothing that is there is changed.
+    let others = Wishes {
+        hostname: Some(domain("mx.example.com")),
+        admin: Some(mailbox("other@gmail.example")),
+        forward_to: Some(mailbox("other@gmail.example")),
+        ..wishes()
+    };
+    let plan = planned(&others, &ready());
+    assert_eq!(steps(&plan), Vec::<&Step>::new(), "{:#?}", lines(&plan));
+    assert_says(
+        &plan,
+        "whose hostname is mail.example.com; set it to mx.example.com there",
+    );
+    assert_says(&plan, "whose admin is you@gmail.example; change it there");
+}
+
+#[test]
+fn the_unit_calls_the_program_where_it_lies_and_one_of_a_package_stays() {
+    let plan = planned(&wishes(), &machine());
+    let unit = steps(&plan).into_iter().find_map(|step| match step {
+        Step::Write { path, text, .. } if path == Path::new(UNIT) => Some(text.clone()),
+        _ => None,
+    });
+    let unit = unit.expect("a unit");
+    assert!(
+        unit.contains("ExecStart=/usr/local/bin/chopar run\n"),
+        "{unit}"
+    );
+    assert!(
+        unit.contains("ExecReload=/usr/local/bin/chopar reload\n"),
+        "{unit}"
+    );
+    assert!(!unit.contains(USUAL_BINARY), "{unit}");
+    let packaged = Machine {
+        unit: Some("/usr/lib/systemd/system/chopar.service".into()),
+        binary: USUAL_BINARY.into(),
+        installed: Some(USUAL_BINARY.into()),
+        ..machine()
+    };
+    let plan = planned(&wishes(), &packaged);
+    assert_says(&plan, "kept /usr/lib/systemd/system/chopar.service");
+    assert_says(&plan, "kept /usr/bin/chopar");
+}
+
+#[test]
+fn the_account_is_made_by_what_the_machine_has() {
+    let with = |tools: &[Tool]| Machine {
+        tools: tools.iter().copied().collect(),
+        ..machine()
+    };
+    for (tools, expected) in [
+        (
+            &[Tool::Useradd][..],
+            "useradd --system --user-group --home-dir /var/lib/chopar",
+        ),
+        (
+            &[Tool::BusyboxAdduser],
+            "addgroup -S chopar && adduser -S -D -H",
+        ),
+    ] {
+        assert_says(&planned(&wishes(), &with(tools)), expected);
+    }
+    let error = plan(&wishes(), &with(&[])).expect_err("no tool");
+    assert_eq!(error, PlanError::NoAccountTool);
+    assert!(
+        error.to_string().contains("to /etc/passwd chopar:x:"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_name_of_the_host_is_one_of_the_domain() {
+    for (system, said, expected) in [
+        ("vps1.provider.example", None, "mail.example.com"),
+        ("mx1.example.com", None, "mx1.example.com"),
+        ("example.com", None, "example.com"),
+        ("localhost", None, "mail.example.com"),
+        ("not a name", None, "mail.example.com"),
+        (
+            "mx1.example.com",
+            Some("out.other.example"),
+            "out.other.example",
+        ),
+        ("notexample.com", None, "mail.example.com"),
+    ] {
+        let wishes = Wishes {
+            hostname: said.map(domain),
+            ..wishes()
+        };
+        let machine = Machine {
+            hostname: system.to_owned(),
+            ..machine()
+        };
+        let found = planned(&wishes, &machine);
+        assert_says(&found, &format!("this host is {expected},"));
+    }
+}
+
+#[test]
+fn mail_for_postmaster_and_for_the_user_reaches_somebody_or_it_is_said() {
+    let with = |admin: Option<&str>, forward_to: Option<&str>| Wishes {
+        admin: admin.map(mailbox),
+        forward_to: forward_to.map(mailbox),
+        ..wishes()
+    };
+    let plan_of = |admin, forward_to| plan(&with(admin, forward_to), &machine());
+    let led = plan_of(Some("me@home.example"), None).expect("a plan");
+    assert_says(
+        &led,
+        "mail for postmaster and abuse goes to me@home.example",
+    );
+    assert_says(&led, "do lead app@example.com to me@home.example");
+    let nobody = plan_of(None, None).expect("a plan");
+    assert_says(&nobody, "left who reads mail for postmaster@example.com");
+    assert_eq!(
+        nobody.next,
+        "sudo chopar init example.com --forward-to YOU@ELSEWHERE"
+    );
+    // An address of the domain is one that something has to lead on from.
+    for (admin, forward_to, refused) in [
+        (None, Some("me@example.com"), true),
+        (Some("me@example.com"), None, true),
+        (Some("me@example.com"), Some("me@home.example"), false),
+    ] {
+        let result = plan_of(admin, forward_to);
+        assert_eq!(
+            matches!(result, Err(PlanError::LeadsBack(_))),
+            refused,
+            "{admin:?} {forward_to:?}"
+        );
+    }
+}
+
+#[test]
+fn who_reads_the_mail_can_be_said_later() {
+    let mut machine = ready();
+    machine.existing.admin = None;
+    machine.existing.settings = Some("# admin = \"x\"\nhostname = \"a.example.com\"\n".to_owned());
+    if let Some(domain) = &mut machine.existing.domain {
+        domain.catch_all = None;
+    }
+    let plan = planned(&wishes(), &machine);
+    let said = lines(&plan);
+    assert_says(&plan, "do set admin to you@gmail.example in chopar.toml");
+    assert_says(&plan, "do lead every address of example.com");
+    assert_says(
+        &plan,
+        "do have the running daemon read its configuration again",
+    );
+    assert_eq!(steps(&plan).len(), 3, "{said:#?}");
+    assert!(matches!(
+        steps(&plan)[0],
+        Step::Admin { text, .. } if text == "admin = \"you@gmail.example\"\nhostname = \"a.example.com\"\n"
+    ));
+}
+
+#[test]
+fn a_key_that_is_missing_gets_a_name_that_is_free() {
+    let mut machine = ready();
+    if let Some(domain) = &mut machine.existing.domain {
+        domain.has_rsa = false;
+    }
+    let plan = planned(&wishes(), &machine);
+    assert_says(
+        &plan,
+        "an RSA key of 2048 bits that signs for example.com, 202611r2",
+    );
+    assert_says(&plan, "kept the Ed25519 key that signs for example.com");
+}
+
+#[test]
+fn another_mail_system_keeps_sendmail_and_the_commands_that_move_it_are_said() {
+    let other = |leads_to: &str, package: Option<&str>| Held::Other {
+        leads_to: leads_to.into(),
+        package: package.map(str::to_owned),
+    };
+    let with = |held: Held, tools: &[Tool]| {
+        let mut machine = ready();
+        machine.is_running = false;
+        machine.tools = tools.iter().copied().collect();
+        machine.links[0].1 = held;
+        machine.links[1].1 = Held::Free;
+        machine
+    };
+    let dpkg = [Tool::Divert, Tool::Alternatives];
+    let exim = with(other("/usr/sbin/exim4", Some("exim4-daemon-light")), &dpkg);
+    let exim = planned(&wishes(), &exim);
+    assert_says(
+        &exim,
+        "left /usr/sbin/sendmail belong to the package exim4-daemon-light",
+    );
+    assert_says(
+        &exim,
+        "as root: systemctl disable --now exim4 && dpkg-divert --local --rename --divert /usr/sbin/sendmail.other --add \
+         /usr/sbin/sendmail && chopar init example.com",
+    );
+    // What is free is linked all the same.
+    assert_says(&exim, "do link /usr/lib/sendmail to /usr/local/bin/chopar");
+    let by_hand = planned(&wishes(), &with(other("/opt/x/sendmail", None), &dpkg));
+    assert_says(
+        &by_hand,
+        "another mail system: programs that call them do not reach chopar",
+    );
+    assert_says(
+        &by_hand,
+        "mv /usr/sbin/sendmail /usr/sbin/sendmail.other && chopar init",
+    );
+    let fedora = other("/etc/alternatives/mta", Some("postfix"));
+    let fedora = planned(&wishes(), &with(fedora, &[Tool::Alternatives]));
+    assert_says(
+        &fedora,
+        "--set mta /usr/local/bin/chopar && chopar init example.com",
+    );
+}
+
+#[test]
+fn the_service_is_not_started_on_ports_that_another_has() {
+    let taken = Machine {
+        taken_ports: [25, 465].into(),
+        ..machine()
+    };
+    let plan = planned(&wishes(), &taken);
+    assert_says(&plan, "left the start: another program has port 25, 465");
+    assert!(!lines(&plan).iter().any(|line| line.starts_with("do start")));
+    assert_eq!(plan.next, "sudo systemctl enable --now chopar");
+}
+
+#[test]
+fn without_systemd_it_is_said_how_it_starts() {
+    for (supervisor, expected) in [
+        (Supervisor::OpenRc, "left the start: OpenRC"),
+        (Supervisor::Runit, "left the start: runit"),
+        (
+            Supervisor::Unknown,
+            "left the start: systemd does not run here",
+        ),
+    ] {
+        let plan = planned(
+            &wishes(),
+            &Machine {
+                supervisor,
+                ..machine()
+            },
+        );
+        assert_says(&plan, expected);
+        assert!(!lines(&plan).iter().any(|line| line.contains("systemctl")));
+        assert_eq!(plan.next, "sudo /usr/local/bin/chopar run");
+    }
+    let asleep = Machine {
+        supervisor: Supervisor::SystemdAsleep,
+        ..machine()
+    };
+    assert_says(
+        &planned(&wishes(), &asleep),
+        "(systemd does not run now): systemctl enable chopar",
+    );
+}
+
+#[test]
+fn one_folder_gets_nothing_beside_it_and_ports_that_are_free() {
+    let place = Machine {
+        place: Place::Folder,
+        folder: "/srv/x".into(),
+        caller: Caller::Other,
+        links: Vec::new(),
+        taken_ports: [2525, 12_525, 2465].into(),
+        ..machine()
+    };
+    let plan = planned(&wishes(), &place);
+    for step in steps(&plan) {
+        let is_inside = matches!(
+            step,
+            Step::Folder(_)
+                | Step::Settings { .. }
+                | Step::Domain(_)
+                | Step::Key { .. }
+                | Step::Alias { .. }
+                | Step::User { .. }
+        );
+        assert!(is_inside, "{step}");
+        if let Step::Settings { text, .. } = step {
+            for expected in [
+                "state_dir = \"/srv/x/.state\"",
+                "runtime_dir = \"/srv/x/.run\"",
+                "smtp = [\"0.0.0.0:22525\", \"[::]:22525\"]",
+                "submission = [\"0.0.0.0:2587\", \"[::]:2587\"]",
+                "submissions = [\"0.0.0.0:12465\", \"[::]:12465\"]",
+            ] {
+                assert!(text.contains(expected), "{expected} is not in {text}");
+            }
+            assert!(!text.contains("user = "), "{text}");
+        }
+    }
+    assert_eq!(plan.next, "chopar -C /srv/x run");
+    let not_root = Machine {
+        place: Place::Machine,
+        ..place
+    };
+    let error = super::plan(&wishes(), &not_root).expect_err("not root");
+    assert_eq!(error, PlanError::NotRoot);
+}
+
+#[test]
+fn a_repository_leaves_secrets_out_unless_it_is_private() {
+    let ignore = |git, existing: Existing| {
+        let machine = Machine {
+            tools: [Tool::Useradd, Tool::Git].into(),
+            existing,
+            ..machine()
+        };
+        let plan = planned(&Wishes { git, ..wishes() }, &machine);
+        let found = steps(&plan).into_iter().find_map(|step| match step {
+            Step::Repository { ignore, .. } => Some(ignore.clone()),
+            _ => None,
+        });
+        (found, lines(&plan))
+    };
+    let (public, _) = ignore(Git::Public, Existing::default());
+    let public = public.flatten().expect("a .gitignore");
+    for secret in [
+        "/domains/*/users",
+        "/domains/*/dkim/",
+        "/secrets/",
+        "/tls/",
+        "/.state/",
+    ] {
+        assert!(public.lines().any(|line| line == secret), "{secret}");
+    }
+    let (private, _) = ignore(Git::Private, Existing::default());
+    assert_eq!(private.flatten().as_deref(), Some("/.state/\n/.run/\n"));
+    let existing = Existing {
+        repository: true,
+        ..Existing::default()
+    };
+    let (there, said) = ignore(Git::Public, existing);
+    assert_eq!(there, None, "{said:?}");
+}
+
+#[test]
+fn names_that_cannot_be_are_refused_with_what_to_write() {
+    let undotted = Wishes {
+        domain: domain("foo"),
+        ..wishes()
+    };
+    let error = plan(&undotted, &machine()).expect_err("refused");
+    assert!(error.to_string().contains("foo.example.com"), "{error}");
+    for user in ["a:b", "a b", "", "me@example.com"] {
+        let wishes = Wishes {
+            user: Some(user.to_owned()),
+            ..wishes()
+        };
+        assert!(
+            matches!(plan(&wishes, &machine()), Err(PlanError::User(_))),
+            "{user}"
+        );
+    }
+}
