@@ -29,7 +29,7 @@ pub fn acme(data: &[u8]) {
         external: None,
         replaces: Some("a.b".to_owned()),
     };
-    let (mut client, mut action) = Client::new(url, key(&chance), Work::Obtain(order));
+    let (mut client, mut action) = Client::new(url, key(&chance), Work::Obtain(Box::new(order)));
     let mut bodies = text.split(|byte| *byte == 0);
     let mut now = AT;
     let mut shown = None;
