@@ -4,6 +4,7 @@
 //! bytes, starting from `corpus/NAME/`; `cargo test --test fuzz_corpus` replays that corpus and some thousand variants
 //! of it. What a fuzzer finds becomes a file of the corpus, and a test beside the code that it broke.
 
+mod acme;
 mod aliases;
 mod arc;
 mod authors;
@@ -26,6 +27,7 @@ mod smtp_command;
 mod spf;
 mod srs;
 
+pub use acme::acme;
 pub use aliases::aliases;
 pub use arc::arc;
 pub use authors::authors;
@@ -53,6 +55,7 @@ pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their corpora.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("acme", acme),
     ("aliases", aliases),
     ("arc", arc),
     ("authors", authors),
