@@ -482,7 +482,7 @@ fn bare() -> Stage {
     }
     stage.configure(&format!(
         "hostname = \"mail\"\nuser = \"nobody\"\nstate_dir = \"{0}/state\"\nruntime_dir = \"{0}/run\"\n\
-         [abuse]\ntarpit = false\nconnections_per_minute = 0\n",
+         [abuse]\ntarpit = false\nconnections_per_minute = 0\nmessages_per_minute = 0\n",
         stage.folder.path().display()
     ));
     let mut command = stage.chopar();
@@ -749,7 +749,7 @@ const BREAKS: &[Break] = &[
         harm: |stage| {
             stage.stop_daemon();
             let script = "from aiosmtpd.controller import Controller\nimport threading\n\
-                          Controller(object(), hostname='203.0.113.7', port=25).start()\nthreading.Event().wait()\n";
+                          Controller(object(), hostname='203.0.113.7', port=25, server_hostname='x').start()\nthreading.Event().wait()\n";
             let mut command = stage.on(&stage.machine, &program("python3"));
             let mut guard = Guard::spawn(command.args(["-c", script]).stdin(Stdio::null()));
             stage.wait_for_port(&mut guard, &stage.machine, "203.0.113.7", 25);
