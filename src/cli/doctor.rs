@@ -296,3 +296,71 @@ fn verdict(found: &[Finding]) -> Result<(), Failure> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setup::doctor::checks::{CLOCK, DNS_MX, GMAIL, OUTLOOK, PORT_SMTP};
+
+    fn found() -> Vec<Finding> {
+        vec![
+            PORT_SMTP.bad("", "nobody listens", "systemctl start chopar"),
+            CLOCK.warning("", "+90.0 s", "timedatectl set-ntp true"),
+            DNS_MX.good("example.com", "10 mail.example.com"),
+            GMAIL.good("SPF passes", "met: see spf"),
+            OUTLOOK.good("SPF passes", "met: see spf"),
+        ]
+    }
+
+    #[test]
+    fn what_is_bad_comes_first_with_its_reason_and_what_mends_it() {
+        let expected = "\
+            bad     port 25: nobody listens\n        why: other mail servers deliver to this port and to no other\n        \
+            do:  systemctl start chopar\n\
+            warning clock: +90.0 s\n        why: signatures, certificates and Date are wrong with the clock\n        \
+            do:  timedatectl set-ntp true\n\n\
+            good    MX record of the domain example.com: 10 mail.example.com\n\n\
+            What large receivers ask of senders:\n  SPF passes (gmail, outlook): met: see spf\n\n\
+            1 bad, 1 warning, 1 good\n";
+        assert_eq!(report(&found()), expected);
+    }
+
+    #[test]
+    fn only_what_is_red_makes_it_fail() {
+        let code = |found: &[Finding]| verdict(found).err().map(|failure| failure.exit_code());
+        assert_eq!(code(&found()), Some(UNAVAILABLE));
+        assert_eq!(code(&found()[1..]), None);
+        let unknown = PORT_SMTP.unknown("", "no answer", "wait");
+        assert_eq!(code(&[unknown]), Some(TRY_AGAIN));
+        // One that is advised only.
+        let unknown = CLOCK.unknown("", "no answer", "wait");
+        assert_eq!(code(&[unknown]), None);
+        let json = json_of(&[], &found());
+        assert_eq!(
+            (&json["ok"], &json["findings"][0]["id"]),
+            (&false.into(), &"port-25".into())
+        );
+    }
+
+    #[test]
+    fn what_has_changed_is_told_and_nothing_else() {
+        let mut now = found();
+        now[0] = PORT_SMTP.good("", "chopar listens");
+        now[1].seen = "+91.0 s".to_owned();
+        assert_eq!(changes(&found(), &now), "good    port 25: chopar listens\n");
+        assert_eq!(red_subjects(&found()), [Subject::Ports]);
+    }
+
+    #[test]
+    fn a_probe_is_a_host_and_a_port() {
+        let of = |text: &str| probe(text).map(|probe| (probe.host, probe.port)).ok();
+        assert_eq!(
+            of("mx.example.net:25"),
+            Some(("mx.example.net".to_owned(), 25))
+        );
+        assert_eq!(of("[2001:db8::1]:25"), Some(("2001:db8::1".to_owned(), 25)));
+        for wrong in ["mx.example.net", ":25", "mx.example.net:x", ""] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+    }
+}

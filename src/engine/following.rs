@@ -33,7 +33,11 @@ impl Wanted {
     fn is(&self, id: QueueId, text: &str) -> bool {
         match self {
             Self::Message(wanted) => *wanted == id,
-            Self::Recipient(address) => text.starts_with("event=queued ") && text.contains(address),
+            // Behind `from`, which may be the same address: that of a message that asks for an answer.
+            Self::Recipient(address) => {
+                let recipients = text.split_once(" to=").map_or("", |(_, rest)| rest);
+                text.starts_with("event=queued ") && recipients.contains(address)
+            }
         }
     }
 }
@@ -138,6 +142,11 @@ mod tests {
         assert!(wanted.is(
             id,
             "event=queued id=1 to=b@example.net orig_to=a+x@example.com"
+        ));
+        // Not of what leaves from it.
+        assert!(!wanted.is(
+            id,
+            "event=queued id=1 from=<a+x@example.com> to=b@example.net rcpts=1"
         ));
         assert!(!wanted.is(id, "event=queued id=1 to=b@example.net"));
         assert!(!wanted.is(id, "event=signed id=1 to=a+x@example.com"));

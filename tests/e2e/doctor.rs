@@ -482,7 +482,7 @@ fn bare() -> Stage {
     }
     stage.configure(&format!(
         "hostname = \"mail\"\nuser = \"nobody\"\nstate_dir = \"{0}/state\"\nruntime_dir = \"{0}/run\"\n\
-         [abuse]\ntarpit = false\nconnections_per_minute = 0\n",
+         [abuse]\ntarpit = false\nconnections_per_minute = 0\nmessages_per_minute = 0\n",
         stage.folder.path().display()
     ));
     let mut command = stage.chopar();
@@ -749,7 +749,7 @@ const BREAKS: &[Break] = &[
         harm: |stage| {
             stage.stop_daemon();
             let script = "from aiosmtpd.controller import Controller\nimport threading\n\
-                          Controller(object(), hostname='203.0.113.7', port=25).start()\nthreading.Event().wait()\n";
+                          Controller(object(), hostname='203.0.113.7', port=25, server_hostname='x').start()\nthreading.Event().wait()\n";
             let mut command = stage.on(&stage.machine, &program("python3"));
             let mut guard = Guard::spawn(command.args(["-c", script]).stdin(Stdio::null()));
             stage.wait_for_port(&mut guard, &stage.machine, "203.0.113.7", 25);
@@ -897,6 +897,7 @@ fn whoever_does_what_the_doctor_says_gets_a_machine_that_is_well() {
     let healed = stage.doctor();
     assert_eq!(healed.code, 0, "{:?}", healed.red());
     assert!(!stage.path("mail").exists(), "mail was sent");
+    watch(&mut stage);
     let mut command = stage.chopar();
     let told = run(
         command.args(["doctor", "--echo", "echo@far.test", "--within", "15s"]),
@@ -918,6 +919,45 @@ fn whoever_does_what_the_doctor_says_gets_a_machine_that_is_well() {
         silent.stderr.contains("no answer to postmaster+echo"),
         "{}",
         silent.stderr
+    );
+}
+
+/// Whoever watches is told once it is mended.
+fn watch(stage: &mut Stage) {
+    without(stage, "example.test", "example.test. 60 IN MX ");
+    let log = stage.path("watched");
+    let mut command = stage.chopar();
+    let command = command.args([
+        "doctor",
+        "--watch",
+        "--within",
+        "60s",
+        "--probe",
+        "mx.far.test:25",
+    ]);
+    let file = File::create(&log).expect("a file");
+    let mut watching = Guard::spawn(command.stdin(Stdio::null()).stdout(file));
+    let told = |what: &str| {
+        let told = fs::read_to_string(&log).unwrap_or_default();
+        told.contains(what).then_some(told)
+    };
+    let told_first = wait_for("the first look", PATIENCE, || {
+        told("What large receivers ask")
+    });
+    assert!(
+        told_first.starts_with("bad     MX record of the domain example.test: it is missing"),
+        "{told_first}"
+    );
+    assert!(
+        told_first.contains("mx.far.test:25 greets 203.0.113.7"),
+        "{told_first}"
+    );
+    back(stage);
+    assert_eq!(watching.wait(Duration::from_secs(60)), 0);
+    let told = told("good    MX record").unwrap_or_default();
+    assert!(
+        told.contains("good    MX record of the domain example.test: 10 mail.example.test"),
+        "{told}"
     );
 }
 
