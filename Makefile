@@ -21,7 +21,7 @@ PREFIX ?= /usr
 DESTDIR ?=
 CARGO ?= cargo
 # The most that the binary may take.
-BINARY_BYTES_MAX = 6291456
+BINARY_BYTES_MAX = 7340032
 
 target_dir = $(or $(CARGO_TARGET_DIR),target)
 binary = $(target_dir)/$(TARGET)/release/chopar
@@ -39,6 +39,8 @@ packages = libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 postfix swak
 # Mail servers that cannot be installed beside Postfix: their files lie beside the tests. The libraries that they need are
 # among the packages.
 far_ends = exim4-daemon-light opensmtpd
+# Packages of which only the configuration is read.
+configured = chasquid opendkim
 
 .PHONY: all toolchain binary demo test sim sim-million readers fuzz pressure faults bench packages install
 .DEFAULT_GOAL := all
@@ -131,7 +133,7 @@ packages:
 	if [ ! -e $$policy ]; then printf '#!/bin/sh\nexit 101\n' > $$policy; chmod 755 $$policy; trap 'rm -f '$$policy EXIT; fi; \
 	export DEBIAN_FRONTEND=noninteractive; \
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends --no-remove -o Dpkg::Use-Pty=0 $$missing >/dev/null
-	@for name in $(far_ends); do \
+	@for name in $(far_ends) $(configured); do \
 		folder=$(abspath $(target_dir))/far-ends/$$name; \
 		[ ! -d $$folder/usr ] || continue; \
 		mkdir -p $$folder && chmod 777 $$folder && cd $$folder && apt-get download -qq $$name && dpkg -x $$name*.deb . \

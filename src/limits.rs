@@ -498,6 +498,16 @@ pub const CONFIG_ENTRIES_MAX: usize = 10_000;
 pub const CONFIG_DEPTH_MAX: usize = 8;
 /// Errors that are collected before reading stops.
 pub const CONFIG_ERRORS_MAX: usize = 100;
+/// Aliases that `chopar import` takes over.
+pub const IMPORT_ALIASES_MAX: usize = 10_000;
+/// Domains that `chopar import` takes over.
+pub const IMPORT_DOMAINS_MAX: usize = 1_000;
+/// Blocks within blocks in files of chasquid, for `chopar import`.
+pub const PROTOTEXT_DEPTH_MAX: usize = 16;
+/// Variables within the values of variables in main.cf, for `chopar import`.
+pub const MAIN_CF_DEPTH_MAX: usize = 20;
+/// Bytes of a value of main.cf with its variables put in, for `chopar import`.
+pub const MAIN_CF_VALUE_BYTES_MAX: usize = 64 * 1024;
 /// Least `max_message_size` (RFC 5321 section 4.5.3.1.7).
 pub const MESSAGE_BYTES_MAX_LEAST: u64 = 64 * 1024;
 /// Least `max_memory`: the tables and a few sessions.

@@ -11,6 +11,7 @@ use argh::FromArgs;
 use serde_json::{Value, json};
 
 use super::domain::{parse_domain, served};
+use super::echo;
 use super::failure::Failure;
 use super::output;
 use super::sysexits::{DATA, IO_ERROR, TRY_AGAIN, UNAVAILABLE, USAGE};
@@ -36,8 +37,11 @@ pub struct Doctor {
     #[argh(switch)]
     watch: bool,
     /// how long to watch, such as 30m (default 1d)
-    #[argh(option, from_str_fn(duration), default = "WATCH_DEFAULT")]
-    within: Duration,
+    #[argh(option, from_str_fn(duration))]
+    within: Option<Duration>,
+    /// send a message to this address, which answers, and wait for the answer (as long as --within, or 2m)
+    #[argh(option)]
+    echo: Option<String>,
     /// try the way out with this host, HOST:PORT; may be given several times (default: large providers)
     #[argh(option, from_str_fn(probe))]
     probe: Vec<Probe>,
@@ -53,6 +57,7 @@ pub struct Doctor {
 }
 
 const WATCH_DEFAULT: Duration = Duration::from_secs(86_400);
+const ECHO_DEFAULT: Duration = Duration::from_secs(120);
 const WATCH_INTERVAL: Duration = Duration::from_secs(10);
 const DNS_PORT: u16 = 53;
 
@@ -76,10 +81,10 @@ fn probe(text: &str) -> Result<Probe, String> {
 impl Doctor {
     /// Looks, and prints what it found.
     pub fn run(&self, folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
-        if self.watch && self.json {
+        if self.json && (self.watch || self.echo.is_some()) {
             return Err(Failure::new(
                 USAGE,
-                "--watch is for people; leave out --json",
+                "--watch and --echo are for people; leave out --json",
             ));
         }
         let Ok(config) = loading::read(folder) else {
@@ -106,6 +111,10 @@ impl Doctor {
                 format!("more than {DOCTOR_DOMAINS_MAX} domains are served: name one of them"),
             ));
         }
+        if let (Some(echo), Some(domain)) = (&self.echo, domains.first()) {
+            let within = self.within.unwrap_or(ECHO_DEFAULT);
+            return echo::run(&config, domain, echo, within, output);
+        }
         let resolvers = match self.dns {
             Some(server) => vec![server],
             None => config.dns.addresses.clone(),
@@ -118,14 +127,14 @@ impl Doctor {
             fresh.probes.clone_from(&self.probe);
             Arc::new(fresh)
         };
-        let started = Instant::now();
+        let (started, within) = (Instant::now(), self.within.unwrap_or(WATCH_DEFAULT));
         let mut found = examine(&examination(config), &SUBJECTS, &mut progress());
         self.show(&domains, &found, output)?;
         while self.watch && found.iter().any(Finding::is_red) {
-            if started.elapsed() >= self.within {
+            if started.elapsed() >= within {
                 return Err(Failure::new(TRY_AGAIN, "not everything is green yet"));
             }
-            thread::sleep(WATCH_INTERVAL.min(self.within.saturating_sub(started.elapsed())));
+            thread::sleep(WATCH_INTERVAL.min(within.saturating_sub(started.elapsed())));
             // Whoever mends it may have changed the configuration.
             let Ok(config) = loading::read(folder) else {
                 continue;

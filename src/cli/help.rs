@@ -56,6 +56,18 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("domain list", "chopar domain list --json"),
     ("domain remove", "sudo chopar domain remove example.com"),
     (
+        "import",
+        "sudo chopar import postfix --into /etc/chopar.new",
+    ),
+    (
+        "import chasquid",
+        "sudo chopar import chasquid --into /etc/chopar.new /etc/chasquid",
+    ),
+    (
+        "import postfix",
+        "sudo chopar import postfix --into /etc/chopar.new",
+    ),
+    (
         "init",
         "sudo chopar init example.com --forward-to you@gmail.com",
     ),

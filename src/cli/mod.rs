@@ -13,8 +13,10 @@ pub mod dkim;
 pub mod dns;
 pub mod doctor;
 pub mod domain;
+mod echo;
 pub mod failure;
 mod help;
+pub mod import;
 pub mod init;
 pub mod lookup;
 pub mod output;
@@ -69,6 +71,7 @@ enum Command {
     Dns(dns::Dns),
     Doctor(doctor::Doctor),
     Domain(domain::DomainCommand),
+    Import(import::Import),
     Init(init::Init),
     Queue(queue::Queue),
     Reload(reload::Reload),
@@ -245,6 +248,7 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
             close_mask();
             init.run(&folder, output)
         }
+        Command::Import(import) => import.run(output),
         Command::Queue(queue) => queue.run(&runtime_dir(&folder), &drop_folder(&folder), output),
         Command::Reload(reload) => reload.run(&runtime_dir(&folder)),
         Command::Send(send) => send.run(&load(&folder)?, output),

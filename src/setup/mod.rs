@@ -8,6 +8,7 @@ pub mod acme;
 pub mod asking;
 pub mod dkim_key;
 pub mod doctor;
+pub mod import;
 pub mod init;
 pub mod machine;
 pub mod record;

@@ -157,7 +157,7 @@ fn write_in(config: &Path, path: &Path, text: &str, mode: u32) -> Result<(), Ste
 }
 
 /// The folder with the mode that the unit gives it: what is made in it gets its group, which is the daemon's.
-fn make_config_folder(path: &Path) -> Result<(), StepError> {
+pub fn make_config_folder(path: &Path) -> Result<(), StepError> {
     let failed = |error| StepError::Write(path.to_owned(), error);
     if let Some(parent) = path.parent() {
         make_open_folders(parent)?;

@@ -14,9 +14,11 @@ mod configuration;
 mod dkim_signature;
 mod dmarc;
 mod dns_answer;
+mod doctor;
 mod greylist;
 mod header;
 mod hook;
+mod import;
 mod journal;
 mod proxy;
 mod sendmail_message;
@@ -35,9 +37,11 @@ pub use configuration::configuration;
 pub use dkim_signature::dkim_signature;
 pub use dmarc::dmarc;
 pub use dns_answer::dns_answer;
+pub use doctor::doctor;
 pub use greylist::greylist;
 pub use header::header;
 pub use hook::hook;
+pub use import::{import_chasquid, import_postfix};
 pub use journal::journal;
 pub use proxy::proxy;
 pub use sendmail_message::sendmail_message;
@@ -61,9 +65,12 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("dkim_signature", dkim_signature),
     ("dmarc", dmarc),
     ("dns_answer", dns_answer),
+    ("doctor", doctor),
     ("greylist", greylist),
     ("header", header),
     ("hook", hook),
+    ("import_chasquid", import_chasquid),
+    ("import_postfix", import_postfix),
     ("journal", journal),
     ("proxy", proxy),
     ("sendmail_message", sendmail_message),

@@ -1,0 +1,90 @@
+use super::*;
+
+fn domain(name: &str) -> Domain {
+    Domain::parse(name).expect("a domain")
+}
+
+fn settled(import: &mut Import) -> (Folder, SystemDefaults) {
+    let defaults = SystemDefaults {
+        hostname: "host.example.com".to_owned(),
+        resolv_conf: String::new(),
+    };
+    let mut folder = Folder::default();
+    for file in settle(import, &defaults) {
+        folder.insert_file(&file.path, file.bytes.to_vec());
+    }
+    (folder, defaults)
+}
+
+#[test]
+fn what_would_break_the_configuration_is_left_and_named_once() {
+    let mut import = Import::default();
+    let (one, other) = (domain("a.example"), domain("b.example"));
+    for (at, of, name, target) in [
+        (1, &one, "x", "*@b.example"),
+        (2, &other, "x", "x@a.example"),
+        (3, &other, "y", "me@home.example"),
+    ] {
+        let place = Place::new("table", at);
+        assert!(import.alias(of, name, vec![target.to_owned()], &place));
+        import.note(Fate::Taken, &place, format!("the alias {name}@{of}"));
+    }
+    import
+        .keys
+        .insert("max_message_size", "\"50 MiB\"".to_owned());
+    let (folder, defaults) = settled(&mut import);
+    assert!(Config::parse(&folder, &defaults).is_ok());
+    let report = report(&import.notes);
+    let lines: Vec<&str> = report.lines().collect();
+    assert_eq!(lines.len(), 7, "{report}");
+    assert!(
+        report.contains("Taken:\n  table:3: the alias y@b.example\nChanged:\n  nothing\n"),
+        "{report}"
+    );
+    assert!(
+        lines[5].starts_with("  table:1: x@a.example: *@b.example: the alias leads back"),
+        "{report}"
+    );
+}
+
+#[test]
+fn settings_that_do_not_fit_are_left_rather_than_the_rest_lost() {
+    let mut import = Import::default();
+    import.keys.insert("max_message_size", "\"1 B\"".to_owned());
+    let there = import.domains.entry(domain("a.example")).or_default();
+    there.users.insert("ann".to_owned());
+    let (folder, defaults) = settled(&mut import);
+    let config = Config::parse(&folder, &defaults);
+    assert!(config.is_ok_and(|config| config.domains.len() == 1));
+    assert!(
+        report(&import.notes).contains("chopar.toml: "),
+        "{}",
+        report(&import.notes)
+    );
+    assert_eq!(
+        users(&import, "/new"),
+        "chopar -C /new user add ann@a.example\n"
+    );
+}
+
+#[test]
+fn an_alias_of_a_form_that_chopar_has_not_is_left_with_the_reason() {
+    for (name, target, expected) in [
+        ("x", "| cat", "expected a program by its whole path"),
+        ("x", "/var/mail/x", ""),
+        ("a b", "me@home.example", "is no name"),
+        ("x", "", ""),
+    ] {
+        let mut import = Import::default();
+        let place = Place::new("table", 7);
+        assert!(
+            !import.alias(&domain("a.example"), name, vec![target.to_owned()], &place),
+            "{name}: {target}"
+        );
+        let report = report(&import.notes);
+        assert!(
+            report.contains("  table:7: ") && report.contains(expected),
+            "{report}"
+        );
+    }
+}
