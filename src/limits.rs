@@ -615,11 +615,11 @@ pub const ACME_HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const ACME_RESPONSE_BYTES_MAX: usize = 256 * 1024;
 /// Characters of a server's text that are shown.
 pub const ACME_TEXT_CHARS_MAX: usize = 500;
-/// How often a request is repeated because its nonce was refused (RFC 8555 section 6.5).
+/// How often a request is sent because its nonce was refused (RFC 8555 section 6.5).
 pub const ACME_NONCE_TRIES: u32 = 20;
 /// How often a request is sent to a server that cannot be reached or fails.
 pub const ACME_TRIES: u32 = 3;
-/// Wait for an ACME server: for its address, a connection, the handshake, and the whole response, each.
+/// One request to an ACME server, from the handshake to the end of the response.
 pub const ACME_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// The shortest pause before an authorization or an order is looked at again.
 pub const ACME_POLL_PAUSE_MIN: Duration = Duration::from_secs(1);

@@ -187,18 +187,30 @@ fn a_reload_by_systemd_is_the_command_that_waits_for_the_answer() {
 }
 
 #[test]
-fn the_unit_has_the_mode_that_readme_gives_the_configuration_folder() {
+fn the_unit_has_the_mode_that_init_gives_the_configuration_folder() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |name: &str| fs::read_to_string(root.join(name)).expect("a file");
     let unit = read("src/setup/chopar.service");
     let mode = unit
         .lines()
         .find_map(|line| line.strip_prefix("ConfigurationDirectoryMode="));
-    let readme = read("README.md");
-    let line = readme
-        .lines()
-        .find(|line| line.contains("install -d") && line.contains("/etc/chopar"));
-    let (_, rest) = line.expect("a line").split_once(" -m ").expect("a mode");
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("config");
+    let init = Command::new(env!("CARGO_BIN_EXE_chopar"))
+        .arg("-C")
+        .arg(&config)
+        .args(["init", "example.com", "--hostname", "mail.example.com"])
+        .output()
+        .expect("chopar");
+    assert!(
+        init.status.success(),
+        "{}",
+        String::from_utf8_lossy(&init.stderr)
+    );
+    let made = fs::metadata(&config)
+        .expect("a folder")
+        .permissions()
+        .mode();
     // systemd warns at each start where they differ.
-    assert_eq!(rest.split(' ').next(), mode);
+    assert_eq!(Some(format!("{:o}", made & 0o7777).as_str()), mode);
 }

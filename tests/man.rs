@@ -431,7 +431,7 @@ mod log_events {
     #[test]
     fn every_event_is_in_the_manual_and_the_reverse() {
         let mut there = Words::new();
-        for folder in ["engine", "shell", "cli"] {
+        for folder in ["engine", "shell", "setup", "cli"] {
             collect(&root().join("src").join(folder), &mut there);
         }
         let text = page("chopar.8");

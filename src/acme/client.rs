@@ -34,7 +34,7 @@ use crate::limits::{
 /// What is to be done.
 pub enum Work {
     /// Obtain a certificate.
-    Obtain(Order),
+    Obtain(Box<Order>),
     /// Revoke one; the key of the machine is that of the certificate (RFC 8555 section 7.6).
     Revoke {
         /// The certificate in DER.

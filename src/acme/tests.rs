@@ -22,8 +22,7 @@ struct Ca {
     failing: u32,
     /// The account is known.
     has_account: bool,
-    terms: bool,
-    external: bool,
+    asks: Asks,
     /// Authorizations that are valid already, from the first on.
     authorized: usize,
     /// What comes of a validation.
@@ -38,6 +37,14 @@ struct Ca {
     renewal_info: bool,
     chance: SeededEntropy,
     state: Progress,
+}
+
+/// What it asks of those who have no account.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Asks {
+    Nothing,
+    Terms,
+    ExternalAccount,
 }
 
 #[derive(Default)]
@@ -58,8 +65,7 @@ impl Default for Ca {
             bad_nonces: 0,
             failing: 0,
             has_account: true,
-            terms: false,
-            external: false,
+            asks: Asks::Nothing,
             authorized: 0,
             validation: "valid",
             slowness: 1,
@@ -124,8 +130,8 @@ impl Ca {
                 let mut directory = json!({
                     "newNonce": "https://ca.test/nonce", "newAccount": "https://ca.test/account",
                     "newOrder": "https://ca.test/order", "revokeCert": "https://ca.test/revoke",
-                    "meta": {"externalAccountRequired": self.external}});
-                if self.terms {
+                    "meta": {"externalAccountRequired": self.asks == Asks::ExternalAccount}});
+                if self.asks == Asks::Terms {
                     directory["meta"]["termsOfService"] = "https://ca.test/terms".into();
                 }
                 if self.renewal_info {
@@ -141,7 +147,10 @@ impl Ca {
                 }
                 if payload["onlyReturnExisting"] != true {
                     assert_eq!(payload["termsOfServiceAgreed"], true);
-                    assert_eq!(self.external, !payload["externalAccountBinding"].is_null());
+                    assert_eq!(
+                        self.asks == Asks::ExternalAccount,
+                        !payload["externalAccountBinding"].is_null()
+                    );
                 }
                 self.has_account = true;
                 reply(201, json!({"status": "valid"}), Some("acct/1"))
@@ -262,6 +271,10 @@ fn order(texts: &[&str]) -> Order {
     }
 }
 
+fn obtain(order: Order) -> Work {
+    Work::Obtain(Box::new(order))
+}
+
 /// What a run showed to the world, and how it ended.
 struct Ran {
     result: Result<Outcome, Error>,
@@ -325,7 +338,7 @@ fn run_work(ca: &mut Ca, work: Work) -> Ran {
 }
 
 fn run(ca: &mut Ca, texts: &[&str]) -> Ran {
-    run_work(ca, Work::Obtain(order(texts)))
+    run_work(ca, obtain(order(texts)))
 }
 
 #[track_caller]
@@ -531,7 +544,7 @@ fn what_takes_long_is_looked_at_with_growing_pauses_up_to_a_bound() {
 fn an_account_that_is_not_known_is_made_if_the_terms_are_agreed_to() {
     let mut ca = Ca {
         has_account: false,
-        terms: true,
+        asks: Asks::Terms,
         ..Ca::default()
     };
     assert_chain(&run(&mut ca, &["a.test"]));
@@ -544,14 +557,14 @@ fn an_account_that_is_not_known_is_made_if_the_terms_are_agreed_to() {
         2
     );
     let open = || {
-        Work::Obtain(Order {
+        obtain(Order {
             terms: Terms::Open,
             ..order(&["a.test"])
         })
     };
     let mut ca = Ca {
         has_account: false,
-        terms: true,
+        asks: Asks::Terms,
         ..Ca::default()
     };
     let error = run_work(&mut ca, open()).result.expect_err("not agreed");
@@ -563,7 +576,7 @@ fn an_account_that_is_not_known_is_made_if_the_terms_are_agreed_to() {
     );
     // Whoever has an account has agreed.
     let mut ca = Ca {
-        terms: true,
+        asks: Asks::Terms,
         ..Ca::default()
     };
     assert_chain(&run_work(&mut ca, open()));
@@ -573,7 +586,7 @@ fn an_account_that_is_not_known_is_made_if_the_terms_are_agreed_to() {
 fn an_account_is_bound_to_another_where_the_ca_asks_for_it() {
     let mut ca = Ca {
         has_account: false,
-        external: true,
+        asks: Asks::ExternalAccount,
         ..Ca::default()
     };
     assert_eq!(
@@ -586,10 +599,10 @@ fn an_account_is_bound_to_another_where_the_ca_asks_for_it() {
     };
     let mut ca = Ca {
         has_account: false,
-        external: true,
+        asks: Asks::ExternalAccount,
         ..Ca::default()
     };
-    assert_chain(&run_work(&mut ca, Work::Obtain(bound)));
+    assert_chain(&run_work(&mut ca, obtain(bound)));
 }
 
 #[test]
@@ -604,7 +617,7 @@ fn a_wildcard_is_for_dns_01_alone() {
         kind: ChallengeKind::Dns01,
         ..order(&["*.a.test"])
     };
-    assert_chain(&run_work(&mut ca, Work::Obtain(wildcard)));
+    assert_chain(&run_work(&mut ca, obtain(wildcard)));
 }
 
 #[test]
@@ -622,7 +635,7 @@ fn a_server_that_wants_another_name_proven_is_not_obeyed() {
 #[test]
 fn the_certificate_that_is_replaced_is_named_where_the_server_knows_of_that() {
     let replacing = || {
-        Work::Obtain(Order {
+        obtain(Order {
             replaces: Some("aki.serial".into()),
             ..order(&["a.test"])
         })
@@ -684,7 +697,7 @@ fn a_revocation_is_signed_by_the_key_itself() {
 fn what_could_not_be_shown_ends_it_without_a_word_to_the_server() {
     let mut ca = Ca::default();
     let url = Url::try_from("https://ca.test/directory".to_owned()).expect("a URL");
-    let (mut client, mut action) = Client::new(url, key(), Work::Obtain(order(&["a.test"])));
+    let (mut client, mut action) = Client::new(url, key(), obtain(order(&["a.test"])));
     let chance = SystemRandom::new();
     let at = Timestamp::from_seconds(1);
     loop {
@@ -709,7 +722,7 @@ fn what_could_not_be_shown_ends_it_without_a_word_to_the_server() {
 #[test]
 fn a_network_that_fails_is_said_with_the_url() {
     let url = Url::try_from("https://ca.test/directory".to_owned()).expect("a URL");
-    let (mut client, mut action) = Client::new(url, key(), Work::Obtain(order(&["a.test"])));
+    let (mut client, mut action) = Client::new(url, key(), obtain(order(&["a.test"])));
     let chance = SystemRandom::new();
     let mut sent = 0;
     let error = loop {
@@ -755,7 +768,7 @@ proptest! {
         let chance = SystemRandom::new();
         let mut dice = SeededEntropy::new(seed);
         let url = Url::try_from("https://ca.test/directory".to_owned()).expect("a URL");
-        let (mut client, mut action) = Client::new(url, key(), Work::Obtain(order(&["a.test"])));
+        let (mut client, mut action) = Client::new(url, key(), obtain(order(&["a.test"])));
         let mut now = 1_000_000_000;
         let mut shown = 0i32;
         let mut steps = 0;

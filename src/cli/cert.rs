@@ -150,6 +150,19 @@ impl Cert {
     }
 }
 
+/// Obtains the certificate that the configuration wants, for a caller that has agreed to the CA's terms of service:
+/// `chopar init`. Says what it does on standard error.
+pub fn obtain_configured(folder: &Path, config: &Config) -> Result<(), Failure> {
+    let obtain = Obtain {
+        names: Vec::new(),
+        challenge: None,
+        directory: None,
+        new_key: false,
+        agree: true,
+    };
+    obtain.run(folder, config)
+}
+
 impl Obtain {
     fn run(&self, folder: &Path, config: &Config) -> Result<(), Failure> {
         let names = self.names(config)?;

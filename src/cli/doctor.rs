@@ -11,6 +11,7 @@ use argh::FromArgs;
 use serde_json::{Value, json};
 
 use super::domain::{parse_domain, served};
+use super::echo;
 use super::failure::Failure;
 use super::output;
 use super::sysexits::{DATA, IO_ERROR, TRY_AGAIN, UNAVAILABLE, USAGE};
@@ -36,8 +37,11 @@ pub struct Doctor {
     #[argh(switch)]
     watch: bool,
     /// how long to watch, such as 30m (default 1d)
-    #[argh(option, from_str_fn(duration), default = "WATCH_DEFAULT")]
-    within: Duration,
+    #[argh(option, from_str_fn(duration))]
+    within: Option<Duration>,
+    /// send a message to this address, which answers, and wait for the answer (as long as --within, or 2m)
+    #[argh(option)]
+    echo: Option<String>,
     /// try the way out with this host, HOST:PORT; may be given several times (default: large providers)
     #[argh(option, from_str_fn(probe))]
     probe: Vec<Probe>,
@@ -53,6 +57,7 @@ pub struct Doctor {
 }
 
 const WATCH_DEFAULT: Duration = Duration::from_secs(86_400);
+const ECHO_DEFAULT: Duration = Duration::from_secs(120);
 const WATCH_INTERVAL: Duration = Duration::from_secs(10);
 const DNS_PORT: u16 = 53;
 
@@ -76,10 +81,10 @@ fn probe(text: &str) -> Result<Probe, String> {
 impl Doctor {
     /// Looks, and prints what it found.
     pub fn run(&self, folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
-        if self.watch && self.json {
+        if self.json && (self.watch || self.echo.is_some()) {
             return Err(Failure::new(
                 USAGE,
-                "--watch is for people; leave out --json",
+                "--watch and --echo are for people; leave out --json",
             ));
         }
         let Ok(config) = loading::read(folder) else {
@@ -106,6 +111,10 @@ impl Doctor {
                 format!("more than {DOCTOR_DOMAINS_MAX} domains are served: name one of them"),
             ));
         }
+        if let (Some(echo), Some(domain)) = (&self.echo, domains.first()) {
+            let within = self.within.unwrap_or(ECHO_DEFAULT);
+            return echo::run(&config, domain, echo, within, output);
+        }
         let resolvers = match self.dns {
             Some(server) => vec![server],
             None => config.dns.addresses.clone(),
@@ -118,14 +127,14 @@ impl Doctor {
             fresh.probes.clone_from(&self.probe);
             Arc::new(fresh)
         };
-        let started = Instant::now();
+        let (started, within) = (Instant::now(), self.within.unwrap_or(WATCH_DEFAULT));
         let mut found = examine(&examination(config), &SUBJECTS, &mut progress());
         self.show(&domains, &found, output)?;
         while self.watch && found.iter().any(Finding::is_red) {
-            if started.elapsed() >= self.within {
+            if started.elapsed() >= within {
                 return Err(Failure::new(TRY_AGAIN, "not everything is green yet"));
             }
-            thread::sleep(WATCH_INTERVAL.min(self.within.saturating_sub(started.elapsed())));
+            thread::sleep(WATCH_INTERVAL.min(within.saturating_sub(started.elapsed())));
             // Whoever mends it may have changed the configuration.
             let Ok(config) = loading::read(folder) else {
                 continue;
@@ -285,5 +294,73 @@ fn verdict(found: &[Finding]) -> Result<(), Failure> {
             UNAVAILABLE,
             format!("{bad} checks are bad: what mends each stands below it"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setup::doctor::checks::{CLOCK, DNS_MX, GMAIL, OUTLOOK, PORT_SMTP};
+
+    fn found() -> Vec<Finding> {
+        vec![
+            PORT_SMTP.bad("", "nobody listens", "systemctl start chopar"),
+            CLOCK.warning("", "+90.0 s", "timedatectl set-ntp true"),
+            DNS_MX.good("example.com", "10 mail.example.com"),
+            GMAIL.good("SPF passes", "met: see spf"),
+            OUTLOOK.good("SPF passes", "met: see spf"),
+        ]
+    }
+
+    #[test]
+    fn what_is_bad_comes_first_with_its_reason_and_what_mends_it() {
+        let expected = "\
+            bad     port 25: nobody listens\n        why: other mail servers deliver to this port and to no other\n        \
+            do:  systemctl start chopar\n\
+            warning clock: +90.0 s\n        why: signatures, certificates and Date are wrong with the clock\n        \
+            do:  timedatectl set-ntp true\n\n\
+            good    MX record of the domain example.com: 10 mail.example.com\n\n\
+            What large receivers ask of senders:\n  SPF passes (gmail, outlook): met: see spf\n\n\
+            1 bad, 1 warning, 1 good\n";
+        assert_eq!(report(&found()), expected);
+    }
+
+    #[test]
+    fn only_what_is_red_makes_it_fail() {
+        let code = |found: &[Finding]| verdict(found).err().map(|failure| failure.exit_code());
+        assert_eq!(code(&found()), Some(UNAVAILABLE));
+        assert_eq!(code(&found()[1..]), None);
+        let unknown = PORT_SMTP.unknown("", "no answer", "wait");
+        assert_eq!(code(&[unknown]), Some(TRY_AGAIN));
+        // One that is advised only.
+        let unknown = CLOCK.unknown("", "no answer", "wait");
+        assert_eq!(code(&[unknown]), None);
+        let json = json_of(&[], &found());
+        assert_eq!(
+            (&json["ok"], &json["findings"][0]["id"]),
+            (&false.into(), &"port-25".into())
+        );
+    }
+
+    #[test]
+    fn what_has_changed_is_told_and_nothing_else() {
+        let mut now = found();
+        now[0] = PORT_SMTP.good("", "chopar listens");
+        now[1].seen = "+91.0 s".to_owned();
+        assert_eq!(changes(&found(), &now), "good    port 25: chopar listens\n");
+        assert_eq!(red_subjects(&found()), [Subject::Ports]);
+    }
+
+    #[test]
+    fn a_probe_is_a_host_and_a_port() {
+        let of = |text: &str| probe(text).map(|probe| (probe.host, probe.port)).ok();
+        assert_eq!(
+            of("mx.example.net:25"),
+            Some(("mx.example.net".to_owned(), 25))
+        );
+        assert_eq!(of("[2001:db8::1]:25"), Some(("2001:db8::1".to_owned(), 25)));
+        for wrong in ["mx.example.net", ":25", "mx.example.net:x", ""] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
     }
 }

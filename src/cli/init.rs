@@ -17,7 +17,7 @@ use crate::config::{Config, Listen};
 use crate::dns::ZoneKind;
 use crate::setup::asking::Asker;
 use crate::setup::init::facts;
-use crate::setup::init::perform::{Made, close_mask, perform};
+use crate::setup::init::perform::{Made, perform};
 use crate::setup::init::plan::{Certificate, Entry, Git, Plan, PlanError, Step, Wishes, plan};
 use crate::setup::survey;
 use crate::setup::zone::compare;
@@ -168,7 +168,8 @@ pub(super) struct Done {
     pub(super) result: Result<(), Failure>,
 }
 
-/// Does the steps, up to the first that cannot be done.
+/// Does the steps, up to the first that cannot be done. The process has closed its mask before
+/// ([`close_mask`](crate::setup::init::perform::close_mask)).
 pub(super) fn execute(entries: &[Entry], folder: &Path, output: &mut dyn Write) -> Done {
     let mut passwords = Vec::new();
     let result = entries.iter().try_for_each(|entry| match entry {

@@ -13,6 +13,7 @@ pub mod dkim;
 pub mod dns;
 pub mod doctor;
 pub mod domain;
+mod echo;
 pub mod failure;
 mod help;
 pub mod import;
@@ -38,6 +39,7 @@ use argh::FromArgs;
 
 use crate::config::{Config, glance};
 use crate::dns::{Question, Servers};
+use crate::setup::init::perform::close_mask;
 use crate::shell::time::{SystemEntropy, wall};
 use crate::shell::{folder, helper, published};
 use failure::Failure;
@@ -238,9 +240,15 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
         Command::Dkim(dkim) => run_dkim(&dkim, &folder, output),
         Command::Dns(dns) => dns.run(&folder, &load(&folder)?, output),
         Command::Doctor(doctor) => doctor.run(&folder, output),
-        Command::Domain(domain) => domain.run(&folder, &runtime_dir(&folder), output),
+        Command::Domain(domain) => {
+            close_mask();
+            domain.run(&folder, &runtime_dir(&folder), output)
+        }
+        Command::Init(init) => {
+            close_mask();
+            init.run(&folder, output)
+        }
         Command::Import(import) => import.run(output),
-        Command::Init(init) => init.run(&folder, output),
         Command::Queue(queue) => queue.run(&runtime_dir(&folder), &drop_folder(&folder), output),
         Command::Reload(reload) => reload.run(&runtime_dir(&folder)),
         Command::Send(send) => send.run(&load(&folder)?, output),

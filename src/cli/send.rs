@@ -47,6 +47,16 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 impl Send {
+    /// From an address, through the door of programs of this machine.
+    pub(super) const fn new(to: String, from: String, within: Duration) -> Self {
+        Self {
+            to,
+            from: Some(from),
+            user: None,
+            within,
+        }
+    }
+
     /// Sends it, and tells what becomes of it.
     pub fn run(&self, config: &Config, output: &mut dyn Write) -> Result<(), Failure> {
         let started = Instant::now();

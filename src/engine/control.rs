@@ -67,6 +67,11 @@ pub enum Request {
         /// Its id.
         id: String,
     },
+    /// Tell of messages that are accepted for an address, until the tool hangs up.
+    Expect {
+        /// The address, as the client names it.
+        recipient: String,
+    },
 }
 
 /// Which messages are meant.
@@ -409,6 +414,7 @@ impl Engine {
             Request::Stats {} => self.deny(conn, uid, "stats"),
             Request::Reload {} => self.deny(conn, uid, "reload"),
             Request::Follow { .. } => self.deny(conn, uid, "follow"),
+            Request::Expect { .. } => self.deny(conn, uid, "expect"),
         }
     }
 
@@ -482,6 +488,13 @@ impl Engine {
                     self.end(conn, 0, vec![error]);
                 }
                 Err(error) => self.end(conn, 0, vec![format!("{id}: {error}")]),
+            },
+            Request::Expect { recipient } => match self.expect_message(conn, recipient) {
+                true => control.work = Job::Follow,
+                false => {
+                    let error = "too many messages are followed at a time".to_owned();
+                    self.end(conn, 0, vec![error]);
+                }
             },
             Request::Reload {} => {
                 control.work = Job::Reload;

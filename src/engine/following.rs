@@ -1,4 +1,4 @@
-//! Who follows what becomes of a message: what was logged of it, and what will be.
+//! Who follows what becomes of a message: what was logged of it, and what will be; and who waits for a message to an address.
 //!
 //! The newest lines that name a message are kept, within bounds, so that a tool that asks right after its message was accepted
 //! misses nothing. A line is kept and told whatever the level of the log.
@@ -17,7 +17,29 @@ use crate::queue_id::QueueId;
 pub(super) struct Following {
     lines: VecDeque<(QueueId, String)>,
     bytes: usize,
-    followers: Vec<(ConnId, QueueId)>,
+    followers: Vec<(ConnId, Wanted)>,
+}
+
+/// What a tool wants to hear of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Wanted {
+    /// A message.
+    Message(QueueId),
+    /// Messages to this address, as the client names it, once they are accepted.
+    Recipient(String),
+}
+
+impl Wanted {
+    fn is(&self, id: QueueId, text: &str) -> bool {
+        match self {
+            Self::Message(wanted) => *wanted == id,
+            // Behind `from`, which may be the same address: that of a message that asks for an answer.
+            Self::Recipient(address) => {
+                let recipients = text.split_once(" to=").map_or("", |(_, rest)| rest);
+                text.starts_with("event=queued ") && recipients.contains(address)
+            }
+        }
+    }
 }
 
 impl Following {
@@ -31,7 +53,8 @@ impl Following {
             };
             self.bytes = self.bytes.saturating_sub(text.len());
         }
-        let whose = self.followers.iter().filter(|(_, of)| *of == id);
+        let whose = self.followers.iter();
+        let whose = whose.filter(|(_, wanted)| wanted.is(id, text));
         whose.map(|(conn, _)| *conn).collect()
     }
 
@@ -48,14 +71,9 @@ impl Following {
 impl Engine {
     /// A tool wants to hear of a message: what is known first. Says whether there was room for it.
     pub(super) fn follow(&mut self, conn: ConnId, id: QueueId) -> bool {
-        let conns = &self.conns;
-        self.following
-            .followers
-            .retain(|(follower, _)| matches!(conns.get(*follower), Some(Conn::Control(_))));
-        if self.following.followers.len() >= FOLLOWERS_MAX {
+        if !self.admit_follower(conn, Wanted::Message(id)) {
             return false;
         }
-        self.following.followers.push((conn, id));
         let known: Vec<String> = self
             .following
             .lines
@@ -66,6 +84,23 @@ impl Engine {
         for text in known {
             self.respond(conn, &Response::Event { text });
         }
+        true
+    }
+
+    /// A tool waits for messages to an address. Says whether there was room for it.
+    pub(super) fn expect_message(&mut self, conn: ConnId, recipient: String) -> bool {
+        self.admit_follower(conn, Wanted::Recipient(recipient))
+    }
+
+    fn admit_follower(&mut self, conn: ConnId, wanted: Wanted) -> bool {
+        let conns = &self.conns;
+        self.following
+            .followers
+            .retain(|(follower, _)| matches!(conns.get(*follower), Some(Conn::Control(_))));
+        if self.following.followers.len() >= FOLLOWERS_MAX {
+            return false;
+        }
+        self.following.followers.push((conn, wanted));
         true
     }
 
@@ -98,6 +133,23 @@ mod tests {
         }
         let last = following.lines.back().map(|(id, _)| *id);
         assert_eq!(last, Some(QueueId::new(3 * FOLLOWED_LINES_MAX as u64 - 1)));
+    }
+
+    #[test]
+    fn who_waits_for_an_address_hears_of_messages_that_are_accepted_for_it() {
+        let id = QueueId::new(77);
+        let wanted = Wanted::Recipient("a+x@example.com".to_owned());
+        assert!(wanted.is(
+            id,
+            "event=queued id=1 to=b@example.net orig_to=a+x@example.com"
+        ));
+        // Not of what leaves from it.
+        assert!(!wanted.is(
+            id,
+            "event=queued id=1 from=<a+x@example.com> to=b@example.net rcpts=1"
+        ));
+        assert!(!wanted.is(id, "event=queued id=1 to=b@example.net"));
+        assert!(!wanted.is(id, "event=signed id=1 to=a+x@example.com"));
     }
 
     #[test]

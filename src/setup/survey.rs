@@ -39,6 +39,10 @@ pub fn addresses(config: &Config, given: &[IpAddr], asker: &Asker) -> Vec<IpAddr
             addresses = named;
         }
     }
+    // What stays in a house is in no zone, where there is one that others reach.
+    if given.is_empty() && addresses.iter().copied().any(machine::is_public) {
+        addresses.retain(|address| machine::is_public(*address));
+    }
     addresses.dedup();
     addresses
 }

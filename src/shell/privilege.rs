@@ -16,8 +16,8 @@ use rustix::process::{
     DumpableBehavior, Gid, Resource, Rlimit, Uid, geteuid, set_dumpable_behavior, setrlimit,
 };
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, set_capabilities, set_keep_capabilities, set_no_new_privs,
-    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities,
+    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
 use super::own_folder;
@@ -166,6 +166,11 @@ pub(super) fn become_account(account: &Account) -> Result<(), PrivilegeError> {
 /// Threads that it begins have it too; a program that it starts does not.
 pub(super) fn become_binding_account(account: &Account) -> Result<(), PrivilegeError> {
     let refused = |error: rustix::io::Errno| PrivilegeError::Refused(error.into());
+    // Where all of them would be kept and none could be given up, none is kept.
+    let can_give_up = capabilities(None).and_then(|sets| set_capabilities(None, sets));
+    if can_give_up.is_err() {
+        return become_account(account);
+    }
     set_keep_capabilities(true).map_err(refused)?;
     become_account(account)?;
     set_keep_capabilities(false).map_err(refused)?;
@@ -175,14 +180,13 @@ pub(super) fn become_binding_account(account: &Account) -> Result<(), PrivilegeE
         .map_err(refused)
 }
 
-/// Gives up all rights that are not the account's own; of the calling thread, and of those that it begins from now on.
+/// Gives up what [`become_binding_account`] has kept; of the calling thread, and of those that it begins from now on.
 pub(super) fn drop_capabilities() -> Result<(), PrivilegeError> {
-    if geteuid().is_root() {
-        // Root is what the operator wants it to be.
-        return Ok(());
+    match set_capabilities(None, only(CapabilitySet::empty())) {
+        // Where the call is refused, nothing was kept.
+        Ok(()) | Err(rustix::io::Errno::PERM) => Ok(()),
+        Err(error) => Err(PrivilegeError::Refused(error.into())),
     }
-    set_capabilities(None, only(CapabilitySet::empty()))
-        .map_err(|error| PrivilegeError::Refused(error.into()))
 }
 
 fn only(set: CapabilitySet) -> CapabilitySets {

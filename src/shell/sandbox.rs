@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | the configuration folder and where links in it lead | read |
 //! | /etc, and the folders that /etc/resolv.conf and the bundle of authorities lead to | read |
+//! | the folders of `acme.ca_file` and `acme.eab_key_file` | read |
 //! | /dev/null | read |
 //! | `state_dir`, the spool, `runtime_dir` | read, write, make, rename and remove files, folders and sockets |
 //!
@@ -53,6 +54,11 @@ impl Rules {
         let mut read = vec![folder.to_owned(), "/etc".into(), "/dev/null".into()];
         read.extend(home(Path::new("/etc/resolv.conf")));
         read.extend(home(&bundle_path()));
+        let acme = &config.acme;
+        let secret = acme.binding.as_ref().map(|binding| &binding.key_file);
+        for file in acme.ca_file.iter().chain(secret) {
+            read.extend(home(&folder.join(file)));
+        }
         let mut entries = 0;
         follow(folder, 0, &mut entries, &mut read);
         let mut seen = std::collections::HashSet::new();

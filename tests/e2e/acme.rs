@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -152,7 +151,11 @@ fn list(relay: &Relay) -> Vec<Value> {
 
 #[test]
 fn a_certificate_is_obtained_by_http_and_by_tls_and_served_at_once() {
-    let (relay, _pebble) = relay_with_ca(&[], "", "b.relay.test. A 127.0.0.1");
+    let (relay, _pebble) = relay_with_ca(
+        &[],
+        "",
+        "b.relay.test. A 127.0.0.1\nc.relay.test. A 127.0.0.1",
+    );
     let refused = cert(&relay, &["obtain"]);
     assert_eq!(refused.code, 78, "{refused:?}");
     assert!(refused.stderr.contains("--agree"), "{refused:?}");
@@ -180,7 +183,7 @@ fn a_certificate_is_obtained_by_http_and_by_tls_and_served_at_once() {
     let words = [
         "obtain",
         "b.relay.test",
-        "mail.relay.test",
+        "c.relay.test",
         "--challenge",
         "tls-alpn-01",
     ];
@@ -218,7 +221,7 @@ fn a_certificate_is_obtained_by_http_and_by_tls_and_served_at_once() {
             "acme/certificates/mail.relay.test"
         ]
     );
-    assert_eq!(rows[0]["names"], json!(["b.relay.test", "mail.relay.test"]));
+    assert_eq!(rows[0]["names"], json!(["b.relay.test", "c.relay.test"]));
     assert!(
         rows[0]["served_for"]
             .as_array()
@@ -375,7 +378,8 @@ fn a_wildcard_is_proven_by_the_shipped_hook_from_a_command_and_from_the_daemon()
             "{more}enabled = true\nnames = [\"own.zone.test\"]\n"
         )),
     );
-    relay.signal(Signal::HUP);
+    relay.stop();
+    relay.run();
     wait_for("the daemon to obtain one", LONG, || {
         relay
             .log()
@@ -410,7 +414,8 @@ fn the_daemon_renews_and_no_session_fails_while_the_ca_goes_and_comes_back_witho
     // Valid for so short a time that it is renewed every few seconds.
     let life = [("certificateValidityPeriod", json!(16))];
     let (mut relay, mut pebble) = relay_with_ca(&life, "enabled = true", "");
-    relay.signal(Signal::HUP);
+    relay.stop();
+    relay.run();
     let lines = |relay: &Relay, has_cause: bool| {
         let log = relay.log();
         let lines = log
@@ -483,4 +488,37 @@ fn the_daemon_renews_and_no_session_fails_while_the_ca_goes_and_comes_back_witho
     assert_eq!(failures(&relay), 1, "{}", relay.log());
     assert!(shown(&relay, "mail.relay.test").contains("Pebble"));
     relay.stop();
+}
+
+#[test]
+fn the_command_of_root_does_it_as_the_account_and_leaves_its_files_to_it() {
+    if !rustix::process::geteuid().is_root() {
+        return; // another account cannot be taken on
+    }
+    let (relay, pebble) = relay_with_ca(&[], "", "");
+    // The account has to reach the roots of the CA, and root's folders are none that it may write to.
+    fs::set_permissions(pebble.folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
+    let path = relay.config().join("chopar.toml");
+    let text = fs::read_to_string(&path).expect("a file");
+    let text = text.replace("user = \"root\"", "user = \"nobody\"");
+    fs::write(path, text.replace("/state\"", "/other\"")).expect("a file");
+    let mut command = Command::new(CHOPAR);
+    command
+        .arg("-C")
+        .arg(relay.config())
+        .args(["cert", "obtain", "--agree"]);
+    let said = run_within(&mut command, b"", LONG);
+    assert_eq!(said.code, 0, "{said:?}");
+    let root = relay.folder().join("other/acme");
+    let files = [
+        "",
+        "lock",
+        "certificates",
+        "certificates/mail.relay.test",
+        "certificates/mail.relay.test/privkey.pem",
+    ];
+    for file in files {
+        let about = fs::metadata(root.join(file)).expect("a file");
+        assert_eq!((about.uid(), about.mode() & 0o077), (65_534, 0), "{file}");
+    }
 }

@@ -95,7 +95,7 @@ fn may_stage() -> bool {
         eprintln!("only root can make a network namespace: nothing is tested");
         return false;
     }
-    let script = "ip link add a type veth peer name b";
+    let script = "ip link add v0 type veth peer name v1";
     let mut command = Command::new(program("unshare"));
     let made = run(command.args(["--net", "--mount", "sh", "-c", script]), b"");
     if made.code != 0 {
@@ -130,7 +130,15 @@ impl Stage {
         let mut command = Command::new(program("unshare"));
         let internet = spawn(command.arg("--net"), INTERNET, "internet");
         let mut records = BTreeMap::new();
-        for zone in ["example.test", V4, V6, "far.test", "pool.ntp.org", "org"] {
+        for zone in [
+            "test",
+            "example.test",
+            V4,
+            V6,
+            "far.test",
+            "pool.ntp.org",
+            "org",
+        ] {
             records.insert(zone.to_owned(), Vec::new());
         }
         let stage = &mut records;
@@ -430,7 +438,9 @@ impl Stage {
                 .configuration()
                 .replace("\"mail\"", "\"mail.example.test\"");
             self.configure(&text);
-            assert!(!is_up);
+            if is_up {
+                self.start_daemon();
+            }
         } else if mend.starts_with("set admin") {
             let text = self.configuration();
             if !text.contains("admin") {
@@ -472,7 +482,7 @@ fn bare() -> Stage {
     }
     stage.configure(&format!(
         "hostname = \"mail\"\nuser = \"nobody\"\nstate_dir = \"{0}/state\"\nruntime_dir = \"{0}/run\"\n\
-         [abuse]\ntarpit = false\n",
+         [abuse]\ntarpit = false\nconnections_per_minute = 0\nmessages_per_minute = 0\n",
         stage.folder.path().display()
     ));
     let mut command = stage.chopar();
@@ -493,18 +503,18 @@ fn follow(stage: &mut Stage) -> usize {
             .filter(|finding| matches!(text(finding, "state"), "bad" | "unknown" | "warning"))
             .map(|finding| text(finding, "mend"))
             .collect();
-        mends.sort_unstable();
-        mends.dedup();
+        let mut seen = BTreeSet::new();
+        mends.retain(|mend| seen.insert(*mend));
         let mut done = 0;
         for mend in &mends {
             done += usize::from(stage.mend(mend));
+            // All records are about the name.
+            if mend.starts_with("set hostname") {
+                break;
+            }
         }
         stage.serve();
-        assert!(
-            done > 0,
-            "nothing more to do: {mends:#?}\n{:#?}",
-            said.red()
-        );
+        assert!(done > 0, "nothing more to do: {:#?}", said.findings);
     }
     panic!("it is never content: {:#?}", stage.doctor().red());
 }
@@ -537,7 +547,7 @@ const BREAKS: &[Break] = &[
     Break {
         name: "no A record",
         harm: |stage| without(stage, "example.test", "mail.example.test. 60 IN A "),
-        red: &["dns-address", "spf"],
+        red: &["dns-address", "dns-spf", "spf"],
         heal: back,
     },
     Break {
@@ -549,7 +559,7 @@ const BREAKS: &[Break] = &[
     Break {
         name: "no MX record",
         harm: |stage| without(stage, "example.test", "example.test. 60 IN MX "),
-        red: &["dns-mx", "spf"],
+        red: &["dns-mx"],
         heal: back,
     },
     Break {
@@ -598,7 +608,7 @@ const BREAKS: &[Break] = &[
             let text = stage.configuration();
             stage.configure(&format!("{text}[delivery]\nbind4 = \"203.0.113.8\"\n"));
         },
-        red: &["dns-address", "dns-ptr", "spf"],
+        red: &["dns-address", "dns-ptr", "dns-spf", "spf"],
         heal: |stage| {
             stage.ip(&stage.machine, "addr del 203.0.113.8/24 dev v0");
             let text = stage.configuration();
@@ -739,14 +749,21 @@ const BREAKS: &[Break] = &[
         harm: |stage| {
             stage.stop_daemon();
             let script = "from aiosmtpd.controller import Controller\nimport threading\n\
-                          Controller(object(), hostname='0.0.0.0', port=25).start()\nthreading.Event().wait()\n";
+                          Controller(object(), hostname='203.0.113.7', port=25, server_hostname='x').start()\nthreading.Event().wait()\n";
             let mut command = stage.on(&stage.machine, &program("python3"));
             let mut guard = Guard::spawn(command.args(["-c", script]).stdin(Stdio::null()));
             stage.wait_for_port(&mut guard, &stage.machine, "203.0.113.7", 25);
             stage.daemon = Some(guard);
         },
         // It also takes mail for everybody, and has no TLS.
-        red: &["daemon", "port-25", "relay", "starttls", "tls-handshake"],
+        red: &[
+            "configuration",
+            "daemon",
+            "port-25",
+            "relay",
+            "starttls",
+            "tls-handshake",
+        ],
         heal: |stage| {
             stage.stop_daemon();
             stage.start_daemon();
@@ -824,14 +841,33 @@ fn whoever_does_what_the_doctor_says_gets_a_machine_that_is_well() {
         assert!(row["state"] == "there" || row["need"] == "advised", "{row}");
     }
     let well = stage.doctor();
+    let mut wrong = Vec::new();
     for one in BREAKS {
         (one.harm)(&mut stage);
         let said = stage.doctor();
         let expected: BTreeSet<&str> = one.red.iter().copied().collect();
-        assert_eq!(said.red(), expected, "{}: {:#?}", one.name, said.findings);
-        assert_ne!(said.code, 0, "{}", one.name);
+        let red = said.red();
+        if red != expected || said.code == 0 {
+            let seen: Vec<String> = said
+                .findings
+                .iter()
+                .filter(|finding| {
+                    red.contains(text(finding, "id")) && text(finding, "state") != "good"
+                })
+                .map(|finding| {
+                    format!(
+                        "{} {}: {}",
+                        text(finding, "id"),
+                        text(finding, "about"),
+                        text(finding, "seen")
+                    )
+                })
+                .collect();
+            wrong.push(format!("{}: {red:?} {seen:#?}", one.name));
+        }
         (one.heal)(&mut stage);
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     for one in WARNINGS {
         (one.harm)(&mut stage);
         let said = stage.doctor();
@@ -860,6 +896,69 @@ fn whoever_does_what_the_doctor_says_gets_a_machine_that_is_well() {
     }
     let healed = stage.doctor();
     assert_eq!(healed.code, 0, "{:?}", healed.red());
+    assert!(!stage.path("mail").exists(), "mail was sent");
+    watch(&mut stage);
+    let mut command = stage.chopar();
+    let told = run(
+        command.args(["doctor", "--echo", "echo@far.test", "--within", "15s"]),
+        b"",
+    )
+    .ok();
+    assert!(told.contains("mx.far.test"), "{told}");
+    assert!(
+        told.contains("from <echo@far.test>: mail goes out and comes in"),
+        "{told}"
+    );
+    let mut command = stage.chopar();
+    let silent = run(
+        command.args(["doctor", "--echo", "ann@far.test", "--within", "3s"]),
+        b"",
+    );
+    assert_eq!(silent.code, 75, "{}", silent.stderr);
+    assert!(
+        silent.stderr.contains("no answer to postmaster+echo"),
+        "{}",
+        silent.stderr
+    );
+}
+
+/// Whoever watches is told once it is mended.
+fn watch(stage: &mut Stage) {
+    without(stage, "example.test", "example.test. 60 IN MX ");
+    let log = stage.path("watched");
+    let mut command = stage.chopar();
+    let command = command.args([
+        "doctor",
+        "--watch",
+        "--within",
+        "60s",
+        "--probe",
+        "mx.far.test:25",
+    ]);
+    let file = File::create(&log).expect("a file");
+    let mut watching = Guard::spawn(command.stdin(Stdio::null()).stdout(file));
+    let told = |what: &str| {
+        let told = fs::read_to_string(&log).unwrap_or_default();
+        told.contains(what).then_some(told)
+    };
+    let told_first = wait_for("the first look", PATIENCE, || {
+        told("What large receivers ask")
+    });
+    assert!(
+        told_first.starts_with("bad     MX record of the domain example.test: it is missing"),
+        "{told_first}"
+    );
+    assert!(
+        told_first.contains("mx.far.test:25 greets 203.0.113.7"),
+        "{told_first}"
+    );
+    back(stage);
+    assert_eq!(watching.wait(Duration::from_secs(60)), 0);
+    let told = told("good    MX record").unwrap_or_default();
+    assert!(
+        told.contains("good    MX record of the domain example.test: 10 mail.example.test"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -223,3 +223,58 @@ fn what_the_account_may_not_read_stops_check_and_start_with_the_same_sentence() 
     let checked = relay.cli(&["check"]);
     assert!(!checked.stderr.contains("permission denied"), "{checked:?}");
 }
+
+/// Whether a thread may still do something that its account may not: the capabilities that it has, or could take.
+fn capabilities(status: &str) -> u64 {
+    let lines = ["CapPrm:", "CapEff:", "CapInh:", "CapAmb:"];
+    let found = status
+        .lines()
+        .filter(|line| lines.iter().any(|name| line.starts_with(name)));
+    found.fold(0, |all, line| {
+        let digits = line.split_whitespace().nth(1).expect("a number");
+        all | u64::from_str_radix(digits, 16).expect("a number")
+    })
+}
+
+#[test]
+fn of_the_rights_of_root_the_thread_that_renews_keeps_that_to_bind_ports_and_no_other_keeps_any() {
+    if !rustix::process::geteuid().is_root() {
+        return; // there is nothing to keep
+    }
+    let mut relay = relay();
+    let threads = |relay: &mut Relay| -> Vec<(String, u64)> {
+        let pid = relay.pid();
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
+        let mut found: Vec<(String, u64)> = tasks
+            .flatten()
+            .map(|task| {
+                let read = |name| fs::read_to_string(task.path().join(name)).expect("a file");
+                (
+                    read("comm").trim().to_owned(),
+                    capabilities(&read("status")),
+                )
+            })
+            .collect();
+        found.sort();
+        found
+    };
+    relay.run();
+    let found = threads(&mut relay);
+    assert!(found.len() > 3, "{found:?}");
+    for (name, rights) in &found {
+        let bind = 1 << 10; // CAP_NET_BIND_SERVICE
+        assert_eq!(
+            *rights,
+            if name == "renewal" { bind } else { 0 },
+            "{found:?}"
+        );
+    }
+    relay.stop();
+    let path = relay.config().join("chopar.toml");
+    let text = fs::read_to_string(&path).expect("a configuration");
+    fs::write(path, format!("{text}[acme]\nenabled = false\n")).expect("a file");
+    relay.run();
+    let found = threads(&mut relay);
+    assert!(found.iter().all(|(_, rights)| *rights == 0), "{found:?}");
+    relay.stop();
+}

@@ -36,6 +36,8 @@ impl Zones {
     pub(crate) fn serve(&mut self, zones: &[(&str, &str)]) {
         self.server = None;
         let folder = self.folder.path();
+        // Without it no zone can be changed.
+        fs::create_dir_all(folder.join("db")).expect("a folder");
         let mut text = format!(
             "server:\n    listen: 127.0.0.1@{}\n    rundir: {folder}\n\
              database:\n    storage: {folder}/db\nacl:\n  - id: here\n    address: 127.0.0.0/8\n    action: update\nlog:\n  - target: stderr\n    any: warning\nzone:\n",

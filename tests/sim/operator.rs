@@ -377,6 +377,7 @@ fn kind(request: &Request) -> &'static str {
         Request::Stats {} => "stats",
         Request::Reload {} => "reload",
         Request::Follow { .. } => "follow",
+        Request::Expect { .. } => "expect",
     }
 }
 

@@ -135,7 +135,7 @@ impl Means<'_> {
         let directory = wanted.directory.as_str();
         (self.say)(&format!("asking {directory} for {}", list(&wanted.names)));
         let account = store.account_key(directory).map_err(here)?;
-        let outcome = self.drive(&wanted.directory, &account, Work::Obtain(order))?;
+        let outcome = self.drive(&wanted.directory, &account, Work::Obtain(Box::new(order)))?;
         let Outcome::Chain(chain) = outcome else {
             return Err(here("the CA sent no certificate; try again".to_owned()));
         };

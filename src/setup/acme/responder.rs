@@ -321,6 +321,33 @@ mod tests {
     }
 
     #[test]
+    fn a_passed_socket_is_used_and_stays_open() {
+        let challenge = Challenge {
+            kind: ChallengeKind::TlsAlpn01,
+            domain: "a.test".into(),
+            token: "t".into(),
+            key_authorization: "t.key".into(),
+        };
+        let passed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        passed.set_nonblocking(true).expect("set");
+        let address = passed.local_addr().expect("an address");
+        // A port that nobody may bind here shows that it is not.
+        let responder =
+            Responder::start(&challenge, std::slice::from_ref(&passed), 1).expect("it listens");
+        let mut stream = TcpStream::connect(address).expect("connected");
+        // No name and no protocol: no handshake.
+        stream
+            .write_all(b"GET / HTTP/1.1\r\n\r\n")
+            .expect("written");
+        let mut said = Vec::new();
+        // A reset is as good an end.
+        drop(stream.read_to_end(&mut said));
+        assert!(!said.starts_with(b"HTTP"), "{said:?}");
+        drop(responder);
+        TcpStream::connect(address).expect("the one who passed it has it");
+    }
+
+    #[test]
     fn the_port_is_closed_when_it_is_over() {
         let challenge = Challenge {
             kind: ChallengeKind::Http01,

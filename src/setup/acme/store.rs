@@ -339,8 +339,7 @@ mod tests {
         fs::write(&path, "rubbish").expect("written");
         let error = store
             .account_key("https://ca.test:14000/dir")
-            .err()
-            .expect("a failure");
+            .expect_err("a failure");
         assert!(error.contains("remove the file"), "{error}");
         drop(lock);
     }

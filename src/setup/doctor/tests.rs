@@ -862,6 +862,16 @@ fn dns_cases() -> Vec<Case> {
         (
             "dns-spf",
             State::Bad,
+            "a record that it leads to does not name this host",
+            "address records of the host first",
+            in_dns(|facts| {
+                facts.rows[3].state = zone::State::Differs;
+                facts.rows[3].found = vec![facts.rows[3].record.value.clone()];
+            }),
+        ),
+        (
+            "dns-spf",
+            State::Bad,
             "something else is there: v=spf1 -all",
             "in place of",
             in_dns(|facts| {

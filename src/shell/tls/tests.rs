@@ -531,3 +531,24 @@ fn only_smtp_is_taken_as_alpn() {
         assert_eq!(handshake(&tls, &mut client).is_ok(), taken, "{protocol}");
     }
 }
+
+#[test]
+fn the_digest_for_tlsa_is_that_of_the_key_that_clients_are_shown() {
+    let host = domain("mail.example.com");
+    let own = files("mail", &["mail.example.com"]);
+    let pem = String::from_utf8(own.pair.as_ref().unwrap().key.to_vec()).unwrap();
+    // The same by rcgen, which writes SubjectPublicKeyInfo by itself.
+    let key = KeyPair::from_pem(&pem).unwrap();
+    let info = rcgen::PublicKeyData::subject_public_key_info(&key);
+    let expected = ::ring::digest::digest(&::ring::digest::SHA256, &info);
+    let tls = Tls::new(&[files("www", &["www.example.com"]), own], &host).unwrap();
+    assert_eq!(
+        tls.key_digest(&host, wall()).as_deref(),
+        Some(expected.as_ref())
+    );
+    // A certificate that was made here changes, and one for another name is not shown for this one.
+    let made = Tls::new(&[], &host).unwrap();
+    assert_eq!(made.key_digest(&host, wall()), None);
+    let other = Tls::new(&[files("www", &["www.example.com"])], &host).unwrap();
+    assert_eq!(other.key_digest(&host, wall()), None);
+}

@@ -4,6 +4,7 @@
 //! bytes, starting from `corpus/NAME/`; `cargo test --test fuzz_corpus` replays that corpus and some thousand variants
 //! of it. What a fuzzer finds becomes a file of the corpus, and a test beside the code that it broke.
 
+mod acme;
 mod aliases;
 mod arc;
 mod authors;
@@ -13,6 +14,7 @@ mod configuration;
 mod dkim_signature;
 mod dmarc;
 mod dns_answer;
+mod doctor;
 mod greylist;
 mod header;
 mod hook;
@@ -25,6 +27,7 @@ mod smtp_command;
 mod spf;
 mod srs;
 
+pub use acme::acme;
 pub use aliases::aliases;
 pub use arc::arc;
 pub use authors::authors;
@@ -34,6 +37,7 @@ pub use configuration::configuration;
 pub use dkim_signature::dkim_signature;
 pub use dmarc::dmarc;
 pub use dns_answer::dns_answer;
+pub use doctor::doctor;
 pub use greylist::greylist;
 pub use header::header;
 pub use hook::hook;
@@ -51,6 +55,7 @@ pub type Target = fn(&[u8]);
 
 /// All of them, by the names of their corpora.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("acme", acme),
     ("aliases", aliases),
     ("arc", arc),
     ("authors", authors),
@@ -60,6 +65,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("dkim_signature", dkim_signature),
     ("dmarc", dmarc),
     ("dns_answer", dns_answer),
+    ("doctor", doctor),
     ("greylist", greylist),
     ("header", header),
     ("hook", hook),

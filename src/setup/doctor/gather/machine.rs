@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{Mode, OFlags};
 
+use super::smtp;
 use crate::address::Domain;
 use crate::setup::doctor::Examination;
 use crate::setup::doctor::judge::machine::{Clock, Disk, Facts, clock_offset};
@@ -119,7 +120,7 @@ fn time_server(examination: &Examination) -> Result<f64, String> {
     for address in addresses.into_iter().take(TRIES) {
         match ask(address) {
             Ok(ahead) => return Ok(ahead),
-            Err(error) => why = format!("{address}: {error}"),
+            Err(error) => why = format!("{address}: {}", smtp::sentence(&error)),
         }
     }
     Err(why)

@@ -11,6 +11,5 @@ pub mod reputation;
 pub mod resolver;
 pub mod service;
 pub mod signing;
+pub mod smtp;
 pub mod tls;
-
-mod smtp;

@@ -43,7 +43,7 @@ pub fn gather(examination: &Examination) -> Facts {
             if way.is_used && way.has_route && address.is_ipv4() == is_v4 {
                 let (send, name, address) = (send.clone(), name.clone(), *address);
                 thread::spawn(move || {
-                    let result = greeting(address, bound).map_err(|error| sentence(&error));
+                    let result = greeting(address, bound).map_err(|error| smtp::sentence(&error));
                     // Nobody waits any longer for one that comes late.
                     drop(send.send((
                         is_v4,
@@ -76,13 +76,6 @@ pub fn gather(examination: &Examination) -> Facts {
     Facts {
         ways,
         addresses: examination.addresses().to_vec(),
-    }
-}
-
-fn sentence(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock => "no answer".to_owned(),
-        _ => error.to_string(),
     }
 }
 

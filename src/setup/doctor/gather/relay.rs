@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use super::smtp::{command, connect, own_port, reply};
+use super::smtp::{command, connect, own_port, reply, sentence};
 use crate::limits::DOCTOR_TIMEOUT;
 use crate::setup::doctor::Examination;
 use crate::setup::doctor::judge::ports::Role;
@@ -83,7 +83,7 @@ fn attempt(at: SocketAddr, disguise: &Disguise) -> Reply {
         drop(command(&mut stream, "QUIT"));
         Ok(Reply::Said(decided.code, decided.text()))
     };
-    talk().unwrap_or_else(|error| Reply::Nothing(error.to_string()))
+    talk().unwrap_or_else(|error| Reply::Nothing(sentence(&error)))
 }
 
 const MARGIN: Duration = Duration::from_secs(1);

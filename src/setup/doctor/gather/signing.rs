@@ -3,10 +3,11 @@
 use crate::address::Domain;
 use crate::auth::dkim::canonical::{BodyHasher, Form};
 use crate::auth::dkim::sign::{Signer, prepare};
-use crate::auth::dkim::verdict::Verdict;
+use crate::auth::dkim::verdict::{Failure, Verdict};
 use crate::auth::dkim::verify::Verification;
 use crate::auth::dmarc::{self, Evidence};
 use crate::config::DkimKey;
+use crate::date::Timestamp;
 use crate::mail::header::Header;
 use crate::setup::doctor::Examination;
 use crate::setup::doctor::judge::signing::{Facts, Signed};
@@ -56,17 +57,29 @@ fn try_key(
     examination: &Examination,
     domain: &Domain,
     key: &DkimKey,
-) -> Result<(), (Verdict, crate::auth::dkim::verdict::Failure)> {
-    use crate::auth::dkim::verdict::Failure;
-    let unusable = (Verdict::Fail, Failure::Signature);
+) -> Result<(), (Verdict, Failure)> {
     let now = wall();
     let host = &examination.config.hostname;
+    let unusable = (Verdict::Fail, Failure::Signature);
+    let header = signed(domain, key, host, now).ok_or(unusable)?;
+    let mut verification = Verification::new(&header, now);
+    verification.on_body(BODY);
+    let verdicts = examination
+        .asker
+        .verdict(|answers| verification.resume(&header, answers));
+    let outcome = verdicts.first().map(|verdict| verdict.outcome);
+    let failure = outcome.ok_or(unusable)?.err();
+    failure.map_or(Ok(()), |failure| Err((failure.verdict(), failure)))
+}
+
+/// The header of a message as it would leave, with the signature of a key.
+fn signed(domain: &Domain, key: &DkimKey, host: &Domain, now: Timestamp) -> Option<Header> {
     let fields = format!(
         "Date: {}\r\nFrom: postmaster@{domain}\r\nTo: postmaster@{domain}\r\nSubject: A message that is not sent\r\n\
-         Message-ID: <doctor@{host}>\r\n\r\n",
+         Message-ID: <doctor@{host}>\r\n",
         now.rfc5322()
     );
-    let header = Header::parse(fields.clone().into_bytes()).map_err(|_| unusable)?;
+    let header = Header::parse(fields.clone().into_bytes()).ok()?;
     let mut hasher = BodyHasher::new(Form::Relaxed);
     hasher.update(BODY);
     let signer = Signer {
@@ -76,20 +89,65 @@ fn try_key(
         at: now,
     };
     let field = prepare(&header, b"", &hasher.finish().hash, &signer).sign(&key.key);
-    let mut signed = field.map_err(|_| unusable)?;
-    signed.extend_from_slice(fields.as_bytes());
-    let header = Header::parse(signed).map_err(|_| unusable)?;
-    let mut verification = Verification::new(&header, now);
-    verification.on_body(BODY);
-    let verdicts = examination
-        .asker
-        .verdict(|answers| verification.resume(&header, answers));
-    match verdicts.first() {
-        Some(verdict) => verdict
-            .outcome
-            .map_err(|failure| (failure.verdict(), failure)),
-        None => Err(unusable),
-    }
+    let mut message = field.ok()?;
+    message.extend_from_slice(fields.as_bytes());
+    Header::parse(message).ok()
 }
 
 const BODY: &[u8] = b"This shows whether a signature can be verified.\r\n";
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::auth::dkim::key::SigningKey;
+    use crate::auth::dkim::record::record_text;
+    use crate::dns::{Answer, Records, Step};
+
+    #[test]
+    fn what_is_signed_is_verified_with_the_record_of_its_key_and_with_no_other() {
+        let pem = |text| SigningKey::from_pem(text).expect("a key");
+        let keys = [
+            pem(include_str!("../../../../tests/data/dkim/ed25519.pem")),
+            pem(include_str!(
+                "../../../../tests/data/dkim/rsa-2048-pkcs8.pem"
+            )),
+        ];
+        let texts: Vec<String> = keys.iter().map(record_text).collect();
+        let domain = Domain::parse("example.com").expect("a domain");
+        let now = Timestamp::from_seconds(1_795_478_400);
+        for (key, own) in keys.into_iter().zip(&texts) {
+            let key = DkimKey {
+                selector: "s1".into(),
+                key: Arc::new(key),
+            };
+            let header = signed(&domain, &key, &domain, now).expect("a signature");
+            for text in &texts {
+                let mut verification = Verification::new(&header, now);
+                verification.on_body(BODY);
+                let records = Records::Txt(vec![text.clone().into_bytes()]);
+                let answer = Answer {
+                    records: Ok(Arc::new(records)),
+                    authentic: false,
+                    ttl: Duration::ZERO,
+                };
+                let questions = verification.questions();
+                let answers: Vec<_> = questions
+                    .into_iter()
+                    .map(|one| (one, answer.clone()))
+                    .collect();
+                let Step::Done(verdicts) = verification.resume(&header, &answers) else {
+                    panic!("all is answered");
+                };
+                assert_eq!(
+                    verdicts[0].outcome.is_ok(),
+                    text == own,
+                    "{:?}",
+                    verdicts[0]
+                );
+            }
+        }
+    }
+}

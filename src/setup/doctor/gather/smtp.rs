@@ -9,9 +9,12 @@ use crate::setup::doctor::judge::ports::Role;
 use crate::setup::machine;
 
 /// A reply: its code and its lines without it.
-pub(super) struct Reply {
-    pub(super) code: u16,
-    pub(super) lines: Vec<String>,
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Reply {
+    /// The code.
+    pub code: u16,
+    /// The lines.
+    pub lines: Vec<String>,
 }
 
 impl Reply {
@@ -22,7 +25,7 @@ impl Reply {
 }
 
 /// Reads one reply, however it comes in pieces.
-pub(super) fn reply(from: &mut impl Read) -> io::Result<Reply> {
+pub fn reply(from: &mut impl Read) -> io::Result<Reply> {
     let malformed = || io::Error::other("the reply cannot be read");
     let mut lines = Vec::new();
     let mut line = Vec::new();
@@ -45,6 +48,15 @@ pub(super) fn reply(from: &mut impl Read) -> io::Result<Reply> {
         }
     }
     Err(malformed())
+}
+
+/// What went wrong, in words; a wait that was in vain has odd ones.
+pub(super) fn sentence(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "no answer".to_owned(),
+        io::ErrorKind::UnexpectedEof => "the connection was closed".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 /// Says a command, and reads the reply.

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 
-use super::smtp::{Reply, command, connect, own_port, reply};
+use super::smtp::{Reply, command, connect, own_port, reply, sentence};
 use crate::entropy::Entropy as _;
 use crate::setup::doctor::Examination;
 use crate::setup::doctor::judge::ports::Role;
@@ -77,7 +77,7 @@ fn said(examination: &Examination, role: Role, at: SocketAddr) -> Result<Said, S
         }
         said.handshake =
             shake(stream, host, Offer::Both, wall()).and_then(|(mut secured, shown)| {
-                let failed = |error: std::io::Error| error.to_string();
+                let failed = |error: std::io::Error| sentence(&error);
                 if role == Role::Submissions {
                     reply(&mut secured).map_err(failed)?;
                 }
@@ -105,7 +105,7 @@ fn before_tls(
     role: Role,
     at: SocketAddr,
 ) -> Result<(TcpStream, Option<Vec<String>>), String> {
-    let failed = |error: std::io::Error| error.to_string();
+    let failed = |error: std::io::Error| sentence(&error);
     let mut stream = connect(at).map_err(failed)?;
     if role == Role::Submissions {
         return Ok((stream, None));

@@ -97,8 +97,13 @@ fn record(facts: &Facts, row: &Row) -> Finding {
         _ => name.to_string(),
     };
     let line = row.record.value.line();
+    // The right text, which leads to a record that is not.
+    let leads_astray = row.state == State::Differs && row.found == [row.record.value.clone()];
     let mut seen = match row.state {
         State::There => line,
+        State::Differs if leads_astray => {
+            format!("{line} is there, and a record that it leads to does not name this host")
+        }
         State::Differs => {
             let found: Vec<String> = row.found.iter().map(Value::line).collect();
             format!("something else is there: {}", found.join(" | "))
@@ -117,6 +122,9 @@ fn record(facts: &Facts, row: &Row) -> Finding {
     };
     let finding = match row.state {
         State::There => check.good(about, seen),
+        State::Differs if leads_astray => {
+            check.bad(about, seen, "mend the address records of the host first")
+        }
         State::Differs | State::Missing => check.bad(about, seen, publish(facts, row)),
         State::OnItsWay => check.bad(
             about,

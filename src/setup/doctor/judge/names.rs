@@ -46,7 +46,7 @@ fn hostname(host: &Domain) -> Finding {
     HOSTNAME.bad(
         "",
         format!("{host} is no name that others can look up"),
-        "set hostname in chopar.toml to a name in a domain of yours, such as mail.example.com",
+        "set hostname in chopar.toml to a name in a domain of yours, such as mail.example.com, and restart chopar",
     )
 }
 
