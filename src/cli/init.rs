@@ -77,8 +77,6 @@ impl Init {
             show(&plan, output)?;
             return say(output, &format!("\nThen: {}\n", plan.next));
         }
-        // For git and other programs: what is written here has modes of its own.
-        close_mask();
         // Relative paths would not last.
         let folder = &machine.folder;
         let Done { passwords, result } = execute(&plan.entries, folder, output);
