@@ -160,6 +160,10 @@ pub struct Machine {
 
 /// What is in the configuration folder.
 #[derive(Clone, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says of one thing whether it is there"
+)]
 pub struct Existing {
     /// Whether the folder is there.
     pub folder: bool,
