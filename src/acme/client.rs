@@ -12,12 +12,12 @@
 //! rate limit ends the attempt, and its end is in the error.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::time::Duration;
 
 use ring::rand::SecureRandom;
 use serde_json::{Value, json};
 
+use super::challenge::ChallengeKind;
 use super::error::Error;
 use super::http::Response;
 use super::jws::{
@@ -74,58 +74,6 @@ pub enum Terms {
     Agreed,
     /// Nobody has said so; an account that is there already has agreed.
     Open,
-}
-
-/// How a name is proven.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
-pub enum ChallengeKind {
-    /// A file on port 80 (RFC 8555 section 8.3).
-    #[default]
-    Http01,
-    /// A certificate on port 443 (RFC 8737).
-    TlsAlpn01,
-    /// A record in the DNS (RFC 8555 section 8.4).
-    Dns01,
-}
-
-impl ChallengeKind {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Http01, Self::TlsAlpn01, Self::Dns01];
-
-    /// As the wire and the configuration have it.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Http01 => "http-01",
-            Self::TlsAlpn01 => "tls-alpn-01",
-            Self::Dns01 => "dns-01",
-        }
-    }
-
-    /// The kind that has this word.
-    pub fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.word() == word)
-    }
-
-    /// What to see to when it fails.
-    pub(super) const fn cure(self) -> &'static str {
-        match self {
-            Self::Http01 => {
-                "see that the name's A and AAAA records lead to this host, and that port 80 is open to the world"
-            }
-            Self::TlsAlpn01 => {
-                "see that the name's A and AAAA records lead to this host, and that port 443 is open to the world"
-            }
-            Self::Dns01 => {
-                "see that hooks/dns-01 adds the record to the zone that the world asks (chopar dns shows its servers)"
-            }
-        }
-    }
-}
-
-impl fmt::Display for ChallengeKind {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(self.word())
-    }
 }
 
 /// Something to be shown to the world.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::client::ChallengeKind;
+use super::challenge::ChallengeKind;
 use super::name::Name;
 use super::wire::{Problem, plain};
 use crate::date::Timestamp;

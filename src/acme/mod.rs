@@ -14,6 +14,7 @@
 //! are not https. Invariants: a challenge that was presented is withdrawn before the machine ends; every loop has its
 //! bound in [`crate::limits`]; no text of a server's is passed on unescaped.
 
+pub mod challenge;
 pub mod client;
 pub mod error;
 pub mod http;
@@ -22,7 +23,8 @@ pub mod name;
 pub mod schedule;
 pub mod wire;
 
-pub use client::{Action, Challenge, ChallengeKind, Client, Method, Outcome, Request, Work};
+pub use challenge::ChallengeKind;
+pub use client::{Action, Challenge, Client, Method, Outcome, Request, Work};
 pub use error::Error;
 pub use jws::AccountKey;
 pub use name::Name;

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use argh::FromArgs;
 
 use super::control::reload_if_running;
-use super::domain::{parse_domain, served};
 use super::failure::Failure;
+use super::served::{parse_domain, served};
 use super::sysexits::{CANNOT_CREATE, DATA, IO_ERROR, NO_INPUT, NO_USER, USAGE};
 use crate::address::{Domain, Mailbox};
 use crate::config::alias_edit::{Change, EditError, Name, edit, entries};

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use argh::FromArgs;
 
-use super::domain::{parse_domain, served};
 use super::failure::Failure;
 use super::output;
+use super::served::{parse_domain, served};
 use super::sysexits::{DATA, IO_ERROR, TRY_AGAIN, UNAVAILABLE, USAGE};
 use crate::address::Domain;
 use crate::config::{Config, quantity};

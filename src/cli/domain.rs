@@ -9,8 +9,8 @@ use argh::FromArgs;
 use super::control::reload_if_running;
 use super::failure::Failure;
 use super::init::{execute, parse_mailbox, records, say};
+use super::served::{parse_domain, served};
 use super::sysexits::{CANNOT_CREATE, IO_ERROR, NO_INPUT, USAGE};
-use crate::address::Domain;
 use crate::setup::init::perform::NO_ALIASES;
 use crate::setup::init::plan::{Entry, PlanError, Step, plan_domain};
 use crate::shell::time::wall;
@@ -142,43 +142,6 @@ impl Add {
         }
         say(output, &records(&config, &domain))
     }
-}
-
-/// The domain of an argument.
-pub fn parse_domain(text: &str) -> Result<Domain, Failure> {
-    match Domain::parse(text) {
-        Ok(domain) if !domain.is_literal() => Ok(domain),
-        _ => Err(Failure::new(
-            USAGE,
-            format!(
-                "{} is no domain name",
-                crate::escape::Escaped(text.as_bytes())
-            ),
-        )),
-    }
-}
-
-/// The domains that are served, in order.
-pub fn served(folder: &Path) -> Result<Vec<String>, Failure> {
-    let path = folder.join("domains");
-    let entries = match fs::read_dir(&path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => {
-            return Err(Failure::new(
-                NO_INPUT,
-                format!("{}: {error}", path.display()),
-            ));
-        }
-    };
-    let mut domains: Vec<String> = entries
-        .filter_map(Result::ok)
-        .filter(|entry| entry.path().is_dir())
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| !name.starts_with('.'))
-        .collect();
-    domains.sort();
-    Ok(domains)
 }
 
 fn list(folder: &Path, json: bool, output: &mut dyn Write) -> Result<(), Failure> {

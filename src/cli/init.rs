@@ -8,9 +8,9 @@ use zeroize::Zeroizing;
 
 use super::control::reload_if_running;
 use super::dns::table;
-use super::domain::parse_domain;
 use super::failure::Failure;
 use super::output;
+use super::served::parse_domain;
 use super::sysexits::{CANNOT_CREATE, CONFIGURATION, IO_ERROR, NOT_PERMITTED, UNAVAILABLE, USAGE};
 use crate::address::{Domain, Mailbox};
 use crate::config::{Config, Listen};

@@ -25,6 +25,7 @@ pub mod reload;
 pub mod run;
 pub mod send;
 pub mod sendmail;
+pub mod served;
 pub mod spf;
 mod submission;
 pub mod sysexits;

@@ -15,8 +15,8 @@ use rustix::termios::{LocalModes, OptionalActions, isatty, tcgetattr, tcsetattr}
 use zeroize::Zeroizing;
 
 use super::control::reload_if_running;
-use super::domain::served;
 use super::failure::Failure;
+use super::served::served;
 use super::sysexits::{CANNOT_CREATE, DATA, IO_ERROR, NO_INPUT, NO_USER, NOT_PERMITTED, USAGE};
 use crate::address::Mailbox;
 use crate::auth::credential::{Credential, Password, SALT_BYTES};
@@ -353,7 +353,7 @@ fn list(
     output: &mut dyn Write,
 ) -> Result<(), Failure> {
     let domains = match domain {
-        Some(domain) => vec![super::domain::parse_domain(domain)?.to_string()],
+        Some(domain) => vec![super::served::parse_domain(domain)?.to_string()],
         None => served(folder)?,
     };
     let mut rows = Vec::new();

@@ -1,0 +1,45 @@
+//! Domains as commands name them, and those that are served.
+
+use std::fs;
+use std::path::Path;
+
+use super::failure::Failure;
+use super::sysexits::{NO_INPUT, USAGE};
+use crate::address::Domain;
+
+/// The domain of an argument.
+pub fn parse_domain(text: &str) -> Result<Domain, Failure> {
+    match Domain::parse(text) {
+        Ok(domain) if !domain.is_literal() => Ok(domain),
+        _ => Err(Failure::new(
+            USAGE,
+            format!(
+                "{} is no domain name",
+                crate::escape::Escaped(text.as_bytes())
+            ),
+        )),
+    }
+}
+
+/// The domains that are served, in order.
+pub fn served(folder: &Path) -> Result<Vec<String>, Failure> {
+    let path = folder.join("domains");
+    let entries = match fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(Failure::new(
+                NO_INPUT,
+                format!("{}: {error}", path.display()),
+            ));
+        }
+    };
+    let mut domains: Vec<String> = entries
+        .filter_map(Result::ok)
+        .filter(|entry| entry.path().is_dir())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    domains.sort();
+    Ok(domains)
+}
