@@ -26,6 +26,10 @@ use crate::shell::loading;
 /// Set up this machine for a domain, or with -C one folder; what is there stays as it is.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "init")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of its own on the command line"
+)]
 pub struct Init {
     /// the domain
     #[argh(positional)]

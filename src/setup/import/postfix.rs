@@ -3,6 +3,7 @@
 //! What is a local account's mailbox, a virtual mailbox or a filter has no counterpart and is left. Paths are the
 //! source's; whoever reads them says where they lie.
 
+use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
 
 use zeroize::Zeroizing;
@@ -533,11 +534,15 @@ impl Postfix<'_, '_> {
                 }
                 let found = self.alias_targets(&entry, &place);
                 let key = entry.key.to_lowercase();
-                if all.contains_key(&key) {
-                    self.import
-                        .leave(&place, &entry.key, "the name has an alias above");
-                } else if !found.is_empty() {
-                    all.insert(key, (found, place));
+                match all.entry(key) {
+                    Slot::Occupied(_) => {
+                        self.import
+                            .leave(&place, &entry.key, "the name has an alias above");
+                    }
+                    Slot::Vacant(_) if found.is_empty() => {}
+                    Slot::Vacant(slot) => {
+                        slot.insert((found, place));
+                    }
                 }
             }
         }
