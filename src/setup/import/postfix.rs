@@ -335,6 +335,10 @@ impl Postfix<'_, '_> {
             false => value,
         };
         self.origin = Domain::parse(&name).ok();
+        if let (Some(origin), 1..) = (&self.origin, place.line) {
+            let text = format!("myorigin, {origin}");
+            self.import.note(Fate::Taken, &place, text);
+        }
     }
 
     /// The domains of mydestination, which have the names of the aliases file.
@@ -394,7 +398,13 @@ impl Postfix<'_, '_> {
                 continue;
             };
             match (self.read)(path) {
-                Ok(text) => found.push((path.to_owned(), form(&text))),
+                Ok(text) => {
+                    if place.line > 0 {
+                        self.import
+                            .note(Fate::Taken, place, format!("the table {map}"));
+                    }
+                    found.push((path.to_owned(), form(&text)));
+                }
                 Err(why) => self.import.leave(place, map, why),
             }
         }
