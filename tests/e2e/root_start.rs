@@ -278,3 +278,20 @@ fn of_the_rights_of_root_the_thread_that_renews_keeps_that_to_bind_ports_and_no_
     assert!(found.iter().all(|(_, rights)| *rights == 0), "{found:?}");
     relay.stop();
 }
+
+#[test]
+fn a_filter_that_refuses_to_set_capabilities_keeps_no_relay_from_starting() {
+    if !rustix::process::geteuid().is_root() {
+        return; // there is nothing to keep
+    }
+    let mut relay = relay();
+    // The tracer is not the parent, so that the signals of this test reach the relay.
+    let words = "-D -f -qq -o /dev/null -e trace=capset -e inject=capset:error=EPERM";
+    let strace = program("strace").display().to_string();
+    let words = words.split(' ').map(str::to_owned);
+    relay.setup.wrapper = std::iter::once(strace).chain(words).collect();
+    relay.run();
+    let status = fs::read_to_string(format!("/proc/{}/status", relay.pid())).expect("a status");
+    assert_eq!(capabilities(&status), 0, "{status}");
+    relay.stop();
+}
