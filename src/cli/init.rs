@@ -28,7 +28,7 @@ use crate::shell::loading;
 #[argh(subcommand, name = "init")]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "one for each switch of the command"
+    reason = "each is a flag of its own on the command line"
 )]
 pub struct Init {
     /// the domain

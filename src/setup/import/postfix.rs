@@ -3,7 +3,7 @@
 //! What is a local account's mailbox, a virtual mailbox or a filter has no counterpart and is left. Paths are the
 //! source's; whoever reads them says where they lie.
 
-use std::collections::btree_map;
+use std::collections::btree_map::Entry as Slot;
 use std::collections::{BTreeMap, BTreeSet};
 
 use zeroize::Zeroizing;
@@ -335,6 +335,10 @@ impl Postfix<'_, '_> {
             false => value,
         };
         self.origin = Domain::parse(&name).ok();
+        if let (Some(origin), 1..) = (&self.origin, place.line) {
+            let text = format!("myorigin, {origin}");
+            self.import.note(Fate::Taken, &place, text);
+        }
     }
 
     /// The domains of mydestination, which have the names of the aliases file.
@@ -394,7 +398,13 @@ impl Postfix<'_, '_> {
                 continue;
             };
             match (self.read)(path) {
-                Ok(text) => found.push((path.to_owned(), form(&text))),
+                Ok(text) => {
+                    if place.line > 0 {
+                        self.import
+                            .note(Fate::Taken, place, format!("the table {map}"));
+                    }
+                    found.push((path.to_owned(), form(&text)));
+                }
                 Err(why) => self.import.leave(place, map, why),
             }
         }
@@ -535,12 +545,14 @@ impl Postfix<'_, '_> {
                 let found = self.alias_targets(&entry, &place);
                 let key = entry.key.to_lowercase();
                 match all.entry(key) {
-                    btree_map::Entry::Occupied(_) => {
+                    Slot::Occupied(_) => {
                         self.import
-                            .leave(&place, &entry.key, "the name has an alias above")
+                            .leave(&place, &entry.key, "the name has an alias above");
                     }
-                    btree_map::Entry::Vacant(_) if found.is_empty() => {}
-                    btree_map::Entry::Vacant(free) => drop(free.insert((found, place))),
+                    Slot::Vacant(_) if found.is_empty() => {}
+                    Slot::Vacant(slot) => {
+                        slot.insert((found, place));
+                    }
                 }
             }
         }

@@ -3,7 +3,7 @@
 //! On a machine the daemon obtains and renews it: `[acme]` is part of the chopar.toml that is written. Where one folder is
 //! set up, its ports are not those that a CA comes to, and where a chopar.toml is there it is not changed.
 
-use super::plan::{Certificate, Entry, Existing, Place};
+use super::plan::{Certificate, Entry, Existing, ExistingCertificate, Place};
 use crate::address::Domain;
 
 /// Whether a chopar.toml that is written has the daemon obtain certificates.
@@ -19,12 +19,16 @@ pub fn entry(
     hostname: &Domain,
     command: &str,
 ) -> Option<Entry> {
-    if existing.obtains_certificates {
-        let text = format!("certificates, {hostname}'s too: the daemon obtains and renews them");
-        return Some(Entry::Kept(text));
-    }
-    if existing.has_certificate {
-        return Some(Entry::Kept(format!("the certificate for {hostname}")));
+    match existing.certificate {
+        ExistingCertificate::Automatic => {
+            let text =
+                format!("certificates, {hostname}'s too: the daemon obtains and renews them");
+            return Some(Entry::Kept(text));
+        }
+        ExistingCertificate::There => {
+            return Some(Entry::Kept(format!("the certificate for {hostname}")));
+        }
+        ExistingCertificate::None => {}
     }
     let is_written = existing.settings.is_none() && is_automatic(wanted, place);
     if is_written || wanted == Certificate::Unwanted {

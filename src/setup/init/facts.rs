@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::plan::{
-    Caller, Existing, ExistingDomain, Held, LINKS, LOCAL_BINARY, Machine, PORTS, Place, SYSUSERS,
-    Supervisor, Tool, UNIT, USUAL_BINARY, candidates,
+    Caller, Existing, ExistingCertificate, ExistingDomain, Held, LINKS, LOCAL_BINARY, Machine,
+    PORTS, Place, SYSUSERS, Supervisor, Tool, UNIT, USUAL_BINARY, candidates,
 };
 use crate::address::Domain;
 use crate::config::alias_edit::entries;
@@ -134,8 +134,12 @@ fn existing(folder: &Path, domain: &Domain) -> Result<(Existing, Option<Config>)
         state: &config.state_dir,
     };
     let pairs = certificate_files::read(places);
-    found.has_certificate = pairs.iter().any(|found| found.pair.is_some());
-    found.obtains_certificates = config.acme.renewal == Renewal::All;
+    let is_there = pairs.iter().any(|found| found.pair.is_some());
+    found.certificate = match (config.acme.renewal, is_there) {
+        (Renewal::All, _) => ExistingCertificate::Automatic,
+        (_, true) => ExistingCertificate::There,
+        (_, false) => ExistingCertificate::None,
+    };
     found.domain = config.domains.get(domain).map(|served| {
         let mut there = ExistingDomain {
             users: served

@@ -160,10 +160,6 @@ pub struct Machine {
 
 /// What is in the configuration folder.
 #[derive(Clone, Debug, Default)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each says of one thing whether it is there"
-)]
 pub struct Existing {
     /// Whether the folder is there.
     pub folder: bool,
@@ -175,14 +171,24 @@ pub struct Existing {
     pub admin: Option<Mailbox>,
     /// The domain, where it is served.
     pub domain: Option<ExistingDomain>,
-    /// Whether there is a certificate, under `tls/` or one that was obtained.
-    pub has_certificate: bool,
-    /// Whether chopar.toml has the daemon obtain what is missing.
-    pub obtains_certificates: bool,
+    /// What there is of a certificate.
+    pub certificate: ExistingCertificate,
     /// Whether the folder is a repository.
     pub repository: bool,
     /// Whether it has a `.gitignore`.
     pub ignore: bool,
+}
+
+/// What there is of a certificate.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ExistingCertificate {
+    /// Nothing.
+    #[default]
+    None,
+    /// One, under `tls/` or one that was obtained.
+    There,
+    /// chopar.toml has the daemon obtain what is missing.
+    Automatic,
 }
 
 /// What a domain has.

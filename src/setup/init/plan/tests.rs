@@ -79,8 +79,7 @@ fn ready() -> Machine {
                 aliases: BTreeSet::new(),
                 catch_all: Some("you@gmail.example".to_owned()),
             }),
-            has_certificate: true,
-            obtains_certificates: false,
+            certificate: ExistingCertificate::There,
             repository: false,
             ignore: false,
         },
@@ -350,9 +349,9 @@ fn the_daemon_of_a_machine_obtains_the_certificate_unless_it_is_not_wanted_or_sa
     assert!(!toml(&folder).contains("[acme]"));
     assert_says(&folder, "left a certificate for mail.example.com");
     let mut there = ready();
-    there.existing.has_certificate = false;
+    there.existing.certificate = ExistingCertificate::None;
     assert_says(&planned(&wanted, &there), "sudo chopar cert obtain --agree");
-    there.existing.obtains_certificates = true;
+    there.existing.certificate = ExistingCertificate::Automatic;
     assert_says(
         &planned(&wanted, &there),
         "kept certificates, mail.example.com's too",
