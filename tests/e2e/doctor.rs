@@ -486,7 +486,11 @@ fn bare() -> Stage {
         stage.folder.path().display()
     ));
     let mut command = stage.chopar();
-    run(command.args(["domain", "add", "--bare", "example.test"]), b"").ok();
+    run(
+        command.args(["domain", "add", "--bare", "example.test"]),
+        b"",
+    )
+    .ok();
     stage
 }
 

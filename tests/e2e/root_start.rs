@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use crate::process::{Guard, PATIENCE, program, run};
+use crate::process::{Guard, PATIENCE, program, run, wait_for};
 use crate::relay::Relay;
 use crate::world::certificate;
 
@@ -244,19 +244,23 @@ fn of_the_rights_of_root_the_thread_that_renews_keeps_that_to_bind_ports_and_no_
     let mut relay = relay();
     let threads = |relay: &mut Relay| -> Vec<(String, u64)> {
         let pid = relay.pid();
-        let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
-        let mut found: Vec<(String, u64)> = tasks
-            .flatten()
-            .map(|task| {
-                let read = |name| fs::read_to_string(task.path().join(name)).expect("a file");
-                (
-                    read("comm").trim().to_owned(),
-                    capabilities(&read("status")),
-                )
-            })
-            .collect();
-        found.sort();
-        found
+        // A thread gives itself its name, which can be after the relay answers.
+        wait_for("threads with their names", PATIENCE, || {
+            let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
+            let mut found: Vec<(String, u64)> = tasks
+                .flatten()
+                .map(|task| {
+                    let read = |name| fs::read_to_string(task.path().join(name)).expect("a file");
+                    (
+                        read("comm").trim().to_owned(),
+                        capabilities(&read("status")),
+                    )
+                })
+                .collect();
+            found.sort();
+            let unnamed = found.iter().filter(|(name, _)| name == "chopar").count();
+            (unnamed <= 1).then_some(found)
+        })
     };
     relay.run();
     let found = threads(&mut relay);
