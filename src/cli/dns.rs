@@ -14,6 +14,7 @@ use super::served::{parse_domain, served};
 use super::sysexits::{DATA, IO_ERROR, TRY_AGAIN, UNAVAILABLE, USAGE};
 use crate::address::Domain;
 use crate::config::{Config, quantity};
+use crate::escape::one_line;
 use crate::setup::asking::Asker;
 use crate::setup::record::{Value, label};
 use crate::setup::record_format::{Format, format, row_json};
@@ -244,16 +245,16 @@ fn entry(row: &Row, zone: &Domain) -> String {
         "{}{need}  {}  {name}\n    {}\n",
         row.state,
         record.value.kind(),
-        record.value.line()
+        one_line(&record.value.line())
     );
     if row.state != State::There {
         out.push_str(&format!("  why: {}\n", row.purpose.why()));
     }
     for found in &row.found {
-        out.push_str(&format!("  found: {}\n", Value::line(found)));
+        out.push_str(&format!("  found: {}\n", one_line(&Value::line(found))));
     }
     for note in &row.notes {
-        out.push_str(&format!("  note: {note}\n"));
+        out.push_str(&format!("  note: {}\n", one_line(note)));
     }
     out
 }

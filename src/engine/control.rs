@@ -489,6 +489,9 @@ impl Engine {
                 }
                 Err(error) => self.end(conn, 0, vec![format!("{id}: {error}")]),
             },
+            Request::Expect { recipient } if recipient.is_empty() => {
+                self.end(conn, 0, vec!["the recipient is empty".to_owned()]);
+            }
             Request::Expect { recipient } => match self.expect_message(conn, recipient) {
                 true => control.work = Job::Follow,
                 false => {

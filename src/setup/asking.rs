@@ -107,6 +107,8 @@ impl Asker {
             if !hosts.is_empty() {
                 let servers: Vec<(Domain, IpAddr)> = hosts
                     .into_iter()
+                    // Each costs a while where it has no address.
+                    .take(ZONE_SERVERS_MAX)
                     .flat_map(|host| {
                         let addresses = self.addresses(&host);
                         addresses

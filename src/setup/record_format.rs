@@ -188,13 +188,19 @@ fn terraform_set(kind: ZoneKind, values: &[&Value]) -> Option<(&'static str, Str
 /// A string of HCL.
 fn hcl(text: &str) -> String {
     let mut out = String::from("\"");
-    for c in text.chars() {
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
         match c {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
-            // These begin a template.
-            '$' => out.push_str("$$"),
-            '%' => out.push_str("%%"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            // With a brace behind it this begins a template.
+            '$' | '%' if chars.peek() == Some(&'{') => {
+                out.push(c);
+                out.push(c);
+            }
             c => out.push(c),
         }
     }
@@ -345,6 +351,7 @@ mod tests {
             "{text}"
         );
         assert!(!text.contains("PTR"), "{text}");
+        assert_eq!(hcl("50% of $1 ${x}\n"), "\"50% of $1 $${x}\\n\"");
     }
 
     #[test]

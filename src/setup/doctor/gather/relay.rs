@@ -8,7 +8,7 @@ use super::smtp::{command, connect, own_port, reply, sentence};
 use crate::limits::DOCTOR_TIMEOUT;
 use crate::setup::doctor::Examination;
 use crate::setup::doctor::judge::ports::Role;
-use crate::setup::doctor::judge::relay::{Disguise, Facts, Reply, disguises};
+use crate::setup::doctor::judge::relay::{Disguise, Facts, PLAIN, Reply, disguises};
 
 /// What there is to know.
 pub fn gather(examination: &Examination) -> Facts {
@@ -67,17 +67,26 @@ fn attempt(at: SocketAddr, disguise: &Disguise) -> Reply {
         // Those that have been refused much wait for their replies.
         stream.set_read_timeout(Some(DOCTOR_TIMEOUT.saturating_sub(MARGIN)))?;
         let banner = reply(&mut stream)?;
+        // Who talks to nobody has shown nothing.
+        let unheard = |what: &str, code: u16, text: String| {
+            Ok(Reply::Nothing(format!("{what} was answered {code} {text}")))
+        };
         if banner.code != 220 {
-            return Ok(Reply::Said(banner.code, banner.text()));
+            return unheard("the connection", banner.code, banner.text());
         }
         let name = match at.ip() {
             IpAddr::V4(address) => format!("[{address}]"),
             IpAddr::V6(address) => format!("[IPv6:{address}]"),
         };
-        command(&mut stream, &format!("EHLO {name}"))?;
+        let hello = command(&mut stream, &format!("EHLO {name}"))?;
+        if hello.code != 250 {
+            return unheard("EHLO", hello.code, hello.text());
+        }
         let sender = command(&mut stream, &format!("MAIL FROM:<{}>", disguise.sender))?;
         let decided = match sender.code {
             250 => command(&mut stream, &format!("RCPT TO:<{}>", disguise.recipient))?,
+            // Without the plain one at RCPT nobody knows what would be said there.
+            code if disguise.name == PLAIN => return unheard("MAIL", code, sender.text()),
             _ => sender,
         };
         drop(command(&mut stream, "QUIT"));

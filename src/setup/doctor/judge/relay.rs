@@ -67,7 +67,7 @@ pub fn disguises(host: &Domain, domain: &Domain, at: IpAddr, outside: &str) -> V
         recipient: victim.clone(),
     };
     vec![
-        with("plain", victim.clone()),
+        with(PLAIN, victim.clone()),
         from("null sender", String::new()),
         from("our domain as sender", format!("postmaster@{domain}")),
         from("our host as sender", format!("postmaster@{host}")),
@@ -84,6 +84,9 @@ pub fn disguises(host: &Domain, domain: &Domain, at: IpAddr, outside: &str) -> V
         with("source route", format!("@{domain}:{victim}")),
     ]
 }
+
+/// What the attempt without a disguise is called.
+pub const PLAIN: &str = "plain";
 
 /// The findings.
 pub fn judge(facts: &Facts) -> Vec<Finding> {
