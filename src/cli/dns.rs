@@ -18,7 +18,7 @@ use crate::escape::one_line;
 use crate::setup::asking::Asker;
 use crate::setup::record::{Value, label};
 use crate::setup::record_format::{Format, format, row_json};
-use crate::setup::zone::{Facts, Need, Row, State, compare, is_complete};
+use crate::setup::zone::{Facts, Need, Purpose, Row, State, compare, is_complete};
 use crate::setup::{machine, survey};
 
 /// Show the DNS records that a domain needs, and which of them are there.
@@ -204,6 +204,12 @@ pub fn table(facts: &Facts, zone: &Domain, rows: &[Row]) -> String {
         there.count(),
         required.count()
     );
+    if rows.iter().all(|row| row.purpose != Purpose::Dkim) {
+        out.push_str(&format!(
+            "No DKIM key of this machine signs for it: chopar domain add {0} makes them, if {0} is to be served here.\n",
+            facts.domain
+        ));
+    }
     if facts.addresses.is_empty() {
         out.push_str(
             "This machine has no address that leads to the Internet; --address says by which one it is reached.\n",

@@ -319,7 +319,7 @@ mod tests {
             do:  systemctl start chopar\n\
             warning clock: +90.0 s\n        why: signatures, certificates and Date are wrong with the clock\n        \
             do:  timedatectl set-ntp true\n\n\
-            good    MX record of the domain example.com: 10 mail.example.com\n\n\
+            good    MX record of the domain (example.com): 10 mail.example.com\n\n\
             What large receivers ask of senders:\n  SPF passes (gmail, outlook): met: see spf\n\n\
             1 bad, 1 warning, 1 good\n";
         assert_eq!(report(&found()), expected);

@@ -113,7 +113,14 @@ pub(super) fn error(words: &[&str], error: &str) -> String {
     let before: Vec<&str> = std::iter::once("chopar").chain(command.clone()).collect();
     let name = before.join(" ");
     let listed = listed(&command);
-    let is_group = listed.iter().any(|word| !word.starts_with('-'));
+    // A word that is none of a group's commands; a value that was refused is told as the parser has it.
+    let is_group = EXAMPLES.iter().any(|(longer, _)| {
+        let rest = longer.strip_prefix(command.join(" ").as_str());
+        match command.is_empty() {
+            true => !longer.is_empty(),
+            false => rest.is_some_and(|rest| rest.starts_with(' ')),
+        }
+    });
     let behind = behind_config(words).iter().skip(command.len());
     let mut behind = behind.copied();
     let unknown = behind.find(|word| {

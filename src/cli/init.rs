@@ -217,9 +217,9 @@ fn login(config: &Config) -> String {
 /// The records that a domain needs. Where no name server answers they are shown all the same.
 pub(super) fn records(config: &Config, domain: &Domain) -> String {
     let mut asker = Asker::new(config.dns.addresses.clone(), DNS_PORT);
-    if asker.resolve(domain, ZoneKind::Soa).is_err() {
+    if let Err(cause) = asker.resolve(domain, ZoneKind::Soa) {
         // Each question would wait as long in vain.
-        asker = Asker::new(Vec::new(), DNS_PORT);
+        asker = Asker::silent(cause);
     }
     let facts = survey::facts(config, domain, &[], &asker);
     let rows = compare(&facts, &survey::look(&facts, &asker));

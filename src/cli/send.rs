@@ -177,7 +177,8 @@ impl Send {
                 }
             }
             match trace.end() {
-                Some(End::Delivered) => return say(LOOK),
+                Some(End::Delivered) if trace.is_signed() => return say(LOOK),
+                Some(End::Delivered) => return say(UNSIGNED),
                 Some(End::Failed) => {
                     let text =
                         "the message was refused; a notification goes to the address in From";
@@ -192,6 +193,9 @@ impl Send {
         Err(Failure::new(TRY_AGAIN, text))
     }
 }
+
+/// The same where there is no signature.
+const UNSIGNED: &str = "delivered, but not signed: no key here is for the domain in From, so that DKIM and DMARC will not pass. Send from an                         address of a domain that chopar domain list shows, or make a key with chopar dkim keygen";
 
 /// What shows whether it was a success.
 const LOOK: &str = "delivered. In the mailbox, \"Show original\" (Gmail) or the source of the message should say PASS for SPF, \

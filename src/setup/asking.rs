@@ -33,6 +33,8 @@ pub struct Zone {
 #[derive(Debug)]
 pub struct Asker {
     resolvers: Vec<SocketAddr>,
+    /// What is said where there is none to ask.
+    without: String,
     port: u16,
     zones: Mutex<BTreeMap<Domain, Result<Arc<Zone>, String>>>,
 }
@@ -42,14 +44,23 @@ impl Asker {
     pub fn new(resolvers: Vec<SocketAddr>, port: u16) -> Self {
         Self {
             resolvers,
+            without: "no DNS server is named in /etc/resolv.conf or [dns]".to_owned(),
             port,
             zones: Mutex::new(BTreeMap::new()),
         }
     }
 
+    /// One that asks nobody any more, since that would be in vain for this reason.
+    pub fn silent(without: String) -> Self {
+        Self {
+            without,
+            ..Self::new(Vec::new(), 0)
+        }
+    }
+
     /// What a resolver says, or why none does. The first that does not fail counts.
     pub fn resolve(&self, name: &Domain, kind: ZoneKind) -> Result<ZoneReply, String> {
-        let mut cause = "no DNS server is named in /etc/resolv.conf or [dns]".to_owned();
+        let mut cause = self.without.clone();
         for server in &self.resolvers {
             match exchange(*server, name, kind, Recursion::Desired) {
                 Ok(reply) if matches!(reply.code, NOERROR | NXDOMAIN) => return Ok(reply),

@@ -15,6 +15,7 @@ pub struct Trace {
     recipients: usize,
     delivered: usize,
     failed: usize,
+    is_signed: bool,
 }
 
 impl Trace {
@@ -26,7 +27,7 @@ impl Trace {
             found.map_or("", |(_, value)| value.as_str())
         };
         let host = match (value("host"), value("address")) {
-            ("", _) => "nobody yet".to_owned(),
+            ("", _) => String::new(),
             (host, "") => host.to_owned(),
             (host, address) => {
                 let family = if address.contains(':') {
@@ -37,9 +38,27 @@ impl Trace {
                 format!("{host} ({address}, {family})")
             }
         };
+        let words = [value("reply"), value("why"), value("cause")];
+        let words = words.into_iter().find(|text| !text.is_empty());
+        let words = words.unwrap_or("no cause was logged");
         match value("event") {
+            // No host was reached.
+            "failed" | "expired" if host.is_empty() => {
+                self.failed = self.failed.saturating_add(1);
+                let mut told = vec![format!("given up: {words}")];
+                told.extend(explain(value("status"), words).map(meaning));
+                told
+            }
+            "deferred" | "next-host" if host.is_empty() => {
+                let mut told = vec![format!("waits: {words}")];
+                told.extend(explain(value("status"), words).map(meaning));
+                told
+            }
             "signed" if value("keys").is_empty() => Vec::new(),
-            "signed" => vec![format!("signed by {}", value("keys").replace(',', " and "))],
+            "signed" => {
+                self.is_signed = true;
+                vec![format!("signed by {}", value("keys").replace(',', " and "))]
+            }
             "unsigned" => vec![format!(
                 "not signed: {}; receivers will trust it less",
                 value("why")
@@ -59,24 +78,26 @@ impl Trace {
             "failed" | "expired" => {
                 self.failed = self.failed.saturating_add(1);
                 let mut told = vec![format!("refused for good by {host}, {}", tls(value("tls")))];
-                told.extend(reasons(value("status"), value("reply")));
+                told.extend(reasons(value("status"), words));
                 told
             }
             "deferred" | "next-host" => {
                 let mut told = vec![format!("not taken by {host}, {}", tls(value("tls")))];
-                told.extend(reasons(value("status"), value("reply")));
+                told.extend(reasons(value("status"), words));
                 told
             }
             "hop-paused" | "tls-failed" => {
-                let cause = [value("why"), value("cause"), value("reply")];
-                let cause = cause.into_iter().find(|text| !text.is_empty());
-                let cause = cause.unwrap_or("no cause was logged");
-                let mut told = vec![format!("not taken: {cause}")];
-                told.extend(explain(value("status"), cause).map(str::to_owned));
+                let mut told = vec![format!("not taken: {words}")];
+                told.extend(explain(value("status"), words).map(meaning));
                 told
             }
             _ => Vec::new(),
         }
+    }
+
+    /// Whether a key of ours has signed it.
+    pub fn is_signed(&self) -> bool {
+        self.is_signed
     }
 
     /// Whether it has ended, and how.
@@ -93,10 +114,21 @@ impl Trace {
     }
 }
 
-fn reasons(status: &str, reply: &str) -> Vec<String> {
-    let mut told = vec![format!("it replied: {reply}")];
-    told.extend(explain(status, reply).map(|text| format!("what that means: {text}")));
+fn reasons(status: &str, words: &str) -> Vec<String> {
+    let is_reply = words
+        .split(' ')
+        .next()
+        .is_some_and(|code| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit()));
+    let mut told = vec![match is_reply {
+        true => format!("it replied: {words}"),
+        false => format!("what happened: {words}"),
+    }];
+    told.extend(explain(status, words).map(meaning));
     told
+}
+
+fn meaning(text: &str) -> String {
+    format!("what that means: {text}")
 }
 
 fn tls(text: &str) -> String {

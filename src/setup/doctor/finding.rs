@@ -151,7 +151,7 @@ impl Finding {
     pub fn text(&self) -> String {
         let about = match self.about.as_str() {
             "" => String::new(),
-            about => format!(" {about}"),
+            about => format!(" ({about})"),
         };
         let front = format!(
             "{:<8}{}{about}: {}",

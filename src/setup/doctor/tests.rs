@@ -616,7 +616,7 @@ fn names_cases() -> Vec<Case> {
             "port-25",
             State::Bad,
             "master holds it",
-            "disable --now master",
+            "disable --now postfix",
             in_ports(|facts| facts.listeners[0].holder = Some("master".to_owned())),
         ),
         (

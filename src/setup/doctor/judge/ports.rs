@@ -121,7 +121,7 @@ fn one(facts: &Facts, port: &Port) -> Finding {
         return check.bad(
             "",
             format!("{holder} holds it, and not chopar"),
-            format!("systemctl disable --now {holder} && systemctl restart chopar"),
+            move_over(holder),
         );
     }
     let is_open = |is_v4: bool| {
@@ -188,6 +188,23 @@ fn address_of(text: &str) -> Option<IpAddr> {
 
 const LISTEN: &str = "0A";
 const START: &str = "systemctl start chopar";
+
+/// How another program gives up a port: by its unit, where the name of its process tells that.
+fn move_over(holder: &str) -> String {
+    let unit = match holder {
+        "master" => "postfix",
+        "exim4" => "exim4",
+        "smtpd" => "opensmtpd",
+        "chasquid" => "chasquid",
+        "sendmail-mta" => "sendmail",
+        _ => {
+            return format!(
+                "stop {holder}, see that it does not come back, and run systemctl restart chopar"
+            );
+        }
+    };
+    format!("systemctl disable --now {unit} && systemctl restart chopar")
+}
 
 #[cfg(test)]
 mod tests {

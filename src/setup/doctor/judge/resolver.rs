@@ -84,5 +84,5 @@ const PUBLIC: [&str; 18] = [
     "94.140.15.15",
     "4.2.2.2",
 ];
-const OWN: &str = "run a resolver on this machine (apt install unbound) and name it: addresses = [\"127.0.0.1:53\"] in [dns] of chopar.toml";
+const OWN: &str = "run a resolver on this machine (apt install unbound) and name it: servers = [\"127.0.0.1\"] in [dns] of chopar.toml; one that is here already has to ask the zones by itself and forward to nobody";
 const REMOVE: &str = "name a resolver that answers in /etc/resolv.conf, or in [dns] of chopar.toml";
