@@ -94,7 +94,7 @@ fn port(facts: &Facts, role: Role, said: &Said) -> Vec<Finding> {
 
 fn certificate(facts: &Facts, role: Role, about: &str, shown: &Shown) -> Vec<Finding> {
     let obtain = format!(
-        "chopar cert obtain {} (chopar cert list shows what is there; CERTIFICATES in chopar-setup(7))",
+        "obtain a certificate for {0}: chopar cert obtain {0} (chopar cert list shows what is there; CERTIFICATES in chopar-setup(7))",
         facts.host
     );
     // Other servers take mail to port 25 under any certificate; people's programs do not.
