@@ -59,7 +59,7 @@ impl fmt::Display for FolderError {
             ),
             Self::Denied(path, cure) => write!(
                 out,
-                "{}: permission denied to {1}; run this with sudo. Where {1} is the account that chopar runs as: {cure}",
+                "{}: permission denied to {1}; use sudo. Where {1} is the account that chopar runs as: {cure}",
                 path.display(),
                 access::account_name()
             ),

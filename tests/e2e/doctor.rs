@@ -949,7 +949,7 @@ fn watch(stage: &mut Stage) {
         told("What large receivers ask")
     });
     assert!(
-        told_first.starts_with("bad     MX record of the domain example.test: it is missing"),
+        told_first.starts_with("bad     MX record of the domain (example.test): it is missing"),
         "{told_first}"
     );
     assert!(
