@@ -613,6 +613,8 @@ pub const ACME_URL_BYTES_MAX: usize = 2_048;
 pub const ACME_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of the body of a response of an ACME server.
 pub const ACME_RESPONSE_BYTES_MAX: usize = 256 * 1024;
+/// Interim responses (RFC 9110 section 15.2) of an ACME server before the one that counts.
+pub const ACME_INTERIM_MAX: usize = 8;
 /// Characters of a server's text that are shown.
 pub const ACME_TEXT_CHARS_MAX: usize = 500;
 /// How often a request is sent because its nonce was refused (RFC 8555 section 6.5).

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::https::{Https, resolvers};
 use super::record::HookRunner;
 use super::responder::Responder;
-use super::store::{Kept, Store};
+use super::store::Store;
 use super::wanted::Wanted;
 use crate::acme::client::Order;
 use crate::acme::jws::ExternalAccount;
@@ -85,52 +85,32 @@ impl std::error::Error for Failed {}
 pub type Window = Option<(crate::acme::wire::RenewalInfo, std::time::Duration)>;
 
 impl Means<'_> {
-    /// Obtains a certificate and puts it where the daemon finds it. The lock of the store is the caller's.
+    /// Obtains a certificate and puts it where the daemon finds it; nothing of the store changes before there is one. The
+    /// lock of the store is the caller's.
     pub fn obtain(&self, wanted: &Wanted, key: Key, store: &Store) -> Result<Summary, Failed> {
         let here = Failed::Here;
-        let pair = match (key, store.key(&wanted.name)) {
-            (Key::Kept, Some(pair)) => pair,
-            _ => KeyPair::generate().map_err(|error| here(error.to_string()))?,
+        let kept = match key {
+            Key::Kept => store.key(&wanted.name).map_err(|error| {
+                here(format!(
+                    "{error}; put the key back, or make another with `chopar cert obtain --new-key`"
+                ))
+            })?,
+            Key::New => None,
         };
-        let before = store
-            .kept()
-            .into_iter()
-            .find(|kept| kept.name == wanted.name);
-        // The helper runs the hook only for names that it finds in the configuration or here.
-        store
-            .write_order(&wanted.name, &wanted.order)
-            .map_err(here)?;
-        let obtained = self.order(wanted, &pair, before.as_ref(), store);
-        if obtained.is_err() {
-            // What could not be obtained is not tried for ever, nor in the place of what was there.
-            drop(match before {
-                None => store.remove(&wanted.name),
-                Some(Kept {
-                    order: Some(order), ..
-                }) => store.write_order(&wanted.name, &order),
-                Some(Kept { order: None, .. }) => Ok(()),
-            });
-        }
-        obtained
-    }
-
-    fn order(
-        &self,
-        wanted: &Wanted,
-        pair: &KeyPair,
-        before: Option<&Kept>,
-        store: &Store,
-    ) -> Result<Summary, Failed> {
-        let here = Failed::Here;
-        let before = before.and_then(|kept| kept.summary.as_ref().ok());
+        let pair = match kept {
+            Some(pair) => pair,
+            None => KeyPair::generate().map_err(|error| here(error.to_string()))?,
+        };
+        let before = store.one(&wanted.name).map_err(here)?;
+        let before = before.and_then(|kept| kept.summary.ok());
         let order = Order {
             names: wanted.names.clone(),
             kind: wanted.kind,
-            request: request(&wanted.names, pair).map_err(here)?,
+            request: request(&wanted.names, &pair).map_err(here)?,
             email: self.config.acme.email.as_ref().map(ToString::to_string),
             terms: wanted.terms,
             external: self.external().map_err(here)?,
-            replaces: before.and_then(|before| before.renewal_id.clone()),
+            replaces: before.and_then(|before| before.renewal_id),
         };
         let directory = wanted.directory.as_str();
         (self.say)(&format!("asking {directory} for {}", list(&wanted.names)));
@@ -139,9 +119,9 @@ impl Means<'_> {
         let Outcome::Chain(chain) = outcome else {
             return Err(here("the CA sent no certificate; try again".to_owned()));
         };
-        let summary = judge(wanted, pair, &chain).map_err(here)?;
+        let summary = judge(wanted, &pair, &chain).map_err(here)?;
         store
-            .write(&wanted.name, pair, &chain, &wanted.order)
+            .write(&wanted.name, &pair, &chain, &wanted.order)
             .map_err(here)?;
         Ok(summary)
     }
