@@ -641,7 +641,8 @@ pub const ACME_WINDOW_PAUSE_MAX: Duration = Duration::from_secs(86_400);
 pub const ACME_DNS_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long one run of hooks/dns-01 may take.
 pub const ACME_HOOK_TIMEOUT: Duration = Duration::from_secs(300);
-/// Connections that the listeners for challenges serve at a time; CAs look from several places.
+/// Connections that the listeners for challenges serve at a time; CAs look from several places. For one more the oldest is
+/// closed.
 pub const ACME_VISITORS_MAX: usize = 16;
 /// Bytes of a request that the listener for HTTP-01 reads.
 pub const ACME_VISIT_BYTES_MAX: usize = 4_096;

@@ -289,3 +289,70 @@ fn list(names: &[Name]) -> String {
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     names.join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Folder, SystemDefaults};
+    use crate::setup::acme::store::Ordered;
+
+    #[test]
+    fn what_fails_leaves_what_is_there_and_makes_nothing() {
+        let place = tempfile::tempdir().expect("a folder");
+        let mut files = Folder::default();
+        files.insert_file("chopar.toml", b"hostname = \"mail.a.test\"".to_vec());
+        let defaults = SystemDefaults {
+            hostname: String::new(),
+            resolv_conf: String::new(),
+        };
+        let config = Config::parse(&files, &defaults).expect("a configuration");
+        let sockets = ChallengeSockets::default();
+        let means = Means {
+            config: &config,
+            folder: place.path(),
+            hook: HookRunner::Here(place.path()),
+            sockets: &sockets,
+            say: &|_| {},
+        };
+        let name = |text: &str| Name::parse(text).expect("a name");
+        let order = |names: &[&str], kind| Ordered {
+            names: names.iter().map(|text| name(text)).collect(),
+            kind: Some(kind),
+            directory: None,
+            agreed: true,
+        };
+        // A wildcard is refused by http-01 before anybody is asked.
+        let wanted = |names| Wanted::new(order(names, ChallengeKind::Http01), &config.acme);
+        let store = Store::new(place.path());
+        let lock = store.lock().expect("a lock");
+        let fresh = wanted(&["b.test", "*.b.test"]).expect("wanted");
+        let failed = means.obtain(&fresh, Key::Kept, &store);
+        assert!(matches!(failed, Err(Failed::Acme(Error::Wildcard { .. }))));
+        assert!(store.one(&name("b.test")).is_ok_and(|one| one.is_none()));
+
+        let key = KeyPair::generate().expect("a key");
+        let there = order(&["a.test"], ChallengeKind::Dns01);
+        store
+            .write(&name("a.test"), &key, b"chain", &there)
+            .expect("written");
+        let again = wanted(&["a.test", "*.a.test"]).expect("wanted");
+        for key in [Key::Kept, Key::New] {
+            means
+                .obtain(&again, key, &store)
+                .expect_err("it cannot be obtained");
+        }
+        let kept = store.one(&name("a.test")).expect("read").expect("there");
+        assert_eq!(kept.order, Some(there));
+        let same = store.key(&name("a.test")).expect("read").expect("there");
+        assert_eq!(same.serialize_pem(), key.serialize_pem());
+
+        // Another key is made where one is asked for, not where there is one that cannot be read.
+        fs::write(store.folder(&name("a.test")).join("privkey.pem"), "rubbish").expect("written");
+        let failed = means.obtain(&again, Key::Kept, &store);
+        assert!(
+            matches!(&failed, Err(Failed::Here(text)) if text.contains("--new-key")),
+            "{failed:?}"
+        );
+        drop(lock);
+    }
+}
