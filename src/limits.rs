@@ -613,6 +613,8 @@ pub const ACME_URL_BYTES_MAX: usize = 2_048;
 pub const ACME_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of the body of a response of an ACME server.
 pub const ACME_RESPONSE_BYTES_MAX: usize = 256 * 1024;
+/// Interim responses (RFC 9110 section 15.2) of an ACME server before the one that counts.
+pub const ACME_INTERIM_MAX: usize = 8;
 /// Characters of a server's text that are shown.
 pub const ACME_TEXT_CHARS_MAX: usize = 500;
 /// How often a request is sent because its nonce was refused (RFC 8555 section 6.5).
@@ -639,7 +641,8 @@ pub const ACME_WINDOW_PAUSE_MAX: Duration = Duration::from_secs(86_400);
 pub const ACME_DNS_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long one run of hooks/dns-01 may take.
 pub const ACME_HOOK_TIMEOUT: Duration = Duration::from_secs(300);
-/// Connections that the listeners for challenges serve at a time; CAs look from several places.
+/// Connections that the listeners for challenges serve at a time; CAs look from several places. For one more the oldest is
+/// closed.
 pub const ACME_VISITORS_MAX: usize = 16;
 /// Bytes of a request that the listener for HTTP-01 reads.
 pub const ACME_VISIT_BYTES_MAX: usize = 4_096;

@@ -173,6 +173,8 @@ pub struct Client {
 struct Placed {
     url: Option<Url>,
     finalize: Option<Url>,
+    /// How often the certificate was asked for.
+    finalized: u32,
     authorizations: VecDeque<Url>,
 }
 
@@ -542,7 +544,7 @@ impl Client {
                 (Ok(order), Some(url)) => {
                     self.order.url = Some(url);
                     self.order.authorizations = order.authorizations.iter().cloned().collect();
-                    self.on_order(order, response, now, chance)
+                    self.on_order(call.step, order, response, now, chance)
                 }
                 (Ok(_), None) => self.fail(malformed("expected a Location".to_owned())),
                 (Err(text), _) => self.fail(malformed(text)),
@@ -558,7 +560,7 @@ impl Client {
             // What the challenge says now is said better by its authorization.
             Step::Answer => self.poll_authorization(response, now),
             Step::Finalize | Step::OrderAgain => match wire::read_order(&response.body) {
-                Ok(order) => self.on_order(order, response, now, chance),
+                Ok(order) => self.on_order(call.step, order, response, now, chance),
                 Err(text) => self.fail(malformed(text)),
             },
             Step::Chain => Action::Done(Outcome::Chain(response.body.clone())),
@@ -656,6 +658,7 @@ impl Client {
 
     fn on_order(
         &mut self,
+        step: Step,
         order: wire::Order,
         response: &Response,
         now: Timestamp,
@@ -668,7 +671,18 @@ impl Client {
             }
             // It has not noticed yet that all names are authorized.
             (Status::Pending, _) => self.poll_order(response, now),
-            (Status::Ready, _) => self.finalize(chance),
+            (Status::Ready, _) if self.order.finalized == 0 => {
+                self.poll = Poll::default();
+                self.finalize(chance)
+            }
+            // It was not heard; once more, after a pause and within the same time.
+            (Status::Ready, _) if step == Step::OrderAgain && self.order.finalized < ACME_TRIES => {
+                match self.poll.until.is_some_and(|until| now < until) {
+                    true => self.finalize(chance),
+                    false => self.poll_order(response, now),
+                }
+            }
+            (Status::Ready, _) => self.poll_order(response, now),
             (Status::Processing, _) => self.poll_order(response, now),
             (Status::Valid, Some(url)) => {
                 self.send(Call::new(Step::Chain, url, Payload::Empty), chance)
@@ -776,7 +790,7 @@ impl Client {
             return self.fail(Error::NotSupported { what: "orders" });
         };
         let payload = Payload::Json(json!({"csr": base64url(&order.request)}));
-        self.poll = Poll::default();
+        self.order.finalized = self.order.finalized.saturating_add(1);
         self.send(Call::new(Step::Finalize, url, payload), chance)
     }
 

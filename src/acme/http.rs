@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::limits::{ACME_HEAD_BYTES_MAX, ACME_RESPONSE_BYTES_MAX};
+use crate::limits::{ACME_HEAD_BYTES_MAX, ACME_INTERIM_MAX, ACME_RESPONSE_BYTES_MAX};
 
 /// A response, with the fields that count.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -53,6 +53,8 @@ pub enum HttpError {
     BodyTooLong,
     /// The length of the body is not understood.
     Length,
+    /// There are too many interim responses.
+    Interim,
     /// The connection was closed too early.
     CutShort,
 }
@@ -70,6 +72,10 @@ impl fmt::Display for HttpError {
                 )
             }
             Self::Length => out.write_str("the length of the body is not understood"),
+            Self::Interim => write!(
+                out,
+                "there are more than {ACME_INTERIM_MAX} interim responses"
+            ),
             Self::CutShort => {
                 out.write_str("the connection was closed before the response was whole")
             }
@@ -92,7 +98,24 @@ pub fn response(bytes: &[u8], body: Body, rest: Rest) -> Result<Option<Response>
     }
 }
 
-fn whole(bytes: &[u8], body: Body, rest: Rest) -> Result<Option<Response>, HttpError> {
+fn whole(mut bytes: &[u8], body: Body, rest: Rest) -> Result<Option<Response>, HttpError> {
+    for _ in 0..=ACME_INTERIM_MAX {
+        let Some((head, behind)) = head(bytes)? else {
+            return Ok(None);
+        };
+        let mut lines = head.trim_end_matches("\r\n").split("\r\n");
+        let status = status(lines.next().unwrap_or_default())?;
+        if !(100..200).contains(&status) {
+            return last(status, lines, behind, body, rest);
+        }
+        // Interim (RFC 9110 section 15.2): the real one follows.
+        bytes = behind;
+    }
+    Err(HttpError::Interim)
+}
+
+/// The head of a response, and what is behind it; `None` before its end.
+fn head(bytes: &[u8]) -> Result<Option<(&str, &[u8])>, HttpError> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
         return match bytes.len() > ACME_HEAD_BYTES_MAX {
             true => Err(HttpError::HeadTooLong),
@@ -106,12 +129,17 @@ fn whole(bytes: &[u8], body: Body, rest: Rest) -> Result<Option<Response>, HttpE
         .split_at_checked(end.saturating_add(4))
         .unwrap_or_default();
     let head = std::str::from_utf8(head).map_err(|_| HttpError::Field)?;
-    let mut lines = head.trim_end_matches("\r\n").split("\r\n");
-    let status = status(lines.next().unwrap_or_default())?;
-    if (100..200).contains(&status) {
-        // Interim (RFC 9110 section 15.2): the real one follows.
-        return whole(behind, body, rest);
-    }
+    Ok(Some((head, behind)))
+}
+
+/// The response that is none of the interim ones.
+fn last<'a>(
+    status: u16,
+    lines: impl Iterator<Item = &'a str>,
+    behind: &[u8],
+    body: Body,
+    rest: Rest,
+) -> Result<Option<Response>, HttpError> {
     let mut response = Response {
         status,
         ..Response::default()
@@ -240,6 +268,18 @@ mod tests {
                     3;x=y\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
         let response = read(text).expect("a response").expect("whole");
         assert_eq!(response.body, b"abcde");
+    }
+
+    #[test]
+    fn interim_responses_without_end_are_an_error() {
+        let real = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        let interim = |count| "HTTP/1.1 103 \r\n\r\n".repeat(count);
+        let few = format!("{}{real}", interim(ACME_INTERIM_MAX));
+        assert!(read(&few).is_ok_and(|found| found.is_some()));
+        for count in [ACME_INTERIM_MAX + 1, 100_000] {
+            let many = format!("{}{real}", interim(count));
+            assert_eq!(read(&many), Err(HttpError::Interim));
+        }
     }
 
     #[test]

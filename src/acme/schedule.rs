@@ -56,6 +56,10 @@ pub struct Plan {
     ask_at: Option<Timestamp>,
     failures: u32,
     not_before: Timestamp,
+    /// As long the CA wants to be left alone.
+    asked: Timestamp,
+    /// As long it rests after a success, whatever the certificate, the CA and the clock say.
+    rest: Timestamp,
 }
 
 impl Plan {
@@ -68,7 +72,41 @@ impl Plan {
             ask_at: lifetime.map(|_| now),
             failures: 0,
             not_before: Timestamp::default(),
+            asked: Timestamp::default(),
+            rest: Timestamp::default(),
         }
+    }
+
+    /// For a certificate that was obtained just now: before the next there is a rest of an hour or of a 24th of its
+    /// lifetime, for certificates of hours a third of that.
+    pub fn renewed(lifetime: Lifetime, now: Timestamp, entropy: &mut dyn Entropy) -> Self {
+        let len = lifetime.len();
+        let rest = ACME_RETRY_PAUSE_MIN.max(len / 24).min(len / 3);
+        Self {
+            rest: now.after(rest.max(Duration::from_secs(1))),
+            ..Self::new(Some(lifetime), now, entropy)
+        }
+    }
+
+    /// For another certificate than before, or for none any more. A certificate that goes again as soon as it is there
+    /// is no reason not to rest.
+    pub fn changed(
+        &self,
+        lifetime: Option<Lifetime>,
+        now: Timestamp,
+        entropy: &mut dyn Entropy,
+    ) -> Self {
+        Self {
+            rest: self.rest.min(now.after(ACME_RETRY_PAUSE_MIN)),
+            asked: self.asked,
+            ..Self::new(lifetime, now, entropy)
+        }
+    }
+
+    /// Whether it would be renewed now, had it not been a moment ago: the clock is wrong, or the CA takes back what it
+    /// gives.
+    pub fn is_held_back(&self, now: Timestamp) -> bool {
+        self.due <= now && now < self.rest
     }
 
     /// The certificate that it is for.
@@ -78,7 +116,7 @@ impl Plan {
 
     /// When it is renewed, as far as is known.
     pub fn due(&self) -> Timestamp {
-        self.due.max(self.not_before)
+        self.due.max(self.not_before).max(self.asked).max(self.rest)
     }
 
     /// What to do now.
@@ -137,11 +175,12 @@ impl Plan {
         let asked = error.and_then(Error::retry_at).unwrap_or_default();
         // A CA that wants to be left alone for a year has said something else.
         let asked = asked.min(now.after(RETRY_ASKED_MAX));
-        self.not_before = next.max(asked);
-        self.not_before
+        self.not_before = next;
+        self.asked = asked;
+        next.max(asked)
     }
 
-    /// An operator asks for it, or has changed what may have been in the way.
+    /// An operator has changed what may have been in the way. What the CA has asked for stays.
     pub fn forget_failures(&mut self) {
         self.failures = 0;
         self.not_before = Timestamp::default();
@@ -269,13 +308,52 @@ mod tests {
             assert!((least..=least * 5 / 4).contains(pause), "{pauses:?}");
         }
         plan.forget_failures();
+        assert_eq!(plan.step(now), Step::Obtain);
         let until = now.seconds() + 3 * DAY;
         assert_eq!(
             plan.on_failure(Some(&limited(until)), now, entropy),
             at(until)
         );
+        plan.forget_failures();
         assert_eq!(plan.step(at(until - 1)), Step::Wait(at(until)));
         assert_eq!(plan.step(at(until)), Step::Obtain);
+    }
+
+    #[test]
+    fn after_a_success_there_is_a_rest_whatever_the_certificate_and_the_ca_say() {
+        let entropy = &mut SeededEntropy::new(3);
+        // The clock is far ahead: what was obtained has ended.
+        let now = 400 * DAY;
+        let held = lifetime(0, 90);
+        let plan = Plan::renewed(held, at(now), entropy);
+        assert!(plan.is_held_back(at(now)));
+        let rest = 90 * DAY / 24;
+        let least = at(now + rest);
+        assert_eq!(plan.due(), least);
+        assert_ne!(plan.step(at(now + rest - 1)), Step::Obtain);
+        assert_eq!(plan.step(least), Step::Obtain);
+        // It is gone again: an hour all the same.
+        let plan = plan.changed(None, at(now), entropy);
+        assert_eq!(plan.step(at(now)), Step::Wait(at(now + 3_600)));
+        // The window is past already.
+        let mut plan = Plan::renewed(lifetime(400, 90), at(now), entropy);
+        let past = RenewalInfo {
+            start: at(DAY),
+            end: at(2 * DAY),
+            explanation: None,
+        };
+        plan.on_window(past, Duration::ZERO, at(now), entropy);
+        assert!(plan.is_held_back(at(now)));
+        plan.forget_failures();
+        assert_ne!(plan.step(at(now)), Step::Obtain);
+        // One of seconds is renewed in time.
+        let held = Lifetime {
+            from: at(now),
+            to: at(now + 16),
+        };
+        let plan = Plan::renewed(held, at(now), entropy);
+        assert!(!plan.is_held_back(at(now)));
+        assert!(plan.due() <= at(now + 8), "{:?}", plan.due());
     }
 
     #[test]
@@ -334,7 +412,7 @@ mod tests {
                     least_left = least_left.min(held.to.seconds() - now);
                     renewals += 1;
                     held = lifetime(now, days);
-                    plan = Plan::new(Some(held), at(now), chance);
+                    plan = Plan::renewed(held, at(now), chance);
                 }
             }
         }

@@ -35,8 +35,20 @@ struct Ca {
     /// How often that is given.
     order_times: u32,
     renewal_info: bool,
+    /// What a request for the certificate changes.
+    finalize: Finalize,
     chance: SeededEntropy,
     state: Progress,
+}
+
+/// What comes of a request for the certificate.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Finalize {
+    Heard,
+    /// The order stays ready.
+    StaysReady,
+    /// It is refused although the order is ready.
+    NotReady,
 }
 
 /// What it asks of those who have no account.
@@ -73,6 +85,7 @@ impl Default for Ca {
             order: None,
             order_times: u32::MAX,
             renewal_info: false,
+            finalize: Finalize::Heard,
             chance: SeededEntropy::new(1),
             state: Progress::default(),
         }
@@ -219,7 +232,10 @@ impl Ca {
                 reply(200, json!({"status": "processing"}), None)
             }
             "finalize" | "theorder" => {
-                if front == "finalize" {
+                if front == "finalize" && self.finalize == Finalize::NotReady {
+                    return reply(403, problem("orderNotReady", "not yet"), None);
+                }
+                if front == "finalize" && self.finalize == Finalize::Heard {
                     self.state.finalized = true;
                     self.state.looked = 0;
                 }
@@ -494,6 +510,22 @@ fn a_failed_validation_names_the_name_the_way_and_what_the_ca_saw() {
         text.contains("a.test by http-01: connection: refused") && text.contains("port 80"),
         "{text}"
     );
+}
+
+#[test]
+fn a_ca_whose_order_stays_ready_is_asked_for_the_certificate_a_few_times_alone() {
+    for finalize in [Finalize::StaysReady, Finalize::NotReady] {
+        let mut ca = Ca {
+            finalize,
+            ..Ca::default()
+        };
+        let ran = run(&mut ca, &["a.test"]);
+        let is_late = matches!(ran.result, Err(Error::TooSlow { .. }));
+        assert!(is_late, "{:?}", ran.result);
+        let asked = ca.state.log.iter().filter(|path| *path == "finalize");
+        assert_eq!(asked.count(), 3);
+        assert!(ran.waited.iter().sum::<u64>() < 700, "{:?}", ran.waited);
+    }
 }
 
 #[test]

@@ -27,6 +27,8 @@ use crate::setup::acme::store::{Locked, Ordered, Store};
 use crate::setup::acme::wanted::{Wanted, wanted};
 use crate::shell::certificate::Summary;
 use crate::shell::certificate_files::{self, OBTAINED, Places};
+use crate::shell::helper::dns_hook;
+use crate::shell::last_good;
 use crate::shell::listen::ChallengeSockets;
 use crate::shell::privilege::as_service;
 use crate::shell::time::{SystemEntropy, wall};
@@ -184,6 +186,17 @@ impl Obtain {
             result.map_err(|failed| failure(&failed))
         })?;
         tell_obtained(&summary);
+        let unlisted: Vec<String> = (wanted.names.iter())
+            .filter(|name| !dns_hook::is_configured(&name.challenge_record(), config))
+            .map(ToString::to_string)
+            .collect();
+        if wanted.kind == ChallengeKind::Dns01 && !unlisted.is_empty() {
+            say(format_args!(
+                "the daemon has hooks/dns-01 run for acme.names, the hostname and the served domains alone: it cannot renew \
+                 this one before {} is in acme.names",
+                unlisted.join(", ")
+            ));
+        }
         if config.acme.renewal == Renewal::Off {
             say("acme.enabled is false: nobody renews it but `chopar cert renew`");
         }
@@ -224,7 +237,7 @@ impl Renew {
         let only = self.name.as_deref().map(parse_name).transpose()?;
         let renewed = work(folder, config, |means, store| {
             let _lock = lock(store)?;
-            let kept = store.kept();
+            let kept = (store.kept()).map_err(|error| Failure::new(IO_ERROR, error))?;
             // Whoever runs this wants it, also where the daemon is told not to.
             let mut acme = config.acme.clone();
             if acme.renewal == Renewal::Off {
@@ -291,16 +304,32 @@ fn not_due(means: &Means<'_>, wanted: &Wanted, there: &Summary) -> Option<Timest
 impl Revoke {
     fn run(&self, folder: &Path, config: &Config) -> Result<(), Failure> {
         let name = parse_name(&self.name)?;
-        work(folder, config, |means, store| {
+        let done = work(folder, config, |means, store| {
             let _lock = lock(store)?;
-            let kept = store.kept().into_iter().find(|kept| kept.name == name);
+            let kept = store.one(&name);
+            let kept = kept.map_err(|error| Failure::new(IO_ERROR, error))?;
             let kept = kept.ok_or_else(|| {
                 let text =
                     format!("{name} was not obtained here; `chopar cert list` lists what was");
                 Failure::new(NO_INPUT, text)
             })?;
+            let removed = || -> Result<(), Failure> {
+                store
+                    .remove(&name)
+                    .map_err(|error| Failure::new(IO_ERROR, error))?;
+                let folder = format!("{OBTAINED}{}", name.folder());
+                last_good::forget(&config.state_dir, &folder)
+                    .map_err(|error| Failure::new(IO_ERROR, error))
+            };
+            if kept.is_bare {
+                removed()?;
+                return Ok(
+                    "there was no certificate to revoke; what was left of an order is removed",
+                );
+            }
             let summary = kept.summary.map_err(|error| Failure::new(DATA, error))?;
             let key = store.key(&name);
+            let key = key.map_err(|error| Failure::new(DATA, error))?;
             let key =
                 key.ok_or_else(|| Failure::new(DATA, format!("the key of {name} cannot be read")))?;
             let ordered = kept.order.and_then(|order| order.directory);
@@ -308,11 +337,10 @@ impl Revoke {
             means
                 .revoke(&directory, &summary, &key, self.reason)
                 .map_err(|failed| failure(&failed))?;
-            store
-                .remove(&name)
-                .map_err(|error| Failure::new(IO_ERROR, error))
+            removed()?;
+            Ok("revoked, and removed with its key")
         })?;
-        say(format_args!("{name}: revoked, and removed with its key"));
+        say(format_args!("{name}: {done}"));
         reload_if_running(&config.runtime_dir)
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustls::client::danger::ServerCertVerifier as _;
 use rustls::client::{Resumption, WebPkiServerVerifier};
@@ -12,6 +13,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{CertificateError, ClientConfig, ClientConnection, ProtocolVersion, StreamOwned};
 
 use super::certificate;
+use super::timed::Timed;
 use super::tls::{Unverified, root_store, server_name};
 use crate::address::Domain;
 use crate::date::Timestamp;
@@ -81,12 +83,7 @@ pub fn shake(
     let connection = ClientConnection::new(Arc::new(config), asked.clone())
         .map_err(|error| error.to_string())?;
     let mut secured = StreamOwned::new(connection, stream);
-    while secured.conn.is_handshaking() {
-        secured
-            .conn
-            .complete_io(&mut secured.sock)
-            .map_err(|error| error.to_string())?;
-    }
+    finish(&mut secured).map_err(|error| error.to_string())?;
     let version = match secured.conn.protocol_version() {
         Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
         _ => "TLSv1.2",
@@ -133,6 +130,23 @@ pub fn shake(
         is_self_signed: seen.is_some_and(|seen| seen.is_self_issued),
     };
     Ok((secured, shown))
+}
+
+/// The handshake as a whole has the time that the socket has for one read.
+fn finish(secured: &mut Secured) -> io::Result<()> {
+    let timeout = secured.sock.read_timeout()?;
+    let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let writes = secured.sock.write_timeout()?;
+    while secured.conn.is_handshaking() {
+        match until {
+            Some(until) => secured
+                .conn
+                .complete_io(&mut Timed::new(&secured.sock, until))?,
+            None => secured.conn.complete_io(&mut secured.sock)?,
+        };
+    }
+    secured.sock.set_read_timeout(timeout)?;
+    secured.sock.set_write_timeout(writes)
 }
 
 fn has_name(end: &CertificateDer<'_>, asked: &rustls::pki_types::ServerName<'_>) -> bool {

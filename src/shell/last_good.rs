@@ -89,6 +89,15 @@ pub(super) fn keep(state_dir: &Path, tls: &Tls) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes what was kept of a pair that is not to be served again.
+pub fn forget(state_dir: &Path, name: &str) -> io::Result<()> {
+    let path = state_dir.join(FOLDER).join(format!("{name}{END}"));
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(named(&path, &error)),
+        _ => Ok(()),
+    }
+}
+
 /// A pair as one PEM file: the key, then the chain.
 pub(super) fn pem(key: &PrivateKeyDer<'_>, chain: &[CertificateDer<'_>]) -> Zeroizing<Vec<u8>> {
     let label = match key {

@@ -11,7 +11,7 @@ pub mod handshake;
 pub mod helper;
 pub mod interruption;
 pub mod journal_writer;
-mod last_good;
+pub mod last_good;
 pub mod link;
 pub mod loading;
 pub mod log;
@@ -23,6 +23,7 @@ pub mod renewals;
 pub mod replace;
 pub mod signals;
 pub mod time;
+pub mod timed;
 pub mod tls;
 
 mod access;

@@ -5,8 +5,8 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ use crate::engine::log::Line;
 
 /// The loop's side.
 pub(super) struct Renewals {
-    configs: Sender<Arc<Config>>,
+    newest: Newest,
+    reloaded: SyncSender<()>,
     said: Receiver<Said>,
 }
 
@@ -35,6 +36,9 @@ pub(super) struct Place {
     /// The way to the helper.
     pub(super) hook: HelperDoor,
 }
+
+/// The configuration that was read last and not taken yet; one before it is nobody's any more.
+type Newest = Arc<Mutex<Option<Arc<Config>>>>;
 
 enum Said {
     Log(Line),
@@ -51,7 +55,8 @@ pub struct Door {
     pub sockets: ChallengeSockets,
     /// The way to the helper.
     pub hook: HelperDoor,
-    configs: Receiver<Arc<Config>>,
+    newest: Newest,
+    reloaded: Receiver<()>,
     say: Sender<Said>,
     waker: Arc<Waker>,
 }
@@ -70,9 +75,16 @@ pub enum Waited {
 impl Door {
     /// Waits so long, or until something happens.
     pub fn wait(&mut self, pause: Duration) -> Waited {
-        match self.configs.recv_timeout(pause) {
-            Ok(config) => {
-                self.config = config;
+        match self.reloaded.recv_timeout(pause) {
+            Ok(()) => {
+                let newest = self
+                    .newest
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
+                if let Some(config) = newest {
+                    self.config = config;
+                }
                 Waited::Reloaded
             }
             Err(RecvTimeoutError::Timeout) => Waited::Enough,
@@ -104,26 +116,34 @@ impl Renewals {
         waker: &Arc<Waker>,
         life: impl FnOnce(Door) + Send + 'static,
     ) -> io::Result<Self> {
-        let (configs, config) = mpsc::channel();
+        let newest = Newest::default();
+        // One word is enough, however often there is another configuration.
+        let (reload, reloaded) = mpsc::sync_channel(1);
         let (say, said) = mpsc::channel();
         let door = Door {
             folder: place.folder,
             config: place.config,
             sockets: place.sockets,
             hook: place.hook,
-            configs: config,
+            newest: Arc::clone(&newest),
+            reloaded,
             say,
             waker: Arc::clone(waker),
         };
         let thread = thread::Builder::new().name("renewal".into());
         thread.spawn(move || life(door))?;
-        Ok(Self { configs, said })
+        Ok(Self {
+            newest,
+            reloaded: reload,
+            said,
+        })
     }
 
     /// There is another configuration.
     pub(super) fn reconfigure(&self, config: Arc<Config>) {
-        // A thread that is gone has nothing left to do.
-        drop(self.configs.send(config));
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(config);
+        // A thread that is gone has nothing left to do, and one that was told already will look.
+        let _is_told: bool = self.reloaded.try_send(()).is_ok();
     }
 
     /// Logs what the thread said; gives whether there is another certificate.

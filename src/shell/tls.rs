@@ -33,7 +33,7 @@ use rustls::{
 use zeroize::Zeroizing;
 
 use super::certificate::{Certificate, Fault, public_key};
-use super::certificate_files::{Found, Pair, PairError, shown};
+use super::certificate_files::{Found, OBTAINED, Pair, PairError, shown};
 use super::last_good::{self, Kept};
 use super::time::wall;
 use crate::address::Domain;
@@ -99,7 +99,8 @@ impl std::error::Error for TlsError {}
 pub(super) enum Gone {
     /// It stays.
     Kept,
-    /// It goes, where another is served: the operator has asked for a reload.
+    /// It goes, where another is served: the operator has asked for a reload. One that chopar has obtained goes in any case:
+    /// nobody but `chopar cert revoke` removes its folder.
     Dropped,
 }
 
@@ -352,8 +353,11 @@ impl Tls {
                 .iter()
                 .any(|found| found.name == served.name || found.name.is_empty())
         };
-        if gone == Gone::Dropped && self.served.iter().any(is_there) {
-            self.served.retain(is_there);
+        if gone == Gone::Dropped {
+            let is_another = self.served.iter().any(is_there);
+            let is_obtained = |served: &Served| served.name.starts_with(OBTAINED);
+            self.served
+                .retain(|served| is_there(served) || !(is_another || is_obtained(served)));
         }
         let missing = self.served.iter().filter(|served| !is_there(served));
         let missing = missing.map(|served| (served.name.clone(), Cause::Gone));

@@ -237,6 +237,28 @@ fn a_certificate_is_obtained_by_http_and_by_tls_and_served_at_once() {
     assert_eq!(said.code, 0, "{said:?}");
     assert_eq!(list(&relay).len(), 1);
     assert_eq!(cert(&relay, &["revoke", "b.relay.test"]).code, 66);
+
+    // The last one goes, too: what is revoked is not served, and nothing is left to be served after a restart.
+    let said = cert(&relay, &["revoke", "mail.relay.test"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    wait_for("another certificate", LONG, || {
+        (!shown(&relay, "mail.relay.test").contains("Pebble")).then_some(())
+    });
+    let left = relay.folder().join("state/tls-last-good");
+    let left = fs::read_dir(left).map_or(0, |left| left.count());
+    assert_eq!(left, 0);
+
+    // Of an attempt that was broken off by a version before there is an order, and nothing to revoke.
+    fs::create_dir(&folder).expect("a folder");
+    fs::write(
+        folder.join("order.json"),
+        r#"{"names":["mail.relay.test"],"agreed":true}"#,
+    )
+    .expect("a file");
+    let said = cert(&relay, &["revoke", "mail.relay.test"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.stderr.contains("no certificate"), "{said:?}");
+    assert!(!folder.exists());
 }
 
 #[test]

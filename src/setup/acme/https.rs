@@ -21,6 +21,7 @@ use crate::dns::resolv_conf;
 use crate::limits::{ACME_HEAD_BYTES_MAX, ACME_REQUEST_TIMEOUT, ACME_RESPONSE_BYTES_MAX};
 use crate::setup::asking::Asker;
 use crate::shell::folder::system_defaults;
+use crate::shell::timed::Timed;
 use crate::shell::tls::https_client;
 
 /// Who asks.
@@ -53,8 +54,8 @@ impl Https {
             .map_err(|_| format!("{} is no name of a server", target.host))?;
         let connection = ClientConnection::new(Arc::clone(&self.tls), name)
             .map_err(|error| error.to_string())?;
-        let mut stream = StreamOwned::new(connection, stream);
-        exchange(&mut stream, request, &target, until).map_err(|error| said(&error))
+        let mut stream = StreamOwned::new(connection, Timed::new(stream, until));
+        exchange(&mut stream, request, &target).map_err(|error| said(&error))
     }
 
     fn connect(&self, target: &Target<'_>) -> Result<TcpStream, String> {
@@ -132,14 +133,9 @@ impl<'a> Target<'a> {
     }
 }
 
-type Stream = StreamOwned<ClientConnection, TcpStream>;
+type Stream = StreamOwned<ClientConnection, Timed<TcpStream>>;
 
-fn exchange(
-    stream: &mut Stream,
-    request: &Request,
-    target: &Target<'_>,
-    until: Instant,
-) -> io::Result<Response> {
+fn exchange(stream: &mut Stream, request: &Request, target: &Target<'_>) -> io::Result<Response> {
     let (method, expected) = match request.method {
         Method::Get => ("GET", Body::Expected),
         Method::Head => ("HEAD", Body::None),
@@ -158,13 +154,11 @@ fn exchange(
     }
     text.push_str("\r\n");
     text.push_str(body);
-    hold_to(stream, until)?;
     stream.write_all(text.as_bytes())?;
     stream.flush()?;
     let mut bytes = Vec::new();
     let mut block = [0; 8 * 1024];
     loop {
-        hold_to(stream, until)?;
         let rest = match stream.read(&mut block) {
             Ok(0) => Rest::Closed,
             Ok(len) => {
@@ -184,16 +178,6 @@ fn exchange(
             return Ok(response);
         }
     }
-}
-
-/// No read or write waits past the end.
-fn hold_to(stream: &Stream, until: Instant) -> io::Result<()> {
-    let left = until.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(ErrorKind::TimedOut.into());
-    }
-    stream.sock.set_read_timeout(Some(left))?;
-    stream.sock.set_write_timeout(Some(left))
 }
 
 /// An error in words for a person.

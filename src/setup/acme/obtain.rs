@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::https::{Https, resolvers};
 use super::record::HookRunner;
 use super::responder::Responder;
-use super::store::{Kept, Store};
+use super::store::Store;
 use super::wanted::Wanted;
 use crate::acme::client::Order;
 use crate::acme::jws::ExternalAccount;
@@ -85,52 +85,32 @@ impl std::error::Error for Failed {}
 pub type Window = Option<(crate::acme::wire::RenewalInfo, std::time::Duration)>;
 
 impl Means<'_> {
-    /// Obtains a certificate and puts it where the daemon finds it. The lock of the store is the caller's.
+    /// Obtains a certificate and puts it where the daemon finds it; nothing of the store changes before there is one. The
+    /// lock of the store is the caller's.
     pub fn obtain(&self, wanted: &Wanted, key: Key, store: &Store) -> Result<Summary, Failed> {
         let here = Failed::Here;
-        let pair = match (key, store.key(&wanted.name)) {
-            (Key::Kept, Some(pair)) => pair,
-            _ => KeyPair::generate().map_err(|error| here(error.to_string()))?,
+        let kept = match key {
+            Key::Kept => store.key(&wanted.name).map_err(|error| {
+                here(format!(
+                    "{error}; put the key back, or make another with `chopar cert obtain --new-key`"
+                ))
+            })?,
+            Key::New => None,
         };
-        let before = store
-            .kept()
-            .into_iter()
-            .find(|kept| kept.name == wanted.name);
-        // The helper runs the hook only for names that it finds in the configuration or here.
-        store
-            .write_order(&wanted.name, &wanted.order)
-            .map_err(here)?;
-        let obtained = self.order(wanted, &pair, before.as_ref(), store);
-        if obtained.is_err() {
-            // What could not be obtained is not tried for ever, nor in the place of what was there.
-            drop(match before {
-                None => store.remove(&wanted.name),
-                Some(Kept {
-                    order: Some(order), ..
-                }) => store.write_order(&wanted.name, &order),
-                Some(Kept { order: None, .. }) => Ok(()),
-            });
-        }
-        obtained
-    }
-
-    fn order(
-        &self,
-        wanted: &Wanted,
-        pair: &KeyPair,
-        before: Option<&Kept>,
-        store: &Store,
-    ) -> Result<Summary, Failed> {
-        let here = Failed::Here;
-        let before = before.and_then(|kept| kept.summary.as_ref().ok());
+        let pair = match kept {
+            Some(pair) => pair,
+            None => KeyPair::generate().map_err(|error| here(error.to_string()))?,
+        };
+        let before = store.one(&wanted.name).map_err(here)?;
+        let before = before.and_then(|kept| kept.summary.ok());
         let order = Order {
             names: wanted.names.clone(),
             kind: wanted.kind,
-            request: request(&wanted.names, pair).map_err(here)?,
+            request: request(&wanted.names, &pair).map_err(here)?,
             email: self.config.acme.email.as_ref().map(ToString::to_string),
             terms: wanted.terms,
             external: self.external().map_err(here)?,
-            replaces: before.and_then(|before| before.renewal_id.clone()),
+            replaces: before.and_then(|before| before.renewal_id),
         };
         let directory = wanted.directory.as_str();
         (self.say)(&format!("asking {directory} for {}", list(&wanted.names)));
@@ -139,9 +119,9 @@ impl Means<'_> {
         let Outcome::Chain(chain) = outcome else {
             return Err(here("the CA sent no certificate; try again".to_owned()));
         };
-        let summary = judge(wanted, pair, &chain).map_err(here)?;
+        let summary = judge(wanted, &pair, &chain).map_err(here)?;
         store
-            .write(&wanted.name, pair, &chain, &wanted.order)
+            .write(&wanted.name, &pair, &chain, &wanted.order)
             .map_err(here)?;
         Ok(summary)
     }
@@ -308,4 +288,71 @@ fn judge(wanted: &Wanted, key: &KeyPair, chain: &[u8]) -> Result<Summary, String
 fn list(names: &[Name]) -> String {
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Folder, SystemDefaults};
+    use crate::setup::acme::store::Ordered;
+
+    #[test]
+    fn what_fails_leaves_what_is_there_and_makes_nothing() {
+        let place = tempfile::tempdir().expect("a folder");
+        let mut files = Folder::default();
+        files.insert_file("chopar.toml", b"hostname = \"mail.a.test\"".to_vec());
+        let defaults = SystemDefaults {
+            hostname: String::new(),
+            resolv_conf: String::new(),
+        };
+        let config = Config::parse(&files, &defaults).expect("a configuration");
+        let sockets = ChallengeSockets::default();
+        let means = Means {
+            config: &config,
+            folder: place.path(),
+            hook: HookRunner::Here(place.path()),
+            sockets: &sockets,
+            say: &|_| {},
+        };
+        let name = |text: &str| Name::parse(text).expect("a name");
+        let order = |names: &[&str], kind| Ordered {
+            names: names.iter().map(|text| name(text)).collect(),
+            kind: Some(kind),
+            directory: None,
+            agreed: true,
+        };
+        // A wildcard is refused by http-01 before anybody is asked.
+        let wanted = |names| Wanted::new(order(names, ChallengeKind::Http01), &config.acme);
+        let store = Store::new(place.path());
+        let lock = store.lock().expect("a lock");
+        let fresh = wanted(&["b.test", "*.b.test"]).expect("wanted");
+        let failed = means.obtain(&fresh, Key::Kept, &store);
+        assert!(matches!(failed, Err(Failed::Acme(Error::Wildcard { .. }))));
+        assert!(store.one(&name("b.test")).is_ok_and(|one| one.is_none()));
+
+        let key = KeyPair::generate().expect("a key");
+        let there = order(&["a.test"], ChallengeKind::Dns01);
+        store
+            .write(&name("a.test"), &key, b"chain", &there)
+            .expect("written");
+        let again = wanted(&["a.test", "*.a.test"]).expect("wanted");
+        for key in [Key::Kept, Key::New] {
+            means
+                .obtain(&again, key, &store)
+                .expect_err("it cannot be obtained");
+        }
+        let kept = store.one(&name("a.test")).expect("read").expect("there");
+        assert_eq!(kept.order, Some(there));
+        let same = store.key(&name("a.test")).expect("read").expect("there");
+        assert_eq!(same.serialize_pem(), key.serialize_pem());
+
+        // Another key is made where one is asked for, not where there is one that cannot be read.
+        fs::write(store.folder(&name("a.test")).join("privkey.pem"), "rubbish").expect("written");
+        let failed = means.obtain(&again, Key::Kept, &store);
+        assert!(
+            matches!(&failed, Err(Failed::Here(text)) if text.contains("--new-key")),
+            "{failed:?}"
+        );
+        drop(lock);
+    }
 }

@@ -5,9 +5,10 @@
 //! once with its cause, and again each day that it lasts.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::obtain::{Failed, Key, Means};
+use super::obtain::{self, Failed, Means};
 use super::record::HookRunner;
 use super::store::{Kept, Locked, Store};
 use super::wanted::{Wanted, wanted};
@@ -26,19 +27,32 @@ pub fn run(mut door: Door) {
     let mut plans = Plans::default();
     loop {
         let pause = plans.turn(&door);
+        let before = Arc::clone(&door.config);
         match door.wait(pause) {
             Waited::Enough => {}
-            // What was in the way may be gone.
-            Waited::Reloaded => plans.forget_failures(),
+            // What was in the way may be gone, if it was of this part: a reload for another user is none of its business.
+            Waited::Reloaded => {
+                let now = &door.config;
+                if before.acme != now.acme || before.hostname != now.hostname {
+                    plans.forget_failures();
+                }
+            }
             Waited::Ended => return,
         }
     }
 }
 
-/// The plan of each certificate, and what was said of it.
+/// Its name, and the directory of its CA: what one asks for is nothing to another.
+type Key = (Name, String);
+
+fn key(wanted: &Wanted) -> Key {
+    (wanted.name.clone(), wanted.directory.as_str().to_owned())
+}
+
+/// The plan of each certificate of each CA, and what was said of it.
 #[derive(Default)]
 struct Plans {
-    plans: BTreeMap<Name, Plan>,
+    plans: BTreeMap<Key, Plan>,
     said: Said,
 }
 
@@ -47,10 +61,18 @@ impl Plans {
     fn turn(&mut self, door: &Door) -> Duration {
         let config = &door.config;
         let store = Store::new(&config.state_dir);
-        let kept = store.kept();
+        let kept = match store.kept() {
+            Ok(kept) => kept,
+            Err(cause) => {
+                if self.said.is_news("", &cause, wall()) {
+                    door.log(Line::new(Level::Warning, "certificate-renewal").with("cause", cause));
+                }
+                return ACME_LOOK_PAUSE_MAX;
+            }
+        };
         let wanted = wanted(&config.acme, &config.hostname, &kept);
         self.plans
-            .retain(|name, _| wanted.iter().any(|one| one.name == *name));
+            .retain(|planned, _| wanted.iter().any(|one| key(one) == *planned));
         let mut next = ACME_LOOK_PAUSE_MAX;
         for one in &wanted {
             let now = wall();
@@ -75,10 +97,10 @@ impl Plans {
         let entropy = &mut SystemEntropy::default();
         let plan = self
             .plans
-            .entry(wanted.name.clone())
+            .entry(key(wanted))
             .or_insert_with(|| Plan::new(lifetime, now, entropy));
         if plan.lifetime() != lifetime {
-            *plan = Plan::new(lifetime, now, entropy);
+            *plan = plan.changed(lifetime, now, entropy);
         }
         plan
     }
@@ -87,7 +109,7 @@ impl Plans {
         let say = |_: &str| {};
         let asked = there.map(|there| means(door, &say).window(&wanted.directory, there));
         let (now, entropy) = (wall(), &mut SystemEntropy::default());
-        let Some(plan) = self.plans.get_mut(&wanted.name) else {
+        let Some(plan) = self.plans.get_mut(&key(wanted)) else {
             return;
         };
         match asked {
@@ -96,6 +118,24 @@ impl Plans {
             // The renewal itself would say the same, and is what counts.
             Some(Err(Failed::Acme(error))) => plan.on_window_failed(&error, now),
             Some(Err(Failed::Here(_))) => plan.on_no_window(),
+        }
+        self.warn_of_rest(wanted, door);
+    }
+
+    /// Says where a certificate would be renewed as soon as it is there.
+    fn warn_of_rest(&mut self, wanted: &Wanted, door: &Door) {
+        let now = wall();
+        let plan = self.plans.get(&key(wanted));
+        let Some(plan) = plan.filter(|plan| plan.is_held_back(now)) else {
+            return;
+        };
+        let name = wanted.name.to_string();
+        if self.said.is_news(&name, HELD_BACK, now) {
+            let line = Line::new(Level::Warning, "certificate-renewal").with("name", &name);
+            door.log(
+                line.with("next", plan.due().rfc3339())
+                    .with("cause", HELD_BACK),
+            );
         }
     }
 
@@ -116,28 +156,29 @@ impl Plans {
                     let line = Line::new(Level::Debug, "certificate-renewal");
                     door.log(line.with("name", &name).with("step", text));
                 };
-                means(door, &say).obtain(wanted, Key::Kept, store)
+                means(door, &say).obtain(wanted, obtain::Key::Kept, store)
             }
         };
         let (now, entropy) = (wall(), &mut SystemEntropy::default());
         match result {
             Ok(summary) => {
-                self.said.forget(&wanted.name);
-                let plan = Plan::new(Some(lifetime(&summary)), now, entropy);
+                self.said.forget(&name);
+                let plan = Plan::renewed(lifetime(&summary), now, entropy);
                 let line = Line::new(Level::Info, "certificate-renewal").with("name", &name);
                 let line = line.with("until", summary.to.rfc3339());
                 door.log(line.with("next", plan.due().rfc3339()));
-                self.plans.insert(wanted.name.clone(), plan);
+                self.plans.insert(key(wanted), plan);
+                self.warn_of_rest(wanted, door);
                 door.renewed();
                 Duration::ZERO
             }
             Err(failed) => {
-                let Some(plan) = self.plans.get_mut(&wanted.name) else {
+                let Some(plan) = self.plans.get_mut(&key(wanted)) else {
                     return ACME_BUSY_PAUSE;
                 };
                 let next = plan.on_failure(failed.acme(), now, entropy);
                 let cause = failed.to_string();
-                let is_news = self.said.is_news(&wanted.name, &cause, now);
+                let is_news = self.said.is_news(&name, &cause, now);
                 let level = if is_news {
                     Level::Warning
                 } else {
@@ -184,23 +225,26 @@ pub fn lifetime(summary: &Summary) -> Lifetime {
     }
 }
 
-/// What was said last, and when.
+const HELD_BACK: &str = "the certificate that was just obtained would have to be renewed already; see to the clock, and whether the CA \
+                         revokes what it issues";
+
+/// What was said last of a name, and when; without a name it is of all of them.
 #[derive(Default)]
-struct Said(BTreeMap<Name, (String, Timestamp)>);
+struct Said(BTreeMap<String, (String, Timestamp)>);
 
 impl Said {
-    fn is_news(&mut self, name: &Name, cause: &str, now: Timestamp) -> bool {
+    fn is_news(&mut self, name: &str, cause: &str, now: Timestamp) -> bool {
         let known = self.0.get(name);
         let is_known = known.is_some_and(|(said, at)| {
             said == cause && now.since(*at) < CERTIFICATE_WARNING_INTERVAL
         });
         if !is_known {
-            self.0.insert(name.clone(), (cause.to_owned(), now));
+            self.0.insert(name.to_owned(), (cause.to_owned(), now));
         }
         !is_known
     }
 
-    fn forget(&mut self, name: &Name) {
+    fn forget(&mut self, name: &str) {
         self.0.remove(name);
     }
 }
@@ -211,10 +255,10 @@ mod tests {
 
     #[test]
     fn a_failure_is_said_once_and_again_each_day() {
-        let name = Name::parse("a.test").expect("a name");
+        let name = "a.test";
         let mut said = Said::default();
         let mut is_news =
-            |cause, hours: u64| said.is_news(&name, cause, Timestamp::from_seconds(hours * 3_600));
+            |cause, hours: u64| said.is_news(name, cause, Timestamp::from_seconds(hours * 3_600));
         assert!(is_news("down", 0));
         assert!(!is_news("down", 1));
         assert!(!is_news("down", 23));
@@ -222,8 +266,8 @@ mod tests {
         assert!(!is_news("down", 25));
         assert!(is_news("refused", 26), "another cause");
         assert!(is_news("down", 27));
-        said.forget(&name);
+        said.forget(name);
         let at = Timestamp::from_seconds(27 * 3_600);
-        assert!(said.is_news(&name, "down", at), "it worked in between");
+        assert!(said.is_news(name, "down", at), "it worked in between");
     }
 }

@@ -1,17 +1,18 @@
 //! Ports 80 and 443 while a challenge is shown: HTTP-01 (RFC 8555 section 8.3) and TLS-ALPN-01 (RFC 8737).
 //!
 //! Whoever comes is answered by a thread of their own, few at a time and each for a short while: the file of the challenge,
-//! or 404; the certificate of the challenge to whoever asks for its name with `acme-tls/1`, or no handshake. When this is
+//! or 404; the certificate of the challenge to whoever asks for its name with `acme-tls/1`, or no handshake. Where more come
+//! than are served at a time, the one who has been there longest goes: idle connections do not keep the CA out. When this is
 //! dropped the ports are closed.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -23,6 +24,7 @@ use rustls::{ServerConfig, ServerConnection};
 
 use crate::acme::{Challenge, ChallengeKind};
 use crate::limits::{ACME_VISIT_BYTES_MAX, ACME_VISIT_TIMEOUT, ACME_VISITORS_MAX};
+use crate::shell::timed::Timed;
 
 /// Shows one challenge until it is dropped.
 pub struct Responder {
@@ -133,7 +135,7 @@ fn refused(kind: ChallengeKind, port: u16, error: &io::Error) -> String {
 }
 
 fn serve(listeners: &[TcpListener], stopped: &UnixStream, show: &Arc<Show>) {
-    let visitors = Arc::new(AtomicUsize::new(0));
+    let mut visitors = Visitors::default();
     loop {
         let mut watched = vec![PollFd::new(stopped, PollFlags::IN)];
         watched.extend(
@@ -149,58 +151,76 @@ fn serve(listeners: &[TcpListener], stopped: &UnixStream, show: &Arc<Show>) {
             return;
         }
         for listener in listeners {
-            if let Ok((stream, _)) = listener.accept() {
-                receive(stream, show, &visitors);
+            match listener.accept() {
+                Ok((stream, _)) => visitors.receive(stream, show),
+                Err(error) if is_of_one(&error) => {}
+                // No descriptors or no memory for a moment: whoever waits still does.
+                Err(_) => thread::sleep(ACCEPT_PAUSE),
             }
         }
     }
 }
 
-/// Begins a thread for a visitor; past the bound they are sent away.
-fn receive(stream: TcpStream, show: &Arc<Show>, visitors: &Arc<AtomicUsize>) {
-    if visitors.fetch_add(1, Ordering::Relaxed) >= ACME_VISITORS_MAX {
-        visitors.fetch_sub(1, Ordering::Relaxed);
-        return;
-    }
-    let (theirs, show) = (Arc::clone(visitors), Arc::clone(show));
-    let work = move || {
-        // Who is gone has no answer.
-        drop(match &*show {
-            Show::File { path, body } => visit(stream, path, body),
-            Show::Tls(config) => shake_hands(stream, config),
-        });
-        theirs.fetch_sub(1, Ordering::Relaxed);
-    };
-    if thread::Builder::new().spawn(work).is_err() {
-        visitors.fetch_sub(1, Ordering::Relaxed);
+/// Whether nobody has come after all, or the one who came is gone: the next can be taken at once.
+fn is_of_one(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::ConnectionAborted
+    )
+}
+
+/// Who is there, the one who came first in front.
+#[derive(Default)]
+struct Visitors {
+    there: VecDeque<Weak<TcpStream>>,
+    /// One more for each thread.
+    threads: Arc<()>,
+}
+
+impl Visitors {
+    /// Begins a thread for a visitor. Past the bound the one who has been there longest is sent away, whose thread ends by
+    /// that; should it not yet have, the newest.
+    fn receive(&mut self, stream: TcpStream, show: &Arc<Show>) {
+        self.there.retain(|one| one.strong_count() > 0);
+        if self.there.len() >= ACME_VISITORS_MAX
+            && let Some(oldest) = self.there.pop_front().and_then(|one| one.upgrade())
+        {
+            // It may be gone by itself.
+            drop(oldest.shutdown(Shutdown::Both));
+        }
+        if Arc::strong_count(&self.threads) > 2 * ACME_VISITORS_MAX {
+            return;
+        }
+        let stream = Arc::new(stream);
+        self.there.push_back(Arc::downgrade(&stream));
+        let (counted, show) = (Arc::clone(&self.threads), Arc::clone(show));
+        let work = move || {
+            // Who is gone has no answer.
+            drop(match &*show {
+                Show::File { path, body } => visit(&stream, path, body),
+                Show::Tls(config) => shake_hands(&stream, config),
+            });
+            drop(counted);
+        };
+        // Without a thread the connection is closed.
+        drop(thread::Builder::new().spawn(work));
     }
 }
 
-fn hold_to(stream: &TcpStream, until: Instant) -> io::Result<()> {
-    let left = until.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(ErrorKind::TimedOut.into());
-    }
-    stream.set_read_timeout(Some(left))?;
-    stream.set_write_timeout(Some(left))
-}
-
-fn visit(mut stream: TcpStream, path: &str, body: &str) -> io::Result<()> {
+fn visit(stream: &TcpStream, path: &str, body: &str) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    let until = Instant::now() + ACME_VISIT_TIMEOUT;
+    let mut stream = Timed::new(stream, Instant::now() + ACME_VISIT_TIMEOUT);
     let mut request = Vec::new();
     let mut block = [0; 1_024];
     while !request.windows(4).any(|window| window == b"\r\n\r\n")
         && request.len() < ACME_VISIT_BYTES_MAX
     {
-        hold_to(&stream, until)?;
         let len = stream.read(&mut block)?;
         if len == 0 {
             break;
         }
         request.extend_from_slice(block.get(..len).unwrap_or_default());
     }
-    hold_to(&stream, until)?;
     stream.write_all(&answer(&request, path, body))
 }
 
@@ -225,12 +245,11 @@ fn answer(request: &[u8], path: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
-fn shake_hands(mut stream: TcpStream, config: &Arc<ServerConfig>) -> io::Result<()> {
+fn shake_hands(stream: &TcpStream, config: &Arc<ServerConfig>) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    let until = Instant::now() + ACME_VISIT_TIMEOUT;
+    let mut stream = Timed::new(stream, Instant::now() + ACME_VISIT_TIMEOUT);
     let mut connection = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
     while connection.is_handshaking() {
-        hold_to(&stream, until)?;
         connection.complete_io(&mut stream)?;
     }
     connection.send_close_notify();
@@ -290,6 +309,7 @@ impl ResolvesServerCert for Proof {
 
 const ALPN: &[u8] = b"acme-tls/1";
 const BACKLOG: i32 = 64;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -345,6 +365,35 @@ mod tests {
         assert!(!said.starts_with(b"HTTP"), "{said:?}");
         drop(responder);
         TcpStream::connect(address).expect("the one who passed it has it");
+    }
+
+    #[test]
+    fn idle_connections_do_not_keep_the_ca_out() {
+        let challenge = Challenge {
+            kind: ChallengeKind::Http01,
+            domain: "a.test".into(),
+            token: "t".into(),
+            key_authorization: "t.key".into(),
+        };
+        let passed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        passed.set_nonblocking(true).expect("set");
+        let address = passed.local_addr().expect("an address");
+        let responder =
+            Responder::start(&challenge, std::slice::from_ref(&passed), 1).expect("it listens");
+        let begun = Instant::now();
+        let connect = |_| TcpStream::connect(address).expect("connected");
+        let mut idle: Vec<TcpStream> = (0..ACME_VISITORS_MAX).map(connect).collect();
+        let mut stream = connect(0);
+        stream
+            .write_all(b"GET /.well-known/acme-challenge/t HTTP/1.1\r\n\r\n")
+            .expect("written");
+        let mut response = String::new();
+        stream.read_to_string(&mut response).expect("a response");
+        assert!(response.ends_with("t.key"), "{response}");
+        let mut said = Vec::new();
+        drop(idle[0].read_to_end(&mut said));
+        assert!(begun.elapsed() < ACME_VISIT_TIMEOUT, "the oldest had to go");
+        drop(responder);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //!       order.json                 what it was ordered with, so that it can be renewed
 //! ```
 //!
-//! The key is written before the chain. In between, and after a crash there, the two do not match: the daemon goes on with
+//! All three are written once there is a certificate. The key is written before the chain. In between, and after a crash there, the two do not match: the daemon goes on with
 //! the pair that it read last, and the next renewal puts it right.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -27,8 +27,7 @@ use crate::acme::wire::Url;
 use crate::acme::{ChallengeKind, Name};
 use crate::limits::{ACME_CERTIFICATES_MAX, ACME_NAMES_MAX, CONFIG_FILE_BYTES_MAX};
 use crate::shell::certificate::Summary;
-use crate::shell::certificate_files::{CHAIN, KEY, OBTAINED_FOLDER, read_pair};
-use crate::shell::helper::dns_hook::ORDER;
+use crate::shell::certificate_files::{CHAIN, KEY, OBTAINED_FOLDER, PairError, read_pair};
 use crate::shell::replace::replace;
 
 /// The folder.
@@ -59,6 +58,8 @@ pub struct Kept {
     pub order: Option<Ordered>,
     /// The certificate, or what is wrong with its files.
     pub summary: Result<Summary, String>,
+    /// There is neither a certificate nor a key: an earlier version, or a crash, has left an order that nothing came of.
+    pub is_bare: bool,
 }
 
 /// What a certificate was ordered with. What was not said on the command line is the configuration's.
@@ -140,9 +141,9 @@ impl Store {
         }
     }
 
-    /// The key of a certificate, where there is one that can be used again.
-    pub fn key(&self, name: &Name) -> Option<KeyPair> {
-        read_key(&self.folder(name).join(KEY)).ok().flatten()
+    /// The key of a certificate, where there is one; one that cannot be read is an error, not the reason for another.
+    pub fn key(&self, name: &Name) -> Result<Option<KeyPair>, String> {
+        read_key(&self.folder(name).join(KEY))
     }
 
     /// Puts a certificate there.
@@ -170,45 +171,55 @@ impl Store {
         Ok(())
     }
 
-    /// Says what is wanted before there is a certificate, so that the helper knows its names.
-    pub fn write_order(&self, name: &Name, order: &Ordered) -> Result<(), String> {
-        make_folder(&self.state_dir.join(OBTAINED_FOLDER))?;
-        let folder = self.folder(name);
-        make_folder(&folder)?;
-        let path = folder.join(ORDER);
-        replace(&path, &order.json(), 0o600).map_err(|error| said(&path, &error))
-    }
-
     /// Removes a certificate with its key.
     pub fn remove(&self, name: &Name) -> Result<(), String> {
         let folder = self.folder(name);
         fs::remove_dir_all(&folder).map_err(|error| said(&folder, &error))
     }
 
-    /// All certificates that were obtained, and orders of those that are to be.
-    pub fn kept(&self) -> Vec<Kept> {
-        let entries = fs::read_dir(self.state_dir.join(OBTAINED_FOLDER));
-        let entries = entries.into_iter().flatten().flatten();
-        let mut kept: Vec<Kept> = entries
-            .filter_map(|entry| {
-                let name = Name::of_folder(entry.file_name().to_str()?)?;
-                let path = entry.path();
-                let pair = read_pair(&path).map_err(|error| error.to_string());
-                let summary = pair.and_then(|pair| {
-                    Summary::of(&pair).map_err(|fault| format!("{}: {fault}", path.display()))
-                });
-                let order = read_bytes(&path.join(ORDER)).ok();
-                let order = order.and_then(|bytes| Ordered::parse(&bytes));
-                Some(Kept {
-                    name,
-                    order,
-                    summary,
-                })
-            })
-            .take(ACME_CERTIFICATES_MAX)
-            .collect();
-        kept.sort_by(|one, other| one.name.cmp(&other.name));
-        kept
+    /// All certificates that were obtained, up to the bound the first ones by name. What cannot be listed is not nothing.
+    pub fn kept(&self) -> Result<Vec<Kept>, String> {
+        let path = self.state_dir.join(OBTAINED_FOLDER);
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(said(&path, &error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(|error| said(&path, &error))?;
+            names.extend(entry.file_name().to_str().and_then(Name::of_folder));
+        }
+        names.sort();
+        names.truncate(ACME_CERTIFICATES_MAX);
+        Ok(names.into_iter().map(|name| self.read(name)).collect())
+    }
+
+    /// The one of this name, whether it is among those that [`Self::kept`] has or not.
+    pub fn one(&self, name: &Name) -> Result<Option<Kept>, String> {
+        let folder = self.folder(name);
+        match fs::symlink_metadata(&folder) {
+            Ok(_) => Ok(Some(self.read(name.clone()))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(said(&folder, &error)),
+        }
+    }
+
+    fn read(&self, name: Name) -> Kept {
+        let path = self.folder(&name);
+        let pair = read_pair(&path);
+        let is_bare = matches!(pair, Err(PairError::Nothing(_)));
+        let summary = pair.map_err(|error| error.to_string()).and_then(|pair| {
+            Summary::of(&pair).map_err(|fault| format!("{}: {fault}", path.display()))
+        });
+        let order = read_bytes(&path.join(ORDER)).ok();
+        let order = order.and_then(|bytes| Ordered::parse(&bytes));
+        Kept {
+            name,
+            order,
+            summary,
+            is_bare,
+        }
     }
 }
 
@@ -254,6 +265,9 @@ fn account_file(directory: &str) -> String {
         .collect();
     format!("account-{host}.pem")
 }
+
+/// Beside a certificate: what it was ordered with.
+const ORDER: &str = "order.json";
 
 fn make_folder(path: &Path) -> Result<(), String> {
     match DirBuilder::new().recursive(false).mode(0o700).create(path) {
@@ -313,11 +327,12 @@ mod tests {
             directory: Url::try_from("https://ca.test/dir".to_owned()).ok(),
             agreed: true,
         };
+        let key = KeyPair::generate().expect("a key");
         store
-            .write_order(&name("*.a.test"), &order)
+            .write(&name("*.a.test"), &key, b"chain", &order)
             .expect("written");
-        let kept = store.kept();
-        assert_eq!(kept.len(), 1);
+        let kept = store.kept().expect("a list");
+        assert_eq!((kept.len(), kept[0].is_bare), (1, false));
         assert_eq!(
             (&kept[0].name, &kept[0].order),
             (&name("*.a.test"), &Some(order))
@@ -342,5 +357,30 @@ mod tests {
             .expect_err("a failure");
         assert!(error.contains("remove the file"), "{error}");
         drop(lock);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_what_is_not_there() {
+        let state = tempfile::tempdir().expect("a folder");
+        let store = Store::new(state.path());
+        let name = |text: &str| Name::parse(text).expect("a name");
+        assert_eq!(store.kept().expect("a list").len(), 0);
+        let root = state.path().join(OBTAINED_FOLDER);
+        for at in 0..=ACME_CERTIFICATES_MAX {
+            fs::create_dir_all(root.join(format!("n{at:03}.test"))).expect("a folder");
+        }
+        // One that the list has no room for is there all the same.
+        let last = name(&format!("n{ACME_CERTIFICATES_MAX:03}.test"));
+        let kept = store.kept().expect("a list");
+        assert_eq!(kept.len(), ACME_CERTIFICATES_MAX);
+        assert!(kept.iter().all(|kept| kept.name != last && kept.is_bare));
+        assert!(store.one(&last).expect("it can be looked at").is_some());
+        assert!(store.one(&name("a.test")).is_ok_and(|one| one.is_none()));
+        assert!(store.key(&last).is_ok_and(|key| key.is_none()));
+        fs::write(store.folder(&last).join(KEY), "rubbish").expect("written");
+        assert!(store.key(&last).is_err());
+        fs::remove_dir_all(&root).expect("removed");
+        fs::write(&root, "no folder").expect("written");
+        store.kept().expect_err("it cannot be listed");
     }
 }

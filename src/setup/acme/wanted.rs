@@ -59,6 +59,8 @@ pub fn wanted(acme: &Acme, hostname: &Domain, kept: &[Kept]) -> Vec<Wanted> {
     }
     let mut wanted: Vec<Wanted> = kept
         .iter()
+        // What nothing came of was refused or broken off: the daemon does not take it up.
+        .filter(|kept| !kept.is_bare)
         .filter_map(|kept| {
             let order = kept.order.clone().or_else(|| of_certificate(kept))?;
             Wanted::new(order, acme).map(|wanted| Wanted {
@@ -138,6 +140,7 @@ mod tests {
                 agreed: false,
             }),
             summary: Err(String::new()),
+            is_bare: false,
         }
     }
 
@@ -146,6 +149,11 @@ mod tests {
         let (acme, hostname) = acme("challenge = \"tls-alpn-01\"");
         assert_eq!(wanted(&acme, &hostname, &[]), []);
         let found = wanted(&acme, &hostname, &[kept(&["b.test", "c.test"])]);
+        let bare = Kept {
+            is_bare: true,
+            ..kept(&["d.test"])
+        };
+        assert_eq!(wanted(&acme, &hostname, &[bare]), []);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].names, [name("b.test"), name("c.test")]);
         assert_eq!(

@@ -1,11 +1,11 @@
 //! `hooks/dns-01 add|remove NAME VALUE`: the operator's program that puts the record of an ACME challenge into the DNS.
 //!
 //! The daemon asks the helper by a line, `add NAME VALUE`, and reads why it failed; nothing is success. The helper
-//! believes nothing: NAME has to be `_acme-challenge.` and a name that the configuration, which it reads by itself, wants
-//! or that a certificate was obtained for; VALUE 43 characters of base64url. Commands run the hook themselves.
+//! believes nothing, least of all what the relay has written: NAME has to be `_acme-challenge.` and a name of the
+//! configuration, which it reads by itself (`acme.names`, the hostname, a served domain); VALUE 43 characters of base64url.
+//! Commands run the hook themselves, for any name.
 
 use std::fmt;
-use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -21,7 +21,6 @@ use crate::acme::jws::is_dns_value;
 use crate::acme::name::challenge_record;
 use crate::config::Config;
 use crate::limits::{ACME_HOOK_TIMEOUT, ACME_TEXT_CHARS_MAX};
-use crate::shell::certificate_files::OBTAINED_FOLDER;
 use crate::shell::loading;
 use crate::smtp::hook::last_line;
 
@@ -86,8 +85,11 @@ pub(super) fn serve(mut stream: &UnixStream, shared: &Shared) -> io::Result<()> 
     let done = asked(&line).and_then(|(verb, name, value)| {
         let config = loading::read(&directory.folder)
             .map_err(|errors| errors.into_iter().next().unwrap_or_default())?;
-        if !is_wanted(name, &config) {
-            return Err(format!("{name} belongs to no certificate that is wanted"));
+        if !is_configured(name, &config) {
+            return Err(format!(
+                "{name} is of no name in acme.names, of no served domain and not of the hostname, and for others the daemon \
+                 does not have hooks/dns-01 run: add the name to acme.names, or run `chopar cert renew`"
+            ));
         }
         let (folder, account) = (&directory.folder, &directory.account);
         run_hook(folder, account, &shared.running, verb, name, value)
@@ -113,37 +115,13 @@ fn asked(line: &str) -> Result<(Verb, &str, &str), String> {
     Ok((verb, name, value))
 }
 
-/// Whether a certificate for the name is wanted, or there is one.
-fn is_wanted(name: &str, config: &Config) -> bool {
+/// Whether the name is where DNS-01 looks for a name of the configuration.
+pub fn is_configured(name: &str, config: &Config) -> bool {
     let wanted = config.acme.names(&config.hostname);
-    let obtained = fs::read_dir(config.state_dir.join(OBTAINED_FOLDER));
-    let obtained = obtained
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| {
-            let file = entry.path().join(ORDER);
-            let names = order_names(&fs::read(file).ok()?);
-            Some(names)
-        });
-    let mut names = wanted.into_iter().chain(obtained.flatten());
-    names.any(|one| one.challenge_record() == name)
-}
-
-/// The names of an order that is kept beside its certificate.
-fn order_names(json: &[u8]) -> Vec<Name> {
-    #[derive(serde::Deserialize)]
-    struct Text {
-        names: Vec<String>,
-    }
-    serde_json::from_slice::<Text>(json)
-        .map(|text| {
-            text.names
-                .iter()
-                .filter_map(|name| Name::parse(name))
-                .collect()
-        })
-        .unwrap_or_default()
+    let mut wanted = wanted.iter().map(Name::challenge_record);
+    let served = config.domains.keys().chain([&config.hostname]);
+    let mut served = served.map(|domain| challenge_record(domain.as_str()));
+    wanted.any(|one| one == name) || served.any(|one| one == name)
 }
 
 fn run_hook(
@@ -187,14 +165,13 @@ fn run_hook(
     ))
 }
 
-/// Beside a certificate: what it was ordered with.
-pub const ORDER: &str = "order.json";
 const DONE: &str = "done";
 const LINE_BYTES_MAX: u64 = 1_024;
 const ANSWER_BYTES_MAX: u64 = 4_096;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::super::directory::Directory;
@@ -207,19 +184,16 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path();
         fs::create_dir(path.join("hooks")).expect("a folder");
-        fs::create_dir_all(path.join("state").join(OBTAINED_FOLDER).join("b.test"))
-            .expect("a folder");
         let text = format!(
             "hostname = \"mail.a.test\"\nstate_dir = \"{}/state\"\n[acme]\nnames = [\"*.a.test\"]\n",
             path.display()
         );
         fs::write(path.join("chopar.toml"), text).expect("a file");
-        let order = path
-            .join("state")
-            .join(OBTAINED_FOLDER)
-            .join("b.test")
-            .join(ORDER);
-        fs::write(order, "{\"names\":[\"b.test\"]}").expect("a file");
+        fs::create_dir_all(path.join("domains/b.test")).expect("a folder");
+        // What the relay writes is not believed.
+        let order = path.join("state/acme/certificates/c.test");
+        fs::create_dir_all(&order).expect("a folder");
+        fs::write(order.join("order.json"), "{\"names\":[\"c.test\"]}").expect("a file");
         let hook = path.join(FILE);
         fs::write(
             &hook,

@@ -178,6 +178,27 @@ fn a_pair_whose_folder_was_removed_goes_with_a_reload_where_there_is_another() {
     assert_eq!(tls.served(), 1);
 }
 
+#[test]
+fn a_pair_that_was_obtained_goes_with_its_folder_even_where_there_is_no_other() {
+    let hostname = domain("mail.example.com");
+    let place = tempfile::tempdir().unwrap();
+    let state = place.path();
+    let mut tls = Tls::new(&[files("acme:a.example", &["a.example"])], &hostname).unwrap();
+    last_good::keep(state, &tls).unwrap();
+    tls.take(&[], &hostname, Gone::Kept, NOW).unwrap();
+    assert!(!tls.is_self_signed());
+    tls.take(&[], &hostname, Gone::Dropped, NOW).unwrap();
+    assert!(tls.is_self_signed());
+    // A restart does not bring it back.
+    let kept = last_good::read(state);
+    assert_eq!(kept.pairs.len(), 1);
+    let tls = Tls::start(&[], &kept, &hostname, NOW).unwrap();
+    assert!(tls.is_self_signed());
+    last_good::forget(state, "acme:a.example").unwrap();
+    last_good::forget(state, "acme:a.example").unwrap();
+    assert_eq!(last_good::read(state).pairs.len(), 0);
+}
+
 /// A pair for this name with this kind of key, valid from and to these days of 2026.
 fn pair(
     folder: &str,
