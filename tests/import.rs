@@ -91,7 +91,12 @@ fn the_example_of_chasquid_becomes_a_configuration_in_order_with_each_line_accou
     assert_reported(&place, "chasquid.report");
     let users = fs::read_to_string(place.at("new/import.users")).expect("a file");
     let new = place.at("new");
-    let line = |user: &str| format!("chopar -C {} user add {user}@example.com\n", new.display());
+    let line = |user: &str| {
+        format!(
+            "chopar -C '{}' user add '{user}@example.com'\n",
+            new.display()
+        )
+    };
     assert_eq!(users, line("ann") + &line("bob"));
     assert!(said.contains("import.users has the commands"), "{said}");
     let (code, said, errors) = place.check();
@@ -144,6 +149,33 @@ fn what_is_written_is_read_by_the_daemon_and_by_nobody_else() {
             .mode();
         assert_eq!(found & 0o7777, mode, "{path}");
     }
+}
+
+#[test]
+fn who_may_not_relay_there_may_not_here_and_files_of_this_machine_are_not_another_ones() {
+    let place = Place::new();
+    let folder = place.at("copied");
+    fs::create_dir(&folder).expect("a folder");
+    let key = place.at("key.pem");
+    fs::write(&key, "key").expect("a file");
+    let main = format!(
+        "myhostname = mail.example.com\nmynetworks = 127.0.0.0/8, 192.0.2.0/24, !192.0.2.7, 0.0.0.0/0\n\
+         smtpd_tls_cert_file = {0}\nsmtpd_tls_key_file = {0}\n",
+        key.display()
+    );
+    fs::write(folder.join("main.cf"), main).expect("a file");
+    let said = place.import(&["postfix", folder.to_str().expect("UTF-8")]);
+    let settings = fs::read_to_string(place.at("new/chopar.toml")).expect("a file");
+    assert!(
+        settings.contains("networks = [\"127.0.0.0/8\"]\n"),
+        "{settings}"
+    );
+    for item in ["192.0.2.0/24", "!192.0.2.7", "0.0.0.0/0"] {
+        let to_do = format!("to do  mynetworks {item}: ");
+        assert!(said.contains(&to_do), "{said}");
+    }
+    assert_eq!(said.matches("it lies outside of").count(), 2, "{said}");
+    assert!(!place.at("new/tls").exists());
 }
 
 #[test]

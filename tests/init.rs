@@ -342,6 +342,24 @@ fn a_repository_has_no_secret_or_all_and_a_clone_is_told_which_modes_it_lost() {
     let mode = fs::metadata(public.join(".git")).expect("a folder").mode();
     assert_eq!(mode & 0o077, 0, "{mode:o}");
 
+    // A .gitignore of one's own is added to, and a run that was to commit everything and ended halfway is not gone on with.
+    let half = place.path().join("half");
+    fs::create_dir(&half).expect("a folder");
+    fs::write(half.join(".gitignore"), "*.swp").expect("a file");
+    ok(chopar(&half, &INIT));
+    git(&half, &["init", "-q"]);
+    git(&half, &["add", "-A"]);
+    let (code, said, errors) = chopar(&half, &[&INIT[..], &["--git"]].concat());
+    assert_eq!(code, 73, "{said}{errors}");
+    let (_, command) = errors.split_once("then run `").expect("a command");
+    let (command, _) = command.split_once('`').expect("a command");
+    ok(end(Command::new("sh").args(["-c", command]), ""));
+    ok(chopar(&half, &[&INIT[..], &["--git"]].concat()));
+    assert_eq!(git(&half, &["ls-files"]), files);
+    let ignored = fs::read_to_string(half.join(".gitignore")).expect("a file");
+    assert!(ignored.starts_with("*.swp\n/.state/\n"), "{ignored}");
+    git(&half, &["log", "-1"]);
+
     let private = place.path().join("private");
     ok(chopar(&private, &[&INIT[..], &["--git=private"]].concat()));
     let files = git(&private, &["ls-files"]);

@@ -2,7 +2,6 @@
 //!
 //! `domains/DOMAIN/aliases` is changed in place, comments and order kept, and only to a file that can be read.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -17,8 +16,8 @@ use crate::config::alias_edit::{Change, EditError, Name, edit, entries};
 use crate::config::text::without_mark;
 use crate::config::{Config, Destination, Folder, Names};
 use crate::policy::relay::{Explained, Way, explain};
-use crate::shell::folder;
 use crate::shell::replace::replace_in;
+use crate::shell::{folder, plain_file};
 
 /// Say where addresses lead.
 #[derive(Debug, FromArgs)]
@@ -164,7 +163,7 @@ fn file_of(folder: &Path, domain: &Domain) -> Result<PathBuf, Failure> {
 }
 
 fn text_of(path: &Path) -> Result<String, Failure> {
-    match fs::read_to_string(path) {
+    match plain_file::text(path) {
         Ok(text) => Ok(without_mark(&text).to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         Err(error) => Err(Failure::new(

@@ -10,6 +10,7 @@ use super::failure::Failure;
 use super::init::say;
 use super::sysexits::{CANNOT_CREATE, CONFIGURATION, NO_INPUT};
 use crate::config::Config;
+use crate::escape::Escaped;
 use crate::policy::advice::{Severity, advice};
 use crate::setup::import::gather::{beside, folder as gather, text};
 use crate::setup::import::write::write;
@@ -75,7 +76,7 @@ impl Import {
                 })?;
                 let hostname = folder::system_defaults().hostname;
                 let imported = postfix::import(&text_of_main, &hostname, &mut |path| {
-                    text(&beside(&from, path))
+                    beside(&from, path).and_then(|path| text(&path))
                 });
                 finish(imported, into, output)
             }
@@ -116,6 +117,10 @@ fn finish(mut imported: Imported, into: &Path, output: &mut dyn Write) -> Result
     say(output, &summary)?;
     let config =
         loading::read(&into).map_err(|errors| Failure::new(CONFIGURATION, errors.join("\n")))?;
+    for text in &imported.to_do {
+        let text = Escaped(text.as_bytes());
+        say(output, &format!("to do  {text}\n"))?;
+    }
     faults(&config, output)?;
     if !users.is_empty() {
         say(

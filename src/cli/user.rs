@@ -4,7 +4,6 @@
 //! A password is read from a prompt without echo, or from standard input when that is no terminal; never from an
 //! argument.
 
-use std::fs;
 use std::io::{self, BufRead, Read, Write};
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
@@ -24,6 +23,7 @@ use crate::config::SendAs;
 use crate::config::text::without_mark;
 use crate::entropy::Entropy;
 use crate::limits::{PASSWORD_BYTES_MAX, SCRAM_ITERATIONS};
+use crate::shell::plain_file;
 use crate::shell::replace::replace_in;
 use crate::shell::time::SystemEntropy;
 
@@ -210,7 +210,7 @@ impl UsersFile {
     }
 
     fn text(&self) -> Result<String, Failure> {
-        match fs::read_to_string(&self.path) {
+        match plain_file::text(&self.path) {
             Ok(text) => Ok(without_mark(&text).to_owned()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
             Err(error) => Err(Failure::new(
@@ -359,7 +359,7 @@ fn list(
     let mut rows = Vec::new();
     for domain in domains {
         let path = folder.join("domains").join(&domain).join("users");
-        let text = match fs::read_to_string(&path) {
+        let text = match plain_file::text(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => {

@@ -4,6 +4,7 @@
 //! `chopar check` from a thread that has become the daemon's account ([`super::privilege::as_account`]).
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Access, access};
@@ -22,6 +23,44 @@ pub(super) fn obstacle(path: &Path) -> Option<PathBuf> {
 
 /// The same, with what is behind it on the way, as far as that is known.
 fn obstacle_and_rest(path: &Path) -> Option<(PathBuf, PathBuf)> {
+    let found = walk(path, |next, rest| {
+        let Ok(about) = fs::metadata(next) else {
+            return ControlFlow::Break(None);
+        };
+        let wanted = match (about.is_dir(), rest.is_empty()) {
+            (true, false) => Access::EXEC_OK,
+            (true, true) => Access::READ_OK | Access::EXEC_OK,
+            (false, _) => Access::READ_OK,
+        };
+        match access(next, wanted) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => {
+                let rest = rest.iter().rev().collect();
+                ControlFlow::Break(Some((next.to_owned(), rest)))
+            }
+        }
+    });
+    found?.flatten()
+}
+
+/// Whether the way to `path`, that of its links too, leads through `folder`, or cannot be followed to its end.
+pub(super) fn leads_through(path: &Path, folder: &Path) -> bool {
+    let Ok(folder) = fs::canonicalize(folder) else {
+        return false;
+    };
+    let found = walk(path, |next, _| match next.starts_with(&folder) {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    });
+    found.is_none_or(|found| found.is_some())
+}
+
+/// Goes the way to `path` part by part, and follows its links; `visit` sees each file and folder on it, with the parts
+/// that come behind it, the first one last, and may end it. `None` where it has no end.
+fn walk<T>(
+    path: &Path,
+    mut visit: impl FnMut(&Path, &[PathBuf]) -> ControlFlow<T>,
+) -> Option<Option<T>> {
     let mut rest: Vec<PathBuf> = parts(&std::path::absolute(path).ok()?);
     let mut at = PathBuf::from("/");
     let mut links = 0;
@@ -42,19 +81,12 @@ fn obstacle_and_rest(path: &Path) -> Option<(PathBuf, PathBuf)> {
             at.pop();
             continue;
         }
-        let about = fs::metadata(&next).ok()?;
-        let wanted = match (about.is_dir(), rest.is_empty()) {
-            (true, false) => Access::EXEC_OK,
-            (true, true) => Access::READ_OK | Access::EXEC_OK,
-            (false, _) => Access::READ_OK,
-        };
-        if access(&next, wanted).is_err() {
-            rest.reverse();
-            return Some((next, rest.into_iter().collect()));
+        if let ControlFlow::Break(found) = visit(&next, &rest) {
+            return Some(Some(found));
         }
         at = next;
     }
-    None
+    Some(None)
 }
 
 /// The parts of a path, the first one last.

@@ -171,7 +171,7 @@ fn read_root(root: &Path, front: &str, found: &mut Vec<Found>) {
             return found.push(Found {
                 name: "".into(),
                 pair: None,
-                error: Some(failed(root, &error)),
+                error: Some(of_root(failed(root, &error), front)),
             });
         }
     };
@@ -184,17 +184,35 @@ fn read_root(root: &Path, front: &str, found: &mut Vec<Found>) {
         }
         let (pair, error) = match read_pair(&path) {
             Ok(pair) => (Some(pair), None),
-            Err(error) => (None, Some(error)),
+            Err(error) => (None, Some(of_root(error, front))),
         };
         Some(Found { name, pair, error })
     }));
 }
 
-/// What the account could not read, read by the caller, who may: served until it has to be read again.
+/// What is wrong with a pair of the folder whose names have this in front. What chopar has obtained is the account's own:
+/// to open what a link leads to from there would give the account a key that it must not have.
+fn of_root(error: PairError, front: &str) -> PairError {
+    match error {
+        PairError::Denied(path, _) if front == OBTAINED => {
+            PairError::Denied(path, OBTAINED_CURE.to_owned())
+        }
+        error => error,
+    }
+}
+
+/// What the account could not read, read by the caller, who may: served until it has to be read again. Nothing is read
+/// below `state_dir`, nor by a way that leads through it: the account can put links there to whatever it likes.
 pub(super) fn read_for(found: &mut [Found], places: Places<'_>) {
     for found in found {
-        if matches!(found.error, Some(PairError::Denied(..))) && !found.name.is_empty() {
-            found.pair = read_pair(&places.folder(&found.name)).ok();
+        let is_operators = !found.name.is_empty() && !found.name.starts_with(OBTAINED);
+        if !is_operators || !matches!(found.error, Some(PairError::Denied(..))) {
+            continue;
+        }
+        let folder = places.folder(&found.name);
+        let leads_through = |file| access::leads_through(&folder.join(file), places.state);
+        if ![CHAIN, KEY].into_iter().any(leads_through) {
+            found.pair = read_pair(&folder).ok();
         }
     }
 }
@@ -282,6 +300,9 @@ pub const CHAIN: &str = "fullchain.pem";
 pub const KEY: &str = "privkey.pem";
 /// In front of the name of a pair that chopar has obtained.
 pub const OBTAINED: &str = "acme:";
+/// What to do about one of them that the account cannot read.
+const OBTAINED_CURE: &str =
+    "it has to be a file of that account's own: remove its folder, and it is obtained again";
 /// Where those lie in `state_dir`.
 pub const OBTAINED_FOLDER: &str = "acme/certificates";
 
@@ -368,6 +389,45 @@ mod tests {
         }
         let shown: Vec<String> = names.iter().map(|name| shown(name)).collect();
         assert_eq!(shown, ["tls/a.test", "acme/certificates/a.test"]);
+    }
+
+    #[test]
+    fn for_the_account_nothing_is_read_by_a_way_through_its_own_folder() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let root = temporary.path();
+        let state = root.join("state");
+        let obtained = state.join(OBTAINED_FOLDER).join("b.test");
+        for folder in ["tls/a.test", "tls/c.test", "elsewhere"] {
+            fs::create_dir_all(root.join(folder)).expect("a folder");
+        }
+        fs::create_dir_all(&obtained).expect("a folder");
+        for file in [CHAIN, KEY] {
+            let secret = root.join("elsewhere").join(file);
+            fs::write(&secret, "x").expect("a file");
+            fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("a mode");
+            symlink(&secret, obtained.join(file)).expect("a link");
+            symlink(&secret, root.join("tls/a.test").join(file)).expect("a link");
+            symlink(obtained.join(file), root.join("tls/c.test").join(file)).expect("a link");
+        }
+        let places = Places {
+            config: root,
+            state: &state,
+        };
+        let denied = |name: &str| Found {
+            name: name.into(),
+            pair: None,
+            error: Some(PairError::Denied(root.into(), String::new())),
+        };
+        let mut found = ["a.test", "c.test", "acme:b.test"].map(denied);
+        read_for(&mut found, places);
+        assert_eq!(
+            found.map(|found| found.pair.is_some()),
+            [true, false, false]
+        );
+        let error = PairError::Denied(obtained.clone(), "run chgrp".to_owned());
+        let expected = PairError::Denied(obtained, OBTAINED_CURE.to_owned());
+        assert_eq!(of_root(error.clone(), OBTAINED), expected);
+        assert_eq!(of_root(error.clone(), ""), error);
     }
 
     #[test]

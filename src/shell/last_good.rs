@@ -9,7 +9,7 @@
 //! A key in a second place: for the account only (0600 in a folder of 0700), which can read it under `tls/` as well; the
 //! alternative is a self-signed certificate after a reboot in the night, which verifying clients refuse. What is there
 //! is believed only if the account owns it and nobody else may read it, and is judged like a pair under `tls/`. Invariant:
-//! [`keep`] leaves what is served, and nothing else.
+//! [`keep`] leaves what is served and was read by the account itself, and nothing else; what root has read for it is not kept.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};

@@ -17,6 +17,7 @@ pub mod loading;
 pub mod log;
 pub mod own_folder;
 pub mod ownership;
+pub mod plain_file;
 pub mod privilege;
 pub mod published;
 pub mod renewals;

@@ -62,7 +62,8 @@ struct Served {
     bare_key: Option<PathBuf>,
     /// Who has issued it, where neither the file nor the known roots have that.
     missing_issuer: Option<String>,
-    pem: Zeroizing<Vec<u8>>,
+    /// The key and the chain to keep, where the account could read them itself.
+    pem: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// A self-signed certificate.
@@ -311,7 +312,7 @@ impl Tls {
                     .validity
                     .is_some_and(|validity| now < validity.to)
             {
-                tls.serve_pair(name, pair, certificate);
+                tls.serve_pair(name, pair, certificate, true);
             }
         }
         tls.made = kept.made.as_ref().and_then(|pair| {
@@ -337,7 +338,9 @@ impl Tls {
                 .as_ref()
                 .map(|pair| (pair, Certificate::judge(pair, &self.provider)));
             match judged {
-                Some((pair, Ok(certificate))) => self.serve_pair(name, pair, certificate),
+                Some((pair, Ok(certificate))) => {
+                    self.serve_pair(name, pair, certificate, error.is_none());
+                }
                 // What the account cannot read is what has to be mended first.
                 Some((_, Err(fault))) if error.is_none() => {
                     self.found.push((name.clone(), Cause::Unusable(fault)));
@@ -365,10 +368,11 @@ impl Tls {
         self.serve(hostname, now)
     }
 
-    /// Puts a pair that works in the place of the one of the same name.
-    fn serve_pair(&mut self, name: &str, pair: &Pair, certificate: Certificate) {
+    /// Puts a pair that works in the place of the one of the same name. `is_own` says that the account has read it, and not
+    /// root for it: no other is kept, for that would give the account the key.
+    fn serve_pair(&mut self, name: &str, pair: &Pair, certificate: Certificate, is_own: bool) {
         let chain = &certificate.certified.cert;
-        let pem = last_good::pem_of(pair, chain);
+        let pem = is_own.then(|| last_good::pem_of(pair, chain));
         let missing_issuer = certificate.missing_issuer.as_ref().filter(|issuer| {
             let roots = root_store().roots;
             !roots.iter().any(|root| *root.subject == *issuer.name)
@@ -422,10 +426,10 @@ impl Tls {
         self.made.as_ref().map(|made| made.pem.as_slice())
     }
 
-    /// The pairs that are served: the folder under `tls/`, and the key and the chain in PEM.
+    /// The pairs that are served and that the account could read: the folder under `tls/`, and the key and the chain in PEM.
     pub(super) fn last_good(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let served = self.served.iter();
-        served.map(|served| (&*served.name, served.pem.as_slice()))
+        served.filter_map(|served| Some((&*served.name, served.pem.as_ref()?.as_slice())))
     }
 
     /// Which pair is served when, for names that more than one is for; in sentences.

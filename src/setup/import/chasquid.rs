@@ -229,7 +229,10 @@ fn users(import: &mut Import, domain: &Domain, path: &str, text: &str) {
             import.leave(&place, &field.name, "expected users { key: NAME … }");
             continue;
         };
-        let usable = Mailbox::new(&name, domain).is_ok() && !name.contains([':', '#', '"']);
+        let usable = Mailbox::new(&name, domain).is_ok()
+            && !name.starts_with('-')
+            && !name.contains([':', '#', '"'])
+            && !name.contains(|c: char| c.is_whitespace() || c.is_control());
         if !usable {
             import.leave(&place, &name, "it cannot be the name of a user");
             continue;
@@ -330,11 +333,15 @@ fn certificates(import: &mut Import, source: &Source) {
             import.note(Fate::Left, &place, "it is not a certificate with its key");
             continue;
         }
-        import.pairs.push(ImportedPair {
+        let taken = import.pair(ImportedPair {
             name: name.to_owned(),
             chain: chain.clone(),
             key: key.clone(),
         });
+        if let Err(why) = taken {
+            import.leave(&place, name, why);
+            continue;
+        }
         let text = format!(
             "the certificate {name} is copied: have what renews it write to tls/{name} too, or link that folder to it"
         );

@@ -1,4 +1,4 @@
-//! Reads the files of another mail server. Nothing is followed out of the folder but what the caller names.
+//! Reads the files of another mail server: what lies in the folder that is named, or for Postfix below its root.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -91,19 +91,79 @@ pub fn text(path: &Path) -> Result<Zeroizing<String>, String> {
 }
 
 /// Where a path of main.cf lies, for the folder that main.cf was found in: below the same root, so that a copy of another
-/// machine's /etc can be read; or beside main.cf.
-pub fn beside(folder: &Path, path: &str) -> PathBuf {
-    let usual = "/etc/postfix/";
-    if let Some(rest) = path.strip_prefix(usual) {
-        return folder.join(rest);
-    }
+/// machine's /etc can be read; or beside main.cf. Nothing else is read, also by links: what this machine has is not what
+/// the main.cf of another one means.
+pub fn beside(folder: &Path, path: &str) -> Result<PathBuf, String> {
     let root = folder
         .ends_with("etc/postfix")
         .then(|| folder.parent().and_then(Path::parent))
         .flatten();
-    match (root, path.strip_prefix('/')) {
-        (Some(root), Some(rest)) => root.join(rest),
-        (None, Some(_)) => path.into(),
-        (_, None) => folder.join(path),
+    let bound = root.unwrap_or(folder);
+    let outside = || {
+        format!(
+            "it lies outside of {}, where nothing is read: copy it there, or give a copy of the whole /etc by naming its \
+             etc/postfix",
+            bound.display()
+        )
+    };
+    let usual = path.strip_prefix("/etc/postfix/");
+    let found = match (usual, root, path.strip_prefix('/')) {
+        (Some(rest), _, _) => folder.join(rest.trim_start_matches('/')),
+        (None, Some(root), Some(rest)) => root.join(rest.trim_start_matches('/')),
+        (None, None, Some(_)) => return Err(outside()),
+        (None, _, None) => folder.join(path),
+    };
+    let whole = |path: &Path| fs::canonicalize(path).map_err(|error| error.to_string());
+    let (found, bound) = (whole(&found)?, whole(bound)?);
+    match found.starts_with(bound) {
+        true => Ok(found),
+        false => Err(outside()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_read_outside_of_the_root_that_was_named() {
+        let place = tempfile::tempdir().expect("a folder");
+        let root = fs::canonicalize(place.path()).expect("a path").join("root");
+        let (folder, flat) = (root.join("etc/postfix"), root.join("flat"));
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::create_dir_all(&flat).expect("a folder");
+        fs::write(place.path().join("key"), "x").expect("a file");
+        for path in ["etc/aliases", "etc/postfix/virtual", "flat/virtual"] {
+            fs::write(root.join(path), "x").expect("a file");
+        }
+        for folder in [&folder, &flat] {
+            symlink(place.path().join("key"), folder.join("link")).expect("a link");
+        }
+        let at = |path: &str| Ok(root.join(path));
+        assert_eq!(beside(&folder, "/etc/aliases"), at("etc/aliases"));
+        assert_eq!(beside(&folder, "virtual"), at("etc/postfix/virtual"));
+        assert_eq!(
+            beside(&folder, "/etc/postfix/virtual"),
+            at("etc/postfix/virtual")
+        );
+        assert_eq!(beside(&flat, "/etc/postfix/virtual"), at("flat/virtual"));
+        for (folder, path) in [
+            (&folder, "/etc/postfix/link"),
+            (&folder, "../../../key"),
+            (&folder, "/../key"),
+            (&flat, "link"),
+            (&flat, "/etc/passwd"),
+            (&flat, "/etc/postfix//../../key"),
+            (&flat, "../etc/aliases"),
+        ] {
+            let why = beside(folder, path).expect_err(path);
+            assert!(why.starts_with("it lies outside of "), "{path}: {why}");
+        }
+        assert_eq!(
+            beside(Path::new("/etc/postfix"), "/usr/bin/env"),
+            fs::canonicalize("/usr/bin/env").map_err(|error| error.to_string())
+        );
     }
 }

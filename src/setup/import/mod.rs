@@ -10,6 +10,7 @@
 pub mod chasquid;
 pub mod gather;
 pub mod main_cf;
+mod networks;
 pub mod opendkim;
 pub mod postfix;
 pub mod prototext;
@@ -28,6 +29,9 @@ use crate::config::{Config, Folder, Names, SystemDefaults};
 use crate::escape::Escaped;
 use crate::limits::{DKIM_KEYS_PER_DOMAIN_MAX, IMPORT_ALIASES_MAX};
 use crate::setup::init::settings_text::quoted;
+use crate::setup::shell_word::shell_word;
+use crate::shell::certificate::Summary;
+use crate::shell::certificate_files::Pair;
 
 /// Where something stands in the source.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -143,6 +147,8 @@ pub struct Import {
     pub pairs: Vec<ImportedPair>,
     /// What became of each setting.
     pub notes: Vec<Note>,
+    /// What has to be done by hand before mail goes as it went.
+    pub to_do: Vec<String>,
 }
 
 impl Import {
@@ -204,6 +210,18 @@ impl Import {
             place: place.clone(),
         });
         true
+    }
+
+    /// Takes a certificate with its key, where they belong together.
+    pub fn pair(&mut self, pair: ImportedPair) -> Result<(), String> {
+        let files = Pair {
+            chain: pair.chain.as_bytes().to_vec(),
+            key: Zeroizing::new(pair.key.as_bytes().to_vec()),
+            bare_key: None,
+        };
+        Summary::of(&files).map_err(|fault| fault.to_string())?;
+        self.pairs.push(pair);
+        Ok(())
     }
 
     /// Takes a key, where it can sign.
@@ -492,9 +510,11 @@ fn one_line(text: &str) -> String {
 /// The commands that give the users passwords, one a line; none where there are no users.
 pub fn users(import: &Import, folder: &str) -> String {
     let mut text = String::new();
+    let folder = shell_word(folder);
     for (domain, there) in &import.domains {
         for user in &there.users {
-            text.push_str(&format!("chopar -C {folder} user add {user}@{domain}\n"));
+            let address = shell_word(&format!("{user}@{domain}"));
+            text.push_str(&format!("chopar -C {folder} user add {address}\n"));
         }
     }
     text

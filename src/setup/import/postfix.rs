@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use zeroize::Zeroizing;
 
 use super::main_cf::{MainCf, items, parse};
+use super::networks::{Verdict, judge};
 use super::table::{Entry, aliases, table, targets, unquoted};
 use super::{Fate, Import, ImportedPair, ImportedRoute, Place, opendkim};
 use crate::address::{Domain, Mailbox};
@@ -166,21 +167,35 @@ impl Postfix<'_, '_> {
             let text = "mynetworks is not set: programs of this machine may send without logging in, as by Postfix's default";
             return self.changed(&Place::new(MAIN, 0), text.to_owned());
         };
-        for item in items(&value) {
+        let items = items(&value);
+        for (item, verdict) in items.iter().zip(judge(&items)) {
             let what = format!("mynetworks {item}");
-            match network(item) {
-                Some(network) => {
+            let why = match verdict {
+                Verdict::Taken(network) => {
                     if !self.import.networks.contains(&network) {
                         self.import.networks.push(network);
                     }
                     self.taken(&place, what);
+                    continue;
                 }
-                None => self.import.leave(
-                    &place,
-                    &what,
-                    "expected a network such as 192.0.2.0/24; list it in [relay] networks",
-                ),
-            }
+                Verdict::Left => {
+                    let why = "expected a network such as 192.0.2.0/24; list it in [relay] networks";
+                    self.import.leave(&place, &what, why);
+                    continue;
+                }
+                Verdict::TooWide => {
+                    "anybody could relay, for a large part of the Internet is in it; list your own networks in [relay] networks"
+                        .to_owned()
+                }
+                Verdict::Exception => {
+                    "[relay] networks has no exceptions: no network that it may be in is taken over".to_owned()
+                }
+                Verdict::Excepted(exception) => {
+                    format!("{exception} is an exception to it: list the parts of it that may relay in [relay] networks")
+                }
+            };
+            self.import.to_do.push(format!("{what}: {why}"));
+            self.import.leave(&place, &what, why);
         }
     }
 
@@ -691,12 +706,15 @@ impl Postfix<'_, '_> {
                     "smtpd_tls_cert_file {chain} is copied: have what renews it write to tls/{name} too, or link that \
                      folder to it"
                 );
-                self.import.pairs.push(ImportedPair {
+                let pair = ImportedPair {
                     name,
                     chain: pem,
                     key: secret,
-                });
-                self.changed(&place, text);
+                };
+                match self.import.pair(pair) {
+                    Ok(()) => self.changed(&place, text),
+                    Err(why) => self.import.leave(&place, &chain, why),
+                }
             }
             (Err(why), _) | (_, Err(why)) => self.import.leave(&place, &chain, why),
             _ => self.import.leave(&place, &chain, "it is not a certificate"),
@@ -862,34 +880,6 @@ fn names_in(value: &str) -> impl Iterator<Item = &str> {
         let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
         text.get(..end.unwrap_or(text.len())).unwrap_or_default()
     })
-}
-
-/// A network as chopar writes it.
-fn network(item: &str) -> Option<String> {
-    let plain = match item.strip_prefix('[') {
-        Some(rest) => {
-            let (address, prefix) = rest.split_once(']')?;
-            format!("{address}{prefix}")
-        }
-        None => item.to_owned(),
-    };
-    let (address, prefix) = match plain.split_once('/') {
-        Some((address, prefix)) => (address, Some(prefix.parse::<u8>().ok()?)),
-        None => (plain.as_str(), None),
-    };
-    let address: std::net::IpAddr = address.parse().ok()?;
-    let most: u8 = if address.is_ipv4() { 32 } else { 128 };
-    if prefix.is_some_and(|prefix| prefix > most) {
-        return None;
-    }
-    let bits = |prefix: u8| {
-        let address = match address {
-            std::net::IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
-            std::net::IpAddr::V6(address) => address.to_bits(),
-        };
-        address.checked_shl(u32::from(prefix)).unwrap_or(0) == 0
-    };
-    prefix.is_none_or(bits).then_some(plain)
 }
 
 /// Host and port of a relay host, and whether it is a host rather than a domain whose MX counts.

@@ -1,3 +1,4 @@
+use super::users as users_of;
 use super::*;
 
 fn domain(name: &str) -> Domain {
@@ -58,8 +59,39 @@ fn settings_that_do_not_fit_are_left_rather_than_the_rest_lost() {
     );
     assert_eq!(
         users(&import, "/new"),
-        "chopar -C /new user add ann@a.example\n"
+        "chopar -C '/new' user add 'ann@a.example'\n"
     );
+}
+
+#[test]
+fn a_name_reaches_the_command_and_not_the_shell() {
+    let mut source = gather::Source::default();
+    source.folders.insert("domains/a.example".to_owned());
+    let names = ["a`id`", "it's", "-h", "a b", "a\\nb"];
+    let users: String = names
+        .iter()
+        .map(|name| format!("users: {{ key: \"{name}\" value: {{ }} }}\n"))
+        .collect();
+    source
+        .files
+        .insert("domains/a.example/users".to_owned(), users.into());
+    let import = chasquid::import(&source);
+    assert_eq!(
+        users_of(&import, "/a new"),
+        "chopar -C '/a new' user add 'a`id`@a.example'\nchopar -C '/a new' user add 'it'\\''s@a.example'\n"
+    );
+    let report = report(&import.notes);
+    for line in [3, 4, 5] {
+        let left = format!("domains/a.example/users:{line}: ");
+        let (_, rest) = report.split_once(&left).expect("a line");
+        assert!(
+            rest.lines()
+                .next()
+                .expect("a line")
+                .ends_with("it cannot be the name of a user"),
+            "{report}"
+        );
+    }
 }
 
 #[test]

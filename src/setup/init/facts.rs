@@ -94,6 +94,15 @@ fn first(paths: &[&str]) -> Option<PathBuf> {
     paths.iter().map(PathBuf::from).find(|path| path.exists())
 }
 
+/// Whether the folder is a repository with a commit; one without was begun by a run that did not get to its end.
+fn is_repository(folder: &Path) -> bool {
+    let git = folder.join(".git");
+    match fs::read_dir(git.join("refs/heads")) {
+        Ok(mut heads) => heads.next().is_some() || git.join("packed-refs").exists(),
+        Err(_) => git.exists(),
+    }
+}
+
 /// What is in the folder; with the configuration, where it can be read.
 fn existing(folder: &Path, domain: &Domain) -> Result<(Existing, Option<Config>), Vec<String>> {
     if fs::symlink_metadata(folder).is_err() {
@@ -107,8 +116,9 @@ fn existing(folder: &Path, domain: &Domain) -> Result<(Existing, Option<Config>)
     };
     let mut found = Existing {
         folder: true,
-        repository: folder.join(".git").exists(),
-        ignore: folder.join(".gitignore").exists(),
+        repository: is_repository(folder),
+        ignore: String::from_utf8_lossy(&fs::read(folder.join(".gitignore")).unwrap_or_default())
+            .into_owned(),
         settings,
         ..Existing::default()
     };

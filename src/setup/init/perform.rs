@@ -24,7 +24,9 @@ use crate::config::text::without_mark;
 use crate::entropy::Entropy as _;
 use crate::limits::SCRAM_ITERATIONS;
 use crate::setup::dkim_key::{self, KeyFileError};
+use crate::setup::shell_word::shell_word;
 use crate::shell::ownership;
+use crate::shell::plain_file;
 use crate::shell::replace::replace_in;
 use crate::shell::time::SystemEntropy;
 
@@ -43,6 +45,8 @@ pub enum StepError {
     Key(KeyFileError),
     /// A password could not be made.
     Password,
+    /// Git would keep this file, which is secret; the folder.
+    Secret(PathBuf, String),
 }
 
 impl fmt::Display for StepError {
@@ -58,6 +62,20 @@ impl fmt::Display for StepError {
             Self::Alias(error) => write!(out, "{error}"),
             Self::Key(error) => write!(out, "{error}"),
             Self::Password => out.write_str("no password could be made; try again"),
+            Self::Secret(folder, first) => {
+                write!(
+                    out,
+                    "{}: nothing was committed, for {} would have been, which is secret: see that .gitignore leaves it out, \
+                     then run `git -C {} rm -r -q -f --cached --ignore-unmatch --",
+                    folder.display(),
+                    crate::escape::Escaped(first.as_bytes()),
+                    shell_word(&folder.to_string_lossy())
+                )?;
+                for secret in SECRETS {
+                    write!(out, " {}", shell_word(secret))?;
+                }
+                out.write_str("`, and this again (--git=private commits secrets too)")
+            }
         }
     }
 }
@@ -115,11 +133,15 @@ pub fn perform(step: &Step, config: &Path) -> Result<Made, StepError> {
             let password = add_user(config, address)?;
             return Ok(Made::Password(address.clone(), password));
         }
-        Step::Repository { ignore, committer } => {
-            if let Some(text) = ignore {
-                write_in(config, &config.join(".gitignore"), text, 0o644)?;
+        Step::Repository {
+            ignore,
+            is_public,
+            committer,
+        } => {
+            if let Some(lines) = ignore {
+                leave_out(config, lines)?;
             }
-            repository(config, committer)?;
+            repository(config, *is_public, committer)?;
         }
         Step::Link { path, binary } => {
             if let Some(parent) = path.parent() {
@@ -232,7 +254,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), StepError> {
 
 fn lead(config: &Path, domain: &Domain, name: &str, target: &Mailbox) -> Result<(), StepError> {
     let path = domain_folder(config, domain).join("aliases");
-    let text = match fs::read_to_string(&path) {
+    let text = match plain_file::text(&path) {
         Ok(text) => without_mark(&text).to_owned(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(StepError::Write(path, error)),
@@ -251,7 +273,7 @@ fn lead(config: &Path, domain: &Domain, name: &str, target: &Mailbox) -> Result<
 
 fn add_user(config: &Path, address: &Mailbox) -> Result<Zeroizing<String>, StepError> {
     let path = domain_folder(config, address.domain()).join("users");
-    let mut text = match fs::read_to_string(&path) {
+    let mut text = match plain_file::text(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
         Err(error) => return Err(StepError::Write(path, error)),
@@ -275,8 +297,25 @@ fn add_user(config: &Path, address: &Mailbox) -> Result<Zeroizing<String>, StepE
     Ok(made)
 }
 
-/// A repository with everything that is not ignored in its first commit.
-fn repository(config: &Path, committer: &Mailbox) -> Result<(), StepError> {
+/// Adds lines to `.gitignore`.
+fn leave_out(config: &Path, lines: &str) -> Result<(), StepError> {
+    let path = config.join(".gitignore");
+    let failed = |error| StepError::Write(path.clone(), error);
+    let mut text = match plain_file::bytes(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(failed(error)),
+    };
+    if !text.is_empty() && !text.ends_with(b"\n") {
+        text.push(b'\n');
+    }
+    text.extend_from_slice(lines.as_bytes());
+    replace_in(config, &path, &text, 0o644).map_err(failed)
+}
+
+/// A repository with everything that is not ignored in its first commit; where it is public, without a secret or not at
+/// all.
+fn repository(config: &Path, is_public: bool, committer: &Mailbox) -> Result<(), StepError> {
     let git = |words: &[&str]| {
         let mut command = vec!["git".to_owned()];
         command.extend(words.iter().map(|&word| word.to_owned()));
@@ -284,6 +323,13 @@ fn repository(config: &Path, committer: &Mailbox) -> Result<(), StepError> {
     };
     git(&["init", "-q"])?;
     git(&["add", "-A"])?;
+    if is_public {
+        let tracked = git(&[&["ls-files", "--"], &SECRETS[..]].concat())?;
+        let tracked = String::from_utf8_lossy(&tracked);
+        if let Some(first) = tracked.lines().next() {
+            return Err(StepError::Secret(config.to_owned(), first.to_owned()));
+        }
+    }
     let is_known = git(&["config", "user.email"]).is_ok();
     let email = format!("user.email={committer}");
     let who: &[&str] = match is_known {
@@ -291,13 +337,13 @@ fn repository(config: &Path, committer: &Mailbox) -> Result<(), StepError> {
         false => &["-c", "user.name=chopar", "-c", &email],
     };
     let commit = ["commit", "-q", "-m", "Set up by chopar init"];
-    git(&[who, &commit].concat())
+    git(&[who, &commit].concat()).map(drop)
 }
 
-/// Calls a program and waits for it.
-fn call(command: &[String], folder: Option<&Path>) -> Result<(), StepError> {
+/// Calls a program and waits for it; gives what it wrote.
+fn call(command: &[String], folder: Option<&Path>) -> Result<Vec<u8>, StepError> {
     let Some((program, words)) = command.split_first() else {
-        return Ok(());
+        return Ok(Vec::new());
     };
     let path = in_path(program).unwrap_or_else(|| PathBuf::from(program));
     let mut calling = Command::new(path);
@@ -309,7 +355,7 @@ fn call(command: &[String], folder: Option<&Path>) -> Result<(), StepError> {
         .output()
         .map_err(|error| StepError::Start(program.clone(), error))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(output.stdout);
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let last = said.lines().map(str::trim).rfind(|line| !line.is_empty());
@@ -318,3 +364,14 @@ fn call(command: &[String], folder: Option<&Path>) -> Result<(), StepError> {
         last.unwrap_or_default().to_owned(),
     ))
 }
+
+/// What a public repository must not hold, for git: a star stands for slashes too.
+const SECRETS: [&str; 7] = [
+    "domains/*/users",
+    "domains/*/dkim/*",
+    "secrets/*",
+    "tls/*",
+    "import.*",
+    ".state/*",
+    ".run/*",
+];

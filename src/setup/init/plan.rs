@@ -173,10 +173,10 @@ pub struct Existing {
     pub domain: Option<ExistingDomain>,
     /// What there is of a certificate.
     pub certificate: ExistingCertificate,
-    /// Whether the folder is a repository.
+    /// Whether the folder is a repository with a commit.
     pub repository: bool,
-    /// Whether it has a `.gitignore`.
-    pub ignore: bool,
+    /// The text of its `.gitignore`.
+    pub ignore: String,
 }
 
 /// What there is of a certificate.
@@ -281,8 +281,10 @@ pub enum Step {
     },
     /// A repository with a first commit.
     Repository {
-        /// The text of `.gitignore`, where there is none.
+        /// The lines that `.gitignore` lacks.
         ignore: Option<String>,
+        /// Whether it is to hold no secret.
+        is_public: bool,
         /// Who has made the commit, where git does not know.
         committer: Mailbox,
     },
@@ -861,8 +863,12 @@ impl Planner<'_> {
         let Ok(committer) = Mailbox::new("postmaster", &self.wishes.domain) else {
             return;
         };
-        let ignore = (!existing.ignore).then(|| ignored(self.wishes.git));
-        self.step(Step::Repository { ignore, committer });
+        let ignore = missing_lines(&existing.ignore, &ignored(self.wishes.git));
+        self.step(Step::Repository {
+            ignore,
+            is_public: self.wishes.git != Git::Private,
+            committer,
+        });
     }
 
     fn certificate(&mut self) {
@@ -1173,10 +1179,24 @@ fn ignored(git: Git) -> String {
     if git != Git::Private {
         text.push_str(
             "# What must not leave this machine. Back it up elsewhere, or take these lines out of a private repository.\n\
-             /domains/*/users\n/domains/*/dkim/\n/secrets/\n/tls/\n",
+             /domains/*/users\n/domains/*/dkim/\n/secrets/\n/tls/\n/import.*\n",
         );
     }
     text
+}
+
+/// The lines that a `.gitignore` lacks: a line that takes a pattern back may undo those in front of it.
+fn missing_lines(there: &str, wanted: &str) -> Option<String> {
+    let there: Vec<&str> = there.lines().map(str::trim_end).collect();
+    let back = there.iter().rposition(|line| line.starts_with('!'));
+    let from = back.map_or(0, |at| at.saturating_add(1));
+    let there = there.get(from..).unwrap_or_default();
+    let missing: Vec<&str> = wanted
+        .lines()
+        .filter(|line| !there.contains(line))
+        .collect();
+    let is_any = missing.iter().any(|line| !line.starts_with('#'));
+    is_any.then(|| missing.iter().map(|line| format!("{line}\n")).collect())
 }
 
 /// Where the binary is at home.

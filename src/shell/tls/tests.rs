@@ -355,6 +355,23 @@ fn the_last_good_pair_outlasts_a_restart() {
 }
 
 #[test]
+fn a_key_that_root_has_read_is_served_and_not_kept() {
+    let hostname = domain("mail.example.com");
+    let place = tempfile::tempdir().unwrap();
+    let state = place.path();
+    let first = Tls::new(&[files("a", &["mail.example.com"])], &hostname).unwrap();
+    let kept = restart(&first, state);
+    assert_eq!(kept.pairs.len(), 1);
+    let read_by_root = Found {
+        pair: files("a", &["mail.example.com"]).pair,
+        ..unreadable("a")
+    };
+    let tls = Tls::start(&[read_by_root], &kept, &hostname, NOW).unwrap();
+    assert!(!tls.is_self_signed());
+    assert_eq!(restart(&tls, state).pairs.len(), 0);
+}
+
+#[test]
 fn what_is_kept_is_the_accounts_alone_and_nothing_else_is_believed() {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 

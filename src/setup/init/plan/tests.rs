@@ -81,7 +81,7 @@ fn ready() -> Machine {
             }),
             certificate: ExistingCertificate::There,
             repository: false,
-            ignore: false,
+            ignore: String::new(),
         },
         ..machine()
     }
@@ -512,6 +512,7 @@ fn a_repository_leaves_secrets_out_unless_it_is_private() {
         "/domains/*/dkim/",
         "/secrets/",
         "/tls/",
+        "/import.*",
         "/.state/",
     ] {
         assert!(public.lines().any(|line| line == secret), "{secret}");
@@ -524,6 +525,21 @@ fn a_repository_leaves_secrets_out_unless_it_is_private() {
     };
     let (there, said) = ignore(Git::Public, existing);
     assert_eq!(there, None, "{said:?}");
+    // What a .gitignore lacks is added to it; what is taken back in it, once more.
+    let with = |git, text: &str| {
+        let existing = Existing {
+            ignore: text.to_owned(),
+            ..Existing::default()
+        };
+        ignore(git, existing).0.expect("a repository")
+    };
+    assert_eq!(with(Git::Public, &public), None);
+    assert_eq!(with(Git::Public, "*.swp\n"), Some(public.clone()));
+    assert_eq!(with(Git::Private, &public), None);
+    let back = format!("{public}!/tls/\n");
+    assert_eq!(with(Git::Public, &back), Some(public.clone()));
+    let half = with(Git::Public, "/.state/\n/.run/\n").expect("lines");
+    assert!(half.contains("/secrets/\n") && !half.contains("/.run/"));
 }
 
 #[test]
