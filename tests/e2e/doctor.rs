@@ -960,7 +960,7 @@ fn watch(stage: &mut Stage) {
     assert_eq!(watching.wait(Duration::from_secs(60)), 0);
     let told = told("good    MX record").unwrap_or_default();
     assert!(
-        told.contains("good    MX record of the domain example.test: 10 mail.example.test"),
+        told.contains("good    MX record of the domain (example.test): 10 mail.example.test"),
         "{told}"
     );
 }
