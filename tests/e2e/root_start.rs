@@ -217,7 +217,7 @@ fn what_the_account_may_not_read_stops_check_and_start_with_the_same_sentence() 
     assert_eq!(Guard::spawn(&mut relay.command()).wait(PATIENCE), 78);
     let said = relay.log().split_off(before);
     assert!(said.contains(&sentence), "{said}\n{sentence}");
-    let (_, command) = sentence.split_once("; run ").expect("a command");
+    let (_, command) = sentence.split_once(": run ").expect("a command");
     let command = command.split(';').next().expect("its end");
     run(Command::new("/bin/sh").args(["-c", command]), b"").ok();
     let checked = relay.cli(&["check"]);
