@@ -8,7 +8,6 @@ use argh::FromArgs;
 
 use super::dkim::{DkimError, Sign, read_message, split, verify_signatures};
 use super::failure::Failure;
-use super::lookup::verdict;
 use super::sysexits::{DATA, IO_ERROR, TRY_AGAIN};
 use crate::auth::arc::{Outcome, SealedSet, Verdict, Verification, prepare};
 use crate::auth::dkim::canonical::{BodyHasher, Form};
@@ -17,7 +16,7 @@ use crate::auth::dkim::sign::Signer;
 use crate::auth::dkim::verdict::Failure as SignatureFailure;
 use crate::auth::results::{AuthenticationResults, MethodResult, claims_id};
 use crate::date::Timestamp;
-use crate::dns::{Answer, Question};
+use crate::dns::{Answer, Question, verdict};
 use crate::mail::header::Header;
 
 /// Verify or extend the ARC chain of a message (RFC 8617).

@@ -13,7 +13,6 @@ use std::str::FromStr;
 use argh::FromArgs;
 use zeroize::Zeroizing;
 
-use super::lookup::verdict;
 use crate::address::{AddressError, Domain};
 use crate::auth::dkim::canonical::{BodyHasher, Form};
 use crate::auth::dkim::key::{KeyError, SignError, SigningKey};
@@ -22,7 +21,7 @@ use crate::auth::dkim::sign::{Signer, prepare};
 use crate::auth::dkim::verdict::{SignatureVerdict, Verdict};
 use crate::auth::dkim::verify::Verification;
 use crate::date::Timestamp;
-use crate::dns::{Answer, Question};
+use crate::dns::{Answer, Question, verdict};
 use crate::limits::{COMMAND_MESSAGE_BYTES_MAX, DKIM_KEY_FILE_BYTES_MAX, DKIM_KEYS_PER_DOMAIN_MAX};
 use crate::mail::address_list::{FromError, from_mailboxes};
 use crate::mail::header::{Header, HeaderEnd, HeaderError, header_end};

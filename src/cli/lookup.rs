@@ -6,28 +6,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant as SystemInstant};
 
 use crate::clock::Instant;
-use crate::dns::{
-    Answer, Asked, DnsAction, NoRecords, Question, Resolver, Servers, SocketId, Step,
-};
+use crate::dns::{Answer, Asked, DnsAction, NoRecords, Question, Resolver, Servers, SocketId};
 use crate::entropy::Entropy;
 use crate::shell::interruption::uninterrupted;
-
-/// Calls a check with the answers so far, and asks what it is missing, until there is its verdict.
-pub(super) fn verdict<Verdict>(
-    ask: &mut dyn FnMut(&Question) -> Answer,
-    mut check: impl FnMut(&[(Question, Answer)]) -> Step<Verdict>,
-) -> Verdict {
-    let mut answers: Vec<(Question, Answer)> = Vec::new();
-    loop {
-        match check(&answers) {
-            Step::Done(verdict) => return verdict,
-            Step::Ask(questions) => answers.extend(questions.into_iter().map(|question| {
-                let answer = ask(&question);
-                (question, answer)
-            })),
-        }
-    }
-}
 
 /// A resolver that waits for its answers.
 pub struct Lookup<'a> {

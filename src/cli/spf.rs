@@ -6,11 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use argh::FromArgs;
 
 use super::failure::Failure;
-use super::lookup;
 use super::sysexits::{DATA, IO_ERROR, TRY_AGAIN, USAGE};
 use crate::auth::spf::{Outcome, Sender, Verdict, check};
 use crate::date::Timestamp;
-use crate::dns::{Answer, Question};
+use crate::dns::{self, Answer, Question};
 
 /// Check whether a host may send for a domain (RFC 7208); exit 0 for pass, 75 for temperror, 65 otherwise.
 #[derive(Debug, FromArgs)]
@@ -46,7 +45,7 @@ impl Spf {
             return Err(Failure::new(USAGE, "say who sends: --from, --helo or both"));
         }
         let sender = Sender::new(self.ip, helo, path, receiver, at);
-        let verdict = lookup::verdict(ask, |answers| check(&sender, answers));
+        let verdict = dns::verdict(ask, |answers| check(&sender, answers));
         output
             .write_all(describe(&verdict).as_bytes())
             .map_err(|error| Failure::new(IO_ERROR, format!("standard output failed: {error}")))?;

@@ -148,6 +148,23 @@ impl Answer {
     }
 }
 
+/// Calls a check with the answers so far, and asks what it is missing, until there is its verdict.
+pub fn verdict<Verdict>(
+    ask: &mut dyn FnMut(&Question) -> Answer,
+    mut check: impl FnMut(&[(Question, Answer)]) -> Step<Verdict>,
+) -> Verdict {
+    let mut answers: Vec<(Question, Answer)> = Vec::new();
+    loop {
+        match check(&answers) {
+            Step::Done(verdict) => return verdict,
+            Step::Ask(questions) => answers.extend(questions.into_iter().map(|question| {
+                let answer = ask(&question);
+                (question, answer)
+            })),
+        }
+    }
+}
+
 /// What a resumable check returns: its verdict, or what it has to know first.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[must_use]

@@ -14,7 +14,9 @@ mod zone_reply;
 
 pub mod resolv_conf;
 
-pub use answer::{Answer, Mx, NoRecords, Question, RecordKind, Records, Step, Tlsa, zone_of};
+pub use answer::{
+    Answer, Mx, NoRecords, Question, RecordKind, Records, Step, Tlsa, verdict, zone_of,
+};
 pub use mx::{MailHost, MailHosts, NoMailHosts, mail_hosts};
 pub use name::reverse_name;
 pub use resolver::{Asked, DnsAction, QuestionId, Resolver, SocketId};

@@ -15,7 +15,7 @@ use super::zone::Published;
 use crate::address::Domain;
 use crate::dns::{
     Answer, NoRecords, Question, RecordKind, Records, Recursion, Step, ZoneData, ZoneKind,
-    ZoneRecord, ZoneReply, zone_query, zone_reply,
+    ZoneRecord, ZoneReply, verdict, zone_query, zone_reply,
 };
 use crate::limits::{ZONE_QUESTIONS_AT_ONCE, ZONE_SERVER_TIMEOUT, ZONE_SERVERS_MAX, ZONE_TRIES};
 use crate::shell::time::SystemEntropy;
@@ -191,18 +191,9 @@ impl Asker {
     /// The verdict of a check that asks the DNS, from the servers of the zones.
     pub fn verdict<Verdict>(
         &self,
-        mut check: impl FnMut(&[(Question, Answer)]) -> Step<Verdict>,
+        check: impl FnMut(&[(Question, Answer)]) -> Step<Verdict>,
     ) -> Verdict {
-        let mut answers: Vec<(Question, Answer)> = Vec::new();
-        loop {
-            match check(&answers) {
-                Step::Done(verdict) => return verdict,
-                Step::Ask(questions) => answers.extend(questions.into_iter().map(|question| {
-                    let answer = self.answer(&question);
-                    (question, answer)
-                })),
-            }
-        }
+        verdict(&mut |question| self.answer(question), check)
     }
 
     /// The answer to a question of the relay's.

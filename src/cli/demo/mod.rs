@@ -26,7 +26,7 @@ use argh::FromArgs;
 
 use super::dkim::{Keygen, Record};
 use super::failure::Failure;
-use super::lookup::{Lookup, verdict};
+use super::lookup::Lookup;
 use super::sendmail;
 use super::submission::{self, Submission};
 use super::sysexits::{CANNOT_CREATE, DATA, OS_ERROR, UNAVAILABLE};
@@ -35,6 +35,7 @@ use crate::auth::credential::{Credential, Password, SALT_BYTES};
 use crate::auth::dkim::verdict::Verdict;
 use crate::auth::dkim::verify::Verification;
 use crate::dns::Servers;
+use crate::dns::verdict;
 use crate::entropy::Entropy;
 use crate::mail::header::{Header, HeaderEnd, header_end};
 use crate::shell::time::{SystemEntropy, wall};
