@@ -10,8 +10,8 @@ use argh::FromArgs;
 
 use super::failure::Failure;
 use super::output;
-use super::served::{parse_domain, served};
-use super::sysexits::{DATA, IO_ERROR, TRY_AGAIN, UNAVAILABLE, USAGE};
+use super::served::meant;
+use super::sysexits::{IO_ERROR, TRY_AGAIN, UNAVAILABLE, USAGE};
 use crate::address::Domain;
 use crate::config::{Config, quantity};
 use crate::escape::one_line;
@@ -67,19 +67,7 @@ impl Dns {
         config: &Config,
         output: &mut dyn Write,
     ) -> Result<(), Failure> {
-        let domains = match &self.domain {
-            Some(domain) => vec![parse_domain(domain)?],
-            None => served(folder)?
-                .iter()
-                .filter_map(|name| Domain::parse(name).ok())
-                .collect(),
-        };
-        if domains.is_empty() {
-            return Err(Failure::new(
-                DATA,
-                "no domain is served yet: `chopar domain add example.com` begins one",
-            ));
-        }
+        let domains = meant(folder, self.domain.as_deref())?;
         let resolvers = match self.dns {
             Some(server) => vec![server],
             None => config.dns.addresses.clone(),

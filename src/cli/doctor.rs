@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::echo;
 use super::failure::Failure;
 use super::output;
-use super::served::{parse_domain, served};
-use super::sysexits::{DATA, IO_ERROR, TRY_AGAIN, UNAVAILABLE, USAGE};
+use super::served::meant;
+use super::sysexits::{IO_ERROR, TRY_AGAIN, UNAVAILABLE, USAGE};
 use crate::address::Domain;
 use crate::config::quantity;
 use crate::limits::DOCTOR_DOMAINS_MAX;
@@ -92,19 +92,7 @@ impl Doctor {
             self.show(&[], &found, output)?;
             return verdict(&found);
         };
-        let domains = match &self.domain {
-            Some(domain) => vec![parse_domain(domain)?],
-            None => served(folder)?
-                .iter()
-                .filter_map(|name| Domain::parse(name).ok())
-                .collect(),
-        };
-        if domains.is_empty() {
-            return Err(Failure::new(
-                DATA,
-                "no domain is served yet: `chopar domain add example.com` begins one",
-            ));
-        }
+        let domains = meant(folder, self.domain.as_deref())?;
         if domains.len() > DOCTOR_DOMAINS_MAX {
             return Err(Failure::new(
                 USAGE,

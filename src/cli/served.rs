@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::failure::Failure;
-use super::sysexits::{NO_INPUT, USAGE};
+use super::sysexits::{DATA, NO_INPUT, USAGE};
 use crate::address::Domain;
 
 /// The domain of an argument.
@@ -42,4 +42,22 @@ pub fn served(folder: &Path) -> Result<Vec<String>, Failure> {
         .collect();
     domains.sort();
     Ok(domains)
+}
+
+/// The domains that a command is about: the one that was named, else all that are served, of which there has to be one.
+pub fn meant(folder: &Path, named: Option<&str>) -> Result<Vec<Domain>, Failure> {
+    let domains = match named {
+        Some(domain) => vec![parse_domain(domain)?],
+        None => served(folder)?
+            .iter()
+            .filter_map(|name| Domain::parse(name).ok())
+            .collect(),
+    };
+    match domains.is_empty() {
+        true => Err(Failure::new(
+            DATA,
+            "no domain is served yet: `chopar domain add example.com` begins one",
+        )),
+        false => Ok(domains),
+    }
 }
