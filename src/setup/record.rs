@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use crate::address::Domain;
+use crate::auth::dkim::record::zone_strings;
 use crate::dns::{Mx, Srv, Tlsa, ZoneData, ZoneKind, ZoneRecord};
 
 /// A record.
@@ -139,31 +140,10 @@ fn association(tlsa: &Tlsa) -> String {
     text
 }
 
-/// Strings of at most 255 bytes between quotes.
+/// Strings of at most 255 bytes between quotes, on one line.
 pub fn quoted(text: &[u8]) -> String {
-    let mut out = String::new();
-    let strings: Vec<&[u8]> = match text {
-        [] => vec![text],
-        text => text.chunks(STRING_BYTES_MAX).collect(),
-    };
-    for string in strings {
-        out.push_str(if out.is_empty() { "\"" } else { " \"" });
-        for &byte in string {
-            match byte {
-                b'"' | b'\\' => {
-                    out.push('\\');
-                    out.push(char::from(byte));
-                }
-                b' '..=b'~' => out.push(char::from(byte)),
-                _ => drop(write!(out, "\\{byte:03}")),
-            }
-        }
-        out.push('"');
-    }
-    out
+    zone_strings(text).join(" ")
 }
-
-const STRING_BYTES_MAX: usize = 255;
 
 #[cfg(test)]
 mod tests {

@@ -165,13 +165,22 @@ pub fn record_name(selector: &str, domain: &Domain) -> String {
 
 /// A zone-file entry (RFC 1035 section 5.1) of `text`, in strings of at most 255 bytes.
 pub fn zone_lines(selector: &str, domain: &Domain, text: &str) -> String {
-    let mut out = format!("{}. IN TXT", record_name(selector, domain));
-    let strings: Vec<&[u8]> = text.as_bytes().chunks(STRING_BYTES_MAX).collect();
-    if strings.len() > 1 {
-        out.push_str(" (");
+    let owner = record_name(selector, domain);
+    match zone_strings(text.as_bytes()).as_slice() {
+        [string] => format!("{owner}. IN TXT {string}\n"),
+        strings => format!("{owner}. IN TXT (\n\t{}\n)\n", strings.join("\n\t")),
     }
-    for string in &strings {
-        out.push_str(if strings.len() > 1 { "\n\t\"" } else { " \"" });
+}
+
+/// The character-strings of a text as a zone file has them (RFC 1035 sections 3.3.14 and 5.1): each at most 255 bytes, between
+/// quotes. An empty text is one empty string.
+pub fn zone_strings(text: &[u8]) -> Vec<String> {
+    let chunks: Vec<&[u8]> = match text {
+        [] => vec![text],
+        text => text.chunks(STRING_BYTES_MAX).collect(),
+    };
+    let quoted = |string: &&[u8]| {
+        let mut out = String::from("\"");
         for &byte in *string {
             match byte {
                 b'"' | b'\\' => {
@@ -184,12 +193,9 @@ pub fn zone_lines(selector: &str, domain: &Domain, text: &str) -> String {
             }
         }
         out.push('"');
-    }
-    if strings.len() > 1 {
-        out.push_str("\n)");
-    }
-    out.push('\n');
-    out
+        out
+    };
+    chunks.iter().map(quoted).collect()
 }
 
 const STRING_BYTES_MAX: usize = 255;
