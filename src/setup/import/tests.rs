@@ -1,3 +1,5 @@
+//! What becomes of hostile and of plain configurations that are imported.
+
 use super::users as users_of;
 use super::*;
 

@@ -1,3 +1,5 @@
+//! What the zone of a made-up domain lacks, and what is said of it.
+
 use super::*;
 
 fn name(text: &str) -> Domain {

@@ -1,3 +1,5 @@
+//! Tables from facts about a machine to the steps that are planned for it.
+
 use super::*;
 
 fn domain(name: &str) -> Domain {
