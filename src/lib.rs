@@ -9,7 +9,7 @@
 //! | 4 | [`engine`] | no |
 //! | 3 | [`queue`] | through its `Disk` trait |
 //! | 2 | [`config`], [`policy`] | no |
-//! | 1 | [`smtp`], [`dns`], [`mail`], [`auth`], [`acme`] | no |
+//! | 1 | [`smtp`], [`dns`], [`mail`], [`auth`], [`acme`], [`http`], [`metrics`] | no |
 //! | 0 | the vocabulary: addresses, dates, limits, … | no |
 //!
 //! All decisions are made by state machines that do no I/O and hold no clock. They take bytes, answers and the
@@ -41,8 +41,10 @@ pub mod engine;
 pub mod entropy;
 pub mod envelope;
 pub mod escape;
+pub mod http;
 pub mod limits;
 pub mod mail;
+pub mod metrics;
 pub mod policy;
 pub mod queue;
 pub mod queue_id;

@@ -652,3 +652,18 @@ pub const ACME_VISIT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const ACME_BUSY_PAUSE: Duration = Duration::from_secs(60);
 /// The longest time that the daemon does not look which certificates are due: a clock may be set.
 pub const ACME_LOOK_PAUSE_MAX: Duration = Duration::from_secs(600);
+
+/// Bytes of the head of a request to a page.
+pub const HTTP_HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Header fields of a request to a page.
+pub const HTTP_FIELDS_MAX: usize = 64;
+/// Connections to the status page at a time; for one more the oldest is closed.
+pub const STATUS_VISITS_MAX: usize = 32;
+/// How long the request to the status page may take to come.
+pub const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Next hops, and messages, that the status page names.
+pub const STATUS_ROWS_MAX: usize = 10;
+/// Newest events that the status page shows.
+pub const STATUS_EVENTS_MAX: usize = 50;
+/// Bytes of an event, or of a reason, on the status page; what is longer is cut.
+pub const STATUS_EVENT_BYTES_MAX: usize = 512;

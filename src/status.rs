@@ -32,6 +32,11 @@ impl EnhancedCode {
         self.subject
     }
 
+    /// What exactly it is.
+    pub const fn detail(self) -> u16 {
+        self.detail
+    }
+
     /// Whether another attempt may succeed (class 4).
     pub const fn is_transient(self) -> bool {
         self.class == 4

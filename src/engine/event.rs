@@ -65,6 +65,8 @@ pub enum Listener {
     Submit,
     /// `control.sock`: the queue tools.
     Control,
+    /// The status page and `/metrics`, over HTTP.
+    Status,
 }
 
 /// Who is at the other end of an accepted connection.

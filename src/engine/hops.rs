@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::event::{Action, ConnId, Reader};
 use super::log::{Level, Line};
+use super::status::Reason;
 use super::timers::Timer;
 use super::waiting::Line as Waiting;
 use super::{Conn, Engine};
@@ -507,6 +508,7 @@ impl Engine {
             return;
         }
         hop.proven = false;
+        self.observed.unreached(Reason::of(status, &why.words));
         let planned = hop.planned.take().filter(|until| *until > now.instant);
         let until = planned.unwrap_or_else(|| {
             hop.failures = hop.failures.saturating_add(1);

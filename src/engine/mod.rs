@@ -32,6 +32,7 @@ mod repeats;
 mod resolver;
 mod shares;
 mod signing;
+pub mod status;
 mod store;
 mod timers;
 mod waiting;
@@ -67,6 +68,7 @@ use outbound::Courier;
 use repeats::Repeats;
 use resolver::Questions;
 use shares::capacity;
+use status::{CertificateLeft, Observed, Visit};
 use store::{Committing, PutOff, Recording};
 use timers::{Timer, Timers};
 
@@ -115,6 +117,9 @@ pub struct Engine {
     /// already, and are counted in the pool too.
     free_without_unfinished: Option<u64>,
     counters: Counters,
+    observed: Observed,
+    /// Who looks at the status, the one who came first in front.
+    visits: VecDeque<ConnId>,
     /// The greatest counts of one turn.
     heaviest: Workload,
     log_level: Level,
@@ -228,6 +233,7 @@ enum Conn {
     Courier(Box<Courier>),
     Hook(Box<Asking>),
     Control(Box<Control>),
+    Visit(Box<Visit>),
 }
 
 /// Whose job a worker does.
@@ -295,6 +301,8 @@ impl Engine {
             free_space: None,
             free_without_unfinished: None,
             counters: Counters::default(),
+            observed: Observed::default(),
+            visits: VecDeque::new(),
             heaviest: Workload::default(),
             log_level: Level::Info,
             operator: ROOT,
@@ -330,6 +338,7 @@ impl Engine {
 
     /// Something happened.
     pub fn handle(&mut self, event: Event<'_>, now: Now) {
+        self.observed.set_time(now.wall);
         let ((), done) = workload::during(|| {
             self.route(event, now);
             self.settle(now);
@@ -374,6 +383,7 @@ impl Engine {
                 Some(Conn::Courier(courier)) => self.courier_lost(conn, courier, &cause, now),
                 Some(Conn::Hook(asking)) => self.hook_lost(conn, &asking, now),
                 Some(Conn::Control(_)) => drop(self.conns.remove(conn)),
+                Some(Conn::Visit(_)) => self.visit_over(conn),
                 None => {}
             },
             Event::TlsReady { conn, session } => match self.conns.take(conn) {
@@ -428,6 +438,7 @@ impl Engine {
 
     /// Time has passed: fires what is due. Call it when [`Engine::deadline`] is reached.
     pub fn expire(&mut self, now: Now) {
+        self.observed.set_time(now.wall);
         while let Some((at, timer)) = self.timers.pop(now.instant) {
             let ((), done) = workload::during(|| self.fire(timer, at, now));
             self.heaviest = self.heaviest.max(done);
@@ -477,6 +488,7 @@ impl Engine {
             Some(Conn::Inbound(inbound)) => inbound.wants_input(),
             Some(Conn::Courier(_) | Conn::Hook(_)) => true,
             Some(Conn::Control(control)) => control.wants_input(),
+            Some(Conn::Visit(_)) => true,
             None => false,
         }
     }
@@ -524,6 +536,10 @@ impl Engine {
                     self.conns.remove(conn);
                     self.actions.push_back(Action::Close { conn });
                 }
+                Some(Conn::Visit(_)) => {
+                    self.visit_over(conn);
+                    self.actions.push_back(Action::Abort { conn });
+                }
                 None => {}
             }
         }
@@ -567,6 +583,16 @@ impl Engine {
             let at = now.wall;
             self.counters.longest_turn = Some(Turn { took, at });
         }
+    }
+
+    /// Notes how long the journal took to write and sync a batch.
+    pub fn note_sync(&mut self, took: Duration) {
+        self.observed.synced(took);
+    }
+
+    /// Notes which certificates are served.
+    pub fn note_certificates(&mut self, certificates: Vec<CertificateLeft>) {
+        self.observed.certificates(certificates);
     }
 
     /// How many messages are queued.
@@ -626,6 +652,7 @@ impl Engine {
             Some(Conn::Inbound(inbound)) => self.inbound_bytes(conn, inbound, bytes, now),
             Some(Conn::Courier(courier)) => self.courier_bytes(conn, courier, bytes, now),
             Some(Conn::Control(control)) => self.control_bytes(conn, control, bytes, now),
+            Some(Conn::Visit(visit)) => self.visit_bytes(conn, visit, bytes, now),
             Some(Conn::Hook(asking)) => self.hook_bytes(conn, asking, bytes, now),
             None => {}
         }
@@ -636,6 +663,7 @@ impl Engine {
             Some(Conn::Inbound(inbound)) => self.inbound_drained(conn, inbound, now),
             Some(Conn::Courier(courier)) => self.courier_drained(conn, courier, now),
             Some(Conn::Control(control)) => self.control_drained(conn, control, now),
+            Some(visit @ Conn::Visit(_)) => self.conns.put(conn, visit),
             Some(Conn::Hook(asking)) => self.hook_drained(conn, asking),
             None => {}
         }
@@ -646,6 +674,7 @@ impl Engine {
             Some(Conn::Inbound(inbound)) => self.inbound_expired(conn, inbound, at, now),
             Some(Conn::Courier(courier)) => self.courier_expired(conn, courier, at, now),
             Some(Conn::Hook(asking)) => self.hook_expired(conn, asking, now),
+            Some(Conn::Visit(visit)) => self.visit_expired(conn, visit, now),
             Some(other) => self.conns.put(conn, other),
             None => {}
         }
@@ -676,6 +705,7 @@ impl Engine {
     fn sweep(&mut self, now: Now) {
         self.logins.sweep(now.instant);
         self.strangers.sweep(now.instant);
+        self.observe_history(now);
         self.timers
             .set(now.instant.after(SWEEP_INTERVAL), Timer::Sweep);
     }
@@ -706,6 +736,7 @@ impl Engine {
 
     fn log(&mut self, line: Line) {
         self.tell_followers(&line);
+        self.observed.logged(&line);
         if line.level <= self.log_level {
             self.actions.push_back(Action::Log(line));
         }

@@ -31,6 +31,7 @@ use crate::cause::{Cause, Place, Words};
 use crate::clock::{Instant, Now};
 use crate::dns::{NoRecords, Question};
 use crate::limits::{DELIVERY_ATTEMPT_TIMEOUT, DELIVERY_WALK_TIMEOUT};
+use crate::metrics::Provider;
 use crate::policy::shares::{Holder, Resource, Standing};
 use crate::queue::{HopId, Location};
 use crate::queue_id::QueueId;
@@ -176,6 +177,8 @@ struct Load {
     /// What hosts before this one have said of recipients that are left.
     earlier: BTreeMap<u32, Heard>,
     arrived: crate::date::Timestamp,
+    /// Since when it has been in the index of this process.
+    since: Instant,
 }
 
 impl Engine {
@@ -655,6 +658,15 @@ impl Target {
 }
 
 impl Courier {
+    /// Whose host it is at, or goes to.
+    fn provider(&self) -> Provider {
+        match &self.target {
+            Some(target) if target.is_on_this_machine() => Provider::Here,
+            Some(target) => Provider::of_host(target.host.name.as_str()),
+            None => Provider::Other,
+        }
+    }
+
     /// What happened, or was said, where it is.
     fn cause(&self, words: Words) -> Cause {
         cause_at(self.target.as_ref().map(Target::place), words)

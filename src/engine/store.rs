@@ -313,6 +313,7 @@ impl Engine {
             location,
             size,
             arrived: envelope.arrived,
+            since: now.instant,
             held: false,
             warned: envelope.reverse_path.is_null(),
             by_client: is_by_client(&self.config, &envelope.origin),
@@ -391,6 +392,7 @@ impl Engine {
             location,
             size: body_len,
             arrived: envelope.arrived,
+            since: now.instant,
             held,
             warned: warned || null,
             by_client: is_by_client(&self.config, &envelope.origin),
@@ -694,6 +696,11 @@ impl Engine {
                 PutOff::Told(record) => self.record_outcome(record, None),
             }
         }
+    }
+
+    /// Whether outcomes reach the disk.
+    pub(super) fn records_reach_disk(&self) -> bool {
+        self.recording == Recording::Works
     }
 
     /// Whether sending would outrun the disk: outcomes could not be recorded.

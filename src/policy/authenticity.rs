@@ -304,6 +304,11 @@ impl Findings {
         outcomes.any(|outcome| outcome == dmarc::Outcome::Fail)
     }
 
+    /// What DMARC says of each domain that the message shows.
+    pub fn dmarc_outcomes(&self) -> impl Iterator<Item = dmarc::Outcome> {
+        self.dmarc.iter().map(|(_, verdict)| verdict.outcome)
+    }
+
     /// What the host of this name has found out, for those further in.
     pub fn results(&self, id: &Domain, known: &Circumstances) -> AuthenticationResults {
         let (path, helo) = (known.path.as_ref(), known.helo.as_ref());

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::Location;
 use crate::cause::Cause;
+use crate::clock::Instant;
 use crate::date::Timestamp;
 use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
@@ -31,6 +32,8 @@ pub struct Queued {
     pub size: u64,
     /// When it was accepted.
     pub arrived: Timestamp,
+    /// Since when it has been in this index.
+    pub since: Instant,
     /// Whether an operator holds it.
     pub held: bool,
     /// Whether its sender was told of the delay.

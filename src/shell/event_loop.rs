@@ -303,6 +303,9 @@ impl EventLoop {
             self.engine.handle(Event::Stored(completion), self.now);
             self.settle();
         }
+        while let Some(took) = self.journal.next_batch() {
+            self.engine.note_sync(took);
+        }
         self.reader.forget_removed();
         while let Some((job, result)) = self.workers.result() {
             self.engine.handle(Event::Worked { job, result }, self.now);

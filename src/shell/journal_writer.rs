@@ -10,6 +10,7 @@
 
 use std::io;
 use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
 
 use super::handover::{Giver, Taker, Waited, handover};
 use crate::limits::{JOURNAL_BATCH_BYTES_MAX, JOURNAL_BATCH_COMMANDS_MAX};
@@ -20,6 +21,7 @@ use crate::queue::{Body, Command, Completion, Disk, Journal, Record};
 pub struct JournalWriter {
     commands: Giver<Command>,
     completions: Taker<Completion>,
+    batches: Taker<Duration>,
     thread: JoinHandle<()>,
 }
 
@@ -43,12 +45,14 @@ impl JournalWriter {
     ) -> io::Result<Self> {
         let (commands, inbox) = handover();
         let (outbox, completions) = handover();
+        let (timings, batches) = handover();
         let thread = Builder::new()
             .name("journal".into())
-            .spawn(move || serve(journal, &inbox, &outbox, &*wake))?;
+            .spawn(move || serve(journal, &inbox, (&outbox, &timings), &*wake))?;
         Ok(Self {
             commands,
             completions,
+            batches,
             thread,
         })
     }
@@ -61,6 +65,11 @@ impl JournalWriter {
     /// The next completion that has arrived.
     pub fn next_completion(&self) -> Option<Completion> {
         self.completions.take()
+    }
+
+    /// How long the next batch took to be written and synced.
+    pub fn next_batch(&self) -> Option<Duration> {
+        self.batches.take()
     }
 
     /// Takes no more commands, waits until all are executed, and returns the completions that nobody has taken.
@@ -76,12 +85,18 @@ impl JournalWriter {
 fn serve<D: Disk>(
     mut journal: Journal<D>,
     inbox: &Taker<Command>,
-    outbox: &Giver<Completion>,
+    (outbox, timings): (&Giver<Completion>, &Giver<Duration>),
     wake: &dyn Fn(),
 ) {
     loop {
         let completions = match inbox.wait(journal.space_interval()) {
-            Waited::Arrived => journal.execute(batch(inbox)),
+            Waited::Arrived => {
+                let began = Instant::now();
+                let completions = journal.execute(batch(inbox));
+                // As below.
+                let _ = timings.give(began.elapsed());
+                completions
+            }
             // Without this, a relay that had refused everything for want of room would have no reason to look again.
             Waited::TimedOut => match journal.look_at_space() {
                 Some(completion) => vec![completion],

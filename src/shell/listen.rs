@@ -17,9 +17,11 @@ use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use socket2::{Domain, Protocol, Type};
 
+use super::log;
 use super::stream::Socket;
 use crate::config::{Listen, Listeners};
 use crate::engine::event::{Listener, Peer};
+use crate::engine::log::{Level, Line};
 use crate::limits::LISTEN_BACKLOG;
 
 /// One listening socket.
@@ -194,11 +196,43 @@ pub(super) fn bind(listen: &Listeners) -> Result<(Vec<Port>, ChallengeSockets), 
                 .map(|socket| Port::new(listener, Bound::Tcp(socket))),
         );
     }
+    ports.extend(bind_status(&listen.status, &mut passed));
     let sockets = ChallengeSockets {
         http: passed.of_name("acme-http").flatten().collect(),
         tls: passed.of_name("acme-tls").flatten().collect(),
     };
     Ok((ports, sockets))
+}
+
+/// Binds what the status is seen at. Where that cannot be, mail goes its way all the same.
+fn bind_status(listen: &Listen, passed: &mut Passed) -> Vec<Port> {
+    let key = "status";
+    let sockets = match listen {
+        Listen::Systemd => passed.listeners(key).unwrap_or_else(|error| {
+            note_unbound(&error);
+            Vec::new()
+        }),
+        Listen::Addresses(addresses) => {
+            let bound = addresses.iter().filter_map(|&address| {
+                let bound = bind_tcp(address).map_err(|error| ListenError::Address {
+                    key,
+                    address,
+                    error,
+                });
+                bound.inspect_err(note_unbound).ok()
+            });
+            bound.collect()
+        }
+    };
+    let ports = sockets.into_iter();
+    ports
+        .map(|socket| Port::new(Listener::Status, Bound::Tcp(socket)))
+        .collect()
+}
+
+fn note_unbound(error: &ListenError) {
+    let line = Line::new(Level::Warning, "no-status-page");
+    log::write(&line.with("cause", error));
 }
 
 /// Binds the sockets of programs of this machine.

@@ -39,6 +39,7 @@ use super::time::wall;
 use crate::address::Domain;
 use crate::date::Timestamp;
 use crate::engine::event::{TlsSession, TlsSide, Trust};
+use crate::engine::status::CertificateLeft;
 use crate::limits::{SELF_SIGNED_LIFETIME, SELF_SIGNED_RENEWAL};
 use crate::policy::advice::Severity;
 
@@ -501,6 +502,29 @@ impl Tls {
     /// Whether the only certificate is one that was made here.
     pub fn is_self_signed(&self) -> bool {
         self.served.is_empty()
+    }
+
+    /// What is served, and until when.
+    pub(super) fn left(&self) -> Vec<CertificateLeft> {
+        let left = |name: &str, certificate: &Certificate, self_signed| {
+            let until = certificate.validity?.to.seconds();
+            let name = name.to_owned();
+            Some(CertificateLeft {
+                name,
+                self_signed,
+                until,
+            })
+        };
+        let made = self.made.as_ref().filter(|_| self.is_self_signed());
+        let made = made.and_then(|made| {
+            let names = made.certificate.names.first();
+            left(names.map_or("", |name| name), &made.certificate, true)
+        });
+        let served = self.served.iter();
+        served
+            .filter_map(|served| left(&served.name, &served.certificate, false))
+            .chain(made)
+            .collect()
     }
 
     /// How many pairs are served.

@@ -330,6 +330,9 @@ impl Engine {
         };
         self.log_findings(inbound, checking.id, findings);
         self.counters.dmarc_failed += u64::from(findings.has_failed());
+        for outcome in findings.dmarc_outcomes() {
+            self.observed.dmarc(outcome);
+        }
         let released = match self.release(inbound, &mut checking.transaction, Some(findings)) {
             Ok(released) => released,
             Err(reply) => {

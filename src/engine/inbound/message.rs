@@ -11,6 +11,7 @@ use crate::engine::event::{Action, ConnId, Peer, Work, WorkResult};
 use crate::engine::intake::{Plan, Separator, Whole};
 use crate::engine::log::{Level, Line};
 use crate::engine::signing::{authors_of, signing_inputs};
+use crate::engine::status::Version;
 use crate::engine::store::{Committing, Owner};
 use crate::engine::{Conn, Engine, JobOwner};
 use crate::envelope::{Envelope, Recipient};
@@ -447,6 +448,14 @@ impl Engine {
             Some(other) => return self.conns.put(conn, other),
             None => return, // the client did not wait: the message is queued all the same
         };
+        if result.is_ok() {
+            // The session has waited since the end of the message.
+            self.observed.committed(now.instant.since(inbound.touched));
+            if let Peer::Network { .. } = inbound.peer {
+                let version = inbound.tls.as_ref().map(|tls| tls.version);
+                self.observed.received(Version::of(version));
+            }
+        }
         let reply = result.map_or_else(|reply| reply, Reply::queued);
         self.inbound_stored(conn, inbound, &reply, now);
     }

@@ -18,6 +18,7 @@ use crate::smtp::server::{Encryption, Role, Session, Tolerance};
 impl Engine {
     /// A connection was accepted; `Err` is what to send before it is closed at once.
     pub fn accept(&mut self, listener: Listener, peer: Peer, now: Now) -> Result<ConnId, Vec<u8>> {
+        self.observed.set_time(now.wall);
         let result = self.admit(listener, peer, now);
         self.settle(now);
         result.map_err(|reply| {
@@ -36,11 +37,16 @@ impl Engine {
                 .conns
                 .insert(Conn::Control(Box::new(Control::new(peer)))));
         }
+        if listener == Listener::Status {
+            return Ok(self.admit_visit(now));
+        }
         let (role, encryption) = match listener {
             Listener::Smtp | Listener::Proxy => (Role::Relay, Encryption::Offered),
             Listener::Submission => (Role::Submission, Encryption::Offered),
             Listener::Submissions => (Role::Submission, Encryption::Active),
-            Listener::Submit | Listener::Control => (Role::Local, Encryption::Unavailable),
+            Listener::Submit | Listener::Control | Listener::Status => {
+                (Role::Local, Encryption::Unavailable)
+            }
         };
         let mut inbound = Box::new(Inbound {
             session: Session::new(role, encryption),

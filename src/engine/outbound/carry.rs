@@ -66,6 +66,7 @@ impl Engine {
                 names: BTreeMap::new(),
                 earlier: BTreeMap::new(),
                 arrived: entry.arrived,
+                since: entry.since,
             }));
             courier.begins_attempt(now);
             return self.courier_read_load(conn, courier, now);

@@ -1,6 +1,7 @@
 //! What came of an attempt: each recipient's fate, what is written of it, and whether it is tried again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Courier, Heard, Load, Stage, Target, cause_at, tls_text};
 use crate::cause::{Cause, Place, Words};
@@ -8,8 +9,10 @@ use crate::clock::Now;
 use crate::date::Timestamp;
 use crate::engine::event::ConnId;
 use crate::engine::log::{Level, Line};
+use crate::engine::status::{Reason, Version};
 use crate::engine::store::Unrecorded;
 use crate::engine::{Conn, Engine};
+use crate::metrics::Provider;
 use crate::policy::retry;
 use crate::queue::{HopId, Outcome, OutcomeRecord, Phase};
 use crate::queue_id::QueueId;
@@ -100,6 +103,7 @@ impl Engine {
                 Fate::Again => continue,
                 Fate::Delivered { text, dsn } => {
                     self.counters.delivered += 1;
+                    self.observe_delivery(courier, load, now);
                     let why = cause_at(heard.at.clone(), Words::Reply(text.as_str().into()));
                     self.log_fate("delivered", load, index, courier, &why, None);
                     if !dsn && load.dsn.contains(&index) {
@@ -111,6 +115,7 @@ impl Engine {
                     let why = cause_at(heard.at.clone(), words.clone());
                     self.log_fate("failed", load, index, courier, &why, Some(*status));
                     self.counters.failed += 1;
+                    self.observed.failed(courier.provider());
                     Outcome::Failed {
                         status: *status,
                         why: Arc::new(why),
@@ -179,6 +184,7 @@ impl Engine {
         // An attempt has just failed: age alone, which a clock that was set can make, gives nothing up untried.
         if now.wall.since(load.arrived) > self.config.delivery.give_up_after {
             self.counters.failed += 1;
+            self.observed.failed(courier.provider());
             self.log_fate("expired", load, index, courier, &why, Some(status));
             let status = expired_status(status);
             return Outcome::Failed {
@@ -187,6 +193,8 @@ impl Engine {
             };
         }
         self.counters.deferred += 1;
+        let reason = Reason::of(status, &why.words);
+        self.observed.deferred(courier.provider(), reason);
         self.log_fate("deferred", load, index, courier, &why, Some(status));
         // An attempt before its time (a flush) leaves the schedule as it was.
         let planned = self.planned_attempt(load, index, now);
@@ -200,6 +208,18 @@ impl Engine {
             status: Some(status),
             why: Arc::new(why),
         }
+    }
+
+    /// A recipient is delivered.
+    fn observe_delivery(&mut self, courier: &Courier, load: &Load, now: Now) {
+        let provider = courier.provider();
+        let version = courier.tls.as_ref().map(|tls| tls.version);
+        let version = (provider != Provider::Here).then(|| Version::of(version));
+        // What an earlier process took in has been waiting since then: its clock is gone, and the date counts in seconds.
+        let here = now.instant.since(load.since);
+        let whole = now.wall.since(load.arrived);
+        let took = here.max(whole.saturating_sub(Duration::from_secs(1)));
+        self.observed.delivered(provider, version, took);
     }
 
     /// How often a recipient had been tried, and when it would have been tried again, if that is still to come.

@@ -96,6 +96,7 @@ impl EventLoop {
             let line = Line::new(Level::Warning, "self-signed");
             log::write(&line.with("name", &self.config.hostname));
         }
+        self.engine.note_certificates(self.tls.left());
         let findings = self.tls.findings(&self.config.hostname, self.now.wall);
         for finding in self.state.certificate_log.due(findings, self.now.instant) {
             let line = Line::new(Level::Warning, "certificate").with("name", &finding.name);

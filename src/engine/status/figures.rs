@@ -1,0 +1,264 @@
+//! The state of the relay for Prometheus: `/metrics`.
+
+use super::observed::Observed;
+use super::report::Status;
+use crate::metrics::{Exposition, Family, Provider};
+
+/// The figures of a state, with the histograms that it was made of.
+pub(super) fn figures(status: &Status, observed: &Observed) -> String {
+    let mut page = Exposition::default();
+    let info = &mut page;
+    info.family(Family::Gauge, "chopar_info", "The version that runs.")
+        .sample("chopar_info", &[("version", &status.version)], 1);
+    now(info, status);
+    counters(info, status);
+    for (name, help, key, counts) in [
+        (
+            "chopar_deferred_by_reason_total",
+            "Attempts deferred, by reason.",
+            "reason",
+            &status.deferred,
+        ),
+        (
+            "chopar_unreached_total",
+            "Attempts to reach a next hop that have failed, by reason.",
+            "reason",
+            &status.unreached,
+        ),
+        (
+            "chopar_received_total",
+            "Messages received over the network, by what they came in with.",
+            "tls",
+            &status.received_with,
+        ),
+        (
+            "chopar_sent_total",
+            "Recipients delivered to other hosts, by what was agreed.",
+            "tls",
+            &status.sent_with,
+        ),
+        (
+            "chopar_dmarc_total",
+            "Messages by what DMARC said of them.",
+            "result",
+            &status.dmarc,
+        ),
+    ] {
+        page.family(Family::Counter, name, help);
+        for (value, count) in counts {
+            page.sample(name, &[(key, value)], count);
+        }
+    }
+    providers(&mut page, observed);
+    page.histogram(
+        "chopar_commit_seconds",
+        "From the end of a message to its being on the disk.",
+        &observed.commit,
+    )
+    .histogram(
+        "chopar_delivery_seconds",
+        "From a message's being on the disk to its delivery, for each recipient.",
+        &observed.delivery,
+    )
+    .histogram(
+        "chopar_sync_seconds",
+        "Batches of the journal, written and synced.",
+        &observed.sync,
+    );
+    certificates(&mut page, status);
+    page.into_text()
+}
+
+/// What is now.
+fn now(page: &mut Exposition, status: &Status) {
+    let stats = &status.stats;
+    for (name, help, value) in [
+        (
+            "chopar_uptime_seconds",
+            "Seconds since the start.",
+            status.uptime,
+        ),
+        (
+            "chopar_queue_messages",
+            "Messages in the queue.",
+            stats.queued as u64,
+        ),
+        (
+            "chopar_queue_held_messages",
+            "Messages that an operator holds.",
+            stats.held as u64,
+        ),
+        (
+            "chopar_next_hops",
+            "Next hops that mail waits for or is sent to.",
+            stats.hops as u64,
+        ),
+        (
+            "chopar_sessions",
+            "Sessions that came in.",
+            stats.sessions as u64,
+        ),
+        (
+            "chopar_sessions_max",
+            "Sessions that may come in at a time.",
+            status.sessions_max,
+        ),
+        (
+            "chopar_delivery_sessions",
+            "Sessions that go out.",
+            stats.couriers as u64,
+        ),
+        (
+            "chopar_buffer_bytes",
+            "Bytes in buffers whose size peers decide.",
+            stats.buffered as u64,
+        ),
+        (
+            "chopar_buffer_bytes_max",
+            "Bytes that they may take.",
+            status.memory_max,
+        ),
+        (
+            "chopar_disk_takes_records",
+            "Whether outcomes reach the disk: while they do not (0), nothing is sent.",
+            u64::from(status.disk_takes_records),
+        ),
+    ] {
+        page.single(Family::Gauge, name, help, value);
+    }
+    if let Some(free) = status.disk_free {
+        let help = "Bytes free on the disk of the spool.";
+        page.single(Family::Gauge, "chopar_disk_free_bytes", help, free);
+    }
+    let name = "chopar_queue_age_messages";
+    page.family(Family::Gauge, name, "Messages in the queue that are younger than so many seconds and not than the bound before.");
+    for age in &status.ages {
+        let below = age
+            .below
+            .map_or_else(|| "+Inf".to_owned(), |below| below.to_string());
+        page.sample(name, &[("below", &below)], age.messages);
+    }
+}
+
+/// What happened since the start.
+fn counters(page: &mut Exposition, status: &Status) {
+    let stats = &status.stats;
+    for (name, help, value) in [
+        (
+            "chopar_sessions_total",
+            "Sessions accepted.",
+            stats.sessions_total,
+        ),
+        (
+            "chopar_accepted_total",
+            "Messages accepted.",
+            stats.accepted,
+        ),
+        (
+            "chopar_refused_total",
+            "Commands, messages and recipients refused.",
+            stats.refused,
+        ),
+        (
+            "chopar_delivered_total",
+            "Recipients delivered.",
+            stats.delivered,
+        ),
+        (
+            "chopar_deferred_total",
+            "Attempts deferred.",
+            stats.deferred,
+        ),
+        ("chopar_failed_total", "Recipients failed.", stats.failed),
+        (
+            "chopar_notifications_total",
+            "Delivery status notifications sent.",
+            stats.notices,
+        ),
+        (
+            "chopar_forwarded_total",
+            "Recipients forwarded with a rewritten reverse-path.",
+            stats.forwarded,
+        ),
+        (
+            "chopar_dmarc_refused_total",
+            "Messages refused for DMARC.",
+            stats.dmarc_refused,
+        ),
+        (
+            "chopar_hook_refused_total",
+            "Messages that the hook refused.",
+            stats.hook_refused,
+        ),
+        (
+            "chopar_hook_deferred_total",
+            "Messages that the hook deferred.",
+            stats.hook_deferred,
+        ),
+        (
+            "chopar_throttled_total",
+            "Connections, messages and recipients beyond a rate.",
+            stats.throttled,
+        ),
+        (
+            "chopar_listed_total",
+            "Recipients refused because a list has the client.",
+            stats.listed,
+        ),
+        (
+            "chopar_greylisted_total",
+            "Recipients deferred by greylisting.",
+            stats.greylisted,
+        ),
+        ("chopar_slowed_total", "Replies held back.", stats.slowed),
+    ] {
+        page.single(Family::Counter, name, help, value);
+    }
+    let longest = std::time::Duration::from_micros(stats.longest_turn_us);
+    let help = "The longest turn of the event loop since the start.";
+    page.single(
+        Family::Gauge,
+        "chopar_longest_turn_seconds",
+        help,
+        longest.as_secs_f64(),
+    );
+}
+
+fn providers(page: &mut Exposition, observed: &Observed) {
+    let name = "chopar_provider_recipients_total";
+    page.family(
+        Family::Counter,
+        name,
+        "Recipients by who runs the receiving hosts, and what became of them.",
+    );
+    for (provider, outcomes) in Provider::all().zip(observed.providers) {
+        for (outcome, count) in [
+            ("delivered", outcomes.delivered),
+            ("deferred", outcomes.deferred),
+            ("failed", outcomes.failed),
+        ] {
+            page.sample(
+                name,
+                &[("provider", provider.name()), ("outcome", outcome)],
+                count,
+            );
+        }
+    }
+}
+
+fn certificates(page: &mut Exposition, status: &Status) {
+    let name = "chopar_certificate_expiry_timestamp_seconds";
+    page.family(
+        Family::Gauge,
+        name,
+        "When a certificate that is served ends.",
+    );
+    for certificate in &status.certificates {
+        let self_signed = if certificate.self_signed { "yes" } else { "no" };
+        let labels = [
+            ("name", certificate.name.as_str()),
+            ("self_signed", self_signed),
+        ];
+        page.sample(name, &labels, certificate.until);
+    }
+}

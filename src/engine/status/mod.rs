@@ -1,0 +1,18 @@
+//! What the relay says of itself: to Prometheus, to the status page, to `chopar top`.
+//!
+//! All three are made of one [`Status`], so that a figure is the same wherever it is read. Nothing can be changed here, and
+//! nobody is named: pages have no local parts of addresses, for whoever is on this machine may read them.
+
+mod figures;
+mod observed;
+mod page;
+mod redaction;
+mod report;
+mod visits;
+
+pub(super) use observed::Observed;
+pub use observed::{Reason, Version};
+pub use report::{
+    Age, CertificateLeft, Happened, NextHopReport, Outcomes, ProviderReport, Status, Stuck, Timed,
+};
+pub(super) use visits::Visit;

@@ -1,0 +1,302 @@
+//! The head of a request, read as it comes.
+//!
+//! Lines end with CRLF and with nothing else: whoever is lenient here reads another request than a proxy before it.
+
+use crate::limits::{HTTP_FIELDS_MAX, HTTP_HEAD_BYTES_MAX};
+
+/// What is asked of a resource (RFC 9110 section 9.3).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Method {
+    /// The resource.
+    Get,
+    /// Its header alone.
+    Head,
+}
+
+/// A request.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Request {
+    /// What is asked.
+    pub method: Method,
+    /// The path, from the first slash to the query: visible ASCII, as it came.
+    pub path: String,
+    /// What stands behind the question mark.
+    pub query: Option<String>,
+    /// The host, in small letters and without the port. HTTP/1.0 need not name one.
+    pub host: Option<String>,
+}
+
+/// Why bytes are no request that is answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Refusal {
+    /// They are no request.
+    Malformed,
+    /// A method that is known, or one that is not.
+    Method,
+    /// The head is too long.
+    TooLong,
+    /// There is, or is to be, a body.
+    Body,
+    /// Another version than 1.0 and 1.1.
+    Version,
+}
+
+impl Refusal {
+    /// The status code and its phrase (RFC 9110 section 15, RFC 6585 section 5).
+    pub const fn status(self) -> (u16, &'static str) {
+        match self {
+            Self::Malformed => (400, "Bad Request"),
+            Self::Method => (405, "Method Not Allowed"),
+            Self::TooLong => (431, "Request Header Fields Too Large"),
+            Self::Body => (413, "Content Too Large"),
+            Self::Version => (505, "HTTP Version Not Supported"),
+        }
+    }
+}
+
+/// Collects a request.
+#[derive(Clone, Debug, Default)]
+pub struct RequestReader {
+    head: Vec<u8>,
+}
+
+impl RequestReader {
+    /// Takes what came; `None` as long as the head is not whole. What stands behind it is not looked at.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<Option<Request>, Refusal> {
+        // The end may lie across what had come and what comes.
+        let from = self.head.len().saturating_sub(END.len());
+        let room = HTTP_HEAD_BYTES_MAX.saturating_sub(self.head.len());
+        self.head
+            .extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        // Empty lines before a request are passed over (RFC 9112 section 2.2).
+        if from == 0 {
+            let empty = self.head.chunks(2).take_while(|line| *line == b"\r\n");
+            let empty = empty.count().saturating_mul(2);
+            self.head.drain(..empty);
+        }
+        let behind = self.head.get(from..).unwrap_or(&self.head);
+        let found = behind.windows(END.len()).position(|window| window == END);
+        match found {
+            Some(at) => {
+                let end = from.saturating_add(at).min(self.head.len());
+                parse(self.head.get(..end).unwrap_or_default()).map(Some)
+            }
+            None if self.head.len() >= HTTP_HEAD_BYTES_MAX => Err(Refusal::TooLong),
+            None => Ok(None),
+        }
+    }
+}
+
+const END: &[u8] = b"\r\n\r\n";
+
+/// Reads a head without the empty line at its end.
+fn parse(head: &[u8]) -> Result<Request, Refusal> {
+    let text = std::str::from_utf8(head).map_err(|_| Refusal::Malformed)?;
+    let mut lines = text.split("\r\n");
+    let (method, target, is_newer) = request_line(lines.next().unwrap_or_default())?;
+    let mut host = None;
+    for (count, line) in lines.enumerate() {
+        if count >= HTTP_FIELDS_MAX {
+            return Err(Refusal::TooLong);
+        }
+        let (name, value) = field(line)?;
+        if name.eq_ignore_ascii_case("host") {
+            if host.is_some() {
+                return Err(Refusal::Malformed);
+            }
+            host = Some(host_name(value)?);
+        } else if name.eq_ignore_ascii_case("transfer-encoding")
+            || name.eq_ignore_ascii_case("content-length") && value != "0"
+        {
+            return Err(Refusal::Body);
+        }
+    }
+    // RFC 9112 section 3.2.
+    if is_newer && host.is_none() {
+        return Err(Refusal::Malformed);
+    }
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query.to_owned())),
+        None => (target, None),
+    };
+    Ok(Request {
+        method,
+        path: path.to_owned(),
+        query,
+        host,
+    })
+}
+
+/// The method, the target, and whether the version is 1.1.
+fn request_line(line: &str) -> Result<(Method, &str, bool), Refusal> {
+    let mut words = line.split(' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(Refusal::Malformed);
+    };
+    if !is_token(method) {
+        return Err(Refusal::Malformed);
+    }
+    let is_newer = match version {
+        "HTTP/1.1" => true,
+        "HTTP/1.0" => false,
+        other if other.starts_with("HTTP/") => return Err(Refusal::Version),
+        _ => return Err(Refusal::Malformed),
+    };
+    let method = match method {
+        "GET" => Method::Get,
+        "HEAD" => Method::Head,
+        _ => return Err(Refusal::Method),
+    };
+    let is_origin_form =
+        target.starts_with('/') && target.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_origin_form || target.contains('#') {
+        return Err(Refusal::Malformed);
+    }
+    Ok((method, target, is_newer))
+}
+
+/// The name and the value of a field; a folded line is none (RFC 9112 section 5.2).
+fn field(line: &str) -> Result<(&str, &str), Refusal> {
+    let (name, value) = line.split_once(':').ok_or(Refusal::Malformed)?;
+    let value = value.trim_matches([' ', '\t']);
+    let is_clean = |c: char| c == '\t' || !c.is_control();
+    if is_token(name) && value.chars().all(is_clean) {
+        Ok((name, value))
+    } else {
+        Err(Refusal::Malformed)
+    }
+}
+
+/// A host without its port: a name, an address, or an IPv6 address in brackets.
+fn host_name(value: &str) -> Result<String, Refusal> {
+    let (name, port) = match value.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').ok_or(Refusal::Malformed)?,
+        None => match value.split_once(':') {
+            Some((name, _)) => (name, value.get(name.len()..).unwrap_or_default()),
+            None => (value, ""),
+        },
+    };
+    let is_port = port.is_empty()
+        || port
+            .strip_prefix(':')
+            .is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let may_stand =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
+    if is_port && name.bytes().all(may_stand) {
+        Ok(name.trim_end_matches('.').to_ascii_lowercase())
+    } else {
+        Err(Refusal::Malformed)
+    }
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(text: &str) -> bool {
+    let may_stand = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(may_stand)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<Option<Request>, Refusal> {
+        RequestReader::default().read(text.as_bytes())
+    }
+
+    fn get(path: &str, query: Option<&str>, host: Option<&str>) -> Request {
+        Request {
+            method: Method::Get,
+            path: path.into(),
+            query: query.map(Into::into),
+            host: host.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn a_request_is_read() {
+        assert_eq!(
+            read("GET /where?q=now HTTP/1.1\r\nHost: www.Example.com\r\n\r\n"),
+            Ok(Some(get("/where", Some("q=now"), Some("www.example.com"))))
+        );
+        assert_eq!(
+            read("GET / HTTP/1.0\r\n\r\n"),
+            Ok(Some(get("/", None, None)))
+        );
+        assert_eq!(
+            read("\r\n\r\nGET / HTTP/1.1\r\nhost:[::1]:8025\r\n\r\n"),
+            Ok(Some(get("/", None, Some("::1"))))
+        );
+        let head =
+            read("HEAD /metrics HTTP/1.1\r\nHost: 127.0.0.1:8025\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(
+            head,
+            Ok(Some(Request {
+                method: Method::Head,
+                ..get("/metrics", None, Some("127.0.0.1"))
+            }))
+        );
+        assert_eq!(read("GET / HTTP/1.1\r\nHost: a\r\n"), Ok(None));
+    }
+
+    #[test]
+    fn what_is_not_answered_is_refused_with_its_status() {
+        let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(HTTP_HEAD_BYTES_MAX));
+        let many = format!(
+            "GET / HTTP/1.1\r\nHost: a\r\n{}\r\n",
+            "a: b\r\n".repeat(HTTP_FIELDS_MAX + 1)
+        );
+        for (text, status) in [
+            ("GET / HTTP/1.1\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400),
+            ("GET / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", 400),
+            ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("GET /\u{e9} HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+            ("EHLO a\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+            ("get / HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n",
+                413,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+                413,
+            ),
+            (long.as_str(), 431),
+            (many.as_str(), 431),
+            ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
+        ] {
+            let refused = read(text).expect_err(text);
+            assert_eq!(refused.status().0, status, "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_matter_how_it_is_cut(
+            bytes in prop::collection::vec(prop::sample::select(b"GET / HTTP/1.1\r\nHost: a:0\r\n\r\n".to_vec()), 0..80),
+            whole in any::<bool>(),
+            at in 0_usize..100,
+        ) {
+            let mut input = b"GET /a?b HTTP/1.1\r\nHost: c\r\n".to_vec();
+            if !whole { input.clear(); }
+            input.extend_from_slice(&bytes);
+            let once = RequestReader::default().read(&input);
+            let mut reader = RequestReader::default();
+            let (front, behind) = input.split_at(at.min(input.len()));
+            let cut = match reader.read(front) {
+                Ok(None) => reader.read(behind),
+                other => other,
+            };
+            prop_assert_eq!(once, cut);
+        }
+    }
+}
