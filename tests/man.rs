@@ -458,3 +458,20 @@ mod checks {
         assert_same("checks of doctor", &words(there), &words(documented));
     }
 }
+
+mod figures {
+    use super::*;
+
+    #[test]
+    fn every_figure_is_in_the_manual_and_the_reverse() {
+        let source =
+            fs::read_to_string(root().join("src/engine/status/figures.rs")).expect("the figures");
+        let (source, _) = source.split_once("#[cfg(test)]").unwrap_or((&source, ""));
+        let is_figure = |text: &&str| text.starts_with("chopar_");
+        let there = words(source.split('"').filter(is_figure));
+        let page = page("chopar-status.7");
+        let (_, page) = page.split_once(".Sh FIGURES").expect("the figures");
+        let items = page.lines().filter_map(|line| line.strip_prefix(".It Li "));
+        assert_same("figures", &there, &words(items));
+    }
+}

@@ -17,11 +17,15 @@ use super::served::meant;
 use super::sysexits::{IO_ERROR, TRY_AGAIN, UNAVAILABLE, USAGE};
 use crate::address::Domain;
 use crate::config::quantity;
+use crate::engine::event::Kept;
+use crate::engine::status::redacted;
 use crate::limits::DOCTOR_DOMAINS_MAX;
 use crate::setup::doctor::checks::Subject;
 use crate::setup::doctor::finding::{Finding, State};
 use crate::setup::doctor::{Examination, Probe, SUBJECTS, examine, unreadable};
 use crate::shell::loading;
+use crate::shell::replace::replace;
+use crate::shell::time::wall;
 
 /// Check whether mail goes out and comes in as it should, and say what mends it.
 #[derive(Debug, FromArgs)]
@@ -116,7 +120,9 @@ impl Doctor {
             Arc::new(fresh)
         };
         let (started, within) = (Instant::now(), self.within.unwrap_or(WATCH_DEFAULT));
+        let state_dir = config.state_dir.clone();
         let mut found = examine(&examination(config), &SUBJECTS, &mut progress());
+        keep(&state_dir, &domains, &found);
         self.show(&domains, &found, output)?;
         while self.watch && found.iter().any(Finding::is_red) {
             if started.elapsed() >= within {
@@ -132,6 +138,7 @@ impl Doctor {
             let text = changes(&found, &again);
             found.retain(|finding| !subjects.contains(&finding.check.subject));
             found.extend(again);
+            keep(&state_dir, &domains, &found);
             write(output, &text)?;
         }
         verdict(&found)
@@ -256,6 +263,22 @@ fn json_of(domains: &[Domain], found: &[Finding]) -> Value {
         "findings": findings,
     })
 }
+
+/// Leaves what was found to the status page, where whoever runs this may write to the folder of the state. Local parts of
+/// addresses stay out of what was seen: everybody on this machine may read the page.
+fn keep(state_dir: &Path, domains: &[Domain], found: &[Finding]) {
+    let shown = found.iter().map(|finding| Finding {
+        seen: redacted(&finding.seen, KEPT_TEXT_BYTES_MAX),
+        ..finding.clone()
+    });
+    let mut json = json_of(domains, &shown.collect::<Vec<_>>());
+    json["at"] = wall().seconds().into();
+    let path = state_dir.join(Kept::Checklist.file());
+    // The page then shows what was found before, and when.
+    drop(replace(&path, json.to_string().as_bytes(), 0o600));
+}
+
+const KEPT_TEXT_BYTES_MAX: usize = 4_096;
 
 /// What is otherwise than it was.
 fn changes(before: &[Finding], now: &[Finding]) -> String {

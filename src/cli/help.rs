@@ -86,6 +86,7 @@ const EXAMPLES: &[(&str, &str)] = &[
         "spf",
         "chopar spf --ip 192.0.2.1 --from someone@example.com",
     ),
+    ("top", "sudo chopar top"),
     ("user", "sudo chopar user add app@example.com"),
     (
         "user add",

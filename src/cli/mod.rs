@@ -29,6 +29,7 @@ pub mod served;
 pub mod spf;
 mod submission;
 pub mod sysexits;
+pub mod top;
 pub mod user;
 
 use std::ffi::OsString;
@@ -79,6 +80,7 @@ enum Command {
     Run(run::Run),
     Send(send::Send),
     Spf(spf::Spf),
+    Top(top::Top),
     User(user::User),
 }
 
@@ -251,6 +253,7 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
         }
         Command::Import(import) => import.run(output),
         Command::Queue(queue) => queue.run(&runtime_dir(&folder), &drop_folder(&folder), output),
+        Command::Top(top) => top.run(&runtime_dir(&folder), output),
         Command::Reload(reload) => reload.run(&runtime_dir(&folder)),
         Command::Send(send) => send.run(&load(&folder)?, output),
         Command::Spf(spf) => {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::event::{Action, ConnId, Peer, Reader};
 use super::hops::Hop;
 use super::log::{Level, Line};
+use super::status::Status;
 use super::store::Removal;
 use super::{Conn, Engine};
 use crate::clock::Now;
@@ -60,6 +61,8 @@ pub enum Request {
     },
     /// Numbers.
     Stats {},
+    /// The state of the relay.
+    Status {},
     /// Read the configuration again.
     Reload {},
     /// Tell what was logged of a message, and what will be, until the tool hangs up.
@@ -97,6 +100,8 @@ pub enum Response {
     },
     /// Numbers.
     Stats(Stats),
+    /// The state of the relay.
+    Status(Box<Status>),
     /// A line of the log about the message that is followed.
     Event {
         /// `event=… id=… key=value …`.
@@ -412,6 +417,7 @@ impl Engine {
             Request::Release { .. } => self.deny(conn, uid, "release"),
             Request::Remove { .. } => self.deny(conn, uid, "remove"),
             Request::Stats {} => self.deny(conn, uid, "stats"),
+            Request::Status {} => self.deny(conn, uid, "status"),
             Request::Reload {} => self.deny(conn, uid, "reload"),
             Request::Follow { .. } => self.deny(conn, uid, "follow"),
             Request::Expect { .. } => self.deny(conn, uid, "expect"),
@@ -480,6 +486,11 @@ impl Engine {
                 let stats = self.stats();
                 self.respond(conn, &Response::Stats(stats));
                 self.end(conn, stats.queued, Vec::new());
+            }
+            Request::Status {} => {
+                let status = Box::new(self.status(now));
+                self.respond(conn, &Response::Status(status));
+                self.end(conn, self.index.len(), Vec::new());
             }
             Request::Follow { id } => match id.parse::<QueueId>() {
                 Ok(id) if self.follow(conn, id) => control.work = Job::Follow,

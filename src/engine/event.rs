@@ -189,6 +189,13 @@ pub enum Event<'a> {
         /// What came of it.
         result: WorkResult,
     },
+    /// Answers [`Action::ReadKept`].
+    Kept {
+        /// Who asked.
+        conn: ConnId,
+        /// All of the file; `None` where there is none that can be read.
+        bytes: Option<Vec<u8>>,
+    },
     /// Answers [`Action::Reload`] when the folder could not be read or parsed: the old configuration goes on.
     /// (When it could, `Engine::reconfigure` is called.)
     ReloadFailed {
@@ -246,6 +253,22 @@ pub enum Trust {
     Any,
     /// Ends the connection.
     Verified,
+}
+
+/// A file of the state that other parts of chopar write, for the status page.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kept {
+    /// What `chopar doctor` has found last.
+    Checklist,
+}
+
+impl Kept {
+    /// Its name in the folder of the state.
+    pub const fn file(self) -> &'static str {
+        match self {
+            Self::Checklist => "doctor.json",
+        }
+    }
 }
 
 /// What is to be done, in order.
@@ -344,6 +367,13 @@ pub enum Action {
     Reload {
         /// Who asked for it over the control socket, if anybody.
         conn: Option<ConnId>,
+    },
+    /// Read a file of the state; answered by [`Event::Kept`].
+    ReadKept {
+        /// Who asks.
+        conn: ConnId,
+        /// Which.
+        kept: Kept,
     },
     /// Write this line to the log.
     Log(super::log::Line),

@@ -431,6 +431,11 @@ impl Engine {
                 self.resolver
                     .on_failed(socket, now.instant, &mut *self.entropy);
             }
+            Event::Kept { conn, bytes } => match self.conns.take(conn) {
+                Some(Conn::Visit(visit)) => self.visit_kept(conn, &visit, bytes),
+                Some(other) => self.conns.put(conn, other),
+                None => {}
+            },
             Event::Worked { job, result } => self.on_worked(job, result, now),
             Event::ReloadFailed { conn, errors } => self.reload_failed(conn, &errors, now),
         }
@@ -488,7 +493,7 @@ impl Engine {
             Some(Conn::Inbound(inbound)) => inbound.wants_input(),
             Some(Conn::Courier(_) | Conn::Hook(_)) => true,
             Some(Conn::Control(control)) => control.wants_input(),
-            Some(Conn::Visit(_)) => true,
+            Some(Conn::Visit(visit)) => visit.wants_input(),
             None => false,
         }
     }

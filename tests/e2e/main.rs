@@ -4,7 +4,7 @@
 //! Postfix, Exim and OpenSMTPD as servers) is left out for others. Submission is by
 //! swaks, msmtp, curl, Python and Postfix's smtp-source; what is delivered arrives at aiosmtpd or smtp-sink; names are
 //! answered by unbound; signatures are judged by dkimpy and OpenDKIM; mail that stays goes to Dovecot, procmail and
-//! maildrop; SpamAssassin judges it; fail2ban reads the log; pebble issues certificates. Where one of them is missing, the test says which Debian
+//! maildrop; SpamAssassin judges it; fail2ban reads the log; pebble issues certificates; Prometheus and Chromium read the status. Where one of them is missing, the test says which Debian
 //! package has it.
 
 mod abuse;
@@ -31,6 +31,7 @@ mod relay;
 mod root_start;
 mod sendmail;
 mod spf;
+mod status;
 mod stop;
 mod submission;
 mod test_message;

@@ -23,7 +23,8 @@ pub(crate) fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is missing: install the Debian package {package}"))
 }
 
-const PACKAGES: [(&str, &str); 26] = [
+const PACKAGES: [(&str, &str); 29] = [
+    ("chromium", "chromium"),
     ("curl", "curl"),
     ("dig", "bind9-dnsutils"),
     ("dovecot", "dovecot-lmtpd"),
@@ -39,6 +40,8 @@ const PACKAGES: [(&str, &str); 26] = [
     ("opendkim-testmsg", "opendkim-tools"),
     ("pebble", "pebble"),
     ("procmail", "procmail"),
+    ("prometheus", "prometheus"),
+    ("promtool", "prometheus"),
     ("python3", "python3"),
     ("setpriv", "util-linux"),
     ("smtp-sink", "postfix"),

@@ -216,10 +216,14 @@ impl Relay {
             ..
         } = &self.setup;
         let folder = self.folder.path().display();
+        let status = match listen.contains("status") {
+            true => "",
+            false => "status = []\n",
+        };
         let text = format!(
             "hostname = \"mail.relay.test\"\nstate_dir = \"{folder}/state\"\nruntime_dir = \"{folder}/run\"\n\
              user = \"root\"\n{keys}\n\
-             [listen]\nsmtp = {smtp}\nsubmission = {submission}\nsubmissions = {submissions}\nstatus = []\n{listen}\
+             [listen]\nsmtp = {smtp}\nsubmission = {submission}\nsubmissions = {submissions}\n{status}{listen}\
              [relay]\nnetworks = [{networks}]\n\
              [dns]\nservers = [\"127.0.0.1:{}\"]\n\
              [delivery]\nport = {}\nloopback = true\n{delivery}\n{tables}\n",

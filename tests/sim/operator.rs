@@ -159,6 +159,7 @@ impl World {
                 which: Selection::Ids(vec![id]),
             },
             7 | 8 => Request::Remove { which },
+            9 if self.operators.is_multiple_of(2) => Request::Status {},
             9 => Request::Stats {},
             _ => Request::Reload {},
         }
@@ -248,6 +249,7 @@ impl World {
             })),
             Response::Header { .. }
             | Response::Stats(_)
+            | Response::Status(_)
             | Response::Event { .. }
             | Response::Note { .. } => {}
         }
@@ -375,6 +377,7 @@ fn kind(request: &Request) -> &'static str {
         Request::Release { .. } => "release",
         Request::Remove { .. } => "remove",
         Request::Stats {} => "stats",
+        Request::Status {} => "status",
         Request::Reload {} => "reload",
         Request::Follow { .. } => "follow",
         Request::Expect { .. } => "expect",
@@ -382,7 +385,7 @@ fn kind(request: &Request) -> &'static str {
 }
 
 /// What an operator's world must have seen often enough to prove something.
-pub(crate) const KINDS: [&str; 17] = [
+pub(crate) const KINDS: [&str; 18] = [
     "crowd",
     "list",
     "long list",
@@ -394,6 +397,7 @@ pub(crate) const KINDS: [&str; 17] = [
     "remove",
     "removed",
     "stats",
+    "status",
     "reload",
     "reload fails",
     "several at once",

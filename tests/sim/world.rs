@@ -524,6 +524,10 @@ impl World {
             }
             Action::DnsClose { .. } => {}
             Action::Reload { conn } => self.reload(conn),
+            Action::ReadKept { conn, .. } => {
+                self.engine
+                    .handle(Event::Kept { conn, bytes: None }, self.now);
+            }
             Action::Work { job, work } => {
                 let result = work.perform();
                 self.soon(Happening::Work(job, result));

@@ -12,6 +12,7 @@ mod visits;
 
 pub(super) use observed::Observed;
 pub use observed::{Reason, Version};
+pub use redaction::redacted;
 pub use report::{
     Age, CertificateLeft, Happened, NextHopReport, Outcomes, ProviderReport, Status, Stuck, Timed,
 };

@@ -1,7 +1,7 @@
 //! A line of the log for those who may not read the log: without whom it names.
 
 /// The text with every local part of an address as `…`, cut to so many bytes.
-pub(super) fn redacted(text: &str, bytes_max: usize) -> String {
+pub fn redacted(text: &str, bytes_max: usize) -> String {
     let mut shown = String::with_capacity(text.len().min(bytes_max));
     // What could be a local part, up to the sign that says whether it was one.
     let mut word = String::new();

@@ -19,7 +19,7 @@ use crate::queue::{HopId, Phase, Queued};
 use crate::queue_id::QueueId;
 
 /// The state of the relay.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Status {
     /// The version of the program.
     pub version: String,

@@ -1,8 +1,9 @@
 //! Who looks at the status: one request and its response, then the end.
 //!
 //! ```text
-//!   accepted --head is whole, or refused--> answered --> closed
-//!       '--too slow, or crowded out--> closed without a word
+//!   Reading --head is whole, or refused--> answered, closed
+//!      |  '--a file of the state is asked for--> Waiting --it is read--> answered, closed
+//!      '--too slow, or crowded out--> closed without a word
 //! ```
 //!
 //! Few are served at a time; for one more, the one who has been there longest has to go.
@@ -12,7 +13,7 @@ use std::net::IpAddr;
 use super::figures::figures;
 use super::page;
 use crate::clock::{Instant, Now};
-use crate::engine::event::{Action, ConnId};
+use crate::engine::event::{Action, ConnId, Kept};
 use crate::engine::timers::Timer;
 use crate::engine::{Conn, Engine};
 use crate::http::{Kind, Method, Request, RequestReader, Response};
@@ -20,9 +21,30 @@ use crate::limits::{STATUS_TIMEOUT, STATUS_VISITS_MAX};
 
 /// One connection.
 pub(in crate::engine) struct Visit {
-    reader: RequestReader,
-    /// Until when its request has to have come.
+    stage: Stage,
+    /// When it is closed, whatever it has got.
     deadline: Instant,
+}
+
+enum Stage {
+    /// The request comes in.
+    Reading(RequestReader),
+    /// A file is being read for whoever asked with this method.
+    Waiting(Method),
+}
+
+/// What is answered.
+enum Answer {
+    /// This.
+    Now(Response),
+    /// A file of the state, once it is read.
+    Kept(Kept),
+}
+
+impl Visit {
+    pub(in crate::engine) const fn wants_input(&self) -> bool {
+        matches!(self.stage, Stage::Reading(_))
+    }
 }
 
 impl Engine {
@@ -38,7 +60,7 @@ impl Engine {
         }
         let deadline = now.instant.after(STATUS_TIMEOUT);
         let visit = Visit {
-            reader: RequestReader::default(),
+            stage: Stage::Reading(RequestReader::default()),
             deadline,
         };
         let conn = self.conns.insert(Conn::Visit(Box::new(visit)));
@@ -55,11 +77,41 @@ impl Engine {
         bytes: &[u8],
         now: Now,
     ) {
-        let (method, response) = match visit.reader.read(bytes) {
+        let Stage::Reading(reader) = &mut visit.stage else {
+            return self.conns.put(conn, Conn::Visit(visit));
+        };
+        let (method, answer) = match reader.read(bytes) {
             Ok(None) => return self.conns.put(conn, Conn::Visit(visit)),
             Ok(Some(request)) => (request.method, self.respond_to(&request, now)),
-            Err(refusal) => (Method::Get, Response::refused(refusal)),
+            Err(refusal) => (Method::Get, Answer::Now(Response::refused(refusal))),
         };
+        match answer {
+            Answer::Now(response) => self.visit_answer(conn, method, response),
+            Answer::Kept(kept) => {
+                visit.stage = Stage::Waiting(method);
+                self.conns.put(conn, Conn::Visit(visit));
+                self.actions.push_back(Action::ReadKept { conn, kept });
+            }
+        }
+    }
+
+    /// The file that was asked for is read.
+    pub(in crate::engine) fn visit_kept(
+        &mut self,
+        conn: ConnId,
+        visit: &Visit,
+        bytes: Option<Vec<u8>>,
+    ) {
+        let method = match visit.stage {
+            Stage::Waiting(method) => method,
+            Stage::Reading(_) => Method::Get,
+        };
+        let response =
+            bytes.map_or_else(Response::not_found, |bytes| Response::ok(Kind::Json, bytes));
+        self.visit_answer(conn, method, response);
+    }
+
+    fn visit_answer(&mut self, conn: ConnId, method: Method, response: Response) {
         self.send(conn, response.into_bytes(method));
         self.visit_over(conn);
         self.actions.push_back(Action::Close { conn });
@@ -80,14 +132,15 @@ impl Engine {
         self.visits.retain(|one| *one != conn);
     }
 
-    fn respond_to(&mut self, request: &Request, now: Now) -> Response {
+    fn respond_to(&mut self, request: &Request, now: Now) -> Answer {
         if !self.is_name_of_ours(request.host.as_deref()) {
-            return Response::other((421, "Misdirected Request"), MISDIRECTED);
+            return Answer::Now(Response::other((421, "Misdirected Request"), MISDIRECTED));
         }
         if let Some(file) = page::file(&request.path) {
-            return file;
+            return Answer::Now(file);
         }
-        match request.path.as_str() {
+        Answer::Now(match request.path.as_str() {
+            "/doctor.json" => return Answer::Kept(Kept::Checklist),
             "/metrics" => {
                 let status = self.status(now);
                 Response::ok(Kind::Metrics, figures(&status, &self.observed))
@@ -102,7 +155,7 @@ impl Engine {
                 "The disk does not take records: nothing is sent until it does.",
             ),
             _ => Response::not_found(),
-        }
+        })
     }
 
     /// Whether the host that is asked for can be nobody else's. A page of the Internet can have a name lead to this machine,

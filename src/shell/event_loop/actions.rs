@@ -7,6 +7,7 @@ use crate::limits::CONSEQUENCES_PER_TURN_MAX;
 use crate::queue::{self, Content, ReadError};
 use crate::shell::daemon::RunError;
 use crate::shell::log;
+use crate::shell::plain_file;
 use crate::shell::stream::lost;
 
 /// What follows from actions, told when they are done.
@@ -16,6 +17,7 @@ pub(super) enum Later {
     Read(Reader, Result<Content, ReadError>),
     DnsFailed(SocketId),
     Reload(Option<ConnId>),
+    Kept(ConnId, Option<Vec<u8>>),
 }
 
 impl EventLoop {
@@ -47,6 +49,7 @@ impl EventLoop {
             Later::Read(reader, result) => Event::Read { reader, result },
             Later::DnsFailed(socket) => Event::DnsFailed { socket },
             Later::Reload(conn) => return self.reload(conn),
+            Later::Kept(conn, bytes) => Event::Kept { conn, bytes },
         };
         self.engine.handle(event, self.now);
     }
@@ -132,6 +135,11 @@ impl EventLoop {
             Action::DnsClose { socket } => state.dns.close(socket),
             Action::Work { job, work } => self.workers.give(job, work),
             Action::Reload { conn } => state.later.push_back(Later::Reload(conn)),
+            Action::ReadKept { conn, kept } => {
+                let path = state.fixed.state_dir().join(kept.file());
+                let bytes = plain_file::bytes(&path).ok();
+                state.later.push_back(Later::Kept(conn, bytes));
+            }
             Action::Log(line) => log::put(&line),
         }
     }

@@ -162,7 +162,7 @@ pub(super) struct Fixed {
 
 impl Fixed {
     /// Where what must last is.
-    fn state_dir(&self) -> &Path {
+    pub(super) fn state_dir(&self) -> &Path {
         &self.state_dir
     }
 

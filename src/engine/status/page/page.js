@@ -210,6 +210,46 @@ function fill(status) {
   by("updated").textContent = `as of ${new Date(status.now * 1000).toLocaleString()}`;
 }
 
+function copying(text) {
+  const button = make("button", {}, "copy");
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "copied";
+    } catch {
+      const range = document.createRange();
+      range.selectNodeContents(button.previousElementSibling);
+      getSelection().removeAllRanges();
+      getSelection().addRange(range);
+      button.textContent = "selected";
+    }
+  });
+  return button;
+}
+
+function checked(list) {
+  by("checklist-section").hidden = false;
+  const states = { bad: "bad", unknown: "wait", warning: "wait" };
+  const open = list.findings.filter((one) => one.state in states);
+  const good = list.findings.filter((one) => one.state === "good").length;
+  by("checked").textContent = `${good} checks good, ${open.length} to look at; chopar doctor, ${new Date(list.at * 1000).toLocaleString()}`;
+  show("checklist", open.length === 0 ? none("Nothing is to be done.") : table([["", "short"], ["", ""]], open.map((one) => {
+    const about = one.about ? ` (${one.about})` : "";
+    const text = make("div", {}, make("b", {}, `${one.title}${about}: `), one.seen, make("div", { class: "dim" }, one.why));
+    if (one.mend) text.append(make("div", {}, make("code", { class: "record" }, one.mend), copying(one.mend)));
+    return [make("span", { class: states[one.state] }, one.state), text];
+  })));
+}
+
+async function askSeldom() {
+  try {
+    const response = await fetch("/doctor.json", { cache: "no-store" });
+    if (response.ok) checked(await response.json());
+  } catch {
+    // What is shown was found before; that the relay does not answer is said elsewhere.
+  }
+}
+
 async function ask() {
   try {
     const response = await fetch("/status.json", { cache: "no-store" });
@@ -233,5 +273,7 @@ for (const which of ["hour", "day"]) {
 }
 addEventListener("resize", () => { if (last) throughput(last); });
 ask();
+askSeldom();
+setInterval(() => { if (!document.hidden) askSeldom(); }, 12 * INTERVAL);
 setInterval(() => { if (!document.hidden) ask(); }, INTERVAL);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(); });

@@ -1,0 +1,235 @@
+//! `chopar top`: the state of the relay in a terminal, drawn again every few seconds.
+
+use std::io::{IsTerminal as _, Write};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use argh::FromArgs;
+use rustix::termios::tcgetwinsize;
+
+use super::control::ask;
+use super::failure::Failure;
+use super::output::text as shown_text;
+use super::sysexits::{IO_ERROR, UNAVAILABLE};
+use crate::date::Timestamp;
+use crate::engine::control::{Request, Response};
+use crate::engine::status::Status;
+use crate::metrics::Totals;
+
+/// Show what the relay does: its queue, what became of mail, what waits for whom.
+#[derive(Debug, FromArgs)]
+#[argh(subcommand, name = "top")]
+pub struct Top {
+    /// print it once (so it is where standard output is no terminal)
+    #[argh(switch)]
+    once: bool,
+    /// print one JSON object, that of /status.json
+    #[argh(switch)]
+    json: bool,
+    /// seconds between two looks (default 2)
+    #[argh(option, default = "2")]
+    every: u16,
+}
+
+impl Top {
+    /// Asks the daemon and draws what it says.
+    pub fn run(&self, runtime_dir: &Path, output: &mut dyn Write) -> Result<(), Failure> {
+        let is_once = self.once || self.json || !std::io::stdout().is_terminal();
+        loop {
+            let status = asked(runtime_dir)?;
+            let text = match self.json {
+                true => serde_json::to_string_pretty(&status)
+                    .map_err(|error| Failure::new(IO_ERROR, error))?,
+                false => screen(&status),
+            };
+            if is_once {
+                return written(writeln!(output, "{}", shown_text(text.trim_end())));
+            }
+            let size = tcgetwinsize(std::io::stdout()).ok();
+            let (columns, rows) = size.map_or((80, 24), |size| (size.ws_col, size.ws_row));
+            let fitted = shown_text(&fitted(&text, columns.into(), rows.into()));
+            // To the upper left corner, each line and what is below cleared to its end: nothing flickers.
+            let fitted = fitted.replace('\n', "\x1b[K\n");
+            written(write!(output, "\x1b[H{fitted}\x1b[J"))?;
+            written(output.flush())?;
+            thread::sleep(Duration::from_secs(u64::from(self.every.max(1))));
+        }
+    }
+}
+
+fn written(result: std::io::Result<()>) -> Result<(), Failure> {
+    result.map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
+}
+
+fn asked(runtime_dir: &Path) -> Result<Status, Failure> {
+    let mut status = None;
+    ask(runtime_dir, &Request::Status {}, &mut |response| {
+        if let Response::Status(found) = response {
+            status = Some(*found);
+        }
+        Ok(())
+    })?;
+    status.ok_or_else(|| {
+        Failure::new(
+            UNAVAILABLE,
+            "the daemon did not say how it is: it may be of an older version; restart it",
+        )
+    })
+}
+
+/// As much of a text as the terminal holds, without the last line end.
+fn fitted(text: &str, columns: usize, rows: usize) -> String {
+    let lines = text.lines().take(rows.max(1));
+    let cut = lines.map(|line| line.chars().take(columns.max(1)).collect::<String>());
+    cut.collect::<Vec<_>>().join("\n")
+}
+
+/// The whole text, a line end behind each line.
+fn screen(status: &Status) -> String {
+    let stats = &status.stats;
+    let mut text = format!(
+        "{}   chopar {}, up {}   {}\n",
+        status.hostname,
+        status.version,
+        span(status.uptime),
+        Timestamp::from_seconds(status.now).rfc3339()
+    );
+    if !status.disk_takes_records {
+        text.push_str("THE DISK DOES NOT TAKE RECORDS: nothing is sent until it does\n");
+    }
+    let free = status.disk_free.map_or_else(|| "?".to_owned(), bytes);
+    text.push_str(&format!(
+        "queue {} ({} held)   sessions {} in, {} out   buffers {} of {}   disk {free} free\n\n",
+        stats.queued,
+        stats.held,
+        stats.sessions,
+        stats.couriers,
+        bytes(stats.buffered as u64),
+        bytes(status.memory_max),
+    ));
+    text.push_str(&format!(
+        "{:<14}{:>10}{:>10}{:>10}{:>10}{:>10}\n",
+        "in the last", "accepted", "delivered", "deferred", "failed", "refused"
+    ));
+    let minutes = status.hour.len();
+    for (name, slots) in [
+        ("2 minutes", status.hour.get(minutes.saturating_sub(2)..)),
+        ("hour", Some(status.hour.as_slice())),
+        ("day", Some(status.day.as_slice())),
+    ] {
+        let sum = |of: fn(&Totals) -> u64| slots.unwrap_or_default().iter().map(of).sum::<u64>();
+        text.push_str(&format!(
+            "{name:<14}{:>10}{:>10}{:>10}{:>10}{:>10}\n",
+            sum(|slot| slot.accepted),
+            sum(|slot| slot.delivered),
+            sum(|slot| slot.deferred),
+            sum(|slot| slot.failed),
+            sum(|slot| slot.refused),
+        ));
+    }
+    if !status.providers.is_empty() {
+        text.push_str(&format!(
+            "\n{:<24}{:>10}{:>10}{:>10}\n",
+            "receiver", "delivered", "deferred", "failed"
+        ));
+    }
+    for provider in &status.providers {
+        let outcomes = provider.outcomes;
+        text.push_str(&format!(
+            "{:<24}{:>10}{:>10}{:>10}\n",
+            provider.name, outcomes.delivered, outcomes.deferred, outcomes.failed
+        ));
+    }
+    if !status.hops.is_empty() {
+        text.push_str(&format!(
+            "\n{:<24}{:>10}  next\n",
+            "waiting for", "recipients"
+        ));
+    }
+    for hop in &status.hops {
+        let next = match hop.next {
+            Some(seconds) => format!("in {}", span(seconds)),
+            None if hop.sessions > 0 => "under way".to_owned(),
+            None => "as each is due".to_owned(),
+        };
+        let why = hop.why.as_deref().map(|why| format!("  {why}"));
+        let why = why.unwrap_or_default();
+        text.push_str(&format!(
+            "{:<24}{:>10}  {next}{why}\n",
+            hop.name, hop.waiting
+        ));
+    }
+    if !status.stuck.is_empty() {
+        text.push_str(&format!(
+            "\n{:<16}{:>8}{:>6}  next hop\n",
+            "oldest", "age", "tries"
+        ));
+    }
+    for one in &status.stuck {
+        let why = match one.held {
+            true => "held by an operator",
+            false => one.why.as_deref().unwrap_or_default(),
+        };
+        let (id, age, tries, hop) = (&one.id, span(one.age), one.attempts, &one.hop);
+        text.push_str(&format!("{id:<16}{age:>8}{tries:>6}  {hop}  {why}\n"));
+    }
+    if !status.events.is_empty() {
+        text.push_str("\nlast events\n");
+    }
+    for event in status.events.iter().rev() {
+        let at = Timestamp::from_seconds(event.at).rfc3339().to_string();
+        text.push_str(&format!("{at} {}\n", event.text));
+    }
+    text
+}
+
+/// Seconds, in the largest unit of which there are two.
+fn span(seconds: u64) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "min")];
+    let mut units = units.iter();
+    let fits = units.find(|(length, _)| seconds >= 2 * length);
+    fits.map_or_else(
+        || format!("{seconds} s"),
+        |(length, name)| format!("{} {name}", seconds / length),
+    )
+}
+
+fn bytes(count: u64) -> String {
+    let units = [
+        (1 << 40, "TiB"),
+        (1 << 30, "GiB"),
+        (1 << 20, "MiB"),
+        (1 << 10, "KiB"),
+    ];
+    let mut units = units.iter();
+    let fits = units.find(|(size, _)| count >= *size);
+    fits.map_or_else(
+        || format!("{count} B"),
+        |(size, name): &(u64, &str)| format!("{} {name}", count / size),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_fits_the_terminal() {
+        assert_eq!(fitted("abcdef\nghi\nj\n", 4, 2), "abcd\nghi");
+        assert_eq!(fitted("ä€x\n", 2, 5), "ä€");
+        assert_eq!(fitted("a\n", 0, 0), "a");
+    }
+
+    #[test]
+    fn spans_and_sizes_are_short() {
+        assert_eq!(
+            [span(0), span(119), span(7_199), span(200_000)],
+            ["0 s", "119 s", "119 min", "2 d"]
+        );
+        assert_eq!(
+            [bytes(1_023), bytes(1_024), bytes(64 << 20)],
+            ["1023 B", "1 KiB", "64 MiB"]
+        );
+    }
+}

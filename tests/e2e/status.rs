@@ -1,0 +1,373 @@
+//! The status of a relay as it is read: by Prometheus, by Chromium, in a terminal, and by clients that mean no good.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::process::{Guard, PATIENCE, program, run, run_within, wait_for};
+use crate::relay::{Relay, Setup};
+use crate::world::free_port;
+
+/// A relay with a status page, and where it is.
+fn relay() -> (Relay, SocketAddr) {
+    let port = free_port();
+    let setup = Setup {
+        listen: format!("status = [\"127.0.0.1:{port}\"]\n"),
+        ..Setup::default()
+    };
+    let relay = setup.start();
+    (relay, SocketAddr::from(([127, 0, 0, 1], port)))
+}
+
+/// What is answered to these bytes, until the end.
+fn ask(at: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(at).expect("connected");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut response = Vec::new();
+    // A reset behind the response is as good an end.
+    drop(stream.read_to_end(&mut response));
+    String::from_utf8(response).expect("text")
+}
+
+fn get(at: SocketAddr, path: &str) -> String {
+    let response = ask(at, &format!("GET {path} HTTP/1.1\r\nHost: {at}\r\n\r\n"));
+    let (head, body) = response.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+    body.to_owned()
+}
+
+/// The figures without labels, and those with.
+fn figures(at: SocketAddr) -> BTreeMap<String, f64> {
+    let text = get(at, "/metrics");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let figures = lines.map(|line| {
+        let (name, value) = line.rsplit_once(' ').expect("a value");
+        (name.to_owned(), value.parse().expect("a number"))
+    });
+    figures.collect()
+}
+
+/// Mail that arrives, mail that waits for a host that is not there, mail that is refused for good.
+fn make_busy(relay: &Relay) {
+    let mut client = relay.client();
+    let message = b"From: ann@src.test\r\nSubject: busy\r\n\r\nx\r\n";
+    for to in ["b@four.test", "c@four.test", "d@dead.test", "e@dead.test"] {
+        let reply = client.transaction("ann@src.test", &[to], message);
+        assert_eq!(reply.code, 250, "{reply:?}");
+    }
+    relay.sink.wait(2);
+    relay.wait_for_log("event=hop-paused");
+    wait_for("the delivered to leave", PATIENCE, || {
+        (relay.stats()["queued"] == 2).then_some(())
+    });
+}
+
+#[test]
+fn prometheus_scrapes_what_promtool_finds_nothing_against() {
+    let (relay, at) = relay();
+    make_busy(&relay);
+    let mut check = Command::new(program("promtool"));
+    let said = run(
+        check.args(["check", "metrics"]),
+        get(at, "/metrics").as_bytes(),
+    );
+    assert_eq!(
+        (said.code, &*said.stdout, &*said.stderr),
+        (0, "", ""),
+        "{said:?}"
+    );
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("prometheus.yml");
+    let text = format!(
+        "global:\n  scrape_interval: 1s\nscrape_configs:\n- job_name: chopar\n  static_configs:\n  - targets: [\"{at}\"]\n"
+    );
+    fs::write(&config, text).expect("a file");
+    let port = free_port();
+    let log = fs::File::create(folder.path().join("log")).expect("a file");
+    let _prometheus = Guard::spawn(
+        Command::new(program("prometheus"))
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                folder.path().join("data").display()
+            ))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .stdout(Stdio::null())
+            .stderr(log),
+    );
+    let query = |text: &str| -> Option<f64> {
+        let url = format!("http://127.0.0.1:{port}/api/v1/query");
+        let query = format!("query={text}");
+        let mut curl = Command::new(program("curl"));
+        let said = run(curl.args(["-sG", "--data-urlencode", &query, &url]), b"");
+        let answer: Value = serde_json::from_str(&said.stdout).ok()?;
+        answer["data"]["result"][0]["value"][1]
+            .as_str()?
+            .parse()
+            .ok()
+    };
+    let patience = 3 * PATIENCE;
+    wait_for("Prometheus to have scraped", patience, || {
+        (query("up") == Some(1.0)).then_some(())
+    });
+    let accepted = wait_for("a figure", patience, || query("chopar_accepted_total"));
+    assert!((accepted - 4.0).abs() < f64::EPSILON, "{accepted}");
+    // What the manual suggests to be woken for is understood, and nothing is wrong here.
+    for alert in [
+        "chopar_disk_takes_records == 0",
+        "rate(chopar_failed_total[1h]) > 10 * rate(chopar_delivered_total[1h])",
+        "sum(chopar_queue_age_messages{below=~\"86400|345600|\\\\+Inf\"}) > 0",
+    ] {
+        assert_eq!(query(alert), None, "{alert}");
+    }
+    assert!(query("chopar_certificate_expiry_timestamp_seconds - time()").is_some());
+    assert!(query("histogram_quantile(0.5, chopar_commit_seconds_bucket)").is_some());
+    let log = fs::read_to_string(folder.path().join("log")).expect("a log");
+    assert!(
+        !log.contains("level=warn") && !log.contains("level=error"),
+        "{log}"
+    );
+}
+
+/// What a browser makes of the page: its text, and what it complained about.
+fn browse(at: SocketAddr, size: &str, scheme: &str) -> (String, String) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut chromium = Command::new(program("chromium"));
+    chromium
+        .args([
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+        ])
+        .args([
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+        ])
+        .args([
+            "--enable-logging=stderr",
+            "--virtual-time-budget=5000",
+            "--dump-dom",
+        ])
+        .arg(format!("--user-data-dir={}", folder.path().display()))
+        // The browser itself would ask its makers for this and that.
+        .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+        .arg(format!("--window-size={size}"))
+        .arg(format!("--blink-settings=preferredColorScheme={scheme}"))
+        .arg(format!("http://{at}/"));
+    let said = run_within(&mut chromium, b"", 6 * PATIENCE);
+    let complaints = said.stderr.lines().filter(|line| line.contains("CONSOLE"));
+    let complaints = complaints.collect::<Vec<_>>().join("\n");
+    (said.ok(), complaints)
+}
+
+/// The text of a page without its markup, blanks and line ends as one blank.
+fn text_of(dom: &str) -> String {
+    let mut text = String::new();
+    let mut is_markup = false;
+    for c in dom.chars() {
+        match c {
+            '<' => is_markup = true,
+            '>' => {
+                is_markup = false;
+                text.push(' ');
+            }
+            c if !is_markup => text.push(c),
+            _ => {}
+        }
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_page_shows_in_a_browser_what_the_figures_say() {
+    let (relay, at) = relay();
+    let (empty, complaints) = browse(at, "1280,1500", "1");
+    assert_eq!(complaints, "");
+    let text = text_of(&empty);
+    assert!(
+        text.contains("0 in the queue 0 accepted in an hour"),
+        "{text}"
+    );
+    assert!(
+        text.contains("The queue is empty.") && text.contains("running"),
+        "{text}"
+    );
+
+    make_busy(&relay);
+    let figures = figures(at);
+    let of = |name: &str| figures[name];
+    assert!(
+        (of("chopar_accepted_total") - 4.0).abs() < f64::EPSILON,
+        "{figures:?}"
+    );
+    for (size, scheme) in [("1280,1500", "0"), ("390,2400", "1")] {
+        let (dom, complaints) = browse(at, size, scheme);
+        assert_eq!(complaints, "");
+        let text = text_of(&dom);
+        for shown in [
+            format!("{} in the queue", of("chopar_queue_messages")),
+            format!("{} accepted in an hour", of("chopar_accepted_total")),
+            format!("{} delivered in an hour", of("chopar_delivered_total")),
+            format!("{} failed in an hour", of("chopar_failed_total")),
+            format!(
+                "connection {}",
+                of("chopar_unreached_total{reason=\"connection\"}")
+            ),
+            format!(
+                "received no TLS {}",
+                of("chopar_received_total{tls=\"none\"}")
+            ),
+            "dead.test 2 in".to_owned(),
+            "mail.relay.test".to_owned(),
+        ] {
+            assert!(text.contains(&shown), "{shown}: {text}");
+        }
+        // Whoever is on this machine may read it.
+        assert!(
+            !text.contains("ann@") && !text.contains("d@dead") && text.contains("…@dead.test"),
+            "{text}"
+        );
+        // The policy of the page would have made the browser complain of anything else.
+        let loads = dom
+            .split(" src=\"")
+            .chain(dom.split(" href=\""))
+            .filter(|rest| !rest.starts_with('<'));
+        assert!(
+            loads.clone().count() > 4 && loads.clone().all(|rest| rest.starts_with('/')),
+            "{dom}"
+        );
+    }
+}
+
+#[test]
+fn top_says_the_same_in_a_terminal() {
+    let (relay, at) = relay();
+    make_busy(&relay);
+    let json: Value = serde_json::from_str(&relay.cli(&["top", "--json"]).ok()).expect("JSON");
+    let page: Value = serde_json::from_str(&get(at, "/status.json")).expect("JSON");
+    for key in [
+        "stats",
+        "deferred",
+        "unreached",
+        "received_with",
+        "sent_with",
+        "hour",
+        "providers",
+    ] {
+        // What has been measured since is another.
+        let (mut one, mut other) = (json[key].clone(), page[key].clone());
+        for side in [&mut one, &mut other] {
+            if let Some(stats) = side.as_object_mut() {
+                stats.retain(|name, _| !name.starts_with("longest_turn"));
+            }
+        }
+        assert_eq!(one, other, "{key}");
+    }
+    let text = relay.cli(&["top", "--once"]).ok();
+    for shown in [
+        "queue 2 (0 held)",
+        "dead.test",
+        "in the last",
+        "event=queued",
+    ] {
+        assert!(text.contains(shown), "{shown}: {text}");
+    }
+}
+
+#[test]
+fn who_means_no_good_gets_nothing_and_keeps_nobody_out() {
+    let (relay, at) = relay();
+    for (request, status) in [
+        (
+            format!(
+                "GET /status.json HTTP/1.1\r\nHost: evil.example:{}\r\n\r\n",
+                at.port()
+            ),
+            "421",
+        ),
+        (
+            format!("POST / HTTP/1.1\r\nHost: {at}\r\nContent-Length: 3\r\n\r\nabc"),
+            "405",
+        ),
+        (
+            format!("GET /../etc/passwd HTTP/1.1\r\nHost: {at}\r\n\r\n"),
+            "404",
+        ),
+        (
+            format!(
+                "GET / HTTP/1.1\r\nHost: {at}\r\nX: {}\r\n\r\n",
+                "x".repeat(20_000)
+            ),
+            "431",
+        ),
+        ("EHLO you\r\n\r\n".to_owned(), "400"),
+        (
+            format!("GET /doctor.json HTTP/1.1\r\nHost: {at}\r\n\r\n"),
+            "404",
+        ),
+    ] {
+        let response = ask(at, &request);
+        assert!(
+            response.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request}: {response}"
+        );
+    }
+    let head = ask(at, &format!("HEAD /metrics HTTP/1.1\r\nHost: {at}\r\n\r\n"));
+    assert!(
+        head.starts_with("HTTP/1.1 200 ") && head.ends_with("\r\n\r\n"),
+        "{head}"
+    );
+    // More than are served at a time, none of which says anything.
+    let idle: Vec<TcpStream> = (0..100)
+        .map(|_| TcpStream::connect(at).expect("connected"))
+        .collect();
+    assert_eq!(get(at, "/health"), "ok\n");
+    assert_eq!(relay.client().say("NOOP").code, 250);
+    drop(idle);
+}
+
+#[test]
+fn what_the_doctor_found_is_on_the_page() {
+    let (relay, at) = relay();
+    let said = relay.cli(&["doctor", "relay.test", "--json"]);
+    let found: Value = serde_json::from_str(&said.stdout).expect("JSON");
+    let kept: Value = serde_json::from_str(&get(at, "/doctor.json")).expect("JSON");
+    let count = |list: &Value| list["findings"].as_array().map(Vec::len);
+    assert_eq!(count(&found), count(&kept));
+    assert!(kept["at"].as_u64() > Some(1_600_000_000), "{kept}");
+    let (dom, complaints) = browse(at, "1280,1500", "1");
+    assert_eq!(complaints, "");
+    let text = text_of(&dom);
+    let first = found["findings"].as_array().expect("a list").iter();
+    let bad = first
+        .clone()
+        .find(|one| one["state"] == "bad")
+        .expect("nobody reaches this one");
+    assert!(
+        text.contains(bad["title"].as_str().expect("a title")),
+        "{text}"
+    );
+    assert!(text.contains("copy"), "{text}");
+}
+
+#[test]
+fn a_port_that_is_taken_keeps_no_mail_back() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = taken.local_addr().expect("an address");
+    let setup = Setup {
+        listen: format!("status = [\"{at}\"]\n"),
+        ..Setup::default()
+    };
+    let relay = setup.start();
+    relay.wait_for_log("event=no-status-page");
+    assert_eq!(relay.client().say("NOOP").code, 250);
+    drop(taken);
+}
