@@ -644,8 +644,6 @@ pub const ACME_HOOK_TIMEOUT: Duration = Duration::from_secs(300);
 /// Connections that the listeners for challenges serve at a time; CAs look from several places. For one more the oldest is
 /// closed.
 pub const ACME_VISITORS_MAX: usize = 16;
-/// Bytes of a request that the listener for HTTP-01 reads.
-pub const ACME_VISIT_BYTES_MAX: usize = 4_096;
 /// How long one connection to a listener for challenges may take.
 pub const ACME_VISIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the daemon leaves a certificate alone that a command is obtaining.

@@ -99,6 +99,7 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("engine/mod.rs", "jobs", Share("sessions")),
     ("engine/mod.rs", "spilling", Share("sessions")),
     ("engine/mod.rs", "tickets", Queue),
+    ("engine/mod.rs", "visits", Limit("STATUS_VISITS_MAX")),
     ("engine/notices.rs", "at_work", Limit("NOTICES_AT_WORK_MAX")),
     ("engine/notices.rs", "waiting", Queue),
     (
@@ -120,6 +121,17 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("engine/repeats.rs", "lines", Limit("LOG_LINES_COUNTED_MAX")),
     ("engine/resolver.rs", "holders", Share("questions")),
     ("engine/resolver.rs", "waiting", Share("sessions")),
+    (
+        "engine/status/observed.rs",
+        "events",
+        Limit("STATUS_EVENTS_MAX"),
+    ),
+    // A document with a fixed set of names, which is sent and forgotten.
+    ("engine/status/report.rs", "deferred", Turn),
+    ("engine/status/report.rs", "dmarc", Turn),
+    ("engine/status/report.rs", "received_with", Turn),
+    ("engine/status/report.rs", "sent_with", Turn),
+    ("engine/status/report.rs", "unreached", Turn),
     ("engine/timers.rs", "heap", Share("sessions")),
     ("engine/waiting.rs", "clients", Queue),
     ("engine/waiting.rs", "trusted", Queue),

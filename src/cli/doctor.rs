@@ -272,7 +272,9 @@ fn keep(state_dir: &Path, domains: &[Domain], found: &[Finding]) {
         ..finding.clone()
     });
     let mut json = json_of(domains, &shown.collect::<Vec<_>>());
-    json["at"] = wall().seconds().into();
+    if let Some(fields) = json.as_object_mut() {
+        fields.insert("at".to_owned(), wall().seconds().into());
+    }
     let path = state_dir.join(Kept::Checklist.file());
     // The page then shows what was found before, and when.
     drop(replace(&path, json.to_string().as_bytes(), 0o600));

@@ -19,6 +19,8 @@ pub enum Kind {
     Json,
     /// Settings for a mail client.
     Xml,
+    /// What is for a program that knows.
+    Bytes,
     /// Figures for Prometheus, in version 0.0.4 of its text format.
     Metrics,
 }
@@ -34,6 +36,7 @@ impl Kind {
             Self::Svg => "image/svg+xml",
             Self::Json => "application/json",
             Self::Xml => "application/xml; charset=utf-8",
+            Self::Bytes => "application/octet-stream",
             Self::Metrics => "text/plain; version=0.0.4; charset=utf-8",
         }
     }

@@ -100,7 +100,7 @@ impl Provider {
             front.is_some_and(|front| front.is_empty() || front.ends_with('.'))
         };
         let mut all = ALL.iter();
-        all.find(|(_, _, ends)| ends.iter().any(|end| is_under(&end)))
+        all.find(|(_, _, ends)| ends.iter().any(is_under))
             .map_or(Self::Other, |(provider, _, _)| *provider)
     }
 

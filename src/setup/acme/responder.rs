@@ -23,7 +23,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection};
 
 use crate::acme::{Challenge, ChallengeKind};
-use crate::limits::{ACME_VISIT_BYTES_MAX, ACME_VISIT_TIMEOUT, ACME_VISITORS_MAX};
+use crate::http::{Kind, Method, Request, RequestReader, Response};
+use crate::limits::{ACME_VISIT_TIMEOUT, ACME_VISITORS_MAX};
 use crate::shell::timed::Timed;
 
 /// Shows one challenge until it is dropped.
@@ -210,39 +211,29 @@ impl Visitors {
 fn visit(stream: &TcpStream, path: &str, body: &str) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     let mut stream = Timed::new(stream, Instant::now() + ACME_VISIT_TIMEOUT);
-    let mut request = Vec::new();
+    let mut reader = RequestReader::default();
     let mut block = [0; 1_024];
-    while !request.windows(4).any(|window| window == b"\r\n\r\n")
-        && request.len() < ACME_VISIT_BYTES_MAX
-    {
+    let (method, response) = loop {
         let len = stream.read(&mut block)?;
         if len == 0 {
-            break;
+            return Ok(());
         }
-        request.extend_from_slice(block.get(..len).unwrap_or_default());
-    }
-    stream.write_all(&answer(&request, path, body))
+        match reader.read(block.get(..len).unwrap_or_default()) {
+            Ok(None) => {}
+            Ok(Some(request)) => break (request.method, answer(&request, path, body)),
+            Err(refusal) => break (Method::Get, Response::refused(refusal)),
+        }
+    };
+    stream.write_all(&response.into_bytes(method))
 }
 
-/// The response to a request: the file of the challenge, or that there is nothing.
-fn answer(request: &[u8], path: &str, body: &str) -> Vec<u8> {
-    let line = request
-        .split(|byte| *byte == b'\r')
-        .next()
-        .unwrap_or_default();
-    let mut words = line.split(|byte| *byte == b' ');
-    let asked = (words.next(), words.next(), words.next());
-    let is_it = matches!(asked, (Some(b"GET"), Some(asked), Some(version))
-        if asked == path.as_bytes() && version.starts_with(b"HTTP/1."));
-    let (status, kind, body) = match is_it {
-        true => ("200 OK", "application/octet-stream", body),
-        false => ("404 Not Found", "text/plain", "not found\n"),
-    };
-    let len = body.len();
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len}\r\nConnection: close\r\n\r\n{body}"
-    )
-    .into_bytes()
+/// The response to a request: the file of the challenge, or that there is nothing. It is the CA's to know by which name it
+/// has come.
+fn answer(request: &Request, path: &str, body: &str) -> Response {
+    match request.path == path && request.query.is_none() {
+        true => Response::ok(Kind::Bytes, body),
+        false => Response::not_found(),
+    }
 }
 
 fn shake_hands(stream: &TcpStream, config: &Arc<ServerConfig>) -> io::Result<()> {
@@ -317,26 +308,21 @@ mod tests {
 
     #[test]
     fn only_the_file_of_the_challenge_is_shown() {
-        let is_shown = |request: &str| {
-            let response = answer(request.as_bytes(), "/.well-known/acme-challenge/t", "t.key");
-            let response = String::from_utf8(response).expect("text");
-            let is_ok = response.starts_with("HTTP/1.1 200 OK\r\n");
-            assert_eq!(is_ok, response.ends_with("\r\n\r\nt.key"), "{response}");
-            is_ok
+        let is_shown = |target: &str| {
+            let request = format!("GET {target} HTTP/1.1\r\nHost: a.test\r\n\r\n");
+            let request = RequestReader::default().read(request.as_bytes());
+            let request = request.ok().flatten().expect("a request");
+            answer(&request, "/.well-known/acme-challenge/t", "t.key").status() == 200
         };
-        assert!(is_shown(
-            "GET /.well-known/acme-challenge/t HTTP/1.1\r\nHost: a\r\n\r\n"
-        ));
-        for request in [
-            "GET /.well-known/acme-challenge/tt HTTP/1.1\r\n\r\n",
-            "GET /.well-known/acme-challenge/ HTTP/1.1\r\n\r\n",
-            "GET /.well-known/acme-challenge/../t HTTP/1.1\r\n\r\n",
-            "POST /.well-known/acme-challenge/t HTTP/1.1\r\n\r\n",
-            "GET /.well-known/acme-challenge/t\r\n\r\n",
-            "GET / HTTP/1.1\r\n\r\n",
-            "",
+        assert!(is_shown("/.well-known/acme-challenge/t"));
+        for target in [
+            "/.well-known/acme-challenge/tt",
+            "/.well-known/acme-challenge/t?",
+            "/.well-known/acme-challenge/",
+            "/.well-known/acme-challenge/../t",
+            "/",
         ] {
-            assert!(!is_shown(request), "{request}");
+            assert!(!is_shown(target), "{target}");
         }
     }
 
@@ -385,7 +371,7 @@ mod tests {
         let mut idle: Vec<TcpStream> = (0..ACME_VISITORS_MAX).map(connect).collect();
         let mut stream = connect(0);
         stream
-            .write_all(b"GET /.well-known/acme-challenge/t HTTP/1.1\r\n\r\n")
+            .write_all(b"GET /.well-known/acme-challenge/t HTTP/1.1\r\nHost: a.test\r\n\r\n")
             .expect("written");
         let mut response = String::new();
         stream.read_to_string(&mut response).expect("a response");
@@ -414,7 +400,7 @@ mod tests {
         assert!(error.contains("taken by another program"), "{error}");
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("connected");
         stream
-            .write_all(b"GET /.well-known/acme-challenge/t HTTP/1.1\r\n\r\n")
+            .write_all(b"GET /.well-known/acme-challenge/t HTTP/1.1\r\nHost: a.test\r\n\r\n")
             .expect("written");
         let mut response = String::new();
         stream.read_to_string(&mut response).expect("a response");

@@ -18,6 +18,7 @@ mod doctor;
 mod greylist;
 mod header;
 mod hook;
+mod http_request;
 mod import;
 mod journal;
 mod proxy;
@@ -41,6 +42,7 @@ pub use doctor::doctor;
 pub use greylist::greylist;
 pub use header::header;
 pub use hook::hook;
+pub use http_request::http_request;
 pub use import::{import_chasquid, import_postfix};
 pub use journal::journal;
 pub use proxy::proxy;
@@ -69,6 +71,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("greylist", greylist),
     ("header", header),
     ("hook", hook),
+    ("http_request", http_request),
     ("import_chasquid", import_chasquid),
     ("import_postfix", import_postfix),
     ("journal", journal),

@@ -1,0 +1,41 @@
+use chopar::http::{Refusal, Request, RequestReader, Response};
+
+/// What a client sends to a page is read the same however it is cut, within bounds, and what it names is what it may be.
+pub fn http_request(data: &[u8]) {
+    let (at, data) = match data {
+        [at, rest @ ..] => (usize::from(*at), rest),
+        [] => return,
+    };
+    let once = RequestReader::default().read(data);
+    let mut reader = RequestReader::default();
+    let (front, behind) = data.split_at(at.min(data.len()));
+    let cut = match reader.read(front) {
+        Ok(None) => reader.read(behind),
+        other => other,
+    };
+    assert_eq!(once, cut);
+    match once {
+        Ok(Some(request)) => hold(&request),
+        Ok(None) => {}
+        Err(refusal) => answer(refusal),
+    }
+}
+
+fn hold(request: &Request) {
+    assert!(
+        request.path.starts_with('/') && request.path.bytes().all(|byte| byte.is_ascii_graphic())
+    );
+    assert!(!request.path.contains('?') && !request.path.contains('#'));
+    if let Some(host) = &request.host {
+        assert!(
+            host.bytes()
+                .all(|byte| !byte.is_ascii_uppercase() && byte.is_ascii_graphic())
+        );
+    }
+}
+
+fn answer(refusal: Refusal) {
+    let (status, _) = refusal.status();
+    let response = Response::refused(refusal);
+    assert!((400..600).contains(&status) && response.status() == status);
+}
