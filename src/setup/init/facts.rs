@@ -8,10 +8,14 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::plan::{
-    Caller, Existing, ExistingCertificate, ExistingDomain, Held, LINKS, LOCAL_BINARY, Machine,
-    PORTS, Place, SYSUSERS, Supervisor, Tool, UNIT, USUAL_BINARY, candidates,
+use super::account::SYSUSERS;
+use super::links::LINKS;
+use super::machine::{
+    Caller, Existing, ExistingCertificate, ExistingDomain, Held, LOCAL_BINARY, Machine, Place,
+    Supervisor, Tool, USUAL_BINARY,
 };
+use super::ports::{PORTS, candidates};
+use super::service::UNIT;
 use crate::address::Domain;
 use crate::config::alias_edit::entries;
 use crate::config::text::without_mark;

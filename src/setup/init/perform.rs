@@ -14,8 +14,8 @@ use rustix::fs::Mode;
 use zeroize::Zeroizing;
 
 use super::facts::in_path;
-use super::plan::Step;
 use super::secret_word;
+use super::step::Step;
 use crate::address::{Domain, Mailbox};
 use crate::auth::credential::{Credential, Password, SALT_BYTES};
 use crate::config::Names;

@@ -1,5 +1,13 @@
 //! Tables from facts about a machine to the steps that are planned for it.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::super::account::SYSUSERS;
+use super::super::links::{LINKS, alternatives};
+use super::super::machine::{Existing, ExistingCertificate, Held, Supervisor, USUAL_BINARY};
+use super::super::service::UNIT;
+use super::super::wishes::Certificate;
 use super::*;
 
 fn domain(name: &str) -> Domain {
