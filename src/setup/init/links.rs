@@ -133,7 +133,7 @@ fn service_of(package: &str) -> Option<&'static str> {
 }
 
 /// A group of alternatives, as Fedora names it, for all the links.
-pub fn alternatives(tool: &str, links: &[PathBuf], program: &Path) -> Vec<String> {
+fn alternatives(tool: &str, links: &[PathBuf], program: &Path) -> Vec<String> {
     let program = program.display().to_string();
     let mut words = vec![tool.to_owned()];
     for (at, link) in links.iter().enumerate() {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::super::account::SYSUSERS;
-use super::super::links::{LINKS, alternatives};
+use super::super::links::LINKS;
 use super::super::machine::{Existing, ExistingCertificate, Held, Supervisor, USUAL_BINARY};
 use super::super::service::UNIT;
 use super::super::wishes::Certificate;
