@@ -107,6 +107,25 @@ impl Goal {
 
 /// Says where mail for `to` goes; never to nowhere.
 pub fn recipient(config: &Config, client: &Client, to: &ForwardPath) -> Result<Vec<Goal>, Refusal> {
+    match start(config, client, to)? {
+        Start::Relayed(mailbox) => Ok(vec![Goal::plain(&mailbox)]),
+        Start::Name(mailbox) => expand(config, &mailbox),
+        Start::Admin(admin) => expand_or_keep(config, admin),
+    }
+}
+
+/// Where mail for a recipient begins its way.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Start<'a> {
+    /// The client may send to anywhere: to this address as it is.
+    Relayed(Mailbox),
+    /// At this address of a served domain.
+    Name(Mailbox),
+    /// At `admin`, whose the mail of roles and of accounts of this machine is.
+    Admin(&'a Mailbox),
+}
+
+fn start<'a>(config: &'a Config, client: &Client, to: &ForwardPath) -> Result<Start<'a>, Refusal> {
     let mailbox = match to {
         ForwardPath::Mailbox(mailbox) => mailbox,
         ForwardPath::SourceRoute(_) => return Err(Refusal::Routed),
@@ -131,22 +150,21 @@ pub fn recipient(config: &Config, client: &Client, to: &ForwardPath) -> Result<V
         && (here || own_domain(config) == Some(mailbox.domain()))
         && let Some(admin) = owner(config, mailbox)
     {
-        return expand_or_keep(config, admin);
+        return Ok(Start::Admin(admin));
     }
     if here {
-        return expand(config, mailbox);
+        return Ok(Start::Name(mailbox.clone()));
     }
     // What this machine sends to itself (cron to root, others to its postmaster) has nowhere else to go.
     if *mailbox.domain() == config.hostname
         && is_role(&mailbox.local_key())
         && let Some(admin) = &config.admin
     {
-        return expand_or_keep(config, admin);
+        return Ok(Start::Admin(admin));
     }
-    if client.is_trusted() {
-        Ok(vec![Goal::plain(mailbox)])
-    } else {
-        Err(Refusal::RelayDenied)
+    match client.is_trusted() {
+        true => Ok(Start::Relayed(mailbox.clone())),
+        false => Err(Refusal::RelayDenied),
     }
 }
 
@@ -194,13 +212,34 @@ pub fn expand(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, Refusal> 
     Ok(expansion.goals)
 }
 
-/// [`expand`], step by step, for people.
-pub fn explain(config: &Config, mailbox: &Mailbox) -> (Vec<Explained>, Result<Vec<Goal>, Refusal>) {
+/// [`recipient`], step by step, for people.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Explanation<'a> {
+    /// Where it begins.
+    pub start: Result<Start<'a>, Refusal>,
+    /// What happens to the address at the start, and to those that it leads to.
+    pub steps: Vec<Explained>,
+    /// The verdict.
+    pub result: Result<Vec<Goal>, Refusal>,
+}
+
+/// Explains where mail for `to` goes. The verdict is the one that the client gets.
+pub fn explain<'a>(config: &'a Config, client: &Client, to: &ForwardPath) -> Explanation<'a> {
+    let start = start(config, client, to);
     let mut expansion = Expansion::new(config);
     expansion.steps = Some(Vec::new());
-    let result = expansion.visit(mailbox);
-    let steps = expansion.steps.unwrap_or_default();
-    (steps, result.map(|()| expansion.goals))
+    let first = match &start {
+        Ok(Start::Relayed(mailbox) | Start::Name(mailbox)) => Some(mailbox),
+        Ok(Start::Admin(admin)) => Some(*admin),
+        Err(_) => None,
+    };
+    // The way is what counts here; the verdict is asked for where the client is answered from.
+    let _way = first.map(|mailbox| expansion.visit(mailbox));
+    Explanation {
+        steps: expansion.steps.unwrap_or_default(),
+        result: recipient(config, client, to),
+        start,
+    }
 }
 
 /// One address on the way through the aliases.
@@ -256,7 +295,7 @@ fn find<'a>(config: &'a Config, served: &'a ServedDomain, mailbox: &Mailbox) -> 
 }
 
 /// `Postmaster` alone is always an address (RFC 5321 section 4.5.1); other names are completed for local processes.
-fn bare(config: &Config, client: &Client, local: &str) -> Result<Vec<Goal>, Refusal> {
+fn bare<'a>(config: &'a Config, client: &Client, local: &str) -> Result<Start<'a>, Refusal> {
     let key = crate::address::local_key(local);
     if is_program_here(client) && !is_role(&key) {
         return of_this_machine(config, local);
@@ -265,7 +304,7 @@ fn bare(config: &Config, client: &Client, local: &str) -> Result<Vec<Goal>, Refu
         return Err(Refusal::NoDomain);
     }
     if let Some(admin) = &config.admin {
-        return expand_or_keep(config, admin);
+        return Ok(Start::Admin(admin));
     }
     let served = config.domains.iter().find_map(|(domain, served)| {
         config.receiving(domain)?;
@@ -273,7 +312,7 @@ fn bare(config: &Config, client: &Client, local: &str) -> Result<Vec<Goal>, Refu
         Mailbox::new(&key, domain).ok()
     });
     match served {
-        Some(mailbox) => expand(config, &mailbox),
+        Some(mailbox) => Ok(Start::Name(mailbox)),
         None => Err(Refusal::NoDomain),
     }
 }
@@ -298,12 +337,12 @@ pub fn own_domain(config: &Config) -> Option<&Domain> {
 
 /// Where mail of a local program to a name of this machine goes: where that name leads in the domain that the machine
 /// belongs to; else to whoever administers it. A look-up of the machine's own name would lead mail round in a circle.
-fn of_this_machine(config: &Config, local: &str) -> Result<Vec<Goal>, Refusal> {
+fn of_this_machine<'a>(config: &'a Config, local: &str) -> Result<Start<'a>, Refusal> {
     let own = own_domain(config).unwrap_or(&config.hostname);
     let mailbox = Mailbox::new(local, own).map_err(|_| Refusal::Unknown)?;
     match owner(config, &mailbox) {
-        Some(admin) => expand_or_keep(config, admin),
-        None if config.receiving(own).is_some() => expand(config, &mailbox),
+        Some(admin) => Ok(Start::Admin(admin)),
+        None if config.receiving(own).is_some() => Ok(Start::Name(mailbox)),
         None => Err(Refusal::Unknown),
     }
 }
@@ -806,6 +845,76 @@ mod tests {
         assert!(to("d15@example.com").is_ok());
         assert_eq!(to("wide@example.com"), Err(Refusal::TooWide));
         assert_eq!(to("w1@example.com").map(|targets| targets.len()), Ok(60));
+    }
+
+    #[test]
+    fn an_explanation_ends_where_the_mail_goes_for_every_client() {
+        let mut config = example();
+        config.accounts = crate::config::Accounts::parse("www-data:x:33:\nann:x:1000:\n");
+        let clients = [
+            stranger(),
+            Client::Local { uid: 33 },
+            Client::User {
+                login: Mailbox::parse("ann@example.com").expect("a mailbox"),
+            },
+            Client::Network {
+                address: IpAddr::from([127, 0, 0, 1]),
+            },
+        ];
+        let locals = [
+            "ann",
+            "team",
+            "dead",
+            "up",
+            "root",
+            "postmaster",
+            "abuse",
+            "www-data",
+            "nosuch",
+            "a%b",
+            "me",
+        ];
+        let domains = [
+            "",
+            "@example.com",
+            "@second.example",
+            "@away.example",
+            "@mail.example.com",
+            "@localhost",
+            "@[127.0.0.1]",
+            "@[192.0.2.1]",
+            "@home.example",
+        ];
+        let mut taken = 0;
+        for (client, local, domain) in clients.iter().flat_map(|client| {
+            let of_domains = |local| domains.map(|domain| (client, local, domain));
+            locals.into_iter().flat_map(of_domains).collect::<Vec<_>>()
+        }) {
+            let to = path(&format!("{local}{domain}"));
+            let verdict = recipient(&config, client, &to);
+            let explained = explain(&config, client, &to);
+            let what = format!("{local}{domain} for {client:?}: {explained:?}");
+            assert_eq!(explained.result, verdict, "{what}");
+            let ends = |step: &Explained| matches!(step.way, Way::Sent | Way::To(_));
+            let ends: Vec<&Mailbox> = (explained.steps.iter())
+                .filter(|step| ends(step))
+                .map(|step| &step.address)
+                .collect();
+            match &verdict {
+                Ok(goals) => {
+                    let goals: Vec<&Mailbox> = goals.iter().map(|goal| &goal.mailbox).collect();
+                    assert_eq!(ends, goals, "{what}");
+                    taken += 1;
+                }
+                Err(refusal) => {
+                    let last = explained.steps.last().map(|step| &step.way);
+                    let said =
+                        explained.start == Err(*refusal) || last == Some(&Way::Refused(*refusal));
+                    assert!(said, "{what}");
+                }
+            }
+        }
+        assert!(taken > 100, "{taken}");
     }
 
     #[test]
