@@ -12,6 +12,7 @@
 #   make pressure   crowds of peers, slow ones and flooding ones, in full; make test has a short form of it
 #   make faults     kill -9, EIO, ENOSPC and others at every system call, in full; make test has a short form of it
 #   make install    installs what make has built, without a compiler; DESTDIR= and PREFIX= as usual
+#   make uninstall  removes what make install has put there, and says what stays
 #
 # For make and make test, TARGET= takes another triple of rustc's, for example x86_64-unknown-linux-musl where it is
 # installed.
@@ -42,7 +43,7 @@ far_ends = exim4-daemon-light opensmtpd
 # Packages of which only the configuration is read.
 configured = chasquid opendkim
 
-.PHONY: all toolchain binary demo test sim sim-million readers fuzz pressure faults bench packages install
+.PHONY: all toolchain binary demo test sim sim-million readers fuzz pressure faults bench packages install uninstall
 .DEFAULT_GOAL := all
 
 all: binary
@@ -159,3 +160,34 @@ install:
 	done
 	install -D -m 644 src/setup/chopar.service $(units)/systemd/system/chopar.service
 	install -D -m 644 src/setup/chopar.sysusers $(units)/sysusers.d/chopar.conf
+
+# A service that is to start with the machine would find nothing there. What init or somebody else has put beside it is
+# named and stays.
+uninstall:
+	@enabled=$(DESTDIR)/etc/systemd/system/multi-user.target.wants/chopar.service; \
+	if [ -L $$enabled ] && [ "$$(readlink $$enabled)" = $(PREFIX)/lib/systemd/system/chopar.service ]; then \
+		echo "chopar starts with the machine: run systemctl disable --now chopar, then make uninstall again" >&2; exit 1; \
+	fi
+	@for link in sbin/sendmail lib/sendmail bin/mailq bin/newaliases; do \
+		path=$(DESTDIR)$(PREFIX)/$$link; \
+		case "$$(readlink $$path)" in ../bin/chopar|$(PREFIX)/bin/chopar) rm -f $$path;; esac; \
+	done
+	@for page in man/*.[1-8]; do \
+		section=$${page##*.}; \
+		rm -f $(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/}; \
+	done
+	@stays=; \
+	remove() { if cmp -s $$1 $$2; then rm -f $$2; elif [ -e $$2 ]; then stays="$$stays $$2 (it was changed)"; fi; }; \
+	remove src/setup/chopar.service $(units)/systemd/system/chopar.service; \
+	remove src/setup/chopar.sysusers $(units)/sysusers.d/chopar.conf; \
+	rm -f $(DESTDIR)$(PREFIX)/bin/chopar; \
+	for path in etc/chopar var/lib/chopar etc/systemd/system/chopar.service etc/sysusers.d/chopar.conf etc/init.d/chopar \
+		etc/sv/chopar usr/local/bin/chopar; do \
+		[ ! -e $(DESTDIR)/$$path ] || stays="$$stays $(DESTDIR)/$$path"; \
+	done; \
+	for name in usr/sbin/sendmail usr/lib/sendmail usr/bin/mailq usr/bin/newaliases; do \
+		path=$(DESTDIR)/$$name; \
+		case "$$(readlink -m $$path)" in */chopar) stays="$$stays $$path";; esac; \
+	done; \
+	if grep -q '^chopar:' $(DESTDIR)/etc/passwd 2>/dev/null; then stays="$$stays the account chopar"; fi; \
+	[ -z "$$stays" ] || echo "stays, since make install did not put it there or it is yours:$$stays"

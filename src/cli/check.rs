@@ -316,7 +316,8 @@ mod tests {
         let lines: Vec<&str> = errors.lines().collect();
         let program = "domains/example.com/aliases:1:1: the program /no/such/program is not there";
         assert!(lines[0].starts_with(program), "{errors}");
-        let folder = "warning: domains/example.com/aliases:2:1: the folder /no/such for the maildir";
+        let folder =
+            "warning: domains/example.com/aliases:2:1: the folder /no/such for the maildir";
         assert!(lines[1].starts_with(folder), "{errors}");
         assert_eq!(lines.len(), 2, "{errors}");
     }

@@ -24,6 +24,7 @@ use crate::config::SendAs;
 use crate::config::text::without_mark;
 use crate::entropy::Entropy;
 use crate::limits::{PASSWORD_BYTES_MAX, SCRAM_ITERATIONS};
+use crate::setup::shared_name::shared_name;
 use crate::shell::plain_file;
 use crate::shell::replace::replace_in;
 use crate::shell::time::SystemEntropy;
@@ -131,6 +132,15 @@ impl User {
                 let credential = new_credential(&password);
                 let line = format!("{}:{credential}{options}", file.mailbox.local_part());
                 file.rewrite(Some(&line))?;
+                // Where the configuration has errors, check says them.
+                if let Ok(config) = super::load(folder) {
+                    let users = config
+                        .domains
+                        .values()
+                        .flat_map(|served| served.users.values());
+                    let said = shared_name(&file.mailbox, users.map(|user| &user.mailbox));
+                    said.iter().for_each(|text| super::output::say(text));
+                }
                 reload_if_running(runtime_dir)
             }
             Action::Remove(Remove { address }) => {

@@ -154,6 +154,13 @@ fn existing(folder: &Path, domain: &Domain) -> Result<(Existing, Option<Config>)
         (_, true) => ExistingCertificate::There,
         (_, false) => ExistingCertificate::None,
     };
+    found.other_users = config
+        .domains
+        .iter()
+        .filter(|(other, _)| *other != domain)
+        .flat_map(|(_, served)| served.users.values())
+        .map(|user| user.mailbox.clone())
+        .collect();
     found.domain = config.domains.get(domain).map(|served| {
         let mut there = ExistingDomain {
             users: served

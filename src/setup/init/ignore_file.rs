@@ -3,14 +3,29 @@
 use super::settings_text::{RUNTIME, STATE};
 use super::wishes::Git;
 
+/// What a repository without secrets leaves out.
+pub const SECRET_LINES: [&str; 5] = [
+    "/domains/*/users",
+    "/domains/*/dkim/",
+    "/secrets/",
+    "/tls/",
+    "/import.*",
+];
+
+/// Whether a `.gitignore` leaves secrets out.
+pub fn leaves_secrets_out(text: &str) -> bool {
+    text.lines()
+        .any(|line| SECRET_LINES.contains(&line.trim_end()))
+}
+
 /// The lines of its `.gitignore`.
 pub fn ignored(git: Git) -> String {
     let mut text = format!("/{STATE}/\n/{RUNTIME}/\n");
     if git != Git::Private {
         text.push_str(
-            "# What must not leave this machine. Back it up elsewhere, or take these lines out of a private repository.\n\
-             /domains/*/users\n/domains/*/dkim/\n/secrets/\n/tls/\n/import.*\n",
+            "# What must not leave this machine. Back it up elsewhere, or take these lines out of a private repository.\n",
         );
+        text.extend(SECRET_LINES.iter().map(|line| format!("{line}\n")));
     }
     text
 }

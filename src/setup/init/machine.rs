@@ -124,6 +124,8 @@ pub struct Existing {
     pub admin: Option<Mailbox>,
     /// The domain, where it is served.
     pub domain: Option<ExistingDomain>,
+    /// The users of other domains.
+    pub other_users: Vec<Mailbox>,
     /// What there is of a certificate.
     pub certificate: ExistingCertificate,
     /// Whether the folder is a repository with a commit.

@@ -14,6 +14,7 @@ pub mod facts;
 pub mod ignore_file;
 pub mod links;
 pub mod machine;
+pub mod passed_over;
 pub mod perform;
 pub mod plan;
 pub mod ports;

@@ -7,9 +7,10 @@ use std::fmt;
 
 use super::account::{GROUP_LINE, PASSWD_LINE, account};
 use super::certificate;
-use super::ignore_file::{ignored, missing_lines};
+use super::ignore_file::{ignored, leaves_secrets_out, missing_lines};
 use super::links::links;
 use super::machine::{Caller, ExistingDomain, LOCAL_BINARY, Machine, Place, Tool};
+use super::passed_over::passed_over;
 use super::ports::{PORTS, high_port};
 use super::service::service;
 use super::settings_text::{Own, Settings, with_admin};
@@ -18,6 +19,7 @@ use super::step::{Entries, Entry, Step};
 use super::wishes::{Git, Wishes};
 use crate::address::{Domain, Mailbox};
 use crate::date::Timestamp;
+use crate::setup::shared_name::shared_name;
 
 /// What is done, and what comes after.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -56,8 +58,8 @@ impl fmt::Display for PlanError {
             ),
             Self::Undotted(domain) => write!(
                 out,
-                "no other server can send mail to {domain}, which has no dot; write the whole name, like \
-                 {domain}.example.com"
+                "{domain} has no dot, so no other server can send mail to it; write the domain as it is registered, such as \
+                 example.com"
             ),
             Self::LeadsBack(mailbox) => write!(
                 out,
@@ -102,6 +104,8 @@ pub fn plan(wishes: &Wishes, machine: &Machine) -> Result<Plan, PlanError> {
         let links = links(machine, &wishes.domain);
         planner.entries.0.extend(links.0);
     }
+    let passed_over = passed_over(wishes, machine);
+    planner.entries.0.extend(passed_over.0);
     let next = planner.next();
     let next = service(machine, next, &mut planner.entries);
     Ok(Plan {
@@ -205,34 +209,12 @@ impl Planner<'_> {
             });
             return Ok(());
         };
-        let mut said = "chopar.toml".to_owned();
-        if let (Some(there), Some(wanted)) = (&existing.hostname, &self.wishes.hostname)
-            && there != wanted
-        {
-            said.push_str(&format!(
-                ", whose hostname is {there}; set it to {wanted} there"
-            ));
-        }
-        match (&existing.admin, wanted) {
-            (Some(there), Some(_))
-                if self
-                    .wishes
-                    .admin
-                    .as_ref()
-                    .is_some_and(|wanted| wanted != there) =>
-            {
-                said.push_str(&format!(", whose admin is {there}; change it there"));
-                self.entries.kept(said);
-            }
-            (None, Some(admin)) => {
-                let step = Step::Admin {
-                    admin: admin.clone(),
-                    text: with_admin(text, admin),
-                };
-                self.entries.kept(said);
-                self.entries.step(step);
-            }
-            _ => self.entries.kept(said),
+        self.entries.kept("chopar.toml");
+        if let (None, Some(admin)) = (&existing.admin, wanted) {
+            self.entries.step(Step::Admin {
+                admin: admin.clone(),
+                text: with_admin(text, admin),
+            });
         }
         Ok(())
     }
@@ -336,6 +318,10 @@ impl Planner<'_> {
         self.entries.step(Step::User {
             address: address.clone(),
         });
+        let others = &self.machine.existing.other_users;
+        if let Some(text) = shared_name(&address, others) {
+            self.entries.left(text);
+        }
         // What is returned to the user has to reach somebody.
         let is_led = existing.catch_all.is_some()
             || self.wishes.forward_to.is_some()
@@ -357,8 +343,14 @@ impl Planner<'_> {
             return;
         }
         if existing.repository {
-            self.entries
-                .kept("the git repository; git status says what is not committed");
+            let holds = match leaves_secrets_out(&existing.ignore) {
+                true => "the git repository, which leaves secrets out",
+                false => "the git repository",
+            };
+            let folder = self.machine.folder.display();
+            self.entries.kept(format!(
+                "{holds}; git -C {folder} status says what is not committed"
+            ));
             return;
         }
         if !self.machine.has(Tool::Git) {

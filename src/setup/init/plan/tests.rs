@@ -90,6 +90,7 @@ fn ready() -> Machine {
                 catch_all: Some("you@gmail.example".to_owned()),
             }),
             certificate: ExistingCertificate::There,
+            other_users: Vec::new(),
             repository: false,
             ignore: String::new(),
         },
@@ -170,11 +171,70 @@ fn a_machine_that_is_ready_is_left_as_it_is() {
     };
     let plan = planned(&others, &ready());
     assert_eq!(steps(&plan), Vec::<&Step>::new(), "{:#?}", lines(&plan));
+    // And it is said, with the way to it.
+    for expected in [
+        "left --hostname mx.example.com changed nothing: it is mail.example.com; to change it, set hostname in \
+         /etc/chopar/chopar.toml, then run sudo chopar reload",
+        "left --admin other@gmail.example changed nothing: it is you@gmail.example",
+        "left --forward-to other@gmail.example changed nothing: every address of example.com",
+        "sudo chopar alias remove '*@example.com' && sudo chopar alias add '*@example.com' other@gmail.example",
+    ] {
+        assert_says(&plan, expected);
+    }
+}
+
+#[test]
+fn each_option_that_a_ready_machine_passes_over_is_named() {
+    let with = |change: fn(&mut Existing), wishes: Wishes| {
+        let mut machine = ready();
+        machine.existing.repository = true;
+        change(&mut machine.existing);
+        let plan = planned(&wishes, &machine);
+        assert_eq!(steps(&plan), Vec::<&Step>::new(), "{:#?}", lines(&plan));
+        lines(&plan).join("\n")
+    };
+    let git = |git: Git| Wishes { git, ..wishes() };
+    let public = |existing: &mut Existing| existing.ignore = ignored(Git::Public);
+    let private = |existing: &mut Existing| existing.ignore = ignored(Git::Private);
+    let said = with(public, git(Git::Private));
+    assert!(
+        said.contains("kept the git repository, which leaves secrets out"),
+        "{said}"
+    );
+    assert!(
+        said.contains("left --git=private changed nothing"),
+        "{said}"
+    );
+    assert!(said.contains("/domains/*/users /domains/*/dkim/"), "{said}");
+    let said = with(private, git(Git::Public));
+    assert!(said.contains("left --git changed nothing"), "{said}");
+    for (change, wish) in [
+        (public as fn(&mut Existing), Git::Public),
+        (private, Git::Private),
+    ] {
+        let said = with(change, git(wish));
+        assert!(!said.contains("changed nothing"), "{said}");
+    }
+    let automatic = |existing: &mut Existing| {
+        existing.certificate = ExistingCertificate::Automatic;
+    };
+    let said = with(automatic, wishes());
+    assert!(
+        said.contains("left --no-certificate changed nothing"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_second_user_of_one_name_is_said_to_end_logins_by_the_name() {
+    let mut machine = ready();
+    machine.existing.domain = None;
+    machine.existing.other_users = vec![mailbox("app@first.example"), mailbox("bob@first.example")];
+    let plan = planned(&wishes(), &machine);
     assert_says(
         &plan,
-        "whose hostname is mail.example.com; set it to mx.example.com there",
+        "left programs that log in as app alone are refused from now on, for app@first.example has",
     );
-    assert_says(&plan, "whose admin is you@gmail.example; change it there");
 }
 
 #[test]
