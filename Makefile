@@ -42,6 +42,9 @@ packages = libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 postfix swak
 far_ends = exim4-daemon-light opensmtpd
 # Packages of which only the configuration is read.
 configured = chasquid opendkim
+# What starts services, and makes accounts, on machines without systemd: init is run with them on a machine that is thrown
+# away.
+supervisors = runit openrc libeinfo1 librc1 busybox-static
 
 .PHONY: all toolchain binary demo test sim sim-million readers fuzz pressure faults bench packages install uninstall
 .DEFAULT_GOAL := all
@@ -134,7 +137,7 @@ packages:
 	if [ ! -e $$policy ]; then printf '#!/bin/sh\nexit 101\n' > $$policy; chmod 755 $$policy; trap 'rm -f '$$policy EXIT; fi; \
 	export DEBIAN_FRONTEND=noninteractive; \
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends --no-remove -o Dpkg::Use-Pty=0 $$missing >/dev/null
-	@for name in $(far_ends) $(configured); do \
+	@for name in $(far_ends) $(configured) $(supervisors); do \
 		folder=$(abspath $(target_dir))/far-ends/$$name; \
 		[ ! -d $$folder/usr ] || continue; \
 		mkdir -p $$folder && chmod 777 $$folder && cd $$folder && apt-get download -qq $$name && dpkg -x $$name*.deb . \

@@ -545,7 +545,7 @@ fn root_gets_a_machine_that_relays_and_the_second_time_nothing_changes() {
     }
     assert_eq!(part("links"), "/usr/local/bin/chopar\n".repeat(4));
     assert!(part("account").contains("(chopar)"), "{output}");
-    assert_eq!(part("systemctl"), "daemon-reload\nenable --now chopar\n");
+    assert_eq!(part("systemctl"), "enable --now chopar\n");
     assert!(
         part("check").starts_with("ok: mail.example.com serves example.com"),
         "{output}"
@@ -599,6 +599,172 @@ fn a_machine_with_another_mail_server_moves_over_by_the_commands_that_are_shown(
         "{rest}"
     );
     assert!(rest.contains("disable --now postfix\n"), "{rest}");
+}
+
+/// A package that lies unpacked beside the tests; `make packages` has put it there.
+fn unpacked(name: &str) -> PathBuf {
+    let target = Path::new(CHOPAR)
+        .ancestors()
+        .nth(2)
+        .expect("a target folder");
+    let folder = target.join("far-ends").join(name);
+    assert!(folder.is_dir(), "{}: run make packages", folder.display());
+    folder
+}
+
+/// The files of packages, put into the machine. /sbin, /bin and /lib may be links there.
+fn with_packages(names: &[&str]) -> String {
+    let copy = |name: &&str| {
+        let folder = unpacked(name).display().to_string();
+        format!(
+            "for part in bin sbin lib etc usr; do \
+             [ ! -d {folder}/$part ] || cp -a {folder}/$part/. /$part/; done\n"
+        )
+    };
+    names.iter().map(copy).collect()
+}
+
+/// A bare machine on which another than systemd starts the services.
+fn without_systemd() -> String {
+    let bare = BARE.replace(
+        "mkdir -p /run/systemd/system /usr/local/sbin",
+        "mkdir -p /usr/local/sbin",
+    );
+    let bare = bare.replace(
+        "chmod 755 /usr/local/sbin/systemctl /run /run/systemd /run/systemd/system",
+        "chmod 755 /run",
+    );
+    format!("{bare}\nrm -rf /run/systemd /var/lib/chopar /run/chopar\n")
+}
+
+/// Waits until the daemon answers, for 30 seconds.
+const ANSWERS: &str = "n=0; until chopar queue stats >/dev/null 2>&1; do n=$((n+1)); \
+                       [ $n -lt 300 ] || { cat /root/log >&2; exit 1; }; sleep 0.1; done\n";
+/// The process of the daemon: the one that no other chopar has started.
+const PID: &str = "for p in /proc/[0-9]*; do \
+                   if [ \"$(tr '\\0' ' ' < $p/cmdline 2>/dev/null)\" = '/usr/local/bin/chopar run ' ] \
+                   && [ \"$(readlink $p/root)\" = / ]; then echo ${p#/proc/}; break; fi; done";
+
+#[test]
+fn runit_starts_what_init_has_set_up_and_starts_it_again_when_it_was_killed() {
+    if !rustix::process::geteuid().is_root() {
+        return; // only root can set up a machine
+    }
+    let script = format!(
+        "{}{}
+        mkdir -p /etc/runit/runsvdir /etc/service /etc/sv
+        /root/chopar init example.com --forward-to you@gmail.example --no-certificate
+        runsvdir -P /etc/service > /root/log 2>&1 & dir=$!
+        trap 'sv force-stop /etc/service/chopar >/dev/null 2>&1; kill -HUP $dir' EXIT
+        {ANSWERS}
+        first=$({PID})
+        stat -c 'runs as %U' /proc/$first
+        kill -9 $first
+        n=0; until [ \"$({PID})\" != \"$first\" ] && [ -n \"$({PID})\" ]; do n=$((n+1)); [ $n -lt 300 ] || exit 1; sleep 0.1; done
+        {ANSWERS}
+        echo it runs again
+        /usr/local/bin/chopar init example.com --forward-to you@gmail.example --no-certificate
+        sv stop /etc/service/chopar
+        [ -z \"$({PID})\" ] && echo it has stopped
+        ",
+        without_systemd(),
+        with_packages(&["runit"])
+    );
+    let output = ok(on_a_machine(&script));
+    for expected in [
+        "done   write /etc/sv/chopar/run",
+        "ln -s /etc/sv/chopar /etc/service/chopar",
+        "runs as chopar\n",
+        "it runs again\n",
+        "kept   /etc/sv/chopar/run",
+        "kept   the daemon, which runs",
+        "it has stopped\n",
+    ] {
+        assert!(output.contains(expected), "{expected}: {output}");
+    }
+}
+
+#[test]
+fn openrc_starts_reloads_and_stops_what_init_has_set_up() {
+    if !rustix::process::geteuid().is_root() {
+        return; // only root can set up a machine
+    }
+    let script = format!(
+        "{}{}
+        mkdir -p /run/openrc /etc/runlevels/default; : > /run/openrc/softlevel; ldconfig
+        sh -n /root/chopar.never 2>/dev/null || true
+        /root/chopar init example.com --forward-to you@gmail.example --no-certificate 2>&1
+        trap 'rc-service chopar stop >/dev/null 2>&1' EXIT
+        {ANSWERS}
+        first=$({PID})
+        stat -c 'runs as %U' /proc/$first
+        sh -n /etc/init.d/chopar
+        readlink /etc/runlevels/default/chopar
+        rc-service chopar status 2>&1
+        rc-service chopar reload 2>&1 && echo it was reloaded
+        kill -9 $first
+        n=0; until [ \"$({PID})\" != \"$first\" ] && [ -n \"$({PID})\" ]; do n=$((n+1)); [ $n -lt 300 ] || exit 1; sleep 0.1; done
+        {ANSWERS}
+        echo it runs again
+        /usr/local/bin/chopar init example.com --forward-to you@gmail.example --no-certificate
+        rc-service chopar stop 2>&1
+        [ -z \"$({PID})\" ] && echo it has stopped
+        ",
+        without_systemd(),
+        with_packages(&["libeinfo1", "librc1", "openrc"])
+    );
+    let output = ok(on_a_machine(&script));
+    for expected in [
+        "done   write /etc/init.d/chopar",
+        "rc-update add chopar default && rc-service chopar start",
+        "runs as chopar\n",
+        "/etc/init.d/chopar\n",
+        "started",
+        "it was reloaded\n",
+        "it runs again\n",
+        "kept   /etc/init.d/chopar",
+        "kept   the daemon, which runs",
+        "it has stopped\n",
+    ] {
+        assert!(output.contains(expected), "{expected}: {output}");
+    }
+}
+
+#[test]
+fn busybox_makes_the_account_where_there_is_nothing_else() {
+    if !rustix::process::geteuid().is_root() {
+        return; // only root can set up a machine
+    }
+    let script = format!(
+        "{}{}
+        mkdir /root/tools
+        for name in adduser addgroup; do ln -s /bin/busybox /root/tools/$name; done
+        rm -f /usr/bin/systemd-sysusers /usr/sbin/useradd /usr/sbin/adduser /usr/sbin/addgroup
+        export PATH=/root/tools:$PATH
+        /root/chopar init example.com --forward-to you@gmail.example --no-certificate
+        id chopar
+        grep '^chopar:' /etc/passwd /etc/group
+        stat -c '%U:%G %n' /etc/chopar /etc/chopar/domains/example.com/users
+        chopar check 2>&1
+        /usr/local/bin/chopar run 2>/root/log & pid=$!
+        {ANSWERS}
+        stat -c 'runs as %U' /proc/$pid
+        kill $pid
+        ",
+        without_systemd(),
+        with_packages(&["busybox-static"])
+    );
+    let output = ok(on_a_machine(&script));
+    for expected in [
+        "done   make the account chopar: addgroup -S chopar && adduser -S",
+        "(chopar)",
+        ":/var/lib/chopar:/sbin/nologin\n",
+        "root:chopar /etc/chopar/domains/example.com/users\n",
+        "ok: mail.example.com serves example.com",
+        "runs as chopar\n",
+    ] {
+        assert!(output.contains(expected), "{expected}: {output}");
+    }
 }
 
 #[test]

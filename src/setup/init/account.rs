@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::machine::{Machine, Tool};
-use super::step::{Entries, Step};
+use super::step::{Entries, FileKind, Step};
 
 /// The account chopar, where it is missing; nothing where no program could make it.
 pub fn account(machine: &Machine) -> Option<Entries> {
@@ -19,6 +19,7 @@ pub fn account(machine: &Machine) -> Option<Entries> {
                 entries.step(Step::Write {
                     path: SYSUSERS.into(),
                     text: SYSUSERS_TEXT.to_owned(),
+                    kind: FileKind::Text,
                     what: "which names the account chopar",
                 });
                 PathBuf::from(SYSUSERS)

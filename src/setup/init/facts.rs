@@ -15,7 +15,7 @@ use super::machine::{
     Supervisor, Tool, USUAL_BINARY,
 };
 use super::ports::{PORTS, candidates};
-use super::service::UNIT;
+use super::service::{OPENRC, RUNIT, UNIT};
 use crate::address::Domain;
 use crate::config::alias_edit::entries;
 use crate::config::text::without_mark;
@@ -46,29 +46,33 @@ pub fn gather(folder: &Path, domain: &Domain) -> Result<Machine, Vec<String>> {
         false => usual.iter().find(|path| path.exists()).cloned(),
     };
     let program = installed.clone().unwrap_or_else(|| binary.clone());
+    let supervisor = supervisor();
     Ok(Machine {
         place,
         caller: match rustix::process::geteuid().is_root() {
             true => Caller::Root,
             false => Caller::Other,
         },
-        supervisor: supervisor(),
+        supervisor,
         has_account: has_account("chopar"),
         tools: tools(),
-        unit: first(&[
-            UNIT,
-            "/usr/lib/systemd/system/chopar.service",
-            "/lib/systemd/system/chopar.service",
-            "/usr/local/lib/systemd/system/chopar.service",
-        ]),
+        unit: first(match supervisor {
+            Supervisor::OpenRc => &[OPENRC],
+            Supervisor::Runit => &[RUNIT],
+            Supervisor::Systemd | Supervisor::SystemdAsleep | Supervisor::Unknown => &[
+                UNIT,
+                "/usr/lib/systemd/system/chopar.service",
+                "/lib/systemd/system/chopar.service",
+                "/usr/local/lib/systemd/system/chopar.service",
+            ],
+        }),
+        runit_services: first(&["/var/service", "/etc/service", "/service"]),
         sysusers: first(&[
             SYSUSERS,
             "/usr/lib/sysusers.d/chopar.conf",
             "/usr/local/lib/sysusers.d/chopar.conf",
         ]),
-        is_enabled: Path::new("/etc/systemd/system/multi-user.target.wants/chopar.service")
-            .symlink_metadata()
-            .is_ok(),
+        is_enabled: is_enabled(supervisor),
         is_running,
         hostname: folder::system_defaults().hostname,
         taken_ports: match is_running {
@@ -206,6 +210,24 @@ fn supervisor() -> Supervisor {
     } else {
         Supervisor::Unknown
     }
+}
+
+/// Whether the service starts with the machine.
+fn is_enabled(supervisor: Supervisor) -> bool {
+    let links: &[&str] = match supervisor {
+        Supervisor::OpenRc => &["/etc/runlevels/default/chopar"],
+        Supervisor::Runit => &[
+            "/var/service/chopar",
+            "/etc/service/chopar",
+            "/service/chopar",
+        ],
+        Supervisor::Systemd | Supervisor::SystemdAsleep | Supervisor::Unknown => {
+            &["/etc/systemd/system/multi-user.target.wants/chopar.service"]
+        }
+    };
+    links
+        .iter()
+        .any(|path| Path::new(path).symlink_metadata().is_ok())
 }
 
 fn has_account(name: &str) -> bool {

@@ -91,8 +91,10 @@ pub struct Machine {
     pub binary: PathBuf,
     /// The one in a usual place.
     pub installed: Option<PathBuf>,
-    /// The unit file that is there.
+    /// The file that is there by which the supervisor starts the service.
     pub unit: Option<PathBuf>,
+    /// The folder of the services that runit starts.
+    pub runit_services: Option<PathBuf>,
     /// The file for systemd-sysusers that is there.
     pub sysusers: Option<PathBuf>,
     /// Whether the service is started with the machine.

@@ -22,6 +22,8 @@ pub enum Step {
         path: PathBuf,
         /// What it says.
         text: String,
+        /// Whether it is run, or read.
+        kind: FileKind,
         /// What it is for.
         what: &'static str,
     },
@@ -95,6 +97,15 @@ pub enum Step {
     },
     /// The running daemon reads its configuration again.
     Reload,
+}
+
+/// What a file outside of the configuration folder is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FileKind {
+    /// One that is read.
+    Text,
+    /// A script that is run.
+    Script,
 }
 
 /// One line of a plan.

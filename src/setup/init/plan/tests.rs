@@ -7,6 +7,7 @@ use super::super::account::SYSUSERS;
 use super::super::links::LINKS;
 use super::super::machine::{Existing, ExistingCertificate, Held, Supervisor, USUAL_BINARY};
 use super::super::service::UNIT;
+use super::super::step::FileKind;
 use super::super::wishes::Certificate;
 use super::*;
 
@@ -48,6 +49,7 @@ fn machine() -> Machine {
         binary: "/root/chopar".into(),
         installed: None,
         unit: None,
+        runit_services: Some("/etc/service".into()),
         sysusers: None,
         is_enabled: false,
         is_running: false,
@@ -488,11 +490,18 @@ fn the_service_is_not_started_on_ports_that_another_has() {
 #[test]
 fn without_systemd_it_is_said_how_it_starts() {
     for (supervisor, expected) in [
-        (Supervisor::OpenRc, "left the start: OpenRC"),
-        (Supervisor::Runit, "left the start: runit"),
+        (
+            Supervisor::OpenRc,
+            "do start the service, now and with the machine: rc-update add chopar default && rc-service chopar start",
+        ),
+        (
+            Supervisor::Runit,
+            "do start the service, now and with the machine: ln -s /etc/sv/chopar /etc/service/chopar",
+        ),
         (
             Supervisor::Unknown,
-            "left the start: systemd does not run here",
+            "left the start: no supervisor that init knows runs here (systemd, OpenRC, runit): have yours run \
+             /usr/local/bin/chopar run",
         ),
     ] {
         let plan = planned(
@@ -504,7 +513,17 @@ fn without_systemd_it_is_said_how_it_starts() {
         );
         assert_says(&plan, expected);
         assert!(!lines(&plan).iter().any(|line| line.contains("systemctl")));
-        assert_eq!(plan.next, "sudo /usr/local/bin/chopar run");
+        let next = match supervisor {
+            Supervisor::Unknown => "sudo /usr/local/bin/chopar run",
+            _ => "sudo chopar doctor example.com",
+        };
+        assert_eq!(plan.next, next);
+        let is_script = |step: &&Step| {
+            matches!(step, Step::Write { kind: FileKind::Script, text, .. }
+                if text.contains("/usr/local/bin/chopar") && !text.contains(USUAL_BINARY))
+        };
+        let scripts = steps(&plan).into_iter().filter(is_script).count();
+        assert_eq!(scripts, usize::from(supervisor != Supervisor::Unknown));
     }
     let asleep = Machine {
         supervisor: Supervisor::SystemdAsleep,
