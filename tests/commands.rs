@@ -564,7 +564,7 @@ fn a_byte_order_mark_hides_no_name() {
     };
     assert!(says(&["alias", "resolve", "bob@example.com"], "").contains("ann@example.org"));
     assert_eq!(says(&["user", "list"], ""), "ann@example.com\n");
-    says(&["user", "verify", "ann@example.com"], "pencil\n");
+    says(&["user", "verify", "ann@example.com"], "red pencil\n");
     says(&["alias", "add", "bob@example.com", "eve@example.org"], "");
     let aliases = std::fs::read_to_string(at("aliases")).expect("a file");
     assert_eq!(aliases, "bob: ann@example.org, eve@example.org\n");
