@@ -161,6 +161,7 @@ install:
 		section=$${page##*.}; \
 		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/}; \
 	done
+	@for name in mailq newaliases; do ln -sf sendmail.1 $(DESTDIR)$(PREFIX)/share/man/man1/$$name.1; done
 	install -D -m 644 src/setup/chopar.service $(units)/systemd/system/chopar.service
 	install -D -m 644 src/setup/chopar.sysusers $(units)/sysusers.d/chopar.conf
 
@@ -178,6 +179,10 @@ uninstall:
 	@for page in man/*.[1-8]; do \
 		section=$${page##*.}; \
 		rm -f $(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/}; \
+	done
+	@for name in mailq newaliases; do \
+		page=$(DESTDIR)$(PREFIX)/share/man/man1/$$name.1; \
+		if [ "$$(readlink $$page)" = sendmail.1 ]; then rm -f $$page; fi; \
 	done
 	@stays=; \
 	remove() { if cmp -s $$1 $$2; then rm -f $$2; elif [ -e $$2 ]; then stays="$$stays $$2 (it was changed)"; fi; }; \

@@ -574,6 +574,9 @@ fn a_machine_with_another_mail_server_moves_over_by_the_commands_that_are_shown(
     let script = format!(
         "{restore}
         dpkg-query -S /usr/sbin/sendmail > /root/owner
+        mkdir -p /usr/share/man/man1
+        echo of another > /usr/share/man/man1/sendmail.1.gz
+        echo of chopar > /usr/share/man/man1/sendmail.1
         /root/chopar init example.com --forward-to you@gmail.example > /root/first
         cat /root/first
         echo == kept
@@ -583,10 +586,20 @@ fn a_machine_with_another_mail_server_moves_over_by_the_commands_that_are_shown(
         PATH=/root:$PATH sh -e /root/commands
         readlink -f /usr/sbin/sendmail /usr/lib/sendmail /usr/bin/mailq /usr/bin/newaliases
         cat /root/systemctl.log
+        echo == pages
+        cat /usr/share/man/man1/sendmail*
+        ls /usr/share/man/man1/ | grep sendmail
+        \"$(command -v chopar)\" init example.com | grep 'man sendmail' || echo nothing more about pages
         "
     );
     let (code, output, errors) = on_a_machine(&script);
     assert_eq!(code, 0, "{output}{errors}");
+    let (_, pages) = output.split_once("== pages\n").expect("a part");
+    assert!(
+        pages.contains("sendmail.1\nsendmail.other.1.gz\n"),
+        "{pages}"
+    );
+    assert!(pages.contains("nothing more about pages"), "{pages}");
     let (first, rest) = output.split_once("== kept\n").expect("a part");
     assert!(
         first.contains("to do  /usr/sbin/sendmail, ")

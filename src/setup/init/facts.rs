@@ -14,6 +14,7 @@ use super::machine::{
     Caller, Existing, ExistingCertificate, ExistingDomain, Held, LOCAL_BINARY, Machine, Place,
     Supervisor, Tool, USUAL_BINARY,
 };
+use super::man_pages::PAGES;
 use super::ports::{PORTS, candidates};
 use super::service::{OPENRC, RUNIT, UNIT};
 use crate::address::Domain;
@@ -84,6 +85,10 @@ pub fn gather(folder: &Path, domain: &Domain) -> Result<Machine, Vec<String>> {
                 .iter()
                 .map(|path| (PathBuf::from(path), held(Path::new(path), &program)))
                 .collect(),
+            Place::Folder => Vec::new(),
+        },
+        other_pages: match place {
+            Place::Machine => other_pages(),
             Place::Folder => Vec::new(),
         },
         existing,
@@ -311,6 +316,20 @@ fn held(path: &Path, program: &Path) -> Held {
         leads_to: through.or(end.ok()).unwrap_or_else(|| path.to_owned()),
         package,
     }
+}
+
+/// The compressed pages beside chopar's own, which are not.
+fn other_pages() -> Vec<(PathBuf, Option<String>)> {
+    let folders = ["/usr/share/man/man1", "/usr/local/share/man/man1"].map(Path::new);
+    let is_ours = |folder: &&Path| folder.join(PAGES[0]).exists();
+    if !folders.iter().any(is_ours) {
+        return Vec::new();
+    }
+    let others = folders
+        .iter()
+        .flat_map(|folder| PAGES.map(|page| folder.join(format!("{page}.gz"))));
+    let others = others.filter(|path| path.symlink_metadata().is_ok());
+    others.map(|path| (path.clone(), owner(&path))).collect()
 }
 
 /// The package that a file belongs to.

@@ -107,6 +107,8 @@ pub struct Machine {
     pub taken_ports: BTreeSet<u16>,
     /// The paths at which programs look for sendmail and its kin.
     pub links: Vec<(PathBuf, Held)>,
+    /// The manual pages of another mail system that have the names of chopar's, with their packages.
+    pub other_pages: Vec<(PathBuf, Option<String>)>,
     /// What is in the folder.
     pub existing: Existing,
     /// The date.

@@ -14,6 +14,7 @@ pub mod facts;
 pub mod ignore_file;
 pub mod links;
 pub mod machine;
+pub mod man_pages;
 pub mod passed_over;
 pub mod perform;
 pub mod plan;

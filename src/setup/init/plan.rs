@@ -10,6 +10,7 @@ use super::certificate;
 use super::ignore_file::{ignored, leaves_secrets_out, missing_lines};
 use super::links::links;
 use super::machine::{Caller, ExistingDomain, LOCAL_BINARY, Machine, Place, Tool};
+use super::man_pages::man_pages;
 use super::passed_over::passed_over;
 use super::ports::{PORTS, high_port};
 use super::service::service;
@@ -103,6 +104,7 @@ pub fn plan(wishes: &Wishes, machine: &Machine) -> Result<Plan, PlanError> {
     if machine.place == Place::Machine {
         let links = links(machine, &wishes.domain);
         planner.entries.0.extend(links.0);
+        planner.entries.0.extend(man_pages(machine).0);
     }
     let passed_over = passed_over(wishes, machine);
     planner.entries.0.extend(passed_over.0);

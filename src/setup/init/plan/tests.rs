@@ -59,6 +59,7 @@ fn machine() -> Machine {
             .iter()
             .map(|path| (PathBuf::from(path), Held::Free))
             .collect(),
+        other_pages: Vec::new(),
         existing: Existing::default(),
         now: Timestamp::from_seconds(1_795_000_000),
     }
@@ -224,6 +225,23 @@ fn each_option_that_a_ready_machine_passes_over_is_named() {
     assert!(
         said.contains("left --no-certificate changed nothing"),
         "{said}"
+    );
+}
+
+#[test]
+fn pages_of_another_mail_system_are_moved_aside_by_the_commands_that_are_shown() {
+    let mut machine = ready();
+    let page = "/usr/share/man/man1/sendmail.1.gz";
+    machine.other_pages = vec![(page.into(), Some("postfix".to_owned()))];
+    let aside = "/usr/share/man/man1/sendmail.other.1.gz";
+    assert_says(
+        &planned(&wishes(), &machine),
+        &format!("as root: dpkg-divert --local --rename --divert {aside} --add {page}"),
+    );
+    machine.tools.remove(&Tool::Divert);
+    assert_says(
+        &planned(&wishes(), &machine),
+        &format!("as root: mv {page} {aside}"),
     );
 }
 
