@@ -42,9 +42,8 @@ packages = libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 postfix swak
 far_ends = exim4-daemon-light opensmtpd
 # Packages of which only the configuration is read.
 configured = chasquid opendkim
-# What starts services, and makes accounts, on machines without systemd: init is run with them on a machine that is thrown
-# away.
-supervisors = runit openrc libeinfo1 librc1 busybox-static
+# What starts services on machines without systemd: init is run with it on a machine that is thrown away.
+supervisors = runit openrc libeinfo1 librc1
 
 .PHONY: all toolchain binary demo test sim sim-million readers fuzz pressure faults bench packages install uninstall
 .DEFAULT_GOAL := all

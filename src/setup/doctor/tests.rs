@@ -27,8 +27,7 @@ use crate::setup::zone;
 use crate::shell::handshake::Shown;
 use facts::{
     NOW, address, all_good, good_signing, good_tls, handshake, in_dns, in_list, in_machine,
-    in_names, in_outbound, in_ports, in_relay, in_resolver, in_service, missing, name, row, said,
-    with,
+    in_names, in_outbound, in_ports, in_relay, in_resolver, in_service, missing, name, said, with,
 };
 
 /// One thing that is wrong: the check that says so, how urgent it is, a part of what was seen and of what mends it.
