@@ -139,7 +139,9 @@ impl User {
                         .values()
                         .flat_map(|served| served.users.values());
                     let said = shared_name(&file.mailbox, users.map(|user| &user.mailbox));
-                    said.iter().for_each(|text| super::output::say(text));
+                    if let Some(text) = said {
+                        super::output::say(&text);
+                    }
                 }
                 reload_if_running(runtime_dir)
             }
