@@ -151,7 +151,7 @@ fn a_bare_machine_gets_everything_in_an_order_that_works() {
         "do add the user app@example.com",
         "do have programs that call sendmail reach chopar: update-alternatives --install /usr/sbin/sendmail mta",
         "do write /etc/systemd/system/chopar.service",
-        "do start the service, now and with the machine: systemctl daemon-reload && systemctl enable --now chopar",
+        "do start the service, now and with the machine: systemctl enable --now chopar",
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (found, expected) in found.iter().zip(expected) {
@@ -656,7 +656,7 @@ fn names_that_cannot_be_are_refused_with_what_to_write() {
         ..wishes()
     };
     let error = plan(&undotted, &machine()).expect_err("refused");
-    assert!(error.to_string().contains("foo.example.com"), "{error}");
+    assert!(error.to_string().starts_with("foo has no dot"), "{error}");
     for user in ["a:b", "a b", "", "me@example.com"] {
         let wishes = Wishes {
             user: Some(user.to_owned()),
