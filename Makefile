@@ -12,6 +12,7 @@
 #   make pressure   crowds of peers, slow ones and flooding ones, in full; make test has a short form of it
 #   make faults     kill -9, EIO, ENOSPC and others at every system call, in full; make test has a short form of it
 #   make install    installs what make has built, without a compiler; DESTDIR= and PREFIX= as usual
+#   make uninstall  removes what make install has put there, and says what stays
 #
 # For make and make test, TARGET= takes another triple of rustc's, for example x86_64-unknown-linux-musl where it is
 # installed.
@@ -41,8 +42,10 @@ packages = libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 postfix swak
 far_ends = exim4-daemon-light opensmtpd
 # Packages of which only the configuration is read.
 configured = chasquid opendkim
+# What starts services on machines without systemd: init is run with it on a machine that is thrown away.
+supervisors = runit openrc libeinfo1 librc1
 
-.PHONY: all toolchain binary demo test sim sim-million readers fuzz pressure faults bench packages install
+.PHONY: all toolchain binary demo test sim sim-million readers fuzz pressure faults bench packages install uninstall
 .DEFAULT_GOAL := all
 
 all: binary
@@ -133,7 +136,7 @@ packages:
 	if [ ! -e $$policy ]; then printf '#!/bin/sh\nexit 101\n' > $$policy; chmod 755 $$policy; trap 'rm -f '$$policy EXIT; fi; \
 	export DEBIAN_FRONTEND=noninteractive; \
 	apt-get update -qq && apt-get install -y -qq --no-install-recommends --no-remove -o Dpkg::Use-Pty=0 $$missing >/dev/null
-	@for name in $(far_ends) $(configured); do \
+	@for name in $(far_ends) $(configured) $(supervisors); do \
 		folder=$(abspath $(target_dir))/far-ends/$$name; \
 		[ ! -d $$folder/usr ] || continue; \
 		mkdir -p $$folder && chmod 777 $$folder && cd $$folder && apt-get download -qq $$name && dpkg -x $$name*.deb . \
@@ -157,5 +160,41 @@ install:
 		section=$${page##*.}; \
 		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/}; \
 	done
+	@for name in mailq newaliases; do ln -sf sendmail.1 $(DESTDIR)$(PREFIX)/share/man/man1/$$name.1; done
 	install -D -m 644 src/setup/chopar.service $(units)/systemd/system/chopar.service
 	install -D -m 644 src/setup/chopar.sysusers $(units)/sysusers.d/chopar.conf
+
+# A service that is to start with the machine would find nothing there. What init or somebody else has put beside it is
+# named and stays.
+uninstall:
+	@enabled=$(DESTDIR)/etc/systemd/system/multi-user.target.wants/chopar.service; \
+	if [ -L $$enabled ] && [ "$$(readlink $$enabled)" = $(PREFIX)/lib/systemd/system/chopar.service ]; then \
+		echo "chopar starts with the machine: run systemctl disable --now chopar, then make uninstall again" >&2; exit 1; \
+	fi
+	@for link in sbin/sendmail lib/sendmail bin/mailq bin/newaliases; do \
+		path=$(DESTDIR)$(PREFIX)/$$link; \
+		case "$$(readlink $$path)" in ../bin/chopar|$(PREFIX)/bin/chopar) rm -f $$path;; esac; \
+	done
+	@for page in man/*.[1-8]; do \
+		section=$${page##*.}; \
+		rm -f $(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/}; \
+	done
+	@for name in mailq newaliases; do \
+		page=$(DESTDIR)$(PREFIX)/share/man/man1/$$name.1; \
+		if [ "$$(readlink $$page)" = sendmail.1 ]; then rm -f $$page; fi; \
+	done
+	@stays=; \
+	remove() { if cmp -s $$1 $$2; then rm -f $$2; elif [ -e $$2 ]; then stays="$$stays $$2 (it was changed)"; fi; }; \
+	remove src/setup/chopar.service $(units)/systemd/system/chopar.service; \
+	remove src/setup/chopar.sysusers $(units)/sysusers.d/chopar.conf; \
+	rm -f $(DESTDIR)$(PREFIX)/bin/chopar; \
+	for path in etc/chopar var/lib/chopar etc/systemd/system/chopar.service etc/sysusers.d/chopar.conf etc/init.d/chopar \
+		etc/sv/chopar usr/local/bin/chopar; do \
+		[ ! -e $(DESTDIR)/$$path ] || stays="$$stays $(DESTDIR)/$$path"; \
+	done; \
+	for name in usr/sbin/sendmail usr/lib/sendmail usr/bin/mailq usr/bin/newaliases; do \
+		path=$(DESTDIR)/$$name; \
+		case "$$(readlink -m $$path)" in */chopar) stays="$$stays $$path";; esac; \
+	done; \
+	if grep -q '^chopar:' $(DESTDIR)/etc/passwd 2>/dev/null; then stays="$$stays the account chopar"; fi; \
+	[ -z "$$stays" ] || echo "stays, since make install did not put it there or it is yours:$$stays"

@@ -107,7 +107,7 @@ pub const MESSAGES_PER_USER_HOUR_DEFAULT: u32 = 1_000;
 pub const MESSAGES_PER_UID_HOUR_DEFAULT: u32 = 5_000;
 /// How many times as many root and the relay's own account may submit: cron and the DSNs of the drop folder are theirs.
 pub const SYSTEM_UID_FACTOR: u32 = 10;
-/// Local uids whose messages are counted one by one; any others that submit in the same hour share one count.
+/// Local uids whose messages are counted one by one; past it, as those that no account has, they share one count.
 pub const UIDS_COUNTED_MAX: usize = 4_096;
 
 // Strangers on port 25.
@@ -439,6 +439,8 @@ pub const LOGIN_BYTES_MAX: usize = 254;
 pub const SCRAM_NONCE_BYTES_MAX: usize = 256;
 /// Bytes of a password.
 pub const PASSWORD_BYTES_MAX: usize = 1_024;
+/// Characters of a password that a person makes up, at least; fewer need `--weak`.
+pub const PASSWORD_CHARS_MIN: usize = 8;
 
 // Aliases.
 

@@ -66,6 +66,93 @@ fn folder() -> TempDir {
 }
 
 #[test]
+fn alias_resolve_says_what_the_daemon_does_with_names_of_the_host() {
+    let folder = folder();
+    let path = folder.path();
+    let settings = "hostname = \"mail.example.com\"\nadmin = \"me@home.example\"\n";
+    std::fs::write(path.join("chopar.toml"), settings).expect("a file");
+    let aliases = path.join("domains/example.com/aliases");
+    std::fs::write(&aliases, "ann: ann@example.net\n").expect("a file");
+    let resolve = |address: &str| {
+        let (code, output, error) = chopar(path, &["alias", "resolve", address], "");
+        (code, format!("{output}{error}"))
+    };
+    let to_admin = "goes to admin\n  me@home.example: is sent to home.example\n";
+    for address in ["postmaster@mail.example.com", "postmaster"] {
+        let (code, text) = resolve(address);
+        assert_eq!(code, 0, "{text}");
+        assert!(text.ends_with(to_admin), "{text}");
+        assert!(!text.contains("programs"), "{text}");
+    }
+    // Only programs of this machine mean it by that name.
+    for address in ["root@localhost", "root", "root@[127.0.0.1]"] {
+        let (code, text) = resolve(address);
+        assert_eq!(code, 0, "{text}");
+        assert!(text.contains("Mail from other hosts:\n"), "{text}");
+        assert!(text.ends_with(to_admin), "{text}");
+    }
+    let (code, text) = resolve("root@mail.example.com");
+    assert_eq!((code, text.ends_with(to_admin)), (0, true), "{text}");
+    // An account without an alias is nobody to other hosts.
+    let (code, text) = resolve("nobody@example.com");
+    assert_eq!(code, 67, "{text}");
+    let (others, programs) = text
+        .split_once("programs of this machine:\n")
+        .expect("both");
+    assert!(
+        others.contains("refused: there is no such address"),
+        "{text}"
+    );
+    assert!(programs.contains("goes to admin"), "{text}");
+    let (code, text) = resolve("ann@mail.example.com");
+    assert_eq!(code, 67, "{text}");
+    assert!(text.contains("stands for ann@example.com"), "{text}");
+}
+
+#[test]
+fn a_password_that_others_guess_is_refused_unless_that_is_said() {
+    let folder = folder();
+    let path = folder.path();
+    let users = path.join("domains/example.com/users");
+    let add = ["user", "add", "app@example.com"];
+    for (password, why) in [
+        ("", "found nothing"),
+        ("short", "has 5 characters"),
+        ("password1", "that many have"),
+        ("example.com", "own address"),
+        ("12345678", "a row"),
+    ] {
+        let (code, _, error) = chopar(path, &add, &format!("{password}\n"));
+        assert_eq!(code, 65, "{password}: {error}");
+        assert!(error.contains(why), "{password}: {error}");
+        assert!(!users.exists(), "{password}");
+    }
+    let (code, _, error) = chopar(
+        path,
+        &["user", "add", "--weak", "app@example.com"],
+        "short\n",
+    );
+    assert_eq!(code, 0, "{error}");
+    let (code, _, error) = chopar(path, &["user", "passwd", "app@example.com"], "secret\n");
+    assert_eq!(code, 65, "{error}");
+    assert!(error.contains("nothing was changed"), "{error}");
+    let verify = ["user", "verify", "app@example.com"];
+    assert_eq!(chopar(path, &verify, "short\n").0, 0);
+    let empty = ["user", "passwd", "--weak", "app@example.com"];
+    assert_eq!(chopar(path, &empty, "\n").0, 65);
+    assert_eq!(
+        chopar(
+            path,
+            &["user", "passwd", "--weak", "app@example.com"],
+            "secret\n"
+        )
+        .0,
+        0
+    );
+    assert_eq!(chopar(path, &verify, "secret\n").0, 0);
+}
+
+#[test]
 fn a_password_comes_by_a_pipe() {
     let folder = folder();
     let path = folder.path();
@@ -379,8 +466,8 @@ fn what_commands_write_is_readable_for_the_daemon_under_any_mask() {
             text
         };
         say("domain add example.com", "");
-        say("user add app@example.com", "secret\n");
-        say("user passwd app@example.com", "other\n");
+        say("user add app@example.com", "one long secret\n");
+        say("user passwd app@example.com", "another secret\n");
         say("alias add ann@example.com ann@example.org", "");
         say("alias add ann@example.com bob@example.org", "");
         say(
@@ -464,7 +551,7 @@ fn a_byte_order_mark_hides_no_name() {
     let (code, _, error) = chopar(
         folder.path(),
         &["user", "add", "ann@example.com"],
-        "pencil\n",
+        "red pencil\n",
     );
     assert_eq!(code, 0, "{error}");
     let users = std::fs::read_to_string(at("users")).expect("a file");
@@ -477,7 +564,7 @@ fn a_byte_order_mark_hides_no_name() {
     };
     assert!(says(&["alias", "resolve", "bob@example.com"], "").contains("ann@example.org"));
     assert_eq!(says(&["user", "list"], ""), "ann@example.com\n");
-    says(&["user", "verify", "ann@example.com"], "pencil\n");
+    says(&["user", "verify", "ann@example.com"], "red pencil\n");
     says(&["alias", "add", "bob@example.com", "eve@example.org"], "");
     let aliases = std::fs::read_to_string(at("aliases")).expect("a file");
     assert_eq!(aliases, "bob: ann@example.org, eve@example.org\n");

@@ -43,7 +43,7 @@ impl Place {
         output
     }
 
-    /// What `check` says of what was imported, on a machine that has the ports and folders free.
+    /// What `check` says of what was imported, on a machine that has the ports and folders free, and the programs.
     fn check(&self) -> (i32, String, String) {
         let path = self.at("new/chopar.toml");
         let text = fs::read_to_string(&path).expect("a file");
@@ -63,6 +63,15 @@ impl Place {
         };
         let listen = "\n[listen]\nsmtp = []\nsubmission = []\nsubmissions = []\n";
         fs::write(&path, format!("{own}{front}{listen}{rest}")).expect("a file");
+        for domain in fs::read_dir(self.at("new/domains")).into_iter().flatten() {
+            let path = domain.expect("a domain").path().join("aliases");
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            let with_programs = text.lines().map(|line| match line.split_once("| /") {
+                Some((front, _)) => format!("{front}| /bin/true\n"),
+                None => format!("{line}\n"),
+            });
+            fs::write(&path, with_programs.collect::<String>()).expect("a file");
+        }
         chopar(&["-C", self.at("new").to_str().expect("UTF-8"), "check"])
     }
 }

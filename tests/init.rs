@@ -545,7 +545,7 @@ fn root_gets_a_machine_that_relays_and_the_second_time_nothing_changes() {
     }
     assert_eq!(part("links"), "/usr/local/bin/chopar\n".repeat(4));
     assert!(part("account").contains("(chopar)"), "{output}");
-    assert_eq!(part("systemctl"), "daemon-reload\nenable --now chopar\n");
+    assert_eq!(part("systemctl"), "enable --now chopar\n");
     assert!(
         part("check").starts_with("ok: mail.example.com serves example.com"),
         "{output}"
@@ -574,6 +574,9 @@ fn a_machine_with_another_mail_server_moves_over_by_the_commands_that_are_shown(
     let script = format!(
         "{restore}
         dpkg-query -S /usr/sbin/sendmail > /root/owner
+        mkdir -p /usr/share/man/man1
+        echo of another > /usr/share/man/man1/sendmail.1.gz
+        echo of chopar > /usr/share/man/man1/sendmail.1
         /root/chopar init example.com --forward-to you@gmail.example > /root/first
         cat /root/first
         echo == kept
@@ -583,10 +586,20 @@ fn a_machine_with_another_mail_server_moves_over_by_the_commands_that_are_shown(
         PATH=/root:$PATH sh -e /root/commands
         readlink -f /usr/sbin/sendmail /usr/lib/sendmail /usr/bin/mailq /usr/bin/newaliases
         cat /root/systemctl.log
+        echo == pages
+        cat /usr/share/man/man1/sendmail*
+        ls /usr/share/man/man1/ | grep sendmail
+        \"$(command -v chopar)\" init example.com | grep 'man sendmail' || echo nothing more about pages
         "
     );
     let (code, output, errors) = on_a_machine(&script);
     assert_eq!(code, 0, "{output}{errors}");
+    let (_, pages) = output.split_once("== pages\n").expect("a part");
+    assert!(
+        pages.contains("sendmail.1\nsendmail.other.1.gz\n"),
+        "{pages}"
+    );
+    assert!(pages.contains("nothing more about pages"), "{pages}");
     let (first, rest) = output.split_once("== kept\n").expect("a part");
     assert!(
         first.contains("to do  /usr/sbin/sendmail, ")
@@ -599,6 +612,136 @@ fn a_machine_with_another_mail_server_moves_over_by_the_commands_that_are_shown(
         "{rest}"
     );
     assert!(rest.contains("disable --now postfix\n"), "{rest}");
+}
+
+/// A package that lies unpacked beside the tests; `make packages` has put it there.
+fn unpacked(name: &str) -> PathBuf {
+    let beside = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("far-ends");
+    let folder = beside.join(name);
+    assert!(folder.is_dir(), "{}: run make packages", folder.display());
+    folder
+}
+
+/// The files of packages, put into the machine. /sbin, /bin and /lib may be links there.
+fn with_packages(names: &[&str]) -> String {
+    let copy = |name: &&str| {
+        let folder = unpacked(name).display().to_string();
+        format!(
+            "for part in bin sbin lib etc usr; do \
+             [ ! -d {folder}/$part ] || cp -a {folder}/$part/. /$part/; done\n"
+        )
+    };
+    names.iter().map(copy).collect()
+}
+
+/// A bare machine on which another than systemd starts the services.
+fn without_systemd() -> String {
+    let bare = BARE.replace(
+        "mkdir -p /run/systemd/system /usr/local/sbin",
+        "mkdir -p /usr/local/sbin",
+    );
+    let bare = bare.replace(
+        "chmod 755 /usr/local/sbin/systemctl /run /run/systemd /run/systemd/system",
+        "chmod 755 /run",
+    );
+    format!("{bare}\nrm -rf /run/systemd /var/lib/chopar /run/chopar\n")
+}
+
+/// Waits until the daemon answers, for 30 seconds.
+const ANSWERS: &str = "n=0; until chopar queue stats >/dev/null 2>&1; do n=$((n+1)); \
+                       [ $n -lt 300 ] || { cat /root/log >&2; exit 1; }; sleep 0.1; done\n";
+/// The process of the daemon on this machine, which has a network of its own.
+const PID: &str = "for p in /proc/[0-9]*; do \
+                   if [ \"$({ tr '\\0' ' ' < $p/cmdline; } 2>/dev/null)\" = '/usr/local/bin/chopar run ' ] \
+                   && [ \"$(readlink $p/ns/net)\" = \"$(readlink /proc/self/ns/net)\" ]; then echo ${p#/proc/}; break; fi; done";
+
+#[test]
+fn runit_starts_what_init_has_set_up_and_starts_it_again_when_it_was_killed() {
+    if !rustix::process::geteuid().is_root() {
+        return; // only root can set up a machine
+    }
+    let script = format!(
+        "{}{}
+        mkdir -p /etc/runit/runsvdir/current
+        /root/chopar init example.com --forward-to you@gmail.example --no-certificate
+        runsvdir -P /etc/service > /root/log 2>&1 & dir=$!
+        trap 'sv force-stop /etc/service/chopar >/dev/null 2>&1; kill -HUP $dir' EXIT
+        {ANSWERS}
+        first=$({PID})
+        stat -c 'runs as %U' /proc/$first
+        kill -9 $first
+        n=0; until [ \"$({PID})\" != \"$first\" ] && [ -n \"$({PID})\" ]; do n=$((n+1)); [ $n -lt 300 ] || exit 1; sleep 0.1; done
+        {ANSWERS}
+        echo it runs again
+        /usr/local/bin/chopar init example.com --forward-to you@gmail.example --no-certificate
+        sv stop /etc/service/chopar
+        [ -z \"$({PID})\" ] && echo it has stopped
+        ",
+        without_systemd(),
+        with_packages(&["runit"])
+    );
+    let output = ok(on_a_machine(&script));
+    for expected in [
+        "done   write /etc/sv/chopar/run",
+        "ln -s /etc/sv/chopar /etc/service/chopar",
+        "runs as chopar\n",
+        "it runs again\n",
+        "kept   /etc/sv/chopar/run",
+        "kept   the daemon, which runs",
+        "it has stopped\n",
+    ] {
+        assert!(output.contains(expected), "{expected}: {output}");
+    }
+}
+
+#[test]
+fn openrc_starts_reloads_and_stops_what_init_has_set_up() {
+    if !rustix::process::geteuid().is_root() {
+        return; // only root can set up a machine
+    }
+    let script = format!(
+        "{}{}
+        # As a start of the machine leaves it.
+        for name in starting started stopping inactive failed daemons options exclusive scheduled tmp; do
+            mkdir -p /run/openrc/$name
+        done
+        mkdir -p /etc/runlevels/default
+        echo default > /run/openrc/softlevel; : > /etc/insserv.conf; ldconfig
+        /root/chopar init example.com --forward-to you@gmail.example --no-certificate 2>&1
+        trap 'rc-service chopar stop >/dev/null 2>&1' EXIT
+        {ANSWERS}
+        first=$({PID})
+        stat -c 'runs as %U' /proc/$first
+        sh -n /etc/init.d/chopar
+        readlink /etc/runlevels/default/chopar
+        rc-service chopar status 2>&1
+        rc-service chopar reload 2>&1 && echo it was reloaded
+        kill -9 $first
+        n=0; until [ \"$({PID})\" != \"$first\" ] && [ -n \"$({PID})\" ]; do n=$((n+1)); [ $n -lt 300 ] || exit 1; sleep 0.1; done
+        {ANSWERS}
+        echo it runs again
+        /usr/local/bin/chopar init example.com --forward-to you@gmail.example --no-certificate
+        rc-service chopar stop 2>&1
+        [ -z \"$({PID})\" ] && echo it has stopped
+        ",
+        without_systemd(),
+        with_packages(&["libeinfo1", "librc1", "openrc"])
+    );
+    let output = ok(on_a_machine(&script));
+    for expected in [
+        "done   write /etc/init.d/chopar",
+        "rc-update add chopar default && rc-service chopar start",
+        "runs as chopar\n",
+        "/etc/init.d/chopar\n",
+        "started",
+        "it was reloaded\n",
+        "it runs again\n",
+        "kept   /etc/init.d/chopar",
+        "kept   the daemon, which runs",
+        "it has stopped\n",
+    ] {
+        assert!(output.contains(expected), "{expected}: {output}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `make install`, as somebody calls it who has no compiler, and what it installs beside what README says.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -33,12 +34,16 @@ impl Place {
     }
 
     fn install(&self) -> Output {
+        self.make("install")
+    }
+
+    fn make(&self, target: &str) -> Output {
         let path = format!(
             "{}:/usr/sbin:/usr/bin:/sbin:/bin",
             self.at("tools").display()
         );
         Command::new("make")
-            .args(["-C", env!("CARGO_MANIFEST_DIR"), "install"])
+            .args(["-C", env!("CARGO_MANIFEST_DIR"), target])
             .env("PATH", path)
             .env("CARGO_TARGET_DIR", self.at("target"))
             .env("DESTDIR", self.at("root"))
@@ -116,6 +121,87 @@ fn what_belongs_to_another_mail_system_stays_and_it_is_said_who_gets_the_mail() 
     let link = fs::read_link(place.at("root/usr/bin/mailq")).expect("a link");
     assert_eq!(link, Path::new("/usr/sbin/exim4"));
     assert!(fs::read_link(place.at("root/usr/bin/newaliases")).is_ok());
+}
+
+/// Every file and link below a folder.
+fn all_below(folder: &Path) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        match path.symlink_metadata().expect("it is there").is_dir() {
+            true => found.extend(all_below(&path)),
+            false => drop(found.insert(path)),
+        }
+    }
+    found
+}
+
+#[test]
+fn what_install_has_put_there_is_removed_and_nothing_else() {
+    let place = Place::new();
+    fs::create_dir(place.at("target")).expect("a folder");
+    write_executable(&place.at("target/chopar"), "#!/bin/sh\n");
+    // A machine in use: of another mail system, of the operator, of init.
+    let theirs = [
+        "root/usr/bin/mailq",
+        "root/usr/share/man/man1/sendmail.1.gz",
+        "root/usr/share/man/man8/postfix.8",
+        "root/etc/chopar/chopar.toml",
+        "root/var/lib/chopar/spool/journal/00000001.seg",
+        "root/etc/passwd",
+    ];
+    for name in theirs {
+        let path = place.at(name);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, "chopar:x:990:990:::\n").expect("a file");
+    }
+    let before = all_below(&place.at("root"));
+    assert!(place.install().status.success());
+    assert!(all_below(&place.at("root")).len() > before.len() + 10);
+
+    // Not while it starts with the machine.
+    let wants = place.at("root/etc/systemd/system/multi-user.target.wants");
+    fs::create_dir_all(&wants).expect("a folder");
+    let enabled = wants.join("chopar.service");
+    symlink("/usr/lib/systemd/system/chopar.service", &enabled).expect("a link");
+    let output = place.make("uninstall");
+    assert!(!output.status.success());
+    let text = said(&output);
+    assert!(text.contains("systemctl disable --now chopar"), "{text}");
+    assert!(place.at("root/usr/bin/chopar").exists());
+    fs::remove_file(&enabled).expect("removed");
+
+    let output = place.make("uninstall");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(said(&output), "");
+    assert_eq!(all_below(&place.at("root")), before);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    for stays in ["/etc/chopar", "/var/lib/chopar", "the account chopar"] {
+        assert!(text.contains(stays), "{stays}: {text}");
+    }
+    // Once more there is nothing to do; and no compiler was asked.
+    assert!(place.make("uninstall").status.success());
+    assert_eq!(all_below(&place.at("root")), before);
+    assert!(!place.at("called").exists(), "a compiler was asked");
+}
+
+#[test]
+fn a_unit_that_was_changed_and_a_link_of_init_stay_and_are_named() {
+    let place = Place::new();
+    fs::create_dir(place.at("target")).expect("a folder");
+    write_executable(&place.at("target/chopar"), "#!/bin/sh\n");
+    assert!(place.install().status.success());
+    let unit = place.at("root/usr/lib/systemd/system/chopar.service");
+    fs::write(&unit, "[Service]\n").expect("a file");
+    let link = place.at("root/usr/sbin/sendmail");
+    fs::remove_file(&link).expect("removed");
+    symlink("/usr/local/bin/chopar", &link).expect("a link");
+    let output = place.make("uninstall");
+    assert!(output.status.success(), "{output:?}");
+    assert!(unit.exists() && fs::read_link(&link).is_ok());
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("chopar.service (it was changed)"), "{text}");
+    assert!(text.contains("usr/sbin/sendmail"), "{text}");
 }
 
 /// `make binary` with tools of these versions; none where there is none.

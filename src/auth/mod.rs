@@ -5,6 +5,7 @@ pub mod arc;
 pub mod credential;
 pub mod dkim;
 pub mod dmarc;
+pub mod guessable;
 pub mod results;
 pub mod sasl;
 pub mod saslprep;

@@ -3,6 +3,7 @@
 //! `domains/DOMAIN/aliases` is changed in place, comments and order kept, and only to a file that can be read.
 
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
@@ -15,9 +16,10 @@ use crate::address::{Domain, Mailbox};
 use crate::config::alias_edit::{Change, EditError, Name, edit, entries};
 use crate::config::text::without_mark;
 use crate::config::{Config, Destination, Folder, Names};
-use crate::policy::relay::{Explained, Way, explain};
+use crate::policy::relay::{Client, Explained, Explanation, Start, Way, explain};
 use crate::shell::replace::replace_in;
 use crate::shell::{folder, plain_file};
+use crate::smtp::command::ForwardPath;
 
 /// Say where addresses lead.
 #[derive(Debug, FromArgs)]
@@ -204,22 +206,69 @@ fn list(
 
 fn resolve(folder: &Path, address: &str, output: &mut dyn Write) -> Result<(), Failure> {
     let config = super::load(folder)?;
-    let mailbox = Mailbox::parse(address)
-        .map_err(|error| Failure::new(USAGE, format!("{address}: {error}")))?;
-    if config.receiving(mailbox.domain()).is_none() {
-        let text = format!("{} is not a domain whose mail ends here", mailbox.domain());
-        return Err(Failure::new(NO_USER, text));
-    }
-    let (steps, result) = explain(&config, &mailbox);
-    let text: String = steps.iter().map(line).collect();
+    let to = match address.contains('@') {
+        true => Mailbox::parse(address)
+            .map(ForwardPath::Mailbox)
+            .map_err(|error| Failure::new(USAGE, format!("{address}: {error}")))?,
+        false => ForwardPath::Bare(address.into()),
+    };
+    let host = Client::Anonymous {
+        address: Ipv4Addr::UNSPECIFIED.into(),
+    };
+    let program = Client::Local {
+        uid: rustix::process::getuid().as_raw(),
+    };
+    let by_host = explain(&config, &host, &to);
+    let by_program = explain(&config, &program, &to);
+    let text = match by_host == by_program {
+        true => told(address, &to, &by_host),
+        false => format!(
+            "Mail from other hosts:\n{}Mail from programs of this machine:\n{}",
+            told(address, &to, &by_host),
+            told(address, &to, &by_program)
+        ),
+    };
     written(output.write_all(text.as_bytes()))?;
-    match result {
+    // A name that no other host can mean is that of programs.
+    let is_name_of_machine = match &to {
+        ForwardPath::Mailbox(mailbox) => mailbox.domain().is_loopback(),
+        ForwardPath::Bare(_) => by_host.result.is_err(),
+        ForwardPath::SourceRoute(_) => false,
+    };
+    let (from, counts) = match is_name_of_machine {
+        _ if by_host == by_program => ("", by_host),
+        true => (" from programs of this machine", by_program),
+        false => (" from other hosts", by_host),
+    };
+    match counts.result {
         Ok(_) => Ok(()),
         Err(refusal) => Err(Failure::new(
             NO_USER,
-            format!("mail for {mailbox} is refused: {refusal}"),
+            format!("mail for {address}{from} is refused: {refusal}"),
         )),
     }
+}
+
+/// What happens to mail for an address, a line for each step.
+fn told(address: &str, to: &ForwardPath, explanation: &Explanation<'_>) -> String {
+    let first = match &explanation.start {
+        Err(refusal) => Some(format!("refused: {refusal}")),
+        Ok(Start::Admin(_)) => Some("role or account of this machine, goes to admin".to_owned()),
+        Ok(Start::Name(mailbox) | Start::Relayed(mailbox)) => match to {
+            ForwardPath::Mailbox(named) if named == mailbox => None,
+            _ => Some(format!("stands for {mailbox}")),
+        },
+    };
+    let indent = usize::from(first.is_some());
+    let mut text = first.map_or_else(String::new, |first| format!("{address}: {first}\n"));
+    for step in &explanation.steps {
+        let step = Explained {
+            depth: step.depth.saturating_add(indent),
+            ..step.clone()
+        };
+        text.push_str(&line(&step));
+    }
+    text
 }
 
 fn line(step: &Explained) -> String {

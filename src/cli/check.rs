@@ -74,7 +74,7 @@ impl Check {
         let now = wall();
         let config = &loaded.config;
         let tls = Tls::start(&loaded.certificates, &loaded.kept, &config.hostname, now);
-        let mut count = say_all(config, &tls, now, errors)?;
+        let mut count = say_all(&loaded, &tls, now, errors)?;
         let obstacles = loaded.obstacles();
         say(errors, "", &obstacles)?;
         count = count.saturating_add(obstacles.len());
@@ -89,13 +89,15 @@ impl Check {
 
 /// Says what should be otherwise; gives how much of it is an error.
 fn say_all(
-    config: &Config,
+    loaded: &Loaded,
     tls: &Result<Tls, TlsError>,
     now: Timestamp,
     errors: &mut dyn Write,
 ) -> Result<usize, CheckError> {
+    let config = &loaded.config;
     let mut found: Vec<(Severity, String)> = advice(config)
         .into_iter()
+        .chain(loaded.dead_targets())
         .map(|advice| (advice.severity, advice.text))
         .collect();
     match tls {
@@ -303,6 +305,21 @@ mod tests {
         assert!(errors.contains(
             "aliases:2:1: mail to \"c d\"@example.com is refused: there is no such address"
         ));
+    }
+
+    #[test]
+    fn a_target_that_is_not_there_is_named_with_its_place() {
+        let aliases = "a: | /no/such/program\nb: maildir:/no/such/box\n";
+        let files = [(ADMIN.0, ADMIN.1), ("domains/example.com/aliases", aliases)];
+        let (code, _, errors) = run(&files);
+        assert_eq!(code, Some(78));
+        let lines: Vec<&str> = errors.lines().collect();
+        let program = "domains/example.com/aliases:1:1: the program /no/such/program is not there";
+        assert!(lines[0].starts_with(program), "{errors}");
+        let folder =
+            "warning: domains/example.com/aliases:2:1: the folder /no/such for the maildir";
+        assert!(lines[1].starts_with(folder), "{errors}");
+        assert_eq!(lines.len(), 2, "{errors}");
     }
 
     #[test]

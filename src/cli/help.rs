@@ -61,7 +61,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ),
     (
         "import chasquid",
-        "sudo chopar import chasquid --into /etc/chopar.new /etc/chasquid",
+        "sudo chopar import chasquid --into /etc/chopar.new",
     ),
     (
         "import postfix",

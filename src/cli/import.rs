@@ -38,9 +38,9 @@ enum Source {
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "chasquid")]
 struct Chasquid {
-    /// its folder, such as /etc/chasquid
+    /// its folder (default /etc/chasquid)
     #[argh(positional)]
-    folder: PathBuf,
+    folder: Option<PathBuf>,
     /// the new folder
     #[argh(option)]
     into: PathBuf,
@@ -63,7 +63,9 @@ impl Import {
     pub fn run(&self, output: &mut dyn Write) -> Result<(), Failure> {
         match &self.command {
             Source::Chasquid(Chasquid { folder, into }) => {
-                let source = gather(folder).map_err(|error| Failure::new(NO_INPUT, error))?;
+                let usual = || PathBuf::from("/etc/chasquid");
+                let from = folder.clone().unwrap_or_else(usual);
+                let source = gather(&from).map_err(|error| Failure::new(NO_INPUT, error))?;
                 finish(chasquid::import(&source), into, output)
             }
             Source::Postfix(Postfix { folder, into }) => {

@@ -43,7 +43,7 @@ use crate::config::{Config, glance};
 use crate::dns::{Question, Servers};
 use crate::setup::init::perform::close_mask;
 use crate::shell::time::{SystemEntropy, wall};
-use crate::shell::{folder, helper, published};
+use crate::shell::{folder, helper, loading, published};
 use failure::Failure;
 use output::{Output, say};
 use sysexits::{CONFIGURATION, IO_ERROR, USAGE};
@@ -343,11 +343,7 @@ fn state_dir(toml: &str) -> PathBuf {
 
 /// Reads the configuration, or says its first error.
 pub fn load(path: &Path) -> Result<Config, Failure> {
-    let folder = folder::read(path).map_err(|error| Failure::new(CONFIGURATION, error))?;
-    Config::parse(&folder, &folder::system_defaults()).map_err(|errors| {
-        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        Failure::new(CONFIGURATION, texts.join("\n"))
-    })
+    loading::read(path).map_err(|errors| Failure::new(CONFIGURATION, errors.join("\n")))
 }
 
 #[cfg(test)]

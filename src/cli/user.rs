@@ -19,10 +19,12 @@ use super::served::served;
 use super::sysexits::{CANNOT_CREATE, DATA, IO_ERROR, NO_INPUT, NO_USER, NOT_PERMITTED, USAGE};
 use crate::address::Mailbox;
 use crate::auth::credential::{Credential, Password, SALT_BYTES};
+use crate::auth::guessable::guessable;
 use crate::config::SendAs;
 use crate::config::text::without_mark;
 use crate::entropy::Entropy;
 use crate::limits::{PASSWORD_BYTES_MAX, SCRAM_ITERATIONS};
+use crate::setup::shared_name::shared_name;
 use crate::shell::plain_file;
 use crate::shell::replace::replace_in;
 use crate::shell::time::SystemEntropy;
@@ -55,6 +57,9 @@ struct Add {
     /// addresses that the user may send as besides the own: name@example.com, *@example.com or *, with commas between
     #[argh(option)]
     send_as: Option<String>,
+    /// take a password that others would guess
+    #[argh(switch)]
+    weak: bool,
 }
 
 /// Remove a user.
@@ -82,6 +87,9 @@ struct List {
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "passwd")]
 struct Passwd {
+    /// take a password that others would guess
+    #[argh(switch)]
+    weak: bool,
     /// the user's address
     #[argh(positional)]
     address: String,
@@ -120,9 +128,21 @@ impl User {
                     .map(send_as_option)
                     .transpose()?
                     .unwrap_or_default();
-                let credential = new_credential(&read_new_password()?);
+                let password = read_new_password(&file.mailbox, add.weak)?;
+                let credential = new_credential(&password);
                 let line = format!("{}:{credential}{options}", file.mailbox.local_part());
                 file.rewrite(Some(&line))?;
+                // Where the configuration has errors, check says them.
+                if let Ok(config) = super::load(folder) {
+                    let users = config
+                        .domains
+                        .values()
+                        .flat_map(|served| served.users.values());
+                    let said = shared_name(&file.mailbox, users.map(|user| &user.mailbox));
+                    if let Some(text) = said {
+                        super::output::say(&text);
+                    }
+                }
                 reload_if_running(runtime_dir)
             }
             Action::Remove(Remove { address }) => {
@@ -131,10 +151,11 @@ impl User {
                 file.rewrite(None)?;
                 reload_if_running(runtime_dir)
             }
-            Action::Passwd(Passwd { address }) => {
+            Action::Passwd(Passwd { weak, address }) => {
                 let file = UsersFile::of(folder, address)?;
                 let old = file.line_of_user()?.ok_or_else(|| file.unknown())?;
-                let credential = new_credential(&read_new_password()?);
+                let password = read_new_password(&file.mailbox, *weak)?;
+                let credential = new_credential(&password);
                 let options = old
                     .splitn(3, ':')
                     .nth(2)
@@ -280,10 +301,19 @@ fn new_credential(password: &Password) -> Credential {
     )
 }
 
-fn read_new_password() -> Result<Password, Failure> {
+/// A password that a person has made up: anybody may try to log in from anywhere, so that one which is guessed is
+/// taken only where that is said.
+fn read_new_password(user: &Mailbox, is_weak_taken: bool) -> Result<Password, Failure> {
     let password = read_password("New password: ")?;
-    if password.as_bytes().is_empty() {
-        return Err(Failure::new(DATA, "the password is empty"));
+    let text = String::from_utf8_lossy(password.as_bytes());
+    if let Some(why) = guessable(&text, user).filter(|_| !is_weak_taken) {
+        return Err(Failure::new(
+            DATA,
+            format!(
+                "{why}: others would guess it, and send mail as {user}; nothing was changed. Take a longer one, such as four \
+                 words that do not belong together; --weak takes this one all the same"
+            ),
+        ));
     }
     if isatty(io::stdin()) {
         let again = read_password("Once more: ")?;

@@ -5,20 +5,36 @@ use std::collections::BTreeSet;
 use crate::address::local_key;
 use crate::limits::{ACCOUNT_NAME_BYTES_MAX, ACCOUNTS_MAX};
 
-/// Their names.
+/// Their names and numbers.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Accounts(BTreeSet<String>);
+pub struct Accounts {
+    names: BTreeSet<String>,
+    uids: BTreeSet<u32>,
+}
 
 impl Accounts {
     /// Those of a text in the form of /etc/passwd. What is not in that form, and what is past the ceiling, is none.
     pub fn parse(passwd: &str) -> Self {
-        let names = passwd
+        let lines = passwd
             .lines()
-            .filter_map(|line| line.split_once(':'))
-            .map(|(name, _)| name)
-            .filter(|name| is_name(name))
-            .map(local_key);
-        Self(names.take(ACCOUNTS_MAX).collect())
+            .map(|line| line.split(':'))
+            .filter_map(|mut fields| Some((fields.next()?, fields.next()?, fields.next())))
+            .filter(|(name, ..)| is_name(name))
+            .take(ACCOUNTS_MAX);
+        let mut found = Self::default();
+        for (name, _, uid) in lines {
+            found.names.insert(local_key(name));
+            found
+                .uids
+                .extend(uid.and_then(|uid| uid.parse::<u32>().ok()));
+        }
+        found
+    }
+
+    /// Whether an account has this number. Those of a range that /etc/subuid gives to an account, as containers use
+    /// them, belong to none.
+    pub fn has_uid(&self, uid: u32) -> bool {
+        self.uids.contains(&uid)
     }
 
     /// Whether there is one of this name: as /etc/passwd has it, or as `sendmail` calls a user that is not there.
@@ -28,7 +44,7 @@ impl Accounts {
                 .parse()
                 .is_ok_and(|uid: u32| uid.to_string() == digits)
         };
-        self.0.contains(key) || key.strip_prefix("uid").is_some_and(is_uid)
+        self.names.contains(key) || key.strip_prefix("uid").is_some_and(is_uid)
     }
 }
 
@@ -50,6 +66,10 @@ mod tests {
         for name in ["root", "www-data", "bob", "uid0", "uid4294967295"] {
             assert!(accounts.contains(name), "{name}");
         }
+        for uid in [0, 33, 1] {
+            assert!(accounts.has_uid(uid), "{uid}");
+        }
+        assert!(!accounts.has_uid(100_000));
         for name in [
             "",
             "+nis",
@@ -69,6 +89,6 @@ mod tests {
         let text: String = (0..ACCOUNTS_MAX * 2)
             .map(|n| format!("u{n}:x:\n"))
             .collect();
-        assert_eq!(Accounts::parse(&text).0.len(), ACCOUNTS_MAX);
+        assert_eq!(Accounts::parse(&text).names.len(), ACCOUNTS_MAX);
     }
 }

@@ -198,8 +198,11 @@ impl Counted {
 pub enum Submitter {
     /// A user, by the login however it is spelled.
     User(String),
-    /// The programs of a local uid.
+    /// The programs of a local uid that an account has.
     Uid(u32),
+    /// The programs of all other local uids, together: an account with a range of uids has one count more for all of
+    /// them, not one for each.
+    OtherUids,
 }
 
 impl Submitter {
@@ -221,7 +224,7 @@ pub struct Claim {
 pub struct Users {
     /// Logins are configured, so that this is as small as the configuration.
     by_login: HashMap<String, Sent>,
-    /// Whoever has a range of uids could bring any number: past a ceiling those that are new share one count.
+    /// Accounts, and one count for all uids that none has. The ceiling holds whatever the table of accounts says.
     by_uid: HashMap<u32, Sent>,
 }
 
@@ -258,6 +261,7 @@ impl Users {
                 let uid = self.counted_as(*uid);
                 self.by_uid.entry(uid).or_default()
             }
+            Submitter::OtherUids => self.by_uid.entry(OTHER_UIDS).or_default(),
         };
         let slot = slot_of(now);
         sent.turn_to(slot);
@@ -301,6 +305,7 @@ impl Users {
                 let uid = self.counted_as(*uid);
                 self.by_uid.get_mut(&uid)
             }
+            Submitter::OtherUids => self.by_uid.get_mut(&OTHER_UIDS),
         }
     }
 

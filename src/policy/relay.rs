@@ -107,6 +107,25 @@ impl Goal {
 
 /// Says where mail for `to` goes; never to nowhere.
 pub fn recipient(config: &Config, client: &Client, to: &ForwardPath) -> Result<Vec<Goal>, Refusal> {
+    match start(config, client, to)? {
+        Start::Relayed(mailbox) => Ok(vec![Goal::plain(&mailbox)]),
+        Start::Name(mailbox) => expand(config, &mailbox),
+        Start::Admin(admin) => expand_or_keep(config, admin),
+    }
+}
+
+/// Where mail for a recipient begins its way.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Start<'a> {
+    /// The client may send to anywhere: to this address as it is.
+    Relayed(Mailbox),
+    /// At this address of a served domain.
+    Name(Mailbox),
+    /// At `admin`, whose the mail of roles and of accounts of this machine is.
+    Admin(&'a Mailbox),
+}
+
+fn start<'a>(config: &'a Config, client: &Client, to: &ForwardPath) -> Result<Start<'a>, Refusal> {
     let mailbox = match to {
         ForwardPath::Mailbox(mailbox) => mailbox,
         ForwardPath::SourceRoute(_) => return Err(Refusal::Routed),
@@ -131,22 +150,21 @@ pub fn recipient(config: &Config, client: &Client, to: &ForwardPath) -> Result<V
         && (here || own_domain(config) == Some(mailbox.domain()))
         && let Some(admin) = owner(config, mailbox)
     {
-        return expand_or_keep(config, admin);
+        return Ok(Start::Admin(admin));
     }
     if here {
-        return expand(config, mailbox);
+        return Ok(Start::Name(mailbox.clone()));
     }
     // What this machine sends to itself (cron to root, others to its postmaster) has nowhere else to go.
     if *mailbox.domain() == config.hostname
         && is_role(&mailbox.local_key())
         && let Some(admin) = &config.admin
     {
-        return expand_or_keep(config, admin);
+        return Ok(Start::Admin(admin));
     }
-    if client.is_trusted() {
-        Ok(vec![Goal::plain(mailbox)])
-    } else {
-        Err(Refusal::RelayDenied)
+    match client.is_trusted() {
+        true => Ok(Start::Relayed(mailbox.clone())),
+        false => Err(Refusal::RelayDenied),
     }
 }
 
@@ -194,13 +212,34 @@ pub fn expand(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, Refusal> 
     Ok(expansion.goals)
 }
 
-/// [`expand`], step by step, for people.
-pub fn explain(config: &Config, mailbox: &Mailbox) -> (Vec<Explained>, Result<Vec<Goal>, Refusal>) {
+/// [`recipient`], step by step, for people.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Explanation<'a> {
+    /// Where it begins.
+    pub start: Result<Start<'a>, Refusal>,
+    /// What happens to the address at the start, and to those that it leads to.
+    pub steps: Vec<Explained>,
+    /// The verdict.
+    pub result: Result<Vec<Goal>, Refusal>,
+}
+
+/// Explains where mail for `to` goes. The verdict is the one that the client gets.
+pub fn explain<'a>(config: &'a Config, client: &Client, to: &ForwardPath) -> Explanation<'a> {
+    let start = start(config, client, to);
     let mut expansion = Expansion::new(config);
     expansion.steps = Some(Vec::new());
-    let result = expansion.visit(mailbox);
-    let steps = expansion.steps.unwrap_or_default();
-    (steps, result.map(|()| expansion.goals))
+    let first = match &start {
+        Ok(Start::Relayed(mailbox) | Start::Name(mailbox)) => Some(mailbox),
+        Ok(Start::Admin(admin)) => Some(*admin),
+        Err(_) => None,
+    };
+    // The way is what counts here; the verdict is asked for where the client is answered from.
+    let _way = first.map(|mailbox| expansion.visit(mailbox));
+    Explanation {
+        steps: expansion.steps.unwrap_or_default(),
+        result: recipient(config, client, to),
+        start,
+    }
 }
 
 /// One address on the way through the aliases.
@@ -256,7 +295,7 @@ fn find<'a>(config: &'a Config, served: &'a ServedDomain, mailbox: &Mailbox) -> 
 }
 
 /// `Postmaster` alone is always an address (RFC 5321 section 4.5.1); other names are completed for local processes.
-fn bare(config: &Config, client: &Client, local: &str) -> Result<Vec<Goal>, Refusal> {
+fn bare<'a>(config: &'a Config, client: &Client, local: &str) -> Result<Start<'a>, Refusal> {
     let key = crate::address::local_key(local);
     if is_program_here(client) && !is_role(&key) {
         return of_this_machine(config, local);
@@ -265,7 +304,7 @@ fn bare(config: &Config, client: &Client, local: &str) -> Result<Vec<Goal>, Refu
         return Err(Refusal::NoDomain);
     }
     if let Some(admin) = &config.admin {
-        return expand_or_keep(config, admin);
+        return Ok(Start::Admin(admin));
     }
     let served = config.domains.iter().find_map(|(domain, served)| {
         config.receiving(domain)?;
@@ -273,7 +312,7 @@ fn bare(config: &Config, client: &Client, local: &str) -> Result<Vec<Goal>, Refu
         Mailbox::new(&key, domain).ok()
     });
     match served {
-        Some(mailbox) => expand(config, &mailbox),
+        Some(mailbox) => Ok(Start::Name(mailbox)),
         None => Err(Refusal::NoDomain),
     }
 }
@@ -298,12 +337,12 @@ pub fn own_domain(config: &Config) -> Option<&Domain> {
 
 /// Where mail of a local program to a name of this machine goes: where that name leads in the domain that the machine
 /// belongs to; else to whoever administers it. A look-up of the machine's own name would lead mail round in a circle.
-fn of_this_machine(config: &Config, local: &str) -> Result<Vec<Goal>, Refusal> {
+fn of_this_machine<'a>(config: &'a Config, local: &str) -> Result<Start<'a>, Refusal> {
     let own = own_domain(config).unwrap_or(&config.hostname);
     let mailbox = Mailbox::new(local, own).map_err(|_| Refusal::Unknown)?;
     match owner(config, &mailbox) {
-        Some(admin) => expand_or_keep(config, admin),
-        None if config.receiving(own).is_some() => expand(config, &mailbox),
+        Some(admin) => Ok(Start::Admin(admin)),
+        None if config.receiving(own).is_some() => Ok(Start::Name(mailbox)),
         None => Err(Refusal::Unknown),
     }
 }
@@ -486,360 +525,4 @@ impl<'a> Expansion<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Folder, SystemDefaults};
-
-    fn config(files: &[(&str, &str)]) -> Config {
-        let mut folder = Folder::default();
-        for (path, text) in files {
-            folder.insert_file(path, text.as_bytes().to_vec());
-        }
-        let defaults = SystemDefaults {
-            hostname: "mail.example.com".to_owned(),
-            resolv_conf: String::new(),
-        };
-        Config::parse(&folder, &defaults).expect("a configuration")
-    }
-
-    fn example() -> Config {
-        config(&[
-            (
-                "chopar.toml",
-                "admin = \"me@home.example\"\n[domain.\"away.example\"]\nreceive = false\n",
-            ),
-            (
-                "domains/example.com/aliases",
-                "ann: ann@gmail.com\nann+lists: lists@gmail.com\nteam: ann, bob@other.example, team2@second.example\n\
-                 dead: nobody\nup: x@second.example\n",
-            ),
-            (
-                "domains/second.example/aliases",
-                "*: rest@gmail.com\nteam2: ann@example.com, zoe@gmail.com\nabuse: abuse@gmail.com\n",
-            ),
-            ("domains/away.example/aliases", "ann: ann@gmail.com\n"),
-        ])
-    }
-
-    fn path(text: &str) -> ForwardPath {
-        match Mailbox::parse(text) {
-            Ok(mailbox) => ForwardPath::Mailbox(mailbox),
-            Err(_) => ForwardPath::Bare(text.into()),
-        }
-    }
-
-    fn stranger() -> Client {
-        Client::Anonymous {
-            address: IpAddr::from([192, 0, 2, 1]),
-        }
-    }
-
-    fn to(client: &Client, text: &str) -> Result<Vec<String>, Refusal> {
-        recipient(&example(), client, &path(text)).map(|goals| goals.iter().map(shown).collect())
-    }
-
-    fn shown(goal: &Goal) -> String {
-        let destination = goal.destination.as_ref();
-        let behind = destination.map_or_else(String::new, |to| format!(" {to}"));
-        format!("{}{behind}", goal.mailbox)
-    }
-
-    #[test]
-    fn local_programs_reach_the_owner_of_a_name_of_this_machine() {
-        let mut config = example();
-        config.accounts = crate::config::Accounts::parse("www-data:x:33:\nann:x:1000:\n");
-        let loopback = Client::Network {
-            address: IpAddr::from([127, 0, 0, 1]),
-        };
-        let elsewhere = Client::Network {
-            address: IpAddr::from([192, 0, 2, 9]),
-        };
-        let to = |client: &Client, text: &str| {
-            let goals = recipient(&config, client, &path(text));
-            goals.map(|goals| goals.iter().map(shown).collect::<Vec<_>>())
-        };
-        for client in [&Client::Local { uid: 33 }, &loopback] {
-            for host in [
-                "",
-                "@localhost",
-                "@LOCALHOST.localdomain.",
-                "@mail.example.com",
-                "@[127.0.0.1]",
-                "@[IPv6:::1]",
-            ] {
-                let at = |name: &str| to(client, &format!("{name}{host}"));
-                assert_eq!(at("root"), one("me@home.example"), "{host}");
-                assert_eq!(at("www-data"), one("me@home.example"), "{host}");
-                assert_eq!(at("www-data+x"), one("me@home.example"), "{host}");
-                assert_eq!(at("ann"), one("ann@gmail.com"), "{host}");
-                assert_eq!(at("nosuch"), Err(Refusal::Unknown), "{host}");
-            }
-            assert_eq!(to(client, "a%b@localhost"), Err(Refusal::Routed));
-            assert_eq!(to(client, "a@[192.0.2.1]"), Err(Refusal::Literal));
-            assert_eq!(to(client, "www-data@example.com"), one("me@home.example"));
-            assert_eq!(to(client, "ann@gmail.com"), one("ann@gmail.com"));
-        }
-        // To others these names say nothing.
-        assert_eq!(to(&stranger(), "root@localhost"), Err(Refusal::RelayDenied));
-        assert_eq!(to(&elsewhere, "root@localhost"), one("root@localhost"));
-        assert_eq!(to(&elsewhere, "root@[127.0.0.1]"), Err(Refusal::Literal));
-        assert_eq!(
-            to(&stranger(), "www-data@example.com"),
-            Err(Refusal::Unknown)
-        );
-    }
-
-    fn one(target: &str) -> Result<Vec<String>, Refusal> {
-        Ok(vec![target.to_owned()])
-    }
-
-    #[test]
-    fn strangers_reach_served_addresses_only() {
-        let stranger = stranger();
-        assert_eq!(to(&stranger, "Ann@Example.com"), one("ann@gmail.com"));
-        assert_eq!(to(&stranger, "nobody@example.com"), Err(Refusal::Unknown));
-        assert_eq!(
-            to(&stranger, "x@elsewhere.example"),
-            Err(Refusal::RelayDenied)
-        );
-        assert_eq!(
-            to(&stranger, "x@sub.example.com"),
-            Err(Refusal::RelayDenied)
-        );
-        assert_eq!(to(&stranger, "ann@away.example"), Err(Refusal::RelayDenied));
-    }
-
-    #[test]
-    fn trusted_clients_reach_everybody() {
-        let login = Mailbox::parse("ann@example.com").expect("a mailbox");
-        let address = IpAddr::from([127, 0, 0, 1]);
-        for client in [
-            Client::User { login },
-            Client::Network { address },
-            Client::Local { uid: 33 },
-        ] {
-            assert_eq!(
-                to(&client, "x@elsewhere.example"),
-                one("x@elsewhere.example")
-            );
-            assert_eq!(
-                to(&client, "x%y@elsewhere.example"),
-                one("x%y@elsewhere.example")
-            );
-            assert_eq!(to(&client, "ann@away.example"), one("ann@away.example"));
-            assert_eq!(to(&client, "ann@example.com"), one("ann@gmail.com"));
-            assert_eq!(to(&client, "nobody@example.com"), Err(Refusal::Unknown));
-        }
-    }
-
-    #[test]
-    fn open_relay_in_disguise_is_refused() {
-        let stranger = stranger();
-        for disguise in [
-            "victim%elsewhere.example@example.com",
-            "victim%elsewhere.example@second.example",
-            "elsewhere.example!victim@second.example",
-            "\"victim@elsewhere.example\"@second.example",
-            "\"victim\\@elsewhere.example\"@second.example",
-            "\"elsewhere.example:victim\"@second.example",
-            "victim%elsewhere.example@elsewhere.example",
-        ] {
-            assert_eq!(to(&stranger, disguise), Err(Refusal::Routed), "{disguise}");
-        }
-        assert_eq!(to(&stranger, "victim@[192.0.2.7]"), Err(Refusal::Literal));
-        assert_eq!(to(&stranger, "victim"), Err(Refusal::NoDomain));
-        let mailbox = Mailbox::parse("ann@example.com").expect("a mailbox");
-        let routed = ForwardPath::SourceRoute(mailbox);
-        for client in [stranger, Client::Local { uid: 0 }] {
-            assert_eq!(
-                recipient(&example(), &client, &routed),
-                Err(Refusal::Routed)
-            );
-        }
-    }
-
-    #[test]
-    fn suffixes_fall_back_to_the_name_and_then_to_the_catch_all() {
-        let stranger = stranger();
-        assert_eq!(
-            to(&stranger, "ann+lists@example.com"),
-            one("lists@gmail.com")
-        );
-        assert_eq!(to(&stranger, "ann+shop@example.com"), one("ann@gmail.com"));
-        assert_eq!(to(&stranger, "zoe+shop@example.com"), Err(Refusal::Unknown));
-        assert_eq!(to(&stranger, "+ann@second.example"), one("rest@gmail.com"));
-        assert_eq!(
-            to(&stranger, "whoever@second.example"),
-            one("rest@gmail.com")
-        );
-    }
-
-    #[test]
-    fn roles_always_exist() {
-        let stranger = stranger();
-        for role in [
-            "postmaster@example.com",
-            "Abuse@example.com",
-            "root@mail.example.com",
-            "postmaster@second.example",
-            "PostMaster",
-        ] {
-            assert_eq!(to(&stranger, role), one("me@home.example"), "{role}");
-        }
-        assert_eq!(
-            to(&stranger, "abuse@second.example"),
-            one("abuse@gmail.com")
-        );
-        assert_eq!(
-            to(&stranger, "ann@mail.example.com"),
-            Err(Refusal::RelayDenied)
-        );
-        assert_eq!(to(&stranger, "root"), Err(Refusal::NoDomain));
-        assert_eq!(
-            to(&Client::Local { uid: 0 }, "root"),
-            one("me@home.example")
-        );
-    }
-
-    #[test]
-    fn postmaster_without_admin_is_the_alias_of_a_served_domain() {
-        let files = [("domains/example.com/aliases", "postmaster: pm@gmail.com\n")];
-        let found = recipient(&config(&files), &stranger(), &path("postmaster"));
-        assert_eq!(
-            found.map(|found| shown(&found[0])),
-            Ok("pm@gmail.com".to_owned())
-        );
-        let found = recipient(&config(&[]), &stranger(), &path("postmaster"));
-        assert_eq!(found, Err(Refusal::NoDomain));
-    }
-
-    #[test]
-    fn chains_end() {
-        let stranger = stranger();
-        assert_eq!(
-            to(&stranger, "team@example.com"),
-            Ok(vec![
-                "ann@gmail.com".to_owned(),
-                "bob@other.example".to_owned(),
-                "zoe@gmail.com".to_owned()
-            ])
-        );
-        assert_eq!(to(&stranger, "up@example.com"), one("rest@gmail.com"));
-        assert_eq!(to(&stranger, "dead@example.com"), Err(Refusal::Unknown));
-    }
-
-    #[test]
-    fn an_address_that_is_written_in_two_ways_gets_one_copy() {
-        let text = "a: y@Other.example, b, Y@other.example\nb: y@other.example\n";
-        let config = config(&[("domains/example.com/aliases", text)]);
-        let found = recipient(&config, &stranger(), &path("a@example.com"));
-        assert_eq!(found.map(|targets| targets.len()), Ok(2));
-    }
-
-    #[test]
-    fn a_dsn_of_another_host_to_an_account_goes_to_the_administrator_and_nothing_else_does() {
-        let accounts = crate::config::Accounts::parse("www-data:x:33:\nann:x:1000:\nann+x:x:1:\n");
-        let example = Config {
-            accounts,
-            ..example()
-        };
-        let null = ReversePath::Null;
-        let sender = ReversePath::Mailbox(Mailbox::parse("a@far.example").expect("a mailbox"));
-        let to = |sender: &ReversePath, text: &str| {
-            let to = path(text);
-            let found = recipient(&example, &stranger(), &to)
-                .or_else(|refusal| returned(&example, sender, &to, refusal));
-            found.map(|goals| goals.iter().map(shown).collect::<Vec<_>>())
-        };
-        let admin = || Ok(vec!["me@home.example".to_owned()]);
-        for text in [
-            "www-data@example.com",
-            "WWW-Data+x@example.com",
-            "www-data@mail.example.com",
-            "uid1000@example.com",
-        ] {
-            assert_eq!(to(&null, text), admin(), "{text}");
-            let refused = to(&sender, text);
-            let is_refused = matches!(refused, Err(Refusal::Unknown | Refusal::RelayDenied));
-            assert!(is_refused, "{text}: {refused:?}");
-        }
-        // An alias and a catch-all come first.
-        assert_eq!(to(&null, "ann@example.com"), one("ann@gmail.com"));
-        assert_eq!(to(&null, "www-data@second.example"), one("rest@gmail.com"));
-        for (text, refusal) in [
-            ("nobody-there@example.com", Refusal::Unknown),
-            ("dead@example.com", Refusal::Unknown),
-            ("www-data@far.example", Refusal::RelayDenied),
-            ("www-data@away.example", Refusal::RelayDenied),
-            ("www-data%far.example@example.com", Refusal::Routed),
-            ("uid4294967296@example.com", Refusal::Unknown),
-        ] {
-            assert_eq!(to(&null, text), Err(refusal), "{text}");
-        }
-        let nobody = Config {
-            admin: None,
-            accounts: example.accounts.clone(),
-            ..self::example()
-        };
-        let unknown = returned(
-            &nobody,
-            &null,
-            &path("www-data@example.com"),
-            Refusal::Unknown,
-        );
-        assert_eq!(unknown, Err(Refusal::Unknown));
-    }
-
-    #[test]
-    fn expansion_has_its_bounds() {
-        let deep: String = (0..20).map(|n| format!("d{n}: d{}\n", n + 1)).collect();
-        let wide: String = (0..3)
-            .map(|n| {
-                let list: Vec<String> = (0..60).map(|m| format!("u{n}x{m}@gmail.com")).collect();
-                format!("w{n}: {}\n", list.join(","))
-            })
-            .collect();
-        let text = format!("{deep}d20: x@gmail.com\n{wide}wide: w0, w1, w2\n");
-        let config = config(&[("domains/example.com/aliases", &text)]);
-        let to = |text: &str| recipient(&config, &stranger(), &path(text));
-        assert_eq!(to("d0@example.com"), Err(Refusal::Loop));
-        assert!(to("d15@example.com").is_ok());
-        assert_eq!(to("wide@example.com"), Err(Refusal::TooWide));
-        assert_eq!(to("w1@example.com").map(|targets| targets.len()), Ok(60));
-    }
-
-    #[test]
-    fn a_dsn_to_an_account_without_an_alias_goes_to_the_administrator() {
-        let parse = |admin: &str| {
-            let mut folder = Folder::default();
-            folder.insert_file("chopar.toml", admin.into());
-            let aliases = "ann: ann@home.example\nroot2: x@home.example\n";
-            folder.insert_file("domains/example.com/aliases", aliases.into());
-            let defaults = SystemDefaults {
-                hostname: "mail.example.com".into(),
-                resolv_conf: String::new(),
-            };
-            Config::parse(&folder, &defaults).expect("a configuration")
-        };
-        let goals = |config: &Config, to: &str| {
-            let to = Mailbox::parse(to).expect("a mailbox");
-            let goals = notification(config, &to)?;
-            Ok(goals.iter().map(|goal| goal.mailbox.to_string()).collect())
-        };
-        let with = parse("admin = \"boss@home.example\"\n");
-        for (to, expected) in [
-            ("ann@example.com", "ann@home.example"),
-            ("app@example.com", "boss@home.example"),
-            ("www-data@example.com", "boss@home.example"),
-            ("www-data@mail.example.com", "boss@home.example"),
-            ("root@mail.example.com", "boss@home.example"),
-            ("carol@far.example", "carol@far.example"),
-        ] {
-            assert_eq!(goals(&with, to), Ok(vec![expected.to_owned()]), "{to}");
-        }
-        let without = parse("");
-        assert_eq!(goals(&without, "app@example.com"), Err(Refusal::Unknown));
-        let found: Result<Vec<String>, Refusal> = goals(&without, "ann@example.com");
-        assert_eq!(found, Ok(vec!["ann@home.example".to_owned()]));
-    }
-}
+mod tests;

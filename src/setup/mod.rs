@@ -13,6 +13,7 @@ pub mod init;
 pub mod machine;
 pub mod record;
 pub mod record_format;
+pub mod shared_name;
 pub mod shell_word;
 pub mod spf_record;
 pub mod survey;

@@ -35,7 +35,7 @@ use crate::config::{Config, Renewal};
 use crate::engine::damage::describe_missing;
 use crate::engine::log::{Level, Line};
 use crate::engine::{Engine, Start};
-use crate::policy::advice::advice;
+use crate::policy::advice::{Advice, advice};
 use crate::queue::{IdSource, Journal, OpenError, OpenReport, TipState};
 use crate::queue_id::QueueId;
 
@@ -131,14 +131,17 @@ impl From<LoadError> for RunError {
 pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(), RunError> {
     let clock = Clock::start();
     log::start();
+    let loaded = loading::load(path)?;
+    let dead_targets = loaded.dead_targets();
     let Loaded {
         account,
         config,
         certificates,
         kept,
-    } = loading::load(path)?;
+    } = loaded;
     let config = Arc::new(config);
     say_advice(&config);
+    say_all(dead_targets);
     let spool = config.state_dir.join("spool");
     let (ports, sockets) = become_service(&config, &spool, account.as_ref())?;
     let helper = Helper::start(path);
@@ -222,7 +225,11 @@ pub(super) fn keep_certificates(state_dir: &Path, tls: &Tls) {
 
 /// Logs what the configuration should have otherwise.
 pub(super) fn say_advice(config: &Config) {
-    for advice in advice(config) {
+    say_all(advice(config));
+}
+
+fn say_all(found: Vec<Advice>) {
+    for advice in found {
         log::write(&Line::new(Level::Warning, "config").with("cause", advice));
     }
 }

@@ -11,8 +11,9 @@ use std::path::Path;
 
 use super::last_good::{self, Kept};
 use super::privilege::{self, Account, PrivilegeError};
-use super::{certificate_files, folder, listen, own_folder};
+use super::{alias_targets, certificate_files, folder, listen, own_folder};
 use crate::config::{Config, ConfigError, glance};
+use crate::policy::advice::Advice;
 
 use super::certificate_files::Places;
 
@@ -31,6 +32,11 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// What is missing of the targets of aliases on this machine, for the account that delivers to them.
+    pub fn dead_targets(&self) -> Vec<Advice> {
+        alias_targets::findings(&self.config, self.account.as_ref())
+    }
+
     /// What a start would stumble over next: sockets and folders, each in a sentence. Nothing is left behind by asking.
     pub fn obstacles(&self) -> Vec<String> {
         let config = &self.config;

@@ -28,6 +28,7 @@ pub mod timed;
 pub mod tls;
 
 mod access;
+mod alias_targets;
 pub mod certificate;
 pub mod certificate_files;
 mod certificate_log;

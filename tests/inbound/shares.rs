@@ -513,8 +513,17 @@ fn the_messages_of_local_programs_are_counted_by_uid_and_the_system_may_send_mor
         assert_eq!(submit(&mut crowd, 0).get(..3), Some("250"));
     }
     assert_eq!(submit(&mut crowd, 0).get(..10), Some("451 4.7.1 "));
+    // A range of uids that no account has is one submitter, and takes no other's count.
+    for uid in [100_000, 165_535] {
+        assert_eq!(submit(&mut crowd, uid).get(..3), Some("250"));
+    }
+    for uid in 100_000..100_020 {
+        assert_eq!(submit(&mut crowd, uid).get(..10), Some("451 4.7.1 "));
+    }
+    assert_eq!(submit(&mut crowd, 1_001).get(..3), Some("250"));
     crowd.pass(3_600);
     assert_eq!(submit(&mut crowd, 1_000).get(..3), Some("250"));
+    assert_eq!(submit(&mut crowd, 100_000).get(..3), Some("250"));
 }
 
 #[test]

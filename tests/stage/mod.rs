@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use chopar::auth::srs::Rewriter;
 use chopar::clock::{Instant, Now};
-use chopar::config::{Config, Folder, SystemDefaults};
+use chopar::config::{Accounts, Config, Folder, SystemDefaults};
 use chopar::date::Timestamp;
 use chopar::engine::event::{Action, ConnId, Event, Listener, Lost, Peer, Reader, TlsSession};
 use chopar::engine::{Engine, Start};
@@ -40,7 +40,9 @@ impl Stage {
             hostname: hostname.into(),
             resolv_conf: String::new(),
         };
-        let config = Arc::new(Config::parse(folder, &defaults).expect("a configuration"));
+        let config = Config::parse(folder, &defaults).expect("a configuration");
+        let accounts = Accounts::parse("stage-hand:x:1000:\nstage-actor:x:1001:\n");
+        let config = Arc::new(Config { accounts, ..config });
         let disk = MemoryDisk::new();
         let (journal, report) = Journal::open(disk.clone(), &mut |_| {}).expect("an empty spool");
         let now = Now {

@@ -192,6 +192,11 @@ impl Scene {
             output,
             "done",
             "both messages arrived over TLS, and all four signatures verify",
+        )?;
+        say(
+            output,
+            "next",
+            "nothing of this stays; chopar init DOMAIN sets up a real one, and chopar init DOMAIN --dry-run shows the steps",
         )
     }
 

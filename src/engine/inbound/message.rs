@@ -125,12 +125,15 @@ impl Engine {
         let limits = &self.config.limits;
         match (inbound.peer, &inbound.login) {
             (Peer::Process { uid }, _) => {
-                let factor = match self.is_operator(Some(uid)) {
-                    true => SYSTEM_UID_FACTOR,
-                    false => 1,
-                };
-                let per_hour = limits.messages_per_uid_hour.saturating_mul(factor);
-                Some((Submitter::Uid(uid), per_hour))
+                let per_hour = limits.messages_per_uid_hour;
+                Some(match self.is_operator(Some(uid)) {
+                    true => (
+                        Submitter::Uid(uid),
+                        per_hour.saturating_mul(SYSTEM_UID_FACTOR),
+                    ),
+                    false if self.config.accounts.has_uid(uid) => (Submitter::Uid(uid), per_hour),
+                    false => (Submitter::OtherUids, per_hour),
+                })
             }
             (_, Some(login)) => Some((Submitter::user(login), limits.messages_per_user_hour)),
             (Peer::Network { .. }, None) => None,

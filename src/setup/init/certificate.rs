@@ -3,7 +3,9 @@
 //! On a machine the daemon obtains and renews it: `[acme]` is part of the chopar.toml that is written. Where one folder is
 //! set up, its ports are not those that a CA comes to, and where a chopar.toml is there it is not changed.
 
-use super::plan::{Certificate, Entry, Existing, ExistingCertificate, Place};
+use super::machine::{Existing, ExistingCertificate, Place};
+use super::step::Entry;
+use super::wishes::Certificate;
 use crate::address::Domain;
 
 /// Whether a chopar.toml that is written has the daemon obtain certificates.

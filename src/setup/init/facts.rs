@@ -8,10 +8,15 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::plan::{
-    Caller, Existing, ExistingCertificate, ExistingDomain, Held, LINKS, LOCAL_BINARY, Machine,
-    PORTS, Place, SYSUSERS, Supervisor, Tool, UNIT, USUAL_BINARY, candidates,
+use super::account::SYSUSERS;
+use super::links::LINKS;
+use super::machine::{
+    Caller, Existing, ExistingCertificate, ExistingDomain, Held, LOCAL_BINARY, Machine, Place,
+    Supervisor, Tool, USUAL_BINARY,
 };
+use super::man_pages::PAGES;
+use super::ports::{PORTS, candidates};
+use super::service::{OPENRC, RUNIT, UNIT};
 use crate::address::Domain;
 use crate::config::alias_edit::entries;
 use crate::config::text::without_mark;
@@ -42,29 +47,33 @@ pub fn gather(folder: &Path, domain: &Domain) -> Result<Machine, Vec<String>> {
         false => usual.iter().find(|path| path.exists()).cloned(),
     };
     let program = installed.clone().unwrap_or_else(|| binary.clone());
+    let supervisor = supervisor();
     Ok(Machine {
         place,
         caller: match rustix::process::geteuid().is_root() {
             true => Caller::Root,
             false => Caller::Other,
         },
-        supervisor: supervisor(),
+        supervisor,
         has_account: has_account("chopar"),
         tools: tools(),
-        unit: first(&[
-            UNIT,
-            "/usr/lib/systemd/system/chopar.service",
-            "/lib/systemd/system/chopar.service",
-            "/usr/local/lib/systemd/system/chopar.service",
-        ]),
+        unit: first(match supervisor {
+            Supervisor::OpenRc => &[OPENRC],
+            Supervisor::Runit => &[RUNIT],
+            Supervisor::Systemd | Supervisor::SystemdAsleep | Supervisor::Unknown => &[
+                UNIT,
+                "/usr/lib/systemd/system/chopar.service",
+                "/lib/systemd/system/chopar.service",
+                "/usr/local/lib/systemd/system/chopar.service",
+            ],
+        }),
+        runit_services: first(&["/var/service", "/etc/service", "/service"]),
         sysusers: first(&[
             SYSUSERS,
             "/usr/lib/sysusers.d/chopar.conf",
             "/usr/local/lib/sysusers.d/chopar.conf",
         ]),
-        is_enabled: Path::new("/etc/systemd/system/multi-user.target.wants/chopar.service")
-            .symlink_metadata()
-            .is_ok(),
+        is_enabled: is_enabled(supervisor),
         is_running,
         hostname: folder::system_defaults().hostname,
         taken_ports: match is_running {
@@ -76,6 +85,10 @@ pub fn gather(folder: &Path, domain: &Domain) -> Result<Machine, Vec<String>> {
                 .iter()
                 .map(|path| (PathBuf::from(path), held(Path::new(path), &program)))
                 .collect(),
+            Place::Folder => Vec::new(),
+        },
+        other_pages: match place {
+            Place::Machine => other_pages(),
             Place::Folder => Vec::new(),
         },
         existing,
@@ -150,6 +163,13 @@ fn existing(folder: &Path, domain: &Domain) -> Result<(Existing, Option<Config>)
         (_, true) => ExistingCertificate::There,
         (_, false) => ExistingCertificate::None,
     };
+    found.other_users = config
+        .domains
+        .iter()
+        .filter(|(other, _)| *other != domain)
+        .flat_map(|(_, served)| served.users.values())
+        .map(|user| user.mailbox.clone())
+        .collect();
     found.domain = config.domains.get(domain).map(|served| {
         let mut there = ExistingDomain {
             users: served
@@ -195,6 +215,24 @@ fn supervisor() -> Supervisor {
     } else {
         Supervisor::Unknown
     }
+}
+
+/// Whether the service starts with the machine.
+fn is_enabled(supervisor: Supervisor) -> bool {
+    let links: &[&str] = match supervisor {
+        Supervisor::OpenRc => &["/etc/runlevels/default/chopar"],
+        Supervisor::Runit => &[
+            "/var/service/chopar",
+            "/etc/service/chopar",
+            "/service/chopar",
+        ],
+        Supervisor::Systemd | Supervisor::SystemdAsleep | Supervisor::Unknown => {
+            &["/etc/systemd/system/multi-user.target.wants/chopar.service"]
+        }
+    };
+    links
+        .iter()
+        .any(|path| Path::new(path).symlink_metadata().is_ok())
 }
 
 fn has_account(name: &str) -> bool {
@@ -278,6 +316,20 @@ fn held(path: &Path, program: &Path) -> Held {
         leads_to: through.or(end.ok()).unwrap_or_else(|| path.to_owned()),
         package,
     }
+}
+
+/// The compressed pages beside chopar's own, which are not.
+fn other_pages() -> Vec<(PathBuf, Option<String>)> {
+    let folders = ["/usr/share/man/man1", "/usr/local/share/man/man1"].map(Path::new);
+    let is_ours = |folder: &&Path| folder.join(PAGES[0]).exists();
+    if !folders.iter().any(is_ours) {
+        return Vec::new();
+    }
+    let others = folders
+        .iter()
+        .flat_map(|folder| PAGES.map(|page| folder.join(format!("{page}.gz"))));
+    let others = others.filter(|path| path.symlink_metadata().is_ok());
+    others.map(|path| (path.clone(), owner(&path))).collect()
 }
 
 /// The package that a file belongs to.

@@ -14,8 +14,8 @@ use rustix::fs::Mode;
 use zeroize::Zeroizing;
 
 use super::facts::in_path;
-use super::plan::Step;
 use super::secret_word;
+use super::step::{FileKind, Step};
 use crate::address::{Domain, Mailbox};
 use crate::auth::credential::{Credential, Password, SALT_BYTES};
 use crate::config::Names;
@@ -101,7 +101,9 @@ pub fn close_mask() {
 pub fn perform(step: &Step, config: &Path) -> Result<Made, StepError> {
     match step {
         Step::Copy { from, to } => copy(from, to)?,
-        Step::Write { path, text, .. } => write_new(path, text)?,
+        Step::Write {
+            path, text, kind, ..
+        } => write_new(path, text, *kind)?,
         Step::Call { commands, .. } => {
             for command in commands {
                 call(command, None)?;
@@ -208,12 +210,16 @@ fn make_open_folders(path: &Path) -> Result<(), StepError> {
 }
 
 /// A file of the system, for everybody to read; one that is there stays.
-fn write_new(path: &Path, text: &str) -> Result<(), StepError> {
+fn write_new(path: &Path, text: &str, kind: FileKind) -> Result<(), StepError> {
     let failed = |error| StepError::Write(path.to_owned(), error);
     if let Some(parent) = path.parent() {
         make_open_folders(parent)?;
     }
-    let mut file = new_file(path, 0o644).map_err(failed)?;
+    let mode = match kind {
+        FileKind::Text => 0o644,
+        FileKind::Script => 0o755,
+    };
+    let mut file = new_file(path, mode).map_err(failed)?;
     let written = file
         .write_all(text.as_bytes())
         .and_then(|()| file.sync_all());

@@ -11,11 +11,11 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use super::HelperDoor;
 use super::content::Content;
 use super::directory::{Account, account_of_caller};
+use super::door::HelperDoor;
 use super::program::{self, Ended, Program, Running};
-use super::serve::Shared;
+use super::shared::Shared;
 use crate::acme::Name;
 use crate::acme::jws::is_dns_value;
 use crate::acme::name::challenge_record;
@@ -209,7 +209,7 @@ mod tests {
         let (mut ours, theirs) = UnixStream::pair().expect("a pair");
         ours.write_all(line.as_bytes()).expect("written");
         ours.shutdown(Shutdown::Write).expect("closed");
-        let shared = Shared::with(Directory::new(folder));
+        let shared = Shared::new(Directory::new(folder));
         serve(&theirs, &shared).expect("served");
         drop(theirs);
         let mut answer = String::new();

@@ -14,7 +14,7 @@ use super::content::{BLOCK_BYTES, Content};
 use super::directory::{Destination, Found, Unknown};
 use super::maildir;
 use super::program::{self, Ended, Program};
-use super::serve::Shared;
+use super::shared::Shared;
 use crate::address::{Mailbox, ReversePath};
 use crate::engine::log::{Level, Line};
 use crate::escape::one_line;

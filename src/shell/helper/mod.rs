@@ -18,30 +18,29 @@
 mod content;
 mod directory;
 pub mod dns_hook;
+mod door;
 mod lmtp;
 mod maildir;
 mod program;
 mod question;
 mod serve;
+mod shared;
 
-use std::io::{self, ErrorKind, IoSlice};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use mio::{Interest, Registry, Token};
-use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-    sendmsg, socketpair,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::log;
 use crate::engine::log::{Level, Line};
-use crate::limits::TARGET_BYTES_MAX;
+use door::connect;
 
+pub use door::HelperDoor;
 pub use serve::serve;
 
 /// The word that makes this binary the helper.
@@ -84,37 +83,6 @@ impl Helper {
             Some(control) => registry.register(control, token, Interest::READABLE),
             None => Ok(()),
         }
-    }
-}
-
-/// A way to the helper from a thread that waits.
-#[derive(Debug)]
-pub struct HelperDoor(Option<OwnedFd>);
-
-impl HelperDoor {
-    fn connect(&self, target: &str) -> io::Result<UnixStream> {
-        let control = self.0.as_ref().ok_or(ErrorKind::NotFound)?;
-        connect(control.as_fd(), target)
-    }
-}
-
-/// Passes the helper one end of a socket pair with what it is for, and gives the other.
-fn connect(control: BorrowedFd<'_>, target: &str) -> io::Result<UnixStream> {
-    if target.len() > TARGET_BYTES_MAX {
-        return Err(ErrorKind::InvalidInput.into());
-    }
-    let (ours, theirs) = UnixStream::pair()?;
-    let passed = [theirs.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut rights = SendAncillaryBuffer::new(&mut space);
-    rights.push(SendAncillaryMessage::ScmRights(&passed));
-    let data = [IoSlice::new(target.as_bytes())];
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    match sendmsg(control, &data, &mut rights, flags) {
-        Ok(_) => Ok(ours),
-        Err(rustix::io::Errno::AGAIN) => Err(ErrorKind::WouldBlock.into()),
-        // It is gone; the poll says so, too.
-        Err(error) => Err(error.into()),
     }
 }
 

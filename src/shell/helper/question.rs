@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use super::content::{BLOCK_BYTES, Content};
 use super::program::{self, Ended, Program};
-use super::serve::Shared;
+use super::shared::Shared;
 use crate::engine::log::{Level, Line};
 use crate::limits::HOOK_TIMEOUT;
 use crate::shell::interruption::uninterrupted;

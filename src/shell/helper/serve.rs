@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,23 +15,13 @@ use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior,
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::directory::Directory;
-use super::program::Running;
+use super::shared::Shared;
 use super::{dns_hook, lmtp, question};
 use crate::limits::{
     HELPER_DELIVERIES_MAX, HELPER_HOOKS_MAX, HELPER_IO_TIMEOUT, STOP_TIMEOUT, TARGET_BYTES_MAX,
 };
 use crate::shell::log;
 use crate::smtp::hook::{HOOK, write_failed};
-
-/// What all connections share.
-pub(super) struct Shared {
-    /// What the configuration names.
-    pub(super) directory: Directory,
-    /// The programs that run.
-    pub(super) running: Running,
-    deliveries: AtomicUsize,
-    hooks: AtomicUsize,
-}
 
 /// Serves this configuration folder until the control socket on standard input closes.
 pub fn serve(folder: &Path) -> io::Result<()> {
@@ -43,12 +33,7 @@ pub fn serve(folder: &Path) -> io::Result<()> {
         signal_hook::flag::register(signal, Arc::clone(&ignored))?;
     }
     restrict();
-    let shared = Arc::new(Shared {
-        directory: Directory::new(folder),
-        running: Running::default(),
-        deliveries: AtomicUsize::new(0),
-        hooks: AtomicUsize::new(0),
-    });
+    let shared = Arc::new(Shared::new(Directory::new(folder)));
     while let Some((target, stream)) = receive()? {
         if let (Ok(target), Some(stream)) = (String::from_utf8(target), stream) {
             begin(&shared, target, UnixStream::from(stream));
@@ -148,22 +133,6 @@ fn begin(shared: &Arc<Shared>, target: String, stream: UnixStream) {
     let begun = thread::Builder::new().stack_size(STACK_BYTES).spawn(work);
     if begun.is_err() {
         at_work.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Shared {
-    fn at_work(&self) -> usize {
-        self.deliveries.load(Ordering::Relaxed) + self.hooks.load(Ordering::Relaxed)
-    }
-
-    #[cfg(test)]
-    pub(super) fn with(directory: Directory) -> Self {
-        Self {
-            directory,
-            running: Running::default(),
-            deliveries: AtomicUsize::new(0),
-            hooks: AtomicUsize::new(0),
-        }
     }
 }
 

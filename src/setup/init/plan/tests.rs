@@ -1,5 +1,14 @@
 //! Tables from facts about a machine to the steps that are planned for it.
 
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::super::account::SYSUSERS;
+use super::super::links::LINKS;
+use super::super::machine::{Existing, ExistingCertificate, Held, Supervisor, USUAL_BINARY};
+use super::super::service::UNIT;
+use super::super::step::FileKind;
+use super::super::wishes::Certificate;
 use super::*;
 
 fn domain(name: &str) -> Domain {
@@ -40,6 +49,7 @@ fn machine() -> Machine {
         binary: "/root/chopar".into(),
         installed: None,
         unit: None,
+        runit_services: Some("/etc/service".into()),
         sysusers: None,
         is_enabled: false,
         is_running: false,
@@ -49,6 +59,7 @@ fn machine() -> Machine {
             .iter()
             .map(|path| (PathBuf::from(path), Held::Free))
             .collect(),
+        other_pages: Vec::new(),
         existing: Existing::default(),
         now: Timestamp::from_seconds(1_795_000_000),
     }
@@ -82,6 +93,7 @@ fn ready() -> Machine {
                 catch_all: Some("you@gmail.example".to_owned()),
             }),
             certificate: ExistingCertificate::There,
+            other_users: Vec::new(),
             repository: false,
             ignore: String::new(),
         },
@@ -139,7 +151,7 @@ fn a_bare_machine_gets_everything_in_an_order_that_works() {
         "do add the user app@example.com",
         "do have programs that call sendmail reach chopar: update-alternatives --install /usr/sbin/sendmail mta",
         "do write /etc/systemd/system/chopar.service",
-        "do start the service, now and with the machine: systemctl daemon-reload && systemctl enable --now chopar",
+        "do start the service, now and with the machine: systemctl enable --now chopar",
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
     for (found, expected) in found.iter().zip(expected) {
@@ -162,11 +174,87 @@ fn a_machine_that_is_ready_is_left_as_it_is() {
     };
     let plan = planned(&others, &ready());
     assert_eq!(steps(&plan), Vec::<&Step>::new(), "{:#?}", lines(&plan));
+    // And it is said, with the way to it.
+    for expected in [
+        "left --hostname mx.example.com changed nothing: it is mail.example.com; to change it, set hostname in \
+         /etc/chopar/chopar.toml, then run sudo chopar reload",
+        "left --admin other@gmail.example changed nothing: it is you@gmail.example",
+        "left --forward-to other@gmail.example changed nothing: every address of example.com",
+        "sudo chopar alias remove '*@example.com' && sudo chopar alias add '*@example.com' other@gmail.example",
+    ] {
+        assert_says(&plan, expected);
+    }
+}
+
+#[test]
+fn each_option_that_a_ready_machine_passes_over_is_named() {
+    let with = |change: fn(&mut Existing), wishes: Wishes| {
+        let mut machine = ready();
+        machine.existing.repository = true;
+        change(&mut machine.existing);
+        let plan = planned(&wishes, &machine);
+        assert_eq!(steps(&plan), Vec::<&Step>::new(), "{:#?}", lines(&plan));
+        lines(&plan).join("\n")
+    };
+    let git = |git: Git| Wishes { git, ..wishes() };
+    let public = |existing: &mut Existing| existing.ignore = ignored(Git::Public);
+    let private = |existing: &mut Existing| existing.ignore = ignored(Git::Private);
+    let said = with(public, git(Git::Private));
+    assert!(
+        said.contains("kept the git repository, which leaves secrets out"),
+        "{said}"
+    );
+    assert!(
+        said.contains("left --git=private changed nothing"),
+        "{said}"
+    );
+    assert!(said.contains("/domains/*/users /domains/*/dkim/"), "{said}");
+    let said = with(private, git(Git::Public));
+    assert!(said.contains("left --git changed nothing"), "{said}");
+    for (change, wish) in [
+        (public as fn(&mut Existing), Git::Public),
+        (private, Git::Private),
+    ] {
+        let said = with(change, git(wish));
+        assert!(!said.contains("changed nothing"), "{said}");
+    }
+    let automatic = |existing: &mut Existing| {
+        existing.certificate = ExistingCertificate::Automatic;
+    };
+    let said = with(automatic, wishes());
+    assert!(
+        said.contains("left --no-certificate changed nothing"),
+        "{said}"
+    );
+}
+
+#[test]
+fn pages_of_another_mail_system_are_moved_aside_by_the_commands_that_are_shown() {
+    let mut machine = ready();
+    let page = "/usr/share/man/man1/sendmail.1.gz";
+    machine.other_pages = vec![(page.into(), Some("postfix".to_owned()))];
+    let aside = "/usr/share/man/man1/sendmail.other.1.gz";
+    assert_says(
+        &planned(&wishes(), &machine),
+        &format!("as root: dpkg-divert --local --rename --divert {aside} --add {page}"),
+    );
+    machine.tools.remove(&Tool::Divert);
+    assert_says(
+        &planned(&wishes(), &machine),
+        &format!("as root: mv {page} {aside}"),
+    );
+}
+
+#[test]
+fn a_second_user_of_one_name_is_said_to_end_logins_by_the_name() {
+    let mut machine = ready();
+    machine.existing.domain = None;
+    machine.existing.other_users = vec![mailbox("app@first.example"), mailbox("bob@first.example")];
+    let plan = planned(&wishes(), &machine);
     assert_says(
         &plan,
-        "whose hostname is mail.example.com; set it to mx.example.com there",
+        "left programs that log in as app alone are refused from now on, for app@first.example has",
     );
-    assert_says(&plan, "whose admin is you@gmail.example; change it there");
 }
 
 #[test]
@@ -420,11 +508,18 @@ fn the_service_is_not_started_on_ports_that_another_has() {
 #[test]
 fn without_systemd_it_is_said_how_it_starts() {
     for (supervisor, expected) in [
-        (Supervisor::OpenRc, "left the start: OpenRC"),
-        (Supervisor::Runit, "left the start: runit"),
+        (
+            Supervisor::OpenRc,
+            "do start the service, now and with the machine: rc-update add chopar default && rc-service chopar start",
+        ),
+        (
+            Supervisor::Runit,
+            "do start the service, now and with the machine: ln -s /etc/sv/chopar /etc/service/chopar",
+        ),
         (
             Supervisor::Unknown,
-            "left the start: systemd does not run here",
+            "left the start: no supervisor that init knows runs here (systemd, OpenRC, runit): have yours run \
+             /usr/local/bin/chopar run",
         ),
     ] {
         let plan = planned(
@@ -436,7 +531,17 @@ fn without_systemd_it_is_said_how_it_starts() {
         );
         assert_says(&plan, expected);
         assert!(!lines(&plan).iter().any(|line| line.contains("systemctl")));
-        assert_eq!(plan.next, "sudo /usr/local/bin/chopar run");
+        let next = match supervisor {
+            Supervisor::Unknown => "sudo /usr/local/bin/chopar run",
+            _ => "sudo chopar doctor example.com",
+        };
+        assert_eq!(plan.next, next);
+        let is_script = |step: &&Step| {
+            matches!(step, Step::Write { kind: FileKind::Script, text, .. }
+                if text.contains("/usr/local/bin/chopar") && !text.contains(USUAL_BINARY))
+        };
+        let scripts = steps(&plan).into_iter().filter(is_script).count();
+        assert_eq!(scripts, usize::from(supervisor != Supervisor::Unknown));
     }
     let asleep = Machine {
         supervisor: Supervisor::SystemdAsleep,
@@ -551,7 +656,7 @@ fn names_that_cannot_be_are_refused_with_what_to_write() {
         ..wishes()
     };
     let error = plan(&undotted, &machine()).expect_err("refused");
-    assert!(error.to_string().contains("foo.example.com"), "{error}");
+    assert!(error.to_string().starts_with("foo has no dot"), "{error}");
     for user in ["a:b", "a b", "", "me@example.com"] {
         let wishes = Wishes {
             user: Some(user.to_owned()),

@@ -11,7 +11,7 @@ use crate::shell::helper::directory::Directory;
 /// What the helper answers to this dialogue.
 fn play(target: &str, known: &[(&str, Destination)], folder: &Path, said: &[u8]) -> String {
     let (mut ours, theirs) = UnixStream::pair().expect("a pair");
-    let shared = Shared::with(Directory::with(folder, known));
+    let shared = Shared::new(Directory::with(folder, known));
     thread::scope(|scope| {
         scope.spawn(move || drop(serve(&theirs, target, &shared)));
         ours.write_all(said).expect("said");
@@ -73,7 +73,7 @@ fn a_target_that_the_configuration_does_not_name_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("chopar.toml"), "").expect("a file");
     let (mut ours, theirs) = UnixStream::pair().expect("a pair");
-    let shared = Shared::with(Directory::new(folder.path()));
+    let shared = Shared::new(Directory::new(folder.path()));
     serve(&theirs, "| /bin/sh -c evil", &shared).expect("served");
     drop(theirs);
     let mut heard = String::new();

@@ -1,0 +1,183 @@
+//! Certificates, handshakes, and relaying.
+
+use super::*;
+
+pub(super) fn cases() -> Vec<Case> {
+    let at = |seconds: u64| Timestamp::from_seconds(seconds);
+    let now = NOW.seconds();
+    vec![
+        (
+            "tls-handshake",
+            State::Bad,
+            "it fails: no cipher",
+            "chopar check",
+            said(|said| said.handshake = Err("no cipher".to_owned())),
+        ),
+        (
+            "tls-handshake",
+            State::Unknown,
+            "could not be spoken to: refused",
+            "systemctl start",
+            tls::judge(&with(good_tls(), |facts| {
+                facts.ports[0].1 = Err("refused".to_owned());
+            })),
+        ),
+        (
+            "tls-chain",
+            State::Bad,
+            "self-signed",
+            "obtain a certificate for mail.example.com",
+            handshake(|shown| {
+                (shown.chain, shown.is_self_signed) = (Err("unknown issuer".to_owned()), true);
+            }),
+        ),
+        (
+            "tls-chain",
+            State::Bad,
+            "unknown issuer",
+            "obtain",
+            handshake(|shown| shown.chain = Err("unknown issuer".to_owned())),
+        ),
+        (
+            "tls-name",
+            State::Bad,
+            "it is for www.example.com, and not",
+            "obtain",
+            handshake(|shown| {
+                (shown.has_name, shown.names) = (false, vec!["www.example.com".into()]);
+            }),
+        ),
+        (
+            "tls-days",
+            State::Bad,
+            "it ended at",
+            "renew",
+            handshake(|shown| shown.validity = Some((at(0), at(now - 1)))),
+        ),
+        (
+            "tls-days",
+            State::Warning,
+            "19 days left",
+            "renew",
+            handshake(|shown| shown.validity = Some((at(0), at(now + 20 * 86_400 - 1)))),
+        ),
+        (
+            "tls-days",
+            State::Bad,
+            "not valid before",
+            "clock",
+            handshake(|shown| shown.validity = Some((at(now + 9), at(now + 99)))),
+        ),
+        (
+            "tls-days",
+            State::Unknown,
+            "cannot be read",
+            "obtain",
+            handshake(|shown| shown.validity = None),
+        ),
+        (
+            "tls-versions",
+            State::Bad,
+            "TLSv1.0 is spoken",
+            "ss -ltnp",
+            said(|said| said.versions[0].1 = Some(true)),
+        ),
+        (
+            "tls-versions",
+            State::Bad,
+            "TLSv1.3 is not spoken",
+            "ss -ltnp",
+            said(|said| said.versions[3].1 = Some(false)),
+        ),
+        (
+            "tls-versions",
+            State::Unknown,
+            "TLSv1.2 could not be tried",
+            "again",
+            said(|said| said.versions[2].1 = None),
+        ),
+        (
+            "starttls",
+            State::Bad,
+            "does not name it",
+            "ss -ltnp",
+            said(|said| said.in_clear = Some(Vec::new())),
+        ),
+        (
+            "auth",
+            State::Bad,
+            "under TLS",
+            "ss -ltnp",
+            said(|said| said.under_tls.clear()),
+        ),
+        (
+            "auth-clear",
+            State::Bad,
+            "before TLS",
+            "ss -ltnp",
+            said(|said| {
+                said.in_clear
+                    .as_mut()
+                    .expect("offers")
+                    .push("AUTH LOGIN".to_owned());
+            }),
+        ),
+        (
+            "auth-clear",
+            State::Bad,
+            "on port 25",
+            "ss -ltnp",
+            tls::judge(&with(good_tls(), |facts| {
+                facts.ports[0].0 = ports::Role::Smtp
+            })),
+        ),
+        (
+            "relay",
+            State::Bad,
+            "percent hack: MAIL FROM:<relay-test@example.org> RCPT TO:<relay-test%example.net@example.com>",
+            "networks",
+            in_relay(|facts| {
+                facts.tried[4].1 = relay::Reply::Said(250, "ok".to_owned());
+            }),
+        ),
+        (
+            "relay",
+            State::Unknown,
+            "1 of 12 attempts",
+            "again",
+            in_relay(|facts| {
+                facts.tried[4].1 = relay::Reply::Said(451, "later".to_owned());
+            }),
+        ),
+        (
+            "relay",
+            State::Unknown,
+            "no answer",
+            "again",
+            in_relay(|facts| {
+                facts.tried[4].1 = relay::Reply::Nothing("no answer".to_owned());
+            }),
+        ),
+        (
+            "relay",
+            State::Unknown,
+            "may relay",
+            "out of networks",
+            in_relay(|facts| facts.is_trusted = true),
+        ),
+        (
+            "relay",
+            State::Unknown,
+            "could not be reached",
+            "systemctl start",
+            in_relay(|facts| facts.from = None),
+        ),
+        (
+            "relay",
+            State::Skipped,
+            "no port 25",
+            "",
+            in_relay(|facts| facts.is_open = false),
+        ),
+    ]
+}

@@ -1,0 +1,75 @@
+//! The account that the daemon runs as.
+
+use std::path::PathBuf;
+
+use super::machine::{Machine, Tool};
+use super::step::{Entries, FileKind, Step};
+
+/// The account chopar, where it is missing; nothing where no program could make it.
+pub fn account(machine: &Machine) -> Option<Entries> {
+    let mut entries = Entries::default();
+    if machine.has_account {
+        entries.kept("the account chopar");
+        return Some(entries);
+    }
+    if machine.has(Tool::Sysusers) {
+        let path = match &machine.sysusers {
+            Some(path) => path.clone(),
+            None => {
+                entries.step(Step::Write {
+                    path: SYSUSERS.into(),
+                    text: SYSUSERS_TEXT.to_owned(),
+                    kind: FileKind::Text,
+                    what: "which names the account chopar",
+                });
+                PathBuf::from(SYSUSERS)
+            }
+        };
+        let path = path.to_string_lossy().into_owned();
+        entries.call("make the account chopar", &[&["systemd-sysusers", &path]]);
+    } else if machine.has(Tool::Useradd) {
+        let words = [
+            "useradd",
+            "--system",
+            "--user-group",
+            "--home-dir",
+            "/var/lib/chopar",
+            "--no-create-home",
+            "--shell",
+            NOLOGIN,
+            "chopar",
+        ];
+        entries.call("make the account chopar", &[&words]);
+    } else if machine.has(Tool::BusyboxAdduser) {
+        let words = [
+            "adduser",
+            "-S",
+            "-D",
+            "-H",
+            "-h",
+            "/var/lib/chopar",
+            "-s",
+            "/sbin/nologin",
+            "-G",
+            "chopar",
+            "chopar",
+        ];
+        entries.call(
+            "make the account chopar",
+            &[&["addgroup", "-S", "chopar"], &words],
+        );
+    } else {
+        return None;
+    }
+    Some(entries)
+}
+
+/// Where the account is named, for systemd-sysusers.
+pub const SYSUSERS: &str = "/etc/sysusers.d/chopar.conf";
+/// The account, for a hand that writes it.
+pub const PASSWD_LINE: &str =
+    "chopar:x:990:990:chopar mail relay:/var/lib/chopar:/usr/sbin/nologin";
+/// Its group.
+pub const GROUP_LINE: &str = "chopar:x:990:";
+const SYSUSERS_TEXT: &str = include_str!("../chopar.sysusers");
+const NOLOGIN: &str = "/usr/sbin/nologin";

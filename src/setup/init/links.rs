@@ -1,0 +1,167 @@
+//! `sendmail`, `mailq` and `newaliases`: the paths at which programs look for them, and whose they are.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::machine::{Held, Machine, Supervisor, Tool};
+use super::step::{Entries, Step};
+use crate::address::Domain;
+
+/// The paths at which programs look for sendmail lead to chopar, where nothing else has them.
+pub fn links(machine: &Machine, domain: &Domain) -> Entries {
+    let mut entries = Entries::default();
+    let program = machine.program();
+    let held: Vec<&(PathBuf, Held)> = machine
+        .links
+        .iter()
+        .filter(|(_, held)| matches!(held, Held::Other { .. }))
+        .collect();
+    if !held.is_empty() {
+        let text = move_over(&held, machine, &program, domain);
+        entries.left(text);
+    }
+    let (mut free, mut ours) = (Vec::new(), Vec::new());
+    for (path, what) in &machine.links {
+        match what {
+            Held::Free => free.push(path.clone()),
+            Held::Ours => ours.push(path.display().to_string()),
+            Held::Other { .. } => {}
+        }
+    }
+    if !ours.is_empty() {
+        entries.kept(format!("{}, which lead to chopar", ours.join(", ")));
+    }
+    let is_all = free.len() == machine.links.len();
+    if is_all && machine.has(Tool::Alternatives) {
+        let words = alternatives("update-alternatives", &free, &program);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        entries.call("have programs that call sendmail reach chopar", &[&words]);
+        return entries;
+    }
+    for path in free {
+        entries.step(Step::Link {
+            path,
+            binary: program.clone(),
+        });
+    }
+    entries
+}
+
+/// What is to be done where another mail system holds sendmail.
+fn move_over(
+    held: &[&(PathBuf, Held)],
+    machine: &Machine,
+    program: &Path,
+    domain: &Domain,
+) -> String {
+    let mut packages = BTreeSet::new();
+    let mut paths = Vec::new();
+    for (path, what) in held {
+        if let Held::Other { package, .. } = what {
+            packages.extend(package.clone());
+            paths.push(path.as_path());
+        }
+    }
+    let shown: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    let holder = match packages.len() {
+        0 => "another mail system".to_owned(),
+        _ => {
+            let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
+            format!("the package {}", packages.join(" and "))
+        }
+    };
+    let mut commands: Vec<String> = packages
+        .iter()
+        .filter_map(|package| service_of(package))
+        .filter(|_| machine.supervisor == Supervisor::Systemd)
+        .map(|service| format!("systemctl disable --now {service}"))
+        .collect();
+    let through_alternatives = |path: &Path| {
+        held.iter().any(|(held, what)| {
+            held == path
+                && matches!(what, Held::Other { leads_to, .. } if leads_to.starts_with("/etc/alternatives"))
+        })
+    };
+    if machine.tools.contains(&Tool::Alternatives)
+        && paths.iter().any(|path| through_alternatives(path))
+    {
+        let all: Vec<PathBuf> = machine.links.iter().map(|(path, _)| path.clone()).collect();
+        commands.push(alternatives("update-alternatives", &all, program).join(" "));
+        commands.push(format!(
+            "update-alternatives --set mta {}",
+            program.display()
+        ));
+    } else {
+        for path in &paths {
+            let path = path.display();
+            let divert = machine.tools.contains(&Tool::Divert) && !packages.is_empty();
+            commands.push(match divert {
+                true => format!("dpkg-divert --local --rename --divert {path}.other --add {path}"),
+                false => format!("mv {path} {path}.other"),
+            });
+        }
+    }
+    commands.push(format!("chopar init {domain}"));
+    format!(
+        "{} belong to {holder}: programs that call them do not reach chopar. To move over, as root: {}",
+        shown.join(", "),
+        commands.join(" && ")
+    )
+}
+
+/// The service of a package that has a sendmail.
+fn service_of(package: &str) -> Option<&'static str> {
+    let known = [
+        ("postfix", "postfix"),
+        ("exim4", "exim4"),
+        ("exim", "exim"),
+        ("sendmail", "sendmail"),
+        ("opensmtpd", "opensmtpd"),
+        ("nullmailer", "nullmailer"),
+        ("courier-mta", "courier-mta"),
+    ];
+    known
+        .into_iter()
+        .find(|(name, _)| {
+            let rest = package.strip_prefix(name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        })
+        .map(|(_, service)| service)
+}
+
+/// A group of alternatives, as Fedora names it, for all the links.
+fn alternatives(tool: &str, links: &[PathBuf], program: &Path) -> Vec<String> {
+    let program = program.display().to_string();
+    let mut words = vec![tool.to_owned()];
+    for (at, link) in links.iter().enumerate() {
+        let name = link.file_name().unwrap_or_default().to_string_lossy();
+        let (flag, group) = match (at, link.starts_with("/usr/lib")) {
+            (0, _) => ("--install", "mta".to_owned()),
+            (_, true) => ("--slave", format!("mta-lib-{name}")),
+            (_, false) => ("--slave", format!("mta-{name}")),
+        };
+        words.extend([
+            flag.to_owned(),
+            link.display().to_string(),
+            group,
+            program.clone(),
+        ]);
+        if at == 0 {
+            words.push(PRIORITY.to_owned());
+        }
+    }
+    words
+}
+
+/// The paths at which programs look for sendmail and its kin.
+pub const LINKS: [&str; 4] = [
+    "/usr/sbin/sendmail",
+    "/usr/lib/sendmail",
+    "/usr/bin/mailq",
+    "/usr/bin/newaliases",
+];
+/// Below those of the mail servers of Fedora: what is installed besides stays in force.
+const PRIORITY: &str = "5";

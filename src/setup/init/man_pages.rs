@@ -1,0 +1,46 @@
+//! `man sendmail`: whose page it shows.
+//!
+//! make install puts chopar's pages beside those of another mail system, which a package has compressed: man(1) shows
+//! either. The other's are moved aside by the same means as its programs, and come back with `dpkg-divert --remove`.
+
+use std::path::{Path, PathBuf};
+
+use super::machine::{Machine, Tool};
+use super::step::Entries;
+
+/// Says how chopar's pages come to be shown, where others of their names are there.
+pub fn man_pages(machine: &Machine) -> Entries {
+    let mut entries = Entries::default();
+    let Some((first, _)) = machine.other_pages.first() else {
+        return entries;
+    };
+    let commands: Vec<String> = machine
+        .other_pages
+        .iter()
+        .map(|(path, package)| {
+            let (path, aside) = (path.display(), aside(path));
+            let aside = aside.display();
+            match package.is_some() && machine.has(Tool::Divert) {
+                true => format!("dpkg-divert --local --rename --divert {aside} --add {path}"),
+                false => format!("mv {path} {aside}"),
+            }
+        })
+        .collect();
+    entries.left(format!(
+        "{} is the page of another mail system, and man sendmail may show it rather than chopar's. To move it aside, as root: \
+         {}",
+        first.display(),
+        commands.join(" && ")
+    ));
+    entries
+}
+
+/// `sendmail.1.gz` as `sendmail.other.1.gz`, which man shows by that name.
+fn aside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let (front, rest) = name.split_once('.').unwrap_or((&name, ""));
+    path.with_file_name(format!("{front}.other.{rest}"))
+}
+
+/// The pages of one name, each in its folder.
+pub const PAGES: [&str; 3] = ["sendmail.1", "mailq.1", "newaliases.1"];

@@ -1,0 +1,51 @@
+//! The keys that sign for a domain, and their names.
+
+use std::collections::BTreeSet;
+
+use super::machine::ExistingDomain;
+use super::step::{Entry, Step};
+use crate::address::Domain;
+use crate::date::Timestamp;
+use crate::setup::dkim_key::Kind;
+
+/// Keys of both kinds, where they are missing.
+pub fn keys(domain: &Domain, existing: &ExistingDomain, now: Timestamp) -> Vec<Entry> {
+    let kinds = [
+        (
+            existing.has_rsa,
+            "the RSA key",
+            Kind::Rsa { bits: RSA_BITS },
+            'r',
+        ),
+        (existing.has_ed25519, "the Ed25519 key", Kind::Ed25519, 'e'),
+    ];
+    kinds
+        .into_iter()
+        .map(|(is_there, what, kind, letter)| match is_there {
+            true => Entry::Kept(format!("{what} that signs for {domain}")),
+            false => Entry::Do(Step::Key {
+                domain: domain.clone(),
+                selector: selector(now, letter, &existing.selectors),
+                kind,
+            }),
+        })
+        .collect()
+}
+
+/// A name for a key by the month in which it is made: a later one can stand beside it.
+fn selector(now: Timestamp, letter: char, taken: &BTreeSet<String>) -> String {
+    let date = now.rfc3339().to_string();
+    let month: String = date
+        .chars()
+        .take("2026-11".len())
+        .filter(char::is_ascii_digit)
+        .collect();
+    let first = format!("{month}{letter}");
+    let later = (2..).map(|number: u32| format!("{first}{number}"));
+    std::iter::once(first.clone())
+        .chain(later)
+        .find(|name| !taken.contains(name))
+        .unwrap_or(first)
+}
+
+const RSA_BITS: usize = 2048;

@@ -1,0 +1,235 @@
+//! The lines of a plan: what is done, what is kept, what is left to the operator.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::address::{Domain, Mailbox};
+use crate::setup::dkim_key::Kind;
+
+/// One thing that is done.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// The running binary is copied to where programs lie.
+    Copy {
+        /// The running binary.
+        from: PathBuf,
+        /// Its place.
+        to: PathBuf,
+    },
+    /// A file outside of the configuration folder.
+    Write {
+        /// Where.
+        path: PathBuf,
+        /// What it says.
+        text: String,
+        /// Whether it is run, or read.
+        kind: FileKind,
+        /// What it is for.
+        what: &'static str,
+    },
+    /// Programs are called, one after the other.
+    Call {
+        /// What they do.
+        what: String,
+        /// Program and arguments.
+        commands: Vec<Vec<String>>,
+    },
+    /// The configuration folder.
+    Folder(PathBuf),
+    /// chopar.toml.
+    Settings {
+        /// The name of the host.
+        hostname: Domain,
+        /// Who reads what comes for postmaster.
+        admin: Option<Mailbox>,
+        /// Whether the daemon obtains certificates.
+        certificates: bool,
+        /// The file.
+        text: String,
+    },
+    /// chopar.toml with `admin`.
+    Admin {
+        /// Who that is.
+        admin: Mailbox,
+        /// The file.
+        text: String,
+    },
+    /// The folder of the domain.
+    Domain(Domain),
+    /// A key that signs.
+    Key {
+        /// The domain.
+        domain: Domain,
+        /// Its name in the DNS.
+        selector: String,
+        /// What kind of key.
+        kind: Kind,
+    },
+    /// An alias; `*` catches the rest.
+    Alias {
+        /// The domain.
+        domain: Domain,
+        /// The local part.
+        name: String,
+        /// Where it leads.
+        target: Mailbox,
+    },
+    /// A user with a password that is made.
+    User {
+        /// The user's address.
+        address: Mailbox,
+    },
+    /// A repository with a first commit.
+    Repository {
+        /// The lines that `.gitignore` lacks.
+        ignore: Option<String>,
+        /// Whether it is to hold no secret.
+        is_public: bool,
+        /// Who has made the commit, where git does not know.
+        committer: Mailbox,
+    },
+    /// A link to the binary.
+    Link {
+        /// Where.
+        path: PathBuf,
+        /// What it leads to.
+        binary: PathBuf,
+    },
+    /// The running daemon reads its configuration again.
+    Reload,
+}
+
+/// What a file outside of the configuration folder is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum FileKind {
+    /// One that is read.
+    Text,
+    /// A script that is run.
+    Script,
+}
+
+/// One line of a plan.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Entry {
+    /// It is done.
+    Do(Step),
+    /// It is there and stays as it is.
+    Kept(String),
+    /// The operator has to do it.
+    Left(String),
+}
+
+/// The lines of a plan, in their order.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Entries(pub Vec<Entry>);
+
+impl Entries {
+    /// Adds what is done.
+    pub fn step(&mut self, step: Step) {
+        self.0.push(Entry::Do(step));
+    }
+
+    /// Adds what stays as it is.
+    pub fn kept(&mut self, text: impl Into<String>) {
+        self.0.push(Entry::Kept(text.into()));
+    }
+
+    /// Adds what the operator has to do.
+    pub fn left(&mut self, text: impl Into<String>) {
+        self.0.push(Entry::Left(text.into()));
+    }
+
+    /// Adds programs that are called, one after the other.
+    pub fn call(&mut self, what: &str, commands: &[&[&str]]) {
+        let commands = commands
+            .iter()
+            .map(|words| words.iter().map(|&word| word.to_owned()).collect())
+            .collect();
+        let what = what.to_owned();
+        self.step(Step::Call { what, commands });
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Copy { from, to } => write!(
+                out,
+                "copy the program to {}: it runs from {}",
+                to.display(),
+                from.display()
+            ),
+            Self::Write { path, what, .. } => write!(out, "write {}, {what}", path.display()),
+            Self::Call { what, commands } => {
+                let commands: Vec<String> =
+                    commands.iter().map(|command| command.join(" ")).collect();
+                write!(out, "{what}: {}", commands.join(" && "))
+            }
+            Self::Folder(path) => write!(out, "make the folder {}", path.display()),
+            Self::Settings {
+                hostname,
+                admin,
+                certificates,
+                ..
+            } => {
+                write!(out, "write chopar.toml: this host is {hostname}")?;
+                if let Some(admin) = admin {
+                    write!(out, ", mail for postmaster and abuse goes to {admin}")?;
+                }
+                if *certificates {
+                    out.write_str(
+                        ", and certificates come from Let's Encrypt, to whose terms of service this agrees \
+                         (--no-certificate leaves that out)",
+                    )?;
+                }
+                Ok(())
+            }
+            Self::Admin { admin, .. } => write!(
+                out,
+                "set admin to {admin} in chopar.toml: mail for postmaster and abuse goes there"
+            ),
+            Self::Domain(domain) => write!(out, "serve {domain}"),
+            Self::Key {
+                domain,
+                selector,
+                kind,
+            } => {
+                let kind = match kind {
+                    Kind::Rsa { bits } => format!("an RSA key of {bits} bits"),
+                    Kind::Ed25519 => "an Ed25519 key".to_owned(),
+                };
+                write!(out, "make {kind} that signs for {domain}, {selector}")
+            }
+            Self::Alias {
+                domain,
+                name,
+                target,
+            } if name == "*" => write!(
+                out,
+                "lead every address of {domain} that is not named to {target}"
+            ),
+            Self::Alias {
+                domain,
+                name,
+                target,
+            } => write!(out, "lead {name}@{domain} to {target}"),
+            Self::User { address } => write!(
+                out,
+                "add the user {address}, who may send from every address of {}",
+                address.domain()
+            ),
+            Self::Repository { ignore, .. } => write!(
+                out,
+                "make the folder a git repository{}",
+                match ignore {
+                    Some(_) => " with a .gitignore, and commit it",
+                    None => ", and commit it",
+                }
+            ),
+            Self::Link { path, binary } => {
+                write!(out, "link {} to {}", path.display(), binary.display())
+            }
+            Self::Reload => out.write_str("have the running daemon read its configuration again"),
+        }
+    }
+}

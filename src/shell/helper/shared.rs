@@ -1,0 +1,35 @@
+//! What all connections of the helper share.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::directory::Directory;
+use super::program::Running;
+
+/// What all connections share.
+pub(super) struct Shared {
+    /// What the configuration names.
+    pub(super) directory: Directory,
+    /// The programs that run.
+    pub(super) running: Running,
+    /// Deliveries at work.
+    pub(super) deliveries: AtomicUsize,
+    /// Hooks that run.
+    pub(super) hooks: AtomicUsize,
+}
+
+impl Shared {
+    /// Nothing is at work yet.
+    pub(super) fn new(directory: Directory) -> Self {
+        Self {
+            directory,
+            running: Running::default(),
+            deliveries: AtomicUsize::new(0),
+            hooks: AtomicUsize::new(0),
+        }
+    }
+
+    /// How many connections are served.
+    pub(super) fn at_work(&self) -> usize {
+        self.deliveries.load(Ordering::Relaxed) + self.hooks.load(Ordering::Relaxed)
+    }
+}
