@@ -16,5 +16,6 @@ pub mod record_format;
 pub mod shell_word;
 pub mod spf_record;
 pub mod survey;
+pub mod surveys;
 pub mod trace;
 pub mod zone;

@@ -124,13 +124,12 @@ impl Engine {
             return Ok(());
         };
         self.counters.throttled += 1;
-        self.log_refusal(
-            Line::new(Level::Info, "reject")
-                .with("peer", address)
-                .with("what", "connection")
-                .with("code", reply.code())
-                .with("why", reply.text()),
-        );
+        let line = Line::new(Level::Info, "reject")
+            .with("peer", address)
+            .with("what", "connection")
+            .with("code", reply.code())
+            .with("why", reply.text());
+        self.log_refusal(self.of_client(Some(address), line));
         Err(reply)
     }
 

@@ -303,8 +303,8 @@ fn good_service() -> service::Facts {
         warnings: Vec::new(),
         daemon: service::Daemon::Runs(Some(service::Queue::default())),
         unit: Some(service::Unit {
-            enabled: "enabled".to_owned(),
-            active: "active".to_owned(),
+            enabled: Some("enabled".to_owned()),
+            active: Some("active".to_owned()),
             exposure: Some(1.3),
         }),
         hook: Some(Ok(())),
@@ -434,8 +434,8 @@ fn service_cases() -> Vec<Case> {
         (
             "queue-age",
             State::Unknown,
-            "only root",
-            "sudo chopar doctor",
+            "to root only",
+            "run chopar doctor as root",
             in_service(|facts| facts.daemon = service::Daemon::Runs(None)),
         ),
         (
@@ -461,8 +461,15 @@ fn service_cases() -> Vec<Case> {
             "disabled, active",
             "systemctl enable --now",
             in_service(|facts| {
-                facts.unit.as_mut().expect("a unit").enabled = "disabled".to_owned();
+                facts.unit.as_mut().expect("a unit").enabled = Some("disabled".to_owned());
             }),
+        ),
+        (
+            "unit",
+            State::Unknown,
+            "systemctl does not say",
+            "systemctl status chopar",
+            in_service(|facts| facts.unit.as_mut().expect("a unit").active = None),
         ),
         (
             "sandbox",
@@ -1289,8 +1296,15 @@ fn world_cases() -> Vec<Case> {
             "clock",
             State::Unknown,
             "no answer",
-            "timedatectl",
+            "date -u",
             in_machine(|facts| facts.clock = machine::Clock::Nothing(why())),
+        ),
+        (
+            "clock",
+            State::Unknown,
+            "pool.example could not be looked up",
+            "once the resolver answers",
+            in_machine(|facts| facts.clock = machine::Clock::NoName("pool.example".to_owned())),
         ),
         (
             "disk-space",
@@ -1537,4 +1551,54 @@ fn what_is_late_is_unknown_and_red() {
             assert_eq!(finding.is_red(), finding.check.need == Need::Required);
         }
     }
+}
+
+/// What the doctor would say where no resolver answers, of two domains on one host.
+#[test]
+fn a_cause_is_told_once_and_what_depends_on_it_points_there() {
+    let why = "no answer";
+    let resolver = in_resolver(|asked| asked.answers = Err(why.to_owned()));
+    let of_domain = |domain: &str| {
+        let policy = spf::Outcome::TempError;
+        let mut found = in_dns(|facts| {
+            facts.zone.domain = name(domain);
+            for row in &mut facts.rows {
+                row.state = zone::State::Unknown;
+            }
+            for of_address in &mut facts.policies {
+                of_address.of_domain = (policy, None);
+                of_address.of_host = (policy, None);
+            }
+        });
+        found.retain(|finding| finding.state == State::Unknown);
+        found
+    };
+    let mut found = [of_domain("example.com"), of_domain("example.com"), resolver].concat();
+    let before = found.len();
+    super::finding::told_once(&mut found);
+    assert!(found.len() < before);
+    let mut told = BTreeSet::new();
+    for finding in &found {
+        assert!(
+            told.insert((finding.check.id, &finding.about)),
+            "{}",
+            finding.text()
+        );
+        if finding.state != State::Unknown {
+            continue;
+        }
+        assert_eq!(finding.seen, "not known: see resolver answers");
+        assert_eq!(finding.text().lines().count(), 1, "{}", finding.text());
+        assert_eq!(finding.is_red(), finding.need == Need::Required);
+    }
+    let causes = found.iter().filter(|finding| finding.seen == why);
+    assert_eq!(causes.count(), 1);
+    // Where the resolver answers it is the zone's servers that do not, and each finding says so itself.
+    let mut found = [of_domain("example.com"), in_resolver(|_| {})].concat();
+    super::finding::told_once(&mut found);
+    assert!(
+        found
+            .iter()
+            .all(|finding| !finding.seen.contains("see resolver"))
+    );
 }

@@ -35,7 +35,8 @@ impl Role {
         }
     }
 
-    const fn check(self) -> &'static Check {
+    /// The check of whether it is open.
+    pub const fn check(self) -> &'static Check {
         match self {
             Self::Smtp => &PORT_SMTP,
             Self::Submission => &PORT_SUBMISSION,
