@@ -104,16 +104,18 @@ impl Engine {
             && self.admit_follower(conn, Wanted::Probes(addresses))
     }
 
-    /// A line about a client: for those who read every line only, where the client is a tool of the operator's. None but root
-    /// and the account of the daemon can name an address for that, and it holds only while their connection does.
+    /// Whether a client is a tool of the operator's that tries this host. None but root and the account of the daemon can name
+    /// an address for that, and it holds only while their connection does.
+    pub(super) fn is_probe(&self, client: IpAddr) -> bool {
+        self.following.followers.iter().any(|(conn, wanted)| {
+            matches!(wanted, Wanted::Probes(addresses) if addresses.contains(&client))
+                && matches!(self.conns.get(*conn), Some(Conn::Control(_)))
+        })
+    }
+
+    /// A line about a client: for those who read every line only, where it is such a tool.
     pub(super) fn of_client(&self, client: Option<IpAddr>, line: Line) -> Line {
-        let is_probe = client.is_some_and(|client| {
-            self.following.followers.iter().any(|(conn, wanted)| {
-                matches!(wanted, Wanted::Probes(addresses) if addresses.contains(&client))
-                    && matches!(self.conns.get(*conn), Some(Conn::Control(_)))
-            })
-        });
-        match is_probe {
+        match client.is_some_and(|client| self.is_probe(client)) {
             true => Line {
                 level: Level::Debug,
                 ..line

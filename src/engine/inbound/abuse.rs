@@ -110,6 +110,9 @@ impl Inbound {
 impl Engine {
     /// Whether a stranger may connect now.
     pub(super) fn admit_stranger(&mut self, address: IpAddr, now: Now) -> Result<(), Reply> {
+        if self.is_probe(address) {
+            return Ok(());
+        }
         let conduct = &mut self.strangers.conduct;
         let reply = if conduct.is_shut_out(address, now.instant) {
             Reply::TOO_MANY_UNKNOWN
@@ -405,7 +408,9 @@ impl Engine {
         now: Now,
     ) {
         let delay = match (inbound.address(), self.config.abuse.tarpit) {
-            (Some(address), Toggle::On) => self.strangers.conduct.tarpit(address, now.instant),
+            (Some(address), Toggle::On) if !self.is_probe(address) => {
+                self.strangers.conduct.tarpit(address, now.instant)
+            }
             _ => Duration::ZERO,
         };
         if !delay.is_zero()

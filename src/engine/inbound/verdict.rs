@@ -50,6 +50,7 @@ impl Engine {
         inbound.noted.push(reply.clone());
         if let (Some(address), Some(_), true) =
             (inbound.address(), &inbound.guard, reply.is_permanent())
+            && !self.is_probe(address)
         {
             self.strangers.conduct.refused(address, now.instant);
         }

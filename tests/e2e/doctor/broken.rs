@@ -1,297 +1,636 @@
-//! What is broken, what is red then, and the way back.
+//! Each check of the doctor, and what breaks that one thing: in the world, not in facts that are made up.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::chown;
 use std::process::Stdio;
 
-use super::stage::{NOBODY, Stage, V4};
-use crate::process::{Guard, program};
+use super::names::{Dnssec, V4, beside};
+use super::stage::{HOST, Stage, text};
+use crate::process::{Guard, program, run};
 
-/// A way to break one thing, what is red then, and the way back.
+/// A way to break what a check looks at. What is of the zones, of chopar.toml and of the certificate is put back by itself.
 pub(super) struct Break {
+    /// The check that says so.
+    pub(super) id: &'static str,
+    /// In a few words.
     pub(super) name: &'static str,
     pub(super) harm: fn(&mut Stage),
-    pub(super) red: &'static [&'static str],
+    /// Checks that are about the same thing, or cannot be made without it.
+    pub(super) also: &'static [&'static str],
     pub(super) heal: fn(&mut Stage),
 }
 
-/// Takes records out for as long as a test lasts.
-pub(super) fn without(stage: &mut Stage, zone: &str, begin: &str) {
-    let gone = stage.take(zone, begin);
-    fs::write(stage.path("gone"), gone.join("\n")).expect("a file");
-    stage.serve();
+fn by_itself(_: &mut Stage) {}
+
+/// A hook that is run by a program which is not there, and one line of it: chopar itself takes it for one that can be run.
+const HOOK: &str = "mkdir -p /etc/chopar/hooks && cd /etc/chopar/hooks && printf '#!/opt/python3\\n' > post-data && \
+                    chmod 755 post-data && chopar reload";
+/// A unit without any of what ours takes from the daemon.
+const BARE_UNIT: &str = "cp /etc/systemd/system/chopar.service /root/unit && \
+                         sed -n '/^\\[/p; /^ExecStart=/p; /^WantedBy=/p' /root/unit > /etc/systemd/system/chopar.service";
+/// A message that has waited for five hours for a host that does not answer.
+const OLD_MESSAGE: &str = "systemctl stop chopar && CLOCK='faketime -f -5h' systemctl start chopar && \
+                           printf 'To: x@dead.far.test\\nSubject: old\\n\\nhello\\n' | sendmail -f app@example.test x@dead.far.test && \
+                           systemctl restart chopar";
+
+/// A server that is not chopar at a port of the machine, whatever its fault.
+fn foreign(stage: &mut Stage, fault: &str) {
+    stage.change("[abuse]", "[listen]\nsubmission = []\n[abuse]");
+    stage.sh("systemctl restart chopar");
+    // It says that it is chopar, and chopar.toml says that port 587 is open.
+    stage.change("[listen]\nsubmission = []\n", "");
+    let named = stage.path("chopar");
+    fs::copy(program("python3"), &named).expect("a file");
+    let mut command = stage.on(&stage.machine, &named);
+    let command = command.arg(beside("foreign.py")).arg("587");
+    let command = command.args([stage.path("made/cert.pem"), stage.path("made/key.pem")]);
+    let log = File::create(stage.path("foreign.log")).expect("a file");
+    let mut guard = Guard::spawn(command.arg(fault).stdin(Stdio::null()).stderr(log));
+    stage.wait_for_port(&mut guard, &stage.machine, HOST, 587);
+    stage.others.push(guard);
 }
 
-/// And puts them back.
-pub(super) fn back(stage: &mut Stage) {
-    let gone = fs::read_to_string(stage.path("gone")).expect("a file");
-    for record in gone.lines() {
-        stage.put(&record.replacen(" 60 IN ", " ", 1), false);
+/// Another certificate for the same key: how OpenSSL is to make it, for which name, and whether the machine trusts it.
+fn certify(stage: &mut Stage, name: &str, words: &[&str], is_trusted: bool) {
+    let other = stage.path("other.pem");
+    let mut command = std::process::Command::new(program("openssl"));
+    command.args(["req", "-x509", "-new", "-subj", &format!("/CN={name}")]);
+    command.args(["-addext", &format!("subjectAltName=DNS:{name}")]);
+    command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    command.arg("-key").arg(stage.path("made/key.pem"));
+    run(command.args(words).arg("-out").arg(&other), b"").ok();
+    if is_trusted {
+        fs::copy(&other, stage.path("roots.pem")).expect("a file");
     }
-    stage.serve();
+    stage.certify(&other, &stage.path("made/key.pem"));
+    stage.sh("chopar reload");
+}
+
+/// The key of the mail in the DNS whose name has this in it.
+fn selectors(stage: &Stage) -> Vec<String> {
+    let records = stage.records["example.test"].iter();
+    let names = records.filter_map(|record| Some(record.split_once("._domainkey.")?.0.to_owned()));
+    names.collect()
+}
+
+/// The host has a name that others cannot look up, and everything is right for it.
+fn rename(stage: &mut Stage) {
+    let name = "mail.home.internal";
+    stage.change("mail.example.test", name);
+    fs::create_dir_all(stage.path("inner")).expect("a folder");
+    crate::world::certificate(&stage.path("inner"), name);
+    fs::copy(stage.path("inner/cert.pem"), stage.path("roots.pem")).expect("a file");
+    stage.certify(&stage.path("inner/cert.pem"), &stage.path("inner/key.pem"));
+    stage.sh("systemctl restart chopar");
+    for _ in 0..6 {
+        let said = stage.doctor();
+        let others = said.findings.iter().filter(|finding| {
+            text(finding, "id") != "hostname"
+                && matches!(text(finding, "state"), "bad" | "unknown" | "warning")
+        });
+        let mends: std::collections::BTreeSet<&str> =
+            others.map(|finding| text(finding, "mend")).collect();
+        let done = mends.iter().filter(|mend| stage.mend(mend)).count();
+        stage.serve();
+        if done == 0 {
+            return;
+        }
+    }
 }
 
 pub(super) const BREAKS: &[Break] = &[
     Break {
-        name: "no A record",
-        harm: |stage| without(stage, "example.test", "mail.example.test. 60 IN A "),
-        red: &["dns-address", "dns-spf", "spf"],
-        heal: back,
+        id: "configuration",
+        name: "a key that does not exist",
+        harm: |stage| stage.change("hostname", "nonsense = 1\nhostname"),
+        also: &[],
+        heal: by_itself,
     },
     Break {
-        name: "no reverse name",
-        harm: |stage| without(stage, V4, "7."),
-        red: &["dns-ptr"],
-        heal: back,
-    },
-    Break {
-        name: "no MX record",
-        harm: |stage| without(stage, "example.test", "example.test. 60 IN MX "),
-        red: &["dns-mx"],
-        heal: back,
-    },
-    Break {
-        name: "no SPF record",
-        harm: |stage| without(stage, "example.test", "example.test. 60 IN TXT "),
-        red: &["dns-spf", "spf"],
-        heal: back,
-    },
-    Break {
-        name: "no DKIM key in the DNS",
-        harm: |stage| without(stage, "example.test", "s1._domainkey"),
-        red: &["dkim-signature", "dmarc", "dns-dkim"],
-        heal: back,
-    },
-    Break {
-        name: "no DMARC record",
-        harm: |stage| without(stage, "example.test", "_dmarc"),
-        red: &["dmarc", "dns-dmarc"],
-        heal: back,
-    },
-    Break {
-        name: "port 25 is closed by IPv4",
-        harm: |stage| stage.ip(&stage.internet, "addr del 203.0.113.25/24 dev v1"),
-        red: &["outbound-v4"],
-        heal: |stage| {
-            // What listened there is bound to an address that was gone.
-            stage.ip(&stage.internet, "addr add 203.0.113.25/24 dev v1");
-        },
-    },
-    Break {
-        name: "port 25 is closed by IPv6",
-        harm: |stage| stage.ip(&stage.internet, "-6 addr del 2001:db8::25/64 dev v1"),
-        red: &["outbound-v6"],
-        heal: |stage| stage.ip(&stage.internet, "-6 addr add 2001:db8::25/64 dev v1 nodad"),
-    },
-    Break {
-        name: "no route by IPv6",
-        harm: |stage| stage.ip(&stage.machine, "-6 route del default"),
-        red: &["ipv6-route"],
-        heal: |stage| stage.ip(&stage.machine, "-6 route add default via 2001:db8::1"),
-    },
-    Break {
-        name: "mail leaves from another address",
+        id: "configuration-advice",
+        name: "an alias that leads to nobody",
         harm: |stage| {
-            stage.ip(&stage.machine, "addr add 203.0.113.8/24 dev v0");
-            let text = stage.configuration();
-            stage.configure(&format!("{text}[delivery]\nbind4 = \"203.0.113.8\"\n"));
+            stage.sh("echo 'sales: nobody-at-all@example.test' >> /etc/chopar/domains/example.test/aliases");
         },
-        red: &["dns-address", "dns-ptr", "dns-spf", "spf"],
+        also: &[],
         heal: |stage| {
-            stage.ip(&stage.machine, "addr del 203.0.113.8/24 dev v0");
-            let text = stage.configuration();
-            stage.configure(text.split("[delivery]").next().expect("a text"));
+            stage.sh("sed -i '/^sales:/d' /etc/chopar/domains/example.test/aliases");
         },
     },
     Break {
-        name: "the address is on a list",
+        id: "daemon",
+        name: "a daemon whose socket is gone",
+        harm: |stage| drop(stage.sh("rm /run/chopar/control.sock")),
+        also: &["queue-age"],
+        heal: |stage| drop(stage.sh("systemctl restart chopar")),
+    },
+    Break {
+        id: "unit",
+        name: "a unit that is not enabled",
+        harm: |stage| drop(stage.sh("systemctl disable chopar")),
+        also: &[],
+        heal: |stage| drop(stage.sh("systemctl enable chopar")),
+    },
+    Break {
+        id: "sandbox",
+        name: "a unit without a sandbox",
+        harm: |stage| drop(stage.sh(BARE_UNIT)),
+        also: &[],
+        heal: |stage| drop(stage.sh("cp /root/unit /etc/systemd/system/chopar.service")),
+    },
+    Break {
+        id: "queue-age",
+        name: "a message that has waited for five hours",
         harm: |stage| {
-            stage.put("7.113.0.203.zen.spamhaus.org. A 127.0.0.4", false);
-            stage.serve();
+            stage.sh(OLD_MESSAGE);
         },
-        red: &["dnsbl"],
-        heal: |stage| {
-            stage.take("zen.spamhaus.org", "7.113.");
-            stage.serve();
-        },
+        also: &[],
+        heal: |stage| drop(stage.sh("chopar queue remove --all")),
     },
     Break {
-        name: "a network may relay",
-        harm: |stage| {
-            let text = stage.configuration();
-            stage.configure(&format!("{text}[relay]\nnetworks = [\"203.0.113.0/24\"]\n"));
-            stage.reload();
-        },
-        red: &["relay"],
-        heal: |stage| {
-            let text = stage.configuration();
-            stage.configure(text.split("[relay]").next().expect("a text"));
-            stage.reload();
-        },
+        id: "hooks",
+        name: "a hook whose interpreter is not there",
+        harm: |stage| drop(stage.sh(HOOK)),
+        also: &[],
+        heal: |stage| drop(stage.sh("rm -r /etc/chopar/hooks && chopar reload")),
     },
     Break {
-        name: "a certificate for another name, of no authority",
-        harm: |stage| {
-            stage.certify("other");
-            stage.reload();
-        },
-        red: &["tls-chain", "tls-name"],
-        heal: |stage| {
-            stage.certify("made");
-            stage.reload();
-        },
-    },
-    Break {
-        name: "no administrator",
-        harm: |stage| {
-            let text = stage
-                .configuration()
-                .replace("admin = \"ann@far.test\"\n", "");
-            stage.configure(&text);
-        },
-        red: &["admin", "bounces", "configuration"],
-        heal: |stage| {
-            let text = stage.configuration();
-            stage.configure(&format!("admin = \"ann@far.test\"\n{text}"));
-        },
-    },
-    Break {
+        id: "admin",
         name: "an administrator whose domain takes no mail",
         harm: |stage| {
-            stage.put("nomail.far.test. MX 0 .", false);
-            stage.serve();
-            let text = stage
-                .configuration()
-                .replace("ann@far.test", "ann@nomail.far.test");
-            stage.configure(&text);
+            stage.change(
+                "admin = \"ann@far.test\"",
+                "admin = \"ann@nomail.far.test\"",
+            )
         },
-        red: &["admin"],
-        heal: |stage| {
-            let text = stage
-                .configuration()
-                .replace("ann@nomail.far.test", "ann@far.test");
-            stage.configure(&text);
-        },
+        also: &[],
+        heal: by_itself,
     },
     Break {
-        name: "no DKIM key",
-        harm: |stage| {
-            let keys = stage.path("config/domains/example.test/dkim");
-            fs::rename(keys, stage.path("keys")).expect("a folder");
-        },
-        red: &["dkim-key"],
-        heal: |stage| {
-            let keys = stage.path("config/domains/example.test/dkim");
-            fs::rename(stage.path("keys"), keys).expect("a folder");
-        },
+        id: "bounces",
+        name: "no administrator",
+        harm: |stage| stage.change("admin = \"ann@far.test\"\n", ""),
+        also: &["admin", "configuration"],
+        heal: by_itself,
     },
     Break {
-        name: "a configuration that cannot be read",
-        harm: |stage| {
-            let text = stage.configuration();
-            stage.configure(&format!("nonsense = 1\n{text}"));
-        },
-        red: &["configuration"],
-        heal: |stage| {
-            let text = stage.configuration().replace("nonsense = 1\n", "");
-            stage.configure(&text);
-        },
+        id: "hostname",
+        name: "a name that is not in the public DNS",
+        harm: rename,
+        also: &[],
+        heal: by_itself,
     },
     Break {
-        name: "a hook that cannot be run",
-        harm: |stage| {
-            fs::create_dir(stage.path("config/hooks")).expect("a folder");
-            fs::write(stage.path("config/hooks/post-data"), "#!/bin/sh\n").expect("a file");
-        },
-        red: &["configuration"],
-        heal: |stage| fs::remove_dir_all(stage.path("config/hooks")).expect("a folder"),
-    },
-    Break {
-        name: "a spool of another account",
-        harm: |stage| chown(stage.path("state"), Some(0), Some(0)).expect("an owner"),
-        red: &["spool"],
-        heal: |stage| chown(stage.path("state"), Some(NOBODY), Some(NOBODY)).expect("an owner"),
-    },
-    Break {
-        name: "more memory than there is",
-        harm: |stage| {
-            let text = stage.configuration();
-            stage.configure(&format!("max_memory = \"4000GiB\"\n{text}"));
-        },
-        red: &["memory"],
-        heal: |stage| {
-            let text = stage
-                .configuration()
-                .replace("max_memory = \"4000GiB\"\n", "");
-            stage.configure(&text);
-        },
-    },
-    Break {
-        name: "no daemon",
-        harm: Stage::stop_daemon,
-        red: &["daemon", "port-25", "relay", "tls-handshake"],
-        heal: Stage::start_daemon,
-    },
-    Break {
-        name: "another program on port 25",
-        harm: |stage| {
-            stage.stop_daemon();
-            let script = "from aiosmtpd.controller import Controller\nimport threading\n\
-                          Controller(object(), hostname='203.0.113.7', port=25, server_hostname='x').start()\nthreading.Event().wait()\n";
-            let mut command = stage.on(&stage.machine, &program("python3"));
-            let mut guard = Guard::spawn(command.args(["-c", script]).stdin(Stdio::null()));
-            stage.wait_for_port(&mut guard, &stage.machine, "203.0.113.7", 25);
-            stage.daemon = Some(guard);
-        },
-        // It also takes mail for everybody, and has no TLS.
-        red: &[
-            "configuration",
-            "daemon",
-            "port-25",
-            "relay",
-            "starttls",
-            "tls-handshake",
-        ],
-        heal: |stage| {
-            stage.stop_daemon();
-            stage.start_daemon();
-        },
-    },
-];
-
-/// What only warns: the check, and the way there and back.
-pub(super) const WARNINGS: &[Break] = &[
-    Break {
-        name: "a clock that is off",
-        harm: |stage| fs::write(stage.path("offset"), "90").expect("a file"),
-        red: &["clock"],
-        heal: |stage| fs::write(stage.path("offset"), "0").expect("a file"),
-    },
-    Break {
-        name: "a list that does not answer this resolver",
-        harm: |stage| {
-            stage.put("7.113.0.203.zen.spamhaus.org. A 127.255.255.254", false);
-            stage.serve();
-        },
-        red: &["dnsbl"],
-        heal: |stage| {
-            stage.take("zen.spamhaus.org", "7.113.");
-            stage.serve();
-        },
-    },
-    Break {
+        id: "hosts-file",
         name: "the name leads to loopback",
         harm: |stage| {
             let text = "127.0.0.1 localhost\n127.0.1.1 mail.example.test mail\n";
             fs::write(stage.path("hosts"), text).expect("a file");
         },
-        red: &["hosts-file"],
+        also: &[],
         heal: |stage| fs::write(stage.path("hosts"), "127.0.0.1 localhost\n").expect("a file"),
     },
     Break {
+        id: "ptr-name",
+        name: "a second reverse name, of the provider",
+        harm: |stage| {
+            stage.put("7.113.0.203.in-addr.arpa. PTR 203-0-113-7.far.test.", false);
+            stage.serve();
+        },
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "ipv6-route",
+        name: "no route by IPv6",
+        harm: |stage| stage.ip(&stage.machine, "-6 route del default"),
+        also: &[],
+        heal: |stage| stage.ip(&stage.machine, "-6 route add default via 2001:db8::1"),
+    },
+    Break {
+        id: "port-25",
+        name: "nobody listens on port 25 by IPv6",
+        harm: |stage| {
+            stage.change("[abuse]", "[listen]\nsmtp = [\"0.0.0.0:25\"]\n[abuse]");
+            stage.sh("systemctl restart chopar");
+        },
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "port-587",
+        name: "nobody listens on port 587 by IPv6",
+        harm: |stage| {
+            stage.change(
+                "[abuse]",
+                "[listen]\nsubmission = [\"0.0.0.0:587\"]\n[abuse]",
+            );
+            stage.sh("systemctl restart chopar");
+        },
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "port-465",
+        name: "nobody listens on port 465 by IPv6",
+        harm: |stage| {
+            stage.change(
+                "[abuse]",
+                "[listen]\nsubmissions = [\"0.0.0.0:465\"]\n[abuse]",
+            );
+            stage.sh("systemctl restart chopar");
+        },
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "outbound-v4",
+        name: "port 25 is closed by IPv4",
+        harm: |stage| stage.ip(&stage.internet, "addr del 203.0.113.25/24 dev v1"),
+        also: &[],
+        heal: |stage| stage.ip(&stage.internet, "addr add 203.0.113.25/24 dev v1"),
+    },
+    Break {
+        id: "outbound-v6",
+        name: "port 25 is closed by IPv6",
+        harm: |stage| stage.ip(&stage.internet, "-6 addr del 2001:db8::25/64 dev v1"),
+        also: &[],
+        heal: |stage| stage.ip(&stage.internet, "-6 addr add 2001:db8::25/64 dev v1 nodad"),
+    },
+    Break {
+        id: "outbound-source",
+        name: "a route of its own for mail leaves from another address",
+        harm: |stage| {
+            stage.ip(&stage.machine, "addr add 203.0.113.8/24 dev v0");
+            stage.ip(
+                &stage.machine,
+                "route add 203.0.113.25/32 dev v0 src 203.0.113.8",
+            );
+        },
+        also: &[],
+        heal: |stage| stage.ip(&stage.machine, "addr del 203.0.113.8/24 dev v0"),
+    },
+    Break {
+        id: "dns-address",
+        name: "no A record, and an SPF record that does without",
+        harm: |stage| {
+            stage.put(
+                "example.test. TXT \"v=spf1 ip4:203.0.113.7 ip6:2001:db8::7 ~all\"",
+                true,
+            );
+            stage.put(
+                "mail.example.test. TXT \"v=spf1 ip4:203.0.113.7 ip6:2001:db8::7 -all\"",
+                true,
+            );
+            stage.without("example.test", "mail.example.test. 60 IN A ");
+        },
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "dns-ptr",
+        name: "no reverse name",
+        harm: |stage| stage.without(V4, "7."),
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "dns-mx",
+        name: "no MX record",
+        harm: |stage| stage.without("example.test", "example.test. 60 IN MX "),
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "dns-spf",
+        name: "an SPF record that everybody passes",
+        harm: |stage| stage.instead("example.test. TXT \"v=spf1 a:mail.example.test +all\""),
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "spf",
+        name: "no SPF record",
+        harm: |stage| stage.without("example.test", "\"v=spf1 a:mail.example.test"),
+        also: &["dns-spf"],
+        heal: by_itself,
+    },
+    Break {
+        id: "dns-spf-helo",
+        name: "an SPF record of the host that everybody passes",
+        harm: |stage| stage.instead("mail.example.test. TXT \"v=spf1 a +all\""),
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "spf-helo",
         name: "no SPF record of the host",
-        harm: |stage| without(stage, "example.test", "mail.example.test. 60 IN TXT "),
-        red: &["dns-spf-helo", "spf-helo"],
-        heal: back,
+        harm: |stage| stage.without("example.test", "mail.example.test. 60 IN TXT "),
+        also: &["dns-spf-helo"],
+        heal: by_itself,
+    },
+    Break {
+        id: "dns-dkim",
+        name: "a second text beside a key",
+        harm: |stage| {
+            let selector = selectors(stage).remove(0);
+            let name = selector.split(' ').next().expect("a name").to_owned();
+            stage.put(
+                &format!("{name}._domainkey.example.test. TXT \"leftover\""),
+                false,
+            );
+            stage.serve();
+        },
+        also: &["dkim-signature"],
+        heal: by_itself,
+    },
+    Break {
+        id: "dkim-signature",
+        name: "one of the keys is not in the DNS",
+        harm: |stage| {
+            let selector = selectors(stage).remove(0);
+            stage.without("example.test", &format!("{selector}._domainkey"));
+        },
+        also: &["dns-dkim"],
+        heal: by_itself,
+    },
+    Break {
+        id: "dns-dmarc",
+        name: "a policy that is cut off",
+        harm: |stage| stage.instead("_dmarc.example.test. TXT \"v=DMARC1; p=\""),
+        also: &["dmarc"],
+        heal: by_itself,
+    },
+    Break {
+        id: "dmarc",
+        name: "none of the keys is in the DNS",
+        harm: |stage| stage.without("example.test", "._domainkey."),
+        also: &["dkim-signature", "dns-dkim"],
+        heal: by_itself,
+    },
+    Break {
+        id: "dns-dmarc-reports",
+        name: "reports to an address of another domain that is served",
+        harm: |stage| {
+            stage.sh("mkdir /etc/chopar/domains/second.test && echo 'ann: ann@far.test' > /etc/chopar/domains/second.test/aliases");
+            stage
+                .sh("cp -r /etc/chopar/domains/example.test/dkim /etc/chopar/domains/second.test/");
+            stage.change("admin = \"ann@far.test\"", "admin = \"ann@second.test\"");
+            stage.instead(
+                "_dmarc.example.test. TXT \"v=DMARC1; p=none; rua=mailto:ann@second.test\"",
+            );
+            stage.words.1 = vec!["example.test".to_owned()];
+        },
+        also: &[],
+        heal: |stage| drop(stage.sh("rm -r /etc/chopar/domains/second.test")),
+    },
+    Break {
+        id: "dns-tls-reports",
+        name: "no address for TLS reports",
+        harm: |stage| stage.without("example.test", "_smtp._tls"),
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "dns-submission",
+        name: "no record of the port for mail programs",
+        harm: |stage| stage.without("example.test", "_submission._tcp"),
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "dns-tlsa",
+        name: "the TLSA record of a key that was replaced",
+        harm: |stage| {
+            let digest = "00".repeat(32);
+            stage.instead(&format!("_25._tcp.mail.example.test. TLSA 3 1 1 {digest}"));
+        },
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "dmarc-rua",
+        name: "reports to a domain that takes no mail",
+        harm: |stage| {
+            stage.instead(
+                "_dmarc.example.test. TXT \"v=DMARC1; p=none; rua=mailto:x@nomail.far.test\"",
+            );
+        },
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "dkim-key",
+        name: "no DKIM key",
+        harm: |stage| drop(stage.sh("mv /etc/chopar/domains/example.test/dkim /root/dkim")),
+        also: &["dmarc", "configuration-advice"],
+        heal: |stage| drop(stage.sh("mv /root/dkim /etc/chopar/domains/example.test/dkim")),
+    },
+    Break {
+        id: "tls-handshake",
+        name: "what follows STARTTLS is not TLS",
+        harm: |stage| foreign(stage, "no-handshake"),
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "tls-chain",
+        name: "a certificate of no authority",
+        harm: |stage| certify(stage, "mail.example.test", &["-days", "90"], false),
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "tls-name",
+        name: "a certificate for another name",
+        harm: |stage| certify(stage, "www.example.test", &["-days", "90"], true),
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "tls-days",
+        name: "a certificate that ends in ten days",
+        harm: |stage| certify(stage, "mail.example.test", &["-days", "10"], true),
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "tls-days",
+        name: "a certificate that has ended",
+        harm: |stage| certify(stage, "mail.example.test", &["-days", "-1"], true),
+        also: &["tls-chain", "configuration"],
+        heal: by_itself,
+    },
+    Break {
+        id: "tls-versions",
+        name: "a server that speaks TLS 1.3 only",
+        harm: |stage| foreign(stage, "tls-1.3-only"),
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "starttls",
+        name: "a server without STARTTLS",
+        harm: |stage| foreign(stage, "no-starttls"),
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "auth",
+        name: "a server without AUTH",
+        harm: |stage| foreign(stage, "no-auth"),
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "auth-clear",
+        name: "a server that offers AUTH in clear",
+        harm: |stage| foreign(stage, "auth-in-clear"),
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "relay",
+        name: "a network may relay",
+        harm: |stage| {
+            stage.change(
+                "[abuse]",
+                "[relay]\nnetworks = [\"203.0.113.0/24\"]\n[abuse]",
+            );
+            stage.sh("chopar reload");
+        },
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "dnsbl",
+        name: "the address is on a list",
+        harm: |stage| {
+            stage.put("7.113.0.203.zen.spamhaus.org. A 127.0.0.4", false);
+            stage.serve();
+        },
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "dnsbl",
+        name: "a list that does not answer this resolver",
+        harm: |stage| {
+            stage.put("7.113.0.203.zen.spamhaus.org. A 127.255.255.254", false);
+            stage.serve();
+        },
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "resolver",
+        name: "one of two resolvers does not answer",
+        harm: |stage| stage.ask(&["127.0.0.1", "203.0.113.99"]),
+        also: &[],
+        heal: |stage| stage.ask(&["127.0.0.1"]),
+    },
+    Break {
+        id: "resolver-dnssec",
+        name: "a resolver that does not validate",
+        harm: |stage| {
+            stage.resolver = None;
+            let resolver = stage.start_resolver(&stage.machine, "127.0.0.1", Dnssec::IsIgnored);
+            stage.resolver = Some(resolver);
+        },
+        also: &[],
+        heal: |stage| {
+            stage.resolver = None;
+            let resolver = stage.start_resolver(&stage.machine, "127.0.0.1", Dnssec::Validates);
+            stage.resolver = Some(resolver);
+        },
+    },
+    Break {
+        id: "resolver-place",
+        name: "a large public resolver",
+        harm: |stage| {
+            let public = stage.start_resolver(&stage.internet, "8.8.8.8", Dnssec::Validates);
+            stage.others.push(public);
+            stage.ask(&["8.8.8.8"]);
+        },
+        also: &[],
+        heal: |stage| stage.ask(&["127.0.0.1"]),
+    },
+    Break {
+        id: "clock",
+        name: "a clock that is off",
+        harm: |stage| fs::write(stage.path("offset"), "90").expect("a file"),
+        also: &[],
+        heal: |stage| fs::write(stage.path("offset"), "0").expect("a file"),
+    },
+    Break {
+        id: "disk-space",
+        name: "a disk that is full",
+        harm: |stage| drop(stage.sh("fallocate -l 950M /var/lib/chopar/log-of-something-else")),
+        also: &[],
+        heal: |stage| drop(stage.sh("rm /var/lib/chopar/log-of-something-else")),
+    },
+    Break {
+        id: "disk-inodes",
+        name: "a disk without inodes",
+        harm: |stage| drop(stage.sh("mount -o remount,nr_inodes=500 /var/lib/chopar")),
+        also: &[],
+        heal: |stage| drop(stage.sh("mount -o remount,nr_inodes=100k /var/lib/chopar")),
+    },
+    Break {
+        id: "spool",
+        name: "a spool of another account",
+        harm: |stage| chown(stage.there("/var/lib/chopar"), Some(0), Some(0)).expect("an owner"),
+        also: &[],
+        heal: |stage| drop(stage.sh("chown chopar:chopar /var/lib/chopar")),
+    },
+    Break {
+        id: "disk-sync",
+        name: "a disk that is slow",
+        harm: |stage| {
+            let strace = program("strace").display().to_string();
+            let words = [
+                "-f",
+                "-o",
+                "/dev/null",
+                "-e",
+                "trace=fdatasync",
+                "-e",
+                "inject=fdatasync:delay_exit=300000",
+            ];
+            stage.words.0 = [strace]
+                .into_iter()
+                .chain(words.map(str::to_owned))
+                .collect();
+        },
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "memory",
+        name: "more memory than there is",
+        harm: |stage| stage.change("hostname", "max_memory = \"4000GiB\"\nhostname"),
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
+        id: "rules-gmail",
+        name: "no reverse name, as this receiver sees it",
+        harm: |stage| stage.without(V4, "7."),
+        also: &["dns-ptr", "rules-yahoo"],
+        heal: by_itself,
+    },
+    Break {
+        id: "rules-yahoo",
+        name: "no reverse name, as this receiver sees it",
+        harm: |stage| stage.without(V4, "7."),
+        also: &["dns-ptr", "rules-gmail"],
+        heal: by_itself,
+    },
+    Break {
+        id: "rules-outlook",
+        name: "no MX record, as this receiver sees it",
+        harm: |stage| stage.without("example.test", "example.test. 60 IN MX "),
+        also: &["dns-mx"],
+        heal: by_itself,
     },
 ];

@@ -1,9 +1,9 @@
-//! A machine of its own (a network namespace) beside a small Internet (another): knot for the zones, unbound as the machine's
-//! resolver, aiosmtpd as the hosts that mail goes out to, a time server.
+//! A machine of its own (a network namespace, and a system that is thrown away) beside a small Internet (another namespace):
+//! Postfix as the host that mail goes out to, behind it a judge of signatures, a time server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,49 +11,38 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::names::{Dnssec, PROVIDERS, Zones, beside, zones};
+use crate::far_end::postfix_at;
 use crate::process::{Guard, Output, PATIENCE, program, run, run_within, wait_for};
 use crate::relay::CHOPAR;
 use crate::world::certificate;
 
-/// The machine: where its files stand in for those of the system.
-const MACHINE: &str = r#"
-set -e
-mount --make-rprivate /
-mount --bind "$1/hosts" /etc/hosts
-mount --bind "$1/resolv.conf" /etc/resolv.conf
-ip link set lo up
-touch "$1/machine"
-exec sleep infinity
-"#;
-
 /// The Internet.
 const INTERNET: &str = r#"
 set -e
+mount --make-rprivate /
+mount --bind "$1/internet.conf" /etc/resolv.conf
 ip link set lo up
 touch "$1/internet"
 exec sleep infinity
 "#;
 
-pub(super) const NOBODY: u32 = 65_534;
-pub(super) const V4: &str = "113.0.203.in-addr.arpa";
-pub(super) const V6: &str = "8.b.d.0.1.0.0.2.ip6.arpa";
-const LISTS: [&str; 4] = [
-    "zen.spamhaus.org",
-    "bl.spamcop.net",
-    "b.barracudacentral.org",
-    "psbl.surriel.com",
-];
-const PROVIDERS: [&str; 3] = ["gmail.com", "yahoo.com", "outlook.com"];
+/// The address of the machine.
+pub(super) const HOST: &str = "203.0.113.7";
+const PATHS: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub(super) struct Stage {
     pub(super) folder: TempDir,
     pub(super) machine: Guard,
     pub(super) internet: Guard,
-    records: BTreeMap<String, Vec<String>>,
-    names: Option<Guard>,
-    resolver: Option<Guard>,
-    pub(super) daemon: Option<Guard>,
-    hosts: Option<Guard>,
+    pub(super) records: Zones,
+    pub(super) names: Option<Guard>,
+    pub(super) resolver: Option<Guard>,
+    /// What else runs for as long as something is broken.
+    pub(super) others: Vec<Guard>,
+    /// What stands in front of the command line of the doctor, and what behind.
+    pub(super) words: (Vec<String>, Vec<String>),
+    _hosts: Vec<Guard>,
 }
 
 /// What the doctor has said.
@@ -81,6 +70,25 @@ impl Said {
         let found = found.filter(|finding| text(finding, "state") == state);
         found.map(|finding| text(finding, "id")).collect()
     }
+
+    /// What is not as it should be, a line each.
+    pub(super) fn open(&self) -> Vec<String> {
+        let open = self
+            .findings
+            .iter()
+            .filter(|finding| matches!(text(finding, "state"), "bad" | "unknown" | "warning"));
+        open.map(|finding| {
+            let of = |key| text(finding, key);
+            format!(
+                "{} {} ({}): {}",
+                of("state"),
+                of("id"),
+                of("about"),
+                of("seen")
+            )
+        })
+        .collect()
+    }
 }
 
 pub(super) fn text<'a>(finding: &'a Value, key: &str) -> &'a str {
@@ -106,73 +114,60 @@ pub(super) fn may_stage() -> bool {
 }
 
 impl Stage {
-    fn new() -> Self {
+    /// A machine without a mail server, whose name and zone are there and empty.
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a mode");
-        fs::write(path.join("hosts"), "127.0.0.1 localhost\n").expect("a file");
-        fs::write(path.join("resolv.conf"), "nameserver 127.0.0.1\n").expect("a file");
-        fs::write(path.join("offset"), "0").expect("a file");
-        let spawn = |command: &mut Command, script: &str, mark: &str| {
-            let guard = Guard::spawn(
-                command
-                    .args(["sh", "-c", script, "sh"])
-                    .arg(path)
-                    .stdin(Stdio::null()),
-            );
+        for (file, text) in [
+            ("hosts", "127.0.0.1 localhost\n"),
+            ("resolv.conf", "nameserver 127.0.0.1\n"),
+            ("internet.conf", "nameserver 203.0.113.1\n"),
+            ("offset", "0"),
+        ] {
+            fs::write(path.join(file), text).expect("a file");
+        }
+        let spawn = |command: &mut Command, mark: &str| {
+            let guard = Guard::spawn(command.stdin(Stdio::null()).env("PATH", PATHS));
             wait_for(mark, PATIENCE, || path.join(mark).exists().then_some(()));
             guard
         };
-        let mut command = Command::new(program("unshare"));
-        let machine = spawn(command.args(["--net", "--mount"]), MACHINE, "machine");
-        let mut command = Command::new(program("unshare"));
-        let internet = spawn(command.arg("--net"), INTERNET, "internet");
-        let mut records = BTreeMap::new();
-        for zone in [
-            "test",
-            "example.test",
-            V4,
-            V6,
-            "far.test",
-            "pool.ntp.org",
-            "org",
-        ] {
-            records.insert(zone.to_owned(), Vec::new());
-        }
-        let stage = &mut records;
-        let mut put = |zone: &str, record: String| {
-            stage.entry(zone.to_owned()).or_default().push(record);
+        let unshared = || {
+            let mut command = Command::new(program("unshare"));
+            command.args(["--net", "--mount", "sh"]);
+            command
         };
-        put("far.test", "far.test. 60 IN MX 10 mx.far.test.".to_owned());
-        put("far.test", "mx.far.test. 60 IN A 203.0.113.25".to_owned());
-        put(
-            "far.test",
-            "mx.far.test. 60 IN AAAA 2001:db8::25".to_owned(),
+        let machine = spawn(
+            unshared()
+                .arg(beside("machine.sh"))
+                .arg(path)
+                .arg(CHOPAR)
+                .arg(beside("")),
+            "machine",
         );
-        put(
-            "pool.ntp.org",
-            "pool.ntp.org. 60 IN A 203.0.113.1".to_owned(),
+        let internet = spawn(
+            unshared().args(["-c", INTERNET, "sh"]).arg(path),
+            "internet",
         );
-        for provider in PROVIDERS {
-            put(provider, format!("{provider}. 60 IN MX 10 mx.far.test."));
-        }
-        for list in LISTS {
-            put(list, format!("2.0.0.127.{list}. 60 IN A 127.0.0.2"));
-        }
+        fs::create_dir(path.join("made")).expect("a folder");
+        certificate(&path.join("made"), "mail.example.test");
+        fs::copy(path.join("made/cert.pem"), path.join("roots.pem")).expect("a file");
         let mut stage = Self {
             folder,
             machine,
             internet,
-            records,
+            records: zones(),
             names: None,
             resolver: None,
-            daemon: None,
-            hosts: None,
+            others: Vec::new(),
+            words: (Vec::new(), Vec::new()),
+            _hosts: Vec::new(),
         };
         stage.connect();
         stage.serve();
-        stage.resolver = Some(stage.start_resolver());
-        stage.hosts = Some(stage.start_hosts());
+        let resolver = stage.start_resolver(&stage.machine, "127.0.0.1", Dnssec::Validates);
+        stage.resolver = Some(resolver);
+        stage._hosts = vec![stage.start_judge(), stage.start_postfix()];
         stage
     }
 
@@ -180,15 +175,30 @@ impl Stage {
         self.folder.path().join(name)
     }
 
+    /// A file of the machine.
+    pub(super) fn there(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.machine.0.id()))
+    }
+
     /// A program on the machine, or on the Internet.
     pub(super) fn on(&self, side: &Guard, program_path: &Path) -> Command {
         let mut command = Command::new(program("nsenter"));
-        command.args(["--target", &side.0.id().to_string(), "--net"]);
-        if side.0.id() == self.machine.0.id() {
-            command.arg("--mount");
-        }
-        command.arg("--").arg(program_path);
+        command.args(["--target", &side.0.id().to_string(), "--net", "--mount"]);
+        command.args(["--root", "--wd"]);
+        command.arg("--").arg(program_path).env("PATH", PATHS);
+        command.env_remove("CHOPAR_CONFIG");
         command
+    }
+
+    /// What root types on the machine.
+    pub(super) fn shell(&self, line: &str) -> Output {
+        let mut command = self.on(&self.machine, Path::new("/bin/sh"));
+        run_within(command.args(["-c", line]), b"", Duration::from_secs(60))
+    }
+
+    #[track_caller]
+    pub(super) fn sh(&self, line: &str) -> String {
+        self.shell(line).ok()
     }
 
     pub(super) fn ip(&self, side: &Guard, words: &str) {
@@ -211,6 +221,7 @@ impl Stage {
             "addr add 203.0.113.1/24 dev v1",
             "addr add 203.0.113.25/24 dev v1",
             "addr add 203.0.113.99/24 dev v1",
+            "addr add 8.8.8.8/32 dev lo",
             "-6 addr add 2001:db8::1/64 dev v1 nodad",
             "-6 addr add 2001:db8::25/64 dev v1 nodad",
             "link set v1 up",
@@ -219,37 +230,6 @@ impl Stage {
         }
         self.ip(&self.machine, "route add default via 203.0.113.1");
         self.ip(&self.machine, "-6 route add default via 2001:db8::1");
-    }
-
-    /// Answers for the records as they are now.
-    pub(super) fn serve(&mut self) {
-        self.names = None;
-        let folder = self.folder.path();
-        let mut conf = format!(
-            "server:\n    listen: 203.0.113.1@53\n    rundir: {0}\ndatabase:\n    storage: {0}/db\n\
-             log:\n  - target: stderr\n    any: warning\nzone:\n",
-            folder.display()
-        );
-        for (zone, records) in &self.records {
-            let file = folder.join(format!("{zone}.zone"));
-            let front = format!(
-                "{zone}. 60 IN SOA ns.far.test. hostmaster.far.test. 1 3600 600 86400 60\n{zone}. 60 IN NS ns.far.test.\n"
-            );
-            let glue = match zone == "far.test" {
-                true => "ns.far.test. 60 IN A 203.0.113.1\n",
-                false => "",
-            };
-            fs::write(&file, format!("{front}{glue}{}\n", records.join("\n"))).expect("a file");
-            conf += &format!("  - domain: {zone}\n    file: {}\n", file.display());
-        }
-        let path = folder.join("knot.conf");
-        fs::write(&path, conf).expect("a file");
-        let log = File::create(folder.join("knot.log")).expect("a file");
-        let mut command = self.on(&self.internet, &program("knotd"));
-        let command = command.arg("-c").arg(path).stdin(Stdio::null());
-        let mut guard = Guard::spawn(command.stdout(Stdio::null()).stderr(log));
-        self.wait_for_port(&mut guard, &self.internet, "203.0.113.1", 53);
-        self.names = Some(guard);
     }
 
     pub(super) fn wait_for_port(&self, guard: &mut Guard, side: &Guard, host: &str, port: u16) {
@@ -262,41 +242,19 @@ impl Stage {
         });
     }
 
-    fn logs(&self) -> String {
-        ["knot.log", "unbound.log", "hosts.log", "chopar.log"]
-            .iter()
-            .map(|name| fs::read_to_string(self.path(name)).unwrap_or_default())
+    pub(super) fn logs(&self) -> String {
+        let files = ["knot.log", "unbound.log", "judge.log", "postfix.log"];
+        let texts = files.iter().map(|name| self.path(name));
+        texts
+            .chain([self.there("/run/chopar.log")])
+            .map(|path| fs::read_to_string(path).unwrap_or_default())
             .collect()
     }
 
-    fn start_resolver(&self) -> Guard {
-        let mut conf = format!(
-            "server:\n interface: 127.0.0.1@53\n do-daemonize: no\n username: \"\"\n chroot: \"\"\n directory: \"{}\"\n \
-             pidfile: \"\"\n use-syslog: no\n num-threads: 1\n module-config: \"iterator\"\n cache-max-ttl: 0\n \
-             cache-max-negative-ttl: 0\n infra-host-ttl: 0\n local-zone: \"test.\" nodefault\n local-zone: \"{V4}.\" nodefault\n \
-             local-zone: \"{V6}.\" nodefault\n",
-            self.folder.path().display()
-        );
-        conf += "remote-control:\n control-enable: no\n";
-        for zone in self.records.keys() {
-            conf += &format!("stub-zone:\n name: \"{zone}\"\n stub-addr: 203.0.113.1\n");
-        }
-        let path = self.path("unbound.conf");
-        fs::write(&path, conf).expect("a file");
-        let log = File::create(self.path("unbound.log")).expect("a file");
-        let mut command = self.on(&self.machine, &program("unbound"));
-        let command = command.args(["-d", "-c"]).arg(path).stdin(Stdio::null());
-        let mut guard = Guard::spawn(command.stdout(Stdio::null()).stderr(log));
-        self.wait_for_port(&mut guard, &self.machine, "127.0.0.1", 53);
-        guard
-    }
-
-    fn start_hosts(&self) -> Guard {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/doctor/world.py");
-        let log = File::create(self.path("hosts.log")).expect("a file");
+    fn start_judge(&self) -> Guard {
+        let log = File::create(self.path("judge.log")).expect("a file");
         let mut command = self.on(&self.internet, &program("python3"));
-        let command = command.arg(script).arg(self.folder.path());
-        let command = command.args(["203.0.113.25", "2001:db8::25"]);
+        command.arg(beside("world.py")).arg(self.folder.path());
         let mut guard = Guard::spawn(command.stdin(Stdio::null()).stderr(log));
         wait_for("aiosmtpd", PATIENCE, || {
             assert!(guard.is_alive(), "it does not start: {}", self.logs());
@@ -305,45 +263,51 @@ impl Stage {
         guard
     }
 
+    /// The host of far.test and of the large providers: what it takes it passes to the judge.
+    fn start_postfix(&self) -> Guard {
+        let folder = self.path("postfix");
+        fs::create_dir(&folder).expect("a folder");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("a mode");
+        let log = File::create(self.path("postfix.log")).expect("a file");
+        let main = format!(
+            "mydestination =\nmynetworks = 127.0.0.0/8\nrelay_domains = far.test, {}\nrelayhost = [127.0.0.1]:2525\n\
+             inet_protocols = all\ninet_interfaces = all\n",
+            PROVIDERS.join(", ")
+        );
+        let unshare = self.on(&self.internet, &program("unshare"));
+        let places = ["203.0.113.25:25", "[2001:db8::25]:25"];
+        let mut command = postfix_at(unshare, &folder, &places, &main);
+        let command = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file"));
+        let mut guard = Guard::spawn(command.stderr(log));
+        self.wait_for_port(&mut guard, &self.internet, "203.0.113.25", 25);
+        guard
+    }
+
     /// `chopar` on the machine.
     pub(super) fn chopar(&self) -> Command {
-        let mut command = self.on(&self.machine, Path::new(CHOPAR));
+        let mut command = self.on(&self.machine, Path::new("/usr/local/bin/chopar"));
         command.env("SSL_CERT_FILE", self.path("roots.pem"));
-        command.arg("-C").arg(self.path("config"));
         command
-    }
-
-    pub(super) fn start_daemon(&mut self) {
-        self.daemon = None;
-        let log = File::create(self.path("chopar.log")).expect("a file");
-        let mut command = self.chopar();
-        let command = command.arg("run").stdin(Stdio::null());
-        let mut guard = Guard::spawn(command.stdout(Stdio::null()).stderr(log));
-        self.wait_for_port(&mut guard, &self.machine, "203.0.113.7", 25);
-        self.daemon = Some(guard);
-    }
-
-    pub(super) fn stop_daemon(&mut self) {
-        self.daemon = None;
-        wait_for("the end of the daemon", PATIENCE, || {
-            let mut command = self.on(&self.machine, Path::new("/bin/bash"));
-            let tried = run(command.args(["-c", "exec 3<>/dev/tcp/203.0.113.7/25"]), b"");
-            (tried.code != 0).then_some(())
-        });
     }
 
     pub(super) fn doctor(&self) -> Said {
         let started = Instant::now();
-        let mut command = self.chopar();
+        let (before, behind) = &self.words;
+        let chopar = "/usr/local/bin/chopar".to_owned();
+        let words: Vec<&String> = before.iter().chain([&chopar]).collect();
+        let mut command = self.on(&self.machine, Path::new(words[0]));
+        command
+            .args(&words[1..])
+            .env("SSL_CERT_FILE", self.path("roots.pem"));
+        let command = command.args(["doctor", "--json"]).args(behind);
+        let output = run_within(command, b"", Duration::from_secs(60));
         let Output {
             code,
             stdout,
             stderr,
-        } = run_within(
-            command.args(["doctor", "--json"]),
-            b"",
-            Duration::from_secs(60),
-        );
+        } = output;
         let json: Value = serde_json::from_str(&stdout).unwrap_or_else(|error| {
             panic!("{error}: {stdout}{stderr}");
         });
@@ -355,87 +319,47 @@ impl Stage {
         }
     }
 
-    /// The zone that a name is in.
-    fn zone_of(&self, name: &str) -> String {
-        let zones = self.records.keys();
-        let above = zones.filter(|zone| name == *zone || name.ends_with(&format!(".{zone}")));
-        let zone = above.max_by_key(|zone| zone.len());
-        zone.unwrap_or_else(|| panic!("no zone for {name}")).clone()
-    }
-
-    /// Puts a record, as `NAME. TYPE DATA`, into its zone; those of the same name and type go, where it takes their place.
-    pub(super) fn put(&mut self, record: &str, in_place: bool) {
-        let (name, rest) = record.split_once(". ").expect("a name");
-        let (kind, data) = rest.split_once(' ').expect("a type");
-        let zone = self.zone_of(name);
-        let records = self.records.get_mut(&zone).expect("a zone");
-        let front = format!("{name}. 60 IN {kind} ");
-        if in_place {
-            records.retain(|record| !record.starts_with(&front));
-        }
-        records.push(format!("{front}{data}"));
-    }
-
-    /// Takes records out that begin so; gives them.
-    pub(super) fn take(&mut self, zone: &str, begin: &str) -> Vec<String> {
-        let records = self.records.get_mut(zone).expect("a zone");
-        let (gone, left): (Vec<String>, Vec<String>) = records
-            .drain(..)
-            .partition(|record| record.starts_with(begin));
-        assert!(!gone.is_empty(), "nothing begins with {begin}");
-        *records = left;
-        gone
-    }
-
     pub(super) fn configuration(&self) -> String {
-        fs::read_to_string(self.path("config/chopar.toml")).expect("a file")
+        fs::read_to_string(self.there("/etc/chopar/chopar.toml")).expect("a file")
     }
 
     pub(super) fn configure(&self, text: &str) {
-        fs::write(self.path("config/chopar.toml"), text).expect("a file");
+        fs::write(self.there("/etc/chopar/chopar.toml"), text).expect("a file");
     }
 
-    pub(super) fn reload(&self) {
-        run(self.chopar().arg("reload"), b"").ok();
+    /// The same configuration with a text in the place of another.
+    pub(super) fn change(&self, from: &str, to: &str) {
+        let text = self.configuration();
+        assert!(text.contains(from), "{text}");
+        self.configure(&text.replacen(from, to, 1));
     }
 
-    pub(super) fn certify(&self, made: &str) {
-        let pair = self.path("config/tls/mail");
+    /// Has the host show this pair.
+    pub(super) fn certify(&self, certificate: &Path, key: &Path) {
+        let pair = self.there("/etc/chopar/tls/mail");
         fs::create_dir_all(&pair).expect("a folder");
         for (from, to, mode) in [
-            ("cert.pem", "fullchain.pem", 0o644),
-            ("key.pem", "privkey.pem", 0o600),
+            (certificate, "fullchain.pem", 0o644),
+            (key, "privkey.pem", 0o640),
         ] {
-            fs::copy(self.path(made).join(from), pair.join(to)).expect("a file");
+            fs::copy(from, pair.join(to)).expect("a file");
             fs::set_permissions(pair.join(to), fs::Permissions::from_mode(mode)).expect("a mode");
-            chown(pair.join(to), Some(NOBODY), Some(NOBODY)).expect("an owner");
         }
+        self.sh("chgrp -R chopar /etc/chopar/tls");
+    }
+
+    /// What the judge has said of each message.
+    pub(super) fn judged(&self) -> Vec<Value> {
+        let lines = fs::read_to_string(self.path("mail")).unwrap_or_default();
+        let lines = lines.lines();
+        lines
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect()
     }
 }
 
-/// A machine with nothing but a name that is none, and a domain.
-pub(super) fn bare() -> Stage {
-    let stage = Stage::new();
-    for (made, name) in [("made", "mail.example.test"), ("other", "www.example.test")] {
-        fs::create_dir(stage.path(made)).expect("a folder");
-        certificate(&stage.path(made), name);
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.shell("systemctl stop chopar");
     }
-    fs::copy(stage.path("made/cert.pem"), stage.path("roots.pem")).expect("a file");
-    fs::create_dir(stage.path("config")).expect("a folder");
-    for name in ["state", "run"] {
-        fs::create_dir(stage.path(name)).expect("a folder");
-        chown(stage.path(name), Some(NOBODY), Some(NOBODY)).expect("an owner");
-    }
-    stage.configure(&format!(
-        "hostname = \"mail\"\nuser = \"nobody\"\nstate_dir = \"{0}/state\"\nruntime_dir = \"{0}/run\"\n\
-         [abuse]\ntarpit = false\nconnections_per_minute = 0\nmessages_per_minute = 0\n",
-        stage.folder.path().display()
-    ));
-    let mut command = stage.chopar();
-    run(
-        command.args(["domain", "add", "--bare", "example.test"]),
-        b"",
-    )
-    .ok();
-    stage
 }

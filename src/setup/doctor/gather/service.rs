@@ -171,8 +171,9 @@ fn hook(folder: &Path) -> Result<(), String> {
     };
     may_run(&path)?;
     match interpreter(&path) {
-        Some(program) => may_run(&program)
-            .map_err(|error| format!("{} is run by {error}", path.display())),
+        Some(program) => {
+            may_run(&program).map_err(|error| format!("{} is run by {error}", path.display()))
+        }
         None => Ok(()),
     }
 }
@@ -181,8 +182,13 @@ fn hook(folder: &Path) -> Result<(), String> {
 fn interpreter(script: &Path) -> Option<PathBuf> {
     let mut front = Vec::new();
     let file = std::fs::File::open(script).ok()?;
-    file.take(FIRST_LINE_BYTES_MAX).read_to_end(&mut front).ok()?;
-    let line = front.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    file.take(FIRST_LINE_BYTES_MAX)
+        .read_to_end(&mut front)
+        .ok()?;
+    let line = front
+        .strip_prefix(b"#!")?
+        .split(|byte| *byte == b'\n')
+        .next()?;
     let line = String::from_utf8_lossy(line);
     Some(PathBuf::from(line.split_ascii_whitespace().next()?))
 }
