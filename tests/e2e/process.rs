@@ -23,12 +23,11 @@ pub(crate) fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is missing: install the Debian package {package}"))
 }
 
-const PACKAGES: [(&str, &str); 28] = [
+const PACKAGES: [(&str, &str); 27] = [
     ("curl", "curl"),
     ("dig", "bind9-dnsutils"),
     ("dovecot", "dovecot-lmtpd"),
     ("fail2ban-regex", "fail2ban"),
-    ("faketime", "faketime"),
     ("id", "coreutils"),
     ("ip", "iproute2"),
     ("keymgr", "knot"),

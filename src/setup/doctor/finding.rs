@@ -139,7 +139,7 @@ impl Finding {
     }
 
     /// Whether another finding says why this one could not be made, and what mends it.
-    fn is_told_elsewhere(&self) -> bool {
+    pub fn is_told_elsewhere(&self) -> bool {
         self.state == State::Unknown && self.needs.is_some() && self.mend.is_empty()
     }
 
@@ -207,7 +207,7 @@ pub fn told_once(found: &mut Vec<Finding>) {
         .collect();
     for finding in found.iter_mut() {
         if let Some(cause) = finding.needs.filter(|cause| causes.contains(cause)) {
-            finding.seen = format!("not known: see {}", cause.title);
+            finding.seen = format!("not known: see \"{}\"", cause.title);
             finding.mend.clear();
         }
     }

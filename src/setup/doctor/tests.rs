@@ -1587,7 +1587,7 @@ fn a_cause_is_told_once_and_what_depends_on_it_points_there() {
         if finding.state != State::Unknown {
             continue;
         }
-        assert_eq!(finding.seen, "not known: see resolver answers");
+        assert_eq!(finding.seen, "not known: see \"resolver answers\"");
         assert_eq!(finding.text().lines().count(), 1, "{}", finding.text());
         assert_eq!(finding.is_red(), finding.need == Need::Required);
     }
@@ -1599,6 +1599,6 @@ fn a_cause_is_told_once_and_what_depends_on_it_points_there() {
     assert!(
         found
             .iter()
-            .all(|finding| !finding.seen.contains("see resolver"))
+            .all(|finding| !finding.seen.contains("see \"resolver"))
     );
 }

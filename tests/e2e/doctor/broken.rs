@@ -1,12 +1,15 @@
 //! Each check of the doctor, and what breaks that one thing: in the world, not in facts that are made up.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::chown;
-use std::process::Stdio;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use super::names::{Dnssec, V4, beside};
 use super::stage::{HOST, Stage, text};
 use crate::process::{Guard, program, run};
+use crate::world::certificate;
 
 /// A way to break what a check looks at. What is of the zones, of chopar.toml and of the certificate is put back by itself.
 pub(super) struct Break {
@@ -28,8 +31,12 @@ const HOOK: &str = "mkdir -p /etc/chopar/hooks && cd /etc/chopar/hooks && printf
 /// A unit without any of what ours takes from the daemon.
 const BARE_UNIT: &str = "cp /etc/systemd/system/chopar.service /root/unit && \
                          sed -n '/^\\[/p; /^ExecStart=/p; /^WantedBy=/p' /root/unit > /etc/systemd/system/chopar.service";
-/// A message that has waited for five hours for a host that does not answer.
-const OLD_MESSAGE: &str = "systemctl stop chopar && CLOCK='faketime -f -5h' systemctl start chopar && \
+/// A message that has waited for five hours for a host that does not answer, as the clock of a daemon says that begins under
+/// its own account.
+const OLD_MESSAGE: &str = "systemctl stop chopar && CLOCK=\"setpriv --reuid chopar --regid chopar --clear-groups \
+                           --inh-caps +net_bind_service --ambient-caps +net_bind_service \
+                           env LD_PRELOAD=$(ls /usr/lib/*/faketime/libfaketime.so.1) FAKETIME=-5h \
+                           DONT_FAKE_MONOTONIC=1 FAKETIME_DISABLE_SHM=1\" systemctl start chopar && \
                            printf 'To: x@dead.far.test\\nSubject: old\\n\\nhello\\n' | sendmail -f app@example.test x@dead.far.test && \
                            systemctl restart chopar";
 
@@ -50,23 +57,46 @@ fn foreign(stage: &mut Stage, fault: &str) {
     stage.others.push(guard);
 }
 
-/// Another certificate for the same key: how OpenSSL is to make it, for which name, and whether the machine trusts it.
-fn certify(stage: &mut Stage, name: &str, words: &[&str], is_trusted: bool) {
+/// Another certificate for the same key: for which name, how many days are left of it, and whether the machine trusts it.
+fn certify(stage: &mut Stage, name: &str, days: &str, is_trusted: bool) {
     let other = stage.path("other.pem");
-    let mut command = std::process::Command::new(program("openssl"));
+    let mut command = Command::new(program("openssl"));
+    let days = match days {
+        "0" => {
+            // One that was made for a month, two months ago.
+            command
+                .env("LD_PRELOAD", libfaketime())
+                .env("FAKETIME", "-60d");
+            "30"
+        }
+        days => days,
+    };
     command.args(["req", "-x509", "-new", "-subj", &format!("/CN={name}")]);
     command.args(["-addext", &format!("subjectAltName=DNS:{name}")]);
     command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
     command.arg("-key").arg(stage.path("made/key.pem"));
-    run(command.args(words).arg("-out").arg(&other), b"").ok();
-    if is_trusted {
-        fs::copy(&other, stage.path("roots.pem")).expect("a file");
-    }
+    run(command.args(["-days", days]).arg("-out").arg(&other), b"").ok();
+    // A root counts by its name and its key, which another certificate of ours shares.
+    let elsewhere = stage.path("elsewhere");
+    fs::create_dir_all(&elsewhere).expect("a folder");
+    let root = match is_trusted {
+        true => other.clone(),
+        false => certificate(&elsewhere, "ca.far.test").with_file_name("cert.pem"),
+    };
+    fs::copy(root, stage.path("roots.pem")).expect("a file");
     stage.certify(&other, &stage.path("made/key.pem"));
     stage.sh("chopar reload");
 }
 
-/// The key of the mail in the DNS whose name has this in it.
+/// What has a program take another time for now.
+fn libfaketime() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").expect("a folder").flatten();
+    let mut paths = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
+    let path = paths.find(|path| path.exists());
+    path.expect("libfaketime: install the Debian package libfaketime")
+}
+
+/// The selectors that are in the DNS.
 fn selectors(stage: &Stage) -> Vec<String> {
     let records = stage.records["example.test"].iter();
     let names = records.filter_map(|record| Some(record.split_once("._domainkey.")?.0.to_owned()));
@@ -78,7 +108,7 @@ fn rename(stage: &mut Stage) {
     let name = "mail.home.internal";
     stage.change("mail.example.test", name);
     fs::create_dir_all(stage.path("inner")).expect("a folder");
-    crate::world::certificate(&stage.path("inner"), name);
+    certificate(&stage.path("inner"), name);
     fs::copy(stage.path("inner/cert.pem"), stage.path("roots.pem")).expect("a file");
     stage.certify(&stage.path("inner/cert.pem"), &stage.path("inner/key.pem"));
     stage.sh("systemctl restart chopar");
@@ -88,8 +118,7 @@ fn rename(stage: &mut Stage) {
             text(finding, "id") != "hostname"
                 && matches!(text(finding, "state"), "bad" | "unknown" | "warning")
         });
-        let mends: std::collections::BTreeSet<&str> =
-            others.map(|finding| text(finding, "mend")).collect();
+        let mends: BTreeSet<&str> = others.map(|finding| text(finding, "mend")).collect();
         let done = mends.iter().filter(|mend| stage.mend(mend)).count();
         stage.serve();
         if done == 0 {
@@ -108,20 +137,18 @@ pub(super) const BREAKS: &[Break] = &[
     },
     Break {
         id: "configuration-advice",
-        name: "an alias that leads to nobody",
+        name: "a file among the hooks that nothing runs",
         harm: |stage| {
-            stage.sh("echo 'sales: nobody-at-all@example.test' >> /etc/chopar/domains/example.test/aliases");
+            stage.sh("mkdir /etc/chopar/hooks && touch /etc/chopar/hooks/pre-data");
         },
         also: &[],
-        heal: |stage| {
-            stage.sh("sed -i '/^sales:/d' /etc/chopar/domains/example.test/aliases");
-        },
+        heal: |stage| drop(stage.sh("rm -r /etc/chopar/hooks")),
     },
     Break {
         id: "daemon",
         name: "a daemon whose socket is gone",
         harm: |stage| drop(stage.sh("rm /run/chopar/control.sock")),
-        also: &["queue-age"],
+        also: &["configuration", "queue-age"],
         heal: |stage| drop(stage.sh("systemctl restart chopar")),
     },
     Break {
@@ -168,10 +195,16 @@ pub(super) const BREAKS: &[Break] = &[
     },
     Break {
         id: "bounces",
-        name: "no administrator",
-        harm: |stage| stage.change("admin = \"ann@far.test\"\n", ""),
-        also: &["admin", "configuration"],
-        heal: by_itself,
+        name: "no administrator, and nobody who takes the mail of all addresses",
+        harm: |stage| {
+            stage.change("admin = \"ann@far.test\"\n", "");
+            stage.sh("cp -a /etc/chopar/domains/example.test/aliases /root/aliases");
+            stage.sh("sed -i '/^\\*/d' /etc/chopar/domains/example.test/aliases");
+        },
+        also: &["admin", "configuration-advice"],
+        heal: |stage| {
+            drop(stage.sh("cp -a /root/aliases /etc/chopar/domains/example.test/aliases"))
+        },
     },
     Break {
         id: "hostname",
@@ -317,9 +350,9 @@ pub(super) const BREAKS: &[Break] = &[
     },
     Break {
         id: "dns-spf-helo",
-        name: "an SPF record of the host that everybody passes",
-        harm: |stage| stage.instead("mail.example.test. TXT \"v=spf1 a +all\""),
-        also: &[],
+        name: "no SPF record of the host, as a zone",
+        harm: |stage| stage.without("example.test", "mail.example.test. 60 IN TXT "),
+        also: &["spf-helo"],
         heal: by_itself,
     },
     Break {
@@ -341,7 +374,7 @@ pub(super) const BREAKS: &[Break] = &[
             );
             stage.serve();
         },
-        also: &["dkim-signature"],
+        also: &[],
         heal: by_itself,
     },
     Break {
@@ -374,7 +407,7 @@ pub(super) const BREAKS: &[Break] = &[
         harm: |stage| {
             stage.sh("mkdir /etc/chopar/domains/second.test && echo 'ann: ann@far.test' > /etc/chopar/domains/second.test/aliases");
             stage
-                .sh("cp -r /etc/chopar/domains/example.test/dkim /etc/chopar/domains/second.test/");
+                .sh("cp -a /etc/chopar/domains/example.test/dkim /etc/chopar/domains/second.test/");
             stage.change("admin = \"ann@far.test\"", "admin = \"ann@second.test\"");
             stage.instead(
                 "_dmarc.example.test. TXT \"v=DMARC1; p=none; rua=mailto:ann@second.test\"",
@@ -423,7 +456,7 @@ pub(super) const BREAKS: &[Break] = &[
         id: "dkim-key",
         name: "no DKIM key",
         harm: |stage| drop(stage.sh("mv /etc/chopar/domains/example.test/dkim /root/dkim")),
-        also: &["dmarc", "configuration-advice"],
+        also: &["configuration-advice"],
         heal: |stage| drop(stage.sh("mv /root/dkim /etc/chopar/domains/example.test/dkim")),
     },
     Break {
@@ -436,29 +469,29 @@ pub(super) const BREAKS: &[Break] = &[
     Break {
         id: "tls-chain",
         name: "a certificate of no authority",
-        harm: |stage| certify(stage, "mail.example.test", &["-days", "90"], false),
+        harm: |stage| certify(stage, "mail.example.test", "90", false),
         also: &[],
         heal: by_itself,
     },
     Break {
         id: "tls-name",
         name: "a certificate for another name",
-        harm: |stage| certify(stage, "www.example.test", &["-days", "90"], true),
-        also: &[],
+        harm: |stage| certify(stage, "www.example.test", "90", true),
+        also: &["configuration-advice"],
         heal: by_itself,
     },
     Break {
         id: "tls-days",
         name: "a certificate that ends in ten days",
-        harm: |stage| certify(stage, "mail.example.test", &["-days", "10"], true),
-        also: &[],
+        harm: |stage| certify(stage, "mail.example.test", "10", true),
+        also: &["configuration-advice"],
         heal: by_itself,
     },
     Break {
         id: "tls-days",
         name: "a certificate that has ended",
-        harm: |stage| certify(stage, "mail.example.test", &["-days", "-1"], true),
-        also: &["tls-chain", "configuration"],
+        harm: |stage| certify(stage, "mail.example.test", "0", true),
+        also: &["configuration-advice"],
         heal: by_itself,
     },
     Break {

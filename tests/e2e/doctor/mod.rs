@@ -66,6 +66,7 @@ fn each_check_is_red_once_its_own_thing_is_broken_and_no_other_is() {
     let mut wrong = Vec::new();
     for one in BREAKS.iter().filter(|one| one.id.starts_with(&only)) {
         (one.harm)(&mut stage);
+        eprintln!("{}: {}", one.id, one.name);
         let said = stage.doctor();
         let turned = turned(&well, &said);
         let mut expected: BTreeSet<String> = one.also.iter().map(|id| (*id).to_owned()).collect();
@@ -107,7 +108,9 @@ fn each_check_is_red_once_its_own_thing_is_broken_and_no_other_is() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let healed = stage.doctor();
     assert_eq!(healed.code, 0, "{:#?}", healed.open());
-    assert_eq!(stage.judged().len(), 0, "mail was sent");
+    // But for what the daemon says of the old message itself.
+    let sent = stage.judged();
+    assert!(sent.iter().all(|one| one["from"] == ""), "{sent:?}");
 }
 
 #[test]
@@ -231,7 +234,7 @@ fn where_nobody_answers_nothing_is_good_and_it_takes_less_than_15_seconds() {
         let (id, seen) = (text(finding, "id"), text(finding, "seen"));
         assert!(told.insert((id, text(finding, "about"))), "{finding}");
         if text(finding, "state") == "unknown" && !id.starts_with("rules-") {
-            assert_eq!(seen, "not known: see resolver answers", "{finding}");
+            assert_eq!(seen, "not known: see \"resolver answers\"", "{finding}");
         }
     }
 }

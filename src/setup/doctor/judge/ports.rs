@@ -95,7 +95,10 @@ fn one(facts: &Facts, port: &Port) -> Finding {
         );
     }
     if !port.configured.contains(&standard) {
-        let ports: Vec<String> = port.configured.iter().map(u16::to_string).collect();
+        // Most listen on the same one by IPv4 and by IPv6.
+        let mut ports = port.configured.clone();
+        ports.dedup();
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
         return check.warning(
             "",
             format!(
