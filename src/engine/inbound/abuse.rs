@@ -267,6 +267,9 @@ impl Engine {
         let (Some(address), Some(_)) = (inbound.address(), &inbound.guard) else {
             return Ok(());
         };
+        if self.is_probe(address) {
+            return Ok(());
+        }
         if self
             .strangers
             .conduct

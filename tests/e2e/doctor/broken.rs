@@ -199,7 +199,10 @@ pub(super) const BREAKS: &[Break] = &[
         harm: |stage| {
             stage.change("admin = \"ann@far.test\"\n", "");
             stage.sh("cp -a /etc/chopar/domains/example.test/aliases /root/aliases");
-            stage.sh("sed -i '/^\\*/d' /etc/chopar/domains/example.test/aliases");
+            stage.sh(
+                "cd /etc/chopar/domains/example.test && sed -i '/^\\*/d' aliases && \
+                      printf 'postmaster: ann@far.test\\nabuse: ann@far.test\\n' >> aliases",
+            );
         },
         also: &["admin", "configuration-advice"],
         heal: |stage| {
