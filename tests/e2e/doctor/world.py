@@ -41,6 +41,8 @@ def answer(sender, content):
 def judge(envelope):
     message = email.message_from_bytes(envelope.original_content)
     helo, address = FROM.search(" ".join(message.get_all("Received")[0].split())).groups()
+    # Some versions of aiosmtpd give the null sender with its brackets.
+    sender = envelope.mail_from.strip("<>")
     verdict = authheaders.authenticate_message(
         envelope.original_content,
         "mx.far.test",
@@ -48,11 +50,11 @@ def judge(envelope):
         dkim=True,
         dmarc=True,
         ip=address,
-        mail_from=envelope.mail_from,
+        mail_from=sender,
         helo=helo,
     )
     return {
-        "from": envelope.mail_from,
+        "from": sender,
         "to": envelope.rcpt_tos,
         "address": address,
         "helo": helo,
