@@ -1,6 +1,7 @@
 //! `chopar doctor` on a machine of its own beside a small Internet.
 
 mod broken;
+mod harm;
 mod journey;
 mod names;
 mod operator;
