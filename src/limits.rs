@@ -315,6 +315,8 @@ pub const FOLLOWED_LINES_MAX: usize = 256;
 pub const FOLLOWED_LINES_BYTES_MAX: usize = 64 * 1024;
 /// Tools that follow a message at a time.
 pub const FOLLOWERS_MAX: usize = 16;
+/// Addresses from which `chopar doctor` announces its own attempts to the daemon.
+pub const PROBED_ADDRESSES_MAX: usize = 8;
 /// Records of a section of a reply that the commands that look at zones keep.
 pub const ZONE_RECORDS_MAX: usize = 200;
 /// Servers of a zone that those commands ask.
@@ -325,6 +327,10 @@ pub const ZONE_QUESTIONS_AT_ONCE: usize = 12;
 pub const ZONE_SERVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How often they ask a server.
 pub const ZONE_TRIES: usize = 2;
+/// How long `chopar dns` looks at the zones of all domains; what is not known by then is unknown.
+pub const ZONES_TIMEOUT: Duration = Duration::from_secs(15);
+/// Domains that it looks at, at a time.
+pub const ZONES_AT_ONCE: usize = 8;
 /// How long the checks of `chopar doctor` may take; what is not known by then is unknown.
 pub const DOCTOR_TIMEOUT: Duration = Duration::from_secs(13);
 /// How long one of them waits for a connection or a reply.

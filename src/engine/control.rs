@@ -8,6 +8,7 @@
 //! connection, and gets [`Response::Denied`] for what changes anything.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -74,6 +75,12 @@ pub enum Request {
     Expect {
         /// The address, as the client names it.
         recipient: String,
+    },
+    /// Log refusals and failed handshakes of clients at these addresses at the level `debug` and do not slow them, until the tool
+    /// hangs up: they are its own attempts, from addresses of this host.
+    Examine {
+        /// The addresses.
+        addresses: Vec<IpAddr>,
     },
 }
 
@@ -421,6 +428,7 @@ impl Engine {
             Request::Reload {} => self.deny(conn, uid, "reload"),
             Request::Follow { .. } => self.deny(conn, uid, "follow"),
             Request::Expect { .. } => self.deny(conn, uid, "expect"),
+            Request::Examine { .. } => self.deny(conn, uid, "examine"),
         }
     }
 
@@ -507,6 +515,17 @@ impl Engine {
                 true => control.work = Job::Follow,
                 false => {
                     let error = "too many messages are followed at a time".to_owned();
+                    self.end(conn, 0, vec![error]);
+                }
+            },
+            Request::Examine { addresses } => match self.expect_probes(conn, addresses) {
+                true => {
+                    control.work = Job::Follow;
+                    let text = "attempts from these addresses are expected".to_owned();
+                    self.respond(conn, &Response::Note { text });
+                }
+                false => {
+                    let error = "too many addresses, or too many examinations at a time".to_owned();
                     self.end(conn, 0, vec![error]);
                 }
             },

@@ -188,3 +188,18 @@ fn nobody_answers_is_said_and_is_no_success() {
     assert_eq!(output.code, 69, "{}", output.stderr);
     assert!(output.stderr.contains("--dns"), "{}", output.stderr);
 }
+
+#[test]
+fn a_domain_that_is_not_served_is_said_in_one_sentence() {
+    let folder = tempfile::tempdir().expect("a folder");
+    configure(folder.path());
+    for command in ["dns", "doctor"] {
+        let mut chopar = Command::new(CHOPAR);
+        chopar.arg("-C").arg(folder.path());
+        let output = run(chopar.args([command, "other.test"]), b"");
+        let expected =
+            "chopar: other.test is not served; `chopar domain add other.test` serves it\n";
+        assert_eq!((output.code, output.stderr.as_str()), (64, expected));
+        assert_eq!(output.stdout, "");
+    }
+}

@@ -42,11 +42,11 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
             Err(why) => {
                 let mend = "chopar run, or systemctl start chopar, and see its log";
                 let about = format!("port {}", role.port());
-                found.push(TLS_HANDSHAKE.unknown(
-                    about,
-                    format!("it could not be spoken to: {why}"),
-                    mend,
-                ));
+                found.push(
+                    TLS_HANDSHAKE
+                        .unknown(about, format!("it could not be spoken to: {why}"), mend)
+                        .for_want_of(role.check()),
+                );
             }
         }
     }
@@ -68,6 +68,10 @@ fn port(facts: &Facts, role: Role, said: &Said) -> Vec<Finding> {
             (false, true) => AUTH_CLEAR.bad(&about, "EHLO names AUTH on port 25", RESTART),
             (false, false) => AUTH_CLEAR.good(&about, "there is none"),
         });
+    }
+    let offers_none = |offers: &Vec<String>| !offers.iter().any(|offer| is(offer, "STARTTLS"));
+    if said.in_clear.as_ref().is_some_and(offers_none) {
+        return found; // without it no handshake can be tried
     }
     let shown = match &said.handshake {
         Ok(shown) => shown,

@@ -292,8 +292,8 @@ pub(super) fn good_service() -> service::Facts {
         warnings: Vec::new(),
         daemon: service::Daemon::Runs(Some(service::Queue::default())),
         unit: Some(service::Unit {
-            enabled: "enabled".to_owned(),
-            active: "active".to_owned(),
+            enabled: Some("enabled".to_owned()),
+            active: Some("active".to_owned()),
             exposure: Some(1.3),
         }),
         hook: Some(Ok(())),
