@@ -234,7 +234,10 @@ pub(super) enum Job {
     /// The configuration is being read.
     Reload,
     /// A message is followed.
-    Follow,
+    Follow {
+        /// Bytes of lines that went out since the tool had last taken all.
+        unread: usize,
+    },
 }
 
 /// A list on its way out.
@@ -277,7 +280,7 @@ impl Control {
     }
 
     pub(super) fn wants_input(&self) -> bool {
-        matches!(self.work, Job::None | Job::Follow)
+        matches!(self.work, Job::None | Job::Follow { .. })
     }
 
     /// The next line of what came.
@@ -304,7 +307,7 @@ impl Engine {
         bytes: &[u8],
         now: Now,
     ) {
-        if matches!(control.work, Job::Follow) {
+        if matches!(control.work, Job::Follow { .. }) {
             return self.control_drop(
                 conn,
                 "nothing more can be asked while a message is followed",
@@ -341,7 +344,7 @@ impl Engine {
         self.conns.put(conn, Conn::Control(control));
     }
 
-    fn control_drop(&mut self, conn: ConnId, error: &str) {
+    pub(super) fn control_drop(&mut self, conn: ConnId, error: &str) {
         self.respond(
             conn,
             &Response::End {
@@ -482,7 +485,7 @@ impl Engine {
                 self.end(conn, stats.queued, Vec::new());
             }
             Request::Follow { id } => match id.parse::<QueueId>() {
-                Ok(id) if self.follow(conn, id) => control.work = Job::Follow,
+                Ok(id) if self.follow(conn, id) => control.work = Job::Follow { unread: 0 },
                 Ok(_) => {
                     let error = "too many messages are followed at a time".to_owned();
                     self.end(conn, 0, vec![error]);
@@ -493,7 +496,7 @@ impl Engine {
                 self.end(conn, 0, vec!["the recipient is empty".to_owned()]);
             }
             Request::Expect { recipient } => match self.expect_message(conn, recipient) {
-                true => control.work = Job::Follow,
+                true => control.work = Job::Follow { unread: 0 },
                 false => {
                     let error = "too many messages are followed at a time".to_owned();
                     self.end(conn, 0, vec![error]);
@@ -758,8 +761,10 @@ impl Engine {
 
     /// All that was listed is out.
     pub(super) fn control_drained(&mut self, conn: ConnId, mut control: Box<Control>, now: Now) {
-        if let Job::List(listing) = &mut control.work {
-            listing.portion = 0;
+        match &mut control.work {
+            Job::List(listing) => listing.portion = 0,
+            Job::Follow { unread } => *unread = 0,
+            Job::None | Job::Commit(_) | Job::Reload => {}
         }
         self.list_next(conn, &mut control);
         self.control_on(conn, control, now);
