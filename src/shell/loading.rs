@@ -11,8 +11,11 @@ use std::path::Path;
 
 use super::last_good::{self, Kept};
 use super::privilege::{self, Account, PrivilegeError};
+use super::roots::authorities;
+use super::tls::{Read, Tls, TlsError};
 use super::{certificate_files, folder, listen, own_folder};
 use crate::config::{Config, ConfigError, glance};
+use crate::date::Timestamp;
 
 use super::certificate_files::Places;
 
@@ -28,9 +31,20 @@ pub struct Loaded {
     pub certificates: Vec<Found>,
     /// The certificates of an earlier run.
     pub kept: Kept,
+    /// Roots in PEM that are known beside those of the system.
+    pub authorities: Vec<u8>,
 }
 
 impl Loaded {
+    /// TLS with what was read.
+    pub fn tls(&self, now: Timestamp) -> Result<Tls, TlsError> {
+        let read = Read {
+            found: &self.certificates,
+            authorities: &self.authorities,
+        };
+        Tls::start(read, &self.kept, &self.config.hostname, now)
+    }
+
     /// What a start would stumble over next: sockets and folders, each in a sentence. Nothing is left behind by asking.
     pub fn obstacles(&self) -> Vec<String> {
         let config = &self.config;
@@ -92,13 +106,15 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
                 state: &config.state_dir,
             })
         });
+        let authorities = config.as_ref().map(|config| authorities(config, path));
         (
             certificates.unwrap_or_default(),
             kept.unwrap_or_default(),
+            authorities.unwrap_or_default(),
             config,
         )
     };
-    let (mut certificates, kept, config) =
+    let (mut certificates, kept, authorities, config) =
         privilege::as_account(account.as_ref(), all).map_err(LoadError::Privilege)?;
     let config = config.map_err(LoadError::Config)?;
     if account.is_some() {
@@ -113,6 +129,7 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
         config,
         certificates,
         kept,
+        authorities,
     })
 }
 

@@ -3,16 +3,17 @@
 //! Server: no session tickets and no session store, so that an idle session holds little and nothing is remembered
 //! of it; of ALPN only `smtp` is taken (RFC 7301, against ALPACA); of the certificates that have the name of the SNI it is
 //! the one that serves the client best ([`Fitness`](super::certificate::Fitness)). Invariant: a pair is replaced only by a
-//! pair of the same name that works; one that cannot be read, does not match, is cut short or gone changes nothing but
-//! what is logged ([`Tls::take`] is the one place), across restarts too ([`last_good`]). Client: opportunistic TLS goes on
+//! pair of the same name that works, and that clients take no less ([`Standing`](super::certificate::Standing)); one that
+//! cannot be read, does not match, is cut short or gone changes nothing but what is logged ([`Tls::take`] is the one
+//! place), across restarts too ([`last_good`]). Client: opportunistic TLS goes on
 //! with a certificate that cannot be verified, and says so; the signature of the handshake is checked either way.
 //!
 //! Not supported: client certificates, 0-RTT, resumption.
 
 use std::cell::OnceCell;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +22,6 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -35,12 +35,31 @@ use zeroize::Zeroizing;
 use super::certificate::{Certificate, Fault, public_key};
 use super::certificate_files::{Found, OBTAINED, Pair, PairError, shown};
 use super::last_good::{self, Kept};
+use super::roots::{root_store, root_store_with};
 use super::time::wall;
 use crate::address::Domain;
 use crate::date::Timestamp;
 use crate::engine::event::{TlsSession, TlsSide, Trust};
 use crate::limits::{SELF_SIGNED_LIFETIME, SELF_SIGNED_RENEWAL};
 use crate::policy::advice::Severity;
+
+/// What there is to serve.
+#[derive(Clone, Copy, Default)]
+pub struct Read<'a> {
+    /// The pairs that were found.
+    pub found: &'a [Found],
+    /// Roots in PEM that are known here beside those of the system ([`roots::authorities`](super::roots::authorities)).
+    pub authorities: &'a [u8],
+}
+
+impl<'a, T: AsRef<[Found]> + ?Sized> From<&'a T> for Read<'a> {
+    fn from(found: &'a T) -> Self {
+        Self {
+            found: found.as_ref(),
+            ..Self::default()
+        }
+    }
+}
 
 /// What handshakes need.
 pub struct Tls {
@@ -59,11 +78,22 @@ pub struct Tls {
 struct Served {
     name: Box<str>,
     certificate: Arc<Certificate>,
+    /// The files hold another one by now, which clients would refuse sooner than this.
+    is_replaced: bool,
     bare_key: Option<PathBuf>,
     /// Who has issued it, where neither the file nor the known roots have that.
     missing_issuer: Option<String>,
     /// The key and the chain to keep, where the account could read them itself.
     pem: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// A pair that works.
+struct Fresh<'a> {
+    name: &'a str,
+    pair: &'a Pair,
+    certificate: Certificate,
+    /// The account has read it, and not root for it: no other is kept, for that would give the account the key.
+    is_own: bool,
 }
 
 /// A self-signed certificate.
@@ -137,6 +167,8 @@ pub enum Cause {
         /// When.
         to: Timestamp,
     },
+    /// No root that is known stands behind it, and one that was read before stands better.
+    Untrusted,
     /// It has not begun.
     NotYet {
         /// When it begins.
@@ -195,7 +227,11 @@ impl Finding {
     pub(super) fn is_pressing(&self) -> bool {
         match &self.cause {
             Cause::Files(PairError::Nothing(_)) => false,
-            Cause::Files(_) | Cause::Unusable(_) | Cause::Gone | Cause::Expired { .. } => true,
+            Cause::Files(_)
+            | Cause::Unusable(_)
+            | Cause::Gone
+            | Cause::Untrusted
+            | Cause::Expired { .. } => true,
             _ => false,
         }
     }
@@ -229,6 +265,12 @@ impl fmt::Display for Finding {
                 out,
                 "{name}/fullchain.pem: the certificate ended at {}, and clients that verify it refuse it; renew it",
                 to.rfc3339()
+            ),
+            Cause::Untrusted => write!(
+                out,
+                "{name}/fullchain.pem: no root of this system and none of acme.ca_file stands behind the certificate; {} as \
+                 long as it is valid; if clients trust this one, name its root in acme.ca_file",
+                self.shown
             ),
             Cause::NotYet { from } => write!(
                 out,
@@ -290,8 +332,8 @@ impl Tls {
     }
 
     /// TLS with the pairs that were found, and in the place of those that do not work with what an earlier run has kept.
-    pub fn start(
-        found: &[Found],
+    pub fn start<'a>(
+        read: impl Into<Read<'a>>,
         kept: &Kept,
         hostname: &Domain,
         now: Timestamp,
@@ -306,13 +348,24 @@ impl Tls {
             server,
             client: OnceCell::new(),
         };
-        for (name, pair) in &kept.pairs {
-            if let Ok(certificate) = Certificate::judge(pair, &tls.provider)
-                && certificate
-                    .validity
-                    .is_some_and(|validity| now < validity.to)
-            {
-                tls.serve_pair(name, pair, certificate, true);
+        let read = read.into();
+        // Without a pair there is nothing to verify, and reading the roots takes a while.
+        if !kept.pairs.is_empty() {
+            let roots = root_store_with(read.authorities).0;
+            for (name, pair) in &kept.pairs {
+                if let Ok(certificate) = Certificate::judge(pair, &tls.provider)
+                    && certificate
+                        .validity
+                        .is_some_and(|validity| now < validity.to)
+                {
+                    let fresh = Fresh {
+                        name,
+                        pair,
+                        certificate,
+                        is_own: true,
+                    };
+                    tls.serve_pair(fresh, &roots, now);
+                }
             }
         }
         tls.made = kept.made.as_ref().and_then(|pair| {
@@ -320,18 +373,24 @@ impl Tls {
             Some(Made::new(pair, certificate))
         });
         // A restart goes as far as a reload.
-        tls.take(found, hostname, Gone::Dropped, now)?;
+        tls.take(read, hostname, Gone::Dropped, now)?;
         Ok(tls)
     }
 
     /// Takes what works of the pairs that were found, from the next handshake on; what does not work changes nothing.
-    pub(super) fn take(
+    pub(super) fn take<'a>(
         &mut self,
-        found: &[Found],
+        read: impl Into<Read<'a>>,
         hostname: &Domain,
         gone: Gone,
         now: Timestamp,
     ) -> Result<(), TlsError> {
+        let Read { found, authorities } = read.into();
+        let is_any = found.iter().any(|found| found.pair.is_some());
+        let roots = match is_any {
+            true => root_store_with(authorities).0,
+            false => RootCertStore::empty(),
+        };
         self.found.clear();
         for Found { name, pair, error } in found {
             let judged = pair
@@ -339,7 +398,13 @@ impl Tls {
                 .map(|pair| (pair, Certificate::judge(pair, &self.provider)));
             match judged {
                 Some((pair, Ok(certificate))) => {
-                    self.serve_pair(name, pair, certificate, error.is_none());
+                    let fresh = Fresh {
+                        name,
+                        pair,
+                        certificate,
+                        is_own: error.is_none(),
+                    };
+                    self.serve_pair(fresh, &roots, now);
                 }
                 // What the account cannot read is what has to be mended first.
                 Some((_, Err(fault))) if error.is_none() => {
@@ -368,23 +433,37 @@ impl Tls {
         self.serve(hostname, now)
     }
 
-    /// Puts a pair that works in the place of the one of the same name. `is_own` says that the account has read it, and not
-    /// root for it: no other is kept, for that would give the account the key.
-    fn serve_pair(&mut self, name: &str, pair: &Pair, certificate: Certificate, is_own: bool) {
-        let chain = &certificate.certified.cert;
-        let pem = is_own.then(|| last_good::pem_of(pair, chain));
-        let missing_issuer = certificate.missing_issuer.as_ref().filter(|issuer| {
-            let roots = root_store().roots;
-            !roots.iter().any(|root| *root.subject == *issuer.name)
-        });
+    /// Puts a pair that works in the place of the one of the same name. One that clients would sooner take is kept beside it:
+    /// handshakes choose between the two, so that the new one is shown as soon as it is the better one.
+    fn serve_pair(&mut self, fresh: Fresh<'_>, roots: &RootCertStore, now: Timestamp) {
+        let Fresh {
+            name,
+            pair,
+            mut certificate,
+            is_own,
+        } = fresh;
+        certificate.verify(roots, &self.provider, now);
+        let pem = is_own.then(|| last_good::pem_of(pair, &certificate.certified.cert));
+        let missing_issuer = certificate
+            .missing_issuer
+            .as_ref()
+            .filter(|issuer| !(roots.roots.iter()).any(|root| *root.subject == *issuer.name));
         let missing_issuer = missing_issuer.map(|issuer| match &issuer.common_name {
             Some(name) => format!("{name:?}"),
             None => "its issuer".to_owned(),
         });
-        self.served.retain(|served| *served.name != *name);
+        let standing = certificate.standing(now);
+        self.served.retain(|served| {
+            *served.name != *name || !standing.may_replace(served.certificate.standing(now))
+        });
+        let before = self.served.iter_mut();
+        for replaced in before.filter(|served| *served.name == *name) {
+            replaced.is_replaced = true;
+        }
         self.served.push(Served {
             name: name.into(),
             certificate: Arc::new(certificate),
+            is_replaced: false,
             bare_key: pair.bare_key.clone(),
             missing_issuer,
             pem,
@@ -393,7 +472,11 @@ impl Tls {
 
     /// Serves the pairs; a certificate that is made here where there is none, and as long as it lasts the same.
     fn serve(&mut self, hostname: &Domain, now: Timestamp) -> Result<(), TlsError> {
-        self.served.sort_by(|one, other| one.name.cmp(&other.name));
+        // Of those of one folder the better one first: that is the one to keep.
+        self.served.sort_by_key(|served| {
+            let standing = served.certificate.standing(now);
+            (served.name.clone(), Reverse(standing))
+        });
         let served = self.served.iter();
         let mut certificates: Vec<_> = served
             .map(|served| Arc::clone(&served.certificate))
@@ -426,10 +509,14 @@ impl Tls {
         self.made.as_ref().map(|made| made.pem.as_slice())
     }
 
-    /// The pairs that are served and that the account could read: the folder under `tls/`, and the key and the chain in PEM.
+    /// The pairs that are served and that the account could read: the folder under `tls/`, and the key and the chain in PEM;
+    /// of each folder the best.
     pub(super) fn last_good(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let mut last = None;
         let served = self.served.iter();
-        served.filter_map(|served| Some((&*served.name, served.pem.as_ref()?.as_slice())))
+        served
+            .filter_map(|served| Some((&*served.name, served.pem.as_ref()?.as_slice())))
+            .filter(move |(name, _)| last.replace(*name) != Some(*name))
     }
 
     /// Which pair is served when, for names that more than one is for; in sentences.
@@ -443,7 +530,8 @@ impl Tls {
             let of_name = self.served.iter().filter(|served| {
                 served.certificate.has_name(name) || served.certificate.names.contains(name)
             });
-            let pairs: Vec<&str> = of_name.map(|served| &*served.name).collect();
+            let mut pairs: Vec<&str> = of_name.map(|served| &*served.name).collect();
+            pairs.dedup();
             if pairs.len() > 1 {
                 let names = shared.entry(pairs).or_default();
                 if !names.contains(&&**name) {
@@ -461,8 +549,7 @@ impl Tls {
                 .provider
                 .signature_verification_algorithms
                 .supported_schemes();
-            of_names
-                .sort_by_key(|served| std::cmp::Reverse(served.certificate.fitness(&schemes, now)));
+            of_names.sort_by_key(|served| Reverse(served.certificate.fitness(&schemes, now)));
             let first = of_names.first()?;
             let kind = first.certificate.kind();
             let mut text = format!("{}: clients are shown {first}", names.join(", "));
@@ -505,7 +592,8 @@ impl Tls {
 
     /// How many pairs are served.
     pub fn served(&self) -> usize {
-        self.served.len()
+        let served = self.served.iter();
+        served.filter(|served| !served.is_replaced).count()
     }
 
     /// SHA-256 of the public key that a client on port 25 is shown for this name at this time, as a TLSA record has it
@@ -539,8 +627,17 @@ impl Tls {
         for (name, cause) in &self.found {
             push(name, cause.clone());
         }
-        for served in &self.served {
+        for served in self.served.iter().filter(|served| !served.is_replaced) {
             let name = &*served.name;
+            let standing = served.certificate.standing(now);
+            let mut others = self.served.iter().filter(|other| other.name == served.name);
+            let is_behind = others.any(|other| {
+                let other = other.certificate.standing(now);
+                !standing.may_replace(other) && other.is_trusted && !standing.is_trusted
+            });
+            if is_behind {
+                push(name, Cause::Untrusted);
+            }
             if let Some(cause) = expiry(&served.certificate, now) {
                 push(name, self.superseded(served, now).unwrap_or(cause));
             }
@@ -570,6 +667,9 @@ impl Tls {
         };
         let mut others = self.served.iter().filter(|other| !has_ended(other));
         let by = others.find(|other| {
+            if other.name == served.name {
+                return false;
+            }
             let mut names = served.certificate.names.iter();
             names.all(|name| other.certificate.names.contains(name))
         })?;
@@ -686,29 +786,11 @@ fn client_config(
     Ok(Arc::new(config))
 }
 
-/// Where the system's roots are.
-pub(super) fn bundle_path() -> PathBuf {
-    std::env::var_os("SSL_CERT_FILE").map_or_else(|| SYSTEM_ROOTS.into(), PathBuf::from)
-}
-
-/// The system's roots and those of Mozilla, which are there where the system has none.
-pub(super) fn root_store() -> RootCertStore {
-    let mut store = RootCertStore::empty();
-    store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    if let Ok(bundle) = fs::read(bundle_path()) {
-        store.add_parsable_certificates(CertificateDer::pem_slice_iter(&bundle).flatten());
-    }
-    store
-}
-
 /// For a client of HTTPS, which trusts the system's roots and those in `more`, in PEM. Gives none where `more` has none.
 pub fn https_client(more: Option<&[u8]>) -> Result<Arc<ClientConfig>, String> {
-    let mut roots = root_store();
-    if let Some(pem) = more {
-        let certificates = CertificateDer::pem_slice_iter(pem).flatten();
-        if roots.add_parsable_certificates(certificates).0 == 0 {
-            return Err("there is no certificate in it that could be trusted".to_owned());
-        }
+    let (roots, added) = root_store_with(more.unwrap_or_default());
+    if more.is_some() && added == 0 {
+        return Err("there is no certificate in it that could be trusted".to_owned());
     }
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
@@ -912,9 +994,10 @@ impl ServerCertVerifier for Unverified {
 pub const CERTIFICATE_EXPIRY_DAYS: [u64; 3] = [20, 7, 1];
 /// The longest common name (RFC 5280 appendix A.1, ub-common-name).
 const COMMON_NAME_BYTES_MAX: usize = 64;
-const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// With an address rustls sends no SNI.
 const NO_NAME: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trust_tests;

@@ -1,5 +1,6 @@
 //! Certificates, names and handshakes.
 
+use std::fs;
 use std::path::Path;
 
 use zeroize::Zeroizing;
