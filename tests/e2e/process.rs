@@ -23,7 +23,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is missing: install the Debian package {package}"))
 }
 
-const PACKAGES: [(&str, &str); 26] = [
+const PACKAGES: [(&str, &str); 27] = [
     ("curl", "curl"),
     ("dig", "bind9-dnsutils"),
     ("dovecot", "dovecot-lmtpd"),
@@ -47,6 +47,7 @@ const PACKAGES: [(&str, &str); 26] = [
     ("spamd", "spamd"),
     ("strace", "strace"),
     ("swaks", "swaks"),
+    ("systemd-socket-activate", "systemd"),
     ("testssl", "testssl.sh"),
     ("unbound", "unbound"),
     ("unshare", "util-linux"),
