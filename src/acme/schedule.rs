@@ -33,6 +33,13 @@ impl Lifetime {
     fn len(self) -> Duration {
         self.to.since(self.from)
     }
+
+    /// How long nothing is ordered after it was obtained.
+    fn rest(self) -> Duration {
+        let len = self.len();
+        let rest = ACME_RETRY_PAUSE_MIN.max(len / 24).min(len / 3);
+        rest.max(Duration::from_secs(1))
+    }
 }
 
 /// What to do now.
@@ -97,10 +104,8 @@ impl Plan {
     /// For a certificate that was obtained just now: before the next there is a rest of an hour or of a 24th of its
     /// lifetime, for certificates of hours a third of that.
     pub fn renewed(lifetime: Lifetime, now: Timestamp, entropy: &mut dyn Entropy) -> Self {
-        let len = lifetime.len();
-        let rest = ACME_RETRY_PAUSE_MIN.max(len / 24).min(len / 3);
         Self {
-            rest: now.after(rest.max(Duration::from_secs(1))),
+            rest: now.after(lifetime.rest()),
             ..Self::new(Some(lifetime), now, entropy)
         }
     }
@@ -225,8 +230,12 @@ impl Plan {
         let longest = ACME_RETRY_PAUSE_MAX.saturating_add(ACME_RETRY_PAUSE_MAX / 4);
         self.not_before = at_most(pauses.not_before, longest);
         self.asked = at_most(pauses.asked, RETRY_ASKED_MAX);
-        // A restart may follow a clock that was set right: as for another certificate, an hour is enough.
-        self.rest = at_most(pauses.rest, ACME_RETRY_PAUSE_MIN);
+        let whole = self.lifetime.map_or(ACME_RETRY_PAUSE_MIN, Lifetime::rest);
+        self.rest = match pauses.rest <= now.after(whole) {
+            true => pauses.rest,
+            // The clock was ahead when it was obtained.
+            false => now.after(ACME_RETRY_PAUSE_MIN),
+        };
     }
 
     /// An operator has changed what may have been in the way. What the CA has asked for stays.

@@ -250,6 +250,19 @@ fn a_restart_keeps_what_protects_the_ca_and_makes_no_pause_longer() {
     let mut after = Plan::new(None, at(1_010), entropy);
     after.resume(&before.pauses(), at(1_010));
     assert_eq!(after.due(), at(1_010 + 3_600));
+    // It is there, and the CA wants it renewed already: the rest is kept to, however often it is started.
+    let held = lifetime(0, 90);
+    let before = Plan::renewed(held, at(1_000), entropy);
+    let mut again = Plan::new(Some(held), at(50_000), entropy);
+    again.resume(&before.pauses(), at(50_000));
+    let past = RenewalInfo {
+        start: at(0),
+        end: at(1),
+        explanation: None,
+    };
+    again.on_window(past, Duration::ZERO, at(50_000), entropy);
+    assert_eq!(again.due(), at(1_000 + 90 * DAY / 24));
+    assert!(again.is_held_back(at(50_000)));
     // Numbers of a clock that was wrong, or of a disk.
     let far = Pauses {
         failures: u32::MAX,
