@@ -6,12 +6,13 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use super::control::{Control, Job, Response};
+use super::control::{Job, Response};
 use super::event::ConnId;
 use super::log::{Level, Line};
 use super::{Conn, Engine};
 use crate::limits::{
-    FOLLOWED_LINES_BYTES_MAX, FOLLOWED_LINES_MAX, FOLLOWERS_MAX, PROBED_ADDRESSES_MAX,
+    FOLLOWED_LINES_BYTES_MAX, FOLLOWED_LINES_MAX, FOLLOWER_BYTES_MAX, FOLLOWERS_MAX,
+    PROBED_ADDRESSES_MAX,
 };
 use crate::queue_id::QueueId;
 
@@ -140,14 +141,26 @@ impl Engine {
     pub(super) fn tell_followers(&mut self, line: &Line) {
         let Some(id) = line.message() else { return };
         for conn in self.following.keep(id, &line.text) {
-            let follows = |control: &Control| matches!(control.work, Job::Follow);
-            if matches!(self.conns.get(conn), Some(Conn::Control(control)) if follows(control)) {
+            let Some(Conn::Control(control)) = self.conns.get_mut(conn) else {
+                continue;
+            };
+            let Job::Follow { unread } = &mut control.work else {
+                continue;
+            };
+            *unread = unread.saturating_add(line.text.len());
+            if *unread > FOLLOWER_BYTES_MAX {
+                self.control_drop(conn, UNREAD);
+            } else {
                 let text = line.text.clone();
                 self.respond(conn, &Response::Event { text });
             }
         }
     }
 }
+
+/// What a tool is told that does not read what it has asked for.
+const UNREAD: &str =
+    "too much was said of the message without being read; ask again, the newest lines are kept";
 
 #[cfg(test)]
 mod tests {

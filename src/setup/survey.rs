@@ -16,7 +16,6 @@ use crate::entropy::Entropy as _;
 use crate::limits::SPF_TERMS_MAX;
 use crate::shell::loading;
 use crate::shell::time::{SystemEntropy, wall};
-use crate::shell::tls::Tls;
 
 /// The addresses by which mail leaves and comes, as others see them. `given` are those that an operator names, where the
 /// machine stands behind another one's.
@@ -57,7 +56,7 @@ pub(super) fn seen_by_others(
 pub fn key_digest(folder: &Path) -> Option<Vec<u8>> {
     let loaded = loading::load(folder).ok()?;
     let (host, now) = (&loaded.config.hostname, wall());
-    let tls = Tls::start(&loaded.certificates, &loaded.kept, host, now).ok()?;
+    let tls = loaded.tls(now).ok()?;
     tls.key_digest(host, now)
 }
 

@@ -37,6 +37,7 @@ mod event_loop;
 mod greylist_file;
 mod handover;
 pub mod listen;
+pub mod roots;
 mod sandbox;
 mod secret;
 mod slab;

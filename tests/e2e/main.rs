@@ -9,6 +9,10 @@
 
 mod abuse;
 mod acme;
+mod acme_first;
+mod acme_hooks;
+mod acme_sockets;
+mod acme_window;
 mod arc;
 mod bounces;
 mod client;
@@ -24,6 +28,7 @@ mod hostile;
 mod load;
 mod local;
 mod messages;
+mod pebble;
 mod policy;
 mod process;
 mod queue;

@@ -23,7 +23,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is missing: install the Debian package {package}"))
 }
 
-const PACKAGES: [(&str, &str); 30] = [
+const PACKAGES: [(&str, &str); 31] = [
     ("chromium", "chromium"),
     ("curl", "curl"),
     ("dig", "bind9-dnsutils"),
@@ -51,6 +51,7 @@ const PACKAGES: [(&str, &str); 30] = [
     ("spamd", "spamd"),
     ("strace", "strace"),
     ("swaks", "swaks"),
+    ("systemd-socket-activate", "systemd"),
     ("testssl", "testssl.sh"),
     ("unbound", "unbound"),
     ("unshare", "util-linux"),

@@ -18,7 +18,6 @@ use crate::setup::doctor::judge::dns::Delivery;
 use crate::setup::doctor::judge::service::{Admin, Daemon, Facts, Queue, Unit, exposure};
 use crate::shell::loading::{self, LoadError};
 use crate::shell::time::wall;
-use crate::shell::tls::Tls;
 
 /// What there is to know.
 pub fn gather(examination: &Examination) -> Facts {
@@ -65,7 +64,7 @@ pub fn configuration(folder: &Path) -> (Vec<String>, Vec<String>) {
         sort(advice.severity, advice.text);
     }
     let now = wall();
-    match Tls::start(&loaded.certificates, &loaded.kept, &config.hostname, now) {
+    match loaded.tls(now) {
         Ok(tls) => {
             for finding in tls.findings(&config.hostname, now) {
                 sort(finding.severity(), finding.to_string());

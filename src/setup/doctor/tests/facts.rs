@@ -225,6 +225,7 @@ pub(super) fn good_tls() -> tls::Facts {
     tls::Facts {
         host: name("mail.example.com"),
         now: NOW,
+        coming: tls::Coming::Nothing,
         ports: vec![
             (ports::Role::Submission, Ok(said(Some(vec!["STARTTLS"])))),
             (ports::Role::Submissions, Ok(said(None))),
