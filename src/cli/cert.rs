@@ -19,6 +19,7 @@ use crate::acme::{ChallengeKind, Error, Name};
 use crate::config::{Config, Renewal};
 use crate::date::Timestamp;
 use crate::limits::ACME_NAMES_MAX;
+use crate::policy::published::names;
 use crate::setup::acme::hooks;
 use crate::setup::acme::obtain::{Failed, Key, Means, Obtained, issuer};
 use crate::setup::acme::record::HookRunner;
@@ -244,7 +245,7 @@ impl Renew {
             if acme.renewal == Renewal::Off {
                 acme.renewal = Renewal::Obtained;
             }
-            let mut all = wanted(&acme, &config.hostname, &kept);
+            let mut all = wanted(&acme, &config.hostname, &names(config), &kept);
             all.retain(|one| only.as_ref().is_none_or(|only| *only == one.name));
             if all.is_empty() {
                 let text = match &only {

@@ -48,6 +48,8 @@ pub(super) fn read(
                 domain.receive = section.receive;
                 domain.dmarc = section.dmarc;
                 domain.quarantine = section.quarantine;
+                domain.mta_sts = section.mta_sts;
+                domain.incoming.clone_from(&section.incoming);
             }
             None => {
                 let domain = section.domain.to_string();

@@ -112,6 +112,11 @@ pub enum Problem {
         /// What is there.
         text: String,
     },
+    /// No server on which mail is read.
+    Incoming {
+        /// What is there.
+        text: String,
+    },
     /// No network.
     Network {
         /// What is there.
@@ -370,6 +375,10 @@ impl fmt::Display for Problem {
             Self::ListenWord { text } => write!(
                 out,
                 "{text:?} is neither a list of addresses nor \"systemd\"; write it like [\"0.0.0.0:25\"]"
+            ),
+            Self::Incoming { text } => write!(
+                out,
+                "{text:?} is no server on which mail is read; write it like \"imaps://imap.example.net\""
             ),
             Self::Network { text } => write!(
                 out,

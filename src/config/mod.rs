@@ -20,6 +20,7 @@ mod domains;
 mod error;
 mod folder;
 mod glance;
+mod incoming;
 mod names;
 mod network;
 pub mod quantity;
@@ -43,6 +44,7 @@ pub use aliases::Alias;
 pub use error::{ConfigError, Problem};
 pub use folder::{Folder, Rights, SystemDefaults};
 pub use glance::glance;
+pub use incoming::{Incoming, Protocol};
 pub use names::Names;
 pub use network::{Network, Networks};
 pub use quantity::size as parse_size;
@@ -144,6 +146,8 @@ pub struct Listeners {
     pub submissions: Listen,
     /// Status page and metrics.
     pub status: Listen,
+    /// What senders and mail programs read over HTTPS.
+    pub https: Listen,
 }
 
 /// Where one listener's sockets come from.
@@ -213,6 +217,10 @@ pub struct ServedDomain {
     pub dmarc: Dmarc,
     /// What is done where that policy asks for quarantine.
     pub quarantine: Quarantine,
+    /// Whether senders are told that its mail exchanger has TLS (RFC 8461).
+    pub mta_sts: MtaSts,
+    /// Where its people read their mail, for mail programs that set themselves up.
+    pub incoming: Option<Incoming>,
     /// Who may log in, by the key of the local part.
     pub users: BTreeMap<String, User>,
     /// Where addresses lead, by the key of the local part.
@@ -252,6 +260,32 @@ pub enum Dmarc {
     /// The policy is followed.
     #[default]
     Enforce,
+}
+
+/// What the policy of a domain asks of senders (RFC 8461 section 5).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum MtaSts {
+    /// There is no policy.
+    #[default]
+    Off,
+    /// There is one no more: those who remember it are to forget it.
+    None,
+    /// Failures are reported.
+    Testing,
+    /// Mail is delivered over verified TLS or not at all.
+    Enforce,
+}
+
+impl MtaSts {
+    /// The word in the policy.
+    pub const fn mode(self) -> Option<&'static str> {
+        match self {
+            Self::Off => None,
+            Self::None => Some("none"),
+            Self::Testing => Some("testing"),
+            Self::Enforce => Some("enforce"),
+        }
+    }
 }
 
 /// What is done about mail that is to be quarantined; the stricter, the greater.

@@ -19,7 +19,8 @@ use super::network::{Network, NetworkError, Networks};
 use super::quantity;
 use super::routes::RouteText;
 use super::{
-    Bcc, Delivery, Dmarc, DnsSource, Family, Limits, Listen, Listeners, Names, Quarantine, Receive,
+    Bcc, Delivery, Dmarc, DnsSource, Family, Incoming, Limits, Listen, Listeners, MtaSts, Names,
+    Quarantine, Receive,
 };
 use crate::address::{Domain, Mailbox};
 use crate::dns::{Servers, resolv_conf};
@@ -70,6 +71,8 @@ pub(super) struct DomainSection {
     pub(super) receive: Receive,
     pub(super) dmarc: Dmarc,
     pub(super) quarantine: Quarantine,
+    pub(super) mta_sts: MtaSts,
+    pub(super) incoming: Option<Incoming>,
     pub(super) line: usize,
     pub(super) column: usize,
 }
@@ -218,6 +221,7 @@ struct ListenText {
     submission: Option<Spanned<Sockets>>,
     submissions: Option<Spanned<Sockets>>,
     status: Option<Spanned<Sockets>>,
+    https: Option<Spanned<Sockets>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -331,6 +335,8 @@ struct DomainText {
     receive: bool,
     dmarc: Option<Spanned<String>>,
     quarantine: Option<Spanned<String>>,
+    mta_sts: Option<Spanned<String>>,
+    incoming: Option<Spanned<String>>,
 }
 
 impl Default for DomainText {
@@ -339,6 +345,8 @@ impl Default for DomainText {
             receive: true,
             dmarc: None,
             quarantine: None,
+            mta_sts: None,
+            incoming: None,
         }
     }
 }
@@ -537,6 +545,7 @@ impl Check<'_> {
                 listen.status,
                 vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 8025))],
             ),
+            https: self.sockets(listen.https, Vec::new()),
         }
     }
 
@@ -796,11 +805,30 @@ impl Check<'_> {
                         section.quarantine.as_ref(),
                         &[("mark", Quarantine::Mark), ("refuse", Quarantine::Refuse)],
                     );
+                    let mta_sts = self.word(
+                        section.mta_sts.as_ref(),
+                        &[
+                            ("off", MtaSts::Off),
+                            ("none", MtaSts::None),
+                            ("testing", MtaSts::Testing),
+                            ("enforce", MtaSts::Enforce),
+                        ],
+                    );
+                    let incoming = section.incoming.as_ref().and_then(|text| {
+                        let incoming = Incoming::parse(text.get_ref());
+                        if incoming.is_none() {
+                            let there = text.get_ref().clone();
+                            self.problem(text, Problem::Incoming { text: there });
+                        }
+                        incoming
+                    });
                     sections.push(DomainSection {
                         domain,
                         receive,
                         dmarc,
                         quarantine,
+                        mta_sts,
+                        incoming,
                         line,
                         column,
                     });

@@ -67,6 +67,8 @@ pub enum Listener {
     Control,
     /// The status page and `/metrics`, over HTTP.
     Status,
+    /// Policies and settings of domains, over HTTPS.
+    Https,
 }
 
 /// Who is at the other end of an accepted connection.
@@ -237,6 +239,8 @@ pub struct TlsSession {
 pub enum TlsSide {
     /// We have the certificate; it is chosen by SNI.
     Server,
+    /// The same, for HTTP (RFC 7301: a client that names protocols has to find its own among ours).
+    HttpsServer,
     /// We ask for this name.
     Client {
         /// The host whose certificate it should be.

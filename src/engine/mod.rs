@@ -68,7 +68,7 @@ use outbound::Courier;
 use repeats::Repeats;
 use resolver::Questions;
 use shares::capacity;
-use status::{CertificateLeft, Observed, Visit};
+use status::{CertificateLeft, Observed, Visit, Visits};
 use store::{Committing, PutOff, Recording};
 use timers::{Timer, Timers};
 
@@ -118,8 +118,8 @@ pub struct Engine {
     free_without_unfinished: Option<u64>,
     counters: Counters,
     observed: Observed,
-    /// Who looks at the status, the one who came first in front.
-    visits: VecDeque<ConnId>,
+    /// Who reads a page.
+    visits: Visits,
     /// The greatest counts of one turn.
     heaviest: Workload,
     log_level: Level,
@@ -302,7 +302,7 @@ impl Engine {
             free_without_unfinished: None,
             counters: Counters::default(),
             observed: Observed::default(),
-            visits: VecDeque::new(),
+            visits: Visits::default(),
             heaviest: Workload::default(),
             log_level: Level::Info,
             operator: ROOT,
@@ -389,6 +389,7 @@ impl Engine {
             Event::TlsReady { conn, session } => match self.conns.take(conn) {
                 Some(Conn::Inbound(inbound)) => self.inbound_tls(conn, inbound, session, now),
                 Some(Conn::Courier(courier)) => self.courier_tls(conn, courier, session, now),
+                // It speaks when it is ready to.
                 Some(other) => self.conns.put(conn, other),
                 None => {}
             },

@@ -2,7 +2,7 @@
 //!
 //! Lines end with CRLF and with nothing else: whoever is lenient here reads another request than a proxy before it.
 
-use crate::limits::{HTTP_FIELDS_MAX, HTTP_HEAD_BYTES_MAX};
+use crate::limits::{HTTP_BODY_BYTES_MAX, HTTP_FIELDS_MAX, HTTP_HEAD_BYTES_MAX};
 
 /// What is asked of a resource (RFC 9110 section 9.3).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -11,6 +11,18 @@ pub enum Method {
     Get,
     /// Its header alone.
     Head,
+    /// The resource, for what is sent with the request. Only a few take it ([`Reads::Posts`]), and none reads it.
+    Post,
+}
+
+/// What a page takes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Reads {
+    /// Requests without a body.
+    #[default]
+    Gets,
+    /// POST too, with a body of at most [`HTTP_BODY_BYTES_MAX`] whose length is said.
+    Posts,
 }
 
 /// A request.
@@ -57,12 +69,27 @@ impl Refusal {
 /// Collects a request.
 #[derive(Clone, Debug, Default)]
 pub struct RequestReader {
+    reads: Reads,
     head: Vec<u8>,
+    /// A request whose body comes in, and how many bytes of it are to come.
+    posted: Option<(Request, usize)>,
 }
 
 impl RequestReader {
+    /// One that takes bodies too, which are passed over.
+    pub fn with_posts() -> Self {
+        Self {
+            reads: Reads::Posts,
+            ..Self::default()
+        }
+    }
+
     /// Takes what came; `None` as long as the head is not whole. What stands behind it is not looked at.
     pub fn read(&mut self, bytes: &[u8]) -> Result<Option<Request>, Refusal> {
+        if self.posted.is_some() {
+            return Ok(self.pass_over(bytes.len()));
+        }
+        let mut all = self.head.len().saturating_add(bytes.len());
         // The end may lie across what had come and what comes.
         let from = self.head.len().saturating_sub(END.len());
         let room = HTTP_HEAD_BYTES_MAX.saturating_sub(self.head.len());
@@ -73,28 +100,44 @@ impl RequestReader {
             let empty = self.head.chunks(2).take_while(|line| *line == b"\r\n");
             let empty = empty.count().saturating_mul(2);
             self.head.drain(..empty);
+            all = all.saturating_sub(empty);
         }
         let behind = self.head.get(from..).unwrap_or(&self.head);
         let found = behind.windows(END.len()).position(|window| window == END);
         match found {
             Some(at) => {
                 let end = from.saturating_add(at).min(self.head.len());
-                parse(self.head.get(..end).unwrap_or_default()).map(Some)
+                let (request, body) = parse(self.head.get(..end).unwrap_or_default(), self.reads)?;
+                let head = end.saturating_add(END.len());
+                let behind = all.saturating_sub(head);
+                self.posted = Some((request, body));
+                Ok(self.pass_over(behind))
             }
             None if self.head.len() >= HTTP_HEAD_BYTES_MAX => Err(Refusal::TooLong),
             None => Ok(None),
+        }
+    }
+
+    /// So many bytes of the body have come.
+    fn pass_over(&mut self, bytes: usize) -> Option<Request> {
+        let (_, left) = self.posted.as_mut()?;
+        *left = left.saturating_sub(bytes);
+        match left {
+            0 => self.posted.take().map(|(request, _)| request),
+            _ => None,
         }
     }
 }
 
 const END: &[u8] = b"\r\n\r\n";
 
-/// Reads a head without the empty line at its end.
-fn parse(head: &[u8]) -> Result<Request, Refusal> {
+/// Reads a head without the empty line at its end; with how many bytes follow it.
+fn parse(head: &[u8], reads: Reads) -> Result<(Request, usize), Refusal> {
     let text = std::str::from_utf8(head).map_err(|_| Refusal::Malformed)?;
     let mut lines = text.split("\r\n");
-    let (method, target, is_newer) = request_line(lines.next().unwrap_or_default())?;
+    let (method, target, is_newer) = request_line(lines.next().unwrap_or_default(), reads)?;
     let mut host = None;
+    let mut body = None;
     for (count, line) in lines.enumerate() {
         if count >= HTTP_FIELDS_MAX {
             return Err(Refusal::TooLong);
@@ -105,10 +148,19 @@ fn parse(head: &[u8]) -> Result<Request, Refusal> {
                 return Err(Refusal::Malformed);
             }
             host = Some(host_name(value)?);
-        } else if name.eq_ignore_ascii_case("transfer-encoding")
-            || name.eq_ignore_ascii_case("content-length") && value != "0"
-        {
+        } else if name.eq_ignore_ascii_case("transfer-encoding") {
             return Err(Refusal::Body);
+        } else if name.eq_ignore_ascii_case("content-length") {
+            let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+            if !is_number || body.is_some() {
+                return Err(Refusal::Malformed);
+            }
+            let most = match method {
+                Method::Post => HTTP_BODY_BYTES_MAX,
+                Method::Get | Method::Head => 0,
+            };
+            let len = value.parse().ok().filter(|len| *len <= most);
+            body = Some(len.ok_or(Refusal::Body)?);
         }
     }
     // RFC 9112 section 3.2.
@@ -119,16 +171,17 @@ fn parse(head: &[u8]) -> Result<Request, Refusal> {
         Some((path, query)) => (path, Some(query.to_owned())),
         None => (target, None),
     };
-    Ok(Request {
+    let request = Request {
         method,
         path: path.to_owned(),
         query,
         host,
-    })
+    };
+    Ok((request, body.unwrap_or_default()))
 }
 
 /// The method, the target, and whether the version is 1.1.
-fn request_line(line: &str) -> Result<(Method, &str, bool), Refusal> {
+fn request_line(line: &str, reads: Reads) -> Result<(Method, &str, bool), Refusal> {
     let mut words = line.split(' ');
     let (Some(method), Some(target), Some(version), None) =
         (words.next(), words.next(), words.next(), words.next())
@@ -147,6 +200,7 @@ fn request_line(line: &str) -> Result<(Method, &str, bool), Refusal> {
     let method = match method {
         "GET" => Method::Get,
         "HEAD" => Method::Head,
+        "POST" if reads == Reads::Posts => Method::Post,
         _ => return Err(Refusal::Method),
     };
     let is_origin_form =
@@ -270,6 +324,14 @@ mod tests {
                 "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
                 413,
             ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +0\r\n\r\n",
+                400,
+            ),
+            (
+                "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
+                400,
+            ),
             (long.as_str(), 431),
             (many.as_str(), 431),
             ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
@@ -277,6 +339,22 @@ mod tests {
             let refused = read(text).expect_err(text);
             assert_eq!(refused.status().0, status, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_body_is_passed_over_where_it_is_taken() {
+        let mut reader = RequestReader::with_posts();
+        let head = b"POST /a HTTP/1.1\r\nHost: c\r\nContent-Length: 5\r\n\r\nab";
+        assert_eq!(reader.read(head), Ok(None));
+        assert_eq!(reader.read(b"c"), Ok(None));
+        let request = reader.read(b"de").expect("taken").expect("whole");
+        assert_eq!(
+            (request.method, request.path.as_str()),
+            (Method::Post, "/a")
+        );
+        let long = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n";
+        let refused = RequestReader::with_posts().read(long.as_bytes());
+        assert_eq!(refused, Err(Refusal::Body));
     }
 
     proptest! {

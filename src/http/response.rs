@@ -107,7 +107,7 @@ impl Response {
             "HTTP/1.1 {status} {phrase}\r\nContent-Type: {media_type}\r\nContent-Length: {len}\r\n{allow}{FIELDS}\r\n"
         )
         .into_bytes();
-        if method == Method::Get {
+        if method != Method::Head {
             bytes.extend_from_slice(&body);
         }
         bytes

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use crate::acme::ChallengeKind;
 use crate::address::{Domain, Mailbox};
-use crate::config::{Config, Receive};
+use crate::config::{Config, Listen, MtaSts, Receive, Renewal};
 
 use super::relay;
 
@@ -40,6 +41,7 @@ pub fn advice(config: &Config) -> Vec<Advice> {
     administrator(config, &mut found);
     postmasters(config, &mut found);
     unsigned(config, &mut found);
+    unpublished(config, &mut found);
     found
 }
 
@@ -114,6 +116,37 @@ fn unsigned(config: &Config, found: &mut Vec<Advice>) {
             );
             found.push(advise(Severity::Advice, text));
         }
+    }
+}
+
+/// A policy that nobody serves does nothing; the settings of mail programs likewise.
+fn unpublished(config: &Config, found: &mut Vec<Advice>) {
+    let is_served =
+        !matches!(&config.listen.https, Listen::Addresses(addresses) if addresses.is_empty());
+    for (domain, served) in &config.domains {
+        let keys = [
+            ("mta_sts", served.mta_sts != MtaSts::Off),
+            ("incoming", served.incoming.is_some()),
+        ];
+        for (key, is_set) in keys {
+            if is_set && !is_served {
+                let text = format!(
+                    "chopar.toml: {key} is set for {domain}, and nothing serves it: set https = [\"0.0.0.0:443\", \"[::]:443\"] \
+                     under [listen]"
+                );
+                found.push(advise(Severity::Advice, text));
+            }
+        }
+    }
+    let is_taken = matches!(&config.listen.https, Listen::Addresses(addresses)
+        if addresses.iter().any(|address| address.port() == config.acme.tls_port));
+    if is_taken
+        && config.acme.challenge == ChallengeKind::TlsAlpn01
+        && config.acme.renewal != Renewal::Off
+    {
+        let text = "chopar.toml: listen.https takes the port that acme.challenge = \"tls-alpn-01\" needs, and certificates are \
+                    not renewed; set challenge = \"http-01\" under [acme]";
+        found.push(advise(Severity::Fault, text.to_owned()));
     }
 }
 

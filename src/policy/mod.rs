@@ -9,6 +9,7 @@ pub mod conduct;
 mod expiring;
 pub mod greylist;
 pub mod password_memory;
+pub mod published;
 pub mod rates;
 pub mod relay;
 pub mod retry;

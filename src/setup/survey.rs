@@ -14,6 +14,7 @@ use crate::config::{Config, Listen, Receive};
 use crate::dns::{RecordKind, ZoneKind};
 use crate::entropy::Entropy as _;
 use crate::limits::SPF_TERMS_MAX;
+use crate::policy::published;
 use crate::shell::loading;
 use crate::shell::time::{SystemEntropy, wall};
 
@@ -84,6 +85,12 @@ pub fn facts_of(config: &Config, domain: &Domain, addresses: Vec<IpAddr>) -> Fac
         submission: port(&config.listen.submission, 587),
         submissions: port(&config.listen.submissions, 465),
         key_digest: None,
+        web: published::names(config)
+            .into_iter()
+            .filter(|name| name.parent().as_ref() == Some(domain))
+            .collect(),
+        policy_record: published::policy(config, domain)
+            .map(|policy| published::policy_record(&policy)),
     }
 }
 

@@ -6,6 +6,7 @@ mod dkim;
 mod dmarc;
 #[cfg(test)]
 mod tests;
+mod web;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,6 +38,10 @@ pub struct Facts {
     pub submissions: Option<u16>,
     /// SHA-256 of the public key of the host's certificate, where that is not self-signed.
     pub key_digest: Option<Vec<u8>>,
+    /// The names of the domain under which something is served over HTTPS.
+    pub web: Vec<Domain>,
+    /// The text that says which MTA-STS policy there is, where there is one.
+    pub policy_record: Option<String>,
 }
 
 /// A DKIM key, as it is to be published.
@@ -105,6 +110,10 @@ pub enum Purpose {
     Submission,
     /// Senders can hold the certificate against the DNS.
     Association,
+    /// Senders know that there is TLS.
+    MtaSts,
+    /// What the domain publishes over HTTPS is found.
+    Web,
 }
 
 impl Purpose {
@@ -125,6 +134,8 @@ impl Purpose {
             Self::TlsReports => "reports of mail that did not arrive over TLS",
             Self::Submission => "mail programs find server and port by themselves",
             Self::Association => "senders hold the certificate against the DNS (DANE)",
+            Self::MtaSts => "senders look for the policy that there is TLS (MTA-STS)",
+            Self::Web => "the policy, or the settings for mail programs, are found",
         }
     }
 
@@ -142,6 +153,8 @@ impl Purpose {
             Self::TlsReports => "tls-reports",
             Self::Submission => "submission",
             Self::Association => "tlsa",
+            Self::MtaSts => "mta-sts",
+            Self::Web => "web",
         }
     }
 }
@@ -285,6 +298,7 @@ pub fn questions(facts: &Facts) -> Vec<(Domain, ZoneKind)> {
     if let Some(name) = below("_25._tcp", &facts.host) {
         all.push((name, ZoneKind::Tlsa));
     }
+    all.extend(web::questions(facts));
     all.sort();
     all.dedup();
     all
@@ -308,6 +322,7 @@ pub fn compare(facts: &Facts, seen: &Seen) -> Vec<Row> {
     rows.extend(tls_reports(facts, seen));
     rows.extend(services(facts, seen));
     rows.extend(association(facts, seen));
+    rows.extend(web::rows(facts, seen));
     for row in &mut rows {
         obstacles(row, seen);
     }

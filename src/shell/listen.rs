@@ -129,6 +129,7 @@ pub(super) fn obstacles(listen: &Listeners, is_running: bool) -> Vec<ListenError
         ("proxy", &listen.proxy),
         ("submission", &listen.submission),
         ("submissions", &listen.submissions),
+        ("https", &listen.https),
     ];
     let mut found = Vec::new();
     for (key, listen) in keys {
@@ -175,6 +176,7 @@ pub(super) fn bind(listen: &Listeners) -> Result<(Vec<Port>, ChallengeSockets), 
         ("proxy", Listener::Proxy, &listen.proxy),
         ("submission", Listener::Submission, &listen.submission),
         ("submissions", Listener::Submissions, &listen.submissions),
+        ("https", Listener::Https, &listen.https),
     ];
     for (key, listener, listen) in keys {
         let sockets = match listen {

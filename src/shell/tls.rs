@@ -72,6 +72,8 @@ pub struct Tls {
     /// What was wrong with the pairs when they were read last.
     found: Vec<(Box<str>, Cause)>,
     server: Arc<ServerConfig>,
+    /// For HTTP.
+    https: Arc<ServerConfig>,
     client: OnceCell<Clients>,
 }
 
@@ -156,13 +158,16 @@ impl Tls {
         now: Timestamp,
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
-        let server = server_config(Certificates::default(), &provider)?;
+        let none = Arc::new(Certificates::default());
+        let server = server_config(Arc::clone(&none), &provider, SMTP)?;
+        let https = server_config(none, &provider, HTTP)?;
         let mut tls = Self {
             provider,
             served: Vec::new(),
             made: None,
             found: Vec::new(),
             server,
+            https,
             client: OnceCell::new(),
         };
         let read = read.into();
@@ -307,11 +312,12 @@ impl Tls {
             certificates.push(Arc::clone(&made.certificate));
             self.made = Some(made);
         }
-        let certificates = Certificates {
+        let certificates = Arc::new(Certificates {
             all: certificates,
             hostname: Some(hostname.clone()),
-        };
-        self.server = server_config(certificates, &self.provider)?;
+        });
+        self.https = server_config(Arc::clone(&certificates), &self.provider, HTTP)?;
+        self.server = server_config(certificates, &self.provider, SMTP)?;
         Ok(())
     }
 
@@ -457,6 +463,9 @@ impl Tls {
             TlsSide::Server => ServerConnection::new(Arc::clone(&self.server))
                 .map(Connection::Server)
                 .map_err(|error| error.to_string()),
+            TlsSide::HttpsServer => ServerConnection::new(Arc::clone(&self.https))
+                .map(Connection::Server)
+                .map_err(|error| error.to_string()),
             TlsSide::Client { name, trust } => {
                 let clients = self.clients()?;
                 let config = match trust {
@@ -493,7 +502,7 @@ impl Tls {
                 None => cipher.to_owned(),
             },
             verified: match side {
-                TlsSide::Server => false,
+                TlsSide::Server | TlsSide::HttpsServer => false,
                 TlsSide::Client {
                     trust: Trust::Verified,
                     ..
@@ -586,15 +595,16 @@ pub(super) fn server_name(name: &Domain) -> Option<ServerName<'static>> {
 }
 
 fn server_config(
-    certificates: Certificates,
+    certificates: Arc<Certificates>,
     provider: &Arc<CryptoProvider>,
+    protocol: &[u8],
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError(error.to_string()))?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(certificates));
-    config.alpn_protocols = vec![b"smtp".to_vec()];
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = vec![protocol.to_vec()];
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Arc::new(config))
@@ -700,6 +710,9 @@ impl ServerCertVerifier for Unverified {
     }
 }
 
+/// Protocols by their names in ALPN.
+const SMTP: &[u8] = b"smtp";
+const HTTP: &[u8] = b"http/1.1";
 /// With an address rustls sends no SNI.
 const NO_NAME: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 

@@ -31,6 +31,7 @@ mod messages;
 mod pebble;
 mod policy;
 mod process;
+mod published;
 mod queue;
 mod relay;
 mod root_start;

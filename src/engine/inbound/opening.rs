@@ -6,6 +6,7 @@ use super::{Inbound, Opening};
 use crate::clock::Now;
 use crate::engine::event::{Action, ConnId, Listener, Peer, TlsSide};
 use crate::engine::log::{Level, Line};
+use crate::engine::status::Door;
 use crate::engine::{Conn, Control, Engine};
 use crate::limits::{BANNER_DELAY, HANDSHAKE_TIMEOUT, PROXY_TIMEOUT};
 use crate::policy::authority::Grants;
@@ -37,14 +38,22 @@ impl Engine {
                 .conns
                 .insert(Conn::Control(Box::new(Control::new(peer)))));
         }
-        if listener == Listener::Status {
-            return Ok(self.admit_visit(now));
+        match listener {
+            Listener::Status => return Ok(self.admit_visit(Door::Status, None, now)),
+            Listener::Https => {
+                let client = match peer {
+                    Peer::Network { remote, .. } => Some(remote.ip()),
+                    Peer::Process { .. } => None,
+                };
+                return Ok(self.admit_visit(Door::Https, client, now));
+            }
+            _ => {}
         }
         let (role, encryption) = match listener {
             Listener::Smtp | Listener::Proxy => (Role::Relay, Encryption::Offered),
             Listener::Submission => (Role::Submission, Encryption::Offered),
             Listener::Submissions => (Role::Submission, Encryption::Active),
-            Listener::Submit | Listener::Control | Listener::Status => {
+            Listener::Submit | Listener::Control | Listener::Status | Listener::Https => {
                 (Role::Local, Encryption::Unavailable)
             }
         };

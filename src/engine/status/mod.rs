@@ -16,4 +16,4 @@ pub use redaction::redacted;
 pub use report::{
     Age, CertificateLeft, Happened, NextHopReport, Outcomes, ProviderReport, Status, Stuck, Timed,
 };
-pub(super) use visits::Visit;
+pub(super) use visits::{Door, Visit, Visits};

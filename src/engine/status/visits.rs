@@ -1,4 +1,4 @@
-//! Who looks at the status: one request and its response, then the end.
+//! Who reads a page, of the status or of what domains publish over HTTPS: one request and its response, then the end.
 //!
 //! ```text
 //!   Reading --head is whole, or refused--> answered, closed
@@ -6,21 +6,74 @@
 //!      '--too slow, or crowded out--> closed without a word
 //! ```
 //!
-//! Few are served at a time; for one more, the one who has been there longest has to go.
+//! Few are served at a time at either door; for one more, the one who has been there longest has to go. The door to the
+//! Internet lets few of one client in at a time, so that nobody can have all others sent away.
 
-use std::net::IpAddr;
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv6Addr};
 
 use super::figures::figures;
 use super::page;
 use crate::clock::{Instant, Now};
-use crate::engine::event::{Action, ConnId, Kept};
+use crate::engine::event::{Action, ConnId, Kept, TlsSide};
 use crate::engine::timers::Timer;
 use crate::engine::{Conn, Engine};
-use crate::http::{Kind, Method, Request, RequestReader, Response};
-use crate::limits::{STATUS_TIMEOUT, STATUS_VISITS_MAX};
+use crate::http::{Kind, Method, Refusal, Request, RequestReader, Response};
+use crate::limits::{STATUS_TIMEOUT, STATUS_VISITS_MAX, WEB_VISITS_MAX, WEB_VISITS_OF_CLIENT_MAX};
+use crate::policy::published::{self, AUTODISCOVER_PATH, Published};
+
+/// What a connection was accepted on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::engine) enum Door {
+    /// The status page.
+    Status,
+    /// What domains publish.
+    Https,
+}
+
+/// Who is there, at either door the one who came first in front.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Visits {
+    status: VecDeque<ConnId>,
+    https: VecDeque<(ConnId, Option<IpAddr>)>,
+}
+
+impl Visits {
+    /// Lets one in; whom it takes the place of.
+    fn enter(&mut self, conn: ConnId, door: Door, client: Option<IpAddr>) -> Option<ConnId> {
+        match door {
+            Door::Status => {
+                self.status.push_back(conn);
+                let is_full = self.status.len() > STATUS_VISITS_MAX;
+                is_full.then(|| self.status.pop_front())?
+            }
+            Door::Https => {
+                self.https.push_back((conn, client));
+                let mut of_client = self
+                    .https
+                    .iter()
+                    .filter(|(_, other)| *other == client && client.is_some());
+                // The one who is too many is the new one: those who were there may be about to end.
+                if of_client.nth(WEB_VISITS_OF_CLIENT_MAX).is_some() {
+                    return self.https.pop_back().map(|(conn, _)| conn);
+                }
+                let is_full = self.https.len() > WEB_VISITS_MAX;
+                is_full
+                    .then(|| self.https.pop_front())?
+                    .map(|(conn, _)| conn)
+            }
+        }
+    }
+
+    fn leave(&mut self, conn: ConnId) {
+        self.status.retain(|one| *one != conn);
+        self.https.retain(|(one, _)| *one != conn);
+    }
+}
 
 /// One connection.
 pub(in crate::engine) struct Visit {
+    door: Door,
     stage: Stage,
     /// When it is closed, whatever it has got.
     deadline: Instant,
@@ -48,24 +101,33 @@ impl Visit {
 }
 
 impl Engine {
-    /// Lets somebody in who wants to see the status.
-    pub(in crate::engine) fn admit_visit(&mut self, now: Now) -> ConnId {
-        while self.visits.len() >= STATUS_VISITS_MAX {
-            if let Some(oldest) = self.visits.pop_front()
-                && let Some(Conn::Visit(_)) = self.conns.take(oldest)
-            {
-                self.conns.remove(oldest);
-                self.actions.push_back(Action::Abort { conn: oldest });
-            }
-        }
+    /// Lets somebody in.
+    pub(in crate::engine) fn admit_visit(
+        &mut self,
+        door: Door,
+        client: Option<IpAddr>,
+        now: Now,
+    ) -> ConnId {
         let deadline = now.instant.after(STATUS_TIMEOUT);
+        let reader = match door {
+            Door::Status => RequestReader::default(),
+            Door::Https => RequestReader::with_posts(),
+        };
         let visit = Visit {
-            stage: Stage::Reading(RequestReader::default()),
+            door,
+            stage: Stage::Reading(reader),
             deadline,
         };
         let conn = self.conns.insert(Conn::Visit(Box::new(visit)));
         self.timers.set(deadline, Timer::Conn(conn));
-        self.visits.push_back(conn);
+        if door == Door::Https {
+            let side = TlsSide::HttpsServer;
+            self.actions.push_back(Action::StartTls { conn, side });
+        }
+        if let Some(other) = self.visits.enter(conn, door, client.map(network)) {
+            self.conns.remove(other);
+            self.actions.push_back(Action::Abort { conn: other });
+        }
         conn
     }
 
@@ -82,7 +144,10 @@ impl Engine {
         };
         let (method, answer) = match reader.read(bytes) {
             Ok(None) => return self.conns.put(conn, Conn::Visit(visit)),
-            Ok(Some(request)) => (request.method, self.respond_to(&request, now)),
+            Ok(Some(request)) => match visit.door {
+                Door::Status => (request.method, self.respond_to(&request, now)),
+                Door::Https => (request.method, Answer::Now(self.publish(&request))),
+            },
             Err(refusal) => (Method::Get, Answer::Now(Response::refused(refusal))),
         };
         match answer {
@@ -129,7 +194,7 @@ impl Engine {
     /// Forgets it.
     pub(in crate::engine) fn visit_over(&mut self, conn: ConnId) {
         self.conns.remove(conn);
-        self.visits.retain(|one| *one != conn);
+        self.visits.leave(conn);
     }
 
     fn respond_to(&mut self, request: &Request, now: Now) -> Answer {
@@ -158,6 +223,21 @@ impl Engine {
         })
     }
 
+    /// What a domain tells the world.
+    fn publish(&self, request: &Request) -> Response {
+        let host = request.host.as_deref().unwrap_or_default();
+        let is_post = request.method == Method::Post;
+        let takes_posts = request.path.eq_ignore_ascii_case(AUTODISCOVER_PATH);
+        if is_post && !takes_posts {
+            return Response::refused(Refusal::Method);
+        }
+        match published::look(&self.config, host, &request.path) {
+            Some(Published::Policy(text)) => Response::ok(Kind::Text, text),
+            Some(Published::Settings(text)) => Response::ok(Kind::Xml, text),
+            None => Response::not_found(),
+        }
+    }
+
     /// Whether the host that is asked for can be nobody else's. A page of the Internet can have a name lead to this machine,
     /// and its script would read what stands here (DNS rebinding); it cannot do that by an address, by a name that nobody
     /// can register, or by ours.
@@ -167,6 +247,16 @@ impl Engine {
             || !host.contains('.')
             || host == self.config.hostname.as_str()
             || host.ends_with(".localhost")
+    }
+}
+
+/// What counts as one client: an address, or the IPv6 network of a customer.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
+            address.to_bits() & !u128::from(u64::MAX),
+        )),
+        address => address,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::acme::Name;
 use crate::acme::arrival::{Lead, Whose, is_by_address};
 use crate::config::Config;
 use crate::dns::{ZoneData, ZoneKind};
+use crate::policy::published::names;
 use crate::setup::asking::Asker;
 use crate::setup::machine;
 use crate::setup::record::Value;
@@ -34,7 +35,7 @@ pub fn look(wanted: &Wanted, config: &Config) -> Lead {
 /// there, nobody is to obtain it, its names are proven otherwise, or the caller may not see what is there.
 pub fn lead_to_missing(config: &Config) -> Option<Lead> {
     let kept = Store::new(&config.state_dir).kept().ok()?;
-    let wanted = wanted(&config.acme, &config.hostname, &kept);
+    let wanted = wanted(&config.acme, &config.hostname, &names(config), &kept);
     let is_for_host = |one: &&Wanted| {
         one.names
             .iter()

@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::date::Timestamp;
 use crate::engine::log::{Level, Line};
 use crate::limits::{ACME_BUSY_PAUSE, ACME_LOOK_PAUSE_MAX, CERTIFICATE_WARNING_INTERVAL};
+use crate::policy::published::names;
 use crate::shell::certificate::Summary;
 use crate::shell::renewals::{Door, Waited};
 use crate::shell::time::{SystemEntropy, wall};
@@ -90,7 +91,7 @@ impl Plans {
                 return ACME_LOOK_PAUSE_MAX;
             }
         };
-        let wanted = wanted(&config.acme, &config.hostname, &kept);
+        let wanted = wanted(&config.acme, &config.hostname, &names(config), &kept);
         self.plans
             .retain(|planned, _| wanted.iter().any(|one| key(one) == *planned));
         self.pauses

@@ -52,8 +52,9 @@ impl Wanted {
     }
 }
 
-/// What the daemon sees to.
-pub fn wanted(acme: &Acme, hostname: &Domain, kept: &[Kept]) -> Vec<Wanted> {
+/// What the daemon sees to. What is served over HTTPS under further names has a certificate for each of them: one whose name
+/// does not lead here holds up no other.
+pub fn wanted(acme: &Acme, hostname: &Domain, further: &[Domain], kept: &[Kept]) -> Vec<Wanted> {
     if acme.renewal == Renewal::Off {
         return Vec::new();
     }
@@ -86,6 +87,16 @@ pub fn wanted(acme: &Acme, hostname: &Domain, kept: &[Kept]) -> Vec<Wanted> {
             },
         };
         wanted.extend(Wanted::new(order, acme));
+        for name in further.iter().filter_map(|name| Name::parse(name.as_str())) {
+            let is_there = wanted.iter().any(|one| one.names.contains(&name));
+            let order = Ordered {
+                names: vec![name],
+                kind: None,
+                directory: None,
+                agreed: true,
+            };
+            wanted.extend(Wanted::new(order, acme).filter(|_| !is_there));
+        }
     }
     wanted
 }
@@ -147,13 +158,13 @@ mod tests {
     #[test]
     fn what_was_obtained_is_renewed_as_it_was_ordered_and_nothing_else() {
         let (acme, hostname) = acme("challenge = \"tls-alpn-01\"");
-        assert_eq!(wanted(&acme, &hostname, &[]), []);
-        let found = wanted(&acme, &hostname, &[kept(&["b.test", "c.test"])]);
+        assert_eq!(wanted(&acme, &hostname, &[], &[]), []);
+        let found = wanted(&acme, &hostname, &[], &[kept(&["b.test", "c.test"])]);
         let bare = Kept {
             is_bare: true,
             ..kept(&["d.test"])
         };
-        assert_eq!(wanted(&acme, &hostname, &[bare]), []);
+        assert_eq!(wanted(&acme, &hostname, &[], &[bare]), []);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].names, [name("b.test"), name("c.test")]);
         assert_eq!(
@@ -165,13 +176,13 @@ mod tests {
     #[test]
     fn where_it_is_enabled_the_hostname_or_the_names_are_obtained_too() {
         let (all, hostname) = acme("enabled = true");
-        let found = wanted(&all, &hostname, &[kept(&["b.test"])]);
+        let found = wanted(&all, &hostname, &[], &[kept(&["b.test"])]);
         let firsts: Vec<&Name> = found.iter().map(|one| &one.name).collect();
         assert_eq!(firsts, [&name("b.test"), &name("mail.a.test")]);
         assert_eq!(found[1].terms, Terms::Agreed);
         let (all, hostname) =
             acme("enabled = true\nchallenge = \"dns-01\"\nnames = [\"b.test\", \"*.b.test\"]");
-        let found = wanted(&all, &hostname, &[kept(&["b.test"])]);
+        let found = wanted(&all, &hostname, &[], &[kept(&["b.test"])]);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].names, [name("b.test"), name("*.b.test")]);
         assert!(!found[0].is_met_by(&["b.test".into()]));
@@ -182,6 +193,6 @@ mod tests {
     #[test]
     fn turned_off_nothing_is_wanted() {
         let (acme, hostname) = acme("enabled = false");
-        assert_eq!(wanted(&acme, &hostname, &[kept(&["b.test"])]), []);
+        assert_eq!(wanted(&acme, &hostname, &[], &[kept(&["b.test"])]), []);
     }
 }

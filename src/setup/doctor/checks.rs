@@ -138,6 +138,8 @@ checks! {
         "mail programs find server and port by themselves"
     DNS_TLSA "dns-tlsa" Dns Advised "TLSA record of port 25"
         "hosts that use DANE refuse to deliver where the certificate is not the one that the record names"
+    DNS_WEB "dns-web" Dns Advised "names of what is served over HTTPS"
+        "senders find the MTA-STS policy of the domain there, and mail programs its settings"
     SPF "spf" Dns Required "SPF for mail of the domain"
         "this is what a receiver finds when it compares the address with the policy of the sender's domain"
     SPF_HELO "spf-helo" Dns Advised "SPF for the name of the host"

@@ -43,6 +43,8 @@ fn facts() -> Facts {
         submission: Some(587),
         submissions: Some(465),
         key_digest: Some(vec![0xAB; 32]),
+        web: Vec::new(),
+        policy_record: None,
     }
 }
 
@@ -517,4 +519,50 @@ fn a_host_that_is_the_domain_itself_has_one_policy() {
             .all(|pair| pair[0].record == pair[1].record),
         "{texts:?}"
     );
+}
+
+#[test]
+fn what_is_served_over_https_has_its_names_and_the_policy_its_record() {
+    let mut facts = facts();
+    facts.web = vec![name("mta-sts.example.com")];
+    facts.policy_record = Some("v=STSv1; id=2".to_owned());
+    let mut seen = right();
+    let asked = questions(&facts);
+    for question in [
+        (name("mta-sts.example.com"), ZoneKind::A),
+        (name("mta-sts.example.com"), ZoneKind::Aaaa),
+        (name("_mta-sts.example.com"), ZoneKind::Txt),
+    ] {
+        assert!(asked.contains(&question), "{question:?}");
+        seen.records.insert(question, Published::Nothing);
+    }
+    let states = |seen: &Seen| -> Vec<(String, State)> {
+        let rows = compare(&facts, seen).into_iter();
+        let web = rows.filter(|row| matches!(row.purpose, Purpose::Web | Purpose::MtaSts));
+        web.map(|row| (row.record.value.line(), row.state))
+            .collect()
+    };
+    let all_missing = states(&seen);
+    assert_eq!(all_missing.len(), 3);
+    assert!(
+        all_missing
+            .iter()
+            .all(|(_, state)| *state == State::Missing),
+        "{all_missing:?}"
+    );
+    seen.records.insert(
+        (name("mta-sts.example.com"), ZoneKind::A),
+        Published::Records(vec![address("192.0.2.1")]),
+    );
+    // An alias to the host does as well.
+    seen.records.insert(
+        (name("mta-sts.example.com"), ZoneKind::Aaaa),
+        Published::Alias(name("mail.example.com"), vec![address("2001:db8::1")]),
+    );
+    seen.records.insert(
+        (name("_mta-sts.example.com"), ZoneKind::Txt),
+        Published::Records(vec![text("v=STSv1; id=1")]),
+    );
+    let found: Vec<State> = states(&seen).into_iter().map(|(_, state)| state).collect();
+    assert_eq!(found, [State::There, State::There, State::Differs]);
 }

@@ -208,6 +208,7 @@ impl Fixed {
             ("acme.ca_file", is_closed(acme.ca_file.as_ref())),
             ("acme.eab_key_file", is_closed(secret)),
             ("listen.status", listen(|listen| &listen.status)),
+            ("listen.https", listen(|listen| &listen.https)),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))

@@ -323,6 +323,20 @@ pub(super) const BREAKS: &[Break] = &[
         heal: by_itself,
     },
     Break {
+        id: "dns-web",
+        name: "a policy that no record tells of",
+        harm: |stage| {
+            stage.change("[abuse]", "[listen]\nhttps = [\"0.0.0.0:443\"]\n[abuse]");
+            let text = stage.configuration();
+            stage.configure(&format!(
+                "{text}\n[domain.\"example.test\"]\nmta_sts = \"testing\"\n"
+            ));
+            stage.sh("systemctl restart chopar");
+        },
+        also: &[],
+        heal: by_itself,
+    },
+    Break {
         id: "dns-submission",
         name: "no record of the port for mail programs",
         harm: |stage| stage.without("example.test", "_submission._tcp"),

@@ -1,4 +1,4 @@
-use chopar::http::{Refusal, Request, RequestReader, Response};
+use chopar::http::{Method, Refusal, Request, RequestReader, Response};
 
 /// What a client sends to a page is read the same however it is cut, within bounds, and what it names is what it may be.
 pub fn http_request(data: &[u8]) {
@@ -6,8 +6,12 @@ pub fn http_request(data: &[u8]) {
         [at, rest @ ..] => (usize::from(*at), rest),
         [] => return,
     };
-    let once = RequestReader::default().read(data);
-    let mut reader = RequestReader::default();
+    let fresh = || match at % 2 {
+        0 => RequestReader::default(),
+        _ => RequestReader::with_posts(),
+    };
+    let once = fresh().read(data);
+    let mut reader = fresh();
     let (front, behind) = data.split_at(at.min(data.len()));
     let cut = match reader.read(front) {
         Ok(None) => reader.read(behind),
@@ -15,7 +19,10 @@ pub fn http_request(data: &[u8]) {
     };
     assert_eq!(once, cut);
     match once {
-        Ok(Some(request)) => hold(&request),
+        Ok(Some(request)) => {
+            assert!(request.method != Method::Post || at % 2 == 1);
+            hold(&request);
+        }
         Ok(None) => {}
         Err(refusal) => answer(refusal),
     }

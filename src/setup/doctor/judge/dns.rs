@@ -7,7 +7,7 @@ use crate::auth::dkim::tag::TagList;
 use crate::auth::spf;
 use crate::setup::doctor::checks::{
     Check, DMARC_RUA, DNS_ADDRESS, DNS_DKIM, DNS_DMARC, DNS_DMARC_REPORTS, DNS_MX, DNS_PTR,
-    DNS_SPF, DNS_SPF_HELO, DNS_SUBMISSION, DNS_TLS_REPORTS, DNS_TLSA, Need, RESOLVER, SPF,
+    DNS_SPF, DNS_SPF_HELO, DNS_SUBMISSION, DNS_TLS_REPORTS, DNS_TLSA, DNS_WEB, Need, RESOLVER, SPF,
     SPF_HELO,
 };
 use crate::setup::doctor::finding::{Finding, State as Outcome};
@@ -87,6 +87,7 @@ const fn check_of(purpose: Purpose) -> &'static Check {
         Purpose::TlsReports => &DNS_TLS_REPORTS,
         Purpose::Submission => &DNS_SUBMISSION,
         Purpose::Association => &DNS_TLSA,
+        Purpose::MtaSts | Purpose::Web => &DNS_WEB,
     }
 }
 

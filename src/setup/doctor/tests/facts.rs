@@ -117,6 +117,8 @@ pub(super) fn good_dns() -> dns::Facts {
             submission: Some(587),
             submissions: Some(465),
             key_digest: None,
+            web: Vec::new(),
+            policy_record: None,
         },
         rows: vec![
             row(
@@ -174,6 +176,12 @@ pub(super) fn good_dns() -> dns::Facts {
                 Advised,
                 "_25._tcp.mail.example.com",
                 Value::Association(association),
+            ),
+            row(
+                Purpose::MtaSts,
+                Advised,
+                "_mta-sts.example.com",
+                text("v=STSv1; id=1"),
             ),
         ],
         policies: vec![dns::Policy {

@@ -106,6 +106,13 @@ pub(super) fn cases() -> Vec<Case> {
             missing(Purpose::TlsReports),
         ),
         (
+            "dns-web",
+            State::Warning,
+            "missing",
+            "publish:",
+            missing(Purpose::MtaSts),
+        ),
+        (
             "dns-submission",
             State::Warning,
             "missing",
