@@ -99,7 +99,6 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("engine/mod.rs", "jobs", Share("sessions")),
     ("engine/mod.rs", "spilling", Share("sessions")),
     ("engine/mod.rs", "tickets", Queue),
-    ("engine/mod.rs", "visits", Limit("STATUS_VISITS_MAX")),
     ("engine/notices.rs", "at_work", Limit("NOTICES_AT_WORK_MAX")),
     ("engine/notices.rs", "waiting", Queue),
     (
@@ -132,6 +131,12 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("engine/status/report.rs", "received_with", Turn),
     ("engine/status/report.rs", "sent_with", Turn),
     ("engine/status/report.rs", "unreached", Turn),
+    ("engine/status/visits.rs", "https", Limit("WEB_VISITS_MAX")),
+    (
+        "engine/status/visits.rs",
+        "status",
+        Limit("STATUS_VISITS_MAX"),
+    ),
     ("engine/timers.rs", "heap", Share("sessions")),
     ("engine/waiting.rs", "clients", Queue),
     ("engine/waiting.rs", "trusted", Queue),
