@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::process::{Guard, PATIENCE, program, run, run_within, wait_for};
 use crate::relay::{Relay, Setup};
@@ -67,6 +68,66 @@ fn make_busy(relay: &Relay) {
     });
 }
 
+/// A Prometheus of its own that scrapes these hosts.
+struct Prometheus {
+    folder: TempDir,
+    port: u16,
+    _process: Guard,
+}
+
+impl Prometheus {
+    fn start(hosts: &[SocketAddr]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = folder.path().join("prometheus.yml");
+        let hosts: Vec<String> = hosts.iter().map(|at| format!("\"{at}\"")).collect();
+        let text = format!(
+            "global:\n  scrape_interval: 1s\nscrape_configs:\n- job_name: chopar\n  static_configs:\n  - targets: [{}]\n",
+            hosts.join(", ")
+        );
+        fs::write(&config, text).expect("a file");
+        let port = free_port();
+        let log = fs::File::create(folder.path().join("log")).expect("a file");
+        let data = folder.path().join("data");
+        let mut command = Command::new(program("prometheus"));
+        command
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", data.display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"));
+        let process = Guard::spawn(command.stdout(Stdio::null()).stderr(log));
+        let prometheus = Self {
+            folder,
+            port,
+            _process: process,
+        };
+        #[expect(clippy::cast_precision_loss, reason = "a handful of hosts")]
+        let all = hosts.len() as f64;
+        wait_for("Prometheus to have scraped", 3 * PATIENCE, || {
+            (prometheus.value("sum(up)") == Some(all)).then_some(())
+        });
+        prometheus
+    }
+
+    /// The answer to a query.
+    fn ask(&self, text: &str) -> Option<Value> {
+        let url = format!("http://127.0.0.1:{}/api/v1/query", self.port);
+        let query = format!("query={text}");
+        let mut curl = Command::new(program("curl"));
+        let said = run(curl.args(["-sG", "--data-urlencode", &query, &url]), b"");
+        serde_json::from_str(&said.stdout).ok()
+    }
+
+    /// The first value of the answer.
+    fn value(&self, text: &str) -> Option<f64> {
+        let answer = self.ask(text)?;
+        let value = answer["data"]["result"][0]["value"][1].as_str();
+        value?.parse().ok()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).expect("a log")
+    }
+}
+
 #[test]
 fn prometheus_scrapes_what_promtool_finds_nothing_against() {
     let (relay, at) = relay();
@@ -81,42 +142,10 @@ fn prometheus_scrapes_what_promtool_finds_nothing_against() {
         (0, "", ""),
         "{said:?}"
     );
-
-    let folder = tempfile::tempdir().expect("a folder");
-    let config = folder.path().join("prometheus.yml");
-    let text = format!(
-        "global:\n  scrape_interval: 1s\nscrape_configs:\n- job_name: chopar\n  static_configs:\n  - targets: [\"{at}\"]\n"
-    );
-    fs::write(&config, text).expect("a file");
-    let port = free_port();
-    let log = fs::File::create(folder.path().join("log")).expect("a file");
-    let _prometheus = Guard::spawn(
-        Command::new(program("prometheus"))
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!(
-                "--storage.tsdb.path={}",
-                folder.path().join("data").display()
-            ))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .stdout(Stdio::null())
-            .stderr(log),
-    );
-    let query = |text: &str| -> Option<f64> {
-        let url = format!("http://127.0.0.1:{port}/api/v1/query");
-        let query = format!("query={text}");
-        let mut curl = Command::new(program("curl"));
-        let said = run(curl.args(["-sG", "--data-urlencode", &query, &url]), b"");
-        let answer: Value = serde_json::from_str(&said.stdout).ok()?;
-        answer["data"]["result"][0]["value"][1]
-            .as_str()?
-            .parse()
-            .ok()
-    };
-    let patience = 3 * PATIENCE;
-    wait_for("Prometheus to have scraped", patience, || {
-        (query("up") == Some(1.0)).then_some(())
+    let prometheus = Prometheus::start(&[at]);
+    let accepted = wait_for("a figure", PATIENCE, || {
+        prometheus.value("chopar_accepted_total")
     });
-    let accepted = wait_for("a figure", patience, || query("chopar_accepted_total"));
     assert!((accepted - 4.0).abs() < f64::EPSILON, "{accepted}");
     // What the manual suggests to be woken for is understood, and nothing is wrong here.
     for alert in [
@@ -124,15 +153,71 @@ fn prometheus_scrapes_what_promtool_finds_nothing_against() {
         "rate(chopar_failed_total[1h]) > 10 * rate(chopar_delivered_total[1h])",
         "sum(chopar_queue_age_messages{below=~\"86400|345600|\\\\+Inf\"}) > 0",
     ] {
-        assert_eq!(query(alert), None, "{alert}");
+        let answer = prometheus.ask(alert).expect("an answer");
+        assert_eq!(answer["status"], "success", "{alert}: {answer}");
+        assert_eq!(prometheus.value(alert), None, "{alert}");
     }
-    assert!(query("chopar_certificate_expiry_timestamp_seconds - time()").is_some());
-    assert!(query("histogram_quantile(0.5, chopar_commit_seconds_bucket)").is_some());
-    let log = fs::read_to_string(folder.path().join("log")).expect("a log");
+    for query in [
+        "chopar_certificate_expiry_timestamp_seconds - time()",
+        "histogram_quantile(0.5, chopar_commit_seconds_bucket)",
+    ] {
+        assert!(prometheus.value(query).is_some(), "{query}");
+    }
+    let log = prometheus.log();
     assert!(
         !log.contains("level=warn") && !log.contains("level=error"),
         "{log}"
     );
+}
+
+#[test]
+fn the_dashboard_draws_two_hosts_from_one_prometheus() {
+    let ((one, first), (_other, second)) = (relay(), relay());
+    make_busy(&one);
+    let prometheus = Prometheus::start(&[first, second]);
+    let text = include_str!("../../src/setup/grafana.json");
+    let dashboard: Value = serde_json::from_str(text).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let mut drawn = 0;
+    for target in panels
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().expect("targets"))
+    {
+        let expression = target["expr"].as_str().expect("an expression");
+        let query = expression
+            .replace("$__rate_interval", "1m")
+            .replace("$instance", ".*");
+        let answer = prometheus.ask(&query).expect("an answer");
+        assert_eq!(answer["status"], "success", "{query}: {answer}");
+        // Every figure that it names is there.
+        let names = query.split(|c: char| !c.is_alphanumeric() && c != '_');
+        for name in names.filter(|word| word.starts_with("chopar_")) {
+            assert!(
+                prometheus.value(&format!("count({name})")).is_some(),
+                "{name}"
+            );
+        }
+        drawn += 1;
+    }
+    assert!(drawn > 20, "{drawn}");
+    let hosts = prometheus.value("count(count by (instance) (chopar_info))");
+    assert_eq!(hosts, Some(2.0));
+    let by_host = prometheus
+        .ask("sum by (instance) (chopar_queue_messages)")
+        .expect("an answer");
+    let queued: BTreeMap<&str, &str> = by_host["data"]["result"]
+        .as_array()
+        .expect("hosts")
+        .iter()
+        .filter_map(|host| {
+            Some((
+                host["metric"]["instance"].as_str()?,
+                host["value"][1].as_str()?,
+            ))
+        })
+        .collect();
+    assert_eq!(queued[first.to_string().as_str()], "2");
+    assert_eq!(queued[second.to_string().as_str()], "0");
 }
 
 /// What a browser makes of the page: its text, and what it complained about.
