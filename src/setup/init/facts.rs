@@ -23,7 +23,7 @@ use crate::config::text::without_mark;
 use crate::config::{Config, Renewal};
 use crate::shell::certificate_files::{self, Places};
 use crate::shell::time::wall;
-use crate::shell::{folder, loading};
+use crate::shell::{folder, listen, loading};
 
 /// The usual configuration folder: what is set up with it is the machine.
 pub const USUAL_FOLDER: &str = "/etc/chopar";
@@ -275,8 +275,10 @@ pub fn in_path(name: &str) -> Option<PathBuf> {
 }
 
 fn taken_ports(place: Place) -> BTreeSet<u16> {
+    let keys = ["smtp", "submission", "submissions"];
+    let is_other = |(key, port): (&str, u16)| (!listen::is_held_for_us(key)).then_some(port);
     let ports: Vec<u16> = match place {
-        Place::Machine => PORTS.to_vec(),
+        Place::Machine => keys.into_iter().zip(PORTS).filter_map(is_other).collect(),
         Place::Folder => PORTS.into_iter().flat_map(candidates).collect(),
     };
     ports.into_iter().filter(|port| is_taken(*port)).collect()
