@@ -21,6 +21,7 @@ mod foreign;
 mod forward;
 mod hook;
 mod hostile;
+mod journal;
 mod load;
 mod local;
 mod messages;

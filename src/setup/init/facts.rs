@@ -275,13 +275,19 @@ pub fn in_path(name: &str) -> Option<PathBuf> {
 }
 
 fn taken_ports(place: Place) -> BTreeSet<u16> {
-    let keys = ["smtp", "submission", "submissions"];
-    let is_other = |(key, port): (&str, u16)| (!listen::is_held_for_us(key)).then_some(port);
     let ports: Vec<u16> = match place {
-        Place::Machine => keys.into_iter().zip(PORTS).filter_map(is_other).collect(),
+        Place::Machine => PORTS.to_vec(),
         Place::Folder => PORTS.into_iter().flat_map(candidates).collect(),
     };
-    ports.into_iter().filter(|port| is_taken(*port)).collect()
+    let taken = ports.into_iter().filter(|port| is_taken(*port));
+    taken.filter(|port| !is_held_for_us(*port)).collect()
+}
+
+/// Whether systemd has the port for the service, which does not run.
+fn is_held_for_us(port: u16) -> bool {
+    let keys = PORTS.into_iter().zip(["smtp", "submission", "submissions"]);
+    let key = keys.into_iter().find(|(known, _)| *known == port);
+    key.is_some_and(|(_, key)| listen::is_held_for_us(key))
 }
 
 /// Whether another program has a port. One that the caller may not bind, or a family that the machine has not, is not taken.

@@ -35,10 +35,10 @@ wait_for() {
     done
 }
 
-# cron, its @reboot being now; the user has no alias, so that the mail goes to admin.
+# cron, whose @reboot is at each start here.
 useradd -m caller
 printf 'MAILTO=cron@example.net\n@reboot caller echo "from cron, $(cat /root-state)"\n' > /etc/cron.d/job
-# at, of whoever calls it.
+# A patch for git.
 cat > /root/repository.sh <<'SH'
 git init -q /root/repository
 cd /root/repository
@@ -64,7 +64,7 @@ cp /root/jail.local /etc/fail2ban/jail.local
 rm -f /etc/fail2ban/jail.d/*
 printf '[Definition]\nfailregex = ^from <HOST>$\n' > /etc/fail2ban/filter.d/chopar-test.conf
 
-# Their mail says $1.
+# Their mail says $1; $2 is banned.
 call() {
     echo "$1" > /root-state
     chmod 644 /root-state
@@ -79,7 +79,8 @@ call() {
     atd
     echo "echo from at, $1" | at -m now 2>/dev/null
     fail2ban-client -x start > /root/fail2ban.log 2>&1 || { cat /root/fail2ban.log >&2; exit 1; }
-    fail2ban-client set mail banip 192.0.2.7 > /dev/null
+    fail2ban-client set mail banip "$2" > /dev/null
+    wait_for 'the ban' "grep -q 'Ban $2' /var/log/fail2ban.log"
     fail2ban-client stop > /dev/null
     wait_for 'the job of cron' '[ -e /run/crond.reboot ] && ! pgrep -P $cron >/dev/null'
     wait_for 'the job of at' '[ -z "$(atq)" ] && [ "$(pgrep -c -x atd)" = 1 ]'
@@ -87,12 +88,13 @@ call() {
     wait $cron || true
 }
 start
-call up
+call up 192.0.2.7
 wait_for 'an empty queue' '[ "$(mailq | tail -n 1)" = "Mail queue is empty" ]'
 cp /root/arrived /root/arrived.up
 stop
+# smtp-sink appends.
 : > /root/arrived
-call down
+call down 192.0.2.8
 echo "== left"
 ls /var/lib/chopar/spool/drop | grep -c msg
 start
