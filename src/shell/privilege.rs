@@ -208,9 +208,17 @@ pub(super) fn renounce() -> Result<(), PrivilegeError> {
         maximum: Some(0),
     };
     setrlimit(Resource::Core, none).map_err(refused)?;
-    // What the unit of systemd gives would go on to programs that the helper starts. Kernels without such a set have nothing
-    // in it.
+    // What the unit of systemd gives would go on to programs that the helper starts. Where the system has no such sets, or a
+    // filter keeps us from them, there is nothing more to do.
     let _ = clear_ambient_capability_set();
+    if let Ok(sets) = capabilities(None) {
+        let inheritable = CapabilitySet::empty();
+        let kept = CapabilitySets {
+            inheritable,
+            ..sets
+        };
+        let _ = set_capabilities(None, kept);
+    }
     set_no_new_privs(true).map_err(|error| PrivilegeError::Refused(error.into()))
 }
 
