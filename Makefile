@@ -33,9 +33,9 @@ units = $(DESTDIR)$(PREFIX)/lib
 # What the end-to-end tests drive chopar with: clients, receivers, judges of signatures, a name server. The tests call
 # them by their paths. Postfix is run in throwaway folders; its service is not started.
 packages = libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 postfix swaks msmtp curl python3 python3-aiosmtpd python3-authheaders python3-authres python3-dkim \
-	python3-spf opendkim-tools unbound knot iproute2 bind9-dnsutils pebble mandoc openssl testssl.sh strace procmail \
+	python3-spf opendkim-tools unbound knot libfaketime iproute2 bind9-dnsutils pebble mandoc openssl testssl.sh strace procmail \
 	maildrop dovecot-lmtpd spamassassin \
-	spamc spamd fail2ban chromium prometheus systemd-container cron at bsd-mailx mutt php-cli \
+	spamc spamd fail2ban chromium prometheus systemd systemd-container cron at bsd-mailx mutt php-cli \
 	git-email procps
 
 # Mail servers that cannot be installed beside Postfix: their files lie beside the tests. The libraries that they need are

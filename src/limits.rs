@@ -313,8 +313,12 @@ pub const DNS_TEXTS_MAX: usize = 1_000;
 pub const FOLLOWED_LINES_MAX: usize = 256;
 /// Bytes of those lines.
 pub const FOLLOWED_LINES_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of lines that wait for a tool that follows a message; past that it is cut off.
+pub const FOLLOWER_BYTES_MAX: usize = 256 * 1024;
 /// Tools that follow a message at a time.
 pub const FOLLOWERS_MAX: usize = 16;
+/// Addresses from which `chopar doctor` announces its own attempts to the daemon.
+pub const PROBED_ADDRESSES_MAX: usize = 8;
 /// Records of a section of a reply that the commands that look at zones keep.
 pub const ZONE_RECORDS_MAX: usize = 200;
 /// Servers of a zone that those commands ask.
@@ -325,6 +329,10 @@ pub const ZONE_QUESTIONS_AT_ONCE: usize = 12;
 pub const ZONE_SERVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How often they ask a server.
 pub const ZONE_TRIES: usize = 2;
+/// How long `chopar dns` looks at the zones of all domains; what is not known by then is unknown.
+pub const ZONES_TIMEOUT: Duration = Duration::from_secs(15);
+/// Domains that it looks at, at a time.
+pub const ZONES_AT_ONCE: usize = 8;
 /// How long the checks of `chopar doctor` may take; what is not known by then is unknown.
 pub const DOCTOR_TIMEOUT: Duration = Duration::from_secs(13);
 /// How long one of them waits for a connection or a reply.
@@ -652,6 +660,16 @@ pub const ACME_VISITORS_MAX: usize = 16;
 pub const ACME_VISIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the daemon leaves a certificate alone that a command is obtaining.
 pub const ACME_BUSY_PAUSE: Duration = Duration::from_secs(60);
+/// The shortest pause before the addresses of a name that does not lead here yet are looked up again; it grows to an
+/// eighth of the time that was waited.
+pub const ACME_ARRIVAL_PAUSE_MIN: Duration = Duration::from_secs(15);
+/// The longest such pause.
+pub const ACME_ARRIVAL_PAUSE_MAX: Duration = Duration::from_secs(600);
+/// How long a certificate waits for a name that leads elsewhere before it is ordered all the same: what passes
+/// connections on to this machine is not seen from here.
+pub const ACME_ARRIVAL_PATIENCE: Duration = Duration::from_secs(3_600);
+/// Bytes of the file with the pauses of orders.
+pub const ACME_PAUSES_BYTES_MAX: u64 = 256 * 1024;
 /// The longest time that the daemon does not look which certificates are due: a clock may be set.
 pub const ACME_LOOK_PAUSE_MAX: Duration = Duration::from_secs(600);
 

@@ -7,13 +7,14 @@
 //! ```
 //!
 //! [`Client`] says what it wants next ([`Action`]) and is told what came of it; [`schedule`] says when a certificate is
-//! renewed (with RFC 9773, ARI); [`http`] reads responses; [`jws`] signs (RFC 7515, ES256). Challenges: HTTP-01 and DNS-01
+//! renewed (with RFC 9773, ARI), and [`arrival`] that the first order waits for the name to lead here; [`http`] reads responses; [`jws`] signs (RFC 7515, ES256). Challenges: HTTP-01 and DNS-01
 //! (RFC 8555 section 8), TLS-ALPN-01 (RFC 8737). Errors are problem documents (RFC 7807) or say whose fault they are.
 //!
 //! Not supported: pre-authorization, account key rollover, alternate chains, names other than those of the DNS, URLs that
 //! are not https. Invariants: a challenge that was presented is withdrawn before the machine ends; every loop has its
 //! bound in [`crate::limits`]; no text of a server's is passed on unescaped.
 
+pub mod arrival;
 pub mod challenge;
 pub mod client;
 pub mod error;
@@ -22,12 +23,14 @@ pub mod jws;
 pub mod name;
 pub mod schedule;
 pub mod wire;
+pub mod work;
 
 pub use challenge::ChallengeKind;
-pub use client::{Action, Challenge, Client, Method, Outcome, Request, Work};
+pub use client::Client;
 pub use error::Error;
 pub use jws::AccountKey;
 pub use name::Name;
+pub use work::{Action, Challenge, Method, Outcome, Request, Work};
 
 #[cfg(test)]
 mod tests;

@@ -33,6 +33,13 @@ impl Lifetime {
     fn len(self) -> Duration {
         self.to.since(self.from)
     }
+
+    /// How long nothing is ordered after it was obtained.
+    fn rest(self) -> Duration {
+        let len = self.len();
+        let rest = ACME_RETRY_PAUSE_MIN.max(len / 24).min(len / 3);
+        rest.max(Duration::from_secs(1))
+    }
 }
 
 /// What to do now.
@@ -46,6 +53,21 @@ pub enum Step {
     Wait(Timestamp),
 }
 
+/// The pauses of a plan that protect the CA, and the account's limits there.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Pauses {
+    /// Orders that failed, one after the other.
+    pub failures: u32,
+    /// When the last of them failed.
+    pub failed_at: Timestamp,
+    /// No order before.
+    pub not_before: Timestamp,
+    /// The CA has asked to be left alone until then.
+    pub asked: Timestamp,
+    /// No order before, since there was a certificate a moment ago.
+    pub rest: Timestamp,
+}
+
 /// The plan for one certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Plan {
@@ -55,6 +77,7 @@ pub struct Plan {
     /// When the CA is asked for a window next; `None`: it has none.
     ask_at: Option<Timestamp>,
     failures: u32,
+    failed_at: Timestamp,
     not_before: Timestamp,
     /// As long the CA wants to be left alone.
     asked: Timestamp,
@@ -71,6 +94,7 @@ impl Plan {
             window: None,
             ask_at: lifetime.map(|_| now),
             failures: 0,
+            failed_at: Timestamp::default(),
             not_before: Timestamp::default(),
             asked: Timestamp::default(),
             rest: Timestamp::default(),
@@ -80,10 +104,8 @@ impl Plan {
     /// For a certificate that was obtained just now: before the next there is a rest of an hour or of a 24th of its
     /// lifetime, for certificates of hours a third of that.
     pub fn renewed(lifetime: Lifetime, now: Timestamp, entropy: &mut dyn Entropy) -> Self {
-        let len = lifetime.len();
-        let rest = ACME_RETRY_PAUSE_MIN.max(len / 24).min(len / 3);
         Self {
-            rest: now.after(rest.max(Duration::from_secs(1))),
+            rest: now.after(lifetime.rest()),
             ..Self::new(Some(lifetime), now, entropy)
         }
     }
@@ -175,9 +197,45 @@ impl Plan {
         let asked = error.and_then(Error::retry_at).unwrap_or_default();
         // A CA that wants to be left alone for a year has said something else.
         let asked = asked.min(now.after(RETRY_ASKED_MAX));
+        self.failed_at = now;
         self.not_before = next;
         self.asked = asked;
         next.max(asked)
+    }
+
+    /// What was probably in the way is gone by itself. The next order is not before an hour after the last one that failed,
+    /// however often that is said: CAs count failures by the hour.
+    pub fn on_mended(&mut self) {
+        let hour_later = self.failed_at.after(ACME_RETRY_PAUSE_MIN);
+        self.not_before = self.not_before.min(hour_later);
+        self.failures = 0;
+    }
+
+    /// What has to outlast a restart: a daemon that is started again and again must not ask a CA as often.
+    pub fn pauses(&self) -> Pauses {
+        Pauses {
+            failures: self.failures,
+            failed_at: self.failed_at,
+            not_before: self.not_before,
+            asked: self.asked,
+            rest: self.rest,
+        }
+    }
+
+    /// Goes on with the pauses of an earlier run. The clock may have been set since: none is longer than it would be today.
+    pub fn resume(&mut self, pauses: &Pauses, now: Timestamp) {
+        let at_most = |at: Timestamp, span: Duration| at.min(now.after(span));
+        self.failures = pauses.failures;
+        self.failed_at = pauses.failed_at.min(now);
+        let longest = ACME_RETRY_PAUSE_MAX.saturating_add(ACME_RETRY_PAUSE_MAX / 4);
+        self.not_before = at_most(pauses.not_before, longest);
+        self.asked = at_most(pauses.asked, RETRY_ASKED_MAX);
+        let whole = self.lifetime.map_or(ACME_RETRY_PAUSE_MIN, Lifetime::rest);
+        self.rest = match pauses.rest <= now.after(whole) {
+            true => pauses.rest,
+            // The clock was ahead when it was obtained.
+            false => now.after(ACME_RETRY_PAUSE_MIN),
+        };
     }
 
     /// An operator has changed what may have been in the way. What the CA has asked for stays.
@@ -223,232 +281,4 @@ const SHORT_LIVED: Duration = Duration::from_secs(10 * 86_400);
 const RETRY_ASKED_MAX: Duration = Duration::from_secs(7 * 86_400);
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::acme::wire::Problem;
-    use crate::entropy::SeededEntropy;
-
-    const DAY: u64 = 86_400;
-
-    fn at(seconds: u64) -> Timestamp {
-        Timestamp::from_seconds(seconds)
-    }
-
-    fn lifetime(from: u64, days: u64) -> Lifetime {
-        Lifetime {
-            from: at(from),
-            to: at(from + days * DAY),
-        }
-    }
-
-    fn limited(until: u64) -> Error {
-        Error::RateLimited {
-            problem: Problem::default(),
-            retry_at: Some(at(until)),
-        }
-    }
-
-    #[test]
-    fn without_a_window_a_third_or_half_of_the_lifetime_is_left() {
-        for seed in 0..200 {
-            let entropy = &mut SeededEntropy::new(seed);
-            let long = Plan::new(Some(lifetime(0, 90)), at(0), entropy)
-                .due()
-                .seconds();
-            assert!((51 * DAY..=60 * DAY).contains(&long), "{long}");
-            let short = Plan::new(Some(lifetime(0, 6)), at(0), entropy)
-                .due()
-                .seconds();
-            assert!((2 * DAY..=3 * DAY).contains(&short), "{short}");
-        }
-    }
-
-    #[test]
-    fn the_window_of_the_ca_counts_and_asking_again_does_not_move_the_point() {
-        let entropy = &mut SeededEntropy::new(1);
-        let mut plan = Plan::new(Some(lifetime(0, 90)), at(0), entropy);
-        assert_eq!(plan.step(at(0)), Step::AskWindow);
-        let window = |start: u64, end: u64| RenewalInfo {
-            start: at(start * DAY),
-            end: at(end * DAY),
-            explanation: None,
-        };
-        let again = Duration::from_secs(6 * 3_600);
-        plan.on_window(window(70, 72), again, at(0), entropy);
-        let due = plan.due();
-        assert!((70 * DAY..72 * DAY).contains(&due.seconds()));
-        assert_eq!(plan.step(at(1)), Step::Wait(at(6 * 3_600)));
-        plan.on_window(window(70, 72), again, at(6 * 3_600), entropy);
-        assert_eq!(plan.due(), due);
-        // Revoked in masses: the window is past.
-        plan.on_window(window(1, 2), again, at(12 * 3_600), entropy);
-        assert_eq!(plan.step(at(3 * DAY)), Step::Obtain);
-        // Beyond the end of the certificate.
-        plan.on_window(window(400, 500), again, at(3 * DAY), entropy);
-        assert!(plan.due() < at(80 * DAY));
-    }
-
-    #[test]
-    fn failures_are_an_hour_apart_then_longer_and_a_rate_limit_is_respected() {
-        let entropy = &mut SeededEntropy::new(2);
-        let mut plan = Plan::new(Some(lifetime(0, 90)), at(0), entropy);
-        plan.on_no_window();
-        let mut now = plan.due();
-        let mut pauses = Vec::new();
-        for _ in 0..8 {
-            assert_eq!(plan.step(now), Step::Obtain);
-            let next = plan.on_failure(None, now, entropy);
-            pauses.push(next.since(now).as_secs() / 3_600);
-            now = next;
-        }
-        let hours: Vec<u64> = vec![1, 2, 4, 8, 16, 24, 24, 24];
-        for (pause, least) in pauses.iter().zip(hours) {
-            assert!((least..=least * 5 / 4).contains(pause), "{pauses:?}");
-        }
-        plan.forget_failures();
-        assert_eq!(plan.step(now), Step::Obtain);
-        let until = now.seconds() + 3 * DAY;
-        assert_eq!(
-            plan.on_failure(Some(&limited(until)), now, entropy),
-            at(until)
-        );
-        plan.forget_failures();
-        assert_eq!(plan.step(at(until - 1)), Step::Wait(at(until)));
-        assert_eq!(plan.step(at(until)), Step::Obtain);
-    }
-
-    #[test]
-    fn after_a_success_there_is_a_rest_whatever_the_certificate_and_the_ca_say() {
-        let entropy = &mut SeededEntropy::new(3);
-        // The clock is far ahead: what was obtained has ended.
-        let now = 400 * DAY;
-        let held = lifetime(0, 90);
-        let plan = Plan::renewed(held, at(now), entropy);
-        assert!(plan.is_held_back(at(now)));
-        let rest = 90 * DAY / 24;
-        let least = at(now + rest);
-        assert_eq!(plan.due(), least);
-        assert_ne!(plan.step(at(now + rest - 1)), Step::Obtain);
-        assert_eq!(plan.step(least), Step::Obtain);
-        // It is gone again: an hour all the same.
-        let plan = plan.changed(None, at(now), entropy);
-        assert_eq!(plan.step(at(now)), Step::Wait(at(now + 3_600)));
-        // The window is past already.
-        let mut plan = Plan::renewed(lifetime(400, 90), at(now), entropy);
-        let past = RenewalInfo {
-            start: at(DAY),
-            end: at(2 * DAY),
-            explanation: None,
-        };
-        plan.on_window(past, Duration::ZERO, at(now), entropy);
-        assert!(plan.is_held_back(at(now)));
-        plan.forget_failures();
-        assert_ne!(plan.step(at(now)), Step::Obtain);
-        // One of seconds is renewed in time.
-        let held = Lifetime {
-            from: at(now),
-            to: at(now + 16),
-        };
-        let plan = Plan::renewed(held, at(now), entropy);
-        assert!(!plan.is_held_back(at(now)));
-        assert!(plan.due() <= at(now + 8), "{:?}", plan.due());
-    }
-
-    #[test]
-    fn a_certificate_that_is_not_there_is_obtained_at_once() {
-        let plan = Plan::new(None, at(5), &mut SeededEntropy::new(0));
-        assert_eq!(plan.step(at(5)), Step::Obtain);
-    }
-
-    /// A CA that says when, is down at times and limits its clients at others; a year of it, in virtual time.
-    fn year(seed: u64, days: u64, down: &[(u64, u64)]) -> (u32, u64) {
-        let chance = &mut SeededEntropy::new(seed);
-        let mut now = 0;
-        let mut held = lifetime(0, days);
-        let mut plan = Plan::new(Some(held), at(now), chance);
-        let (mut renewals, mut least_left, mut steps) = (0, u64::MAX, 0);
-        while now < 365 * DAY {
-            steps += 1;
-            assert!(steps < 20_000, "it turns in a circle");
-            let is_down = down
-                .iter()
-                .any(|(from, to)| (from * DAY..to * DAY).contains(&now));
-            match plan.step(at(now)) {
-                Step::Wait(until) => {
-                    assert!(until.seconds() > now, "a wait that is none");
-                    now = until.seconds();
-                }
-                Step::AskWindow if is_down => {
-                    let error = Error::Unreachable {
-                        url: String::new(),
-                        text: String::new(),
-                    };
-                    plan.on_window_failed(&error, at(now));
-                }
-                Step::AskWindow if chance.below(3) == 0 => plan.on_no_window(),
-                Step::AskWindow => {
-                    let start = held.to.seconds() - days * DAY / 3;
-                    let info = RenewalInfo {
-                        start: at(start),
-                        end: at(start + DAY / 4),
-                        explanation: None,
-                    };
-                    plan.on_window(
-                        info,
-                        Duration::from_secs(chance.below(2 * DAY)),
-                        at(now),
-                        chance,
-                    );
-                }
-                Step::Obtain if is_down => drop(plan.on_failure(None, at(now), chance)),
-                Step::Obtain if chance.below(4) == 0 => {
-                    let until = now + chance.below(DAY / 4);
-                    plan.on_failure(Some(&limited(until)), at(now), chance);
-                }
-                Step::Obtain => {
-                    assert!(now < held.to.seconds(), "it ran out on day {}", now / DAY);
-                    least_left = least_left.min(held.to.seconds() - now);
-                    renewals += 1;
-                    held = lifetime(now, days);
-                    plan = Plan::renewed(held, at(now), chance);
-                }
-            }
-        }
-        (renewals, least_left / DAY)
-    }
-
-    #[test]
-    fn in_a_year_of_renewals_no_certificate_runs_out() {
-        for seed in 0..300 {
-            let (renewals, left) = year(seed, 90, &[(20, 40), (100, 114), (200, 201)]);
-            assert!((5..=9).contains(&renewals), "{seed}: {renewals}");
-            assert!(left >= 10, "{seed}: {left} days were left");
-            let (renewals, _) = year(seed, 6, &[(30, 31), (200, 201)]);
-            assert!((80..=190).contains(&renewals), "{seed}: {renewals}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_plan_never_waits_for_ever_nor_past_the_end(
-            from in 0u64..4_000_000_000,
-            len in 1u64..100_000_000,
-            seed: u64,
-            failures in 0usize..20,
-        ) {
-            let entropy = &mut SeededEntropy::new(seed);
-            let held = Lifetime { from: at(from), to: at(from + len) };
-            let mut plan = Plan::new(Some(held), at(from), entropy);
-            prop_assert!(plan.due() <= held.to);
-            let mut now = at(from);
-            for _ in 0..failures {
-                let next = plan.on_failure(None, now, entropy);
-                prop_assert!(next > now);
-                prop_assert!(next.since(now) <= ACME_RETRY_PAUSE_MAX * 5 / 4);
-                now = next;
-            }
-        }
-    }
-}
+mod tests;

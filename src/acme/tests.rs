@@ -5,10 +5,10 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde_json::{Value, json};
 
-use super::client::{Order, Terms};
 use super::http::Response;
 use super::jws::ExternalAccount;
 use super::wire::Url;
+use super::work::{Order, Terms};
 use super::*;
 use crate::date::Timestamp;
 use crate::entropy::{Entropy as _, SeededEntropy};

@@ -20,7 +20,7 @@ use crate::config::{Config, Renewal};
 use crate::date::Timestamp;
 use crate::limits::ACME_NAMES_MAX;
 use crate::setup::acme::hooks;
-use crate::setup::acme::obtain::{Failed, Key, Means};
+use crate::setup::acme::obtain::{Failed, Key, Means, Obtained, issuer};
 use crate::setup::acme::record::HookRunner;
 use crate::setup::acme::renewal::lifetime;
 use crate::setup::acme::store::{Locked, Ordered, Store};
@@ -31,8 +31,9 @@ use crate::shell::helper::dns_hook;
 use crate::shell::last_good;
 use crate::shell::listen::ChallengeSockets;
 use crate::shell::privilege::as_service;
+use crate::shell::roots::authorities;
 use crate::shell::time::{SystemEntropy, wall};
-use crate::shell::tls::Tls;
+use crate::shell::tls::{Read, Tls};
 
 /// Obtain, renew and list certificates.
 #[derive(Debug, FromArgs)]
@@ -179,13 +180,13 @@ impl Obtain {
         );
         let wanted = wanted.ok_or_else(|| Failure::new(USAGE, "name a name"))?;
         let key = if self.new_key { Key::New } else { Key::Kept };
-        let summary = work(folder, config, |means, store| {
+        let obtained = work(folder, config, |means, store| {
             let lock = lock(store)?;
             let result = means.obtain(&wanted, key, store);
             drop(lock);
             result.map_err(|failed| failure(&failed))
         })?;
-        tell_obtained(&summary);
+        tell_obtained(&obtained, &wanted);
         let unlisted: Vec<String> = (wanted.names.iter())
             .filter(|name| !dns_hook::is_configured(&name.challenge_record(), config))
             .map(ToString::to_string)
@@ -271,10 +272,10 @@ impl Renew {
                     ));
                     continue;
                 }
-                let summary = means
+                let obtained = means
                     .obtain(one, Key::Kept, store)
                     .map_err(|failed| failure(&failed))?;
-                tell_obtained(&summary);
+                tell_obtained(&obtained, one);
                 renewed = true;
             }
             Ok(renewed)
@@ -380,9 +381,13 @@ impl List {
             state: &config.state_dir,
         };
         let found = certificate_files::read(places);
-        let tls = Tls::new(&found, &config.hostname)
+        let (now, authorities) = (wall(), authorities(config, folder));
+        let read = Read {
+            found: &found,
+            authorities: &authorities,
+        };
+        let tls = Tls::start(read, &last_good::Kept::default(), &config.hostname, now)
             .map_err(|error| Failure::new(CONFIGURATION, error))?;
-        let now = wall();
         let rows: Vec<Row> = found
             .iter()
             .map(|found| {
@@ -506,12 +511,22 @@ fn failure(failed: &Failed) -> Failure {
     Failure::new(code, failed)
 }
 
-fn tell_obtained(summary: &Summary) {
+fn tell_obtained(obtained: &Obtained, wanted: &Wanted) {
+    let summary = &obtained.summary;
     say(format_args!(
         "obtained a certificate for {} until {}",
         summary.names.join(", "),
         summary.to.rfc3339()
     ));
+    if !obtained.standing.is_trusted {
+        say(format_args!(
+            "no root of this system and none of acme.ca_file stands behind its issuer, {}: clients that verify refuse it. It is \
+             shown where no other pair for its names is one that they verify, and renewed at {}; `chopar cert obtain` for the \
+             same names at another CA replaces it, and where clients trust this one, name its root in acme.ca_file",
+            issuer(summary),
+            wanted.directory.as_str()
+        ));
+    }
 }
 
 fn parse_name(text: &str) -> Result<Name, Failure> {

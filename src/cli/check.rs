@@ -72,8 +72,7 @@ impl Check {
             }
         };
         let now = wall();
-        let config = &loaded.config;
-        let tls = Tls::start(&loaded.certificates, &loaded.kept, &config.hostname, now);
+        let tls = loaded.tls(now);
         let mut count = say_all(&loaded, &tls, now, errors)?;
         let obstacles = loaded.obstacles();
         say(errors, "", &obstacles)?;

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,8 @@ use crate::escape::one_line;
 use crate::setup::asking::Asker;
 use crate::setup::record::{Value, label};
 use crate::setup::record_format::{Format, format, row_json};
-use crate::setup::zone::{Facts, Need, Purpose, Row, State, compare, is_complete};
+use crate::setup::surveys::{self, Survey};
+use crate::setup::zone::{Facts, Need, Purpose, Row, State, is_complete};
 use crate::setup::{machine, survey};
 
 /// Show the DNS records that a domain needs, and which of them are there.
@@ -87,39 +89,26 @@ impl Dns {
         let key_digest = survey::key_digest(folder);
         let mut before: Vec<(Domain, Row)> = Vec::new();
         loop {
-            let asker = Asker::new(resolvers.clone(), self.zone_port);
-            let mut shown: Vec<(Domain, Row)> = Vec::new();
-            let mut facts = Vec::new();
-            for domain in &domains {
-                let mut of_domain = survey::facts(config, domain, &self.address, &asker);
-                of_domain.key_digest.clone_from(&key_digest);
-                let seen = survey::look(&of_domain, &asker);
-                let rows = compare(&of_domain, &seen);
-                shown.extend(rows.into_iter().map(|row| (domain.clone(), row)));
-                facts.push(of_domain);
-            }
+            let asker = Arc::new(Asker::new(resolvers.clone(), self.zone_port));
+            let looked =
+                surveys::look(config, &domains, &self.address, key_digest.as_ref(), &asker);
+            let with_domain = |survey: &Survey| {
+                let domain = survey.facts.domain.clone();
+                let rows = survey.rows.clone().into_iter();
+                rows.map(move |row| (domain.clone(), row))
+            };
+            let shown: Vec<(Domain, Row)> = looked.iter().flat_map(with_domain).collect();
             let rows: Vec<Row> = shown.iter().map(|(_, row)| row.clone()).collect();
             if before.is_empty() {
                 let text = match form {
                     Some(Format::Json) => json(&shown),
-                    Some(form) => domains
+                    Some(form) => looked
                         .iter()
-                        .map(|domain| {
-                            let rows: Vec<Row> = of(&shown, domain);
-                            let zone = asker
-                                .zone(domain)
-                                .map_or_else(|_| domain.clone(), |zone| zone.apex.clone());
-                            format(form, &zone, &rows)
-                        })
+                        .map(|survey| format(form, &survey.zone, &survey.rows))
                         .collect(),
-                    None => facts
+                    None => looked
                         .iter()
-                        .map(|facts| {
-                            let zone = asker
-                                .zone(&facts.domain)
-                                .map_or_else(|_| facts.domain.clone(), |zone| zone.apex.clone());
-                            table(facts, &zone, &of(&shown, &facts.domain))
-                        })
+                        .map(|survey| table(&survey.facts, &survey.zone, &survey.rows))
                         .collect(),
                 };
                 write(output, &text)?;
@@ -154,11 +143,6 @@ impl Dns {
             thread::sleep(WATCH_INTERVAL.min(self.within.saturating_sub(started.elapsed())));
         }
     }
-}
-
-fn of(shown: &[(Domain, Row)], domain: &Domain) -> Vec<Row> {
-    let rows = shown.iter().filter(|(of, _)| of == domain);
-    rows.map(|(_, row)| row.clone()).collect()
 }
 
 fn write(output: &mut dyn Write, text: &str) -> Result<(), Failure> {

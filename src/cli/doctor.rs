@@ -192,20 +192,65 @@ fn red_subjects(found: &[Finding]) -> Vec<Subject> {
 pub fn report(found: &[Finding]) -> String {
     let mut text = String::new();
     let mut before = None;
-    let own = |finding: &&Finding| finding.check.subject != Subject::Rules;
-    for finding in found.iter().filter(own) {
+    let own = together(found);
+    for finding in &own {
         // What is to be done stands apart from what is not.
         let is_done = finding.state >= State::Skipped;
         if before == Some(false) && is_done {
             text.push('\n');
         }
         before = Some(is_done);
-        text.push_str(&finding.text());
+        match finding.is_told_elsewhere() {
+            true if is_first(&own, finding) => text.push_str(&told_elsewhere(&own, finding)),
+            true => {}
+            false => text.push_str(&finding.text()),
+        }
     }
     text.push_str(&rules(found));
-    let own: Vec<&Finding> = found.iter().filter(own).collect();
     text.push_str(&format!("\n{}\n", summary(&own)));
     text
+}
+
+/// Without the rules, and what was found in the same words at several places, such as ports, only once.
+fn together(found: &[Finding]) -> Vec<Finding> {
+    let mut all: Vec<Finding> = Vec::new();
+    let own = |finding: &&Finding| finding.check.subject != Subject::Rules;
+    for finding in found.iter().filter(own) {
+        let is_same = |other: &&mut Finding| {
+            let key = |of: &Finding| (of.check.id, of.state, of.need);
+            key(other) == key(finding) && other.seen == finding.seen && other.mend == finding.mend
+        };
+        match all.iter_mut().find(is_same) {
+            Some(known) => known.about = format!("{}, {}", known.about, finding.about),
+            None => all.push(finding.clone()),
+        }
+    }
+    all
+}
+
+fn is_first(own: &[Finding], finding: &Finding) -> bool {
+    let with_cause = own
+        .iter()
+        .find(|other| other.is_told_elsewhere() && other.seen == finding.seen);
+    with_cause == Some(finding)
+}
+
+/// What could not be found out for the same cause.
+fn told_elsewhere(own: &[Finding], finding: &Finding) -> String {
+    let of_cause = own
+        .iter()
+        .filter(|other| other.is_told_elsewhere() && other.seen == finding.seen);
+    let lines: String = of_cause
+        .map(|other| match other.about.as_str() {
+            "" => format!("        {}\n", other.check.title),
+            about => format!("        {} ({about})\n", other.check.title),
+        })
+        .collect();
+    format!(
+        "{:<8}{}:\n{lines}",
+        finding.state.as_str(),
+        finding.seen.trim_start_matches("not known: ")
+    )
 }
 
 /// What large receivers ask for, a rule a line with those who ask.
@@ -238,7 +283,7 @@ fn rules(found: &[Finding]) -> String {
     text
 }
 
-fn summary(found: &[&Finding]) -> String {
+fn summary(found: &[Finding]) -> String {
     let count = |state: State| {
         found
             .iter()
@@ -294,6 +339,7 @@ fn changes(before: &[Finding], now: &[Finding]) -> String {
 }
 
 fn verdict(found: &[Finding]) -> Result<(), Failure> {
+    let found = together(found);
     let red = found.iter().filter(|finding| finding.is_red());
     let (bad, unknown): (Vec<&Finding>, Vec<&Finding>) =
         red.partition(|finding| finding.state == State::Bad);
@@ -302,6 +348,10 @@ fn verdict(found: &[Finding]) -> Result<(), Failure> {
         (0, unknown) => Err(Failure::new(
             TRY_AGAIN,
             format!("{unknown} required checks could not be made"),
+        )),
+        (1, _) => Err(Failure::new(
+            UNAVAILABLE,
+            "one check is bad: what mends it stands below it",
         )),
         (bad, _) => Err(Failure::new(
             UNAVAILABLE,
@@ -313,7 +363,10 @@ fn verdict(found: &[Finding]) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::setup::doctor::checks::{CLOCK, DNS_MX, GMAIL, OUTLOOK, PORT_SMTP};
+    use crate::setup::doctor::checks::{
+        CLOCK, DNS_MX, GMAIL, OUTLOOK, PORT_SMTP, RESOLVER, TLS_CHAIN,
+    };
+    use crate::setup::doctor::finding::told_once;
 
     fn found() -> Vec<Finding> {
         vec![
@@ -336,6 +389,31 @@ mod tests {
             What large receivers ask of senders:\n  SPF passes (gmail, outlook): met: see spf\n\n\
             1 bad, 1 warning, 1 good\n";
         assert_eq!(report(&found()), expected);
+    }
+
+    #[test]
+    fn what_has_one_cause_or_one_mend_is_told_once() {
+        let mut found = vec![
+            RESOLVER.bad("192.0.2.1", "no answer", "name another"),
+            DNS_MX
+                .unknown("example.com", "no answer", "wait")
+                .for_want_of(&RESOLVER),
+            DNS_MX
+                .unknown("example.net", "no answer", "wait")
+                .for_want_of(&RESOLVER),
+            CLOCK
+                .unknown("", "no answer", "wait")
+                .for_want_of(&RESOLVER),
+            TLS_CHAIN.warning("port 587", "it is self-signed", "obtain one"),
+            TLS_CHAIN.warning("port 465", "it is self-signed", "obtain one"),
+        ];
+        told_once(&mut found);
+        let text = report(&found);
+        let expected = "\
+            unknown see \"resolver answers\":\n        MX record of the domain (example.com, example.net)\n        clock\n\
+            warning certificate is verified (port 587, port 465): it is self-signed\n";
+        assert!(text.contains(expected), "{text}");
+        assert!(text.ends_with("\n1 bad, 2 unknown, 1 warning\n"), "{text}");
     }
 
     #[test]

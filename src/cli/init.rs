@@ -223,7 +223,8 @@ pub(super) fn records(config: &Config, domain: &Domain) -> String {
         // Each question would wait as long in vain.
         asker = Asker::silent(cause);
     }
-    let facts = survey::facts(config, domain, &[], &asker);
+    let addresses = survey::addresses(config, &[], &asker);
+    let facts = survey::facts_of(config, domain, addresses);
     let rows = compare(&facts, &survey::look(&facts, &asker));
     let zone = asker.zone(domain);
     let zone = zone.map_or_else(|_| domain.clone(), |zone| zone.apex.clone());

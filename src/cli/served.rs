@@ -44,10 +44,19 @@ pub fn served(folder: &Path) -> Result<Vec<String>, Failure> {
     Ok(domains)
 }
 
-/// The domains that a command is about: the one that was named, else all that are served, of which there has to be one.
+/// The domains that a command is about: the one that was named, which has to be served, else all that are, of which there
+/// has to be one.
 pub fn meant(folder: &Path, named: Option<&str>) -> Result<Vec<Domain>, Failure> {
     let domains = match named {
-        Some(domain) => vec![parse_domain(domain)?],
+        Some(domain) => {
+            let domain = parse_domain(domain)?;
+            if !folder.join("domains").join(domain.as_str()).is_dir() {
+                let text =
+                    format!("{domain} is not served; `chopar domain add {domain}` serves it");
+                return Err(Failure::new(USAGE, text));
+            }
+            vec![domain]
+        }
         None => served(folder)?
             .iter()
             .filter_map(|name| Domain::parse(name).ok())

@@ -8,6 +8,7 @@
 //! connection, and gets [`Response::Denied`] for what changes anything.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -74,6 +75,12 @@ pub enum Request {
     Expect {
         /// The address, as the client names it.
         recipient: String,
+    },
+    /// Log refusals and failed handshakes of clients at these addresses at the level `debug` and do not slow them, until the tool
+    /// hangs up: they are its own attempts, from addresses of this host.
+    Examine {
+        /// The addresses.
+        addresses: Vec<IpAddr>,
     },
 }
 
@@ -239,7 +246,10 @@ pub(super) enum Job {
     /// The configuration is being read.
     Reload,
     /// A message is followed.
-    Follow,
+    Follow {
+        /// Bytes of lines that went out since the tool had last taken all.
+        unread: usize,
+    },
 }
 
 /// A list on its way out.
@@ -282,7 +292,7 @@ impl Control {
     }
 
     pub(super) fn wants_input(&self) -> bool {
-        matches!(self.work, Job::None | Job::Follow)
+        matches!(self.work, Job::None | Job::Follow { .. })
     }
 
     /// The next line of what came.
@@ -309,7 +319,7 @@ impl Engine {
         bytes: &[u8],
         now: Now,
     ) {
-        if matches!(control.work, Job::Follow) {
+        if matches!(control.work, Job::Follow { .. }) {
             return self.control_drop(
                 conn,
                 "nothing more can be asked while a message is followed",
@@ -346,7 +356,7 @@ impl Engine {
         self.conns.put(conn, Conn::Control(control));
     }
 
-    fn control_drop(&mut self, conn: ConnId, error: &str) {
+    pub(super) fn control_drop(&mut self, conn: ConnId, error: &str) {
         self.respond(
             conn,
             &Response::End {
@@ -421,6 +431,7 @@ impl Engine {
             Request::Reload {} => self.deny(conn, uid, "reload"),
             Request::Follow { .. } => self.deny(conn, uid, "follow"),
             Request::Expect { .. } => self.deny(conn, uid, "expect"),
+            Request::Examine { .. } => self.deny(conn, uid, "examine"),
         }
     }
 
@@ -493,7 +504,7 @@ impl Engine {
                 self.end(conn, self.index.len(), Vec::new());
             }
             Request::Follow { id } => match id.parse::<QueueId>() {
-                Ok(id) if self.follow(conn, id) => control.work = Job::Follow,
+                Ok(id) if self.follow(conn, id) => control.work = Job::Follow { unread: 0 },
                 Ok(_) => {
                     let error = "too many messages are followed at a time".to_owned();
                     self.end(conn, 0, vec![error]);
@@ -504,9 +515,20 @@ impl Engine {
                 self.end(conn, 0, vec!["the recipient is empty".to_owned()]);
             }
             Request::Expect { recipient } => match self.expect_message(conn, recipient) {
-                true => control.work = Job::Follow,
+                true => control.work = Job::Follow { unread: 0 },
                 false => {
                     let error = "too many messages are followed at a time".to_owned();
+                    self.end(conn, 0, vec![error]);
+                }
+            },
+            Request::Examine { addresses } => match self.expect_probes(conn, addresses) {
+                true => {
+                    control.work = Job::Follow { unread: 0 };
+                    let text = "attempts from these addresses are expected".to_owned();
+                    self.respond(conn, &Response::Note { text });
+                }
+                false => {
+                    let error = "too many addresses, or too many examinations at a time".to_owned();
                     self.end(conn, 0, vec![error]);
                 }
             },
@@ -769,8 +791,10 @@ impl Engine {
 
     /// All that was listed is out.
     pub(super) fn control_drained(&mut self, conn: ConnId, mut control: Box<Control>, now: Now) {
-        if let Job::List(listing) = &mut control.work {
-            listing.portion = 0;
+        match &mut control.work {
+            Job::List(listing) => listing.portion = 0,
+            Job::Follow { unread } => *unread = 0,
+            Job::None | Job::Commit(_) | Job::Reload => {}
         }
         self.list_next(conn, &mut control);
         self.control_on(conn, control, now);

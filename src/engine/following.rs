@@ -4,12 +4,16 @@
 //! misses nothing. A line is kept and told whatever the level of the log.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
-use super::control::{Control, Job, Response};
+use super::control::{Job, Response};
 use super::event::ConnId;
-use super::log::Line;
+use super::log::{Level, Line};
 use super::{Conn, Engine};
-use crate::limits::{FOLLOWED_LINES_BYTES_MAX, FOLLOWED_LINES_MAX, FOLLOWERS_MAX};
+use crate::limits::{
+    FOLLOWED_LINES_BYTES_MAX, FOLLOWED_LINES_MAX, FOLLOWER_BYTES_MAX, FOLLOWERS_MAX,
+    PROBED_ADDRESSES_MAX,
+};
 use crate::queue_id::QueueId;
 
 /// The newest lines about messages, and who wants to hear more.
@@ -27,6 +31,8 @@ enum Wanted {
     Message(QueueId),
     /// Messages to this address, as the client names it, once they are accepted.
     Recipient(String),
+    /// Nothing: it makes attempts from these addresses itself.
+    Probes(Vec<IpAddr>),
 }
 
 impl Wanted {
@@ -38,6 +44,7 @@ impl Wanted {
                 let recipients = text.split_once(" to=").map_or("", |(_, rest)| rest);
                 text.starts_with("event=queued ") && recipients.contains(address)
             }
+            Self::Probes(_) => false,
         }
     }
 }
@@ -92,6 +99,32 @@ impl Engine {
         self.admit_follower(conn, Wanted::Recipient(recipient))
     }
 
+    /// A tool makes attempts from these addresses, until it hangs up. Says whether there was room for it.
+    pub(super) fn expect_probes(&mut self, conn: ConnId, addresses: Vec<IpAddr>) -> bool {
+        addresses.len() <= PROBED_ADDRESSES_MAX
+            && self.admit_follower(conn, Wanted::Probes(addresses))
+    }
+
+    /// Whether a client is a tool of the operator's that tries this host. None but root and the account of the daemon can name
+    /// an address for that, and it holds only while their connection does.
+    pub(super) fn is_probe(&self, client: IpAddr) -> bool {
+        self.following.followers.iter().any(|(conn, wanted)| {
+            matches!(wanted, Wanted::Probes(addresses) if addresses.contains(&client))
+                && matches!(self.conns.get(*conn), Some(Conn::Control(_)))
+        })
+    }
+
+    /// A line about a client: for those who read every line only, where it is such a tool.
+    pub(super) fn of_client(&self, client: Option<IpAddr>, line: Line) -> Line {
+        match client.is_some_and(|client| self.is_probe(client)) {
+            true => Line {
+                level: Level::Debug,
+                ..line
+            },
+            false => line,
+        }
+    }
+
     fn admit_follower(&mut self, conn: ConnId, wanted: Wanted) -> bool {
         let conns = &self.conns;
         self.following
@@ -108,14 +141,26 @@ impl Engine {
     pub(super) fn tell_followers(&mut self, line: &Line) {
         let Some(id) = line.message() else { return };
         for conn in self.following.keep(id, &line.text) {
-            let follows = |control: &Control| matches!(control.work, Job::Follow);
-            if matches!(self.conns.get(conn), Some(Conn::Control(control)) if follows(control)) {
+            let Some(Conn::Control(control)) = self.conns.get_mut(conn) else {
+                continue;
+            };
+            let Job::Follow { unread } = &mut control.work else {
+                continue;
+            };
+            *unread = unread.saturating_add(line.text.len());
+            if *unread > FOLLOWER_BYTES_MAX {
+                self.control_drop(conn, UNREAD);
+            } else {
                 let text = line.text.clone();
                 self.respond(conn, &Response::Event { text });
             }
         }
     }
 }
+
+/// What a tool is told that does not read what it has asked for.
+const UNREAD: &str =
+    "too much was said of the message without being read; ask again, the newest lines are kept";
 
 #[cfg(test)]
 mod tests {

@@ -489,12 +489,11 @@ impl Engine {
     /// The connection is gone.
     pub(super) fn inbound_lost(&mut self, conn: ConnId, inbound: Inbound, cause: &Lost, _now: Now) {
         if let Lost::Tls(text) = cause {
-            self.log(
-                Line::new(Level::Info, "tls-failed")
-                    .with("side", "server")
-                    .with("peer", inbound.peer_text())
-                    .with("why", text),
-            );
+            let line = Line::new(Level::Info, "tls-failed")
+                .with("side", "server")
+                .with("peer", inbound.peer_text())
+                .with("why", text);
+            self.log(self.of_client(inbound.address(), line));
         }
         self.inbound_forget(conn, inbound);
     }

@@ -17,5 +17,6 @@ pub mod shared_name;
 pub mod shell_word;
 pub mod spf_record;
 pub mod survey;
+pub mod surveys;
 pub mod trace;
 pub mod zone;

@@ -16,17 +16,21 @@ use crate::entropy::Entropy as _;
 use crate::limits::SPF_TERMS_MAX;
 use crate::shell::loading;
 use crate::shell::time::{SystemEntropy, wall};
-use crate::shell::tls::Tls;
 
-/// The facts of a domain that the configuration serves, or is to serve. `given` are the addresses that an operator names,
-/// where the machine stands behind another one's.
-pub fn facts(config: &Config, domain: &Domain, given: &[IpAddr], asker: &Asker) -> Facts {
-    facts_of(config, domain, addresses(config, given, asker))
-}
-
-/// The addresses by which mail leaves and comes, as others see them.
+/// The addresses by which mail leaves and comes, as others see them. `given` are those that an operator names, where the
+/// machine stands behind another one's.
 pub fn addresses(config: &Config, given: &[IpAddr], asker: &Asker) -> Vec<IpAddr> {
     let own = machine::source_addresses(config);
+    seen_by_others(own, given, &config.hostname, asker)
+}
+
+/// The same, from the machine's own addresses.
+pub(super) fn seen_by_others(
+    own: Vec<IpAddr>,
+    given: &[IpAddr],
+    host: &Domain,
+    asker: &Asker,
+) -> Vec<IpAddr> {
     let mut addresses = if given.is_empty() {
         own
     } else {
@@ -34,7 +38,7 @@ pub fn addresses(config: &Config, given: &[IpAddr], asker: &Asker) -> Vec<IpAddr
     };
     // Behind an address translation, what the name leads to is what others see.
     if given.is_empty() && !addresses.iter().copied().any(machine::is_public) {
-        let named = asker.addresses(&config.hostname);
+        let named = asker.addresses(host);
         if named.iter().copied().any(machine::is_public) {
             addresses = named;
         }
@@ -52,11 +56,11 @@ pub fn addresses(config: &Config, given: &[IpAddr], asker: &Asker) -> Vec<IpAddr
 pub fn key_digest(folder: &Path) -> Option<Vec<u8>> {
     let loaded = loading::load(folder).ok()?;
     let (host, now) = (&loaded.config.hostname, wall());
-    let tls = Tls::start(&loaded.certificates, &loaded.kept, host, now).ok()?;
+    let tls = loaded.tls(now).ok()?;
     tls.key_digest(host, now)
 }
 
-/// The same as [`facts`], with addresses that are known.
+/// The facts of a domain that the configuration serves, or is to serve, at these addresses.
 pub fn facts_of(config: &Config, domain: &Domain, addresses: Vec<IpAddr>) -> Facts {
     let served = config.domains.get(domain);
     let port = |listen: &Listen, default: u16| match listen {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use rustls::Error;
 use rustls::InconsistentKeys;
+use rustls::RootCertStore;
 use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
@@ -18,7 +19,10 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{SignatureAlgorithm, SignatureScheme};
 
 use self::names::Identity;
+pub use self::standing::Standing;
+use self::standing::leads_to_root;
 use super::certificate_files::Pair;
+use super::roots::root_store_with;
 use crate::acme::jws::base64url;
 use crate::date::Timestamp;
 
@@ -29,6 +33,8 @@ pub(super) struct Certificate {
     pub(super) certified: Arc<CertifiedKey>,
     /// From when to when it is valid, where that can be read.
     pub(super) validity: Option<Validity>,
+    /// Whether its chain leads to a root that is known here, as far as [`Certificate::verify`] was asked.
+    is_trusted: bool,
     /// The names that it is for.
     pub(super) names: Vec<Box<str>>,
     /// The file has an issuer before a certificate of its.
@@ -93,7 +99,7 @@ pub(super) struct Issuer {
 pub(super) struct Fitness {
     /// Without a signature that the client can verify there is no session at all.
     can_be_verified: bool,
-    is_valid: bool,
+    standing: Standing,
     kind: Kind,
     to: Timestamp,
 }
@@ -191,10 +197,27 @@ impl Certificate {
         Ok(Self {
             certified: Arc::new(CertifiedKey::new(chain, key)),
             validity,
+            is_trusted: false,
             names,
             is_out_of_order: at > 0 || is_moved,
             missing_issuer,
         })
+    }
+
+    /// Finds out whether it leads to one of these roots.
+    pub(super) fn verify(
+        &mut self,
+        roots: &RootCertStore,
+        provider: &CryptoProvider,
+        now: Timestamp,
+    ) {
+        let chain = &self.certified.cert;
+        self.is_trusted = leads_to_root(chain, self.validity, roots, provider, now);
+    }
+
+    /// What a client that verifies makes of it at this time.
+    pub(super) fn standing(&self, now: Timestamp) -> Standing {
+        Standing::new(self.validity, self.is_trusted, now)
     }
 
     /// How well it serves a client that can verify these signatures, at this time.
@@ -203,7 +226,7 @@ impl Certificate {
         let validity = self.validity;
         Fitness {
             can_be_verified: key.choose_scheme(schemes).is_some(),
-            is_valid: validity.is_none_or(|validity| validity.from <= now && now < validity.to),
+            standing: self.standing(now),
             kind: match key.algorithm() {
                 SignatureAlgorithm::ECDSA => Kind::Ecdsa,
                 SignatureAlgorithm::ED25519 => Kind::Ed25519,
@@ -230,6 +253,14 @@ impl Certificate {
         };
         verify_server_name(&parsed, &name).is_ok()
     }
+}
+
+/// What a client makes of a pair that can be served, with the known roots and those in `authorities`.
+pub fn standing(pair: &Pair, authorities: &[u8], now: Timestamp) -> Result<Standing, Fault> {
+    let provider = ring::default_provider();
+    let mut certificate = Certificate::judge(pair, &provider)?;
+    certificate.verify(&root_store_with(authorities).0, &provider, now);
+    Ok(certificate.standing(now))
 }
 
 /// What can be read of a certificate that a server has shown.
@@ -322,5 +353,6 @@ fn sort(chain: &mut [CertificateDer<'static>]) -> bool {
 }
 
 mod names;
+mod standing;
 #[cfg(test)]
 mod tests;

@@ -24,10 +24,10 @@ use super::own_folder::{self, OwnFolderError};
 use super::privilege::{self, Account, PrivilegeError};
 use super::published::Names;
 use super::renewals::{Door, Place, Renewals};
-use super::sandbox::Rules;
+use super::sandbox::{Enforced, Rules};
 use super::signals::Signals;
 use super::time::{Clock, SystemEntropy};
-use super::tls::{Tls, TlsError};
+use super::tls::{Read, Tls, TlsError};
 use super::workers::Workers;
 use super::{
     certificate_files, drop_folder, greylist_file, last_good, log, sandbox, secret, system_calls,
@@ -141,6 +141,7 @@ pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(),
         config,
         certificates,
         kept,
+        authorities,
     } = loaded;
     let config = Arc::new(config);
     say_advice(&config);
@@ -158,12 +159,18 @@ pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(),
     if let Some(image) = greylist_file::read(&greylist) {
         engine.restore_greylist(&image, clock.read());
     }
-    let tls = Tls::start(&certificates, &kept, &config.hostname, clock.read().wall)
-        .map_err(RunError::Tls)?;
-    drop((certificates, kept));
+    let read = Read {
+        found: &certificates,
+        authorities: &authorities,
+    };
+    let tls =
+        Tls::start(read, &kept, &config.hostname, clock.read().wall).map_err(RunError::Tls)?;
+    drop((certificates, kept, authorities));
     keep_certificates(&config.state_dir, &tls);
-    let enforced = Rules::new(&config, path, &spool).enforce();
+    let rules = Rules::new(&config, path, &spool);
+    let enforced = rules.enforce();
     log::write(&sandbox::line(&enforced, system_calls::narrow()));
+    let rules = (!matches!(enforced, Ok(Enforced::None) | Err(_))).then_some(rules);
     for port in &ports {
         let line = Line::new(Level::Info, "listening").with("on", port.name());
         let line = line.with("as", format!("{:?}", port.listener).to_lowercase());
@@ -210,7 +217,7 @@ pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(),
             .map_err(system("threads"))?,
         renewals,
         supervisor: systemd::Supervisor::new(),
-        state: State::new(certificate_files::fingerprint(places), &config),
+        state: State::new(certificate_files::fingerprint(places), &config, rules),
         greylist,
         poll,
         config,

@@ -33,6 +33,7 @@ use super::helper::Helper;
 use super::journal_writer::JournalWriter;
 use super::listen::{Port, Reserve};
 use super::renewals::Renewals;
+use super::sandbox::Rules;
 use super::signals::{Asked, Signals};
 use super::stream::Socket;
 use super::streams::Streams;
@@ -113,7 +114,7 @@ pub(super) struct State {
 
 impl State {
     /// The state of a loop that begins.
-    pub(super) fn new(certificates: Fingerprint, config: &Config) -> Self {
+    pub(super) fn new(certificates: Fingerprint, config: &Config, rules: Option<Rules>) -> Self {
         Self {
             streams: Streams::new(),
             dns: DnsSockets::default(),
@@ -125,7 +126,7 @@ impl State {
             certificates,
             certificate_log: CertificateLog::default(),
             resolv_conf: daemon::resolv_conf_changed(),
-            fixed: Fixed::new(config),
+            fixed: Fixed::new(config, rules),
             stop_by: None,
             failed: None,
             stopped_by: None,

@@ -13,8 +13,9 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{CertificateError, ClientConfig, ClientConnection, ProtocolVersion, StreamOwned};
 
 use super::certificate;
+use super::roots::root_store;
 use super::timed::Timed;
-use super::tls::{Unverified, root_store, server_name};
+use super::tls::{Unverified, server_name};
 use crate::address::Domain;
 use crate::date::Timestamp;
 

@@ -11,8 +11,11 @@ use std::path::Path;
 
 use super::last_good::{self, Kept};
 use super::privilege::{self, Account, PrivilegeError};
+use super::roots::authorities;
+use super::tls::{Read, Tls, TlsError};
 use super::{alias_targets, certificate_files, folder, listen, own_folder};
 use crate::config::{Config, ConfigError, glance};
+use crate::date::Timestamp;
 use crate::policy::advice::Advice;
 
 use super::certificate_files::Places;
@@ -29,12 +32,23 @@ pub struct Loaded {
     pub certificates: Vec<Found>,
     /// The certificates of an earlier run.
     pub kept: Kept,
+    /// Roots in PEM that are known beside those of the system.
+    pub authorities: Vec<u8>,
 }
 
 impl Loaded {
     /// What is missing of the targets of aliases on this machine, for the account that delivers to them.
     pub fn dead_targets(&self) -> Vec<Advice> {
         alias_targets::findings(&self.config, self.account.as_ref())
+    }
+
+    /// TLS with what was read.
+    pub fn tls(&self, now: Timestamp) -> Result<Tls, TlsError> {
+        let read = Read {
+            found: &self.certificates,
+            authorities: &self.authorities,
+        };
+        Tls::start(read, &self.kept, &self.config.hostname, now)
     }
 
     /// What a start would stumble over next: sockets and folders, each in a sentence. Nothing is left behind by asking.
@@ -98,13 +112,15 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
                 state: &config.state_dir,
             })
         });
+        let authorities = config.as_ref().map(|config| authorities(config, path));
         (
             certificates.unwrap_or_default(),
             kept.unwrap_or_default(),
+            authorities.unwrap_or_default(),
             config,
         )
     };
-    let (mut certificates, kept, config) =
+    let (mut certificates, kept, authorities, config) =
         privilege::as_account(account.as_ref(), all).map_err(LoadError::Privilege)?;
     let config = config.map_err(LoadError::Config)?;
     if account.is_some() {
@@ -119,6 +135,7 @@ pub fn load(path: &Path) -> Result<Loaded, LoadError> {
         config,
         certificates,
         kept,
+        authorities,
     })
 }
 

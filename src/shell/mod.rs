@@ -38,6 +38,7 @@ mod greylist_file;
 mod handover;
 pub mod listen;
 mod passed;
+pub mod roots;
 mod sandbox;
 mod secret;
 mod slab;

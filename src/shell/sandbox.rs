@@ -27,7 +27,7 @@ use landlock::{
 };
 
 use super::access;
-use super::tls::bundle_path;
+use super::roots::bundle_path;
 use crate::config::Config;
 use crate::engine::log::{Level, Line};
 use crate::limits::{CONFIG_DEPTH_MAX, CONFIG_ENTRIES_MAX};
@@ -72,6 +72,16 @@ impl Rules {
                 .map(PathBuf::from)
                 .into(),
         }
+    }
+
+    /// Whether a file may be read, or one that comes to lie there.
+    pub(super) fn opens(&self, file: &Path) -> bool {
+        let opened = self.read.iter().chain(&self.write);
+        let opened: Vec<PathBuf> = opened
+            .map(|path| fs::canonicalize(path).unwrap_or_else(|_| path.clone()))
+            .collect();
+        let home = home(file).or_else(|| home(file.parent()?));
+        home.is_some_and(|home| opened.iter().any(|opened| home.starts_with(opened)))
     }
 
     /// From now on this thread, and those that it begins, may do nothing else.
@@ -224,6 +234,9 @@ mod tests {
             assert!(rules.read.contains(&expected.into()), "{rules:?}");
         }
         assert!(!rules.read.contains(&root.join("other")), "{rules:?}");
+        assert!(rules.opens(&root.join("etc/tls/new.pem")));
+        assert!(rules.opens(&root.join("live/a/privkey.pem")));
+        assert!(!rules.opens(&root.join("other/secret")));
         assert_eq!(
             rules.write,
             ["state", "state/spool", "run"].map(|name| root.join(name))

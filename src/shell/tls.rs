@@ -3,26 +3,25 @@
 //! Server: no session tickets and no session store, so that an idle session holds little and nothing is remembered
 //! of it; of ALPN only `smtp` is taken (RFC 7301, against ALPACA); of the certificates that have the name of the SNI it is
 //! the one that serves the client best ([`Fitness`](super::certificate::Fitness)). Invariant: a pair is replaced only by a
-//! pair of the same name that works; one that cannot be read, does not match, is cut short or gone changes nothing but
-//! what is logged ([`Tls::take`] is the one place), across restarts too ([`last_good`]). Client: opportunistic TLS goes on
+//! pair of the same name that works, and that clients take no less ([`Standing`](super::certificate::Standing)); one that
+//! cannot be read, does not match, is cut short or gone changes nothing but what is logged ([`Tls::take`] is the one
+//! place), across restarts too ([`last_good`]). Client: opportunistic TLS goes on
 //! with a certificate that cannot be verified, and says so; the signature of the handshake is checked either way.
 //!
 //! Not supported: client certificates, 0-RTT, resumption.
 
 use std::cell::OnceCell;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{
@@ -32,16 +31,36 @@ use rustls::{
 
 use zeroize::Zeroizing;
 
-use super::certificate::{Certificate, Fault, public_key};
-use super::certificate_files::{Found, OBTAINED, Pair, PairError, shown};
+pub use self::finding::{CERTIFICATE_EXPIRY_DAYS, Cause, Finding, Shown};
+use self::self_signed::self_signed;
+use super::certificate::{Certificate, public_key};
+use super::certificate_files::{Found, OBTAINED, Pair, shown};
 use super::last_good::{self, Kept};
+use super::roots::{root_store, root_store_with};
 use super::time::wall;
 use crate::address::Domain;
 use crate::date::Timestamp;
 use crate::engine::event::{TlsSession, TlsSide, Trust};
 use crate::engine::status::CertificateLeft;
-use crate::limits::{SELF_SIGNED_LIFETIME, SELF_SIGNED_RENEWAL};
-use crate::policy::advice::Severity;
+use crate::limits::SELF_SIGNED_RENEWAL;
+
+/// What there is to serve.
+#[derive(Clone, Copy, Default)]
+pub struct Read<'a> {
+    /// The pairs that were found.
+    pub found: &'a [Found],
+    /// Roots in PEM that are known here beside those of the system ([`roots::authorities`](super::roots::authorities)).
+    pub authorities: &'a [u8],
+}
+
+impl<'a, T: AsRef<[Found]> + ?Sized> From<&'a T> for Read<'a> {
+    fn from(found: &'a T) -> Self {
+        Self {
+            found: found.as_ref(),
+            ..Self::default()
+        }
+    }
+}
 
 /// What handshakes need.
 pub struct Tls {
@@ -60,11 +79,22 @@ pub struct Tls {
 struct Served {
     name: Box<str>,
     certificate: Arc<Certificate>,
+    /// The files hold another one by now, which clients would refuse sooner than this.
+    is_replaced: bool,
     bare_key: Option<PathBuf>,
     /// Who has issued it, where neither the file nor the known roots have that.
     missing_issuer: Option<String>,
     /// The key and the chain to keep, where the account could read them itself.
     pem: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// A pair that works.
+struct Fresh<'a> {
+    name: &'a str,
+    pair: &'a Pair,
+    certificate: Certificate,
+    /// The account has read it, and not root for it: no other is kept, for that would give the account the key.
+    is_own: bool,
 }
 
 /// A self-signed certificate.
@@ -106,178 +136,6 @@ pub(super) enum Gone {
     Dropped,
 }
 
-/// Something about a certificate that an operator should know.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Finding {
-    /// The folder under `tls/`; empty where it is about all of them.
-    pub name: Box<str>,
-    /// What it is.
-    pub cause: Cause,
-    /// What clients are shown meanwhile.
-    pub shown: Shown,
-}
-
-/// What it is about a certificate.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Cause {
-    /// The files cannot be read.
-    Files(PairError),
-    /// They cannot be served.
-    Unusable(Fault),
-    /// The folder is gone.
-    Gone,
-    /// It ends within this many days.
-    Expires {
-        /// When it ends.
-        to: Timestamp,
-        /// Days, one of [`CERTIFICATE_EXPIRY_DAYS`].
-        days: u64,
-    },
-    /// It has ended.
-    Expired {
-        /// When.
-        to: Timestamp,
-    },
-    /// It has not begun.
-    NotYet {
-        /// When it begins.
-        from: Timestamp,
-    },
-    /// No certificate is for the hostname.
-    Hostname(Domain),
-    /// Everybody may read the key.
-    BareKey(PathBuf),
-    /// The chain is not in order.
-    OutOfOrder,
-    /// The file does not have the issuer of the certificate.
-    NoIssuer {
-        /// The issuer.
-        issuer: String,
-    },
-    /// It has ended, and another pair is served in its stead.
-    Superseded {
-        /// When it ended.
-        to: Timestamp,
-        /// The folder of the other.
-        by: Box<str>,
-    },
-}
-
-/// What clients are shown meanwhile.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Shown {
-    /// The pair of that name which was read last.
-    LastGood,
-    /// The other pairs.
-    Others,
-    /// One that chopar has made.
-    SelfSigned,
-}
-
-impl Finding {
-    /// How bad it is.
-    pub fn severity(&self) -> Severity {
-        match &self.cause {
-            Cause::Files(PairError::Nothing(_)) => Severity::Advice,
-            Cause::Files(_) | Cause::Unusable(_) => Severity::Fault,
-            _ => Severity::Advice,
-        }
-    }
-
-    /// What to do about it, where that is not part of the sentence: a command may be longer than a line of the log takes.
-    pub(super) fn cure(&self) -> Option<&str> {
-        match &self.cause {
-            Cause::Files(PairError::Denied(_, cure)) => Some(cure),
-            _ => None,
-        }
-    }
-
-    /// Whether it is said again each day.
-    pub(super) fn is_pressing(&self) -> bool {
-        match &self.cause {
-            Cause::Files(PairError::Nothing(_)) => false,
-            Cause::Files(_) | Cause::Unusable(_) | Cause::Gone | Cause::Expired { .. } => true,
-            _ => false,
-        }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = shown(&self.name);
-        match &self.cause {
-            Cause::Files(error) => {
-                write!(out, "{error}; {}", self.shown)?;
-                match self.cure() {
-                    Some(cure) => write!(out, "; {cure}"),
-                    None => Ok(()),
-                }
-            }
-            Cause::Unusable(fault) => write!(out, "{name}/{fault}; {}", self.shown),
-            Cause::Gone => write!(
-                out,
-                "{name}: the folder is gone; put it back, or run chopar reload to have its certificate dropped where \
-                 there is another (where there is none, empty tls-last-good in state_dir and restart chopar); {}",
-                self.shown
-            ),
-            Cause::Expires { to, days } => write!(
-                out,
-                "{name}/fullchain.pem: the certificate ends at {}, in less than {days} {}; see to its renewal",
-                to.rfc3339(),
-                if *days == 1 { "day" } else { "days" }
-            ),
-            Cause::Expired { to } => write!(
-                out,
-                "{name}/fullchain.pem: the certificate ended at {}, and clients that verify it refuse it; renew it",
-                to.rfc3339()
-            ),
-            Cause::NotYet { from } => write!(
-                out,
-                "{name}/fullchain.pem: the certificate begins at {}; see to the clock, or wait",
-                from.rfc3339()
-            ),
-            Cause::Hostname(hostname) => write!(
-                out,
-                "tls: no certificate is for {hostname}, and clients that verify it refuse the one that they get; obtain one \
-                 for that name, or correct hostname"
-            ),
-            Cause::BareKey(path) => write!(
-                out,
-                "{}: everybody on this machine may read the private key; run chmod o-r {0}",
-                path.display()
-            ),
-            Cause::OutOfOrder => write!(
-                out,
-                "{name}/fullchain.pem: the certificate of the server should come first and each issuer behind what it has \
-                 issued; it is served in that order"
-            ),
-            Cause::NoIssuer { issuer } => write!(
-                out,
-                "{name}/fullchain.pem: the file does not hold the certificate of {issuer}, which has issued that of the \
-                 server: clients that do not have it either refuse the connection; write the whole chain there (certbot: \
-                 fullchain.pem, not cert.pem; acme.sh: --fullchain-file, not --cert-file; lego: NAME.crt with its issuer)"
-            ),
-            Cause::Superseded { to, by } => write!(
-                out,
-                "{name}/fullchain.pem: the certificate ended at {}, and clients are shown that of {}; remove the \
-                 folder if it is not renewed any more",
-                to.rfc3339(),
-                shown(by)
-            ),
-        }
-    }
-}
-
-impl fmt::Display for Shown {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Self::LastGood => "the pair that was read before stays in force",
-            Self::Others => "clients that ask for its names are shown another certificate",
-            Self::SelfSigned => "clients are shown a self-signed certificate",
-        })
-    }
-}
-
 struct Clients {
     roots: Arc<WebPkiServerVerifier>,
     any: Arc<ClientConfig>,
@@ -291,8 +149,8 @@ impl Tls {
     }
 
     /// TLS with the pairs that were found, and in the place of those that do not work with what an earlier run has kept.
-    pub fn start(
-        found: &[Found],
+    pub fn start<'a>(
+        read: impl Into<Read<'a>>,
         kept: &Kept,
         hostname: &Domain,
         now: Timestamp,
@@ -307,13 +165,24 @@ impl Tls {
             server,
             client: OnceCell::new(),
         };
-        for (name, pair) in &kept.pairs {
-            if let Ok(certificate) = Certificate::judge(pair, &tls.provider)
-                && certificate
-                    .validity
-                    .is_some_and(|validity| now < validity.to)
-            {
-                tls.serve_pair(name, pair, certificate, true);
+        let read = read.into();
+        // Without a pair there is nothing to verify, and reading the roots takes a while.
+        if !kept.pairs.is_empty() {
+            let roots = root_store_with(read.authorities).0;
+            for (name, pair) in &kept.pairs {
+                if let Ok(certificate) = Certificate::judge(pair, &tls.provider)
+                    && certificate
+                        .validity
+                        .is_some_and(|validity| now < validity.to)
+                {
+                    let fresh = Fresh {
+                        name,
+                        pair,
+                        certificate,
+                        is_own: true,
+                    };
+                    tls.serve_pair(fresh, &roots, now);
+                }
             }
         }
         tls.made = kept.made.as_ref().and_then(|pair| {
@@ -321,18 +190,24 @@ impl Tls {
             Some(Made::new(pair, certificate))
         });
         // A restart goes as far as a reload.
-        tls.take(found, hostname, Gone::Dropped, now)?;
+        tls.take(read, hostname, Gone::Dropped, now)?;
         Ok(tls)
     }
 
     /// Takes what works of the pairs that were found, from the next handshake on; what does not work changes nothing.
-    pub(super) fn take(
+    pub(super) fn take<'a>(
         &mut self,
-        found: &[Found],
+        read: impl Into<Read<'a>>,
         hostname: &Domain,
         gone: Gone,
         now: Timestamp,
     ) -> Result<(), TlsError> {
+        let Read { found, authorities } = read.into();
+        let is_any = found.iter().any(|found| found.pair.is_some());
+        let roots = match is_any {
+            true => root_store_with(authorities).0,
+            false => RootCertStore::empty(),
+        };
         self.found.clear();
         for Found { name, pair, error } in found {
             let judged = pair
@@ -340,7 +215,13 @@ impl Tls {
                 .map(|pair| (pair, Certificate::judge(pair, &self.provider)));
             match judged {
                 Some((pair, Ok(certificate))) => {
-                    self.serve_pair(name, pair, certificate, error.is_none());
+                    let fresh = Fresh {
+                        name,
+                        pair,
+                        certificate,
+                        is_own: error.is_none(),
+                    };
+                    self.serve_pair(fresh, &roots, now);
                 }
                 // What the account cannot read is what has to be mended first.
                 Some((_, Err(fault))) if error.is_none() => {
@@ -369,23 +250,37 @@ impl Tls {
         self.serve(hostname, now)
     }
 
-    /// Puts a pair that works in the place of the one of the same name. `is_own` says that the account has read it, and not
-    /// root for it: no other is kept, for that would give the account the key.
-    fn serve_pair(&mut self, name: &str, pair: &Pair, certificate: Certificate, is_own: bool) {
-        let chain = &certificate.certified.cert;
-        let pem = is_own.then(|| last_good::pem_of(pair, chain));
-        let missing_issuer = certificate.missing_issuer.as_ref().filter(|issuer| {
-            let roots = root_store().roots;
-            !roots.iter().any(|root| *root.subject == *issuer.name)
-        });
+    /// Puts a pair that works in the place of the one of the same name. One that clients would sooner take is kept beside it:
+    /// handshakes choose between the two, so that the new one is shown as soon as it is the better one.
+    fn serve_pair(&mut self, fresh: Fresh<'_>, roots: &RootCertStore, now: Timestamp) {
+        let Fresh {
+            name,
+            pair,
+            mut certificate,
+            is_own,
+        } = fresh;
+        certificate.verify(roots, &self.provider, now);
+        let pem = is_own.then(|| last_good::pem_of(pair, &certificate.certified.cert));
+        let missing_issuer = certificate
+            .missing_issuer
+            .as_ref()
+            .filter(|issuer| !(roots.roots.iter()).any(|root| *root.subject == *issuer.name));
         let missing_issuer = missing_issuer.map(|issuer| match &issuer.common_name {
             Some(name) => format!("{name:?}"),
             None => "its issuer".to_owned(),
         });
-        self.served.retain(|served| *served.name != *name);
+        let standing = certificate.standing(now);
+        self.served.retain(|served| {
+            *served.name != *name || !standing.may_replace(served.certificate.standing(now))
+        });
+        let before = self.served.iter_mut();
+        for replaced in before.filter(|served| *served.name == *name) {
+            replaced.is_replaced = true;
+        }
         self.served.push(Served {
             name: name.into(),
             certificate: Arc::new(certificate),
+            is_replaced: false,
             bare_key: pair.bare_key.clone(),
             missing_issuer,
             pem,
@@ -394,7 +289,11 @@ impl Tls {
 
     /// Serves the pairs; a certificate that is made here where there is none, and as long as it lasts the same.
     fn serve(&mut self, hostname: &Domain, now: Timestamp) -> Result<(), TlsError> {
-        self.served.sort_by(|one, other| one.name.cmp(&other.name));
+        // Of those of one folder the better one first: that is the one to keep.
+        self.served.sort_by_key(|served| {
+            let standing = served.certificate.standing(now);
+            (served.name.clone(), Reverse(standing))
+        });
         let served = self.served.iter();
         let mut certificates: Vec<_> = served
             .map(|served| Arc::clone(&served.certificate))
@@ -427,10 +326,14 @@ impl Tls {
         self.made.as_ref().map(|made| made.pem.as_slice())
     }
 
-    /// The pairs that are served and that the account could read: the folder under `tls/`, and the key and the chain in PEM.
+    /// The pairs that are served and that the account could read: the folder under `tls/`, and the key and the chain in PEM;
+    /// of each folder the best.
     pub(super) fn last_good(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let mut last = None;
         let served = self.served.iter();
-        served.filter_map(|served| Some((&*served.name, served.pem.as_ref()?.as_slice())))
+        served
+            .filter_map(|served| Some((&*served.name, served.pem.as_ref()?.as_slice())))
+            .filter(move |(name, _)| last.replace(*name) != Some(*name))
     }
 
     /// Which pair is served when, for names that more than one is for; in sentences.
@@ -444,7 +347,8 @@ impl Tls {
             let of_name = self.served.iter().filter(|served| {
                 served.certificate.has_name(name) || served.certificate.names.contains(name)
             });
-            let pairs: Vec<&str> = of_name.map(|served| &*served.name).collect();
+            let mut pairs: Vec<&str> = of_name.map(|served| &*served.name).collect();
+            pairs.dedup();
             if pairs.len() > 1 {
                 let names = shared.entry(pairs).or_default();
                 if !names.contains(&&**name) {
@@ -462,8 +366,7 @@ impl Tls {
                 .provider
                 .signature_verification_algorithms
                 .supported_schemes();
-            of_names
-                .sort_by_key(|served| std::cmp::Reverse(served.certificate.fitness(&schemes, now)));
+            of_names.sort_by_key(|served| Reverse(served.certificate.fitness(&schemes, now)));
             let first = of_names.first()?;
             let kind = first.certificate.kind();
             let mut text = format!("{}: clients are shown {first}", names.join(", "));
@@ -529,7 +432,8 @@ impl Tls {
 
     /// How many pairs are served.
     pub fn served(&self) -> usize {
-        self.served.len()
+        let served = self.served.iter();
+        served.filter(|served| !served.is_replaced).count()
     }
 
     /// SHA-256 of the public key that a client on port 25 is shown for this name at this time, as a TLSA record has it
@@ -545,60 +449,6 @@ impl Tls {
         let key = public_key(shown.certified.cert.first()?)?;
         let digest = ::ring::digest::digest(&::ring::digest::SHA256, key);
         Some(digest.as_ref().to_vec())
-    }
-
-    /// What an operator should know, at this time.
-    pub fn findings(&self, hostname: &Domain, now: Timestamp) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        let mut push = |name: &str, cause| {
-            let is_served = self.served.iter().any(|served| &*served.name == name);
-            let shown = match (is_served, self.is_self_signed()) {
-                (true, _) => Shown::LastGood,
-                (false, true) => Shown::SelfSigned,
-                (false, false) => Shown::Others,
-            };
-            let name = name.into();
-            findings.push(Finding { name, cause, shown });
-        };
-        for (name, cause) in &self.found {
-            push(name, cause.clone());
-        }
-        for served in &self.served {
-            let name = &*served.name;
-            if let Some(cause) = expiry(&served.certificate, now) {
-                push(name, self.superseded(served, now).unwrap_or(cause));
-            }
-            if let Some(issuer) = served.missing_issuer.clone() {
-                push(name, Cause::NoIssuer { issuer });
-            }
-            if served.certificate.is_out_of_order {
-                push(name, Cause::OutOfOrder);
-            }
-            if let Some(path) = &served.bare_key {
-                push(name, Cause::BareKey(path.clone()));
-            }
-        }
-        let mut certificates = self.served.iter().map(|served| &served.certificate);
-        if !self.served.is_empty() && !certificates.any(|one| one.has_name(hostname.as_str())) {
-            push("", Cause::Hostname(hostname.clone()));
-        }
-        findings
-    }
-
-    /// The pair that is served in the stead of one that has ended, for all of its names.
-    fn superseded(&self, served: &Served, now: Timestamp) -> Option<Cause> {
-        let to = served.certificate.validity?.to;
-        let has_ended = |served: &Served| {
-            let validity = served.certificate.validity;
-            validity.is_some_and(|validity| validity.to <= now || validity.from > now)
-        };
-        let mut others = self.served.iter().filter(|other| !has_ended(other));
-        let by = others.find(|other| {
-            let mut names = served.certificate.names.iter();
-            names.all(|name| other.certificate.names.contains(name))
-        })?;
-        let by = by.name.clone();
-        (to <= now).then_some(Cause::Superseded { to, by })
     }
 
     /// Our end of a connection; the text says why there is none.
@@ -710,29 +560,11 @@ fn client_config(
     Ok(Arc::new(config))
 }
 
-/// Where the system's roots are.
-pub(super) fn bundle_path() -> PathBuf {
-    std::env::var_os("SSL_CERT_FILE").map_or_else(|| SYSTEM_ROOTS.into(), PathBuf::from)
-}
-
-/// The system's roots and those of Mozilla, which are there where the system has none.
-pub(super) fn root_store() -> RootCertStore {
-    let mut store = RootCertStore::empty();
-    store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    if let Ok(bundle) = fs::read(bundle_path()) {
-        store.add_parsable_certificates(CertificateDer::pem_slice_iter(&bundle).flatten());
-    }
-    store
-}
-
 /// For a client of HTTPS, which trusts the system's roots and those in `more`, in PEM. Gives none where `more` has none.
 pub fn https_client(more: Option<&[u8]>) -> Result<Arc<ClientConfig>, String> {
-    let mut roots = root_store();
-    if let Some(pem) = more {
-        let certificates = CertificateDer::pem_slice_iter(pem).flatten();
-        if roots.add_parsable_certificates(certificates).0 == 0 {
-            return Err("there is no certificate in it that could be trusted".to_owned());
-        }
+    let (roots, added) = root_store_with(more.unwrap_or_default());
+    if more.is_some() && added == 0 {
+        return Err("there is no certificate in it that could be trusted".to_owned());
     }
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
@@ -829,70 +661,6 @@ impl fmt::Display for Served {
     }
 }
 
-/// What the time says about a certificate.
-fn expiry(certificate: &Certificate, now: Timestamp) -> Option<Cause> {
-    let validity = certificate.validity?;
-    let (from, to) = (validity.from, validity.to);
-    if now < from {
-        return Some(Cause::NotYet { from });
-    }
-    if now >= to {
-        return Some(Cause::Expired { to });
-    }
-    let left = to.since(now);
-    let days = CERTIFICATE_EXPIRY_DAYS
-        .into_iter()
-        .filter(|days| left.as_secs() < days.saturating_mul(86_400))
-        .min()?;
-    Some(Cause::Expires { to, days })
-}
-
-/// Makes a certificate for the hostname, of the hostname.
-fn self_signed(
-    hostname: &Domain,
-    now: Timestamp,
-    provider: &CryptoProvider,
-) -> Result<Made, String> {
-    let made = made(hostname, now).map_err(|error| error.to_string())?;
-    let (certificate, key) = made;
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let pem = last_good::pem(&key, &[certificate.der().clone()]);
-    let pair = Pair {
-        chain: certificate.pem().into_bytes(),
-        key: pem,
-        bare_key: None,
-    };
-    let certificate = Certificate::judge(&pair, provider).map_err(|fault| fault.to_string())?;
-    Ok(Made::new(&pair, certificate))
-}
-
-fn made(hostname: &Domain, now: Timestamp) -> Result<(rcgen::Certificate, KeyPair), rcgen::Error> {
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::new(vec![hostname.as_str().to_owned()])?;
-    params.distinguished_name = DistinguishedName::new();
-    if hostname.as_str().len() <= COMMON_NAME_BYTES_MAX {
-        let name = hostname.as_str();
-        params.distinguished_name.push(DnType::CommonName, name);
-    }
-    // Clocks of clients may be late.
-    let yesterday = now.seconds().saturating_sub(86_400);
-    for (at, date) in [
-        (Timestamp::from_seconds(yesterday), &mut params.not_before),
-        (now.after(SELF_SIGNED_LIFETIME), &mut params.not_after),
-    ] {
-        let text = at.rfc3339().to_string();
-        let mut numbers = text.split(['-', 'T']).map(|text| text.parse::<u16>().ok());
-        let mut number = || numbers.next().flatten();
-        if let (Some(year), Some(month), Some(day)) = (number(), number(), number())
-            && let (Ok(month), Ok(day)) = (u8::try_from(month), u8::try_from(day))
-        {
-            *date = rcgen::date_time_ymd(i32::from(year), month, day);
-        }
-    }
-    let certificate = params.self_signed(&key)?;
-    Ok((certificate, key))
-}
-
 /// Takes every certificate, but no handshake that its key did not sign.
 #[derive(Debug)]
 pub(super) struct Unverified(pub(super) WebPkiSupportedAlgorithms);
@@ -932,13 +700,12 @@ impl ServerCertVerifier for Unverified {
     }
 }
 
-/// Days before the end of a certificate at which an operator is warned of it.
-pub const CERTIFICATE_EXPIRY_DAYS: [u64; 3] = [20, 7, 1];
-/// The longest common name (RFC 5280 appendix A.1, ub-common-name).
-const COMMON_NAME_BYTES_MAX: usize = 64;
-const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// With an address rustls sends no SNI.
 const NO_NAME: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
+mod finding;
+mod self_signed;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trust_tests;

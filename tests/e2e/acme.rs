@@ -1,153 +1,22 @@
 //! Certificates from pebble, Let's Encrypt's ACME server for tests, which refuses half of all nonces.
 
-use std::fs::{self, File};
-use std::net::{Ipv4Addr, TcpStream};
+use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::client::Client;
-use crate::process::{Guard, Output, program, run, run_within, wait_for};
-use crate::relay::{CHOPAR, Relay, Setup};
-use crate::world::{certificate, free_port};
-use crate::zones::Zones;
-
-/// What a slow machine is given for an order, half of whose requests have to be repeated.
-const LONG: Duration = Duration::from_secs(90);
-
-/// The CA.
-struct Pebble {
-    folder: TempDir,
-    port: u16,
-    http_port: u16,
-    tls_port: u16,
-    dns_port: u16,
-    server: Option<Guard>,
-}
-
-impl Pebble {
-    /// Looks names up here, and for proofs at ports of its own. `more` are keys of its configuration.
-    fn start(dns_port: u16, more: &[(&str, Value)]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        certificate(folder.path(), "localhost");
-        let mut pebble = Self {
-            folder,
-            port: free_port(),
-            http_port: free_port(),
-            tls_port: free_port(),
-            dns_port,
-            server: None,
-        };
-        let mut keys = json!({
-            "listenAddress": format!("127.0.0.1:{}", pebble.port),
-            "managementListenAddress": format!("127.0.0.1:{}", free_port()),
-            "certificate": pebble.file("cert.pem"),
-            "privateKey": pebble.file("key.pem"),
-            "httpPort": pebble.http_port,
-            "tlsPort": pebble.tls_port,
-            "ocspResponderURL": "",
-            "externalAccountBindingRequired": false,
-        });
-        for (key, value) in more {
-            keys[*key] = value.clone();
-        }
-        let text = json!({ "pebble": keys }).to_string();
-        fs::write(pebble.file("config.json"), text).expect("a file");
-        pebble.run();
-        pebble
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Starts it; it remembers nothing of a run before.
-    fn run(&mut self) {
-        let log = File::create(self.file("log")).expect("a file");
-        let mut command = Command::new(program("pebble"));
-        command
-            .arg("-config")
-            .arg(self.file("config.json"))
-            .args(["-strict", "-dnsserver"])
-            .arg(format!("127.0.0.1:{}", self.dns_port))
-            .envs([("PEBBLE_VA_NOSLEEP", "1"), ("PEBBLE_WFE_NONCEREJECT", "50")])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a file"))
-            .stderr(log);
-        self.server = Some(Guard::spawn(&mut command));
-        wait_for("pebble", LONG, || {
-            TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).ok()
-        });
-    }
-
-    fn stop(&mut self) {
-        self.server = None;
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.file("log")).unwrap_or_default()
-    }
-
-    /// The table of chopar.toml that leads to it.
-    fn table(&self, more: &str) -> String {
-        format!(
-            "[acme]\ndirectory = \"https://localhost:{}/dir\"\nca_file = \"{}\"\nhttp_port = {}\ntls_port = {}\n{more}\n",
-            self.port,
-            self.file("cert.pem").display(),
-            self.http_port,
-            self.tls_port
-        )
-    }
-}
-
-/// `chopar cert` and these words.
-fn cert(relay: &Relay, words: &[&str]) -> Output {
-    let mut command = Command::new(CHOPAR);
-    command
-        .arg("-C")
-        .arg(relay.config())
-        .arg("cert")
-        .args(words);
-    run_within(&mut command, b"", LONG)
-}
-
-/// A relay, then a CA that uses its names, then the table that leads from one to the other.
-fn relay_with_ca(ca: &[(&str, Value)], table: &str, zone: &str) -> (Relay, Pebble) {
-    let mut relay = Setup {
-        zone: zone.to_owned(),
-        ..Setup::default()
-    }
-    .start();
-    let pebble = Pebble::start(relay.dns.port, ca);
-    relay.setup.tables = pebble.table(table);
-    relay.write_config();
-    (relay, pebble)
-}
-
-/// The serial number of the certificate that is shown for this name, and its issuer.
-fn shown(relay: &Relay, name: &str) -> String {
-    let mut command = Command::new(program("openssl"));
-    command.args([
-        "s_client",
-        "-connect",
-        &format!("127.0.0.1:{}", relay.submissions()),
-    ]);
-    let said = run(command.args(["-servername", name]), b"QUIT\n").stdout;
-    let mut command = Command::new(program("openssl"));
-    command.args(["x509", "-noout", "-serial", "-issuer"]);
-    run(&mut command, said.as_bytes()).ok()
-}
-
-fn list(relay: &Relay) -> Vec<Value> {
-    serde_json::from_str(&cert(relay, &["list", "--json"]).ok()).expect("JSON")
-}
+use crate::pebble::{LONG, cert, list, relay_with_ca, shown};
+use crate::process::{run_within, wait_for};
+use crate::relay::{CHOPAR, Relay};
+use crate::world::free_port;
 
 #[test]
 fn a_certificate_is_obtained_by_http_and_by_tls_and_served_at_once() {
@@ -343,92 +212,6 @@ fn an_account_is_bound_to_one_that_the_ca_knows() {
     relay.write_config();
     let said = cert(&relay, &["obtain", "--agree"]);
     assert_eq!(said.code, 0, "{said:?}\n{}", pebble.log());
-}
-
-/// Writes the hook that chopar prints, and where the name server is.
-fn write_hook(config: &Path, zones: &Zones) {
-    let mut command = Command::new(CHOPAR);
-    let hook = run(command.args(["cert", "hook", "nsupdate"]), b"").ok();
-    fs::create_dir(config.join("hooks")).expect("a folder");
-    fs::write(config.join("hooks/dns-01"), hook).expect("a file");
-    fs::set_permissions(
-        config.join("hooks/dns-01"),
-        fs::Permissions::from_mode(0o755),
-    )
-    .expect("a mode");
-    fs::create_dir_all(config.join("secrets")).expect("a folder");
-    let text = format!("SERVER=127.0.0.1\nPORT={}\nKEY=\n", zones.port);
-    fs::write(config.join("secrets/nsupdate.conf"), text).expect("a file");
-    fs::set_permissions(
-        config.join("secrets/nsupdate.conf"),
-        fs::Permissions::from_mode(0o640),
-    )
-    .expect("a mode");
-}
-
-#[test]
-fn a_wildcard_is_proven_by_the_shipped_hook_from_a_command_and_from_the_daemon() {
-    assert!(program("nsupdate").exists());
-    let zones = Zones::start(&[("zone.test", "")]);
-    let mut relay = Relay::start();
-    let pebble = Pebble::start(zones.port, &[]);
-    write_hook(&relay.config(), &zones);
-    let more = format!("challenge = \"dns-01\"\nzone_port = {}\n", zones.port);
-    let use_zones = |relay: &Relay, table: &str| {
-        relay.write_config();
-        let path = relay.config().join("chopar.toml");
-        let text = fs::read_to_string(&path).expect("a file");
-        let dns = format!("servers = [\"127.0.0.1:{}\"]", relay.dns.port);
-        let text = text.replace(&dns, &format!("servers = [\"127.0.0.1:{}\"]", zones.port));
-        fs::write(path, format!("{text}{table}")).expect("a file");
-    };
-    use_zones(&relay, &pebble.table(&more));
-    let said = cert(&relay, &["obtain", "--agree", "*.zone.test", "zone.test"]);
-    assert_eq!(said.code, 0, "{said:?}\n{}", pebble.log());
-    assert!(shown(&relay, "any.zone.test").contains("Pebble"));
-    assert!(
-        relay
-            .folder()
-            .join("state/acme/certificates/_.zone.test/fullchain.pem")
-            .exists()
-    );
-
-    // The daemon has it done by the helper; the record goes again.
-    use_zones(
-        &relay,
-        &pebble.table(&format!(
-            "{more}enabled = true\nnames = [\"own.zone.test\"]\n"
-        )),
-    );
-    relay.stop();
-    relay.run();
-    wait_for("the daemon to obtain one", LONG, || {
-        relay
-            .log()
-            .contains("event=certificate-renewal name=own.zone.test until=")
-            .then_some(())
-    });
-    wait_for("it to be served", LONG, || {
-        shown(&relay, "own.zone.test")
-            .contains("Pebble")
-            .then_some(())
-    });
-    let left = zones_txt(&zones, "_acme-challenge.own.zone.test");
-    assert_eq!(left, "");
-}
-
-/// The TXT records of a name, as the name server has them.
-fn zones_txt(zones: &Zones, name: &str) -> String {
-    let mut command = Command::new(program("dig"));
-    command.args([
-        "@127.0.0.1",
-        "-p",
-        &zones.port.to_string(),
-        "+short",
-        "TXT",
-        name,
-    ]);
-    run(&mut command, b"").ok()
 }
 
 #[test]

@@ -71,21 +71,7 @@ impl FarEnd {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
         certificate(folder.path(), "mx.far.test");
         let port = free_port();
-        for (file, pattern) in [
-            ("passwd", "NAME:x:ID:ID::/nonexistent:/usr/sbin/nologin\n"),
-            ("group", "NAME:x:ID:\n"),
-        ] {
-            let mut text = fs::read_to_string(Path::new("/etc").join(file)).expect("accounts");
-            for (name, id) in ACCOUNTS {
-                if !text
-                    .lines()
-                    .any(|line| line.starts_with(&format!("{name}:")))
-                {
-                    text += &pattern.replace("NAME", name).replace("ID", &id.to_string());
-                }
-            }
-            fs::write(folder.path().join(file), text).expect("a file");
-        }
+        write_accounts(folder.path());
         let (files, words) = match kind {
             Kind::Postfix => (None, postfix(folder.path(), port, next, bytes_max)),
             Kind::Exim => (
@@ -98,7 +84,12 @@ impl FarEnd {
             ),
         };
         let log = File::create(folder.path().join("log")).expect("a file");
-        let mut command = staged(folder.path(), files, &words);
+        let mut command = staged(
+            Command::new(program("unshare")),
+            folder.path(),
+            files,
+            &words,
+        );
         command
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file"))
@@ -126,8 +117,34 @@ impl FarEnd {
     }
 }
 
+/// Those of the system, and those that are missing.
+fn write_accounts(folder: &Path) {
+    for (file, pattern) in [
+        ("passwd", "NAME:x:ID:ID::/nonexistent:/usr/sbin/nologin\n"),
+        ("group", "NAME:x:ID:\n"),
+    ] {
+        let mut text = fs::read_to_string(Path::new("/etc").join(file)).expect("accounts");
+        for (name, id) in ACCOUNTS {
+            let is_account = |line: &str| line.starts_with(&format!("{name}:"));
+            if !text.lines().any(is_account) {
+                text += &pattern.replace("NAME", name).replace("ID", &id.to_string());
+            }
+        }
+        fs::write(folder.join(file), text).expect("a file");
+    }
+}
+
+/// The command line of a Postfix with these further lines of main.cf that listens at these places; `unshare` is how that
+/// program is run there.
+pub(crate) fn postfix_at(unshare: Command, folder: &Path, listen: &[&str], main: &str) -> Command {
+    write_accounts(folder);
+    certificate(folder, "mx.far.test");
+    let words = postfix_words(folder, listen, main);
+    staged(unshare, folder, None, &words)
+}
+
 /// The command line that runs these words where a package's files are laid over the system's.
-fn staged(folder: &Path, package: Option<&str>, words: &[String]) -> Command {
+fn staged(mut command: Command, folder: &Path, package: Option<&str>, words: &[String]) -> Command {
     let files = package.map_or_else(PathBuf::new, |package| {
         let beside = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("far-ends");
         let files = beside.join(package);
@@ -138,7 +155,6 @@ fn staged(folder: &Path, package: Option<&str>, words: &[String]) -> Command {
         );
         files
     });
-    let mut command = Command::new(program("unshare"));
     command.args([
         "--mount",
         "--pid",
@@ -154,6 +170,14 @@ fn staged(folder: &Path, package: Option<&str>, words: &[String]) -> Command {
 }
 
 fn postfix(folder: &Path, port: u16, next: u16, bytes_max: u64) -> Vec<String> {
+    let main = format!(
+        "mydestination =\nmynetworks = 127.0.0.0/8\nrelayhost = [127.0.0.1]:{next}\nsmtp_tls_security_level = encrypt\n\
+         message_size_limit = {bytes_max}\ninet_protocols = ipv4\nsmtp_bind_address = 127.0.0.1\n"
+    );
+    postfix_words(folder, &[&format!("127.0.0.1:{port}")], &main)
+}
+
+fn postfix_words(folder: &Path, listen: &[&str], main: &str) -> Vec<String> {
     let (config, queue, data) = (
         folder.join("config"),
         folder.join("queue"),
@@ -173,11 +197,9 @@ fn postfix(folder: &Path, port: u16, next: u16, bytes_max: u64) -> Vec<String> {
     let at = folder.display();
     let main = format!(
         "compatibility_level = 3.6\nqueue_directory = {at}/queue\ndata_directory = {at}/data\nmyhostname = mx.far.test\n\
-         mydestination =\nalias_maps =\nmynetworks = 127.0.0.0/8\nrelayhost = [127.0.0.1]:{next}\n\
-         smtpd_tls_cert_file = {at}/cert.pem\nsmtpd_tls_key_file = {at}/key.pem\nsmtpd_tls_security_level = may\n\
-         smtp_tls_security_level = encrypt\nmessage_size_limit = {bytes_max}\nmailbox_size_limit = 0\n\
-         minimal_backoff_time = 1s\nqueue_run_delay = 1s\nmaximal_backoff_time = 2s\nmaillog_file = /dev/stdout\n\
-         inet_protocols = ipv4\nsmtp_bind_address = 127.0.0.1\n"
+         alias_maps =\nsmtpd_tls_cert_file = {at}/cert.pem\nsmtpd_tls_key_file = {at}/key.pem\n\
+         smtpd_tls_security_level = may\nmailbox_size_limit = 0\nminimal_backoff_time = 1s\nqueue_run_delay = 1s\n\
+         maximal_backoff_time = 2s\nmaillog_file = /dev/stdout\n{main}"
     );
     fs::write(config.join("main.cf"), main).expect("a file");
     let services = fs::read_to_string("/etc/postfix/master.cf.proto").expect("Postfix's services");
@@ -186,7 +208,10 @@ fn postfix(folder: &Path, port: u16, next: u16, bytes_max: u64) -> Vec<String> {
         .map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
             match words.as_slice() {
-                ["smtp", "inet", ..] => format!("127.0.0.1:{port} inet n - n - - smtpd\n"),
+                ["smtp", "inet", ..] => listen
+                    .iter()
+                    .map(|place| format!("{place} inet n - n - - smtpd\n"))
+                    .collect(),
                 // Nothing runs in a changed root: the folders are not furnished for one.
                 [name, kind, private, unprivileged, "y", rest @ ..]
                     if !line.starts_with(['#', ' ']) =>

@@ -9,6 +9,10 @@
 
 mod abuse;
 mod acme;
+mod acme_first;
+mod acme_hooks;
+mod acme_sockets;
+mod acme_window;
 mod arc;
 mod bounces;
 mod client;
@@ -25,6 +29,7 @@ mod journal;
 mod load;
 mod local;
 mod messages;
+mod pebble;
 mod policy;
 mod process;
 mod queue;

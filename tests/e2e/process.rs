@@ -23,7 +23,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is missing: install the Debian package {package}"))
 }
 
-const PACKAGES: [(&str, &str); 29] = [
+const PACKAGES: [(&str, &str); 31] = [
     ("chromium", "chromium"),
     ("curl", "curl"),
     ("dig", "bind9-dnsutils"),
@@ -31,6 +31,7 @@ const PACKAGES: [(&str, &str); 29] = [
     ("fail2ban-regex", "fail2ban"),
     ("id", "coreutils"),
     ("ip", "iproute2"),
+    ("keymgr", "knot"),
     ("knotd", "knot"),
     ("maildrop", "maildrop"),
     ("msmtp", "msmtp"),
@@ -50,6 +51,7 @@ const PACKAGES: [(&str, &str); 29] = [
     ("spamd", "spamd"),
     ("strace", "strace"),
     ("swaks", "swaks"),
+    ("systemd-socket-activate", "systemd"),
     ("testssl", "testssl.sh"),
     ("unbound", "unbound"),
     ("unshare", "util-linux"),

@@ -18,12 +18,29 @@ pub(crate) struct Zones {
     pub(crate) port: u16,
     folder: TempDir,
     server: Option<Guard>,
+    /// Who may change the zones, in knot's words.
+    updates: String,
 }
 
 impl Zones {
     /// Answers for these zones: names, and records with full names.
     pub(crate) fn start(zones: &[(&str, &str)]) -> Self {
+        let here = "acl:\n  - id: writers\n    address: 127.0.0.0/8\n    action: update\n";
+        Self::start_for(zones, here.to_owned())
+    }
+
+    /// The same, and changes are taken from whoever has this key alone.
+    pub(crate) fn start_with_key(zones: &[(&str, &str)], name: &str, secret: &str) -> Self {
+        let keyed = format!(
+            "key:\n  - id: {name}\n    algorithm: hmac-sha256\n    secret: {secret}\nacl:\n  - id: writers\n    key: {name}\n    \
+             action: update\n"
+        );
+        Self::start_for(zones, keyed)
+    }
+
+    fn start_for(zones: &[(&str, &str)], updates: String) -> Self {
         let mut started = Self {
+            updates,
             port: free_port(),
             folder: tempfile::tempdir().expect("a folder"),
             server: None,
@@ -40,8 +57,9 @@ impl Zones {
         fs::create_dir_all(folder.join("db")).expect("a folder");
         let mut text = format!(
             "server:\n    listen: 127.0.0.1@{}\n    rundir: {folder}\n\
-             database:\n    storage: {folder}/db\nacl:\n  - id: here\n    address: 127.0.0.0/8\n    action: update\nlog:\n  - target: stderr\n    any: warning\nzone:\n",
+             database:\n    storage: {folder}/db\n{updates}log:\n  - target: stderr\n    any: warning\nzone:\n",
             self.port,
+            updates = self.updates,
             folder = folder.display()
         );
         for (zone, records) in zones {
@@ -59,7 +77,7 @@ impl Zones {
             };
             fs::write(&file, format!("{front}{glue}{records}\n")).expect("a file");
             text.push_str(&format!(
-                "  - domain: {zone}\n    file: {}\n    acl: here\n",
+                "  - domain: {zone}\n    file: {}\n    acl: writers\n",
                 file.display()
             ));
         }
@@ -187,4 +205,19 @@ fn nobody_answers_is_said_and_is_no_success() {
     let output = run_within(&mut command, b"", Duration::from_secs(60));
     assert_eq!(output.code, 69, "{}", output.stderr);
     assert!(output.stderr.contains("--dns"), "{}", output.stderr);
+}
+
+#[test]
+fn a_domain_that_is_not_served_is_said_in_one_sentence() {
+    let folder = tempfile::tempdir().expect("a folder");
+    configure(folder.path());
+    for command in ["dns", "doctor"] {
+        let mut chopar = Command::new(CHOPAR);
+        chopar.arg("-C").arg(folder.path());
+        let output = run(chopar.args([command, "other.test"]), b"");
+        let expected =
+            "chopar: other.test is not served; `chopar domain add other.test` serves it\n";
+        assert_eq!((output.code, output.stderr.as_str()), (64, expected));
+        assert_eq!(output.stdout, "");
+    }
 }

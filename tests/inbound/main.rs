@@ -6,6 +6,7 @@
 mod authenticity;
 mod authority;
 mod deliveries;
+mod examination;
 mod forwarding;
 mod leaks;
 mod sessions;

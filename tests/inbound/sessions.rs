@@ -11,7 +11,9 @@ use chopar::clock::{Instant, Now};
 use chopar::config::{Config, Folder, SystemDefaults};
 use chopar::date::Timestamp;
 use chopar::engine::event::{Action, ConnId, Event, JobId, Listener, Lost, Peer, Reader, Work};
-use chopar::limits::{NOTICES_AT_WORK_MAX, QUEUE_READERS_MAX, QUEUE_READERS_PER_USER_MAX};
+use chopar::limits::{
+    FOLLOWER_BYTES_MAX, NOTICES_AT_WORK_MAX, QUEUE_READERS_MAX, QUEUE_READERS_PER_USER_MAX,
+};
 use chopar::queue::{Command, Completion, JournalError, Location, Part};
 use chopar::queue_id::QueueId;
 use ring::{digest, hmac, pbkdf2};
@@ -36,6 +38,8 @@ struct Desk {
     commands: Vec<Command>,
     works: Vec<(JobId, Work)>,
     undrained: Vec<ConnId>,
+    /// One that never takes what it is sent.
+    deaf: Option<ConnId>,
     closed: Vec<ConnId>,
     reads: VecDeque<(Reader, QueueId, Location, Part)>,
 }
@@ -64,6 +68,7 @@ impl Desk {
             commands: Vec::new(),
             works: Vec::new(),
             undrained: Vec::new(),
+            deaf: None,
             closed: Vec::new(),
             reads: VecDeque::new(),
         }
@@ -158,7 +163,7 @@ impl Desk {
                 Action::Send { conn, bytes } => {
                     let text = String::from_utf8_lossy(&bytes).into_owned();
                     self.heard.entry(conn).or_default().push_str(&text);
-                    if self.slow == Slow::Links {
+                    if self.slow == Slow::Links || self.deaf == Some(conn) {
                         self.undrained.push(conn);
                     } else {
                         self.stage.handle(Event::Drained { conn });
@@ -635,6 +640,35 @@ fn a_message_that_is_removed_while_its_dsn_is_made_holds_up_no_other() {
     assert_eq!(desk.logged("event=notice "), 1, "{:#?}", desk.log);
     let tables = desk.stage.engine.tables();
     assert_eq!((tables.notices_at_work, tables.notices), (0, 0));
+}
+
+#[test]
+fn a_tool_that_does_not_read_what_it_follows_is_cut_off_and_one_that_reads_is_not() {
+    let from = format!("{}@{}.example", "f".repeat(60), "e".repeat(60));
+    for is_deaf in [true, false] {
+        let mut desk = Desk::new(&[("example.com", "")]);
+        let tool = desk.stage.accept(Listener::Control, CLIENT.into());
+        let tool = tool.expect("a tool");
+        desk.deaf = is_deaf.then_some(tool);
+        desk.say(tool, r#"{"do":"expect","recipient":"b@elsewhere.example"}"#);
+        let conn = desk.connect(Listener::Submit, CLIENT);
+        let (mut sent, mut told) = (0, 0);
+        while told <= 2 * FOLLOWER_BYTES_MAX && !desk.closed.contains(&tool) {
+            sent += 1;
+            assert!(sent < 5_000, "the lines are shorter than was thought");
+            let text = format!("MAIL FROM:<{from}>\r\nRCPT TO:<b@elsewhere.example>\r\nDATA\r\n");
+            desk.feed(conn, text.as_bytes());
+            let reply = desk.say(conn, "From: a@example.com\r\n\r\nshort\r\n.");
+            assert!(reply.starts_with("250 2.0.0 "), "{reply}");
+            told = desk.heard.get(&tool).map_or(0, String::len);
+        }
+        assert_eq!(desk.closed.contains(&tool), is_deaf);
+        let heard = &desk.heard[&tool];
+        assert_eq!(heard.contains("without being read"), is_deaf);
+        if is_deaf {
+            assert!(heard.len() <= FOLLOWER_BYTES_MAX * 5 / 4, "{}", heard.len());
+        }
+    }
 }
 
 #[test]

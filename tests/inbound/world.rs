@@ -38,7 +38,7 @@ pub(crate) struct World {
     /// Hosts with an address, beside [`ROUTE`].
     pub(crate) hosts: BTreeMap<String, Ipv6Addr>,
     client: Option<ConnId>,
-    heard: Vec<u8>,
+    pub(crate) heard: Vec<u8>,
     far: BTreeMap<ConnId, Far>,
     /// What the far host took.
     pub(crate) sent: Vec<Sent>,

@@ -381,6 +381,7 @@ fn kind(request: &Request) -> &'static str {
         Request::Reload {} => "reload",
         Request::Follow { .. } => "follow",
         Request::Expect { .. } => "expect",
+        Request::Examine { .. } => "examine",
     }
 }
 

@@ -110,6 +110,9 @@ impl Inbound {
 impl Engine {
     /// Whether a stranger may connect now.
     pub(super) fn admit_stranger(&mut self, address: IpAddr, now: Now) -> Result<(), Reply> {
+        if self.is_probe(address) {
+            return Ok(());
+        }
         let conduct = &mut self.strangers.conduct;
         let reply = if conduct.is_shut_out(address, now.instant) {
             Reply::TOO_MANY_UNKNOWN
@@ -124,13 +127,12 @@ impl Engine {
             return Ok(());
         };
         self.counters.throttled += 1;
-        self.log_refusal(
-            Line::new(Level::Info, "reject")
-                .with("peer", address)
-                .with("what", "connection")
-                .with("code", reply.code())
-                .with("why", reply.text()),
-        );
+        let line = Line::new(Level::Info, "reject")
+            .with("peer", address)
+            .with("what", "connection")
+            .with("code", reply.code())
+            .with("why", reply.text());
+        self.log_refusal(self.of_client(Some(address), line));
         Err(reply)
     }
 
@@ -265,6 +267,9 @@ impl Engine {
         let (Some(address), Some(_)) = (inbound.address(), &inbound.guard) else {
             return Ok(());
         };
+        if self.is_probe(address) {
+            return Ok(());
+        }
         if self
             .strangers
             .conduct
@@ -406,7 +411,9 @@ impl Engine {
         now: Now,
     ) {
         let delay = match (inbound.address(), self.config.abuse.tarpit) {
-            (Some(address), Toggle::On) => self.strangers.conduct.tarpit(address, now.instant),
+            (Some(address), Toggle::On) if !self.is_probe(address) => {
+                self.strangers.conduct.tarpit(address, now.instant)
+            }
             _ => Duration::ZERO,
         };
         if !delay.is_zero()

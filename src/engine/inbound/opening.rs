@@ -139,13 +139,12 @@ impl Engine {
     /// A client is not let in, for there are enough.
     fn note_unadmitted(&mut self, inbound: &Inbound, reply: &Reply) {
         self.counters.throttled += 1;
-        self.log_refusal(
-            Line::new(Level::Info, "reject")
-                .with("peer", inbound.peer_text())
-                .with("what", "connection")
-                .with("code", reply.code())
-                .with("why", reply.text()),
-        );
+        let line = Line::new(Level::Info, "reject")
+            .with("peer", inbound.peer_text())
+            .with("what", "connection")
+            .with("code", reply.code())
+            .with("why", reply.text());
+        self.log_refusal(self.of_client(inbound.address(), line));
     }
 
     /// Lets a proxy in: it has to say at once for whom it comes.

@@ -50,20 +50,20 @@ impl Engine {
         inbound.noted.push(reply.clone());
         if let (Some(address), Some(_), true) =
             (inbound.address(), &inbound.guard, reply.is_permanent())
+            && !self.is_probe(address)
         {
             self.strangers.conduct.refused(address, now.instant);
         }
         self.counters.refused += 1;
-        self.log(
-            Line::new(Level::Info, "reject")
-                .with("peer", inbound.peer_text())
-                .with_some("user", inbound.login.as_ref())
-                .with("what", what)
-                .with_some("address", (!shown.is_empty()).then_some(shown))
-                .with("code", reply.code())
-                .with_some("status", reply.enhanced())
-                .with("why", reply.text()),
-        );
+        let line = Line::new(Level::Info, "reject")
+            .with("peer", inbound.peer_text())
+            .with_some("user", inbound.login.as_ref())
+            .with("what", what)
+            .with_some("address", (!shown.is_empty()).then_some(shown))
+            .with("code", reply.code())
+            .with_some("status", reply.enhanced())
+            .with("why", reply.text());
+        self.log(self.of_client(inbound.address(), line));
     }
 
     /// Logs the refusals that a session has sent, but for those that have a line already: its own, of the form and the
@@ -84,17 +84,16 @@ impl Engine {
                 continue;
             }
             self.counters.refused += u64::from(times);
-            self.log_refusal(
-                Line::new(Level::Info, "reject")
-                    .with("peer", inbound.peer_text())
-                    .with_some("user", inbound.login.as_ref())
-                    .with("what", refused.what.as_str())
-                    .with_some("said", refused.said)
-                    .with("code", refused.reply.code())
-                    .with_some("status", refused.reply.enhanced())
-                    .with("why", refused.reply.text())
-                    .with_some("times", (times > 1).then_some(times)),
-            );
+            let line = Line::new(Level::Info, "reject")
+                .with("peer", inbound.peer_text())
+                .with_some("user", inbound.login.as_ref())
+                .with("what", refused.what.as_str())
+                .with_some("said", refused.said)
+                .with("code", refused.reply.code())
+                .with_some("status", refused.reply.enhanced())
+                .with("why", refused.reply.text())
+                .with_some("times", (times > 1).then_some(times));
+            self.log_refusal(self.of_client(inbound.address(), line));
         }
     }
 

@@ -35,8 +35,9 @@ impl Https {
     pub fn new(config: &Config, folder: &Path) -> Result<Self, String> {
         let more = config.acme.ca_file.as_ref().map(|file| {
             let path = folder.join(file);
-            fs::read(&path)
-                .map_err(|error| format!("{}: {error}; correct acme.ca_file", path.display()))
+            fs::read(&path).map_err(|error| {
+                format!("{}: {}; correct acme.ca_file", path.display(), why(&error))
+            })
         });
         let more = more.transpose()?;
         Ok(Self {
@@ -83,6 +84,16 @@ impl Https {
         }
         let name = Domain::parse(host).map_err(|_| format!("{host} is no name of a host"))?;
         Ok(Asker::new(self.resolvers.clone(), 53).addresses(&name))
+    }
+}
+
+/// Why a file of the configuration cannot be read: one outside of its folder is closed to a daemon that started without it.
+pub fn why(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::PermissionDenied => format!(
+            "{error}; where it was added after the start, and lies outside of the configuration folder, restart chopar"
+        ),
+        _ => error.to_string(),
     }
 }
 

@@ -7,6 +7,8 @@
 //!     ├── record      hooks/dns-01, by the helper in the daemon, and the servers of the zone
 //!     └── store       acme/ in state_dir: account key, pairs, what they were ordered with, a lock
 //!   renewal  the daemon's thread: when, and what is logged
+//!     ├── arrival     where the names lead, before the first order
+//!     └── pauses      acme/pauses.json: what protects the CA's limits across restarts
 //! ```
 //!
 //! Ports 80 and 443 are bound when a challenge comes and closed when it is over, since a web server or nothing at all belongs
@@ -18,9 +20,11 @@
 //!
 //! The key of a certificate is kept when it is renewed, so that a TLSA record of it (3 1 1) stays right.
 
+pub mod arrival;
 pub mod hooks;
 pub mod https;
 pub mod obtain;
+pub mod pauses;
 pub mod record;
 pub mod renewal;
 pub mod responder;

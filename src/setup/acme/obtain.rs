@@ -9,23 +9,24 @@ use rcgen::{CertificateParams, DistinguishedName, KeyPair};
 use ring::rand::SystemRandom;
 use zeroize::Zeroizing;
 
-use super::https::{Https, resolvers};
+use super::https::{Https, resolvers, why};
 use super::record::HookRunner;
 use super::responder::Responder;
 use super::store::Store;
 use super::wanted::Wanted;
-use crate::acme::client::Order;
 use crate::acme::jws::ExternalAccount;
 use crate::acme::wire::Url;
+use crate::acme::work::Order;
 use crate::acme::{
     AccountKey, Action, Challenge, ChallengeKind, Client, Error, Name, Outcome, Work,
 };
 use crate::config::Config;
 use crate::date::Timestamp;
 use crate::setup::asking::Asker;
-use crate::shell::certificate::Summary;
-use crate::shell::certificate_files::Pair;
+use crate::shell::certificate::{Standing, Summary, standing};
+use crate::shell::certificate_files::{Pair, read_pair};
 use crate::shell::listen::ChallengeSockets;
+use crate::shell::roots::authorities;
 use crate::shell::time::wall;
 
 /// What it is done with.
@@ -81,13 +82,22 @@ impl fmt::Display for Failed {
 
 impl std::error::Error for Failed {}
 
+/// What was obtained.
+#[derive(Clone, Debug)]
+pub struct Obtained {
+    /// The certificate.
+    pub summary: Summary,
+    /// What a client makes of it.
+    pub standing: Standing,
+}
+
 /// When a CA wants a certificate to be renewed.
 pub type Window = Option<(crate::acme::wire::RenewalInfo, std::time::Duration)>;
 
 impl Means<'_> {
-    /// Obtains a certificate and puts it where the daemon finds it; nothing of the store changes before there is one. The
-    /// lock of the store is the caller's.
-    pub fn obtain(&self, wanted: &Wanted, key: Key, store: &Store) -> Result<Summary, Failed> {
+    /// Obtains a certificate and puts it where the daemon finds it; nothing of the store changes before there is one, nor
+    /// where it would take the place of one that clients take sooner. The lock of the store is the caller's.
+    pub fn obtain(&self, wanted: &Wanted, key: Key, store: &Store) -> Result<Obtained, Failed> {
         let here = Failed::Here;
         let kept = match key {
             Key::Kept => store.key(&wanted.name).map_err(|error| {
@@ -119,11 +129,31 @@ impl Means<'_> {
         let Outcome::Chain(chain) = outcome else {
             return Err(here("the CA sent no certificate; try again".to_owned()));
         };
-        let summary = judge(wanted, &pair, &chain).map_err(here)?;
-        store
-            .write(&wanted.name, &pair, &chain, &wanted.order)
+        let fresh = Pair {
+            chain,
+            key: Zeroizing::new(pair.serialize_pem().into_bytes()),
+            bare_key: None,
+        };
+        let summary = judge(wanted, &fresh).map_err(here)?;
+        let standing = self
+            .standing(&fresh, &store.folder(&wanted.name), &summary)
             .map_err(here)?;
-        Ok(summary)
+        store
+            .write(&wanted.name, &pair, &fresh.chain, &wanted.order)
+            .map_err(here)?;
+        Ok(Obtained { summary, standing })
+    }
+
+    /// What clients make of a pair, if it may take the place of what is in its folder.
+    fn standing(&self, fresh: &Pair, folder: &Path, summary: &Summary) -> Result<Standing, String> {
+        let (now, authorities) = (wall(), authorities(self.config, self.folder));
+        let of_fresh = standing(fresh, &authorities, now).map_err(|fault| fault.to_string())?;
+        let before = read_pair(folder).ok();
+        let before = before.and_then(|pair| standing(&pair, &authorities, now).ok());
+        match before {
+            Some(before) if !of_fresh.may_replace(before) => Err(weaker(of_fresh, summary)),
+            Some(_) | None => Ok(of_fresh),
+        }
     }
 
     /// Revokes a certificate by its own key.
@@ -236,8 +266,13 @@ impl Means<'_> {
         };
         let path = self.folder.join(&binding.key_file);
         let key = fs::read_to_string(&path).map(Zeroizing::new);
-        let key =
-            key.map_err(|error| format!("{}: {error}; correct acme.eab_key_file", path.display()))?;
+        let key = key.map_err(|error| {
+            format!(
+                "{}: {}; correct acme.eab_key_file",
+                path.display(),
+                why(&error)
+            )
+        })?;
         match ExternalAccount::parse(&binding.kid, &key) {
             Some(external) => Ok(Some(external)),
             None => Err(format!(
@@ -260,14 +295,9 @@ fn request(names: &[Name], key: &KeyPair) -> Result<Vec<u8>, String> {
 }
 
 /// A certificate that cannot be served must not take the place of one that can.
-fn judge(wanted: &Wanted, key: &KeyPair, chain: &[u8]) -> Result<Summary, String> {
-    let pair = Pair {
-        chain: chain.to_vec(),
-        key: Zeroizing::new(key.serialize_pem().into_bytes()),
-        bare_key: None,
-    };
-    let summary = Summary::of(&pair)
-        .map_err(|fault| format!("what the CA sent cannot be served: {fault}"))?;
+fn judge(wanted: &Wanted, pair: &Pair) -> Result<Summary, String> {
+    let summary =
+        Summary::of(pair).map_err(|fault| format!("what the CA sent cannot be served: {fault}"))?;
     if !wanted.is_met_by(&summary.names) {
         return Err(format!(
             "the CA sent a certificate for {}, not for {}; try again, and tell the CA",
@@ -283,6 +313,31 @@ fn judge(wanted: &Wanted, key: &KeyPair, chain: &[u8]) -> Result<Summary, String
         ));
     }
     Ok(summary)
+}
+
+/// Why a certificate of a CA is thrown away, which is none of the CA's doing.
+fn weaker(standing: Standing, summary: &Summary) -> String {
+    match standing.is_valid {
+        false => format!(
+            "the CA sent a certificate that begins at {}, while that of before is valid: that one stays, and the new one is \
+             not kept; see to the clock",
+            summary.from.rfc3339()
+        ),
+        true => format!(
+            "the CA issued a certificate (of {}), but no root of this system and none of acme.ca_file stands behind it, while \
+             clients verify the one of before: that one stays, and the new one is not kept; if clients trust this CA, name its \
+             root in acme.ca_file",
+            issuer(summary)
+        ),
+    }
+}
+
+/// The issuer of a certificate, for a person.
+pub fn issuer(summary: &Summary) -> String {
+    match &summary.issuer {
+        Some(name) => format!("{name:?}"),
+        None => "an issuer without a name".to_owned(),
+    }
 }
 
 fn list(names: &[Name]) -> String {

@@ -8,11 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::obtain::{self, Failed, Means};
+use super::arrival::look;
+use super::obtain::{self, Failed, Means, Obtained};
+use super::pauses;
 use super::record::HookRunner;
 use super::store::{Kept, Locked, Store};
 use super::wanted::{Wanted, wanted};
 use crate::acme::Name;
+use crate::acme::arrival::{self, Arrival, Change, is_by_address};
 use crate::acme::schedule::{Lifetime, Plan, Step};
 use crate::config::Config;
 use crate::date::Timestamp;
@@ -24,7 +27,7 @@ use crate::shell::time::{SystemEntropy, wall};
 
 /// The life of the thread; ends with the daemon.
 pub fn run(mut door: Door) {
-    let mut plans = Plans::default();
+    let mut plans = Plans::resumed(&door.config);
     loop {
         let pause = plans.turn(&door);
         let before = Arc::clone(&door.config);
@@ -49,14 +52,31 @@ fn key(wanted: &Wanted) -> Key {
     (wanted.name.clone(), wanted.directory.as_str().to_owned())
 }
 
+/// The same as it is kept.
+fn kept_key(wanted: &Wanted) -> (String, String) {
+    let (name, directory) = key(wanted);
+    (name.to_string(), directory)
+}
+
 /// The plan of each certificate of each CA, and what was said of it.
 #[derive(Default)]
 struct Plans {
     plans: BTreeMap<Key, Plan>,
+    /// Of certificates that are not there yet.
+    arrivals: BTreeMap<Key, Arrival>,
+    /// What an earlier run has kept, and what was kept since.
+    pauses: pauses::Kept,
     said: Said,
 }
 
 impl Plans {
+    fn resumed(config: &Config) -> Self {
+        Self {
+            pauses: pauses::read(&config.state_dir),
+            ..Self::default()
+        }
+    }
+
     /// Does what is due; gives how long there is nothing to do.
     fn turn(&mut self, door: &Door) -> Duration {
         let config = &door.config;
@@ -73,12 +93,22 @@ impl Plans {
         let wanted = wanted(&config.acme, &config.hostname, &kept);
         self.plans
             .retain(|planned, _| wanted.iter().any(|one| key(one) == *planned));
+        self.pauses
+            .retain(|paused, _| wanted.iter().any(|one| kept_key(one) == *paused));
+        self.arrivals.retain(|waiting, _| {
+            let mut missing = wanted.iter().filter(|one| summary(one, &kept).is_none());
+            missing.any(|one| key(one) == *waiting)
+        });
         let mut next = ACME_LOOK_PAUSE_MAX;
         for one in &wanted {
             let now = wall();
             let there = summary(one, &kept);
             let plan = self.plan(one, there, now);
-            let pause = match plan.step(now) {
+            let step = plan.step(now);
+            let pause = match step {
+                _ if there.is_none() && is_by_address(one.kind) => {
+                    self.arrive(one, step, &store, door)
+                }
                 Step::Wait(until) => until.since(now),
                 Step::AskWindow => {
                     self.ask(one, there, door);
@@ -95,14 +125,54 @@ impl Plans {
     fn plan(&mut self, wanted: &Wanted, there: Option<&Summary>, now: Timestamp) -> &mut Plan {
         let lifetime = there.map(lifetime);
         let entropy = &mut SystemEntropy::default();
-        let plan = self
-            .plans
-            .entry(key(wanted))
-            .or_insert_with(|| Plan::new(lifetime, now, entropy));
+        let plan = self.plans.entry(key(wanted)).or_insert_with(|| {
+            let mut plan = Plan::new(lifetime, now, entropy);
+            let kept = self.pauses.get(&kept_key(wanted));
+            if let Some(kept) = kept {
+                plan.resume(kept, now);
+                // Whoever has mended something restarts the daemon.
+                plan.on_mended();
+            }
+            plan
+        });
         if plan.lifetime() != lifetime {
             *plan = plan.changed(lifetime, now, entropy);
         }
         plan
+    }
+
+    /// Waits for the names of a certificate that is not there yet to lead here, then obtains it.
+    fn arrive(&mut self, wanted: &Wanted, due: Step, store: &Store, door: &Door) -> Duration {
+        let now = wall();
+        let arrival = self.arrivals.entry(key(wanted));
+        let arrival = arrival.or_insert_with(|| Arrival::new(now));
+        match arrival.step(due, now) {
+            arrival::Step::Wait(until) => until.since(now),
+            arrival::Step::Obtain => self.obtain(wanted, None, store, door),
+            arrival::Step::Look => {
+                let lead = look(wanted, &door.config);
+                let now = wall();
+                let text = (!lead.is_arrived()).then(|| lead.to_string());
+                if arrival.on_look(lead, now) == Change::Arrived
+                    && let Some(plan) = self.plans.get_mut(&key(wanted))
+                {
+                    plan.on_mended();
+                }
+                if let Some(text) = text {
+                    self.tell_waiting(wanted, &text, door);
+                }
+                Duration::ZERO
+            }
+        }
+    }
+
+    /// Says once what a certificate waits for.
+    fn tell_waiting(&mut self, wanted: &Wanted, text: &str, door: &Door) {
+        let name = wanted.name.to_string();
+        if self.said.is_news(&format!("{name} waits"), text, wall()) {
+            let line = Line::new(Level::Info, "certificate-renewal").with("name", &name);
+            door.log(line.with("waiting", format!("{text}; {WAITS}")));
+        }
     }
 
     fn ask(&mut self, wanted: &Wanted, there: Option<&Summary>, door: &Door) {
@@ -161,13 +231,17 @@ impl Plans {
         };
         let (now, entropy) = (wall(), &mut SystemEntropy::default());
         match result {
-            Ok(summary) => {
+            Ok(Obtained { summary, standing }) => {
                 self.said.forget(&name);
+                self.said.forget(&format!("{name} waits"));
                 let plan = Plan::renewed(lifetime(&summary), now, entropy);
                 let line = Line::new(Level::Info, "certificate-renewal").with("name", &name);
                 let line = line.with("until", summary.to.rfc3339());
+                let untrusted = (!standing.is_trusted).then_some(UNTRUSTED);
+                let line = line.with_some("warning", untrusted);
                 door.log(line.with("next", plan.due().rfc3339()));
                 self.plans.insert(key(wanted), plan);
+                self.keep_pauses(door);
                 self.warn_of_rest(wanted, door);
                 door.renewed();
                 Duration::ZERO
@@ -177,6 +251,7 @@ impl Plans {
                     return ACME_BUSY_PAUSE;
                 };
                 let next = plan.on_failure(failed.acme(), now, entropy);
+                self.keep_pauses(door);
                 let cause = failed.to_string();
                 let is_news = self.said.is_news(&name, &cause, now);
                 let level = if is_news {
@@ -189,6 +264,21 @@ impl Plans {
                 door.log(line.with("next", next.rfc3339()).with("cause", cause));
                 next.since(now)
             }
+        }
+    }
+
+    /// Keeps the pauses of all plans for the next run.
+    fn keep_pauses(&mut self, door: &Door) {
+        for ((name, directory), plan) in &self.plans {
+            let key = (name.to_string(), directory.clone());
+            self.pauses.insert(key, plan.pauses());
+        }
+        if let Err(error) = pauses::write(&door.config.state_dir, &self.pauses) {
+            let line = Line::new(Level::Warning, "certificate-renewal");
+            door.log(line.with(
+                "cause",
+                format!("acme/pauses.json cannot be written: {error}"),
+            ));
         }
     }
 
@@ -227,6 +317,11 @@ pub fn lifetime(summary: &Summary) -> Lifetime {
 
 const HELD_BACK: &str = "the certificate that was just obtained would have to be renewed already; see to the clock, and whether the CA \
                          revokes what it issues";
+
+const UNTRUSTED: &str = "no root of this system and none of acme.ca_file stands behind it: clients that verify refuse it";
+
+const WAITS: &str = "the certificate is obtained by itself as soon as the name leads to this machine (`chopar dns` prints the \
+                     records)";
 
 /// What was said last of a name, and when; without a name it is of all of them.
 #[derive(Default)]

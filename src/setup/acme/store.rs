@@ -3,6 +3,7 @@
 //! ```text
 //!   acme/                          0700
 //!     lock                         held by whoever obtains
+//!     pauses.json                  0600, see super::pauses
 //!     account-HOST.pem             0600, the key of the account at the CA of that host; lost, another account is made
 //!     certificates/NAME/           0700; `_.` for `*.`
 //!       privkey.pem fullchain.pem  0600, read by the daemon like a pair under tls/

@@ -1,8 +1,8 @@
 //! Which certificates are wanted, from the configuration and from what was obtained before. Pure.
 
 use super::store::{Kept, Ordered};
-use crate::acme::client::Terms;
 use crate::acme::wire::Url;
+use crate::acme::work::Terms;
 use crate::acme::{ChallengeKind, Name};
 use crate::address::Domain;
 use crate::config::{Acme, Renewal};

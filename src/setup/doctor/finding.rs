@@ -1,5 +1,7 @@
 //! What a check found: one shape for people and for `--json`.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::checks::{Check, Need};
@@ -47,6 +49,8 @@ pub struct Finding {
     pub seen: String,
     /// The one command or record that mends it; empty where nothing is to be mended.
     pub mend: String,
+    /// The check that has to be good for this one to be made, where this one could not be.
+    pub needs: Option<&'static Check>,
 }
 
 impl Check {
@@ -64,6 +68,7 @@ impl Check {
             state,
             seen: seen.into(),
             mend: mend.into(),
+            needs: None,
         }
     }
 
@@ -124,6 +129,20 @@ impl Finding {
         self
     }
 
+    /// The same, where it could not be made because another check is not good: see [`told_once`].
+    #[must_use]
+    pub fn for_want_of(mut self, check: &'static Check) -> Self {
+        if self.state == State::Unknown {
+            self.needs = Some(check);
+        }
+        self
+    }
+
+    /// Whether another finding says why this one could not be made, and what mends it.
+    pub fn is_told_elsewhere(&self) -> bool {
+        self.state == State::Unknown && self.needs.is_some() && self.mend.is_empty()
+    }
+
     /// Whether it keeps the doctor from being content: something is wrong, or a required thing could not be found out.
     pub fn is_red(&self) -> bool {
         match self.state {
@@ -161,6 +180,7 @@ impl Finding {
         );
         match self.state {
             State::Good | State::Skipped => format!("{front}\n"),
+            State::Unknown if self.is_told_elsewhere() => format!("{front}\n"),
             State::Bad | State::Unknown | State::Warning => {
                 let mut text = format!("{front}\n        why: {}\n", self.check.why);
                 if !self.mend.is_empty() {
@@ -170,4 +190,27 @@ impl Finding {
             }
         }
     }
+}
+
+/// Says each cause once: a check that could not be made since another one is red only points there. What was found out twice,
+/// for each of several domains on one host, is told once as well.
+pub fn told_once(found: &mut Vec<Finding>) {
+    let state_of = |check: &'static Check| {
+        let of_check = found.iter().filter(|finding| finding.check == check);
+        of_check.map(|finding| finding.state).max()
+    };
+    // Where one of several is good, as of resolvers, the check could have been made.
+    let causes: Vec<&'static Check> = found
+        .iter()
+        .filter_map(|finding| finding.needs)
+        .filter(|check| state_of(check).is_some_and(|state| state < State::Skipped))
+        .collect();
+    for finding in found.iter_mut() {
+        if let Some(cause) = finding.needs.filter(|cause| causes.contains(cause)) {
+            finding.seen = format!("not known: see \"{}\"", cause.title);
+            finding.mend.clear();
+        }
+    }
+    let mut told = BTreeSet::new();
+    found.retain(|finding| told.insert((finding.check.id, finding.about.clone())));
 }

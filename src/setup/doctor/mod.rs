@@ -4,6 +4,7 @@
 //! pure; [`checks`] has the words. Invariant: what was not found out in time is unknown, never good.
 
 pub mod checks;
+mod command;
 pub mod finding;
 pub mod gather;
 pub mod judge;
@@ -22,7 +23,7 @@ use crate::address::Domain;
 use crate::config::Config;
 use crate::limits::DOCTOR_TIMEOUT;
 use checks::{ALL, Subject};
-use finding::Finding;
+use finding::{Finding, told_once};
 
 /// A host whose port is tried instead of those of large providers.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -103,6 +104,7 @@ pub fn examine(
 ) -> Vec<Finding> {
     let end = Instant::now() + DOCTOR_TIMEOUT;
     learn_addresses(examination);
+    let announced = gather::announce::announce(&examination.config);
     let mut waiting: Vec<Task> = Vec::new();
     for subject in subjects {
         match subject {
@@ -136,11 +138,17 @@ pub fn examine(
         found.extend(findings);
     }
     progress(all, all);
+    drop(announced);
     found.extend(waiting.iter().flat_map(late));
+    found.sort_by_key(|finding| (finding.state, finding.check.subject));
+    told_once(&mut found);
     if subjects.contains(&Subject::Rules) {
         found.extend(judge::rules::judge(&found));
     }
     found.sort_by_key(|finding| (finding.state, finding.check.subject));
+    for finding in &mut found {
+        finding.mend = command::for_folder(&finding.mend, &examination.folder);
+    }
     found
 }
 
@@ -186,12 +194,16 @@ fn look(examination: &Examination, (subject, domain): &Task) -> Vec<Finding> {
 /// What is said of a subject that was not known in time.
 fn late((subject, domain): &Task) -> Vec<Finding> {
     let about = domain.as_ref().map(Domain::to_string).unwrap_or_default();
-    let seen = format!("not known after {} s", DOCTOR_TIMEOUT.as_secs());
+    let seen = format!("no answer within {} s", DOCTOR_TIMEOUT.as_secs());
     let of_subject = ALL.iter().filter(|check| check.subject == *subject);
     of_subject
         .map(|check| {
-            let mend = "run chopar doctor again; where the resolver is red, mend it first";
-            check.unknown(&about, seen.clone(), mend)
+            let mend = "run chopar doctor again";
+            let late = check.unknown(&about, seen.clone(), mend);
+            match subject {
+                Subject::Resolver => late,
+                _ => late.for_want_of(&checks::RESOLVER),
+            }
         })
         .collect()
 }
@@ -201,6 +213,9 @@ pub fn unreadable(folder: &Path) -> Vec<Finding> {
     let (errors, warnings) = gather::service::configuration(folder);
     let mut found = judge::service::configuration(&errors, &warnings);
     found.retain(|finding| finding.state == finding::State::Bad);
+    for finding in &mut found {
+        finding.mend = command::for_folder(&finding.mend, folder);
+    }
     found
 }
 

@@ -184,3 +184,53 @@ fn what_is_late_is_unknown_and_red() {
         }
     }
 }
+
+/// What the doctor would say where no resolver answers, of two domains on one host.
+#[test]
+fn a_cause_is_told_once_and_what_depends_on_it_points_there() {
+    let why = "no answer";
+    let resolver = in_resolver(|asked| asked.answers = Err(why.to_owned()));
+    let of_domain = |domain: &str| {
+        let policy = spf::Outcome::TempError;
+        let mut found = in_dns(|facts| {
+            facts.zone.domain = name(domain);
+            for row in &mut facts.rows {
+                row.state = zone::State::Unknown;
+            }
+            for of_address in &mut facts.policies {
+                of_address.of_domain = (policy, None);
+                of_address.of_host = (policy, None);
+            }
+        });
+        found.retain(|finding| finding.state == State::Unknown);
+        found
+    };
+    let mut found = [of_domain("example.com"), of_domain("example.com"), resolver].concat();
+    let before = found.len();
+    super::finding::told_once(&mut found);
+    assert!(found.len() < before);
+    let mut told = BTreeSet::new();
+    for finding in &found {
+        assert!(
+            told.insert((finding.check.id, &finding.about)),
+            "{}",
+            finding.text()
+        );
+        if finding.state != State::Unknown {
+            continue;
+        }
+        assert_eq!(finding.seen, "not known: see \"resolver answers\"");
+        assert_eq!(finding.text().lines().count(), 1, "{}", finding.text());
+        assert_eq!(finding.is_red(), finding.need == Need::Required);
+    }
+    let causes = found.iter().filter(|finding| finding.seen == why);
+    assert_eq!(causes.count(), 1);
+    // Where the resolver answers it is the zone's servers that do not, and each finding says so itself.
+    let mut found = [of_domain("example.com"), in_resolver(|_| {})].concat();
+    super::finding::told_once(&mut found);
+    assert!(
+        found
+            .iter()
+            .all(|finding| !finding.seen.contains("see \"resolver"))
+    );
+}

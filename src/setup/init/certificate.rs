@@ -27,6 +27,13 @@ pub fn entry(
                 format!("certificates, {hostname}'s too: the daemon obtains and renews them");
             return Some(Entry::Kept(text));
         }
+        ExistingCertificate::Coming => {
+            let text = format!(
+                "[acme] in chopar.toml: the daemon obtains the certificate for {hostname}, which is not there yet, by itself \
+                 as soon as the name leads here; {command} doctor says what it waits for"
+            );
+            return Some(Entry::Kept(text));
+        }
         ExistingCertificate::There => {
             return Some(Entry::Kept(format!("the certificate for {hostname}")));
         }

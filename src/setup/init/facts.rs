@@ -23,6 +23,7 @@ use crate::config::text::without_mark;
 use crate::config::{Config, Renewal};
 use crate::shell::certificate_files::{self, Places};
 use crate::shell::time::wall;
+use crate::shell::tls::Tls;
 use crate::shell::{folder, listen, loading};
 
 /// The usual configuration folder: what is set up with it is the machine.
@@ -157,9 +158,11 @@ fn existing(folder: &Path, domain: &Domain) -> Result<(Existing, Option<Config>)
         state: &config.state_dir,
     };
     let pairs = certificate_files::read(places);
-    let is_there = pairs.iter().any(|found| found.pair.is_some());
+    let is_there = Tls::new(&pairs, &config.hostname)
+        .is_ok_and(|tls| tls.shown_for(config.hostname.as_str(), wall()).is_some());
     found.certificate = match (config.acme.renewal, is_there) {
-        (Renewal::All, _) => ExistingCertificate::Automatic,
+        (Renewal::All, true) => ExistingCertificate::Automatic,
+        (Renewal::All, false) => ExistingCertificate::Coming,
         (_, true) => ExistingCertificate::There,
         (_, false) => ExistingCertificate::None,
     };

@@ -146,8 +146,10 @@ pub enum ExistingCertificate {
     None,
     /// One, under `tls/` or one that was obtained.
     There,
-    /// chopar.toml has the daemon obtain what is missing.
+    /// chopar.toml has the daemon obtain what is missing, and that for this host is there.
     Automatic,
+    /// The same, and it is not there yet.
+    Coming,
 }
 
 /// What a domain has.

@@ -40,7 +40,10 @@ pub fn passed_over(wishes: &Wishes, machine: &Machine) -> Entries {
         ));
     }
     if wishes.certificate == Certificate::Unwanted
-        && existing.certificate == ExistingCertificate::Automatic
+        && matches!(
+            existing.certificate,
+            ExistingCertificate::Automatic | ExistingCertificate::Coming
+        )
     {
         entries.left(format!(
             "--no-certificate changed nothing: the daemon obtains and renews certificates; to end that, set enabled = false \

@@ -13,7 +13,9 @@ use crate::limits::{CERTIFICATES_INTERVAL, DROP_FOLDER_INTERVAL, RESOLV_CONF_INT
 use crate::shell::certificate_files::Places;
 use crate::shell::certificate_log::CertificateLog;
 use crate::shell::published::Names;
-use crate::shell::tls::{Cause, Gone};
+use crate::shell::roots::authorities;
+use crate::shell::sandbox::Rules;
+use crate::shell::tls::{Cause, Gone, Read};
 use crate::shell::{certificate_files, daemon, folder, loading, log, systemd};
 
 /// What is looked at from time to time.
@@ -80,7 +82,12 @@ impl EventLoop {
         let found = certificate_files::read(self.places());
         let before = self.tls.served();
         let (hostname, now) = (&self.config.hostname, self.now.wall);
-        let taken = self.tls.take(&found, hostname, gone, now);
+        let authorities = authorities(&self.config, &self.folder);
+        let read = Read {
+            found: &found,
+            authorities: &authorities,
+        };
+        let taken = self.tls.take(read, hostname, gone, now);
         daemon::keep_certificates(self.state.fixed.state_dir(), &self.tls);
         let line = match taken {
             Ok(()) => Line::new(Level::Info, "certificates").with("served", self.tls.served()),
@@ -124,7 +131,7 @@ impl EventLoop {
         systemd::reloading();
         match loading::read(&self.folder) {
             Ok(config) => {
-                let unchanged = self.state.fixed.differing(&config);
+                let unchanged = self.state.fixed.differing(&config, &self.folder);
                 for key in &unchanged {
                     log::write(&Line::new(Level::Warning, "restart-needed").with("key", key));
                 }
@@ -158,6 +165,8 @@ pub(super) struct Fixed {
     runtime_dir: PathBuf,
     user: String,
     listen: Listeners,
+    /// What may be read; all of it where the kernel enforces nothing.
+    rules: Option<Rules>,
 }
 
 impl Fixed {
@@ -167,17 +176,24 @@ impl Fixed {
     }
 
     /// Of the configuration of the start.
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, rules: Option<Rules>) -> Self {
         Self {
             state_dir: config.state_dir.clone(),
             runtime_dir: config.runtime_dir.clone(),
             user: config.user.clone(),
             listen: config.listen.clone(),
+            rules,
         }
     }
 
     /// The keys that this configuration has otherwise: they need a restart.
-    fn differing(&self, config: &Config) -> Vec<&'static str> {
+    fn differing(&self, config: &Config, folder: &Path) -> Vec<&'static str> {
+        let is_closed = |file: Option<&PathBuf>| {
+            let opens = |rules: &Rules| file.is_none_or(|file| rules.opens(&folder.join(file)));
+            self.rules.as_ref().is_some_and(|rules| !opens(rules))
+        };
+        let acme = &config.acme;
+        let secret = acme.binding.as_ref().map(|binding| &binding.key_file);
         let listen = |listeners: fn(&Listeners) -> &Listen| {
             listeners(&self.listen) != listeners(&config.listen)
         };
@@ -189,6 +205,8 @@ impl Fixed {
             ("listen.proxy", listen(|listen| &listen.proxy)),
             ("listen.submission", listen(|listen| &listen.submission)),
             ("listen.submissions", listen(|listen| &listen.submissions)),
+            ("acme.ca_file", is_closed(acme.ca_file.as_ref())),
+            ("acme.eab_key_file", is_closed(secret)),
             ("listen.status", listen(|listen| &listen.status)),
         ]
         .into_iter()
@@ -219,10 +237,10 @@ mod tests {
 
     #[test]
     fn what_needs_a_restart_is_named_and_nothing_else() {
-        let fixed = Fixed::new(&config(""));
+        let fixed = Fixed::new(&config(""), None);
         assert!(
             fixed
-                .differing(&config("max_memory = \"64 MiB\""))
+                .differing(&config("max_memory = \"64 MiB\""), Path::new("/"))
                 .is_empty()
         );
         let other = config(
@@ -236,6 +254,36 @@ mod tests {
             "listen.smtp",
             "listen.submissions",
         ];
-        assert_eq!(fixed.differing(&other), keys);
+        assert_eq!(fixed.differing(&other, Path::new("/")), keys);
+    }
+
+    #[test]
+    fn files_that_are_closed_since_the_start_need_a_restart() {
+        let temporary = tempfile::tempdir().expect("a folder");
+        let root = std::fs::canonicalize(temporary.path()).expect("a path");
+        let folders = ["etc", "other"].map(|name| root.join(name));
+        for folder in &folders {
+            std::fs::create_dir(folder).expect("a folder");
+            std::fs::write(folder.join("ca.pem"), "").expect("a file");
+        }
+        let [etc, _] = &folders;
+        let start = config("");
+        let rules = Rules::new(&start, etc, &root.join("spool"));
+        let fixed = Fixed::new(&start, Some(rules));
+        let with = |key: &str, path: &str| {
+            let more = match key {
+                "eab_key_file" => "eab_kid = \"1\"\n",
+                _ => "",
+            };
+            config(&format!("[acme]\n{more}{key} = \"{path}\"\n"))
+        };
+        let other = root.join("other/ca.pem").display().to_string();
+        for (key, name) in [
+            ("ca_file", "acme.ca_file"),
+            ("eab_key_file", "acme.eab_key_file"),
+        ] {
+            assert_eq!(fixed.differing(&with(key, &other), etc), [name]);
+            assert!(fixed.differing(&with(key, "ca.pem"), etc).is_empty());
+        }
     }
 }

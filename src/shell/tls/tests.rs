@@ -1,11 +1,15 @@
 //! Certificates, names and handshakes.
 
+use std::fs;
 use std::path::Path;
 
+use rcgen::{DistinguishedName, DnType, KeyPair};
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::shell::certificate::Fault;
 use crate::shell::certificate_files::Pair;
+use crate::shell::certificate_files::PairError;
 
 fn domain(name: &str) -> Domain {
     Domain::parse(name).unwrap()

@@ -1,6 +1,6 @@
-use chopar::acme::client::{Order, Terms};
 use chopar::acme::http::{Body, Response, Rest, response};
 use chopar::acme::wire::{RenewalInfo, Url, retry_after};
+use chopar::acme::work::{Order, Terms};
 use chopar::acme::{AccountKey, Action, ChallengeKind, Client, Name, Work};
 use chopar::date::Timestamp;
 use chopar::limits::{ACME_NAMES_MAX, ACME_TEXT_CHARS_MAX};

@@ -107,28 +107,30 @@ fn memory() -> Option<(u64, &'static str)> {
 }
 
 fn clock(examination: &Examination) -> Clock {
-    let why = match time_server(examination) {
+    let unknown = match time_server(examination) {
         Ok(ahead) => return Clock::Server(ahead),
-        Err(why) => why,
+        Err(unknown) => unknown,
     };
     // systemd-timesyncd and chrony's units keep it; see systemd-timesyncd.service(8).
     match Path::new("/run/systemd/timesync/synchronized").exists() {
         true => Clock::System,
-        false => Clock::Nothing(why),
+        false => unknown,
     }
 }
 
-fn time_server(examination: &Examination) -> Result<f64, String> {
-    let pool = Domain::parse(POOL).map_err(|error| error.to_string())?;
+fn time_server(examination: &Examination) -> Result<f64, Clock> {
+    let mut unknown = Clock::NoName(POOL.to_owned());
+    let pool = Domain::parse(POOL).map_err(|_| unknown.clone())?;
     let addresses = examination.asker.addresses(&pool);
-    let mut why = format!("{POOL} could not be looked up");
     for address in addresses.into_iter().take(TRIES) {
         match ask(address) {
             Ok(ahead) => return Ok(ahead),
-            Err(error) => why = format!("{address}: {}", smtp::sentence(&error)),
+            Err(error) => {
+                unknown = Clock::Nothing(format!("{address}: {}", smtp::sentence(&error)));
+            }
         }
     }
-    Err(why)
+    Err(unknown)
 }
 
 fn ask(address: IpAddr) -> std::io::Result<f64> {

@@ -1,6 +1,7 @@
 //! Finds out what the judges need, one file a subject. Each gatherer asks and waits by itself, none longer than the deadline
 //! of all, and what it does not find out it says so.
 
+pub mod announce;
 pub mod dns;
 pub mod machine;
 pub mod names;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,6 @@ use crate::setup::doctor::judge::dns::Delivery;
 use crate::setup::doctor::judge::service::{Admin, Daemon, Facts, Queue, Unit, exposure};
 use crate::shell::loading::{self, LoadError};
 use crate::shell::time::wall;
-use crate::shell::tls::Tls;
 
 /// What there is to know.
 pub fn gather(examination: &Examination) -> Facts {
@@ -65,7 +64,7 @@ pub fn configuration(folder: &Path) -> (Vec<String>, Vec<String>) {
         sort(advice.severity, advice.text);
     }
     let now = wall();
-    match Tls::start(&loaded.certificates, &loaded.kept, &config.hostname, now) {
+    match loaded.tls(now) {
         Ok(tls) => {
             for finding in tls.findings(&config.hostname, now) {
                 sort(finding.severity(), finding.to_string());
@@ -131,12 +130,9 @@ fn unit() -> Option<Unit> {
         return None;
     }
     let word = |verb: &str| {
-        let said = output("systemctl", &[verb, "chopar.service"]).unwrap_or_default();
+        let said = output("systemctl", &[verb, "chopar.service"])?;
         let said = said.lines().next().unwrap_or_default().to_owned();
-        match said.is_empty() {
-            true => "not known".to_owned(),
-            false => said,
-        }
+        (!said.is_empty()).then_some(said)
     };
     let security = output(
         "systemd-analyze",
@@ -168,8 +164,32 @@ fn output(program: &str, arguments: &[&str]) -> Option<String> {
 
 fn hook(folder: &Path) -> Result<(), String> {
     let path = folder.join(HOOKS).join("post-data");
-    let mode = rustix::fs::access(&path, rustix::fs::Access::EXEC_OK);
-    mode.map_err(|error| format!("{}: {error}", path.display()))
+    let may_run = |path: &Path| {
+        let mode = rustix::fs::access(path, rustix::fs::Access::EXEC_OK);
+        mode.map_err(|error| format!("{}: {error}", path.display()))
+    };
+    may_run(&path)?;
+    match interpreter(&path) {
+        Some(program) => {
+            may_run(&program).map_err(|error| format!("{} is run by {error}", path.display()))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The program that the first line of a script names; none where it is no script, or may not be read.
+fn interpreter(script: &Path) -> Option<PathBuf> {
+    let mut front = Vec::new();
+    let file = std::fs::File::open(script).ok()?;
+    file.take(FIRST_LINE_BYTES_MAX)
+        .read_to_end(&mut front)
+        .ok()?;
+    let line = front
+        .strip_prefix(b"#!")?
+        .split(|byte| *byte == b'\n')
+        .next()?;
+    let line = String::from_utf8_lossy(line);
+    Some(PathBuf::from(line.split_ascii_whitespace().next()?))
 }
 
 /// Where mail for an address goes in the end.
@@ -196,4 +216,6 @@ fn ends(examination: &Examination, admin: &Mailbox) -> Vec<(String, Delivery)> {
 
 /// Accounts in whose name programs send on most machines.
 const ACCOUNTS: [&str; 4] = ["root", "postmaster", "www-data", "nobody"];
+/// What Linux reads of a script's first line (execve(2)).
+const FIRST_LINE_BYTES_MAX: u64 = 256;
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(4);

@@ -5,9 +5,10 @@ use std::thread;
 
 use super::smtp::{Reply, command, connect, own_port, reply, sentence};
 use crate::entropy::Entropy as _;
+use crate::setup::acme::arrival::lead_to_missing;
 use crate::setup::doctor::Examination;
 use crate::setup::doctor::judge::ports::Role;
-use crate::setup::doctor::judge::tls::{Facts, Said};
+use crate::setup::doctor::judge::tls::{Coming, Facts, Said};
 use crate::shell::handshake::{Offer, Old, shake, speaks};
 use crate::shell::time::{SystemEntropy, wall};
 
@@ -17,7 +18,7 @@ pub fn gather(examination: &Examination) -> Facts {
     let open = roles
         .into_iter()
         .filter_map(|role| Some((role, own_port(&examination.config, role)?)));
-    let ports = thread::scope(|scope| {
+    let ports: Vec<_> = thread::scope(|scope| {
         let asked: Vec<_> = open
             .map(|(role, at)| (role, at, scope.spawn(move || said(examination, role, at))))
             .collect();
@@ -32,7 +33,25 @@ pub fn gather(examination: &Examination) -> Facts {
     Facts {
         host: examination.config.hostname.clone(),
         now: wall(),
+        coming: coming(examination, &ports),
         ports,
+    }
+}
+
+/// What the daemon does for a certificate by itself; asked where a port shows one that is self-signed.
+fn coming(examination: &Examination, ports: &[(Role, Result<Said, String>)]) -> Coming {
+    let mut shown = ports.iter().filter_map(|(_, said)| said.as_ref().ok());
+    let is_missing = shown.any(|said| {
+        let shown = said.handshake.as_ref();
+        shown.is_ok_and(|shown| shown.is_self_signed)
+    });
+    let config = &examination.config;
+    match is_missing {
+        true => lead_to_missing(config).map_or(Coming::Nothing, |lead| match lead.is_arrived() {
+            true => Coming::Soon,
+            false => Coming::Waits(lead.to_string()),
+        }),
+        false => Coming::Nothing,
     }
 }
 

@@ -7,7 +7,8 @@ use crate::auth::dkim::tag::TagList;
 use crate::auth::spf;
 use crate::setup::doctor::checks::{
     Check, DMARC_RUA, DNS_ADDRESS, DNS_DKIM, DNS_DMARC, DNS_DMARC_REPORTS, DNS_MX, DNS_PTR,
-    DNS_SPF, DNS_SPF_HELO, DNS_SUBMISSION, DNS_TLS_REPORTS, DNS_TLSA, Need, SPF, SPF_HELO,
+    DNS_SPF, DNS_SPF_HELO, DNS_SUBMISSION, DNS_TLS_REPORTS, DNS_TLSA, Need, RESOLVER, SPF,
+    SPF_HELO,
 };
 use crate::setup::doctor::finding::{Finding, State as Outcome};
 use crate::setup::record::Value;
@@ -131,11 +132,13 @@ fn record(facts: &Facts, row: &Row) -> Finding {
             seen,
             "wait: chopar doctor --watch says when it is there",
         ),
-        State::Unknown => check.unknown(
-            about,
-            seen,
-            "run chopar doctor again once the servers of the zone answer",
-        ),
+        State::Unknown => check
+            .unknown(
+                about,
+                seen,
+                "run chopar doctor again once the servers of the zone answer",
+            )
+            .for_want_of(&RESOLVER),
     };
     // What is required of this record may be more than of its kind.
     let finding = Finding {
@@ -193,11 +196,13 @@ fn spf(facts: &Facts, policy: &Policy) -> Vec<Finding> {
             };
             match outcome {
                 spf::Outcome::Pass => check.good(about, format!("pass ({detail})")),
-                spf::Outcome::TempError => check.unknown(
-                    about,
-                    format!("a record could not be looked up: {detail}"),
-                    "run chopar doctor again once the servers of the zone answer",
-                ),
+                spf::Outcome::TempError => check
+                    .unknown(
+                        about,
+                        format!("a record could not be looked up: {detail}"),
+                        "run chopar doctor again once the servers of the zone answer",
+                    )
+                    .for_want_of(&RESOLVER),
                 spf::Outcome::None => check.bad(about, "none: there is no policy", mend()),
                 spf::Outcome::Neutral => check.bad(about, format!("neutral ({detail})"), mend()),
                 spf::Outcome::Fail => check.bad(about, format!("fail ({detail})"), mend()),
@@ -241,7 +246,7 @@ fn elsewhere(facts: &Facts) -> Finding {
             domain,
             format!("it could not be looked up: {cause}"),
             "run chopar doctor again once the servers of the zone answer",
-        ),
+        ).for_want_of(&RESOLVER),
     }
 }
 
@@ -259,7 +264,7 @@ fn reports(facts: &Facts, to: &str, delivery: &Delivery) -> Finding {
             about,
             format!("it could not be found out: {why}"),
             "run chopar doctor again once the resolver answers",
-        ),
+        ).for_want_of(&RESOLVER),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::setup::doctor::checks::{CLOCK, DISK_INODES, DISK_SPACE, DISK_SYNC, MEMORY, SPOOL};
+use crate::setup::doctor::checks::{
+    CLOCK, DISK_INODES, DISK_SPACE, DISK_SYNC, MEMORY, RESOLVER, SPOOL,
+};
 use crate::setup::doctor::finding::Finding;
 
 /// What says how far the clock is off.
@@ -12,6 +14,8 @@ pub enum Clock {
     Server(f64),
     /// The system says that it is synchronized.
     System,
+    /// No time server could be looked up.
+    NoName(String),
     /// Nothing, for this reason.
     Nothing(String),
 }
@@ -57,7 +61,9 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
         Ok(disk) => found.extend([space(facts, disk), inodes(facts, disk)]),
         Err(why) => found.extend([&DISK_SPACE, &DISK_INODES].map(|check| {
             let mend = "see the check of the spool";
-            check.unknown(&facts.state_dir, why, mend)
+            check
+                .unknown(&facts.state_dir, why, mend)
+                .for_want_of(&SPOOL)
         })),
     }
     found.extend([spool(facts), sync(facts), memory(facts)]);
@@ -74,10 +80,17 @@ fn clock(clock: &Clock) -> Finding {
             }
         }
         Clock::System => CLOCK.good("", "the system says that it is synchronized"),
+        Clock::NoName(pool) => CLOCK
+            .unknown(
+                "",
+                format!("no time server to compare it with: {pool} could not be looked up"),
+                "run chopar doctor again once the resolver answers",
+            )
+            .for_want_of(&RESOLVER),
         Clock::Nothing(why) => CLOCK.unknown(
             "",
             format!("nothing to compare it with: {why}"),
-            "timedatectl set-ntp true",
+            "compare the output of date -u with a clock; let UDP to port 123 out, so that it can be kept right",
         ),
     }
 }
@@ -154,7 +167,9 @@ fn sync(facts: &Facts) -> Finding {
             ),
             "move state_dir to a faster disk, or see what else writes to this one (iotop)",
         ),
-        Err(why) => DISK_SYNC.unknown(&facts.state_dir, why, "see the check of the spool"),
+        Err(why) => DISK_SYNC
+            .unknown(&facts.state_dir, why, "see the check of the spool")
+            .for_want_of(&SPOOL),
     }
 }
 

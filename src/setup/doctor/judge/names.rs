@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::address::Domain;
-use crate::setup::doctor::checks::{HOSTNAME, HOSTS_FILE, IPV6_ROUTE, PTR_NAME};
+use crate::setup::doctor::checks::{HOSTNAME, HOSTS_FILE, IPV6_ROUTE, PTR_NAME, RESOLVER};
 use crate::setup::doctor::finding::Finding;
 
 /// What there is to know.
@@ -75,11 +75,13 @@ fn pointer(facts: &Facts, address: IpAddr, names: &Result<Vec<Domain>, String>) 
     let names = match names {
         Ok(names) => names,
         Err(cause) => {
-            return PTR_NAME.unknown(
-                address,
-                format!("the reverse name could not be looked up: {cause}"),
-                "run chopar doctor again once the resolver answers",
-            );
+            return PTR_NAME
+                .unknown(
+                    address,
+                    format!("the reverse name could not be looked up: {cause}"),
+                    "run chopar doctor again once the resolver answers",
+                )
+                .for_want_of(&RESOLVER);
         }
     };
     match names.iter().find(|name| is_generic(name, address)) {
@@ -162,14 +164,16 @@ fn ipv6(facts: &Facts) -> Finding {
     let published = match &facts.published_v6 {
         Ok(published) => published,
         Err(cause) => {
-            return IPV6_ROUTE.unknown(
-                "",
-                format!(
-                    "the addresses of {} could not be looked up: {cause}",
-                    facts.host
-                ),
-                "run chopar doctor again once the resolver answers",
-            );
+            return IPV6_ROUTE
+                .unknown(
+                    "",
+                    format!(
+                        "the addresses of {} could not be looked up: {cause}",
+                        facts.host
+                    ),
+                    "run chopar doctor again once the resolver answers",
+                )
+                .for_want_of(&RESOLVER);
         }
     };
     match (published.first(), facts.routed_v6) {

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::setup::doctor::checks::{OUTBOUND_V4, OUTBOUND_V6, SOURCE};
+use crate::setup::doctor::checks::{OUTBOUND_V4, OUTBOUND_V6, RESOLVER, SOURCE};
 use crate::setup::doctor::finding::Finding;
 use crate::setup::machine::is_public;
 
@@ -79,11 +79,13 @@ fn way(way: &Way) -> Finding {
         );
     }
     if way.attempts.is_empty() {
-        return check.unknown(
-            "",
-            "no host to try could be looked up",
-            "name one with chopar doctor --probe HOST:25",
-        );
+        return check
+            .unknown(
+                "",
+                "no host to try could be looked up",
+                "name one with chopar doctor --probe HOST:25",
+            )
+            .for_want_of(&RESOLVER);
     }
     let tried: Vec<String> = way
         .attempts

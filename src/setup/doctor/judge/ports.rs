@@ -35,7 +35,8 @@ impl Role {
         }
     }
 
-    const fn check(self) -> &'static Check {
+    /// The check of whether it is open.
+    pub const fn check(self) -> &'static Check {
         match self {
             Self::Smtp => &PORT_SMTP,
             Self::Submission => &PORT_SUBMISSION,
@@ -94,7 +95,10 @@ fn one(facts: &Facts, port: &Port) -> Finding {
         );
     }
     if !port.configured.contains(&standard) {
-        let ports: Vec<String> = port.configured.iter().map(u16::to_string).collect();
+        // Most listen on the same one by IPv4 and by IPv6.
+        let mut ports = port.configured.clone();
+        ports.dedup();
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
         return check.warning(
             "",
             format!(

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::address::Domain;
-use crate::setup::doctor::checks::RELAY;
+use crate::setup::doctor::checks::{PORT_SMTP, RELAY};
 use crate::setup::doctor::finding::Finding;
 
 /// One disguise.
@@ -98,11 +98,13 @@ fn one(facts: &Facts) -> Finding {
         return RELAY.skipped("", "no port 25 is open");
     }
     let Some(from) = facts.from else {
-        return RELAY.unknown(
-            "",
-            "port 25 could not be reached from this machine",
-            "systemctl start chopar, and run chopar doctor again",
-        );
+        return RELAY
+            .unknown(
+                "",
+                "port 25 could not be reached from this machine",
+                "systemctl start chopar, and run chopar doctor again",
+            )
+            .for_want_of(&PORT_SMTP);
     };
     if facts.is_trusted {
         return RELAY.unknown(

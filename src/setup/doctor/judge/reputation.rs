@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use crate::setup::doctor::checks::DNSBL;
+use crate::setup::doctor::checks::{DNSBL, RESOLVER};
 use crate::setup::doctor::finding::Finding;
 
 /// A list that large receivers use, or that many small ones do.
@@ -71,11 +71,13 @@ fn one(asked: &Asked) -> Finding {
     let about = format!("{} at {}", asked.address, asked.list.zone);
     let (answers, of_test) = match (&asked.word, &asked.of_test) {
         (Word::Nothing(why), _) | (_, Word::Nothing(why)) => {
-            return DNSBL.unknown(
-                about,
-                format!("the list could not be asked: {why}"),
-                "run chopar doctor again once the resolver answers",
-            );
+            return DNSBL
+                .unknown(
+                    about,
+                    format!("the list could not be asked: {why}"),
+                    "run chopar doctor again once the resolver answers",
+                )
+                .for_want_of(&RESOLVER);
         }
         (Word::Answers(answers), Word::Answers(of_test)) => (answers, of_test),
     };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::dns::Delivery;
 use crate::setup::doctor::checks::{
-    ADMIN, ADVICE, BOUNCES, CONFIGURATION, DAEMON, HOOKS, QUEUE_AGE, SANDBOX, UNIT,
+    ADMIN, ADVICE, BOUNCES, CONFIGURATION, DAEMON, HOOKS, QUEUE_AGE, RESOLVER, SANDBOX, UNIT,
 };
 use crate::setup::doctor::finding::Finding;
 
@@ -29,10 +29,10 @@ pub struct Queue {
 /// What systemd says.
 #[derive(Clone, Debug)]
 pub struct Unit {
-    /// The word of `systemctl is-enabled`.
-    pub enabled: String,
-    /// The word of `systemctl is-active`.
-    pub active: String,
+    /// The word of `systemctl is-enabled`; nothing where it does not say.
+    pub enabled: Option<String>,
+    /// The word of `systemctl is-active`; nothing where it does not say.
+    pub active: Option<String>,
     /// What `systemd-analyze security` says in its last line: the exposure, from 0 to 10.
     pub exposure: Option<f64>,
 }
@@ -75,7 +75,11 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     found.push(match &facts.hook {
         None => HOOKS.skipped("", "there is none"),
         Some(Ok(())) => HOOKS.good("", "hooks/post-data can be run"),
-        Some(Err(why)) => HOOKS.bad("", why, "chmod 755 hooks/post-data"),
+        Some(Err(why)) => HOOKS.bad(
+            "",
+            why,
+            "chmod 755 hooks/post-data; the program in its first line (#!) has to be there",
+        ),
     });
     found.push(admin(facts.admin.as_ref()));
     found.push(bounces(facts));
@@ -114,10 +118,13 @@ fn daemon(daemon: &Daemon) -> Finding {
 
 fn queue(daemon: &Daemon) -> Finding {
     let Daemon::Runs(queue) = daemon else {
-        return QUEUE_AGE.unknown("", "the daemon does not answer", "systemctl start chopar");
+        return QUEUE_AGE
+            .unknown("", "the daemon does not answer", "systemctl start chopar")
+            .for_want_of(&DAEMON);
     };
     let Some(queue) = queue else {
-        return QUEUE_AGE.unknown("", "only root may see the queue", "sudo chopar doctor");
+        let seen = "the daemon shows all of it to root only";
+        return QUEUE_AGE.unknown("", seen, "run chopar doctor as root");
     };
     match &queue.oldest {
         Some((id, age, why)) if *age > AGE_MAX => QUEUE_AGE.bad(
@@ -142,12 +149,16 @@ fn unit(unit: Option<&Unit>) -> Vec<Finding> {
         let why = "systemd does not run this system";
         return vec![UNIT.skipped("", why), SANDBOX.skipped("", why)];
     };
-    let state = format!("{}, {}", unit.enabled, unit.active);
-    let is_well = unit.enabled.starts_with("enabled") && unit.active == "active";
     vec![
-        match is_well {
-            true => UNIT.good("", state),
-            false => UNIT.bad("", state, "systemctl enable --now chopar"),
+        match (&unit.enabled, &unit.active) {
+            (Some(enabled), Some(active)) => {
+                let state = format!("{enabled}, {active}");
+                match enabled.starts_with("enabled") && active == "active" {
+                    true => UNIT.good("", state),
+                    false => UNIT.bad("", state, "systemctl enable --now chopar"),
+                }
+            }
+            _ => UNIT.unknown("", "systemctl does not say", "systemctl status chopar"),
         },
         match unit.exposure {
             None => SANDBOX.skipped("", "systemd-analyze has no word on it"),
@@ -208,11 +219,13 @@ fn admin(admin: Option<&Admin>) -> Finding {
             _ => None,
         });
     match unknown {
-        Some(seen) => ADMIN.unknown(
-            address,
-            seen,
-            "run chopar doctor again once the resolver answers",
-        ),
+        Some(seen) => ADMIN
+            .unknown(
+                address,
+                seen,
+                "run chopar doctor again once the resolver answers",
+            )
+            .for_want_of(&RESOLVER),
         None => {
             let ends: Vec<&str> = admin.ends.iter().map(|(end, _)| end.as_str()).collect();
             ADMIN.good(address, format!("mail to it goes to {}", ends.join(", ")))

@@ -3,7 +3,7 @@
 use crate::address::Domain;
 use crate::auth::dkim::verdict::{Failure, Verdict};
 use crate::auth::dmarc;
-use crate::setup::doctor::checks::{DKIM_KEY, DKIM_SIGNATURE, DMARC};
+use crate::setup::doctor::checks::{DKIM_KEY, DKIM_SIGNATURE, DMARC, RESOLVER};
 use crate::setup::doctor::finding::Finding;
 
 /// One key.
@@ -46,11 +46,13 @@ fn signature(domain: &Domain, key: &Signed) -> Finding {
     let about = format!("{}._domainkey.{domain}", key.selector);
     match &key.outcome {
         Ok(()) => DKIM_SIGNATURE.good(about, format!("{} signature is verified", key.kind)),
-        Err((Verdict::TempError, failure)) => DKIM_SIGNATURE.unknown(
-            about,
-            format!("the key could not be looked up: {failure}"),
-            "run chopar doctor again once the servers of the zone answer",
-        ),
+        Err((Verdict::TempError, failure)) => DKIM_SIGNATURE
+            .unknown(
+                about,
+                format!("the key could not be looked up: {failure}"),
+                "run chopar doctor again once the servers of the zone answer",
+            )
+            .for_want_of(&RESOLVER),
         Err((_, failure)) => DKIM_SIGNATURE.bad(
             about,
             format!("{} signature is not verified: {failure}", key.kind),
@@ -63,11 +65,13 @@ fn dmarc(facts: &Facts) -> Finding {
     let domain = &facts.domain;
     match facts.dmarc {
         dmarc::Outcome::Pass => DMARC.good(domain, "pass, by the signature alone"),
-        dmarc::Outcome::TempError => DMARC.unknown(
-            domain,
-            "a record could not be looked up",
-            "run chopar doctor again once the servers of the zone answer",
-        ),
+        dmarc::Outcome::TempError => DMARC
+            .unknown(
+                domain,
+                "a record could not be looked up",
+                "run chopar doctor again once the servers of the zone answer",
+            )
+            .for_want_of(&RESOLVER),
         dmarc::Outcome::None => DMARC.bad(
             domain,
             "the domain has no policy",

@@ -22,6 +22,17 @@ pub struct Said {
     pub versions: Vec<(&'static str, Option<bool>)>,
 }
 
+/// What the daemon does for a certificate of the host by itself, while there is none.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Coming {
+    /// Nothing, or nothing more.
+    Nothing,
+    /// It obtains it as soon as the name leads here; where it leads now, in words.
+    Waits(String),
+    /// It obtains it now.
+    Soon,
+}
+
 /// What there is to know.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -29,6 +40,8 @@ pub struct Facts {
     pub host: Domain,
     /// Now.
     pub now: Timestamp,
+    /// What the daemon does for a certificate by itself.
+    pub coming: Coming,
     /// Each port that is open, or why it could not be spoken to.
     pub ports: Vec<(Role, Result<Said, String>)>,
 }
@@ -42,11 +55,11 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
             Err(why) => {
                 let mend = "chopar run, or systemctl start chopar, and see its log";
                 let about = format!("port {}", role.port());
-                found.push(TLS_HANDSHAKE.unknown(
-                    about,
-                    format!("it could not be spoken to: {why}"),
-                    mend,
-                ));
+                found.push(
+                    TLS_HANDSHAKE
+                        .unknown(about, format!("it could not be spoken to: {why}"), mend)
+                        .for_want_of(role.check()),
+                );
             }
         }
     }
@@ -68,6 +81,10 @@ fn port(facts: &Facts, role: Role, said: &Said) -> Vec<Finding> {
             (false, true) => AUTH_CLEAR.bad(&about, "EHLO names AUTH on port 25", RESTART),
             (false, false) => AUTH_CLEAR.good(&about, "there is none"),
         });
+    }
+    let offers_none = |offers: &Vec<String>| !offers.iter().any(|offer| is(offer, "STARTTLS"));
+    if said.in_clear.as_ref().is_some_and(offers_none) {
+        return found; // without it no handshake can be tried
     }
     let shown = match &said.handshake {
         Ok(shown) => shown,
@@ -97,11 +114,22 @@ fn certificate(facts: &Facts, role: Role, about: &str, shown: &Shown) -> Vec<Fin
         "obtain a certificate for {0}: chopar cert obtain {0} (chopar cert list shows what is there; CERTIFICATES in chopar-setup(7))",
         facts.host
     );
+    let mend = match (&facts.coming, shown.is_self_signed) {
+        (Coming::Waits(_), true) => {
+            "add the records that chopar dns prints; the daemon then obtains the certificate by itself".to_owned()
+        }
+        (Coming::Soon, true) => format!(
+            "wait a minute, for the daemon obtains one by itself; where that fails, journalctl -u chopar says why, and chopar \
+             cert obtain {} tries at once",
+            facts.host
+        ),
+        _ => obtain.clone(),
+    };
     // Other servers take mail to port 25 under any certificate; people's programs do not.
     let chain = match (&shown.chain, role) {
         (Ok(()), _) => TLS_CHAIN.good(about, "a root of the system stands behind it"),
-        (Err(why), Role::Smtp) => TLS_CHAIN.warning(about, said_of(shown, why), obtain.clone()),
-        (Err(why), _) => TLS_CHAIN.bad(about, said_of(shown, why), obtain.clone()),
+        (Err(why), Role::Smtp) => TLS_CHAIN.warning(about, said_of(facts, shown, why), mend),
+        (Err(why), _) => TLS_CHAIN.bad(about, said_of(facts, shown, why), mend),
     };
     let names = match shown.names.is_empty() {
         true => "no name".to_owned(),
@@ -118,10 +146,15 @@ fn certificate(facts: &Facts, role: Role, about: &str, shown: &Shown) -> Vec<Fin
     vec![chain, name, days(facts, about, shown, obtain)]
 }
 
-fn said_of(shown: &Shown, why: &str) -> String {
-    match shown.is_self_signed {
-        true => "it is self-signed: no authority stands behind it".to_owned(),
-        false => format!("it is not verified: {why}"),
+fn said_of(facts: &Facts, shown: &Shown, why: &str) -> String {
+    match (shown.is_self_signed, &facts.coming) {
+        (true, Coming::Waits(lead)) => {
+            format!(
+                "it is self-signed: the certificate is waiting for the name to lead here ({lead})"
+            )
+        }
+        (true, _) => "it is self-signed: no authority stands behind it".to_owned(),
+        (false, _) => format!("it is not verified: {why}"),
     }
 }
 

@@ -225,6 +225,7 @@ pub(super) fn good_tls() -> tls::Facts {
     tls::Facts {
         host: name("mail.example.com"),
         now: NOW,
+        coming: tls::Coming::Nothing,
         ports: vec![
             (ports::Role::Submission, Ok(said(Some(vec!["STARTTLS"])))),
             (ports::Role::Submissions, Ok(said(None))),
@@ -292,8 +293,8 @@ pub(super) fn good_service() -> service::Facts {
         warnings: Vec::new(),
         daemon: service::Daemon::Runs(Some(service::Queue::default())),
         unit: Some(service::Unit {
-            enabled: "enabled".to_owned(),
-            active: "active".to_owned(),
+            enabled: Some("enabled".to_owned()),
+            active: Some("active".to_owned()),
             exposure: Some(1.3),
         }),
         hook: Some(Ok(())),

@@ -36,8 +36,8 @@ pub(super) fn cases() -> Vec<Case> {
         (
             "queue-age",
             State::Unknown,
-            "only root",
-            "sudo chopar doctor",
+            "to root only",
+            "run chopar doctor as root",
             in_service(|facts| facts.daemon = service::Daemon::Runs(None)),
         ),
         (
@@ -63,8 +63,15 @@ pub(super) fn cases() -> Vec<Case> {
             "disabled, active",
             "systemctl enable --now",
             in_service(|facts| {
-                facts.unit.as_mut().expect("a unit").enabled = "disabled".to_owned();
+                facts.unit.as_mut().expect("a unit").enabled = Some("disabled".to_owned());
             }),
+        ),
+        (
+            "unit",
+            State::Unknown,
+            "systemctl does not say",
+            "systemctl status chopar",
+            in_service(|facts| facts.unit.as_mut().expect("a unit").active = None),
         ),
         (
             "sandbox",

@@ -5,6 +5,16 @@ use super::*;
 pub(super) fn cases() -> Vec<Case> {
     let at = |seconds: u64| Timestamp::from_seconds(seconds);
     let now = NOW.seconds();
+    let self_signed = |coming: tls::Coming| {
+        tls::judge(&with(good_tls(), |facts| {
+            facts.coming = coming;
+            for (_, said) in &mut facts.ports {
+                if let Ok(shown) = &mut said.as_mut().expect("a port").handshake {
+                    (shown.chain, shown.is_self_signed) = (Err("unknown issuer".to_owned()), true);
+                }
+            }
+        }))
+    };
     vec![
         (
             "tls-handshake",
@@ -30,6 +40,22 @@ pub(super) fn cases() -> Vec<Case> {
             handshake(|shown| {
                 (shown.chain, shown.is_self_signed) = (Err("unknown issuer".to_owned()), true);
             }),
+        ),
+        (
+            "tls-chain",
+            State::Bad,
+            "the certificate is waiting for the name to lead here (mail.example.com has no A or AAAA record)",
+            "add the records that chopar dns prints",
+            self_signed(tls::Coming::Waits(
+                "mail.example.com has no A or AAAA record".to_owned(),
+            )),
+        ),
+        (
+            "tls-chain",
+            State::Bad,
+            "self-signed: no authority",
+            "the daemon obtains one by itself",
+            self_signed(tls::Coming::Soon),
         ),
         (
             "tls-chain",

@@ -96,8 +96,15 @@ pub(super) fn cases() -> Vec<Case> {
             "clock",
             State::Unknown,
             "no answer",
-            "timedatectl",
+            "date -u",
             in_machine(|facts| facts.clock = machine::Clock::Nothing(why())),
+        ),
+        (
+            "clock",
+            State::Unknown,
+            "pool.example could not be looked up",
+            "once the resolver answers",
+            in_machine(|facts| facts.clock = machine::Clock::NoName("pool.example".to_owned())),
         ),
         (
             "disk-space",

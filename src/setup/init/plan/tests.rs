@@ -446,6 +446,11 @@ fn the_daemon_of_a_machine_obtains_the_certificate_unless_it_is_not_wanted_or_sa
         &planned(&wanted, &there),
         "kept certificates, mail.example.com's too",
     );
+    there.existing.certificate = ExistingCertificate::Coming;
+    assert_says(
+        &planned(&wanted, &there),
+        "the certificate for mail.example.com, which is not there yet, by itself as soon as the name leads here",
+    );
 }
 
 #[test]

@@ -1,0 +1,201 @@
+//! Whether the names of a certificate lead to this machine yet: before the first order for a new one, for an order that
+//! cannot succeed counts against the CA's limits all the same.
+//!
+//! ```text
+//!   look ──> here, perhaps ──────────────────────────> order when the plan says so
+//!    ^  └──> nowhere ──── a pause ──┐
+//!    |  └──> elsewhere, unknown ─ a pause, for an hour ─> order when the plan says so, and look on
+//!    └──────────────────────────────┘
+//! ```
+//!
+//! A look is a question to the name servers of the zone and costs the CA nothing. What cannot be told is not taken for
+//! "here": a name that leads elsewhere may still reach this machine (a proxy, a forwarded port), so it is tried after an
+//! hour, at the pace of failures. A name without an address is never tried, since no CA can come to it. Only challenges
+//! that a CA comes for by address wait (HTTP-01, TLS-ALPN-01), and no renewal does: its name has led here before.
+//! Not supported: looking from outside.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::schedule::Step as Due;
+use super::{ChallengeKind, Name};
+use crate::date::Timestamp;
+use crate::limits::{ACME_ARRIVAL_PATIENCE, ACME_ARRIVAL_PAUSE_MAX, ACME_ARRIVAL_PAUSE_MIN};
+
+/// Whose an address is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Whose {
+    /// It is one of this machine's.
+    Ours,
+    /// It is another machine's.
+    Theirs,
+    /// The machine has no public address of its own in that family: it may stand behind an address translation.
+    Untold,
+}
+
+/// Where a name leads.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Lead {
+    /// Here, by all of its addresses.
+    Here,
+    /// To addresses that may be those of this machine.
+    Perhaps,
+    /// To another machine.
+    Elsewhere(Name, IpAddr),
+    /// The name has no address.
+    Nowhere(Name),
+    /// It could not be found out.
+    Unknown(Name, String),
+}
+
+impl Lead {
+    /// Of a name with these addresses. A CA comes to any of them, so that all of them have to be ours.
+    pub fn of(name: &Name, found: Result<Vec<(IpAddr, Whose)>, String>) -> Self {
+        let addresses = match found {
+            Err(cause) => return Self::Unknown(name.clone(), cause),
+            Ok(addresses) if addresses.is_empty() => return Self::Nowhere(name.clone()),
+            Ok(addresses) => addresses,
+        };
+        let theirs = addresses.iter().find(|(_, whose)| *whose == Whose::Theirs);
+        if let Some((address, _)) = theirs {
+            return Self::Elsewhere(name.clone(), *address);
+        }
+        match addresses.iter().all(|(_, whose)| *whose == Whose::Ours) {
+            true => Self::Here,
+            false => Self::Perhaps,
+        }
+    }
+
+    /// The one of several names that stands most in the way.
+    pub fn worst(leads: impl IntoIterator<Item = Self>) -> Self {
+        let worst = leads.into_iter().max_by_key(Self::rank);
+        worst.unwrap_or(Self::Here)
+    }
+
+    /// Whether an order can succeed.
+    pub fn is_arrived(&self) -> bool {
+        matches!(self, Self::Here | Self::Perhaps)
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Here => 0,
+            Self::Perhaps => 1,
+            Self::Elsewhere(..) => 2,
+            Self::Unknown(..) => 3,
+            Self::Nowhere(_) => 4,
+        }
+    }
+}
+
+impl fmt::Display for Lead {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Here => out.write_str("the name leads here"),
+            Self::Perhaps => out.write_str(
+                "the name leads to a public address, and this machine has none of its own to compare it with",
+            ),
+            Self::Elsewhere(name, address) => write!(
+                out,
+                "{name} leads to {address}, which is no address of this machine"
+            ),
+            Self::Nowhere(name) => write!(out, "{name} has no A or AAAA record"),
+            Self::Unknown(name, cause) => {
+                write!(out, "the addresses of {name} cannot be looked up ({cause})")
+            }
+        }
+    }
+}
+
+/// Whether a CA comes to the addresses of the names.
+pub fn is_by_address(kind: ChallengeKind) -> bool {
+    match kind {
+        ChallengeKind::Http01 | ChallengeKind::TlsAlpn01 => true,
+        ChallengeKind::Dns01 => false,
+    }
+}
+
+/// What to do now about a certificate that is not there yet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// Look where its names lead; answer with [`Arrival::on_look`].
+    Look,
+    /// Obtain it.
+    Obtain,
+    /// Nothing until then.
+    Wait(Timestamp),
+}
+
+/// What a look has changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// The names lead here, and did not at the look before: failures before do not count.
+    Arrived,
+    /// Nothing.
+    Nothing,
+}
+
+/// The wait for the names of one certificate.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Arrival {
+    /// Since when it is waited.
+    since: Timestamp,
+    seen: Option<Lead>,
+    /// When to look again.
+    next: Timestamp,
+}
+
+impl Arrival {
+    /// A wait that begins.
+    pub fn new(now: Timestamp) -> Self {
+        Self {
+            since: now,
+            seen: None,
+            next: now,
+        }
+    }
+
+    /// What to do now, where the plan of the certificate says this.
+    pub fn step(&self, due: Due, now: Timestamp) -> Step {
+        let order_at = match due {
+            Due::Wait(until) => until,
+            Due::Obtain | Due::AskWindow => now,
+        };
+        let is_patient = now < self.since.after(ACME_ARRIVAL_PATIENCE);
+        let is_order = order_at <= now;
+        // What a look found a while ago is not what an order is spent on.
+        let is_fresh = now < self.next;
+        match &self.seen {
+            Some(lead) if lead.is_arrived() && !is_order => Step::Wait(order_at),
+            Some(lead) if lead.is_arrived() && is_fresh => Step::Obtain,
+            Some(Lead::Elsewhere(..) | Lead::Unknown(..))
+                if is_fresh && is_order && !is_patient =>
+            {
+                Step::Obtain
+            }
+            Some(_) if is_fresh => Step::Wait(self.next),
+            Some(_) | None => Step::Look,
+        }
+    }
+
+    /// Where the names lead.
+    pub fn on_look(&mut self, lead: Lead, now: Timestamp) -> Change {
+        let was_away = self.seen.as_ref().is_some_and(|seen| !seen.is_arrived());
+        let change = match was_away && lead.is_arrived() {
+            true => Change::Arrived,
+            false => Change::Nothing,
+        };
+        let waited = now.since(self.since) / 8;
+        self.next = now.after(waited.clamp(ACME_ARRIVAL_PAUSE_MIN, ACME_ARRIVAL_PAUSE_MAX));
+        self.seen = Some(lead);
+        change
+    }
+
+    /// Where the names led at the last look.
+    pub fn seen(&self) -> Option<&Lead> {
+        self.seen.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+//! The steps from the directory to the certificate: account, order, authorizations, and looking again.
+
+use ring::rand::SecureRandom;
+use serde_json::{Value, json};
+
+use super::call::{Call, Payload, Step};
+use super::{Client, Poll, State, Then};
+use crate::acme::error::Error;
+use crate::acme::http::Response;
+use crate::acme::jws::{base64url, is_token, key_authorization};
+use crate::acme::wire::{self, Authorization, Directory, Status, Url};
+use crate::acme::work::{Action, Challenge, Outcome, Terms, Work};
+use crate::date::Timestamp;
+use crate::limits::{ACME_POLL_PAUSE_MAX, ACME_POLL_PAUSE_MIN, ACME_POLL_TIMEOUT, ACME_TRIES};
+
+impl Client {
+    pub(super) fn on_directory(
+        &mut self,
+        directory: Directory,
+        chance: &dyn SecureRandom,
+    ) -> Action {
+        let call = match &self.work {
+            Work::Obtain(_) => Call::new(
+                Step::FindAccount,
+                directory.new_account.clone(),
+                Payload::Json(json!({"onlyReturnExisting": true})),
+            ),
+            Work::Revoke {
+                certificate,
+                reason,
+            } => {
+                let certificate = base64url(certificate);
+                Call::new(
+                    Step::Revoke,
+                    directory.revoke_cert.clone(),
+                    Payload::Json(json!({"certificate": certificate, "reason": reason})),
+                )
+            }
+            Work::Ask { certificate } => {
+                let url = directory.renewal_info.as_ref().and_then(|front| {
+                    let front = front.as_str().trim_end_matches('/');
+                    Url::try_from(format!("{front}/{certificate}")).ok()
+                });
+                match url {
+                    Some(url) => Call::new(Step::Window, url, Payload::None),
+                    None => return Action::Done(Outcome::NoWindow),
+                }
+            }
+        };
+        self.directory = Some(directory);
+        self.send(call, chance)
+    }
+
+    pub(super) fn new_account(&mut self, chance: &dyn SecureRandom) -> Action {
+        let (Some(directory), Work::Obtain(order)) = (&self.directory, &self.work) else {
+            return self.fail(Error::NotSupported { what: "accounts" });
+        };
+        if let (Some(url), Terms::Open) = (&directory.meta.terms_of_service, order.terms) {
+            let url = url.clone();
+            return self.fail(Error::Terms { url });
+        }
+        let mut account = json!({"termsOfServiceAgreed": true});
+        if let Some(fields) = account.as_object_mut() {
+            if let Some(email) = &order.email {
+                fields.insert("contact".into(), json!([format!("mailto:{email}")]));
+            }
+            match &order.external {
+                Some(external) => {
+                    let bound = self.key.bind(external, directory.new_account.as_str());
+                    fields.insert("externalAccountBinding".into(), bound);
+                }
+                None if directory.meta.external_account_required => {
+                    return self.fail(Error::ExternalAccount);
+                }
+                None => {}
+            }
+        }
+        let url = directory.new_account.clone();
+        self.send(
+            Call::new(Step::NewAccount, url, Payload::Json(account)),
+            chance,
+        )
+    }
+
+    pub(super) fn new_order(&mut self, chance: &dyn SecureRandom) -> Action {
+        let (Some(directory), Work::Obtain(order)) = (&self.directory, &self.work) else {
+            return self.fail(Error::NotSupported { what: "orders" });
+        };
+        let identifiers: Vec<Value> = order
+            .names
+            .iter()
+            .map(|name| json!({"type": "dns", "value": name.to_string()}))
+            .collect();
+        let mut payload = json!({"identifiers": identifiers});
+        if let (Some(fields), Some(replaces), true) = (
+            payload.as_object_mut(),
+            &order.replaces,
+            directory.renewal_info.is_some(),
+        ) {
+            fields.insert("replaces".into(), replaces.as_str().into());
+        }
+        let url = directory.new_order.clone();
+        self.send(
+            Call::new(Step::NewOrder, url, Payload::Json(payload)),
+            chance,
+        )
+    }
+
+    pub(super) fn on_order(
+        &mut self,
+        step: Step,
+        order: wire::Order,
+        response: &Response,
+        now: Timestamp,
+        chance: &dyn SecureRandom,
+    ) -> Action {
+        self.order.finalize = Some(order.finalize);
+        match (order.status, order.certificate) {
+            (Status::Pending, _) if !self.order.authorizations.is_empty() => {
+                self.next_authorization(chance)
+            }
+            // It has not noticed yet that all names are authorized.
+            (Status::Pending, _) => self.poll_order(response, now),
+            (Status::Ready, _) if self.order.finalized == 0 => {
+                self.poll = Poll::default();
+                self.finalize(chance)
+            }
+            // It was not heard; once more, after a pause and within the same time.
+            (Status::Ready, _) if step == Step::OrderAgain && self.order.finalized < ACME_TRIES => {
+                match self.poll.until.is_some_and(|until| now < until) {
+                    true => self.finalize(chance),
+                    false => self.poll_order(response, now),
+                }
+            }
+            (Status::Ready, _) => self.poll_order(response, now),
+            (Status::Processing, _) => self.poll_order(response, now),
+            (Status::Valid, Some(url)) => {
+                self.send(Call::new(Step::Chain, url, Payload::Empty), chance)
+            }
+            (Status::Valid, None) => self.poll_order(response, now),
+            _ => self.fail(Error::OrderInvalid {
+                problem: order.error.unwrap_or_default(),
+            }),
+        }
+    }
+
+    /// The next name; after the last, the order is looked at again: it should be ready.
+    pub(super) fn next_authorization(&mut self, chance: &dyn SecureRandom) -> Action {
+        self.poll = Poll::default();
+        match (self.order.authorizations.front(), &self.order.url) {
+            (Some(url), _) => {
+                let call = Call::new(Step::Authorization, url.clone(), Payload::Empty);
+                self.send(call, chance)
+            }
+            (None, Some(url)) if self.order.finalize.is_some() => {
+                let call = Call::new(Step::OrderAgain, url.clone(), Payload::Empty);
+                self.send(call, chance)
+            }
+            _ => self.fail(Error::NotSupported { what: "orders" }),
+        }
+    }
+
+    pub(super) fn on_authorization(
+        &mut self,
+        call: Call,
+        authorization: &Authorization,
+        response: &Response,
+        now: Timestamp,
+        chance: &dyn SecureRandom,
+    ) -> Action {
+        let name = &authorization.identifier.value;
+        let Work::Obtain(order) = &self.work else {
+            return self.fail(Error::NotSupported { what: "orders" });
+        };
+        let kind = order.kind;
+        // The server is not to lead us to prove what was not asked for.
+        let mut names = order.names.iter();
+        if !names.any(|one| one.domain().as_str().eq_ignore_ascii_case(name)) {
+            return self.fail(Error::Malformed {
+                url: call.url.as_str().to_owned(),
+                text: "an authorization for a name that was not ordered".to_owned(),
+            });
+        }
+        let challenges = &authorization.challenges;
+        let challenge = challenges.iter().find(|one| one.kind == kind.word());
+        match authorization.status {
+            Status::Valid => {
+                self.order.authorizations.pop_front();
+                match self.presented.take() {
+                    Some(challenge) => {
+                        self.state = State::Withdrawing(Then::Next);
+                        Action::Withdraw(challenge)
+                    }
+                    None => self.next_authorization(chance),
+                }
+            }
+            Status::Pending if call.step == Step::AuthorizationAgain => {
+                self.poll_authorization(response, now)
+            }
+            Status::Pending => match challenge {
+                Some(challenge) if is_token(&challenge.token) => {
+                    let presented = Challenge {
+                        kind,
+                        domain: name.to_ascii_lowercase(),
+                        token: challenge.token.clone(),
+                        key_authorization: key_authorization(&challenge.token, &self.key),
+                    };
+                    let answer = Payload::Json(json!({}));
+                    self.presented = Some(presented.clone());
+                    self.state =
+                        State::Presenting(Call::new(Step::Answer, challenge.url.clone(), answer));
+                    Action::Present(presented)
+                }
+                Some(_) => self.fail(Error::Malformed {
+                    url: call.url.as_str().to_owned(),
+                    text: "the token is not base64url of 128 bits or more".to_owned(),
+                }),
+                None => {
+                    let offered: Vec<&str> = challenges.iter().map(|one| &*one.kind).collect();
+                    self.fail(Error::NotOffered {
+                        name: wire::plain(name),
+                        kind,
+                        offered: offered.join(", "),
+                    })
+                }
+            },
+            _ => {
+                let problem = challenges.iter().find_map(|one| one.error.clone());
+                self.fail(Error::Validation {
+                    name: wire::plain(name),
+                    kind,
+                    problem: problem.unwrap_or_default(),
+                })
+            }
+        }
+    }
+
+    pub(super) fn finalize(&mut self, chance: &dyn SecureRandom) -> Action {
+        let (Some(url), Work::Obtain(order)) = (self.order.finalize.clone(), &self.work) else {
+            return self.fail(Error::NotSupported { what: "orders" });
+        };
+        let payload = Payload::Json(json!({"csr": base64url(&order.request)}));
+        self.order.finalized = self.order.finalized.saturating_add(1);
+        self.send(Call::new(Step::Finalize, url, payload), chance)
+    }
+
+    pub(super) fn poll_authorization(&mut self, response: &Response, now: Timestamp) -> Action {
+        match self.order.authorizations.front().cloned() {
+            Some(url) => self.poll(Step::AuthorizationAgain, url, response, now),
+            None => self.fail(Error::NotSupported { what: "orders" }),
+        }
+    }
+
+    pub(super) fn poll_order(&mut self, response: &Response, now: Timestamp) -> Action {
+        match self.order.url.clone() {
+            Some(url) => self.poll(Step::OrderAgain, url, response, now),
+            None => self.fail(Error::NotSupported { what: "orders" }),
+        }
+    }
+
+    /// Looks again after a while: as long as the server says, else longer each time.
+    pub(super) fn poll(
+        &mut self,
+        step: Step,
+        url: Url,
+        response: &Response,
+        now: Timestamp,
+    ) -> Action {
+        let until = *self
+            .poll
+            .until
+            .get_or_insert_with(|| now.after(ACME_POLL_TIMEOUT));
+        if now >= until {
+            return self.fail(Error::TooSlow { what: step.what() });
+        }
+        let longer = self.poll.pause.saturating_mul(2);
+        self.poll.pause = longer.clamp(ACME_POLL_PAUSE_MIN, ACME_POLL_PAUSE_MAX);
+        let asked = response.retry_after.as_deref();
+        let asked = asked.and_then(|text| wire::retry_after(text, now));
+        let pause = asked.map_or(self.poll.pause, |asked| {
+            asked.clamp(ACME_POLL_PAUSE_MIN, ACME_POLL_PAUSE_MAX)
+        });
+        self.state = State::Waiting(Call::new(step, url, Payload::Empty));
+        Action::Wait(pause)
+    }
+}

@@ -1,0 +1,110 @@
+//! Looks where the names of a certificate lead, for [`crate::acme::arrival`] to judge.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use super::https::resolvers;
+use super::store::Store;
+use super::wanted::{Wanted, wanted};
+use crate::acme::Name;
+use crate::acme::arrival::{Lead, Whose, is_by_address};
+use crate::config::Config;
+use crate::dns::{ZoneData, ZoneKind};
+use crate::setup::asking::Asker;
+use crate::setup::machine;
+use crate::setup::record::Value;
+use crate::setup::zone::Published;
+
+/// Where the names of a certificate lead: as the servers of their zones say, since no cache holds up there what was added a
+/// minute ago.
+pub fn look(wanted: &Wanted, config: &Config) -> Lead {
+    let asker = Asker::new(resolvers(config), config.acme.zone_port);
+    let leads = wanted.names.iter().map(|name| {
+        let found = addresses(&asker, name);
+        let judged = found.map(|addresses| {
+            let judged = addresses.into_iter().map(|one| (one, whose(one)));
+            judged.collect()
+        });
+        Lead::of(name, judged)
+    });
+    Lead::worst(leads)
+}
+
+/// Where the names of the hostname's certificate lead, which the daemon is to obtain and has not yet; nothing where it is
+/// there, nobody is to obtain it, its names are proven otherwise, or the caller may not see what is there.
+pub fn lead_to_missing(config: &Config) -> Option<Lead> {
+    let kept = Store::new(&config.state_dir).kept().ok()?;
+    let wanted = wanted(&config.acme, &config.hostname, &kept);
+    let is_for_host = |one: &&Wanted| {
+        one.names
+            .iter()
+            .any(|name| name.domain() == &config.hostname)
+    };
+    let missing = wanted.iter().find(is_for_host)?;
+    let mut kept = kept.iter().filter(|kept| kept.name == missing.name);
+    let is_there = kept.any(|kept| {
+        let summary = kept.summary.as_ref();
+        summary.is_ok_and(|summary| missing.is_met_by(&summary.names))
+    });
+    (!is_there && is_by_address(missing.kind)).then(|| look(missing, config))
+}
+
+fn addresses(asker: &Asker, name: &Name) -> Result<BTreeSet<IpAddr>, String> {
+    let mut found = BTreeSet::new();
+    for kind in [ZoneKind::A, ZoneKind::Aaaa] {
+        let of_value = |value: Value| match value {
+            Value::Address(address) => Some(address),
+            _ => None,
+        };
+        match asker.published(name.domain(), kind) {
+            Published::Records(values) | Published::Alias(_, values) => {
+                found.extend(values.into_iter().filter_map(of_value));
+            }
+            Published::Divided(servers) => {
+                let values = servers.into_iter().flat_map(|(_, values)| values);
+                found.extend(values.filter_map(of_value));
+            }
+            Published::Nothing => {}
+            // Without the servers of the zone the resolver has to do.
+            Published::Unknown(_) => {
+                let reply = asker.resolve(name.domain(), kind)?;
+                let addresses = reply
+                    .answers
+                    .into_iter()
+                    .filter_map(|record| match record.data {
+                        ZoneData::Address(address) => Some(address),
+                        _ => None,
+                    });
+                found.extend(addresses);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Whose an address is: the system lets nobody bind one that is not its own.
+fn whose(address: IpAddr) -> Whose {
+    let is_own = !address.is_unspecified() && UdpSocket::bind(SocketAddr::new(address, 0)).is_ok();
+    if is_own {
+        return Whose::Ours;
+    }
+    match machine::routed(address.is_ipv4()) {
+        Some(own) if !machine::is_public(own) && machine::is_public(address) => Whose::Untold,
+        Some(_) | None => Whose::Theirs,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_this_machine_are_told_from_those_of_others() {
+        let whose = |text: &str| super::whose(text.parse().expect("an address"));
+        assert_eq!(whose("127.0.0.1"), Whose::Ours);
+        assert_eq!(whose("0.0.0.0"), Whose::Theirs);
+        // In the documentation's network nobody lives.
+        assert_ne!(whose("192.0.2.1"), Whose::Ours);
+        assert_ne!(whose("2001:db8::1"), Whose::Ours);
+    }
+}

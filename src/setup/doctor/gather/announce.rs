@@ -1,0 +1,40 @@
+//! Tells the daemon that the attempts from this host which follow are ours, so that its log does not warn of them.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+
+use super::smtp::own_port;
+use crate::config::Config;
+use crate::engine::control::Request;
+use crate::limits::DOCTOR_REPLY_TIMEOUT;
+use crate::setup::doctor::judge::ports::Role;
+
+/// As long as this is held the daemon expects them.
+#[derive(Debug)]
+pub struct Announced {
+    _stream: UnixStream,
+}
+
+/// Names the addresses from which this machine reaches its own ports: the system takes the address of the other end, where
+/// that is one of its own. Nothing where no daemon answers, or the caller may not ask it: the log then has the lines.
+pub fn announce(config: &Config) -> Option<Announced> {
+    let roles = [Role::Smtp, Role::Submission, Role::Submissions];
+    let addresses: BTreeSet<IpAddr> = roles
+        .into_iter()
+        .filter_map(|role| Some(own_port(config, role)?.ip().to_canonical()))
+        .collect();
+    let request = Request::Examine {
+        addresses: addresses.into_iter().collect(),
+    };
+    let mut line = serde_json::to_vec(&request).ok()?;
+    line.push(b'\n');
+    let stream = UnixStream::connect(config.runtime_dir.join("control.sock")).ok()?;
+    stream.set_read_timeout(Some(DOCTOR_REPLY_TIMEOUT)).ok()?;
+    stream.set_write_timeout(Some(DOCTOR_REPLY_TIMEOUT)).ok()?;
+    (&stream).write_all(&line).ok()?;
+    // Once it has answered it knows.
+    BufReader::new(&stream).read_line(&mut String::new()).ok()?;
+    Some(Announced { _stream: stream })
+}

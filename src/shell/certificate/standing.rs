@@ -1,0 +1,60 @@
+//! Which of two certificates of a name goes first: the one that a client verifies.
+//!
+//! This is the one place where that is decided: for handshakes, for pairs that are read again, and for what a CA has sent.
+//! What cannot be told, a validity that cannot be read or a chain that leads nowhere, is not taken for good.
+
+use std::time::Duration;
+
+use rustls::RootCertStore;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::ParsedCertificate;
+
+use super::Validity;
+use crate::date::Timestamp;
+
+/// What a client that verifies makes of a certificate at a time; the greatest goes first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Standing {
+    /// It has begun and has not ended.
+    pub is_valid: bool,
+    /// Its chain leads to a root that is known here.
+    pub is_trusted: bool,
+}
+
+impl Standing {
+    pub(super) fn new(validity: Option<Validity>, is_trusted: bool, now: Timestamp) -> Self {
+        let is_within = |validity: Validity| validity.from <= now && now < validity.to;
+        Self {
+            is_valid: validity.is_some_and(is_within),
+            is_trusted,
+        }
+    }
+
+    /// Whether one that stands so may take the place of one that stands like `other`.
+    pub fn may_replace(self, other: Self) -> bool {
+        self >= other
+    }
+}
+
+/// Whether a chain leads to one of these roots: now, or where its certificate is not valid now, at the nearest time at which
+/// it is. Whether it is valid is another question.
+pub(super) fn leads_to_root(
+    chain: &[CertificateDer<'_>],
+    validity: Option<Validity>,
+    roots: &RootCertStore,
+    provider: &CryptoProvider,
+    now: Timestamp,
+) -> bool {
+    let (Some([end, issuers @ ..]), Some(validity)) = (Some(chain), validity) else {
+        return false;
+    };
+    let Ok(end) = ParsedCertificate::try_from(end) else {
+        return false;
+    };
+    let at = now.max(validity.from).min(validity.to);
+    let at = UnixTime::since_unix_epoch(Duration::from_secs(at.seconds()));
+    let algorithms = provider.signature_verification_algorithms.all;
+    verify_server_cert_signed_by_trust_anchor(&end, roots, issuers, at, algorithms).is_ok()
+}

@@ -1,0 +1,284 @@
+//! What an operator should know of the certificates, in sentences that say what to do.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::{Served, Tls};
+use crate::address::Domain;
+use crate::date::Timestamp;
+use crate::policy::advice::Severity;
+use crate::shell::certificate::{Certificate, Fault};
+use crate::shell::certificate_files::{PairError, shown};
+
+/// Something about a certificate that an operator should know.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Finding {
+    /// The folder under `tls/`; empty where it is about all of them.
+    pub name: Box<str>,
+    /// What it is.
+    pub cause: Cause,
+    /// What clients are shown meanwhile.
+    pub shown: Shown,
+}
+
+/// What it is about a certificate.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Cause {
+    /// The files cannot be read.
+    Files(PairError),
+    /// They cannot be served.
+    Unusable(Fault),
+    /// The folder is gone.
+    Gone,
+    /// It ends within this many days.
+    Expires {
+        /// When it ends.
+        to: Timestamp,
+        /// Days, one of [`CERTIFICATE_EXPIRY_DAYS`].
+        days: u64,
+    },
+    /// It has ended.
+    Expired {
+        /// When.
+        to: Timestamp,
+    },
+    /// No root that is known stands behind it, and one that was read before stands better.
+    Untrusted,
+    /// It has not begun.
+    NotYet {
+        /// When it begins.
+        from: Timestamp,
+    },
+    /// No certificate is for the hostname.
+    Hostname(Domain),
+    /// Everybody may read the key.
+    BareKey(PathBuf),
+    /// The chain is not in order.
+    OutOfOrder,
+    /// The file does not have the issuer of the certificate.
+    NoIssuer {
+        /// The issuer.
+        issuer: String,
+    },
+    /// It has ended, and another pair is served in its stead.
+    Superseded {
+        /// When it ended.
+        to: Timestamp,
+        /// The folder of the other.
+        by: Box<str>,
+    },
+}
+
+/// What clients are shown meanwhile.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Shown {
+    /// The pair of that name which was read last.
+    LastGood,
+    /// The other pairs.
+    Others,
+    /// One that chopar has made.
+    SelfSigned,
+}
+
+impl Finding {
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        match &self.cause {
+            Cause::Files(PairError::Nothing(_)) => Severity::Advice,
+            Cause::Files(_) | Cause::Unusable(_) => Severity::Fault,
+            _ => Severity::Advice,
+        }
+    }
+
+    /// What to do about it, where that is not part of the sentence: a command may be longer than a line of the log takes.
+    pub(in crate::shell) fn cure(&self) -> Option<&str> {
+        match &self.cause {
+            Cause::Files(PairError::Denied(_, cure)) => Some(cure),
+            _ => None,
+        }
+    }
+
+    /// Whether it is said again each day.
+    pub(in crate::shell) fn is_pressing(&self) -> bool {
+        match &self.cause {
+            Cause::Files(PairError::Nothing(_)) => false,
+            Cause::Files(_)
+            | Cause::Unusable(_)
+            | Cause::Gone
+            | Cause::Untrusted
+            | Cause::Expired { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = shown(&self.name);
+        match &self.cause {
+            Cause::Files(error) => {
+                write!(out, "{error}; {}", self.shown)?;
+                match self.cure() {
+                    Some(cure) => write!(out, "; {cure}"),
+                    None => Ok(()),
+                }
+            }
+            Cause::Unusable(fault) => write!(out, "{name}/{fault}; {}", self.shown),
+            Cause::Gone => write!(
+                out,
+                "{name}: the folder is gone; put it back, or run chopar reload to have its certificate dropped where \
+                 there is another (where there is none, empty tls-last-good in state_dir and restart chopar); {}",
+                self.shown
+            ),
+            Cause::Expires { to, days } => write!(
+                out,
+                "{name}/fullchain.pem: the certificate ends at {}, in less than {days} {}; see to its renewal",
+                to.rfc3339(),
+                if *days == 1 { "day" } else { "days" }
+            ),
+            Cause::Expired { to } => write!(
+                out,
+                "{name}/fullchain.pem: the certificate ended at {}, and clients that verify it refuse it; renew it",
+                to.rfc3339()
+            ),
+            Cause::Untrusted => write!(
+                out,
+                "{name}/fullchain.pem: no root of this system and none of acme.ca_file stands behind the certificate; {} as \
+                 long as it is valid; if clients trust this one, name its root in acme.ca_file",
+                self.shown
+            ),
+            Cause::NotYet { from } => write!(
+                out,
+                "{name}/fullchain.pem: the certificate begins at {}; see to the clock, or wait",
+                from.rfc3339()
+            ),
+            Cause::Hostname(hostname) => write!(
+                out,
+                "tls: no certificate is for {hostname}, and clients that verify it refuse the one that they get; obtain one \
+                 for that name, or correct hostname"
+            ),
+            Cause::BareKey(path) => write!(
+                out,
+                "{}: everybody on this machine may read the private key; run chmod o-r {0}",
+                path.display()
+            ),
+            Cause::OutOfOrder => write!(
+                out,
+                "{name}/fullchain.pem: the certificate of the server should come first and each issuer behind what it has \
+                 issued; it is served in that order"
+            ),
+            Cause::NoIssuer { issuer } => write!(
+                out,
+                "{name}/fullchain.pem: the file does not hold the certificate of {issuer}, which has issued that of the \
+                 server: clients that do not have it either refuse the connection; write the whole chain there (certbot: \
+                 fullchain.pem, not cert.pem; acme.sh: --fullchain-file, not --cert-file; lego: NAME.crt with its issuer)"
+            ),
+            Cause::Superseded { to, by } => write!(
+                out,
+                "{name}/fullchain.pem: the certificate ended at {}, and clients are shown that of {}; remove the \
+                 folder if it is not renewed any more",
+                to.rfc3339(),
+                shown(by)
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::LastGood => "the pair that was read before stays in force",
+            Self::Others => "clients that ask for its names are shown another certificate",
+            Self::SelfSigned => "clients are shown a self-signed certificate",
+        })
+    }
+}
+
+impl Tls {
+    /// What an operator should know, at this time.
+    pub fn findings(&self, hostname: &Domain, now: Timestamp) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut push = |name: &str, cause| {
+            let is_served = self.served.iter().any(|served| &*served.name == name);
+            let shown = match (is_served, self.is_self_signed()) {
+                (true, _) => Shown::LastGood,
+                (false, true) => Shown::SelfSigned,
+                (false, false) => Shown::Others,
+            };
+            let name = name.into();
+            findings.push(Finding { name, cause, shown });
+        };
+        for (name, cause) in &self.found {
+            push(name, cause.clone());
+        }
+        for served in self.served.iter().filter(|served| !served.is_replaced) {
+            let name = &*served.name;
+            let standing = served.certificate.standing(now);
+            let mut others = self.served.iter().filter(|other| other.name == served.name);
+            let is_behind = others.any(|other| {
+                let other = other.certificate.standing(now);
+                !standing.may_replace(other) && other.is_trusted && !standing.is_trusted
+            });
+            if is_behind {
+                push(name, Cause::Untrusted);
+            }
+            if let Some(cause) = expiry(&served.certificate, now) {
+                push(name, self.superseded(served, now).unwrap_or(cause));
+            }
+            if let Some(issuer) = served.missing_issuer.clone() {
+                push(name, Cause::NoIssuer { issuer });
+            }
+            if served.certificate.is_out_of_order {
+                push(name, Cause::OutOfOrder);
+            }
+            if let Some(path) = &served.bare_key {
+                push(name, Cause::BareKey(path.clone()));
+            }
+        }
+        let mut certificates = self.served.iter().map(|served| &served.certificate);
+        if !self.served.is_empty() && !certificates.any(|one| one.has_name(hostname.as_str())) {
+            push("", Cause::Hostname(hostname.clone()));
+        }
+        findings
+    }
+
+    /// The pair that is served in the stead of one that has ended, for all of its names.
+    fn superseded(&self, served: &Served, now: Timestamp) -> Option<Cause> {
+        let to = served.certificate.validity?.to;
+        let has_ended = |served: &Served| {
+            let validity = served.certificate.validity;
+            validity.is_some_and(|validity| validity.to <= now || validity.from > now)
+        };
+        let mut others = self.served.iter().filter(|other| !has_ended(other));
+        let by = others.find(|other| {
+            if other.name == served.name {
+                return false;
+            }
+            let mut names = served.certificate.names.iter();
+            names.all(|name| other.certificate.names.contains(name))
+        })?;
+        let by = by.name.clone();
+        (to <= now).then_some(Cause::Superseded { to, by })
+    }
+}
+
+/// What the time says about a certificate.
+fn expiry(certificate: &Certificate, now: Timestamp) -> Option<Cause> {
+    let validity = certificate.validity?;
+    let (from, to) = (validity.from, validity.to);
+    if now < from {
+        return Some(Cause::NotYet { from });
+    }
+    if now >= to {
+        return Some(Cause::Expired { to });
+    }
+    let left = to.since(now);
+    let days = CERTIFICATE_EXPIRY_DAYS
+        .into_iter()
+        .filter(|days| left.as_secs() < days.saturating_mul(86_400))
+        .min()?;
+    Some(Cause::Expires { to, days })
+}
+
+/// Days before the end of a certificate at which an operator is warned of it.
+pub const CERTIFICATE_EXPIRY_DAYS: [u64; 3] = [20, 7, 1];
