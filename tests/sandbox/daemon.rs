@@ -64,7 +64,7 @@ impl Daemon {
     pub(crate) fn launch(folder: Rc<TempDir>, sockets: Sockets) -> Self {
         let root = folder.path();
         let chopar = env!("CARGO_BIN_EXE_chopar");
-        let mut command = match sockets {
+        let command = match sockets {
             // With the mask that the unit sets.
             Sockets::Bound(_) => {
                 let mut command = Command::new("/bin/sh");
