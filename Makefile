@@ -35,7 +35,8 @@ units = $(DESTDIR)$(PREFIX)/lib
 packages = libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 postfix swaks msmtp curl python3 python3-aiosmtpd python3-authheaders python3-authres python3-dkim \
 	python3-spf opendkim-tools unbound knot libfaketime iproute2 bind9-dnsutils pebble mandoc openssl testssl.sh strace procmail \
 	maildrop dovecot-lmtpd spamassassin \
-	spamc spamd fail2ban chromium prometheus systemd
+	spamc spamd fail2ban chromium prometheus systemd systemd-container cron at bsd-mailx mutt php-cli \
+	git-email procps
 
 # Mail servers that cannot be installed beside Postfix: their files lie beside the tests. The libraries that they need are
 # among the packages.
@@ -161,7 +162,9 @@ install:
 		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/}; \
 	done
 	@for name in mailq newaliases; do ln -sf sendmail.1 $(DESTDIR)$(PREFIX)/share/man/man1/$$name.1; done
-	install -D -m 644 src/setup/chopar.service $(units)/systemd/system/chopar.service
+	@for unit in src/setup/chopar.service src/setup/chopar-*.socket; do \
+		install -D -m 644 $$unit $(units)/systemd/system/$${unit##*/}; \
+	done
 	install -D -m 644 src/setup/chopar.sysusers $(units)/sysusers.d/chopar.conf
 
 # A service that is to start with the machine would find nothing there. What init or somebody else has put beside it is
@@ -185,10 +188,11 @@ uninstall:
 	done
 	@stays=; \
 	remove() { if cmp -s $$1 $$2; then rm -f $$2; elif [ -e $$2 ]; then stays="$$stays $$2 (it was changed)"; fi; }; \
-	remove src/setup/chopar.service $(units)/systemd/system/chopar.service; \
+	for unit in src/setup/chopar.service src/setup/chopar-*.socket; do remove $$unit $(units)/systemd/system/$${unit##*/}; done; \
 	remove src/setup/chopar.sysusers $(units)/sysusers.d/chopar.conf; \
 	rm -f $(DESTDIR)$(PREFIX)/bin/chopar; \
-	for path in etc/chopar var/lib/chopar etc/systemd/system/chopar.service etc/sysusers.d/chopar.conf etc/init.d/chopar \
+	for path in etc/chopar var/lib/chopar etc/systemd/system/chopar.service $(patsubst src/setup/%,etc/systemd/system/%,$(wildcard src/setup/chopar-*.socket)) \
+		etc/sysusers.d/chopar.conf etc/init.d/chopar \
 		etc/sv/chopar usr/local/bin/chopar; do \
 		[ ! -e $(DESTDIR)/$$path ] || stays="$$stays $(DESTDIR)/$$path"; \
 	done; \

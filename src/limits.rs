@@ -571,6 +571,8 @@ pub const DNS_SOCKETS_MAX: usize = 512;
 pub const ACCOUNTS_MAX: usize = 4_096;
 /// Bytes of the name of an account.
 pub const ACCOUNT_NAME_BYTES_MAX: usize = 32;
+/// How often systemd is told how it goes, where it listens; more often where WatchdogSec= of the unit is short.
+pub const SUPERVISOR_INTERVAL: Duration = Duration::from_secs(10);
 /// How often /etc/resolv.conf is looked at.
 pub const RESOLV_CONF_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the drop folder is looked at.

@@ -1,6 +1,8 @@
 //! `chopar init`, as it is called on a new machine: into a folder of one's own, and as root on a whole system, which is an
 //! overlay over this one that is thrown away.
 
+mod machine;
+
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -454,22 +456,11 @@ fn without_root_it_works_in_a_folder_of_ones_own_and_says_where_it_may_not_write
     assert!(errors.contains("sudo"), "{errors}");
 }
 
-/// A script that runs as root on a whole system: what it changes is thrown away, and it has a network of its own.
+/// A script that runs as root on a whole system, which has this binary as /root/chopar.
 fn on_a_machine(script: &str) -> Ended {
     let place = place();
-    let layers = format!(
-        "set -e\nmount --make-rprivate /\nmount -t tmpfs tmpfs {0}\nmkdir {0}/up {0}/work {0}/root\n\
-         mount -t overlay overlay -o lowerdir=/,upperdir={0}/up,workdir={0}/work {0}/root\n\
-         mount --bind /proc {0}/root/proc\nmount --bind /dev {0}/root/dev\nmkdir -p {0}/root/root\n\
-         cp {CHOPAR} {0}/root/root/chopar\nexec chroot {0}/root /bin/sh -c \"$1\"\n",
-        place.path().display()
-    );
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--net", "sh", "-c", &layers, "sh", script]);
-    command.env(
-        "PATH",
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    );
+    let prepare = format!("mkdir -p $root/root\ncp {CHOPAR} $root/root/chopar\n");
+    let mut command = machine::command(place.path(), &prepare, script);
     command.env_remove("CHOPAR_CONFIG");
     end(&mut command, "")
 }

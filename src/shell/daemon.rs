@@ -18,7 +18,7 @@ use super::event_loop::{EventLoop, Source, State, waker};
 use super::file_disk::{FileDisk, FileReader, SpoolError};
 use super::helper::Helper;
 use super::journal_writer::JournalWriter;
-use super::listen::{self, ChallengeSockets, ListenError, Port, Reserve};
+use super::listen::{self, Binder, ChallengeSockets, ListenError, Port, Reserve};
 use super::loading::{self, LoadError, Loaded};
 use super::own_folder::{self, OwnFolderError};
 use super::privilege::{self, Account, PrivilegeError};
@@ -29,7 +29,10 @@ use super::signals::Signals;
 use super::time::{Clock, SystemEntropy};
 use super::tls::{Read, Tls, TlsError};
 use super::workers::Workers;
-use super::{certificate_files, drop_folder, greylist_file, last_good, log, sandbox, secret};
+use super::{
+    certificate_files, drop_folder, greylist_file, last_good, log, sandbox, secret, system_calls,
+    systemd,
+};
 use crate::clock::Now;
 use crate::config::{Config, Renewal};
 use crate::engine::damage::describe_missing;
@@ -166,11 +169,13 @@ pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(),
     keep_certificates(&config.state_dir, &tls);
     let rules = Rules::new(&config, path, &spool);
     let enforced = rules.enforce();
-    log::write(&sandbox::line(&enforced));
+    log::write(&sandbox::line(&enforced, system_calls::narrow()));
     let rules = (!matches!(enforced, Ok(Enforced::None) | Err(_))).then_some(rules);
     for port in &ports {
         let line = Line::new(Level::Info, "listening").with("on", port.name());
-        log::write(&line.with("as", format!("{:?}", port.listener).to_lowercase()));
+        let line = line.with("as", format!("{:?}", port.listener).to_lowercase());
+        let passed = (port.binder == Binder::Systemd).then_some("systemd");
+        log::write(&line.with_some("from", passed));
     }
 
     let system = |what| move |error| RunError::System(what, error);
@@ -183,9 +188,9 @@ pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(),
         hook: helper.door(),
     };
     let renewals = Renewals::start(place, &waker, renew).map_err(system("threads"))?;
-    // That thread alone may bind the ports that challenges come to. What the unit gives is the unit's to say, whose filter
-    // of system calls would refuse this.
-    if account.is_some() {
+    // That thread alone may bind the ports that challenges come to, whoever gave the right: root, or the unit.
+    // Root that is to stay root keeps what it has.
+    if account.is_some() || !rustix::process::geteuid().is_root() {
         privilege::drop_capabilities().map_err(RunError::Privilege)?;
     }
     let wake = Arc::clone(&waker);
@@ -211,6 +216,7 @@ pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(),
         drops: DropRuns::start(drops, spool.join("damaged"), clock, waker, &config)
             .map_err(system("threads"))?,
         renewals,
+        supervisor: systemd::Supervisor::new(),
         state: State::new(certificate_files::fingerprint(places), &config, rules),
         greylist,
         poll,

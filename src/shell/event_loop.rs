@@ -37,11 +37,12 @@ use super::sandbox::Rules;
 use super::signals::{Asked, Signals};
 use super::stream::Socket;
 use super::streams::Streams;
+use super::systemd::{self, Supervisor};
 use super::time::Clock;
 use super::tls::Tls;
 use super::udp::{Arrival, DnsSockets};
 use super::workers::Workers;
-use super::{greylist_file, log, systemd};
+use super::{greylist_file, log};
 use crate::clock::{Instant, Now};
 use crate::config::Config;
 use crate::engine::Engine;
@@ -87,6 +88,8 @@ pub(super) struct EventLoop {
     pub(super) renewals: Renewals,
     /// Where the greylist waits for the next run.
     pub(super) greylist: PathBuf,
+    /// What systemd is told from time to time.
+    pub(super) supervisor: Supervisor,
     /// The rest, which begins empty.
     pub(super) state: State,
 }
@@ -147,6 +150,7 @@ impl EventLoop {
         self.say_certificates();
         log::flush();
         systemd::ready();
+        self.report();
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         while !self.is_over() {
             self.turn(&mut events)?;
@@ -180,6 +184,7 @@ impl EventLoop {
         self.accept_all();
         self.serve_ready();
         self.expire();
+        self.report();
         let engine = &self.engine;
         self.state
             .streams
@@ -204,6 +209,7 @@ impl EventLoop {
             state.accept_again,
             state.stop_by,
             state.looks.iter().map(|(_, at)| *at).min(),
+            self.supervisor.deadline(),
         ];
         let next = next.into_iter().flatten().min()?;
         // The clock counts whole milliseconds; to wake just before one would be to wake twice.
@@ -328,6 +334,14 @@ impl EventLoop {
                     );
                 }
             }
+        }
+    }
+
+    /// Tells systemd that the loop turns, and how it goes. A loop that hangs, or one whose journal has ended, tells nothing.
+    fn report(&mut self) {
+        let now = self.now.instant;
+        if self.supervisor.deadline().is_some_and(|at| at <= now) && self.journal.is_alive() {
+            self.supervisor.report(&self.engine, now);
         }
     }
 

@@ -72,6 +72,11 @@ impl JournalWriter {
         self.batches.take()
     }
 
+    /// Whether the thread still takes commands.
+    pub fn is_alive(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
     /// Takes no more commands, waits until all are executed, and returns the completions that nobody has taken.
     pub fn shut_down(self) -> Result<Vec<Completion>, WriterGone> {
         drop(self.commands);
@@ -174,6 +179,23 @@ mod tests {
             .filter(|completion| matches!(completion, Completion::Committed { .. }));
         assert_eq!(committed.count(), 1_000);
         assert!(woken.load(Ordering::Relaxed) > 0);
+    }
+
+    #[test]
+    fn a_thread_that_has_ended_is_seen() {
+        let (journal, _) = Journal::open(MemoryDisk::new(), &mut |_| {}).expect("a journal");
+        let wake = Box::new(|| panic!("the thread ends, as by a bug"));
+        let writer = JournalWriter::start(journal, wake).expect("a thread");
+        assert!(writer.is_alive());
+        let ticket = Ticket(1);
+        let record = Record::Done(QueueId::new(1));
+        writer
+            .send(Command::Append { ticket, record })
+            .expect("taken");
+        while writer.is_alive() {
+            std::thread::yield_now();
+        }
+        assert_eq!(writer.shut_down(), Err(WriterGone));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use listenfd::ListenFd;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 use rustix::fs::Mode;
@@ -18,6 +18,7 @@ use rustix::net::sockopt::socket_peercred;
 use socket2::{Domain, Protocol, Type};
 
 use super::log;
+use super::passed::{self, Passed};
 use super::stream::Socket;
 use crate::config::{Listen, Listeners};
 use crate::engine::event::{Listener, Peer};
@@ -31,7 +32,18 @@ pub(super) struct Port {
     pub(super) listener: Listener,
     /// Whether somebody may be waiting at it.
     pub(super) ready: bool,
+    /// Who bound it.
+    pub(super) binder: Binder,
     socket: Bound,
+}
+
+/// Who bound a socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Binder {
+    /// The daemon.
+    Daemon,
+    /// systemd, which passed it.
+    Systemd,
 }
 
 #[derive(Debug)]
@@ -99,8 +111,9 @@ impl fmt::Display for ListenError {
             ),
             Self::NotPassed(key) => write!(
                 out,
-                "listen.{key} is \"systemd\", but no socket named {key} was passed: \
-                 add FileDescriptorName={key} to the socket unit"
+                "listen.{key} is \"systemd\", but no socket named {key} was passed: start {unit}, or add \
+                 FileDescriptorName={key} to the socket unit that you have for it",
+                unit = passed::unit(key)
             ),
         }
     }
@@ -113,7 +126,10 @@ fn cure(key: &str, error: &io::Error) -> String {
         ErrorKind::AddrInUse => {
             format!("stop the program that has the port, or set another address under listen.{key}")
         }
-        ErrorKind::PermissionDenied => "start as root, or grant CAP_NET_BIND_SERVICE".to_owned(),
+        ErrorKind::PermissionDenied => format!(
+            "start as root, grant CAP_NET_BIND_SERVICE, or have systemd pass the socket ({})",
+            passed::unit(key)
+        ),
         ErrorKind::AddrNotAvailable => {
             format!("this machine does not have the address: correct listen.{key}")
         }
@@ -142,7 +158,7 @@ pub(super) fn obstacles(listen: &Listeners, is_running: bool) -> Vec<ListenError
                 Ok(_) => continue,
             };
             let is_known = match error.kind() {
-                ErrorKind::AddrInUse => is_running,
+                ErrorKind::AddrInUse => is_running || is_held_for_us(key),
                 ErrorKind::PermissionDenied => !rustix::process::geteuid().is_root(),
                 _ => false,
             };
@@ -156,6 +172,18 @@ pub(super) fn obstacles(listen: &Listeners, is_running: bool) -> Vec<ListenError
         }
     }
     found
+}
+
+/// Whether systemd has the port and passes it to the daemon once that starts.
+pub fn is_held_for_us(key: &str) -> bool {
+    let mut command = Command::new("systemctl");
+    command.args(["is-active", "--quiet", &passed::unit(key)]);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    Path::new("/run/systemd/system").is_dir()
+        && command
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
 }
 
 /// Sockets that were passed for the challenges of ACME, under the names `acme-http` and `acme-tls`.
@@ -179,57 +207,67 @@ pub(super) fn bind(listen: &Listeners) -> Result<(Vec<Port>, ChallengeSockets), 
         ("https", Listener::Https, &listen.https),
     ];
     for (key, listener, listen) in keys {
-        let sockets = match listen {
-            Listen::Systemd => passed.listeners(key)?,
-            Listen::Addresses(addresses) => addresses
-                .iter()
-                .map(|&address| {
-                    bind_tcp(address).map_err(|error| ListenError::Address {
-                        key,
-                        address,
-                        error,
-                    })
-                })
-                .collect::<Result<_, _>>()?,
-        };
-        ports.extend(
-            sockets
-                .into_iter()
-                .map(|socket| Port::new(listener, Bound::Tcp(socket))),
-        );
+        if let Some(sockets) = passed_for(key, listen, &mut passed)? {
+            ports.extend(tcp_ports(listener, sockets, Binder::Systemd));
+            continue;
+        }
+        let sockets = addresses(listen).iter().map(|&address| {
+            bind_tcp(address).map_err(|error| ListenError::Address {
+                key,
+                address,
+                error,
+            })
+        });
+        let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
+        ports.extend(tcp_ports(listener, sockets, Binder::Daemon));
     }
     ports.extend(bind_status(&listen.status, &mut passed));
-    let sockets = ChallengeSockets {
-        http: passed.of_name("acme-http").flatten().collect(),
-        tls: passed.of_name("acme-tls").flatten().collect(),
-    };
-    Ok((ports, sockets))
+    Ok((ports, passed.challenges()))
+}
+
+/// The sockets that systemd passed for a key, where it has to or did.
+fn passed_for(
+    key: &'static str,
+    listen: &Listen,
+    passed: &mut Passed,
+) -> Result<Option<Vec<TcpListener>>, ListenError> {
+    match listen {
+        Listen::Systemd => passed.listeners(key).map(Some),
+        Listen::Addresses(addresses) => Ok(passed.instead_of(key, addresses)),
+    }
+}
+
+fn addresses(listen: &Listen) -> &[SocketAddr] {
+    match listen {
+        Listen::Systemd => &[],
+        Listen::Addresses(addresses) => addresses,
+    }
+}
+
+fn tcp_ports(listener: Listener, sockets: Vec<TcpListener>, binder: Binder) -> Vec<Port> {
+    let ports = sockets.into_iter();
+    ports
+        .map(|socket| Port::new(listener, binder, Bound::Tcp(socket)))
+        .collect()
 }
 
 /// Binds what the status is seen at. Where that cannot be, mail goes its way all the same.
 fn bind_status(listen: &Listen, passed: &mut Passed) -> Vec<Port> {
     let key = "status";
-    let sockets = match listen {
-        Listen::Systemd => passed.listeners(key).unwrap_or_else(|error| {
-            note_unbound(&error);
-            Vec::new()
-        }),
-        Listen::Addresses(addresses) => {
-            let bound = addresses.iter().filter_map(|&address| {
-                let bound = bind_tcp(address).map_err(|error| ListenError::Address {
-                    key,
-                    address,
-                    error,
-                });
-                bound.inspect_err(note_unbound).ok()
-            });
-            bound.collect()
-        }
-    };
-    let ports = sockets.into_iter();
-    ports
-        .map(|socket| Port::new(Listener::Status, Bound::Tcp(socket)))
-        .collect()
+    match passed_for(key, listen, passed) {
+        Ok(Some(sockets)) => return tcp_ports(Listener::Status, sockets, Binder::Systemd),
+        Ok(None) => {}
+        Err(error) => note_unbound(&error),
+    }
+    let bound = addresses(listen).iter().filter_map(|&address| {
+        let bound = bind_tcp(address).map_err(|error| ListenError::Address {
+            key,
+            address,
+            error,
+        });
+        bound.inspect_err(note_unbound).ok()
+    });
+    tcp_ports(Listener::Status, bound.collect(), Binder::Daemon)
 }
 
 fn note_unbound(error: &ListenError) {
@@ -242,7 +280,11 @@ pub(super) fn bind_local(runtime_dir: &Path) -> Result<Vec<Port>, ListenError> {
     let bound = UNIX_SOCKETS.iter().map(|&(name, listener, mode)| {
         let path = runtime_dir.join(name);
         let socket = bind_unix(&path, mode)?;
-        Ok(Port::new(listener, Bound::Unix(socket, path)))
+        Ok(Port::new(
+            listener,
+            Binder::Daemon,
+            Bound::Unix(socket, path),
+        ))
     });
     bound.collect()
 }
@@ -255,10 +297,11 @@ const UNIX_SOCKETS: [(&str, Listener, u32); 2] = [
 ];
 
 impl Port {
-    fn new(listener: Listener, socket: Bound) -> Self {
+    fn new(listener: Listener, binder: Binder, socket: Bound) -> Self {
         Self {
             listener,
             ready: true,
+            binder,
             socket,
         }
     }
@@ -383,45 +426,4 @@ fn bind_unix(path: &Path, mode: u32) -> Result<UnixListener, ListenError> {
     let bound = UnixListener::bind(path);
     rustix::process::umask(before);
     bound.map_err(failed)
-}
-
-/// The sockets that systemd passed, by name.
-struct Passed {
-    sockets: ListenFd,
-    names: Vec<String>,
-}
-
-impl Passed {
-    fn take() -> Self {
-        // The names first: listenfd clears the variables that it reads.
-        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
-        Self {
-            names: names.split(':').map(str::to_owned).collect(),
-            sockets: ListenFd::from_env(),
-        }
-    }
-
-    fn listeners(&mut self, key: &'static str) -> Result<Vec<TcpListener>, ListenError> {
-        let mut found = Vec::new();
-        for socket in self.of_name(key) {
-            let socket = socket.ok_or(ListenError::NotPassed(key))?;
-            found.push(TcpListener::from_std(socket));
-        }
-        if found.is_empty() {
-            return Err(ListenError::NotPassed(key));
-        }
-        Ok(found)
-    }
-
-    /// The sockets of a name, which do not block; none where it is no socket that listens.
-    fn of_name(&mut self, key: &str) -> impl Iterator<Item = Option<std::net::TcpListener>> {
-        let Self { sockets, names } = self;
-        let names = names.iter().enumerate();
-        let named = names.filter(move |(_, name)| *name == key);
-        named.map(|(index, _)| {
-            let socket = sockets.take_tcp_listener(index).ok().flatten()?;
-            socket.set_nonblocking(true).ok()?;
-            Some(socket)
-        })
-    }
 }

@@ -26,7 +26,7 @@ pub fn start() {
     builder.target(Target::Pipe(Box::new(Waiting)));
     // It does not grow, and so does not end up behind what a crowd used of the heap.
     waiting().reserve(WAITING_BYTES_MAX + LINE_BYTES);
-    let journal = env::var_os("JOURNAL_STREAM").is_some();
+    let journal = goes_to_journal();
     builder.format(move |out, record| {
         if journal {
             writeln!(out, "<{}>{}", priority(record.level()), record.args())
@@ -41,6 +41,16 @@ pub fn start() {
         flush();
         hook(info);
     }));
+}
+
+/// Whether standard error is the stream of the journal. A program that a service starts has the variable of that service,
+/// and can have another standard error (systemd.exec(5)).
+fn goes_to_journal() -> bool {
+    let Ok(stream) = env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    rustix::fs::fstat(io::stderr())
+        .is_ok_and(|about| stream == format!("{}:{}", about.st_dev, about.st_ino))
 }
 
 /// The least urgent lines that are shown.

@@ -16,8 +16,9 @@ use rustix::process::{
     DumpableBehavior, Gid, Resource, Rlimit, Uid, geteuid, set_dumpable_behavior, setrlimit,
 };
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_keep_capabilities,
-    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities,
+    set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
 };
 
 use super::own_folder;
@@ -207,6 +208,17 @@ pub(super) fn renounce() -> Result<(), PrivilegeError> {
         maximum: Some(0),
     };
     setrlimit(Resource::Core, none).map_err(refused)?;
+    // What the unit of systemd gives would go on to programs that the helper starts. Where the system has no such sets, or a
+    // filter keeps us from them, there is nothing more to do.
+    let _ = clear_ambient_capability_set();
+    if let Ok(sets) = capabilities(None) {
+        let inheritable = CapabilitySet::empty();
+        let kept = CapabilitySets {
+            inheritable,
+            ..sets
+        };
+        let _ = set_capabilities(None, kept);
+    }
     set_no_new_privs(true).map_err(|error| PrivilegeError::Refused(error.into()))
 }
 

@@ -1,4 +1,6 @@
-//! What the process may still do with files once it runs (Landlock, landlock(7)).
+//! What the process may still do with files once it runs (Landlock, landlock(7)). System calls are [`system_calls`]'s.
+//!
+//! [`system_calls`]: super::system_calls
 //!
 //! | path | rights |
 //! | --- | --- |
@@ -102,15 +104,21 @@ impl Rules {
 }
 
 /// The line of the log about it.
-pub(super) fn line(result: &Result<Enforced, RulesetError>) -> Line {
+pub(super) fn line(result: &Result<Enforced, RulesetError>, filter: Result<(), String>) -> Line {
     let (level, word) = match result {
         Ok(Enforced::Full) => (Level::Info, "full"),
         Ok(Enforced::Partial) => (Level::Info, "partial"),
         Ok(Enforced::None) | Err(_) => (Level::Warning, "none"),
     };
+    let (level, calls) = match filter {
+        Ok(()) => (level, "full"),
+        Err(_) => (Level::Warning, "none"),
+    };
+    let cause = result.as_ref().err().map(ToString::to_string);
     Line::new(level, "sandbox")
         .with("landlock", word)
-        .with_some("cause", result.as_ref().err())
+        .with("seccomp", calls)
+        .with_some("cause", cause.or(filter.err()))
 }
 
 fn reading() -> BitFlags<AccessFs> {

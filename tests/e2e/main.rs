@@ -25,6 +25,7 @@ mod foreign;
 mod forward;
 mod hook;
 mod hostile;
+mod journal;
 mod load;
 mod local;
 mod messages;

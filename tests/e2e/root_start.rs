@@ -284,6 +284,43 @@ fn of_the_rights_of_root_the_thread_that_renews_keeps_that_to_bind_ports_and_no_
 }
 
 #[test]
+fn of_the_right_that_the_unit_gives_the_thread_that_renews_keeps_it_and_no_other_nor_the_helper() {
+    if !rustix::process::geteuid().is_root() {
+        return; // there is nothing to give
+    }
+    let mut relay = relay();
+    // Its folders are made, and are the account's.
+    relay.run();
+    relay.stop();
+    fs::remove_dir_all(relay.folder().join("run")).expect("a folder");
+    chown(relay.folder(), Some(NOBODY), None).expect("an owner");
+    let setpriv = program("setpriv").display().to_string();
+    let words = "--reuid 65534 --regid 65534 --clear-groups --inh-caps=+net_bind_service --ambient-caps=+net_bind_service";
+    let words = words.split(' ').map(str::to_owned);
+    relay.setup.wrapper = std::iter::once(setpriv).chain(words).collect();
+    relay.run();
+    let pid = relay.pid();
+    let read = |path: &Path, name| fs::read_to_string(path.join(name)).unwrap_or_default();
+    let renewal = wait_for("the thread that renews", PATIENCE, || {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
+        let mut tasks = tasks.flatten().map(|task| task.path());
+        tasks.find(|task| read(task, "comm").trim() == "renewal")
+    });
+    for task in fs::read_dir(format!("/proc/{pid}/task")).expect("threads") {
+        let task = task.expect("a thread").path();
+        let expected = if task == renewal { 1 << 10 } else { 0 };
+        assert_eq!(capabilities(&read(&task, "status")), expected, "{task:?}");
+    }
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("a list");
+    assert_eq!(children.split_whitespace().count(), 1, "{children}");
+    for child in children.split_whitespace() {
+        let status = read(&Path::new("/proc").join(child), "status");
+        assert_eq!(capabilities(&status), 0, "{status}");
+    }
+    relay.stop();
+}
+
+#[test]
 fn a_filter_that_refuses_to_set_capabilities_keeps_no_relay_from_starting() {
     if !rustix::process::geteuid().is_root() {
         return; // there is nothing to keep

@@ -24,7 +24,7 @@ use crate::config::{Config, Renewal};
 use crate::shell::certificate_files::{self, Places};
 use crate::shell::time::wall;
 use crate::shell::tls::Tls;
-use crate::shell::{folder, loading};
+use crate::shell::{folder, listen, loading};
 
 /// The usual configuration folder: what is set up with it is the machine.
 pub const USUAL_FOLDER: &str = "/etc/chopar";
@@ -282,7 +282,15 @@ fn taken_ports(place: Place) -> BTreeSet<u16> {
         Place::Machine => PORTS.to_vec(),
         Place::Folder => PORTS.into_iter().flat_map(candidates).collect(),
     };
-    ports.into_iter().filter(|port| is_taken(*port)).collect()
+    let taken = ports.into_iter().filter(|port| is_taken(*port));
+    taken.filter(|port| !is_held_for_us(*port)).collect()
+}
+
+/// Whether systemd has the port for the service, which does not run.
+fn is_held_for_us(port: u16) -> bool {
+    let keys = PORTS.into_iter().zip(["smtp", "submission", "submissions"]);
+    let key = keys.into_iter().find(|(known, _)| *known == port);
+    key.is_some_and(|(_, key)| listen::is_held_for_us(key))
 }
 
 /// Whether another program has a port. One that the caller may not bind, or a family that the machine has not, is not taken.

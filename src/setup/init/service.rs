@@ -32,6 +32,22 @@ pub fn service(machine: &Machine, next: String, entries: &mut Entries) -> String
         }),
         (_, None) => {}
     }
+    let is_ours = machine.unit.is_none();
+    if is_ours
+        && matches!(
+            machine.supervisor,
+            Supervisor::Systemd | Supervisor::SystemdAsleep
+        )
+    {
+        for (key, text) in SOCKETS {
+            entries.step(Step::Write {
+                path: format!("/etc/systemd/system/chopar-{key}.socket").into(),
+                text: text.to_owned(),
+                kind: FileKind::Text,
+                what: "by which systemd binds ports of the service",
+            });
+        }
+    }
     if machine.is_running {
         reload(entries);
         return next;
@@ -131,6 +147,15 @@ fn starting(machine: &Machine) -> Vec<Vec<String>> {
 /// Where the unit is put.
 pub const UNIT: &str = "/etc/systemd/system/chopar.service";
 const UNIT_TEXT: &str = include_str!("../chopar.service");
+/// The units of sockets: the first three are the service's own, the others those of whoever enables them.
+pub const SOCKETS: [(&str, &str); 6] = [
+    ("smtp", include_str!("../chopar-smtp.socket")),
+    ("submission", include_str!("../chopar-submission.socket")),
+    ("submissions", include_str!("../chopar-submissions.socket")),
+    ("acme-http", include_str!("../chopar-acme-http.socket")),
+    ("acme-tls", include_str!("../chopar-acme-tls.socket")),
+    ("status", include_str!("../chopar-status.socket")),
+];
 /// The script of the service under OpenRC.
 pub const OPENRC: &str = "/etc/init.d/chopar";
 const OPENRC_TEXT: &str = include_str!("../chopar.openrc");

@@ -151,6 +151,12 @@ fn a_bare_machine_gets_everything_in_an_order_that_works() {
         "do add the user app@example.com",
         "do have programs that call sendmail reach chopar: update-alternatives --install /usr/sbin/sendmail mta",
         "do write /etc/systemd/system/chopar.service",
+        "do write /etc/systemd/system/chopar-smtp.socket",
+        "do write /etc/systemd/system/chopar-submission.socket",
+        "do write /etc/systemd/system/chopar-submissions.socket",
+        "do write /etc/systemd/system/chopar-acme-http.socket",
+        "do write /etc/systemd/system/chopar-acme-tls.socket",
+        "do write /etc/systemd/system/chopar-status.socket",
         "do start the service, now and with the machine: systemctl enable --now chopar",
     ];
     assert_eq!(found.len(), expected.len(), "{found:#?}");
