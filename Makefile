@@ -28,14 +28,15 @@ target_dir = $(or $(CARGO_TARGET_DIR),target)
 binary = $(target_dir)/$(TARGET)/release/chopar
 # What make has built last, whatever for: whoever installs it, often root, need not have a compiler to ask.
 built = $(target_dir)/chopar
-units = $(DESTDIR)$(PREFIX)/lib
+# Where each shell finds what make has put into completions/.
+completion_places = bash-completion/completions/chopar fish/vendor_completions.d/chopar.fish zsh/site-functions/_chopar
 
 # What the end-to-end tests drive chopar with: clients, receivers, judges of signatures, a name server. The tests call
 # them by their paths. Postfix is run in throwaway folders; its service is not started.
 packages = libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 postfix swaks msmtp curl python3 python3-aiosmtpd python3-authheaders python3-authres python3-dkim \
 	python3-spf opendkim-tools unbound knot iproute2 bind9-dnsutils pebble mandoc openssl testssl.sh strace procmail \
 	maildrop dovecot-lmtpd spamassassin \
-	spamc spamd fail2ban chromium prometheus
+	spamc spamd fail2ban chromium prometheus lintian zsh fish
 
 # Mail servers that cannot be installed beside Postfix: their files lie beside the tests. The libraries that they need are
 # among the packages.
@@ -45,7 +46,7 @@ configured = chasquid opendkim
 # What starts services on machines without systemd: init is run with it on a machine that is thrown away.
 supervisors = runit openrc libeinfo1 librc1
 
-.PHONY: all toolchain binary demo test sim sim-million readers fuzz pressure faults bench packages install uninstall
+.PHONY: all toolchain binary completions demo test sim sim-million readers fuzz pressure faults bench packages install uninstall
 .DEFAULT_GOAL := all
 
 all: binary
@@ -54,10 +55,26 @@ all: binary
 	@size=$$(wc -c < $(binary)); echo "$(binary): static, $$size bytes"; \
 	if [ "$$size" -gt $(BINARY_BYTES_MAX) ]; then echo "more than $(BINARY_BYTES_MAX) bytes" >&2; exit 1; fi
 	@cp -f $(binary) $(built)
+	@$(MAKE) --no-print-directory completions
+
+# What shells complete with. A binary for another machine cannot be asked: one for this machine is built for that.
+completions = $(target_dir)/completions
+completions:
+	@mkdir -p $(completions); \
+	ask=$(abspath $(binary)); \
+	if [ "$$($$ask completion bash 2>/dev/null | wc -c)" = 0 ]; then \
+		$(CARGO) build --locked && ask=$(abspath $(target_dir))/debug/chopar || exit 1; \
+	fi; \
+	$$ask completion bash > $(completions)/chopar && $$ask completion fish > $(completions)/chopar.fish \
+		&& $$ask completion zsh > $(completions)/_chopar
 
 # Static, and position-independent with its relocations packed. With --target the flags reach the binary and not the
 # build scripts, which a static libc does not suit.
 static = -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs
+# No folder of the machine that builds it is in the binary: built elsewhere it is the same, byte for byte.
+cargo_home = $(or $(CARGO_HOME),$(HOME)/.cargo)
+no_paths = --remap-path-prefix=$(cargo_home)=cargo --remap-path-prefix=$(abspath $(target_dir))=target \
+	--remap-path-prefix=$(CURDIR)=chopar
 
 # Says what is missing before a build fails of it: Debian's rustc is older than rust-version in Cargo.toml.
 rust_version = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
@@ -73,7 +90,7 @@ toolchain:
 	exit 1
 
 binary: toolchain
-	RUSTFLAGS='$(static)' $(CARGO) build --release --locked --target $(TARGET)
+	RUSTFLAGS='$(static) $(no_paths)' $(CARGO) build --release --locked --target $(TARGET)
 
 demo: binary
 	$(binary) demo
@@ -161,8 +178,15 @@ install:
 		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/}; \
 	done
 	@for name in mailq newaliases; do ln -sf sendmail.1 $(DESTDIR)$(PREFIX)/share/man/man1/$$name.1; done
-	install -D -m 644 src/setup/chopar.service $(units)/systemd/system/chopar.service
-	install -D -m 644 src/setup/chopar.sysusers $(units)/sysusers.d/chopar.conf
+	@while read -r mode source place; do \
+		case "$$mode" in '#'*) continue;; esac; \
+		case "$$place" in /*) place=$(DESTDIR)$$place;; *) place=$(DESTDIR)$(PREFIX)/$$place;; esac; \
+		case "$$place" in */etc/fail2ban/*) [ ! -e "$$place" ] || continue;; esac; \
+		echo install -D -m $$mode $$source $$place; install -D -m $$mode $$source $$place || exit 1; \
+	done < src/setup/installed
+	@[ ! -d $(completions) ] || for script in $(completion_places); do \
+		install -D -m 644 $(completions)/$${script##*/} $(DESTDIR)$(PREFIX)/share/$$script || exit 1; \
+	done
 
 # A service that is to start with the machine would find nothing there. What init or somebody else has put beside it is
 # named and stays.
@@ -185,8 +209,12 @@ uninstall:
 	done
 	@stays=; \
 	remove() { if cmp -s $$1 $$2; then rm -f $$2; elif [ -e $$2 ]; then stays="$$stays $$2 (it was changed)"; fi; }; \
-	remove src/setup/chopar.service $(units)/systemd/system/chopar.service; \
-	remove src/setup/chopar.sysusers $(units)/sysusers.d/chopar.conf; \
+	while read -r mode source place; do \
+		case "$$mode" in '#'*) continue;; esac; \
+		case "$$place" in /*) place=$(DESTDIR)$$place;; *) place=$(DESTDIR)$(PREFIX)/$$place;; esac; \
+		remove $$source $$place; \
+	done < src/setup/installed; \
+	for script in $(completion_places); do rm -f $(DESTDIR)$(PREFIX)/share/$$script; done; \
 	rm -f $(DESTDIR)$(PREFIX)/bin/chopar; \
 	for path in etc/chopar var/lib/chopar etc/systemd/system/chopar.service etc/sysusers.d/chopar.conf etc/init.d/chopar \
 		etc/sv/chopar usr/local/bin/chopar; do \
