@@ -14,7 +14,11 @@
 #   make install    installs what make has built, without a compiler; DESTDIR= and PREFIX= as usual
 #   make uninstall  removes what make install has put there, and says what stays
 #
-# For make and make test, TARGET= takes another triple of rustc's, for example x86_64-unknown-linux-musl where it is
+#   make deb        a package for Debian and Ubuntu, of what make builds
+#   make dist       a tarball with the binary, the manual, units, completions, checksums and an SBOM
+#   make reproduce  builds twice, in two folders, and compares binary, package and tarball byte for byte
+#
+# For make, make deb, make dist and make test, TARGET= takes another triple of rustc's, for example x86_64-unknown-linux-musl where it is
 # installed.
 
 TARGET ?= $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
@@ -46,7 +50,7 @@ configured = chasquid opendkim
 # What starts services on machines without systemd: init is run with it on a machine that is thrown away.
 supervisors = runit openrc libeinfo1 librc1
 
-.PHONY: all toolchain binary completions demo test sim sim-million readers fuzz pressure faults bench packages install uninstall
+.PHONY: all toolchain binary completions demo test sim sim-million readers fuzz pressure faults bench packages install uninstall deb dist reproduce
 .DEFAULT_GOAL := all
 
 all: binary
@@ -159,6 +163,27 @@ packages:
 		mkdir -p $$folder && chmod 777 $$folder && cd $$folder && apt-get download -qq $$name && dpkg -x $$name*.deb . \
 			&& chmod 755 $$folder || exit 1; \
 	done
+
+# The date of all that is packed: that of the last commit, else that of the change log.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
+deb: all
+	@sh src/setup/debian/build $(target_dir) $(TARGET) $(SOURCE_DATE_EPOCH)
+
+dist: all
+	@sh src/setup/dist/build $(target_dir) $(TARGET) $(SOURCE_DATE_EPOCH)
+
+# Two copies of the source in folders of different length, each with a target folder and a time of its own.
+reproduce = $(abspath $(target_dir))/reproduce
+reproduce: toolchain
+	rm -rf $(reproduce)
+	@for copy in one a/second/place; do \
+		mkdir -p $(reproduce)/$$copy && tar -cf - --exclude=./.git --exclude=./target . | tar -xf - -C $(reproduce)/$$copy \
+			&& env -u MAKEFLAGS -u CARGO_TARGET_DIR $(MAKE) -C $(reproduce)/$$copy deb dist TARGET=$(TARGET) \
+				SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) || exit 1; \
+	done
+	@cd $(reproduce)/one/target && for file in chopar *.deb *.tar.gz; do \
+		cmp $$file ../../a/second/place/target/$$file || exit 1; sha256sum $$file; \
+	done; echo "equal, byte for byte"
 
 # A sendmail that another mail system put there stays; remove that system first, then install again.
 install:

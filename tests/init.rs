@@ -13,47 +13,16 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+#[path = "machine/mod.rs"]
+mod machine;
+
+use machine::{Ended, end, ok, place};
+
 const CHOPAR: &str = env!("CARGO_BIN_EXE_chopar");
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A folder that others can pass, as they can through /srv.
-fn place() -> TempDir {
-    let place = tempfile::tempdir().expect("a folder");
-    fs::set_permissions(place.path(), Permissions::from_mode(0o755)).expect("a mode");
-    place
-}
-
-/// Exit code, standard output, standard error.
-type Ended = (i32, String, String);
-
-fn end(command: &mut Command, input: &str) -> Ended {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let mut pipe = child.stdin.take().expect("a pipe");
-    let _ = pipe.write_all(input.as_bytes());
-    drop(pipe);
-    let output = child.wait_with_output().expect("its output");
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    (
-        output.status.code().unwrap_or(-1),
-        text(&output.stdout),
-        text(&output.stderr),
-    )
-}
-
 fn chopar(folder: &Path, words: &[&str]) -> Ended {
     end(Command::new(CHOPAR).arg("-C").arg(folder).args(words), "")
-}
-
-#[track_caller]
-fn ok(ended: Ended) -> String {
-    let (code, output, errors) = ended;
-    assert_eq!(code, 0, "{output}{errors}");
-    output
 }
 
 /// With `umask` as the caller's.
@@ -454,24 +423,9 @@ fn without_root_it_works_in_a_folder_of_ones_own_and_says_where_it_may_not_write
     assert!(errors.contains("sudo"), "{errors}");
 }
 
-/// A script that runs as root on a whole system: what it changes is thrown away, and it has a network of its own.
+/// A script on a machine that has the binary and nothing else of chopar.
 fn on_a_machine(script: &str) -> Ended {
-    let place = place();
-    let layers = format!(
-        "set -e\nmount --make-rprivate /\nmount -t tmpfs tmpfs {0}\nmkdir {0}/up {0}/work {0}/root\n\
-         mount -t overlay overlay -o lowerdir=/,upperdir={0}/up,workdir={0}/work {0}/root\n\
-         mount --bind /proc {0}/root/proc\nmount --bind /dev {0}/root/dev\nmkdir -p {0}/root/root\n\
-         cp {CHOPAR} {0}/root/root/chopar\nexec chroot {0}/root /bin/sh -c \"$1\"\n",
-        place.path().display()
-    );
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--net", "sh", "-c", &layers, "sh", script]);
-    command.env(
-        "PATH",
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    );
-    command.env_remove("CHOPAR_CONFIG");
-    end(&mut command, "")
+    machine::on_a_machine(script, &[(Path::new(CHOPAR), "chopar")])
 }
 
 /// A machine without a mail server or an account, on which systemd seems to run: its systemctl writes down what it was
