@@ -11,8 +11,6 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
 #[path = "machine/mod.rs"]
 mod machine;
 

@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 #[path = "machine/mod.rs"]
 mod machine;
@@ -17,30 +18,44 @@ const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 /// A date for what is packed.
 const SECONDS: &str = "1795000000";
 
-/// A target folder with what make leaves in it. The release binary is in it where there is one; else that of the tests, without
-/// what a debugger needs.
-fn target() -> (tempfile::TempDir, bool) {
-    let folder = place();
-    let at = |name: &str| folder.path().join(name);
-    let release = std::env::var_os("CHOPAR_BINARY");
-    let built = release
-        .clone()
-        .unwrap_or_else(|| env!("CARGO_BIN_EXE_chopar").into());
-    let mut strip = Command::new("strip");
-    ok(end(strip.arg("-o").arg(at("chopar")).arg(built), ""));
-    fs::create_dir(at("completions")).expect("a folder");
-    for (shell, name) in [
-        ("bash", "chopar"),
-        ("fish", "chopar.fish"),
-        ("zsh", "_chopar"),
-    ] {
-        let script = ok(end(
-            Command::new(at("chopar")).args(["completion", shell]),
+/// A target folder with what make leaves in it, and the package that was made of that.
+struct Target {
+    folder: PathBuf,
+    /// Whether it has the release binary; else it has that of the tests, without what a debugger needs.
+    is_release: bool,
+    package: PathBuf,
+}
+
+/// One for all tests: packing takes seconds.
+fn target() -> &'static Target {
+    static TARGET: OnceLock<Target> = OnceLock::new();
+    TARGET.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("package");
+        drop(fs::remove_dir_all(&folder));
+        fs::create_dir_all(folder.join("completions")).expect("a folder");
+        let release = std::env::var_os("CHOPAR_BINARY");
+        let is_release = release.is_some();
+        let built = release.unwrap_or_else(|| env!("CARGO_BIN_EXE_chopar").into());
+        let binary = folder.join("chopar");
+        ok(end(
+            Command::new("strip").arg("-o").arg(&binary).arg(built),
             "",
         ));
-        fs::write(at("completions").join(name), script).expect("a file");
-    }
-    (folder, release.is_some())
+        for (shell, name) in [
+            ("bash", "chopar"),
+            ("fish", "chopar.fish"),
+            ("zsh", "_chopar"),
+        ] {
+            let script = ok(end(Command::new(&binary).args(["completion", shell]), ""));
+            fs::write(folder.join("completions").join(name), script).expect("a file");
+        }
+        let package = build("debian", &folder, "022");
+        Target {
+            folder,
+            is_release,
+            package,
+        }
+    })
 }
 
 /// What one of the scripts makes of it, which depends on no mask and no locale.
@@ -58,37 +73,44 @@ fn build(kind: &str, target: &Path, umask: &str) -> PathBuf {
 
 #[test]
 fn lintian_finds_nothing_that_is_not_explained() {
-    let (target, is_release) = target();
-    let package = build("debian", target.path(), "022");
+    let target = target();
     let mut lintian = Command::new("lintian");
     lintian
         .args(["--fail-on", "none", "--allow-root"])
-        .arg(package);
+        .arg(&target.package);
     let (_, output, errors) = end(&mut lintian, "");
     // The binary of the tests is not static.
     let tags: Vec<&str> = output
         .lines()
-        .filter(|tag| is_release || !tag.contains("missing-dependency-on-libc"))
+        .filter(|tag| target.is_release || !tag.contains("missing-dependency-on-libc"))
         .collect();
     assert_eq!(tags, Vec::<&str>::new(), "{errors}");
 }
 
 #[test]
 fn what_is_packed_again_under_another_mask_is_the_same_byte_for_byte() {
-    let (target, _) = target();
-    for kind in ["debian", "dist"] {
-        let [first, second] = ["022", "077"].map(|umask| {
-            let path = build(kind, target.path(), umask);
-            fs::read(path).expect("a file")
-        });
-        assert!(first == second, "{kind}");
-    }
+    let target = target();
+    let again = place();
+    let mut copy = Command::new("cp");
+    copy.args(["-r", "chopar", "completions"])
+        .current_dir(&target.folder);
+    ok(end(copy.arg(again.path()), ""));
+    let packages = [&target.package, &build("debian", again.path(), "077")].map(fs::read);
+    let [Ok(first), Ok(second)] = packages else {
+        panic!("a package cannot be read");
+    };
+    assert!(first == second, "the packages differ");
+    let [first, second] = ["022", "077"].map(|umask| {
+        let path = build("dist", again.path(), umask);
+        fs::read(path).expect("a file")
+    });
+    assert!(first == second, "the tarballs differ");
 }
 
 #[test]
 fn the_tarball_installs_without_a_compiler_and_its_sums_and_its_list_of_crates_are_right() {
-    let (target, _) = target();
-    let tarball = build("dist", target.path(), "022");
+    let target = target();
+    let tarball = build("dist", &target.folder, "022");
     let place = place();
     let mut tar = Command::new("tar");
     ok(end(
@@ -106,7 +128,7 @@ fn the_tarball_installs_without_a_compiler_and_its_sums_and_its_list_of_crates_a
     };
     sum(&folder, "SHA256SUMS");
     let name = tarball.file_name().expect("a name").to_string_lossy();
-    sum(target.path(), &format!("{name}.sha256"));
+    sum(&target.folder, &format!("{name}.sha256"));
 
     let root = place.path().join("root");
     let mut make = Command::new("make");
@@ -232,9 +254,9 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
     if !rustix::process::geteuid().is_root() {
         return; // only root can install a package
     }
-    let (target, _) = target();
-    let package = build("debian", target.path(), "022");
-    let later = later(&package, target.path());
+    let package = &target().package;
+    let own = place();
+    let later = later(package, own.path());
     let script = include_str!("package/life.sh");
     let files = [
         (package.as_path(), "chopar.deb"),
@@ -243,7 +265,7 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
     let output = ok(on_a_machine(script, &files));
     let part = |name: &str| {
         let (_, rest) = output.split_once(&format!("== {name}\n")).expect("a part");
-        rest.split("\n== ").next().unwrap_or_default().to_owned()
+        format!("{}\n", rest.split("\n== ").next().unwrap_or_default())
     };
     let contains = |name: &str, all: &[&str]| {
         let part = part(name);
@@ -300,5 +322,12 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
         ],
     );
     contains("installed again", &["it was started\n"]);
-    contains("purged with a yes", &["nothing is there\n"]);
+    contains(
+        "purged with a yes",
+        &[
+            "sudo systemctl enable --now chopar",
+            "it is not started\n",
+            "nothing is there\n",
+        ],
+    );
 }

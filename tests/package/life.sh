@@ -18,7 +18,8 @@ start() { /usr/bin/chopar run >>/root/log 2>&1 </dev/null 3>&- & echo $! > /root
 case "$*" in
 *is-enabled*chopar*) [ -L $wants/chopar.service ] && echo enabled ;;
 *enable*--now*chopar) mkdir -p $wants; ln -sf /usr/lib/systemd/system/chopar.service $wants/; start ;;
-*try-restart*chopar*) [ -z "$pid" ] || { stop; start; } ;;
+*is-active*chopar*) [ -n "$pid" ] ;;
+*restart*chopar*) stop; start ;;
 *stop*chopar*) stop ;;
 *start*chopar*) start ;;
 esac
@@ -35,7 +36,6 @@ echo == installed
 install /root/chopar.deb
 readlink -f /usr/sbin/sendmail /usr/lib/sendmail /usr/bin/mailq /usr/bin/newaliases
 id chopar
-[ -e /root/pid ] || ! grep -q start /root/systemctl.log || echo something was started
 [ -e /root/pid ] || echo no start
 
 echo == set up
@@ -69,16 +69,18 @@ dpkg -r chopar 2>&1
 [ -e /etc/chopar/chopar.toml ] && ls /var/lib/chopar/spool/journal | grep -q . && echo configuration and queue are there
 [ ! -L /usr/sbin/sendmail ]
 
-echo == purged
-dpkg -P chopar 2>&1
-ls /etc/chopar/domains/example.com/dkim /var/lib/chopar/spool/journal >/dev/null && echo keys and queue are there
-
 echo == installed again
 install /root/chopar.deb
 tries chopar queue stats
 echo it was started
 
+echo == purged
+dpkg -P chopar 2>&1
+ls /etc/chopar/domains/example.com/dkim /var/lib/chopar/spool/journal >/dev/null && echo keys and queue are there
+
 echo == purged with a yes
+install /root/chopar.deb
+[ -e /root/pid ] || echo it is not started
 echo 'chopar chopar/purge boolean true' | debconf-set-selections
 dpkg -P chopar 2>&1
 [ -e /etc/chopar ] || [ -e /var/lib/chopar ] || echo nothing is there
