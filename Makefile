@@ -14,7 +14,11 @@
 #   make install    installs what make has built, without a compiler; DESTDIR= and PREFIX= as usual
 #   make uninstall  removes what make install has put there, and says what stays
 #
-# For make and make test, TARGET= takes another triple of rustc's, for example x86_64-unknown-linux-musl where it is
+#   make deb        a package for Debian and Ubuntu, of what make builds
+#   make dist       a tarball with the binary, the manual, units, completions, checksums and an SBOM
+#   make reproduce  builds twice, in two folders, and compares binary, package and tarball byte for byte
+#
+# For make, make deb, make dist and make test, TARGET= takes another triple of rustc's, for example x86_64-unknown-linux-musl where it is
 # installed.
 
 TARGET ?= $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
@@ -28,7 +32,8 @@ target_dir = $(or $(CARGO_TARGET_DIR),target)
 binary = $(target_dir)/$(TARGET)/release/chopar
 # What make has built last, whatever for: whoever installs it, often root, need not have a compiler to ask.
 built = $(target_dir)/chopar
-units = $(DESTDIR)$(PREFIX)/lib
+# Where each shell finds what make has put into completions/.
+completion_places = bash-completion/completions/chopar fish/vendor_completions.d/chopar.fish zsh/site-functions/_chopar
 
 # What the end-to-end tests drive chopar with: clients, receivers, judges of signatures, a name server. The tests call
 # them by their paths. Postfix is run in throwaway folders; its service is not started.
@@ -36,7 +41,7 @@ packages = libdb5.3 libevent-2.1-7 libgnutls-dane0 libidn12 libnsl2 postfix swak
 	python3-spf opendkim-tools unbound knot libfaketime iproute2 bind9-dnsutils pebble mandoc openssl testssl.sh strace procmail \
 	maildrop dovecot-lmtpd spamassassin \
 	spamc spamd fail2ban chromium prometheus systemd systemd-container cron at bsd-mailx mutt php-cli \
-	git-email procps
+	git-email procps lintian zsh fish
 
 # Mail servers that cannot be installed beside Postfix: their files lie beside the tests. The libraries that they need are
 # among the packages.
@@ -46,7 +51,7 @@ configured = chasquid opendkim
 # What starts services on machines without systemd: init is run with it on a machine that is thrown away.
 supervisors = runit openrc libeinfo1 librc1
 
-.PHONY: all toolchain binary demo test sim sim-million readers fuzz pressure faults bench packages install uninstall
+.PHONY: all toolchain binary completions demo test sim sim-million readers fuzz pressure faults bench packages install uninstall deb dist reproduce
 .DEFAULT_GOAL := all
 
 all: binary
@@ -55,10 +60,26 @@ all: binary
 	@size=$$(wc -c < $(binary)); echo "$(binary): static, $$size bytes"; \
 	if [ "$$size" -gt $(BINARY_BYTES_MAX) ]; then echo "more than $(BINARY_BYTES_MAX) bytes" >&2; exit 1; fi
 	@cp -f $(binary) $(built)
+	@$(MAKE) --no-print-directory completions
+
+# What shells complete with. A binary for another machine cannot be asked: one for this machine is built for that.
+completions = $(target_dir)/completions
+completions:
+	@mkdir -p $(completions); \
+	ask=$(abspath $(binary)); \
+	if [ "$$($$ask completion bash 2>/dev/null | wc -c)" = 0 ]; then \
+		$(CARGO) build --locked && ask=$(abspath $(target_dir))/debug/chopar || exit 1; \
+	fi; \
+	$$ask completion bash > $(completions)/chopar && $$ask completion fish > $(completions)/chopar.fish \
+		&& $$ask completion zsh > $(completions)/_chopar
 
 # Static, and position-independent with its relocations packed. With --target the flags reach the binary and not the
 # build scripts, which a static libc does not suit.
 static = -C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs
+# No folder of the machine that builds it is in the binary: built elsewhere it is the same, byte for byte.
+cargo_home = $(or $(CARGO_HOME),$(HOME)/.cargo)
+no_paths = --remap-path-prefix=$(cargo_home)=cargo --remap-path-prefix=$(abspath $(target_dir))=target \
+	--remap-path-prefix=$(CURDIR)=chopar
 
 # Says what is missing before a build fails of it: Debian's rustc is older than rust-version in Cargo.toml.
 rust_version = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
@@ -74,7 +95,7 @@ toolchain:
 	exit 1
 
 binary: toolchain
-	RUSTFLAGS='$(static)' $(CARGO) build --release --locked --target $(TARGET)
+	RUSTFLAGS='$(static) $(no_paths)' $(CARGO) build --release --locked --target $(TARGET)
 
 demo: binary
 	$(binary) demo
@@ -144,6 +165,27 @@ packages:
 			&& chmod 755 $$folder || exit 1; \
 	done
 
+# The date of all that is packed: that of the last commit, else that of the change log.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)
+deb: all
+	@sh src/setup/debian/build $(target_dir) $(TARGET) $(SOURCE_DATE_EPOCH)
+
+dist: all
+	@sh src/setup/dist/build $(target_dir) $(TARGET) $(SOURCE_DATE_EPOCH)
+
+# Two copies of the source in folders of different length, each with a target folder and a time of its own.
+reproduce = $(abspath $(target_dir))/reproduce
+reproduce: toolchain
+	rm -rf $(reproduce)
+	@for copy in one a/second/place; do \
+		mkdir -p $(reproduce)/$$copy && tar -cf - --exclude=./.git --exclude=./target . | tar -xf - -C $(reproduce)/$$copy \
+			&& env -u MAKEFLAGS -u CARGO_TARGET_DIR $(MAKE) -C $(reproduce)/$$copy deb dist TARGET=$(TARGET) \
+				SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) || exit 1; \
+	done
+	@cd $(reproduce)/one/target && for file in chopar *.deb *.tar.gz; do \
+		cmp $$file ../../a/second/place/target/$$file || exit 1; sha256sum $$file; \
+	done; echo "equal, byte for byte"
+
 # A sendmail that another mail system put there stays; remove that system first, then install again.
 install:
 	@[ -x $(built) ] || { echo "$(built) is not there: run make first, with the same CARGO_TARGET_DIR" >&2; exit 1; }
@@ -162,10 +204,15 @@ install:
 		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/}; \
 	done
 	@for name in mailq newaliases; do ln -sf sendmail.1 $(DESTDIR)$(PREFIX)/share/man/man1/$$name.1; done
-	@for unit in src/setup/chopar.service src/setup/chopar-*.socket; do \
-		install -D -m 644 $$unit $(units)/systemd/system/$${unit##*/}; \
+	@while read -r mode source place; do \
+		case "$$mode" in '#'*) continue;; esac; \
+		case "$$place" in /*) place=$(DESTDIR)$$place;; *) place=$(DESTDIR)$(PREFIX)/$$place;; esac; \
+		case "$$place" in */etc/fail2ban/*) [ ! -e "$$place" ] || continue;; esac; \
+		echo install -D -m $$mode $$source $$place; install -D -m $$mode $$source $$place || exit 1; \
+	done < src/setup/installed
+	@[ ! -d $(completions) ] || for script in $(completion_places); do \
+		install -D -m 644 $(completions)/$${script##*/} $(DESTDIR)$(PREFIX)/share/$$script || exit 1; \
 	done
-	install -D -m 644 src/setup/chopar.sysusers $(units)/sysusers.d/chopar.conf
 
 # A service that is to start with the machine would find nothing there. What init or somebody else has put beside it is
 # named and stays.
@@ -188,8 +235,12 @@ uninstall:
 	done
 	@stays=; \
 	remove() { if cmp -s $$1 $$2; then rm -f $$2; elif [ -e $$2 ]; then stays="$$stays $$2 (it was changed)"; fi; }; \
-	for unit in src/setup/chopar.service src/setup/chopar-*.socket; do remove $$unit $(units)/systemd/system/$${unit##*/}; done; \
-	remove src/setup/chopar.sysusers $(units)/sysusers.d/chopar.conf; \
+	while read -r mode source place; do \
+		case "$$mode" in '#'*) continue;; esac; \
+		case "$$place" in /*) place=$(DESTDIR)$$place;; *) place=$(DESTDIR)$(PREFIX)/$$place;; esac; \
+		remove $$source $$place; \
+	done < src/setup/installed; \
+	for script in $(completion_places); do rm -f $(DESTDIR)$(PREFIX)/share/$$script; done; \
 	rm -f $(DESTDIR)$(PREFIX)/bin/chopar; \
 	for path in etc/chopar var/lib/chopar etc/systemd/system/chopar.service $(patsubst src/setup/%,etc/systemd/system/%,$(wildcard src/setup/chopar-*.socket)) \
 		etc/sysusers.d/chopar.conf etc/init.d/chopar \

@@ -2,6 +2,8 @@
 //! overlay over this one that is thrown away.
 
 mod machine;
+#[path = "machine/script.rs"]
+mod script;
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -13,49 +15,13 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
+use script::{Ended, end, ok, place};
 
 const CHOPAR: &str = env!("CARGO_BIN_EXE_chopar");
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A folder that others can pass, as they can through /srv.
-fn place() -> TempDir {
-    let place = tempfile::tempdir().expect("a folder");
-    fs::set_permissions(place.path(), Permissions::from_mode(0o755)).expect("a mode");
-    place
-}
-
-/// Exit code, standard output, standard error.
-type Ended = (i32, String, String);
-
-fn end(command: &mut Command, input: &str) -> Ended {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let mut pipe = child.stdin.take().expect("a pipe");
-    let _ = pipe.write_all(input.as_bytes());
-    drop(pipe);
-    let output = child.wait_with_output().expect("its output");
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    (
-        output.status.code().unwrap_or(-1),
-        text(&output.stdout),
-        text(&output.stderr),
-    )
-}
-
 fn chopar(folder: &Path, words: &[&str]) -> Ended {
     end(Command::new(CHOPAR).arg("-C").arg(folder).args(words), "")
-}
-
-#[track_caller]
-fn ok(ended: Ended) -> String {
-    let (code, output, errors) = ended;
-    assert_eq!(code, 0, "{output}{errors}");
-    output
 }
 
 /// With `umask` as the caller's.
@@ -456,13 +422,9 @@ fn without_root_it_works_in_a_folder_of_ones_own_and_says_where_it_may_not_write
     assert!(errors.contains("sudo"), "{errors}");
 }
 
-/// A script that runs as root on a whole system, which has this binary as /root/chopar.
+/// A script on a machine that has the binary and nothing else of chopar.
 fn on_a_machine(script: &str) -> Ended {
-    let place = place();
-    let prepare = format!("mkdir -p $root/root\ncp {CHOPAR} $root/root/chopar\n");
-    let mut command = machine::command(place.path(), &prepare, script);
-    command.env_remove("CHOPAR_CONFIG");
-    end(&mut command, "")
+    script::on_a_machine(script, &[(Path::new(CHOPAR), "chopar")])
 }
 
 /// A machine without a mail server or an account, on which systemd seems to run: its systemctl writes down what it was

@@ -114,11 +114,14 @@ mod configuration {
     }
 }
 
+#[path = "man/completion.rs"]
+mod completion;
+
 mod commands {
     use super::*;
 
     /// Runs `chopar WORDS --help` and gives the words of its list of commands and of its options.
-    fn help(command: &[&str]) -> (Words, Words) {
+    pub(super) fn help(command: &[&str]) -> (Words, Words) {
         let output = Command::new(env!("CARGO_BIN_EXE_chopar"))
             .args(command)
             .arg("--help")

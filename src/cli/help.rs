@@ -37,6 +37,10 @@ const EXAMPLES: &[(&str, &str)] = &[
         "sudo chopar cert revoke mail.example.com --reason key-compromise",
     ),
     ("check", "sudo chopar check"),
+    (
+        "completion",
+        "chopar completion bash > ~/.local/share/bash-completion/completions/chopar",
+    ),
     ("demo", "chopar demo"),
     ("dkim", "sudo chopar dkim record example.com"),
     (
@@ -71,6 +75,7 @@ const EXAMPLES: &[(&str, &str)] = &[
         "init",
         "sudo chopar init example.com --forward-to you@gmail.com",
     ),
+    ("man", "chopar man sendmail"),
     ("queue", "sudo chopar queue flush"),
     ("queue flush", "sudo chopar queue flush 00TNH7E000000"),
     ("queue hold", "sudo chopar queue hold --all"),
@@ -170,26 +175,65 @@ fn behind_config<'a, 'b>(words: &'b [&'a str]) -> &'b [&'a str] {
     }
 }
 
+/// A command or an option that a help lists.
+pub(super) struct Word {
+    /// The command, or the option with its dashes.
+    pub(super) name: String,
+    /// The option of one letter that is the same.
+    pub(super) short: Option<String>,
+    /// What it is for.
+    pub(super) about: String,
+    /// Whether a value comes behind the option.
+    pub(super) takes_value: bool,
+}
+
 /// The commands and options that the help of a command lists.
-fn listed(command: &[&str]) -> Vec<String> {
+pub(super) fn words(command: &[&str]) -> Vec<Word> {
     let words = [command, &["--help"]].concat();
     let Err(early) = Arguments::from_args(&["chopar"], &words) else {
         return Vec::new();
     };
-    let entries = (early.output.lines()).filter_map(|line| line.strip_prefix("  "));
-    let entries = entries.filter(|entry| !entry.starts_with(' '));
-    entries
-        .filter_map(|entry| {
-            let mut words = entry.split([' ', ',']);
-            match words.next() {
-                Some(first) if first.starts_with('-') => std::iter::once(first)
-                    .chain(words)
-                    .find(|word| word.starts_with("--")),
-                first => first,
-            }
-        })
-        .map(str::to_owned)
-        .collect()
+    let usage = early.output.lines().next().unwrap_or_default();
+    let takes_value = |name: &str| usage.contains(&format!("{name} <"));
+    let mut found: Vec<Word> = Vec::new();
+    let mut is_listing = false;
+    for line in early.output.lines() {
+        let Some(entry) = line.strip_prefix("  ") else {
+            is_listing = matches!(line, "Options:" | "Commands:");
+            continue;
+        };
+        if !is_listing {
+            continue;
+        }
+        // Behind a name that is long, and in further lines, there is the rest of the description.
+        let is_further = entry.starts_with(' ');
+        if let (true, Some(word)) = (is_further, found.last_mut()) {
+            let blank = if word.about.is_empty() { "" } else { " " };
+            word.about.push_str(&format!("{blank}{}", entry.trim()));
+            continue;
+        }
+        let (names, about) = entry.split_once("  ").unwrap_or((entry, ""));
+        let mut names = names.split([' ', ',']).filter(|name| !name.is_empty());
+        let Some(first) = names.next() else {
+            continue;
+        };
+        let (name, short) = match names.find(|name| name.starts_with("--")) {
+            Some(long) => (long, Some(first)),
+            None => (first, None),
+        };
+        found.push(Word {
+            takes_value: takes_value(name) || short.is_some_and(takes_value),
+            name: name.to_owned(),
+            short: short.map(str::to_owned),
+            about: about.trim().to_owned(),
+        });
+    }
+    found
+}
+
+/// Their names.
+fn listed(command: &[&str]) -> Vec<String> {
+    words(command).into_iter().map(|word| word.name).collect()
 }
 
 /// Those of the words that are meant most likely, at most two.

@@ -6,6 +6,7 @@ use std::path::Path;
 use argh::FromArgs;
 use zeroize::Zeroizing;
 
+use super::completion;
 use super::control::reload_if_running;
 use super::dns::table;
 use super::failure::Failure;
@@ -16,6 +17,7 @@ use crate::address::{Domain, Mailbox};
 use crate::config::{Config, Listen};
 use crate::dns::ZoneKind;
 use crate::setup::asking::Asker;
+use crate::setup::carried;
 use crate::setup::init::facts;
 use crate::setup::init::perform::{Made, perform};
 use crate::setup::init::plan::{Plan, PlanError, plan};
@@ -67,10 +69,11 @@ impl Init {
     /// Does it in the configuration folder.
     pub fn run(&self, folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
         let wishes = self.wishes()?;
-        let machine = facts::gather(folder, &wishes.domain).map_err(|errors| {
+        let mut machine = facts::gather(folder, &wishes.domain).map_err(|errors| {
             let text = format!("{}; mend it, then run this again", errors.join("\n"));
             Failure::new(CONFIGURATION, text)
         })?;
+        machine.missing = carried::missing(&machine, completion::all());
         let plan = plan(&wishes, &machine).map_err(|error| {
             let code = match error {
                 PlanError::NotRoot => NOT_PERMITTED,

@@ -7,6 +7,7 @@ pub mod alias;
 pub mod arc;
 pub mod cert;
 pub mod check;
+pub mod completion;
 pub mod control;
 pub mod demo;
 pub mod dkim;
@@ -19,6 +20,7 @@ mod help;
 pub mod import;
 pub mod init;
 pub mod lookup;
+pub mod man;
 pub mod output;
 pub mod queue;
 pub mod reload;
@@ -68,6 +70,7 @@ enum Command {
     Arc(arc::Arc),
     Cert(cert::Cert),
     Check(check::Check),
+    Completion(completion::Completion),
     Demo(demo::Demo),
     Dkim(dkim::Dkim),
     Dns(dns::Dns),
@@ -75,6 +78,7 @@ enum Command {
     Domain(domain::DomainCommand),
     Import(import::Import),
     Init(init::Init),
+    Man(man::Man),
     Queue(queue::Queue),
     Reload(reload::Reload),
     Run(run::Run),
@@ -236,6 +240,7 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
         Command::Check(check) => check
             .run(&folder, output, &mut io::stderr())
             .map_err(|error| Failure::new(error.exit_code(), error)),
+        Command::Completion(completion) => completion.run(output),
         Command::Demo(demo) => demo.run(output),
         Command::Run(run) => run
             .run(&folder)
@@ -252,6 +257,7 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
             init.run(&folder, output)
         }
         Command::Import(import) => import.run(output),
+        Command::Man(man) => man.run(output),
         Command::Queue(queue) => queue.run(&runtime_dir(&folder), &drop_folder(&folder), output),
         Command::Top(top) => top.run(&runtime_dir(&folder), output),
         Command::Reload(reload) => reload.run(&runtime_dir(&folder)),

@@ -6,6 +6,7 @@
 
 pub mod acme;
 pub mod asking;
+pub mod carried;
 pub mod dkim_key;
 pub mod doctor;
 pub mod import;

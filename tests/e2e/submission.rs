@@ -334,18 +334,6 @@ fn a_login_that_the_smarthost_refuses_keeps_the_mail_and_bounces_nothing() {
     );
 }
 
-/// The filter that the manual prints.
-fn filter_of_the_manual() -> String {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("man/chopar.8");
-    let page = fs::read_to_string(page).expect("the manual");
-    let (_, rest) = page.split_once(".Ss Fail2ban\n").expect("the section");
-    let (_, rest) = rest
-        .split_once(".Bd -literal -offset indent\n")
-        .expect("the filter");
-    let (filter, _) = rest.split_once(".Ed\n").expect("its end");
-    filter.replace("\\e", "\\")
-}
-
 /// Lines of a log that the filter finds, as Debian's fail2ban reads it.
 fn found_by_fail2ban(folder: &Path, log: &str) -> usize {
     // common.conf stands beside it.
@@ -357,7 +345,8 @@ fn found_by_fail2ban(folder: &Path, log: &str) -> usize {
     )
     .expect("a file");
     let filter = filters.join("chopar.conf");
-    fs::write(&filter, filter_of_the_manual()).expect("a file");
+    let installed = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/setup/fail2ban/filter.conf");
+    fs::copy(installed, &filter).expect("a copy");
     let file = folder.join("log-to-search");
     fs::write(&file, log).expect("a file");
     let mut command = Command::new(program("fail2ban-regex"));
@@ -371,7 +360,7 @@ fn found_by_fail2ban(folder: &Path, log: &str) -> usize {
 }
 
 #[test]
-fn the_filter_of_the_manual_finds_wrong_passwords_and_nothing_else() {
+fn the_filter_of_fail2ban_finds_wrong_passwords_and_nothing_else() {
     let relay = Relay::start();
     // Names with which a client would like to have somebody else shut out.
     let names = [

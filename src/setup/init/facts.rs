@@ -92,6 +92,7 @@ pub fn gather(folder: &Path, domain: &Domain) -> Result<Machine, Vec<String>> {
             Place::Machine => other_pages(),
             Place::Folder => Vec::new(),
         },
+        missing: Vec::new(),
         existing,
         now: wall(),
         folder: absolute,
@@ -332,12 +333,16 @@ fn held(path: &Path, program: &Path) -> Held {
 /// The compressed pages beside chopar's own, which are not.
 fn other_pages() -> Vec<(PathBuf, Option<String>)> {
     let folders = ["/usr/share/man/man1", "/usr/local/share/man/man1"].map(Path::new);
-    let is_ours = |folder: &&Path| folder.join(PAGES[0]).exists();
-    if !folders.iter().any(is_ours) {
-        return Vec::new();
-    }
-    let others = folders
-        .iter()
+    let is_ours = |folder: &Path| folder.join(PAGES[0]).exists();
+    // man looks below /usr/local first.
+    let [usual, local] = folders;
+    let before = match (is_ours(usual), is_ours(local)) {
+        (_, true) => vec![local],
+        (true, false) => folders.to_vec(),
+        (false, false) => return Vec::new(),
+    };
+    let others = before
+        .into_iter()
         .flat_map(|folder| PAGES.map(|page| folder.join(format!("{page}.gz"))));
     let others = others.filter(|path| path.symlink_metadata().is_ok());
     others.map(|path| (path.clone(), owner(&path))).collect()

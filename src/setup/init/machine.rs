@@ -109,6 +109,8 @@ pub struct Machine {
     pub links: Vec<(PathBuf, Held)>,
     /// The manual pages of another mail system that have the names of chopar's, with their packages.
     pub other_pages: Vec<(PathBuf, Option<String>)>,
+    /// What only the binary was copied without: manual pages and the like, with their text.
+    pub missing: Vec<(PathBuf, String)>,
     /// What is in the folder.
     pub existing: Existing,
     /// The date.

@@ -104,6 +104,11 @@ pub fn perform(step: &Step, config: &Path) -> Result<Made, StepError> {
         Step::Write {
             path, text, kind, ..
         } => write_new(path, text, *kind)?,
+        Step::Beside(files) => {
+            for (path, text) in files {
+                write_new(path, text, FileKind::Text)?;
+            }
+        }
         Step::Call { commands, .. } => {
             for command in commands {
                 call(command, None)?;

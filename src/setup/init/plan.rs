@@ -104,6 +104,9 @@ pub fn plan(wishes: &Wishes, machine: &Machine) -> Result<Plan, PlanError> {
     if machine.place == Place::Machine {
         let links = links(machine, &wishes.domain);
         planner.entries.0.extend(links.0);
+        if !machine.missing.is_empty() {
+            planner.entries.step(Step::Beside(machine.missing.clone()));
+        }
         planner.entries.0.extend(man_pages(machine).0);
     }
     let passed_over = passed_over(wishes, machine);

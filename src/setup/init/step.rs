@@ -1,7 +1,8 @@
 //! The lines of a plan: what is done, what is kept, what is left to the operator.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::address::{Domain, Mailbox};
 use crate::setup::dkim_key::Kind;
@@ -27,6 +28,8 @@ pub enum Step {
         /// What it is for.
         what: &'static str,
     },
+    /// Files beside the binary, which it carries: manual pages and the like.
+    Beside(Vec<(PathBuf, String)>),
     /// Programs are called, one after the other.
     Call {
         /// What they do.
@@ -160,6 +163,20 @@ impl fmt::Display for Step {
                 from.display()
             ),
             Self::Write { path, what, .. } => write!(out, "write {}, {what}", path.display()),
+            Self::Beside(files) => {
+                let folders: BTreeSet<&Path> =
+                    files.iter().filter_map(|(path, _)| beside(path)).collect();
+                let folders: Vec<String> = folders
+                    .into_iter()
+                    .map(|folder| folder.display().to_string())
+                    .collect();
+                write!(
+                    out,
+                    "write manual pages, completions of the shell and what else goes with them: {} files below {}",
+                    files.len(),
+                    folders.join(", ")
+                )
+            }
             Self::Call { what, commands } => {
                 let commands: Vec<String> =
                     commands.iter().map(|command| command.join(" ")).collect();
@@ -231,5 +248,15 @@ impl fmt::Display for Step {
             }
             Self::Reload => out.write_str("have the running daemon read its configuration again"),
         }
+    }
+}
+
+/// The folder that is named for a file: one of the system's, such as /usr/local/share/man.
+fn beside(path: &Path) -> Option<&Path> {
+    match path.starts_with("/etc") {
+        true => path.ancestors().nth(2),
+        false => path
+            .ancestors()
+            .find(|folder| folder.parent() == Some(Path::new("/usr/local/share"))),
     }
 }

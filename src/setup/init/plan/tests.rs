@@ -60,6 +60,7 @@ fn machine() -> Machine {
             .map(|path| (PathBuf::from(path), Held::Free))
             .collect(),
         other_pages: Vec::new(),
+        missing: Vec::new(),
         existing: Existing::default(),
         now: Timestamp::from_seconds(1_795_000_000),
     }

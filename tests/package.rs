@@ -1,0 +1,334 @@
+//! The package for Debian and the tarball: made out of a binary, and the package installed, used, upgraded, removed and
+//! purged on a machine that is thrown away.
+
+mod machine;
+#[path = "machine/script.rs"]
+mod script;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use script::{end, ok, on_a_machine, place};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+/// A date for what is packed.
+const SECONDS: &str = "1795000000";
+
+/// A target folder with what make leaves in it, and the package that was made of that.
+struct Target {
+    folder: PathBuf,
+    /// Whether it has the release binary; else it has that of the tests, without what a debugger needs.
+    is_release: bool,
+    package: PathBuf,
+}
+
+/// One for all tests: packing takes seconds.
+fn target() -> &'static Target {
+    static TARGET: OnceLock<Target> = OnceLock::new();
+    TARGET.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("package");
+        drop(fs::remove_dir_all(&folder));
+        fs::create_dir_all(folder.join("completions")).expect("a folder");
+        let release = std::env::var_os("CHOPAR_BINARY");
+        let is_release = release.is_some();
+        let built = release.unwrap_or_else(|| env!("CARGO_BIN_EXE_chopar").into());
+        let binary = folder.join("chopar");
+        ok(end(
+            Command::new("strip").arg("-o").arg(&binary).arg(built),
+            "",
+        ));
+        for (shell, name) in [
+            ("bash", "chopar"),
+            ("fish", "chopar.fish"),
+            ("zsh", "_chopar"),
+        ] {
+            let script = ok(end(Command::new(&binary).args(["completion", shell]), ""));
+            fs::write(folder.join("completions").join(name), script).expect("a file");
+        }
+        let package = build("debian", &folder, "022");
+        Target {
+            folder,
+            is_release,
+            package,
+        }
+    })
+}
+
+/// What one of the scripts makes of it, which depends on no mask and no locale.
+fn build(kind: &str, target: &Path, umask: &str) -> PathBuf {
+    let mut command = Command::new("sh");
+    let script = format!("umask {umask}; exec sh src/setup/{kind}/build \"$0\" {TRIPLE} {SECONDS}");
+    command.args(["-c", &script]).arg(target).current_dir(ROOT);
+    for name in ["MAKEFLAGS", "MAKELEVEL", "MFLAGS"] {
+        command.env_remove(name);
+    }
+    let path = PathBuf::from(ok(end(&mut command, "")).trim());
+    assert!(path.exists(), "{}", path.display());
+    path
+}
+
+#[test]
+fn lintian_finds_nothing_that_is_not_explained() {
+    let target = target();
+    let mut lintian = Command::new("lintian");
+    lintian
+        .args(["--fail-on", "none", "--allow-root"])
+        .arg(&target.package);
+    let (_, output, errors) = end(&mut lintian, "");
+    // The binary of the tests is not static.
+    let tags: Vec<&str> = output
+        .lines()
+        .filter(|tag| target.is_release || !tag.contains("missing-dependency-on-libc"))
+        .collect();
+    assert_eq!(tags, Vec::<&str>::new(), "{errors}");
+}
+
+#[test]
+fn what_is_packed_again_under_another_mask_is_the_same_byte_for_byte() {
+    let target = target();
+    let again = place();
+    let mut copy = Command::new("cp");
+    copy.args(["-r", "chopar", "completions"])
+        .current_dir(&target.folder);
+    ok(end(copy.arg(again.path()), ""));
+    let packages = [&target.package, &build("debian", again.path(), "077")].map(fs::read);
+    let [Ok(first), Ok(second)] = packages else {
+        panic!("a package cannot be read");
+    };
+    assert!(first == second, "the packages differ");
+    let [first, second] = ["022", "077"].map(|umask| {
+        let path = build("dist", again.path(), umask);
+        fs::read(path).expect("a file")
+    });
+    assert!(first == second, "the tarballs differ");
+}
+
+#[test]
+fn the_tarball_installs_without_a_compiler_and_its_sums_and_its_list_of_crates_are_right() {
+    let target = target();
+    let tarball = build("dist", &target.folder, "022");
+    let place = place();
+    let mut tar = Command::new("tar");
+    ok(end(
+        tar.arg("-xzf").arg(&tarball).arg("-C").arg(place.path()),
+        "",
+    ));
+    let mut entries = fs::read_dir(place.path()).expect("a folder");
+    let folder = entries.next().expect("one").expect("an entry").path();
+    let sum = |folder: &Path, file: &str| {
+        let mut command = Command::new("sha256sum");
+        ok(end(
+            command.args(["--quiet", "-c", file]).current_dir(folder),
+            "",
+        ))
+    };
+    sum(&folder, "SHA256SUMS");
+    let name = tarball.file_name().expect("a name").to_string_lossy();
+    sum(&target.folder, &format!("{name}.sha256"));
+
+    let root = place.path().join("root");
+    let mut make = Command::new("make");
+    make.arg("install")
+        .current_dir(&folder)
+        .env("DESTDIR", &root);
+    make.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env_remove("MAKEFLAGS");
+    ok(end(&mut make, ""));
+    for path in [
+        "usr/sbin/sendmail",
+        "usr/share/man/man8/chopar.8",
+        "usr/share/zsh/site-functions/_chopar",
+        "usr/lib/systemd/system/chopar.service",
+        "etc/fail2ban/filter.d/chopar.conf",
+    ] {
+        assert!(root.join(path).exists(), "{path}");
+    }
+
+    let text = fs::read_to_string(folder.join("SBOM.json")).expect("a file");
+    let sbom: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(
+        (&sbom["bomFormat"], &sbom["specVersion"]),
+        (&"CycloneDX".into(), &"1.5".into())
+    );
+    let lock = fs::read_to_string(Path::new(ROOT).join("Cargo.lock")).expect("a file");
+    let components = sbom["components"].as_array().expect("a list");
+    let mut references: BTreeSet<&str> = BTreeSet::new();
+    for component in components {
+        let text = |key: &str| component[key].as_str().expect("a text");
+        let (name, version) = (text("name"), text("version"));
+        assert_eq!(text("purl"), format!("pkg:cargo/{name}@{version}"));
+        assert!(references.insert(text("bom-ref")), "{name} twice");
+        let hash = component["hashes"][0]["content"].as_str().expect("a hash");
+        let locked = format!("name = \"{name}\"\nversion = \"{version}\"\n");
+        let (_, rest) = lock.split_once(&locked).expect("a locked crate");
+        assert!(
+            rest.lines().nth(1).is_some_and(|line| line.contains(hash)),
+            "{name}"
+        );
+        assert!(component["licenses"][0]["expression"].is_string(), "{name}");
+    }
+    assert!(
+        references
+            .iter()
+            .any(|name| name.starts_with("pkg:cargo/rustls@"))
+    );
+    assert!(
+        !references
+            .iter()
+            .any(|name| name.starts_with("pkg:cargo/proptest@"))
+    );
+    references.insert(
+        sbom["metadata"]["component"]["bom-ref"]
+            .as_str()
+            .expect("a text"),
+    );
+    for dependency in sbom["dependencies"].as_array().expect("a list") {
+        for needed in dependency["dependsOn"].as_array().expect("a list") {
+            assert!(
+                references.contains(needed.as_str().expect("a text")),
+                "{needed}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_empty_image_runs_it_as_a_number_without_an_account() {
+    if !rustix::process::geteuid().is_root() {
+        return; // only root can change the root of a process
+    }
+    let Some(binary) = std::env::var_os("CHOPAR_BINARY") else {
+        return; // the binary of the tests needs the libraries of the machine
+    };
+    let image = place();
+    let at = |name: &str| image.path().join(name);
+    for folder in ["usr/bin", "etc/chopar", "run/chopar", "var/lib/chopar"] {
+        fs::create_dir_all(at(folder)).expect("a folder");
+    }
+    fs::copy(binary, at("usr/bin/chopar")).expect("a copy");
+    for own in ["run/chopar", "var/lib/chopar"] {
+        std::os::unix::fs::chown(at(own), Some(65_532), Some(65_532)).expect("an owner");
+    }
+    let toml = "hostname = \"mail.example.com\"\nadmin = \"you@example.org\"\nuser = \"65532:65532\"\n\
+                [listen]\nsmtp = [\"127.0.0.1:2525\"]\nsubmission = []\nsubmissions = []\n";
+    fs::write(at("etc/chopar/chopar.toml"), toml).expect("a file");
+    fs::set_permissions(at("etc/chopar"), fs::Permissions::from_mode(0o755)).expect("a mode");
+    let script = "ip link set lo up\n\
+        inside() { chroot --userspec=65532:65532 --groups= \"$0\" /usr/bin/chopar \"$@\"; }\n\
+        inside run 2>\"$0/log\" & pid=$!\n\
+        n=0; until inside queue stats >/dev/null 2>&1; do n=$((n+1)); [ $n -lt 300 ] || { cat \"$0/log\" >&2; exit 1; }; sleep 0.1; done\n\
+        inside check && inside man chopar | head -n 2 && kill $pid && wait $pid; echo ended $?";
+    let mut command = Command::new("unshare");
+    command
+        .args(["--net", "bash", "-c", script])
+        .arg(image.path());
+    let output = ok(end(&mut command, ""));
+    assert!(output.contains("ok: mail.example.com"), "{output}");
+    assert!(output.contains(".Dt CHOPAR 8"), "{output}");
+    assert!(output.ends_with("ended 0\n"), "{output}");
+}
+
+/// The same package with a later version.
+fn later(package: &Path, folder: &Path) -> PathBuf {
+    let later = folder.join("later.deb");
+    let script = "set -e; dpkg-deb -R \"$0\" \"$1/later\"; sed -i 's/^Version: .*/Version: 9-1/' \"$1/later/DEBIAN/control\"; \
+                  dpkg-deb --root-owner-group -Zgzip -z1 --build \"$1/later\" \"$2\" >/dev/null";
+    let mut command = Command::new("sh");
+    ok(end(
+        command
+            .args(["-c", script])
+            .arg(package)
+            .arg(folder)
+            .arg(&later),
+        "",
+    ));
+    later
+}
+
+#[test]
+fn the_package_is_installed_used_upgraded_removed_and_purged() {
+    if !rustix::process::geteuid().is_root() {
+        return; // only root can install a package
+    }
+    let package = &target().package;
+    let own = place();
+    let later = later(package, own.path());
+    let script = include_str!("package/life.sh");
+    let files = [
+        (package.as_path(), "chopar.deb"),
+        (later.as_path(), "later.deb"),
+    ];
+    let output = ok(on_a_machine(script, &files));
+    let part = |name: &str| {
+        let (_, rest) = output.split_once(&format!("== {name}\n")).expect("a part");
+        format!("{}\n", rest.split("\n== ").next().unwrap_or_default())
+    };
+    let contains = |name: &str, all: &[&str]| {
+        let part = part(name);
+        for expected in all {
+            assert!(part.contains(expected), "{name}, {expected}: {part}");
+        }
+    };
+    // The other mail server goes, and nothing is started before it is set up.
+    contains(
+        "installed",
+        &[
+            "sudo chopar init DOMAIN",
+            "/usr/bin/chopar\n/usr/bin/chopar\n/usr/bin/chopar\n/usr/bin/chopar\n",
+            "(chopar)",
+            "no start\n",
+        ],
+    );
+    contains(
+        "set up",
+        &[
+            "kept   /usr/bin/chopar\n",
+            "kept   the account chopar\n",
+            "kept   /usr/lib/systemd/system/chopar.service\n",
+            "enable --now chopar",
+            "the message is there\n",
+        ],
+    );
+    assert!(!part("set up").contains("/usr/local"), "{output}");
+    contains(
+        "upgraded",
+        &["it was restarted\n", " are all in the queue\n"],
+    );
+    let callers = part("callers");
+    if callers.contains("Inst ") {
+        contains("callers", &["Inst bsd-mailx", "Inst logwatch"]);
+        for not_wanted in ["exim", "Remv", "postfix"] {
+            assert!(!callers.contains(not_wanted), "{callers}");
+        }
+    } else {
+        eprintln!(
+            "apt has no lists here, so that it was not asked for what else it installs: {callers}"
+        );
+    }
+    contains(
+        "removed",
+        &["it was stopped\n", "configuration and queue are there\n"],
+    );
+    contains(
+        "purged",
+        &[
+            "/etc/chopar stays",
+            "/var/lib/chopar stays",
+            "keys and queue are there\n",
+        ],
+    );
+    contains("installed again", &["it was started\n"]);
+    contains(
+        "purged with a yes",
+        &[
+            "sudo systemctl enable --now chopar",
+            "it is not started\n",
+            "nothing is there\n",
+        ],
+    );
+}
