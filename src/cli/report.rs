@@ -165,12 +165,12 @@ fn line(source: &SourceSum) -> String {
         _ => ' ',
     };
     let mut shown = source.addresses.iter().filter(|one| **one != source.who);
-    let first = shown.next().map_or_else(String::new, |first| {
-        match shown.next() {
+    let first = shown
+        .next()
+        .map_or_else(String::new, |first| match shown.next() {
             Some(_) => format!(" ({first} and others)"),
             None => format!(" ({first})"),
-        }
-    });
+        });
     format!(
         "{mark} {}  {}{first}\n{:24}{}\n",
         sums(&source.messages),
@@ -200,7 +200,9 @@ fn refused(tally: &Tally) -> String {
         return String::new();
     }
     let causes = tally.refused.iter();
-    let causes: Vec<String> = causes.map(|(cause, count)| format!("{cause} {count}")).collect();
+    let causes: Vec<String> = causes
+        .map(|(cause, count)| format!("{cause} {count}"))
+        .collect();
     format!("\n{total} reports were not taken: {}\n", causes.join(", "))
 }
 

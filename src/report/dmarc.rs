@@ -68,7 +68,12 @@ struct Pending {
     author: Option<Domain>,
     signer: Option<Identity>,
     envelope: Option<Identity>,
-    /// The result that is being read.
+    checked: Checked,
+}
+
+/// The result of a check that is being read.
+#[derive(Default)]
+struct Checked {
     name: Option<Domain>,
     passes: bool,
 }
@@ -98,13 +103,13 @@ impl Draft {
             ["record", "row", "policy_evaluated", "spf"] => row.spf = is_pass,
             ["record", "row", "policy_evaluated", "reason", "type"] => row.is_overridden = true,
             ["record", "identifiers" | "identities", "header_from"] => row.author = domain(text),
-            ["record", "auth_results", "dkim" | "spf", "domain"] => row.name = domain(text),
-            ["record", "auth_results", "dkim" | "spf", "result"] => row.passes = is_pass,
+            ["record", "auth_results", "dkim" | "spf", "domain"] => row.checked.name = domain(text),
+            ["record", "auth_results", "dkim" | "spf", "result"] => row.checked.passes = is_pass,
             ["record", "auth_results", "dkim"] => {
-                row.signer = better(row.signer.take(), row.name.take(), row.passes);
+                row.signer = better(row.signer.take(), std::mem::take(&mut row.checked));
             }
             ["record", "auth_results", "spf"] => {
-                row.envelope = better(row.envelope.take(), row.name.take(), row.passes);
+                row.envelope = better(row.envelope.take(), std::mem::take(&mut row.checked));
             }
             ["record"] => {
                 let row = std::mem::take(&mut self.row).finish()?;
@@ -154,8 +159,9 @@ impl Pending {
 }
 
 /// Of two results the one that passes, else the first.
-fn better(before: Option<Identity>, name: Option<Domain>, passes: bool) -> Option<Identity> {
-    match (before, name) {
+fn better(before: Option<Identity>, checked: Checked) -> Option<Identity> {
+    let passes = checked.passes;
+    match (before, checked.name) {
         (Some(before), _) if before.passes || !passes => Some(before),
         (before, None) => before,
         (_, Some(domain)) => Some(Identity { domain, passes }),

@@ -61,7 +61,8 @@ impl Mime {
         let disposition = value("content-disposition");
         self.is_claimed |= is_subject(value("subject"))
             || plain.starts_with("application/tlsrpt")
-            || parameter(kind, "report-type").is_some_and(|kind| kind.eq_ignore_ascii_case("tlsrpt"))
+            || parameter(kind, "report-type")
+                .is_some_and(|kind| kind.eq_ignore_ascii_case("tlsrpt"))
             || [kind, disposition].into_iter().any(is_report_name);
         if plain.starts_with("multipart/")
             && let Some(boundary) = parameter(kind, "boundary").filter(|text| !text.is_empty())
@@ -219,7 +220,12 @@ fn parameter(value: &str, name: &str) -> Option<String> {
                 (after.get(..end)?.trim().to_owned(), after.get(end..)?)
             }
         };
-        if key.trim().trim_start_matches(';').trim().eq_ignore_ascii_case(name) {
+        if key
+            .trim()
+            .trim_start_matches(';')
+            .trim()
+            .eq_ignore_ascii_case(name)
+        {
             return Some(found);
         }
         rest = behind.split_once(';').map_or("", |(_, rest)| rest);
@@ -237,7 +243,10 @@ fn is_report_name(value: &str) -> bool {
     let text = encoded_word::decode(value).to_ascii_lowercase();
     let text = text.replace("%21", "!");
     let marks = text.bytes().filter(|byte| *byte == b'!').count();
-    marks >= 3 && [".xml", ".zip", ".gz", ".json"].iter().any(|end| text.contains(end))
+    marks >= 3
+        && [".xml", ".zip", ".gz", ".json"]
+            .iter()
+            .any(|end| text.contains(end))
 }
 
 const NAMES: &[&str] = &[

@@ -252,7 +252,10 @@ fn domain(text: &str) -> Option<Domain> {
 }
 
 /// The domains of those that are served that a report is about, none of them twice.
-pub fn served<'a>(report: &Report, is_served: impl Fn(&Domain) -> Option<&'a Domain>) -> Vec<&'a Domain> {
+pub fn served<'a>(
+    report: &Report,
+    is_served: impl Fn(&Domain) -> Option<&'a Domain>,
+) -> Vec<&'a Domain> {
     let named: Vec<&Domain> = match &report.content {
         Content::Dmarc { domain, rows, .. } => {
             let authors = rows.iter().filter_map(|row| row.author.as_ref());

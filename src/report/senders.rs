@@ -31,7 +31,11 @@ const fn service(
 ) -> Service {
     Service {
         name,
-        include: if include.is_empty() { None } else { Some(include) },
+        include: if include.is_empty() {
+            None
+        } else {
+            Some(include)
+        },
         domains,
     }
 }
@@ -51,36 +55,118 @@ const SERVICES: &[Service] = &[
     service(
         "Mailchimp",
         "servers.mcsv.net",
-        &["mailchimpapp.net", "mcsv.net", "mcdlv.net", "rsgsv.net", "mailchimp.com"],
+        &[
+            "mailchimpapp.net",
+            "mcsv.net",
+            "mcdlv.net",
+            "rsgsv.net",
+            "mailchimp.com",
+        ],
     ),
     service("Mandrill", "spf.mandrillapp.com", &["mandrillapp.com"]),
-    service("SendGrid", "sendgrid.net", &["sendgrid.net", "sendgrid.info", "sendgrid.com"]),
-    service("Mailgun", "mailgun.org", &["mailgun.org", "mailgun.net", "mailgun.com"]),
+    service(
+        "SendGrid",
+        "sendgrid.net",
+        &["sendgrid.net", "sendgrid.info", "sendgrid.com"],
+    ),
+    service(
+        "Mailgun",
+        "mailgun.org",
+        &["mailgun.org", "mailgun.net", "mailgun.com"],
+    ),
     service(
         "Brevo",
         "spf.brevo.com",
-        &["brevo.com", "sendinblue.com", "sender-sib.com", "mailin.fr", "brevosend.com"],
+        &[
+            "brevo.com",
+            "sendinblue.com",
+            "sender-sib.com",
+            "mailin.fr",
+            "brevosend.com",
+        ],
     ),
-    service("Zoho", "zoho.com", &["zoho.com", "zoho.eu", "zoho.in", "zohomail.com", "zcsend.net"]),
-    service("Postmark", "spf.mtasv.net", &["mtasv.net", "postmarkapp.com"]),
+    service(
+        "Zoho",
+        "zoho.com",
+        &[
+            "zoho.com",
+            "zoho.eu",
+            "zoho.in",
+            "zohomail.com",
+            "zcsend.net",
+        ],
+    ),
+    service(
+        "Postmark",
+        "spf.mtasv.net",
+        &["mtasv.net", "postmarkapp.com"],
+    ),
     service("Mailjet", "spf.mailjet.com", &["mailjet.com", "mjt.lu"]),
-    service("SparkPost", "sparkpostmail.com", &["sparkpostmail.com", "sparkpost.com"]),
-    service("HubSpot", "", &["hubspotemail.net", "hubspot.com", "hubspotstarter.net"]),
-    service("Salesforce", "_spf.salesforce.com", &["salesforce.com", "exacttarget.com"]),
+    service(
+        "SparkPost",
+        "sparkpostmail.com",
+        &["sparkpostmail.com", "sparkpost.com"],
+    ),
+    service(
+        "HubSpot",
+        "",
+        &["hubspotemail.net", "hubspot.com", "hubspotstarter.net"],
+    ),
+    service(
+        "Salesforce",
+        "_spf.salesforce.com",
+        &["salesforce.com", "exacttarget.com"],
+    ),
     service("Zendesk", "mail.zendesk.com", &["zendesk.com"]),
-    service("Freshdesk", "email.freshdesk.com", &["freshdesk.com", "freshemail.io"]),
-    service("Shopify", "shops.shopify.com", &["shopify.com", "shopifyemail.com"]),
-    service("Constant Contact", "", &["constantcontact.com", "ccsend.com"]),
+    service(
+        "Freshdesk",
+        "email.freshdesk.com",
+        &["freshdesk.com", "freshemail.io"],
+    ),
+    service(
+        "Shopify",
+        "shops.shopify.com",
+        &["shopify.com", "shopifyemail.com"],
+    ),
+    service(
+        "Constant Contact",
+        "",
+        &["constantcontact.com", "ccsend.com"],
+    ),
     service("Klaviyo", "", &["klaviyomail.com", "klaviyo.com"]),
-    service("MailerLite", "_spf.mlsend.com", &["mlsend.com", "mailerlite.com"]),
-    service("Fastmail", "spf.messagingengine.com", &["messagingengine.com", "fastmail.com"]),
-    service("Proton", "_spf.protonmail.ch", &["protonmail.ch", "proton.me", "protonmail.com"]),
+    service(
+        "MailerLite",
+        "_spf.mlsend.com",
+        &["mlsend.com", "mailerlite.com"],
+    ),
+    service(
+        "Fastmail",
+        "spf.messagingengine.com",
+        &["messagingengine.com", "fastmail.com"],
+    ),
+    service(
+        "Proton",
+        "_spf.protonmail.ch",
+        &["protonmail.ch", "proton.me", "protonmail.com"],
+    ),
     service("Yahoo", "", &["yahoo.com", "yahoodns.net", "aol.com"]),
     service("iCloud", "icloud.com", &["icloud.com", "me.com"]),
     service("GitHub", "", &["github.com"]),
-    service("Atlassian", "_spf.atlassian.net", &["atlassian.net", "atlassian.com"]),
+    service(
+        "Atlassian",
+        "_spf.atlassian.net",
+        &["atlassian.net", "atlassian.com"],
+    ),
     service("Mail.ru", "_spf.mail.ru", &["mail.ru", "biz.mail.ru"]),
-    service("Yandex", "_spf.yandex.net", &["yandex.ru", "yandex.net", "yandex.com"]),
+    service(
+        "Yandex",
+        "_spf.yandex.net",
+        &["yandex.ru", "yandex.net", "yandex.com"],
+    ),
     service("OVH", "mx.ovh.com", &["ovh.net", "ovh.com"]),
-    service("IONOS", "_spf.perfora.net", &["perfora.net", "kundenserver.de"]),
+    service(
+        "IONOS",
+        "_spf.perfora.net",
+        &["perfora.net", "kundenserver.de"],
+    ),
 ];

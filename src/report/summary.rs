@@ -170,7 +170,10 @@ impl Summary {
             let mut of_day = Counts::default();
             for (reporter, share) in shares {
                 let mut said = share.other;
-                share.sources.values().for_each(|source| said.add(&source.counts));
+                share
+                    .sources
+                    .values()
+                    .for_each(|source| said.add(&source.counts));
                 if reporter == UNVERIFIED {
                     let sum = summary.unverified;
                     summary.unverified = sum.saturating_add(said.messages());
@@ -204,7 +207,9 @@ impl Summary {
         summary.advice = advice(&summary, &groups);
         summary.name(domain, groups);
         summary.tls = sessions.into_iter().map(of_sessions).collect();
-        summary.tls.sort_by_key(|one| u64::MAX.saturating_sub(one.failures));
+        summary
+            .tls
+            .sort_by_key(|one| u64::MAX.saturating_sub(one.failures));
         summary
     }
 
@@ -294,9 +299,8 @@ fn kind(source: &Source, known: &Known, service: Option<&Service>) -> Kind {
 
 /// Whether a name is of the domain, or of one that it lies in.
 fn is_of(name: &str, domain: &Domain) -> bool {
-    Domain::parse(name).is_ok_and(|name| {
-        name == *domain || name.is_under(domain) || domain.is_under(&name)
-    })
+    Domain::parse(name)
+        .is_ok_and(|name| name == *domain || name.is_under(domain) || domain.is_under(&name))
 }
 
 fn who(group: &Group) -> String {
@@ -359,7 +363,10 @@ fn of_service(group: &Group, domain: &Domain) -> String {
 fn why(source: &Source, domain: &Domain) -> String {
     let signature = match &source.signer {
         None => "it is not signed".to_owned(),
-        Some(Seen { domain: signer, passes }) => match (is_of(signer, domain), passes) {
+        Some(Seen {
+            domain: signer,
+            passes,
+        }) => match (is_of(signer, domain), passes) {
             (true, true) => "a signature of yours does not always pass".to_owned(),
             (true, false) => "a signature in your name is wrong".to_owned(),
             (false, _) => format!("it is signed by {signer} only"),
@@ -367,7 +374,10 @@ fn why(source: &Source, domain: &Domain) -> String {
     };
     let bounces = match &source.envelope {
         None => "SPF said nothing".to_owned(),
-        Some(Seen { domain: envelope, passes }) => match (is_of(envelope, domain), passes) {
+        Some(Seen {
+            domain: envelope,
+            passes,
+        }) => match (is_of(envelope, domain), passes) {
             (true, true) => "SPF does not always allow it".to_owned(),
             (true, false) => "your SPF record does not allow it".to_owned(),
             (false, _) => format!("its bounces go to {envelope}"),
@@ -434,7 +444,9 @@ fn advice(summary: &Summary, groups: &[Group]) -> String {
         _ => Some("quarantine"),
     };
     match (next, failing.is_empty()) {
-        (None, true) => "p=reject is set and nothing of yours fails: there is nothing to do".to_owned(),
+        (None, true) => {
+            "p=reject is set and nothing of yours fails: there is nothing to do".to_owned()
+        }
         (None, false) => format!(
             "p=reject is set, and mail from {} fails, which others refuse: mend that, or go back to p=none meanwhile",
             failing.join(", ")
@@ -446,9 +458,9 @@ fn advice(summary: &Summary, groups: &[Group]) -> String {
         (Some(next), true) if days < DAYS_BEFORE_STRICTER => format!(
             "nothing of yours fails so far; set p={next} once there are reports of {DAYS_BEFORE_STRICTER} days ({days} so far)"
         ),
-        (Some(next), true) => format!(
-            "p={next} can be set: nothing of yours fails in the reports of {days} days"
-        ),
+        (Some(next), true) => {
+            format!("p={next} can be set: nothing of yours fails in the reports of {days} days")
+        }
     }
 }
 

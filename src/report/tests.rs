@@ -173,7 +173,10 @@ fn a_tls_report_is_read_with_its_causes() {
             panic!("{report:?}");
         };
         assert_eq!((results[0].successes, results[0].failures), (40, 3));
-        assert_eq!(results[0].causes, [("certificate-expired", 2), ("other", 1)]);
+        assert_eq!(
+            results[0].causes,
+            [("certificate-expired", 2), ("other", 1)]
+        );
         assert_eq!(report.span.0, 1_795_824_000);
     }
 }
@@ -186,7 +189,11 @@ fn what_a_person_writes_is_not_a_report() {
     for (kind, file, body) in [
         ("image/svg+xml", "logo.svg", svg.to_vec()),
         ("application/zip", "photos.zip", photos),
-        ("application/zip", "broken.zip", b"PK\x03\x04broken".to_vec()),
+        (
+            "application/zip",
+            "broken.zip",
+            b"PK\x03\x04broken".to_vec(),
+        ),
         ("application/json", "data.json", b"{\"a\": 1}".to_vec()),
         ("text/html", "", seed("xml-google")),
         ("text/plain", "", Vec::new()),
@@ -227,7 +234,10 @@ fn bombs_are_refused_by_their_ratio_and_by_their_length() {
 #[test]
 fn a_zip_that_contradicts_itself_is_refused() {
     let xml = seed("xml-google");
-    assert!(matches!(attached(&Zip::new(&xml).bytes()), Reading::Report(_)));
+    assert!(matches!(
+        attached(&Zip::new(&xml).bytes()),
+        Reading::Report(_)
+    ));
     let changed = |change: &dyn Fn(&mut Zip)| {
         let mut zip = Zip::new(&xml);
         change(&mut zip);
@@ -241,24 +251,43 @@ fn a_zip_that_contradicts_itself_is_refused() {
     encrypted[6] |= 1;
     for (what, bytes) in [
         ("two files", changed(&|zip| zip.entries = 2)),
-        ("another name", changed(&|zip| zip.local_name = b"y.xml".to_vec())),
+        (
+            "another name",
+            changed(&|zip| zip.local_name = b"y.xml".to_vec()),
+        ),
         ("another length", changed(&|zip| zip.local_sums[2] += 1)),
-        ("another length twice", changed(&|zip| {
-            zip.local_sums[2] += 1;
-            zip.sums[2] += 1;
-        })),
-        ("another checksum", changed(&|zip| {
-            zip.local_sums[0] ^= 1;
-            zip.sums[0] ^= 1;
-        })),
-        ("a file in the middle of another", changed(&|zip| zip.local_at = 4)),
+        (
+            "another length twice",
+            changed(&|zip| {
+                zip.local_sums[2] += 1;
+                zip.sums[2] += 1;
+            }),
+        ),
+        (
+            "another checksum",
+            changed(&|zip| {
+                zip.local_sums[0] ^= 1;
+                zip.sums[0] ^= 1;
+            }),
+        ),
+        (
+            "a file in the middle of another",
+            changed(&|zip| zip.local_at = 4),
+        ),
         ("another method", changed(&|zip| zip.method = 12)),
-        ("bytes that belong to no file", changed(&|zip| zip.packed.extend(b"overlap"))),
+        (
+            "bytes that belong to no file",
+            changed(&|zip| zip.packed.extend(b"overlap")),
+        ),
         ("a cut", Zip::new(&xml).bytes()[..200].to_vec()),
         ("something behind", behind),
         ("encryption in one of its headers", encrypted),
     ] {
-        assert_eq!(attached(&bytes), Reading::Refused(Refusal::Archive), "{what}");
+        assert_eq!(
+            attached(&bytes),
+            Reading::Refused(Refusal::Archive),
+            "{what}"
+        );
     }
     // No archive at its front is none.
     assert_eq!(attached(&front), Reading::Other);
@@ -282,9 +311,15 @@ fn entities_and_document_types_are_refused() {
 #[test]
 fn what_is_too_deep_or_too_much_is_refused() {
     let deep = format!("<feedback>{}", "<a>".repeat(REPORT_DEPTH_MAX * 100));
-    assert_eq!(attached(deep.as_bytes()), Reading::Refused(Refusal::TooMany));
+    assert_eq!(
+        attached(deep.as_bytes()),
+        Reading::Refused(Refusal::TooMany)
+    );
     let text = String::from_utf8(seed("xml-google")).expect("text");
-    let (start, end) = (text.find("<record>").expect("one"), text.rfind("</feedback>").expect("one"));
+    let (start, end) = (
+        text.find("<record>").expect("one"),
+        text.rfind("</feedback>").expect("one"),
+    );
     let row = "<record><row><source_ip>192.0.2.1</source_ip><count>1</count></row></record>";
     let many = |count: usize| format!("{}{}{}", &text[..start], row.repeat(count), &text[end..]);
     assert_eq!(
@@ -304,9 +339,17 @@ fn what_is_too_deep_or_too_much_is_refused() {
 fn what_lacks_something_is_refused_and_not_bounced_as_a_letter() {
     let text = String::from_utf8(seed("xml-google")).expect("text");
     for (from, to, refusal) in [
-        ("<report_id>4711000000000000001</report_id>", "", Refusal::Schema),
+        (
+            "<report_id>4711000000000000001</report_id>",
+            "",
+            Refusal::Schema,
+        ),
         ("<begin>", "<begin>x", Refusal::Schema),
-        ("<source_ip>192.0.2.10</source_ip>", "<source_ip>here</source_ip>", Refusal::Schema),
+        (
+            "<source_ip>192.0.2.10</source_ip>",
+            "<source_ip>here</source_ip>",
+            Refusal::Schema,
+        ),
         ("<count>12</count>", "<count>-12</count>", Refusal::Schema),
         ("</feedback>", "", Refusal::Xml),
         ("</record>", "</rekord>", Refusal::Xml),
@@ -398,10 +441,12 @@ fn made(id: &str, begin: u64, sources: impl IntoIterator<Item = u32>) -> Report 
 }
 
 fn summary(ledger: &Ledger) -> Summary {
-    Summary::new(&name("example.com"), ledger, (NOW, 30), &mut |address| Known {
-        is_own: address.to_string() == "192.0.2.10",
-        spf: Some(address.to_string() == "192.0.2.10"),
-        name: None,
+    Summary::new(&name("example.com"), ledger, (NOW, 30), &mut |address| {
+        Known {
+            is_own: address.to_string() == "192.0.2.10",
+            spf: Some(address.to_string() == "192.0.2.10"),
+            name: None,
+        }
     })
 }
 
@@ -467,7 +512,12 @@ fn a_stricter_policy_is_advised_once_reports_of_two_weeks_have_nothing_against_i
         let begin = NOW.seconds() - 86_400 * (day + 1);
         let before = summary(&ledger).advice;
         assert!(!before.contains("can be set"), "{before}");
-        ledger.add(&made(&day.to_string(), begin, [1]), &shown("a.example"), NOW, &is_ours);
+        ledger.add(
+            &made(&day.to_string(), begin, [1]),
+            &shown("a.example"),
+            NOW,
+            &is_ours,
+        );
     }
     let advice = summary(&ledger).advice;
     assert!(advice.starts_with("p=quarantine can be set"), "{advice}");
@@ -478,7 +528,12 @@ fn a_report_about_another_time_or_with_too_many_ids_is_refused() {
     let mut ledger = Ledger::default();
     let mut add = |report: &Report| ledger.add(report, &shown("a.example"), NOW, &is_ours);
     let begin = NOW.seconds() - 86_400;
-    for begin in [0, begin - 50 * 86_400, begin + 4 * 86_400, u64::MAX - 86_400] {
+    for begin in [
+        0,
+        begin - 50 * 86_400,
+        begin + 4 * 86_400,
+        u64::MAX - 86_400,
+    ] {
         let refused = Added::Refused(Refusal::Date);
         assert_eq!(add(&made("x", begin, [1])), refused, "{begin}");
     }
@@ -495,7 +550,10 @@ fn one_who_reports_much_pushes_out_only_what_he_has_said() {
     let begin = |day: u64| NOW.seconds() - 86_400 * (day + 1);
     for day in 0..29 {
         let report = made("good", begin(day), 1..=20);
-        assert_eq!(ledger.add(&report, &shown("good.example"), NOW, &is_ours), Added::Counted);
+        assert_eq!(
+            ledger.add(&report, &shown("good.example"), NOW, &is_ours),
+            Added::Counted
+        );
     }
     let mut source = 1_000_000_u32;
     for day in 0..29 {
@@ -520,14 +578,23 @@ fn one_who_reports_much_pushes_out_only_what_he_has_said() {
     let shares = ledger.days.values().flatten();
     let held: usize = shares.clone().map(|(_, share)| share.sources.len()).sum();
     assert!(held <= REPORT_ENTRIES_MAX, "{held}");
-    assert!(shares.clone().all(|(_, share)| share.sources.len() <= REPORT_SOURCES_MAX));
+    assert!(
+        shares
+            .clone()
+            .all(|(_, share)| share.sources.len() <= REPORT_SOURCES_MAX)
+    );
     let good: usize = shares
         .clone()
         .filter(|(who, _)| *who == "good.example")
         .map(|(_, share)| share.sources.len())
         .sum();
     assert_eq!(good, 29 * 20, "nothing of it went");
-    assert!(ledger.days.values().all(|day| day.len() <= REPORT_REPORTERS_MAX + 2));
+    assert!(
+        ledger
+            .days
+            .values()
+            .all(|day| day.len() <= REPORT_REPORTERS_MAX + 2)
+    );
     // No message is lost from the counts.
     let summary = summary(&ledger);
     let sums = 29 * 20 + 29 * 4 * 400 + REPORT_REPORTERS_MAX as u64 * 2 * 3;

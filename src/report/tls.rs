@@ -107,8 +107,14 @@ impl Policy {
         }
         Ok(TlsResult {
             domain: domain(&self.policy.policy_domain).ok_or(Refusal::Schema)?,
-            successes: self.summary.total_successful_session_count.min(REPORT_COUNT_MAX),
-            failures: self.summary.total_failure_session_count.min(REPORT_COUNT_MAX),
+            successes: self
+                .summary
+                .total_successful_session_count
+                .min(REPORT_COUNT_MAX),
+            failures: self
+                .summary
+                .total_failure_session_count
+                .min(REPORT_COUNT_MAX),
             causes,
         })
     }

@@ -71,7 +71,10 @@ fn zip(bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
     trailer.expect(END)?;
     let disks = (trailer.number::<2>()?, trailer.number::<2>()?);
     let entries = (trailer.number::<2>()?, trailer.number::<2>()?);
-    let (len, start) = (trailer.number::<4>()? as usize, trailer.number::<4>()? as usize);
+    let (len, start) = (
+        trailer.number::<4>()? as usize,
+        trailer.number::<4>()? as usize,
+    );
     let directory = start.checked_add(len).filter(|behind| *behind == end);
     if disks != (0, 0) || entries != (1, 1) || directory.is_none() {
         return Err(Refusal::Archive);
@@ -81,7 +84,11 @@ fn zip(bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
     central.take(4)?;
     let (flags, method) = (central.number::<2>()?, central.number::<2>()?);
     central.take(4)?;
-    let sums = (central.number::<4>()?, central.number::<4>()?, central.number::<4>()?);
+    let sums = (
+        central.number::<4>()?,
+        central.number::<4>()?,
+        central.number::<4>()?,
+    );
     let name_len = central.number::<2>()? as usize;
     let rest = central
         .number::<2>()?
@@ -90,7 +97,12 @@ fn zip(bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
     let at = central.number::<4>()?;
     let name = central.take(name_len)?;
     central.take(rest)?;
-    let whole = Entry { flags, method, sums, name };
+    let whole = Entry {
+        flags,
+        method,
+        sums,
+        name,
+    };
     // The file begins where the archive does, and nothing is encrypted.
     if !central.0.is_empty() || at != 0 || flags & 1 != 0 {
         return Err(Refusal::Archive);
@@ -119,7 +131,9 @@ fn end_of(bytes: &[u8]) -> Result<usize, Refusal> {
         let mut rest = Bytes(bytes.get(*at..).unwrap_or_default());
         rest.expect(END).is_ok()
             && rest.take(END_BYTES.saturating_sub(6)).is_ok()
-            && rest.number::<2>().is_ok_and(|len| len as usize == rest.0.len())
+            && rest
+                .number::<2>()
+                .is_ok_and(|len| len as usize == rest.0.len())
     };
     (first..=last).rev().find(is_end).ok_or(Refusal::Archive)
 }
@@ -131,7 +145,11 @@ fn packed<'a>(front: &'a [u8], whole: &Entry<'_>) -> Result<&'a [u8], Refusal> {
     local.take(2)?;
     let (flags, method) = (local.number::<2>()?, local.number::<2>()?);
     local.take(4)?;
-    let sums = (local.number::<4>()?, local.number::<4>()?, local.number::<4>()?);
+    let sums = (
+        local.number::<4>()?,
+        local.number::<4>()?,
+        local.number::<4>()?,
+    );
     let name_len = local.number::<2>()? as usize;
     let extra = local.number::<2>()? as usize;
     let name = local.take(name_len)?;
@@ -142,7 +160,13 @@ fn packed<'a>(front: &'a [u8], whole: &Entry<'_>) -> Result<&'a [u8], Refusal> {
         true => whole.sums,
         false => sums,
     };
-    if (Entry { flags, method, sums, name }) != *whole {
+    if (Entry {
+        flags,
+        method,
+        sums,
+        name,
+    }) != *whole
+    {
         return Err(Refusal::Archive);
     }
     let packed = local.take(whole.sums.1 as usize)?;

@@ -68,7 +68,9 @@ impl<'a> Reader<'a> {
                 self.rest = behind_mark(behind, "?>")?;
             } else if let Some(behind) = rest.strip_prefix("<![CDATA[") {
                 self.rest = behind_mark(behind, "]]>")?;
-                let len = behind.len().saturating_sub(self.rest.len().saturating_add(3));
+                let len = behind
+                    .len()
+                    .saturating_sub(self.rest.len().saturating_add(3));
                 self.append(behind.get(..len).unwrap_or_default())?;
             } else if rest.starts_with("<!") {
                 return Err(Refusal::Entity);

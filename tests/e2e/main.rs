@@ -33,6 +33,7 @@ mod policy;
 mod process;
 mod queue;
 mod relay;
+mod reports;
 mod root_start;
 mod sendmail;
 mod spf;

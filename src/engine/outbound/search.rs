@@ -85,9 +85,7 @@ impl Engine {
             Destination::Maildir(_)
             | Destination::Pipe(_)
             | Destination::Reports
-            | Destination::Discard => {
-                self.here(Endpoint::Helper(destination.to_string().into()))
-            }
+            | Destination::Discard => self.here(Endpoint::Helper(destination.to_string().into())),
         };
         courier.hosts.push_back(here);
     }

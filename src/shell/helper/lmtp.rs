@@ -215,7 +215,10 @@ impl Session<'_> {
             Destination::Reports => {
                 let sender = self.from.as_ref();
                 let taken = reports::deliver(sender, &recipient.mailbox, content, self.shared);
-                taken.map_or_else(|untaken| self.untaken(&untaken), |text| Outcome::new(250, (2, 0, 0), text))
+                taken.map_or_else(
+                    |untaken| self.untaken(&untaken),
+                    |text| Outcome::new(250, (2, 0, 0), text),
+                )
             }
             Destination::Program(words) => {
                 let program = Program {

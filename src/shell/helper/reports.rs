@@ -34,7 +34,9 @@ use crate::limits::{
 };
 use crate::mail::authors::authors;
 use crate::mail::header::{Header, HeaderEnd, header_end};
-use crate::report::{self, Added, Known, Ledger, Page, Reading, Refusal, Report, Reporter, Summary, Tally};
+use crate::report::{
+    self, Added, Known, Ledger, Page, Reading, Refusal, Report, Reporter, Summary, Tally,
+};
 use crate::shell::drop_folder::Draft;
 use crate::shell::replace::replace;
 use crate::shell::time::wall;
@@ -62,9 +64,8 @@ pub(super) fn deliver(
 ) -> Result<&'static str, Untaken> {
     // Nothing is kept under the lock but the turn itself.
     let _turn = shared.report.lock().unwrap_or_else(PoisonError::into_inner);
-    let config = loading::read(&shared.directory.folder).map_err(|errors| {
-        Untaken::Config(errors.into_iter().next().unwrap_or_default())
-    })?;
+    let config = loading::read(&shared.directory.folder)
+        .map_err(|errors| Untaken::Config(errors.into_iter().next().unwrap_or_default()))?;
     let folder = Place::open(&config)?;
     let bytes = front(content).map_err(|error| Untaken::Io(folder.path.clone(), error))?;
     let header = header(&bytes);
@@ -105,7 +106,9 @@ fn front(content: &Content) -> io::Result<Vec<u8>> {
 fn header(bytes: &[u8]) -> Header {
     let head = bytes.get(..HEADER_BYTES_MAX).unwrap_or(bytes);
     let end = head.windows(2).position(|pair| pair == b"\n\n");
-    let head = head.get(..end.map_or(head.len(), |end| end + 1)).unwrap_or_default();
+    let head = head
+        .get(..end.map_or(head.len(), |end| end + 1))
+        .unwrap_or_default();
     let mut lines = with_crlf(head);
     if let HeaderEnd::EmptyLine { at, .. } | HeaderEnd::NotAField { at } = header_end(&lines) {
         lines.truncate(at);
@@ -227,7 +230,10 @@ impl Place {
             .with_some("author", author);
         log::write(&line);
         self.tally(config, |tally| {
-            *tally.refused.entry(refusal.as_str().to_owned()).or_default() += 1;
+            *tally
+                .refused
+                .entry(refusal.as_str().to_owned())
+                .or_default() += 1;
         })?;
         Ok("the report is not taken, and its reporter not told")
     }
@@ -239,7 +245,9 @@ impl Place {
         self.write(TALLY, &serde_json::to_vec(&tally).unwrap_or_default())?;
         let mut domains = Vec::new();
         for domain in config.domains.keys() {
-            if domains.len() < REPORT_SUMMARY_DOMAINS_MAX && self.path.join(file_of(domain)).exists() {
+            if domains.len() < REPORT_SUMMARY_DOMAINS_MAX
+                && self.path.join(file_of(domain)).exists()
+            {
                 let ledger = self.ledger(domain)?;
                 let about = (self.now, REPORT_SUMMARY_DAYS as u64);
                 let summary = Summary::new(domain, &ledger, about, &mut |address| Known {
@@ -267,7 +275,9 @@ impl Place {
                 let aside = path.with_extension("json.damaged");
                 fs::rename(&path, &aside).map_err(|error| Untaken::Io(path.clone(), error))?;
                 let cause = format!("{} is damaged, and set aside", path.display());
-                log::write(&Line::new(Level::Error, "report-ledger").with("cause", one_line(&cause)));
+                log::write(
+                    &Line::new(Level::Error, "report-ledger").with("cause", one_line(&cause)),
+                );
                 Ok(Ledger::default())
             }
             Err(error) => Err(Untaken::Io(path, error)),
@@ -309,7 +319,10 @@ fn file_of(domain: &Domain) -> String {
 
 fn is_own(config: &Config, address: IpAddr) -> bool {
     let delivery = &config.delivery;
-    let bound = [delivery.bind4.map(IpAddr::V4), delivery.bind6.map(IpAddr::V6)];
+    let bound = [
+        delivery.bind4.map(IpAddr::V4),
+        delivery.bind6.map(IpAddr::V6),
+    ];
     bound.contains(&Some(address))
 }
 
@@ -334,10 +347,7 @@ fn pass_on(
         true => String::new(),
         false => format!("postmaster@{domain}"),
     };
-    let envelope = [
-        format!("MAIL FROM:<{from}>"),
-        format!("RCPT TO:<{admin}>"),
-    ];
+    let envelope = [format!("MAIL FROM:<{from}>"), format!("RCPT TO:<{admin}>")];
     let head = format!("Delivered-To: {mark}\r\n");
     let mut message = io::Read::chain(head.as_bytes(), Lines::new(content));
     let folder = config.state_dir.join("spool").join("drop");
