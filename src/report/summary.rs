@@ -351,11 +351,13 @@ fn of_service(group: &Group, domain: &Domain) -> String {
             "{name} sends for you, and your SPF record has it, but its bounces go to a domain of its own, so that SPF does \
              not count: {sign}"
         ),
-        (_, Some(include)) => format!(
+        (Some(false), Some(include)) => format!(
             "{name} sends for you and is not in your SPF record: {sign}, or bounce to {domain} with include:{include} in its \
              SPF record"
         ),
-        (_, None) => format!("{name} sends for you and does not sign for you: {sign}"),
+        _ => format!(
+            "{name} sends for you, and what it sends does not pass: it does not sign for you: {sign}"
+        ),
     }
 }
 

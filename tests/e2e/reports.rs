@@ -140,8 +140,11 @@ fn a_report_is_counted_once_and_told_by_the_command_and_on_the_page() {
     relay.run();
     send(&relay, &signed);
     // Whose sender cannot be shown, and what is no report but a trap.
-    send(&relay, &report("second"));
-    send(&relay, &message(&gzip(&vec![0; 8 * 1024 * 1024])));
+    let second = String::from_utf8(report("second")).expect("text");
+    let unsigned = second.replace("From: reporter@writer.test", "From: reporter@four.test");
+    send(&relay, unsigned.as_bytes());
+    let bomb = message(&gzip(&vec![0; 8 * 1024 * 1024]));
+    send(&relay, &reporter.signed(&bomb));
     let refused = relay.wait_for_log("event=report-refused");
     assert!(refused.contains("cause=ratio"), "{refused}");
     let tally = &kept(at)["tally"];
@@ -175,7 +178,7 @@ fn a_report_is_counted_once_and_told_by_the_command_and_on_the_page() {
         let page = text_of(&dom);
         for words in [
             "12 passed, 35 failed in 30 days, said by writer.test",
-            "Mailchimp sends for you and is not in your SPF record",
+            "Mailchimp sends for you, and what it sends does not pass",
             "Not taken: ratio 1",
         ] {
             assert!(page.contains(words), "{words}: {page}");
@@ -205,6 +208,10 @@ fn what_a_person_writes_to_the_address_of_reports_reaches_the_admin() {
         "{text}"
     );
     assert!(text.contains("What is this?\r\n.dots\r\n"), "{text}");
+    // From here it would pass as our own.
+    let spoofed = b"From: boss@relay.test\r\nSubject: x\r\n\r\nx\r\n";
+    let reply = client.transaction("ann@writer.test", &["reports@relay.test"], spoofed);
+    assert_eq!(reply.code, 550, "{reply:?}");
     // It comes back, and goes round no second time: its sender is told.
     let mut client = relay.client();
     let again = text.as_bytes();
