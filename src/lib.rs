@@ -9,7 +9,7 @@
 //! | 4 | [`engine`] | no |
 //! | 3 | [`queue`] | through its `Disk` trait |
 //! | 2 | [`config`], [`policy`] | no |
-//! | 1 | [`smtp`], [`dns`], [`mail`], [`auth`], [`acme`], [`http`], [`metrics`] | no |
+//! | 1 | [`smtp`], [`dns`], [`mail`], [`auth`], [`acme`], [`http`], [`metrics`], [`report`] | no |
 //! | 0 | the vocabulary: addresses, dates, limits, … | no |
 //!
 //! All decisions are made by state machines that do no I/O and hold no clock. They take bytes, answers and the
@@ -48,6 +48,7 @@ pub mod metrics;
 pub mod policy;
 pub mod queue;
 pub mod queue_id;
+pub mod report;
 pub mod setup;
 pub mod shell;
 pub mod smtp;

@@ -693,3 +693,54 @@ pub const STATUS_ROWS_MAX: usize = 10;
 pub const STATUS_EVENTS_MAX: usize = 50;
 /// Bytes of an event, or of a reason, on the status page; what is longer is cut.
 pub const STATUS_EVENT_BYTES_MAX: usize = 512;
+
+// Reports of others.
+
+/// Bytes of a message that is read as a report.
+pub const REPORT_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of a report that is unpacked.
+pub const REPORT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How many times as long as its archive a report may be; the first 256 KiB are free.
+pub const REPORT_RATIO_MAX: usize = 200;
+/// MIME parts of a message in which a report is looked for.
+pub const REPORT_PARTS_MAX: usize = 32;
+/// How deep MIME parts may lie in each other.
+pub const REPORT_PARTS_DEPTH_MAX: usize = 5;
+/// XML elements of a report.
+pub const REPORT_ELEMENTS_MAX: usize = 1_000_000;
+/// XML elements of a report that lie in each other.
+pub const REPORT_DEPTH_MAX: usize = 16;
+/// Bytes of text in one XML element of a report.
+pub const REPORT_ELEMENT_BYTES_MAX: usize = 16 * 1024;
+/// Rows of a DMARC report.
+pub const REPORT_ROWS_MAX: usize = 20_000;
+/// Policies of a TLS report.
+pub const REPORT_POLICIES_MAX: usize = 1_000;
+/// Served domains that one report may be about.
+pub const REPORT_DOMAINS_MAX: usize = 16;
+/// Messages, or sessions, that one row of a report may count.
+pub const REPORT_COUNT_MAX: u64 = 1_000_000_000;
+/// Characters of a name or an id of a report that are kept.
+pub const REPORT_TEXT_CHARS_MAX: usize = 128;
+/// How long ago a report may begin.
+pub const REPORT_AGE_MAX: Duration = Duration::from_secs(35 * 86_400);
+/// How many days are kept.
+pub const REPORT_DAYS_MAX: usize = 400;
+/// Organisations whose reports about one day are kept apart; others share one place.
+pub const REPORT_REPORTERS_MAX: usize = 32;
+/// Reports of one organisation about one domain and one day.
+pub const REPORT_IDS_MAX: usize = 64;
+/// Sources of one organisation, one domain and one day that are kept apart.
+pub const REPORT_SOURCES_MAX: usize = 256;
+/// Sources of one domain that are kept apart in all days.
+pub const REPORT_ENTRIES_MAX: usize = 10_000;
+/// Bytes of the file with what is kept of one domain.
+pub const REPORT_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes of the summary that the status page shows.
+pub const REPORT_SUMMARY_BYTES_MAX: usize = 256 * 1024;
+/// Sources that a summary names.
+pub const REPORT_SUMMARY_SOURCES_MAX: usize = 12;
+/// Domains that the status page shows.
+pub const REPORT_SUMMARY_DOMAINS_MAX: usize = 20;
+/// Days that the status page shows.
+pub const REPORT_SUMMARY_DAYS: usize = 30;

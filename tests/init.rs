@@ -86,7 +86,7 @@ fn a_folder_is_ready_after_one_command_under_every_mask_and_the_next_changes_not
         let (code, said, errors) = chopar(&folder, &["check"]);
         assert_eq!((code, errors.as_str()), (0, ""), "{said}");
         assert!(
-            said.contains("serves example.com; users 1, aliases 1, DKIM keys 2"),
+            said.contains("serves example.com; users 1, aliases 2, DKIM keys 2"),
             "{said}"
         );
 

@@ -123,7 +123,8 @@ impl Add {
         }
         let mut entries = plan_domain(&domain, target.as_ref(), wall());
         if self.bare {
-            entries.retain(|entry| !matches!(entry, Entry::Do(Step::Key { .. })));
+            entries
+                .retain(|entry| !matches!(entry, Entry::Do(Step::Key { .. } | Step::Reports(_))));
         }
         match self.bare {
             true => execute(&entries, folder, &mut io::sink()).result?,

@@ -85,6 +85,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("queue show", "sudo chopar queue show 00TNH7E000000"),
     ("queue stats", "sudo chopar queue stats --json"),
     ("reload", "sudo chopar reload"),
+    ("report", "sudo chopar report example.com --days 90"),
     ("send", "sudo chopar send you@gmail.com"),
     ("run", "chopar -C ./config run"),
     (

@@ -24,6 +24,7 @@ pub mod man;
 pub mod output;
 pub mod queue;
 pub mod reload;
+pub mod report;
 pub mod run;
 pub mod send;
 pub mod sendmail;
@@ -81,6 +82,7 @@ enum Command {
     Man(man::Man),
     Queue(queue::Queue),
     Reload(reload::Reload),
+    Report(report::Report),
     Run(run::Run),
     Send(send::Send),
     Spf(spf::Spf),
@@ -261,6 +263,14 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
         Command::Queue(queue) => queue.run(&runtime_dir(&folder), &drop_folder(&folder), output),
         Command::Top(top) => top.run(&runtime_dir(&folder), output),
         Command::Reload(reload) => reload.run(&runtime_dir(&folder)),
+        Command::Report(report) => {
+            let domains = served::meant(&folder, report.domain.as_deref())?;
+            let mut entropy = SystemEntropy::default();
+            let mut lookup = lookup::Lookup::new(servers(&folder, report.dns), &mut entropy);
+            report.run(&load(&folder)?, &domains, output, wall(), &mut |question| {
+                lookup.ask(question)
+            })
+        }
         Command::Send(send) => send.run(&load(&folder)?, output),
         Command::Spf(spf) => {
             let mut entropy = SystemEntropy::default();

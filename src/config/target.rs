@@ -3,7 +3,7 @@
 //! ```text
 //! target  = address [ "via" hosts ]          ; a name alone is one of the same domain
 //!         / "*@" domain [ "via" hosts ]      ; the same local part there
-//!         / "lmtp:" ( path / host ":" port ) / "maildir:" path / "discard:"
+//!         / "lmtp:" ( path / host ":" port ) / "maildir:" path / "discard:" / "reports:"
 //!         / "|" command                      ; the rest of the line
 //! hosts   = host [ ":" port ] *( "/" host [ ":" port ] )
 //! ```
@@ -50,6 +50,8 @@ pub enum Destination {
     Maildir(Box<str>),
     /// Into a program: its path and its arguments, as they are written.
     Pipe(Box<str>),
+    /// Into the counts of what others report ([`crate::report`]); what is not a report goes to `admin`.
+    Reports,
     /// Nowhere.
     Discard,
 }
@@ -80,8 +82,7 @@ impl Target {
             let text = text.to_owned();
             return Err(Problem::AliasTarget { text });
         }
-        if text.starts_with('|') || text == "discard:" || text.split_once(':').is_some_and(is_kind)
-        {
+        if text.starts_with('|') || text.split_once(':').is_some_and(is_kind) {
             return Destination::read(text, port).map(Self::Here);
         }
         // An address holds no space outside of quotes.
@@ -142,6 +143,9 @@ impl Destination {
         if text == "discard:" {
             return Ok(Self::Discard);
         }
+        if text == "reports:" {
+            return Ok(Self::Reports);
+        }
         if let Some(command) = text.strip_prefix('|').map(str::trim) {
             let known = words(command)
                 .is_some_and(|words| words.first().is_some_and(|path| path.starts_with('/')));
@@ -198,6 +202,7 @@ impl fmt::Display for Destination {
             }
             Self::Maildir(path) => write!(out, "maildir:{path}"),
             Self::Pipe(command) => write!(out, "| {command}"),
+            Self::Reports => out.write_str("reports:"),
             Self::Discard => out.write_str("discard:"),
         }
     }
@@ -230,7 +235,7 @@ pub fn words(command: &str) -> Option<Vec<String>> {
 }
 
 fn is_kind((kind, _): (&str, &str)) -> bool {
-    matches!(kind, "lmtp" | "maildir" | "discard")
+    matches!(kind, "lmtp" | "maildir" | "discard" | "reports")
 }
 
 fn read_domain(name: &str) -> Result<Domain, Problem> {
@@ -283,6 +288,7 @@ mod tests {
             ("lmtp:127.0.0.1:2424", "lmtp:127.0.0.1:2424"),
             ("maildir:/home/ann/Mail dir", "maildir:/home/ann/Mail dir"),
             ("discard:", "discard:"),
+            ("reports:", "reports:"),
             (
                 "|/usr/bin/procmail -d \"a b\"",
                 "| /usr/bin/procmail -d \"a b\"",
@@ -317,6 +323,7 @@ mod tests {
             "maildir:relative",
             "maildir:",
             "discard:x",
+            "reports:x",
             "| relative",
             "|",
             "| /bin/x \"open",

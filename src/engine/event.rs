@@ -264,6 +264,8 @@ pub enum Trust {
 pub enum Kept {
     /// What `chopar doctor` has found last.
     Checklist,
+    /// What others report about mail in the name of our domains.
+    Reports,
 }
 
 impl Kept {
@@ -271,6 +273,7 @@ impl Kept {
     pub const fn file(self) -> &'static str {
         match self {
             Self::Checklist => "doctor.json",
+            Self::Reports => "reports/summary.json",
         }
     }
 }

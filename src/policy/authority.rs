@@ -547,10 +547,12 @@ fn last_labels(domain: &Domain) -> &str {
         .unwrap_or(text)
 }
 
-/// Whether mail goes on to another host.
+/// Whether mail goes on to another host, or may: what comes for reports and is none is sent to `admin`.
 fn leaves(config: &Config, goal: &Goal) -> bool {
     match &goal.destination {
-        Some(destination) => matches!(destination, Destination::Hosts(_)),
+        Some(destination) => {
+            matches!(destination, Destination::Hosts(_) | Destination::Reports)
+        }
         None => config.receiving(goal.mailbox.domain()).is_none(),
     }
 }

@@ -10,7 +10,7 @@ use super::{machine, spf_record};
 use crate::address::Domain;
 use crate::auth::dkim::record::record_text;
 use crate::auth::spf::{self, Outcome, Sender};
-use crate::config::{Config, Listen, Receive};
+use crate::config::{Config, Destination, Listen, Receive, Target};
 use crate::dns::{RecordKind, ZoneKind};
 use crate::entropy::Entropy as _;
 use crate::limits::SPF_TERMS_MAX;
@@ -94,9 +94,18 @@ pub fn facts_of(config: &Config, domain: &Domain, addresses: Vec<IpAddr>) -> Fac
     }
 }
 
-/// Who reads the reports: `admin`, where that is an address of a domain of this host; else postmaster of the domain, whose
+/// Who reads the reports: the address of the domain that leads to `reports:`; else `admin`, where that is an address of a domain of this host; else postmaster of the domain, whose
 /// mail is led to `admin`. An address elsewhere would need that domain's leave (RFC 7489 section 7.1).
 fn reports_to(config: &Config, domain: &Domain) -> String {
+    let served = config.domains.get(domain);
+    let mut aliases = served.into_iter().flat_map(|served| &served.aliases);
+    let counted = aliases.find(|(_, alias)| {
+        let reports = Target::Here(Destination::Reports);
+        alias.targets.contains(&reports)
+    });
+    if let Some((name, _)) = counted {
+        return format!("{name}@{domain}");
+    }
     match &config.admin {
         Some(admin) if config.receiving(admin.domain()).is_some() => admin.to_string(),
         Some(_) | None => format!("postmaster@{domain}"),

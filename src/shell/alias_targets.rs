@@ -83,7 +83,10 @@ fn missing(target: &Destination) -> Option<(Severity, String)> {
                 &format!("of the LMTP server's socket {}", path.display()),
             )
         }
-        Destination::Hosts(_) | Destination::Lmtp(_) | Destination::Discard => None,
+        Destination::Hosts(_)
+        | Destination::Lmtp(_)
+        | Destination::Reports
+        | Destination::Discard => None,
     }
 }
 

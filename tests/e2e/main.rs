@@ -35,6 +35,7 @@ mod process;
 mod published;
 mod queue;
 mod relay;
+mod reports;
 mod root_start;
 mod sendmail;
 mod spf;

@@ -35,7 +35,7 @@ fn ask(at: SocketAddr, request: &str) -> String {
     String::from_utf8(response).expect("text")
 }
 
-fn get(at: SocketAddr, path: &str) -> String {
+pub(crate) fn get(at: SocketAddr, path: &str) -> String {
     let response = ask(at, &format!("GET {path} HTTP/1.1\r\nHost: {at}\r\n\r\n"));
     let (head, body) = response.split_once("\r\n\r\n").expect("a head");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
@@ -221,7 +221,7 @@ fn the_dashboard_draws_two_hosts_from_one_prometheus() {
 }
 
 /// What a browser makes of the page: its text, and what it complained about.
-fn browse(at: SocketAddr, size: &str, scheme: &str) -> (String, String) {
+pub(crate) fn browse(at: SocketAddr, size: &str, scheme: &str) -> (String, String) {
     let folder = tempfile::tempdir().expect("a folder");
     let mut chromium = Command::new(program("chromium"));
     chromium
@@ -254,7 +254,7 @@ fn browse(at: SocketAddr, size: &str, scheme: &str) -> (String, String) {
 }
 
 /// The text of a page without its markup, blanks and line ends as one blank.
-fn text_of(dom: &str) -> String {
+pub(crate) fn text_of(dom: &str) -> String {
     let mut text = String::new();
     let mut is_markup = false;
     for c in dom.chars() {

@@ -82,9 +82,10 @@ impl Engine {
             }
             Destination::Lmtp(via) => configured(via.as_ref().clone(), None),
             Destination::LmtpSocket(path) => self.here(Endpoint::Unix(path.as_ref().into())),
-            Destination::Maildir(_) | Destination::Pipe(_) | Destination::Discard => {
-                self.here(Endpoint::Helper(destination.to_string().into()))
-            }
+            Destination::Maildir(_)
+            | Destination::Pipe(_)
+            | Destination::Reports
+            | Destination::Discard => self.here(Endpoint::Helper(destination.to_string().into())),
         };
         courier.hosts.push_back(here);
     }

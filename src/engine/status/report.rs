@@ -322,6 +322,7 @@ fn shown_name(name: &NextHop) -> String {
             Destination::LmtpSocket(_) => "an LMTP socket".to_owned(),
             Destination::Maildir(_) => "a maildir".to_owned(),
             Destination::Pipe(_) => "a program".to_owned(),
+            Destination::Reports => "the reports".to_owned(),
             Destination::Discard => "nowhere".to_owned(),
         },
     }

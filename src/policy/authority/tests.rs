@@ -20,7 +20,7 @@ fn config() -> Config {
         ("chopar.toml", toml),
         (
             "domains/us.example/aliases",
-            "ann: ann@far.example\nbox: maildir:/var/mail/box\n",
+            "ann: ann@far.example\nbox: maildir:/var/mail/box\nrua: reports:\n",
         ),
         (
             "domains/lax.example/aliases",
@@ -525,5 +525,21 @@ fn a_proxy_has_no_authority_on_the_port_for_proxies() {
         "::",
     ] {
         assert!(!host(Door::Proxy, text), "{text}");
+    }
+}
+
+#[test]
+fn what_comes_for_reports_is_subject_to_what_holds_for_mail_that_leaves() {
+    let (config, client) = (config(), client(0));
+    let sender = path("a@source.example");
+    for (name, expected) in [
+        ("ann@us.example", true),
+        ("rua@us.example", true),
+        ("box@us.example", false),
+    ] {
+        let mut grants = Grants::default();
+        let grant = grant(&config, &client, &sender, name).expect("a grant");
+        grants.add(grant, 1);
+        assert_eq!(grants.leaves(), expected, "{name}");
     }
 }

@@ -15,12 +15,12 @@ use zeroize::Zeroizing;
 
 use super::facts::in_path;
 use super::secret_word;
-use super::step::{FileKind, Step};
+use super::step::{FileKind, REPORTS, Step};
 use crate::address::{Domain, Mailbox};
 use crate::auth::credential::{Credential, Password, SALT_BYTES};
-use crate::config::Names;
 use crate::config::alias_edit::{Change, EditError, Name, edit};
 use crate::config::text::without_mark;
+use crate::config::{Destination, Names};
 use crate::entropy::Entropy as _;
 use crate::limits::SCRAM_ITERATIONS;
 use crate::setup::dkim_key::{self, KeyFileError};
@@ -135,7 +135,10 @@ pub fn perform(step: &Step, config: &Path) -> Result<Made, StepError> {
             domain,
             name,
             target,
-        } => lead(config, domain, name, target)?,
+        } => lead(config, domain, name, &target.to_string())?,
+        Step::Reports(domain) => {
+            lead(config, domain, REPORTS, &Destination::Reports.to_string())?;
+        }
         Step::User { address } => {
             let password = add_user(config, address)?;
             return Ok(Made::Password(address.clone(), password));
@@ -263,7 +266,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), StepError> {
     })
 }
 
-fn lead(config: &Path, domain: &Domain, name: &str, target: &Mailbox) -> Result<(), StepError> {
+fn lead(config: &Path, domain: &Domain, name: &str, target: &str) -> Result<(), StepError> {
     let path = domain_folder(config, domain).join("aliases");
     let text = match plain_file::text(&path) {
         Ok(text) => without_mark(&text).to_owned(),
@@ -274,7 +277,7 @@ fn lead(config: &Path, domain: &Domain, name: &str, target: &Mailbox) -> Result<
         "*" => Name::CatchAll,
         name => Name::Local(name),
     };
-    let targets = [target.to_string()];
+    let targets = [target.to_owned()];
     let file = format!("domains/{domain}/aliases");
     let change = Change::Add(&targets);
     let names = Names::default();

@@ -123,6 +123,7 @@ pub fn plan(wishes: &Wishes, machine: &Machine) -> Result<Plan, PlanError> {
 pub fn plan_domain(domain: &Domain, forward_to: Option<&Mailbox>, now: Timestamp) -> Vec<Entry> {
     let mut entries = vec![Entry::Do(Step::Domain(domain.clone()))];
     entries.extend(keys(domain, &ExistingDomain::default(), now));
+    entries.push(Entry::Do(Step::Reports(domain.clone())));
     entries.extend(forward_to.map(|target| {
         Entry::Do(Step::Alias {
             domain: domain.clone(),
@@ -265,6 +266,10 @@ impl Planner<'_> {
         self.entries
             .0
             .extend(keys(&domain, &existing, self.machine.now));
+        // Where a domain was served before, its records may name another address, which stays.
+        if self.machine.existing.domain.is_none() {
+            self.entries.step(Step::Reports(domain.clone()));
+        }
         match (&existing.catch_all, &self.wishes.forward_to) {
             (Some(there), _) => self.entries.kept(format!(
                 "every address of {domain} that is not named leads to {there}"

@@ -64,6 +64,7 @@ fn reload(entries: &mut Entries) {
                     | Step::Domain(_)
                     | Step::Key { .. }
                     | Step::Alias { .. }
+                    | Step::Reports(_)
                     | Step::User { .. }
             )
         )

@@ -77,6 +77,8 @@ pub enum Step {
         /// Where it leads.
         target: Mailbox,
     },
+    /// The address that gets the reports about the domain, whose mail is counted.
+    Reports(Domain),
     /// A user with a password that is made.
     User {
         /// The user's address.
@@ -101,6 +103,9 @@ pub enum Step {
     /// The running daemon reads its configuration again.
     Reload,
 }
+
+/// The local part to which reports about a new domain are sent.
+pub const REPORTS: &str = "reports";
 
 /// What a file outside of the configuration folder is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -230,6 +235,10 @@ impl fmt::Display for Step {
                 name,
                 target,
             } => write!(out, "lead {name}@{domain} to {target}"),
+            Self::Reports(domain) => write!(
+                out,
+                "count the DMARC and TLS reports that come to {REPORTS}@{domain}"
+            ),
             Self::User { address } => write!(
                 out,
                 "add the user {address}, who may send from every address of {}",

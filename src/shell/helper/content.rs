@@ -46,6 +46,11 @@ impl Content {
         Ok(())
     }
 
+    /// Bytes of it.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
     /// Reads from an offset on; 0 at the end.
     pub(super) fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<usize> {
         if let Some(file) = &self.file {

@@ -20,6 +20,8 @@ pub(super) enum Destination {
     Maildir(PathBuf),
     /// A program and its arguments.
     Program(Vec<String>),
+    /// The counts of reports.
+    Reports,
 }
 
 /// Why a target is not served.
@@ -157,6 +159,7 @@ fn targets(config: &Config) -> HashMap<String, Destination> {
             let destination = match target {
                 config::Destination::Maildir(path) => Destination::Maildir(path.as_ref().into()),
                 config::Destination::Pipe(command) => Destination::Program(words(command)?),
+                config::Destination::Reports => Destination::Reports,
                 _ => return None,
             };
             Some((target.to_string(), destination))

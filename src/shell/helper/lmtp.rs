@@ -14,6 +14,7 @@ use super::content::{BLOCK_BYTES, Content};
 use super::directory::{Destination, Found, Unknown};
 use super::maildir;
 use super::program::{self, Ended, Program};
+use super::reports::{self, Untaken};
 use super::shared::Shared;
 use crate::address::{Mailbox, ReversePath};
 use crate::engine::log::{Level, Line};
@@ -211,6 +212,14 @@ impl Session<'_> {
                     Outcome::of_error(&error)
                 }
             },
+            Destination::Reports => {
+                let sender = self.from.as_ref();
+                let taken = reports::deliver(sender, &recipient.mailbox, content, self.shared);
+                taken.map_or_else(
+                    |untaken| self.untaken(&untaken),
+                    |text| Outcome::new(250, (2, 0, 0), text),
+                )
+            }
             Destination::Program(words) => {
                 let program = Program {
                     words,
@@ -226,6 +235,25 @@ impl Session<'_> {
                 let said = last_line(&output.stderr).or_else(|| last_line(&output.stdout));
                 Outcome::of_program(&ended, said.as_deref())
             }
+        }
+    }
+
+    /// What is said of a message that was neither counted nor passed on.
+    fn untaken(&self, untaken: &Untaken) -> Outcome {
+        match untaken {
+            Untaken::Io(path, error) => {
+                log_failure(path, error);
+                Outcome::of_error(error)
+            }
+            Untaken::Config(error) => {
+                Outcome::new(451, (4, 3, 5), &format!("the configuration: {error}"))
+            }
+            Untaken::Loop => Outcome::new(554, (5, 4, 6), "the message has been here before"),
+            Untaken::NoAdmin => Outcome::new(
+                550,
+                (5, 7, 1),
+                "this address takes DMARC and TLS reports, and this message is neither",
+            ),
         }
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   relay (sandbox) ── control socket: target + one end of a socket pair ──> helper ── a thread for each
 //!         └────────────── LMTP, or a question to the hook ──────────────────────┘        |
-//!                                                             maildir:/path · | program · hooks/post-data
+//!                                                             maildir:/path · | program · reports: · hooks/post-data
 //! ```
 //!
 //! It is this binary, started as the service's account before the sandbox closes, and has nothing but the control socket.
@@ -23,6 +23,7 @@ mod lmtp;
 mod maildir;
 mod program;
 mod question;
+pub mod reports;
 mod serve;
 mod shared;
 

@@ -1,5 +1,6 @@
 //! What all connections of the helper share.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::directory::Directory;
@@ -15,6 +16,8 @@ pub(super) struct Shared {
     pub(super) deliveries: AtomicUsize,
     /// Hooks that run.
     pub(super) hooks: AtomicUsize,
+    /// Held by the one thread that reads a report.
+    pub(super) report: Mutex<()>,
 }
 
 impl Shared {
@@ -25,6 +28,7 @@ impl Shared {
             running: Running::default(),
             deliveries: AtomicUsize::new(0),
             hooks: AtomicUsize::new(0),
+            report: Mutex::new(()),
         }
     }
 

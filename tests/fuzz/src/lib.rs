@@ -22,6 +22,7 @@ mod http_request;
 mod import;
 mod journal;
 mod proxy;
+mod report;
 mod sendmail_message;
 mod server_session;
 mod smtp_command;
@@ -46,6 +47,7 @@ pub use http_request::http_request;
 pub use import::{import_chasquid, import_postfix};
 pub use journal::journal;
 pub use proxy::proxy;
+pub use report::report;
 pub use sendmail_message::sendmail_message;
 pub use server_session::server_session;
 pub use smtp_command::smtp_command;
@@ -76,6 +78,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("import_postfix", import_postfix),
     ("journal", journal),
     ("proxy", proxy),
+    ("report", report),
     ("sendmail_message", sendmail_message),
     ("server_session", server_session),
     ("smtp_command", smtp_command),

@@ -241,7 +241,53 @@ function checked(list) {
   })));
 }
 
+// What others report about mail in the name of our domains.
+function reported(page) {
+  by("reports-section").hidden = false;
+  const kinds = { own: "this host", allowed: "allowed by SPF", service: "service", forwarder: "forwarder", unknown: "unknown" };
+  const passed = (one) => one.both + one.dkim + one.spf;
+  const domains = page.domains.map((one) => {
+    const box = make("div", {}, make("h3", {}, one.domain), make("p", {},
+      `${count(passed(one.messages))} passed, ${count(one.messages.neither)} failed in ${one.days_asked} days` +
+      (one.reporters.length > 0 ? `, said by ${one.reporters.slice(0, 6).join(", ")}` : "") +
+      (one.unverified > 0 ? `; ${count(one.unverified)} in reports of nobody that can be shown` : "")));
+    if (one.days.length > 0) {
+      const most = Math.max(1, ...one.days.map((day) => day.passed + day.failed));
+      box.append(table([["day", "short"], ["", "bar"], ["passed", "number"], ["failed", "number"]], one.days.slice(-14).map((day) =>
+        [day.day, bar([[day.passed, "delivered"], [day.failed, "failed"]], most), count(day.passed), count(day.failed)])));
+    }
+    if (one.sources.length > 0) {
+      box.append(table([["who", ""], ["what", ""], ["passed", "number"], ["failed", "number"], ["in words", ""]], one.sources.map((from) => {
+        const style = from.messages.neither === 0 ? "good" : from.kind === "unknown" ? "bad" : "wait";
+        return [from.who, make("span", { class: style }, kinds[from.kind] || from.kind),
+          count(passed(from.messages)), count(from.messages.neither), from.words];
+      })));
+    }
+    if (one.tls.length > 0) {
+      box.append(table([["TLS, said by", ""], ["with TLS", "number"], ["failed", "number"], ["why", ""]], one.tls.map((tls) =>
+        [tls.reporter, count(tls.successes), count(tls.failures), tls.words])));
+    }
+    box.append(make("p", {}, make("b", {}, "Next: "), one.advice));
+    return box;
+  });
+  const refused = Object.entries(page.tally.refused);
+  if (refused.length > 0) {
+    domains.push(make("p", { class: "dim" }, `Not taken: ${refused.map(([name, value]) => `${name} ${count(value)}`).join(", ")}`));
+  }
+  show("reports", ...(domains.length > 0 ? domains : [none("No report has come yet.")]));
+}
+
+async function askReports() {
+  try {
+    const response = await fetch("/reports.json", { cache: "no-store" });
+    if (response.ok) reported(await response.json());
+  } catch {
+    // As below.
+  }
+}
+
 async function askSeldom() {
+  askReports();
   try {
     const response = await fetch("/doctor.json", { cache: "no-store" });
     if (response.ok) checked(await response.json());

@@ -584,6 +584,7 @@ fn one_folder_gets_nothing_beside_it_and_ports_that_are_free() {
                 | Step::Domain(_)
                 | Step::Key { .. }
                 | Step::Alias { .. }
+                | Step::Reports(_)
                 | Step::User { .. }
         );
         assert!(is_inside, "{step}");

@@ -1,0 +1,176 @@
+//! Aggregate reports of DMARC: the XML of RFC 9990, and of RFC 7489 appendix C, which differ in nothing that is read here.
+//!
+//! What is left out or written in a way of its own counts as little as it can: a row needs its address and its count, a
+//! report its organisation, its id, its time and its domain. Invariant: no more than [`REPORT_ROWS_MAX`] rows.
+
+use std::net::IpAddr;
+
+use super::xml::{Reader, Token};
+use super::{Content, Disposition, Fault, Identity, Refusal, Report, Row, domain, kept};
+use crate::address::Domain;
+use crate::limits::{REPORT_COUNT_MAX, REPORT_ROWS_MAX};
+
+/// Reads a document; none where it is another.
+pub(super) fn read(bytes: &[u8]) -> Result<Option<Report>, Fault> {
+    let text = String::from_utf8_lossy(bytes);
+    let mut reader = Reader::new(&text);
+    let mut path: Vec<&str> = Vec::new();
+    let mut draft = Draft::default();
+    loop {
+        let fault = |refusal| Fault {
+            refusal,
+            is_report: path.first() == Some(&ROOT),
+        };
+        match reader.next().map_err(fault)? {
+            Some(Token::Start(name)) => {
+                path.push(name);
+                if path.len() == 1 && name != ROOT {
+                    return Ok(None);
+                }
+            }
+            Some(Token::End(text)) => {
+                let place = path.get(1..).unwrap_or_default();
+                draft.take(place, text.trim()).map_err(fault)?;
+                path.pop();
+            }
+            None => break,
+        }
+    }
+    let whole = draft.finish().map(Some);
+    whole.map_err(|refusal| Fault {
+        refusal,
+        is_report: true,
+    })
+}
+
+/// A report as far as it is read.
+#[derive(Default)]
+struct Draft {
+    organisation: String,
+    id: String,
+    begin: Option<u64>,
+    end: Option<u64>,
+    domain: Option<Domain>,
+    policy: String,
+    rows: Vec<Row>,
+    row: Pending,
+}
+
+/// A row as far as it is read.
+#[derive(Default)]
+struct Pending {
+    source: Option<IpAddr>,
+    count: Option<u64>,
+    disposition: Disposition,
+    dkim: bool,
+    spf: bool,
+    is_overridden: bool,
+    author: Option<Domain>,
+    signer: Option<Identity>,
+    envelope: Option<Identity>,
+    checked: Checked,
+}
+
+/// The result of a check that is being read.
+#[derive(Default)]
+struct Checked {
+    name: Option<Domain>,
+    passes: bool,
+}
+
+impl Draft {
+    /// Takes an element that has ended.
+    fn take(&mut self, place: &[&str], text: &str) -> Result<(), Refusal> {
+        let row = &mut self.row;
+        let is_pass = text.eq_ignore_ascii_case("pass");
+        match place {
+            ["report_metadata", "org_name"] => self.organisation = kept(text),
+            ["report_metadata", "report_id"] => self.id = kept(text),
+            ["report_metadata", "date_range", "begin"] => self.begin = seconds(text),
+            ["report_metadata", "date_range", "end"] => self.end = seconds(text),
+            ["policy_published", "domain"] => self.domain = domain(text),
+            ["policy_published", "p"] => self.policy = kept(text).to_ascii_lowercase(),
+            ["record", "row", "source_ip"] => row.source = text.parse().ok(),
+            ["record", "row", "count"] => row.count = text.parse().ok(),
+            ["record", "row", "policy_evaluated", "disposition"] => {
+                row.disposition = match text.to_ascii_lowercase().as_str() {
+                    "quarantine" => Disposition::Quarantine,
+                    "reject" => Disposition::Reject,
+                    _ => Disposition::None,
+                }
+            }
+            ["record", "row", "policy_evaluated", "dkim"] => row.dkim = is_pass,
+            ["record", "row", "policy_evaluated", "spf"] => row.spf = is_pass,
+            ["record", "row", "policy_evaluated", "reason", "type"] => row.is_overridden = true,
+            ["record", "identifiers" | "identities", "header_from"] => row.author = domain(text),
+            ["record", "auth_results", "dkim" | "spf", "domain"] => row.checked.name = domain(text),
+            ["record", "auth_results", "dkim" | "spf", "result"] => row.checked.passes = is_pass,
+            ["record", "auth_results", "dkim"] => {
+                row.signer = better(row.signer.take(), std::mem::take(&mut row.checked));
+            }
+            ["record", "auth_results", "spf"] => {
+                row.envelope = better(row.envelope.take(), std::mem::take(&mut row.checked));
+            }
+            ["record"] => {
+                let row = std::mem::take(&mut self.row).finish()?;
+                if self.rows.len() >= REPORT_ROWS_MAX {
+                    return Err(Refusal::TooMany);
+                }
+                self.rows.push(row);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Report, Refusal> {
+        let span = self.begin.zip(self.end);
+        let span = span.filter(|(begin, end)| begin <= end);
+        if self.organisation.is_empty() || self.id.is_empty() {
+            return Err(Refusal::Schema);
+        }
+        Ok(Report {
+            organisation: self.organisation,
+            id: self.id,
+            span: span.ok_or(Refusal::Schema)?,
+            content: Content::Dmarc {
+                domain: self.domain.ok_or(Refusal::Schema)?,
+                policy: self.policy,
+                rows: self.rows,
+            },
+        })
+    }
+}
+
+impl Pending {
+    fn finish(self) -> Result<Row, Refusal> {
+        Ok(Row {
+            source: self.source.ok_or(Refusal::Schema)?.to_canonical(),
+            count: self.count.ok_or(Refusal::Schema)?.min(REPORT_COUNT_MAX),
+            disposition: self.disposition,
+            dkim: self.dkim,
+            spf: self.spf,
+            is_overridden: self.is_overridden,
+            author: self.author,
+            signer: self.signer,
+            envelope: self.envelope,
+        })
+    }
+}
+
+/// Of two results the one that passes, else the first.
+fn better(before: Option<Identity>, checked: Checked) -> Option<Identity> {
+    let passes = checked.passes;
+    match (before, checked.name) {
+        (Some(before), _) if before.passes || !passes => Some(before),
+        (before, None) => before,
+        (_, Some(domain)) => Some(Identity { domain, passes }),
+    }
+}
+
+/// Some write fractions of a second.
+fn seconds(text: &str) -> Option<u64> {
+    text.split('.').next()?.parse().ok()
+}
+
+const ROOT: &str = "feedback";

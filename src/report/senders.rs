@@ -1,0 +1,172 @@
+//! Services that send mail for others, by the domains that they sign with and that their bounces go to.
+//!
+//! A receiver has verified either, so that nobody can put on the name of such a service. It is no list of whom to trust.
+
+use crate::address::Domain;
+
+/// A service.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Service {
+    /// Its name.
+    pub(super) name: &'static str,
+    /// What allows it in an SPF record; none where it never sends with bounces to its customers' domains.
+    pub(super) include: Option<&'static str>,
+    /// Domains of its own, with all below them.
+    domains: &'static [&'static str],
+}
+
+/// The service that a domain belongs to.
+pub(super) fn find(domain: &str) -> Option<&'static Service> {
+    let domain = Domain::parse(domain).ok()?;
+    SERVICES.iter().find(|service| {
+        let mut own = service.domains.iter();
+        own.any(|own| Domain::parse(own).is_ok_and(|own| domain == own || domain.is_under(&own)))
+    })
+}
+
+const fn service(
+    name: &'static str,
+    include: &'static str,
+    domains: &'static [&'static str],
+) -> Service {
+    Service {
+        name,
+        include: if include.is_empty() {
+            None
+        } else {
+            Some(include)
+        },
+        domains,
+    }
+}
+
+const SERVICES: &[Service] = &[
+    service(
+        "Google Workspace",
+        "_spf.google.com",
+        &["gappssmtp.com", "google.com", "googlemail.com"],
+    ),
+    service(
+        "Microsoft 365",
+        "spf.protection.outlook.com",
+        &["onmicrosoft.com", "outlook.com", "microsoft.com"],
+    ),
+    service("Amazon SES", "amazonses.com", &["amazonses.com"]),
+    service(
+        "Mailchimp",
+        "servers.mcsv.net",
+        &[
+            "mailchimpapp.net",
+            "mcsv.net",
+            "mcdlv.net",
+            "rsgsv.net",
+            "mailchimp.com",
+        ],
+    ),
+    service("Mandrill", "spf.mandrillapp.com", &["mandrillapp.com"]),
+    service(
+        "SendGrid",
+        "sendgrid.net",
+        &["sendgrid.net", "sendgrid.info", "sendgrid.com"],
+    ),
+    service(
+        "Mailgun",
+        "mailgun.org",
+        &["mailgun.org", "mailgun.net", "mailgun.com"],
+    ),
+    service(
+        "Brevo",
+        "spf.brevo.com",
+        &[
+            "brevo.com",
+            "sendinblue.com",
+            "sender-sib.com",
+            "mailin.fr",
+            "brevosend.com",
+        ],
+    ),
+    service(
+        "Zoho",
+        "zoho.com",
+        &[
+            "zoho.com",
+            "zoho.eu",
+            "zoho.in",
+            "zohomail.com",
+            "zcsend.net",
+        ],
+    ),
+    service(
+        "Postmark",
+        "spf.mtasv.net",
+        &["mtasv.net", "postmarkapp.com"],
+    ),
+    service("Mailjet", "spf.mailjet.com", &["mailjet.com", "mjt.lu"]),
+    service(
+        "SparkPost",
+        "sparkpostmail.com",
+        &["sparkpostmail.com", "sparkpost.com"],
+    ),
+    service(
+        "HubSpot",
+        "",
+        &["hubspotemail.net", "hubspot.com", "hubspotstarter.net"],
+    ),
+    service(
+        "Salesforce",
+        "_spf.salesforce.com",
+        &["salesforce.com", "exacttarget.com"],
+    ),
+    service("Zendesk", "mail.zendesk.com", &["zendesk.com"]),
+    service(
+        "Freshdesk",
+        "email.freshdesk.com",
+        &["freshdesk.com", "freshemail.io"],
+    ),
+    service(
+        "Shopify",
+        "shops.shopify.com",
+        &["shopify.com", "shopifyemail.com"],
+    ),
+    service(
+        "Constant Contact",
+        "",
+        &["constantcontact.com", "ccsend.com"],
+    ),
+    service("Klaviyo", "", &["klaviyomail.com", "klaviyo.com"]),
+    service(
+        "MailerLite",
+        "_spf.mlsend.com",
+        &["mlsend.com", "mailerlite.com"],
+    ),
+    service(
+        "Fastmail",
+        "spf.messagingengine.com",
+        &["messagingengine.com", "fastmail.com"],
+    ),
+    service(
+        "Proton",
+        "_spf.protonmail.ch",
+        &["protonmail.ch", "proton.me", "protonmail.com"],
+    ),
+    service("Yahoo", "", &["yahoo.com", "yahoodns.net", "aol.com"]),
+    service("iCloud", "icloud.com", &["icloud.com", "me.com"]),
+    service("GitHub", "", &["github.com"]),
+    service(
+        "Atlassian",
+        "_spf.atlassian.net",
+        &["atlassian.net", "atlassian.com"],
+    ),
+    service("Mail.ru", "_spf.mail.ru", &["mail.ru", "biz.mail.ru"]),
+    service(
+        "Yandex",
+        "_spf.yandex.net",
+        &["yandex.ru", "yandex.net", "yandex.com"],
+    ),
+    service("OVH", "mx.ovh.com", &["ovh.net", "ovh.com"]),
+    service(
+        "IONOS",
+        "_spf.perfora.net",
+        &["perfora.net", "kundenserver.de"],
+    ),
+];

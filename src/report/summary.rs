@@ -1,0 +1,492 @@
+//! What reports have said about a domain, in words: who sends in its name, what passes, what fails and why.
+//!
+//! Whoever may is told from whoever may not by what receivers have verified: the address, the domain that signed, and that
+//! of the bounces. Only reports whose sender is shown count; of others the number is said.
+//!
+//! Invariant: no more than [`REPORT_SUMMARY_SOURCES_MAX`] sources and [`REPORT_DAYS_MAX`] days of a domain, and a page no
+//! longer than [`REPORT_SUMMARY_BYTES_MAX`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::ledger::{Counts, DAY, Ledger, OTHERS, Seen, Sessions, Source, UNVERIFIED};
+use super::senders::{self, Service};
+use crate::address::Domain;
+use crate::date::Timestamp;
+use crate::limits::{
+    REPORT_DAYS_MAX, REPORT_SUMMARY_BYTES_MAX, REPORT_SUMMARY_DOMAINS_MAX,
+    REPORT_SUMMARY_SOURCES_MAX,
+};
+
+/// What the caller knows of an address.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Known {
+    /// Whether it is one of this host.
+    pub is_own: bool,
+    /// Whether the domain's SPF record allows it; none where that was not found out.
+    pub spf: Option<bool>,
+    /// Its name in the DNS.
+    pub name: Option<String>,
+}
+
+/// All about one domain.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Summary {
+    /// The domain.
+    pub domain: String,
+    /// How many days it is about.
+    pub days_asked: u64,
+    /// The policy that reporters have read last.
+    pub policy: Option<String>,
+    /// Messages that passed, failed, and what receivers did to those.
+    pub messages: Counts,
+    /// Who has reported, by the domain of the sender.
+    pub reporters: Vec<String>,
+    /// Messages of reports whose sender is not shown, which count for nothing else.
+    pub unverified: u64,
+    /// Each day about which something was reported, the oldest first.
+    pub days: Vec<DaySum>,
+    /// Who has sent, most first.
+    pub sources: Vec<SourceSum>,
+    /// Messages of sources that are not named.
+    pub others: Counts,
+    /// TLS sessions of those who send to the domain.
+    pub tls: Vec<TlsSum>,
+    /// What to do next.
+    pub advice: String,
+}
+
+/// One day.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct DaySum {
+    /// Such as 2026-11-29.
+    pub day: String,
+    /// Messages that passed.
+    pub passed: u64,
+    /// Messages that failed.
+    pub failed: u64,
+}
+
+/// One that sends.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct SourceSum {
+    /// What it is called.
+    pub who: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Its addresses, a few of them.
+    pub addresses: Vec<String>,
+    /// What became of its messages.
+    pub messages: Counts,
+    /// That in a sentence.
+    pub words: String,
+}
+
+/// What somebody is who sends in the name of a domain.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// This host.
+    Own,
+    /// An address that the SPF record of the domain allows.
+    Allowed,
+    /// A service that sends for others.
+    Service,
+    /// Somebody who passes on what the domain has signed.
+    Forwarder,
+    /// Somebody else.
+    Unknown,
+}
+
+/// TLS sessions that one organisation has tried.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct TlsSum {
+    /// Who that is.
+    pub reporter: String,
+    /// Sessions with TLS as it was wanted.
+    pub successes: u64,
+    /// Sessions without.
+    pub failures: u64,
+    /// Why.
+    pub words: String,
+}
+
+/// What became of all messages that came for `reports:`.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Tally {
+    /// Reports that were counted.
+    pub counted: u64,
+    /// Reports that had been counted before.
+    pub known: u64,
+    /// Messages that were none, and went to a person.
+    pub passed_on: u64,
+    /// Reports that were not taken, by the reason.
+    pub refused: BTreeMap<String, u64>,
+}
+
+/// What the status page shows.
+#[derive(Clone, Debug, Serialize)]
+pub struct Page {
+    /// When it was made, in seconds since 1970.
+    pub at: u64,
+    /// What became of messages.
+    pub tally: Tally,
+    /// The domains.
+    pub domains: Vec<Summary>,
+}
+
+/// Sources that are of one.
+struct Group {
+    kind: Kind,
+    service: Option<&'static Service>,
+    addresses: Vec<String>,
+    source: Source,
+    known: Known,
+}
+
+impl Summary {
+    /// Of the last `days` days; `know` says what else is known of an address.
+    pub fn new(
+        domain: &Domain,
+        ledger: &Ledger,
+        (now, days): (Timestamp, u64),
+        know: &mut dyn FnMut(IpAddr) -> Known,
+    ) -> Self {
+        let days_asked = days.clamp(1, REPORT_DAYS_MAX as u64);
+        let first = (now.seconds() / DAY).saturating_sub(days_asked);
+        let mut summary = Self {
+            domain: domain.to_string(),
+            days_asked,
+            policy: ledger.policy.as_ref().map(|(_, policy)| policy.clone()),
+            ..Self::default()
+        };
+        let mut sources: BTreeMap<&str, Source> = BTreeMap::new();
+        let mut sessions: BTreeMap<String, Sessions> = BTreeMap::new();
+        let mut reporters = BTreeSet::new();
+        for (day, shares) in ledger.days.range(first.saturating_add(1)..) {
+            let mut of_day = Counts::default();
+            for (reporter, share) in shares {
+                let mut said = share.other;
+                share
+                    .sources
+                    .values()
+                    .for_each(|source| said.add(&source.counts));
+                if reporter == UNVERIFIED {
+                    let sum = summary.unverified;
+                    summary.unverified = sum.saturating_add(said.messages());
+                    continue;
+                }
+                of_day.add(&said);
+                summary.others.add(&share.other);
+                for (address, source) in &share.sources {
+                    sources.entry(address).or_default().add(source);
+                }
+                let name = match reporter == OTHERS {
+                    true => "others",
+                    false => reporter,
+                };
+                reporters.insert(name);
+                if share.tls != Sessions::default() {
+                    sessions.entry(name.to_owned()).or_default().add(&share.tls);
+                }
+            }
+            summary.messages.add(&of_day);
+            if of_day.messages() > 0 {
+                summary.days.push(DaySum {
+                    day: date(*day),
+                    passed: of_day.passed(),
+                    failed: of_day.neither,
+                });
+            }
+        }
+        summary.reporters = reporters.into_iter().map(str::to_owned).collect();
+        let groups = grouped(domain, sources, know);
+        summary.advice = advice(&summary, &groups);
+        summary.name(domain, groups);
+        summary.tls = sessions.into_iter().map(of_sessions).collect();
+        summary
+            .tls
+            .sort_by_key(|one| u64::MAX.saturating_sub(one.failures));
+        summary
+    }
+
+    /// Names those that have sent most, and puts the others together.
+    fn name(&mut self, domain: &Domain, mut groups: Vec<Group>) {
+        groups.sort_by_key(|group| u64::MAX.saturating_sub(group.source.counts.messages()));
+        let rest = groups.split_off(groups.len().min(REPORT_SUMMARY_SOURCES_MAX));
+        for group in rest {
+            self.others.add(&group.source.counts);
+        }
+        self.sources = groups
+            .into_iter()
+            .map(|group| SourceSum {
+                who: who(&group),
+                kind: group.kind,
+                messages: group.source.counts,
+                words: words(&group, domain),
+                addresses: group.addresses,
+            })
+            .collect();
+    }
+}
+
+/// The sources by who they are.
+fn grouped(
+    domain: &Domain,
+    sources: BTreeMap<&str, Source>,
+    know: &mut dyn FnMut(IpAddr) -> Known,
+) -> Vec<Group> {
+    let mut sources: Vec<(&str, Source)> = sources.into_iter().collect();
+    sources.sort_by_key(|(_, source)| u64::MAX.saturating_sub(source.counts.messages()));
+    let mut groups: Vec<Group> = Vec::new();
+    for (at, (address, source)) in sources.into_iter().enumerate() {
+        // To ask about an address may cost time.
+        let known = match address.parse() {
+            Ok(address) if at < ASKED_MAX => know(address),
+            _ => Known::default(),
+        };
+        let service = service_of(&source, domain);
+        let kind = kind(&source, &known, service);
+        let is_one = |group: &&mut Group| match kind {
+            Kind::Own => group.kind == Kind::Own,
+            Kind::Service => group.kind == Kind::Service && group.service == service,
+            Kind::Allowed | Kind::Forwarder | Kind::Unknown => false,
+        };
+        match groups.iter_mut().find(is_one) {
+            Some(group) => {
+                group.source.add(&source);
+                if group.addresses.len() < ADDRESSES_SHOWN {
+                    group.addresses.push(address.to_owned());
+                }
+            }
+            None => groups.push(Group {
+                kind,
+                service,
+                addresses: vec![address.to_owned()],
+                source,
+                known,
+            }),
+        }
+    }
+    groups
+}
+
+/// The service whose domain has signed, or gets the bounces.
+fn service_of(source: &Source, domain: &Domain) -> Option<&'static Service> {
+    let seen = [&source.signer, &source.envelope].into_iter().flatten();
+    let seen = seen.filter(|seen| seen.passes && !is_of(&seen.domain, domain));
+    seen.filter_map(|seen| senders::find(&seen.domain)).next()
+}
+
+fn kind(source: &Source, known: &Known, service: Option<&Service>) -> Kind {
+    let counts = &source.counts;
+    let aligned_spf = counts.both.saturating_add(counts.spf);
+    if known.is_own {
+        Kind::Own
+    } else if service.is_some() {
+        Kind::Service
+    } else if aligned_spf > 0 || known.spf == Some(true) {
+        Kind::Allowed
+    } else if counts.dkim > 0 {
+        Kind::Forwarder
+    } else {
+        Kind::Unknown
+    }
+}
+
+/// Whether a name is of the domain, or of one that it lies in.
+fn is_of(name: &str, domain: &Domain) -> bool {
+    Domain::parse(name)
+        .is_ok_and(|name| name == *domain || name.is_under(domain) || domain.is_under(&name))
+}
+
+fn who(group: &Group) -> String {
+    let first = group.addresses.first().cloned().unwrap_or_default();
+    match (group.kind, group.service) {
+        (Kind::Own, _) => "this host".to_owned(),
+        (Kind::Service, Some(service)) => service.name.to_owned(),
+        _ => group.known.name.clone().unwrap_or(first),
+    }
+}
+
+/// What is to be said of a source.
+fn words(group: &Group, domain: &Domain) -> String {
+    let counts = &group.source.counts;
+    let has_failed = counts.neither > 0;
+    let why = why(&group.source, domain);
+    match group.kind {
+        Kind::Own if has_failed => format!("your own host, and some of its mail fails: {why}"),
+        Kind::Own => "your own host; all of it passes".to_owned(),
+        Kind::Service => of_service(group, domain),
+        Kind::Allowed if has_failed => {
+            format!("your SPF record allows it, and some of its mail fails: {why}")
+        }
+        Kind::Allowed => "your SPF record allows it; all of it passes".to_owned(),
+        Kind::Forwarder if has_failed => {
+            format!("passes on mail that you have signed; where it has changed it, that fails: {why}")
+        }
+        Kind::Forwarder => {
+            "passes on mail that you have signed: your signature passes, its address is not in your SPF record, \
+             and need not be"
+                .to_owned()
+        }
+        Kind::Unknown => format!("nobody known: {why}"),
+    }
+}
+
+fn of_service(group: &Group, domain: &Domain) -> String {
+    let Some(service) = group.service else {
+        return String::new();
+    };
+    let name = service.name;
+    if group.source.counts.neither == 0 {
+        return format!("{name} sends for you, and passes");
+    }
+    let sign = format!("if it should, have it sign with a DKIM key of {domain}");
+    match (group.known.spf, service.include) {
+        (Some(true), _) => format!(
+            "{name} sends for you, and your SPF record has it, but its bounces go to a domain of its own, so that SPF does \
+             not count: {sign}"
+        ),
+        (Some(false), Some(include)) => format!(
+            "{name} sends for you and is not in your SPF record: {sign}, or bounce to {domain} with include:{include} in its \
+             SPF record"
+        ),
+        _ => format!(
+            "{name} sends for you, and what it sends does not pass: it does not sign for you: {sign}"
+        ),
+    }
+}
+
+/// Why neither passes.
+fn why(source: &Source, domain: &Domain) -> String {
+    let signature = match &source.signer {
+        None => "it is not signed".to_owned(),
+        Some(Seen {
+            domain: signer,
+            passes,
+        }) => match (is_of(signer, domain), passes) {
+            (true, true) => "a signature of yours does not always pass".to_owned(),
+            (true, false) => "a signature in your name is wrong".to_owned(),
+            (false, _) => format!("it is signed by {signer} only"),
+        },
+    };
+    let bounces = match &source.envelope {
+        None => "SPF said nothing".to_owned(),
+        Some(Seen {
+            domain: envelope,
+            passes,
+        }) => match (is_of(envelope, domain), passes) {
+            (true, true) => "SPF does not always allow it".to_owned(),
+            (true, false) => "your SPF record does not allow it".to_owned(),
+            (false, _) => format!("its bounces go to {envelope}"),
+        },
+    };
+    format!("{signature}, and {bounces}")
+}
+
+fn of_sessions((reporter, sessions): (String, Sessions)) -> TlsSum {
+    let mut causes: Vec<(&String, &u64)> = sessions.causes.iter().collect();
+    causes.sort_by_key(|(_, count)| u64::MAX.saturating_sub(**count));
+    let causes: Vec<String> = causes
+        .iter()
+        .map(|(cause, count)| format!("{} ({count})", cause_words(cause)))
+        .collect();
+    TlsSum {
+        reporter,
+        successes: sessions.successes,
+        failures: sessions.failures,
+        words: match (causes.is_empty(), sessions.failures) {
+            (true, 0) => "all had TLS".to_owned(),
+            (true, _) => "it does not say why".to_owned(),
+            (false, _) => causes.join("; "),
+        },
+    }
+}
+
+/// A result of RFC 8460 section 4.3, for people.
+fn cause_words(cause: &str) -> &str {
+    match cause {
+        "starttls-not-supported" => "your host did not offer STARTTLS",
+        "certificate-host-mismatch" => "your certificate is not for the name of your host",
+        "certificate-expired" => "your certificate had ended",
+        "certificate-not-trusted" => "your certificate is of no authority that is trusted",
+        "validation-failure" => "your certificate did not pass",
+        "tlsa-invalid" => "your TLSA record does not fit your certificate",
+        "dnssec-invalid" => "DNSSEC of your zone did not pass",
+        "dane-required" => "there was no TLSA record that can be used",
+        "sts-policy-fetch-error" => "your MTA-STS policy could not be fetched",
+        "sts-policy-invalid" => "your MTA-STS policy could not be read",
+        "sts-webpki-invalid" => "your certificate did not pass for MTA-STS",
+        _ => "something else",
+    }
+}
+
+/// When the policy can be made stricter.
+fn advice(summary: &Summary, groups: &[Group]) -> String {
+    let domain = &summary.domain;
+    if summary.messages.messages() == 0 {
+        return format!(
+            "no report about mail of {domain} has come in these days; receivers send one a day where the rua= of its DMARC \
+             record leads to an address with the alias reports:"
+        );
+    }
+    let failing = groups.iter().filter(|group| {
+        let is_ours = matches!(group.kind, Kind::Own | Kind::Allowed | Kind::Service);
+        is_ours && group.source.counts.neither > 0
+    });
+    let failing: Vec<String> = failing.map(who).collect();
+    let days = summary.days.len();
+    let next = match summary.policy.as_deref() {
+        Some("reject") => None,
+        Some("quarantine") => Some("reject"),
+        _ => Some("quarantine"),
+    };
+    match (next, failing.is_empty()) {
+        (None, true) => {
+            "p=reject is set and nothing of yours fails: there is nothing to do".to_owned()
+        }
+        (None, false) => format!(
+            "p=reject is set, and mail from {} fails, which others refuse: mend that, or go back to p=none meanwhile",
+            failing.join(", ")
+        ),
+        (Some(next), false) => format!(
+            "do not set p={next} yet: mail from {} fails; where it is yours mend that first",
+            failing.join(", ")
+        ),
+        (Some(next), true) if days < DAYS_BEFORE_STRICTER => format!(
+            "nothing of yours fails so far; set p={next} once there are reports of {DAYS_BEFORE_STRICTER} days ({days} so far)"
+        ),
+        (Some(next), true) => {
+            format!("p={next} can be set: nothing of yours fails in the reports of {days} days")
+        }
+    }
+}
+
+impl Page {
+    /// The page as JSON, as much of it as it may be long.
+    pub fn to_json(mut self) -> Vec<u8> {
+        self.domains.truncate(REPORT_SUMMARY_DOMAINS_MAX);
+        loop {
+            let text = serde_json::to_vec(&self).unwrap_or_default();
+            if text.len() <= REPORT_SUMMARY_BYTES_MAX || self.domains.pop().is_none() {
+                return text;
+            }
+        }
+    }
+}
+
+fn date(day: u64) -> String {
+    let at = Timestamp::from_seconds(day.saturating_mul(DAY));
+    at.rfc3339().to_string().chars().take(10).collect()
+}
+
+/// Addresses of one source that are shown.
+const ADDRESSES_SHOWN: usize = 4;
+/// Addresses of which more is found out, those that send most.
+const ASKED_MAX: usize = 20;
+/// Days of which there have to be reports before a policy is made stricter.
+const DAYS_BEFORE_STRICTER: usize = 14;

@@ -1,0 +1,394 @@
+//! Delivery into the counts of reports: what a report says goes into `reports/DOMAIN.json` of the state, whatever is no
+//! report to `admin`.
+//!
+//! | file | what is in it |
+//! | --- | --- |
+//! | `DOMAIN.json` | [`Ledger`]: counts, and the ids of the reports that are in them |
+//! | `tally.json` | [`Tally`]: what became of all that came |
+//! | `summary.json` | [`Page`]: what the status page shows |
+//! | `lock` | nothing; whoever writes holds it |
+//!
+//! A ledger that cannot be read is set aside as `DOMAIN.json.damaged`. Invariants: one thread of one process reads a report
+//! at a time; when a delivery is done, its counts are on the disk; a report that comes again after a crash is known by its
+//! id, which is in the file that its counts are in. A report that is refused is done with: its sender is told nothing.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Read as _};
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+
+use super::content::Content;
+use super::shared::Shared;
+use crate::address::{Domain, Mailbox, ReversePath};
+use crate::auth::results::{claims_id, says_dmarc_passed};
+use crate::config::Config;
+use crate::date::Timestamp;
+use crate::engine::event::Kept;
+use crate::engine::log::{Level, Line};
+use crate::escape::one_line;
+use crate::limits::{
+    HEADER_BYTES_MAX, REPORT_FILE_BYTES_MAX, REPORT_MESSAGE_BYTES_MAX, REPORT_SUMMARY_DAYS,
+    REPORT_SUMMARY_DOMAINS_MAX,
+};
+use crate::mail::authors::authors;
+use crate::mail::header::{Header, HeaderEnd, header_end};
+use crate::report::{
+    self, Added, Known, Ledger, Page, Reading, Refusal, Report, Reporter, Summary, Tally,
+};
+use crate::shell::drop_folder::Draft;
+use crate::shell::replace::replace;
+use crate::shell::time::wall;
+use crate::shell::{loading, log};
+
+/// Why a message was neither counted nor passed on.
+#[derive(Debug)]
+pub(super) enum Untaken {
+    /// A file could not be read or written.
+    Io(PathBuf, io::Error),
+    /// The configuration cannot be read now.
+    Config(String),
+    /// It was passed on before, and has come back.
+    Loop,
+    /// It is no report, and there is nobody to pass it on to.
+    NoAdmin,
+}
+
+/// Counts a report, or passes on what is none.
+pub(super) fn deliver(
+    sender: Option<&ReversePath>,
+    mailbox: &Mailbox,
+    content: &Content,
+    shared: &Shared,
+) -> Result<&'static str, Untaken> {
+    // Nothing is kept under the lock but the turn itself.
+    let _turn = shared.report.lock().unwrap_or_else(PoisonError::into_inner);
+    let config = loading::read(&shared.directory.folder)
+        .map_err(|errors| Untaken::Config(errors.into_iter().next().unwrap_or_default()))?;
+    let folder = Place::open(&config)?;
+    let bytes = front(content).map_err(|error| Untaken::Io(folder.path.clone(), error))?;
+    let header = header(&bytes);
+    match report::read(&bytes, content.len()) {
+        Reading::Other => {
+            pass_on(&config, sender, mailbox, &header, content)?;
+            folder.tally(&config, |tally| tally.passed_on += 1)?;
+            Ok("no report; passed on to admin")
+        }
+        Reading::Refused(refusal) => folder.refuse(&config, &header, refusal),
+        Reading::Report(report) => {
+            let reporter = reporter(&config, &header);
+            folder.count(&config, &header, &report, &reporter)
+        }
+    }
+}
+
+/// As much of a message as is read.
+fn front(content: &Content) -> io::Result<Vec<u8>> {
+    let most = match content.len() > REPORT_MESSAGE_BYTES_MAX as u64 {
+        true => HEADER_BYTES_MAX,
+        false => REPORT_MESSAGE_BYTES_MAX,
+    };
+    let mut bytes = vec![0; most.min(usize::try_from(content.len()).unwrap_or(most))];
+    let mut at = 0;
+    while let Some(rest) = bytes.get_mut(at..).filter(|rest| !rest.is_empty()) {
+        let len = content.read_at(at as u64, rest)?;
+        if len == 0 {
+            break;
+        }
+        at += len;
+    }
+    bytes.truncate(at);
+    Ok(bytes)
+}
+
+/// The header of a message whose lines end with LF.
+fn header(bytes: &[u8]) -> Header {
+    let head = bytes.get(..HEADER_BYTES_MAX).unwrap_or(bytes);
+    let end = head.windows(2).position(|pair| pair == b"\n\n");
+    let head = head
+        .get(..end.map_or(head.len(), |end| end + 1))
+        .unwrap_or_default();
+    let mut lines = with_crlf(head);
+    if let HeaderEnd::EmptyLine { at, .. } | HeaderEnd::NotAField { at } = header_end(&lines) {
+        lines.truncate(at);
+    }
+    Header::parse(lines).unwrap_or_default()
+}
+
+fn with_crlf(text: &[u8]) -> Vec<u8> {
+    let mut lines = Vec::with_capacity(text.len() + text.len() / 32);
+    for byte in text {
+        if *byte == b'\n' {
+            lines.push(b'\r');
+        }
+        lines.push(*byte);
+    }
+    lines
+}
+
+/// The author, where this host has found that DMARC passes. What others say in our name does not come this far.
+fn reporter(config: &Config, header: &Header) -> Reporter {
+    let authors = authors(header).unwrap_or_default();
+    let [author] = authors.as_slice() else {
+        return Reporter::Unverified;
+    };
+    let id = config.hostname.as_str();
+    let mut ours = header
+        .named("Authentication-Results")
+        .filter(|field| claims_id(field.value(), id));
+    match ours.any(|field| says_dmarc_passed(&String::from_utf8_lossy(field.value()), author)) {
+        true => Reporter::Verified(author.clone()),
+        false => Reporter::Unverified,
+    }
+}
+
+/// The served domain that a domain is, or lies under.
+fn served<'a>(config: &'a Config, domain: &Domain) -> Option<&'a Domain> {
+    let served = config.domains.keys();
+    let around = served.filter(|served| domain == *served || domain.is_under(served));
+    around.max_by_key(|served| served.as_str().len())
+}
+
+/// The folder of the reports, held by this process.
+struct Place {
+    path: PathBuf,
+    now: Timestamp,
+    _lock: File,
+}
+
+impl Place {
+    fn open(config: &Config) -> Result<Self, Untaken> {
+        let path = config.state_dir.join("reports");
+        let open = || {
+            match DirBuilder::new().mode(0o750).create(&path) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            let lock = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .mode(0o640)
+                .open(path.join("lock"))?;
+            lock.lock()?;
+            Ok(lock)
+        };
+        match open() {
+            Ok(lock) => Ok(Self {
+                path,
+                now: wall(),
+                _lock: lock,
+            }),
+            Err(error) => Err(Untaken::Io(path, error)),
+        }
+    }
+
+    fn count(
+        &self,
+        config: &Config,
+        header: &Header,
+        report: &Report,
+        reporter: &Reporter,
+    ) -> Result<&'static str, Untaken> {
+        let about = report::served(report, |domain| served(config, domain));
+        let mut added = Added::Refused(Refusal::Foreign);
+        for domain in about {
+            let mut ledger = self.ledger(domain)?;
+            let is_ours = |other: &Domain| served(config, other) == Some(domain);
+            let here = ledger.add(report, reporter, self.now, &is_ours);
+            if here == Added::Counted {
+                self.write(&file_of(domain), &ledger.to_json())?;
+            }
+            added = match (added, here) {
+                (Added::Counted, _) => Added::Counted,
+                (_, here) => here,
+            };
+        }
+        match added {
+            Added::Counted => {
+                self.tally(config, |tally| tally.counted += 1)?;
+                Ok("the report is counted")
+            }
+            Added::Known => {
+                self.tally(config, |tally| tally.known += 1)?;
+                Ok("the report was counted before")
+            }
+            Added::Refused(refusal) => self.refuse(config, header, refusal),
+        }
+    }
+
+    fn refuse(
+        &self,
+        config: &Config,
+        header: &Header,
+        refusal: Refusal,
+    ) -> Result<&'static str, Untaken> {
+        let author = authors(header).ok();
+        let author = author.and_then(|authors| authors.into_iter().next());
+        let line = Line::new(Level::Warning, "report-refused")
+            .with("cause", refusal.as_str())
+            .with_some("author", author);
+        log::write(&line);
+        self.tally(config, |tally| {
+            *tally
+                .refused
+                .entry(refusal.as_str().to_owned())
+                .or_default() += 1;
+        })?;
+        Ok("the report is not taken, and its reporter not told")
+    }
+
+    /// Counts what became of a message, and writes the summary anew.
+    fn tally(&self, config: &Config, change: impl FnOnce(&mut Tally)) -> Result<(), Untaken> {
+        let mut tally = tally_of(&self.path);
+        change(&mut tally);
+        self.write(TALLY, &serde_json::to_vec(&tally).unwrap_or_default())?;
+        let mut domains = Vec::new();
+        for domain in config.domains.keys() {
+            if domains.len() < REPORT_SUMMARY_DOMAINS_MAX
+                && self.path.join(file_of(domain)).exists()
+            {
+                let ledger = self.ledger(domain)?;
+                let about = (self.now, REPORT_SUMMARY_DAYS as u64);
+                let summary = Summary::new(domain, &ledger, about, &mut |address| Known {
+                    is_own: is_own(config, address),
+                    ..Known::default()
+                });
+                domains.push(summary);
+            }
+        }
+        let page = Page {
+            at: self.now.seconds(),
+            tally,
+            domains,
+        };
+        let path = Path::new(Kept::Reports.file());
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        self.write(&name, &page.to_json())
+    }
+
+    fn ledger(&self, domain: &Domain) -> Result<Ledger, Untaken> {
+        let path = self.path.join(file_of(domain));
+        match ledger_of(&self.path, domain) {
+            Ok(Some(ledger)) => Ok(ledger),
+            Ok(None) => {
+                let aside = path.with_extension("json.damaged");
+                fs::rename(&path, &aside).map_err(|error| Untaken::Io(path.clone(), error))?;
+                let cause = format!("{} is damaged, and set aside", path.display());
+                log::write(
+                    &Line::new(Level::Error, "report-ledger").with("cause", one_line(&cause)),
+                );
+                Ok(Ledger::default())
+            }
+            Err(error) => Err(Untaken::Io(path, error)),
+        }
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<(), Untaken> {
+        let path = self.path.join(name);
+        replace(&path, bytes, 0o640).map_err(|error| Untaken::Io(path, error))
+    }
+}
+
+/// What is kept of a domain, in the folder of the reports; nothing where it cannot be understood.
+pub fn ledger_of(folder: &Path, domain: &Domain) -> io::Result<Option<Ledger>> {
+    match bounded(&folder.join(file_of(domain))) {
+        Ok(bytes) => Ok(Ledger::parse(&bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Some(Ledger::default())),
+        Err(error) => Err(error),
+    }
+}
+
+/// What became of all that came.
+pub fn tally_of(folder: &Path) -> Tally {
+    let bytes = bounded(&folder.join(TALLY)).unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
+}
+
+fn bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(REPORT_FILE_BYTES_MAX)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn file_of(domain: &Domain) -> String {
+    format!("{domain}.json")
+}
+
+fn is_own(config: &Config, address: IpAddr) -> bool {
+    let delivery = &config.delivery;
+    let bound = [
+        delivery.bind4.map(IpAddr::V4),
+        delivery.bind6.map(IpAddr::V6),
+    ];
+    bound.contains(&Some(address))
+}
+
+/// Hands a message to the relay for `admin`: it is in the drop folder, and on the disk, when this returns.
+fn pass_on(
+    config: &Config,
+    sender: Option<&ReversePath>,
+    mailbox: &Mailbox,
+    header: &Header,
+    content: &Content,
+) -> Result<(), Untaken> {
+    let admin = config.admin.as_ref().ok_or(Untaken::NoAdmin)?;
+    let mark = mailbox.as_str();
+    let mut before = header.named("Delivered-To");
+    if before.any(|field| field.unfolded().eq_ignore_ascii_case(mark.as_bytes())) {
+        return Err(Untaken::Loop);
+    }
+    // A DSN is answered by none; of any other message the postmaster here is told, since its sender's domain has not allowed
+    // this host to send in its name.
+    let domain = mailbox.domain();
+    let from = match sender.is_none_or(ReversePath::is_null) {
+        true => String::new(),
+        false => format!("postmaster@{domain}"),
+    };
+    let envelope = [format!("MAIL FROM:<{from}>"), format!("RCPT TO:<{admin}>")];
+    let head = format!("Delivered-To: {mark}\r\n");
+    let mut message = io::Read::chain(head.as_bytes(), Lines::new(content));
+    let folder = config.state_dir.join("spool").join("drop");
+    let dropped = Draft::write(&folder, &envelope, &mut message).and_then(Draft::complete);
+    dropped.map_err(|error| Untaken::Io(folder, error))
+}
+
+/// A message with CRLF line ends.
+struct Lines<'a> {
+    content: &'a Content,
+    at: u64,
+    ready: Vec<u8>,
+    given: usize,
+}
+
+impl<'a> Lines<'a> {
+    fn new(content: &'a Content) -> Self {
+        Self {
+            content,
+            at: 0,
+            ready: Vec::new(),
+            given: 0,
+        }
+    }
+}
+
+impl io::Read for Lines<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.given == self.ready.len() {
+            let mut block = vec![0; BLOCK_BYTES];
+            let len = self.content.read_at(self.at, &mut block)?;
+            self.at += len as u64;
+            self.ready = with_crlf(block.get(..len).unwrap_or_default());
+            self.given = 0;
+        }
+        let mut rest = self.ready.get(self.given..).unwrap_or_default();
+        let len = rest.read(into)?;
+        self.given += len;
+        Ok(len)
+    }
+}
+
+const TALLY: &str = "tally.json";
+const BLOCK_BYTES: usize = 64 * 1024;
