@@ -220,9 +220,9 @@ fn an_empty_image_runs_it_as_a_number_without_an_account() {
     fs::set_permissions(at("etc/chopar"), fs::Permissions::from_mode(0o755)).expect("a mode");
     let script = "ip link set lo up\n\
         inside() { chroot --userspec=65532:65532 --groups= \"$0\" /usr/bin/chopar \"$@\"; }\n\
-        inside run 2>\"$0/log\" & pid=$!\n\
+        chroot --userspec=65532:65532 --groups= \"$0\" /usr/bin/chopar run >\"$0/log\" 2>&1 & pid=$!\n\
         n=0; until inside queue stats >/dev/null 2>&1; do n=$((n+1)); [ $n -lt 300 ] || { cat \"$0/log\" >&2; exit 1; }; sleep 0.1; done\n\
-        inside check && inside man chopar | head -n 2 && kill $pid && wait $pid; echo ended $?";
+        inside check; inside man chopar | head -n 2; kill $pid; wait $pid; echo ended $?";
     let mut command = Command::new("unshare");
     command
         .args(["--net", "bash", "-c", script])
