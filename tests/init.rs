@@ -73,6 +73,10 @@ fn a_folder_is_ready_after_one_command_under_every_mask_and_the_next_changes_not
         let output = ok(chopar_under(umask, &folder, &INIT));
         assert!(output.contains("\nRecords for the DNS:\n"), "{output}");
         assert!(output.contains("v=DKIM1; k=ed25519"), "{output}");
+        assert!(
+            output.contains("rua=mailto:reports@example.com"),
+            "{output}"
+        );
         let next = format!("\nNext: chopar -C {} run\n", folder.display());
         assert!(output.ends_with(&next), "{output}");
         let shown = password(&output).to_owned();

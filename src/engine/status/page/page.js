@@ -254,10 +254,10 @@ function reported(page) {
     if (one.days.length > 0) {
       const most = Math.max(1, ...one.days.map((day) => day.passed + day.failed));
       box.append(table([["day", "short"], ["", "bar"], ["passed", "number"], ["failed", "number"]], one.days.slice(-14).map((day) =>
-        [day.day, bar([[day.passed, "delivered"], [day.failed, "failed"]], most), count(day.passed), count(day.failed)])));
+        [day.day, bar([[day.passed, "delivered"], [day.failed, "failed"]], most), count(day.passed), count(day.failed)]), "days"));
     }
     if (one.sources.length > 0) {
-      box.append(table([["who", ""], ["what", ""], ["passed", "number"], ["failed", "number"], ["in words", ""]], one.sources.map((from) => {
+      box.append(table([["who", "short"], ["what", "short"], ["passed", "number"], ["failed", "number"], ["in words", ""]], one.sources.map((from) => {
         const style = from.messages.neither === 0 ? "good" : from.kind === "unknown" ? "bad" : "wait";
         return [from.who, make("span", { class: style }, kinds[from.kind] || from.kind),
           count(passed(from.messages)), count(from.messages.neither), from.words];

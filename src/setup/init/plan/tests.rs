@@ -148,6 +148,7 @@ fn a_bare_machine_gets_everything_in_an_order_that_works() {
         "do serve example.com",
         "do make an RSA key of 2048 bits that signs for example.com, 202611r",
         "do make an Ed25519 key that signs for example.com, 202611e",
+        "do count the DMARC and TLS reports that come to reports@example.com",
         "do lead every address of example.com that is not named to you@gmail.example",
         "do add the user app@example.com",
         "do have programs that call sendmail reach chopar: update-alternatives --install /usr/sbin/sendmail mta",
