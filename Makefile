@@ -26,7 +26,7 @@ PREFIX ?= /usr
 DESTDIR ?=
 CARGO ?= cargo
 # The most that the binary may take.
-BINARY_BYTES_MAX = 7340032
+BINARY_BYTES_MAX = 7864320
 
 target_dir = $(or $(CARGO_TARGET_DIR),target)
 binary = $(target_dir)/$(TARGET)/release/chopar
