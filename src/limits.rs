@@ -685,6 +685,8 @@ pub const WEB_VISITS_MAX: usize = 64;
 pub const WEB_VISITS_OF_CLIENT_MAX: usize = 8;
 /// Connections to the status page at a time; for one more the oldest is closed.
 pub const STATUS_VISITS_MAX: usize = 32;
+/// How often the state of the relay is looked at for the status page.
+pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the request to the status page may take to come.
 pub const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Next hops, and messages, that the status page names.

@@ -110,6 +110,46 @@ impl Display for Line {
     }
 }
 
+/// The keys and values of a line: `key=value` and `key="quoted value"`, as the log writes them.
+pub fn fields(line: &str) -> Vec<(String, String)> {
+    let mut fields = Vec::new();
+    let mut rest = line.trim_start();
+    while let Some((key, behind)) = rest.split_once('=') {
+        let (value, left) = match behind.strip_prefix('"') {
+            Some(quoted) => unquote(quoted),
+            None => {
+                let end = behind.find(' ').unwrap_or(behind.len());
+                let (value, left) = behind.split_at_checked(end).unwrap_or((behind, ""));
+                (value.to_owned(), left)
+            }
+        };
+        fields.push((key.to_owned(), value));
+        rest = left.trim_start();
+    }
+    fields
+}
+
+/// What stands in front of the closing quote, and what behind it. Escapes of bytes that are not shown stay as they are.
+fn unquote(text: &str) -> (String, &str) {
+    let mut value = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return (value, text.get(at.saturating_add(1)..).unwrap_or_default()),
+            '\\' => match chars.next() {
+                Some((_, c @ ('"' | '\\'))) => value.push(c),
+                Some((_, c)) => {
+                    value.push('\\');
+                    value.push(c);
+                }
+                None => value.push('\\'),
+            },
+            c => value.push(c),
+        }
+    }
+    (value, "")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

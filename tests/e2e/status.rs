@@ -361,7 +361,7 @@ fn top_says_the_same_in_a_terminal() {
         "queue 2 (0 held)",
         "dead.test",
         "in the last",
-        "event=queued",
+        "queued id=",
     ] {
         assert!(text.contains(shown), "{shown}: {text}");
     }

@@ -1,7 +1,7 @@
 //! What the relay says of itself: to Prometheus, to the status page, to `chopar top`.
 //!
 //! All three are made of one [`Status`], so that a figure is the same wherever it is read. Nothing can be changed here, and
-//! nobody is named: pages have no local parts of addresses, for whoever is on this machine may read them.
+//! nobody is named: whoever is on this machine may read the page.
 
 mod figures;
 mod observed;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::observed::{DMARC_NAMES, Observed, Reason, Version};
-use super::redaction::redacted;
+use super::redaction::{public_cause, public_event, redacted};
 use crate::clock::Now;
 use crate::config::Destination;
 use crate::engine::Engine;
@@ -166,7 +166,7 @@ pub struct CertificateLeft {
 pub struct Happened {
     /// When, in seconds since 1970.
     pub at: u64,
-    /// The line, without local parts of addresses.
+    /// What happened, without whom it names.
     pub text: String,
 }
 
@@ -272,7 +272,7 @@ impl Engine {
             held: entry.held,
             attempts: worst.map_or(0, |state| state.attempts),
             hop: hop.map(|hop| shown_name(&hop.name)).unwrap_or_default(),
-            why: why.map(|why| redacted(&why.to_string(), STATUS_EVENT_BYTES_MAX)),
+            why: why.map(|why| public_cause(why, STATUS_EVENT_BYTES_MAX)),
         }
     }
 
@@ -299,7 +299,7 @@ impl Engine {
                 waiting,
                 sessions: u64::try_from(hop.couriers).unwrap_or(u64::MAX),
                 next: next.map(|at| at.since(now.instant).as_secs()),
-                why: why.map(|why| redacted(&why.to_string(), STATUS_EVENT_BYTES_MAX)),
+                why: why.map(|why| public_cause(why, STATUS_EVENT_BYTES_MAX)),
             })
         });
         reports.collect()
@@ -350,7 +350,7 @@ fn events(observed: &Observed) -> Vec<Happened> {
     events
         .map(|(at, text)| Happened {
             at: at.seconds(),
-            text: redacted(text, STATUS_EVENT_BYTES_MAX),
+            text: public_event(text, STATUS_EVENT_BYTES_MAX),
         })
         .collect()
 }

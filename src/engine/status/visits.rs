@@ -19,7 +19,7 @@ use crate::engine::event::{Action, ConnId, Kept, TlsSide};
 use crate::engine::timers::Timer;
 use crate::engine::{Conn, Engine};
 use crate::http::{Kind, Method, Refusal, Request, RequestReader, Response};
-use crate::limits::{STATUS_TIMEOUT, STATUS_VISITS_MAX, WEB_VISITS_MAX, WEB_VISITS_OF_CLIENT_MAX};
+use crate::limits::{STATUS_INTERVAL, STATUS_TIMEOUT, STATUS_VISITS_MAX, WEB_VISITS_MAX, WEB_VISITS_OF_CLIENT_MAX};
 use crate::policy::published::{self, AUTODISCOVER_PATH, Published};
 
 /// What a connection was accepted on.
@@ -36,6 +36,15 @@ pub(in crate::engine) enum Door {
 pub(in crate::engine) struct Visits {
     status: VecDeque<ConnId>,
     https: VecDeque<(ConnId, Option<IpAddr>)>,
+    snapshot: Option<Snapshot>,
+}
+
+/// The state of the relay, as it was shown last.
+#[derive(Debug)]
+struct Snapshot {
+    at: Instant,
+    figures: Vec<u8>,
+    json: Vec<u8>,
 }
 
 impl Visits {
@@ -207,14 +216,8 @@ impl Engine {
         Answer::Now(match request.path.as_str() {
             "/doctor.json" => return Answer::Kept(Kept::Checklist),
             "/reports.json" => return Answer::Kept(Kept::Reports),
-            "/metrics" => {
-                let status = self.status(now);
-                Response::ok(Kind::Metrics, figures(&status, &self.observed))
-            }
-            "/status.json" => {
-                let status = self.status(now);
-                Response::ok(Kind::Json, serde_json::to_vec(&status).unwrap_or_default())
-            }
+            "/metrics" => Response::ok(Kind::Metrics, self.snapshot(now).figures.clone()),
+            "/status.json" => Response::ok(Kind::Json, self.snapshot(now).json.clone()),
             "/health" if self.records_reach_disk() => Response::ok(Kind::Text, "ok\n"),
             "/health" => Response::other(
                 (503, "Service Unavailable"),
@@ -222,6 +225,22 @@ impl Engine {
             ),
             _ => Response::not_found(),
         })
+    }
+
+    /// The state of the relay, which is looked at once a second at most: with a long queue that takes a while, in which no
+    /// mail is served.
+    fn snapshot(&mut self, now: Now) -> &Snapshot {
+        let known = self.visits.snapshot.take();
+        let is_fresh = |snapshot: &Snapshot| now.instant.since(snapshot.at) < STATUS_INTERVAL;
+        let snapshot = known.filter(is_fresh).unwrap_or_else(|| {
+            let status = self.status(now);
+            Snapshot {
+                at: now.instant,
+                figures: figures(&status, &self.observed).into_bytes(),
+                json: serde_json::to_vec(&status).unwrap_or_default(),
+            }
+        });
+        self.visits.snapshot.insert(snapshot)
     }
 
     /// What a domain tells the world.
@@ -240,12 +259,11 @@ impl Engine {
     }
 
     /// Whether the host that is asked for can be nobody else's. A page of the Internet can have a name lead to this machine,
-    /// and its script would read what stands here (DNS rebinding); it cannot do that by an address, by a name that nobody
-    /// can register, or by ours.
+    /// and its script would read what stands here (DNS rebinding); it cannot do that by an address, or by our own name.
     fn is_name_of_ours(&self, host: Option<&str>) -> bool {
         let Some(host) = host else { return true };
         host.parse::<IpAddr>().is_ok()
-            || !host.contains('.')
+            || host == "localhost"
             || host == self.config.hostname.as_str()
             || host.ends_with(".localhost")
     }
@@ -262,4 +280,4 @@ fn network(address: IpAddr) -> IpAddr {
 }
 
 const MISDIRECTED: &str =
-    "This page is shown under an address, a name without a dot, or the hostname of the relay.";
+    "This page is shown under an address, localhost, or the hostname of the relay.";

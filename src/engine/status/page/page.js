@@ -206,7 +206,7 @@ function fill(status) {
   if (by("shares").querySelector("tbody").children.length === 0) show("shares", none("Nothing has come or gone yet."));
   const events = status.events.slice().reverse();
   show("events", events.length === 0 ? none("Nothing has happened yet.") : table([["time", "short"], ["event", ""]],
-    events.map((one) => [new Date(one.at * 1000).toLocaleTimeString(), one.text.replace(/^event=/, "")]), "events"));
+    events.map((one) => [new Date(one.at * 1000).toLocaleTimeString(), one.text]), "events"));
   by("updated").textContent = `as of ${new Date(status.now * 1000).toLocaleString()}`;
 }
 
