@@ -320,7 +320,11 @@ fn keep(state_dir: &Path, domains: &[Domain], found: &[Finding]) {
             about: public(&finding.about),
             seen: public(&finding.seen),
             // Half a command would be worse than none.
-            mend: if is_whole { mend } else { "sudo chopar doctor".to_owned() },
+            mend: if is_whole {
+                mend
+            } else {
+                "sudo chopar doctor".to_owned()
+            },
             ..finding.clone()
         }
     });

@@ -1,5 +1,7 @@
 //! What the log says of one message, told to a person as it happens.
 
+use crate::engine::log::fields;
+
 /// How it ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
@@ -264,8 +266,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::log::fields;
-use crate::escape::Quoted;
+    use crate::escape::Quoted;
 
     #[test]
     fn a_delivery_is_told_from_the_signature_to_the_reply() {

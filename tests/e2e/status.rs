@@ -357,12 +357,7 @@ fn top_says_the_same_in_a_terminal() {
         assert_eq!(one, other, "{key}");
     }
     let text = relay.cli(&["top", "--once"]).ok();
-    for shown in [
-        "queue 2 (0 held)",
-        "dead.test",
-        "in the last",
-        "queued id=",
-    ] {
+    for shown in ["queue 2 (0 held)", "dead.test", "in the last", "queued id="] {
         assert!(text.contains(shown), "{shown}: {text}");
     }
 }

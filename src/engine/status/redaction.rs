@@ -57,10 +57,16 @@ pub fn redacted(text: &str, bytes_max: usize) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((front, behind)) = rest.split_once('@') {
-        let (before, local) = front.split_at_checked(local_part(front)).unwrap_or((front, ""));
+        let (before, local) = front
+            .split_at_checked(local_part(front))
+            .unwrap_or((front, ""));
         shown.push_str(before);
         let is_role = ROLES.iter().any(|role| local.eq_ignore_ascii_case(role));
-        shown.push_str(if is_role || local.is_empty() { local } else { "…" });
+        shown.push_str(if is_role || local.is_empty() {
+            local
+        } else {
+            "…"
+        });
         shown.push('@');
         rest = behind;
     }
@@ -81,7 +87,11 @@ fn local_part(front: &str) -> usize {
 
 /// Whether an unquoted local part cannot go on here.
 const fn is_boundary(c: char) -> bool {
-    c.is_whitespace() || matches!(c, '<' | '>' | '(' | ')' | '[' | ']' | ',' | ';' | ':' | '"' | '\'')
+    c.is_whitespace()
+        || matches!(
+            c,
+            '<' | '>' | '(' | ')' | '[' | ']' | ',' | ';' | ':' | '"' | '\''
+        )
 }
 
 /// The domains of the addresses in a value.
@@ -123,7 +133,9 @@ fn codes(reply: &str) -> Option<String> {
     let enhanced = rest.split(' ').next().unwrap_or_default();
     let is_enhanced = enhanced.starts_with(['2', '4', '5'])
         && enhanced.split('.').count() == 3
-        && enhanced.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        && enhanced
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || byte == b'.');
     Some(match is_enhanced {
         true => format!("{code} {enhanced}"),
         false => code.to_owned(),
@@ -146,11 +158,20 @@ fn cut(mut text: String, bytes_max: usize) -> String {
 
 /// Keys whose values name nobody.
 const PLAIN: [&str; 24] = [
-    "id", "status", "code", "size", "rcpts", "tls", "address", "seconds", "waiting", "messages", "segments", "torn",
-    "landlock", "seccomp", "served", "before", "as", "on", "next", "keys", "what", "version", "bytes", "count",
+    "id", "status", "code", "size", "rcpts", "tls", "address", "seconds", "waiting", "messages",
+    "segments", "torn", "landlock", "seccomp", "served", "before", "as", "on", "next", "keys",
+    "what", "version", "bytes", "count",
 ];
 /// Local parts that say nothing of anybody (RFC 2142, and those of this program).
-const ROLES: [&str; 7] = ["postmaster", "abuse", "hostmaster", "root", "reports", "mailer-daemon", "*"];
+const ROLES: [&str; 7] = [
+    "postmaster",
+    "abuse",
+    "hostmaster",
+    "root",
+    "reports",
+    "mailer-daemon",
+    "*",
+];
 
 #[cfg(test)]
 mod tests {
@@ -168,23 +189,41 @@ mod tests {
             .with("to", "bob+x@b.test,carl@c.test")
             .with("rcpts", 2)
             .with("origin", "uid=0");
-        assert_eq!(line(&queued.text), "queued id=00TRCE7TG0000 from=…@a.test to=…@b.test,…@c.test rcpts=2");
+        assert_eq!(
+            line(&queued.text),
+            "queued id=00TRCE7TG0000 from=…@a.test to=…@b.test,…@c.test rcpts=2"
+        );
         let failed = Line::new(Level::Warning, "failed")
             .with("to", "\"mary<top,secret;x\"@b.test")
             .with("host", "mx.b.test")
             .with("reply", "550 5.1.1 bob: unknown user <bob@b.test>");
-        assert_eq!(line(&failed.text), "failed to=…@b.test host=mx.b.test reply=550 5.1.1");
+        assert_eq!(
+            line(&failed.text),
+            "failed to=…@b.test host=mx.b.test reply=550 5.1.1"
+        );
         for (text, shown) in [
             (
                 "event=deferred host=\"| /opt/x --password=hunter2\" reply=\"451 see /home/ann/Maildir\"",
                 "deferred host=here reply=451",
             ),
             ("event=auth user=ann peer=192.0.2.1 result=failed", "auth"),
-            ("event=queued id=1 to=r1@a.test,r6.xxxxxx", "queued id=1 to=…@a.test"),
+            (
+                "event=queued id=1 to=r1@a.test,r6.xxxxxx",
+                "queued id=1 to=…@a.test",
+            ),
             ("event=queued id=1 to=r6.xxxxxx", "queued id=1 to=…"),
-            ("event=listening on=/run/chopar/submit.sock as=submit", "listening as=submit"),
-            ("event=listening on=127.0.0.1:25 as=smtp", "listening on=127.0.0.1:25 as=smtp"),
-            ("event=hop-paused hop=/var/mail/ann seconds=65", "hop-paused hop=here seconds=65"),
+            (
+                "event=listening on=/run/chopar/submit.sock as=submit",
+                "listening as=submit",
+            ),
+            (
+                "event=listening on=127.0.0.1:25 as=smtp",
+                "listening on=127.0.0.1:25 as=smtp",
+            ),
+            (
+                "event=hop-paused hop=/var/mail/ann seconds=65",
+                "hop-paused hop=here seconds=65",
+            ),
         ] {
             assert_eq!(line(text), shown);
         }
@@ -198,9 +237,15 @@ mod tests {
         };
         let reply = |text: &str| Words::Reply(text.into());
         let shown = |cause: Cause| public_cause(&cause, 1_000);
-        let greylisted = Cause::at(host.clone(), reply("450 4.2.0 <bob@b.test>: Greylisted for bob"));
+        let greylisted = Cause::at(
+            host.clone(),
+            reply("450 4.2.0 <bob@b.test>: Greylisted for bob"),
+        );
         assert_eq!(shown(greylisted), "mx.b.test [192.0.2.1]: 450 4.2.0");
-        assert_eq!(shown(Cause::at(host, Words::ours("connection refused"))), "mx.b.test [192.0.2.1]: connection refused");
+        assert_eq!(
+            shown(Cause::at(host, Words::ours("connection refused"))),
+            "mx.b.test [192.0.2.1]: connection refused"
+        );
         for place in [
             Place::Program("| /opt/x --password=hunter2".into()),
             Place::Socket("/run/ann/lmtp".into()),
@@ -208,20 +253,35 @@ mod tests {
             let text = shown(Cause::at(place, reply("451 /home/ann is full")));
             assert!(!text.contains("hunter2") && !text.contains("ann"), "{text}");
         }
-        assert_eq!(shown(Cause::here("no answer about b.test")), "no answer about b.test");
+        assert_eq!(
+            shown(Cause::here("no answer about b.test")),
+            "no answer about b.test"
+        );
     }
 
     #[test]
     fn words_lose_local_parts_and_keep_those_of_every_domain() {
         for (text, shown) in [
-            ("550 5.1.1 <bob@b.test>: unknown", "550 5.1.1 <…@b.test>: unknown"),
-            ("to \"john secret\"@b.test, b@c.test", "to …@b.test, …@c.test"),
+            (
+                "550 5.1.1 <bob@b.test>: unknown",
+                "550 5.1.1 <…@b.test>: unknown",
+            ),
+            (
+                "to \"john secret\"@b.test, b@c.test",
+                "to …@b.test, …@c.test",
+            ),
             ("from=\"<\\\"john secret\\\"@b.test>\"", "from=\"<…@b.test>"),
-            ("alias add postmaster@b.test reports:", "alias add postmaster@b.test reports:"),
+            (
+                "alias add postmaster@b.test reports:",
+                "alias add postmaster@b.test reports:",
+            ),
             ("rua=mailto:ann@b.test", "rua=mailto:…@b.test"),
             ("nobody", "nobody"),
         ] {
-            assert_eq!(redacted(text, 1_000).trim_end_matches('"'), shown.trim_end_matches('"'));
+            assert_eq!(
+                redacted(text, 1_000).trim_end_matches('"'),
+                shown.trim_end_matches('"')
+            );
         }
         assert_eq!(redacted("a long line", 8), "a lon…");
     }

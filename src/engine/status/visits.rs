@@ -19,7 +19,9 @@ use crate::engine::event::{Action, ConnId, Kept, TlsSide};
 use crate::engine::timers::Timer;
 use crate::engine::{Conn, Engine};
 use crate::http::{Kind, Method, Refusal, Request, RequestReader, Response};
-use crate::limits::{STATUS_INTERVAL, STATUS_TIMEOUT, STATUS_VISITS_MAX, WEB_VISITS_MAX, WEB_VISITS_OF_CLIENT_MAX};
+use crate::limits::{
+    STATUS_INTERVAL, STATUS_TIMEOUT, STATUS_VISITS_MAX, WEB_VISITS_MAX, WEB_VISITS_OF_CLIENT_MAX,
+};
 use crate::policy::published::{self, AUTODISCOVER_PATH, Published};
 
 /// What a connection was accepted on.
