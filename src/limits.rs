@@ -561,7 +561,8 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes that are discarded on a closed connection.
 pub const LINGER_BYTES_MAX: usize = 64 * 1024;
-/// Closed connections that linger at a time; more are dropped at once.
+/// Closed connections that linger at a time; for one more the oldest is dropped, refused clients and readers of pages before
+/// sessions.
 pub const LINGERING_MAX: usize = 1_024;
 /// How long the relay takes to end once it is asked to.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
