@@ -680,7 +680,7 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 8 * 1024;
 pub const HTTP_FIELDS_MAX: usize = 64;
 /// Bytes of the body of a request, where one is taken at all.
 pub const HTTP_BODY_BYTES_MAX: usize = 16 * 1024;
-/// Connections to `listen.https` at a time; for one more the oldest is closed.
+/// Connections to `listen.https` at a time; for one more the oldest is closed of the site that has most.
 pub const WEB_VISITS_MAX: usize = 64;
 /// Connections to `listen.https` at a time of one client, by its address or IPv6 network; one more is closed at once.
 pub const WEB_VISITS_OF_CLIENT_MAX: usize = 8;
