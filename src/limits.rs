@@ -655,7 +655,7 @@ pub const ACME_DNS_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long one run of hooks/dns-01 may take.
 pub const ACME_HOOK_TIMEOUT: Duration = Duration::from_secs(300);
 /// Connections that the listeners for challenges serve at a time; CAs look from several places. For one more the oldest is
-/// closed.
+/// closed of the site that has most.
 pub const ACME_VISITORS_MAX: usize = 16;
 /// How long one connection to a listener for challenges may take.
 pub const ACME_VISIT_TIMEOUT: Duration = Duration::from_secs(10);
