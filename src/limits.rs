@@ -561,7 +561,8 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes that are discarded on a closed connection.
 pub const LINGER_BYTES_MAX: usize = 64 * 1024;
-/// Closed connections that linger at a time; more are dropped at once.
+/// Closed connections that linger at a time; for one more the oldest is dropped, refused clients and readers of pages before
+/// sessions.
 pub const LINGERING_MAX: usize = 1_024;
 /// How long the relay takes to end once it is asked to.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -654,7 +655,7 @@ pub const ACME_DNS_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long one run of hooks/dns-01 may take.
 pub const ACME_HOOK_TIMEOUT: Duration = Duration::from_secs(300);
 /// Connections that the listeners for challenges serve at a time; CAs look from several places. For one more the oldest is
-/// closed.
+/// closed of the site that has most.
 pub const ACME_VISITORS_MAX: usize = 16;
 /// How long one connection to a listener for challenges may take.
 pub const ACME_VISIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -679,7 +680,7 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 8 * 1024;
 pub const HTTP_FIELDS_MAX: usize = 64;
 /// Bytes of the body of a request, where one is taken at all.
 pub const HTTP_BODY_BYTES_MAX: usize = 16 * 1024;
-/// Connections to `listen.https` at a time; for one more the oldest is closed.
+/// Connections to `listen.https` at a time; for one more the oldest is closed of the site that has most.
 pub const WEB_VISITS_MAX: usize = 64;
 /// Connections to `listen.https` at a time of one client, by its address or IPv6 network; one more is closed at once.
 pub const WEB_VISITS_OF_CLIENT_MAX: usize = 8;

@@ -131,7 +131,6 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("engine/status/report.rs", "received_with", Turn),
     ("engine/status/report.rs", "sent_with", Turn),
     ("engine/status/report.rs", "unreached", Turn),
-    ("engine/status/visits.rs", "https", Limit("WEB_VISITS_MAX")),
     (
         "engine/status/visits.rs",
         "status",
@@ -141,6 +140,7 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("engine/waiting.rs", "clients", Queue),
     ("engine/waiting.rs", "trusted", Queue),
     ("policy/conduct.rs", "counts", Owner),
+    ("policy/doorway.rs", "there", Owner),
     ("policy/expiring.rs", "by_count", Owner),
     ("policy/expiring.rs", "by_owner", Owner),
     ("policy/expiring.rs", "entries", Owner),

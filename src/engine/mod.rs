@@ -389,6 +389,7 @@ impl Engine {
             Event::TlsReady { conn, session } => match self.conns.take(conn) {
                 Some(Conn::Inbound(inbound)) => self.inbound_tls(conn, inbound, session, now),
                 Some(Conn::Courier(courier)) => self.courier_tls(conn, courier, session, now),
+                Some(Conn::Visit(visit)) => self.visit_tls(conn, visit),
                 // It speaks when it is ready to.
                 Some(other) => self.conns.put(conn, other),
                 None => {}

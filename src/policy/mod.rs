@@ -6,6 +6,7 @@ pub mod advice;
 pub mod authenticity;
 pub mod authority;
 pub mod conduct;
+pub mod doorway;
 mod expiring;
 pub mod greylist;
 pub mod password_memory;

@@ -210,14 +210,9 @@ impl Standing {
 impl Holder {
     /// Somebody who came from this address.
     pub fn at(standing: Standing, address: IpAddr) -> Self {
-        let key = |level, prefixes| Key::of_network(level, address, prefixes);
         Self {
             standing,
-            keys: Keys::Places([
-                key(ADDRESS, (32, 64)),
-                key(SITE, (24, 48)),
-                key(NETWORK, (16, 32)),
-            ]),
+            keys: Keys::Places(places(address)),
             also: [None; 2],
         }
     }
@@ -465,6 +460,16 @@ impl Pool {
             *held = held.saturating_add(amount);
         }
     }
+}
+
+/// A client, its site and its network, by an address.
+pub(super) fn places(address: IpAddr) -> [Key; 3] {
+    let key = |level, prefixes| Key::of_network(level, address, prefixes);
+    [
+        key(ADDRESS, (32, 64)),
+        key(SITE, (24, 48)),
+        key(NETWORK, (16, 32)),
+    ]
 }
 
 /// Stands for a login, however it is spelled; users are configured, so nobody chooses it.

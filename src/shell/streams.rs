@@ -1,7 +1,10 @@
 //! The connections of the loop: which there are, which have something to do, and which only wait to be gone.
+//!
+//! Invariant: what was sent before a connection is closed is offered to the kernel before the connection goes, however many
+//! close. Where more of them wait than [`LINGERING_MAX`], those that held no place of a session make room first, and of these
+//! the one whose time ends first.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use super::slab::Slab;
 use super::stream::Stream;
@@ -18,15 +21,24 @@ pub(super) struct Streams {
     ready: VecDeque<usize>,
     stalled: Vec<usize>,
     unwritten: Vec<usize>,
-    deadlines: BinaryHeap<Reverse<(Instant, usize, u64)>>,
-    serial: u64,
-    closing: usize,
+    /// Those that are closing and have been written to since: when each is dropped. In the order in which they make room.
+    closing: [BTreeSet<(Instant, usize)>; 2],
+}
+
+/// What a connection is for, in the order in which those that are closing make room.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Use {
+    /// Something short that takes no place of a session: a refusal, or a page.
+    Brief,
+    /// A session, at either end.
+    Session,
 }
 
 struct Entry {
     stream: Stream,
-    /// Tells it from others that had the index.
-    serial: u64,
+    purpose: Use,
+    /// Where it is in `closing`.
+    drop_at: Option<Instant>,
     listed: Listed,
     unwritten: bool,
 }
@@ -48,9 +60,7 @@ impl Streams {
             ready: VecDeque::with_capacity(SESSIONS_MAX_DEFAULT),
             stalled: Vec::with_capacity(SESSIONS_MAX_DEFAULT),
             unwritten: Vec::with_capacity(SESSIONS_MAX_DEFAULT),
-            deadlines: BinaryHeap::with_capacity(LINGERING_MAX),
-            serial: 0,
-            closing: 0,
+            closing: [BTreeSet::new(), BTreeSet::new()],
         }
     }
 
@@ -60,8 +70,8 @@ impl Streams {
     }
 
     /// Adds a connection that the engine knows; it is looked at soon.
-    pub(super) fn insert(&mut self, conn: ConnId, stream: Stream) -> usize {
-        let key = self.insert_nameless(stream);
+    pub(super) fn insert(&mut self, conn: ConnId, stream: Stream, purpose: Use) -> usize {
+        let key = self.add(stream, purpose);
         let slot = conn.slot as usize;
         if self.slots.len() <= slot {
             self.slots.resize(slot.saturating_add(1), None);
@@ -74,10 +84,14 @@ impl Streams {
 
     /// Adds a connection that the engine does not know.
     pub(super) fn insert_nameless(&mut self, stream: Stream) -> usize {
-        self.serial = self.serial.wrapping_add(1);
+        self.add(stream, Use::Brief)
+    }
+
+    fn add(&mut self, stream: Stream, purpose: Use) -> usize {
         let key = self.streams.insert(Box::new(Entry {
             stream,
-            serial: self.serial,
+            purpose,
+            drop_at: None,
             listed: Listed::Nowhere,
             unwritten: false,
         }));
@@ -103,16 +117,11 @@ impl Streams {
         Some(key)
     }
 
-    /// Closes in order, or at once where too many do so already.
+    /// Closes in order.
     pub(super) fn close(&mut self, key: usize) {
-        if self.closing >= LINGERING_MAX {
-            self.remove(key);
-            return;
-        }
         if let Some(entry) = self.streams.get_mut(key)
             && !entry.stream.is_closing()
         {
-            self.closing = self.closing.saturating_add(1);
             entry.stream.close();
             self.make_unwritten(key);
         }
@@ -121,9 +130,17 @@ impl Streams {
     /// Drops a connection.
     pub(super) fn remove(&mut self, key: usize) {
         if let Some(entry) = self.streams.remove(key)
-            && entry.stream.is_closing()
+            && let Some(at) = entry.drop_at
         {
-            self.closing = self.closing.saturating_sub(1);
+            self.closing_as(entry.purpose).remove(&(at, key));
+        }
+    }
+
+    fn closing_as(&mut self, purpose: Use) -> &mut BTreeSet<(Instant, usize)> {
+        let [brief, sessions] = &mut self.closing;
+        match purpose {
+            Use::Brief => brief,
+            Use::Session => sessions,
         }
     }
 
@@ -211,30 +228,49 @@ impl Streams {
         self.stalled = stalled;
     }
 
-    /// The connection, which is closing, is dropped at this time.
+    /// The connection, which is closing and has been written to, is dropped at this time, unless it was to be earlier.
     pub(super) fn drop_at(&mut self, key: usize, at: Instant) {
-        if let Some(entry) = self.streams.get(key) {
-            self.deadlines.push(Reverse((at, key, entry.serial)));
+        let Some(entry) = self.streams.get_mut(key) else {
+            return;
+        };
+        let (purpose, before) = (entry.purpose, entry.drop_at);
+        let at = before.map_or(at, |before| before.min(at));
+        entry.drop_at = Some(at);
+        let closing = self.closing_as(purpose);
+        if let Some(before) = before {
+            closing.remove(&(before, key));
         }
+        closing.insert((at, key));
     }
 
     /// The next of these times.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deadlines.peek().map(|Reverse((at, ..))| *at)
+        let firsts = self.closing.iter().filter_map(BTreeSet::first);
+        firsts.map(|(at, _)| *at).min()
     }
 
     /// Drops those whose time has come.
     pub(super) fn expire(&mut self, now: Instant) {
-        while let Some(&Reverse((at, key, serial))) = self.deadlines.peek() {
-            if at > now {
-                return;
-            }
-            self.deadlines.pop();
-            let same = self
-                .streams
-                .get(key)
-                .is_some_and(|entry| entry.serial == serial);
-            if same {
+        while let Some(&(_, key)) = self
+            .closing
+            .iter()
+            .filter_map(BTreeSet::first)
+            .find(|(at, _)| *at <= now)
+        {
+            self.remove(key);
+        }
+    }
+
+    /// Drops those that are too many to wait for. What is to be written has been before.
+    pub(super) fn make_room(&mut self) {
+        self.make_room_beyond(LINGERING_MAX);
+    }
+
+    fn make_room_beyond(&mut self, most: usize) {
+        let waiting = self.closing.iter().map(BTreeSet::len).sum::<usize>();
+        for _ in most..waiting {
+            let first = self.closing.iter().find_map(BTreeSet::first);
+            if let Some(&(_, key)) = first {
                 self.remove(key);
             }
         }
@@ -245,3 +281,6 @@ impl Streams {
         self.streams.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

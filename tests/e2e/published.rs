@@ -1,7 +1,14 @@
 //! What a domain publishes over HTTPS, as curl reads it.
 
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, Socket, Type};
 
 use crate::process::{Output, program, run};
 use crate::relay::{Relay, Setup};
@@ -128,4 +135,79 @@ fn one_client_does_not_keep_the_others_out_nor_mail_back() {
             (said.code == 0).then_some(())
         },
     );
+}
+
+#[test]
+fn many_clients_of_few_sites_do_not_send_another_away() {
+    let (_relay, port) = relay();
+    let connect = |from: [u8; 4]| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket
+            .bind(&SocketAddr::from((from, 0)).into())
+            .expect("a source");
+        socket
+            .connect(&SocketAddr::from(([127, 0, 0, 1], port)).into())
+            .expect("connected");
+        TcpStream::from(socket)
+    };
+    let mut reader = connect([127, 0, 0, 1]);
+    let crowd: Vec<TcpStream> = (0..30)
+        .flat_map(|_| (1..=9).map(|site| connect([127, 1, site, 1])))
+        .collect();
+    // Whoever was sent away hears of it at once, the reader would too.
+    reader
+        .set_read_timeout(Some(Duration::from_millis(500)))
+        .expect("set");
+    let error = reader.read(&mut [0; 1]).expect_err("it is waited for");
+    assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+    drop(crowd);
+}
+
+#[test]
+fn mail_that_is_stored_is_answered_while_crowds_are_being_closed() {
+    let (relay, port) = relay();
+    let limit = getrlimit(Resource::Nofile);
+    let current = limit.maximum;
+    setrlimit(Resource::Nofile, Rlimit { current, ..limit }).expect("a limit");
+    let (is_over, opened) = (AtomicBool::new(false), AtomicUsize::new(0));
+    // Each fails its handshake, hears why, and does not go.
+    let flood = || {
+        let mut open = Vec::new();
+        while !is_over.load(Ordering::Relaxed) && open.len() < 2_000 {
+            let mut one = TcpStream::connect(("127.0.0.1", port)).expect("connected");
+            let _ = one.write_all(b"no handshake\r\n");
+            let _ = one.read(&mut [0; 64]);
+            open.push(one);
+            opened.fetch_add(1, Ordering::Relaxed);
+        }
+        while !is_over.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(10));
+        }
+    };
+    let heard = thread::scope(|scope| {
+        let floods = [(); 4].map(|()| scope.spawn(flood));
+        let begun = Instant::now();
+        while opened.load(Ordering::Relaxed) < 1_100 && begun.elapsed() < crate::process::PATIENCE {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let heard: Vec<String> = (0..3)
+            .map(|_| {
+                let mut client = relay.client();
+                client.say("MAIL FROM:<ann@relay.test>");
+                client.say("RCPT TO:<bob@four.test>");
+                client.say("DATA");
+                client.send(b"From: ann@relay.test\r\nSubject: x\r\n\r\nx\r\n.\r\nQUIT\r\n");
+                client.rest()
+            })
+            .collect();
+        is_over.store(true, Ordering::Relaxed);
+        for flood in floods {
+            flood.join().expect("it has run");
+        }
+        heard
+    });
+    for said in heard {
+        let codes: Vec<&str> = said.lines().map(|line| &line[..3]).collect();
+        assert_eq!(codes, ["250", "221"], "{said:?}");
+    }
 }

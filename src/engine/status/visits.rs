@@ -6,11 +6,12 @@
 //!      '--too slow, or crowded out--> closed without a word
 //! ```
 //!
-//! Few are served at a time at either door; for one more, the one who has been there longest has to go. The door to the
-//! Internet lets few of one client in at a time, so that nobody can have all others sent away.
+//! Few are served at a time at either door; for one more, the one who has been there longest has to go. At the door to the
+//! Internet that is one of the site that has most visitors ([`Doorway`]), and few of one client are let in at a time: nobody
+//! can have all others sent away.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use super::figures::figures;
 use super::page;
@@ -22,6 +23,7 @@ use crate::http::{Kind, Method, Refusal, Request, RequestReader, Response};
 use crate::limits::{
     STATUS_INTERVAL, STATUS_TIMEOUT, STATUS_VISITS_MAX, WEB_VISITS_MAX, WEB_VISITS_OF_CLIENT_MAX,
 };
+use crate::policy::doorway::Doorway;
 use crate::policy::published::{self, AUTODISCOVER_PATH, Published};
 
 /// What a connection was accepted on.
@@ -33,11 +35,12 @@ pub(in crate::engine) enum Door {
     Https,
 }
 
-/// Who is there, at either door the one who came first in front.
+/// Who is there.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Visits {
+    /// The one who came first in front.
     status: VecDeque<ConnId>,
-    https: VecDeque<(ConnId, Option<IpAddr>)>,
+    https: Doorway<ConnId>,
     snapshot: Option<Snapshot>,
 }
 
@@ -59,26 +62,21 @@ impl Visits {
                 is_full.then(|| self.status.pop_front())?
             }
             Door::Https => {
-                self.https.push_back((conn, client));
-                let mut of_client = self
-                    .https
-                    .iter()
-                    .filter(|(_, other)| *other == client && client.is_some());
+                self.https.enter(conn, client);
+                let of_client = client.map_or(0, |client| self.https.len_of_client(client));
                 // The one who is too many is the new one: those who were there may be about to end.
-                if of_client.nth(WEB_VISITS_OF_CLIENT_MAX).is_some() {
-                    return self.https.pop_back().map(|(conn, _)| conn);
+                if of_client > WEB_VISITS_OF_CLIENT_MAX {
+                    return self.https.refuse();
                 }
                 let is_full = self.https.len() > WEB_VISITS_MAX;
-                is_full
-                    .then(|| self.https.pop_front())?
-                    .map(|(conn, _)| conn)
+                is_full.then(|| self.https.make_room())?
             }
         }
     }
 
     fn leave(&mut self, conn: ConnId) {
         self.status.retain(|one| *one != conn);
-        self.https.retain(|(one, _)| *one != conn);
+        self.https.retain(|one| *one != conn);
     }
 }
 
@@ -135,11 +133,17 @@ impl Engine {
             let side = TlsSide::HttpsServer;
             self.actions.push_back(Action::StartTls { conn, side });
         }
-        if let Some(other) = self.visits.enter(conn, door, client.map(network)) {
+        if let Some(other) = self.visits.enter(conn, door, client) {
             self.conns.remove(other);
             self.actions.push_back(Action::Abort { conn: other });
         }
         conn
+    }
+
+    /// The handshake is done.
+    pub(in crate::engine) fn visit_tls(&mut self, conn: ConnId, visit: Box<Visit>) {
+        self.visits.https.settle(|one| *one == conn);
+        self.conns.put(conn, Conn::Visit(visit));
     }
 
     /// Something of a request has come.
@@ -271,15 +275,51 @@ impl Engine {
     }
 }
 
-/// What counts as one client: an address, or the IPv6 network of a customer.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
-            address.to_bits() & !u128::from(u64::MAX),
-        )),
-        address => address,
-    }
-}
-
 const MISDIRECTED: &str =
     "This page is shown under an address, localhost, or the hostname of the relay.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conn(slot: u32) -> ConnId {
+        ConnId {
+            slot,
+            generation: 0,
+        }
+    }
+
+    #[test]
+    fn one_client_has_few_visits_and_its_next_is_the_one_that_goes() {
+        let mut visits = Visits::default();
+        let client: IpAddr = [192, 0, 2, 1].into();
+        for slot in 0..20 {
+            let gone = visits.enter(conn(slot), Door::Https, Some(client));
+            let is_over = slot as usize >= WEB_VISITS_OF_CLIENT_MAX;
+            assert_eq!(gone, is_over.then(|| conn(slot)));
+        }
+    }
+
+    #[test]
+    fn many_clients_of_few_sites_keep_nobody_out() {
+        for of_site in [
+            |number: u32| IpAddr::from([10, 0, (number % 9) as u8, 1]),
+            // Sixteen networks of one customer.
+            |number: u32| {
+                let network = 0x2001_0db8_0000_0000_u128 | u128::from(number % 16);
+                IpAddr::V6((network << 64 | 1).into())
+            },
+        ] {
+            let mut visits = Visits::default();
+            let reader = visits.enter(conn(0), Door::Https, Some([192, 0, 2, 1].into()));
+            assert_eq!(reader, None);
+            for number in 1..1_000 {
+                let gone = visits.enter(conn(number), Door::Https, Some(of_site(number)));
+                assert_ne!(gone, Some(conn(0)));
+            }
+            assert_eq!(visits.https.len(), WEB_VISITS_MAX);
+            let gone = visits.enter(conn(1_000), Door::Https, Some([192, 0, 3, 1].into()));
+            assert!(gone.is_some_and(|gone| gone != conn(0) && gone != conn(1_000)));
+        }
+    }
+}

@@ -2,12 +2,11 @@
 //!
 //! Whoever comes is answered by a thread of their own, few at a time and each for a short while: the file of the challenge,
 //! or 404; the certificate of the challenge to whoever asks for its name with `acme-tls/1`, or no handshake. Where more come
-//! than are served at a time, the one who has been there longest goes: idle connections do not keep the CA out. When this is
-//! dropped the ports are closed.
+//! than are served at a time, one of the site that has most goes ([`Doorway`]): idle connections do not keep the CA out, and
+//! many do not send it away. When this is dropped the ports are closed.
 
-use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Weak};
@@ -25,6 +24,7 @@ use rustls::{ServerConfig, ServerConnection};
 use crate::acme::{Challenge, ChallengeKind};
 use crate::http::{Kind, Method, Request, RequestReader, Response};
 use crate::limits::{ACME_VISIT_TIMEOUT, ACME_VISITORS_MAX};
+use crate::policy::doorway::Doorway;
 use crate::shell::timed::Timed;
 
 /// Shows one challenge until it is dropped.
@@ -153,7 +153,7 @@ fn serve(listeners: &[TcpListener], stopped: &UnixStream, show: &Arc<Show>) {
         }
         for listener in listeners {
             match listener.accept() {
-                Ok((stream, _)) => visitors.receive(stream, show),
+                Ok((stream, client)) => visitors.receive(stream, client.ip(), show),
                 Err(error) if is_of_one(&error) => {}
                 // No descriptors or no memory for a moment: whoever waits still does.
                 Err(_) => thread::sleep(ACCEPT_PAUSE),
@@ -170,30 +170,35 @@ fn is_of_one(error: &io::Error) -> bool {
     )
 }
 
-/// Who is there, the one who came first in front.
+/// Who is there.
 #[derive(Default)]
 struct Visitors {
-    there: VecDeque<Weak<TcpStream>>,
+    there: Doorway<Weak<TcpStream>>,
     /// One more for each thread.
     threads: Arc<()>,
 }
 
 impl Visitors {
-    /// Begins a thread for a visitor. Past the bound the one who has been there longest is sent away, whose thread ends by
-    /// that; should it not yet have, the newest.
-    fn receive(&mut self, stream: TcpStream, show: &Arc<Show>) {
+    /// Begins a thread for a visitor. Past the bound another is sent away, whose thread ends by that. Until those end that are
+    /// about to nobody else is received; should they not, the newest goes.
+    fn receive(&mut self, stream: TcpStream, client: IpAddr, show: &Arc<Show>) {
         self.there.retain(|one| one.strong_count() > 0);
-        if self.there.len() >= ACME_VISITORS_MAX
-            && let Some(oldest) = self.there.pop_front().and_then(|one| one.upgrade())
+        let stream = Arc::new(stream);
+        self.there.enter(Arc::downgrade(&stream), Some(client));
+        if self.there.len() > ACME_VISITORS_MAX
+            && let Some(other) = self.there.make_room().and_then(|one| one.upgrade())
         {
             // It may be gone by itself.
-            drop(oldest.shutdown(Shutdown::Both));
+            drop(other.shutdown(Shutdown::Both));
         }
-        if Arc::strong_count(&self.threads) > 2 * ACME_VISITORS_MAX {
+        let are_too_many = || Arc::strong_count(&self.threads) > 2 * ACME_VISITORS_MAX;
+        let waited_from = Instant::now();
+        while are_too_many() && waited_from.elapsed() < ACCEPT_PAUSE {
+            thread::sleep(THREAD_END_PAUSE);
+        }
+        if are_too_many() {
             return;
         }
-        let stream = Arc::new(stream);
-        self.there.push_back(Arc::downgrade(&stream));
         let (counted, show) = (Arc::clone(&self.threads), Arc::clone(show));
         let work = move || {
             // Who is gone has no answer.
@@ -301,6 +306,7 @@ impl ResolvesServerCert for Proof {
 const ALPN: &[u8] = b"acme-tls/1";
 const BACKLOG: i32 = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const THREAD_END_PAUSE: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
@@ -379,6 +385,45 @@ mod tests {
         let mut said = Vec::new();
         drop(idle[0].read_to_end(&mut said));
         assert!(begun.elapsed() < ACME_VISIT_TIMEOUT, "the oldest had to go");
+        drop(responder);
+    }
+
+    #[test]
+    fn a_crowd_of_another_site_does_not_send_the_ca_away() {
+        let challenge = Challenge {
+            kind: ChallengeKind::Http01,
+            domain: "a.test".into(),
+            token: "t".into(),
+            key_authorization: "t.key".into(),
+        };
+        let passed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        passed.set_nonblocking(true).expect("set");
+        let address = passed.local_addr().expect("an address");
+        let responder =
+            Responder::start(&challenge, std::slice::from_ref(&passed), 1).expect("it listens");
+        let connect = |from: [u8; 4]| {
+            let kind = socket2::Type::STREAM;
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, kind, None).expect("a socket");
+            socket
+                .bind(&SocketAddr::from((from, 0)).into())
+                .expect("a source");
+            socket.connect(&address.into()).expect("connected");
+            TcpStream::from(socket)
+        };
+        let mut ca = connect([127, 1, 1, 1]);
+        let crowd: Vec<TcpStream> = (0..8 * ACME_VISITORS_MAX)
+            .map(|number| connect([127, 0, 0, 1 + (number % 200) as u8]))
+            .collect();
+        // The last of them is served or gone, so all before it have been received.
+        let mut last = &crowd[crowd.len() - 1];
+        last.write_all(b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+            .expect("written");
+        drop(last.read_to_end(&mut Vec::new()));
+        ca.write_all(b"GET /.well-known/acme-challenge/t HTTP/1.1\r\nHost: a.test\r\n\r\n")
+            .expect("written");
+        let mut response = String::new();
+        ca.read_to_string(&mut response).expect("a response");
+        assert!(response.ends_with("t.key"), "{response}");
         drop(responder);
     }
 

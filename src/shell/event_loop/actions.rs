@@ -30,6 +30,7 @@ impl EventLoop {
             while let Some(key) = self.state.streams.next_unwritten() {
                 self.write(key);
             }
+            self.state.streams.make_room();
             match self.state.later.pop_front() {
                 Some(later) => self.tell(later),
                 None => return,

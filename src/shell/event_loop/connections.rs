@@ -15,6 +15,7 @@ use crate::limits::{
 use crate::shell::listen::Accepted;
 use crate::shell::log;
 use crate::shell::stream::{Input, Output, Socket, Stream};
+use crate::shell::streams::Use;
 use crate::smtp::reply::Reply;
 
 impl EventLoop {
@@ -69,9 +70,12 @@ impl EventLoop {
         }
         match self.engine.accept(listener, peer, self.now) {
             Ok(conn) => {
-                self.state
-                    .streams
-                    .insert(conn, Stream::accepted(socket, conn));
+                let purpose = match listener {
+                    Listener::Status | Listener::Https => Use::Brief,
+                    _ => Use::Session,
+                };
+                let stream = Stream::accepted(socket, conn);
+                self.state.streams.insert(conn, stream, purpose);
             }
             Err(reply) => {
                 let mut stream = Stream::accepted(socket, NOBODY);
@@ -97,9 +101,8 @@ impl EventLoop {
         };
         let key = self.state.streams.next_key();
         socket.register(self.poll.registry(), Source::Stream.token(key))?;
-        self.state
-            .streams
-            .insert(conn, Stream::connecting(socket, conn));
+        let stream = Stream::connecting(socket, conn);
+        self.state.streams.insert(conn, stream, Use::Session);
         Ok(())
     }
 
