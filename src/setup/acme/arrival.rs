@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Instant;
 
 use super::https::resolvers;
 use super::store::Store;
@@ -9,7 +10,8 @@ use super::wanted::{Wanted, wanted};
 use crate::acme::Name;
 use crate::acme::arrival::{Lead, Whose, is_by_address};
 use crate::config::Config;
-use crate::dns::{ZoneData, ZoneKind};
+use crate::dns::ZoneKind;
+use crate::limits::ACME_LOOK_TIMEOUT;
 use crate::policy::published::names;
 use crate::setup::asking::Asker;
 use crate::setup::machine;
@@ -17,9 +19,10 @@ use crate::setup::record::Value;
 use crate::setup::zone::Published;
 
 /// Where the names of a certificate lead: as the servers of their zones say, since no cache holds up there what was added a
-/// minute ago.
+/// minute ago. Whoever runs those servers, it ends after [`ACME_LOOK_TIMEOUT`].
 pub fn look(wanted: &Wanted, config: &Config) -> Lead {
     let asker = Asker::new(resolvers(config), config.acme.zone_port);
+    let asker = asker.until(Instant::now() + ACME_LOOK_TIMEOUT);
     let leads = wanted.names.iter().map(|name| {
         let found = addresses(&asker, name);
         let judged = found.map(|addresses| {
@@ -57,7 +60,12 @@ fn addresses(asker: &Asker, name: &Name) -> Result<BTreeSet<IpAddr>, String> {
             Value::Address(address) => Some(address),
             _ => None,
         };
-        match asker.published(name.domain(), kind) {
+        let published = match asker.published(name.domain(), kind) {
+            // Without the servers of the zone the resolver has to do.
+            Published::Unknown(_) => asker.resolved(name.domain(), kind),
+            published => published,
+        };
+        match published {
             Published::Records(values) | Published::Alias(_, values) => {
                 found.extend(values.into_iter().filter_map(of_value));
             }
@@ -66,18 +74,7 @@ fn addresses(asker: &Asker, name: &Name) -> Result<BTreeSet<IpAddr>, String> {
                 found.extend(values.filter_map(of_value));
             }
             Published::Nothing => {}
-            // Without the servers of the zone the resolver has to do.
-            Published::Unknown(_) => {
-                let reply = asker.resolve(name.domain(), kind)?;
-                let addresses = reply
-                    .answers
-                    .into_iter()
-                    .filter_map(|record| match record.data {
-                        ZoneData::Address(address) => Some(address),
-                        _ => None,
-                    });
-                found.extend(addresses);
-            }
+            Published::Unknown(cause) => return Err(cause),
         }
     }
     Ok(found)

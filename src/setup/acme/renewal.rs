@@ -1,7 +1,8 @@
 //! The thread of the daemon that obtains and renews certificates.
 //!
 //! It looks at what is wanted and what is there, does what is due, one after the other, and sleeps until the next is, or
-//! until the configuration is read again. When is [`schedule`](crate::acme::schedule)'s to decide. What failed is logged
+//! until the configuration is read again. In a turn what is to be obtained goes first, and one look at the DNS of others
+//! last: their servers hold up no renewal for longer than that look may take. When is [`schedule`](crate::acme::schedule)'s to decide. What failed is logged
 //! once with its cause, and again each day that it lasts.
 
 use std::collections::BTreeMap;
@@ -101,6 +102,7 @@ impl Plans {
             missing.any(|one| key(one) == *waiting)
         });
         let mut next = ACME_LOOK_PAUSE_MAX;
+        let mut looks = Vec::new();
         for one in &wanted {
             let now = wall();
             let there = summary(one, &kept);
@@ -108,7 +110,14 @@ impl Plans {
             let step = plan.step(now);
             let pause = match step {
                 _ if there.is_none() && is_by_address(one.kind) => {
-                    self.arrive(one, step, &store, door)
+                    match self.arrival(one, now).step(step, now) {
+                        arrival::Step::Wait(until) => until.since(now),
+                        arrival::Step::Obtain => self.obtain(one, None, &store, door),
+                        arrival::Step::Look => {
+                            looks.push(one);
+                            continue;
+                        }
+                    }
                 }
                 Step::Wait(until) => until.since(now),
                 Step::AskWindow => {
@@ -119,7 +128,19 @@ impl Plans {
             };
             next = next.min(pause);
         }
+        // The others have their look in the turns that follow at once.
+        if let Some(one) = self.longest_due(&looks) {
+            self.look(one, door);
+            next = Duration::ZERO;
+        }
         next.max(Duration::from_secs(1))
+    }
+
+    /// Of certificates whose names are to be looked at the one that has been waiting longest: a slow one comes after all
+    /// others.
+    fn longest_due<'a>(&self, looks: &[&'a Wanted]) -> Option<&'a Wanted> {
+        let since = |one: &&&Wanted| self.arrivals.get(&key(one)).map(Arrival::next);
+        looks.iter().min_by_key(since).copied()
     }
 
     /// The plan of a certificate; another one where there is another certificate.
@@ -142,28 +163,24 @@ impl Plans {
         plan
     }
 
-    /// Waits for the names of a certificate that is not there yet to lead here, then obtains it.
-    fn arrive(&mut self, wanted: &Wanted, due: Step, store: &Store, door: &Door) -> Duration {
-        let now = wall();
+    /// The wait for the names of a certificate that is not there yet to lead here.
+    fn arrival(&mut self, wanted: &Wanted, now: Timestamp) -> &mut Arrival {
         let arrival = self.arrivals.entry(key(wanted));
-        let arrival = arrival.or_insert_with(|| Arrival::new(now));
-        match arrival.step(due, now) {
-            arrival::Step::Wait(until) => until.since(now),
-            arrival::Step::Obtain => self.obtain(wanted, None, store, door),
-            arrival::Step::Look => {
-                let lead = look(wanted, &door.config);
-                let now = wall();
-                let text = (!lead.is_arrived()).then(|| lead.to_string());
-                if arrival.on_look(lead, now) == Change::Arrived
-                    && let Some(plan) = self.plans.get_mut(&key(wanted))
-                {
-                    plan.on_mended();
-                }
-                if let Some(text) = text {
-                    self.tell_waiting(wanted, &text, door);
-                }
-                Duration::ZERO
-            }
+        arrival.or_insert_with(|| Arrival::new(now))
+    }
+
+    /// Looks where they lead.
+    fn look(&mut self, wanted: &Wanted, door: &Door) {
+        let lead = look(wanted, &door.config);
+        let now = wall();
+        let text = (!lead.is_arrived()).then(|| lead.to_string());
+        if self.arrival(wanted, now).on_look(lead, now) == Change::Arrived
+            && let Some(plan) = self.plans.get_mut(&key(wanted))
+        {
+            plan.on_mended();
+        }
+        if let Some(text) = text {
+            self.tell_waiting(wanted, &text, door);
         }
     }
 
@@ -347,7 +364,51 @@ impl Said {
 
 #[cfg(test)]
 mod tests {
+    use super::super::store::Ordered;
     use super::*;
+    use crate::acme::ChallengeKind;
+    use crate::acme::arrival::Lead;
+    use crate::acme::wire::Url;
+    use crate::acme::work::Terms;
+
+    #[test]
+    fn a_name_whose_servers_are_slow_is_looked_at_after_all_others() {
+        let of = |text: &str| {
+            let name = Name::parse(text).expect("a name");
+            let names = vec![name.clone()];
+            Wanted {
+                name,
+                names: names.clone(),
+                kind: ChallengeKind::Http01,
+                directory: Url::try_from("https://ca.test/".to_owned()).expect("a URL"),
+                terms: Terms::Agreed,
+                order: Ordered {
+                    names,
+                    kind: None,
+                    directory: None,
+                    agreed: true,
+                },
+            }
+        };
+        let all = ["a.test", "b.test", "c.test"].map(of);
+        let looks: Vec<&Wanted> = all.iter().collect();
+        let mut plans = Plans::default();
+        assert_eq!(plans.longest_due(&[]), None);
+        let mut now = Timestamp::from_seconds(1_800_000_000);
+        for one in &all {
+            plans.arrival(one, now);
+        }
+        let mut seen = Vec::new();
+        for _ in 0..6 {
+            let one = plans.longest_due(&looks).expect("one is due");
+            seen.push(one.name.to_string());
+            now = now.after(Duration::from_secs(60));
+            let lead = Lead::Nowhere(one.name.clone());
+            plans.arrival(one, now).on_look(lead, now);
+        }
+        assert_eq!(seen[..3], ["a.test", "b.test", "c.test"]);
+        assert_eq!(seen[3..], seen[..3]);
+    }
 
     #[test]
     fn a_failure_is_said_once_and_again_each_day() {
