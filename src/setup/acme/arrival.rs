@@ -5,14 +5,14 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Instant;
 
 use super::https::resolvers;
+use super::managed::Managed;
 use super::store::Store;
-use super::wanted::{Wanted, wanted};
+use super::wanted::Wanted;
 use crate::acme::Name;
 use crate::acme::arrival::{Lead, Whose, is_by_address};
 use crate::config::Config;
 use crate::dns::ZoneKind;
 use crate::limits::ACME_LOOK_TIMEOUT;
-use crate::policy::published::names;
 use crate::setup::asking::Asker;
 use crate::setup::machine;
 use crate::setup::record::Value;
@@ -37,19 +37,14 @@ pub fn look(wanted: &Wanted, config: &Config) -> Lead {
 /// Where the names of the hostname's certificate lead, which the daemon is to obtain and has not yet; nothing where it is
 /// there, nobody is to obtain it, its names are proven otherwise, or the caller may not see what is there.
 pub fn lead_to_missing(config: &Config) -> Option<Lead> {
-    let kept = Store::new(&config.state_dir).kept().ok()?;
-    let wanted = wanted(&config.acme, &config.hostname, &names(config), &kept);
+    let managed = Managed::read(config, &Store::new(&config.state_dir)).ok()?;
     let is_for_host = |one: &&Wanted| {
         one.names
             .iter()
             .any(|name| name.domain() == &config.hostname)
     };
-    let missing = wanted.iter().find(is_for_host)?;
-    let mut kept = kept.iter().filter(|kept| kept.name == missing.name);
-    let is_there = kept.any(|kept| {
-        let summary = kept.summary.as_ref();
-        summary.is_ok_and(|summary| missing.is_met_by(&summary.names))
-    });
+    let missing = managed.wanted.iter().find(is_for_host)?;
+    let is_there = managed.summary(missing).is_some();
     (!is_there && is_by_address(missing.kind)).then(|| look(missing, config))
 }
 

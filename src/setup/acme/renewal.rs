@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::arrival::look;
+use super::managed::Managed;
 use super::obtain::{self, Failed, Means, Obtained};
 use super::pauses;
 use super::record::HookRunner;
-use super::store::{Kept, Locked, Store};
-use super::wanted::{Wanted, wanted};
+use super::store::{Locked, Store};
+use super::wanted::Wanted;
 use crate::acme::Name;
 use crate::acme::arrival::{self, Arrival, Change, is_by_address};
 use crate::acme::schedule::{Lifetime, Plan, Step};
@@ -22,7 +23,6 @@ use crate::config::Config;
 use crate::date::Timestamp;
 use crate::engine::log::{Level, Line};
 use crate::limits::{ACME_BUSY_PAUSE, ACME_LOOK_PAUSE_MAX, CERTIFICATE_WARNING_INTERVAL};
-use crate::policy::published::names;
 use crate::shell::certificate::Summary;
 use crate::shell::renewals::{Door, Waited};
 use crate::shell::time::{SystemEntropy, wall};
@@ -83,8 +83,8 @@ impl Plans {
     fn turn(&mut self, door: &Door) -> Duration {
         let config = &door.config;
         let store = Store::new(&config.state_dir);
-        let kept = match store.kept() {
-            Ok(kept) => kept,
+        let managed = match Managed::read(config, &store) {
+            Ok(managed) => managed,
             Err(cause) => {
                 if self.said.is_news("", &cause, wall()) {
                     door.log(Line::new(Level::Warning, "certificate-renewal").with("cause", cause));
@@ -92,20 +92,26 @@ impl Plans {
                 return ACME_LOOK_PAUSE_MAX;
             }
         };
-        let wanted = wanted(&config.acme, &config.hostname, &names(config), &kept);
+        if let Some(shortage) = managed.shortage()
+            && self.said.is_news("left out", &shortage, wall())
+        {
+            let line = Line::new(Level::Warning, "certificate-renewal");
+            door.log(line.with("cause", shortage));
+        }
+        let wanted = &managed.wanted;
         self.plans
             .retain(|planned, _| wanted.iter().any(|one| key(one) == *planned));
         self.pauses
             .retain(|paused, _| wanted.iter().any(|one| kept_key(one) == *paused));
         self.arrivals.retain(|waiting, _| {
-            let mut missing = wanted.iter().filter(|one| summary(one, &kept).is_none());
+            let mut missing = wanted.iter().filter(|one| managed.summary(one).is_none());
             missing.any(|one| key(one) == *waiting)
         });
         let mut next = ACME_LOOK_PAUSE_MAX;
         let mut looks = Vec::new();
-        for one in &wanted {
+        for one in wanted {
             let now = wall();
-            let there = summary(one, &kept);
+            let there = managed.summary(one);
             let plan = self.plan(one, there, now);
             let step = plan.step(now);
             let pause = match step {
@@ -316,13 +322,6 @@ fn means<'a>(door: &'a Door, say: &'a dyn Fn(&str)) -> Means<'a> {
         sockets: &door.sockets,
         say,
     }
-}
-
-/// The certificate that is there, if it is the one that is wanted.
-fn summary<'a>(wanted: &Wanted, kept: &'a [Kept]) -> Option<&'a Summary> {
-    let kept = kept.iter().find(|kept| kept.name == wanted.name)?;
-    let summary = kept.summary.as_ref().ok()?;
-    wanted.is_met_by(&summary.names).then_some(summary)
 }
 
 /// From when to when.
