@@ -19,6 +19,7 @@ use crate::acme::{ChallengeKind, Error, Name};
 use crate::config::{Config, Renewal};
 use crate::date::Timestamp;
 use crate::limits::ACME_NAMES_MAX;
+use crate::policy::published::names;
 use crate::setup::acme::hooks;
 use crate::setup::acme::managed::Managed;
 use crate::setup::acme::obtain::{Failed, Key, Means, Obtained, issuer};
@@ -393,6 +394,7 @@ impl List {
         let read = Read {
             found: &found,
             authorities: &authorities,
+            names: &names(config),
         };
         let tls = Tls::start(read, &last_good::Kept::default(), &config.hostname, now)
             .map_err(|error| Failure::new(CONFIGURATION, error))?;
