@@ -669,6 +669,8 @@ pub const ACME_ARRIVAL_PAUSE_MAX: Duration = Duration::from_secs(600);
 /// How long a certificate waits for a name that leads elsewhere before it is ordered all the same: what passes
 /// connections on to this machine is not seen from here.
 pub const ACME_ARRIVAL_PATIENCE: Duration = Duration::from_secs(3_600);
+/// How long one look where the names of a certificate lead takes; what is not known by then is unknown.
+pub const ACME_LOOK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of the file with the pauses of orders.
 pub const ACME_PAUSES_BYTES_MAX: u64 = 256 * 1024;
 /// The longest time that the daemon does not look which certificates are due: a clock may be set.

@@ -191,6 +191,11 @@ impl Arrival {
         change
     }
 
+    /// When it is looked again.
+    pub fn next(&self) -> Timestamp {
+        self.next
+    }
+
     /// Where the names led at the last look.
     pub fn seen(&self) -> Option<&Lead> {
         self.seen.as_ref()

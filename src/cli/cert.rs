@@ -21,11 +21,12 @@ use crate::date::Timestamp;
 use crate::limits::ACME_NAMES_MAX;
 use crate::policy::published::names;
 use crate::setup::acme::hooks;
+use crate::setup::acme::managed::Managed;
 use crate::setup::acme::obtain::{Failed, Key, Means, Obtained, issuer};
 use crate::setup::acme::record::HookRunner;
 use crate::setup::acme::renewal::lifetime;
 use crate::setup::acme::store::{Locked, Ordered, Store};
-use crate::setup::acme::wanted::{Wanted, wanted};
+use crate::setup::acme::wanted::Wanted;
 use crate::shell::certificate::Summary;
 use crate::shell::certificate_files::{self, OBTAINED, Places};
 use crate::shell::helper::dns_hook;
@@ -239,14 +240,24 @@ impl Renew {
         let only = self.name.as_deref().map(parse_name).transpose()?;
         let renewed = work(folder, config, |means, store| {
             let _lock = lock(store)?;
-            let kept = (store.kept()).map_err(|error| Failure::new(IO_ERROR, error))?;
             // Whoever runs this wants it, also where the daemon is told not to.
             let mut acme = config.acme.clone();
             if acme.renewal == Renewal::Off {
                 acme.renewal = Renewal::Obtained;
             }
-            let mut all = wanted(&acme, &config.hostname, &names(config), &kept);
-            all.retain(|one| only.as_ref().is_none_or(|only| *only == one.name));
+            let managed = Managed::read_with(config, &acme, store);
+            let managed = managed.map_err(|error| Failure::new(IO_ERROR, error))?;
+            let is_asked = |name: &Name| only.as_ref().is_none_or(|only| only == name);
+            let all: Vec<&Wanted> = managed
+                .wanted
+                .iter()
+                .filter(|one| is_asked(&one.name))
+                .collect();
+            if managed.left_out.iter().any(is_asked)
+                && let Some(shortage) = managed.shortage()
+            {
+                say(shortage);
+            }
             if all.is_empty() {
                 let text = match &only {
                     Some(name) => format!(
@@ -258,11 +269,8 @@ impl Renew {
                 return Err(Failure::new(NO_INPUT, text));
             }
             let mut renewed = false;
-            for one in &all {
-                let there = kept.iter().find(|kept| kept.name == one.name);
-                let there = there.and_then(|kept| kept.summary.as_ref().ok());
-                let there = there.filter(|there| one.is_met_by(&there.names));
-                if let (Some(there), false) = (there, self.force)
+            for one in all {
+                if let (Some(there), false) = (managed.summary(one), self.force)
                     && let Some(due) = not_due(means, one, there)
                 {
                     say(format_args!(
@@ -386,6 +394,7 @@ impl List {
         let read = Read {
             found: &found,
             authorities: &authorities,
+            names: &names(config),
         };
         let tls = Tls::start(read, &last_good::Kept::default(), &config.hostname, now)
             .map_err(|error| Failure::new(CONFIGURATION, error))?;

@@ -12,6 +12,7 @@ use argh::FromArgs;
 use crate::config::{Config, Listen};
 use crate::date::Timestamp;
 use crate::policy::advice::{Severity, advice};
+use crate::setup::acme::managed;
 use crate::shell::loading::{self, LoadError, Loaded};
 use crate::shell::time::wall;
 use crate::shell::tls::{Tls, TlsError};
@@ -107,6 +108,8 @@ fn say_all(
         }
         Err(error) => found.push((Severity::Fault, error.to_string())),
     }
+    let shortage = managed::shortage(config);
+    found.extend(shortage.map(|text| (Severity::Advice, text)));
     found.sort_by(|(_, one), (_, other)| place(one).cmp(&place(other)));
     for (severity, text) in &found {
         let prefix = match severity {

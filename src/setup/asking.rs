@@ -8,7 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::record::Value;
 use super::zone::Published;
@@ -19,6 +19,7 @@ use crate::dns::{
 };
 use crate::limits::{ZONE_QUESTIONS_AT_ONCE, ZONE_SERVER_TIMEOUT, ZONE_SERVERS_MAX, ZONE_TRIES};
 use crate::shell::time::SystemEntropy;
+use crate::shell::timed::Timed;
 
 /// A zone and who answers for it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,6 +37,8 @@ pub struct Asker {
     /// What is said where there is none to ask.
     without: String,
     port: u16,
+    /// No server is asked or waited for past it.
+    until: Option<Instant>,
     zones: Mutex<BTreeMap<Domain, Result<Arc<Zone>, String>>>,
 }
 
@@ -46,6 +49,7 @@ impl Asker {
             resolvers,
             without: "no DNS server is named in /etc/resolv.conf or [dns]".to_owned(),
             port,
+            until: None,
             zones: Mutex::new(BTreeMap::new()),
         }
     }
@@ -58,11 +62,29 @@ impl Asker {
         }
     }
 
+    /// With a deadline for all of its questions together: what no server has said by then is unknown.
+    pub fn until(self, until: Instant) -> Self {
+        Self {
+            until: Some(until),
+            ..self
+        }
+    }
+
+    fn ask(
+        &self,
+        server: SocketAddr,
+        name: &Domain,
+        kind: ZoneKind,
+        recursion: Recursion,
+    ) -> Result<ZoneReply, String> {
+        exchange_until(server, name, kind, recursion, self.until)
+    }
+
     /// What a resolver says, or why none does. The first that does not fail counts.
     pub fn resolve(&self, name: &Domain, kind: ZoneKind) -> Result<ZoneReply, String> {
         let mut cause = self.without.clone();
         for server in &self.resolvers {
-            match exchange(*server, name, kind, Recursion::Desired) {
+            match self.ask(*server, name, kind, Recursion::Desired) {
                 Ok(reply) if matches!(reply.code, NOERROR | NXDOMAIN) => return Ok(reply),
                 Ok(reply) => cause = format!("the resolver {server} {}", failure(reply.code)),
                 Err(error) => cause = format!("the resolver {server}: {error}"),
@@ -148,9 +170,12 @@ impl Asker {
         let mut cause = String::new();
         for (host, address) in &zone.servers {
             let server = SocketAddr::new(*address, self.port);
-            match exchange(server, name, kind, Recursion::No) {
+            match self.ask(server, name, kind, Recursion::No) {
                 Ok(reply) if reply.authoritative && matches!(reply.code, NOERROR | NXDOMAIN) => {
-                    said.push((format!("{host} ({address})"), self.read(name, kind, &reply)));
+                    match self.read(name, kind, &reply) {
+                        Published::Unknown(why) => cause = why,
+                        read => said.push((format!("{host} ({address})"), read)),
+                    }
                 }
                 Ok(reply) if matches!(reply.code, NOERROR | NXDOMAIN) => {
                     cause = format!("{host} ({address}) does not answer for {}", zone.apex);
@@ -166,10 +191,18 @@ impl Asker {
                     .map(|(server, published)| (server, values_of(published)))
                     .collect(),
             ),
-            None => match self.resolve(name, kind) {
-                Ok(reply) => self.read(name, kind, &reply),
-                Err(_) => Published::Unknown(cause),
+            None => match self.resolved(name, kind) {
+                Published::Unknown(_) => Published::Unknown(cause),
+                resolved => resolved,
             },
+        }
+    }
+
+    /// What a resolver says that there is under a name.
+    pub fn resolved(&self, name: &Domain, kind: ZoneKind) -> Published {
+        match self.resolve(name, kind) {
+            Ok(reply) => self.read(name, kind, &reply),
+            Err(cause) => Published::Unknown(cause),
         }
     }
 
@@ -240,14 +273,17 @@ impl Asker {
             && kind != ZoneKind::Cname
         {
             // Where it leads may be another zone's.
-            let found = match values(&reply.answers) {
-                found if !found.is_empty() => found,
-                _ => self
-                    .resolve(to, kind)
-                    .map(|reply| values(&reply.answers))
-                    .unwrap_or_default(),
+            let found = values(&reply.answers);
+            if !found.is_empty() {
+                return Published::Alias(to.clone(), found);
+            }
+            // A failure says nothing about what the target has.
+            return match self.resolve(to, kind) {
+                Ok(reply) => Published::Alias(to.clone(), values(&reply.answers)),
+                Err(cause) => {
+                    Published::Unknown(format!("{name} is an alias of {to}, and {cause}"))
+                }
             };
-            return Published::Alias(to.clone(), found);
         }
         match values(&reply.answers) {
             found if found.is_empty() => Published::Nothing,
@@ -354,13 +390,30 @@ pub fn exchange(
     kind: ZoneKind,
     recursion: Recursion,
 ) -> Result<ZoneReply, String> {
+    exchange_until(server, name, kind, recursion, None)
+}
+
+/// The same, no longer than until then.
+fn exchange_until(
+    server: SocketAddr,
+    name: &Domain,
+    kind: ZoneKind,
+    recursion: Recursion,
+    until: Option<Instant>,
+) -> Result<ZoneReply, String> {
+    // However slowly a server sends, each time that it is asked takes this long and not longer.
+    let deadline = || {
+        let usual = Instant::now() + ZONE_SERVER_TIMEOUT;
+        until.map_or(usual, |until| until.min(usual))
+    };
     let query = zone_query(name, kind, recursion, &mut SystemEntropy::default())
         .ok_or_else(|| format!("{name} is too long for the DNS"))?;
     let mut failed = "no answer".to_owned();
     for _ in 0..ZONE_TRIES {
-        match datagram(server, &query) {
+        match datagram(server, &query, deadline()) {
             Ok(Some(reply)) if reply.truncated => {
-                return stream(server, &query).map_err(|error| format!("over TCP: {error}"));
+                let reply = stream(server, &query, deadline());
+                return reply.map_err(|error| format!("over TCP: {error}"));
             }
             Ok(Some(reply)) => return Ok(reply),
             Ok(None) => {}
@@ -370,7 +423,20 @@ pub fn exchange(
     Err(failed)
 }
 
-fn datagram(server: SocketAddr, query: &[u8]) -> std::io::Result<Option<ZoneReply>> {
+/// The time that is left.
+fn left(until: Instant) -> Option<Duration> {
+    let left = until.saturating_duration_since(Instant::now());
+    (!left.is_zero()).then_some(left)
+}
+
+fn datagram(
+    server: SocketAddr,
+    query: &[u8],
+    until: Instant,
+) -> std::io::Result<Option<ZoneReply>> {
+    if left(until).is_none() {
+        return Ok(None);
+    }
     let any: SocketAddr = match server {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -378,13 +444,9 @@ fn datagram(server: SocketAddr, query: &[u8]) -> std::io::Result<Option<ZoneRepl
     let udp = UdpSocket::bind(any)?;
     udp.connect(server)?;
     udp.send(query)?;
-    let started = std::time::Instant::now();
     let mut buffer = [0; DATAGRAM_BYTES_MAX];
     loop {
-        let Some(left) = ZONE_SERVER_TIMEOUT
-            .checked_sub(started.elapsed())
-            .filter(|left| !left.is_zero())
-        else {
+        let Some(left) = left(until) else {
             return Ok(None);
         };
         udp.set_read_timeout(Some(left))?;
@@ -408,11 +470,10 @@ fn datagram(server: SocketAddr, query: &[u8]) -> std::io::Result<Option<ZoneRepl
     }
 }
 
-fn stream(server: SocketAddr, query: &[u8]) -> std::io::Result<ZoneReply> {
+fn stream(server: SocketAddr, query: &[u8], until: Instant) -> std::io::Result<ZoneReply> {
     let malformed = || std::io::Error::other("the reply cannot be read");
-    let mut stream = TcpStream::connect_timeout(&server, ZONE_SERVER_TIMEOUT)?;
-    stream.set_read_timeout(Some(ZONE_SERVER_TIMEOUT))?;
-    stream.set_write_timeout(Some(ZONE_SERVER_TIMEOUT))?;
+    let left = left(until).ok_or(std::io::ErrorKind::TimedOut)?;
+    let mut stream = Timed::new(TcpStream::connect_timeout(&server, left)?, until);
     let len = u16::try_from(query.len()).map_err(|_| malformed())?;
     stream.write_all(&[&len.to_be_bytes(), query].concat())?;
     let mut len = [0; 2];
@@ -435,3 +496,6 @@ const NXDOMAIN: u16 = 3;
 
 /// More than any server sends to who announced 1232.
 const DATAGRAM_BYTES_MAX: usize = 4_096;
+
+#[cfg(test)]
+mod tests;

@@ -39,6 +39,7 @@ use crate::engine::damage::describe_missing;
 use crate::engine::log::{Level, Line};
 use crate::engine::{Engine, Start};
 use crate::policy::advice::{Advice, advice};
+use crate::policy::published::names;
 use crate::queue::{IdSource, Journal, OpenError, OpenReport, TipState};
 use crate::queue_id::QueueId;
 
@@ -162,6 +163,7 @@ pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(),
     let read = Read {
         found: &certificates,
         authorities: &authorities,
+        names: &names(&config),
     };
     let tls =
         Tls::start(read, &kept, &config.hostname, clock.read().wall).map_err(RunError::Tls)?;

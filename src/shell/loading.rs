@@ -17,6 +17,7 @@ use super::{alias_targets, certificate_files, folder, listen, own_folder};
 use crate::config::{Config, ConfigError, glance};
 use crate::date::Timestamp;
 use crate::policy::advice::Advice;
+use crate::policy::published::names;
 
 use super::certificate_files::Places;
 
@@ -47,6 +48,7 @@ impl Loaded {
         let read = Read {
             found: &self.certificates,
             authorities: &self.authorities,
+            names: &names(&self.config),
         };
         Tls::start(read, &self.kept, &self.config.hostname, now)
     }

@@ -3,7 +3,8 @@
 //! Server: no session tickets and no session store, so that an idle session holds little and nothing is remembered
 //! of it; of ALPN only `smtp` is taken (RFC 7301, against ALPACA); of the certificates that have the name of the SNI it is
 //! the one that serves the client best ([`Fitness`](super::certificate::Fitness)). Invariant: a pair is replaced only by a
-//! pair of the same name that works, and that clients take no less ([`Standing`](super::certificate::Standing)); one that
+//! pair of the same name that works, that clients take no less ([`Standing`](super::certificate::Standing)), and that has
+//! all of its names that are wanted (`replacement`); one that
 //! cannot be read, does not match, is cut short or gone changes nothing but what is logged ([`Tls::take`] is the one
 //! place), across restarts too ([`last_good`]). Client: opportunistic TLS goes on
 //! with a certificate that cannot be verified, and says so; the signature of the handshake is checked either way.
@@ -14,6 +15,7 @@ use std::cell::OnceCell;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -32,6 +34,7 @@ use rustls::{
 use zeroize::Zeroizing;
 
 pub use self::finding::{CERTIFICATE_EXPIRY_DAYS, Cause, Finding, Shown};
+use self::replacement::wanted;
 use self::self_signed::self_signed;
 use super::certificate::{Certificate, public_key};
 use super::certificate_files::{Found, OBTAINED, Pair, shown};
@@ -51,6 +54,8 @@ pub struct Read<'a> {
     pub found: &'a [Found],
     /// Roots in PEM that are known here beside those of the system ([`roots::authorities`](super::roots::authorities)).
     pub authorities: &'a [u8],
+    /// Names beside the hostname that certificates are wanted for ([`names`](crate::policy::published::names)).
+    pub names: &'a [Domain],
 }
 
 impl<'a, T: AsRef<[Found]> + ?Sized> From<&'a T> for Read<'a> {
@@ -67,6 +72,8 @@ pub struct Tls {
     provider: Arc<CryptoProvider>,
     /// The last good pair of each name.
     served: Vec<Served>,
+    /// The hostname, and what else certificates are wanted for.
+    wanted: Vec<Domain>,
     /// What is shown while there is none.
     made: Option<Made>,
     /// What was wrong with the pairs when they were read last.
@@ -81,7 +88,7 @@ pub struct Tls {
 struct Served {
     name: Box<str>,
     certificate: Arc<Certificate>,
-    /// The files hold another one by now, which clients would refuse sooner than this.
+    /// The files hold another one by now, which clients would refuse sooner than this, or for a name that it lacks.
     is_replaced: bool,
     bare_key: Option<PathBuf>,
     /// Who has issued it, where neither the file nor the known roots have that.
@@ -164,6 +171,7 @@ impl Tls {
         let mut tls = Self {
             provider,
             served: Vec::new(),
+            wanted: Vec::new(),
             made: None,
             found: Vec::new(),
             server,
@@ -171,6 +179,7 @@ impl Tls {
             client: OnceCell::new(),
         };
         let read = read.into();
+        tls.wanted = wanted(hostname, read.names);
         // Without a pair there is nothing to verify, and reading the roots takes a while.
         if !kept.pairs.is_empty() {
             let roots = root_store_with(read.authorities).0;
@@ -207,7 +216,12 @@ impl Tls {
         gone: Gone,
         now: Timestamp,
     ) -> Result<(), TlsError> {
-        let Read { found, authorities } = read.into();
+        let Read {
+            found,
+            authorities,
+            names,
+        } = read.into();
+        self.wanted = wanted(hostname, names);
         let is_any = found.iter().any(|found| found.pair.is_some());
         let roots = match is_any {
             true => root_store_with(authorities).0,
@@ -255,7 +269,7 @@ impl Tls {
         self.serve(hostname, now)
     }
 
-    /// Puts a pair that works in the place of the one of the same name. One that clients would sooner take is kept beside it:
+    /// Puts a pair that works in the place of the one of the same name. One that it is no replacement for is kept beside it:
     /// handshakes choose between the two, so that the new one is shown as soon as it is the better one.
     fn serve_pair(&mut self, fresh: Fresh<'_>, roots: &RootCertStore, now: Timestamp) {
         let Fresh {
@@ -274,31 +288,25 @@ impl Tls {
             Some(name) => format!("{name:?}"),
             None => "its issuer".to_owned(),
         });
-        let standing = certificate.standing(now);
-        self.served.retain(|served| {
-            *served.name != *name || !standing.may_replace(served.certificate.standing(now))
-        });
-        let before = self.served.iter_mut();
-        for replaced in before.filter(|served| *served.name == *name) {
-            replaced.is_replaced = true;
-        }
-        self.served.push(Served {
-            name: name.into(),
-            certificate: Arc::new(certificate),
-            is_replaced: false,
-            bare_key: pair.bare_key.clone(),
-            missing_issuer,
-            pem,
-        });
+        self.replace(
+            Served {
+                name: name.into(),
+                certificate: Arc::new(certificate),
+                is_replaced: false,
+                bare_key: pair.bare_key.clone(),
+                missing_issuer,
+                pem,
+            },
+            now,
+        );
     }
 
     /// Serves the pairs; a certificate that is made here where there is none, and as long as it lasts the same.
     fn serve(&mut self, hostname: &Domain, now: Timestamp) -> Result<(), TlsError> {
         // Of those of one folder the better one first: that is the one to keep.
-        self.served.sort_by_key(|served| {
-            let standing = served.certificate.standing(now);
-            (served.name.clone(), Reverse(standing))
-        });
+        let mut all = mem::take(&mut self.served);
+        all.sort_by_key(|served| (served.name.clone(), Reverse(self.worth(served, now))));
+        self.served = all;
         let served = self.served.iter();
         let mut certificates: Vec<_> = served
             .map(|served| Arc::clone(&served.certificate))
@@ -717,6 +725,9 @@ const HTTP: &[u8] = b"http/1.1";
 const NO_NAME: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 mod finding;
+mod replacement;
+#[cfg(test)]
+mod replacement_tests;
 mod self_signed;
 #[cfg(test)]
 mod tests;

@@ -2,24 +2,27 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Instant;
 
 use super::https::resolvers;
+use super::managed::Managed;
 use super::store::Store;
-use super::wanted::{Wanted, wanted};
+use super::wanted::Wanted;
 use crate::acme::Name;
 use crate::acme::arrival::{Lead, Whose, is_by_address};
 use crate::config::Config;
-use crate::dns::{ZoneData, ZoneKind};
-use crate::policy::published::names;
+use crate::dns::ZoneKind;
+use crate::limits::ACME_LOOK_TIMEOUT;
 use crate::setup::asking::Asker;
 use crate::setup::machine;
 use crate::setup::record::Value;
 use crate::setup::zone::Published;
 
 /// Where the names of a certificate lead: as the servers of their zones say, since no cache holds up there what was added a
-/// minute ago.
+/// minute ago. Whoever runs those servers, it ends after [`ACME_LOOK_TIMEOUT`].
 pub fn look(wanted: &Wanted, config: &Config) -> Lead {
     let asker = Asker::new(resolvers(config), config.acme.zone_port);
+    let asker = asker.until(Instant::now() + ACME_LOOK_TIMEOUT);
     let leads = wanted.names.iter().map(|name| {
         let found = addresses(&asker, name);
         let judged = found.map(|addresses| {
@@ -34,19 +37,14 @@ pub fn look(wanted: &Wanted, config: &Config) -> Lead {
 /// Where the names of the hostname's certificate lead, which the daemon is to obtain and has not yet; nothing where it is
 /// there, nobody is to obtain it, its names are proven otherwise, or the caller may not see what is there.
 pub fn lead_to_missing(config: &Config) -> Option<Lead> {
-    let kept = Store::new(&config.state_dir).kept().ok()?;
-    let wanted = wanted(&config.acme, &config.hostname, &names(config), &kept);
+    let managed = Managed::read(config, &Store::new(&config.state_dir)).ok()?;
     let is_for_host = |one: &&Wanted| {
         one.names
             .iter()
             .any(|name| name.domain() == &config.hostname)
     };
-    let missing = wanted.iter().find(is_for_host)?;
-    let mut kept = kept.iter().filter(|kept| kept.name == missing.name);
-    let is_there = kept.any(|kept| {
-        let summary = kept.summary.as_ref();
-        summary.is_ok_and(|summary| missing.is_met_by(&summary.names))
-    });
+    let missing = managed.wanted.iter().find(is_for_host)?;
+    let is_there = managed.summary(missing).is_some();
     (!is_there && is_by_address(missing.kind)).then(|| look(missing, config))
 }
 
@@ -57,7 +55,12 @@ fn addresses(asker: &Asker, name: &Name) -> Result<BTreeSet<IpAddr>, String> {
             Value::Address(address) => Some(address),
             _ => None,
         };
-        match asker.published(name.domain(), kind) {
+        let published = match asker.published(name.domain(), kind) {
+            // Without the servers of the zone the resolver has to do.
+            Published::Unknown(_) => asker.resolved(name.domain(), kind),
+            published => published,
+        };
+        match published {
             Published::Records(values) | Published::Alias(_, values) => {
                 found.extend(values.into_iter().filter_map(of_value));
             }
@@ -66,18 +69,7 @@ fn addresses(asker: &Asker, name: &Name) -> Result<BTreeSet<IpAddr>, String> {
                 found.extend(values.filter_map(of_value));
             }
             Published::Nothing => {}
-            // Without the servers of the zone the resolver has to do.
-            Published::Unknown(_) => {
-                let reply = asker.resolve(name.domain(), kind)?;
-                let addresses = reply
-                    .answers
-                    .into_iter()
-                    .filter_map(|record| match record.data {
-                        ZoneData::Address(address) => Some(address),
-                        _ => None,
-                    });
-                found.extend(addresses);
-            }
+            Published::Unknown(cause) => return Err(cause),
         }
     }
     Ok(found)

@@ -7,6 +7,7 @@
 //!     ├── record      hooks/dns-01, by the helper in the daemon, and the servers of the zone
 //!     └── store       acme/ in state_dir: account key, pairs, what they were ordered with, a lock
 //!   renewal  the daemon's thread: when, and what is logged
+//!     ├── managed     which certificates, and what is there of them
 //!     ├── arrival     where the names lead, before the first order
 //!     └── pauses      acme/pauses.json: what protects the CA's limits across restarts
 //! ```
@@ -23,6 +24,7 @@
 pub mod arrival;
 pub mod hooks;
 pub mod https;
+pub mod managed;
 pub mod obtain;
 pub mod pauses;
 pub mod record;

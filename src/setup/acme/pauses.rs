@@ -44,7 +44,8 @@ pub fn read(state_dir: &Path) -> Kept {
     }
 }
 
-/// Keeps them. Without the folder there was no order, and nothing to keep.
+/// Keeps them: all of those that are given, which are of what is wanted and so no more than [`ACME_CERTIFICATES_MAX`].
+/// Without the folder there was no order, and nothing to keep.
 pub fn write(state_dir: &Path, kept: &Kept) -> io::Result<()> {
     match replace(&path(state_dir), &json(kept), 0o600) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
@@ -73,8 +74,8 @@ fn parse(json: &[u8]) -> Kept {
 }
 
 fn json(kept: &Kept) -> Vec<u8> {
-    let rows = kept.iter().take(ACME_CERTIFICATES_MAX);
-    let rows: Vec<Row> = rows
+    let rows: Vec<Row> = kept
+        .iter()
         .map(|((name, directory), pauses)| Row {
             name: name.clone(),
             directory: directory.clone(),
@@ -96,6 +97,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::limits::ACME_URL_BYTES_MAX;
 
     #[test]
     fn rubbish_a_link_and_nothing_are_no_pauses() {
@@ -109,6 +111,27 @@ mod tests {
         fs::remove_file(state.path().join("acme/pauses.json")).expect("a file");
         std::os::unix::fs::symlink("/dev/zero", path(state.path())).expect("a link");
         assert_eq!(read(state.path()), Kept::new());
+    }
+
+    #[test]
+    fn as_many_as_are_wanted_and_as_long_as_may_be_are_read_back() {
+        let state = tempfile::tempdir().expect("a folder");
+        fs::create_dir(state.path().join("acme")).expect("a folder");
+        let most = Timestamp::from_seconds(u64::MAX);
+        let pauses = Pauses {
+            failures: u32::MAX,
+            failed_at: most,
+            not_before: most,
+            asked: most,
+            rest: most,
+        };
+        let rows = (0..ACME_CERTIFICATES_MAX).map(|at| {
+            let name = format!("{at:0>253}");
+            ((name, "h".repeat(ACME_URL_BYTES_MAX)), pauses)
+        });
+        let kept: Kept = rows.collect();
+        write(state.path(), &kept).expect("kept");
+        assert_eq!(read(state.path()), kept);
     }
 
     proptest! {

@@ -1,7 +1,8 @@
 //! The thread of the daemon that obtains and renews certificates.
 //!
 //! It looks at what is wanted and what is there, does what is due, one after the other, and sleeps until the next is, or
-//! until the configuration is read again. When is [`schedule`](crate::acme::schedule)'s to decide. What failed is logged
+//! until the configuration is read again. In a turn what is to be obtained goes first, and one look at the DNS of others
+//! last: their servers hold up no renewal for longer than that look may take. When is [`schedule`](crate::acme::schedule)'s to decide. What failed is logged
 //! once with its cause, and again each day that it lasts.
 
 use std::collections::BTreeMap;
@@ -9,11 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::arrival::look;
+use super::managed::Managed;
 use super::obtain::{self, Failed, Means, Obtained};
 use super::pauses;
 use super::record::HookRunner;
-use super::store::{Kept, Locked, Store};
-use super::wanted::{Wanted, wanted};
+use super::store::{Locked, Store};
+use super::wanted::Wanted;
 use crate::acme::Name;
 use crate::acme::arrival::{self, Arrival, Change, is_by_address};
 use crate::acme::schedule::{Lifetime, Plan, Step};
@@ -21,7 +23,6 @@ use crate::config::Config;
 use crate::date::Timestamp;
 use crate::engine::log::{Level, Line};
 use crate::limits::{ACME_BUSY_PAUSE, ACME_LOOK_PAUSE_MAX, CERTIFICATE_WARNING_INTERVAL};
-use crate::policy::published::names;
 use crate::shell::certificate::Summary;
 use crate::shell::renewals::{Door, Waited};
 use crate::shell::time::{SystemEntropy, wall};
@@ -82,8 +83,8 @@ impl Plans {
     fn turn(&mut self, door: &Door) -> Duration {
         let config = &door.config;
         let store = Store::new(&config.state_dir);
-        let kept = match store.kept() {
-            Ok(kept) => kept,
+        let managed = match Managed::read(config, &store) {
+            Ok(managed) => managed,
             Err(cause) => {
                 if self.said.is_news("", &cause, wall()) {
                     door.log(Line::new(Level::Warning, "certificate-renewal").with("cause", cause));
@@ -91,24 +92,38 @@ impl Plans {
                 return ACME_LOOK_PAUSE_MAX;
             }
         };
-        let wanted = wanted(&config.acme, &config.hostname, &names(config), &kept);
+        if let Some(shortage) = managed.shortage()
+            && self.said.is_news("left out", &shortage, wall())
+        {
+            let line = Line::new(Level::Warning, "certificate-renewal");
+            door.log(line.with("cause", shortage));
+        }
+        let wanted = &managed.wanted;
         self.plans
             .retain(|planned, _| wanted.iter().any(|one| key(one) == *planned));
         self.pauses
             .retain(|paused, _| wanted.iter().any(|one| kept_key(one) == *paused));
         self.arrivals.retain(|waiting, _| {
-            let mut missing = wanted.iter().filter(|one| summary(one, &kept).is_none());
+            let mut missing = wanted.iter().filter(|one| managed.summary(one).is_none());
             missing.any(|one| key(one) == *waiting)
         });
         let mut next = ACME_LOOK_PAUSE_MAX;
-        for one in &wanted {
+        let mut looks = Vec::new();
+        for one in wanted {
             let now = wall();
-            let there = summary(one, &kept);
+            let there = managed.summary(one);
             let plan = self.plan(one, there, now);
             let step = plan.step(now);
             let pause = match step {
                 _ if there.is_none() && is_by_address(one.kind) => {
-                    self.arrive(one, step, &store, door)
+                    match self.arrival(one, now).step(step, now) {
+                        arrival::Step::Wait(until) => until.since(now),
+                        arrival::Step::Obtain => self.obtain(one, None, &store, door),
+                        arrival::Step::Look => {
+                            looks.push(one);
+                            continue;
+                        }
+                    }
                 }
                 Step::Wait(until) => until.since(now),
                 Step::AskWindow => {
@@ -119,7 +134,19 @@ impl Plans {
             };
             next = next.min(pause);
         }
+        // The others have their look in the turns that follow at once.
+        if let Some(one) = self.longest_due(&looks) {
+            self.look(one, door);
+            next = Duration::ZERO;
+        }
         next.max(Duration::from_secs(1))
+    }
+
+    /// Of certificates whose names are to be looked at the one that has been waiting longest: a slow one comes after all
+    /// others.
+    fn longest_due<'a>(&self, looks: &[&'a Wanted]) -> Option<&'a Wanted> {
+        let since = |one: &&&Wanted| self.arrivals.get(&key(one)).map(Arrival::next);
+        looks.iter().min_by_key(since).copied()
     }
 
     /// The plan of a certificate; another one where there is another certificate.
@@ -142,28 +169,24 @@ impl Plans {
         plan
     }
 
-    /// Waits for the names of a certificate that is not there yet to lead here, then obtains it.
-    fn arrive(&mut self, wanted: &Wanted, due: Step, store: &Store, door: &Door) -> Duration {
-        let now = wall();
+    /// The wait for the names of a certificate that is not there yet to lead here.
+    fn arrival(&mut self, wanted: &Wanted, now: Timestamp) -> &mut Arrival {
         let arrival = self.arrivals.entry(key(wanted));
-        let arrival = arrival.or_insert_with(|| Arrival::new(now));
-        match arrival.step(due, now) {
-            arrival::Step::Wait(until) => until.since(now),
-            arrival::Step::Obtain => self.obtain(wanted, None, store, door),
-            arrival::Step::Look => {
-                let lead = look(wanted, &door.config);
-                let now = wall();
-                let text = (!lead.is_arrived()).then(|| lead.to_string());
-                if arrival.on_look(lead, now) == Change::Arrived
-                    && let Some(plan) = self.plans.get_mut(&key(wanted))
-                {
-                    plan.on_mended();
-                }
-                if let Some(text) = text {
-                    self.tell_waiting(wanted, &text, door);
-                }
-                Duration::ZERO
-            }
+        arrival.or_insert_with(|| Arrival::new(now))
+    }
+
+    /// Looks where they lead.
+    fn look(&mut self, wanted: &Wanted, door: &Door) {
+        let lead = look(wanted, &door.config);
+        let now = wall();
+        let text = (!lead.is_arrived()).then(|| lead.to_string());
+        if self.arrival(wanted, now).on_look(lead, now) == Change::Arrived
+            && let Some(plan) = self.plans.get_mut(&key(wanted))
+        {
+            plan.on_mended();
+        }
+        if let Some(text) = text {
+            self.tell_waiting(wanted, &text, door);
         }
     }
 
@@ -301,13 +324,6 @@ fn means<'a>(door: &'a Door, say: &'a dyn Fn(&str)) -> Means<'a> {
     }
 }
 
-/// The certificate that is there, if it is the one that is wanted.
-fn summary<'a>(wanted: &Wanted, kept: &'a [Kept]) -> Option<&'a Summary> {
-    let kept = kept.iter().find(|kept| kept.name == wanted.name)?;
-    let summary = kept.summary.as_ref().ok()?;
-    wanted.is_met_by(&summary.names).then_some(summary)
-}
-
 /// From when to when.
 pub fn lifetime(summary: &Summary) -> Lifetime {
     Lifetime {
@@ -347,7 +363,51 @@ impl Said {
 
 #[cfg(test)]
 mod tests {
+    use super::super::store::Ordered;
     use super::*;
+    use crate::acme::ChallengeKind;
+    use crate::acme::arrival::Lead;
+    use crate::acme::wire::Url;
+    use crate::acme::work::Terms;
+
+    #[test]
+    fn a_name_whose_servers_are_slow_is_looked_at_after_all_others() {
+        let of = |text: &str| {
+            let name = Name::parse(text).expect("a name");
+            let names = vec![name.clone()];
+            Wanted {
+                name,
+                names: names.clone(),
+                kind: ChallengeKind::Http01,
+                directory: Url::try_from("https://ca.test/".to_owned()).expect("a URL"),
+                terms: Terms::Agreed,
+                order: Ordered {
+                    names,
+                    kind: None,
+                    directory: None,
+                    agreed: true,
+                },
+            }
+        };
+        let all = ["a.test", "b.test", "c.test"].map(of);
+        let looks: Vec<&Wanted> = all.iter().collect();
+        let mut plans = Plans::default();
+        assert_eq!(plans.longest_due(&[]), None);
+        let mut now = Timestamp::from_seconds(1_800_000_000);
+        for one in &all {
+            plans.arrival(one, now);
+        }
+        let mut seen = Vec::new();
+        for _ in 0..6 {
+            let one = plans.longest_due(&looks).expect("one is due");
+            seen.push(one.name.to_string());
+            now = now.after(Duration::from_secs(60));
+            let lead = Lead::Nowhere(one.name.clone());
+            plans.arrival(one, now).on_look(lead, now);
+        }
+        assert_eq!(seen[..3], ["a.test", "b.test", "c.test"]);
+        assert_eq!(seen[3..], seen[..3]);
+    }
 
     #[test]
     fn a_failure_is_said_once_and_again_each_day() {

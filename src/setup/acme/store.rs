@@ -13,6 +13,7 @@
 //! All three are written once there is a certificate. The key is written before the chain. In between, and after a crash there, the two do not match: the daemon goes on with
 //! the pair that it read last, and the next renewal puts it right.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -61,6 +62,15 @@ pub struct Kept {
     pub summary: Result<Summary, String>,
     /// There is neither a certificate nor a key: an earlier version, or a crash, has left an order that nothing came of.
     pub is_bare: bool,
+}
+
+/// The certificates that were obtained.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// Up to the bound.
+    pub kept: Vec<Kept>,
+    /// The names of those behind it.
+    pub behind: Vec<Name>,
 }
 
 /// What a certificate was ordered with. What was not said on the command line is the configuration's.
@@ -178,12 +188,12 @@ impl Store {
         fs::remove_dir_all(&folder).map_err(|error| said(&folder, &error))
     }
 
-    /// All certificates that were obtained, up to the bound the first ones by name. What cannot be listed is not nothing.
-    pub fn kept(&self) -> Result<Vec<Kept>, String> {
+    /// The certificates that were obtained: these first, then by name, up to the bound. What cannot be listed is not nothing.
+    pub fn kept(&self, first: &BTreeSet<Name>) -> Result<Listed, String> {
         let path = self.state_dir.join(OBTAINED_FOLDER);
         let entries = match fs::read_dir(&path) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Listed::default()),
             Err(error) => return Err(said(&path, &error)),
         };
         let mut names = Vec::new();
@@ -191,12 +201,13 @@ impl Store {
             let entry = entry.map_err(|error| said(&path, &error))?;
             names.extend(entry.file_name().to_str().and_then(Name::of_folder));
         }
-        names.sort();
-        names.truncate(ACME_CERTIFICATES_MAX);
-        Ok(names.into_iter().map(|name| self.read(name)).collect())
+        names.sort_by_key(|name: &Name| (!first.contains(name), name.clone()));
+        let behind = names.split_off(names.len().min(ACME_CERTIFICATES_MAX));
+        let kept = names.into_iter().map(|name| self.read(name)).collect();
+        Ok(Listed { kept, behind })
     }
 
-    /// The one of this name, whether it is among those that [`Self::kept`] has or not.
+    /// The one of this name, whether it is among those that [`Self::kept`] has read or not.
     pub fn one(&self, name: &Name) -> Result<Option<Kept>, String> {
         let folder = self.folder(name);
         match fs::symlink_metadata(&folder) {
@@ -237,7 +248,7 @@ impl Ordered {
         })
     }
 
-    fn json(&self) -> Vec<u8> {
+    pub(super) fn json(&self) -> Vec<u8> {
         let text = OrderText {
             names: self.names.iter().map(ToString::to_string).collect(),
             challenge: self.kind.map(|kind| kind.word().to_owned()),
@@ -332,7 +343,7 @@ mod tests {
         store
             .write(&name("*.a.test"), &key, b"chain", &order)
             .expect("written");
-        let kept = store.kept().expect("a list");
+        let kept = store.kept(&BTreeSet::new()).expect("a list").kept;
         assert_eq!((kept.len(), kept[0].is_bare), (1, false));
         assert_eq!(
             (&kept[0].name, &kept[0].order),
@@ -365,15 +376,18 @@ mod tests {
         let state = tempfile::tempdir().expect("a folder");
         let store = Store::new(state.path());
         let name = |text: &str| Name::parse(text).expect("a name");
-        assert_eq!(store.kept().expect("a list").len(), 0);
+        assert_eq!(store.kept(&BTreeSet::new()).expect("a list").kept.len(), 0);
         let root = state.path().join(OBTAINED_FOLDER);
         for at in 0..=ACME_CERTIFICATES_MAX {
             fs::create_dir_all(root.join(format!("n{at:03}.test"))).expect("a folder");
         }
         // One that the list has no room for is there all the same.
         let last = name(&format!("n{ACME_CERTIFICATES_MAX:03}.test"));
-        let kept = store.kept().expect("a list");
+        let Listed { kept, behind } = store.kept(&BTreeSet::new()).expect("a list");
         assert_eq!(kept.len(), ACME_CERTIFICATES_MAX);
+        assert_eq!(behind, [last.clone()]);
+        let preferred = store.kept(&[last.clone()].into()).expect("a list");
+        assert_eq!(preferred.kept[0].name, last);
         assert!(kept.iter().all(|kept| kept.name != last && kept.is_bare));
         assert!(store.one(&last).expect("it can be looked at").is_some());
         assert!(store.one(&name("a.test")).is_ok_and(|one| one.is_none()));
@@ -382,6 +396,8 @@ mod tests {
         assert!(store.key(&last).is_err());
         fs::remove_dir_all(&root).expect("removed");
         fs::write(&root, "no folder").expect("written");
-        store.kept().expect_err("it cannot be listed");
+        store
+            .kept(&BTreeSet::new())
+            .expect_err("it cannot be listed");
     }
 }

@@ -1,11 +1,14 @@
 //! Which certificates are wanted, from the configuration and from what was obtained before. Pure.
 
+use std::collections::BTreeSet;
+
 use super::store::{Kept, Ordered};
 use crate::acme::wire::Url;
 use crate::acme::work::Terms;
 use crate::acme::{ChallengeKind, Name};
 use crate::address::Domain;
 use crate::config::{Acme, Renewal};
+use crate::limits::ACME_CERTIFICATES_MAX;
 
 /// A certificate that is wanted.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -52,11 +55,31 @@ impl Wanted {
     }
 }
 
+/// What the daemon sees to.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Wants {
+    /// That of the hostname first, then what was obtained before; at most [`ACME_CERTIFICATES_MAX`].
+    pub all: Vec<Wanted>,
+    /// What there is no place for, by first name.
+    pub left_out: Vec<Name>,
+}
+
+/// The first names of the certificates that the configuration itself wants.
+pub fn configured(acme: &Acme, hostname: &Domain, further: &[Domain]) -> BTreeSet<Name> {
+    if acme.renewal != Renewal::All {
+        return BTreeSet::new();
+    }
+    let further = further.iter();
+    let further = further.filter_map(|name| Name::parse(name.as_str()));
+    let first = acme.names(hostname).into_iter().next();
+    first.into_iter().chain(further).collect()
+}
+
 /// What the daemon sees to. What is served over HTTPS under further names has a certificate for each of them: one whose name
 /// does not lead here holds up no other.
-pub fn wanted(acme: &Acme, hostname: &Domain, further: &[Domain], kept: &[Kept]) -> Vec<Wanted> {
+pub fn wanted(acme: &Acme, hostname: &Domain, further: &[Domain], kept: &[Kept]) -> Wants {
     if acme.renewal == Renewal::Off {
-        return Vec::new();
+        return Wants::default();
     }
     let mut wanted: Vec<Wanted> = kept
         .iter()
@@ -86,7 +109,9 @@ pub fn wanted(acme: &Acme, hostname: &Domain, further: &[Domain], kept: &[Kept])
                 agreed: true,
             },
         };
-        wanted.extend(Wanted::new(order, acme));
+        if let Some(of_host) = Wanted::new(order, acme) {
+            wanted.insert(0, of_host);
+        }
         for name in further.iter().filter_map(|name| Name::parse(name.as_str())) {
             let is_there = wanted.iter().any(|one| one.names.contains(&name));
             let order = Ordered {
@@ -98,7 +123,11 @@ pub fn wanted(acme: &Acme, hostname: &Domain, further: &[Domain], kept: &[Kept])
             wanted.extend(Wanted::new(order, acme).filter(|_| !is_there));
         }
     }
-    wanted
+    let left_out = wanted.split_off(wanted.len().min(ACME_CERTIFICATES_MAX));
+    Wants {
+        all: wanted,
+        left_out: left_out.into_iter().map(|one| one.name).collect(),
+    }
 }
 
 /// Where the order is lost, the certificate says what it is for.
@@ -158,13 +187,13 @@ mod tests {
     #[test]
     fn what_was_obtained_is_renewed_as_it_was_ordered_and_nothing_else() {
         let (acme, hostname) = acme("challenge = \"tls-alpn-01\"");
-        assert_eq!(wanted(&acme, &hostname, &[], &[]), []);
-        let found = wanted(&acme, &hostname, &[], &[kept(&["b.test", "c.test"])]);
+        assert_eq!(wanted(&acme, &hostname, &[], &[]), Wants::default());
+        let found = wanted(&acme, &hostname, &[], &[kept(&["b.test", "c.test"])]).all;
         let bare = Kept {
             is_bare: true,
             ..kept(&["d.test"])
         };
-        assert_eq!(wanted(&acme, &hostname, &[], &[bare]), []);
+        assert_eq!(wanted(&acme, &hostname, &[], &[bare]), Wants::default());
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].names, [name("b.test"), name("c.test")]);
         assert_eq!(
@@ -176,13 +205,13 @@ mod tests {
     #[test]
     fn where_it_is_enabled_the_hostname_or_the_names_are_obtained_too() {
         let (all, hostname) = acme("enabled = true");
-        let found = wanted(&all, &hostname, &[], &[kept(&["b.test"])]);
+        let found = wanted(&all, &hostname, &[], &[kept(&["b.test"])]).all;
         let firsts: Vec<&Name> = found.iter().map(|one| &one.name).collect();
-        assert_eq!(firsts, [&name("b.test"), &name("mail.a.test")]);
-        assert_eq!(found[1].terms, Terms::Agreed);
+        assert_eq!(firsts, [&name("mail.a.test"), &name("b.test")]);
+        assert_eq!(found[0].terms, Terms::Agreed);
         let (all, hostname) =
             acme("enabled = true\nchallenge = \"dns-01\"\nnames = [\"b.test\", \"*.b.test\"]");
-        let found = wanted(&all, &hostname, &[], &[kept(&["b.test"])]);
+        let found = wanted(&all, &hostname, &[], &[kept(&["b.test"])]).all;
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].names, [name("b.test"), name("*.b.test")]);
         assert!(!found[0].is_met_by(&["b.test".into()]));
@@ -193,6 +222,7 @@ mod tests {
     #[test]
     fn turned_off_nothing_is_wanted() {
         let (acme, hostname) = acme("enabled = false");
-        assert_eq!(wanted(&acme, &hostname, &[], &[kept(&["b.test"])]), []);
+        let nothing = wanted(&acme, &hostname, &[], &[kept(&["b.test"])]);
+        assert_eq!(nothing, Wants::default());
     }
 }

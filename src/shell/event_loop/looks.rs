@@ -10,6 +10,7 @@ use crate::dns::resolv_conf;
 use crate::engine::event::{ConnId, Event};
 use crate::engine::log::{Level, Line};
 use crate::limits::{CERTIFICATES_INTERVAL, DROP_FOLDER_INTERVAL, RESOLV_CONF_INTERVAL};
+use crate::policy::published::names;
 use crate::shell::certificate_files::Places;
 use crate::shell::certificate_log::CertificateLog;
 use crate::shell::published::Names;
@@ -86,6 +87,7 @@ impl EventLoop {
         let read = Read {
             found: &found,
             authorities: &authorities,
+            names: &names(&self.config),
         };
         let taken = self.tls.take(read, hostname, gone, now);
         daemon::keep_certificates(self.state.fixed.state_dir(), &self.tls);

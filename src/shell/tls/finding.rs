@@ -44,6 +44,8 @@ pub enum Cause {
     },
     /// No root that is known stands behind it, and one that was read before stands better.
     Untrusted,
+    /// Names that it is not for, and one that was read before is.
+    Lacking(Vec<Domain>),
     /// It has not begun.
     NotYet {
         /// When it begins.
@@ -106,6 +108,7 @@ impl Finding {
             | Cause::Unusable(_)
             | Cause::Gone
             | Cause::Untrusted
+            | Cause::Lacking(_)
             | Cause::Expired { .. } => true,
             _ => false,
         }
@@ -147,6 +150,16 @@ impl fmt::Display for Finding {
                  long as it is valid; if clients trust this one, name its root in acme.ca_file",
                 self.shown
             ),
+            Cause::Lacking(names) => {
+                let names: Vec<&str> = names.iter().map(Domain::as_str).collect();
+                write!(
+                    out,
+                    "{name}/fullchain.pem: the certificate is not for {}; {} for that as long as it is valid; put one there \
+                     that has the name",
+                    names.join(", "),
+                    self.shown
+                )
+            }
             Cause::NotYet { from } => write!(
                 out,
                 "{name}/fullchain.pem: the certificate begins at {}; see to the clock, or wait",
@@ -221,6 +234,10 @@ impl Tls {
             });
             if is_behind {
                 push(name, Cause::Untrusted);
+            }
+            let lacking = self.lacking(served, now);
+            if !lacking.is_empty() {
+                push(name, Cause::Lacking(lacking));
             }
             if let Some(cause) = expiry(&served.certificate, now) {
                 push(name, self.superseded(served, now).unwrap_or(cause));

@@ -11,11 +11,11 @@ use crate::shell::certificate::Fault;
 use crate::shell::certificate_files::Pair;
 use crate::shell::certificate_files::PairError;
 
-fn domain(name: &str) -> Domain {
+pub(super) fn domain(name: &str) -> Domain {
     Domain::parse(name).unwrap()
 }
 
-fn files(folder: &str, names: &[&str]) -> Found {
+pub(super) fn files(folder: &str, names: &[&str]) -> Found {
     let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
     let made = rcgen::generate_simple_self_signed(names).unwrap();
     Found {
@@ -47,7 +47,7 @@ fn unreadable(folder: &str) -> Found {
 }
 
 /// The name that a client is shown who asks for this one.
-fn shown(tls: &Tls, asked: &str, names: &[&'static str]) -> Option<&'static str> {
+pub(super) fn shown(tls: &Tls, asked: &str, names: &[&'static str]) -> Option<&'static str> {
     let mut client = tls.connection(&client_side(asked, Trust::Any)).unwrap();
     drop(handshake(tls, &mut client).unwrap());
     let chain = client.peer_certificates().unwrap().to_vec();
@@ -59,9 +59,9 @@ fn shown(tls: &Tls, asked: &str, names: &[&'static str]) -> Option<&'static str>
     names.iter().find(is_for).copied()
 }
 
-const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+pub(super) const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
-fn causes(tls: &Tls) -> Vec<(String, Cause, Shown)> {
+pub(super) fn causes(tls: &Tls) -> Vec<(String, Cause, Shown)> {
     let findings = tls.findings(&domain("mail.example.com"), NOW);
     let of = |finding: Finding| (finding.name.into(), finding.cause, finding.shown);
     findings.into_iter().map(of).collect()
@@ -317,7 +317,7 @@ fn of_pairs_of_a_name_the_one_that_serves_the_client_best_is_shown() {
 }
 
 /// What is kept, as the next start reads it.
-fn restart(tls: &Tls, state: &Path) -> Kept {
+pub(super) fn restart(tls: &Tls, state: &Path) -> Kept {
     last_good::keep(state, tls).unwrap();
     last_good::read(state)
 }

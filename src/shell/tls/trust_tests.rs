@@ -146,7 +146,7 @@ proptest! {
         let made = recipes.iter().enumerate();
         let found: Vec<Found> = made.map(|(at, one)| one.make(&format!("p{at}"))).collect();
         let root = known_root();
-        let read = Read { found: &found, authorities: &root };
+        let read = Read { found: &found, authorities: &root, names: &[] };
         let tls = Tls::start(read, &Kept::default(), &host(), JUNE).unwrap();
         prop_assert_eq!(is_taken(&shown(&tls)), recipes.iter().any(|one| one.is_verified()));
         // Without an authority nothing is verified, and what is valid goes first.
@@ -167,7 +167,7 @@ proptest! {
         let (mut verified, mut valid) = (false, false);
         for (recipe, restarts) in recipes {
             let found = [recipe.make("same")];
-            let read = Read { found: &found, authorities: &root };
+            let read = Read { found: &found, authorities: &root, names: &[] };
             if restarts {
                 last_good::keep(state.path(), &tls).unwrap();
                 tls = Tls::start(read, &last_good::read(state.path()), &host(), JUNE).unwrap();
@@ -199,6 +199,7 @@ fn a_pair_of_an_unknown_authority_is_said_and_shown_once_the_good_one_has_ended(
     let read = |found| Read {
         found,
         authorities: &root,
+        names: &[],
     };
     let mut tls = Tls::start(read(&good), &Kept::default(), &host(), JUNE).unwrap();
     tls.take(read(&bad), &host(), Gone::Dropped, JUNE).unwrap();

@@ -13,6 +13,7 @@ use crate::engine::control::{Request, Response};
 use crate::limits::{DOCTOR_REPLY_BYTES_MAX, DOCTOR_REPLY_TIMEOUT};
 use crate::policy::advice::{Severity, advice};
 use crate::policy::relay;
+use crate::setup::acme::managed;
 use crate::setup::doctor::Examination;
 use crate::setup::doctor::judge::dns::Delivery;
 use crate::setup::doctor::judge::service::{Admin, Daemon, Facts, Queue, Unit, exposure};
@@ -72,6 +73,7 @@ pub fn configuration(folder: &Path) -> (Vec<String>, Vec<String>) {
         }
         Err(error) => sort(Severity::Fault, error.to_string()),
     }
+    warnings.extend(managed::shortage(config));
     errors.extend(loaded.obstacles());
     (errors, warnings)
 }

@@ -1,0 +1,93 @@
+//! Which pairs of a folder stay when another one is put there.
+//!
+//! A pair goes when newer ones, each of which clients take no less, have all of its names that a certificate is wanted for:
+//! the hostname, and what is published. Else the wrong file in a folder would take the name of the relay away. One that is
+//! not valid is not kept for its names. What stays is bounded by the names that are wanted.
+
+use std::mem;
+
+use super::{Served, Tls};
+use crate::address::Domain;
+use crate::date::Timestamp;
+
+/// What certificates are wanted for.
+pub(super) fn wanted(hostname: &Domain, further: &[Domain]) -> Vec<Domain> {
+    let mut wanted = vec![hostname.clone()];
+    wanted.extend_from_slice(further);
+    wanted
+}
+
+/// How much a pair is worth keeping for the next start, of those of its folder.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Worth {
+    is_valid: bool,
+    names: usize,
+    is_trusted: bool,
+    /// The files do not have it any more.
+    is_replaced: bool,
+}
+
+impl Tls {
+    /// Serves a pair, and keeps of those of its folder what it does not replace.
+    pub(super) fn replace(&mut self, new: Served, now: Timestamp) {
+        let (before, others): (Vec<_>, Vec<_>) = mem::take(&mut self.served)
+            .into_iter()
+            .partition(|served| served.name == new.name);
+        let mut staying = vec![new];
+        for mut served in before {
+            if !self.is_spare(&served, &staying, now) {
+                served.is_replaced = true;
+                staying.push(served);
+            }
+        }
+        self.served = others;
+        self.served.append(&mut staying);
+    }
+
+    /// Whether nothing is lost without a pair beside these.
+    fn is_spare(&self, served: &Served, staying: &[Served], now: Timestamp) -> bool {
+        let standing = served.certificate.standing(now);
+        let replacing = || {
+            let others = staying.iter();
+            others.filter(|other| other.certificate.standing(now).may_replace(standing))
+        };
+        let mut names = self.names_of(served).filter(|_| standing.is_valid);
+        replacing().next().is_some()
+            && names.all(|name| replacing().any(|other| other.is_for(name)))
+    }
+
+    /// The names of a pair that a certificate is wanted for.
+    fn names_of<'a>(&'a self, served: &'a Served) -> impl Iterator<Item = &'a Domain> {
+        self.wanted.iter().filter(|name| served.is_for(name))
+    }
+
+    /// See [`Worth`].
+    pub(super) fn worth(&self, served: &Served, now: Timestamp) -> Worth {
+        let standing = served.certificate.standing(now);
+        Worth {
+            is_valid: standing.is_valid,
+            names: self.names_of(served).count(),
+            is_trusted: standing.is_trusted,
+            is_replaced: served.is_replaced,
+        }
+    }
+
+    /// Names that a certificate is wanted for, that this pair lacks, and that one which was read before from its folder has.
+    pub(super) fn lacking(&self, served: &Served, now: Timestamp) -> Vec<Domain> {
+        let is_before = |other: &&Served| {
+            other.is_replaced
+                && other.name == served.name
+                && other.certificate.standing(now).is_valid
+        };
+        let before: Vec<&Served> = self.served.iter().filter(is_before).collect();
+        let lacks =
+            |name: &&Domain| !served.is_for(name) && before.iter().any(|other| other.is_for(name));
+        self.wanted.iter().filter(lacks).cloned().collect()
+    }
+}
+
+impl Served {
+    fn is_for(&self, name: &Domain) -> bool {
+        self.certificate.has_name(name.as_str())
+    }
+}
