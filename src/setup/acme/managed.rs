@@ -139,7 +139,7 @@ mod tests {
         // By hand, before: these are renewed as well, and come first by name.
         for at in 0..3 {
             let name = Name::parse(&format!("a{at}.test")).expect("a name");
-            obtain(&store, &name, &[name.clone()]);
+            obtain(&store, &name, std::slice::from_ref(&name));
         }
         let mut ordered = 0;
         loop {

@@ -385,7 +385,7 @@ mod tests {
         let last = name(&format!("n{ACME_CERTIFICATES_MAX:03}.test"));
         let Listed { kept, behind } = store.kept(&BTreeSet::new()).expect("a list");
         assert_eq!(kept.len(), ACME_CERTIFICATES_MAX);
-        assert_eq!(behind, [last.clone()]);
+        assert_eq!(behind, std::slice::from_ref(&last));
         let preferred = store.kept(&[last.clone()].into()).expect("a list");
         assert_eq!(preferred.kept[0].name, last);
         assert!(kept.iter().all(|kept| kept.name != last && kept.is_bare));
