@@ -11,9 +11,7 @@ mod report;
 mod visits;
 
 pub(super) use observed::Observed;
-pub use observed::{Reason, Version};
+pub use observed::{CertificateLeft, Outcomes, Reason, Version};
 pub use redaction::redacted;
-pub use report::{
-    Age, CertificateLeft, Happened, NextHopReport, Outcomes, ProviderReport, Status, Stuck, Timed,
-};
+pub use report::{Age, Happened, NextHopReport, ProviderReport, Status, Stuck, Timed};
 pub(super) use visits::{Door, Visit, Visits};

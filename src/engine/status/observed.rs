@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::report::{CertificateLeft, Outcomes};
+use serde::{Deserialize, Serialize};
+
 use crate::auth::dmarc;
 use crate::cause::Words;
 use crate::date::Timestamp;
@@ -97,6 +98,28 @@ impl Version {
             Some(_) => Self::Tls12,
         }
     }
+}
+
+/// What became of recipients.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Outcomes {
+    /// Delivered.
+    pub delivered: u64,
+    /// Attempts deferred.
+    pub deferred: u64,
+    /// Failed.
+    pub failed: u64,
+}
+
+/// A certificate that is served.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct CertificateLeft {
+    /// Its folder, or the hostname where the relay has made it itself.
+    pub name: String,
+    /// Whether nobody but the relay vouches for it.
+    pub self_signed: bool,
+    /// When it ends, in seconds since 1970.
+    pub until: u64,
 }
 
 /// What was found of a message by DMARC, in the order of [`DMARC_NAMES`].

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::observed::{DMARC_NAMES, Observed, Reason, Version};
+use super::observed::{CertificateLeft, DMARC_NAMES, Observed, Outcomes, Reason, Version};
 use super::redaction::{public_cause, public_event, redacted};
 use crate::clock::Now;
 use crate::config::Destination;
@@ -95,17 +95,6 @@ pub struct Timed {
     pub p99: Option<u64>,
 }
 
-/// What became of recipients.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Outcomes {
-    /// Delivered.
-    pub delivered: u64,
-    /// Attempts deferred.
-    pub deferred: u64,
-    /// Failed.
-    pub failed: u64,
-}
-
 /// What became of mail to a receiver.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ProviderReport {
@@ -148,17 +137,6 @@ pub struct Stuck {
     pub hop: String,
     /// What came of its last attempt.
     pub why: Option<String>,
-}
-
-/// A certificate that is served.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct CertificateLeft {
-    /// Its folder, or the hostname where the relay has made it itself.
-    pub name: String,
-    /// Whether nobody but the relay vouches for it.
-    pub self_signed: bool,
-    /// When it ends, in seconds since 1970.
-    pub until: u64,
 }
 
 /// A line of the log.
