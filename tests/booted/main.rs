@@ -111,7 +111,9 @@ fn systemd_starts_watches_reloads_and_stops_it_and_the_daemon_is_never_root() {
     // 6 is information, 4 a warning; no line has its priority or a date in its text.
     has("journal", &[" 6", "0"]);
     assert!(part("journal").ends_with("\n0\n"), "{said}");
-    assert_eq!(part("stop"), "inactive\ninactive\ninactive\n0\n", "{said}");
+    // systemctl may warn before them: it looks at the sockets while they are being closed.
+    let stopped = part("stop").ends_with("inactive\ninactive\ninactive\n0\n");
+    assert!(stopped, "{said}");
     has(
         "error",
         &[
