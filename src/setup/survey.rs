@@ -94,8 +94,9 @@ pub fn facts_of(config: &Config, domain: &Domain, addresses: Vec<IpAddr>) -> Fac
     }
 }
 
-/// Who reads the reports: the address of the domain that leads to `reports:`; else `admin`, where that is an address of a domain of this host; else postmaster of the domain, whose
-/// mail is led to `admin`. An address elsewhere would need that domain's leave (RFC 7489 section 7.1).
+/// Who reads the reports: the address of the domain that leads to `reports:`; else `admin`, where that is an address of a domain
+/// of this host; else postmaster of the domain, whose mail is led to `admin`. An address elsewhere would need that domain's leave
+/// (RFC 7489 section 7.1).
 fn reports_to(config: &Config, domain: &Domain) -> String {
     let served = config.domains.get(domain);
     let mut aliases = served.into_iter().flat_map(|served| &served.aliases);
