@@ -1,3 +1,5 @@
+//! Reports in the shapes of those who send them, and what looks like one and is none.
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;

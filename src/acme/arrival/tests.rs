@@ -1,3 +1,5 @@
+//! When a name is looked at, and when an order is spent on it, by a clock that is moved.
+
 use std::time::Duration;
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! When a certificate is renewed, and how long is waited after a failure, by a clock that is moved.
+
 use proptest::prelude::*;
 
 use super::*;
