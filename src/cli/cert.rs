@@ -31,7 +31,7 @@ use crate::shell::certificate::Summary;
 use crate::shell::certificate_files::{self, OBTAINED, Places};
 use crate::shell::helper::dns_hook;
 use crate::shell::last_good;
-use crate::shell::listen::ChallengeSockets;
+use crate::shell::passed::ChallengeSockets;
 use crate::shell::privilege::as_service;
 use crate::shell::roots::authorities;
 use crate::shell::time::{SystemEntropy, wall};

@@ -14,7 +14,7 @@ use super::echo;
 use super::failure::Failure;
 use super::output;
 use super::served::meant;
-use super::sysexits::{IO_ERROR, TRY_AGAIN, UNAVAILABLE, USAGE};
+use super::sysexits::{TRY_AGAIN, UNAVAILABLE, USAGE};
 use crate::address::Domain;
 use crate::config::quantity;
 use crate::engine::event::Kept;
@@ -139,7 +139,7 @@ impl Doctor {
             found.retain(|finding| !subjects.contains(&finding.check.subject));
             found.extend(again);
             keep(&state_dir, &domains, &found);
-            write(output, &text)?;
+            output::print(output, &text)?;
         }
         verdict(&found)
     }
@@ -154,15 +154,8 @@ impl Doctor {
             true => format!("{:#}\n", json_of(domains, found)),
             false => report(found),
         };
-        write(output, &text)
+        output::print(output, &text)
     }
-}
-
-fn write(output: &mut dyn Write, text: &str) -> Result<(), Failure> {
-    output
-        .write_all(output::text(text).as_bytes())
-        .and_then(|()| output.flush())
-        .map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
 }
 
 /// Says how far it is, where somebody looks.

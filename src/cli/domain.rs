@@ -8,7 +8,8 @@ use argh::FromArgs;
 
 use super::control::reload_if_running;
 use super::failure::Failure;
-use super::init::{execute, parse_mailbox, records, say};
+use super::init::{execute, parse_mailbox, records};
+use super::output;
 use super::served::{parse_domain, served};
 use super::sysexits::{CANNOT_CREATE, IO_ERROR, NO_INPUT, USAGE};
 use crate::setup::init::perform::NO_ALIASES;
@@ -140,9 +141,9 @@ impl Add {
                 "to do  who reads mail for postmaster@{domain} and abuse@{domain}: set admin in chopar.toml, or run chopar \
                  alias add '*@{domain}' YOU@ELSEWHERE\n"
             );
-            say(output, &text)?;
+            output::print(output, &text)?;
         }
-        say(output, &records(&config, &domain))
+        output::print(output, &records(&config, &domain))
     }
 }
 

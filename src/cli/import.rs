@@ -7,7 +7,7 @@ use argh::FromArgs;
 use zeroize::Zeroizing;
 
 use super::failure::Failure;
-use super::init::say;
+use super::output;
 use super::sysexits::{CANNOT_CREATE, CONFIGURATION, NO_INPUT};
 use crate::config::Config;
 use crate::escape::Escaped;
@@ -104,7 +104,7 @@ fn finish(mut imported: Imported, into: &Path, output: &mut dyn Write) -> Result
         add(USERS, &users);
     }
     write(&into, &files).map_err(|error| Failure::new(CANNOT_CREATE, error))?;
-    say(output, &report)?;
+    output::print(output, &report)?;
     let count = |fate: Fate| {
         let notes = imported.notes.iter();
         notes.filter(|note| note.fate == fate).count()
@@ -116,21 +116,21 @@ fn finish(mut imported: Imported, into: &Path, output: &mut dyn Write) -> Result
         count(Fate::Changed),
         count(Fate::Left)
     );
-    say(output, &summary)?;
+    output::print(output, &summary)?;
     let config =
         loading::read(&into).map_err(|errors| Failure::new(CONFIGURATION, errors.join("\n")))?;
     for text in &imported.to_do {
         let text = Escaped(text.as_bytes());
-        say(output, &format!("to do  {text}\n"))?;
+        output::print(output, &format!("to do  {text}\n"))?;
     }
     faults(&config, output)?;
     if !users.is_empty() {
-        say(
+        output::print(
             output,
             &format!("Each user needs a password: {shown}/{USERS} has the commands.\n"),
         )?;
     }
-    say(
+    output::print(
         output,
         &format!(
             "\nNext: chopar -C {shown} check; once the other server is stopped, move the folder to /etc/chopar.\n"
@@ -142,7 +142,7 @@ fn finish(mut imported: Imported, into: &Path, output: &mut dyn Write) -> Result
 fn faults(config: &Config, output: &mut dyn Write) -> Result<(), Failure> {
     let found = advice(config).into_iter();
     let mut faults = found.filter(|advice| advice.severity == Severity::Fault);
-    faults.try_for_each(|fault| say(output, &format!("to do  {fault}\n")))
+    faults.try_for_each(|fault| output::print(output, &format!("to do  {fault}\n")))
 }
 
 const REPORT: &str = "import.report";

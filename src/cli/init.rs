@@ -12,7 +12,7 @@ use super::dns::table;
 use super::failure::Failure;
 use super::output;
 use super::served::parse_domain;
-use super::sysexits::{CANNOT_CREATE, CONFIGURATION, IO_ERROR, NOT_PERMITTED, UNAVAILABLE, USAGE};
+use super::sysexits::{CANNOT_CREATE, CONFIGURATION, NOT_PERMITTED, UNAVAILABLE, USAGE};
 use crate::address::{Domain, Mailbox};
 use crate::config::{Config, Listen};
 use crate::dns::ZoneKind;
@@ -84,7 +84,7 @@ impl Init {
         })?;
         if self.dry_run {
             show(&plan, output)?;
-            return say(output, &format!("\nThen: {}\n", plan.next));
+            return output::print(output, &format!("\nThen: {}\n", plan.next));
         }
         // Relative paths would not last.
         let folder = &machine.folder;
@@ -97,7 +97,7 @@ impl Init {
         });
         let hint = match &records {
             Ok((records, hint)) => {
-                say(output, records)?;
+                output::print(output, records)?;
                 hint.as_str()
             }
             Err(_) => "",
@@ -108,10 +108,10 @@ impl Init {
                 "\nThe password of {address}, which is not shown again (chopar user passwd sets another):\n    {}\n{hint}",
                 password.as_str()
             );
-            say(output, &text)?;
+            output::print(output, &text)?;
         }
         records?;
-        say(output, &format!("\nNext: {}\n", plan.next))
+        output::print(output, &format!("\nNext: {}\n", plan.next))
     }
 
     fn wishes(&self) -> Result<Wishes, Failure> {
@@ -151,19 +151,12 @@ pub(super) fn parse_mailbox(text: &str) -> Result<Mailbox, Failure> {
     })
 }
 
-pub(super) fn say(output: &mut dyn Write, text: &str) -> Result<(), Failure> {
-    output
-        .write_all(output::text(text).as_bytes())
-        .and_then(|()| output.flush())
-        .map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
-}
-
 /// Prints what a plan has, and does none of it.
 fn show(plan: &Plan, output: &mut dyn Write) -> Result<(), Failure> {
     plan.entries.iter().try_for_each(|entry| match entry {
-        Entry::Do(step) => say(output, &format!("would  {step}\n")),
-        Entry::Kept(text) => say(output, &format!("kept   {text}\n")),
-        Entry::Left(text) => say(output, &format!("to do  {text}\n")),
+        Entry::Do(step) => output::print(output, &format!("would  {step}\n")),
+        Entry::Kept(text) => output::print(output, &format!("kept   {text}\n")),
+        Entry::Left(text) => output::print(output, &format!("to do  {text}\n")),
     })
 }
 
@@ -184,10 +177,10 @@ pub(super) fn execute(entries: &[Entry], folder: &Path, output: &mut dyn Write) 
             if let Made::Password(address, password) = done(step, folder)? {
                 passwords.push((address, password));
             }
-            say(output, &format!("done   {step}\n"))
+            output::print(output, &format!("done   {step}\n"))
         }
-        Entry::Kept(text) => say(output, &format!("kept   {text}\n")),
-        Entry::Left(text) => say(output, &format!("to do  {text}\n")),
+        Entry::Kept(text) => output::print(output, &format!("kept   {text}\n")),
+        Entry::Left(text) => output::print(output, &format!("to do  {text}\n")),
     });
     Done { passwords, result }
 }

@@ -6,7 +6,6 @@ use std::process::{Command, Stdio};
 use argh::FromArgs;
 
 use super::failure::Failure;
-use super::init::say;
 use super::output;
 use super::sysexits::NO_INPUT;
 use crate::escape::Escaped;
@@ -25,7 +24,7 @@ impl Man {
     /// Shows it by man(1) or mandoc(1) where there is one, else as plain text.
     pub fn run(&self, output: &mut dyn Write) -> Result<(), Failure> {
         let Some(wanted) = &self.page else {
-            return say(output, &list());
+            return output::print(output, &list());
         };
         let Some(page) = page(wanted) else {
             let shown = Escaped(wanted.as_bytes());
@@ -41,7 +40,7 @@ impl Man {
             .any(|(program, words)| shown_by(program, words, &page));
         match is_shown {
             true => Ok(()),
-            false => say(output, &plain(&page)),
+            false => output::print(output, &plain(&page)),
         }
     }
 }

@@ -8,6 +8,8 @@ use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::sync::OnceLock;
 
+use super::failure::Failure;
+use super::sysexits::IO_ERROR;
 use crate::escape::{Ascii, Escaped, is_shown};
 use crate::shell::signals::end_by_pipe;
 
@@ -43,6 +45,14 @@ fn or_end<T>(result: io::Result<T>) -> io::Result<T> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => end_by_pipe(),
         result => result,
     }
+}
+
+/// Writes lines to where a command writes, as they are shown to people, and at once.
+pub(super) fn print(output: &mut dyn Write, lines: &str) -> Result<(), Failure> {
+    output
+        .write_all(text(lines).as_bytes())
+        .and_then(|()| output.flush())
+        .map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
 }
 
 /// Writes a sentence to standard error, as a line of its own.
