@@ -18,9 +18,10 @@ use super::event_loop::{EventLoop, Source, State, waker};
 use super::file_disk::{FileDisk, FileReader, SpoolError};
 use super::helper::Helper;
 use super::journal_writer::JournalWriter;
-use super::listen::{self, Binder, ChallengeSockets, ListenError, Port, Reserve};
+use super::listen::{self, Binder, ListenError, Port, Reserve};
 use super::loading::{self, LoadError, Loaded};
 use super::own_folder::{self, OwnFolderError};
+use super::passed::ChallengeSockets;
 use super::privilege::{self, Account, PrivilegeError};
 use super::published::Names;
 use super::renewals::{Door, Place, Renewals};
@@ -30,8 +31,7 @@ use super::time::{Clock, SystemEntropy};
 use super::tls::{Read, Tls, TlsError};
 use super::workers::Workers;
 use super::{
-    certificate_files, drop_folder, greylist_file, last_good, log, sandbox, secret, system_calls,
-    systemd,
+    certificate_files, drop_folder, greylist_file, log, sandbox, secret, system_calls, systemd,
 };
 use crate::clock::Now;
 use crate::config::{Config, Renewal};
@@ -229,7 +229,7 @@ pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(),
 
 /// Keeps the certificates that are served for the next start. Without that the relay goes on; the log says so.
 pub(super) fn keep_certificates(state_dir: &Path, tls: &Tls) {
-    if let Err(error) = last_good::keep(state_dir, tls) {
+    if let Err(error) = tls.keep(state_dir) {
         let line = Line::new(Level::Warning, "certificate");
         log::write(&line.with(
             "cause",

@@ -27,7 +27,6 @@ use zeroize::Zeroizing;
 
 use super::certificate_files::Pair;
 use super::replace::replace;
-use super::tls::Tls;
 use crate::limits::{CERTIFICATES_KEPT_MAX, CONFIG_FILE_BYTES_MAX};
 
 /// What an earlier run has kept.
@@ -59,14 +58,18 @@ pub(super) fn read(state_dir: &Path) -> Kept {
     }
 }
 
-/// Keeps what is served, and removes what is not any more.
-pub(super) fn keep(state_dir: &Path, tls: &Tls) -> io::Result<()> {
-    if let Some(pem) = tls.made() {
+/// Keeps what is served, each pair by its name in PEM, with the one that was `made` here; removes what is not served any more.
+pub(super) fn keep<'a>(
+    state_dir: &Path,
+    made: Option<&[u8]>,
+    pairs: impl Iterator<Item = (&'a str, &'a [u8])>,
+) -> io::Result<()> {
+    if let Some(pem) = made {
         write(&state_dir.join(MADE), pem)?;
     }
     let folder = state_dir.join(FOLDER);
     let mut kept: Vec<PathBuf> = Vec::new();
-    for (name, pem) in tls.last_good().take(CERTIFICATES_KEPT_MAX) {
+    for (name, pem) in pairs.take(CERTIFICATES_KEPT_MAX) {
         if name.len() > NAME_BYTES_MAX {
             continue;
         }

@@ -18,7 +18,7 @@ use rustix::net::sockopt::socket_peercred;
 use socket2::{Domain, Protocol, Type};
 
 use super::log;
-use super::passed::{self, Passed};
+use super::passed::{self, ChallengeSockets, Passed};
 use super::stream::Socket;
 use crate::config::{Listen, Listeners};
 use crate::engine::event::{Listener, Peer};
@@ -186,15 +186,6 @@ pub fn is_held_for_us(key: &str) -> bool {
             .is_ok_and(|status| status.success())
 }
 
-/// Sockets that were passed for the challenges of ACME, under the names `acme-http` and `acme-tls`.
-#[derive(Debug, Default)]
-pub struct ChallengeSockets {
-    /// For HTTP-01.
-    pub http: Vec<std::net::TcpListener>,
-    /// For TLS-ALPN-01.
-    pub tls: Vec<std::net::TcpListener>,
-}
-
 /// Binds the addresses that the configuration names.
 pub(super) fn bind(listen: &Listeners) -> Result<(Vec<Port>, ChallengeSockets), ListenError> {
     let mut ports = Vec::new();
@@ -232,7 +223,10 @@ fn passed_for(
     passed: &mut Passed,
 ) -> Result<Option<Vec<TcpListener>>, ListenError> {
     match listen {
-        Listen::Systemd => passed.listeners(key).map(Some),
+        Listen::Systemd => match passed.listeners(key) {
+            Some(sockets) => Ok(Some(sockets)),
+            None => Err(ListenError::NotPassed(key)),
+        },
         Listen::Addresses(addresses) => Ok(passed.instead_of(key, addresses)),
     }
 }

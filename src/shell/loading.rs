@@ -5,7 +5,6 @@
 //! serve until they are renewed, and the log says what to do.
 
 use std::fmt;
-use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -13,8 +12,8 @@ use super::last_good::{self, Kept};
 use super::privilege::{self, Account, PrivilegeError};
 use super::roots::authorities;
 use super::tls::{Read, Tls, TlsError};
-use super::{alias_targets, certificate_files, folder, listen, own_folder};
-use crate::config::{Config, ConfigError, glance};
+use super::{alias_targets, certificate_files, folder, listen, own_folder, ownership};
+use crate::config::{Config, ConfigError};
 use crate::date::Timestamp;
 use crate::policy::advice::Advice;
 use crate::policy::published::names;
@@ -94,7 +93,7 @@ impl fmt::Display for LoadError {
 
 /// Reads the folder as the account that it names.
 pub fn load(path: &Path) -> Result<Loaded, LoadError> {
-    let user = user(path);
+    let user = ownership::user(path);
     let account = match privilege::account(&user) {
         Ok(account) => account,
         // What is wrong with the file may be why.
@@ -150,11 +149,4 @@ pub fn read(path: &Path) -> Result<Config, Vec<String>> {
     let config = Config::parse(&read, &folder::system_defaults()).map_err(sentences)?;
     let accounts = folder::accounts();
     Ok(Config { accounts, ..config })
-}
-
-/// The account that chopar.toml names.
-pub(super) fn user(path: &Path) -> String {
-    let text = fs::read(path.join("chopar.toml")).unwrap_or_default();
-    let user = glance(&String::from_utf8_lossy(&text), "user");
-    user.unwrap_or_else(|| "chopar".to_owned())
 }

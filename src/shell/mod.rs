@@ -37,7 +37,7 @@ mod event_loop;
 mod greylist_file;
 mod handover;
 pub mod listen;
-mod passed;
+pub mod passed;
 pub mod roots;
 mod sandbox;
 mod secret;

@@ -9,12 +9,13 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
 
-use super::{loading, privilege};
+use super::privilege;
+use crate::config::glance;
 
 /// The group for something in the folder `config` that would have the group `found`: another where the account of the
 /// daemon is not in that one. Only root can set it, and need not wherever somebody else runs this.
 pub fn group(config: &Path, found: u32) -> u32 {
-    match privilege::account(&loading::user(config)) {
+    match privilege::account(&user(config)) {
         Ok(Some(account)) if !account.groups.contains(&found) => account.gid,
         _ => found,
     }
@@ -36,4 +37,11 @@ pub fn make_folders(config: &Path, path: &Path) -> io::Result<()> {
         let _ = fchown(&made, Some(about.uid()), Some(group));
     }
     made.set_permissions(Permissions::from_mode(0o755))
+}
+
+/// The account that chopar.toml names.
+pub(super) fn user(path: &Path) -> String {
+    let text = fs::read(path.join("chopar.toml")).unwrap_or_default();
+    let user = glance(&String::from_utf8_lossy(&text), "user");
+    user.unwrap_or_else(|| "chopar".to_owned())
 }

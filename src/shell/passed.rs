@@ -10,7 +10,6 @@ use std::net::SocketAddr;
 use listenfd::ListenFd;
 use mio::net::TcpListener;
 
-use super::listen::{ChallengeSockets, ListenError};
 use super::log;
 use crate::engine::log::{Level, Line};
 
@@ -18,6 +17,15 @@ use crate::engine::log::{Level, Line};
 pub(super) struct Passed {
     sockets: ListenFd,
     names: Vec<Option<String>>,
+}
+
+/// Sockets that were passed for the challenges of ACME, under the names `acme-http` and `acme-tls`.
+#[derive(Debug, Default)]
+pub struct ChallengeSockets {
+    /// For HTTP-01.
+    pub http: Vec<std::net::TcpListener>,
+    /// For TLS-ALPN-01.
+    pub tls: Vec<std::net::TcpListener>,
 }
 
 impl Passed {
@@ -32,13 +40,11 @@ impl Passed {
         Self { sockets, names }
     }
 
-    /// The sockets of a key that takes no others.
-    pub(super) fn listeners(&mut self, key: &'static str) -> Result<Vec<TcpListener>, ListenError> {
+    /// The sockets of a key that takes no others; nothing where none was passed.
+    pub(super) fn listeners(&mut self, key: &'static str) -> Option<Vec<TcpListener>> {
         let found = self.of_name(key);
-        match found.is_empty() {
-            true => Err(ListenError::NotPassed(key)),
-            false => Ok(found.into_iter().map(TcpListener::from_std).collect()),
-        }
+        let is_any = !found.is_empty();
+        is_any.then(|| found.into_iter().map(TcpListener::from_std).collect())
     }
 
     /// The sockets of a key that has addresses, in their place; nothing where none was passed.

@@ -13,8 +13,8 @@ use std::time::Duration;
 use mio::Waker;
 
 use super::helper::HelperDoor;
-use super::listen::ChallengeSockets;
 use super::log;
+use super::passed::ChallengeSockets;
 use crate::config::Config;
 use crate::engine::log::Line;
 

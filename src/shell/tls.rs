@@ -15,8 +15,10 @@ use std::cell::OnceCell;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -348,6 +350,11 @@ impl Tls {
         served
             .filter_map(|served| Some((&*served.name, served.pem.as_ref()?.as_slice())))
             .filter(move |(name, _)| last.replace(*name) != Some(*name))
+    }
+
+    /// Keeps for the next start what is served.
+    pub(super) fn keep(&self, state_dir: &Path) -> io::Result<()> {
+        last_good::keep(state_dir, self.made(), self.last_good())
     }
 
     /// Which pair is served when, for names that more than one is for; in sentences.

@@ -25,7 +25,7 @@ use crate::date::Timestamp;
 use crate::setup::asking::Asker;
 use crate::shell::certificate::{Standing, Summary, standing};
 use crate::shell::certificate_files::{Pair, read_pair};
-use crate::shell::listen::ChallengeSockets;
+use crate::shell::passed::ChallengeSockets;
 use crate::shell::roots::authorities;
 use crate::shell::time::wall;
 

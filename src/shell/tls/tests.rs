@@ -188,7 +188,7 @@ fn a_pair_that_was_obtained_goes_with_its_folder_even_where_there_is_no_other() 
     let place = tempfile::tempdir().unwrap();
     let state = place.path();
     let mut tls = Tls::new(&[files("acme:a.example", &["a.example"])], &hostname).unwrap();
-    last_good::keep(state, &tls).unwrap();
+    tls.keep(state).unwrap();
     tls.take(&[], &hostname, Gone::Kept, NOW).unwrap();
     assert!(!tls.is_self_signed());
     tls.take(&[], &hostname, Gone::Dropped, NOW).unwrap();
@@ -318,7 +318,7 @@ fn of_pairs_of_a_name_the_one_that_serves_the_client_best_is_shown() {
 
 /// What is kept, as the next start reads it.
 pub(super) fn restart(tls: &Tls, state: &Path) -> Kept {
-    last_good::keep(state, tls).unwrap();
+    tls.keep(state).unwrap();
     last_good::read(state)
 }
 
@@ -383,7 +383,7 @@ fn what_is_kept_is_the_accounts_alone_and_nothing_else_is_believed() {
     let place = tempfile::tempdir().unwrap();
     let state = place.path();
     let tls = Tls::new(&[files("a", &["mail.example.com"])], &hostname).unwrap();
-    last_good::keep(state, &tls).unwrap();
+    tls.keep(state).unwrap();
     let folder = state.join("tls-last-good");
     let path = folder.join("a.pem");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
@@ -395,7 +395,7 @@ fn what_is_kept_is_the_accounts_alone_and_nothing_else_is_believed() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     assert_eq!(count(), 0);
     fs::write(folder.join("left-over"), "x").unwrap();
-    last_good::keep(state, &tls).unwrap();
+    tls.keep(state).unwrap();
     assert_eq!((count(), fs::read_dir(&folder).unwrap().count()), (1, 1));
 }
 

@@ -169,7 +169,7 @@ proptest! {
             let found = [recipe.make("same")];
             let read = Read { found: &found, authorities: &root, names: &[] };
             if restarts {
-                last_good::keep(state.path(), &tls).unwrap();
+                tls.keep(state.path()).unwrap();
                 tls = Tls::start(read, &last_good::read(state.path()), &host(), JUNE).unwrap();
             } else {
                 tls.take(read, &host(), Gone::Kept, JUNE).unwrap();
