@@ -60,6 +60,11 @@ pub fn not_there(socket: &Path, error: &std::io::Error) -> Failure {
         false => "chopar run",
     };
     let path = socket.display();
+    if is_usual && error.kind() == std::io::ErrorKind::NotFound && !is_set_up() {
+        let text =
+            format!("{path}: chopar is not set up on this machine; run sudo chopar init DOMAIN");
+        return Failure::new(UNAVAILABLE, text);
+    }
     match error.kind() {
         std::io::ErrorKind::PermissionDenied => Failure::new(
             NOT_PERMITTED,
@@ -70,6 +75,13 @@ pub fn not_there(socket: &Path, error: &std::io::Error) -> Failure {
             format!("{path}: the daemon does not answer ({error}); start it with `{start}`"),
         ),
     }
+}
+
+/// Whether there is anything that the service of this machine would start with: what its unit asks, too.
+fn is_set_up() -> bool {
+    ["chopar.toml", "domains"]
+        .iter()
+        .any(|name| Path::new("/etc/chopar").join(name).exists())
 }
 
 /// Has a change of the configuration folder take effect, where a daemon runs.

@@ -16,6 +16,12 @@ ip link set lo up
 hostname mail.example.com
 printf '127.0.0.1 localhost mail.example.com\n' > /etc/hosts
 
+echo '== bare'
+chopar queue list 2>&1 || true
+systemctl start chopar || true
+systemctl is-active chopar chopar-smtp.socket || true
+ss -Hltn 'sport = :25' | wc -l
+
 chopar init example.com --hostname mail.example.com --forward-to you@example.net --no-certificate >/root/init 2>&1
 answers
 echo '== start'

@@ -67,6 +67,10 @@ fn systemd_starts_watches_reloads_and_stops_it_and_the_daemon_is_never_root() {
             assert!(found, "{name}: no {line}: {said}");
         }
     };
+    // Nobody listens before it is set up.
+    has("bare", &["sudo chopar init DOMAIN"]);
+    let bare = part("bare").ends_with("\ninactive\ninactive\n0\n");
+    assert!(bare, "{said}");
     let start = part("start");
     has(
         "start",
