@@ -10,8 +10,9 @@ use argh::FromArgs;
 
 use super::control::reload_if_running;
 use super::failure::Failure;
+use super::output::written;
 use super::served::{parse_domain, served};
-use super::sysexits::{CANNOT_CREATE, DATA, IO_ERROR, NO_INPUT, NO_USER, USAGE};
+use super::sysexits::{CANNOT_CREATE, DATA, NO_INPUT, NO_USER, USAGE};
 use crate::address::{Domain, Mailbox};
 use crate::config::alias_edit::{Change, EditError, Name, edit, entries};
 use crate::config::text::without_mark;
@@ -289,8 +290,4 @@ fn line(step: &Explained) -> String {
         Way::Refused(refusal) => format!("refused: {refusal}"),
     };
     format!("{indent}{address}: {way}\n")
-}
-
-fn written(result: io::Result<()>) -> Result<(), Failure> {
-    result.map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
 }

@@ -49,10 +49,16 @@ fn or_end<T>(result: io::Result<T>) -> io::Result<T> {
 
 /// Writes lines to where a command writes, as they are shown to people, and at once.
 pub(super) fn print(output: &mut dyn Write, lines: &str) -> Result<(), Failure> {
-    output
-        .write_all(text(lines).as_bytes())
-        .and_then(|()| output.flush())
-        .map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
+    written(
+        output
+            .write_all(text(lines).as_bytes())
+            .and_then(|()| output.flush()),
+    )
+}
+
+/// What becomes of a command whose output cannot be written.
+pub(super) fn written(result: io::Result<()>) -> Result<(), Failure> {
+    result.map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
 }
 
 /// Writes a sentence to standard error, as a line of its own.

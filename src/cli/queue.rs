@@ -7,7 +7,7 @@ use argh::FromArgs;
 
 use super::control::ask;
 use super::failure::Failure;
-use super::output::{Shown, text as shown_text};
+use super::output::{Shown, text as shown_text, written};
 use super::sysexits::{IO_ERROR, NO_INPUT, UNAVAILABLE, USAGE};
 use crate::date::Timestamp;
 use crate::engine::control::{Listed, ListedRecipient, Request, Response, Selection, Stats};
@@ -177,10 +177,6 @@ fn selection(ids: &[String], all: bool) -> Result<Selection, Failure> {
         (_, true) => Err(Failure::new(USAGE, "either ids or --all, not both")),
         (ids, false) => Ok(Selection::Ids(ids.to_vec())),
     }
-}
-
-fn written(result: std::io::Result<()>) -> Result<(), Failure> {
-    result.map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
 }
 
 fn ended((_, errors): (usize, Vec<String>)) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ use rustix::termios::tcgetwinsize;
 
 use super::control::ask;
 use super::failure::Failure;
-use super::output::text as shown_text;
+use super::output::{text as shown_text, written};
 use super::sysexits::{IO_ERROR, UNAVAILABLE};
 use crate::date::Timestamp;
 use crate::engine::control::{Request, Response};
@@ -56,10 +56,6 @@ impl Top {
             thread::sleep(Duration::from_secs(u64::from(self.every.max(1))));
         }
     }
-}
-
-fn written(result: std::io::Result<()>) -> Result<(), Failure> {
-    result.map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
 }
 
 fn asked(runtime_dir: &Path) -> Result<Status, Failure> {

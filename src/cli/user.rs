@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::control::reload_if_running;
 use super::failure::Failure;
+use super::output::written;
 use super::served::served;
 use super::sysexits::{CANNOT_CREATE, DATA, IO_ERROR, NO_INPUT, NO_USER, NOT_PERMITTED, USAGE};
 use crate::address::Mailbox;
@@ -182,10 +183,6 @@ impl User {
             Action::List(List { domain, json }) => list(folder, domain.as_deref(), *json, output),
         }
     }
-}
-
-fn written(result: io::Result<()>) -> Result<(), Failure> {
-    result.map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
 }
 
 /// The users file of one domain, and the user that is meant.
