@@ -12,7 +12,7 @@ use argh::FromArgs;
 use super::failure::Failure;
 use super::output;
 use super::served::meant;
-use super::sysexits::{IO_ERROR, TRY_AGAIN, UNAVAILABLE, USAGE};
+use super::sysexits::{TRY_AGAIN, UNAVAILABLE, USAGE};
 use crate::address::Domain;
 use crate::config::{Config, quantity};
 use crate::escape::one_line;
@@ -111,9 +111,9 @@ impl Dns {
                         .map(|survey| table(&survey.facts, &survey.zone, &survey.rows))
                         .collect(),
                 };
-                write(output, &text)?;
+                output::print(output, &text)?;
             } else {
-                write(output, &changes(&before, &shown, started.elapsed()))?;
+                output::print(output, &changes(&before, &shown, started.elapsed()))?;
             }
             if !self.watch {
                 return match rows.iter().all(|row| row.state == State::Unknown) {
@@ -125,7 +125,7 @@ impl Dns {
                 };
             }
             if is_complete(&rows) {
-                return write(
+                return output::print(
                     output,
                     &format!(
                         "all required records are there after {}\n",
@@ -145,13 +145,6 @@ impl Dns {
     }
 }
 
-fn write(output: &mut dyn Write, text: &str) -> Result<(), Failure> {
-    output
-        .write_all(output::text(text).as_bytes())
-        .and_then(|()| output.flush())
-        .map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
-}
-
 fn json(shown: &[(Domain, Row)]) -> String {
     let rows: Vec<serde_json::Value> = shown
         .iter()
@@ -168,14 +161,23 @@ fn json(shown: &[(Domain, Row)]) -> String {
 
 /// The records of a domain, what has to be done first.
 pub fn table(facts: &Facts, zone: &Domain, rows: &[Row]) -> String {
-    let required = rows.iter().filter(|row| row.need == Need::Required);
-    let there = required.clone().filter(|row| row.state == State::There);
-    let mut out = format!(
-        "{}: {} of {} required records are there\n",
-        facts.domain,
-        there.count(),
-        required.count()
-    );
+    let required = || rows.iter().filter(|row| row.need == Need::Required);
+    let of = |state: State| required().filter(|row| row.state == state).count();
+    let (all, there, unknown) = (required().count(), of(State::There), of(State::Unknown));
+    let mut out = match unknown {
+        0 => format!(
+            "{}: {there} of {all} required records are there\n",
+            facts.domain
+        ),
+        _ if unknown == all => format!(
+            "{}: whether the {all} required records are there is not known: no name server answers\n",
+            facts.domain
+        ),
+        _ => format!(
+            "{}: {there} of {all} required records are there, {unknown} are not known\n",
+            facts.domain
+        ),
+    };
     if rows.iter().all(|row| row.purpose != Purpose::Dkim) {
         out.push_str(&format!(
             "No DKIM key of this machine signs for it: chopar domain add {0} makes them, if {0} is to be served here.\n",
@@ -183,9 +185,11 @@ pub fn table(facts: &Facts, zone: &Domain, rows: &[Row]) -> String {
         ));
     }
     if facts.addresses.is_empty() {
-        out.push_str(
-            "This machine has no address that leads to the Internet; --address says by which one it is reached.\n",
-        );
+        out.push_str(&format!(
+            "This machine has no address that leads to the Internet, and below there are no records of {} itself (A or AAAA, \
+             and PTR); name the address by which it is reached: --address ADDRESS\n",
+            facts.host
+        ));
     }
     for address in facts
         .addresses

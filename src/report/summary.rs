@@ -431,7 +431,7 @@ fn advice(summary: &Summary, groups: &[Group]) -> String {
     if summary.messages.messages() == 0 {
         return format!(
             "no report about mail of {domain} has come in these days; receivers send one a day where the rua= of its DMARC \
-             record leads to an address with the alias reports:"
+             record leads to an address whose alias leads to \"reports:\""
         );
     }
     let failing = groups.iter().filter(|group| {

@@ -173,8 +173,13 @@ fn leave(place: &Place, mail: &str, rcpt: &[String], message: &Message) -> Resul
     };
     write().map_err(|incomplete| {
         let (error, folder) = (&incomplete.error, place.drop_folder.display());
+        let is_bare = error.kind() == io::ErrorKind::NotFound && !place.drop_folder.exists();
+        let cure = match is_bare {
+            true => "set chopar up: sudo chopar init DOMAIN",
+            false => "try again",
+        };
         let mut text = format!(
-            "the daemon does not take the message now, and it cannot be left in {folder} ({error}); try again"
+            "the daemon does not take the message now, and it cannot be left in {folder} ({error}); {cure}"
         );
         if incomplete.left > 0 {
             text.push_str(&format!(
