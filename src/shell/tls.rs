@@ -444,11 +444,13 @@ impl Tls {
             let names = made.certificate.names.first();
             left(names.map_or("", |name| name), &made.certificate, true)
         });
-        let served = self.served.iter();
-        served
+        let mut all: Vec<CertificateLeft> = (self.served.iter())
             .filter_map(|served| left(&served.name, &served.certificate, false))
             .chain(made)
-            .collect()
+            .collect();
+        // Of those of one folder the better one, which stands first: two figures of one name would be none.
+        all.dedup_by(|one, before| one.name == before.name);
+        all
     }
 
     /// How many pairs are served.

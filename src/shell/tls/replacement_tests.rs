@@ -27,6 +27,7 @@ fn a_pair_for_another_name_does_not_take_the_one_of_the_hostname_away_across_a_r
         assert_eq!(shown(&tls, NAMES[2], &NAMES), Some(NAMES[2]));
         assert_eq!(tls.key_digest(&hostname, NOW), key);
         assert_eq!((tls.served(), tls.served.len()), (1, 2));
+        assert_eq!(tls.left().len(), 1, "a name has one figure");
         let said = (
             "mail".to_owned(),
             Cause::Lacking(vec![hostname.clone()]),
