@@ -199,11 +199,17 @@ install:
 	done; \
 	[ -z "$$kept" ] || echo "left alone, since another mail system put them there:$$kept; programs that call them still" \
 		"reach that system and not chopar: remove it, then run make install again" >&2
-	@for page in man/*.[1-8]; do \
-		section=$${page##*.}; \
-		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/}; \
-	done
-	@for name in mailq newaliases; do ln -sf sendmail.1 $(DESTDIR)$(PREFIX)/share/man/man1/$$name.1; done
+	@kept=; for page in man/*.[1-8]; do \
+		path=$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; \
+		if [ -e $$path ] && ! grep -qs chopar $$path; then kept="$$kept $$path"; continue; fi; \
+		install -D -m 644 $$page $$path; \
+	done; \
+	for name in mailq newaliases; do \
+		path=$(DESTDIR)$(PREFIX)/share/man/man1/$$name.1; \
+		if [ -e $$path ] && ! grep -qs chopar $$path; then kept="$$kept $$path"; continue; fi; \
+		ln -sf sendmail.1 $$path; \
+	done; \
+	[ -z "$$kept" ] || echo "left alone, since another mail system put them there:$$kept; chopar man sendmail shows our own" >&2
 	@while read -r mode source place; do \
 		case "$$mode" in '#'*) continue;; esac; \
 		case "$$place" in /*) place=$(DESTDIR)$$place;; *) place=$(DESTDIR)$(PREFIX)/$$place;; esac; \
@@ -225,13 +231,13 @@ uninstall:
 		path=$(DESTDIR)$(PREFIX)/$$link; \
 		case "$$(readlink $$path)" in ../bin/chopar|$(PREFIX)/bin/chopar) rm -f $$path;; esac; \
 	done
-	@for page in man/*.[1-8]; do \
-		section=$${page##*.}; \
-		rm -f $(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/}; \
-	done
 	@for name in mailq newaliases; do \
 		page=$(DESTDIR)$(PREFIX)/share/man/man1/$$name.1; \
-		if [ "$$(readlink $$page)" = sendmail.1 ]; then rm -f $$page; fi; \
+		if [ "$$(readlink $$page)" = sendmail.1 ] && grep -qs chopar $$page; then rm -f $$page; fi; \
+	done
+	@for page in man/*.[1-8]; do \
+		path=$(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/}; \
+		if grep -qs chopar $$path; then rm -f $$path; fi; \
 	done
 	@stays=; \
 	remove() { if cmp -s $$1 $$2; then rm -f $$2; elif [ -e $$2 ]; then stays="$$stays $$2 (it was changed)"; fi; }; \

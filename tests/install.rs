@@ -123,6 +123,34 @@ fn what_belongs_to_another_mail_system_stays_and_it_is_said_who_gets_the_mail() 
     assert!(fs::read_link(place.at("root/usr/bin/newaliases")).is_ok());
 }
 
+#[test]
+fn pages_of_another_mail_system_stay_when_ours_come_and_go() {
+    let place = Place::new();
+    fs::create_dir(place.at("target")).expect("a folder");
+    write_executable(&place.at("target/chopar"), "#!/bin/sh\n");
+    let pages = place.at("root/usr/share/man/man1");
+    fs::create_dir_all(&pages).expect("a folder");
+    fs::write(pages.join("sendmail.1"), "of another").expect("a file");
+    symlink("sendmail.1", pages.join("mailq.1")).expect("a link");
+    let output = place.install();
+    assert!(output.status.success(), "{output:?}");
+    let said = said(&output);
+    assert!(
+        said.contains("man1/sendmail.1") && said.contains("chopar man sendmail"),
+        "{said}"
+    );
+    assert!(place.at("root/usr/share/man/man8/chopar.8").exists());
+    let output = place.make("uninstall");
+    assert!(output.status.success(), "{output:?}");
+    let kept = fs::read(pages.join("sendmail.1")).expect("a file");
+    assert_eq!(kept, b"of another");
+    assert_eq!(
+        fs::read_link(pages.join("mailq.1")).expect("a link"),
+        Path::new("sendmail.1")
+    );
+    assert!(!place.at("root/usr/share/man/man8/chopar.8").exists());
+}
+
 /// Every file and link below a folder.
 fn all_below(folder: &Path) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
