@@ -50,9 +50,24 @@ pub fn service(machine: &Machine, next: String, entries: &mut Entries) -> String
     }
     if machine.is_running {
         reload(entries);
+        if !machine.is_enabled {
+            not_enabled(machine, entries);
+        }
         return next;
     }
     start(machine, next, entries)
+}
+
+/// Whoever has started the daemon may have meant that it runs until the next boot; that mail ends there is said all the same.
+fn not_enabled(machine: &Machine, entries: &mut Entries) {
+    let cure = match machine.supervisor {
+        Supervisor::Systemd | Supervisor::SystemdAsleep => "sudo systemctl enable chopar",
+        Supervisor::OpenRc => "sudo rc-update add chopar default",
+        Supervisor::Runit | Supervisor::Unknown => return,
+    };
+    entries.left(format!(
+        "the daemon runs and does not start with the machine: run {cure}"
+    ));
 }
 
 fn reload(entries: &mut Entries) {

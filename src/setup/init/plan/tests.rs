@@ -462,6 +462,23 @@ fn the_daemon_of_a_machine_obtains_the_certificate_unless_it_is_not_wanted_or_sa
 }
 
 #[test]
+fn a_daemon_that_ends_with_the_next_boot_is_no_service_that_is_set_up() {
+    let text = "does not start with the machine";
+    let said = |machine: &Machine| {
+        lines(&planned(&wishes(), machine))
+            .join("\n")
+            .contains(text)
+    };
+    assert!(!said(&ready()));
+    let mut machine = ready();
+    machine.is_enabled = false;
+    assert_says(
+        &planned(&wishes(), &machine),
+        "left the daemon runs and does not start with the machine: run sudo systemctl enable chopar",
+    );
+}
+
+#[test]
 fn another_mail_system_keeps_sendmail_and_the_commands_that_move_it_are_said() {
     let other = |leads_to: &str, package: Option<&str>| Held::Other {
         leads_to: leads_to.into(),
