@@ -1,42 +1,71 @@
-//! The table of connections: slots that are used again under a new generation.
+//! Connections: who has which id, and what each participant keeps of its own.
+//!
+//! Ids are small numbers that are used again under a new generation, so that the shell can index its tables by them.
+//! There is one table of ids, [`Connections`], and one table of sessions a participant, [`Sessions`]: nobody can take the
+//! session of another, and an id that is dead is found in neither.
 
-use super::event::ConnId;
+use super::event::{ConnId, Lost, TlsSession};
+use crate::clock::Instant;
+use crate::dns::{Answer, Question};
+use crate::queue::{Content, ReadError};
 
-/// Connections by their id.
+/// What happens to a connection; its owner is told.
 #[derive(Debug)]
-pub struct Connections<T> {
-    slots: Vec<Slot<T>>,
+pub(super) enum ConnEvent<'a> {
+    /// It stands.
+    Connected,
+    /// Bytes came in.
+    Bytes(&'a [u8]),
+    /// All output is with the kernel.
+    Drained,
+    /// It is gone.
+    Closed(Lost),
+    /// The handshake is done.
+    TlsReady(TlsSession),
+    /// What was to be read was read.
+    Read(Result<Content, ReadError>),
+    /// A file of the state was read, if it could be.
+    Kept(Option<Vec<u8>>),
+    /// The DNS has answered.
+    Answer(&'a Question, &'a Answer),
+    /// A timer that was set for this time has fired.
+    Timeout(Instant),
+    /// The daemon stops.
+    Stop,
+}
+
+/// Which participant a connection belongs to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Owner {
+    /// SMTP server sessions.
+    Server,
+    /// Questions to the hook.
+    Hook,
+    /// Delivery sessions.
+    Delivery,
+    /// Tools at the control socket.
+    Control,
+    /// Readers of a page.
+    Page,
+}
+
+/// The ids in use, each with its owner.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    slots: Vec<Slot>,
     free: Vec<u32>,
     live: usize,
 }
 
 #[derive(Debug)]
-struct Slot<T> {
+struct Slot {
     generation: u32,
-    held: Held<T>,
+    owner: Option<Owner>,
 }
 
-#[derive(Debug)]
-enum Held<T> {
-    Free,
-    /// Its owner is working on it.
-    Taken,
-    Here(T),
-}
-
-impl<T> Default for Connections<T> {
-    fn default() -> Self {
-        Self {
-            slots: Vec::new(),
-            free: Vec::new(),
-            live: 0,
-        }
-    }
-}
-
-impl<T> Connections<T> {
+impl Connections {
     /// A table that does not move until it has this many.
-    pub fn with_capacity(connections: usize) -> Self {
+    pub(super) fn with_capacity(connections: usize) -> Self {
         Self {
             slots: Vec::with_capacity(connections),
             free: Vec::with_capacity(connections),
@@ -44,39 +73,24 @@ impl<T> Connections<T> {
         }
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
+    /// How many ids are in use.
+    pub(super) fn len(&self) -> usize {
         self.live
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    /// Whether none is.
+    pub(super) fn is_empty(&self) -> bool {
         self.live == 0
     }
 
-    /// Those that nobody is working on, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.slots.iter().filter_map(|slot| match &slot.held {
-            Held::Here(value) => Some(value),
-            Held::Free | Held::Taken => None,
-        })
-    }
-
-    /// Adds one.
-    pub fn insert(&mut self, value: T) -> ConnId {
-        let id = self.reserve();
-        self.put(id, value);
-        id
-    }
-
-    /// An id for a connection that is still being made; [`Connections::put`] fills it.
-    pub fn reserve(&mut self) -> ConnId {
+    /// A new id.
+    pub(super) fn reserve(&mut self, owner: Owner) -> ConnId {
         self.live = self.live.saturating_add(1);
         if let Some(slot) = self.free.pop()
             && let Some(entry) = self.slots.get_mut(slot as usize)
         {
             entry.generation = entry.generation.wrapping_add(1);
-            entry.held = Held::Taken;
+            entry.owner = Some(owner);
             return ConnId {
                 slot,
                 generation: entry.generation,
@@ -85,7 +99,7 @@ impl<T> Connections<T> {
         let slot = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
         self.slots.push(Slot {
             generation: 0,
-            held: Held::Taken,
+            owner: Some(owner),
         });
         ConnId {
             slot,
@@ -93,104 +107,107 @@ impl<T> Connections<T> {
         }
     }
 
-    /// Takes one out to work on it; its id stays reserved until [`Connections::put`] or [`Connections::remove`].
-    pub fn take(&mut self, id: ConnId) -> Option<T> {
-        let slot = self.slot_mut(id)?;
-        match std::mem::replace(&mut slot.held, Held::Taken) {
-            Held::Here(value) => Some(value),
-            held => {
-                slot.held = held;
-                None
-            }
+    /// Frees an id; it may be free already.
+    pub(super) fn release(&mut self, id: ConnId) {
+        if let Some(slot) = self.slots.get_mut(id.slot as usize)
+            && slot.generation == id.generation
+            && slot.owner.take().is_some()
+        {
+            self.free.push(id.slot);
+            self.live = self.live.saturating_sub(1);
         }
     }
 
-    /// Puts back what was taken.
-    pub fn put(&mut self, id: ConnId, value: T) {
-        if let Some(slot) = self.slot_mut(id) {
-            slot.held = Held::Here(value);
+    /// Whose a connection is; `None` where the id is dead.
+    pub(super) fn owner(&self, id: ConnId) -> Option<Owner> {
+        let slot = self.slots.get(id.slot as usize)?;
+        slot.owner.filter(|_| slot.generation == id.generation)
+    }
+
+    /// Whether an id is in use.
+    pub(super) fn is_live(&self, id: ConnId) -> bool {
+        self.owner(id).is_some()
+    }
+
+    /// The ids in use, in the order of their slots.
+    pub(super) fn ids(&self) -> Vec<ConnId> {
+        let slots = (0..).zip(&self.slots);
+        let live = slots.filter(|(_, slot)| slot.owner.is_some());
+        live.map(|(at, slot)| ConnId {
+            slot: at,
+            generation: slot.generation,
+        })
+        .collect()
+    }
+}
+
+/// The sessions of one participant. One that is taken out to be worked on is not there until it is put back.
+#[derive(Debug)]
+pub(super) struct Sessions<T> {
+    /// By slot, with the generation of the id.
+    slots: Vec<Option<(u32, T)>>,
+}
+
+impl<T> Default for Sessions<T> {
+    fn default() -> Self {
+        Self { slots: Vec::new() }
+    }
+}
+
+impl<T> Sessions<T> {
+    /// Takes one out to work on it.
+    pub(super) fn take(&mut self, id: ConnId) -> Option<T> {
+        let slot = self.slots.get_mut(id.slot as usize)?;
+        match slot {
+            Some((generation, _)) if *generation == id.generation => {
+                slot.take().map(|(_, session)| session)
+            }
+            _ => None,
+        }
+    }
+
+    /// Puts one in, or back.
+    pub(super) fn put(&mut self, id: ConnId, session: T) {
+        let at = id.slot as usize;
+        if self.slots.len() <= at {
+            self.slots.resize_with(at.saturating_add(1), || None);
+        }
+        if let Some(slot) = self.slots.get_mut(at) {
+            *slot = Some((id.generation, session));
         }
     }
 
     /// Looks at one.
-    pub fn get(&self, id: ConnId) -> Option<&T> {
-        let slot = self.slots.get(id.slot as usize)?;
-        match &slot.held {
-            Held::Here(value) if slot.generation == id.generation => Some(value),
-            _ => None,
-        }
+    pub(super) fn get(&self, id: ConnId) -> Option<&T> {
+        let (generation, session) = self.slots.get(id.slot as usize)?.as_ref()?;
+        (*generation == id.generation).then_some(session)
     }
 
     /// Looks at one, to change it.
-    pub fn get_mut(&mut self, id: ConnId) -> Option<&mut T> {
-        match &mut self.slot_mut(id)?.held {
-            Held::Here(value) => Some(value),
-            _ => None,
-        }
+    pub(super) fn get_mut(&mut self, id: ConnId) -> Option<&mut T> {
+        let (generation, session) = self.slots.get_mut(id.slot as usize)?.as_mut()?;
+        (*generation == id.generation).then_some(session)
     }
 
-    /// Frees an id, whether its value is here or taken.
-    pub fn remove(&mut self, id: ConnId) -> Option<T> {
-        let slot = self.slot_mut(id)?;
-        let held = std::mem::replace(&mut slot.held, Held::Free);
-        self.free.push(id.slot);
-        self.live = self.live.saturating_sub(1);
-        match held {
-            Held::Here(value) => Some(value),
-            _ => None,
-        }
-    }
-
-    /// Whether an id is in use.
-    pub fn is_live(&self, id: ConnId) -> bool {
-        self.slots.get(id.slot as usize).is_some_and(|slot| {
-            slot.generation == id.generation && !matches!(slot.held, Held::Free)
-        })
+    /// Those that nobody is working on, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().flatten().map(|(_, session)| session)
     }
 
     /// Those that are here in so many slots from this one on, round the table; and the slot behind them.
-    pub fn some(&self, from: usize, slots: usize) -> (Vec<(ConnId, &T)>, usize) {
+    pub(super) fn some(&self, from: usize, slots: usize) -> (Vec<(ConnId, &T)>, usize) {
         let all = self.slots.len();
         let from = if from < all { from } else { 0 };
         let places = (0..all).cycle().skip(from).take(slots.min(all));
-        let here = places.filter_map(|at| match self.slots.get(at) {
-            Some(Slot {
-                generation,
-                held: Held::Here(value),
-            }) => {
-                let slot = u32::try_from(at).ok()?;
-                Some((
-                    ConnId {
-                        slot,
-                        generation: *generation,
-                    },
-                    value,
-                ))
-            }
-            _ => None,
+        let here = places.filter_map(|at| {
+            let (generation, session) = self.slots.get(at)?.as_ref()?;
+            let id = ConnId {
+                slot: u32::try_from(at).ok()?,
+                generation: *generation,
+            };
+            Some((id, session))
         });
         (here.collect(), from.saturating_add(slots))
-    }
-
-    /// The ids in use.
-    pub fn ids(&self) -> Vec<ConnId> {
-        let live = self
-            .slots
-            .iter()
-            .enumerate()
-            .filter(|(_, slot)| !matches!(slot.held, Held::Free));
-        live.filter_map(|(at, slot)| {
-            Some(ConnId {
-                slot: u32::try_from(at).ok()?,
-                generation: slot.generation,
-            })
-        })
-        .collect()
-    }
-
-    fn slot_mut(&mut self, id: ConnId) -> Option<&mut Slot<T>> {
-        let slot = self.slots.get_mut(id.slot as usize)?;
-        (slot.generation == id.generation && !matches!(slot.held, Held::Free)).then_some(slot)
     }
 }
 
@@ -200,25 +217,36 @@ mod tests {
 
     #[test]
     fn an_id_is_dead_once_its_slot_is_used_again() {
-        let mut table = Connections::default();
-        let first = table.insert('a');
-        assert_eq!(table.remove(first), Some('a'));
-        let second = table.insert('b');
+        let (mut ids, mut table) = (Connections::default(), Sessions::default());
+        let first = ids.reserve(Owner::Server);
+        table.put(first, 'a');
+        assert_eq!(table.take(first), Some('a'));
+        ids.release(first);
+        ids.release(first);
+        let second = ids.reserve(Owner::Control);
+        table.put(second, 'b');
         assert_eq!(
             (first.slot, table.get(first), table.get(second)),
             (second.slot, None, Some(&'b'))
         );
-        assert_eq!((table.remove(first), table.len()), (None, 1));
+        assert_eq!(
+            (ids.owner(first), ids.owner(second)),
+            (None, Some(Owner::Control))
+        );
+        ids.release(first);
+        assert_eq!(ids.len(), 1);
     }
 
     #[test]
-    fn what_is_taken_keeps_its_id() {
-        let mut table = Connections::default();
-        let id = table.insert('a');
+    fn what_is_taken_is_not_there_and_keeps_its_id() {
+        let (mut ids, mut table) = (Connections::default(), Sessions::default());
+        let id = ids.reserve(Owner::Server);
+        table.put(id, 'a');
         assert_eq!(
             (table.take(id), table.take(id), table.get(id)),
             (Some('a'), None, None)
         );
+        assert!(ids.is_live(id));
         table.put(id, 'b');
         assert_eq!(table.get(id), Some(&'b'));
     }

@@ -13,20 +13,22 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::connections::{ConnEvent, Owner, Sessions};
+use super::delivery::Delivery;
+use super::effects::Effects;
 use super::event::{Action, ConnId, Peer, Reader};
-use super::hops::Hop;
 use super::log::{Level, Line};
-use super::status::Status;
-use super::store::Removal;
-use super::{Conn, Engine};
-use crate::clock::Now;
+use super::note::Note;
+use super::spool::Removal;
+use super::status::{Status, status};
 use crate::date::Timestamp;
 use crate::envelope::Envelope;
 use crate::limits::{
-    COMMAND_LINE_BYTES_MAX, NOTICE_READ_BYTES, QUEUE_READERS_MAX, QUEUE_READERS_PER_USER_MAX,
+    COMMAND_LINE_BYTES_MAX, FOLLOWER_BYTES_MAX, NOTICE_READ_BYTES, QUEUE_READERS_MAX,
+    QUEUE_READERS_PER_USER_MAX,
 };
 use crate::mail::header::{HeaderEnd, header_end};
-use crate::queue::{Content, JournalError, Part, Phase, Queued, ReadError, RecipientState};
+use crate::queue::{Content, JournalError, Part, Phase, Queued, ReadError};
 use crate::queue_id::QueueId;
 
 /// What a tool asks.
@@ -224,19 +226,25 @@ pub struct Stats {
     pub longest_turn_at: u64,
 }
 
-/// One connection of a tool.
+/// The tools that are connected.
+#[derive(Default)]
 pub(super) struct Control {
+    tools: Sessions<Box<Tool>>,
+}
+
+/// One connection of a tool.
+struct Tool {
     peer: Peer,
     /// Whether it has asked for something.
     has_asked: bool,
     /// What came and was not taken as a request yet.
     input: Vec<u8>,
     /// What the tool waits for; one request at a time.
-    pub(super) work: Job,
+    work: Job,
 }
 
 /// A request under way.
-pub(super) enum Job {
+enum Job {
     /// None.
     None,
     /// Messages are listed.
@@ -253,7 +261,7 @@ pub(super) enum Job {
 }
 
 /// A list on its way out.
-pub(super) struct Listing {
+struct Listing {
     /// Messages that are still to be listed.
     left: VecDeque<QueueId>,
     /// The one that is being read. There is one read at a time, and an answer is of this one.
@@ -268,14 +276,14 @@ pub(super) struct Listing {
 }
 
 /// Changes that a tool waits for.
-pub(super) struct Pending {
+struct Pending {
     left: usize,
     count: usize,
     errors: Vec<String>,
 }
 
-impl Control {
-    pub(super) fn new(peer: Peer) -> Self {
+impl Tool {
+    fn new(peer: Peer) -> Self {
         Self {
             peer,
             has_asked: false,
@@ -291,7 +299,7 @@ impl Control {
         }
     }
 
-    pub(super) fn wants_input(&self) -> bool {
+    fn wants_input(&self) -> bool {
         matches!(self.work, Job::None | Job::Follow { .. })
     }
 
@@ -310,245 +318,349 @@ impl Control {
 /// A request is longer than any.
 struct TooLong;
 
-impl Engine {
-    /// A tool sent something.
-    pub(super) fn control_bytes(
+impl Control {
+    /// A tool has connected.
+    pub(super) fn admit(&mut self, peer: Peer, fx: &mut Effects) -> ConnId {
+        let conn = fx.conns.reserve(Owner::Control);
+        self.tools.put(conn, Box::new(Tool::new(peer)));
+        conn
+    }
+
+    /// Whether bytes of a tool may be read now.
+    pub(super) fn wants_input(&self, conn: ConnId) -> bool {
+        self.tools.get(conn).is_some_and(|tool| tool.wants_input())
+    }
+
+    /// The connection is gone.
+    fn on_closed(&mut self, conn: ConnId, fx: &mut Effects) {
+        self.tools.take(conn);
+        fx.conns.release(conn);
+    }
+
+    /// Something has happened to a tool.
+    pub(super) fn on_tool(
         &mut self,
         conn: ConnId,
-        mut control: Box<Control>,
-        bytes: &[u8],
-        now: Now,
+        event: ConnEvent<'_>,
+        delivery: &Delivery,
+        fx: &mut Effects,
     ) {
+        match event {
+            ConnEvent::Bytes(bytes) => self.on_bytes(conn, bytes, delivery, fx),
+            ConnEvent::Drained => self.on_drained(conn, delivery, fx),
+            ConnEvent::Read(result) => self.on_read(conn, result, delivery, fx),
+            ConnEvent::Closed(_) => self.on_closed(conn, fx),
+            ConnEvent::Stop => self.close(conn, fx),
+            // Nothing of the kind was asked for.
+            ConnEvent::Connected
+            | ConnEvent::TlsReady(_)
+            | ConnEvent::Kept(_)
+            | ConnEvent::Answer(..)
+            | ConnEvent::Timeout(_) => {}
+        }
+    }
+
+    /// A line about a message that a tool follows.
+    pub(super) fn on_followed(&mut self, conn: ConnId, text: String, fx: &mut Effects) {
+        let Some(tool) = self.tools.get_mut(conn) else {
+            return;
+        };
+        let Job::Follow { unread } = &mut tool.work else {
+            return;
+        };
+        *unread = unread.saturating_add(text.len());
+        if *unread > FOLLOWER_BYTES_MAX {
+            self.drop_tool(conn, UNREAD, fx);
+        } else {
+            self.respond(conn, &Response::Event { text }, fx);
+        }
+    }
+
+    /// A tool sent something.
+    fn on_bytes(&mut self, conn: ConnId, bytes: &[u8], delivery: &Delivery, fx: &mut Effects) {
+        let Some(mut control) = self.tools.take(conn) else {
+            return;
+        };
         if matches!(control.work, Job::Follow { .. }) {
-            return self.control_drop(
+            return self.drop_tool(
                 conn,
                 "nothing more can be asked while a message is followed",
+                fx,
             );
         }
         control.input.extend_from_slice(bytes);
-        self.control_on(conn, control, now);
+        self.go_on(conn, control, delivery, fx);
     }
 
     /// Takes up the requests that have come, until one has to wait.
-    fn control_on(&mut self, conn: ConnId, mut control: Box<Control>, now: Now) {
-        let is_user = !self.is_operator(control.uid());
+    fn go_on(
+        &mut self,
+        conn: ConnId,
+        mut control: Box<Tool>,
+        delivery: &Delivery,
+        fx: &mut Effects,
+    ) {
+        let is_user = !fx.is_operator(control.uid());
         while matches!(control.work, Job::None) {
             if is_user && control.has_asked {
-                return self.control_close(conn);
+                return self.close(conn, fx);
             }
             let line = match control.line() {
                 Ok(Some(line)) => line,
                 Ok(None) => break,
-                Err(TooLong) => return self.control_drop(conn, "the request is too long"),
+                Err(TooLong) => return self.drop_tool(conn, "the request is too long", fx),
             };
             match serde_json::from_slice::<Request>(&line) {
                 Ok(request) => {
                     control.has_asked = true;
                     if is_user {
-                        self.control_user_request(conn, &mut control, &request);
+                        self.user_request(conn, &mut control, &request, fx);
                     } else {
-                        self.control_request(conn, &mut control, request, now);
+                        self.request(conn, &mut control, request, delivery, fx);
                     }
                 }
-                Err(error) => return self.control_drop(conn, &format!("no request: {error}")),
+                Err(error) => return self.drop_tool(conn, &format!("no request: {error}"), fx),
             }
         }
-        self.conns.put(conn, Conn::Control(control));
+        self.tools.put(conn, control);
     }
 
-    pub(super) fn control_drop(&mut self, conn: ConnId, error: &str) {
+    pub(super) fn drop_tool(&mut self, conn: ConnId, error: &str, fx: &mut Effects) {
         self.respond(
             conn,
             &Response::End {
                 count: 0,
                 errors: vec![error.to_owned()],
             },
+            fx,
         );
-        self.control_close(conn);
+        self.close(conn, fx);
     }
 
-    fn control_close(&mut self, conn: ConnId) {
-        self.conns.remove(conn);
-        self.actions.push_back(Action::Close { conn });
-    }
-
-    /// Whether a tool of this user may ask for everything.
-    pub(super) fn is_operator(&self, uid: Option<u32>) -> bool {
-        uid.is_some_and(|uid| uid == ROOT || uid == self.operator)
+    fn close(&mut self, conn: ConnId, fx: &mut Effects) {
+        self.on_closed(conn, fx);
+        fx.actions.push_back(Action::Close { conn });
     }
 
     /// Whether a tool of this user may connect: operators always may, other users as far as there is room for them.
-    pub fn admits_tool(&mut self, uid: u32) -> bool {
-        if self.is_operator(Some(uid)) {
+    pub(super) fn admits_tool(&mut self, uid: u32, fx: &mut Effects) -> bool {
+        if fx.is_operator(Some(uid)) {
             return true;
         }
         let (mut own, mut all) = (0, 0);
-        for conn in self.conns.iter() {
-            if let Conn::Control(control) = conn
-                && !self.is_operator(control.uid())
-            {
+        for tool in self.tools.iter() {
+            if !fx.is_operator(tool.uid()) {
                 all += 1;
-                own += usize::from(control.uid() == Some(uid));
+                own += usize::from(tool.uid() == Some(uid));
             }
         }
         let has_room = own < QUEUE_READERS_PER_USER_MAX && all < QUEUE_READERS_MAX;
         if !has_room {
-            self.log_denied(uid, "connect", "too many queue tools of users at a time");
+            self.log_denied(
+                uid,
+                "connect",
+                "too many queue tools of users at a time",
+                fx,
+            );
         }
         has_room
     }
 
-    fn log_denied(&mut self, uid: u32, what: &str, why: &str) {
+    fn log_denied(&mut self, uid: u32, what: &str, why: &str, fx: &mut Effects) {
         let line = Line::new(Level::Warning, "reject").with("peer", format_args!("uid={uid}"));
-        self.log_refusal(line.with("what", what).with("why", why));
+        fx.log_refusal(line.with("what", what).with("why", why));
     }
 
     /// A user who is no operator asks: for messages of their own, as the uid says under which they were submitted.
-    fn control_user_request(&mut self, conn: ConnId, control: &mut Control, request: &Request) {
+    fn user_request(
+        &mut self,
+        conn: ConnId,
+        control: &mut Tool,
+        request: &Request,
+        fx: &mut Effects,
+    ) {
         let uid = control.uid();
         let is_own = |entry: &Queued| uid.is_some() && entry.submitter == uid;
         match request {
             Request::List {} => {
-                let own = self.index.entries().filter(|(_, entry)| is_own(entry));
+                let own = fx.index.entries().filter(|(_, entry)| is_own(entry));
                 let mut ids: Vec<QueueId> = own.map(|(id, _)| id).collect();
                 ids.sort_unstable();
-                self.begin_list(conn, control, ids.into(), false);
+                self.begin_list(conn, control, ids.into(), false, fx);
             }
             Request::Show { id } => match id.parse::<QueueId>() {
-                Ok(id) if self.index.get(id).is_some_and(is_own) => {
-                    self.begin_list(conn, control, [id].into(), true);
+                Ok(id) if fx.index.get(id).is_some_and(is_own) => {
+                    self.begin_list(conn, control, [id].into(), true, fx);
                 }
                 // The same for what is there and belongs to somebody else.
-                Ok(_) => self.end(conn, 0, vec![format!("{id} is not in the queue")]),
-                Err(error) => self.end(conn, 0, vec![format!("{id}: {error}")]),
+                Ok(_) => self.end(conn, 0, vec![format!("{id} is not in the queue")], fx),
+                Err(error) => self.end(conn, 0, vec![format!("{id}: {error}")], fx),
             },
-            Request::Flush { .. } => self.deny(conn, uid, "flush"),
-            Request::Hold { .. } => self.deny(conn, uid, "hold"),
-            Request::Release { .. } => self.deny(conn, uid, "release"),
-            Request::Remove { .. } => self.deny(conn, uid, "remove"),
-            Request::Stats {} => self.deny(conn, uid, "stats"),
-            Request::Status {} => self.deny(conn, uid, "status"),
-            Request::Reload {} => self.deny(conn, uid, "reload"),
-            Request::Follow { .. } => self.deny(conn, uid, "follow"),
-            Request::Expect { .. } => self.deny(conn, uid, "expect"),
-            Request::Examine { .. } => self.deny(conn, uid, "examine"),
+            Request::Flush { .. } => self.deny(conn, uid, "flush", fx),
+            Request::Hold { .. } => self.deny(conn, uid, "hold", fx),
+            Request::Release { .. } => self.deny(conn, uid, "release", fx),
+            Request::Remove { .. } => self.deny(conn, uid, "remove", fx),
+            Request::Stats {} => self.deny(conn, uid, "stats", fx),
+            Request::Status {} => self.deny(conn, uid, "status", fx),
+            Request::Reload {} => self.deny(conn, uid, "reload", fx),
+            Request::Follow { .. } => self.deny(conn, uid, "follow", fx),
+            Request::Expect { .. } => self.deny(conn, uid, "expect", fx),
+            Request::Examine { .. } => self.deny(conn, uid, "examine", fx),
         }
     }
 
-    fn deny(&mut self, conn: ConnId, uid: Option<u32>, what: &str) {
+    fn deny(&mut self, conn: ConnId, uid: Option<u32>, what: &str, fx: &mut Effects) {
         if let Some(uid) = uid {
-            self.log_denied(uid, what, "not root, nor the account of the daemon");
+            self.log_denied(uid, what, "not root, nor the account of the daemon", fx);
         }
         let text = "only root and the account of the daemon may do that; use sudo".to_owned();
-        self.respond(conn, &Response::Denied { text });
+        self.respond(conn, &Response::Denied { text }, fx);
     }
 
-    fn control_request(&mut self, conn: ConnId, control: &mut Control, request: Request, now: Now) {
+    fn request(
+        &mut self,
+        conn: ConnId,
+        control: &mut Tool,
+        request: Request,
+        delivery: &Delivery,
+        fx: &mut Effects,
+    ) {
         let uid = control.uid().unwrap_or(ROOT);
         if let Peer::Process { uid } = control.peer {
             let line = Line::new(Level::Debug, "control").with("uid", uid);
-            self.log(line.with(
+            fx.log(line.with(
                 "request",
                 serde_json::to_string(&request).unwrap_or_default(),
             ));
         }
         match request {
             Request::List {} => {
-                let ids = self.index.ids();
-                self.begin_list(conn, control, ids.into(), false);
+                let ids = fx.index.ids();
+                self.begin_list(conn, control, ids.into(), false, fx);
             }
             Request::Show { id } => match id.parse::<QueueId>() {
-                Ok(id) if self.index.get(id).is_some() => {
-                    self.begin_list(conn, control, [id].into(), true);
+                Ok(id) if fx.index.get(id).is_some() => {
+                    self.begin_list(conn, control, [id].into(), true, fx);
                 }
-                Ok(_) => self.end(conn, 0, vec![format!("{id} is not in the queue")]),
-                Err(error) => self.end(conn, 0, vec![format!("{id}: {error}")]),
+                Ok(_) => self.end(conn, 0, vec![format!("{id} is not in the queue")], fx),
+                Err(error) => self.end(conn, 0, vec![format!("{id}: {error}")], fx),
             },
             Request::Flush { which } => {
-                self.hops.resume_all();
-                let (ids, errors) = self.selected(&which);
-                for id in &ids {
-                    let hops = self.index.get(*id).map(|entry| entry.waiting_hops());
-                    for hop in hops.unwrap_or_default() {
-                        self.message_due(*id, hop, now);
-                    }
-                }
-                let is_tried =
-                    |id: &&QueueId| self.index.get(**id).is_some_and(|entry| !entry.held);
+                let (ids, errors) = self.selected(&which, fx);
+                let is_tried = |id: &&QueueId| fx.index.get(**id).is_some_and(|entry| !entry.held);
                 let tried = ids.iter().filter(is_tried).count();
-                self.end(conn, tried, errors);
+                fx.note(Note::Flush { ids });
+                self.end(conn, tried, errors, fx);
             }
             Request::Hold { which } => {
-                self.commit_each(conn, control, &which, |engine, id| {
-                    engine.mark(id, true, conn);
-                });
+                self.commit_each(
+                    conn,
+                    control,
+                    &which,
+                    |id| Note::Mark {
+                        id,
+                        held: true,
+                        tool: conn,
+                    },
+                    fx,
+                );
             }
             Request::Release { which } => {
-                self.commit_each(conn, control, &which, |engine, id| {
-                    engine.mark(id, false, conn);
-                });
+                self.commit_each(
+                    conn,
+                    control,
+                    &which,
+                    |id| Note::Mark {
+                        id,
+                        held: false,
+                        tool: conn,
+                    },
+                    fx,
+                );
             }
             Request::Remove { which } => {
-                self.commit_each(conn, control, &which, |engine, id| {
-                    engine.remove_message(id, Removal { tool: conn, uid });
-                });
+                self.commit_each(
+                    conn,
+                    control,
+                    &which,
+                    |id| Note::Remove {
+                        id,
+                        removal: Removal { tool: conn, uid },
+                    },
+                    fx,
+                );
             }
             Request::Stats {} => {
-                let stats = self.stats();
-                self.respond(conn, &Response::Stats(stats));
-                self.end(conn, stats.queued, Vec::new());
+                let stats = stats(delivery, fx);
+                self.respond(conn, &Response::Stats(stats), fx);
+                self.end(conn, stats.queued, Vec::new(), fx);
             }
             Request::Status {} => {
-                let status = Box::new(self.status(now));
-                self.respond(conn, &Response::Status(status));
-                self.end(conn, self.index.len(), Vec::new());
+                let status = Box::new(status(delivery, fx));
+                self.respond(conn, &Response::Status(status), fx);
+                self.end(conn, fx.index.len(), Vec::new(), fx);
             }
             Request::Follow { id } => match id.parse::<QueueId>() {
-                Ok(id) if self.follow(conn, id) => control.work = Job::Follow { unread: 0 },
-                Ok(_) => {
-                    let error = "too many messages are followed at a time".to_owned();
-                    self.end(conn, 0, vec![error]);
-                }
-                Err(error) => self.end(conn, 0, vec![format!("{id}: {error}")]),
+                Ok(id) => match fx.logging.following.follow(conn, id, &fx.conns) {
+                    Some(known) => {
+                        control.work = Job::Follow { unread: 0 };
+                        for text in known {
+                            self.respond(conn, &Response::Event { text }, fx);
+                        }
+                    }
+                    None => {
+                        let error = "too many messages are followed at a time".to_owned();
+                        self.end(conn, 0, vec![error], fx);
+                    }
+                },
+                Err(error) => self.end(conn, 0, vec![format!("{id}: {error}")], fx),
             },
             Request::Expect { recipient } if recipient.is_empty() => {
-                self.end(conn, 0, vec!["the recipient is empty".to_owned()]);
+                self.end(conn, 0, vec!["the recipient is empty".to_owned()], fx);
             }
-            Request::Expect { recipient } => match self.expect_message(conn, recipient) {
+            Request::Expect { recipient } => match fx
+                .logging
+                .following
+                .expect_message(conn, recipient, &fx.conns)
+            {
                 true => control.work = Job::Follow { unread: 0 },
                 false => {
                     let error = "too many messages are followed at a time".to_owned();
-                    self.end(conn, 0, vec![error]);
+                    self.end(conn, 0, vec![error], fx);
                 }
             },
-            Request::Examine { addresses } => match self.expect_probes(conn, addresses) {
+            Request::Examine { addresses } => match fx
+                .logging
+                .following
+                .expect_probes(conn, addresses, &fx.conns)
+            {
                 true => {
                     control.work = Job::Follow { unread: 0 };
                     let text = "attempts from these addresses are expected".to_owned();
-                    self.respond(conn, &Response::Note { text });
+                    self.respond(conn, &Response::Note { text }, fx);
                 }
                 false => {
                     let error = "too many addresses, or too many examinations at a time".to_owned();
-                    self.end(conn, 0, vec![error]);
+                    self.end(conn, 0, vec![error], fx);
                 }
             },
             Request::Reload {} => {
                 control.work = Job::Reload;
-                self.actions.push_back(Action::Reload { conn: Some(conn) });
+                fx.actions.push_back(Action::Reload { conn: Some(conn) });
             }
         }
     }
 
     /// The messages that are meant, and a sentence for each that is not there.
-    fn selected(&self, which: &Selection) -> (Vec<QueueId>, Vec<String>) {
+    fn selected(&self, which: &Selection, fx: &Effects) -> (Vec<QueueId>, Vec<String>) {
         let texts = match which {
-            Selection::All => return (self.index.ids(), Vec::new()),
+            Selection::All => return (fx.index.ids(), Vec::new()),
             Selection::Ids(texts) => texts,
         };
         let (mut ids, mut errors) = (Vec::new(), Vec::new());
         for text in texts {
             match text.parse::<QueueId>() {
-                Ok(id) if self.index.get(id).is_some() => ids.push(id),
+                Ok(id) if fx.index.get(id).is_some() => ids.push(id),
                 Ok(_) => errors.push(format!("{text} is not in the queue")),
                 Err(error) => errors.push(format!("{text}: {error}")),
             }
@@ -560,14 +672,15 @@ impl Engine {
     fn commit_each(
         &mut self,
         conn: ConnId,
-        control: &mut Control,
+        control: &mut Tool,
         which: &Selection,
-        mut act: impl FnMut(&mut Self, QueueId),
+        note: impl Fn(QueueId) -> Note,
+        fx: &mut Effects,
     ) {
-        let (ids, errors) = self.selected(which);
+        let (ids, errors) = self.selected(which, fx);
         let count = ids.len();
         if count == 0 {
-            return self.end(conn, 0, errors);
+            return self.end(conn, 0, errors, fx);
         }
         control.work = Job::Commit(Pending {
             left: count,
@@ -575,18 +688,19 @@ impl Engine {
             errors,
         });
         for id in ids {
-            act(self, id);
+            fx.note(note(id));
         }
     }
 
     /// A change that a tool asked for is on the disk, or the disk refused it.
-    pub(super) fn control_committed(
+    pub(super) fn on_changed(
         &mut self,
         conn: ConnId,
         result: Result<(), JournalError>,
-        now: Now,
+        delivery: &Delivery,
+        fx: &mut Effects,
     ) {
-        let Some(mut control) = self.take_control(conn) else {
+        let Some(mut control) = self.tools.take(conn) else {
             return; // the tool did not wait
         };
         if let Job::Commit(pending) = &mut control.work {
@@ -600,30 +714,20 @@ impl Engine {
             }
             if pending.left == 0 {
                 let (count, errors) = (pending.count, std::mem::take(&mut pending.errors));
-                self.end(conn, count, errors);
+                self.end(conn, count, errors, fx);
                 control.work = Job::None;
             }
         }
-        self.control_on(conn, control, now);
-    }
-
-    fn take_control(&mut self, conn: ConnId) -> Option<Box<Control>> {
-        match self.conns.take(conn) {
-            Some(Conn::Control(control)) => Some(control),
-            Some(other) => {
-                self.conns.put(conn, other);
-                None
-            }
-            None => None,
-        }
+        self.go_on(conn, control, delivery, fx);
     }
 
     fn begin_list(
         &mut self,
         conn: ConnId,
-        control: &mut Control,
+        control: &mut Tool,
         left: VecDeque<QueueId>,
         showing: bool,
+        fx: &mut Effects,
     ) {
         control.work = Job::List(Listing {
             left,
@@ -633,11 +737,11 @@ impl Engine {
             portion: 0,
             errors: Vec::new(),
         });
-        self.list_next(conn, control);
+        self.list_next(conn, control, fx);
     }
 
     /// Reads the next message that is to be listed, or ends the list.
-    fn list_next(&mut self, conn: ConnId, control: &mut Control) {
+    fn list_next(&mut self, conn: ConnId, control: &mut Tool, fx: &mut Effects) {
         let Job::List(listing) = &mut control.work else {
             return;
         };
@@ -646,10 +750,10 @@ impl Engine {
             return;
         }
         while let Some(id) = listing.left.pop_front() {
-            if let Some(entry) = self.index.get(id) {
+            if let Some(entry) = fx.index.get(id) {
                 listing.reading = Some(id);
                 let (reader, location) = (Reader::Conn(conn), entry.location);
-                self.actions.push_back(Action::Read {
+                fx.actions.push_back(Action::Read {
                     reader,
                     id,
                     location,
@@ -660,32 +764,35 @@ impl Engine {
         }
         let (listed, errors) = (listing.listed, std::mem::take(&mut listing.errors));
         control.work = Job::None;
-        self.end(conn, listed, errors);
+        self.end(conn, listed, errors, fx);
     }
 
     /// A part of a message that is to be listed was read.
-    pub(super) fn control_read(
+    fn on_read(
         &mut self,
         conn: ConnId,
-        mut control: Box<Control>,
         result: Result<Content, ReadError>,
-        now: Now,
+        delivery: &Delivery,
+        fx: &mut Effects,
     ) {
+        let Some(mut control) = self.tools.take(conn) else {
+            return;
+        };
         let mut goes_on = false;
         if let Job::List(listing) = &mut control.work
             && let Some(id) = listing.reading.take()
         {
             match result {
                 Ok(Content::Head { envelope, fields }) => {
-                    self.list_one(conn, listing, id, Ok(&envelope), now);
-                    goes_on = listing.showing && self.show_header(conn, id, &fields);
+                    self.list_one(conn, listing, id, Ok(&envelope), delivery, fx);
+                    goes_on = listing.showing && self.show_header(conn, id, &fields, fx);
                 }
                 Ok(Content::Body { bytes, .. }) => {
                     let header = match header_end(&bytes) {
                         HeaderEnd::EmptyLine { at, .. } => bytes.get(..at).unwrap_or_default(),
                         _ => &bytes,
                     };
-                    self.respond_header(conn, header);
+                    self.respond_header(conn, header, fx);
                 }
                 Ok(Content::Whole { .. }) => {}
                 // It is listed, and only its header cannot be shown.
@@ -693,16 +800,16 @@ impl Engine {
                     .errors
                     .push(format!("the header of {id} cannot be read: {error}")),
                 // What is known of it without its envelope is in memory.
-                Err(error) => self.list_one(conn, listing, id, Err(error), now),
+                Err(error) => self.list_one(conn, listing, id, Err(error), delivery, fx),
             }
             if goes_on {
                 listing.reading = Some(id);
             }
         }
         if !goes_on {
-            self.list_next(conn, &mut control);
+            self.list_next(conn, &mut control, fx);
         }
-        self.control_on(conn, control, now);
+        self.go_on(conn, control, delivery, fx);
     }
 
     /// Lists one message, unless it has left the queue.
@@ -712,15 +819,16 @@ impl Engine {
         listing: &mut Listing,
         id: QueueId,
         envelope: Result<&Envelope, ReadError>,
-        now: Now,
+        delivery: &Delivery,
+        fx: &mut Effects,
     ) {
-        let Some(entry) = self.index.get(id) else {
+        let Some(entry) = fx.index.get(id) else {
             return;
         };
         let known = envelope.ok();
         let recipients = entry.recipients.iter().enumerate().map(|(at, state)| {
             let recipient = known.and_then(|envelope| envelope.recipients.get(at));
-            let trouble = self.hops.get(state.hop).and_then(|hop| hop.trouble.clone());
+            let trouble = delivery.hop(state.hop).and_then(|hop| hop.trouble.clone());
             // A next hop that could not be reached is the latest that is known.
             let why = trouble.or_else(|| state.why.clone());
             ListedRecipient {
@@ -730,7 +838,9 @@ impl Engine {
                 why: why
                     .filter(|_| state.phase != Phase::Closed)
                     .map_or_else(String::new, |why| why.to_string()),
-                next: self.next_attempt(entry, state, now).map(Timestamp::seconds),
+                next: delivery
+                    .next_attempt(entry, state, fx)
+                    .map(Timestamp::seconds),
             }
         });
         let listed = Listed {
@@ -745,34 +855,16 @@ impl Engine {
         };
         listing.listed += 1;
         listing.portion += 1 + entry.recipients.len();
-        self.respond(conn, &Response::Message(listed));
-    }
-
-    /// When a recipient is tried next, if that is later than now.
-    pub(super) fn next_attempt(
-        &self,
-        entry: &Queued,
-        state: &RecipientState,
-        now: Now,
-    ) -> Option<Timestamp> {
-        if entry.held || state.phase != Phase::Waiting {
-            return None;
-        }
-        let hop = self.hops.get(state.hop).and_then(Hop::next_attempt);
-        let hop = hop.map(|at| now.wall.after(at.since(now.instant)));
-        hop.into_iter()
-            .chain([state.until])
-            .max()
-            .filter(|at| *at > now.wall)
+        self.respond(conn, &Response::Message(listed), fx);
     }
 
     /// Shows the fields that were added, and has the header read; says whether it is.
-    fn show_header(&mut self, conn: ConnId, id: QueueId, fields: &[u8]) -> bool {
-        let Some(location) = self.index.get(id).map(|entry| entry.location) else {
+    fn show_header(&mut self, conn: ConnId, id: QueueId, fields: &[u8], fx: &mut Effects) -> bool {
+        let Some(location) = fx.index.get(id).map(|entry| entry.location) else {
             return false;
         };
-        self.respond_header(conn, fields);
-        self.actions.push_back(Action::Read {
+        self.respond_header(conn, fields, fx);
+        fx.actions.push_back(Action::Read {
             reader: Reader::Conn(conn),
             id,
             location,
@@ -784,91 +876,106 @@ impl Engine {
         true
     }
 
-    fn respond_header(&mut self, conn: ConnId, bytes: &[u8]) {
+    fn respond_header(&mut self, conn: ConnId, bytes: &[u8], fx: &mut Effects) {
         let text = String::from_utf8_lossy(bytes).into_owned();
-        self.respond(conn, &Response::Header { text });
+        self.respond(conn, &Response::Header { text }, fx);
     }
 
     /// All that was listed is out.
-    pub(super) fn control_drained(&mut self, conn: ConnId, mut control: Box<Control>, now: Now) {
+    fn on_drained(&mut self, conn: ConnId, delivery: &Delivery, fx: &mut Effects) {
+        let Some(mut control) = self.tools.take(conn) else {
+            return;
+        };
         match &mut control.work {
             Job::List(listing) => listing.portion = 0,
             Job::Follow { unread } => *unread = 0,
             Job::None | Job::Commit(_) | Job::Reload => {}
         }
-        self.list_next(conn, &mut control);
-        self.control_on(conn, control, now);
+        self.list_next(conn, &mut control, fx);
+        self.go_on(conn, control, delivery, fx);
     }
 
     /// A reload that a tool asked for is over.
-    pub(super) fn control_reloaded(&mut self, conn: ConnId, errors: &[String], now: Now) {
-        if let Some(mut control) = self.take_control(conn) {
+    pub(super) fn on_reloaded(
+        &mut self,
+        conn: ConnId,
+        errors: &[String],
+        delivery: &Delivery,
+        fx: &mut Effects,
+    ) {
+        if let Some(mut control) = self.tools.take(conn) {
             control.work = Job::None;
-            self.end(conn, usize::from(errors.is_empty()), errors.to_vec());
-            self.control_on(conn, control, now);
+            self.end(conn, usize::from(errors.is_empty()), errors.to_vec(), fx);
+            self.go_on(conn, control, delivery, fx);
         }
     }
 
     /// These keys stay as they were until a restart.
-    pub(super) fn control_restart_needed(&mut self, conn: ConnId, keys: &[&str]) {
+    pub(super) fn tell_restart_needed(&mut self, conn: ConnId, keys: &[&str], fx: &mut Effects) {
         for key in keys {
             let text = format!("{key} has changed: that takes effect at the next restart");
-            self.respond(conn, &Response::Note { text });
+            self.respond(conn, &Response::Note { text }, fx);
         }
     }
 
     /// The configuration could not be read: the old one goes on.
-    pub(super) fn reload_failed(&mut self, conn: Option<ConnId>, errors: &[String], now: Now) {
+    pub(super) fn on_reload_failed(
+        &mut self,
+        conn: Option<ConnId>,
+        errors: &[String],
+        delivery: &Delivery,
+        fx: &mut Effects,
+    ) {
         for error in errors {
-            self.log(Line::new(Level::Error, "reload-failed").with("why", error));
+            fx.log(Line::new(Level::Error, "reload-failed").with("why", error));
         }
         if let Some(conn) = conn {
-            self.control_reloaded(conn, errors, now);
+            self.on_reloaded(conn, errors, delivery, fx);
         }
     }
 
-    /// Numbers of now and since the start.
-    pub fn stats(&self) -> Stats {
-        let counters = self.counters;
-        let took = counters
-            .longest_turn
-            .map_or(Duration::ZERO, |turn| turn.took);
-        Stats {
-            queued: self.index.len(),
-            held: self.index.entries().filter(|(_, entry)| entry.held).count(),
-            hops: self.hops.len(),
-            sessions: self.sessions(),
-            couriers: self.couriers(),
-            buffered: self.memory(),
-            sessions_total: counters.sessions,
-            accepted: counters.accepted,
-            refused: counters.refused,
-            delivered: counters.delivered,
-            deferred: counters.deferred,
-            failed: counters.failed,
-            notices: counters.notices,
-            forwarded: counters.forwarded,
-            dmarc_failed: counters.dmarc_failed,
-            dmarc_refused: counters.dmarc_refused,
-            hook_refused: counters.hook_refused,
-            hook_deferred: counters.hook_deferred,
-            throttled: counters.throttled,
-            listed: counters.listed,
-            greylisted: counters.greylisted,
-            slowed: counters.slowed,
-            longest_turn_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            longest_turn_at: counters.longest_turn.map_or(0, |turn| turn.at.seconds()),
-        }
+    fn end(&mut self, conn: ConnId, count: usize, errors: Vec<String>, fx: &mut Effects) {
+        self.respond(conn, &Response::End { count, errors }, fx);
     }
 
-    fn end(&mut self, conn: ConnId, count: usize, errors: Vec<String>) {
-        self.respond(conn, &Response::End { count, errors });
-    }
-
-    pub(super) fn respond(&mut self, conn: ConnId, response: &Response) {
+    pub(super) fn respond(&mut self, conn: ConnId, response: &Response, fx: &mut Effects) {
         let mut bytes = serde_json::to_vec(response).unwrap_or_default();
         bytes.push(b'\n');
-        self.send(conn, bytes);
+        fx.send(conn, bytes);
+    }
+}
+
+/// Numbers of now and since the start.
+pub(super) fn stats(delivery: &Delivery, fx: &Effects) -> Stats {
+    let counters = fx.counters;
+    let took = counters
+        .longest_turn
+        .map_or(Duration::ZERO, |turn| turn.took);
+    Stats {
+        queued: fx.index.len(),
+        held: fx.index.entries().filter(|(_, entry)| entry.held).count(),
+        hops: delivery.hops(),
+        sessions: fx.sessions(),
+        couriers: fx.deliveries(),
+        buffered: fx.memory(),
+        sessions_total: counters.sessions,
+        accepted: counters.accepted,
+        refused: counters.refused,
+        delivered: counters.delivered,
+        deferred: counters.deferred,
+        failed: counters.failed,
+        notices: counters.notices,
+        forwarded: counters.forwarded,
+        dmarc_failed: counters.dmarc_failed,
+        dmarc_refused: counters.dmarc_refused,
+        hook_refused: counters.hook_refused,
+        hook_deferred: counters.hook_deferred,
+        throttled: counters.throttled,
+        listed: counters.listed,
+        greylisted: counters.greylisted,
+        slowed: counters.slowed,
+        longest_turn_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        longest_turn_at: counters.longest_turn.map_or(0, |turn| turn.at.seconds()),
     }
 }
 
@@ -879,6 +986,10 @@ const fn phase_text(phase: Phase) -> &'static str {
         Phase::Closed => "done",
     }
 }
+
+/// What a tool is told that does not read what it has asked for.
+const UNREAD: &str =
+    "too much was said of the message without being read; ask again, the newest lines are kept";
 
 /// Failures of the disk that a tool is told of.
 const COMMIT_ERRORS_MAX: usize = 8;

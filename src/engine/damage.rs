@@ -5,92 +5,90 @@
 
 use std::fmt::Write as _;
 
-use super::Engine;
+use super::effects::Effects;
 use super::log::{Level, Line};
-use super::store::{Committing, Owner};
+use super::note::{NewRecord, Note};
+use super::spool::MessageOwner;
 use crate::address::ReversePath;
-use crate::clock::Now;
 use crate::envelope::{BodyKind, Envelope, Notify, Recipient};
 use crate::limits::SET_ASIDE_LINES_MAX;
 use crate::mail::submission::message_id;
 use crate::policy::relay::{self, Client};
-use crate::queue::{Aside, Body, Command, MessageRecord, Missing, Record};
+use crate::queue::{Aside, Body, MessageRecord, Missing};
 use crate::smtp::command::ForwardPath;
 
-impl Engine {
-    /// Tells `admin` of what recovery reported. Where nobody answers for this host the log has to do.
-    pub fn report_damage(&mut self, untold: &[Aside], now: Now) {
-        if untold.is_empty() {
-            return;
-        }
-        let lines: Vec<String> = untold.iter().map(describe).collect();
-        let names = untold.iter().map(Aside::name).collect();
-        let cause = "At its last start chopar could not read all of its spool. Nothing was deleted. What it\r\n\
-                     set aside lies in the folder spool/damaged; whoever sent it may have to send again.\r\n";
-        self.tell_admin(cause, &lines, names, now);
+/// Tells `admin` of what recovery reported. Where nobody answers for this host the log has to do.
+pub(super) fn report_damage(untold: &[Aside], fx: &mut Effects) {
+    if untold.is_empty() {
+        return;
     }
+    let lines: Vec<String> = untold.iter().map(describe).collect();
+    let names = untold.iter().map(Aside::name).collect();
+    let cause = "At its last start chopar could not read all of its spool. Nothing was deleted. What it\r\n\
+                 set aside lies in the folder spool/damaged; whoever sent it may have to send again.\r\n";
+    tell_admin(cause, &lines, names, fx);
+}
 
-    /// Tells `admin` of files of the drop folder that are not in the form of a message, a sentence each.
-    pub fn report_set_aside(&mut self, lines: &[String], now: Now) {
-        let cause = "Files in the folder spool/drop are not messages, or not any more. Nothing was deleted. They lie\r\n\
-                     in the folder spool/damaged now. What sendmail writes is in order: either a program wrote\r\n\
-                     these by itself, or the disk has changed them, and whoever sent them may have to send again.\r\n";
-        self.tell_admin(cause, lines, Vec::new(), now);
-    }
+/// Tells `admin` of files of the drop folder that are not in the form of a message, a sentence each.
+pub(super) fn report_set_aside(lines: &[String], fx: &mut Effects) {
+    let cause = "Files in the folder spool/drop are not messages, or not any more. Nothing was deleted. They lie\r\n\
+                 in the folder spool/damaged now. What sendmail writes is in order: either a program wrote\r\n\
+                 these by itself, or the disk has changed them, and whoever sent them may have to send again.\r\n";
+    tell_admin(cause, lines, Vec::new(), fx);
+}
 
-    /// Sends the lines to `admin`. Once the message is on the disk what has these names counts as told.
-    fn tell_admin(&mut self, cause: &str, lines: &[String], names: Vec<Box<str>>, now: Now) {
-        let path = ForwardPath::Bare("postmaster".into());
-        let Ok(goals) = relay::recipient(&self.config, &Client::Local { uid: 0 }, &path) else {
-            self.log(Line::new(Level::Error, "damage-untold").with("cure", "set admin"));
-            return;
-        };
-        let id = self.ids.next(now.wall);
-        let hostname = &self.config.hostname;
-        let domain = relay::home(&self.config).unwrap_or(hostname).clone();
-        let mut text = format!(
-            "From: Mail relay <postmaster@{domain}>\r\nTo: postmaster@{domain}\r\n\
-             Subject: {hostname}: mail in the spool was damaged\r\nDate: {}\r\nMessage-ID: {}\r\n\
-             Auto-Submitted: auto-generated\r\n\r\n\
-             {cause}\r\n",
-            now.wall.rfc5322(),
-            message_id(id, hostname, &mut *self.entropy),
-        );
-        for line in lines.iter().take(LINES_MAX) {
-            text.push_str("  ");
-            text.push_str(line);
-            text.push_str("\r\n");
-        }
-        if let Some(more @ 1..) = lines.len().checked_sub(LINES_MAX) {
-            let written = write!(text, "  and {more} more, which the log names\r\n");
-            debug_assert_eq!(written, Ok(()), "a String takes everything");
-        }
-        let recipient = |goal: relay::Goal| Recipient {
-            destination: goal.destination.map(|to| to.to_string().into()),
-            ..Recipient::new(goal.mailbox, Notify::Never, None)
-        };
-        let size = text.len() as u64;
-        let record = MessageRecord {
-            id,
-            envelope: Envelope {
-                reverse_path: ReversePath::Null,
-                recipients: goals.into_iter().map(recipient).collect(),
-                envelope_id: None,
-                dsn_return: None,
-                body: BodyKind::SevenBit,
-                smtputf8: false,
-                arrived: now.wall,
-                origin: "damage".into(),
-            },
-            fields: Vec::new(),
-            body: Body::Inline(text.into_bytes()),
-        };
-        let ticket = self.ticket(Committing::message(&record, size, Owner::Damage(names)));
-        self.store(Command::Append {
-            ticket,
-            record: Record::Message(record),
-        });
+/// Sends the lines to `admin`. Once the message is on the disk what has these names counts as told.
+fn tell_admin(cause: &str, lines: &[String], names: Vec<Box<str>>, fx: &mut Effects) {
+    let path = ForwardPath::Bare("postmaster".into());
+    let Ok(goals) = relay::recipient(&fx.config, &Client::Local { uid: 0 }, &path) else {
+        fx.log(Line::new(Level::Error, "damage-untold").with("cure", "set admin"));
+        return;
+    };
+    let id = fx.ids.next(fx.now.wall);
+    let hostname = &fx.config.hostname;
+    let domain = relay::home(&fx.config).unwrap_or(hostname).clone();
+    let mut text = format!(
+        "From: Mail relay <postmaster@{domain}>\r\nTo: postmaster@{domain}\r\n\
+         Subject: {hostname}: mail in the spool was damaged\r\nDate: {}\r\nMessage-ID: {}\r\n\
+         Auto-Submitted: auto-generated\r\n\r\n\
+         {cause}\r\n",
+        fx.now.wall.rfc5322(),
+        message_id(id, hostname, &mut *fx.entropy),
+    );
+    for line in lines.iter().take(LINES_MAX) {
+        text.push_str("  ");
+        text.push_str(line);
+        text.push_str("\r\n");
     }
+    if let Some(more @ 1..) = lines.len().checked_sub(LINES_MAX) {
+        let written = write!(text, "  and {more} more, which the log names\r\n");
+        debug_assert_eq!(written, Ok(()), "a String takes everything");
+    }
+    let recipient = |goal: relay::Goal| Recipient {
+        destination: goal.destination.map(|to| to.to_string().into()),
+        ..Recipient::new(goal.mailbox, Notify::Never, None)
+    };
+    let size = text.len() as u64;
+    let record = MessageRecord {
+        id,
+        envelope: Envelope {
+            reverse_path: ReversePath::Null,
+            recipients: goals.into_iter().map(recipient).collect(),
+            envelope_id: None,
+            dsn_return: None,
+            body: BodyKind::SevenBit,
+            smtputf8: false,
+            arrived: fx.now.wall,
+            origin: "damage".into(),
+        },
+        fields: Vec::new(),
+        body: Body::Inline(text.into_bytes()),
+    };
+    fx.note(Note::Append(Box::new(NewRecord {
+        record,
+        size,
+        owner: MessageOwner::Damage(names),
+    })));
 }
 
 /// One line, ASCII.

@@ -6,13 +6,10 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use super::control::{Job, Response};
+use super::connections::Connections;
 use super::event::ConnId;
-use super::log::{Level, Line};
-use super::{Conn, Engine};
 use crate::limits::{
-    FOLLOWED_LINES_BYTES_MAX, FOLLOWED_LINES_MAX, FOLLOWER_BYTES_MAX, FOLLOWERS_MAX,
-    PROBED_ADDRESSES_MAX,
+    FOLLOWED_LINES_BYTES_MAX, FOLLOWED_LINES_MAX, FOLLOWERS_MAX, PROBED_ADDRESSES_MAX,
 };
 use crate::queue_id::QueueId;
 
@@ -51,7 +48,7 @@ impl Wanted {
 
 impl Following {
     /// Keeps a line that names a message; whom it is to be told.
-    fn keep(&mut self, id: QueueId, text: &str) -> Vec<ConnId> {
+    pub(super) fn keep(&mut self, id: QueueId, text: &str) -> Vec<ConnId> {
         self.bytes = self.bytes.saturating_add(text.len());
         self.lines.push_back((id, text.to_owned()));
         while self.lines.len() > FOLLOWED_LINES_MAX || self.bytes > FOLLOWED_LINES_BYTES_MAX {
@@ -75,92 +72,60 @@ impl Following {
     }
 }
 
-impl Engine {
-    /// A tool wants to hear of a message: what is known first. Says whether there was room for it.
-    pub(super) fn follow(&mut self, conn: ConnId, id: QueueId) -> bool {
-        if !self.admit_follower(conn, Wanted::Message(id)) {
-            return false;
+impl Following {
+    /// A tool wants to hear of a message: what is known of it, or `None` where there is no room for one more.
+    pub(super) fn follow(
+        &mut self,
+        conn: ConnId,
+        id: QueueId,
+        conns: &Connections,
+    ) -> Option<Vec<String>> {
+        if !self.admit(conn, Wanted::Message(id), conns) {
+            return None;
         }
-        let known: Vec<String> = self
-            .following
-            .lines
-            .iter()
-            .filter(|(of, _)| *of == id)
-            .map(|(_, text)| text.clone())
-            .collect();
-        for text in known {
-            self.respond(conn, &Response::Event { text });
-        }
-        true
+        let known = self.lines.iter().filter(|(of, _)| *of == id);
+        Some(known.map(|(_, text)| text.clone()).collect())
     }
 
     /// A tool waits for messages to an address. Says whether there was room for it.
-    pub(super) fn expect_message(&mut self, conn: ConnId, recipient: String) -> bool {
-        self.admit_follower(conn, Wanted::Recipient(recipient))
+    pub(super) fn expect_message(
+        &mut self,
+        conn: ConnId,
+        recipient: String,
+        conns: &Connections,
+    ) -> bool {
+        self.admit(conn, Wanted::Recipient(recipient), conns)
     }
 
     /// A tool makes attempts from these addresses, until it hangs up. Says whether there was room for it.
-    pub(super) fn expect_probes(&mut self, conn: ConnId, addresses: Vec<IpAddr>) -> bool {
+    pub(super) fn expect_probes(
+        &mut self,
+        conn: ConnId,
+        addresses: Vec<IpAddr>,
+        conns: &Connections,
+    ) -> bool {
         addresses.len() <= PROBED_ADDRESSES_MAX
-            && self.admit_follower(conn, Wanted::Probes(addresses))
+            && self.admit(conn, Wanted::Probes(addresses), conns)
     }
 
-    /// Whether a client is a tool of the operator's that tries this host. None but root and the account of the daemon can name
-    /// an address for that, and it holds only while their connection does.
-    pub(super) fn is_probe(&self, client: IpAddr) -> bool {
-        self.following.followers.iter().any(|(conn, wanted)| {
+    /// Whether a tool makes attempts from this address.
+    pub(super) fn is_probe(&self, client: IpAddr, conns: &Connections) -> bool {
+        self.followers.iter().any(|(conn, wanted)| {
             matches!(wanted, Wanted::Probes(addresses) if addresses.contains(&client))
-                && matches!(self.conns.get(*conn), Some(Conn::Control(_)))
+                && conns.is_live(*conn)
         })
     }
 
-    /// A line about a client: for those who read every line only, where it is such a tool.
-    pub(super) fn of_client(&self, client: Option<IpAddr>, line: Line) -> Line {
-        match client.is_some_and(|client| self.is_probe(client)) {
-            true => Line {
-                level: Level::Debug,
-                ..line
-            },
-            false => line,
-        }
-    }
-
-    fn admit_follower(&mut self, conn: ConnId, wanted: Wanted) -> bool {
-        let conns = &self.conns;
-        self.following
-            .followers
-            .retain(|(follower, _)| matches!(conns.get(*follower), Some(Conn::Control(_))));
-        if self.following.followers.len() >= FOLLOWERS_MAX {
+    fn admit(&mut self, conn: ConnId, wanted: Wanted, conns: &Connections) -> bool {
+        self.followers
+            .retain(|(follower, _)| conns.is_live(*follower));
+        if self.followers.len() >= FOLLOWERS_MAX {
             return false;
         }
-        self.following.followers.push((conn, wanted));
+        self.followers.push((conn, wanted));
         true
     }
-
-    /// Tells those who follow the message that the line names, if it names one.
-    pub(super) fn tell_followers(&mut self, line: &Line) {
-        let Some(id) = line.message() else { return };
-        for conn in self.following.keep(id, &line.text) {
-            let Some(Conn::Control(control)) = self.conns.get_mut(conn) else {
-                continue;
-            };
-            let Job::Follow { unread } = &mut control.work else {
-                continue;
-            };
-            *unread = unread.saturating_add(line.text.len());
-            if *unread > FOLLOWER_BYTES_MAX {
-                self.control_drop(conn, UNREAD);
-            } else {
-                let text = line.text.clone();
-                self.respond(conn, &Response::Event { text });
-            }
-        }
-    }
 }
-
-/// What a tool is told that does not read what it has asked for.
-const UNREAD: &str =
-    "too much was said of the message without being read; ask again, the newest lines are kept";
 
 #[cfg(test)]
 mod tests {
@@ -199,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_line_tells_which_message_it_is_about_and_a_peer_cannot() {
-        use crate::engine::log::Level;
+        use crate::engine::log::{Level, Line};
         let id = QueueId::new(77);
         let of = |line: Line| line.message();
         assert_eq!(

@@ -13,239 +13,73 @@
 //! questions and answers between them. Invariants: no 250 before `Committed`; a recipient is tried by one courier at
 //! a time, and not again before its outcome is committed; every table has a ceiling.
 
-mod auth;
-mod blocks;
-pub mod connections;
+mod connections;
 pub mod control;
+mod counters;
 pub mod damage;
-mod derivations;
+mod delivery;
 pub mod drop_folder;
+mod dsn;
+mod effects;
 pub mod event;
 mod following;
-mod hops;
-mod inbound;
-mod intake;
 pub mod log;
-mod notices;
-mod outbound;
+mod lookups;
+mod note;
 mod repeats;
-mod resolver;
+mod server;
 mod shares;
 mod signing;
+mod spool;
 pub mod status;
-mod store;
 mod timers;
-mod waiting;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::srs::Rewriter;
 use crate::clock::{Instant, Now};
 use crate::config::Config;
-use crate::date::Timestamp;
-use crate::dns::Resolver;
+use crate::dns::Servers;
 use crate::entropy::Entropy;
 use crate::limits::{LOG_REPEAT_INTERVAL, SESSIONS_MAX_DEFAULT};
 use crate::policy::shares::{Resource, Shares};
-use crate::queue::{Command, IdSource, Index, Recovered, Ticket};
+use crate::queue::{Aside, IdSource, Index, Recovered};
 use crate::queue_id::QueueId;
-use crate::smtp::server::Settings;
+use crate::smtp::reply::Reply;
 use crate::workload::{self, Workload};
 
-use auth::Logins;
-use blocks::Blocks;
-use connections::Connections;
-use control::{Control, ROOT};
-use event::{Action, ConnId, Event, JobId, Reader, Work};
+use connections::{ConnEvent, Connections, Owner};
+use control::{Control, ROOT, Stats};
+pub use counters::{Counters, Tables, Turn};
+use delivery::Delivery;
+use dsn::Dsns;
+use effects::{Disk, Effects, JobOwner, Jobs, Logging};
+use event::{Action, ConnId, Event, Listener, Peer, Reader};
 use following::Following;
-use hops::Hops;
-use inbound::{Asking, Crowd, Hooks, Inbound, Strangers, Verifications};
 use log::{Level, Line};
-use notices::Notices;
-use outbound::Courier;
+use lookups::Lookups;
+use note::Note;
 use repeats::Repeats;
-use resolver::Questions;
+use server::Server;
 use shares::capacity;
-use status::{CertificateLeft, Observed, Visit, Visits};
-use store::{Committing, PutOff, Recording};
+use spool::Spool;
+use status::{CertificateLeft, Door, Observed, Status, Visits};
 use timers::{Timer, Timers};
 
 /// The relay.
 pub struct Engine {
-    config: Arc<Config>,
-    settings: Settings,
-    entropy: Box<dyn Entropy + Send>,
-    conns: Connections<Conn>,
-    actions: VecDeque<Action>,
-    timers: Timers,
-    resolver: Resolver,
-    questions: Questions,
-    index: Index,
-    hops: Hops,
-    ids: IdSource,
-    /// In the order in which they were given out, as the outcomes among them are.
-    tickets: BTreeMap<Ticket, Committing>,
-    next_ticket: u64,
-    jobs: HashMap<JobId, JobOwner>,
-    next_job: u64,
-    logins: Logins,
-    /// Rewrites the senders of what is forwarded.
-    rewriter: Rewriter,
-    strangers: Strangers,
-    /// Sessions whose message is being streamed to the disk.
-    spilling: HashMap<QueueId, ConnId>,
-    /// Blocks that are on their way there.
-    blocks: Blocks,
-    /// Sessions that can make room.
-    crowd: Crowd,
-    /// The connection from which on idle ones are looked for.
-    looked_at: usize,
-    verifications: Verifications,
-    hooks: Hooks,
-    notices: Notices,
-    /// Whether outcomes reach the disk.
-    recording: Recording,
-    /// Outcomes that the disk refused.
-    put_off: Vec<PutOff>,
-    /// Who may have how much of what is scarce.
-    shares: Shares,
-    /// Bytes free on the disk of the spool, as far as is known.
-    free_space: Option<u64>,
-    /// Bytes that would be free if every unfinished message were given up: those of them that are written take up room
-    /// already, and are counted in the pool too.
-    free_without_unfinished: Option<u64>,
-    counters: Counters,
-    observed: Observed,
-    /// Who reads a page.
+    fx: Effects,
+    server: Server,
+    delivery: Delivery,
+    spool: Spool,
+    dsns: Dsns,
+    control: Control,
     visits: Visits,
     /// The greatest counts of one turn.
     heaviest: Workload,
-    log_level: Level,
-    /// The account that the relay runs as: besides root it may ask for everything at the control socket.
-    operator: u32,
-    repeats: Repeats,
-    following: Following,
-    stopping: bool,
-}
-
-/// What happened since the start, for `queue stats` and the status page.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Counters {
-    /// Sessions accepted.
-    pub sessions: u64,
-    /// Messages accepted.
-    pub accepted: u64,
-    /// Messages and recipients refused.
-    pub refused: u64,
-    /// Recipients delivered.
-    pub delivered: u64,
-    /// Attempts put off.
-    pub deferred: u64,
-    /// Recipients failed.
-    pub failed: u64,
-    /// Notifications sent.
-    pub notices: u64,
-    /// Recipients that were forwarded with a rewritten reverse-path.
-    pub forwarded: u64,
-    /// Messages that failed DMARC.
-    pub dmarc_failed: u64,
-    /// Messages that were refused for it.
-    pub dmarc_refused: u64,
-    /// Messages that the hook refused.
-    pub hook_refused: u64,
-    /// Messages that it, or what happened to it, put off.
-    pub hook_deferred: u64,
-    /// Connections, messages and recipients of strangers who had had enough.
-    pub throttled: u64,
-    /// Recipients refused because a list has the client.
-    pub listed: u64,
-    /// Recipients put off by greylisting.
-    pub greylisted: u64,
-    /// Replies held back.
-    pub slowed: u64,
-    /// Questions to the DNS that were not asked, because whoever needed them had its share of questions.
-    pub unasked: u64,
-    /// The longest turn of the event loop, if there was one.
-    pub longest_turn: Option<Turn>,
-}
-
-/// A turn of the event loop: all that is done between two waits for the world.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Turn {
-    /// How long it took by the wall clock. Time in which the processor was with other processes is in it.
-    pub took: Duration,
-    /// When it began.
-    pub at: Timestamp,
-}
-
-/// Sizes of what grows with load, for those who hold them to their ceilings.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Tables {
-    /// Bytes in buffers whose size peers decide.
-    pub memory: usize,
-    /// Connections in both directions.
-    pub connections: usize,
-    /// Client sessions.
-    pub couriers: usize,
-    /// Next hops.
-    pub hops: usize,
-    /// Deadlines, those whose owner is gone too.
-    pub timers: usize,
-    /// Pieces of work that workers have.
-    pub jobs: usize,
-    /// Messages whose signatures wait for a worker.
-    pub verifications: usize,
-    /// Questions to the DNS under way.
-    pub questions: usize,
-    /// Answers of the DNS that are remembered.
-    pub answers: usize,
-    /// Notifications that are being made.
-    pub notices_at_work: usize,
-    /// Notifications that wait.
-    pub notices: usize,
-    /// Outcomes that the disk refused.
-    pub unrecorded: usize,
-    /// Records that are on their way to the disk.
-    pub commits: usize,
-    /// Messages that are streamed to the disk.
-    pub spilling: usize,
-    /// Messages of which a block is on its way there.
-    pub blocks: usize,
-    /// Sessions that can make room.
-    pub crowd: usize,
-    /// Questions to the hook, those that wait too.
-    pub hooks: usize,
-    /// Queued messages.
-    pub queued: usize,
-    /// Counts of what strangers do.
-    pub conduct: usize,
-    /// What greylisting remembers.
-    pub greylist: usize,
-    /// Return addresses whose uses are counted.
-    pub returns: usize,
-}
-
-/// A connection, by what it is for.
-enum Conn {
-    Inbound(Box<Inbound>),
-    Courier(Box<Courier>),
-    Hook(Box<Asking>),
-    Control(Box<Control>),
-    Visit(Box<Visit>),
-}
-
-/// Whose job a worker does.
-enum JobOwner {
-    /// The signatures of a message that is being accepted.
-    Sign { conn: ConnId },
-    /// The signatures of a notification.
-    SignNotice { notice: u64 },
-    /// The signatures that a message came with.
-    Verify { conn: ConnId, id: QueueId },
-    /// A password.
-    Password { number: u64 },
 }
 
 /// What an engine starts with.
@@ -266,211 +100,297 @@ impl Engine {
         let Start {
             config,
             ids,
-            mut entropy,
-            rewriter,
-        } = start;
-        let mut engine = Self {
-            settings: settings(&config),
-            resolver: Resolver::new(config.dns.clone()),
-            shares: Shares::new(|resource| capacity(&config, None, resource)),
-            logins: Logins::new(&mut *entropy),
-            strangers: Strangers::new(&mut *entropy, now),
-            config,
             entropy,
             rewriter,
+        } = start;
+        let mut fx = Effects {
+            now,
+            shares: Shares::new(|resource| capacity(&config, None, resource)),
+            lookups: Lookups::new(config.dns.clone()),
+            config,
+            entropy,
             conns: Connections::with_capacity(SESSIONS_MAX_DEFAULT),
             actions: VecDeque::new(),
             timers: Timers::with_capacity(SESSIONS_MAX_DEFAULT),
-            questions: Questions::default(),
             index: Index::default(),
-            hops: Hops::default(),
             ids,
-            tickets: BTreeMap::new(),
-            next_ticket: 0,
-            jobs: HashMap::new(),
-            next_job: 0,
-            spilling: HashMap::new(),
-            blocks: Blocks::default(),
-            crowd: Crowd::default(),
-            looked_at: 0,
-            verifications: Verifications::default(),
-            hooks: Hooks::default(),
-            notices: Notices::default(),
-            recording: Recording::default(),
-            put_off: Vec::new(),
-            free_space: None,
-            free_without_unfinished: None,
+            jobs: Jobs::default(),
+            disk: Disk::default(),
             counters: Counters::default(),
             observed: Observed::default(),
-            visits: Visits::default(),
-            heaviest: Workload::default(),
-            log_level: Level::Info,
+            logging: Logging {
+                level: Level::Info,
+                repeats: Repeats::default(),
+                following: Following::default(),
+            },
+            notes: VecDeque::new(),
             operator: ROOT,
-            following: Following::default(),
-            repeats: Repeats::default(),
             stopping: false,
         };
-        engine
-            .timers
+        fx.timers
             .set(now.instant.after(SWEEP_INTERVAL), Timer::Sweep);
-        engine
+        Self {
+            server: Server::new(rewriter, &mut fx),
+            delivery: Delivery::default(),
+            spool: Spool::default(),
+            dsns: Dsns::default(),
+            control: Control::default(),
+            visits: Visits::default(),
+            heaviest: Workload::default(),
+            fx,
+        }
     }
 
     /// From now on, makes log lines of this level and those that are more urgent.
     pub fn set_log_level(&mut self, level: Level) {
-        self.log_level = level;
+        self.fx.logging.level = level;
     }
 
     /// Names the account that the relay runs as.
     pub fn set_operator(&mut self, uid: u32) {
-        self.operator = uid;
+        self.fx.operator = uid;
     }
 
     /// Hands out ids from here on: above all that recovery saw, which is known once it is over.
     pub fn set_ids(&mut self, ids: IdSource) {
-        self.ids = ids;
+        self.fx.ids = ids;
     }
 
     /// Takes back a message that recovery found.
     pub fn recover(&mut self, recovered: Recovered, now: Now) {
-        self.queue_recovered(recovered, now);
+        self.begin(now);
+        self.delivery.on_recovered(recovered, &mut self.fx);
+        self.hand_on();
+    }
+
+    /// A connection was accepted; `Err` is what to send before it is closed at once.
+    pub fn accept(&mut self, listener: Listener, peer: Peer, now: Now) -> Result<ConnId, Vec<u8>> {
+        self.begin(now);
+        let result = self.admit(listener, peer);
+        self.settle();
+        result.map_err(|reply| {
+            let mut bytes = Vec::new();
+            reply.write(&mut bytes);
+            bytes
+        })
+    }
+
+    fn admit(&mut self, listener: Listener, peer: Peer) -> Result<ConnId, Reply> {
+        let fx = &mut self.fx;
+        if fx.stopping {
+            return Err(Reply::SHUTTING_DOWN);
+        }
+        let client = match peer {
+            Peer::Network { remote, .. } => Some(remote.ip()),
+            Peer::Process { .. } => None,
+        };
+        match listener {
+            Listener::Control => Ok(self.control.admit(peer, fx)),
+            Listener::Status => Ok(self.visits.admit(Door::Status, None, fx)),
+            Listener::Https => Ok(self.visits.admit(Door::Https, client, fx)),
+            Listener::Smtp
+            | Listener::Proxy
+            | Listener::Submission
+            | Listener::Submissions
+            | Listener::Submit => self.server.admit(listener, peer, fx),
+        }
+    }
+
+    /// Whether a tool of this user may connect: operators always may, other users as far as there is room for them.
+    pub fn admits_tool(&mut self, uid: u32) -> bool {
+        self.control.admits_tool(uid, &mut self.fx)
     }
 
     /// Something happened.
     pub fn handle(&mut self, event: Event<'_>, now: Now) {
-        self.observed.set_time(now.wall);
+        self.begin(now);
         let ((), done) = workload::during(|| {
-            self.route(event, now);
-            self.settle(now);
+            self.route(event);
+            self.settle();
         });
         self.heaviest = self.heaviest.max(done);
     }
 
-    /// The greatest counts of work in one turn so far: of what one event led to, or one deadline.
-    pub fn heaviest_turn(&self) -> Workload {
-        self.heaviest
+    fn begin(&mut self, now: Now) {
+        self.fx.now = now;
+        self.fx.observed.set_time(now.wall);
     }
 
-    /// Hands out what one participant left for another: answers that are there, hops that can send.
-    fn settle(&mut self, now: Now) {
-        self.make_room(now);
-        self.prune_timers();
-        if self.repeats.plan() {
-            self.timers
-                .set(now.instant.after(LOG_REPEAT_INTERVAL), Timer::Repeats);
-        }
-        loop {
-            let answered = self.hand_out_answers(now);
-            let dispatched = self.dispatch_hops(now);
-            if !answered && !dispatched {
-                return self.start_hooks(now);
-            }
-        }
-    }
-
-    fn route(&mut self, event: Event<'_>, now: Now) {
+    fn route(&mut self, event: Event<'_>) {
+        let fx = &mut self.fx;
+        let now = fx.now.instant;
         match event {
-            Event::Connected { conn } => match self.conns.take(conn) {
-                Some(Conn::Courier(courier)) => self.courier_connected(conn, courier, now),
-                Some(Conn::Hook(asking)) => self.hook_connected(conn, asking),
-                Some(other) => self.conns.put(conn, other),
-                None => {}
+            Event::Connected { conn } => self.tell(conn, ConnEvent::Connected),
+            Event::Bytes { conn, bytes } => self.tell(conn, ConnEvent::Bytes(bytes)),
+            Event::Drained { conn } => self.tell(conn, ConnEvent::Drained),
+            Event::Closed { conn, cause } => self.tell(conn, ConnEvent::Closed(cause)),
+            Event::TlsReady { conn, session } => self.tell(conn, ConnEvent::TlsReady(session)),
+            Event::Kept { conn, bytes } => self.tell(conn, ConnEvent::Kept(bytes)),
+            Event::Stored(completion) => self.spool.on_stored(completion, fx),
+            Event::Read { reader, result } => match reader {
+                Reader::Conn(conn) => self.tell(conn, ConnEvent::Read(result)),
+                Reader::Notice(notice) => {
+                    self.dsns.notice_read(notice, result, &self.delivery, fx);
+                }
+                Reader::Reroute(id) => self.delivery.reroute_read(id, result, fx),
+                Reader::Untried { id, hop } => self.delivery.waiting_read(id, hop, result, fx),
             },
-            Event::Bytes { conn, bytes } => self.on_bytes(conn, bytes, now),
-            Event::Drained { conn } => self.on_drained(conn, now),
-            Event::Closed { conn, cause } => match self.conns.take(conn) {
-                Some(Conn::Inbound(inbound)) => self.inbound_lost(conn, *inbound, &cause, now),
-                Some(Conn::Courier(courier)) => self.courier_lost(conn, courier, &cause, now),
-                Some(Conn::Hook(asking)) => self.hook_lost(conn, &asking, now),
-                Some(Conn::Control(_)) => drop(self.conns.remove(conn)),
-                Some(Conn::Visit(_)) => self.visit_over(conn),
-                None => {}
-            },
-            Event::TlsReady { conn, session } => match self.conns.take(conn) {
-                Some(Conn::Inbound(inbound)) => self.inbound_tls(conn, inbound, session, now),
-                Some(Conn::Courier(courier)) => self.courier_tls(conn, courier, session, now),
-                Some(Conn::Visit(visit)) => self.visit_tls(conn, visit),
-                // It speaks when it is ready to.
-                Some(other) => self.conns.put(conn, other),
-                None => {}
-            },
-            Event::Stored(completion) => self.on_stored(completion, now),
-            Event::Read {
-                reader: Reader::Conn(conn),
-                result,
-            } => match self.conns.take(conn) {
-                Some(Conn::Courier(courier)) => self.courier_read(conn, courier, result, now),
-                Some(Conn::Control(control)) => self.control_read(conn, control, result, now),
-                Some(Conn::Hook(asking)) => self.hook_read(conn, asking, result, now),
-                Some(other) => self.conns.put(conn, other),
-                None => {}
-            },
-            Event::Read {
-                reader: Reader::Notice(notice),
-                result,
-            } => self.notice_read(notice, result, now),
-            Event::Read {
-                reader: Reader::Reroute(id),
-                result,
-            } => self.reroute_read(id, result, now),
-            Event::Read {
-                reader: Reader::Untried { id, hop },
-                result,
-            } => self.waiting_read(id, hop, result, now),
             Event::DnsDatagram {
                 socket,
                 from,
                 bytes,
-            } => {
-                self.resolver
-                    .on_datagram(socket, from, bytes, now.instant, &mut *self.entropy);
-            }
+            } => fx
+                .lookups
+                .on_datagram(socket, from, bytes, now, &mut *fx.entropy),
             Event::DnsBytes { socket, bytes } => {
-                self.resolver
-                    .on_stream_bytes(socket, bytes, now.instant, &mut *self.entropy);
+                fx.lookups
+                    .on_stream_bytes(socket, bytes, now, &mut *fx.entropy);
             }
-            Event::DnsFailed { socket } => {
-                self.resolver
-                    .on_failed(socket, now.instant, &mut *self.entropy);
-            }
-            Event::Kept { conn, bytes } => match self.conns.take(conn) {
-                Some(Conn::Visit(visit)) => self.visit_kept(conn, &visit, bytes),
-                Some(other) => self.conns.put(conn, other),
+            Event::DnsFailed { socket } => fx.lookups.on_failed(socket, now, &mut *fx.entropy),
+            Event::Worked { job, result } => match fx.jobs.end(job) {
+                Some(JobOwner::Sign { conn }) => self.server.inbound_signed(conn, result, fx),
+                Some(JobOwner::SignNotice { notice }) => {
+                    self.dsns.notice_signed(notice, result, fx);
+                }
+                Some(JobOwner::Verify { conn, id }) => {
+                    self.server.inbound_verified(conn, id, result, fx);
+                }
+                Some(JobOwner::Password { number }) => {
+                    self.server.password_checked(number, result, fx);
+                }
                 None => {}
             },
-            Event::Worked { job, result } => self.on_worked(job, result, now),
-            Event::ReloadFailed { conn, errors } => self.reload_failed(conn, &errors, now),
+            Event::ReloadFailed { conn, errors } => {
+                let delivery = &self.delivery;
+                self.control.on_reload_failed(conn, &errors, delivery, fx);
+            }
         }
+    }
+
+    /// Tells the owner of a connection what has happened to it. One that is gone has none.
+    fn tell(&mut self, conn: ConnId, event: ConnEvent<'_>) {
+        let fx = &mut self.fx;
+        match fx.conns.owner(conn) {
+            Some(Owner::Server) => self.server.on_session(conn, event, fx),
+            Some(Owner::Hook) => self.server.on_hook(conn, event, fx),
+            Some(Owner::Delivery) => self.delivery.on_session(conn, event, fx),
+            Some(Owner::Control) => self.control.on_tool(conn, event, &self.delivery, fx),
+            Some(Owner::Page) => self.visits.on_visit(conn, event, &self.delivery, fx),
+            None => {}
+        }
+    }
+
+    /// Hands on what one participant left for another, until nothing is left.
+    fn hand_on(&mut self) {
+        while let Some(note) = self.fx.notes.pop_front() {
+            self.hand(note);
+        }
+    }
+
+    fn hand(&mut self, note: Note) {
+        let fx = &mut self.fx;
+        match note {
+            Note::Append(new) => self.spool.append(*new, fx),
+            Note::Record { record, session } => self.spool.record(record, session, fx),
+            Note::Finished { id } => self.spool.finish(id, fx),
+            Note::Forgotten { id } => self.spool.forget(id),
+            Note::Mark { id, held, tool } => self.spool.mark(id, held, tool, fx),
+            Note::Remove { id, removal } => self.spool.remove(id, removal, fx),
+            Note::Stored {
+                conn,
+                result,
+                claim,
+            } => self.server.inbound_committed(conn, result, claim, fx),
+            Note::BodyWritten { id, result } => self.server.body_written(id, result, fx),
+            Note::Space { free } => self.server.on_space(free, fx),
+            Note::Queued(message) => self.delivery.on_queued(*message, fx),
+            Note::Recorded { record, session } => {
+                self.delivery.on_recorded(record, fx);
+                if let Some(session) = session {
+                    self.delivery.courier_recorded(session, fx);
+                }
+            }
+            Note::GoOn { session } => self.delivery.courier_recorded(session, fx),
+            Note::Done { id, by } => self.delivery.on_done(id, by, fx),
+            Note::Marked { id, held } => self.delivery.on_marked(id, held, fx),
+            Note::Flush { ids } => self.delivery.on_flush(&ids, fx),
+            Note::DiskWorks => self.delivery.on_disk_works(),
+            Note::Notify(unrecorded) => self.dsns.notify(unrecorded, fx),
+            Note::Changed { tool, result } => {
+                self.control.on_changed(tool, result, &self.delivery, fx);
+            }
+            Note::Followed { conn, text } => self.control.on_followed(conn, text, fx),
+        }
+    }
+
+    /// Ends a turn: whatever one participant left for another is handed on, answers that are there are handed out, and
+    /// what can be sent is sent.
+    fn settle(&mut self) {
+        self.hand_on();
+        self.server.make_room(&mut self.fx);
+        self.prune_timers();
+        if self.fx.logging.repeats.plan() {
+            let end = self.fx.now.instant.after(LOG_REPEAT_INTERVAL);
+            self.fx.timers.set(end, Timer::Repeats);
+        }
+        loop {
+            self.hand_on();
+            let answered = self.hand_out_answers();
+            let dispatched = self.delivery.dispatch_hops(&mut self.fx);
+            if !answered && !dispatched && self.fx.notes.is_empty() {
+                break;
+            }
+        }
+        self.server.start_hooks(&mut self.fx);
+    }
+
+    /// Hands out the answers that the resolver has; says whether there were any.
+    fn hand_out_answers(&mut self) -> bool {
+        let mut any = false;
+        while let Some(answered) = self.fx.next_answer() {
+            any = true;
+            for conn in answered.conns {
+                self.tell(
+                    conn,
+                    ConnEvent::Answer(&answered.question, &answered.answer),
+                );
+            }
+        }
+        any
     }
 
     /// Time has passed: fires what is due. Call it when [`Engine::deadline`] is reached.
     pub fn expire(&mut self, now: Now) {
-        self.observed.set_time(now.wall);
-        while let Some((at, timer)) = self.timers.pop(now.instant) {
-            let ((), done) = workload::during(|| self.fire(timer, at, now));
+        self.begin(now);
+        while let Some((at, timer)) = self.fx.timers.pop(now.instant) {
+            let ((), done) = workload::during(|| {
+                self.fire(timer, at);
+                self.hand_on();
+            });
             self.heaviest = self.heaviest.max(done);
         }
-        if self
-            .resolver
-            .deadline()
-            .is_some_and(|deadline| deadline <= now.instant)
-        {
-            self.resolver.expire(now.instant, &mut *self.entropy);
-        }
-        self.settle(now);
+        let fx = &mut self.fx;
+        fx.lookups.expire(now.instant, &mut *fx.entropy);
+        self.settle();
     }
 
-    fn fire(&mut self, timer: Timer, at: Instant, now: Now) {
+    fn fire(&mut self, timer: Timer, at: Instant) {
+        let fx = &mut self.fx;
         match timer {
-            Timer::Conn(conn) => self.conn_expired(conn, at, now),
-            Timer::Hop(hop) => self.hop_resumed(hop, now),
-            Timer::Due(id, hop) => self.message_due(id, hop, now),
-            Timer::Warn(id) => self.warn_of_delay(id, now),
-            Timer::Record => self.record_again(now),
-            Timer::Sweep => self.sweep(now),
+            Timer::Conn(conn) => self.tell(conn, ConnEvent::Timeout(at)),
+            Timer::Hop(hop) => self.delivery.hop_resumed(hop, fx),
+            Timer::Due(id, hop) => self.delivery.message_due(id, hop, fx),
+            Timer::Warn(id) => self.dsns.warn_of_delay(id, fx),
+            Timer::Record => self.spool.record_again(fx),
+            Timer::Sweep => {
+                self.server.sweep(fx);
+                status::observe_history(fx);
+                let next = fx.now.instant.after(SWEEP_INTERVAL);
+                fx.timers.set(next, Timer::Sweep);
+            }
             Timer::Repeats => {
-                for line in self.repeats.end() {
-                    self.log(line);
+                for line in fx.logging.repeats.end() {
+                    fx.log(line);
                 }
             }
         }
@@ -478,7 +398,7 @@ impl Engine {
 
     /// When [`Engine::expire`] is to be called next.
     pub fn deadline(&self) -> Option<Instant> {
-        match (self.timers.deadline(), self.resolver.deadline()) {
+        match (self.fx.timers.deadline(), self.fx.lookups.deadline()) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         }
@@ -486,16 +406,16 @@ impl Engine {
 
     /// The next thing to do.
     pub fn next_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        self.fx.actions.pop_front()
     }
 
     /// Whether bytes of this connection may be read now.
     pub fn wants_input(&self, conn: ConnId) -> bool {
-        match self.conns.get(conn) {
-            Some(Conn::Inbound(inbound)) => inbound.wants_input(),
-            Some(Conn::Courier(_) | Conn::Hook(_)) => true,
-            Some(Conn::Control(control)) => control.wants_input(),
-            Some(Conn::Visit(visit)) => visit.wants_input(),
+        match self.fx.conns.owner(conn) {
+            Some(Owner::Server) => self.server.wants_input(conn),
+            Some(Owner::Delivery | Owner::Hook) => true,
+            Some(Owner::Control) => self.control.wants_input(conn),
+            Some(Owner::Page) => self.visits.wants_input(conn),
             None => false,
         }
     }
@@ -510,267 +430,182 @@ impl Engine {
         unchanged: &[&str],
         now: Now,
     ) {
-        self.settings = settings(&config);
-        self.resolver.set_servers(config.dns.clone());
-        let rerouted = self.config.routes != config.routes;
-        self.config = config;
-        self.size_pools();
+        self.begin(now);
+        let fx = &mut self.fx;
+        fx.lookups.set_servers(config.dns.clone());
+        let rerouted = fx.config.routes != config.routes;
+        fx.config = config;
+        self.server.reconfigure(fx);
+        fx.size_pools();
         if rerouted {
-            self.reroute();
+            self.delivery.reroute(fx);
         }
-        self.log(Line::new(Level::Info, "reloaded"));
+        fx.log(Line::new(Level::Info, "reloaded"));
         if let Some(conn) = conn {
-            self.control_restart_needed(conn, unchanged);
-            self.control_reloaded(conn, &[], now);
+            let delivery = &self.delivery;
+            self.control.tell_restart_needed(conn, unchanged, fx);
+            self.control.on_reloaded(conn, &[], delivery, fx);
         }
-        self.settle(now);
+        self.settle();
     }
 
     /// From now on, names are looked up with these servers.
-    pub fn set_dns_servers(&mut self, servers: crate::dns::Servers) {
-        self.resolver.set_servers(servers);
+    pub fn set_dns_servers(&mut self, servers: Servers) {
+        self.fx.lookups.set_servers(servers);
     }
 
     /// Stops taking mail: sessions that are between messages end, those inside one may finish.
     pub fn stop(&mut self, now: Now) {
-        self.stopping = true;
-        for conn in self.conns.ids() {
-            match self.conns.take(conn) {
-                Some(Conn::Inbound(inbound)) => self.inbound_stop(conn, inbound, now),
-                Some(Conn::Courier(courier)) => self.courier_stop(conn, courier, now),
-                Some(hook @ Conn::Hook(_)) => self.conns.put(conn, hook),
-                Some(Conn::Control(_)) => {
-                    self.conns.remove(conn);
-                    self.actions.push_back(Action::Close { conn });
-                }
-                Some(Conn::Visit(_)) => {
-                    self.visit_over(conn);
-                    self.actions.push_back(Action::Abort { conn });
-                }
-                None => {}
-            }
+        self.begin(now);
+        self.fx.stopping = true;
+        for conn in self.fx.conns.ids() {
+            self.tell(conn, ConnEvent::Stop);
+            self.hand_on();
         }
-    }
-
-    /// Server sessions.
-    fn sessions(&self) -> usize {
-        usize::try_from(self.shares.of(Resource::Sessions).used()).unwrap_or(usize::MAX)
-    }
-
-    /// Delivery sessions.
-    fn couriers(&self) -> usize {
-        usize::try_from(self.shares.of(Resource::Deliveries).used()).unwrap_or(usize::MAX)
-    }
-
-    /// Bytes in buffers whose size a peer decides.
-    fn memory(&self) -> usize {
-        usize::try_from(self.shares.of(Resource::Memory).used()).unwrap_or(usize::MAX)
-    }
-
-    /// The configuration or the disk has changed, and with it how much there is.
-    fn size_pools(&mut self) {
-        let (config, free) = (&self.config, self.free_without_unfinished);
-        (self.shares).set_capacities(|resource| capacity(config, free, resource));
     }
 
     /// Whether everything that was mid-message when [`Engine::stop`] was called is finished.
     pub fn is_stopped(&self) -> bool {
-        self.stopping && self.conns.is_empty() && self.tickets.is_empty()
+        let (tickets, _) = self.spool.counts();
+        self.fx.stopping && self.fx.conns.is_empty() && tickets == 0
+    }
+
+    /// Tells `admin` of what recovery reported. Where nobody answers for this host the log has to do.
+    pub fn report_damage(&mut self, untold: &[Aside], now: Now) {
+        self.begin(now);
+        damage::report_damage(untold, &mut self.fx);
+        self.hand_on();
+    }
+
+    /// Tells `admin` of files of the drop folder that are not in the form of a message, a sentence each.
+    pub fn report_set_aside(&mut self, lines: &[String], now: Now) {
+        self.begin(now);
+        damage::report_set_aside(lines, &mut self.fx);
+        self.hand_on();
+    }
+
+    /// Takes up what an earlier run remembered of strangers; a file that is damaged is left alone.
+    pub fn restore_greylist(&mut self, image: &[u8], now: Now) {
+        self.begin(now);
+        self.server.restore_greylist(image, &mut self.fx);
+    }
+
+    /// What is to be remembered of strangers until the next run.
+    pub fn greylist_image(&self) -> Option<Vec<u8>> {
+        self.server.greylist_image()
     }
 
     /// The numbers since the start.
     pub fn counters(&self) -> Counters {
-        self.counters
+        self.fx.counters
+    }
+
+    /// Numbers of now and since the start.
+    pub fn stats(&self) -> Stats {
+        control::stats(&self.delivery, &self.fx)
+    }
+
+    /// The state of the relay. Looks at each queued message once.
+    pub fn status(&mut self, now: Now) -> Status {
+        self.begin(now);
+        status::status(&self.delivery, &mut self.fx)
+    }
+
+    /// Whether a client is a tool of the operator's that tries this host.
+    pub fn is_probe(&self, client: IpAddr) -> bool {
+        self.fx.is_probe(client)
     }
 
     /// Notes how long the turn took that began `now`.
     pub fn note_turn(&mut self, took: Duration, now: Now) {
-        let longest = self.counters.longest_turn;
+        let longest = self.fx.counters.longest_turn;
         if longest.is_none_or(|longest| took > longest.took) {
             let at = now.wall;
-            self.counters.longest_turn = Some(Turn { took, at });
+            self.fx.counters.longest_turn = Some(Turn { took, at });
         }
+    }
+
+    /// The greatest counts of work in one turn so far: of what one event led to, or one deadline.
+    pub fn heaviest_turn(&self) -> Workload {
+        self.heaviest
     }
 
     /// Notes how long the journal took to write and sync a batch.
     pub fn note_sync(&mut self, took: Duration) {
-        self.observed.synced(took);
+        self.fx.observed.synced(took);
     }
 
     /// Notes which certificates are served.
     pub fn note_certificates(&mut self, certificates: Vec<CertificateLeft>) {
-        self.observed.certificates(certificates);
+        self.fx.observed.certificates(certificates);
     }
 
     /// How many messages are queued.
     pub fn queue_len(&self) -> usize {
-        self.index.len()
+        self.fx.index.len()
     }
 
     /// The ids of the queued messages, oldest first.
     pub fn queue_ids(&self) -> Vec<QueueId> {
-        self.index.ids()
+        self.fx.index.ids()
     }
 
     /// Bytes in buffers whose size peers decide, and connections in both directions.
     pub fn load(&self) -> (usize, usize) {
-        (self.memory(), self.conns.len())
+        (self.fx.memory(), self.fx.conns.len())
     }
 
     /// Units of each resource that are handed out, and names that hold some.
     pub fn held(&self) -> [(Resource, u64, usize); Resource::ALL.len()] {
         Resource::ALL.map(|resource| {
-            let pool = self.shares.of(resource);
+            let pool = self.fx.shares.of(resource);
             (resource, pool.used(), pool.holders())
         })
     }
 
     /// How large the tables are now.
     pub fn tables(&self) -> Tables {
-        let (questions, answers) = self.resolver.counts();
-        let (notices_at_work, notices) = self.notices.counts();
+        let fx = &self.fx;
+        let (questions, answers) = fx.lookups.counts();
+        let (notices_at_work, notices) = self.dsns.counts();
+        let (commits, unrecorded) = self.spool.counts();
+        let server = self.server.sizes();
         Tables {
-            memory: self.memory(),
-            connections: self.conns.len(),
-            couriers: self.couriers(),
-            hops: self.hops.len(),
-            timers: self.timers.len(),
-            jobs: self.jobs.len(),
-            verifications: self.verifications.waiting(),
+            memory: fx.memory(),
+            connections: fx.conns.len(),
+            couriers: fx.deliveries(),
+            hops: self.delivery.hops(),
+            timers: fx.timers.len(),
+            jobs: fx.jobs.len(),
+            verifications: server.verifications,
             questions,
             answers,
             notices_at_work,
             notices,
-            unrecorded: self.put_off.len(),
-            commits: self.tickets.len(),
-            spilling: self.spilling.len(),
-            blocks: self.blocks.len(),
-            crowd: self.crowd.len(),
-            hooks: self.hooks.len(),
-            queued: self.index.len(),
-            conduct: self.strangers.conduct.len(),
-            greylist: self.strangers.greylist.len(),
-            returns: self.strangers.returns.len(),
-        }
-    }
-
-    fn on_bytes(&mut self, conn: ConnId, bytes: &[u8], now: Now) {
-        match self.conns.take(conn) {
-            Some(Conn::Inbound(inbound)) => self.inbound_bytes(conn, inbound, bytes, now),
-            Some(Conn::Courier(courier)) => self.courier_bytes(conn, courier, bytes, now),
-            Some(Conn::Control(control)) => self.control_bytes(conn, control, bytes, now),
-            Some(Conn::Visit(visit)) => self.visit_bytes(conn, visit, bytes, now),
-            Some(Conn::Hook(asking)) => self.hook_bytes(conn, asking, bytes, now),
-            None => {}
-        }
-    }
-
-    fn on_drained(&mut self, conn: ConnId, now: Now) {
-        match self.conns.take(conn) {
-            Some(Conn::Inbound(inbound)) => self.inbound_drained(conn, inbound, now),
-            Some(Conn::Courier(courier)) => self.courier_drained(conn, courier, now),
-            Some(Conn::Control(control)) => self.control_drained(conn, control, now),
-            Some(visit @ Conn::Visit(_)) => self.conns.put(conn, visit),
-            Some(Conn::Hook(asking)) => self.hook_drained(conn, asking),
-            None => {}
-        }
-    }
-
-    fn conn_expired(&mut self, conn: ConnId, at: Instant, now: Now) {
-        match self.conns.take(conn) {
-            Some(Conn::Inbound(inbound)) => self.inbound_expired(conn, inbound, at, now),
-            Some(Conn::Courier(courier)) => self.courier_expired(conn, courier, at, now),
-            Some(Conn::Hook(asking)) => self.hook_expired(conn, asking, now),
-            Some(Conn::Visit(visit)) => self.visit_expired(conn, visit, now),
-            Some(other) => self.conns.put(conn, other),
-            None => {}
-        }
-    }
-
-    fn on_worked(&mut self, job: JobId, result: event::WorkResult, now: Now) {
-        match self.jobs.remove(&job) {
-            Some(JobOwner::Sign { conn }) => self.inbound_signed(conn, result, now),
-            Some(JobOwner::SignNotice { notice }) => self.notice_signed(notice, result, now),
-            Some(JobOwner::Verify { conn, id }) => self.inbound_verified(conn, id, result, now),
-            Some(JobOwner::Password { number }) => self.password_checked(number, result, now),
-            None => {}
+            unrecorded,
+            commits,
+            spilling: server.spilling,
+            blocks: server.blocks,
+            crowd: server.crowd,
+            hooks: server.hooks,
+            queued: fx.index.len(),
+            conduct: server.conduct,
+            greylist: server.greylist,
+            returns: server.returns,
         }
     }
 
     /// Keeps the heap of timers in proportion to what they are for: owners that are gone leave theirs behind.
     fn prune_timers(&mut self) {
-        if self.timers.have_grown() {
-            let (conns, index) = (&self.conns, &self.index);
-            self.timers.retain(|timer| match timer {
+        let fx = &mut self.fx;
+        if fx.timers.have_grown() {
+            let (conns, index) = (&fx.conns, &fx.index);
+            fx.timers.retain(|timer| match timer {
                 Timer::Conn(conn) => conns.is_live(conn),
                 Timer::Due(id, _) | Timer::Warn(id) => index.get(id).is_some(),
                 Timer::Hop(_) | Timer::Record | Timer::Sweep | Timer::Repeats => true,
             });
         }
-    }
-
-    fn sweep(&mut self, now: Now) {
-        self.logins.sweep(now.instant);
-        self.strangers.sweep(now.instant);
-        self.observe_history(now);
-        self.timers
-            .set(now.instant.after(SWEEP_INTERVAL), Timer::Sweep);
-    }
-
-    fn work(&mut self, owner: JobOwner, work: Work) {
-        let job = JobId(self.next_job);
-        self.next_job = self.next_job.wrapping_add(1);
-        self.jobs.insert(job, owner);
-        self.actions.push_back(Action::Work { job, work });
-    }
-
-    fn store(&mut self, command: Command) {
-        self.actions.push_back(Action::Store(command));
-    }
-
-    fn ticket(&mut self, committing: Committing) -> Ticket {
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket = self.next_ticket.wrapping_add(1);
-        self.tickets.insert(ticket, committing);
-        ticket
-    }
-
-    fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
-        if !bytes.is_empty() {
-            self.actions.push_back(Action::Send { conn, bytes });
-        }
-    }
-
-    fn log(&mut self, line: Line) {
-        self.tell_followers(&line);
-        self.observed.logged(&line);
-        if line.level <= self.log_level {
-            self.actions.push_back(Action::Log(line));
-        }
-    }
-
-    /// Logs what a client can have us say over and over.
-    fn log_refusal(&mut self, line: Line) {
-        if line.level > self.log_level || self.repeats.is_new(&line) {
-            self.log(line);
-        }
-    }
-
-    /// Logs a step on the way, which is not even made where nobody reads it.
-    fn debug(&mut self, make: impl FnOnce() -> Line) {
-        if self.log_level >= Level::Debug {
-            let line = make();
-            self.actions.push_back(Action::Log(line));
-        }
-    }
-}
-
-fn settings(config: &Config) -> Settings {
-    Settings {
-        hostname: config.hostname.as_str().into(),
-        message_bytes_max: config.max_message_size,
-        recipients_max: config.limits.recipients,
-        long_lines: config.long_lines,
     }
 }
 

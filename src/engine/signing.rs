@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use super::Engine;
 use crate::address::Domain;
 use crate::auth::credential::KEY_BYTES;
 use crate::auth::dkim::key::SigningKey;
 use crate::auth::dkim::sign::{Signer, SigningInput, prepare};
 use crate::clock::Now;
-use crate::config::DkimKey;
+use crate::config::{Config, DkimKey};
 use crate::mail::address_list::from_mailboxes;
 use crate::mail::authors::{AuthorsError, authors_in};
 use crate::mail::header::Header;
@@ -16,39 +15,36 @@ use crate::mail::header::Header;
 /// Keys, each with the domain that it signs for.
 pub(super) type Keys = Vec<(Domain, Arc<DkimKey>)>;
 
-impl Engine {
-    /// The keys that sign for an author of a domain: its own, or else those of the nearest served domain above it, which
-    /// DMARC takes for one organization with it in its relaxed mode.
-    pub(super) fn keys_of(&self, domain: &Domain) -> Keys {
-        let mut domains = std::iter::successors(Some(domain.clone()), Domain::parent);
-        let Some(signer) = domains.find(|domain| !self.config.signing_keys(domain).is_empty())
-        else {
-            return Keys::new();
-        };
-        self.config
-            .signing_keys(&signer)
-            .iter()
-            .map(|key| (signer.clone(), Arc::clone(key)))
-            .collect()
-    }
+/// The keys that sign for an author of a domain: its own, or else those of the nearest served domain above it, which
+/// DMARC takes for one organization with it in its relaxed mode.
+pub(super) fn keys_of(config: &Config, domain: &Domain) -> Keys {
+    let mut domains = std::iter::successors(Some(domain.clone()), Domain::parent);
+    let Some(signer) = domains.find(|domain| !config.signing_keys(domain).is_empty()) else {
+        return Keys::new();
+    };
+    config
+        .signing_keys(&signer)
+        .iter()
+        .map(|key| (signer.clone(), Arc::clone(key)))
+        .collect()
+}
 
-    /// The keys that sign a message of somebody who may relay: those of the first author whose domain has some.
-    pub(super) fn keys_for(&self, header: &Header) -> Keys {
-        let authors = authors_of(header).unwrap_or_default();
-        let mut keys = authors.iter().map(|author| self.keys_of(author));
-        keys.find(|keys| !keys.is_empty()).unwrap_or_default()
-    }
+/// The keys that sign a message of somebody who may relay: those of the first author whose domain has some.
+pub(super) fn keys_for(config: &Config, header: &Header) -> Keys {
+    let authors = authors_of(header).unwrap_or_default();
+    let mut keys = authors.iter().map(|author| keys_of(config, author));
+    keys.find(|keys| !keys.is_empty()).unwrap_or_default()
+}
 
-    /// Whether From names a domain that has keys, however it is written.
-    pub(super) fn is_mentioned(&self, header: &Header) -> bool {
-        let signers = self.config.domains.iter();
-        let signers = signers.filter(|(_, served)| !served.dkim.is_empty());
-        let signers: Vec<&Domain> = signers.map(|(domain, _)| domain).collect();
-        header.named("From").any(|from| {
-            let text = String::from_utf8_lossy(from.value()).to_ascii_lowercase();
-            signers.iter().any(|domain| names(&text, domain))
-        })
-    }
+/// Whether From names a domain that has keys, however it is written.
+pub(super) fn is_mentioned(config: &Config, header: &Header) -> bool {
+    let signers = config.domains.iter();
+    let signers = signers.filter(|(_, served)| !served.dkim.is_empty());
+    let signers: Vec<&Domain> = signers.map(|(domain, _)| domain).collect();
+    header.named("From").any(|from| {
+        let text = String::from_utf8_lossy(from.value()).to_ascii_lowercase();
+        signers.iter().any(|domain| names(&text, domain))
+    })
 }
 
 /// The domains of the authors of a message of somebody who may relay: as the grammar has them, and where it has none, as

@@ -14,4 +14,5 @@ pub(super) use observed::Observed;
 pub use observed::{CertificateLeft, Outcomes, Reason, Version};
 pub use redaction::redacted;
 pub use report::{Age, Happened, NextHopReport, ProviderReport, Status, Stuck, Timed};
-pub(super) use visits::{Door, Visit, Visits};
+pub(super) use report::{observe_history, status};
+pub(super) use visits::{Door, Visits};

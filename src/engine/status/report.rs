@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::observed::{CertificateLeft, DMARC_NAMES, Observed, Outcomes, Reason, Version};
 use super::redaction::{public_cause, public_event, redacted};
-use crate::clock::Now;
 use crate::config::Destination;
-use crate::engine::Engine;
-use crate::engine::control::Stats;
+use crate::engine::control::{Stats, stats};
+use crate::engine::delivery::Delivery;
+use crate::engine::effects::Effects;
 use crate::limits::{STATUS_EVENT_BYTES_MAX, STATUS_ROWS_MAX};
 use crate::metrics::{Histogram, Provider, Totals};
 use crate::policy::route::NextHop;
@@ -161,127 +161,125 @@ impl From<&Histogram> for Timed {
     }
 }
 
-impl Engine {
-    /// The state of the relay. Looks at each queued message once.
-    pub fn status(&mut self, now: Now) -> Status {
-        self.observe_history(now);
-        let (ages, stuck) = self.by_age(now);
-        let observed = &self.observed;
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            hostname: self.config.hostname.to_string(),
-            now: now.wall.seconds(),
-            uptime: now.instant.as_millis() / 1_000,
-            disk_takes_records: self.records_reach_disk(),
-            disk_free: self.free_space,
-            memory_max: self.shares.of(Resource::Memory).capacity(),
-            sessions_max: self.shares.of(Resource::Sessions).capacity(),
-            stats: self.stats(),
-            ages,
-            deferred: named(Reason::names(), &observed.deferred),
-            unreached: named(Reason::names(), &observed.unreached),
-            received_with: named(Version::NAMES, &observed.received_with),
-            sent_with: named(Version::NAMES, &observed.sent_with),
-            dmarc: named(DMARC_NAMES, &observed.dmarc),
-            commit: Timed::from(&observed.commit),
-            delivery: Timed::from(&observed.delivery),
-            sync: Timed::from(&observed.sync),
-            hour: observed.history.hour(),
-            day: observed.history.day(),
-            providers: providers(observed),
-            hops: self.waiting_hops(now),
-            stuck,
-            certificates: observed.certificates.clone(),
-            events: events(observed),
+/// The state of the relay. Looks at each queued message once.
+pub(in crate::engine) fn status(delivery: &Delivery, fx: &mut Effects) -> Status {
+    observe_history(fx);
+    let (ages, stuck) = by_age(delivery, fx);
+    let observed = &fx.observed;
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        hostname: fx.config.hostname.to_string(),
+        now: fx.now.wall.seconds(),
+        uptime: fx.now.instant.as_millis() / 1_000,
+        disk_takes_records: !fx.disk.is_stuck,
+        disk_free: fx.disk.free,
+        memory_max: fx.shares.of(Resource::Memory).capacity(),
+        sessions_max: fx.shares.of(Resource::Sessions).capacity(),
+        stats: stats(delivery, fx),
+        ages,
+        deferred: named(Reason::names(), &observed.deferred),
+        unreached: named(Reason::names(), &observed.unreached),
+        received_with: named(Version::NAMES, &observed.received_with),
+        sent_with: named(Version::NAMES, &observed.sent_with),
+        dmarc: named(DMARC_NAMES, &observed.dmarc),
+        commit: Timed::from(&observed.commit),
+        delivery: Timed::from(&observed.delivery),
+        sync: Timed::from(&observed.sync),
+        hour: observed.history.hour(),
+        day: observed.history.day(),
+        providers: providers(observed),
+        hops: waiting_hops(delivery, fx),
+        stuck,
+        certificates: observed.certificates.clone(),
+        events: events(observed),
+    }
+}
+
+/// Has the history take in what has happened since it last did.
+pub(in crate::engine) fn observe_history(fx: &mut Effects) {
+    let counters = fx.counters;
+    let totals = Totals {
+        accepted: counters.accepted,
+        delivered: counters.delivered,
+        deferred: counters.deferred,
+        failed: counters.failed,
+        refused: counters.refused,
+    };
+    fx.observed.history.observe(totals, fx.now.instant);
+}
+
+/// Messages by their age, and the oldest of them.
+fn by_age(delivery: &Delivery, fx: &Effects) -> (Vec<Age>, Vec<Stuck>) {
+    let mut counts = [0_u64; AGE_BOUNDS.len() + 1];
+    let mut oldest: Vec<(u64, QueueId)> = Vec::new();
+    for (id, entry) in fx.index.entries() {
+        let age = fx.now.wall.since(entry.arrived).as_secs();
+        let at = AGE_BOUNDS.partition_point(|bound| *bound <= age);
+        if let Some(count) = counts.get_mut(at) {
+            *count = count.saturating_add(1);
+        }
+        oldest.push((age, id));
+        if oldest.len() >= 2 * STATUS_ROWS_MAX {
+            keep_oldest(&mut oldest);
         }
     }
+    keep_oldest(&mut oldest);
+    let bounds = AGE_BOUNDS.iter().map(|bound| Some(*bound)).chain([None]);
+    let ages = bounds.zip(counts);
+    let ages = ages.map(|(below, messages)| Age { below, messages });
+    let stuck = oldest.iter().filter_map(|(age, id)| {
+        let entry = fx.index.get(*id)?;
+        Some(stuck(delivery, *id, *age, entry))
+    });
+    (ages.collect(), stuck.collect())
+}
 
-    /// Has the history take in what has happened since it last did.
-    pub(in crate::engine) fn observe_history(&mut self, now: Now) {
-        let counters = self.counters;
-        let totals = Totals {
-            accepted: counters.accepted,
-            delivered: counters.delivered,
-            deferred: counters.deferred,
-            failed: counters.failed,
-            refused: counters.refused,
-        };
-        self.observed.history.observe(totals, now.instant);
+fn stuck(delivery: &Delivery, id: QueueId, age: u64, entry: &Queued) -> Stuck {
+    let open = entry.recipients.iter();
+    let open = open.filter(|state| state.phase != Phase::Closed);
+    let worst = open.max_by_key(|state| state.attempts);
+    let hop = worst.and_then(|state| delivery.hop(state.hop));
+    let why = worst.and_then(|state| state.why.as_deref());
+    // A next hop that could not be reached has been tried for all that wait for it.
+    let why = why.or_else(|| hop.and_then(|hop| hop.trouble.as_deref()));
+    Stuck {
+        id: id.to_string(),
+        age,
+        size: entry.size,
+        held: entry.held,
+        attempts: worst.map_or(0, |state| state.attempts),
+        hop: hop.map(|hop| shown_name(&hop.name)).unwrap_or_default(),
+        why: why.map(|why| public_cause(why, STATUS_EVENT_BYTES_MAX)),
     }
+}
 
-    /// Messages by their age, and the oldest of them.
-    fn by_age(&self, now: Now) -> (Vec<Age>, Vec<Stuck>) {
-        let mut counts = [0_u64; AGE_BOUNDS.len() + 1];
-        let mut oldest: Vec<(u64, QueueId)> = Vec::new();
-        for (id, entry) in self.index.entries() {
-            let age = now.wall.since(entry.arrived).as_secs();
-            let at = AGE_BOUNDS.partition_point(|bound| *bound <= age);
-            if let Some(count) = counts.get_mut(at) {
+/// Next hops that recipients wait for, those with most of them first.
+fn waiting_hops(delivery: &Delivery, fx: &Effects) -> Vec<NextHopReport> {
+    let mut waiting: BTreeMap<HopId, u64> = BTreeMap::new();
+    for (_, entry) in fx.index.entries() {
+        for state in &entry.recipients {
+            if state.phase == Phase::Waiting {
+                let count = waiting.entry(state.hop).or_default();
                 *count = count.saturating_add(1);
             }
-            oldest.push((age, id));
-            if oldest.len() >= 2 * STATUS_ROWS_MAX {
-                keep_oldest(&mut oldest);
-            }
         }
-        keep_oldest(&mut oldest);
-        let bounds = AGE_BOUNDS.iter().map(|bound| Some(*bound)).chain([None]);
-        let ages = bounds.zip(counts);
-        let ages = ages.map(|(below, messages)| Age { below, messages });
-        let stuck = oldest.iter().filter_map(|(age, id)| {
-            let entry = self.index.get(*id)?;
-            Some(self.stuck(*id, *age, entry))
-        });
-        (ages.collect(), stuck.collect())
     }
-
-    fn stuck(&self, id: QueueId, age: u64, entry: &Queued) -> Stuck {
-        let open = entry.recipients.iter();
-        let open = open.filter(|state| state.phase != Phase::Closed);
-        let worst = open.max_by_key(|state| state.attempts);
-        let hop = worst.and_then(|state| self.hops.get(state.hop));
-        let why = worst.and_then(|state| state.why.as_deref());
-        // A next hop that could not be reached has been tried for all that wait for it.
-        let why = why.or_else(|| hop.and_then(|hop| hop.trouble.as_deref()));
-        Stuck {
-            id: id.to_string(),
-            age,
-            size: entry.size,
-            held: entry.held,
-            attempts: worst.map_or(0, |state| state.attempts),
-            hop: hop.map(|hop| shown_name(&hop.name)).unwrap_or_default(),
+    let mut waiting: Vec<(HopId, u64)> = waiting.into_iter().collect();
+    waiting.sort_by_key(|(id, count)| (std::cmp::Reverse(*count), *id));
+    waiting.truncate(STATUS_ROWS_MAX);
+    let reports = waiting.into_iter().filter_map(|(id, waiting)| {
+        let hop = delivery.hop(id)?;
+        let next = hop.next_attempt();
+        let why = hop.trouble.as_deref().filter(|_| hop.is_in_trouble());
+        Some(NextHopReport {
+            name: shown_name(&hop.name),
+            waiting,
+            sessions: u64::try_from(hop.couriers).unwrap_or(u64::MAX),
+            next: next.map(|at| at.since(fx.now.instant).as_secs()),
             why: why.map(|why| public_cause(why, STATUS_EVENT_BYTES_MAX)),
-        }
-    }
-
-    /// Next hops that recipients wait for, those with most of them first.
-    fn waiting_hops(&self, now: Now) -> Vec<NextHopReport> {
-        let mut waiting: BTreeMap<HopId, u64> = BTreeMap::new();
-        for (_, entry) in self.index.entries() {
-            for state in &entry.recipients {
-                if state.phase == Phase::Waiting {
-                    let count = waiting.entry(state.hop).or_default();
-                    *count = count.saturating_add(1);
-                }
-            }
-        }
-        let mut waiting: Vec<(HopId, u64)> = waiting.into_iter().collect();
-        waiting.sort_by_key(|(id, count)| (std::cmp::Reverse(*count), *id));
-        waiting.truncate(STATUS_ROWS_MAX);
-        let reports = waiting.into_iter().filter_map(|(id, waiting)| {
-            let hop = self.hops.get(id)?;
-            let next = hop.next_attempt();
-            let why = hop.trouble.as_deref().filter(|_| hop.is_in_trouble());
-            Some(NextHopReport {
-                name: shown_name(&hop.name),
-                waiting,
-                sessions: u64::try_from(hop.couriers).unwrap_or(u64::MAX),
-                next: next.map(|at| at.since(now.instant).as_secs()),
-                why: why.map(|why| public_cause(why, STATUS_EVENT_BYTES_MAX)),
-            })
-        });
-        reports.collect()
-    }
+        })
+    });
+    reports.collect()
 }
 
 fn keep_oldest(all: &mut Vec<(u64, QueueId)>) {

@@ -15,10 +15,13 @@ use std::net::IpAddr;
 
 use super::figures::figures;
 use super::page;
-use crate::clock::{Instant, Now};
+use super::report::status;
+use crate::clock::Instant;
+use crate::engine::connections::{ConnEvent, Owner, Sessions};
+use crate::engine::delivery::Delivery;
+use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Kept, TlsSide};
 use crate::engine::timers::Timer;
-use crate::engine::{Conn, Engine};
 use crate::http::{Kind, Method, Refusal, Request, RequestReader, Response};
 use crate::limits::{
     STATUS_INTERVAL, STATUS_TIMEOUT, STATUS_VISITS_MAX, WEB_VISITS_MAX, WEB_VISITS_OF_CLIENT_MAX,
@@ -36,8 +39,9 @@ pub(in crate::engine) enum Door {
 }
 
 /// Who is there.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(in crate::engine) struct Visits {
+    sessions: Sessions<Box<Visit>>,
     /// The one who came first in front.
     status: VecDeque<ConnId>,
     https: Doorway<ConnId>,
@@ -81,7 +85,7 @@ impl Visits {
 }
 
 /// One connection.
-pub(in crate::engine) struct Visit {
+struct Visit {
     door: Door,
     stage: Stage,
     /// When it is closed, whatever it has got.
@@ -103,21 +107,15 @@ enum Answer {
     Kept(Kept),
 }
 
-impl Visit {
-    pub(in crate::engine) const fn wants_input(&self) -> bool {
-        matches!(self.stage, Stage::Reading(_))
-    }
-}
-
-impl Engine {
+impl Visits {
     /// Lets somebody in.
-    pub(in crate::engine) fn admit_visit(
+    pub(in crate::engine) fn admit(
         &mut self,
         door: Door,
         client: Option<IpAddr>,
-        now: Now,
+        fx: &mut Effects,
     ) -> ConnId {
-        let deadline = now.instant.after(STATUS_TIMEOUT);
+        let deadline = fx.now.instant.after(STATUS_TIMEOUT);
         let reader = match door {
             Door::Status => RequestReader::default(),
             Door::Https => RequestReader::with_posts(),
@@ -127,93 +125,123 @@ impl Engine {
             stage: Stage::Reading(reader),
             deadline,
         };
-        let conn = self.conns.insert(Conn::Visit(Box::new(visit)));
-        self.timers.set(deadline, Timer::Conn(conn));
+        let conn = fx.conns.reserve(Owner::Page);
+        self.sessions.put(conn, Box::new(visit));
+        fx.timers.set(deadline, Timer::Conn(conn));
         if door == Door::Https {
             let side = TlsSide::HttpsServer;
-            self.actions.push_back(Action::StartTls { conn, side });
+            fx.actions.push_back(Action::StartTls { conn, side });
         }
-        if let Some(other) = self.visits.enter(conn, door, client) {
-            self.conns.remove(other);
-            self.actions.push_back(Action::Abort { conn: other });
+        if let Some(other) = self.enter(conn, door, client) {
+            self.sessions.take(other);
+            fx.conns.release(other);
+            fx.actions.push_back(Action::Abort { conn: other });
         }
         conn
     }
 
+    /// Something has happened to a visit.
+    pub(in crate::engine) fn on_visit(
+        &mut self,
+        conn: ConnId,
+        event: ConnEvent<'_>,
+        delivery: &Delivery,
+        fx: &mut Effects,
+    ) {
+        match event {
+            ConnEvent::Bytes(bytes) => self.on_bytes(conn, bytes, delivery, fx),
+            ConnEvent::TlsReady(_) => self.on_tls(conn),
+            ConnEvent::Kept(bytes) => self.on_kept(conn, bytes, fx),
+            ConnEvent::Timeout(_) => self.on_timeout(conn, fx),
+            ConnEvent::Closed(_) => self.on_closed(conn, fx),
+            ConnEvent::Stop => self.stop(conn, fx),
+            // What is sent is the last thing that it does; the rest was not asked for.
+            ConnEvent::Drained
+            | ConnEvent::Connected
+            | ConnEvent::Read(_)
+            | ConnEvent::Answer(..) => {}
+        }
+    }
+
     /// The handshake is done.
-    pub(in crate::engine) fn visit_tls(&mut self, conn: ConnId, visit: Box<Visit>) {
-        self.visits.https.settle(|one| *one == conn);
-        self.conns.put(conn, Conn::Visit(visit));
+    fn on_tls(&mut self, conn: ConnId) {
+        self.https.settle(|one| *one == conn);
+    }
+
+    /// Whether bytes of a visit may be read now.
+    pub(in crate::engine) fn wants_input(&self, conn: ConnId) -> bool {
+        let visit = self.sessions.get(conn);
+        visit.is_some_and(|visit| matches!(visit.stage, Stage::Reading(_)))
     }
 
     /// Something of a request has come.
-    pub(in crate::engine) fn visit_bytes(
-        &mut self,
-        conn: ConnId,
-        mut visit: Box<Visit>,
-        bytes: &[u8],
-        now: Now,
-    ) {
+    fn on_bytes(&mut self, conn: ConnId, bytes: &[u8], delivery: &Delivery, fx: &mut Effects) {
+        let Some(visit) = self.sessions.get_mut(conn) else {
+            return;
+        };
         let Stage::Reading(reader) = &mut visit.stage else {
-            return self.conns.put(conn, Conn::Visit(visit));
+            return;
         };
         let (method, answer) = match reader.read(bytes) {
-            Ok(None) => return self.conns.put(conn, Conn::Visit(visit)),
+            Ok(None) => return,
             Ok(Some(request)) => match visit.door {
-                Door::Status => (request.method, self.respond_to(&request, now)),
-                Door::Https => (request.method, Answer::Now(self.publish(&request))),
+                Door::Status => (request.method, self.respond_to(&request, delivery, fx)),
+                Door::Https => (request.method, Answer::Now(self.publish(&request, fx))),
             },
             Err(refusal) => (Method::Get, Answer::Now(Response::refused(refusal))),
         };
         match answer {
-            Answer::Now(response) => self.visit_answer(conn, method, response),
+            Answer::Now(response) => self.answer(conn, method, response, fx),
             Answer::Kept(kept) => {
-                visit.stage = Stage::Waiting(method);
-                self.conns.put(conn, Conn::Visit(visit));
-                self.actions.push_back(Action::ReadKept { conn, kept });
+                if let Some(visit) = self.sessions.get_mut(conn) {
+                    visit.stage = Stage::Waiting(method);
+                }
+                fx.actions.push_back(Action::ReadKept { conn, kept });
             }
         }
     }
 
     /// The file that was asked for is read.
-    pub(in crate::engine) fn visit_kept(
-        &mut self,
-        conn: ConnId,
-        visit: &Visit,
-        bytes: Option<Vec<u8>>,
-    ) {
-        let method = match visit.stage {
-            Stage::Waiting(method) => method,
-            Stage::Reading(_) => Method::Get,
+    fn on_kept(&mut self, conn: ConnId, bytes: Option<Vec<u8>>, fx: &mut Effects) {
+        let method = match self.sessions.get(conn).map(|visit| &visit.stage) {
+            Some(Stage::Waiting(method)) => *method,
+            // It has gone, or has asked for nothing.
+            Some(Stage::Reading(_)) | None => return,
         };
         let response =
             bytes.map_or_else(Response::not_found, |bytes| Response::ok(Kind::Json, bytes));
-        self.visit_answer(conn, method, response);
+        self.answer(conn, method, response, fx);
     }
 
-    fn visit_answer(&mut self, conn: ConnId, method: Method, response: Response) {
-        self.send(conn, response.into_bytes(method));
-        self.visit_over(conn);
-        self.actions.push_back(Action::Close { conn });
+    fn answer(&mut self, conn: ConnId, method: Method, response: Response, fx: &mut Effects) {
+        fx.send(conn, response.into_bytes(method));
+        self.on_closed(conn, fx);
+        fx.actions.push_back(Action::Close { conn });
     }
 
     /// Its time is over, unless it was another's timer.
-    pub(in crate::engine) fn visit_expired(&mut self, conn: ConnId, visit: Box<Visit>, now: Now) {
-        if visit.deadline > now.instant {
-            return self.conns.put(conn, Conn::Visit(visit));
+    fn on_timeout(&mut self, conn: ConnId, fx: &mut Effects) {
+        let visit = self.sessions.get(conn);
+        if visit.is_some_and(|visit| visit.deadline <= fx.now.instant) {
+            self.stop(conn, fx);
         }
-        self.visit_over(conn);
-        self.actions.push_back(Action::Abort { conn });
+    }
+
+    /// Ends it without a word.
+    fn stop(&mut self, conn: ConnId, fx: &mut Effects) {
+        self.on_closed(conn, fx);
+        fx.actions.push_back(Action::Abort { conn });
     }
 
     /// Forgets it.
-    pub(in crate::engine) fn visit_over(&mut self, conn: ConnId) {
-        self.conns.remove(conn);
-        self.visits.leave(conn);
+    fn on_closed(&mut self, conn: ConnId, fx: &mut Effects) {
+        self.sessions.take(conn);
+        fx.conns.release(conn);
+        self.leave(conn);
     }
 
-    fn respond_to(&mut self, request: &Request, now: Now) -> Answer {
-        if !self.is_name_of_ours(request.host.as_deref()) {
+    fn respond_to(&mut self, request: &Request, delivery: &Delivery, fx: &mut Effects) -> Answer {
+        if !self.is_name_of_ours(request.host.as_deref(), fx) {
             return Answer::Now(Response::other((421, "Misdirected Request"), MISDIRECTED));
         }
         if let Some(file) = page::file(&request.path) {
@@ -222,9 +250,9 @@ impl Engine {
         Answer::Now(match request.path.as_str() {
             "/doctor.json" => return Answer::Kept(Kept::Checklist),
             "/reports.json" => return Answer::Kept(Kept::Reports),
-            "/metrics" => Response::ok(Kind::Metrics, self.snapshot(now).figures.clone()),
-            "/status.json" => Response::ok(Kind::Json, self.snapshot(now).json.clone()),
-            "/health" if self.records_reach_disk() => Response::ok(Kind::Text, "ok\n"),
+            "/metrics" => Response::ok(Kind::Metrics, self.snapshot(delivery, fx).figures.clone()),
+            "/status.json" => Response::ok(Kind::Json, self.snapshot(delivery, fx).json.clone()),
+            "/health" if !fx.disk.is_stuck => Response::ok(Kind::Text, "ok\n"),
             "/health" => Response::other(
                 (503, "Service Unavailable"),
                 "The disk does not take records: nothing is sent until it does.",
@@ -235,29 +263,29 @@ impl Engine {
 
     /// The state of the relay, which is looked at once a second at most: with a long queue that takes a while, in which no
     /// mail is served.
-    fn snapshot(&mut self, now: Now) -> &Snapshot {
-        let known = self.visits.snapshot.take();
-        let is_fresh = |snapshot: &Snapshot| now.instant.since(snapshot.at) < STATUS_INTERVAL;
+    fn snapshot(&mut self, delivery: &Delivery, fx: &mut Effects) -> &Snapshot {
+        let known = self.snapshot.take();
+        let is_fresh = |snapshot: &Snapshot| fx.now.instant.since(snapshot.at) < STATUS_INTERVAL;
         let snapshot = known.filter(is_fresh).unwrap_or_else(|| {
-            let status = self.status(now);
+            let status = status(delivery, fx);
             Snapshot {
-                at: now.instant,
-                figures: figures(&status, &self.observed).into_bytes(),
+                at: fx.now.instant,
+                figures: figures(&status, &fx.observed).into_bytes(),
                 json: serde_json::to_vec(&status).unwrap_or_default(),
             }
         });
-        self.visits.snapshot.insert(snapshot)
+        self.snapshot.insert(snapshot)
     }
 
     /// What a domain tells the world.
-    fn publish(&self, request: &Request) -> Response {
+    fn publish(&self, request: &Request, fx: &Effects) -> Response {
         let host = request.host.as_deref().unwrap_or_default();
         let is_post = request.method == Method::Post;
         let takes_posts = request.path.eq_ignore_ascii_case(AUTODISCOVER_PATH);
         if is_post && !takes_posts {
             return Response::refused(Refusal::Method);
         }
-        match published::look(&self.config, host, &request.path) {
+        match published::look(&fx.config, host, &request.path) {
             Some(Published::Policy(text)) => Response::ok(Kind::Text, text),
             Some(Published::Settings(text)) => Response::ok(Kind::Xml, text),
             None => Response::not_found(),
@@ -266,11 +294,11 @@ impl Engine {
 
     /// Whether the host that is asked for can be nobody else's. A page of the Internet can have a name lead to this machine,
     /// and its script would read what stands here (DNS rebinding); it cannot do that by an address, or by our own name.
-    fn is_name_of_ours(&self, host: Option<&str>) -> bool {
+    fn is_name_of_ours(&self, host: Option<&str>, fx: &Effects) -> bool {
         let Some(host) = host else { return true };
         host.parse::<IpAddr>().is_ok()
             || host == "localhost"
-            || host == self.config.hostname.as_str()
+            || host == fx.config.hostname.as_str()
             || host.ends_with(".localhost")
     }
 }

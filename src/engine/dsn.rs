@@ -11,33 +11,31 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::delivery::Delivery;
+use super::delivery::outcome::GIVEN_UP;
+use super::effects::{Effects, JobOwner};
 use super::event::{Action, ConnId, Reader, Work, WorkResult};
 use super::log::{Level, Line, Named};
-use super::outbound::outcome::GIVEN_UP;
-use super::signing::signing_inputs;
-use super::store::addresses;
-use super::store::{Committing, Owner, Unrecorded};
+use super::note::{NewRecord, Note};
+use super::signing::{keys_of, signing_inputs};
+use super::spool::{MessageOwner, Unrecorded, addresses};
 use super::timers::Timer;
-use super::{Engine, JobOwner};
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::auth::dkim::canonical::{BodyHasher, Form};
 use crate::cause::{Cause, Place, Words};
-use crate::clock::Now;
 use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Recipient};
 use crate::limits::{NOTICE_READ_BYTES, NOTICES_AT_WORK_MAX};
 use crate::mail::dsn;
 use crate::mail::header::{Header, HeaderEnd, header_end};
 use crate::policy::relay::{self, Goal};
 use crate::policy::retry;
-use crate::queue::{
-    Body, Command, Content, MessageRecord, Outcome, OutcomeRecord, Part, Phase, ReadError, Record,
-};
+use crate::queue::{Body, Content, MessageRecord, Outcome, OutcomeRecord, Part, Phase, ReadError};
 use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
 
 /// Notifications that are being made.
 #[derive(Debug, Default)]
-pub(super) struct Notices {
+pub(super) struct Dsns {
     at_work: HashMap<u64, Notice>,
     waiting: VecDeque<Notice>,
     next: u64,
@@ -53,7 +51,7 @@ struct Notice {
     /// The host that answered.
     host: Option<String>,
     /// The courier that waits for the record.
-    courier: Option<ConnId>,
+    session: Option<ConnId>,
     /// The event by which the log is to name the recipients, where it has not.
     unlogged: Option<&'static str>,
     envelope: Option<Box<Envelope>>,
@@ -61,40 +59,40 @@ struct Notice {
     made: Option<MessageRecord>,
 }
 
-impl Notices {
+impl Dsns {
     /// Notifications that are being made, and those that wait.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.at_work.len(), self.waiting.len())
     }
 }
 
-impl Engine {
+impl Dsns {
     /// Tells the sender what a record says, then writes the record; the courier, if any, waits for that.
-    pub(super) fn notify(&mut self, unrecorded: Unrecorded, now: Now) {
+    pub(super) fn notify(&mut self, unrecorded: Unrecorded, fx: &mut Effects) {
         let Unrecorded {
             record,
             relayed,
             host,
-            courier,
+            session,
             unlogged,
         } = unrecorded;
         let notice = Notice {
             record,
             relayed,
             host,
-            courier,
+            session,
             unlogged,
             envelope: None,
             fields: Vec::new(),
             made: None,
         };
-        self.notices.waiting.push_back(notice);
-        self.next_notice(now);
+        self.waiting.push_back(notice);
+        self.next_notice(fx);
     }
 
     /// Tells the sender that a message is late, once.
-    pub(super) fn warn_of_delay(&mut self, id: QueueId, now: Now) {
-        let Some(entry) = self.index.get_mut(id) else {
+    pub(super) fn warn_of_delay(&mut self, id: QueueId, fx: &mut Effects) {
+        let Some(entry) = fx.index.get_mut(id) else {
             return;
         };
         if entry.warned || entry.held {
@@ -103,7 +101,7 @@ impl Engine {
         entry.warned = true;
         let record = OutcomeRecord {
             id,
-            at: now.wall,
+            at: fx.now.wall,
             recipients: Vec::new(),
             warned: true,
             done: false,
@@ -112,28 +110,28 @@ impl Engine {
             record,
             relayed: Vec::new(),
             host: None,
-            courier: None,
+            session: None,
             unlogged: None,
         };
-        self.notify(unrecorded, now);
+        self.notify(unrecorded, fx);
     }
 
-    fn next_notice(&mut self, now: Now) {
-        while self.notices.at_work.len() < NOTICES_AT_WORK_MAX {
-            let Some(notice) = self.notices.waiting.pop_front() else {
+    fn next_notice(&mut self, fx: &mut Effects) {
+        while self.at_work.len() < NOTICES_AT_WORK_MAX {
+            let Some(notice) = self.waiting.pop_front() else {
                 return;
             };
             let id = notice.record.id;
-            let Some(entry) = self.index.get(id) else {
-                self.notice_unowed(&notice, now);
+            let Some(entry) = fx.index.get(id) else {
+                self.notice_unowed(&notice, fx);
                 continue;
             };
             let location = entry.location;
-            let number = self.notices.next;
-            self.notices.next = number.wrapping_add(1);
-            self.notices.at_work.insert(number, notice);
+            let number = self.next;
+            self.next = number.wrapping_add(1);
+            self.at_work.insert(number, notice);
             let reader = Reader::Notice(number);
-            self.actions.push_back(Action::Read {
+            fx.actions.push_back(Action::Read {
                 reader,
                 id,
                 location,
@@ -143,24 +141,24 @@ impl Engine {
     }
 
     /// Takes out a notification that goes on, unless its message was taken out of the queue meanwhile.
-    fn notice_at_work(&mut self, number: u64, now: Now) -> Option<Notice> {
-        let notice = self.notices.at_work.remove(&number)?;
-        if self.index.get(notice.record.id).is_some() {
+    fn notice_at_work(&mut self, number: u64, fx: &mut Effects) -> Option<Notice> {
+        let notice = self.at_work.remove(&number)?;
+        if fx.index.get(notice.record.id).is_some() {
             return Some(notice);
         }
-        self.notice_unowed(&notice, now);
-        self.next_notice(now);
+        self.notice_unowed(&notice, fx);
+        self.next_notice(fx);
         None
     }
 
     /// Nothing is owed for a message that an operator took out of the queue; the courier that waits goes on.
-    fn notice_unowed(&mut self, notice: &Notice, now: Now) {
+    fn notice_unowed(&mut self, notice: &Notice, fx: &mut Effects) {
         let line = Line::new(Level::Info, "notice-dropped").with("id", notice.record.id);
-        self.log(line.with("why", "the message was taken out of the queue"));
+        fx.log(line.with("why", "the message was taken out of the queue"));
         // The disk may have refused it before, and nothing of it will be written by which to see that it takes records.
-        self.recording_works();
-        if let Some(conn) = notice.courier {
-            self.courier_recorded(conn, now);
+        fx.disk_takes_records();
+        if let Some(session) = notice.session {
+            fx.note(Note::GoOn { session });
         }
     }
 
@@ -169,33 +167,34 @@ impl Engine {
         &mut self,
         number: u64,
         result: Result<Content, ReadError>,
-        now: Now,
+        delivery: &Delivery,
+        fx: &mut Effects,
     ) {
-        let Some(mut notice) = self.notice_at_work(number, now) else {
+        let Some(mut notice) = self.notice_at_work(number, fx) else {
             return;
         };
         match result {
             Ok(Content::Head { envelope, fields }) => {
-                self.log_unlogged(&mut notice, Some(&envelope));
+                self.log_unlogged(&mut notice, Some(&envelope), fx);
                 if envelope.reverse_path.is_null() {
-                    return self.notice_over(notice, now);
+                    return self.notice_over(notice, fx);
                 }
                 notice.envelope = Some(Box::new(envelope));
                 notice.fields = fields;
                 let id = notice.record.id;
-                if let Some(entry) = self.index.get(id) {
+                if let Some(entry) = fx.index.get(id) {
                     let part = Part::Body {
                         offset: 0,
                         len: NOTICE_READ_BYTES,
                     };
                     let (reader, location) = (Reader::Notice(number), entry.location);
-                    self.actions.push_back(Action::Read {
+                    fx.actions.push_back(Action::Read {
                         reader,
                         id,
                         location,
                         part,
                     });
-                    self.notices.at_work.insert(number, notice);
+                    self.at_work.insert(number, notice);
                 }
             }
             Ok(Content::Body { bytes, crc32 }) => {
@@ -203,27 +202,27 @@ impl Engine {
                 let whole = bytes.len() < NOTICE_READ_BYTES as usize;
                 let damaged = whole && crc32fast::hash(&bytes) != crc32;
                 let original = if damaged { &[][..] } else { &bytes };
-                self.notice_build(number, notice, original, now);
+                self.notice_build(number, notice, original, delivery, fx);
             }
-            Ok(Content::Whole { .. }) => self.notice_over(notice, now),
+            Ok(Content::Whole { .. }) => self.notice_over(notice, fx),
             Err(error) => {
                 let line = Line::new(Level::Error, "unreadable")
                     .with("id", notice.record.id)
                     .with("why", error);
-                self.log(line);
-                self.log_unlogged(&mut notice, None);
+                fx.log(line);
+                self.log_unlogged(&mut notice, None, fx);
                 match notice.envelope {
                     // What is left of it is enough to tell the sender.
-                    Some(_) => self.notice_build(number, notice, &[], now),
-                    None if matches!(error, ReadError::Disk(_)) => self.notice_later(notice, now),
-                    None => self.notice_over(notice, now),
+                    Some(_) => self.notice_build(number, notice, &[], delivery, fx),
+                    None if matches!(error, ReadError::Disk(_)) => self.notice_later(notice, fx),
+                    None => self.notice_over(notice, fx),
                 }
             }
         }
     }
 
     /// Logs the failures of recipients that nobody knew when they failed: whom the envelope names, or nobody.
-    fn log_unlogged(&mut self, notice: &mut Notice, envelope: Option<&Envelope>) {
+    fn log_unlogged(&mut self, notice: &mut Notice, envelope: Option<&Envelope>, fx: &mut Effects) {
         let Some(event) = notice.unlogged.take() else {
             return;
         };
@@ -238,79 +237,90 @@ impl Engine {
             }
             let said = why.to_string();
             let said = said.strip_prefix(GIVEN_UP).unwrap_or(&said);
-            self.log(line.with("status", status).with("why", said));
+            fx.log(line.with("status", status).with("why", said));
         }
     }
 
     /// Writes the record without a notification.
-    fn notice_over(&mut self, notice: Notice, now: Now) {
-        self.record_outcome(notice.record, notice.courier);
-        self.next_notice(now);
+    fn notice_over(&mut self, notice: Notice, fx: &mut Effects) {
+        fx.note(Note::Record {
+            record: notice.record,
+            session: notice.session,
+        });
+        self.next_notice(fx);
     }
 
     /// Nobody can be told as long as the disk does not say who. What failed is tried again, and fails again, when it
     /// does: a recipient is not closed without a word.
-    fn notice_later(&mut self, mut notice: Notice, now: Now) {
+    fn notice_later(&mut self, mut notice: Notice, fx: &mut Effects) {
         let id = notice.record.id;
         let mut wait = Duration::ZERO;
         for (index, outcome) in &mut notice.record.recipients {
             let Outcome::Failed { status, why } = outcome else {
                 continue;
             };
-            let known = self
+            let known = fx
                 .index
                 .get(id)
                 .and_then(|entry| entry.recipients.get(*index as usize));
             let attempts = known.map_or(0, |state| state.attempts).saturating_add(1);
-            wait = retry::delay(attempts, &mut *self.entropy);
+            wait = retry::delay(attempts, &mut *fx.entropy);
             *outcome = Outcome::Deferred {
                 attempts,
-                until: now.wall.after(wait),
+                until: fx.now.wall.after(wait),
                 status: Some(*status),
                 why: Arc::clone(why),
             };
             notice.record.done = false;
         }
         if std::mem::take(&mut notice.record.warned)
-            && let Some(entry) = self.index.get_mut(id)
+            && let Some(entry) = fx.index.get_mut(id)
         {
             entry.warned = false;
         }
         // Only a delay has a record without recipients.
         if notice.record.recipients.is_empty() {
-            let again = now
+            let again = fx
+                .now
                 .instant
-                .after(wait.max(retry::delay(1, &mut *self.entropy)));
-            self.timers.set(again, Timer::Warn(id));
+                .after(wait.max(retry::delay(1, &mut *fx.entropy)));
+            fx.timers.set(again, Timer::Warn(id));
         }
-        self.notice_over(notice, now);
+        self.notice_over(notice, fx);
     }
 
-    fn notice_build(&mut self, number: u64, mut notice: Notice, original: &[u8], now: Now) {
+    fn notice_build(
+        &mut self,
+        number: u64,
+        mut notice: Notice,
+        original: &[u8],
+        delivery: &Delivery,
+        fx: &mut Effects,
+    ) {
         let Some(envelope) = notice.envelope.take() else {
-            return self.notice_over(notice, now);
+            return self.notice_over(notice, fx);
         };
         let ReversePath::Mailbox(to) = &envelope.reverse_path else {
-            return self.notice_over(notice, now);
+            return self.notice_over(notice, fx);
         };
-        let rows = self.rows(&notice, &envelope);
+        let rows = self.rows(&notice, &envelope, delivery, fx);
         if rows.is_empty() {
-            return self.notice_over(notice, now);
+            return self.notice_over(notice, fx);
         }
-        self.note_only_notice(&mut notice, &envelope, &rows);
-        let recipients = match relay::notification(&self.config, to) {
+        self.note_only_notice(&mut notice, &envelope, &rows, fx);
+        let recipients = match relay::notification(&fx.config, to) {
             Ok(targets) => targets,
             Err(refusal) => {
                 let line = Line::new(Level::Warning, "notice-dropped")
                     .with("id", notice.record.id)
                     .with("to", to);
-                self.log(line.with("why", format!("{refusal:?}")));
-                return self.notice_over(notice, now);
+                fx.log(line.with("why", format!("{refusal:?}")));
+                return self.notice_over(notice, fx);
             }
         };
-        let domain = self.postmaster_domain(to);
-        let id = self.ids.next(now.wall);
-        let message = self.compose(&notice, &envelope, to, &domain, &rows, id, original, now);
+        let domain = self.postmaster_domain(to, fx);
+        let id = fx.ids.next(fx.now.wall);
+        let message = self.compose(&notice, &envelope, to, &domain, &rows, id, original, fx);
         let recipient = |goal: Goal| Recipient {
             destination: goal.destination.map(|to| to.to_string().into()),
             ..Recipient::new(goal.mailbox, Notify::Never, None)
@@ -328,18 +338,18 @@ impl Engine {
                     BodyKind::SevenBit
                 },
                 smtputf8: message.smtputf8,
-                arrived: now.wall,
+                arrived: fx.now.wall,
                 origin: format!("notice={}", notice.record.id).into(),
             },
             fields: Vec::new(),
             body: Body::Inline(message.bytes),
         };
-        self.counters.notices += 1;
+        fx.counters.notices += 1;
         let about = rows.iter().filter_map(|row| {
             let recipient = envelope.recipients.get(row.index as usize)?;
             Some(recipient.mailbox.as_str())
         });
-        self.log(
+        fx.log(
             Line::new(Level::Info, "notice")
                 .with("id", id)
                 .with("about", notice.record.id)
@@ -350,7 +360,7 @@ impl Engine {
                     rows.first().map_or("failed", |row| action_text(row.action)),
                 ),
         );
-        self.sign_notice(number, notice, record, &domain, now);
+        self.sign_notice(number, notice, record, &domain, fx);
     }
 
     #[expect(
@@ -366,9 +376,9 @@ impl Engine {
         rows: &[Row],
         id: QueueId,
         original: &[u8],
-        now: Now,
+        fx: &mut Effects,
     ) -> dsn::Message {
-        let config = Arc::clone(&self.config);
+        let config = Arc::clone(&fx.config);
         let reports: Vec<dsn::Report<'_>> = rows
             .iter()
             .filter_map(|row| {
@@ -397,33 +407,39 @@ impl Engine {
         let full = envelope.dsn_return == Some(DsnReturn::Full) && whole;
         let late = rows.iter().any(|row| row.action == dsn::Action::Delayed);
         dsn::Notice {
-            hostname: &self.config.hostname,
+            hostname: &fx.config.hostname,
             domain,
             to,
             id: notice.record.id,
             notice_id: id,
             envelope_id: envelope.envelope_id.as_deref(),
             arrived: envelope.arrived,
-            at: now.wall,
-            retry_until: late.then(|| envelope.arrived.after(self.config.delivery.give_up_after)),
+            at: fx.now.wall,
+            retry_until: late.then(|| envelope.arrived.after(fx.config.delivery.give_up_after)),
             reports: &reports,
             original: dsn::Original {
                 header: &header,
                 body: if full { original.get(body..) } else { None },
             },
         }
-        .build(&mut *self.entropy)
+        .build(&mut *fx.entropy)
     }
 
     /// What the notification has to say of which recipient.
-    fn rows(&self, notice: &Notice, envelope: &Envelope) -> Vec<Row> {
+    fn rows(
+        &self,
+        notice: &Notice,
+        envelope: &Envelope,
+        delivery: &Delivery,
+        fx: &Effects,
+    ) -> Vec<Row> {
         let wish = |index: u32| {
             envelope
                 .recipients
                 .get(index as usize)
                 .map(|recipient| recipient.notify)
         };
-        let entry = self.index.get(notice.record.id);
+        let entry = fx.index.get(notice.record.id);
         // The mark of the record itself is that of a notification that the disk refused.
         let told = entry.is_some_and(|entry| entry.warned) && !notice.record.warned;
         let mut rows = Vec::new();
@@ -464,29 +480,41 @@ impl Engine {
             });
         }
         if notice.record.warned {
-            rows.extend(self.late_rows(notice.record.id, &wish));
+            rows.extend(self.late_rows(notice.record.id, &wish, delivery, fx));
         }
         rows
     }
 
     /// Where this is the one notification that the sender gets, nothing is told of the message after it. The mark is the
     /// one of a delay, of which such a sender is not told.
-    fn note_only_notice(&mut self, notice: &mut Notice, envelope: &Envelope, rows: &[Row]) {
+    fn note_only_notice(
+        &mut self,
+        notice: &mut Notice,
+        envelope: &Envelope,
+        rows: &[Row],
+        fx: &mut Effects,
+    ) {
         let recipients = rows.iter().filter_map(|row| {
             let index = usize::try_from(row.index).ok()?;
             envelope.recipients.get(index)
         });
         let mut once = recipients.filter(|recipient| recipient.notify == Notify::Once);
         if once.next().is_some()
-            && let Some(entry) = self.index.get_mut(notice.record.id)
+            && let Some(entry) = fx.index.get_mut(notice.record.id)
         {
             entry.warned = true;
             notice.record.warned = true;
         }
     }
 
-    fn late_rows(&self, id: QueueId, wish: &dyn Fn(u32) -> Option<Notify>) -> Vec<Row> {
-        let Some(entry) = self.index.get(id) else {
+    fn late_rows(
+        &self,
+        id: QueueId,
+        wish: &dyn Fn(u32) -> Option<Notify>,
+        delivery: &Delivery,
+        fx: &Effects,
+    ) -> Vec<Row> {
+        let Some(entry) = fx.index.get(id) else {
             return Vec::new();
         };
         let open = entry
@@ -499,7 +527,7 @@ impl Engine {
             if !wish(index).is_some_and(Notify::wants_delay) {
                 return None;
             }
-            let trouble = self.hops.get(state.hop).and_then(|hop| hop.trouble.clone());
+            let trouble = delivery.hop(state.hop).and_then(|hop| hop.trouble.clone());
             let why = (state.why.clone().or(trouble)).map_or_else(
                 || Cause::here("it has not been tried yet"),
                 |why| why.as_ref().clone(),
@@ -517,15 +545,15 @@ impl Engine {
     }
 
     /// The served domain in whose name a notification goes out: the one that has to do with the sender.
-    fn postmaster_domain(&self, to: &Mailbox) -> Domain {
-        if self.config.domains.contains_key(to.domain()) {
+    fn postmaster_domain(&self, to: &Mailbox, fx: &Effects) -> Domain {
+        if fx.config.domains.contains_key(to.domain()) {
             return to.domain().clone();
         }
-        self.config
+        fx.config
             .domains
             .keys()
             .next()
-            .unwrap_or(&self.config.hostname)
+            .unwrap_or(&fx.config.hostname)
             .clone()
     }
 
@@ -535,7 +563,7 @@ impl Engine {
         mut notice: Notice,
         record: MessageRecord,
         domain: &Domain,
-        now: Now,
+        fx: &mut Effects,
     ) {
         let Body::Inline(bytes) = &record.body else {
             return;
@@ -550,36 +578,36 @@ impl Engine {
         let mut hasher = BodyHasher::new(Form::Relaxed);
         hasher.update(bytes.get(body..).unwrap_or_default());
         let hash = hasher.finish().hash;
-        let inputs = signing_inputs(&self.keys_of(domain), &header, &[], &hash, now);
+        let inputs = signing_inputs(&keys_of(&fx.config, domain), &header, &[], &hash, fx.now);
         notice.made = Some(record);
         if inputs.is_empty() {
-            return self.notice_made(notice, now);
+            return self.notice_made(notice, fx);
         }
-        self.notices.at_work.insert(number, notice);
-        self.work(
+        self.at_work.insert(number, notice);
+        fx.work(
             JobOwner::SignNotice { notice: number },
             Work::Sign(inputs, None),
         );
     }
 
     /// A worker signed. A notification that cannot be signed goes out unsigned: it is owed.
-    pub(super) fn notice_signed(&mut self, number: u64, result: WorkResult, now: Now) {
-        let Some(mut notice) = self.notice_at_work(number, now) else {
+    pub(super) fn notice_signed(&mut self, number: u64, result: WorkResult, fx: &mut Effects) {
+        let Some(mut notice) = self.notice_at_work(number, fx) else {
             return;
         };
         if let (WorkResult::Signed(Ok(fields)), Some(made)) = (result, notice.made.as_mut()) {
             made.fields = fields;
         }
-        self.notice_made(notice, now);
+        self.notice_made(notice, fx);
     }
 
     /// The notification goes to the disk; the outcome follows once it is there.
-    fn notice_made(&mut self, notice: Notice, now: Now) {
+    fn notice_made(&mut self, notice: Notice, fx: &mut Effects) {
         let Notice {
             record: outcome,
             relayed,
             host,
-            courier,
+            session,
             made,
             ..
         } = notice;
@@ -592,17 +620,16 @@ impl Engine {
                 record: outcome,
                 relayed,
                 host,
-                courier,
+                session,
                 unlogged: None,
             };
-            let committing = Committing::message(&record, size, Owner::Notice(Box::new(behind)));
-            let ticket = self.ticket(committing);
-            self.store(Command::Append {
-                ticket,
-                record: Record::Message(record),
-            });
+            fx.note(Note::Append(Box::new(NewRecord {
+                record,
+                size,
+                owner: MessageOwner::Dsn(Box::new(behind)),
+            })));
         }
-        self.next_notice(now);
+        self.next_notice(fx);
     }
 }
 

@@ -6,10 +6,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::signing::Keys;
 use crate::address::Mailbox;
 use crate::auth::credential::KEY_BYTES;
 use crate::auth::dkim::canonical::{BodyHasher, Form};
+use crate::engine::signing::Keys;
 use crate::limits::{INLINE_BODY_BYTES_MAX, RECEIVED_FIELDS_MAX};
 use crate::mail::header::{Front, Header, HeaderError, HeaderScanner, Scan};
 use crate::policy::authenticity::Examination;

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::event::ConnId;
 use crate::address::Mailbox;
 use crate::auth::credential::{Credential, Password};
+use crate::engine::event::ConnId;
 use crate::limits::DERIVATIONS_AT_ONCE;
 use crate::policy::password_memory::Tag;
 use crate::policy::shares::Holder;
@@ -160,13 +160,13 @@ const TURNS: u8 = 4;
 mod tests {
     use super::*;
     use crate::auth::credential::KEY_BYTES;
-    use crate::engine::connections::Connections;
+    use crate::engine::connections::{Connections, Owner};
     use crate::policy::shares::Standing;
 
-    fn check(conns: &mut Connections<()>, tag: u8, rank: Rank) -> Check {
+    fn check(conns: &mut Connections, tag: u8, rank: Rank) -> Check {
         Check {
             waiters: vec![Waiter {
-                conn: conns.reserve(),
+                conn: conns.reserve(Owner::Server),
                 address: None,
             }],
             login: None,
@@ -223,7 +223,7 @@ mod tests {
         line.put(check(&mut conns, 1, Rank::Failed));
         line.put(check(&mut conns, 2, Rank::Unknown));
         let waiter = Waiter {
-            conn: conns.reserve(),
+            conn: conns.reserve(Owner::Server),
             address: None,
         };
         assert!(line.join(&[1; KEY_BYTES], waiter, Rank::Known));
@@ -242,7 +242,7 @@ mod tests {
         let one = check(&mut conns, 1, Rank::Unknown);
         let first = one.waiters[0].conn;
         line.put(one);
-        let other = conns.reserve();
+        let other = conns.reserve(Owner::Server);
         let waiter = Waiter {
             conn: other,
             address: None,

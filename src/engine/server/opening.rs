@@ -2,12 +2,11 @@
 
 use super::holding::Holding;
 use super::room::Places;
-use super::{Inbound, Opening};
-use crate::clock::Now;
+use super::{Inbound, Opening, Server};
+use crate::engine::connections::Owner;
+use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Listener, Peer, TlsSide};
 use crate::engine::log::{Level, Line};
-use crate::engine::status::Door;
-use crate::engine::{Conn, Control, Engine};
 use crate::limits::{BANNER_DELAY, HANDSHAKE_TIMEOUT, PROXY_TIMEOUT};
 use crate::policy::authority::Grants;
 use crate::policy::relay::Client;
@@ -16,39 +15,14 @@ use crate::smtp::proxy::{HeaderReader, Origin};
 use crate::smtp::reply::Reply;
 use crate::smtp::server::{Encryption, Role, Session, Tolerance};
 
-impl Engine {
-    /// A connection was accepted; `Err` is what to send before it is closed at once.
-    pub fn accept(&mut self, listener: Listener, peer: Peer, now: Now) -> Result<ConnId, Vec<u8>> {
-        self.observed.set_time(now.wall);
-        let result = self.admit(listener, peer, now);
-        self.settle(now);
-        result.map_err(|reply| {
-            let mut bytes = Vec::new();
-            reply.write(&mut bytes);
-            bytes
-        })
-    }
-
-    fn admit(&mut self, listener: Listener, peer: Peer, now: Now) -> Result<ConnId, Reply> {
-        if self.stopping {
-            return Err(Reply::SHUTTING_DOWN);
-        }
-        if listener == Listener::Control {
-            return Ok(self
-                .conns
-                .insert(Conn::Control(Box::new(Control::new(peer)))));
-        }
-        match listener {
-            Listener::Status => return Ok(self.admit_visit(Door::Status, None, now)),
-            Listener::Https => {
-                let client = match peer {
-                    Peer::Network { remote, .. } => Some(remote.ip()),
-                    Peer::Process { .. } => None,
-                };
-                return Ok(self.admit_visit(Door::Https, client, now));
-            }
-            _ => {}
-        }
+impl Server {
+    /// A connection was accepted on one of the ports of SMTP; `Err` is what its client is told.
+    pub(in crate::engine) fn admit(
+        &mut self,
+        listener: Listener,
+        peer: Peer,
+        fx: &mut Effects,
+    ) -> Result<ConnId, Reply> {
         let (role, encryption) = match listener {
             Listener::Smtp | Listener::Proxy => (Role::Relay, Encryption::Offered),
             Listener::Submission => (Role::Submission, Encryption::Offered),
@@ -76,9 +50,9 @@ impl Engine {
             named: Vec::new(),
             noted: Vec::new(),
             recipient_bytes: 0,
-            opened: now.instant,
-            touched: now.instant,
-            body_began: now.instant,
+            opened: fx.now.instant,
+            touched: fx.now.instant,
+            body_began: fx.now.instant,
             body_bytes: 0,
             deadline: None,
             timer: None,
@@ -93,46 +67,46 @@ impl Engine {
             guard: None,
         });
         if listener == Listener::Proxy {
-            self.admit_proxy(&mut inbound, now)?;
+            self.admit_proxy(&mut inbound, fx)?;
         } else {
-            self.admit_client(&mut inbound, now)?;
+            self.admit_client(&mut inbound, fx)?;
         }
-        self.counters.sessions += 1;
-        let conn = self.conns.reserve();
-        self.debug(|| {
+        fx.counters.sessions += 1;
+        let conn = fx.conns.reserve(Owner::Server);
+        fx.debug(|| {
             let listener = format!("{listener:?}").to_lowercase();
             Line::new(Level::Debug, "connect")
                 .with("listener", listener)
                 .with("peer", inbound.peer_text())
         });
         if let Opening::Over = inbound.opening {
-            self.open(conn, &mut inbound, now);
+            self.open(conn, &mut inbound, fx);
         }
-        self.inbound_put(conn, inbound);
+        self.inbound_put(conn, inbound, fx);
         Ok(conn)
     }
 
     /// Lets a client in, once it is known who it is.
-    fn admit_client(&mut self, inbound: &mut Inbound, now: Now) -> Result<(), Reply> {
+    fn admit_client(&mut self, inbound: &mut Inbound, fx: &mut Effects) -> Result<(), Reply> {
         if let Some(address) = inbound.address()
-            && !self.is_trusted(inbound.door(), address)
+            && !self.is_trusted(inbound.door(), address, fx)
         {
             if inbound.is_relay_port() {
-                self.admit_stranger(address, now)?;
+                self.admit_stranger(address, fx)?;
             }
-            let max = self.config.limits.sessions_per_address;
+            let max = fx.config.limits.sessions_per_address;
             if !self.logins.peers.open(address, max) {
-                self.note_unadmitted(inbound, &Reply::TOO_MANY_SESSIONS);
+                self.note_unadmitted(inbound, &Reply::TOO_MANY_SESSIONS, fx);
                 return Err(Reply::TOO_MANY_SESSIONS);
             }
             inbound.counted = Some(address);
         }
-        let holder = self.holder_of(inbound, now.instant);
-        inbound.holding.give_all(&mut self.shares);
+        let holder = self.holder_of(inbound, fx);
+        inbound.holding.give_all(&mut fx.shares);
         inbound.holding = Holding::new(holder);
-        let mut taken = inbound.holding.take_session(&mut self.shares);
-        if taken.is_err() && self.retire_idle_session(holder.standing(), now) {
-            taken = inbound.holding.take_session(&mut self.shares);
+        let mut taken = inbound.holding.take_session(&mut fx.shares);
+        if taken.is_err() && self.retire_idle_session(holder.standing(), fx) {
+            taken = inbound.holding.take_session(&mut fx.shares);
         }
         if taken.is_err()
             && let Some(address) = inbound.counted.take()
@@ -140,77 +114,77 @@ impl Engine {
             self.logins.peers.close(address);
         }
         if let Err(reply) = &taken {
-            self.note_unadmitted(inbound, reply);
+            self.note_unadmitted(inbound, reply, fx);
         }
         taken
     }
 
     /// A client is not let in, for there are enough.
-    fn note_unadmitted(&mut self, inbound: &Inbound, reply: &Reply) {
-        self.counters.throttled += 1;
+    fn note_unadmitted(&mut self, inbound: &Inbound, reply: &Reply, fx: &mut Effects) {
+        fx.counters.throttled += 1;
         let line = Line::new(Level::Info, "reject")
             .with("peer", inbound.peer_text())
             .with("what", "connection")
             .with("code", reply.code())
             .with("why", reply.text());
-        self.log_refusal(self.of_client(inbound.address(), line));
+        fx.log_refusal(fx.of_client(inbound.address(), line));
     }
 
     /// Lets a proxy in: it has to say at once for whom it comes.
-    fn admit_proxy(&mut self, inbound: &mut Inbound, now: Now) -> Result<(), Reply> {
+    fn admit_proxy(&mut self, inbound: &mut Inbound, fx: &mut Effects) -> Result<(), Reply> {
         if !inbound
             .address()
-            .is_some_and(|address| self.config.proxies.contains(address))
+            .is_some_and(|address| fx.config.proxies.contains(address))
         {
-            self.note_proxy(inbound, "not a proxy");
+            self.note_proxy(inbound, "not a proxy", fx);
             return Err(Reply::NOT_A_PROXY);
         }
         inbound.holding = Holding::new(Holder::nobody(Standing::Client));
-        if let Err(reply) = inbound.holding.take_session(&mut self.shares) {
-            self.note_unadmitted(inbound, &reply);
+        if let Err(reply) = inbound.holding.take_session(&mut fx.shares) {
+            self.note_unadmitted(inbound, &reply, fx);
             return Err(reply);
         }
         inbound.opening = Opening::Proxy(HeaderReader::default());
-        inbound.deadline = Some(now.instant.after(PROXY_TIMEOUT));
+        inbound.deadline = Some(fx.now.instant.after(PROXY_TIMEOUT));
         Ok(())
     }
 
     /// Begins the session of a client that was let in: with the banner, TLS, or silence.
-    fn open(&mut self, conn: ConnId, inbound: &mut Inbound, now: Now) {
-        inbound.session.tolerate(self.tolerance(inbound));
+    fn open(&mut self, conn: ConnId, inbound: &mut Inbound, fx: &mut Effects) {
+        inbound.session.tolerate(self.tolerance(inbound, fx));
         if inbound.listener == Listener::Submissions {
-            self.actions.push_back(Action::StartTls {
+            fx.actions.push_back(Action::StartTls {
                 conn,
                 side: TlsSide::Server,
             });
-            inbound.deadline = Some(now.instant.after(HANDSHAKE_TIMEOUT));
+            inbound.deadline = Some(fx.now.instant.after(HANDSHAKE_TIMEOUT));
         } else if let (Some(address), true) = (inbound.counted, inbound.is_relay_port()) {
-            self.guard(conn, inbound, address, now);
+            self.guard(conn, inbound, address, fx);
             inbound.opening = Opening::Silent;
-            inbound.deadline = Some(now.instant.after(BANNER_DELAY));
+            inbound.deadline = Some(fx.now.instant.after(BANNER_DELAY));
         } else {
-            self.greet(conn, inbound, now);
+            self.greet(conn, inbound, fx);
         }
     }
 
     /// What a client may get wrong: a host of `relay.networks` the form of commands, and line ends where its network says so.
-    fn tolerance(&self, inbound: &Inbound) -> Tolerance {
-        let Client::Network { address } = self.client(inbound) else {
+    fn tolerance(&self, inbound: &Inbound, fx: &Effects) -> Tolerance {
+        let Client::Network { address } = self.client(inbound, fx) else {
             return Tolerance::None;
         };
-        match self.config.mended.contains(address) {
+        match fx.config.mended.contains(address) {
             true => Tolerance::LineEnds,
             false => Tolerance::Form,
         }
     }
 
     /// Sends the banner.
-    pub(super) fn greet(&mut self, conn: ConnId, inbound: &mut Inbound, now: Now) {
+    pub(super) fn greet(&mut self, conn: ConnId, inbound: &mut Inbound, fx: &mut Effects) {
         inbound.opening = Opening::Over;
         let mut out = Vec::new();
         inbound.session.start(&self.settings, &mut out);
-        self.set_deadline(inbound, now);
-        self.answer(conn, inbound, out);
+        self.set_deadline(inbound, fx);
+        self.answer(conn, inbound, out, fx);
     }
 
     /// A proxy says who its client is.
@@ -219,16 +193,16 @@ impl Engine {
         conn: ConnId,
         mut inbound: Box<Inbound>,
         bytes: &[u8],
-        now: Now,
+        fx: &mut Effects,
     ) {
         let mut input = bytes;
         let Opening::Proxy(reader) = &mut inbound.opening else {
-            return self.inbound_put(conn, inbound);
+            return self.inbound_put(conn, inbound, fx);
         };
         match reader.read(&mut input) {
-            Ok(None) => return self.inbound_put(conn, inbound),
+            Ok(None) => return self.inbound_put(conn, inbound, fx),
             Ok(Some(Origin::Client { remote, local })) => {
-                self.debug(|| {
+                fx.debug(|| {
                     Line::new(Level::Debug, "connect")
                         .with("listener", "proxy")
                         .with("proxy", inbound.peer_text())
@@ -238,26 +212,26 @@ impl Engine {
             }
             Ok(Some(Origin::Proxy)) => {}
             Err(error) => {
-                self.note_proxy(&inbound, &error.to_string());
-                return self.inbound_end(conn, inbound, &Reply::NOT_A_PROXY);
+                self.note_proxy(&inbound, &error.to_string(), fx);
+                return self.inbound_end(conn, inbound, &Reply::NOT_A_PROXY, fx);
             }
         }
         inbound.opening = Opening::Over;
-        if let Err(reply) = self.admit_client(&mut inbound, now) {
+        if let Err(reply) = self.admit_client(&mut inbound, fx) {
             inbound.noted.push(reply.clone());
-            return self.inbound_end(conn, inbound, &reply);
+            return self.inbound_end(conn, inbound, &reply, fx);
         }
-        self.open(conn, &mut inbound, now);
+        self.open(conn, &mut inbound, fx);
         if input.is_empty() {
-            self.inbound_put(conn, inbound);
+            self.inbound_put(conn, inbound, fx);
         } else {
-            self.inbound_bytes(conn, inbound, input, now);
+            self.inbound_bytes(conn, inbound, input, fx);
         }
     }
 
-    fn note_proxy(&mut self, inbound: &Inbound, why: &str) {
-        self.counters.refused += 1;
-        self.log_refusal(
+    fn note_proxy(&mut self, inbound: &Inbound, why: &str, fx: &mut Effects) {
+        fx.counters.refused += 1;
+        fx.log_refusal(
             Line::new(Level::Warning, "reject")
                 .with("peer", inbound.peer_text())
                 .with("what", "proxy")
@@ -265,16 +239,21 @@ impl Engine {
         );
     }
 
-    pub(super) fn refuse_early_talker(&mut self, conn: ConnId, inbound: Box<Inbound>, now: Now) {
-        self.counters.refused += 1;
+    pub(super) fn refuse_early_talker(
+        &mut self,
+        conn: ConnId,
+        inbound: Box<Inbound>,
+        fx: &mut Effects,
+    ) {
+        fx.counters.refused += 1;
         if let Some(address) = inbound.counted {
-            self.strangers.conduct.refused(address, now.instant);
+            self.strangers.conduct.refused(address, fx.now.instant);
         }
-        self.log_refusal(
+        fx.log_refusal(
             Line::new(Level::Warning, "reject")
                 .with("peer", inbound.peer_text())
                 .with("why", "early-talker"),
         );
-        self.inbound_end(conn, inbound, &Reply::EARLY_TALKER)
+        self.inbound_end(conn, inbound, &Reply::EARLY_TALKER, fx)
     }
 }

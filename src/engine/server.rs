@@ -5,8 +5,11 @@
 
 mod abuse;
 mod authentication;
+mod blocks;
 mod holding;
 mod hook;
+mod intake;
+mod login;
 mod message;
 mod opening;
 mod room;
@@ -16,14 +19,17 @@ mod verification;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::auth::Exchange;
+use std::collections::HashMap;
+
+use super::connections::{ConnEvent, Sessions};
+use super::effects::Effects;
 use super::event::{Action, ConnId, Listener, Lost, Peer, TlsSession, TlsSide};
-use super::intake::Intake;
 use super::log::{Level, Line};
 use super::timers::Timer;
-use super::{Conn, Engine};
 use crate::address::{Mailbox, ReversePath};
-use crate::clock::{Instant, Now};
+use crate::auth::srs::Rewriter;
+use crate::clock::Instant;
+use crate::config::Config;
 use crate::dns::{Answer, Question};
 use crate::envelope::Recipient;
 use crate::limits::{
@@ -35,29 +41,66 @@ use crate::policy::authority::{Door, Grant, Grants};
 use crate::policy::rates::Claim;
 use crate::policy::shares::{Holder, Resource};
 use crate::queue::MessageRecord;
+use crate::queue_id::QueueId;
 use crate::smtp::command::ForwardPath;
 use crate::smtp::proxy::HeaderReader;
 use crate::smtp::reply::Reply;
-use crate::smtp::server::{Request, Session};
+use crate::smtp::server::{Request, Session, Settings};
 
-pub(super) use abuse::Strangers;
+use abuse::Strangers;
 use abuse::{Guard, Verdict};
 use authentication::Checking;
+use blocks::Blocks;
 use holding::Holding;
-use hook::Hooking;
-pub(super) use hook::{Asking, Hooks};
-pub(super) use room::Crowd;
-use room::Places;
-pub(super) use verification::Verifications;
+use hook::{Asking, Hooking, Hooks};
+use intake::Intake;
+use login::{Exchange, Logins};
+use room::{Crowd, Places};
+use verification::Verifications;
+
+/// SMTP server sessions, and what is known of their clients.
+pub(super) struct Server {
+    settings: Settings,
+    sessions: Sessions<Box<Inbound>>,
+    /// Questions to the hook.
+    askings: Sessions<Box<Asking>>,
+    hooks: Hooks,
+    logins: Logins,
+    /// Rewrites the senders of what is forwarded.
+    rewriter: Rewriter,
+    strangers: Strangers,
+    /// Sessions whose message is being streamed to the disk.
+    spilling: HashMap<QueueId, ConnId>,
+    /// Blocks that are on their way there.
+    blocks: Blocks,
+    /// Sessions that can make room.
+    crowd: Crowd,
+    /// The connection from which on idle ones are looked for.
+    looked_at: usize,
+    verifications: Verifications,
+}
+
+/// How large the tables of the server are.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sizes {
+    pub(super) verifications: usize,
+    pub(super) spilling: usize,
+    pub(super) blocks: usize,
+    pub(super) crowd: usize,
+    pub(super) hooks: usize,
+    pub(super) conduct: usize,
+    pub(super) greylist: usize,
+    pub(super) returns: usize,
+}
 
 /// One session.
-pub(super) struct Inbound {
-    pub(super) session: Session,
+struct Inbound {
+    session: Session,
     listener: Listener,
     peer: Peer,
     /// The login, once AUTH succeeded.
-    pub(super) login: Option<Mailbox>,
-    pub(super) exchange: Option<Exchange>,
+    login: Option<Mailbox>,
+    exchange: Option<Exchange>,
     tls: Option<Box<TlsSession>>,
     /// Input that waits for an answer, or the front of a line.
     kept: Vec<u8>,
@@ -142,7 +185,7 @@ struct Signing {
 
 impl Inbound {
     /// Whether bytes may be read for it now.
-    pub(super) fn wants_input(&self) -> bool {
+    fn wants_input(&self) -> bool {
         let stalled = self
             .intake
             .as_ref()
@@ -172,7 +215,7 @@ impl Inbound {
     }
 
     /// The address of the peer, where it has one.
-    pub(super) fn address(&self) -> Option<IpAddr> {
+    fn address(&self) -> Option<IpAddr> {
         match self.peer {
             Peer::Network { remote, .. } => Some(remote.ip().to_canonical()),
             Peer::Process { .. } => None,
@@ -180,7 +223,7 @@ impl Inbound {
     }
 
     /// Who is charged for what it uses.
-    pub(super) const fn holder(&self) -> Holder {
+    const fn holder(&self) -> Holder {
         self.holding.holder()
     }
 
@@ -198,7 +241,7 @@ impl Inbound {
     }
 
     /// Lets the client wait for its answer until `at`.
-    pub(super) fn hold_until(&mut self, at: Instant) {
+    fn hold_until(&mut self, at: Instant) {
         self.held_until = Some(at);
     }
 
@@ -255,69 +298,161 @@ impl Inbound {
     }
 }
 
-impl Engine {
+impl Server {
+    pub(super) fn new(rewriter: Rewriter, fx: &mut Effects) -> Self {
+        Self {
+            settings: settings(&fx.config),
+            sessions: Sessions::default(),
+            askings: Sessions::default(),
+            hooks: Hooks::default(),
+            logins: Logins::new(&mut *fx.entropy),
+            rewriter,
+            strangers: Strangers::new(&mut *fx.entropy, fx.now),
+            spilling: HashMap::new(),
+            blocks: Blocks::default(),
+            crowd: Crowd::default(),
+            looked_at: 0,
+            verifications: Verifications::default(),
+        }
+    }
+
+    /// The configuration has changed.
+    pub(super) fn reconfigure(&mut self, fx: &Effects) {
+        self.settings = settings(&fx.config);
+    }
+
+    /// How large the tables are.
+    pub(super) fn sizes(&self) -> Sizes {
+        Sizes {
+            verifications: self.verifications.waiting(),
+            spilling: self.spilling.len(),
+            blocks: self.blocks.len(),
+            crowd: self.crowd.len(),
+            hooks: self.hooks.len(),
+            conduct: self.strangers.conduct.len(),
+            greylist: self.strangers.greylist.len(),
+            returns: self.strangers.returns.len(),
+        }
+    }
+
+    /// Sweeps out what is too old.
+    pub(super) fn sweep(&mut self, fx: &Effects) {
+        self.logins.sweep(fx.now.instant);
+        self.strangers.sweep(fx.now.instant);
+    }
+
+    /// Whether bytes of a session may be read now.
+    pub(super) fn wants_input(&self, conn: ConnId) -> bool {
+        self.sessions
+            .get(conn)
+            .is_some_and(|inbound| inbound.wants_input())
+    }
+
+    /// So many bytes are free on the disk of the spool.
+    pub(super) fn on_space(&mut self, free: u64, fx: &mut Effects) {
+        fx.disk.free = Some(free);
+        let unfinished = fx.shares.of(Resource::Spool).used();
+        let written = unfinished.saturating_sub(self.blocks.bytes());
+        fx.disk.free_without_unfinished = Some(free.saturating_add(written));
+        fx.size_pools();
+    }
+
+    /// Something has happened to a session.
+    pub(super) fn on_session(&mut self, conn: ConnId, event: ConnEvent<'_>, fx: &mut Effects) {
+        let Some(inbound) = self.sessions.take(conn) else {
+            return;
+        };
+        match event {
+            ConnEvent::Bytes(bytes) => self.inbound_bytes(conn, inbound, bytes, fx),
+            ConnEvent::Drained => self.inbound_drained(conn, inbound, fx),
+            ConnEvent::Closed(cause) => self.inbound_lost(conn, *inbound, &cause, fx),
+            ConnEvent::TlsReady(session) => self.inbound_tls(conn, inbound, session, fx),
+            ConnEvent::Answer(question, answer) => {
+                self.inbound_answer(conn, inbound, question, answer, fx);
+            }
+            ConnEvent::Timeout(at) => self.inbound_expired(conn, inbound, at, fx),
+            ConnEvent::Stop => self.inbound_stop(conn, inbound, fx),
+            // Nothing of the kind was asked for.
+            ConnEvent::Connected | ConnEvent::Read(_) | ConnEvent::Kept(_) => {
+                self.sessions.put(conn, inbound);
+            }
+        }
+    }
+
     /// Bytes came in.
-    pub(super) fn inbound_bytes(
+    fn inbound_bytes(
         &mut self,
         conn: ConnId,
         mut inbound: Box<Inbound>,
         bytes: &[u8],
-        now: Now,
+        fx: &mut Effects,
     ) {
         match inbound.opening {
-            Opening::Proxy(_) => return self.proxy_bytes(conn, inbound, bytes, now),
-            Opening::Silent => return self.refuse_early_talker(conn, inbound, now),
+            Opening::Proxy(_) => return self.proxy_bytes(conn, inbound, bytes, fx),
+            Opening::Silent => return self.refuse_early_talker(conn, inbound, fx),
             Opening::Over => {}
         }
         if inbound.session.is_in_body() {
             inbound.body_bytes = inbound.body_bytes.saturating_add(bytes.len() as u64);
         }
         if inbound.kept.is_empty() {
-            self.inbound_drive(conn, inbound, bytes, now);
+            self.inbound_drive(conn, inbound, bytes, fx);
         } else {
             let mut kept = zeroize::Zeroizing::new(std::mem::take(&mut inbound.kept));
             kept.extend_from_slice(bytes);
-            self.inbound_drive(conn, inbound, &kept, now);
+            self.inbound_drive(conn, inbound, &kept, fx);
         }
     }
 
     /// The DNS has answered.
-    pub(super) fn inbound_answer(
+    fn inbound_answer(
         &mut self,
         conn: ConnId,
         mut inbound: Box<Inbound>,
         question: &Question,
         answer: &Answer,
-        now: Now,
+        fx: &mut Effects,
     ) {
         let mut out = Vec::new();
-        self.stranger_answer(conn, &mut inbound, question, answer, &mut out, now);
+        self.stranger_answer(conn, &mut inbound, question, answer, &mut out, fx);
         if inbound.checking.is_some() {
-            return self.examination_answer(conn, inbound, question, answer, now);
+            return self.examination_answer(conn, inbound, question, answer, fx);
         }
         if out.is_empty() && inbound.held_until.is_none() {
-            return self.inbound_put(conn, inbound);
+            return self.inbound_put(conn, inbound, fx);
         }
-        self.inbound_resume(conn, inbound, out, now);
+        self.inbound_resume(conn, inbound, out, fx);
     }
 
     /// All output is out: what was kept because there was too much of it is read.
-    pub(super) fn inbound_drained(&mut self, conn: ConnId, mut inbound: Box<Inbound>, now: Now) {
+    fn inbound_drained(&mut self, conn: ConnId, mut inbound: Box<Inbound>, fx: &mut Effects) {
         inbound.pending = 0;
         if std::mem::take(&mut inbound.is_full) {
-            return self.inbound_resume(conn, inbound, Vec::new(), now);
+            return self.inbound_resume(conn, inbound, Vec::new(), fx);
         }
-        self.inbound_put(conn, inbound);
+        self.inbound_put(conn, inbound, fx);
     }
 
     /// Goes on with what was kept, once an answer is in.
-    fn inbound_resume(&mut self, conn: ConnId, mut inbound: Box<Inbound>, out: Vec<u8>, now: Now) {
+    fn inbound_resume(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        out: Vec<u8>,
+        fx: &mut Effects,
+    ) {
         let kept = zeroize::Zeroizing::new(std::mem::take(&mut inbound.kept));
-        self.inbound_drive_with(conn, inbound, &kept, out, now);
+        self.inbound_drive_with(conn, inbound, &kept, out, fx);
     }
 
-    fn inbound_drive(&mut self, conn: ConnId, inbound: Box<Inbound>, bytes: &[u8], now: Now) {
-        self.inbound_drive_with(conn, inbound, bytes, Vec::new(), now);
+    fn inbound_drive(
+        &mut self,
+        conn: ConnId,
+        inbound: Box<Inbound>,
+        bytes: &[u8],
+        fx: &mut Effects,
+    ) {
+        self.inbound_drive_with(conn, inbound, bytes, Vec::new(), fx);
     }
 
     fn inbound_drive_with(
@@ -326,7 +461,7 @@ impl Engine {
         mut inbound: Box<Inbound>,
         bytes: &[u8],
         mut out: Vec<u8>,
-        now: Now,
+        fx: &mut Effects,
     ) {
         let mut input = bytes;
         let mut requests = 0_usize;
@@ -336,8 +471,8 @@ impl Engine {
                 .session
                 .advance(&mut input, &self.settings, &mut out, &mut body);
             if !body.is_empty() {
-                inbound.touched = now.instant;
-                self.intake_take(conn, &mut inbound, &mut body, now);
+                inbound.touched = fx.now.instant;
+                self.intake_take(conn, &mut inbound, &mut body, fx);
             }
             body.clear();
             inbound.body = if body.capacity() > KEPT_CAPACITY_BYTES_MAX {
@@ -346,28 +481,28 @@ impl Engine {
                 body
             };
             let Some(request) = request else { break };
-            inbound.touched = now.instant;
+            inbound.touched = fx.now.instant;
             match request {
                 Request::Close => {
-                    self.answer(conn, &mut inbound, out);
-                    return self.inbound_close(conn, *inbound);
+                    self.answer(conn, &mut inbound, out, fx);
+                    return self.inbound_close(conn, *inbound, fx);
                 }
                 Request::RefuseAndClose(reply) => {
-                    self.note_refusal(&mut inbound, "message", "", Some(&reply), now);
-                    self.answer(conn, &mut inbound, out);
-                    return self.inbound_close(conn, *inbound);
+                    self.note_refusal(&mut inbound, "message", "", Some(&reply), fx);
+                    self.answer(conn, &mut inbound, out, fx);
+                    return self.inbound_close(conn, *inbound, fx);
                 }
                 Request::StartTls => {
                     // What was sent behind STARTTLS was sent in clear, by whomever: it is dropped with `input`.
-                    self.answer(conn, &mut inbound, std::mem::take(&mut out));
-                    self.actions.push_back(Action::StartTls {
+                    self.answer(conn, &mut inbound, std::mem::take(&mut out), fx);
+                    fx.actions.push_back(Action::StartTls {
                         conn,
                         side: TlsSide::Server,
                     });
-                    inbound.deadline = Some(now.instant.after(HANDSHAKE_TIMEOUT));
-                    return self.inbound_put(conn, inbound);
+                    inbound.deadline = Some(fx.now.instant.after(HANDSHAKE_TIMEOUT));
+                    return self.inbound_put(conn, inbound, fx);
                 }
-                request => self.inbound_request(conn, &mut inbound, request, &mut out, now),
+                request => self.inbound_request(conn, &mut inbound, request, &mut out, fx),
             }
             requests = requests.saturating_add(1);
             // The rest has its turn once these replies are out.
@@ -379,32 +514,32 @@ impl Engine {
         }
         inbound.kept = input.to_vec();
         if !out.is_empty() || inbound.session.is_in_body() || inbound.deadline.is_none() {
-            self.set_deadline(&mut inbound, now);
+            self.set_deadline(&mut inbound, fx);
         }
         if inbound.session.timeout().is_none() {
             inbound.deadline = inbound.held_until;
         }
-        self.answer(conn, &mut inbound, out);
+        self.answer(conn, &mut inbound, out, fx);
         if inbound.is_slowed() && inbound.kept.len() > COMMAND_LINE_BYTES_MAX {
-            return self.inbound_end(conn, inbound, &Reply::TOO_MANY_ERRORS);
+            return self.inbound_end(conn, inbound, &Reply::TOO_MANY_ERRORS, fx);
         }
-        if self.is_too_slow(&inbound, now) {
-            return self.inbound_end(conn, inbound, &Reply::TIMEOUT);
+        if self.is_too_slow(&inbound, fx) {
+            return self.inbound_end(conn, inbound, &Reply::TIMEOUT, fx);
         }
-        if self.stopping && !inbound.session.is_busy() {
-            return self.inbound_end(conn, inbound, &Reply::SHUTTING_DOWN);
+        if fx.stopping && !inbound.session.is_busy() {
+            return self.inbound_end(conn, inbound, &Reply::SHUTTING_DOWN, fx);
         }
-        self.inbound_put(conn, inbound);
+        self.inbound_put(conn, inbound, fx);
     }
 
-    fn is_too_slow(&self, inbound: &Inbound, now: Now) -> bool {
-        let elapsed = now.instant.since(inbound.body_began);
+    fn is_too_slow(&self, inbound: &Inbound, fx: &Effects) -> bool {
+        let elapsed = fx.now.instant.since(inbound.body_began);
         inbound.session.is_in_body()
             && elapsed > Duration::from_secs(60)
             && inbound.body_bytes < elapsed.as_secs().saturating_mul(DATA_RATE_BYTES_MIN)
     }
 
-    fn set_deadline(&self, inbound: &mut Inbound, now: Now) {
+    fn set_deadline(&self, inbound: &mut Inbound, fx: &Effects) {
         let whole = match inbound.listener {
             Listener::Submission | Listener::Submissions if inbound.login.is_none() => {
                 UNAUTHENTICATED_SESSION_TIMEOUT
@@ -414,9 +549,9 @@ impl Engine {
         let end = inbound
             .opened
             .after(whole)
-            .max(now.instant.after(Duration::from_secs(1)));
+            .max(fx.now.instant.after(Duration::from_secs(1)));
         inbound.deadline = inbound.session.timeout().map(|timeout| {
-            let deadline = now.instant.after(timeout);
+            let deadline = fx.now.instant.after(timeout);
             if inbound.session.is_busy() {
                 deadline
             } else {
@@ -426,32 +561,38 @@ impl Engine {
     }
 
     /// Puts a session back with its timer and its memory accounted for.
-    fn inbound_put(&mut self, conn: ConnId, mut inbound: Box<Inbound>) {
+    fn inbound_put(&mut self, conn: ConnId, mut inbound: Box<Inbound>, fx: &mut Effects) {
         if let Some(deadline) = inbound.deadline
             && inbound.timer.is_none_or(|timer| timer > deadline)
         {
             inbound.timer = Some(deadline);
-            self.timers.set(deadline, Timer::Conn(conn));
+            fx.timers.set(deadline, Timer::Conn(conn));
         }
-        let is_over = self.account(&mut inbound);
+        let is_over = self.account(&mut inbound, fx);
         if is_over && inbound.waits_with() > SESSION_KEPT_BYTES && !inbound.awaits_disk() {
-            return self.inbound_crowded_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION);
+            return self.inbound_crowded_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION, fx);
         }
         self.join_crowd(conn, &mut inbound);
-        self.conns.put(conn, Conn::Inbound(inbound));
+        self.sessions.put(conn, inbound);
     }
 
     /// Output that is sent and has not been taken counts as the session's.
-    fn answer(&mut self, conn: ConnId, inbound: &mut Inbound, out: Vec<u8>) {
-        self.note_refusals(inbound);
+    fn answer(&mut self, conn: ConnId, inbound: &mut Inbound, out: Vec<u8>, fx: &mut Effects) {
+        self.note_refusals(inbound, fx);
         inbound.pending = inbound.pending.saturating_add(out.len());
-        self.send(conn, out);
+        fx.send(conn, out);
     }
 
     /// A session has to go, to make room for others.
-    fn inbound_crowded_out(&mut self, conn: ConnId, mut inbound: Box<Inbound>, reply: &Reply) {
-        self.counters.throttled += 1;
-        self.log(
+    fn inbound_crowded_out(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        reply: &Reply,
+        fx: &mut Effects,
+    ) {
+        fx.counters.throttled += 1;
+        fx.log(
             Line::new(Level::Info, "reject")
                 .with("peer", inbound.peer_text())
                 .with_some("user", inbound.login.as_ref())
@@ -463,63 +604,69 @@ impl Engine {
         // A little may be an answer that was given just now: it is written before the end. More is what its peer does not
         // take.
         if inbound.pending <= SESSION_KEPT_BYTES {
-            return self.inbound_end(conn, inbound, reply);
+            return self.inbound_end(conn, inbound, reply, fx);
         }
-        self.actions.push_back(Action::Abort { conn });
-        self.inbound_forget(conn, *inbound);
+        fx.actions.push_back(Action::Abort { conn });
+        self.inbound_forget(conn, *inbound, fx);
     }
 
     /// Says a last reply and closes; inside a handshake nothing can be said.
-    fn inbound_end(&mut self, conn: ConnId, mut inbound: Box<Inbound>, reply: &Reply) {
+    fn inbound_end(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        reply: &Reply,
+        fx: &mut Effects,
+    ) {
         if inbound.is_mute() {
-            self.actions.push_back(Action::Abort { conn });
-            return self.inbound_forget(conn, *inbound);
+            fx.actions.push_back(Action::Abort { conn });
+            return self.inbound_forget(conn, *inbound, fx);
         }
         let mut out = Vec::new();
         inbound.session.end(reply, &mut out);
-        self.answer(conn, &mut inbound, out);
-        self.inbound_close(conn, *inbound);
+        self.answer(conn, &mut inbound, out, fx);
+        self.inbound_close(conn, *inbound, fx);
     }
 
-    fn inbound_close(&mut self, conn: ConnId, inbound: Inbound) {
-        self.actions.push_back(Action::Close { conn });
-        self.inbound_forget(conn, inbound);
+    fn inbound_close(&mut self, conn: ConnId, inbound: Inbound, fx: &mut Effects) {
+        fx.actions.push_back(Action::Close { conn });
+        self.inbound_forget(conn, inbound, fx);
     }
 
     /// The connection is gone.
-    pub(super) fn inbound_lost(&mut self, conn: ConnId, inbound: Inbound, cause: &Lost, _now: Now) {
+    fn inbound_lost(&mut self, conn: ConnId, inbound: Inbound, cause: &Lost, fx: &mut Effects) {
         if let Lost::Tls(text) = cause {
             let line = Line::new(Level::Info, "tls-failed")
                 .with("side", "server")
                 .with("peer", inbound.peer_text())
                 .with("why", text);
-            self.log(self.of_client(inbound.address(), line));
+            fx.log(fx.of_client(inbound.address(), line));
         }
-        self.inbound_forget(conn, inbound);
+        self.inbound_forget(conn, inbound, fx);
     }
 
-    fn inbound_forget(&mut self, conn: ConnId, mut inbound: Inbound) {
-        self.drop_body(&mut inbound);
+    fn inbound_forget(&mut self, conn: ConnId, mut inbound: Inbound, fx: &mut Effects) {
+        self.drop_body(&mut inbound, fx);
         self.leave_crowd(conn, &mut inbound);
         if let Some(address) = inbound.counted {
             self.logins.peers.close(address);
         }
-        inbound.holding.give_all(&mut self.shares);
+        inbound.holding.give_all(&mut fx.shares);
         if let Some(holder) = self.logins.forget(conn) {
-            self.shares.of_mut(Resource::Derivations).give(holder, 1);
+            fx.shares.of_mut(Resource::Derivations).give(holder, 1);
         }
-        self.conns.remove(conn);
+        fx.conns.release(conn);
     }
 
     /// The handshake is done.
-    pub(super) fn inbound_tls(
+    fn inbound_tls(
         &mut self,
         conn: ConnId,
         mut inbound: Box<Inbound>,
         session: TlsSession,
-        now: Now,
+        fx: &mut Effects,
     ) {
-        self.debug(|| {
+        fx.debug(|| {
             Line::new(Level::Debug, "tls")
                 .with("side", "server")
                 .with("peer", inbound.peer_text())
@@ -533,51 +680,51 @@ impl Engine {
         } else {
             inbound.session.on_tls();
         }
-        self.set_deadline(&mut inbound, now);
-        self.answer(conn, &mut inbound, out);
-        self.inbound_put(conn, inbound);
+        self.set_deadline(&mut inbound, fx);
+        self.answer(conn, &mut inbound, out, fx);
+        self.inbound_put(conn, inbound, fx);
     }
 
     /// A deadline may have passed.
-    pub(super) fn inbound_expired(
+    fn inbound_expired(
         &mut self,
         conn: ConnId,
         mut inbound: Box<Inbound>,
         at: Instant,
-        now: Now,
+        fx: &mut Effects,
     ) {
         if inbound.timer == Some(at) {
             inbound.timer = None;
         }
         match inbound.deadline {
-            Some(deadline) if deadline <= now.instant => {}
-            _ => return self.inbound_put(conn, inbound),
+            Some(deadline) if deadline <= fx.now.instant => {}
+            _ => return self.inbound_put(conn, inbound, fx),
         }
         if let Opening::Silent = inbound.opening {
-            self.greet(conn, &mut inbound, now);
-            return self.inbound_put(conn, inbound);
+            self.greet(conn, &mut inbound, fx);
+            return self.inbound_put(conn, inbound, fx);
         }
         if let Some(verdict) = inbound.take_held() {
             inbound.held_until = None;
             let mut out = Vec::new();
             self.tell_now(&mut inbound, verdict, &mut out);
-            return self.inbound_resume(conn, inbound, out, now);
+            return self.inbound_resume(conn, inbound, out, fx);
         }
         if let Some(step) = inbound.exchange.as_mut().and_then(Exchange::take_delayed) {
             inbound.held_until = None;
-            return self.finish_auth(conn, inbound, step, now);
+            return self.finish_auth(conn, inbound, step, fx);
         }
-        self.log(Line::new(Level::Info, "timeout").with("peer", inbound.peer_text()));
+        fx.log(Line::new(Level::Info, "timeout").with("peer", inbound.peer_text()));
         inbound.noted.push(Reply::TIMEOUT);
-        self.inbound_end(conn, inbound, &Reply::TIMEOUT);
+        self.inbound_end(conn, inbound, &Reply::TIMEOUT, fx);
     }
 
     /// The daemon stops: a session that is not inside a message ends.
-    pub(super) fn inbound_stop(&mut self, conn: ConnId, inbound: Box<Inbound>, _now: Now) {
+    fn inbound_stop(&mut self, conn: ConnId, inbound: Box<Inbound>, fx: &mut Effects) {
         if inbound.session.is_busy() {
-            return self.inbound_put(conn, inbound);
+            return self.inbound_put(conn, inbound, fx);
         }
-        self.inbound_end(conn, inbound, &Reply::SHUTTING_DOWN);
+        self.inbound_end(conn, inbound, &Reply::SHUTTING_DOWN, fx);
     }
 
     fn inbound_request(
@@ -586,21 +733,21 @@ impl Engine {
         inbound: &mut Inbound,
         request: Request,
         out: &mut Vec<u8>,
-        now: Now,
+        fx: &mut Effects,
     ) {
         match request {
-            Request::Hello { name } => self.hello_request(inbound, &name, out, now),
+            Request::Hello { name } => self.hello_request(inbound, &name, out, fx),
             Request::Sender { from, size } => {
-                inbound.body_began = now.instant;
+                inbound.body_began = fx.now.instant;
                 inbound.grants = Grants::default();
                 inbound.named.clear();
                 inbound.recipient_bytes = 0;
                 let verdict = self
-                    .sender_verdict(inbound, &from, size, now)
-                    .and_then(|()| self.may_begin(inbound, now));
+                    .sender_verdict(inbound, &from, size, fx)
+                    .and_then(|()| self.may_begin(inbound, fx));
                 let refusal = verdict.as_ref().err();
-                self.note_refusal(inbound, "sender", from.as_str(), refusal, now);
-                self.tell(inbound, Verdict::Sender(verdict), out, now);
+                self.note_refusal(inbound, "sender", from.as_str(), refusal, fx);
+                self.tell(inbound, Verdict::Sender(verdict), out, fx);
             }
             Request::Recipient {
                 to,
@@ -614,43 +761,43 @@ impl Engine {
                     ForwardPath::Bare(local) => local.to_string(),
                 };
                 let verdict = self
-                    .recipient_verdict(inbound, &to, notify, original, now)
+                    .recipient_verdict(inbound, &to, notify, original, fx)
                     .map(|(grant, recipients)| Accepted {
                         recipients,
                         grant,
-                        named: self.config.hook.then(|| shown.clone()),
+                        named: fx.config.hook.then(|| shown.clone()),
                     });
-                self.recipient_request(inbound, shown, verdict, out, now);
+                self.recipient_request(inbound, shown, verdict, out, fx);
             }
             Request::Authenticate { mechanism, initial } => {
-                self.begin_auth(conn, inbound, &mechanism, initial, out, now);
+                self.begin_auth(conn, inbound, &mechanism, initial, out, fx);
             }
-            Request::Respond(response) => self.continue_auth(conn, inbound, response, out, now),
+            Request::Respond(response) => self.continue_auth(conn, inbound, response, out, fx),
             Request::BeginBody => {
-                let verdict = self.room_verdict(inbound.holding.holder(), None);
+                let verdict = self.room_verdict(inbound.holding.holder(), None, fx);
                 if verdict.is_ok() {
                     let sender = inbound.session.reverse_path();
                     let sender = sender.and_then(ReversePath::mailbox).cloned();
-                    let id = self.ids.next(now.wall);
+                    let id = fx.ids.next(fx.now.wall);
                     inbound.intake = Some(Box::new(Intake::new(id, sender)));
-                    inbound.body_began = now.instant;
+                    inbound.body_began = fx.now.instant;
                     inbound.body_bytes = 0;
                 }
-                self.note_refusal(inbound, "message", "", verdict.as_ref().err(), now);
+                self.note_refusal(inbound, "message", "", verdict.as_ref().err(), fx);
                 inbound.session.on_body_ready(verdict, &self.settings, out);
             }
             Request::Store(transaction) => {
-                if let Err(reply) = self.message_whole(conn, inbound, *transaction, now) {
-                    self.note_refusal(inbound, "message", "", Some(&reply), now);
-                    self.drop_body(inbound);
+                if let Err(reply) = self.message_whole(conn, inbound, *transaction, fx) {
+                    self.note_refusal(inbound, "message", "", Some(&reply), fx);
+                    self.drop_body(inbound, fx);
                     self.settle_returns(inbound, &reply);
                     inbound.session.on_stored(&reply, out);
                 }
             }
-            Request::Forget => self.drop_body(inbound),
+            Request::Forget => self.drop_body(inbound, fx),
             Request::Refuse(reply) => {
-                self.note_refusal(inbound, "message", "", Some(&reply), now);
-                self.drop_body(inbound);
+                self.note_refusal(inbound, "message", "", Some(&reply), fx);
+                self.drop_body(inbound, fx);
             }
             // They are handled by the caller, who owns the connection.
             Request::Close | Request::RefuseAndClose(_) | Request::StartTls => {}
@@ -658,26 +805,41 @@ impl Engine {
     }
 
     /// Answers an exchange of AUTH and goes on.
-    pub(super) fn finish_auth(
+    fn finish_auth(
         &mut self,
         conn: ConnId,
         mut inbound: Box<Inbound>,
         step: crate::smtp::server::AuthStep,
-        now: Now,
+        fx: &mut Effects,
     ) {
         let mut out = Vec::new();
         inbound.exchange = None;
         inbound.session.on_auth(step, &mut out);
-        self.inbound_resume(conn, inbound, out, now);
+        self.inbound_resume(conn, inbound, out, fx);
     }
 
     /// Lets a session wait for its answer to AUTH until `at`.
-    pub(super) fn delay_auth(&mut self, conn: ConnId, mut inbound: Box<Inbound>, at: Instant) {
+    fn delay_auth(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        at: Instant,
+        fx: &mut Effects,
+    ) {
         inbound.hold_until(at);
         inbound.deadline = Some(at);
-        self.inbound_put(conn, inbound);
+        self.inbound_put(conn, inbound, fx);
     }
 }
 
 /// Capacity that a session keeps between two pieces of a body.
 const KEPT_CAPACITY_BYTES_MAX: usize = 0;
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        hostname: config.hostname.as_str().into(),
+        message_bytes_max: config.max_message_size,
+        recipients_max: config.limits.recipients,
+        long_lines: config.long_lines,
+    }
+}

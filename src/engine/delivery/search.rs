@@ -8,10 +8,12 @@ use super::outcome::close_waiting;
 use super::{Courier, Host, Origin, Reach, Stage, Target, Trouble, cause_at};
 use crate::address::Domain;
 use crate::cause::{Cause, Place, Words};
-use crate::clock::{Instant, Now};
+use crate::clock::Instant;
 use crate::config::{self, Destination, Family, Scheme, Via};
 use crate::dns::{Answer, MailHosts, NoRecords, Question, RecordKind, Records, mail_hosts};
-use crate::engine::Engine;
+use crate::engine::connections::Owner;
+use crate::engine::delivery::Delivery;
+use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Endpoint};
 use crate::engine::log::{Level, Line};
 use crate::limits::{
@@ -23,47 +25,47 @@ use crate::queue::{HopId, Outcome, Phase};
 use crate::smtp::client::{Login, Protocol, Tls};
 use crate::status::EnhancedCode;
 
-impl Engine {
+impl Delivery {
     /// Sets a courier out.
-    pub(in crate::engine) fn send_courier(
+    pub(super) fn send_courier(
         &mut self,
         hop: HopId,
         name: &NextHop,
         holder: Holder,
-        now: Now,
+        fx: &mut Effects,
     ) {
-        let mut courier = Box::new(Courier::new(hop, holder, now.instant));
-        let conn = self.conns.reserve();
+        let mut courier = Box::new(Courier::new(hop, holder, fx.now.instant));
+        let conn = fx.conns.reserve(Owner::Delivery);
         match name {
             NextHop::Mx(domain) => {
                 let question = Question {
                     name: domain.clone(),
                     kind: RecordKind::Mx,
                 };
-                match self.ask(conn, DELIVERY, question.clone(), now) {
-                    Some(answer) => return self.courier_mx(conn, courier, domain, &answer, now),
+                match fx.ask(conn, DELIVERY, question.clone()) {
+                    Some(answer) => return self.courier_mx(conn, courier, domain, &answer, fx),
                     None => courier.asked.push(question),
                 }
             }
             NextHop::Route { index } => {
-                let config = Arc::clone(&self.config);
+                let config = Arc::clone(&fx.config);
                 if let Some(route) = config.routes.get(*index) {
                     let login = route.login.as_ref();
                     for via in &route.via {
-                        self.add_hosts(&mut courier, via, login);
+                        self.add_hosts(&mut courier, via, login, fx);
                     }
                 }
-                return self.courier_next(conn, courier, now);
+                return self.courier_next(conn, courier, fx);
             }
             NextHop::Alias(Destination::Discard) => {
-                return self.hop_discards(conn, courier, now);
+                return self.hop_discards(conn, courier, fx);
             }
             NextHop::Alias(destination) => {
-                self.add_hosts(&mut courier, destination, None);
-                return self.courier_next(conn, courier, now);
+                self.add_hosts(&mut courier, destination, None, fx);
+                return self.courier_next(conn, courier, fx);
             }
         }
-        self.courier_put(conn, courier);
+        self.courier_put(conn, courier, fx);
     }
 
     /// Adds the hosts, or the program, that a destination names.
@@ -72,6 +74,7 @@ impl Engine {
         courier: &mut Courier,
         destination: &Destination,
         login: Option<&config::Login>,
+        fx: &Effects,
     ) {
         let here = match destination {
             Destination::Hosts(hosts) => {
@@ -81,11 +84,13 @@ impl Engine {
                     .extend(hosts.map(|via| configured(via, login)));
             }
             Destination::Lmtp(via) => configured(via.as_ref().clone(), None),
-            Destination::LmtpSocket(path) => self.here(Endpoint::Unix(path.as_ref().into())),
+            Destination::LmtpSocket(path) => self.here(Endpoint::Unix(path.as_ref().into()), fx),
             Destination::Maildir(_)
             | Destination::Pipe(_)
             | Destination::Reports
-            | Destination::Discard => self.here(Endpoint::Helper(destination.to_string().into())),
+            | Destination::Discard => {
+                self.here(Endpoint::Helper(destination.to_string().into()), fx)
+            }
         };
         courier.hosts.push_back(here);
     }
@@ -97,9 +102,9 @@ impl Engine {
         mut courier: Box<Courier>,
         domain: &Domain,
         answer: &Answer,
-        now: Now,
+        fx: &mut Effects,
     ) {
-        match mail_hosts(domain, answer, &self.config.hostname, &mut *self.entropy) {
+        match mail_hosts(domain, answer, &fx.config.hostname, &mut *fx.entropy) {
             Ok(MailHosts {
                 hosts, implicit, ..
             }) => {
@@ -108,7 +113,7 @@ impl Engine {
                 } else {
                     Origin::Exchanger
                 };
-                self.debug(|| {
+                fx.debug(|| {
                     let names: Vec<String> =
                         hosts.iter().map(|host| host.host.to_string()).collect();
                     Line::new(Level::Debug, "mx")
@@ -118,43 +123,48 @@ impl Engine {
                 courier.hosts.extend(hosts.into_iter().map(|host| Host {
                     name: host.host,
                     at: None,
-                    port: self.config.delivery.port,
+                    port: fx.config.delivery.port,
                     protocol: Protocol::Smtp,
                     tls: Tls::Opportunistic,
                     login: None,
                     origin,
                 }));
-                self.courier_next(conn, courier, now);
+                self.courier_next(conn, courier, fx);
             }
             Err(nowhere) if nowhere.code().is_transient() => {
                 courier.is_unasked |= answer.records == Err(NoRecords::NoRoom);
                 let why = Cause::here(format!("{domain}: {nowhere}"));
                 courier.note(nowhere.code(), why);
-                self.courier_failed(conn, courier, now);
+                self.courier_failed(conn, courier, fx);
             }
             Err(nowhere) => {
                 let why = Cause::here(format!("{domain}: {nowhere}"));
-                self.hop_refused(conn, courier, nowhere.code(), &why, now);
+                self.hop_refused(conn, courier, nowhere.code(), &why, fx);
             }
         }
     }
 
     /// Tries the next address, or looks up the next host.
-    pub(super) fn courier_next(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
+    pub(super) fn courier_next(
+        &mut self,
+        conn: ConnId,
+        mut courier: Box<Courier>,
+        fx: &mut Effects,
+    ) {
         if let Some(id) = courier.load.as_ref().map(|load| load.id) {
-            if self.index.get(id).is_none() {
+            if fx.index.get(id).is_none() {
                 courier.load = None;
-                return self.courier_over(conn, courier, now);
+                return self.courier_over(conn, courier, fx);
             }
-            if self.stopping || self.is_recording_stuck() || !self.is_wanted(id) {
-                return self.courier_home(conn, courier, now);
+            if fx.stopping || fx.disk.is_stuck || !self.is_wanted(id, fx) {
+                return self.courier_home(conn, courier, fx);
             }
         }
         loop {
-            if now.instant >= courier.walk_until {
+            if fx.now.instant >= courier.walk_until {
                 let status = EnhancedCode::new(4, 4, 7);
                 courier.note(status, Cause::here("no host took the message in time"));
-                return self.courier_failed(conn, courier, now);
+                return self.courier_failed(conn, courier, fx);
             }
             if let Some(target) = courier.targets.pop_front() {
                 // Who waits with a message in hand for a host that was dead a moment ago keeps others waiting.
@@ -165,20 +175,20 @@ impl Engine {
                 let address = target.to.ip();
                 if hop
                     .zip(address)
-                    .is_some_and(|(hop, ip)| hop.is_dead(ip, now.instant))
+                    .is_some_and(|(hop, ip)| hop.is_dead(ip, fx.now.instant))
                 {
                     continue;
                 }
-                return self.courier_connect(conn, courier, target, now);
+                return self.courier_connect(conn, courier, target, fx);
             }
             let Some(host) = courier.hosts.pop_front() else {
-                return self.courier_failed(conn, courier, now);
+                return self.courier_failed(conn, courier, fx);
             };
             if let Some(to) = host.at.clone() {
                 courier.targets.push_back(Target { host, to });
                 continue;
             }
-            let kinds: &[RecordKind] = match self.config.delivery.ip {
+            let kinds: &[RecordKind] = match fx.config.delivery.ip {
                 Family::Any => &[RecordKind::Aaaa, RecordKind::A],
                 Family::Ipv4 => &[RecordKind::A],
                 Family::Ipv6 => &[RecordKind::Aaaa],
@@ -190,41 +200,41 @@ impl Engine {
                     name: host.name.clone(),
                     kind: *kind,
                 };
-                match self.ask(conn, DELIVERY, question.clone(), now) {
+                match fx.ask(conn, DELIVERY, question.clone()) {
                     Some(answer) => courier.take_addresses(&answer),
                     None => courier.asked.push(question),
                 }
             }
             if !courier.asked.is_empty() {
                 courier.stage = Stage::Searching;
-                return self.courier_put(conn, courier);
+                return self.courier_put(conn, courier, fx);
             }
-            courier.addresses_known(self.config.delivery.ip);
+            courier.addresses_known(fx.config.delivery.ip);
         }
     }
 
     /// The DNS has answered.
-    pub(in crate::engine) fn courier_answer(
+    pub(super) fn courier_answer(
         &mut self,
         conn: ConnId,
         mut courier: Box<Courier>,
         question: &Question,
         answer: &Answer,
-        now: Now,
+        fx: &mut Effects,
     ) {
         let Some(at) = courier.asked.iter().position(|asked| asked == question) else {
-            return self.courier_put(conn, courier);
+            return self.courier_put(conn, courier, fx);
         };
         courier.asked.swap_remove(at);
         if question.kind == RecordKind::Mx {
-            return self.courier_mx(conn, courier, &question.name, answer, now);
+            return self.courier_mx(conn, courier, &question.name, answer, fx);
         }
         courier.take_addresses(answer);
         if courier.asked.is_empty() {
-            courier.addresses_known(self.config.delivery.ip);
-            return self.courier_next(conn, courier, now);
+            courier.addresses_known(fx.config.delivery.ip);
+            return self.courier_next(conn, courier, fx);
         }
-        self.courier_put(conn, courier);
+        self.courier_put(conn, courier, fx);
     }
 
     pub(super) fn courier_connect(
@@ -232,28 +242,28 @@ impl Engine {
         old: ConnId,
         mut courier: Box<Courier>,
         target: Target,
-        now: Now,
+        fx: &mut Effects,
     ) {
         let astray = target.to.ip().is_some_and(|address| {
             address.is_loopback() || address.is_unspecified() || address.is_multicast()
         });
-        if astray && target.host.origin != Origin::Configured && !self.config.delivery.loopback {
+        if astray && target.host.origin != Origin::Configured && !fx.config.delivery.loopback {
             let words = Words::ours("the address is not that of a mail exchanger");
             let why = cause_at(Some(target.place()), words);
             courier.note(EnhancedCode::new(4, 4, 4), why);
-            return self.courier_next(old, courier, now);
+            return self.courier_next(old, courier, fx);
         }
         if let Some(address) = target.to.ip()
-            && !self.may_connect(&mut courier, address)
+            && !self.may_connect(&mut courier, address, fx)
         {
-            return self.courier_waits(old, courier, now);
+            return self.courier_waits(old, courier, fx);
         }
         // Each connection has an id of its own: what still comes for the last one is not taken for this one's.
-        self.conns.remove(old);
-        let conn = self.conns.reserve();
+        fx.conns.release(old);
+        let conn = fx.conns.reserve(Owner::Delivery);
         let from = match target.to.ip() {
-            Some(IpAddr::V4(_)) => self.config.delivery.bind4.map(IpAddr::V4),
-            Some(IpAddr::V6(_)) => self.config.delivery.bind6.map(IpAddr::V6),
+            Some(IpAddr::V4(_)) => fx.config.delivery.bind4.map(IpAddr::V4),
+            Some(IpAddr::V6(_)) => fx.config.delivery.bind6.map(IpAddr::V6),
             None => None,
         };
         courier.stage = Stage::Connecting;
@@ -261,21 +271,21 @@ impl Engine {
             courier.reach = Reach::Elsewhere;
         }
         courier.moving = false;
-        courier.deadline = Some(now.instant.after(CONNECT_TIMEOUT));
+        courier.deadline = Some(fx.now.instant.after(CONNECT_TIMEOUT));
         courier.timer = None;
-        self.actions.push_back(Action::Connect {
+        fx.actions.push_back(Action::Connect {
             conn,
             to: target.to.clone(),
             from,
         });
         courier.target = Some(target);
-        self.courier_put(conn, courier);
+        self.courier_put(conn, courier, fx);
     }
 
     /// Charges a courier to the address that it goes to, whichever next hops have that.
-    fn may_connect(&mut self, courier: &mut Courier, address: IpAddr) -> bool {
+    fn may_connect(&mut self, courier: &mut Courier, address: IpAddr, fx: &mut Effects) -> bool {
         let at = (courier.base).and(Kind::NextHop, hash_of_address(address));
-        let pool = self.shares.of_mut(Resource::Deliveries);
+        let pool = fx.shares.of_mut(Resource::Deliveries);
         pool.give(courier.holder, 1);
         let may = pool.take(at, 1).is_ok();
         match may {
@@ -286,37 +296,37 @@ impl Engine {
     }
 
     /// There are sessions enough to where it goes, or questions enough under way: it goes home, and its next hop waits for a moment.
-    fn courier_waits(&mut self, conn: ConnId, courier: Box<Courier>, now: Now) {
+    fn courier_waits(&mut self, conn: ConnId, courier: Box<Courier>, fx: &mut Effects) {
         let hop = courier.hop;
-        self.courier_home(conn, courier, now);
-        self.rest_hop(hop, now);
+        self.courier_home(conn, courier, fx);
+        self.rest_hop(hop, fx);
     }
 
     /// No host could be used.
-    pub(super) fn courier_failed(&mut self, conn: ConnId, courier: Box<Courier>, now: Now) {
+    pub(super) fn courier_failed(&mut self, conn: ConnId, courier: Box<Courier>, fx: &mut Effects) {
         if courier.reach != Reach::Nowhere {
             // Some host talked to us: the next hop as a whole has not failed.
-            return self.courier_home(conn, courier, now);
+            return self.courier_home(conn, courier, fx);
         }
         if courier.is_unasked {
-            return self.courier_waits(conn, courier, now);
+            return self.courier_waits(conn, courier, fx);
         }
         let trouble = courier.trouble.clone().unwrap_or_else(|| Trouble {
             status: EnhancedCode::new(4, 4, 1),
             why: Cause::here("no address of the next hop is known"),
         });
         if !trouble.status.is_transient() {
-            return self.hop_refused(conn, courier, trouble.status, &trouble.why, now);
+            return self.hop_refused(conn, courier, trouble.status, &trouble.why, fx);
         }
         let hop = courier.hop;
-        self.courier_over(conn, courier, now);
-        self.pause_hop(hop, trouble.status, &trouble.why, now);
+        self.courier_over(conn, courier, fx);
+        self.pause_hop(hop, trouble.status, &trouble.why, fx);
     }
 
     /// A program of this machine, which speaks LMTP.
-    fn here(&self, at: Endpoint) -> Host {
+    fn here(&self, at: Endpoint, fx: &Effects) -> Host {
         Host {
-            name: self.config.hostname.clone(),
+            name: fx.config.hostname.clone(),
             at: Some(at),
             port: 0,
             protocol: Protocol::Lmtp,
@@ -327,11 +337,11 @@ impl Engine {
     }
 
     /// Mail for nobody: all that waits is done with.
-    fn hop_discards(&mut self, conn: ConnId, courier: Box<Courier>, now: Now) {
+    fn hop_discards(&mut self, conn: ConnId, courier: Box<Courier>, fx: &mut Effects) {
         let hop = courier.hop;
-        self.courier_over(conn, courier, now);
+        self.courier_over(conn, courier, fx);
         while let Some(id) = self.hops.pop_ready(hop) {
-            let Some(entry) = self.index.get_mut(id).filter(|entry| !entry.held) else {
+            let Some(entry) = fx.index.get_mut(id).filter(|entry| !entry.held) else {
                 continue;
             };
             let mut recipients = Vec::new();
@@ -344,8 +354,8 @@ impl Engine {
             if recipients.is_empty() {
                 continue;
             }
-            self.log(Line::new(Level::Info, "discarded").with("id", id));
-            self.settle_outcomes(id, recipients, &[], None, None, now);
+            fx.log(Line::new(Level::Info, "discarded").with("id", id));
+            self.settle_outcomes(id, recipients, &[], None, None, fx);
         }
     }
 
@@ -357,12 +367,12 @@ impl Engine {
         courier: Box<Courier>,
         status: EnhancedCode,
         why: &Cause,
-        now: Now,
+        fx: &mut Effects,
     ) {
         let hop = courier.hop;
-        self.courier_over(conn, courier, now);
+        self.courier_over(conn, courier, fx);
         while let Some(id) = self.hops.pop_ready(hop) {
-            let Some(entry) = self.index.get_mut(id) else {
+            let Some(entry) = fx.index.get_mut(id) else {
                 continue;
             };
             if entry.held {
@@ -372,7 +382,7 @@ impl Engine {
             if recipients.is_empty() {
                 continue;
             }
-            return self.settle_untried(id, recipients, "failed", now);
+            return self.settle_untried(id, recipients, "failed", fx);
         }
     }
 }

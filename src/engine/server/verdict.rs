@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::Inbound;
+use super::{Inbound, Server};
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::auth::srs::{Returned, ReverseError, is_rewritten};
-use crate::clock::Now;
-use crate::engine::Engine;
+use crate::engine::effects::Effects;
 use crate::engine::event::Peer;
 use crate::engine::log::{Level, Line};
 use crate::envelope::{Notify, Recipient};
@@ -37,24 +36,24 @@ fn is_told_apart(reply: &Reply) -> bool {
     APART.contains(reply)
 }
 
-impl Engine {
+impl Server {
     pub(super) fn note_refusal(
         &mut self,
         inbound: &mut Inbound,
         what: &str,
         shown: &str,
         reply: Option<&Reply>,
-        now: Now,
+        fx: &mut Effects,
     ) {
         let Some(reply) = reply else { return };
         inbound.noted.push(reply.clone());
         if let (Some(address), Some(_), true) =
             (inbound.address(), &inbound.guard, reply.is_permanent())
-            && !self.is_probe(address)
+            && !fx.is_probe(address)
         {
-            self.strangers.conduct.refused(address, now.instant);
+            self.strangers.conduct.refused(address, fx.now.instant);
         }
-        self.counters.refused += 1;
+        fx.counters.refused += 1;
         let line = Line::new(Level::Info, "reject")
             .with("peer", inbound.peer_text())
             .with_some("user", inbound.login.as_ref())
@@ -63,12 +62,12 @@ impl Engine {
             .with("code", reply.code())
             .with_some("status", reply.enhanced())
             .with("why", reply.text());
-        self.log(self.of_client(inbound.address(), line));
+        fx.log(fx.of_client(inbound.address(), line));
     }
 
     /// Logs the refusals that a session has sent, but for those that have a line already: its own, of the form and the
     /// order of commands.
-    pub(super) fn note_refusals(&mut self, inbound: &mut Inbound) {
+    pub(super) fn note_refusals(&mut self, inbound: &mut Inbound, fx: &mut Effects) {
         for refused in inbound.session.take_refusals() {
             let mut times = refused.times;
             while times > 0
@@ -83,7 +82,7 @@ impl Engine {
             if times == 0 || is_told_apart(&refused.reply) {
                 continue;
             }
-            self.counters.refused += u64::from(times);
+            fx.counters.refused += u64::from(times);
             let line = Line::new(Level::Info, "reject")
                 .with("peer", inbound.peer_text())
                 .with_some("user", inbound.login.as_ref())
@@ -93,32 +92,37 @@ impl Engine {
                 .with_some("status", refused.reply.enhanced())
                 .with("why", refused.reply.text())
                 .with_some("times", (times > 1).then_some(times));
-            self.log_refusal(self.of_client(inbound.address(), line));
+            fx.log_refusal(fx.of_client(inbound.address(), line));
         }
     }
 
     /// Whether a host may relay without AUTH.
-    pub(super) fn is_trusted(&self, door: Door, address: IpAddr) -> bool {
-        Client::host(&self.config, door, address).is_trusted()
+    pub(super) fn is_trusted(&self, door: Door, address: IpAddr, fx: &Effects) -> bool {
+        Client::host(&fx.config, door, address).is_trusted()
     }
 
     /// Whether there is room for a message of `size` bytes, on the disk and in memory.
-    pub(super) fn room_verdict(&self, holder: Holder, size: Option<u64>) -> Result<(), Reply> {
+    pub(super) fn room_verdict(
+        &self,
+        holder: Holder,
+        size: Option<u64>,
+        fx: &Effects,
+    ) -> Result<(), Reply> {
         // What is left last is for outcomes and DSNs, what is left before that for users.
         let reserve = match holder.standing() {
             Standing::Trusted => SPOOL_RESERVE_BYTES,
             _ => SPOOL_RESERVE_BYTES.saturating_add(USERS_RESERVE_BYTES),
         };
         let needed = size.unwrap_or(0).saturating_add(reserve);
-        if self.free_space.is_some_and(|free| free < needed) {
+        if fx.disk.free.is_some_and(|free| free < needed) {
             return Err(Reply::NO_SPACE);
         }
         // A message that is begun has to find room for its header, and for what is on its way to the disk.
-        let memory = self.shares.of(Resource::Memory);
+        let memory = fx.shares.of(Resource::Memory);
         if !memory.has_room(holder, READ_TURN_BYTES_MAX as u64) {
             return Err(Reply::NO_MEMORY);
         }
-        let spool = self.shares.of(Resource::Spool);
+        let spool = fx.shares.of(Resource::Spool);
         match size {
             Some(size) if !spool.has_room(holder, size) => Err(Reply::NO_SPACE),
             _ => Ok(()),
@@ -130,25 +134,25 @@ impl Engine {
         inbound: &Inbound,
         from: &ReversePath,
         size: Option<u64>,
-        now: Now,
+        fx: &mut Effects,
     ) -> Result<(), Reply> {
-        self.room_verdict(inbound.holding.holder(), size)?;
+        self.room_verdict(inbound.holding.holder(), size, fx)?;
         if let (Some(login), Some(mailbox)) = (&inbound.login, from.mailbox())
-            && !may_send_as(&self.config, login, mailbox)
+            && !may_send_as(&fx.config, login, mailbox)
         {
             return Err(Reply::SENDER_NOT_YOURS);
         }
-        self.rate_verdict(inbound, now)
+        self.rate_verdict(inbound, fx)
     }
 
-    pub(super) fn client(&self, inbound: &Inbound) -> Client {
+    pub(super) fn client(&self, inbound: &Inbound, fx: &Effects) -> Client {
         match (inbound.peer, &inbound.login) {
             (Peer::Process { uid }, _) => Client::Local { uid },
             (_, Some(login)) => Client::User {
                 login: login.clone(),
             },
             (Peer::Network { remote, .. }, None) => {
-                Client::host(&self.config, inbound.door(), remote.ip())
+                Client::host(&fx.config, inbound.door(), remote.ip())
             }
         }
     }
@@ -159,10 +163,10 @@ impl Engine {
         to: &ForwardPath,
         notify: Notify,
         original: Option<Box<str>>,
-        now: Now,
+        fx: &Effects,
     ) -> Result<(Grant, Vec<Recipient>), Reply> {
-        let client = self.client(inbound);
-        let (grant, goals) = self.way(inbound, &client, to, now)?;
+        let client = self.client(inbound, fx);
+        let (grant, goals) = self.way(inbound, &client, to, fx)?;
         inbound
             .grants
             .may_add(&grant)
@@ -184,7 +188,7 @@ impl Engine {
             destination: goal.destination.map(|to| to.to_string().into()),
             reverse_path: sender
                 .zip(goal.forwarder)
-                .and_then(|(sender, forwarder)| self.rewritten(&client, sender, &forwarder, now))
+                .and_then(|(sender, forwarder)| self.rewritten(&client, sender, &forwarder, fx))
                 .map(Box::new),
             ..Recipient::new(goal.mailbox, notify, original.clone())
         });
@@ -197,10 +201,10 @@ impl Engine {
         inbound: &Inbound,
         client: &Client,
         to: &ForwardPath,
-        now: Now,
+        fx: &Effects,
     ) -> Result<(Grant, Vec<Goal>), Reply> {
-        let config = &self.config;
-        let Some((through, returned)) = self.returned(to, now)? else {
+        let config = &fx.config;
+        let Some((through, returned)) = self.returned(to, fx)? else {
             let sender = inbound.session.reverse_path();
             let sender = sender.unwrap_or(&ReversePath::Null);
             let goals = relay::recipient(config, client, to)
@@ -215,13 +219,13 @@ impl Engine {
                 })?;
             return Ok((Grant::new(config, client, to, &goals), goals));
         };
-        let goals = self.goals_of_return(&returned.sender, through)?;
+        let goals = self.goals_of_return(&returned.sender, through, fx)?;
         let sender = inbound.session.reverse_path();
         let sender = sender.unwrap_or(&ReversePath::Null);
         let grant = Grant::of_return(config, client, sender, to, &returned, &goals)
             .map_err(|refusal| Reply::from(&refusal))?;
         match grant.returned() {
-            Some(id) if self.strangers.returns.is_spent(id, now.instant) => {
+            Some(id) if self.strangers.returns.is_spent(id, fx.now.instant) => {
                 Err(Reply::RETURN_SPENT)
             }
             _ => Ok((grant, goals)),
@@ -232,21 +236,21 @@ impl Engine {
     fn returned<'a>(
         &self,
         to: &'a ForwardPath,
-        now: Now,
+        fx: &Effects,
     ) -> Result<Option<(&'a Domain, Returned)>, Reply> {
         let ForwardPath::Mailbox(mailbox) = to else {
             return Ok(None);
         };
         let domain = mailbox.domain();
-        let key = self.config.names.key(&mailbox.local_key());
-        let served = self.config.receiving(domain);
+        let key = fx.config.names.key(&mailbox.local_key());
+        let served = fx.config.receiving(domain);
         // Somebody may be called so.
         let is_alias = served.is_some_and(|served| served.aliases.contains_key(&key));
-        if !self.forwards_for(domain) || !is_rewritten(mailbox) || is_alias {
+        if !self.forwards_for(domain, fx) || !is_rewritten(mailbox) || is_alias {
             return Ok(None);
         }
-        let ours = |domain: &Domain| self.forwards_for(domain);
-        match self.rewriter.unwrap(mailbox, ours, now.wall) {
+        let ours = |domain: &Domain| self.forwards_for(domain, fx);
+        match self.rewriter.unwrap(mailbox, ours, fx.now.wall) {
             Ok(returned) => Ok(Some((domain, returned))),
             Err(ReverseError::NotRewritten) => Ok(None),
             Err(ReverseError::Expired) => Err(Reply::RETURN_EXPIRED),
@@ -257,18 +261,23 @@ impl Engine {
     }
 
     /// Whether mail is forwarded under the name of this domain.
-    fn forwards_for(&self, domain: &Domain) -> bool {
-        *domain == self.config.hostname || self.config.receiving(domain).is_some()
+    fn forwards_for(&self, domain: &Domain, fx: &Effects) -> bool {
+        *domain == fx.config.hostname || fx.config.receiving(domain).is_some()
     }
 
     /// A first sender gets what comes back, under the name of the domain that it comes back through. A served address is
     /// not rewritten, but a domain may have come to be served since.
-    fn goals_of_return(&self, mailbox: &Mailbox, through: &Domain) -> Result<Vec<Goal>, Reply> {
+    fn goals_of_return(
+        &self,
+        mailbox: &Mailbox,
+        through: &Domain,
+        fx: &Effects,
+    ) -> Result<Vec<Goal>, Reply> {
         if mailbox.domain().is_literal() {
             return Err(Reply::LITERAL_ADDRESS);
         }
-        match self.config.receiving(mailbox.domain()) {
-            Some(_) => relay::expand(&self.config, mailbox).map_err(refusal_reply),
+        match fx.config.receiving(mailbox.domain()) {
+            Some(_) => relay::expand(&fx.config, mailbox).map_err(refusal_reply),
             None => Ok(vec![Goal {
                 mailbox: mailbox.clone(),
                 destination: None,
@@ -283,10 +292,11 @@ impl Engine {
         inbound: &Inbound,
         transaction: &mut Transaction,
         findings: Option<&Findings>,
+        fx: &mut Effects,
     ) -> Result<Released, Reply> {
-        let client = self.client(inbound);
+        let client = self.client(inbound, fx);
         let case = Case {
-            config: &self.config,
+            config: &fx.config,
             client: &client,
             grants: &inbound.grants,
             findings,
@@ -294,18 +304,22 @@ impl Engine {
         let recipients = std::mem::take(&mut transaction.recipients);
         case.release(transaction.reverse_path.clone(), recipients)
             .map_err(|refusal| {
-                self.counters.dmarc_refused += u64::from(matches!(refusal, Refusal::Dmarc(_)));
+                fx.counters.dmarc_refused += u64::from(matches!(refusal, Refusal::Dmarc(_)));
                 Reply::from(&refusal)
             })
     }
 
     /// Takes a use of each return address that the message goes to, before it is stored.
-    pub(super) fn use_returns(&mut self, inbound: &mut Inbound, now: Now) -> Result<(), Reply> {
+    pub(super) fn use_returns(
+        &mut self,
+        inbound: &mut Inbound,
+        fx: &mut Effects,
+    ) -> Result<(), Reply> {
         let Some(address) = inbound.address() else {
             return Ok(());
         };
         for id in inbound.grants.returned() {
-            if !self.strangers.returns.take(id, address, now.instant) {
+            if !self.strangers.returns.take(id, address, fx.now.instant) {
                 return Err(Reply::RETURN_SPENT);
             }
             inbound.used.push(id);
@@ -329,16 +343,16 @@ impl Engine {
         client: &Client,
         sender: &Mailbox,
         forwarder: &Domain,
-        now: Now,
+        fx: &Effects,
     ) -> Option<Mailbox> {
         let own = matches!(client, Client::User { .. } | Client::Local { .. })
-            || self.config.domains.contains_key(sender.domain())
-            || *sender.domain() == self.config.hostname;
+            || fx.config.domains.contains_key(sender.domain())
+            || *sender.domain() == fx.config.hostname;
         if own {
             return None;
         }
         // A sender that is too long to be rewritten keeps its name, and takes its chance.
-        self.rewriter.forward(sender, forwarder, now.wall).ok()
+        self.rewriter.forward(sender, forwarder, fx.now.wall).ok()
     }
 
     /// Whether the authors in a header may be those of this client. Where there is none, gives the one that is added
@@ -348,6 +362,7 @@ impl Engine {
         inbound: &Inbound,
         header: &Header,
         sender: Option<&Mailbox>,
+        fx: &Effects,
     ) -> Result<Option<Mailbox>, Reply> {
         let found = from_mailboxes(header);
         let is_missing = matches!(found, Err(FromError::Missing | FromError::Empty));
@@ -362,12 +377,12 @@ impl Engine {
                     return Err(Reply::FROM_MALFORMED);
                 }
                 let mut authors = authors.iter();
-                match authors.all(|author| may_send_as(&self.config, login, author)) {
+                match authors.all(|author| may_send_as(&fx.config, login, author)) {
                     true => Ok(None),
                     false => Err(Reply::FROM_NOT_YOURS),
                 }
             }
-            None if is_missing && self.client(inbound).is_trusted() => Ok(sender.cloned()),
+            None if is_missing && self.client(inbound, fx).is_trusted() => Ok(sender.cloned()),
             None => Ok(None),
         }
     }

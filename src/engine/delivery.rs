@@ -15,17 +15,21 @@
 //! of the message no other is asked; what it lacks, another may have.
 
 mod carry;
+mod hops;
 pub(super) mod outcome;
+mod queue;
 mod search;
 mod untried;
+mod waiting;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
+use super::connections::{ConnEvent, Sessions};
+use super::effects::Effects;
 use super::event::{Action, ConnId, Endpoint, Lost, TlsSession, TlsSide, Trust};
 use super::log::{Level, Line, Named};
 use super::timers::Timer;
-use super::{Conn, Engine};
 use crate::address::Domain;
 use crate::cause::{Cause, Place, Words};
 use crate::clock::{Instant, Now};
@@ -39,8 +43,18 @@ use crate::smtp::client::{About, Fate, Login, NO_REPLY, Protocol, Refusal, Reque
 use crate::smtp::reply::RemoteReply;
 use crate::status::EnhancedCode;
 
+pub(super) use hops::Hop;
+use hops::Hops;
+
+/// Next hops, what waits for them, and the sessions that deliver it.
+#[derive(Default)]
+pub(super) struct Delivery {
+    hops: Hops,
+    sessions: Sessions<Box<Courier>>,
+}
+
 /// One session on its way or at work.
-pub(super) struct Courier {
+struct Courier {
     hop: HopId,
     /// Who is charged for it.
     holder: Holder,
@@ -181,23 +195,71 @@ struct Load {
     since: Instant,
 }
 
-impl Engine {
-    /// The connection stands.
-    pub(super) fn courier_connected(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
-        let Some(target) = courier.target.clone() else {
-            return self.courier_put(conn, courier);
-        };
-        if target.host.tls == Tls::Active {
-            self.start_tls(conn, &mut courier, &target, now);
-            return self.courier_put(conn, courier);
-        }
-        self.begin_session(&mut courier, &target, now);
-        self.courier_put(conn, courier);
+impl Delivery {
+    /// A next hop.
+    pub(super) fn hop(&self, id: HopId) -> Option<&Hop> {
+        self.hops.get(id)
     }
 
-    fn begin_session(&self, courier: &mut Courier, target: &Target, now: Now) {
+    /// How many next hops there are.
+    pub(super) fn hops(&self) -> usize {
+        self.hops.len()
+    }
+
+    /// The disk takes records again: sending goes on.
+    pub(super) fn on_disk_works(&mut self) {
+        self.hops.touch_waiting();
+    }
+
+    /// An operator wants these tried now, and what they wait for with them.
+    pub(super) fn on_flush(&mut self, ids: &[QueueId], fx: &mut Effects) {
+        self.hops.resume_all();
+        for id in ids {
+            let hops = fx.index.get(*id).map(|entry| entry.waiting_hops());
+            for hop in hops.unwrap_or_default() {
+                self.message_due(*id, hop, fx);
+            }
+        }
+    }
+
+    /// Something has happened to a delivery session.
+    pub(super) fn on_session(&mut self, conn: ConnId, event: ConnEvent<'_>, fx: &mut Effects) {
+        let Some(courier) = self.sessions.take(conn) else {
+            return;
+        };
+        match event {
+            ConnEvent::Connected => self.courier_connected(conn, courier, fx),
+            ConnEvent::Bytes(bytes) => self.courier_bytes(conn, courier, bytes, fx),
+            ConnEvent::Drained => self.courier_drained(conn, courier, fx),
+            ConnEvent::Closed(cause) => self.courier_lost(conn, courier, &cause, fx),
+            ConnEvent::TlsReady(session) => self.courier_tls(conn, courier, session, fx),
+            ConnEvent::Read(result) => self.courier_read(conn, courier, result, fx),
+            ConnEvent::Answer(question, answer) => {
+                self.courier_answer(conn, courier, question, answer, fx);
+            }
+            ConnEvent::Timeout(at) => self.courier_expired(conn, courier, at, fx),
+            ConnEvent::Stop => self.courier_stop(conn, courier, fx),
+            // Nothing of the kind was asked for.
+            ConnEvent::Kept(_) => self.sessions.put(conn, courier),
+        }
+    }
+
+    /// The connection stands.
+    fn courier_connected(&mut self, conn: ConnId, mut courier: Box<Courier>, fx: &mut Effects) {
+        let Some(target) = courier.target.clone() else {
+            return self.courier_put(conn, courier, fx);
+        };
+        if target.host.tls == Tls::Active {
+            self.start_tls(conn, &mut courier, &target, fx);
+            return self.courier_put(conn, courier, fx);
+        }
+        self.begin_session(&mut courier, &target, fx);
+        self.courier_put(conn, courier, fx);
+    }
+
+    fn begin_session(&self, courier: &mut Courier, target: &Target, fx: &Effects) {
         let session = Session::new(
-            self.config.hostname.as_str(),
+            fx.config.hostname.as_str(),
             target.host.tls,
             target.host.login.clone(),
         )
@@ -208,12 +270,18 @@ impl Engine {
         };
         courier.session = Some(session);
         courier.stage = Stage::Talking;
-        courier.begins_to_wait(now);
+        courier.begins_to_wait(fx.now);
     }
 
-    fn start_tls(&mut self, conn: ConnId, courier: &mut Courier, target: &Target, now: Now) {
+    fn start_tls(
+        &mut self,
+        conn: ConnId,
+        courier: &mut Courier,
+        target: &Target,
+        fx: &mut Effects,
+    ) {
         courier.stage = Stage::Handshake;
-        courier.deadline = Some(now.instant.after(crate::limits::HANDSHAKE_TIMEOUT));
+        courier.deadline = Some(fx.now.instant.after(crate::limits::HANDSHAKE_TIMEOUT));
         // A route with a password must lead where the configuration says; an MX found in the DNS is anybody's word.
         // What may be told in clear may be told to any key.
         let in_clear = target.is_on_this_machine() && target.host.tls == Tls::Opportunistic;
@@ -226,43 +294,43 @@ impl Engine {
             name: target.host.name.clone(),
             trust,
         };
-        self.actions.push_back(Action::StartTls { conn, side });
+        fx.actions.push_back(Action::StartTls { conn, side });
     }
 
     /// The handshake is done.
-    pub(super) fn courier_tls(
+    fn courier_tls(
         &mut self,
         conn: ConnId,
         mut courier: Box<Courier>,
         tls: TlsSession,
-        now: Now,
+        fx: &mut Effects,
     ) {
         courier.tls = Some(tls);
         let mut out = Vec::new();
         match (&mut courier.session, courier.target.clone()) {
             (Some(session), _) => session.on_tls(&mut out),
-            (None, Some(target)) => self.begin_session(&mut courier, &target, now),
+            (None, Some(target)) => self.begin_session(&mut courier, &target, fx),
             (None, None) => {}
         }
         courier.stage = Stage::Talking;
-        courier.begins_to_wait(now);
-        self.send(conn, out);
-        self.courier_put(conn, courier);
+        courier.begins_to_wait(fx.now);
+        fx.send(conn, out);
+        self.courier_put(conn, courier, fx);
     }
 
     /// The server has said something.
-    pub(super) fn courier_bytes(
+    fn courier_bytes(
         &mut self,
         conn: ConnId,
         mut courier: Box<Courier>,
         bytes: &[u8],
-        now: Now,
+        fx: &mut Effects,
     ) {
         let mut out = Vec::new();
         if let Some(session) = &mut courier.session {
             session.on_bytes(bytes, &mut out);
         }
-        self.courier_requests(conn, courier, out, now);
+        self.courier_requests(conn, courier, out, fx);
     }
 
     /// Does what the session wants.
@@ -271,7 +339,7 @@ impl Engine {
         conn: ConnId,
         mut courier: Box<Courier>,
         mut out: Vec<u8>,
-        now: Now,
+        fx: &mut Effects,
     ) {
         // A message is taken only when nothing else stands behind `Ready`: a server may end the session in one breath
         // with its reply.
@@ -279,71 +347,71 @@ impl Engine {
         while let Some(request) = courier.session.as_mut().and_then(Session::next_request) {
             match request {
                 Request::StartTls => {
-                    self.send(conn, std::mem::take(&mut out));
+                    fx.send(conn, std::mem::take(&mut out));
                     if let Some(target) = courier.target.clone() {
-                        self.start_tls(conn, &mut courier, &target, now);
+                        self.start_tls(conn, &mut courier, &target, fx);
                     }
                 }
                 Request::Ready => {
-                    self.send(conn, std::mem::take(&mut out));
+                    fx.send(conn, std::mem::take(&mut out));
                     ready = courier.stage != Stage::Recording;
                 }
-                Request::Body => self.courier_body(conn, &mut courier, &mut out),
-                Request::Done(fates) => self.courier_done(conn, &mut courier, fates, now),
+                Request::Body => self.courier_body(conn, &mut courier, &mut out, fx),
+                Request::Done(fates) => self.courier_done(conn, &mut courier, fates, fx),
                 Request::Refused(refusal) => {
-                    self.send(conn, out);
-                    return self.courier_refused(conn, courier, &refusal, now);
+                    fx.send(conn, out);
+                    return self.courier_refused(conn, courier, &refusal, fx);
                 }
                 Request::Parted(reply) => {
-                    self.send(conn, out);
+                    fx.send(conn, out);
                     let refusal = Refusal::Parted(reply);
-                    return self.courier_refused(conn, courier, &refusal, now);
+                    return self.courier_refused(conn, courier, &refusal, fx);
                 }
                 Request::Close => {
-                    self.send(conn, out);
+                    fx.send(conn, out);
                     let status = EnhancedCode::new(4, 4, 2);
                     let words = Words::ours("the server ended the session");
-                    return self.courier_turned_away(conn, courier, status, &words, now);
+                    return self.courier_turned_away(conn, courier, status, &words, fx);
                 }
             }
         }
-        self.send(conn, out);
-        courier.wait(now);
+        fx.send(conn, out);
+        courier.wait(fx.now);
         if ready {
             if courier.reach != Reach::Here {
-                self.courier_arrived(&mut courier);
+                self.courier_arrived(&mut courier, fx);
             }
-            return self.courier_free(conn, courier, now);
+            return self.courier_free(conn, courier, fx);
         }
-        self.courier_put(conn, courier);
+        self.courier_put(conn, courier, fx);
     }
 
     /// Nothing is under way: goes on with what it carries, or takes the next message.
-    fn courier_free(&mut self, conn: ConnId, courier: Box<Courier>, now: Now) {
+    fn courier_free(&mut self, conn: ConnId, courier: Box<Courier>, fx: &mut Effects) {
         match (&courier.load, &courier.session) {
-            (Some(_), Some(_)) if !courier.moving => self.courier_read_load(conn, courier, now),
-            (Some(_), _) => self.courier_move_on(conn, courier, now),
-            (None, Some(_)) => self.courier_pick(conn, courier, now),
-            (None, None) => self.courier_over(conn, courier, now),
+            (Some(_), Some(_)) if !courier.moving => self.courier_read_load(conn, courier, fx),
+            (Some(_), _) => self.courier_move_on(conn, courier, fx),
+            (None, Some(_)) => self.courier_pick(conn, courier, fx),
+            (None, None) => self.courier_over(conn, courier, fx),
         }
     }
 
     /// Leaves this host, and carries what is left to the next.
-    fn courier_move_on(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
+    fn courier_move_on(&mut self, conn: ConnId, mut courier: Box<Courier>, fx: &mut Effects) {
         if let Some(mut session) = courier.session.take() {
             if session.is_ready() {
                 let mut out = Vec::new();
                 session.quit(&mut out);
-                self.send(conn, out);
+                fx.send(conn, out);
                 courier.detour = true;
             }
-            self.actions.push_back(Action::Close { conn });
+            fx.actions.push_back(Action::Close { conn });
         }
         courier.tls = None;
-        self.courier_next(conn, courier, now);
+        self.courier_next(conn, courier, fx);
     }
 
-    fn courier_arrived(&mut self, courier: &mut Courier) {
+    fn courier_arrived(&mut self, courier: &mut Courier, fx: &mut Effects) {
         if std::mem::replace(&mut courier.reach, Reach::Here) == Reach::Nowhere {
             self.hops.proved(courier.hop);
         }
@@ -353,15 +421,13 @@ impl Engine {
                 .with("host", &target.host.name)
                 .with("address", &target.to);
         }
-        self.log(line.with("tls", tls_text(courier.tls.as_ref())));
+        fx.log(line.with("tls", tls_text(courier.tls.as_ref())));
     }
 
     /// Sends an idle courier home to make room.
-    pub(super) fn courier_dismiss(&mut self, conn: ConnId, now: Now) {
-        match self.conns.take(conn) {
-            Some(Conn::Courier(courier)) => self.courier_quit(conn, courier, now),
-            Some(other) => self.conns.put(conn, other),
-            None => {}
+    fn courier_dismiss(&mut self, conn: ConnId, fx: &mut Effects) {
+        if let Some(courier) = self.sessions.take(conn) {
+            self.courier_quit(conn, courier, fx);
         }
     }
 
@@ -371,18 +437,18 @@ impl Engine {
         conn: ConnId,
         mut courier: Box<Courier>,
         refusal: &Refusal,
-        now: Now,
+        fx: &mut Effects,
     ) {
         // As a handshake that fails.
         if *refusal == Refusal::Injection {
             let (status, what) = (EnhancedCode::new(4, 7, 5), INJECTED);
-            self.actions.push_back(Action::Close { conn });
-            self.courier_broken(conn, &mut courier, status, &Words::ours(what), now);
+            fx.actions.push_back(Action::Close { conn });
+            self.courier_broken(conn, &mut courier, status, &Words::ours(what), fx);
             courier.stage = Stage::Handshake;
-            return self.courier_elsewhere(conn, courier, status, what, now);
+            return self.courier_elsewhere(conn, courier, status, what, fx);
         }
         let (status, words) = meaning(refusal);
-        self.courier_turned_away(conn, courier, status, &words, now);
+        self.courier_turned_away(conn, courier, status, &words, fx);
     }
 
     /// The session is over. What it carries goes to the next host, as a courier does that did not get through.
@@ -392,10 +458,10 @@ impl Engine {
         courier: Box<Courier>,
         status: EnhancedCode,
         words: &Words,
-        now: Now,
+        fx: &mut Effects,
     ) {
-        self.actions.push_back(Action::Close { conn });
-        self.courier_left(conn, courier, status, words, now);
+        fx.actions.push_back(Action::Close { conn });
+        self.courier_left(conn, courier, status, words, fx);
     }
 
     /// The same where the connection is gone already.
@@ -405,45 +471,45 @@ impl Engine {
         mut courier: Box<Courier>,
         status: EnhancedCode,
         words: &Words,
-        now: Now,
+        fx: &mut Effects,
     ) {
-        self.courier_broken(conn, &mut courier, status, words, now);
+        self.courier_broken(conn, &mut courier, status, words, fx);
         let why = courier.cause(words.clone());
         courier.note(status, why);
-        self.courier_advance(conn, courier, now);
+        self.courier_advance(conn, courier, fx);
     }
 
     /// The connection is gone: on to the next host, with what is left of the message, or home.
-    fn courier_advance(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
+    fn courier_advance(&mut self, conn: ConnId, mut courier: Box<Courier>, fx: &mut Effects) {
         courier.session = None;
         courier.tls = None;
         if courier.load.is_none() && courier.reach != Reach::Nowhere {
-            return self.courier_over(conn, courier, now);
+            return self.courier_over(conn, courier, fx);
         }
         if courier.stage == Stage::Recording {
             // What is known of the message is on its way to the disk, and comes first.
             courier.deadline = None;
-            return self.courier_put(conn, courier);
+            return self.courier_put(conn, courier, fx);
         }
-        self.courier_next(conn, courier, now);
+        self.courier_next(conn, courier, fx);
     }
 
     /// The connection is gone, or never stood.
-    pub(super) fn courier_lost(
+    fn courier_lost(
         &mut self,
         conn: ConnId,
         mut courier: Box<Courier>,
         cause: &Lost,
-        now: Now,
+        fx: &mut Effects,
     ) {
         // Between two hosts there is no connection: this one was left already, and its end says nothing of the next.
         if courier.stage == Stage::Searching {
-            return self.courier_put(conn, courier);
+            return self.courier_put(conn, courier, fx);
         }
         // What came before the end decides, where it was a refusal.
         if let Some(refusal) = courier.session.as_mut().and_then(Session::on_end) {
             let (status, words) = meaning(&refusal);
-            return self.courier_left(conn, courier, status, &words, now);
+            return self.courier_left(conn, courier, status, &words, fx);
         }
         let (status, what) = match cause {
             Lost::Eof => (
@@ -461,8 +527,8 @@ impl Engine {
             ),
             Lost::Tls(text) => (EnhancedCode::new(4, 7, 5), format!("TLS failed: {text}")),
         };
-        self.courier_broken(conn, &mut courier, status, &Words::ours(what.as_str()), now);
-        self.courier_elsewhere(conn, courier, status, &what, now);
+        self.courier_broken(conn, &mut courier, status, &Words::ours(what.as_str()), fx);
+        self.courier_elsewhere(conn, courier, status, &what, fx);
     }
 
     /// Tries the same host in clear where its handshake failed, or goes on to the next.
@@ -472,14 +538,14 @@ impl Engine {
         mut courier: Box<Courier>,
         status: EnhancedCode,
         what: &str,
-        now: Now,
+        fx: &mut Effects,
     ) {
         let begun = courier.stage == Stage::Handshake || courier.tls.is_some();
         let address = courier.target.as_ref().and_then(|target| target.to.ip());
         if courier.stage == Stage::Connecting
             && let Some((hop, address)) = self.hops.get_mut(courier.hop).zip(address)
         {
-            hop.note_dead(address, now.instant);
+            hop.note_dead(address, fx.now.instant);
         }
         match courier.target.take() {
             // RFC 7435: what cannot be had encrypted is sent in clear, as it would be had TLS not been offered. A host
@@ -492,7 +558,7 @@ impl Engine {
                 let line = Line::new(Level::Info, "tls-failed")
                     .with("side", "client")
                     .with("host", &target.host.name);
-                self.log(line.with("why", what));
+                fx.log(line.with("why", what));
                 target.host.tls = Tls::Avoided;
                 courier.targets.push_front(target);
             }
@@ -502,7 +568,7 @@ impl Engine {
                 courier.note(status, why);
             }
         }
-        self.courier_advance(conn, courier, now);
+        self.courier_advance(conn, courier, fx);
     }
 
     /// The session is of no more use: what was under way in it gets its fate.
@@ -512,7 +578,7 @@ impl Engine {
         courier: &mut Courier,
         status: EnhancedCode,
         words: &Words,
-        now: Now,
+        fx: &mut Effects,
     ) {
         let mut fates = None;
         if let Some(session) = courier.session.as_mut() {
@@ -525,7 +591,7 @@ impl Engine {
         }
         courier.session = None;
         match (fates, courier.load.as_mut()) {
-            (Some(fates), _) => self.courier_done(conn, courier, fates, now),
+            (Some(fates), _) => self.courier_done(conn, courier, fates, fx),
             (None, Some(load)) => {
                 // Nothing of it was said here.
                 let at = courier.target.as_ref().map(Target::place);
@@ -545,88 +611,88 @@ impl Engine {
     }
 
     /// A deadline may have passed.
-    pub(super) fn courier_expired(
+    fn courier_expired(
         &mut self,
         conn: ConnId,
         mut courier: Box<Courier>,
         at: Instant,
-        now: Now,
+        fx: &mut Effects,
     ) {
         if courier.timer == Some(at) {
             courier.timer = None;
         }
         match courier.deadline {
-            Some(deadline) if deadline <= now.instant => {}
-            _ => return self.courier_put(conn, courier),
+            Some(deadline) if deadline <= fx.now.instant => {}
+            _ => return self.courier_put(conn, courier, fx),
         }
         match courier.stage {
-            Stage::Idle => self.courier_quit(conn, courier, now),
+            Stage::Idle => self.courier_quit(conn, courier, fx),
             Stage::Searching | Stage::Reading | Stage::Recording => {
                 courier.deadline = None;
-                self.courier_put(conn, courier);
+                self.courier_put(conn, courier, fx);
             }
             Stage::Connecting | Stage::Handshake | Stage::Talking => {
-                self.actions.push_back(Action::Abort { conn });
+                fx.actions.push_back(Action::Abort { conn });
                 let (status, what) = (EnhancedCode::new(4, 4, 2), "no answer in time");
-                self.courier_broken(conn, &mut courier, status, &Words::ours(what), now);
-                self.courier_elsewhere(conn, courier, status, what, now);
+                self.courier_broken(conn, &mut courier, status, &Words::ours(what), fx);
+                self.courier_elsewhere(conn, courier, status, what, fx);
             }
         }
     }
 
     /// Says QUIT and does not wait for the answer.
-    fn courier_quit(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
+    fn courier_quit(&mut self, conn: ConnId, mut courier: Box<Courier>, fx: &mut Effects) {
         let mut out = Vec::new();
         if let Some(session) = courier.session.as_mut() {
             session.quit(&mut out);
         }
-        self.send(conn, out);
-        self.actions.push_back(Action::Close { conn });
-        self.courier_over(conn, courier, now);
+        fx.send(conn, out);
+        fx.actions.push_back(Action::Close { conn });
+        self.courier_over(conn, courier, fx);
     }
 
     /// The daemon stops: what is being sent may finish, the rest goes home.
-    pub(super) fn courier_stop(&mut self, conn: ConnId, courier: Box<Courier>, now: Now) {
+    fn courier_stop(&mut self, conn: ConnId, courier: Box<Courier>, fx: &mut Effects) {
         match courier.stage {
             // Only behind the dot would a cut leave open whether the message is there.
             Stage::Talking if courier.session.as_ref().is_some_and(Session::is_past_dot) => {
-                self.courier_put(conn, courier);
+                self.courier_put(conn, courier, fx);
             }
-            Stage::Reading | Stage::Recording => self.courier_put(conn, courier),
-            Stage::Idle => self.courier_quit(conn, courier, now),
-            Stage::Searching => self.courier_home(conn, courier, now),
+            Stage::Reading | Stage::Recording => self.courier_put(conn, courier, fx),
+            Stage::Idle => self.courier_quit(conn, courier, fx),
+            Stage::Searching => self.courier_home(conn, courier, fx),
             Stage::Connecting | Stage::Handshake | Stage::Talking => {
-                self.actions.push_back(Action::Abort { conn });
-                self.courier_home(conn, courier, now);
+                fx.actions.push_back(Action::Abort { conn });
+                self.courier_home(conn, courier, fx);
             }
         }
     }
 
     /// Gives up for now: what it carries is deferred with what the hosts have said.
-    fn courier_home(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
-        self.courier_settle(&mut courier, now);
-        self.courier_over(conn, courier, now);
+    fn courier_home(&mut self, conn: ConnId, mut courier: Box<Courier>, fx: &mut Effects) {
+        self.courier_settle(&mut courier, fx);
+        self.courier_over(conn, courier, fx);
     }
 
     /// A courier is done, whatever the reason; its connection is closed already.
-    fn courier_over(&mut self, conn: ConnId, courier: Box<Courier>, _now: Now) {
+    fn courier_over(&mut self, conn: ConnId, courier: Box<Courier>, fx: &mut Effects) {
         debug_assert!(courier.load.is_none(), "what is carried has an outcome");
-        self.conns.remove(conn);
-        self.shares
+        fx.conns.release(conn);
+        fx.shares
             .of_mut(Resource::Deliveries)
             .give(courier.holder, 1);
         let arriving = courier.reach == Reach::Nowhere;
         self.hops.courier_gone(courier.hop, conn, arriving);
     }
 
-    fn courier_put(&mut self, conn: ConnId, mut courier: Box<Courier>) {
+    fn courier_put(&mut self, conn: ConnId, mut courier: Box<Courier>, fx: &mut Effects) {
         if let Some(deadline) = courier.deadline
             && courier.timer.is_none_or(|timer| timer > deadline)
         {
             courier.timer = Some(deadline);
-            self.timers.set(deadline, Timer::Conn(conn));
+            fx.timers.set(deadline, Timer::Conn(conn));
         }
-        self.conns.put(conn, Conn::Courier(courier));
+        self.sessions.put(conn, courier);
     }
 }
 
@@ -673,7 +739,7 @@ impl Courier {
     }
 
     /// That of who is charged for it.
-    pub(super) fn standing(&self) -> Standing {
+    fn standing(&self) -> Standing {
         self.holder.standing()
     }
 

@@ -3,43 +3,43 @@
 use std::sync::Arc;
 
 use super::authentication::{Checked, without};
-use super::{Inbound, Signing};
+use super::intake::{Plan, Separator, Whole};
+use super::{Inbound, Server, Signing};
 use crate::address::{Domain, Mailbox};
 use crate::auth::dkim::tag::TagList;
-use crate::clock::Now;
+use crate::engine::effects::{Effects, JobOwner};
 use crate::engine::event::{Action, ConnId, Peer, Work, WorkResult};
-use crate::engine::intake::{Plan, Separator, Whole};
 use crate::engine::log::{Level, Line};
-use crate::engine::signing::{authors_of, signing_inputs};
+use crate::engine::note::{NewRecord, Note};
+use crate::engine::signing::{authors_of, is_mentioned, keys_for, keys_of, signing_inputs};
+use crate::engine::spool::{Charge, MessageOwner};
 use crate::engine::status::Version;
-use crate::engine::store::{Committing, Owner};
-use crate::engine::{Conn, Engine, JobOwner};
 use crate::envelope::{Envelope, Recipient};
 use crate::limits::{SESSION_KEPT_BYTES, SYSTEM_UID_FACTOR};
 use crate::mail::header::Front;
 use crate::mail::received::{Protocol, Received, Source};
 use crate::mail::submission::Added;
 use crate::policy::authority::Released;
-use crate::policy::rates::Submitter;
-use crate::queue::{Body, Command, MessageRecord, Record};
+use crate::policy::rates::{Claim, Submitter};
+use crate::queue::{Body, Command, MessageRecord};
 use crate::queue_id::QueueId;
 use crate::smtp::command::Greeting;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::Transaction;
 
-impl Engine {
+impl Server {
     /// Gives up a body, what was streamed out of it too.
-    pub(super) fn drop_body(&mut self, inbound: &mut Inbound) {
+    pub(super) fn drop_body(&mut self, inbound: &mut Inbound, fx: &mut Effects) {
         if let Some(claim) = inbound.claimed.take() {
             self.logins.users.give_back(&claim);
         }
         inbound.recipient_bytes = 0;
-        inbound.holding.give_spool(&mut self.shares);
+        inbound.holding.give_spool(&mut fx.shares);
         if let Some(intake) = inbound.intake.take()
             && intake.is_spilled()
         {
             self.spilling.remove(&intake.id());
-            self.store(Command::BodyDiscard { id: intake.id() });
+            fx.store(Command::BodyDiscard { id: intake.id() });
         }
         if let Some(checking) = inbound.checking.take() {
             if let Some(turn) = checking.turn() {
@@ -47,11 +47,11 @@ impl Engine {
             }
             if checking.is_spilled() {
                 self.spilling.remove(&checking.id());
-                self.store(Command::BodyDiscard { id: checking.id() });
+                fx.store(Command::BodyDiscard { id: checking.id() });
             }
         }
         if let Some(hooking) = inbound.hooking.take() {
-            self.drop_hooking(&hooking);
+            self.drop_hooking(&hooking, fx);
         }
         if let Some(signing) = inbound.signing.take() {
             // It will not be stored: the uses that it has taken came to nothing.
@@ -60,7 +60,7 @@ impl Engine {
             }
             if let Body::File { .. } = signing.record.body {
                 let id = signing.record.id;
-                self.store(Command::BodyDiscard { id });
+                fx.store(Command::BodyDiscard { id });
             }
         }
     }
@@ -70,20 +70,20 @@ impl Engine {
         conn: ConnId,
         inbound: &mut Inbound,
         body: &mut Vec<u8>,
-        now: Now,
+        fx: &mut Effects,
     ) {
         let Some(mut intake) = inbound.intake.take() else {
             return;
         };
         let is_over = inbound.is_over;
         let block = intake.take(body, is_over, &mut |front, sender| {
-            self.on_header(inbound, front, sender, now)
+            self.on_header(inbound, front, sender, fx)
         });
         if let Some(bytes) = block {
-            match (inbound.holding).take_spool(&mut self.shares, bytes.len() as u64) {
+            match (inbound.holding).take_spool(&mut fx.shares, bytes.len() as u64) {
                 Ok(()) => {
                     self.spilling.insert(intake.id(), conn);
-                    self.store_block(intake.id(), inbound.holder(), bytes);
+                    self.store_block(intake.id(), inbound.holder(), bytes, fx);
                 }
                 Err(reply) => {
                     intake.on_written(bytes.len());
@@ -92,7 +92,7 @@ impl Engine {
             }
         }
         inbound.intake = Some(intake);
-        if !self.has_memory(inbound)
+        if !self.has_memory(inbound, fx)
             && let Some(intake) = inbound.intake.as_mut()
         {
             intake.refuse(Reply::NO_MEMORY);
@@ -101,37 +101,41 @@ impl Engine {
 
     /// Counts the message for whoever submits it, whose limit others of the same moment may have reached since MAIL. It is
     /// counted out again where it is not taken.
-    fn claim(&mut self, inbound: &mut Inbound, now: Now) -> Result<(), Reply> {
-        self.rate_verdict(inbound, now)?;
-        if let Some((submitter, _)) = self.submitter(inbound) {
-            inbound.claimed = Some(self.logins.users.sent(submitter, now.instant));
+    fn claim(&mut self, inbound: &mut Inbound, fx: &mut Effects) -> Result<(), Reply> {
+        self.rate_verdict(inbound, fx)?;
+        if let Some((submitter, _)) = self.submitter(inbound, fx) {
+            inbound.claimed = Some(self.logins.users.sent(submitter, fx.now.instant));
         }
         Ok(())
     }
 
     /// Whether whoever submits here may submit one more message in this hour.
-    pub(super) fn rate_verdict(&mut self, inbound: &Inbound, now: Now) -> Result<(), Reply> {
-        let Some((submitter, per_hour)) = self.submitter(inbound) else {
+    pub(super) fn rate_verdict(
+        &mut self,
+        inbound: &Inbound,
+        fx: &mut Effects,
+    ) -> Result<(), Reply> {
+        let Some((submitter, per_hour)) = self.submitter(inbound, fx) else {
             return Ok(());
         };
-        match (self.logins.users).may_send(&submitter, per_hour, now.instant) {
+        match (self.logins.users).may_send(&submitter, per_hour, fx.now.instant) {
             true => Ok(()),
             false => Err(Reply::RATE_EXCEEDED),
         }
     }
 
     /// Whom the messages of a session are counted for, and how many there may be in an hour.
-    fn submitter(&self, inbound: &Inbound) -> Option<(Submitter, u32)> {
-        let limits = &self.config.limits;
+    fn submitter(&self, inbound: &Inbound, fx: &Effects) -> Option<(Submitter, u32)> {
+        let limits = &fx.config.limits;
         match (inbound.peer, &inbound.login) {
             (Peer::Process { uid }, _) => {
                 let per_hour = limits.messages_per_uid_hour;
-                Some(match self.is_operator(Some(uid)) {
+                Some(match fx.is_operator(Some(uid)) {
                     true => (
                         Submitter::Uid(uid),
                         per_hour.saturating_mul(SYSTEM_UID_FACTOR),
                     ),
-                    false if self.config.accounts.has_uid(uid) => (Submitter::Uid(uid), per_hour),
+                    false if fx.config.accounts.has_uid(uid) => (Submitter::Uid(uid), per_hour),
                     false => (Submitter::OtherUids, per_hour),
                 })
             }
@@ -146,22 +150,22 @@ impl Engine {
         conn: ConnId,
         inbound: &mut Inbound,
         transaction: Transaction,
-        now: Now,
+        fx: &mut Effects,
     ) -> Result<(), Reply> {
-        self.claim(inbound, now)?;
+        self.claim(inbound, fx)?;
         let intake = inbound.intake.take().ok_or(Reply::STORE_FAILED)?;
         let id = intake.id();
         let spilled = intake.is_spilled();
         let whole = intake
-            .finish(&mut |front, sender| self.on_header(inbound, front, sender, now))
+            .finish(&mut |front, sender| self.on_header(inbound, front, sender, fx))
             .inspect_err(|_| {
                 if spilled {
                     self.spilling.remove(&id);
-                    self.actions
+                    fx.actions
                         .push_back(Action::Store(Command::BodyDiscard { id }));
                 }
             })?;
-        self.examine(conn, inbound, id, whole, transaction, now)
+        self.examine(conn, inbound, id, whole, transaction, fx)
     }
 
     /// The message is wanted: adds the fields, asks for the signatures or stores at once.
@@ -170,10 +174,10 @@ impl Engine {
         conn: ConnId,
         inbound: &mut Inbound,
         checked: Checked,
-        now: Now,
+        fx: &mut Effects,
     ) -> Result<(), Reply> {
-        self.use_returns(inbound, now)
-            .inspect_err(|_| self.discard(checked.id, &checked.whole))?;
+        self.use_returns(inbound, fx)
+            .inspect_err(|_| self.discard(checked.id, &checked.whole, fx))?;
         let Checked {
             id,
             mut whole,
@@ -187,26 +191,26 @@ impl Engine {
         if !whole.removed.is_empty() {
             whole.header = Arc::new(without(&whole.header, &whole.removed));
         }
-        if self.client(inbound).is_trusted() {
+        if self.client(inbound, fx).is_trusted() {
             let added = Added {
                 author: whole.author.as_ref(),
                 id,
-                hostname: &self.config.hostname,
-                at: now.wall,
+                hostname: &fx.config.hostname,
+                at: fx.now.wall,
             };
-            hooked.append(&mut added.missing_fields(&whole.header, &mut *self.entropy));
-            self.note_unsigned(inbound, id, &transaction, &whole);
+            hooked.append(&mut added.missing_fields(&whole.header, &mut *fx.entropy));
+            self.note_unsigned(inbound, id, &transaction, &whole, fx);
         }
         let mut added = hooked;
-        let seal = seal.and_then(|seal| self.sealing(&whole, &added, &seal, now));
+        let seal = seal.and_then(|seal| self.sealing(&whole, &added, &seal, fx));
         let inputs = whole.body_hash.map_or_else(Vec::new, |hash| {
-            signing_inputs(&whole.keys, &whole.header, &added, &hash, now)
+            signing_inputs(&whole.keys, &whole.header, &added, &hash, fx.now)
         });
         let recipients = released.recipients();
-        let mut fields = self.received_field(inbound, id, &transaction, recipients, now);
+        let mut fields = self.received_field(inbound, id, &transaction, recipients, fx);
         fields.append(&mut found);
         fields.append(&mut added);
-        let record = self.message_record(inbound, id, transaction, released, fields, &whole, now);
+        let record = self.message_record(inbound, id, transaction, released, fields, &whole, fx);
         let Whole {
             size,
             rest,
@@ -218,7 +222,7 @@ impl Engine {
                 false => Body::Inline(rest),
                 true => {
                     if !rest.is_empty() {
-                        self.store_block(id, inbound.holder(), rest);
+                        self.store_block(id, inbound.holder(), rest, fx);
                     }
                     Body::File {
                         len: size,
@@ -228,7 +232,7 @@ impl Engine {
             },
             ..record
         };
-        self.debug(|| {
+        fx.debug(|| {
             Line::new(Level::Debug, "accepted")
                 .with("id", id)
                 .with("size", size)
@@ -236,9 +240,9 @@ impl Engine {
         });
         inbound.signing = Some(Box::new(Signing { record, size }));
         if inputs.is_empty() && seal.is_none() {
-            self.message_signed(conn, inbound);
+            self.message_signed(conn, inbound, fx);
         } else {
-            self.work(JobOwner::Sign { conn }, Work::Sign(inputs, seal));
+            fx.work(JobOwner::Sign { conn }, Work::Sign(inputs, seal));
         }
         Ok(())
     }
@@ -252,7 +256,7 @@ impl Engine {
         released: Released,
         fields: Vec<u8>,
         whole: &Whole,
-        now: Now,
+        fx: &Effects,
     ) -> MessageRecord {
         let Transaction { parameters, .. } = transaction;
         let dsn_return = released.dsn_return(parameters.dsn_return);
@@ -269,7 +273,7 @@ impl Engine {
                 dsn_return,
                 body: parameters.body,
                 smtputf8: parameters.smtputf8 && needed,
-                arrived: now.wall,
+                arrived: fx.now.wall,
                 origin: match &inbound.login {
                     Some(login) => login.as_str().into(),
                     None => inbound.peer_text().into(),
@@ -287,24 +291,24 @@ impl Engine {
         inbound: &Inbound,
         front: &Front,
         sender: Option<&Mailbox>,
-        now: Now,
+        fx: &Effects,
     ) -> Result<Plan, Reply> {
         let header = &front.header;
-        let author = self.author_verdict(inbound, header, sender)?;
-        let plan = if self.client(inbound).is_trusted() {
+        let author = self.author_verdict(inbound, header, sender, fx)?;
+        let plan = if self.client(inbound, fx).is_trusted() {
             let keys = match &author {
-                Some(author) => self.keys_of(author.domain()),
-                None => self.keys_for(header),
+                Some(author) => keys_of(&fx.config, author.domain()),
+                None => keys_for(&fx.config, header),
             };
             Plan {
                 separator: Separator::Added,
-                ..self.plan_for_trusted(inbound, header, keys, now)
+                ..self.plan_for_trusted(inbound, header, keys, fx)
             }
         } else {
-            self.plan_for_stranger(inbound, front, now)?
+            self.plan_for_stranger(inbound, front, fx)?
         };
         Ok(Plan {
-            removed: self.left_out(inbound, header, author.as_ref()),
+            removed: self.left_out(inbound, header, author.as_ref(), fx),
             author,
             ..plan
         })
@@ -318,22 +322,23 @@ impl Engine {
         id: QueueId,
         transaction: &Transaction,
         whole: &Whole,
+        fx: &mut Effects,
     ) {
         if !whole.keys.is_empty() {
             return;
         }
         let sender = transaction.reverse_path.mailbox();
         let mut senders = [sender, inbound.login.as_ref()].into_iter().flatten();
-        let has_keys = senders.any(|sender| !self.keys_of(sender.domain()).is_empty());
+        let has_keys = senders.any(|sender| !keys_of(&fx.config, sender.domain()).is_empty());
         let (authors, why) = match authors_of(&whole.header) {
             Ok(authors) => (authors, "no key is there for the domain of From"),
             Err(_) => (Vec::new(), "From cannot be read in one way"),
         };
-        if !has_keys && !self.is_mentioned(&whole.header) {
+        if !has_keys && !is_mentioned(&fx.config, &whole.header) {
             return;
         }
         let authors: Vec<&str> = authors.iter().map(Domain::as_str).collect();
-        self.log(
+        fx.log(
             Line::new(Level::Warning, "unsigned")
                 .with("id", id)
                 .with("peer", inbound.peer_text())
@@ -350,7 +355,7 @@ impl Engine {
         id: QueueId,
         transaction: &Transaction,
         recipients: &[Recipient],
-        now: Now,
+        fx: &Effects,
     ) -> Vec<u8> {
         let (greeting, name) = inbound
             .session
@@ -382,61 +387,62 @@ impl Engine {
             .tls
             .as_ref()
             .map(|tls| format!("{} {}", tls.version, tls.cipher));
-        let by = &self.config.hostname;
+        let by = &fx.config.hostname;
         Received {
             source,
             by,
             tls: tls.as_deref(),
             id,
             recipient: single,
-            at: now.wall,
+            at: fx.now.wall,
         }
         .to_bytes()
     }
 
     /// A worker signed the message.
-    pub(in crate::engine) fn inbound_signed(&mut self, conn: ConnId, result: WorkResult, now: Now) {
-        let mut inbound = match self.conns.take(conn) {
-            Some(Conn::Inbound(inbound)) => inbound,
-            Some(other) => return self.conns.put(conn, other),
-            None => return,
+    pub(in crate::engine) fn inbound_signed(
+        &mut self,
+        conn: ConnId,
+        result: WorkResult,
+        fx: &mut Effects,
+    ) {
+        let Some(mut inbound) = self.sessions.take(conn) else {
+            return;
         };
         let Some(signing) = inbound.signing.as_mut() else {
-            return self.inbound_put(conn, inbound);
+            return self.inbound_put(conn, inbound, fx);
         };
         let WorkResult::Signed(Ok(mut fields)) = result else {
-            self.log(Line::new(Level::Error, "signing-failed").with("id", signing.record.id));
-            self.drop_body(&mut inbound);
-            return self.inbound_stored(conn, inbound, &Reply::SIGNING_FAILED, now);
+            fx.log(Line::new(Level::Error, "signing-failed").with("id", signing.record.id));
+            self.drop_body(&mut inbound, fx);
+            return self.inbound_stored(conn, inbound, &Reply::SIGNING_FAILED, fx);
         };
         let id = signing.record.id;
         let keys = signed_by(&fields);
         fields.append(&mut signing.record.fields);
         signing.record.fields = fields;
-        self.log(
+        fx.log(
             Line::new(Level::Debug, "signed")
                 .with("id", id)
                 .with("keys", keys),
         );
-        self.message_signed(conn, &mut inbound);
-        self.inbound_put(conn, inbound);
+        self.message_signed(conn, &mut inbound, fx);
+        self.inbound_put(conn, inbound, fx);
     }
 
     /// All signatures are there: the message goes to the disk.
-    pub(super) fn message_signed(&mut self, conn: ConnId, inbound: &mut Inbound) {
+    pub(super) fn message_signed(&mut self, conn: ConnId, inbound: &mut Inbound, fx: &mut Effects) {
         let Some(signing) = inbound.signing.take() else {
             return;
         };
         let Signing { record, size } = *signing;
         // From here on the disk says whether it counts, also where the client does not wait for that.
-        let charge = self.charge(inbound.holder(), &record, inbound.claimed.take());
-        let owner = Owner::Client(conn, charge);
-        let committing = Committing::message(&record, size, owner);
-        let ticket = self.ticket(committing);
-        self.store(Command::Append {
-            ticket,
-            record: Record::Message(record),
-        });
+        let charge = Charge::new(inbound.holder(), &record, inbound.claimed.take(), fx);
+        fx.note(Note::Append(Box::new(NewRecord {
+            record,
+            size,
+            owner: MessageOwner::Client(conn, charge),
+        })));
     }
 
     /// The disk has answered.
@@ -444,23 +450,25 @@ impl Engine {
         &mut self,
         conn: ConnId,
         result: Result<QueueId, Reply>,
-        now: Now,
+        claim: Option<Claim>,
+        fx: &mut Effects,
     ) {
-        let inbound = match self.conns.take(conn) {
-            Some(Conn::Inbound(inbound)) => inbound,
-            Some(other) => return self.conns.put(conn, other),
-            None => return, // the client did not wait: the message is queued all the same
+        if let Some(claim) = &claim {
+            self.logins.users.give_back(claim);
+        }
+        let Some(inbound) = self.sessions.take(conn) else {
+            return; // the client did not wait: the message is queued all the same
         };
         if result.is_ok() {
             // The session has waited since the end of the message.
-            self.observed.committed(now.instant.since(inbound.touched));
+            fx.observed.committed(fx.now.instant.since(inbound.touched));
             if let Peer::Network { .. } = inbound.peer {
                 let version = inbound.tls.as_ref().map(|tls| tls.version);
-                self.observed.received(Version::of(version));
+                fx.observed.received(Version::of(version));
             }
         }
         let reply = result.map_or_else(|reply| reply, Reply::queued);
-        self.inbound_stored(conn, inbound, &reply, now);
+        self.inbound_stored(conn, inbound, &reply, fx);
     }
 
     pub(super) fn inbound_stored(
@@ -468,24 +476,24 @@ impl Engine {
         conn: ConnId,
         mut inbound: Box<Inbound>,
         reply: &Reply,
-        now: Now,
+        fx: &mut Effects,
     ) {
         let mut out = Vec::new();
         self.settle_returns(&mut inbound, reply);
         if let (Some(address), Some(_), false) =
             (inbound.address(), &inbound.guard, reply.code() >= 300)
         {
-            self.strangers.conduct.good(address, now.instant);
+            self.strangers.conduct.good(address, fx.now.instant);
         }
         inbound.recipient_bytes = 0;
-        inbound.holding.give_spool(&mut self.shares);
+        inbound.holding.give_spool(&mut fx.shares);
         inbound.session.on_stored(reply, &mut out);
         // Nothing comes between this answer and its client, not even the answers to what was sent behind the message.
-        if self.account(&mut inbound) && inbound.kept.len() > SESSION_KEPT_BYTES {
-            self.answer(conn, &mut inbound, out);
-            return self.inbound_crowded_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION);
+        if self.account(&mut inbound, fx) && inbound.kept.len() > SESSION_KEPT_BYTES {
+            self.answer(conn, &mut inbound, out, fx);
+            return self.inbound_crowded_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION, fx);
         }
-        self.inbound_resume(conn, inbound, out, now);
+        self.inbound_resume(conn, inbound, out, fx);
     }
 
     /// A block of a body is on the disk, or could not be written.
@@ -493,16 +501,14 @@ impl Engine {
         &mut self,
         id: QueueId,
         result: Result<usize, Reply>,
-        now: Now,
+        fx: &mut Effects,
     ) {
-        self.block_stored(id, result.as_ref().ok().copied());
+        self.block_stored(id, result.as_ref().ok().copied(), fx);
         let Some(conn) = self.spilling.get(&id).copied() else {
             return;
         };
-        let mut inbound = match self.conns.take(conn) {
-            Some(Conn::Inbound(inbound)) => inbound,
-            Some(other) => return self.conns.put(conn, other),
-            None => return,
+        let Some(mut inbound) = self.sessions.take(conn) else {
+            return;
         };
         if let Some(intake) = inbound.intake.as_mut() {
             match result {
@@ -512,9 +518,9 @@ impl Engine {
         } else if let Some(checking) = inbound.checking.as_mut() {
             checking.on_written(result);
         } else if inbound.hooking.is_some() {
-            return self.hook_written(conn, inbound, result, now);
+            return self.hook_written(conn, inbound, result, fx);
         }
-        self.inbound_resume(conn, inbound, Vec::new(), now);
+        self.inbound_resume(conn, inbound, Vec::new(), fx);
     }
 }
 

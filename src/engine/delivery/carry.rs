@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::{BLOCK_BYTES, Courier, Heard, Load, Stage};
 use crate::address::ReversePath;
 use crate::cause::Words;
-use crate::clock::Now;
+use crate::engine::delivery::Delivery;
+use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Reader};
 use crate::engine::log::{Level, Line, Named};
-use crate::engine::{Conn, Engine};
 use crate::envelope::Envelope;
 use crate::limits::{
     CLIENT_IDLE_TIMEOUT, CLIENT_MESSAGES_MAX, DELIVERY_SESSION_TIMEOUT, DELIVERY_TURN,
@@ -20,21 +20,26 @@ use crate::queue_id::QueueId;
 use crate::smtp::client::{About, Fate, Mail, Rcpt, Session};
 use crate::status::EnhancedCode;
 
-impl Engine {
+impl Delivery {
     /// Takes the next message that is due, or waits for one, or goes home.
-    pub(super) fn courier_pick(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
+    pub(super) fn courier_pick(
+        &mut self,
+        conn: ConnId,
+        mut courier: Box<Courier>,
+        fx: &mut Effects,
+    ) {
         let sent = courier.session.as_ref().map_or(0, Session::messages);
-        let old = now.instant.since(courier.began) > DELIVERY_SESSION_TIMEOUT;
+        let old = fx.now.instant.since(courier.began) > DELIVERY_SESSION_TIMEOUT;
         let enough = sent >= CLIENT_MESSAGES_MAX
             || old
             || courier.detour
-            || self.has_to_yield(&courier, sent, now);
+            || self.has_to_yield(&courier, sent, fx);
         let elsewhere = self.hops.is_stale(courier.hop);
-        if self.stopping || enough || elsewhere || self.is_recording_stuck() {
-            return self.courier_quit(conn, courier, now);
+        if fx.stopping || enough || elsewhere || fx.disk.is_stuck {
+            return self.courier_quit(conn, courier, fx);
         }
         while let Some(id) = self.hops.pop_ready(courier.hop) {
-            let Some(entry) = self.index.get_mut(id) else {
+            let Some(entry) = fx.index.get_mut(id) else {
                 continue;
             };
             if entry.held {
@@ -68,36 +73,41 @@ impl Engine {
                 arrived: entry.arrived,
                 since: entry.since,
             }));
-            courier.begins_attempt(now);
-            return self.courier_read_load(conn, courier, now);
+            courier.begins_attempt(fx.now);
+            return self.courier_read_load(conn, courier, fx);
         }
         courier.stage = Stage::Idle;
-        courier.deadline = Some(now.instant.after(CLIENT_IDLE_TIMEOUT));
+        courier.deadline = Some(fx.now.instant.after(CLIENT_IDLE_TIMEOUT));
         self.hops.add_idle(courier.hop, conn);
-        self.courier_put(conn, courier);
+        self.courier_put(conn, courier, fx);
     }
 
     /// Whether a delivery session has to make room: it has had its turn, and another next hop waits that can have its place.
     /// (One that waits because its share is used up waits for its own.)
-    fn has_to_yield(&self, courier: &Courier, sent: u32, now: Now) -> bool {
-        let is_late = now.instant.since(courier.began) >= DELIVERY_TURN;
+    fn has_to_yield(&self, courier: &Courier, sent: u32, fx: &Effects) -> bool {
+        let is_late = fx.now.instant.since(courier.began) >= DELIVERY_TURN;
         if sent < DELIVERY_TURN_MESSAGES && !(sent > 0 && is_late) {
             return false;
         }
-        let pool = self.shares.of(Resource::Deliveries);
+        let pool = fx.shares.of(Resource::Deliveries);
         let is_full = pool.used() >= pool.capacity();
         let helps = |other| pool.free(other) == 0 && (is_full || courier.standing() <= other);
         self.hops.wanting_beside(courier.hop).any(helps)
     }
 
     /// Reads the envelope of what is carried, to offer it to the host where the courier is.
-    pub(super) fn courier_read_load(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
+    pub(super) fn courier_read_load(
+        &mut self,
+        conn: ConnId,
+        mut courier: Box<Courier>,
+        fx: &mut Effects,
+    ) {
         let known = courier.load.as_ref().and_then(|load| {
-            let entry = self.index.get(load.id)?;
+            let entry = fx.index.get(load.id)?;
             (!entry.held).then_some((load.id, entry.location, entry.size))
         });
         let Some((id, location, size)) = known else {
-            return self.courier_pick_other(conn, courier, now);
+            return self.courier_pick_other(conn, courier, fx);
         };
         if let Some(load) = courier.load.as_mut() {
             load.location = location;
@@ -111,74 +121,72 @@ impl Engine {
         // What is short is read whole, and goes out with its dot in one write.
         let short = !location.body_is_file() && size <= u64::from(BLOCK_BYTES);
         let part = if short { Part::Whole } else { Part::Head };
-        self.actions.push_back(Action::Read {
+        fx.actions.push_back(Action::Read {
             reader: Reader::Conn(conn),
             id,
             location,
             part,
         });
-        self.courier_put(conn, courier);
+        self.courier_put(conn, courier, fx);
     }
 
     /// What is carried was held or taken out of the queue before it was offered: it is put back, or forgotten.
-    fn courier_pick_other(&mut self, conn: ConnId, mut courier: Box<Courier>, now: Now) {
+    fn courier_pick_other(&mut self, conn: ConnId, mut courier: Box<Courier>, fx: &mut Effects) {
         let kept = courier.load.as_ref().map(|load| load.id);
-        match kept.filter(|id| self.index.get(*id).is_some()) {
-            Some(_) => self.courier_settle(&mut courier, now),
+        match kept.filter(|id| fx.index.get(*id).is_some()) {
+            Some(_) => self.courier_settle(&mut courier, fx),
             None => courier.load = None,
         }
         courier.stage = Stage::Talking;
-        self.courier_pick(conn, courier, now);
+        self.courier_pick(conn, courier, fx);
     }
 
     /// Whether what is carried may still be offered: nobody holds it, nobody took it out of the queue.
-    pub(super) fn is_wanted(&self, id: QueueId) -> bool {
-        self.index.get(id).is_some_and(|entry| !entry.held)
+    pub(super) fn is_wanted(&self, id: QueueId, fx: &Effects) -> bool {
+        fx.index.get(id).is_some_and(|entry| !entry.held)
     }
 
     /// Something is due for the hop that an idle courier is at.
-    pub(in crate::engine) fn courier_wake(&mut self, conn: ConnId, now: Now) {
-        match self.conns.take(conn) {
-            Some(Conn::Courier(courier)) => self.courier_pick(conn, courier, now),
-            Some(other) => self.conns.put(conn, other),
-            None => {}
+    pub(super) fn courier_wake(&mut self, conn: ConnId, fx: &mut Effects) {
+        if let Some(courier) = self.sessions.take(conn) {
+            self.courier_pick(conn, courier, fx);
         }
     }
 
     /// A piece of the message was read.
-    pub(in crate::engine) fn courier_read(
+    pub(super) fn courier_read(
         &mut self,
         conn: ConnId,
         mut courier: Box<Courier>,
         result: Result<Content, ReadError>,
-        now: Now,
+        fx: &mut Effects,
     ) {
         let mut out = Vec::new();
         let id = courier.load.as_ref().map(|load| load.id);
         let begins = !matches!(result, Ok(Content::Body { .. }));
-        if begins && id.is_some_and(|id| !self.is_wanted(id)) && result.is_ok() {
-            return self.courier_pick_other(conn, courier, now);
+        if begins && id.is_some_and(|id| !self.is_wanted(id, fx)) && result.is_ok() {
+            return self.courier_pick_other(conn, courier, fx);
         }
-        if id.is_some_and(|id| self.index.get(id).is_none()) {
+        if id.is_some_and(|id| fx.index.get(id).is_none()) {
             // It was taken out of the queue: it gets no dot.
             courier.load = None;
-            self.actions.push_back(Action::Abort { conn });
-            return self.courier_over(conn, courier, now);
+            fx.actions.push_back(Action::Abort { conn });
+            return self.courier_over(conn, courier, fx);
         }
         match result {
             Ok(Content::Head { envelope, fields }) => {
-                self.courier_begin(&mut courier, &envelope, fields, None, &mut out)
+                self.courier_begin(&mut courier, &envelope, fields, None, &mut out, fx)
             }
             Ok(Content::Whole {
                 envelope,
                 fields,
                 body,
             }) => {
-                self.courier_begin(&mut courier, &envelope, fields, Some(body), &mut out);
+                self.courier_begin(&mut courier, &envelope, fields, Some(body), &mut out, fx);
             }
             Ok(Content::Body { bytes, crc32 }) => {
                 let Some(load) = courier.load.as_mut() else {
-                    return self.courier_put(conn, courier);
+                    return self.courier_put(conn, courier, fx);
                 };
                 load.reading = false;
                 load.sent = load.sent.saturating_add(bytes.len() as u64);
@@ -186,7 +194,7 @@ impl Engine {
                 let last = load.sent >= load.size || bytes.is_empty();
                 // What has changed on the disk is never given a dot.
                 if last && load.sum.clone().finalize() != crc32 {
-                    return self.courier_unreadable(conn, courier, ReadError::Damaged, now);
+                    return self.courier_unreadable(conn, courier, ReadError::Damaged, fx);
                 }
                 if let Some(session) = courier.session.as_mut() {
                     session.on_body(&bytes, &mut out);
@@ -196,9 +204,9 @@ impl Engine {
                     }
                 }
             }
-            Err(error) => return self.courier_unreadable(conn, courier, error, now),
+            Err(error) => return self.courier_unreadable(conn, courier, error, fx),
         }
-        self.courier_requests(conn, courier, out, now);
+        self.courier_requests(conn, courier, out, fx);
     }
 
     pub(super) fn courier_begin(
@@ -208,6 +216,7 @@ impl Engine {
         fields: Vec<u8>,
         body: Option<Vec<u8>>,
         out: &mut Vec<u8>,
+        fx: &mut Effects,
     ) {
         let (Some(load), Some(session)) = (courier.load.as_mut(), courier.session.as_mut()) else {
             return;
@@ -258,7 +267,7 @@ impl Engine {
         };
         session.begin(mail, out);
         if !others.is_empty() {
-            self.try_again(id, &others, courier.hop);
+            self.try_again(id, &others, courier.hop, fx);
         }
     }
 
@@ -268,12 +277,12 @@ impl Engine {
         conn: ConnId,
         mut courier: Box<Courier>,
         error: ReadError,
-        now: Now,
+        fx: &mut Effects,
     ) {
         let line = Line::new(Level::Error, "unreadable")
             .with_some("id", courier.load.as_ref().map(|load| load.id))
             .with("why", error);
-        self.log(line);
+        fx.log(line);
         if let Some(load) = courier.load.take() {
             let heard = Heard {
                 fate: Fate::Deferred {
@@ -284,14 +293,20 @@ impl Engine {
                 at: None,
             };
             let fates = load.indices.iter().map(|index| (*index, heard.clone()));
-            self.courier_outcome(None, &courier, &load, fates.collect(), now);
+            self.courier_outcome(None, &courier, &load, fates.collect(), fx);
         }
         // Half a body may be out: the connection is cut, not closed in order.
-        self.actions.push_back(Action::Abort { conn });
-        self.courier_over(conn, courier, now);
+        fx.actions.push_back(Action::Abort { conn });
+        self.courier_over(conn, courier, fx);
     }
 
-    pub(super) fn courier_body(&mut self, conn: ConnId, courier: &mut Courier, out: &mut Vec<u8>) {
+    pub(super) fn courier_body(
+        &mut self,
+        conn: ConnId,
+        courier: &mut Courier,
+        out: &mut Vec<u8>,
+        fx: &mut Effects,
+    ) {
         let Some(load) = courier.load.as_mut() else {
             return;
         };
@@ -306,7 +321,7 @@ impl Engine {
         }
         let (id, sent) = (load.id, load.sent);
         load.reading = true;
-        let location = self
+        let location = fx
             .index
             .get(id)
             .map_or(load.location, |entry| entry.location);
@@ -314,8 +329,8 @@ impl Engine {
             offset: sent,
             len: BLOCK_BYTES,
         };
-        self.send(conn, std::mem::take(out));
-        self.actions.push_back(Action::Read {
+        fx.send(conn, std::mem::take(out));
+        fx.actions.push_back(Action::Read {
             reader: Reader::Conn(conn),
             id,
             location,
@@ -324,11 +339,11 @@ impl Engine {
     }
 
     /// All output is out: the next block of the body can be read.
-    pub(in crate::engine) fn courier_drained(
+    pub(super) fn courier_drained(
         &mut self,
         conn: ConnId,
         mut courier: Box<Courier>,
-        now: Now,
+        fx: &mut Effects,
     ) {
         let wants = courier.session.as_ref().is_some_and(Session::wants_body);
         if let Some(load) = courier.load.as_mut()
@@ -343,18 +358,18 @@ impl Engine {
             };
             let id = load.id;
             // A message that was taken out of the queue meanwhile cannot be read, which ends the session.
-            let location = self
+            let location = fx
                 .index
                 .get(id)
                 .map_or(load.location, |entry| entry.location);
-            self.actions.push_back(Action::Read {
+            fx.actions.push_back(Action::Read {
                 reader: Reader::Conn(conn),
                 id,
                 location,
                 part,
             });
-            courier.begins_to_wait(now);
+            courier.begins_to_wait(fx.now);
         }
-        self.courier_put(conn, courier);
+        self.courier_put(conn, courier, fx);
     }
 }

@@ -3,10 +3,9 @@
 //! Whoever a session is for (an address, then perhaps a user) is its [`Holder`]; when that changes, all that it holds
 //! goes with it.
 
-use super::Inbound;
+use super::{Inbound, Server};
 use crate::address::Mailbox;
-use crate::clock::Instant;
-use crate::engine::Engine;
+use crate::engine::effects::Effects;
 use crate::engine::event::Peer;
 use crate::policy::shares::{
     Holder, Kind, Resource, Shares, Shortage, Standing, hash_of, hash_of_address,
@@ -105,20 +104,20 @@ impl Holding {
     }
 }
 
-impl Engine {
+impl Server {
     /// Who a session is for, as far as is known.
-    pub(super) fn holder_of(&self, inbound: &Inbound, now: Instant) -> Holder {
+    pub(super) fn holder_of(&self, inbound: &Inbound, fx: &Effects) -> Holder {
         let named = |kind, name| Holder::named(Standing::Trusted, kind, name);
         match (inbound.peer, &inbound.login, inbound.address()) {
             (Peer::Process { uid }, ..) => named(Kind::Uid, uid.into()),
             (_, Some(login), _) => named(Kind::Login, hash_of(login)),
-            (_, None, Some(address)) if self.is_trusted(inbound.door(), address) => {
+            (_, None, Some(address)) if self.is_trusted(inbound.door(), address, fx) => {
                 named(Kind::Host, hash_of_address(address))
             }
             (_, None, Some(address)) => {
                 let standing = if inbound.is_relay_port() {
                     Standing::Client
-                } else if self.logins.peers.is_known(address, now) {
+                } else if self.logins.peers.is_known(address, fx.now.instant) {
                     Standing::Known
                 } else {
                     Standing::Visitor
@@ -130,25 +129,25 @@ impl Engine {
     }
 
     /// Accounts for what a session holds; whether anything is left for its like.
-    pub(super) fn has_memory(&mut self, inbound: &mut Inbound) -> bool {
-        self.account(inbound);
+    pub(super) fn has_memory(&mut self, inbound: &mut Inbound, fx: &mut Effects) -> bool {
+        self.account(inbound, fx);
         let standing = inbound.holding.holder().standing();
-        self.shares.of(Resource::Memory).free(standing) > 0
+        fx.shares.of(Resource::Memory).free(standing) > 0
     }
 
     /// A session has become that of a user, unless the user has too many.
-    pub(in crate::engine) fn let_in(
+    pub(super) fn let_in(
         &mut self,
         inbound: &mut Inbound,
         login: Mailbox,
-        now: Instant,
+        fx: &mut Effects,
     ) -> AuthStep {
         if let Some(address) = inbound.address() {
-            self.logins.peers.succeeded(address, &login, now);
+            self.logins.peers.succeeded(address, &login, fx.now.instant);
         }
         inbound.login = Some(login.clone());
-        let holder = self.holder_of(inbound, now);
-        let passed = inbound.holding.pass(&mut self.shares, holder);
+        let holder = self.holder_of(inbound, fx);
+        let passed = inbound.holding.pass(&mut fx.shares, holder);
         let (result, step) = match passed {
             Ok(()) => ("ok", AuthStep::Success),
             Err(Shortage) => {
@@ -157,7 +156,7 @@ impl Engine {
                 ("too-many-sessions", AuthStep::End(reply))
             }
         };
-        self.log_auth(inbound.address(), result, login.as_str());
+        self.log_auth(inbound.address(), result, login.as_str(), fx);
         step
     }
 }

@@ -7,15 +7,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::event::{Action, ConnId, Reader};
-use super::log::{Level, Line};
-use super::status::Reason;
-use super::timers::Timer;
+use super::Delivery;
 use super::waiting::Line as Waiting;
-use super::{Conn, Engine};
 use crate::cause::Cause;
-use crate::clock::{Instant, Now};
+use crate::clock::Instant;
+use crate::date::Timestamp;
 use crate::dns::zone_of;
+use crate::engine::effects::Effects;
+use crate::engine::event::{Action, ConnId, Reader};
+use crate::engine::log::{Level, Line};
+use crate::engine::status::Reason;
+use crate::engine::timers::Timer;
 use crate::envelope::Envelope;
 use crate::limits::{
     DEAD_ADDRESS_TIMEOUT, DEAD_ADDRESSES_MAX, HOP_PROBE_INTERVAL, HOP_REST, UNTRIED_LOGGED_MAX,
@@ -24,7 +26,7 @@ use crate::limits::{
 use crate::policy::retry;
 use crate::policy::route::{self, NextHop};
 use crate::policy::shares::{Holder, Kind, Resource, Standing, hash_of_text};
-use crate::queue::{Content, HopId, Part, Phase, ReadError};
+use crate::queue::{Content, HopId, Part, Phase, Queued, ReadError, RecipientState};
 use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
 
@@ -52,16 +54,16 @@ pub(super) struct Hops {
 
 /// One next hop.
 #[derive(Debug)]
-pub(super) struct Hop {
-    pub(super) name: NextHop,
+pub(in crate::engine) struct Hop {
+    pub(in crate::engine) name: NextHop,
     /// Messages that wait for it or are on their way there.
     messages: usize,
     /// Messages that are due, oldest first.
     ready: Waiting,
     /// Couriers on the way or there.
-    pub(super) couriers: usize,
+    pub(in crate::engine) couriers: usize,
     /// Those of them that have not got through yet.
-    pub(super) arriving: usize,
+    pub(in crate::engine) arriving: usize,
     /// Couriers that wait for another message.
     idle: Vec<ConnId>,
     /// Failures in a row to get through.
@@ -74,11 +76,11 @@ pub(super) struct Hop {
     /// When it is tried before its time, for a message that has come.
     probe_at: Option<Instant>,
     /// Whether a courier got through lately.
-    pub(super) proven: bool,
+    pub(in crate::engine) proven: bool,
     /// Why it is paused.
-    pub(super) trouble: Option<Arc<Cause>>,
+    pub(in crate::engine) trouble: Option<Arc<Cause>>,
     /// The status of that.
-    pub(super) status: Option<EnhancedCode>,
+    pub(in crate::engine) status: Option<EnhancedCode>,
     /// The last message of which the log says why it waits.
     told: Option<QueueId>,
     /// Messages that may still come in this pause and have the log say why they wait.
@@ -128,12 +130,12 @@ impl Hop {
     }
 
     /// Whether it is paused because nobody could be reached there.
-    pub(super) fn is_in_trouble(&self) -> bool {
+    pub(in crate::engine) fn is_in_trouble(&self) -> bool {
         self.paused_until.is_some() && self.trouble.is_some()
     }
 
     /// When it is tried again, where it is paused.
-    pub(super) fn next_attempt(&self) -> Option<Instant> {
+    pub(in crate::engine) fn next_attempt(&self) -> Option<Instant> {
         let until = self.paused_until?;
         Some(self.probe_at.map_or(until, |probe| probe.min(until)))
     }
@@ -395,16 +397,16 @@ impl Hops {
     }
 }
 
-impl Engine {
+impl Delivery {
     /// Sends couriers where something is due; says whether anything was looked at.
-    pub(super) fn dispatch_hops(&mut self, now: Now) -> bool {
+    pub(in crate::engine) fn dispatch_hops(&mut self, fx: &mut Effects) -> bool {
         let mut any = false;
         while let Some(id) = self.hops.dirty.pop_front() {
             any = true;
             if let Some(hop) = self.hops.get_mut(id) {
                 hop.queued = false;
             }
-            let wants_nothing = !self.dispatch(id, now);
+            let wants_nothing = !self.dispatch(id, fx);
             // Whoever has no use for the room that came free does not keep it from the next.
             if self.hops.woken.remove(&id) && wants_nothing {
                 for line in 0..self.hops.wanting.len() {
@@ -416,14 +418,14 @@ impl Engine {
     }
 
     /// Sends couriers to a hop; says whether one has set out, or waits for room.
-    fn dispatch(&mut self, id: HopId, now: Now) -> bool {
+    fn dispatch(&mut self, id: HopId, fx: &mut Effects) -> bool {
         let mut has_sent = false;
         loop {
             // Nobody sets out: they are all looked at again where that is over.
-            if self.stopping || self.is_recording_stuck() {
+            if fx.stopping || fx.disk.is_stuck {
                 return true;
             }
-            let per_hop = self.config.delivery.sessions_per_hop;
+            let per_hop = fx.config.delivery.sessions_per_hop;
             let Some(hop) = self.hops.get_mut(id) else {
                 return has_sent;
             };
@@ -432,12 +434,12 @@ impl Engine {
             }
             if !hop.idle.is_empty() {
                 if let Some(conn) = self.hops.take_idle(id) {
-                    self.courier_wake(conn, now);
+                    self.courier_wake(conn, fx);
                 }
                 continue;
             }
             // A pause is for who would set out; a courier that is there already got through.
-            if hop.paused_until.is_some_and(|until| until > now.instant) {
+            if hop.paused_until.is_some_and(|until| until > fx.now.instant) {
                 return has_sent;
             }
             let arriving_max = if hop.proven { hop.ready.len() } else { 1 };
@@ -445,7 +447,7 @@ impl Engine {
                 return has_sent;
             }
             let holder = hop.holder();
-            if !self.has_room_for_courier(holder, now) {
+            if !self.has_room_for_courier(holder, fx) {
                 let line = usize::from(holder.standing() < Standing::Known);
                 self.hops.wants_room(id, line);
                 return true;
@@ -454,16 +456,16 @@ impl Engine {
                 hop.couriers += 1;
                 hop.arriving += 1;
                 let name = hop.name.clone();
-                self.send_courier(id, &name, holder, now);
+                self.send_courier(id, &name, holder, fx);
                 has_sent = true;
             }
         }
     }
 
     /// Takes room for one more delivery session, if need be that of one which is idle.
-    fn has_room_for_courier(&mut self, holder: Holder, now: Now) -> bool {
+    fn has_room_for_courier(&mut self, holder: Holder, fx: &mut Effects) -> bool {
         loop {
-            let pool = self.shares.of_mut(Resource::Deliveries);
+            let pool = fx.shares.of_mut(Resource::Deliveries);
             if pool.take(holder, 1).is_ok() {
                 return true;
             }
@@ -474,17 +476,17 @@ impl Engine {
                 true => standing,
                 false => Standing::Trusted,
             };
-            if pool.free(standing) > 0 || !self.retire_idle_courier(most, now) {
+            if pool.free(standing) > 0 || !self.retire_idle_courier(most, fx) {
                 return false;
             }
         }
     }
 
     /// Makes room by sending one idle courier home, of this standing at most.
-    fn retire_idle_courier(&mut self, most: Standing, now: Now) -> bool {
-        let may_go = |conn| match self.conns.get(conn) {
-            Some(Conn::Courier(courier)) => courier.standing() <= most,
-            _ => false,
+    fn retire_idle_courier(&mut self, most: Standing, fx: &mut Effects) -> bool {
+        let may_go = |conn| {
+            let session = self.sessions.get(conn);
+            session.is_some_and(|session| session.standing() <= most)
         };
         let found = {
             let mut idle = self.hops.idle().take(IDLE_LOOKS_MAX);
@@ -492,7 +494,7 @@ impl Engine {
         };
         match found.and_then(|id| self.hops.take_idle(id)) {
             Some(conn) => {
-                self.courier_dismiss(conn, now);
+                self.courier_dismiss(conn, fx);
                 true
             }
             None => false,
@@ -500,72 +502,80 @@ impl Engine {
     }
 
     /// Nobody could be reached there: everything that waits for it waits longer.
-    pub(super) fn pause_hop(&mut self, id: HopId, status: EnhancedCode, why: &Cause, now: Now) {
+    pub(super) fn pause_hop(
+        &mut self,
+        id: HopId,
+        status: EnhancedCode,
+        why: &Cause,
+        fx: &mut Effects,
+    ) {
         let Some(hop) = self.hops.get_mut(id) else {
             return;
         };
-        if hop.paused_until.is_some_and(|until| until > now.instant) {
+        if hop.paused_until.is_some_and(|until| until > fx.now.instant) {
             return;
         }
         hop.proven = false;
-        self.observed.unreached(Reason::of(status, &why.words));
-        let planned = hop.planned.take().filter(|until| *until > now.instant);
+        fx.observed.unreached(Reason::of(status, &why.words));
+        let planned = hop.planned.take().filter(|until| *until > fx.now.instant);
         let until = planned.unwrap_or_else(|| {
             hop.failures = hop.failures.saturating_add(1);
-            let delay = retry::delay(hop.failures, &mut *self.entropy);
-            now.instant.after(delay)
+            let delay = retry::delay(hop.failures, &mut *fx.entropy);
+            fx.now.instant.after(delay)
         });
         hop.paused_until = Some(until);
-        hop.paused_at = now.instant;
+        hop.paused_at = fx.now.instant;
         hop.trouble = Some(Arc::new(why.clone()));
         hop.status = Some(status);
         hop.tells = UNTRIED_LOGGED_MAX;
         let line = Line::new(Level::Warning, "hop-paused")
             .with("hop", &hop.name)
             .with("waiting", hop.ready.len())
-            .with("seconds", until.since(now.instant).as_secs())
+            .with("seconds", until.since(fx.now.instant).as_secs())
             .with("why", why);
-        self.log(line);
+        fx.log(line);
         if planned.is_none() {
-            self.timers.set(until, Timer::Hop(id));
+            fx.timers.set(until, Timer::Hop(id));
         }
-        self.expire_waiting(id, now);
-        self.read_waiting(id);
+        self.expire_waiting(id, fx);
+        self.read_waiting(id, fx);
     }
 
     /// A next hop is left alone for a moment, through no fault of its own.
-    pub(super) fn rest_hop(&mut self, id: HopId, now: Now) {
-        let until = now.instant.after(HOP_REST);
+    pub(super) fn rest_hop(&mut self, id: HopId, fx: &mut Effects) {
+        let until = fx.now.instant.after(HOP_REST);
         if let Some(hop) = self.hops.get_mut(id)
             && hop.paused_until.is_none_or(|paused| paused < until)
         {
             hop.paused_until = Some(until);
-            self.timers.set(until, Timer::Hop(id));
+            fx.timers.set(until, Timer::Hop(id));
         }
     }
 
     /// A message has come for a hop: if that is paused for long, it is tried before its time, though not at once for
     /// each.
-    pub(super) fn probe_hop(&mut self, id: HopId, now: Now) {
+    pub(super) fn probe_hop(&mut self, id: HopId, fx: &mut Effects) {
         if let Some(hop) = self.hops.get_mut(id)
             && let Some(until) = hop.paused_until
             && hop.probe_at.is_none()
         {
-            let probe = hop.paused_at.after(HOP_PROBE_INTERVAL).max(now.instant);
+            let probe = hop.paused_at.after(HOP_PROBE_INTERVAL).max(fx.now.instant);
             if probe < until {
                 hop.probe_at = Some(probe);
-                self.timers.set(probe, Timer::Hop(id));
+                fx.timers.set(probe, Timer::Hop(id));
             }
         }
     }
 
     /// The pause of a hop is over, or it is tried before that.
-    pub(super) fn hop_resumed(&mut self, id: HopId, now: Now) {
+    pub(in crate::engine) fn hop_resumed(&mut self, id: HopId, fx: &mut Effects) {
         let Some(hop) = self.hops.get_mut(id) else {
             return;
         };
-        let is_over = hop.paused_until.is_some_and(|until| until <= now.instant);
-        let is_probed = hop.probe_at.is_some_and(|probe| probe <= now.instant);
+        let is_over = hop
+            .paused_until
+            .is_some_and(|until| until <= fx.now.instant);
+        let is_probed = hop.probe_at.is_some_and(|probe| probe <= fx.now.instant);
         if is_probed {
             hop.probe_at = None;
             hop.resume_early();
@@ -579,13 +589,13 @@ impl Engine {
 
     /// Gives up the messages that waited for a hop for too long. The attempt that failed just now was the last one
     /// for them, so that a clock that jumps ahead bounces nothing untried.
-    fn expire_waiting(&mut self, id: HopId, now: Now) {
-        let give_up = self.config.delivery.give_up_after;
+    fn expire_waiting(&mut self, id: HopId, fx: &mut Effects) {
+        let give_up = fx.config.delivery.give_up_after;
         let Some(hop) = self.hops.get(id) else { return };
         let old = |message: QueueId| {
-            self.index
+            fx.index
                 .get(message)
-                .is_some_and(|entry| now.wall.since(entry.arrived) > give_up)
+                .is_some_and(|entry| fx.now.wall.since(entry.arrived) > give_up)
         };
         // The line is in order of age: what is young ends the search.
         let expired = hop.ready.while_oldest(old);
@@ -597,36 +607,36 @@ impl Engine {
             if let Some(hop) = self.hops.get_mut(id) {
                 hop.ready.remove(message);
             }
-            self.give_up(message, id, &why, now);
+            self.give_up(message, id, &why, fx);
         }
     }
 
     /// The routes have changed: every message that waits gets its next hop anew.
-    pub(super) fn reroute(&mut self) {
+    pub(in crate::engine) fn reroute(&mut self, fx: &mut Effects) {
         for hop in self.hops.hops.values_mut() {
             hop.stale = true;
         }
         self.hops.by_name.clear();
-        self.hops.rerouting = self.index.ids().into_iter().collect();
-        self.reroute_next();
+        self.hops.rerouting = fx.index.ids().into_iter().collect();
+        self.reroute_next(fx);
     }
 
     /// A message waits for a hop that is no more: its next hop is worked out anew.
-    pub(super) fn reroute_message(&mut self, id: QueueId) {
+    pub(super) fn reroute_message(&mut self, id: QueueId, fx: &mut Effects) {
         self.hops.rerouting.insert(id);
-        self.reroute_next();
+        self.reroute_next(fx);
     }
 
     /// Reads the next envelope; one at a time, however often routes change meanwhile.
-    fn reroute_next(&mut self) {
+    fn reroute_next(&mut self, fx: &mut Effects) {
         while self.hops.rerouted.is_none() {
             let Some(id) = self.hops.rerouting.pop_first() else {
                 return;
             };
-            if let Some(entry) = self.index.get(id) {
+            if let Some(entry) = fx.index.get(id) {
                 self.hops.rerouted = Some(id);
                 let (location, part) = (entry.location, Part::Head);
-                self.actions.push_back(Action::Read {
+                fx.actions.push_back(Action::Read {
                     reader: Reader::Reroute(id),
                     id,
                     location,
@@ -638,28 +648,28 @@ impl Engine {
 
     /// The envelope of a message that is to be routed anew. One that cannot be read has had an attempt: it is tried
     /// again later, and not for ever.
-    pub(super) fn reroute_read(
+    pub(in crate::engine) fn reroute_read(
         &mut self,
         id: QueueId,
         result: Result<Content, ReadError>,
-        now: Now,
+        fx: &mut Effects,
     ) {
         self.hops.rerouted = None;
         match result {
-            Ok(Content::Head { envelope, .. }) => self.move_message(id, &envelope, now),
+            Ok(Content::Head { envelope, .. }) => self.move_message(id, &envelope, fx),
             Ok(_) => {}
             Err(error) => {
                 let line = Line::new(Level::Error, "unreadable").with("id", id);
-                self.log(line.with("why", error));
-                self.defer_unrouted(id, now);
+                fx.log(line.with("why", error));
+                self.defer_unrouted(id, fx);
             }
         }
-        self.reroute_next();
+        self.reroute_next(fx);
     }
 
     /// Gives the recipients that wait the hops that they have by the routes of now.
-    fn move_message(&mut self, id: QueueId, envelope: &Envelope, now: Now) {
-        let Some(entry) = self.index.get_mut(id) else {
+    fn move_message(&mut self, id: QueueId, envelope: &Envelope, fx: &mut Effects) {
+        let Some(entry) = fx.index.get_mut(id) else {
             return;
         };
         // A hop that a courier of this message is at keeps it until its outcome is known.
@@ -669,7 +679,7 @@ impl Engine {
             if state.phase == Phase::Waiting {
                 state.hop = self
                     .hops
-                    .intern(route::hop_of(&self.config, envelope, recipient));
+                    .intern(route::hop_of(&fx.config, envelope, recipient));
                 moved.push(state.hop);
             }
         }
@@ -681,8 +691,26 @@ impl Engine {
             self.hops.remove_message(*hop, id);
         }
         for hop in unique(moved) {
-            self.message_due(id, hop, now);
+            self.message_due(id, hop, fx);
         }
+    }
+
+    /// When a recipient is tried next, if that is later than now.
+    pub(in crate::engine) fn next_attempt(
+        &self,
+        entry: &Queued,
+        state: &RecipientState,
+        fx: &Effects,
+    ) -> Option<Timestamp> {
+        if entry.held || state.phase != Phase::Waiting {
+            return None;
+        }
+        let hop = self.hops.get(state.hop).and_then(Hop::next_attempt);
+        let hop = hop.map(|at| fx.now.wall.after(at.since(fx.now.instant)));
+        hop.into_iter()
+            .chain([state.until])
+            .max()
+            .filter(|at| *at > fx.now.wall)
     }
 }
 

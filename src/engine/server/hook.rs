@@ -10,13 +10,14 @@
 
 use std::ops::Range;
 
-use super::Inbound;
 use super::authentication::Checked;
+use super::{Inbound, Server};
 use crate::clock::{Instant, Now};
+use crate::engine::connections::{ConnEvent, Owner};
+use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Endpoint};
 use crate::engine::log::{Level, Line};
 use crate::engine::timers::Timer;
-use crate::engine::{Conn, Engine};
 use crate::limits::{HOOK_GRACE, HOOK_TIMEOUT, HOOKS_MAX};
 use crate::policy::shares::{Holder, Resource};
 use crate::policy::turns::{Turn, Turns};
@@ -35,7 +36,7 @@ pub(super) struct Hooking {
 }
 
 /// A question to the hook: one connection to the helper.
-pub(in crate::engine) struct Asking {
+pub(super) struct Asking {
     /// The session that has the message.
     owner: ConnId,
     /// Who is charged for it.
@@ -53,7 +54,7 @@ pub(in crate::engine) struct Asking {
 
 /// The questions of all sessions.
 #[derive(Default)]
-pub(in crate::engine) struct Hooks {
+pub(super) struct Hooks {
     running: usize,
     waiting: Turns<ConnId>,
 }
@@ -68,30 +69,30 @@ impl Hooking {
 
 impl Hooks {
     /// How many there are.
-    pub(in crate::engine) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.running.saturating_add(self.waiting.len())
     }
 }
 
-impl Engine {
+impl Server {
     /// A message is all right as far as is known here: the hook judges it, where there is one.
     pub(super) fn judge_by_hook(
         &mut self,
         conn: ConnId,
         inbound: &mut Inbound,
         mut checked: Checked,
-        now: Now,
+        fx: &mut Effects,
     ) -> Result<(), Reply> {
         let id = checked.id;
-        if !self.config.hook {
+        if !fx.config.hook {
             self.spilling.remove(&id);
-            return self.message_wanted(conn, inbound, checked, now);
+            return self.message_wanted(conn, inbound, checked, fx);
         }
         let mut unwritten = checked.whole.in_flight;
         if checked.whole.spilled && !checked.whole.rest.is_empty() {
             let bytes = std::mem::take(&mut checked.whole.rest);
             unwritten = unwritten.saturating_add(bytes.len());
-            self.store_block(id, inbound.holder(), bytes);
+            self.store_block(id, inbound.holder(), bytes, fx);
         }
         inbound.hooking = Some(Box::new(Hooking {
             checked,
@@ -99,7 +100,7 @@ impl Engine {
             asking: None,
         }));
         match unwritten {
-            0 => self.ask_hook(conn, inbound),
+            0 => self.ask_hook(conn, inbound, fx),
             _ => Ok(()),
         }
     }
@@ -110,36 +111,44 @@ impl Engine {
         conn: ConnId,
         mut inbound: Box<Inbound>,
         result: Result<usize, Reply>,
-        now: Now,
+        fx: &mut Effects,
     ) {
         let asked = result.and_then(|bytes| match inbound.hooking.as_mut() {
             Some(hooking) => {
                 hooking.unwritten = hooking.unwritten.saturating_sub(bytes);
                 match hooking.unwritten {
-                    0 => self.ask_hook(conn, &mut inbound),
+                    0 => self.ask_hook(conn, &mut inbound, fx),
                     _ => Ok(()),
                 }
             }
             None => Ok(()),
         });
         match asked {
-            Ok(()) => self.inbound_put(conn, inbound),
-            Err(reply) => self.message_refused(conn, inbound, &reply, now),
+            Ok(()) => self.inbound_put(conn, inbound, fx),
+            Err(reply) => self.message_refused(conn, inbound, &reply, fx),
         }
     }
 
-    fn ask_hook(&mut self, conn: ConnId, inbound: &mut Inbound) -> Result<(), Reply> {
+    fn ask_hook(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut Inbound,
+        fx: &mut Effects,
+    ) -> Result<(), Reply> {
         let Some(hooking) = inbound.hooking.as_mut() else {
             return Ok(());
         };
         let (id, whole) = (hooking.checked.id, &hooking.checked.whole);
         self.spilling.remove(&id);
         let holder = inbound.holding.holder();
-        let pool = self.shares.of_mut(Resource::Hooks);
+        let pool = fx.shares.of_mut(Resource::Hooks);
         if pool.take(holder, 1).is_err() {
-            return Err(self.hook_defers(id, "too many messages wait for the hook"));
+            return Err(self.hook_defers(id, "too many messages wait for the hook", fx));
         }
-        let asking = self.conns.insert(Conn::Hook(Box::new(Asking {
+        let asking = fx.conns.reserve(Owner::Hook);
+        hooking.asking = Some(asking);
+        let turn = self.hooks.waiting.put(holder.lane(), asking);
+        let question = Asking {
             owner: conn,
             holder,
             id,
@@ -147,28 +156,24 @@ impl Engine {
             unread: 0..if whole.spilled { whole.size } else { 0 },
             reading: false,
             deadline: None,
-            turn: None,
-        })));
-        hooking.asking = Some(asking);
-        let turn = self.hooks.waiting.put(holder.lane(), asking);
-        if let Some(Conn::Hook(asking)) = self.conns.get_mut(asking) {
-            asking.turn = Some(turn);
-        }
+            turn: Some(turn),
+        };
+        self.askings.put(asking, Box::new(question));
         Ok(())
     }
 
     /// Begins as many questions as there may be at a time.
-    pub(in crate::engine) fn start_hooks(&mut self, now: Now) {
+    pub(in crate::engine) fn start_hooks(&mut self, fx: &mut Effects) {
         while self.hooks.running < HOOKS_MAX
             && let Some(conn) = self.hooks.waiting.take()
         {
-            let Some(Conn::Hook(asking)) = self.conns.get_mut(conn) else {
+            let Some(asking) = self.askings.get_mut(conn) else {
                 continue;
             };
-            let deadline = asking.wait(now);
-            self.timers.set(deadline, Timer::Conn(conn));
+            let deadline = asking.wait(fx.now);
+            fx.timers.set(deadline, Timer::Conn(conn));
             self.hooks.running = self.hooks.running.saturating_add(1);
-            self.actions.push_back(Action::Connect {
+            fx.actions.push_back(Action::Connect {
                 conn,
                 to: Endpoint::Helper(HOOK.into()),
                 from: None,
@@ -176,14 +181,39 @@ impl Engine {
         }
     }
 
+    /// Something has happened to a question.
+    pub(in crate::engine) fn on_hook(
+        &mut self,
+        conn: ConnId,
+        event: ConnEvent<'_>,
+        fx: &mut Effects,
+    ) {
+        let Some(asking) = self.askings.take(conn) else {
+            return;
+        };
+        match event {
+            ConnEvent::Connected => self.hook_connected(conn, asking, fx),
+            ConnEvent::Bytes(bytes) => self.hook_bytes(conn, asking, bytes, fx),
+            ConnEvent::Drained => self.hook_drained(conn, asking, fx),
+            ConnEvent::Closed(_) => self.hook_lost(conn, &asking, fx),
+            ConnEvent::Read(result) => self.hook_read(conn, asking, result, fx),
+            ConnEvent::Timeout(_) => self.hook_expired(conn, asking, fx),
+            // Its session decides when it ends; the rest was not asked for.
+            ConnEvent::Stop
+            | ConnEvent::TlsReady(_)
+            | ConnEvent::Kept(_)
+            | ConnEvent::Answer(..) => self.askings.put(conn, asking),
+        }
+    }
+
     /// The helper is there.
-    pub(in crate::engine) fn hook_connected(&mut self, conn: ConnId, mut asking: Box<Asking>) {
+    fn hook_connected(&mut self, conn: ConnId, mut asking: Box<Asking>, fx: &mut Effects) {
         let mut out = Vec::new();
-        if let Some(Conn::Inbound(inbound)) = self.conns.get(asking.owner)
+        if let Some(inbound) = self.sessions.get(asking.owner)
             && let Some(hooking) = &inbound.hooking
         {
             let whole = &hooking.checked.whole;
-            let facts = self.facts(inbound, &hooking.checked);
+            let facts = self.facts(inbound, &hooking.checked, fx);
             let facts: Vec<(Fact, &str)> = facts
                 .iter()
                 .map(|(fact, value)| (*fact, value.as_str()))
@@ -195,35 +225,35 @@ impl Engine {
             }
             asking.hook = Some(hook);
         }
-        self.send(conn, out);
-        self.conns.put(conn, Conn::Hook(asking));
+        fx.send(conn, out);
+        self.askings.put(conn, asking);
     }
 
     /// The helper has taken what was sent: the next block can be read.
-    pub(in crate::engine) fn hook_drained(&mut self, conn: ConnId, mut asking: Box<Asking>) {
+    fn hook_drained(&mut self, conn: ConnId, mut asking: Box<Asking>, fx: &mut Effects) {
         if asking.hook.is_some() && !asking.unread.is_empty() && !asking.reading {
             asking.reading = true;
             let left = asking.unread.end.saturating_sub(asking.unread.start);
-            self.actions.push_back(Action::ReadBody {
+            fx.actions.push_back(Action::ReadBody {
                 conn,
                 id: asking.id,
                 offset: asking.unread.start,
                 len: u32::try_from(left).unwrap_or(u32::MAX).min(BLOCK_BYTES),
             });
         }
-        self.conns.put(conn, Conn::Hook(asking));
+        self.askings.put(conn, asking);
     }
 
     /// A block was read back.
-    pub(in crate::engine) fn hook_read(
+    fn hook_read(
         &mut self,
         conn: ConnId,
         mut asking: Box<Asking>,
         result: Result<Content, ReadError>,
-        now: Now,
+        fx: &mut Effects,
     ) {
         let (Ok(Content::Body { bytes, .. }), Some(hook)) = (result, asking.hook.as_mut()) else {
-            return self.hook_fails(conn, asking, "the message cannot be read", now);
+            return self.hook_fails(conn, asking, "the message cannot be read", fx);
         };
         let mut out = Vec::new();
         hook.on_body(&bytes, &mut out);
@@ -232,113 +262,112 @@ impl Engine {
         if asking.unread.is_empty() {
             hook.on_body_end(&mut out);
         }
-        asking.wait(now);
-        self.send(conn, out);
-        self.conns.put(conn, Conn::Hook(asking));
+        asking.wait(fx.now);
+        fx.send(conn, out);
+        self.askings.put(conn, asking);
     }
 
     /// The helper has said something.
-    pub(in crate::engine) fn hook_bytes(
+    fn hook_bytes(
         &mut self,
         conn: ConnId,
         mut asking: Box<Asking>,
         bytes: &[u8],
-        now: Now,
+        fx: &mut Effects,
     ) {
         match asking.hook.as_mut().and_then(|hook| hook.on_bytes(bytes)) {
             Some(verdict) => {
-                self.actions.push_back(Action::Abort { conn });
-                self.hook_answered(conn, &asking, verdict, now);
+                fx.actions.push_back(Action::Abort { conn });
+                self.hook_answered(conn, &asking, verdict, fx);
             }
-            None => self.conns.put(conn, Conn::Hook(asking)),
+            None => self.askings.put(conn, asking),
         }
     }
 
     /// The helper is gone, or was not there.
-    pub(in crate::engine) fn hook_lost(&mut self, conn: ConnId, asking: &Asking, now: Now) {
+    fn hook_lost(&mut self, conn: ConnId, asking: &Asking, fx: &mut Effects) {
         let text = "the helper gave no answer".to_owned();
-        self.hook_answered(conn, asking, Verdict::Defer { text }, now);
+        self.hook_answered(conn, asking, Verdict::Defer { text }, fx);
     }
 
     /// A deadline may have passed.
-    pub(in crate::engine) fn hook_expired(&mut self, conn: ConnId, asking: Box<Asking>, now: Now) {
+    fn hook_expired(&mut self, conn: ConnId, asking: Box<Asking>, fx: &mut Effects) {
         match asking.deadline {
-            Some(deadline) if deadline > now.instant => {
-                self.timers.set(deadline, Timer::Conn(conn));
-                self.conns.put(conn, Conn::Hook(asking));
+            Some(deadline) if deadline > fx.now.instant => {
+                fx.timers.set(deadline, Timer::Conn(conn));
+                self.askings.put(conn, asking);
             }
-            _ => self.hook_fails(conn, asking, "no answer in time", now),
+            _ => self.hook_fails(conn, asking, "no answer in time", fx),
         }
     }
 
-    fn hook_fails(&mut self, conn: ConnId, asking: Box<Asking>, why: &str, now: Now) {
-        self.actions.push_back(Action::Abort { conn });
+    fn hook_fails(&mut self, conn: ConnId, asking: Box<Asking>, why: &str, fx: &mut Effects) {
+        fx.actions.push_back(Action::Abort { conn });
         let text = why.to_owned();
-        self.hook_answered(conn, &asking, Verdict::Defer { text }, now);
+        self.hook_answered(conn, &asking, Verdict::Defer { text }, fx);
     }
 
     /// What comes of a question; its connection is closed already.
-    fn hook_answered(&mut self, conn: ConnId, asking: &Asking, verdict: Verdict, now: Now) {
-        self.conns.remove(conn);
+    fn hook_answered(&mut self, conn: ConnId, asking: &Asking, verdict: Verdict, fx: &mut Effects) {
+        fx.conns.release(conn);
         self.hooks.running = self.hooks.running.saturating_sub(1);
-        self.shares.of_mut(Resource::Hooks).give(asking.holder, 1);
+        fx.shares.of_mut(Resource::Hooks).give(asking.holder, 1);
         let (id, owner) = (asking.id, asking.owner);
-        let mut inbound = match self.conns.take(owner) {
-            Some(Conn::Inbound(inbound)) => inbound,
-            Some(other) => return self.conns.put(owner, other),
-            None => return,
+        let Some(mut inbound) = self.sessions.take(owner) else {
+            return;
         };
         let reply = match verdict {
             Verdict::Accept { fields, junk } => {
                 if junk {
-                    self.note_hook(id, "it wrote something that is no header field");
+                    self.note_hook(id, "it wrote something that is no header field", fx);
                 }
                 if let Some(hooking) = inbound.hooking.take() {
                     let mut checked = hooking.checked;
                     checked.hooked = fields;
-                    if let Err(reply) = self.message_wanted(owner, &mut inbound, checked, now) {
-                        return self.message_refused(owner, inbound, &reply, now);
+                    if let Err(reply) = self.message_wanted(owner, &mut inbound, checked, fx) {
+                        return self.message_refused(owner, inbound, &reply, fx);
                     }
                 }
-                return self.inbound_put(owner, inbound);
+                return self.inbound_put(owner, inbound, fx);
             }
             Verdict::Refuse { text } => {
-                self.counters.hook_refused += 1;
+                fx.counters.hook_refused += 1;
                 Reply::hook(&text)
             }
-            Verdict::Defer { text } => self.hook_defers(id, &text),
+            Verdict::Defer { text } => self.hook_defers(id, &text, fx),
         };
         if let Some(hooking) = inbound.hooking.as_mut() {
             hooking.asking = None;
         }
-        self.message_refused(owner, inbound, &reply, now);
+        self.message_refused(owner, inbound, &reply, fx);
     }
 
-    fn hook_defers(&mut self, id: QueueId, why: &str) -> Reply {
-        self.counters.hook_deferred += 1;
-        self.note_hook(id, why);
+    fn hook_defers(&mut self, id: QueueId, why: &str, fx: &mut Effects) -> Reply {
+        fx.counters.hook_deferred += 1;
+        self.note_hook(id, why, fx);
         Reply::HOOK_DEFERS
     }
 
-    fn note_hook(&mut self, id: QueueId, why: &str) {
+    fn note_hook(&mut self, id: QueueId, why: &str, fx: &mut Effects) {
         let line = Line::new(Level::Warning, "hook").with("id", id);
-        self.log(line.with("why", why));
+        fx.log(line.with("why", why));
     }
 
     /// Nobody waits for an answer any more: gives up the message, and the question.
-    pub(super) fn drop_hooking(&mut self, hooking: &Hooking) {
+    pub(super) fn drop_hooking(&mut self, hooking: &Hooking, fx: &mut Effects) {
         let id = hooking.checked.id;
         if hooking.checked.whole.spilled {
             self.spilling.remove(&id);
-            self.store(Command::BodyDiscard { id });
+            fx.store(Command::BodyDiscard { id });
         }
         if let Some(conn) = hooking.asking
-            && let Some(Conn::Hook(asking)) = self.conns.remove(conn)
+            && let Some(asking) = self.askings.take(conn)
         {
-            self.shares.of_mut(Resource::Hooks).give(asking.holder, 1);
+            fx.conns.release(conn);
+            fx.shares.of_mut(Resource::Hooks).give(asking.holder, 1);
             if asking.deadline.is_some() {
                 self.hooks.running = self.hooks.running.saturating_sub(1);
-                self.actions.push_back(Action::Abort { conn });
+                fx.actions.push_back(Action::Abort { conn });
             } else if let Some(turn) = asking.turn {
                 self.hooks.waiting.forget(turn);
             }
@@ -346,12 +375,12 @@ impl Engine {
     }
 
     /// What the hook is told of a message.
-    fn facts(&self, inbound: &Inbound, checked: &Checked) -> Vec<(Fact, String)> {
+    fn facts(&self, inbound: &Inbound, checked: &Checked, fx: &Effects) -> Vec<(Fact, String)> {
         let one = |is_so: bool| if is_so { "1" } else { "" }.to_owned();
         let path = &checked.transaction.reverse_path;
         let is_own = path
             .mailbox()
-            .is_some_and(|mailbox| self.config.domains.contains_key(mailbox.domain()));
+            .is_some_and(|mailbox| fx.config.domains.contains_key(mailbox.domain()));
         let recipients: Vec<&str> = inbound.named.iter().map(String::as_str).collect();
         let mut facts = vec![
             (

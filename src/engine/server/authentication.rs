@@ -7,19 +7,18 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Inbound;
+use super::intake::{Plan, Whole};
+use super::{Inbound, Server};
 use crate::address::{Domain, Mailbox};
 use crate::auth::arc::{self, Sealing};
 use crate::auth::dkim::key::{Algorithm, SigningKey};
 use crate::auth::dkim::sign::Signer;
 use crate::auth::results::{AuthenticationResults, claims_id};
 use crate::auth::spf;
-use crate::clock::Now;
 use crate::config::{Bcc, DkimKey, Dmarc};
 use crate::dns::{Answer, Question};
-use crate::engine::Engine;
+use crate::engine::effects::Effects;
 use crate::engine::event::ConnId;
-use crate::engine::intake::{Plan, Whole};
 use crate::engine::log::{Level, Line};
 use crate::engine::signing::Keys;
 use crate::limits::DNS_QUESTIONS_PER_SESSION_MAX;
@@ -125,17 +124,17 @@ impl Checking {
     }
 }
 
-impl Engine {
+impl Server {
     /// What is done with a message of an unauthenticated client: it is examined. It is refused where it cannot be told
     /// whose it is and that counts ([`crate::policy::authority`] would refuse it behind its final dot).
     pub(super) fn plan_for_stranger(
         &self,
         inbound: &Inbound,
         front: &Front,
-        now: Now,
+        fx: &Effects,
     ) -> Result<Plan, Reply> {
         let header = &front.header;
-        let id = self.config.hostname.as_str();
+        let id = fx.config.hostname.as_str();
         let mut claims = header.disputed("Authentication-Results");
         if claims.any(|value| claims_id(value, id)) {
             return Err(Reply::HEADER_DISPUTED);
@@ -145,17 +144,17 @@ impl Engine {
         if header.as_bytes().is_empty() && is_continued {
             return Err(Reply::HEADER_MALFORMED);
         }
-        let mode = inbound.grants.rules(&self.config).0;
+        let mode = inbound.grants.rules(&fx.config).0;
         if mode == Dmarc::Enforce || inbound.grants.leaves() {
             authors(header).map_err(authors_reply)?;
         }
-        Ok(self.plan_to_examine(inbound, header, now))
+        Ok(self.plan_to_examine(inbound, header, fx))
     }
 
-    fn plan_to_examine(&self, inbound: &Inbound, header: &Header, now: Now) -> Plan {
+    fn plan_to_examine(&self, inbound: &Inbound, header: &Header, fx: &Effects) -> Plan {
         Plan {
-            is_hashed: inbound.grants.leaves() && self.sealer(inbound).is_some(),
-            examination: Some(Box::new(Examination::new(header, now.wall))),
+            is_hashed: inbound.grants.leaves() && self.sealer(inbound, fx).is_some(),
+            examination: Some(Box::new(Examination::new(header, fx.now.wall))),
             ..Plan::default()
         }
     }
@@ -167,9 +166,9 @@ impl Engine {
         inbound: &Inbound,
         header: &Header,
         keys: Keys,
-        now: Now,
+        fx: &Effects,
     ) -> Plan {
-        if !inbound.grants.leaves() || self.sealer(inbound).is_none() {
+        if !inbound.grants.leaves() || self.sealer(inbound, fx).is_none() {
             return Plan {
                 is_hashed: !keys.is_empty(),
                 keys,
@@ -178,7 +177,7 @@ impl Engine {
         }
         Plan {
             keys,
-            ..self.plan_to_examine(inbound, header, now)
+            ..self.plan_to_examine(inbound, header, fx)
         }
     }
 
@@ -190,11 +189,11 @@ impl Engine {
         id: QueueId,
         mut whole: Whole,
         mut transaction: Transaction,
-        now: Now,
+        fx: &mut Effects,
     ) -> Result<(), Reply> {
         let Some(examination) = whole.examination.take() else {
-            let released = self.release(inbound, &mut transaction, None);
-            let released = released.inspect_err(|_| self.discard(id, &whole))?;
+            let released = self.release(inbound, &mut transaction, None, fx);
+            let released = released.inspect_err(|_| self.discard(id, &whole, fx))?;
             let checked = Checked {
                 id,
                 whole,
@@ -205,19 +204,19 @@ impl Engine {
                 hooked: Vec::new(),
                 seal: None,
             };
-            return self.judge_by_hook(conn, inbound, checked, now);
+            return self.judge_by_hook(conn, inbound, checked, fx);
         };
         let helo = inbound.session.greeting().map_or("", |(_, name)| name);
-        let is_stranger = matches!(self.client(inbound), Client::Anonymous { .. });
+        let is_stranger = matches!(self.client(inbound, fx), Client::Anonymous { .. });
         let known = Circumstances {
             address: inbound.address().filter(|_| is_stranger),
             login: inbound.login.as_ref().map(|login| login.as_str().into()),
             helo: helo.into(),
             path: transaction.reverse_path.as_str().into(),
-            receiver: self.config.hostname.clone(),
-            at: now.wall,
+            receiver: fx.config.hostname.clone(),
+            at: fx.now.wall,
             dmarc: match is_stranger {
-                true => inbound.grants.look_up(&self.config, examination.authors()),
+                true => inbound.grants.look_up(&fx.config, examination.authors()),
                 false => Dmarc::Off,
             },
         };
@@ -231,14 +230,14 @@ impl Engine {
             unasked: Vec::new(),
             turn: None,
         }));
-        self.examine_on(conn, inbound, now)
+        self.examine_on(conn, inbound, fx)
     }
 
     /// Gives up what was streamed out of a message.
-    pub(super) fn discard(&mut self, id: QueueId, whole: &Whole) {
+    pub(super) fn discard(&mut self, id: QueueId, whole: &Whole, fx: &mut Effects) {
         self.spilling.remove(&id);
         if whole.spilled {
-            self.store(Command::BodyDiscard { id });
+            fx.store(Command::BodyDiscard { id });
         }
     }
 
@@ -247,10 +246,10 @@ impl Engine {
         &mut self,
         conn: ConnId,
         inbound: &mut Inbound,
-        now: Now,
+        fx: &mut Effects,
     ) -> Result<(), Reply> {
         loop {
-            if !self.has_memory(inbound) {
+            if !self.has_memory(inbound, fx) {
                 return Err(Reply::NO_MEMORY);
             }
             let holder = inbound.holding.holder();
@@ -260,7 +259,7 @@ impl Engine {
             while checking.asked.len() < DNS_QUESTIONS_PER_SESSION_MAX
                 && let Some(question) = checking.unasked.pop()
             {
-                match self.ask(conn, holder, question.clone(), now) {
+                match fx.ask(conn, holder, question.clone()) {
                     Some(answer) => checking.examination.on_answer(question, answer),
                     None => checking.asked.push(question),
                 }
@@ -272,11 +271,11 @@ impl Engine {
                 .examination
                 .resume(&checking.whole.header, &checking.known);
             match next {
-                Next::Done(findings) => return self.examined(conn, inbound, &findings, now),
+                Next::Done(findings) => return self.examined(conn, inbound, &findings, fx),
                 Next::Wait => return Ok(()),
                 Next::Verify(verifying) => {
                     let id = checking.id;
-                    checking.turn = Some(self.verify(conn, id, holder.lane(), verifying));
+                    checking.turn = Some(self.verify(conn, id, holder.lane(), verifying, fx));
                 }
                 Next::Ask(questions) => checking.unasked = questions,
             }
@@ -290,19 +289,19 @@ impl Engine {
         mut inbound: Box<Inbound>,
         question: &Question,
         answer: &Answer,
-        now: Now,
+        fx: &mut Effects,
     ) {
         let Some(checking) = inbound.checking.as_mut() else {
-            return self.inbound_put(conn, inbound);
+            return self.inbound_put(conn, inbound, fx);
         };
         let Some(at) = checking.asked.iter().position(|asked| asked == question) else {
-            return self.inbound_put(conn, inbound);
+            return self.inbound_put(conn, inbound, fx);
         };
         checking.asked.swap_remove(at);
         checking
             .examination
             .on_answer(question.clone(), answer.clone());
-        self.examination_goes_on(conn, inbound, now);
+        self.examination_goes_on(conn, inbound, fx);
     }
 
     /// A message that is whole is not taken.
@@ -311,11 +310,11 @@ impl Engine {
         conn: ConnId,
         mut inbound: Box<Inbound>,
         reply: &Reply,
-        now: Now,
+        fx: &mut Effects,
     ) {
-        self.note_refusal(&mut inbound, "message", "", Some(reply), now);
-        self.drop_body(&mut inbound);
-        self.inbound_stored(conn, inbound, reply, now);
+        self.note_refusal(&mut inbound, "message", "", Some(reply), fx);
+        self.drop_body(&mut inbound, fx);
+        self.inbound_stored(conn, inbound, reply, fx);
     }
 
     fn examined(
@@ -323,29 +322,32 @@ impl Engine {
         conn: ConnId,
         inbound: &mut Inbound,
         findings: &Findings,
-        now: Now,
+        fx: &mut Effects,
     ) -> Result<(), Reply> {
         let Some(mut checking) = inbound.checking.take() else {
             return Ok(());
         };
-        self.log_findings(inbound, checking.id, findings);
-        self.counters.dmarc_failed += u64::from(findings.has_failed());
+        self.log_findings(inbound, checking.id, findings, fx);
+        fx.counters.dmarc_failed += u64::from(findings.has_failed());
         for outcome in findings.dmarc_outcomes() {
-            self.observed.dmarc(outcome);
+            fx.observed.dmarc(outcome);
         }
-        let released = match self.release(inbound, &mut checking.transaction, Some(findings)) {
+        let released = match self.release(inbound, &mut checking.transaction, Some(findings), fx) {
             Ok(released) => released,
             Err(reply) => {
                 inbound.checking = Some(checking);
                 return Err(reply);
             }
         };
-        let results = findings.results(&self.config.hostname, &checking.known);
+        let results = findings.results(&fx.config.hostname, &checking.known);
         let mut fields = results.field().into_bytes();
         if released.mark() == Mark::Suspect {
             fields.extend_from_slice(b"X-Spam-Flag: YES\r\n");
         }
-        let sealer = checking.whole.body_hash.and_then(|_| self.sealer(inbound));
+        let sealer = checking
+            .whole
+            .body_hash
+            .and_then(|_| self.sealer(inbound, fx));
         let seal = sealer.map(|(domain, key)| {
             Box::new(Seal {
                 domain,
@@ -370,7 +372,7 @@ impl Engine {
             hooked: Vec::new(),
             seal,
         };
-        self.judge_by_hook(conn, inbound, checked, now)
+        self.judge_by_hook(conn, inbound, checked, fx)
     }
 
     /// The set that is added to the chain of a message that is forwarded (RFC 8617) with the fields `added` on top.
@@ -380,14 +382,14 @@ impl Engine {
         whole: &Whole,
         added: &[u8],
         seal: &Seal,
-        now: Now,
+        fx: &mut Effects,
     ) -> Option<(Arc<SigningKey>, Box<Sealing>)> {
         let hash = whole.body_hash?;
         let signer = Signer {
             domain: &seal.domain,
             selector: &seal.key.selector,
             algorithm: Algorithm::RsaSha256,
-            at: now.wall,
+            at: fx.now.wall,
         };
         match arc::prepare(
             &whole.header,
@@ -399,20 +401,20 @@ impl Engine {
         ) {
             Ok(sealing) => Some((Arc::clone(&seal.key.key), Box::new(sealing))),
             Err(refusal) => {
-                self.debug(|| Line::new(Level::Debug, "unsealed").with("why", refusal));
+                fx.debug(|| Line::new(Level::Debug, "unsealed").with("why", refusal));
                 None
             }
         }
     }
 
     /// The domain that seals, and its key: the first recipient's that has one for RSA, which every verifier knows.
-    fn sealer(&self, inbound: &Inbound) -> Option<(Domain, Arc<DkimKey>)> {
+    fn sealer(&self, inbound: &Inbound, fx: &Effects) -> Option<(Domain, Arc<DkimKey>)> {
         inbound
             .grants
-            .sealers(&self.config)
+            .sealers(&fx.config)
             .into_iter()
             .find_map(|domain| {
-                let keys = self.config.signing_keys(domain).iter();
+                let keys = fx.config.signing_keys(domain).iter();
                 let mut keys = keys.filter(|key| key.key.algorithm() == Algorithm::RsaSha256);
                 keys.next().map(|key| (domain.clone(), Arc::clone(key)))
             })
@@ -425,9 +427,10 @@ impl Engine {
         inbound: &Inbound,
         header: &Header,
         author: Option<&Mailbox>,
+        fx: &Effects,
     ) -> Vec<Range<usize>> {
-        let id = self.config.hostname.as_str();
-        let drops_bcc = self.client(inbound).is_trusted() && self.config.bcc == Bcc::Remove;
+        let id = fx.config.hostname.as_str();
+        let drops_bcc = self.client(inbound, fx).is_trusted() && fx.config.bcc == Bcc::Remove;
         let is_left_out = |field: &Field<'_>| {
             field.is("Authentication-Results") && claims_id(field.value(), id)
                 || drops_bcc && (field.is("Bcc") || field.is("Resent-Bcc"))
@@ -445,7 +448,13 @@ impl Engine {
         found
     }
 
-    fn log_findings(&mut self, inbound: &Inbound, id: QueueId, findings: &Findings) {
+    fn log_findings(
+        &mut self,
+        inbound: &Inbound,
+        id: QueueId,
+        findings: &Findings,
+        fx: &mut Effects,
+    ) {
         let dmarc = findings.dmarc.first();
         let outcome = dmarc.map_or("none", |(_, verdict)| verdict.outcome.as_str());
         let line = Line::new(Level::Info, "examined")
@@ -456,7 +465,7 @@ impl Engine {
             .with_some("author", dmarc.map(|(author, _)| author))
             .with("dmarc", outcome)
             .with("arc", findings.arc.status().as_str());
-        self.log(line);
+        fx.log(line);
     }
 }
 

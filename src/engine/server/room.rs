@@ -11,11 +11,11 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use super::Inbound;
-use crate::clock::{Instant, Now};
+use super::intake::SCARCE_BYTES;
+use super::{Inbound, Server};
+use crate::clock::Instant;
+use crate::engine::effects::Effects;
 use crate::engine::event::ConnId;
-use crate::engine::intake::SCARCE_BYTES;
-use crate::engine::{Conn, Engine};
 use crate::limits::{
     CROWDED_IDLE_TIMEOUT, CROWDED_MESSAGE_TIMEOUT, SESSION_KEPT_BYTES, YIELDS_PER_TURN_MAX,
 };
@@ -24,7 +24,7 @@ use crate::smtp::reply::Reply;
 
 /// Sessions that can make room.
 #[derive(Default)]
-pub(in crate::engine) struct Crowd {
+pub(super) struct Crowd {
     /// By all that would be free if they lost it.
     holding: BTreeSet<(Place, ConnId)>,
     /// By what they can stream out.
@@ -79,7 +79,7 @@ impl Crowd {
     }
 
     /// How many sessions are in the lists.
-    pub(in crate::engine) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.holding.len().max(self.streaming.len())
     }
 }
@@ -91,34 +91,31 @@ fn first(list: &BTreeSet<(Place, ConnId)>, standing: Standing) -> Option<ConnId>
     found.map(|(_, conn)| *conn)
 }
 
-impl Engine {
+impl Server {
     /// Where there is no session left for this standing: of some sessions, closes the one of nobody better that has done
     /// nothing for longest, if that is long. Each time others are looked at.
-    pub(super) fn retire_idle_session(&mut self, standing: Standing, now: Now) -> bool {
-        if self.shares.of(Resource::Sessions).free(standing) > 0 {
+    pub(super) fn retire_idle_session(&mut self, standing: Standing, fx: &mut Effects) -> bool {
+        if fx.shares.of(Resource::Sessions).free(standing) > 0 {
             return false; // it is the share that is used up
         }
-        let (some, next) = self.conns.some(self.looked_at, LOOKS_MAX);
-        let idle = some.into_iter().filter_map(|(conn, held)| match held {
-            Conn::Inbound(inbound) => {
-                let idle = now.instant.since(inbound.touched);
-                let least = match inbound.session.is_busy() {
-                    true => CROWDED_MESSAGE_TIMEOUT,
-                    false => CROWDED_IDLE_TIMEOUT,
-                };
-                let may = inbound.holder().standing() <= standing
-                    && inbound.session.timeout().is_some()
-                    && idle >= least;
-                may.then_some((idle, conn))
-            }
-            _ => None,
+        let (some, next) = self.sessions.some(self.looked_at, LOOKS_MAX);
+        let idle = some.into_iter().filter_map(|(conn, inbound)| {
+            let idle = fx.now.instant.since(inbound.touched);
+            let least = match inbound.session.is_busy() {
+                true => CROWDED_MESSAGE_TIMEOUT,
+                false => CROWDED_IDLE_TIMEOUT,
+            };
+            let may = inbound.holder().standing() <= standing
+                && inbound.session.timeout().is_some()
+                && idle >= least;
+            may.then_some((idle, conn))
         });
         let longest = idle.max_by_key(|(idle, _)| *idle);
         self.looked_at = next;
-        let inbound = longest.and_then(|(_, conn)| Some((conn, self.take_inbound(conn)?)));
+        let inbound = longest.and_then(|(_, conn)| Some((conn, self.sessions.take(conn)?)));
         match inbound {
             Some((conn, inbound)) => {
-                self.inbound_crowded_out(conn, inbound, &Reply::SERVER_BUSY);
+                self.inbound_crowded_out(conn, inbound, &Reply::SERVER_BUSY, fx);
                 true
             }
             None => false,
@@ -126,11 +123,11 @@ impl Engine {
     }
 
     /// Accounts for what a session holds; says whether that is more than its share.
-    pub(super) fn account(&mut self, inbound: &mut Inbound) -> bool {
+    pub(super) fn account(&mut self, inbound: &mut Inbound, fx: &mut Effects) -> bool {
         let memory = inbound.memory();
-        let is_over = inbound.holding.set_memory(&mut self.shares, memory);
+        let is_over = inbound.holding.set_memory(&mut fx.shares, memory);
         let standing = inbound.holding.holder().standing();
-        let room = self.shares.of(Resource::Memory).room(standing);
+        let room = fx.shares.of(Resource::Memory).room(standing);
         inbound.is_over = is_over || room == Room::Short;
         is_over
     }
@@ -155,20 +152,20 @@ impl Engine {
     }
 
     /// Has those who hold most make room, where there is little.
-    pub(in crate::engine) fn make_room(&mut self, now: Now) {
+    pub(in crate::engine) fn make_room(&mut self, fx: &mut Effects) {
         for standing in Standing::ALL {
             for _ in 0..YIELDS_PER_TURN_MAX {
-                let memory = self.shares.of(Resource::Memory);
+                let memory = fx.shares.of(Resource::Memory);
                 let room = memory.room(standing);
                 // What is on its way to the disk is not free yet, and does not become so any sooner by more of it.
                 let is_disk_free = self.blocks.bytes() < memory.reach(standing) / 4;
                 let streaming = first(&self.crowd.streaming, standing).filter(|_| is_disk_free);
                 match (room, streaming) {
                     (Room::Enough, _) => break,
-                    (_, Some(conn)) => self.stream_out(conn, now),
+                    (_, Some(conn)) => self.stream_out(conn, fx),
                     (Room::Little, None) => break,
                     (Room::Short, None) => match first(&self.crowd.holding, standing) {
-                        Some(conn) => self.lose(conn, now),
+                        Some(conn) => self.lose(conn, fx),
                         None => break,
                     },
                 }
@@ -180,14 +177,14 @@ impl Engine {
     }
 
     /// Streams out what a session holds of a body.
-    fn stream_out(&mut self, conn: ConnId, now: Now) {
-        let Some(mut inbound) = self.take_inbound(conn) else {
+    fn stream_out(&mut self, conn: ConnId, fx: &mut Effects) {
+        let Some(mut inbound) = self.sessions.take(conn) else {
             return;
         };
         let bytes = inbound.can_stream() as u64;
-        let taken = inbound.holding.take_spool(&mut self.shares, bytes);
+        let taken = inbound.holding.take_spool(&mut fx.shares, bytes);
         if let Err(reply) = taken {
-            return self.take_from(conn, inbound, reply, now);
+            return self.take_from(conn, inbound, reply, fx);
         }
         let block = match (inbound.intake.as_mut(), inbound.checking.as_mut()) {
             (Some(intake), _) => Some((intake.id(), intake.stream_out())),
@@ -196,29 +193,35 @@ impl Engine {
         };
         if let Some((id, bytes)) = block {
             self.spilling.insert(id, conn);
-            self.store_block(id, inbound.holder(), bytes);
+            self.store_block(id, inbound.holder(), bytes, fx);
         }
-        self.inbound_put(conn, inbound);
+        self.inbound_put(conn, inbound, fx);
     }
 
     /// A session loses what it holds.
-    fn lose(&mut self, conn: ConnId, now: Now) {
-        if let Some(inbound) = self.take_inbound(conn) {
-            self.take_from(conn, inbound, Reply::NO_MEMORY, now);
+    fn lose(&mut self, conn: ConnId, fx: &mut Effects) {
+        if let Some(inbound) = self.sessions.take(conn) {
+            self.take_from(conn, inbound, Reply::NO_MEMORY, fx);
         }
     }
 
     /// Takes from a session what it holds.
-    fn take_from(&mut self, conn: ConnId, mut inbound: Box<Inbound>, reply: Reply, now: Now) {
+    fn take_from(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        reply: Reply,
+        fx: &mut Effects,
+    ) {
         match inbound.intake.as_mut() {
             Some(intake) if !intake.is_refused() => {
                 intake.refuse(reply);
-                self.inbound_put(conn, inbound);
+                self.inbound_put(conn, inbound, fx);
             }
             None if inbound.checking.is_some() || inbound.hooking.is_some() => {
-                self.message_refused(conn, inbound, &reply, now);
+                self.message_refused(conn, inbound, &reply, fx);
             }
-            _ => self.inbound_crowded_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION),
+            _ => self.inbound_crowded_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION, fx),
         }
     }
 }

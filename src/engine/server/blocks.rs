@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use super::Engine;
+use super::Server;
+use crate::engine::effects::Effects;
 use crate::policy::shares::{Holder, Resource};
 use crate::queue::Command;
 use crate::queue_id::QueueId;
@@ -46,19 +47,25 @@ impl Blocks {
     }
 }
 
-impl Engine {
+impl Server {
     /// A block of a message goes to the disk.
-    pub(super) fn store_block(&mut self, id: QueueId, holder: Holder, bytes: Vec<u8>) {
+    pub(super) fn store_block(
+        &mut self,
+        id: QueueId,
+        holder: Holder,
+        bytes: Vec<u8>,
+        fx: &mut Effects,
+    ) {
         let len = bytes.len() as u64;
-        (self.shares.of_mut(Resource::Memory)).resize(holder, 0, len);
+        (fx.shares.of_mut(Resource::Memory)).resize(holder, 0, len);
         self.blocks.add(id, holder, len);
-        self.store(Command::BodyAppend { id, bytes });
+        fx.store(Command::BodyAppend { id, bytes });
     }
 
     /// So many bytes of a message are on the disk; without a number, they were lost.
-    pub(super) fn block_stored(&mut self, id: QueueId, bytes: Option<usize>) {
+    pub(super) fn block_stored(&mut self, id: QueueId, bytes: Option<usize>, fx: &mut Effects) {
         if let Some((holder, bytes)) = self.blocks.take(id, bytes) {
-            self.shares.of_mut(Resource::Memory).give(holder, bytes);
+            fx.shares.of_mut(Resource::Memory).give(holder, bytes);
         }
     }
 }

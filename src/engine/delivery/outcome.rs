@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::{Courier, Heard, Load, Stage, Target, cause_at, tls_text};
 use crate::cause::{Cause, Place, Words};
-use crate::clock::Now;
 use crate::date::Timestamp;
+use crate::engine::delivery::Delivery;
+use crate::engine::effects::Effects;
 use crate::engine::event::ConnId;
 use crate::engine::log::{Level, Line};
+use crate::engine::note::Note;
+use crate::engine::spool::Unrecorded;
 use crate::engine::status::{Reason, Version};
-use crate::engine::store::Unrecorded;
-use crate::engine::{Conn, Engine};
 use crate::metrics::Provider;
 use crate::policy::retry;
 use crate::queue::{HopId, Outcome, OutcomeRecord, Phase};
@@ -19,20 +20,20 @@ use crate::queue_id::QueueId;
 use crate::smtp::client::{About, Fate};
 use crate::status::EnhancedCode;
 
-impl Engine {
+impl Delivery {
     /// The transaction is over: what is decided is written, what is left goes to the next host.
     pub(super) fn courier_done(
         &mut self,
         conn: ConnId,
         courier: &mut Courier,
         fates: Vec<Fate>,
-        now: Now,
+        fx: &mut Effects,
     ) {
         let Some(mut load) = courier.load.take() else {
             return;
         };
         courier.stage = Stage::Talking;
-        let goes_on = courier.has_hosts() && !self.stopping;
+        let goes_on = courier.has_hosts() && !fx.stopping;
         let (mut decided, mut again) = (Vec::new(), Vec::new());
         let indices = std::mem::take(&mut load.indices);
         for (index, fate) in indices.into_iter().zip(fates) {
@@ -52,14 +53,14 @@ impl Engine {
                 decided.push((index, heard));
                 continue;
             }
-            self.log_left(&load, index, courier, &heard);
+            self.log_left(&load, index, courier, &heard, fx);
             load.indices.push(index);
             load.earlier.insert(index, heard);
         }
         if !again.is_empty() {
-            self.try_again(load.id, &again, courier.hop);
+            self.try_again(load.id, &again, courier.hop, fx);
         }
-        if self.courier_outcome(Some(conn), courier, &load, decided, now) {
+        if self.courier_outcome(Some(conn), courier, &load, decided, fx) {
             courier.stage = Stage::Recording;
         }
         if !load.indices.is_empty() {
@@ -69,7 +70,7 @@ impl Engine {
     }
 
     /// Puts off what is carried, with what the hosts have said of it; what they have not been asked waits as before.
-    pub(super) fn courier_settle(&mut self, courier: &mut Courier, now: Now) {
+    pub(super) fn courier_settle(&mut self, courier: &mut Courier, fx: &mut Effects) {
         let Some(mut load) = courier.load.take() else {
             return;
         };
@@ -81,9 +82,9 @@ impl Engine {
             }
         }
         if !untried.is_empty() {
-            self.try_again(load.id, &untried, courier.hop);
+            self.try_again(load.id, &untried, courier.hop, fx);
         }
-        self.courier_outcome(None, courier, &load, decided, now);
+        self.courier_outcome(None, courier, &load, decided, fx);
     }
 
     /// Turns fates into outcomes and has them written; says whether the courier has to wait for that.
@@ -93,7 +94,7 @@ impl Engine {
         courier: &Courier,
         load: &Load,
         fates: Vec<(u32, Heard)>,
-        now: Now,
+        fx: &mut Effects,
     ) -> bool {
         let mut recipients: Vec<(u32, Outcome)> = Vec::new();
         let mut relayed: Vec<u32> = Vec::new();
@@ -102,10 +103,10 @@ impl Engine {
             let outcome = match &heard.fate {
                 Fate::Again => continue,
                 Fate::Delivered { text, dsn } => {
-                    self.counters.delivered += 1;
-                    self.observe_delivery(courier, load, now);
+                    fx.counters.delivered += 1;
+                    self.observe_delivery(courier, load, fx);
                     let why = cause_at(heard.at.clone(), Words::Reply(text.as_str().into()));
-                    self.log_fate("delivered", load, index, courier, &why, None);
+                    log_fate("delivered", load, index, courier, &why, None, fx);
                     if !dsn && load.dsn.contains(&index) {
                         relayed.push(index);
                     }
@@ -113,9 +114,9 @@ impl Engine {
                 }
                 Fate::Failed { status, words, .. } => {
                     let why = cause_at(heard.at.clone(), words.clone());
-                    self.log_fate("failed", load, index, courier, &why, Some(*status));
-                    self.counters.failed += 1;
-                    self.observed.failed(courier.provider());
+                    log_fate("failed", load, index, courier, &why, Some(*status), fx);
+                    fx.counters.failed += 1;
+                    fx.observed.failed(courier.provider());
                     Outcome::Failed {
                         status: *status,
                         why: Arc::new(why),
@@ -123,11 +124,11 @@ impl Engine {
                 }
                 Fate::Deferred { status, words, .. } => {
                     let why = cause_at(heard.at.clone(), words.clone());
-                    self.deferral(load, index, courier, *status, why, now)
+                    self.deferral(load, index, courier, *status, why, fx)
                 }
                 Fate::Unknown { words } => {
                     let why = cause_at(heard.at.clone(), unknown_words(words));
-                    self.deferral(load, index, courier, EnhancedCode::new(4, 4, 2), why, now)
+                    self.deferral(load, index, courier, EnhancedCode::new(4, 4, 2), why, fx)
                 }
             };
             recipients.push((index, outcome));
@@ -135,32 +136,39 @@ impl Engine {
         if recipients.is_empty() {
             return false;
         }
-        self.settle_outcomes(load.id, recipients, &relayed, host, conn, now)
+        self.settle_outcomes(load.id, recipients, &relayed, host, conn, fx)
     }
 
     /// Recipients that the server had no room for, or that nobody was asked to take, wait for another transaction.
-    pub(super) fn try_again(&mut self, id: QueueId, indices: &[u32], hop: HopId) {
-        if let Some(entry) = self.index.get_mut(id) {
+    pub(super) fn try_again(&mut self, id: QueueId, indices: &[u32], hop: HopId, fx: &mut Effects) {
+        if let Some(entry) = fx.index.get_mut(id) {
             for index in indices {
                 if let Some(state) = entry.recipients.get_mut(*index as usize) {
                     state.phase = Phase::Waiting;
                 }
             }
         }
-        self.make_ready(id, hop);
+        self.make_ready(id, hop, fx);
     }
 
     /// A recipient goes on to the next host. Behind a lost reply this may make a duplicate, and says so (RFC 1047).
-    fn log_left(&mut self, load: &Load, index: u32, courier: &Courier, heard: &Heard) {
+    fn log_left(
+        &mut self,
+        load: &Load,
+        index: u32,
+        courier: &Courier,
+        heard: &Heard,
+        fx: &mut Effects,
+    ) {
         match &heard.fate {
             Fate::Unknown { words } => {
                 let why = cause_at(heard.at.clone(), unknown_words(words));
                 let status = Some(EnhancedCode::new(4, 4, 2));
-                self.log_fate("unknown", load, index, courier, &why, status);
+                log_fate("unknown", load, index, courier, &why, status, fx);
             }
             Fate::Deferred { status, words, .. } | Fate::Failed { status, words, .. } => {
                 let why = cause_at(heard.at.clone(), words.clone());
-                self.log_fate("next-host", load, index, courier, &why, Some(*status));
+                log_fate("next-host", load, index, courier, &why, Some(*status), fx);
             }
             Fate::Delivered { .. } | Fate::Again => {}
         }
@@ -174,33 +182,33 @@ impl Engine {
         courier: &Courier,
         status: EnhancedCode,
         why: Cause,
-        now: Now,
+        fx: &mut Effects,
     ) -> Outcome {
-        let state = self
+        let state = fx
             .index
             .get(load.id)
             .and_then(|entry| entry.recipients.get(index as usize));
         let attempts = state.map_or(0, |state| state.attempts).saturating_add(1);
         // An attempt has just failed: age alone, which a clock that was set can make, gives nothing up untried.
-        if now.wall.since(load.arrived) > self.config.delivery.give_up_after {
-            self.counters.failed += 1;
-            self.observed.failed(courier.provider());
-            self.log_fate("expired", load, index, courier, &why, Some(status));
+        if fx.now.wall.since(load.arrived) > fx.config.delivery.give_up_after {
+            fx.counters.failed += 1;
+            fx.observed.failed(courier.provider());
+            log_fate("expired", load, index, courier, &why, Some(status), fx);
             let status = expired_status(status);
             return Outcome::Failed {
                 status,
                 why: Arc::new(why.behind(GIVEN_UP)),
             };
         }
-        self.counters.deferred += 1;
+        fx.counters.deferred += 1;
         let reason = Reason::of(status, &why.words);
-        self.observed.deferred(courier.provider(), reason);
-        self.log_fate("deferred", load, index, courier, &why, Some(status));
+        fx.observed.deferred(courier.provider(), reason);
+        log_fate("deferred", load, index, courier, &why, Some(status), fx);
         // An attempt before its time (a flush) leaves the schedule as it was.
-        let planned = self.planned_attempt(load, index, now);
+        let planned = self.planned_attempt(load, index, fx);
         let (attempts, until) = planned.unwrap_or_else(|| {
-            let delay = retry::delay(attempts, &mut *self.entropy);
-            (attempts, now.wall.after(delay))
+            let delay = retry::delay(attempts, &mut *fx.entropy);
+            (attempts, fx.now.wall.after(delay))
         });
         Outcome::Deferred {
             attempts,
@@ -211,81 +219,51 @@ impl Engine {
     }
 
     /// A recipient is delivered.
-    fn observe_delivery(&mut self, courier: &Courier, load: &Load, now: Now) {
+    fn observe_delivery(&mut self, courier: &Courier, load: &Load, fx: &mut Effects) {
         let provider = courier.provider();
         let version = courier.tls.as_ref().map(|tls| tls.version);
         let version = (provider != Provider::Here).then(|| Version::of(version));
         // What an earlier process took in has been waiting since then: its clock is gone, and the date counts in seconds.
-        let here = now.instant.since(load.since);
-        let whole = now.wall.since(load.arrived);
+        let here = fx.now.instant.since(load.since);
+        let whole = fx.now.wall.since(load.arrived);
         let took = here.max(whole.saturating_sub(Duration::from_secs(1)));
-        self.observed.delivered(provider, version, took);
+        fx.observed.delivered(provider, version, took);
     }
 
     /// How often a recipient had been tried, and when it would have been tried again, if that is still to come.
-    fn planned_attempt(&self, load: &Load, index: u32, now: Now) -> Option<(u16, Timestamp)> {
-        let entry = self.index.get(load.id)?;
+    fn planned_attempt(&self, load: &Load, index: u32, fx: &Effects) -> Option<(u16, Timestamp)> {
+        let entry = fx.index.get(load.id)?;
         let state = entry.recipients.get(index as usize)?;
-        let left = state.until.since(now.wall);
+        let left = state.until.since(fx.now.wall);
         (!left.is_zero() && left <= retry::DELAY_MAX).then_some((state.attempts, state.until))
     }
 
-    pub(super) fn log_fate(
-        &mut self,
-        event: &str,
-        load: &Load,
-        index: u32,
-        courier: &Courier,
-        why: &Cause,
-        status: Option<EnhancedCode>,
-    ) {
-        let level = match event {
-            "delivered" | "next-host" => Level::Info,
-            _ => Level::Warning,
-        };
-        let mut line = Line::new(level, event).with("id", load.id);
-        if let Some(named) = load.names.get(&index) {
-            line = line.about(named);
-        }
-        line = line.with_some("status", status);
-        // What an earlier host has said is of that one, whichever was asked last.
-        let last = courier.target.as_ref().map(Target::place);
-        let is_of_last = why.at.is_none() || why.at == last;
-        line = match why.at.as_ref().or(last.as_ref()) {
-            Some(Place::Host { name, address }) => {
-                line.with("host", name).with_some("address", *address)
-            }
-            Some(Place::Socket(name) | Place::Program(name)) => line.with("host", name),
-            None => line,
-        };
-        if is_of_last {
-            line = line.with("tls", tls_text(courier.tls.as_ref()));
-        }
-        self.log(line.with("reply", &why.words));
-    }
-
     /// The outcome is on the disk (or waits for the disk): the courier may go on.
-    pub(in crate::engine) fn courier_recorded(&mut self, conn: ConnId, now: Now) {
-        let mut courier = match self.conns.take(conn) {
-            Some(Conn::Courier(courier)) => courier,
-            Some(other) => return self.conns.put(conn, other),
-            None => return,
+    pub(in crate::engine) fn courier_recorded(&mut self, conn: ConnId, fx: &mut Effects) {
+        let Some(mut courier) = self.sessions.take(conn) else {
+            return;
         };
         if courier.stage == Stage::Recording {
             courier.stage = Stage::Talking;
-            return self.courier_free(conn, courier, now);
+            return self.courier_free(conn, courier, fx);
         }
-        self.courier_put(conn, courier);
+        self.courier_put(conn, courier, fx);
     }
 
     /// Gives up what waits of a message for a hop.
-    pub(in crate::engine) fn give_up(&mut self, id: QueueId, hop: HopId, why: &Cause, now: Now) {
-        let Some(entry) = self.index.get_mut(id) else {
+    pub(in crate::engine) fn give_up(
+        &mut self,
+        id: QueueId,
+        hop: HopId,
+        why: &Cause,
+        fx: &mut Effects,
+    ) {
+        let Some(entry) = fx.index.get_mut(id) else {
             return;
         };
         let status = EnhancedCode::new(5, 4, 7);
         let recipients = close_waiting(entry, hop, status, &why.behind(GIVEN_UP));
-        self.settle_untried(id, recipients, "expired", now);
+        self.settle_untried(id, recipients, "expired", fx);
     }
 
     /// Has failures written that nobody was asked about: who they are is in the envelope, which is read for the DSN, and
@@ -295,16 +273,16 @@ impl Engine {
         id: QueueId,
         recipients: Vec<(u32, Outcome)>,
         event: &'static str,
-        now: Now,
+        fx: &mut Effects,
     ) {
         if recipients.is_empty() {
             return;
         }
-        self.counters.failed += recipients.len() as u64;
-        let done = self.closes(id, &recipients);
+        fx.counters.failed += recipients.len() as u64;
+        let done = self.closes(id, &recipients, fx);
         let record = OutcomeRecord {
             id,
-            at: now.wall,
+            at: fx.now.wall,
             recipients,
             warned: false,
             done,
@@ -313,10 +291,10 @@ impl Engine {
             record,
             relayed: Vec::new(),
             host: None,
-            courier: None,
+            session: None,
             unlogged: Some(event),
         };
-        self.notify(unrecorded, now);
+        fx.note(Note::Notify(unrecorded));
     }
 
     /// Has outcomes written: behind a notification, where one is owed. Says whether a courier has to wait.
@@ -327,12 +305,12 @@ impl Engine {
         relayed: &[u32],
         host: Option<String>,
         courier: Option<ConnId>,
-        now: Now,
+        fx: &mut Effects,
     ) -> bool {
-        let done = self.closes(id, &recipients);
+        let done = self.closes(id, &recipients, fx);
         let record = OutcomeRecord {
             id,
-            at: now.wall,
+            at: fx.now.wall,
             recipients,
             warned: false,
             done,
@@ -348,20 +326,56 @@ impl Engine {
                 .recipients
                 .iter()
                 .any(|(_, outcome)| *outcome == Outcome::Delivered);
-            let courier = courier.filter(|_| delivered && self.index.get(id).is_some());
+            let courier = courier.filter(|_| delivered && fx.index.get(id).is_some());
             let unrecorded = Unrecorded {
                 record,
                 relayed: relayed.to_vec(),
                 host,
-                courier,
+                session: courier,
                 unlogged: None,
             };
-            self.notify(unrecorded, now);
+            fx.note(Note::Notify(unrecorded));
             return courier.is_some();
         }
-        self.record_outcome(record, courier);
+        let session = courier;
+        fx.note(Note::Record { record, session });
         true
     }
+}
+
+/// Logs what has become of a recipient.
+fn log_fate(
+    event: &str,
+    load: &Load,
+    index: u32,
+    courier: &Courier,
+    why: &Cause,
+    status: Option<EnhancedCode>,
+    fx: &mut Effects,
+) {
+    let level = match event {
+        "delivered" | "next-host" => Level::Info,
+        _ => Level::Warning,
+    };
+    let mut line = Line::new(level, event).with("id", load.id);
+    if let Some(named) = load.names.get(&index) {
+        line = line.about(named);
+    }
+    line = line.with_some("status", status);
+    // What an earlier host has said is of that one, whichever was asked last.
+    let last = courier.target.as_ref().map(Target::place);
+    let is_of_last = why.at.is_none() || why.at == last;
+    line = match why.at.as_ref().or(last.as_ref()) {
+        Some(Place::Host { name, address }) => {
+            line.with("host", name).with_some("address", *address)
+        }
+        Some(Place::Socket(name) | Place::Program(name)) => line.with("host", name),
+        None => line,
+    };
+    if is_of_last {
+        line = line.with("tls", tls_text(courier.tls.as_ref()));
+    }
+    fx.log(line.with("reply", &why.words));
 }
 
 /// Closes what waits of a message for a hop with one failure for all.

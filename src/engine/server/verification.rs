@@ -2,11 +2,10 @@
 //! their turn. The others wait; a session has one at most. Networks and users take turns: whoever brings many messages
 //! waits behind their own, and nobody else behind them.
 
-use super::Inbound;
-use crate::clock::Now;
+use super::{Inbound, Server};
+use crate::engine::effects::{Effects, JobOwner};
 use crate::engine::event::{ConnId, Work, WorkResult};
 use crate::engine::log::{Level, Line};
-use crate::engine::{Conn, Engine, JobOwner};
 use crate::limits::VERIFICATIONS_AT_ONCE_MAX;
 use crate::policy::authenticity::Verifying;
 use crate::policy::shares::Lane;
@@ -15,7 +14,7 @@ use crate::queue_id::QueueId;
 
 /// Messages whose signatures are verified, or wait for it.
 #[derive(Default)]
-pub(in crate::engine) struct Verifications {
+pub(super) struct Verifications {
     /// How many workers are at it.
     running: usize,
     waiting: Turns<(ConnId, QueueId, Box<Verifying>)>,
@@ -23,7 +22,7 @@ pub(in crate::engine) struct Verifications {
 
 impl Verifications {
     /// How many messages wait.
-    pub(in crate::engine) fn waiting(&self) -> usize {
+    pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
@@ -33,7 +32,7 @@ impl Verifications {
     }
 }
 
-impl Engine {
+impl Server {
     /// Lets a message wait for a worker.
     pub(super) fn verify(
         &mut self,
@@ -41,19 +40,20 @@ impl Engine {
         id: QueueId,
         lane: Lane,
         verifying: Box<Verifying>,
+        fx: &mut Effects,
     ) -> Turn {
         let turn = (self.verifications.waiting).put(lane, (conn, id, verifying));
-        self.verify_next();
+        self.verify_next(fx);
         turn
     }
 
-    fn verify_next(&mut self) {
+    fn verify_next(&mut self, fx: &mut Effects) {
         while self.verifications.running < VERIFICATIONS_AT_ONCE_MAX {
             let Some((conn, id, verifying)) = self.verifications.waiting.take() else {
                 return;
             };
             self.verifications.running = self.verifications.running.saturating_add(1);
-            self.work(JobOwner::Verify { conn, id }, Work::Verify(verifying));
+            fx.work(JobOwner::Verify { conn, id }, Work::Verify(verifying));
         }
     }
 
@@ -64,28 +64,26 @@ impl Engine {
         conn: ConnId,
         id: QueueId,
         result: WorkResult,
-        now: Now,
+        fx: &mut Effects,
     ) {
         self.verifications.running = self.verifications.running.saturating_sub(1);
-        self.verify_next();
-        let mut inbound = match self.conns.take(conn) {
-            Some(Conn::Inbound(inbound)) => inbound,
-            Some(other) => return self.conns.put(conn, other),
-            None => return,
+        self.verify_next(fx);
+        let Some(mut inbound) = self.sessions.take(conn) else {
+            return;
         };
         let checking = inbound.checking.as_mut();
         let checking = checking.filter(|checking| checking.id() == id);
         if let (Some(checking), WorkResult::Verified(verified)) = (checking, result) {
             let effort = verified.effort;
             checking.on_verified(*verified);
-            self.debug(|| {
+            fx.debug(|| {
                 Line::new(Level::Debug, "verified")
                     .with("id", id)
                     .with("checks", effort.checks)
                     .with("bytes", effort.bytes)
             });
         }
-        self.examination_goes_on(conn, inbound, now);
+        self.examination_goes_on(conn, inbound, fx);
     }
 
     /// Goes on with the examination of a message, if there is one.
@@ -93,11 +91,11 @@ impl Engine {
         &mut self,
         conn: ConnId,
         mut inbound: Box<Inbound>,
-        now: Now,
+        fx: &mut Effects,
     ) {
-        match self.examine_on(conn, &mut inbound, now) {
-            Ok(()) => self.inbound_put(conn, inbound),
-            Err(reply) => self.message_refused(conn, inbound, &reply, now),
+        match self.examine_on(conn, &mut inbound, fx) {
+            Ok(()) => self.inbound_put(conn, inbound, fx),
+            Err(reply) => self.message_refused(conn, inbound, &reply, fx),
         }
     }
 }

@@ -8,12 +8,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Accepted, Inbound};
+use super::{Accepted, Inbound, Server};
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::clock::{Instant, Now};
 use crate::config::Toggle;
 use crate::dns::{Answer, Question};
-use crate::engine::Engine;
+use crate::engine::effects::Effects;
 use crate::engine::event::{ConnId, Peer};
 use crate::engine::log::{Level, Line};
 use crate::entropy::Entropy;
@@ -27,11 +27,11 @@ use crate::smtp::hello::{self, HelloFault};
 use crate::smtp::reply::Reply;
 
 /// What is known of all strangers.
-pub(in crate::engine) struct Strangers {
-    pub(in crate::engine) conduct: Conduct,
-    pub(in crate::engine) greylist: Greylist,
+pub(super) struct Strangers {
+    pub(super) conduct: Conduct,
+    pub(super) greylist: Greylist,
     /// How often return addresses were used.
-    pub(in crate::engine) returns: Returns,
+    pub(super) returns: Returns,
     /// When a list last gave an odd answer that was logged.
     odd_at: Option<Instant>,
 }
@@ -65,7 +65,7 @@ pub(super) enum Verdict {
 }
 
 impl Strangers {
-    pub(in crate::engine) fn new(entropy: &mut dyn Entropy, now: Now) -> Self {
+    pub(super) fn new(entropy: &mut dyn Entropy, now: Now) -> Self {
         Self {
             conduct: Conduct::default(),
             greylist: Greylist::new(entropy, now),
@@ -75,7 +75,7 @@ impl Strangers {
     }
 
     /// Sweeps out what is too old.
-    pub(in crate::engine) fn sweep(&mut self, now: Instant) {
+    pub(super) fn sweep(&mut self, now: Instant) {
         self.conduct.sweep(now);
         self.greylist.sweep(now);
         self.returns.sweep(now);
@@ -107,38 +107,48 @@ impl Inbound {
     }
 }
 
-impl Engine {
+impl Server {
     /// Whether a stranger may connect now.
-    pub(super) fn admit_stranger(&mut self, address: IpAddr, now: Now) -> Result<(), Reply> {
-        if self.is_probe(address) {
+    pub(super) fn admit_stranger(
+        &mut self,
+        address: IpAddr,
+        fx: &mut Effects,
+    ) -> Result<(), Reply> {
+        if fx.is_probe(address) {
             return Ok(());
         }
         let conduct = &mut self.strangers.conduct;
-        let reply = if conduct.is_shut_out(address, now.instant) {
+        let reply = if conduct.is_shut_out(address, fx.now.instant) {
             Reply::TOO_MANY_UNKNOWN
         } else if !conduct.may(
             Rate::Connections,
             address,
-            self.config.abuse.connections_per_minute,
-            now.instant,
+            fx.config.abuse.connections_per_minute,
+            fx.now.instant,
         ) {
             Reply::TOO_MANY_CONNECTIONS
         } else {
             return Ok(());
         };
-        self.counters.throttled += 1;
+        fx.counters.throttled += 1;
         let line = Line::new(Level::Info, "reject")
             .with("peer", address)
             .with("what", "connection")
             .with("code", reply.code())
             .with("why", reply.text());
-        self.log_refusal(self.of_client(Some(address), line));
+        fx.log_refusal(fx.of_client(Some(address), line));
         Err(reply)
     }
 
     /// A stranger was let in: begins to look him up.
-    pub(super) fn guard(&mut self, conn: ConnId, inbound: &mut Inbound, address: IpAddr, now: Now) {
-        let abuse = &self.config.abuse;
+    pub(super) fn guard(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut Inbound,
+        address: IpAddr,
+        fx: &mut Effects,
+    ) {
+        let abuse = &fx.config.abuse;
         if abuse.hello == Toggle::On {
             inbound.session.ask_about_hello();
         }
@@ -148,15 +158,21 @@ impl Engine {
             unknown: 0,
             held: None,
         }));
-        self.vet(conn, inbound, questions, now);
+        self.vet(conn, inbound, questions, fx);
     }
 
     /// Asks what the vetting of a stranger needs.
-    fn vet(&mut self, conn: ConnId, inbound: &mut Inbound, mut questions: Vec<Question>, now: Now) {
+    fn vet(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut Inbound,
+        mut questions: Vec<Question>,
+        fx: &mut Effects,
+    ) {
         while let Some(question) = questions.pop() {
             let holder = inbound.holding.holder();
-            if let Some(answer) = self.ask(conn, holder, question.clone(), now) {
-                questions.append(&mut self.vet_answer(inbound, &question, &answer, now));
+            if let Some(answer) = fx.ask(conn, holder, question.clone()) {
+                questions.append(&mut self.vet_answer(inbound, &question, &answer, fx));
             }
         }
     }
@@ -166,7 +182,7 @@ impl Engine {
         inbound: &mut Inbound,
         question: &Question,
         answer: &Answer,
-        now: Now,
+        fx: &mut Effects,
     ) -> Vec<Question> {
         let Some(guard) = inbound.guard.as_mut() else {
             return Vec::new();
@@ -180,10 +196,10 @@ impl Engine {
             && self
                 .strangers
                 .odd_at
-                .is_none_or(|at| now.instant.since(at) >= ODD_INTERVAL)
+                .is_none_or(|at| fx.now.instant.since(at) >= ODD_INTERVAL)
         {
-            self.strangers.odd_at = Some(now.instant);
-            self.log(
+            self.strangers.odd_at = Some(fx.now.instant);
+            fx.log(
                 Line::new(Level::Warning, "dnsbl")
                     .with("zone", odd.zone)
                     .with("reply", odd.reply),
@@ -200,10 +216,10 @@ impl Engine {
         question: &Question,
         answer: &Answer,
         out: &mut Vec<u8>,
-        now: Now,
+        fx: &mut Effects,
     ) {
-        let questions = self.vet_answer(inbound, question, answer, now);
-        self.vet(conn, inbound, questions, now);
+        let questions = self.vet_answer(inbound, question, answer, fx);
+        self.vet(conn, inbound, questions, fx);
         let Some(guard) = inbound.guard.as_mut() else {
             return;
         };
@@ -212,8 +228,8 @@ impl Engine {
         }
         match guard.held.take() {
             Some(Held::Lists { shown, accepted }) => {
-                let verdict = self.vetted(inbound, &shown, accepted, now);
-                self.recipient_answer(inbound, &shown, verdict, out, now);
+                let verdict = self.vetted(inbound, &shown, accepted, fx);
+                self.recipient_answer(inbound, &shown, verdict, out, fx);
             }
             held => guard.held = held,
         }
@@ -225,35 +241,29 @@ impl Engine {
         inbound: &mut Inbound,
         name: &str,
         out: &mut Vec<u8>,
-        now: Now,
+        fx: &mut Effects,
     ) {
         let Peer::Network { remote, local } = inbound.peer else {
-            return self.tell(inbound, Verdict::Hello(Ok(())), out, now);
+            return self.tell(inbound, Verdict::Hello(Ok(())), out, fx);
         };
         // A program of this machine has our name, and came by the network.
         let is_here = remote.ip().to_canonical().is_loopback() || remote.ip() == local.ip();
-        let verdict = match hello::judge(name, &self.config.hostname, local.ip()) {
+        let verdict = match hello::judge(name, &fx.config.hostname, local.ip()) {
             Err(HelloFault::Syntax) => Err(Reply::BAD_HELLO),
             Err(HelloFault::Ours) if !is_here => Err(Reply::OUR_HELLO),
             _ => Ok(()),
         };
-        self.note_refusal(inbound, "hello", name, verdict.as_ref().err(), now);
+        self.note_refusal(inbound, "hello", name, verdict.as_ref().err(), fx);
         if verdict.is_ok() {
-            self.drop_body(inbound);
+            self.drop_body(inbound, fx);
         }
-        self.tell(inbound, Verdict::Hello(verdict), out, now);
+        self.tell(inbound, Verdict::Hello(verdict), out, fx);
     }
 
     /// Whether a stranger may begin one more message.
-    pub(super) fn may_begin(&mut self, inbound: &Inbound, now: Now) -> Result<(), Reply> {
-        let limit = self.config.abuse.messages_per_minute;
-        self.may(
-            inbound,
-            Rate::Messages,
-            limit,
-            Reply::TOO_MANY_MESSAGES,
-            now,
-        )
+    pub(super) fn may_begin(&mut self, inbound: &Inbound, fx: &mut Effects) -> Result<(), Reply> {
+        let limit = fx.config.abuse.messages_per_minute;
+        self.may(inbound, Rate::Messages, limit, Reply::TOO_MANY_MESSAGES, fx)
     }
 
     fn may(
@@ -262,22 +272,22 @@ impl Engine {
         rate: Rate,
         per_minute: u32,
         refusal: Reply,
-        now: Now,
+        fx: &mut Effects,
     ) -> Result<(), Reply> {
         let (Some(address), Some(_)) = (inbound.address(), &inbound.guard) else {
             return Ok(());
         };
-        if self.is_probe(address) {
+        if fx.is_probe(address) {
             return Ok(());
         }
         if self
             .strangers
             .conduct
-            .may(rate, address, per_minute, now.instant)
+            .may(rate, address, per_minute, fx.now.instant)
         {
             return Ok(());
         }
-        self.counters.throttled += 1;
+        fx.counters.throttled += 1;
         Err(refusal)
     }
 
@@ -288,18 +298,18 @@ impl Engine {
         shown: String,
         verdict: Result<Accepted, Reply>,
         out: &mut Vec<u8>,
-        now: Now,
+        fx: &mut Effects,
     ) {
-        let limit = self.config.abuse.recipients_per_minute;
-        let verdict =
-            verdict.and_then(|accepted| self.has_room_for_recipient(inbound).map(|()| accepted));
+        let limit = fx.config.abuse.recipients_per_minute;
+        let verdict = verdict
+            .and_then(|accepted| self.has_room_for_recipient(inbound, fx).map(|()| accepted));
         let verdict = verdict.and_then(|accepted| {
             self.may(
                 inbound,
                 Rate::Recipients,
                 limit,
                 Reply::TOO_MANY_RECIPIENTS_NOW,
-                now,
+                fx,
             )
             .map(|()| accepted)
         });
@@ -308,19 +318,23 @@ impl Engine {
                 guard.held = Some(Held::Lists { shown, accepted });
                 return;
             }
-            (Ok(accepted), Some(_)) => self.vetted(inbound, &shown, accepted, now),
+            (Ok(accepted), Some(_)) => self.vetted(inbound, &shown, accepted, fx),
             (verdict, _) => verdict,
         };
-        self.recipient_answer(inbound, &shown, verdict, out, now);
+        self.recipient_answer(inbound, &shown, verdict, out, fx);
     }
 
     /// Whether there is memory for one more recipient. They may be many, and an alias may make a hundred of one: the
     /// second and those behind it leave room for the messages of others.
-    fn has_room_for_recipient(&mut self, inbound: &mut Inbound) -> Result<(), Reply> {
-        if !self.has_memory(inbound) {
+    fn has_room_for_recipient(
+        &mut self,
+        inbound: &mut Inbound,
+        fx: &mut Effects,
+    ) -> Result<(), Reply> {
+        if !self.has_memory(inbound, fx) {
             return Err(Reply::NO_MEMORY);
         }
-        let memory = self.shares.of(Resource::Memory);
+        let memory = fx.shares.of(Resource::Memory);
         let is_first = inbound.session.recipients() == 0;
         match is_first || memory.has_room(inbound.holding.holder(), RECIPIENT_ROOM_BYTES) {
             true => Ok(()),
@@ -334,7 +348,7 @@ impl Engine {
         inbound: &Inbound,
         shown: &str,
         accepted: Accepted,
-        now: Now,
+        fx: &mut Effects,
     ) -> Result<Accepted, Reply> {
         let (Some(guard), Some(address)) = (&inbound.guard, inbound.address()) else {
             return Ok(accepted);
@@ -343,27 +357,27 @@ impl Engine {
         if let Some(zone) = guard.vetting.listed()
             && !is_for_complaints(shown)
         {
-            self.counters.listed += 1;
+            fx.counters.listed += 1;
             return Err(Reply::listed(address, zone.as_str()));
         }
-        if let Some(rules) = &self.config.abuse.greylist {
+        if let Some(rules) = &fx.config.abuse.greylist {
             let sender = inbound
                 .session
                 .reverse_path()
                 .map_or("", |sender| sender.as_str());
             // Forms of one address with different suffixes are one.
             let steady = Mailbox::parse(shown).map(|mailbox| {
-                let key = self.config.names.key(&mailbox.local_key());
+                let key = fx.config.names.key(&mailbox.local_key());
                 format!(
                     "{}@{}",
-                    self.config.names.without_suffix(&key),
+                    fx.config.names.without_suffix(&key),
                     mailbox.domain()
                 )
             });
             let pair = (sender, steady.as_deref().unwrap_or(shown));
             let greylist = &mut self.strangers.greylist;
-            if let Attempt::PutOff(_) = greylist.judge(rules, address, pair, now.instant) {
-                self.counters.greylisted += 1;
+            if let Attempt::PutOff(_) = greylist.judge(rules, address, pair, fx.now.instant) {
+                fx.counters.greylisted += 1;
                 return Err(Reply::GREYLISTED);
             }
         }
@@ -377,10 +391,10 @@ impl Engine {
         shown: &str,
         verdict: Result<Accepted, Reply>,
         out: &mut Vec<u8>,
-        now: Now,
+        fx: &mut Effects,
     ) {
-        self.note_refusal(inbound, "recipient", shown, verdict.as_ref().err(), now);
-        let limit = self.config.abuse.unknown_recipients;
+        self.note_refusal(inbound, "recipient", shown, verdict.as_ref().err(), fx);
+        let limit = fx.config.abuse.unknown_recipients;
         let address = inbound.address();
         let is_unknown = verdict.as_ref().err() == Some(&Reply::UNKNOWN_RECIPIENT);
         if let (true, Some(address), Some(guard)) = (is_unknown, address, inbound.guard.as_mut())
@@ -391,15 +405,15 @@ impl Engine {
             guard.unknown = guard.unknown.saturating_add(quarters);
             let ends = guard.unknown >= limit.saturating_mul(4);
             let conduct = &mut self.strangers.conduct;
-            conduct.unknown(address, limit, is_bounce, now.instant);
-            if ends || conduct.is_shut_out(address, now.instant) {
-                self.counters.throttled += 1;
+            conduct.unknown(address, limit, is_bounce, fx.now.instant);
+            if ends || conduct.is_shut_out(address, fx.now.instant) {
+                fx.counters.throttled += 1;
                 let reply = Reply::TOO_MANY_UNKNOWN;
-                self.note_refusal(inbound, "session", "", Some(&reply), now);
-                return self.tell(inbound, Verdict::Close(reply), out, now);
+                self.note_refusal(inbound, "session", "", Some(&reply), fx);
+                return self.tell(inbound, Verdict::Close(reply), out, fx);
             }
         }
-        self.tell(inbound, Verdict::Recipient(verdict), out, now);
+        self.tell(inbound, Verdict::Recipient(verdict), out, fx);
     }
 
     /// Tells a client what was decided: at once, or later where its address was refused much.
@@ -408,11 +422,11 @@ impl Engine {
         inbound: &mut Inbound,
         verdict: Verdict,
         out: &mut Vec<u8>,
-        now: Now,
+        fx: &mut Effects,
     ) {
-        let delay = match (inbound.address(), self.config.abuse.tarpit) {
-            (Some(address), Toggle::On) if !self.is_probe(address) => {
-                self.strangers.conduct.tarpit(address, now.instant)
+        let delay = match (inbound.address(), fx.config.abuse.tarpit) {
+            (Some(address), Toggle::On) if !fx.is_probe(address) => {
+                self.strangers.conduct.tarpit(address, fx.now.instant)
             }
             _ => Duration::ZERO,
         };
@@ -420,8 +434,8 @@ impl Engine {
             && let Some(guard) = inbound.guard.as_mut()
         {
             guard.held = Some(Held::Verdict(verdict));
-            self.counters.slowed += 1;
-            return inbound.hold_until(now.instant.after(delay));
+            fx.counters.slowed += 1;
+            return inbound.hold_until(fx.now.instant.after(delay));
         }
         self.tell_now(inbound, verdict, out);
     }
@@ -446,19 +460,19 @@ impl Engine {
     }
 
     /// Takes up what an earlier run remembered of strangers; a file that is damaged is left alone.
-    pub fn restore_greylist(&mut self, image: &[u8], now: Now) {
-        match Greylist::parse(image, now) {
+    pub(crate) fn restore_greylist(&mut self, image: &[u8], fx: &mut Effects) {
+        match Greylist::parse(image, fx.now) {
             Ok(greylist) => {
                 let line = Line::new(Level::Info, "greylist").with("entries", greylist.len());
                 self.strangers.greylist = greylist;
-                self.log(line);
+                fx.log(line);
             }
-            Err(error) => self.log(Line::new(Level::Warning, "greylist").with("why", error)),
+            Err(error) => fx.log(Line::new(Level::Warning, "greylist").with("why", error)),
         }
     }
 
     /// What is to be remembered of strangers until the next run.
-    pub fn greylist_image(&self) -> Option<Vec<u8>> {
+    pub(crate) fn greylist_image(&self) -> Option<Vec<u8>> {
         let greylist = &self.strangers.greylist;
         (!greylist.is_empty()).then(|| greylist.to_bytes())
     }

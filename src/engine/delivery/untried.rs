@@ -5,12 +5,11 @@
 //! wait when the pause begins a few envelopes are read, others at the next pause. Ten thousand messages to a dead host
 //! cost no more lines than that.
 
+use super::{Delivery, Hop};
 use crate::cause::Cause;
-use crate::clock::Now;
 use crate::date::Timestamp;
-use crate::engine::Engine;
+use crate::engine::effects::Effects;
 use crate::engine::event::{Action, Reader};
-use crate::engine::hops::Hop;
 use crate::engine::log::{Level, Line, Named};
 use crate::envelope::Envelope;
 use crate::limits::UNTRIED_LOGGED_MAX;
@@ -18,15 +17,15 @@ use crate::queue::{Content, HopId, Part, Phase, Queued, ReadError};
 use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
 
-impl Engine {
+impl Delivery {
     /// A next hop is paused: reads who waits for it.
-    pub(in crate::engine) fn read_waiting(&mut self, hop: HopId) {
+    pub(in crate::engine) fn read_waiting(&mut self, hop: HopId, fx: &mut Effects) {
         let Some(known) = self.hops.get_mut(hop) else {
             return;
         };
         for id in known.next_to_tell(UNTRIED_LOGGED_MAX) {
-            if let Some(entry) = self.index.get(id) {
-                self.actions.push_back(Action::Read {
+            if let Some(entry) = fx.index.get(id) {
+                fx.actions.push_back(Action::Read {
                     reader: Reader::Untried { id, hop },
                     id,
                     location: entry.location,
@@ -42,24 +41,29 @@ impl Engine {
         id: QueueId,
         hop: HopId,
         result: Result<Content, ReadError>,
-        now: Now,
+        fx: &mut Effects,
     ) {
         if let Ok(Content::Head { envelope, .. }) = result
-            && let Some(entry) = self.index.get(id)
+            && let Some(entry) = fx.index.get(id)
         {
-            let lines = self.waiting_lines(id, entry, &envelope, hop, now);
-            lines.into_iter().for_each(|line| self.log(line));
+            let lines = self.waiting_lines(id, entry, &envelope, hop, fx);
+            lines.into_iter().for_each(|line| fx.log(line));
         }
     }
 
     /// Logs why the recipients of a message that has just come wait, where their next hops are paused.
-    pub(in crate::engine) fn log_waiting(&mut self, id: QueueId, envelope: &Envelope, now: Now) {
-        let hops = (self.index.get(id)).map_or_else(Vec::new, Queued::waiting_hops);
+    pub(in crate::engine) fn log_waiting(
+        &mut self,
+        id: QueueId,
+        envelope: &Envelope,
+        fx: &mut Effects,
+    ) {
+        let hops = (fx.index.get(id)).map_or_else(Vec::new, Queued::waiting_hops);
         for hop in hops {
             let tells = self.hops.get_mut(hop).is_some_and(Hop::tells_one_more);
-            if tells && let Some(entry) = self.index.get(id) {
-                let lines = self.waiting_lines(id, entry, envelope, hop, now);
-                lines.into_iter().for_each(|line| self.log(line));
+            if tells && let Some(entry) = fx.index.get(id) {
+                let lines = self.waiting_lines(id, entry, envelope, hop, fx);
+                lines.into_iter().for_each(|line| fx.log(line));
             }
         }
     }
@@ -70,7 +74,7 @@ impl Engine {
         entry: &Queued,
         envelope: &Envelope,
         only: HopId,
-        now: Now,
+        fx: &Effects,
     ) -> Vec<Line> {
         let states = entry.recipients.iter().zip(&envelope.recipients);
         let waiting =
@@ -79,7 +83,7 @@ impl Engine {
             let hop = self.hops.get(state.hop)?;
             let why: &Cause = hop.trouble.as_deref().filter(|_| hop.is_in_trouble())?;
             let status = hop.status.unwrap_or(EnhancedCode::new(4, 4, 1));
-            let next = self.next_attempt(entry, state, now);
+            let next = self.next_attempt(entry, state, fx);
             let line = Line::new(Level::Warning, "deferred")
                 .with("id", id)
                 .about(&Named::of(recipient))

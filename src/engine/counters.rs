@@ -1,0 +1,102 @@
+//! Numbers since the start, and how large what grows with load is now.
+
+use std::time::Duration;
+
+use crate::date::Timestamp;
+
+/// What happened since the start, for `queue stats` and the status page.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counters {
+    /// Sessions accepted.
+    pub sessions: u64,
+    /// Messages accepted.
+    pub accepted: u64,
+    /// Messages and recipients refused.
+    pub refused: u64,
+    /// Recipients delivered.
+    pub delivered: u64,
+    /// Attempts put off.
+    pub deferred: u64,
+    /// Recipients failed.
+    pub failed: u64,
+    /// Notifications sent.
+    pub notices: u64,
+    /// Recipients that were forwarded with a rewritten reverse-path.
+    pub forwarded: u64,
+    /// Messages that failed DMARC.
+    pub dmarc_failed: u64,
+    /// Messages that were refused for it.
+    pub dmarc_refused: u64,
+    /// Messages that the hook refused.
+    pub hook_refused: u64,
+    /// Messages that it, or what happened to it, put off.
+    pub hook_deferred: u64,
+    /// Connections, messages and recipients of strangers who had had enough.
+    pub throttled: u64,
+    /// Recipients refused because a list has the client.
+    pub listed: u64,
+    /// Recipients put off by greylisting.
+    pub greylisted: u64,
+    /// Replies held back.
+    pub slowed: u64,
+    /// Questions to the DNS that were not asked, because whoever needed them had its share of questions.
+    pub unasked: u64,
+    /// The longest turn of the event loop, if there was one.
+    pub longest_turn: Option<Turn>,
+}
+
+/// A turn of the event loop: all that is done between two waits for the world.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Turn {
+    /// How long it took by the wall clock. Time in which the processor was with other processes is in it.
+    pub took: Duration,
+    /// When it began.
+    pub at: Timestamp,
+}
+
+/// Sizes of what grows with load, for those who hold them to their ceilings.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tables {
+    /// Bytes in buffers whose size peers decide.
+    pub memory: usize,
+    /// Connections in both directions.
+    pub connections: usize,
+    /// Client sessions.
+    pub couriers: usize,
+    /// Next hops.
+    pub hops: usize,
+    /// Deadlines, those whose owner is gone too.
+    pub timers: usize,
+    /// Pieces of work that workers have.
+    pub jobs: usize,
+    /// Messages whose signatures wait for a worker.
+    pub verifications: usize,
+    /// Questions to the DNS under way.
+    pub questions: usize,
+    /// Answers of the DNS that are remembered.
+    pub answers: usize,
+    /// Notifications that are being made.
+    pub notices_at_work: usize,
+    /// Notifications that wait.
+    pub notices: usize,
+    /// Outcomes that the disk refused.
+    pub unrecorded: usize,
+    /// Records that are on their way to the disk.
+    pub commits: usize,
+    /// Messages that are streamed to the disk.
+    pub spilling: usize,
+    /// Messages of which a block is on its way there.
+    pub blocks: usize,
+    /// Sessions that can make room.
+    pub crowd: usize,
+    /// Questions to the hook, those that wait too.
+    pub hooks: usize,
+    /// Queued messages.
+    pub queued: usize,
+    /// Counts of what strangers do.
+    pub conduct: usize,
+    /// What greylisting remembers.
+    pub greylist: usize,
+    /// Return addresses whose uses are counted.
+    pub returns: usize,
+}

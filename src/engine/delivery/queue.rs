@@ -1,0 +1,349 @@
+//! The queue as deliveries see it: which message is due for which next hop, and what is left of it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::Delivery;
+use crate::cause::Cause;
+use crate::clock::{Instant, Now};
+use crate::config::Config;
+use crate::date::Timestamp;
+use crate::engine::effects::Effects;
+use crate::engine::log::{Level, Line};
+use crate::engine::note::{NewMessage, Note};
+use crate::engine::timers::Timer;
+use crate::envelope::{Envelope, Recipient};
+use crate::policy::{retry, route};
+use crate::queue::{HopId, Outcome, OutcomeRecord, Phase, Queued, RecipientState, Recovered};
+use crate::queue_id::QueueId;
+use crate::status::EnhancedCode;
+use crate::workload::{Unit, count};
+
+impl Delivery {
+    /// The next hop of a recipient, in the table.
+    fn hop_for(&mut self, envelope: &Envelope, recipient: &Recipient, fx: &mut Effects) -> HopId {
+        count(Unit::Name, 1);
+        let hop = route::hop_of(&fx.config, envelope, recipient);
+        self.hops.intern(hop)
+    }
+
+    /// A message is on the disk: it waits for its next hops from now on.
+    pub(in crate::engine) fn on_queued(&mut self, message: NewMessage, fx: &mut Effects) {
+        let NewMessage {
+            id,
+            size,
+            envelope,
+            location,
+        } = message;
+        let states: Vec<RecipientState> = envelope
+            .recipients
+            .iter()
+            .map(|recipient| RecipientState::new(self.hop_for(&envelope, recipient, fx)))
+            .collect();
+        let entry = Queued {
+            location,
+            size,
+            arrived: envelope.arrived,
+            since: fx.now.instant,
+            held: false,
+            warned: envelope.reverse_path.is_null(),
+            by_client: is_by_client(&fx.config, &envelope.origin),
+            submitter: submitter(&envelope.origin),
+            recipients: states.into(),
+        };
+        let hops = entry.waiting_hops();
+        let warned = entry.warned;
+        fx.index.insert(id, entry);
+        for hop in hops {
+            self.hops.add_message(hop);
+            self.make_ready(id, hop, fx);
+            self.probe_hop(hop, fx);
+        }
+        self.log_waiting(id, &envelope, fx);
+        if !warned && wants_delay(&envelope) {
+            fx.timers.set(
+                fx.now.instant.after(fx.config.delivery.warn_after),
+                Timer::Warn(id),
+            );
+        }
+    }
+
+    /// Recovery found a message.
+    pub(in crate::engine) fn on_recovered(&mut self, recovered: Recovered, fx: &mut Effects) {
+        let Recovered {
+            id,
+            location,
+            envelope,
+            body_len,
+            fates,
+            held,
+            warned,
+            ..
+        } = recovered;
+        let mut due = Vec::new();
+        let mut states = Vec::with_capacity(envelope.recipients.len());
+        for (at, recipient) in envelope.recipients.iter().enumerate() {
+            let hop = self.hop_for(&envelope, recipient, fx);
+            let fate = fates.get(at).and_then(Option::as_ref);
+            let mut state = RecipientState::new(hop);
+            match fate {
+                None => due.push((hop, fx.now.instant)),
+                Some(Outcome::Deferred {
+                    attempts,
+                    until,
+                    status,
+                    why,
+                }) => {
+                    state.attempts = *attempts;
+                    state.status = *status;
+                    state.why = Some(Arc::clone(why));
+                    state.until = *until;
+                    state.due = false;
+                    due.push((hop, due_at(*until, fx.now)));
+                }
+                Some(Outcome::Delivered | Outcome::Failed { .. }) => state.phase = Phase::Closed,
+            }
+            states.push(state);
+        }
+        let null = envelope.reverse_path.is_null();
+        let entry = Queued {
+            location,
+            size: body_len,
+            arrived: envelope.arrived,
+            since: fx.now.instant,
+            held,
+            warned: warned || null,
+            by_client: is_by_client(&fx.config, &envelope.origin),
+            submitter: submitter(&envelope.origin),
+            recipients: states.into(),
+        };
+        if !entry.warned && wants_delay(&envelope) {
+            let left = fx
+                .config
+                .delivery
+                .warn_after
+                .saturating_sub(fx.now.wall.since(entry.arrived));
+            fx.timers.set(fx.now.instant.after(left), Timer::Warn(id));
+        }
+        let done = entry.is_done();
+        fx.index.insert(id, entry);
+        if done {
+            return self.finish_message(id, fx);
+        }
+        due.sort_unstable();
+        due.dedup_by_key(|(hop, _)| *hop);
+        for (hop, at) in due {
+            self.hops.add_message(hop);
+            if at <= fx.now.instant {
+                self.message_due(id, hop, fx);
+            } else {
+                fx.timers.set(at, Timer::Due(id, hop));
+            }
+        }
+    }
+
+    /// A message is due for a hop.
+    pub(in crate::engine) fn message_due(&mut self, id: QueueId, hop: HopId, fx: &mut Effects) {
+        if let Some(entry) = fx.index.get_mut(id) {
+            entry.make_due(hop);
+        }
+        self.make_ready(id, hop, fx);
+    }
+
+    /// Puts a message in the line of a hop, unless it is held or has nobody there who is due.
+    pub(super) fn make_ready(&mut self, id: QueueId, hop: HopId, fx: &mut Effects) {
+        let ready = fx
+            .index
+            .get(id)
+            .is_some_and(|entry| !entry.held && entry.due_for(hop).next().is_some());
+        if !ready {
+            return;
+        }
+        // Every recipient that may be tried passes here: none is left at a hop that nothing is sent to any more.
+        if self.hops.is_stale(hop) {
+            return self.reroute_message(id, fx);
+        }
+        let by_client = fx.index.get(id).is_some_and(|entry| entry.by_client);
+        self.hops.push_ready(hop, id, by_client);
+    }
+
+    /// The envelope that a new route needs cannot be read: for those that wait this was an attempt.
+    pub(super) fn defer_unrouted(&mut self, id: QueueId, fx: &mut Effects) {
+        let Some(entry) = fx.index.get_mut(id) else {
+            return;
+        };
+        let expired = fx.now.wall.since(entry.arrived) > fx.config.delivery.give_up_after;
+        let why = Arc::new(Cause::here("the message cannot be read"));
+        let mut recipients = Vec::new();
+        for (at, state) in (0..).zip(entry.recipients.iter_mut()) {
+            if state.phase != Phase::Waiting || !self.hops.is_stale(state.hop) {
+                continue;
+            }
+            state.phase = Phase::InFlight;
+            let attempts = state.attempts.saturating_add(1);
+            let outcome = match expired {
+                true => Outcome::Failed {
+                    status: EnhancedCode::new(5, 3, 0),
+                    why: Arc::clone(&why),
+                },
+                false => Outcome::Deferred {
+                    attempts,
+                    until: fx.now.wall.after(retry::delay(attempts, &mut *fx.entropy)),
+                    status: Some(EnhancedCode::new(4, 3, 0)),
+                    why: Arc::clone(&why),
+                },
+            };
+            recipients.push((at, outcome));
+        }
+        if !recipients.is_empty() {
+            self.settle_outcomes(id, recipients, &[], None, None, fx);
+        }
+    }
+
+    /// What came of an attempt is on the disk, and counts from now on.
+    pub(in crate::engine) fn on_recorded(&mut self, record: OutcomeRecord, fx: &mut Effects) {
+        let OutcomeRecord {
+            id,
+            recipients,
+            warned,
+            done,
+            ..
+        } = record;
+        let mut left: Vec<HopId> = Vec::new();
+        let mut due: Vec<(HopId, Instant)> = Vec::new();
+        let Some(entry) = fx.index.get_mut(id) else {
+            return;
+        };
+        entry.warned |= warned;
+        for (at, outcome) in recipients {
+            let Some(state) = entry.recipients.get_mut(at as usize) else {
+                continue;
+            };
+            match outcome {
+                Outcome::Delivered | Outcome::Failed { .. } => {
+                    state.phase = Phase::Closed;
+                    left.push(state.hop);
+                }
+                Outcome::Deferred {
+                    attempts,
+                    until,
+                    status,
+                    why,
+                } => {
+                    state.phase = Phase::Waiting;
+                    state.attempts = attempts;
+                    state.status = status;
+                    state.why = Some(why);
+                    state.until = until;
+                    state.due = false;
+                    due.push((state.hop, due_at(until, fx.now)));
+                }
+            }
+        }
+        let finished = entry.is_done();
+        left.sort_unstable();
+        left.dedup();
+        left.retain(|hop| {
+            !entry
+                .recipients
+                .iter()
+                .any(|state| state.hop == *hop && state.phase != Phase::Closed)
+        });
+        for hop in left {
+            self.hops.remove_message(hop, id);
+        }
+        due.sort_unstable();
+        due.dedup_by_key(|(hop, _)| *hop);
+        for (hop, at) in due {
+            fx.timers.set(at, Timer::Due(id, hop));
+        }
+        if done {
+            self.on_done(id, None, fx);
+        } else if finished {
+            self.finish_message(id, fx);
+        }
+    }
+
+    /// Nothing is owed for a message any more.
+    fn finish_message(&mut self, id: QueueId, fx: &mut Effects) {
+        self.on_done(id, None, fx);
+        fx.note(Note::Finished { id });
+    }
+
+    /// A message is done, or was taken out of the queue by an operator with this uid, whatever was still owed.
+    pub(in crate::engine) fn on_done(&mut self, id: QueueId, by: Option<u32>, fx: &mut Effects) {
+        let Some(entry) = fx.index.remove(id) else {
+            return;
+        };
+        for hop in entry.open_hops() {
+            self.hops.remove_message(hop, id);
+        }
+        fx.note(Note::Forgotten { id });
+        fx.log(match by {
+            None => Line::new(Level::Info, "done").with("id", id),
+            Some(uid) => Line::new(Level::Info, "removed")
+                .with("id", id)
+                .with("by", format_args!("uid={uid}")),
+        });
+    }
+
+    /// An operator holds or releases a message.
+    pub(in crate::engine) fn on_marked(&mut self, id: QueueId, held: bool, fx: &mut Effects) {
+        let Some(entry) = fx.index.get_mut(id) else {
+            return;
+        };
+        entry.held = held;
+        if !held {
+            let (hops, warned) = (entry.waiting_hops(), entry.warned);
+            let age = fx.now.wall.since(entry.arrived);
+            for hop in hops {
+                self.message_due(id, hop, fx);
+            }
+            // The warning that came due while it was held is due now.
+            if !warned && age >= fx.config.delivery.warn_after {
+                fx.timers.set(fx.now.instant, Timer::Warn(id));
+            }
+        }
+    }
+
+    /// Whether an outcome closes the last open recipients of its message.
+    pub(super) fn closes(&self, id: QueueId, recipients: &[(u32, Outcome)], fx: &Effects) -> bool {
+        let Some(entry) = fx.index.get(id) else {
+            return false;
+        };
+        entry.recipients.iter().enumerate().all(|(at, state)| {
+            state.phase == Phase::Closed
+                || recipients.iter().any(|(index, outcome)| {
+                    *index as usize == at && !matches!(outcome, Outcome::Deferred { .. })
+                })
+        })
+    }
+}
+
+/// Whether anybody is to be told that the message is late.
+fn wants_delay(envelope: &Envelope) -> bool {
+    let mut recipients = envelope.recipients.iter();
+    recipients.any(|recipient| recipient.notify.wants_delay())
+}
+
+/// When a deferral ends on the monotonic clock. A wall clock that jumped can only shorten the wait, never past the
+/// longest that the schedule knows.
+fn due_at(until: Timestamp, now: Now) -> Instant {
+    now.instant
+        .after(until.since(now.wall).min(retry::DELAY_MAX))
+}
+
+/// Whether what has this origin was caused by somebody who had no authority of their own: an address that may not relay,
+/// or a DSN of ours, which anybody's mail may have caused.
+fn is_by_client(config: &Config, origin: &str) -> bool {
+    match origin.parse::<IpAddr>() {
+        Ok(address) => !config.relay.contains(address),
+        Err(_) => origin.starts_with("notice="),
+    }
+}
+
+/// The user of this machine whose process submitted what has this origin. Nobody else can choose it: a login has a domain,
+/// and the kernel names the user of a process.
+fn submitter(origin: &str) -> Option<u32> {
+    origin.strip_prefix("uid=")?.parse().ok()
+}

@@ -1,0 +1,96 @@
+//! What one participant tells another. Notes are handed on in order, before the next event.
+
+use super::event::ConnId;
+use super::spool::{MessageOwner, Removal, Unrecorded};
+use crate::envelope::Envelope;
+use crate::policy::rates::Claim;
+use crate::queue::{JournalError, Location, MessageRecord, OutcomeRecord};
+use crate::queue_id::QueueId;
+use crate::smtp::reply::Reply;
+
+/// Something that another participant has to know.
+#[derive(Debug)]
+pub(super) enum Note {
+    /// To the spool: make this message durable.
+    Append(Box<NewRecord>),
+    /// To the spool: write what came of an attempt; this delivery session waits for that.
+    Record {
+        record: OutcomeRecord,
+        session: Option<ConnId>,
+    },
+    /// To the spool: nothing is owed for this message any more.
+    Finished { id: QueueId },
+    /// To the spool: this message is not in the queue any more.
+    Forgotten { id: QueueId },
+    /// To the spool: an operator holds or releases a message.
+    Mark {
+        id: QueueId,
+        held: bool,
+        tool: ConnId,
+    },
+    /// To the spool: an operator takes a message out of the queue.
+    Remove { id: QueueId, removal: Removal },
+
+    /// To the server: the message of this session is durable, or was refused; in that case what it was counted as is
+    /// given back.
+    Stored {
+        conn: ConnId,
+        result: Result<QueueId, Reply>,
+        claim: Option<Claim>,
+    },
+    /// To the server: so many bytes of the body of a message are on the disk, or all that were on their way are lost.
+    BodyWritten {
+        id: QueueId,
+        result: Result<usize, Reply>,
+    },
+    /// To the server: so many bytes are free on the disk of the spool.
+    Space { free: u64 },
+
+    /// To the deliveries: a message is in the queue.
+    Queued(Box<NewMessage>),
+    /// To the deliveries: what came of an attempt is on the disk; this session waited for that.
+    Recorded {
+        record: OutcomeRecord,
+        session: Option<ConnId>,
+    },
+    /// To the deliveries: what this session waits for will be on the disk later, or is not owed any more.
+    GoOn { session: ConnId },
+    /// To the deliveries: the record by which a message is done is on the disk; an operator with this uid asked for it.
+    Done { id: QueueId, by: Option<u32> },
+    /// To the deliveries: a message is held or released.
+    Marked { id: QueueId, held: bool },
+    /// To the deliveries: an operator wants these tried now.
+    Flush { ids: Vec<QueueId> },
+    /// To the deliveries: the disk takes records again.
+    DiskWorks,
+
+    /// To the makers of DSNs: tell the sender, then have this recorded.
+    Notify(Unrecorded),
+
+    /// To the queue tools: a change is on the disk, or was refused.
+    Changed {
+        tool: ConnId,
+        result: Result<(), JournalError>,
+    },
+    /// To the queue tools: a line about a message that this one follows.
+    Followed { conn: ConnId, text: String },
+}
+
+/// A message that is to be made durable.
+#[derive(Debug)]
+pub(super) struct NewRecord {
+    pub(super) record: MessageRecord,
+    /// Bytes of the body.
+    pub(super) size: u64,
+    pub(super) owner: MessageOwner,
+}
+
+/// A message that is durable.
+#[derive(Debug)]
+pub(super) struct NewMessage {
+    pub(super) id: QueueId,
+    /// Bytes of the body.
+    pub(super) size: u64,
+    pub(super) envelope: Envelope,
+    pub(super) location: Location,
+}

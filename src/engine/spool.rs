@@ -1,0 +1,521 @@
+//! The spool: what was handed to the journal writer, and what becomes of it once that has answered.
+//!
+//! ```text
+//!   Append, Record, Mark, Remove --ticket--> journal writer --Committed, Failed--> who waits for it
+//! ```
+//!
+//! Invariants: nobody hears that a record is on the disk before the journal writer has said so; what came of an attempt
+//! and was refused by the disk is kept and written again, and nothing is sent meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::effects::Effects;
+use super::event::ConnId;
+use super::log::{Level, Line, original_address};
+use super::note::{NewMessage, NewRecord, Note};
+use super::timers::Timer;
+use crate::cause::Cause;
+use crate::date::Timestamp;
+use crate::envelope::Envelope;
+use crate::policy::rates::Claim;
+use crate::policy::shares::{Holder, Resource};
+use crate::queue::{
+    Command, Completion, JournalError, Location, MessageRecord, Outcome, OutcomeRecord, Phase,
+    Record, Ticket,
+};
+use crate::queue_id::QueueId;
+use crate::smtp::reply::Reply;
+
+/// What is on its way to the disk, and what the disk has refused.
+#[derive(Debug, Default)]
+pub(super) struct Spool {
+    /// In the order in which they were given out, as the outcomes among them are.
+    tickets: BTreeMap<Ticket, Committing>,
+    next_ticket: u64,
+    /// Outcomes that the disk refused.
+    refused: Vec<Refused>,
+}
+
+/// What a ticket was for.
+#[derive(Debug)]
+enum Committing {
+    /// A message.
+    Message(Box<Appended>),
+    /// Outcomes of an attempt, and the delivery session that waits for them.
+    Outcome {
+        record: OutcomeRecord,
+        session: Option<ConnId>,
+    },
+    /// A mark of hold or release, and the tool that waits for it.
+    Mark {
+        id: QueueId,
+        held: bool,
+        tool: ConnId,
+    },
+    /// A message is done, or was taken out of the queue by a tool.
+    Done {
+        id: QueueId,
+        removal: Option<Removal>,
+    },
+    /// A message was copied to a newer segment.
+    Moved { id: QueueId },
+}
+
+/// Who takes a message out of the queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Removal {
+    /// The tool, which waits for it.
+    pub(super) tool: ConnId,
+    /// Its user.
+    pub(super) uid: u32,
+}
+
+/// What is kept of a message until it is committed.
+#[derive(Debug)]
+struct Appended {
+    id: QueueId,
+    size: u64,
+    envelope: Envelope,
+    owner: MessageOwner,
+}
+
+/// Who waits for a message to be on the disk.
+#[derive(Debug)]
+pub(super) enum MessageOwner {
+    /// The client that brought it, and who is charged for it.
+    Client(ConnId, Charge),
+    /// It tells `admin` of damage with these names.
+    Damage(Vec<Box<str>>),
+    /// It is a DSN: what it tells of is recorded behind it.
+    Dsn(Box<Unrecorded>),
+}
+
+/// Memory that a message takes until it is on the disk, and on whose account; and whom it is counted for.
+#[derive(Debug)]
+pub(super) struct Charge {
+    holder: Holder,
+    bytes: u64,
+    claim: Option<Claim>,
+}
+
+impl Charge {
+    /// Charges for a message that goes to the disk.
+    pub(super) fn new(
+        holder: Holder,
+        record: &MessageRecord,
+        claim: Option<Claim>,
+        fx: &mut Effects,
+    ) -> Self {
+        let bytes = record.held() as u64;
+        // Until the disk says again how much is free.
+        fx.disk.free = fx.disk.free.map(|free| free.saturating_sub(bytes));
+        (fx.shares.of_mut(Resource::Memory)).resize(holder, 0, bytes);
+        Self {
+            holder,
+            bytes,
+            claim,
+        }
+    }
+
+    /// The message is on the disk, or refused; what it was counted as.
+    fn end(self, fx: &mut Effects) -> Option<Claim> {
+        let pool = fx.shares.of_mut(Resource::Memory);
+        pool.give(self.holder, self.bytes);
+        self.claim
+    }
+}
+
+/// Outcomes that are still to be written, and whom they are to be told first.
+#[derive(Debug)]
+pub(super) struct Unrecorded {
+    /// The outcomes.
+    pub(super) record: OutcomeRecord,
+    /// Recipients whose delivery to a host without DSN is to be told.
+    pub(super) relayed: Vec<u32>,
+    /// The host that answered.
+    pub(super) host: Option<String>,
+    /// The delivery session that waits for it.
+    pub(super) session: Option<ConnId>,
+    /// The event by which the log is to name the recipients, where it has not: nobody knew who they were.
+    pub(super) unlogged: Option<&'static str>,
+}
+
+/// What the disk refused and is tried again.
+#[derive(Debug)]
+enum Refused {
+    /// A DSN, and the outcomes behind it.
+    Untold(Unrecorded),
+    /// Outcomes that need no DSN, or whose DSN is on the disk: a second one would tell the same.
+    Told(OutcomeRecord),
+}
+
+impl Refused {
+    /// The message that it is about.
+    fn id(&self) -> QueueId {
+        match self {
+            Self::Untold(unrecorded) => unrecorded.record.id,
+            Self::Told(record) => record.id,
+        }
+    }
+}
+
+impl Spool {
+    /// Records on their way to the disk, and outcomes that it has refused.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.tickets.len(), self.refused.len())
+    }
+
+    /// Has a message made durable.
+    pub(super) fn append(&mut self, new: NewRecord, fx: &mut Effects) {
+        let NewRecord {
+            record,
+            size,
+            owner,
+        } = new;
+        let appended = Appended {
+            id: record.id,
+            size,
+            envelope: record.envelope.clone(),
+            owner,
+        };
+        let committing = Committing::Message(Box::new(appended));
+        self.write(committing, Record::Message(record), fx);
+    }
+
+    /// Writes the outcomes of an attempt; the delivery session, if any, waits for them.
+    pub(super) fn record(
+        &mut self,
+        record: OutcomeRecord,
+        session: Option<ConnId>,
+        fx: &mut Effects,
+    ) {
+        let kept = record.clone();
+        let committing = Committing::Outcome {
+            record: kept,
+            session,
+        };
+        self.write(committing, Record::Outcome(record), fx);
+    }
+
+    /// Marks a message done on the disk; recovery would find that out by itself, so nobody waits for it.
+    pub(super) fn finish(&mut self, id: QueueId, fx: &mut Effects) {
+        let committing = Committing::Done { id, removal: None };
+        self.write(committing, Record::Done(id), fx);
+    }
+
+    /// A message is not in the queue any more: what the disk refused of it says nothing to anybody.
+    pub(super) fn forget(&mut self, id: QueueId) {
+        self.refused.retain(|what| what.id() != id);
+    }
+
+    /// Marks a message held or released, for a tool that is told once it is on the disk.
+    pub(super) fn mark(&mut self, id: QueueId, held: bool, tool: ConnId, fx: &mut Effects) {
+        let record = if held {
+            Record::Hold(id)
+        } else {
+            Record::Release(id)
+        };
+        self.write(Committing::Mark { id, held, tool }, record, fx);
+    }
+
+    /// Takes a message out of the queue without a word to its sender, for a tool that is told once it is on the disk.
+    pub(super) fn remove(&mut self, id: QueueId, removal: Removal, fx: &mut Effects) {
+        let removal = Some(removal);
+        self.write(Committing::Done { id, removal }, Record::Done(id), fx);
+    }
+
+    fn write(&mut self, committing: Committing, record: Record, fx: &mut Effects) {
+        let ticket = self.ticket(committing);
+        fx.store(Command::Append { ticket, record });
+    }
+
+    fn ticket(&mut self, committing: Committing) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket = self.next_ticket.wrapping_add(1);
+        self.tickets.insert(ticket, committing);
+        ticket
+    }
+
+    /// The journal writer has something to say.
+    pub(super) fn on_stored(&mut self, completion: Completion, fx: &mut Effects) {
+        match completion {
+            Completion::Committed { ticket, location } => {
+                // Whatever it was: a disk that takes one record takes the outcomes that it had refused.
+                fx.disk_takes_records();
+                self.committed(ticket, location, fx);
+            }
+            Completion::Failed { ticket, error } => {
+                fx.log(Line::new(Level::Error, "store-failed").with("why", error));
+                self.failed(ticket, error, fx);
+            }
+            Completion::BodyWritten { id, bytes } => fx.note(Note::BodyWritten {
+                id,
+                result: Ok(bytes),
+            }),
+            Completion::BodyFailed { id, error } => {
+                fx.log(
+                    Line::new(Level::Error, "store-failed")
+                        .with("id", id)
+                        .with("why", error),
+                );
+                let result = Err(refusal(error));
+                fx.note(Note::BodyWritten { id, result });
+            }
+            Completion::Crowded { messages } => {
+                for id in messages {
+                    if let Some(progress) = self.progress(id, fx.now.wall, fx) {
+                        let ticket = self.ticket(Committing::Moved { id });
+                        fx.store(Command::CopyForward {
+                            ticket,
+                            id,
+                            progress,
+                        });
+                    }
+                }
+            }
+            // Every copy out of it was committed before this was said: nothing points there.
+            Completion::Retirable { segment } => fx.store(Command::Retire { segment }),
+            Completion::Space { free } => fx.note(Note::Space { free }),
+        }
+    }
+
+    /// A record is on the disk.
+    fn committed(&mut self, ticket: Ticket, location: Option<Location>, fx: &mut Effects) {
+        match self.tickets.remove(&ticket) {
+            Some(Committing::Message(message)) => self.message_committed(*message, location, fx),
+            Some(Committing::Outcome { record, session }) => {
+                fx.note(Note::Recorded { record, session });
+            }
+            Some(Committing::Mark { id, held, tool }) => {
+                fx.note(Note::Marked { id, held });
+                let result = Ok(());
+                fx.note(Note::Changed { tool, result });
+            }
+            Some(Committing::Done { id, removal }) => {
+                let by = removal.map(|removal| removal.uid);
+                fx.note(Note::Done { id, by });
+                if let Some(Removal { tool, .. }) = removal {
+                    let result = Ok(());
+                    fx.note(Note::Changed { tool, result });
+                }
+            }
+            Some(Committing::Moved { id }) => {
+                if let (Some(entry), Some(location)) = (fx.index.get_mut(id), location) {
+                    entry.location = location;
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// The disk has refused a record.
+    fn failed(&mut self, ticket: Ticket, error: JournalError, fx: &mut Effects) {
+        match self.tickets.remove(&ticket) {
+            Some(Committing::Message(message)) => match message.owner {
+                MessageOwner::Client(conn, charge) => {
+                    let claim = charge.end(fx);
+                    let result = Err(refusal(error));
+                    fx.note(Note::Stored {
+                        conn,
+                        result,
+                        claim,
+                    });
+                }
+                // It is told at the next start.
+                MessageOwner::Damage(_) => {}
+                MessageOwner::Dsn(mut unrecorded) => {
+                    let session = unrecorded.session.take();
+                    self.keep(Refused::Untold(*unrecorded), session, fx);
+                }
+            },
+            Some(Committing::Outcome { record, session }) => {
+                self.keep(Refused::Told(record), session, fx);
+            }
+            Some(
+                Committing::Mark { tool, .. }
+                | Committing::Done {
+                    removal: Some(Removal { tool, .. }),
+                    ..
+                },
+            ) => {
+                let result = Err(error);
+                fx.note(Note::Changed { tool, result });
+            }
+            Some(Committing::Done { removal: None, .. } | Committing::Moved { .. }) | None => {}
+        }
+    }
+
+    fn message_committed(
+        &mut self,
+        message: Appended,
+        location: Option<Location>,
+        fx: &mut Effects,
+    ) {
+        let Appended {
+            id,
+            size,
+            envelope,
+            owner,
+        } = message;
+        let after = match owner {
+            MessageOwner::Client(conn, charge) => {
+                // It was taken: what it was counted as stands.
+                let _ = charge.end(fx);
+                After::Tell(conn)
+            }
+            MessageOwner::Damage(names) => After::Told(names),
+            MessageOwner::Dsn(behind) => After::Record(behind),
+        };
+        let Some(location) = location else { return };
+        if location.body_is_file() {
+            // It is no unfinished message any more, and stays on the disk.
+            let free = &mut fx.disk.free_without_unfinished;
+            *free = free.map(|free| free.saturating_sub(size));
+            fx.size_pools();
+        }
+        fx.counters.accepted += 1;
+        fx.log(
+            Line::new(Level::Info, "queued")
+                .with("id", id)
+                .with("from", format_args!("<{}>", envelope.reverse_path))
+                .with(
+                    "to",
+                    addresses(envelope.recipients.iter().map(|one| one.mailbox.as_str())),
+                )
+                .with_some("orig_to", originals(&envelope))
+                .with("rcpts", envelope.recipients.len())
+                .with("size", size)
+                .with("origin", &envelope.origin),
+        );
+        let forwards = envelope.recipients.iter();
+        let forwards = forwards.filter(|recipient| recipient.reverse_path.is_some());
+        fx.counters.forwarded += forwards.count() as u64;
+        fx.note(Note::Queued(Box::new(NewMessage {
+            id,
+            size,
+            envelope,
+            location,
+        })));
+        match after {
+            After::Tell(conn) => fx.note(Note::Stored {
+                conn,
+                result: Ok(id),
+                claim: None,
+            }),
+            After::Told(names) if names.is_empty() => {}
+            After::Told(names) => fx.store(Command::Told { names }),
+            After::Record(behind) => self.record(behind.record, behind.session, fx),
+        }
+    }
+
+    /// How far a message is, for a copy of it. Outcomes that are on their way to the disk are in it, for they come to
+    /// lie before the copy and go with the segment that they are in.
+    fn progress(&self, id: QueueId, at: Timestamp, fx: &Effects) -> Option<OutcomeRecord> {
+        let entry = fx.index.get(id)?;
+        let mut recipients = Vec::new();
+        for (index, state) in entry.recipients.iter().enumerate() {
+            let outcome = match state.phase {
+                Phase::Closed => Outcome::Delivered,
+                Phase::Waiting | Phase::InFlight if state.attempts == 0 => continue,
+                Phase::Waiting | Phase::InFlight => Outcome::Deferred {
+                    attempts: state.attempts,
+                    until: state.until,
+                    status: state.status,
+                    why: (state.why.clone()).unwrap_or_else(|| Arc::new(Cause::here(""))),
+                },
+            };
+            recipients.push((u32::try_from(index).unwrap_or(u32::MAX), outcome));
+        }
+        for committing in self.tickets.values() {
+            if let Committing::Outcome { record, .. } = committing
+                && record.id == id
+            {
+                recipients
+                    .retain(|(index, _)| !record.recipients.iter().any(|(at, _)| at == index));
+                recipients.extend(record.recipients.iter().cloned());
+            }
+        }
+        recipients.sort_unstable_by_key(|(index, _)| *index);
+        Some(OutcomeRecord {
+            id,
+            at,
+            recipients,
+            warned: entry.warned,
+            done: false,
+        })
+    }
+
+    /// Keeps what the disk refused for another try. The session that waits goes home: nothing more is sent.
+    fn keep(&mut self, what: Refused, session: Option<ConnId>, fx: &mut Effects) {
+        fx.disk.is_stuck = true;
+        self.refused.push(what);
+        fx.timers
+            .set(fx.now.instant.after(RECORD_AGAIN), Timer::Record);
+        if let Some(session) = session {
+            fx.note(Note::GoOn { session });
+        }
+    }
+
+    /// Tries again to write what the disk refused.
+    pub(super) fn record_again(&mut self, fx: &mut Effects) {
+        for what in std::mem::take(&mut self.refused) {
+            match what {
+                Refused::Untold(unrecorded) => fx.note(Note::Notify(unrecorded)),
+                Refused::Told(record) => self.record(record, None, fx),
+            }
+        }
+    }
+}
+
+/// What follows once a message is on the disk.
+enum After {
+    /// Its client is told.
+    Tell(ConnId),
+    /// Damage counts as told.
+    Told(Vec<Box<str>>),
+    /// What it tells of is recorded.
+    Record(Box<Unrecorded>),
+}
+
+/// Addresses in one value of a log line: all of them where they are few.
+pub(super) fn addresses<'a>(mailboxes: impl Iterator<Item = &'a str>) -> String {
+    let mut text = String::new();
+    for (at, mailbox) in mailboxes.enumerate() {
+        if at >= LOGGED_ADDRESSES_MAX {
+            text.push_str(",...");
+            break;
+        }
+        if at > 0 {
+            text.push(',');
+        }
+        text.push_str(mailbox);
+    }
+    text
+}
+
+/// The addresses that the client named, where aliases led to others.
+fn originals(envelope: &Envelope) -> Option<String> {
+    let mut named: Vec<&str> = Vec::new();
+    for address in envelope.recipients.iter().filter_map(original_address) {
+        // An alias makes many recipients of one, which stand together.
+        if named.last() != Some(&address) {
+            named.push(address);
+        }
+    }
+    (!named.is_empty()).then(|| addresses(named.into_iter()))
+}
+
+fn refusal(error: JournalError) -> Reply {
+    match error {
+        JournalError::NoSpace => Reply::NO_SPACE,
+        _ => Reply::STORE_FAILED,
+    }
+}
+
+/// Addresses that one log line names.
+const LOGGED_ADDRESSES_MAX: usize = 10;
+
+/// How long after a failure outcomes are written again.
+const RECORD_AGAIN: Duration = Duration::from_secs(1);
