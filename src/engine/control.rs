@@ -15,11 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use super::connections::{ConnEvent, Owner, Sessions};
 use super::delivery::Delivery;
-use super::effects::Effects;
+use super::effects::{Effects, ROOT};
 use super::event::{Action, ConnId, Peer, Reader};
 use super::log::{Level, Line};
-use super::note::Note;
-use super::spool::Removal;
+use super::note::{Note, Removal};
+pub use super::stats::Stats;
+use super::stats::stats;
 use super::status::{Status, status};
 use crate::date::Timestamp;
 use crate::envelope::Envelope;
@@ -171,59 +172,6 @@ pub struct ListedRecipient {
     /// When it is tried next, in seconds since 1970; nothing where it is not known, or is now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
-}
-
-/// Numbers since the start, and of now.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Stats {
-    /// Messages queued.
-    pub queued: usize,
-    /// Messages held.
-    pub held: usize,
-    /// Next hops in the table.
-    pub hops: usize,
-    /// Sessions that came in, now.
-    pub sessions: usize,
-    /// Sessions that go out, now.
-    pub couriers: usize,
-    /// Bytes in buffers.
-    pub buffered: usize,
-    /// Sessions since the start.
-    pub sessions_total: u64,
-    /// Messages accepted.
-    pub accepted: u64,
-    /// Commands refused.
-    pub refused: u64,
-    /// Recipients delivered.
-    pub delivered: u64,
-    /// Attempts put off.
-    pub deferred: u64,
-    /// Recipients failed.
-    pub failed: u64,
-    /// Notifications sent.
-    pub notices: u64,
-    /// Recipients that were forwarded with a rewritten reverse-path.
-    pub forwarded: u64,
-    /// Messages that failed DMARC.
-    pub dmarc_failed: u64,
-    /// Messages that were refused for it.
-    pub dmarc_refused: u64,
-    /// Messages that the hook refused.
-    pub hook_refused: u64,
-    /// Messages that the hook put off.
-    pub hook_deferred: u64,
-    /// Connections, messages and recipients of strangers who had had enough.
-    pub throttled: u64,
-    /// Recipients refused because a list has the client.
-    pub listed: u64,
-    /// Recipients put off by greylisting.
-    pub greylisted: u64,
-    /// Replies held back.
-    pub slowed: u64,
-    /// Microseconds of the longest turn of the event loop since the start.
-    pub longest_turn_us: u64,
-    /// When it began, in seconds since 1970; 0 where there was none.
-    pub longest_turn_at: u64,
 }
 
 /// The tools that are connected.
@@ -945,40 +893,6 @@ impl Control {
     }
 }
 
-/// Numbers of now and since the start.
-pub(super) fn stats(delivery: &Delivery, fx: &Effects) -> Stats {
-    let counters = fx.counters;
-    let took = counters
-        .longest_turn
-        .map_or(Duration::ZERO, |turn| turn.took);
-    Stats {
-        queued: fx.index.len(),
-        held: fx.index.entries().filter(|(_, entry)| entry.held).count(),
-        hops: delivery.hops(),
-        sessions: fx.sessions(),
-        couriers: fx.deliveries(),
-        buffered: fx.memory(),
-        sessions_total: counters.sessions,
-        accepted: counters.accepted,
-        refused: counters.refused,
-        delivered: counters.delivered,
-        deferred: counters.deferred,
-        failed: counters.failed,
-        notices: counters.notices,
-        forwarded: counters.forwarded,
-        dmarc_failed: counters.dmarc_failed,
-        dmarc_refused: counters.dmarc_refused,
-        hook_refused: counters.hook_refused,
-        hook_deferred: counters.hook_deferred,
-        throttled: counters.throttled,
-        listed: counters.listed,
-        greylisted: counters.greylisted,
-        slowed: counters.slowed,
-        longest_turn_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        longest_turn_at: counters.longest_turn.map_or(0, |turn| turn.at.seconds()),
-    }
-}
-
 const fn phase_text(phase: Phase) -> &'static str {
     match phase {
         Phase::Waiting => "waiting",
@@ -993,9 +907,6 @@ const UNREAD: &str =
 
 /// Failures of the disk that a tool is told of.
 const COMMIT_ERRORS_MAX: usize = 8;
-
-/// The uid that may do everything.
-pub(super) const ROOT: u32 = 0;
 
 /// Messages and recipients that are listed before the tool has to have taken them.
 const LISTED_AT_ONCE: usize = 256;

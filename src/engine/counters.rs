@@ -1,13 +1,13 @@
 //! Numbers since the start, and how large what grows with load is now.
 
-use std::time::Duration;
-
-use crate::date::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// What happened since the start, for `queue stats` and the status page.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
 pub struct Counters {
     /// Sessions accepted.
+    #[serde(rename = "sessions_total")]
     pub sessions: u64,
     /// Messages accepted.
     pub accepted: u64,
@@ -41,17 +41,11 @@ pub struct Counters {
     pub slowed: u64,
     /// Questions to the DNS that were not asked, because whoever needed them had its share of questions.
     pub unasked: u64,
-    /// The longest turn of the event loop, if there was one.
-    pub longest_turn: Option<Turn>,
-}
-
-/// A turn of the event loop: all that is done between two waits for the world.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Turn {
-    /// How long it took by the wall clock. Time in which the processor was with other processes is in it.
-    pub took: Duration,
-    /// When it began.
-    pub at: Timestamp,
+    /// Microseconds that the longest turn of the event loop took by the wall clock, all that is done between two waits for
+    /// the world. Time in which the processor was with other processes is in it.
+    pub longest_turn_us: u64,
+    /// When it began, in seconds since 1970; 0 where there was none.
+    pub longest_turn_at: u64,
 }
 
 /// Sizes of what grows with load, for those who hold them to their ceilings.

@@ -7,8 +7,7 @@ use std::fmt::Write as _;
 
 use super::effects::Effects;
 use super::log::{Level, Line};
-use super::note::{NewRecord, Note};
-use super::spool::MessageOwner;
+use super::note::{MessageOwner, NewRecord, Note};
 use crate::address::ReversePath;
 use crate::envelope::{BodyKind, Envelope, Notify, Recipient};
 use crate::limits::SET_ASIDE_LINES_MAX;

@@ -8,22 +8,22 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::connections::Connections;
-use super::control::ROOT;
 use super::counters::Counters;
 use super::event::{Action, ConnId, JobId, Work};
 use super::following::Following;
 use super::log::{Level, Line};
 use super::lookups::{Answered, Lookups};
-use super::note::Note;
+use super::note::{Charge, Note};
 use super::repeats::Repeats;
-use super::status::Observed;
+use super::status::observed::Observed;
 use super::timers::Timers;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::dns::{Answer, Question};
 use crate::entropy::Entropy;
+use crate::policy::rates::Claim;
 use crate::policy::shares::{Holder, Resource, Shares};
-use crate::queue::{Command, IdSource, Index};
+use crate::queue::{Command, IdSource, Index, MessageRecord};
 use crate::queue_id::QueueId;
 
 use super::shares::capacity;
@@ -137,6 +137,31 @@ impl Effects {
         }
     }
 
+    /// Charges somebody for a message that goes to the disk.
+    pub(super) fn charge(
+        &mut self,
+        holder: Holder,
+        record: &MessageRecord,
+        claim: Option<Claim>,
+    ) -> Charge {
+        let bytes = record.held() as u64;
+        // Until the disk says again how much is free.
+        self.disk.free = self.disk.free.map(|free| free.saturating_sub(bytes));
+        (self.shares.of_mut(Resource::Memory)).resize(holder, 0, bytes);
+        Charge {
+            holder,
+            bytes,
+            claim,
+        }
+    }
+
+    /// The message is on the disk, or refused; gives what it was counted as.
+    pub(super) fn discharge(&mut self, charge: Charge) -> Option<Claim> {
+        let pool = self.shares.of_mut(Resource::Memory);
+        pool.give(charge.holder, charge.bytes);
+        charge.claim
+    }
+
     /// Looks a name up; the answer is there at once, or comes to the owner of `conn` later.
     pub(super) fn ask(
         &mut self,
@@ -245,3 +270,6 @@ impl Effects {
         }
     }
 }
+
+/// The uid that may do everything.
+pub(super) const ROOT: u32 = 0;

@@ -31,6 +31,7 @@ mod server;
 mod shares;
 mod signing;
 mod spool;
+mod stats;
 pub mod status;
 mod timers;
 
@@ -52,11 +53,11 @@ use crate::smtp::reply::Reply;
 use crate::workload::{self, Workload};
 
 use connections::{ConnEvent, Connections, Owner};
-use control::{Control, ROOT, Stats};
-pub use counters::{Counters, Tables, Turn};
+use control::{Control, Stats};
+pub use counters::{Counters, Tables};
 use delivery::Delivery;
 use dsn::Dsns;
-use effects::{Disk, Effects, JobOwner, Jobs, Logging};
+use effects::{Disk, Effects, JobOwner, Jobs, Logging, ROOT};
 use event::{Action, ConnId, Event, Listener, Peer, Reader};
 use following::Following;
 use log::{Level, Line};
@@ -66,7 +67,8 @@ use repeats::Repeats;
 use server::Server;
 use shares::capacity;
 use spool::Spool;
-use status::{CertificateLeft, Door, Observed, Status, Visits};
+use status::{CertificateLeft, Door, Status, Visits};
+use status::observed::Observed;
 use timers::{Timer, Timers};
 
 /// The relay.
@@ -502,7 +504,7 @@ impl Engine {
 
     /// Numbers of now and since the start.
     pub fn stats(&self) -> Stats {
-        control::stats(&self.delivery, &self.fx)
+        stats::stats(&self.delivery, &self.fx)
     }
 
     /// The state of the relay. Looks at each queued message once.
@@ -518,10 +520,11 @@ impl Engine {
 
     /// Notes how long the turn took that began `now`.
     pub fn note_turn(&mut self, took: Duration, now: Now) {
-        let longest = self.fx.counters.longest_turn;
-        if longest.is_none_or(|longest| took > longest.took) {
-            let at = now.wall;
-            self.fx.counters.longest_turn = Some(Turn { took, at });
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let counters = &mut self.fx.counters;
+        if took > counters.longest_turn_us {
+            counters.longest_turn_us = took;
+            counters.longest_turn_at = now.wall.seconds();
         }
     }
 

@@ -1,9 +1,9 @@
 //! What one participant tells another. Notes are handed on in order, before the next event.
 
 use super::event::ConnId;
-use super::spool::{MessageOwner, Removal, Unrecorded};
 use crate::envelope::Envelope;
 use crate::policy::rates::Claim;
+use crate::policy::shares::Holder;
 use crate::queue::{JournalError, Location, MessageRecord, OutcomeRecord};
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
@@ -93,4 +93,47 @@ pub(super) struct NewMessage {
     pub(super) size: u64,
     pub(super) envelope: Envelope,
     pub(super) location: Location,
+}
+
+/// Who takes a message out of the queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Removal {
+    /// The tool, which waits for it.
+    pub(super) tool: ConnId,
+    /// Its user.
+    pub(super) uid: u32,
+}
+
+/// Who waits for a message to be on the disk.
+#[derive(Debug)]
+pub(super) enum MessageOwner {
+    /// The client that brought it, and who is charged for it.
+    Client(ConnId, Charge),
+    /// It tells `admin` of damage with these names.
+    Damage(Vec<Box<str>>),
+    /// It is a DSN: what it tells of is recorded behind it.
+    Dsn(Box<Unrecorded>),
+}
+
+/// Memory that a message takes until it is on the disk, and on whose account; and whom it is counted for.
+#[derive(Debug)]
+pub(super) struct Charge {
+    pub(super) holder: Holder,
+    pub(super) bytes: u64,
+    pub(super) claim: Option<Claim>,
+}
+
+/// Outcomes that are still to be written, and whom they are to be told first.
+#[derive(Debug)]
+pub(super) struct Unrecorded {
+    /// The outcomes.
+    pub(super) record: OutcomeRecord,
+    /// Recipients whose delivery to a host without DSN is to be told.
+    pub(super) relayed: Vec<u32>,
+    /// The host that answered.
+    pub(super) host: Option<String>,
+    /// The delivery session that waits for it.
+    pub(super) session: Option<ConnId>,
+    /// The event by which the log is to name the recipients, where it has not: nobody knew who they were.
+    pub(super) unlogged: Option<&'static str>,
 }

@@ -14,15 +14,13 @@ use std::time::Duration;
 use super::effects::Effects;
 use super::event::ConnId;
 use super::log::{Level, Line, original_address};
-use super::note::{NewMessage, NewRecord, Note};
+use super::note::{MessageOwner, NewMessage, NewRecord, Note, Removal, Unrecorded};
 use super::timers::Timer;
 use crate::cause::Cause;
 use crate::date::Timestamp;
 use crate::envelope::Envelope;
-use crate::policy::rates::Claim;
-use crate::policy::shares::{Holder, Resource};
 use crate::queue::{
-    Command, Completion, JournalError, Location, MessageRecord, Outcome, OutcomeRecord, Phase,
+    Command, Completion, JournalError, Location, Outcome, OutcomeRecord, Phase,
     Record, Ticket,
 };
 use crate::queue_id::QueueId;
@@ -63,15 +61,6 @@ enum Committing {
     Moved { id: QueueId },
 }
 
-/// Who takes a message out of the queue.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Removal {
-    /// The tool, which waits for it.
-    pub(super) tool: ConnId,
-    /// Its user.
-    pub(super) uid: u32,
-}
-
 /// What is kept of a message until it is committed.
 #[derive(Debug)]
 struct Appended {
@@ -79,67 +68,6 @@ struct Appended {
     size: u64,
     envelope: Envelope,
     owner: MessageOwner,
-}
-
-/// Who waits for a message to be on the disk.
-#[derive(Debug)]
-pub(super) enum MessageOwner {
-    /// The client that brought it, and who is charged for it.
-    Client(ConnId, Charge),
-    /// It tells `admin` of damage with these names.
-    Damage(Vec<Box<str>>),
-    /// It is a DSN: what it tells of is recorded behind it.
-    Dsn(Box<Unrecorded>),
-}
-
-/// Memory that a message takes until it is on the disk, and on whose account; and whom it is counted for.
-#[derive(Debug)]
-pub(super) struct Charge {
-    holder: Holder,
-    bytes: u64,
-    claim: Option<Claim>,
-}
-
-impl Charge {
-    /// Charges for a message that goes to the disk.
-    pub(super) fn new(
-        holder: Holder,
-        record: &MessageRecord,
-        claim: Option<Claim>,
-        fx: &mut Effects,
-    ) -> Self {
-        let bytes = record.held() as u64;
-        // Until the disk says again how much is free.
-        fx.disk.free = fx.disk.free.map(|free| free.saturating_sub(bytes));
-        (fx.shares.of_mut(Resource::Memory)).resize(holder, 0, bytes);
-        Self {
-            holder,
-            bytes,
-            claim,
-        }
-    }
-
-    /// The message is on the disk, or refused; what it was counted as.
-    fn end(self, fx: &mut Effects) -> Option<Claim> {
-        let pool = fx.shares.of_mut(Resource::Memory);
-        pool.give(self.holder, self.bytes);
-        self.claim
-    }
-}
-
-/// Outcomes that are still to be written, and whom they are to be told first.
-#[derive(Debug)]
-pub(super) struct Unrecorded {
-    /// The outcomes.
-    pub(super) record: OutcomeRecord,
-    /// Recipients whose delivery to a host without DSN is to be told.
-    pub(super) relayed: Vec<u32>,
-    /// The host that answered.
-    pub(super) host: Option<String>,
-    /// The delivery session that waits for it.
-    pub(super) session: Option<ConnId>,
-    /// The event by which the log is to name the recipients, where it has not: nobody knew who they were.
-    pub(super) unlogged: Option<&'static str>,
 }
 
 /// What the disk refused and is tried again.
@@ -315,7 +243,7 @@ impl Spool {
         match self.tickets.remove(&ticket) {
             Some(Committing::Message(message)) => match message.owner {
                 MessageOwner::Client(conn, charge) => {
-                    let claim = charge.end(fx);
+                    let claim = fx.discharge(charge);
                     let result = Err(refusal(error));
                     fx.note(Note::Stored {
                         conn,
@@ -362,7 +290,7 @@ impl Spool {
         let after = match owner {
             MessageOwner::Client(conn, charge) => {
                 // It was taken: what it was counted as stands.
-                let _ = charge.end(fx);
+                fx.discharge(charge);
                 After::Tell(conn)
             }
             MessageOwner::Damage(names) => After::Told(names),

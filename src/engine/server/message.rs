@@ -10,9 +10,8 @@ use crate::auth::dkim::tag::TagList;
 use crate::engine::effects::{Effects, JobOwner};
 use crate::engine::event::{Action, ConnId, Peer, Work, WorkResult};
 use crate::engine::log::{Level, Line};
-use crate::engine::note::{NewRecord, Note};
+use crate::engine::note::{MessageOwner, NewRecord, Note};
 use crate::engine::signing::{authors_of, is_mentioned, keys_for, keys_of, signing_inputs};
-use crate::engine::spool::{Charge, MessageOwner};
 use crate::engine::status::Version;
 use crate::envelope::{Envelope, Recipient};
 use crate::limits::{SESSION_KEPT_BYTES, SYSTEM_UID_FACTOR};
@@ -437,7 +436,7 @@ impl Server {
         };
         let Signing { record, size } = *signing;
         // From here on the disk says whether it counts, also where the client does not wait for that.
-        let charge = Charge::new(inbound.holder(), &record, inbound.claimed.take(), fx);
+        let charge = fx.charge(inbound.holder(), &record, inbound.claimed.take());
         fx.note(Note::Append(Box::new(NewRecord {
             record,
             size,

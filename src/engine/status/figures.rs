@@ -147,74 +147,74 @@ fn counters(page: &mut Exposition, status: &Status) {
         (
             "chopar_sessions_total",
             "Sessions accepted.",
-            stats.sessions_total,
+            stats.total.sessions,
         ),
         (
             "chopar_accepted_total",
             "Messages accepted.",
-            stats.accepted,
+            stats.total.accepted,
         ),
         (
             "chopar_refused_total",
             "Commands, messages and recipients refused.",
-            stats.refused,
+            stats.total.refused,
         ),
         (
             "chopar_delivered_total",
             "Recipients delivered.",
-            stats.delivered,
+            stats.total.delivered,
         ),
         (
             "chopar_deferred_total",
             "Attempts deferred.",
-            stats.deferred,
+            stats.total.deferred,
         ),
-        ("chopar_failed_total", "Recipients failed.", stats.failed),
+        ("chopar_failed_total", "Recipients failed.", stats.total.failed),
         (
             "chopar_notifications_total",
             "Delivery status notifications sent.",
-            stats.notices,
+            stats.total.notices,
         ),
         (
             "chopar_forwarded_total",
             "Recipients forwarded with a rewritten reverse-path.",
-            stats.forwarded,
+            stats.total.forwarded,
         ),
         (
             "chopar_dmarc_refused_total",
             "Messages refused for DMARC.",
-            stats.dmarc_refused,
+            stats.total.dmarc_refused,
         ),
         (
             "chopar_hook_refused_total",
             "Messages that the hook refused.",
-            stats.hook_refused,
+            stats.total.hook_refused,
         ),
         (
             "chopar_hook_deferred_total",
             "Messages that the hook deferred.",
-            stats.hook_deferred,
+            stats.total.hook_deferred,
         ),
         (
             "chopar_throttled_total",
             "Connections, messages and recipients beyond a rate.",
-            stats.throttled,
+            stats.total.throttled,
         ),
         (
             "chopar_listed_total",
             "Recipients refused because a list has the client.",
-            stats.listed,
+            stats.total.listed,
         ),
         (
             "chopar_greylisted_total",
             "Recipients deferred by greylisting.",
-            stats.greylisted,
+            stats.total.greylisted,
         ),
-        ("chopar_slowed_total", "Replies held back.", stats.slowed),
+        ("chopar_slowed_total", "Replies held back.", stats.total.slowed),
     ] {
         page.single(Family::Counter, name, help, value);
     }
-    let longest = std::time::Duration::from_micros(stats.longest_turn_us);
+    let longest = std::time::Duration::from_micros(stats.total.longest_turn_us);
     let help = "The longest turn of the event loop since the start.";
     page.single(
         Family::Gauge,

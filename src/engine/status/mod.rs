@@ -4,13 +4,12 @@
 //! nobody is named: whoever is on this machine may read the page.
 
 mod figures;
-mod observed;
+pub(super) mod observed;
 mod page;
 mod redaction;
 mod report;
 mod visits;
 
-pub(super) use observed::Observed;
 pub use observed::{CertificateLeft, Outcomes, Reason, Version};
 pub use redaction::redacted;
 pub use report::{Age, Happened, NextHopReport, ProviderReport, Status, Stuck, Timed};

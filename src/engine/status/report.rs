@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::observed::{CertificateLeft, DMARC_NAMES, Observed, Outcomes, Reason, Version};
 use super::redaction::{public_cause, public_event, redacted};
 use crate::config::Destination;
-use crate::engine::control::{Stats, stats};
+use crate::engine::stats::{Stats, stats};
 use crate::engine::delivery::Delivery;
 use crate::engine::effects::Effects;
 use crate::limits::{STATUS_EVENT_BYTES_MAX, STATUS_ROWS_MAX};

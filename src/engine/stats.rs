@@ -1,0 +1,63 @@
+//! What is now and what has been counted since the start: one declaration for the engine, the queue tools and the page.
+
+use serde::{Deserialize, Serialize};
+
+use super::counters::Counters;
+use super::delivery::Delivery;
+use super::effects::Effects;
+
+/// Numbers of now, and since the start. One that an older daemon does not know yet is 0.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Stats {
+    /// Messages queued.
+    pub queued: usize,
+    /// Messages held.
+    pub held: usize,
+    /// Next hops in the table.
+    pub hops: usize,
+    /// SMTP server sessions, now.
+    pub sessions: usize,
+    /// Delivery sessions, now.
+    pub couriers: usize,
+    /// Bytes in buffers.
+    pub buffered: usize,
+    /// Since the start.
+    #[serde(flatten)]
+    pub total: Counters,
+}
+
+/// Numbers of now and since the start.
+pub(super) fn stats(delivery: &Delivery, fx: &Effects) -> Stats {
+    Stats {
+        queued: fx.index.len(),
+        held: fx.index.entries().filter(|(_, entry)| entry.held).count(),
+        hops: delivery.hops(),
+        sessions: fx.sessions(),
+        couriers: fx.deliveries(),
+        buffered: fx.memory(),
+        total: fx.counters,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_of_an_older_daemon_is_read_and_that_of_a_newer_one_too() {
+        let text = r#"{"queued": 3, "accepted": 7, "sessions_total": 9, "invented_later": 1}"#;
+        let stats: Stats = serde_json::from_str(text).expect("it reads");
+        let total = Counters {
+            accepted: 7,
+            sessions: 9,
+            ..Counters::default()
+        };
+        let expected = Stats {
+            queued: 3,
+            total,
+            ..Stats::default()
+        };
+        assert_eq!(stats, expected);
+    }
+}
