@@ -67,8 +67,8 @@ use repeats::Repeats;
 use server::Server;
 use shares::capacity;
 use spool::Spool;
-use status::{CertificateLeft, Door, Status, Visits};
 use status::observed::Observed;
+use status::{CertificateLeft, Door, Status, Visits};
 use timers::{Timer, Timers};
 
 /// The relay.

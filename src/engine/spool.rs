@@ -20,8 +20,7 @@ use crate::cause::Cause;
 use crate::date::Timestamp;
 use crate::envelope::Envelope;
 use crate::queue::{
-    Command, Completion, JournalError, Location, Outcome, OutcomeRecord, Phase,
-    Record, Ticket,
+    Command, Completion, JournalError, Location, Outcome, OutcomeRecord, Phase, Record, Ticket,
 };
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;

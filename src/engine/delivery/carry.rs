@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{BLOCK_BYTES, Courier, Heard, Load, Stage};
+use super::session::{BLOCK_BYTES, Courier, Delivery, Heard, Load, Stage};
 use crate::address::ReversePath;
 use crate::cause::Words;
-use crate::engine::delivery::Delivery;
 use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Reader};
 use crate::engine::log::{Level, Line, Named};

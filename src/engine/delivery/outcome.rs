@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Courier, Heard, Load, Stage, Target, cause_at, tls_text};
+use super::session::{Courier, Delivery, Heard, Load, Stage, Target, cause_at, tls_text};
 use crate::cause::{Cause, Place, Words};
 use crate::date::Timestamp;
-use crate::engine::delivery::Delivery;
 use crate::engine::effects::Effects;
 use crate::engine::event::ConnId;
 use crate::engine::log::{Level, Line};

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::Delivery;
+use super::session::Delivery;
 use crate::cause::Cause;
 use crate::clock::{Instant, Now};
 use crate::config::Config;

@@ -5,14 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::outcome::close_waiting;
-use super::{Courier, Host, Origin, Reach, Stage, Target, Trouble, cause_at};
+use super::session::{Courier, Delivery, Host, Origin, Reach, Stage, Target, Trouble, cause_at};
 use crate::address::Domain;
 use crate::cause::{Cause, Place, Words};
 use crate::clock::Instant;
 use crate::config::{self, Destination, Family, Scheme, Via};
 use crate::dns::{Answer, MailHosts, NoRecords, Question, RecordKind, Records, mail_hosts};
 use crate::engine::connections::Owner;
-use crate::engine::delivery::Delivery;
 use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Endpoint};
 use crate::engine::log::{Level, Line};

@@ -5,7 +5,8 @@
 //! wait when the pause begins a few envelopes are read, others at the next pause. Ten thousand messages to a dead host
 //! cost no more lines than that.
 
-use super::{Delivery, Hop};
+use super::hops::Hop;
+use super::session::Delivery;
 use crate::cause::Cause;
 use crate::date::Timestamp;
 use crate::engine::effects::Effects;

@@ -8,79 +8,21 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Accepted, Inbound, Server};
+use super::guard::{Accepted, Guard, Held, Verdict};
+use super::session::{Inbound, Server};
 use crate::address::{Domain, Mailbox, ReversePath};
-use crate::clock::{Instant, Now};
 use crate::config::Toggle;
 use crate::dns::{Answer, Question};
 use crate::engine::effects::Effects;
 use crate::engine::event::{ConnId, Peer};
 use crate::engine::log::{Level, Line};
-use crate::entropy::Entropy;
 use crate::limits::READ_TURN_BYTES_MAX;
-use crate::policy::conduct::{Conduct, Rate};
+use crate::policy::conduct::Rate;
 use crate::policy::greylist::{Attempt, Greylist};
-use crate::policy::returns::Returns;
 use crate::policy::shares::Resource;
 use crate::policy::vetting::Vetting;
 use crate::smtp::hello::{self, HelloFault};
 use crate::smtp::reply::Reply;
-
-/// What is known of all strangers.
-pub(super) struct Strangers {
-    pub(super) conduct: Conduct,
-    pub(super) greylist: Greylist,
-    /// How often return addresses were used.
-    pub(super) returns: Returns,
-    /// When a list last gave an odd answer that was logged.
-    odd_at: Option<Instant>,
-}
-
-/// What is known of one.
-pub(super) struct Guard {
-    vetting: Vetting,
-    /// Quarters of recipients that he named and who do not exist: one of a bounce is a quarter.
-    unknown: u32,
-    held: Option<Held>,
-}
-
-/// What the client waits for.
-enum Held {
-    /// The lists, before it is said whether these may be sent to.
-    Lists { shown: String, accepted: Accepted },
-    /// Time.
-    Verdict(Verdict),
-}
-
-/// What a session is to be told.
-pub(super) enum Verdict {
-    /// Of a hello.
-    Hello(Result<(), Reply>),
-    /// Of a reverse-path.
-    Sender(Result<(), Reply>),
-    /// Of a forward-path.
-    Recipient(Result<Accepted, Reply>),
-    /// That it is over.
-    Close(Reply),
-}
-
-impl Strangers {
-    pub(super) fn new(entropy: &mut dyn Entropy, now: Now) -> Self {
-        Self {
-            conduct: Conduct::default(),
-            greylist: Greylist::new(entropy, now),
-            returns: Returns::default(),
-            odd_at: None,
-        }
-    }
-
-    /// Sweeps out what is too old.
-    pub(super) fn sweep(&mut self, now: Instant) {
-        self.conduct.sweep(now);
-        self.greylist.sweep(now);
-        self.returns.sweep(now);
-    }
-}
 
 impl Inbound {
     /// The name of the client, where the DNS has confirmed it by now.
@@ -488,5 +430,6 @@ fn is_for_complaints(shown: &str) -> bool {
 
 /// How often odd answers of lists are logged.
 const ODD_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Memory that there has to be for a second recipient: four times what a message that begins needs.
 const RECIPIENT_ROOM_BYTES: u64 = 4 * READ_TURN_BYTES_MAX as u64;

@@ -7,13 +7,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::examination::{Checked, Checking, Seal};
 use super::intake::{Plan, Whole};
-use super::{Inbound, Server};
+use super::session::{Inbound, Server};
 use crate::address::{Domain, Mailbox};
 use crate::auth::arc::{self, Sealing};
 use crate::auth::dkim::key::{Algorithm, SigningKey};
 use crate::auth::dkim::sign::Signer;
-use crate::auth::results::{AuthenticationResults, claims_id};
+use crate::auth::results::claims_id;
 use crate::auth::spf;
 use crate::config::{Bcc, DkimKey, Dmarc};
 use crate::dns::{Answer, Question};
@@ -24,105 +25,14 @@ use crate::engine::signing::Keys;
 use crate::limits::DNS_QUESTIONS_PER_SESSION_MAX;
 use crate::mail::authors::{AuthorsError, authors};
 use crate::mail::header::{Field, Front, Header};
-use crate::policy::authenticity::{Circumstances, Examination, Findings, Next, Verified};
-use crate::policy::authority::{Mark, Released};
+use crate::policy::authenticity::{Circumstances, Examination, Findings, Next};
+use crate::policy::authority::Mark;
 use crate::policy::relay::Client;
-use crate::policy::turns::Turn;
 use crate::queue::Command;
 use crate::queue_id::QueueId;
 use crate::smtp::hook::Fact;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::Transaction;
-
-/// A message that is being examined.
-pub(super) struct Checking {
-    id: QueueId,
-    whole: Whole,
-    transaction: Transaction,
-    known: Circumstances,
-    examination: Box<Examination>,
-    /// Questions that are open.
-    asked: Vec<Question>,
-    /// Questions that wait for those.
-    unasked: Vec<Question>,
-    /// Its place among those that wait for a worker, from when on it has one.
-    turn: Option<Turn>,
-}
-
-/// A message that is wanted.
-pub(super) struct Checked {
-    pub(super) id: QueueId,
-    pub(super) whole: Whole,
-    /// Without its recipients, which are released.
-    pub(super) transaction: Transaction,
-    /// What allows it to be queued.
-    pub(super) released: Released,
-    /// Fields that say what was found out.
-    pub(super) fields: Vec<u8>,
-    /// The same, for the hook.
-    pub(super) facts: Vec<(Fact, String)>,
-    /// Fields that the hook adds.
-    pub(super) hooked: Vec<u8>,
-    /// Who seals it, and what is said by that.
-    pub(super) seal: Option<Box<Seal>>,
-}
-
-/// A seal that is to be set.
-pub(super) struct Seal {
-    domain: Domain,
-    key: Arc<DkimKey>,
-    results: AuthenticationResults,
-    chain: arc::Verdict,
-}
-
-impl Checking {
-    /// The message.
-    pub(super) fn id(&self) -> QueueId {
-        self.id
-    }
-
-    /// Whether its body was streamed out.
-    pub(super) fn is_spilled(&self) -> bool {
-        self.whole.spilled
-    }
-
-    /// Bytes that are held: the message, its header, and what the signatures are verified from, which is about as long.
-    pub(super) fn memory(&self) -> usize {
-        let header = self.whole.header.as_bytes().len();
-        let rest = self.whole.rest.capacity();
-        rest.saturating_add(header.saturating_mul(2))
-            .saturating_add(self.examination.memory())
-    }
-
-    /// Bytes that can be streamed out.
-    pub(super) fn can_stream(&self) -> usize {
-        self.whole.rest.len()
-    }
-
-    /// Gives what it holds, to be streamed out.
-    pub(super) fn stream_out(&mut self) -> Vec<u8> {
-        self.whole.spilled = true;
-        let block = std::mem::take(&mut self.whole.rest);
-        self.whole.in_flight = self.whole.in_flight.saturating_add(block.len());
-        block
-    }
-
-    /// Its place among those that wait for a worker.
-    pub(super) fn turn(&self) -> Option<Turn> {
-        self.turn
-    }
-
-    /// A worker has verified its signatures.
-    pub(super) fn on_verified(&mut self, verified: Verified) {
-        self.examination.on_verified(verified);
-    }
-
-    /// A block of it is on the disk; or was lost, and then the disk says so again when the message is to be stored.
-    pub(super) fn on_written(&mut self, result: Result<usize, Reply>) {
-        let bytes = result.unwrap_or(usize::MAX);
-        self.whole.in_flight = self.whole.in_flight.saturating_sub(bytes);
-    }
-}
 
 impl Server {
     /// What is done with a message of an unauthenticated client: it is examined. It is refused where it cannot be told

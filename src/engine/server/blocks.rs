@@ -3,17 +3,14 @@
 
 use std::collections::HashMap;
 
-use super::Server;
-use crate::engine::effects::Effects;
-use crate::policy::shares::{Holder, Resource};
-use crate::queue::Command;
+use crate::policy::shares::Holder;
 use crate::queue_id::QueueId;
 
 /// What is on its way, by message.
 #[derive(Default)]
 pub(super) struct Blocks {
-    by_message: HashMap<QueueId, (Holder, u64)>,
-    bytes: u64,
+    pub(super) by_message: HashMap<QueueId, (Holder, u64)>,
+    pub(super) bytes: u64,
 }
 
 impl Blocks {
@@ -27,14 +24,14 @@ impl Blocks {
         self.by_message.len()
     }
 
-    fn add(&mut self, id: QueueId, holder: Holder, bytes: u64) {
+    pub(super) fn add(&mut self, id: QueueId, holder: Holder, bytes: u64) {
         let (_, sum) = self.by_message.entry(id).or_insert((holder, 0));
         *sum = sum.saturating_add(bytes);
         self.bytes = self.bytes.saturating_add(bytes);
     }
 
     /// So many bytes have come to the disk, or all were lost; gives whose they were, and how many.
-    fn take(&mut self, id: QueueId, bytes: Option<usize>) -> Option<(Holder, u64)> {
+    pub(super) fn take(&mut self, id: QueueId, bytes: Option<usize>) -> Option<(Holder, u64)> {
         let (holder, sum) = self.by_message.get_mut(&id)?;
         let taken = bytes.map_or(*sum, |bytes| (bytes as u64).min(*sum));
         *sum = sum.saturating_sub(taken);
@@ -44,28 +41,5 @@ impl Blocks {
             self.by_message.remove(&id);
         }
         Some((holder, taken))
-    }
-}
-
-impl Server {
-    /// A block of a message goes to the disk.
-    pub(super) fn store_block(
-        &mut self,
-        id: QueueId,
-        holder: Holder,
-        bytes: Vec<u8>,
-        fx: &mut Effects,
-    ) {
-        let len = bytes.len() as u64;
-        (fx.shares.of_mut(Resource::Memory)).resize(holder, 0, len);
-        self.blocks.add(id, holder, len);
-        fx.store(Command::BodyAppend { id, bytes });
-    }
-
-    /// So many bytes of a message are on the disk; without a number, they were lost.
-    pub(super) fn block_stored(&mut self, id: QueueId, bytes: Option<usize>, fx: &mut Effects) {
-        if let Some((holder, bytes)) = self.blocks.take(id, bytes) {
-            fx.shares.of_mut(Resource::Memory).give(holder, bytes);
-        }
     }
 }

@@ -3,22 +3,15 @@
 //! Whoever a session is for (an address, then perhaps a user) is its [`Holder`]; when that changes, all that it holds
 //! goes with it.
 
-use super::{Inbound, Server};
-use crate::address::Mailbox;
-use crate::engine::effects::Effects;
-use crate::engine::event::Peer;
-use crate::policy::shares::{
-    Holder, Kind, Resource, Shares, Shortage, Standing, hash_of, hash_of_address,
-};
+use crate::policy::shares::{Holder, Resource, Shares, Shortage};
 use crate::smtp::reply::Reply;
-use crate::smtp::server::AuthStep;
 
 /// What one session holds.
 pub(super) struct Holding {
-    holder: Holder,
-    sessions: u64,
-    memory: u64,
-    spool: u64,
+    pub(super) holder: Holder,
+    pub(super) sessions: u64,
+    pub(super) memory: u64,
+    pub(super) spool: u64,
 }
 
 impl Holding {
@@ -69,7 +62,7 @@ impl Holding {
     }
 
     /// From now on it is held by somebody else, if they may have one more session. What else is held is not refused.
-    fn pass(&mut self, shares: &mut Shares, to: Holder) -> Result<(), Shortage> {
+    pub(super) fn pass(&mut self, shares: &mut Shares, to: Holder) -> Result<(), Shortage> {
         let pool = shares.of_mut(Resource::Sessions);
         pool.give(self.holder, self.sessions);
         let may = pool.has_room(to, self.sessions);
@@ -101,62 +94,5 @@ impl Holding {
                 .of_mut(resource)
                 .give(self.holder, std::mem::take(amount));
         }
-    }
-}
-
-impl Server {
-    /// Who a session is for, as far as is known.
-    pub(super) fn holder_of(&self, inbound: &Inbound, fx: &Effects) -> Holder {
-        let named = |kind, name| Holder::named(Standing::Trusted, kind, name);
-        match (inbound.peer, &inbound.login, inbound.address()) {
-            (Peer::Process { uid }, ..) => named(Kind::Uid, uid.into()),
-            (_, Some(login), _) => named(Kind::Login, hash_of(login)),
-            (_, None, Some(address)) if self.is_trusted(inbound.door(), address, fx) => {
-                named(Kind::Host, hash_of_address(address))
-            }
-            (_, None, Some(address)) => {
-                let standing = if inbound.is_relay_port() {
-                    Standing::Client
-                } else if self.logins.peers.is_known(address, fx.now.instant) {
-                    Standing::Known
-                } else {
-                    Standing::Visitor
-                };
-                Holder::at(standing, address)
-            }
-            (_, None, None) => Holder::nobody(Standing::Client),
-        }
-    }
-
-    /// Accounts for what a session holds; whether anything is left for its like.
-    pub(super) fn has_memory(&mut self, inbound: &mut Inbound, fx: &mut Effects) -> bool {
-        self.account(inbound, fx);
-        let standing = inbound.holding.holder().standing();
-        fx.shares.of(Resource::Memory).free(standing) > 0
-    }
-
-    /// A session has become that of a user, unless the user has too many.
-    pub(super) fn let_in(
-        &mut self,
-        inbound: &mut Inbound,
-        login: Mailbox,
-        fx: &mut Effects,
-    ) -> AuthStep {
-        if let Some(address) = inbound.address() {
-            self.logins.peers.succeeded(address, &login, fx.now.instant);
-        }
-        inbound.login = Some(login.clone());
-        let holder = self.holder_of(inbound, fx);
-        let passed = inbound.holding.pass(&mut fx.shares, holder);
-        let (result, step) = match passed {
-            Ok(()) => ("ok", AuthStep::Success),
-            Err(Shortage) => {
-                inbound.login = None;
-                let reply = Reply::TOO_MANY_SESSIONS_OF_USER;
-                ("too-many-sessions", AuthStep::End(reply))
-            }
-        };
-        self.log_auth(inbound.address(), result, login.as_str(), fx);
-        step
     }
 }

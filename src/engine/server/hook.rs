@@ -8,71 +8,20 @@
 //! Invariants: every question ends in a verdict, if only that of its deadline; a client that goes away takes its question
 //! with it.
 
-use std::ops::Range;
-
-use super::authentication::Checked;
-use super::{Inbound, Server};
-use crate::clock::{Instant, Now};
+use super::examination::Checked;
+use super::question::{Asking, Hooking};
+use super::session::{Inbound, Server};
 use crate::engine::connections::{ConnEvent, Owner};
 use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Endpoint};
 use crate::engine::log::{Level, Line};
 use crate::engine::timers::Timer;
-use crate::limits::{HOOK_GRACE, HOOK_TIMEOUT, HOOKS_MAX};
-use crate::policy::shares::{Holder, Resource};
-use crate::policy::turns::{Turn, Turns};
+use crate::limits::HOOKS_MAX;
+use crate::policy::shares::Resource;
 use crate::queue::{Command, Content, ReadError};
 use crate::queue_id::QueueId;
 use crate::smtp::hook::{Fact, HOOK, Hook, Verdict};
 use crate::smtp::reply::Reply;
-
-/// A message that the hook is to judge.
-pub(super) struct Hooking {
-    pub(super) checked: Checked,
-    /// Bytes on their way to the disk, without which it cannot be read back.
-    unwritten: usize,
-    /// The connection that asks.
-    asking: Option<ConnId>,
-}
-
-/// A question to the hook: one connection to the helper.
-pub(super) struct Asking {
-    /// The session that has the message.
-    owner: ConnId,
-    /// Who is charged for it.
-    holder: Holder,
-    id: QueueId,
-    hook: Option<Hook>,
-    /// What is still to be read back and sent.
-    unread: Range<u64>,
-    reading: bool,
-    /// Nothing while it waits for its turn.
-    deadline: Option<Instant>,
-    /// Its place in the line.
-    turn: Option<Turn>,
-}
-
-/// The questions of all sessions.
-#[derive(Default)]
-pub(super) struct Hooks {
-    running: usize,
-    waiting: Turns<ConnId>,
-}
-
-impl Hooking {
-    /// Bytes that are held, without those on their way to the disk.
-    pub(super) fn memory(&self) -> usize {
-        let whole = &self.checked.whole;
-        whole.rest.capacity().saturating_add(whole.header.memory())
-    }
-}
-
-impl Hooks {
-    /// How many there are.
-    pub(super) fn len(&self) -> usize {
-        self.running.saturating_add(self.waiting.len())
-    }
-}
 
 impl Server {
     /// A message is all right as far as is known here: the hook judges it, where there is one.
@@ -412,14 +361,6 @@ impl Server {
         ];
         facts.extend(checked.facts.iter().cloned());
         facts
-    }
-}
-
-impl Asking {
-    /// Gives the helper time, from now on, to take what is sent and to answer.
-    fn wait(&mut self, now: Now) -> Instant {
-        let deadline = now.instant.after(HOOK_TIMEOUT.saturating_add(HOOK_GRACE));
-        *self.deadline.insert(deadline)
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::authentication::{Checked, without};
+use super::authentication::without;
+use super::examination::Checked;
 use super::intake::{Plan, Separator, Whole};
-use super::{Inbound, Server, Signing};
+use super::session::{Inbound, Server, Signing};
 use crate::address::{Domain, Mailbox};
 use crate::auth::dkim::tag::TagList;
 use crate::engine::effects::{Effects, JobOwner};

@@ -1,8 +1,8 @@
 //! The beginning of a session: whether a client is let in, who a proxy says that it is, and what comes before the banner.
 
+use super::crowd::Places;
 use super::holding::Holding;
-use super::room::Places;
-use super::{Inbound, Opening, Server};
+use super::session::{Inbound, Opening, Server};
 use crate::engine::connections::Owner;
 use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Listener, Peer, TlsSide};

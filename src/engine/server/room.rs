@@ -8,88 +8,18 @@
 //! Below [`SCARCE_BYTES`] all count alike, and of those who do, whoever has held it longest goes first: a message that
 //! comes in at a usual pace is younger than what was sent to be held.
 
-use std::cmp::Reverse;
-use std::collections::BTreeSet;
-
+use super::crowd::{LOOKS_MAX, Place, Places, first};
 use super::intake::SCARCE_BYTES;
-use super::{Inbound, Server};
-use crate::clock::Instant;
+use super::session::{Inbound, Server};
 use crate::engine::effects::Effects;
 use crate::engine::event::ConnId;
 use crate::limits::{
     CROWDED_IDLE_TIMEOUT, CROWDED_MESSAGE_TIMEOUT, SESSION_KEPT_BYTES, YIELDS_PER_TURN_MAX,
 };
-use crate::policy::shares::{Resource, Room, Standing};
+use crate::policy::shares::{Holder, Resource, Room, Standing};
+use crate::queue::Command;
+use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
-
-/// Sessions that can make room.
-#[derive(Default)]
-pub(super) struct Crowd {
-    /// By all that would be free if they lost it.
-    holding: BTreeSet<(Place, ConnId)>,
-    /// By what they can stream out.
-    streaming: BTreeSet<(Place, ConnId)>,
-}
-
-/// The places of one session in the lists.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Places {
-    holding: Option<Place>,
-    streaming: Option<Place>,
-}
-
-/// How soon somebody makes room: the greatest goes first.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-struct Place {
-    class: u32,
-    standing: Reverse<Standing>,
-    since: Reverse<Instant>,
-}
-
-impl Place {
-    /// The place of one who has held so much since then; none where that is at most `least`.
-    fn of(bytes: usize, least: usize, standing: Standing, since: Instant) -> Option<Self> {
-        let class = (bytes / SCARCE_BYTES)
-            .checked_ilog2()
-            .map_or(0, |log| log.saturating_add(1));
-        (bytes > least).then_some(Self {
-            class,
-            standing: Reverse(standing),
-            since: Reverse(since),
-        })
-    }
-}
-
-impl Crowd {
-    /// A session has these places from now on.
-    fn put(&mut self, conn: ConnId, before: &mut Places, after: Places) {
-        let lists = [
-            (&mut self.holding, before.holding, after.holding),
-            (&mut self.streaming, before.streaming, after.streaming),
-        ];
-        for (list, before, after) in lists {
-            if before != after {
-                if let Some(place) = before {
-                    list.remove(&(place, conn));
-                }
-                list.extend(after.map(|place| (place, conn)));
-            }
-        }
-        *before = after;
-    }
-
-    /// How many sessions are in the lists.
-    pub(super) fn len(&self) -> usize {
-        self.holding.len().max(self.streaming.len())
-    }
-}
-
-/// Who makes room for somebody of this standing: nobody better. Users hold much rarely: few are passed over.
-fn first(list: &BTreeSet<(Place, ConnId)>, standing: Standing) -> Option<ConnId> {
-    let mut looked = list.iter().rev().take(LOOKS_MAX);
-    let found = looked.find(|(place, _)| place.standing.0 <= standing);
-    found.map(|(_, conn)| *conn)
-}
 
 impl Server {
     /// Where there is no session left for this standing: of some sessions, closes the one of nobody better that has done
@@ -226,5 +156,25 @@ impl Server {
     }
 }
 
-/// Sessions that are looked at for one to make room.
-const LOOKS_MAX: usize = 64;
+impl Server {
+    /// A block of a message goes to the disk.
+    pub(super) fn store_block(
+        &mut self,
+        id: QueueId,
+        holder: Holder,
+        bytes: Vec<u8>,
+        fx: &mut Effects,
+    ) {
+        let len = bytes.len() as u64;
+        (fx.shares.of_mut(Resource::Memory)).resize(holder, 0, len);
+        self.blocks.add(id, holder, len);
+        fx.store(Command::BodyAppend { id, bytes });
+    }
+
+    /// So many bytes of a message are on the disk; without a number, they were lost.
+    pub(super) fn block_stored(&mut self, id: QueueId, bytes: Option<usize>, fx: &mut Effects) {
+        if let Some((holder, bytes)) = self.blocks.take(id, bytes) {
+            fx.shares.of_mut(Resource::Memory).give(holder, bytes);
+        }
+    }
+}

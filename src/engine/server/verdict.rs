@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Inbound, Server};
+use super::session::{Inbound, Server};
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::auth::srs::{Returned, ReverseError, is_rewritten};
 use crate::engine::effects::Effects;

@@ -2,35 +2,15 @@
 //! their turn. The others wait; a session has one at most. Networks and users take turns: whoever brings many messages
 //! waits behind their own, and nobody else behind them.
 
-use super::{Inbound, Server};
+use super::session::{Inbound, Server};
 use crate::engine::effects::{Effects, JobOwner};
 use crate::engine::event::{ConnId, Work, WorkResult};
 use crate::engine::log::{Level, Line};
 use crate::limits::VERIFICATIONS_AT_ONCE_MAX;
 use crate::policy::authenticity::Verifying;
 use crate::policy::shares::Lane;
-use crate::policy::turns::{Turn, Turns};
+use crate::policy::turns::Turn;
 use crate::queue_id::QueueId;
-
-/// Messages whose signatures are verified, or wait for it.
-#[derive(Default)]
-pub(super) struct Verifications {
-    /// How many workers are at it.
-    running: usize,
-    waiting: Turns<(ConnId, QueueId, Box<Verifying>)>,
-}
-
-impl Verifications {
-    /// How many messages wait.
-    pub(super) fn waiting(&self) -> usize {
-        self.waiting.len()
-    }
-
-    /// Nobody waits for it any more.
-    pub(super) fn forget(&mut self, turn: Turn) {
-        self.waiting.forget(turn);
-    }
-}
 
 impl Server {
     /// Lets a message wait for a worker.

@@ -169,7 +169,11 @@ fn counters(page: &mut Exposition, status: &Status) {
             "Attempts deferred.",
             stats.total.deferred,
         ),
-        ("chopar_failed_total", "Recipients failed.", stats.total.failed),
+        (
+            "chopar_failed_total",
+            "Recipients failed.",
+            stats.total.failed,
+        ),
         (
             "chopar_notifications_total",
             "Delivery status notifications sent.",
@@ -210,7 +214,11 @@ fn counters(page: &mut Exposition, status: &Status) {
             "Recipients deferred by greylisting.",
             stats.total.greylisted,
         ),
-        ("chopar_slowed_total", "Replies held back.", stats.total.slowed),
+        (
+            "chopar_slowed_total",
+            "Replies held back.",
+            stats.total.slowed,
+        ),
     ] {
         page.single(Family::Counter, name, help, value);
     }

@@ -1,0 +1,66 @@
+//! Who a session is for, and what follows for what it may hold.
+
+use super::session::{Inbound, Server};
+use crate::address::Mailbox;
+use crate::engine::effects::Effects;
+use crate::engine::event::Peer;
+use crate::policy::shares::{Holder, Kind, Resource, Shortage, Standing, hash_of, hash_of_address};
+use crate::smtp::reply::Reply;
+use crate::smtp::server::AuthStep;
+
+impl Server {
+    /// Who a session is for, as far as is known.
+    pub(super) fn holder_of(&self, inbound: &Inbound, fx: &Effects) -> Holder {
+        let named = |kind, name| Holder::named(Standing::Trusted, kind, name);
+        match (inbound.peer, &inbound.login, inbound.address()) {
+            (Peer::Process { uid }, ..) => named(Kind::Uid, uid.into()),
+            (_, Some(login), _) => named(Kind::Login, hash_of(login)),
+            (_, None, Some(address)) if self.is_trusted(inbound.door(), address, fx) => {
+                named(Kind::Host, hash_of_address(address))
+            }
+            (_, None, Some(address)) => {
+                let standing = if inbound.is_relay_port() {
+                    Standing::Client
+                } else if self.logins.peers.is_known(address, fx.now.instant) {
+                    Standing::Known
+                } else {
+                    Standing::Visitor
+                };
+                Holder::at(standing, address)
+            }
+            (_, None, None) => Holder::nobody(Standing::Client),
+        }
+    }
+
+    /// Accounts for what a session holds; whether anything is left for its like.
+    pub(super) fn has_memory(&mut self, inbound: &mut Inbound, fx: &mut Effects) -> bool {
+        self.account(inbound, fx);
+        let standing = inbound.holding.holder().standing();
+        fx.shares.of(Resource::Memory).free(standing) > 0
+    }
+
+    /// A session has become that of a user, unless the user has too many.
+    pub(super) fn let_in(
+        &mut self,
+        inbound: &mut Inbound,
+        login: Mailbox,
+        fx: &mut Effects,
+    ) -> AuthStep {
+        if let Some(address) = inbound.address() {
+            self.logins.peers.succeeded(address, &login, fx.now.instant);
+        }
+        inbound.login = Some(login.clone());
+        let holder = self.holder_of(inbound, fx);
+        let passed = inbound.holding.pass(&mut fx.shares, holder);
+        let (result, step) = match passed {
+            Ok(()) => ("ok", AuthStep::Success),
+            Err(Shortage) => {
+                inbound.login = None;
+                let reply = Reply::TOO_MANY_SESSIONS_OF_USER;
+                ("too-many-sessions", AuthStep::End(reply))
+            }
+        };
+        self.log_auth(inbound.address(), result, login.as_str(), fx);
+        step
+    }
+}

@@ -1,0 +1,68 @@
+//! A question to the hook, and the line of those that wait.
+
+use std::ops::Range;
+
+use super::examination::Checked;
+use crate::clock::{Instant, Now};
+use crate::engine::event::ConnId;
+use crate::limits::{HOOK_GRACE, HOOK_TIMEOUT};
+use crate::policy::shares::Holder;
+use crate::policy::turns::{Turn, Turns};
+use crate::queue_id::QueueId;
+use crate::smtp::hook::Hook;
+
+/// A message that the hook is to judge.
+pub(super) struct Hooking {
+    pub(super) checked: Checked,
+    /// Bytes on their way to the disk, without which it cannot be read back.
+    pub(super) unwritten: usize,
+    /// The connection that asks.
+    pub(super) asking: Option<ConnId>,
+}
+
+/// A question to the hook: one connection to the helper.
+pub(super) struct Asking {
+    /// The session that has the message.
+    pub(super) owner: ConnId,
+    /// Who is charged for it.
+    pub(super) holder: Holder,
+    pub(super) id: QueueId,
+    pub(super) hook: Option<Hook>,
+    /// What is still to be read back and sent.
+    pub(super) unread: Range<u64>,
+    pub(super) reading: bool,
+    /// Nothing while it waits for its turn.
+    pub(super) deadline: Option<Instant>,
+    /// Its place in the line.
+    pub(super) turn: Option<Turn>,
+}
+
+/// The questions of all sessions.
+#[derive(Default)]
+pub(super) struct Hooks {
+    pub(super) running: usize,
+    pub(super) waiting: Turns<ConnId>,
+}
+
+impl Hooking {
+    /// Bytes that are held, without those on their way to the disk.
+    pub(super) fn memory(&self) -> usize {
+        let whole = &self.checked.whole;
+        whole.rest.capacity().saturating_add(whole.header.memory())
+    }
+}
+
+impl Hooks {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.running.saturating_add(self.waiting.len())
+    }
+}
+
+impl Asking {
+    /// Gives the helper time, from now on, to take what is sent and to answer.
+    pub(super) fn wait(&mut self, now: Now) -> Instant {
+        let deadline = now.instant.after(HOOK_TIMEOUT.saturating_add(HOOK_GRACE));
+        *self.deadline.insert(deadline)
+    }
+}

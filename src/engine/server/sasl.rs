@@ -1,0 +1,469 @@
+//! AUTH: from a claim to a verdict, without telling anybody more than that.
+//!
+//! A password costs a worker half a second, so derivations are few at a time and go in turn
+//! ([`super::derivations`]), and what was right lately is remembered under a keyed hash. An unknown login is derived
+//! against a decoy:
+//! same bytes, same time.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::derivations::{Check, Derivations, Rank, Waiter};
+use super::login::{Exchange, Meant, User};
+use super::session::{Inbound, Server};
+use crate::address::Mailbox;
+use crate::auth::credential::Credential;
+use crate::auth::sasl::{self, Claim, Mechanism, SaslError};
+use crate::auth::scram::{self, Challenge, ClientFirst, ScramError};
+use crate::clock::Instant;
+use crate::engine::effects::{Effects, JobOwner};
+use crate::engine::event::{ConnId, Work, WorkResult};
+use crate::engine::log::{Level, Line};
+use crate::policy::shares::Resource;
+use crate::smtp::reply::Reply;
+use crate::smtp::server::AuthStep;
+
+impl Server {
+    /// A client begins to authenticate.
+    pub(super) fn begin_auth(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut Inbound,
+        mechanism: &str,
+        initial: Option<Vec<u8>>,
+        out: &mut Vec<u8>,
+        fx: &mut Effects,
+    ) {
+        if self.is_locked_out(inbound, fx) {
+            return inbound
+                .session
+                .on_auth(AuthStep::End(Reply::AUTH_THROTTLED), out);
+        }
+        let (exchange, challenge) = match Mechanism::parse(mechanism) {
+            Some(Mechanism::Plain) => (Exchange::Plain, ""),
+            Some(Mechanism::Login) => (Exchange::LoginName, "Username:"),
+            Some(Mechanism::ScramSha256) => (Exchange::ScramFirst, ""),
+            None => {
+                return inbound
+                    .session
+                    .on_auth(AuthStep::Refusal(Reply::AUTH_MECHANISM), out);
+            }
+        };
+        inbound.exchange = Some(exchange);
+        match initial {
+            Some(response) => self.continue_auth(conn, inbound, response, out, fx),
+            None => inbound
+                .session
+                .on_auth(AuthStep::Challenge(challenge.into()), out),
+        }
+    }
+
+    /// Whether the address of a session has failed so often that nothing it says is looked at: not even its login, where
+    /// nobody has logged in from there before.
+    fn is_locked_out(&mut self, inbound: &Inbound, fx: &mut Effects) -> bool {
+        let peers = &self.logins.peers;
+        let is_known = |address| peers.is_known(address, fx.now.instant);
+        !inbound.address().is_some_and(is_known) && self.is_locked_for(inbound, None, fx)
+    }
+
+    /// The same, once it is known who wants to log in.
+    fn is_locked_for(
+        &mut self,
+        inbound: &Inbound,
+        login: Option<&Mailbox>,
+        fx: &mut Effects,
+    ) -> bool {
+        let peers = &self.logins.peers;
+        let address = inbound.address();
+        let is_locked =
+            address.is_some_and(|address| peers.is_locked_for(address, login, fx.now.instant));
+        if is_locked {
+            let line = Line::new(Level::Warning, "auth").with("result", "throttled");
+            fx.log_refusal(line.with_some("peer", address));
+        }
+        is_locked
+    }
+
+    /// The client has responded.
+    pub(super) fn continue_auth(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut Inbound,
+        response: Vec<u8>,
+        out: &mut Vec<u8>,
+        fx: &mut Effects,
+    ) {
+        let malformed = AuthStep::Failure(Reply::AUTH_MALFORMED);
+        let response = zeroize::Zeroizing::new(response);
+        // Exchanges that began before the address was locked are guesses all the same.
+        let is_judged = matches!(inbound.exchange, Some(Exchange::ScramDone(_)));
+        if !is_judged && self.is_locked_out(inbound, fx) {
+            inbound.exchange = None;
+            return inbound
+                .session
+                .on_auth(AuthStep::End(Reply::AUTH_THROTTLED), out);
+        }
+        let step = match inbound.exchange.take() {
+            Some(Exchange::Plain) => match sasl::plain(&response) {
+                Ok(claim) => return self.check(conn, inbound, claim, out, fx),
+                Err(SaslError::AuthorizationId) => {
+                    let shown = sasl::plain_login(&response).unwrap_or_default();
+                    return self.failed(conn, inbound, &shown, out, fx);
+                }
+                Err(_) => malformed,
+            },
+            Some(Exchange::LoginName) => match sasl::login_name(&response) {
+                Ok(login) => {
+                    inbound.exchange = Some(Exchange::LoginPassword(login));
+                    AuthStep::Challenge("Password:".into())
+                }
+                Err(_) => malformed,
+            },
+            Some(Exchange::LoginPassword(login)) => match sasl::login_password(&response) {
+                Ok(password) => {
+                    return self.check(conn, inbound, Claim { login, password }, out, fx);
+                }
+                Err(_) => malformed,
+            },
+            Some(Exchange::ScramFirst) => match ClientFirst::parse(&response) {
+                Ok(first) => {
+                    let (credential, login) = self.credential_of(first.login(), fx);
+                    if self.is_locked_for(inbound, login.as_ref(), fx) {
+                        let step = AuthStep::End(Reply::AUTH_THROTTLED);
+                        return inbound.session.on_auth(step, out);
+                    }
+                    let (challenge, message) =
+                        first.challenge((*credential).clone(), &mut *fx.entropy);
+                    let user = login.map(|login| User { login, credential });
+                    inbound.exchange = Some(Exchange::ScramFinal(Box::new(challenge), user));
+                    AuthStep::Challenge(message.into_bytes())
+                }
+                Err(ScramError::AuthorizationId) => {
+                    let shown = scram::first_login(&response).unwrap_or_default();
+                    return self.failed(conn, inbound, &shown, out, fx);
+                }
+                Err(_) => malformed,
+            },
+            Some(Exchange::ScramFinal(challenge, user)) => {
+                let shown = challenge.login().to_owned();
+                let login = user.as_ref().map(|user| user.login.clone());
+                if self.is_locked_for(inbound, login.as_ref(), fx) {
+                    let step = AuthStep::End(Reply::AUTH_THROTTLED);
+                    return inbound.session.on_auth(step, out);
+                }
+                let user = user.filter(|user| self.is_in_force(&user.login, &user.credential, fx));
+                match (challenge.on_client_final(&response), user) {
+                    (Ok(message), Some(user)) => {
+                        inbound.exchange = Some(Exchange::ScramDone(user));
+                        AuthStep::Challenge(message.into_bytes())
+                    }
+                    _ => {
+                        self.note_failure_as(inbound.address(), login.as_ref(), fx);
+                        return self.failed(conn, inbound, &shown, out, fx);
+                    }
+                }
+            }
+            Some(Exchange::ScramDone(User { login, credential })) => {
+                if !self.is_in_force(&login, &credential, fx) {
+                    return self.failed(conn, inbound, login.as_str(), out, fx);
+                }
+                self.let_in(inbound, login, fx)
+            }
+            Some(Exchange::Checking | Exchange::Delayed(_)) | None => malformed,
+        };
+        inbound.session.on_auth(step, out);
+    }
+
+    /// Whether a user has this credential now: it may have been changed, or the user removed, since an exchange began.
+    fn is_in_force(&self, login: &Mailbox, credential: &Credential, fx: &Effects) -> bool {
+        fx.config
+            .user(login)
+            .is_some_and(|user| *user.credential == *credential)
+    }
+
+    /// The credential behind a login, or a decoy. A login that nobody has gets one salt however it is written, as one
+    /// that somebody has does.
+    fn credential_of(&self, login: &str, fx: &Effects) -> (Arc<Credential>, Option<Mailbox>) {
+        let decoy = |key: &str| Arc::new(Credential::decoy(&self.logins.decoy_secret, key));
+        let Some((mailbox, meant)) = self.mailbox_of(login, fx) else {
+            return (decoy(login), None); // no user can have this login, in any spelling
+        };
+        match fx.config.user(&mailbox) {
+            Some(user) => {
+                let login = (meant == Meant::Surely).then_some(mailbox);
+                (Arc::clone(&user.credential), login)
+            }
+            None => (
+                decoy(&format!("{}@{}", mailbox.local_key(), mailbox.domain())),
+                None,
+            ),
+        }
+    }
+
+    /// The mailbox that a login stands for: itself, or a bare name at the one served domain that has such a user. Where
+    /// none or several have, it is at some domain, always the same: the name has that salt, and never lets in.
+    fn mailbox_of(&self, login: &str, fx: &Effects) -> Option<(Mailbox, Meant)> {
+        if let Ok(mailbox) = Mailbox::parse(login) {
+            return Some((mailbox, Meant::Surely));
+        }
+        let domains = fx.config.domains.keys();
+        let mailboxes: Vec<Mailbox> = domains
+            .filter_map(|domain| Mailbox::new(login, domain).ok())
+            .collect();
+        let mut users = mailboxes
+            .iter()
+            .filter(|mailbox| fx.config.user(mailbox).is_some());
+        if let (Some(only), None) = (users.next(), users.next()) {
+            return Some((only.clone(), Meant::Surely));
+        }
+        let key = mailboxes.first()?.local_key();
+        let chance = Credential::decoy(&self.logins.decoy_secret, &key);
+        let chance = chance.salt().iter().take(size_of::<u64>());
+        let chance = chance.fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
+        let at = chance.checked_rem(mailboxes.len() as u64)?;
+        let mailbox = mailboxes.into_iter().nth(usize::try_from(at).ok()?)?;
+        Some((mailbox, Meant::Perhaps))
+    }
+
+    /// How many users a bare name could stand for.
+    fn users_of(&self, name: &str, fx: &Effects) -> usize {
+        let domains = fx.config.domains.keys();
+        let mailboxes = domains.filter_map(|domain| Mailbox::new(name, domain).ok());
+        mailboxes
+            .filter(|mailbox| fx.config.user(mailbox).is_some())
+            .count()
+    }
+
+    fn check(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut Inbound,
+        claim: Claim,
+        out: &mut Vec<u8>,
+        fx: &mut Effects,
+    ) {
+        let Claim {
+            login: shown,
+            password,
+        } = claim;
+        let (credential, login) = self.credential_of(&shown, fx);
+        if self.is_locked_for(inbound, login.as_ref(), fx) {
+            let step = AuthStep::End(Reply::AUTH_THROTTLED);
+            return inbound.session.on_auth(step, out);
+        }
+        if let Some(mailbox) = &login
+            && self
+                .logins
+                .memory
+                .knows(mailbox, &credential, &password, fx.now.instant)
+        {
+            let step = self.let_in(inbound, mailbox.clone(), fx);
+            return inbound.session.on_auth(step, out);
+        }
+        let address = inbound.address();
+        let waiter = Waiter { conn, address };
+        let rank = self.rank_of(address, fx);
+        let tag = (self.logins.memory).claim_tag(&shown, &credential, &password);
+        if !self.logins.derivations.join(&tag, waiter, rank) {
+            let holder = inbound.holder();
+            let pool = fx.shares.of_mut(Resource::Derivations);
+            if pool.take(holder, 1).is_err() {
+                return inbound
+                    .session
+                    .on_auth(AuthStep::Refusal(Reply::AUTH_BUSY), out);
+            }
+            self.logins.derivations.put(Check {
+                waiters: vec![waiter],
+                login,
+                shown,
+                credential,
+                password,
+                tag,
+                rank,
+                holder,
+            });
+        }
+        inbound.exchange = Some(Exchange::Checking);
+        // What waits and is locked out is told so by the next result: this session is still being worked on.
+        let locked_out = self.derive_next(fx);
+        self.logins.locked_out.extend(locked_out);
+    }
+
+    /// Begins derivations while workers are free; gives the sessions whose address was locked while they waited.
+    fn derive_next(&mut self, fx: &mut Effects) -> Vec<ConnId> {
+        let mut locked_out = Vec::new();
+        while let Some(mut check) = self.logins.derivations.next() {
+            // Guesses that came before the address was locked are guesses all the same.
+            let peers = &self.logins.peers;
+            let is_locked = |waiter: &Waiter| {
+                let address = waiter.address;
+                let login = check.login.as_ref();
+                address.is_some_and(|address| peers.is_locked_for(address, login, fx.now.instant))
+            };
+            let (locked, left): (Vec<_>, Vec<_>) = check.waiters.into_iter().partition(is_locked);
+            locked_out.extend(locked.into_iter().map(|waiter| waiter.conn));
+            check.waiters = left;
+            if check.waiters.is_empty() {
+                let pool = fx.shares.of_mut(Resource::Derivations);
+                pool.give(check.holder, 1);
+                continue;
+            }
+            let work = Work::VerifyPassword {
+                credential: Arc::clone(&check.credential),
+                password: check.password.clone(),
+            };
+            let number = self.logins.derivations.begin(check);
+            fx.work(JobOwner::Password { number }, work);
+        }
+        locked_out
+    }
+
+    /// When the turn of somebody from this address is: guessing cannot keep a user out.
+    fn rank_of(&self, address: Option<IpAddr>, fx: &Effects) -> Rank {
+        let Some(address) = address else {
+            return Rank::Known;
+        };
+        let peers = &self.logins.peers;
+        let has_failed = peers.failures(address, fx.now.instant) > 0;
+        match (peers.is_known(address, fx.now.instant), has_failed) {
+            (true, false) => Rank::Known,
+            (true, true) => Rank::Mistaken,
+            (false, false) => Rank::Unknown,
+            (false, true) => Rank::Failed,
+        }
+    }
+
+    /// A worker has derived.
+    pub(in crate::engine) fn password_checked(
+        &mut self,
+        number: u64,
+        result: WorkResult,
+        fx: &mut Effects,
+    ) {
+        let Some(check) = self.logins.derivations.end(number) else {
+            return;
+        };
+        (fx.shares.of_mut(Resource::Derivations)).give(check.holder, 1);
+        self.judge_password(check, result, fx);
+        let mut locked_out = std::mem::take(&mut self.logins.locked_out);
+        locked_out.extend(self.derive_next(fx));
+        for conn in locked_out {
+            if let Some(inbound) = self.sessions.take(conn) {
+                self.finish_auth(conn, inbound, AuthStep::End(Reply::AUTH_THROTTLED), fx);
+            }
+        }
+    }
+
+    /// Counts what was derived, whatever has become of its session; the session is told, if it is still there.
+    fn judge_password(&mut self, check: Check, result: WorkResult, fx: &mut Effects) {
+        let WorkResult::Password(right) = result else {
+            return;
+        };
+        let Check {
+            waiters,
+            login,
+            shown,
+            credential,
+            password,
+            ..
+        } = check;
+        let claimed = login.clone();
+        let login = login.filter(|login| right && self.is_in_force(login, &credential, fx));
+        let mut is_remembered = false;
+        for Waiter { conn, address } in waiters {
+            match (&login, self.sessions.take(conn)) {
+                (Some(login), Some(mut inbound)) => {
+                    if !std::mem::replace(&mut is_remembered, true) {
+                        let memory = &mut self.logins.memory;
+                        memory.remember(login, &credential, &password, fx.now.instant);
+                    }
+                    let step = self.let_in(&mut inbound, login.clone(), fx);
+                    self.finish_auth(conn, inbound, step, fx);
+                }
+                // Nobody is there to be let in, and what is not asked for is not remembered.
+                (Some(login), None) => self.log_auth(address, "abandoned", login.as_str(), fx),
+                (None, inbound) => {
+                    self.note_failure_as(address, claimed.as_ref(), fx);
+                    let at = self.note_failure(address, &shown, fx);
+                    if let Some(mut inbound) = inbound {
+                        inbound.exchange =
+                            Some(Exchange::Delayed(AuthStep::Failure(Reply::AUTH_FAILED)));
+                        self.delay_auth(conn, inbound, at, fx);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A proof was wrong. The answer waits as long as a password's would.
+    fn failed(
+        &mut self,
+        _conn: ConnId,
+        inbound: &mut Inbound,
+        shown: &str,
+        _out: &mut Vec<u8>,
+        fx: &mut Effects,
+    ) {
+        let at = self.note_failure(inbound.address(), shown, fx);
+        inbound.exchange = Some(Exchange::Delayed(AuthStep::Failure(Reply::AUTH_FAILED)));
+        inbound.hold_until(at);
+    }
+
+    fn note_failure_as(
+        &mut self,
+        address: Option<IpAddr>,
+        login: Option<&Mailbox>,
+        fx: &mut Effects,
+    ) {
+        if let Some((address, login)) = address.zip(login) {
+            self.logins.peers.failed_as(address, login, fx.now.instant);
+        }
+    }
+
+    fn note_failure(&mut self, address: Option<IpAddr>, shown: &str, fx: &mut Effects) -> Instant {
+        self.log_auth(address, "failed", shown, fx);
+        let failures = match address {
+            Some(address) => self.logins.peers.failed(address, fx.now.instant),
+            None => 1,
+        };
+        let doubled = FAILURE_DELAY.saturating_mul(
+            1_u32
+                .checked_shl(failures.saturating_sub(1))
+                .unwrap_or(u32::MAX),
+        );
+        fx.now.instant.after(doubled.min(FAILURE_DELAY_MAX))
+    }
+
+    pub(super) fn log_auth(
+        &mut self,
+        address: Option<IpAddr>,
+        result: &str,
+        login: &str,
+        fx: &mut Effects,
+    ) {
+        let level = if result == "ok" {
+            Level::Info
+        } else {
+            Level::Warning
+        };
+        let is_several = level == Level::Warning && self.users_of(login, fx) > 1;
+        let cause = is_several
+            .then_some("users of several domains have this name; log in with the whole address");
+        let line = Line::new(level, "auth")
+            .with("result", result)
+            .with("user", login)
+            .with_some("cause", cause)
+            .with_some("peer", address);
+        match level {
+            Level::Warning => fx.log_refusal(line),
+            _ => fx.log(line),
+        }
+    }
+}
+
+/// How long the answer to the first failure of an address is held back; it doubles with each that follows.
+const FAILURE_DELAY: Duration = Duration::from_millis(500);
+
+/// The longest that an answer is held back.
+const FAILURE_DELAY_MAX: Duration = Duration::from_secs(8);

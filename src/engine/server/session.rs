@@ -1,0 +1,834 @@
+//! A session of the SMTP server: what it has, and what happens to it. What is decided on the way is in the files beside
+//! this one.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::blocks::Blocks;
+use super::crowd::{Crowd, Places};
+use super::examination::{Checking, Verifications};
+use super::guard::{Accepted, Guard, Strangers, Verdict};
+use super::holding::Holding;
+use super::intake::Intake;
+use super::login::{Exchange, Logins};
+use super::question::{Asking, Hooking, Hooks};
+use crate::address::{Mailbox, ReversePath};
+use crate::auth::srs::Rewriter;
+use crate::clock::Instant;
+use crate::config::Config;
+use crate::dns::{Answer, Question};
+use crate::engine::connections::{ConnEvent, Sessions};
+use crate::engine::effects::Effects;
+use crate::engine::event::{Action, ConnId, Listener, Lost, Peer, TlsSession, TlsSide};
+use crate::engine::log::{Level, Line};
+use crate::engine::timers::Timer;
+use crate::envelope::Recipient;
+use crate::limits::{
+    BODY_IN_FLIGHT_BYTES_MAX, COMMAND_LINE_BYTES_MAX, DATA_RATE_BYTES_MIN, HANDSHAKE_TIMEOUT,
+    OUTPUT_BYTES_MAX, READ_TURN_BYTES_MAX, REQUESTS_PER_TURN_MAX, SESSION_KEPT_BYTES,
+    SESSION_TIMEOUT, UNAUTHENTICATED_SESSION_TIMEOUT,
+};
+use crate::policy::authority::{Door, Grants};
+use crate::policy::rates::Claim;
+use crate::policy::shares::{Holder, Resource};
+use crate::queue::MessageRecord;
+use crate::queue_id::QueueId;
+use crate::smtp::command::ForwardPath;
+use crate::smtp::proxy::HeaderReader;
+use crate::smtp::reply::Reply;
+use crate::smtp::server::{Request, Session, Settings};
+
+/// SMTP server sessions, and what is known of their clients.
+pub(in crate::engine) struct Server {
+    pub(super) settings: Settings,
+    pub(super) sessions: Sessions<Box<Inbound>>,
+    /// Questions to the hook.
+    pub(super) askings: Sessions<Box<Asking>>,
+    pub(super) hooks: Hooks,
+    pub(super) logins: Logins,
+    /// Rewrites the senders of what is forwarded.
+    pub(super) rewriter: Rewriter,
+    pub(super) strangers: Strangers,
+    /// Sessions whose message is being streamed to the disk.
+    pub(super) spilling: HashMap<QueueId, ConnId>,
+    /// Blocks that are on their way there.
+    pub(super) blocks: Blocks,
+    /// Sessions that can make room.
+    pub(super) crowd: Crowd,
+    /// The connection from which on idle ones are looked for.
+    pub(super) looked_at: usize,
+    pub(super) verifications: Verifications,
+}
+
+/// How large the tables of the server are.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::engine) struct Sizes {
+    pub(in crate::engine) verifications: usize,
+    pub(in crate::engine) spilling: usize,
+    pub(in crate::engine) blocks: usize,
+    pub(in crate::engine) crowd: usize,
+    pub(in crate::engine) hooks: usize,
+    pub(in crate::engine) conduct: usize,
+    pub(in crate::engine) greylist: usize,
+    pub(in crate::engine) returns: usize,
+}
+
+/// One session.
+pub(super) struct Inbound {
+    pub(super) session: Session,
+    pub(super) listener: Listener,
+    pub(super) peer: Peer,
+    /// The login, once AUTH succeeded.
+    pub(super) login: Option<Mailbox>,
+    pub(super) exchange: Option<Exchange>,
+    pub(super) tls: Option<Box<TlsSession>>,
+    /// Input that waits for an answer, or the front of a line.
+    pub(super) kept: Vec<u8>,
+    /// Whether there is so much output that no input is read before it is out.
+    pub(super) is_full: bool,
+    /// Bytes of the body that the session gave out in this turn.
+    pub(super) body: Vec<u8>,
+    pub(super) intake: Option<Box<Intake>>,
+    pub(super) checking: Option<Box<Checking>>,
+    pub(super) hooking: Option<Box<Hooking>>,
+    pub(super) signing: Option<Box<Signing>>,
+    /// What the recipients that were accepted rest on.
+    pub(super) grants: Grants,
+    /// Return addresses of which the message has taken a use.
+    pub(super) used: Vec<u64>,
+    /// The recipients as the client named them, where a hook is told.
+    pub(super) named: Vec<String>,
+    /// Refusals that have their line in the log, and are on their way to the client.
+    pub(super) noted: Vec<Reply>,
+    /// Bytes of the recipients of the message, until it is on the disk or given up.
+    pub(super) recipient_bytes: usize,
+    pub(super) opened: Instant,
+    /// When it last did something: a command that ended, a piece of a body.
+    pub(super) touched: Instant,
+    pub(super) body_began: Instant,
+    pub(super) body_bytes: u64,
+    pub(super) deadline: Option<Instant>,
+    pub(super) timer: Option<Instant>,
+    /// Until when an answer to AUTH is held back.
+    pub(super) held_until: Option<Instant>,
+    /// What it holds of what is scarce.
+    pub(super) holding: Holding,
+    /// Bytes of output that its peer has not taken.
+    pub(super) pending: usize,
+    /// Its message was counted for whoever submits it, and is not on its way to the disk yet.
+    pub(super) claimed: Option<Claim>,
+    /// Whether it holds more memory than its share, or there is little for its like.
+    pub(super) is_over: bool,
+    /// Its places among those who can make room.
+    pub(super) places: Places,
+    pub(super) opening: Opening,
+    /// The address that the session is counted for.
+    pub(super) counted: Option<IpAddr>,
+    /// What is known of a stranger on port 25.
+    pub(super) guard: Option<Box<Guard>>,
+}
+
+/// What comes before the banner.
+pub(super) enum Opening {
+    /// The proxy has to say who the client is.
+    Proxy(HeaderReader),
+    /// The banner is held back.
+    Silent,
+    /// It was sent, or waits for TLS.
+    Over,
+}
+
+/// A message that waits for its signatures.
+pub(super) struct Signing {
+    pub(super) record: MessageRecord,
+    pub(super) size: u64,
+}
+
+impl Inbound {
+    /// Whether bytes may be read for it now.
+    pub(super) fn wants_input(&self) -> bool {
+        let stalled = self
+            .intake
+            .as_ref()
+            .is_some_and(|intake| intake.in_flight() > self.in_flight_max());
+        !matches!(self.opening, Opening::Over)
+            || (self.session.wants_input() && !stalled && !self.is_full)
+    }
+
+    /// Bytes of a streamed body that may be on their way to the disk.
+    pub(super) fn in_flight_max(&self) -> usize {
+        match self.is_over {
+            true => READ_TURN_BYTES_MAX,
+            false => BODY_IN_FLIGHT_BYTES_MAX,
+        }
+    }
+
+    /// Bytes of input and output that wait for somebody.
+    pub(super) fn waits_with(&self) -> usize {
+        self.kept.len().saturating_add(self.pending)
+    }
+
+    /// Whether nothing can be said: TLS was begun and is not there yet, or who is there is not known.
+    pub(super) fn is_mute(&self) -> bool {
+        matches!(self.opening, Opening::Proxy(_))
+            || self.session.is_awaiting_tls()
+            || self.listener == Listener::Submissions && self.tls.is_none()
+    }
+
+    /// The address of the peer, where it has one.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        match self.peer {
+            Peer::Network { remote, .. } => Some(remote.ip().to_canonical()),
+            Peer::Process { .. } => None,
+        }
+    }
+
+    /// Who is charged for what it uses.
+    pub(super) const fn holder(&self) -> Holder {
+        self.holding.holder()
+    }
+
+    /// The port by which the client came.
+    pub(super) fn door(&self) -> Door {
+        match self.listener {
+            Listener::Proxy => Door::Proxy,
+            _ => Door::Direct,
+        }
+    }
+
+    /// Whether this is a session of port 25.
+    pub(super) fn is_relay_port(&self) -> bool {
+        matches!(self.listener, Listener::Smtp | Listener::Proxy)
+    }
+
+    /// Lets the client wait for its answer until `at`.
+    pub(super) fn hold_until(&mut self, at: Instant) {
+        self.held_until = Some(at);
+    }
+
+    pub(super) fn peer_text(&self) -> String {
+        match self.peer {
+            Peer::Network { remote, .. } => remote.ip().to_canonical().to_string(),
+            Peer::Process { uid } => format!("uid={uid}"),
+        }
+    }
+
+    /// Bytes that it can stream out.
+    pub(super) fn can_stream(&self) -> usize {
+        let intake = self.intake.as_ref().map(|intake| intake.can_stream());
+        let checking = || self.checking.as_ref().map(|checking| checking.can_stream());
+        intake.or_else(checking).unwrap_or(0)
+    }
+
+    /// Bytes that it can lose: nothing while its message is stored.
+    pub(super) fn can_lose(&self) -> usize {
+        let is_stored =
+            self.session.timeout().is_none() && self.checking.is_none() && self.hooking.is_none();
+        if is_stored { 0 } else { self.memory() }
+    }
+
+    /// Whether its message is on its way to the disk: it may be queued whatever becomes of the session, so that its client
+    /// has to hear the answer.
+    pub(super) fn awaits_disk(&self) -> bool {
+        let is_still_here = self.intake.is_some()
+            || self.checking.is_some()
+            || self.hooking.is_some()
+            || self.signing.is_some();
+        self.session.is_busy() && self.session.timeout().is_none() && !is_still_here
+    }
+
+    /// Bytes that it holds, without those on their way to the disk.
+    pub(super) fn memory(&self) -> usize {
+        let intake = self.intake.as_ref().map_or(0, |intake| intake.memory());
+        let signing = self.signing.as_ref();
+        let signing = signing.map_or(0, |signing| signing.record.held());
+        let checking = self
+            .checking
+            .as_ref()
+            .map_or(0, |checking| checking.memory());
+        let hooking = self.hooking.as_ref().map_or(0, |hooking| hooking.memory());
+        self.kept
+            .capacity()
+            .saturating_add(checking)
+            .saturating_add(hooking)
+            .saturating_add(self.body.capacity())
+            .saturating_add(intake)
+            .saturating_add(signing)
+            .saturating_add(self.recipient_bytes)
+            .saturating_add(self.pending)
+    }
+}
+
+impl Server {
+    pub(in crate::engine) fn new(rewriter: Rewriter, fx: &mut Effects) -> Self {
+        Self {
+            settings: settings(&fx.config),
+            sessions: Sessions::default(),
+            askings: Sessions::default(),
+            hooks: Hooks::default(),
+            logins: Logins::new(&mut *fx.entropy),
+            rewriter,
+            strangers: Strangers::new(&mut *fx.entropy, fx.now),
+            spilling: HashMap::new(),
+            blocks: Blocks::default(),
+            crowd: Crowd::default(),
+            looked_at: 0,
+            verifications: Verifications::default(),
+        }
+    }
+
+    /// The configuration has changed.
+    pub(in crate::engine) fn reconfigure(&mut self, fx: &Effects) {
+        self.settings = settings(&fx.config);
+    }
+
+    /// How large the tables are.
+    pub(in crate::engine) fn sizes(&self) -> Sizes {
+        Sizes {
+            verifications: self.verifications.waiting(),
+            spilling: self.spilling.len(),
+            blocks: self.blocks.len(),
+            crowd: self.crowd.len(),
+            hooks: self.hooks.len(),
+            conduct: self.strangers.conduct.len(),
+            greylist: self.strangers.greylist.len(),
+            returns: self.strangers.returns.len(),
+        }
+    }
+
+    /// Sweeps out what is too old.
+    pub(in crate::engine) fn sweep(&mut self, fx: &Effects) {
+        self.logins.sweep(fx.now.instant);
+        self.strangers.sweep(fx.now.instant);
+    }
+
+    /// Whether bytes of a session may be read now.
+    pub(in crate::engine) fn wants_input(&self, conn: ConnId) -> bool {
+        self.sessions
+            .get(conn)
+            .is_some_and(|inbound| inbound.wants_input())
+    }
+
+    /// So many bytes are free on the disk of the spool.
+    pub(in crate::engine) fn on_space(&mut self, free: u64, fx: &mut Effects) {
+        fx.disk.free = Some(free);
+        let unfinished = fx.shares.of(Resource::Spool).used();
+        let written = unfinished.saturating_sub(self.blocks.bytes());
+        fx.disk.free_without_unfinished = Some(free.saturating_add(written));
+        fx.size_pools();
+    }
+
+    /// Something has happened to a session.
+    pub(in crate::engine) fn on_session(
+        &mut self,
+        conn: ConnId,
+        event: ConnEvent<'_>,
+        fx: &mut Effects,
+    ) {
+        let Some(inbound) = self.sessions.take(conn) else {
+            return;
+        };
+        match event {
+            ConnEvent::Bytes(bytes) => self.inbound_bytes(conn, inbound, bytes, fx),
+            ConnEvent::Drained => self.inbound_drained(conn, inbound, fx),
+            ConnEvent::Closed(cause) => self.inbound_lost(conn, *inbound, &cause, fx),
+            ConnEvent::TlsReady(session) => self.inbound_tls(conn, inbound, session, fx),
+            ConnEvent::Answer(question, answer) => {
+                self.inbound_answer(conn, inbound, question, answer, fx);
+            }
+            ConnEvent::Timeout(at) => self.inbound_expired(conn, inbound, at, fx),
+            ConnEvent::Stop => self.inbound_stop(conn, inbound, fx),
+            // Nothing of the kind was asked for.
+            ConnEvent::Connected | ConnEvent::Read(_) | ConnEvent::Kept(_) => {
+                self.sessions.put(conn, inbound);
+            }
+        }
+    }
+
+    /// Bytes came in.
+    pub(super) fn inbound_bytes(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        bytes: &[u8],
+        fx: &mut Effects,
+    ) {
+        match inbound.opening {
+            Opening::Proxy(_) => return self.proxy_bytes(conn, inbound, bytes, fx),
+            Opening::Silent => return self.refuse_early_talker(conn, inbound, fx),
+            Opening::Over => {}
+        }
+        if inbound.session.is_in_body() {
+            inbound.body_bytes = inbound.body_bytes.saturating_add(bytes.len() as u64);
+        }
+        if inbound.kept.is_empty() {
+            self.inbound_drive(conn, inbound, bytes, fx);
+        } else {
+            let mut kept = zeroize::Zeroizing::new(std::mem::take(&mut inbound.kept));
+            kept.extend_from_slice(bytes);
+            self.inbound_drive(conn, inbound, &kept, fx);
+        }
+    }
+
+    /// The DNS has answered.
+    pub(super) fn inbound_answer(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        question: &Question,
+        answer: &Answer,
+        fx: &mut Effects,
+    ) {
+        let mut out = Vec::new();
+        self.stranger_answer(conn, &mut inbound, question, answer, &mut out, fx);
+        if inbound.checking.is_some() {
+            return self.examination_answer(conn, inbound, question, answer, fx);
+        }
+        if out.is_empty() && inbound.held_until.is_none() {
+            return self.inbound_put(conn, inbound, fx);
+        }
+        self.inbound_resume(conn, inbound, out, fx);
+    }
+
+    /// All output is out: what was kept because there was too much of it is read.
+    pub(super) fn inbound_drained(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        fx: &mut Effects,
+    ) {
+        inbound.pending = 0;
+        if std::mem::take(&mut inbound.is_full) {
+            return self.inbound_resume(conn, inbound, Vec::new(), fx);
+        }
+        self.inbound_put(conn, inbound, fx);
+    }
+
+    /// Goes on with what was kept, once an answer is in.
+    pub(super) fn inbound_resume(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        out: Vec<u8>,
+        fx: &mut Effects,
+    ) {
+        let kept = zeroize::Zeroizing::new(std::mem::take(&mut inbound.kept));
+        self.inbound_drive_with(conn, inbound, &kept, out, fx);
+    }
+
+    pub(super) fn inbound_drive(
+        &mut self,
+        conn: ConnId,
+        inbound: Box<Inbound>,
+        bytes: &[u8],
+        fx: &mut Effects,
+    ) {
+        self.inbound_drive_with(conn, inbound, bytes, Vec::new(), fx);
+    }
+
+    pub(super) fn inbound_drive_with(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        bytes: &[u8],
+        mut out: Vec<u8>,
+        fx: &mut Effects,
+    ) {
+        let mut input = bytes;
+        let mut requests = 0_usize;
+        loop {
+            let mut body = std::mem::take(&mut inbound.body);
+            let request = inbound
+                .session
+                .advance(&mut input, &self.settings, &mut out, &mut body);
+            if !body.is_empty() {
+                inbound.touched = fx.now.instant;
+                self.intake_take(conn, &mut inbound, &mut body, fx);
+            }
+            body.clear();
+            inbound.body = if body.capacity() > KEPT_CAPACITY_BYTES_MAX {
+                Vec::new()
+            } else {
+                body
+            };
+            let Some(request) = request else { break };
+            inbound.touched = fx.now.instant;
+            match request {
+                Request::Close => {
+                    self.answer(conn, &mut inbound, out, fx);
+                    return self.inbound_close(conn, *inbound, fx);
+                }
+                Request::RefuseAndClose(reply) => {
+                    self.note_refusal(&mut inbound, "message", "", Some(&reply), fx);
+                    self.answer(conn, &mut inbound, out, fx);
+                    return self.inbound_close(conn, *inbound, fx);
+                }
+                Request::StartTls => {
+                    // What was sent behind STARTTLS was sent in clear, by whomever: it is dropped with `input`.
+                    self.answer(conn, &mut inbound, std::mem::take(&mut out), fx);
+                    fx.actions.push_back(Action::StartTls {
+                        conn,
+                        side: TlsSide::Server,
+                    });
+                    inbound.deadline = Some(fx.now.instant.after(HANDSHAKE_TIMEOUT));
+                    return self.inbound_put(conn, inbound, fx);
+                }
+                request => self.inbound_request(conn, &mut inbound, request, &mut out, fx),
+            }
+            requests = requests.saturating_add(1);
+            // The rest has its turn once these replies are out.
+            let is_long = requests >= REQUESTS_PER_TURN_MAX && !out.is_empty();
+            if is_long || out.len() > OUTPUT_BYTES_MAX {
+                inbound.is_full = true;
+                break;
+            }
+        }
+        inbound.kept = input.to_vec();
+        if !out.is_empty() || inbound.session.is_in_body() || inbound.deadline.is_none() {
+            self.set_deadline(&mut inbound, fx);
+        }
+        if inbound.session.timeout().is_none() {
+            inbound.deadline = inbound.held_until;
+        }
+        self.answer(conn, &mut inbound, out, fx);
+        if inbound.is_slowed() && inbound.kept.len() > COMMAND_LINE_BYTES_MAX {
+            return self.inbound_end(conn, inbound, &Reply::TOO_MANY_ERRORS, fx);
+        }
+        if self.is_too_slow(&inbound, fx) {
+            return self.inbound_end(conn, inbound, &Reply::TIMEOUT, fx);
+        }
+        if fx.stopping && !inbound.session.is_busy() {
+            return self.inbound_end(conn, inbound, &Reply::SHUTTING_DOWN, fx);
+        }
+        self.inbound_put(conn, inbound, fx);
+    }
+
+    pub(super) fn is_too_slow(&self, inbound: &Inbound, fx: &Effects) -> bool {
+        let elapsed = fx.now.instant.since(inbound.body_began);
+        inbound.session.is_in_body()
+            && elapsed > Duration::from_secs(60)
+            && inbound.body_bytes < elapsed.as_secs().saturating_mul(DATA_RATE_BYTES_MIN)
+    }
+
+    pub(super) fn set_deadline(&self, inbound: &mut Inbound, fx: &Effects) {
+        let whole = match inbound.listener {
+            Listener::Submission | Listener::Submissions if inbound.login.is_none() => {
+                UNAUTHENTICATED_SESSION_TIMEOUT
+            }
+            _ => SESSION_TIMEOUT,
+        };
+        let end = inbound
+            .opened
+            .after(whole)
+            .max(fx.now.instant.after(Duration::from_secs(1)));
+        inbound.deadline = inbound.session.timeout().map(|timeout| {
+            let deadline = fx.now.instant.after(timeout);
+            if inbound.session.is_busy() {
+                deadline
+            } else {
+                deadline.min(end)
+            }
+        });
+    }
+
+    /// Puts a session back with its timer and its memory accounted for.
+    pub(super) fn inbound_put(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        fx: &mut Effects,
+    ) {
+        if let Some(deadline) = inbound.deadline
+            && inbound.timer.is_none_or(|timer| timer > deadline)
+        {
+            inbound.timer = Some(deadline);
+            fx.timers.set(deadline, Timer::Conn(conn));
+        }
+        let is_over = self.account(&mut inbound, fx);
+        if is_over && inbound.waits_with() > SESSION_KEPT_BYTES && !inbound.awaits_disk() {
+            return self.inbound_crowded_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION, fx);
+        }
+        self.join_crowd(conn, &mut inbound);
+        self.sessions.put(conn, inbound);
+    }
+
+    /// Output that is sent and has not been taken counts as the session's.
+    pub(super) fn answer(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut Inbound,
+        out: Vec<u8>,
+        fx: &mut Effects,
+    ) {
+        self.note_refusals(inbound, fx);
+        inbound.pending = inbound.pending.saturating_add(out.len());
+        fx.send(conn, out);
+    }
+
+    /// A session has to go, to make room for others.
+    pub(super) fn inbound_crowded_out(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        reply: &Reply,
+        fx: &mut Effects,
+    ) {
+        fx.counters.throttled += 1;
+        fx.log(
+            Line::new(Level::Info, "reject")
+                .with("peer", inbound.peer_text())
+                .with_some("user", inbound.login.as_ref())
+                .with("what", "session")
+                .with("code", reply.code())
+                .with("why", reply.text()),
+        );
+        inbound.noted.push(reply.clone());
+        // A little may be an answer that was given just now: it is written before the end. More is what its peer does not
+        // take.
+        if inbound.pending <= SESSION_KEPT_BYTES {
+            return self.inbound_end(conn, inbound, reply, fx);
+        }
+        fx.actions.push_back(Action::Abort { conn });
+        self.inbound_forget(conn, *inbound, fx);
+    }
+
+    /// Says a last reply and closes; inside a handshake nothing can be said.
+    pub(super) fn inbound_end(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        reply: &Reply,
+        fx: &mut Effects,
+    ) {
+        if inbound.is_mute() {
+            fx.actions.push_back(Action::Abort { conn });
+            return self.inbound_forget(conn, *inbound, fx);
+        }
+        let mut out = Vec::new();
+        inbound.session.end(reply, &mut out);
+        self.answer(conn, &mut inbound, out, fx);
+        self.inbound_close(conn, *inbound, fx);
+    }
+
+    pub(super) fn inbound_close(&mut self, conn: ConnId, inbound: Inbound, fx: &mut Effects) {
+        fx.actions.push_back(Action::Close { conn });
+        self.inbound_forget(conn, inbound, fx);
+    }
+
+    /// The connection is gone.
+    pub(super) fn inbound_lost(
+        &mut self,
+        conn: ConnId,
+        inbound: Inbound,
+        cause: &Lost,
+        fx: &mut Effects,
+    ) {
+        if let Lost::Tls(text) = cause {
+            let line = Line::new(Level::Info, "tls-failed")
+                .with("side", "server")
+                .with("peer", inbound.peer_text())
+                .with("why", text);
+            fx.log(fx.of_client(inbound.address(), line));
+        }
+        self.inbound_forget(conn, inbound, fx);
+    }
+
+    pub(super) fn inbound_forget(&mut self, conn: ConnId, mut inbound: Inbound, fx: &mut Effects) {
+        self.drop_body(&mut inbound, fx);
+        self.leave_crowd(conn, &mut inbound);
+        if let Some(address) = inbound.counted {
+            self.logins.peers.close(address);
+        }
+        inbound.holding.give_all(&mut fx.shares);
+        if let Some(holder) = self.logins.forget(conn) {
+            fx.shares.of_mut(Resource::Derivations).give(holder, 1);
+        }
+        fx.conns.release(conn);
+    }
+
+    /// The handshake is done.
+    pub(super) fn inbound_tls(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        session: TlsSession,
+        fx: &mut Effects,
+    ) {
+        fx.debug(|| {
+            Line::new(Level::Debug, "tls")
+                .with("side", "server")
+                .with("peer", inbound.peer_text())
+                .with("version", session.version)
+                .with("cipher", &session.cipher)
+        });
+        inbound.tls = Some(Box::new(session));
+        let mut out = Vec::new();
+        if inbound.listener == Listener::Submissions {
+            inbound.session.start(&self.settings, &mut out);
+        } else {
+            inbound.session.on_tls();
+        }
+        self.set_deadline(&mut inbound, fx);
+        self.answer(conn, &mut inbound, out, fx);
+        self.inbound_put(conn, inbound, fx);
+    }
+
+    /// A deadline may have passed.
+    pub(super) fn inbound_expired(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        at: Instant,
+        fx: &mut Effects,
+    ) {
+        if inbound.timer == Some(at) {
+            inbound.timer = None;
+        }
+        match inbound.deadline {
+            Some(deadline) if deadline <= fx.now.instant => {}
+            _ => return self.inbound_put(conn, inbound, fx),
+        }
+        if let Opening::Silent = inbound.opening {
+            self.greet(conn, &mut inbound, fx);
+            return self.inbound_put(conn, inbound, fx);
+        }
+        if let Some(verdict) = inbound.take_held() {
+            inbound.held_until = None;
+            let mut out = Vec::new();
+            self.tell_now(&mut inbound, verdict, &mut out);
+            return self.inbound_resume(conn, inbound, out, fx);
+        }
+        if let Some(step) = inbound.exchange.as_mut().and_then(Exchange::take_delayed) {
+            inbound.held_until = None;
+            return self.finish_auth(conn, inbound, step, fx);
+        }
+        fx.log(Line::new(Level::Info, "timeout").with("peer", inbound.peer_text()));
+        inbound.noted.push(Reply::TIMEOUT);
+        self.inbound_end(conn, inbound, &Reply::TIMEOUT, fx);
+    }
+
+    /// The daemon stops: a session that is not inside a message ends.
+    pub(super) fn inbound_stop(&mut self, conn: ConnId, inbound: Box<Inbound>, fx: &mut Effects) {
+        if inbound.session.is_busy() {
+            return self.inbound_put(conn, inbound, fx);
+        }
+        self.inbound_end(conn, inbound, &Reply::SHUTTING_DOWN, fx);
+    }
+
+    pub(super) fn inbound_request(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut Inbound,
+        request: Request,
+        out: &mut Vec<u8>,
+        fx: &mut Effects,
+    ) {
+        match request {
+            Request::Hello { name } => self.hello_request(inbound, &name, out, fx),
+            Request::Sender { from, size } => {
+                inbound.body_began = fx.now.instant;
+                inbound.grants = Grants::default();
+                inbound.named.clear();
+                inbound.recipient_bytes = 0;
+                let verdict = self
+                    .sender_verdict(inbound, &from, size, fx)
+                    .and_then(|()| self.may_begin(inbound, fx));
+                let refusal = verdict.as_ref().err();
+                self.note_refusal(inbound, "sender", from.as_str(), refusal, fx);
+                self.tell(inbound, Verdict::Sender(verdict), out, fx);
+            }
+            Request::Recipient {
+                to,
+                notify,
+                original,
+            } => {
+                let shown = match &to {
+                    ForwardPath::Mailbox(mailbox) | ForwardPath::SourceRoute(mailbox) => {
+                        mailbox.to_string()
+                    }
+                    ForwardPath::Bare(local) => local.to_string(),
+                };
+                let verdict = self
+                    .recipient_verdict(inbound, &to, notify, original, fx)
+                    .map(|(grant, recipients)| Accepted {
+                        recipients,
+                        grant,
+                        named: fx.config.hook.then(|| shown.clone()),
+                    });
+                self.recipient_request(inbound, shown, verdict, out, fx);
+            }
+            Request::Authenticate { mechanism, initial } => {
+                self.begin_auth(conn, inbound, &mechanism, initial, out, fx);
+            }
+            Request::Respond(response) => self.continue_auth(conn, inbound, response, out, fx),
+            Request::BeginBody => {
+                let verdict = self.room_verdict(inbound.holding.holder(), None, fx);
+                if verdict.is_ok() {
+                    let sender = inbound.session.reverse_path();
+                    let sender = sender.and_then(ReversePath::mailbox).cloned();
+                    let id = fx.ids.next(fx.now.wall);
+                    inbound.intake = Some(Box::new(Intake::new(id, sender)));
+                    inbound.body_began = fx.now.instant;
+                    inbound.body_bytes = 0;
+                }
+                self.note_refusal(inbound, "message", "", verdict.as_ref().err(), fx);
+                inbound.session.on_body_ready(verdict, &self.settings, out);
+            }
+            Request::Store(transaction) => {
+                if let Err(reply) = self.message_whole(conn, inbound, *transaction, fx) {
+                    self.note_refusal(inbound, "message", "", Some(&reply), fx);
+                    self.drop_body(inbound, fx);
+                    self.settle_returns(inbound, &reply);
+                    inbound.session.on_stored(&reply, out);
+                }
+            }
+            Request::Forget => self.drop_body(inbound, fx),
+            Request::Refuse(reply) => {
+                self.note_refusal(inbound, "message", "", Some(&reply), fx);
+                self.drop_body(inbound, fx);
+            }
+            // They are handled by the caller, who owns the connection.
+            Request::Close | Request::RefuseAndClose(_) | Request::StartTls => {}
+        }
+    }
+
+    /// Answers an exchange of AUTH and goes on.
+    pub(super) fn finish_auth(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        step: crate::smtp::server::AuthStep,
+        fx: &mut Effects,
+    ) {
+        let mut out = Vec::new();
+        inbound.exchange = None;
+        inbound.session.on_auth(step, &mut out);
+        self.inbound_resume(conn, inbound, out, fx);
+    }
+
+    /// Lets a session wait for its answer to AUTH until `at`.
+    pub(super) fn delay_auth(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<Inbound>,
+        at: Instant,
+        fx: &mut Effects,
+    ) {
+        inbound.hold_until(at);
+        inbound.deadline = Some(at);
+        self.inbound_put(conn, inbound, fx);
+    }
+}
+
+/// Capacity that a session keeps between two pieces of a body.
+pub(super) const KEPT_CAPACITY_BYTES_MAX: usize = 0;
+
+pub(super) fn settings(config: &Config) -> Settings {
+    Settings {
+        hostname: config.hostname.as_str().into(),
+        message_bytes_max: config.max_message_size,
+        recipients_max: config.limits.recipients,
+        long_lines: config.long_lines,
+    }
+}
