@@ -353,6 +353,13 @@ fn what_administrators_have_done_neither_breaks_the_package_nor_is_lost_without_
         rest.lines().next().expect("its number").to_owned()
     };
     contains(
+        "no systemd",
+        &[
+            "chopar chopar 755\n",
+            ":/var/lib/chopar:/usr/sbin/nologin\n",
+        ],
+    );
+    contains(
         "diverted",
         &[
             "/usr/sbin/sendmail does not lead to chopar",

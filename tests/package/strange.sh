@@ -14,6 +14,15 @@ config() {
     printf 'submission = []\nsubmissions = []\nstatus = []\n'
 }
 
+# Nor does a container have these.
+rm -f /usr/bin/systemd-sysusers /usr/bin/systemd-tmpfiles
+echo == no systemd
+dpkg -i /root/chopar.deb >/dev/null 2>&1
+stat -c '%U %G %a' /var/lib/chopar
+getent passwd chopar
+dpkg -P chopar >/dev/null 2>&1
+userdel chopar
+
 echo == diverted
 dpkg-divert --local --rename --divert /usr/sbin/sendmail.mine --add /usr/sbin/sendmail >/dev/null
 dpkg -i /root/chopar.deb 2>&1
