@@ -218,7 +218,7 @@ _chopar() {{
     esac
     [[ -z $kind || $current == -* ]] || words+=\" $(chopar \"${{config[@]}}\" completion values \"$kind\" 2>/dev/null </dev/null)\"
     # An asterisk that was completed is escaped. What stands in front of an @ is there and stays.
-    current=${{current//\\/}}
+    current=${{current//\\\\/}}
     local begun=
     [[ $current != *@* || $COMP_WORDBREAKS != *@* ]] || begun=${{current%@*}}
     read -rd '' -a typed <<< \"$words\"

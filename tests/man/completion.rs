@@ -303,6 +303,45 @@ fn values_are_those_that_a_command_takes_and_those_that_the_machine_has() {
 }
 
 #[test]
+fn no_command_that_takes_a_domain_or_a_message_is_forgotten() {
+    let folder = tempfile::tempdir().expect("a folder");
+    machine(folder.path());
+    let mut commands = BTreeMap::new();
+    expected(&[], &mut commands);
+    let mut script = BASH.to_owned();
+    let mut wanted = Vec::new();
+    for command in commands.keys() {
+        // What is new cannot be known.
+        if matches!(command.as_str(), "init" | "domain add") {
+            continue;
+        }
+        let output = Command::new(env!("CARGO_BIN_EXE_chopar"))
+            .args(command.split_ascii_whitespace())
+            .arg("--help")
+            .output()
+            .expect("chopar runs");
+        let help = String::from_utf8(output.stdout).expect("UTF-8");
+        let (_, arguments) = help
+            .split_once("Positional Arguments:\n")
+            .unwrap_or_default();
+        let argument = arguments.split_ascii_whitespace().next();
+        let value = match argument {
+            Some("domain") => "example.com",
+            Some("id" | "ids") => "00TNH7E000000",
+            _ => continue,
+        };
+        script.push_str(&format!("asked 'chopar {command} '\n"));
+        wanted.push((command, value));
+    }
+    assert!(wanted.len() > 10, "{wanted:?}");
+    let said = shell_with(folder.path(), "bash", &["--norc"], &script);
+    for ((command, value), answer) in wanted.iter().zip(said.split(".\n")) {
+        let is_there = answer.lines().any(|word| word == *value);
+        assert!(is_there, "chopar {command}: {answer}");
+    }
+}
+
+#[test]
 fn what_cannot_be_known_is_not_completed_and_nobody_waits_for_it() {
     let folder = tempfile::tempdir().expect("a folder");
     let toml = format!("runtime_dir = \"{}\"\n", folder.path().display());

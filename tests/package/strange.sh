@@ -10,8 +10,9 @@ for name in bsd-mailx logwatch at postfix; do dpkg --force-depends -P $name >/de
 tries() { n=0; until "$@" >/dev/null 2>&1; do n=$((n+1)); [ $n -lt 300 ] || { echo "no: $*"; cat /root/log; exit 1; } >&2; sleep 0.1; done; }
 status() { dpkg-query -W -f '${db:Status-Status}\n' chopar; }
 config() {
-    printf 'hostname = "mail.example.com"\nadmin = "a@example.org"\nstate_dir = "%s"\n[listen]\nsmtp = ["127.0.0.1:2525"]\n' "$1"
-    printf 'submission = []\nsubmissions = []\nstatus = []\n'
+    printf 'hostname = "mail.example.com"\nadmin = "a@example.org"\n'
+    printf "state_dir = '%s' # ours\n" "$1"
+    printf '[listen]\nsmtp = ["127.0.0.1:2525"]\nsubmission = []\nsubmissions = []\nstatus = []\n'
 }
 
 # Nor does a container have these.
