@@ -21,7 +21,8 @@
 # For make, make deb, make dist and make test, TARGET= takes another triple of rustc's, for example aarch64-unknown-linux-gnu or
 # x86_64-unknown-linux-musl; what is missing for it is named.
 
-TARGET ?= $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+host = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+TARGET ?= $(host)
 PREFIX ?= /usr
 DESTDIR ?=
 CARGO ?= cargo
@@ -96,12 +97,13 @@ toolchain:
 
 # For a machine of another kind: the standard library of the toolchain, and a compiler and linker as Debian calls them, where
 # the variable by which cargo is told of one names no other.
-linker_variable = CARGO_TARGET_$(shell echo $(TARGET) | tr 'a-z-' 'A-Z_')_LINKER
+linker_variable = CARGO_TARGET_$(shell echo $(TARGET) | sed 's/.*/\U&/; y/-/_/')_LINKER
 cross_linker = $(shell echo $(TARGET) | sed 's/^\([^-]*\)-.*-\([^-]*\)$$/\1-linux-\2/; s/^armv7-/arm-/; s/^riscv64gc-/riscv64-/')-gcc
-is_cross = $(filter-out $(shell uname -m)-% $(shell rustc -vV | sed -n 's/^host: //p'),$(TARGET))
-linker = $(or $($(linker_variable)),$(if $(is_cross),$(cross_linker)))
+kind = $(firstword $(subst -, ,$(1)))
+linker = $(if $(filter-out $(call kind,$(host)),$(call kind,$(TARGET))),$(or $($(linker_variable)),$(cross_linker)))
 cross: toolchain
-	@lacks=; \
+	@[ $(TARGET) != $(host) ] || exit 0; \
+	lacks=; \
 	ls "$$(rustc --print target-libdir --target $(TARGET))"/libstd-* >/dev/null 2>&1 \
 		|| lacks="$$lacks; the standard library: rustup target add $(TARGET)"; \
 	[ -z "$(linker)" ] || command -v "$(linker)" >/dev/null \
