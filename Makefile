@@ -18,10 +18,11 @@
 #   make dist       a tarball with the binary, the manual, units, completions, checksums and an SBOM
 #   make reproduce  builds twice, in two folders, and compares binary, package and tarball byte for byte
 #
-# For make, make deb, make dist and make test, TARGET= takes another triple of rustc's, for example x86_64-unknown-linux-musl where it is
-# installed.
+# For make, make deb, make dist and make test, TARGET= takes another triple of rustc's, for example aarch64-unknown-linux-gnu or
+# x86_64-unknown-linux-musl; what is missing for it is named.
 
-TARGET ?= $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+host = $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+TARGET ?= $(host)
 PREFIX ?= /usr
 DESTDIR ?=
 CARGO ?= cargo
@@ -51,7 +52,7 @@ configured = chasquid opendkim
 # What starts services on machines without systemd: init is run with it on a machine that is thrown away.
 supervisors = runit openrc libeinfo1 librc1
 
-.PHONY: all toolchain binary completions demo test sim sim-million readers fuzz pressure faults bench packages install uninstall deb dist reproduce
+.PHONY: all toolchain cross binary completions demo test sim sim-million readers fuzz pressure faults bench packages install uninstall deb dist reproduce
 .DEFAULT_GOAL := all
 
 all: binary
@@ -94,8 +95,24 @@ toolchain:
 	echo "or, where the system has rustup (Debian 13): apt install rustup && rustup default stable. Then run make again." >&2; \
 	exit 1
 
-binary: toolchain
-	RUSTFLAGS='$(static) $(no_paths)' $(CARGO) build --release --locked --target $(TARGET)
+# For a machine of another kind: the standard library of the toolchain, and a compiler and linker as Debian calls them, where
+# the variable by which cargo is told of one names no other.
+linker_variable = CARGO_TARGET_$(shell echo $(TARGET) | sed 's/.*/\U&/; y/-/_/')_LINKER
+cross_linker = $(shell echo $(TARGET) | sed 's/^\([^-]*\)-.*-\([^-]*\)$$/\1-linux-\2/; s/^armv7-/arm-/; s/^riscv64gc-/riscv64-/')-gcc
+kind = $(firstword $(subst -, ,$(1)))
+linker = $(if $(filter-out $(call kind,$(host)),$(call kind,$(TARGET))),$(or $($(linker_variable)),$(cross_linker)))
+cross: toolchain
+	@[ $(TARGET) != $(host) ] || exit 0; \
+	lacks=; \
+	ls "$$(rustc --print target-libdir --target $(TARGET))"/libstd-* >/dev/null 2>&1 \
+		|| lacks="$$lacks; the standard library: rustup target add $(TARGET)"; \
+	[ -z "$(linker)" ] || command -v "$(linker)" >/dev/null \
+		|| lacks="$$lacks; the linker $(linker), in Debian: apt install $(patsubst %-gcc,gcc-%,$(linker))"; \
+	[ -z "$$lacks" ] || { echo "to build for $(TARGET), this machine lacks$${lacks#;}" >&2; exit 1; }
+
+binary: cross
+	$(if $(linker),$(linker_variable)=$(linker)) RUSTFLAGS='$(static) $(no_paths)' \
+		$(CARGO) build --release --locked --target $(TARGET)
 
 demo: binary
 	$(binary) demo
@@ -173,18 +190,25 @@ deb: all
 dist: all
 	@sh src/setup/dist/build $(target_dir) $(TARGET) $(SOURCE_DATE_EPOCH)
 
-# Two copies of the source in folders of different length, each with a target folder and a time of its own.
+# Two copies of the source in folders of different length, each with a target folder and a time of its own. Both are taken
+# before the first is built: what is edited meanwhile makes no difference.
 reproduce = $(abspath $(target_dir))/reproduce
 reproduce: toolchain
 	rm -rf $(reproduce)
 	@for copy in one a/second/place; do \
-		mkdir -p $(reproduce)/$$copy && tar -cf - --exclude=./.git --exclude=./target . | tar -xf - -C $(reproduce)/$$copy \
-			&& env -u MAKEFLAGS -u CARGO_TARGET_DIR $(MAKE) -C $(reproduce)/$$copy deb dist TARGET=$(TARGET) \
-				SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) || exit 1; \
+		mkdir -p $(reproduce)/$$copy && tar -cf - --exclude=./.git --exclude=./target . | tar -xf - -C $(reproduce)/$$copy || exit 1; \
 	done
-	@cd $(reproduce)/one/target && for file in chopar *.deb *.tar.gz; do \
-		cmp $$file ../../a/second/place/target/$$file || exit 1; sha256sum $$file; \
-	done; echo "equal, byte for byte"
+	@for copy in one a/second/place; do \
+		env -u MAKEFLAGS -u CARGO_TARGET_DIR $(MAKE) -C $(reproduce)/$$copy deb dist TARGET=$(TARGET) \
+			SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) || exit 1; \
+	done
+	@cd $(reproduce)/one/target && equal= different= && for file in chopar *.deb *.tar.gz; do \
+		if cmp $$file ../../a/second/place/target/$$file; then sha256sum $$file && equal="$$equal $$file"; \
+		else different="$$different $$file"; fi; \
+	done; \
+	if [ -n "$$different" ]; then \
+		echo "built twice, in two folders, and not equal:$$different; both are below $(reproduce)" >&2; exit 1; \
+	fi; echo "built twice, in two folders, and equal, byte for byte:$$equal"
 
 # A sendmail that another mail system put there stays; remove that system first, then install again.
 install:

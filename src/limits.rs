@@ -578,6 +578,10 @@ pub const SUPERVISOR_INTERVAL: Duration = Duration::from_secs(10);
 pub const RESOLV_CONF_INTERVAL: Duration = Duration::from_secs(5);
 /// How often the drop folder is looked at.
 pub const DROP_FOLDER_INTERVAL: Duration = Duration::from_secs(10);
+/// Names of the machine that a shell is given to complete a word with.
+pub const COMPLETION_VALUES_MAX: usize = 1_000;
+/// How long they are looked for.
+pub const COMPLETION_TIME: Duration = Duration::from_secs(1);
 /// Queue tools of users who are no operators that are connected at a time.
 pub const QUEUE_READERS_MAX: usize = 8;
 /// Those of one user.

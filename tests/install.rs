@@ -232,8 +232,8 @@ fn a_unit_that_was_changed_and_a_link_of_init_stay_and_are_named() {
     assert!(text.contains("usr/sbin/sendmail"), "{text}");
 }
 
-/// `make binary` with tools of these versions; none where there is none.
-fn build(versions: Option<&str>) -> (Output, bool) {
+/// `make binary` with tools of these versions, for this kind of machine; none where there is none.
+fn build(versions: Option<&str>, target: Option<&str>) -> (Output, bool) {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);
     fs::create_dir(at("tools")).expect("a folder");
@@ -254,7 +254,8 @@ fn build(versions: Option<&str>) -> (Output, bool) {
         write_executable(&at("tools/cargo"), &cargo);
     }
     let output = Command::new("/usr/bin/make")
-        .args(["-C", env!("CARGO_MANIFEST_DIR"), "binary"])
+        .args(["-s", "-C", env!("CARGO_MANIFEST_DIR"), "binary"])
+        .args(target.map(|target| format!("TARGET={target}")))
         .env("PATH", at("tools"))
         .env("CARGO_TARGET_DIR", at("target"))
         .env_remove("CARGO")
@@ -273,7 +274,7 @@ fn a_toolchain_that_is_missing_or_too_old_is_named_with_the_way_to_one_before_an
         (Some("1.9.0"), "rustc 1.9.0 is too old"),
         (Some("1.94.1-nightly"), "rustc 1.94.1-nightly is too old"),
     ] {
-        let (output, built) = build(version);
+        let (output, built) = build(version, None);
         let said = said(&output);
         assert!(!output.status.success() && !built, "{version:?}: {said}");
         assert!(said.starts_with(expected), "{version:?}: {said}");
@@ -284,9 +285,27 @@ fn a_toolchain_that_is_missing_or_too_old_is_named_with_the_way_to_one_before_an
         );
     }
     for version in [wanted, "1.95.0", "1.100.0", "2.0.0"] {
-        let (output, built) = build(Some(version));
+        let (output, built) = build(Some(version), None);
         assert!(built, "{version}: {}", said(&output));
     }
+}
+
+#[test]
+fn what_is_missing_to_build_for_another_kind_of_machine_is_said_in_one_sentence() {
+    let (output, built) = build(
+        Some(env!("CARGO_PKG_RUST_VERSION")),
+        Some("armv7-unknown-linux-gnueabihf"),
+    );
+    assert!(!output.status.success() && !built, "{output:?}");
+    let said = said(&output);
+    assert!(
+        said.starts_with(
+            "to build for armv7-unknown-linux-gnueabihf, this machine lacks the standard library: rustup target add \
+             armv7-unknown-linux-gnueabihf; the linker arm-linux-gnueabihf-gcc, in Debian: apt install \
+             gcc-arm-linux-gnueabihf\n"
+        ),
+        "{said}"
+    );
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The package for Debian and the tarball: made out of a binary, and the package installed, used, upgraded, removed and
 //! purged on a machine that is thrown away.
 
+#[path = "machine/debian.rs"]
+mod debian;
 mod machine;
 #[path = "machine/script.rs"]
 mod script;
@@ -12,14 +14,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use debian::{build, folder};
 use script::{end, ok, on_a_machine, place};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-const TRIPLE: &str = "x86_64-unknown-linux-gnu";
-/// A date for what is packed.
-const SECONDS: &str = "1795000000";
 
-/// A target folder with what make leaves in it, and the package that was made of that.
+/// A target folder, and the package that was made of what is in it.
 struct Target {
     folder: PathBuf,
     /// Whether it has the release binary; else it has that of the tests, without what a debugger needs.
@@ -31,45 +31,13 @@ struct Target {
 fn target() -> &'static Target {
     static TARGET: OnceLock<Target> = OnceLock::new();
     TARGET.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("package");
-        drop(fs::remove_dir_all(&folder));
-        fs::create_dir_all(folder.join("completions")).expect("a folder");
-        let release = std::env::var_os("CHOPAR_BINARY");
-        let is_release = release.is_some();
-        let built = release.unwrap_or_else(|| env!("CARGO_BIN_EXE_chopar").into());
-        let binary = folder.join("chopar");
-        ok(end(
-            Command::new("strip").arg("-o").arg(&binary).arg(built),
-            "",
-        ));
-        for (shell, name) in [
-            ("bash", "chopar"),
-            ("fish", "chopar.fish"),
-            ("zsh", "_chopar"),
-        ] {
-            let script = ok(end(Command::new(&binary).args(["completion", shell]), ""));
-            fs::write(folder.join("completions").join(name), script).expect("a file");
-        }
-        let package = build("debian", &folder, "022");
+        let folder = folder("package");
         Target {
+            is_release: std::env::var_os("CHOPAR_BINARY").is_some(),
+            package: build("debian", &folder, "022"),
             folder,
-            is_release,
-            package,
         }
     })
-}
-
-/// What one of the scripts makes of it, which depends on no mask and no locale.
-fn build(kind: &str, target: &Path, umask: &str) -> PathBuf {
-    let mut command = Command::new("sh");
-    let script = format!("umask {umask}; exec sh src/setup/{kind}/build \"$0\" {TRIPLE} {SECONDS}");
-    command.args(["-c", &script]).arg(target).current_dir(ROOT);
-    for name in ["MAKEFLAGS", "MAKELEVEL", "MFLAGS"] {
-        command.env_remove(name);
-    }
-    let path = PathBuf::from(ok(end(&mut command, "")).trim());
-    assert!(path.exists(), "{}", path.display());
-    path
 }
 
 #[test]
@@ -170,7 +138,10 @@ fn the_tarball_installs_without_a_compiler_and_its_sums_and_its_list_of_crates_a
             rest.lines().nth(1).is_some_and(|line| line.contains(hash)),
             "{name}"
         );
-        assert!(component["licenses"][0]["expression"].is_string(), "{name}");
+        let license = &component["licenses"][0]["expression"];
+        // SPDX has no slash.
+        let is_expression = |text: &str| !text.is_empty() && !text.contains('/');
+        assert!(license.as_str().is_some_and(is_expression), "{name}");
     }
     assert!(
         references
@@ -250,6 +221,22 @@ fn later(package: &Path, folder: &Path) -> PathBuf {
     later
 }
 
+/// What a script has said in a part of it.
+fn part(output: &str, name: &str) -> String {
+    let (_, rest) = output
+        .split_once(&format!("== {name}\n"))
+        .unwrap_or_else(|| panic!("no {name}: {output}"));
+    format!("{}\n", rest.split("\n== ").next().unwrap_or_default())
+}
+
+#[track_caller]
+fn contains(output: &str, name: &str, all: &[&str]) {
+    let part = part(output, name);
+    for expected in all {
+        assert!(part.contains(expected), "{name}, {expected}: {part}");
+    }
+}
+
 #[test]
 fn the_package_is_installed_used_upgraded_removed_and_purged() {
     if !rustix::process::geteuid().is_root() {
@@ -264,16 +251,8 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
         (later.as_path(), "later.deb"),
     ];
     let output = ok(on_a_machine(script, &files));
-    let part = |name: &str| {
-        let (_, rest) = output.split_once(&format!("== {name}\n")).expect("a part");
-        format!("{}\n", rest.split("\n== ").next().unwrap_or_default())
-    };
-    let contains = |name: &str, all: &[&str]| {
-        let part = part(name);
-        for expected in all {
-            assert!(part.contains(expected), "{name}, {expected}: {part}");
-        }
-    };
+    let part = |name: &str| part(&output, name);
+    let contains = |name: &str, all: &[&str]| contains(&output, name, all);
     // The other mail server goes, and nothing is started before it is set up.
     contains(
         "installed",
@@ -299,36 +278,136 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
         "upgraded",
         &["it was restarted\n", " are all in the queue\n"],
     );
-    let callers = part("callers");
-    if callers.contains("Inst ") {
-        contains("callers", &["Inst bsd-mailx", "Inst logwatch"]);
-        for not_wanted in ["exim", "Remv", "postfix"] {
-            assert!(!callers.contains(not_wanted), "{callers}");
+    let brings_no_other = |name: &str| {
+        contains(name, &["Inst bsd-mailx", "Inst logwatch"]);
+        for not_wanted in ["exim", "default-mta", "Remv", "postfix"] {
+            assert!(!part(name).contains(not_wanted), "{name}: {}", part(name));
         }
-    } else {
-        eprintln!(
-            "apt has no lists here, so that it was not asked for what else it installs: {callers}"
-        );
+    };
+    brings_no_other("callers");
+    contains("callers without it", &["Inst exim4-daemon-light"]);
+    let real = "callers by the real archive";
+    match part(real).contains("Inst ") {
+        true => brings_no_other(real),
+        false => eprintln!("apt has no lists of Debian here: {}", part(real)),
     }
+    contains("configured twice", &["all are in the queue\n"]);
     contains(
         "removed",
-        &["it was stopped\n", "configuration and queue are there\n"],
+        &[
+            "configuration and keys stay in /etc/chopar, certificates and queue in /var/lib/chopar",
+            "they are counted\n",
+            "it was stopped\n",
+            "configuration and queue are there\n",
+        ],
+    );
+    contains("installed again", &["it was started\n"]);
+    let stays = [
+        "/etc/chopar stays",
+        "/var/lib/chopar stays",
+        "keys and queue are there\n",
+        "sudo userdel chopar",
+    ];
+    contains("purged", &stays);
+    // Then no daemon was there to ask.
+    contains(
+        "purged",
+        &["How many messages wait in the queue is not known"],
+    );
+    contains(
+        "purged and told no",
+        &["Remove configuration, keys and queue of chopar?"],
+    );
+    contains("purged and told no", &stays);
+    contains(
+        "purged and told yes",
+        &[
+            "Remove configuration, keys and queue of chopar?",
+            "nothing is there\nchopar:x:",
+            "the system account chopar stays",
+        ],
+    );
+    contains(
+        "purged with a yes",
+        &["it is not started\n", "nothing is there\n"],
+    );
+}
+
+#[test]
+fn what_administrators_have_done_neither_breaks_the_package_nor_is_lost_without_a_word() {
+    if !rustix::process::geteuid().is_root() {
+        return; // only root can install a package
+    }
+    let package = &target().package;
+    let own = place();
+    let later = later(package, own.path());
+    let files = [
+        (package.as_path(), "chopar.deb"),
+        (later.as_path(), "later.deb"),
+    ];
+    let output = ok(on_a_machine(include_str!("package/strange.sh"), &files));
+    let contains = |name: &str, all: &[&str]| contains(&output, name, all);
+    let process = |name: &str| {
+        let part = part(&output, name);
+        let rest = part.split_once("process ").expect("a process").1;
+        rest.lines().next().expect("its number").to_owned()
+    };
+    contains(
+        "no systemd",
+        &[
+            "chopar chopar 755\n",
+            ":/var/lib/chopar:/usr/sbin/nologin\n",
+        ],
+    );
+    contains(
+        "diverted",
+        &[
+            "/usr/sbin/sendmail does not lead to chopar",
+            "nothing is left\n",
+        ],
+    );
+    contains(
+        "half installed",
+        &["unpacked\n", "\ninstalled\n", "\nconfig-files\n"],
+    );
+    let old = format!(
+        "process {}, is still that of the version before",
+        process("started by hand")
+    );
+    contains("started by hand", &[&old]);
+    let runs = format!("the daemon still runs, as process {}", process("removed"));
+    contains(
+        "removed",
+        &[
+            &runs,
+            "configuration and keys stay in /etc/chopar, certificates and queue in /srv/the queue;",
+            "1 message waits in the queue",
+        ],
     );
     contains(
         "purged",
         &[
-            "/etc/chopar stays",
-            "/var/lib/chopar stays",
-            "keys and queue are there\n",
+            "led to what stays, since it may be of use elsewhere: '/srv/my config'",
+            "/srv/the queue stays, with all that is in it; to remove it: sudo rm -r '/srv/the queue'",
+            "/srv/my config/chopar.toml\n",
         ],
     );
-    contains("installed again", &["it was started\n"]);
     contains(
-        "purged with a yes",
+        "mounted",
         &[
-            "sudo systemctl enable --now chopar",
-            "it is not started\n",
-            "nothing is there\n",
+            "elsewhere: '/srv/my config/chopar.toml'",
+            "/var/lib/chopar stays",
+            "it is empty\n",
+            "no packages found matching chopar",
+        ],
+    );
+    let hangs = format!("the daemon still runs, as process {}", process("hanging"));
+    contains(
+        "hanging",
+        &[
+            &hangs,
+            "How many messages wait in the queue is not known",
+            "\nconfig-files\n",
         ],
     );
 }

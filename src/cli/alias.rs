@@ -176,7 +176,8 @@ fn text_of(path: &Path) -> Result<String, Failure> {
     }
 }
 
-fn list(
+/// Prints them, one a line.
+pub(super) fn list(
     folder: &Path,
     domain: Option<&str>,
     json: bool,

@@ -128,14 +128,18 @@ fn directory(text: &str) -> Result<Url, String> {
 
 /// The codes of RFC 5280 section 5.3.1 that RFC 8555 servers take from a certificate's owner.
 fn reason(word: &str) -> Result<u8, String> {
-    match word {
-        "unspecified" => Ok(0),
-        "key-compromise" => Ok(1),
-        "superseded" => Ok(4),
-        "cessation" => Ok(5),
-        _ => Err("expected unspecified, key-compromise, superseded or cessation".to_owned()),
-    }
+    let found = REASONS.iter().find(|(known, _)| *known == word);
+    found
+        .map(|(_, code)| *code)
+        .ok_or_else(|| "expected unspecified, key-compromise, superseded or cessation".to_owned())
 }
+
+pub(super) const REASONS: [(&str, u8); 4] = [
+    ("unspecified", 0),
+    ("key-compromise", 1),
+    ("superseded", 4),
+    ("cessation", 5),
+];
 
 impl Cert {
     /// Does it with the configuration in `folder`.

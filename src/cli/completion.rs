@@ -2,19 +2,23 @@
 //!
 //! They are made from the help of each command, which argh makes from the definitions of the arguments: a command or an
 //! option that is there is completed, and no other. Each script holds a table of the commands; what it does with the table
-//! is the same for all of them: it goes through the words in front of the cursor to the command that they name.
+//! is the same for all of them: it goes through the words in front of the cursor to the command that they name. What
+//! stands behind it is a word of ours, or a name of the machine, for which the script asks chopar.
+
+mod values;
 
 use std::fmt::Write as _;
 use std::io::Write;
+use std::path::Path;
 
 use argh::FromArgs;
 
 use super::failure::Failure;
 use super::help::{self, Word};
-use super::man;
 use super::sysexits::USAGE;
 use crate::escape::Escaped;
 use crate::setup::shell_word::shell_word;
+use values::{Values, of_argument, of_option};
 
 /// Print the script by which a shell completes command lines of chopar.
 #[derive(Debug, FromArgs)]
@@ -23,11 +27,17 @@ pub struct Completion {
     /// the shell: bash, fish or zsh
     #[argh(positional)]
     shell: String,
+    /// with "values" in place of a shell, as the scripts call it: what is listed
+    #[argh(positional, hidden_help)]
+    kind: Option<String>,
 }
 
 impl Completion {
     /// Prints it.
-    pub fn run(&self, output: &mut dyn Write) -> Result<(), Failure> {
+    pub fn run(&self, folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
+        if let ("values", Some(kind)) = (self.shell.as_str(), &self.kind) {
+            return values::print(kind, folder, output);
+        }
         let shell = SHELLS.iter().find(|shell| shell.name == self.shell);
         let Some(shell) = shell else {
             let shown = Escaped(self.shell.as_bytes());
@@ -75,11 +85,21 @@ const SHELLS: &[Shell] = &[
 struct Command {
     /// Its words, such as `queue list`; none for chopar itself.
     path: String,
-    /// The commands of a group, or the values that an argument may have.
+    /// The commands of a group, or the words that an argument may be.
     next: Vec<(String, String)>,
-    /// Whether those are commands.
+    /// What of the machine an argument may be.
+    of_machine: Option<&'static str>,
+    /// Whether commands come next.
     is_group: bool,
     options: Vec<Word>,
+}
+
+impl Command {
+    /// Its options of which it is known what comes behind them.
+    fn options_with_values(&self) -> impl Iterator<Item = (&Word, Values)> {
+        let options = self.options.iter();
+        options.filter_map(|option| Some((option, of_option(&self.path, &option.name)?)))
+    }
 }
 
 /// chopar itself and all that is below it.
@@ -89,34 +109,31 @@ fn commands() -> Vec<Command> {
     found
 }
 
-fn collect(words: &[&str], found: &mut Vec<Command>) {
-    let (options, commands): (Vec<Word>, Vec<Word>) = help::words(words)
+fn collect(before: &[&str], found: &mut Vec<Command>) {
+    let (options, commands): (Vec<Word>, Vec<Word>) = help::words(before)
         .into_iter()
         .partition(|word| word.name.starts_with('-'));
-    let path = words.join(" ");
+    let path = before.join(" ");
     let mut next: Vec<(String, String)> = commands
         .iter()
         .map(|word| (word.name.clone(), word.about.clone()))
         .collect();
     let is_group = !next.is_empty();
-    let values = match path.as_str() {
-        "completion" => SHELLS.iter().map(|shell| shell.name).collect(),
-        "man" => man::names(),
-        _ => Vec::new(),
+    let (words, of_machine) = match of_argument(&path) {
+        Some(Values::Words(words)) => (words, None),
+        Some(Values::OfMachine(kind)) => (Vec::new(), Some(kind.word())),
+        None => (Vec::new(), None),
     };
-    next.extend(
-        values
-            .into_iter()
-            .map(|value| (value.to_owned(), String::new())),
-    );
+    next.extend(words.iter().map(|word| ((*word).to_owned(), String::new())));
     found.push(Command {
         path,
         next,
+        of_machine,
         is_group,
         options,
     });
     for word in &commands {
-        collect(&[words, &[word.name.as_str()]].concat(), found);
+        collect(&[before, &[word.name.as_str()]].concat(), found);
     }
 }
 
@@ -140,27 +157,51 @@ fn valued(commands: &[Command]) -> String {
     options.collect::<Vec<_>>().join("|")
 }
 
+/// A case of the shells: what is done behind each option of which it is known what comes.
+fn values_of_options(commands: &[Command], case: impl Fn(&str, &Values) -> String) -> String {
+    let options = commands.iter().flat_map(|command| {
+        let options = command.options_with_values();
+        options.map(|(option, values)| (format!("{} {}", command.path, option.name), values))
+    });
+    options.map(|(at, values)| case(&at, &values)).collect()
+}
+
 fn bash(commands: &[Command]) -> String {
     let mut table = String::new();
     for command in commands {
         let next = command.next.iter().map(|(word, _)| word.as_str());
         let options = command.options.iter().map(|word| word.name.as_str());
         let words: Vec<&str> = next.chain(options).collect();
+        let kind = command
+            .of_machine
+            .map(|kind| format!(" kind={kind}"))
+            .unwrap_or_default();
         let _ = writeln!(
             table,
-            "    '{}') words='{}' ;;",
+            "        '{}') words='{}'{kind} ;;",
             command.path,
             words.join(" ")
         );
     }
+    let values = values_of_options(commands, |at, values| match values {
+        Values::Words(words) => format!("    '{at}') words='{}' ;;\n", words.join(" ")),
+        Values::OfMachine(kind) => format!("    '{at}') kind={} ;;\n", kind.word()),
+    });
     format!(
         "# Completion of chopar for bash, as `chopar completion bash` prints it.
 _chopar() {{
-    local current=${{COMP_WORDS[COMP_CWORD]}} command= word words index
-    for ((index = 1; index < COMP_CWORD; index++)); do
-        word=${{COMP_WORDS[index]}}
+    # Words as blanks part them: in COMP_WORDS an address is three.
+    local line=${{COMP_LINE:0:COMP_POINT}} current= command= word words= kind= index
+    local -a typed config
+    read -ra typed <<< \"$line\"
+    if [[ $line != *[[:space:]] ]]; then
+        current=${{typed[*]: -1}}
+        typed=(\"${{typed[@]:0:${{#typed[@]}}-1}}\")
+    fi
+    for ((index = 1; index < ${{#typed[@]}}; index++)); do
+        word=${{typed[index]}}
         case $word in
-        -C|--config) ((index++)); continue ;;
+        -C|--config) ((index++)); config=(-C \"${{typed[index]/#\\~\\//$HOME/}}\"); continue ;;
         esac
         case \"$command $word\" in
         {})
@@ -168,14 +209,22 @@ _chopar() {{
         esac
     done
     COMPREPLY=()
-    word=${{COMP_WORDS[COMP_CWORD-1]}}
-    case \"$command $word\" in
+    case \"$command ${{typed[*]: -1}}\" in
     *' -C'|*' --config') mapfile -t COMPREPLY < <(compgen -d -- \"$current\"); return ;;
-    {}) return ;;
+{values}    {}) return ;;
+    *)
+        case $command in
+{table}        esac ;;
     esac
-    case $command in
-{table}    esac
-    mapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$current\")
+    [[ -z $kind || $current == -* ]] || words+=\" $(chopar \"${{config[@]}}\" completion values \"$kind\" 2>/dev/null </dev/null)\"
+    # An asterisk that was completed is escaped. What stands in front of an @ is there and stays.
+    current=${{current//\\\\/}}
+    local begun=
+    [[ $current != *@* || $COMP_WORDBREAKS != *@* ]] || begun=${{current%@*}}
+    read -rd '' -a typed <<< \"$words\"
+    for word in \"${{typed[@]}}\"; do
+        [[ $word != \"$current\"* ]] || COMPREPLY+=(\"$(printf %q \"${{word#\"$begun\"}}\")\")
+    done
 }}
 complete -o default -F _chopar chopar
 ",
@@ -199,23 +248,37 @@ fn zsh(commands: &[Command]) -> String {
             .collect();
         let _ = writeln!(
             table,
-            "    ('{}')\n        next=({})\n        options=({}) ;;",
+            "    ('{}')\n        next=({})\n        kind={}\n        options=({}) ;;",
             command.path,
             next.join(" "),
+            command.of_machine.unwrap_or_default(),
             options.join(" ")
         );
     }
+    let values = values_of_options(commands, |at, values| match values {
+        Values::Words(words) => format!(
+            "    ('{at}') values=({}); compadd -a values; return ;;\n",
+            words.join(" ")
+        ),
+        Values::OfMachine(kind) => {
+            format!("    ('{at}') _chopar_values {}; return ;;\n", kind.word())
+        }
+    });
     format!(
         "#compdef chopar
 # Completion of chopar for zsh, as `chopar completion zsh` prints it.
+_chopar_values() {{
+    values=(${{(f)\"$(chopar $config completion values $1 2>/dev/null </dev/null)\"}})
+    compadd -a values
+}}
 _chopar() {{
-    local command= word
-    local -a next options
+    local command= word kind=
+    local -a next options values config
     integer index
     for ((index = 2; index < CURRENT; index++)); do
         word=${{words[index]}}
         case $word in
-        (-C|--config) ((index++)); continue ;;
+        (-C|--config) ((index++)); config=(-C ${{words[index]/#\\~\\//$HOME/}}); continue ;;
         esac
         case \"$command $word\" in
         ({})
@@ -224,7 +287,7 @@ _chopar() {{
     done
     case \"$command ${{words[CURRENT-1]}}\" in
     (*' -C'|*' --config') _files -/; return ;;
-    ({}) _files; return ;;
+{values}    ({}) _files; return ;;
     esac
     case $command in
 {table}    esac
@@ -232,6 +295,8 @@ _chopar() {{
         _describe -o option options
     elif (( $#next )); then
         _describe command next
+    elif [[ -n $kind ]]; then
+        _chopar_values $kind
     else
         _files
     fi
@@ -252,8 +317,11 @@ fn fish(commands: &[Command]) -> String {
     for command in commands {
         let condition = format!("__chopar_at {}", command.path);
         let at = format!("complete -c chopar -n '{}'", condition.trim_end());
-        if !command.next.is_empty() {
+        if !command.next.is_empty() || command.of_machine.is_some() {
             let _ = writeln!(table, "{at} -f");
+        }
+        if let Some(kind) = command.of_machine {
+            let _ = writeln!(table, "{at} -a '(__chopar_values {kind})'");
         }
         for (word, what) in &command.next {
             let _ = writeln!(table, "{at} -a {word}{}", about(what));
@@ -263,9 +331,13 @@ fn fish(commands: &[Command]) -> String {
             let short = short
                 .strip_prefix('-')
                 .map(|letter| format!(" -s {letter}"));
-            let value = match option.takes_value {
-                true => " -r",
-                false => "",
+            let value = match of_option(&command.path, &option.name) {
+                Some(Values::Words(words)) => format!(" -x -a '{}'", words.join(" ")),
+                Some(Values::OfMachine(kind)) => {
+                    format!(" -x -a '(__chopar_values {})'", kind.word())
+                }
+                None if option.takes_value => " -r".to_owned(),
+                None => String::new(),
             };
             let _ = writeln!(
                 table,
@@ -297,6 +369,17 @@ function __chopar_at
         end
     end
     test \"x$at\" = \"x$argv\"
+end
+function __chopar_values
+    set -l config
+    set -l words (commandline -opc)
+    for index in (seq 2 (count $words))
+        switch $words[$index]
+            case -C --config
+                set config -C (string replace -r '^~/' \"$HOME/\" -- $words[(math $index + 1)])
+        end
+    end
+    chopar $config completion values $argv 2>/dev/null </dev/null
 end
 {table}",
         steps(commands).replace('|', " ")

@@ -161,15 +161,18 @@ pub enum DkimError {
     NoAnswer,
 }
 
+impl KeyType {
+    /// As the command line names them.
+    pub(super) const WORDS: [(&'static str, Self); 2] =
+        [("rsa", Self::Rsa), ("ed25519", Self::Ed25519)];
+}
+
 impl FromStr for KeyType {
     type Err = BadKeyType;
 
     fn from_str(word: &str) -> Result<Self, BadKeyType> {
-        match word {
-            "rsa" => Ok(Self::Rsa),
-            "ed25519" => Ok(Self::Ed25519),
-            _ => Err(BadKeyType),
-        }
+        let found = Self::WORDS.iter().find(|(known, _)| *known == word);
+        found.map(|(_, kind)| *kind).ok_or(BadKeyType)
     }
 }
 

@@ -242,7 +242,7 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
         Command::Check(check) => check
             .run(&folder, output, &mut io::stderr())
             .map_err(|error| Failure::new(error.exit_code(), error)),
-        Command::Completion(completion) => completion.run(output),
+        Command::Completion(completion) => completion.run(&folder, output),
         Command::Demo(demo) => demo.run(output),
         Command::Run(run) => run
             .run(&folder)

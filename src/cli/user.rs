@@ -373,7 +373,8 @@ impl Drop for Silence<'_> {
     }
 }
 
-fn list(
+/// Prints them, one a line.
+pub(super) fn list(
     folder: &Path,
     domain: Option<&str>,
     json: bool,

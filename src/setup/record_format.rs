@@ -22,21 +22,24 @@ pub enum Format {
     Nsupdate,
 }
 
+impl Format {
+    /// As the command line names them.
+    pub const WORDS: [(&'static str, Self); 5] = [
+        ("zone", Self::Zone),
+        ("json", Self::Json),
+        ("terraform", Self::Terraform),
+        ("cloudflare", Self::Cloudflare),
+        ("nsupdate", Self::Nsupdate),
+    ];
+}
+
 impl std::str::FromStr for Format {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Ok(match text {
-            "zone" => Self::Zone,
-            "json" => Self::Json,
-            "terraform" => Self::Terraform,
-            "cloudflare" => Self::Cloudflare,
-            "nsupdate" => Self::Nsupdate,
-            _ => {
-                return Err(
-                    "the formats are zone, json, terraform, cloudflare and nsupdate".to_owned(),
-                );
-            }
+        let found = Self::WORDS.iter().find(|(word, _)| *word == text);
+        found.map(|(_, format)| *format).ok_or_else(|| {
+            "the formats are zone, json, terraform, cloudflare and nsupdate".to_owned()
         })
     }
 }

@@ -1,16 +1,20 @@
-//! The programs of Debian that send mail by calling sendmail, each started for real on a machine that `make install` and
-//! `chopar init` have set up: with the daemon up, and with it down until later.
+//! The programs of Debian that send mail by calling sendmail, each started for real on a machine on which the package is
+//! installed and `chopar init` has set it up: with the daemon up, and with it down until later.
 
+#[path = "../machine/debian.rs"]
+mod debian;
 #[path = "../machine/mod.rs"]
 mod machine;
+#[path = "../machine/script.rs"]
+mod script;
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::Stdio;
+
+use debian::{build, folder};
+use script::{ok, on_a_machine};
 
 /// Programs and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("/usr/sbin/cron", "cron"),
     ("/usr/sbin/atd", "at"),
     ("/usr/bin/mail", "bsd-mailx"),
@@ -20,7 +24,6 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("/usr/bin/fail2ban-client", "fail2ban"),
     ("/usr/sbin/smtp-sink", "postfix"),
     ("/usr/bin/pgrep", "procps"),
-    ("/usr/bin/make", "make"),
 ];
 
 /// Who gets the mail of each caller, and a line of it, by how the daemon was.
@@ -66,24 +69,16 @@ fn each_caller_of_sendmail_gets_its_mail_through_with_the_daemon_up_and_down() {
             "{path} is missing: install the Debian package {package}"
         );
     }
-    let place = tempfile::tempdir().expect("a folder");
-    fs::set_permissions(place.path(), Permissions::from_mode(0o755)).expect("a mode");
-    // What the machine has of another mail server makes room, and of systemd, which does not run there.
-    let prepare = format!(
-        "mkdir $place/target\ncp {} $place/target/chopar\n\
-         for path in usr/sbin/sendmail usr/lib/sendmail usr/bin/mailq usr/bin/newaliases etc/chopar var/lib/chopar \
-         run/chopar run/systemd; do rm -rf $root/$path; done\n\
-         CARGO_TARGET_DIR=$place/target make -s -C {} install DESTDIR=$root",
-        env!("CARGO_BIN_EXE_chopar"),
-        env!("CARGO_MANIFEST_DIR"),
-    );
-    let script = include_str!("machine.sh");
-    let mut command = machine::command(place.path(), &prepare, script);
-    command.env_remove("CHOPAR_CONFIG").stdin(Stdio::null());
-    let output = command.output().expect("it runs");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}\n{errors}");
+    let package = build("debian", &folder("callers"), "022");
+    let said = ok(on_a_machine(
+        include_str!("machine.sh"),
+        &[(&package, "chopar.deb")],
+    ));
+    let (installed, said) = said.split_once("== installed\n").expect("a part");
+    assert!(installed.contains("Unpacking chopar"), "{installed}");
+    for others in ["postfix", "exim4-base"] {
+        assert!(!said.contains(&format!("{others} installed")), "{said}");
+    }
     let (said, down) = said.split_once("== down\n").expect("a part");
     let (left, up) = said.split_once("== up\n").expect("a part");
     assert!(left.ends_with("== left\n9\n"), "{left}");
@@ -93,7 +88,7 @@ fn each_caller_of_sendmail_gets_its_mail_through_with_the_daemon_up_and_down() {
             let found = messages
                 .iter()
                 .position(|(to, message)| *to == recipient && message.contains(&line));
-            let found = found.unwrap_or_else(|| panic!("{recipient}: {line}: {text}\n{errors}"));
+            let found = found.unwrap_or_else(|| panic!("{recipient}: {line}: {text}"));
             let (_, message) = messages.remove(found);
             // Whoever called, the mail is signed in the name of the machine's domain.
             assert!(message.contains("\n\td=example.com;"), "{message}");

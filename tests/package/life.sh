@@ -60,14 +60,71 @@ holds() { [ "$(chopar queue list --jsonl | wc -l)" = "$accepted" ]; }
 tries holds
 echo "$accepted are all in the queue"
 
+# An archive with what needs a mail server and with the one that Debian would take for it, beside those that apt may know.
+mkdir /root/archive
+cat > /root/archive/Packages <<'END'
+Package: bsd-mailx
+Version: 99
+Architecture: all
+Depends: default-mta | mail-transport-agent
+Filename: ./bsd-mailx.deb
+Size: 1
+SHA256: 0000000000000000000000000000000000000000000000000000000000000000
+
+Package: logwatch
+Version: 99
+Architecture: all
+Depends: default-mta | mail-transport-agent
+Filename: ./logwatch.deb
+Size: 1
+SHA256: 0000000000000000000000000000000000000000000000000000000000000000
+
+Package: default-mta
+Version: 99
+Architecture: all
+Depends: exim4-daemon-light
+Filename: ./default-mta.deb
+Size: 1
+SHA256: 0000000000000000000000000000000000000000000000000000000000000000
+
+Package: exim4-daemon-light
+Version: 99
+Architecture: all
+Provides: mail-transport-agent
+Conflicts: mail-transport-agent
+Replaces: mail-transport-agent
+Filename: ./exim4-daemon-light.deb
+Size: 1
+SHA256: 0000000000000000000000000000000000000000000000000000000000000000
+END
+echo 'deb [trusted=yes] file:/root/archive ./' > /root/archive.list
+mkdir -p /root/lists/partial
+archive() {
+    apt-get -q -o Dir::Etc::sourcelist=/root/archive.list -o Dir::Etc::sourceparts=- -o Dir::State::lists=/root/lists \
+        -o APT::Sandbox::User=root "$@"
+}
+archive update >/dev/null
 echo == callers
+archive -s install bsd-mailx logwatch 2>&1
+echo == callers by the real archive
 apt-get -s install bsd-mailx logwatch 2>&1 || true
 
+echo == configured twice
+dpkg-reconfigure chopar 2>&1
+/var/lib/dpkg/info/chopar.postinst configure 9-1 2>&1
+tries chopar queue stats
+tries holds
+echo "all are in the queue"
+
 echo == removed
-dpkg -r chopar 2>&1
+dpkg -r chopar > /root/removed 2>&1
+cat /root/removed
+grep -q " $accepted messages wait in the queue" /root/removed && echo they are counted
 [ -e /root/pid ] || echo it was stopped
 [ -e /etc/chopar/chopar.toml ] && ls /var/lib/chopar/spool/journal | grep -q . && echo configuration and queue are there
 [ ! -L /usr/sbin/sendmail ]
+echo == callers without it
+archive -s install bsd-mailx logwatch 2>&1
 
 echo == installed again
 install /root/chopar.deb
@@ -75,12 +132,27 @@ tries chopar queue stats
 echo it was started
 
 echo == purged
+systemctl stop chopar.service
 dpkg -P chopar 2>&1
 ls /etc/chopar/domains/example.com/dkim /var/lib/chopar/spool/journal >/dev/null && echo keys and queue are there
+
+# At a terminal, where debconf asks.
+mount -t devpts -o ptmxmode=666 devpts /dev/pts
+asked() {
+    install /root/chopar.deb
+    echo "== $1"
+    { sleep 1; echo "$2"; } | DEBIAN_FRONTEND=teletype TERM=dumb script -qec 'dpkg -P chopar' /dev/null
+}
+asked 'purged and told no' no
+ls /etc/chopar/domains/example.com/dkim /var/lib/chopar/spool/journal >/dev/null && echo keys and queue are there
+asked 'purged and told yes' yes
+[ -e /etc/chopar ] || [ -e /var/lib/chopar ] || echo nothing is there
+getent passwd chopar
 
 echo == purged with a yes
 install /root/chopar.deb
 [ -e /root/pid ] || echo it is not started
+mkdir -p /etc/chopar/domains/example.com
 echo 'chopar chopar/purge boolean true' | debconf-set-selections
 dpkg -P chopar 2>&1
 [ -e /etc/chopar ] || [ -e /var/lib/chopar ] || echo nothing is there
