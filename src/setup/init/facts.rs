@@ -24,7 +24,7 @@ use crate::config::{Config, Renewal};
 use crate::shell::certificate_files::{self, Places};
 use crate::shell::time::wall;
 use crate::shell::tls::Tls;
-use crate::shell::{folder, listen, loading};
+use crate::shell::{folder, listen, loading, ownership};
 
 /// The usual configuration folder: what is set up with it is the machine.
 pub const USUAL_FOLDER: &str = "/etc/chopar";
@@ -131,6 +131,7 @@ fn existing(folder: &Path, domain: &Domain) -> Result<(Existing, Option<Config>)
     };
     let mut found = Existing {
         folder: true,
+        is_services: ownership::is_services(folder),
         repository: is_repository(folder),
         ignore: String::from_utf8_lossy(&fs::read(folder.join(".gitignore")).unwrap_or_default())
             .into_owned(),

@@ -159,11 +159,14 @@ impl Planner<'_> {
 
     fn folder(&mut self) {
         let folder = self.machine.folder.clone();
-        match self.machine.existing.folder {
-            true => self
-                .entries
-                .kept(format!("the folder {}", folder.display())),
-            false => self.entries.step(Step::Folder(folder)),
+        let existing = &self.machine.existing;
+        if !existing.folder {
+            self.entries.step(Step::Folder(folder));
+        } else if existing.is_services && self.machine.place == Place::Machine {
+            self.entries.step(Step::TakeBack(folder));
+        } else {
+            self.entries
+                .kept(format!("the folder {}", folder.display()));
         }
     }
 
