@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ use super::log::{Level, Line};
 use super::status::Status;
 use super::store::Removal;
 use super::{Conn, Engine};
+use crate::cause::Cause;
 use crate::clock::Now;
 use crate::date::Timestamp;
 use crate::envelope::Envelope;
@@ -720,9 +722,7 @@ impl Engine {
         let known = envelope.ok();
         let recipients = entry.recipients.iter().enumerate().map(|(at, state)| {
             let recipient = known.and_then(|envelope| envelope.recipients.get(at));
-            let trouble = self.hops.get(state.hop).and_then(|hop| hop.trouble.clone());
-            // A next hop that could not be reached is the latest that is known.
-            let why = trouble.or_else(|| state.why.clone());
+            let why = self.latest_cause(state);
             ListedRecipient {
                 to: recipient.map_or_else(String::new, |recipient| recipient.mailbox.to_string()),
                 state: phase_text(state.phase).to_owned(),
@@ -746,6 +746,12 @@ impl Engine {
         listing.listed += 1;
         listing.portion += 1 + entry.recipients.len();
         self.respond(conn, &Response::Message(listed));
+    }
+
+    /// Why a recipient waits: a next hop that could not be reached, be it for another message, is the latest that is known.
+    pub(super) fn latest_cause(&self, state: &RecipientState) -> Option<Arc<Cause>> {
+        let trouble = self.hops.get(state.hop).and_then(|hop| hop.trouble.clone());
+        trouble.or_else(|| state.why.clone())
     }
 
     /// When a recipient is tried next, if that is later than now.
