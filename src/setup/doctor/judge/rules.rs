@@ -1,6 +1,6 @@
 //! What large receivers ask of senders, and whether it is met, as far as the other findings show.
 
-use crate::setup::doctor::checks::{Check, GMAIL, OUTLOOK, YAHOO};
+use crate::setup::doctor::checks::{ALL, Check, GMAIL, OUTLOOK, YAHOO};
 use crate::setup::doctor::finding::{Finding, State};
 
 /// A rule, and the checks that have to be good for it to be met.
@@ -94,23 +94,31 @@ fn one(check: &'static Check, rule: &Rule, found: &[Finding]) -> Finding {
             .map(|finding| finding.mend.clone())
             .unwrap_or_default()
     };
-    let ids = rule.checks.join(", ");
+    let worst_of = |id: &str| {
+        let of_check = about.iter().filter(|finding| finding.check.id == id);
+        of_check.map(|finding| finding.state).min()
+    };
+    // The checks that the verdict hangs on, by the words that the report has for them.
+    let titles: Vec<String> = ALL
+        .iter()
+        .filter(|check| rule.checks.contains(&check.id) && worst_of(check.id) == worst)
+        .map(|check| format!("\"{}\"", check.title))
+        .collect();
+    let see = format!("see {}", titles.join(" and "));
     match worst {
-        Some(State::Bad) => {
-            check.warning(rule.text, format!("not met: see {ids}"), mends(State::Bad))
-        }
+        Some(State::Bad) => check.warning(rule.text, format!("not met: {see}"), mends(State::Bad)),
         None | Some(State::Unknown) => check.unknown(
             rule.text,
-            format!("cannot be told: see {ids}"),
+            format!("cannot be told: {see}"),
             mends(State::Unknown),
         ),
         // A list that does not answer, for one.
         Some(State::Warning) => check.warning(
             rule.text,
-            format!("cannot be told for sure: see {ids}"),
+            format!("cannot be told for sure: {see}"),
             mends(State::Warning),
         ),
-        Some(State::Skipped) => check.skipped(rule.text, format!("see {ids}")),
-        Some(State::Good) => check.good(rule.text, format!("met: see {ids}")),
+        Some(State::Skipped) => check.skipped(rule.text, format!("does not apply: {see}")),
+        Some(State::Good) => check.good(rule.text, "met"),
     }
 }
