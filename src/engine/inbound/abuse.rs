@@ -385,6 +385,7 @@ impl Engine {
         let is_unknown = verdict.as_ref().err() == Some(&Reply::UNKNOWN_RECIPIENT);
         if let (true, Some(address), Some(guard)) = (is_unknown, address, inbound.guard.as_mut())
             && limit > 0
+            && !self.is_probe(address)
         {
             let is_bounce = inbound.session.reverse_path() == Some(&ReversePath::Null);
             let quarters = if is_bounce { 1 } else { 4 };

@@ -147,7 +147,7 @@ impl Engine {
 
     /// A client is not let in, for there are enough.
     fn note_unadmitted(&mut self, inbound: &Inbound, reply: &Reply) {
-        self.counters.throttled += 1;
+        self.count_throttled(inbound.address());
         let line = Line::new(Level::Info, "reject")
             .with("peer", inbound.peer_text())
             .with("what", "connection")
@@ -256,7 +256,7 @@ impl Engine {
     }
 
     fn note_proxy(&mut self, inbound: &Inbound, why: &str) {
-        self.counters.refused += 1;
+        self.count_refused(inbound.address(), 1);
         self.log_refusal(
             Line::new(Level::Warning, "reject")
                 .with("peer", inbound.peer_text())
@@ -266,7 +266,7 @@ impl Engine {
     }
 
     pub(super) fn refuse_early_talker(&mut self, conn: ConnId, inbound: Box<Inbound>, now: Now) {
-        self.counters.refused += 1;
+        self.count_refused(inbound.address(), 1);
         if let Some(address) = inbound.counted {
             self.strangers.conduct.refused(address, now.instant);
         }

@@ -54,7 +54,7 @@ impl Engine {
         {
             self.strangers.conduct.refused(address, now.instant);
         }
-        self.counters.refused += 1;
+        self.count_refused(inbound.address(), 1);
         let line = Line::new(Level::Info, "reject")
             .with("peer", inbound.peer_text())
             .with_some("user", inbound.login.as_ref())
@@ -83,7 +83,7 @@ impl Engine {
             if times == 0 || is_told_apart(&refused.reply) {
                 continue;
             }
-            self.counters.refused += u64::from(times);
+            self.count_refused(inbound.address(), times.into());
             let line = Line::new(Level::Info, "reject")
                 .with("peer", inbound.peer_text())
                 .with_some("user", inbound.login.as_ref())
