@@ -13,6 +13,7 @@ use std::str::FromStr;
 use argh::FromArgs;
 use zeroize::Zeroizing;
 
+use super::output::say;
 use crate::address::{AddressError, Domain};
 use crate::auth::dkim::canonical::{BodyHasher, Form};
 use crate::auth::dkim::key::{KeyError, SignError, SigningKey};
@@ -201,7 +202,12 @@ impl Keygen {
         let lines = zone_lines(&selector, &domain, &record_text(&key));
         output
             .write_all(lines.as_bytes())
-            .map_err(DkimError::Stream)
+            .map_err(DkimError::Stream)?;
+        say(format_args!(
+            "{} is made; once this record is in the DNS, `sudo chopar reload` has the daemon sign with it",
+            path.display()
+        ));
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use argh::FromArgs;
 use zeroize::Zeroizing;
 
 use super::completion;
-use super::control::reload_if_running;
+use super::control::{Known, reload_if_running};
 use super::dns::table;
 use super::failure::Failure;
 use super::output;
@@ -188,7 +188,10 @@ pub(super) fn execute(entries: &[Entry], folder: &Path, output: &mut dyn Write) 
 fn done(step: &Step, folder: &Path) -> Result<Made, Failure> {
     if *step == Step::Reload {
         let config = super::load(folder)?;
-        reload_if_running(&config.runtime_dir)?;
+        let known = reload_if_running(&config.runtime_dir)?;
+        if known == Known::NotTold {
+            output::say(known);
+        }
     }
     perform(step, folder).map_err(|error| {
         let text = format!(
