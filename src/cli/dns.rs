@@ -204,7 +204,7 @@ pub fn table(facts: &Facts, zone: &Domain, rows: &[Row]) -> String {
     let shared = shared_notes(rows);
     for (note, count) in &shared {
         out.push_str(&format!(
-            "For {count} of the records below: {}\n",
+            "note for {count} of the records below: {}\n",
             one_line(note)
         ));
     }
@@ -312,7 +312,7 @@ mod tests {
         assert!(count > 3, "{rows:?}");
         let shown = table(&facts, &domain, &rows);
         assert_eq!(shown.matches(note).count(), 1, "{shown}");
-        let head = format!("\nFor {count} of the records below: {note}\n");
+        let head = format!("\nnote for {count} of the records below: {note}\n");
         assert!(shown.contains(&head), "{shown}");
         // One that is of a single record stays with it.
         assert!(shown.contains("  note: "), "{shown}");

@@ -105,7 +105,8 @@ impl Init {
         // They are written down nowhere: also where something failed behind them.
         for (address, password) in &passwords {
             let text = format!(
-                "\nThe password of {address}, which is not shown again (chopar user passwd sets another):\n    {}\n{hint}",
+                "\nThe password of {address}, which is not shown again ({} user passwd {address} sets another):\n    {}\n{hint}",
+                machine.command(),
                 password.as_str()
             );
             output::print(output, &text)?;

@@ -305,7 +305,8 @@ impl Planner<'_> {
         let name = match (&self.wishes.user, existing.users.as_slice()) {
             (None, [first, ..]) => {
                 self.entries.kept(format!(
-                    "the user {first}@{domain} and the password; chopar user passwd sets another"
+                    "the user {first}@{domain} and the password; {} user passwd {first}@{domain} sets another",
+                    self.machine.command()
                 ));
                 return Ok(());
             }
@@ -324,7 +325,8 @@ impl Planner<'_> {
             .any(|user| crate::address::local_key(user) == key)
         {
             self.entries.kept(format!(
-                "the user {address} and the password; chopar user passwd sets another"
+                "the user {address} and the password; {} user passwd {address} sets another",
+                self.machine.command()
             ));
             return Ok(());
         }

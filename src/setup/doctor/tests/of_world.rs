@@ -220,6 +220,17 @@ pub(super) fn cases() -> Vec<Case> {
             })),
         ),
         (
+            "rules-yahoo",
+            State::Unknown,
+            "cannot be told: see \"reverse name of the address\"",
+            "",
+            rules::judge(&in_dns(|facts| {
+                facts
+                    .rows
+                    .retain(|row| row.purpose != zone::Purpose::Pointer);
+            })),
+        ),
+        (
             "rules-outlook",
             State::Warning,
             "not met: see \"MX record of the domain\"",
