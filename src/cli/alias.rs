@@ -157,7 +157,7 @@ fn change(config_folder: &Path, address: &str, change: Change<'_>) -> Result<(),
         })?;
     }
     replace_in(config_folder, &path, text.as_bytes(), 0o640)
-        .map_err(|error| Failure::new(CANNOT_CREATE, format!("{}: {error}", path.display())))
+        .map_err(|error| Failure::of_file(CANNOT_CREATE, &path, &error))
 }
 
 fn file_of(folder: &Path, domain: &Domain) -> Result<PathBuf, Failure> {
@@ -173,10 +173,7 @@ fn text_of(path: &Path) -> Result<String, Failure> {
     match plain_file::text(path) {
         Ok(text) => Ok(without_mark(&text).to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(Failure::new(
-            NO_INPUT,
-            format!("{}: {error}", path.display()),
-        )),
+        Err(error) => Err(Failure::of_file(NO_INPUT, path, &error)),
     }
 }
 

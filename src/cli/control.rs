@@ -57,7 +57,8 @@ pub fn ask(
 pub fn not_there(socket: &Path, error: &std::io::Error) -> Failure {
     let is_usual = socket.starts_with("/run/chopar");
     let start = match is_usual && Path::new("/run/systemd/system").is_dir() {
-        true => "systemctl start chopar",
+        true => "sudo systemctl start chopar",
+        false if is_usual => "sudo chopar run",
         false => "chopar run",
     };
     let path = socket.display();

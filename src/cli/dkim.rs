@@ -13,6 +13,7 @@ use std::str::FromStr;
 use argh::FromArgs;
 use zeroize::Zeroizing;
 
+use super::failure::cure;
 use super::output::say;
 use crate::address::{AddressError, Domain};
 use crate::auth::dkim::canonical::{BodyHasher, Form};
@@ -382,9 +383,13 @@ impl fmt::Display for DkimError {
                 path.display()
             ),
             Self::Key(path, error) => write!(out, "{}: {error}", path.display()),
-            Self::Read(path, error) => write!(out, "{} cannot be read: {error}", path.display()),
+            Self::Read(path, error) => {
+                let path = path.display();
+                write!(out, "{path} cannot be read: {error}{}", cure(error))
+            }
             Self::Create(path, error) => {
-                write!(out, "{} cannot be created: {error}", path.display())
+                let path = path.display();
+                write!(out, "{path} cannot be created: {error}{}", cure(error))
             }
             Self::Stream(error) => write!(out, "standard input or output failed: {error}"),
             Self::TooLong => write!(

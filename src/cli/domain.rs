@@ -91,9 +91,8 @@ impl DomainCommand {
                     );
                     return Err(Failure::new(USAGE, text));
                 }
-                fs::remove_dir_all(&path).map_err(|error| {
-                    Failure::new(IO_ERROR, format!("{}: {error}", path.display()))
-                })?;
+                fs::remove_dir_all(&path)
+                    .map_err(|error| Failure::of_file(IO_ERROR, &path, &error))?;
                 let what = format!("{domain} is no longer served, and what it had is deleted");
                 changed(what, runtime_dir, output)
             }

@@ -69,6 +69,10 @@ impl Init {
     /// Does it in the configuration folder.
     pub fn run(&self, folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
         let wishes = self.wishes()?;
+        // Who is not root may not even see what is there.
+        if facts::is_of_machine(folder) && !rustix::process::geteuid().is_root() {
+            return Err(Failure::new(NOT_PERMITTED, PlanError::NotRoot));
+        }
         let mut machine = facts::gather(folder, &wishes.domain).map_err(|errors| {
             let text = format!("{}; mend it, then run this again", errors.join("\n"));
             Failure::new(CONFIGURATION, text)

@@ -235,10 +235,7 @@ impl UsersFile {
         match plain_file::text(&self.path) {
             Ok(text) => Ok(without_mark(&text).to_owned()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-            Err(error) => Err(Failure::new(
-                NO_INPUT,
-                format!("{}: {error}", self.path.display()),
-            )),
+            Err(error) => Err(Failure::of_file(NO_INPUT, &self.path, &error)),
         }
     }
 
@@ -274,9 +271,8 @@ impl UsersFile {
             text.push_str(line);
             text.push('\n');
         }
-        replace_in(&self.config, &self.path, text.as_bytes(), 0o640).map_err(|error| {
-            Failure::new(CANNOT_CREATE, format!("{}: {error}", self.path.display()))
-        })
+        replace_in(&self.config, &self.path, text.as_bytes(), 0o640)
+            .map_err(|error| Failure::of_file(CANNOT_CREATE, &self.path, &error))
     }
 }
 
@@ -397,12 +393,7 @@ fn list(
         let text = match plain_file::text(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => {
-                return Err(Failure::new(
-                    NO_INPUT,
-                    format!("{}: {error}", path.display()),
-                ));
-            }
+            Err(error) => return Err(Failure::of_file(NO_INPUT, &path, &error)),
         };
         for line in without_mark(&text)
             .lines()

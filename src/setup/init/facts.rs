@@ -32,7 +32,7 @@ pub const USUAL_FOLDER: &str = "/etc/chopar";
 /// Gathers the facts, for a domain; or sentences that say what is wrong with the configuration that is there.
 pub fn gather(folder: &Path, domain: &Domain) -> Result<Machine, Vec<String>> {
     let absolute = std::path::absolute(folder).map_err(|error| vec![sentence(folder, &error)])?;
-    let place = match absolute == Path::new(USUAL_FOLDER) {
+    let place = match is_of_machine(folder) {
         true => Place::Machine,
         false => Place::Folder,
     };
@@ -99,6 +99,11 @@ pub fn gather(folder: &Path, domain: &Domain) -> Result<Machine, Vec<String>> {
         binary,
         installed,
     })
+}
+
+/// Whether a configuration folder is the machine's, and not one of somebody's own.
+pub fn is_of_machine(folder: &Path) -> bool {
+    std::path::absolute(folder).is_ok_and(|path| path == Path::new(USUAL_FOLDER))
 }
 
 fn sentence(path: &Path, error: &io::Error) -> String {
