@@ -124,12 +124,25 @@ impl fmt::Display for Place {
             Self::Host {
                 name,
                 address: Some(address),
-            } if address.to_string() != **name => write!(out, "{name} [{address}]"),
+            } if !is_literal(name, *address) => write!(out, "{name} [{address}]"),
             Self::Host { name, .. } | Self::Socket(name) | Self::Program(name) => {
                 out.write_str(name)
             }
         }
     }
+}
+
+/// Whether a name is the address itself, bare or as a literal (RFC 5321 section 4.1.3).
+fn is_literal(name: &str, address: IpAddr) -> bool {
+    let inner = name
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let bare = inner.unwrap_or(name);
+    let tag = bare
+        .get(..5)
+        .filter(|tag| tag.eq_ignore_ascii_case("IPv6:"));
+    let bare = bare.get(tag.map_or(0, str::len)..).unwrap_or_default();
+    bare.parse() == Ok(address)
 }
 
 impl fmt::Display for Cause {
@@ -156,6 +169,13 @@ mod tests {
         assert_eq!(named.to_string(), "mx.example [192.0.2.1]: 554 5.7.1 no");
         let unnamed = Cause::at(place("192.0.2.1"), refused);
         assert_eq!(unnamed.to_string(), "192.0.2.1: 554 5.7.1 no");
+        assert_eq!(place("[192.0.2.1]").to_string(), "[192.0.2.1]");
+        assert_eq!(place("[192.0.2.2]").to_string(), "[192.0.2.2] [192.0.2.1]");
+        let six = Place::Host {
+            name: "[IPv6:2001:db8:0::1]".into(),
+            address: Some("2001:db8::1".parse().expect("an address")),
+        };
+        assert_eq!(six.to_string(), "[IPv6:2001:db8:0::1]");
         assert_eq!(Cause::here("no room").to_string(), "no room");
     }
 }

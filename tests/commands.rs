@@ -153,6 +153,88 @@ fn a_password_that_others_guess_is_refused_unless_that_is_said() {
 }
 
 #[test]
+fn a_script_without_a_password_is_told_how_to_give_one() {
+    let folder = folder();
+    let path = folder.path();
+    let given = |words: &[&str]| {
+        let (code, output, error) = chopar(path, words, "");
+        assert_eq!((code, output.as_str()), (65, ""), "{error}");
+        let (_, line) = error.split_once("first line: ").expect("an example");
+        let line = line.replace("sudo chopar", "\"$0\" -C \"$1\"");
+        let ended = Command::new("sh")
+            .args(["-c", line.trim(), env!("CARGO_BIN_EXE_chopar")])
+            .arg(path)
+            .env("PASSWORD", "four words it takes")
+            .output()
+            .expect("a shell");
+        assert!(ended.status.success(), "{line}: {ended:?}");
+    };
+    given(&["user", "add", "app@example.com"]);
+    given(&["user", "passwd", "app@example.com"]);
+    given(&["user", "verify", "app@example.com"]);
+}
+
+#[test]
+fn what_changes_the_configuration_says_so_in_one_line_and_when_it_is_read() {
+    let folder = folder();
+    let path = folder.path();
+    let later = "; no daemon runs: it is read at the next start\n";
+    for (words, said) in [
+        (
+            &["user", "add", "app@example.com"][..],
+            "app@example.com can log in now",
+        ),
+        (
+            &["user", "passwd", "app@example.com"],
+            "app@example.com has a new password",
+        ),
+        (
+            &["user", "remove", "app@example.com"],
+            "app@example.com can no longer log in",
+        ),
+        (
+            &[
+                "alias",
+                "add",
+                "a@example.com",
+                "b@example.org",
+                "c@example.org",
+            ],
+            "a@example.com now leads to b@example.org and c@example.org",
+        ),
+        (
+            &["alias", "remove", "a@example.com", "b@example.org"],
+            "a@example.com no longer leads to b@example.org",
+        ),
+        (
+            &["alias", "remove", "a@example.com"],
+            "a@example.com is no longer an alias",
+        ),
+        (
+            &["domain", "add", "--bare", "example.org"],
+            "example.org is served",
+        ),
+        (
+            &["domain", "remove", "example.org"],
+            "example.org is no longer served, and what it had is deleted",
+        ),
+    ] {
+        let (code, output, error) = chopar(path, words, "four words it takes\n");
+        assert_eq!((code, error.as_str()), (0, ""), "{words:?}");
+        assert_eq!(output, format!("{said}{later}"), "{words:?}");
+    }
+    // Where standard output is for a zone file.
+    let keygen = ["dkim", "keygen", "--selector", "s1", "example.com"];
+    let (code, record, said) = chopar(path, &keygen, "");
+    assert_eq!(code, 0, "{said}");
+    assert!(record.starts_with("s1._domainkey.example.com."), "{record}");
+    assert!(
+        said.contains("dkim/s1.pem is made") && said.contains("chopar reload"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_password_comes_by_a_pipe() {
     let folder = folder();
     let path = folder.path();
@@ -245,7 +327,10 @@ fn aliases_are_changed_in_place_and_explained() {
     ok(&["alias", "add", "a@example.com", "b"]);
     let (code, _, error) = chopar(path, &["alias", "add", "b@example.com", "a"], "");
     assert_eq!(code, 65);
-    assert!(error.contains("the alias leads back to itself"), "{error}");
+    assert_eq!(error.matches("leads back to itself").count(), 1, "{error}");
+    // Nobody has the file that is not written.
+    assert!(!error.contains("aliases:"), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
     let (code, _, error) = chopar(path, &["alias", "resolve", "a@example.com"], "");
     assert_eq!(code, 67);
     assert!(
@@ -541,6 +626,37 @@ fn a_word_that_is_none_is_answered_with_those_that_are_near() {
             "{words:?}: {said}"
         );
         assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(
+            said.contains("for example: ") && said.contains(" --help` says more"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_command_line_that_is_not_one_is_answered_with_one_that_is() {
+    let folder = folder();
+    for (words, said) in [
+        (
+            &[][..],
+            "chopar: say what to do; for example: sudo chopar init",
+        ),
+        (&["queue"], "chopar: `chopar queue` needs one of "),
+        (
+            &["user", "add"],
+            "chopar: `chopar user add` needs ADDRESS; for example: sudo chopar user add",
+        ),
+        (
+            &["queue", "hold"],
+            "chopar: name the messages by their ids, or say --all; for example: sudo chopar queue hold",
+        ),
+        (&["doctor", "--dns", "x"], "chopar: `--dns x`: "),
+    ] {
+        let (code, out, error) = chopar(folder.path(), words, "");
+        assert_eq!((code, out.as_str()), (64, ""), "{words:?}");
+        assert!(error.starts_with(said), "{words:?}: {error}");
+        assert!(error.trim_end().ends_with("--help` says more"), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
     }
 }
 

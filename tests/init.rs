@@ -452,10 +452,13 @@ fn root_gets_a_machine_that_relays_and_the_second_time_nothing_changes() {
         "{BARE}
         /root/chopar init example.com --forward-to you@gmail.example > /root/first
         cat /root/first
+        modes() {{
+            stat -c '%a %U:%G %n' /etc/chopar /etc/chopar/chopar.toml /etc/chopar/domains/example.com \
+                /etc/chopar/domains/example.com/users /etc/chopar/domains/example.com/dkim/*e.pem \
+                /etc/systemd/system/chopar.service /usr/local/bin/chopar
+        }}
         echo == modes
-        stat -c '%a %U:%G %n' /etc/chopar /etc/chopar/chopar.toml /etc/chopar/domains/example.com \
-            /etc/chopar/domains/example.com/users /etc/chopar/domains/example.com/dkim/*e.pem \
-            /etc/systemd/system/chopar.service /usr/local/bin/chopar
+        modes
         echo == links
         readlink -f /usr/sbin/sendmail /usr/lib/sendmail /usr/bin/mailq /usr/bin/newaliases
         echo == account
@@ -471,6 +474,11 @@ fn root_gets_a_machine_that_relays_and_the_second_time_nothing_changes() {
         chopar queue hold --all >/dev/null 2>&1 || true
         printf 'To: x@example.net\\nSubject: hello\\n\\nhi\\n' | sendmail -t -f app@example.com
         mailq
+        chown -R chopar /etc/chopar
+        chmod 600 /etc/chopar/domains/example.com/users
+        /usr/local/bin/chopar init example.com | grep -c '^done   give /etc/chopar to root'
+        echo == taken back
+        modes
         echo == again
         find /etc /usr/local /usr/sbin /usr/bin /usr/lib/sendmail -printf '%p %m %U %G %s %C@\\n' | sort > /root/before
         /usr/local/bin/chopar init example.com --forward-to you@gmail.example
@@ -500,6 +508,7 @@ fn root_gets_a_machine_that_relays_and_the_second_time_nothing_changes() {
             part("modes")
         );
     }
+    assert_eq!(part("taken back"), part("modes"));
     assert_eq!(part("links"), "/usr/local/bin/chopar\n".repeat(4));
     assert!(part("account").contains("(chopar)"), "{output}");
     assert_eq!(part("systemctl"), "enable --now chopar\n");

@@ -116,6 +116,8 @@ mod configuration {
 
 #[path = "man/completion.rs"]
 mod completion;
+#[path = "man/sudo.rs"]
+mod sudo;
 
 mod commands {
     use super::*;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use argh::FromArgs;
 
-use super::control::reload_if_running;
+use super::control::changed;
 use super::failure::Failure;
 use super::output::written;
 use super::served::{parse_domain, served};
@@ -98,11 +98,16 @@ impl AliasCommand {
             }
             Action::Add(Add { address, targets }) => {
                 change(folder, address, Change::Add(targets))?;
-                reload_if_running(runtime_dir)
+                let what = format!("{address} now leads to {}", targets.join(" and "));
+                changed(what, runtime_dir, output)
             }
             Action::Remove(Remove { address, targets }) => {
                 change(folder, address, Change::Remove(targets))?;
-                reload_if_running(runtime_dir)
+                let what = match targets.as_slice() {
+                    [] => format!("{address} is no longer an alias"),
+                    targets => format!("{address} no longer leads to {}", targets.join(" and ")),
+                };
+                changed(what, runtime_dir, output)
             }
             Action::List(List { domain, json }) => list(folder, domain.as_deref(), *json, output),
             Action::Resolve(Resolve { address }) => resolve(folder, address, output),
@@ -147,13 +152,12 @@ fn change(config_folder: &Path, address: &str, change: Change<'_>) -> Result<(),
     if before.is_some() {
         files.insert_file(&file, text.as_bytes().to_vec());
         read(&files).map_err(|errors| {
-            let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-            let errors = errors.join("\n");
-            Failure::new(DATA, format!("{address}: {errors}; nothing was changed"))
+            let error = EditError::of(&file, &errors);
+            Failure::new(DATA, format!("{address}: {error}; nothing was changed"))
         })?;
     }
     replace_in(config_folder, &path, text.as_bytes(), 0o640)
-        .map_err(|error| Failure::new(CANNOT_CREATE, format!("{}: {error}", path.display())))
+        .map_err(|error| Failure::of_file(CANNOT_CREATE, &path, &error))
 }
 
 fn file_of(folder: &Path, domain: &Domain) -> Result<PathBuf, Failure> {
@@ -169,10 +173,7 @@ fn text_of(path: &Path) -> Result<String, Failure> {
     match plain_file::text(path) {
         Ok(text) => Ok(without_mark(&text).to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(Failure::new(
-            NO_INPUT,
-            format!("{}: {error}", path.display()),
-        )),
+        Err(error) => Err(Failure::of_file(NO_INPUT, path, &error)),
     }
 }
 

@@ -207,7 +207,8 @@ impl Obtain {
         if config.acme.renewal == Renewal::Off {
             say("acme.enabled is false: nobody renews it but `chopar cert renew`");
         }
-        reload_if_running(&config.runtime_dir)
+        say(reload_if_running(&config.runtime_dir)?);
+        Ok(())
     }
 
     fn names(&self, config: &Config) -> Result<Vec<Name>, Failure> {
@@ -294,7 +295,7 @@ impl Renew {
             Ok(renewed)
         })?;
         if renewed {
-            reload_if_running(&config.runtime_dir)?;
+            say(reload_if_running(&config.runtime_dir)?);
         }
         Ok(())
     }
@@ -355,7 +356,8 @@ impl Revoke {
             Ok("revoked, and removed with its key")
         })?;
         say(format_args!("{name}: {done}"));
-        reload_if_running(&config.runtime_dir)
+        say(reload_if_running(&config.runtime_dir)?);
+        Ok(())
     }
 }
 

@@ -1,12 +1,13 @@
 //! Speaks to the running daemon over its control socket.
 
+use std::fmt;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use super::failure::Failure;
-use super::output::say;
+use super::output::print;
 use super::sysexits::{IO_ERROR, NOT_PERMITTED, UNAVAILABLE};
 use crate::engine::control::{Request, Response};
 
@@ -56,7 +57,8 @@ pub fn ask(
 pub fn not_there(socket: &Path, error: &std::io::Error) -> Failure {
     let is_usual = socket.starts_with("/run/chopar");
     let start = match is_usual && Path::new("/run/systemd/system").is_dir() {
-        true => "systemctl start chopar",
+        true => "sudo systemctl start chopar",
+        false if is_usual => "sudo chopar run",
         false => "chopar run",
     };
     let path = socket.display();
@@ -84,21 +86,57 @@ fn is_set_up() -> bool {
         .any(|name| Path::new("/etc/chopar").join(name).exists())
 }
 
+/// Whether the daemon knows of a change of the configuration folder.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Known {
+    /// It has read the folder again.
+    Read,
+    /// None runs.
+    AtStart,
+    /// Whoever may edit the folder need not be who may ask the daemon.
+    NotTold,
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Read => "the daemon has read it",
+            Self::AtStart => "no daemon runs: it is read at the next start",
+            Self::NotTold => "the daemon has not been told: run `sudo chopar reload`",
+        })
+    }
+}
+
+/// Says in one line what a command has changed in the configuration folder, and whether a reload is needed; where a daemon
+/// runs it is told.
+pub fn changed(
+    what: impl fmt::Display,
+    runtime_dir: &Path,
+    output: &mut dyn Write,
+) -> Result<(), Failure> {
+    match reload_if_running(runtime_dir) {
+        Ok(known) => print(output, &format!("{what}; {known}\n")),
+        Err(failure) => Err(Failure::new(
+            failure.exit_code(),
+            format!("{what}; {failure}"),
+        )),
+    }
+}
+
 /// Has a change of the configuration folder take effect, where a daemon runs.
-pub fn reload_if_running(runtime_dir: &Path) -> Result<(), Failure> {
-    if UnixStream::connect(runtime_dir.join("control.sock")).is_err() {
-        return Ok(()); // it will read the folder when it starts
+pub fn reload_if_running(runtime_dir: &Path) -> Result<Known, Failure> {
+    if let Err(error) = UnixStream::connect(runtime_dir.join("control.sock")) {
+        return Ok(match error.kind() {
+            std::io::ErrorKind::PermissionDenied => Known::NotTold,
+            _ => Known::AtStart,
+        });
     }
     let (_, errors) = match ask(runtime_dir, &Request::Reload {}, &mut |_| Ok(())) {
-        // The change is made. Whoever may edit the folder need not be who may ask the daemon.
-        Err(failure) if failure.exit_code() == NOT_PERMITTED => {
-            say("the daemon has not been told: run `sudo chopar reload`");
-            return Ok(());
-        }
+        Err(failure) if failure.exit_code() == NOT_PERMITTED => return Ok(Known::NotTold),
         answer => answer?,
     };
     match errors.first() {
-        None => Ok(()),
+        None => Ok(Known::Read),
         Some(error) => Err(Failure::new(
             super::sysexits::CONFIGURATION,
             format!("the daemon goes on with its old configuration: {error}"),

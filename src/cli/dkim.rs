@@ -13,6 +13,8 @@ use std::str::FromStr;
 use argh::FromArgs;
 use zeroize::Zeroizing;
 
+use super::failure::cure;
+use super::output::say;
 use crate::address::{AddressError, Domain};
 use crate::auth::dkim::canonical::{BodyHasher, Form};
 use crate::auth::dkim::key::{KeyError, SignError, SigningKey};
@@ -204,7 +206,12 @@ impl Keygen {
         let lines = zone_lines(&selector, &domain, &record_text(&key));
         output
             .write_all(lines.as_bytes())
-            .map_err(DkimError::Stream)
+            .map_err(DkimError::Stream)?;
+        say(format_args!(
+            "{} is made; once this record is in the DNS, `sudo chopar reload` has the daemon sign with it",
+            path.display()
+        ));
+        Ok(())
     }
 }
 
@@ -379,9 +386,13 @@ impl fmt::Display for DkimError {
                 path.display()
             ),
             Self::Key(path, error) => write!(out, "{}: {error}", path.display()),
-            Self::Read(path, error) => write!(out, "{} cannot be read: {error}", path.display()),
+            Self::Read(path, error) => {
+                let path = path.display();
+                write!(out, "{path} cannot be read: {error}{}", cure(error))
+            }
             Self::Create(path, error) => {
-                write!(out, "{} cannot be created: {error}", path.display())
+                let path = path.display();
+                write!(out, "{path} cannot be created: {error}{}", cure(error))
             }
             Self::Stream(error) => write!(out, "standard input or output failed: {error}"),
             Self::TooLong => write!(

@@ -90,6 +90,7 @@ impl Dns {
         let mut before: Vec<(Domain, Row)> = Vec::new();
         loop {
             let asker = Arc::new(Asker::new(resolvers.clone(), self.zone_port));
+            asker.hear(&config.hostname);
             let looked =
                 surveys::look(config, &domains, &self.address, key_digest.as_ref(), &asker);
             let with_domain = |survey: &Survey| {
@@ -200,16 +201,36 @@ pub fn table(facts: &Facts, zone: &Domain, rows: &[Row]) -> String {
             "{address} is an address that others do not reach; --address says by which one they do.\n"
         ));
     }
+    let shared = shared_notes(rows);
+    for (note, count) in &shared {
+        out.push_str(&format!(
+            "note for {count} of the records below: {}\n",
+            one_line(note)
+        ));
+    }
     let mut ordered: Vec<&Row> = rows.iter().collect();
     ordered.sort_by_key(|row| (row.state == State::There, row.need, row.purpose));
     for row in ordered {
         out.push('\n');
-        out.push_str(&entry(row, zone));
+        out.push_str(&entry(row, zone, &shared));
     }
     out
 }
 
-fn entry(row: &Row, zone: &Domain) -> String {
+/// What there is to say of more than one record, and of how many; said once.
+fn shared_notes(rows: &[Row]) -> Vec<(&str, usize)> {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for note in rows.iter().flat_map(|row| &row.notes) {
+        match counts.iter_mut().find(|(known, _)| known == note) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((note, 1)),
+        }
+    }
+    counts.retain(|(_, count)| *count > 1);
+    counts
+}
+
+fn entry(row: &Row, zone: &Domain, shared: &[(&str, usize)]) -> String {
     let record = &row.record;
     let need = match (row.need, &row.state) {
         (Need::Advised, state) if *state != State::There => " (advised)",
@@ -235,7 +256,8 @@ fn entry(row: &Row, zone: &Domain) -> String {
     for found in &row.found {
         out.push_str(&format!("  found: {}\n", one_line(&Value::line(found))));
     }
-    for note in &row.notes {
+    let own = |note: &&String| !shared.iter().any(|(known, _)| known == note);
+    for note in row.notes.iter().filter(own) {
         out.push_str(&format!("  note: {}\n", one_line(note)));
     }
     out
@@ -267,5 +289,32 @@ fn ago(elapsed: Duration) -> String {
     match elapsed.as_secs() {
         seconds @ 0..120 => format!("{seconds} s"),
         seconds => format!("{} min", seconds / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Folder, SystemDefaults};
+    use crate::setup::zone::{Seen, compare};
+
+    #[test]
+    fn what_is_to_be_said_of_several_records_is_said_once() {
+        let mut folder = Folder::default();
+        let settings = b"hostname = \"mail.example.com\"\n";
+        folder.insert_file("chopar.toml", settings.to_vec());
+        let config = Config::parse(&folder, &SystemDefaults::default()).expect("a configuration");
+        let domain = Domain::parse("example.com").expect("a domain");
+        let address = "192.0.2.1".parse().expect("an address");
+        let facts = survey::facts_of(&config, &domain, vec![address]);
+        let rows = compare(&facts, &Seen::default());
+        let (note, count) = shared_notes(&rows)[0];
+        assert!(count > 3, "{rows:?}");
+        let shown = table(&facts, &domain, &rows);
+        assert_eq!(shown.matches(note).count(), 1, "{shown}");
+        let head = format!("\nnote for {count} of the records below: {note}\n");
+        assert!(shown.contains(&head), "{shown}");
+        // One that is of a single record stays with it.
+        assert!(shown.contains("  note: "), "{shown}");
     }
 }

@@ -21,7 +21,7 @@ use crate::engine::event::Kept;
 use crate::engine::status::redacted;
 use crate::limits::DOCTOR_DOMAINS_MAX;
 use crate::setup::doctor::checks::Subject;
-use crate::setup::doctor::finding::{Finding, State};
+use crate::setup::doctor::finding::{Finding, State, first};
 use crate::setup::doctor::{Examination, Probe, SUBJECTS, examine, unreadable};
 use crate::shell::loading;
 use crate::shell::replace::replace;
@@ -201,6 +201,18 @@ pub fn report(found: &[Finding]) -> String {
     }
     text.push_str(&rules(found));
     text.push_str(&format!("\n{}\n", summary(&own)));
+    if let Some((finding, waiting)) = first(&own) {
+        let title = finding.check.title;
+        let others = match waiting {
+            0 => String::new(),
+            1 => ", for which another check waits".to_owned(),
+            count => format!(", for which {count} other checks wait"),
+        };
+        text.push_str(&format!(
+            "do this first: {} (\"{title}\"{others})\n",
+            finding.mend
+        ));
+    }
     text
 }
 
@@ -210,8 +222,12 @@ fn together(found: &[Finding]) -> Vec<Finding> {
     let own = |finding: &&Finding| finding.check.subject != Subject::Rules;
     for finding in found.iter().filter(own) {
         let is_same = |other: &&mut Finding| {
-            let key = |of: &Finding| (of.check.id, of.state, of.need);
-            key(other) == key(finding) && other.seen == finding.seen && other.mend == finding.mend
+            // Less may depend on it at one place than at another: the worst comes first, and stays.
+            let is_open = |of: &Finding| of.state < State::Skipped;
+            other.check == finding.check
+                && (other.state == finding.state || is_open(other) && is_open(finding))
+                && other.seen == finding.seen
+                && other.mend == finding.mend
         };
         match all.iter_mut().find(is_same) {
             Some(known) => known.about = format!("{}, {}", known.about, finding.about),
@@ -283,7 +299,13 @@ fn summary(found: &[Finding]) -> String {
             .filter(|finding| finding.state == state)
             .count()
     };
-    let states = [State::Bad, State::Unknown, State::Warning, State::Good];
+    let states = [
+        State::Bad,
+        State::Unknown,
+        State::Warning,
+        State::Skipped,
+        State::Good,
+    ];
     let counts: Vec<String> = states
         .into_iter()
         .filter(|state| count(*state) > 0)
@@ -369,7 +391,7 @@ fn verdict(found: &[Finding]) -> Result<(), Failure> {
 mod tests {
     use super::*;
     use crate::setup::doctor::checks::{
-        CLOCK, DNS_MX, GMAIL, OUTLOOK, PORT_SMTP, RESOLVER, TLS_CHAIN,
+        CLOCK, DNS_MX, DNS_PTR, GMAIL, OUTLOOK, PORT_SMTP, RESOLVER, TLS_CHAIN,
     };
     use crate::setup::doctor::finding::told_once;
 
@@ -378,8 +400,8 @@ mod tests {
             PORT_SMTP.bad("", "nobody listens", "systemctl start chopar"),
             CLOCK.warning("", "+90.0 s", "timedatectl set-ntp true"),
             DNS_MX.good("example.com", "10 mail.example.com"),
-            GMAIL.good("SPF passes", "met: see spf"),
-            OUTLOOK.good("SPF passes", "met: see spf"),
+            GMAIL.good("SPF passes", "met"),
+            OUTLOOK.good("SPF passes", "met"),
         ]
     }
 
@@ -391,7 +413,7 @@ mod tests {
             warning clock: +90.0 s\n        why: signatures, certificates and Date are wrong with the clock\n        \
             do:  timedatectl set-ntp true\n\n\
             good    MX record of the domain (example.com): 10 mail.example.com\n\n\
-            What large receivers ask of senders:\n  SPF passes (gmail, outlook): met: see spf\n\n\
+            What large receivers ask of senders:\n  SPF passes (gmail, outlook): met\n\n\
             1 bad, 1 warning, 1 good\n";
         assert_eq!(report(&found()), expected);
     }
@@ -409,16 +431,33 @@ mod tests {
             CLOCK
                 .unknown("", "no answer", "wait")
                 .for_want_of(&RESOLVER),
-            TLS_CHAIN.warning("port 587", "it is self-signed", "obtain one"),
-            TLS_CHAIN.warning("port 465", "it is self-signed", "obtain one"),
+            TLS_CHAIN.bad("port 587", "it is self-signed", "obtain one"),
+            TLS_CHAIN.bad("port 465", "it is self-signed", "obtain one"),
+            DNS_PTR.skipped("", "there is none"),
+            TLS_CHAIN.warning("port 25", "it is self-signed", "obtain one"),
         ];
         told_once(&mut found);
+        found.sort_by_key(|finding| finding.state);
         let text = report(&found);
         let expected = "\
-            unknown see \"resolver answers\":\n        MX record of the domain (example.com, example.net)\n        clock\n\
-            warning certificate is verified (port 587, port 465): it is self-signed\n";
+            unknown see \"resolver answers\":\n        MX record of the domain (example.com, example.net)\n        clock\n";
         assert!(text.contains(expected), "{text}");
-        assert!(text.ends_with("\n1 bad, 2 unknown, 1 warning\n"), "{text}");
+        let expected =
+            "bad     certificate is verified (port 587, port 465, port 25): it is self-signed\n";
+        assert!(text.contains(expected), "{text}");
+        assert_eq!(text.matches("self-signed").count(), 1, "{text}");
+        let end = "\n2 bad, 2 unknown, 1 skipped\n\
+                   do this first: name another (\"resolver answers\", for which 2 other checks wait)\n";
+        assert!(text.ends_with(end), "{text}");
+        // Where nothing waits for another, what is bad is mended in the order in which it is told; one thing needs none.
+        let ports = [PORT_SMTP.bad("", "closed", "open it")];
+        assert!(!report(&ports).contains("first"));
+        let both = [&ports[..], &found[1..2]].concat();
+        assert!(
+            report(&both).ends_with("do this first: open it (\"port 25\")\n"),
+            "{}",
+            report(&both)
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use argh::FromArgs;
 
-use super::control::reload_if_running;
+use super::control::changed;
 use super::failure::Failure;
 use super::init::{execute, parse_mailbox, records};
 use super::output;
@@ -91,10 +91,10 @@ impl DomainCommand {
                     );
                     return Err(Failure::new(USAGE, text));
                 }
-                fs::remove_dir_all(&path).map_err(|error| {
-                    Failure::new(IO_ERROR, format!("{}: {error}", path.display()))
-                })?;
-                reload_if_running(runtime_dir)
+                fs::remove_dir_all(&path)
+                    .map_err(|error| Failure::of_file(IO_ERROR, &path, &error))?;
+                let what = format!("{domain} is no longer served, and what it had is deleted");
+                changed(what, runtime_dir, output)
             }
             Action::List(List { json }) => list(folder, *json, output),
         }
@@ -131,15 +131,15 @@ impl Add {
             true => execute(&entries, folder, &mut io::sink()).result?,
             false => execute(&entries, folder, output).result?,
         }
-        reload_if_running(runtime_dir)?;
+        changed(format!("{domain} is served"), runtime_dir, output)?;
         if self.bare {
             return Ok(());
         }
         let config = super::load(folder)?;
         if config.admin.is_none() && target.is_none() {
             let text = format!(
-                "to do  who reads mail for postmaster@{domain} and abuse@{domain}: set admin in chopar.toml, or run chopar \
-                 alias add '*@{domain}' YOU@ELSEWHERE\n"
+                "to do  who reads mail for postmaster@{domain} and abuse@{domain}: set admin in chopar.toml, or run sudo \
+                 chopar alias add '*@{domain}' YOU@ELSEWHERE\n"
             );
             output::print(output, &text)?;
         }

@@ -1,6 +1,8 @@
 //! How a command ends when it could not do what it was asked.
 
 use std::fmt;
+use std::io;
+use std::path::Path;
 
 /// One sentence for a person and one code for a program (`sysexits`).
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -18,9 +20,22 @@ impl Failure {
         }
     }
 
+    /// A file or folder of the configuration that cannot be read or written.
+    pub fn of_file(code: u8, path: &Path, error: &io::Error) -> Self {
+        Self::new(code, format!("{}: {error}{}", path.display(), cure(error)))
+    }
+
     /// The exit code.
     pub const fn exit_code(&self) -> u8 {
         self.code
+    }
+}
+
+/// What to do about an error of the system, behind it.
+pub(super) fn cure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "; use sudo",
+        _ => "",
     }
 }
 

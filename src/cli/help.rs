@@ -6,7 +6,10 @@ use super::Arguments;
 
 /// One example for each command and each group of them.
 const EXAMPLES: &[(&str, &str)] = &[
-    ("", "sudo chopar queue list"),
+    (
+        "",
+        "sudo chopar init example.com --forward-to you@gmail.com",
+    ),
     (
         "alias",
         "sudo chopar alias add '*@example.com' you@gmail.com",
@@ -15,9 +18,12 @@ const EXAMPLES: &[(&str, &str)] = &[
         "alias add",
         "sudo chopar alias add info@example.com you@gmail.com",
     ),
-    ("alias list", "chopar alias list example.com"),
+    ("alias list", "sudo chopar alias list example.com"),
     ("alias remove", "sudo chopar alias remove info@example.com"),
-    ("alias resolve", "chopar alias resolve info@example.com"),
+    (
+        "alias resolve",
+        "sudo chopar alias resolve info@example.com",
+    ),
     ("arc", "chopar arc verify message.eml"),
     ("arc seal", "sudo chopar arc seal message.eml > sealed.eml"),
     ("arc verify", "chopar arc verify message.eml"),
@@ -47,13 +53,13 @@ const EXAMPLES: &[(&str, &str)] = &[
         "dkim keygen",
         "sudo chopar dkim keygen --selector s1 example.com",
     ),
-    ("dkim record", "chopar dkim record --json example.com"),
+    ("dkim record", "sudo chopar dkim record --json example.com"),
     (
         "dkim sign",
         "sudo chopar dkim sign message.eml > signed.eml",
     ),
     ("dkim verify", "chopar dkim verify message.eml"),
-    ("dns", "chopar dns example.com --watch"),
+    ("dns", "sudo chopar dns example.com --watch"),
     ("doctor", "sudo chopar doctor example.com"),
     ("domain", "sudo chopar domain add example.com"),
     ("domain add", "sudo chopar domain add example.com"),
@@ -98,7 +104,7 @@ const EXAMPLES: &[(&str, &str)] = &[
         "user add",
         "sudo chopar user add --send-as '*@example.com' app@example.com",
     ),
-    ("user list", "chopar user list example.com"),
+    ("user list", "sudo chopar user list example.com"),
     ("user passwd", "sudo chopar user passwd app@example.com"),
     ("user remove", "sudo chopar user remove app@example.com"),
     ("user verify", "sudo chopar user verify app@example.com"),
@@ -136,9 +142,7 @@ pub(super) fn error(words: &[&str], error: &str) -> String {
         !known && (is_option || is_group && !word.starts_with('-'))
     });
     let Some(unknown) = unknown else {
-        let first = error.split("\n\n").next().unwrap_or_default();
-        let first: Vec<&str> = first.split_ascii_whitespace().collect();
-        return format!("{}; `{name} --help` shows how it is used", first.join(" "));
+        return with_way(words, &in_our_words(&name, error));
     };
     let kind = match unknown.starts_with('-') {
         true => "option",
@@ -150,9 +154,84 @@ pub(super) fn error(words: &[&str], error: &str) -> String {
         .collect();
     let meant = match meant.as_slice() {
         [] => String::new(),
-        words => format!("did you mean {}? ", words.join(" or ")),
+        words => format!("; did you mean {}?", words.join(" or ")),
     };
-    format!("`{name}` has no {kind} `{unknown}`; {meant}`{name} --help` lists them")
+    with_way(words, &format!("`{name}` has no {kind} `{unknown}`{meant}"))
+}
+
+/// What is wrong with a command line, with an example of the command and where to read on.
+pub(super) fn with_way(words: &[&str], wrong: &str) -> String {
+    let command = command_of(words).join(" ");
+    let blank = if command.is_empty() { "" } else { " " };
+    let example = EXAMPLES.iter().find(|(name, _)| *name == command);
+    let example = example.map_or("chopar --help", |(_, example)| example);
+    let end = if wrong.ends_with('?') { "" } else { ";" };
+    format!("{wrong}{end} for example: {example}; `chopar {command}{blank}--help` says more")
+}
+
+/// What the parser says of a command line.
+fn in_our_words(name: &str, error: &str) -> String {
+    let between = |front: &str| error.strip_prefix(front)?.split_once('\'');
+    let value = |rest: &str| {
+        let (value, why) = rest.strip_prefix(" with value '")?.split_once("': ")?;
+        Some((value.to_owned(), why.trim_end().to_owned()))
+    };
+    if let Some((option, rest)) = between("Error parsing option '") {
+        return match value(rest) {
+            Some((_, why)) if why == "duplicate values provided" => {
+                format!("`{option}` is given twice")
+            }
+            Some((value, why)) => format!("`{option} {value}`: {why}"),
+            None => one_line(error),
+        };
+    }
+    if let Some((argument, rest)) = between("Error parsing positional argument '") {
+        return match value(rest) {
+            Some((value, why)) => format!("{} `{value}`: {why}", capital(argument)),
+            None => one_line(error),
+        };
+    }
+    if let Some((option, _)) = between("No value provided for option '") {
+        return format!("`{option}` needs a value");
+    }
+    if let Some(word) = error.strip_prefix("Unrecognized argument: ") {
+        return format!(
+            "`{name}` does not take `{}`",
+            one_line(word).trim_matches('"')
+        );
+    }
+    let listed = |heading: &str| -> Vec<&str> {
+        let lines = error.lines().skip_while(|line| !line.starts_with(heading));
+        let lines = lines.skip(1).take_while(|line| line.starts_with(' '));
+        lines
+            .map(str::trim)
+            .filter(|word| *word != "help")
+            .collect()
+    };
+    let mut needed: Vec<String> = listed("Required positional arguments")
+        .into_iter()
+        .map(capital)
+        .collect();
+    needed.extend(listed("Required options").into_iter().map(str::to_owned));
+    let commands = listed("One of the following subcommands");
+    if !commands.is_empty() {
+        needed.push(format!("one of {}", commands.join(", ")));
+    }
+    match needed.is_empty() {
+        true => one_line(error),
+        false => format!("`{name}` needs {}", needed.join(" and ")),
+    }
+}
+
+fn one_line(error: &str) -> String {
+    let first = error.split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = first.split_ascii_whitespace().collect();
+    words.join(" ")
+}
+
+/// The name of an argument, as help shows it.
+fn capital(argument: &str) -> String {
+    argument.to_uppercase().replace('_', "-")
 }
 
 /// The words that name the command: those from the first on that are one.
@@ -304,36 +383,93 @@ mod tests {
 
     #[test]
     fn an_error_names_what_is_near() {
-        let said = |words: &[&str]| error(words, "Required options not provided:\n    --ip\n\nx");
         for (words, sentence) in [
             (
                 &["quue", "list"][..],
-                "`chopar` has no command `quue`; did you mean `queue`? `chopar --help` lists them",
+                "`chopar` has no command `quue`; did you mean `queue`? for example: sudo chopar init",
             ),
             (
                 &["-C", "x", "queue", "lsit"],
-                "`chopar queue` has no command `lsit`; did you mean `list`? `chopar queue --help` lists them",
+                "`chopar queue` has no command `lsit`; did you mean `list`? for example: sudo chopar queue flush; \
+                 `chopar queue --help` says more",
             ),
             (
                 &["queue", "re"],
-                "`chopar queue` has no command `re`; did you mean `release` or `remove`? `chopar queue --help` \
-                 lists them",
+                "`chopar queue` has no command `re`; did you mean `release` or `remove`? for",
             ),
             (
                 &["queue", "list", "--jsn"],
-                "`chopar queue list` has no option `--jsn`; did you mean `--json`? `chopar queue list --help` lists \
-                 them",
+                "`chopar queue list` has no option `--jsn`; did you mean `--json`? for",
             ),
             (
                 &["nosuch"],
-                "`chopar` has no command `nosuch`; `chopar --help` lists them",
-            ),
-            (
-                &["spf"],
-                "Required options not provided: --ip; `chopar spf --help` shows how it is used",
+                "`chopar` has no command `nosuch`; for example: ",
             ),
         ] {
-            assert_eq!(said(words), sentence);
+            let said = error(words, "Unrecognized argument: x\n");
+            assert!(said.starts_with(sentence), "{said}");
+        }
+    }
+
+    #[test]
+    fn what_the_parser_says_is_said_in_our_words_with_an_example() {
+        for (words, sentence) in [
+            (
+                &["spf"][..],
+                "`chopar spf` needs --ip; for example: chopar spf --ip 192.0.2.1 --from someone@example.com; \
+                 `chopar spf --help` says more",
+            ),
+            (&["user", "add"], "`chopar user add` needs ADDRESS; for"),
+            (
+                &["queue"],
+                "`chopar queue` needs one of list, show, flush, hold, release, remove, stats; for",
+            ),
+            (&["spf", "--ip"], "`--ip` needs a value; for"),
+            (
+                &["spf", "--ip", "1.2.3.4", "--ip", "1.2.3.5"],
+                "`--ip` is given twice; for",
+            ),
+            (
+                &["spf", "--ip", "1.2.3"],
+                "`--ip 1.2.3`: invalid IP address syntax; for",
+            ),
+            (
+                &["man", "sendmail", "mailq"],
+                "`chopar man` does not take `mailq`; for",
+            ),
+            (
+                &["queue", "list", "-x"],
+                "`chopar queue list` does not take `-x`; for",
+            ),
+        ] {
+            let early = Arguments::from_args(&["chopar"], words).expect_err("no command line");
+            let said = error(words, &early.output);
+            assert!(said.starts_with(sentence), "{said}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_the_parser_is_left_for_any_command() {
+        for (command, _) in EXAMPLES {
+            let words: Vec<&str> = command.split(' ').filter(|word| !word.is_empty()).collect();
+            let bad = [words.as_slice(), &["a", "b", "c", "-x"]].concat();
+            for words in [words.as_slice(), bad.as_slice()] {
+                let Err(early) = Arguments::from_args(&["chopar"], words) else {
+                    continue;
+                };
+                let said = error(words, &early.output);
+                for raw in [
+                    "Required",
+                    "One of the",
+                    "Error parsing",
+                    "Unrecognized",
+                    "No value",
+                ] {
+                    assert!(!said.contains(raw), "{words:?}: {said}");
+                }
+                assert!(said.contains("for example: "), "{said}");
+                assert_eq!(said.lines().count(), 1, "{said}");
+            }
         }
     }
 }

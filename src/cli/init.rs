@@ -7,7 +7,7 @@ use argh::FromArgs;
 use zeroize::Zeroizing;
 
 use super::completion;
-use super::control::reload_if_running;
+use super::control::{Known, reload_if_running};
 use super::dns::table;
 use super::failure::Failure;
 use super::output;
@@ -69,6 +69,10 @@ impl Init {
     /// Does it in the configuration folder.
     pub fn run(&self, folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
         let wishes = self.wishes()?;
+        // Who is not root may not even see what is there.
+        if facts::is_of_machine(folder) && !rustix::process::geteuid().is_root() {
+            return Err(Failure::new(NOT_PERMITTED, PlanError::NotRoot));
+        }
         let mut machine = facts::gather(folder, &wishes.domain).map_err(|errors| {
             let text = format!("{}; mend it, then run this again", errors.join("\n"));
             Failure::new(CONFIGURATION, text)
@@ -105,7 +109,8 @@ impl Init {
         // They are written down nowhere: also where something failed behind them.
         for (address, password) in &passwords {
             let text = format!(
-                "\nThe password of {address}, which is not shown again (chopar user passwd sets another):\n    {}\n{hint}",
+                "\nThe password of {address}, which is not shown again ({} user passwd {address} sets another):\n    {}\n{hint}",
+                machine.command(),
                 password.as_str()
             );
             output::print(output, &text)?;
@@ -188,7 +193,10 @@ pub(super) fn execute(entries: &[Entry], folder: &Path, output: &mut dyn Write) 
 fn done(step: &Step, folder: &Path) -> Result<Made, Failure> {
     if *step == Step::Reload {
         let config = super::load(folder)?;
-        reload_if_running(&config.runtime_dir)?;
+        let known = reload_if_running(&config.runtime_dir)?;
+        if known == Known::NotTold {
+            output::say(known);
+        }
     }
     perform(step, folder).map_err(|error| {
         let text = format!(

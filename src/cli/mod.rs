@@ -131,7 +131,12 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         strs
     };
     match Arguments::from_args(&["chopar"], &strs) {
-        Ok(arguments) => end(run(arguments, output)),
+        Ok(arguments) => end(
+            run(arguments, output).map_err(|failure| match failure.exit_code() {
+                USAGE => Failure::new(USAGE, help::with_way(&strs, &failure.to_string())),
+                _ => failure,
+            }),
+        ),
         Err(early) if early.status.is_ok() => {
             end(printed(&help::with_example(&early.output, &strs), output))
         }
@@ -230,10 +235,7 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
         if arguments.version {
             return printed(concat!("chopar ", env!("CARGO_PKG_VERSION"), "\n"), output);
         }
-        return Err(Failure::new(
-            USAGE,
-            "say what to do; `chopar --help` lists the commands",
-        ));
+        return Err(Failure::new(USAGE, "say what to do"));
     };
     match command {
         Command::Alias(alias) => alias.run(&folder, &runtime_dir(&folder), output),

@@ -420,6 +420,15 @@ fn next_attempt(recipient: &ListedRecipient) -> String {
     })
 }
 
+/// How often it was tried itself: a next hop that cannot be reached is tried with one message for all that wait for it.
+fn attempts(recipient: &ListedRecipient) -> String {
+    match recipient.attempts {
+        0 => "not tried itself".to_owned(),
+        1 => "1 attempt".to_owned(),
+        count => format!("{count} attempts"),
+    }
+}
+
 fn print_whole(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
     writeln!(output, "id       {}", listed.id)?;
     writeln!(
@@ -440,9 +449,9 @@ fn print_whole(listed: &Listed, output: &mut dyn Write) -> std::io::Result<()> {
         let to = Shown(recipient.to.as_bytes());
         writeln!(
             output,
-            "to       <{to}> {}, {} attempts{}",
+            "to       <{to}> {}, {}{}",
             recipient.state,
-            recipient.attempts,
+            attempts(recipient),
             next_attempt(recipient)
         )?;
         if !recipient.why.is_empty() {

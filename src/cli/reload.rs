@@ -25,6 +25,7 @@ impl Reload {
             Ok(())
         })?;
         if errors.is_empty() {
+            say("the daemon has read its configuration again");
             return Ok(());
         }
         let text = format!("the old configuration goes on: {}", errors.join("\n"));

@@ -92,7 +92,10 @@ impl Send {
                 .map_err(|error| refused(config, &error))?,
             Some(user) => {
                 let port = submission_port(config)?;
-                let password = read_password(&format!("Password of {user}: "))?;
+                let password = read_password(
+                    &format!("Password of {user}: "),
+                    &format!("send --user {user} {to}"),
+                )?;
                 let password =
                     Zeroizing::new(String::from_utf8_lossy(password.as_bytes()).into_owned());
                 say(&format!(

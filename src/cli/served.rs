@@ -27,12 +27,7 @@ pub fn served(folder: &Path) -> Result<Vec<String>, Failure> {
     let entries = match fs::read_dir(&path) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => {
-            return Err(Failure::new(
-                NO_INPUT,
-                format!("{}: {error}", path.display()),
-            ));
-        }
+        Err(error) => return Err(Failure::of_file(NO_INPUT, &path, &error)),
     };
     let mut domains: Vec<String> = entries
         .filter_map(Result::ok)

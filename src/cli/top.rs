@@ -12,6 +12,7 @@ use super::control::ask;
 use super::failure::Failure;
 use super::output::{text as shown_text, written};
 use super::sysexits::{IO_ERROR, UNAVAILABLE};
+use crate::config::quantity::size_text;
 use crate::date::Timestamp;
 use crate::engine::control::{Request, Response};
 use crate::engine::status::Status;
@@ -94,15 +95,15 @@ fn screen(status: &Status) -> String {
     if !status.disk_takes_records {
         text.push_str("THE DISK DOES NOT TAKE RECORDS: nothing is sent until it does\n");
     }
-    let free = status.disk_free.map_or_else(|| "?".to_owned(), bytes);
+    let free = status.disk_free.map_or_else(|| "?".to_owned(), size_text);
     text.push_str(&format!(
         "queue {} ({} held)   sessions {} in, {} out   buffers {} of {}   disk {free} free\n\n",
         stats.queued,
         stats.held,
         stats.sessions,
         stats.couriers,
-        bytes(stats.buffered as u64),
-        bytes(status.memory_max),
+        size_text(stats.buffered as u64),
+        size_text(status.memory_max),
     ));
     text.push_str(&format!(
         "{:<14}{:>10}{:>10}{:>10}{:>10}{:>10}\n",
@@ -167,7 +168,12 @@ fn screen(status: &Status) -> String {
             true => "held by an operator",
             false => one.why.as_deref().unwrap_or_default(),
         };
-        let (id, age, tries, hop) = (&one.id, span(one.age), one.attempts, &one.hop);
+        // A next hop that cannot be reached is tried with one message for all that wait for it.
+        let tries = match one.attempts {
+            0 => "none".to_owned(),
+            tries => tries.to_string(),
+        };
+        let (id, age, hop) = (&one.id, span(one.age), &one.hop);
         text.push_str(&format!("{id:<16}{age:>8}{tries:>6}  {hop}  {why}\n"));
     }
     if !status.events.is_empty() {
@@ -191,21 +197,6 @@ fn span(seconds: u64) -> String {
     )
 }
 
-fn bytes(count: u64) -> String {
-    let units = [
-        (1 << 40, "TiB"),
-        (1 << 30, "GiB"),
-        (1 << 20, "MiB"),
-        (1 << 10, "KiB"),
-    ];
-    let mut units = units.iter();
-    let fits = units.find(|(size, _)| count >= *size);
-    fits.map_or_else(
-        || format!("{count} B"),
-        |(size, name): &(u64, &str)| format!("{} {name}", count / size),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,14 +209,10 @@ mod tests {
     }
 
     #[test]
-    fn spans_and_sizes_are_short() {
+    fn spans_are_short() {
         assert_eq!(
             [span(0), span(119), span(7_199), span(200_000)],
             ["0 s", "119 s", "119 min", "2 d"]
-        );
-        assert_eq!(
-            [bytes(1_023), bytes(1_024), bytes(64 << 20)],
-            ["1023 B", "1 KiB", "64 MiB"]
         );
     }
 }

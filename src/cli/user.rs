@@ -13,7 +13,7 @@ use argh::FromArgs;
 use rustix::termios::{LocalModes, OptionalActions, isatty, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use super::control::reload_if_running;
+use super::control::changed;
 use super::failure::Failure;
 use super::output::written;
 use super::served::served;
@@ -48,7 +48,7 @@ enum Action {
     Verify(Verify),
 }
 
-/// Add a user; the password is asked for.
+/// Add a user; the password is asked for, or is the first line of standard input.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "add")]
 struct Add {
@@ -84,7 +84,7 @@ struct List {
     json: bool,
 }
 
-/// Set a user's password; it is asked for.
+/// Set a user's password; it is asked for, or is the first line of standard input.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "passwd")]
 struct Passwd {
@@ -96,7 +96,7 @@ struct Passwd {
     address: String,
 }
 
-/// Say whether a password is right; it is asked for.
+/// Say whether a password is right; it is asked for, or is the first line of standard input.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "verify")]
 struct Verify {
@@ -129,7 +129,7 @@ impl User {
                     .map(send_as_option)
                     .transpose()?
                     .unwrap_or_default();
-                let password = read_new_password(&file.mailbox, add.weak)?;
+                let password = read_new_password("add", &file.mailbox, add.weak)?;
                 let credential = new_credential(&password);
                 let line = format!("{}:{credential}{options}", file.mailbox.local_part());
                 file.rewrite(Some(&line))?;
@@ -144,18 +144,20 @@ impl User {
                         super::output::say(&text);
                     }
                 }
-                reload_if_running(runtime_dir)
+                let what = format!("{} can log in now", file.mailbox);
+                changed(what, runtime_dir, output)
             }
             Action::Remove(Remove { address }) => {
                 let file = UsersFile::of(folder, address)?;
                 file.line_of_user()?.ok_or_else(|| file.unknown())?;
                 file.rewrite(None)?;
-                reload_if_running(runtime_dir)
+                let what = format!("{} can no longer log in", file.mailbox);
+                changed(what, runtime_dir, output)
             }
             Action::Passwd(Passwd { weak, address }) => {
                 let file = UsersFile::of(folder, address)?;
                 let old = file.line_of_user()?.ok_or_else(|| file.unknown())?;
-                let password = read_new_password(&file.mailbox, *weak)?;
+                let password = read_new_password("passwd", &file.mailbox, *weak)?;
                 let credential = new_credential(&password);
                 let options = old
                     .splitn(3, ':')
@@ -166,7 +168,8 @@ impl User {
                     "{}:{credential}{options}",
                     file.mailbox.local_part()
                 )))?;
-                reload_if_running(runtime_dir)
+                let what = format!("{} has a new password", file.mailbox);
+                changed(what, runtime_dir, output)
             }
             Action::Verify(Verify { address }) => {
                 let file = UsersFile::of(folder, address)?;
@@ -175,7 +178,8 @@ impl User {
                 let credential = Credential::parse(text).map_err(|error| {
                     Failure::new(DATA, format!("{}: {error}", file.path.display()))
                 })?;
-                if credential.verify_password(&read_password("Password: ")?) {
+                let command = format!("user verify {}", file.mailbox);
+                if credential.verify_password(&read_password("Password: ", &command)?) {
                     return written(writeln!(output, "the password is right"));
                 }
                 Err(Failure::new(NOT_PERMITTED, "the password is wrong"))
@@ -231,10 +235,7 @@ impl UsersFile {
         match plain_file::text(&self.path) {
             Ok(text) => Ok(without_mark(&text).to_owned()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-            Err(error) => Err(Failure::new(
-                NO_INPUT,
-                format!("{}: {error}", self.path.display()),
-            )),
+            Err(error) => Err(Failure::of_file(NO_INPUT, &self.path, &error)),
         }
     }
 
@@ -270,9 +271,8 @@ impl UsersFile {
             text.push_str(line);
             text.push('\n');
         }
-        replace_in(&self.config, &self.path, text.as_bytes(), 0o640).map_err(|error| {
-            Failure::new(CANNOT_CREATE, format!("{}: {error}", self.path.display()))
-        })
+        replace_in(&self.config, &self.path, text.as_bytes(), 0o640)
+            .map_err(|error| Failure::of_file(CANNOT_CREATE, &self.path, &error))
     }
 }
 
@@ -300,8 +300,9 @@ fn new_credential(password: &Password) -> Credential {
 
 /// A password that a person has made up: anybody may try to log in from anywhere, so that one which is guessed is
 /// taken only where that is said.
-fn read_new_password(user: &Mailbox, is_weak_taken: bool) -> Result<Password, Failure> {
-    let password = read_password("New password: ")?;
+fn read_new_password(word: &str, user: &Mailbox, is_weak_taken: bool) -> Result<Password, Failure> {
+    let command = format!("user {word} {user}");
+    let password = read_password("New password: ", &command)?;
     let text = String::from_utf8_lossy(password.as_bytes());
     if let Some(why) = guessable(&text, user).filter(|_| !is_weak_taken) {
         return Err(Failure::new(
@@ -313,7 +314,7 @@ fn read_new_password(user: &Mailbox, is_weak_taken: bool) -> Result<Password, Fa
         ));
     }
     if isatty(io::stdin()) {
-        let again = read_password("Once more: ")?;
+        let again = read_password("Once more: ", &command)?;
         if password.as_bytes() != again.as_bytes() {
             return Err(Failure::new(
                 DATA,
@@ -324,8 +325,8 @@ fn read_new_password(user: &Mailbox, is_weak_taken: bool) -> Result<Password, Fa
     Ok(password)
 }
 
-/// Asks for a password: without echo at a terminal, else the first line of standard input.
-pub(super) fn read_password(prompt: &str) -> Result<Password, Failure> {
+/// Asks for a password: without echo at a terminal, else the first line of standard input. `command` is the one that asks.
+pub(super) fn read_password(prompt: &str, command: &str) -> Result<Password, Failure> {
     let stdin = io::stdin();
     let broken =
         |error: io::Error| Failure::new(IO_ERROR, format!("cannot read the password: {error}"));
@@ -339,11 +340,14 @@ pub(super) fn read_password(prompt: &str) -> Result<Password, Failure> {
         super::output::say("");
         result.map_err(broken)?;
     } else {
-        stdin
-            .lock()
-            .take(limit)
-            .read_line(&mut line)
-            .map_err(broken)?;
+        let read = stdin.lock().take(limit).read_line(&mut line);
+        if read.map_err(broken)? == 0 {
+            let text = format!(
+                "there is no password: standard input is empty, and no terminal to ask at; a script gives the password as the \
+                 first line: printf '%s\\n' \"$PASSWORD\" | sudo chopar {command}"
+            );
+            return Err(Failure::new(DATA, text));
+        }
     }
     let text = line.strip_suffix('\n').unwrap_or(&line);
     let text = text.strip_suffix('\r').unwrap_or(text);
@@ -390,12 +394,7 @@ pub(super) fn list(
         let text = match plain_file::text(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => {
-                return Err(Failure::new(
-                    NO_INPUT,
-                    format!("{}: {error}", path.display()),
-                ));
-            }
+            Err(error) => return Err(Failure::of_file(NO_INPUT, &path, &error)),
         };
         for line in without_mark(&text)
             .lines()

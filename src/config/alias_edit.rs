@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::aliases::{self, Block, Forms, blocks, local_name, outside_quotes};
-use super::error::Errors;
+use super::error::{ConfigError, Errors, Problem};
 use super::names::Names;
 use super::routes::Scheme;
 use crate::address::{AddressError, Domain, Mailbox, local_key};
@@ -35,8 +35,27 @@ pub enum EditError {
     NoSuchTarget(String),
     /// It leads there already.
     ThereAlready(String),
-    /// The file would be wrong: what [`crate::config::Config::parse`] says of it.
+    /// The file would be wrong: what [`crate::config::Config::parse`] says of it, see [`EditError::of`].
     Invalid(Vec<String>),
+}
+
+impl EditError {
+    /// What is wrong with the file `file` that is not written: each thing once, and without a line, for nobody has that file.
+    pub fn of(file: &str, errors: &[ConfigError]) -> Self {
+        let (own, others): (Vec<_>, Vec<_>) = errors.iter().partition(|error| error.file == file);
+        let mut problems: Vec<&Problem> = Vec::new();
+        let mut sentences = Vec::new();
+        for error in own.into_iter().chain(others) {
+            if !problems.contains(&&error.problem) {
+                problems.push(&error.problem);
+                sentences.push(match error.file == file {
+                    true => error.problem.to_string(),
+                    false => error.to_string(),
+                });
+            }
+        }
+        Self::Invalid(sentences)
+    }
 }
 
 impl fmt::Display for EditError {
@@ -85,15 +104,10 @@ pub fn edit(
     let mut errors = Errors::default();
     let port = Scheme::Smtp.port();
     aliases::read(file, &text, domain, &Forms { names, port }, &mut errors);
-    let errors: Vec<String> = errors
-        .into_errors()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    if errors.is_empty() {
-        Ok(text)
-    } else {
-        Err(EditError::Invalid(errors))
+    let errors = errors.into_errors();
+    match errors.is_empty() {
+        true => Ok(text),
+        false => Err(EditError::of(file, &errors)),
     }
 }
 
@@ -296,7 +310,10 @@ mod tests {
         let Err(EditError::Invalid(errors)) = wrong else {
             panic!("{wrong:?}");
         };
-        assert!(errors[0].starts_with("aliases:5:6: "), "{errors:?}");
+        assert!(
+            errors[0].starts_with("expected a program by its whole path"),
+            "{errors:?}"
+        );
     }
 
     #[test]

@@ -18,6 +18,21 @@ pub fn size(text: &str) -> Option<u64> {
     number.checked_mul(factor)
 }
 
+/// A size as the whole program writes it for people: rounded down, with one decimal below ten.
+pub fn size_text(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let mut units = units.into_iter();
+    let Some((shift, unit)) = units.find(|(shift, _)| bytes >> shift > 0) else {
+        return format!("{bytes} B");
+    };
+    let whole = bytes >> shift;
+    let tenths = ((bytes >> (shift - 10)) % 1_024) * 10 / 1_024;
+    match whole {
+        0..10 if tenths > 0 => format!("{whole}.{tenths} {unit}"),
+        _ => format!("{whole} {unit}"),
+    }
+}
+
 /// A duration: numbers with s, m, h, d or w, added up.
 pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
@@ -53,6 +68,22 @@ fn number_and_rest(text: &str) -> Option<(u64, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_for_people_are_short_and_never_too_large() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1_023, "1023 B"),
+            (1_024, "1 KiB"),
+            (64 << 20, "64 MiB"),
+            (3_145_728_000, "2.9 GiB"),
+            (10_737_418_239, "9.9 GiB"),
+            (10 << 30, "10 GiB"),
+            (u64::MAX, "16777215 TiB"),
+        ] {
+            assert_eq!(size_text(bytes), text);
+        }
+    }
 
     #[test]
     fn reads_sizes() {

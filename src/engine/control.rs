@@ -775,9 +775,7 @@ impl Control {
         let known = envelope.ok();
         let recipients = entry.recipients.iter().enumerate().map(|(at, state)| {
             let recipient = known.and_then(|envelope| envelope.recipients.get(at));
-            let trouble = delivery.hop(state.hop).and_then(|hop| hop.trouble.clone());
-            // A next hop that could not be reached is the latest that is known.
-            let why = trouble.or_else(|| state.why.clone());
+            let why = delivery.latest_cause(state);
             ListedRecipient {
                 to: recipient.map_or_else(String::new, |recipient| recipient.mailbox.to_string()),
                 state: phase_text(state.phase).to_owned(),

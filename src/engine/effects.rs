@@ -222,9 +222,28 @@ impl Effects {
         self.logging.following.is_probe(client, &self.conns)
     }
 
+    /// The same, of a client whose address may not be known.
+    fn is_of_probe(&self, client: Option<IpAddr>) -> bool {
+        client.is_some_and(|client| self.is_probe(client))
+    }
+
+    /// Counts refusals of a client, but for those that such a tool has looked for.
+    pub(super) fn count_refused(&mut self, client: Option<IpAddr>, times: u64) {
+        if !self.is_of_probe(client) {
+            self.counters.refused = self.counters.refused.saturating_add(times);
+        }
+    }
+
+    /// Counts a client for which there was no room, likewise.
+    pub(super) fn count_throttled(&mut self, client: Option<IpAddr>) {
+        if !self.is_of_probe(client) {
+            self.counters.throttled = self.counters.throttled.saturating_add(1);
+        }
+    }
+
     /// A line about a client: for those who read every line only, where it is such a tool.
     pub(super) fn of_client(&self, client: Option<IpAddr>, line: Line) -> Line {
-        match client.is_some_and(|client| self.is_probe(client)) {
+        match self.is_of_probe(client) {
             true => Line {
                 level: Level::Debug,
                 ..line

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,8 @@ pub struct Asker {
     resolvers: Vec<SocketAddr>,
     /// What is said where there is none to ask.
     without: String,
+    /// Why nobody is asked any more.
+    mute: OnceLock<String>,
     port: u16,
     /// No server is asked or waited for past it.
     until: Option<Instant>,
@@ -48,6 +50,7 @@ impl Asker {
         Self {
             resolvers,
             without: "no DNS server is named in /etc/resolv.conf or [dns]".to_owned(),
+            mute: OnceLock::new(),
             port,
             until: None,
             zones: Mutex::new(BTreeMap::new()),
@@ -80,8 +83,34 @@ impl Asker {
         exchange_until(server, name, kind, recursion, self.until)
     }
 
+    /// Asks each resolver by itself, all at the same time. Where none gives any reply, nobody is asked from then on: each
+    /// question would wait as long in vain.
+    pub fn hear(&self, name: &Domain) -> Vec<(SocketAddr, Result<ZoneReply, String>)> {
+        let ask = |server| self.ask(server, name, ZoneKind::A, Recursion::Desired);
+        let heard: Vec<_> = thread::scope(|scope| {
+            let servers = self.resolvers.iter().copied();
+            let asked: Vec<_> = servers
+                .map(|server| (server, scope.spawn(move || ask(server))))
+                .collect();
+            let joined = asked.into_iter().map(|(server, thread)| {
+                let nothing = |_| Err("no answer".to_owned());
+                (server, thread.join().unwrap_or_else(nothing))
+            });
+            joined.collect()
+        });
+        let is_mute = heard.iter().all(|(_, reply)| reply.is_err());
+        if let (true, Some((server, Err(error)))) = (is_mute, heard.last()) {
+            // Set once: the first cause stays.
+            drop(self.mute.set(format!("the resolver {server}: {error}")));
+        }
+        heard
+    }
+
     /// What a resolver says, or why none does. The first that does not fail counts.
     pub fn resolve(&self, name: &Domain, kind: ZoneKind) -> Result<ZoneReply, String> {
+        if let Some(cause) = self.mute.get() {
+            return Err(cause.clone());
+        }
         let mut cause = self.without.clone();
         for server in &self.resolvers {
             match self.ask(*server, name, kind, Recursion::Desired) {

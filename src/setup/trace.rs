@@ -54,6 +54,7 @@ impl Trace {
             "deferred" | "next-host" if host.is_empty() => {
                 let mut told = vec![format!("waits: {words}")];
                 told.extend(explain(value("status"), words).map(meaning));
+                told.extend(next_attempt(value("next")));
                 told
             }
             "signed" if value("keys").is_empty() => Vec::new(),
@@ -86,6 +87,7 @@ impl Trace {
             "deferred" | "next-host" => {
                 let mut told = vec![format!("not taken by {host}, {}", tls(value("tls")))];
                 told.extend(reasons(value("status"), words));
+                told.extend(next_attempt(value("next")));
                 told
             }
             "hop-paused" | "tls-failed" => {
@@ -127,6 +129,13 @@ fn reasons(status: &str, words: &str) -> Vec<String> {
     }];
     told.extend(explain(status, words).map(meaning));
     told
+}
+
+/// When it is tried again, where the line says so.
+fn next_attempt(next: &str) -> Option<String> {
+    (!next.is_empty()).then(|| {
+        format!("it is tried again at {next}, and stays in the queue until then: also when you stop watching (Ctrl-C)")
+    })
 }
 
 fn meaning(text: &str) -> String {
@@ -303,6 +312,21 @@ mod tests {
             "{told:?}"
         );
         assert_eq!(trace.end(), Some(End::Failed));
+    }
+
+    #[test]
+    fn what_waits_is_told_with_the_time_of_the_next_attempt() {
+        let mut trace = Trace::default();
+        let told = trace.tell(
+            "event=deferred id=1 to=you@gmail.com status=4.4.3 hop=gmail.com next=2026-11-29T22:06:16Z why=\"no answer\"",
+        );
+        assert_eq!(told[0], "waits: no answer");
+        let last = told.last().expect("a line");
+        assert!(
+            last.contains("tried again at 2026-11-29T22:06:16Z"),
+            "{last}"
+        );
+        assert_eq!(trace.end(), None);
     }
 
     #[test]

@@ -6,10 +6,14 @@
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, fchown};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
+};
 use std::path::Path;
 
-use super::privilege;
+use rustix::fs::OFlags;
+
+use super::privilege::{self, Account};
 use crate::config::glance;
 
 /// The group for something in the folder `config` that would have the group `found`: another where the account of the
@@ -37,6 +41,53 @@ pub fn make_folders(config: &Path, path: &Path) -> io::Result<()> {
         let _ = fchown(&made, Some(about.uid()), Some(group));
     }
     made.set_permissions(Permissions::from_mode(0o755))
+}
+
+/// Whether the configuration folder belongs to the account of the daemon, which then could change what it is told.
+pub fn is_services(config: &Path) -> bool {
+    let account = privilege::account(&user(config));
+    match (account, fs::symlink_metadata(config)) {
+        (Ok(Some(account)), Ok(about)) => about.is_dir() && about.uid() == account.uid,
+        _ => false,
+    }
+}
+
+/// Gives root what belongs to the account of the daemon in the configuration folder, which the account still can read, and
+/// no longer write to. From the top down: once root has a folder, nobody else can exchange what is in it.
+pub fn take_back(config: &Path) -> io::Result<()> {
+    match privilege::account(&user(config)).map_err(io::Error::other)? {
+        Some(account) => take_back_from(&account, config),
+        None => Ok(()),
+    }
+}
+
+fn take_back_from(account: &Account, path: &Path) -> io::Result<()> {
+    let about = fs::symlink_metadata(path)?;
+    if !about.is_dir() && !about.is_file() {
+        return Ok(());
+    }
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let opened = File::options()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    let about = opened.metadata()?;
+    if about.uid() == account.uid {
+        let group = match account.groups.contains(&about.gid()) {
+            true => about.gid(),
+            false => account.gid,
+        };
+        fchown(&opened, Some(0), Some(group))?;
+        // What it could read as the owner it reads by its group.
+        let mode = about.mode() & 0o7755 | (about.mode() & 0o500) >> 3;
+        opened.set_permissions(Permissions::from_mode(mode))?;
+    }
+    if about.is_dir() {
+        for entry in fs::read_dir(path)? {
+            take_back_from(account, &entry?.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// The account that chopar.toml names.

@@ -339,6 +339,18 @@ fn the_page_shows_in_a_browser_what_the_figures_say() {
 }
 
 #[test]
+fn who_runs_no_script_is_told_where_the_same_stands_as_text() {
+    let (_relay, at) = relay();
+    let page = get(at, "/");
+    let (_, rest) = page.split_once("<noscript>").expect("a part for them");
+    let (told, _) = rest.split_once("</noscript>").expect("its end");
+    for path in ["/status.json", "/metrics"] {
+        assert!(told.contains(&format!("href=\"{path}\"")), "{told}");
+        assert!(!get(at, path).is_empty(), "{path}");
+    }
+}
+
+#[test]
 fn top_says_the_same_in_a_terminal() {
     let (relay, at) = relay();
     make_busy(&relay);

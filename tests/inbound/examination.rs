@@ -41,6 +41,19 @@ fn announce(world: &mut World, uid: u32, kind: &str) -> ConnId {
     world.put_aside()
 }
 
+/// How many refusals have been counted.
+fn counted(world: &mut World) -> u64 {
+    let (peer, now) = (Peer::Process { uid: 0 }, world.stage.now);
+    let tool = world.stage.engine.accept(Listener::Control, peer, now);
+    world.take_up(tool.expect("a tool"));
+    world.feed(b"{\"do\":\"stats\"}\n");
+    let answer = String::from_utf8(std::mem::take(&mut world.heard)).expect("text");
+    world.hang_up();
+    let first = answer.lines().next().expect("an answer");
+    let stats: serde_json::Value = serde_json::from_str(first).expect("JSON");
+    stats["refused"].as_u64().expect("a count")
+}
+
 #[test]
 fn the_attempts_of_a_tool_are_not_logged_while_it_is_there_and_those_of_others_are() {
     let mut world = World::new();
@@ -51,6 +64,46 @@ fn the_attempts_of_a_tool_are_not_logged_while_it_is_there_and_those_of_others_a
     world.take_up(tool);
     world.hang_up();
     assert_eq!(refusals(&mut world, OWN), 1);
+}
+
+#[test]
+fn the_attempts_of_a_tool_are_not_counted_and_those_of_others_are() {
+    let mut world = World::new();
+    refusals(&mut world, OTHER);
+    assert_eq!(counted(&mut world), 1);
+    let tool = announce(&mut world, 0, "note");
+    refusals(&mut world, OWN);
+    // One of the order of commands, which the session tells of.
+    world.connect_from(Listener::Smtp, OWN);
+    assert!(world.say("DATA").starts_with("503 "));
+    world.hang_up();
+    assert_eq!(counted(&mut world), 1);
+    refusals(&mut world, OTHER);
+    assert_eq!(counted(&mut world), 2);
+    world.take_up(tool);
+    world.hang_up();
+    refusals(&mut world, OWN);
+    assert_eq!(counted(&mut world), 3);
+}
+
+#[test]
+fn unknown_recipients_that_a_tool_names_shut_nobody_out() {
+    let mut world = World::new();
+    let tool = announce(&mut world, 0, "note");
+    for _ in 0..50 {
+        world.connect_from(Listener::Smtp, OWN);
+        assert!(world.say("MAIL FROM:<x@far.example>").starts_with("250 "));
+        assert!(
+            world
+                .say("RCPT TO:<nobody@example.com>")
+                .starts_with("550 ")
+        );
+        world.hang_up();
+    }
+    world.take_up(tool);
+    world.hang_up();
+    world.connect_from(Listener::Smtp, OWN);
+    assert!(world.say("MAIL FROM:<x@far.example>").starts_with("250 "));
 }
 
 #[test]

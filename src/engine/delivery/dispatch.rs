@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::hops::Hop;
 use super::session::Delivery;
-use super::waiting::Line as Waiting;
 use crate::cause::Cause;
 use crate::date::Timestamp;
 use crate::engine::effects::Effects;
@@ -316,6 +315,12 @@ impl Delivery {
         for hop in unique(moved) {
             self.message_due(id, hop, fx);
         }
+    }
+
+    /// Why a recipient waits: a next hop that could not be reached, be it for another message, is the latest that is known.
+    pub(in crate::engine) fn latest_cause(&self, state: &RecipientState) -> Option<Arc<Cause>> {
+        let trouble = self.hops.get(state.hop).and_then(|hop| hop.trouble.clone());
+        trouble.or_else(|| state.why.clone())
     }
 
     /// When a recipient is tried next, if that is later than now.

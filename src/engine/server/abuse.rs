@@ -341,6 +341,7 @@ impl Server {
         let is_unknown = verdict.as_ref().err() == Some(&Reply::UNKNOWN_RECIPIENT);
         if let (true, Some(address), Some(guard)) = (is_unknown, address, inbound.guard.as_mut())
             && limit > 0
+            && !fx.is_probe(address)
         {
             let is_bounce = inbound.session.reverse_path() == Some(&ReversePath::Null);
             let quarters = if is_bounce { 1 } else { 4 };

@@ -121,7 +121,7 @@ impl Server {
 
     /// A client is not let in, for there are enough.
     fn note_unadmitted(&mut self, inbound: &Inbound, reply: &Reply, fx: &mut Effects) {
-        fx.counters.throttled += 1;
+        fx.count_throttled(inbound.address());
         let line = Line::new(Level::Info, "reject")
             .with("peer", inbound.peer_text())
             .with("what", "connection")
@@ -230,7 +230,7 @@ impl Server {
     }
 
     fn note_proxy(&mut self, inbound: &Inbound, why: &str, fx: &mut Effects) {
-        fx.counters.refused += 1;
+        fx.count_refused(inbound.address(), 1);
         fx.log_refusal(
             Line::new(Level::Warning, "reject")
                 .with("peer", inbound.peer_text())
@@ -245,7 +245,7 @@ impl Server {
         inbound: Box<Inbound>,
         fx: &mut Effects,
     ) {
-        fx.counters.refused += 1;
+        fx.count_refused(inbound.address(), 1);
         if let Some(address) = inbound.counted {
             self.strangers.conduct.refused(address, fx.now.instant);
         }

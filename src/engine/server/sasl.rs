@@ -9,13 +9,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::derivations::{Check, Derivations, Rank, Waiter};
+use super::derivations::{Check, Rank, Waiter};
 use super::login::{Exchange, Meant, User};
 use super::session::{Inbound, Server};
 use crate::address::Mailbox;
 use crate::auth::credential::Credential;
 use crate::auth::sasl::{self, Claim, Mechanism, SaslError};
-use crate::auth::scram::{self, Challenge, ClientFirst, ScramError};
+use crate::auth::scram::{self, ClientFirst, ScramError};
 use crate::clock::Instant;
 use crate::engine::effects::{Effects, JobOwner};
 use crate::engine::event::{ConnId, Work, WorkResult};

@@ -23,7 +23,6 @@ use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Listener, Lost, Peer, TlsSession, TlsSide};
 use crate::engine::log::{Level, Line};
 use crate::engine::timers::Timer;
-use crate::envelope::Recipient;
 use crate::limits::{
     BODY_IN_FLIGHT_BYTES_MAX, COMMAND_LINE_BYTES_MAX, DATA_RATE_BYTES_MIN, HANDSHAKE_TIMEOUT,
     OUTPUT_BYTES_MAX, READ_TURN_BYTES_MAX, REQUESTS_PER_TURN_MAX, SESSION_KEPT_BYTES,

@@ -53,7 +53,7 @@ impl Server {
         {
             self.strangers.conduct.refused(address, fx.now.instant);
         }
-        fx.counters.refused += 1;
+        fx.count_refused(inbound.address(), 1);
         let line = Line::new(Level::Info, "reject")
             .with("peer", inbound.peer_text())
             .with_some("user", inbound.login.as_ref())
@@ -82,7 +82,7 @@ impl Server {
             if times == 0 || is_told_apart(&refused.reply) {
                 continue;
             }
-            fx.counters.refused += u64::from(times);
+            fx.count_refused(inbound.address(), times.into());
             let line = Line::new(Level::Info, "reject")
                 .with("peer", inbound.peer_text())
                 .with_some("user", inbound.login.as_ref())

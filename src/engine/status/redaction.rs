@@ -35,10 +35,7 @@ pub(super) fn public_event(line: &str, bytes_max: usize) -> String {
 /// A cause without whom it names: where it happened, if that is a host; the codes of a reply, or our own words.
 pub(super) fn public_cause(cause: &Cause, bytes_max: usize) -> String {
     let at = match &cause.at {
-        Some(Place::Host { name, address }) => {
-            let address = address.map(|address| format!(" [{address}]"));
-            format!("{name}{}: ", address.unwrap_or_default())
-        }
+        Some(place @ Place::Host { .. }) => format!("{place}: "),
         // Its path, its arguments and what it says are the operator's.
         Some(Place::Socket(_) | Place::Program(_)) => {
             return "a program, mailbox or socket of this machine; mailq says more".to_owned();

@@ -239,9 +239,7 @@ fn stuck(delivery: &Delivery, id: QueueId, age: u64, entry: &Queued) -> Stuck {
     let open = open.filter(|state| state.phase != Phase::Closed);
     let worst = open.max_by_key(|state| state.attempts);
     let hop = worst.and_then(|state| delivery.hop(state.hop));
-    let why = worst.and_then(|state| state.why.as_deref());
-    // A next hop that could not be reached has been tried for all that wait for it.
-    let why = why.or_else(|| hop.and_then(|hop| hop.trouble.as_deref()));
+    let why = worst.and_then(|state| delivery.latest_cause(state));
     Stuck {
         id: id.to_string(),
         age,
@@ -249,7 +247,7 @@ fn stuck(delivery: &Delivery, id: QueueId, age: u64, entry: &Queued) -> Stuck {
         held: entry.held,
         attempts: worst.map_or(0, |state| state.attempts),
         hop: hop.map(|hop| shown_name(&hop.name)).unwrap_or_default(),
-        why: why.map(|why| public_cause(why, STATUS_EVENT_BYTES_MAX)),
+        why: why.map(|why| public_cause(&why, STATUS_EVENT_BYTES_MAX)),
     }
 }
 

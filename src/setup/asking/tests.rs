@@ -172,3 +172,29 @@ const SERVFAIL: u16 = 2;
 const A: u16 = 1;
 const NS: u16 = 2;
 const CNAME: u16 = 5;
+
+#[test]
+fn where_no_resolver_replies_nobody_waits_for_one_again_and_else_they_are_asked() {
+    let name = Domain::parse("example.com").expect("a name");
+    let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+    let silent = silent.local_addr().map(|at| (silent, at)).expect("bound");
+    let mute = Asker::new(vec![silent.1], 53);
+    assert!(mute.hear(&name).iter().all(|(_, reply)| reply.is_err()));
+    let started = Instant::now();
+    for _ in 0..20 {
+        let cause = mute.resolve(&name, ZoneKind::A).err();
+        let expected = format!("the resolver {}: no answer", silent.1);
+        assert_eq!(cause, Some(expected));
+    }
+    assert!(started.elapsed() < ZONE_SERVER_TIMEOUT);
+    // A failure is a reply, and what it says is of one name.
+    let failing = Server::start(|_, _| (2, None));
+    let asker = Asker::new(vec![silent.1, failing.address], 53);
+    let heard = asker.hear(&name);
+    assert!(heard[0].1.is_err() && heard[1].1.is_ok());
+    assert!(
+        asker
+            .resolve(&name, ZoneKind::A)
+            .is_err_and(|cause| cause.contains("SERVFAIL"))
+    );
+}

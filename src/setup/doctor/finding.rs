@@ -214,3 +214,24 @@ pub fn told_once(found: &mut Vec<Finding>) {
     let mut told = BTreeSet::new();
     found.retain(|finding| told.insert((finding.check.id, finding.about.clone())));
 }
+
+/// What is to be mended first, where several things are red: what most others wait for, else the first that is bad; with how
+/// many checks wait for it.
+pub fn first(found: &[Finding]) -> Option<(&Finding, usize)> {
+    let red: Vec<&Finding> = found
+        .iter()
+        .filter(|finding| finding.is_red() && !finding.mend.is_empty())
+        .collect();
+    let waiting = |cause: &Finding| {
+        let waits = |other: &&Finding| {
+            other.is_told_elsewhere()
+                && other.needs == Some(cause.check)
+                && other.check != cause.check
+        };
+        found.iter().filter(waits).count()
+    };
+    let ranked = red.iter().rev().map(|finding| (*finding, waiting(finding)));
+    // Of equal ones the last of these, which is the first of those that were found.
+    let first = ranked.max_by_key(|(finding, count)| (*count, finding.state == State::Bad));
+    first.filter(|(_, count)| *count > 0 || red.len() > 1)
+}

@@ -21,6 +21,7 @@ use super::asking::Asker;
 use super::{machine, survey};
 use crate::address::Domain;
 use crate::config::Config;
+use crate::dns::ZoneReply;
 use crate::limits::DOCTOR_TIMEOUT;
 use checks::{ALL, Subject};
 use finding::{Finding, told_once};
@@ -52,7 +53,11 @@ pub struct Examination {
     pub key_digest: Option<Vec<u8>>,
     given: Vec<IpAddr>,
     addresses: OnceLock<Vec<IpAddr>>,
+    heard: OnceLock<Vec<Heard>>,
 }
+
+/// A resolver, and what it has answered when it was asked for this host.
+pub type Heard = (SocketAddr, Result<ZoneReply, String>);
 
 impl Examination {
     /// Of these domains. `given` are the addresses that an operator names; the servers of zones answer on `zone_port`.
@@ -73,6 +78,7 @@ impl Examination {
             key_digest: survey::key_digest(folder),
             given: Vec::new(),
             addresses: OnceLock::new(),
+            heard: OnceLock::new(),
         }
     }
 
@@ -81,6 +87,12 @@ impl Examination {
     pub fn at(mut self, given: Vec<IpAddr>) -> Self {
         self.given = given;
         self
+    }
+
+    /// The resolvers, each asked once; from then on nobody asks them in vain.
+    pub fn heard(&self) -> &[Heard] {
+        let host = &self.config.hostname;
+        self.heard.get_or_init(|| self.asker.hear(host))
     }
 
     /// The addresses by which mail leaves and comes.
@@ -95,7 +107,7 @@ impl Examination {
 /// One thing to find out: a subject, and the domain where it is about one.
 type Task = (Subject, Option<Domain>);
 
-/// Looks at these subjects, [`Subject::Rules`] where all others are among them; `progress` hears how many of how many are
+/// Looks at these subjects, once it is known whether the DNS answers, [`Subject::Rules`] where all others are among them; `progress` hears how many of how many are
 /// done. A thread that is late is left behind: it ends by its own deadlines, or with the process.
 pub fn examine(
     examination: &Arc<Examination>,
@@ -103,6 +115,7 @@ pub fn examine(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Vec<Finding> {
     let end = Instant::now() + DOCTOR_TIMEOUT;
+    examination.heard();
     learn_addresses(examination);
     let announced = gather::announce::announce(&examination.config);
     let mut waiting: Vec<Task> = Vec::new();

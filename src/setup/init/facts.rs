@@ -24,7 +24,7 @@ use crate::config::{Config, Renewal};
 use crate::shell::certificate_files::{self, Places};
 use crate::shell::time::wall;
 use crate::shell::tls::Tls;
-use crate::shell::{folder, listen, loading};
+use crate::shell::{folder, listen, loading, ownership};
 
 /// The usual configuration folder: what is set up with it is the machine.
 pub const USUAL_FOLDER: &str = "/etc/chopar";
@@ -32,7 +32,7 @@ pub const USUAL_FOLDER: &str = "/etc/chopar";
 /// Gathers the facts, for a domain; or sentences that say what is wrong with the configuration that is there.
 pub fn gather(folder: &Path, domain: &Domain) -> Result<Machine, Vec<String>> {
     let absolute = std::path::absolute(folder).map_err(|error| vec![sentence(folder, &error)])?;
-    let place = match absolute == Path::new(USUAL_FOLDER) {
+    let place = match is_of_machine(folder) {
         true => Place::Machine,
         false => Place::Folder,
     };
@@ -101,6 +101,11 @@ pub fn gather(folder: &Path, domain: &Domain) -> Result<Machine, Vec<String>> {
     })
 }
 
+/// Whether a configuration folder is the machine's, and not one of somebody's own.
+pub fn is_of_machine(folder: &Path) -> bool {
+    std::path::absolute(folder).is_ok_and(|path| path == Path::new(USUAL_FOLDER))
+}
+
 fn sentence(path: &Path, error: &io::Error) -> String {
     format!("{}: {error}", path.display())
 }
@@ -131,6 +136,7 @@ fn existing(folder: &Path, domain: &Domain) -> Result<(Existing, Option<Config>)
     };
     let mut found = Existing {
         folder: true,
+        is_services: ownership::is_services(folder),
         repository: is_repository(folder),
         ignore: String::from_utf8_lossy(&fs::read(folder.join(".gitignore")).unwrap_or_default())
             .into_owned(),

@@ -122,6 +122,8 @@ pub struct Machine {
 pub struct Existing {
     /// Whether the folder is there.
     pub folder: bool,
+    /// Whether it belongs to the account of the daemon, as where that was started before there was one.
+    pub is_services: bool,
     /// The text of chopar.toml.
     pub settings: Option<String>,
     /// The name of the host that it gives.

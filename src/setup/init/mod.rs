@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Invariant: nothing that is there is changed. What a plan has is missing, or is a line that `init` itself wrote as a
-//! comment; what belongs to another program is named, with the commands that move it, and left alone.
+//! comment, or is a folder of which the daemon's account has become the owner; what belongs to another program is named, with
+//! the commands that move it, and left alone.
 
 pub mod account;
 pub mod certificate;

@@ -115,6 +115,7 @@ pub fn perform(step: &Step, config: &Path) -> Result<Made, StepError> {
             }
         }
         Step::Folder(path) => make_config_folder(path)?,
+        Step::TakeBack(path) => take_back(path)?,
         Step::Settings { text, .. } | Step::Admin { text, .. } => {
             let path = config.join("chopar.toml");
             let mode = fs::metadata(&path).map_or(0o644, |about| about.mode() & 0o777);
@@ -202,6 +203,13 @@ pub fn make_config_folder(path: &Path) -> Result<(), StepError> {
     let _ = fchown(&made, None, Some(ownership::group(path, about.gid())));
     made.set_permissions(Permissions::from_mode(0o2755))
         .map_err(failed)
+}
+
+/// The folder as [`make_config_folder`] makes it, and what is in it root's too.
+fn take_back(path: &Path) -> Result<(), StepError> {
+    let taken = ownership::take_back(path)
+        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o2755)));
+    taken.map_err(|error| StepError::Write(path.to_owned(), error))
 }
 
 /// Folders that everybody may pass, like those that are there.

@@ -159,11 +159,14 @@ impl Planner<'_> {
 
     fn folder(&mut self) {
         let folder = self.machine.folder.clone();
-        match self.machine.existing.folder {
-            true => self
-                .entries
-                .kept(format!("the folder {}", folder.display())),
-            false => self.entries.step(Step::Folder(folder)),
+        let existing = &self.machine.existing;
+        if !existing.folder {
+            self.entries.step(Step::Folder(folder));
+        } else if existing.is_services && self.machine.place == Place::Machine {
+            self.entries.step(Step::TakeBack(folder));
+        } else {
+            self.entries
+                .kept(format!("the folder {}", folder.display()));
         }
     }
 
@@ -302,7 +305,8 @@ impl Planner<'_> {
         let name = match (&self.wishes.user, existing.users.as_slice()) {
             (None, [first, ..]) => {
                 self.entries.kept(format!(
-                    "the user {first}@{domain} and the password; chopar user passwd sets another"
+                    "the user {first}@{domain} and the password; {} user passwd {first}@{domain} sets another",
+                    self.machine.command()
                 ));
                 return Ok(());
             }
@@ -321,7 +325,8 @@ impl Planner<'_> {
             .any(|user| crate::address::local_key(user) == key)
         {
             self.entries.kept(format!(
-                "the user {address} and the password; chopar user passwd sets another"
+                "the user {address} and the password; {} user passwd {address} sets another",
+                self.machine.command()
             ));
             return Ok(());
         }

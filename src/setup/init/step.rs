@@ -39,6 +39,8 @@ pub enum Step {
     },
     /// The configuration folder.
     Folder(PathBuf),
+    /// The configuration folder becomes root's, with all that is in it.
+    TakeBack(PathBuf),
     /// chopar.toml.
     Settings {
         /// The name of the host.
@@ -188,6 +190,11 @@ impl fmt::Display for Step {
                 write!(out, "{what}: {}", commands.join(" && "))
             }
             Self::Folder(path) => write!(out, "make the folder {}", path.display()),
+            Self::TakeBack(path) => write!(
+                out,
+                "give {} to root: it belongs to the daemon's account, which is to read it and not to write to it",
+                path.display()
+            ),
             Self::Settings {
                 hostname,
                 admin,

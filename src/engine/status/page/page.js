@@ -43,7 +43,7 @@ function bytes(value) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let at = 0;
   while (value >= 1024 && at < units.length - 1) { value /= 1024; at += 1; }
-  return `${value < 10 && at > 0 ? value.toFixed(1) : Math.round(value)} ${units[at]}`;
+  return `${value < 10 ? Math.floor(value * 10) / 10 : Math.floor(value)} ${units[at]}`;
 }
 
 // Columns are [name, class]; cells are texts or elements.
@@ -197,7 +197,7 @@ function fill(status) {
       hop.next === null ? (hop.sessions > 0 ? "under way" : "as each is due") : `in ${duration(hop.next)}`, hop.why])));
   show("stuck", status.stuck.length === 0 ? none("The queue is empty.") : table(
     [["id", "short"], ["age", "number"], ["size", "number"], ["attempts", "number"], ["next hop", ""], ["why", ""]],
-    status.stuck.map((one) => [make("code", {}, one.id), duration(one.age), bytes(one.size), count(one.attempts), one.hop,
+    status.stuck.map((one) => [make("code", {}, one.id), duration(one.age), bytes(one.size), one.attempts === 0 ? "none" : count(one.attempts), one.hop,
       one.held ? "held by an operator" : one.why])));
   show("certificates", certificates(status));
   const shares = [["received", status.received_with], ["sent", status.sent_with], ["DMARC of received", status.dmarc]];

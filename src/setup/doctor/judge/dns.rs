@@ -7,8 +7,8 @@ use crate::auth::dkim::tag::TagList;
 use crate::auth::spf;
 use crate::setup::doctor::checks::{
     Check, DMARC_RUA, DNS_ADDRESS, DNS_DKIM, DNS_DMARC, DNS_DMARC_REPORTS, DNS_MX, DNS_PTR,
-    DNS_SPF, DNS_SPF_HELO, DNS_SUBMISSION, DNS_TLS_REPORTS, DNS_TLSA, DNS_WEB, Need, RESOLVER, SPF,
-    SPF_HELO,
+    DNS_SPF, DNS_SPF_HELO, DNS_SUBMISSION, DNS_TLS_REPORTS, DNS_TLSA, DNS_WEB, Need, OUTBOUND_V4,
+    RESOLVER, SPF, SPF_HELO,
 };
 use crate::setup::doctor::finding::{Finding, State as Outcome};
 use crate::setup::record::Value;
@@ -59,7 +59,9 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
     if facts.zone.addresses.is_empty() {
         let seen = "this machine has no address that leads to the Internet";
         let mend = "name the address by which the host is reached: chopar doctor --address ADDRESS";
-        found.push(DNS_ADDRESS.bad(&facts.zone.host, seen, mend));
+        // Without a route there is none; with one that is not used, others may reach the host all the same.
+        let unknown = DNS_ADDRESS.unknown(&facts.zone.host, seen, mend);
+        found.push(unknown.for_want_of(&OUTBOUND_V4));
     }
     found.extend(facts.policies.iter().flat_map(|policy| spf(facts, policy)));
     if !facts.zone.receives {

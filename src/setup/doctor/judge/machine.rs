@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::quantity::size_text;
 use crate::setup::doctor::checks::{
     CLOCK, DISK_INODES, DISK_SPACE, DISK_SYNC, MEMORY, RESOLVER, SPOOL,
 };
@@ -96,7 +97,7 @@ fn clock(clock: &Clock) -> Finding {
 }
 
 fn space(facts: &Facts, disk: &Disk) -> Finding {
-    let seen = format!("{} of {} free", size(disk.free), size(disk.total));
+    let seen = format!("{} of {} free", size_text(disk.free), size_text(disk.total));
     let mend = format!(
         "df -h {0}, and make room there or move state_dir",
         facts.state_dir
@@ -180,8 +181,8 @@ fn memory(facts: &Facts) -> Finding {
     };
     let seen = format!(
         "max_memory is {}, and {whose} is {}",
-        size(facts.memory_max),
-        size(there)
+        size_text(facts.memory_max),
+        size_text(there)
     );
     let needed = facts.memory_max.saturating_add(PROGRAM_BYTES);
     let mend = format!(
@@ -194,15 +195,6 @@ fn memory(facts: &Facts) -> Finding {
         _ if needed > there => MEMORY.bad("", seen, mend),
         _ if needed > there / 2 => MEMORY.warning("", seen, mend),
         _ => MEMORY.good("", seen),
-    }
-}
-
-/// Bytes for people.
-pub fn size(bytes: u64) -> String {
-    match bytes {
-        0..0x10_0000 => format!("{} KiB", bytes >> 10),
-        0x10_0000..0x4000_0000 => format!("{} MiB", bytes >> 20),
-        _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::setup::doctor::checks::{OUTBOUND_V4, OUTBOUND_V6, RESOLVER, SOURCE};
 use crate::setup::doctor::finding::Finding;
+use crate::setup::doctor::judge::resolver::ROUTE;
 use crate::setup::machine::is_public;
 
 /// What came of one attempt.
@@ -57,7 +58,7 @@ fn way(way: &Way) -> Finding {
             true => check.bad(
                 "",
                 "the machine has no route to the Internet by IPv4",
-                "have the machine get its IPv4 route (ip route show default)",
+                ROUTE,
             ),
             false => check.skipped("", "the machine has no route to the Internet by IPv6"),
         };

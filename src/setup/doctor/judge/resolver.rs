@@ -11,6 +11,8 @@ use crate::setup::machine::is_public;
 pub struct Asked {
     /// Where it is.
     pub server: SocketAddr,
+    /// Whether the machine has a route to it.
+    pub has_route: bool,
     /// Whether it has answered a question about this host; else what went wrong.
     pub answers: Result<(), String>,
     /// Whether it says that it has validated a signed name.
@@ -31,6 +33,7 @@ pub fn judge(asked: &[Asked]) -> Vec<Finding> {
             Ok(()) => RESOLVER.good(server, "it does"),
             // The next one is asked instead, after a wait.
             Err(why) if can_answer => RESOLVER.warning(server, why, REMOVE),
+            Err(why) if !one.has_route => RESOLVER.bad(server, why, ROUTE),
             Err(why) => RESOLVER.bad(server, why, REMOVE),
         });
         if one.answers.is_ok() {
@@ -85,4 +88,7 @@ const PUBLIC: [&str; 18] = [
     "4.2.2.2",
 ];
 const OWN: &str = "run a resolver on this machine (apt install unbound) and name it: servers = [\"127.0.0.1\"] in [dns] of chopar.toml; one that is here already has to ask the zones by itself and forward to nobody";
+/// What mends a machine that reaches nobody.
+pub const ROUTE: &str =
+    "have the machine get its route to the Internet: ip route show default says whether it has one";
 const REMOVE: &str = "name a resolver that answers in /etc/resolv.conf, or in [dns] of chopar.toml";

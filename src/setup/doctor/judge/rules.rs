@@ -1,6 +1,6 @@
 //! What large receivers ask of senders, and whether it is met, as far as the other findings show.
 
-use crate::setup::doctor::checks::{Check, GMAIL, OUTLOOK, YAHOO};
+use crate::setup::doctor::checks::{ALL, Check, GMAIL, OUTLOOK, YAHOO};
 use crate::setup::doctor::finding::{Finding, State};
 
 /// A rule, and the checks that have to be good for it to be met.
@@ -87,30 +87,41 @@ fn one(check: &'static Check, rule: &Rule, found: &[Finding]) -> Finding {
         .iter()
         .filter(|finding| rule.checks.contains(&finding.check.id))
         .collect();
-    let worst = about.iter().map(|finding| finding.state).min();
     let mends = |state: State| {
         let of_state = about.iter().find(|finding| finding.state == state);
         of_state
             .map(|finding| finding.mend.clone())
             .unwrap_or_default()
     };
-    let ids = rule.checks.join(", ");
+    // A check that was not made says nothing, and not that all is well.
+    let state_of = |id: &str| {
+        let of_check = about.iter().filter(|finding| finding.check.id == id);
+        let worst = of_check.map(|finding| finding.state).min();
+        worst.unwrap_or(State::Unknown)
+    };
+    let states = rule.checks.iter().map(|id| state_of(id));
+    let worst = states.min().unwrap_or(State::Unknown);
+    // The checks that the verdict hangs on, by the words that the report has for them.
+    let titles: Vec<String> = ALL
+        .iter()
+        .filter(|check| rule.checks.contains(&check.id) && state_of(check.id) == worst)
+        .map(|check| format!("\"{}\"", check.title))
+        .collect();
+    let see = format!("see {}", titles.join(" and "));
     match worst {
-        Some(State::Bad) => {
-            check.warning(rule.text, format!("not met: see {ids}"), mends(State::Bad))
-        }
-        None | Some(State::Unknown) => check.unknown(
+        State::Bad => check.warning(rule.text, format!("not met: {see}"), mends(State::Bad)),
+        State::Unknown => check.unknown(
             rule.text,
-            format!("cannot be told: see {ids}"),
+            format!("cannot be told: {see}"),
             mends(State::Unknown),
         ),
         // A list that does not answer, for one.
-        Some(State::Warning) => check.warning(
+        State::Warning => check.warning(
             rule.text,
-            format!("cannot be told for sure: see {ids}"),
+            format!("cannot be told for sure: {see}"),
             mends(State::Warning),
         ),
-        Some(State::Skipped) => check.skipped(rule.text, format!("see {ids}")),
-        Some(State::Good) => check.good(rule.text, format!("met: see {ids}")),
+        State::Skipped => check.skipped(rule.text, format!("does not apply: {see}")),
+        State::Good => check.good(rule.text, "met"),
     }
 }

@@ -272,6 +272,7 @@ pub(super) fn good_reputation() -> reputation::Asked {
 pub(super) fn good_resolver() -> resolver::Asked {
     resolver::Asked {
         server: "127.0.0.1:53".parse().expect("an address"),
+        has_route: true,
         answers: Ok(()),
         validates: Ok(true),
     }

@@ -23,7 +23,7 @@ pub(super) fn cases() -> Vec<Case> {
         ),
         (
             "dns-address",
-            State::Bad,
+            State::Unknown,
             "no address",
             "--address",
             in_dns(|facts| facts.zone.addresses.clear()),

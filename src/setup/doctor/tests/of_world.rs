@@ -58,6 +58,16 @@ pub(super) fn cases() -> Vec<Case> {
         (
             "resolver",
             State::Bad,
+            "",
+            "ip route show default",
+            in_resolver(|asked| {
+                asked.answers = Err(why());
+                asked.has_route = false;
+            }),
+        ),
+        (
+            "resolver",
+            State::Bad,
             "none is named",
             "resolv.conf",
             resolver::judge(&[]),
@@ -109,7 +119,7 @@ pub(super) fn cases() -> Vec<Case> {
         (
             "disk-space",
             State::Bad,
-            "9 MiB of 10.0 GiB free",
+            "9 MiB of 10 GiB free",
             "df -h",
             in_machine(|facts| facts.disk.as_mut().expect("a disk").free = 9 << 20),
         ),
@@ -186,21 +196,44 @@ pub(super) fn cases() -> Vec<Case> {
         (
             "rules-gmail",
             State::Warning,
-            "not met: see dns-dmarc",
+            "not met: see \"DMARC record of the domain\"",
             "publish: _dmarc",
             rules::judge(&missing(zone::Purpose::Dmarc)),
         ),
         (
             "rules-yahoo",
             State::Unknown,
-            "cannot be told: see spf",
+            "cannot be told: see \"SPF for mail of the domain\"",
             "",
             rules::judge(&[]),
         ),
         (
+            "rules-gmail",
+            State::Unknown,
+            "cannot be told: see \"address records of the host\" and \"reverse name of the address\"",
+            "--address",
+            rules::judge(&in_dns(|facts| {
+                facts.zone.addresses.clear();
+                facts.rows.retain(|row| {
+                    !matches!(row.purpose, zone::Purpose::Address | zone::Purpose::Pointer)
+                });
+            })),
+        ),
+        (
+            "rules-yahoo",
+            State::Unknown,
+            "cannot be told: see \"reverse name of the address\"",
+            "",
+            rules::judge(&in_dns(|facts| {
+                facts
+                    .rows
+                    .retain(|row| row.purpose != zone::Purpose::Pointer);
+            })),
+        ),
+        (
             "rules-outlook",
             State::Warning,
-            "not met: see dns-mx",
+            "not met: see \"MX record of the domain\"",
             "publish: example.com. MX",
             rules::judge(&missing(zone::Purpose::Mx)),
         ),

@@ -82,6 +82,7 @@ fn ready() -> Machine {
             .collect(),
         existing: Existing {
             folder: true,
+            is_services: false,
             settings: Some("hostname = \"mail.example.com\"\n".to_owned()),
             hostname: Some(domain("mail.example.com")),
             admin: Some(mailbox("you@gmail.example")),
@@ -251,6 +252,33 @@ fn pages_of_another_mail_system_are_moved_aside_by_the_commands_that_are_shown()
         &planned(&wishes(), &machine),
         &format!("as root: mv {page} {aside}"),
     );
+}
+
+#[test]
+fn a_folder_that_the_daemon_came_to_own_is_taken_back_before_anything_is_written_to_it() {
+    let step = "do give /etc/chopar to root: it belongs to the daemon's account";
+    let mut machine = ready();
+    machine.existing.is_services = true;
+    let plan = planned(&wishes(), &machine);
+    assert_says(&plan, step);
+    assert_eq!(steps(&plan).len(), 1, "{:#?}", lines(&plan));
+    // What is made below it takes its owner from it.
+    let bare = Machine {
+        existing: Existing {
+            folder: true,
+            is_services: true,
+            ..Existing::default()
+        },
+        ..self::machine()
+    };
+    let said = lines(&planned(&wishes(), &bare));
+    let at = |front: &str| said.iter().position(|line| line.starts_with(front));
+    let (account, taken) = (at("do make the account"), at(step));
+    assert!(account < taken, "{said:#?}");
+    assert!(taken < at("do write chopar.toml"), "{said:#?}");
+    // A folder of one's own belongs to whoever runs the daemon.
+    machine.place = Place::Folder;
+    assert_eq!(steps(&planned(&wishes(), &machine)), Vec::<&Step>::new());
 }
 
 #[test]
