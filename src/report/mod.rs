@@ -27,6 +27,7 @@ pub use summary::{Kind, Known, Page, SourceSum, Summary, Tally};
 use crate::address::Domain;
 use crate::limits::{REPORT_DOMAINS_MAX, REPORT_MESSAGE_BYTES_MAX, REPORT_TEXT_CHARS_MAX};
 use mime::{Leaf, Mime};
+use unpack::Unpacker;
 
 /// A report.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -184,8 +185,9 @@ pub fn read(bytes: &[u8], len: u64) -> Reading {
         };
     }
     let mut refused = None;
+    let mut unpacker = Unpacker::new();
     for leaf in &mime.leaves {
-        match read_leaf(leaf) {
+        match read_leaf(leaf, &mut unpacker) {
             Ok(Some(report)) => return Reading::Report(report),
             Ok(None) => {}
             Err(fault) if fault.is_report || mime.is_claimed => {
@@ -215,8 +217,8 @@ impl From<Refusal> for Fault {
 }
 
 /// Reads an attachment; none where it is something else.
-fn read_leaf(leaf: &Leaf) -> Result<Option<Report>, Fault> {
-    match unpack::unpack(&leaf.bytes)? {
+fn read_leaf(leaf: &Leaf, unpacker: &mut Unpacker) -> Result<Option<Report>, Fault> {
+    match unpacker.unpack(&leaf.bytes)? {
         Some(unpacked) => read_text(&unpacked, None),
         None => read_text(&leaf.bytes, Some(leaf)),
     }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::ledger::{Counts, DAY, Ledger, OTHERS, Seen, Sessions, Source, UNVERIFIED};
 use super::senders::{self, Service};
@@ -128,14 +129,14 @@ pub struct Tally {
 }
 
 /// What the status page shows.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Page {
     /// When it was made, in seconds since 1970.
     pub at: u64,
     /// What became of messages.
     pub tally: Tally,
-    /// The domains.
-    pub domains: Vec<Summary>,
+    /// The domains: a [`Summary`] of each.
+    pub domains: Vec<Value>,
 }
 
 /// Sources that are of one.
@@ -288,9 +289,9 @@ fn kind(source: &Source, known: &Known, service: Option<&Service>) -> Kind {
         Kind::Own
     } else if service.is_some() {
         Kind::Service
-    } else if aligned_spf > 0 || known.spf == Some(true) {
+    } else if known.spf.unwrap_or(aligned_spf > 0) {
         Kind::Allowed
-    } else if counts.dkim > 0 {
+    } else if counts.dkim > 0 || counts.both > 0 {
         Kind::Forwarder
     } else {
         Kind::Unknown
@@ -316,7 +317,7 @@ fn who(group: &Group) -> String {
 fn words(group: &Group, domain: &Domain) -> String {
     let counts = &group.source.counts;
     let has_failed = counts.neither > 0;
-    let why = why(&group.source, domain);
+    let why = why(group, domain);
     match group.kind {
         Kind::Own if has_failed => format!("your own host, and some of its mail fails: {why}"),
         Kind::Own => "your own host; all of it passes".to_owned(),
@@ -362,8 +363,8 @@ fn of_service(group: &Group, domain: &Domain) -> String {
 }
 
 /// Why neither passes.
-fn why(source: &Source, domain: &Domain) -> String {
-    let signature = match &source.signer {
+fn why(group: &Group, domain: &Domain) -> String {
+    let signature = match &group.source.signer {
         None => "it is not signed".to_owned(),
         Some(Seen {
             domain: signer,
@@ -374,12 +375,15 @@ fn why(source: &Source, domain: &Domain) -> String {
             (false, _) => format!("it is signed by {signer} only"),
         },
     };
-    let bounces = match &source.envelope {
+    let bounces = match &group.source.envelope {
         None => "SPF said nothing".to_owned(),
         Some(Seen {
             domain: envelope,
             passes,
         }) => match (is_of(envelope, domain), passes) {
+            (true, true) if group.known.spf == Some(false) => {
+                "SPF is said to have allowed it, which your SPF record does not do now".to_owned()
+            }
             (true, true) => "SPF does not always allow it".to_owned(),
             (true, false) => "your SPF record does not allow it".to_owned(),
             (false, _) => format!("its bounces go to {envelope}"),
@@ -466,7 +470,25 @@ fn advice(summary: &Summary, groups: &[Group]) -> String {
     }
 }
 
+impl From<Summary> for Value {
+    fn from(summary: Summary) -> Self {
+        serde_json::to_value(summary).unwrap_or_default()
+    }
+}
+
 impl Page {
+    /// Reads one that was written on the day of `now`; none where it is older, or cannot be read.
+    pub fn parse(bytes: &[u8], now: Timestamp) -> Option<Self> {
+        let page: Self = serde_json::from_slice(bytes).ok()?;
+        (page.at / DAY == now.seconds() / DAY).then_some(page)
+    }
+
+    /// What it says of a domain.
+    pub fn of(&self, domain: &Domain) -> Option<&Value> {
+        let mut domains = self.domains.iter();
+        domains.find(|one| one.get("domain").and_then(Value::as_str) == Some(domain.as_str()))
+    }
+
     /// The page as JSON, as much of it as it may be long.
     pub fn to_json(mut self) -> Vec<u8> {
         self.domains.truncate(REPORT_SUMMARY_DOMAINS_MAX);
