@@ -434,7 +434,7 @@ impl Engine {
                     .on_failed(socket, now.instant, &mut *self.entropy);
             }
             Event::Kept { conn, bytes } => match self.conns.take(conn) {
-                Some(Conn::Visit(visit)) => self.visit_kept(conn, &visit, bytes),
+                Some(Conn::Visit(visit)) => self.visit_kept(conn, &visit, bytes, now),
                 Some(other) => self.conns.put(conn, other),
                 None => {}
             },

@@ -13,6 +13,7 @@
 mod dmarc;
 mod ledger;
 mod mime;
+mod page;
 mod senders;
 mod summary;
 mod tls;
@@ -22,7 +23,8 @@ mod xml;
 use std::net::IpAddr;
 
 pub use ledger::{Added, Counts, Ledger, Reporter};
-pub use summary::{Kind, Known, Page, SourceSum, Summary, Tally};
+pub use page::{DomainFigures, Figures, Page, SessionFigures, Tally};
+pub use summary::{Kind, Known, SourceSum, Summary};
 
 use crate::address::Domain;
 use crate::limits::{REPORT_DOMAINS_MAX, REPORT_MESSAGE_BYTES_MAX, REPORT_TEXT_CHARS_MAX};
@@ -156,6 +158,22 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::TooLong,
+        Self::Ratio,
+        Self::Archive,
+        Self::Nested,
+        Self::Xml,
+        Self::Entity,
+        Self::TooMany,
+        Self::Json,
+        Self::Schema,
+        Self::Date,
+        Self::Foreign,
+        Self::Share,
+    ];
+
     /// The word under which it is counted.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use super::figures::figures;
+use super::figures::{figures, reported};
 use super::page;
 use crate::clock::{Instant, Now};
 use crate::engine::event::{Action, ConnId, Kept, TlsSide};
@@ -92,7 +92,16 @@ enum Stage {
     /// The request comes in.
     Reading(RequestReader),
     /// A file is being read for whoever asked with this method.
-    Waiting(Method),
+    Waiting(Method, With),
+}
+
+/// What becomes of a file that is read.
+#[derive(Clone, Copy)]
+enum With {
+    /// It is the answer.
+    Nothing,
+    /// Its figures stand behind those of the relay.
+    Figures,
 }
 
 /// What is answered.
@@ -100,7 +109,7 @@ enum Answer {
     /// This.
     Now(Response),
     /// A file of the state, once it is read.
-    Kept(Kept),
+    Kept(Kept, With),
 }
 
 impl Visit {
@@ -167,8 +176,8 @@ impl Engine {
         };
         match answer {
             Answer::Now(response) => self.visit_answer(conn, method, response),
-            Answer::Kept(kept) => {
-                visit.stage = Stage::Waiting(method);
+            Answer::Kept(kept, with) => {
+                visit.stage = Stage::Waiting(method, with);
                 self.conns.put(conn, Conn::Visit(visit));
                 self.actions.push_back(Action::ReadKept { conn, kept });
             }
@@ -181,13 +190,22 @@ impl Engine {
         conn: ConnId,
         visit: &Visit,
         bytes: Option<Vec<u8>>,
+        now: Now,
     ) {
-        let method = match visit.stage {
-            Stage::Waiting(method) => method,
-            Stage::Reading(_) => Method::Get,
+        let (method, with) = match visit.stage {
+            Stage::Waiting(method, with) => (method, with),
+            Stage::Reading(_) => (Method::Get, With::Nothing),
         };
-        let response =
-            bytes.map_or_else(Response::not_found, |bytes| Response::ok(Kind::Json, bytes));
+        let response = match (with, bytes) {
+            (With::Figures, bytes) => {
+                let mut text = self.snapshot(now).figures.clone();
+                let served = self.config.domains.keys();
+                text.extend(reported(bytes.as_deref(), served).into_bytes());
+                Response::ok(Kind::Metrics, text)
+            }
+            (With::Nothing, Some(bytes)) => Response::ok(Kind::Json, bytes),
+            (With::Nothing, None) => Response::not_found(),
+        };
         self.visit_answer(conn, method, response);
     }
 
@@ -220,9 +238,9 @@ impl Engine {
             return Answer::Now(file);
         }
         Answer::Now(match request.path.as_str() {
-            "/doctor.json" => return Answer::Kept(Kept::Checklist),
-            "/reports.json" => return Answer::Kept(Kept::Reports),
-            "/metrics" => Response::ok(Kind::Metrics, self.snapshot(now).figures.clone()),
+            "/doctor.json" => return Answer::Kept(Kept::Checklist, With::Nothing),
+            "/reports.json" => return Answer::Kept(Kept::Reports, With::Nothing),
+            "/metrics" => return Answer::Kept(Kept::Reports, With::Figures),
             "/status.json" => Response::ok(Kind::Json, self.snapshot(now).json.clone()),
             "/health" if self.records_reach_disk() => Response::ok(Kind::Text, "ok\n"),
             "/health" => Response::other(
