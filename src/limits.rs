@@ -733,6 +733,8 @@ pub const REPORT_AGE_MAX: Duration = Duration::from_secs(35 * 86_400);
 pub const REPORT_DAYS_MAX: usize = 400;
 /// Organisations whose reports about one day are kept apart; others share one place.
 pub const REPORT_REPORTERS_MAX: usize = 32;
+/// How long `chopar report` asks what hosts are called, all of them together.
+pub const REPORT_NAMES_TIMEOUT: Duration = Duration::from_secs(4);
 /// Organisations of those that may have names under the same two labels, such as example.com.
 pub const REPORT_NAMES_MAX: usize = 4;
 /// Reports of one organisation about one domain and one day.
