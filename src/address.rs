@@ -3,6 +3,7 @@
 //! A value of these types has been parsed; nothing past the constructor checks again. The local part is kept byte
 //! for byte; the domain is also kept as it was written, beside the normal form that comparisons use.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -157,6 +158,13 @@ impl Domain {
         self.0
             .strip_suffix(parent.as_str())
             .is_some_and(|front| front.is_empty() || front.ends_with('.'))
+    }
+}
+
+/// To look it up by a part of a name.
+impl Borrow<str> for Domain {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

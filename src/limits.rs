@@ -707,7 +707,7 @@ pub const STATUS_EVENT_BYTES_MAX: usize = 512;
 
 /// Bytes of a message that is read as a report.
 pub const REPORT_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Bytes of a report that is unpacked.
+/// Bytes that the archives of one message may be unpacked.
 pub const REPORT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How many times as long as its archive a report may be; the first 256 KiB are free.
 pub const REPORT_RATIO_MAX: usize = 200;
@@ -737,6 +737,10 @@ pub const REPORT_AGE_MAX: Duration = Duration::from_secs(35 * 86_400);
 pub const REPORT_DAYS_MAX: usize = 400;
 /// Organisations whose reports about one day are kept apart; others share one place.
 pub const REPORT_REPORTERS_MAX: usize = 32;
+/// How long `chopar report` asks what hosts are called, all of them together.
+pub const REPORT_NAMES_TIMEOUT: Duration = Duration::from_secs(4);
+/// Organisations of those that may have names under the same two labels, such as example.com.
+pub const REPORT_NAMES_MAX: usize = 4;
 /// Reports of one organisation about one domain and one day.
 pub const REPORT_IDS_MAX: usize = 64;
 /// Sources of one organisation, one domain and one day that are kept apart.

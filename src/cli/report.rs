@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use argh::FromArgs;
 
@@ -13,8 +14,9 @@ use crate::auth::spf::{Outcome, Sender, check};
 use crate::config::Config;
 use crate::date::Timestamp;
 use crate::dns::{self, Answer, Question};
-use crate::limits::REPORT_SUMMARY_DAYS;
+use crate::limits::{REPORT_NAMES_TIMEOUT, REPORT_SUMMARY_DAYS};
 use crate::report::{Counts, Kind, Known, SourceSum, Summary, Tally};
+use crate::setup::asking::Asker;
 use crate::setup::machine::source_addresses;
 use crate::shell::helper::reports::{ledger_of, tally_of};
 
@@ -31,7 +33,7 @@ pub struct Report {
     /// print JSON
     #[argh(switch)]
     json: bool,
-    /// ask this server, ADDRESS:PORT, what the SPF records say (default as the relay does)
+    /// ask this DNS server, ADDRESS:PORT (default as the relay does)
     #[argh(option)]
     pub dns: Option<SocketAddr>,
 }
@@ -48,6 +50,10 @@ impl Report {
     ) -> Result<(), Failure> {
         let folder = config.state_dir.join("reports");
         let own = source_addresses(config);
+        let resolvers = self
+            .dns
+            .map_or_else(|| config.dns.addresses.clone(), |named| vec![named]);
+        let asker = Asker::new(resolvers, DNS_PORT).until(Instant::now() + REPORT_NAMES_TIMEOUT);
         // Where nobody answers, nobody is asked again.
         let mut is_silent = false;
         let mut summaries = Vec::new();
@@ -68,6 +74,14 @@ impl Report {
                 );
                 Failure::new(IO_ERROR, text)
             })?;
+            let about = (now, self.days);
+            let mut shown = Vec::new();
+            drop(Summary::new(domain, &ledger, about, &mut |address| {
+                shown.push(address);
+                Known::default()
+            }));
+            shown.retain(|address| !own.contains(address));
+            let names = asker.host_names(&shown);
             let mut know = |address: IpAddr| {
                 let mut spf = None;
                 if !is_silent {
@@ -77,10 +91,10 @@ impl Report {
                 Known {
                     is_own: own.contains(&address),
                     spf,
-                    name: None,
+                    name: names.get(&address).map(Domain::to_string),
                 }
             };
-            summaries.push(Summary::new(domain, &ledger, (now, self.days), &mut know));
+            summaries.push(Summary::new(domain, &ledger, about, &mut know));
         }
         let text = match self.json {
             true => {
@@ -206,4 +220,6 @@ fn refused(tally: &Tally) -> String {
     format!("\n{total} reports were not taken: {}\n", causes.join(", "))
 }
 
+/// Where servers of zones would answer, of which none is asked here.
+const DNS_PORT: u16 = 53;
 const NAMES_SHOWN: usize = 8;

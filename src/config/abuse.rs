@@ -50,7 +50,7 @@ pub enum Toggle {
 }
 
 /// Lists of bad addresses in the DNS (RFC 5782).
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Lists {
     /// The lists.
     pub zones: Vec<Zone>,

@@ -3,6 +3,7 @@
 //! What is left out or written in a way of its own counts as little as it can: a row needs its address and its count, a
 //! report its organisation, its id, its time and its domain. Invariant: no more than [`REPORT_ROWS_MAX`] rows.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::xml::{Reader, Token};
@@ -12,7 +13,7 @@ use crate::limits::{REPORT_COUNT_MAX, REPORT_ROWS_MAX};
 
 /// Reads a document; none where it is another.
 pub(super) fn read(bytes: &[u8]) -> Result<Option<Report>, Fault> {
-    let text = String::from_utf8_lossy(bytes);
+    let text = readable(bytes);
     let mut reader = Reader::new(&text);
     let mut path: Vec<&str> = Vec::new();
     let mut draft = Draft::default();
@@ -41,6 +42,19 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Report>, Fault> {
         refusal,
         is_report: true,
     })
+}
+
+/// A text with a question mark for each byte that is no UTF-8: it takes no more room than the bytes did.
+fn readable(bytes: &[u8]) -> Cow<'_, str> {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Cow::Borrowed(text);
+    }
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| '?'));
+    }
+    Cow::Owned(text)
 }
 
 /// A report as far as it is read.
@@ -89,7 +103,12 @@ impl Draft {
             ["report_metadata", "date_range", "begin"] => self.begin = seconds(text),
             ["report_metadata", "date_range", "end"] => self.end = seconds(text),
             ["policy_published", "domain"] => self.domain = domain(text),
-            ["policy_published", "p"] => self.policy = kept(text).to_ascii_lowercase(),
+            ["policy_published", "p"] => {
+                let named = POLICIES
+                    .iter()
+                    .find(|policy| text.eq_ignore_ascii_case(policy));
+                self.policy = named.copied().unwrap_or_default().to_owned();
+            }
             ["record", "row", "source_ip"] => row.source = text.parse().ok(),
             ["record", "row", "count"] => row.count = text.parse().ok(),
             ["record", "row", "policy_evaluated", "disposition"] => {
@@ -173,4 +192,6 @@ fn seconds(text: &str) -> Option<u64> {
     text.split('.').next()?.parse().ok()
 }
 
+/// What a domain may ask for (RFC 9989); what else a report has there says nothing.
+const POLICIES: &[&str] = &["none", "quarantine", "reject"];
 const ROOT: &str = "feedback";

@@ -9,22 +9,25 @@
 //!
 //! A reporter is the domain that DMARC has shown to have sent the report; what reports say of themselves is shown to
 //! people, and decides nothing. All that is not shown shares one place and counts apart. Each reporter has a share of a
-//! day, and where all of them hold too much it is the one that holds most whose oldest sources are put together. So
-//! nobody can push out what others have said, whatever they send.
+//! day. Where there are more of them than places, those that have reported about more days go first, and of
+//! names that lie side by side only a few get a place: names under a domain cost nothing. Where all of them hold too much it
+//! is the one that holds most a day whose oldest sources are put together. So nobody can push out what others have said,
+//! whatever he sends and under however many names.
 //!
-//! Invariant: a report is counted once. Its id and its counts are in one file, which is written as a whole.
+//! Invariants: a report is counted once. Its id and its counts are in one file, which is written as a whole, and is never
+//! longer than it may be when it is read.
 
 use std::collections::BTreeMap;
 
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use super::{Content, Disposition, Identity, Refusal, Report, Row, TlsResult, kept};
+use super::{Content, Disposition, Identity, Refusal, Report, Row, TlsResult};
 use crate::address::Domain;
 use crate::date::Timestamp;
 use crate::limits::{
-    REPORT_AGE_MAX, REPORT_DAYS_MAX, REPORT_ENTRIES_MAX, REPORT_IDS_MAX, REPORT_REPORTERS_MAX,
-    REPORT_SOURCES_MAX,
+    REPORT_AGE_MAX, REPORT_DAYS_MAX, REPORT_ENTRIES_MAX, REPORT_FILE_BYTES_MAX, REPORT_IDS_MAX,
+    REPORT_NAMES_MAX, REPORT_REPORTERS_MAX, REPORT_SOURCES_MAX,
 };
 
 /// Who has sent a report.
@@ -61,7 +64,6 @@ pub struct Ledger {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
 pub(super) struct Share {
-    pub(super) organisation: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) ids: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -205,7 +207,8 @@ impl Source {
 
     fn of(row: &Row) -> Self {
         let seen = |identity: &Identity| Seen {
-            domain: kept(identity.domain.as_str()),
+            // Whole: the end of a name says whose it is.
+            domain: identity.domain.to_string(),
             passes: identity.passes,
         };
         Self {
@@ -222,9 +225,20 @@ impl Ledger {
         serde_json::from_slice(bytes).ok()
     }
 
-    /// What is written.
-    pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
+    /// What is written. Where that would be longer than what is read, the oldest days go.
+    pub fn to_json(&mut self) -> Vec<u8> {
+        loop {
+            let text = serde_json::to_vec(self).unwrap_or_default();
+            let most = REPORT_FILE_BYTES_MAX as usize;
+            if text.len() <= most || self.days.is_empty() {
+                return text;
+            }
+            let surplus = text.len().saturating_sub(most);
+            let share = self.days.len().saturating_mul(surplus) / text.len();
+            for _ in 0..=share {
+                self.days.pop_first();
+            }
+        }
     }
 
     /// Counts a report. What it says of a domain counts here where `is_ours` says so.
@@ -238,18 +252,19 @@ impl Ledger {
         let Some(day) = day_of(report, now) else {
             return Added::Refused(Refusal::Date);
         };
-        let day_of_all = self.days.entry(day).or_default();
+        let place = self.place(day, reporter);
         let key = match reporter {
-            Reporter::Unverified => UNVERIFIED,
-            Reporter::Verified(domain)
-                if day_of_all.contains_key(domain.as_str())
-                    || day_of_all.len() < REPORT_REPORTERS_MAX =>
-            {
-                domain.as_str()
-            }
+            Reporter::Verified(domain) if place != Place::Others => domain.as_str(),
             Reporter::Verified(_) => OTHERS,
+            Reporter::Unverified => UNVERIFIED,
         };
-        let share = day_of_all.entry(key.to_owned()).or_default();
+        let shares = self.days.entry(day).or_default();
+        if let Place::Of(newcomer) = place
+            && let Some(share) = shares.remove(&newcomer)
+        {
+            shares.entry(OTHERS.to_owned()).or_default().merge(share);
+        }
+        let share = shares.entry(key.to_owned()).or_default();
         let id = id_of(report, reporter);
         if share.ids.contains(&id) {
             return Added::Known;
@@ -258,19 +273,43 @@ impl Ledger {
             return Added::Refused(Refusal::Share);
         }
         share.ids.push(id);
-        if key != OTHERS && key != UNVERIFIED {
-            share.organisation.clone_from(&report.organisation);
-        }
         share.count(report, is_ours);
         if let (Reporter::Verified(_), Content::Dmarc { domain, policy, .. }) =
             (reporter, &report.content)
             && is_ours(domain)
+            && !policy.is_empty()
             && self.policy.as_ref().is_none_or(|(of, _)| *of <= day)
         {
             self.policy = Some((day, policy.clone()));
         }
         self.trim(now);
         Added::Counted
+    }
+
+    /// Where a reporter counts on a day.
+    fn place(&self, day: u64, reporter: &Reporter) -> Place {
+        let (Reporter::Verified(domain), Some(shares)) = (reporter, self.days.get(&day)) else {
+            return Place::Free;
+        };
+        let names = || shares.keys().filter(|name| !is_common(name));
+        let is_beside = |name: &&String| site(name) == site(domain.as_str());
+        let is_crowded = names().filter(is_beside).count() >= REPORT_NAMES_MAX;
+        let is_full = is_crowded || names().count() >= REPORT_REPORTERS_MAX;
+        if !is_full || shares.contains_key(domain.as_str()) {
+            return Place::Free;
+        }
+        let rivals = names().filter(|name| !is_crowded || is_beside(name));
+        let newest = rivals.map(|name| (self.days_of(name), name)).min();
+        match newest.filter(|(days, _)| *days <= self.days_of(domain.as_str())) {
+            Some((_, name)) => Place::Of(name.clone()),
+            None => Place::Others,
+        }
+    }
+
+    /// About how many days there are reports of one.
+    fn days_of(&self, reporter: &str) -> usize {
+        let days = self.days.values();
+        days.filter(|shares| shares.contains_key(reporter)).count()
     }
 
     /// Takes out what is too old, and puts together what is too much.
@@ -284,9 +323,9 @@ impl Ledger {
             day.values_mut().for_each(|share| share.ids = Vec::new());
         }
         while self.entries() > REPORT_ENTRIES_MAX {
-            let Some(fattest) = self.fattest() else { break };
+            let Some(loudest) = self.loudest() else { break };
             let shares = self.days.values_mut();
-            let mut shares = shares.filter_map(|day| day.get_mut(&fattest));
+            let mut shares = shares.filter_map(|day| day.get_mut(&loudest));
             if let Some(share) = shares.find(|share| !share.sources.is_empty()) {
                 share.fold();
             }
@@ -298,16 +337,46 @@ impl Ledger {
         shares.map(|share| share.sources.len()).sum()
     }
 
-    /// Who has most sources.
-    fn fattest(&self) -> Option<String> {
-        let mut held: BTreeMap<&str, usize> = BTreeMap::new();
+    /// Who has most sources a day.
+    fn loudest(&self) -> Option<String> {
+        let mut held: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
         for (reporter, share) in self.days.values().flatten() {
-            let sum = held.entry(reporter).or_default();
-            *sum = sum.saturating_add(share.sources.len());
+            let (sources, days) = held.entry(reporter).or_default();
+            *sources = sources.saturating_add(share.sources.len());
+            *days = days.saturating_add(1);
         }
-        let most = held.into_iter().max_by_key(|(_, count)| *count)?;
+        let a_day = |(sources, days): (usize, usize)| {
+            let most = sources.saturating_mul(REPORT_DAYS_MAX);
+            most.checked_div(days).unwrap_or_default()
+        };
+        let held = held.into_iter().filter(|(_, (sources, _))| *sources > 0);
+        let most = held.max_by_key(|(_, held)| a_day(*held))?;
         Some(most.0.to_owned())
     }
+}
+
+/// Where a report counts.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Place {
+    /// In one that is there or is free.
+    Free,
+    /// In that of this one, who has reported about fewer days.
+    Of(String),
+    /// With those that have none.
+    Others,
+}
+
+/// Whether a place is of many.
+fn is_common(reporter: &str) -> bool {
+    reporter == UNVERIFIED || reporter == OTHERS
+}
+
+/// The last two labels of a name. Whoever has a domain has all names below it.
+fn site(name: &str) -> &str {
+    let second = name.rmatch_indices('.').nth(1);
+    second
+        .and_then(|(at, _)| name.get(at.saturating_add(1)..))
+        .unwrap_or(name)
 }
 
 impl Share {
@@ -337,6 +406,14 @@ impl Share {
             true => self.sources.entry(key).or_default().add(&Source::of(row)),
             false => self.other.add(&Counts::of(row)),
         }
+    }
+
+    /// Takes over what another has said, so that what was counted stays known.
+    fn merge(&mut self, mut other: Self) {
+        other.fold();
+        self.ids.append(&mut other.ids);
+        self.other.add(&other.other);
+        self.tls.add(&other.tls);
     }
 
     /// Puts its sources together.

@@ -13,6 +13,7 @@
 mod dmarc;
 mod ledger;
 mod mime;
+mod page;
 mod senders;
 mod summary;
 mod tls;
@@ -22,11 +23,13 @@ mod xml;
 use std::net::IpAddr;
 
 pub use ledger::{Added, Counts, Ledger, Reporter};
-pub use summary::{Kind, Known, Page, SourceSum, Summary, Tally};
+pub use page::{DomainFigures, Figures, Page, SessionFigures, Tally};
+pub use summary::{Kind, Known, SourceSum, Summary};
 
 use crate::address::Domain;
 use crate::limits::{REPORT_DOMAINS_MAX, REPORT_MESSAGE_BYTES_MAX, REPORT_TEXT_CHARS_MAX};
 use mime::{Leaf, Mime};
+use unpack::Unpacker;
 
 /// A report.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -155,6 +158,22 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::TooLong,
+        Self::Ratio,
+        Self::Archive,
+        Self::Nested,
+        Self::Xml,
+        Self::Entity,
+        Self::TooMany,
+        Self::Json,
+        Self::Schema,
+        Self::Date,
+        Self::Foreign,
+        Self::Share,
+    ];
+
     /// The word under which it is counted.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -184,8 +203,9 @@ pub fn read(bytes: &[u8], len: u64) -> Reading {
         };
     }
     let mut refused = None;
+    let mut unpacker = Unpacker::new();
     for leaf in &mime.leaves {
-        match read_leaf(leaf) {
+        match read_leaf(leaf, &mut unpacker) {
             Ok(Some(report)) => return Reading::Report(report),
             Ok(None) => {}
             Err(fault) if fault.is_report || mime.is_claimed => {
@@ -215,8 +235,8 @@ impl From<Refusal> for Fault {
 }
 
 /// Reads an attachment; none where it is something else.
-fn read_leaf(leaf: &Leaf) -> Result<Option<Report>, Fault> {
-    match unpack::unpack(&leaf.bytes)? {
+fn read_leaf(leaf: &Leaf, unpacker: &mut Unpacker) -> Result<Option<Report>, Fault> {
+    match unpacker.unpack(&leaf.bytes)? {
         Some(unpacked) => read_text(&unpacked, None),
         None => read_text(&leaf.bytes, Some(leaf)),
     }

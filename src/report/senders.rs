@@ -1,6 +1,7 @@
 //! Services that send mail for others, by the domains that they sign with and that their bounces go to.
 //!
-//! A receiver has verified either, so that nobody can put on the name of such a service. It is no list of whom to trust.
+//! A receiver has verified either, so that nobody can put on the name of such a service; a name of a host counts where it
+//! leads back to the host. It is no list of whom to trust.
 
 use crate::address::Domain;
 
@@ -11,6 +12,8 @@ pub(super) struct Service {
     pub(super) name: &'static str,
     /// What allows it in an SPF record; none where it never sends with bounces to its customers' domains.
     pub(super) include: Option<&'static str>,
+    /// Whether names below its domains may be of hosts that it lets to anybody.
+    lets_hosts: bool,
     /// Domains of its own, with all below them.
     domains: &'static [&'static str],
 }
@@ -22,6 +25,18 @@ pub(super) fn find(domain: &str) -> Option<&'static Service> {
         let mut own = service.domains.iter();
         own.any(|own| Domain::parse(own).is_ok_and(|own| domain == own || domain.is_under(&own)))
     })
+}
+
+/// The service that a host is one of, by its name.
+pub(super) fn find_host(name: &str) -> Option<&'static Service> {
+    find(name).filter(|service| !service.lets_hosts)
+}
+
+const fn host_provider(service: Service) -> Service {
+    Service {
+        lets_hosts: true,
+        ..service
+    }
 }
 
 const fn service(
@@ -36,6 +51,7 @@ const fn service(
         } else {
             Some(include)
         },
+        lets_hosts: false,
         domains,
     }
 }
@@ -163,10 +179,10 @@ const SERVICES: &[Service] = &[
         "_spf.yandex.net",
         &["yandex.ru", "yandex.net", "yandex.com"],
     ),
-    service("OVH", "mx.ovh.com", &["ovh.net", "ovh.com"]),
-    service(
+    host_provider(service("OVH", "mx.ovh.com", &["ovh.net", "ovh.com"])),
+    host_provider(service(
         "IONOS",
         "_spf.perfora.net",
         &["perfora.net", "kundenserver.de"],
-    ),
+    )),
 ];

@@ -3,22 +3,18 @@
 //! Whoever may is told from whoever may not by what receivers have verified: the address, the domain that signed, and that
 //! of the bounces. Only reports whose sender is shown count; of others the number is said.
 //!
-//! Invariant: no more than [`REPORT_SUMMARY_SOURCES_MAX`] sources and [`REPORT_DAYS_MAX`] days of a domain, and a page no
-//! longer than [`REPORT_SUMMARY_BYTES_MAX`].
+//! Invariant: no more than [`REPORT_SUMMARY_SOURCES_MAX`] sources and [`REPORT_DAYS_MAX`] days of a domain.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::ledger::{Counts, DAY, Ledger, OTHERS, Seen, Sessions, Source, UNVERIFIED};
 use super::senders::{self, Service};
 use crate::address::Domain;
 use crate::date::Timestamp;
-use crate::limits::{
-    REPORT_DAYS_MAX, REPORT_SUMMARY_BYTES_MAX, REPORT_SUMMARY_DOMAINS_MAX,
-    REPORT_SUMMARY_SOURCES_MAX,
-};
+use crate::limits::{REPORT_DAYS_MAX, REPORT_SUMMARY_SOURCES_MAX};
 
 /// What the caller knows of an address.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -27,7 +23,7 @@ pub struct Known {
     pub is_own: bool,
     /// Whether the domain's SPF record allows it; none where that was not found out.
     pub spf: Option<bool>,
-    /// Its name in the DNS.
+    /// Its name in the DNS, which leads back to it.
     pub name: Option<String>,
 }
 
@@ -111,31 +107,6 @@ pub struct TlsSum {
     pub failures: u64,
     /// Why.
     pub words: String,
-}
-
-/// What became of all messages that came for `reports:`.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(default)]
-pub struct Tally {
-    /// Reports that were counted.
-    pub counted: u64,
-    /// Reports that had been counted before.
-    pub known: u64,
-    /// Messages that were none, and went to a person.
-    pub passed_on: u64,
-    /// Reports that were not taken, by the reason.
-    pub refused: BTreeMap<String, u64>,
-}
-
-/// What the status page shows.
-#[derive(Clone, Debug, Serialize)]
-pub struct Page {
-    /// When it was made, in seconds since 1970.
-    pub at: u64,
-    /// What became of messages.
-    pub tally: Tally,
-    /// The domains.
-    pub domains: Vec<Summary>,
 }
 
 /// Sources that are of one.
@@ -248,7 +219,7 @@ fn grouped(
             Ok(address) if at < ASKED_MAX => know(address),
             _ => Known::default(),
         };
-        let service = service_of(&source, domain);
+        let service = service_of(&source, &known, domain);
         let kind = kind(&source, &known, service);
         let is_one = |group: &&mut Group| match kind {
             Kind::Own => group.kind == Kind::Own,
@@ -274,11 +245,15 @@ fn grouped(
     groups
 }
 
-/// The service whose domain has signed, or gets the bounces.
-fn service_of(source: &Source, domain: &Domain) -> Option<&'static Service> {
+/// The service whose domain has signed, or gets the bounces; where nothing passes for the domain, that of the host.
+fn service_of(source: &Source, known: &Known, domain: &Domain) -> Option<&'static Service> {
     let seen = [&source.signer, &source.envelope].into_iter().flatten();
     let seen = seen.filter(|seen| seen.passes && !is_of(&seen.domain, domain));
-    seen.filter_map(|seen| senders::find(&seen.domain)).next()
+    let service = seen.filter_map(|seen| senders::find(&seen.domain)).next();
+    // A host of a service also passes on what others have sent to a mailbox there.
+    let is_forwarded = source.counts.passed() > 0 || known.spf == Some(true);
+    let host = known.name.as_deref().filter(|_| !is_forwarded);
+    service.or_else(|| host.and_then(senders::find_host))
 }
 
 fn kind(source: &Source, known: &Known, service: Option<&Service>) -> Kind {
@@ -288,9 +263,9 @@ fn kind(source: &Source, known: &Known, service: Option<&Service>) -> Kind {
         Kind::Own
     } else if service.is_some() {
         Kind::Service
-    } else if aligned_spf > 0 || known.spf == Some(true) {
+    } else if known.spf.unwrap_or(aligned_spf > 0) {
         Kind::Allowed
-    } else if counts.dkim > 0 {
+    } else if counts.dkim > 0 || counts.both > 0 {
         Kind::Forwarder
     } else {
         Kind::Unknown
@@ -316,7 +291,7 @@ fn who(group: &Group) -> String {
 fn words(group: &Group, domain: &Domain) -> String {
     let counts = &group.source.counts;
     let has_failed = counts.neither > 0;
-    let why = why(&group.source, domain);
+    let why = why(group, domain);
     match group.kind {
         Kind::Own if has_failed => format!("your own host, and some of its mail fails: {why}"),
         Kind::Own => "your own host; all of it passes".to_owned(),
@@ -362,8 +337,8 @@ fn of_service(group: &Group, domain: &Domain) -> String {
 }
 
 /// Why neither passes.
-fn why(source: &Source, domain: &Domain) -> String {
-    let signature = match &source.signer {
+fn why(group: &Group, domain: &Domain) -> String {
+    let signature = match &group.source.signer {
         None => "it is not signed".to_owned(),
         Some(Seen {
             domain: signer,
@@ -374,12 +349,15 @@ fn why(source: &Source, domain: &Domain) -> String {
             (false, _) => format!("it is signed by {signer} only"),
         },
     };
-    let bounces = match &source.envelope {
+    let bounces = match &group.source.envelope {
         None => "SPF said nothing".to_owned(),
         Some(Seen {
             domain: envelope,
             passes,
         }) => match (is_of(envelope, domain), passes) {
+            (true, true) if group.known.spf == Some(false) => {
+                "SPF is said to have allowed it, which your SPF record does not do now".to_owned()
+            }
             (true, true) => "SPF does not always allow it".to_owned(),
             (true, false) => "your SPF record does not allow it".to_owned(),
             (false, _) => format!("its bounces go to {envelope}"),
@@ -462,19 +440,6 @@ fn advice(summary: &Summary, groups: &[Group]) -> String {
         ),
         (Some(next), true) => {
             format!("p={next} can be set: nothing of yours fails in the reports of {days} days")
-        }
-    }
-}
-
-impl Page {
-    /// The page as JSON, as much of it as it may be long.
-    pub fn to_json(mut self) -> Vec<u8> {
-        self.domains.truncate(REPORT_SUMMARY_DOMAINS_MAX);
-        loop {
-            let text = serde_json::to_vec(&self).unwrap_or_default();
-            if text.len() <= REPORT_SUMMARY_BYTES_MAX || self.domains.pop().is_none() {
-                return text;
-            }
         }
     }
 }

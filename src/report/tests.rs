@@ -4,14 +4,16 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use miniz_oxide::deflate::compress_to_vec;
 
 use super::*;
 use crate::date::Timestamp;
 use crate::entropy::{Entropy as _, SeededEntropy};
 use crate::limits::{
-    REPORT_BYTES_MAX, REPORT_DEPTH_MAX, REPORT_ENTRIES_MAX, REPORT_IDS_MAX, REPORT_REPORTERS_MAX,
-    REPORT_SOURCES_MAX,
+    REPORT_BYTES_MAX, REPORT_DEPTH_MAX, REPORT_ENTRIES_MAX, REPORT_FILE_BYTES_MAX, REPORT_IDS_MAX,
+    REPORT_REPORTERS_MAX, REPORT_SOURCES_MAX,
 };
 
 /// A seed of the fuzzer's: how it is wrapped, and what it is.
@@ -602,6 +604,174 @@ fn one_who_reports_much_pushes_out_only_what_he_has_said() {
     let sums = 29 * 20 + 29 * 4 * 400 + REPORT_REPORTERS_MAX as u64 * 2 * 3;
     assert_eq!(summary.messages.messages(), sums);
     assert_eq!(summary.unverified, 29 * 4 * 400);
+}
+
+/// A report with one row, whose checks are of these domains and passed.
+fn of_row(id: &str, day: u64, signer: &str) -> Report {
+    let mut report = made(id, NOW.seconds() - 86_400 * (day + 1), [1]);
+    if let Content::Dmarc { rows, .. } = &mut report.content {
+        rows[0].signer = Some(Identity {
+            domain: name(signer),
+            passes: true,
+        });
+    }
+    report
+}
+
+#[test]
+fn who_reports_under_many_names_takes_the_place_of_nobody() {
+    let mut ledger = Ledger::default();
+    let mut add = |report: &Report, who: &str| ledger.add(report, &shown(who), NOW, &is_ours);
+    let begin = |day: u64| NOW.seconds() - 86_400 * (day + 1);
+    for day in 1..10 {
+        add(&made("good", begin(day), 1..=20), "good.example");
+    }
+    let mut source = 1_000_000_u32;
+    let mut messages = 9 * 20;
+    for day in 0..10 {
+        for who in 0..REPORT_REPORTERS_MAX as u32 * 2 {
+            // Names below one domain, and domains of a few days.
+            for who in [format!("r{who}.evil.example"), format!("evil{who}.example")] {
+                source += 300;
+                if let Added::Counted = add(&made("e", begin(day), source..source + 300), &who) {
+                    messages += 300;
+                }
+            }
+        }
+    }
+    // About the day of which the others have reported before.
+    assert_eq!(
+        add(&made("late", begin(0), 1..=20), "good.example"),
+        Added::Counted
+    );
+    assert_eq!(
+        add(&made("late", begin(0), 1..=20), "good.example"),
+        Added::Known
+    );
+    messages += 20;
+    for (day, shares) in &ledger.days {
+        assert_eq!(shares["good.example"].sources.len(), 20, "{day}");
+        let below = shares.keys().filter(|who| who.ends_with(".evil.example"));
+        assert!(below.count() <= 4);
+        assert!(shares.len() <= REPORT_REPORTERS_MAX + 2);
+    }
+    assert_eq!(summary(&ledger).messages.messages(), messages);
+}
+
+#[test]
+fn what_is_written_is_never_longer_than_what_is_read() {
+    let mut ledger = Ledger::default();
+    let long = [("a".repeat(60) + ".").repeat(4), "example".to_owned()].concat();
+    let source = ledger::Source {
+        signer: Some(ledger::Seen {
+            domain: long,
+            passes: true,
+        }),
+        ..Default::default()
+    };
+    for day in 0..400 {
+        let sources = (0..120).map(|at| (format!("2001:db8::{at}"), source.clone()));
+        let share = ledger::Share {
+            sources: sources.collect(),
+            ..Default::default()
+        };
+        ledger
+            .days
+            .insert(day, [("a.example".to_owned(), share)].into());
+    }
+    let text = ledger.to_json();
+    assert!(text.len() as u64 <= REPORT_FILE_BYTES_MAX);
+    assert!(ledger.days.len() > 100 && ledger.days.contains_key(&399));
+    assert_eq!(Ledger::parse(&text), Some(ledger));
+}
+
+#[test]
+fn a_long_name_is_of_no_service_whose_name_it_has_in_its_middle() {
+    let front = ["x".repeat(60), "y".repeat(58)].join(".");
+    let signer = format!("{front}.mcsv.net.evil.example");
+    assert_eq!(&signer[..128], format!("{front}.mcsv.net"));
+    let mut ledger = Ledger::default();
+    ledger.add(&of_row("x", 0, &signer), &shown("a.example"), NOW, &is_ours);
+    let source = &summary(&ledger).sources[0];
+    assert_eq!(source.kind, Kind::Unknown, "{source:?}");
+}
+
+#[test]
+fn what_the_spf_record_says_is_not_left_to_reporters() {
+    let mut report = made("x", NOW.seconds() - 86_400, [1]);
+    if let Content::Dmarc { rows, policy, .. } = &mut report.content {
+        rows[0].spf = true;
+        policy.clear();
+    }
+    let mut ledger = Ledger::default();
+    ledger.add(&report, &shown("a.example"), NOW, &is_ours);
+    let about = summary(&ledger);
+    assert_eq!(about.sources[0].kind, Kind::Unknown);
+    assert_eq!(about.policy, None);
+    let mut unasked = |_| Known::default();
+    let about = Summary::new(&name("example.com"), &ledger, (NOW, 30), &mut unasked);
+    assert_eq!(about.sources[0].kind, Kind::Allowed);
+}
+
+#[test]
+fn the_archives_of_a_message_share_what_may_come_out_of_them() {
+    let part = |body: &[u8]| {
+        let text = STANDARD.encode(body);
+        format!(
+            "--b\nContent-Type: application/gzip\nContent-Transfer-Encoding: base64\n\n{text}\n"
+        )
+    };
+    let mut noise = vec![0_u8; REPORT_BYTES_MAX / 2 - 1_000];
+    for (at, byte) in noise.iter_mut().enumerate().step_by(50) {
+        *byte = at as u8;
+    }
+    let with = |count: usize| {
+        let mut text =
+            "From: a@b.example\nContent-Type: multipart/mixed; boundary=b\n\n".to_owned();
+        for _ in 0..count {
+            text.push_str(&part(&gzip(&noise)));
+        }
+        text + &part(&gzip(&seed("xml-google"))) + "--b--\n"
+    };
+    assert!(matches!(read_all(with(1).as_bytes()), Reading::Report(_)));
+    assert!(!matches!(read_all(with(2).as_bytes()), Reading::Report(_)));
+}
+
+#[test]
+fn causes_of_a_tls_report_are_summed_however_many_there_are() {
+    let text = String::from_utf8(seed("json-tls")).expect("text");
+    let at = text.find("\"failure-details\"").expect("details");
+    let at = at + text[at..].find('[').expect("a list") + 1;
+    let many = "{\"failed-session-count\":1},".repeat(100_000);
+    let text = [&text[..at], &many, &text[at..]].concat();
+    let json = message("application/tlsrpt+json", "x.json", text.as_bytes());
+    let Content::Tls(results) = report(&json).content else {
+        panic!("TLS");
+    };
+    let other = results.iter().flat_map(|result| &result.causes);
+    let other = other
+        .filter(|(cause, _)| *cause == "other")
+        .map(|(_, count)| count);
+    assert!(other.sum::<u64>() >= 100_000);
+    assert!(results.iter().all(|result| result.causes.len() <= 12));
+}
+
+#[test]
+fn bytes_that_are_no_text_take_no_more_room_than_they_did() {
+    let text = String::from_utf8(seed("xml-google")).expect("text");
+    let mut bytes = text.into_bytes();
+    let at = bytes
+        .windows(10)
+        .position(|part| part == b"<org_name>")
+        .expect("a name")
+        + 10;
+    bytes.splice(at..at, [0xff; 3]);
+    let report = report(&message("text/xml", "x.xml", &bytes));
+    assert!(
+        report.organisation.starts_with("???"),
+        "{}",
+        report.organisation
+    );
 }
 
 #[test]

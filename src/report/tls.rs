@@ -1,60 +1,132 @@
 //! Reports of SMTP TLS: the JSON of RFC 8460 section 4.
 //!
-//! Members that are not known count for nothing. Invariant: no more than [`REPORT_POLICIES_MAX`] policies, and causes only
-//! by the names that section 4.3 has.
+//! Members that are not known count for nothing. Invariants: no more than [`REPORT_POLICIES_MAX`] policies, and causes only
+//! by the names that section 4.3 has; lists are taken in element by element, so that what is kept of a document never is
+//! longer than that, however many elements it has.
 
-use serde::Deserialize;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
 use super::{Content, Fault, Refusal, Report, TlsResult, domain, kept};
 use crate::date::Timestamp;
 use crate::limits::{REPORT_COUNT_MAX, REPORT_POLICIES_MAX};
 
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Document {
     #[serde(default)]
     organization_name: String,
     report_id: String,
     date_range: DateRange,
-    policies: Vec<Policy>,
+    policies: Taken<Policies>,
 }
 
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct DateRange {
     start_datetime: String,
     end_datetime: String,
 }
 
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Policy {
     policy: About,
     summary: Sums,
     #[serde(default)]
-    failure_details: Vec<Failure>,
+    failure_details: Taken<Causes>,
 }
 
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct About {
     policy_domain: String,
 }
 
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Sums {
     total_successful_session_count: u64,
     total_failure_session_count: u64,
 }
 
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Failure {
     #[serde(default)]
     result_type: String,
     #[serde(default)]
     failed_session_count: u64,
+}
+
+/// What is kept of a list.
+trait Take: Default {
+    type Element: for<'de> Deserialize<'de>;
+
+    fn take(&mut self, element: Self::Element);
+}
+
+/// A list that is taken in.
+#[derive(Default)]
+struct Taken<T>(T);
+
+/// The policies, and one more where there are too many.
+#[derive(Default)]
+struct Policies(Vec<Policy>);
+
+/// Sessions by cause.
+#[derive(Default)]
+struct Causes(Vec<(&'static str, u64)>);
+
+impl Take for Policies {
+    type Element = Policy;
+
+    fn take(&mut self, policy: Policy) {
+        if self.0.len() <= REPORT_POLICIES_MAX {
+            self.0.push(policy);
+        }
+    }
+}
+
+impl Take for Causes {
+    type Element = Failure;
+
+    fn take(&mut self, failure: Failure) {
+        let known = CAUSES.iter().find(|known| **known == failure.result_type);
+        let cause = known.copied().unwrap_or(OTHER);
+        let count = failure.failed_session_count.min(REPORT_COUNT_MAX);
+        match self.0.iter_mut().find(|(known, _)| *known == cause) {
+            Some((_, sum)) => *sum = sum.saturating_add(count),
+            None => self.0.push((cause, count)),
+        }
+    }
+}
+
+impl<'de, T: Take> Deserialize<'de> for Taken<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(List(PhantomData)).map(Self)
+    }
+}
+
+/// Takes a list in.
+struct List<T>(PhantomData<T>);
+
+impl<'de, T: Take> Visitor<'de> for List<T> {
+    type Value = T;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<T, A::Error> {
+        let mut taken = T::default();
+        while let Some(element) = list.next_element()? {
+            taken.take(element);
+        }
+        Ok(taken)
+    }
 }
 
 /// Reads a document; none where it is another.
@@ -73,7 +145,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<Report>, Fault> {
 
 impl Document {
     fn read(self) -> Result<Report, Refusal> {
-        if self.policies.len() > REPORT_POLICIES_MAX {
+        if self.policies.0.0.len() > REPORT_POLICIES_MAX {
             return Err(Refusal::TooMany);
         }
         let at = |text: &str| Timestamp::parse_rfc3339(text.trim()).ok_or(Refusal::Schema);
@@ -83,7 +155,7 @@ impl Document {
         if id.is_empty() || begin > end {
             return Err(Refusal::Schema);
         }
-        let results = self.policies.into_iter().map(Policy::read);
+        let results = self.policies.0.0.into_iter().map(Policy::read);
         Ok(Report {
             organisation: kept(&self.organization_name),
             id,
@@ -95,16 +167,6 @@ impl Document {
 
 impl Policy {
     fn read(self) -> Result<TlsResult, Refusal> {
-        let mut causes: Vec<(&'static str, u64)> = Vec::new();
-        for failure in self.failure_details {
-            let known = CAUSES.iter().find(|known| **known == failure.result_type);
-            let cause = known.copied().unwrap_or(OTHER);
-            let count = failure.failed_session_count.min(REPORT_COUNT_MAX);
-            match causes.iter_mut().find(|(known, _)| *known == cause) {
-                Some((_, sum)) => *sum = sum.saturating_add(count),
-                None => causes.push((cause, count)),
-            }
-        }
         Ok(TlsResult {
             domain: domain(&self.policy.policy_domain).ok_or(Refusal::Schema)?,
             successes: self
@@ -115,7 +177,7 @@ impl Policy {
                 .summary
                 .total_failure_session_count
                 .min(REPORT_COUNT_MAX),
-            causes,
+            causes: self.failure_details.0.0,
         })
     }
 }

@@ -1,8 +1,9 @@
 //! Archives that reports come in: gzip (RFC 1952) and ZIP of one file, both with deflate (RFC 1951).
 //!
 //! What an archive says of itself has to agree: both headers of a ZIP, lengths and checksums. Not supported: encryption,
-//! ZIP64, archives with something in front, between or behind, several members. Invariant: what comes out is no longer
-//! than [`REPORT_BYTES_MAX`], and no more than [`REPORT_RATIO_MAX`] times what went in past a first bit.
+//! ZIP64, archives with something in front, between or behind, several members. Invariant: what comes out of all archives
+//! of a message is together no longer than [`REPORT_BYTES_MAX`], and of each no more than [`REPORT_RATIO_MAX`] times what
+//! went in past a first bit.
 
 use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
@@ -15,12 +16,151 @@ pub(super) fn is_packed(bytes: &[u8]) -> bool {
     bytes.starts_with(GZIP) || bytes.starts_with(LOCAL) || bytes.starts_with(END)
 }
 
-/// What is in an archive; none where it is no archive.
-pub(super) fn unpack(bytes: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
-    match bytes {
-        _ if bytes.starts_with(GZIP) => gzip(bytes).map(Some),
-        _ if is_packed(bytes) => zip(bytes).map(Some),
-        _ => Ok(None),
+/// Unpacks the archives of one message.
+#[derive(Debug)]
+pub(super) struct Unpacker {
+    /// Bytes that may still come out.
+    left: usize,
+}
+
+impl Unpacker {
+    /// With nothing unpacked yet.
+    pub(super) const fn new() -> Self {
+        Self {
+            left: REPORT_BYTES_MAX,
+        }
+    }
+
+    /// What is in an archive; none where it is no archive.
+    pub(super) fn unpack(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, Refusal> {
+        match bytes {
+            _ if bytes.starts_with(GZIP) => self.gzip(bytes).map(Some),
+            _ if is_packed(bytes) => self.zip(bytes).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn zip(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let end = end_of(bytes)?;
+        let mut trailer = Bytes(bytes.get(end..).unwrap_or_default());
+        trailer.expect(END)?;
+        let disks = (trailer.number::<2>()?, trailer.number::<2>()?);
+        let entries = (trailer.number::<2>()?, trailer.number::<2>()?);
+        let (len, start) = (
+            trailer.number::<4>()? as usize,
+            trailer.number::<4>()? as usize,
+        );
+        let directory = start.checked_add(len).filter(|behind| *behind == end);
+        if disks != (0, 0) || entries != (1, 1) || directory.is_none() {
+            return Err(Refusal::Archive);
+        }
+        let mut central = Bytes(bytes.get(start..end).unwrap_or_default());
+        central.expect(CENTRAL)?;
+        central.take(4)?;
+        let (flags, method) = (central.number::<2>()?, central.number::<2>()?);
+        central.take(4)?;
+        let sums = (
+            central.number::<4>()?,
+            central.number::<4>()?,
+            central.number::<4>()?,
+        );
+        let name_len = central.number::<2>()? as usize;
+        let rest = central
+            .number::<2>()?
+            .saturating_add(central.number::<2>()?) as usize;
+        central.take(8)?;
+        let at = central.number::<4>()?;
+        let name = central.take(name_len)?;
+        central.take(rest)?;
+        let whole = Entry {
+            flags,
+            method,
+            sums,
+            name,
+        };
+        // The file begins where the archive does, and nothing is encrypted.
+        if !central.0.is_empty() || at != 0 || flags & 1 != 0 {
+            return Err(Refusal::Archive);
+        }
+        let packed = packed(bytes.get(..start).unwrap_or_default(), &whole)?;
+        let (sum, _, size) = sums;
+        let unpacked = match method {
+            0 => self.within(packed.to_vec())?,
+            8 => {
+                let (unpacked, used) = self.inflated(packed)?;
+                match used == packed.len() {
+                    true => unpacked,
+                    false => return Err(Refusal::Archive),
+                }
+            }
+            _ => return Err(Refusal::Archive),
+        };
+        check(unpacked, sum, size)
+    }
+
+    fn gzip(&mut self, bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let mut rest = Bytes(bytes);
+        rest.expect(GZIP)?;
+        rest.expect(&[8])?;
+        let flags = rest.number::<1>()?;
+        rest.take(6)?;
+        if flags & 0xe0 != 0 {
+            return Err(Refusal::Archive);
+        }
+        if flags & 4 != 0 {
+            let len = rest.number::<2>()? as usize;
+            rest.take(len)?;
+        }
+        // The name of the file and a comment end with a NUL.
+        for flag in [8, 16] {
+            if flags & flag != 0 {
+                let end = rest.0.iter().position(|byte| *byte == 0);
+                let len = end.ok_or(Refusal::Archive)?.saturating_add(1);
+                rest.take(len)?;
+            }
+        }
+        if flags & 2 != 0 {
+            rest.take(2)?;
+        }
+        let (unpacked, used) = self.inflated(rest.0)?;
+        rest.take(used)?;
+        let (sum, size) = (rest.number::<4>()?, rest.number::<4>()?);
+        match rest.0.iter().all(|byte| *byte == 0) {
+            true => check(unpacked, sum, size),
+            false => Err(Refusal::Archive),
+        }
+    }
+
+    fn within(&mut self, bytes: Vec<u8>) -> Result<Vec<u8>, Refusal> {
+        self.left = self.left.checked_sub(bytes.len()).ok_or(Refusal::TooLong)?;
+        Ok(bytes)
+    }
+
+    /// What deflate has packed, and how many bytes that was.
+    fn inflated(&mut self, packed: &[u8]) -> Result<(Vec<u8>, usize), Refusal> {
+        let mut state = InflateState::new_boxed(DataFormat::Raw);
+        let mut block = vec![0; BLOCK_BYTES];
+        let (mut out, mut used) = (Vec::new(), 0_usize);
+        loop {
+            let input = packed.get(used..).unwrap_or_default();
+            let step = inflate(&mut state, input, &mut block, MZFlush::None);
+            used = used.saturating_add(step.bytes_consumed);
+            self.left = self
+                .left
+                .checked_sub(step.bytes_written)
+                .ok_or(Refusal::TooLong)?;
+            out.extend_from_slice(block.get(..step.bytes_written).unwrap_or_default());
+            let most = used.saturating_mul(REPORT_RATIO_MAX);
+            if out.len() > most.saturating_add(RATIO_FREE_BYTES) {
+                return Err(Refusal::Ratio);
+            }
+            match step.status {
+                Ok(MZStatus::StreamEnd) => return Ok((out, used)),
+                Ok(MZStatus::Ok) if step.bytes_consumed > 0 || step.bytes_written > 0 => {}
+                Ok(_) | Err(MZError::Buf) => return Err(Refusal::Archive),
+                Err(_) => return Err(Refusal::Archive),
+            }
+        }
     }
 }
 
@@ -63,64 +203,6 @@ struct Entry<'a> {
     /// Checksum, length packed, length unpacked.
     sums: (u32, u32, u32),
     name: &'a [u8],
-}
-
-fn zip(bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
-    let end = end_of(bytes)?;
-    let mut trailer = Bytes(bytes.get(end..).unwrap_or_default());
-    trailer.expect(END)?;
-    let disks = (trailer.number::<2>()?, trailer.number::<2>()?);
-    let entries = (trailer.number::<2>()?, trailer.number::<2>()?);
-    let (len, start) = (
-        trailer.number::<4>()? as usize,
-        trailer.number::<4>()? as usize,
-    );
-    let directory = start.checked_add(len).filter(|behind| *behind == end);
-    if disks != (0, 0) || entries != (1, 1) || directory.is_none() {
-        return Err(Refusal::Archive);
-    }
-    let mut central = Bytes(bytes.get(start..end).unwrap_or_default());
-    central.expect(CENTRAL)?;
-    central.take(4)?;
-    let (flags, method) = (central.number::<2>()?, central.number::<2>()?);
-    central.take(4)?;
-    let sums = (
-        central.number::<4>()?,
-        central.number::<4>()?,
-        central.number::<4>()?,
-    );
-    let name_len = central.number::<2>()? as usize;
-    let rest = central
-        .number::<2>()?
-        .saturating_add(central.number::<2>()?) as usize;
-    central.take(8)?;
-    let at = central.number::<4>()?;
-    let name = central.take(name_len)?;
-    central.take(rest)?;
-    let whole = Entry {
-        flags,
-        method,
-        sums,
-        name,
-    };
-    // The file begins where the archive does, and nothing is encrypted.
-    if !central.0.is_empty() || at != 0 || flags & 1 != 0 {
-        return Err(Refusal::Archive);
-    }
-    let packed = packed(bytes.get(..start).unwrap_or_default(), &whole)?;
-    let (sum, _, size) = sums;
-    let unpacked = match method {
-        0 => within(packed.to_vec())?,
-        8 => {
-            let (unpacked, used) = inflated(packed)?;
-            match used == packed.len() {
-                true => unpacked,
-                false => return Err(Refusal::Archive),
-            }
-        }
-        _ => return Err(Refusal::Archive),
-    };
-    check(unpacked, sum, size)
 }
 
 /// Where the record begins that ends a ZIP, with its comment behind it.
@@ -177,75 +259,9 @@ fn packed<'a>(front: &'a [u8], whole: &Entry<'_>) -> Result<&'a [u8], Refusal> {
     }
 }
 
-fn gzip(bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
-    let mut rest = Bytes(bytes);
-    rest.expect(GZIP)?;
-    rest.expect(&[8])?;
-    let flags = rest.number::<1>()?;
-    rest.take(6)?;
-    if flags & 0xe0 != 0 {
-        return Err(Refusal::Archive);
-    }
-    if flags & 4 != 0 {
-        let len = rest.number::<2>()? as usize;
-        rest.take(len)?;
-    }
-    // The name of the file and a comment end with a NUL.
-    for flag in [8, 16] {
-        if flags & flag != 0 {
-            let end = rest.0.iter().position(|byte| *byte == 0);
-            let len = end.ok_or(Refusal::Archive)?.saturating_add(1);
-            rest.take(len)?;
-        }
-    }
-    if flags & 2 != 0 {
-        rest.take(2)?;
-    }
-    let (unpacked, used) = inflated(rest.0)?;
-    rest.take(used)?;
-    let (sum, size) = (rest.number::<4>()?, rest.number::<4>()?);
-    match rest.0.iter().all(|byte| *byte == 0) {
-        true => check(unpacked, sum, size),
-        false => Err(Refusal::Archive),
-    }
-}
-
 fn check(unpacked: Vec<u8>, sum: u32, size: u32) -> Result<Vec<u8>, Refusal> {
     let is_whole = unpacked.len() == size as usize && crc32fast::hash(&unpacked) == sum;
     is_whole.then_some(unpacked).ok_or(Refusal::Archive)
-}
-
-fn within(bytes: Vec<u8>) -> Result<Vec<u8>, Refusal> {
-    match bytes.len() <= REPORT_BYTES_MAX {
-        true => Ok(bytes),
-        false => Err(Refusal::TooLong),
-    }
-}
-
-/// What deflate has packed, and how many bytes that was.
-fn inflated(packed: &[u8]) -> Result<(Vec<u8>, usize), Refusal> {
-    let mut state = InflateState::new_boxed(DataFormat::Raw);
-    let mut block = vec![0; BLOCK_BYTES];
-    let (mut out, mut used) = (Vec::new(), 0_usize);
-    loop {
-        let input = packed.get(used..).unwrap_or_default();
-        let step = inflate(&mut state, input, &mut block, MZFlush::None);
-        used = used.saturating_add(step.bytes_consumed);
-        out.extend_from_slice(block.get(..step.bytes_written).unwrap_or_default());
-        if out.len() > REPORT_BYTES_MAX {
-            return Err(Refusal::TooLong);
-        }
-        let most = used.saturating_mul(REPORT_RATIO_MAX);
-        if out.len() > most.saturating_add(RATIO_FREE_BYTES) {
-            return Err(Refusal::Ratio);
-        }
-        match step.status {
-            Ok(MZStatus::StreamEnd) => return Ok((out, used)),
-            Ok(MZStatus::Ok) if step.bytes_consumed > 0 || step.bytes_written > 0 => {}
-            Ok(_) | Err(MZError::Buf) => return Err(Refusal::Archive),
-            Err(_) => return Err(Refusal::Archive),
-        }
-    }
 }
 
 /// Bytes of the record that ends a ZIP, without its comment.

@@ -3,6 +3,8 @@
 //! A zone is asked about at its own servers, all of them: what has been changed a minute ago shows there first, and no cache
 //! stands between. Where none of them can be reached the resolver is asked instead.
 
+mod host_names;
+
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
@@ -260,6 +262,14 @@ impl Asker {
 
     /// The answer to a question of the relay's.
     pub fn answer(&self, question: &Question) -> Answer {
+        self.answer_by(question, |name, kind| self.published(name, kind))
+    }
+
+    fn answer_by(
+        &self,
+        question: &Question,
+        ask: impl Fn(&Domain, ZoneKind) -> Published,
+    ) -> Answer {
         let kind = match question.kind {
             RecordKind::A => ZoneKind::A,
             RecordKind::Aaaa => ZoneKind::Aaaa,
@@ -268,7 +278,7 @@ impl Asker {
             RecordKind::Ptr => ZoneKind::Ptr,
             RecordKind::Tlsa => ZoneKind::Tlsa,
         };
-        let published = self.published(&question.name, kind);
+        let published = ask(&question.name, kind);
         let records = match published {
             Published::Unknown(_) => Err(NoRecords::ServerFailure),
             other => collect(question.kind, values_of(other))

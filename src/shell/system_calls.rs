@@ -5,7 +5,9 @@
 //! | refused | since |
 //! | --- | --- |
 //! | to start a program, or a process; threads begin as before | the [`helper`](super::helper) does that |
-//! | memory that can be executed, beyond what was loaded at the start | nothing is loaded later |
+//! | memory that can be executed, beyond what was loaded at the start; memory shared under a key | nothing is loaded later |
+//! | to signal other processes, or change their limits and priority | the helper is of the same account |
+//! | to type into the terminal that the relay was started from | whoever sits there may be root |
 //! | sockets of other families than IPv4, IPv6 and Unix | of those the kernel has many, rarely tried |
 //! | another account | the account is changed before |
 //! | mounts, namespaces, modules, BPF, io_uring, keys, other processes' memory, clocks | none of it is the relay's |
@@ -33,7 +35,7 @@ pub(super) fn narrow() -> Result<(), String> {
 }
 
 fn filter() -> Result<BpfProgram, seccompiler::Error> {
-    use SeccompCmpOp::{MaskedEq, Ne};
+    use SeccompCmpOp::{Eq, MaskedEq, Ne};
     let never = REFUSED.iter().map(|&call| (call, Vec::new()));
     let mut rules: BTreeMap<c_long, Vec<SeccompRule>> = never.collect();
     let thread = libc::CLONE_THREAD as u64;
@@ -45,6 +47,14 @@ fn filter() -> Result<BpfProgram, seccompiler::Error> {
     let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
     let other = families.map(|family| (Ne, family as u64));
     rules.insert(libc::SYS_socket, rule(0, &other)?);
+    let own = u64::from(std::process::id());
+    for call in [libc::SYS_kill, libc::SYS_tgkill] {
+        rules.insert(call, rule(0, &[(Ne, own)])?);
+    }
+    rules.insert(libc::SYS_prlimit64, rule(0, &[(Ne, 0), (Ne, own)])?);
+    let mut terminal = rule(1, &[(Eq, libc::TIOCSTI)])?;
+    terminal.extend(rule(1, &[(Eq, libc::TIOCLINUX)])?);
+    rules.insert(libc::SYS_ioctl, terminal);
     let refused = SeccompAction::Errno(libc::EPERM as u32);
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, refused, arch)?;
@@ -98,6 +108,18 @@ const REFUSED: &[c_long] = &[
     libc::SYS_pidfd_getfd,
     libc::SYS_kcmp,
     libc::SYS_personality,
+    libc::SYS_tkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_pidfd_open,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_process_mrelease,
+    libc::SYS_setpriority,
+    libc::SYS_ioprio_set,
+    libc::SYS_sched_setscheduler,
+    libc::SYS_sched_setattr,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setaffinity,
     // Accounts.
     libc::SYS_setuid,
     libc::SYS_setgid,
@@ -122,7 +144,10 @@ const REFUSED: &[c_long] = &[
     libc::SYS_chroot,
     libc::SYS_unshare,
     libc::SYS_setns,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_mknod,
     libc::SYS_mknodat,
+    libc::SYS_name_to_handle_at,
     libc::SYS_open_by_handle_at,
     libc::SYS_quotactl,
     libc::SYS_swapon,
@@ -132,6 +157,8 @@ const REFUSED: &[c_long] = &[
     libc::SYS_finit_module,
     libc::SYS_delete_module,
     libc::SYS_kexec_load,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_kexec_file_load,
     libc::SYS_reboot,
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
@@ -140,7 +167,17 @@ const REFUSED: &[c_long] = &[
     libc::SYS_io_uring_enter,
     libc::SYS_io_uring_register,
     libc::SYS_memfd_create,
+    libc::SYS_memfd_secret,
     libc::SYS_vmsplice,
+    libc::SYS_tee,
+    libc::SYS_fanotify_init,
+    libc::SYS_fanotify_mark,
+    libc::SYS_lookup_dcookie,
+    libc::SYS_mbind,
+    libc::SYS_set_mempolicy,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
+    libc::SYS_remap_file_pages,
     libc::SYS_add_key,
     libc::SYS_request_key,
     libc::SYS_keyctl,
@@ -153,6 +190,20 @@ const REFUSED: &[c_long] = &[
     libc::SYS_ioperm,
     #[cfg(target_arch = "x86_64")]
     libc::SYS_modify_ldt,
+    // Memory, and queues, that processes share under a key. Its pages can be attached as executable.
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_semget,
+    libc::SYS_semctl,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_msgget,
+    libc::SYS_msgctl,
+    libc::SYS_msgsnd,
+    libc::SYS_msgrcv,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
     // The machine's time and name.
     libc::SYS_settimeofday,
     libc::SYS_clock_settime,
@@ -168,6 +219,23 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+
+    #[test]
+    fn the_relay_signals_itself_alone_and_reaches_no_terminal_and_no_shared_memory() {
+        use rustix::io::Errno;
+        use rustix::process::{Pid, Resource, getpid, getppid, getrlimit, test_kill_process};
+        let narrowed = std::thread::spawn(|| {
+            narrow().expect("a filter");
+            // What abort does.
+            assert_eq!(test_kill_process(getpid()), Ok(()));
+            getrlimit(Resource::Nofile);
+            let parent = getppid().unwrap_or(Pid::INIT);
+            assert_eq!(test_kill_process(parent), Err(Errno::PERM));
+            let refused = rustix::process::setpriority_process(None, 19);
+            assert_eq!(refused, Err(Errno::PERM));
+        });
+        narrowed.join().expect("as it should");
+    }
 
     #[test]
     fn threads_and_sockets_work_and_no_program_process_or_executable_memory_can_be_had() {

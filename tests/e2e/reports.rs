@@ -11,7 +11,7 @@ use miniz_oxide::deflate::compress_to_vec;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{PATIENCE, run, wait_for};
+use crate::process::{PATIENCE, program, run, wait_for};
 use crate::relay::{CHOPAR, Relay, Setup};
 use crate::status::{browse, get, text_of};
 use crate::world::free_port;
@@ -20,6 +20,10 @@ const ZONE: &str = "
 writer.test. MX 10 mx.four.test.
 _dmarc.writer.test. TXT \"v=DMARC1; p=reject\"
 relay.test. TXT \"v=spf1 ip4:192.0.2.10 -all\"
+25.100.51.198.in-addr.arpa. PTR mail25.atl.mcsv.net.
+mail25.atl.mcsv.net. A 198.51.100.25
+77.113.0.203.in-addr.arpa. PTR mail.google.com.
+mail.google.com. A 192.0.2.99
 ";
 /// What a report says: our host, a service that is not set up for the domain, a spoofer.
 const ROWS: &str = "<record><row><source_ip>192.0.2.10</source_ip><count>12</count><policy_evaluated>\
@@ -33,6 +37,12 @@ const ROWS: &str = "<record><row><source_ip>192.0.2.10</source_ip><count>12</cou
     <record><row><source_ip>203.0.113.77</source_ip><count>5</count><policy_evaluated><disposition>none</disposition>\
     <dkim>fail</dkim><spf>fail</spf></policy_evaluated></row><identifiers><header_from>relay.test</header_from>\
     </identifiers><auth_results><spf><domain>relay.test</domain><result>fail</result></spf></auth_results></record>";
+
+/// Mail of a host that only its name tells.
+const NAMED: &str = "<record><row><source_ip>198.51.100.25</source_ip><count>7</count><policy_evaluated>\
+    <disposition>none</disposition><dkim>fail</dkim><spf>fail</spf></policy_evaluated></row><identifiers>\
+    <header_from>relay.test</header_from></identifiers><auth_results><spf><domain>relay.test</domain>\
+    <result>fail</result></spf></auth_results></record>";
 
 /// Another domain, with a key that signs for it.
 struct Reporter {
@@ -91,6 +101,10 @@ fn gzip(data: &[u8]) -> Vec<u8> {
 
 /// A report about yesterday.
 fn report(id: &str) -> Vec<u8> {
+    report_of(id, ROWS)
+}
+
+fn report_of(id: &str, rows: &str) -> Vec<u8> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("a time");
@@ -98,7 +112,7 @@ fn report(id: &str) -> Vec<u8> {
     let text = format!(
         "<?xml version=\"1.0\"?><feedback><report_metadata><org_name>Writer</org_name><report_id>{id}</report_id>\
          <date_range><begin>{begin}</begin><end>{}</end></date_range></report_metadata>\
-         <policy_published><domain>relay.test</domain><p>none</p></policy_published>{ROWS}</feedback>",
+         <policy_published><domain>relay.test</domain><p>none</p></policy_published>{rows}</feedback>",
         begin + 86_399
     );
     message(&gzip(text.as_bytes()))
@@ -172,6 +186,24 @@ fn a_report_is_counted_once_and_told_by_the_command_and_on_the_page() {
         assert!(text.contains(words), "{words}: {text}");
     }
 
+    let figures = get(at, "/metrics");
+    for figure in [
+        "chopar_reports_total{result=\"counted\"} 2",
+        "chopar_reports_total{result=\"known\"} 2",
+        "chopar_reports_refused_total{cause=\"ratio\"} 1",
+        "chopar_reported_messages{domain=\"relay.test\",result=\"passed\"} 12",
+        "chopar_reported_messages{domain=\"relay.test\",result=\"failed\"} 35",
+        "chopar_reported_sessions{domain=\"relay.test\",tls=\"no\"} 0",
+    ] {
+        assert!(
+            figures.lines().any(|line| line == figure),
+            "{figure}: {figures}"
+        );
+    }
+    let mut check = Command::new(program("promtool"));
+    let said = run(check.args(["check", "metrics"]), figures.as_bytes());
+    assert_eq!((said.code, &*said.stderr), (0, ""), "{said:?}");
+
     for (size, scheme) in [("1280,2000", "1"), ("390,3600", "0")] {
         let (dom, complaints) = browse(at, size, scheme);
         assert_eq!(complaints, "");
@@ -185,6 +217,41 @@ fn a_report_is_counted_once_and_told_by_the_command_and_on_the_page() {
         }
     }
     assert_eq!(relay.sink.count(), 0, "nobody is told anything");
+}
+
+#[test]
+fn a_source_is_called_by_a_name_that_leads_back_to_it() {
+    let reporter = Reporter::new();
+    let relay = Setup {
+        zone: reporter.zone.clone(),
+        keys: "admin = \"boss@home.test\"\n".to_owned(),
+        aliases: "reports: reports:\n".to_owned(),
+        ..Setup::strangers()
+    }
+    .start();
+    send(
+        &relay,
+        &reporter.signed(&report_of("first", &format!("{ROWS}{NAMED}"))),
+    );
+    let text = relay.cli(&["report", "relay.test"]).ok();
+    // Two hosts of one service, of which receivers have known one; what calls itself Google's leads elsewhere.
+    for words in [
+        "0 ok       37 failed  Mailchimp (198.2.128.9 and others)",
+        "0 ok        5 failed  203.0.113.77\n",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(!text.contains("Google"), "{text}");
+    // Where nobody answers it takes no longer than it may, and says what it knows.
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let server = silent.local_addr().expect("an address").to_string();
+    let begin = std::time::Instant::now();
+    let text = relay.cli(&["report", "--dns", &server, "relay.test"]).ok();
+    assert!(begin.elapsed().as_secs() < 30, "{:?}", begin.elapsed());
+    assert!(
+        text.contains("0 ok        7 failed  198.51.100.25"),
+        "{text}"
+    );
 }
 
 #[test]

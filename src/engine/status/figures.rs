@@ -2,7 +2,9 @@
 
 use super::observed::Observed;
 use super::report::Status;
+use crate::address::Domain;
 use crate::metrics::{Exposition, Family, Provider};
+use crate::report::{Figures, SessionFigures};
 
 /// The figures of a state, with the histograms that it was made of.
 pub(super) fn figures(status: &Status, observed: &Observed) -> String {
@@ -66,6 +68,61 @@ pub(super) fn figures(status: &Status, observed: &Observed) -> String {
         &observed.sync,
     );
     certificates(&mut page, status);
+    page.into_text()
+}
+
+/// The figures of the reports of others, from what is kept of them, of domains that are served.
+pub(super) fn reported<'a>(
+    kept: Option<&[u8]>,
+    served: impl Iterator<Item = &'a Domain>,
+) -> String {
+    let mut reports = kept.map(Figures::parse).unwrap_or_default();
+    reports.complete(served);
+    let tally = &reports.tally;
+    let mut page = Exposition::default();
+    let name = "chopar_reports_total";
+    let help = "Messages that came for reports:, by what became of them.";
+    page.family(Family::Counter, name, help);
+    for (result, count) in [
+        ("counted", tally.counted),
+        ("known", tally.known),
+        ("passed-on", tally.passed_on),
+    ] {
+        page.sample(name, &[("result", result)], count);
+    }
+    let name = "chopar_reports_refused_total";
+    page.family(Family::Counter, name, "Reports not taken, by cause.");
+    for (cause, count) in tally.refusals() {
+        page.sample(name, &[("cause", cause)], count);
+    }
+    let name = "chopar_reported_messages";
+    let help = "Messages in the name of a domain that others have reported for the last 30 days.";
+    page.family(Family::Gauge, name, help);
+    for domain in &reports.domains {
+        let counts = &domain.messages;
+        for (result, count) in [("passed", counts.passed()), ("failed", counts.neither)] {
+            page.sample(
+                name,
+                &[("domain", &domain.domain), ("result", result)],
+                count,
+            );
+        }
+    }
+    let name = "chopar_reported_sessions";
+    let help = "Sessions to hosts of a domain that others have reported for the last 30 days, with TLS or without.";
+    page.family(Family::Gauge, name, help);
+    for domain in &reports.domains {
+        let sum = |of: fn(&SessionFigures) -> u64| {
+            let counts = domain.tls.iter().map(of);
+            counts.fold(0, u64::saturating_add)
+        };
+        for (tls, count) in [
+            ("yes", sum(|one| one.successes)),
+            ("no", sum(|one| one.failures)),
+        ] {
+            page.sample(name, &[("domain", &domain.domain), ("tls", tls)], count);
+        }
+    }
     page.into_text()
 }
 

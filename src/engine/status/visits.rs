@@ -13,7 +13,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use super::figures::figures;
+use super::figures::{figures, reported};
 use super::page;
 use super::report::status;
 use crate::clock::Instant;
@@ -96,7 +96,16 @@ enum Stage {
     /// The request comes in.
     Reading(RequestReader),
     /// A file is being read for whoever asked with this method.
-    Waiting(Method),
+    Waiting(Method, With),
+}
+
+/// What becomes of a file that is read.
+#[derive(Clone, Copy)]
+enum With {
+    /// It is the answer.
+    Nothing,
+    /// Its figures stand behind those of the relay.
+    Figures,
 }
 
 /// What is answered.
@@ -104,7 +113,7 @@ enum Answer {
     /// This.
     Now(Response),
     /// A file of the state, once it is read.
-    Kept(Kept),
+    Kept(Kept, With),
 }
 
 impl Visits {
@@ -151,7 +160,7 @@ impl Visits {
         match event {
             ConnEvent::Bytes(bytes) => self.on_bytes(conn, bytes, delivery, fx),
             ConnEvent::TlsReady(_) => self.on_tls(conn),
-            ConnEvent::Kept(bytes) => self.on_kept(conn, bytes, fx),
+            ConnEvent::Kept(bytes) => self.on_kept(conn, bytes, delivery, fx),
             ConnEvent::Timeout(_) => self.on_timeout(conn, fx),
             ConnEvent::Closed(_) => self.on_closed(conn, fx),
             ConnEvent::Stop => self.stop(conn, fx),
@@ -192,9 +201,9 @@ impl Visits {
         };
         match answer {
             Answer::Now(response) => self.answer(conn, method, response, fx),
-            Answer::Kept(kept) => {
+            Answer::Kept(kept, with) => {
                 if let Some(visit) = self.sessions.get_mut(conn) {
-                    visit.stage = Stage::Waiting(method);
+                    visit.stage = Stage::Waiting(method, with);
                 }
                 fx.actions.push_back(Action::ReadKept { conn, kept });
             }
@@ -202,14 +211,28 @@ impl Visits {
     }
 
     /// The file that was asked for is read.
-    fn on_kept(&mut self, conn: ConnId, bytes: Option<Vec<u8>>, fx: &mut Effects) {
-        let method = match self.sessions.get(conn).map(|visit| &visit.stage) {
-            Some(Stage::Waiting(method)) => *method,
+    fn on_kept(
+        &mut self,
+        conn: ConnId,
+        bytes: Option<Vec<u8>>,
+        delivery: &Delivery,
+        fx: &mut Effects,
+    ) {
+        let (method, with) = match self.sessions.get(conn).map(|visit| &visit.stage) {
+            Some(Stage::Waiting(method, with)) => (*method, *with),
             // It has gone, or has asked for nothing.
             Some(Stage::Reading(_)) | None => return,
         };
-        let response =
-            bytes.map_or_else(Response::not_found, |bytes| Response::ok(Kind::Json, bytes));
+        let response = match (with, bytes) {
+            (With::Figures, bytes) => {
+                let mut text = self.snapshot(delivery, fx).figures.clone();
+                let served = fx.config.domains.keys();
+                text.extend(reported(bytes.as_deref(), served).into_bytes());
+                Response::ok(Kind::Metrics, text)
+            }
+            (With::Nothing, Some(bytes)) => Response::ok(Kind::Json, bytes),
+            (With::Nothing, None) => Response::not_found(),
+        };
         self.answer(conn, method, response, fx);
     }
 
@@ -248,9 +271,9 @@ impl Visits {
             return Answer::Now(file);
         }
         Answer::Now(match request.path.as_str() {
-            "/doctor.json" => return Answer::Kept(Kept::Checklist),
-            "/reports.json" => return Answer::Kept(Kept::Reports),
-            "/metrics" => Response::ok(Kind::Metrics, self.snapshot(delivery, fx).figures.clone()),
+            "/doctor.json" => return Answer::Kept(Kept::Checklist, With::Nothing),
+            "/reports.json" => return Answer::Kept(Kept::Reports, With::Nothing),
+            "/metrics" => return Answer::Kept(Kept::Reports, With::Figures),
             "/status.json" => Response::ok(Kind::Json, self.snapshot(delivery, fx).json.clone()),
             "/health" if !fx.disk.is_stuck => Response::ok(Kind::Text, "ok\n"),
             "/health" => Response::other(

@@ -72,7 +72,9 @@ pub(super) fn deliver(
     match report::read(&bytes, content.len()) {
         Reading::Other => {
             pass_on(&config, sender, mailbox, &header, content)?;
-            folder.tally(&config, |tally| tally.passed_on += 1)?;
+            folder.tally(&config, &[], |tally| {
+                tally.passed_on = tally.passed_on.saturating_add(1);
+            })?;
             Ok("no report; passed on to admin")
         }
         Reading::Refused(refusal) => folder.refuse(&config, &header, refusal),
@@ -145,9 +147,13 @@ fn reporter(config: &Config, header: &Header) -> Reporter {
 
 /// The served domain that a domain is, or lies under.
 fn served<'a>(config: &'a Config, domain: &Domain) -> Option<&'a Domain> {
-    let served = config.domains.keys();
-    let around = served.filter(|served| domain == *served || domain.is_under(served));
-    around.max_by_key(|served| served.as_str().len())
+    let mut name = domain.as_str();
+    loop {
+        if let Some((served, _)) = config.domains.get_key_value(name) {
+            return Some(served);
+        }
+        (_, name) = name.split_once('.')?;
+    }
 }
 
 /// The folder of the reports, held by this process.
@@ -171,6 +177,7 @@ impl Place {
                 .mode(0o640)
                 .open(path.join("lock"))?;
             lock.lock()?;
+            sweep(&path)?;
             Ok(lock)
         };
         match open() {
@@ -192,9 +199,9 @@ impl Place {
     ) -> Result<&'static str, Untaken> {
         let about = report::served(report, |domain| served(config, domain));
         let mut added = Added::Refused(Refusal::Foreign);
-        for domain in about {
+        for domain in &about {
             let mut ledger = self.ledger(domain)?;
-            let is_ours = |other: &Domain| served(config, other) == Some(domain);
+            let is_ours = |other: &Domain| served(config, other) == Some(*domain);
             let here = ledger.add(report, reporter, self.now, &is_ours);
             if here == Added::Counted {
                 self.write(&file_of(domain), &ledger.to_json())?;
@@ -206,11 +213,15 @@ impl Place {
         }
         match added {
             Added::Counted => {
-                self.tally(config, |tally| tally.counted += 1)?;
+                self.tally(config, &about, |tally| {
+                    tally.counted = tally.counted.saturating_add(1);
+                })?;
                 Ok("the report is counted")
             }
             Added::Known => {
-                self.tally(config, |tally| tally.known += 1)?;
+                self.tally(config, &about, |tally| {
+                    tally.known = tally.known.saturating_add(1);
+                })?;
                 Ok("the report was counted before")
             }
             Added::Refused(refusal) => self.refuse(config, header, refusal),
@@ -229,32 +240,48 @@ impl Place {
             .with("cause", refusal.as_str())
             .with_some("author", author);
         log::write(&line);
-        self.tally(config, |tally| {
-            *tally
-                .refused
-                .entry(refusal.as_str().to_owned())
-                .or_default() += 1;
+        self.tally(config, &[], |tally| {
+            let count = tally.refused.entry(refusal.as_str().to_owned());
+            let count = count.or_default();
+            *count = count.saturating_add(1);
         })?;
         Ok("the report is not taken, and its reporter not told")
     }
 
-    /// Counts what became of a message, and writes the summary anew.
-    fn tally(&self, config: &Config, change: impl FnOnce(&mut Tally)) -> Result<(), Untaken> {
+    /// Counts what became of a message. Of the summary that is written anew which `changed` names; and all of it on
+    /// another day, since it is about the last ones.
+    fn tally(
+        &self,
+        config: &Config,
+        changed: &[&Domain],
+        change: impl FnOnce(&mut Tally),
+    ) -> Result<(), Untaken> {
         let mut tally = tally_of(&self.path);
         change(&mut tally);
         self.write(TALLY, &serde_json::to_vec(&tally).unwrap_or_default())?;
+        let path = Path::new(Kept::Reports.file());
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let before = bounded(&self.path.join(&*name)).ok();
+        let before = before.and_then(|bytes| Page::parse(&bytes, self.now));
         let mut domains = Vec::new();
         for domain in config.domains.keys() {
-            if domains.len() < REPORT_SUMMARY_DOMAINS_MAX
-                && self.path.join(file_of(domain)).exists()
-            {
-                let ledger = self.ledger(domain)?;
-                let about = (self.now, REPORT_SUMMARY_DAYS as u64);
-                let summary = Summary::new(domain, &ledger, about, &mut |address| Known {
-                    is_own: is_own(config, address),
-                    ..Known::default()
-                });
-                domains.push(summary);
+            if domains.len() >= REPORT_SUMMARY_DOMAINS_MAX {
+                break;
+            }
+            let kept = before.as_ref().and_then(|page| page.of(domain));
+            match kept.filter(|_| !changed.contains(&domain)) {
+                Some(kept) => domains.push(kept.clone()),
+                None if before.is_some() && !changed.contains(&domain) => {}
+                None if self.path.join(file_of(domain)).exists() => {
+                    let ledger = self.ledger(domain)?;
+                    let about = (self.now, REPORT_SUMMARY_DAYS as u64);
+                    let summary = Summary::new(domain, &ledger, about, &mut |address| Known {
+                        is_own: is_own(config, address),
+                        ..Known::default()
+                    });
+                    domains.push(summary.into());
+                }
+                None => {}
             }
         }
         let page = Page {
@@ -262,8 +289,6 @@ impl Place {
             tally,
             domains,
         };
-        let path = Path::new(Kept::Reports.file());
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
         self.write(&name, &page.to_json())
     }
 
@@ -313,8 +338,23 @@ fn bounded(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Removes what a crash has left of files that were being written. Nobody else writes here.
+fn sweep(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+    Ok(())
+}
+
+/// A name of one label keeps its dot, which makes it none of the files that are there besides.
 fn file_of(domain: &Domain) -> String {
-    format!("{domain}.json")
+    match domain.as_str().contains('.') {
+        true => format!("{domain}.json"),
+        false => format!("{domain}..json"),
+    }
 }
 
 fn is_own(config: &Config, address: IpAddr) -> bool {
@@ -392,3 +432,48 @@ impl io::Read for Lines<'_> {
 
 const TALLY: &str = "tally.json";
 const BLOCK_BYTES: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_crash_left_behind_is_removed_and_no_name_of_a_domain_is_that_of_another_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in [".example.com.json.00", "example.com.json", "lock"] {
+            fs::write(folder.path().join(name), "x").expect("a file");
+        }
+        sweep(folder.path()).expect("swept");
+        let left = fs::read_dir(folder.path()).expect("a folder").count();
+        assert_eq!(left, 2);
+        for name in ["tally", "summary", "lock", "example.com"] {
+            let file = file_of(&Domain::parse(name).expect("a domain"));
+            let ours = [TALLY, "summary.json", "lock"];
+            assert!(!ours.contains(&file.as_str()), "{file}");
+        }
+    }
+
+    #[test]
+    fn a_domain_is_of_the_closest_that_is_served() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["example.com", "sub.example.com"] {
+            fs::create_dir_all(folder.path().join("domains").join(name)).expect("a folder");
+        }
+        fs::write(folder.path().join("chopar.toml"), "").expect("a file");
+        let config = loading::read(folder.path()).expect("a configuration");
+        for (name, found) in [
+            ("example.com", Some("example.com")),
+            ("a.b.example.com", Some("example.com")),
+            ("x.sub.example.com", Some("sub.example.com")),
+            ("notexample.com", None),
+            ("com", None),
+        ] {
+            let domain = Domain::parse(name).expect("a domain");
+            assert_eq!(
+                served(&config, &domain).map(Domain::as_str),
+                found,
+                "{name}"
+            );
+        }
+    }
+}

@@ -60,7 +60,7 @@ fn hold(report: &Report) {
     let page = Page {
         at: now.seconds(),
         tally: Tally::default(),
-        domains: vec![summary],
+        domains: vec![summary.into()],
     };
     let text = page.to_json();
     assert!(text.len() <= REPORT_SUMMARY_BYTES_MAX && str::from_utf8(&text).is_ok());

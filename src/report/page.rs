@@ -1,0 +1,133 @@
+//! What the status page and `/metrics` show of reports: one file, which is written when a report has come.
+//!
+//! Invariant: no more than [`REPORT_SUMMARY_DOMAINS_MAX`] domains, and a file no longer than [`REPORT_SUMMARY_BYTES_MAX`].
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::ledger::{Counts, DAY};
+use super::{Refusal, Summary};
+use crate::address::Domain;
+use crate::date::Timestamp;
+use crate::limits::{REPORT_SUMMARY_BYTES_MAX, REPORT_SUMMARY_DOMAINS_MAX};
+
+/// What became of all messages that came for `reports:`.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct Tally {
+    /// Reports that were counted.
+    pub counted: u64,
+    /// Reports that had been counted before.
+    pub known: u64,
+    /// Messages that were none, and went to a person.
+    pub passed_on: u64,
+    /// Reports that were not taken, by the reason.
+    pub refused: BTreeMap<String, u64>,
+}
+
+/// What the status page shows.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Page {
+    /// When it was made, in seconds since 1970.
+    pub at: u64,
+    /// What became of messages.
+    pub tally: Tally,
+    /// The domains: a [`Summary`] of each.
+    pub domains: Vec<Value>,
+}
+
+/// The figures of a page.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Figures {
+    /// What became of messages.
+    pub tally: Tally,
+    /// By domain.
+    pub domains: Vec<DomainFigures>,
+}
+
+/// The figures of one domain.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct DomainFigures {
+    /// Its name.
+    pub domain: String,
+    /// What became of messages in its name.
+    pub messages: Counts,
+    /// Sessions of those who send to it, by who has reported them.
+    pub tls: Vec<SessionFigures>,
+}
+
+/// Sessions that one organisation has tried.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct SessionFigures {
+    /// With TLS as it was wanted.
+    pub successes: u64,
+    /// Without.
+    pub failures: u64,
+}
+
+impl Figures {
+    /// Reads those of a page that was written; all zero where it cannot be read.
+    pub fn parse(bytes: &[u8]) -> Self {
+        serde_json::from_slice(bytes).unwrap_or_default()
+    }
+
+    /// Adds those that are served and of which nothing is known, as far as there is room.
+    pub fn complete<'a>(&mut self, served: impl Iterator<Item = &'a Domain>) {
+        for domain in served.take(REPORT_SUMMARY_DOMAINS_MAX) {
+            let mut known = self.domains.iter();
+            if !known.any(|known| known.domain == domain.as_str()) {
+                self.domains.push(DomainFigures {
+                    domain: domain.to_string(),
+                    ..DomainFigures::default()
+                });
+            }
+        }
+        self.domains.truncate(REPORT_SUMMARY_DOMAINS_MAX);
+    }
+}
+
+impl Tally {
+    /// Reports that were not taken for each of all reasons.
+    pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Refusal::ALL.iter().map(|refusal| {
+            let cause = refusal.as_str();
+            (cause, self.refused.get(cause).copied().unwrap_or_default())
+        })
+    }
+}
+
+impl From<Summary> for Value {
+    fn from(summary: Summary) -> Self {
+        serde_json::to_value(summary).unwrap_or_default()
+    }
+}
+
+impl Page {
+    /// Reads one that was written on the day of `now`; none where it is older, or cannot be read.
+    pub fn parse(bytes: &[u8], now: Timestamp) -> Option<Self> {
+        let page: Self = serde_json::from_slice(bytes).ok()?;
+        (page.at / DAY == now.seconds() / DAY).then_some(page)
+    }
+
+    /// What it says of a domain.
+    pub fn of(&self, domain: &Domain) -> Option<&Value> {
+        let mut domains = self.domains.iter();
+        domains.find(|one| one.get("domain").and_then(Value::as_str) == Some(domain.as_str()))
+    }
+
+    /// The page as JSON, as much of it as it may be long.
+    pub fn to_json(mut self) -> Vec<u8> {
+        self.domains.truncate(REPORT_SUMMARY_DOMAINS_MAX);
+        loop {
+            let text = serde_json::to_vec(&self).unwrap_or_default();
+            if text.len() <= REPORT_SUMMARY_BYTES_MAX || self.domains.pop().is_none() {
+                return text;
+            }
+        }
+    }
+}

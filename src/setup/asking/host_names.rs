@@ -1,0 +1,30 @@
+//! What hosts are called, by the resolvers. A name counts only where it leads back to the host: whoever has an address can
+//! have it called anything.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Asker, each};
+use crate::address::Domain;
+use crate::config::Toggle;
+use crate::policy::vetting::Vetting;
+
+impl Asker {
+    /// The names of these hosts. Those that no resolver has told in time are left out, as those that have none.
+    pub fn host_names(&self, addresses: &[IpAddr]) -> BTreeMap<IpAddr, Domain> {
+        let found = Mutex::new(BTreeMap::new());
+        each(addresses, |&address| {
+            let (mut vetting, mut questions) = Vetting::begin(address, &Arc::default(), Toggle::On);
+            while let Some(question) = questions.pop() {
+                let answer = self.answer_by(&question, |name, kind| self.resolved(name, kind));
+                questions.extend(vetting.on_answer(&question, &answer, &mut |_| {}));
+            }
+            if let Some(name) = vetting.name() {
+                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                found.insert(address, name.clone());
+            }
+        });
+        found.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
