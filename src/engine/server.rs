@@ -4,6 +4,7 @@
 //! has answered.
 
 mod abuse;
+mod acceptance;
 mod authentication;
 mod blocks;
 mod crowd;

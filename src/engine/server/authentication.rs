@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::acceptance::Acceptance;
 use super::examination::{Checked, Checking, Seal};
 use super::intake::{Plan, Whole};
 use super::session::{Inbound, Server};
@@ -130,7 +131,7 @@ impl Server {
                 false => Dmarc::Off,
             },
         };
-        inbound.checking = Some(Box::new(Checking {
+        inbound.acceptance = Acceptance::Examining(Box::new(Checking {
             id,
             whole,
             transaction,
@@ -163,7 +164,7 @@ impl Server {
                 return Err(Reply::NO_MEMORY);
             }
             let holder = inbound.holding.holder();
-            let Some(checking) = inbound.checking.as_mut() else {
+            let Some(checking) = inbound.acceptance.examining() else {
                 return Ok(());
             };
             while checking.asked.len() < DNS_QUESTIONS_PER_SESSION_MAX
@@ -201,7 +202,7 @@ impl Server {
         answer: &Answer,
         fx: &mut Effects,
     ) {
-        let Some(checking) = inbound.checking.as_mut() else {
+        let Some(checking) = inbound.acceptance.examining() else {
             return self.inbound_put(conn, inbound, fx);
         };
         let Some(at) = checking.asked.iter().position(|asked| asked == question) else {
@@ -234,7 +235,7 @@ impl Server {
         findings: &Findings,
         fx: &mut Effects,
     ) -> Result<(), Reply> {
-        let Some(mut checking) = inbound.checking.take() else {
+        let Some(mut checking) = inbound.acceptance.take_examining() else {
             return Ok(());
         };
         self.log_findings(inbound, checking.id, findings, fx);
@@ -245,7 +246,7 @@ impl Server {
         let released = match self.release(inbound, &mut checking.transaction, Some(findings), fx) {
             Ok(released) => released,
             Err(reply) => {
-                inbound.checking = Some(checking);
+                inbound.acceptance = Acceptance::Examining(checking);
                 return Err(reply);
             }
         };

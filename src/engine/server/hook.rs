@@ -8,6 +8,7 @@
 //! Invariants: every question ends in a verdict, if only that of its deadline; a client that goes away takes its question
 //! with it.
 
+use super::acceptance::Acceptance;
 use super::examination::Checked;
 use super::question::{Asking, Hooking};
 use super::session::{Inbound, Server};
@@ -18,7 +19,7 @@ use crate::engine::log::{Level, Line};
 use crate::engine::timers::Timer;
 use crate::limits::HOOKS_MAX;
 use crate::policy::shares::Resource;
-use crate::queue::{Command, Content, ReadError};
+use crate::queue::{Content, ReadError};
 use crate::queue_id::QueueId;
 use crate::smtp::hook::{Fact, HOOK, Hook, Verdict};
 use crate::smtp::reply::Reply;
@@ -43,7 +44,7 @@ impl Server {
             unwritten = unwritten.saturating_add(bytes.len());
             self.store_block(id, inbound.holder(), bytes, fx);
         }
-        inbound.hooking = Some(Box::new(Hooking {
+        inbound.acceptance = Acceptance::AtHook(Box::new(Hooking {
             checked,
             unwritten,
             asking: None,
@@ -62,7 +63,7 @@ impl Server {
         result: Result<usize, Reply>,
         fx: &mut Effects,
     ) {
-        let asked = result.and_then(|bytes| match inbound.hooking.as_mut() {
+        let asked = result.and_then(|bytes| match inbound.acceptance.at_hook() {
             Some(hooking) => {
                 hooking.unwritten = hooking.unwritten.saturating_sub(bytes);
                 match hooking.unwritten {
@@ -84,7 +85,7 @@ impl Server {
         inbound: &mut Inbound,
         fx: &mut Effects,
     ) -> Result<(), Reply> {
-        let Some(hooking) = inbound.hooking.as_mut() else {
+        let Some(hooking) = inbound.acceptance.at_hook() else {
             return Ok(());
         };
         let (id, whole) = (hooking.checked.id, &hooking.checked.whole);
@@ -159,7 +160,7 @@ impl Server {
     fn hook_connected(&mut self, conn: ConnId, mut asking: Box<Asking>, fx: &mut Effects) {
         let mut out = Vec::new();
         if let Some(inbound) = self.sessions.get(asking.owner)
-            && let Some(hooking) = &inbound.hooking
+            && let Acceptance::AtHook(hooking) = &inbound.acceptance
         {
             let whole = &hooking.checked.whole;
             let facts = self.facts(inbound, &hooking.checked, fx);
@@ -270,7 +271,7 @@ impl Server {
                 if junk {
                     self.note_hook(id, "it wrote something that is no header field", fx);
                 }
-                if let Some(hooking) = inbound.hooking.take() {
+                if let Some(hooking) = inbound.acceptance.take_at_hook() {
                     let mut checked = hooking.checked;
                     checked.hooked = fields;
                     if let Err(reply) = self.message_wanted(owner, &mut inbound, checked, fx) {
@@ -285,7 +286,7 @@ impl Server {
             }
             Verdict::Defer { text } => self.hook_defers(id, &text, fx),
         };
-        if let Some(hooking) = inbound.hooking.as_mut() {
+        if let Some(hooking) = inbound.acceptance.at_hook() {
             hooking.asking = None;
         }
         self.message_refused(owner, inbound, &reply, fx);
@@ -302,13 +303,8 @@ impl Server {
         fx.log(line.with("why", why));
     }
 
-    /// Nobody waits for an answer any more: gives up the message, and the question.
-    pub(super) fn drop_hooking(&mut self, hooking: &Hooking, fx: &mut Effects) {
-        let id = hooking.checked.id;
-        if hooking.checked.whole.spilled {
-            self.spilling.remove(&id);
-            fx.store(Command::BodyDiscard { id });
-        }
+    /// Nobody waits for an answer any more: gives up the question.
+    pub(super) fn drop_question(&mut self, hooking: &Hooking, fx: &mut Effects) {
         if let Some(conn) = hooking.asking
             && let Some(asking) = self.askings.take(conn)
         {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::acceptance::{Acceptance, Signing};
 use super::authentication::without;
 use super::examination::Checked;
 use super::intake::{Plan, Separator, Whole};
-use super::session::{Inbound, Server, Signing};
+use super::session::{Inbound, Server};
 use crate::address::{Domain, Mailbox};
 use crate::auth::dkim::tag::TagList;
 use crate::engine::effects::{Effects, JobOwner};
@@ -35,33 +36,33 @@ impl Server {
         }
         inbound.recipient_bytes = 0;
         inbound.holding.give_spool(&mut fx.shares);
-        if let Some(intake) = inbound.intake.take()
-            && intake.is_spilled()
-        {
-            self.spilling.remove(&intake.id());
-            fx.store(Command::BodyDiscard { id: intake.id() });
-        }
-        if let Some(checking) = inbound.checking.take() {
-            if let Some(turn) = checking.turn() {
-                self.verifications.forget(turn);
+        let spilled = match std::mem::take(&mut inbound.acceptance) {
+            // What is on its way to the disk is the spool's.
+            Acceptance::Idle | Acceptance::Storing => None,
+            Acceptance::Receiving(intake) => intake.is_spilled().then(|| intake.id()),
+            Acceptance::Examining(checking) => {
+                if let Some(turn) = checking.turn() {
+                    self.verifications.forget(turn);
+                }
+                checking.is_spilled().then(|| checking.id())
             }
-            if checking.is_spilled() {
-                self.spilling.remove(&checking.id());
-                fx.store(Command::BodyDiscard { id: checking.id() });
+            Acceptance::AtHook(hooking) => {
+                self.drop_question(&hooking, fx);
+                let checked = &hooking.checked;
+                checked.whole.spilled.then_some(checked.id)
             }
-        }
-        if let Some(hooking) = inbound.hooking.take() {
-            self.drop_hooking(&hooking, fx);
-        }
-        if let Some(signing) = inbound.signing.take() {
-            // It will not be stored: the uses that it has taken came to nothing.
-            for id in std::mem::take(&mut inbound.used) {
-                self.strangers.returns.give_back(id);
+            Acceptance::Signing(signing) => {
+                // It will not be stored: the uses that it has taken came to nothing.
+                for id in std::mem::take(&mut inbound.used) {
+                    self.strangers.returns.give_back(id);
+                }
+                let is_file = matches!(signing.record.body, Body::File { .. });
+                is_file.then_some(signing.record.id)
             }
-            if let Body::File { .. } = signing.record.body {
-                let id = signing.record.id;
-                fx.store(Command::BodyDiscard { id });
-            }
+        };
+        if let Some(id) = spilled {
+            self.spilling.remove(&id);
+            fx.store(Command::BodyDiscard { id });
         }
     }
 
@@ -72,7 +73,7 @@ impl Server {
         body: &mut Vec<u8>,
         fx: &mut Effects,
     ) {
-        let Some(mut intake) = inbound.intake.take() else {
+        let Some(mut intake) = inbound.acceptance.take_receiving() else {
             return;
         };
         let is_over = inbound.is_over;
@@ -91,9 +92,9 @@ impl Server {
                 }
             }
         }
-        inbound.intake = Some(intake);
+        inbound.acceptance = Acceptance::Receiving(intake);
         if !self.has_memory(inbound, fx)
-            && let Some(intake) = inbound.intake.as_mut()
+            && let Some(intake) = inbound.acceptance.receiving()
         {
             intake.refuse(Reply::NO_MEMORY);
         }
@@ -153,7 +154,8 @@ impl Server {
         fx: &mut Effects,
     ) -> Result<(), Reply> {
         self.claim(inbound, fx)?;
-        let intake = inbound.intake.take().ok_or(Reply::STORE_FAILED)?;
+        let intake = inbound.acceptance.take_receiving();
+        let intake = intake.ok_or(Reply::STORE_FAILED)?;
         let id = intake.id();
         let spilled = intake.is_spilled();
         let whole = intake
@@ -238,7 +240,7 @@ impl Server {
                 .with("size", size)
                 .with("keys", inputs.len())
         });
-        inbound.signing = Some(Box::new(Signing { record, size }));
+        inbound.acceptance = Acceptance::Signing(Box::new(Signing { record, size }));
         if inputs.is_empty() && seal.is_none() {
             self.message_signed(conn, inbound, fx);
         } else {
@@ -409,7 +411,7 @@ impl Server {
         let Some(mut inbound) = self.sessions.take(conn) else {
             return;
         };
-        let Some(signing) = inbound.signing.as_mut() else {
+        let Some(signing) = inbound.acceptance.signing() else {
             return self.inbound_put(conn, inbound, fx);
         };
         let WorkResult::Signed(Ok(mut fields)) = result else {
@@ -432,7 +434,7 @@ impl Server {
 
     /// All signatures are there: the message goes to the disk.
     pub(super) fn message_signed(&mut self, conn: ConnId, inbound: &mut Inbound, fx: &mut Effects) {
-        let Some(signing) = inbound.signing.take() else {
+        let Some(signing) = inbound.acceptance.take_signed() else {
             return;
         };
         let Signing { record, size } = *signing;
@@ -487,6 +489,7 @@ impl Server {
         }
         inbound.recipient_bytes = 0;
         inbound.holding.give_spool(&mut fx.shares);
+        inbound.acceptance = Acceptance::Idle;
         inbound.session.on_stored(reply, &mut out);
         // Nothing comes between this answer and its client, not even the answers to what was sent behind the message.
         if self.account(&mut inbound, fx) && inbound.kept.len() > SESSION_KEPT_BYTES {
@@ -510,15 +513,15 @@ impl Server {
         let Some(mut inbound) = self.sessions.take(conn) else {
             return;
         };
-        if let Some(intake) = inbound.intake.as_mut() {
-            match result {
+        match &mut inbound.acceptance {
+            Acceptance::Receiving(intake) => match result {
                 Ok(bytes) => intake.on_written(bytes),
                 Err(reply) => intake.on_lost(reply),
-            }
-        } else if let Some(checking) = inbound.checking.as_mut() {
-            checking.on_written(result);
-        } else if inbound.hooking.is_some() {
-            return self.hook_written(conn, inbound, result, fx);
+            },
+            Acceptance::Examining(checking) => checking.on_written(result),
+            Acceptance::AtHook(_) => return self.hook_written(conn, inbound, result, fx),
+            // Nothing of it is waited for here any more.
+            Acceptance::Idle | Acceptance::Signing(_) | Acceptance::Storing => {}
         }
         self.inbound_resume(conn, inbound, Vec::new(), fx);
     }

@@ -1,5 +1,6 @@
 //! The beginning of a session: whether a client is let in, who a proxy says that it is, and what comes before the banner.
 
+use super::acceptance::Acceptance;
 use super::crowd::Places;
 use super::holding::Holding;
 use super::session::{Inbound, Opening, Server};
@@ -41,10 +42,7 @@ impl Server {
             kept: Vec::new(),
             is_full: false,
             body: Vec::new(),
-            intake: None,
-            checking: None,
-            hooking: None,
-            signing: None,
+            acceptance: Acceptance::Idle,
             grants: Grants::default(),
             used: Vec::new(),
             named: Vec::new(),

@@ -116,12 +116,7 @@ impl Server {
         if let Err(reply) = taken {
             return self.take_from(conn, inbound, reply, fx);
         }
-        let block = match (inbound.intake.as_mut(), inbound.checking.as_mut()) {
-            (Some(intake), _) => Some((intake.id(), intake.stream_out())),
-            (None, Some(checking)) => Some((checking.id(), checking.stream_out())),
-            (None, None) => None,
-        };
-        if let Some((id, bytes)) = block {
+        if let Some((id, bytes)) = inbound.acceptance.stream_out() {
             self.spilling.insert(id, conn);
             self.store_block(id, inbound.holder(), bytes, fx);
         }
@@ -143,12 +138,13 @@ impl Server {
         reply: Reply,
         fx: &mut Effects,
     ) {
-        match inbound.intake.as_mut() {
+        let is_judged = inbound.acceptance.is_judged();
+        match inbound.acceptance.receiving() {
             Some(intake) if !intake.is_refused() => {
                 intake.refuse(reply);
                 self.inbound_put(conn, inbound, fx);
             }
-            None if inbound.checking.is_some() || inbound.hooking.is_some() => {
+            None if is_judged => {
                 self.message_refused(conn, inbound, &reply, fx);
             }
             _ => self.inbound_crowded_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION, fx),

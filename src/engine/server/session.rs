@@ -5,14 +5,15 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::acceptance::Acceptance;
 use super::blocks::Blocks;
 use super::crowd::{Crowd, Places};
-use super::examination::{Checking, Verifications};
+use super::examination::Verifications;
 use super::guard::{Accepted, Guard, Strangers, Verdict};
 use super::holding::Holding;
 use super::intake::Intake;
 use super::login::{Exchange, Logins};
-use super::question::{Asking, Hooking, Hooks};
+use super::question::{Asking, Hooks};
 use crate::address::{Mailbox, ReversePath};
 use crate::auth::srs::Rewriter;
 use crate::clock::Instant;
@@ -31,7 +32,6 @@ use crate::limits::{
 use crate::policy::authority::{Door, Grants};
 use crate::policy::rates::Claim;
 use crate::policy::shares::{Holder, Resource};
-use crate::queue::MessageRecord;
 use crate::queue_id::QueueId;
 use crate::smtp::command::ForwardPath;
 use crate::smtp::proxy::HeaderReader;
@@ -88,10 +88,8 @@ pub(super) struct Inbound {
     pub(super) is_full: bool,
     /// Bytes of the body that the session gave out in this turn.
     pub(super) body: Vec<u8>,
-    pub(super) intake: Option<Box<Intake>>,
-    pub(super) checking: Option<Box<Checking>>,
-    pub(super) hooking: Option<Box<Hooking>>,
-    pub(super) signing: Option<Box<Signing>>,
+    /// The message on its way from its first byte to the disk.
+    pub(super) acceptance: Acceptance,
     /// What the recipients that were accepted rest on.
     pub(super) grants: Grants,
     /// Return addresses of which the message has taken a use.
@@ -138,19 +136,13 @@ pub(super) enum Opening {
     Over,
 }
 
-/// A message that waits for its signatures.
-pub(super) struct Signing {
-    pub(super) record: MessageRecord,
-    pub(super) size: u64,
-}
-
 impl Inbound {
     /// Whether bytes may be read for it now.
     pub(super) fn wants_input(&self) -> bool {
-        let stalled = self
-            .intake
-            .as_ref()
-            .is_some_and(|intake| intake.in_flight() > self.in_flight_max());
+        let stalled = match &self.acceptance {
+            Acceptance::Receiving(intake) => intake.in_flight() > self.in_flight_max(),
+            _ => false,
+        };
         !matches!(self.opening, Opening::Over)
             || (self.session.wants_input() && !stalled && !self.is_full)
     }
@@ -215,45 +207,27 @@ impl Inbound {
 
     /// Bytes that it can stream out.
     pub(super) fn can_stream(&self) -> usize {
-        let intake = self.intake.as_ref().map(|intake| intake.can_stream());
-        let checking = || self.checking.as_ref().map(|checking| checking.can_stream());
-        intake.or_else(checking).unwrap_or(0)
+        self.acceptance.can_stream()
     }
 
     /// Bytes that it can lose: nothing while its message is stored.
     pub(super) fn can_lose(&self) -> usize {
-        let is_stored =
-            self.session.timeout().is_none() && self.checking.is_none() && self.hooking.is_none();
+        let is_stored = self.session.timeout().is_none() && !self.acceptance.is_judged();
         if is_stored { 0 } else { self.memory() }
     }
 
     /// Whether its message is on its way to the disk: it may be queued whatever becomes of the session, so that its client
     /// has to hear the answer.
     pub(super) fn awaits_disk(&self) -> bool {
-        let is_still_here = self.intake.is_some()
-            || self.checking.is_some()
-            || self.hooking.is_some()
-            || self.signing.is_some();
-        self.session.is_busy() && self.session.timeout().is_none() && !is_still_here
+        matches!(self.acceptance, Acceptance::Storing)
     }
 
     /// Bytes that it holds, without those on their way to the disk.
     pub(super) fn memory(&self) -> usize {
-        let intake = self.intake.as_ref().map_or(0, |intake| intake.memory());
-        let signing = self.signing.as_ref();
-        let signing = signing.map_or(0, |signing| signing.record.held());
-        let checking = self
-            .checking
-            .as_ref()
-            .map_or(0, |checking| checking.memory());
-        let hooking = self.hooking.as_ref().map_or(0, |hooking| hooking.memory());
         self.kept
             .capacity()
-            .saturating_add(checking)
-            .saturating_add(hooking)
+            .saturating_add(self.acceptance.memory())
             .saturating_add(self.body.capacity())
-            .saturating_add(intake)
-            .saturating_add(signing)
             .saturating_add(self.recipient_bytes)
             .saturating_add(self.pending)
     }
@@ -381,7 +355,7 @@ impl Server {
     ) {
         let mut out = Vec::new();
         self.stranger_answer(conn, &mut inbound, question, answer, &mut out, fx);
-        if inbound.checking.is_some() {
+        if inbound.acceptance.examining().is_some() {
             return self.examination_answer(conn, inbound, question, answer, fx);
         }
         if out.is_empty() && inbound.held_until.is_none() {
@@ -767,7 +741,7 @@ impl Server {
                     let sender = inbound.session.reverse_path();
                     let sender = sender.and_then(ReversePath::mailbox).cloned();
                     let id = fx.ids.next(fx.now.wall);
-                    inbound.intake = Some(Box::new(Intake::new(id, sender)));
+                    inbound.acceptance = Acceptance::Receiving(Box::new(Intake::new(id, sender)));
                     inbound.body_began = fx.now.instant;
                     inbound.body_bytes = 0;
                 }

@@ -51,7 +51,7 @@ impl Server {
         let Some(mut inbound) = self.sessions.take(conn) else {
             return;
         };
-        let checking = inbound.checking.as_mut();
+        let checking = inbound.acceptance.examining();
         let checking = checking.filter(|checking| checking.id() == id);
         if let (Some(checking), WorkResult::Verified(verified)) = (checking, result) {
             let effort = verified.effort;

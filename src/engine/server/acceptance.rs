@@ -1,0 +1,144 @@
+//! A message on its way from its first byte to the disk: one state at a time, with all that belongs to it.
+//!
+//! ```text
+//!   Idle --body begins--> Receiving --dot--> Examining --findings--> AtHook --verdict--> Signing --signatures--> Storing
+//!     ^                       |  '---------- nothing to examine ------^  ^                  ^  '- no key -----------^
+//!     |                       |                                       '--'--- no hook ------'                       |
+//!     '------------ refused, given up: drop_body ---------------------------------------- the disk has answered ----'
+//! ```
+
+use super::examination::Checking;
+use super::intake::Intake;
+use super::question::Hooking;
+use crate::queue::MessageRecord;
+use crate::queue_id::QueueId;
+
+/// How far a message is.
+#[derive(Default)]
+pub(super) enum Acceptance {
+    /// There is none.
+    #[default]
+    Idle,
+    /// Its body comes in.
+    Receiving(Box<Intake>),
+    /// It is whole; whose it is is found out.
+    Examining(Box<Checking>),
+    /// The hook judges it, or will.
+    AtHook(Box<Hooking>),
+    /// Workers make its signatures.
+    Signing(Box<Signing>),
+    /// It is on its way to the disk: it may be queued whatever becomes of its session.
+    Storing,
+}
+
+/// A message that waits for its signatures.
+pub(super) struct Signing {
+    pub(super) record: MessageRecord,
+    /// Bytes of its body.
+    pub(super) size: u64,
+}
+
+impl Acceptance {
+    /// The message whose body comes in.
+    pub(super) fn receiving(&mut self) -> Option<&mut Intake> {
+        match self {
+            Self::Receiving(intake) => Some(intake),
+            _ => None,
+        }
+    }
+
+    /// The message that is examined.
+    pub(super) fn examining(&mut self) -> Option<&mut Checking> {
+        match self {
+            Self::Examining(checking) => Some(checking),
+            _ => None,
+        }
+    }
+
+    /// The message that the hook judges.
+    pub(super) fn at_hook(&mut self) -> Option<&mut Hooking> {
+        match self {
+            Self::AtHook(hooking) => Some(hooking),
+            _ => None,
+        }
+    }
+
+    /// The message that is being signed.
+    pub(super) fn signing(&mut self) -> Option<&mut Signing> {
+        match self {
+            Self::Signing(signing) => Some(signing),
+            _ => None,
+        }
+    }
+
+    /// Takes out the message whose body comes in.
+    pub(super) fn take_receiving(&mut self) -> Option<Box<Intake>> {
+        match std::mem::take(self) {
+            Self::Receiving(intake) => Some(intake),
+            other => self.keep(other),
+        }
+    }
+
+    /// Takes out the message that is examined.
+    pub(super) fn take_examining(&mut self) -> Option<Box<Checking>> {
+        match std::mem::take(self) {
+            Self::Examining(checking) => Some(checking),
+            other => self.keep(other),
+        }
+    }
+
+    /// Takes out the message that the hook judges.
+    pub(super) fn take_at_hook(&mut self) -> Option<Box<Hooking>> {
+        match std::mem::take(self) {
+            Self::AtHook(hooking) => Some(hooking),
+            other => self.keep(other),
+        }
+    }
+
+    /// Takes out the message that was signed: the next that is heard of it comes from the disk.
+    pub(super) fn take_signed(&mut self) -> Option<Box<Signing>> {
+        match std::mem::replace(self, Self::Storing) {
+            Self::Signing(signing) => Some(signing),
+            other => self.keep(other),
+        }
+    }
+
+    fn keep<T>(&mut self, state: Self) -> Option<T> {
+        *self = state;
+        None
+    }
+
+    /// Whether it is whole, and what becomes of it is still open.
+    pub(super) const fn is_judged(&self) -> bool {
+        matches!(self, Self::Examining(_) | Self::AtHook(_))
+    }
+
+    /// Bytes that it holds, without those on their way to the disk.
+    pub(super) fn memory(&self) -> usize {
+        match self {
+            Self::Idle | Self::Storing => 0,
+            Self::Receiving(intake) => intake.memory(),
+            Self::Examining(checking) => checking.memory(),
+            Self::AtHook(hooking) => hooking.memory(),
+            Self::Signing(signing) => signing.record.held(),
+        }
+    }
+
+    /// Bytes that it can stream out.
+    pub(super) fn can_stream(&self) -> usize {
+        match self {
+            Self::Receiving(intake) => intake.can_stream(),
+            Self::Examining(checking) => checking.can_stream(),
+            Self::Idle | Self::AtHook(_) | Self::Signing(_) | Self::Storing => 0,
+        }
+    }
+
+    /// Gives what it can stream out.
+    pub(super) fn stream_out(&mut self) -> Option<(QueueId, Vec<u8>)> {
+        match self {
+            Self::Receiving(intake) => Some((intake.id(), intake.stream_out())),
+            Self::Examining(checking) => Some((checking.id(), checking.stream_out())),
+            Self::Idle | Self::AtHook(_) | Self::Signing(_) | Self::Storing => None,
+        }
+    }
+}
