@@ -306,7 +306,7 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
         "/etc/chopar stays",
         "/var/lib/chopar stays",
         "keys and queue are there\n",
-        "sudo userdel chopar",
+        "the system account chopar stays, since what stays belongs to it",
     ];
     contains("purged", &stays);
     // Then no daemon was there to ask.
@@ -324,7 +324,7 @@ fn the_package_is_installed_used_upgraded_removed_and_purged() {
         &[
             "Remove configuration, keys and queue of chopar?",
             "nothing is there\nchopar:x:",
-            "the system account chopar stays",
+            "sudo userdel chopar",
         ],
     );
     contains(
