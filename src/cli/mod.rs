@@ -133,7 +133,10 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     match Arguments::from_args(&["chopar"], &strs) {
         Ok(arguments) => end(
             run(arguments, output).map_err(|failure| match failure.exit_code() {
-                USAGE => Failure::new(USAGE, help::with_way(&strs, &failure.to_string())),
+                // Where it names the command that mends it, another one is no help.
+                USAGE if !failure.to_string().contains("`chopar ") => {
+                    Failure::new(USAGE, help::with_way(&strs, &failure.to_string()))
+                }
                 _ => failure,
             }),
         ),
