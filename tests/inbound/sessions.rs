@@ -761,5 +761,8 @@ fn the_longest_turn_stays_with_the_time_when_it_began() {
         engine.note_turn(Duration::from_micros(took), now);
     }
     let stats = engine.stats();
-    assert_eq!((stats.total.longest_turn_us, stats.total.longest_turn_at), (700, 2));
+    assert_eq!(
+        (stats.total.longest_turn_us, stats.total.longest_turn_at),
+        (700, 2)
+    );
 }
