@@ -101,7 +101,7 @@ fn screen(status: &Status) -> String {
         stats.queued,
         stats.held,
         stats.sessions,
-        stats.couriers,
+        stats.deliveries,
         size_text(stats.buffered as u64),
         size_text(status.memory_max),
     ));

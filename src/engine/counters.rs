@@ -15,12 +15,12 @@ pub struct Counters {
     pub refused: u64,
     /// Recipients delivered.
     pub delivered: u64,
-    /// Attempts put off.
+    /// Attempts deferred.
     pub deferred: u64,
     /// Recipients failed.
     pub failed: u64,
-    /// Notifications sent.
-    pub notices: u64,
+    /// DSNs sent.
+    pub dsns: u64,
     /// Recipients that were forwarded with a rewritten reverse-path.
     pub forwarded: u64,
     /// Messages that failed DMARC.
@@ -29,13 +29,13 @@ pub struct Counters {
     pub dmarc_refused: u64,
     /// Messages that the hook refused.
     pub hook_refused: u64,
-    /// Messages that it, or what happened to it, put off.
+    /// Messages that it, or what happened to it, deferred.
     pub hook_deferred: u64,
-    /// Connections, messages and recipients of strangers who had had enough.
+    /// Connections, messages and recipients of clients who had had enough.
     pub throttled: u64,
     /// Recipients refused because a list has the client.
     pub listed: u64,
-    /// Recipients put off by greylisting.
+    /// Recipients deferred by greylisting.
     pub greylisted: u64,
     /// Replies held back.
     pub slowed: u64,
@@ -56,7 +56,7 @@ pub struct Tables {
     /// Connections in both directions.
     pub connections: usize,
     /// Client sessions.
-    pub couriers: usize,
+    pub deliveries: usize,
     /// Next hops.
     pub hops: usize,
     /// Deadlines, those whose owner is gone too.
@@ -69,10 +69,10 @@ pub struct Tables {
     pub questions: usize,
     /// Answers of the DNS that are remembered.
     pub answers: usize,
-    /// Notifications that are being made.
-    pub notices_at_work: usize,
-    /// Notifications that wait.
-    pub notices: usize,
+    /// DSNs that are being made.
+    pub dsns_at_work: usize,
+    /// DSNs that wait.
+    pub dsns: usize,
     /// Outcomes that the disk refused.
     pub unrecorded: usize,
     /// Records that are on their way to the disk.
@@ -87,7 +87,7 @@ pub struct Tables {
     pub hooks: usize,
     /// Queued messages.
     pub queued: usize,
-    /// Counts of what strangers do.
+    /// Counts of what clients do.
     pub conduct: usize,
     /// What greylisting remembers.
     pub greylist: usize,

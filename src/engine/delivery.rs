@@ -1,4 +1,4 @@
-//! Couriers: one client session each, from the look-up of a next hop to QUIT.
+//! Delivery sessions: one client session each, from the look-up of a next hop to QUIT.
 //!
 //! ```text
 //!   Searching --MX, addresses--> Connecting --> Talking --Ready--> Carrying --Done--> Recording --> Carrying …
@@ -6,7 +6,7 @@
 //!       '----------------------------'---------------'--------- refused for now ------'
 //! ```
 //!
-//! A courier sets out without a message and takes the oldest that is due once it got through. Its outcome is
+//! A delivery session sets out without a message and takes the oldest that is due once it got through. Its outcome is
 //! committed before it takes the next, so that a kill can repeat at most one message of each session.
 //!
 //! One attempt walks all hosts and addresses (RFC 5321 section 5.1): what a host refuses for now, or leaves open by

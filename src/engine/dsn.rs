@@ -1,11 +1,11 @@
-//! Notifications (RFC 3461, 3464): who is told what, and in which order it reaches the disk.
+//! DSNs (RFC 3461, 3464): who is told what, and in which order it reaches the disk.
 //!
 //! ```text
-//!   notify --> read envelope --> read header --> build --> sign --> append notification, append outcome
+//!   notify --> read envelope --> read header --> build --> sign --> append DSN, append outcome
 //! ```
 //!
-//! Invariant: the notification stands in the journal before the outcome that closes its recipient, so that a crash
-//! between the two can cost a second notification and never a missing one. There is none for the null reverse-path.
+//! Invariant: the DSN stands in the journal before the outcome that closes its recipient, so that a crash
+//! between the two can cost a second DSN and never a missing one. There is none for the null reverse-path.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -33,24 +33,24 @@ use crate::queue::{Body, Content, MessageRecord, Outcome, OutcomeRecord, Part, P
 use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
 
-/// Notifications that are being made.
+/// DSNs that are being made.
 #[derive(Debug, Default)]
 pub(super) struct Dsns {
-    at_work: HashMap<u64, Notice>,
-    waiting: VecDeque<Notice>,
+    at_work: HashMap<u64, PendingDsn>,
+    waiting: VecDeque<PendingDsn>,
     next: u64,
 }
 
-/// One notification on its way to the disk.
+/// One DSN on its way to the disk.
 #[derive(Debug)]
-struct Notice {
+struct PendingDsn {
     /// What is recorded behind it.
     record: OutcomeRecord,
     /// Recipients that were handed to a host without DSN, and whose sender asked to hear of it.
     relayed: Vec<u32>,
     /// The host that answered.
     host: Option<String>,
-    /// The courier that waits for the record.
+    /// The delivery session that waits for the record.
     session: Option<ConnId>,
     /// The event by which the log is to name the recipients, where it has not.
     unlogged: Option<&'static str>,
@@ -60,14 +60,14 @@ struct Notice {
 }
 
 impl Dsns {
-    /// Notifications that are being made, and those that wait.
+    /// DSNs that are being made, and those that wait.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.at_work.len(), self.waiting.len())
     }
 }
 
 impl Dsns {
-    /// Tells the sender what a record says, then writes the record; the courier, if any, waits for that.
+    /// Tells the sender what a record says, then writes the record; the delivery session, if any, waits for that.
     pub(super) fn notify(&mut self, unrecorded: Unrecorded, fx: &mut Effects) {
         let Unrecorded {
             record,
@@ -76,7 +76,7 @@ impl Dsns {
             session,
             unlogged,
         } = unrecorded;
-        let notice = Notice {
+        let pending = PendingDsn {
             record,
             relayed,
             host,
@@ -86,8 +86,8 @@ impl Dsns {
             fields: Vec::new(),
             made: None,
         };
-        self.waiting.push_back(notice);
-        self.next_notice(fx);
+        self.waiting.push_back(pending);
+        self.start_next(fx);
     }
 
     /// Tells the sender that a message is late, once.
@@ -116,21 +116,21 @@ impl Dsns {
         self.notify(unrecorded, fx);
     }
 
-    fn next_notice(&mut self, fx: &mut Effects) {
+    fn start_next(&mut self, fx: &mut Effects) {
         while self.at_work.len() < NOTICES_AT_WORK_MAX {
-            let Some(notice) = self.waiting.pop_front() else {
+            let Some(pending) = self.waiting.pop_front() else {
                 return;
             };
-            let id = notice.record.id;
+            let id = pending.record.id;
             let Some(entry) = fx.index.get(id) else {
-                self.notice_unowed(&notice, fx);
+                self.drop_unowed(&pending, fx);
                 continue;
             };
             let location = entry.location;
             let number = self.next;
             self.next = number.wrapping_add(1);
-            self.at_work.insert(number, notice);
-            let reader = Reader::Notice(number);
+            self.at_work.insert(number, pending);
+            let reader = Reader::Dsn(number);
             fx.actions.push_back(Action::Read {
                 reader,
                 id,
@@ -140,61 +140,61 @@ impl Dsns {
         }
     }
 
-    /// Takes out a notification that goes on, unless its message was taken out of the queue meanwhile.
-    fn notice_at_work(&mut self, number: u64, fx: &mut Effects) -> Option<Notice> {
-        let notice = self.at_work.remove(&number)?;
-        if fx.index.get(notice.record.id).is_some() {
-            return Some(notice);
+    /// Takes out a DSN that goes on, unless its message was taken out of the queue meanwhile.
+    fn take_at_work(&mut self, number: u64, fx: &mut Effects) -> Option<PendingDsn> {
+        let pending = self.at_work.remove(&number)?;
+        if fx.index.get(pending.record.id).is_some() {
+            return Some(pending);
         }
-        self.notice_unowed(&notice, fx);
-        self.next_notice(fx);
+        self.drop_unowed(&pending, fx);
+        self.start_next(fx);
         None
     }
 
-    /// Nothing is owed for a message that an operator took out of the queue; the courier that waits goes on.
-    fn notice_unowed(&mut self, notice: &Notice, fx: &mut Effects) {
-        let line = Line::new(Level::Info, "notice-dropped").with("id", notice.record.id);
+    /// Nothing is owed for a message that an operator took out of the queue; the delivery session that waits goes on.
+    fn drop_unowed(&mut self, pending: &PendingDsn, fx: &mut Effects) {
+        let line = Line::new(Level::Info, "dsn-dropped").with("id", pending.record.id);
         fx.log(line.with("why", "the message was taken out of the queue"));
         // The disk may have refused it before, and nothing of it will be written by which to see that it takes records.
         fx.disk_takes_records();
-        if let Some(session) = notice.session {
+        if let Some(session) = pending.session {
             fx.note(Note::GoOn { session });
         }
     }
 
     /// A part of the original was read.
-    pub(super) fn notice_read(
+    pub(super) fn on_read(
         &mut self,
         number: u64,
         result: Result<Content, ReadError>,
         delivery: &Delivery,
         fx: &mut Effects,
     ) {
-        let Some(mut notice) = self.notice_at_work(number, fx) else {
+        let Some(mut pending) = self.take_at_work(number, fx) else {
             return;
         };
         match result {
             Ok(Content::Head { envelope, fields }) => {
-                self.log_unlogged(&mut notice, Some(&envelope), fx);
+                self.log_unlogged(&mut pending, Some(&envelope), fx);
                 if envelope.reverse_path.is_null() {
-                    return self.notice_over(notice, fx);
+                    return self.finish(pending, fx);
                 }
-                notice.envelope = Some(Box::new(envelope));
-                notice.fields = fields;
-                let id = notice.record.id;
+                pending.envelope = Some(Box::new(envelope));
+                pending.fields = fields;
+                let id = pending.record.id;
                 if let Some(entry) = fx.index.get(id) {
                     let part = Part::Body {
                         offset: 0,
                         len: NOTICE_READ_BYTES,
                     };
-                    let (reader, location) = (Reader::Notice(number), entry.location);
+                    let (reader, location) = (Reader::Dsn(number), entry.location);
                     fx.actions.push_back(Action::Read {
                         reader,
                         id,
                         location,
                         part,
                     });
-                    self.at_work.insert(number, notice);
+                    self.at_work.insert(number, pending);
                 }
             }
             Ok(Content::Body { bytes, crc32 }) => {
@@ -202,35 +202,40 @@ impl Dsns {
                 let whole = bytes.len() < NOTICE_READ_BYTES as usize;
                 let damaged = whole && crc32fast::hash(&bytes) != crc32;
                 let original = if damaged { &[][..] } else { &bytes };
-                self.notice_build(number, notice, original, delivery, fx);
+                self.build(number, pending, original, delivery, fx);
             }
-            Ok(Content::Whole { .. }) => self.notice_over(notice, fx),
+            Ok(Content::Whole { .. }) => self.finish(pending, fx),
             Err(error) => {
                 let line = Line::new(Level::Error, "unreadable")
-                    .with("id", notice.record.id)
+                    .with("id", pending.record.id)
                     .with("why", error);
                 fx.log(line);
-                self.log_unlogged(&mut notice, None, fx);
-                match notice.envelope {
+                self.log_unlogged(&mut pending, None, fx);
+                match pending.envelope {
                     // What is left of it is enough to tell the sender.
-                    Some(_) => self.notice_build(number, notice, &[], delivery, fx),
-                    None if matches!(error, ReadError::Disk(_)) => self.notice_later(notice, fx),
-                    None => self.notice_over(notice, fx),
+                    Some(_) => self.build(number, pending, &[], delivery, fx),
+                    None if matches!(error, ReadError::Disk(_)) => self.postpone(pending, fx),
+                    None => self.finish(pending, fx),
                 }
             }
         }
     }
 
     /// Logs the failures of recipients that nobody knew when they failed: whom the envelope names, or nobody.
-    fn log_unlogged(&mut self, notice: &mut Notice, envelope: Option<&Envelope>, fx: &mut Effects) {
-        let Some(event) = notice.unlogged.take() else {
+    fn log_unlogged(
+        &mut self,
+        pending: &mut PendingDsn,
+        envelope: Option<&Envelope>,
+        fx: &mut Effects,
+    ) {
+        let Some(event) = pending.unlogged.take() else {
             return;
         };
-        for (index, outcome) in &notice.record.recipients {
+        for (index, outcome) in &pending.record.recipients {
             let Outcome::Failed { status, why } = outcome else {
                 continue;
             };
-            let mut line = Line::new(Level::Warning, event).with("id", notice.record.id);
+            let mut line = Line::new(Level::Warning, event).with("id", pending.record.id);
             let recipient = envelope.and_then(|known| known.recipients.get(*index as usize));
             if let Some(recipient) = recipient {
                 line = line.about(&Named::of(recipient));
@@ -241,21 +246,21 @@ impl Dsns {
         }
     }
 
-    /// Writes the record without a notification.
-    fn notice_over(&mut self, notice: Notice, fx: &mut Effects) {
+    /// Writes the record without a DSN.
+    fn finish(&mut self, pending: PendingDsn, fx: &mut Effects) {
         fx.note(Note::Record {
-            record: notice.record,
-            session: notice.session,
+            record: pending.record,
+            session: pending.session,
         });
-        self.next_notice(fx);
+        self.start_next(fx);
     }
 
     /// Nobody can be told as long as the disk does not say who. What failed is tried again, and fails again, when it
     /// does: a recipient is not closed without a word.
-    fn notice_later(&mut self, mut notice: Notice, fx: &mut Effects) {
-        let id = notice.record.id;
+    fn postpone(&mut self, mut pending: PendingDsn, fx: &mut Effects) {
+        let id = pending.record.id;
         let mut wait = Duration::ZERO;
-        for (index, outcome) in &mut notice.record.recipients {
+        for (index, outcome) in &mut pending.record.recipients {
             let Outcome::Failed { status, why } = outcome else {
                 continue;
             };
@@ -271,56 +276,56 @@ impl Dsns {
                 status: Some(*status),
                 why: Arc::clone(why),
             };
-            notice.record.done = false;
+            pending.record.done = false;
         }
-        if std::mem::take(&mut notice.record.warned)
+        if std::mem::take(&mut pending.record.warned)
             && let Some(entry) = fx.index.get_mut(id)
         {
             entry.warned = false;
         }
         // Only a delay has a record without recipients.
-        if notice.record.recipients.is_empty() {
+        if pending.record.recipients.is_empty() {
             let again = fx
                 .now
                 .instant
                 .after(wait.max(retry::delay(1, &mut *fx.entropy)));
             fx.timers.set(again, Timer::Warn(id));
         }
-        self.notice_over(notice, fx);
+        self.finish(pending, fx);
     }
 
-    fn notice_build(
+    fn build(
         &mut self,
         number: u64,
-        mut notice: Notice,
+        mut pending: PendingDsn,
         original: &[u8],
         delivery: &Delivery,
         fx: &mut Effects,
     ) {
-        let Some(envelope) = notice.envelope.take() else {
-            return self.notice_over(notice, fx);
+        let Some(envelope) = pending.envelope.take() else {
+            return self.finish(pending, fx);
         };
         let ReversePath::Mailbox(to) = &envelope.reverse_path else {
-            return self.notice_over(notice, fx);
+            return self.finish(pending, fx);
         };
-        let rows = self.rows(&notice, &envelope, delivery, fx);
+        let rows = self.rows(&pending, &envelope, delivery, fx);
         if rows.is_empty() {
-            return self.notice_over(notice, fx);
+            return self.finish(pending, fx);
         }
-        self.note_only_notice(&mut notice, &envelope, &rows, fx);
+        self.note_only_dsn(&mut pending, &envelope, &rows, fx);
         let recipients = match relay::notification(&fx.config, to) {
             Ok(targets) => targets,
             Err(refusal) => {
-                let line = Line::new(Level::Warning, "notice-dropped")
-                    .with("id", notice.record.id)
+                let line = Line::new(Level::Warning, "dsn-dropped")
+                    .with("id", pending.record.id)
                     .with("to", to);
                 fx.log(line.with("why", format!("{refusal:?}")));
-                return self.notice_over(notice, fx);
+                return self.finish(pending, fx);
             }
         };
         let domain = self.postmaster_domain(to, fx);
         let id = fx.ids.next(fx.now.wall);
-        let message = self.compose(&notice, &envelope, to, &domain, &rows, id, original, fx);
+        let message = self.compose(&pending, &envelope, to, &domain, &rows, id, original, fx);
         let recipient = |goal: Goal| Recipient {
             destination: goal.destination.map(|to| to.to_string().into()),
             ..Recipient::new(goal.mailbox, Notify::Never, None)
@@ -339,20 +344,20 @@ impl Dsns {
                 },
                 smtputf8: message.smtputf8,
                 arrived: fx.now.wall,
-                origin: format!("notice={}", notice.record.id).into(),
+                origin: format!("notice={}", pending.record.id).into(),
             },
             fields: Vec::new(),
             body: Body::Inline(message.bytes),
         };
-        fx.counters.notices += 1;
+        fx.counters.dsns += 1;
         let about = rows.iter().filter_map(|row| {
             let recipient = envelope.recipients.get(row.index as usize)?;
             Some(recipient.mailbox.as_str())
         });
         fx.log(
-            Line::new(Level::Info, "notice")
+            Line::new(Level::Info, "dsn")
                 .with("id", id)
-                .with("about", notice.record.id)
+                .with("about", pending.record.id)
                 .with("to", to)
                 .with("for", addresses(about))
                 .with(
@@ -360,7 +365,7 @@ impl Dsns {
                     rows.first().map_or("failed", |row| action_text(row.action)),
                 ),
         );
-        self.sign_notice(number, notice, record, &domain, fx);
+        self.sign(number, pending, record, &domain, fx);
     }
 
     #[expect(
@@ -369,7 +374,7 @@ impl Dsns {
     )]
     fn compose(
         &mut self,
-        notice: &Notice,
+        pending: &PendingDsn,
         envelope: &Envelope,
         to: &Mailbox,
         domain: &Domain,
@@ -391,7 +396,7 @@ impl Dsns {
                         Words::Ours(text) => dsn::Diagnostic::Local(text),
                     },
                     remote: remote_mta(&row.why, &config.hostname),
-                    last_attempt: Some(notice.record.at),
+                    last_attempt: Some(pending.record.at),
                     expired: row.expired,
                 })
             })
@@ -401,7 +406,7 @@ impl Dsns {
             HeaderEnd::NotAField { at } => (at, at),
             HeaderEnd::Open => (original.len(), original.len()),
         };
-        let mut header = notice.fields.clone();
+        let mut header = pending.fields.clone();
         header.extend_from_slice(original.get(..at).unwrap_or_default());
         let whole = original.len() < NOTICE_READ_BYTES as usize;
         let full = envelope.dsn_return == Some(DsnReturn::Full) && whole;
@@ -410,7 +415,7 @@ impl Dsns {
             hostname: &fx.config.hostname,
             domain,
             to,
-            id: notice.record.id,
+            id: pending.record.id,
             notice_id: id,
             envelope_id: envelope.envelope_id.as_deref(),
             arrived: envelope.arrived,
@@ -425,10 +430,10 @@ impl Dsns {
         .build(&mut *fx.entropy)
     }
 
-    /// What the notification has to say of which recipient.
+    /// What the DSN has to say of which recipient.
     fn rows(
         &self,
-        notice: &Notice,
+        pending: &PendingDsn,
         envelope: &Envelope,
         delivery: &Delivery,
         fx: &Effects,
@@ -439,11 +444,11 @@ impl Dsns {
                 .get(index as usize)
                 .map(|recipient| recipient.notify)
         };
-        let entry = fx.index.get(notice.record.id);
-        // The mark of the record itself is that of a notification that the disk refused.
-        let told = entry.is_some_and(|entry| entry.warned) && !notice.record.warned;
+        let entry = fx.index.get(pending.record.id);
+        // The mark of the record itself is that of a DSN that the disk refused.
+        let told = entry.is_some_and(|entry| entry.warned) && !pending.record.warned;
         let mut rows = Vec::new();
-        for (index, outcome) in &notice.record.recipients {
+        for (index, outcome) in &pending.record.recipients {
             if let Outcome::Failed { status, why } = outcome
                 && wish(*index).is_some_and(Notify::wants_failure)
                 && !(told && wish(*index) == Some(Notify::Once))
@@ -458,13 +463,13 @@ impl Dsns {
                 });
             }
         }
-        for index in &notice.relayed {
+        for index in &pending.relayed {
             let status = EnhancedCode::new(2, 0, 0);
-            let (action, text) = match notice.host {
+            let (action, text) = match pending.host {
                 Some(_) => (dsn::Action::Relayed, RELAYED),
                 None => (dsn::Action::Delivered, DELIVERED),
             };
-            let at = notice.host.as_ref().map(|name| Place::Host {
+            let at = pending.host.as_ref().map(|name| Place::Host {
                 name: name.as_str().into(),
                 address: None,
             });
@@ -479,17 +484,17 @@ impl Dsns {
                 expired: false,
             });
         }
-        if notice.record.warned {
-            rows.extend(self.late_rows(notice.record.id, &wish, delivery, fx));
+        if pending.record.warned {
+            rows.extend(self.late_rows(pending.record.id, &wish, delivery, fx));
         }
         rows
     }
 
-    /// Where this is the one notification that the sender gets, nothing is told of the message after it. The mark is the
+    /// Where this is the one DSN that the sender gets, nothing is told of the message after it. The mark is the
     /// one of a delay, of which such a sender is not told.
-    fn note_only_notice(
+    fn note_only_dsn(
         &mut self,
-        notice: &mut Notice,
+        pending: &mut PendingDsn,
         envelope: &Envelope,
         rows: &[Row],
         fx: &mut Effects,
@@ -500,10 +505,10 @@ impl Dsns {
         });
         let mut once = recipients.filter(|recipient| recipient.notify == Notify::Once);
         if once.next().is_some()
-            && let Some(entry) = fx.index.get_mut(notice.record.id)
+            && let Some(entry) = fx.index.get_mut(pending.record.id)
         {
             entry.warned = true;
-            notice.record.warned = true;
+            pending.record.warned = true;
         }
     }
 
@@ -544,7 +549,7 @@ impl Dsns {
         .collect()
     }
 
-    /// The served domain in whose name a notification goes out: the one that has to do with the sender.
+    /// The served domain in whose name a DSN goes out: the one that has to do with the sender.
     fn postmaster_domain(&self, to: &Mailbox, fx: &Effects) -> Domain {
         if fx.config.domains.contains_key(to.domain()) {
             return to.domain().clone();
@@ -557,10 +562,10 @@ impl Dsns {
             .clone()
     }
 
-    fn sign_notice(
+    fn sign(
         &mut self,
         number: u64,
-        mut notice: Notice,
+        mut pending: PendingDsn,
         record: MessageRecord,
         domain: &Domain,
         fx: &mut Effects,
@@ -579,38 +584,35 @@ impl Dsns {
         hasher.update(bytes.get(body..).unwrap_or_default());
         let hash = hasher.finish().hash;
         let inputs = signing_inputs(&keys_of(&fx.config, domain), &header, &[], &hash, fx.now);
-        notice.made = Some(record);
+        pending.made = Some(record);
         if inputs.is_empty() {
-            return self.notice_made(notice, fx);
+            return self.on_made(pending, fx);
         }
-        self.at_work.insert(number, notice);
-        fx.work(
-            JobOwner::SignNotice { notice: number },
-            Work::Sign(inputs, None),
-        );
+        self.at_work.insert(number, pending);
+        fx.work(JobOwner::SignDsn { dsn: number }, Work::Sign(inputs, None));
     }
 
-    /// A worker signed. A notification that cannot be signed goes out unsigned: it is owed.
-    pub(super) fn notice_signed(&mut self, number: u64, result: WorkResult, fx: &mut Effects) {
-        let Some(mut notice) = self.notice_at_work(number, fx) else {
+    /// A worker signed. A DSN that cannot be signed goes out unsigned: it is owed.
+    pub(super) fn on_signed(&mut self, number: u64, result: WorkResult, fx: &mut Effects) {
+        let Some(mut pending) = self.take_at_work(number, fx) else {
             return;
         };
-        if let (WorkResult::Signed(Ok(fields)), Some(made)) = (result, notice.made.as_mut()) {
+        if let (WorkResult::Signed(Ok(fields)), Some(made)) = (result, pending.made.as_mut()) {
             made.fields = fields;
         }
-        self.notice_made(notice, fx);
+        self.on_made(pending, fx);
     }
 
-    /// The notification goes to the disk; the outcome follows once it is there.
-    fn notice_made(&mut self, notice: Notice, fx: &mut Effects) {
-        let Notice {
+    /// The DSN goes to the disk; the outcome follows once it is there.
+    fn on_made(&mut self, pending: PendingDsn, fx: &mut Effects) {
+        let PendingDsn {
             record: outcome,
             relayed,
             host,
             session,
             made,
             ..
-        } = notice;
+        } = pending;
         if let Some(record) = made {
             let size = match &record.body {
                 Body::Inline(bytes) => bytes.len() as u64,
@@ -629,7 +631,7 @@ impl Dsns {
                 owner: MessageOwner::Dsn(Box::new(behind)),
             })));
         }
-        self.next_notice(fx);
+        self.start_next(fx);
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) enum JobOwner {
     /// The signatures of a message that is being accepted.
     Sign { conn: ConnId },
     /// The signatures of a DSN.
-    SignNotice { notice: u64 },
+    SignDsn { dsn: u64 },
     /// The signatures that a message came with.
     Verify { conn: ConnId, id: QueueId },
     /// A password.

@@ -37,8 +37,8 @@ pub struct JobId(pub u64);
 pub enum Reader {
     /// A session that sends it, or a queue tool that shows it.
     Conn(ConnId),
-    /// The maker of notifications, for this notification of its.
-    Notice(u64),
+    /// The maker of DSNs, for this DSN of its.
+    Dsn(u64),
     /// The table of next hops, because routes have changed.
     Reroute(QueueId),
     /// The log, which is to say who waits for a next hop.

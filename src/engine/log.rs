@@ -15,7 +15,7 @@ use crate::queue_id::QueueId;
 pub enum Level {
     /// Something is broken and a person has to look.
     Error,
-    /// Something was refused or put off.
+    /// Something was refused or deferred.
     Warning,
     /// What the relay did.
     Info,

@@ -1,17 +1,29 @@
 //! The whole relay as one state machine: events in, actions out.
 //!
 //! ```text
-//!             accept, bytes, closed, stored, answers, time
-//!                               |
-//!   inbound --Append--> queue --due--> hops --> outbound --outcome--> queue
-//!      |  intake, auth     |                       |  resolver
-//!      '-------------------'------- notices -------'       control looks on
+//!            Event                                             Action
+//!              |                                                 ^
+//!           Engine: routes, hands notes on                       |
+//!              |                                                 |
+//!   server --Append--> spool --Queued--> delivery --Record--> spool
+//!      ^                 |                  | '--Notify--> dsn --Append, Record--> spool
+//!      '-----Stored------'                  |
+//!                               control, status: look at all of it
 //! ```
 //!
-//! One participant a file; each is a chapter of [`Engine`]. This file holds what they share and sends each event to
-//! whom it belongs. Decisions are made below, in `smtp`, `policy`, `dns`, `mail` and `queue`; the engine carries
-//! questions and answers between them. Invariants: no 250 before `Committed`; a recipient is tried by one courier at
-//! a time, and not again before its outcome is committed; every table has a ceiling.
+//! | participant | what it owns |
+//! | --- | --- |
+//! | `server` | SMTP server sessions: acceptance of a message, sender authentication, AUTH, limits for clients, the hook |
+//! | `spool` | what is on its way to the disk, and who waits for it |
+//! | `delivery` | next hops, what waits for them, delivery sessions and their results |
+//! | `dsn` | DSNs that are being made |
+//! | `control` | the queue tools |
+//! | `status` | readers of the page, and what is counted for it |
+//!
+//! A participant owns its tables, is handed `effects::Effects` with each event, and tells another what it has to know by
+//! a `note::Note`; it cannot name another's state. This file decides nothing. Decisions are made below, in `smtp`,
+//! `policy`, `dns`, `mail` and `queue`. Invariants: no 250 before `Committed`; a recipient is tried by one delivery session
+//! at a time, and not again before its delivery result is committed; every table has a ceiling.
 
 mod connections;
 pub mod control;
@@ -231,8 +243,8 @@ impl Engine {
             Event::Stored(completion) => self.spool.on_stored(completion, fx),
             Event::Read { reader, result } => match reader {
                 Reader::Conn(conn) => self.tell(conn, ConnEvent::Read(result)),
-                Reader::Notice(notice) => {
-                    self.dsns.notice_read(notice, result, &self.delivery, fx);
+                Reader::Dsn(dsn) => {
+                    self.dsns.on_read(dsn, result, &self.delivery, fx);
                 }
                 Reader::Reroute(id) => self.delivery.reroute_read(id, result, fx),
                 Reader::Untried { id, hop } => self.delivery.waiting_read(id, hop, result, fx),
@@ -250,12 +262,12 @@ impl Engine {
             }
             Event::DnsFailed { socket } => fx.lookups.on_failed(socket, now, &mut *fx.entropy),
             Event::Worked { job, result } => match fx.jobs.end(job) {
-                Some(JobOwner::Sign { conn }) => self.server.inbound_signed(conn, result, fx),
-                Some(JobOwner::SignNotice { notice }) => {
-                    self.dsns.notice_signed(notice, result, fx);
+                Some(JobOwner::Sign { conn }) => self.server.on_signed(conn, result, fx),
+                Some(JobOwner::SignDsn { dsn }) => {
+                    self.dsns.on_signed(dsn, result, fx);
                 }
                 Some(JobOwner::Verify { conn, id }) => {
-                    self.server.inbound_verified(conn, id, result, fx);
+                    self.server.on_verified(conn, id, result, fx);
                 }
                 Some(JobOwner::Password { number }) => {
                     self.server.password_checked(number, result, fx);
@@ -302,17 +314,17 @@ impl Engine {
                 conn,
                 result,
                 claim,
-            } => self.server.inbound_committed(conn, result, claim, fx),
+            } => self.server.on_stored(conn, result, claim, fx),
             Note::BodyWritten { id, result } => self.server.body_written(id, result, fx),
             Note::Space { free } => self.server.on_space(free, fx),
             Note::Queued(message) => self.delivery.on_queued(*message, fx),
             Note::Recorded { record, session } => {
                 self.delivery.on_recorded(record, fx);
                 if let Some(session) = session {
-                    self.delivery.courier_recorded(session, fx);
+                    self.delivery.go_on(session, fx);
                 }
             }
-            Note::GoOn { session } => self.delivery.courier_recorded(session, fx),
+            Note::GoOn { session } => self.delivery.go_on(session, fx),
             Note::Done { id, by } => self.delivery.on_done(id, by, fx),
             Note::Marked { id, held } => self.delivery.on_marked(id, held, fx),
             Note::Flush { ids } => self.delivery.on_flush(&ids, fx),
@@ -486,13 +498,13 @@ impl Engine {
         self.hand_on();
     }
 
-    /// Takes up what an earlier run remembered of strangers; a file that is damaged is left alone.
+    /// Takes up what an earlier run remembered of clients; a file that is damaged is left alone.
     pub fn restore_greylist(&mut self, image: &[u8], now: Now) {
         self.begin(now);
         self.server.restore_greylist(image, &mut self.fx);
     }
 
-    /// What is to be remembered of strangers until the next run.
+    /// What is to be remembered of clients until the next run.
     pub fn greylist_image(&self) -> Option<Vec<u8>> {
         self.server.greylist_image()
     }
@@ -570,21 +582,21 @@ impl Engine {
     pub fn tables(&self) -> Tables {
         let fx = &self.fx;
         let (questions, answers) = fx.lookups.counts();
-        let (notices_at_work, notices) = self.dsns.counts();
+        let (dsns_at_work, dsns) = self.dsns.counts();
         let (commits, unrecorded) = self.spool.counts();
         let server = self.server.sizes();
         Tables {
             memory: fx.memory(),
             connections: fx.conns.len(),
-            couriers: fx.deliveries(),
+            deliveries: fx.deliveries(),
             hops: self.delivery.hops(),
             timers: fx.timers.len(),
             jobs: fx.jobs.len(),
             verifications: server.verifications,
             questions,
             answers,
-            notices_at_work,
-            notices,
+            dsns_at_work,
+            dsns,
             unrecorded,
             commits,
             spilling: server.spilling,

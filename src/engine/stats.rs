@@ -19,7 +19,7 @@ pub struct Stats {
     /// SMTP server sessions, now.
     pub sessions: usize,
     /// Delivery sessions, now.
-    pub couriers: usize,
+    pub deliveries: usize,
     /// Bytes in buffers.
     pub buffered: usize,
     /// Since the start.
@@ -34,7 +34,7 @@ pub(super) fn stats(delivery: &Delivery, fx: &Effects) -> Stats {
         held: fx.index.entries().filter(|(_, entry)| entry.held).count(),
         hops: delivery.hops(),
         sessions: fx.sessions(),
-        couriers: fx.deliveries(),
+        deliveries: fx.deliveries(),
         buffered: fx.memory(),
         total: fx.counters,
     }

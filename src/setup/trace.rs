@@ -90,7 +90,7 @@ impl Trace {
                 told.extend(next_attempt(value("next")));
                 told
             }
-            "hop-paused" | "tls-failed" => {
+            "next-hop-paused" | "tls-failed" => {
                 let mut told = vec![format!("not taken: {words}")];
                 told.extend(explain(value("status"), words).map(meaning));
                 told

@@ -151,7 +151,7 @@ fn notify_never_and_the_null_sender_bring_nothing() {
     });
     relay.wait_for_empty_queue(PATIENCE);
     assert_eq!(
-        (relay.sink.count(), relay.stats()["notices"].as_u64()),
+        (relay.sink.count(), relay.stats()["dsns"].as_u64()),
         (0, Some(0))
     );
 }
@@ -233,7 +233,7 @@ fn what_is_deferred_arrives_later_and_only_once() {
     );
     relay.wait_for_empty_queue(PATIENCE);
     assert_eq!(relay.sink.count(), 2);
-    assert_eq!(relay.stats()["notices"], 0);
+    assert_eq!(relay.stats()["dsns"], 0);
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn a_sender_is_told_of_a_delay_once_and_the_message_is_tried_on() {
     relay.sink.wait_to("later@four.test");
     relay.wait_for_empty_queue(PATIENCE);
     assert_eq!(
-        (relay.sink.count(), relay.stats()["notices"].as_u64()),
+        (relay.sink.count(), relay.stats()["dsns"].as_u64()),
         (2, Some(0))
     );
 }

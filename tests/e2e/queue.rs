@@ -36,7 +36,7 @@ fn ten_thousand_queued_messages_are_back_at_once_after_a_kill() {
     assert_eq!(relay.list().len(), 10_000);
     // A dead host costs an attempt, not ten thousand.
     let log = relay.log();
-    assert!(log.matches("hop-paused").count() < 20 && log.matches("deferred").count() < 100);
+    assert!(log.matches("next-hop-paused").count() < 20 && log.matches("deferred").count() < 100);
     // Another domain is not kept waiting by it.
     let mut client = relay.client();
     assert_eq!(

@@ -712,7 +712,7 @@ fn a_dsn_to_an_account_without_an_alias_reaches_the_administrator() {
         );
     }
     relay.wait_for_empty_queue(PATIENCE);
-    assert!(!relay.log().contains("notice-dropped"));
+    assert!(!relay.log().contains("dsn-dropped"));
 }
 
 /// Memory that a process had at most so far, in KiB.

@@ -62,7 +62,7 @@ fn make_busy(relay: &Relay) {
         assert_eq!(reply.code, 250, "{reply:?}");
     }
     relay.sink.wait(2);
-    relay.wait_for_log("event=hop-paused");
+    relay.wait_for_log("event=next-hop-paused");
     wait_for("the delivered to leave", PATIENCE, || {
         (relay.stats()["queued"] == 2).then_some(())
     });

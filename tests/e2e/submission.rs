@@ -325,7 +325,7 @@ fn a_login_that_the_smarthost_refuses_keeps_the_mail_and_bounces_nothing() {
         b"From: a@src.test\r\n\r\nx\r\n",
     );
     assert_eq!(reply.code, 250);
-    let line = relay.wait_for_log("event=hop-paused");
+    let line = relay.wait_for_log("event=next-hop-paused");
     assert!(line.contains("the login of the route is refused"), "{line}");
     let stats = relay.stats();
     assert_eq!(

@@ -147,7 +147,7 @@ impl Desk {
                     self.works.push((job, work));
                 }
                 Action::Read {
-                    reader: reader @ Reader::Notice(_),
+                    reader: reader @ Reader::Dsn(_),
                     id,
                     location,
                     part,
@@ -637,9 +637,9 @@ fn a_message_that_is_removed_while_its_dsn_is_made_holds_up_no_other() {
     desk.read(usize::MAX);
     let dropped = "why=\"the message was taken out of the queue\"";
     assert_eq!(desk.logged(dropped), NOTICES_AT_WORK_MAX, "{:#?}", desk.log);
-    assert_eq!(desk.logged("event=notice "), 1, "{:#?}", desk.log);
+    assert_eq!(desk.logged("event=dsn "), 1, "{:#?}", desk.log);
     let tables = desk.stage.engine.tables();
-    assert_eq!((tables.notices_at_work, tables.notices), (0, 0));
+    assert_eq!((tables.dsns_at_work, tables.dsns), (0, 0));
 }
 
 #[test]

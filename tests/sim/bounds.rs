@@ -16,7 +16,7 @@ use crate::ledger::{Broken, Rule, check as rule};
 pub(crate) fn check(engine: &Engine, config: &Config, clients: usize) -> Result<(), Broken> {
     let ceilings = Ceilings {
         memory: usize::try_from(config.max_memory).expect("64 bits"),
-        couriers: config.delivery.sessions,
+        deliveries: config.delivery.sessions,
         clients,
         recipients: LETTER_RECIPIENTS_MAX,
     };
@@ -37,7 +37,7 @@ const TURN: Workload = Workload {
 /// What the configuration and the world allow.
 struct Ceilings {
     memory: usize,
-    couriers: usize,
+    deliveries: usize,
     /// Clients that have come.
     clients: usize,
     /// Recipients that a message may have.
@@ -49,15 +49,15 @@ impl Ceilings {
         let Tables {
             memory,
             connections,
-            couriers,
+            deliveries,
             hops,
             timers,
             jobs,
             verifications,
             questions,
             answers,
-            notices_at_work,
-            notices,
+            dsns_at_work,
+            dsns,
             unrecorded,
             commits,
             spilling,
@@ -71,24 +71,20 @@ impl Ceilings {
         } = *tables;
         let recipients = queued * self.recipients;
         // Each client may have a question to the hook.
-        let sessions = 2 * self.clients + self.couriers;
+        let sessions = 2 * self.clients + self.deliveries;
         let owners = connections + 2 * queued;
         let ceilings = [
             ("bytes", memory, self.memory),
             ("connections", connections, sessions),
-            ("couriers", couriers, self.couriers),
+            ("deliveries", deliveries, self.deliveries),
             // A hop is kept for who waits for it, for who is there, and while it is paused.
-            ("hops", hops, recipients + couriers + HOPS_PAUSED_MAX),
+            ("hops", hops, recipients + deliveries + HOPS_PAUSED_MAX),
             ("timers", timers, 2 * owners + TIMERS_SPARE_MAX),
             ("questions", questions, DNS_QUESTIONS_MAX),
             ("answers", answers, DNS_CACHE_ENTRIES_MAX),
-            (
-                "notifications at work",
-                notices_at_work,
-                NOTICES_AT_WORK_MAX,
-            ),
+            ("DSNs at work", dsns_at_work, NOTICES_AT_WORK_MAX),
             // Each recipient fails once, each message is late once.
-            ("notifications", notices, recipients + queued),
+            ("DSNs", dsns, recipients + queued),
             ("unrecorded outcomes", unrecorded, recipients + queued),
             // A message that comes, its outcomes, its end, a copy of it.
             (
@@ -137,7 +133,7 @@ mod tests {
     fn a_table_that_is_too_large_is_found() {
         let ceilings = Ceilings {
             memory: 1_000,
-            couriers: 4,
+            deliveries: 4,
             clients: 1,
             recipients: 4,
         };
@@ -153,7 +149,7 @@ mod tests {
                 ..fine
             },
             Tables {
-                couriers: 5,
+                deliveries: 5,
                 ..fine
             },
             Tables {
@@ -173,7 +169,7 @@ mod tests {
                 ..fine
             },
             Tables {
-                notices_at_work: NOTICES_AT_WORK_MAX + 1,
+                dsns_at_work: NOTICES_AT_WORK_MAX + 1,
                 ..fine
             },
             Tables {

@@ -288,7 +288,7 @@ fn a_queue_with_a_dead_domain_is_taken_over_fast_and_delays_nobody() {
     assert!(reads <= messages * MESSAGE_READS_MAX, "{reads} reads");
     assert!(each <= MESSAGE_MEMORY_BYTES_MAX, "{each} bytes a message");
     assert!(most <= MESSAGE_PEAK_BYTES_MAX, "{most} bytes a message");
-    assert!(tables.hops <= 5 && tables.couriers <= 64, "{tables:?}");
+    assert!(tables.hops <= 5 && tables.deliveries <= 64, "{tables:?}");
     // The outcomes of the last few are on their way to the disk.
     let left = taken.engine.queue_len() as u64;
     assert!(

@@ -296,7 +296,7 @@ impl World {
         if self.carrying.values().any(|carried| *carried == id) {
             self.tally.fault("operator", "removed in flight");
         }
-        let is_told = |happening: &Happening| matches!(happening, Happening::Read(Reader::Notice(_), other, _) if *other == id);
+        let is_told = |happening: &Happening| matches!(happening, Happening::Read(Reader::Dsn(_), other, _) if *other == id);
         if self.happenings.values().any(is_told) {
             self.tally.fault("operator", "removed while a DSN was made");
         }
@@ -351,7 +351,7 @@ impl World {
             _ => result,
         };
         // Now and then what fails or is sent another way is removed just then.
-        if matches!(reader, Reader::Notice(_) | Reader::Reroute(_)) && self.entropy.below(6) == 0 {
+        if matches!(reader, Reader::Dsn(_) | Reader::Reroute(_)) && self.entropy.below(6) == 0 {
             let which = Selection::Ids(vec![id.to_string()]);
             let _ = self.visit([Request::Remove { which }].into());
         }

@@ -517,7 +517,7 @@ impl World {
             Action::DnsConnect { socket, bytes, .. } => self.ask_by_stream(socket, &bytes),
             Action::Log(line) => {
                 // A look-up that is answered from memory is an attempt too.
-                if let Some(rest) = line.text.strip_prefix("event=hop-paused hop=") {
+                if let Some(rest) = line.text.strip_prefix("event=next-hop-paused hop=") {
                     let domain = rest.split(' ').next().unwrap_or_default();
                     self.ledger.note_try(domain);
                 }
@@ -580,7 +580,7 @@ impl World {
             format!("all is over, and {load:?} bytes and sessions are left")
         }));
         let tables = self.engine.tables();
-        let left = (tables.notices, tables.notices_at_work, tables.commits);
+        let left = (tables.dsns, tables.dsns_at_work, tables.commits);
         hold(check(left == (0, 0, 0), Rule::Bounds, || {
             format!("all is over, and {left:?} DSNs and commits are left")
         }));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::session::{BLOCK_BYTES, Courier, Delivery, Heard, Load, Stage};
+use super::session::{BLOCK_BYTES, Delivery, DeliverySession, Heard, Load, Stage};
 use crate::address::ReversePath;
 use crate::cause::Words;
 use crate::engine::effects::Effects;
@@ -21,30 +21,30 @@ use crate::status::EnhancedCode;
 
 impl Delivery {
     /// Takes the next message that is due, or waits for one, or goes home.
-    pub(super) fn courier_pick(
+    pub(super) fn take_next_message(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         fx: &mut Effects,
     ) {
-        let sent = courier.session.as_ref().map_or(0, Session::messages);
-        let old = fx.now.instant.since(courier.began) > DELIVERY_SESSION_TIMEOUT;
+        let sent = delivery.session.as_ref().map_or(0, Session::messages);
+        let old = fx.now.instant.since(delivery.began) > DELIVERY_SESSION_TIMEOUT;
         let enough = sent >= CLIENT_MESSAGES_MAX
             || old
-            || courier.detour
-            || self.has_to_yield(&courier, sent, fx);
-        let elsewhere = self.hops.is_stale(courier.hop);
+            || delivery.detour
+            || self.has_to_yield(&delivery, sent, fx);
+        let elsewhere = self.hops.is_stale(delivery.hop);
         if fx.stopping || enough || elsewhere || fx.disk.is_stuck {
-            return self.courier_quit(conn, courier, fx);
+            return self.quit(conn, delivery, fx);
         }
-        while let Some(id) = self.hops.pop_ready(courier.hop) {
+        while let Some(id) = self.hops.pop_ready(delivery.hop) {
             let Some(entry) = fx.index.get_mut(id) else {
                 continue;
             };
             if entry.held {
                 continue;
             }
-            let indices: Vec<usize> = entry.due_for(courier.hop).collect();
+            let indices: Vec<usize> = entry.due_for(delivery.hop).collect();
             if indices.is_empty() {
                 continue;
             }
@@ -53,7 +53,7 @@ impl Delivery {
                     state.phase = Phase::InFlight;
                 }
             }
-            courier.load = Some(Box::new(Load {
+            delivery.load = Some(Box::new(Load {
                 id,
                 location: entry.location,
                 size: entry.size,
@@ -72,51 +72,51 @@ impl Delivery {
                 arrived: entry.arrived,
                 since: entry.since,
             }));
-            courier.begins_attempt(fx.now);
-            return self.courier_read_load(conn, courier, fx);
+            delivery.begins_attempt(fx.now);
+            return self.read_message(conn, delivery, fx);
         }
-        courier.stage = Stage::Idle;
-        courier.deadline = Some(fx.now.instant.after(CLIENT_IDLE_TIMEOUT));
-        self.hops.add_idle(courier.hop, conn);
-        self.courier_put(conn, courier, fx);
+        delivery.stage = Stage::Idle;
+        delivery.deadline = Some(fx.now.instant.after(CLIENT_IDLE_TIMEOUT));
+        self.hops.add_idle(delivery.hop, conn);
+        self.put_back(conn, delivery, fx);
     }
 
     /// Whether a delivery session has to make room: it has had its turn, and another next hop waits that can have its place.
     /// (One that waits because its share is used up waits for its own.)
-    fn has_to_yield(&self, courier: &Courier, sent: u32, fx: &Effects) -> bool {
-        let is_late = fx.now.instant.since(courier.began) >= DELIVERY_TURN;
+    fn has_to_yield(&self, delivery: &DeliverySession, sent: u32, fx: &Effects) -> bool {
+        let is_late = fx.now.instant.since(delivery.began) >= DELIVERY_TURN;
         if sent < DELIVERY_TURN_MESSAGES && !(sent > 0 && is_late) {
             return false;
         }
         let pool = fx.shares.of(Resource::Deliveries);
         let is_full = pool.used() >= pool.capacity();
-        let helps = |other| pool.free(other) == 0 && (is_full || courier.standing() <= other);
-        self.hops.wanting_beside(courier.hop).any(helps)
+        let helps = |other| pool.free(other) == 0 && (is_full || delivery.standing() <= other);
+        self.hops.wanting_beside(delivery.hop).any(helps)
     }
 
-    /// Reads the envelope of what is carried, to offer it to the host where the courier is.
-    pub(super) fn courier_read_load(
+    /// Reads the envelope of what is carried, to offer it to the host where the delivery session is.
+    pub(super) fn read_message(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         fx: &mut Effects,
     ) {
-        let known = courier.load.as_ref().and_then(|load| {
+        let known = delivery.load.as_ref().and_then(|load| {
             let entry = fx.index.get(load.id)?;
             (!entry.held).then_some((load.id, entry.location, entry.size))
         });
         let Some((id, location, size)) = known else {
-            return self.courier_pick_other(conn, courier, fx);
+            return self.take_other_message(conn, delivery, fx);
         };
-        if let Some(load) = courier.load.as_mut() {
+        if let Some(load) = delivery.load.as_mut() {
             load.location = location;
             load.reading = true;
             load.sent = 0;
             load.sum = crc32fast::Hasher::new();
             load.body = None;
         }
-        courier.stage = Stage::Reading;
-        courier.deadline = None;
+        delivery.stage = Stage::Reading;
+        delivery.deadline = None;
         // What is short is read whole, and goes out with its dot in one write.
         let short = !location.body_is_file() && size <= u64::from(BLOCK_BYTES);
         let part = if short { Part::Whole } else { Part::Head };
@@ -126,18 +126,23 @@ impl Delivery {
             location,
             part,
         });
-        self.courier_put(conn, courier, fx);
+        self.put_back(conn, delivery, fx);
     }
 
     /// What is carried was held or taken out of the queue before it was offered: it is put back, or forgotten.
-    fn courier_pick_other(&mut self, conn: ConnId, mut courier: Box<Courier>, fx: &mut Effects) {
-        let kept = courier.load.as_ref().map(|load| load.id);
+    fn take_other_message(
+        &mut self,
+        conn: ConnId,
+        mut delivery: Box<DeliverySession>,
+        fx: &mut Effects,
+    ) {
+        let kept = delivery.load.as_ref().map(|load| load.id);
         match kept.filter(|id| fx.index.get(*id).is_some()) {
-            Some(_) => self.courier_settle(&mut courier, fx),
-            None => courier.load = None,
+            Some(_) => self.defer_message(&mut delivery, fx),
+            None => delivery.load = None,
         }
-        courier.stage = Stage::Talking;
-        self.courier_pick(conn, courier, fx);
+        delivery.stage = Stage::Talking;
+        self.take_next_message(conn, delivery, fx);
     }
 
     /// Whether what is carried may still be offered: nobody holds it, nobody took it out of the queue.
@@ -145,47 +150,47 @@ impl Delivery {
         fx.index.get(id).is_some_and(|entry| !entry.held)
     }
 
-    /// Something is due for the hop that an idle courier is at.
-    pub(super) fn courier_wake(&mut self, conn: ConnId, fx: &mut Effects) {
-        if let Some(courier) = self.sessions.take(conn) {
-            self.courier_pick(conn, courier, fx);
+    /// Something is due for the hop that an idle delivery session is at.
+    pub(super) fn wake(&mut self, conn: ConnId, fx: &mut Effects) {
+        if let Some(delivery) = self.sessions.take(conn) {
+            self.take_next_message(conn, delivery, fx);
         }
     }
 
     /// A piece of the message was read.
-    pub(super) fn courier_read(
+    pub(super) fn on_read(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         result: Result<Content, ReadError>,
         fx: &mut Effects,
     ) {
         let mut out = Vec::new();
-        let id = courier.load.as_ref().map(|load| load.id);
+        let id = delivery.load.as_ref().map(|load| load.id);
         let begins = !matches!(result, Ok(Content::Body { .. }));
         if begins && id.is_some_and(|id| !self.is_wanted(id, fx)) && result.is_ok() {
-            return self.courier_pick_other(conn, courier, fx);
+            return self.take_other_message(conn, delivery, fx);
         }
         if id.is_some_and(|id| fx.index.get(id).is_none()) {
             // It was taken out of the queue: it gets no dot.
-            courier.load = None;
+            delivery.load = None;
             fx.actions.push_back(Action::Abort { conn });
-            return self.courier_over(conn, courier, fx);
+            return self.end_session(conn, delivery, fx);
         }
         match result {
             Ok(Content::Head { envelope, fields }) => {
-                self.courier_begin(&mut courier, &envelope, fields, None, &mut out, fx)
+                self.begin_transaction(&mut delivery, &envelope, fields, None, &mut out, fx)
             }
             Ok(Content::Whole {
                 envelope,
                 fields,
                 body,
             }) => {
-                self.courier_begin(&mut courier, &envelope, fields, Some(body), &mut out, fx);
+                self.begin_transaction(&mut delivery, &envelope, fields, Some(body), &mut out, fx);
             }
             Ok(Content::Body { bytes, crc32 }) => {
-                let Some(load) = courier.load.as_mut() else {
-                    return self.courier_put(conn, courier, fx);
+                let Some(load) = delivery.load.as_mut() else {
+                    return self.put_back(conn, delivery, fx);
                 };
                 load.reading = false;
                 load.sent = load.sent.saturating_add(bytes.len() as u64);
@@ -193,9 +198,9 @@ impl Delivery {
                 let last = load.sent >= load.size || bytes.is_empty();
                 // What has changed on the disk is never given a dot.
                 if last && load.sum.clone().finalize() != crc32 {
-                    return self.courier_unreadable(conn, courier, ReadError::Damaged, fx);
+                    return self.on_unreadable(conn, delivery, ReadError::Damaged, fx);
                 }
-                if let Some(session) = courier.session.as_mut() {
+                if let Some(session) = delivery.session.as_mut() {
                     session.on_body(&bytes, &mut out);
                     // The dot goes with the last block: one segment, no wait for an acknowledgement.
                     if last {
@@ -203,21 +208,22 @@ impl Delivery {
                     }
                 }
             }
-            Err(error) => return self.courier_unreadable(conn, courier, error, fx),
+            Err(error) => return self.on_unreadable(conn, delivery, error, fx),
         }
-        self.courier_requests(conn, courier, out, fx);
+        self.serve_requests(conn, delivery, out, fx);
     }
 
-    pub(super) fn courier_begin(
+    pub(super) fn begin_transaction(
         &mut self,
-        courier: &mut Courier,
+        delivery: &mut DeliverySession,
         envelope: &Envelope,
         fields: Vec<u8>,
         body: Option<Vec<u8>>,
         out: &mut Vec<u8>,
         fx: &mut Effects,
     ) {
-        let (Some(load), Some(session)) = (courier.load.as_mut(), courier.session.as_mut()) else {
+        let (Some(load), Some(session)) = (delivery.load.as_mut(), delivery.session.as_mut())
+        else {
             return;
         };
         load.reading = false;
@@ -254,7 +260,7 @@ impl Delivery {
         let size = load.size.saturating_add(fields.len() as u64);
         load.fields = fields;
         load.body = body;
-        courier.stage = Stage::Talking;
+        delivery.stage = Stage::Talking;
         let mail = Mail {
             reverse_path: first.unwrap_or(ReversePath::Null),
             recipients,
@@ -266,23 +272,23 @@ impl Delivery {
         };
         session.begin(mail, out);
         if !others.is_empty() {
-            self.try_again(id, &others, courier.hop, fx);
+            self.try_again(id, &others, delivery.hop, fx);
         }
     }
 
     /// The message cannot be read: it stays queued, and an operator is told.
-    pub(super) fn courier_unreadable(
+    pub(super) fn on_unreadable(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         error: ReadError,
         fx: &mut Effects,
     ) {
         let line = Line::new(Level::Error, "unreadable")
-            .with_some("id", courier.load.as_ref().map(|load| load.id))
+            .with_some("id", delivery.load.as_ref().map(|load| load.id))
             .with("why", error);
         fx.log(line);
-        if let Some(load) = courier.load.take() {
+        if let Some(load) = delivery.load.take() {
             let heard = Heard {
                 fate: Fate::Deferred {
                     about: About::Recipient,
@@ -292,25 +298,25 @@ impl Delivery {
                 at: None,
             };
             let fates = load.indices.iter().map(|index| (*index, heard.clone()));
-            self.courier_outcome(None, &courier, &load, fates.collect(), fx);
+            self.record_results(None, &delivery, &load, fates.collect(), fx);
         }
         // Half a body may be out: the connection is cut, not closed in order.
         fx.actions.push_back(Action::Abort { conn });
-        self.courier_over(conn, courier, fx);
+        self.end_session(conn, delivery, fx);
     }
 
-    pub(super) fn courier_body(
+    pub(super) fn send_body(
         &mut self,
         conn: ConnId,
-        courier: &mut Courier,
+        delivery: &mut DeliverySession,
         out: &mut Vec<u8>,
         fx: &mut Effects,
     ) {
-        let Some(load) = courier.load.as_mut() else {
+        let Some(load) = delivery.load.as_mut() else {
             return;
         };
         let fields = std::mem::take(&mut load.fields);
-        let Some(session) = courier.session.as_mut() else {
+        let Some(session) = delivery.session.as_mut() else {
             return;
         };
         session.on_body(&fields, out);
@@ -338,14 +344,14 @@ impl Delivery {
     }
 
     /// All output is out: the next block of the body can be read.
-    pub(super) fn courier_drained(
+    pub(super) fn on_drained(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         fx: &mut Effects,
     ) {
-        let wants = courier.session.as_ref().is_some_and(Session::wants_body);
-        if let Some(load) = courier.load.as_mut()
+        let wants = delivery.session.as_ref().is_some_and(Session::wants_body);
+        if let Some(load) = delivery.load.as_mut()
             && wants
             && !load.reading
             && load.sent > 0
@@ -367,8 +373,8 @@ impl Delivery {
                 location,
                 part,
             });
-            courier.begins_to_wait(fx.now);
+            delivery.begins_to_wait(fx.now);
         }
-        self.courier_put(conn, courier, fx);
+        self.put_back(conn, delivery, fx);
     }
 }

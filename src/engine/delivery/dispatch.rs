@@ -20,7 +20,7 @@ use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
 
 impl Delivery {
-    /// Sends couriers where something is due; says whether anything was looked at.
+    /// Sends delivery sessions where something is due; says whether anything was looked at.
     pub(in crate::engine) fn dispatch_hops(&mut self, fx: &mut Effects) -> bool {
         let mut any = false;
         while let Some(id) = self.hops.dirty.pop_front() {
@@ -39,7 +39,7 @@ impl Delivery {
         any
     }
 
-    /// Sends couriers to a hop; says whether one has set out, or waits for room.
+    /// Sends delivery sessions to a hop; says whether one has set out, or waits for room.
     fn dispatch(&mut self, id: HopId, fx: &mut Effects) -> bool {
         let mut has_sent = false;
         loop {
@@ -56,36 +56,36 @@ impl Delivery {
             }
             if !hop.idle.is_empty() {
                 if let Some(conn) = self.hops.take_idle(id) {
-                    self.courier_wake(conn, fx);
+                    self.wake(conn, fx);
                 }
                 continue;
             }
-            // A pause is for who would set out; a courier that is there already got through.
+            // A pause is for who would set out; a delivery session that is there already got through.
             if hop.paused_until.is_some_and(|until| until > fx.now.instant) {
                 return has_sent;
             }
             let arriving_max = if hop.proven { hop.ready.len() } else { 1 };
-            if hop.couriers >= per_hop || hop.arriving >= arriving_max {
+            if hop.sessions >= per_hop || hop.arriving >= arriving_max {
                 return has_sent;
             }
             let holder = hop.holder();
-            if !self.has_room_for_courier(holder, fx) {
+            if !self.has_room_for_session(holder, fx) {
                 let line = usize::from(holder.standing() < Standing::Known);
                 self.hops.wants_room(id, line);
                 return true;
             }
             if let Some(hop) = self.hops.get_mut(id) {
-                hop.couriers += 1;
+                hop.sessions += 1;
                 hop.arriving += 1;
                 let name = hop.name.clone();
-                self.send_courier(id, &name, holder, fx);
+                self.start_session(id, &name, holder, fx);
                 has_sent = true;
             }
         }
     }
 
     /// Takes room for one more delivery session, if need be that of one which is idle.
-    fn has_room_for_courier(&mut self, holder: Holder, fx: &mut Effects) -> bool {
+    fn has_room_for_session(&mut self, holder: Holder, fx: &mut Effects) -> bool {
         loop {
             let pool = fx.shares.of_mut(Resource::Deliveries);
             if pool.take(holder, 1).is_ok() {
@@ -98,14 +98,14 @@ impl Delivery {
                 true => standing,
                 false => Standing::Trusted,
             };
-            if pool.free(standing) > 0 || !self.retire_idle_courier(most, fx) {
+            if pool.free(standing) > 0 || !self.retire_idle_session(most, fx) {
                 return false;
             }
         }
     }
 
-    /// Makes room by sending one idle courier home, of this standing at most.
-    fn retire_idle_courier(&mut self, most: Standing, fx: &mut Effects) -> bool {
+    /// Makes room by sending one idle delivery session home, of this standing at most.
+    fn retire_idle_session(&mut self, most: Standing, fx: &mut Effects) -> bool {
         let may_go = |conn| {
             let session = self.sessions.get(conn);
             session.is_some_and(|session| session.standing() <= most)
@@ -116,7 +116,7 @@ impl Delivery {
         };
         match found.and_then(|id| self.hops.take_idle(id)) {
             Some(conn) => {
-                self.courier_dismiss(conn, fx);
+                self.dismiss(conn, fx);
                 true
             }
             None => false,
@@ -150,7 +150,7 @@ impl Delivery {
         hop.trouble = Some(Arc::new(why.clone()));
         hop.status = Some(status);
         hop.tells = UNTRIED_LOGGED_MAX;
-        let line = Line::new(Level::Warning, "hop-paused")
+        let line = Line::new(Level::Warning, "next-hop-paused")
             .with("hop", &hop.name)
             .with("waiting", hop.ready.len())
             .with("seconds", until.since(fx.now.instant).as_secs())
@@ -164,7 +164,7 @@ impl Delivery {
     }
 
     /// A next hop is left alone for a moment, through no fault of its own.
-    pub(super) fn rest_hop(&mut self, id: HopId, fx: &mut Effects) {
+    pub(super) fn pause_briefly(&mut self, id: HopId, fx: &mut Effects) {
         let until = fx.now.instant.after(HOP_REST);
         if let Some(hop) = self.hops.get_mut(id)
             && hop.paused_until.is_none_or(|paused| paused < until)
@@ -294,7 +294,7 @@ impl Delivery {
         let Some(entry) = fx.index.get_mut(id) else {
             return;
         };
-        // A hop that a courier of this message is at keeps it until its outcome is known.
+        // A hop that a delivery session of this message is at keeps it until its outcome is known.
         let before = entry.open_hops();
         let mut moved = Vec::new();
         for (state, recipient) in entry.recipients.iter_mut().zip(&envelope.recipients) {
@@ -342,7 +342,7 @@ impl Delivery {
     }
 }
 
-/// Next hops that are looked at for an idle courier.
+/// Next hops that are looked at for an idle delivery session.
 const IDLE_LOOKS_MAX: usize = 64;
 
 fn unique(mut hops: Vec<HopId>) -> Vec<HopId> {

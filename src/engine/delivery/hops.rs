@@ -1,6 +1,6 @@
-//! The table of next hops: who waits for which, and when a courier may set out.
+//! The table of next hops: who waits for which, and when a delivery session may set out.
 //!
-//! A hop that has not answered yet gets one courier; once one got through, as many as the configuration allows. A hop
+//! A hop that has not answered yet gets one delivery session; once one got through, as many as the configuration allows. A hop
 //! that cannot be reached is paused as a whole, so that ten thousand messages to a dead domain cost one attempt.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -19,7 +19,7 @@ use crate::queue::HopId;
 use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
 
-/// All next hops that a message waits for or a courier is at.
+/// All next hops that a message waits for or a delivery session is at.
 #[derive(Debug, Default)]
 pub(super) struct Hops {
     /// In order: that of a hash map is another in each process, and a failure that depends on it could not be replayed.
@@ -32,9 +32,9 @@ pub(super) struct Hops {
     pub(super) rerouting: BTreeSet<QueueId>,
     /// The one of them whose envelope is being read.
     pub(super) rerouted: Option<QueueId>,
-    /// Hops where a courier waits for another message.
+    /// Hops where a delivery session waits for another message.
     pub(super) idling: BTreeSet<HopId>,
-    /// Hops that found no room for a courier, and wait for that of another: with mail of users, and the others.
+    /// Hops that found no room for a delivery session, and wait for that of another: with mail of users, and the others.
     pub(super) wanting: [BTreeSet<(u64, HopId)>; 2],
     pub(super) wants: u64,
     /// Those of them that are looked at again, because there is room.
@@ -49,11 +49,11 @@ pub(in crate::engine) struct Hop {
     pub(super) messages: usize,
     /// Messages that are due, oldest first.
     pub(super) ready: Waiting,
-    /// Couriers on the way or there.
-    pub(in crate::engine) couriers: usize,
+    /// Delivery sessions on the way or there.
+    pub(in crate::engine) sessions: usize,
     /// Those of them that have not got through yet.
     pub(in crate::engine) arriving: usize,
-    /// Couriers that wait for another message.
+    /// Delivery sessions that wait for another message.
     pub(super) idle: Vec<ConnId>,
     /// Failures in a row to get through.
     pub(super) failures: u16,
@@ -64,7 +64,7 @@ pub(in crate::engine) struct Hop {
     pub(super) planned: Option<Instant>,
     /// When it is tried before its time, for a message that has come.
     pub(super) probe_at: Option<Instant>,
-    /// Whether a courier got through lately.
+    /// Whether a delivery session got through lately.
     pub(in crate::engine) proven: bool,
     /// Why it is paused.
     pub(in crate::engine) trouble: Option<Arc<Cause>>,
@@ -84,7 +84,7 @@ pub(in crate::engine) struct Hop {
 }
 
 impl Hop {
-    /// Who is charged for a courier that sets out now: mail of users goes before that of clients, a hop that was got
+    /// Who is charged for a delivery session that sets out now: mail of users goes before that of clients, a hop that was got
     /// through to before one that may be dead, and hosts of one zone have one share.
     pub(super) fn holder(&self) -> Holder {
         let standing = match (self.ready.has_trusted(), self.failures == 0, self.proven) {
@@ -148,7 +148,7 @@ impl Hop {
 }
 
 impl Hops {
-    /// The id of a hop; it lives as long as messages or couriers need it.
+    /// The id of a hop; it lives as long as messages or delivery sessions need it.
     pub(super) fn intern(&mut self, name: NextHop) -> HopId {
         if let Some(id) = self.by_name.get(&name) {
             return *id;
@@ -160,7 +160,7 @@ impl Hops {
             name,
             messages: 0,
             ready: Waiting::default(),
-            couriers: 0,
+            sessions: 0,
             arriving: 0,
             idle: Vec::new(),
             failures: 0,
@@ -211,7 +211,7 @@ impl Hops {
         self.touch(id);
     }
 
-    /// A courier waits for another message.
+    /// A delivery session waits for another message.
     pub(super) fn add_idle(&mut self, id: HopId, conn: ConnId) {
         if let Some(hop) = self.hops.get_mut(&id) {
             hop.idle.push(conn);
@@ -255,7 +255,7 @@ impl Hops {
         }
     }
 
-    /// Looks again at all that wait: room for couriers has come free.
+    /// Looks again at all that wait: room for delivery sessions has come free.
     pub(super) fn touch_waiting(&mut self) {
         let waiting: Vec<HopId> = self
             .hops
@@ -268,7 +268,7 @@ impl Hops {
         }
     }
 
-    /// A hop found no room for a courier, and waits in one of the two lines.
+    /// A hop found no room for a delivery session, and waits in one of the two lines.
     pub(super) fn wants_room(&mut self, id: HopId, line: usize) {
         if let Some(hop) = self.hops.get_mut(&id)
             && hop.wants.is_none_or(|(before, _)| line < before)
@@ -301,7 +301,7 @@ impl Hops {
         }
     }
 
-    /// Room for a courier has come free: some of those that wait for it are looked at again. Whoever finds none after all
+    /// Room for a delivery session has come free: some of those that wait for it are looked at again. Whoever finds none after all
     /// waits behind the others.
     pub(super) fn wake_wanting(&mut self) {
         for line in 0..self.wanting.len() {
@@ -325,10 +325,10 @@ impl Hops {
         true
     }
 
-    /// A courier is gone. Those that wait for its room are looked at before its own hop.
-    pub(super) fn courier_gone(&mut self, id: HopId, conn: ConnId, arriving: bool) {
+    /// A delivery session is gone. Those that wait for its room are looked at before its own hop.
+    pub(super) fn session_gone(&mut self, id: HopId, conn: ConnId, arriving: bool) {
         if let Some(hop) = self.hops.get_mut(&id) {
-            hop.couriers = hop.couriers.saturating_sub(1);
+            hop.sessions = hop.sessions.saturating_sub(1);
             hop.arriving = hop.arriving.saturating_sub(usize::from(arriving));
             hop.idle.retain(|idle| *idle != conn);
             if hop.idle.is_empty() {
@@ -340,7 +340,7 @@ impl Hops {
         self.free_if_unused(id);
     }
 
-    /// A courier got through.
+    /// A delivery session got through.
     pub(super) fn proved(&mut self, id: HopId) {
         if let Some(hop) = self.hops.get_mut(&id) {
             hop.arriving = hop.arriving.saturating_sub(1);
@@ -370,7 +370,7 @@ impl Hops {
 
     pub(super) fn free_if_unused(&mut self, id: HopId) {
         let unused = self.hops.get(&id).is_some_and(|hop| {
-            hop.messages == 0 && hop.couriers == 0 && hop.paused_until.is_none()
+            hop.messages == 0 && hop.sessions == 0 && hop.paused_until.is_none()
         });
         if unused && let Some(hop) = self.hops.remove(&id) {
             self.leave_line(id, hop.wants);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::session::{Courier, Delivery, Heard, Load, Stage, Target, cause_at, tls_text};
+use super::session::{Delivery, DeliverySession, Heard, Load, Stage, Target, cause_at, tls_text};
 use crate::cause::{Cause, Place, Words};
 use crate::date::Timestamp;
 use crate::engine::effects::Effects;
@@ -20,18 +20,18 @@ use crate::status::EnhancedCode;
 
 impl Delivery {
     /// The transaction is over: what is decided is written, what is left goes to the next host.
-    pub(super) fn courier_done(
+    pub(super) fn on_transaction_done(
         &mut self,
         conn: ConnId,
-        courier: &mut Courier,
+        delivery: &mut DeliverySession,
         fates: Vec<Fate>,
         fx: &mut Effects,
     ) {
-        let Some(mut load) = courier.load.take() else {
+        let Some(mut load) = delivery.load.take() else {
             return;
         };
-        courier.stage = Stage::Talking;
-        let goes_on = courier.has_hosts() && !fx.stopping;
+        delivery.stage = Stage::Talking;
+        let goes_on = delivery.has_hosts() && !fx.stopping;
         let (mut decided, mut again) = (Vec::new(), Vec::new());
         let indices = std::mem::take(&mut load.indices);
         for (index, fate) in indices.into_iter().zip(fates) {
@@ -41,7 +41,7 @@ impl Delivery {
             }
             let heard = Heard {
                 fate,
-                at: courier.target.as_ref().map(Target::place),
+                at: delivery.target.as_ref().map(Target::place),
             };
             let heard = match load.earlier.remove(&index) {
                 Some(earlier) => weightier(earlier, heard),
@@ -51,25 +51,25 @@ impl Delivery {
                 decided.push((index, heard));
                 continue;
             }
-            self.log_left(&load, index, courier, &heard, fx);
+            self.log_left(&load, index, delivery, &heard, fx);
             load.indices.push(index);
             load.earlier.insert(index, heard);
         }
         if !again.is_empty() {
-            self.try_again(load.id, &again, courier.hop, fx);
+            self.try_again(load.id, &again, delivery.hop, fx);
         }
-        if self.courier_outcome(Some(conn), courier, &load, decided, fx) {
-            courier.stage = Stage::Recording;
+        if self.record_results(Some(conn), delivery, &load, decided, fx) {
+            delivery.stage = Stage::Recording;
         }
         if !load.indices.is_empty() {
-            courier.moving = true;
-            courier.load = Some(load);
+            delivery.moving = true;
+            delivery.load = Some(load);
         }
     }
 
     /// Puts off what is carried, with what the hosts have said of it; what they have not been asked waits as before.
-    pub(super) fn courier_settle(&mut self, courier: &mut Courier, fx: &mut Effects) {
-        let Some(mut load) = courier.load.take() else {
+    pub(super) fn defer_message(&mut self, delivery: &mut DeliverySession, fx: &mut Effects) {
+        let Some(mut load) = delivery.load.take() else {
             return;
         };
         let (mut decided, mut untried) = (Vec::new(), Vec::new());
@@ -80,31 +80,31 @@ impl Delivery {
             }
         }
         if !untried.is_empty() {
-            self.try_again(load.id, &untried, courier.hop, fx);
+            self.try_again(load.id, &untried, delivery.hop, fx);
         }
-        self.courier_outcome(None, courier, &load, decided, fx);
+        self.record_results(None, delivery, &load, decided, fx);
     }
 
-    /// Turns fates into outcomes and has them written; says whether the courier has to wait for that.
-    pub(super) fn courier_outcome(
+    /// Turns fates into outcomes and has them written; says whether the delivery session has to wait for that.
+    pub(super) fn record_results(
         &mut self,
         conn: Option<ConnId>,
-        courier: &Courier,
+        delivery: &DeliverySession,
         load: &Load,
         fates: Vec<(u32, Heard)>,
         fx: &mut Effects,
     ) -> bool {
         let mut recipients: Vec<(u32, Outcome)> = Vec::new();
         let mut relayed: Vec<u32> = Vec::new();
-        let host = courier.target.as_ref().and_then(Target::remote_host);
+        let host = delivery.target.as_ref().and_then(Target::remote_host);
         for (index, heard) in fates {
             let outcome = match &heard.fate {
                 Fate::Again => continue,
                 Fate::Delivered { text, dsn } => {
                     fx.counters.delivered += 1;
-                    self.observe_delivery(courier, load, fx);
+                    self.observe_delivery(delivery, load, fx);
                     let why = cause_at(heard.at.clone(), Words::Reply(text.as_str().into()));
-                    log_fate("delivered", load, index, courier, &why, None, fx);
+                    log_result("delivered", load, index, delivery, &why, None, fx);
                     if !dsn && load.dsn.contains(&index) {
                         relayed.push(index);
                     }
@@ -112,9 +112,9 @@ impl Delivery {
                 }
                 Fate::Failed { status, words, .. } => {
                     let why = cause_at(heard.at.clone(), words.clone());
-                    log_fate("failed", load, index, courier, &why, Some(*status), fx);
+                    log_result("failed", load, index, delivery, &why, Some(*status), fx);
                     fx.counters.failed += 1;
-                    fx.observed.failed(courier.provider());
+                    fx.observed.failed(delivery.provider());
                     Outcome::Failed {
                         status: *status,
                         why: Arc::new(why),
@@ -122,11 +122,11 @@ impl Delivery {
                 }
                 Fate::Deferred { status, words, .. } => {
                     let why = cause_at(heard.at.clone(), words.clone());
-                    self.deferral(load, index, courier, *status, why, fx)
+                    self.deferral(load, index, delivery, *status, why, fx)
                 }
                 Fate::Unknown { words } => {
                     let why = cause_at(heard.at.clone(), unknown_words(words));
-                    self.deferral(load, index, courier, EnhancedCode::new(4, 4, 2), why, fx)
+                    self.deferral(load, index, delivery, EnhancedCode::new(4, 4, 2), why, fx)
                 }
             };
             recipients.push((index, outcome));
@@ -154,7 +154,7 @@ impl Delivery {
         &mut self,
         load: &Load,
         index: u32,
-        courier: &Courier,
+        delivery: &DeliverySession,
         heard: &Heard,
         fx: &mut Effects,
     ) {
@@ -162,22 +162,22 @@ impl Delivery {
             Fate::Unknown { words } => {
                 let why = cause_at(heard.at.clone(), unknown_words(words));
                 let status = Some(EnhancedCode::new(4, 4, 2));
-                log_fate("unknown", load, index, courier, &why, status, fx);
+                log_result("unknown", load, index, delivery, &why, status, fx);
             }
             Fate::Deferred { status, words, .. } | Fate::Failed { status, words, .. } => {
                 let why = cause_at(heard.at.clone(), words.clone());
-                log_fate("next-host", load, index, courier, &why, Some(*status), fx);
+                log_result("next-host", load, index, delivery, &why, Some(*status), fx);
             }
             Fate::Delivered { .. } | Fate::Again => {}
         }
     }
 
-    /// The outcome of an attempt that was put off: another, later; or none, if it has lasted too long.
+    /// The outcome of an attempt that was deferred: another, later; or none, if it has lasted too long.
     pub(super) fn deferral(
         &mut self,
         load: &Load,
         index: u32,
-        courier: &Courier,
+        delivery: &DeliverySession,
         status: EnhancedCode,
         why: Cause,
         fx: &mut Effects,
@@ -190,8 +190,8 @@ impl Delivery {
         // An attempt has just failed: age alone, which a clock that was set can make, gives nothing up untried.
         if fx.now.wall.since(load.arrived) > fx.config.delivery.give_up_after {
             fx.counters.failed += 1;
-            fx.observed.failed(courier.provider());
-            log_fate("expired", load, index, courier, &why, Some(status), fx);
+            fx.observed.failed(delivery.provider());
+            log_result("expired", load, index, delivery, &why, Some(status), fx);
             let status = expired_status(status);
             return Outcome::Failed {
                 status,
@@ -200,8 +200,8 @@ impl Delivery {
         }
         fx.counters.deferred += 1;
         let reason = Reason::of(status, &why.words);
-        fx.observed.deferred(courier.provider(), reason);
-        log_fate("deferred", load, index, courier, &why, Some(status), fx);
+        fx.observed.deferred(delivery.provider(), reason);
+        log_result("deferred", load, index, delivery, &why, Some(status), fx);
         // An attempt before its time (a flush) leaves the schedule as it was.
         let planned = self.planned_attempt(load, index, fx);
         let (attempts, until) = planned.unwrap_or_else(|| {
@@ -217,9 +217,9 @@ impl Delivery {
     }
 
     /// A recipient is delivered.
-    fn observe_delivery(&mut self, courier: &Courier, load: &Load, fx: &mut Effects) {
-        let provider = courier.provider();
-        let version = courier.tls.as_ref().map(|tls| tls.version);
+    fn observe_delivery(&mut self, delivery: &DeliverySession, load: &Load, fx: &mut Effects) {
+        let provider = delivery.provider();
+        let version = delivery.tls.as_ref().map(|tls| tls.version);
         let version = (provider != Provider::Here).then(|| Version::of(version));
         // What an earlier process took in has been waiting since then: its clock is gone, and the date counts in seconds.
         let here = fx.now.instant.since(load.since);
@@ -236,16 +236,16 @@ impl Delivery {
         (!left.is_zero() && left <= retry::DELAY_MAX).then_some((state.attempts, state.until))
     }
 
-    /// The outcome is on the disk (or waits for the disk): the courier may go on.
-    pub(in crate::engine) fn courier_recorded(&mut self, conn: ConnId, fx: &mut Effects) {
-        let Some(mut courier) = self.sessions.take(conn) else {
+    /// The outcome is on the disk (or waits for the disk): the delivery session may go on.
+    pub(in crate::engine) fn go_on(&mut self, conn: ConnId, fx: &mut Effects) {
+        let Some(mut delivery) = self.sessions.take(conn) else {
             return;
         };
-        if courier.stage == Stage::Recording {
-            courier.stage = Stage::Talking;
-            return self.courier_free(conn, courier, fx);
+        if delivery.stage == Stage::Recording {
+            delivery.stage = Stage::Talking;
+            return self.next_step(conn, delivery, fx);
         }
-        self.courier_put(conn, courier, fx);
+        self.put_back(conn, delivery, fx);
     }
 
     /// Gives up what waits of a message for a hop.
@@ -295,14 +295,14 @@ impl Delivery {
         fx.note(Note::Notify(unrecorded));
     }
 
-    /// Has outcomes written: behind a notification, where one is owed. Says whether a courier has to wait.
+    /// Has outcomes written: behind a DSN, where one is owed. Says whether a delivery session has to wait.
     pub(in crate::engine) fn settle_outcomes(
         &mut self,
         id: QueueId,
         recipients: Vec<(u32, Outcome)>,
         relayed: &[u32],
         host: Option<String>,
-        courier: Option<ConnId>,
+        delivery: Option<ConnId>,
         fx: &mut Effects,
     ) -> bool {
         let done = self.closes(id, &recipients, fx);
@@ -318,35 +318,35 @@ impl Delivery {
             .iter()
             .any(|(_, outcome)| matches!(outcome, Outcome::Failed { .. }));
         if failed || !relayed.is_empty() {
-            // A notification takes its time. A courier that has delivered something waits for it all the same: a kill
+            // A DSN takes its time. A delivery session that has delivered something waits for it all the same: a kill
             // must not repeat more than its last message.
             let delivered = record
                 .recipients
                 .iter()
                 .any(|(_, outcome)| *outcome == Outcome::Delivered);
-            let courier = courier.filter(|_| delivered && fx.index.get(id).is_some());
+            let delivery = delivery.filter(|_| delivered && fx.index.get(id).is_some());
             let unrecorded = Unrecorded {
                 record,
                 relayed: relayed.to_vec(),
                 host,
-                session: courier,
+                session: delivery,
                 unlogged: None,
             };
             fx.note(Note::Notify(unrecorded));
-            return courier.is_some();
+            return delivery.is_some();
         }
-        let session = courier;
+        let session = delivery;
         fx.note(Note::Record { record, session });
         true
     }
 }
 
 /// Logs what has become of a recipient.
-fn log_fate(
+fn log_result(
     event: &str,
     load: &Load,
     index: u32,
-    courier: &Courier,
+    delivery: &DeliverySession,
     why: &Cause,
     status: Option<EnhancedCode>,
     fx: &mut Effects,
@@ -361,7 +361,7 @@ fn log_fate(
     }
     line = line.with_some("status", status);
     // What an earlier host has said is of that one, whichever was asked last.
-    let last = courier.target.as_ref().map(Target::place);
+    let last = delivery.target.as_ref().map(Target::place);
     let is_of_last = why.at.is_none() || why.at == last;
     line = match why.at.as_ref().or(last.as_ref()) {
         Some(Place::Host { name, address }) => {
@@ -371,7 +371,7 @@ fn log_fate(
         None => line,
     };
     if is_of_last {
-        line = line.with("tls", tls_text(courier.tls.as_ref()));
+        line = line.with("tls", tls_text(delivery.tls.as_ref()));
     }
     fx.log(line.with("reply", &why.words));
 }

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::outcome::close_waiting;
-use super::session::{Courier, Delivery, Host, Origin, Reach, Stage, Target, Trouble, cause_at};
+use super::session::{
+    Delivery, DeliverySession, Host, Origin, Reach, Stage, Target, Trouble, cause_at,
+};
 use crate::address::Domain;
 use crate::cause::{Cause, Place, Words};
 use crate::clock::Instant;
@@ -25,15 +27,15 @@ use crate::smtp::client::{Login, Protocol, Tls};
 use crate::status::EnhancedCode;
 
 impl Delivery {
-    /// Sets a courier out.
-    pub(super) fn send_courier(
+    /// Sets a delivery session out.
+    pub(super) fn start_session(
         &mut self,
         hop: HopId,
         name: &NextHop,
         holder: Holder,
         fx: &mut Effects,
     ) {
-        let mut courier = Box::new(Courier::new(hop, holder, fx.now.instant));
+        let mut delivery = Box::new(DeliverySession::new(hop, holder, fx.now.instant));
         let conn = fx.conns.reserve(Owner::Delivery);
         match name {
             NextHop::Mx(domain) => {
@@ -42,8 +44,8 @@ impl Delivery {
                     kind: RecordKind::Mx,
                 };
                 match fx.ask(conn, DELIVERY, question.clone()) {
-                    Some(answer) => return self.courier_mx(conn, courier, domain, &answer, fx),
-                    None => courier.asked.push(question),
+                    Some(answer) => return self.on_mx(conn, delivery, domain, &answer, fx),
+                    None => delivery.asked.push(question),
                 }
             }
             NextHop::Route { index } => {
@@ -51,26 +53,26 @@ impl Delivery {
                 if let Some(route) = config.routes.get(*index) {
                     let login = route.login.as_ref();
                     for via in &route.via {
-                        self.add_hosts(&mut courier, via, login, fx);
+                        self.add_hosts(&mut delivery, via, login, fx);
                     }
                 }
-                return self.courier_next(conn, courier, fx);
+                return self.try_next(conn, delivery, fx);
             }
             NextHop::Alias(Destination::Discard) => {
-                return self.hop_discards(conn, courier, fx);
+                return self.hop_discards(conn, delivery, fx);
             }
             NextHop::Alias(destination) => {
-                self.add_hosts(&mut courier, destination, None, fx);
-                return self.courier_next(conn, courier, fx);
+                self.add_hosts(&mut delivery, destination, None, fx);
+                return self.try_next(conn, delivery, fx);
             }
         }
-        self.courier_put(conn, courier, fx);
+        self.put_back(conn, delivery, fx);
     }
 
     /// Adds the hosts, or the program, that a destination names.
     fn add_hosts(
         &self,
-        courier: &mut Courier,
+        delivery: &mut DeliverySession,
         destination: &Destination,
         login: Option<&config::Login>,
         fx: &Effects,
@@ -78,7 +80,7 @@ impl Delivery {
         let here = match destination {
             Destination::Hosts(hosts) => {
                 let hosts = hosts.iter().cloned();
-                return courier
+                return delivery
                     .hosts
                     .extend(hosts.map(|via| configured(via, login)));
             }
@@ -91,14 +93,14 @@ impl Delivery {
                 self.here(Endpoint::Helper(destination.to_string().into()), fx)
             }
         };
-        courier.hosts.push_back(here);
+        delivery.hosts.push_back(here);
     }
 
     /// The MX records are known, or known not to be.
-    pub(super) fn courier_mx(
+    pub(super) fn on_mx(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         domain: &Domain,
         answer: &Answer,
         fx: &mut Effects,
@@ -119,7 +121,7 @@ impl Delivery {
                         .with("domain", domain)
                         .with("hosts", names.join(","))
                 });
-                courier.hosts.extend(hosts.into_iter().map(|host| Host {
+                delivery.hosts.extend(hosts.into_iter().map(|host| Host {
                     name: host.host,
                     at: None,
                     port: fx.config.delivery.port,
@@ -128,49 +130,49 @@ impl Delivery {
                     login: None,
                     origin,
                 }));
-                self.courier_next(conn, courier, fx);
+                self.try_next(conn, delivery, fx);
             }
             Err(nowhere) if nowhere.code().is_transient() => {
-                courier.is_unasked |= answer.records == Err(NoRecords::NoRoom);
+                delivery.is_unasked |= answer.records == Err(NoRecords::NoRoom);
                 let why = Cause::here(format!("{domain}: {nowhere}"));
-                courier.note(nowhere.code(), why);
-                self.courier_failed(conn, courier, fx);
+                delivery.note(nowhere.code(), why);
+                self.no_host_left(conn, delivery, fx);
             }
             Err(nowhere) => {
                 let why = Cause::here(format!("{domain}: {nowhere}"));
-                self.hop_refused(conn, courier, nowhere.code(), &why, fx);
+                self.hop_refused(conn, delivery, nowhere.code(), &why, fx);
             }
         }
     }
 
     /// Tries the next address, or looks up the next host.
-    pub(super) fn courier_next(
+    pub(super) fn try_next(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         fx: &mut Effects,
     ) {
-        if let Some(id) = courier.load.as_ref().map(|load| load.id) {
+        if let Some(id) = delivery.load.as_ref().map(|load| load.id) {
             if fx.index.get(id).is_none() {
-                courier.load = None;
-                return self.courier_over(conn, courier, fx);
+                delivery.load = None;
+                return self.end_session(conn, delivery, fx);
             }
             if fx.stopping || fx.disk.is_stuck || !self.is_wanted(id, fx) {
-                return self.courier_home(conn, courier, fx);
+                return self.give_up_for_now(conn, delivery, fx);
             }
         }
         loop {
-            if fx.now.instant >= courier.walk_until {
+            if fx.now.instant >= delivery.walk_until {
                 let status = EnhancedCode::new(4, 4, 7);
-                courier.note(status, Cause::here("no host took the message in time"));
-                return self.courier_failed(conn, courier, fx);
+                delivery.note(status, Cause::here("no host took the message in time"));
+                return self.no_host_left(conn, delivery, fx);
             }
-            if let Some(target) = courier.targets.pop_front() {
+            if let Some(target) = delivery.targets.pop_front() {
                 // Who waits with a message in hand for a host that was dead a moment ago keeps others waiting.
                 let hop = self
                     .hops
-                    .get(courier.hop)
-                    .filter(|_| courier.load.is_some());
+                    .get(delivery.hop)
+                    .filter(|_| delivery.load.is_some());
                 let address = target.to.ip();
                 if hop
                     .zip(address)
@@ -178,13 +180,13 @@ impl Delivery {
                 {
                     continue;
                 }
-                return self.courier_connect(conn, courier, target, fx);
+                return self.connect(conn, delivery, target, fx);
             }
-            let Some(host) = courier.hosts.pop_front() else {
-                return self.courier_failed(conn, courier, fx);
+            let Some(host) = delivery.hosts.pop_front() else {
+                return self.no_host_left(conn, delivery, fx);
             };
             if let Some(to) = host.at.clone() {
-                courier.targets.push_back(Target { host, to });
+                delivery.targets.push_back(Target { host, to });
                 continue;
             }
             let kinds: &[RecordKind] = match fx.config.delivery.ip {
@@ -192,54 +194,54 @@ impl Delivery {
                 Family::Ipv4 => &[RecordKind::A],
                 Family::Ipv6 => &[RecordKind::Aaaa],
             };
-            courier.looking_up = Some(host.clone());
-            courier.found.clear();
+            delivery.looking_up = Some(host.clone());
+            delivery.found.clear();
             for kind in kinds {
                 let question = Question {
                     name: host.name.clone(),
                     kind: *kind,
                 };
                 match fx.ask(conn, DELIVERY, question.clone()) {
-                    Some(answer) => courier.take_addresses(&answer),
-                    None => courier.asked.push(question),
+                    Some(answer) => delivery.take_addresses(&answer),
+                    None => delivery.asked.push(question),
                 }
             }
-            if !courier.asked.is_empty() {
-                courier.stage = Stage::Searching;
-                return self.courier_put(conn, courier, fx);
+            if !delivery.asked.is_empty() {
+                delivery.stage = Stage::Searching;
+                return self.put_back(conn, delivery, fx);
             }
-            courier.addresses_known(fx.config.delivery.ip);
+            delivery.addresses_known(fx.config.delivery.ip);
         }
     }
 
     /// The DNS has answered.
-    pub(super) fn courier_answer(
+    pub(super) fn on_answer(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         question: &Question,
         answer: &Answer,
         fx: &mut Effects,
     ) {
-        let Some(at) = courier.asked.iter().position(|asked| asked == question) else {
-            return self.courier_put(conn, courier, fx);
+        let Some(at) = delivery.asked.iter().position(|asked| asked == question) else {
+            return self.put_back(conn, delivery, fx);
         };
-        courier.asked.swap_remove(at);
+        delivery.asked.swap_remove(at);
         if question.kind == RecordKind::Mx {
-            return self.courier_mx(conn, courier, &question.name, answer, fx);
+            return self.on_mx(conn, delivery, &question.name, answer, fx);
         }
-        courier.take_addresses(answer);
-        if courier.asked.is_empty() {
-            courier.addresses_known(fx.config.delivery.ip);
-            return self.courier_next(conn, courier, fx);
+        delivery.take_addresses(answer);
+        if delivery.asked.is_empty() {
+            delivery.addresses_known(fx.config.delivery.ip);
+            return self.try_next(conn, delivery, fx);
         }
-        self.courier_put(conn, courier, fx);
+        self.put_back(conn, delivery, fx);
     }
 
-    pub(super) fn courier_connect(
+    pub(super) fn connect(
         &mut self,
         old: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         target: Target,
         fx: &mut Effects,
     ) {
@@ -249,13 +251,13 @@ impl Delivery {
         if astray && target.host.origin != Origin::Configured && !fx.config.delivery.loopback {
             let words = Words::ours("the address is not that of a mail exchanger");
             let why = cause_at(Some(target.place()), words);
-            courier.note(EnhancedCode::new(4, 4, 4), why);
-            return self.courier_next(old, courier, fx);
+            delivery.note(EnhancedCode::new(4, 4, 4), why);
+            return self.try_next(old, delivery, fx);
         }
         if let Some(address) = target.to.ip()
-            && !self.may_connect(&mut courier, address, fx)
+            && !self.may_connect(&mut delivery, address, fx)
         {
-            return self.courier_waits(old, courier, fx);
+            return self.wait_for_room(old, delivery, fx);
         }
         // Each connection has an id of its own: what still comes for the last one is not taken for this one's.
         fx.conns.release(old);
@@ -265,60 +267,70 @@ impl Delivery {
             Some(IpAddr::V6(_)) => fx.config.delivery.bind6.map(IpAddr::V6),
             None => None,
         };
-        courier.stage = Stage::Connecting;
-        if courier.reach == Reach::Here {
-            courier.reach = Reach::Elsewhere;
+        delivery.stage = Stage::Connecting;
+        if delivery.reach == Reach::Here {
+            delivery.reach = Reach::Elsewhere;
         }
-        courier.moving = false;
-        courier.deadline = Some(fx.now.instant.after(CONNECT_TIMEOUT));
-        courier.timer = None;
+        delivery.moving = false;
+        delivery.deadline = Some(fx.now.instant.after(CONNECT_TIMEOUT));
+        delivery.timer = None;
         fx.actions.push_back(Action::Connect {
             conn,
             to: target.to.clone(),
             from,
         });
-        courier.target = Some(target);
-        self.courier_put(conn, courier, fx);
+        delivery.target = Some(target);
+        self.put_back(conn, delivery, fx);
     }
 
-    /// Charges a courier to the address that it goes to, whichever next hops have that.
-    fn may_connect(&mut self, courier: &mut Courier, address: IpAddr, fx: &mut Effects) -> bool {
-        let at = (courier.base).and(Kind::NextHop, hash_of_address(address));
+    /// Charges a delivery session to the address that it goes to, whichever next hops have that.
+    fn may_connect(
+        &mut self,
+        delivery: &mut DeliverySession,
+        address: IpAddr,
+        fx: &mut Effects,
+    ) -> bool {
+        let at = (delivery.base).and(Kind::NextHop, hash_of_address(address));
         let pool = fx.shares.of_mut(Resource::Deliveries);
-        pool.give(courier.holder, 1);
+        pool.give(delivery.holder, 1);
         let may = pool.take(at, 1).is_ok();
         match may {
-            true => courier.holder = at,
-            false => pool.resize(courier.holder, 0, 1),
+            true => delivery.holder = at,
+            false => pool.resize(delivery.holder, 0, 1),
         }
         may
     }
 
     /// There are sessions enough to where it goes, or questions enough under way: it goes home, and its next hop waits for a moment.
-    fn courier_waits(&mut self, conn: ConnId, courier: Box<Courier>, fx: &mut Effects) {
-        let hop = courier.hop;
-        self.courier_home(conn, courier, fx);
-        self.rest_hop(hop, fx);
+    fn wait_for_room(&mut self, conn: ConnId, delivery: Box<DeliverySession>, fx: &mut Effects) {
+        let hop = delivery.hop;
+        self.give_up_for_now(conn, delivery, fx);
+        self.pause_briefly(hop, fx);
     }
 
     /// No host could be used.
-    pub(super) fn courier_failed(&mut self, conn: ConnId, courier: Box<Courier>, fx: &mut Effects) {
-        if courier.reach != Reach::Nowhere {
+    pub(super) fn no_host_left(
+        &mut self,
+        conn: ConnId,
+        delivery: Box<DeliverySession>,
+        fx: &mut Effects,
+    ) {
+        if delivery.reach != Reach::Nowhere {
             // Some host talked to us: the next hop as a whole has not failed.
-            return self.courier_home(conn, courier, fx);
+            return self.give_up_for_now(conn, delivery, fx);
         }
-        if courier.is_unasked {
-            return self.courier_waits(conn, courier, fx);
+        if delivery.is_unasked {
+            return self.wait_for_room(conn, delivery, fx);
         }
-        let trouble = courier.trouble.clone().unwrap_or_else(|| Trouble {
+        let trouble = delivery.trouble.clone().unwrap_or_else(|| Trouble {
             status: EnhancedCode::new(4, 4, 1),
             why: Cause::here("no address of the next hop is known"),
         });
         if !trouble.status.is_transient() {
-            return self.hop_refused(conn, courier, trouble.status, &trouble.why, fx);
+            return self.hop_refused(conn, delivery, trouble.status, &trouble.why, fx);
         }
-        let hop = courier.hop;
-        self.courier_over(conn, courier, fx);
+        let hop = delivery.hop;
+        self.end_session(conn, delivery, fx);
         self.pause_hop(hop, trouble.status, &trouble.why, fx);
     }
 
@@ -336,9 +348,9 @@ impl Delivery {
     }
 
     /// Mail for nobody: all that waits is done with.
-    fn hop_discards(&mut self, conn: ConnId, courier: Box<Courier>, fx: &mut Effects) {
-        let hop = courier.hop;
-        self.courier_over(conn, courier, fx);
+    fn hop_discards(&mut self, conn: ConnId, delivery: Box<DeliverySession>, fx: &mut Effects) {
+        let hop = delivery.hop;
+        self.end_session(conn, delivery, fx);
         while let Some(id) = self.hops.pop_ready(hop) {
             let Some(entry) = fx.index.get_mut(id).filter(|entry| !entry.held) else {
                 continue;
@@ -363,13 +375,13 @@ impl Delivery {
     pub(super) fn hop_refused(
         &mut self,
         conn: ConnId,
-        courier: Box<Courier>,
+        delivery: Box<DeliverySession>,
         status: EnhancedCode,
         why: &Cause,
         fx: &mut Effects,
     ) {
-        let hop = courier.hop;
-        self.courier_over(conn, courier, fx);
+        let hop = delivery.hop;
+        self.end_session(conn, delivery, fx);
         while let Some(id) = self.hops.pop_ready(hop) {
             let Some(entry) = fx.index.get_mut(id) else {
                 continue;
@@ -410,8 +422,8 @@ fn configured(via: Via, login: Option<&config::Login>) -> Host {
     }
 }
 
-impl Courier {
-    /// A courier that has not set out.
+impl DeliverySession {
+    /// A delivery session that has not set out.
     pub(super) fn new(hop: HopId, holder: Holder, now: Instant) -> Self {
         Self {
             hop,
@@ -545,8 +557,8 @@ mod tests {
     use crate::dns::NoRecords;
 
     fn searched(origin: Origin, family: Family, answers: &[NoRecords]) -> EnhancedCode {
-        let mut courier = Courier::new(HopId(0), DELIVERY, Instant::from_millis(0));
-        courier.looking_up = Some(Host {
+        let mut delivery = DeliverySession::new(HopId(0), DELIVERY, Instant::from_millis(0));
+        delivery.looking_up = Some(Host {
             name: Domain::parse("host.example").expect("a domain"),
             at: None,
             port: 25,
@@ -556,14 +568,14 @@ mod tests {
             origin,
         });
         for error in answers {
-            courier.take_addresses(&Answer {
+            delivery.take_addresses(&Answer {
                 records: Err(*error),
                 authentic: false,
                 ttl: Duration::ZERO,
             });
         }
-        courier.addresses_known(family);
-        courier.trouble.expect("trouble").status
+        delivery.addresses_known(family);
+        delivery.trouble.expect("trouble").status
     }
 
     #[test]
@@ -603,11 +615,11 @@ mod tests {
             ([never, later], later),
             ([never, never], never),
         ] {
-            let mut courier = Courier::new(HopId(0), DELIVERY, Instant::from_millis(0));
+            let mut delivery = DeliverySession::new(HopId(0), DELIVERY, Instant::from_millis(0));
             for status in said {
-                courier.note(status, Cause::here(""));
+                delivery.note(status, Cause::here(""));
             }
-            assert_eq!(courier.trouble.expect("trouble").status, kept);
+            assert_eq!(delivery.trouble.expect("trouble").status, kept);
         }
     }
 }

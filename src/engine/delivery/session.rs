@@ -26,11 +26,11 @@ use crate::status::EnhancedCode;
 #[derive(Default)]
 pub(in crate::engine) struct Delivery {
     pub(super) hops: Hops,
-    pub(super) sessions: Sessions<Box<Courier>>,
+    pub(super) sessions: Sessions<Box<DeliverySession>>,
 }
 
 /// One session on its way or at work.
-pub(super) struct Courier {
+pub(super) struct DeliverySession {
     pub(super) hop: HopId,
     /// Who is charged for it.
     pub(super) holder: Holder,
@@ -75,7 +75,7 @@ pub(super) struct Courier {
     pub(super) attempt_until: Instant,
 }
 
-/// How far a courier got.
+/// How far a delivery session got.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Reach {
     /// No host has taken it in.
@@ -130,7 +130,7 @@ pub(super) struct Target {
     pub(super) to: Endpoint,
 }
 
-/// Why a courier did not get through.
+/// Why a delivery session did not get through.
 #[derive(Clone, Debug)]
 pub(super) struct Trouble {
     pub(super) status: EnhancedCode,
@@ -144,7 +144,7 @@ pub(super) struct Heard {
     pub(super) at: Option<Place>,
 }
 
-/// The message that a courier carries.
+/// The message that a delivery session carries.
 pub(super) struct Load {
     pub(super) id: QueueId,
     /// Where it was when it was taken.
@@ -205,45 +205,50 @@ impl Delivery {
         event: ConnEvent<'_>,
         fx: &mut Effects,
     ) {
-        let Some(courier) = self.sessions.take(conn) else {
+        let Some(delivery) = self.sessions.take(conn) else {
             return;
         };
         match event {
-            ConnEvent::Connected => self.courier_connected(conn, courier, fx),
-            ConnEvent::Bytes(bytes) => self.courier_bytes(conn, courier, bytes, fx),
-            ConnEvent::Drained => self.courier_drained(conn, courier, fx),
-            ConnEvent::Closed(cause) => self.courier_lost(conn, courier, &cause, fx),
-            ConnEvent::TlsReady(session) => self.courier_tls(conn, courier, session, fx),
-            ConnEvent::Read(result) => self.courier_read(conn, courier, result, fx),
+            ConnEvent::Connected => self.on_connected(conn, delivery, fx),
+            ConnEvent::Bytes(bytes) => self.on_bytes(conn, delivery, bytes, fx),
+            ConnEvent::Drained => self.on_drained(conn, delivery, fx),
+            ConnEvent::Closed(cause) => self.on_closed(conn, delivery, &cause, fx),
+            ConnEvent::TlsReady(session) => self.on_tls(conn, delivery, session, fx),
+            ConnEvent::Read(result) => self.on_read(conn, delivery, result, fx),
             ConnEvent::Answer(question, answer) => {
-                self.courier_answer(conn, courier, question, answer, fx);
+                self.on_answer(conn, delivery, question, answer, fx);
             }
-            ConnEvent::Timeout(at) => self.courier_expired(conn, courier, at, fx),
-            ConnEvent::Stop => self.courier_stop(conn, courier, fx),
+            ConnEvent::Timeout(at) => self.on_timeout(conn, delivery, at, fx),
+            ConnEvent::Stop => self.on_stop(conn, delivery, fx),
             // Nothing of the kind was asked for.
-            ConnEvent::Kept(_) => self.sessions.put(conn, courier),
+            ConnEvent::Kept(_) => self.sessions.put(conn, delivery),
         }
     }
 
     /// The connection stands.
-    pub(super) fn courier_connected(
+    pub(super) fn on_connected(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         fx: &mut Effects,
     ) {
-        let Some(target) = courier.target.clone() else {
-            return self.courier_put(conn, courier, fx);
+        let Some(target) = delivery.target.clone() else {
+            return self.put_back(conn, delivery, fx);
         };
         if target.host.tls == Tls::Active {
-            self.start_tls(conn, &mut courier, &target, fx);
-            return self.courier_put(conn, courier, fx);
+            self.start_tls(conn, &mut delivery, &target, fx);
+            return self.put_back(conn, delivery, fx);
         }
-        self.begin_session(&mut courier, &target, fx);
-        self.courier_put(conn, courier, fx);
+        self.begin_session(&mut delivery, &target, fx);
+        self.put_back(conn, delivery, fx);
     }
 
-    pub(super) fn begin_session(&self, courier: &mut Courier, target: &Target, fx: &Effects) {
+    pub(super) fn begin_session(
+        &self,
+        delivery: &mut DeliverySession,
+        target: &Target,
+        fx: &Effects,
+    ) {
         let session = Session::new(
             fx.config.hostname.as_str(),
             target.host.tls,
@@ -254,20 +259,20 @@ impl Delivery {
             true => session.on_this_machine(),
             false => session,
         };
-        courier.session = Some(session);
-        courier.stage = Stage::Talking;
-        courier.begins_to_wait(fx.now);
+        delivery.session = Some(session);
+        delivery.stage = Stage::Talking;
+        delivery.begins_to_wait(fx.now);
     }
 
     pub(super) fn start_tls(
         &mut self,
         conn: ConnId,
-        courier: &mut Courier,
+        delivery: &mut DeliverySession,
         target: &Target,
         fx: &mut Effects,
     ) {
-        courier.stage = Stage::Handshake;
-        courier.deadline = Some(fx.now.instant.after(crate::limits::HANDSHAKE_TIMEOUT));
+        delivery.stage = Stage::Handshake;
+        delivery.deadline = Some(fx.now.instant.after(crate::limits::HANDSHAKE_TIMEOUT));
         // A route with a password must lead where the configuration says; an MX found in the DNS is anybody's word.
         // What may be told in clear may be told to any key.
         let in_clear = target.is_on_this_machine() && target.host.tls == Tls::Opportunistic;
@@ -284,149 +289,154 @@ impl Delivery {
     }
 
     /// The handshake is done.
-    pub(super) fn courier_tls(
+    pub(super) fn on_tls(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         tls: TlsSession,
         fx: &mut Effects,
     ) {
-        courier.tls = Some(tls);
+        delivery.tls = Some(tls);
         let mut out = Vec::new();
-        match (&mut courier.session, courier.target.clone()) {
+        match (&mut delivery.session, delivery.target.clone()) {
             (Some(session), _) => session.on_tls(&mut out),
-            (None, Some(target)) => self.begin_session(&mut courier, &target, fx),
+            (None, Some(target)) => self.begin_session(&mut delivery, &target, fx),
             (None, None) => {}
         }
-        courier.stage = Stage::Talking;
-        courier.begins_to_wait(fx.now);
+        delivery.stage = Stage::Talking;
+        delivery.begins_to_wait(fx.now);
         fx.send(conn, out);
-        self.courier_put(conn, courier, fx);
+        self.put_back(conn, delivery, fx);
     }
 
     /// The server has said something.
-    pub(super) fn courier_bytes(
+    pub(super) fn on_bytes(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         bytes: &[u8],
         fx: &mut Effects,
     ) {
         let mut out = Vec::new();
-        if let Some(session) = &mut courier.session {
+        if let Some(session) = &mut delivery.session {
             session.on_bytes(bytes, &mut out);
         }
-        self.courier_requests(conn, courier, out, fx);
+        self.serve_requests(conn, delivery, out, fx);
     }
 
     /// Does what the session wants.
-    pub(super) fn courier_requests(
+    pub(super) fn serve_requests(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         mut out: Vec<u8>,
         fx: &mut Effects,
     ) {
         // A message is taken only when nothing else stands behind `Ready`: a server may end the session in one breath
         // with its reply.
         let mut ready = false;
-        while let Some(request) = courier.session.as_mut().and_then(Session::next_request) {
+        while let Some(request) = delivery.session.as_mut().and_then(Session::next_request) {
             match request {
                 Request::StartTls => {
                     fx.send(conn, std::mem::take(&mut out));
-                    if let Some(target) = courier.target.clone() {
-                        self.start_tls(conn, &mut courier, &target, fx);
+                    if let Some(target) = delivery.target.clone() {
+                        self.start_tls(conn, &mut delivery, &target, fx);
                     }
                 }
                 Request::Ready => {
                     fx.send(conn, std::mem::take(&mut out));
-                    ready = courier.stage != Stage::Recording;
+                    ready = delivery.stage != Stage::Recording;
                 }
-                Request::Body => self.courier_body(conn, &mut courier, &mut out, fx),
-                Request::Done(fates) => self.courier_done(conn, &mut courier, fates, fx),
+                Request::Body => self.send_body(conn, &mut delivery, &mut out, fx),
+                Request::Done(fates) => self.on_transaction_done(conn, &mut delivery, fates, fx),
                 Request::Refused(refusal) => {
                     fx.send(conn, out);
-                    return self.courier_refused(conn, courier, &refusal, fx);
+                    return self.on_refused(conn, delivery, &refusal, fx);
                 }
                 Request::Parted(reply) => {
                     fx.send(conn, out);
                     let refusal = Refusal::Parted(reply);
-                    return self.courier_refused(conn, courier, &refusal, fx);
+                    return self.on_refused(conn, delivery, &refusal, fx);
                 }
                 Request::Close => {
                     fx.send(conn, out);
                     let status = EnhancedCode::new(4, 4, 2);
                     let words = Words::ours("the server ended the session");
-                    return self.courier_turned_away(conn, courier, status, &words, fx);
+                    return self.turned_away(conn, delivery, status, &words, fx);
                 }
             }
         }
         fx.send(conn, out);
-        courier.wait(fx.now);
+        delivery.wait(fx.now);
         if ready {
-            if courier.reach != Reach::Here {
-                self.courier_arrived(&mut courier, fx);
+            if delivery.reach != Reach::Here {
+                self.arrived(&mut delivery, fx);
             }
-            return self.courier_free(conn, courier, fx);
+            return self.next_step(conn, delivery, fx);
         }
-        self.courier_put(conn, courier, fx);
+        self.put_back(conn, delivery, fx);
     }
 
     /// Nothing is under way: goes on with what it carries, or takes the next message.
-    pub(super) fn courier_free(&mut self, conn: ConnId, courier: Box<Courier>, fx: &mut Effects) {
-        match (&courier.load, &courier.session) {
-            (Some(_), Some(_)) if !courier.moving => self.courier_read_load(conn, courier, fx),
-            (Some(_), _) => self.courier_move_on(conn, courier, fx),
-            (None, Some(_)) => self.courier_pick(conn, courier, fx),
-            (None, None) => self.courier_over(conn, courier, fx),
+    pub(super) fn next_step(
+        &mut self,
+        conn: ConnId,
+        delivery: Box<DeliverySession>,
+        fx: &mut Effects,
+    ) {
+        match (&delivery.load, &delivery.session) {
+            (Some(_), Some(_)) if !delivery.moving => self.read_message(conn, delivery, fx),
+            (Some(_), _) => self.move_on(conn, delivery, fx),
+            (None, Some(_)) => self.take_next_message(conn, delivery, fx),
+            (None, None) => self.end_session(conn, delivery, fx),
         }
     }
 
     /// Leaves this host, and carries what is left to the next.
-    pub(super) fn courier_move_on(
+    pub(super) fn move_on(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         fx: &mut Effects,
     ) {
-        if let Some(mut session) = courier.session.take() {
+        if let Some(mut session) = delivery.session.take() {
             if session.is_ready() {
                 let mut out = Vec::new();
                 session.quit(&mut out);
                 fx.send(conn, out);
-                courier.detour = true;
+                delivery.detour = true;
             }
             fx.actions.push_back(Action::Close { conn });
         }
-        courier.tls = None;
-        self.courier_next(conn, courier, fx);
+        delivery.tls = None;
+        self.try_next(conn, delivery, fx);
     }
 
-    pub(super) fn courier_arrived(&mut self, courier: &mut Courier, fx: &mut Effects) {
-        if std::mem::replace(&mut courier.reach, Reach::Here) == Reach::Nowhere {
-            self.hops.proved(courier.hop);
+    pub(super) fn arrived(&mut self, delivery: &mut DeliverySession, fx: &mut Effects) {
+        if std::mem::replace(&mut delivery.reach, Reach::Here) == Reach::Nowhere {
+            self.hops.proved(delivery.hop);
         }
         let mut line = Line::new(Level::Debug, "connected");
-        if let Some(target) = &courier.target {
+        if let Some(target) = &delivery.target {
             line = line
                 .with("host", &target.host.name)
                 .with("address", &target.to);
         }
-        fx.log(line.with("tls", tls_text(courier.tls.as_ref())));
+        fx.log(line.with("tls", tls_text(delivery.tls.as_ref())));
     }
 
-    /// Sends an idle courier home to make room.
-    pub(super) fn courier_dismiss(&mut self, conn: ConnId, fx: &mut Effects) {
-        if let Some(courier) = self.sessions.take(conn) {
-            self.courier_quit(conn, courier, fx);
+    /// Sends an idle delivery session home to make room.
+    pub(super) fn dismiss(&mut self, conn: ConnId, fx: &mut Effects) {
+        if let Some(delivery) = self.sessions.take(conn) {
+            self.quit(conn, delivery, fx);
         }
     }
 
     /// The server cannot be used.
-    pub(super) fn courier_refused(
+    pub(super) fn on_refused(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         refusal: &Refusal,
         fx: &mut Effects,
     ) {
@@ -434,78 +444,78 @@ impl Delivery {
         if *refusal == Refusal::Injection {
             let (status, what) = (EnhancedCode::new(4, 7, 5), INJECTED);
             fx.actions.push_back(Action::Close { conn });
-            self.courier_broken(conn, &mut courier, status, &Words::ours(what), fx);
-            courier.stage = Stage::Handshake;
-            return self.courier_elsewhere(conn, courier, status, what, fx);
+            self.settle_broken(conn, &mut delivery, status, &Words::ours(what), fx);
+            delivery.stage = Stage::Handshake;
+            return self.try_elsewhere(conn, delivery, status, what, fx);
         }
         let (status, words) = meaning(refusal);
-        self.courier_turned_away(conn, courier, status, &words, fx);
+        self.turned_away(conn, delivery, status, &words, fx);
     }
 
-    /// The session is over. What it carries goes to the next host, as a courier does that did not get through.
-    pub(super) fn courier_turned_away(
+    /// The session is over. What it carries goes to the next host, as a delivery session does that did not get through.
+    pub(super) fn turned_away(
         &mut self,
         conn: ConnId,
-        courier: Box<Courier>,
+        delivery: Box<DeliverySession>,
         status: EnhancedCode,
         words: &Words,
         fx: &mut Effects,
     ) {
         fx.actions.push_back(Action::Close { conn });
-        self.courier_left(conn, courier, status, words, fx);
+        self.leave_host(conn, delivery, status, words, fx);
     }
 
     /// The same where the connection is gone already.
-    pub(super) fn courier_left(
+    pub(super) fn leave_host(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         status: EnhancedCode,
         words: &Words,
         fx: &mut Effects,
     ) {
-        self.courier_broken(conn, &mut courier, status, words, fx);
-        let why = courier.cause(words.clone());
-        courier.note(status, why);
-        self.courier_advance(conn, courier, fx);
+        self.settle_broken(conn, &mut delivery, status, words, fx);
+        let why = delivery.cause(words.clone());
+        delivery.note(status, why);
+        self.advance(conn, delivery, fx);
     }
 
     /// The connection is gone: on to the next host, with what is left of the message, or home.
-    pub(super) fn courier_advance(
+    pub(super) fn advance(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         fx: &mut Effects,
     ) {
-        courier.session = None;
-        courier.tls = None;
-        if courier.load.is_none() && courier.reach != Reach::Nowhere {
-            return self.courier_over(conn, courier, fx);
+        delivery.session = None;
+        delivery.tls = None;
+        if delivery.load.is_none() && delivery.reach != Reach::Nowhere {
+            return self.end_session(conn, delivery, fx);
         }
-        if courier.stage == Stage::Recording {
+        if delivery.stage == Stage::Recording {
             // What is known of the message is on its way to the disk, and comes first.
-            courier.deadline = None;
-            return self.courier_put(conn, courier, fx);
+            delivery.deadline = None;
+            return self.put_back(conn, delivery, fx);
         }
-        self.courier_next(conn, courier, fx);
+        self.try_next(conn, delivery, fx);
     }
 
     /// The connection is gone, or never stood.
-    pub(super) fn courier_lost(
+    pub(super) fn on_closed(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         cause: &Lost,
         fx: &mut Effects,
     ) {
         // Between two hosts there is no connection: this one was left already, and its end says nothing of the next.
-        if courier.stage == Stage::Searching {
-            return self.courier_put(conn, courier, fx);
+        if delivery.stage == Stage::Searching {
+            return self.put_back(conn, delivery, fx);
         }
         // What came before the end decides, where it was a refusal.
-        if let Some(refusal) = courier.session.as_mut().and_then(Session::on_end) {
+        if let Some(refusal) = delivery.session.as_mut().and_then(Session::on_end) {
             let (status, words) = meaning(&refusal);
-            return self.courier_left(conn, courier, status, &words, fx);
+            return self.leave_host(conn, delivery, status, &words, fx);
         }
         let (status, what) = match cause {
             Lost::Eof => (
@@ -523,32 +533,32 @@ impl Delivery {
             ),
             Lost::Tls(text) => (EnhancedCode::new(4, 7, 5), format!("TLS failed: {text}")),
         };
-        self.courier_broken(conn, &mut courier, status, &Words::ours(what.as_str()), fx);
-        self.courier_elsewhere(conn, courier, status, &what, fx);
+        self.settle_broken(conn, &mut delivery, status, &Words::ours(what.as_str()), fx);
+        self.try_elsewhere(conn, delivery, status, &what, fx);
     }
 
     /// Tries the same host in clear where its handshake failed, or goes on to the next.
-    pub(super) fn courier_elsewhere(
+    pub(super) fn try_elsewhere(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         status: EnhancedCode,
         what: &str,
         fx: &mut Effects,
     ) {
-        let begun = courier.stage == Stage::Handshake || courier.tls.is_some();
-        let address = courier.target.as_ref().and_then(|target| target.to.ip());
-        if courier.stage == Stage::Connecting
-            && let Some((hop, address)) = self.hops.get_mut(courier.hop).zip(address)
+        let begun = delivery.stage == Stage::Handshake || delivery.tls.is_some();
+        let address = delivery.target.as_ref().and_then(|target| target.to.ip());
+        if delivery.stage == Stage::Connecting
+            && let Some((hop, address)) = self.hops.get_mut(delivery.hop).zip(address)
         {
             hop.note_dead(address, fx.now.instant);
         }
-        match courier.target.take() {
+        match delivery.target.take() {
             // RFC 7435: what cannot be had encrypted is sent in clear, as it would be had TLS not been offered. A host
             // may also hang up or fall silent at the hello, or refuse once the client holds the handshake done.
             Some(mut target)
                 if begun
-                    && courier.reach != Reach::Here
+                    && delivery.reach != Reach::Here
                     && target.host.tls == Tls::Opportunistic =>
             {
                 let line = Line::new(Level::Info, "tls-failed")
@@ -556,28 +566,28 @@ impl Delivery {
                     .with("host", &target.host.name);
                 fx.log(line.with("why", what));
                 target.host.tls = Tls::Avoided;
-                courier.targets.push_front(target);
+                delivery.targets.push_front(target);
             }
             target => {
-                courier.target = target;
-                let why = courier.cause(Words::ours(what));
-                courier.note(status, why);
+                delivery.target = target;
+                let why = delivery.cause(Words::ours(what));
+                delivery.note(status, why);
             }
         }
-        self.courier_advance(conn, courier, fx);
+        self.advance(conn, delivery, fx);
     }
 
     /// The session is of no more use: what was under way in it gets its fate.
-    pub(super) fn courier_broken(
+    pub(super) fn settle_broken(
         &mut self,
         conn: ConnId,
-        courier: &mut Courier,
+        delivery: &mut DeliverySession,
         status: EnhancedCode,
         words: &Words,
         fx: &mut Effects,
     ) {
         let mut fates = None;
-        if let Some(session) = courier.session.as_mut() {
+        if let Some(session) = delivery.session.as_mut() {
             session.on_lost(words.as_str());
             while let Some(request) = session.next_request() {
                 if let Request::Done(done) = request {
@@ -585,12 +595,12 @@ impl Delivery {
                 }
             }
         }
-        courier.session = None;
-        match (fates, courier.load.as_mut()) {
-            (Some(fates), _) => self.courier_done(conn, courier, fates, fx),
+        delivery.session = None;
+        match (fates, delivery.load.as_mut()) {
+            (Some(fates), _) => self.on_transaction_done(conn, delivery, fates, fx),
             (None, Some(load)) => {
                 // Nothing of it was said here.
-                let at = courier.target.as_ref().map(Target::place);
+                let at = delivery.target.as_ref().map(Target::place);
                 for index in &load.indices {
                     load.earlier.entry(*index).or_insert_with(|| Heard {
                         fate: Fate::Deferred {
@@ -607,103 +617,113 @@ impl Delivery {
     }
 
     /// A deadline may have passed.
-    pub(super) fn courier_expired(
+    pub(super) fn on_timeout(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         at: Instant,
         fx: &mut Effects,
     ) {
-        if courier.timer == Some(at) {
-            courier.timer = None;
+        if delivery.timer == Some(at) {
+            delivery.timer = None;
         }
-        match courier.deadline {
+        match delivery.deadline {
             Some(deadline) if deadline <= fx.now.instant => {}
-            _ => return self.courier_put(conn, courier, fx),
+            _ => return self.put_back(conn, delivery, fx),
         }
-        match courier.stage {
-            Stage::Idle => self.courier_quit(conn, courier, fx),
+        match delivery.stage {
+            Stage::Idle => self.quit(conn, delivery, fx),
             Stage::Searching | Stage::Reading | Stage::Recording => {
-                courier.deadline = None;
-                self.courier_put(conn, courier, fx);
+                delivery.deadline = None;
+                self.put_back(conn, delivery, fx);
             }
             Stage::Connecting | Stage::Handshake | Stage::Talking => {
                 fx.actions.push_back(Action::Abort { conn });
                 let (status, what) = (EnhancedCode::new(4, 4, 2), "no answer in time");
-                self.courier_broken(conn, &mut courier, status, &Words::ours(what), fx);
-                self.courier_elsewhere(conn, courier, status, what, fx);
+                self.settle_broken(conn, &mut delivery, status, &Words::ours(what), fx);
+                self.try_elsewhere(conn, delivery, status, what, fx);
             }
         }
     }
 
     /// Says QUIT and does not wait for the answer.
-    pub(super) fn courier_quit(
+    pub(super) fn quit(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         fx: &mut Effects,
     ) {
         let mut out = Vec::new();
-        if let Some(session) = courier.session.as_mut() {
+        if let Some(session) = delivery.session.as_mut() {
             session.quit(&mut out);
         }
         fx.send(conn, out);
         fx.actions.push_back(Action::Close { conn });
-        self.courier_over(conn, courier, fx);
+        self.end_session(conn, delivery, fx);
     }
 
     /// The daemon stops: what is being sent may finish, the rest goes home.
-    pub(super) fn courier_stop(&mut self, conn: ConnId, courier: Box<Courier>, fx: &mut Effects) {
-        match courier.stage {
+    pub(super) fn on_stop(
+        &mut self,
+        conn: ConnId,
+        delivery: Box<DeliverySession>,
+        fx: &mut Effects,
+    ) {
+        match delivery.stage {
             // Only behind the dot would a cut leave open whether the message is there.
-            Stage::Talking if courier.session.as_ref().is_some_and(Session::is_past_dot) => {
-                self.courier_put(conn, courier, fx);
+            Stage::Talking if delivery.session.as_ref().is_some_and(Session::is_past_dot) => {
+                self.put_back(conn, delivery, fx);
             }
-            Stage::Reading | Stage::Recording => self.courier_put(conn, courier, fx),
-            Stage::Idle => self.courier_quit(conn, courier, fx),
-            Stage::Searching => self.courier_home(conn, courier, fx),
+            Stage::Reading | Stage::Recording => self.put_back(conn, delivery, fx),
+            Stage::Idle => self.quit(conn, delivery, fx),
+            Stage::Searching => self.give_up_for_now(conn, delivery, fx),
             Stage::Connecting | Stage::Handshake | Stage::Talking => {
                 fx.actions.push_back(Action::Abort { conn });
-                self.courier_home(conn, courier, fx);
+                self.give_up_for_now(conn, delivery, fx);
             }
         }
     }
 
     /// Gives up for now: what it carries is deferred with what the hosts have said.
-    pub(super) fn courier_home(
+    pub(super) fn give_up_for_now(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         fx: &mut Effects,
     ) {
-        self.courier_settle(&mut courier, fx);
-        self.courier_over(conn, courier, fx);
+        self.defer_message(&mut delivery, fx);
+        self.end_session(conn, delivery, fx);
     }
 
-    /// A courier is done, whatever the reason; its connection is closed already.
-    pub(super) fn courier_over(&mut self, conn: ConnId, courier: Box<Courier>, fx: &mut Effects) {
-        debug_assert!(courier.load.is_none(), "what is carried has an outcome");
+    /// A delivery session is done, whatever the reason; its connection is closed already.
+    pub(super) fn end_session(
+        &mut self,
+        conn: ConnId,
+        delivery: Box<DeliverySession>,
+        fx: &mut Effects,
+    ) {
+        debug_assert!(delivery.load.is_none(), "what is carried has an outcome");
         fx.conns.release(conn);
         fx.shares
             .of_mut(Resource::Deliveries)
-            .give(courier.holder, 1);
-        let arriving = courier.reach == Reach::Nowhere;
-        self.hops.courier_gone(courier.hop, conn, arriving);
+            .give(delivery.holder, 1);
+        let arriving = delivery.reach == Reach::Nowhere;
+        self.hops.session_gone(delivery.hop, conn, arriving);
     }
 
-    pub(super) fn courier_put(
+    pub(super) fn put_back(
         &mut self,
         conn: ConnId,
-        mut courier: Box<Courier>,
+        mut delivery: Box<DeliverySession>,
         fx: &mut Effects,
     ) {
-        if let Some(deadline) = courier.deadline
-            && courier.timer.is_none_or(|timer| timer > deadline)
+        if let Some(deadline) = delivery.deadline
+            && delivery.timer.is_none_or(|timer| timer > deadline)
         {
-            courier.timer = Some(deadline);
+            delivery.timer = Some(deadline);
             fx.timers.set(deadline, Timer::Conn(conn));
         }
-        self.sessions.put(conn, courier);
+        self.sessions.put(conn, delivery);
     }
 }
 
@@ -734,7 +754,7 @@ impl Target {
     }
 }
 
-impl Courier {
+impl DeliverySession {
     /// Whose host it is at, or goes to.
     pub(super) fn provider(&self) -> Provider {
         match &self.target {

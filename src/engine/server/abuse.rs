@@ -1,7 +1,7 @@
-//! Strangers on port 25: what is looked up about them, what they are refused for, how they are slowed down.
+//! Clients on port 25: what is looked up about them, what they are refused for, how they are slowed down.
 //!
 //! Nothing here touches hosts of `relay.networks`, users and programs of this machine: only a [`Guard`] makes a session
-//! a stranger's. Look-ups begin when the client is let in; only a recipient waits for them, and only for the lists. An
+//! a client's. Look-ups begin when the client is let in; only a recipient waits for them, and only for the lists. An
 //! answer that is held back is kept with its session and given at its deadline; one line may wait behind it, and whoever
 //! sends more is let go, so that a client that is slowed down costs what an idle one does.
 
@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::guard::{Accepted, Guard, Held, Verdict};
-use super::session::{Inbound, Server};
+use super::session::{Server, ServerSession};
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::config::Toggle;
 use crate::dns::{Answer, Question};
@@ -24,7 +24,7 @@ use crate::policy::vetting::Vetting;
 use crate::smtp::hello::{self, HelloFault};
 use crate::smtp::reply::Reply;
 
-impl Inbound {
+impl ServerSession {
     /// The name of the client, where the DNS has confirmed it by now.
     pub(super) fn confirmed_name(&self) -> Option<&Domain> {
         self.guard.as_ref()?.vetting.name()
@@ -50,8 +50,8 @@ impl Inbound {
 }
 
 impl Server {
-    /// Whether a stranger may connect now.
-    pub(super) fn admit_stranger(
+    /// Whether a client may connect now.
+    pub(super) fn admit_unauthenticated(
         &mut self,
         address: IpAddr,
         fx: &mut Effects,
@@ -59,7 +59,7 @@ impl Server {
         if fx.is_probe(address) {
             return Ok(());
         }
-        let conduct = &mut self.strangers.conduct;
+        let conduct = &mut self.clients.conduct;
         let reply = if conduct.is_shut_out(address, fx.now.instant) {
             Reply::TOO_MANY_UNKNOWN
         } else if !conduct.may(
@@ -82,11 +82,11 @@ impl Server {
         Err(reply)
     }
 
-    /// A stranger was let in: begins to look him up.
+    /// A client was let in: begins to look him up.
     pub(super) fn guard(
         &mut self,
         conn: ConnId,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         address: IpAddr,
         fx: &mut Effects,
     ) {
@@ -103,11 +103,11 @@ impl Server {
         self.vet(conn, inbound, questions, fx);
     }
 
-    /// Asks what the vetting of a stranger needs.
+    /// Asks what the vetting of a client needs.
     fn vet(
         &mut self,
         conn: ConnId,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         mut questions: Vec<Question>,
         fx: &mut Effects,
     ) {
@@ -121,7 +121,7 @@ impl Server {
 
     fn vet_answer(
         &mut self,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         question: &Question,
         answer: &Answer,
         fx: &mut Effects,
@@ -136,11 +136,11 @@ impl Server {
         // A resolver that a list does not like would fill the log.
         if let Some(odd) = odd
             && self
-                .strangers
+                .clients
                 .odd_at
                 .is_none_or(|at| fx.now.instant.since(at) >= ODD_INTERVAL)
         {
-            self.strangers.odd_at = Some(fx.now.instant);
+            self.clients.odd_at = Some(fx.now.instant);
             fx.log(
                 Line::new(Level::Warning, "dnsbl")
                     .with("zone", odd.zone)
@@ -151,10 +151,10 @@ impl Server {
     }
 
     /// The DNS has answered: goes on with the vetting, and with the recipient that waits for it.
-    pub(super) fn stranger_answer(
+    pub(super) fn on_client_answer(
         &mut self,
         conn: ConnId,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         question: &Question,
         answer: &Answer,
         out: &mut Vec<u8>,
@@ -177,10 +177,10 @@ impl Server {
         }
     }
 
-    /// A stranger says hello.
+    /// A client says hello.
     pub(super) fn hello_request(
         &mut self,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         name: &str,
         out: &mut Vec<u8>,
         fx: &mut Effects,
@@ -202,15 +202,19 @@ impl Server {
         self.tell(inbound, Verdict::Hello(verdict), out, fx);
     }
 
-    /// Whether a stranger may begin one more message.
-    pub(super) fn may_begin(&mut self, inbound: &Inbound, fx: &mut Effects) -> Result<(), Reply> {
+    /// Whether a client may begin one more message.
+    pub(super) fn may_begin(
+        &mut self,
+        inbound: &ServerSession,
+        fx: &mut Effects,
+    ) -> Result<(), Reply> {
         let limit = fx.config.abuse.messages_per_minute;
         self.may(inbound, Rate::Messages, limit, Reply::TOO_MANY_MESSAGES, fx)
     }
 
     fn may(
         &mut self,
-        inbound: &Inbound,
+        inbound: &ServerSession,
         rate: Rate,
         per_minute: u32,
         refusal: Reply,
@@ -223,7 +227,7 @@ impl Server {
             return Ok(());
         }
         if self
-            .strangers
+            .clients
             .conduct
             .may(rate, address, per_minute, fx.now.instant)
         {
@@ -236,7 +240,7 @@ impl Server {
     /// A recipient was judged by who may send where: the rest is about who sends.
     pub(super) fn recipient_request(
         &mut self,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         shown: String,
         verdict: Result<Accepted, Reply>,
         out: &mut Vec<u8>,
@@ -270,7 +274,7 @@ impl Server {
     /// second and those behind it leave room for the messages of others.
     fn has_room_for_recipient(
         &mut self,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         fx: &mut Effects,
     ) -> Result<(), Reply> {
         if !self.has_memory(inbound, fx) {
@@ -287,7 +291,7 @@ impl Server {
     /// What the lists and the greylist say.
     fn vetted(
         &mut self,
-        inbound: &Inbound,
+        inbound: &ServerSession,
         shown: &str,
         accepted: Accepted,
         fx: &mut Effects,
@@ -317,7 +321,7 @@ impl Server {
                 )
             });
             let pair = (sender, steady.as_deref().unwrap_or(shown));
-            let greylist = &mut self.strangers.greylist;
+            let greylist = &mut self.clients.greylist;
             if let Attempt::PutOff(_) = greylist.judge(rules, address, pair, fx.now.instant) {
                 fx.counters.greylisted += 1;
                 return Err(Reply::GREYLISTED);
@@ -329,7 +333,7 @@ impl Server {
     /// Answers RCPT, and ends a session that only tries names.
     fn recipient_answer(
         &mut self,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         shown: &str,
         verdict: Result<Accepted, Reply>,
         out: &mut Vec<u8>,
@@ -347,7 +351,7 @@ impl Server {
             let quarters = if is_bounce { 1 } else { 4 };
             guard.unknown = guard.unknown.saturating_add(quarters);
             let ends = guard.unknown >= limit.saturating_mul(4);
-            let conduct = &mut self.strangers.conduct;
+            let conduct = &mut self.clients.conduct;
             conduct.unknown(address, limit, is_bounce, fx.now.instant);
             if ends || conduct.is_shut_out(address, fx.now.instant) {
                 fx.counters.throttled += 1;
@@ -362,14 +366,14 @@ impl Server {
     /// Tells a client what was decided: at once, or later where its address was refused much.
     pub(super) fn tell(
         &mut self,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         verdict: Verdict,
         out: &mut Vec<u8>,
         fx: &mut Effects,
     ) {
         let delay = match (inbound.address(), fx.config.abuse.tarpit) {
             (Some(address), Toggle::On) if !fx.is_probe(address) => {
-                self.strangers.conduct.tarpit(address, fx.now.instant)
+                self.clients.conduct.tarpit(address, fx.now.instant)
             }
             _ => Duration::ZERO,
         };
@@ -384,7 +388,12 @@ impl Server {
     }
 
     /// Tells it at once.
-    pub(super) fn tell_now(&mut self, inbound: &mut Inbound, verdict: Verdict, out: &mut Vec<u8>) {
+    pub(super) fn tell_now(
+        &mut self,
+        inbound: &mut ServerSession,
+        verdict: Verdict,
+        out: &mut Vec<u8>,
+    ) {
         match verdict {
             Verdict::Hello(verdict) => inbound.session.on_hello(verdict, &self.settings, out),
             Verdict::Sender(verdict) => inbound.session.on_sender(verdict, out),
@@ -402,21 +411,21 @@ impl Server {
         }
     }
 
-    /// Takes up what an earlier run remembered of strangers; a file that is damaged is left alone.
+    /// Takes up what an earlier run remembered of clients; a file that is damaged is left alone.
     pub(crate) fn restore_greylist(&mut self, image: &[u8], fx: &mut Effects) {
         match Greylist::parse(image, fx.now) {
             Ok(greylist) => {
                 let line = Line::new(Level::Info, "greylist").with("entries", greylist.len());
-                self.strangers.greylist = greylist;
+                self.clients.greylist = greylist;
                 fx.log(line);
             }
             Err(error) => fx.log(Line::new(Level::Warning, "greylist").with("why", error)),
         }
     }
 
-    /// What is to be remembered of strangers until the next run.
+    /// What is to be remembered of clients until the next run.
     pub(crate) fn greylist_image(&self) -> Option<Vec<u8>> {
-        let greylist = &self.strangers.greylist;
+        let greylist = &self.clients.greylist;
         (!greylist.is_empty()).then(|| greylist.to_bytes())
     }
 }

@@ -1,4 +1,4 @@
-//! Whose a message is that a stranger brings, and what follows: it is refused, put off, or goes on with what was found
+//! Whose a message is that a client brings, and what follows: it is refused, deferred, or goes on with what was found
 //! out, and under seal where it is forwarded.
 //!
 //! The examination itself is [`crate::policy::authenticity`]; this carries its questions to the DNS, and its signatures
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::acceptance::Acceptance;
 use super::examination::{Checked, Checking, Seal};
 use super::intake::{Plan, Whole};
-use super::session::{Inbound, Server};
+use super::session::{Server, ServerSession};
 use crate::address::{Domain, Mailbox};
 use crate::auth::arc::{self, Sealing};
 use crate::auth::dkim::key::{Algorithm, SigningKey};
@@ -38,9 +38,9 @@ use crate::smtp::server::Transaction;
 impl Server {
     /// What is done with a message of an unauthenticated client: it is examined. It is refused where it cannot be told
     /// whose it is and that counts ([`crate::policy::authority`] would refuse it behind its final dot).
-    pub(super) fn plan_for_stranger(
+    pub(super) fn plan_for_client(
         &self,
-        inbound: &Inbound,
+        inbound: &ServerSession,
         front: &Front,
         fx: &Effects,
     ) -> Result<Plan, Reply> {
@@ -62,7 +62,7 @@ impl Server {
         Ok(self.plan_to_examine(inbound, header, fx))
     }
 
-    fn plan_to_examine(&self, inbound: &Inbound, header: &Header, fx: &Effects) -> Plan {
+    fn plan_to_examine(&self, inbound: &ServerSession, header: &Header, fx: &Effects) -> Plan {
         Plan {
             is_hashed: inbound.grants.leaves() && self.sealer(inbound, fx).is_some(),
             examination: Some(Box::new(Examination::new(header, fx.now.wall))),
@@ -74,7 +74,7 @@ impl Server {
     /// whatever chain it has.
     pub(super) fn plan_for_trusted(
         &self,
-        inbound: &Inbound,
+        inbound: &ServerSession,
         header: &Header,
         keys: Keys,
         fx: &Effects,
@@ -96,7 +96,7 @@ impl Server {
     pub(super) fn examine(
         &mut self,
         conn: ConnId,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         id: QueueId,
         mut whole: Whole,
         mut transaction: Transaction,
@@ -118,15 +118,15 @@ impl Server {
             return self.judge_by_hook(conn, inbound, checked, fx);
         };
         let helo = inbound.session.greeting().map_or("", |(_, name)| name);
-        let is_stranger = matches!(self.client(inbound, fx), Client::Anonymous { .. });
+        let is_unauthenticated = matches!(self.client(inbound, fx), Client::Anonymous { .. });
         let known = Circumstances {
-            address: inbound.address().filter(|_| is_stranger),
+            address: inbound.address().filter(|_| is_unauthenticated),
             login: inbound.login.as_ref().map(|login| login.as_str().into()),
             helo: helo.into(),
             path: transaction.reverse_path.as_str().into(),
             receiver: fx.config.hostname.clone(),
             at: fx.now.wall,
-            dmarc: match is_stranger {
+            dmarc: match is_unauthenticated {
                 true => inbound.grants.look_up(&fx.config, examination.authors()),
                 false => Dmarc::Off,
             },
@@ -156,7 +156,7 @@ impl Server {
     pub(super) fn examine_on(
         &mut self,
         conn: ConnId,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         fx: &mut Effects,
     ) -> Result<(), Reply> {
         loop {
@@ -197,16 +197,16 @@ impl Server {
     pub(super) fn examination_answer(
         &mut self,
         conn: ConnId,
-        mut inbound: Box<Inbound>,
+        mut inbound: Box<ServerSession>,
         question: &Question,
         answer: &Answer,
         fx: &mut Effects,
     ) {
         let Some(checking) = inbound.acceptance.examining() else {
-            return self.inbound_put(conn, inbound, fx);
+            return self.put_back(conn, inbound, fx);
         };
         let Some(at) = checking.asked.iter().position(|asked| asked == question) else {
-            return self.inbound_put(conn, inbound, fx);
+            return self.put_back(conn, inbound, fx);
         };
         checking.asked.swap_remove(at);
         checking
@@ -219,19 +219,19 @@ impl Server {
     pub(super) fn message_refused(
         &mut self,
         conn: ConnId,
-        mut inbound: Box<Inbound>,
+        mut inbound: Box<ServerSession>,
         reply: &Reply,
         fx: &mut Effects,
     ) {
         self.note_refusal(&mut inbound, "message", "", Some(reply), fx);
         self.drop_body(&mut inbound, fx);
-        self.inbound_stored(conn, inbound, reply, fx);
+        self.answer_message(conn, inbound, reply, fx);
     }
 
     fn examined(
         &mut self,
         conn: ConnId,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         findings: &Findings,
         fx: &mut Effects,
     ) -> Result<(), Reply> {
@@ -319,7 +319,7 @@ impl Server {
     }
 
     /// The domain that seals, and its key: the first recipient's that has one for RSA, which every verifier knows.
-    fn sealer(&self, inbound: &Inbound, fx: &Effects) -> Option<(Domain, Arc<DkimKey>)> {
+    fn sealer(&self, inbound: &ServerSession, fx: &Effects) -> Option<(Domain, Arc<DkimKey>)> {
         inbound
             .grants
             .sealers(&fx.config)
@@ -335,7 +335,7 @@ impl Server {
     /// from whoever may relay, Bcc, unless it is to stay, and a From without an author where `author` stands for it.
     pub(super) fn left_out(
         &self,
-        inbound: &Inbound,
+        inbound: &ServerSession,
         header: &Header,
         author: Option<&Mailbox>,
         fx: &Effects,
@@ -361,7 +361,7 @@ impl Server {
 
     fn log_findings(
         &mut self,
-        inbound: &Inbound,
+        inbound: &ServerSession,
         id: QueueId,
         findings: &Findings,
         fx: &mut Effects,

@@ -10,8 +10,8 @@ use crate::policy::returns::Returns;
 use crate::policy::vetting::Vetting;
 use crate::smtp::reply::Reply;
 
-/// What is known of all strangers.
-pub(super) struct Strangers {
+/// What is known of all clients.
+pub(super) struct Clients {
     pub(super) conduct: Conduct,
     pub(super) greylist: Greylist,
     /// How often return addresses were used.
@@ -48,7 +48,7 @@ pub(super) enum Verdict {
     Close(Reply),
 }
 
-impl Strangers {
+impl Clients {
     pub(super) fn new(entropy: &mut dyn Entropy, now: Now) -> Self {
         Self {
             conduct: Conduct::default(),

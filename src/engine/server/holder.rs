@@ -1,6 +1,6 @@
 //! Who a session is for, and what follows for what it may hold.
 
-use super::session::{Inbound, Server};
+use super::session::{Server, ServerSession};
 use crate::address::Mailbox;
 use crate::engine::effects::Effects;
 use crate::engine::event::Peer;
@@ -10,7 +10,7 @@ use crate::smtp::server::AuthStep;
 
 impl Server {
     /// Who a session is for, as far as is known.
-    pub(super) fn holder_of(&self, inbound: &Inbound, fx: &Effects) -> Holder {
+    pub(super) fn holder_of(&self, inbound: &ServerSession, fx: &Effects) -> Holder {
         let named = |kind, name| Holder::named(Standing::Trusted, kind, name);
         match (inbound.peer, &inbound.login, inbound.address()) {
             (Peer::Process { uid }, ..) => named(Kind::Uid, uid.into()),
@@ -33,7 +33,7 @@ impl Server {
     }
 
     /// Accounts for what a session holds; whether anything is left for its like.
-    pub(super) fn has_memory(&mut self, inbound: &mut Inbound, fx: &mut Effects) -> bool {
+    pub(super) fn has_memory(&mut self, inbound: &mut ServerSession, fx: &mut Effects) -> bool {
         self.account(inbound, fx);
         let standing = inbound.holding.holder().standing();
         fx.shares.of(Resource::Memory).free(standing) > 0
@@ -42,7 +42,7 @@ impl Server {
     /// A session has become that of a user, unless the user has too many.
     pub(super) fn let_in(
         &mut self,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         login: Mailbox,
         fx: &mut Effects,
     ) -> AuthStep {

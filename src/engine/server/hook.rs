@@ -11,7 +11,7 @@
 use super::acceptance::Acceptance;
 use super::examination::Checked;
 use super::question::{Asking, Hooking};
-use super::session::{Inbound, Server};
+use super::session::{Server, ServerSession};
 use crate::engine::connections::{ConnEvent, Owner};
 use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Endpoint};
@@ -29,7 +29,7 @@ impl Server {
     pub(super) fn judge_by_hook(
         &mut self,
         conn: ConnId,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         mut checked: Checked,
         fx: &mut Effects,
     ) -> Result<(), Reply> {
@@ -59,7 +59,7 @@ impl Server {
     pub(super) fn hook_written(
         &mut self,
         conn: ConnId,
-        mut inbound: Box<Inbound>,
+        mut inbound: Box<ServerSession>,
         result: Result<usize, Reply>,
         fx: &mut Effects,
     ) {
@@ -74,7 +74,7 @@ impl Server {
             None => Ok(()),
         });
         match asked {
-            Ok(()) => self.inbound_put(conn, inbound, fx),
+            Ok(()) => self.put_back(conn, inbound, fx),
             Err(reply) => self.message_refused(conn, inbound, &reply, fx),
         }
     }
@@ -82,7 +82,7 @@ impl Server {
     fn ask_hook(
         &mut self,
         conn: ConnId,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         fx: &mut Effects,
     ) -> Result<(), Reply> {
         let Some(hooking) = inbound.acceptance.at_hook() else {
@@ -278,7 +278,7 @@ impl Server {
                         return self.message_refused(owner, inbound, &reply, fx);
                     }
                 }
-                return self.inbound_put(owner, inbound, fx);
+                return self.put_back(owner, inbound, fx);
             }
             Verdict::Refuse { text } => {
                 fx.counters.hook_refused += 1;
@@ -320,7 +320,12 @@ impl Server {
     }
 
     /// What the hook is told of a message.
-    fn facts(&self, inbound: &Inbound, checked: &Checked, fx: &Effects) -> Vec<(Fact, String)> {
+    fn facts(
+        &self,
+        inbound: &ServerSession,
+        checked: &Checked,
+        fx: &Effects,
+    ) -> Vec<(Fact, String)> {
         let one = |is_so: bool| if is_so { "1" } else { "" }.to_owned();
         let path = &checked.transaction.reverse_path;
         let is_own = path

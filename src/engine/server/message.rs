@@ -6,7 +6,7 @@ use super::acceptance::{Acceptance, Signing};
 use super::authentication::without;
 use super::examination::Checked;
 use super::intake::{Plan, Separator, Whole};
-use super::session::{Inbound, Server};
+use super::session::{Server, ServerSession};
 use crate::address::{Domain, Mailbox};
 use crate::auth::dkim::tag::TagList;
 use crate::engine::effects::{Effects, JobOwner};
@@ -30,7 +30,7 @@ use crate::smtp::server::Transaction;
 
 impl Server {
     /// Gives up a body, what was streamed out of it too.
-    pub(super) fn drop_body(&mut self, inbound: &mut Inbound, fx: &mut Effects) {
+    pub(super) fn drop_body(&mut self, inbound: &mut ServerSession, fx: &mut Effects) {
         if let Some(claim) = inbound.claimed.take() {
             self.logins.users.give_back(&claim);
         }
@@ -54,7 +54,7 @@ impl Server {
             Acceptance::Signing(signing) => {
                 // It will not be stored: the uses that it has taken came to nothing.
                 for id in std::mem::take(&mut inbound.used) {
-                    self.strangers.returns.give_back(id);
+                    self.clients.returns.give_back(id);
                 }
                 let is_file = matches!(signing.record.body, Body::File { .. });
                 is_file.then_some(signing.record.id)
@@ -69,7 +69,7 @@ impl Server {
     pub(super) fn intake_take(
         &mut self,
         conn: ConnId,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         body: &mut Vec<u8>,
         fx: &mut Effects,
     ) {
@@ -102,7 +102,7 @@ impl Server {
 
     /// Counts the message for whoever submits it, whose limit others of the same moment may have reached since MAIL. It is
     /// counted out again where it is not taken.
-    fn claim(&mut self, inbound: &mut Inbound, fx: &mut Effects) -> Result<(), Reply> {
+    fn claim(&mut self, inbound: &mut ServerSession, fx: &mut Effects) -> Result<(), Reply> {
         self.rate_verdict(inbound, fx)?;
         if let Some((submitter, _)) = self.submitter(inbound, fx) {
             inbound.claimed = Some(self.logins.users.sent(submitter, fx.now.instant));
@@ -113,7 +113,7 @@ impl Server {
     /// Whether whoever submits here may submit one more message in this hour.
     pub(super) fn rate_verdict(
         &mut self,
-        inbound: &Inbound,
+        inbound: &ServerSession,
         fx: &mut Effects,
     ) -> Result<(), Reply> {
         let Some((submitter, per_hour)) = self.submitter(inbound, fx) else {
@@ -126,7 +126,7 @@ impl Server {
     }
 
     /// Whom the messages of a session are counted for, and how many there may be in an hour.
-    fn submitter(&self, inbound: &Inbound, fx: &Effects) -> Option<(Submitter, u32)> {
+    fn submitter(&self, inbound: &ServerSession, fx: &Effects) -> Option<(Submitter, u32)> {
         let limits = &fx.config.limits;
         match (inbound.peer, &inbound.login) {
             (Peer::Process { uid }, _) => {
@@ -149,7 +149,7 @@ impl Server {
     pub(super) fn message_whole(
         &mut self,
         conn: ConnId,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         transaction: Transaction,
         fx: &mut Effects,
     ) -> Result<(), Reply> {
@@ -174,7 +174,7 @@ impl Server {
     pub(super) fn message_wanted(
         &mut self,
         conn: ConnId,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         checked: Checked,
         fx: &mut Effects,
     ) -> Result<(), Reply> {
@@ -252,7 +252,7 @@ impl Server {
     #[expect(clippy::too_many_arguments, reason = "all of it goes into one record")]
     pub(super) fn message_record(
         &self,
-        inbound: &Inbound,
+        inbound: &ServerSession,
         id: QueueId,
         transaction: Transaction,
         released: Released,
@@ -287,10 +287,10 @@ impl Server {
     }
 
     /// What a header says about its message: whether it is taken, and which keys sign it: those of the domain of From,
-    /// if it is served, for whoever may relay. What a stranger brings is examined.
+    /// if it is served, for whoever may relay. What a client brings is examined.
     fn on_header(
         &self,
-        inbound: &Inbound,
+        inbound: &ServerSession,
         front: &Front,
         sender: Option<&Mailbox>,
         fx: &Effects,
@@ -307,7 +307,7 @@ impl Server {
                 ..self.plan_for_trusted(inbound, header, keys, fx)
             }
         } else {
-            self.plan_for_stranger(inbound, front, fx)?
+            self.plan_for_client(inbound, front, fx)?
         };
         Ok(Plan {
             removed: self.left_out(inbound, header, author.as_ref(), fx),
@@ -320,7 +320,7 @@ impl Server {
     /// keys: the next host may well take it for forged.
     fn note_unsigned(
         &mut self,
-        inbound: &Inbound,
+        inbound: &ServerSession,
         id: QueueId,
         transaction: &Transaction,
         whole: &Whole,
@@ -353,7 +353,7 @@ impl Server {
 
     pub(super) fn received_field(
         &self,
-        inbound: &Inbound,
+        inbound: &ServerSession,
         id: QueueId,
         transaction: &Transaction,
         recipients: &[Recipient],
@@ -402,7 +402,7 @@ impl Server {
     }
 
     /// A worker signed the message.
-    pub(in crate::engine) fn inbound_signed(
+    pub(in crate::engine) fn on_signed(
         &mut self,
         conn: ConnId,
         result: WorkResult,
@@ -412,12 +412,12 @@ impl Server {
             return;
         };
         let Some(signing) = inbound.acceptance.signing() else {
-            return self.inbound_put(conn, inbound, fx);
+            return self.put_back(conn, inbound, fx);
         };
         let WorkResult::Signed(Ok(mut fields)) = result else {
             fx.log(Line::new(Level::Error, "signing-failed").with("id", signing.record.id));
             self.drop_body(&mut inbound, fx);
-            return self.inbound_stored(conn, inbound, &Reply::SIGNING_FAILED, fx);
+            return self.answer_message(conn, inbound, &Reply::SIGNING_FAILED, fx);
         };
         let id = signing.record.id;
         let keys = signed_by(&fields);
@@ -429,11 +429,16 @@ impl Server {
                 .with("keys", keys),
         );
         self.message_signed(conn, &mut inbound, fx);
-        self.inbound_put(conn, inbound, fx);
+        self.put_back(conn, inbound, fx);
     }
 
     /// All signatures are there: the message goes to the disk.
-    pub(super) fn message_signed(&mut self, conn: ConnId, inbound: &mut Inbound, fx: &mut Effects) {
+    pub(super) fn message_signed(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut ServerSession,
+        fx: &mut Effects,
+    ) {
         let Some(signing) = inbound.acceptance.take_signed() else {
             return;
         };
@@ -448,7 +453,7 @@ impl Server {
     }
 
     /// The disk has answered.
-    pub(in crate::engine) fn inbound_committed(
+    pub(in crate::engine) fn on_stored(
         &mut self,
         conn: ConnId,
         result: Result<QueueId, Reply>,
@@ -470,13 +475,13 @@ impl Server {
             }
         }
         let reply = result.map_or_else(|reply| reply, Reply::queued);
-        self.inbound_stored(conn, inbound, &reply, fx);
+        self.answer_message(conn, inbound, &reply, fx);
     }
 
-    pub(super) fn inbound_stored(
+    pub(super) fn answer_message(
         &mut self,
         conn: ConnId,
-        mut inbound: Box<Inbound>,
+        mut inbound: Box<ServerSession>,
         reply: &Reply,
         fx: &mut Effects,
     ) {
@@ -485,7 +490,7 @@ impl Server {
         if let (Some(address), Some(_), false) =
             (inbound.address(), &inbound.guard, reply.code() >= 300)
         {
-            self.strangers.conduct.good(address, fx.now.instant);
+            self.clients.conduct.good(address, fx.now.instant);
         }
         inbound.recipient_bytes = 0;
         inbound.holding.give_spool(&mut fx.shares);
@@ -494,9 +499,9 @@ impl Server {
         // Nothing comes between this answer and its client, not even the answers to what was sent behind the message.
         if self.account(&mut inbound, fx) && inbound.kept.len() > SESSION_KEPT_BYTES {
             self.answer(conn, &mut inbound, out, fx);
-            return self.inbound_crowded_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION, fx);
+            return self.crowd_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION, fx);
         }
-        self.inbound_resume(conn, inbound, out, fx);
+        self.resume(conn, inbound, out, fx);
     }
 
     /// A block of a body is on the disk, or could not be written.
@@ -523,7 +528,7 @@ impl Server {
             // Nothing of it is waited for here any more.
             Acceptance::Idle | Acceptance::Signing(_) | Acceptance::Storing => {}
         }
-        self.inbound_resume(conn, inbound, Vec::new(), fx);
+        self.resume(conn, inbound, Vec::new(), fx);
     }
 }
 

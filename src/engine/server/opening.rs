@@ -3,7 +3,7 @@
 use super::acceptance::Acceptance;
 use super::crowd::Places;
 use super::holding::Holding;
-use super::session::{Inbound, Opening, Server};
+use super::session::{Opening, Server, ServerSession};
 use crate::engine::connections::Owner;
 use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Listener, Peer, TlsSide};
@@ -32,7 +32,7 @@ impl Server {
                 (Role::Local, Encryption::Unavailable)
             }
         };
-        let mut inbound = Box::new(Inbound {
+        let mut inbound = Box::new(ServerSession {
             session: Session::new(role, encryption),
             listener,
             peer,
@@ -80,17 +80,17 @@ impl Server {
         if let Opening::Over = inbound.opening {
             self.open(conn, &mut inbound, fx);
         }
-        self.inbound_put(conn, inbound, fx);
+        self.put_back(conn, inbound, fx);
         Ok(conn)
     }
 
     /// Lets a client in, once it is known who it is.
-    fn admit_client(&mut self, inbound: &mut Inbound, fx: &mut Effects) -> Result<(), Reply> {
+    fn admit_client(&mut self, inbound: &mut ServerSession, fx: &mut Effects) -> Result<(), Reply> {
         if let Some(address) = inbound.address()
             && !self.is_trusted(inbound.door(), address, fx)
         {
             if inbound.is_relay_port() {
-                self.admit_stranger(address, fx)?;
+                self.admit_unauthenticated(address, fx)?;
             }
             let max = fx.config.limits.sessions_per_address;
             if !self.logins.peers.open(address, max) {
@@ -118,7 +118,7 @@ impl Server {
     }
 
     /// A client is not let in, for there are enough.
-    fn note_unadmitted(&mut self, inbound: &Inbound, reply: &Reply, fx: &mut Effects) {
+    fn note_unadmitted(&mut self, inbound: &ServerSession, reply: &Reply, fx: &mut Effects) {
         fx.count_throttled(inbound.address());
         let line = Line::new(Level::Info, "reject")
             .with("peer", inbound.peer_text())
@@ -129,7 +129,7 @@ impl Server {
     }
 
     /// Lets a proxy in: it has to say at once for whom it comes.
-    fn admit_proxy(&mut self, inbound: &mut Inbound, fx: &mut Effects) -> Result<(), Reply> {
+    fn admit_proxy(&mut self, inbound: &mut ServerSession, fx: &mut Effects) -> Result<(), Reply> {
         if !inbound
             .address()
             .is_some_and(|address| fx.config.proxies.contains(address))
@@ -148,7 +148,7 @@ impl Server {
     }
 
     /// Begins the session of a client that was let in: with the banner, TLS, or silence.
-    fn open(&mut self, conn: ConnId, inbound: &mut Inbound, fx: &mut Effects) {
+    fn open(&mut self, conn: ConnId, inbound: &mut ServerSession, fx: &mut Effects) {
         inbound.session.tolerate(self.tolerance(inbound, fx));
         if inbound.listener == Listener::Submissions {
             fx.actions.push_back(Action::StartTls {
@@ -166,7 +166,7 @@ impl Server {
     }
 
     /// What a client may get wrong: a host of `relay.networks` the form of commands, and line ends where its network says so.
-    fn tolerance(&self, inbound: &Inbound, fx: &Effects) -> Tolerance {
+    fn tolerance(&self, inbound: &ServerSession, fx: &Effects) -> Tolerance {
         let Client::Network { address } = self.client(inbound, fx) else {
             return Tolerance::None;
         };
@@ -177,7 +177,7 @@ impl Server {
     }
 
     /// Sends the banner.
-    pub(super) fn greet(&mut self, conn: ConnId, inbound: &mut Inbound, fx: &mut Effects) {
+    pub(super) fn greet(&mut self, conn: ConnId, inbound: &mut ServerSession, fx: &mut Effects) {
         inbound.opening = Opening::Over;
         let mut out = Vec::new();
         inbound.session.start(&self.settings, &mut out);
@@ -189,16 +189,16 @@ impl Server {
     pub(super) fn proxy_bytes(
         &mut self,
         conn: ConnId,
-        mut inbound: Box<Inbound>,
+        mut inbound: Box<ServerSession>,
         bytes: &[u8],
         fx: &mut Effects,
     ) {
         let mut input = bytes;
         let Opening::Proxy(reader) = &mut inbound.opening else {
-            return self.inbound_put(conn, inbound, fx);
+            return self.put_back(conn, inbound, fx);
         };
         match reader.read(&mut input) {
-            Ok(None) => return self.inbound_put(conn, inbound, fx),
+            Ok(None) => return self.put_back(conn, inbound, fx),
             Ok(Some(Origin::Client { remote, local })) => {
                 fx.debug(|| {
                     Line::new(Level::Debug, "connect")
@@ -211,23 +211,23 @@ impl Server {
             Ok(Some(Origin::Proxy)) => {}
             Err(error) => {
                 self.note_proxy(&inbound, &error.to_string(), fx);
-                return self.inbound_end(conn, inbound, &Reply::NOT_A_PROXY, fx);
+                return self.end_session(conn, inbound, &Reply::NOT_A_PROXY, fx);
             }
         }
         inbound.opening = Opening::Over;
         if let Err(reply) = self.admit_client(&mut inbound, fx) {
             inbound.noted.push(reply.clone());
-            return self.inbound_end(conn, inbound, &reply, fx);
+            return self.end_session(conn, inbound, &reply, fx);
         }
         self.open(conn, &mut inbound, fx);
         if input.is_empty() {
-            self.inbound_put(conn, inbound, fx);
+            self.put_back(conn, inbound, fx);
         } else {
-            self.inbound_bytes(conn, inbound, input, fx);
+            self.on_bytes(conn, inbound, input, fx);
         }
     }
 
-    fn note_proxy(&mut self, inbound: &Inbound, why: &str, fx: &mut Effects) {
+    fn note_proxy(&mut self, inbound: &ServerSession, why: &str, fx: &mut Effects) {
         fx.count_refused(inbound.address(), 1);
         fx.log_refusal(
             Line::new(Level::Warning, "reject")
@@ -240,18 +240,18 @@ impl Server {
     pub(super) fn refuse_early_talker(
         &mut self,
         conn: ConnId,
-        inbound: Box<Inbound>,
+        inbound: Box<ServerSession>,
         fx: &mut Effects,
     ) {
         fx.count_refused(inbound.address(), 1);
         if let Some(address) = inbound.counted {
-            self.strangers.conduct.refused(address, fx.now.instant);
+            self.clients.conduct.refused(address, fx.now.instant);
         }
         fx.log_refusal(
             Line::new(Level::Warning, "reject")
                 .with("peer", inbound.peer_text())
                 .with("why", "early-talker"),
         );
-        self.inbound_end(conn, inbound, &Reply::EARLY_TALKER, fx)
+        self.end_session(conn, inbound, &Reply::EARLY_TALKER, fx)
     }
 }

@@ -10,7 +10,7 @@
 
 use super::crowd::{LOOKS_MAX, Place, Places, first};
 use super::intake::SCARCE_BYTES;
-use super::session::{Inbound, Server};
+use super::session::{Server, ServerSession};
 use crate::engine::effects::Effects;
 use crate::engine::event::ConnId;
 use crate::limits::{
@@ -45,7 +45,7 @@ impl Server {
         let inbound = longest.and_then(|(_, conn)| Some((conn, self.sessions.take(conn)?)));
         match inbound {
             Some((conn, inbound)) => {
-                self.inbound_crowded_out(conn, inbound, &Reply::SERVER_BUSY, fx);
+                self.crowd_out(conn, inbound, &Reply::SERVER_BUSY, fx);
                 true
             }
             None => false,
@@ -53,7 +53,7 @@ impl Server {
     }
 
     /// Accounts for what a session holds; says whether that is more than its share.
-    pub(super) fn account(&mut self, inbound: &mut Inbound, fx: &mut Effects) -> bool {
+    pub(super) fn account(&mut self, inbound: &mut ServerSession, fx: &mut Effects) -> bool {
         let memory = inbound.memory();
         let is_over = inbound.holding.set_memory(&mut fx.shares, memory);
         let standing = inbound.holding.holder().standing();
@@ -63,7 +63,7 @@ impl Server {
     }
 
     /// Notes what a session could make room with.
-    pub(super) fn join_crowd(&mut self, conn: ConnId, inbound: &mut Inbound) {
+    pub(super) fn join_crowd(&mut self, conn: ConnId, inbound: &mut ServerSession) {
         let standing = inbound.holder().standing();
         let since = inbound.body_began;
         let place = |bytes, least| Place::of(bytes, least, standing, since);
@@ -77,7 +77,7 @@ impl Server {
     }
 
     /// A session is over.
-    pub(super) fn leave_crowd(&mut self, conn: ConnId, inbound: &mut Inbound) {
+    pub(super) fn leave_crowd(&mut self, conn: ConnId, inbound: &mut ServerSession) {
         (self.crowd).put(conn, &mut inbound.places, Places::default());
     }
 
@@ -120,7 +120,7 @@ impl Server {
             self.spilling.insert(id, conn);
             self.store_block(id, inbound.holder(), bytes, fx);
         }
-        self.inbound_put(conn, inbound, fx);
+        self.put_back(conn, inbound, fx);
     }
 
     /// A session loses what it holds.
@@ -134,7 +134,7 @@ impl Server {
     fn take_from(
         &mut self,
         conn: ConnId,
-        mut inbound: Box<Inbound>,
+        mut inbound: Box<ServerSession>,
         reply: Reply,
         fx: &mut Effects,
     ) {
@@ -142,12 +142,12 @@ impl Server {
         match inbound.acceptance.receiving() {
             Some(intake) if !intake.is_refused() => {
                 intake.refuse(reply);
-                self.inbound_put(conn, inbound, fx);
+                self.put_back(conn, inbound, fx);
             }
             None if is_judged => {
                 self.message_refused(conn, inbound, &reply, fx);
             }
-            _ => self.inbound_crowded_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION, fx),
+            _ => self.crowd_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION, fx),
         }
     }
 }

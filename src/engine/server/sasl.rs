@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::derivations::{Check, Rank, Waiter};
 use super::login::{Exchange, Meant, User};
-use super::session::{Inbound, Server};
+use super::session::{Server, ServerSession};
 use crate::address::Mailbox;
 use crate::auth::credential::Credential;
 use crate::auth::sasl::{self, Claim, Mechanism, SaslError};
@@ -29,7 +29,7 @@ impl Server {
     pub(super) fn begin_auth(
         &mut self,
         conn: ConnId,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         mechanism: &str,
         initial: Option<Vec<u8>>,
         out: &mut Vec<u8>,
@@ -61,7 +61,7 @@ impl Server {
 
     /// Whether the address of a session has failed so often that nothing it says is looked at: not even its login, where
     /// nobody has logged in from there before.
-    fn is_locked_out(&mut self, inbound: &Inbound, fx: &mut Effects) -> bool {
+    fn is_locked_out(&mut self, inbound: &ServerSession, fx: &mut Effects) -> bool {
         let peers = &self.logins.peers;
         let is_known = |address| peers.is_known(address, fx.now.instant);
         !inbound.address().is_some_and(is_known) && self.is_locked_for(inbound, None, fx)
@@ -70,7 +70,7 @@ impl Server {
     /// The same, once it is known who wants to log in.
     fn is_locked_for(
         &mut self,
-        inbound: &Inbound,
+        inbound: &ServerSession,
         login: Option<&Mailbox>,
         fx: &mut Effects,
     ) -> bool {
@@ -89,7 +89,7 @@ impl Server {
     pub(super) fn continue_auth(
         &mut self,
         conn: ConnId,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         response: Vec<u8>,
         out: &mut Vec<u8>,
         fx: &mut Effects,
@@ -238,7 +238,7 @@ impl Server {
     fn check(
         &mut self,
         conn: ConnId,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         claim: Claim,
         out: &mut Vec<u8>,
         fx: &mut Effects,
@@ -400,7 +400,7 @@ impl Server {
     fn failed(
         &mut self,
         _conn: ConnId,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         shown: &str,
         _out: &mut Vec<u8>,
         fx: &mut Effects,

@@ -9,7 +9,7 @@ use super::acceptance::Acceptance;
 use super::blocks::Blocks;
 use super::crowd::{Crowd, Places};
 use super::examination::Verifications;
-use super::guard::{Accepted, Guard, Strangers, Verdict};
+use super::guard::{Accepted, Clients, Guard, Verdict};
 use super::holding::Holding;
 use super::intake::Intake;
 use super::login::{Exchange, Logins};
@@ -41,14 +41,14 @@ use crate::smtp::server::{Request, Session, Settings};
 /// SMTP server sessions, and what is known of their clients.
 pub(in crate::engine) struct Server {
     pub(super) settings: Settings,
-    pub(super) sessions: Sessions<Box<Inbound>>,
+    pub(super) sessions: Sessions<Box<ServerSession>>,
     /// Questions to the hook.
     pub(super) askings: Sessions<Box<Asking>>,
     pub(super) hooks: Hooks,
     pub(super) logins: Logins,
     /// Rewrites the senders of what is forwarded.
     pub(super) rewriter: Rewriter,
-    pub(super) strangers: Strangers,
+    pub(super) clients: Clients,
     /// Sessions whose message is being streamed to the disk.
     pub(super) spilling: HashMap<QueueId, ConnId>,
     /// Blocks that are on their way there.
@@ -74,7 +74,7 @@ pub(in crate::engine) struct Sizes {
 }
 
 /// One session.
-pub(super) struct Inbound {
+pub(super) struct ServerSession {
     pub(super) session: Session,
     pub(super) listener: Listener,
     pub(super) peer: Peer,
@@ -122,7 +122,7 @@ pub(super) struct Inbound {
     pub(super) opening: Opening,
     /// The address that the session is counted for.
     pub(super) counted: Option<IpAddr>,
-    /// What is known of a stranger on port 25.
+    /// What is known of a client on port 25.
     pub(super) guard: Option<Box<Guard>>,
 }
 
@@ -136,7 +136,7 @@ pub(super) enum Opening {
     Over,
 }
 
-impl Inbound {
+impl ServerSession {
     /// Whether bytes may be read for it now.
     pub(super) fn wants_input(&self) -> bool {
         let stalled = match &self.acceptance {
@@ -242,7 +242,7 @@ impl Server {
             hooks: Hooks::default(),
             logins: Logins::new(&mut *fx.entropy),
             rewriter,
-            strangers: Strangers::new(&mut *fx.entropy, fx.now),
+            clients: Clients::new(&mut *fx.entropy, fx.now),
             spilling: HashMap::new(),
             blocks: Blocks::default(),
             crowd: Crowd::default(),
@@ -264,16 +264,16 @@ impl Server {
             blocks: self.blocks.len(),
             crowd: self.crowd.len(),
             hooks: self.hooks.len(),
-            conduct: self.strangers.conduct.len(),
-            greylist: self.strangers.greylist.len(),
-            returns: self.strangers.returns.len(),
+            conduct: self.clients.conduct.len(),
+            greylist: self.clients.greylist.len(),
+            returns: self.clients.returns.len(),
         }
     }
 
     /// Sweeps out what is too old.
     pub(in crate::engine) fn sweep(&mut self, fx: &Effects) {
         self.logins.sweep(fx.now.instant);
-        self.strangers.sweep(fx.now.instant);
+        self.clients.sweep(fx.now.instant);
     }
 
     /// Whether bytes of a session may be read now.
@@ -303,15 +303,15 @@ impl Server {
             return;
         };
         match event {
-            ConnEvent::Bytes(bytes) => self.inbound_bytes(conn, inbound, bytes, fx),
-            ConnEvent::Drained => self.inbound_drained(conn, inbound, fx),
-            ConnEvent::Closed(cause) => self.inbound_lost(conn, *inbound, &cause, fx),
-            ConnEvent::TlsReady(session) => self.inbound_tls(conn, inbound, session, fx),
+            ConnEvent::Bytes(bytes) => self.on_bytes(conn, inbound, bytes, fx),
+            ConnEvent::Drained => self.on_drained(conn, inbound, fx),
+            ConnEvent::Closed(cause) => self.on_closed(conn, *inbound, &cause, fx),
+            ConnEvent::TlsReady(session) => self.on_tls(conn, inbound, session, fx),
             ConnEvent::Answer(question, answer) => {
-                self.inbound_answer(conn, inbound, question, answer, fx);
+                self.on_answer(conn, inbound, question, answer, fx);
             }
-            ConnEvent::Timeout(at) => self.inbound_expired(conn, inbound, at, fx),
-            ConnEvent::Stop => self.inbound_stop(conn, inbound, fx),
+            ConnEvent::Timeout(at) => self.on_timeout(conn, inbound, at, fx),
+            ConnEvent::Stop => self.on_stop(conn, inbound, fx),
             // Nothing of the kind was asked for.
             ConnEvent::Connected | ConnEvent::Read(_) | ConnEvent::Kept(_) => {
                 self.sessions.put(conn, inbound);
@@ -320,10 +320,10 @@ impl Server {
     }
 
     /// Bytes came in.
-    pub(super) fn inbound_bytes(
+    pub(super) fn on_bytes(
         &mut self,
         conn: ConnId,
-        mut inbound: Box<Inbound>,
+        mut inbound: Box<ServerSession>,
         bytes: &[u8],
         fx: &mut Effects,
     ) {
@@ -336,74 +336,74 @@ impl Server {
             inbound.body_bytes = inbound.body_bytes.saturating_add(bytes.len() as u64);
         }
         if inbound.kept.is_empty() {
-            self.inbound_drive(conn, inbound, bytes, fx);
+            self.drive(conn, inbound, bytes, fx);
         } else {
             let mut kept = zeroize::Zeroizing::new(std::mem::take(&mut inbound.kept));
             kept.extend_from_slice(bytes);
-            self.inbound_drive(conn, inbound, &kept, fx);
+            self.drive(conn, inbound, &kept, fx);
         }
     }
 
     /// The DNS has answered.
-    pub(super) fn inbound_answer(
+    pub(super) fn on_answer(
         &mut self,
         conn: ConnId,
-        mut inbound: Box<Inbound>,
+        mut inbound: Box<ServerSession>,
         question: &Question,
         answer: &Answer,
         fx: &mut Effects,
     ) {
         let mut out = Vec::new();
-        self.stranger_answer(conn, &mut inbound, question, answer, &mut out, fx);
+        self.on_client_answer(conn, &mut inbound, question, answer, &mut out, fx);
         if inbound.acceptance.examining().is_some() {
             return self.examination_answer(conn, inbound, question, answer, fx);
         }
         if out.is_empty() && inbound.held_until.is_none() {
-            return self.inbound_put(conn, inbound, fx);
+            return self.put_back(conn, inbound, fx);
         }
-        self.inbound_resume(conn, inbound, out, fx);
+        self.resume(conn, inbound, out, fx);
     }
 
     /// All output is out: what was kept because there was too much of it is read.
-    pub(super) fn inbound_drained(
+    pub(super) fn on_drained(
         &mut self,
         conn: ConnId,
-        mut inbound: Box<Inbound>,
+        mut inbound: Box<ServerSession>,
         fx: &mut Effects,
     ) {
         inbound.pending = 0;
         if std::mem::take(&mut inbound.is_full) {
-            return self.inbound_resume(conn, inbound, Vec::new(), fx);
+            return self.resume(conn, inbound, Vec::new(), fx);
         }
-        self.inbound_put(conn, inbound, fx);
+        self.put_back(conn, inbound, fx);
     }
 
     /// Goes on with what was kept, once an answer is in.
-    pub(super) fn inbound_resume(
+    pub(super) fn resume(
         &mut self,
         conn: ConnId,
-        mut inbound: Box<Inbound>,
+        mut inbound: Box<ServerSession>,
         out: Vec<u8>,
         fx: &mut Effects,
     ) {
         let kept = zeroize::Zeroizing::new(std::mem::take(&mut inbound.kept));
-        self.inbound_drive_with(conn, inbound, &kept, out, fx);
+        self.drive_with(conn, inbound, &kept, out, fx);
     }
 
-    pub(super) fn inbound_drive(
+    pub(super) fn drive(
         &mut self,
         conn: ConnId,
-        inbound: Box<Inbound>,
+        inbound: Box<ServerSession>,
         bytes: &[u8],
         fx: &mut Effects,
     ) {
-        self.inbound_drive_with(conn, inbound, bytes, Vec::new(), fx);
+        self.drive_with(conn, inbound, bytes, Vec::new(), fx);
     }
 
-    pub(super) fn inbound_drive_with(
+    pub(super) fn drive_with(
         &mut self,
         conn: ConnId,
-        mut inbound: Box<Inbound>,
+        mut inbound: Box<ServerSession>,
         bytes: &[u8],
         mut out: Vec<u8>,
         fx: &mut Effects,
@@ -430,12 +430,12 @@ impl Server {
             match request {
                 Request::Close => {
                     self.answer(conn, &mut inbound, out, fx);
-                    return self.inbound_close(conn, *inbound, fx);
+                    return self.close_session(conn, *inbound, fx);
                 }
                 Request::RefuseAndClose(reply) => {
                     self.note_refusal(&mut inbound, "message", "", Some(&reply), fx);
                     self.answer(conn, &mut inbound, out, fx);
-                    return self.inbound_close(conn, *inbound, fx);
+                    return self.close_session(conn, *inbound, fx);
                 }
                 Request::StartTls => {
                     // What was sent behind STARTTLS was sent in clear, by whomever: it is dropped with `input`.
@@ -445,9 +445,9 @@ impl Server {
                         side: TlsSide::Server,
                     });
                     inbound.deadline = Some(fx.now.instant.after(HANDSHAKE_TIMEOUT));
-                    return self.inbound_put(conn, inbound, fx);
+                    return self.put_back(conn, inbound, fx);
                 }
-                request => self.inbound_request(conn, &mut inbound, request, &mut out, fx),
+                request => self.on_request(conn, &mut inbound, request, &mut out, fx),
             }
             requests = requests.saturating_add(1);
             // The rest has its turn once these replies are out.
@@ -466,25 +466,25 @@ impl Server {
         }
         self.answer(conn, &mut inbound, out, fx);
         if inbound.is_slowed() && inbound.kept.len() > COMMAND_LINE_BYTES_MAX {
-            return self.inbound_end(conn, inbound, &Reply::TOO_MANY_ERRORS, fx);
+            return self.end_session(conn, inbound, &Reply::TOO_MANY_ERRORS, fx);
         }
         if self.is_too_slow(&inbound, fx) {
-            return self.inbound_end(conn, inbound, &Reply::TIMEOUT, fx);
+            return self.end_session(conn, inbound, &Reply::TIMEOUT, fx);
         }
         if fx.stopping && !inbound.session.is_busy() {
-            return self.inbound_end(conn, inbound, &Reply::SHUTTING_DOWN, fx);
+            return self.end_session(conn, inbound, &Reply::SHUTTING_DOWN, fx);
         }
-        self.inbound_put(conn, inbound, fx);
+        self.put_back(conn, inbound, fx);
     }
 
-    pub(super) fn is_too_slow(&self, inbound: &Inbound, fx: &Effects) -> bool {
+    pub(super) fn is_too_slow(&self, inbound: &ServerSession, fx: &Effects) -> bool {
         let elapsed = fx.now.instant.since(inbound.body_began);
         inbound.session.is_in_body()
             && elapsed > Duration::from_secs(60)
             && inbound.body_bytes < elapsed.as_secs().saturating_mul(DATA_RATE_BYTES_MIN)
     }
 
-    pub(super) fn set_deadline(&self, inbound: &mut Inbound, fx: &Effects) {
+    pub(super) fn set_deadline(&self, inbound: &mut ServerSession, fx: &Effects) {
         let whole = match inbound.listener {
             Listener::Submission | Listener::Submissions if inbound.login.is_none() => {
                 UNAUTHENTICATED_SESSION_TIMEOUT
@@ -506,10 +506,10 @@ impl Server {
     }
 
     /// Puts a session back with its timer and its memory accounted for.
-    pub(super) fn inbound_put(
+    pub(super) fn put_back(
         &mut self,
         conn: ConnId,
-        mut inbound: Box<Inbound>,
+        mut inbound: Box<ServerSession>,
         fx: &mut Effects,
     ) {
         if let Some(deadline) = inbound.deadline
@@ -520,7 +520,7 @@ impl Server {
         }
         let is_over = self.account(&mut inbound, fx);
         if is_over && inbound.waits_with() > SESSION_KEPT_BYTES && !inbound.awaits_disk() {
-            return self.inbound_crowded_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION, fx);
+            return self.crowd_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION, fx);
         }
         self.join_crowd(conn, &mut inbound);
         self.sessions.put(conn, inbound);
@@ -530,7 +530,7 @@ impl Server {
     pub(super) fn answer(
         &mut self,
         conn: ConnId,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         out: Vec<u8>,
         fx: &mut Effects,
     ) {
@@ -540,10 +540,10 @@ impl Server {
     }
 
     /// A session has to go, to make room for others.
-    pub(super) fn inbound_crowded_out(
+    pub(super) fn crowd_out(
         &mut self,
         conn: ConnId,
-        mut inbound: Box<Inbound>,
+        mut inbound: Box<ServerSession>,
         reply: &Reply,
         fx: &mut Effects,
     ) {
@@ -560,40 +560,40 @@ impl Server {
         // A little may be an answer that was given just now: it is written before the end. More is what its peer does not
         // take.
         if inbound.pending <= SESSION_KEPT_BYTES {
-            return self.inbound_end(conn, inbound, reply, fx);
+            return self.end_session(conn, inbound, reply, fx);
         }
         fx.actions.push_back(Action::Abort { conn });
-        self.inbound_forget(conn, *inbound, fx);
+        self.forget_session(conn, *inbound, fx);
     }
 
     /// Says a last reply and closes; inside a handshake nothing can be said.
-    pub(super) fn inbound_end(
+    pub(super) fn end_session(
         &mut self,
         conn: ConnId,
-        mut inbound: Box<Inbound>,
+        mut inbound: Box<ServerSession>,
         reply: &Reply,
         fx: &mut Effects,
     ) {
         if inbound.is_mute() {
             fx.actions.push_back(Action::Abort { conn });
-            return self.inbound_forget(conn, *inbound, fx);
+            return self.forget_session(conn, *inbound, fx);
         }
         let mut out = Vec::new();
         inbound.session.end(reply, &mut out);
         self.answer(conn, &mut inbound, out, fx);
-        self.inbound_close(conn, *inbound, fx);
+        self.close_session(conn, *inbound, fx);
     }
 
-    pub(super) fn inbound_close(&mut self, conn: ConnId, inbound: Inbound, fx: &mut Effects) {
+    pub(super) fn close_session(&mut self, conn: ConnId, inbound: ServerSession, fx: &mut Effects) {
         fx.actions.push_back(Action::Close { conn });
-        self.inbound_forget(conn, inbound, fx);
+        self.forget_session(conn, inbound, fx);
     }
 
     /// The connection is gone.
-    pub(super) fn inbound_lost(
+    pub(super) fn on_closed(
         &mut self,
         conn: ConnId,
-        inbound: Inbound,
+        inbound: ServerSession,
         cause: &Lost,
         fx: &mut Effects,
     ) {
@@ -604,10 +604,15 @@ impl Server {
                 .with("why", text);
             fx.log(fx.of_client(inbound.address(), line));
         }
-        self.inbound_forget(conn, inbound, fx);
+        self.forget_session(conn, inbound, fx);
     }
 
-    pub(super) fn inbound_forget(&mut self, conn: ConnId, mut inbound: Inbound, fx: &mut Effects) {
+    pub(super) fn forget_session(
+        &mut self,
+        conn: ConnId,
+        mut inbound: ServerSession,
+        fx: &mut Effects,
+    ) {
         self.drop_body(&mut inbound, fx);
         self.leave_crowd(conn, &mut inbound);
         if let Some(address) = inbound.counted {
@@ -621,10 +626,10 @@ impl Server {
     }
 
     /// The handshake is done.
-    pub(super) fn inbound_tls(
+    pub(super) fn on_tls(
         &mut self,
         conn: ConnId,
-        mut inbound: Box<Inbound>,
+        mut inbound: Box<ServerSession>,
         session: TlsSession,
         fx: &mut Effects,
     ) {
@@ -644,14 +649,14 @@ impl Server {
         }
         self.set_deadline(&mut inbound, fx);
         self.answer(conn, &mut inbound, out, fx);
-        self.inbound_put(conn, inbound, fx);
+        self.put_back(conn, inbound, fx);
     }
 
     /// A deadline may have passed.
-    pub(super) fn inbound_expired(
+    pub(super) fn on_timeout(
         &mut self,
         conn: ConnId,
-        mut inbound: Box<Inbound>,
+        mut inbound: Box<ServerSession>,
         at: Instant,
         fx: &mut Effects,
     ) {
@@ -660,17 +665,17 @@ impl Server {
         }
         match inbound.deadline {
             Some(deadline) if deadline <= fx.now.instant => {}
-            _ => return self.inbound_put(conn, inbound, fx),
+            _ => return self.put_back(conn, inbound, fx),
         }
         if let Opening::Silent = inbound.opening {
             self.greet(conn, &mut inbound, fx);
-            return self.inbound_put(conn, inbound, fx);
+            return self.put_back(conn, inbound, fx);
         }
         if let Some(verdict) = inbound.take_held() {
             inbound.held_until = None;
             let mut out = Vec::new();
             self.tell_now(&mut inbound, verdict, &mut out);
-            return self.inbound_resume(conn, inbound, out, fx);
+            return self.resume(conn, inbound, out, fx);
         }
         if let Some(step) = inbound.exchange.as_mut().and_then(Exchange::take_delayed) {
             inbound.held_until = None;
@@ -678,21 +683,21 @@ impl Server {
         }
         fx.log(Line::new(Level::Info, "timeout").with("peer", inbound.peer_text()));
         inbound.noted.push(Reply::TIMEOUT);
-        self.inbound_end(conn, inbound, &Reply::TIMEOUT, fx);
+        self.end_session(conn, inbound, &Reply::TIMEOUT, fx);
     }
 
     /// The daemon stops: a session that is not inside a message ends.
-    pub(super) fn inbound_stop(&mut self, conn: ConnId, inbound: Box<Inbound>, fx: &mut Effects) {
+    pub(super) fn on_stop(&mut self, conn: ConnId, inbound: Box<ServerSession>, fx: &mut Effects) {
         if inbound.session.is_busy() {
-            return self.inbound_put(conn, inbound, fx);
+            return self.put_back(conn, inbound, fx);
         }
-        self.inbound_end(conn, inbound, &Reply::SHUTTING_DOWN, fx);
+        self.end_session(conn, inbound, &Reply::SHUTTING_DOWN, fx);
     }
 
-    pub(super) fn inbound_request(
+    pub(super) fn on_request(
         &mut self,
         conn: ConnId,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         request: Request,
         out: &mut Vec<u8>,
         fx: &mut Effects,
@@ -770,27 +775,27 @@ impl Server {
     pub(super) fn finish_auth(
         &mut self,
         conn: ConnId,
-        mut inbound: Box<Inbound>,
+        mut inbound: Box<ServerSession>,
         step: crate::smtp::server::AuthStep,
         fx: &mut Effects,
     ) {
         let mut out = Vec::new();
         inbound.exchange = None;
         inbound.session.on_auth(step, &mut out);
-        self.inbound_resume(conn, inbound, out, fx);
+        self.resume(conn, inbound, out, fx);
     }
 
     /// Lets a session wait for its answer to AUTH until `at`.
     pub(super) fn delay_auth(
         &mut self,
         conn: ConnId,
-        mut inbound: Box<Inbound>,
+        mut inbound: Box<ServerSession>,
         at: Instant,
         fx: &mut Effects,
     ) {
         inbound.hold_until(at);
         inbound.deadline = Some(at);
-        self.inbound_put(conn, inbound, fx);
+        self.put_back(conn, inbound, fx);
     }
 }
 

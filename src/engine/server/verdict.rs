@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::session::{Inbound, Server};
+use super::session::{Server, ServerSession};
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::auth::srs::{Returned, ReverseError, is_rewritten};
 use crate::engine::effects::Effects;
@@ -39,7 +39,7 @@ fn is_told_apart(reply: &Reply) -> bool {
 impl Server {
     pub(super) fn note_refusal(
         &mut self,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         what: &str,
         shown: &str,
         reply: Option<&Reply>,
@@ -51,7 +51,7 @@ impl Server {
             (inbound.address(), &inbound.guard, reply.is_permanent())
             && !fx.is_probe(address)
         {
-            self.strangers.conduct.refused(address, fx.now.instant);
+            self.clients.conduct.refused(address, fx.now.instant);
         }
         fx.count_refused(inbound.address(), 1);
         let line = Line::new(Level::Info, "reject")
@@ -67,7 +67,7 @@ impl Server {
 
     /// Logs the refusals that a session has sent, but for those that have a line already: its own, of the form and the
     /// order of commands.
-    pub(super) fn note_refusals(&mut self, inbound: &mut Inbound, fx: &mut Effects) {
+    pub(super) fn note_refusals(&mut self, inbound: &mut ServerSession, fx: &mut Effects) {
         for refused in inbound.session.take_refusals() {
             let mut times = refused.times;
             while times > 0
@@ -131,7 +131,7 @@ impl Server {
 
     pub(super) fn sender_verdict(
         &mut self,
-        inbound: &Inbound,
+        inbound: &ServerSession,
         from: &ReversePath,
         size: Option<u64>,
         fx: &mut Effects,
@@ -145,7 +145,7 @@ impl Server {
         self.rate_verdict(inbound, fx)
     }
 
-    pub(super) fn client(&self, inbound: &Inbound, fx: &Effects) -> Client {
+    pub(super) fn client(&self, inbound: &ServerSession, fx: &Effects) -> Client {
         match (inbound.peer, &inbound.login) {
             (Peer::Process { uid }, _) => Client::Local { uid },
             (_, Some(login)) => Client::User {
@@ -159,7 +159,7 @@ impl Server {
 
     pub(super) fn recipient_verdict(
         &self,
-        inbound: &Inbound,
+        inbound: &ServerSession,
         to: &ForwardPath,
         notify: Notify,
         original: Option<Box<str>>,
@@ -198,7 +198,7 @@ impl Server {
     /// Where mail to a forward-path goes, and what it rests on.
     fn way(
         &self,
-        inbound: &Inbound,
+        inbound: &ServerSession,
         client: &Client,
         to: &ForwardPath,
         fx: &Effects,
@@ -225,7 +225,7 @@ impl Server {
         let grant = Grant::of_return(config, client, sender, to, &returned, &goals)
             .map_err(|refusal| Reply::from(&refusal))?;
         match grant.returned() {
-            Some(id) if self.strangers.returns.is_spent(id, fx.now.instant) => {
+            Some(id) if self.clients.returns.is_spent(id, fx.now.instant) => {
                 Err(Reply::RETURN_SPENT)
             }
             _ => Ok((grant, goals)),
@@ -289,7 +289,7 @@ impl Server {
     /// Lets a message that is whole go to its recipients, or says what the client is told.
     pub(super) fn release(
         &mut self,
-        inbound: &Inbound,
+        inbound: &ServerSession,
         transaction: &mut Transaction,
         findings: Option<&Findings>,
         fx: &mut Effects,
@@ -312,14 +312,14 @@ impl Server {
     /// Takes a use of each return address that the message goes to, before it is stored.
     pub(super) fn use_returns(
         &mut self,
-        inbound: &mut Inbound,
+        inbound: &mut ServerSession,
         fx: &mut Effects,
     ) -> Result<(), Reply> {
         let Some(address) = inbound.address() else {
             return Ok(());
         };
         for id in inbound.grants.returned() {
-            if !self.strangers.returns.take(id, address, fx.now.instant) {
+            if !self.clients.returns.take(id, address, fx.now.instant) {
                 return Err(Reply::RETURN_SPENT);
             }
             inbound.used.push(id);
@@ -328,10 +328,10 @@ impl Server {
     }
 
     /// The client is told what became of its message: a use that came to nothing is given back.
-    pub(super) fn settle_returns(&mut self, inbound: &mut Inbound, reply: &Reply) {
+    pub(super) fn settle_returns(&mut self, inbound: &mut ServerSession, reply: &Reply) {
         for id in std::mem::take(&mut inbound.used) {
             if reply.code() != 250 {
-                self.strangers.returns.give_back(id);
+                self.clients.returns.give_back(id);
             }
         }
     }
@@ -359,7 +359,7 @@ impl Server {
     /// (RFC 6409 section 8.1): the user, or the sender of a host or process that may relay.
     pub(super) fn author_verdict(
         &self,
-        inbound: &Inbound,
+        inbound: &ServerSession,
         header: &Header,
         sender: Option<&Mailbox>,
         fx: &Effects,

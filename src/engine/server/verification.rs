@@ -2,7 +2,7 @@
 //! their turn. The others wait; a session has one at most. Networks and users take turns: whoever brings many messages
 //! waits behind their own, and nobody else behind them.
 
-use super::session::{Inbound, Server};
+use super::session::{Server, ServerSession};
 use crate::engine::effects::{Effects, JobOwner};
 use crate::engine::event::{ConnId, Work, WorkResult};
 use crate::engine::log::{Level, Line};
@@ -39,7 +39,7 @@ impl Server {
 
     /// A worker has verified. Where the session is gone, nobody wants to know; nor where it has lost that message, and
     /// examines another: what is found out of one message says nothing of the next.
-    pub(in crate::engine) fn inbound_verified(
+    pub(in crate::engine) fn on_verified(
         &mut self,
         conn: ConnId,
         id: QueueId,
@@ -70,11 +70,11 @@ impl Server {
     pub(super) fn examination_goes_on(
         &mut self,
         conn: ConnId,
-        mut inbound: Box<Inbound>,
+        mut inbound: Box<ServerSession>,
         fx: &mut Effects,
     ) {
         match self.examine_on(conn, &mut inbound, fx) {
-            Ok(()) => self.inbound_put(conn, inbound, fx),
+            Ok(()) => self.put_back(conn, inbound, fx),
             Err(reply) => self.message_refused(conn, inbound, &reply, fx),
         }
     }

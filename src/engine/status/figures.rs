@@ -163,7 +163,7 @@ fn now(page: &mut Exposition, status: &Status) {
         (
             "chopar_delivery_sessions",
             "Sessions that go out.",
-            stats.couriers as u64,
+            stats.deliveries as u64,
         ),
         (
             "chopar_buffer_bytes",
@@ -234,7 +234,7 @@ fn counters(page: &mut Exposition, status: &Status) {
         (
             "chopar_notifications_total",
             "Delivery status notifications sent.",
-            stats.total.notices,
+            stats.total.dsns,
         ),
         (
             "chopar_forwarded_total",

@@ -218,8 +218,8 @@ mod tests {
                 "listening on=127.0.0.1:25 as=smtp",
             ),
             (
-                "event=hop-paused hop=/var/mail/ann seconds=65",
-                "hop-paused hop=here seconds=65",
+                "event=next-hop-paused hop=/var/mail/ann seconds=65",
+                "next-hop-paused hop=here seconds=65",
             ),
         ] {
             assert_eq!(line(text), shown);

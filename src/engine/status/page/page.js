@@ -133,7 +133,7 @@ function tiles(status) {
     tile(count(sum("delivered")), "delivered in an hour"),
     tile(count(sum("deferred")), "deferred in an hour", sum("deferred") ? "wait" : ""),
     tile(count(sum("failed")), "failed in an hour", sum("failed") ? "bad" : ""),
-    tile(`${count(stats.sessions)} / ${count(stats.couriers)}`, "sessions in / out"),
+    tile(`${count(stats.sessions)} / ${count(stats.deliveries)}`, "sessions in / out"),
     tile(bytes(stats.buffered), `in buffers, of ${bytes(status.memory_max)}`),
     tile(status.disk_free === null ? "–" : bytes(status.disk_free), "free for the spool"));
 }
