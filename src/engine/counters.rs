@@ -1,6 +1,10 @@
 //! Numbers since the start, and how large what grows with load is now.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+
+use crate::date::Timestamp;
 
 /// What happened since the start, for `queue stats` and the status page.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -46,6 +50,17 @@ pub struct Counters {
     pub longest_turn_us: u64,
     /// When it began, in seconds since 1970; 0 where there was none.
     pub longest_turn_at: u64,
+}
+
+impl Counters {
+    /// A turn of the event loop took so long.
+    pub(super) fn turn(&mut self, took: Duration, at: Timestamp) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        if took > self.longest_turn_us {
+            self.longest_turn_us = took;
+            self.longest_turn_at = at.seconds();
+        }
+    }
 }
 
 /// Sizes of what grows with load, for those who hold them to their ceilings.

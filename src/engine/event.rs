@@ -1,23 +1,28 @@
 //! What the world tells the engine, and what the engine wants done: the whole seam between the two.
 //!
 //! The shell (or the simulator) hands in [`Event`]s one at a time, drains the [`Action`]s after each, and does them in
-//! order. Nothing else passes between them but `Engine::accept`, `Engine::wants_input`, `Engine::deadline` and
-//! `Engine::expire`.
+//! order. Nothing else changes the engine but `Engine::accept`, which has an answer, and `Engine::expire`.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::address::Domain;
 use crate::auth::arc::Sealing;
 use crate::auth::credential::{Credential, Password};
 use crate::auth::dkim::key::{SignError, SigningKey};
 use crate::auth::dkim::sign::SigningInput;
-use crate::dns::SocketId;
+use crate::config::Config;
+use crate::dns::{Servers, SocketId};
 use crate::policy::authenticity::{Verified, Verifying};
-use crate::queue::{Command, Completion, Content, HopId, Location, Part, ReadError};
+use crate::queue::{
+    Aside, Command, Completion, Content, HopId, IdSource, Location, Part, ReadError, Recovered,
+};
 use crate::queue_id::QueueId;
+
+use super::status::observed::CertificateLeft;
 
 /// Names one connection, in or out, for as long as it lives; a slot that is used again has another generation.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -198,14 +203,59 @@ pub enum Event<'a> {
         /// All of the file; `None` where there is none that can be read.
         bytes: Option<Vec<u8>>,
     },
+    /// Answers [`Action::Reload`], or a signal: this configuration is in force from now on. Nothing that goes on is
+    /// interrupted.
+    Reloaded(Reloaded),
     /// Answers [`Action::Reload`] when the folder could not be read or parsed: the old configuration goes on.
-    /// (When it could, `Engine::reconfigure` is called.)
     ReloadFailed {
         /// Who asked for it over the control socket, if anybody.
         conn: Option<ConnId>,
         /// Each error as a sentence.
         errors: Vec<String>,
     },
+    /// Recovery has found a message that is still owed. Nothing is sent before [`Event::RecoveryOver`].
+    Recovered(Box<Recovered>),
+    /// Recovery is over.
+    RecoveryOver {
+        /// Hands out ids above all that it saw.
+        ids: IdSource,
+        /// What it could not read, and `admin` has not been told of.
+        untold: Vec<Aside>,
+    },
+    /// Files of the drop folder are not in the form of a message: `admin` is told, a sentence each.
+    SetAside(Vec<String>),
+    /// What an earlier run remembered of clients; where it is damaged it is left alone.
+    Greylist(Vec<u8>),
+    /// From now on, names are looked up with these servers.
+    DnsServers(Servers),
+    /// The journal has written and synced a batch, which took so long.
+    Synced(Duration),
+    /// These certificates are served from now on.
+    Certificates(Vec<CertificateLeft>),
+    /// A turn of the event loop took so long by the wall clock; it began with the time of this event.
+    TurnOver(Duration),
+    /// No more mail is taken: sessions that are between messages end, those inside one may finish.
+    Stop,
+}
+
+/// A configuration that is in force from now on.
+pub struct Reloaded {
+    /// All of it.
+    pub config: Arc<Config>,
+    /// Who asked for it over the control socket, if anybody.
+    pub conn: Option<ConnId>,
+    /// Keys that stay as they were until a restart.
+    pub unchanged: Vec<&'static str>,
+}
+
+impl fmt::Debug for Reloaded {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = out.debug_struct("Reloaded");
+        let shown = shown.field("conn", &self.conn);
+        shown
+            .field("unchanged", &self.unchanged)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a connection is gone.
@@ -370,7 +420,7 @@ pub enum Action {
         /// What to do.
         work: Work,
     },
-    /// Read the configuration folder again; answered by `Engine::reconfigure` or [`Event::ReloadFailed`].
+    /// Read the configuration folder again; answered by [`Event::Reloaded`] or [`Event::ReloadFailed`].
     Reload {
         /// Who asked for it over the control socket, if anybody.
         conn: Option<ConnId>,

@@ -55,11 +55,10 @@ use std::time::Duration;
 use crate::auth::srs::Rewriter;
 use crate::clock::{Instant, Now};
 use crate::config::Config;
-use crate::dns::Servers;
 use crate::entropy::Entropy;
 use crate::limits::{LOG_REPEAT_INTERVAL, SESSIONS_MAX_DEFAULT};
 use crate::policy::shares::{Resource, Shares};
-use crate::queue::{Aside, IdSource, Index, Recovered};
+use crate::queue::{IdSource, Index};
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
 use crate::workload::{self, Workload};
@@ -70,7 +69,7 @@ pub use counters::{Counters, Tables};
 use delivery::Delivery;
 use dsn::Dsns;
 use effects::{Disk, Effects, JobOwner, Jobs, Logging, ROOT};
-use event::{Action, ConnId, Event, Listener, Peer, Reader};
+use event::{Action, ConnId, Event, Listener, Peer, Reader, Reloaded};
 use following::Following;
 use log::{Level, Line};
 use lookups::Lookups;
@@ -80,7 +79,7 @@ use server::Server;
 use shares::capacity;
 use spool::Spool;
 use status::observed::Observed;
-use status::{CertificateLeft, Door, Status, Visits};
+use status::{Door, Status, Visits};
 use timers::{Timer, Timers};
 
 /// The relay.
@@ -109,7 +108,7 @@ pub struct Start {
 }
 
 impl Engine {
-    /// An engine with an empty queue; [`Engine::recover`] fills it.
+    /// An engine with an empty queue; [`Event::Recovered`] fills it.
     pub fn new(start: Start, now: Now) -> Self {
         let Start {
             config,
@@ -165,18 +164,6 @@ impl Engine {
         self.fx.operator = uid;
     }
 
-    /// Hands out ids from here on: above all that recovery saw, which is known once it is over.
-    pub fn set_ids(&mut self, ids: IdSource) {
-        self.fx.ids = ids;
-    }
-
-    /// Takes back a message that recovery found.
-    pub fn recover(&mut self, recovered: Recovered, now: Now) {
-        self.begin(now);
-        self.delivery.on_recovered(recovered, &mut self.fx);
-        self.hand_on();
-    }
-
     /// A connection was accepted; `Err` is what to send before it is closed at once.
     pub fn accept(&mut self, listener: Listener, peer: Peer, now: Now) -> Result<ConnId, Vec<u8>> {
         self.begin(now);
@@ -218,9 +205,17 @@ impl Engine {
     /// Something happened.
     pub fn handle(&mut self, event: Event<'_>, now: Now) {
         self.begin(now);
+        let is_settled_later = matches!(
+            event,
+            Event::Recovered(_) | Event::TurnOver(_) | Event::Synced(_) | Event::Certificates(_)
+        );
         let ((), done) = workload::during(|| {
             self.route(event);
-            self.settle();
+            match is_settled_later {
+                // Of what recovery finds nothing is sent before it is over: until then it is not known which ids are free.
+                true => self.hand_on(),
+                false => self.settle(),
+            }
         });
         self.heaviest = self.heaviest.max(done);
     }
@@ -274,10 +269,53 @@ impl Engine {
                 }
                 None => {}
             },
+            Event::Reloaded(reloaded) => self.reconfigure(&reloaded),
             Event::ReloadFailed { conn, errors } => {
                 let delivery = &self.delivery;
                 self.control.on_reload_failed(conn, &errors, delivery, fx);
             }
+            Event::Recovered(recovered) => self.delivery.on_recovered(*recovered, fx),
+            Event::RecoveryOver { ids, untold } => {
+                fx.ids = ids;
+                damage::report_damage(&untold, fx);
+            }
+            Event::SetAside(lines) => damage::report_set_aside(&lines, fx),
+            Event::Greylist(image) => self.server.restore_greylist(&image, fx),
+            Event::DnsServers(servers) => fx.lookups.set_servers(servers),
+            Event::Synced(took) => fx.observed.synced(took),
+            Event::Certificates(certificates) => fx.observed.certificates(certificates),
+            Event::TurnOver(took) => fx.counters.turn(took, fx.now.wall),
+            Event::Stop => self.stop(),
+        }
+    }
+
+    fn reconfigure(&mut self, reloaded: &Reloaded) {
+        let Reloaded {
+            config,
+            conn,
+            unchanged,
+        } = reloaded;
+        let fx = &mut self.fx;
+        fx.lookups.set_servers(config.dns.clone());
+        let rerouted = fx.config.routes != config.routes;
+        fx.config = Arc::clone(config);
+        self.server.reconfigure(fx);
+        fx.size_pools();
+        if rerouted {
+            self.delivery.reroute(fx);
+        }
+        fx.log(Line::new(Level::Info, "reloaded"));
+        if let Some(conn) = *conn {
+            self.control.tell_restart_needed(conn, unchanged, fx);
+            self.control.on_reloaded(conn, &[], &self.delivery, fx);
+        }
+    }
+
+    fn stop(&mut self) {
+        self.fx.stopping = true;
+        for conn in self.fx.conns.ids() {
+            self.tell(conn, ConnEvent::Stop);
+            self.hand_on();
         }
     }
 
@@ -434,74 +472,10 @@ impl Engine {
         }
     }
 
-    /// A new configuration is in force; nothing that goes on is interrupted.
-    ///
-    /// `unchanged` names the keys that stay as they were until a restart.
-    pub fn reconfigure(
-        &mut self,
-        config: Arc<Config>,
-        conn: Option<ConnId>,
-        unchanged: &[&str],
-        now: Now,
-    ) {
-        self.begin(now);
-        let fx = &mut self.fx;
-        fx.lookups.set_servers(config.dns.clone());
-        let rerouted = fx.config.routes != config.routes;
-        fx.config = config;
-        self.server.reconfigure(fx);
-        fx.size_pools();
-        if rerouted {
-            self.delivery.reroute(fx);
-        }
-        fx.log(Line::new(Level::Info, "reloaded"));
-        if let Some(conn) = conn {
-            let delivery = &self.delivery;
-            self.control.tell_restart_needed(conn, unchanged, fx);
-            self.control.on_reloaded(conn, &[], delivery, fx);
-        }
-        self.settle();
-    }
-
-    /// From now on, names are looked up with these servers.
-    pub fn set_dns_servers(&mut self, servers: Servers) {
-        self.fx.lookups.set_servers(servers);
-    }
-
-    /// Stops taking mail: sessions that are between messages end, those inside one may finish.
-    pub fn stop(&mut self, now: Now) {
-        self.begin(now);
-        self.fx.stopping = true;
-        for conn in self.fx.conns.ids() {
-            self.tell(conn, ConnEvent::Stop);
-            self.hand_on();
-        }
-    }
-
-    /// Whether everything that was mid-message when [`Engine::stop`] was called is finished.
+    /// Whether everything that was mid-message at [`Event::Stop`] is finished.
     pub fn is_stopped(&self) -> bool {
         let (tickets, _) = self.spool.counts();
         self.fx.stopping && self.fx.conns.is_empty() && tickets == 0
-    }
-
-    /// Tells `admin` of what recovery reported. Where nobody answers for this host the log has to do.
-    pub fn report_damage(&mut self, untold: &[Aside], now: Now) {
-        self.begin(now);
-        damage::report_damage(untold, &mut self.fx);
-        self.hand_on();
-    }
-
-    /// Tells `admin` of files of the drop folder that are not in the form of a message, a sentence each.
-    pub fn report_set_aside(&mut self, lines: &[String], now: Now) {
-        self.begin(now);
-        damage::report_set_aside(lines, &mut self.fx);
-        self.hand_on();
-    }
-
-    /// Takes up what an earlier run remembered of clients; a file that is damaged is left alone.
-    pub fn restore_greylist(&mut self, image: &[u8], now: Now) {
-        self.begin(now);
-        self.server.restore_greylist(image, &mut self.fx);
     }
 
     /// What is to be remembered of clients until the next run.
@@ -530,29 +504,9 @@ impl Engine {
         self.fx.is_probe(client)
     }
 
-    /// Notes how long the turn took that began `now`.
-    pub fn note_turn(&mut self, took: Duration, now: Now) {
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let counters = &mut self.fx.counters;
-        if took > counters.longest_turn_us {
-            counters.longest_turn_us = took;
-            counters.longest_turn_at = now.wall.seconds();
-        }
-    }
-
     /// The greatest counts of work in one turn so far: of what one event led to, or one deadline.
     pub fn heaviest_turn(&self) -> Workload {
         self.heaviest
-    }
-
-    /// Notes how long the journal took to write and sync a batch.
-    pub fn note_sync(&mut self, took: Duration) {
-        self.fx.observed.synced(took);
-    }
-
-    /// Notes which certificates are served.
-    pub fn note_certificates(&mut self, certificates: Vec<CertificateLeft>) {
-        self.fx.observed.certificates(certificates);
     }
 
     /// How many messages are queued.

@@ -36,6 +36,7 @@ use super::{
 use crate::clock::Now;
 use crate::config::{Config, Renewal};
 use crate::engine::damage::describe_missing;
+use crate::engine::event::Event;
 use crate::engine::log::{Level, Line};
 use crate::engine::{Engine, Start};
 use crate::policy::advice::{Advice, advice};
@@ -158,7 +159,7 @@ pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(),
     Names::of(&config, path).publish(&config.state_dir);
     let greylist = greylist_file::path(&config.state_dir);
     if let Some(image) = greylist_file::read(&greylist) {
-        engine.restore_greylist(&image, clock.read());
+        engine.handle(Event::Greylist(image), clock.read());
     }
     let read = Read {
         found: &certificates,
@@ -304,12 +305,12 @@ fn recover(
     engine.set_log_level(log::shown());
     engine.set_operator(rustix::process::getuid().as_raw());
     // Each message goes to the engine as it is found: a long queue is never in memory twice.
-    let mut sink = |recovered| engine.recover(recovered, now);
+    let mut sink = |recovered| engine.handle(Event::Recovered(Box::new(recovered)), now);
     let (journal, report) = Journal::open(disk, &mut sink)
         .map_err(|error| RunError::Journal(spool.to_owned(), error))?;
-    engine.set_ids(report.ids());
     say_report(&report);
-    engine.report_damage(&report.untold, now);
+    let (ids, untold) = (report.ids(), report.untold);
+    engine.handle(Event::RecoveryOver { ids, untold }, now);
     Ok((engine, journal))
 }
 

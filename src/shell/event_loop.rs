@@ -191,7 +191,7 @@ impl EventLoop {
             .wake_stalled(|conn| engine.wants_input(conn));
         log::flush();
         let took = self.clock.elapsed().saturating_sub(began);
-        self.engine.note_turn(took, self.now);
+        self.engine.handle(Event::TurnOver(took), self.now);
         self.state.failed.take().map_or(Ok(()), Err)
     }
 
@@ -270,7 +270,7 @@ impl EventLoop {
         for port in std::mem::take(&mut self.ports) {
             port.remove_file();
         }
-        self.engine.stop(self.now);
+        self.engine.handle(Event::Stop, self.now);
         self.settle();
     }
 
@@ -311,7 +311,7 @@ impl EventLoop {
             self.settle();
         }
         while let Some(took) = self.journal.next_batch() {
-            self.engine.note_sync(took);
+            self.engine.handle(Event::Synced(took), self.now);
         }
         self.reader.forget_removed();
         while let Some((job, result)) = self.workers.result() {

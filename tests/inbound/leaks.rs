@@ -7,7 +7,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chopar::config::{Config, Folder, SystemDefaults};
-use chopar::engine::event::{Action, ConnId, Endpoint, Event, JobId, Listener, Lost, Work};
+use chopar::engine::event::{
+    Action, ConnId, Endpoint, Event, JobId, Listener, Lost, Reloaded, Work,
+};
 use chopar::entropy::{Entropy as _, SeededEntropy};
 
 use crate::stage::query::Query;
@@ -170,7 +172,14 @@ impl Crowd {
                     .expect("a configuration");
                 let now = self.stage.now;
                 let config = Arc::new(config);
-                self.stage.engine.reconfigure(config, None, &[], now);
+                self.stage.engine.handle(
+                    Event::Reloaded(Reloaded {
+                        config,
+                        conn: None,
+                        unchanged: Vec::new(),
+                    }),
+                    now,
+                );
             }
             _ if !self.open.is_empty() => {
                 let at = self.pick(self.open.len());
@@ -264,7 +273,7 @@ fn nothing_is_held_once_all_sessions_are_gone() {
         // Nobody answers any more, and no delivery sets out.
         crowd.is_silent = true;
         let now = crowd.stage.now;
-        crowd.stage.engine.stop(now);
+        crowd.stage.engine.handle(Event::Stop, now);
         crowd.act();
         crowd.pass(Duration::from_secs(7_200));
         for (resource, used, holders) in crowd.stage.engine.held() {

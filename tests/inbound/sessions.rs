@@ -10,7 +10,9 @@ use base64::engine::general_purpose::STANDARD;
 use chopar::clock::{Instant, Now};
 use chopar::config::{Config, Folder, SystemDefaults};
 use chopar::date::Timestamp;
-use chopar::engine::event::{Action, ConnId, Event, JobId, Listener, Lost, Peer, Reader, Work};
+use chopar::engine::event::{
+    Action, ConnId, Event, JobId, Listener, Lost, Peer, Reader, Reloaded, Work,
+};
 use chopar::limits::{
     FOLLOWER_BYTES_MAX, NOTICES_AT_WORK_MAX, QUEUE_READERS_MAX, QUEUE_READERS_PER_USER_MAX,
 };
@@ -82,9 +84,14 @@ impl Desk {
         };
         let config = Config::parse(&folder(users), &defaults).expect("a configuration");
         let now = self.stage.now;
-        self.stage
-            .engine
-            .reconfigure(Arc::new(config), None, &[], now);
+        self.stage.engine.handle(
+            Event::Reloaded(Reloaded {
+                config: Arc::new(config),
+                conn: None,
+                unchanged: Vec::new(),
+            }),
+            now,
+        );
         self.act();
     }
 
@@ -758,7 +765,7 @@ fn the_longest_turn_stays_with_the_time_when_it_began() {
             instant: Instant::from_millis(second * 1_000),
             wall: Timestamp::from_seconds(second),
         };
-        engine.note_turn(Duration::from_micros(took), now);
+        engine.handle(Event::TurnOver(Duration::from_micros(took)), now);
     }
     let stats = engine.stats();
     assert_eq!(

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chopar::engine::event::{Listener, Peer};
+use chopar::engine::event::{Event, Listener, Peer, Reloaded};
 
 use crate::disk::Sabotage;
 use crate::letters::Letter;
@@ -128,7 +128,14 @@ fn attacked(attacks: &[Attack], spread: bool) {
                   recipients_per_minute = 0\ntarpit = false\n";
     world.config = config_with(head, "1 MiB", tables, false);
     let config = Arc::clone(&world.config);
-    world.engine.reconfigure(config, None, &[], world.now);
+    world.engine.handle(
+        Event::Reloaded(Reloaded {
+            config,
+            conn: None,
+            unchanged: Vec::new(),
+        }),
+        world.now,
+    );
     let begun = world.now.instant;
     let mut number = 0;
     for second in 0..SECONDS {

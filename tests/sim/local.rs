@@ -16,7 +16,7 @@ use chopar::date::Timestamp;
 use chopar::engine::drop_folder::{
     About, Entry, FORMAT, Form, Rejected, Rules, Settlement, Step, Task, Turns, Visit, name_of,
 };
-use chopar::engine::event::{ConnId, Listener, Peer};
+use chopar::engine::event::{ConnId, Event, Listener, Peer, Reloaded};
 use chopar::entropy::Entropy;
 use chopar::smtp::data::Encoder;
 
@@ -138,7 +138,14 @@ impl World {
     pub(crate) fn reload_local(&mut self, size: usize) {
         self.config = config(SIZES[size], self.seed);
         let config = Arc::clone(&self.config);
-        self.engine.reconfigure(config, None, &[], self.now);
+        self.engine.handle(
+            Event::Reloaded(Reloaded {
+                config,
+                conn: None,
+                unchanged: Vec::new(),
+            }),
+            self.now,
+        );
     }
 
     fn local_letter(&mut self, number: u64) -> Letter {

@@ -113,9 +113,12 @@ fn taken_over(disk: WorldDisk) -> Taken {
         rewriter: crate::world::rewriter(),
     };
     let mut engine = Engine::new(start, now);
-    let mut sink = |recovered: Recovered| engine.recover(recovered, now);
+    let mut sink = |recovered: Recovered| {
+        engine.handle(Event::Recovered(Box::new(recovered)), now);
+    };
     let (journal, report) = Journal::open(disk.clone(), &mut sink).expect("the spool opens");
-    engine.set_ids(report.ids());
+    let (ids, untold) = (report.ids(), Vec::new());
+    engine.handle(Event::RecoveryOver { ids, untold }, now);
     Taken {
         engine,
         journal,

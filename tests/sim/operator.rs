@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chopar::engine::control::{Listed, Request, Response, Selection};
-use chopar::engine::event::{ConnId, Event, Listener, Lost, Peer, Reader};
+use chopar::engine::event::{ConnId, Event, Listener, Lost, Peer, Reader, Reloaded};
 use chopar::entropy::{Entropy, SeededEntropy};
 use chopar::queue::{Content, DiskError, ReadError};
 use chopar::queue_id::QueueId;
@@ -313,12 +313,17 @@ impl World {
         }
         let choice = self.entropy.below(CONFIGURATIONS.len() as u64) as usize;
         self.config = config(CONFIGURATIONS[choice], hook::is_there(self.seed));
-        let unchanged: &[&str] = match self.entropy.below(2) {
-            0 => &[],
-            _ => &["listen.smtp"],
+        let unchanged = match self.entropy.below(2) {
+            0 => Vec::new(),
+            _ => vec!["listen.smtp"],
         };
-        self.engine
-            .reconfigure(Arc::clone(&self.config), conn, unchanged, self.now);
+        let config = Arc::clone(&self.config);
+        let reloaded = Reloaded {
+            config,
+            conn,
+            unchanged,
+        };
+        self.engine.handle(Event::Reloaded(reloaded), self.now);
     }
 
     /// A part of a message is read. With an operator there is time between a read and its answer, and some fail.

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use chopar::engine::event::Event;
 use chopar::engine::{Engine, Start};
 use chopar::entropy::{Entropy, SeededEntropy};
 use chopar::queue::{Journal, OpenReport, Recovered, SpoolFile, SpoolFolder};
@@ -148,7 +149,8 @@ impl World {
             self.soon(Happening::DiskTrouble); // a start has a new segment before it
         }
         for recovered in found {
-            self.engine.recover(recovered, self.now);
+            let event = Event::Recovered(Box::new(recovered));
+            self.engine.handle(event, self.now);
         }
         self.drop_starts();
     }

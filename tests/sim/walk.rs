@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chopar::engine::event::{Event, Reloaded};
 use chopar::entropy::SeededEntropy;
 
 use crate::disk::Sabotage;
@@ -177,9 +178,15 @@ fn what_is_under_way_when_routes_change_goes_the_new_way_afterwards() {
             world.run_until(soon);
             let route = "[[route]]\ndomain = \"d0.example\"\nvia = [\"smtp://mx1.example:25\"]\n";
             world.config = config(route, false);
-            world
-                .engine
-                .reconfigure(Arc::clone(&world.config), None, &[], world.now);
+            let config = Arc::clone(&world.config);
+            world.engine.handle(
+                Event::Reloaded(Reloaded {
+                    config,
+                    conn: None,
+                    unchanged: Vec::new(),
+                }),
+                world.now,
+            );
             let end = world.now.instant.after(Duration::from_secs(3 * 3_600));
             world.run_until(end);
             assert_eq!(world.engine.queue_len(), 0, "{fault:?} at {stage}");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::EventLoop;
 use crate::config::{Config, DnsSource, Listen, Listeners};
 use crate::dns::resolv_conf;
-use crate::engine::event::{ConnId, Event};
+use crate::engine::event::{ConnId, Event, Reloaded};
 use crate::engine::log::{Level, Line};
 use crate::limits::{CERTIFICATES_INTERVAL, DROP_FOLDER_INTERVAL, RESOLV_CONF_INTERVAL};
 use crate::policy::published::names;
@@ -45,7 +45,7 @@ impl EventLoop {
             Look::DropFolder if self.state.stop_by.is_none() => {
                 let untold = self.drops.take_untold(self.now.instant);
                 if !untold.is_empty() {
-                    self.engine.report_set_aside(&untold, self.now);
+                    self.engine.handle(Event::SetAside(untold), self.now);
                     self.settle();
                 }
                 self.drops.look(&self.config);
@@ -105,7 +105,9 @@ impl EventLoop {
             let line = Line::new(Level::Warning, "self-signed");
             log::write(&line.with("name", &self.config.hostname));
         }
-        self.engine.note_certificates(self.tls.left());
+        let certificates = self.tls.left();
+        self.engine
+            .handle(Event::Certificates(certificates), self.now);
         let findings = self.tls.findings(&self.config.hostname, self.now.wall);
         for finding in self.state.certificate_log.due(findings, self.now.instant) {
             let line = Line::new(Level::Warning, "certificate").with("name", &finding.name);
@@ -124,7 +126,8 @@ impl EventLoop {
             let servers = resolv_conf::parse(&folder::system_defaults().resolv_conf);
             let line = Line::new(Level::Info, "dns-servers");
             log::write(&line.with("servers", list(&servers.addresses)));
-            self.engine.set_dns_servers(servers);
+            self.engine.handle(Event::DnsServers(servers), self.now);
+            self.settle();
         }
     }
 
@@ -149,8 +152,12 @@ impl EventLoop {
                 self.take_certificates(Gone::Dropped);
                 self.state.certificate_log = CertificateLog::default();
                 self.say_certificates();
-                self.engine
-                    .reconfigure(Arc::clone(&self.config), conn, &unchanged, self.now);
+                let reloaded = Reloaded {
+                    config: Arc::clone(&self.config),
+                    conn,
+                    unchanged,
+                };
+                self.engine.handle(Event::Reloaded(reloaded), self.now);
             }
             Err(errors) => self
                 .engine
