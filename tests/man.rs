@@ -416,11 +416,11 @@ mod log_events {
                     .unwrap_or_default();
                 let code: String = code.split_whitespace().collect::<Vec<_>>().join(" ");
                 // `Line::new(level, "event")`, and the functions that take a level or an event.
-                for start in ["Line::new(", "line(Level::", "log_fate("] {
+                for start in ["Line::new(", "line(Level::", "log_result("] {
                     for (at, _) in code.match_indices(start) {
                         let call = &code[at + start.len()..];
                         let argument = match start {
-                            "log_fate(" => Some(call),
+                            "log_result(" => Some(call),
                             _ => call.split_once(',').map(|(_, rest)| rest),
                         };
                         let quoted = argument.and_then(|text| text.trim_start().strip_prefix('"'));
