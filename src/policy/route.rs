@@ -5,6 +5,7 @@ use std::fmt;
 use crate::address::{Domain, Mailbox};
 use crate::config::{Config, Destination};
 use crate::envelope::{Envelope, Recipient};
+use crate::escape::Escaped;
 
 /// A next hop; mail that has the same can share a session.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -18,6 +19,9 @@ pub enum NextHop {
     },
     /// Where an alias says.
     Alias(Destination),
+    /// What an alias said when the message was accepted, which this version cannot read: a later one wrote it. The address
+    /// is no way out: what an alias led to a program of this machine must not leave it.
+    Unreadable(Box<str>),
 }
 
 impl fmt::Display for NextHop {
@@ -25,6 +29,7 @@ impl fmt::Display for NextHop {
         match self {
             Self::Mx(domain) => write!(out, "{domain}"),
             Self::Alias(destination) => write!(out, "{destination}"),
+            Self::Unreadable(text) => write!(out, "{}", Escaped(text.as_bytes())),
             Self::Route { index } => write!(out, "route#{}", index.saturating_add(1)),
         }
     }
@@ -32,10 +37,9 @@ impl fmt::Display for NextHop {
 
 /// The next hop of a recipient of a message.
 pub fn hop_of(config: &Config, envelope: &Envelope, recipient: &Recipient) -> NextHop {
-    // What cannot be read was written by a later version: the address itself is what is left.
-    let destination = recipient.destination.as_deref();
-    if let Some(destination) = destination.and_then(Destination::parse) {
-        return NextHop::Alias(destination);
+    if let Some(text) = &recipient.destination {
+        return Destination::parse(text)
+            .map_or_else(|| NextHop::Unreadable(text.clone()), NextHop::Alias);
     }
     let from = match &recipient.reverse_path {
         Some(mailbox) => Some(mailbox.as_ref()),
@@ -78,6 +82,35 @@ mod tests {
         let recipient = Mailbox::parse(recipient).expect("a mailbox");
         let from = from.map(|from| Domain::parse(from).expect("a domain"));
         next_hop(&config, &recipient, from.as_ref()).to_string()
+    }
+
+    #[test]
+    fn a_destination_that_cannot_be_read_is_not_sent_to_the_mail_exchangers() {
+        use crate::address::ReversePath;
+        use crate::date::Timestamp;
+        use crate::envelope::{BodyKind, Notify};
+        let mailbox = Mailbox::parse("ann@example.com").expect("a mailbox");
+        let mut recipient = Recipient::new(mailbox, Notify::Default, None);
+        recipient.destination = Some("carrier-pigeon:loft 7".into());
+        let envelope = Envelope {
+            reverse_path: ReversePath::Null,
+            recipients: vec![recipient.clone()],
+            envelope_id: None,
+            dsn_return: None,
+            body: BodyKind::SevenBit,
+            smtputf8: false,
+            arrived: Timestamp::from_seconds(0),
+            origin: "uid=0".into(),
+        };
+        let defaults = SystemDefaults {
+            hostname: "mail.example.com".to_owned(),
+            resolv_conf: String::new(),
+        };
+        let config = Config::parse(&Folder::default(), &defaults).expect("a configuration");
+        assert_eq!(
+            hop_of(&config, &envelope, &recipient),
+            NextHop::Unreadable("carrier-pigeon:loft 7".into())
+        );
     }
 
     #[test]

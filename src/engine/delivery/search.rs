@@ -17,6 +17,7 @@ use crate::engine::connections::Owner;
 use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Endpoint};
 use crate::engine::log::{Level, Line};
+use crate::escape::Escaped;
 use crate::limits::{
     ADDRESSES_PER_HOST_MAX, CONNECT_TIMEOUT, DELIVERY_ATTEMPT_TIMEOUT, DELIVERY_WALK_TIMEOUT,
 };
@@ -60,6 +61,15 @@ impl Delivery {
             }
             NextHop::Alias(Destination::Discard) => {
                 return self.hop_discards(conn, delivery, fx);
+            }
+            NextHop::Unreadable(text) => {
+                let shown = Escaped(text.as_bytes());
+                let why = format!(
+                    "the destination {shown} cannot be read: a later version of chopar has accepted this message; \
+                     install that one again, or remove the message from the queue"
+                );
+                delivery.note(EnhancedCode::new(4, 3, 5), Cause::here(why));
+                return self.no_host_left(conn, delivery, fx);
             }
             NextHop::Alias(destination) => {
                 self.add_hosts(&mut delivery, destination, None, fx);

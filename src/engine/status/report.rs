@@ -289,6 +289,7 @@ fn keep_oldest(all: &mut Vec<(u64, QueueId)>) {
 fn shown_name(name: &NextHop) -> String {
     match name {
         NextHop::Mx(_) | NextHop::Route { .. } => name.to_string(),
+        NextHop::Unreadable(_) => "a destination that cannot be read".to_owned(),
         NextHop::Alias(destination) => match destination {
             Destination::Hosts(_) | Destination::Lmtp(_) => {
                 redacted(&destination.to_string(), STATUS_EVENT_BYTES_MAX)
