@@ -28,7 +28,7 @@ impl Delivery {
         fx: &mut Effects,
     ) {
         let sent = delivery.session.as_ref().map_or(0, Session::messages);
-        let old = fx.now.instant.since(delivery.began) > DELIVERY_SESSION_TIMEOUT;
+        let old = fx.now.instant.since(delivery.pace.began) > DELIVERY_SESSION_TIMEOUT;
         let enough = sent >= CLIENT_MESSAGES_MAX
             || old
             || delivery.detour
@@ -76,7 +76,7 @@ impl Delivery {
             return self.read_message(conn, delivery, fx);
         }
         delivery.stage = Stage::Idle;
-        delivery.deadline = Some(fx.now.instant.after(CLIENT_IDLE_TIMEOUT));
+        delivery.pace.deadline = Some(fx.now.instant.after(CLIENT_IDLE_TIMEOUT));
         self.hops.add_idle(delivery.hop, conn);
         self.put_back(conn, delivery, fx);
     }
@@ -84,7 +84,7 @@ impl Delivery {
     /// Whether a delivery session has to make room: it has had its turn, and another next hop waits that can have its place.
     /// (One that waits because its share is used up waits for its own.)
     fn has_to_yield(&self, delivery: &DeliverySession, sent: u32, fx: &Effects) -> bool {
-        let is_late = fx.now.instant.since(delivery.began) >= DELIVERY_TURN;
+        let is_late = fx.now.instant.since(delivery.pace.began) >= DELIVERY_TURN;
         if sent < DELIVERY_TURN_MESSAGES && !(sent > 0 && is_late) {
             return false;
         }
@@ -116,7 +116,7 @@ impl Delivery {
             load.body = None;
         }
         delivery.stage = Stage::Reading;
-        delivery.deadline = None;
+        delivery.pace.deadline = None;
         // What is short is read whole, and goes out with its dot in one write.
         let short = !location.body_is_file() && size <= u64::from(BLOCK_BYTES);
         let part = if short { Part::Whole } else { Part::Head };

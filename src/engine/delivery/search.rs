@@ -1,12 +1,11 @@
 //! The way to a next hop: its hosts, their addresses, and which of them is tried next.
 
-use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::outcome::close_waiting;
 use super::session::{
-    Delivery, DeliverySession, Host, Origin, Reach, Stage, Target, Trouble, cause_at,
+    Delivery, DeliverySession, Host, Origin, Pace, Reach, Search, Stage, Target, Trouble, cause_at,
 };
 use crate::address::Domain;
 use crate::cause::{Cause, Place, Words};
@@ -18,9 +17,7 @@ use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Endpoint};
 use crate::engine::log::{Level, Line};
 use crate::escape::Escaped;
-use crate::limits::{
-    ADDRESSES_PER_HOST_MAX, CONNECT_TIMEOUT, DELIVERY_ATTEMPT_TIMEOUT, DELIVERY_WALK_TIMEOUT,
-};
+use crate::limits::{ADDRESSES_PER_HOST_MAX, CONNECT_TIMEOUT};
 use crate::policy::route::NextHop;
 use crate::policy::shares::{Holder, Kind, Resource, Standing, hash_of_address};
 use crate::queue::{HopId, Outcome, Phase};
@@ -46,7 +43,7 @@ impl Delivery {
                 };
                 match fx.ask(conn, DELIVERY, question.clone()) {
                     Some(answer) => return self.on_mx(conn, delivery, domain, &answer, fx),
-                    None => delivery.asked.push(question),
+                    None => delivery.search.asked.push(question),
                 }
             }
             NextHop::Route { index } => {
@@ -91,6 +88,7 @@ impl Delivery {
             Destination::Hosts(hosts) => {
                 let hosts = hosts.iter().cloned();
                 return delivery
+                    .search
                     .hosts
                     .extend(hosts.map(|via| configured(via, login)));
             }
@@ -103,7 +101,7 @@ impl Delivery {
                 self.here(Endpoint::Helper(destination.to_string().into()), fx)
             }
         };
-        delivery.hosts.push_back(here);
+        delivery.search.hosts.push_back(here);
     }
 
     /// The MX records are known, or known not to be.
@@ -131,19 +129,22 @@ impl Delivery {
                         .with("domain", domain)
                         .with("hosts", names.join(","))
                 });
-                delivery.hosts.extend(hosts.into_iter().map(|host| Host {
-                    name: host.host,
-                    at: None,
-                    port: fx.config.delivery.port,
-                    protocol: Protocol::Smtp,
-                    tls: Tls::Opportunistic,
-                    login: None,
-                    origin,
-                }));
+                delivery
+                    .search
+                    .hosts
+                    .extend(hosts.into_iter().map(|host| Host {
+                        name: host.host,
+                        at: None,
+                        port: fx.config.delivery.port,
+                        protocol: Protocol::Smtp,
+                        tls: Tls::Opportunistic,
+                        login: None,
+                        origin,
+                    }));
                 self.try_next(conn, delivery, fx);
             }
             Err(nowhere) if nowhere.code().is_transient() => {
-                delivery.is_unasked |= answer.records == Err(NoRecords::NoRoom);
+                delivery.search.is_unasked |= answer.records == Err(NoRecords::NoRoom);
                 let why = Cause::here(format!("{domain}: {nowhere}"));
                 delivery.note(nowhere.code(), why);
                 self.no_host_left(conn, delivery, fx);
@@ -172,12 +173,12 @@ impl Delivery {
             }
         }
         loop {
-            if fx.now.instant >= delivery.walk_until {
+            if fx.now.instant >= delivery.pace.walk_until {
                 let status = EnhancedCode::new(4, 4, 7);
                 delivery.note(status, Cause::here("no host took the message in time"));
                 return self.no_host_left(conn, delivery, fx);
             }
-            if let Some(target) = delivery.targets.pop_front() {
+            if let Some(target) = delivery.search.targets.pop_front() {
                 // Who waits with a message in hand for a host that was dead a moment ago keeps others waiting.
                 let hop = self
                     .hops
@@ -192,11 +193,11 @@ impl Delivery {
                 }
                 return self.connect(conn, delivery, target, fx);
             }
-            let Some(host) = delivery.hosts.pop_front() else {
+            let Some(host) = delivery.search.hosts.pop_front() else {
                 return self.no_host_left(conn, delivery, fx);
             };
             if let Some(to) = host.at.clone() {
-                delivery.targets.push_back(Target { host, to });
+                delivery.search.targets.push_back(Target { host, to });
                 continue;
             }
             let kinds: &[RecordKind] = match fx.config.delivery.ip {
@@ -204,8 +205,8 @@ impl Delivery {
                 Family::Ipv4 => &[RecordKind::A],
                 Family::Ipv6 => &[RecordKind::Aaaa],
             };
-            delivery.looking_up = Some(host.clone());
-            delivery.found.clear();
+            delivery.search.looking_up = Some(host.clone());
+            delivery.search.found.clear();
             for kind in kinds {
                 let question = Question {
                     name: host.name.clone(),
@@ -213,10 +214,10 @@ impl Delivery {
                 };
                 match fx.ask(conn, DELIVERY, question.clone()) {
                     Some(answer) => delivery.take_addresses(&answer),
-                    None => delivery.asked.push(question),
+                    None => delivery.search.asked.push(question),
                 }
             }
-            if !delivery.asked.is_empty() {
+            if !delivery.search.asked.is_empty() {
                 delivery.stage = Stage::Searching;
                 return self.put_back(conn, delivery, fx);
             }
@@ -233,15 +234,20 @@ impl Delivery {
         answer: &Answer,
         fx: &mut Effects,
     ) {
-        let Some(at) = delivery.asked.iter().position(|asked| asked == question) else {
+        let Some(at) = delivery
+            .search
+            .asked
+            .iter()
+            .position(|asked| asked == question)
+        else {
             return self.put_back(conn, delivery, fx);
         };
-        delivery.asked.swap_remove(at);
+        delivery.search.asked.swap_remove(at);
         if question.kind == RecordKind::Mx {
             return self.on_mx(conn, delivery, &question.name, answer, fx);
         }
         delivery.take_addresses(answer);
-        if delivery.asked.is_empty() {
+        if delivery.search.asked.is_empty() {
             delivery.addresses_known(fx.config.delivery.ip);
             return self.try_next(conn, delivery, fx);
         }
@@ -282,8 +288,8 @@ impl Delivery {
             delivery.reach = Reach::Elsewhere;
         }
         delivery.moving = false;
-        delivery.deadline = Some(fx.now.instant.after(CONNECT_TIMEOUT));
-        delivery.timer = None;
+        delivery.pace.deadline = Some(fx.now.instant.after(CONNECT_TIMEOUT));
+        delivery.pace.timer = None;
         fx.actions.push_back(Action::Connect {
             conn,
             to: target.to.clone(),
@@ -329,7 +335,7 @@ impl Delivery {
             // Some host talked to us: the next hop as a whole has not failed.
             return self.give_up_for_now(conn, delivery, fx);
         }
-        if delivery.is_unasked {
+        if delivery.search.is_unasked {
             return self.wait_for_room(conn, delivery, fx);
         }
         let trouble = delivery.trouble.clone().unwrap_or_else(|| Trouble {
@@ -439,34 +445,23 @@ impl DeliverySession {
             hop,
             holder,
             base: holder,
-            is_unasked: false,
             stage: Stage::Searching,
-            hosts: VecDeque::new(),
-            targets: VecDeque::new(),
-            asked: Vec::new(),
-            found: Vec::new(),
-            looking_up: None,
+            search: Search::default(),
             target: None,
             session: None,
             tls: None,
             load: None,
             trouble: None,
-            deadline: None,
-            timer: None,
+            pace: Pace::new(now),
             reach: Reach::Nowhere,
             moving: false,
             detour: false,
-            progress: 0,
-            began: now,
-            walk_until: now.after(DELIVERY_WALK_TIMEOUT),
-            attempt_until: now.after(DELIVERY_ATTEMPT_TIMEOUT),
-            in_vain: None,
         }
     }
 
     /// Whether there is a host or an address that was not tried.
     pub(super) fn has_hosts(&self) -> bool {
-        !self.targets.is_empty() || !self.hosts.is_empty()
+        !self.search.targets.is_empty() || !self.search.hosts.is_empty()
     }
 
     /// Keeps why it does not get through. What may pass outweighs what is for good: mail fails only when every host
@@ -484,35 +479,37 @@ impl DeliverySession {
     pub(super) fn take_addresses(&mut self, answer: &Answer) {
         match &answer.records {
             Ok(records) => match records.as_ref() {
-                Records::A(addresses) => {
-                    self.found.extend(addresses.iter().copied().map(IpAddr::V4))
-                }
+                Records::A(addresses) => self
+                    .search
+                    .found
+                    .extend(addresses.iter().copied().map(IpAddr::V4)),
                 Records::Aaaa(addresses) => {
                     // A mapped address is the one that it maps: the system connects to that.
                     let addresses = addresses.iter().copied().map(IpAddr::V6);
-                    self.found
+                    self.search
+                        .found
                         .extend(addresses.map(|address| address.to_canonical()));
                 }
                 _ => {}
             },
             // A server that did not answer leaves it open whether there is an address.
             Err(error) if error.is_temporary() => {
-                self.is_unasked |= *error == NoRecords::NoRoom;
-                self.in_vain = Some(*error);
+                self.search.is_unasked |= *error == NoRecords::NoRoom;
+                self.search.in_vain = Some(*error);
             }
             Err(error) => {
-                self.in_vain.get_or_insert(*error);
+                self.search.in_vain.get_or_insert(*error);
             }
         }
     }
 
     /// All addresses of the host are known: both families take turns, IPv6 first.
     pub(super) fn addresses_known(&mut self, family: Family) {
-        let Some(host) = self.looking_up.take() else {
+        let Some(host) = self.search.looking_up.take() else {
             return;
         };
-        let found = std::mem::take(&mut self.found);
-        let in_vain = self.in_vain.take();
+        let found = std::mem::take(&mut self.search.found);
+        let in_vain = self.search.in_vain.take();
         if let (true, Some(error)) = (found.is_empty(), in_vain) {
             let (status, what) = match (error.is_temporary(), host.origin, family) {
                 (true, ..) => (EnhancedCode::new(4, 4, 3), "the address is not known now"),
@@ -546,7 +543,7 @@ impl DeliverySession {
                 if room > 0 {
                     room = room.saturating_sub(1);
                     let to = Endpoint::Tcp(SocketAddr::new(address, host.port));
-                    self.targets.push_back(Target {
+                    self.search.targets.push_back(Target {
                         host: host.clone(),
                         to,
                     });
@@ -568,7 +565,7 @@ mod tests {
 
     fn searched(origin: Origin, family: Family, answers: &[NoRecords]) -> EnhancedCode {
         let mut delivery = DeliverySession::new(HopId(0), DELIVERY, Instant::from_millis(0));
-        delivery.looking_up = Some(Host {
+        delivery.search.looking_up = Some(Host {
             name: Domain::parse("host.example").expect("a domain"),
             at: None,
             port: 25,

@@ -37,6 +37,26 @@ pub(super) struct DeliverySession {
     /// Who was when it set out.
     pub(super) base: Holder,
     pub(super) stage: Stage,
+    pub(super) search: Search,
+    /// Where it is connected or connecting.
+    pub(super) target: Option<Target>,
+    pub(super) session: Option<Session>,
+    pub(super) tls: Option<TlsSession>,
+    pub(super) load: Option<Box<Load>>,
+    /// What kept it from getting through, last.
+    pub(super) trouble: Option<Trouble>,
+    pub(super) pace: Pace,
+    /// How far it got.
+    pub(super) reach: Reach,
+    /// Whether what it carries goes to the next host, once what is known of it is on the disk.
+    pub(super) moving: bool,
+    /// Whether it left a host that is well for a message that was refused there: the next message belongs to that one.
+    pub(super) detour: bool,
+}
+
+/// The way to a next hop: what is left to look up and to try.
+#[derive(Default)]
+pub(super) struct Search {
     /// Hosts that have not been looked up.
     pub(super) hosts: VecDeque<Host>,
     /// Addresses that have not been tried.
@@ -50,21 +70,14 @@ pub(super) struct DeliverySession {
     pub(super) in_vain: Option<NoRecords>,
     /// The host whose addresses are being looked up.
     pub(super) looking_up: Option<Host>,
-    /// Where it is connected or connecting.
-    pub(super) target: Option<Target>,
-    pub(super) session: Option<Session>,
-    pub(super) tls: Option<TlsSession>,
-    pub(super) load: Option<Box<Load>>,
-    /// What kept it from getting through, last.
-    pub(super) trouble: Option<Trouble>,
+}
+
+/// When a delivery session began, and what it waits for.
+pub(super) struct Pace {
+    /// When it is too late for what the server owes.
     pub(super) deadline: Option<Instant>,
+    /// The earliest timer that is set for it.
     pub(super) timer: Option<Instant>,
-    /// How far it got.
-    pub(super) reach: Reach,
-    /// Whether what it carries goes to the next host, once what is known of it is on the disk.
-    pub(super) moving: bool,
-    /// Whether it left a host that is well for a message that was refused there: the next message belongs to that one.
-    pub(super) detour: bool,
     /// How far the session was when its deadline was set.
     pub(super) progress: u64,
     /// When it set out.
@@ -73,6 +86,20 @@ pub(super) struct DeliverySession {
     pub(super) walk_until: Instant,
     /// From then on what it carries is deferred.
     pub(super) attempt_until: Instant,
+}
+
+impl Pace {
+    /// That of a session which sets out now.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            deadline: None,
+            timer: None,
+            progress: 0,
+            began: now,
+            walk_until: now.after(DELIVERY_WALK_TIMEOUT),
+            attempt_until: now.after(DELIVERY_ATTEMPT_TIMEOUT),
+        }
+    }
 }
 
 /// How far a delivery session got.
@@ -272,7 +299,7 @@ impl Delivery {
         fx: &mut Effects,
     ) {
         delivery.stage = Stage::Handshake;
-        delivery.deadline = Some(fx.now.instant.after(crate::limits::HANDSHAKE_TIMEOUT));
+        delivery.pace.deadline = Some(fx.now.instant.after(crate::limits::HANDSHAKE_TIMEOUT));
         // A route with a password must lead where the configuration says; an MX found in the DNS is anybody's word.
         // What may be told in clear may be told to any key.
         let in_clear = target.is_on_this_machine() && target.host.tls == Tls::Opportunistic;
@@ -494,7 +521,7 @@ impl Delivery {
         }
         if delivery.stage == Stage::Recording {
             // What is known of the message is on its way to the disk, and comes first.
-            delivery.deadline = None;
+            delivery.pace.deadline = None;
             return self.put_back(conn, delivery, fx);
         }
         self.try_next(conn, delivery, fx);
@@ -566,7 +593,7 @@ impl Delivery {
                     .with("host", &target.host.name);
                 fx.log(line.with("why", what));
                 target.host.tls = Tls::Avoided;
-                delivery.targets.push_front(target);
+                delivery.search.targets.push_front(target);
             }
             target => {
                 delivery.target = target;
@@ -624,17 +651,17 @@ impl Delivery {
         at: Instant,
         fx: &mut Effects,
     ) {
-        if delivery.timer == Some(at) {
-            delivery.timer = None;
+        if delivery.pace.timer == Some(at) {
+            delivery.pace.timer = None;
         }
-        match delivery.deadline {
+        match delivery.pace.deadline {
             Some(deadline) if deadline <= fx.now.instant => {}
             _ => return self.put_back(conn, delivery, fx),
         }
         match delivery.stage {
             Stage::Idle => self.quit(conn, delivery, fx),
             Stage::Searching | Stage::Reading | Stage::Recording => {
-                delivery.deadline = None;
+                delivery.pace.deadline = None;
                 self.put_back(conn, delivery, fx);
             }
             Stage::Connecting | Stage::Handshake | Stage::Talking => {
@@ -717,10 +744,10 @@ impl Delivery {
         mut delivery: Box<DeliverySession>,
         fx: &mut Effects,
     ) {
-        if let Some(deadline) = delivery.deadline
-            && delivery.timer.is_none_or(|timer| timer > deadline)
+        if let Some(deadline) = delivery.pace.deadline
+            && delivery.pace.timer.is_none_or(|timer| timer > deadline)
         {
-            delivery.timer = Some(deadline);
+            delivery.pace.timer = Some(deadline);
             fx.timers.set(deadline, Timer::Conn(conn));
         }
         self.sessions.put(conn, delivery);
@@ -777,22 +804,23 @@ impl DeliverySession {
     /// Waits as long as the session says, if it has moved on since.
     pub(super) fn wait(&mut self, now: Now) {
         let progress = self.session.as_ref().map_or(0, Session::progress);
-        if progress != self.progress {
+        if progress != self.pace.progress {
             self.begins_to_wait(now);
         }
     }
 
     /// Waits as long as the session says from now on, and no longer than an attempt may take.
     pub(super) fn begins_to_wait(&mut self, now: Now) {
-        self.progress = self.session.as_ref().map_or(0, Session::progress);
+        self.pace.progress = self.session.as_ref().map_or(0, Session::progress);
         let timeout = self.session.as_ref().and_then(Session::timeout);
-        self.deadline = timeout.map(|timeout| now.instant.after(timeout).min(self.attempt_until));
+        self.pace.deadline =
+            timeout.map(|timeout| now.instant.after(timeout).min(self.pace.attempt_until));
     }
 
     /// Begins an attempt.
     pub(super) fn begins_attempt(&mut self, now: Now) {
-        self.walk_until = now.instant.after(DELIVERY_WALK_TIMEOUT);
-        self.attempt_until = now.instant.after(DELIVERY_ATTEMPT_TIMEOUT);
+        self.pace.walk_until = now.instant.after(DELIVERY_WALK_TIMEOUT);
+        self.pace.attempt_until = now.instant.after(DELIVERY_ATTEMPT_TIMEOUT);
     }
 }
 

@@ -400,11 +400,12 @@ impl Server {
             Verdict::Recipient(Ok(accepted)) => {
                 // Only here is it accepted: what was deferred or refused on the way has no say in the rest.
                 let bytes = accepted.memory();
-                inbound.recipient_bytes = inbound.recipient_bytes.saturating_add(bytes);
+                inbound.envelope.recipient_bytes =
+                    inbound.envelope.recipient_bytes.saturating_add(bytes);
                 inbound.session.on_recipient(Ok(accepted.recipients), out);
                 let recipients = inbound.session.recipients();
-                inbound.grants.add(accepted.grant, recipients);
-                inbound.named.extend(accepted.named);
+                inbound.envelope.grants.add(accepted.grant, recipients);
+                inbound.envelope.named.extend(accepted.named);
             }
             Verdict::Recipient(Err(reply)) => inbound.session.on_recipient(Err(reply), out),
             Verdict::Close(reply) => inbound.session.end(&reply, out),

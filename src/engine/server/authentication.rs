@@ -55,8 +55,8 @@ impl Server {
         if header.as_bytes().is_empty() && is_continued {
             return Err(Reply::HEADER_MALFORMED);
         }
-        let mode = inbound.grants.rules(&fx.config).0;
-        if mode == Dmarc::Enforce || inbound.grants.leaves() {
+        let mode = inbound.envelope.grants.rules(&fx.config).0;
+        if mode == Dmarc::Enforce || inbound.envelope.grants.leaves() {
             authors(header).map_err(authors_reply)?;
         }
         Ok(self.plan_to_examine(inbound, header, fx))
@@ -64,7 +64,7 @@ impl Server {
 
     fn plan_to_examine(&self, inbound: &ServerSession, header: &Header, fx: &Effects) -> Plan {
         Plan {
-            is_hashed: inbound.grants.leaves() && self.sealer(inbound, fx).is_some(),
+            is_hashed: inbound.envelope.grants.leaves() && self.sealer(inbound, fx).is_some(),
             examination: Some(Box::new(Examination::new(header, fx.now.wall))),
             ..Plan::default()
         }
@@ -79,7 +79,7 @@ impl Server {
         keys: Keys,
         fx: &Effects,
     ) -> Plan {
-        if !inbound.grants.leaves() || self.sealer(inbound, fx).is_none() {
+        if !inbound.envelope.grants.leaves() || self.sealer(inbound, fx).is_none() {
             return Plan {
                 is_hashed: !keys.is_empty(),
                 keys,
@@ -127,7 +127,10 @@ impl Server {
             receiver: fx.config.hostname.clone(),
             at: fx.now.wall,
             dmarc: match is_unauthenticated {
-                true => inbound.grants.look_up(&fx.config, examination.authors()),
+                true => inbound
+                    .envelope
+                    .grants
+                    .look_up(&fx.config, examination.authors()),
                 false => Dmarc::Off,
             },
         };
@@ -321,6 +324,7 @@ impl Server {
     /// The domain that seals, and its key: the first recipient's that has one for RSA, which every verifier knows.
     fn sealer(&self, inbound: &ServerSession, fx: &Effects) -> Option<(Domain, Arc<DkimKey>)> {
         inbound
+            .envelope
             .grants
             .sealers(&fx.config)
             .into_iter()

@@ -331,7 +331,7 @@ impl Server {
         let is_own = path
             .mailbox()
             .is_some_and(|mailbox| fx.config.domains.contains_key(mailbox.domain()));
-        let recipients: Vec<&str> = inbound.named.iter().map(String::as_str).collect();
+        let recipients: Vec<&str> = inbound.envelope.named.iter().map(String::as_str).collect();
         let mut facts = vec![
             (
                 Fact::RemoteAddr,

@@ -31,10 +31,10 @@ use crate::smtp::server::Transaction;
 impl Server {
     /// Gives up a body, what was streamed out of it too.
     pub(super) fn drop_body(&mut self, inbound: &mut ServerSession, fx: &mut Effects) {
-        if let Some(claim) = inbound.claimed.take() {
+        if let Some(claim) = inbound.envelope.claimed.take() {
             self.logins.users.give_back(&claim);
         }
-        inbound.recipient_bytes = 0;
+        inbound.envelope.recipient_bytes = 0;
         inbound.holding.give_spool(&mut fx.shares);
         let spilled = match std::mem::take(&mut inbound.acceptance) {
             // What is on its way to the disk is the spool's.
@@ -53,7 +53,7 @@ impl Server {
             }
             Acceptance::Signing(signing) => {
                 // It will not be stored: the uses that it has taken came to nothing.
-                for id in std::mem::take(&mut inbound.used) {
+                for id in std::mem::take(&mut inbound.envelope.used) {
                     self.clients.returns.give_back(id);
                 }
                 let is_file = matches!(signing.record.body, Body::File { .. });
@@ -105,7 +105,7 @@ impl Server {
     fn claim(&mut self, inbound: &mut ServerSession, fx: &mut Effects) -> Result<(), Reply> {
         self.rate_verdict(inbound, fx)?;
         if let Some((submitter, _)) = self.submitter(inbound, fx) {
-            inbound.claimed = Some(self.logins.users.sent(submitter, fx.now.instant));
+            inbound.envelope.claimed = Some(self.logins.users.sent(submitter, fx.now.instant));
         }
         Ok(())
     }
@@ -444,7 +444,7 @@ impl Server {
         };
         let Signing { record, size } = *signing;
         // From here on the disk says whether it counts, also where the client does not wait for that.
-        let charge = fx.charge(inbound.holder(), &record, inbound.claimed.take());
+        let charge = fx.charge(inbound.holder(), &record, inbound.envelope.claimed.take());
         fx.note(Note::Append(Box::new(NewRecord {
             record,
             size,
@@ -468,7 +468,8 @@ impl Server {
         };
         if result.is_ok() {
             // The session has waited since the end of the message.
-            fx.observed.committed(fx.now.instant.since(inbound.touched));
+            fx.observed
+                .committed(fx.now.instant.since(inbound.pace.touched));
             if let Peer::Network { .. } = inbound.peer {
                 let version = inbound.tls.as_ref().map(|tls| tls.version);
                 fx.observed.received(Version::of(version));
@@ -492,12 +493,12 @@ impl Server {
         {
             self.clients.conduct.good(address, fx.now.instant);
         }
-        inbound.recipient_bytes = 0;
+        inbound.envelope.recipient_bytes = 0;
         inbound.holding.give_spool(&mut fx.shares);
         inbound.acceptance = Acceptance::Idle;
         inbound.session.on_stored(reply, &mut out);
         // Nothing comes between this answer and its client, not even the answers to what was sent behind the message.
-        if self.account(&mut inbound, fx) && inbound.kept.len() > SESSION_KEPT_BYTES {
+        if self.account(&mut inbound, fx) && inbound.buffers.kept.len() > SESSION_KEPT_BYTES {
             self.answer(conn, &mut inbound, out, fx);
             return self.crowd_out(conn, inbound, &Reply::NO_ROOM_FOR_SESSION, fx);
         }

@@ -3,13 +3,12 @@
 use super::acceptance::Acceptance;
 use super::crowd::Places;
 use super::holding::Holding;
-use super::session::{Opening, Server, ServerSession};
+use super::session::{Buffers, Envelope, Opening, Pace, Server, ServerSession};
 use crate::engine::connections::Owner;
 use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Listener, Peer, TlsSide};
 use crate::engine::log::{Level, Line};
 use crate::limits::{BANNER_DELAY, HANDSHAKE_TIMEOUT, PROXY_TIMEOUT};
-use crate::policy::authority::Grants;
 use crate::policy::relay::Client;
 use crate::policy::shares::{Holder, Standing};
 use crate::smtp::proxy::{HeaderReader, Origin};
@@ -39,25 +38,12 @@ impl Server {
             login: None,
             exchange: None,
             tls: None,
-            kept: Vec::new(),
-            is_full: false,
-            body: Vec::new(),
+            buffers: Buffers::default(),
             acceptance: Acceptance::Idle,
-            grants: Grants::default(),
-            used: Vec::new(),
-            named: Vec::new(),
+            envelope: Envelope::default(),
             noted: Vec::new(),
-            recipient_bytes: 0,
-            opened: fx.now.instant,
-            touched: fx.now.instant,
-            body_began: fx.now.instant,
-            body_bytes: 0,
-            deadline: None,
-            timer: None,
-            held_until: None,
+            pace: Pace::new(fx.now.instant),
             holding: Holding::new(Holder::nobody(Standing::Client)),
-            pending: 0,
-            claimed: None,
             is_over: false,
             places: Places::default(),
             opening: Opening::Over,
@@ -143,7 +129,7 @@ impl Server {
             return Err(reply);
         }
         inbound.opening = Opening::Proxy(HeaderReader::default());
-        inbound.deadline = Some(fx.now.instant.after(PROXY_TIMEOUT));
+        inbound.pace.deadline = Some(fx.now.instant.after(PROXY_TIMEOUT));
         Ok(())
     }
 
@@ -155,11 +141,11 @@ impl Server {
                 conn,
                 side: TlsSide::Server,
             });
-            inbound.deadline = Some(fx.now.instant.after(HANDSHAKE_TIMEOUT));
+            inbound.pace.deadline = Some(fx.now.instant.after(HANDSHAKE_TIMEOUT));
         } else if let (Some(address), true) = (inbound.counted, inbound.is_relay_port()) {
             self.guard(conn, inbound, address, fx);
             inbound.opening = Opening::Silent;
-            inbound.deadline = Some(fx.now.instant.after(BANNER_DELAY));
+            inbound.pace.deadline = Some(fx.now.instant.after(BANNER_DELAY));
         } else {
             self.greet(conn, inbound, fx);
         }

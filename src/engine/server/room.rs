@@ -30,7 +30,7 @@ impl Server {
         }
         let (some, next) = self.sessions.some(self.looked_at, LOOKS_MAX);
         let idle = some.into_iter().filter_map(|(conn, inbound)| {
-            let idle = fx.now.instant.since(inbound.touched);
+            let idle = fx.now.instant.since(inbound.pace.touched);
             let least = match inbound.session.is_busy() {
                 true => CROWDED_MESSAGE_TIMEOUT,
                 false => CROWDED_IDLE_TIMEOUT,
@@ -65,7 +65,7 @@ impl Server {
     /// Notes what a session could make room with.
     pub(super) fn join_crowd(&mut self, conn: ConnId, inbound: &mut ServerSession) {
         let standing = inbound.holder().standing();
-        let since = inbound.body_began;
+        let since = inbound.pace.body_began;
         let place = |bytes, least| Place::of(bytes, least, standing, since);
         let places = Places {
             holding: place(inbound.can_lose(), SESSION_KEPT_BYTES),

@@ -82,39 +82,15 @@ pub(super) struct ServerSession {
     pub(super) login: Option<Mailbox>,
     pub(super) exchange: Option<Exchange>,
     pub(super) tls: Option<Box<TlsSession>>,
-    /// Input that waits for an answer, or the front of a line.
-    pub(super) kept: Vec<u8>,
-    /// Whether there is so much output that no input is read before it is out.
-    pub(super) is_full: bool,
-    /// Bytes of the body that the session gave out in this turn.
-    pub(super) body: Vec<u8>,
+    pub(super) buffers: Buffers,
     /// The message on its way from its first byte to the disk.
     pub(super) acceptance: Acceptance,
-    /// What the recipients that were accepted rest on.
-    pub(super) grants: Grants,
-    /// Return addresses of which the message has taken a use.
-    pub(super) used: Vec<u64>,
-    /// The recipients as the client named them, where a hook is told.
-    pub(super) named: Vec<String>,
+    pub(super) envelope: Envelope,
     /// Refusals that have their line in the log, and are on their way to the client.
     pub(super) noted: Vec<Reply>,
-    /// Bytes of the recipients of the message, until it is on the disk or given up.
-    pub(super) recipient_bytes: usize,
-    pub(super) opened: Instant,
-    /// When it last did something: a command that ended, a piece of a body.
-    pub(super) touched: Instant,
-    pub(super) body_began: Instant,
-    pub(super) body_bytes: u64,
-    pub(super) deadline: Option<Instant>,
-    pub(super) timer: Option<Instant>,
-    /// Until when an answer to AUTH is held back.
-    pub(super) held_until: Option<Instant>,
+    pub(super) pace: Pace,
     /// What it holds of what is scarce.
     pub(super) holding: Holding,
-    /// Bytes of output that its peer has not taken.
-    pub(super) pending: usize,
-    /// Its message was counted for whoever submits it, and is not on its way to the disk yet.
-    pub(super) claimed: Option<Claim>,
     /// Whether it holds more memory than its share, or there is little for its like.
     pub(super) is_over: bool,
     /// Its places among those who can make room.
@@ -124,6 +100,64 @@ pub(super) struct ServerSession {
     pub(super) counted: Option<IpAddr>,
     /// What is known of a client on port 25.
     pub(super) guard: Option<Box<Guard>>,
+}
+
+/// Input and output of a session that wait.
+#[derive(Default)]
+pub(super) struct Buffers {
+    /// Input that waits for an answer, or the front of a line.
+    pub(super) kept: Vec<u8>,
+    /// Whether there is so much output that no input is read before it is out.
+    pub(super) is_full: bool,
+    /// Bytes of the body that the session gave out in this turn.
+    pub(super) body: Vec<u8>,
+    /// Bytes of output that its peer has not taken.
+    pub(super) pending: usize,
+}
+
+/// What belongs to the message that a session brings, beside its text.
+#[derive(Default)]
+pub(super) struct Envelope {
+    /// What the recipients that were accepted rest on.
+    pub(super) grants: Grants,
+    /// Return addresses of which the message has taken a use.
+    pub(super) used: Vec<u64>,
+    /// The recipients as the client named them, where a hook is told.
+    pub(super) named: Vec<String>,
+    /// Bytes of the recipients of the message, until it is on the disk or given up.
+    pub(super) recipient_bytes: usize,
+    /// Its message was counted for whoever submits it, and is not on its way to the disk yet.
+    pub(super) claimed: Option<Claim>,
+}
+
+/// When a session began and last did something, and what it waits for.
+pub(super) struct Pace {
+    pub(super) opened: Instant,
+    /// When it last did something: a command that ended, a piece of a body.
+    pub(super) touched: Instant,
+    pub(super) body_began: Instant,
+    pub(super) body_bytes: u64,
+    /// When it is too late for what its client owes.
+    pub(super) deadline: Option<Instant>,
+    /// The earliest timer that is set for it.
+    pub(super) timer: Option<Instant>,
+    /// Until when an answer is held back.
+    pub(super) held_until: Option<Instant>,
+}
+
+impl Pace {
+    /// That of a session which begins now.
+    pub(super) const fn new(now: Instant) -> Self {
+        Self {
+            opened: now,
+            touched: now,
+            body_began: now,
+            body_bytes: 0,
+            deadline: None,
+            timer: None,
+            held_until: None,
+        }
+    }
 }
 
 /// What comes before the banner.
@@ -144,7 +178,7 @@ impl ServerSession {
             _ => false,
         };
         !matches!(self.opening, Opening::Over)
-            || (self.session.wants_input() && !stalled && !self.is_full)
+            || (self.session.wants_input() && !stalled && !self.buffers.is_full)
     }
 
     /// Bytes of a streamed body that may be on their way to the disk.
@@ -157,7 +191,7 @@ impl ServerSession {
 
     /// Bytes of input and output that wait for somebody.
     pub(super) fn waits_with(&self) -> usize {
-        self.kept.len().saturating_add(self.pending)
+        self.buffers.kept.len().saturating_add(self.buffers.pending)
     }
 
     /// Whether nothing can be said: TLS was begun and is not there yet, or who is there is not known.
@@ -195,7 +229,7 @@ impl ServerSession {
 
     /// Lets the client wait for its answer until `at`.
     pub(super) fn hold_until(&mut self, at: Instant) {
-        self.held_until = Some(at);
+        self.pace.held_until = Some(at);
     }
 
     pub(super) fn peer_text(&self) -> String {
@@ -224,12 +258,13 @@ impl ServerSession {
 
     /// Bytes that it holds, without those on their way to the disk.
     pub(super) fn memory(&self) -> usize {
-        self.kept
+        self.buffers
+            .kept
             .capacity()
             .saturating_add(self.acceptance.memory())
-            .saturating_add(self.body.capacity())
-            .saturating_add(self.recipient_bytes)
-            .saturating_add(self.pending)
+            .saturating_add(self.buffers.body.capacity())
+            .saturating_add(self.envelope.recipient_bytes)
+            .saturating_add(self.buffers.pending)
     }
 }
 
@@ -333,12 +368,12 @@ impl Server {
             Opening::Over => {}
         }
         if inbound.session.is_in_body() {
-            inbound.body_bytes = inbound.body_bytes.saturating_add(bytes.len() as u64);
+            inbound.pace.body_bytes = inbound.pace.body_bytes.saturating_add(bytes.len() as u64);
         }
-        if inbound.kept.is_empty() {
+        if inbound.buffers.kept.is_empty() {
             self.drive(conn, inbound, bytes, fx);
         } else {
-            let mut kept = zeroize::Zeroizing::new(std::mem::take(&mut inbound.kept));
+            let mut kept = zeroize::Zeroizing::new(std::mem::take(&mut inbound.buffers.kept));
             kept.extend_from_slice(bytes);
             self.drive(conn, inbound, &kept, fx);
         }
@@ -358,7 +393,7 @@ impl Server {
         if inbound.acceptance.examining().is_some() {
             return self.examination_answer(conn, inbound, question, answer, fx);
         }
-        if out.is_empty() && inbound.held_until.is_none() {
+        if out.is_empty() && inbound.pace.held_until.is_none() {
             return self.put_back(conn, inbound, fx);
         }
         self.resume(conn, inbound, out, fx);
@@ -371,8 +406,8 @@ impl Server {
         mut inbound: Box<ServerSession>,
         fx: &mut Effects,
     ) {
-        inbound.pending = 0;
-        if std::mem::take(&mut inbound.is_full) {
+        inbound.buffers.pending = 0;
+        if std::mem::take(&mut inbound.buffers.is_full) {
             return self.resume(conn, inbound, Vec::new(), fx);
         }
         self.put_back(conn, inbound, fx);
@@ -386,7 +421,7 @@ impl Server {
         out: Vec<u8>,
         fx: &mut Effects,
     ) {
-        let kept = zeroize::Zeroizing::new(std::mem::take(&mut inbound.kept));
+        let kept = zeroize::Zeroizing::new(std::mem::take(&mut inbound.buffers.kept));
         self.drive_with(conn, inbound, &kept, out, fx);
     }
 
@@ -411,22 +446,22 @@ impl Server {
         let mut input = bytes;
         let mut requests = 0_usize;
         loop {
-            let mut body = std::mem::take(&mut inbound.body);
+            let mut body = std::mem::take(&mut inbound.buffers.body);
             let request = inbound
                 .session
                 .advance(&mut input, &self.settings, &mut out, &mut body);
             if !body.is_empty() {
-                inbound.touched = fx.now.instant;
+                inbound.pace.touched = fx.now.instant;
                 self.intake_take(conn, &mut inbound, &mut body, fx);
             }
             body.clear();
-            inbound.body = if body.capacity() > KEPT_CAPACITY_BYTES_MAX {
+            inbound.buffers.body = if body.capacity() > KEPT_CAPACITY_BYTES_MAX {
                 Vec::new()
             } else {
                 body
             };
             let Some(request) = request else { break };
-            inbound.touched = fx.now.instant;
+            inbound.pace.touched = fx.now.instant;
             match request {
                 Request::Close => {
                     self.answer(conn, &mut inbound, out, fx);
@@ -444,7 +479,7 @@ impl Server {
                         conn,
                         side: TlsSide::Server,
                     });
-                    inbound.deadline = Some(fx.now.instant.after(HANDSHAKE_TIMEOUT));
+                    inbound.pace.deadline = Some(fx.now.instant.after(HANDSHAKE_TIMEOUT));
                     return self.put_back(conn, inbound, fx);
                 }
                 request => self.on_request(conn, &mut inbound, request, &mut out, fx),
@@ -453,19 +488,19 @@ impl Server {
             // The rest has its turn once these replies are out.
             let is_long = requests >= REQUESTS_PER_TURN_MAX && !out.is_empty();
             if is_long || out.len() > OUTPUT_BYTES_MAX {
-                inbound.is_full = true;
+                inbound.buffers.is_full = true;
                 break;
             }
         }
-        inbound.kept = input.to_vec();
-        if !out.is_empty() || inbound.session.is_in_body() || inbound.deadline.is_none() {
+        inbound.buffers.kept = input.to_vec();
+        if !out.is_empty() || inbound.session.is_in_body() || inbound.pace.deadline.is_none() {
             self.set_deadline(&mut inbound, fx);
         }
         if inbound.session.timeout().is_none() {
-            inbound.deadline = inbound.held_until;
+            inbound.pace.deadline = inbound.pace.held_until;
         }
         self.answer(conn, &mut inbound, out, fx);
-        if inbound.is_slowed() && inbound.kept.len() > COMMAND_LINE_BYTES_MAX {
+        if inbound.is_slowed() && inbound.buffers.kept.len() > COMMAND_LINE_BYTES_MAX {
             return self.end_session(conn, inbound, &Reply::TOO_MANY_ERRORS, fx);
         }
         if self.is_too_slow(&inbound, fx) {
@@ -478,10 +513,10 @@ impl Server {
     }
 
     pub(super) fn is_too_slow(&self, inbound: &ServerSession, fx: &Effects) -> bool {
-        let elapsed = fx.now.instant.since(inbound.body_began);
+        let elapsed = fx.now.instant.since(inbound.pace.body_began);
         inbound.session.is_in_body()
             && elapsed > Duration::from_secs(60)
-            && inbound.body_bytes < elapsed.as_secs().saturating_mul(DATA_RATE_BYTES_MIN)
+            && inbound.pace.body_bytes < elapsed.as_secs().saturating_mul(DATA_RATE_BYTES_MIN)
     }
 
     pub(super) fn set_deadline(&self, inbound: &mut ServerSession, fx: &Effects) {
@@ -492,10 +527,11 @@ impl Server {
             _ => SESSION_TIMEOUT,
         };
         let end = inbound
+            .pace
             .opened
             .after(whole)
             .max(fx.now.instant.after(Duration::from_secs(1)));
-        inbound.deadline = inbound.session.timeout().map(|timeout| {
+        inbound.pace.deadline = inbound.session.timeout().map(|timeout| {
             let deadline = fx.now.instant.after(timeout);
             if inbound.session.is_busy() {
                 deadline
@@ -512,10 +548,10 @@ impl Server {
         mut inbound: Box<ServerSession>,
         fx: &mut Effects,
     ) {
-        if let Some(deadline) = inbound.deadline
-            && inbound.timer.is_none_or(|timer| timer > deadline)
+        if let Some(deadline) = inbound.pace.deadline
+            && inbound.pace.timer.is_none_or(|timer| timer > deadline)
         {
-            inbound.timer = Some(deadline);
+            inbound.pace.timer = Some(deadline);
             fx.timers.set(deadline, Timer::Conn(conn));
         }
         let is_over = self.account(&mut inbound, fx);
@@ -535,7 +571,7 @@ impl Server {
         fx: &mut Effects,
     ) {
         self.note_refusals(inbound, fx);
-        inbound.pending = inbound.pending.saturating_add(out.len());
+        inbound.buffers.pending = inbound.buffers.pending.saturating_add(out.len());
         fx.send(conn, out);
     }
 
@@ -559,7 +595,7 @@ impl Server {
         inbound.noted.push(reply.clone());
         // A little may be an answer that was given just now: it is written before the end. More is what its peer does not
         // take.
-        if inbound.pending <= SESSION_KEPT_BYTES {
+        if inbound.buffers.pending <= SESSION_KEPT_BYTES {
             return self.end_session(conn, inbound, reply, fx);
         }
         fx.actions.push_back(Action::Abort { conn });
@@ -660,10 +696,10 @@ impl Server {
         at: Instant,
         fx: &mut Effects,
     ) {
-        if inbound.timer == Some(at) {
-            inbound.timer = None;
+        if inbound.pace.timer == Some(at) {
+            inbound.pace.timer = None;
         }
-        match inbound.deadline {
+        match inbound.pace.deadline {
             Some(deadline) if deadline <= fx.now.instant => {}
             _ => return self.put_back(conn, inbound, fx),
         }
@@ -672,13 +708,13 @@ impl Server {
             return self.put_back(conn, inbound, fx);
         }
         if let Some(verdict) = inbound.take_held() {
-            inbound.held_until = None;
+            inbound.pace.held_until = None;
             let mut out = Vec::new();
             self.tell_now(&mut inbound, verdict, &mut out);
             return self.resume(conn, inbound, out, fx);
         }
         if let Some(step) = inbound.exchange.as_mut().and_then(Exchange::take_delayed) {
-            inbound.held_until = None;
+            inbound.pace.held_until = None;
             return self.finish_auth(conn, inbound, step, fx);
         }
         fx.log(Line::new(Level::Info, "timeout").with("peer", inbound.peer_text()));
@@ -705,10 +741,10 @@ impl Server {
         match request {
             Request::Hello { name } => self.hello_request(inbound, &name, out, fx),
             Request::Sender { from, size } => {
-                inbound.body_began = fx.now.instant;
-                inbound.grants = Grants::default();
-                inbound.named.clear();
-                inbound.recipient_bytes = 0;
+                inbound.pace.body_began = fx.now.instant;
+                inbound.envelope.grants = Grants::default();
+                inbound.envelope.named.clear();
+                inbound.envelope.recipient_bytes = 0;
                 let verdict = self
                     .sender_verdict(inbound, &from, size, fx)
                     .and_then(|()| self.may_begin(inbound, fx));
@@ -747,8 +783,8 @@ impl Server {
                     let sender = sender.and_then(ReversePath::mailbox).cloned();
                     let id = fx.ids.next(fx.now.wall);
                     inbound.acceptance = Acceptance::Receiving(Box::new(Intake::new(id, sender)));
-                    inbound.body_began = fx.now.instant;
-                    inbound.body_bytes = 0;
+                    inbound.pace.body_began = fx.now.instant;
+                    inbound.pace.body_bytes = 0;
                 }
                 self.note_refusal(inbound, "message", "", verdict.as_ref().err(), fx);
                 inbound.session.on_body_ready(verdict, &self.settings, out);
@@ -794,7 +830,7 @@ impl Server {
         fx: &mut Effects,
     ) {
         inbound.hold_until(at);
-        inbound.deadline = Some(at);
+        inbound.pace.deadline = Some(at);
         self.put_back(conn, inbound, fx);
     }
 }

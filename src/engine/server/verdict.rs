@@ -168,6 +168,7 @@ impl Server {
         let client = self.client(inbound, fx);
         let (grant, goals) = self.way(inbound, &client, to, fx)?;
         inbound
+            .envelope
             .grants
             .may_add(&grant)
             .map_err(|refusal| Reply::from(&refusal))?;
@@ -298,7 +299,7 @@ impl Server {
         let case = Case {
             config: &fx.config,
             client: &client,
-            grants: &inbound.grants,
+            grants: &inbound.envelope.grants,
             findings,
         };
         let recipients = std::mem::take(&mut transaction.recipients);
@@ -318,18 +319,18 @@ impl Server {
         let Some(address) = inbound.address() else {
             return Ok(());
         };
-        for id in inbound.grants.returned() {
+        for id in inbound.envelope.grants.returned() {
             if !self.clients.returns.take(id, address, fx.now.instant) {
                 return Err(Reply::RETURN_SPENT);
             }
-            inbound.used.push(id);
+            inbound.envelope.used.push(id);
         }
         Ok(())
     }
 
     /// The client is told what became of its message: a use that came to nothing is given back.
     pub(super) fn settle_returns(&mut self, inbound: &mut ServerSession, reply: &Reply) {
-        for id in std::mem::take(&mut inbound.used) {
+        for id in std::mem::take(&mut inbound.envelope.used) {
             if reply.code() != 250 {
                 self.clients.returns.give_back(id);
             }
