@@ -187,10 +187,7 @@ impl Import {
         }
         if let Err(error) = edit("", "", domain, &names, local, Change::Add(&targets)) {
             let text = format!("{name}: {}", targets.join(", "));
-            let error = error.to_string();
-            let error = error.strip_prefix(":1:").unwrap_or(&error);
-            let error = error.split_once(": ").map_or(error, |(_, rest)| rest);
-            self.leave(place, &text, error);
+            self.leave(place, &text, &error.to_string());
             return false;
         }
         let all: usize = self
