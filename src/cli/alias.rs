@@ -10,6 +10,7 @@ use argh::FromArgs;
 
 use super::control::changed;
 use super::failure::Failure;
+use super::folders::load;
 use super::output::written;
 use super::served::{parse_domain, served};
 use super::sysexits::{CANNOT_CREATE, DATA, NO_INPUT, NO_USER, USAGE};
@@ -208,7 +209,7 @@ pub(super) fn list(
 }
 
 fn resolve(folder: &Path, address: &str, output: &mut dyn Write) -> Result<(), Failure> {
-    let config = super::load(folder)?;
+    let config = load(folder)?;
     let to = match address.contains('@') {
         true => Mailbox::parse(address)
             .map(ForwardPath::Mailbox)

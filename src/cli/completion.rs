@@ -14,8 +14,9 @@ use std::path::Path;
 use argh::FromArgs;
 
 use super::failure::Failure;
-use super::help::{self, Word};
+use super::output::printed;
 use super::sysexits::USAGE;
+use super::word::{Listing, Word};
 use crate::escape::Escaped;
 use crate::setup::shell_word::shell_word;
 use values::{Values, of_argument, of_option};
@@ -34,7 +35,12 @@ pub struct Completion {
 
 impl Completion {
     /// Prints it.
-    pub fn run(&self, folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
+    pub(super) fn run(
+        &self,
+        folder: &Path,
+        listing: Listing,
+        output: &mut dyn Write,
+    ) -> Result<(), Failure> {
         if let ("values", Some(kind)) = (self.shell.as_str(), &self.kind) {
             return values::print(kind, folder, output);
         }
@@ -44,13 +50,13 @@ impl Completion {
             let text = format!("there is no script for {shown}; name one of bash, fish and zsh");
             return Err(Failure::new(USAGE, text));
         };
-        super::printed(&(shell.script)(&commands()), output)
+        printed(&(shell.script)(&commands(listing)), output)
     }
 }
 
 /// The scripts with their places below the prefix, where each shell finds them by itself.
-pub(super) fn all() -> Vec<(&'static str, String)> {
-    let commands = commands();
+pub(super) fn all(listing: Listing) -> Vec<(&'static str, String)> {
+    let commands = commands(listing);
     let scripts = SHELLS.iter();
     scripts
         .map(|shell| (shell.place, (shell.script)(&commands)))
@@ -103,14 +109,14 @@ impl Command {
 }
 
 /// chopar itself and all that is below it.
-fn commands() -> Vec<Command> {
+fn commands(listing: Listing) -> Vec<Command> {
     let mut found = Vec::new();
-    collect(&[], &mut found);
+    collect(&[], listing, &mut found);
     found
 }
 
-fn collect(before: &[&str], found: &mut Vec<Command>) {
-    let (options, commands): (Vec<Word>, Vec<Word>) = help::words(before)
+fn collect(before: &[&str], listing: Listing, found: &mut Vec<Command>) {
+    let (options, commands): (Vec<Word>, Vec<Word>) = listing(before)
         .into_iter()
         .partition(|word| word.name.starts_with('-'));
     let path = before.join(" ");
@@ -120,6 +126,7 @@ fn collect(before: &[&str], found: &mut Vec<Command>) {
         .collect();
     let is_group = !next.is_empty();
     let (words, of_machine) = match of_argument(&path) {
+        None if path == "completion" => (SHELLS.iter().map(|shell| shell.name).collect(), None),
         Some(Values::Words(words)) => (words, None),
         Some(Values::OfMachine(kind)) => (Vec::new(), Some(kind.word())),
         None => (Vec::new(), None),
@@ -133,7 +140,7 @@ fn collect(before: &[&str], found: &mut Vec<Command>) {
         options,
     });
     for word in &commands {
-        collect(&[before, &[word.name.as_str()]].concat(), found);
+        collect(&[before, &[word.name.as_str()]].concat(), listing, found);
     }
 }
 

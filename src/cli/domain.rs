@@ -8,6 +8,7 @@ use argh::FromArgs;
 
 use super::control::changed;
 use super::failure::Failure;
+use super::folders::load;
 use super::init::{execute, parse_mailbox, records};
 use super::output;
 use super::served::{parse_domain, served};
@@ -135,7 +136,7 @@ impl Add {
         if self.bare {
             return Ok(());
         }
-        let config = super::load(folder)?;
+        let config = load(folder)?;
         if config.admin.is_none() && target.is_none() {
             let text = format!(
                 "to do  who reads mail for postmaster@{domain} and abuse@{domain}: set admin in chopar.toml, or run sudo \

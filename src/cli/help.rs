@@ -2,7 +2,8 @@
 
 use argh::FromArgs as _;
 
-use super::Arguments;
+use super::arguments::Arguments;
+use super::word::Word;
 
 /// One example for each command and each group of them.
 const EXAMPLES: &[(&str, &str)] = &[
@@ -253,18 +254,6 @@ fn behind_config<'a, 'b>(words: &'b [&'a str]) -> &'b [&'a str] {
         ["-C" | "--config", _, rest @ ..] => behind_config(rest),
         words => words,
     }
-}
-
-/// A command or an option that a help lists.
-pub(super) struct Word {
-    /// The command, or the option with its dashes.
-    pub(super) name: String,
-    /// The option of one letter that is the same.
-    pub(super) short: Option<String>,
-    /// What it is for.
-    pub(super) about: String,
-    /// Whether a value comes behind the option.
-    pub(super) takes_value: bool,
 }
 
 /// The commands and options that the help of a command lists.

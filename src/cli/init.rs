@@ -10,9 +10,11 @@ use super::completion;
 use super::control::{Known, reload_if_running};
 use super::dns::table;
 use super::failure::Failure;
+use super::folders::load;
 use super::output;
 use super::served::parse_domain;
 use super::sysexits::{CANNOT_CREATE, CONFIGURATION, NOT_PERMITTED, UNAVAILABLE, USAGE};
+use super::word::Listing;
 use crate::address::{Domain, Mailbox};
 use crate::config::{Config, Listen};
 use crate::dns::ZoneKind;
@@ -67,7 +69,12 @@ pub struct Init {
 
 impl Init {
     /// Does it in the configuration folder.
-    pub fn run(&self, folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
+    pub(super) fn run(
+        &self,
+        folder: &Path,
+        listing: Listing,
+        output: &mut dyn Write,
+    ) -> Result<(), Failure> {
         let wishes = self.wishes()?;
         // Who is not root may not even see what is there.
         if facts::is_of_machine(folder) && !rustix::process::geteuid().is_root() {
@@ -77,7 +84,7 @@ impl Init {
             let text = format!("{}; mend it, then run this again", errors.join("\n"));
             Failure::new(CONFIGURATION, text)
         })?;
-        machine.missing = carried::missing(&machine, completion::all());
+        machine.missing = carried::missing(&machine, completion::all(listing));
         let plan = plan(&wishes, &machine).map_err(|error| {
             let code = match error {
                 PlanError::NotRoot => NOT_PERMITTED,
@@ -192,7 +199,7 @@ pub(super) fn execute(entries: &[Entry], folder: &Path, output: &mut dyn Write) 
 
 fn done(step: &Step, folder: &Path) -> Result<Made, Failure> {
     if *step == Step::Reload {
-        let config = super::load(folder)?;
+        let config = load(folder)?;
         let known = reload_if_running(&config.runtime_dir)?;
         if known == Known::NotTold {
             output::say(known);

@@ -32,7 +32,7 @@ impl Man {
             return Err(Failure::new(NO_INPUT, text));
         };
         if !std::io::stdout().is_terminal() {
-            return super::printed(&page, output);
+            return output::printed(&page, output);
         }
         // Without -l, which BusyBox does not know, they say how they are used and fail.
         let is_shown = [("man", ["-l", "-"].as_slice()), ("mandoc", &["-a"])]

@@ -5,6 +5,7 @@
 
 pub mod alias;
 pub mod arc;
+mod arguments;
 pub mod cert;
 pub mod check;
 pub mod completion;
@@ -16,6 +17,7 @@ pub mod doctor;
 pub mod domain;
 mod echo;
 pub mod failure;
+mod folders;
 mod help;
 pub mod import;
 pub mod init;
@@ -34,61 +36,30 @@ mod submission;
 pub mod sysexits;
 pub mod top;
 pub mod user;
+mod word;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
+
 use std::path::{Path, PathBuf};
+
 use std::process::ExitCode;
 
-use argh::FromArgs;
+use argh::FromArgs as _;
 
-use crate::config::{Config, glance};
-use crate::dns::{Question, Servers};
+use crate::dns::Question;
+
 use crate::setup::init::perform::close_mask;
 use crate::shell::time::{SystemEntropy, wall};
-use crate::shell::{folder, helper, loading, published};
+
+use crate::shell::helper;
+
+use arguments::{Arguments, Command};
 use failure::Failure;
-use output::{Output, say};
-use sysexits::{CONFIGURATION, IO_ERROR, USAGE};
+use folders::{config_folder, drop_folder, hostname, load, runtime_dir, servers};
+use output::{Output, printed, say};
 
-/// chopar, a mail relay: SMTP in and out, DKIM, a durable queue.
-#[derive(Debug, FromArgs)]
-struct Arguments {
-    /// configuration folder (default: CHOPAR_CONFIG, else /etc/chopar)
-    #[argh(option, short = 'C', long = "config")]
-    config: Option<PathBuf>,
-    /// print the version
-    #[argh(switch)]
-    version: bool,
-    #[argh(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Debug, FromArgs)]
-#[argh(subcommand)]
-enum Command {
-    Alias(alias::AliasCommand),
-    Arc(arc::Arc),
-    Cert(cert::Cert),
-    Check(check::Check),
-    Completion(completion::Completion),
-    Demo(demo::Demo),
-    Dkim(dkim::Dkim),
-    Dns(dns::Dns),
-    Doctor(doctor::Doctor),
-    Domain(domain::DomainCommand),
-    Import(import::Import),
-    Init(init::Init),
-    Man(man::Man),
-    Queue(queue::Queue),
-    Reload(reload::Reload),
-    Report(report::Report),
-    Run(run::Run),
-    Send(send::Send),
-    Spf(spf::Spf),
-    Top(top::Top),
-    User(user::User),
-}
+use sysexits::USAGE;
 
 /// Runs what the command line says; the program's name counts too (`sendmail`, `mailq`, `newaliases`).
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
@@ -211,17 +182,6 @@ fn help_words<'a>(words: &[&'a str]) -> Vec<&'a str> {
     words
 }
 
-fn config_folder(named: Option<PathBuf>) -> PathBuf {
-    named
-        .or_else(|| std::env::var_os("CHOPAR_CONFIG").map(PathBuf::from))
-        .unwrap_or_else(|| PathBuf::from("/etc/chopar"))
-}
-
-fn printed(text: &str, output: &mut dyn Write) -> Result<(), Failure> {
-    (output.write_all(text.as_bytes()))
-        .map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
-}
-
 fn end(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -247,7 +207,7 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
         Command::Check(check) => check
             .run(&folder, output, &mut io::stderr())
             .map_err(|error| Failure::new(error.exit_code(), error)),
-        Command::Completion(completion) => completion.run(&folder, output),
+        Command::Completion(completion) => completion.run(&folder, help::words, output),
         Command::Demo(demo) => demo.run(output),
         Command::Run(run) => run
             .run(&folder)
@@ -261,7 +221,7 @@ fn run(arguments: Arguments, output: &mut dyn Write) -> Result<(), Failure> {
         }
         Command::Init(init) => {
             close_mask();
-            init.run(&folder, output)
+            init.run(&folder, help::words, output)
         }
         Command::Import(import) => import.run(output),
         Command::Man(man) => man.run(output),
@@ -318,53 +278,6 @@ fn run_dkim(dkim: &dkim::Dkim, folder: &Path, output: &mut dyn Write) -> Result<
         }
     };
     result.map_err(|error| Failure::new(error.exit_code(), error))
-}
-
-/// What this host calls itself.
-fn hostname(folder: &Path) -> String {
-    load(folder).map_or_else(
-        |_| folder::system_defaults().hostname,
-        |config| config.hostname.to_string(),
-    )
-}
-
-/// The servers that a command asks: the one it was told, those of the configuration, those of the system.
-fn servers(folder: &Path, named: Option<std::net::SocketAddr>) -> Servers {
-    match named {
-        Some(server) => Servers::new(vec![server]),
-        None => match load(folder) {
-            Ok(config) => config.dns.clone(),
-            Err(_) => crate::dns::resolv_conf::parse(&folder::system_defaults().resolv_conf),
-        },
-    }
-}
-
-/// Where the daemon's sockets are, also where the configuration cannot be read: a command that mends it, or asks the
-/// daemon what is wrong with it, must work.
-fn runtime_dir(folder: &Path) -> PathBuf {
-    if let Ok(config) = load(folder) {
-        return config.runtime_dir;
-    }
-    let text = std::fs::read_to_string(folder.join("chopar.toml")).unwrap_or_default();
-    glance(&text, "runtime_dir")
-        .map(PathBuf::from)
-        .or_else(|| Some(published::Names::read(&state_dir(&text), folder)?.runtime_dir))
-        .unwrap_or_else(|| PathBuf::from("/run/chopar"))
-}
-
-/// Where messages are left while the daemon is not there, also where the configuration cannot be read.
-fn drop_folder(folder: &Path) -> PathBuf {
-    let text = std::fs::read_to_string(folder.join("chopar.toml")).unwrap_or_default();
-    state_dir(&text).join("spool").join("drop")
-}
-
-fn state_dir(toml: &str) -> PathBuf {
-    glance(toml, "state_dir").map_or_else(|| PathBuf::from("/var/lib/chopar"), PathBuf::from)
-}
-
-/// Reads the configuration, or says its first error.
-pub fn load(path: &Path) -> Result<Config, Failure> {
-    loading::read(path).map_err(|errors| Failure::new(CONFIGURATION, errors.join("\n")))
 }
 
 #[cfg(test)]

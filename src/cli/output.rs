@@ -56,6 +56,11 @@ pub(super) fn print(output: &mut dyn Write, lines: &str) -> Result<(), Failure> 
     )
 }
 
+/// Prints a text as it is.
+pub(super) fn printed(text: &str, output: &mut dyn Write) -> Result<(), Failure> {
+    written(output.write_all(text.as_bytes()))
+}
+
 /// What becomes of a command whose output cannot be written.
 pub(super) fn written(result: io::Result<()>) -> Result<(), Failure> {
     result.map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::control::changed;
 use super::failure::Failure;
+use super::folders::load;
 use super::output::written;
 use super::served::served;
 use super::sysexits::{CANNOT_CREATE, DATA, IO_ERROR, NO_INPUT, NO_USER, NOT_PERMITTED, USAGE};
@@ -134,7 +135,7 @@ impl User {
                 let line = format!("{}:{credential}{options}", file.mailbox.local_part());
                 file.rewrite(Some(&line))?;
                 // Where the configuration has errors, check says them.
-                if let Ok(config) = super::load(folder) {
+                if let Ok(config) = load(folder) {
                     let users = config
                         .domains
                         .values()

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::check::Check;
 use super::error::Problem;
-use super::settings::Check;
 use crate::address::Domain;
 use crate::limits::{
     CONNECTIONS_PER_MINUTE_DEFAULT, DNSBL_NAME_BYTES_MAX, DNSBL_ZONES_MAX, GREYLIST_DELAY_DEFAULT,

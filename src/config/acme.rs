@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::check::Check;
 use super::error::Problem;
 use super::folder::Folder;
-use super::settings::Check;
 use crate::acme::wire::Url;
 use crate::acme::{ChallengeKind, Name};
 use crate::address::{Domain, Mailbox};

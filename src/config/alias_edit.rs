@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use super::aliases::{self, Block, Forms, blocks, local_name, outside_quotes};
+use super::aliases::{self, Block, Forms, blocks, local_name};
 use super::error::{ConfigError, Errors, Problem};
 use super::names::Names;
-use super::routes::Scheme;
+use super::next_hop::Scheme;
+use super::text::outside_quotes;
 use crate::address::{AddressError, Domain, Mailbox, local_key};
 
 /// Whose line is changed.

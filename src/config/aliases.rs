@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use super::error::{Errors, Problem};
 use super::names::Names;
 use super::target::Target;
+use super::text::outside_quotes;
 use crate::address::{Domain, Mailbox};
 use crate::limits::ALIAS_TARGETS_MAX;
 
@@ -214,19 +215,4 @@ fn continues(before: Option<&&str>, line: &str) -> bool {
 
 fn uncommented(line: &str) -> &str {
     line.get(..outside_quotes(line, '#')).unwrap_or(line)
-}
-
-/// The offset of the first `wanted` outside of a quoted string, or the end.
-pub(super) fn outside_quotes(text: &str, wanted: char) -> usize {
-    let (mut quoted, mut escaped) = (false, false);
-    for (at, c) in text.char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            c if c == wanted && !quoted => return at,
-            _ => {}
-        }
-    }
-    text.len()
 }

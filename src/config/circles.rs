@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::aliases::Alias;
 use super::error::{Errors, Problem};
 use super::names::Names;
+use super::served::{Receive, ServedDomain};
 use super::target::{Target, To};
-use super::{Alias, Receive, ServedDomain};
 use crate::address::{Domain, Mailbox};
 use crate::limits::{ALIAS_DEPTH_MAX, ALIAS_TARGETS_MAX};
 

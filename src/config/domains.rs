@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::aliases::Forms;
+use super::check::FILE;
 use super::error::{Errors, Problem};
 use super::folder::Folder;
-use super::settings::{FILE, Settings};
-use super::{DkimKey, ServedDomain, aliases, users};
+use super::folder::keep_secret;
+use super::served::{DkimKey, ServedDomain};
+use super::settings::Settings;
+use super::{aliases, users};
 use crate::address::Domain;
 use crate::auth::dkim::key::SigningKey;
 use crate::limits::DKIM_KEYS_PER_DOMAIN_MAX;
@@ -78,7 +81,7 @@ fn read_domain(
         let bytes = folder.file(&file).unwrap_or_default();
         match name {
             "users" => {
-                super::keep_secret(folder, &file, errors);
+                keep_secret(folder, &file, errors);
                 if let Some(text) = errors.text(&file, bytes) {
                     served.users = users::read(&file, text, domain, &settings.names, errors);
                 }
@@ -117,7 +120,7 @@ fn read_key(folder: &Folder, file: &str, name: &str, errors: &mut Errors) -> Opt
         errors.push(file, Problem::Selector { text });
         return None;
     }
-    super::keep_secret(folder, file, errors);
+    keep_secret(folder, file, errors);
     let text = errors.text(file, folder.file(file)?)?;
     match SigningKey::from_pem(text) {
         Ok(key) => {

@@ -5,6 +5,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use super::error::{Errors, Problem};
+
 /// The configuration folder. Paths are relative to it, with `/` between their parts. It holds secrets: what is read is
 /// wiped when it is dropped.
 #[derive(Default)]
@@ -95,4 +97,14 @@ fn direct<'a>(
             .strip_prefix('/')
             .filter(|name| !name.contains('/'))
     })
+}
+
+/// Warns of a secret that everybody on the machine may read.
+pub(super) fn keep_secret(folder: &Folder, path: &str, errors: &mut Errors) {
+    if folder
+        .rights(path)
+        .is_some_and(|rights| rights.is_read_by_all)
+    {
+        errors.warn(path, Problem::ReadByAll);
+    }
 }

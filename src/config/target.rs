@@ -14,7 +14,8 @@
 use std::fmt;
 
 use super::error::Problem;
-use super::routes::{Scheme, Via, parse_host};
+use super::next_hop::{Scheme, Via, parse_host};
+use super::text::outside_quotes;
 use crate::address::{AddressError, Domain, Mailbox};
 
 /// One target of an alias.
@@ -86,7 +87,7 @@ impl Target {
             return Destination::read(text, port).map(Self::Here);
         }
         // An address holds no space outside of quotes.
-        let space = super::aliases::outside_quotes(text, ' ');
+        let space = outside_quotes(text, ' ');
         let (address, rest) = text.split_at_checked(space).unwrap_or((text, ""));
         let to = match address.strip_prefix("*@") {
             Some(name) => To::Domain(read_domain(name)?),

@@ -1,5 +1,6 @@
 //! What a configuration folder is taken for, and how each of its mistakes is named.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use super::*;

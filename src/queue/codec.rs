@@ -347,7 +347,12 @@ impl<'a> Input<'a> {
     /// A number of items of at least `bytes_min` bytes each, so that what is allocated for them is bounded.
     fn count(&mut self, bytes_min: usize) -> Option<usize> {
         let count = usize::try_from(self.u32()?).ok()?;
-        let room = (self.0.len() / bytes_min.max(1)).min(ENVELOPE_RECIPIENTS_MAX);
+        let room = self
+            .0
+            .len()
+            .checked_div(bytes_min.max(1))
+            .unwrap_or(0)
+            .min(ENVELOPE_RECIPIENTS_MAX);
         (count <= room).then_some(count)
     }
 

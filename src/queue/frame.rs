@@ -83,7 +83,9 @@ impl Location {
     }
 
     pub(super) const fn head_len(self) -> u64 {
-        HEADER_BYTES as u64 + self.envelope_len as u64 + self.fields_len as u64
+        (HEADER_BYTES as u64)
+            .saturating_add(self.envelope_len as u64)
+            .saturating_add(self.fields_len as u64)
     }
 
     /// Bytes of the record in its segment.
@@ -204,7 +206,9 @@ impl Header {
 
     /// Bytes of the whole record in its segment.
     pub(super) fn record_len(&self) -> u64 {
-        let head = HEADER_BYTES as u64 + u64::from(self.envelope_len) + u64::from(self.fields_len);
+        let head = (HEADER_BYTES as u64)
+            .saturating_add(u64::from(self.envelope_len))
+            .saturating_add(u64::from(self.fields_len));
         if self.body_in_file {
             head
         } else {

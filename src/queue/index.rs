@@ -105,7 +105,9 @@ impl Index {
 
     /// Adds a message.
     pub fn insert(&mut self, id: QueueId, entry: Queued) {
-        self.entries.insert(id, entry);
+        debug_assert!(!entry.recipients.is_empty(), "a message is for somebody");
+        let before = self.entries.insert(id, entry);
+        debug_assert!(before.is_none(), "an id is one message's");
     }
 
     /// Forgets a message that is done.

@@ -25,87 +25,26 @@
 
 mod bodies;
 mod command;
+mod commit;
+mod owed;
 mod segments;
+mod state;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-
-use crate::limits::{
-    ENVELOPE_RECIPIENTS_MAX, JOURNAL_FAILURES_MAX, SEGMENT_BYTES, SEGMENT_NUMBER_MAX,
-    SEGMENT_TRIES_MAX,
-};
-use crate::queue_id::QueueId;
+use std::collections::{BTreeMap, HashMap};
 
 use super::disk::{Disk, DiskError, SpoolFile, SpoolFolder};
 use super::frame::{
-    self, HEADER_BYTES, Header, Kind, LEN_UNKNOWN, Location, Place, Seal, TipNote, put_copy,
-    put_outcome, put_record, put_seal, put_tip,
+    self, Kind, LEN_UNKNOWN, Location, Place, Seal, put_copy, put_outcome, put_record,
 };
 use super::reader::read_record;
 use super::record::{Body, OutcomeRecord, Record};
 use super::recovery::{OpenError, OpenReport, Recovered, put_told, recover};
-use bodies::{OpenBody, Space};
-use segments::{Live, Retirement, Segment, Standing};
+use crate::limits::{ENVELOPE_RECIPIENTS_MAX, SEGMENT_BYTES};
+use crate::queue_id::QueueId;
+use state::{Effect, Live, Pending, Retirement, Space, Standing, Tip};
 
 pub use command::{Command, Completion, JournalError, Ticket};
-
-/// The journal of one spool.
-#[derive(Debug)]
-pub struct Journal<D> {
-    disk: D,
-    segment_bytes: u64,
-    current: Option<Current>,
-    seal: Seal, // of the segment before the next one, while there is no current one
-    buffer: Vec<u8>,
-    pending: Vec<Pending>,
-    live: HashMap<QueueId, Live>,
-    segments: BTreeMap<u32, Segment>,
-    bodies: HashMap<QueueId, OpenBody>,
-    highest: QueueId,
-    failures: u32,
-    displaced: bool,
-    space: Space,
-    first: u32,           // the oldest segment that counts
-    top: u32,             // no segment of the chain has a higher number
-    gap: bool,            // segments are missing: nothing is deleted
-    bodies_removed: bool, // and the folder not synced since
-    tip: Tip,
-    ids: QueueId, // no message gets a higher id before the tip says so
-    told: BTreeSet<Box<str>>,
-}
-
-/// Whether `journal/tip` may be written to as it is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Tip {
-    Usable,
-    /// It is not there, or a sync of it failed: it is made anew.
-    Unusable,
-}
-
-/// The segment that is written.
-#[derive(Clone, Copy, Debug)]
-struct Current {
-    number: u32,
-    committed: u64,
-}
-
-/// A command whose records are in the buffer.
-#[derive(Debug)]
-struct Pending {
-    ticket: Option<Ticket>, // none: nobody asked
-    id: QueueId,
-    effect: Effect,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Effect {
-    Accept(Location),
-    Move(Location),
-    Hold,
-    Release,
-    Done,
-    First(u32),
-    None,
-}
+pub use state::Journal;
 
 impl<D: Disk> Journal<D> {
     /// Opens the spool, telling `sink` every message that is still owed, oldest record first.
@@ -169,6 +108,7 @@ impl<D: Disk> Journal<D> {
             let standing = if held { Standing::Held } else { Standing::Free };
             journal.enter(id, Live { location, standing });
         }
+        debug_assert!(journal.is_consistent(), "what was recovered is counted");
         Ok((journal, report))
     }
 
@@ -181,6 +121,7 @@ impl<D: Disk> Journal<D> {
         }
         self.commit(&mut out);
         self.tend(&mut out);
+        debug_assert!(self.is_consistent(), "the journal's accounts differ");
         out
     }
 
@@ -190,35 +131,6 @@ impl<D: Disk> Journal<D> {
             let file = SpoolFile::Segment(current.number);
             let _ = self.disk.truncate(file, current.committed);
         }
-    }
-
-    /// Whether the disk has failed so often that nothing is taken any more.
-    pub fn is_broken(&self) -> bool {
-        self.displaced || self.failures >= JOURNAL_FAILURES_MAX
-    }
-
-    /// What is said of a journal that takes nothing any more.
-    fn brokenness(&self) -> Result<(), JournalError> {
-        match self.displaced {
-            true => Err(JournalError::Displaced),
-            false if self.is_broken() => Err(JournalError::Broken),
-            false => Ok(()),
-        }
-    }
-
-    /// Messages that are still owed.
-    pub fn len(&self) -> usize {
-        self.live.len()
-    }
-
-    /// Whether nothing is owed.
-    pub fn is_empty(&self) -> bool {
-        self.live.is_empty()
-    }
-
-    /// Bytes of all segments.
-    pub fn bytes(&self) -> u64 {
-        self.segments.values().map(|segment| segment.len).sum()
     }
 
     fn on_command(&mut self, command: Command, out: &mut Vec<Completion>) {
@@ -337,142 +249,6 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
-    /// Lets `write` append to the buffer; starts a new segment where this one has no room for it.
-    fn put(
-        &mut self,
-        out: &mut Vec<Completion>,
-        write: &dyn Fn(Place, &mut Vec<u8>) -> Header,
-    ) -> Result<(Header, Place), JournalError> {
-        for _ in 0..2 {
-            let current = match self.current {
-                Some(current) => current,
-                None => self.roll()?,
-            };
-            let start = self.buffer.len();
-            let at = current.committed.saturating_add(start as u64);
-            let place = Place {
-                segment: current.number,
-                offset: u32::try_from(at).map_err(|_| JournalError::TooLarge)?,
-            };
-            let header = write(place, &mut self.buffer);
-            let end = current.committed.saturating_add(self.buffer.len() as u64);
-            if end <= self.segment_bytes {
-                return Ok((header, place));
-            }
-            self.buffer.truncate(start);
-            let len = end.saturating_sub(at);
-            if len > self.segment_bytes.saturating_sub(SEAL_ROOM_BYTES) {
-                return Err(JournalError::TooLarge);
-            }
-            self.commit(out);
-            // A commit that failed may have left it already.
-            if self
-                .current
-                .is_some_and(|after| after.number == current.number)
-            {
-                self.leave();
-            }
-        }
-        // Only a seal full of holes leaves so little room.
-        Err(JournalError::TooLarge)
-    }
-
-    /// Writes the buffer, syncs, and completes what it holds.
-    fn commit(&mut self, out: &mut Vec<Completion>) {
-        let Some(current) = self.current.filter(|_| !self.pending.is_empty()) else {
-            return;
-        };
-        let file = SpoolFile::Segment(current.number);
-        let outcome = match self.disk.write_at(file, current.committed, &self.buffer) {
-            Ok(()) => match self.disk.sync_data(file) {
-                Ok(()) => self
-                    .disk
-                    .check_place(file)
-                    .inspect_err(|error| match error {
-                        DiskError::Displaced => self.on_displaced(),
-                        // Whether it is where it should be cannot be told: this batch is refused, as after a failed sync.
-                        _ => self.abandon(),
-                    }),
-                Err(error) => {
-                    self.abandon();
-                    Err(error)
-                }
-            },
-            Err(error) => {
-                self.undo(error);
-                Err(error)
-            }
-        };
-        let written = self.buffer.len() as u64;
-        self.buffer.clear();
-        self.buffer.shrink_to(BUFFER_KEPT_BYTES);
-        let pending = std::mem::take(&mut self.pending);
-        match outcome {
-            Ok(()) => {
-                let committed = current.committed.saturating_add(written);
-                self.current = Some(Current {
-                    committed,
-                    ..current
-                });
-                self.segment(current.number).len = committed;
-                self.failures = 0;
-                out.extend(
-                    pending
-                        .into_iter()
-                        .filter_map(|pending| self.apply(pending)),
-                );
-            }
-            Err(error) => {
-                // The refusal is told only after the seal that makes it true, where the disk takes one.
-                if self.current.is_none() {
-                    let _ = self.roll();
-                }
-                let error = error.into();
-                out.extend(pending.into_iter().filter_map(|pending| {
-                    self.on_refused(&pending, error);
-                    let ticket = pending.ticket?;
-                    Some(Completion::Failed { ticket, error })
-                }));
-            }
-        }
-    }
-
-    fn on_refused(&mut self, pending: &Pending, error: JournalError) {
-        match pending.effect {
-            Effect::Accept(location) if location.body_is_file() => {
-                self.remove_body(pending.id);
-            }
-            Effect::Move(_) => self.on_copy_failed(pending.id, error),
-            _ => {}
-        }
-    }
-
-    /// After a write that failed: cut it off where that is proven to work, else leave the segment.
-    fn undo(&mut self, error: DiskError) {
-        let Some(current) = self.current else {
-            return;
-        };
-        let file = SpoolFile::Segment(current.number);
-        let undone = error == DiskError::NoSpace
-            && self.disk.truncate(file, current.committed).is_ok()
-            && self.disk.sync_data(file).is_ok();
-        if !undone {
-            self.abandon();
-        }
-    }
-
-    /// What was written is durable where nobody will look for it. It is cut off there, lest it come back with the folder,
-    /// and nothing is taken until a start has decided which folder counts.
-    fn on_displaced(&mut self) {
-        if let Some(current) = self.current {
-            let file = SpoolFile::Segment(current.number);
-            let cut = self.disk.truncate(file, current.committed);
-            let _ = cut.and_then(|()| self.disk.sync_data(file));
-        }
-        self.displaced = true;
-        self.leave();
-    }
-
     /// Remembers of which damage `admin` has been told. Where this fails it is told again at the next start.
     fn tell(&mut self, names: Vec<Box<str>>) {
         self.told.extend(names);
@@ -491,122 +267,6 @@ impl<D: Disk> Journal<D> {
             let _ = self.disk.remove(file);
         }
     }
-
-    fn abandon(&mut self) {
-        self.failures = self.failures.saturating_add(1);
-        self.leave();
-    }
-
-    /// Ends the current segment at its last commit; the next segment's seal will say so.
-    fn leave(&mut self) {
-        if let Some(current) = self.current.take() {
-            self.seal = Seal {
-                segment: current.number,
-                len: current.committed,
-                holes: Vec::new(),
-                first: None,
-            };
-        }
-    }
-
-    /// Starts the next segment: its seal and its name are durable before anything else is written to it. Something that
-    /// has its name already is left alone, and the next number is taken: the seal says which segment comes before.
-    fn roll(&mut self) -> Result<Current, JournalError> {
-        self.brokenness()?;
-        let mut number = self.top.max(self.seal.segment);
-        let made = loop {
-            number = number.saturating_add(1);
-            if number > SEGMENT_NUMBER_MAX {
-                return Err(JournalError::Broken);
-            }
-            match self.disk.create(SpoolFile::Segment(number)) {
-                Err(DiskError::Exists) if number < self.top.saturating_add(SEGMENT_TRIES_MAX) => {}
-                made => break made,
-            }
-        };
-        let started = made.and_then(|()| {
-            self.start_segment(number).inspect_err(|_| {
-                let _ = self.disk.remove(SpoolFile::Segment(number));
-            })
-        });
-        match started {
-            Ok(committed) => {
-                // What is past the seal is dead: the room goes back, and a failed batch is gone for good.
-                let before = self.segments.get(&self.seal.segment);
-                if before.is_some_and(|before| !before.kept) {
-                    let before = SpoolFile::Segment(self.seal.segment);
-                    let _ = self.disk.truncate(before, self.seal.len);
-                }
-                let current = Current { number, committed };
-                self.top = number;
-                self.segment(number).len = committed;
-                self.current = Some(current);
-                self.write_tip(number);
-                Ok(current)
-            }
-            Err(error) => {
-                if error != DiskError::NoSpace {
-                    self.failures = self.failures.saturating_add(1);
-                }
-                Err(error.into())
-            }
-        }
-    }
-
-    fn start_segment(&mut self, number: u32) -> Result<u64, DiskError> {
-        let file = SpoolFile::Segment(number);
-        self.disk.preallocate(file, self.segment_bytes)?;
-        let mut bytes = Vec::with_capacity(SEAL_ROOM_BYTES as usize);
-        let seal = Seal {
-            first: Some(self.first),
-            ..self.seal.clone()
-        };
-        put_seal(&seal, self.highest, number, &mut bytes);
-        self.disk.write_at(file, 0, &bytes)?;
-        self.disk.sync_data(file)?;
-        self.disk.sync_folder(SpoolFolder::Journal)?;
-        Ok(bytes.len() as u64)
-    }
-
-    /// Notes which segment is the newest and how far ids may come in it, before anything in it is promised. A disk that
-    /// does not take the note costs the notice of a loss, not a message: it is made again with the next segment.
-    fn write_tip(&mut self, number: u32) {
-        self.ids = QueueId::new(self.highest.number().saturating_add(IDS_NOTED_AHEAD));
-        let note = put_tip(TipNote {
-            newest: number,
-            ids: self.ids,
-        });
-        let written = match self.tip {
-            Tip::Usable => self
-                .disk
-                .write_at(SpoolFile::Tip, 0, &note)
-                .and_then(|()| self.disk.sync_data(SpoolFile::Tip)),
-            Tip::Unusable => self.make_tip(&note),
-        };
-        self.tip = match written {
-            Ok(()) => Tip::Usable,
-            Err(_) => {
-                // The next process must not trust it either.
-                let _ = self.disk.remove(SpoolFile::Tip);
-                Tip::Unusable
-            }
-        };
-    }
-
-    /// The note gets its name once it is whole: a power cut leaves none, never half of one that looks like damage.
-    fn make_tip(&mut self, note: &[u8]) -> Result<(), DiskError> {
-        let draft = SpoolFile::TipDraft;
-        let _ = self.disk.remove(draft);
-        self.disk.create(draft)?;
-        self.disk
-            .write_at(draft, 0, note)
-            .and_then(|()| self.disk.sync_data(draft))
-            .and_then(|()| self.disk.rename(draft, SpoolFile::Tip))
-            .and_then(|()| self.disk.sync_folder(SpoolFolder::Journal))
-            .inspect_err(|_| {
-                let _ = self.disk.remove(draft);
-            })
-    }
 }
 
 /// The place of what comes next in the buffer, when `place` is that of the byte at `start`.
@@ -617,11 +277,6 @@ fn behind(place: Place, buffer: &[u8], start: usize) -> Place {
         ..place
     }
 }
-
-const SEAL_ROOM_BYTES: u64 = HEADER_BYTES as u64 + 16;
-/// So far the ids may go before the tip is written again: those of 18 hours, at 16 million a second.
-const IDS_NOTED_AHEAD: u64 = 1 << 40;
-const BUFFER_KEPT_BYTES: usize = 512 * 1_024;
 
 #[cfg(test)]
 mod tests;

@@ -302,9 +302,9 @@ impl State {
                 continue;
             }
             if fault.skip > 0 {
-                fault.skip -= 1;
+                fault.skip = fault.skip.saturating_sub(1);
             } else {
-                fault.times -= 1;
+                fault.times = fault.times.saturating_sub(1);
                 met = met.or(Some(fault.error));
             }
         }
@@ -353,6 +353,10 @@ impl Node {
     }
 
     /// Writes the sectors that `keeps`. A file may also be as long as it was going to be without them.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "a sector is longer than what is past its start"
+    )]
     fn tear_choosing(&mut self, offset: usize, bytes: &[u8], keeps: &mut dyn FnMut() -> bool) {
         let mut at = offset;
         let mut rest = bytes;
@@ -374,10 +378,14 @@ impl Node {
 const SECTOR_BYTES: usize = 512;
 
 /// Writes a random choice of sectors of `bytes`; the rest reads as before, or as zeros past the old end.
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "a sector is longer than what is past its start"
+)]
 fn tear(offset: usize, bytes: &[u8], file: &mut Vec<u8>, entropy: &mut dyn Entropy) {
     let sector = if entropy.below(2) == 0 { 512 } else { 4_096 };
     let mode = entropy.below(4); // none, all, some, a front part
-    let front = entropy.below(bytes.len() as u64 + 1) as usize;
+    let front = entropy.below((bytes.len() as u64).saturating_add(1)) as usize;
     if mode == 0 && entropy.below(2) == 0 {
         return;
     }

@@ -6,8 +6,9 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use super::content::{Content, Disposition, Identity, Report, Row, domain, kept};
+use super::refusal::{Fault, Refusal};
 use super::xml::{Reader, Token};
-use super::{Content, Disposition, Fault, Identity, Refusal, Report, Row, domain, kept};
 use crate::address::Domain;
 use crate::limits::{REPORT_COUNT_MAX, REPORT_ROWS_MAX};
 

@@ -234,7 +234,8 @@ impl Ledger {
                 return text;
             }
             let surplus = text.len().saturating_sub(most);
-            let share = self.days.len().saturating_mul(surplus) / text.len();
+            let share = self.days.len().saturating_mul(surplus);
+            let share = share.checked_div(text.len()).unwrap_or(0);
             for _ in 0..=share {
                 self.days.pop_first();
             }

@@ -9,7 +9,8 @@ use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 
-use super::{Content, Fault, Refusal, Report, TlsResult, domain, kept};
+use super::content::{Content, Report, TlsResult, domain, kept};
+use super::refusal::{Fault, Refusal};
 use crate::date::Timestamp;
 use crate::limits::{REPORT_COUNT_MAX, REPORT_POLICIES_MAX};
 

@@ -8,7 +8,7 @@
 use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
 
-use super::Refusal;
+use super::refusal::Refusal;
 use crate::limits::{REPORT_BYTES_MAX, REPORT_RATIO_MAX};
 
 /// Whether these are the first bytes of an archive.

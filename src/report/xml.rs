@@ -6,7 +6,7 @@
 //! than [`REPORT_DEPTH_MAX`] open at a time, no more than [`REPORT_ELEMENTS_MAX`] in all, no text longer than
 //! [`REPORT_ELEMENT_BYTES_MAX`].
 
-use super::Refusal;
+use super::refusal::Refusal;
 use crate::limits::{REPORT_DEPTH_MAX, REPORT_ELEMENT_BYTES_MAX, REPORT_ELEMENTS_MAX};
 
 /// What comes next.

@@ -19,6 +19,7 @@ use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{SignatureAlgorithm, SignatureScheme};
 
 use self::names::Identity;
+pub(super) use self::names::Validity;
 pub use self::standing::Standing;
 use self::standing::leads_to_root;
 use super::certificate_files::Pair;
@@ -110,15 +111,6 @@ enum Kind {
     Rsa,
     Ed25519,
     Ecdsa,
-}
-
-/// From when to when a certificate is valid.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Validity {
-    /// Not before.
-    pub(super) from: Timestamp,
-    /// Not after.
-    pub(super) to: Timestamp,
 }
 
 /// Why a pair cannot be served.

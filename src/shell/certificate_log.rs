@@ -1,9 +1,12 @@
 //! What is wrong with certificates is logged at once, and where it does not pass by itself, again each day.
 
-use crate::clock::Instant;
-use crate::limits::CERTIFICATE_WARNING_INTERVAL;
+use std::path::Path;
 
-use super::tls::Finding;
+use super::log;
+use super::tls::{Finding, Tls};
+use crate::clock::Instant;
+use crate::engine::log::{Level, Line};
+use crate::limits::CERTIFICATE_WARNING_INTERVAL;
 
 /// What has been said, and when. No longer than what is wrong.
 #[derive(Debug, Default)]
@@ -39,6 +42,17 @@ impl CertificateLog {
             }
         }
         due
+    }
+}
+
+/// Keeps the certificates that are served for the next start. Without that the relay goes on; the log says so.
+pub(super) fn keep_certificates(state_dir: &Path, tls: &Tls) {
+    if let Err(error) = tls.keep(state_dir) {
+        let line = Line::new(Level::Warning, "certificate");
+        log::write(&line.with(
+            "cause",
+            format!("it is not kept for the next start: {error}"),
+        ));
     }
 }
 

@@ -4,31 +4,30 @@
 //! before the first thread is started and before anything is read that a peer has written. Of root's rights one is kept
 //! for a while: the thread that renews certificates is begun with that to bind low ports, all others without.
 
-use std::fmt;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use mio::Poll;
 
 use super::certificate_files::Places;
+use super::certificate_log::keep_certificates;
 use super::drop_runs::DropRuns;
 use super::event_loop::{EventLoop, Source, State, waker};
-use super::file_disk::{FileDisk, FileReader, SpoolError};
+use super::file_disk::{FileDisk, FileReader};
 use super::helper::Helper;
 use super::journal_writer::JournalWriter;
-use super::listen::{self, Binder, ListenError, Port, Reserve};
-use super::loading::{self, LoadError, Loaded};
+use super::listen::{self, Binder, Port, Reserve};
+use super::loading::{self, Loaded, say_advice, say_all};
 use super::own_folder::{self, OwnFolderError};
 use super::passed::ChallengeSockets;
-use super::privilege::{self, Account, PrivilegeError};
+use super::privilege::{self, Account};
 use super::published::Names;
 use super::renewals::{Door, Place, Renewals};
+pub use super::run_error::RunError;
 use super::sandbox::{Enforced, Rules};
 use super::signals::Signals;
 use super::time::{Clock, SystemEntropy};
-use super::tls::{Read, Tls, TlsError};
+use super::tls::{Read, Tls};
 use super::workers::Workers;
 use super::{
     certificate_files, drop_folder, greylist_file, log, sandbox, secret, system_calls, systemd,
@@ -39,97 +38,9 @@ use crate::engine::damage::describe_missing;
 use crate::engine::event::Event;
 use crate::engine::log::{Level, Line};
 use crate::engine::{Engine, Start};
-use crate::policy::advice::{Advice, advice};
 use crate::policy::published::names;
-use crate::queue::{IdSource, Journal, OpenError, OpenReport, TipState};
+use crate::queue::{IdSource, Journal, OpenReport, TipState};
 use crate::queue_id::QueueId;
-
-/// Why the relay does not run.
-#[derive(Debug)]
-pub enum RunError {
-    /// The configuration has errors, each a sentence.
-    Config(Vec<String>),
-    /// A folder cannot be made, or is not what it should be.
-    Folder(OwnFolderError),
-    /// A socket cannot be bound.
-    Listen(ListenError),
-    /// The account cannot be taken on.
-    Privilege(PrivilegeError),
-    /// The spool cannot be opened.
-    Spool(PathBuf, SpoolError),
-    /// The journal cannot be read.
-    Journal(PathBuf, OpenError),
-    /// The secret of rewritten senders cannot be read, or made.
-    Secret(PathBuf, io::Error),
-    /// TLS cannot be set up.
-    Tls(TlsError),
-    /// The system does not give what every process gets.
-    System(&'static str, io::Error),
-    /// The journal's thread has ended.
-    Writer,
-    /// The helper has ended.
-    Helper,
-}
-
-impl RunError {
-    /// The exit code of sysexits.
-    pub const fn exit_code(&self) -> u8 {
-        match self {
-            Self::Config(_) => 78,
-            Self::Folder(..) | Self::Listen(_) | Self::Spool(..) => 73,
-            Self::Privilege(_) => 77,
-            Self::Journal(..) | Self::Secret(..) => 74,
-            Self::Tls(_) | Self::System(..) => 71,
-            Self::Writer | Self::Helper => 70,
-        }
-    }
-}
-
-impl fmt::Display for RunError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(errors) => {
-                for error in errors {
-                    writeln!(out, "{error}")?;
-                }
-                write!(
-                    out,
-                    "the configuration cannot be used; chopar check says when it can"
-                )
-            }
-            Self::Folder(error) => write!(out, "{error}"),
-            Self::Listen(error) => write!(out, "{error}"),
-            Self::Privilege(error) => write!(out, "{error}"),
-            Self::Spool(path, error) => write!(out, "{}: {error}", path.display()),
-            Self::Journal(path, error) => write!(out, "{}: {error}", path.display()),
-            Self::Secret(path, error) => write!(
-                out,
-                "{}: {error}; the file holds a secret of 16 bytes or more on each line, and a new one is made where \
-                 there is none",
-                path.display()
-            ),
-            Self::Tls(error) => write!(out, "{error}"),
-            Self::System(what, error) => write!(out, "the system gives no {what}: {error}"),
-            Self::Helper => out.write_str(
-                "the helper has ended, without which no hook, program or maildir is reached; start chopar again",
-            ),
-            Self::Writer => {
-                out.write_str("the journal's thread has ended; what it took is on the disk")
-            }
-        }
-    }
-}
-
-impl std::error::Error for RunError {}
-
-impl From<LoadError> for RunError {
-    fn from(error: LoadError) -> Self {
-        match error {
-            LoadError::Config(errors) => Self::Config(errors),
-            LoadError::Privilege(error) => Self::Privilege(error),
-        }
-    }
-}
 
 /// Runs the relay of this configuration folder until it is asked to end. `renew` is the life of the thread that renews
 /// certificates: it belongs to the floor above, as all of set-up does.
@@ -226,28 +137,6 @@ pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(),
         config,
     }
     .run()
-}
-
-/// Keeps the certificates that are served for the next start. Without that the relay goes on; the log says so.
-pub(super) fn keep_certificates(state_dir: &Path, tls: &Tls) {
-    if let Err(error) = tls.keep(state_dir) {
-        let line = Line::new(Level::Warning, "certificate");
-        log::write(&line.with(
-            "cause",
-            format!("it is not kept for the next start: {error}"),
-        ));
-    }
-}
-
-/// Logs what the configuration should have otherwise.
-pub(super) fn say_advice(config: &Config) {
-    say_all(advice(config));
-}
-
-fn say_all(found: Vec<Advice>) {
-    for advice in found {
-        log::write(&Line::new(Level::Warning, "config").with("cause", advice));
-    }
 }
 
 /// Makes the folders, binds the sockets, and leaves root behind. The sockets of programs of this machine come last: what
@@ -359,11 +248,4 @@ fn say_report(report: &OpenReport) {
         let line = Line::new(Level::Warning, "foreign").with("folder", folder.name());
         log::write(&line.with("name", name));
     }
-}
-
-/// When /etc/resolv.conf changed last, as far as is known.
-pub(super) fn resolv_conf_changed() -> Option<std::time::SystemTime> {
-    fs::metadata("/etc/resolv.conf")
-        .and_then(|about| about.modified())
-        .ok()
 }

@@ -13,126 +13,29 @@
 
 mod actions;
 mod connections;
+mod fixed;
 mod looks;
+mod state;
 
-use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
+use mio::Events;
 use mio::event::Event as Readiness;
-use mio::{Events, Poll, Token, Waker};
 
-use super::certificate_files::Fingerprint;
-use super::certificate_log::CertificateLog;
-use super::daemon::{self, RunError};
-use super::drop_runs::{DropRuns, FromRun};
-use super::file_disk::FileReader;
-use super::helper::Helper;
-use super::journal_writer::JournalWriter;
-use super::listen::{Port, Reserve};
-use super::renewals::Renewals;
-use super::sandbox::Rules;
-use super::signals::{Asked, Signals};
+use super::drop_runs::FromRun;
+use super::run_error::RunError;
+use super::signals::Asked;
 use super::stream::Socket;
-use super::streams::Streams;
-use super::systemd::{self, Supervisor};
-use super::time::Clock;
-use super::tls::Tls;
-use super::udp::{Arrival, DnsSockets};
-use super::workers::Workers;
+use super::systemd::{self};
+use super::udp::Arrival;
 use super::{greylist_file, log};
-use crate::clock::{Instant, Now};
-use crate::config::Config;
-use crate::engine::Engine;
 use crate::engine::event::{Event, Listener, Peer};
 use crate::engine::log::{Level, Line};
-use crate::limits::{READ_TURN_BYTES_MAX, STOP_TIMEOUT};
-use actions::Later;
-use looks::{Fixed, Look};
+use crate::limits::STOP_TIMEOUT;
+use state::{Later, Look};
 
-/// The loop and everything that it owns.
-pub(super) struct EventLoop {
-    /// Decides.
-    pub(super) engine: Engine,
-    /// Sleeps.
-    pub(super) poll: Poll,
-    /// Tells the time.
-    pub(super) clock: Clock,
-    /// The time of this turn.
-    pub(super) now: Now,
-    /// The configuration folder.
-    pub(super) folder: PathBuf,
-    /// What is in it.
-    pub(super) config: Arc<Config>,
-    /// Where peers come in.
-    pub(super) ports: Vec<Port>,
-    /// The descriptor for the time in which there is no other.
-    pub(super) reserve: Reserve,
-    /// SIGTERM and its like.
-    pub(super) signals: Signals,
-    /// The threads for what takes a processor for long.
-    pub(super) workers: Workers,
-    /// The thread that writes.
-    pub(super) journal: JournalWriter,
-    /// Reads what was written.
-    pub(super) reader: FileReader,
-    /// Handshakes.
-    pub(super) tls: Tls,
-    /// What stands outside of the sandbox.
-    pub(super) helper: Helper,
-    /// Messages that were left while the relay was down.
-    pub(super) drops: DropRuns,
-    /// The thread that renews certificates.
-    pub(super) renewals: Renewals,
-    /// Where the greylist waits for the next run.
-    pub(super) greylist: PathBuf,
-    /// What systemd is told from time to time.
-    pub(super) supervisor: Supervisor,
-    /// The rest, which begins empty.
-    pub(super) state: State,
-}
-
-/// What the loop remembers from turn to turn.
-pub(super) struct State {
-    streams: Streams,
-    dns: DnsSockets,
-    later: VecDeque<Later>,
-    scratch: Vec<u8>,
-    accept_again: Option<Instant>,
-    looks: [(Look, Instant); 3],
-    certificates: Fingerprint,
-    certificate_log: CertificateLog,
-    resolv_conf: Option<std::time::SystemTime>,
-    fixed: Fixed,
-    stop_by: Option<Instant>,
-    failed: Option<RunError>,
-    /// Why it stops, where nobody asked it to.
-    stopped_by: Option<RunError>,
-}
-
-impl State {
-    /// The state of a loop that begins.
-    pub(super) fn new(certificates: Fingerprint, config: &Config, rules: Option<Rules>) -> Self {
-        Self {
-            streams: Streams::new(),
-            dns: DnsSockets::default(),
-            later: VecDeque::new(),
-            scratch: vec![0; READ_TURN_BYTES_MAX],
-            accept_again: None,
-            looks: [Look::ResolvConf, Look::DropFolder, Look::Certificates]
-                .map(|look| (look, Instant::START)),
-            certificates,
-            certificate_log: CertificateLog::default(),
-            resolv_conf: daemon::resolv_conf_changed(),
-            fixed: Fixed::new(config, rules),
-            stop_by: None,
-            failed: None,
-            stopped_by: None,
-        }
-    }
-}
+pub(super) use state::{EventLoop, Source, State, waker};
 
 impl EventLoop {
     /// Runs until it is asked to end.
@@ -366,46 +269,4 @@ impl EventLoop {
     }
 }
 
-/// What a token stands for; the rest of it is an index.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Source {
-    /// The signals.
-    Signals,
-    /// Other threads.
-    Waker,
-    /// A listening socket.
-    Port,
-    /// A connection.
-    Stream,
-    /// A DNS socket.
-    Dns,
-    /// The helper.
-    Helper,
-}
-
-impl Source {
-    /// The token of the source at this index.
-    pub(super) const fn token(self, index: usize) -> Token {
-        Token(index.wrapping_mul(SOURCES).wrapping_add(self as usize))
-    }
-
-    fn of(token: Token) -> (Self, usize) {
-        let source = match token.0 % SOURCES {
-            0 => Self::Signals,
-            1 => Self::Waker,
-            2 => Self::Port,
-            3 => Self::Stream,
-            4 => Self::Dns,
-            _ => Self::Helper,
-        };
-        (source, token.0 / SOURCES)
-    }
-}
-
-/// The waker that other threads have.
-pub(super) fn waker(poll: &Poll) -> io::Result<Arc<Waker>> {
-    Waker::new(poll.registry(), Source::Waker.token(0)).map(Arc::new)
-}
-
-const SOURCES: usize = 6;
 const EVENTS_PER_TURN: usize = 1_024;

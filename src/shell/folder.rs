@@ -264,10 +264,18 @@ fn full_hostname(node: &str, hostname_file: &str, hosts: &str) -> String {
 }
 
 const TLS: &str = "tls";
+
 const DOMAINS: &str = "domains";
 
 fn is_full(name: &str) -> bool {
     name.contains('.') && !name.starts_with("localhost.")
+}
+
+/// When /etc/resolv.conf changed last, as far as is known.
+pub(super) fn resolv_conf_changed() -> Option<std::time::SystemTime> {
+    fs::metadata("/etc/resolv.conf")
+        .and_then(|about| about.modified())
+        .ok()
 }
 
 #[cfg(test)]

@@ -8,17 +8,17 @@ use std::fmt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use super::certificate_files::Places;
 use super::last_good::{self, Kept};
 use super::privilege::{self, Account, PrivilegeError};
 use super::roots::authorities;
 use super::tls::{Read, Tls, TlsError};
-use super::{alias_targets, certificate_files, folder, listen, own_folder, ownership};
+use super::{alias_targets, certificate_files, folder, listen, log, own_folder, ownership};
 use crate::config::{Config, ConfigError};
 use crate::date::Timestamp;
-use crate::policy::advice::Advice;
+use crate::engine::log::{Level, Line};
+use crate::policy::advice::{Advice, advice};
 use crate::policy::published::names;
-
-use super::certificate_files::Places;
 
 pub use super::certificate_files::Found;
 
@@ -149,4 +149,15 @@ pub fn read(path: &Path) -> Result<Config, Vec<String>> {
     let config = Config::parse(&read, &folder::system_defaults()).map_err(sentences)?;
     let accounts = folder::accounts();
     Ok(Config { accounts, ..config })
+}
+
+/// Logs what the configuration should have otherwise.
+pub(super) fn say_advice(config: &Config) {
+    say_all(advice(config));
+}
+
+pub(super) fn say_all(found: Vec<Advice>) {
+    for advice in found {
+        log::write(&Line::new(Level::Warning, "config").with("cause", advice));
+    }
 }

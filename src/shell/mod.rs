@@ -39,6 +39,7 @@ mod handover;
 pub mod listen;
 pub mod passed;
 pub mod roots;
+mod run_error;
 mod sandbox;
 mod secret;
 mod slab;

@@ -1,6 +1,5 @@
 //! Tag lists (RFC 6376 section 3.2): `name=value; name=value`.
 
-use super::verdict::Failure;
 use crate::workload::{Unit, count};
 
 /// A tag list whose names are all different.
@@ -50,11 +49,6 @@ impl<'a> TagList<'a> {
             .iter()
             .find(|(other, _)| *other == name)
             .map(|(_, value)| *value)
-    }
-
-    /// The value of a tag that a signature has to have.
-    pub(super) fn required(&self, name: &'static str) -> Result<&'a str, Failure> {
-        self.value(name).ok_or(Failure::Tag { name })
     }
 
     /// The name of the first tag.

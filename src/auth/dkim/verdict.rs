@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::key::Algorithm;
 use super::record::RecordError;
-use super::tag::TagListError;
+use super::tag::{TagList, TagListError};
 use crate::address::Domain;
 
 /// What came of one signature.
@@ -92,6 +92,13 @@ pub enum Failure {
     Signature,
     /// Others of the message have used up what may be computed for one ([`super::effort`]).
     TooMuch,
+}
+
+impl<'a> TagList<'a> {
+    /// The value of a tag that a signature has to have.
+    pub(super) fn required(&self, name: &'static str) -> Result<&'a str, Failure> {
+        self.value(name).ok_or(Failure::Tag { name })
+    }
 }
 
 impl SignatureVerdict {

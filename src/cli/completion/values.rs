@@ -9,15 +9,16 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::{fs, thread};
 
-use super::SHELLS;
 use crate::acme::ChallengeKind;
 use crate::acme::name::Name;
 use crate::cli::control::ask;
 use crate::cli::dkim::KeyType;
 use crate::cli::failure::Failure;
+use crate::cli::folders::{runtime_dir, state_dir};
+use crate::cli::output::printed;
 use crate::cli::served::served;
 use crate::cli::sysexits::UNAVAILABLE;
-use crate::cli::{alias, cert, man, runtime_dir, state_dir, user};
+use crate::cli::{alias, cert, man, user};
 use crate::engine::control::{Request, Response};
 use crate::limits::{COMPLETION_TIME, COMPLETION_VALUES_MAX};
 use crate::setup::acme::hooks;
@@ -75,7 +76,6 @@ pub(super) fn of_argument(command: &str) -> Option<Values> {
         }
         "user passwd" | "user remove" | "user verify" => Kind::Users,
         "cert hook" => return words(hooks::EXAMPLES.map(|(name, _)| name)),
-        "completion" => return words(SHELLS.iter().map(|shell| shell.name)),
         "man" => return words(man::names()),
         _ => return None,
     };
@@ -112,7 +112,7 @@ pub(super) fn print(kind: &str, folder: &Path, output: &mut dyn Write) -> Result
     names.retain(|name| is_one_word(name));
     names.truncate(COMPLETION_VALUES_MAX);
     let text: String = names.iter().map(|name| format!("{name}\n")).collect();
-    crate::cli::printed(&text, output)
+    printed(&text, output)
 }
 
 fn of_machine(kind: Kind, folder: &Path) -> Vec<String> {

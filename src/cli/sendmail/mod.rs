@@ -16,9 +16,10 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use super::failure::Failure;
+use super::folders::{drop_folder, runtime_dir};
 use super::output::text as shown_text;
+use super::queue;
 use super::sysexits::{DATA, IO_ERROR, NO_INPUT, NO_USER, TRY_AGAIN, USAGE};
-use super::{queue, runtime_dir};
 use crate::address::{Mailbox, ReversePath};
 use crate::limits::COMMAND_MESSAGE_BYTES_MAX;
 use crate::mail::address_list::address_list;
@@ -48,7 +49,7 @@ pub fn run(
         Mode::Deliver => deliver(&flags, &Place::find(folder)?, input, output),
         Mode::Verify => verify(&flags, &Place::find(folder)?, output),
         Mode::Smtp => submit::pass_through(&Place::find(folder)?, output),
-        Mode::ListQueue => queue::list(&runtime_dir(folder), &super::drop_folder(folder), output),
+        Mode::ListQueue => queue::list(&runtime_dir(folder), &drop_folder(folder), output),
         Mode::NewAliases => Ok(()), // there is no database: the file is read as it is
         Mode::Flush => queue::flush_all(&runtime_dir(folder)),
         Mode::Help => print(flags::USAGE, output),
@@ -240,7 +241,7 @@ fn verify(flags: &Flags, place: &Place, output: &mut dyn Write) -> Result<(), Fa
 pub fn mailq(words: &[String], folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
     match words.first().map(String::as_str) {
         Some("--help") => print(flags::USAGE, output),
-        _ => queue::list(&runtime_dir(folder), &super::drop_folder(folder), output),
+        _ => queue::list(&runtime_dir(folder), &drop_folder(folder), output),
     }
 }
 

@@ -10,7 +10,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::super::failure::Failure;
-use super::super::state_dir;
+use super::super::folders::state_dir;
 use super::super::sysexits::{CONFIGURATION, TRY_AGAIN};
 use crate::address::{AddressError, Domain, Mailbox};
 use crate::config::glance;

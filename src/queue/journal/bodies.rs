@@ -6,39 +6,10 @@
 use std::time::Duration;
 
 use super::super::disk::{Disk, DiskError, SpoolFile, SpoolFolder};
-use super::Journal;
 use super::command::{Completion, JournalError};
+use super::state::{Journal, OpenBody};
 use crate::limits::{SPACE_INTERVAL, SPACE_SHORT_INTERVAL, SPOOL_RESERVE_BYTES};
 use crate::queue_id::QueueId;
-
-/// A large message on its way.
-#[derive(Debug)]
-pub(super) struct OpenBody {
-    len: u64,
-    hasher: crc32fast::Hasher,
-    failed: Option<JournalError>,
-}
-
-/// What is known of the disk.
-#[derive(Debug, Default)]
-pub(super) struct Space {
-    free: u64,
-    age: u32, // batches since it was read
-    known: bool,
-    told: Option<u64>,
-}
-
-impl Space {
-    /// Whether there is no room for new mail.
-    pub(super) fn is_short(&self) -> bool {
-        self.known && self.free < SPOOL_RESERVE_BYTES
-    }
-
-    /// Whether there soon may be none.
-    fn is_near_short(&self) -> bool {
-        self.free < SPOOL_RESERVE_BYTES.saturating_mul(4)
-    }
-}
 
 impl<D: Disk> Journal<D> {
     /// Writes the next piece of a large message.

@@ -1,144 +1,15 @@
-//! What is alive, in which segment, and when a segment goes.
+//! When a segment goes.
 //!
-//! A segment counts its live messages. From the oldest upward those that have none are deleted; where a message was
-//! moved out of one, readers are asked first.
+//! From the oldest upward those in which nothing is alive are deleted; where a message was moved out of one, readers are
+//! asked first.
 
 use super::super::disk::{Disk, DiskError, SpoolFile, SpoolFolder};
-use super::super::frame::{Location, put_first};
+use super::super::frame::put_first;
 use super::command::{Completion, JournalError};
-use super::{Effect, Journal, Pending};
+use super::state::{Effect, Journal, Pending, Retirement, Standing};
 use crate::queue_id::QueueId;
 
-/// A message that is owed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Live {
-    pub(super) location: Location,
-    pub(super) standing: Standing,
-}
-
-/// Whether a message is tried, and whether it can be moved.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Standing {
-    Free,
-    Held,
-    /// It could not be copied forward: it is not asked for again.
-    Unreadable,
-}
-
-/// What is known of a segment.
-#[derive(Debug, Default)]
-pub(super) struct Segment {
-    pub(super) len: u64,
-    live: u32,
-    live_bytes: u64,
-    asked: bool,
-    /// Damage in it could not be set aside: the whole segment is, in the end.
-    pub(super) kept: bool,
-    pub(super) retirement: Retirement,
-}
-
-/// Whether readers know that a segment goes.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) enum Retirement {
-    /// No message was moved out of it: nobody can be reading from it once it is empty.
-    #[default]
-    Silent,
-    /// Messages were moved out: readers may not know yet.
-    Moved,
-    Announced,
-    Granted,
-}
-
 impl<D: Disk> Journal<D> {
-    /// A record is durable: what it says holds from now on.
-    pub(super) fn apply(&mut self, pending: Pending) -> Option<Completion> {
-        let id = pending.id;
-        let mut location = None;
-        match pending.effect {
-            Effect::Accept(at) => {
-                location = Some(at);
-                let standing = Standing::Free;
-                self.enter(
-                    id,
-                    Live {
-                        location: at,
-                        standing,
-                    },
-                );
-            }
-            Effect::Move(at) => {
-                location = Some(at);
-                if let Some(live) = self.live.get(&id).copied() {
-                    self.segment(live.location.segment()).retirement = Retirement::Moved;
-                    self.enter(
-                        id,
-                        Live {
-                            location: at,
-                            ..live
-                        },
-                    );
-                }
-            }
-            Effect::Hold => self.set_standing(id, Standing::Held),
-            Effect::Release => self.set_standing(id, Standing::Free),
-            Effect::Done => self.forget(id),
-            Effect::First(first) => self.first = first,
-            Effect::None => {}
-        }
-        let ticket = pending.ticket?;
-        Some(Completion::Committed { ticket, location })
-    }
-
-    /// A message could not be moved: it is asked for again, unless that is in vain.
-    pub(super) fn on_copy_failed(&mut self, id: QueueId, error: JournalError) {
-        let Some(live) = self.live.get_mut(&id) else {
-            return;
-        };
-        if matches!(error, JournalError::Damaged | JournalError::TooLarge) {
-            live.standing = Standing::Unreadable;
-        } else if let Some(segment) = self.segments.get_mut(&live.location.segment()) {
-            segment.asked = false;
-        }
-    }
-
-    fn set_standing(&mut self, id: QueueId, standing: Standing) {
-        if let Some(live) = self.live.get_mut(&id) {
-            live.standing = standing;
-        }
-    }
-
-    /// A message is alive here, and nowhere else.
-    pub(super) fn enter(&mut self, id: QueueId, live: Live) {
-        let segment = self.segment(live.location.segment());
-        segment.live = segment.live.saturating_add(1);
-        segment.live_bytes = segment
-            .live_bytes
-            .saturating_add(live.location.record_len());
-        if let Some(before) = self.live.insert(id, live) {
-            self.leave_segment(before.location);
-        }
-    }
-
-    fn forget(&mut self, id: QueueId) {
-        if let Some(live) = self.live.remove(&id) {
-            self.leave_segment(live.location);
-            if live.location.body_is_file() {
-                self.remove_body(id);
-            }
-        }
-    }
-
-    fn leave_segment(&mut self, location: Location) {
-        let segment = self.segment(location.segment());
-        segment.live = segment.live.saturating_sub(1);
-        segment.live_bytes = segment.live_bytes.saturating_sub(location.record_len());
-    }
-
-    /// What is known of a segment.
-    pub(super) fn segment(&mut self, number: u32) -> &mut Segment {
-        self.segments.entry(number).or_default()
-    }
-
     /// Deletes dead segments from the oldest upward; asks for what keeps the oldest when most of the rest is dead.
     pub(super) fn tend(&mut self, out: &mut Vec<Completion>) {
         if self.gap {
@@ -162,6 +33,10 @@ impl<D: Disk> Journal<D> {
                     return;
                 }
             }
+            debug_assert!(
+                segment.live_bytes == 0 && self.current.is_none_or(|it| it.number != number),
+                "a segment that goes holds nothing and is not written"
+            );
             if self.delete(number, out).is_err() {
                 return; // the next batch tries again
             }

@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use super::super::disk::{Disk, DiskError, Entry, SpoolFile, SpoolFolder};
 use super::super::frame::{HEADER_BYTES, Header, Location, Place};
 use super::report::{Aside, Damage, DamageKind, OpenError};
-use super::{SCAN_BYTES, Scan};
+use super::scan::Scan;
+use super::window::SCAN_BYTES;
 use crate::limits::{DAMAGED_REGIONS_MAX, TOLD_BYTES_MAX};
 use crate::queue_id::QueueId;
 
@@ -36,14 +37,6 @@ impl<D: Disk> Scan<'_, D> {
         });
     }
 
-    pub(super) fn note_damage(&mut self, damage: Damage) {
-        if self.report.damage.len() < DAMAGED_REGIONS_MAX {
-            self.report.damage.push(damage);
-        } else {
-            self.report.more_damage = self.report.more_damage.saturating_add(1);
-        }
-    }
-
     /// Copies bytes to `damaged/`; the name of the copy is durable once the folder is synced.
     pub(super) fn keep(&mut self, segment: u32, offset: u32, len: u64) -> Result<(), DiskError> {
         let aside = SpoolFile::Damaged { segment, offset };
@@ -56,7 +49,8 @@ impl<D: Disk> Scan<'_, D> {
         let mut done = 0;
         let mut piece = vec![0; SCAN_BYTES];
         while done < len {
-            let want = usize::try_from(len - done).map_or(SCAN_BYTES, |left| left.min(SCAN_BYTES));
+            let want = usize::try_from(len.saturating_sub(done))
+                .map_or(SCAN_BYTES, |left| left.min(SCAN_BYTES));
             let into = piece.get_mut(..want).unwrap_or_default();
             let at = u64::from(offset).saturating_add(done);
             let got = self.disk.read_at(from, at, into)?;
@@ -179,7 +173,7 @@ impl<D: Disk> Scan<'_, D> {
 }
 
 /// `damaged/told`: a sum, then a name a line.
-pub(in super::super) fn put_told(names: &BTreeSet<Box<str>>) -> Vec<u8> {
+pub(in crate::queue) fn put_told(names: &BTreeSet<Box<str>>) -> Vec<u8> {
     let mut list = String::new();
     for name in names {
         if list.len().saturating_add(name.len()) < TOLD_BYTES_MAX - SUM_LINE_BYTES {

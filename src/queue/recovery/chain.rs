@@ -6,7 +6,9 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::super::disk::{Disk, DiskError, Entry, SpoolFile, SpoolFolder};
 use super::super::frame::{HEADER_BYTES, Header, Kind, LEN_UNKNOWN, Place, Seal, seal, tip};
 use super::report::{Missing, OpenError, TipState};
-use super::{Scan, Step, WINDOW_BYTES};
+use super::scan::Scan;
+use super::segment::Step;
+use super::window::WINDOW_BYTES;
 use crate::limits::{
     DAMAGED_REGIONS_MAX, SEGMENT_NUMBER_MAX, SEGMENT_TRIES_MAX, SEGMENTS_MISSING_MAX,
 };

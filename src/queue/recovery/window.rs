@@ -2,7 +2,6 @@
 
 use super::super::disk::{Disk, DiskError, SpoolFile};
 use super::super::frame::HEADER_BYTES;
-use super::{SCAN_BYTES, WINDOW_BYTES};
 
 /// The part of a file that is in memory.
 #[derive(Default)]
@@ -70,3 +69,6 @@ impl Window {
         Ok(())
     }
 }
+
+pub(super) const WINDOW_BYTES: usize = 4_096; // about one message: bodies in between are skipped, not read
+pub(super) const SCAN_BYTES: usize = 64 * 1_024;

@@ -2,8 +2,16 @@
 //!
 //! Not supported: names other than those of the DNS, and IP addresses.
 
-use super::Validity;
 use crate::date::Timestamp;
+
+/// From when to when a certificate is valid.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::shell) struct Validity {
+    /// Not before.
+    pub(in crate::shell) from: Timestamp,
+    /// Not after.
+    pub(in crate::shell) to: Timestamp,
+}
 
 /// What a certificate says of itself.
 pub(super) struct Identity<'a> {
@@ -170,19 +178,33 @@ fn number(digits: &[u8]) -> Option<i64> {
 }
 
 const SEQUENCE: u8 = 0x30;
+
 const SET: u8 = 0x31;
+
 const VERSION: u8 = 0xa0;
+
 const EXTENSIONS: u8 = 0xa3;
+
 const BOOLEAN: u8 = 0x01;
+
 const INTEGER: u8 = 0x02;
+
 const OCTET_STRING: u8 = 0x04;
+
 const OID: u8 = 0x06;
+
 const DNS_NAME: u8 = 0x82;
+
 const COMMON_NAME: &[u8] = &[0x55, 0x04, 0x03];
+
 const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
+
 const AUTHORITY_KEY: &[u8] = &[0x55, 0x1d, 0x23];
+
 const KEY_IDENTIFIER: u8 = 0x80;
+
 const UTC_TIME: u8 = 0x17;
+
 const GENERALIZED_TIME: u8 = 0x18;
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::ParsedCertificate;
 
-use super::Validity;
+use super::names::Validity;
 use crate::date::Timestamp;
 
 /// What a client that verifies makes of a certificate at a time; the greatest goes first.

@@ -18,8 +18,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, RenameFlags};
 
+use super::draft::{Draft, random_name, sync_folder};
 use super::opened::Opened;
-use super::{Draft, random_name, sync_folder};
 use crate::clock::Instant;
 use crate::engine::drop_folder::{
     Entry, Rejected, Rules, Settlement, Step, Task, Turns, Visit, is_complete,

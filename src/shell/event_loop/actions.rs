@@ -1,24 +1,13 @@
 //! What the engine wants, done, and what came of it, told.
 
-use super::{EventLoop, Source};
-use crate::dns::SocketId;
-use crate::engine::event::{Action, ConnId, Event, Lost, Reader};
+use super::state::{EventLoop, Later, Source};
+use crate::engine::event::{Action, Event, Reader};
 use crate::limits::CONSEQUENCES_PER_TURN_MAX;
-use crate::queue::{self, Content, ReadError};
-use crate::shell::daemon::RunError;
+use crate::queue::{self};
 use crate::shell::log;
 use crate::shell::plain_file;
+use crate::shell::run_error::RunError;
 use crate::shell::stream::lost;
-
-/// What follows from actions, told when they are done.
-pub(super) enum Later {
-    Drained(ConnId),
-    Closed(ConnId, Lost),
-    Read(Reader, Result<Content, ReadError>),
-    DnsFailed(SocketId),
-    Reload(Option<ConnId>),
-    Kept(ConnId, Option<Vec<u8>>),
-}
 
 impl EventLoop {
     /// Does what the engine wants and tells it what came of that, until there is nothing or enough for this turn.

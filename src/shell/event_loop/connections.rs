@@ -5,8 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use mio::net::{TcpStream, UnixStream};
 
-use super::actions::Later;
-use super::{EventLoop, Source};
+use super::state::{EventLoop, Later, Source};
 use crate::engine::event::{ConnId, Endpoint, Event, Listener, Lost, Peer};
 use crate::engine::log::{Level, Line};
 use crate::limits::{
@@ -223,6 +222,7 @@ fn begin_connection(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStrea
 
 /// What a step costs of a connection's budget, however few bytes it brought.
 const STEP_COST_BYTES: usize = 512;
+
 /// The name of a connection that the engine does not know.
 const NOBODY: ConnId = ConnId {
     slot: u32::MAX,

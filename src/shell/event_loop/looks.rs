@@ -1,42 +1,22 @@
 //! What is looked at from time to time, and the configuration when it has changed.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::EventLoop;
-use crate::config::{Config, DnsSource, Listen, Listeners};
+use super::state::{EventLoop, Look};
+use crate::config::DnsSource;
 use crate::dns::resolv_conf;
 use crate::engine::event::{ConnId, Event, Reloaded};
 use crate::engine::log::{Level, Line};
-use crate::limits::{CERTIFICATES_INTERVAL, DROP_FOLDER_INTERVAL, RESOLV_CONF_INTERVAL};
 use crate::policy::published::names;
 use crate::shell::certificate_files::Places;
 use crate::shell::certificate_log::CertificateLog;
+use crate::shell::certificate_log::keep_certificates;
+use crate::shell::folder::resolv_conf_changed;
+use crate::shell::loading::say_advice;
 use crate::shell::published::Names;
 use crate::shell::roots::authorities;
-use crate::shell::sandbox::Rules;
 use crate::shell::tls::{Cause, Gone, Read};
-use crate::shell::{certificate_files, daemon, folder, loading, log, systemd};
-
-/// What is looked at from time to time.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Look {
-    ResolvConf,
-    DropFolder,
-    Certificates,
-}
-
-impl Look {
-    /// How often.
-    pub(super) const fn interval(self) -> Duration {
-        match self {
-            Self::ResolvConf => RESOLV_CONF_INTERVAL,
-            Self::DropFolder => DROP_FOLDER_INTERVAL,
-            Self::Certificates => CERTIFICATES_INTERVAL,
-        }
-    }
-}
+use crate::shell::{certificate_files, folder, loading, log, systemd};
 
 impl EventLoop {
     /// Does what is due.
@@ -52,7 +32,7 @@ impl EventLoop {
             }
             Look::DropFolder => {}
             Look::ResolvConf => {
-                let changed = daemon::resolv_conf_changed();
+                let changed = resolv_conf_changed();
                 if changed != self.state.resolv_conf {
                     self.state.resolv_conf = changed;
                     self.read_resolv_conf();
@@ -90,7 +70,7 @@ impl EventLoop {
             names: &names(&self.config),
         };
         let taken = self.tls.take(read, hostname, gone, now);
-        daemon::keep_certificates(self.state.fixed.state_dir(), &self.tls);
+        keep_certificates(self.state.fixed.state_dir(), &self.tls);
         let line = match taken {
             Ok(()) => Line::new(Level::Info, "certificates").with("served", self.tls.served()),
             // What was served before still is.
@@ -145,7 +125,7 @@ impl EventLoop {
                 names.runtime_dir.clone_from(&self.state.fixed.runtime_dir);
                 names.publish(&self.state.fixed.state_dir);
                 self.config = Arc::new(config);
-                daemon::say_advice(&self.config);
+                say_advice(&self.config);
                 self.renewals.reconfigure(Arc::clone(&self.config));
                 self.look(Look::DropFolder);
                 self.state.certificates = certificate_files::fingerprint(self.places());
@@ -167,133 +147,7 @@ impl EventLoop {
     }
 }
 
-/// What stays as it was at the start, whatever a later configuration says.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Fixed {
-    state_dir: PathBuf,
-    runtime_dir: PathBuf,
-    user: String,
-    listen: Listeners,
-    /// What may be read; all of it where the kernel enforces nothing.
-    rules: Option<Rules>,
-}
-
-impl Fixed {
-    /// Where what must last is.
-    pub(super) fn state_dir(&self) -> &Path {
-        &self.state_dir
-    }
-
-    /// Of the configuration of the start.
-    pub(super) fn new(config: &Config, rules: Option<Rules>) -> Self {
-        Self {
-            state_dir: config.state_dir.clone(),
-            runtime_dir: config.runtime_dir.clone(),
-            user: config.user.clone(),
-            listen: config.listen.clone(),
-            rules,
-        }
-    }
-
-    /// The keys that this configuration has otherwise: they need a restart.
-    fn differing(&self, config: &Config, folder: &Path) -> Vec<&'static str> {
-        let is_closed = |file: Option<&PathBuf>| {
-            let opens = |rules: &Rules| file.is_none_or(|file| rules.opens(&folder.join(file)));
-            self.rules.as_ref().is_some_and(|rules| !opens(rules))
-        };
-        let acme = &config.acme;
-        let secret = acme.binding.as_ref().map(|binding| &binding.key_file);
-        let listen = |listeners: fn(&Listeners) -> &Listen| {
-            listeners(&self.listen) != listeners(&config.listen)
-        };
-        [
-            ("state_dir", self.state_dir != config.state_dir),
-            ("runtime_dir", self.runtime_dir != config.runtime_dir),
-            ("user", self.user != config.user),
-            ("listen.smtp", listen(|listen| &listen.smtp)),
-            ("listen.proxy", listen(|listen| &listen.proxy)),
-            ("listen.submission", listen(|listen| &listen.submission)),
-            ("listen.submissions", listen(|listen| &listen.submissions)),
-            ("acme.ca_file", is_closed(acme.ca_file.as_ref())),
-            ("acme.eab_key_file", is_closed(secret)),
-            ("listen.status", listen(|listen| &listen.status)),
-            ("listen.https", listen(|listen| &listen.https)),
-        ]
-        .into_iter()
-        .filter_map(|(key, differs)| differs.then_some(key))
-        .collect()
-    }
-}
-
 fn list(addresses: &[std::net::SocketAddr]) -> String {
     let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     addresses.join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Folder, SystemDefaults};
-
-    fn config(text: &str) -> Config {
-        let mut folder = Folder::default();
-        folder.insert_file("chopar.toml", text.into());
-        let defaults = SystemDefaults {
-            hostname: "mail.example.com".into(),
-            resolv_conf: String::new(),
-        };
-        Config::parse(&folder, &defaults).expect("a configuration")
-    }
-
-    #[test]
-    fn what_needs_a_restart_is_named_and_nothing_else() {
-        let fixed = Fixed::new(&config(""), None);
-        assert!(
-            fixed
-                .differing(&config("max_memory = \"64 MiB\""), Path::new("/"))
-                .is_empty()
-        );
-        let other = config(
-            "state_dir = \"/a\"\nruntime_dir = \"/b\"\nuser = \"c\"\n\
-             [listen]\nsmtp = []\nsubmissions = \"systemd\"\n",
-        );
-        let keys = [
-            "state_dir",
-            "runtime_dir",
-            "user",
-            "listen.smtp",
-            "listen.submissions",
-        ];
-        assert_eq!(fixed.differing(&other, Path::new("/")), keys);
-    }
-
-    #[test]
-    fn files_that_are_closed_since_the_start_need_a_restart() {
-        let temporary = tempfile::tempdir().expect("a folder");
-        let root = std::fs::canonicalize(temporary.path()).expect("a path");
-        let folders = ["etc", "other"].map(|name| root.join(name));
-        for folder in &folders {
-            std::fs::create_dir(folder).expect("a folder");
-            std::fs::write(folder.join("ca.pem"), "").expect("a file");
-        }
-        let [etc, _] = &folders;
-        let start = config("");
-        let rules = Rules::new(&start, etc, &root.join("spool"));
-        let fixed = Fixed::new(&start, Some(rules));
-        let with = |key: &str, path: &str| {
-            let more = match key {
-                "eab_key_file" => "eab_kid = \"1\"\n",
-                _ => "",
-            };
-            config(&format!("[acme]\n{more}{key} = \"{path}\"\n"))
-        };
-        let other = root.join("other/ca.pem").display().to_string();
-        for (key, name) in [
-            ("ca_file", "acme.ca_file"),
-            ("eab_key_file", "acme.eab_key_file"),
-        ] {
-            assert_eq!(fixed.differing(&with(key, &other), etc), [name]);
-            assert!(fixed.differing(&with(key, "ca.pem"), etc).is_empty());
-        }
-    }
 }

@@ -1,0 +1,16 @@
+//! A command or an option, as a help lists it and a shell completes it.
+
+/// A command or an option that a help lists.
+pub(super) struct Word {
+    /// The command, or the option with its dashes.
+    pub(super) name: String,
+    /// The option of one letter that is the same.
+    pub(super) short: Option<String>,
+    /// What it is for.
+    pub(super) about: String,
+    /// Whether a value comes behind the option.
+    pub(super) takes_value: bool,
+}
+
+/// The words that the help of a command lists.
+pub(super) type Listing = fn(&[&str]) -> Vec<Word>;

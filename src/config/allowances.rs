@@ -1,0 +1,54 @@
+//! `[limits]`: what clients and users may take.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::check::Check;
+use crate::limits::{
+    MESSAGES_PER_UID_HOUR_DEFAULT, MESSAGES_PER_USER_HOUR_DEFAULT, RECIPIENTS_MAX,
+    SESSIONS_MAX_DEFAULT, SESSIONS_PER_PEER_MAX_DEFAULT,
+};
+
+/// What peers and users may take.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Server sessions at a time.
+    pub sessions: usize,
+    /// Server sessions at a time from one address.
+    pub sessions_per_address: usize,
+    /// Messages that a user may submit in an hour; 0: as many as they like.
+    pub messages_per_user_hour: u32,
+    /// Messages that a local uid may submit in an hour; 0: as many as it likes.
+    pub messages_per_uid_hour: u32,
+    /// Recipients of one message.
+    pub recipients: usize,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LimitsText {
+    sessions: Option<Spanned<u32>>,
+    sessions_per_address: Option<Spanned<u32>>,
+    messages_per_user_hour: Option<u32>,
+    messages_per_uid_hour: Option<u32>,
+    recipients: Option<Spanned<u32>>,
+}
+
+impl Check<'_> {
+    pub(super) fn limits(&mut self, raw: &LimitsText) -> Limits {
+        Limits {
+            sessions: self.count(raw.sessions.as_ref(), SESSIONS_MAX_DEFAULT),
+            sessions_per_address: self.count(
+                raw.sessions_per_address.as_ref(),
+                SESSIONS_PER_PEER_MAX_DEFAULT,
+            ),
+            messages_per_user_hour: raw
+                .messages_per_user_hour
+                .unwrap_or(MESSAGES_PER_USER_HOUR_DEFAULT),
+            messages_per_uid_hour: raw
+                .messages_per_uid_hour
+                .unwrap_or(MESSAGES_PER_UID_HOUR_DEFAULT),
+            recipients: self.count(raw.recipients.as_ref(), RECIPIENTS_MAX),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! `[relay]` and `[proxy]`: the networks that may relay without AUTH, and those whose word counts for a client.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use toml::Spanned;
+
+use super::check::{Check, FILE};
+use super::error::{Problem, position};
+use super::listeners::{ListenText, Sockets};
+use super::network::{Network, NetworkError, Networks};
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RelayText {
+    pub(super) networks: Vec<RelayNetworkText>,
+}
+
+/// A network, or one with what is done about its line ends.
+pub(super) enum RelayNetworkText {
+    Plain(Spanned<String>),
+    Table(RelayNetworkTable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RelayNetworkTable {
+    network: Spanned<String>,
+    line_ends: Option<Spanned<String>>,
+}
+
+impl RelayNetworkText {
+    pub(super) fn parts(self) -> (Spanned<String>, Option<Spanned<String>>) {
+        match self {
+            Self::Plain(network) => (network, None),
+            Self::Table(table) => (table.network, table.line_ends),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for RelayNetworkText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = TextOrTable;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a network, or { network = \"…\", line_ends = \"mend\" }")
+            }
+
+            fn visit_str<E>(self, network: &str) -> Result<TextOrTable, E> {
+                Ok(TextOrTable::Text(network.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<TextOrTable, A::Error> {
+                let table = MapAccessDeserializer::new(map);
+                RelayNetworkTable::deserialize(table).map(TextOrTable::Table)
+            }
+        }
+
+        enum TextOrTable {
+            Text(String),
+            Table(RelayNetworkTable),
+        }
+
+        impl<'de> Deserialize<'de> for TextOrTable {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(Either)
+            }
+        }
+
+        let either = Spanned::<TextOrTable>::deserialize(deserializer)?;
+        let span = either.span();
+        Ok(match either.into_inner() {
+            TextOrTable::Text(network) => Self::Plain(Spanned::new(span, network)),
+            TextOrTable::Table(table) => Self::Table(table),
+        })
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct NetworksText {
+    pub(super) networks: Vec<Spanned<String>>,
+}
+
+impl Check<'_> {
+    /// Networks that may relay; all of the Internet would be an open relay.
+    pub(super) fn relay(&mut self, list: &[Spanned<String>]) -> Networks {
+        for text in list {
+            if Network::parse(text.get_ref()).is_ok_and(|network| network.is_everything()) {
+                let place = position(self.text, text.span().start);
+                let network = text.get_ref().clone();
+                self.errors
+                    .warn_at(FILE, place, Problem::OpenRelay { network });
+            }
+        }
+        self.networks(list)
+    }
+
+    /// A port for proxies that no proxy may use would be a mistake that only its first client finds.
+    /// One that may relay by its own address has an authority that whoever gets through it would like to have.
+    pub(super) fn proxies(
+        &mut self,
+        listen: &ListenText,
+        list: &[Spanned<String>],
+        relay: &[Spanned<String>],
+    ) -> Networks {
+        if let Some(sockets) = &listen.proxy
+            && list.is_empty()
+            && !matches!(sockets.get_ref(), Sockets::List(addresses) if addresses.is_empty())
+        {
+            self.problem(sockets, Problem::NoProxies);
+        }
+        let relay = relay.iter().map(|text| Network::parse(text.get_ref()));
+        let relay = Networks(relay.filter_map(Result::ok).collect());
+        for text in list {
+            if let Ok(proxy) = Network::parse(text.get_ref())
+                && let Some(network) = relay.sharing(&proxy)
+            {
+                let place = position(self.text, text.span().start);
+                let (proxy, network) = (proxy.to_string(), network.to_string());
+                let problem = Problem::TrustedProxy { proxy, network };
+                self.errors.warn_at(FILE, place, problem);
+            }
+        }
+        self.networks(list)
+    }
+
+    fn networks(&mut self, list: &[Spanned<String>]) -> Networks {
+        let parsed = list.iter().filter_map(|text| {
+            let problem = match Network::parse(text.get_ref()) {
+                Ok(network) => return Some(network),
+                Err(NetworkError::Form) => Problem::Network {
+                    text: text.get_ref().clone(),
+                },
+                Err(NetworkError::HostBits(network)) => Problem::NetworkHostBits {
+                    network: network.to_string(),
+                },
+            };
+            self.problem(text, problem);
+            None
+        });
+        Networks(parsed.collect())
+    }
+}

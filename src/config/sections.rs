@@ -1,0 +1,110 @@
+//! `[domain."…"]`: what chopar.toml says about a domain that is served.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::check::Check;
+use super::error::{Problem, position};
+use super::incoming::Incoming;
+use super::served::{Dmarc, MtaSts, Quarantine, Receive};
+use crate::address::Domain;
+
+/// What one `[domain."…"]` says.
+pub(super) struct DomainSection {
+    pub(super) domain: Domain,
+    pub(super) receive: Receive,
+    pub(super) dmarc: Dmarc,
+    pub(super) quarantine: Quarantine,
+    pub(super) mta_sts: MtaSts,
+    pub(super) incoming: Option<Incoming>,
+    pub(super) line: usize,
+    pub(super) column: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DomainText {
+    receive: bool,
+    dmarc: Option<Spanned<String>>,
+    quarantine: Option<Spanned<String>>,
+    mta_sts: Option<Spanned<String>>,
+    incoming: Option<Spanned<String>>,
+}
+
+impl Default for DomainText {
+    fn default() -> Self {
+        Self {
+            receive: true,
+            dmarc: None,
+            quarantine: None,
+            mta_sts: None,
+            incoming: None,
+        }
+    }
+}
+
+impl Check<'_> {
+    pub(super) fn domains(
+        &mut self,
+        raw: BTreeMap<Spanned<String>, DomainText>,
+    ) -> Vec<DomainSection> {
+        let mut sections = Vec::new();
+        for (name, section) in raw {
+            match Domain::parse(name.get_ref()) {
+                Ok(domain) => {
+                    let (line, column) = position(self.text, name.span().start);
+                    let receive = match section.receive {
+                        true => Receive::Here,
+                        false => Receive::Elsewhere,
+                    };
+                    let dmarc = self.word(
+                        section.dmarc.as_ref(),
+                        &[
+                            ("enforce", Dmarc::Enforce),
+                            ("report", Dmarc::Report),
+                            ("off", Dmarc::Off),
+                        ],
+                    );
+                    let quarantine = self.word(
+                        section.quarantine.as_ref(),
+                        &[("mark", Quarantine::Mark), ("refuse", Quarantine::Refuse)],
+                    );
+                    let mta_sts = self.word(
+                        section.mta_sts.as_ref(),
+                        &[
+                            ("off", MtaSts::Off),
+                            ("none", MtaSts::None),
+                            ("testing", MtaSts::Testing),
+                            ("enforce", MtaSts::Enforce),
+                        ],
+                    );
+                    let incoming = section.incoming.as_ref().and_then(|text| {
+                        let incoming = Incoming::parse(text.get_ref());
+                        if incoming.is_none() {
+                            let there = text.get_ref().clone();
+                            self.problem(text, Problem::Incoming { text: there });
+                        }
+                        incoming
+                    });
+                    sections.push(DomainSection {
+                        domain,
+                        receive,
+                        dmarc,
+                        quarantine,
+                        mta_sts,
+                        incoming,
+                        line,
+                        column,
+                    });
+                }
+                Err(error) => {
+                    let text = name.get_ref().clone();
+                    self.problem(&name, Problem::Domain { text, error });
+                }
+            }
+        }
+        sections
+    }
+}

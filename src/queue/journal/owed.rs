@@ -1,0 +1,97 @@
+//! Which messages are owed, and in which segment each of them is: a segment counts those that are alive in it.
+
+use super::super::disk::Disk;
+use super::super::frame::Location;
+use super::command::{Completion, JournalError};
+use super::state::{Effect, Journal, Live, Pending, Retirement, Standing};
+use crate::queue_id::QueueId;
+
+impl<D: Disk> Journal<D> {
+    /// A record is durable: what it says holds from now on.
+    pub(super) fn apply(&mut self, pending: Pending) -> Option<Completion> {
+        let id = pending.id;
+        let mut location = None;
+        match pending.effect {
+            Effect::Accept(at) => {
+                location = Some(at);
+                let standing = Standing::Free;
+                self.enter(
+                    id,
+                    Live {
+                        location: at,
+                        standing,
+                    },
+                );
+            }
+            Effect::Move(at) => {
+                location = Some(at);
+                if let Some(live) = self.live.get(&id).copied() {
+                    self.segment(live.location.segment()).retirement = Retirement::Moved;
+                    self.enter(
+                        id,
+                        Live {
+                            location: at,
+                            ..live
+                        },
+                    );
+                }
+            }
+            Effect::Hold => self.set_standing(id, Standing::Held),
+            Effect::Release => self.set_standing(id, Standing::Free),
+            Effect::Done => self.forget(id),
+            Effect::First(first) => self.first = first,
+            Effect::None => {}
+        }
+        let ticket = pending.ticket?;
+        Some(Completion::Committed { ticket, location })
+    }
+
+    /// A message could not be moved: it is asked for again, unless that is in vain.
+    pub(super) fn on_copy_failed(&mut self, id: QueueId, error: JournalError) {
+        let Some(live) = self.live.get_mut(&id) else {
+            return;
+        };
+        if matches!(error, JournalError::Damaged | JournalError::TooLarge) {
+            live.standing = Standing::Unreadable;
+        } else if let Some(segment) = self.segments.get_mut(&live.location.segment()) {
+            segment.asked = false;
+        }
+    }
+
+    fn set_standing(&mut self, id: QueueId, standing: Standing) {
+        if let Some(live) = self.live.get_mut(&id) {
+            live.standing = standing;
+        }
+    }
+
+    /// A message is alive here, and nowhere else.
+    pub(super) fn enter(&mut self, id: QueueId, live: Live) {
+        let segment = self.segment(live.location.segment());
+        segment.live = segment.live.saturating_add(1);
+        segment.live_bytes = segment
+            .live_bytes
+            .saturating_add(live.location.record_len());
+        if let Some(before) = self.live.insert(id, live) {
+            self.leave_segment(before.location);
+        }
+    }
+
+    fn forget(&mut self, id: QueueId) {
+        if let Some(live) = self.live.remove(&id) {
+            self.leave_segment(live.location);
+            if live.location.body_is_file() {
+                self.remove_body(id);
+            }
+        }
+    }
+
+    fn leave_segment(&mut self, location: Location) {
+        let segment = self.segment(location.segment());
+        debug_assert!(
+            segment.live > 0 && segment.live_bytes >= location.record_len(),
+            "what leaves a segment was counted there"
+        );
+        segment.live = segment.live.saturating_sub(1);
+        segment.live_bytes = segment.live_bytes.saturating_sub(location.record_len());
+    }
+}

@@ -1,0 +1,109 @@
+//! What a report says, whoever has written it in whatever form.
+
+use std::net::IpAddr;
+
+use crate::address::Domain;
+use crate::limits::REPORT_TEXT_CHARS_MAX;
+
+/// A report.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Report {
+    /// Who has written it, as it says itself.
+    pub organisation: String,
+    /// Its id, which its organisation has made.
+    pub id: String,
+    /// The seconds since 1970 with which the time that it is about begins and ends.
+    pub span: (u64, u64),
+    /// What it says.
+    pub content: Content,
+}
+
+/// What a report is about.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Content {
+    /// Mail in the name of a domain.
+    Dmarc {
+        /// The domain whose policy was applied.
+        domain: Domain,
+        /// Its policy, as the reporter has read it.
+        policy: String,
+        /// Where mail came from.
+        rows: Vec<Row>,
+    },
+    /// Sessions to hosts of domains.
+    Tls(Vec<TlsResult>),
+}
+
+/// Messages from one address that fared alike.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Row {
+    /// The host that has brought them.
+    pub source: IpAddr,
+    /// How many.
+    pub count: u64,
+    /// What was done to them.
+    pub disposition: Disposition,
+    /// Whether a signature of the domain was right.
+    pub dkim: bool,
+    /// Whether SPF allowed the host for the domain.
+    pub spf: bool,
+    /// Whether the receiver did otherwise than the policy says, and says why.
+    pub is_overridden: bool,
+    /// The domain of From.
+    pub author: Option<Domain>,
+    /// A signature that was there, the domain's own or another's; one that is right before one that is not.
+    pub signer: Option<Identity>,
+    /// The domain that SPF was asked about.
+    pub envelope: Option<Identity>,
+}
+
+/// A domain that a receiver has looked at.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Identity {
+    /// Its name.
+    pub domain: Domain,
+    /// Whether the check passed.
+    pub passes: bool,
+}
+
+/// What a receiver did to messages.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Disposition {
+    /// Nothing, or what is not known here.
+    #[default]
+    None,
+    /// Put them aside.
+    Quarantine,
+    /// Refused them.
+    Reject,
+}
+
+/// Sessions to the hosts of one domain under one policy.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TlsResult {
+    /// The domain.
+    pub domain: Domain,
+    /// Sessions that had TLS as it was wanted.
+    pub successes: u64,
+    /// Sessions that had not.
+    pub failures: u64,
+    /// Why, as RFC 8460 section 4.3 calls it.
+    pub causes: Vec<(&'static str, u64)>,
+}
+
+/// A text of a report's as it is kept: one line, no longer than it may be.
+pub(super) fn kept(text: &str) -> String {
+    let shown = text.trim().chars().map(|c| match c.is_control() {
+        true => ' ',
+        false => c,
+    });
+    shown.take(REPORT_TEXT_CHARS_MAX).collect()
+}
+
+/// A domain of a report's; none where it is not one.
+pub(super) fn domain(text: &str) -> Option<Domain> {
+    let text = text.trim().trim_end_matches('.');
+    Domain::parse(text)
+        .ok()
+        .filter(|domain| !domain.is_literal())
+}

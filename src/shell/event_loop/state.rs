@@ -1,0 +1,196 @@
+//! What the loop owns, and what it remembers from turn to turn.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::{Poll, Token, Waker};
+
+use super::fixed::Fixed;
+use crate::clock::{Instant, Now};
+use crate::config::Config;
+use crate::dns::SocketId;
+use crate::engine::Engine;
+use crate::engine::event::{ConnId, Lost, Reader};
+use crate::limits::{
+    CERTIFICATES_INTERVAL, DROP_FOLDER_INTERVAL, READ_TURN_BYTES_MAX, RESOLV_CONF_INTERVAL,
+};
+use crate::queue::{Content, ReadError};
+use crate::shell::certificate_files::Fingerprint;
+use crate::shell::certificate_log::CertificateLog;
+use crate::shell::drop_runs::DropRuns;
+use crate::shell::file_disk::FileReader;
+use crate::shell::folder::resolv_conf_changed;
+use crate::shell::helper::Helper;
+use crate::shell::journal_writer::JournalWriter;
+use crate::shell::listen::{Port, Reserve};
+use crate::shell::renewals::Renewals;
+use crate::shell::run_error::RunError;
+use crate::shell::sandbox::Rules;
+use crate::shell::signals::Signals;
+use crate::shell::streams::Streams;
+use crate::shell::systemd::Supervisor;
+use crate::shell::time::Clock;
+use crate::shell::tls::Tls;
+use crate::shell::udp::DnsSockets;
+use crate::shell::workers::Workers;
+
+/// The loop and everything that it owns.
+pub(in crate::shell) struct EventLoop {
+    /// Decides.
+    pub(in crate::shell) engine: Engine,
+    /// Sleeps.
+    pub(in crate::shell) poll: Poll,
+    /// Tells the time.
+    pub(in crate::shell) clock: Clock,
+    /// The time of this turn.
+    pub(in crate::shell) now: Now,
+    /// The configuration folder.
+    pub(in crate::shell) folder: PathBuf,
+    /// What is in it.
+    pub(in crate::shell) config: Arc<Config>,
+    /// Where peers come in.
+    pub(in crate::shell) ports: Vec<Port>,
+    /// The descriptor for the time in which there is no other.
+    pub(in crate::shell) reserve: Reserve,
+    /// SIGTERM and its like.
+    pub(in crate::shell) signals: Signals,
+    /// The threads for what takes a processor for long.
+    pub(in crate::shell) workers: Workers,
+    /// The thread that writes.
+    pub(in crate::shell) journal: JournalWriter,
+    /// Reads what was written.
+    pub(in crate::shell) reader: FileReader,
+    /// Handshakes.
+    pub(in crate::shell) tls: Tls,
+    /// What stands outside of the sandbox.
+    pub(in crate::shell) helper: Helper,
+    /// Messages that were left while the relay was down.
+    pub(in crate::shell) drops: DropRuns,
+    /// The thread that renews certificates.
+    pub(in crate::shell) renewals: Renewals,
+    /// Where the greylist waits for the next run.
+    pub(in crate::shell) greylist: PathBuf,
+    /// What systemd is told from time to time.
+    pub(in crate::shell) supervisor: Supervisor,
+    /// The rest, which begins empty.
+    pub(in crate::shell) state: State,
+}
+
+/// What the loop remembers from turn to turn.
+pub(in crate::shell) struct State {
+    pub(super) streams: Streams,
+    pub(super) dns: DnsSockets,
+    pub(super) later: VecDeque<Later>,
+    pub(super) scratch: Vec<u8>,
+    pub(super) accept_again: Option<Instant>,
+    pub(super) looks: [(Look, Instant); 3],
+    pub(super) certificates: Fingerprint,
+    pub(super) certificate_log: CertificateLog,
+    pub(super) resolv_conf: Option<std::time::SystemTime>,
+    pub(super) fixed: Fixed,
+    pub(super) stop_by: Option<Instant>,
+    pub(super) failed: Option<RunError>,
+    /// Why it stops, where nobody asked it to.
+    pub(super) stopped_by: Option<RunError>,
+}
+
+impl State {
+    /// The state of a loop that begins.
+    pub(in crate::shell) fn new(
+        certificates: Fingerprint,
+        config: &Config,
+        rules: Option<Rules>,
+    ) -> Self {
+        Self {
+            streams: Streams::new(),
+            dns: DnsSockets::default(),
+            later: VecDeque::new(),
+            scratch: vec![0; READ_TURN_BYTES_MAX],
+            accept_again: None,
+            looks: [Look::ResolvConf, Look::DropFolder, Look::Certificates]
+                .map(|look| (look, Instant::START)),
+            certificates,
+            certificate_log: CertificateLog::default(),
+            resolv_conf: resolv_conf_changed(),
+            fixed: Fixed::new(config, rules),
+            stop_by: None,
+            failed: None,
+            stopped_by: None,
+        }
+    }
+}
+
+/// What follows from actions, told when they are done.
+pub(super) enum Later {
+    Drained(ConnId),
+    Closed(ConnId, Lost),
+    Read(Reader, Result<Content, ReadError>),
+    DnsFailed(SocketId),
+    Reload(Option<ConnId>),
+    Kept(ConnId, Option<Vec<u8>>),
+}
+
+/// What is looked at from time to time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Look {
+    ResolvConf,
+    DropFolder,
+    Certificates,
+}
+
+impl Look {
+    /// How often.
+    pub(super) const fn interval(self) -> Duration {
+        match self {
+            Self::ResolvConf => RESOLV_CONF_INTERVAL,
+            Self::DropFolder => DROP_FOLDER_INTERVAL,
+            Self::Certificates => CERTIFICATES_INTERVAL,
+        }
+    }
+}
+
+/// What a token stands for; the rest of it is an index.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::shell) enum Source {
+    /// The signals.
+    Signals,
+    /// Other threads.
+    Waker,
+    /// A listening socket.
+    Port,
+    /// A connection.
+    Stream,
+    /// A DNS socket.
+    Dns,
+    /// The helper.
+    Helper,
+}
+
+impl Source {
+    /// The token of the source at this index.
+    pub(in crate::shell) const fn token(self, index: usize) -> Token {
+        Token(index.wrapping_mul(SOURCES).wrapping_add(self as usize))
+    }
+
+    pub(super) fn of(token: Token) -> (Self, usize) {
+        let source = match token.0 % SOURCES {
+            0 => Self::Signals,
+            1 => Self::Waker,
+            2 => Self::Port,
+            3 => Self::Stream,
+            4 => Self::Dns,
+            _ => Self::Helper,
+        };
+        (source, token.0 / SOURCES)
+    }
+}
+
+/// The waker that other threads have.
+pub(in crate::shell) fn waker(poll: &Poll) -> io::Result<Arc<Waker>> {
+    Waker::new(poll.registry(), Source::Waker.token(0)).map(Arc::new)
+}
+
+const SOURCES: usize = 6;
