@@ -485,6 +485,7 @@ impl Courier {
     }
 
     /// All addresses of the host are known: both families take turns, IPv6 first.
+    /// Decides RFC 5321 section 5.1.
     pub(super) fn addresses_known(&mut self, family: Family) {
         let Some(host) = self.looking_up.take() else {
             return;
