@@ -309,8 +309,14 @@ fn every_member_of_the_json_is_in_the_manual_and_the_reverse() {
     );
 }
 
+/// Counters without a figure of their own, and what has them in its place.
+const NO_FIGURE: [(&str, &str); 2] = [
+    ("dmarc_failed", "chopar_dmarc_total"),
+    ("longest_turn_at", "chopar_longest_turn_seconds"),
+];
+
 #[test]
-fn every_counter_is_counted() {
+fn every_counter_is_counted_and_has_a_figure() {
     let source = fs::read_to_string(root().join("src/engine/counters.rs")).expect("the counters");
     let (_, counters) = source
         .split_once("pub struct Counters {")
@@ -322,9 +328,17 @@ fn every_counter_is_counted() {
     });
     let mut code = String::new();
     gather(&root().join("src/engine"), &mut code);
+    let figures = fs::read_to_string(root().join("src/engine/status/figures.rs"));
+    let figures = figures.expect("the figures");
     for name in names {
         let is_counted = |sign| code.contains(&format!("counters.{name} {sign} "));
         assert!(is_counted("+=") || is_counted("="), "nothing counts {name}");
+        let instead = NO_FIGURE.iter().find(|(counter, _)| *counter == name);
+        let figure = match instead {
+            Some((_, other)) => format!("\"{other}\""),
+            None => format!("total.{name}"),
+        };
+        assert!(figures.contains(&figure), "{name} has no figure");
     }
 }
 
