@@ -243,7 +243,8 @@ impl Mailbox {
     }
 
     /// Whether both are the same address to everybody: the case of a domain says nothing, that of a local part is for
-    /// its own host to judge (RFC 5321 section 2.4).
+    /// its own host to judge.
+    /// Decides RFC 5321 section 2.4.
     pub fn is_equal(&self, other: &Self) -> bool {
         self.domain == other.domain && self.local_part() == other.local_part()
     }
@@ -347,6 +348,7 @@ pub fn is_atext(c: char) -> bool {
 }
 
 /// Length of the local part at the front of `text`, in bytes.
+/// Decides RFC 5321 section 4.1.2.
 fn local_part_len(text: &str) -> Result<usize, AddressError> {
     if text.starts_with('"') {
         return quoted_len(text);
@@ -392,6 +394,8 @@ fn is_label(label: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
+/// Reads what stands between the brackets of an address literal.
+/// Decides RFC 5321 section 4.1.3.
 fn parse_literal(text: &str) -> Result<String, AddressError> {
     let inner = text
         .strip_prefix('[')

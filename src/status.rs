@@ -22,6 +22,25 @@ impl EnhancedCode {
         }
     }
 
+    /// The code that a table of ours writes as it goes over the wire.
+    pub const fn written(text: &str) -> Self {
+        let (mut class, mut subject, mut detail) = (0, 0, 0_u16);
+        let mut rest = text.as_bytes();
+        while let Some((&byte, behind)) = rest.split_first() {
+            if byte == b'.' {
+                (class, subject, detail) = (subject, detail, 0);
+            } else {
+                assert!(byte.is_ascii_digit());
+                detail = detail
+                    .saturating_mul(10)
+                    .saturating_add((byte - b'0') as u16);
+            }
+            rest = behind;
+        }
+        assert!(class < 6);
+        Self::new(class as u8, subject, detail)
+    }
+
     /// 2, 4 or 5.
     pub const fn class(self) -> u8 {
         self.class
@@ -79,6 +98,8 @@ pub struct BadEnhancedCode;
 impl FromStr for EnhancedCode {
     type Err = BadEnhancedCode;
 
+    /// Reads `class.subject.detail` and nothing else.
+    /// Decides RFC 3463 section 2.
     fn from_str(text: &str) -> Result<Self, BadEnhancedCode> {
         let number = |part: &str| -> Result<u16, BadEnhancedCode> {
             if part.is_empty() || part.len() > 3 || !part.bytes().all(|byte| byte.is_ascii_digit())

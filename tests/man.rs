@@ -1,5 +1,5 @@
-//! The manual says what there is, and nothing else: keys, commands, flags, bounds and log events are held against the
-//! pages in both directions.
+//! The manual says what there is, and nothing else: keys, commands, flags, bounds, log events and members of JSON are
+//! held against the pages in both directions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -116,6 +116,8 @@ mod configuration {
 
 #[path = "man/completion.rs"]
 mod completion;
+#[path = "man/log.rs"]
+mod log;
 #[path = "man/sudo.rs"]
 mod sudo;
 
@@ -394,58 +396,6 @@ mod limits {
         for (name, value) in &constants {
             assert_eq!(documented[name], *value, "{name}");
         }
-    }
-}
-
-mod log_events {
-    use super::*;
-
-    fn collect(folder: &Path, found: &mut Words) {
-        for entry in fs::read_dir(folder).expect("a folder of the source") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                collect(&path, found);
-            } else if path
-                .file_name()
-                .is_some_and(|name| name != "tests.rs" && name != "log.rs")
-            {
-                let text = fs::read_to_string(&path).expect("a source file");
-                let code = text
-                    .split("\n#[cfg(test)]\nmod ")
-                    .next()
-                    .unwrap_or_default();
-                let code: String = code.split_whitespace().collect::<Vec<_>>().join(" ");
-                // `Line::new(level, "event")`, and the functions that take a level or an event.
-                for start in ["Line::new(", "line(Level::", "log_result("] {
-                    for (at, _) in code.match_indices(start) {
-                        let call = &code[at + start.len()..];
-                        let argument = match start {
-                            "log_result(" => Some(call),
-                            _ => call.split_once(',').map(|(_, rest)| rest),
-                        };
-                        let quoted = argument.and_then(|text| text.trim_start().strip_prefix('"'));
-                        if let Some((event, _)) = quoted.and_then(|text| text.split_once('"')) {
-                            found.insert(event.to_owned());
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn every_event_is_in_the_manual_and_the_reverse() {
-        let mut there = Words::new();
-        for folder in ["engine", "shell", "setup", "cli"] {
-            collect(&root().join("src").join(folder), &mut there);
-        }
-        let text = page("chopar.8");
-        let (_, text) = text
-            .split_once("\n.Sh DIAGNOSTICS\n")
-            .expect("the diagnostics");
-        let (text, _) = text.split_once("\n.Sh ").expect("another section");
-        let documented = text.lines().filter_map(|line| line.strip_prefix(".It Li "));
-        assert_same("events", &there, &words(documented));
     }
 }
 

@@ -78,6 +78,7 @@ impl MethodResult {
     }
 
     /// SPF (section 2.7.2) for the sender of MAIL, without brackets; for the null one the HELO name stands.
+    /// Decides RFC 8601 section 2.7.2.
     pub fn spf(outcome: spf::Outcome, sender: &str, helo: &str) -> Self {
         let result = Self::new(Method::Spf, outcome.as_str());
         if sender.is_empty() {
@@ -126,6 +127,7 @@ impl MethodResult {
     }
 
     /// AUTH (section 2.7.4): who has logged in.
+    /// Decides RFC 8601 section 2.7.4.
     pub fn auth(login: &str) -> Self {
         Self::new(Method::Auth, "pass").property("smtp.auth", login)
     }
@@ -186,6 +188,7 @@ impl fmt::Display for AuthenticationResults {
 /// counts as well. A field whose id nobody could be sure of claims any name: one that does not end its quotes or comments,
 /// or mixes them up, that names nobody, or that holds a control character, an encoded word or anything but ASCII in front
 /// of its first semicolon. That costs others no more than what they say under an id that no host has.
+/// Decides RFC 8601 section 5.
 pub fn claims_id(value: &[u8], id: &str) -> bool {
     count(Unit::Byte, value.len());
     let Some(head) = Head::of(value) else {
@@ -464,6 +467,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// A `pvalue`: an address may stand without quotes where its halves are dot-atoms.
+/// Decides RFC 8601 section 2.2.
 fn quoted_address(text: &str) -> String {
     let is_domain = |text: &str| {
         !text.is_empty()

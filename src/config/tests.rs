@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::*;
 
+mod keys;
+
 /// The credential of `pencil` (RFC 7677 section 3), as the users file has it.
 const CREDENTIAL: &str = "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,\
                           wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
@@ -73,7 +75,7 @@ fn an_empty_folder_is_a_configuration() {
 }
 
 #[test]
-fn every_key_is_read() {
+fn values_of_every_form_are_read() {
     let text = r#"
 hostname = "relay.example.net"
 state_dir = "/tmp/state"

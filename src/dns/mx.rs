@@ -73,7 +73,8 @@ impl fmt::Display for NoMailHosts {
 impl std::error::Error for NoMailHosts {}
 
 /// Orders what the DNS said about the mail exchangers of `domain`. `hostname` is this machine's: hosts that are not
-/// nearer to the goal than ourselves are left out (RFC 5321 section 5.1).
+/// nearer to the goal than ourselves are left out.
+/// Decides RFC 5321 section 5.1.
 pub fn mail_hosts(
     domain: &Domain,
     answer: &Answer,
@@ -124,6 +125,8 @@ pub fn mail_hosts(
     })
 }
 
+/// The domain as its own mail exchanger.
+/// Decides RFC 5321 section 5.1.
 fn implicit(domain: &Domain, answer: &Answer, hostname: &Domain) -> Result<MailHosts, NoMailHosts> {
     if domain == hostname {
         return Err(NoMailHosts::Loop);

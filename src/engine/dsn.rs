@@ -431,6 +431,7 @@ impl Dsns {
     }
 
     /// What the DSN has to say of which recipient.
+    /// Decides RFC 5321 section 6.1, RFC 3461 section 5.2.2.
     fn rows(
         &self,
         pending: &PendingDsn,
@@ -646,7 +647,8 @@ struct Row {
     expired: bool,
 }
 
-/// The host that reported (RFC 3464 section 2.3.5): behind a socket of this machine that is this one.
+/// The host that reported: behind a socket of this machine that is this one.
+/// Decides RFC 3464 section 2.3.5.
 fn remote_mta<'a>(why: &'a Cause, hostname: &'a Domain) -> Option<&'a str> {
     match &why.at {
         Some(Place::Host { name, .. }) => Some(name),

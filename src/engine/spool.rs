@@ -274,6 +274,8 @@ impl Spool {
         }
     }
 
+    /// A message is durable: it is in the queue, and whoever brought it is told.
+    /// Decides RFC 5321 section 6.1.
     fn message_committed(
         &mut self,
         message: Appended,

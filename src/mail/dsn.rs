@@ -124,6 +124,7 @@ impl Action {
 
 impl Notice<'_> {
     /// Writes the notice.
+    /// Decides RFC 3464 section 2.1.
     pub fn build(&self, entropy: &mut dyn Entropy) -> Message {
         count(Unit::Field, self.reports.len());
         let smtputf8 = self.needs_smtputf8();
@@ -315,6 +316,8 @@ impl Notice<'_> {
         text
     }
 
+    /// The second part: the fields about the message, then those about each recipient.
+    /// Decides RFC 3464 section 2.2.
     fn status_part(&self) -> String {
         let mut text = String::new();
         let mut field = |name: &str, value: &str| append_field(&mut text, name, value);
@@ -331,6 +334,7 @@ impl Notice<'_> {
     }
 
     /// Media type and contents of the third part.
+    /// Decides RFC 3462 section 2.
     fn original_part(&self, smtputf8: bool) -> (&'static str, Vec<u8>) {
         let Original { header, body } = self.original;
         if let Some(body) = body.filter(|body| {
@@ -356,6 +360,8 @@ impl Notice<'_> {
 }
 
 impl Report<'_> {
+    /// The status as a DSN says it.
+    /// Decides RFC 3464 section 2.3.4.
     fn status(&self) -> EnhancedCode {
         if self.action == Action::Failed && self.status.is_transient() {
             self.status.as_permanent()
@@ -405,6 +411,8 @@ impl Report<'_> {
         }
     }
 
+    /// Appends the fields about a recipient.
+    /// Decides RFC 3464 section 2.3.
     fn append_status(&self, text: &mut String, retry_until: Option<Timestamp>) {
         let mut field = |name: &str, value: &str| append_field(text, name, value);
         let mailbox = &self.recipient.mailbox;

@@ -96,6 +96,7 @@ impl Protocol {
 
 impl Received<'_> {
     /// The whole field, folded, with its line end.
+    /// Decides RFC 5321 section 4.4.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut field = Folded::new("Received:");
         let protocol = match self.source {

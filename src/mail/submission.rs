@@ -24,6 +24,7 @@ pub struct Added<'a> {
 
 impl Added<'_> {
     /// The fields that `header` lacks, ready to stand before it; empty where it lacks none.
+    /// Decides RFC 6409 section 8.2.
     pub fn missing_fields(&self, header: &Header, entropy: &mut dyn Entropy) -> Vec<u8> {
         let mut fields = String::new();
         if let Some(author) = self.author
@@ -45,6 +46,7 @@ impl Added<'_> {
 }
 
 /// A new message identifier (RFC 5322 section 3.6.4), in its angle brackets.
+/// Decides RFC 6409 section 8.3.
 pub fn message_id(id: QueueId, hostname: &Domain, entropy: &mut dyn Entropy) -> String {
     format!("<{id}.{:016x}@{hostname}>", entropy.next_u64())
 }

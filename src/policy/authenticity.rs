@@ -204,6 +204,7 @@ impl Examination {
 
 impl Findings {
     /// What is done with the message where these are the rules.
+    /// Decides RFC 9989 section 5.4.
     pub fn judge(&self, mode: Dmarc, quarantine: Quarantine, trusted: &[Domain]) -> Judgement {
         if mode != Dmarc::Enforce {
             return Judgement::Take;
@@ -338,6 +339,7 @@ impl Findings {
     }
 
     /// The sets of trusted sealers who saw what came to us: nothing was changed since, or only by others that are trusted.
+    /// Decides RFC 8617 section 7.2.1.
     fn vouching<'a>(&'a self, trusted: &'a [Domain]) -> impl Iterator<Item = &'a arc::SealedSet> {
         let oldest_pass = match self.arc.outcome {
             arc::Outcome::Pass { oldest_pass } if self.arc.partial.is_none() => Some(oldest_pass),

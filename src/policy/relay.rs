@@ -206,6 +206,7 @@ pub fn returned(
 }
 
 /// Follows the aliases from an address of a served domain to where they end.
+/// Decides RFC 5321 section 3.9.1.
 pub fn expand(config: &Config, mailbox: &Mailbox) -> Result<Vec<Goal>, Refusal> {
     let mut expansion = Expansion::new(config);
     expansion.visit(mailbox)?;
@@ -294,7 +295,8 @@ fn find<'a>(config: &'a Config, served: &'a ServedDomain, mailbox: &Mailbox) -> 
         .or_else(|| served.catch_all.as_ref().map(Lead::Alias))
 }
 
-/// `Postmaster` alone is always an address (RFC 5321 section 4.5.1); other names are completed for local processes.
+/// `Postmaster` alone is always an address; other names are completed for local processes.
+/// Decides RFC 5321 section 4.5.1.
 fn bare<'a>(config: &'a Config, client: &Client, local: &str) -> Result<Start<'a>, Refusal> {
     let key = crate::address::local_key(local);
     if is_program_here(client) && !is_role(&key) {

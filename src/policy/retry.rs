@@ -11,6 +11,7 @@ use crate::entropy::Entropy;
 pub const DELAY_MAX: Duration = Duration::from_secs(LAST_S + LAST_S / 10);
 
 /// How long to wait after so many failed attempts.
+/// Decides RFC 5321 section 4.5.4.1.
 pub fn delay(attempts: u16, entropy: &mut dyn Entropy) -> Duration {
     let step = usize::from(attempts.saturating_sub(1));
     let seconds = STEPS_S.get(step).copied().unwrap_or(LAST_S);

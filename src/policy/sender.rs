@@ -13,6 +13,7 @@ use crate::config::{Config, Target};
 use crate::limits::{ALIAS_DEPTH_MAX, ALIAS_TARGETS_MAX};
 
 /// Whether the user with this login may send as `address`.
+/// Decides RFC 6409 section 6.1.
 pub fn may_send_as(config: &Config, login: &Mailbox, address: &Mailbox) -> bool {
     let Some(user) = config.user(login) else {
         return false; // removed since they logged in

@@ -359,7 +359,8 @@ impl Session {
         self.requests.pop_front()
     }
 
-    /// How long to wait for the server now (RFC 5321 section 4.5.3.2); `None` while it is our turn.
+    /// How long to wait for the server now; `None` while it is our turn.
+    /// Decides RFC 5321 section 4.5.3.2.
     pub fn timeout(&self) -> Option<Duration> {
         match &self.state {
             State::Ready | State::Over => None,
@@ -653,6 +654,7 @@ impl Session {
     }
 
     /// Whether a banner is of a host with our name, which cannot be another's.
+    /// Decides RFC 5321 section 6.3.
     fn is_ourselves(&self, banner: &RemoteReply) -> bool {
         if self.protocol == Protocol::Lmtp {
             return false;
@@ -670,6 +672,8 @@ impl Session {
         self.state = State::Ehlo;
     }
 
+    /// The extensions are known: on to STARTTLS, where it is wanted.
+    /// Decides RFC 3207 section 4.
     fn after_ehlo(&mut self, out: &mut Vec<u8>) {
         match self.tls {
             Tls::Opportunistic | Tls::Required if self.extensions.starttls => {
@@ -838,7 +842,8 @@ fn say_base64(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Whether a refusal of AUTH is of how it was said, not of who said it (RFC 4954 section 6): another way may do.
+/// Whether a refusal of AUTH is of how it was said, not of who said it: another way may do.
+/// Decides RFC 4954 section 6.
 fn is_of_the_way(reply: &RemoteReply) -> bool {
     matches!(reply.code, 500..=504 | 534)
 }
@@ -847,8 +852,9 @@ fn is_of_the_way(reply: &RemoteReply) -> bool {
 /// take (RFC 5321 section 4.5.3.1.8).
 const RECIPIENTS_PER_TRANSACTION: usize = 100;
 
-/// Whether a refusal of RCPT is of the number of recipients: 452, and 552 of older servers (RFC 5321 section 4.5.3.1.10),
+/// Whether a refusal of RCPT is of the number of recipients: 452, and 552 of older servers,
 /// with X.5.3 or without a status.
+/// Decides RFC 5321 section 4.5.3.1.10.
 fn too_many_recipients(reply: &RemoteReply) -> bool {
     let may_be = matches!(reply.code, 452 | 552);
     let too_many = EnhancedCode::new(4, 5, 3);
@@ -864,7 +870,8 @@ fn is_farewell(reply: &RemoteReply) -> bool {
 }
 
 /// Whether a refusal may be of clear text and not of the mail: 530 (RFC 3207 section 4), 523 and 538 (RFC 4954
-/// section 6), a status about security (RFC 3463 section 3.8), and a bare 554, which gives no reason.
+/// section 6), a status about security, and a bare 554, which gives no reason.
+/// Decides RFC 3463 section 3.8.
 fn may_want_tls(reply: &RemoteReply) -> bool {
     matches!(reply.code, 523 | 530 | 538)
         || match reply.enhanced {

@@ -210,6 +210,8 @@ fn bare(command: Command, argument: Option<&str>) -> Result<Command, CommandErro
     }
 }
 
+/// Reads the name that EHLO or HELO has.
+/// Decides RFC 5321 section 4.1.1.1.
 fn hello(
     extended: Greeting,
     argument: Option<&str>,
@@ -285,6 +287,7 @@ fn bare_path(argument: &str) -> Result<(&str, &str), CommandError> {
 }
 
 /// The parameters as (keyword in capitals, value), in order; a keyword may come once.
+/// Decides RFC 5321 section 4.1.1.11.
 fn parameters(text: &str) -> Result<Vec<(String, Option<&str>)>, CommandError> {
     let mut list: Vec<(String, Option<&str>)> = Vec::new();
     for word in text.split(' ').filter(|word| !word.is_empty()) {
@@ -305,6 +308,8 @@ fn parameters(text: &str) -> Result<Vec<(String, Option<&str>)>, CommandError> {
     Ok(list)
 }
 
+/// Reads the reverse-path of MAIL and its parameters.
+/// Decides RFC 5321 section 4.1.1.2, RFC 3461 section 4.3, RFC 3461 section 4.4, RFC 4954 section 5.
 fn mail(argument: &str, grammar: Grammar) -> Result<Command, CommandError> {
     let (address, rest) = path(keyword(argument, "FROM:")?, grammar)?;
     let mut known = MailParameters::default();
@@ -351,6 +356,8 @@ fn mail(argument: &str, grammar: Grammar) -> Result<Command, CommandError> {
     })
 }
 
+/// Reads the forward-path of RCPT and its parameters.
+/// Decides RFC 5321 section 4.1.1.3.
 fn rcpt(argument: &str, grammar: Grammar) -> Result<Command, CommandError> {
     let (address, rest) = path(keyword(argument, "TO:")?, grammar)?;
     let (mut notify, mut original) = (Notify::Default, None);
@@ -385,6 +392,8 @@ fn source_route(address: &str) -> Option<&str> {
     rest.split_once(':').map(|(_, mailbox)| mailbox)
 }
 
+/// Reads the value of NOTIFY.
+/// Decides RFC 3461 section 4.1.
 fn parse_notify(value: &str) -> Result<Notify, CommandError> {
     if value.eq_ignore_ascii_case("NEVER") {
         return Ok(Notify::Never);
@@ -408,6 +417,8 @@ fn parse_notify(value: &str) -> Result<Notify, CommandError> {
     })
 }
 
+/// Reads the value of ORCPT.
+/// Decides RFC 3461 section 4.2.
 fn parse_original(value: &str) -> Result<Box<str>, CommandError> {
     if value.len() > ORCPT_BYTES_MAX {
         return Err(CommandError::BadParameter);
@@ -468,7 +479,8 @@ fn auth(argument: &str) -> Result<Command, CommandError> {
     })
 }
 
-/// A decimal number of at most 20 digits (RFC 1870 section 4) that fits 64 bits.
+/// A decimal number of at most 20 digits that fits 64 bits.
+/// Decides RFC 1870 section 4.
 fn number(text: &str) -> Result<u64, CommandError> {
     if text.is_empty() || text.len() > 20 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(CommandError::BadParameter);

@@ -179,6 +179,8 @@ impl Decoder {
         }
     }
 
+    /// Takes text within a line, whose length counts.
+    /// Decides RFC 5321 section 4.5.3.1.6.
     fn text(&mut self, run: &[u8], out: &mut Vec<u8>) {
         self.at = At::Middle;
         self.line_len = self.line_len.saturating_add(run.len());
@@ -189,6 +191,7 @@ impl Decoder {
     }
 
     /// One byte at a place where the line structure matters.
+    /// Decides RFC 5321 section 4.5.2.
     fn step(&mut self, byte: u8, out: &mut Vec<u8>) {
         match (self.at, byte) {
             (At::LineStart, b'.') if self.framing == Framing::Dot => self.at = At::Dot,
@@ -266,6 +269,7 @@ impl Default for Encoder {
 
 impl Encoder {
     /// Appends `bytes` to `out` with dots stuffed.
+    /// Decides RFC 5321 section 4.5.2.
     pub fn encode(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
         out.reserve(bytes.len().saturating_add(8));
         while !bytes.is_empty() {

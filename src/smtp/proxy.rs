@@ -117,6 +117,7 @@ impl HeaderReader {
     }
 
     /// Section 2.2, behind the signature.
+    /// Decides PROXY protocol section 2.2.
     fn block_origin(&self, command: u8, family: u8, block: &[u8]) -> Result<Origin, ProxyError> {
         if command >> 4 != 2 {
             return Err(ProxyError::Version);
@@ -144,6 +145,8 @@ impl HeaderReader {
         Ok(origin)
     }
 
+    /// Checks the values behind the addresses, the checksum among them.
+    /// Decides PROXY protocol section 2.2.3.
     fn check_values(&self, values: &[u8]) -> Result<(), ProxyError> {
         let mut rest = values;
         let mut sum = None;
@@ -180,6 +183,7 @@ fn begins(taken: &[u8], start: &[u8]) -> bool {
 }
 
 /// Section 2.1, without the line end.
+/// Decides PROXY protocol section 2.1.
 fn line_origin(line: &[u8]) -> Result<Origin, ProxyError> {
     let line = std::str::from_utf8(line).map_err(|_| ProxyError::Line)?;
     let mut words = line.split(' ').skip(1);

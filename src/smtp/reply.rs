@@ -21,9 +21,9 @@ pub struct Reply {
 
 /// Makes the table: a constant for each cause, and the list of them all for the test.
 macro_rules! replies {
-    ($($(#[$doc:meta])* $name:ident = $code:literal [$class:literal $subject:literal $detail:literal] $text:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $code:literal $enhanced:literal $text:literal;)*) => {
         impl Reply {
-            $($(#[$doc])* pub const $name: Self = Self::fixed($code, EnhancedCode::new($class, $subject, $detail), $text);)*
+            $($(#[$doc])* pub const $name: Self = Self::fixed($code, EnhancedCode::written($enhanced), $text);)*
         }
 
         #[cfg(test)]
@@ -33,202 +33,202 @@ macro_rules! replies {
 
 replies! {
     /// Answer to QUIT.
-    BYE = 221 [2 0 0] "Bye";
+    BYE = 221 "2.0.0" "Bye";
     /// Answer to RSET and NOOP.
-    OK = 250 [2 0 0] "OK";
+    OK = 250 "2.0.0" "OK";
     /// Answer to MAIL.
-    SENDER_OK = 250 [2 1 0] "Sender OK";
+    SENDER_OK = 250 "2.1.0" "Sender OK";
     /// Answer to RCPT.
-    RECIPIENT_OK = 250 [2 1 5] "Recipient OK";
+    RECIPIENT_OK = 250 "2.1.5" "Recipient OK";
     /// Answer to a BDAT that is not the last.
-    CHUNK_OK = 250 [2 0 0] "Chunk taken";
+    CHUNK_OK = 250 "2.0.0" "Chunk taken";
     /// Answer to STARTTLS.
-    START_TLS = 220 [2 0 0] "Ready to start TLS";
+    START_TLS = 220 "2.0.0" "Ready to start TLS";
     /// AUTH is done.
-    AUTHENTICATED = 235 [2 7 0] "Authentication succeeded";
+    AUTHENTICATED = 235 "2.7.0" "Authentication succeeded";
     /// Answer to VRFY (RFC 5321 section 3.5.3).
-    CANNOT_VERIFY = 252 [2 1 5] "Cannot verify, but will try to deliver";
+    CANNOT_VERIFY = 252 "2.1.5" "Cannot verify, but will try to deliver";
     /// Answer to HELP.
-    HELP = 214 [2 0 0] "See RFC 5321";
+    HELP = 214 "2.0.0" "See RFC 5321";
 
     /// The line holds a bare CR or LF.
-    BARE_NEWLINE = 500 [5 5 2] "Lines end with CRLF, and this one holds a lone CR or LF";
+    BARE_NEWLINE = 500 "5.5.2" "Lines end with CRLF, and this one holds a lone CR or LF";
     /// The line holds control characters or is no UTF-8.
-    BAD_CHARACTER = 500 [5 5 2] "The line holds bytes that cannot stand in a command";
+    BAD_CHARACTER = 500 "5.5.2" "The line holds bytes that cannot stand in a command";
     /// The line is too long.
-    LINE_TOO_LONG = 500 [5 5 6] "Line too long";
+    LINE_TOO_LONG = 500 "5.5.6" "Line too long";
     /// No such verb.
-    UNKNOWN_VERB = 500 [5 5 1] "Command not recognised";
+    UNKNOWN_VERB = 500 "5.5.1" "Command not recognised";
     /// HTTP and the like.
-    FOREIGN_PROTOCOL = 554 [5 5 1] "This is an SMTP server";
+    FOREIGN_PROTOCOL = 554 "5.5.1" "This is an SMTP server";
     /// A command that is not offered.
-    NOT_IMPLEMENTED = 502 [5 5 1] "Command not implemented";
+    NOT_IMPLEMENTED = 502 "5.5.1" "Command not implemented";
     /// Arguments that do not fit.
-    SYNTAX = 501 [5 5 4] "Syntax error in parameters";
+    SYNTAX = 501 "5.5.4" "Syntax error in parameters";
     /// An argument where there is none.
-    UNEXPECTED_ARGUMENT = 501 [5 5 4] "This command takes no parameters";
+    UNEXPECTED_ARGUMENT = 501 "5.5.4" "This command takes no parameters";
     /// UTF-8 without SMTPUTF8.
-    NEEDS_SMTPUTF8 = 553 [5 6 7] "The address needs SMTPUTF8";
+    NEEDS_SMTPUTF8 = 553 "5.6.7" "The address needs SMTPUTF8";
     /// A parameter that nobody announced.
-    UNKNOWN_PARAMETER = 555 [5 5 4] "Parameter not recognised";
+    UNKNOWN_PARAMETER = 555 "5.5.4" "Parameter not recognised";
     /// A parameter with a value that it cannot have.
-    BAD_PARAMETER = 501 [5 5 4] "Parameter malformed or given twice";
+    BAD_PARAMETER = 501 "5.5.4" "Parameter malformed or given twice";
     /// The reverse-path is no address.
-    BAD_SENDER = 501 [5 1 7] "The sender is not a valid address";
+    BAD_SENDER = 501 "5.1.7" "The sender is not a valid address";
     /// A rewritten sender whose time is over.
-    RETURN_EXPIRED = 550 [5 1 1] "The return address has expired";
+    RETURN_EXPIRED = 550 "5.1.1" "The return address has expired";
     /// A rewritten sender that was not made here.
-    RETURN_FORGED = 550 [5 7 1] "The return address was not made here";
+    RETURN_FORGED = 550 "5.7.1" "The return address was not made here";
     /// A rewritten sender to which too much was sent.
-    RETURN_SPENT = 550 [5 7 1] "Too many messages went to this return address, it takes no more";
+    RETURN_SPENT = 550 "5.7.1" "Too many messages went to this return address, it takes no more";
     /// A rewritten sender of the first release, and a sender that is not the null one.
-    RETURN_FOR_NULL = 550 [5 7 1] "This return address takes notifications only, whose sender is <>";
+    RETURN_FOR_NULL = 550 "5.7.1" "This return address takes notifications only, whose sender is <>";
     /// A rewritten sender, and a sender that nothing shows to be one.
-    RETURN_UNVOUCHED = 550 [5 7 1] "A return address takes notifications, and mail of a sender that SPF or DKIM vouches for";
+    RETURN_UNVOUCHED = 550 "5.7.1" "A return address takes notifications, and mail of a sender that SPF or DKIM vouches for";
     /// A forward-path is no address.
-    BAD_RECIPIENT = 501 [5 1 3] "The recipient is not a valid address";
+    BAD_RECIPIENT = 501 "5.1.3" "The recipient is not a valid address";
     /// A command out of order.
-    BAD_SEQUENCE = 503 [5 5 1] "Commands out of order";
+    BAD_SEQUENCE = 503 "5.5.1" "Commands out of order";
     /// DATA without an accepted recipient.
-    NO_RECIPIENTS = 554 [5 5 1] "No valid recipients";
+    NO_RECIPIENTS = 554 "5.5.1" "No valid recipients";
     /// DATA behind BDAT or the other way round.
-    MIXED_BODY = 503 [5 5 1] "DATA and BDAT cannot be mixed";
+    MIXED_BODY = 503 "5.5.1" "DATA and BDAT cannot be mixed";
     /// More recipients than LIMITS announced.
-    TOO_MANY_RECIPIENTS = 452 [4 5 3] "Too many recipients, send the rest in another transaction";
+    TOO_MANY_RECIPIENTS = 452 "4.5.3" "Too many recipients, send the rest in another transaction";
 
     /// The port is for users.
-    AUTH_REQUIRED = 530 [5 7 0] "Authentication required";
+    AUTH_REQUIRED = 530 "5.7.0" "Authentication required";
     /// The port is for users, and they need TLS first.
-    STARTTLS_REQUIRED = 530 [5 7 0] "Issue STARTTLS first";
+    STARTTLS_REQUIRED = 530 "5.7.0" "Issue STARTTLS first";
     /// AUTH in clear.
-    AUTH_NEEDS_TLS = 538 [5 7 11] "Encryption required: issue STARTTLS before AUTH";
+    AUTH_NEEDS_TLS = 538 "5.7.11" "Encryption required: issue STARTTLS before AUTH";
     /// AUTH where it is not offered.
-    AUTH_NOT_OFFERED = 502 [5 5 1] "AUTH is not offered on this port, use 465 or 587";
+    AUTH_NOT_OFFERED = 502 "5.5.1" "AUTH is not offered on this port, use 465 or 587";
     /// AUTH twice, or in a transaction.
-    AUTH_OUT_OF_ORDER = 503 [5 5 1] "AUTH is not possible now";
+    AUTH_OUT_OF_ORDER = 503 "5.5.1" "AUTH is not possible now";
     /// No such mechanism.
-    AUTH_MECHANISM = 504 [5 5 4] "Mechanism not offered";
+    AUTH_MECHANISM = 504 "5.5.4" "Mechanism not offered";
     /// A response that is not base64 or not of its mechanism's form.
-    AUTH_MALFORMED = 501 [5 5 2] "Malformed authentication response";
+    AUTH_MALFORMED = 501 "5.5.2" "Malformed authentication response";
     /// A response that is too long.
-    AUTH_TOO_LONG = 500 [5 5 6] "Authentication response too long";
+    AUTH_TOO_LONG = 500 "5.5.6" "Authentication response too long";
     /// The client gave up.
-    AUTH_CANCELLED = 501 [5 7 0] "Authentication cancelled";
+    AUTH_CANCELLED = 501 "5.7.0" "Authentication cancelled";
     /// Wrong login or password.
-    AUTH_FAILED = 535 [5 7 8] "Authentication failed: login or password is wrong";
+    AUTH_FAILED = 535 "5.7.8" "Authentication failed: login or password is wrong";
     /// Too many failures from this address.
-    AUTH_THROTTLED = 421 [4 7 0] "Too many authentication failures, try again later";
+    AUTH_THROTTLED = 421 "4.7.0" "Too many authentication failures, try again later";
     /// The workers have too much to do.
-    AUTH_BUSY = 454 [4 3 2] "Authentication is busy, try again in a moment";
+    AUTH_BUSY = 454 "4.3.2" "Authentication is busy, try again in a moment";
     /// STARTTLS where it cannot be.
-    TLS_NOT_NOW = 503 [5 5 1] "STARTTLS is not possible now";
+    TLS_NOT_NOW = 503 "5.5.1" "STARTTLS is not possible now";
     /// There is no certificate.
-    TLS_UNAVAILABLE = 454 [4 7 0] "TLS is not available";
+    TLS_UNAVAILABLE = 454 "4.7.0" "TLS is not available";
 
     /// A hello that is none.
-    BAD_HELLO = 501 [5 5 2] "Say hello with a domain or an address in brackets";
+    BAD_HELLO = 501 "5.5.2" "Say hello with a domain or an address in brackets";
     /// A hello with our name or address.
-    OUR_HELLO = 550 [5 7 1] "Say hello with your own name, this one is ours";
+    OUR_HELLO = 550 "5.7.1" "Say hello with your own name, this one is ours";
     /// Too many connections in a minute.
-    TOO_MANY_CONNECTIONS = 421 [4 7 0] "Too many connections from your address in a minute, try again later";
+    TOO_MANY_CONNECTIONS = 421 "4.7.0" "Too many connections from your address in a minute, try again later";
     /// Too many messages in a minute.
-    TOO_MANY_MESSAGES = 450 [4 7 0] "Too many messages from your address in a minute, try again later";
+    TOO_MANY_MESSAGES = 450 "4.7.0" "Too many messages from your address in a minute, try again later";
     /// Too many recipients in a minute.
-    TOO_MANY_RECIPIENTS_NOW = 450 [4 7 0] "Too many recipients from your address in a minute, try again later";
+    TOO_MANY_RECIPIENTS_NOW = 450 "4.7.0" "Too many recipients from your address in a minute, try again later";
     /// Too many recipients who do not exist.
-    TOO_MANY_UNKNOWN = 421 [4 7 0] "Too many addresses that do not exist here, try again later";
+    TOO_MANY_UNKNOWN = 421 "4.7.0" "Too many addresses that do not exist here, try again later";
     /// The first attempt of a stranger.
-    GREYLISTED = 451 [4 7 1] "Not known here yet, try again in some minutes";
+    GREYLISTED = 451 "4.7.1" "Not known here yet, try again in some minutes";
 
     /// A host that may not relay, to a domain that is not served.
-    RELAY_DENIED = 550 [5 7 1] "Relaying denied: authenticate on port 465 or 587 first";
+    RELAY_DENIED = 550 "5.7.1" "Relaying denied: authenticate on port 465 or 587 first";
     /// The same, to a program of this machine.
-    RELAY_DENIED_LOCALLY = 550 [5 7 1] "Relaying denied: use sendmail or authenticate on port 465 or 587, or list 127.0.0.1 and ::1 in networks under [relay]";
+    RELAY_DENIED_LOCALLY = 550 "5.7.1" "Relaying denied: use sendmail or authenticate on port 465 or 587, or list 127.0.0.1 and ::1 in networks under [relay]";
     /// An address that tries to smuggle another.
-    ROUTED_ADDRESS = 550 [5 7 1] "Addresses with a route in them are not relayed";
+    ROUTED_ADDRESS = 550 "5.7.1" "Addresses with a route in them are not relayed";
     /// A local part alone.
-    NO_DOMAIN = 550 [5 7 1] "The address needs a domain";
+    NO_DOMAIN = 550 "5.7.1" "The address needs a domain";
     /// An address literal.
-    LITERAL_ADDRESS = 550 [5 7 1] "Mail to address literals is not relayed";
+    LITERAL_ADDRESS = 550 "5.7.1" "Mail to address literals is not relayed";
     /// Nobody of that name.
-    UNKNOWN_RECIPIENT = 550 [5 1 1] "No such address here";
+    UNKNOWN_RECIPIENT = 550 "5.1.1" "No such address here";
     /// Aliases in a circle or too deep.
-    ALIAS_LOOP = 550 [5 4 6] "The address is an alias that leads to itself";
+    ALIAS_LOOP = 550 "5.4.6" "The address is an alias that leads to itself";
     /// An address with too many targets.
-    ALIAS_TOO_WIDE = 550 [5 4 6] "The address is an alias with too many targets";
+    ALIAS_TOO_WIDE = 550 "5.4.6" "The address is an alias with too many targets";
     /// The reverse-path is somebody else's.
-    SENDER_NOT_YOURS = 553 [5 7 1] "You may not send as this address: use your own, or have it listed in send_as of your login";
+    SENDER_NOT_YOURS = 553 "5.7.1" "You may not send as this address: use your own, or have it listed in send_as of your login";
     /// The From field is somebody else's.
-    FROM_NOT_YOURS = 553 [5 7 1] "The From field names an address that is not yours: use your own, or have it listed in send_as of your login";
+    FROM_NOT_YOURS = 553 "5.7.1" "The From field names an address that is not yours: use your own, or have it listed in send_as of your login";
     /// There is no usable From.
-    FROM_MALFORMED = 550 [5 6 0] "The message needs one From field with a valid address";
+    FROM_MALFORMED = 550 "5.6.0" "The message needs one From field with a valid address";
     /// There is no From field, or no address in it.
-    FROM_MISSING = 550 [5 6 0] "The message says nowhere who wrote it: it needs a From field with an address";
+    FROM_MISSING = 550 "5.6.0" "The message says nowhere who wrote it: it needs a From field with an address";
     /// There are several From fields.
-    FROM_DUPLICATE = 550 [5 6 0] "The message has more than one From field: it needs exactly one";
+    FROM_DUPLICATE = 550 "5.6.0" "The message has more than one From field: it needs exactly one";
     /// Readers would disagree on whose address is in From.
-    FROM_AMBIGUOUS = 550 [5 6 0] "The From field can be read in more than one way: write it as \"Name\" <address>, with one address";
+    FROM_AMBIGUOUS = 550 "5.6.0" "The From field can be read in more than one way: write it as \"Name\" <address>, with one address";
     /// More authors than are looked at.
-    FROM_TOO_MANY = 550 [5 6 0] "The From field names too many authors";
+    FROM_TOO_MANY = 550 "5.6.0" "The From field names too many authors";
     /// What the client might do when it named its recipients, it may not do any more.
-    NO_LONGER_TRUSTED = 451 [4 7 1] "What you may send has changed, begin again";
+    NO_LONGER_TRUSTED = 451 "4.7.1" "What you may send has changed, begin again";
     /// Whether the author's domain sent the message cannot be told now.
-    AUTHENTICITY_UNKNOWN = 451 [4 7 0] "SPF or DKIM cannot be checked now, try again later";
+    AUTHENTICITY_UNKNOWN = 451 "4.7.0" "SPF or DKIM cannot be checked now, try again later";
     /// The hook does not say now what becomes of the message.
-    HOOK_DEFERS = 451 [4 7 0] "The message cannot be judged now, try again later";
+    HOOK_DEFERS = 451 "4.7.0" "The message cannot be judged now, try again later";
     /// Too many messages.
-    RATE_EXCEEDED = 451 [4 7 1] "Too many messages in the last hour, try again later";
+    RATE_EXCEEDED = 451 "4.7.1" "Too many messages in the last hour, try again later";
 
     /// Bare CR, bare LF or NUL in the body.
-    BODY_NEWLINE = 554 [5 6 0] "The message holds a lone CR or LF; it is refused and the session ends";
+    BODY_NEWLINE = 554 "5.6.0" "The message holds a lone CR or LF; it is refused and the session ends";
     /// NUL in the body.
-    BODY_NUL = 554 [5 6 0] "The message holds a NUL byte; it is refused and the session ends";
+    BODY_NUL = 554 "5.6.0" "The message holds a NUL byte; it is refused and the session ends";
     /// A line over 998 bytes.
-    BODY_LONG_LINE = 554 [5 6 0] "The message holds a line of more than 998 bytes: encode it as quoted-printable or base64";
+    BODY_LONG_LINE = 554 "5.6.0" "The message holds a line of more than 998 bytes: encode it as quoted-printable or base64";
     /// The header block is none.
-    HEADER_MALFORMED = 554 [5 6 0] "The message does not begin with a header";
+    HEADER_MALFORMED = 554 "5.6.0" "The message does not begin with a header";
     /// Where the header ends cannot be told, and that counts.
-    HEADER_DISPUTED = 550 [5 6 0] "The header has a line that is no field, and fields behind it that would count: mend or remove it";
+    HEADER_DISPUTED = 550 "5.6.0" "The header has a line that is no field, and fields behind it that would count: mend or remove it";
     /// The header block is too long.
-    HEADER_TOO_LONG = 554 [5 6 0] "The header of the message is too long";
+    HEADER_TOO_LONG = 554 "5.6.0" "The header of the message is too long";
     /// Over the size that SIZE announced.
-    TOO_BIG = 552 [5 3 4] "The message is larger than this server takes";
+    TOO_BIG = 552 "5.3.4" "The message is larger than this server takes";
     /// More than 100 Received fields.
-    LOOP = 554 [5 4 6] "The message has passed too many hosts: a mail loop";
+    LOOP = 554 "5.4.6" "The message has passed too many hosts: a mail loop";
 
     /// The disk is full.
-    NO_SPACE = 452 [4 3 1] "Not enough space on the disk, try again later";
+    NO_SPACE = 452 "4.3.1" "Not enough space on the disk, try again later";
     /// Memory is short.
-    NO_MEMORY = 452 [4 3 1] "Not enough memory now, try again later";
+    NO_MEMORY = 452 "4.3.1" "Not enough memory now, try again later";
     /// The disk failed.
-    STORE_FAILED = 451 [4 3 0] "The message could not be stored, try again later";
+    STORE_FAILED = 451 "4.3.0" "The message could not be stored, try again later";
     /// A signature could not be made.
-    SIGNING_FAILED = 451 [4 3 0] "The message could not be signed, try again later";
+    SIGNING_FAILED = 451 "4.3.0" "The message could not be signed, try again later";
 
     /// A host that is no proxy, on the port for proxies.
-    NOT_A_PROXY = 554 [5 7 1] "This port is for proxies, and your address is none of theirs";
+    NOT_A_PROXY = 554 "5.7.1" "This port is for proxies, and your address is none of theirs";
     /// Talk before the banner.
-    EARLY_TALKER = 554 [5 5 1] "Wait for the banner before you talk";
+    EARLY_TALKER = 554 "5.5.1" "Wait for the banner before you talk";
     /// Too many errors.
-    TOO_MANY_ERRORS = 421 [4 7 0] "Too many errors";
+    TOO_MANY_ERRORS = 421 "4.7.0" "Too many errors";
     /// Too many failures of AUTH.
-    TOO_MANY_AUTH_FAILURES = 421 [4 7 0] "Too many authentication failures";
+    TOO_MANY_AUTH_FAILURES = 421 "4.7.0" "Too many authentication failures";
     /// Too many commands that lead nowhere.
-    TOO_MANY_COMMANDS = 421 [4 7 0] "Too many commands";
+    TOO_MANY_COMMANDS = 421 "4.7.0" "Too many commands";
     /// Too slow.
-    TIMEOUT = 421 [4 4 2] "Timeout: nothing came for too long";
+    TIMEOUT = 421 "4.4.2" "Timeout: nothing came for too long";
     /// Body or line without an end.
-    TOO_MUCH_GARBAGE = 421 [4 7 0] "Too much data for a message that is refused";
+    TOO_MUCH_GARBAGE = 421 "4.7.0" "Too much data for a message that is refused";
     /// Too many sessions.
-    TOO_MANY_SESSIONS = 421 [4 7 0] "Too many sessions from your address";
+    TOO_MANY_SESSIONS = 421 "4.7.0" "Too many sessions from your address";
     /// A user has more sessions than are left for all others.
-    TOO_MANY_SESSIONS_OF_USER = 421 [4 7 0] "Too many sessions of this user";
+    TOO_MANY_SESSIONS_OF_USER = 421 "4.7.0" "Too many sessions of this user";
     /// The whole server is full.
-    SERVER_BUSY = 421 [4 3 2] "Too busy, try again later";
+    SERVER_BUSY = 421 "4.3.2" "Too busy, try again later";
     /// The session keeps much while there is little for its like.
-    NO_ROOM_FOR_SESSION = 421 [4 3 2] "Not enough memory for this session now, try again later";
+    NO_ROOM_FOR_SESSION = 421 "4.3.2" "Not enough memory for this session now, try again later";
     /// The daemon is being stopped.
-    SHUTTING_DOWN = 421 [4 3 2] "Shutting down, try again in a moment";
+    SHUTTING_DOWN = 421 "4.3.2" "Shutting down, try again in a moment";
 }
 
 impl Reply {
@@ -248,6 +248,7 @@ impl Reply {
     };
 
     /// The banner.
+    /// Decides RFC 5321 section 4.3.1.
     pub fn banner(hostname: &str) -> Self {
         Self {
             code: 220,
@@ -339,6 +340,7 @@ impl Reply {
     }
 
     /// Appends the reply as it goes over the wire.
+    /// Decides RFC 5321 section 4.2.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.code.to_string().as_bytes());
         out.push(b' ');
@@ -512,6 +514,8 @@ impl ReplyReader {
         result
     }
 
+    /// Reads one line of a reply: its code, and whether more follow.
+    /// Decides RFC 5321 section 4.2.1.
     fn take_line(&mut self, line: &[u8]) -> Result<Option<RemoteReply>, ReplyError> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -546,6 +550,7 @@ impl ReplyReader {
 }
 
 /// Text for a reply of ours: printable ASCII, cut where a reply line would be too long.
+/// Decides RFC 5321 section 4.5.3.1.5.
 fn ascii(text: &str) -> String {
     let mut text = Ascii(text.as_bytes()).to_string();
     text.truncate(REPLY_TEXT_CHARS_MAX); // all ASCII

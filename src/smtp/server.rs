@@ -390,6 +390,7 @@ impl Session {
     }
 
     /// How long the peer may be silent now (RFC 5321 section 4.5.3.2); `None` while the owner has to answer.
+    /// Decides RFC 5321 section 4.5.3.2.7.
     pub fn timeout(&self) -> Option<Duration> {
         match self.state {
             State::Waiting(_) | State::Closed => None,
@@ -476,6 +477,7 @@ impl Session {
     }
 
     /// Takes one whole line off the input; replies itself to one that is too long.
+    /// Decides RFC 5321 section 4.5.3.1.4.
     fn line<'a>(&mut self, input: &mut &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
         let (max, reply) = match self.state {
             State::Auth => (AUTH_LINE_BYTES_MAX, Reply::AUTH_TOO_LONG),
@@ -526,6 +528,7 @@ impl Session {
 
     /// Length of the first line, and how it ends. Only CRLF ends a line, unless the client may end it with less: one with
     /// a lone LF goes on, and is refused as a whole.
+    /// Decides RFC 5321 section 2.3.8.
     fn line_end(&self, input: &[u8]) -> Option<(usize, LineEnd)> {
         if self.tolerance != Tolerance::LineEnds {
             let len = input.windows(2).position(|pair| pair == b"\r\n")?;
@@ -570,6 +573,9 @@ impl Session {
         request
     }
 
+    /// Answers one line: the table of what is allowed in which state.
+    /// Decides RFC 5321 section 3.5.3, RFC 5321 section 4.1.1.5, RFC 5321 section 4.1.4, RFC 5321 section 4.5.3.1.8.
+    /// Decides RFC 5321 section 4.5.3.1.10.
     fn take_line(
         &mut self,
         line: &[u8],
@@ -744,6 +750,8 @@ impl Session {
         None
     }
 
+    /// Answers HELO, or EHLO with the extensions that are in force.
+    /// Decides RFC 3207 section 4.
     fn greet(&self, settings: &Settings, greeting: Greeting, out: &mut Vec<u8>) {
         if greeting == Greeting::Helo {
             out.extend_from_slice(format!("250 {}\r\n", settings.hostname).as_bytes());
@@ -764,6 +772,8 @@ impl Session {
         out.extend_from_slice(lines.as_bytes());
     }
 
+    /// Begins a transaction; its reverse-path is for the owner to judge.
+    /// Decides RFC 6409 section 4.3.
     fn mail(
         &mut self,
         from: ReversePath,
@@ -863,6 +873,7 @@ impl Session {
 
     /// Answers [`Request::StartTls`]: the handshake is done. All that was said before is forgotten (RFC 3207
     /// section 4.2).
+    /// Decides RFC 3207 section 4.2.
     pub fn on_tls(&mut self) {
         *self = Self {
             started: true,

@@ -37,6 +37,7 @@ pub enum Refusal {
 ///
 /// All changes to the message have to be made before: `body_hash` is that of the relaxed body as it leaves, and
 /// `prepended` holds what is added above, such as a DKIM-Signature. The set goes on top of it.
+/// Decides RFC 8617 section 4.2.1, RFC 8617 section 5.1.
 pub fn prepare(
     header: &Header,
     prepended: &[u8],

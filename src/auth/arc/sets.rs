@@ -111,6 +111,7 @@ pub enum Failure {
 
 impl Verdict {
     /// The status that a seal says in `cv=`.
+    /// Decides RFC 8617 section 4.4.
     pub const fn status(&self) -> Status {
         match self.outcome {
             Outcome::None => Status::None,
@@ -209,6 +210,7 @@ impl Chain {
 }
 
 /// Section 5.2 step 3, A and B: each set has each field once, and the sets are numbered without gaps.
+/// Decides RFC 8617 section 5.2.
 fn whole_sets(found: &BTreeMap<u8, [Places; 3]>) -> Result<Vec<Set>, Failure> {
     let mut sets = Vec::new();
     for ((&number, roles), instance) in found.iter().zip(1..) {
@@ -266,6 +268,7 @@ fn instance(field: Field<'_>) -> Option<u64> {
 
 /// The instance number of an ARC-Authentication-Results field and what follows its semicolon (section 4.1.1, where
 /// comments may stand anywhere).
+/// Decides RFC 8617 section 4.1.1.
 pub(super) fn split_results(value: &[u8]) -> Option<(u64, &[u8])> {
     let rest = skip_cfws(value)?;
     let rest = rest

@@ -110,6 +110,7 @@ impl Verification {
     /// A key that cannot be fetched for now breaks the chain as well (section 5.2.1), but the failure says so, and a
     /// receiver may rather defer the message. Older message signatures are checked as far as the effort reaches: past
     /// it, the message counts as changed since.
+    /// Decides RFC 8617 section 5.2.1.
     pub fn judge(
         mut self,
         header: &Header,
@@ -146,6 +147,8 @@ impl Verification {
         }
     }
 
+    /// What becomes of the chain: the newest message signature, then each seal.
+    /// Decides RFC 8617 section 5.2.
     fn outcome(
         &mut self,
         header: &Header,
@@ -292,6 +295,7 @@ impl Link {
 }
 
 /// A seal has no `h=`: what it covers is not its own to say (section 4.1.3).
+/// Decides RFC 8617 section 4.1.3.
 fn read_seal(value: &[u8], reported: &mut Reported) -> Result<Claim, SignatureFailure> {
     let tags = TagList::parse(value).map_err(SignatureFailure::Tags)?;
     let claim = Claim::parse(&tags, Kind::Arc, reported)?;
@@ -302,6 +306,7 @@ fn read_seal(value: &[u8], reported: &mut Reported) -> Result<Claim, SignatureFa
 }
 
 /// A message signature does not cover seals (section 4.1.2).
+/// Decides RFC 8617 section 4.1.2.
 fn read_message(
     value: &[u8],
     age: Age,
@@ -320,6 +325,7 @@ fn read_message(
 
 /// What the last of `sets` seals: all of them in the order of their instances, relaxed, and the seal itself without
 /// the value of `b=` (section 5.1.1).
+/// Decides RFC 8617 section 5.1.1.
 fn seal_data(fields: &[Field<'_>], sets: &[Set]) -> Vec<u8> {
     let mut data = Vec::new();
     let Some((last, earlier)) = sets.split_last() else {

@@ -120,6 +120,7 @@ impl BodyHasher {
     }
 
     /// Takes the end of the body.
+    /// Decides RFC 6376 section 3.4.4.
     pub(super) fn end(&mut self) -> BodyHash {
         let mut block = Block::default();
         self.settle_cr(&mut block);
@@ -293,7 +294,8 @@ pub fn append_field(out: &mut Vec<u8>, field: Field<'_>, form: Form) {
     }
 }
 
-/// `name:value` in the relaxed form, without a line end (RFC 6376 section 3.4.2).
+/// `name:value` in the relaxed form, without a line end.
+/// Decides RFC 6376 section 3.4.2.
 pub(in crate::auth) fn append_relaxed(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     count(Unit::Byte, name.len().saturating_add(value.len()));
     out.extend(name.bytes().map(|byte| byte.to_ascii_lowercase()));

@@ -79,6 +79,7 @@ impl fmt::Display for RecordError {
 
 impl KeyRecord {
     /// Parses one TXT record. `g=`, `n=` and tags that are unknown are ignored.
+    /// Decides RFC 6376 section 3.6.1.
     pub fn parse(text: &[u8]) -> Result<Self, RecordError> {
         let tags = TagList::parse(text).map_err(|_| RecordError::Syntax)?;
         match tags.value("v") {

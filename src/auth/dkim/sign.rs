@@ -115,6 +115,7 @@ pub(in crate::auth) fn prepare_as(
 }
 
 /// The names of `h=` and the canonical fields that they select, in the same order.
+/// Decides RFC 6376 section 5.4.
 fn select(fields: &[Field<'_>], families: &[&str]) -> (Vec<String>, Vec<u8>) {
     // Each field is looked at once, however many names there are.
     count(Unit::Field, fields.len());

@@ -52,6 +52,8 @@ pub(in crate::auth) struct Signature {
 }
 
 impl Signature {
+    /// Reads the tags of a signature; what it cannot do without is checked here.
+    /// Decides RFC 6376 section 3.5.
     pub(in crate::auth) fn parse(
         value: &[u8],
         kind: Kind,
@@ -116,8 +118,9 @@ impl Signature {
         (signed < total).then_some(Partial { signed, total })
     }
 
-    /// What was signed (RFC 6376 section 3.7): the fields of `h=`, each name taken from the bottom up, then the
+    /// What was signed: the fields of `h=`, each name taken from the bottom up, then the
     /// signature field itself without the value of `b=`.
+    /// Decides RFC 6376 section 3.7.
     pub(in crate::auth) fn data(&self, fields: &Fields<'_>, own: usize) -> Vec<u8> {
         let mut data = Vec::new();
         let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
@@ -167,7 +170,8 @@ fn forms(value: Option<&str>) -> Result<(Form, Form), Failure> {
     }
 }
 
-/// `h=` in lower case; From has to be there (RFC 6376 section 6.1.1).
+/// `h=` in lower case; From has to be there.
+/// Decides RFC 6376 section 6.1.1.
 fn signed_names(value: &str) -> Result<String, Failure> {
     let names = value.to_ascii_lowercase();
     if elements(&names).any(str::is_empty) {
@@ -197,6 +201,8 @@ fn identity(value: Option<&str>, domain: &Domain) -> Result<Domain, Failure> {
     }
 }
 
+/// Whether `t=` and `x=` let the signature count at this time.
+/// Decides RFC 6376 section 3.5.
 fn check_dates(t: Option<&str>, x: Option<&str>, at: Timestamp) -> Result<(), Failure> {
     let seconds = |value: Option<&str>, name| {
         value

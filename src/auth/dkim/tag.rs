@@ -21,6 +21,7 @@ pub enum TagListError {
 
 impl<'a> TagList<'a> {
     /// Parses a list; white space around names and values is dropped, a final semicolon is taken.
+    /// Decides RFC 6376 section 3.2.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, TagListError> {
         count(Unit::Byte, bytes.len());
         let text = std::str::from_utf8(bytes).map_err(|_| TagListError::Encoding)?;

@@ -110,6 +110,7 @@ impl SignatureVerdict {
 
 impl Failure {
     /// The result of RFC 8601 that this cause stands under.
+    /// Decides RFC 8601 section 2.7.1.
     pub const fn verdict(self) -> Verdict {
         match self {
             Self::Tags(_) | Self::Tag { .. } | Self::UnknownAlgorithm | Self::QueryMethod => {

@@ -124,6 +124,8 @@ struct LookUp<'a> {
 }
 
 impl LookUp<'_> {
+    /// Finds the policy that counts, and whether the message is aligned.
+    /// Decides RFC 9989 section 4.10.1.
     fn evaluate(&self, evidence: &Evidence<'_>) -> Result<Verdict, Stop> {
         let author = evidence.author;
         let walk = self.walk(author)?;
@@ -204,6 +206,7 @@ impl LookUp<'_> {
     }
 
     /// Section 3.2.13 and RFC 8020: a name does not exist where the answer is NXDOMAIN, whatever was asked for.
+    /// Decides RFC 9989 section 3.2.13.
     fn exists(&self, name: &Domain) -> Result<bool, Stop> {
         match self.answer(name, RecordKind::A) {
             Ok(Err(why)) if why.is_temporary() => Err(Stop::Temporary),
@@ -230,6 +233,7 @@ impl LookUp<'_> {
     }
 
     /// Walks up the tree (section 4.10), as far as a record that says where the organization ends.
+    /// Decides RFC 9989 section 4.10.
     fn walk(&self, from: &Domain) -> Result<Walk, Stop> {
         let mut walk = Walk::new();
         if from.is_literal() {
@@ -298,6 +302,7 @@ fn above(name: &Domain) -> Option<Domain> {
 }
 
 /// The domain of the organization that a name belongs to (section 4.10.2).
+/// Decides RFC 9989 section 4.10.2.
 fn organization(name: &Domain, walk: &Walk) -> Domain {
     for (domain, record) in walk {
         match record.suffix {

@@ -82,6 +82,7 @@ impl Policy {
 
 impl Record {
     /// Reads a record; nothing where the text is none.
+    /// Decides RFC 9989 section 4.7.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
         let tags = Tags::parse(text)?;
         let read = |name: &str| tags.value(name).map(Policy::parse);
@@ -147,6 +148,7 @@ impl<'a> Tags<'a> {
 
 /// A `dmarc-tag` of section 4.8. Nothing where the element has no name. A value that cannot be read is an empty one,
 /// which no tag takes: the tag is there all the same, so that its default holds and it counts as a duplicate.
+/// Decides RFC 9989 section 4.8.
 fn tag(element: &[u8]) -> Option<(&str, &str)> {
     let equals = element.iter().position(|byte| *byte == b'=')?;
     let (name, value) = element.split_at_checked(equals)?;

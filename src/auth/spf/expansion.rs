@@ -22,6 +22,7 @@ pub(super) struct Facts {
 }
 
 /// The name that a domain-spec gives; of one that is too long the end (section 7.3).
+/// Decides RFC 7208 section 7.3.
 pub(super) fn expand(spec: &DomainSpec, facts: &Facts) -> String {
     let mut name = write(spec, facts);
     while name.trim_end_matches('.').len() > SPF_NAME_BYTES_MAX {

@@ -207,6 +207,7 @@ struct Counts {
 
 impl Progress {
     /// Goes on as far as the answers reach. The sender is the same each time, and answers are only added.
+    /// Decides RFC 7208 section 4.7.
     pub fn resume(&mut self, sender: &Sender<'_>, answers: &[(Question, Answer)]) -> Step<Verdict> {
         if let Some(verdict) = &self.verdict {
             return Step::Done(verdict.clone());
@@ -270,6 +271,7 @@ impl Progress {
 }
 
 /// A domain that can have a record (section 4.3): a name of several labels, and no literal.
+/// Decides RFC 7208 section 4.3.
 fn initial_domain(name: &str) -> Option<Domain> {
     Domain::parse_lookup(name)
         .ok()
@@ -366,6 +368,8 @@ impl Check<'_> {
         Ok(Found::NoRecord)
     }
 
+    /// Takes the next step in a record: reads it, tries its next mechanism, or follows its redirect.
+    /// Decides RFC 7208 section 6.1.
     fn step(&mut self, frame: &mut Frame) -> Result<Turn, Stop> {
         let Some(record) = &frame.record else {
             frame.record = self.record(&frame.domain)?.map(Box::new);
@@ -414,6 +418,7 @@ impl Check<'_> {
     }
 
     /// Selects the record of a domain (sections 4.4 and 4.5).
+    /// Decides RFC 7208 section 4.4.
     fn record(&mut self, domain: &Domain) -> Result<Option<Record>, Stop> {
         let texts = match self.look_up(domain, RecordKind::Txt)? {
             Ok(Records::Txt(texts)) => texts,
@@ -436,6 +441,8 @@ impl Check<'_> {
             .map_err(|error| Stop::Permanent(Cause::Record(domain.clone(), error)))
     }
 
+    /// Whether a mechanism matches the client; `include` says where to look.
+    /// Decides RFC 7208 section 5.
     fn matches(&mut self, mechanism: &Mechanism, domain: &Domain) -> Result<Says, Stop> {
         match mechanism {
             Mechanism::All => Ok(Says::Match),
@@ -498,6 +505,8 @@ impl Check<'_> {
         }
     }
 
+    /// The mail exchangers of a name; more than a term may have are an error.
+    /// Decides RFC 7208 section 4.6.4.
     fn mail_hosts(&mut self, name: &Domain) -> Result<Vec<Domain>, Stop> {
         let records = match self.look_up(name, RecordKind::Mx)? {
             Ok(Records::Mx(records)) => records,
@@ -546,6 +555,7 @@ impl Check<'_> {
     }
 
     /// The names of the client that lead back to it (section 5.5); what the DNS does not answer is left out.
+    /// Decides RFC 7208 section 5.5.
     fn validated_names(&mut self, counted: bool) -> Result<Vec<Domain>, Stop> {
         let name = reverse_name(self.address());
         let names: Vec<Domain> = match self.look_up(&name, RecordKind::Ptr)? {
@@ -590,6 +600,7 @@ impl Check<'_> {
     }
 
     /// Section 6.2: whatever goes wrong, the fail stands and says nothing more.
+    /// Decides RFC 7208 section 6.2.
     fn explanation(&mut self, spec: &DomainSpec, domain: &Domain) -> Result<Option<String>, Stop> {
         let name = self.expand(spec, domain)?;
         let Ok(name) = Domain::parse_lookup(&name) else {
@@ -654,6 +665,7 @@ impl Check<'_> {
     }
 
     /// A look-up found nothing: an error, or one of the few that may (section 4.6.4).
+    /// Decides RFC 7208 section 4.6.4.
     fn nothing(&mut self, name: &Domain, why: NoRecords) -> Result<(), Stop> {
         if why.is_temporary() {
             return Err(Stop::Temporary(Cause::Dns(name.clone())));
@@ -665,6 +677,8 @@ impl Check<'_> {
         Ok(())
     }
 
+    /// Counts a term that asks the DNS; one too many is an error.
+    /// Decides RFC 7208 section 4.6.4.
     fn count_term(&mut self) -> Result<(), Stop> {
         self.counts.terms = self.counts.terms.saturating_add(1);
         if self.counts.terms > SPF_TERMS_MAX {

@@ -113,6 +113,7 @@ impl std::error::Error for RecordError {}
 
 impl Record {
     /// Whether a text is an SPF record at all (section 4.5).
+    /// Decides RFC 7208 section 4.5.
     pub(super) fn is_one(text: &[u8]) -> bool {
         text.split_at_checked(VERSION.len())
             .is_some_and(|(version, rest)| {

@@ -504,6 +504,7 @@ impl DeliverySession {
     }
 
     /// All addresses of the host are known: both families take turns, IPv6 first.
+    /// Decides RFC 5321 section 5.1.
     pub(super) fn addresses_known(&mut self, family: Family) {
         let Some(host) = self.search.looking_up.take() else {
             return;

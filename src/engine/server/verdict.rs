@@ -157,6 +157,8 @@ impl Server {
         }
     }
 
+    /// Which recipients a forward-path leads to, and what that rests on; or the refusal.
+    /// Decides RFC 3461 section 5.2.7.1.
     pub(super) fn recipient_verdict(
         &self,
         inbound: &ServerSession,
@@ -357,7 +359,8 @@ impl Server {
     }
 
     /// Whether the authors in a header may be those of this client. Where there is none, gives the one that is added
-    /// (RFC 6409 section 8.1): the user, or the sender of a host or process that may relay.
+    ///: the user, or the sender of a host or process that may relay.
+    /// Decides RFC 6409 section 8.1.
     pub(super) fn author_verdict(
         &self,
         inbound: &ServerSession,

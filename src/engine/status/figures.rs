@@ -276,6 +276,11 @@ fn counters(page: &mut Exposition, status: &Status) {
             "Replies held back.",
             stats.total.slowed,
         ),
+        (
+            "chopar_dns_unasked_total",
+            "DNS questions that were not asked for lack of a share.",
+            stats.total.unasked,
+        ),
     ] {
         page.single(Family::Counter, name, help, value);
     }

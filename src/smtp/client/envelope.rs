@@ -15,6 +15,7 @@ use crate::xtext::{encode_utf8_address, encode_xtext};
 
 impl Session {
     /// Sends what waits: all of it with PIPELINING, else one command.
+    /// Decides RFC 2920 section 3.1.
     pub(super) fn send_waiting(&self, sending: &mut Sending, out: &mut Vec<u8>) {
         while let Some(command) = sending.waiting.front().copied() {
             if !self.extensions.pipelining && !sending.awaited.is_empty() {
@@ -68,6 +69,8 @@ impl Session {
         out.extend_from_slice(line.as_bytes());
     }
 
+    /// Writes RCPT, with its parameters where the server has DSN.
+    /// Decides RFC 3461 section 5.2.1.
     pub(super) fn write_rcpt(&self, rcpt: &Rcpt, mail: &Mail, out: &mut Vec<u8>) {
         let mut line = format!("RCPT TO:<{}>", wire_form(&rcpt.mailbox, mail.smtputf8));
         if self.extensions.dsn {
@@ -200,6 +203,8 @@ impl Session {
         self.requests.push_back(Request::Body);
     }
 
+    /// Takes a reply to the final dot: of SMTP the one for all, of LMTP the next recipient's.
+    /// Decides RFC 2033 section 4.2.
     pub(super) fn on_dot_reply(&mut self, mut sending: Box<Sending>, reply: &RemoteReply) {
         let fate = match &sending.refused {
             Some(fate) => fate.clone(),

@@ -7,6 +7,8 @@ use crate::limits::SESSION_AUTH_FAILURES_MAX;
 use crate::smtp::reply::Reply;
 
 impl Session {
+    /// Begins an exchange, where AUTH is allowed.
+    /// Decides RFC 4954 section 4.
     pub(super) fn auth(
         &mut self,
         state: State,
@@ -39,6 +41,8 @@ impl Session {
         Some(Request::Authenticate { mechanism, initial })
     }
 
+    /// Takes a response of the client; `*` cancels the exchange.
+    /// Decides RFC 4954 section 4.
     pub(super) fn on_auth_line(&mut self, line: &[u8], out: &mut Vec<u8>) -> Option<Request> {
         if line == b"*" {
             return self.stay(State::Greeted, &Reply::AUTH_CANCELLED, out);

@@ -47,6 +47,8 @@ impl Session {
         }
     }
 
+    /// Takes bytes of DATA; asks to store the message behind its final dot.
+    /// Decides RFC 5321 section 4.1.1.4.
     pub(super) fn data(
         &mut self,
         input: &mut &[u8],
@@ -98,6 +100,8 @@ impl Session {
         }
     }
 
+    /// Takes bytes of a chunk; asks to store the message behind the last.
+    /// Decides RFC 3030 section 2.
     pub(super) fn chunk(
         &mut self,
         input: &mut &[u8],
