@@ -22,7 +22,7 @@ use crate::shell::replace::replace_in;
 use crate::shell::{folder, plain_file};
 use crate::smtp::command::ForwardPath;
 
-/// Say where addresses lead.
+/// Manage aliases.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "alias")]
 pub struct AliasCommand {
@@ -39,35 +39,35 @@ enum Action {
     Resolve(Resolve),
 }
 
-/// Let an address lead to others; *@example.com is every address that is not named.
+/// Add targets to an address; *@example.com stands for all addresses without an alias.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "add")]
 struct Add {
     /// the address
     #[argh(positional)]
     address: String,
-    /// where it leads, each as it stands in the file: see chopar-aliases(5)
+    /// targets as written in the file; see chopar-aliases(5)
     #[argh(positional)]
     targets: Vec<String>,
 }
 
-/// Let an address lead to these no more; without targets, to nothing.
+/// Remove these targets from an address, or all of them.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "remove")]
 struct Remove {
     /// the address
     #[argh(positional)]
     address: String,
-    /// where it shall not lead any more
+    /// targets to remove (default: all)
     #[argh(positional)]
     targets: Vec<String>,
 }
 
-/// List the aliases.
+/// List aliases.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "list")]
 struct List {
-    /// of this domain only
+    /// only this domain
     #[argh(positional)]
     domain: Option<String>,
     /// print JSON
@@ -75,7 +75,7 @@ struct List {
     json: bool,
 }
 
-/// Show where mail for an address goes, step by step; exit 67 if it is refused.
+/// Show where mail for an address goes, step by step; exit 67 if it is rejected.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "resolve")]
 struct Resolve {

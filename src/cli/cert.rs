@@ -59,16 +59,16 @@ enum Action {
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "obtain")]
 struct Obtain {
-    /// what it is for (default: acme.names, else the hostname)
+    /// the names in the certificate (default: acme.names, otherwise the host name)
     #[argh(positional)]
     names: Vec<String>,
-    /// how the names are proven: http-01, tls-alpn-01 or dns-01 (default: acme.challenge)
+    /// how to prove the names: http-01, tls-alpn-01 or dns-01 (default: acme.challenge)
     #[argh(option, from_str_fn(challenge))]
     challenge: Option<ChallengeKind>,
-    /// directory of the CA (default: acme.directory)
+    /// the URL of the CA's directory (default: acme.directory)
     #[argh(option, from_str_fn(directory))]
     directory: Option<Url>,
-    /// make another key; a TLSA record of the old one has to be changed
+    /// create a new key; a TLSA record of the old key must be changed
     #[argh(switch)]
     new_key: bool,
     /// agree to the CA's terms of service
@@ -76,19 +76,19 @@ struct Obtain {
     agree: bool,
 }
 
-/// Renew certificates that are due.
+/// Renew the certificates that are due.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "renew")]
 struct Renew {
-    /// which one, by its first name (default: all)
+    /// the first name of the certificate (default: all)
     #[argh(positional)]
     name: Option<String>,
-    /// renew it although it is not due
+    /// renew it even if it is not due
     #[argh(switch)]
     force: bool,
 }
 
-/// List certificates: for which names, until when, from whom, and which are served.
+/// List certificates: names, expiry, issuer, and the names for which each is served.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "list")]
 struct List {
@@ -97,19 +97,19 @@ struct List {
     json: bool,
 }
 
-/// Revoke a certificate that was obtained, and remove it with its key.
+/// Revoke a certificate that chopar obtained, and remove it with its key.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "revoke")]
 struct Revoke {
-    /// which one, by its first name
+    /// the first name of the certificate
     #[argh(positional)]
     name: String,
-    /// why: unspecified, key-compromise, superseded or cessation (default: unspecified)
+    /// the reason: unspecified, key-compromise, superseded or cessation (default: unspecified)
     #[argh(option, from_str_fn(reason), default = "0")]
     reason: u8,
 }
 
-/// Print a hooks/dns-01 to begin with.
+/// Print an example of hooks/dns-01.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "hook")]
 struct Hook {

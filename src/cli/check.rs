@@ -17,7 +17,7 @@ use crate::shell::loading::{self, LoadError, Loaded};
 use crate::shell::time::wall;
 use crate::shell::tls::{Tls, TlsError};
 
-/// Parse the whole configuration; print file:line:column for every error.
+/// Check the whole configuration; print each error with file:line:column.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "check")]
 pub struct Check {}

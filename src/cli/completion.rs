@@ -20,7 +20,7 @@ use crate::escape::Escaped;
 use crate::setup::shell_word::shell_word;
 use values::{Values, of_argument, of_option};
 
-/// Print the script by which a shell completes command lines of chopar.
+/// Print the script that completes chopar command lines in a shell.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "completion")]
 pub struct Completion {

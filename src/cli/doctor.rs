@@ -27,35 +27,35 @@ use crate::shell::loading;
 use crate::shell::replace::replace;
 use crate::shell::time::wall;
 
-/// Check whether mail goes out and comes in as it should, and say what mends it.
+/// Check whether mail is sent and received correctly, and say how to correct what is not.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "doctor")]
 pub struct Doctor {
-    /// the domain (default: every domain that is served)
+    /// the domain (default: every served domain)
     #[argh(positional)]
     domain: Option<String>,
     /// print JSON
     #[argh(switch)]
     json: bool,
-    /// look again at what is red, until nothing is
+    /// repeat the red checks until none is red
     #[argh(switch)]
     watch: bool,
-    /// how long to watch, such as 30m (default 1d)
+    /// how long to watch, such as 30m (default: 1d)
     #[argh(option, from_str_fn(duration))]
     within: Option<Duration>,
-    /// send a message to this address, which answers, and wait for the answer (as long as --within, or 2m)
+    /// send a message to this address, which answers, and wait for the answer (for --within, or 2m)
     #[argh(option)]
     echo: Option<String>,
-    /// try the way out with this host, HOST:PORT; may be given several times (default: large providers)
+    /// test outgoing connections with this host, HOST:PORT; may be given several times (default: large providers)
     #[argh(option, from_str_fn(probe))]
     probe: Vec<Probe>,
-    /// an address by which this host is reached, where it is not the machine's own; may be given twice
+    /// an address of this host, if it is behind the address of another machine; may be given twice
     #[argh(option)]
     address: Vec<IpAddr>,
-    /// ask this resolver, ADDRESS:PORT (default as the relay does)
+    /// ask this resolver, ADDRESS:PORT (default: the servers of the relay)
     #[argh(option)]
     dns: Option<SocketAddr>,
-    /// the port on which the servers of zones answer (default 53)
+    /// the port of the servers of zones (default: 53)
     #[argh(option, default = "DNS_PORT")]
     zone_port: u16,
 }

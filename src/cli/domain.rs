@@ -17,7 +17,7 @@ use crate::setup::init::plan::{PlanError, plan_domain};
 use crate::setup::init::step::{Entry, Step};
 use crate::shell::time::wall;
 
-/// Say which domains are served.
+/// Manage the served domains.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "domain")]
 pub struct DomainCommand {
@@ -33,22 +33,22 @@ enum Action {
     List(List),
 }
 
-/// Serve a domain: make its DKIM keys and print the records for the DNS.
+/// Serve a domain: create its DKIM keys and print its DNS records.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "add")]
 struct Add {
     /// the domain
     #[argh(positional)]
     domain: String,
-    /// where mail goes for each address that is not named
+    /// the destination of mail for all addresses without an alias
     #[argh(option)]
     forward_to: Option<String>,
-    /// only make its folder: no keys, no records
+    /// create only its folder: no keys, no records
     #[argh(switch)]
     bare: bool,
 }
 
-/// Serve a domain no longer; its users, aliases and keys are deleted.
+/// Stop serving a domain, and delete its users, aliases and keys.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "remove")]
 struct Remove {
@@ -60,7 +60,7 @@ struct Remove {
     force: bool,
 }
 
-/// List the domains that are served.
+/// List the served domains.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "list")]
 struct List {

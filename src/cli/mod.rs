@@ -54,7 +54,7 @@ use sysexits::{CONFIGURATION, IO_ERROR, USAGE};
 /// chopar, a mail relay: SMTP in and out, DKIM, a durable queue.
 #[derive(Debug, FromArgs)]
 struct Arguments {
-    /// configuration folder (default: CHOPAR_CONFIG, else /etc/chopar)
+    /// configuration folder (default: CHOPAR_CONFIG, otherwise /etc/chopar)
     #[argh(option, short = 'C', long = "config")]
     config: Option<PathBuf>,
     /// print the version

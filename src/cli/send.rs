@@ -22,20 +22,20 @@ use crate::policy::relay::own_domain;
 use crate::setup::trace::{End, Trace};
 use crate::shell::time::{SystemEntropy, wall};
 
-/// Send a test message through the running daemon, and follow it to the other side's reply.
+/// Send a test message through the running daemon, and follow it to the reply of the receiving server.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "send")]
 pub struct Send {
-    /// who gets it
+    /// the recipient
     #[argh(positional)]
     to: String,
-    /// the address in From (default: the user, else postmaster of the first domain)
+    /// the address in From (default: the user, otherwise postmaster of the first domain)
     #[argh(option)]
     from: Option<String>,
-    /// submit as this user, with a password, over the network port
+    /// submit as this user, with a password, over the submission port
     #[argh(option)]
     user: Option<String>,
-    /// how long to follow it, such as 30s (default 2m)
+    /// how long to follow it, such as 30s (default: 2m)
     #[argh(option, from_str_fn(duration), default = "WITHIN_DEFAULT")]
     within: Duration,
 }

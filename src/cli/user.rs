@@ -30,7 +30,7 @@ use crate::shell::plain_file;
 use crate::shell::replace::replace_in;
 use crate::shell::time::SystemEntropy;
 
-/// Say who may log in.
+/// Manage the users who may log in.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "user")]
 pub struct User {
@@ -48,17 +48,17 @@ enum Action {
     Verify(Verify),
 }
 
-/// Add a user; the password is asked for, or is the first line of standard input.
+/// Add a user; the command asks for the password, or reads it from the first line of standard input.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "add")]
 struct Add {
     /// the user's address
     #[argh(positional)]
     address: String,
-    /// addresses that the user may send as besides the own: name@example.com, *@example.com or *, with commas between
+    /// addresses the user may send from, besides their own: name@example.com, *@example.com or *, separated by commas
     #[argh(option)]
     send_as: Option<String>,
-    /// take a password that others would guess
+    /// accept a password that is easy to guess
     #[argh(switch)]
     weak: bool,
 }
@@ -72,11 +72,11 @@ struct Remove {
     address: String,
 }
 
-/// List the users.
+/// List users.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "list")]
 struct List {
-    /// of this domain only
+    /// only this domain
     #[argh(positional)]
     domain: Option<String>,
     /// print JSON
@@ -84,11 +84,11 @@ struct List {
     json: bool,
 }
 
-/// Set a user's password; it is asked for, or is the first line of standard input.
+/// Set a password; the command asks for it, or reads it from the first line of standard input.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "passwd")]
 struct Passwd {
-    /// take a password that others would guess
+    /// accept a password that is easy to guess
     #[argh(switch)]
     weak: bool,
     /// the user's address
@@ -96,7 +96,7 @@ struct Passwd {
     address: String,
 }
 
-/// Say whether a password is right; it is asked for, or is the first line of standard input.
+/// Check a password; the command asks for it, or reads it from the first line of standard input.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "verify")]
 struct Verify {
