@@ -94,7 +94,7 @@ impl AliasCommand {
     ) -> Result<(), Failure> {
         match &self.command {
             Action::Add(Add { targets, .. }) if targets.is_empty() => {
-                Err(Failure::new(USAGE, "say where the address leads"))
+                Err(Failure::new(USAGE, "name at least one target"))
             }
             Action::Add(Add { address, targets }) => {
                 change(folder, address, Change::Add(targets))?;
@@ -120,7 +120,7 @@ fn change(config_folder: &Path, address: &str, change: Change<'_>) -> Result<(),
         let shown = crate::escape::Escaped(address.as_bytes());
         Failure::new(
             USAGE,
-            format!("{shown} is no address: name@example.com or *@example.com"),
+            format!("{shown} is not an address; write name@example.com or *@example.com"),
         )
     };
     let (local_part, domain) = address.rsplit_once('@').ok_or_else(no_address)?;

@@ -205,7 +205,7 @@ impl Obtain {
             ));
         }
         if config.acme.renewal == Renewal::Off {
-            say("acme.enabled is false: nobody renews it but `chopar cert renew`");
+            say("acme.enabled is false: only `chopar cert renew` renews it");
         }
         say(reload_if_running(&config.runtime_dir)?);
         Ok(())
@@ -265,9 +265,9 @@ impl Renew {
             }
             if all.is_empty() {
                 let text = match &only {
-                    Some(name) => format!(
-                        "{name} was not obtained here; `chopar cert obtain {name}` does that"
-                    ),
+                    Some(name) => {
+                        format!("chopar has not obtained {name}; `chopar cert obtain {name}` does")
+                    }
                     None => "no certificate was obtained here; `chopar cert obtain` does that"
                         .to_owned(),
                 };
@@ -324,8 +324,9 @@ impl Revoke {
             let kept = store.one(&name);
             let kept = kept.map_err(|error| Failure::new(IO_ERROR, error))?;
             let kept = kept.ok_or_else(|| {
-                let text =
-                    format!("{name} was not obtained here; `chopar cert list` lists what was");
+                let text = format!(
+                    "chopar has not obtained {name}; `chopar cert list` lists its certificates"
+                );
                 Failure::new(NO_INPUT, text)
             })?;
             let removed = || -> Result<(), Failure> {
@@ -339,7 +340,7 @@ impl Revoke {
             if kept.is_bare {
                 removed()?;
                 return Ok(
-                    "there was no certificate to revoke; what was left of an order is removed",
+                    "there was no certificate to revoke; the rest of an interrupted order is removed",
                 );
             }
             let summary = kept.summary.map_err(|error| Failure::new(DATA, error))?;
@@ -365,10 +366,7 @@ impl Hook {
     fn run(&self, output: &mut dyn Write) -> Result<(), Failure> {
         let found = hooks::EXAMPLES.iter().find(|(name, _)| *name == self.name);
         let Some((_, text)) = found else {
-            let text = format!(
-                "there is no example {:?}; acme-sh and nsupdate are there",
-                self.name
-            );
+            let text = format!("no example {:?}; choose acme-sh or nsupdate", self.name);
             return Err(Failure::new(USAGE, text));
         };
         write_all(output, text)
@@ -547,7 +545,7 @@ fn tell_obtained(obtained: &Obtained, wanted: &Wanted) {
 
 fn parse_name(text: &str) -> Result<Name, Failure> {
     Name::parse(text).ok_or_else(|| {
-        let text = format!("{text:?} is no name that a CA issues for; write one like mail.example.com or '*.example.com'");
+        let text = format!("{text:?} is not a name that a CA issues certificates for; write one like mail.example.com or '*.example.com'");
         Failure::new(USAGE, text)
     })
 }

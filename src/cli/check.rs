@@ -44,8 +44,8 @@ impl CheckError {
 impl fmt::Display for CheckError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Errors(1) => out.write_str("1 error; mend it and check again"),
-            Self::Errors(count) => write!(out, "{count} errors; mend them and check again"),
+            Self::Errors(1) => out.write_str("1 error; correct it and check again"),
+            Self::Errors(count) => write!(out, "{count} errors; correct them and check again"),
             Self::Stream(error) => write!(out, "cannot write: {error}"),
         }
     }

@@ -41,7 +41,7 @@ impl Completion {
         let shell = SHELLS.iter().find(|shell| shell.name == self.shell);
         let Some(shell) = shell else {
             let shown = Escaped(self.shell.as_bytes());
-            let text = format!("there is no script for {shown}; name one of bash, fish and zsh");
+            let text = format!("no completion script for {shown}; choose bash, fish or zsh");
             return Err(Failure::new(USAGE, text));
         };
         super::printed(&(shell.script)(&commands()), output)

@@ -139,7 +139,7 @@ pub fn reload_if_running(runtime_dir: &Path) -> Result<Known, Failure> {
         None => Ok(Known::Read),
         Some(error) => Err(Failure::new(
             super::sysexits::CONFIGURATION,
-            format!("the daemon goes on with its old configuration: {error}"),
+            format!("the daemon keeps its old configuration: {error}"),
         )),
     }
 }

@@ -399,7 +399,7 @@ impl fmt::Display for DkimError {
                 out,
                 "the message is longer than {COMMAND_MESSAGE_BYTES_MAX} bytes"
             ),
-            Self::Header(error) => write!(out, "this is no message: {error}"),
+            Self::Header(error) => write!(out, "this is not a message: {error}"),
             Self::From(error) => write!(out, "it is not clear who signs; give --domain: {error}"),
             Self::Fault => out.write_str("the system gave no randomness; try again"),
             Self::NotVerified => out.write_str("no signature passed"),

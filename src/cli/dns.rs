@@ -58,7 +58,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(10);
 const DNS_PORT: u16 = 53;
 
 fn duration(text: &str) -> Result<Duration, String> {
-    quantity::duration(text).ok_or_else(|| format!("{text} is no duration, such as 30m"))
+    quantity::duration(text).ok_or_else(|| format!("{text} is not a duration such as 30m"))
 }
 
 impl Dns {

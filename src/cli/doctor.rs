@@ -66,11 +66,11 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(10);
 const DNS_PORT: u16 = 53;
 
 fn duration(text: &str) -> Result<Duration, String> {
-    quantity::duration(text).ok_or_else(|| format!("{text} is no duration, such as 30m"))
+    quantity::duration(text).ok_or_else(|| format!("{text} is not a duration such as 30m"))
 }
 
 fn probe(text: &str) -> Result<Probe, String> {
-    let wrong = || format!("{text} is no HOST:PORT, such as mx.example.net:25");
+    let wrong = || format!("{text} is not HOST:PORT, such as mx.example.net:25");
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     if host.is_empty() {
@@ -378,11 +378,11 @@ fn verdict(found: &[Finding]) -> Result<(), Failure> {
         )),
         (1, _) => Err(Failure::new(
             UNAVAILABLE,
-            "one check is bad: what mends it stands below it",
+            "one check is bad: the text below it says how to correct it",
         )),
         (bad, _) => Err(Failure::new(
             UNAVAILABLE,
-            format!("{bad} checks are bad: what mends each stands below it"),
+            format!("{bad} checks are bad: the text below each says how to correct it"),
         )),
     }
 }

@@ -74,7 +74,7 @@ impl Init {
             return Err(Failure::new(NOT_PERMITTED, PlanError::NotRoot));
         }
         let mut machine = facts::gather(folder, &wishes.domain).map_err(|errors| {
-            let text = format!("{}; mend it, then run this again", errors.join("\n"));
+            let text = format!("{}; correct it, then run this again", errors.join("\n"));
             Failure::new(CONFIGURATION, text)
         })?;
         machine.missing = carried::missing(&machine, completion::all());
@@ -200,7 +200,7 @@ fn done(step: &Step, folder: &Path) -> Result<Made, Failure> {
     }
     perform(step, folder).map_err(|error| {
         let text = format!(
-            "could not {step}: {error}; mend it, then run the same command again: what is done stays"
+            "could not {step}: {error}; correct it, then run the same command again; completed steps stay"
         );
         Failure::new(CANNOT_CREATE, text)
     })

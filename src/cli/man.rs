@@ -28,7 +28,7 @@ impl Man {
         };
         let Some(page) = page(wanted) else {
             let shown = Escaped(wanted.as_bytes());
-            let text = format!("there is no page {shown}; `chopar man` lists them");
+            let text = format!("no manual page {shown}; `chopar man` lists the pages");
             return Err(Failure::new(NO_INPUT, text));
         };
         if !std::io::stdout().is_terminal() {

@@ -280,7 +280,8 @@ fn send_as_option(patterns: &str) -> Result<String, Failure> {
     for pattern in patterns.split(',') {
         if SendAs::parse(pattern.trim()).is_none() {
             let shown = crate::escape::Escaped(pattern.as_bytes());
-            let text = format!("{shown} is no pattern; it is name@example.com, *@example.com or *");
+            let text =
+                format!("{shown} is not a pattern; write name@example.com, *@example.com or *");
             return Err(Failure::new(USAGE, text));
         }
     }

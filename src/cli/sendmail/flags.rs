@@ -129,7 +129,7 @@ impl fmt::Display for FlagError {
         match self {
             Self::Unknown(flag) => write!(
                 out,
-                "there is no flag {}; see sendmail(1)",
+                "unknown flag {}; see sendmail(1)",
                 Escaped(flag.as_bytes())
             ),
             Self::NoValue(flag) => write!(out, "the flag -{flag} needs a value"),

@@ -24,7 +24,7 @@ pub fn import(source: &Source) -> Import {
         None => import.note(
             Fate::Left,
             &Place::new(CONF, 0),
-            "there is no such file; chopar's defaults hold",
+            "the file does not exist; the defaults of chopar apply",
         ),
     }
     domains(&mut import, source);

@@ -45,7 +45,7 @@ fn hostname(host: &Domain) -> Finding {
     }
     HOSTNAME.bad(
         "",
-        format!("{host} is no name that others can look up"),
+        format!("{host} is not a name that other hosts can look up"),
         "set hostname in chopar.toml to a name in a domain of yours, such as mail.example.com, and restart chopar",
     )
 }
