@@ -534,7 +534,7 @@ fn tell_obtained(obtained: &Obtained, wanted: &Wanted) {
     ));
     if !obtained.standing.is_trusted {
         say(format_args!(
-            "no root of this system and none of acme.ca_file stands behind its issuer, {}: clients that verify refuse it. It is \
+            "its issuer, {}, chains to no root of this system or of acme.ca_file: clients that verify reject it. It is \
              shown where no other pair for its names is one that they verify, and renewed at {}; `chopar cert obtain` for the \
              same names at another CA replaces it, and where clients trust this one, name its root in acme.ca_file",
             issuer(summary),

@@ -370,7 +370,7 @@ impl fmt::Display for DkimError {
             ),
             Self::Bits(bits) => write!(
                 out,
-                "an RSA key of {bits} bits is not made: choose 2048, 3072 or 4096"
+                "RSA keys of {bits} bits are not supported: choose 2048, 3072 or 4096"
             ),
             Self::NotServed(domain) => write!(
                 out,
@@ -378,7 +378,7 @@ impl fmt::Display for DkimError {
             ),
             Self::NoKeys(domain) => write!(
                 out,
-                "{domain} has no such key: make one with `chopar dkim keygen {domain} --selector NAME`"
+                "{domain} has no such key: create one with `chopar dkim keygen {domain} --selector NAME`"
             ),
             Self::Exists(path) => write!(
                 out,

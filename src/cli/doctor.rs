@@ -397,7 +397,7 @@ mod tests {
 
     fn found() -> Vec<Finding> {
         vec![
-            PORT_SMTP.bad("", "nobody listens", "systemctl start chopar"),
+            PORT_SMTP.bad("", "no program listens", "systemctl start chopar"),
             CLOCK.warning("", "+90.0 s", "timedatectl set-ntp true"),
             DNS_MX.good("example.com", "10 mail.example.com"),
             GMAIL.good("SPF passes", "met"),

@@ -87,7 +87,7 @@ impl DomainCommand {
                 }
                 if !force && holds_files(&path) {
                     let text = format!(
-                        "{domain} has users, aliases or keys; say --force to delete them with it"
+                        "{domain} has users, aliases or keys; use --force to delete them too"
                     );
                     return Err(Failure::new(USAGE, text));
                 }

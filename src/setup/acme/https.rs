@@ -198,7 +198,7 @@ fn said(error: &io::Error) -> String {
             format!("no answer within {} seconds", ACME_REQUEST_TIMEOUT.as_secs())
         }
         _ if error.to_string().contains("UnknownIssuer") => {
-            "its certificate is of an issuer that nobody here trusts; set acme.ca_file to the root of a private CA".to_owned()
+            "this host does not trust the issuer of its certificate; set acme.ca_file to the root of a private CA".to_owned()
         }
         _ => error.to_string(),
     }

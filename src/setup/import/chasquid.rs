@@ -83,7 +83,7 @@ fn settings(import: &mut Import, text: &str) {
                 import.leave(
                     &place,
                     &what,
-                    "chopar asks nobody else about passwords: add the users with chopar user add",
+                    "chopar asks no other program about passwords: add the users with chopar user add",
                 );
             }
             "haproxy_incoming" if value == "true" => import.leave(
