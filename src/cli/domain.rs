@@ -115,7 +115,9 @@ impl Add {
         if folder.join("domains").join(domain.as_str()).is_dir() {
             return Err(Failure::new(
                 CANNOT_CREATE,
-                format!("{domain} is served already; `chopar init {domain}` makes what it lacks"),
+                format!(
+                    "{domain} is served already; `chopar init {domain}` creates what is missing"
+                ),
             ));
         }
         let target = self.forward_to.as_deref().map(parse_mailbox).transpose()?;
@@ -138,7 +140,7 @@ impl Add {
         let config = super::load(folder)?;
         if config.admin.is_none() && target.is_none() {
             let text = format!(
-                "to do  who reads mail for postmaster@{domain} and abuse@{domain}: set admin in chopar.toml, or run sudo \
+                "to do  the address for mail to postmaster@{domain} and abuse@{domain}: set admin in chopar.toml, or run sudo \
                  chopar alias add '*@{domain}' YOU@ELSEWHERE\n"
             );
             output::print(output, &text)?;

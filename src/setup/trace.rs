@@ -342,7 +342,7 @@ mod tests {
             ),
             (
                 "550 5.7.1 Unfortunately, messages from [192.0.2.1] weren't sent. part of their network is on our block list (S3150).",
-                "list of senders",
+                "block list",
             ),
             ("421 4.7.28 unusual rate of unsolicited mail", "some days"),
             (
