@@ -113,6 +113,7 @@ mod configuration {
         let mut folder = Folder::default();
         folder.insert_file("chopar.toml", text.to_owned().into());
         folder.insert_file("secrets/ses", "login\npassword\n".into());
+        folder.insert_file("hooks/dns-01", "#!/bin/sh\n".into());
         folder.insert_folder("domains/example.com");
         let defaults = SystemDefaults {
             hostname: "mail.example.com".to_owned(),
@@ -153,6 +154,9 @@ mod configuration {
                         "domain = \"*\"\nvia = [\"smtps://relay.example.net\"]"
                     }
                     "[[route]]" => "via = [\"smtps://relay.example.net\"]",
+                    "[listen]" if example.starts_with("proxy") => {
+                        "[proxy]\nnetworks = [\"10.0.0.2\"]"
+                    }
                     _ => "",
                 };
                 assert_valid(&format!("{section}\n{example}\n{missing}\n"));
