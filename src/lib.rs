@@ -29,9 +29,9 @@
 //! | 8 | The journal writes the message and syncs. | `src/engine/spool.rs` `append()`, `src/shell/journal_writer.rs` `batch()`, `src/queue/journal.rs` `commit()` |
 //! | 9 | **The message is durable**: it enters the queue, and the 250 is released. | `src/engine/spool.rs` `on_stored()` `message_committed()`, `src/engine/server/message.rs` `inbound_committed()` |
 //! | 10 | It waits for its next hops; each that has something due gets delivery sessions. | `src/engine/delivery/queue.rs` `on_queued()` `hop_for()`, `src/policy/route.rs` `next_hop()`, `src/engine/delivery/dispatch.rs` `dispatch()` |
-//! | 11 | Hosts and addresses are found and tried in order. | `src/engine/delivery/search.rs` `courier_mx()` `courier_next()`, `src/dns/mx.rs` `mail_hosts()` |
-//! | 12 | The message is sent, and the replies become a result for each recipient. | `src/engine/delivery/carry.rs` `courier_begin()`, `src/smtp/client.rs` `begin()` `on_bytes()`, `src/smtp/client/envelope.rs` `on_dot_reply()` |
-//! | 13 | **The delivery result is recorded**, before the session takes another message. | `src/engine/delivery/outcome.rs` `courier_done()` `courier_outcome()`, `src/engine/spool.rs` `record()`, `src/engine/delivery/queue.rs` `on_recorded()` |
+//! | 11 | Hosts and addresses are found and tried in order. | `src/engine/delivery/search.rs` `on_mx()` `try_next()`, `src/dns/mx.rs` `mail_hosts()` |
+//! | 12 | The message is sent, and the replies become a result for each recipient. | `src/engine/delivery/carry.rs` `begin_transaction()`, `src/smtp/client.rs` `begin()` `on_bytes()`, `src/smtp/client/envelope.rs` `on_dot_reply()` |
+//! | 13 | **The delivery result is recorded**, before the session takes another message. | `src/engine/delivery/outcome.rs` `on_transaction_done()` `record_results()`, `src/engine/spool.rs` `record()`, `src/engine/delivery/queue.rs` `on_recorded()` |
 //! | 14 | **A DSN is written**, where the sender is owed one; it is a message of its own, and the result is recorded behind it. | `src/engine/delivery/outcome.rs` `settle_outcomes()`, `src/engine/dsn.rs` `notify()` `compose()`, `src/mail/dsn.rs` `build()` |
 //! | 15 | A message that is owed to nobody any more leaves the queue. | `src/engine/delivery/queue.rs` `finish_message()`, `src/engine/spool.rs` `finish()` |
 //!
@@ -42,7 +42,7 @@
 //! | In which function is a recipient refused? | `src/engine/server/verdict.rs` `recipient_verdict()`; the reply of each cause is in `src/engine/server/verdict.rs` `refusal_reply()`, the cause in `src/policy/relay.rs` `recipient()` |
 //! | Where does a `5.1.1` come from? | Search for it in `src/smtp/reply.rs`: each reply of ours is a row with its code. What a next hop said is read by `src/smtp/reply.rs` `status()`. A program of an alias: `src/shell/helper/lmtp.rs` `of_program()` |
 //! | What decides `cv=` of a new ARC set? | `src/auth/arc/sets.rs` `status()`, of the verdict that `src/auth/arc/verify.rs` `outcome()` gives; `src/auth/arc/seal.rs` `prepare()` writes it |
-//! | Which timeout ends a session that is idle? | `src/smtp/server.rs` `timeout()`, with values of `src/limits.rs`; `src/engine/server/session.rs` `set_deadline()` sets it, `inbound_expired()` ends the session. Of a delivery session: `src/smtp/client.rs` `timeout()`, `src/engine/delivery/session.rs` `courier_expired()` |
+//! | Which timeout ends a session that is idle? | `src/smtp/server.rs` `timeout()`, with values of `src/limits.rs`; `src/engine/server/session.rs` `set_deadline()` sets it, `on_timeout()` ends the session. Of a delivery session: `src/smtp/client.rs` `timeout()`, `src/engine/delivery/session.rs` `on_timeout()` |
 //! | How does SIGHUP reach the aliases? | `src/shell/signals.rs` `take()`, `src/shell/event_loop.rs` `on_signals()`, `src/shell/event_loop/looks.rs` `reload()`, `src/shell/loading.rs` `read()`, `src/config/mod.rs` `parse()`, `src/engine/mod.rs` `reconfigure()`; from then on `src/policy/relay.rs` `find()` reads the new `Config` |
 //! | Which function decides a section of an RFC? | The index is [`standards`] |
 //!

@@ -178,7 +178,7 @@ fn a_script_without_a_password_is_told_how_to_give_one() {
 fn what_changes_the_configuration_says_so_in_one_line_and_when_it_is_read() {
     let folder = folder();
     let path = folder.path();
-    let later = "; no daemon runs: it is read at the next start\n";
+    let later = "; no daemon runs; it will read this at its next start\n";
     for (words, said) in [
         (
             &["user", "add", "app@example.com"][..],

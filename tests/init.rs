@@ -148,7 +148,7 @@ fn who_reads_the_mail_is_asked_for_and_can_be_said_later() {
     let folder = place.path().join("etc");
     let output = ok(chopar(&folder, &["init", "example.com"]));
     assert!(
-        output.contains("to do  who reads mail for postmaster"),
+        output.contains("to do  the address for mail to postmaster"),
         "{output}"
     );
     assert_eq!(chopar(&folder, &["check"]).0, 78);

@@ -98,6 +98,75 @@ mod configuration {
     }
 
     #[test]
+    fn every_key_has_its_default_in_the_manual() {
+        let text = page("chopar.toml.5");
+        let (_, text) = text.split_once(".Ss Keys at the top\n").expect("the keys");
+        let (text, _) = text.split_once("\n.Sh ").expect("another section");
+        for item in text.split("\n.It Ic ").skip(1) {
+            let (key, text) = item.split_once('\n').expect("what it does");
+            let has_default = |line: &str| line.starts_with("Default:") || line == "Required.";
+            assert!(text.lines().any(has_default), "{key}");
+        }
+    }
+
+    fn assert_valid(text: &str) {
+        let mut folder = Folder::default();
+        folder.insert_file("chopar.toml", text.to_owned().into());
+        folder.insert_file("secrets/ses", "login\npassword\n".into());
+        folder.insert_file("hooks/dns-01", "#!/bin/sh\n".into());
+        folder.insert_folder("domains/example.com");
+        let defaults = SystemDefaults {
+            hostname: "mail.example.com".to_owned(),
+            resolv_conf: String::new(),
+        };
+        let errors = Config::parse(&folder, &defaults).err();
+        assert!(errors.is_none(), "{text}: {errors:?}");
+    }
+
+    #[test]
+    fn the_tasks_of_the_manual_can_be_copied() {
+        let text = page("chopar.toml.5");
+        let (_, text) = text.split_once(".Sh COMMON TASKS\n").expect("the tasks");
+        let (text, _) = text.split_once("\n.Sh ").expect("another section");
+        let mut tasks = 0;
+        for block in text.split(".Bd -literal -offset indent\n").skip(1) {
+            let (block, _) = block.split_once(".Ed").expect("its end");
+            assert_valid(block);
+            tasks += 1;
+        }
+        assert!(tasks >= 8, "{tasks}");
+    }
+
+    #[test]
+    fn the_examples_of_the_keys_can_be_copied() {
+        let text = page("chopar.toml.5");
+        let (_, text) = text.split_once(".Ss Keys at the top\n").expect("the keys");
+        let (text, _) = text.split_once("\n.Sh ").expect("another section");
+        let (mut section, mut examples) = (String::new(), 0);
+        for line in text.lines() {
+            if let Some(title) = line.strip_prefix(".Ss ") {
+                section = title.to_owned();
+            } else if let Some(example) = line.strip_prefix(".Dl ") {
+                let example = example.replace("\\(dq", "\"");
+                let missing = match section.as_str() {
+                    "[[route]]" if example.starts_with("via") => "domain = \"*\"",
+                    "[[route]]" if example.starts_with("auth") => {
+                        "domain = \"*\"\nvia = [\"smtps://relay.example.net\"]"
+                    }
+                    "[[route]]" => "via = [\"smtps://relay.example.net\"]",
+                    "[listen]" if example.starts_with("proxy") => {
+                        "[proxy]\nnetworks = [\"10.0.0.2\"]"
+                    }
+                    _ => "",
+                };
+                assert_valid(&format!("{section}\n{example}\n{missing}\n"));
+                examples += 1;
+            }
+        }
+        assert!(examples > 30, "{examples}");
+    }
+
+    #[test]
     fn every_key_is_in_the_manual_and_every_key_of_the_manual_is_known() {
         let documented = documented();
         for (section, keys) in &documented {
@@ -178,7 +247,7 @@ mod commands {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
-    /// Looks at the example of a command and of those below it.
+    /// Checks the example of a command, here and in the manual, and those of the commands below it.
     fn check_example(command: &[&str]) {
         let text = help_text(command);
         let (_, example) = text
@@ -202,7 +271,14 @@ mod commands {
         for option in words.iter().filter(|word| word.starts_with("--")) {
             assert!(known.contains(*option), "{option} in {example}");
         }
-        for next in &help(command).0 {
+        let below = help(command).0;
+        if below.is_empty() {
+            let line = example.trim_end();
+            let line = line.replace('\'', "\\(aq").replace('"', "\\(dq");
+            let is_there = page("chopar.8").contains(&format!("Example:\n.Dl {line}\n"));
+            assert!(is_there, "chopar(8) has not the example {line}");
+        }
+        for next in &below {
             check_example(&[command, &[next.as_str()]].concat());
         }
     }
@@ -358,7 +434,7 @@ mod limits {
         found
     }
 
-    /// The number with which the text behind an item begins.
+    /// The number with which a value begins.
     fn amount(text: &str) -> u64 {
         let mut parts = text.split([' ', ':', '.']);
         let number: u64 = parts.next().unwrap_or_default().parse().expect("a number");
@@ -377,13 +453,20 @@ mod limits {
     #[test]
     fn every_bound_is_in_the_manual_with_its_value_and_the_reverse() {
         let text = page("chopar-limits.7");
-        let lines: Vec<&str> = text.lines().collect();
         let mut documented = BTreeMap::new();
-        for pair in lines.windows(2) {
-            if let [item, value] = pair
-                && let Some(name) = item.strip_prefix(".It Dv ")
-            {
-                documented.insert(name.to_owned(), amount(value));
+        let mut item = None;
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix(".It Dv ") {
+                assert_eq!(item.replace(name), None, "a limit without its value");
+            } else if let Some(name) = item {
+                let word = match name.ends_with("_DEFAULT") {
+                    true => "Default: ",
+                    false => "Value: ",
+                };
+                if let Some(value) = line.strip_prefix(word) {
+                    documented.insert(name.to_owned(), amount(value));
+                    item = None;
+                }
             }
         }
         let constants = constants();

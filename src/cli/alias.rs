@@ -23,7 +23,7 @@ use crate::shell::replace::replace_in;
 use crate::shell::{folder, plain_file};
 use crate::smtp::command::ForwardPath;
 
-/// Say where addresses lead.
+/// Manage aliases.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "alias")]
 pub struct AliasCommand {
@@ -40,35 +40,35 @@ enum Action {
     Resolve(Resolve),
 }
 
-/// Let an address lead to others; *@example.com is every address that is not named.
+/// Add targets to an address; *@example.com stands for all addresses without an alias.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "add")]
 struct Add {
     /// the address
     #[argh(positional)]
     address: String,
-    /// where it leads, each as it stands in the file: see chopar-aliases(5)
+    /// targets as written in the file; see chopar-aliases(5)
     #[argh(positional)]
     targets: Vec<String>,
 }
 
-/// Let an address lead to these no more; without targets, to nothing.
+/// Remove these targets from an address, or all of them.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "remove")]
 struct Remove {
     /// the address
     #[argh(positional)]
     address: String,
-    /// where it shall not lead any more
+    /// targets to remove (default: all)
     #[argh(positional)]
     targets: Vec<String>,
 }
 
-/// List the aliases.
+/// List aliases.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "list")]
 struct List {
-    /// of this domain only
+    /// only this domain
     #[argh(positional)]
     domain: Option<String>,
     /// print JSON
@@ -76,7 +76,7 @@ struct List {
     json: bool,
 }
 
-/// Show where mail for an address goes, step by step; exit 67 if it is refused.
+/// Show where mail for an address goes, step by step; exit 67 if it is rejected.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "resolve")]
 struct Resolve {
@@ -95,7 +95,7 @@ impl AliasCommand {
     ) -> Result<(), Failure> {
         match &self.command {
             Action::Add(Add { targets, .. }) if targets.is_empty() => {
-                Err(Failure::new(USAGE, "say where the address leads"))
+                Err(Failure::new(USAGE, "name at least one target"))
             }
             Action::Add(Add { address, targets }) => {
                 change(folder, address, Change::Add(targets))?;
@@ -121,7 +121,7 @@ fn change(config_folder: &Path, address: &str, change: Change<'_>) -> Result<(),
         let shown = crate::escape::Escaped(address.as_bytes());
         Failure::new(
             USAGE,
-            format!("{shown} is no address: name@example.com or *@example.com"),
+            format!("{shown} is not an address; write name@example.com or *@example.com"),
         )
     };
     let (local_part, domain) = address.rsplit_once('@').ok_or_else(no_address)?;

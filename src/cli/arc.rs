@@ -38,36 +38,36 @@ pub enum ArcCommand {
     Verify(Verify),
 }
 
-/// Verify the chain of a message: a line for each set and one for the whole; exit 0 if it passes, 75
-/// if the DNS does not answer, 65 otherwise.
+/// Verify the ARC chain of a message: one line for each set and one for the chain; exit 0 if it passes, 75 if the DNS
+/// does not answer, 65 otherwise.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "verify")]
 pub struct Verify {
-    /// the message (default standard input)
+    /// the message (default: standard input)
     #[argh(positional)]
     pub file: Option<PathBuf>,
-    /// look keys up at this server, ADDRESS:PORT (default as the relay does)
+    /// ask this DNS server for keys, ADDRESS:PORT (default: the servers of the relay)
     #[argh(option)]
     pub dns: Option<SocketAddr>,
 }
 
-/// Verify a message, add what was found and a sealed set, and write it to standard output.
+/// Verify a message, add Authentication-Results and a sealed ARC set, and write it to standard output.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "seal")]
 pub struct Seal {
-    /// the message (default standard input)
+    /// the message (default: standard input)
     #[argh(positional)]
     pub file: Option<PathBuf>,
-    /// the domain that seals (default that of From)
+    /// the domain that seals (default: the domain of From)
     #[argh(option)]
     pub domain: Option<String>,
-    /// the key of this name (default the first RSA key of the domain)
+    /// the selector of the key (default: the first RSA key of the domain)
     #[argh(option)]
     pub selector: Option<String>,
-    /// a key file elsewhere (its name is the selector unless --selector says another)
+    /// another key file (its name is the selector, unless --selector is given)
     #[argh(option)]
     pub key: Option<PathBuf>,
-    /// look keys up at this server, ADDRESS:PORT (default as the relay does)
+    /// ask this DNS server for keys, ADDRESS:PORT (default: the servers of the relay)
     #[argh(option)]
     pub dns: Option<SocketAddr>,
 }

@@ -12,7 +12,7 @@ use super::{
 /// chopar, a mail relay: SMTP in and out, DKIM, a durable queue.
 #[derive(Debug, FromArgs)]
 pub(super) struct Arguments {
-    /// configuration folder (default: CHOPAR_CONFIG, else /etc/chopar)
+    /// configuration folder (default: CHOPAR_CONFIG, otherwise /etc/chopar)
     #[argh(option, short = 'C', long = "config")]
     pub(super) config: Option<PathBuf>,
     /// print the version

@@ -59,16 +59,16 @@ enum Action {
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "obtain")]
 struct Obtain {
-    /// what it is for (default: acme.names, else the hostname)
+    /// the names in the certificate (default: acme.names, otherwise the host name)
     #[argh(positional)]
     names: Vec<String>,
-    /// how the names are proven: http-01, tls-alpn-01 or dns-01 (default: acme.challenge)
+    /// how to prove the names: http-01, tls-alpn-01 or dns-01 (default: acme.challenge)
     #[argh(option, from_str_fn(challenge))]
     challenge: Option<ChallengeKind>,
-    /// directory of the CA (default: acme.directory)
+    /// the URL of the CA's directory (default: acme.directory)
     #[argh(option, from_str_fn(directory))]
     directory: Option<Url>,
-    /// make another key; a TLSA record of the old one has to be changed
+    /// create a new key; a TLSA record of the old key must be changed
     #[argh(switch)]
     new_key: bool,
     /// agree to the CA's terms of service
@@ -76,19 +76,19 @@ struct Obtain {
     agree: bool,
 }
 
-/// Renew certificates that are due.
+/// Renew the certificates that are due.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "renew")]
 struct Renew {
-    /// which one, by its first name (default: all)
+    /// the first name of the certificate (default: all)
     #[argh(positional)]
     name: Option<String>,
-    /// renew it although it is not due
+    /// renew it even if it is not due
     #[argh(switch)]
     force: bool,
 }
 
-/// List certificates: for which names, until when, from whom, and which are served.
+/// List certificates: names, expiry, issuer, and the names for which each is served.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "list")]
 struct List {
@@ -97,19 +97,19 @@ struct List {
     json: bool,
 }
 
-/// Revoke a certificate that was obtained, and remove it with its key.
+/// Revoke a certificate that chopar obtained, and remove it with its key.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "revoke")]
 struct Revoke {
-    /// which one, by its first name
+    /// the first name of the certificate
     #[argh(positional)]
     name: String,
-    /// why: unspecified, key-compromise, superseded or cessation (default: unspecified)
+    /// the reason: unspecified, key-compromise, superseded or cessation (default: unspecified)
     #[argh(option, from_str_fn(reason), default = "0")]
     reason: u8,
 }
 
-/// Print a hooks/dns-01 to begin with.
+/// Print an example of hooks/dns-01.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "hook")]
 struct Hook {
@@ -205,7 +205,7 @@ impl Obtain {
             ));
         }
         if config.acme.renewal == Renewal::Off {
-            say("acme.enabled is false: nobody renews it but `chopar cert renew`");
+            say("acme.enabled is false: only `chopar cert renew` renews it");
         }
         say(reload_if_running(&config.runtime_dir)?);
         Ok(())
@@ -265,9 +265,9 @@ impl Renew {
             }
             if all.is_empty() {
                 let text = match &only {
-                    Some(name) => format!(
-                        "{name} was not obtained here; `chopar cert obtain {name}` does that"
-                    ),
+                    Some(name) => {
+                        format!("chopar has not obtained {name}; `chopar cert obtain {name}` does")
+                    }
                     None => "no certificate was obtained here; `chopar cert obtain` does that"
                         .to_owned(),
                 };
@@ -324,8 +324,9 @@ impl Revoke {
             let kept = store.one(&name);
             let kept = kept.map_err(|error| Failure::new(IO_ERROR, error))?;
             let kept = kept.ok_or_else(|| {
-                let text =
-                    format!("{name} was not obtained here; `chopar cert list` lists what was");
+                let text = format!(
+                    "chopar has not obtained {name}; `chopar cert list` lists its certificates"
+                );
                 Failure::new(NO_INPUT, text)
             })?;
             let removed = || -> Result<(), Failure> {
@@ -339,7 +340,7 @@ impl Revoke {
             if kept.is_bare {
                 removed()?;
                 return Ok(
-                    "there was no certificate to revoke; what was left of an order is removed",
+                    "there was no certificate to revoke; the rest of an interrupted order is removed",
                 );
             }
             let summary = kept.summary.map_err(|error| Failure::new(DATA, error))?;
@@ -365,10 +366,7 @@ impl Hook {
     fn run(&self, output: &mut dyn Write) -> Result<(), Failure> {
         let found = hooks::EXAMPLES.iter().find(|(name, _)| *name == self.name);
         let Some((_, text)) = found else {
-            let text = format!(
-                "there is no example {:?}; acme-sh and nsupdate are there",
-                self.name
-            );
+            let text = format!("no example {:?}; choose acme-sh or nsupdate", self.name);
             return Err(Failure::new(USAGE, text));
         };
         write_all(output, text)
@@ -536,7 +534,7 @@ fn tell_obtained(obtained: &Obtained, wanted: &Wanted) {
     ));
     if !obtained.standing.is_trusted {
         say(format_args!(
-            "no root of this system and none of acme.ca_file stands behind its issuer, {}: clients that verify refuse it. It is \
+            "its issuer, {}, chains to no root of this system or of acme.ca_file: clients that verify reject it. It is \
              shown where no other pair for its names is one that they verify, and renewed at {}; `chopar cert obtain` for the \
              same names at another CA replaces it, and where clients trust this one, name its root in acme.ca_file",
             issuer(summary),
@@ -547,7 +545,7 @@ fn tell_obtained(obtained: &Obtained, wanted: &Wanted) {
 
 fn parse_name(text: &str) -> Result<Name, Failure> {
     Name::parse(text).ok_or_else(|| {
-        let text = format!("{text:?} is no name that a CA issues for; write one like mail.example.com or '*.example.com'");
+        let text = format!("{text:?} is not a name that a CA issues certificates for; write one like mail.example.com or '*.example.com'");
         Failure::new(USAGE, text)
     })
 }

@@ -17,7 +17,7 @@ use crate::shell::loading::{self, LoadError, Loaded};
 use crate::shell::time::wall;
 use crate::shell::tls::{Tls, TlsError};
 
-/// Parse the whole configuration; print file:line:column for every error.
+/// Check the whole configuration; print each error with file:line:column.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "check")]
 pub struct Check {}
@@ -44,8 +44,8 @@ impl CheckError {
 impl fmt::Display for CheckError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Errors(1) => out.write_str("1 error; mend it and check again"),
-            Self::Errors(count) => write!(out, "{count} errors; mend them and check again"),
+            Self::Errors(1) => out.write_str("1 error; correct it and check again"),
+            Self::Errors(count) => write!(out, "{count} errors; correct them and check again"),
             Self::Stream(error) => write!(out, "cannot write: {error}"),
         }
     }

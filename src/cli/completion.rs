@@ -21,7 +21,7 @@ use crate::escape::Escaped;
 use crate::setup::shell_word::shell_word;
 use values::{Values, of_argument, of_option};
 
-/// Print the script by which a shell completes command lines of chopar.
+/// Print the script that completes chopar command lines in a shell.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "completion")]
 pub struct Completion {
@@ -47,7 +47,7 @@ impl Completion {
         let shell = SHELLS.iter().find(|shell| shell.name == self.shell);
         let Some(shell) = shell else {
             let shown = Escaped(self.shell.as_bytes());
-            let text = format!("there is no script for {shown}; name one of bash, fish and zsh");
+            let text = format!("no completion script for {shown}; choose bash, fish or zsh");
             return Err(Failure::new(USAGE, text));
         };
         printed(&(shell.script)(&commands(listing)), output)

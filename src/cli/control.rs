@@ -70,7 +70,7 @@ pub fn not_there(socket: &Path, error: &std::io::Error) -> Failure {
     match error.kind() {
         std::io::ErrorKind::PermissionDenied => Failure::new(
             NOT_PERMITTED,
-            format!("{path}: {error}; use sudo, or let everybody pass through its folder"),
+            format!("{path}: {error}; use sudo, or let all users pass through its folder"),
         ),
         _ => Failure::new(
             UNAVAILABLE,
@@ -101,8 +101,8 @@ impl fmt::Display for Known {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Read => "the daemon has read it",
-            Self::AtStart => "no daemon runs: it is read at the next start",
-            Self::NotTold => "the daemon has not been told: run `sudo chopar reload`",
+            Self::AtStart => "no daemon runs; it will read this at its next start",
+            Self::NotTold => "the daemon does not know yet: run `sudo chopar reload`",
         })
     }
 }
@@ -139,7 +139,7 @@ pub fn reload_if_running(runtime_dir: &Path) -> Result<Known, Failure> {
         None => Ok(Known::Read),
         Some(error) => Err(Failure::new(
             super::sysexits::CONFIGURATION,
-            format!("the daemon goes on with its old configuration: {error}"),
+            format!("the daemon keeps its old configuration: {error}"),
         )),
     }
 }

@@ -29,7 +29,7 @@ use crate::mail::address_list::{FromError, from_mailboxes};
 use crate::mail::header::{Header, HeaderEnd, HeaderError, header_end};
 use crate::setup::dkim_key::{self, Kind};
 
-/// Make DKIM keys, print their DNS records, sign and verify messages.
+/// Create DKIM keys, print their DNS records, sign and verify messages.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "dkim")]
 pub struct Dkim {
@@ -52,20 +52,20 @@ pub enum DkimCommand {
     Verify(Verify),
 }
 
-/// Make a key for a domain and print its DNS record.
+/// Create a key for a domain and print its DNS record.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "keygen")]
 pub struct Keygen {
     /// the domain that signs
     #[argh(positional)]
     pub domain: String,
-    /// name of the key in the DNS, such as s2026
+    /// the selector, which names the key in the DNS, such as s2026
     #[argh(option)]
     pub selector: String,
-    /// rsa or ed25519 (default rsa, which every receiver knows)
+    /// rsa or ed25519 (default: rsa, which every receiver supports)
     #[argh(option, default = "KeyType::Rsa")]
     pub algorithm: KeyType,
-    /// bits of an RSA key: 2048 (default), 3072 or 4096
+    /// bits of an RSA key: 2048, 3072 or 4096 (default: 2048)
     #[argh(option, default = "2048")]
     pub bits: usize,
 }
@@ -86,29 +86,29 @@ pub struct Record {
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "sign")]
 pub struct Sign {
-    /// the message (default standard input)
+    /// the message (default: standard input)
     #[argh(positional)]
     pub file: Option<PathBuf>,
-    /// the domain that signs (default that of From)
+    /// the domain that signs (default: the domain of From)
     #[argh(option)]
     pub domain: Option<String>,
-    /// the key of this name only (default all keys of the domain)
+    /// the selector of the key (default: all keys of the domain)
     #[argh(option)]
     pub selector: Option<String>,
-    /// a key file elsewhere (its name is the selector unless --selector says another)
+    /// another key file (its name is the selector, unless --selector is given)
     #[argh(option)]
     pub key: Option<PathBuf>,
 }
 
-/// Verify the signatures of a message: one line each; exit 0 if one passes, 75 if one may
-/// once the DNS answers, 65 otherwise.
+/// Verify the signatures of a message: one line for each; exit 0 if one passes, 75 if one may pass once the DNS answers,
+/// 65 otherwise.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "verify")]
 pub struct Verify {
-    /// the message (default standard input)
+    /// the message (default: standard input)
     #[argh(positional)]
     pub file: Option<PathBuf>,
-    /// look keys up at this server, ADDRESS:PORT (default as the relay does)
+    /// ask this DNS server for keys, ADDRESS:PORT (default: the servers of the relay)
     #[argh(option)]
     pub dns: Option<SocketAddr>,
 }
@@ -370,7 +370,7 @@ impl fmt::Display for DkimError {
             ),
             Self::Bits(bits) => write!(
                 out,
-                "an RSA key of {bits} bits is not made: choose 2048, 3072 or 4096"
+                "RSA keys of {bits} bits are not supported: choose 2048, 3072 or 4096"
             ),
             Self::NotServed(domain) => write!(
                 out,
@@ -378,7 +378,7 @@ impl fmt::Display for DkimError {
             ),
             Self::NoKeys(domain) => write!(
                 out,
-                "{domain} has no such key: make one with `chopar dkim keygen {domain} --selector NAME`"
+                "{domain} has no such key: create one with `chopar dkim keygen {domain} --selector NAME`"
             ),
             Self::Exists(path) => write!(
                 out,
@@ -399,7 +399,7 @@ impl fmt::Display for DkimError {
                 out,
                 "the message is longer than {COMMAND_MESSAGE_BYTES_MAX} bytes"
             ),
-            Self::Header(error) => write!(out, "this is no message: {error}"),
+            Self::Header(error) => write!(out, "this is not a message: {error}"),
             Self::From(error) => write!(out, "it is not clear who signs; give --domain: {error}"),
             Self::Fault => out.write_str("the system gave no randomness; try again"),
             Self::NotVerified => out.write_str("no signature passed"),

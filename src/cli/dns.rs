@@ -23,32 +23,32 @@ use crate::setup::surveys::{self, Survey};
 use crate::setup::zone::{Facts, Need, Purpose, Row, State, is_complete};
 use crate::setup::{machine, survey};
 
-/// Show the DNS records that a domain needs, and which of them are there.
+/// Show the DNS records that a domain needs, and which of them exist.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "dns")]
 pub struct Dns {
-    /// the domain (default: every domain that is served)
+    /// the domain (default: every served domain)
     #[argh(positional)]
     domain: Option<String>,
     /// print records for another program: zone, json, terraform, cloudflare or nsupdate
     #[argh(option)]
     format: Option<Format>,
-    /// print JSON, like --format json
+    /// print JSON; the same as --format json
     #[argh(switch)]
     json: bool,
-    /// an address by which this host is reached, where it is not the machine's own; may be given twice
+    /// an address of this host, if it is behind the address of another machine; may be given twice
     #[argh(option)]
     address: Vec<IpAddr>,
-    /// ask again until all required records are there
+    /// ask again until all required records exist
     #[argh(switch)]
     watch: bool,
-    /// how long to watch, such as 30m (default 1d)
+    /// how long to watch, such as 30m (default: 1d)
     #[argh(option, from_str_fn(duration), default = "WATCH_DEFAULT")]
     within: Duration,
-    /// ask this resolver, ADDRESS:PORT (default as the relay does)
+    /// ask this resolver, ADDRESS:PORT (default: the servers of the relay)
     #[argh(option)]
     dns: Option<SocketAddr>,
-    /// the port on which the servers of zones answer (default 53)
+    /// the port of the servers of zones (default: 53)
     #[argh(option, default = "DNS_PORT")]
     zone_port: u16,
 }
@@ -58,7 +58,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(10);
 const DNS_PORT: u16 = 53;
 
 fn duration(text: &str) -> Result<Duration, String> {
-    quantity::duration(text).ok_or_else(|| format!("{text} is no duration, such as 30m"))
+    quantity::duration(text).ok_or_else(|| format!("{text} is not a duration such as 30m"))
 }
 
 impl Dns {

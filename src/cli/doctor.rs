@@ -27,35 +27,35 @@ use crate::shell::loading;
 use crate::shell::replace::replace;
 use crate::shell::time::wall;
 
-/// Check whether mail goes out and comes in as it should, and say what mends it.
+/// Check whether mail is sent and received correctly, and say how to correct what is not.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "doctor")]
 pub struct Doctor {
-    /// the domain (default: every domain that is served)
+    /// the domain (default: every served domain)
     #[argh(positional)]
     domain: Option<String>,
     /// print JSON
     #[argh(switch)]
     json: bool,
-    /// look again at what is red, until nothing is
+    /// repeat the red checks until none is red
     #[argh(switch)]
     watch: bool,
-    /// how long to watch, such as 30m (default 1d)
+    /// how long to watch, such as 30m (default: 1d)
     #[argh(option, from_str_fn(duration))]
     within: Option<Duration>,
-    /// send a message to this address, which answers, and wait for the answer (as long as --within, or 2m)
+    /// send a message to this address, which answers, and wait for the answer (for --within, or 2m)
     #[argh(option)]
     echo: Option<String>,
-    /// try the way out with this host, HOST:PORT; may be given several times (default: large providers)
+    /// test outgoing connections with this host, HOST:PORT; may be given several times (default: large providers)
     #[argh(option, from_str_fn(probe))]
     probe: Vec<Probe>,
-    /// an address by which this host is reached, where it is not the machine's own; may be given twice
+    /// an address of this host, if it is behind the address of another machine; may be given twice
     #[argh(option)]
     address: Vec<IpAddr>,
-    /// ask this resolver, ADDRESS:PORT (default as the relay does)
+    /// ask this resolver, ADDRESS:PORT (default: the servers of the relay)
     #[argh(option)]
     dns: Option<SocketAddr>,
-    /// the port on which the servers of zones answer (default 53)
+    /// the port of the servers of zones (default: 53)
     #[argh(option, default = "DNS_PORT")]
     zone_port: u16,
 }
@@ -66,11 +66,11 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(10);
 const DNS_PORT: u16 = 53;
 
 fn duration(text: &str) -> Result<Duration, String> {
-    quantity::duration(text).ok_or_else(|| format!("{text} is no duration, such as 30m"))
+    quantity::duration(text).ok_or_else(|| format!("{text} is not a duration such as 30m"))
 }
 
 fn probe(text: &str) -> Result<Probe, String> {
-    let wrong = || format!("{text} is no HOST:PORT, such as mx.example.net:25");
+    let wrong = || format!("{text} is not HOST:PORT, such as mx.example.net:25");
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     if host.is_empty() {
@@ -378,11 +378,11 @@ fn verdict(found: &[Finding]) -> Result<(), Failure> {
         )),
         (1, _) => Err(Failure::new(
             UNAVAILABLE,
-            "one check is bad: what mends it stands below it",
+            "one check is bad: the text below it says how to correct it",
         )),
         (bad, _) => Err(Failure::new(
             UNAVAILABLE,
-            format!("{bad} checks are bad: what mends each stands below it"),
+            format!("{bad} checks are bad: the text below each says how to correct it"),
         )),
     }
 }
@@ -397,7 +397,7 @@ mod tests {
 
     fn found() -> Vec<Finding> {
         vec![
-            PORT_SMTP.bad("", "nobody listens", "systemctl start chopar"),
+            PORT_SMTP.bad("", "no program listens", "systemctl start chopar"),
             CLOCK.warning("", "+90.0 s", "timedatectl set-ntp true"),
             DNS_MX.good("example.com", "10 mail.example.com"),
             GMAIL.good("SPF passes", "met"),

@@ -18,7 +18,7 @@ use crate::setup::init::plan::{PlanError, plan_domain};
 use crate::setup::init::step::{Entry, Step};
 use crate::shell::time::wall;
 
-/// Say which domains are served.
+/// Manage the served domains.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "domain")]
 pub struct DomainCommand {
@@ -34,22 +34,22 @@ enum Action {
     List(List),
 }
 
-/// Serve a domain: make its DKIM keys and print the records for the DNS.
+/// Serve a domain: create its DKIM keys and print its DNS records.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "add")]
 struct Add {
     /// the domain
     #[argh(positional)]
     domain: String,
-    /// where mail goes for each address that is not named
+    /// the destination of mail for all addresses without an alias
     #[argh(option)]
     forward_to: Option<String>,
-    /// only make its folder: no keys, no records
+    /// create only its folder: no keys, no records
     #[argh(switch)]
     bare: bool,
 }
 
-/// Serve a domain no longer; its users, aliases and keys are deleted.
+/// Stop serving a domain, and delete its users, aliases and keys.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "remove")]
 struct Remove {
@@ -61,7 +61,7 @@ struct Remove {
     force: bool,
 }
 
-/// List the domains that are served.
+/// List the served domains.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "list")]
 struct List {
@@ -88,7 +88,7 @@ impl DomainCommand {
                 }
                 if !force && holds_files(&path) {
                     let text = format!(
-                        "{domain} has users, aliases or keys; say --force to delete them with it"
+                        "{domain} has users, aliases or keys; use --force to delete them too"
                     );
                     return Err(Failure::new(USAGE, text));
                 }
@@ -116,7 +116,9 @@ impl Add {
         if folder.join("domains").join(domain.as_str()).is_dir() {
             return Err(Failure::new(
                 CANNOT_CREATE,
-                format!("{domain} is served already; `chopar init {domain}` makes what it lacks"),
+                format!(
+                    "{domain} is served already; `chopar init {domain}` creates what is missing"
+                ),
             ));
         }
         let target = self.forward_to.as_deref().map(parse_mailbox).transpose()?;
@@ -139,7 +141,7 @@ impl Add {
         let config = load(folder)?;
         if config.admin.is_none() && target.is_none() {
             let text = format!(
-                "to do  who reads mail for postmaster@{domain} and abuse@{domain}: set admin in chopar.toml, or run sudo \
+                "to do  the address for mail to postmaster@{domain} and abuse@{domain}: set admin in chopar.toml, or run sudo \
                  chopar alias add '*@{domain}' YOU@ELSEWHERE\n"
             );
             output::print(output, &text)?;

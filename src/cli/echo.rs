@@ -27,7 +27,7 @@ pub(super) fn run(
     if config.receiving(domain).is_none() {
         return Err(Failure::new(
             USAGE,
-            format!("mail for {domain} is received elsewhere, so that no answer comes here"),
+            format!("mail for {domain} is received elsewhere, so no answer arrives here"),
         ));
     }
     let from = own_address(config, domain)?;
@@ -40,7 +40,7 @@ pub(super) fn run(
         &from,
     )?;
     let text = format!(
-        "the answer is here after {} s, from {from_whom}: mail goes out and comes in\n",
+        "the answer arrived after {} s, from {from_whom}: chopar sends and receives mail\n",
         started.elapsed().as_secs()
     );
     (output.write_all(output::text(&text).as_bytes()))
@@ -91,7 +91,7 @@ fn answer(
             return Err(Failure::new(
                 TRY_AGAIN,
                 format!(
-                    "the message has left, and no answer to {to} has come: see whether the MX record leads here and port 25 \
+                    "the message has left, but no answer to {to} has arrived: check whether the MX record leads here, whether port 25 \
                      can be reached from outside (chopar doctor), and whether the address answers at all"
                 ),
             ));
@@ -101,7 +101,7 @@ fn answer(
     match serde_json::from_str(&line) {
         Ok(Response::Event { text }) => {
             let from = text.split(' ').find_map(|word| word.strip_prefix("from="));
-            Ok(from.unwrap_or("somebody").to_owned())
+            Ok(from.unwrap_or("an unknown sender").to_owned())
         }
         Ok(Response::Denied { text }) => Err(Failure::new(NOT_PERMITTED, text)),
         Ok(Response::End { errors, .. }) => Err(Failure::new(UNAVAILABLE, errors.join("; "))),

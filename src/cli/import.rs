@@ -19,7 +19,7 @@ use crate::setup::import::{
 };
 use crate::shell::{folder, loading};
 
-/// Make a new configuration folder out of that of another mail server.
+/// Create a configuration folder from that of another mail server.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "import")]
 pub struct Import {
@@ -34,11 +34,11 @@ enum Source {
     Postfix(Postfix),
 }
 
-/// Import chasquid's folder.
+/// Import the configuration of chasquid.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "chasquid")]
 struct Chasquid {
-    /// its folder (default /etc/chasquid)
+    /// the folder of chasquid (default: /etc/chasquid)
     #[argh(positional)]
     folder: Option<PathBuf>,
     /// the new folder
@@ -50,7 +50,7 @@ struct Chasquid {
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "postfix")]
 struct Postfix {
-    /// the folder of main.cf (default /etc/postfix)
+    /// the folder of main.cf (default: /etc/postfix)
     #[argh(positional)]
     folder: Option<PathBuf>,
     /// the new folder

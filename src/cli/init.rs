@@ -29,7 +29,7 @@ use crate::setup::survey;
 use crate::setup::zone::compare;
 use crate::shell::loading;
 
-/// Set up this machine for a domain, or with -C one folder; what is there stays as it is.
+/// Set up this machine for a domain, or with -C only one folder; everything that exists stays unchanged.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "init")]
 #[expect(
@@ -40,29 +40,29 @@ pub struct Init {
     /// the domain
     #[argh(positional)]
     domain: String,
-    /// the name of this host, which the PTR of its address gives (default the system's, where it is one of the domain,
-    /// else mail.DOMAIN)
+    /// the name of this host, which the PTR of its address returns (default: the name of the system if it is in the
+    /// domain, otherwise mail.DOMAIN)
     #[argh(option)]
     hostname: Option<String>,
-    /// who reads mail for postmaster, and what chopar has to report (default that of --forward-to)
+    /// the address for mail to postmaster, and for reports of chopar (default: that of --forward-to)
     #[argh(option)]
     admin: Option<String>,
-    /// where mail goes for each address of the domain that is not named
+    /// the destination of mail for all addresses of the domain without an alias
     #[argh(option)]
     forward_to: Option<String>,
-    /// the first user, who gets a password (default app)
+    /// the first user, who gets a password (default: app)
     #[argh(option)]
     user: Option<String>,
-    /// make the folder a git repository, without secrets; --git=private: with them
+    /// make the folder a git repository, without secrets; --git=private includes them
     #[argh(switch)]
     git: bool,
-    /// make it a git repository that holds the secrets too, as --git=private does
+    /// make the folder a git repository that includes the secrets, like --git=private
     #[argh(switch)]
     git_private: bool,
-    /// do without a certificate
+    /// do not obtain a certificate
     #[argh(switch)]
     no_certificate: bool,
-    /// print what would be done, and do nothing
+    /// print every step without performing any
     #[argh(switch)]
     dry_run: bool,
 }
@@ -81,7 +81,7 @@ impl Init {
             return Err(Failure::new(NOT_PERMITTED, PlanError::NotRoot));
         }
         let mut machine = facts::gather(folder, &wishes.domain).map_err(|errors| {
-            let text = format!("{}; mend it, then run this again", errors.join("\n"));
+            let text = format!("{}; correct it, then run this again", errors.join("\n"));
             Failure::new(CONFIGURATION, text)
         })?;
         machine.missing = carried::missing(&machine, completion::all(listing));
@@ -207,7 +207,7 @@ fn done(step: &Step, folder: &Path) -> Result<Made, Failure> {
     }
     perform(step, folder).map_err(|error| {
         let text = format!(
-            "could not {step}: {error}; mend it, then run the same command again: what is done stays"
+            "could not {step}: {error}; correct it, then run the same command again; completed steps stay"
         );
         Failure::new(CANNOT_CREATE, text)
     })

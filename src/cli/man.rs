@@ -11,11 +11,11 @@ use super::sysexits::NO_INPUT;
 use crate::escape::Escaped;
 use crate::setup::carried::{self, ALSO};
 
-/// Show a page of the manual, or list the pages; into a pipe or file, its source.
+/// Show a manual page, or list the pages; print its source to a pipe or file.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "man")]
 pub struct Man {
-    /// the page, such as sendmail or chopar.toml; without one they are listed
+    /// the page, such as sendmail or chopar.toml (default: list the pages)
     #[argh(positional)]
     page: Option<String>,
 }
@@ -28,7 +28,7 @@ impl Man {
         };
         let Some(page) = page(wanted) else {
             let shown = Escaped(wanted.as_bytes());
-            let text = format!("there is no page {shown}; `chopar man` lists them");
+            let text = format!("no manual page {shown}; `chopar man` lists the pages");
             return Err(Failure::new(NO_INPUT, text));
         };
         if !std::io::stdout().is_terminal() {

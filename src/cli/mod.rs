@@ -67,7 +67,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     for argument in arguments {
         match argument.into_string() {
             Ok(word) => words.push(word),
-            Err(_) => return end(Err(Failure::new(USAGE, "an argument is no UTF-8"))),
+            Err(_) => return end(Err(Failure::new(USAGE, "an argument is not UTF-8"))),
         }
     }
     let program = words

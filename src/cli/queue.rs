@@ -13,7 +13,7 @@ use crate::date::Timestamp;
 use crate::engine::control::{Listed, ListedRecipient, Request, Response, Selection, Stats};
 use crate::shell::drop_folder;
 
-/// Look at the queue and act on it.
+/// Show and manage the queue.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "queue")]
 pub struct Queue {
@@ -40,16 +40,16 @@ struct List {
     /// print one JSON array
     #[argh(switch)]
     json: bool,
-    /// print one JSON object a line, as the messages come
+    /// print one JSON object a line, as the messages arrive
     #[argh(switch)]
     jsonl: bool,
 }
 
-/// Show one message: its envelope, what became of each recipient, its header.
+/// Show one message: its envelope, the delivery result of each recipient, its header.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "show")]
 struct Show {
-    /// the message's id
+    /// the id of the message
     #[argh(positional)]
     id: String,
     /// print one JSON object
@@ -57,20 +57,20 @@ struct Show {
     json: bool,
 }
 
-/// Try messages again now.
+/// Try to deliver messages now.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "flush")]
 struct Flush {
-    /// ids; none means all
+    /// ids of messages (default: all)
     #[argh(positional)]
     ids: Vec<String>,
 }
 
-/// Keep messages from being tried until they are released.
+/// Put messages on hold until they are released.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "hold")]
 struct Hold {
-    /// ids
+    /// ids of messages
     #[argh(positional)]
     ids: Vec<String>,
     /// all messages
@@ -78,11 +78,11 @@ struct Hold {
     all: bool,
 }
 
-/// Let held messages go on.
+/// Release messages that are on hold.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "release")]
 struct Release {
-    /// ids
+    /// ids of messages
     #[argh(positional)]
     ids: Vec<String>,
     /// all messages
@@ -90,11 +90,11 @@ struct Release {
     all: bool,
 }
 
-/// Take messages out of the queue; their senders are told nothing.
+/// Delete messages from the queue, without a DSN to their senders.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "remove")]
 struct Remove {
-    /// ids
+    /// ids of messages
     #[argh(positional)]
     ids: Vec<String>,
     /// all messages
@@ -102,7 +102,7 @@ struct Remove {
     all: bool,
 }
 
-/// Print numbers: what waits, and what happened since the start.
+/// Print the size of the queue and the counters since the start.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "stats")]
 struct StatsCommand {

@@ -28,7 +28,10 @@ impl Reload {
             say("the daemon has read its configuration again");
             return Ok(());
         }
-        let text = format!("the old configuration goes on: {}", errors.join("\n"));
+        let text = format!(
+            "the old configuration remains in force: {}",
+            errors.join("\n")
+        );
         Err(Failure::new(CONFIGURATION, text))
     }
 }

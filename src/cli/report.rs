@@ -20,20 +20,20 @@ use crate::setup::asking::Asker;
 use crate::setup::machine::source_addresses;
 use crate::shell::helper::reports::{ledger_of, tally_of};
 
-/// Show who sends in the name of a domain, what passes, what fails and why, by the DMARC and TLS reports of others.
+/// Show who sends in the name of a domain, what passes, what fails and why, from DMARC and TLS reports.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "report")]
 pub struct Report {
-    /// the domain (default: every domain that is served)
+    /// the domain (default: every served domain)
     #[argh(positional)]
     pub domain: Option<String>,
-    /// how many days (default 30)
+    /// the number of days (default: 30)
     #[argh(option, default = "REPORT_SUMMARY_DAYS as u64")]
     days: u64,
     /// print JSON
     #[argh(switch)]
     json: bool,
-    /// ask this DNS server, ADDRESS:PORT (default as the relay does)
+    /// ask this DNS server, ADDRESS:PORT (default: the servers of the relay)
     #[argh(option)]
     pub dns: Option<SocketAddr>,
 }

@@ -7,7 +7,7 @@ use argh::FromArgs;
 use crate::setup::acme::renewal;
 use crate::shell::daemon::{self, RunError};
 
-/// Run the relay in the foreground, for systemd or any other supervisor.
+/// Run the relay in the foreground, for systemd or another supervisor.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "run")]
 pub struct Run {}

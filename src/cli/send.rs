@@ -22,20 +22,20 @@ use crate::policy::relay::own_domain;
 use crate::setup::trace::{End, Trace};
 use crate::shell::time::{SystemEntropy, wall};
 
-/// Send a test message through the running daemon, and follow it to the other side's reply.
+/// Send a test message through the running daemon, and follow it to the reply of the receiving server.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "send")]
 pub struct Send {
-    /// who gets it
+    /// the recipient
     #[argh(positional)]
     to: String,
-    /// the address in From (default: the user, else postmaster of the first domain)
+    /// the address in From (default: the user, otherwise postmaster of the first domain)
     #[argh(option)]
     from: Option<String>,
-    /// submit as this user, with a password, over the network port
+    /// submit as this user, with a password, over the submission port
     #[argh(option)]
     user: Option<String>,
-    /// how long to follow it, such as 30s (default 2m)
+    /// how long to follow it, such as 30s (default: 2m)
     #[argh(option, from_str_fn(duration), default = "WITHIN_DEFAULT")]
     within: Duration,
 }
@@ -43,7 +43,7 @@ pub struct Send {
 const WITHIN_DEFAULT: Duration = Duration::from_secs(120);
 
 fn duration(text: &str) -> Result<Duration, String> {
-    quantity::duration(text).ok_or_else(|| format!("{text} is no duration, such as 30s"))
+    quantity::duration(text).ok_or_else(|| format!("{text} is not a duration such as 30s"))
 }
 
 impl Send {
@@ -184,14 +184,14 @@ impl Send {
                 Some(End::Delivered) => return say(UNSIGNED),
                 Some(End::Failed) => {
                     let text =
-                        "the message was refused; a notification goes to the address in From";
+                        "the message was rejected; chopar sends a DSN to the address in From";
                     return Err(Failure::new(UNAVAILABLE, text));
                 }
                 None => {}
             }
         }
         let text = format!(
-            "it has not left yet and stays in the queue, where it is tried again by itself; `chopar queue show {id}` tells more"
+            "it has not left yet; it stays in the queue and chopar retries it; `chopar queue show {id}` shows more"
         );
         Err(Failure::new(TRY_AGAIN, text))
     }
@@ -207,7 +207,7 @@ const LOOK: &str = "delivered. In the mailbox, \"Show original\" (Gmail) or the 
 fn address(text: &str) -> Result<Mailbox, Failure> {
     Mailbox::parse(text).map_err(|error| {
         let shown = crate::escape::Escaped(text.as_bytes());
-        Failure::new(USAGE, format!("{shown} is no address: {error}"))
+        Failure::new(USAGE, format!("{shown} is not an address: {error}"))
     })
 }
 

@@ -14,7 +14,7 @@ pub fn parse_domain(text: &str) -> Result<Domain, Failure> {
         _ => Err(Failure::new(
             USAGE,
             format!(
-                "{} is no domain name",
+                "{} is not a domain name",
                 crate::escape::Escaped(text.as_bytes())
             ),
         )),

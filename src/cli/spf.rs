@@ -15,16 +15,16 @@ use crate::dns::{self, Answer, Question};
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "spf")]
 pub struct Spf {
-    /// the address of the host that sends
+    /// the address of the sending host
     #[argh(option)]
     pub ip: IpAddr,
-    /// the name that it says in HELO or EHLO (default the domain of --from)
+    /// the name in HELO or EHLO (default: the domain of --from)
     #[argh(option)]
     pub helo: Option<String>,
-    /// the envelope sender (default the null one, for which the HELO name is checked)
+    /// the envelope sender (default: the null sender, for which the HELO name is checked)
     #[argh(option, default = "String::new()")]
     pub from: String,
-    /// ask this server, ADDRESS:PORT (default as the relay does)
+    /// ask this DNS server, ADDRESS:PORT (default: the servers of the relay)
     #[argh(option)]
     pub dns: Option<SocketAddr>,
 }

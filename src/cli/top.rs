@@ -18,17 +18,17 @@ use crate::engine::control::{Request, Response};
 use crate::engine::status::Status;
 use crate::metrics::Totals;
 
-/// Show what the relay does: its queue, what became of mail, what waits for whom.
+/// Show the state of the relay: its queue, delivery results, and the next hops that mail waits for.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "top")]
 pub struct Top {
-    /// print it once (so it is where standard output is no terminal)
+    /// print it once (the default if standard output is not a terminal)
     #[argh(switch)]
     once: bool,
-    /// print one JSON object, that of /status.json
+    /// print one JSON object, the same as /status.json
     #[argh(switch)]
     json: bool,
-    /// seconds between two looks (default 2)
+    /// seconds between two updates (default: 2)
     #[argh(option, default = "2")]
     every: u16,
 }

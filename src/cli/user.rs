@@ -31,7 +31,7 @@ use crate::shell::plain_file;
 use crate::shell::replace::replace_in;
 use crate::shell::time::SystemEntropy;
 
-/// Say who may log in.
+/// Manage the users who may log in.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "user")]
 pub struct User {
@@ -49,17 +49,17 @@ enum Action {
     Verify(Verify),
 }
 
-/// Add a user; the password is asked for, or is the first line of standard input.
+/// Add a user; the command asks for the password, or reads it from the first line of standard input.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "add")]
 struct Add {
     /// the user's address
     #[argh(positional)]
     address: String,
-    /// addresses that the user may send as besides the own: name@example.com, *@example.com or *, with commas between
+    /// addresses the user may send from, besides their own: name@example.com, *@example.com or *, separated by commas
     #[argh(option)]
     send_as: Option<String>,
-    /// take a password that others would guess
+    /// accept a password that is easy to guess
     #[argh(switch)]
     weak: bool,
 }
@@ -73,11 +73,11 @@ struct Remove {
     address: String,
 }
 
-/// List the users.
+/// List users.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "list")]
 struct List {
-    /// of this domain only
+    /// only this domain
     #[argh(positional)]
     domain: Option<String>,
     /// print JSON
@@ -85,11 +85,11 @@ struct List {
     json: bool,
 }
 
-/// Set a user's password; it is asked for, or is the first line of standard input.
+/// Set a password; the command asks for it, or reads it from the first line of standard input.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "passwd")]
 struct Passwd {
-    /// take a password that others would guess
+    /// accept a password that is easy to guess
     #[argh(switch)]
     weak: bool,
     /// the user's address
@@ -97,7 +97,7 @@ struct Passwd {
     address: String,
 }
 
-/// Say whether a password is right; it is asked for, or is the first line of standard input.
+/// Check a password; the command asks for it, or reads it from the first line of standard input.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "verify")]
 struct Verify {
@@ -281,7 +281,8 @@ fn send_as_option(patterns: &str) -> Result<String, Failure> {
     for pattern in patterns.split(',') {
         if SendAs::parse(pattern.trim()).is_none() {
             let shown = crate::escape::Escaped(pattern.as_bytes());
-            let text = format!("{shown} is no pattern; it is name@example.com, *@example.com or *");
+            let text =
+                format!("{shown} is not a pattern; write name@example.com, *@example.com or *");
             return Err(Failure::new(USAGE, text));
         }
     }

@@ -46,7 +46,7 @@ impl fmt::Display for KeyFileError {
         match self {
             Self::Bits(bits) => write!(
                 out,
-                "an RSA key of {bits} bits is not made: choose 2048, 3072 or 4096"
+                "RSA keys of {bits} bits are not supported: choose 2048, 3072 or 4096"
             ),
             Self::Chance => out.write_str("the system gave no randomness; try again"),
             Self::Exists(path) => write!(out, "{} exists and is kept", path.display()),

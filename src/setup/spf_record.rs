@@ -26,28 +26,28 @@ impl std::fmt::Display for Flaw {
         match self {
             Self::Several(count) => write!(
                 out,
-                "there are {count} SPF records, and receivers then take none of them (RFC 7208 section 4.5): leave the one above"
+                "there are {count} SPF records, and receivers then use none of them (RFC 7208 section 4.5): keep only the one above"
             ),
             Self::AllPass => out.write_str(
                 "+all lets everybody send in the name of this domain; it is ~all in the record above",
             ),
             Self::Open => out.write_str(
-                "it does not end with ~all or -all, so that nobody is kept from sending in this name",
+                "it does not end with ~all or -all, so it prevents nobody from sending in this name",
             ),
             Self::Ptr => out.write_str("ptr is slow and many receivers ignore it (RFC 7208 section 5.5)"),
             Self::BehindAll(terms) => write!(
                 out,
-                "what stands behind all is never looked at: {}",
+                "receivers ignore terms after all: {}",
                 terms.join(" ")
             ),
             Self::Lookups(count) => write!(
                 out,
-                "its terms ask the DNS {count} times; past 10 receivers take it for broken (RFC 7208 section 4.6.4): write the \
-                 addresses of what you no longer use includes for as ip4: and ip6:, or take them out"
+                "its terms ask the DNS {count} times; with more than 10 receivers consider it broken (RFC 7208 section 4.6.4): write the \
+                 addresses of what you no longer use includes for as ip4: and ip6:, or remove them"
             ),
             Self::Long(bytes) => write!(
                 out,
-                "it has {bytes} bytes; past 450 an answer may not fit in a datagram (RFC 7208 section 3.4)"
+                "it has {bytes} bytes; over 450 an answer may not fit in a datagram (RFC 7208 section 3.4)"
             ),
         }
     }

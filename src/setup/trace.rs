@@ -165,7 +165,7 @@ pub fn explain(status: &str, reply: &str) -> Option<&'static str> {
     let explanations: [(bool, &str); 13] = [
         (
             says(&["greylist", "graylist"]),
-            "the receiver does not know this host yet and wants a second attempt: it is made by itself",
+            "the receiver does not know this host yet and wants a second attempt: chopar retries",
         ),
         (
             says(&[
@@ -176,7 +176,7 @@ pub fn explain(status: &str, reply: &str) -> Option<&'static str> {
                 "reverse hostname",
                 "no reverse",
             ]),
-            "the address of this host has no name that leads back to it (PTR): set it where the server is rented; \
+            "the address of this host has no name that leads back to it (PTR): set it in the panel of the server's provider; \
              `chopar doctor` shows it",
         ),
         (
@@ -194,8 +194,8 @@ pub fn explain(status: &str, reply: &str) -> Option<&'static str> {
                 "dnsbl",
                 "rbl",
             ]),
-            "the address of this host is on a list of senders of spam, often because of who had it before: `chopar doctor` \
-             says which list, and its page says how to get off",
+            "the address of this host is on a block list, often because of a former owner: `chopar doctor` \
+             says which list, and the page of the list says how to be removed",
         ),
         (
             says(&["dmarc", "5.7.40"]),
@@ -221,7 +221,7 @@ pub fn explain(status: &str, reply: &str) -> Option<&'static str> {
                 "unknown user",
                 "mailbox unavailable",
             ]) || is("1.1"),
-            "there is no such address there: look for a typing error",
+            "the address does not exist there: check the spelling",
         ),
         (
             says(&["mailbox full", "over quota", "quota exceeded"]) || is("2.2"),
@@ -229,7 +229,7 @@ pub fn explain(status: &str, reply: &str) -> Option<&'static str> {
         ),
         (
             is("3.4") || says(&["too large", "size limit", "message size"]),
-            "the message is larger than the receiver takes",
+            "the message is larger than the receiver accepts",
         ),
         (
             says(&[
@@ -242,25 +242,25 @@ pub fn explain(status: &str, reply: &str) -> Option<&'static str> {
                 "temporarily deferred",
                 "reputation",
             ]),
-            "the receiver takes only so much from an address that it does not know yet: send less for some days, to people who \
-             want it; what waits is tried again by itself",
+            "the receiver limits mail from an address that it does not know yet: send less for some days, to people who \
+             want it; chopar retries deferred mail",
         ),
         (
             says(&["timed out", "no answer", "timeout"]),
-            "no connection came about: most providers of servers block outgoing port 25 until they are asked; `chopar doctor` \
-             tells, and chopar-setup(7) what to write to them",
+            "no connection was made: most providers block outgoing port 25 until they are asked; `chopar doctor` \
+             tests this, and chopar-setup(7) says what to write to them",
         ),
         (
             says(&["network is unreachable", "no route"]),
-            "there is no way to that address from here: with ip = \"ipv4\" in [delivery] of chopar.toml IPv6 is not tried",
+            "this host has no route to that address; with ip = \"ipv4\" in [delivery] of chopar.toml IPv6 is not tried",
         ),
         (
             says(&["connection refused"]),
-            "the receiver's host takes no mail at that port: try again later, or ask its owner",
+            "the receiver's host accepts no mail on that port: try again later, or ask its owner",
         ),
         (
             says(&["spam", "content", "policy"]),
-            "the receiver takes it for spam or against its rules: `chopar doctor` looks for what it may miss; a new address needs \
+            "the receiver considers it spam or against its rules: `chopar doctor` checks for possible causes; a new address needs \
              some days to become known",
         ),
     ];
@@ -342,7 +342,7 @@ mod tests {
             ),
             (
                 "550 5.7.1 Unfortunately, messages from [192.0.2.1] weren't sent. part of their network is on our block list (S3150).",
-                "list of senders",
+                "block list",
             ),
             ("421 4.7.28 unusual rate of unsolicited mail", "some days"),
             (

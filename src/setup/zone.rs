@@ -731,10 +731,10 @@ fn association(facts: &Facts, seen: &Seen) -> Option<Row> {
     );
     row.judge(published);
     if row.state == State::Differs {
-        row.note("senders that hold certificates against the DNS refuse to deliver to this host (RFC 7672)");
+        row.note("senders that use DANE refuse to deliver to this host (RFC 7672)");
     }
     if !seen.signed {
-        row.note("the zone is not signed with DNSSEC, so that nobody uses it");
+        row.note("the zone is not signed with DNSSEC, so no sender uses it");
     }
     Some(row)
 }

@@ -18,7 +18,7 @@ struct Function {
 }
 
 /// The functions that get the name of an event, and add fields of their own.
-const MAKERS: [&str; 2] = ["log_fate", "line"];
+const MAKERS: [&str; 2] = ["log_result", "line"];
 
 /// The fields that calls of `with` and its like add in a text.
 fn fields(text: &str) -> Words {
@@ -66,11 +66,11 @@ fn function(file: &str, text: &str) -> Function {
         fields: fields(text),
         ..Function::default()
     };
-    for start in ["Line::new(", "line(Level::", "log_fate("] {
+    for start in ["Line::new(", "line(Level::", "log_result("] {
         for (at, _) in text.match_indices(start) {
             let arguments = &text[at + start.len()..];
             let (level, event) = match start {
-                "log_fate(" => (None, literal(arguments)),
+                "log_result(" => (None, literal(arguments)),
                 _ => match arguments.split_once(',') {
                     Some((level, rest)) => {
                         let level = level.trim_start_matches("Level::").to_lowercase();

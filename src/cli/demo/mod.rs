@@ -43,7 +43,7 @@ use crate::shell::time::{SystemEntropy, wall};
 use names::Zone;
 use receiver::Arrived;
 
-/// Show the whole trip on loopback: submit, sign, queue, deliver, verify.
+/// Show a complete delivery on loopback: submit, sign, queue, deliver, verify.
 #[derive(Debug, FromArgs)]
 #[argh(subcommand, name = "demo")]
 pub struct Demo {}

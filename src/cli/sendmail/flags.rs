@@ -14,18 +14,18 @@ Usage: sendmail [-t] [-i] [-f ADDRESS] [-F NAME] [-v] [ADDRESS ...]
        mailq
        newaliases
 
-Reads a message from standard input and hands it to chopar. With 0 it is on the disk.
+Reads a message from standard input and submits it to chopar. Exit code 0: the message is on the disk.
 
 Options:
-  -t            take recipients from To, Cc and Bcc too, and take Bcc off
-  -i            a line that is a single dot does not end the message
+  -t            also take recipients from To, Cc and Bcc, and remove Bcc
+  -i            do not end the message at a line that is a single dot
   -f ADDRESS    the envelope sender; <> is the null sender
-  -F NAME       the name beside the address in a From field that is missing
+  -F NAME       the display name for a missing From field
   -v            print the reply of the daemon
   -bs           speak SMTP on standard input and output
-  -bv           say of each address whether it can be delivered to
-  -bp           list the queue, as mailq does
-  -q            try the queue now
+  -bv           say for each address whether it is deliverable
+  -bp           list the queue, like mailq
+  -q            try to deliver the queue now
 The other flags of Sendmail 8 are in sendmail(1).
 
 Example:
@@ -46,7 +46,7 @@ pub enum Mode {
     NewAliases,
     /// `-bv`: say whether addresses can be delivered to.
     Verify,
-    /// `-q…`: try the queue now.
+    /// `-q…`: try to deliver the queue now.
     Flush,
     /// `--help`.
     Help,
@@ -129,7 +129,7 @@ impl fmt::Display for FlagError {
         match self {
             Self::Unknown(flag) => write!(
                 out,
-                "there is no flag {}; see sendmail(1)",
+                "unknown flag {}; see sendmail(1)",
                 Escaped(flag.as_bytes())
             ),
             Self::NoValue(flag) => write!(out, "the flag -{flag} needs a value"),

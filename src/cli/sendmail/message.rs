@@ -92,7 +92,7 @@ impl std::fmt::Display for MessageError {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Addresses { field, error } => {
-                write!(out, "the {field} field is no list of addresses: {error}")
+                write!(out, "the {field} field is not a list of addresses: {error}")
             }
             Self::Header => out.write_str("the header of the message is too long"),
             Self::TooLarge { limit } => write!(

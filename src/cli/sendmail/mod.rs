@@ -230,10 +230,7 @@ fn verify(flags: &Flags, place: &Place, output: &mut dyn Write) -> Result<(), Fa
     if all {
         Ok(())
     } else {
-        Err(Failure::new(
-            NO_USER,
-            "not every address can be delivered to",
-        ))
+        Err(Failure::new(NO_USER, "not every address is deliverable"))
     }
 }
 

@@ -179,7 +179,7 @@ fn leave(place: &Place, mail: &str, rcpt: &[String], message: &Message) -> Resul
             false => "try again",
         };
         let mut text = format!(
-            "the daemon does not take the message now, and it cannot be left in {folder} ({error}); {cure}"
+            "the daemon does not accept the message now, and the message cannot be left in {folder} ({error}); {cure}"
         );
         if incomplete.left > 0 {
             text.push_str(&format!(
@@ -212,7 +212,7 @@ fn failure(reply: &RemoteReply) -> Failure {
     };
     Failure::new(
         code,
-        format!("the daemon refuses the message: {}", reply.to_text()),
+        format!("the daemon rejects the message: {}", reply.to_text()),
     )
 }
 
@@ -351,7 +351,7 @@ impl Dialogue {
                 Err(error) => {
                     return Err(Failure::new(
                         TRY_AGAIN,
-                        format!("the daemon speaks no SMTP: {error:?}"),
+                        format!("the daemon does not speak SMTP: {error:?}"),
                     ));
                 }
             }

@@ -52,7 +52,7 @@ impl Https {
         let until = Instant::now() + ACME_REQUEST_TIMEOUT;
         let stream = self.connect(&target)?;
         let name = ServerName::try_from(target.host.to_owned())
-            .map_err(|_| format!("{} is no name of a server", target.host))?;
+            .map_err(|_| format!("{} is not the name of a server", target.host))?;
         let connection = ClientConnection::new(Arc::clone(&self.tls), name)
             .map_err(|error| error.to_string())?;
         let mut stream = StreamOwned::new(connection, Timed::new(stream, until));
@@ -82,7 +82,7 @@ impl Https {
         if host.eq_ignore_ascii_case("localhost") {
             return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
-        let name = Domain::parse(host).map_err(|_| format!("{host} is no name of a host"))?;
+        let name = Domain::parse(host).map_err(|_| format!("{host} is not the name of a host"))?;
         Ok(Asker::new(self.resolvers.clone(), 53).addresses(&name))
     }
 }
@@ -198,7 +198,7 @@ fn said(error: &io::Error) -> String {
             format!("no answer within {} seconds", ACME_REQUEST_TIMEOUT.as_secs())
         }
         _ if error.to_string().contains("UnknownIssuer") => {
-            "its certificate is of an issuer that nobody here trusts; set acme.ca_file to the root of a private CA".to_owned()
+            "this host does not trust the issuer of its certificate; set acme.ca_file to the root of a private CA".to_owned()
         }
         _ => error.to_string(),
     }

@@ -324,7 +324,7 @@ fn weaker(standing: Standing, summary: &Summary) -> String {
             summary.from.rfc3339()
         ),
         true => format!(
-            "the CA issued a certificate (of {}), but no root of this system and none of acme.ca_file stands behind it, while \
+            "the CA issued a certificate (of {}), but it chains to no root of this system or of acme.ca_file, while \
              clients verify the one of before: that one stays, and the new one is not kept; if clients trust this CA, name its \
              root in acme.ca_file",
             issuer(summary)

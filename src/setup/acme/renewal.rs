@@ -335,9 +335,10 @@ pub fn lifetime(summary: &Summary) -> Lifetime {
 const HELD_BACK: &str = "the certificate that was just obtained would have to be renewed already; see to the clock, and whether the CA \
                          revokes what it issues";
 
-const UNTRUSTED: &str = "no root of this system and none of acme.ca_file stands behind it: clients that verify refuse it";
+const UNTRUSTED: &str =
+    "it chains to no root of this system or of acme.ca_file: clients that verify reject it";
 
-const WAITS: &str = "the certificate is obtained by itself as soon as the name leads to this machine (`chopar dns` prints the \
+const WAITS: &str = "the daemon obtains the certificate as soon as the name leads to this machine (`chopar dns` prints the \
                      records)";
 
 /// What was said last of a name, and when; without a name it is of all of them.

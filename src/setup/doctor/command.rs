@@ -37,11 +37,11 @@ mod tests {
     #[test]
     fn a_command_names_the_folder_that_was_looked_at() {
         let of = |mend: &str, folder: &str| for_folder(mend, Path::new(folder));
-        let mend = "chopar check shows all; mend it, then chopar reload";
+        let mend = "chopar check shows all; correct it, then chopar reload";
         assert_eq!(of(mend, "/etc/chopar"), mend);
         assert_eq!(
             of(mend, "/srv/a b"),
-            "chopar -C '/srv/a b' check shows all; mend it, then chopar -C '/srv/a b' reload"
+            "chopar -C '/srv/a b' check shows all; correct it, then chopar -C '/srv/a b' reload"
         );
         assert_eq!(
             of("systemctl start chopar", "/srv/etc"),

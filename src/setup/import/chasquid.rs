@@ -24,7 +24,7 @@ pub fn import(source: &Source) -> Import {
         None => import.note(
             Fate::Left,
             &Place::new(CONF, 0),
-            "there is no such file; chopar's defaults hold",
+            "the file does not exist; the defaults of chopar apply",
         ),
     }
     domains(&mut import, source);
@@ -83,7 +83,7 @@ fn settings(import: &mut Import, text: &str) {
                 import.leave(
                     &place,
                     &what,
-                    "chopar asks nobody else about passwords: add the users with chopar user add",
+                    "chopar asks no other program about passwords: add the users with chopar user add",
                 );
             }
             "haproxy_incoming" if value == "true" => import.leave(

@@ -106,7 +106,7 @@ fn move_over(
     }
     commands.push(format!("chopar init {domain}"));
     format!(
-        "{} belong to {holder}: programs that call them do not reach chopar. To move over, as root: {}",
+        "{} belong to {holder}: programs that call them do not reach chopar. To switch to chopar, as root: {}",
         shown.join(", "),
         commands.join(" && ")
     )

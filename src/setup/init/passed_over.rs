@@ -35,7 +35,7 @@ pub fn passed_over(wishes: &Wishes, machine: &Machine) -> Entries {
         && *there != wanted.to_string()
     {
         entries.left(format!(
-            "--forward-to {wanted} changed nothing: every address of {domain} that is not named leads to {there}; to change \
+            "--forward-to {wanted} changed nothing: all addresses of {domain} without an alias lead to {there}; to change \
              it, run {command} alias remove '*@{domain}' && {command} alias add '*@{domain}' {wanted}"
         ));
     }

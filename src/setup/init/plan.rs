@@ -64,11 +64,11 @@ impl fmt::Display for PlanError {
             ),
             Self::LeadsBack(mailbox) => write!(
                 out,
-                "mail for {mailbox} comes to this host itself: name an address elsewhere that is read, with --forward-to"
+                "mail for {mailbox} comes to this host itself: name an address on another host with --forward-to"
             ),
             Self::User(name) => write!(
                 out,
-                "{} cannot be the name of a user: --user takes what stands before the @, such as app",
+                "{} cannot be the name of a user: --user takes the part before the @, such as app",
                 crate::escape::Escaped(name.as_bytes())
             ),
         }
@@ -275,7 +275,7 @@ impl Planner<'_> {
         }
         match (&existing.catch_all, &self.wishes.forward_to) {
             (Some(there), _) => self.entries.kept(format!(
-                "every address of {domain} that is not named leads to {there}"
+                "all addresses of {domain} without an alias lead to {there}"
             )),
             (None, Some(target)) => self.entries.step(Step::Alias {
                 domain: domain.clone(),
@@ -292,7 +292,7 @@ impl Planner<'_> {
             (Some(_), None) => {}
             (None, _) if is_led => {}
             (None, _) => self.entries.left(format!(
-                "who reads mail for postmaster@{domain} and abuse@{domain}: say it with --forward-to YOU@ELSEWHERE, which \
+                "the address for mail to postmaster@{domain} and abuse@{domain}: set it with --forward-to YOU@ELSEWHERE, which \
                  also gets the mail for every other address of {domain}, or with --admin YOU@ELSEWHERE"
             )),
         }

@@ -40,13 +40,13 @@ impl Settings {
     pub fn text(&self) -> String {
         let hostname = &self.hostname;
         let mut text = format!(
-            "# What chopar is told. man chopar.toml has every key with its default; after a change run\n\
+            "# The configuration of chopar. man chopar.toml lists every key with its default; after a change run\n\
              #   chopar check && chopar reload\n\
              \n\
-             # The name of this host. The reverse DNS (PTR) of its addresses has to give the same name.\n\
+             # The name of this host. The reverse DNS (PTR) of its addresses must return it.\n\
              hostname = {}\n\
              \n\
-             # Who reads the mail for root, postmaster and abuse, and what chopar has to report.\n\
+             # The address for mail to root, postmaster and abuse, and for reports of chopar.\n\
              {}\n",
             quoted(hostname.as_str()),
             match &self.admin {
@@ -69,7 +69,7 @@ fn own_text(own: &Own) -> String {
     let place = |name: &str| quoted(&own.folder.join(name).to_string_lossy());
     let user = match &own.user {
         Some(user) => format!(
-            "# The account after a start as root: numbers need no /etc/passwd.\nuser = {}\n",
+            "# The account after a start as root; numbers need no /etc/passwd.\nuser = {}\n",
             quoted(user)
         ),
         None => String::new(),
@@ -78,9 +78,9 @@ fn own_text(own: &Own) -> String {
         .ports
         .map(|port| format!("[\"0.0.0.0:{port}\", \"[::]:{port}\"]"));
     format!(
-        "\n# The queue and the sockets of this instance. Folders with a dot in front are not read as configuration.\n\
+        "\n# The queue and the sockets of this instance. Folders whose name begins with a dot are not read as configuration.\n\
          state_dir = {}\nruntime_dir = {}\n{user}\
-         \n# High ports, which need no root. Others send mail to port 25 only: lead it here, or change it here.\n\
+         \n# High ports, which need no root. Other hosts send mail only to port 25: forward it here, or change it here.\n\
          [listen]\nsmtp = {smtp}\nsubmission = {submission}\nsubmissions = {submissions}\n",
         place(STATE),
         place(RUNTIME)
@@ -91,10 +91,10 @@ fn examples(domain: &Domain) -> String {
     format!(
         "\n# Programs and devices that cannot log in, by their addresses:\n\
          # [relay]\n# networks = [\"127.0.0.1\", \"::1\"]\n\
-         \n# Where the mail for the domain is read at another provider, whose host is its MX:\n\
+         \n# A domain whose MX is the host of another provider:\n\
          # [domain.{0}]\n# receive = false\n\
-         \n# Where the provider of this server closes port 25, a smart host; its login and password stand in the file\n\
-         # secrets/smart-host, a line each:\n\
+         \n# A smart host, if the provider of this server blocks port 25; its login and password are in the file\n\
+         # secrets/smart-host, one on each line:\n\
          # [[route]]\n# domain = \"*\"\n# via = [\"smtp+starttls://smtp.example.net:587\"]\n# auth = \"secrets/smart-host\"\n",
         quoted(domain.as_str())
     )

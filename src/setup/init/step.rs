@@ -235,7 +235,7 @@ impl fmt::Display for Step {
                 target,
             } if name == "*" => write!(
                 out,
-                "lead every address of {domain} that is not named to {target}"
+                "forward all addresses of {domain} without an alias to {target}"
             ),
             Self::Alias {
                 domain,

@@ -49,7 +49,7 @@ fn difference(wanted: &str, found: &str) -> String {
     let (ours, theirs) = (bare(wanted), bare(found));
     let read = KeyRecord::parse(found.as_bytes());
     if read == Err(RecordError::Revoked) {
-        return format!("it is no key that can be used: {}", RecordError::Revoked);
+        return format!("the key cannot be used: {}", RecordError::Revoked);
     }
     if found.contains(['"', '\\']) && ours == theirs {
         return "quotes or backslashes have become part of it: paste the value without them"
@@ -71,6 +71,6 @@ fn difference(wanted: &str, found: &str) -> String {
         Ok(_) => "it is another key: that of an earlier or other installation. Signatures made with the file here fail until it is \
                   replaced"
             .to_owned(),
-        Err(error) => format!("it is no key that can be used: {error}"),
+        Err(error) => format!("the key cannot be used: {error}"),
     }
 }

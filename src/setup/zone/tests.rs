@@ -283,7 +283,7 @@ fn what_a_panel_did_to_a_key_is_told() {
         ),
         (
             "v=DKIM1; k=ed25519; p=".to_owned(),
-            "it is no key that can be used",
+            "the key cannot be used",
         ),
     ];
     for (found, expected) in cases {

@@ -87,7 +87,7 @@ fn exchangers(examination: &Examination, domain: &Domain) -> Result<Vec<Domain>,
 /// Whether mail to an address arrives, as far as can be told without sending any.
 pub(super) fn delivery_to(examination: &Examination, address: &str) -> Delivery {
     let Ok(mailbox) = Mailbox::parse(address) else {
-        return Delivery::Refused("it is no mail address".to_owned());
+        return Delivery::Refused("it is not a mail address".to_owned());
     };
     let config = &examination.config;
     if config.receiving(mailbox.domain()).is_some() {

@@ -127,7 +127,7 @@ fn record(facts: &Facts, row: &Row) -> Finding {
     let finding = match row.state {
         State::There => check.good(about, seen),
         State::Differs if leads_astray => {
-            check.bad(about, seen, "mend the address records of the host first")
+            check.bad(about, seen, "correct the address records of the host first")
         }
         State::Differs | State::Missing => check.bad(about, seen, publish(facts, row)),
         State::OnItsWay => check.bad(
@@ -161,7 +161,7 @@ fn publish(facts: &Facts, row: &Row) -> String {
         let address = facts.zone.addresses.iter().find(of_name);
         let address = address.map_or_else(|| record.name.to_string(), IpAddr::to_string);
         return format!(
-            "set the reverse name (PTR) of {address} to {} in the panel of whoever rents out the server",
+            "set the reverse name (PTR) of {address} to {} in the panel of the server's provider",
             facts.zone.host
         );
     }

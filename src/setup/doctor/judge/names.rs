@@ -45,7 +45,7 @@ fn hostname(host: &Domain) -> Finding {
     }
     HOSTNAME.bad(
         "",
-        format!("{host} is no name that others can look up"),
+        format!("{host} is not a name that other hosts can look up"),
         "set hostname in chopar.toml to a name in a domain of yours, such as mail.example.com, and restart chopar",
     )
 }
@@ -89,7 +89,7 @@ fn pointer(facts: &Facts, address: IpAddr, names: &Result<Vec<Domain>, String>) 
             address,
             format!("{name} is made of the address, or says that it is one of many"),
             format!(
-                "set the reverse name (PTR) of {address} to {} in the panel of whoever rents out the server",
+                "set the reverse name (PTR) of {address} to {} in the panel of the server's provider",
                 facts.host
             ),
         ),

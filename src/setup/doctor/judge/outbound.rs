@@ -76,7 +76,7 @@ fn way(way: &Way) -> Finding {
         return check.bad(
             "",
             format!("{} turns {from} away: {line}", attempt.target),
-            "ask as the reply says to have the address taken off the list, or send by a route: see ROUTES in chopar.toml(5)",
+            "ask as the reply says to have the address taken off the list, or send by a route: see [[route]] in chopar.toml(5)",
         );
     }
     if way.attempts.is_empty() {
@@ -98,9 +98,9 @@ fn way(way: &Way) -> Finding {
         .collect();
     check.bad(
         "",
-        format!("nobody can be reached: {}", tried.join("; ")),
+        format!("no host can be reached: {}", tried.join("; ")),
         format!(
-            "ask whoever rents out the server to open outgoing port 25 by {family}; if only {family} is blocked, set \
+            "ask the provider of the server to open outgoing port 25 by {family}; if only {family} is blocked, set \
              ip = \"{key}\" in [delivery] of chopar.toml"
         ),
     )

@@ -114,7 +114,7 @@ fn one(facts: &Facts, port: &Port) -> Finding {
         .filter(|listener| listener.at.port() == standard)
         .collect();
     if here.is_empty() {
-        return check.bad("", "nobody listens", START);
+        return check.bad("", "no program listens", START);
     }
     let foreign = here.iter().find_map(|listener| {
         let holder = listener.holder.as_deref()?;
@@ -146,7 +146,7 @@ fn one(facts: &Facts, port: &Port) -> Finding {
     if let Some((family, address)) = missing {
         return check.bad(
             "",
-            format!("nobody listens on it at an address that others reach by {family}"),
+            format!("no program listens on it at an address that others reach by {family}"),
             format!("add \"{address}\" to {key} in [listen] of chopar.toml, and restart chopar"),
         );
     }

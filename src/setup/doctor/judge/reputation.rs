@@ -127,4 +127,4 @@ fn refusal(answer: Ipv4Addr) -> Option<String> {
     Some(format!("the list refuses to answer ({answer}): {why}"))
 }
 
-const OWN_RESOLVER: &str = "run a resolver on this machine (apt install unbound) and name it: servers = [\"127.0.0.1\"] in [dns] of chopar.toml; one that is here already has to ask the zones by itself and forward to nobody";
+const OWN_RESOLVER: &str = "run a resolver on this machine (apt install unbound) and name it: servers = [\"127.0.0.1\"] in [dns] of chopar.toml; an existing one must query the zones itself and forward to no other";

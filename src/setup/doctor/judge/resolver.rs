@@ -87,7 +87,7 @@ const PUBLIC: [&str; 18] = [
     "94.140.15.15",
     "4.2.2.2",
 ];
-const OWN: &str = "run a resolver on this machine (apt install unbound) and name it: servers = [\"127.0.0.1\"] in [dns] of chopar.toml; one that is here already has to ask the zones by itself and forward to nobody";
+const OWN: &str = "run a resolver on this machine (apt install unbound) and name it: servers = [\"127.0.0.1\"] in [dns] of chopar.toml; an existing one must query the zones itself and forward to no other";
 /// What mends a machine that reaches nobody.
 pub const ROUTE: &str =
     "have the machine get its route to the Internet: ip route show default says whether it has one";

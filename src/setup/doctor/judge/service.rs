@@ -99,7 +99,7 @@ pub fn configuration(errors: &[String], warnings: &[String]) -> Vec<Finding> {
             false => CONFIGURATION.bad(
                 "",
                 say(errors),
-                "chopar check shows all; mend it, then chopar reload",
+                "chopar check shows all; correct it, then chopar reload",
             ),
         },
         match warnings.is_empty() {
@@ -161,14 +161,14 @@ fn unit(unit: Option<&Unit>) -> Vec<Finding> {
             _ => UNIT.unknown("", "systemctl does not say", "systemctl status chopar"),
         },
         match unit.exposure {
-            None => SANDBOX.skipped("", "systemd-analyze has no word on it"),
+            None => SANDBOX.skipped("", "systemd-analyze does not rate it"),
             Some(exposure) if exposure < EXPOSURE_MAX => {
                 SANDBOX.good("", format!("systemd-analyze security gives {exposure:.1} of 10"))
             }
             Some(exposure) => SANDBOX.bad(
                 "",
                 format!("systemd-analyze security gives {exposure:.1} of 10"),
-                "put the unit that chopar ships in place of yours (systemctl cat chopar shows what is in force)",
+                "replace your unit with the one of chopar (systemctl cat chopar shows what is in force)",
             ),
         },
     ]

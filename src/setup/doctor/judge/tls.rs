@@ -116,10 +116,11 @@ fn certificate(facts: &Facts, role: Role, about: &str, shown: &Shown) -> Vec<Fin
     );
     let mend = match (&facts.coming, shown.is_self_signed) {
         (Coming::Waits(_), true) => {
-            "add the records that chopar dns prints; the daemon then obtains the certificate by itself".to_owned()
+            "add the records that chopar dns prints; the daemon then obtains the certificate"
+                .to_owned()
         }
         (Coming::Soon, true) => format!(
-            "wait a minute, for the daemon obtains one by itself; where that fails, journalctl -u chopar says why, and chopar \
+            "wait a minute, for the daemon obtains one itself; if that fails, journalctl -u chopar says why, and chopar \
              cert obtain {} tries at once",
             facts.host
         ),
@@ -127,7 +128,7 @@ fn certificate(facts: &Facts, role: Role, about: &str, shown: &Shown) -> Vec<Fin
     };
     // Other servers take mail to port 25 under any certificate; people's programs do not.
     let chain = match (&shown.chain, role) {
-        (Ok(()), _) => TLS_CHAIN.good(about, "a root of the system stands behind it"),
+        (Ok(()), _) => TLS_CHAIN.good(about, "it chains to a root of the system"),
         (Err(why), Role::Smtp) => TLS_CHAIN.warning(about, said_of(facts, shown, why), mend),
         (Err(why), _) => TLS_CHAIN.bad(about, said_of(facts, shown, why), mend),
     };
@@ -153,7 +154,7 @@ fn said_of(facts: &Facts, shown: &Shown, why: &str) -> String {
                 "it is self-signed: the certificate is waiting for the name to lead here ({lead})"
             )
         }
-        (true, _) => "it is self-signed: no authority stands behind it".to_owned(),
+        (true, _) => "it is self-signed: no CA has issued it".to_owned(),
         (false, _) => format!("it is not verified: {why}"),
     }
 }

@@ -79,7 +79,7 @@ pub(super) fn cases() -> Vec<Case> {
         (
             "port-25",
             State::Bad,
-            "nobody listens",
+            "no program listens",
             "systemctl start",
             in_ports(|facts| drop(facts.listeners.remove(0))),
         ),
@@ -123,14 +123,14 @@ pub(super) fn cases() -> Vec<Case> {
         (
             "port-587",
             State::Warning,
-            "nobody listens",
+            "no program listens",
             "systemctl start",
             in_ports(|facts| drop(facts.listeners.remove(1))),
         ),
         (
             "port-465",
             State::Warning,
-            "nobody listens",
+            "no program listens",
             "systemctl start",
             in_ports(|facts| drop(facts.listeners.remove(2))),
         ),

@@ -10,7 +10,7 @@ pub(super) fn cases() -> Vec<Case> {
         (
             "outbound-v4",
             State::Bad,
-            "nobody can be reached: mx.example.net: no answer",
+            "no host can be reached: mx.example.net: no answer",
             "open outgoing port 25 by IPv4",
             in_outbound(|facts| fail(facts, 0)),
         ),

@@ -54,7 +54,7 @@ pub(super) fn cases() -> Vec<Case> {
             "tls-chain",
             State::Bad,
             "self-signed: no authority",
-            "the daemon obtains one by itself",
+            "the daemon obtains one itself",
             self_signed(tls::Coming::Soon),
         ),
         (

@@ -61,7 +61,7 @@ impl Postfix<'_, '_> {
                 None => self.import.leave(
                     &place,
                     &what,
-                    "expected the name of a domain; add those that it stands for with chopar domain add",
+                    "expected the name of a domain; add the domains it stands for with chopar domain add",
                 ),
             }
         }

@@ -74,7 +74,7 @@ impl Postfix<'_, '_> {
                         .leave(&place, &entry.key, "expected LOGIN:PASSWORD");
                     continue;
                 };
-                let text = format!("the login at {} stands in secrets/smart-host", entry.key);
+                let text = format!("the login at {} is in secrets/smart-host", entry.key);
                 self.taken(&place, text);
                 found = Some((login.to_owned(), Zeroizing::new(password.to_owned())));
             }

@@ -59,11 +59,11 @@ const KNOWN: &[(&str, &str)] = &[
     ("smtpd_banner", "chopar's greeting is its hostname"),
     (
         "smtpd_relay_restrictions",
-        "chopar relays for users, [relay] networks and programs of this machine, and for nobody else",
+        "chopar relays for users, [relay] networks and programs of this machine, and for no others",
     ),
     (
         "smtpd_*_restrictions",
-        "chopar relays for users, [relay] networks and programs of this machine, and for nobody else",
+        "chopar relays for users, [relay] networks and programs of this machine, and for no others",
     ),
     (
         "mailbox_command",
@@ -87,11 +87,11 @@ const KNOWN: &[(&str, &str)] = &[
     ),
     (
         "smtpd_milters",
-        "chopar has no milters: it signs and judges by itself, and hooks/post-data can judge more",
+        "chopar has no milters: it signs and verifies mail itself, and hooks/post-data can judge more",
     ),
     (
         "non_smtpd_milters",
-        "chopar has no milters: it signs and judges by itself, and hooks/post-data can judge more",
+        "chopar has no milters: it signs and verifies mail itself, and hooks/post-data can judge more",
     ),
     ("milter_*", "chopar has no milters"),
     (

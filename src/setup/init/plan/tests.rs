@@ -150,7 +150,7 @@ fn a_bare_machine_gets_everything_in_an_order_that_works() {
         "do make an RSA key of 2048 bits that signs for example.com, 202611r",
         "do make an Ed25519 key that signs for example.com, 202611e",
         "do count the DMARC and TLS reports that come to reports@example.com",
-        "do lead every address of example.com that is not named to you@gmail.example",
+        "do forward all addresses of example.com without an alias to you@gmail.example",
         "do add the user app@example.com",
         "do have programs that call sendmail reach chopar: update-alternatives --install /usr/sbin/sendmail mta",
         "do write /etc/systemd/system/chopar.service",
@@ -390,7 +390,10 @@ fn mail_for_postmaster_and_for_the_user_reaches_somebody_or_it_is_said() {
     );
     assert_says(&led, "do lead app@example.com to me@home.example");
     let nobody = plan_of(None, None).expect("a plan");
-    assert_says(&nobody, "left who reads mail for postmaster@example.com");
+    assert_says(
+        &nobody,
+        "left the address for mail to postmaster@example.com",
+    );
     assert_eq!(
         nobody.next,
         "sudo chopar init example.com --forward-to YOU@ELSEWHERE"
