@@ -75,8 +75,8 @@ impl Delivery {
                 return true;
             }
             if let Some(hop) = self.hops.get_mut(id) {
-                hop.couriers += 1;
-                hop.arriving += 1;
+                hop.couriers = hop.couriers.saturating_add(1);
+                hop.arriving = hop.arriving.saturating_add(1);
                 let name = hop.name.clone();
                 self.send_courier(id, &name, holder, fx);
                 has_sent = true;
