@@ -2,7 +2,8 @@
 #
 #   make            one static binary
 #   make demo       the whole trip of two messages on loopback: no root, no network, no set-up
-#   make test       format, lints and every test; as root it installs the Debian packages that the tests drive
+#   make test       format, lints and every test; as root it installs the Debian packages that the tests drive. Where
+#                   cargo-deny is installed it looks at what this is made of, too (.ci/deny.toml)
 #   make sim        SEEDS=FIRST..LAST runs these seeds of the simulator in each kind of world
 #   make sim-million  gives it a queue of a million messages and prints what that took
 #   make readers    INPUTS= (10000000) values of From and Authentication-Results, each against other readers of them
@@ -120,7 +121,10 @@ demo: binary
 # cargo test comes last, so that its own summary is what is seen.
 test: toolchain packages
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	CLIPPY_CONF_DIR=$(CURDIR)/.ci $(CARGO) clippy --locked --all-targets -- -D warnings
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) deny --locked --offline check --config .ci/deny.toml licenses bans sources; \
+	else echo "cargo-deny is not installed: licences, versions and sources of what this is made of were not looked at"; fi
 	$(MAKE) all
 	CHOPAR_BINARY=$(abspath $(binary)) $(CARGO) test --locked --no-fail-fast
 

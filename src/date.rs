@@ -37,7 +37,11 @@ impl Timestamp {
         // 60 is a leap second.
         let is_time =
             (0..24).contains(&hour) && (0..60).contains(&minute) && (0..=60).contains(&second);
-        let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
+        let of_day = hour
+            .saturating_mul(3_600)
+            .saturating_add(minute.saturating_mul(60))
+            .saturating_add(second);
+        let seconds = days.saturating_mul(86_400).saturating_add(of_day);
         is_time.then(|| Self(u64::try_from(seconds).unwrap_or(0)))
     }
 
@@ -62,7 +66,7 @@ impl Timestamp {
         let east = u64::try_from(east)
             .ok()
             .filter(|minutes| *minutes < 1_440)?
-            * 60;
+            .saturating_mul(60);
         Some(match offset.starts_with('+') {
             true => Self(point.0.saturating_sub(east)),
             false => Self(point.0.saturating_add(east)),
@@ -107,8 +111,12 @@ fn digits(text: &str) -> Option<i64> {
 }
 
 /// Days of the Gregorian calendar, counted in years that begin in March.
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "a year of four digits has no more than four million days"
+)]
 fn days_since_1970(year: i64, month: i64, day: i64) -> Option<i64> {
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+    if !(0..=YEAR_MAX).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
     let (year, month) = if month > 2 {
@@ -120,6 +128,8 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> Option<i64> {
     Some(year * 365 + leap_days + (month * 153 + 2) / 5 + day - 1 - DAYS_TO_1970)
 }
 
+/// No date that is read has more digits.
+const YEAR_MAX: i64 = 9_999;
 /// Days from 1 March of the year 0 to 1 January 1970.
 const DAYS_TO_1970: i64 = 719_468;
 
@@ -134,6 +144,10 @@ struct Civil {
 }
 
 /// Days since the epoch to a date; the era arithmetic is Howard Hinnant's `civil_from_days`.
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "each difference is of a whole and its parts, and a year is shorter than its days"
+)]
 fn civil(days: u64) -> Civil {
     let shifted = days.saturating_add(719_468); // days since 0000-03-01
     let era = shifted / 146_097;
@@ -182,7 +196,7 @@ impl fmt::Display for Rfc3339 {
             out,
             "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
             date.year,
-            date.month + 1,
+            date.month.saturating_add(1),
             date.day,
             second / 3_600,
             second / 60 % 60,

@@ -89,7 +89,12 @@ pub fn count(unit: Unit, amount: usize) {
 pub fn during<T>(work: impl FnOnce() -> T) -> (T, Workload) {
     let before = DONE.get();
     let result = work();
-    (result, DONE.get() - before)
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "the difference of two saturates"
+    )]
+    let done = DONE.get() - before;
+    (result, done)
 }
 
 thread_local! {

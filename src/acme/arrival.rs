@@ -185,7 +185,7 @@ impl Arrival {
             true => Change::Arrived,
             false => Change::Nothing,
         };
-        let waited = now.since(self.since) / 8;
+        let waited = now.since(self.since).checked_div(8).unwrap_or_default();
         self.next = now.after(waited.clamp(ACME_ARRIVAL_PAUSE_MIN, ACME_ARRIVAL_PAUSE_MAX));
         self.seen = Some(lead);
         change

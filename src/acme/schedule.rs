@@ -35,6 +35,10 @@ impl Lifetime {
     }
 
     /// How long nothing is ordered after it was obtained.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "what it is divided by is written here, and not zero"
+    )]
     fn rest(self) -> Duration {
         let len = self.len();
         let rest = ACME_RETRY_PAUSE_MIN.max(len / 24).min(len / 3);
@@ -223,6 +227,10 @@ impl Plan {
     }
 
     /// Goes on with the pauses of an earlier run. The clock may have been set since: none is longer than it would be today.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "what it is divided by is written here, and not zero"
+    )]
     pub fn resume(&mut self, pauses: &Pauses, now: Timestamp) {
         let at_most = |at: Timestamp, span: Duration| at.min(now.after(span));
         self.failures = pauses.failures;
@@ -246,6 +254,10 @@ impl Plan {
 
     /// An hour, doubled up to a day or an eighth of the time that is left; for certificates of less than a day a 24th of the
     /// lifetime at first.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "what it is divided by is written here, and not zero"
+    )]
     fn retry_pause(&self, now: Timestamp) -> Duration {
         let (len, left) = match self.lifetime {
             Some(lifetime) => (lifetime.len(), lifetime.to.since(now)),
@@ -260,6 +272,10 @@ impl Plan {
 }
 
 /// When a certificate is due by itself.
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "what it is divided by is written here, and not zero"
+)]
 fn due(lifetime: Lifetime, entropy: &mut dyn Entropy) -> Timestamp {
     let len = lifetime.len();
     let left = if len < SHORT_LIVED { len / 2 } else { len / 3 };
@@ -271,7 +287,7 @@ fn due(lifetime: Lifetime, entropy: &mut dyn Entropy) -> Timestamp {
 
 /// The point at which a part of the lifetime is left.
 fn half(from: Timestamp, to: Timestamp, part: u32) -> Timestamp {
-    let left = to.since(from) / part;
+    let left = to.since(from).checked_div(part).unwrap_or_default();
     Timestamp::from_seconds(to.seconds().saturating_sub(left.as_secs()))
 }
 

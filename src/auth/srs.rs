@@ -479,6 +479,10 @@ fn unquoted(local_part: &str) -> (bool, &str) {
 }
 
 /// The first forty bits of a tag, in eight characters.
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "eight places of five bits are less than 64 bits"
+)]
 fn shown(tag: &hmac::Tag) -> String {
     let front = tag.as_ref().iter().take(HASH_BYTES);
     let bits = front.fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));

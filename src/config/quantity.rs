@@ -19,6 +19,10 @@ pub fn size(text: &str) -> Option<u64> {
 }
 
 /// A size as the whole program writes it for people: rounded down, with one decimal below ten.
+#[expect(
+    clippy::arithmetic_side_effects,
+    reason = "every unit is shifted by at least 10, and the rest of a division by 1,024 times 10 fits"
+)]
 pub fn size_text(bytes: u64) -> String {
     let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     let mut units = units.into_iter();

@@ -397,8 +397,8 @@ impl Control {
         let (mut own, mut all) = (0, 0);
         for tool in self.tools.iter() {
             if !fx.is_operator(tool.uid()) {
-                all += 1;
-                own += usize::from(tool.uid() == Some(uid));
+                all = usize::saturating_add(all, 1);
+                own = usize::saturating_add(own, usize::from(tool.uid() == Some(uid)));
             }
         }
         let has_room = own < QUEUE_READERS_PER_USER_MAX && all < QUEUE_READERS_MAX;
@@ -798,8 +798,9 @@ impl Control {
             recipients: recipients.collect(),
             unreadable: envelope.err().map(|error| error.to_string()),
         };
-        listing.listed += 1;
-        listing.portion += 1 + entry.recipients.len();
+        listing.listed = listing.listed.saturating_add(1);
+        let addresses = entry.recipients.len().saturating_add(1);
+        listing.portion = listing.portion.saturating_add(addresses);
         self.respond(conn, &Response::Message(listed), fx);
     }
 

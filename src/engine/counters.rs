@@ -63,6 +63,11 @@ impl Counters {
     }
 }
 
+/// Adds to a counter; one that is full stays full.
+pub(super) const fn count_up(counter: &mut u64, more: u64) {
+    *counter = counter.saturating_add(more);
+}
+
 /// Sizes of what grows with load, for those who hold them to their ceilings.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Tables {

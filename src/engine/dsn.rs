@@ -23,6 +23,7 @@ use super::timers::Timer;
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::auth::dkim::canonical::{BodyHasher, Form};
 use crate::cause::{Cause, Place, Words};
+use crate::engine::counters::count_up;
 use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Recipient};
 use crate::limits::{NOTICE_READ_BYTES, NOTICES_AT_WORK_MAX};
 use crate::mail::dsn;
@@ -349,7 +350,7 @@ impl Dsns {
             fields: Vec::new(),
             body: Body::Inline(message.bytes),
         };
-        fx.counters.dsns += 1;
+        count_up(&mut fx.counters.dsns, 1);
         let about = rows.iter().filter_map(|row| {
             let recipient = envelope.recipients.get(row.index as usize)?;
             Some(recipient.mailbox.as_str())

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::dns::{
     Answer, Asked, DnsAction, NoRecords, Question, QuestionId, Resolver, Servers, SocketId,
 };
+use crate::engine::counters::count_up;
 use crate::entropy::Entropy;
 use crate::policy::shares::{Holder, Kind, Resource, Shares, hash_of_text};
 use std::net::SocketAddr;
@@ -73,7 +74,7 @@ impl Lookups {
         let is_free = self.resolver.is_free(&question, now.instant);
         let pool = shares.of_mut(Resource::Questions);
         if !is_free && pool.take(holder, 1).is_err() {
-            counters.unasked += 1;
+            count_up(&mut counters.unasked, 1);
             return Some(Answer {
                 records: Err(NoRecords::NoRoom),
                 authentic: false,

@@ -18,6 +18,7 @@ use super::note::{MessageOwner, NewMessage, NewRecord, Note, Removal, Unrecorded
 use super::timers::Timer;
 use crate::cause::Cause;
 use crate::date::Timestamp;
+use crate::engine::counters::count_up;
 use crate::envelope::Envelope;
 use crate::queue::{
     Command, Completion, JournalError, Location, Outcome, OutcomeRecord, Phase, Record, Ticket,
@@ -304,7 +305,7 @@ impl Spool {
             *free = free.map(|free| free.saturating_sub(size));
             fx.size_pools();
         }
-        fx.counters.accepted += 1;
+        count_up(&mut fx.counters.accepted, 1);
         fx.log(
             Line::new(Level::Info, "queued")
                 .with("id", id)
@@ -320,7 +321,7 @@ impl Spool {
         );
         let forwards = envelope.recipients.iter();
         let forwards = forwards.filter(|recipient| recipient.reverse_path.is_some());
-        fx.counters.forwarded += forwards.count() as u64;
+        count_up(&mut fx.counters.forwarded, forwards.count() as u64);
         fx.note(Note::Queued(Box::new(NewMessage {
             id,
             size,

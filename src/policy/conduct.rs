@@ -80,6 +80,10 @@ impl Conduct {
 
     /// This address named a recipient who does not exist; `per_session` are forgiven in one session. What it has brought
     /// of good mail is set against it, and a `bounce`, which its sender did not address, counts a quarter.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "what it is divided by is a constant, and not zero"
+    )]
     pub fn unknown(&mut self, address: IpAddr, per_session: u32, bounce: bool, now: Instant) {
         if self.earn(address, now) {
             return;

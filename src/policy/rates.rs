@@ -184,6 +184,10 @@ impl Counted {
     }
 
     /// The part of the window, in milliseconds, that one failure adds to the end of the count.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "both ceilings are constants, and not zero"
+    )]
     const fn share(self) -> u64 {
         let most = match self {
             Self::Address => AUTH_FAILURES_PER_PEER_MAX,
@@ -352,6 +356,7 @@ fn slot_of(now: Instant) -> u64 {
     (now.as_millis() / SLOT_MS).saturating_add(SLOTS as u64)
 }
 
+#[expect(clippy::arithmetic_side_effects, reason = "there are slots")]
 fn index_of(slot: u64) -> usize {
     usize::try_from(slot % SLOTS as u64).unwrap_or(0)
 }

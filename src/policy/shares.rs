@@ -351,6 +351,7 @@ impl Pool {
             return Err(Shortage);
         }
         self.add(holder, amount);
+        debug_assert!(self.used() <= self.capacity, "no more than there is");
         Ok(())
     }
 
@@ -369,8 +370,10 @@ impl Pool {
     /// Takes `amount` units back.
     pub fn give(&mut self, holder: Holder, amount: u64) {
         let used = self.used.of_mut(holder.standing);
+        debug_assert!(*used >= amount, "what is given back was taken");
         *used = used.saturating_sub(amount);
         for (key, _) in holder.shares() {
+            debug_assert!(self.held(key) >= amount, "by whom it was taken");
             if let Some(held) = self.held.get_mut(&key) {
                 *held = held.saturating_sub(amount);
                 if *held == 0 {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
 use base64::Engine as _;
@@ -13,7 +14,7 @@ use crate::date::Timestamp;
 use crate::entropy::{Entropy as _, SeededEntropy};
 use crate::limits::{
     REPORT_BYTES_MAX, REPORT_DEPTH_MAX, REPORT_ENTRIES_MAX, REPORT_FILE_BYTES_MAX, REPORT_IDS_MAX,
-    REPORT_REPORTERS_MAX, REPORT_SOURCES_MAX,
+    REPORT_REPORTERS_MAX, REPORT_SOURCES_MAX, REPORT_TEXT_CHARS_MAX,
 };
 
 /// A seed of the fuzzer's: how it is wrapped, and what it is.

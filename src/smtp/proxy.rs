@@ -155,7 +155,11 @@ impl HeaderReader {
             match kind {
                 TYPE_CHECKSUM => {
                     let told = value.try_into().map_err(|_| ProxyError::Value)?;
-                    let at = self.taken.len().saturating_sub(behind.len() + value.len());
+                    let at = self
+                        .taken
+                        .len()
+                        .saturating_sub(behind.len())
+                        .saturating_sub(value.len());
                     if sum.replace((u32::from_be_bytes(told), at)).is_some() {
                         return Err(ProxyError::Value);
                     }

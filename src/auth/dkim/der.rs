@@ -139,7 +139,9 @@ fn small_integer(contents: &[u8]) -> u32 {
 pub(super) fn integer_bits(contents: &[u8]) -> usize {
     let mut digits = contents.iter().skip_while(|&&byte| byte == 0);
     let Some(first) = digits.next() else { return 0 };
-    (8 - first.leading_zeros() as usize) + digits.count() * 8
+    let leading = first.leading_zeros() as usize;
+    let rest = digits.count().saturating_mul(8);
+    rest.saturating_add(8).saturating_sub(leading)
 }
 
 #[cfg(test)]

@@ -209,8 +209,8 @@ impl SigningKey {
     /// Bits of an RSA modulus; 256 for Ed25519.
     pub fn bits(&self) -> usize {
         match &self.0 {
-            Pair::Rsa(pair) => pair.public().modulus_len() * 8,
-            Pair::ShortRsa(key) => key.size() * 8,
+            Pair::Rsa(pair) => pair.public().modulus_len().saturating_mul(8),
+            Pair::ShortRsa(key) => key.size().saturating_mul(8),
             Pair::Ed25519(_) => 256,
         }
     }

@@ -61,14 +61,14 @@ impl SigningInput {
     /// The whole field, folded, with its line end.
     pub fn finish(self, signature: &[u8]) -> Vec<u8> {
         let mut field = self.field_without_b;
-        let mut column = 3; // of "\tb="
+        let mut column = 3_usize; // of "\tb="
         for c in STANDARD.encode(signature).chars() {
             if column >= LINE_CHARS {
                 field.push_str("\r\n\t");
                 column = 1;
             }
             field.push(c);
-            column += 1;
+            column = column.saturating_add(1);
         }
         field.push_str("\r\n");
         field.into_bytes()
@@ -166,11 +166,11 @@ fn tags(first: &str, names: &[String], body_hash: &[u8; KEY_BYTES], signer: &Sig
         signer.selector,
         signer.at.seconds()
     );
-    let mut column = 3;
+    let mut column = 3_usize;
     for (nth, name) in names.iter().enumerate() {
         if nth > 0 {
             field.push(':');
-            column += 1;
+            column = column.saturating_add(1);
             if name.len().saturating_add(column) >= LINE_CHARS {
                 field.push_str("\r\n\t");
                 column = 1;

@@ -75,8 +75,8 @@ impl Delivery {
                 return true;
             }
             if let Some(hop) = self.hops.get_mut(id) {
-                hop.sessions += 1;
-                hop.arriving += 1;
+                hop.sessions = hop.sessions.saturating_add(1);
+                hop.arriving = hop.arriving.saturating_add(1);
                 let name = hop.name.clone();
                 self.start_session(id, &name, holder, fx);
                 has_sent = true;

@@ -192,7 +192,7 @@ impl Hops {
 
     pub(super) fn add_message(&mut self, id: HopId) {
         if let Some(hop) = self.hops.get_mut(&id) {
-            hop.messages += 1;
+            hop.messages = hop.messages.saturating_add(1);
         }
     }
 

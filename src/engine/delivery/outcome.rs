@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::session::{Delivery, DeliverySession, Heard, Load, Stage, Target, cause_at, tls_text};
 use crate::cause::{Cause, Place, Words};
 use crate::date::Timestamp;
+use crate::engine::counters::count_up;
 use crate::engine::effects::Effects;
 use crate::engine::event::ConnId;
 use crate::engine::log::{Level, Line};
@@ -101,7 +102,7 @@ impl Delivery {
             let outcome = match &heard.fate {
                 Fate::Again => continue,
                 Fate::Delivered { text, dsn } => {
-                    fx.counters.delivered += 1;
+                    count_up(&mut fx.counters.delivered, 1);
                     self.observe_delivery(delivery, load, fx);
                     let why = cause_at(heard.at.clone(), Words::Reply(text.as_str().into()));
                     log_result("delivered", load, index, delivery, &why, None, fx);
@@ -113,7 +114,7 @@ impl Delivery {
                 Fate::Failed { status, words, .. } => {
                     let why = cause_at(heard.at.clone(), words.clone());
                     log_result("failed", load, index, delivery, &why, Some(*status), fx);
-                    fx.counters.failed += 1;
+                    count_up(&mut fx.counters.failed, 1);
                     fx.observed.failed(delivery.provider());
                     Outcome::Failed {
                         status: *status,
@@ -189,7 +190,7 @@ impl Delivery {
         let attempts = state.map_or(0, |state| state.attempts).saturating_add(1);
         // An attempt has just failed: age alone, which a clock that was set can make, gives nothing up untried.
         if fx.now.wall.since(load.arrived) > fx.config.delivery.give_up_after {
-            fx.counters.failed += 1;
+            count_up(&mut fx.counters.failed, 1);
             fx.observed.failed(delivery.provider());
             log_result("expired", load, index, delivery, &why, Some(status), fx);
             let status = expired_status(status);
@@ -198,7 +199,7 @@ impl Delivery {
                 why: Arc::new(why.behind(GIVEN_UP)),
             };
         }
-        fx.counters.deferred += 1;
+        count_up(&mut fx.counters.deferred, 1);
         let reason = Reason::of(status, &why.words);
         fx.observed.deferred(delivery.provider(), reason);
         log_result("deferred", load, index, delivery, &why, Some(status), fx);
@@ -276,7 +277,7 @@ impl Delivery {
         if recipients.is_empty() {
             return;
         }
-        fx.counters.failed += recipients.len() as u64;
+        count_up(&mut fx.counters.failed, recipients.len() as u64);
         let done = self.closes(id, &recipients, fx);
         let record = OutcomeRecord {
             id,

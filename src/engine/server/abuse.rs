@@ -13,6 +13,7 @@ use super::session::{Server, ServerSession};
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::config::Toggle;
 use crate::dns::{Answer, Question};
+use crate::engine::counters::count_up;
 use crate::engine::effects::Effects;
 use crate::engine::event::{ConnId, Peer};
 use crate::engine::log::{Level, Line};
@@ -72,7 +73,7 @@ impl Server {
         } else {
             return Ok(());
         };
-        fx.counters.throttled += 1;
+        count_up(&mut fx.counters.throttled, 1);
         let line = Line::new(Level::Info, "reject")
             .with("peer", address)
             .with("what", "connection")
@@ -233,7 +234,7 @@ impl Server {
         {
             return Ok(());
         }
-        fx.counters.throttled += 1;
+        count_up(&mut fx.counters.throttled, 1);
         Err(refusal)
     }
 
@@ -303,7 +304,7 @@ impl Server {
         if let Some(zone) = guard.vetting.listed()
             && !is_for_complaints(shown)
         {
-            fx.counters.listed += 1;
+            count_up(&mut fx.counters.listed, 1);
             return Err(Reply::listed(address, zone.as_str()));
         }
         if let Some(rules) = &fx.config.abuse.greylist {
@@ -323,7 +324,7 @@ impl Server {
             let pair = (sender, steady.as_deref().unwrap_or(shown));
             let greylist = &mut self.clients.greylist;
             if let Attempt::PutOff(_) = greylist.judge(rules, address, pair, fx.now.instant) {
-                fx.counters.greylisted += 1;
+                count_up(&mut fx.counters.greylisted, 1);
                 return Err(Reply::GREYLISTED);
             }
         }
@@ -354,7 +355,7 @@ impl Server {
             let conduct = &mut self.clients.conduct;
             conduct.unknown(address, limit, is_bounce, fx.now.instant);
             if ends || conduct.is_shut_out(address, fx.now.instant) {
-                fx.counters.throttled += 1;
+                count_up(&mut fx.counters.throttled, 1);
                 let reply = Reply::TOO_MANY_UNKNOWN;
                 self.note_refusal(inbound, "session", "", Some(&reply), fx);
                 return self.tell(inbound, Verdict::Close(reply), out, fx);
@@ -381,7 +382,7 @@ impl Server {
             && let Some(guard) = inbound.guard.as_mut()
         {
             guard.held = Some(Held::Verdict(verdict));
-            fx.counters.slowed += 1;
+            count_up(&mut fx.counters.slowed, 1);
             return inbound.hold_until(fx.now.instant.after(delay));
         }
         self.tell_now(inbound, verdict, out);

@@ -19,6 +19,7 @@ use crate::auth::results::claims_id;
 use crate::auth::spf;
 use crate::config::{Bcc, DkimKey, Dmarc};
 use crate::dns::{Answer, Question};
+use crate::engine::counters::count_up;
 use crate::engine::effects::Effects;
 use crate::engine::event::ConnId;
 use crate::engine::log::{Level, Line};
@@ -242,7 +243,10 @@ impl Server {
             return Ok(());
         };
         self.log_findings(inbound, checking.id, findings, fx);
-        fx.counters.dmarc_failed += u64::from(findings.has_failed());
+        count_up(
+            &mut fx.counters.dmarc_failed,
+            u64::from(findings.has_failed()),
+        );
         for outcome in findings.dmarc_outcomes() {
             fx.observed.dmarc(outcome);
         }

@@ -13,6 +13,7 @@ use super::examination::Checked;
 use super::question::{Asking, Hooking};
 use super::session::{Server, ServerSession};
 use crate::engine::connections::{ConnEvent, Owner};
+use crate::engine::counters::count_up;
 use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Endpoint};
 use crate::engine::log::{Level, Line};
@@ -281,7 +282,7 @@ impl Server {
                 return self.put_back(owner, inbound, fx);
             }
             Verdict::Refuse { text } => {
-                fx.counters.hook_refused += 1;
+                count_up(&mut fx.counters.hook_refused, 1);
                 Reply::hook(&text)
             }
             Verdict::Defer { text } => self.hook_defers(id, &text, fx),
@@ -293,7 +294,7 @@ impl Server {
     }
 
     fn hook_defers(&mut self, id: QueueId, why: &str, fx: &mut Effects) -> Reply {
-        fx.counters.hook_deferred += 1;
+        count_up(&mut fx.counters.hook_deferred, 1);
         self.note_hook(id, why, fx);
         Reply::HOOK_DEFERS
     }

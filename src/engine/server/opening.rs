@@ -5,6 +5,7 @@ use super::crowd::Places;
 use super::holding::Holding;
 use super::session::{Buffers, Envelope, Opening, Pace, Server, ServerSession};
 use crate::engine::connections::Owner;
+use crate::engine::counters::count_up;
 use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Listener, Peer, TlsSide};
 use crate::engine::log::{Level, Line};
@@ -55,7 +56,7 @@ impl Server {
         } else {
             self.admit_client(&mut inbound, fx)?;
         }
-        fx.counters.sessions += 1;
+        count_up(&mut fx.counters.sessions, 1);
         let conn = fx.conns.reserve(Owner::Server);
         fx.debug(|| {
             let listener = format!("{listener:?}").to_lowercase();

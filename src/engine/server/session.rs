@@ -20,6 +20,7 @@ use crate::clock::Instant;
 use crate::config::Config;
 use crate::dns::{Answer, Question};
 use crate::engine::connections::{ConnEvent, Sessions};
+use crate::engine::counters::count_up;
 use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Listener, Lost, Peer, TlsSession, TlsSide};
 use crate::engine::log::{Level, Line};
@@ -583,7 +584,7 @@ impl Server {
         reply: &Reply,
         fx: &mut Effects,
     ) {
-        fx.counters.throttled += 1;
+        count_up(&mut fx.counters.throttled, 1);
         fx.log(
             Line::new(Level::Info, "reject")
                 .with("peer", inbound.peer_text())

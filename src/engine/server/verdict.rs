@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::session::{Server, ServerSession};
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::auth::srs::{Returned, ReverseError, is_rewritten};
+use crate::engine::counters::count_up;
 use crate::engine::effects::Effects;
 use crate::engine::event::Peer;
 use crate::engine::log::{Level, Line};
@@ -307,7 +308,10 @@ impl Server {
         let recipients = std::mem::take(&mut transaction.recipients);
         case.release(transaction.reverse_path.clone(), recipients)
             .map_err(|refusal| {
-                fx.counters.dmarc_refused += u64::from(matches!(refusal, Refusal::Dmarc(_)));
+                count_up(
+                    &mut fx.counters.dmarc_refused,
+                    u64::from(matches!(refusal, Refusal::Dmarc(_))),
+                );
                 Reply::from(&refusal)
             })
     }

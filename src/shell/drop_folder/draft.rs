@@ -170,3 +170,6 @@ pub(super) fn random_name() -> String {
     SystemEntropy::default().fill(&mut random);
     random.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,8 @@
 //! The operations are the journal's own, noted at the disk. That each sync is needed is shown by leaving it out.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
