@@ -871,8 +871,7 @@ impl Session {
         }
     }
 
-    /// Answers [`Request::StartTls`]: the handshake is done. All that was said before is forgotten (RFC 3207
-    /// section 4.2).
+    /// Answers [`Request::StartTls`]: the handshake is done. All that was said before is forgotten.
     /// Decides RFC 3207 section 4.2.
     pub fn on_tls(&mut self) {
         *self = Self {
