@@ -33,7 +33,7 @@ impl EnhancedCode {
                 assert!(byte.is_ascii_digit());
                 detail = detail
                     .saturating_mul(10)
-                    .saturating_add((byte - b'0') as u16);
+                    .saturating_add(byte.saturating_sub(b'0') as u16);
             }
             rest = behind;
         }

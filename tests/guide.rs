@@ -52,7 +52,10 @@ fn mistakes(text: &str) -> Vec<String> {
                 if !path.exists() {
                     found.push(format!("there is no {word}"));
                 }
-                let text = path.is_file().then(|| read(word)).unwrap_or_default();
+                let text = match path.is_file() {
+                    true => read(word),
+                    false => String::new(),
+                };
                 file = Some((word, text));
             } else if let Some(name) = word.strip_suffix("()") {
                 match &file {

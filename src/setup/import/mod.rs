@@ -187,7 +187,7 @@ impl Import {
         }
         if let Err(error) = edit("", "", domain, &names, local, Change::Add(&targets)) {
             let text = format!("{name}: {}", targets.join(", "));
-            self.leave(place, &text, &error.to_string());
+            self.leave(place, &text, error.to_string());
             return false;
         }
         let all: usize = self
