@@ -408,9 +408,9 @@ mod tests {
     #[test]
     fn what_is_bad_comes_first_with_its_reason_and_what_mends_it() {
         let expected = "\
-            bad     port 25: nobody listens\n        why: other mail servers deliver to this port and to no other\n        \
+            bad     port 25: no program listens\n        why: other mail servers deliver only to this port\n        \
             do:  systemctl start chopar\n\
-            warning clock: +90.0 s\n        why: signatures, certificates and Date are wrong with the clock\n        \
+            warning clock: +90.0 s\n        why: a wrong clock makes signatures, certificates and Date wrong\n        \
             do:  timedatectl set-ntp true\n\n\
             good    MX record of the domain (example.com): 10 mail.example.com\n\n\
             What large receivers ask of senders:\n  SPF passes (gmail, outlook): met\n\n\

@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(trace.end(), None);
         let told = trace.tell("event=failed id=1 status=5.1.1 host=a address=192.0.2.1 tls=none reply=\"550 5.1.1 unknown\"");
         assert!(
-            told.iter().any(|text| text.contains("typing error")),
+            told.iter().any(|text| text.contains("check the spelling")),
             "{told:?}"
         );
         assert_eq!(trace.end(), Some(End::Failed));

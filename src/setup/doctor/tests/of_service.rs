@@ -77,7 +77,7 @@ pub(super) fn cases() -> Vec<Case> {
             "sandbox",
             State::Warning,
             "9.6 of 10",
-            "unit that chopar ships",
+            "replace your unit with the one of chopar",
             in_service(|facts| {
                 facts.unit.as_mut().expect("a unit").exposure = Some(9.6);
             }),

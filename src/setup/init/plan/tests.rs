@@ -188,7 +188,7 @@ fn a_machine_that_is_ready_is_left_as_it_is() {
         "left --hostname mx.example.com changed nothing: it is mail.example.com; to change it, set hostname in \
          /etc/chopar/chopar.toml, then run sudo chopar reload",
         "left --admin other@gmail.example changed nothing: it is you@gmail.example",
-        "left --forward-to other@gmail.example changed nothing: every address of example.com",
+        "left --forward-to other@gmail.example changed nothing: all addresses of example.com",
         "sudo chopar alias remove '*@example.com' && sudo chopar alias add '*@example.com' other@gmail.example",
     ] {
         assert_says(&plan, expected);
@@ -424,7 +424,7 @@ fn who_reads_the_mail_can_be_said_later() {
     let plan = planned(&wishes(), &machine);
     let said = lines(&plan);
     assert_says(&plan, "do set admin to you@gmail.example in chopar.toml");
-    assert_says(&plan, "do lead every address of example.com");
+    assert_says(&plan, "do forward all addresses of example.com");
     assert_says(
         &plan,
         "do have the running daemon read its configuration again",
