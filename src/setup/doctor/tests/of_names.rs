@@ -7,14 +7,14 @@ pub(super) fn cases() -> Vec<Case> {
         (
             "hostname",
             State::Bad,
-            "mail.localdomain is no name",
+            "mail.localdomain is not a name",
             "set hostname",
             in_names(|facts| facts.host = name("mail.localdomain")),
         ),
         (
             "hostname",
             State::Bad,
-            "mail is no name",
+            "mail is not a name",
             "set hostname",
             in_names(|facts| facts.host = name("mail")),
         ),

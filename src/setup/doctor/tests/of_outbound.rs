@@ -17,7 +17,7 @@ pub(super) fn cases() -> Vec<Case> {
         (
             "outbound-v6",
             State::Bad,
-            "nobody can be reached",
+            "no host can be reached",
             "ip = \"ipv4\"",
             in_outbound(|facts| fail(facts, 1)),
         ),

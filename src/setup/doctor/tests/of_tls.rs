@@ -53,7 +53,7 @@ pub(super) fn cases() -> Vec<Case> {
         (
             "tls-chain",
             State::Bad,
-            "self-signed: no authority",
+            "self-signed: no CA",
             "the daemon obtains one itself",
             self_signed(tls::Coming::Soon),
         ),
