@@ -63,7 +63,11 @@ fn a_refusal_is_told_with_its_meaning_and_a_deferral_with_what_comes_next() {
     let gone = relay.cli(&["send", "gone@four.test"]);
     assert_eq!(gone.code, 69, "{}", gone.stderr);
     assert!(gone.stdout.contains("refused for good"), "{}", gone.stdout);
-    assert!(gone.stdout.contains("typing error"), "{}", gone.stdout);
+    assert!(
+        gone.stdout.contains("check the spelling"),
+        "{}",
+        gone.stdout
+    );
     let later = relay.cli(&["send", "--within", "3s", "later@four.test"]);
     assert_eq!(later.code, 75, "{}", later.stderr);
     assert!(

@@ -106,7 +106,12 @@ fn what_needs_root_says_so_and_the_rest_works_for_everybody() {
     let folder = place.path().join("etc");
     fs::create_dir_all(&folder).expect("a folder");
     let program = place.path().join("chopar");
-    fs::copy(env!("CARGO_BIN_EXE_chopar"), &program).expect("a copy");
+    // By another process: what this one has open for writing, a test beside it could pass on, and it could not be run.
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_chopar"))
+        .arg(&program)
+        .status();
+    assert!(copied.expect("cp runs").success());
     let toml = "hostname = \"mail.example.com\"\nuser = \"65532:65532\"\nadmin = \"you@example.org\"\n\
                 state_dir = \"/nonexistent/state\"\nruntime_dir = \"/nonexistent/run\"\n[dns]\nservers = [\"127.0.0.1:1\"]\n";
     fs::write(folder.join("chopar.toml"), toml).expect("a file");

@@ -180,7 +180,7 @@ fn who_watches_is_told_once_it_is_mended_and_an_echo_shows_both_directions() {
     .ok();
     assert!(told.contains("mx.far.test"), "{told}");
     assert!(
-        told.contains("from <echo@far.test>: mail goes out and comes in"),
+        told.contains("from <echo@far.test>: chopar sends and receives mail"),
         "{told}"
     );
     let mut command = stage.chopar();
