@@ -278,14 +278,7 @@ impl Delivery {
             return;
         }
         count_up(&mut fx.counters.failed, recipients.len() as u64);
-        let done = self.closes(id, &recipients, fx);
-        let record = OutcomeRecord {
-            id,
-            at: fx.now.wall,
-            recipients,
-            warned: false,
-            done,
-        };
+        let record = self.result_record(id, recipients, fx);
         let unrecorded = Unrecorded {
             record,
             relayed: Vec::new(),
@@ -294,6 +287,22 @@ impl Delivery {
             unlogged: Some(event),
         };
         fx.note(Note::Notify(unrecorded));
+    }
+
+    /// What is written of delivery results that are known now.
+    fn result_record(
+        &self,
+        id: QueueId,
+        recipients: Vec<(u32, Outcome)>,
+        fx: &Effects,
+    ) -> OutcomeRecord {
+        OutcomeRecord {
+            id,
+            at: fx.now.wall,
+            done: self.closes(id, &recipients, fx),
+            recipients,
+            warned: false,
+        }
     }
 
     /// Has outcomes written: behind a DSN, where one is owed. Says whether a delivery session has to wait.
@@ -306,14 +315,7 @@ impl Delivery {
         delivery: Option<ConnId>,
         fx: &mut Effects,
     ) -> bool {
-        let done = self.closes(id, &recipients, fx);
-        let record = OutcomeRecord {
-            id,
-            at: fx.now.wall,
-            recipients,
-            warned: false,
-            done,
-        };
+        let record = self.result_record(id, recipients, fx);
         let failed = record
             .recipients
             .iter()
