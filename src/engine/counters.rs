@@ -113,4 +113,6 @@ pub struct Tables {
     pub greylist: usize,
     /// Return addresses whose uses are counted.
     pub returns: usize,
+    /// What one participant left for another and nobody has handed on: nothing, once a turn is over.
+    pub notes: usize,
 }

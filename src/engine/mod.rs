@@ -563,6 +563,7 @@ impl Engine {
             conduct: server.conduct,
             greylist: server.greylist,
             returns: server.returns,
+            notes: fx.notes.len(),
         }
     }
 

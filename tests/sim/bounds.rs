@@ -68,6 +68,7 @@ impl Ceilings {
             conduct,
             greylist,
             returns,
+            notes,
         } = *tables;
         let recipients = queued * self.recipients;
         // Each client may have a question to the hook.
@@ -106,6 +107,8 @@ impl Ceilings {
             ("counts of strangers", conduct, ABUSE_TABLE_ENTRIES_MAX),
             ("greylisted", greylist, GREYLIST_ENTRIES_MAX),
             ("return addresses", returns, RETURN_TABLE_ENTRIES_MAX),
+            // A turn has one end, whatever led to it.
+            ("notes that nobody has", notes, 0),
         ];
         for (name, size, ceiling) in ceilings {
             rule(size <= ceiling, Rule::Bounds, || {
@@ -177,6 +180,7 @@ mod tests {
                 ..fine
             },
             Tables { hooks: 2, ..fine },
+            Tables { notes: 1, ..fine },
             Tables {
                 spilling: 2,
                 ..fine

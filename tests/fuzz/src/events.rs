@@ -358,6 +358,7 @@ impl Play {
             ("clients", tables.conduct, ABUSE_TABLE_ENTRIES_MAX),
             ("greylisted", tables.greylist, GREYLIST_ENTRIES_MAX),
             ("returns", tables.returns, RETURN_TABLE_ENTRIES_MAX),
+            ("notes", tables.notes, 0),
         ];
         for (name, size, ceiling) in ceilings {
             assert!(size <= ceiling, "{size} {name}, {ceiling} are allowed");
