@@ -111,18 +111,18 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("engine/dsn.rs", "at_work", Limit("NOTICES_AT_WORK_MAX")),
     ("engine/dsn.rs", "waiting", Queue),
     (
-        "engine/delivery/session.rs",
+        "engine/delivery/load.rs",
         "earlier",
         Each("ENVELOPE_RECIPIENTS_MAX"),
     ),
-    ("engine/delivery/session.rs", "hosts", Each("MX_HOSTS_MAX")),
+    ("engine/delivery/host.rs", "hosts", Each("MX_HOSTS_MAX")),
     (
-        "engine/delivery/session.rs",
+        "engine/delivery/load.rs",
         "names",
         Each("ENVELOPE_RECIPIENTS_MAX"),
     ),
     (
-        "engine/delivery/session.rs",
+        "engine/delivery/host.rs",
         "targets",
         Each("ADDRESSES_PER_HOST_MAX"),
     ),

@@ -1,9 +1,13 @@
 //! Delivery sessions: one client session each, from the look-up of a next hop to QUIT.
 //!
 //! ```text
-//!   Searching --MX, addresses--> Connecting --> Talking --Ready--> Carrying --Done--> Recording --> Carrying …
-//!       ^  next host                 | next address  |                                |  '--> Idle --> QUIT
-//!       '----------------------------'---------------'--------- refused for now ------'
+//!   Searching --addresses--> Connecting ---> Talking --Ready--> Reading ---> Talking --Done--> Recording
+//!     ^  |                        '--TLS first--> Handshake --> Talking         |                 |
+//!     |  '--none left--> Gone                Talking --STARTTLS--> Handshake    |                 |
+//!     '------- next host, with what is left of the message <-------------------'-----------------'
+//!
+//!   Talking, Recording --nothing is left--> Reading (the next message), or Idle --a message is due--> Reading
+//!   any of them --QUIT, stop, nothing more to do--> Gone
 //! ```
 //!
 //! A delivery session sets out without a message and takes the oldest that is due once it got through. Its outcome is
@@ -17,10 +21,15 @@
 mod carry;
 mod dispatch;
 mod hops;
+mod host;
+mod leaving;
+mod load;
+mod meaning;
 pub(super) mod outcome;
 mod queue;
 mod search;
 mod session;
+mod talk;
 mod untried;
 mod waiting;
 
