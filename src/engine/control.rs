@@ -7,7 +7,7 @@
 //! everything. Another user sees the messages that were submitted under that uid and nothing else, may ask once a
 //! connection, and gets [`Response::Denied`] for what changes anything.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -224,8 +224,9 @@ struct Listing {
 
 /// Changes that a tool waits for.
 struct Pending {
-    left: usize,
-    count: usize,
+    /// Messages whose change is not on the disk yet.
+    left: BTreeSet<QueueId>,
+    changed: usize,
     errors: Vec<String>,
 }
 
@@ -625,42 +626,44 @@ impl Control {
         fx: &mut Effects,
     ) {
         let (ids, errors) = self.selected(which, fx);
-        let count = ids.len();
-        if count == 0 {
+        if ids.is_empty() {
             return self.end(conn, 0, errors, fx);
         }
+        let left: BTreeSet<QueueId> = ids.into_iter().collect();
+        for id in &left {
+            fx.note(note(*id));
+        }
         control.work = Job::Commit(Pending {
-            left: count,
-            count,
+            left,
+            changed: 0,
             errors,
         });
-        for id in ids {
-            fx.note(note(id));
-        }
     }
 
     /// A change that a tool asked for is on the disk, or the disk refused it.
     pub(super) fn on_changed(
         &mut self,
         conn: ConnId,
-        result: Result<(), JournalError>,
+        (id, result): (QueueId, Result<(), JournalError>),
         delivery: &Delivery,
         fx: &mut Effects,
     ) {
         let Some(mut control) = self.tools.take(conn) else {
             return; // the tool did not wait
         };
-        if let Job::Commit(pending) = &mut control.work {
-            pending.left = pending.left.saturating_sub(1);
-            if let Err(error) = result {
-                pending.count = pending.count.saturating_sub(1);
-                pending.errors.truncate(COMMIT_ERRORS_MAX);
-                pending
-                    .errors
-                    .push(format!("the disk refused a change: {error}"));
+        if let Job::Commit(pending) = &mut control.work
+            && pending.left.remove(&id)
+        {
+            match result {
+                Ok(()) => pending.changed = pending.changed.saturating_add(1),
+                Err(error) => {
+                    pending.errors.truncate(COMMIT_ERRORS_MAX);
+                    let error = format!("the disk refused a change: {error}");
+                    pending.errors.push(error);
+                }
             }
-            if pending.left == 0 {
-                let (count, errors) = (pending.count, std::mem::take(&mut pending.errors));
+            if pending.left.is_empty() {
+                let (count, errors) = (pending.changed, std::mem::take(&mut pending.errors));
                 self.end(conn, count, errors, fx);
                 control.work = Job::None;
             }

@@ -159,7 +159,8 @@ impl Dsns {
         // The disk may have refused it before, and nothing of it will be written by which to see that it takes records.
         fx.disk_takes_records();
         if let Some(session) = pending.session {
-            fx.note(Note::GoOn { session });
+            let id = pending.record.id;
+            fx.note(Note::GoOn { session, id });
         }
     }
 

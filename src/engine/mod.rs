@@ -257,12 +257,12 @@ impl Engine {
             }
             Event::DnsFailed { socket } => fx.lookups.on_failed(socket, now, &mut *fx.entropy),
             Event::Worked { job, result } => match fx.jobs.end(job) {
-                Some(JobOwner::Sign { conn }) => self.server.on_signed(conn, result, fx),
+                Some(JobOwner::Sign { conn, id }) => self.server.on_signed(conn, id, result, fx),
                 Some(JobOwner::SignDsn { dsn }) => {
                     self.dsns.on_signed(dsn, result, fx);
                 }
                 Some(JobOwner::Verify { conn, id }) => {
-                    self.server.on_verified(conn, id, result, fx);
+                    self.server.on_verified(job, (conn, id), result, fx);
                 }
                 Some(JobOwner::Password { number }) => {
                     self.server.password_checked(number, result, fx);
@@ -350,26 +350,28 @@ impl Engine {
             Note::Remove { id, removal } => self.spool.remove(id, removal, fx),
             Note::Stored {
                 conn,
+                id,
                 result,
                 claim,
-            } => self.server.on_stored(conn, result, claim, fx),
+            } => self.server.on_stored(conn, id, result, claim, fx),
             Note::BodyWritten { id, result } => self.server.body_written(id, result, fx),
             Note::Space { free } => self.server.on_space(free, fx),
             Note::Queued(message) => self.delivery.on_queued(*message, fx),
             Note::Recorded { record, session } => {
+                let id = record.id;
                 self.delivery.on_recorded(record, fx);
                 if let Some(session) = session {
-                    self.delivery.go_on(session, fx);
+                    self.delivery.go_on(session, id, fx);
                 }
             }
-            Note::GoOn { session } => self.delivery.go_on(session, fx),
+            Note::GoOn { session, id } => self.delivery.go_on(session, id, fx),
             Note::Done { id, by } => self.delivery.on_done(id, by, fx),
             Note::Marked { id, held } => self.delivery.on_marked(id, held, fx),
             Note::Flush { ids } => self.delivery.on_flush(&ids, fx),
             Note::DiskWorks => self.delivery.on_disk_works(),
             Note::Notify(unrecorded) => self.dsns.notify(unrecorded, fx),
-            Note::Changed { tool, result } => {
-                self.control.on_changed(tool, result, &self.delivery, fx);
+            Note::Changed { tool, id, result } => {
+                self.control.on_changed(tool, (id, result), &self.delivery, fx);
             }
             Note::Followed { conn, text } => self.control.on_followed(conn, text, fx),
         }

@@ -69,14 +69,18 @@ impl Delivery {
 
     /// The connection is gone: on to the next host, with what is left of the message, or home.
     fn advance(&mut self, conn: ConnId, mut delivery: Box<DeliverySession>, fx: &mut Effects) {
-        let is_recording = matches!(delivery.state, State::Recording { .. });
+        let recording = match delivery.state {
+            State::Recording { id, .. } => Some(id),
+            _ => None,
+        };
         let load = delivery.leave();
         if load.is_none() && delivery.reach != Reach::Nowhere {
             return self.end_session(conn, delivery, fx);
         }
-        if is_recording {
+        if let Some(id) = recording {
             // What is known of the message is on its way to the disk, and comes first.
             delivery.state = State::Recording {
+                id,
                 link: None,
                 left: load,
             };
@@ -275,8 +279,7 @@ impl Delivery {
         fx.shares
             .of_mut(Resource::Deliveries)
             .give(delivery.holder, 1);
-        let arriving = delivery.reach == Reach::Nowhere;
-        self.hops.session_gone(delivery.hop, conn, arriving);
+        self.hops.session_gone(delivery.hop, conn);
     }
 }
 

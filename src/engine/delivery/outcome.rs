@@ -62,9 +62,10 @@ impl Delivery {
             self.try_again(load.id, &again, delivery.hop, fx);
         }
         let waits = self.record_results(Some(conn), delivery, &load, decided, fx);
+        let id = load.id;
         let left = (!load.indices.is_empty()).then_some(load);
         delivery.state = match (waits, delivery.state.end()) {
-            (true, (link, _)) => State::Recording { link, left },
+            (true, (link, _)) => State::Recording { id, link, left },
             (false, (Some(link), _)) => State::Talking { link, load: left },
             (false, (None, _)) => State::between_hosts(left),
         };
@@ -240,12 +241,12 @@ impl Delivery {
     }
 
     /// The outcome is on the disk (or waits for the disk): the delivery session may go on.
-    pub(in crate::engine) fn go_on(&mut self, conn: ConnId, fx: &mut Effects) {
+    pub(in crate::engine) fn go_on(&mut self, conn: ConnId, message: QueueId, fx: &mut Effects) {
         let Some(delivery) = self.sessions.take(conn) else {
             return;
         };
         match delivery.state {
-            State::Recording { .. } => self.next_step(conn, delivery, fx),
+            State::Recording { id, .. } if id == message => self.next_step(conn, delivery, fx),
             // It waits for nothing of the kind.
             _ => self.put_back(conn, delivery, fx),
         }

@@ -55,7 +55,7 @@ impl Delivery {
         let warned = entry.warned;
         fx.index.insert(id, entry);
         for hop in hops {
-            self.hops.add_message(hop);
+            self.hops.add_message(hop, id);
             self.make_ready(id, hop, fx);
             self.probe_hop(hop, fx);
         }
@@ -133,7 +133,7 @@ impl Delivery {
         due.sort_unstable();
         due.dedup_by_key(|(hop, _)| *hop);
         for (hop, at) in due {
-            self.hops.add_message(hop);
+            self.hops.add_message(hop, id);
             if at <= fx.now.instant {
                 self.message_due(id, hop, fx);
             } else {

@@ -35,6 +35,7 @@ impl Delivery {
     ) {
         let mut delivery = Box::new(DeliverySession::new(hop, holder, fx.now.instant));
         let conn = fx.conns.reserve(Owner::Delivery);
+        self.hops.session_set_out(hop, conn);
         match name {
             NextHop::Mx(domain) => {
                 let question = Question {
@@ -272,6 +273,7 @@ impl Delivery {
         // Each connection has an id of its own: what still comes for the last one is not taken for this one's.
         fx.conns.release(old);
         let conn = fx.conns.reserve(Owner::Delivery);
+        self.hops.session_moved(delivery.hop, old, conn);
         let from = match target.to.ip() {
             Some(IpAddr::V4(_)) => fx.config.delivery.bind4.map(IpAddr::V4),
             Some(IpAddr::V6(_)) => fx.config.delivery.bind6.map(IpAddr::V6),

@@ -78,6 +78,7 @@ pub(super) enum State {
     /// The delivery result is being committed; the server may have gone meanwhile, and what is left of the message goes
     /// to the next host.
     Recording {
+        id: QueueId,
         link: Option<Box<Link>>,
         left: Option<Box<Load>>,
     },
@@ -301,7 +302,7 @@ impl State {
             | Self::Handshake { link, load, .. }
             | Self::Talking { link, load } => (Some(link), load),
             Self::Reading { link, load } => (Some(link), Some(load)),
-            Self::Recording { link, left } => (link, left),
+            Self::Recording { link, left, .. } => (link, left),
             Self::Idle { link, .. } => (Some(link), None),
             Self::Gone => (None, None),
         }

@@ -139,7 +139,7 @@ impl Delivery {
     /// host.
     fn on_ready(&mut self, conn: ConnId, mut delivery: Box<DeliverySession>, fx: &mut Effects) {
         if delivery.reach != Reach::Here {
-            self.arrived(&mut delivery, fx);
+            self.arrived(conn, &mut delivery, fx);
             if let Some(load) = delivery.state.take_load() {
                 delivery.carry(load);
                 return self.read_message(conn, delivery, fx);
@@ -177,9 +177,9 @@ impl Delivery {
         self.try_next(conn, delivery, fx);
     }
 
-    fn arrived(&mut self, delivery: &mut DeliverySession, fx: &mut Effects) {
+    fn arrived(&mut self, conn: ConnId, delivery: &mut DeliverySession, fx: &mut Effects) {
         if mem::replace(&mut delivery.reach, Reach::Here) == Reach::Nowhere {
-            self.hops.proved(delivery.hop);
+            self.hops.proved(delivery.hop, conn);
         }
         let mut line = Line::new(Level::Debug, "connected");
         if let Some(target) = delivery.target() {

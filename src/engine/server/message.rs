@@ -38,7 +38,7 @@ impl Server {
         inbound.holding.give_spool(&mut fx.shares);
         let spilled = match std::mem::take(&mut inbound.acceptance) {
             // What is on its way to the disk is the spool's.
-            Acceptance::Idle | Acceptance::Storing => None,
+            Acceptance::Idle | Acceptance::Storing(_) => None,
             Acceptance::Receiving(intake) => intake.is_spilled().then(|| intake.id()),
             Acceptance::Examining(checking) => {
                 if let Some(turn) = checking.turn() {
@@ -244,7 +244,7 @@ impl Server {
         if inputs.is_empty() && seal.is_none() {
             self.message_signed(conn, inbound, fx);
         } else {
-            fx.work(JobOwner::Sign { conn }, Work::Sign(inputs, seal));
+            fx.work(JobOwner::Sign { conn, id }, Work::Sign(inputs, seal));
         }
         Ok(())
     }
@@ -405,21 +405,23 @@ impl Server {
     pub(in crate::engine) fn on_signed(
         &mut self,
         conn: ConnId,
+        id: QueueId,
         result: WorkResult,
         fx: &mut Effects,
     ) {
         let Some(mut inbound) = self.sessions.take(conn) else {
             return;
         };
-        let Some(signing) = inbound.acceptance.signing() else {
+        // The session may have lost that message, and have another signed.
+        let signing = inbound.acceptance.signing();
+        let Some(signing) = signing.filter(|signing| signing.record.id == id) else {
             return self.put_back(conn, inbound, fx);
         };
         let WorkResult::Signed(Ok(mut fields)) = result else {
-            fx.log(Line::new(Level::Error, "signing-failed").with("id", signing.record.id));
+            fx.log(Line::new(Level::Error, "signing-failed").with("id", id));
             self.drop_body(&mut inbound, fx);
             return self.answer_message(conn, inbound, &Reply::SIGNING_FAILED, fx);
         };
-        let id = signing.record.id;
         let keys = signed_by(&fields);
         fields.append(&mut signing.record.fields);
         signing.record.fields = fields;
@@ -456,7 +458,8 @@ impl Server {
     pub(in crate::engine) fn on_stored(
         &mut self,
         conn: ConnId,
-        result: Result<QueueId, Reply>,
+        id: QueueId,
+        result: Result<(), Reply>,
         claim: Option<Claim>,
         fx: &mut Effects,
     ) {
@@ -466,6 +469,10 @@ impl Server {
         let Some(inbound) = self.sessions.take(conn) else {
             return; // the client did not wait: the message is queued all the same
         };
+        // Nor did the session, if it has another by now.
+        if !inbound.acceptance.is_storing(id) {
+            return self.put_back(conn, inbound, fx);
+        }
         if result.is_ok() {
             // The session has waited since the end of the message.
             fx.observed
@@ -475,7 +482,7 @@ impl Server {
                 fx.observed.received(Version::of(version));
             }
         }
-        let reply = result.map_or_else(|reply| reply, Reply::queued);
+        let reply = result.map_or_else(|reply| reply, |()| Reply::queued(id));
         self.answer_message(conn, inbound, &reply, fx);
     }
 
@@ -527,7 +534,7 @@ impl Server {
             Acceptance::Examining(checking) => checking.on_written(result),
             Acceptance::AtHook(_) => return self.hook_written(conn, inbound, result, fx),
             // Nothing of it is waited for here any more.
-            Acceptance::Idle | Acceptance::Signing(_) | Acceptance::Storing => {}
+            Acceptance::Idle | Acceptance::Signing(_) | Acceptance::Storing(_) => {}
         }
         self.resume(conn, inbound, Vec::new(), fx);
     }

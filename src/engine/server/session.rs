@@ -254,7 +254,7 @@ impl ServerSession {
     /// Whether its message is on its way to the disk: it may be queued whatever becomes of the session, so that its client
     /// has to hear the answer.
     pub(super) fn awaits_disk(&self) -> bool {
-        matches!(self.acceptance, Acceptance::Storing)
+        matches!(self.acceptance, Acceptance::Storing(_))
     }
 
     /// Bytes that it holds, without those on their way to the disk.

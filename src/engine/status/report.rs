@@ -272,7 +272,7 @@ fn waiting_hops(delivery: &Delivery, fx: &Effects) -> Vec<NextHopReport> {
         Some(NextHopReport {
             name: shown_name(&hop.name),
             waiting,
-            sessions: u64::try_from(hop.sessions).unwrap_or(u64::MAX),
+            sessions: u64::try_from(hop.sessions.len()).unwrap_or(u64::MAX),
             next: next.map(|at| at.since(fx.now.instant).as_secs()),
             why: why.map(|why| public_cause(why, STATUS_EVENT_BYTES_MAX)),
         })
