@@ -65,7 +65,7 @@
 //! | a configuration key | `src/config/settings.rs` | the type: `src/config/mod.rs`; `src/config/tests/keys.rs`; `man/chopar.toml.5`; where it takes a restart, `src/shell/event_loop/fixed.rs` `differing()` |
 //! | a command | `src/cli/mod.rs` | a file beside it; its example: `src/cli/help.rs` `with_example()`; `man/chopar.8`; `tests/commands.rs` |
 //! | a log event | `Line::new` where it happens; the form is in `src/engine/log.rs` | `man/chopar-log.7`, with each field |
-//! | a target of an alias | `src/config/target.rs` `parse()` | `src/policy/relay.rs` `follow()`, `src/engine/delivery/search.rs` `add_hosts()`, `src/shell/helper/lmtp.rs` `deliver()`, `man/chopar-aliases.5` |
+//! | a target of an alias | `src/config/target.rs` `parse()` | `src/destination.rs` `read()`, `src/policy/relay.rs` `follow()`, `src/engine/delivery/search.rs` `add_hosts()`, `src/shell/helper/lmtp.rs` `deliver()`, `man/chopar-aliases.5` |
 //! | a counter | `src/engine/counters.rs` | where it is counted; `src/engine/status/figures.rs`; `man/chopar-log.7` and `man/chopar-status.7` |
 //! | a check of `chopar doctor` | `src/setup/doctor/checks.rs` | the facts: `src/setup/doctor/gather`; the judgement: `src/setup/doctor/judge/rules.rs`; `man/chopar.8`; `tests/e2e/doctor` |
 //!
@@ -108,6 +108,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod date;
+pub mod destination;
 pub mod dns;
 pub mod engine;
 pub mod entropy;

@@ -23,8 +23,9 @@ use super::timers::Timer;
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::auth::dkim::canonical::{BodyHasher, Form};
 use crate::cause::{Cause, Place, Words};
+use crate::destination::Assigned;
 use crate::engine::counters::count_up;
-use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Recipient};
+use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Origin, Recipient};
 use crate::limits::{NOTICE_READ_BYTES, NOTICES_AT_WORK_MAX};
 use crate::mail::dsn;
 use crate::mail::header::{Header, HeaderEnd, header_end};
@@ -329,7 +330,7 @@ impl Dsns {
         let id = fx.ids.next(fx.now.wall);
         let message = self.compose(&pending, &envelope, to, &domain, &rows, id, original, fx);
         let recipient = |goal: Goal| Recipient {
-            destination: goal.destination.map(|to| to.to_string().into()),
+            destination: goal.destination.map(Assigned::Known),
             ..Recipient::new(goal.mailbox, Notify::Never, None)
         };
         let record = MessageRecord {
@@ -346,7 +347,7 @@ impl Dsns {
                 },
                 smtputf8: message.smtputf8,
                 arrived: fx.now.wall,
-                origin: format!("notice={}", pending.record.id).into(),
+                origin: Origin::Dsn(pending.record.id),
             },
             fields: Vec::new(),
             body: Body::Inline(message.bytes),

@@ -371,7 +371,8 @@ impl Engine {
             Note::DiskWorks => self.delivery.on_disk_works(),
             Note::Notify(unrecorded) => self.dsns.notify(unrecorded, fx),
             Note::Changed { tool, id, result } => {
-                self.control.on_changed(tool, (id, result), &self.delivery, fx);
+                self.control
+                    .on_changed(tool, (id, result), &self.delivery, fx);
             }
             Note::Followed { conn, text } => self.control.on_followed(conn, text, fx),
         }

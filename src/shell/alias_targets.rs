@@ -13,7 +13,8 @@ use rustix::fs::{Access, access};
 
 use super::access::account_name;
 use super::privilege::{Account, as_account};
-use crate::config::{Config, Destination, ServedDomain, Target, words};
+use crate::config::{Config, ServedDomain, Target};
+use crate::destination::{Destination, words};
 use crate::policy::advice::{Advice, Severity};
 
 /// What is missing of the targets of aliases, with the place of the alias. Each target is named once.

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::address::Domain;
 use crate::cause::Place;
-use crate::config::{self, Scheme, Via};
+use crate::config;
+use crate::destination::{Scheme, Via};
 use crate::dns::{NoRecords, Question};
 use crate::engine::event::Endpoint;
 use crate::smtp::client::{Login, Protocol, Tls};
@@ -62,12 +63,12 @@ pub(super) struct Host {
     pub(super) tls: Tls,
     pub(super) login: Option<Login>,
     /// How it is known.
-    pub(super) origin: Origin,
+    pub(super) known: Known,
 }
 
 /// How a host is known.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Origin {
+pub(super) enum Known {
     /// The configuration names it: an address of this machine is meant.
     Configured,
     /// It is a mail exchanger.
@@ -130,6 +131,6 @@ pub(super) fn configured(via: Via, login: Option<&config::Login>) -> Host {
             user: login.user.clone(),
             password: login.password.clone(),
         }),
-        origin: Origin::Configured,
+        known: Known::Configured,
     }
 }

@@ -1,6 +1,5 @@
 //! The queue as deliveries see it: which message is due for which next hop, and what is left of it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::session::Delivery;
@@ -12,7 +11,7 @@ use crate::engine::effects::Effects;
 use crate::engine::log::{Level, Line};
 use crate::engine::note::{NewMessage, Note};
 use crate::engine::timers::Timer;
-use crate::envelope::{Envelope, Recipient};
+use crate::envelope::{Envelope, Origin, Recipient};
 use crate::policy::{retry, route};
 use crate::queue::{HopId, Outcome, OutcomeRecord, Phase, Queued, RecipientState, Recovered};
 use crate::queue_id::QueueId;
@@ -335,15 +334,18 @@ fn due_at(until: Timestamp, now: Now) -> Instant {
 
 /// Whether what has this origin was caused by somebody who had no authority of their own: an address that may not relay,
 /// or a DSN of ours, which anybody's mail may have caused.
-fn is_by_client(config: &Config, origin: &str) -> bool {
-    match origin.parse::<IpAddr>() {
-        Ok(address) => !config.relay.contains(address),
-        Err(_) => origin.starts_with("notice="),
+fn is_by_client(config: &Config, origin: &Origin) -> bool {
+    match origin {
+        Origin::Client(address) => !config.relay.contains(*address),
+        Origin::Dsn(_) => true,
+        Origin::Login(_) | Origin::Process(_) | Origin::Damage => false,
     }
 }
 
-/// The user of this machine whose process submitted what has this origin. Nobody else can choose it: a login has a domain,
-/// and the kernel names the user of a process.
-fn submitter(origin: &str) -> Option<u32> {
-    origin.strip_prefix("uid=")?.parse().ok()
+/// The user of this machine whose process submitted what has this origin.
+const fn submitter(origin: &Origin) -> Option<u32> {
+    match origin {
+        Origin::Process(uid) => Some(*uid),
+        Origin::Login(_) | Origin::Client(_) | Origin::Dsn(_) | Origin::Damage => None,
+    }
 }

@@ -4,13 +4,14 @@ use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::host::{Addresses, Host, Lookup, Origin, Target, configured};
+use super::host::{Addresses, Host, Known, Lookup, Target, configured};
 use super::meaning::cause_at;
 use super::outcome::close_waiting;
 use super::session::{Delivery, DeliverySession, Link, Reach, State, Trouble};
 use crate::address::Domain;
 use crate::cause::{Cause, Place, Words};
-use crate::config::{self, Destination, Family};
+use crate::config::{self, Family};
+use crate::destination::Destination;
 use crate::dns::{Answer, MailHosts, NoRecords, Question, RecordKind, Records, mail_hosts};
 use crate::engine::connections::Owner;
 use crate::engine::effects::Effects;
@@ -121,10 +122,10 @@ impl Delivery {
             Ok(MailHosts {
                 hosts, implicit, ..
             }) => {
-                let origin = if implicit {
-                    Origin::Implicit
+                let known = if implicit {
+                    Known::Implicit
                 } else {
-                    Origin::Exchanger
+                    Known::Exchanger
                 };
                 fx.debug(|| {
                     let names: Vec<String> =
@@ -143,7 +144,7 @@ impl Delivery {
                         protocol: Protocol::Smtp,
                         tls: Tls::Opportunistic,
                         login: None,
-                        origin,
+                        known,
                     }));
                 self.try_next(conn, delivery, fx);
             }
@@ -259,7 +260,7 @@ impl Delivery {
         let astray = target.to.ip().is_some_and(|address| {
             address.is_loopback() || address.is_unspecified() || address.is_multicast()
         });
-        if astray && target.host.origin != Origin::Configured && !fx.config.delivery.loopback {
+        if astray && target.host.known != Known::Configured && !fx.config.delivery.loopback {
             let words = Words::ours("the address is not that of a mail exchanger");
             let why = cause_at(Some(target.place()), words);
             delivery.note(EnhancedCode::new(4, 4, 4), why);
@@ -356,7 +357,7 @@ impl Delivery {
             protocol: Protocol::Lmtp,
             tls: Tls::Unneeded,
             login: None,
-            origin: Origin::Configured,
+            known: Known::Configured,
         }
     }
 
@@ -473,15 +474,15 @@ impl Addresses {
     /// Why no address is known, where that is so.
     fn missing(&self, family: Family) -> Option<Trouble> {
         let error = self.in_vain.filter(|_| self.found.is_empty())?;
-        let (status, what) = match (error.is_temporary(), self.host.origin, family) {
+        let (status, what) = match (error.is_temporary(), self.host.known, family) {
             (true, ..) => (EnhancedCode::new(4, 4, 3), "the address is not known now"),
             // RFC 5321 section 5.1: without MX and without address a domain takes no mail.
-            (false, Origin::Implicit, Family::Any) => (
+            (false, Known::Implicit, Family::Any) => (
                 EnhancedCode::new(5, 1, 2),
                 "the domain has no mail exchanger and no address",
             ),
             // Section 5.1: where none of the exchangers can be used, that is an error. One that can is tried.
-            (false, Origin::Exchanger, Family::Any) => (
+            (false, Known::Exchanger, Family::Any) => (
                 EnhancedCode::new(5, 4, 4),
                 "the mail exchanger has no address",
             ),
@@ -526,7 +527,7 @@ mod tests {
     use super::*;
     use crate::clock::Instant;
 
-    fn searched(origin: Origin, family: Family, answers: &[NoRecords]) -> EnhancedCode {
+    fn searched(known: Known, family: Family, answers: &[NoRecords]) -> EnhancedCode {
         let mut delivery = DeliverySession::new(HopId(0), DELIVERY, Instant::from_millis(0));
         let mut addresses = Addresses::of(Host {
             name: Domain::parse("host.example").expect("a domain"),
@@ -535,7 +536,7 @@ mod tests {
             protocol: Protocol::Smtp,
             tls: Tls::Opportunistic,
             login: None,
-            origin,
+            known,
         });
         for error in answers {
             addresses.take(&Answer {
@@ -552,16 +553,16 @@ mod tests {
     fn a_domain_without_exchanger_and_address_takes_no_mail() {
         let nothing = [NoRecords::NoData, NoRecords::NoData];
         assert_eq!(
-            searched(Origin::Implicit, Family::Any, &nothing),
+            searched(Known::Implicit, Family::Any, &nothing),
             EnhancedCode::new(5, 1, 2)
         );
         let never = EnhancedCode::new(5, 4, 4);
-        assert_eq!(searched(Origin::Exchanger, Family::Any, &nothing), never);
+        assert_eq!(searched(Known::Exchanger, Family::Any, &nothing), never);
         // An operator may mend a route, and the other family was not asked.
         let later = EnhancedCode::new(4, 4, 4);
-        assert_eq!(searched(Origin::Configured, Family::Any, &nothing), later);
+        assert_eq!(searched(Known::Configured, Family::Any, &nothing), later);
         assert_eq!(
-            searched(Origin::Implicit, Family::Ipv4, &nothing[..1]),
+            searched(Known::Implicit, Family::Ipv4, &nothing[..1]),
             later
         );
     }
@@ -572,7 +573,7 @@ mod tests {
             [NoRecords::Timeout, NoRecords::NoData],
             [NoRecords::NoData, NoRecords::Timeout],
         ] {
-            let status = searched(Origin::Implicit, Family::Any, &answers);
+            let status = searched(Known::Implicit, Family::Any, &answers);
             assert_eq!(status, EnhancedCode::new(4, 4, 3));
         }
     }

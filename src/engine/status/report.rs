@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::observed::{CertificateLeft, DMARC_NAMES, Observed, Outcomes, Reason, Version};
 use super::redaction::{public_cause, public_event, redacted};
-use crate::config::Destination;
+use crate::destination::Destination;
 use crate::engine::delivery::Delivery;
 use crate::engine::effects::Effects;
 use crate::engine::stats::{Stats, stats};
