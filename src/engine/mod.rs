@@ -58,7 +58,7 @@ use crate::config::Config;
 use crate::entropy::Entropy;
 use crate::limits::{LOG_REPEAT_INTERVAL, SESSIONS_MAX_DEFAULT};
 use crate::policy::shares::{Resource, Shares};
-use crate::queue::{IdSource, Index};
+use crate::queue::{Content, IdSource, Index, ReadError};
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
 use crate::workload::{self, Workload};
@@ -69,7 +69,7 @@ pub use counters::{Counters, Tables};
 use delivery::Delivery;
 use dsn::Dsns;
 use effects::{Disk, Effects, JobOwner, Jobs, Logging, ROOT};
-use event::{Action, ConnId, Event, Listener, Peer, Reader, Reloaded};
+use event::{Action, ConnId, Event, JobId, Listener, Peer, Reader, Reloaded, WorkResult};
 use following::Following;
 use log::{Level, Line};
 use lookups::Lookups;
@@ -236,14 +236,7 @@ impl Engine {
             Event::TlsReady { conn, session } => self.tell(conn, ConnEvent::TlsReady(session)),
             Event::Kept { conn, bytes } => self.tell(conn, ConnEvent::Kept(bytes)),
             Event::Stored(completion) => self.spool.on_stored(completion, fx),
-            Event::Read { reader, result } => match reader {
-                Reader::Conn(conn) => self.tell(conn, ConnEvent::Read(result)),
-                Reader::Dsn(dsn) => {
-                    self.dsns.on_read(dsn, result, &self.delivery, fx);
-                }
-                Reader::Reroute(id) => self.delivery.reroute_read(id, result, fx),
-                Reader::Untried { id, hop } => self.delivery.waiting_read(id, hop, result, fx),
-            },
+            Event::Read { reader, result } => self.read(reader, result),
             Event::DnsDatagram {
                 socket,
                 from,
@@ -256,19 +249,7 @@ impl Engine {
                     .on_stream_bytes(socket, bytes, now, &mut *fx.entropy);
             }
             Event::DnsFailed { socket } => fx.lookups.on_failed(socket, now, &mut *fx.entropy),
-            Event::Worked { job, result } => match fx.jobs.end(job) {
-                Some(JobOwner::Sign { conn, id }) => self.server.on_signed(conn, id, result, fx),
-                Some(JobOwner::SignDsn { dsn }) => {
-                    self.dsns.on_signed(dsn, result, fx);
-                }
-                Some(JobOwner::Verify { conn, id }) => {
-                    self.server.on_verified(job, (conn, id), result, fx);
-                }
-                Some(JobOwner::Password { number }) => {
-                    self.server.password_checked(number, result, fx);
-                }
-                None => {}
-            },
+            Event::Worked { job, result } => self.worked(job, result),
             Event::Reloaded(reloaded) => self.reconfigure(&reloaded),
             Event::ReloadFailed { conn, errors } => {
                 let delivery = &self.delivery;
@@ -286,6 +267,31 @@ impl Engine {
             Event::Certificates(certificates) => fx.observed.certificates(certificates),
             Event::TurnOver(took) => fx.counters.turn(took, fx.now.wall),
             Event::Stop => self.stop(),
+        }
+    }
+
+    /// A part of a queued message was read.
+    fn read(&mut self, reader: Reader, result: Result<Content, ReadError>) {
+        let fx = &mut self.fx;
+        match reader {
+            Reader::Conn(conn) => self.tell(conn, ConnEvent::Read(result)),
+            Reader::Dsn(dsn) => self.dsns.on_read(dsn, result, &self.delivery, fx),
+            Reader::Reroute(id) => self.delivery.reroute_read(id, result, fx),
+            Reader::Untried { id, hop } => self.delivery.waiting_read(id, hop, result, fx),
+        }
+    }
+
+    /// A worker is done.
+    fn worked(&mut self, job: JobId, result: WorkResult) {
+        let fx = &mut self.fx;
+        match fx.jobs.end(job) {
+            Some(JobOwner::Sign { conn, id }) => self.server.on_signed(conn, id, result, fx),
+            Some(JobOwner::SignDsn { dsn }) => self.dsns.on_signed(dsn, result, fx),
+            Some(JobOwner::Verify { conn, id }) => {
+                self.server.on_verified(job, (conn, id), result, fx);
+            }
+            Some(JobOwner::Password { number }) => self.server.password_checked(number, result, fx),
+            None => {}
         }
     }
 

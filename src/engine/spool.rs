@@ -306,23 +306,7 @@ impl Spool {
             *free = free.map(|free| free.saturating_sub(size));
             fx.size_pools();
         }
-        count_up(&mut fx.counters.accepted, 1);
-        fx.log(
-            Line::new(Level::Info, "queued")
-                .with("id", id)
-                .with("from", format_args!("<{}>", envelope.reverse_path))
-                .with(
-                    "to",
-                    addresses(envelope.recipients.iter().map(|one| one.mailbox.as_str())),
-                )
-                .with_some("orig_to", originals(&envelope))
-                .with("rcpts", envelope.recipients.len())
-                .with("size", size)
-                .with("origin", &envelope.origin),
-        );
-        let forwards = envelope.recipients.iter();
-        let forwards = forwards.filter(|recipient| recipient.reverse_path.is_some());
-        count_up(&mut fx.counters.forwarded, forwards.count() as u64);
+        note_queued(id, size, &envelope, fx);
         fx.note(Note::Queued(Box::new(NewMessage {
             id,
             size,
@@ -400,6 +384,25 @@ impl Spool {
             }
         }
     }
+}
+
+/// Counts and logs a message that is in the queue.
+fn note_queued(id: QueueId, size: u64, envelope: &Envelope, fx: &mut Effects) {
+    count_up(&mut fx.counters.accepted, 1);
+    let to = envelope.recipients.iter().map(|one| one.mailbox.as_str());
+    fx.log(
+        Line::new(Level::Info, "queued")
+            .with("id", id)
+            .with("from", format_args!("<{}>", envelope.reverse_path))
+            .with("to", addresses(to))
+            .with_some("orig_to", originals(envelope))
+            .with("rcpts", envelope.recipients.len())
+            .with("size", size)
+            .with("origin", &envelope.origin),
+    );
+    let forwards = envelope.recipients.iter();
+    let forwards = forwards.filter(|recipient| recipient.reverse_path.is_some());
+    count_up(&mut fx.counters.forwarded, forwards.count() as u64);
 }
 
 /// What follows once a message is on the disk.

@@ -83,24 +83,12 @@ impl Delivery {
         let mut states = Vec::with_capacity(envelope.recipients.len());
         for (at, recipient) in envelope.recipients.iter().enumerate() {
             let hop = self.hop_for(&envelope, recipient, fx);
-            let fate = fates.get(at).and_then(Option::as_ref);
             let mut state = RecipientState::new(hop);
-            match fate {
+            match fates.get(at).cloned().flatten() {
                 None => due.push((hop, fx.now.instant)),
-                Some(Outcome::Deferred {
-                    attempts,
-                    until,
-                    status,
-                    why,
-                }) => {
-                    state.attempts = *attempts;
-                    state.status = *status;
-                    state.why = Some(Arc::clone(why));
-                    state.until = *until;
-                    state.due = false;
-                    due.push((hop, due_at(*until, fx.now)));
+                Some(outcome) => {
+                    due.extend(apply(&mut state, outcome, fx.now).map(|at| (hop, at)));
                 }
-                Some(Outcome::Delivered | Outcome::Failed { .. }) => state.phase = Phase::Closed,
             }
             states.push(state);
         }
@@ -117,11 +105,8 @@ impl Delivery {
             recipients: states.into(),
         };
         if !entry.warned && wants_delay(&envelope) {
-            let left = fx
-                .config
-                .delivery
-                .warn_after
-                .saturating_sub(fx.now.wall.since(entry.arrived));
+            let age = fx.now.wall.since(entry.arrived);
+            let left = fx.config.delivery.warn_after.saturating_sub(age);
             fx.timers.set(fx.now.instant.after(left), Timer::Warn(id));
         }
         let done = entry.is_done();
@@ -218,36 +203,16 @@ impl Delivery {
             let Some(state) = entry.recipients.get_mut(at as usize) else {
                 continue;
             };
-            match outcome {
-                Outcome::Delivered | Outcome::Failed { .. } => {
-                    state.phase = Phase::Closed;
-                    left.push(state.hop);
-                }
-                Outcome::Deferred {
-                    attempts,
-                    until,
-                    status,
-                    why,
-                } => {
-                    state.phase = Phase::Waiting;
-                    state.attempts = attempts;
-                    state.status = status;
-                    state.why = Some(why);
-                    state.until = until;
-                    state.due = false;
-                    due.push((state.hop, due_at(until, fx.now)));
-                }
+            match apply(state, outcome, fx.now) {
+                Some(at) => due.push((state.hop, at)),
+                None => left.push(state.hop),
             }
         }
         let finished = entry.is_done();
         left.sort_unstable();
         left.dedup();
-        left.retain(|hop| {
-            !entry
-                .recipients
-                .iter()
-                .any(|state| state.hop == *hop && state.phase != Phase::Closed)
-        });
+        let open = entry.open_hops();
+        left.retain(|hop| !open.contains(hop));
         for hop in left {
             self.hops.remove_message(hop, id);
         }
@@ -316,6 +281,30 @@ impl Delivery {
                     *index as usize == at && !matches!(outcome, Outcome::Deferred { .. })
                 })
         })
+    }
+}
+
+/// What came of an attempt counts for a recipient from now on; says when it is tried again, if it is.
+fn apply(state: &mut RecipientState, outcome: Outcome, now: Now) -> Option<Instant> {
+    match outcome {
+        Outcome::Delivered | Outcome::Failed { .. } => {
+            state.phase = Phase::Closed;
+            None
+        }
+        Outcome::Deferred {
+            attempts,
+            until,
+            status,
+            why,
+        } => {
+            state.phase = Phase::Waiting;
+            state.attempts = attempts;
+            state.status = status;
+            state.why = Some(why);
+            state.until = until;
+            state.due = false;
+            Some(due_at(until, now))
+        }
     }
 }
 
