@@ -193,16 +193,7 @@ impl Server {
         if !whole.removed.is_empty() {
             whole.header = Arc::new(without(&whole.header, &whole.removed));
         }
-        if self.client(inbound, fx).is_trusted() {
-            let added = Added {
-                author: whole.author.as_ref(),
-                id,
-                hostname: &fx.config.hostname,
-                at: fx.now.wall,
-            };
-            hooked.append(&mut added.missing_fields(&whole.header, &mut *fx.entropy));
-            self.note_unsigned(inbound, id, &transaction, &whole, fx);
-        }
+        hooked.append(&mut self.missing_fields(inbound, id, &transaction, &whole, fx));
         let mut added = hooked;
         let seal = seal.and_then(|seal| self.sealing(&whole, &added, &seal, fx));
         let inputs = whole.body_hash.map_or_else(Vec::new, |hash| {
@@ -213,27 +204,9 @@ impl Server {
         fields.append(&mut found);
         fields.append(&mut added);
         let record = self.message_record(inbound, id, transaction, released, fields, &whole, fx);
-        let Whole {
-            size,
-            rest,
-            spilled,
-            ..
-        } = whole;
-        let record = MessageRecord {
-            body: match spilled {
-                false => Body::Inline(rest),
-                true => {
-                    if !rest.is_empty() {
-                        self.store_block(id, inbound.holder(), rest, fx);
-                    }
-                    Body::File {
-                        len: size,
-                        crc32: 0,
-                    }
-                }
-            },
-            ..record
-        };
+        let size = whole.size;
+        let body = self.body_of(inbound, id, whole, fx);
+        let record = MessageRecord { body, ..record };
         fx.debug(|| {
             Line::new(Level::Debug, "accepted")
                 .with("id", id)
@@ -247,6 +220,48 @@ impl Server {
             fx.work(JobOwner::Sign { conn, id }, Work::Sign(inputs, seal));
         }
         Ok(())
+    }
+
+    /// What the record has of the body: all of it, or where it is. What was not streamed out yet goes there too.
+    fn body_of(
+        &mut self,
+        inbound: &ServerSession,
+        id: QueueId,
+        whole: Whole,
+        fx: &mut Effects,
+    ) -> Body {
+        if !whole.spilled {
+            return Body::Inline(whole.rest);
+        }
+        if !whole.rest.is_empty() {
+            self.store_block(id, inbound.holder(), whole.rest, fx);
+        }
+        Body::File {
+            len: whole.size,
+            crc32: 0,
+        }
+    }
+
+    /// The fields that a message of somebody who may relay lacks.
+    fn missing_fields(
+        &mut self,
+        inbound: &ServerSession,
+        id: QueueId,
+        transaction: &Transaction,
+        whole: &Whole,
+        fx: &mut Effects,
+    ) -> Vec<u8> {
+        if !self.client(inbound, fx).is_trusted() {
+            return Vec::new();
+        }
+        self.note_unsigned(inbound, id, transaction, whole, fx);
+        let added = Added {
+            author: whole.author.as_ref(),
+            id,
+            hostname: &fx.config.hostname,
+            at: fx.now.wall,
+        };
+        added.missing_fields(&whole.header, &mut *fx.entropy)
     }
 
     #[expect(clippy::too_many_arguments, reason = "all of it goes into one record")]
