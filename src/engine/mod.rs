@@ -65,7 +65,7 @@ use crate::workload::{self, Workload};
 
 use connections::{ConnEvent, Connections, Owner};
 use control::{Control, Stats};
-pub use counters::{Counters, Tables};
+pub use counters::{ClientTables, Counters, DsnTables, LongestTurn, Tables};
 use delivery::Delivery;
 use dsn::Dsns;
 use effects::{Disk, Effects, JobOwner, Jobs, Logging, ROOT};
@@ -545,7 +545,7 @@ impl Engine {
     pub fn tables(&self) -> Tables {
         let fx = &self.fx;
         let (questions, answers) = fx.lookups.counts();
-        let (dsns_at_work, dsns) = self.dsns.counts();
+        let (at_work, waiting) = self.dsns.counts();
         let (commits, unrecorded) = self.spool.counts();
         let server = self.server.sizes();
         Tables {
@@ -558,8 +558,7 @@ impl Engine {
             verifications: server.verifications,
             questions,
             answers,
-            dsns_at_work,
-            dsns,
+            dsns: DsnTables { at_work, waiting },
             unrecorded,
             commits,
             spilling: server.spilling,
@@ -567,9 +566,7 @@ impl Engine {
             crowd: server.crowd,
             hooks: server.hooks,
             queued: fx.index.len(),
-            conduct: server.conduct,
-            greylist: server.greylist,
-            returns: server.returns,
+            clients: server.clients,
         }
     }
 

@@ -365,7 +365,7 @@ fn a_return_address_is_used_up() {
     assert!(reply.starts_with("550 5.7.1 "), "{reply}");
     let reply = world.bring("", &[&other], BOUNCE);
     assert!(reply.starts_with("250 "), "{reply}");
-    assert_eq!(world.stage.engine.tables().returns, 2);
+    assert_eq!(world.stage.engine.tables().clients.returns, 2);
     world.nothing_is_left();
 }
 

@@ -66,13 +66,7 @@ impl Control {
         fx: &mut Effects,
     ) {
         let uid = control.uid().unwrap_or(ROOT);
-        if let Peer::Process { uid } = control.peer {
-            let line = Line::new(Level::Debug, "control").with("uid", uid);
-            fx.log(line.with(
-                "request",
-                serde_json::to_string(&request).unwrap_or_default(),
-            ));
-        }
+        note_request(control, &request, fx);
         let tool = conn;
         match request {
             Request::List {} => self.begin_list(conn, control, fx.index.ids().into(), false, fx),
@@ -308,6 +302,17 @@ impl Control {
         if let Some(conn) = conn {
             self.on_reloaded(conn, errors, delivery, fx);
         }
+    }
+}
+
+/// Logs what is asked, for those who read every line.
+fn note_request(control: &Tool, request: &Request, fx: &mut Effects) {
+    if let Peer::Process { uid } = control.peer {
+        let line = Line::new(Level::Debug, "control").with("uid", uid);
+        fx.log(line.with(
+            "request",
+            serde_json::to_string(request).unwrap_or_default(),
+        ));
     }
 }
 

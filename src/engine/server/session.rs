@@ -18,6 +18,7 @@ use crate::clock::Instant;
 use crate::config::Config;
 use crate::dns::{Answer, Question};
 use crate::engine::connections::{ConnEvent, Sessions};
+use crate::engine::counters::ClientTables;
 use crate::engine::effects::Effects;
 use crate::engine::event::{ConnId, Listener, Peer, TlsSession};
 use crate::engine::log::{Level, Line};
@@ -61,9 +62,7 @@ pub(in crate::engine) struct Sizes {
     pub(in crate::engine) blocks: usize,
     pub(in crate::engine) crowd: usize,
     pub(in crate::engine) hooks: usize,
-    pub(in crate::engine) conduct: usize,
-    pub(in crate::engine) greylist: usize,
-    pub(in crate::engine) returns: usize,
+    pub(in crate::engine) clients: ClientTables,
 }
 
 /// One session.
@@ -292,9 +291,11 @@ impl Server {
             blocks: self.blocks.len(),
             crowd: self.crowd.len(),
             hooks: self.hooks.len(),
-            conduct: self.clients.conduct.len(),
-            greylist: self.clients.greylist.len(),
-            returns: self.clients.returns.len(),
+            clients: ClientTables {
+                conduct: self.clients.conduct.len(),
+                greylist: self.clients.greylist.len(),
+                returns: self.clients.returns.len(),
+            },
         }
     }
 

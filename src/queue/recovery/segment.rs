@@ -57,17 +57,8 @@ impl<D: Disk> Scan<'_, D> {
                     self.set_aside(number, at, end, Some(id), DamageKind::Payload);
                     end
                 }
-                Step::BadHeader => match self.resync(number, at.saturating_add(1), limit)? {
-                    Some(next) => {
-                        self.set_aside(number, at, next, None, DamageKind::Header);
-                        next
-                    }
-                    None if sealed.is_some() => {
-                        // What is past the seal is dead, but these may be the bytes of another segment.
-                        let end = self.used(file, at, len)?.max(limit);
-                        self.set_aside(number, at, end, None, DamageKind::Header);
-                        limit
-                    }
+                Step::BadHeader => match self.pass_bad_header(number, at, len, sealed)? {
+                    Some(next) => next,
                     None => {
                         may_cut = self.note_torn(number, at, limit)?;
                         break;
@@ -87,6 +78,29 @@ impl<D: Disk> Scan<'_, D> {
             self.disk.sync_data(file)?;
         }
         Ok(at)
+    }
+
+    /// Sets aside what has no header, up to the next record, or to the end of a segment that is sealed. `None` where
+    /// nothing follows in one that is not: a torn end.
+    fn pass_bad_header(
+        &mut self,
+        number: u32,
+        at: u64,
+        len: u64,
+        sealed: Option<&Seal>,
+    ) -> Result<Option<u64>, OpenError> {
+        let limit = sealed.map_or(len, |seal| seal.len.min(len));
+        if let Some(next) = self.resync(number, at.saturating_add(1), limit)? {
+            self.set_aside(number, at, next, None, DamageKind::Header);
+            return Ok(Some(next));
+        }
+        if sealed.is_none() {
+            return Ok(None);
+        }
+        // What is past the seal is dead, but these may be the bytes of another segment.
+        let end = self.used(SpoolFile::Segment(number), at, len)?.max(limit);
+        self.set_aside(number, at, end, None, DamageKind::Header);
+        Ok(Some(limit))
     }
 
     /// A seal past the end of the file is damage, which cannot be set aside.
