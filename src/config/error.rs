@@ -5,11 +5,11 @@ use std::ops::Range;
 
 use super::text::without_mark;
 use crate::address::AddressError;
-use crate::auth::credential::CredentialError;
 use crate::auth::dkim::key::KeyError;
 use crate::limits::{
     ALIAS_TARGETS_MAX, CONFIG_ERRORS_MAX, DKIM_KEYS_PER_DOMAIN_MAX, DNSBL_ZONES_MAX,
 };
+use crate::login::credential::CredentialError;
 
 /// One thing that is wrong; shown as `file:line:column: sentence`.
 #[derive(Clone, Debug, Eq, PartialEq)]

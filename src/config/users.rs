@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::error::{Errors, Problem};
 use super::names::Names;
 use crate::address::{Domain, Mailbox};
-use crate::auth::credential::Credential;
+use crate::login::credential::Credential;
 
 /// Somebody who may log in.
 #[derive(Clone, Debug)]

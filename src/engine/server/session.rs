@@ -27,8 +27,8 @@ use crate::limits::{BODY_IN_FLIGHT_BYTES_MAX, READ_TURN_BYTES_MAX, SESSION_KEPT_
 use crate::policy::authority::{Door, Grants};
 use crate::policy::rates::Claim;
 use crate::policy::shares::{Holder, Resource};
+use crate::proxy::HeaderReader;
 use crate::queue_id::QueueId;
-use crate::smtp::proxy::HeaderReader;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::{Session, Settings};
 

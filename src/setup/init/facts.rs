@@ -21,10 +21,13 @@ use crate::address::Domain;
 use crate::config::alias_edit::entries;
 use crate::config::text::without_mark;
 use crate::config::{Config, Renewal};
-use crate::shell::certificate_files::{self, Places};
-use crate::shell::time::wall;
+use crate::shell::certificates::pairs::{self, Places};
+use crate::shell::files::folder;
+use crate::shell::files::loading;
+use crate::shell::files::ownership;
+use crate::shell::net::listen;
+use crate::shell::process::time::wall;
 use crate::shell::tls::Tls;
-use crate::shell::{folder, listen, loading, ownership};
 
 /// The usual configuration folder: what is set up with it is the machine.
 pub const USUAL_FOLDER: &str = "/etc/chopar";
@@ -164,7 +167,7 @@ fn existing(folder: &Path, domain: &Domain) -> Result<(Existing, Option<Config>)
         config: folder,
         state: &config.state_dir,
     };
-    let pairs = certificate_files::read(places);
+    let pairs = pairs::read(places);
     let is_there = Tls::new(&pairs, &config.hostname)
         .is_ok_and(|tls| tls.shown_for(config.hostname.as_str(), wall()).is_some());
     found.certificate = match (config.acme.renewal, is_there) {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Config, Target};
 use crate::destination::{self, words};
-use crate::shell::loading;
+use crate::shell::files::loading;
 
 /// Where a delivery goes.
 #[derive(Clone, Debug, Eq, PartialEq)]
