@@ -1,13 +1,14 @@
 //! Delivery sessions: one client session each, from the look-up of a next hop to QUIT.
 //!
 //! ```text
-//!   Searching --addresses--> Connecting ---> Talking --Ready--> Reading ---> Talking --Done--> Recording
-//!     ^  |                        '--TLS first--> Handshake --> Talking         |                 |
-//!     |  '--none left--> Gone                Talking --STARTTLS--> Handshake    |                 |
-//!     '------- next host, with what is left of the message <-------------------'-----------------'
+//!   Searching --address--> Connecting --> Talking --it is ready--> Reading --> Talking --results--> Recording
+//!       ^                      |          ^  |                        ^           |                     |
+//!       |        TLS at once   '-> Handshake <- STARTTLS              |           |                     |
+//!       |                                                             '- the next -- nothing is left ---'
+//!       '---- the next host, with what is left of the message --------------------'---------------------'
 //!
-//!   Talking, Recording --nothing is left--> Reading (the next message), or Idle --a message is due--> Reading
-//!   any of them --QUIT, stop, nothing more to do--> Gone
+//!   Talking, Recording --nothing is due--> Idle --a message is due--> Reading
+//!   each of them --QUIT, stop, no host is left--> Gone
 //! ```
 //!
 //! A delivery session sets out without a message and takes the oldest that is due once it got through. Its outcome is

@@ -268,11 +268,14 @@ impl Control {
         delivery: &Delivery,
         fx: &mut Effects,
     ) {
-        if let Some(mut control) = self.tools.take(conn) {
+        let Some(mut control) = self.tools.take(conn) else {
+            return;
+        };
+        if matches!(control.work, Job::Reload) {
             control.work = Job::None;
             self.end(conn, usize::from(errors.is_empty()), errors.to_vec(), fx);
-            self.go_on(conn, control, delivery, fx);
         }
+        self.go_on(conn, control, delivery, fx);
     }
 
     /// These keys stay as they were until a restart.

@@ -145,8 +145,21 @@ impl Delivery {
         result: Result<Content, ReadError>,
         fx: &mut Effects,
     ) {
-        // Whatever it was read for was left meanwhile.
-        let Some(id) = delivery.state.load().map(|load| load.id) else {
+        // Whatever else it was read for was left meanwhile.
+        let asked = match &delivery.state {
+            State::Reading { load, .. } => Some(load.id),
+            State::Talking {
+                load: Some(load), ..
+            } => load.reading.then_some(load.id),
+            State::Searching { .. }
+            | State::Connecting { .. }
+            | State::Handshake { .. }
+            | State::Talking { load: None, .. }
+            | State::Recording { .. }
+            | State::Idle { .. }
+            | State::Gone => None,
+        };
+        let Some(id) = asked else {
             return self.put_back(conn, delivery, fx);
         };
         let begins = !matches!(result, Ok(Content::Body { .. }));

@@ -274,7 +274,9 @@ impl Delivery {
         result: Result<Content, ReadError>,
         fx: &mut Effects,
     ) {
-        self.hops.rerouted = None;
+        if self.hops.rerouted.take_if(|asked| *asked == id).is_none() {
+            return;
+        }
         match result {
             Ok(Content::Head { envelope, .. }) => self.move_message(id, &envelope, fx),
             Ok(_) => {}

@@ -111,6 +111,18 @@ impl Acceptance {
         None
     }
 
+    /// The id of the message.
+    pub(super) fn id(&self) -> Option<QueueId> {
+        match self {
+            Self::Idle => None,
+            Self::Receiving(intake) => Some(intake.id()),
+            Self::Examining(checking) => Some(checking.id()),
+            Self::AtHook(hooking) => Some(hooking.checked.id),
+            Self::Signing(signing) => Some(signing.record.id),
+            Self::Storing(id) => Some(*id),
+        }
+    }
+
     /// Whether this message is on its way to the disk.
     pub(super) fn is_storing(&self, message: QueueId) -> bool {
         matches!(self, Self::Storing(id) if *id == message)

@@ -544,7 +544,10 @@ impl Server {
         let Some(mut inbound) = self.sessions.take(conn) else {
             return;
         };
+        let is_asked = inbound.acceptance.id() == Some(id);
         match &mut inbound.acceptance {
+            // It is of a message that the session has lost.
+            _ if !is_asked => {}
             Acceptance::Receiving(intake) => match result {
                 Ok(bytes) => intake.on_written(bytes),
                 Err(reply) => intake.on_lost(reply),

@@ -175,7 +175,7 @@ fn certificates(page: &mut Exposition, status: &Status) {
 }
 
 /// What is now: its name, what it is, and where it stands.
-const NOW: &[(&str, &str, fn(&Status) -> u64)] = &[
+const NOW: &[Figure<Status>] = &[
     (
         "chopar_uptime_seconds",
         "Seconds since the start.",
@@ -227,7 +227,7 @@ const NOW: &[(&str, &str, fn(&Status) -> u64)] = &[
 ];
 
 /// What happened since the start, likewise.
-const COUNTED: &[(&str, &str, fn(&Counters) -> u64)] = &[
+const COUNTED: &[Figure<Counters>] = &[
     ("chopar_sessions_total", "Sessions accepted.", |total| {
         total.sessions
     }),
@@ -332,4 +332,5 @@ const TALLIES: &[(&str, &str, &str, Counts)] = &[
     ),
 ];
 
+type Figure<T> = (&'static str, &'static str, fn(&T) -> u64);
 type Counts = fn(&Tallies) -> &BTreeMap<String, u64>;
