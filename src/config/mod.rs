@@ -28,6 +28,7 @@ mod listeners;
 mod names;
 mod network;
 mod next_hop;
+mod problem;
 pub mod quantity;
 mod relaying;
 mod routes;
@@ -49,7 +50,7 @@ pub use acme::{Acme, Binding, Renewal};
 pub use aliases::Alias;
 pub use allowances::Limits;
 pub use delivery::{Delivery, Family};
-pub use error::{ConfigError, Problem};
+pub use error::ConfigError;
 pub use folder::{Folder, Rights, SystemDefaults};
 pub use glance::glance;
 pub use incoming::{Incoming, Protocol};
@@ -57,6 +58,10 @@ pub use listeners::{Listen, Listeners};
 pub use names::Names;
 pub use network::{Network, Networks};
 pub use next_hop::{Scheme, Via};
+pub use problem::{
+    AliasProblem, CertificateProblem, ClientProblem, DkimProblem, NameProblem, Problem,
+    RouteProblem, UserProblem, ValueProblem,
+};
 pub use quantity::size as parse_size;
 pub use routes::{Login, Route, RoutePattern};
 pub use served::{DkimKey, Dmarc, MtaSts, Quarantine, Receive, ServedDomain};
@@ -213,7 +218,7 @@ fn hook(folder: &Folder, errors: &mut Errors) -> bool {
             .rights(&path)
             .is_some_and(|rights| !rights.is_executable)
         {
-            errors.push(&path, Problem::HookMode);
+            errors.push(&path, Problem::Certificate(CertificateProblem::HookMode));
         }
     }
     folder.file(&format!("{HOOKS}/{POST_DATA}")).is_some()

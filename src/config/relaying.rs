@@ -8,9 +8,10 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use toml::Spanned;
 
 use super::check::{Check, FILE};
-use super::error::{Problem, position};
+use super::error::position;
 use super::listeners::{ListenText, Sockets};
 use super::network::{Network, NetworkError, Networks};
+use super::problem::{ClientProblem, Problem};
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -94,8 +95,11 @@ impl Check<'_> {
             if Network::parse(text.get_ref()).is_ok_and(|network| network.is_everything()) {
                 let place = position(self.text, text.span().start);
                 let network = text.get_ref().clone();
-                self.errors
-                    .warn_at(FILE, place, Problem::OpenRelay { network });
+                self.errors.warn_at(
+                    FILE,
+                    place,
+                    Problem::Client(ClientProblem::OpenRelay { network }),
+                );
             }
         }
         self.networks(list)
@@ -113,7 +117,7 @@ impl Check<'_> {
             && list.is_empty()
             && !matches!(sockets.get_ref(), Sockets::List(addresses) if addresses.is_empty())
         {
-            self.problem(sockets, Problem::NoProxies);
+            self.problem(sockets, Problem::Client(ClientProblem::NoProxies));
         }
         let relay = relay.iter().map(|text| Network::parse(text.get_ref()));
         let relay = Networks(relay.filter_map(Result::ok).collect());
@@ -123,7 +127,7 @@ impl Check<'_> {
             {
                 let place = position(self.text, text.span().start);
                 let (proxy, network) = (proxy.to_string(), network.to_string());
-                let problem = Problem::TrustedProxy { proxy, network };
+                let problem = Problem::Client(ClientProblem::TrustedProxy { proxy, network });
                 self.errors.warn_at(FILE, place, problem);
             }
         }
@@ -134,12 +138,14 @@ impl Check<'_> {
         let parsed = list.iter().filter_map(|text| {
             let problem = match Network::parse(text.get_ref()) {
                 Ok(network) => return Some(network),
-                Err(NetworkError::Form) => Problem::Network {
+                Err(NetworkError::Form) => Problem::Client(ClientProblem::Network {
                     text: text.get_ref().clone(),
-                },
-                Err(NetworkError::HostBits(network)) => Problem::NetworkHostBits {
-                    network: network.to_string(),
-                },
+                }),
+                Err(NetworkError::HostBits(network)) => {
+                    Problem::Client(ClientProblem::NetworkHostBits {
+                        network: network.to_string(),
+                    })
+                }
             };
             self.problem(text, problem);
             None

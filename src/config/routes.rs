@@ -5,9 +5,10 @@ use toml::Spanned;
 use zeroize::Zeroizing;
 
 use super::check::FILE;
-use super::error::{Errors, Problem};
+use super::error::Errors;
 use super::folder::{Folder, keep_secret};
 use super::next_hop::{Scheme, Via, parse_host};
+use super::problem::{Problem, RouteProblem};
 use super::target::Destination;
 use super::text::without_mark;
 use crate::address::Domain;
@@ -96,17 +97,29 @@ pub(super) fn read(folder: &Folder, texts: &RouteTexts, errors: &mut Errors) -> 
         let pattern = RoutePattern::parse(route.domain.get_ref());
         if pattern.is_none() {
             let text = route.domain.get_ref().clone();
-            problem(errors, route.domain.span(), Problem::RoutePattern { text });
+            problem(
+                errors,
+                route.domain.span(),
+                Problem::Route(RouteProblem::Pattern { text }),
+            );
         }
         if route.via.get_ref().is_empty() {
-            problem(errors, route.via.span(), Problem::ViaEmpty);
+            problem(
+                errors,
+                route.via.span(),
+                Problem::Route(RouteProblem::ViaEmpty),
+            );
         }
         let mut via = Vec::new();
         for text in route.via.get_ref() {
             match parse_via(text.get_ref()) {
                 Ok(hop) => {
                     if hop.is_clear() && route.auth.is_some() {
-                        problem(errors, text.span(), Problem::AuthInClear);
+                        problem(
+                            errors,
+                            text.span(),
+                            Problem::Route(RouteProblem::AuthInClear),
+                        );
                     }
                     via.push(hop);
                 }
@@ -120,8 +133,8 @@ pub(super) fn read(folder: &Folder, texts: &RouteTexts, errors: &mut Errors) -> 
                     keep_secret(folder, path.get_ref(), errors);
                     Some(login)
                 }
-                Err(Problem::SecretForm) => {
-                    errors.push(path.get_ref(), Problem::SecretForm);
+                Err(Problem::Route(RouteProblem::SecretForm)) => {
+                    errors.push(path.get_ref(), Problem::Route(RouteProblem::SecretForm));
                     None
                 }
                 Err(error) => {
@@ -142,8 +155,10 @@ pub(super) fn read(folder: &Folder, texts: &RouteTexts, errors: &mut Errors) -> 
 }
 
 fn parse_via(text: &str) -> Result<Destination, Problem> {
-    let bad = || Problem::Via {
-        text: text.to_owned(),
+    let bad = || {
+        Problem::Route(RouteProblem::Via {
+            text: text.to_owned(),
+        })
     };
     let (scheme, rest) = text.split_once("://").ok_or_else(bad)?;
     let scheme = match scheme {
@@ -168,22 +183,22 @@ fn read_login(folder: &Folder, path: &str) -> Result<Login, Problem> {
     let inside = |part: &str| !matches!(part, "" | "." | "..");
     if !path.split('/').all(inside) {
         let path = path.to_owned();
-        return Err(Problem::SecretPath { path });
+        return Err(Problem::Route(RouteProblem::SecretPath { path }));
     }
     let Some(bytes) = folder.file(path) else {
         let path = path.to_owned();
-        return Err(Problem::SecretMissing { path });
+        return Err(Problem::Route(RouteProblem::SecretMissing { path }));
     };
-    let text = std::str::from_utf8(bytes).map_err(|_| Problem::SecretForm)?;
+    let text = std::str::from_utf8(bytes).map_err(|_| Problem::Route(RouteProblem::SecretForm))?;
     let text = without_mark(text);
     let text = text.trim_end_matches(['\r', '\n']);
     let (user, password) = text
         .split_once('\n')
         .or_else(|| text.split_once([' ', '\t']))
-        .ok_or(Problem::SecretForm)?;
+        .ok_or(Problem::Route(RouteProblem::SecretForm))?;
     let (user, password) = (user.trim(), password.trim_matches(['\r', ' ', '\t']));
     if user.is_empty() || password.is_empty() || password.contains('\n') {
-        return Err(Problem::SecretForm);
+        return Err(Problem::Route(RouteProblem::SecretForm));
     }
     Ok(Login {
         user: Zeroizing::new(user.to_owned()),

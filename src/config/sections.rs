@@ -6,8 +6,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::check::Check;
-use super::error::{Problem, position};
+use super::error::position;
 use super::incoming::Incoming;
+use super::problem::{NameProblem, Problem, ValueProblem};
 use super::served::{Dmarc, MtaSts, Quarantine, Receive};
 use crate::address::Domain;
 
@@ -84,7 +85,10 @@ impl Check<'_> {
                         let incoming = Incoming::parse(text.get_ref());
                         if incoming.is_none() {
                             let there = text.get_ref().clone();
-                            self.problem(text, Problem::Incoming { text: there });
+                            self.problem(
+                                text,
+                                Problem::Value(ValueProblem::Incoming { text: there }),
+                            );
                         }
                         incoming
                     });
@@ -101,7 +105,7 @@ impl Check<'_> {
                 }
                 Err(error) => {
                     let text = name.get_ref().clone();
-                    self.problem(&name, Problem::Domain { text, error });
+                    self.problem(&name, Problem::Name(NameProblem::Domain { text, error }));
                 }
             }
         }

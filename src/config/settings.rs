@@ -12,11 +12,12 @@ use super::acme::{Acme, AcmeText};
 use super::allowances::{Limits, LimitsText};
 use super::check::{Check, FILE};
 use super::delivery::{Delivery, DeliveryText};
-use super::error::{Errors, Problem};
+use super::error::Errors;
 use super::folder::{Folder, SystemDefaults};
 use super::listeners::{ListenText, Listeners};
 use super::names::Names;
 use super::network::{Network, Networks};
+use super::problem::{NameProblem, Problem, ValueProblem};
 use super::relaying::{NetworksText, RelayNetworkText, RelayText};
 use super::routes::{RouteText, RouteTexts};
 use super::sections::{DomainSection, DomainText};
@@ -227,7 +228,10 @@ impl Check<'_> {
             Some(hostname) => {
                 let text = hostname.get_ref().clone();
                 if text.parse::<IpAddr>().is_ok() {
-                    self.problem(&hostname, Problem::HostnameAddress { text });
+                    self.problem(
+                        &hostname,
+                        Problem::Name(NameProblem::HostnameAddress { text }),
+                    );
                     return None;
                 }
                 let parsed = Domain::parse(&text);
@@ -237,7 +241,10 @@ impl Check<'_> {
                     Err(error) => Some(*error),
                 };
                 if let Some(error) = error {
-                    self.problem(&hostname, Problem::Hostname { text, error });
+                    self.problem(
+                        &hostname,
+                        Problem::Name(NameProblem::Hostname { text, error }),
+                    );
                     return None;
                 }
                 parsed.ok()
@@ -246,7 +253,8 @@ impl Check<'_> {
                 let text = defaults.hostname.clone();
                 let parsed = Domain::parse(&text).ok().filter(|name| !name.is_literal());
                 if parsed.is_none() {
-                    self.errors.push(FILE, Problem::SystemHostname { text });
+                    self.errors
+                        .push(FILE, Problem::Name(NameProblem::SystemHostname { text }));
                 }
                 parsed
             }
@@ -255,7 +263,10 @@ impl Check<'_> {
             && !name.as_str().contains('.')
         {
             let text = name.to_string();
-            self.errors.warn(FILE, Problem::HostnameWithoutDot { text });
+            self.errors.warn(
+                FILE,
+                Problem::Name(NameProblem::HostnameWithoutDot { text }),
+            );
         }
         parsed
     }
@@ -273,7 +284,7 @@ impl Check<'_> {
         let text = user.get_ref().as_str();
         if text.is_empty() || !text.chars().all(plain) && !numbers(text) {
             let text = user.get_ref().clone();
-            self.problem(&user, Problem::Account { text });
+            self.problem(&user, Problem::Value(ValueProblem::Account { text }));
         }
         user.into_inner()
     }
@@ -291,7 +302,10 @@ impl Check<'_> {
                 .ok();
             if address.is_none() {
                 let text_there = there.clone();
-                self.problem(text, Problem::IpAddress { text: text_there });
+                self.problem(
+                    text,
+                    Problem::Value(ValueProblem::IpAddress { text: text_there }),
+                );
             }
             address
         });
@@ -306,7 +320,10 @@ impl Check<'_> {
         let wrong = |c: char| c.is_alphanumeric() || c.is_whitespace() || "@\"\\".contains(c);
         if text.get_ref().contains(wrong) {
             let there = text.get_ref().clone();
-            self.problem(&text, Problem::Characters { text: there });
+            self.problem(
+                &text,
+                Problem::Value(ValueProblem::Characters { text: there }),
+            );
         }
         text.into_inner().into()
     }

@@ -13,8 +13,8 @@
 
 use std::fmt;
 
-use super::error::Problem;
 use super::next_hop::{Scheme, Via, parse_host};
+use super::problem::{AliasProblem, NameProblem, Problem};
 use super::text::outside_quotes;
 use crate::address::{AddressError, Domain, Mailbox};
 
@@ -71,17 +71,17 @@ impl Target {
     /// Reads a target of an alias of `domain`; hosts without a port have `port`.
     pub(super) fn parse(text: &str, domain: &Domain, port: u16) -> Result<Self, Problem> {
         if text.is_empty() {
-            return Err(Problem::AliasEmpty);
+            return Err(Problem::Alias(AliasProblem::Empty));
         }
         if text.starts_with("\"|") {
-            return Err(Problem::AliasQuoted);
+            return Err(Problem::Alias(AliasProblem::Quoted));
         }
         if text.starts_with('/') {
-            return Err(Problem::AliasFile);
+            return Err(Problem::Alias(AliasProblem::File));
         }
         if text.starts_with(':') {
             let text = text.to_owned();
-            return Err(Problem::AliasTarget { text });
+            return Err(Problem::Alias(AliasProblem::Target { text }));
         }
         if text.starts_with('|') || text.split_once(':').is_some_and(is_kind) {
             return Destination::read(text, port).map(Self::Here);
@@ -103,7 +103,7 @@ impl Target {
             }
             _ => {
                 let text = text.to_owned();
-                Err(Problem::AliasTarget { text })
+                Err(Problem::Alias(AliasProblem::Target { text }))
             }
         }
     }
@@ -138,8 +138,10 @@ impl Destination {
     }
 
     fn read(text: &str, port: u16) -> Result<Self, Problem> {
-        let bad = || Problem::AliasTarget {
-            text: text.to_owned(),
+        let bad = || {
+            Problem::Alias(AliasProblem::Target {
+                text: text.to_owned(),
+            })
         };
         if text == "discard:" {
             return Ok(Self::Discard);
@@ -152,7 +154,7 @@ impl Destination {
                 .is_some_and(|words| words.first().is_some_and(|path| path.starts_with('/')));
             return match known {
                 true => Ok(Self::Pipe(command.into())),
-                false => Err(Problem::AliasCommand),
+                false => Err(Problem::Alias(AliasProblem::Command)),
             };
         }
         let (kind, place) = text.split_once(':').ok_or_else(bad)?;
@@ -180,8 +182,10 @@ impl Destination {
             .collect::<Option<Vec<Via>>>()
             .filter(|hosts| !hosts.is_empty())
             .map(|hosts| Self::Hosts(hosts.into()))
-            .ok_or_else(|| Problem::AliasTarget {
-                text: format!("via {text}"),
+            .ok_or_else(|| {
+                Problem::Alias(AliasProblem::Target {
+                    text: format!("via {text}"),
+                })
             })
     }
 }
@@ -248,9 +252,11 @@ fn read_domain(name: &str) -> Result<Domain, Problem> {
                 Ok(domain)
             }
         })
-        .map_err(|error| Problem::Domain {
-            text: name.to_owned(),
-            error,
+        .map_err(|error| {
+            Problem::Name(NameProblem::Domain {
+                text: name.to_owned(),
+                error,
+            })
         })
 }
 
@@ -260,15 +266,15 @@ fn read_mailbox(text: &str, domain: &Domain) -> Result<Mailbox, Problem> {
         parsed => parsed,
     };
     match parsed {
-        Ok(mailbox) if mailbox.domain().is_literal() => Err(Problem::Mailbox {
+        Ok(mailbox) if mailbox.domain().is_literal() => Err(Problem::Name(NameProblem::Mailbox {
             text: text.to_owned(),
             error: AddressError::Domain,
-        }),
+        })),
         Ok(mailbox) => Ok(mailbox),
-        Err(error) => Err(Problem::Mailbox {
+        Err(error) => Err(Problem::Name(NameProblem::Mailbox {
             text: text.to_owned(),
             error,
-        }),
+        })),
     }
 }
 

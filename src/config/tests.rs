@@ -306,11 +306,14 @@ fn the_hostname_of_the_system_must_be_one() {
     let config = Config::parse(&Folder::default(), &defaults("vps1")).expect("a configuration");
     assert!(matches!(
         config.warnings[0].problem,
-        Problem::HostnameWithoutDot { .. }
+        Problem::Name(NameProblem::HostnameWithoutDot { .. })
     ));
     for bad in ["", "a b", "[192.0.2.1]"] {
         let errors = Config::parse(&Folder::default(), &defaults(bad)).expect_err("an error");
-        assert!(matches!(errors[0].problem, Problem::SystemHostname { .. }));
+        assert!(matches!(
+            errors[0].problem,
+            Problem::Name(NameProblem::SystemHostname { .. })
+        ));
     }
 }
 
@@ -550,7 +553,10 @@ fn a_folder_is_a_domain() {
     folder.insert_folder("domains/EXAMPLE.com");
     folder.insert_folder("domains/not a domain");
     let errors = Config::parse(&folder, &defaults()).expect_err("errors");
-    assert!(matches!(errors[0].problem, Problem::DomainTwice { .. }));
+    assert!(matches!(
+        errors[0].problem,
+        Problem::Name(NameProblem::DomainTwice { .. })
+    ));
 
     let mut folder = Folder::default();
     folder.insert_folder("domains/not a domain");
