@@ -9,7 +9,7 @@
 //! | 4 | [`engine`] | no |
 //! | 3 | [`queue`] | through its `Disk` trait |
 //! | 2 | [`config`], [`policy`] | no |
-//! | 1 | [`smtp`], [`dns`], [`mail`], [`auth`], [`acme`], [`http`], [`metrics`], [`report`] | no |
+//! | 1 | [`smtp`], [`hook`], [`proxy`], [`dns`], [`mail`], [`auth`], [`login`], [`acme`], [`http`], [`metrics`], [`report`] | no |
 //! | 0 | the vocabulary: addresses, dates, limits, … | no |
 //!
 //! All decisions are made by state machines that do no I/O and hold no clock. They take bytes, answers and the
@@ -26,7 +26,7 @@
 //! | 5 | The body comes in; its header decides who signs and whether it is examined. What does not fit in memory is streamed to the disk. | `src/engine/server/intake.rs` `on_body()` `end_header()`, `src/engine/server/message.rs` `on_header()` `message_whole()` |
 //! | 6 | An unauthenticated client's message is examined (SPF, DKIM, ARC, DMARC), and refused or marked. | `src/engine/server/authentication.rs` `examine()` `examination_answer()`, `src/policy/authenticity.rs` `judge()`, `src/policy/authority.rs` `release()` |
 //! | 7 | The hook is asked, fields are added, workers sign and seal. | `src/engine/server/hook.rs` `judge_by_hook()`, `src/engine/server/message.rs` `message_wanted()` `on_signed()`, `src/auth/arc/seal.rs` `prepare()` |
-//! | 8 | The journal writes the message and syncs. | `src/engine/spool.rs` `append()`, `src/shell/journal_writer.rs` `batch()`, `src/queue/journal/commit.rs` `commit()` |
+//! | 8 | The journal writes the message and syncs. | `src/engine/spool.rs` `append()`, `src/shell/spool/journal_writer.rs` `batch()`, `src/queue/journal/commit.rs` `commit()` |
 //! | 9 | **The message is durable**: it enters the queue, and the 250 is released. | `src/engine/spool.rs` `on_stored()` `message_committed()`, `src/engine/server/message.rs` `on_stored()` |
 //! | 10 | It waits for its next hops; each that has something due gets delivery sessions. | `src/engine/delivery/queue.rs` `on_queued()` `hop_for()`, `src/policy/route.rs` `next_hop()`, `src/engine/delivery/dispatch.rs` `dispatch()` |
 //! | 11 | Hosts and addresses are found and tried in order. | `src/engine/delivery/search.rs` `on_mx()` `try_next()`, `src/dns/mx.rs` `mail_hosts()` |
@@ -43,7 +43,7 @@
 //! | Where does a `5.1.1` come from? | Search for it in `src/smtp/reply.rs`: each reply of ours is a row with its code. What a next hop said is read by `src/smtp/reply.rs` `status()`. A program of an alias: `src/shell/helper/lmtp.rs` `of_program()` |
 //! | What decides `cv=` of a new ARC set? | `src/auth/arc/sets.rs` `status()`, of the verdict that `src/auth/arc/verify.rs` `outcome()` gives; `src/auth/arc/seal.rs` `prepare()` writes it |
 //! | Which timeout ends a session that is idle? | `src/smtp/server.rs` `timeout()`, with values of `src/limits.rs`; `src/engine/server/session.rs` `set_deadline()` sets it, `on_timeout()` ends the session. Of a delivery session: `src/smtp/client.rs` `timeout()`, `src/engine/delivery/session.rs` `on_timeout()` |
-//! | How does SIGHUP reach the aliases? | `src/shell/signals.rs` `take()`, `src/shell/event_loop.rs` `on_signals()`, `src/shell/event_loop/looks.rs` `reload()`, `src/shell/loading.rs` `read()`, `src/config/mod.rs` `parse()`, `src/engine/mod.rs` `reconfigure()`; from then on `src/policy/relay.rs` `find()` reads the new `Config` |
+//! | How does SIGHUP reach the aliases? | `src/shell/process/signals.rs` `take()`, `src/shell/event_loop.rs` `on_signals()`, `src/shell/event_loop/looks.rs` `reload()`, `src/shell/files/loading.rs` `read()`, `src/config/mod.rs` `parse()`, `src/engine/mod.rs` `reconfigure()`; from then on `src/policy/relay.rs` `find()` reads the new `Config` |
 //! | Which function decides a section of an RFC? | The index is [`standards`] |
 //!
 //! # Threads and processes
@@ -51,9 +51,9 @@
 //! | thread or process | what it does | where |
 //! | --- | --- | --- |
 //! | event loop, the main thread | polls, reads, writes, runs the engine; never waits for a disk's sync or a computation | `src/shell/event_loop.rs` `run()` |
-//! | journal writer | appends, syncs, keeps the segments | `src/shell/journal_writer.rs` `serve()` |
+//! | journal writer | appends, syncs, keeps the segments | `src/shell/spool/journal_writer.rs` `serve()` |
 //! | workers, as many as cores | signatures, verification, passwords | `src/shell/workers.rs` `work()` |
-//! | drop | submits what `sendmail` left while the daemon was down | `src/shell/drop_folder/run.rs` `run()` |
+//! | drop | submits what `sendmail` left while the daemon was down | `src/shell/spool/drop_folder/run.rs` `run()` |
 //! | renewal | obtains and renews certificates | `src/shell/renewals.rs` `start()`, `src/setup/acme/renewal.rs` `run()` |
 //! | helper, a process of its own outside of the sandbox | programs, hooks and maildirs, a thread for each session | `src/shell/helper/serve.rs` `serve()` |
 //!
@@ -108,16 +108,20 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod date;
+pub mod digest;
 pub mod dns;
 pub mod engine;
 pub mod entropy;
 pub mod envelope;
 pub mod escape;
+pub mod hook;
 pub mod http;
 pub mod limits;
+pub mod login;
 pub mod mail;
 pub mod metrics;
 pub mod policy;
+pub mod proxy;
 pub mod queue;
 pub mod queue_id;
 pub mod report;

@@ -122,7 +122,7 @@
 //! | --- | --- | --- | --- |
 //! | 4 | when AUTH is allowed | `src/smtp/server/auth.rs` | `auth` |
 //! | 4 | a response line of AUTH, and its cancelling | `src/smtp/server/auth.rs` | `on_auth_line` |
-//! | 4 | the form of an initial response | `src/auth/sasl.rs` | `decode_initial` |
+//! | 4 | the form of an initial response | `src/login/sasl.rs` | `decode_initial` |
 //! | 5 | AUTH= of MAIL | `src/smtp/command.rs` | `mail` |
 //! | 6 | whether another mechanism may do | `src/smtp/client/auth.rs` | `is_of_the_way` |
 //!
@@ -209,6 +209,6 @@
 //!
 //! | section | decides | file | function |
 //! | --- | --- | --- | --- |
-//! | 2.1 | the form of a header of version 1 | `src/smtp/proxy.rs` | `line_origin` |
-//! | 2.2 | the form of a header of version 2 | `src/smtp/proxy.rs` | `block_origin` |
-//! | 2.2.3 | the checksum of a header | `src/smtp/proxy.rs` | `check_values` |
+//! | 2.1 | the form of a header of version 1 | `src/proxy.rs` | `line_origin` |
+//! | 2.2 | the form of a header of version 2 | `src/proxy.rs` | `block_origin` |
+//! | 2.2.3 | the checksum of a header | `src/proxy.rs` | `check_values` |

@@ -19,8 +19,9 @@ use crate::config::alias_edit::{Change, EditError, Name, edit, entries};
 use crate::config::text::without_mark;
 use crate::config::{Config, Destination, Folder, Names};
 use crate::policy::relay::{Client, Explained, Explanation, Start, Way, explain};
-use crate::shell::replace::replace_in;
-use crate::shell::{folder, plain_file};
+use crate::shell::files::folder;
+use crate::shell::files::plain_file;
+use crate::shell::files::replace::replace_in;
 use crate::smtp::command::ForwardPath;
 
 /// Manage aliases.

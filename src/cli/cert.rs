@@ -27,14 +27,14 @@ use crate::setup::acme::record::HookRunner;
 use crate::setup::acme::renewal::lifetime;
 use crate::setup::acme::store::{Locked, Ordered, Store};
 use crate::setup::acme::wanted::Wanted;
-use crate::shell::certificate::Summary;
-use crate::shell::certificate_files::{self, OBTAINED, Places};
+use crate::shell::certificates::certificate::Summary;
+use crate::shell::certificates::last_good;
+use crate::shell::certificates::pairs::{self, OBTAINED, Places};
+use crate::shell::certificates::roots::authorities;
 use crate::shell::helper::dns_hook;
-use crate::shell::last_good;
-use crate::shell::passed::ChallengeSockets;
-use crate::shell::privilege::as_service;
-use crate::shell::roots::authorities;
-use crate::shell::time::{SystemEntropy, wall};
+use crate::shell::net::passed::ChallengeSockets;
+use crate::shell::process::privilege::as_service;
+use crate::shell::process::time::{SystemEntropy, wall};
 use crate::shell::tls::{Read, Tls};
 
 /// Obtain, renew and list certificates.
@@ -393,7 +393,7 @@ impl List {
             config: folder,
             state: &config.state_dir,
         };
-        let found = certificate_files::read(places);
+        let found = pairs::read(places);
         let (now, authorities) = (wall(), authorities(config, folder));
         let read = Read {
             found: &found,
@@ -431,7 +431,7 @@ impl List {
 
 fn row(name: &str, summary: Result<Summary, String>, tls: &Tls, now: Timestamp) -> Row {
     let obtained = name.starts_with(OBTAINED);
-    let folder = certificate_files::shown(name);
+    let folder = pairs::shown(name);
     match summary {
         Ok(summary) => {
             let served: BTreeSet<&str> = summary

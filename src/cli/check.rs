@@ -13,8 +13,8 @@ use crate::config::{Config, Listen};
 use crate::date::Timestamp;
 use crate::policy::advice::{Severity, advice};
 use crate::setup::acme::managed;
-use crate::shell::loading::{self, LoadError, Loaded};
-use crate::shell::time::wall;
+use crate::shell::files::loading::{self, LoadError, Loaded};
+use crate::shell::process::time::wall;
 use crate::shell::tls::{Tls, TlsError};
 
 /// Check the whole configuration; print each error with file:line:column.

@@ -23,9 +23,9 @@ use crate::limits::DOCTOR_DOMAINS_MAX;
 use crate::setup::doctor::checks::Subject;
 use crate::setup::doctor::finding::{Finding, State, first};
 use crate::setup::doctor::{Examination, Probe, SUBJECTS, examine, unreadable};
-use crate::shell::loading;
-use crate::shell::replace::replace;
-use crate::shell::time::wall;
+use crate::shell::files::loading;
+use crate::shell::files::replace::replace;
+use crate::shell::process::time::wall;
 
 /// Check whether mail is sent and received correctly, and say how to correct what is not.
 #[derive(Debug, FromArgs)]

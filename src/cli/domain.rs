@@ -16,7 +16,7 @@ use super::sysexits::{CANNOT_CREATE, IO_ERROR, NO_INPUT, USAGE};
 use crate::setup::init::perform::NO_ALIASES;
 use crate::setup::init::plan::{PlanError, plan_domain};
 use crate::setup::init::step::{DomainStep, Entry, Step};
-use crate::shell::time::wall;
+use crate::shell::process::time::wall;
 
 /// Manage the served domains.
 #[derive(Debug, FromArgs)]

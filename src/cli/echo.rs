@@ -13,7 +13,7 @@ use crate::address::{Domain, Mailbox};
 use crate::config::Config;
 use crate::engine::control::{Request, Response};
 use crate::entropy::Entropy as _;
-use crate::shell::time::SystemEntropy;
+use crate::shell::process::time::SystemEntropy;
 
 /// Sends to `echo` from an address of its own in `domain`, and waits until a message for that address is accepted here.
 pub(super) fn run(

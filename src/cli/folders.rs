@@ -7,7 +7,9 @@ use super::failure::Failure;
 use super::sysexits::CONFIGURATION;
 use crate::config::{Config, glance};
 use crate::dns::{Servers, resolv_conf};
-use crate::shell::{folder, loading, published};
+use crate::shell::files::folder;
+use crate::shell::files::loading;
+use crate::shell::files::published;
 
 pub(super) fn config_folder(named: Option<PathBuf>) -> PathBuf {
     named

@@ -17,7 +17,8 @@ use crate::setup::import::write::write;
 use crate::setup::import::{
     Fate, Import as Imported, NewFile, chasquid, postfix, report, settle, users,
 };
-use crate::shell::{folder, loading};
+use crate::shell::files::folder;
+use crate::shell::files::loading;
 
 /// Create a configuration folder from that of another mail server.
 #[derive(Debug, FromArgs)]

@@ -27,7 +27,7 @@ use crate::setup::init::step::{Entry, Step};
 use crate::setup::init::wishes::{Certificate, Git, Wishes};
 use crate::setup::survey;
 use crate::setup::zone::compare;
-use crate::shell::loading;
+use crate::shell::files::loading;
 
 /// Set up this machine for a domain, or with -C only one folder; everything that exists stays unchanged.
 #[derive(Debug, FromArgs)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant as SystemInstant};
 use crate::clock::Instant;
 use crate::dns::{Answer, Asked, DnsAction, NoRecords, Question, Resolver, Servers, SocketId};
 use crate::entropy::Entropy;
-use crate::shell::interruption::uninterrupted;
+use crate::shell::process::interruption::uninterrupted;
 
 /// A resolver that waits for its answers.
 pub struct Lookup<'a> {

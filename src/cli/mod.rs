@@ -50,7 +50,7 @@ use argh::FromArgs as _;
 use crate::dns::Question;
 
 use crate::setup::init::perform::close_mask;
-use crate::shell::time::{SystemEntropy, wall};
+use crate::shell::process::time::{SystemEntropy, wall};
 
 use crate::shell::helper;
 

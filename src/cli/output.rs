@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use super::failure::Failure;
 use super::sysexits::IO_ERROR;
 use crate::escape::{Ascii, Escaped, is_shown};
-use crate::shell::signals::end_by_pipe;
+use crate::shell::process::signals::end_by_pipe;
 
 /// Standard output.
 #[derive(Debug)]

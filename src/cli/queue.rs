@@ -11,7 +11,7 @@ use super::output::{Shown, text as shown_text, written};
 use super::sysexits::{IO_ERROR, NO_INPUT, UNAVAILABLE, USAGE};
 use crate::date::Timestamp;
 use crate::engine::control::{Listed, ListedRecipient, Request, Response, Selection, Stats};
-use crate::shell::drop_folder;
+use crate::shell::spool::drop_folder;
 
 /// Show and manage the queue.
 #[derive(Debug, FromArgs)]

@@ -20,7 +20,7 @@ use crate::engine::control::{Request, Response};
 use crate::entropy::Entropy as _;
 use crate::policy::relay::own_domain;
 use crate::setup::trace::{End, Trace};
-use crate::shell::time::{SystemEntropy, wall};
+use crate::shell::process::time::{SystemEntropy, wall};
 
 /// Send a test message through the running daemon, and follow it to the reply of the receiving server.
 #[derive(Debug, FromArgs)]

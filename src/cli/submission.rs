@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::engine::event::{TlsSession, TlsSide, Trust};
 use crate::envelope::{BodyKind, Notify};
-use crate::shell::link::{Link, LinkTls};
+use crate::shell::net::link::{Link, LinkTls};
 use crate::smtp::client::{Fate, Login, Mail, Rcpt, Refusal, Request, Session, Tls};
 
 /// What is submitted.

@@ -20,16 +20,16 @@ use super::output::written;
 use super::served::served;
 use super::sysexits::{CANNOT_CREATE, DATA, IO_ERROR, NO_INPUT, NO_USER, NOT_PERMITTED, USAGE};
 use crate::address::Mailbox;
-use crate::auth::credential::{Credential, Password, SALT_BYTES};
-use crate::auth::guessable::guessable;
 use crate::config::SendAs;
 use crate::config::text::without_mark;
 use crate::entropy::Entropy;
 use crate::limits::{PASSWORD_BYTES_MAX, SCRAM_ITERATIONS};
+use crate::login::credential::{Credential, Password, SALT_BYTES};
+use crate::login::guessable::guessable;
 use crate::setup::shared_name::shared_name;
-use crate::shell::plain_file;
-use crate::shell::replace::replace_in;
-use crate::shell::time::SystemEntropy;
+use crate::shell::files::plain_file;
+use crate::shell::files::replace::replace_in;
+use crate::shell::process::time::SystemEntropy;
 
 /// Manage the users who may log in.
 #[derive(Debug, FromArgs)]

@@ -14,7 +14,7 @@ use super::error::Errors;
 use super::names::Names;
 use super::problem::{NameProblem, Problem, UserProblem};
 use crate::address::{Domain, Mailbox};
-use crate::auth::credential::Credential;
+use crate::login::credential::Credential;
 
 /// Somebody who may log in.
 #[derive(Clone, Debug)]

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use crate::address::Domain;
 use crate::auth::arc::Sealing;
-use crate::auth::credential::{Credential, Password};
 use crate::auth::dkim::key::{SignError, SigningKey};
 use crate::auth::dkim::sign::SigningInput;
 use crate::config::Config;
 use crate::dns::{Servers, SocketId};
+use crate::login::credential::{Credential, Password};
 use crate::policy::authenticity::{Verified, Verifying};
 use crate::queue::{
     Aside, Command, Completion, Content, HopId, IdSource, Location, Part, ReadError, Recovered,
@@ -101,7 +101,7 @@ pub enum Endpoint {
     /// A socket of this machine.
     Unix(PathBuf),
     /// The helper, which stands outside of the sandbox: a target of an alias as the configuration writes it
-    /// (`maildir:/path`, `| /path/to/program`; LMTP is spoken), or [`HOOK`](crate::smtp::hook::HOOK).
+    /// (`maildir:/path`, `| /path/to/program`; LMTP is spoken), or [`HOOK`](crate::hook::HOOK).
     Helper(Box<str>),
 }
 

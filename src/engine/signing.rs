@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::address::Domain;
-use crate::auth::credential::KEY_BYTES;
 use crate::auth::dkim::key::SigningKey;
 use crate::auth::dkim::sign::{Signer, SigningInput, prepare};
 use crate::clock::Now;
 use crate::config::{Config, DkimKey};
+use crate::digest::DIGEST_BYTES;
 use crate::mail::address_list::from_mailboxes;
 use crate::mail::authors::{AuthorsError, authors_in};
 use crate::mail::header::Header;
@@ -83,7 +83,7 @@ pub(super) fn signing_inputs(
     keys: &Keys,
     header: &Header,
     added: &[u8],
-    body_hash: &[u8; KEY_BYTES],
+    body_hash: &[u8; DIGEST_BYTES],
     now: Now,
 ) -> Vec<(Arc<SigningKey>, SigningInput)> {
     keys.iter()

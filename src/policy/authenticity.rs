@@ -398,9 +398,9 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
 
     use super::*;
-    use crate::auth::credential::sha256;
     use crate::auth::dkim::canonical::{BodyHasher, Form};
     use crate::auth::dkim::verdict::Failure;
+    use crate::digest::sha256;
     use crate::dns::{RecordKind, Records};
     use crate::limits::{DKIM_KEY_RECORDS_MAX, DKIM_SIGNATURES_MAX};
 

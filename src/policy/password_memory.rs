@@ -9,10 +9,11 @@ use std::collections::{BTreeSet, HashMap};
 use ring::hmac;
 
 use crate::address::Mailbox;
-use crate::auth::credential::{Credential, KEY_BYTES, Password};
 use crate::clock::Instant;
+use crate::digest::DIGEST_BYTES;
 use crate::entropy::Entropy;
 use crate::limits::{PASSWORD_MEMORY, PASSWORD_MEMORY_ENTRIES_MAX};
+use crate::login::credential::{Credential, Password};
 
 /// Remembers for [`PASSWORD_MEMORY`]; at most [`PASSWORD_MEMORY_ENTRIES_MAX`] at a time, the oldest makes room.
 pub struct PasswordMemory {
@@ -22,12 +23,12 @@ pub struct PasswordMemory {
 }
 
 /// Stands for a login, its credential and a password.
-pub type Tag = [u8; KEY_BYTES];
+pub type Tag = [u8; DIGEST_BYTES];
 
 impl PasswordMemory {
     /// An empty memory with a key of its own.
     pub fn new(entropy: &mut dyn Entropy) -> Self {
-        let mut key = [0; KEY_BYTES];
+        let mut key = [0; DIGEST_BYTES];
         entropy.fill(&mut key);
         let memory = Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
@@ -101,7 +102,7 @@ impl PasswordMemory {
         context.update(credential.to_string().as_bytes());
         context.update(b"\0");
         context.update(password.as_bytes());
-        let mut tag = [0; KEY_BYTES];
+        let mut tag = [0; DIGEST_BYTES];
         for (to, from) in tag.iter_mut().zip(context.sign().as_ref()) {
             *to = *from;
         }

@@ -20,8 +20,8 @@ use crate::dns::{
     ZoneRecord, ZoneReply, verdict, zone_query, zone_reply,
 };
 use crate::limits::{ZONE_QUESTIONS_AT_ONCE, ZONE_SERVER_TIMEOUT, ZONE_SERVERS_MAX, ZONE_TRIES};
-use crate::shell::time::SystemEntropy;
-use crate::shell::timed::Timed;
+use crate::shell::net::timed::Timed;
+use crate::shell::process::time::SystemEntropy;
 
 /// A zone and who answers for it.
 #[derive(Clone, Debug, Eq, PartialEq)]

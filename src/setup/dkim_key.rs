@@ -14,7 +14,7 @@ use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
 use zeroize::Zeroizing;
 
 use crate::auth::dkim::key::{SystemChance, ed25519_pem};
-use crate::shell::ownership;
+use crate::shell::files::ownership;
 
 /// The kind of a new key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

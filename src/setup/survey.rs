@@ -15,8 +15,8 @@ use crate::dns::{RecordKind, ZoneKind};
 use crate::entropy::Entropy as _;
 use crate::limits::SPF_TERMS_MAX;
 use crate::policy::published;
-use crate::shell::loading;
-use crate::shell::time::{SystemEntropy, wall};
+use crate::shell::files::loading;
+use crate::shell::process::time::{SystemEntropy, wall};
 
 /// The addresses by which mail leaves and comes, as others see them. `given` are those that an operator names, where the
 /// machine stands behind another one's.

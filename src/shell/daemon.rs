@@ -9,29 +9,6 @@ use std::sync::Arc;
 
 use mio::Poll;
 
-use super::certificate_files::Places;
-use super::certificate_log::keep_certificates;
-use super::drop_runs::DropRuns;
-use super::event_loop::{EventLoop, Source, State, waker};
-use super::file_disk::{FileDisk, FileReader};
-use super::helper::Helper;
-use super::journal_writer::JournalWriter;
-use super::listen::{self, Binder, Port, Reserve};
-use super::loading::{self, Loaded, say_advice, say_all};
-use super::own_folder::{self, OwnFolderError};
-use super::passed::ChallengeSockets;
-use super::privilege::{self, Account};
-use super::published::Names;
-use super::renewals::{Door, Place, Renewals};
-pub use super::run_error::RunError;
-use super::sandbox::{Enforced, Rules};
-use super::signals::Signals;
-use super::time::{Clock, SystemEntropy};
-use super::tls::{Read, Tls};
-use super::workers::Workers;
-use super::{
-    certificate_files, drop_folder, greylist_file, log, sandbox, secret, system_calls, systemd,
-};
 use crate::clock::Now;
 use crate::config::{Config, Renewal};
 use crate::engine::damage::describe_missing;
@@ -41,6 +18,34 @@ use crate::engine::{Engine, Start};
 use crate::policy::published::names;
 use crate::queue::{IdSource, Journal, OpenReport, TipState};
 use crate::queue_id::QueueId;
+use crate::shell::certificates::log::keep_certificates;
+use crate::shell::certificates::pairs;
+use crate::shell::certificates::pairs::Places;
+use crate::shell::event_loop::{EventLoop, Source, State, waker};
+use crate::shell::files::loading::{self, Loaded, say_advice, say_all};
+use crate::shell::files::own_folder::{self, OwnFolderError};
+use crate::shell::files::published::Names;
+use crate::shell::files::secret;
+use crate::shell::helper::Helper;
+use crate::shell::net::listen::{self, Binder, Port, Reserve};
+use crate::shell::net::passed::ChallengeSockets;
+use crate::shell::process::log;
+use crate::shell::process::privilege::{self, Account};
+use crate::shell::process::sandbox;
+use crate::shell::process::sandbox::{Enforced, Rules};
+use crate::shell::process::signals::Signals;
+use crate::shell::process::system_calls;
+use crate::shell::process::systemd;
+use crate::shell::process::time::{Clock, SystemEntropy};
+use crate::shell::renewals::{Door, Place, Renewals};
+pub use crate::shell::run_error::RunError;
+use crate::shell::spool::drop_folder;
+use crate::shell::spool::drop_runs::DropRuns;
+use crate::shell::spool::file_disk::{FileDisk, FileReader};
+use crate::shell::spool::greylist_file;
+use crate::shell::spool::journal_writer::JournalWriter;
+use crate::shell::tls::{Read, Tls};
+use crate::shell::workers::Workers;
 
 /// Runs the relay of this configuration folder until it is asked to end. `renew` is the life of the thread that renews
 /// certificates: it belongs to the floor above, as all of set-up does.
@@ -131,7 +136,7 @@ pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(),
             .map_err(system("threads"))?,
         renewals,
         supervisor: systemd::Supervisor::new(),
-        state: State::new(certificate_files::fingerprint(places), &config, rules),
+        state: State::new(pairs::fingerprint(places), &config, rules),
         greylist,
         poll,
         config,

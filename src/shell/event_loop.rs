@@ -23,16 +23,17 @@ use std::time::Duration;
 use mio::Events;
 use mio::event::Event as Readiness;
 
-use super::drop_runs::FromRun;
-use super::run_error::RunError;
-use super::signals::Asked;
-use super::stream::Socket;
-use super::systemd::{self};
-use super::udp::Arrival;
-use super::{greylist_file, log};
 use crate::engine::event::{Event, Listener, Peer};
 use crate::engine::log::{Level, Line};
 use crate::limits::STOP_TIMEOUT;
+use crate::shell::net::stream::Socket;
+use crate::shell::net::udp::Arrival;
+use crate::shell::process::log;
+use crate::shell::process::signals::Asked;
+use crate::shell::process::systemd::{self};
+use crate::shell::run_error::RunError;
+use crate::shell::spool::drop_runs::FromRun;
+use crate::shell::spool::greylist_file;
 use state::{Later, Look};
 
 pub(super) use state::{EventLoop, Source, State, waker};

@@ -1,6 +1,6 @@
 //! The thread that renews certificates, as the loop sees it: told of another configuration, it tells what it did.
 //!
-//! What it does is [`crate::setup`]'s, which hands its life to [`super::daemon::run`]. It alone keeps the right to bind low
+//! What it does is [`crate::setup`]'s, which hands its life to [`crate::shell::daemon::run`]. It alone keeps the right to bind low
 //! ports, and it ends with the process.
 
 use std::io;
@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use mio::Waker;
 
-use super::helper::HelperDoor;
-use super::log;
-use super::passed::ChallengeSockets;
 use crate::config::Config;
 use crate::engine::log::Line;
+use crate::shell::helper::HelperDoor;
+use crate::shell::net::passed::ChallengeSockets;
+use crate::shell::process::log;
 
 /// The loop's side.
 pub(super) struct Renewals {

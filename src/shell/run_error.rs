@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::{fmt, io};
 
-use super::file_disk::SpoolError;
-use super::listen::ListenError;
-use super::loading::LoadError;
-use super::own_folder::OwnFolderError;
-use super::privilege::PrivilegeError;
-use super::tls::TlsError;
 use crate::queue::OpenError;
+use crate::shell::files::loading::LoadError;
+use crate::shell::files::own_folder::OwnFolderError;
+use crate::shell::net::listen::ListenError;
+use crate::shell::process::privilege::PrivilegeError;
+use crate::shell::spool::file_disk::SpoolError;
+use crate::shell::tls::TlsError;
 
 /// Why the relay does not run.
 #[derive(Debug)]

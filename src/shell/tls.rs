@@ -2,8 +2,8 @@
 //!
 //! Server: no session tickets and no session store, so that an idle session holds little and nothing is remembered
 //! of it; of ALPN only `smtp` is taken (RFC 7301, against ALPACA); of the certificates that have the name of the SNI it is
-//! the one that serves the client best ([`Fitness`](super::certificate::Fitness)). Invariant: a pair is replaced only by a
-//! pair of the same name that works, that clients take no less ([`Standing`](super::certificate::Standing)), and that has
+//! the one that serves the client best ([`Fitness`](crate::shell::certificates::certificate::Fitness)). Invariant: a pair is replaced only by a
+//! pair of the same name that works, that clients take no less ([`Standing`](crate::shell::certificates::certificate::Standing)), and that has
 //! all of its names that are wanted (`replacement`); one that
 //! cannot be read, does not match, is cut short or gone changes nothing but what is logged ([`Tls::take`] is the one
 //! place), across restarts too ([`last_good`]). Client: opportunistic TLS goes on
@@ -38,23 +38,23 @@ use zeroize::Zeroizing;
 pub use self::finding::{CERTIFICATE_EXPIRY_DAYS, Cause, Finding, Shown};
 use self::replacement::wanted;
 use self::self_signed::self_signed;
-use super::certificate::{Certificate, public_key};
-use super::certificate_files::{Found, OBTAINED, Pair, shown};
-use super::last_good::{self, Kept};
-use super::roots::{root_store, root_store_with};
-use super::time::wall;
 use crate::address::Domain;
 use crate::date::Timestamp;
 use crate::engine::event::{TlsSession, TlsSide, Trust};
 use crate::engine::status::CertificateLeft;
 use crate::limits::SELF_SIGNED_RENEWAL;
+use crate::shell::certificates::certificate::{Certificate, public_key};
+use crate::shell::certificates::last_good::{self, Kept};
+use crate::shell::certificates::pairs::{Found, OBTAINED, Pair, shown};
+use crate::shell::certificates::roots::{root_store, root_store_with};
+use crate::shell::process::time::wall;
 
 /// What there is to serve.
 #[derive(Clone, Copy, Default)]
 pub struct Read<'a> {
     /// The pairs that were found.
     pub found: &'a [Found],
-    /// Roots in PEM that are known here beside those of the system ([`roots::authorities`](super::roots::authorities)).
+    /// Roots in PEM that are known here beside those of the system ([`roots::authorities`](crate::shell::certificates::roots::authorities)).
     pub authorities: &'a [u8],
     /// Names beside the hostname that certificates are wanted for ([`names`](crate::policy::published::names)).
     pub names: &'a [Domain],

@@ -11,8 +11,8 @@ use std::thread;
 
 use mio::Waker;
 
-use super::handover::{Giver, Taker, handover};
 use crate::engine::event::{JobId, Work, WorkResult};
+use crate::shell::handover::{Giver, Taker, handover};
 
 /// The threads. Dropping it ends them, each after its job.
 pub(super) struct Workers {

@@ -1,13 +1,11 @@
 //! SMTP (RFC 5321): the grammar, the replies, and both ends of a session.
 //!
 //! Everything here takes bytes, verdicts and the time and says what it wants; nothing knows a socket. The server's
-//! end is [`server::Session`], the client's [`client::Session`]; [`hook`] is how a program of the operator's is asked.
+//! end is [`server::Session`], the client's [`client::Session`].
 
 pub mod client;
 pub mod command;
 pub mod data;
 pub mod hello;
-pub mod hook;
-pub mod proxy;
 pub mod reply;
 pub mod server;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chopar::config::Folder;
 use chopar::engine::event::{Action, ConnId, Endpoint, Event, Listener, Lost};
+use chopar::hook::{Progress, Request};
 use chopar::queue::{Body, Command, Outcome, Record};
-use chopar::smtp::hook::{Progress, Request};
 use chopar::smtp::reply::Reply;
 
 use crate::script::{Pattern, Script, Side, Step};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chopar::engine::event::{ConnId, Lost};
 use chopar::entropy::Entropy;
-use chopar::smtp::hook::{Progress, Request, write_exit, write_failed};
+use chopar::hook::{Progress, Request, write_exit, write_failed};
 
 use crate::disk::hold;
 use crate::remote::Move;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use chopar::dns::SocketId;
 use chopar::engine::event::{ConnId, Endpoint, Event, Listener, Lost, Peer};
 use chopar::entropy::Entropy;
-use chopar::smtp::hook::HOOK;
+use chopar::hook::HOOK;
 
 use crate::client::{News, Sender};
 use crate::disk::hold;

@@ -4,11 +4,11 @@ use std::fmt;
 
 use super::sets::{Chain, Failure, MESSAGE, Outcome, RESULTS, SEAL, Status, Verdict};
 use super::verify::append_set;
-use crate::auth::credential::KEY_BYTES;
 use crate::auth::dkim::canonical::{Form, append_field};
 use crate::auth::dkim::key::{SignError, SigningKey};
 use crate::auth::dkim::sign::{Signer, SigningInput, Style, prepare_as};
 use crate::auth::results::AuthenticationResults;
+use crate::digest::DIGEST_BYTES;
 use crate::limits::ARC_SETS_MAX;
 use crate::mail::header::{Field, Header};
 
@@ -41,7 +41,7 @@ pub enum Refusal {
 pub fn prepare(
     header: &Header,
     prepended: &[u8],
-    body_hash: &[u8; KEY_BYTES],
+    body_hash: &[u8; DIGEST_BYTES],
     results: &AuthenticationResults,
     verdict: &Verdict,
     signer: &Signer<'_>,

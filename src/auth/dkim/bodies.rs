@@ -2,7 +2,7 @@
 //! many signatures there are and whatever part of it they cover.
 
 use super::canonical::{BodyHash, BodyHasher, Form};
-use crate::auth::credential::KEY_BYTES;
+use crate::digest::DIGEST_BYTES;
 
 /// A body that is hashed in one way or two while it streams past.
 #[derive(Default)]
@@ -57,7 +57,7 @@ impl Bodies {
     }
 
     /// The hash at a place, once the body has ended; `None` where it was too short.
-    pub(in crate::auth) fn hash(&self, place: Place) -> Option<[u8; KEY_BYTES]> {
+    pub(in crate::auth) fn hash(&self, place: Place) -> Option<[u8; DIGEST_BYTES]> {
         let body = self.body(place.form)?;
         let whole = body.whole?;
         match place.limit {

@@ -2,7 +2,7 @@
 
 use ring::digest::{Context, SHA256};
 
-use crate::auth::credential::KEY_BYTES;
+use crate::digest::DIGEST_BYTES;
 use crate::mail::header::Field;
 use crate::workload::{Unit, count};
 
@@ -40,14 +40,14 @@ pub struct BodyHasher {
 #[derive(Clone, Copy)]
 struct Cut {
     limit: u64,
-    hash: [u8; KEY_BYTES],
+    hash: [u8; DIGEST_BYTES],
 }
 
 /// The hash of a whole body.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BodyHash {
     /// SHA-256 of the canonical body.
-    pub hash: [u8; KEY_BYTES],
+    pub hash: [u8; DIGEST_BYTES],
     /// Bytes of the canonical body.
     pub length: u64,
 }
@@ -72,7 +72,7 @@ impl BodyHasher {
     /// many cuts there are.
     pub(super) fn cut_at(&mut self, limit: u64) {
         if let Err(place) = self.cuts.binary_search_by_key(&limit, |cut| cut.limit) {
-            let hash = [0; KEY_BYTES];
+            let hash = [0; DIGEST_BYTES];
             self.cuts.insert(place, Cut { limit, hash });
         }
     }
@@ -142,7 +142,7 @@ impl BodyHasher {
     }
 
     /// The hash of the first `limit` bytes, if that was asked for and they have come.
-    pub(super) fn hash_at(&self, limit: u64) -> Option<[u8; KEY_BYTES]> {
+    pub(super) fn hash_at(&self, limit: u64) -> Option<[u8; DIGEST_BYTES]> {
         let known = self.cuts.get(..self.passed)?;
         known
             .iter()
@@ -150,8 +150,8 @@ impl BodyHasher {
             .map(|cut| cut.hash)
     }
 
-    fn so_far(&self) -> [u8; KEY_BYTES] {
-        let mut hash = [0; KEY_BYTES];
+    fn so_far(&self) -> [u8; DIGEST_BYTES] {
+        let mut hash = [0; DIGEST_BYTES];
         for (to, from) in hash.iter_mut().zip(self.hash.clone().finish().as_ref()) {
             *to = *from;
         }
@@ -316,7 +316,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::auth::credential::sha256;
+    use crate::digest::sha256;
     use crate::mail::header::Header;
     use crate::workload;
 

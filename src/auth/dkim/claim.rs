@@ -14,7 +14,7 @@ use super::record::{KeyRecord, PublicKey, RecordError, record_name};
 use super::tag::{TagList, without_space};
 use super::verdict::Failure;
 use crate::address::Domain;
-use crate::auth::credential::sha256;
+use crate::digest::sha256;
 use crate::dns::{Answer, Question, RecordKind, Records};
 use crate::limits::DKIM_KEY_RECORDS_MAX;
 

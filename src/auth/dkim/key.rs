@@ -21,7 +21,7 @@ use rsa::traits::PublicKeyParts as _;
 use zeroize::Zeroizing;
 
 use super::der;
-use crate::auth::credential::sha256;
+use crate::digest::sha256;
 use crate::limits::{
     DKIM_KEY_FILE_BYTES_MAX, DKIM_RSA_BITS_MAX, DKIM_RSA_BITS_MIN, DKIM_RSA_SIGNING_BITS_MIN,
 };

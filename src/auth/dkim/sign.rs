@@ -12,8 +12,8 @@ use base64::engine::general_purpose::STANDARD;
 use super::canonical::{Form, append_field, append_relaxed};
 use super::key::{Algorithm, SignError, SigningKey};
 use crate::address::Domain;
-use crate::auth::credential::KEY_BYTES;
 use crate::date::Timestamp;
+use crate::digest::DIGEST_BYTES;
 use crate::mail::header::{Field, Header};
 use crate::workload::{Unit, count};
 
@@ -81,7 +81,7 @@ impl SigningInput {
 pub fn prepare(
     header: &Header,
     prepended: &[u8],
-    body_hash: &[u8; KEY_BYTES],
+    body_hash: &[u8; DIGEST_BYTES],
     signer: &Signer<'_>,
 ) -> SigningInput {
     let prepended = Header::parse(prepended.to_vec()).unwrap_or_default();
@@ -103,7 +103,7 @@ pub(in crate::auth) struct Style<'a> {
 pub(in crate::auth) fn prepare_as(
     style: &Style<'_>,
     fields: &[Field<'_>],
-    body_hash: &[u8; KEY_BYTES],
+    body_hash: &[u8; DIGEST_BYTES],
     signer: &Signer<'_>,
 ) -> SigningInput {
     let (names, data) = select(fields, style.families);
@@ -158,7 +158,12 @@ fn select(fields: &[Field<'_>], families: &[&str]) -> (Vec<String>, Vec<u8>) {
 }
 
 /// The value up to `b=`.
-fn tags(first: &str, names: &[String], body_hash: &[u8; KEY_BYTES], signer: &Signer<'_>) -> String {
+fn tags(
+    first: &str,
+    names: &[String],
+    body_hash: &[u8; DIGEST_BYTES],
+    signer: &Signer<'_>,
+) -> String {
     let mut field = format!(
         " {first}; a={}; c=relaxed/relaxed;\r\n\td={};\r\n\ts={}; t={};\r\n\th=",
         signer.algorithm,

@@ -11,8 +11,8 @@ use super::claim::{Claim, Kind, Reported};
 use super::tag::{TagList, elements, is_space, without_space};
 use super::verdict::{Failure, Partial};
 use crate::address::Domain;
-use crate::auth::credential::KEY_BYTES;
 use crate::date::Timestamp;
+use crate::digest::DIGEST_BYTES;
 use crate::limits::DKIM_CLOCK_SKEW;
 use crate::mail::header::{Field, Header};
 
@@ -46,7 +46,7 @@ pub(in crate::auth) struct Signature {
     header_form: Form,
     /// `h=`, in lower case. It is taken apart when it is needed: a header of names would fill memory as a list.
     names: String,
-    body_hash: [u8; KEY_BYTES],
+    body_hash: [u8; DIGEST_BYTES],
     body: Place,
     limit: Option<u64>,
 }

@@ -23,7 +23,7 @@ use crate::engine::control::{Request, Response};
 use crate::limits::{COMPLETION_TIME, COMPLETION_VALUES_MAX};
 use crate::setup::acme::hooks;
 use crate::setup::record_format::Format;
-use crate::shell::certificate_files::OBTAINED_FOLDER;
+use crate::shell::certificates::pairs::OBTAINED_FOLDER;
 
 /// What stands at one place of a command line.
 pub(super) enum Values {

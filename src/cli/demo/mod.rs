@@ -31,14 +31,14 @@ use super::sendmail;
 use super::submission::{self, Submission};
 use super::sysexits::{CANNOT_CREATE, DATA, OS_ERROR, UNAVAILABLE};
 use crate::address::{Domain, Mailbox};
-use crate::auth::credential::{Credential, Password, SALT_BYTES};
 use crate::auth::dkim::verdict::Verdict;
 use crate::auth::dkim::verify::Verification;
 use crate::dns::Servers;
 use crate::dns::verdict;
 use crate::entropy::Entropy;
+use crate::login::credential::{Credential, Password, SALT_BYTES};
 use crate::mail::header::{Header, HeaderEnd, header_end};
-use crate::shell::time::{SystemEntropy, wall};
+use crate::shell::process::time::{SystemEntropy, wall};
 
 use names::Zone;
 use receiver::Arrived;

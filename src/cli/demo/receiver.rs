@@ -10,7 +10,7 @@ use crate::address::Domain;
 use crate::engine::event::TlsSide;
 use crate::envelope::Recipient;
 use crate::queue_id::QueueId;
-use crate::shell::link::{Link, LinkTls};
+use crate::shell::net::link::{Link, LinkTls};
 use crate::smtp::command::ForwardPath;
 use crate::smtp::data::LongLines;
 use crate::smtp::reply::Reply;

@@ -2,7 +2,7 @@
 //!
 //! Only the few keys of chopar.toml that are needed are read, and leniently: a program that sends mail is no place to
 //! complain about the configuration. Where the caller may not read it, what the daemon has published holds
-//! ([`crate::shell::published`]). Where that is not there either nothing is guessed: mail in a wrong name is worse than
+//! ([`crate::shell::files::published`]). Where that is not there either nothing is guessed: mail in a wrong name is worse than
 //! mail that is tried again.
 
 use std::fs;
@@ -16,7 +16,7 @@ use crate::address::{AddressError, Domain, Mailbox};
 use crate::config::glance;
 use crate::config::parse_size;
 use crate::limits::MESSAGE_BYTES_MAX_DEFAULT;
-use crate::shell::published::Names;
+use crate::shell::files::published::Names;
 
 /// The surroundings of a call.
 #[derive(Clone, Debug)]
@@ -117,7 +117,7 @@ impl Known {
     /// What the configuration says; `file` is the text of chopar.toml, where there is one.
     fn of_file(folder: &Path, file: Option<&str>) -> Result<Found, Failure> {
         let toml = file.unwrap_or_default();
-        let system = crate::shell::folder::system_defaults().hostname;
+        let system = crate::shell::files::folder::system_defaults().hostname;
         let hostname = [glance(toml, "hostname"), Some(system)]
             .into_iter()
             .flatten()

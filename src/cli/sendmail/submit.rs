@@ -13,8 +13,8 @@ use super::message::Message;
 use super::place::Place;
 use crate::address::Mailbox;
 use crate::limits::RECIPIENTS_MAX;
-use crate::shell::drop_folder::{Draft, Incomplete};
-use crate::shell::interruption::uninterrupted;
+use crate::shell::process::interruption::uninterrupted;
+use crate::shell::spool::drop_folder::{Draft, Incomplete};
 use crate::smtp::data::Encoder;
 use crate::smtp::reply::{RemoteReply, ReplyReader};
 

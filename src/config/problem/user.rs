@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::auth::credential::CredentialError;
+use crate::login::credential::CredentialError;
 
 /// What is wrong with a user.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -24,6 +24,7 @@ use crate::engine::effects::Effects;
 use crate::engine::event::ConnId;
 use crate::engine::log::{Level, Line};
 use crate::engine::signing::Keys;
+use crate::hook::Fact;
 use crate::limits::DNS_QUESTIONS_PER_SESSION_MAX;
 use crate::mail::authors::{AuthorsError, authors};
 use crate::mail::header::{Field, Front, Header};
@@ -32,7 +33,6 @@ use crate::policy::authority::Mark;
 use crate::policy::relay::Client;
 use crate::queue::Command;
 use crate::queue_id::QueueId;
-use crate::smtp::hook::Fact;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::Transaction;
 

@@ -10,9 +10,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::address::Mailbox;
-use crate::auth::credential::{Credential, Password};
 use crate::engine::event::ConnId;
 use crate::limits::DERIVATIONS_AT_ONCE;
+use crate::login::credential::{Credential, Password};
 use crate::policy::password_memory::Tag;
 use crate::policy::shares::Holder;
 use crate::policy::turns::{Turn, Turns};
@@ -159,7 +159,7 @@ const TURNS: u8 = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::credential::KEY_BYTES;
+    use crate::digest::DIGEST_BYTES;
     use crate::engine::connections::{Connections, Owner};
     use crate::policy::shares::Standing;
 
@@ -171,9 +171,9 @@ mod tests {
             }],
             login: None,
             shown: tag.to_string(),
-            credential: Arc::new(Credential::decoy(&[0; KEY_BYTES], "x")),
+            credential: Arc::new(Credential::decoy(&[0; DIGEST_BYTES], "x")),
             password: Password::new("secret".to_owned()).expect("a password"),
-            tag: [tag; KEY_BYTES],
+            tag: [tag; DIGEST_BYTES],
             rank,
             holder: Holder::nobody(Standing::Visitor),
         }
@@ -226,12 +226,12 @@ mod tests {
             conn: conns.reserve(Owner::Server),
             address: None,
         };
-        assert!(line.join(&[1; KEY_BYTES], waiter, Rank::Known));
-        assert!(!line.join(&[3; KEY_BYTES], waiter, Rank::Known));
+        assert!(line.join(&[1; DIGEST_BYTES], waiter, Rank::Known));
+        assert!(!line.join(&[3; DIGEST_BYTES], waiter, Rank::Known));
         let first = line.next().expect("one waits");
         assert_eq!((first.tag[0], first.waiters.len()), (1, 2));
         let number = line.begin(first);
-        assert!(line.join(&[1; KEY_BYTES], waiter, Rank::Known));
+        assert!(line.join(&[1; DIGEST_BYTES], waiter, Rank::Known));
         assert_eq!(line.end(number).expect("it runs").waiters.len(), 3);
     }
 
@@ -247,7 +247,7 @@ mod tests {
             conn: other,
             address: None,
         };
-        assert!(line.join(&[1; KEY_BYTES], waiter, Rank::Unknown));
+        assert!(line.join(&[1; DIGEST_BYTES], waiter, Rank::Unknown));
         assert!(line.forget(first).is_none());
         assert!(line.forget(other).is_some());
         assert!(line.next().is_none());

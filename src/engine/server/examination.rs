@@ -9,11 +9,11 @@ use crate::auth::results::AuthenticationResults;
 use crate::config::DkimKey;
 use crate::dns::Question;
 use crate::engine::event::ConnId;
+use crate::hook::Fact;
 use crate::policy::authenticity::{Circumstances, Examination, Verified, Verifying};
 use crate::policy::authority::Released;
 use crate::policy::turns::{Turn, Turns};
 use crate::queue_id::QueueId;
-use crate::smtp::hook::Fact;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::Transaction;
 

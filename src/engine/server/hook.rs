@@ -18,11 +18,11 @@ use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Endpoint};
 use crate::engine::log::{Level, Line};
 use crate::engine::timers::Timer;
+use crate::hook::{Fact, HOOK, Hook, Verdict};
 use crate::limits::HOOKS_MAX;
 use crate::policy::shares::Resource;
 use crate::queue::{Content, ReadError};
 use crate::queue_id::QueueId;
-use crate::smtp::hook::{Fact, HOOK, Hook, Verdict};
 use crate::smtp::reply::Reply;
 
 impl Server {

@@ -7,8 +7,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::address::Mailbox;
-use crate::auth::credential::KEY_BYTES;
 use crate::auth::dkim::canonical::{BodyHasher, Form};
+use crate::digest::DIGEST_BYTES;
 use crate::engine::signing::Keys;
 use crate::limits::{INLINE_BODY_BYTES_MAX, RECEIVED_FIELDS_MAX};
 use crate::mail::header::{Front, Header, HeaderError, HeaderScanner, Scan};
@@ -90,7 +90,7 @@ pub(super) struct Whole {
     /// The keys that are to sign it.
     pub(super) keys: Keys,
     /// The hash of its body (relaxed, SHA-256), where it is to be signed or sealed.
-    pub(super) body_hash: Option<[u8; KEY_BYTES]>,
+    pub(super) body_hash: Option<[u8; DIGEST_BYTES]>,
     /// Whose it is, to be found out.
     pub(super) examination: Option<Box<Examination>>,
     /// The author that is added, where there is none.

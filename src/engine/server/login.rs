@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::derivations::Derivations;
 use crate::address::Mailbox;
-use crate::auth::credential::{Credential, KEY_BYTES};
-use crate::auth::scram::Challenge;
 use crate::clock::Instant;
+use crate::digest::DIGEST_BYTES;
 use crate::engine::event::ConnId;
 use crate::entropy::Entropy;
+use crate::login::credential::Credential;
+use crate::login::scram::Challenge;
 use crate::policy::password_memory::PasswordMemory;
 use crate::policy::rates::{Peers, Users};
 use crate::policy::shares::Holder;
@@ -21,7 +22,7 @@ pub(super) struct Logins {
     /// Messages of each user.
     pub(super) users: Users,
     pub(super) memory: PasswordMemory,
-    pub(super) decoy_secret: [u8; KEY_BYTES],
+    pub(super) decoy_secret: [u8; DIGEST_BYTES],
     pub(super) derivations: Derivations,
     /// Sessions whose address was locked while they waited, and that are to be told; as many as may wait at most.
     pub(super) locked_out: Vec<ConnId>,
@@ -77,7 +78,7 @@ impl Exchange {
 
 impl Logins {
     pub(super) fn new(entropy: &mut dyn Entropy) -> Self {
-        let mut decoy_secret = [0; KEY_BYTES];
+        let mut decoy_secret = [0; DIGEST_BYTES];
         entropy.fill(&mut decoy_secret);
         Self {
             peers: Peers::default(),

@@ -12,7 +12,7 @@ use crate::engine::log::{Level, Line};
 use crate::limits::{BANNER_DELAY, HANDSHAKE_TIMEOUT, PROXY_TIMEOUT};
 use crate::policy::relay::Client;
 use crate::policy::shares::{Holder, Standing};
-use crate::smtp::proxy::{HeaderReader, Origin};
+use crate::proxy::{HeaderReader, Origin};
 use crate::smtp::reply::Reply;
 use crate::smtp::server::{Encryption, Role, Session, Tolerance};
 

@@ -5,11 +5,11 @@ use std::ops::Range;
 use super::examination::Checked;
 use crate::clock::{Instant, Now};
 use crate::engine::event::ConnId;
+use crate::hook::Hook;
 use crate::limits::{HOOK_GRACE, HOOK_TIMEOUT};
 use crate::policy::shares::Holder;
 use crate::policy::turns::{Turn, Turns};
 use crate::queue_id::QueueId;
-use crate::smtp::hook::Hook;
 
 /// A message that the hook is to judge.
 pub(super) struct Hooking {

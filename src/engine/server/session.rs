@@ -33,9 +33,9 @@ use crate::limits::{
 use crate::policy::authority::{Door, Grants};
 use crate::policy::rates::Claim;
 use crate::policy::shares::{Holder, Resource};
+use crate::proxy::HeaderReader;
 use crate::queue_id::QueueId;
 use crate::smtp::command::ForwardPath;
-use crate::smtp::proxy::HeaderReader;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::{Request, Session, Settings};
 

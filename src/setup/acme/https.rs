@@ -20,8 +20,8 @@ use crate::config::{Config, DnsSource};
 use crate::dns::resolv_conf;
 use crate::limits::{ACME_HEAD_BYTES_MAX, ACME_REQUEST_TIMEOUT, ACME_RESPONSE_BYTES_MAX};
 use crate::setup::asking::Asker;
-use crate::shell::folder::system_defaults;
-use crate::shell::timed::Timed;
+use crate::shell::files::folder::system_defaults;
+use crate::shell::net::timed::Timed;
 use crate::shell::tls::https_client;
 
 /// Who asks.

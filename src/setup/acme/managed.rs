@@ -10,7 +10,7 @@ use crate::acme::Name;
 use crate::config::{Acme, Config, Renewal};
 use crate::limits::ACME_CERTIFICATES_MAX;
 use crate::policy::published::names;
-use crate::shell::certificate::Summary;
+use crate::shell::certificates::certificate::Summary;
 
 /// What the daemon does about certificates.
 #[derive(Debug, Default)]
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
     use crate::config::{Folder, SystemDefaults};
     use crate::setup::acme::store::Ordered;
-    use crate::shell::certificate_files::{CHAIN, KEY};
+    use crate::shell::certificates::pairs::{CHAIN, KEY};
 
     /// With so many domains, each of which needs three certificates beside that of the hostname.
     fn config(domains: usize, acme: &str) -> Config {

@@ -23,11 +23,11 @@ use crate::acme::{
 use crate::config::Config;
 use crate::date::Timestamp;
 use crate::setup::asking::Asker;
-use crate::shell::certificate::{Standing, Summary, standing};
-use crate::shell::certificate_files::{Pair, read_pair};
-use crate::shell::passed::ChallengeSockets;
-use crate::shell::roots::authorities;
-use crate::shell::time::wall;
+use crate::shell::certificates::certificate::{Standing, Summary, standing};
+use crate::shell::certificates::pairs::{Pair, read_pair};
+use crate::shell::certificates::roots::authorities;
+use crate::shell::net::passed::ChallengeSockets;
+use crate::shell::process::time::wall;
 
 /// What it is done with.
 pub struct Means<'a> {

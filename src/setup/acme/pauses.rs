@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::acme::schedule::Pauses;
 use crate::date::Timestamp;
 use crate::limits::{ACME_CERTIFICATES_MAX, ACME_PAUSES_BYTES_MAX};
-use crate::shell::replace::replace;
+use crate::shell::files::replace::replace;
 
 /// The pauses by the name of a certificate and the directory of its CA.
 pub type Kept = BTreeMap<(String, String), Pauses>;

@@ -23,9 +23,9 @@ use crate::config::Config;
 use crate::date::Timestamp;
 use crate::engine::log::{Level, Line};
 use crate::limits::{ACME_BUSY_PAUSE, ACME_LOOK_PAUSE_MAX, CERTIFICATE_WARNING_INTERVAL};
-use crate::shell::certificate::Summary;
+use crate::shell::certificates::certificate::Summary;
+use crate::shell::process::time::{SystemEntropy, wall};
 use crate::shell::renewals::{Door, Waited};
-use crate::shell::time::{SystemEntropy, wall};
 
 /// The life of the thread; ends with the daemon.
 pub fn run(mut door: Door) {

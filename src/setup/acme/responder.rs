@@ -25,7 +25,7 @@ use crate::acme::{Challenge, ChallengeKind};
 use crate::http::{Kind, Method, Request, RequestReader, Response};
 use crate::limits::{ACME_VISIT_TIMEOUT, ACME_VISITORS_MAX};
 use crate::policy::doorway::Doorway;
-use crate::shell::timed::Timed;
+use crate::shell::net::timed::Timed;
 
 /// Shows one challenge until it is dropped.
 pub struct Responder {

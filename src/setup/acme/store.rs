@@ -28,9 +28,9 @@ use zeroize::Zeroizing;
 use crate::acme::wire::Url;
 use crate::acme::{ChallengeKind, Name};
 use crate::limits::{ACME_CERTIFICATES_MAX, ACME_NAMES_MAX, CONFIG_FILE_BYTES_MAX};
-use crate::shell::certificate::Summary;
-use crate::shell::certificate_files::{CHAIN, KEY, OBTAINED_FOLDER, PairError, read_pair};
-use crate::shell::replace::replace;
+use crate::shell::certificates::certificate::Summary;
+use crate::shell::certificates::pairs::{CHAIN, KEY, OBTAINED_FOLDER, PairError, read_pair};
+use crate::shell::files::replace::replace;
 
 /// The folder.
 #[derive(Clone, Debug)]

@@ -24,7 +24,7 @@ use crate::date::Timestamp;
 use crate::dns::Mx;
 use crate::setup::record::{Record, Value};
 use crate::setup::zone;
-use crate::shell::handshake::Shown;
+use crate::shell::net::handshake::Shown;
 use facts::{
     NOW, address, all_good, good_signing, good_tls, handshake, in_dns, in_list, in_machine,
     in_names, in_outbound, in_ports, in_relay, in_resolver, in_service, missing, name, said, with,

@@ -30,8 +30,8 @@ use crate::escape::Escaped;
 use crate::limits::{DKIM_KEYS_PER_DOMAIN_MAX, IMPORT_ALIASES_MAX};
 use crate::setup::init::settings_text::quoted;
 use crate::setup::shell_word::shell_word;
-use crate::shell::certificate::Summary;
-use crate::shell::certificate_files::Pair;
+use crate::shell::certificates::certificate::Summary;
+use crate::shell::certificates::pairs::Pair;
 
 /// Where something stands in the source.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use super::NewFile;
 use crate::setup::init::perform::{StepError, make_config_folder};
-use crate::shell::ownership::make_folders;
-use crate::shell::replace::replace_in;
+use crate::shell::files::ownership::make_folders;
+use crate::shell::files::replace::replace_in;
 
 /// Why nothing, or not all, was written.
 #[derive(Debug)]

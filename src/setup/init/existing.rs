@@ -10,10 +10,10 @@ use crate::address::{Domain, Mailbox};
 use crate::config::alias_edit::entries;
 use crate::config::text::without_mark;
 use crate::config::{Config, Renewal, ServedDomain};
-use crate::shell::certificate_files::{self, Places};
-use crate::shell::time::wall;
+use crate::shell::certificates::pairs::{self, Places};
+use crate::shell::files::{loading, ownership};
+use crate::shell::process::time::wall;
 use crate::shell::tls::Tls;
-use crate::shell::{loading, ownership};
 
 /// What is in the folder; with the configuration, where it can be read.
 pub(super) fn existing(
@@ -68,8 +68,8 @@ fn certificate(folder: &Path, config: &Config) -> ExistingCertificate {
         config: folder,
         state: &config.state_dir,
     };
-    let pairs = certificate_files::read(places);
-    let is_there = Tls::new(&pairs, &config.hostname)
+    let found = pairs::read(places);
+    let is_there = Tls::new(&found, &config.hostname)
         .is_ok_and(|tls| tls.shown_for(config.hostname.as_str(), wall()).is_some());
     match (config.acme.renewal, is_there) {
         (Renewal::All, true) => ExistingCertificate::Automatic,

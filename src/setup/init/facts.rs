@@ -18,8 +18,9 @@ use super::man_pages::PAGES;
 use super::ports::{PORTS, candidates};
 use super::service::{OPENRC, RUNIT, UNIT};
 use crate::address::Domain;
-use crate::shell::time::wall;
-use crate::shell::{folder, listen};
+use crate::shell::files::folder;
+use crate::shell::net::listen;
+use crate::shell::process::time::wall;
 
 /// The usual configuration folder: what is set up with it is the machine.
 pub const USUAL_FOLDER: &str = "/etc/chopar";

@@ -17,18 +17,18 @@ use super::facts::in_path;
 use super::secret_word;
 use super::step::{DomainStep, FileKind, FolderStep, MachineStep, REPORTS, Step};
 use crate::address::{Domain, Mailbox};
-use crate::auth::credential::{Credential, Password, SALT_BYTES};
 use crate::config::alias_edit::{Change, EditError, Name, edit};
 use crate::config::text::without_mark;
 use crate::config::{Destination, Names};
 use crate::entropy::Entropy as _;
 use crate::limits::SCRAM_ITERATIONS;
+use crate::login::credential::{Credential, Password, SALT_BYTES};
 use crate::setup::dkim_key::{self, KeyFileError};
 use crate::setup::shell_word::shell_word;
-use crate::shell::ownership;
-use crate::shell::plain_file;
-use crate::shell::replace::replace_in;
-use crate::shell::time::SystemEntropy;
+use crate::shell::files::ownership;
+use crate::shell::files::plain_file;
+use crate::shell::files::replace::replace_in;
+use crate::shell::process::time::SystemEntropy;
 
 /// Why a step was not done.
 #[derive(Debug)]

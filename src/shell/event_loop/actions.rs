@@ -4,10 +4,10 @@ use super::state::{EventLoop, Later, Source};
 use crate::engine::event::{Action, Event, Reader};
 use crate::limits::CONSEQUENCES_PER_TURN_MAX;
 use crate::queue::{self};
-use crate::shell::log;
-use crate::shell::plain_file;
+use crate::shell::files::plain_file;
+use crate::shell::net::stream::lost;
+use crate::shell::process::log;
 use crate::shell::run_error::RunError;
-use crate::shell::stream::lost;
 
 impl EventLoop {
     /// Does what the engine wants and tells it what came of that, until there is nothing or enough for this turn.

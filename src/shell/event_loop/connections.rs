@@ -11,10 +11,10 @@ use crate::engine::log::{Level, Line};
 use crate::limits::{
     ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, CLOSE_TIMEOUT, LINGER_TIMEOUT, READ_TURN_BYTES_MAX,
 };
-use crate::shell::listen::Accepted;
-use crate::shell::log;
-use crate::shell::stream::{Input, Output, Socket, Stream};
-use crate::shell::streams::Use;
+use crate::shell::net::listen::Accepted;
+use crate::shell::net::stream::{Input, Output, Socket, Stream};
+use crate::shell::net::streams::Use;
+use crate::shell::process::log;
 use crate::smtp::reply::Reply;
 
 impl EventLoop {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::config::{Config, Listen, Listeners};
-use crate::shell::sandbox::Rules;
+use crate::shell::process::sandbox::Rules;
 
 /// What stays as it was at the start, whatever a later configuration says.
 #[derive(Clone, Debug, Eq, PartialEq)]

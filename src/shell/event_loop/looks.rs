@@ -8,15 +8,19 @@ use crate::dns::resolv_conf;
 use crate::engine::event::{ConnId, Event, Reloaded};
 use crate::engine::log::{Level, Line};
 use crate::policy::published::names;
-use crate::shell::certificate_files::Places;
-use crate::shell::certificate_log::CertificateLog;
-use crate::shell::certificate_log::keep_certificates;
-use crate::shell::folder::resolv_conf_changed;
-use crate::shell::loading::say_advice;
-use crate::shell::published::Names;
-use crate::shell::roots::authorities;
+use crate::shell::certificates::log::CertificateLog;
+use crate::shell::certificates::log::keep_certificates;
+use crate::shell::certificates::pairs;
+use crate::shell::certificates::pairs::Places;
+use crate::shell::certificates::roots::authorities;
+use crate::shell::files::folder;
+use crate::shell::files::folder::resolv_conf_changed;
+use crate::shell::files::loading;
+use crate::shell::files::loading::say_advice;
+use crate::shell::files::published::Names;
+use crate::shell::process::log;
+use crate::shell::process::systemd;
 use crate::shell::tls::{Cause, Gone, Read};
-use crate::shell::{certificate_files, folder, loading, log, systemd};
 
 impl EventLoop {
     /// Does what is due.
@@ -39,7 +43,7 @@ impl EventLoop {
                 }
             }
             Look::Certificates => {
-                let found = certificate_files::fingerprint(self.places());
+                let found = pairs::fingerprint(self.places());
                 let is_due = self.tls.is_due(&self.config.hostname, self.now.wall);
                 if found != self.state.certificates || is_due {
                     self.state.certificates = found;
@@ -60,7 +64,7 @@ impl EventLoop {
 
     /// Reads the pairs and serves what works of them.
     fn take_certificates(&mut self, gone: Gone) {
-        let found = certificate_files::read(self.places());
+        let found = pairs::read(self.places());
         let before = self.tls.served();
         let (hostname, now) = (&self.config.hostname, self.now.wall);
         let authorities = authorities(&self.config, &self.folder);
@@ -128,7 +132,7 @@ impl EventLoop {
                 say_advice(&self.config);
                 self.renewals.reconfigure(Arc::clone(&self.config));
                 self.look(Look::DropFolder);
-                self.state.certificates = certificate_files::fingerprint(self.places());
+                self.state.certificates = pairs::fingerprint(self.places());
                 self.take_certificates(Gone::Dropped);
                 self.state.certificate_log = CertificateLog::default();
                 self.say_certificates();

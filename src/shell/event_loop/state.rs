@@ -18,23 +18,23 @@ use crate::limits::{
     CERTIFICATES_INTERVAL, DROP_FOLDER_INTERVAL, READ_TURN_BYTES_MAX, RESOLV_CONF_INTERVAL,
 };
 use crate::queue::{Content, ReadError};
-use crate::shell::certificate_files::Fingerprint;
-use crate::shell::certificate_log::CertificateLog;
-use crate::shell::drop_runs::DropRuns;
-use crate::shell::file_disk::FileReader;
-use crate::shell::folder::resolv_conf_changed;
+use crate::shell::certificates::log::CertificateLog;
+use crate::shell::certificates::pairs::Fingerprint;
+use crate::shell::files::folder::resolv_conf_changed;
 use crate::shell::helper::Helper;
-use crate::shell::journal_writer::JournalWriter;
-use crate::shell::listen::{Port, Reserve};
+use crate::shell::net::listen::{Port, Reserve};
+use crate::shell::net::streams::Streams;
+use crate::shell::net::udp::DnsSockets;
+use crate::shell::process::sandbox::Rules;
+use crate::shell::process::signals::Signals;
+use crate::shell::process::systemd::Supervisor;
+use crate::shell::process::time::Clock;
 use crate::shell::renewals::Renewals;
 use crate::shell::run_error::RunError;
-use crate::shell::sandbox::Rules;
-use crate::shell::signals::Signals;
-use crate::shell::streams::Streams;
-use crate::shell::systemd::Supervisor;
-use crate::shell::time::Clock;
+use crate::shell::spool::drop_runs::DropRuns;
+use crate::shell::spool::file_disk::FileReader;
+use crate::shell::spool::journal_writer::JournalWriter;
 use crate::shell::tls::Tls;
-use crate::shell::udp::DnsSockets;
 use crate::shell::workers::Workers;
 
 /// The loop and everything that it owns.

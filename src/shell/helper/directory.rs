@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::{self, Config, Target, words};
-use crate::shell::loading;
+use crate::shell::files::loading;
 
 /// Where a delivery goes.
 #[derive(Clone, Debug, Eq, PartialEq)]

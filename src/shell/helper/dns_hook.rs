@@ -20,9 +20,9 @@ use crate::acme::Name;
 use crate::acme::jws::is_dns_value;
 use crate::acme::name::challenge_record;
 use crate::config::Config;
+use crate::hook::last_line;
 use crate::limits::{ACME_HOOK_TIMEOUT, ACME_TEXT_CHARS_MAX};
-use crate::shell::loading;
-use crate::smtp::hook::last_line;
+use crate::shell::files::loading;
 
 /// What such a connection is for.
 pub(super) const TARGET: &str = "dns-01";

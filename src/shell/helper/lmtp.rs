@@ -19,12 +19,13 @@ use super::shared::Shared;
 use crate::address::{Mailbox, ReversePath};
 use crate::engine::log::{Level, Line};
 use crate::escape::one_line;
+use crate::hook::last_line;
 use crate::limits::{COMMAND_LINE_BYTES_MAX, PROGRAM_TIMEOUT, RECIPIENTS_MAX};
-use crate::shell::interruption::uninterrupted;
-use crate::shell::{log, systemd};
+use crate::shell::process::interruption::uninterrupted;
+use crate::shell::process::log;
+use crate::shell::process::systemd;
 use crate::smtp::command::{Command, ForwardPath, Grammar};
 use crate::smtp::data::{Decoder, Framing, LongLines};
-use crate::smtp::hook::last_line;
 use crate::status::EnhancedCode;
 
 /// Serves one connection until its peer ends it.

@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::content::Content;
 use crate::entropy::Entropy as _;
-use crate::shell::time::SystemEntropy;
+use crate::shell::process::time::SystemEntropy;
 
 /// Delivers a message with `head` in front of it.
 pub(super) fn deliver(maildir: &Path, head: &[u8], content: &Content) -> io::Result<()> {

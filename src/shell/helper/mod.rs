@@ -37,8 +37,8 @@ use std::process::{Command, Stdio};
 use mio::{Interest, Registry, Token};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use super::log;
 use crate::engine::log::{Level, Line};
+use crate::shell::process::log;
 use door::connect;
 
 pub use door::HelperDoor;

@@ -1,5 +1,5 @@
 //! The helper's end of a question to `hooks/post-data`: the message and its facts come in, the hook runs, its exit code
-//! and its output go back. What they mean is for the other end to say ([`crate::smtp::hook`]).
+//! and its output go back. What they mean is for the other end to say ([`crate::hook`]).
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -8,10 +8,10 @@ use super::content::{BLOCK_BYTES, Content};
 use super::program::{self, Ended, Program};
 use super::shared::Shared;
 use crate::engine::log::{Level, Line};
+use crate::hook::{Progress, Request, last_line, write_exit, write_failed};
 use crate::limits::HOOK_TIMEOUT;
-use crate::shell::interruption::uninterrupted;
-use crate::shell::log;
-use crate::smtp::hook::{Progress, Request, last_line, write_exit, write_failed};
+use crate::shell::process::interruption::uninterrupted;
+use crate::shell::process::log;
 
 /// The hook in the configuration folder.
 const HOOK_FILE: &str = "hooks/post-data";

@@ -37,10 +37,11 @@ use crate::mail::header::{Header, HeaderEnd, header_end};
 use crate::report::{
     self, Added, Known, Ledger, Page, Reading, Refusal, Report, Reporter, Summary, Tally,
 };
-use crate::shell::drop_folder::Draft;
-use crate::shell::replace::replace;
-use crate::shell::time::wall;
-use crate::shell::{loading, log};
+use crate::shell::files::loading;
+use crate::shell::files::replace::replace;
+use crate::shell::process::log;
+use crate::shell::process::time::wall;
+use crate::shell::spool::drop_folder::Draft;
 
 /// Why a message was neither counted nor passed on.
 #[derive(Debug)]

@@ -17,11 +17,11 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::directory::Directory;
 use super::shared::Shared;
 use super::{dns_hook, lmtp, question};
+use crate::hook::{HOOK, write_failed};
 use crate::limits::{
     HELPER_DELIVERIES_MAX, HELPER_HOOKS_MAX, HELPER_IO_TIMEOUT, STOP_TIMEOUT, TARGET_BYTES_MAX,
 };
-use crate::shell::log;
-use crate::smtp::hook::{HOOK, write_failed};
+use crate::shell::process::log;
 
 /// Serves this configuration folder until the control socket on standard input closes.
 pub fn serve(folder: &Path) -> io::Result<()> {

@@ -7,8 +7,8 @@ use super::{Served, Tls};
 use crate::address::Domain;
 use crate::date::Timestamp;
 use crate::policy::advice::Severity;
-use crate::shell::certificate::{Certificate, Fault};
-use crate::shell::certificate_files::{PairError, shown};
+use crate::shell::certificates::certificate::{Certificate, Fault};
+use crate::shell::certificates::pairs::{PairError, shown};
 
 /// Something about a certificate that an operator should know.
 #[derive(Clone, Debug, Eq, PartialEq)]

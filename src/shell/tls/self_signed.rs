@@ -8,9 +8,9 @@ use super::Made;
 use crate::address::Domain;
 use crate::date::Timestamp;
 use crate::limits::SELF_SIGNED_LIFETIME;
-use crate::shell::certificate::Certificate;
-use crate::shell::certificate_files::Pair;
-use crate::shell::last_good;
+use crate::shell::certificates::certificate::Certificate;
+use crate::shell::certificates::last_good;
+use crate::shell::certificates::pairs::Pair;
 
 /// Makes a certificate for the hostname, of the hostname.
 pub(super) fn self_signed(

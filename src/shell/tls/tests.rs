@@ -7,9 +7,9 @@ use rcgen::{DistinguishedName, DnType, KeyPair};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::shell::certificate::Fault;
-use crate::shell::certificate_files::Pair;
-use crate::shell::certificate_files::PairError;
+use crate::shell::certificates::certificate::Fault;
+use crate::shell::certificates::pairs::Pair;
+use crate::shell::certificates::pairs::PairError;
 
 pub(super) fn domain(name: &str) -> Domain {
     Domain::parse(name).unwrap()

@@ -7,7 +7,7 @@ use rcgen::{CertificateParams, CertifiedIssuer, DnType, KeyPair};
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::shell::certificate_files::Pair;
+use crate::shell::certificates::pairs::Pair;
 
 /// 2026-06-15T00:00:00Z
 const JUNE: Timestamp = Timestamp::from_seconds(1_781_481_600);
@@ -152,7 +152,7 @@ proptest! {
         // Without an authority nothing is verified, and what is valid goes first.
         let tls = Tls::start(&found, &Kept::default(), &host(), JUNE).unwrap();
         let chosen = shown(&tls);
-        let valid = super::super::certificate::seen(&chosen).unwrap().validity.unwrap();
+        let valid = crate::shell::certificates::certificate::seen(&chosen).unwrap().validity.unwrap();
         let is_valid = valid.from <= JUNE && JUNE < valid.to;
         prop_assert_eq!(is_valid, recipes.iter().any(|one| one.is_valid()));
     }
@@ -177,7 +177,7 @@ proptest! {
             verified |= recipe.is_verified();
             valid |= recipe.is_valid();
             prop_assert_eq!(is_taken(&shown(&tls)), verified);
-            let chosen = super::super::certificate::seen(&shown(&tls)).unwrap().validity.unwrap();
+            let chosen = crate::shell::certificates::certificate::seen(&shown(&tls)).unwrap().validity.unwrap();
             prop_assert_eq!(chosen.from <= JUNE && JUNE < chosen.to, valid);
             prop_assert_eq!(tls.served(), 1);
         }

@@ -1,4 +1,4 @@
-use chopar::smtp::hook::{Fact, Hook, Progress, Request, Verdict};
+use chopar::hook::{Fact, Hook, Progress, Request, Verdict};
 
 /// What comes from a hook's helper, or (odd first byte) from a relay that has fallen into other hands; in two pieces. What
 /// is added to a message is whole header fields, what is said to a client is printable, and a request brings no variable

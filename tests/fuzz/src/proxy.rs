@@ -1,5 +1,5 @@
 use chopar::limits::PROXY_HEADER_BYTES_MAX;
-use chopar::smtp::proxy::{HeaderReader, Origin, ProxyError};
+use chopar::proxy::{HeaderReader, Origin, ProxyError};
 
 /// The beginning of a connection from a proxy. It is read the same in any pieces, nothing behind the header is taken,
 /// and the header is no longer than it may be. The first byte is the length of the pieces.

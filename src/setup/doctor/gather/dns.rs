@@ -11,7 +11,7 @@ use crate::setup::doctor::judge::dns::{Delivery, Facts, Policy, report_addresses
 use crate::setup::record::Value;
 use crate::setup::zone::{Purpose, compare};
 use crate::setup::{survey, zone};
-use crate::shell::time::wall;
+use crate::shell::process::time::wall;
 
 /// What there is to know.
 pub fn gather(examination: &Examination, domain: &Domain) -> Facts {

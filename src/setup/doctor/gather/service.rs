@@ -17,8 +17,8 @@ use crate::setup::acme::managed;
 use crate::setup::doctor::Examination;
 use crate::setup::doctor::judge::dns::Delivery;
 use crate::setup::doctor::judge::service::{Admin, Daemon, Facts, Queue, Unit, exposure};
-use crate::shell::loading::{self, LoadError};
-use crate::shell::time::wall;
+use crate::shell::files::loading::{self, LoadError};
+use crate::shell::process::time::wall;
 
 /// What there is to know.
 pub fn gather(examination: &Examination) -> Facts {

@@ -11,7 +11,7 @@ use crate::date::Timestamp;
 use crate::mail::header::Header;
 use crate::setup::doctor::Examination;
 use crate::setup::doctor::judge::signing::{Facts, Signed};
-use crate::shell::time::wall;
+use crate::shell::process::time::wall;
 
 /// What there is to know.
 pub fn gather(examination: &Examination, domain: &Domain) -> Facts {

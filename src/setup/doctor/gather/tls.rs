@@ -9,8 +9,8 @@ use crate::setup::acme::arrival::lead_to_missing;
 use crate::setup::doctor::Examination;
 use crate::setup::doctor::judge::ports::Role;
 use crate::setup::doctor::judge::tls::{Coming, Facts, Said};
-use crate::shell::handshake::{Offer, Old, shake, speaks};
-use crate::shell::time::{SystemEntropy, wall};
+use crate::shell::net::handshake::{Offer, Old, shake, speaks};
+use crate::shell::process::time::{SystemEntropy, wall};
 
 /// What there is to know.
 pub fn gather(examination: &Examination) -> Facts {

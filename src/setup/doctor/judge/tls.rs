@@ -7,7 +7,7 @@ use crate::setup::doctor::checks::{
     AUTH, AUTH_CLEAR, STARTTLS, TLS_CHAIN, TLS_DAYS, TLS_HANDSHAKE, TLS_NAME, TLS_VERSIONS,
 };
 use crate::setup::doctor::finding::Finding;
-use crate::shell::handshake::Shown;
+use crate::shell::net::handshake::Shown;
 
 /// What one port has said.
 #[derive(Clone, Debug)]

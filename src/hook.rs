@@ -1,0 +1,478 @@
+//! What is said to a hook, and what it says: a message and its facts to a program of the operator's, and its verdict.
+//!
+//! ```text
+//! request = *( NAME "=" value CRLF ) CRLF body "." CRLF        ; dots stuffed as in DATA
+//! answer  = "EXIT" SP code SP bytes CRLF output                ; what the program wrote to standard output
+//!         / "FAILED" SP text CRLF                              ; it gave no exit code
+//! ```
+//!
+//! The request is written on the sandboxed side by [`Hook`], which reads the answer and judges it; the side that runs the
+//! program reads the request by [`Request`]. Invariants: no fact has another name than those of [`Fact`]; what is added
+//! to a message is whole header fields; whatever is not understood defers.
+
+use crate::escape::one_line;
+use crate::limits::{
+    HOOK_FACTS_BYTES_MAX, HOOK_OUTPUT_BYTES_MAX, HOOK_VALUE_BYTES_MAX, REPLY_TEXT_CHARS_MAX,
+    TEXT_LINE_BYTES_MAX,
+};
+
+use crate::smtp::data::{Decoder, Encoder, Framing, LongLines};
+
+/// What the helper is asked for in place of the target of an alias.
+pub const HOOK: &str = "hook";
+
+/// What a hook is told of a message; the names are those of its environment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fact {
+    /// The address of the client.
+    RemoteAddr,
+    /// The name that it gave in EHLO.
+    EhloDomain,
+    /// The reverse-path; empty for the null one.
+    MailFrom,
+    /// The recipients, with spaces between them. A long list is cut behind an address.
+    RcptTo,
+    /// The login, where there was one.
+    AuthAs,
+    /// `1` over TLS, else empty.
+    OnTls,
+    /// `1` where the reverse-path is of a served domain, else empty.
+    FromLocalDomain,
+    /// `1` where SPF passed, else empty.
+    SpfPass,
+    /// The result of SPF as Authentication-Results names it.
+    SpfResult,
+    /// The domains of the DKIM signatures that are right, with spaces between them.
+    DkimPass,
+    /// The result of DMARC as Authentication-Results names it.
+    DmarcResult,
+    /// The id that the message has or will have in the queue.
+    QueueId,
+}
+
+impl Fact {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::RemoteAddr,
+        Self::EhloDomain,
+        Self::MailFrom,
+        Self::RcptTo,
+        Self::AuthAs,
+        Self::OnTls,
+        Self::FromLocalDomain,
+        Self::SpfPass,
+        Self::SpfResult,
+        Self::DkimPass,
+        Self::DmarcResult,
+        Self::QueueId,
+    ];
+
+    /// The name of the variable.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RemoteAddr => "REMOTE_ADDR",
+            Self::EhloDomain => "EHLO_DOMAIN",
+            Self::MailFrom => "MAIL_FROM",
+            Self::RcptTo => "RCPT_TO",
+            Self::AuthAs => "AUTH_AS",
+            Self::OnTls => "ON_TLS",
+            Self::FromLocalDomain => "FROM_LOCAL_DOMAIN",
+            Self::SpfPass => "SPF_PASS",
+            Self::SpfResult => "SPF_RESULT",
+            Self::DkimPass => "DKIM_PASS",
+            Self::DmarcResult => "DMARC_RESULT",
+            Self::QueueId => "QUEUE_ID",
+        }
+    }
+}
+
+/// What becomes of the message.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// It is taken.
+    Accept {
+        /// Header fields to be put in front of it, each with its CRLF.
+        fields: Vec<u8>,
+        /// Whether the hook wrote something that is no header field, which is left out with all that it wrote.
+        junk: bool,
+    },
+    /// 550 5.7.1 with this text: printable ASCII.
+    Refuse {
+        /// The last line that the hook wrote, or words for it.
+        text: String,
+    },
+    /// 451 4.7.0. The text is for the log, not for the client.
+    Defer {
+        /// What happened.
+        text: String,
+    },
+}
+
+/// A question to a hook, on the side that asks.
+pub struct Hook {
+    body: Encoder,
+    answer: Vec<u8>,
+}
+
+impl Hook {
+    /// Writes the facts to `out`. The body follows: [`Self::on_body`], [`Self::on_body_end`].
+    pub fn new(facts: &[(Fact, &str)], out: &mut Vec<u8>) -> Self {
+        for (fact, value) in facts {
+            out.extend_from_slice(fact.name().as_bytes());
+            out.push(b'=');
+            // In one line, whatever is in it; nothing that the parsers let through is changed by this.
+            let shown = value.chars().map(|c| if c.is_control() { '?' } else { c });
+            out.extend_from_slice(cut(shown.collect::<String>().as_str()).as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+        out.extend_from_slice(b"\r\n");
+        Self {
+            body: Encoder::default(),
+            answer: Vec::new(),
+        }
+    }
+
+    /// Writes a piece of the message.
+    pub fn on_body(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        self.body.encode(bytes, out);
+    }
+
+    /// Writes the end of the message.
+    pub fn on_body_end(&mut self, out: &mut Vec<u8>) {
+        std::mem::take(&mut self.body).finish(out);
+    }
+
+    /// Bytes of the answer came; gives the verdict once it is whole.
+    pub fn on_bytes(&mut self, bytes: &[u8]) -> Option<Verdict> {
+        self.answer.extend_from_slice(bytes);
+        match read_answer(&self.answer) {
+            Ok(Some(verdict)) => Some(verdict),
+            Ok(None) if self.answer.len() <= ANSWER_BYTES_MAX => None,
+            Ok(None) | Err(NotAnAnswer) => Some(Verdict::Defer {
+                text: "the helper sent something that is no answer".to_owned(),
+            }),
+        }
+    }
+}
+
+/// The answer to a hook that ended by itself.
+pub fn write_exit(code: u8, output: &[u8]) -> Vec<u8> {
+    let output = output.get(..HOOK_OUTPUT_BYTES_MAX).unwrap_or(output);
+    let mut answer = format!("EXIT {code} {}\r\n", output.len()).into_bytes();
+    answer.extend_from_slice(output);
+    answer
+}
+
+/// The answer to a hook that gave no exit code.
+pub fn write_failed(why: &str) -> Vec<u8> {
+    format!("FAILED {}\r\n", one_line(why)).into_bytes()
+}
+
+/// A value that is too long for an environment, cut at a space where it has one.
+fn cut(value: &str) -> &str {
+    let mut end = HOOK_VALUE_BYTES_MAX;
+    while !value.is_char_boundary(end) && end < value.len() {
+        end = end.saturating_sub(1);
+    }
+    match value.get(..end).filter(|front| front.len() < value.len()) {
+        Some(front) => front.rsplit_once(' ').map_or(front, |(front, _)| front),
+        None => value,
+    }
+}
+
+/// What is no answer.
+struct NotAnAnswer;
+
+fn read_answer(answer: &[u8]) -> Result<Option<Verdict>, NotAnAnswer> {
+    let Some(end) = answer.windows(2).position(|pair| pair == b"\r\n") else {
+        return Ok(None);
+    };
+    let (line, rest) = answer.split_at_checked(end).ok_or(NotAnAnswer)?;
+    let output = rest.get(2..).unwrap_or_default();
+    let line = std::str::from_utf8(line).map_err(|_| NotAnAnswer)?;
+    if let Some(why) = line.strip_prefix("FAILED ") {
+        return Ok(Some(Verdict::Defer {
+            text: one_line(why),
+        }));
+    }
+    let numbers = line.strip_prefix("EXIT ").ok_or(NotAnAnswer)?;
+    let (code, len) = numbers.split_once(' ').ok_or(NotAnAnswer)?;
+    let code: u8 = code.parse().map_err(|_| NotAnAnswer)?;
+    let len: usize = len.parse().map_err(|_| NotAnAnswer)?;
+    if len > HOOK_OUTPUT_BYTES_MAX {
+        return Err(NotAnAnswer);
+    }
+    Ok(output.get(..len).map(|output| judge(code, output)))
+}
+
+fn judge(code: u8, output: &[u8]) -> Verdict {
+    match code {
+        0 => match header_fields(output) {
+            Some(fields) => Verdict::Accept {
+                fields,
+                junk: false,
+            },
+            None => Verdict::Accept {
+                fields: Vec::new(),
+                junk: true,
+            },
+        },
+        20 => Verdict::Refuse {
+            text: last_line(output).unwrap_or_else(|| "refused".to_owned()),
+        },
+        code => Verdict::Defer {
+            text: match last_line(output) {
+                Some(line) => format!("exit code {code}: {line}"),
+                None => format!("exit code {code}"),
+            },
+        },
+    }
+}
+
+/// The last line with something on it, for a reply or the log.
+pub fn last_line(output: &[u8]) -> Option<String> {
+    let line = output.rsplit(|byte| *byte == b'\n').find_map(|line| {
+        let line = line.trim_ascii();
+        (!line.is_empty()).then_some(line)
+    })?;
+    let text = one_line(&String::from_utf8_lossy(line));
+    Some(text.chars().take(REPLY_TEXT_CHARS_MAX).collect())
+}
+
+/// What a hook wrote, if it is nothing but header fields (RFC 5322 section 2.2), with CRLF for whatever line end it
+/// used. Bytes over 126 are let through, since header fields may be UTF-8 (RFC 6532).
+fn header_fields(output: &[u8]) -> Option<Vec<u8>> {
+    let mut fields = Vec::new();
+    let text = output.strip_suffix(b"\n").unwrap_or(output);
+    if text.is_empty() {
+        return Some(fields);
+    }
+    for line in text.split(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let (first, rest) = line.split_first()?;
+        let folded = matches!(first, b' ' | b'\t');
+        let is_good = match folded {
+            true => !fields.is_empty() && !rest.trim_ascii().is_empty(),
+            false => {
+                let colon = line.iter().position(|byte| *byte == b':')?;
+                let name = line.get(..colon)?;
+                !name.is_empty() && name.iter().all(u8::is_ascii_graphic)
+            }
+        };
+        let printable = |byte: &u8| *byte == b'\t' || !byte.is_ascii_control();
+        if !is_good || !line.iter().all(printable) || line.len() > TEXT_LINE_BYTES_MAX {
+            return None;
+        }
+        fields.extend_from_slice(line);
+        fields.extend_from_slice(b"\r\n");
+    }
+    std::str::from_utf8(&fields).is_ok().then_some(fields)
+}
+
+/// A request, on the side that runs the program.
+#[derive(Default)]
+pub struct Request {
+    facts: Vec<(Fact, String)>,
+    taken: usize,
+    line: Vec<u8>,
+    body: Option<Decoder>,
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Progress {
+    /// More is to come.
+    More,
+    /// It is whole.
+    Whole,
+    /// It is none, and its peer is not to be believed.
+    Malformed,
+}
+
+impl Request {
+    /// Bytes came; what they hold of the message is appended to `body`.
+    pub fn on_bytes(&mut self, mut input: &[u8], body: &mut Vec<u8>) -> Progress {
+        loop {
+            if let Some(decoder) = &mut self.body {
+                let whole = decoder.decode(&mut input, body);
+                return match (decoder.fault(), whole) {
+                    (Some(_), _) => Progress::Malformed,
+                    (None, true) => Progress::Whole,
+                    (None, false) => Progress::More,
+                };
+            }
+            let Some((&byte, rest)) = input.split_first() else {
+                return Progress::More;
+            };
+            input = rest;
+            self.taken = self.taken.saturating_add(1);
+            if self.taken > HOOK_FACTS_BYTES_MAX {
+                return Progress::Malformed;
+            }
+            self.line.push(byte);
+            if let Some(line) = self.line.strip_suffix(b"\r\n") {
+                if line.is_empty() {
+                    self.body = Some(Decoder::new(Framing::Dot, LongLines::Take));
+                } else {
+                    match read_fact(line) {
+                        Some(fact) => self.facts.push(fact),
+                        None => return Progress::Malformed,
+                    }
+                }
+                self.line.clear();
+            }
+        }
+    }
+
+    /// The facts, once the request is whole.
+    pub fn facts(&self) -> &[(Fact, String)] {
+        &self.facts
+    }
+}
+
+fn read_fact(line: &[u8]) -> Option<(Fact, String)> {
+    let line = std::str::from_utf8(line).ok()?;
+    let (name, value) = line.split_once('=')?;
+    let fact = Fact::ALL.into_iter().find(|fact| fact.name() == name)?;
+    let fits = value.len() <= HOOK_VALUE_BYTES_MAX && !value.contains(char::is_control);
+    fits.then(|| (fact, value.to_owned()))
+}
+
+/// Bytes of an answer: its line and the output.
+const ANSWER_BYTES_MAX: usize = HOOK_OUTPUT_BYTES_MAX + 2_048;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn verdict(answer: &[u8]) -> Option<Verdict> {
+        Hook::new(&[], &mut Vec::new()).on_bytes(answer)
+    }
+
+    fn accepted(output: &str) -> Option<String> {
+        match verdict(&write_exit(0, output.as_bytes())) {
+            Some(Verdict::Accept { fields, junk }) => {
+                (!junk).then(|| String::from_utf8(fields).expect("UTF-8"))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn header_lines_of_a_hook_that_accepts_are_taken_with_any_line_end() {
+        assert_eq!(accepted(""), Some(String::new()));
+        assert_eq!(
+            accepted("X-Spam: no\nX-Score: 1\r\n\ttests=A\n"),
+            Some("X-Spam: no\r\nX-Score: 1\r\n\ttests=A\r\n".into())
+        );
+    }
+
+    #[test]
+    fn what_is_no_header_field_is_left_out() {
+        for junk in [
+            "all is well\n",
+            " folded: first\n",
+            "X-A: b\n\nbody\n",
+            "X-A: b\n \t\n",
+            "X A: b\n",
+            ": b\n",
+            "X-A: \u{1}\n",
+            "X-A: b\rX-B: c\n",
+        ] {
+            assert_eq!(accepted(junk), None, "{junk:?}");
+        }
+        assert_eq!(accepted(&format!("X-A: {}\n", "b".repeat(1_000))), None);
+    }
+
+    #[test]
+    fn twenty_refuses_with_the_last_line_and_the_rest_defers() {
+        let refuse = |text: &str| {
+            Some(Verdict::Refuse {
+                text: text.to_owned(),
+            })
+        };
+        assert_eq!(
+            verdict(&write_exit(20, b"x\nspam\x1b!\n\n")),
+            refuse("spam !")
+        );
+        assert_eq!(verdict(&write_exit(20, b"")), refuse("refused"));
+        for answer in [
+            write_exit(75, b"later"),
+            write_exit(1, b""),
+            write_failed("no time\r\nEXIT 0 0"),
+            b"250 ok\r\n".to_vec(),
+            b"EXIT 300 0\r\n".to_vec(),
+            b"EXIT 0 99999999\r\n".to_vec(),
+            vec![b'x'; ANSWER_BYTES_MAX + 1],
+        ] {
+            assert!(
+                matches!(verdict(&answer), Some(Verdict::Defer { .. })),
+                "{answer:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn facts_and_message_arrive_as_they_were_sent() {
+        let mut wire = Vec::new();
+        let facts = [
+            (Fact::MailFrom, "a=b@c.example"),
+            (Fact::EhloDomain, "x\r\nLD_PRELOAD=y"),
+        ];
+        let mut hook = Hook::new(&facts, &mut wire);
+        hook.on_body(b"A: b\r\n\r\n.dot\r\n", &mut wire);
+        hook.on_body_end(&mut wire);
+        let mut request = Request::default();
+        let mut body = Vec::new();
+        assert_eq!(request.on_bytes(&wire, &mut body), Progress::Whole);
+        assert_eq!(body, b"A: b\r\n\r\n.dot\r\n");
+        assert_eq!(
+            request.facts(),
+            [
+                (Fact::MailFrom, "a=b@c.example".to_owned()),
+                (Fact::EhloDomain, "x??LD_PRELOAD=y".to_owned())
+            ]
+        );
+    }
+
+    #[test]
+    fn a_name_that_is_no_fact_is_not_believed() {
+        for wire in ["LD_PRELOAD=x\r\n", "MAIL_FROM\r\n", "MAIL_FROM=\u{7}\r\n"] {
+            let mut request = Request::default();
+            assert_eq!(
+                request.on_bytes(wire.as_bytes(), &mut Vec::new()),
+                Progress::Malformed,
+                "{wire:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_list_of_recipients_is_cut_behind_an_address() {
+        let list = "someone@example.com ".repeat(10_000);
+        let mut wire = Vec::new();
+        let _hook = Hook::new(&[(Fact::RcptTo, &list)], &mut wire);
+        let mut request = Request::default();
+        assert_eq!(
+            request.on_bytes(&wire, &mut Vec::new()),
+            Progress::More,
+            "the body is to come"
+        );
+        let (_, value) = request.facts().first().expect("a fact");
+        assert!(value.len() > HOOK_VALUE_BYTES_MAX - 40 && value.ends_with("@example.com"));
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_make_no_difference(output in proptest::collection::vec(any::<u8>(), 0..200), code in any::<u8>(), at in 0..40_usize) {
+            let wire = write_exit(code, &output);
+            let mut hook = Hook::new(&[], &mut Vec::new());
+            let (front, back) = wire.split_at(at.min(wire.len()));
+            let first = hook.on_bytes(front);
+            let whole = if first.is_some() { first } else { hook.on_bytes(back) };
+            prop_assert_eq!(whole, verdict(&wire));
+        }
+    }
+}

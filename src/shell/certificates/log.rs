@@ -1,0 +1,94 @@
+//! What is wrong with certificates is logged at once, and where it does not pass by itself, again each day.
+
+use std::path::Path;
+
+use crate::clock::Instant;
+use crate::engine::log::{Level, Line};
+use crate::limits::CERTIFICATE_WARNING_INTERVAL;
+use crate::shell::process::log;
+use crate::shell::tls::{Finding, Tls};
+
+/// What has been said, and when. No longer than what is wrong.
+#[derive(Debug, Default)]
+pub(in crate::shell) struct CertificateLog {
+    said: Vec<(Finding, Instant)>,
+    has_spoken: bool,
+}
+
+impl CertificateLog {
+    /// Whether [`Self::due`] was never asked.
+    pub(in crate::shell) fn is_new(&self) -> bool {
+        !self.has_spoken
+    }
+
+    /// What of all that is wrong now is to be said now.
+    pub(in crate::shell) fn due(&mut self, findings: Vec<Finding>, now: Instant) -> Vec<Finding> {
+        self.has_spoken = true;
+        self.said.retain(|(finding, _)| findings.contains(finding));
+        let mut due = Vec::new();
+        for finding in findings {
+            let said = self.said.iter_mut().find(|(said, _)| *said == finding);
+            match said {
+                Some((_, at)) => {
+                    if finding.is_pressing() && now.since(*at) >= CERTIFICATE_WARNING_INTERVAL {
+                        *at = now;
+                        due.push(finding);
+                    }
+                }
+                None => {
+                    self.said.push((finding.clone(), now));
+                    due.push(finding);
+                }
+            }
+        }
+        due
+    }
+}
+
+/// Keeps the certificates that are served for the next start. Without that the relay goes on; the log says so.
+pub(in crate::shell) fn keep_certificates(state_dir: &Path, tls: &Tls) {
+    if let Err(error) = tls.keep(state_dir) {
+        let line = Line::new(Level::Warning, "certificate");
+        log::write(&line.with(
+            "cause",
+            format!("it is not kept for the next start: {error}"),
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::date::Timestamp;
+    use crate::shell::tls::{Cause, Shown};
+
+    fn finding(cause: Cause) -> Finding {
+        let name = "a".into();
+        let shown = Shown::LastGood;
+        Finding { name, cause, shown }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_at_once_and_daily_and_a_stage_of_expiry_once() {
+        let to = Timestamp::from_seconds(1_000_000);
+        let gone = || finding(Cause::Gone);
+        let expires = |days| finding(Cause::Expires { to, days });
+        let mut log = CertificateLog::default();
+        assert!(log.is_new());
+        let start = Instant::START;
+        let day = CERTIFICATE_WARNING_INTERVAL;
+        let all = log.due(vec![gone(), expires(20)], start);
+        assert_eq!(all, [gone(), expires(20)]);
+        assert!(!log.is_new());
+        let mut at = |findings, at| log.due(findings, at);
+        let almost = start.after(day - Duration::from_secs(1));
+        assert_eq!(at(vec![gone(), expires(20)], almost), []);
+        let later = start.after(day);
+        assert_eq!(at(vec![gone(), expires(20)], later), [gone()]);
+        assert_eq!(at(vec![expires(7)], later), [expires(7)]);
+        // It was mended and is wrong again.
+        assert_eq!(at(vec![gone()], later), [gone()]);
+    }
+}

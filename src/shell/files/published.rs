@@ -1,0 +1,101 @@
+//! `state_dir/names.json`: what programs of this machine must know of the configuration, which they may not be able to read.
+//!
+//! It is written at each start and reload, and everybody may read it: whose mail the machine writes, where the sockets are.
+//! `sendmail` reads it where the configuration folder is closed to its caller, with the daemon up and down.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::engine::log::{Level, Line};
+use crate::policy::relay::own_domain;
+use crate::shell::files::replace::replace;
+use crate::shell::process::log;
+
+/// What is published.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Names {
+    /// The configuration folder that it is of.
+    pub config: PathBuf,
+    /// The name of the host.
+    pub hostname: String,
+    /// The domain in whose name programs of this machine write.
+    pub mail_domain: String,
+    /// Where the sockets are.
+    pub runtime_dir: PathBuf,
+    /// Upper limit for one message, in bytes.
+    pub max_message_size: u64,
+}
+
+impl Names {
+    /// Those of a configuration.
+    pub(in crate::shell) fn of(config: &Config, folder: &Path) -> Self {
+        Self {
+            config: whole(folder),
+            hostname: config.hostname.to_string(),
+            mail_domain: own_domain(config).unwrap_or(&config.hostname).to_string(),
+            runtime_dir: whole(&config.runtime_dir),
+            max_message_size: config.max_message_size,
+        }
+    }
+
+    /// Reads those that the daemon of this configuration folder has published; `None` where there are none of it.
+    pub fn read(state_dir: &Path, folder: &Path) -> Option<Self> {
+        let mut text = String::new();
+        let file = File::open(state_dir.join(FILE)).ok()?;
+        file.take(NAMES_BYTES_MAX).read_to_string(&mut text).ok()?;
+        let names: Self = serde_json::from_str(&text).ok()?;
+        (names.config == whole(folder)).then_some(names)
+    }
+
+    /// Publishes them. Without them mail goes on; the log says so.
+    pub(in crate::shell) fn publish(&self, state_dir: &Path) {
+        let path = state_dir.join(FILE);
+        let written = serde_json::to_vec(self)
+            .map_err(io::Error::from)
+            .and_then(|bytes| replace(&path, &bytes, MODE))
+            // Whatever the umask is.
+            .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(MODE)));
+        if let Err(error) = written {
+            let line = Line::new(Level::Warning, "names").with("file", path.display());
+            log::write(&line.with("cause", error));
+        }
+    }
+}
+
+fn whole(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+const FILE: &str = "names.json";
+const MODE: u32 = 0o644;
+const NAMES_BYTES_MAX: u64 = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_by_everybody_and_only_for_the_folder_that_they_are_of() {
+        let state = tempfile::tempdir().expect("a folder");
+        let names = Names {
+            config: "/etc/chopar".into(),
+            hostname: "mail.example.com".to_owned(),
+            mail_domain: "example.com".to_owned(),
+            runtime_dir: "/run/chopar".into(),
+            max_message_size: 1 << 20,
+        };
+        names.publish(state.path());
+        let about = fs::metadata(state.path().join(FILE)).expect("a file");
+        assert_eq!(about.permissions().mode() & 0o777, 0o644);
+        let read = |folder: &str| Names::read(state.path(), Path::new(folder));
+        assert_eq!(read("/etc/chopar"), Some(names));
+        assert_eq!(read("/etc/other"), None);
+        fs::write(state.path().join(FILE), "{").expect("a file");
+        assert_eq!(read("/etc/chopar"), None);
+    }
+}

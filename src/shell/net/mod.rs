@@ -1,0 +1,11 @@
+//! Sockets and what runs on them: connections, listening sockets, datagrams, TLS handshakes as a client.
+
+pub mod handshake;
+pub mod link;
+pub mod listen;
+pub mod passed;
+pub(super) mod slab;
+pub(super) mod stream;
+pub(super) mod streams;
+pub mod timed;
+pub(super) mod udp;

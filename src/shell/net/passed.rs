@@ -1,0 +1,140 @@
+//! The listening sockets that systemd passes (sd_listen_fds(3)), by the name that FileDescriptorName= of the socket unit gives
+//! them: that of a key of `[listen]`, or `acme-http` and `acme-tls` for the challenges of ACME.
+//!
+//! A socket that is passed is used and the address of its key not bound: systemd has that port, and keeps it. A key that is
+//! turned off stays off. Invariant: each socket that was passed is used, or named in the log.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use listenfd::ListenFd;
+use mio::net::TcpListener;
+
+use crate::engine::log::{Level, Line};
+use crate::shell::process::log;
+
+/// The sockets that systemd passed, by name.
+pub(in crate::shell) struct Passed {
+    sockets: ListenFd,
+    names: Vec<Option<String>>,
+}
+
+/// Sockets that were passed for the challenges of ACME, under the names `acme-http` and `acme-tls`.
+#[derive(Debug, Default)]
+pub struct ChallengeSockets {
+    /// For HTTP-01.
+    pub http: Vec<std::net::TcpListener>,
+    /// For TLS-ALPN-01.
+    pub tls: Vec<std::net::TcpListener>,
+}
+
+impl Passed {
+    /// Takes them over; a second call finds none.
+    pub(in crate::shell) fn take() -> Self {
+        // The names first: listenfd clears the variables that it reads.
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let sockets = ListenFd::from_env();
+        let names = names.split(':').map(|name| Some(name.to_owned()));
+        // Without sockets, the variable was meant for another process.
+        let names = names.take(sockets.len()).collect();
+        Self { sockets, names }
+    }
+
+    /// The sockets of a key that takes no others; nothing where none was passed.
+    pub(in crate::shell) fn listeners(&mut self, key: &'static str) -> Option<Vec<TcpListener>> {
+        let found = self.of_name(key);
+        let is_any = !found.is_empty();
+        is_any.then(|| found.into_iter().map(TcpListener::from_std).collect())
+    }
+
+    /// The sockets of a key that has addresses, in their place; nothing where none was passed.
+    pub(in crate::shell) fn instead_of(
+        &mut self,
+        key: &'static str,
+        addresses: &[SocketAddr],
+    ) -> Option<Vec<TcpListener>> {
+        let found = self.of_name(key);
+        if found.is_empty() {
+            return None;
+        }
+        if addresses.is_empty() {
+            let cause = format!("listen.{key} is [], so nobody answers there");
+            let cure = format!(
+                "systemctl disable --now {0} && systemctl mask {0}",
+                unit(key)
+            );
+            say_unused(key, &cause, &cure);
+            return Some(Vec::new());
+        }
+        let passed: BTreeSet<SocketAddr> = found
+            .iter()
+            .filter_map(|socket| socket.local_addr().ok())
+            .collect();
+        if passed != addresses.iter().copied().collect() {
+            let line = Line::new(Level::Warning, "socket-differs").with("key", key);
+            let line = line
+                .with("passed", list(&passed))
+                .with("configured", list(&addresses.iter().copied().collect()));
+            let cure = format!("set ListenStream= of {}, or mask it", unit(key));
+            log::write(&line.with("cure", cure));
+        }
+        Some(found.into_iter().map(TcpListener::from_std).collect())
+    }
+
+    /// What is left: the sockets for challenges; any other has a name that nothing here has.
+    pub(in crate::shell) fn challenges(mut self) -> ChallengeSockets {
+        let sockets = ChallengeSockets {
+            http: self.of_name("acme-http"),
+            tls: self.of_name("acme-tls"),
+        };
+        for (index, name) in self.names.into_iter().enumerate() {
+            let Some(name) = name else {
+                continue;
+            };
+            // Whatever it is, it is closed: else each program that the helper starts would have it.
+            drop(self.sockets.take_tcp_listener(index));
+            drop(self.sockets.take_unix_listener(index));
+            drop(self.sockets.take_udp_socket(index));
+            drop(self.sockets.take_unix_datagram(index));
+            let cure = "set FileDescriptorName= of its socket unit to a key of [listen], acme-http or acme-tls";
+            say_unused(&name, "nothing here has this name", cure);
+        }
+        sockets
+    }
+
+    /// The sockets of a name, which do not block; one that does not listen is named in the log.
+    fn of_name(&mut self, key: &str) -> Vec<std::net::TcpListener> {
+        let Self { sockets, names } = self;
+        let named = names.iter_mut().enumerate();
+        let named = named.filter(|(_, name)| name.as_deref() == Some(key));
+        let taken = named.filter_map(|(index, name)| {
+            *name = None;
+            let socket = sockets.take_tcp_listener(index).ok().flatten();
+            let socket = socket.filter(|socket| socket.set_nonblocking(true).is_ok());
+            if socket.is_none() {
+                say_unused(
+                    key,
+                    "not a TCP socket that listens",
+                    "set ListenStream= to a port",
+                );
+            }
+            socket
+        });
+        taken.collect()
+    }
+}
+
+/// The socket unit of a key, as it is installed.
+pub(in crate::shell) fn unit(key: &str) -> String {
+    format!("chopar-{key}.socket")
+}
+
+fn say_unused(name: &str, cause: &str, cure: &str) {
+    let line = Line::new(Level::Warning, "socket-unused").with("name", name);
+    log::write(&line.with("cause", cause).with("cure", cure));
+}
+
+fn list(addresses: &BTreeSet<SocketAddr>) -> String {
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    addresses.join(",")
+}

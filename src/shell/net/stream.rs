@@ -1,0 +1,515 @@
+//! One connection: TCP or Unix, in clear or under TLS, read and written without ever waiting.
+//!
+//! ```text
+//!   Connecting --> Open --StartTls--> Upgrading --output is out--> Securing --handshake--> Open
+//!                    |                                                                      |
+//!                    '------------------ Close --> Closing --output is out--> Lingering <---'
+//! ```
+//!
+//! Readiness comes as edges and is kept until the system says that there is nothing more. What is sent is kept only
+//! until the kernel takes it. An orderly close says so in TLS, shuts the sending half, and then reads and discards
+//! for a while: closing a socket with unread input would reset it, and the peer would lose the reply that says why.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
+use rustls::Connection;
+
+use crate::engine::event::{ConnId, Lost, TlsSession, TlsSide};
+use crate::limits::{LINGER_BYTES_MAX, OUTPUT_BYTES_MAX};
+use crate::shell::tls::Tls;
+
+/// A socket of either kind.
+#[derive(Debug)]
+pub(in crate::shell) enum Socket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A process of this machine.
+    Unix(UnixStream),
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(in crate::shell) struct Stream {
+    /// Its name for the engine.
+    pub(in crate::shell) conn: ConnId,
+    socket: Socket,
+    tls: Option<Box<Connection>>,
+    stage: Stage,
+    output: Vec<u8>,
+    written: usize,
+    drain_owed: bool,
+    inflow: Inflow,
+    writable: bool,
+    /// Which side began it.
+    side: Side,
+}
+
+/// Which side began a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Side {
+    /// The peer. What cannot be answered need not be read.
+    Theirs,
+    /// We. What the peer said before it went is the answer to what we had sent, and is read to its end.
+    Ours,
+}
+
+/// What there is to be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Inflow {
+    /// Nothing; an edge will come.
+    Empty,
+    /// Perhaps something.
+    Waiting,
+    /// Perhaps something, and then the end, for which no further edge comes.
+    Ending,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Connecting,
+    Open,
+    Upgrading(TlsSide),
+    Securing(TlsSide),
+    Closing,
+    Lingering { discarded: usize },
+}
+
+/// What came of one attempt to read.
+#[derive(Debug, Eq, PartialEq)]
+pub(in crate::shell) enum Input {
+    /// So many bytes were read.
+    Bytes(usize),
+    /// So many bytes went into TLS, and gave none.
+    Progress(usize),
+    /// The connection stands.
+    Connected,
+    /// The handshake is done.
+    Secured(TlsSession),
+    /// Nothing more for now.
+    Nothing,
+    /// The connection is gone.
+    Lost(Lost),
+}
+
+/// What came of writing.
+#[derive(Debug, Eq, PartialEq)]
+pub(in crate::shell) enum Output {
+    /// Everything is out, and somebody is to hear of it.
+    Drained,
+    /// Nothing to tell.
+    Idle,
+    /// The connection is gone.
+    Lost(Lost),
+}
+
+impl Socket {
+    /// Tells the poll of it, once and for both directions.
+    pub(in crate::shell) fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Self::Tcp(stream) => registry.register(stream, token, both),
+            Self::Unix(stream) => registry.register(stream, token, both),
+        }
+    }
+
+    fn shutdown(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
+    /// Whether a connection that was begun stands.
+    fn is_connected(&self) -> io::Result<bool> {
+        let Self::Tcp(stream) = self else {
+            return Ok(true);
+        };
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+        match stream.peer_addr() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Read for Socket {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(into),
+            Self::Unix(stream) => stream.read(into),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, bytes: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write_vectored(bytes),
+            Self::Unix(stream) => stream.write_vectored(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream {
+    /// A connection that stands.
+    pub(in crate::shell) fn accepted(socket: Socket, conn: ConnId) -> Self {
+        Self::new(socket, conn, Stage::Open, Side::Theirs)
+    }
+
+    /// A connection that was begun.
+    pub(in crate::shell) fn connecting(socket: Socket, conn: ConnId) -> Self {
+        Self::new(socket, conn, Stage::Connecting, Side::Ours)
+    }
+
+    fn new(socket: Socket, conn: ConnId, stage: Stage, side: Side) -> Self {
+        Self {
+            conn,
+            socket,
+            tls: None,
+            stage,
+            output: Vec::new(),
+            written: 0,
+            drain_owed: false,
+            inflow: Inflow::Waiting,
+            writable: true,
+            side,
+        }
+    }
+
+    /// The poll says that there is something; `ended` that the peer will send no more.
+    pub(in crate::shell) fn on_ready(&mut self, readable: bool, writable: bool, ended: bool) {
+        // That a connection stands shows as room for output.
+        if ended {
+            self.inflow = Inflow::Ending;
+        } else if readable || matches!(self.stage, Stage::Connecting) {
+            self.look_again();
+        }
+        self.writable |= writable;
+    }
+
+    /// Whether reading may bring something that may be taken. `wanted` is what the engine says.
+    pub(in crate::shell) fn may_read(&self, wanted: bool) -> bool {
+        let allowed = match self.stage {
+            Stage::Open => wanted && self.output.len() <= OUTPUT_BYTES_MAX,
+            Stage::Upgrading(_) => false,
+            Stage::Connecting | Stage::Securing(_) | Stage::Closing | Stage::Lingering { .. } => {
+                true
+            }
+        };
+        allowed && self.is_readable()
+    }
+
+    /// Whether there is input that has not been asked for yet.
+    pub(in crate::shell) fn is_readable(&self) -> bool {
+        self.inflow != Inflow::Empty
+    }
+
+    /// Whether something that was sent is not out yet.
+    pub(in crate::shell) fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// Whether the engine has closed it.
+    pub(in crate::shell) fn is_closing(&self) -> bool {
+        matches!(self.stage, Stage::Closing | Stage::Lingering { .. })
+    }
+
+    /// Whether its output is out and only its peer is waited for.
+    pub(in crate::shell) fn is_lingering(&self) -> bool {
+        matches!(self.stage, Stage::Lingering { .. })
+    }
+
+    /// Adds to what is to be written.
+    pub(in crate::shell) fn send(&mut self, bytes: Vec<u8>) {
+        self.drain_owed = true;
+        if self.output.is_empty() {
+            self.output = bytes;
+        } else {
+            self.output.extend_from_slice(&bytes);
+        }
+    }
+
+    /// Begins TLS once everything is written.
+    pub(in crate::shell) fn start_tls(&mut self, side: TlsSide) {
+        self.stage = Stage::Upgrading(side);
+    }
+
+    /// Closes in order once everything is written. Nothing is told of it after this.
+    pub(in crate::shell) fn close(&mut self) {
+        self.drain_owed = false;
+        self.look_again();
+        self.stage = Stage::Closing;
+    }
+
+    /// Reads once, or takes the next step of a handshake.
+    pub(in crate::shell) fn read(&mut self, tls: &Tls, into: &mut [u8]) -> Input {
+        match self.stage {
+            Stage::Connecting => self.connect(),
+            Stage::Upgrading(_) => Input::Nothing,
+            Stage::Closing | Stage::Lingering { .. } => self.discard(into),
+            Stage::Open | Stage::Securing(_) if self.tls.is_some() => self.read_tls(tls, into),
+            Stage::Open | Stage::Securing(_) => match self.read_socket(into) {
+                Ok(0) => Input::Lost(Lost::Eof),
+                Ok(len) => Input::Bytes(len),
+                Err(error) => self.failed(&error),
+            },
+        }
+    }
+
+    /// Writes what the kernel takes.
+    pub(in crate::shell) fn write(&mut self, tls: &Tls) -> Output {
+        if matches!(self.stage, Stage::Connecting) || !self.writable {
+            return Output::Idle;
+        }
+        match self.write_all(tls) {
+            Ok(()) if self.output.is_empty() && std::mem::take(&mut self.drain_owed) => {
+                Output::Drained
+            }
+            Ok(()) => Output::Idle,
+            Err(WriteError::Socket(error)) if error.kind() == ErrorKind::WouldBlock => {
+                self.writable = false;
+                Output::Idle
+            }
+            Err(WriteError::Socket(_))
+                if self.side == Side::Ours && matches!(self.stage, Stage::Open) =>
+            {
+                // Nothing more goes out; that it is over shows when all that came has been read.
+                self.output = Vec::new();
+                self.written = 0;
+                self.drain_owed = false;
+                self.writable = false;
+                self.inflow = Inflow::Ending;
+                Output::Idle
+            }
+            Err(WriteError::Socket(error)) => Output::Lost(lost(&error)),
+            Err(WriteError::Tls(cause)) => Output::Lost(Lost::Tls(cause)),
+        }
+    }
+
+    fn connect(&mut self) -> Input {
+        match self.socket.is_connected() {
+            Ok(true) => {
+                self.stage = Stage::Open;
+                Input::Connected
+            }
+            Ok(false) => {
+                self.inflow = Inflow::Empty;
+                Input::Nothing
+            }
+            Err(error) => Input::Lost(lost(&error)),
+        }
+    }
+
+    fn discard(&mut self, into: &mut [u8]) -> Input {
+        match (self.read_socket(into), &mut self.stage) {
+            (Ok(0), _) => {
+                // While there is output the peer may still read it.
+                self.inflow = Inflow::Empty;
+                if self.is_lingering() {
+                    Input::Lost(Lost::Eof)
+                } else {
+                    Input::Nothing
+                }
+            }
+            (Ok(len), Stage::Lingering { discarded }) => {
+                *discarded = discarded.saturating_add(len);
+                if *discarded > LINGER_BYTES_MAX {
+                    return Input::Lost(Lost::Reset);
+                }
+                Input::Progress(len)
+            }
+            (Ok(len), _) => Input::Progress(len),
+            (Err(error), _) => self.failed(&error),
+        }
+    }
+
+    fn read_tls(&mut self, tls: &Tls, into: &mut [u8]) -> Input {
+        let Some(connection) = self.tls.as_deref_mut() else {
+            return Input::Nothing;
+        };
+        match connection.reader().read(into) {
+            Ok(0) => return Input::Lost(Lost::Eof),
+            Ok(len) => return Input::Bytes(len),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            // The stream ended without a close_notify: what came may have been cut by somebody.
+            Err(_) => return Input::Lost(Lost::Reset),
+        }
+        let len = match connection.read_tls(&mut self.socket) {
+            Ok(len) => len,
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Input::Progress(0),
+            Err(error) => return self.failed(&error),
+        };
+        if let Err(error) = connection.process_new_packets() {
+            // The alert that says why; if it does not fit it is not worth waiting for.
+            drop(connection.write_tls(&mut self.socket));
+            return Input::Lost(Lost::Tls(error.to_string()));
+        }
+        let Stage::Securing(side) = &self.stage else {
+            return Input::Progress(len);
+        };
+        if connection.is_handshaking() {
+            return if len == 0 {
+                Input::Lost(Lost::Eof)
+            } else {
+                Input::Progress(len)
+            };
+        }
+        let session = tls.session(connection, side);
+        self.stage = Stage::Open;
+        Input::Secured(session)
+    }
+
+    fn look_again(&mut self) {
+        if self.inflow == Inflow::Empty {
+            self.inflow = Inflow::Waiting;
+        }
+    }
+
+    fn read_socket(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.socket.read(into) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // The kernel had no more than this; whatever comes later comes with an edge of its own, and the
+                // end of the stream, which may already be there, was announced.
+                Ok(len) if len < into.len() && self.inflow == Inflow::Waiting => {
+                    self.inflow = Inflow::Empty;
+                    return Ok(len);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &io::Error) -> Input {
+        if error.kind() == ErrorKind::WouldBlock {
+            self.inflow = Inflow::Empty;
+            return Input::Nothing;
+        }
+        Input::Lost(lost(error))
+    }
+
+    fn write_all(&mut self, tls: &Tls) -> Result<(), WriteError> {
+        self.write_output()?;
+        match &self.stage {
+            Stage::Upgrading(side) => {
+                self.tls = Some(Box::new(tls.connection(side).map_err(WriteError::Tls)?));
+                if let Stage::Upgrading(side) = std::mem::replace(&mut self.stage, Stage::Closing) {
+                    self.stage = Stage::Securing(side);
+                }
+                self.look_again();
+                self.write_output()
+            }
+            Stage::Closing => {
+                if let Some(connection) = self.tls.as_deref_mut() {
+                    connection.send_close_notify();
+                    self.write_output()?;
+                }
+                self.socket.shutdown().map_err(WriteError::Socket)?;
+                self.tls = None;
+                self.look_again();
+                self.stage = Stage::Lingering { discarded: 0 };
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn write_output(&mut self) -> Result<(), WriteError> {
+        let Some(connection) = self.tls.as_deref_mut() else {
+            return self.write_plain();
+        };
+        loop {
+            while connection.wants_write() {
+                match connection.write_tls(&mut self.socket) {
+                    Ok(0) => return Err(WriteError::Socket(ErrorKind::WriteZero.into())),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    Err(error) => return Err(WriteError::Socket(error)),
+                }
+            }
+            let rest = self.output.get(self.written..).unwrap_or_default();
+            if rest.is_empty() || connection.is_handshaking() {
+                break;
+            }
+            let len = connection
+                .writer()
+                .write(rest)
+                .map_err(WriteError::Socket)?;
+            self.written = self.written.saturating_add(len);
+        }
+        self.forget_written();
+        Ok(())
+    }
+
+    fn write_plain(&mut self) -> Result<(), WriteError> {
+        loop {
+            let rest = self.output.get(self.written..).unwrap_or_default();
+            if rest.is_empty() {
+                break;
+            }
+            match self.socket.write(rest) {
+                Ok(0) => return Err(WriteError::Socket(ErrorKind::WriteZero.into())),
+                Ok(len) => self.written = self.written.saturating_add(len),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(WriteError::Socket(error)),
+            }
+        }
+        self.forget_written();
+        Ok(())
+    }
+
+    /// A connection that waits holds no buffer.
+    fn forget_written(&mut self) {
+        if self.written >= self.output.len() {
+            self.output = Vec::new();
+            self.written = 0;
+        }
+    }
+}
+
+#[derive(Debug)]
+enum WriteError {
+    Socket(io::Error),
+    Tls(String),
+}
+
+/// What an error of the socket means.
+pub(in crate::shell) fn lost(error: &io::Error) -> Lost {
+    match error.kind() {
+        ErrorKind::ConnectionRefused => Lost::Refused,
+        // The last are of sockets of this machine: there is none, it is not for us, too many wait there.
+        ErrorKind::TimedOut
+        | ErrorKind::NotFound
+        | ErrorKind::PermissionDenied
+        | ErrorKind::WouldBlock
+        | ErrorKind::HostUnreachable
+        | ErrorKind::NetworkUnreachable
+        | ErrorKind::AddrNotAvailable
+        | ErrorKind::NetworkDown => Lost::Unreachable,
+        _ => Lost::Reset,
+    }
+}
+
+#[cfg(test)]
+mod tests;

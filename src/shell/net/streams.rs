@@ -1,0 +1,286 @@
+//! The connections of the loop: which there are, which have something to do, and which only wait to be gone.
+//!
+//! Invariant: what was sent before a connection is closed is offered to the kernel before the connection goes, however many
+//! close. Where more of them wait than [`LINGERING_MAX`], those that held no place of a session make room first, and of these
+//! the one whose time ends first.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::clock::Instant;
+use crate::engine::event::ConnId;
+use crate::limits::{LINGERING_MAX, SESSIONS_MAX_DEFAULT};
+use crate::shell::net::slab::Slab;
+use crate::shell::net::stream::Stream;
+
+/// All connections, by the index that is in their token.
+pub(in crate::shell) struct Streams {
+    /// Each in a place of its own, so that the table is small when a crowd has gone.
+    streams: Slab<Box<Entry>>,
+    /// By the slot of the engine's id.
+    slots: Vec<Option<(ConnId, usize)>>,
+    ready: VecDeque<usize>,
+    stalled: Vec<usize>,
+    unwritten: Vec<usize>,
+    /// Those that are closing and have been written to since: when each is dropped. In the order in which they make room.
+    closing: [BTreeSet<(Instant, usize)>; 2],
+}
+
+/// What a connection is for, in the order in which those that are closing make room.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::shell) enum Use {
+    /// Something short that takes no place of a session: a refusal, or a page.
+    Brief,
+    /// A session, at either end.
+    Session,
+}
+
+struct Entry {
+    stream: Stream,
+    purpose: Use,
+    /// Where it is in `closing`.
+    drop_at: Option<Instant>,
+    listed: Listed,
+    unwritten: bool,
+}
+
+/// Where an index waits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Listed {
+    Nowhere,
+    Ready,
+    Stalled,
+}
+
+impl Streams {
+    /// Tables with room for all sessions that there may be. Those of their pages that are not used cost nothing.
+    pub(in crate::shell) fn new() -> Self {
+        Self {
+            streams: Slab::with_capacity(SESSIONS_MAX_DEFAULT),
+            slots: Vec::with_capacity(SESSIONS_MAX_DEFAULT),
+            ready: VecDeque::with_capacity(SESSIONS_MAX_DEFAULT),
+            stalled: Vec::with_capacity(SESSIONS_MAX_DEFAULT),
+            unwritten: Vec::with_capacity(SESSIONS_MAX_DEFAULT),
+            closing: [BTreeSet::new(), BTreeSet::new()],
+        }
+    }
+
+    /// The index that the next one will have.
+    pub(in crate::shell) fn next_key(&self) -> usize {
+        self.streams.next_key()
+    }
+
+    /// Adds a connection that the engine knows; it is looked at soon.
+    pub(in crate::shell) fn insert(&mut self, conn: ConnId, stream: Stream, purpose: Use) -> usize {
+        let key = self.add(stream, purpose);
+        let slot = conn.slot as usize;
+        if self.slots.len() <= slot {
+            self.slots.resize(slot.saturating_add(1), None);
+        }
+        if let Some(place) = self.slots.get_mut(slot) {
+            *place = Some((conn, key));
+        }
+        key
+    }
+
+    /// Adds a connection that the engine does not know.
+    pub(in crate::shell) fn insert_nameless(&mut self, stream: Stream) -> usize {
+        self.add(stream, Use::Brief)
+    }
+
+    fn add(&mut self, stream: Stream, purpose: Use) -> usize {
+        let key = self.streams.insert(Box::new(Entry {
+            stream,
+            purpose,
+            drop_at: None,
+            listed: Listed::Nowhere,
+            unwritten: false,
+        }));
+        self.make_ready(key);
+        key
+    }
+
+    /// The index of a connection that the engine has not closed.
+    pub(in crate::shell) fn key(&self, conn: ConnId) -> Option<usize> {
+        let (named, key) = (*self.slots.get(conn.slot as usize)?)?;
+        (named == conn).then_some(key)
+    }
+
+    /// A connection.
+    pub(in crate::shell) fn get_mut(&mut self, key: usize) -> Option<&mut Stream> {
+        Some(&mut self.streams.get_mut(key)?.stream)
+    }
+
+    /// The id is dead; the connection may live on to be closed in order.
+    pub(in crate::shell) fn forget(&mut self, conn: ConnId) -> Option<usize> {
+        let key = self.key(conn)?;
+        *self.slots.get_mut(conn.slot as usize)? = None;
+        Some(key)
+    }
+
+    /// Closes in order.
+    pub(in crate::shell) fn close(&mut self, key: usize) {
+        if let Some(entry) = self.streams.get_mut(key)
+            && !entry.stream.is_closing()
+        {
+            entry.stream.close();
+            self.make_unwritten(key);
+        }
+    }
+
+    /// Drops a connection.
+    pub(in crate::shell) fn remove(&mut self, key: usize) {
+        if let Some(entry) = self.streams.remove(key)
+            && let Some(at) = entry.drop_at
+        {
+            self.closing_as(entry.purpose).remove(&(at, key));
+        }
+    }
+
+    fn closing_as(&mut self, purpose: Use) -> &mut BTreeSet<(Instant, usize)> {
+        let [brief, sessions] = &mut self.closing;
+        match purpose {
+            Use::Brief => brief,
+            Use::Session => sessions,
+        }
+    }
+
+    /// The connection is to be looked at.
+    pub(in crate::shell) fn make_ready(&mut self, key: usize) {
+        if let Some(entry) = self.streams.get_mut(key)
+            && entry.listed != Listed::Ready
+        {
+            entry.listed = Listed::Ready;
+            self.ready.push_back(key);
+        }
+    }
+
+    /// The connection has input that nobody wants yet.
+    pub(in crate::shell) fn stall(&mut self, key: usize) {
+        if let Some(entry) = self.streams.get_mut(key)
+            && entry.listed == Listed::Nowhere
+        {
+            entry.listed = Listed::Stalled;
+            self.stalled.push(key);
+        }
+    }
+
+    /// The connection has something to write.
+    pub(in crate::shell) fn make_unwritten(&mut self, key: usize) {
+        if let Some(entry) = self.streams.get_mut(key)
+            && !entry.unwritten
+        {
+            entry.unwritten = true;
+            self.unwritten.push(key);
+        }
+    }
+
+    /// Whether something that was sent to a connection is not out yet.
+    pub(in crate::shell) fn has_output(&self, conn: ConnId) -> bool {
+        let entry = self.key(conn).and_then(|key| self.streams.get(key));
+        entry.is_some_and(|entry| entry.stream.has_output())
+    }
+
+    /// Whether any is to be written to.
+    pub(in crate::shell) fn has_unwritten(&self) -> bool {
+        !self.unwritten.is_empty()
+    }
+
+    /// The next one that has something to write.
+    pub(in crate::shell) fn next_unwritten(&mut self) -> Option<usize> {
+        let key = self.unwritten.pop()?;
+        if let Some(entry) = self.streams.get_mut(key) {
+            entry.unwritten = false;
+        }
+        Some(key)
+    }
+
+    /// How many are to be looked at.
+    pub(in crate::shell) fn ready_len(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// The next one that is to be looked at.
+    pub(in crate::shell) fn next_ready(&mut self) -> Option<usize> {
+        let key = self.ready.pop_front()?;
+        if let Some(entry) = self.streams.get_mut(key) {
+            entry.listed = Listed::Nowhere;
+        }
+        Some(key)
+    }
+
+    /// Those whose input is wanted now are to be looked at again.
+    pub(in crate::shell) fn wake_stalled(&mut self, wanted: impl Fn(ConnId) -> bool) {
+        let mut stalled = std::mem::take(&mut self.stalled);
+        stalled.retain(|&key| {
+            let Some(entry) = self.streams.get_mut(key) else {
+                return false;
+            };
+            if entry.listed != Listed::Stalled {
+                return false;
+            }
+            if !entry.stream.may_read(wanted(entry.stream.conn)) {
+                return true;
+            }
+            entry.listed = Listed::Ready;
+            self.ready.push_back(key);
+            false
+        });
+        self.stalled = stalled;
+    }
+
+    /// The connection, which is closing and has been written to, is dropped at this time, unless it was to be earlier.
+    pub(in crate::shell) fn drop_at(&mut self, key: usize, at: Instant) {
+        let Some(entry) = self.streams.get_mut(key) else {
+            return;
+        };
+        let (purpose, before) = (entry.purpose, entry.drop_at);
+        let at = before.map_or(at, |before| before.min(at));
+        entry.drop_at = Some(at);
+        let closing = self.closing_as(purpose);
+        if let Some(before) = before {
+            closing.remove(&(before, key));
+        }
+        closing.insert((at, key));
+    }
+
+    /// The next of these times.
+    pub(in crate::shell) fn deadline(&self) -> Option<Instant> {
+        let firsts = self.closing.iter().filter_map(BTreeSet::first);
+        firsts.map(|(at, _)| *at).min()
+    }
+
+    /// Drops those whose time has come.
+    pub(in crate::shell) fn expire(&mut self, now: Instant) {
+        while let Some(&(_, key)) = self
+            .closing
+            .iter()
+            .filter_map(BTreeSet::first)
+            .find(|(at, _)| *at <= now)
+        {
+            self.remove(key);
+        }
+    }
+
+    /// Drops those that are too many to wait for. What is to be written has been before.
+    pub(in crate::shell) fn make_room(&mut self) {
+        self.make_room_beyond(LINGERING_MAX);
+    }
+
+    fn make_room_beyond(&mut self, most: usize) {
+        let waiting = self.closing.iter().map(BTreeSet::len).sum::<usize>();
+        for _ in most..waiting {
+            let first = self.closing.iter().find_map(BTreeSet::first);
+            if let Some(&(_, key)) = first {
+                self.remove(key);
+            }
+        }
+    }
+
+    /// How many there are.
+    pub(in crate::shell) fn len(&self) -> usize {
+        self.streams.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! SIGTERM and SIGINT end the relay, SIGHUP reads its configuration again.
+
+use std::io;
+
+use mio::{Interest, Registry, Token};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
+use signal_hook_mio::v1_0::Signals as Pending;
+
+/// Ends this process as a write into a pipe that nobody reads ends any other: by SIGPIPE, which Rust ignores at first.
+pub fn end_by_pipe() -> ! {
+    drop(signal_hook::low_level::emulate_default_handler(SIGPIPE));
+    std::process::abort()
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::shell) enum Asked {
+    /// An orderly end.
+    Stop,
+    /// The configuration again.
+    Reload,
+}
+
+/// The signals, as a source of the poll.
+pub(in crate::shell) struct Signals(Pending);
+
+impl Signals {
+    /// Catches the signals from now on.
+    pub(in crate::shell) fn register(registry: &Registry, token: Token) -> io::Result<Self> {
+        let mut pending = Pending::new([SIGTERM, SIGINT, SIGHUP])?;
+        registry.register(&mut pending, token, Interest::READABLE)?;
+        Ok(Self(pending))
+    }
+
+    /// What came since the last call.
+    pub(in crate::shell) fn take(&mut self) -> Vec<Asked> {
+        self.0
+            .pending()
+            .map(|signal| {
+                if signal == SIGHUP {
+                    Asked::Reload
+                } else {
+                    Asked::Stop
+                }
+            })
+            .collect()
+    }
+}
