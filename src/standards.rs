@@ -31,7 +31,7 @@
 //! | 4.5.1 | mail for Postmaster without a domain | `src/policy/relay.rs` | `bare` |
 //! | 4.5.2 | dots that a body has to lose | `src/smtp/data.rs` | `step` |
 //! | 4.5.2 | dots that a body has to gain | `src/smtp/data.rs` | `encode` |
-//! | 4.5.3.1.4 | how long a command line may be | `src/smtp/server/lines.rs` | `line` |
+//! | 4.5.3.1.4 | how long a command line may be | `src/smtp/server.rs` | `line` |
 //! | 4.5.3.1.5 | how long a reply line may be | `src/smtp/reply.rs` | `ascii` |
 //! | 4.5.3.1.6 | how long a line of a message may be | `src/smtp/data.rs` | `text` |
 //! | 4.5.3.1.8 | how many recipients a transaction may have | `src/smtp/server/commands.rs` | `rcpt` |

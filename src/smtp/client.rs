@@ -16,6 +16,8 @@ mod auth;
 mod envelope;
 mod extensions;
 mod fate;
+mod login;
+mod transaction;
 
 use std::collections::VecDeque;
 use std::mem;
@@ -29,13 +31,13 @@ use crate::limits::{
 };
 use crate::status::EnhancedCode;
 
-use auth::Exchange;
-pub use auth::Login;
-pub use envelope::{Mail, Rcpt};
-use envelope::{Sending, Sent};
 use extensions::Extensions;
 pub use fate::{About, Fate};
 use fate::{Footing, is_farewell};
+use login::Exchange;
+pub use login::Login;
+pub use transaction::{Mail, Rcpt};
+use transaction::{Sending, Sent};
 
 /// Which TLS is owed to the next hop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -21,71 +21,25 @@ mod commands;
 mod lines;
 mod refusals;
 mod request;
+mod settings;
 mod state;
 
 use std::time::Duration;
 
 use super::command::{Grammar, Greeting};
-use super::data::LongLines;
 use super::reply::Reply;
 use crate::address::ReversePath;
 use crate::limits::{
-    COMMAND_TIMEOUT, DATA_BLOCK_TIMEOUT, SESSION_ERRORS_MAX, SWALLOW_BYTES_MAX,
-    UNAUTHENTICATED_TIMEOUT,
+    AUTH_LINE_BYTES_MAX, COMMAND_LINE_BYTES_MAX, COMMAND_TIMEOUT, DATA_BLOCK_TIMEOUT,
+    SESSION_ERRORS_MAX, SWALLOW_BYTES_MAX, UNAUTHENTICATED_TIMEOUT,
 };
 
-use lines::Lines;
+use lines::{Front, Lines};
 use refusals::Refusals;
 pub use refusals::{Refused, Subject};
 pub use request::{AuthStep, Request, Transaction};
+pub use settings::{Encryption, Role, Settings, Tolerance};
 use state::{State, Waiting};
-
-/// What a port is for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Role {
-    /// Port 25: anybody, without AUTH.
-    Relay,
-    /// Ports 587 and 465: users, after AUTH under TLS.
-    Submission,
-    /// A Unix socket: programs of this machine, known by their uid.
-    Local,
-}
-
-/// Whether a session is, or can become, encrypted.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Encryption {
-    /// There is no certificate, or the socket needs none.
-    Unavailable,
-    /// STARTTLS is offered.
-    Offered,
-    /// TLS is on.
-    Active,
-}
-
-/// What the session must know of the server's configuration.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Our name in the banner and in the reply to EHLO.
-    pub hostname: Box<str>,
-    /// Bytes of a message (SIZE).
-    pub message_bytes_max: u64,
-    /// Recipients of a transaction (LIMITS RCPTMAX).
-    pub recipients_max: usize,
-    /// What is done about long lines of text.
-    pub long_lines: LongLines,
-}
-
-/// What a client may get wrong. Users and programs of this machine may get the form of commands wrong anyway.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Tolerance {
-    /// Nothing.
-    #[default]
-    None,
-    /// The form of commands.
-    Form,
-    /// That, and it may end lines with a LF alone.
-    LineEnds,
-}
 
 /// One session.
 #[derive(Debug)]
@@ -279,6 +233,53 @@ impl Session {
             }
         }
         matches!(self.state, State::Closed).then_some(Request::Close)
+    }
+
+    /// Takes one whole line off the input; replies itself to one that is too long.
+    /// Decides RFC 5321 section 4.5.3.1.4.
+    fn line<'a>(&mut self, input: &mut &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
+        let (max, subject, reply) = match self.state {
+            State::Auth => (AUTH_LINE_BYTES_MAX, Subject::Auth, Reply::AUTH_TOO_LONG),
+            _ => (
+                COMMAND_LINE_BYTES_MAX,
+                Subject::Command,
+                Reply::LINE_TOO_LONG,
+            ),
+        };
+        loop {
+            if self.begins_as_another_protocol(input) {
+                self.end(&Reply::FOREIGN_PROTOCOL, out);
+                return None;
+            }
+            match self.lines.take(input, max, self.tolerance) {
+                Front::Line(line) => return Some(line),
+                Front::TooLong => {
+                    if matches!(self.state, State::Auth) {
+                        self.state = State::Greeted;
+                    }
+                    self.subject = subject;
+                    self.reply(&reply, out);
+                    if matches!(self.state, State::Closed) {
+                        return None;
+                    }
+                }
+                Front::Dropped(len) => {
+                    self.swallow(len, out);
+                    return None;
+                }
+                Front::Part => return None,
+            }
+        }
+    }
+
+    /// Whether a session that was not greeted goes on with a byte that no command begins with: a TLS or SSLv2 hello, a
+    /// SOCKS request, NUL.
+    fn begins_as_another_protocol(&self, input: &[u8]) -> bool {
+        let is_foreign =
+            |byte: u8| byte >= 0x80 || byte < b' ' && !matches!(byte, b'\r' | b'\n' | b'\t');
+        self.greeting.is_none()
+            && !self.lines.is_dropping
+            && input.first().is_some_and(|byte| is_foreign(*byte))
     }
 
     /// Counts bytes that are thrown away, and ends a session that has sent too many of them.

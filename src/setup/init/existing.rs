@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::facts::sentence;
 use super::machine::{Existing, ExistingCertificate, ExistingDomain};
 use crate::address::{Domain, Mailbox};
 use crate::config::alias_edit::entries;
@@ -60,6 +59,11 @@ fn configured(found: Existing, folder: &Path, domain: &Domain, config: &Config) 
         domain: (config.domains.get(domain)).map(|served| domain_there(folder, domain, served)),
         ..found
     }
+}
+
+/// What could not be read, and why.
+pub(super) fn sentence(path: &Path, error: &io::Error) -> String {
+    format!("{}: {error}", path.display())
 }
 
 /// Whether there is a certificate for the name of the host, or will be.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::account::SYSUSERS;
-use super::existing::existing;
+use super::existing::{existing, sentence};
 use super::links::LINKS;
 use super::machine::{
     Caller, Held, LOCAL_BINARY, Machine, Place, ServiceState, Supervisor, Tool, USUAL_BINARY,
@@ -112,10 +112,6 @@ fn links(program: &Path) -> Vec<(PathBuf, Held)> {
 /// Whether a configuration folder is the machine's, and not one of somebody's own.
 pub fn is_of_machine(folder: &Path) -> bool {
     std::path::absolute(folder).is_ok_and(|path| path == Path::new(USUAL_FOLDER))
-}
-
-pub(super) fn sentence(path: &Path, error: &io::Error) -> String {
-    format!("{}: {error}", path.display())
 }
 
 fn first(paths: &[&str]) -> Option<PathBuf> {

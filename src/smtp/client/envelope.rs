@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use super::fate::{About, Fate, is_farewell, too_many_recipients};
+use super::transaction::{Mail, Rcpt, Sending, Sent};
 use super::{Protocol, Readiness, Request, Session, State};
 use crate::address::{Mailbox, ReversePath};
 use crate::cause::Words;
@@ -12,57 +13,6 @@ use crate::smtp::data::Encoder;
 use crate::smtp::reply::RemoteReply;
 use crate::status::EnhancedCode;
 use crate::xtext::{encode_utf8_address, encode_xtext};
-
-/// One message as the session has to know it.
-#[derive(Clone, Debug)]
-pub struct Mail {
-    /// The reverse-path.
-    pub reverse_path: ReversePath,
-    /// Who gets it; the fates come in this order.
-    pub recipients: Vec<Rcpt>,
-    /// Bytes of the message.
-    pub size: u64,
-    /// BODY.
-    pub body: BodyKind,
-    /// Whether the message itself needs SMTPUTF8, whoever gets it; what its addresses need is seen from them.
-    pub smtputf8: bool,
-    /// RET.
-    pub dsn_return: Option<DsnReturn>,
-    /// ENVID.
-    pub envelope_id: Option<Box<str>>,
-}
-
-/// One forward-path.
-#[derive(Clone, Debug)]
-pub struct Rcpt {
-    /// The mailbox.
-    pub mailbox: Mailbox,
-    /// NOTIFY.
-    pub notify: Notify,
-    /// ORCPT.
-    pub original: Option<Box<str>>,
-}
-
-/// A transaction under way.
-pub(super) struct Sending {
-    pub(super) mail: Mail,
-    /// Commands whose replies have not come, oldest first.
-    pub(super) awaited: VecDeque<Sent>,
-    /// Commands not sent yet (without PIPELINING).
-    pub(super) waiting: VecDeque<Sent>,
-    pub(super) fates: Vec<Option<Fate>>,
-    pub(super) accepted: usize,
-    /// The refusal of MAIL or DATA, for everybody.
-    pub(super) refused: Option<Fate>,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Sent {
-    Rset,
-    Mail,
-    Rcpt(usize),
-    Data,
-}
 
 impl Session {
     /// Answers [`Request::Ready`] with a message.

@@ -1,21 +1,19 @@
 //! Lines that come in on the server's side: where one ends, and what becomes of one that is too long.
 
-use super::{Session, State, Subject, Tolerance};
-use crate::limits::{AUTH_LINE_BYTES_MAX, COMMAND_LINE_BYTES_MAX};
+use super::settings::Tolerance;
 use crate::smtp::data::LineEnd;
-use crate::smtp::reply::Reply;
 
 /// How far the line under way was read.
 #[derive(Debug)]
 pub(super) struct Lines {
     /// Whether it was too long, and is dropped up to its end.
-    is_dropping: bool,
+    pub(super) is_dropping: bool,
     /// How the last whole line ended.
     pub(super) last_end: LineEnd,
 }
 
 /// What is at the front of the input.
-enum Front<'a> {
+pub(super) enum Front<'a> {
     /// A whole line.
     Line(&'a [u8]),
     /// The end of a line that was too long.
@@ -35,7 +33,12 @@ impl Lines {
     }
 
     /// Takes what is at the front of the input off it; a line may have `max` bytes with its CRLF.
-    fn take<'a>(&mut self, input: &mut &'a [u8], max: usize, tolerance: Tolerance) -> Front<'a> {
+    pub(super) fn take<'a>(
+        &mut self,
+        input: &mut &'a [u8],
+        max: usize,
+        tolerance: Tolerance,
+    ) -> Front<'a> {
         match line_end(input, tolerance) {
             Some((len, end)) => {
                 let (line, rest) = input.split_at_checked(len).unwrap_or((input, &[]));
@@ -57,55 +60,6 @@ impl Lines {
             }
             None => Front::Part,
         }
-    }
-}
-
-impl Session {
-    /// Takes one whole line off the input; replies itself to one that is too long.
-    /// Decides RFC 5321 section 4.5.3.1.4.
-    pub(super) fn line<'a>(&mut self, input: &mut &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
-        let (max, subject, reply) = match self.state {
-            State::Auth => (AUTH_LINE_BYTES_MAX, Subject::Auth, Reply::AUTH_TOO_LONG),
-            _ => (
-                COMMAND_LINE_BYTES_MAX,
-                Subject::Command,
-                Reply::LINE_TOO_LONG,
-            ),
-        };
-        loop {
-            if self.begins_as_another_protocol(input) {
-                self.end(&Reply::FOREIGN_PROTOCOL, out);
-                return None;
-            }
-            match self.lines.take(input, max, self.tolerance) {
-                Front::Line(line) => return Some(line),
-                Front::TooLong => {
-                    if matches!(self.state, State::Auth) {
-                        self.state = State::Greeted;
-                    }
-                    self.subject = subject;
-                    self.reply(&reply, out);
-                    if matches!(self.state, State::Closed) {
-                        return None;
-                    }
-                }
-                Front::Dropped(len) => {
-                    self.swallow(len, out);
-                    return None;
-                }
-                Front::Part => return None,
-            }
-        }
-    }
-
-    /// Whether a session that was not greeted goes on with a byte that no command begins with: a TLS or SSLv2 hello, a
-    /// SOCKS request, NUL.
-    fn begins_as_another_protocol(&self, input: &[u8]) -> bool {
-        let is_foreign =
-            |byte: u8| byte >= 0x80 || byte < b' ' && !matches!(byte, b'\r' | b'\n' | b'\t');
-        self.greeting.is_none()
-            && !self.lines.is_dropping
-            && input.first().is_some_and(|byte| is_foreign(*byte))
     }
 }
 

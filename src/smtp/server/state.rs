@@ -1,6 +1,7 @@
 //! The states of a session; each owns what there is only in it.
 
-use super::{Settings, Transaction};
+use super::request::Transaction;
+use super::settings::Settings;
 
 use crate::smtp::command::Greeting;
 use crate::smtp::data::{BodyFault, Decoder};

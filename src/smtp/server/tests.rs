@@ -7,6 +7,7 @@ use crate::address::Mailbox;
 use crate::envelope::Recipient;
 use crate::limits::COMMAND_LINE_BYTES_MAX;
 use crate::smtp::command::ForwardPath;
+use crate::smtp::data::LongLines;
 
 /// Plays a client against a session whose owner says yes to everything but what a test sets.
 struct Play {
