@@ -89,6 +89,20 @@ pub(super) struct NetworksText {
 }
 
 impl Check<'_> {
+    /// The networks that may relay, as they are written, and those of them whose line ends are mended.
+    pub(super) fn relay_networks(&mut self, raw: RelayText) -> (Vec<Spanned<String>>, Networks) {
+        let (mut all, mut mended) = (Vec::new(), Vec::new());
+        for network in raw.networks {
+            let (network, line_ends) = network.parts();
+            let mends = self.word(line_ends.as_ref(), &[("strict", false), ("mend", true)]);
+            if mends {
+                mended.extend(Network::parse(network.get_ref()).ok());
+            }
+            all.push(network);
+        }
+        (all, Networks(mended))
+    }
+
     /// Networks that may relay; all of the Internet would be an open relay.
     pub(super) fn relay(&mut self, list: &[Spanned<String>]) -> Networks {
         for text in list {

@@ -16,9 +16,9 @@ use super::error::Errors;
 use super::folder::{Folder, SystemDefaults};
 use super::listeners::{ListenText, Listeners};
 use super::names::Names;
-use super::network::{Network, Networks};
+use super::network::Networks;
 use super::problem::{NameProblem, Problem, ValueProblem};
-use super::relaying::{NetworksText, RelayNetworkText, RelayText};
+use super::relaying::{NetworksText, RelayText};
 use super::routes::{RouteText, RouteTexts};
 use super::sections::{DomainSection, DomainText};
 use crate::address::{Domain, Mailbox};
@@ -88,96 +88,52 @@ pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Erro
         FileText::default()
     });
     let mut check = Check { text, errors };
-    let FileText {
-        hostname,
-        state_dir,
-        runtime_dir,
-        admin,
-        user,
-        max_message_size,
-        max_memory,
-        suffix_separators,
-        drop_characters,
-        long_lines,
-        bcc,
-        arc,
-        listen,
-        relay,
-        proxy,
-        dns,
-        delivery,
-        limits,
-        abuse,
-        acme,
-        domain,
-        route,
-    } = raw;
-    let (relay_networks, mended) = relay
-        .networks
-        .into_iter()
-        .map(RelayNetworkText::parts)
-        .fold(
-            (Vec::new(), Vec::new()),
-            |(mut all, mut ends), (network, line_ends)| {
-                let mends = check.word(line_ends.as_ref(), &[("strict", false), ("mend", true)]);
-                if mends {
-                    ends.push(network.clone());
-                }
-                all.push(network);
-                (all, ends)
-            },
-        );
+    let (relay, mended) = check.relay_networks(raw.relay);
     Settings {
-        hostname: check.hostname(hostname, defaults),
-        state_dir: check.path(state_dir, "/var/lib/chopar"),
-        runtime_dir: check.path(runtime_dir, "/run/chopar"),
-        admin: admin.and_then(|admin| check.mailbox(&admin)),
-        user: check.account(user),
+        hostname: check.hostname(raw.hostname, defaults),
+        state_dir: check.path(raw.state_dir, "/var/lib/chopar"),
+        runtime_dir: check.path(raw.runtime_dir, "/run/chopar"),
+        admin: raw.admin.and_then(|admin| check.mailbox(&admin)),
+        user: check.account(raw.user),
         max_message_size: check.size(
-            max_message_size,
+            raw.max_message_size,
             MESSAGE_BYTES_MAX_DEFAULT,
             (MESSAGE_BYTES_MAX_LEAST, "64 KiB"),
         ),
         max_memory: check.size(
-            max_memory,
+            raw.max_memory,
             MEMORY_BYTES_MAX_DEFAULT,
             (MEMORY_BYTES_MAX_LEAST, "8 MiB"),
         ),
-        proxies: check.proxies(&listen, &proxy.networks, &relay_networks),
-        listen: check.listeners(listen),
-        relay: check.relay(&relay_networks),
-        mended: Networks(
-            mended
-                .iter()
-                .filter_map(|text| Network::parse(text.get_ref()).ok())
-                .collect(),
-        ),
-        long_lines: check.word(
-            long_lines.as_ref(),
-            &[("take", LongLines::Take), ("refuse", LongLines::Refuse)],
-        ),
-        bcc: check.word(
-            bcc.as_ref(),
-            &[("remove", Bcc::Remove), ("keep", Bcc::Keep)],
-        ),
-        dns: check.servers(&dns.servers, defaults),
-        dns_source: match dns.servers.as_slice() {
+        proxies: check.proxies(&raw.listen, &raw.proxy.networks, &relay),
+        listen: check.listeners(raw.listen),
+        relay: check.relay(&relay),
+        mended,
+        long_lines: check.word(raw.long_lines.as_ref(), &LONG_LINES),
+        bcc: check.word(raw.bcc.as_ref(), &BCC),
+        dns: check.servers(&raw.dns.servers, defaults),
+        dns_source: match raw.dns.servers.as_slice() {
             [] => DnsSource::System,
             _ => DnsSource::Configuration,
         },
-        delivery: check.delivery(&delivery),
-        limits: check.limits(&limits),
-        names: check.names(suffix_separators, drop_characters),
-        trusted_sealers: check.domain_list(&arc.trusted),
-        abuse: check.abuse(abuse),
-        acme: check.acme(acme, folder),
-        domains: check.domains(domain),
+        delivery: check.delivery(&raw.delivery),
+        limits: check.limits(&raw.limits),
+        names: check.names(raw.suffix_separators, raw.drop_characters),
+        trusted_sealers: check.domain_list(&raw.arc.trusted),
+        abuse: check.abuse(raw.abuse),
+        acme: check.acme(raw.acme, folder),
+        domains: check.domains(raw.domain),
         routes: RouteTexts {
             text: text.to_owned(),
-            routes: route,
+            routes: raw.route,
         },
     }
 }
+
+const LONG_LINES: [(&str, LongLines); 2] =
+    [("take", LongLines::Take), ("refuse", LongLines::Refuse)];
+
+const BCC: [(&str, Bcc); 2] = [("remove", Bcc::Remove), ("keep", Bcc::Keep)];
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -167,16 +167,19 @@ fn read_into(
                 _ => read_file(&path)?,
             };
             folder.insert_file(&relative, bytes);
-            let rights = Rights {
-                is_read_by_all: metadata.mode() & 0o004 != 0,
-                is_executable: rustix::fs::access(&path, Access::EXEC_OK).is_ok(),
-            };
-            folder.set_rights(&relative, rights);
+            folder.set_rights(&relative, rights(&path, &metadata));
         } else {
             return Err(FolderError::Kind(path));
         }
     }
     Ok(())
+}
+
+fn rights(path: &Path, metadata: &Metadata) -> Rights {
+    Rights {
+        is_read_by_all: metadata.mode() & 0o004 != 0,
+        is_executable: rustix::fs::access(path, Access::EXEC_OK).is_ok(),
+    }
 }
 
 /// Whether everybody may write to it.
