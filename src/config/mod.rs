@@ -19,6 +19,7 @@ mod allowances;
 mod check;
 mod circles;
 mod delivery;
+mod document;
 mod domains;
 mod error;
 mod folder;

@@ -12,6 +12,7 @@ use super::acme::{Acme, AcmeText};
 use super::allowances::{Limits, LimitsText};
 use super::check::{Check, FILE};
 use super::delivery::{Delivery, DeliveryText};
+use super::document;
 use super::error::Errors;
 use super::folder::{Folder, SystemDefaults};
 use super::listeners::{ListenText, Listeners};
@@ -81,12 +82,7 @@ pub(super) struct Settings {
 pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Errors) -> Settings {
     let bytes = folder.file(FILE).unwrap_or_default();
     let text = errors.text(FILE, bytes).unwrap_or_default();
-    let raw = toml::from_str::<FileText>(text).unwrap_or_else(|error| {
-        let message = error.message().trim().replace('\n', ", ");
-        let span = error.span().unwrap_or_default();
-        errors.push_span(FILE, text, span, Problem::Toml(message));
-        FileText::default()
-    });
+    let raw: FileText = document::read(FILE, text, errors);
     let mut check = Check { text, errors };
     let (relay, mended) = check.relay_networks(raw.relay);
     Settings {

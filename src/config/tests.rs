@@ -279,6 +279,41 @@ fn errors_of_chopar_toml_have_their_position() {
 }
 
 #[test]
+fn each_value_of_a_wrong_type_and_each_unknown_key_is_an_error_of_its_own() {
+    let text = "max_memory = 7\nhostname = 'mx.example.com'\nuser = 'a b'\n[listen]\nsmtp = 5\nsmpt = []\n\
+            [limits]\nsessions = 'many'\n[nosuch]\nkey = 1\n\
+            [[route]]\nvia = ['smtp://a.example']\n[[route]]\ndomain = 7\nvai = []\n\
+            [abuse]\ndnsbl = [{ zone = 'a.example' }, { znoe = 'b.example' }]\n";
+    let Err(errors) = Config::parse(&folder(&[("chopar.toml", text)]), &defaults()) else {
+        panic!("taken");
+    };
+    let found: Vec<(usize, usize)> = (errors.iter())
+        .map(|error| (error.line, error.column))
+        .collect();
+    let expected = [
+        (1, 14),  // max_memory: a number
+        (3, 8),   // user: no account
+        (5, 8),   // smtp: a number
+        (6, 1),   // smpt: no key
+        (8, 12),  // sessions: a text
+        (9, 2),   // nosuch: no section
+        (11, 1),  // the first route has no domain
+        (14, 10), // the domain of the second is a number
+        (17, 37), // znoe: no key
+    ];
+    assert_eq!(found, expected, "{errors:#?}");
+}
+
+#[test]
+fn of_a_text_that_is_not_toml_only_that_is_said() {
+    let text = "max_memory = 7\n[listen\nsmpt = []\n";
+    let Err(errors) = Config::parse(&folder(&[("chopar.toml", text)]), &defaults()) else {
+        panic!("taken");
+    };
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+}
+
+#[test]
 fn all_errors_are_found_at_once() {
     let found = errors(&[
         ("chopar.toml", "admin = \"you\"\nmax_memory = \"much\"\n"),

@@ -173,8 +173,7 @@ impl Client {
             return self.fail(Error::NotSupported { what: "orders" });
         };
         // The server is not to lead us to prove what was not asked for.
-        let mut names = order.names.iter();
-        if !names.any(|one| one.domain().as_str().eq_ignore_ascii_case(name)) {
+        if !order.is_for(name) {
             return self.fail(Error::Malformed {
                 url: call.url.as_str().to_owned(),
                 text: "an authorization for a name that was not ordered".to_owned(),
