@@ -72,7 +72,7 @@ impl Dns {
         let domains = meant(folder, self.domain.as_deref())?;
         let resolvers = match self.dns {
             Some(server) => vec![server],
-            None => config.dns.addresses.clone(),
+            None => config.dns.servers.addresses.clone(),
         };
         let form = self.format.or(self.json.then_some(Format::Json));
         if self.watch && form.is_some() {

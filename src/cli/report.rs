@@ -53,7 +53,7 @@ impl Report {
         let own = source_addresses(config);
         let resolvers = self
             .dns
-            .map_or_else(|| config.dns.addresses.clone(), |named| vec![named]);
+            .map_or_else(|| config.dns.servers.addresses.clone(), |named| vec![named]);
         let asker = Asker::new(resolvers, DNS_PORT).until(Instant::now() + REPORT_NAMES_TIMEOUT);
         // Where nobody answers, nobody is asked again.
         let mut is_silent = false;

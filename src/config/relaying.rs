@@ -12,6 +12,20 @@ use super::error::position;
 use super::listeners::{ListenText, Sockets};
 use super::network::{Network, NetworkError, Networks};
 use super::problem::{ClientProblem, Problem};
+use crate::address::Domain;
+
+/// Whose word counts, without a password.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Trust {
+    /// Peers that may relay without AUTH.
+    pub relay: Networks,
+    /// Those of them whose line ends are mended.
+    pub mended: Networks,
+    /// Proxies that are believed to say who their clients are.
+    pub proxies: Networks,
+    /// Whose seals may excuse a failure of DMARC (RFC 8617 section 7.2.1).
+    pub sealers: Vec<Domain>,
+}
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -17,17 +17,12 @@ use super::error::Errors;
 use super::folder::{Folder, SystemDefaults};
 use super::listeners::{ListenText, Listeners};
 use super::names::Names;
-use super::network::Networks;
 use super::problem::{NameProblem, Problem, ValueProblem};
-use super::relaying::{NetworksText, RelayText};
+use super::relaying::{NetworksText, RelayText, Trust};
 use super::routes::{RouteText, RouteTexts};
 use super::sections::{DomainSection, DomainText};
 use crate::address::{Domain, Mailbox};
 use crate::dns::{Servers, resolv_conf};
-use crate::limits::{
-    MEMORY_BYTES_MAX_DEFAULT, MEMORY_BYTES_MAX_LEAST, MESSAGE_BYTES_MAX_DEFAULT,
-    MESSAGE_BYTES_MAX_LEAST,
-};
 use crate::smtp::data::LongLines;
 
 /// What is done about Bcc in a message that is submitted.
@@ -38,6 +33,26 @@ pub enum Bcc {
     Remove,
     /// It stays.
     Keep,
+}
+
+/// What is done about the content of messages.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Content {
+    /// About lines that are too long.
+    pub long_lines: LongLines,
+    /// About Bcc in what is submitted.
+    pub bcc: Bcc,
+    /// Whether there is a hook that judges messages, `hooks/post-data`.
+    pub hook: bool,
+}
+
+/// Where names are looked up.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Dns {
+    /// The servers that are asked.
+    pub servers: Servers,
+    /// Who names them.
+    pub source: DnsSource,
 }
 
 /// Who names the DNS servers.
@@ -56,20 +71,13 @@ pub(super) struct Settings {
     pub(super) runtime_dir: PathBuf,
     pub(super) admin: Option<Mailbox>,
     pub(super) user: String,
-    pub(super) max_message_size: u64,
-    pub(super) max_memory: u64,
     pub(super) listen: Listeners,
-    pub(super) relay: Networks,
-    pub(super) mended: Networks,
-    pub(super) long_lines: LongLines,
-    pub(super) bcc: Bcc,
-    pub(super) proxies: Networks,
-    pub(super) dns: Servers,
-    pub(super) dns_source: DnsSource,
+    pub(super) trust: Trust,
+    pub(super) content: Content,
+    pub(super) dns: Dns,
     pub(super) delivery: Delivery,
     pub(super) limits: Limits,
     pub(super) names: Names,
-    pub(super) trusted_sealers: Vec<Domain>,
     pub(super) abuse: Abuse,
     pub(super) acme: Acme,
     /// The `[domain."…"]` sections with their positions.
@@ -91,31 +99,28 @@ pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Erro
         runtime_dir: check.path(raw.runtime_dir, "/run/chopar"),
         admin: raw.admin.and_then(|admin| check.mailbox(&admin)),
         user: check.account(raw.user),
-        max_message_size: check.size(
-            raw.max_message_size,
-            MESSAGE_BYTES_MAX_DEFAULT,
-            (MESSAGE_BYTES_MAX_LEAST, "64 KiB"),
-        ),
-        max_memory: check.size(
-            raw.max_memory,
-            MEMORY_BYTES_MAX_DEFAULT,
-            (MEMORY_BYTES_MAX_LEAST, "8 MiB"),
-        ),
-        proxies: check.proxies(&raw.listen, &raw.proxy.networks, &relay),
+        trust: Trust {
+            proxies: check.proxies(&raw.listen, &raw.proxy.networks, &relay),
+            relay: check.relay(&relay),
+            mended,
+            sealers: check.domain_list(&raw.arc.trusted),
+        },
         listen: check.listeners(raw.listen),
-        relay: check.relay(&relay),
-        mended,
-        long_lines: check.word(raw.long_lines.as_ref(), &LONG_LINES),
-        bcc: check.word(raw.bcc.as_ref(), &BCC),
-        dns: check.servers(&raw.dns.servers, defaults),
-        dns_source: match raw.dns.servers.as_slice() {
-            [] => DnsSource::System,
-            _ => DnsSource::Configuration,
+        content: Content {
+            long_lines: check.word(raw.long_lines.as_ref(), &LONG_LINES),
+            bcc: check.word(raw.bcc.as_ref(), &BCC),
+            hook: false,
+        },
+        dns: Dns {
+            servers: check.servers(&raw.dns.servers, defaults),
+            source: match raw.dns.servers.as_slice() {
+                [] => DnsSource::System,
+                _ => DnsSource::Configuration,
+            },
         },
         delivery: check.delivery(&raw.delivery),
-        limits: check.limits(&raw.limits),
+        limits: check.limits(&raw.limits, raw.max_message_size, raw.max_memory),
         names: check.names(raw.suffix_separators, raw.drop_characters),
-        trusted_sealers: check.domain_list(&raw.arc.trusted),
         abuse: check.abuse(raw.abuse),
         acme: check.acme(raw.acme, folder),
         domains: check.domains(raw.domain),

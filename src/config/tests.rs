@@ -60,14 +60,14 @@ fn an_empty_folder_is_a_configuration() {
     for files in [[].as_slice(), &[("chopar.toml", "")]] {
         let config = config(files);
         assert_eq!(config.hostname.as_str(), "mail.example.com");
-        assert_eq!(config.max_message_size, 50 * 1024 * 1024);
-        assert_eq!(config.max_memory, 64 * 1024 * 1024);
+        assert_eq!(config.limits.message_bytes, 50 * 1024 * 1024);
+        assert_eq!(config.limits.memory_bytes, 64 * 1024 * 1024);
         let Listen::Addresses(smtp) = &config.listen.smtp else {
             panic!("systemd");
         };
         let smtp: Vec<String> = smtp.iter().map(ToString::to_string).collect();
         assert_eq!(smtp, ["0.0.0.0:25", "[::]:25"]);
-        assert_eq!(config.dns.addresses[0].to_string(), "192.0.2.53:53");
+        assert_eq!(config.dns.servers.addresses[0].to_string(), "192.0.2.53:53");
         assert_eq!(config.delivery.give_up_after, Duration::from_secs(345_600));
         assert_eq!(config.user, "chopar");
         assert!(config.warnings.is_empty() && config.domains.is_empty());
@@ -138,10 +138,10 @@ auth = "secrets/relay"
     assert_eq!(config.listen.submissions, Listen::Systemd);
     assert!(
         config
-            .relay
+            .trust.relay
             .contains("2001:db8::7".parse().expect("an address"))
     );
-    assert_eq!(config.dns.addresses[1].to_string(), "[::1]:53");
+    assert_eq!(config.dns.servers.addresses[1].to_string(), "[::1]:53");
     let delivery = &config.delivery;
     assert_eq!(
         (delivery.port, delivery.ip, delivery.loopback),
@@ -570,9 +570,9 @@ fn keys_are_read_by_selector() {
 
 #[test]
 fn a_hook_is_known_and_what_lies_beside_it_is_not() {
-    assert!(!config(&[]).hook);
+    assert!(!config(&[]).content.hook);
     let config = config(&[("hooks/post-data", ""), ("hooks/post-date", "")]);
-    assert!(config.hook);
+    assert!(config.content.hook);
     let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].starts_with("hooks/post-date"), "{warnings:?}");
@@ -650,7 +650,12 @@ fn a_port_for_proxies_needs_proxies() {
         "chopar.toml",
         "listen.proxy = [\"127.0.0.1:2525\"]\nproxy.networks = [\"10.0.0.0/24\"]\n",
     )]);
-    assert!(config.proxies.contains(Ipv4Addr::new(10, 0, 0, 1).into()));
+    assert!(
+        config
+            .trust
+            .proxies
+            .contains(Ipv4Addr::new(10, 0, 0, 1).into())
+    );
     assert_eq!(
         error("proxy.networks = [\"10.0.0.1/24\"]\n"),
         "chopar.toml:1:19: the address has bits behind the prefix; write \"10.0.0.0/24\" for the network"
@@ -713,8 +718,8 @@ fn a_network_may_say_what_is_done_about_its_line_ends() {
     let is_known = |text: &str| {
         let address = text.parse().expect("an address");
         (
-            config.relay.contains(address),
-            config.mended.contains(address),
+            config.trust.relay.contains(address),
+            config.trust.mended.contains(address),
         )
     };
     assert_eq!(is_known("10.1.2.3"), (true, false));

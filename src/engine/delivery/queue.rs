@@ -337,7 +337,7 @@ fn due_at(until: Timestamp, now: Now) -> Instant {
 /// or a DSN of ours, which anybody's mail may have caused.
 fn is_by_client(config: &Config, origin: &str) -> bool {
     match origin.parse::<IpAddr>() {
-        Ok(address) => !config.relay.contains(address),
+        Ok(address) => !config.trust.relay.contains(address),
         Err(_) => origin.starts_with("notice="),
     }
 }

@@ -769,7 +769,7 @@ impl Server {
                     .map(|(grant, recipients)| Accepted {
                         recipients,
                         grant,
-                        named: fx.config.hook.then(|| shown.clone()),
+                        named: fx.config.content.hook.then(|| shown.clone()),
                     });
                 self.recipient_request(inbound, shown, verdict, out, fx);
             }
@@ -842,8 +842,8 @@ pub(super) const KEPT_CAPACITY_BYTES_MAX: usize = 0;
 pub(super) fn settings(config: &Config) -> Settings {
     Settings {
         hostname: config.hostname.as_str().into(),
-        message_bytes_max: config.max_message_size,
+        message_bytes_max: config.limits.message_bytes,
         recipients_max: config.limits.recipients,
-        long_lines: config.long_lines,
+        long_lines: config.content.long_lines,
     }
 }
