@@ -138,7 +138,8 @@ auth = "secrets/relay"
     assert_eq!(config.listen.submissions, Listen::Systemd);
     assert!(
         config
-            .trust.relay
+            .trust
+            .relay
             .contains("2001:db8::7".parse().expect("an address"))
     );
     assert_eq!(config.dns.servers.addresses[1].to_string(), "[::1]:53");
