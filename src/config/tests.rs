@@ -61,14 +61,14 @@ fn an_empty_folder_is_a_configuration() {
     for files in [[].as_slice(), &[("chopar.toml", "")]] {
         let config = config(files);
         assert_eq!(config.hostname.as_str(), "mail.example.com");
-        assert_eq!(config.max_message_size, 50 * 1024 * 1024);
-        assert_eq!(config.max_memory, 64 * 1024 * 1024);
+        assert_eq!(config.limits.message_bytes, 50 * 1024 * 1024);
+        assert_eq!(config.limits.memory_bytes, 64 * 1024 * 1024);
         let Listen::Addresses(smtp) = &config.listen.smtp else {
             panic!("systemd");
         };
         let smtp: Vec<String> = smtp.iter().map(ToString::to_string).collect();
         assert_eq!(smtp, ["0.0.0.0:25", "[::]:25"]);
-        assert_eq!(config.dns.addresses[0].to_string(), "192.0.2.53:53");
+        assert_eq!(config.dns.servers.addresses[0].to_string(), "192.0.2.53:53");
         assert_eq!(config.delivery.give_up_after, Duration::from_secs(345_600));
         assert_eq!(config.user, "chopar");
         assert!(config.warnings.is_empty() && config.domains.is_empty());
@@ -139,10 +139,11 @@ auth = "secrets/relay"
     assert_eq!(config.listen.submissions, Listen::Systemd);
     assert!(
         config
+            .trust
             .relay
             .contains("2001:db8::7".parse().expect("an address"))
     );
-    assert_eq!(config.dns.addresses[1].to_string(), "[::1]:53");
+    assert_eq!(config.dns.servers.addresses[1].to_string(), "[::1]:53");
     let delivery = &config.delivery;
     assert_eq!(
         (delivery.port, delivery.ip, delivery.loopback),
@@ -280,6 +281,41 @@ fn errors_of_chopar_toml_have_their_position() {
 }
 
 #[test]
+fn each_value_of_a_wrong_type_and_each_unknown_key_is_an_error_of_its_own() {
+    let text = "max_memory = 7\nhostname = 'mx.example.com'\nuser = 'a b'\n[listen]\nsmtp = 5\nsmpt = []\n\
+            [limits]\nsessions = 'many'\n[nosuch]\nkey = 1\n\
+            [[route]]\nvia = ['smtp://a.example']\n[[route]]\ndomain = 7\nvai = []\n\
+            [abuse]\ndnsbl = [{ zone = 'a.example' }, { znoe = 'b.example' }]\n";
+    let Err(errors) = Config::parse(&folder(&[("chopar.toml", text)]), &defaults()) else {
+        panic!("taken");
+    };
+    let found: Vec<(usize, usize)> = (errors.iter())
+        .map(|error| (error.line, error.column))
+        .collect();
+    let expected = [
+        (1, 14),  // max_memory: a number
+        (3, 8),   // user: no account
+        (5, 8),   // smtp: a number
+        (6, 1),   // smpt: no key
+        (8, 12),  // sessions: a text
+        (9, 2),   // nosuch: no section
+        (11, 1),  // the first route has no domain
+        (14, 10), // the domain of the second is a number
+        (17, 37), // znoe: no key
+    ];
+    assert_eq!(found, expected, "{errors:#?}");
+}
+
+#[test]
+fn of_a_text_that_is_not_toml_only_that_is_said() {
+    let text = "max_memory = 7\n[listen\nsmpt = []\n";
+    let Err(errors) = Config::parse(&folder(&[("chopar.toml", text)]), &defaults()) else {
+        panic!("taken");
+    };
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+}
+
+#[test]
 fn all_errors_are_found_at_once() {
     let found = errors(&[
         ("chopar.toml", "admin = \"you\"\nmax_memory = \"much\"\n"),
@@ -307,11 +343,14 @@ fn the_hostname_of_the_system_must_be_one() {
     let config = Config::parse(&Folder::default(), &defaults("vps1")).expect("a configuration");
     assert!(matches!(
         config.warnings[0].problem,
-        Problem::HostnameWithoutDot { .. }
+        Problem::Name(NameProblem::HostnameWithoutDot { .. })
     ));
     for bad in ["", "a b", "[192.0.2.1]"] {
         let errors = Config::parse(&Folder::default(), &defaults(bad)).expect_err("an error");
-        assert!(matches!(errors[0].problem, Problem::SystemHostname { .. }));
+        assert!(matches!(
+            errors[0].problem,
+            Problem::Name(NameProblem::SystemHostname { .. })
+        ));
     }
 }
 
@@ -533,9 +572,9 @@ fn keys_are_read_by_selector() {
 
 #[test]
 fn a_hook_is_known_and_what_lies_beside_it_is_not() {
-    assert!(!config(&[]).hook);
+    assert!(!config(&[]).content.hook);
     let config = config(&[("hooks/post-data", ""), ("hooks/post-date", "")]);
-    assert!(config.hook);
+    assert!(config.content.hook);
     let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].starts_with("hooks/post-date"), "{warnings:?}");
@@ -551,7 +590,10 @@ fn a_folder_is_a_domain() {
     folder.insert_folder("domains/EXAMPLE.com");
     folder.insert_folder("domains/not a domain");
     let errors = Config::parse(&folder, &defaults()).expect_err("errors");
-    assert!(matches!(errors[0].problem, Problem::DomainTwice { .. }));
+    assert!(matches!(
+        errors[0].problem,
+        Problem::Name(NameProblem::DomainTwice { .. })
+    ));
 
     let mut folder = Folder::default();
     folder.insert_folder("domains/not a domain");
@@ -610,7 +652,12 @@ fn a_port_for_proxies_needs_proxies() {
         "chopar.toml",
         "listen.proxy = [\"127.0.0.1:2525\"]\nproxy.networks = [\"10.0.0.0/24\"]\n",
     )]);
-    assert!(config.proxies.contains(Ipv4Addr::new(10, 0, 0, 1).into()));
+    assert!(
+        config
+            .trust
+            .proxies
+            .contains(Ipv4Addr::new(10, 0, 0, 1).into())
+    );
     assert_eq!(
         error("proxy.networks = [\"10.0.0.1/24\"]\n"),
         "chopar.toml:1:19: the address has bits behind the prefix; write \"10.0.0.0/24\" for the network"
@@ -673,8 +720,8 @@ fn a_network_may_say_what_is_done_about_its_line_ends() {
     let is_known = |text: &str| {
         let address = text.parse().expect("an address");
         (
-            config.relay.contains(address),
-            config.mended.contains(address),
+            config.trust.relay.contains(address),
+            config.trust.mended.contains(address),
         )
     };
     assert_eq!(is_known("10.1.2.3"), (true, false));

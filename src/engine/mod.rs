@@ -119,7 +119,7 @@ impl Engine {
         let mut fx = Effects {
             now,
             shares: Shares::new(|resource| capacity(&config, None, resource)),
-            lookups: Lookups::new(config.dns.clone()),
+            lookups: Lookups::new(config.dns.servers.clone()),
             config,
             entropy,
             conns: Connections::with_capacity(SESSIONS_MAX_DEFAULT),
@@ -302,7 +302,7 @@ impl Engine {
             unchanged,
         } = reloaded;
         let fx = &mut self.fx;
-        fx.lookups.set_servers(config.dns.clone());
+        fx.lookups.set_servers(config.dns.servers.clone());
         let rerouted = fx.config.routes != config.routes;
         fx.config = Arc::clone(config);
         self.server.reconfigure(fx);

@@ -325,7 +325,7 @@ fn due_at(until: Timestamp, now: Now) -> Instant {
 /// or a DSN of ours, which anybody's mail may have caused.
 fn is_by_client(config: &Config, origin: &Origin) -> bool {
     match origin {
-        Origin::Client(address) => !config.relay.contains(*address),
+        Origin::Client(address) => !config.trust.relay.contains(*address),
         Origin::Dsn(_) => true,
         Origin::Login(_) | Origin::Process(_) | Origin::Damage => false,
     }
