@@ -246,6 +246,23 @@ impl State {
         }
     }
 
+    /// The message of which a part is being read.
+    pub(super) fn reads(&self) -> Option<QueueId> {
+        match self {
+            Self::Reading { load, .. } => Some(load.id),
+            Self::Talking {
+                load: Some(load), ..
+            } => load.reading.then_some(load.id),
+            Self::Searching { .. }
+            | Self::Connecting { .. }
+            | Self::Handshake { .. }
+            | Self::Talking { load: None, .. }
+            | Self::Recording { .. }
+            | Self::Idle { .. }
+            | Self::Gone => None,
+        }
+    }
+
     /// The same, to change it.
     pub(super) fn load_mut(&mut self) -> Option<&mut Load> {
         match self {
