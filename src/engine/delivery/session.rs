@@ -246,6 +246,19 @@ impl State {
         }
     }
 
+    /// The same, to change it.
+    pub(super) fn load_mut(&mut self) -> Option<&mut Load> {
+        match self {
+            Self::Searching { load, .. }
+            | Self::Connecting { load, .. }
+            | Self::Handshake { load, .. }
+            | Self::Talking { load, .. }
+            | Self::Recording { left: load, .. } => load.as_deref_mut(),
+            Self::Reading { load, .. } => Some(load),
+            Self::Idle { .. } | Self::Gone => None,
+        }
+    }
+
     /// The message of which a part is being read.
     pub(super) fn reads(&self) -> Option<QueueId> {
         match self {
@@ -260,19 +273,6 @@ impl State {
             | Self::Recording { .. }
             | Self::Idle { .. }
             | Self::Gone => None,
-        }
-    }
-
-    /// The same, to change it.
-    pub(super) fn load_mut(&mut self) -> Option<&mut Load> {
-        match self {
-            Self::Searching { load, .. }
-            | Self::Connecting { load, .. }
-            | Self::Handshake { load, .. }
-            | Self::Talking { load, .. }
-            | Self::Recording { left: load, .. } => load.as_deref_mut(),
-            Self::Reading { load, .. } => Some(load),
-            Self::Idle { .. } | Self::Gone => None,
         }
     }
 
