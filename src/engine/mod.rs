@@ -67,7 +67,7 @@ use crate::workload::{self, Workload};
 
 use connections::{ConnEvent, Connections, Owner};
 use control::{Control, Stats};
-pub use counters::{ClientTables, Counters, DsnTables, LongestTurn, Tables};
+pub use counters::{ClientTables, Counters, DsnTables, Tables};
 use delivery::Delivery;
 use dsn::Dsns;
 use effects::{Disk, Effects, JobOwner, Jobs, Logging, ROOT};
@@ -267,7 +267,7 @@ impl Engine {
             Event::DnsServers(servers) => fx.lookups.set_servers(servers),
             Event::Synced(took) => fx.observed.synced(took),
             Event::Certificates(certificates) => fx.observed.certificates(certificates),
-            Event::TurnOver(took) => fx.counters.turn(took, fx.now.wall),
+            Event::TurnOver(took) => fx.observed.turn_over(took),
             Event::Stop => self.stop(),
         }
     }
