@@ -47,16 +47,18 @@ pub(super) fn read<T: DeserializeOwned + Default>(
 
 /// Takes the entry out whose key or value is at a span; says whether there was one.
 fn leave_out(table: &mut DeTable<'_>, span: &Range<usize>) -> bool {
+    // The first element of an array of tables may be where the array is.
+    let is_inside = table
+        .iter_mut()
+        .any(|(_, value)| leave_out_inside(value.get_mut(), span));
+    if is_inside {
+        return true;
+    }
     let here = table
         .iter()
         .find(|(key, value)| key.span() == *span || value.span() == *span)
         .map(|(key, _)| key.get_ref().to_string());
-    match here {
-        Some(name) => table.remove(name.as_str()).is_some(),
-        None => table
-            .iter_mut()
-            .any(|(_, value)| leave_out_inside(value.get_mut(), span)),
-    }
+    here.is_some_and(|name| table.remove(name.as_str()).is_some())
 }
 
 /// The same below an entry. Of an array a whole element goes: a table without one of its keys would be another error.
