@@ -1,7 +1,7 @@
 //! The ceilings of the engine's tables, looked at after every turn.
 
 use chopar::config::Config;
-use chopar::engine::{Engine, Tables};
+use chopar::engine::{DsnTables, Engine, Tables};
 use chopar::limits::{
     ABUSE_TABLE_ENTRIES_MAX, DNS_CACHE_ENTRIES_MAX, DNS_QUESTIONS_MAX, GREYLIST_ENTRIES_MAX,
     HOOKS_MAX, HOOKS_WAITING_MAX, NOTICES_AT_WORK_MAX, RETURN_TABLE_ENTRIES_MAX,
@@ -15,7 +15,7 @@ use crate::ledger::{Broken, Rule, check as rule};
 /// Whether all tables of the engine are below their ceilings; `clients` have come so far.
 pub(crate) fn check(engine: &Engine, config: &Config, clients: usize) -> Result<(), Broken> {
     let ceilings = Ceilings {
-        memory: usize::try_from(config.max_memory).expect("64 bits"),
+        memory: usize::try_from(config.limits.memory_bytes).expect("64 bits"),
         deliveries: config.delivery.sessions,
         clients,
         recipients: LETTER_RECIPIENTS_MAX,
@@ -23,6 +23,10 @@ pub(crate) fn check(engine: &Engine, config: &Config, clients: usize) -> Result<
     let heaviest = engine.heaviest_turn();
     rule(heaviest.is_within(TURN), Rule::Bounds, || {
         format!("a turn did {heaviest:?}")
+    })?;
+    // A turn has one end, whatever led to it.
+    rule(engine.is_settled(), Rule::Bounds, || {
+        "a turn is over, and one participant waits for another".to_owned()
     })?;
     ceilings.hold(&engine.tables())
 }
@@ -56,7 +60,6 @@ impl Ceilings {
             verifications,
             questions,
             answers,
-            dsns_at_work,
             dsns,
             unrecorded,
             commits,
@@ -65,10 +68,7 @@ impl Ceilings {
             crowd,
             hooks,
             queued,
-            conduct,
-            greylist,
-            returns,
-            notes,
+            clients,
         } = *tables;
         let recipients = queued * self.recipients;
         // Each client may have a question to the hook.
@@ -83,9 +83,9 @@ impl Ceilings {
             ("timers", timers, 2 * owners + TIMERS_SPARE_MAX),
             ("questions", questions, DNS_QUESTIONS_MAX),
             ("answers", answers, DNS_CACHE_ENTRIES_MAX),
-            ("DSNs at work", dsns_at_work, NOTICES_AT_WORK_MAX),
+            ("DSNs at work", dsns.at_work, NOTICES_AT_WORK_MAX),
             // Each recipient fails once, each message is late once.
-            ("DSNs", dsns, recipients + queued),
+            ("DSNs", dsns.waiting, recipients + queued),
             ("unrecorded outcomes", unrecorded, recipients + queued),
             // A message that comes, its outcomes, its end, a copy of it.
             (
@@ -104,11 +104,17 @@ impl Ceilings {
                 hooks,
                 self.clients.min(HOOKS_MAX + HOOKS_WAITING_MAX),
             ),
-            ("counts of strangers", conduct, ABUSE_TABLE_ENTRIES_MAX),
-            ("greylisted", greylist, GREYLIST_ENTRIES_MAX),
-            ("return addresses", returns, RETURN_TABLE_ENTRIES_MAX),
-            // A turn has one end, whatever led to it.
-            ("notes that nobody has", notes, 0),
+            (
+                "counts of strangers",
+                clients.conduct,
+                ABUSE_TABLE_ENTRIES_MAX,
+            ),
+            ("greylisted", clients.greylist, GREYLIST_ENTRIES_MAX),
+            (
+                "return addresses",
+                clients.returns,
+                RETURN_TABLE_ENTRIES_MAX,
+            ),
         ];
         for (name, size, ceiling) in ceilings {
             rule(size <= ceiling, Rule::Bounds, || {
@@ -172,7 +178,10 @@ mod tests {
                 ..fine
             },
             Tables {
-                dsns_at_work: NOTICES_AT_WORK_MAX + 1,
+                dsns: DsnTables {
+                    at_work: NOTICES_AT_WORK_MAX + 1,
+                    waiting: 0,
+                },
                 ..fine
             },
             Tables {
@@ -180,7 +189,6 @@ mod tests {
                 ..fine
             },
             Tables { hooks: 2, ..fine },
-            Tables { notes: 1, ..fine },
             Tables {
                 spilling: 2,
                 ..fine

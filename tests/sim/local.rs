@@ -260,7 +260,7 @@ impl World {
             len: file.bytes.len() as u64,
             written: file.written,
         };
-        let most = self.config.max_message_size;
+        let most = self.config.limits.message_bytes;
         Form::read(&mut Cursor::new(&file.bytes), &about, OWN, most)
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::observed::{CertificateLeft, DMARC_NAMES, Observed, Outcomes, Reason, Version};
 use super::redaction::{public_cause, public_event, redacted};
-use crate::config::Destination;
+use crate::destination::Destination;
 use crate::engine::delivery::Delivery;
 use crate::engine::effects::Effects;
 use crate::engine::stats::{Stats, stats};
@@ -39,6 +39,28 @@ pub struct Status {
     pub sessions_max: u64,
     /// The numbers of `queue stats`.
     pub stats: Stats,
+    /// What is counted by its kind, and what is timed.
+    #[serde(flatten)]
+    pub measured: Measured,
+    /// The last 60 minutes, the oldest first.
+    pub hour: Vec<Totals>,
+    /// The last 96 quarters of an hour, the oldest first.
+    pub day: Vec<Totals>,
+    /// What became of mail by who runs the receiving hosts; those to whom there was none are left out.
+    pub providers: Vec<ProviderReport>,
+    /// Next hops with mail that waits, those with most of it first.
+    pub hops: Vec<NextHopReport>,
+    /// The oldest messages.
+    pub stuck: Vec<Stuck>,
+    /// Certificates that are served.
+    pub certificates: Vec<CertificateLeft>,
+    /// The newest events, the last one last.
+    pub events: Vec<Happened>,
+}
+
+/// What is counted by its kind, and what is timed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Measured {
     /// Messages in the queue by their age.
     pub ages: Vec<Age>,
     /// Attempts deferred by reason.
@@ -57,20 +79,6 @@ pub struct Status {
     pub delivery: Timed,
     /// A batch of the journal, written and synced.
     pub sync: Timed,
-    /// The last 60 minutes, the oldest first.
-    pub hour: Vec<Totals>,
-    /// The last 96 quarters of an hour, the oldest first.
-    pub day: Vec<Totals>,
-    /// What became of mail by who runs the receiving hosts; those to whom there was none are left out.
-    pub providers: Vec<ProviderReport>,
-    /// Next hops with mail that waits, those with most of it first.
-    pub hops: Vec<NextHopReport>,
-    /// The oldest messages.
-    pub stuck: Vec<Stuck>,
-    /// Certificates that are served.
-    pub certificates: Vec<CertificateLeft>,
-    /// The newest events, the last one last.
-    pub events: Vec<Happened>,
 }
 
 /// Messages of an age.
@@ -176,15 +184,17 @@ pub(in crate::engine) fn status(delivery: &Delivery, fx: &mut Effects) -> Status
         memory_max: fx.shares.of(Resource::Memory).capacity(),
         sessions_max: fx.shares.of(Resource::Sessions).capacity(),
         stats: stats(delivery, fx),
-        ages,
-        deferred: named(Reason::names(), &observed.deferred),
-        unreached: named(Reason::names(), &observed.unreached),
-        received_with: named(Version::NAMES, &observed.received_with),
-        sent_with: named(Version::NAMES, &observed.sent_with),
-        dmarc: named(DMARC_NAMES, &observed.dmarc),
-        commit: Timed::from(&observed.commit),
-        delivery: Timed::from(&observed.delivery),
-        sync: Timed::from(&observed.sync),
+        measured: Measured {
+            ages,
+            deferred: named(Reason::names(), &observed.deferred),
+            unreached: named(Reason::names(), &observed.unreached),
+            received_with: named(Version::NAMES, &observed.received_with),
+            sent_with: named(Version::NAMES, &observed.sent_with),
+            dmarc: named(DMARC_NAMES, &observed.dmarc),
+            commit: Timed::from(&observed.commit),
+            delivery: Timed::from(&observed.delivery),
+            sync: Timed::from(&observed.sync),
+        },
         hour: observed.history.hour(),
         day: observed.history.day(),
         providers: providers(observed),
@@ -272,7 +282,7 @@ fn waiting_hops(delivery: &Delivery, fx: &Effects) -> Vec<NextHopReport> {
         Some(NextHopReport {
             name: shown_name(&hop.name),
             waiting,
-            sessions: u64::try_from(hop.sessions).unwrap_or(u64::MAX),
+            sessions: u64::try_from(hop.sessions.len()).unwrap_or(u64::MAX),
             next: next.map(|at| at.since(fx.now.instant).as_secs()),
             why: why.map(|why| public_cause(why, STATUS_EVENT_BYTES_MAX)),
         })

@@ -106,7 +106,7 @@ impl EventLoop {
 
     /// Other servers, where the configuration names none; what else it says stays.
     fn read_resolv_conf(&mut self) {
-        if self.config.dns_source == DnsSource::System {
+        if self.config.dns.source == DnsSource::System {
             let servers = resolv_conf::parse(&folder::system_defaults().resolv_conf);
             let line = Line::new(Level::Info, "dns-servers");
             log::write(&line.with("servers", list(&servers.addresses)));

@@ -343,6 +343,7 @@ impl Play {
 
     /// No table is larger than it may be.
     fn check(&self) {
+        assert!(self.stage.engine.is_settled());
         let tables = self.stage.engine.tables();
         let conns = self.conns.len();
         let ceilings = [
@@ -352,13 +353,12 @@ impl Play {
             ("deliveries", tables.deliveries, 4),
             ("questions", tables.questions, DNS_QUESTIONS_MAX),
             ("answers", tables.answers, DNS_CACHE_ENTRIES_MAX),
-            ("DSNs at work", tables.dsns_at_work, NOTICES_AT_WORK_MAX),
+            ("DSNs at work", tables.dsns.at_work, NOTICES_AT_WORK_MAX),
             ("hooks", tables.hooks, HOOKS_MAX + HOOKS_WAITING_MAX),
             ("jobs", tables.jobs, conns + NOTICES_AT_WORK_MAX),
-            ("clients", tables.conduct, ABUSE_TABLE_ENTRIES_MAX),
-            ("greylisted", tables.greylist, GREYLIST_ENTRIES_MAX),
-            ("returns", tables.returns, RETURN_TABLE_ENTRIES_MAX),
-            ("notes", tables.notes, 0),
+            ("clients", tables.clients.conduct, ABUSE_TABLE_ENTRIES_MAX),
+            ("greylisted", tables.clients.greylist, GREYLIST_ENTRIES_MAX),
+            ("returns", tables.clients.returns, RETURN_TABLE_ENTRIES_MAX),
         ];
         for (name, size, ceiling) in ceilings {
             assert!(size <= ceiling, "{size} {name}, {ceiling} are allowed");
