@@ -11,19 +11,19 @@
 //!
 //! | section | decides | file | function |
 //! | --- | --- | --- | --- |
-//! | 2.3.8 | which line ends end a command | `src/smtp/server.rs` | `line_end` |
+//! | 2.3.8 | which line ends end a command | `src/smtp/server/lines.rs` | `line_end` |
 //! | 2.4 | when two addresses are the same to everybody | `src/address.rs` | `is_equal` |
-//! | 3.5.3 | the answer to VRFY | `src/smtp/server.rs` | `take_line` |
+//! | 3.5.3 | the answer to VRFY | `src/smtp/server/commands.rs` | `take_command` |
 //! | 3.9.1 | where the aliases of a served domain lead | `src/policy/relay.rs` | `expand` |
 //! | 4.1.1.1 | the form of EHLO and HELO | `src/smtp/command.rs` | `hello` |
 //! | 4.1.1.2 | the form of MAIL | `src/smtp/command.rs` | `mail` |
 //! | 4.1.1.3 | the form of RCPT | `src/smtp/command.rs` | `rcpt` |
 //! | 4.1.1.4 | what DATA takes, and when the message is whole | `src/smtp/server/body.rs` | `data` |
-//! | 4.1.1.5 | what RSET forgets | `src/smtp/server.rs` | `take_line` |
+//! | 4.1.1.5 | what RSET forgets | `src/smtp/server/commands.rs` | `rset` |
 //! | 4.1.1.11 | which parameters of a command there can be | `src/smtp/command.rs` | `parameters` |
 //! | 4.1.2 | the form of a local part | `src/address.rs` | `local_part_len` |
 //! | 4.1.3 | the form of an address literal | `src/address.rs` | `parse_literal` |
-//! | 4.1.4 | which command is allowed when | `src/smtp/server.rs` | `take_line` |
+//! | 4.1.4 | which command is allowed when | `src/smtp/server/commands.rs` | `take_command` |
 //! | 4.2 | the form of a reply that is sent | `src/smtp/reply.rs` | `write` |
 //! | 4.2.1 | which codes a server may answer with | `src/smtp/reply.rs` | `take_line` |
 //! | 4.3.1 | the banner | `src/smtp/reply.rs` | `banner` |
@@ -34,9 +34,9 @@
 //! | 4.5.3.1.4 | how long a command line may be | `src/smtp/server.rs` | `line` |
 //! | 4.5.3.1.5 | how long a reply line may be | `src/smtp/reply.rs` | `ascii` |
 //! | 4.5.3.1.6 | how long a line of a message may be | `src/smtp/data.rs` | `text` |
-//! | 4.5.3.1.8 | how many recipients a transaction may have | `src/smtp/server.rs` | `take_line` |
-//! | 4.5.3.1.10 | the answer to one recipient too many | `src/smtp/server.rs` | `take_line` |
-//! | 4.5.3.1.10 | a server that has had one recipient too many | `src/smtp/client.rs` | `too_many_recipients` |
+//! | 4.5.3.1.8 | how many recipients a transaction may have | `src/smtp/server/commands.rs` | `rcpt` |
+//! | 4.5.3.1.10 | the answer to one recipient too many | `src/smtp/server/commands.rs` | `rcpt` |
+//! | 4.5.3.1.10 | a server that has had one recipient too many | `src/smtp/client/fate.rs` | `too_many_recipients` |
 //! | 4.5.3.2 | how long a server may be silent | `src/smtp/client.rs` | `timeout` |
 //! | 4.5.3.2.7 | how long a client may be silent | `src/smtp/server.rs` | `timeout` |
 //! | 4.5.4.1 | when a delivery is tried again | `src/policy/retry.rs` | `delay` |
@@ -76,9 +76,9 @@
 //!
 //! | section | decides | file | function |
 //! | --- | --- | --- | --- |
-//! | 4 | when STARTTLS is offered | `src/smtp/server.rs` | `greet` |
+//! | 4 | when STARTTLS is offered | `src/smtp/server/commands.rs` | `greet` |
 //! | 4 | when STARTTLS is used, and when its lack ends a session | `src/smtp/client.rs` | `after_ehlo` |
-//! | 4.2 | what is forgotten once TLS is on | `src/smtp/server.rs` | `on_tls` |
+//! | 4.2 | what is forgotten once TLS is on | `src/smtp/server/commands.rs` | `on_tls` |
 //!
 //! # RFC 3461: DSN, the extension of SMTP
 //!
@@ -104,7 +104,7 @@
 //! | section | decides | file | function |
 //! | --- | --- | --- | --- |
 //! | 2 | the form of an enhanced status code | `src/status.rs` | `from_str` |
-//! | 3.8 | a status that is about security | `src/smtp/client.rs` | `may_want_tls` |
+//! | 3.8 | a status that is about security | `src/smtp/client/fate.rs` | `may_want_tls` |
 //!
 //! # RFC 3464: DSN, the format
 //!
@@ -124,7 +124,7 @@
 //! | 4 | a response line of AUTH, and its cancelling | `src/smtp/server/auth.rs` | `on_auth_line` |
 //! | 4 | the form of an initial response | `src/login/sasl.rs` | `decode_initial` |
 //! | 5 | AUTH= of MAIL | `src/smtp/command.rs` | `mail` |
-//! | 6 | whether another mechanism may do | `src/smtp/client.rs` | `is_of_the_way` |
+//! | 6 | whether another mechanism may do | `src/smtp/client/auth.rs` | `is_of_the_way` |
 //!
 //! # RFC 6376: DKIM
 //!
@@ -144,7 +144,7 @@
 //!
 //! | section | decides | file | function |
 //! | --- | --- | --- | --- |
-//! | 4.3 | that submission needs a login | `src/smtp/server.rs` | `mail` |
+//! | 4.3 | that submission needs a login | `src/smtp/server/commands.rs` | `mail` |
 //! | 6.1 | which addresses the user may send from | `src/policy/sender.rs` | `may_send_as` |
 //! | 8.1 | the From that a message lacks | `src/engine/server/verdict.rs` | `author_verdict` |
 //! | 8.2 | the Date that a message lacks | `src/mail/submission.rs` | `missing_fields` |

@@ -18,7 +18,7 @@ use ring::rand::SecureRandom;
 
 use self::call::{Call, Payload, Step, failure, is_nonce, location, problem};
 use super::challenge::ChallengeKind;
-use super::error::Error;
+use super::error::{Error, ProofError};
 use super::http::Response;
 use super::jws::{AccountKey, KnownBy};
 use super::wire::{self, Account, Authorization, Directory, Problem, RenewalInfo, Status, Url};
@@ -108,7 +108,7 @@ impl Client {
         };
         let mut names = order.names.iter();
         let name = names.find(|name| name.is_wildcard() && order.kind != ChallengeKind::Dns01)?;
-        Some(Error::Wildcard { name: name.clone() })
+        Some(Error::Name(ProofError::Wildcard { name: name.clone() }))
     }
 
     /// The server has answered.
@@ -154,10 +154,10 @@ impl Client {
     /// The challenge cannot be shown.
     pub fn on_not_presented(&mut self, text: &str) -> Action {
         let name = self.presented.as_ref().map(|one| one.domain.clone());
-        self.fail(Error::NotPresented {
+        self.fail(Error::Name(ProofError::NotPresented {
             name: name.unwrap_or_default(),
             text: text.to_owned(),
-        })
+        }))
     }
 
     /// The challenge is not shown any more.
@@ -337,20 +337,13 @@ impl Client {
                 Ok(directory) => self.on_directory(directory, chance),
                 Err(text) => self.fail(malformed(text)),
             },
-            Step::Window => match RenewalInfo::parse(&response.body) {
-                Some(info) => {
-                    let again = response.retry_after.as_deref();
-                    let again = again.and_then(|text| wire::retry_after(text, now));
-                    Action::Done(Outcome::Window(info, again.unwrap_or_default()))
-                }
-                None => Action::Done(Outcome::NoWindow),
-            },
+            Step::Window => Action::Done(window(response, now)),
             Step::FindAccount | Step::NewAccount => {
                 let account = wire::read::<Account>(&response.body);
-                if account.is_ok_and(|account| account.status != Status::Valid) {
-                    return self.fail(Error::AccountUnusable);
-                }
                 match location(response) {
+                    _ if account.is_ok_and(|account| account.status != Status::Valid) => {
+                        self.fail(Error::AccountUnusable)
+                    }
                     Some(kid) => {
                         self.kid = Some(kid.as_str().to_owned());
                         self.new_order(chance)
@@ -389,6 +382,18 @@ impl Client {
     /// The directory that is asked.
     pub fn directory(&self) -> &str {
         self.directory_url.as_str()
+    }
+}
+
+/// When a certificate is to be renewed, where the server says so.
+fn window(response: &Response, now: Timestamp) -> Outcome {
+    match RenewalInfo::parse(&response.body) {
+        Some(info) => {
+            let again = response.retry_after.as_deref();
+            let again = again.and_then(|text| wire::retry_after(text, now));
+            Outcome::Window(info, again.unwrap_or_default())
+        }
+        None => Outcome::NoWindow,
     }
 }
 

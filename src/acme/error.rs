@@ -58,6 +58,32 @@ pub enum Error {
     ExternalAccount,
     /// The account cannot be used any more.
     AccountUnusable,
+    /// A name could not be proven.
+    Name(ProofError),
+    /// The order failed as a whole.
+    OrderInvalid {
+        /// Why.
+        problem: Problem,
+    },
+    /// It did not come to an end.
+    TooSlow {
+        /// What did not.
+        what: &'static str,
+    },
+    /// All nonces were refused.
+    Nonces,
+    /// The server does not do this.
+    NotSupported {
+        /// What.
+        what: &'static str,
+    },
+    /// A request could not be signed.
+    Signature,
+}
+
+/// Why a name could not be proven.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ProofError {
     /// It offers no challenge of the kind that is configured.
     NotOffered {
         /// The name.
@@ -88,25 +114,6 @@ pub enum Error {
         /// Why.
         text: String,
     },
-    /// The order failed as a whole.
-    OrderInvalid {
-        /// Why.
-        problem: Problem,
-    },
-    /// It did not come to an end.
-    TooSlow {
-        /// What did not.
-        what: &'static str,
-    },
-    /// All nonces were refused.
-    Nonces,
-    /// The server does not do this.
-    NotSupported {
-        /// What.
-        what: &'static str,
-    },
-    /// A request could not be signed.
-    Signature,
 }
 
 impl Error {
@@ -126,8 +133,7 @@ impl Error {
                 | Self::Terms { .. }
                 | Self::ExternalAccount
                 | Self::AccountUnusable
-                | Self::NotOffered { .. }
-                | Self::Wildcard { .. }
+                | Self::Name(ProofError::NotOffered { .. } | ProofError::Wildcard { .. })
                 | Self::NotSupported { .. }
         )
     }
@@ -177,6 +183,26 @@ impl fmt::Display for Error {
             Self::AccountUnusable => out.write_str(
                 "the account at the CA is closed; remove its key under acme/ in state_dir, and another is made",
             ),
+            Self::Name(error) => error.fmt(out),
+            Self::OrderInvalid { problem } => {
+                write!(out, "the CA has given the order up: {problem}; {}", cure(problem))
+            }
+            Self::TooSlow { what } => write!(
+                out,
+                "{what} took too long; try again later, or see the CA's page about its state"
+            ),
+            Self::Nonces => out.write_str(
+                "the server refuses each of its own nonces; try again later, or see the CA's page about its state",
+            ),
+            Self::NotSupported { what } => write!(out, "the server does not support {what}"),
+            Self::Signature => out.write_str("the request could not be signed; see that the account's key is whole"),
+        }
+    }
+}
+
+impl fmt::Display for ProofError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Self::NotOffered {
                 name,
                 kind,
@@ -202,18 +228,6 @@ impl fmt::Display for Error {
             Self::NotPresented { name, text } => {
                 write!(out, "the proof for {name} could not be shown: {text}")
             }
-            Self::OrderInvalid { problem } => {
-                write!(out, "the CA has given the order up: {problem}; {}", cure(problem))
-            }
-            Self::TooSlow { what } => write!(
-                out,
-                "{what} took too long; try again later, or see the CA's page about its state"
-            ),
-            Self::Nonces => out.write_str(
-                "the server refuses each of its own nonces; try again later, or see the CA's page about its state",
-            ),
-            Self::NotSupported { what } => write!(out, "the server does not support {what}"),
-            Self::Signature => out.write_str("the request could not be signed; see that the account's key is whole"),
         }
     }
 }

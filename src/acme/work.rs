@@ -44,6 +44,14 @@ pub struct Order {
     pub replaces: Option<String>,
 }
 
+impl Order {
+    /// Whether it is to be for a name, as the CA writes it.
+    pub(super) fn is_for(&self, name: &str) -> bool {
+        let mut names = self.names.iter();
+        names.any(|one| one.domain().as_str().eq_ignore_ascii_case(name))
+    }
+}
+
 /// Whether the CA's terms are agreed to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Terms {

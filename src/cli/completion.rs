@@ -174,22 +174,7 @@ fn values_of_options(commands: &[Command], case: impl Fn(&str, &Values) -> Strin
 }
 
 fn bash(commands: &[Command]) -> String {
-    let mut table = String::new();
-    for command in commands {
-        let next = command.next.iter().map(|(word, _)| word.as_str());
-        let options = command.options.iter().map(|word| word.name.as_str());
-        let words: Vec<&str> = next.chain(options).collect();
-        let kind = command
-            .of_machine
-            .map(|kind| format!(" kind={kind}"))
-            .unwrap_or_default();
-        let _ = writeln!(
-            table,
-            "        '{}') words='{}'{kind} ;;",
-            command.path,
-            words.join(" ")
-        );
-    }
+    let table = bash_table(commands);
     let values = values_of_options(commands, |at, values| match values {
         Values::Words(words) => format!("    '{at}') words='{}' ;;\n", words.join(" ")),
         Values::OfMachine(kind) => format!("    '{at}') kind={} ;;\n", kind.word()),
@@ -240,28 +225,29 @@ complete -o default -F _chopar chopar
     )
 }
 
-fn zsh(commands: &[Command]) -> String {
+/// What may come behind each command.
+fn bash_table(commands: &[Command]) -> String {
     let mut table = String::new();
-    let described = |word: &str, about: &str| match about {
-        "" => shell_word(word),
-        about => shell_word(&format!("{word}:{about}")),
-    };
     for command in commands {
-        let next = command.next.iter();
-        let next: Vec<String> = next.map(|(word, about)| described(word, about)).collect();
-        let options = command.options.iter();
-        let options: Vec<String> = options
-            .map(|word| described(&word.name, &word.about))
-            .collect();
+        let next = command.next.iter().map(|(word, _)| word.as_str());
+        let options = command.options.iter().map(|word| word.name.as_str());
+        let words: Vec<&str> = next.chain(options).collect();
+        let kind = command
+            .of_machine
+            .map(|kind| format!(" kind={kind}"))
+            .unwrap_or_default();
         let _ = writeln!(
             table,
-            "    ('{}')\n        next=({})\n        kind={}\n        options=({}) ;;",
+            "        '{}') words='{}'{kind} ;;",
             command.path,
-            next.join(" "),
-            command.of_machine.unwrap_or_default(),
-            options.join(" ")
+            words.join(" ")
         );
     }
+    table
+}
+
+fn zsh(commands: &[Command]) -> String {
+    let table = zsh_table(commands);
     let values = values_of_options(commands, |at, values| match values {
         Values::Words(words) => format!(
             "    ('{at}') values=({}); compadd -a values; return ;;\n",
@@ -315,7 +301,74 @@ if [[ ${{funcstack[1]}} == _chopar ]]; then _chopar \"$@\"; else compdef _chopar
     )
 }
 
+/// The same with what each word is for.
+fn zsh_table(commands: &[Command]) -> String {
+    let mut table = String::new();
+    let described = |word: &str, about: &str| match about {
+        "" => shell_word(word),
+        about => shell_word(&format!("{word}:{about}")),
+    };
+    for command in commands {
+        let next = command.next.iter();
+        let next: Vec<String> = next.map(|(word, about)| described(word, about)).collect();
+        let options = command.options.iter();
+        let options: Vec<String> = options
+            .map(|word| described(&word.name, &word.about))
+            .collect();
+        let _ = writeln!(
+            table,
+            "    ('{}')\n        next=({})\n        kind={}\n        options=({}) ;;",
+            command.path,
+            next.join(" "),
+            command.of_machine.unwrap_or_default(),
+            options.join(" ")
+        );
+    }
+    table
+}
+
 fn fish(commands: &[Command]) -> String {
+    let table = fish_table(commands);
+    format!(
+        "# Completion of chopar for fish, as `chopar completion fish` prints it.
+function __chopar_at
+    set -l at ''
+    set -l skip 0
+    for word in (commandline -opc)[2..-1]
+        if test $skip = 1
+            set skip 0
+            continue
+        end
+        switch $word
+            case -C --config
+                set skip 1
+                continue
+        end
+        switch \"$at $word\"
+            case {}
+                set at (string trim -- \"$at $word\")
+        end
+    end
+    test \"x$at\" = \"x$argv\"
+end
+function __chopar_values
+    set -l config
+    set -l words (commandline -opc)
+    for index in (seq 2 (count $words))
+        switch $words[$index]
+            case -C --config
+                set config -C (string replace -r '^~/' \"$HOME/\" -- $words[(math $index + 1)])
+        end
+    end
+    chopar $config completion values $argv 2>/dev/null </dev/null
+end
+{table}",
+        steps(commands).replace('|', " ")
+    )
+}
+
+/// A line for each word that may come behind a command.
+fn fish_table(commands: &[Command]) -> String {
     let mut table = String::new();
     let about = |about: &str| match about {
         "" => String::new(),
@@ -355,40 +408,5 @@ fn fish(commands: &[Command]) -> String {
             );
         }
     }
-    format!(
-        "# Completion of chopar for fish, as `chopar completion fish` prints it.
-function __chopar_at
-    set -l at ''
-    set -l skip 0
-    for word in (commandline -opc)[2..-1]
-        if test $skip = 1
-            set skip 0
-            continue
-        end
-        switch $word
-            case -C --config
-                set skip 1
-                continue
-        end
-        switch \"$at $word\"
-            case {}
-                set at (string trim -- \"$at $word\")
-        end
-    end
-    test \"x$at\" = \"x$argv\"
-end
-function __chopar_values
-    set -l config
-    set -l words (commandline -opc)
-    for index in (seq 2 (count $words))
-        switch $words[$index]
-            case -C --config
-                set config -C (string replace -r '^~/' \"$HOME/\" -- $words[(math $index + 1)])
-        end
-    end
-    chopar $config completion values $argv 2>/dev/null </dev/null
-end
-{table}",
-        steps(commands).replace('|', " ")
-    )
+    table
 }

@@ -26,7 +26,7 @@ use crate::date::Timestamp;
 use crate::dns::{Answer, Question, verdict};
 use crate::limits::{COMMAND_MESSAGE_BYTES_MAX, DKIM_KEY_FILE_BYTES_MAX, DKIM_KEYS_PER_DOMAIN_MAX};
 use crate::mail::address_list::{FromError, from_mailboxes};
-use crate::mail::header::{Header, HeaderEnd, HeaderError, header_end};
+use crate::mail::header::{Header, HeaderError, header_and_body};
 use crate::setup::dkim_key::{self, Kind};
 
 /// Create DKIM keys, print their DNS records, sign and verify messages.
@@ -557,18 +557,7 @@ fn with_crlf(bytes: &[u8]) -> Vec<u8> {
 
 /// The header and the body of a message.
 pub(super) fn split(message: &[u8]) -> Result<(Header, &[u8]), DkimError> {
-    let (header, body) = match header_end(message) {
-        HeaderEnd::EmptyLine { at, body } => (
-            message.get(..at).unwrap_or_default(),
-            message.get(body..).unwrap_or_default(),
-        ),
-        HeaderEnd::Open => (message, &[][..]),
-        HeaderEnd::NotAField { at } => {
-            return Err(DkimError::Header(HeaderError::NotAField { at }));
-        }
-    };
-    let header = Header::parse(header.to_vec()).map_err(DkimError::Header)?;
-    Ok((header, body))
+    header_and_body(message).map_err(DkimError::Header)
 }
 
 #[cfg(test)]

@@ -72,13 +72,9 @@ impl Dns {
         let domains = meant(folder, self.domain.as_deref())?;
         let resolvers = match self.dns {
             Some(server) => vec![server],
-            None => config.dns.addresses.clone(),
+            None => config.dns.servers.addresses.clone(),
         };
-        let form = match (self.format, self.json) {
-            (Some(form), _) => Some(form),
-            (None, true) => Some(Format::Json),
-            (None, false) => None,
-        };
+        let form = self.format.or(self.json.then_some(Format::Json));
         if self.watch && form.is_some() {
             return Err(Failure::new(
                 USAGE,
@@ -87,52 +83,31 @@ impl Dns {
         }
         let started = Instant::now();
         let key_digest = survey::key_digest(folder);
-        let mut before: Vec<(Domain, Row)> = Vec::new();
-        loop {
+        let look = || {
             let asker = Arc::new(Asker::new(resolvers.clone(), self.zone_port));
             asker.hear(&config.hostname);
-            let looked =
-                surveys::look(config, &domains, &self.address, key_digest.as_ref(), &asker);
-            let with_domain = |survey: &Survey| {
-                let domain = survey.facts.domain.clone();
-                let rows = survey.rows.clone().into_iter();
-                rows.map(move |row| (domain.clone(), row))
+            surveys::look(config, &domains, &self.address, key_digest.as_ref(), &asker)
+        };
+        let looked = look();
+        let mut shown = by_domain(&looked);
+        output::print(output, &text(form, &looked, &shown))?;
+        if !self.watch {
+            return match shown.iter().all(|(_, row)| row.state == State::Unknown) {
+                true => Err(Failure::new(
+                    UNAVAILABLE,
+                    "nothing could be found out: no name server answers; --dns ADDRESS:PORT asks another",
+                )),
+                false => Ok(()),
             };
-            let shown: Vec<(Domain, Row)> = looked.iter().flat_map(with_domain).collect();
+        }
+        loop {
             let rows: Vec<Row> = shown.iter().map(|(_, row)| row.clone()).collect();
-            if before.is_empty() {
-                let text = match form {
-                    Some(Format::Json) => json(&shown),
-                    Some(form) => looked
-                        .iter()
-                        .map(|survey| format(form, &survey.zone, &survey.rows))
-                        .collect(),
-                    None => looked
-                        .iter()
-                        .map(|survey| table(&survey.facts, &survey.zone, &survey.rows))
-                        .collect(),
-                };
-                output::print(output, &text)?;
-            } else {
-                output::print(output, &changes(&before, &shown, started.elapsed()))?;
-            }
-            if !self.watch {
-                return match rows.iter().all(|row| row.state == State::Unknown) {
-                    true => Err(Failure::new(
-                        UNAVAILABLE,
-                        "nothing could be found out: no name server answers; --dns ADDRESS:PORT asks another",
-                    )),
-                    false => Ok(()),
-                };
-            }
             if is_complete(&rows) {
-                return output::print(
-                    output,
-                    &format!(
-                        "all required records are there after {}\n",
-                        ago(started.elapsed())
-                    ),
+                let text = format!(
+                    "all required records are there after {}\n",
+                    ago(started.elapsed())
                 );
+                return output::print(output, &text);
             }
             if started.elapsed() >= self.within {
                 return Err(Failure::new(
@@ -140,9 +115,35 @@ impl Dns {
                     "not all required records are there yet",
                 ));
             }
-            before = shown;
             thread::sleep(WATCH_INTERVAL.min(self.within.saturating_sub(started.elapsed())));
+            let now = by_domain(&look());
+            output::print(output, &changes(&shown, &now, started.elapsed()))?;
+            shown = now;
         }
+    }
+}
+
+/// The rows of all domains, each with its domain.
+fn by_domain(looked: &[Survey]) -> Vec<(Domain, Row)> {
+    let with_domain = |survey: &Survey| {
+        let domain = survey.facts.domain.clone();
+        let rows = survey.rows.clone().into_iter();
+        rows.map(move |row| (domain.clone(), row))
+    };
+    looked.iter().flat_map(with_domain).collect()
+}
+
+fn text(form: Option<Format>, looked: &[Survey], shown: &[(Domain, Row)]) -> String {
+    match form {
+        Some(Format::Json) => json(shown),
+        Some(form) => looked
+            .iter()
+            .map(|survey| format(form, &survey.zone, &survey.rows))
+            .collect(),
+        None => looked
+            .iter()
+            .map(|survey| table(&survey.facts, &survey.zone, &survey.rows))
+            .collect(),
     }
 }
 

@@ -109,7 +109,7 @@ impl Doctor {
         }
         let resolvers = match self.dns {
             Some(server) => vec![server],
-            None => config.dns.addresses.clone(),
+            None => config.dns.servers.addresses.clone(),
         };
         let examination = |config| {
             let resolvers = resolvers.clone();

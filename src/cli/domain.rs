@@ -15,7 +15,7 @@ use super::served::{parse_domain, served};
 use super::sysexits::{CANNOT_CREATE, IO_ERROR, NO_INPUT, USAGE};
 use crate::setup::init::perform::NO_ALIASES;
 use crate::setup::init::plan::{PlanError, plan_domain};
-use crate::setup::init::step::{Entry, Step};
+use crate::setup::init::step::{DomainStep, Entry, Step};
 use crate::shell::process::time::wall;
 
 /// Manage the served domains.
@@ -127,8 +127,14 @@ impl Add {
         }
         let mut entries = plan_domain(&domain, target.as_ref(), wall());
         if self.bare {
-            entries
-                .retain(|entry| !matches!(entry, Entry::Do(Step::Key { .. } | Step::Reports(_))));
+            entries.retain(|entry| {
+                !matches!(
+                    entry,
+                    Entry::Do(
+                        Step::Domain(DomainStep::Key { .. }) | Step::Domain(DomainStep::Reports(_))
+                    )
+                )
+            });
         }
         match self.bare {
             true => execute(&entries, folder, &mut io::sink()).result?,

@@ -30,7 +30,7 @@ pub(super) fn servers(folder: &Path, named: Option<std::net::SocketAddr>) -> Ser
     match named {
         Some(server) => Servers::new(vec![server]),
         None => match load(folder) {
-            Ok(config) => config.dns.clone(),
+            Ok(config) => config.dns.servers.clone(),
             Err(_) => resolv_conf::parse(&folder::system_defaults().resolv_conf),
         },
     }

@@ -149,22 +149,30 @@ pub(super) fn error(words: &[&str], error: &str) -> String {
         true => "option",
         false => "command",
     };
-    let meant: Vec<String> = nearest(unknown, &listed)
-        .iter()
-        .map(|word| format!("`{word}`"))
-        .collect();
+    let near = nearest(unknown, &listed);
+    let meant: Vec<String> = near.iter().map(|word| format!("`{word}`")).collect();
     let meant = match meant.as_slice() {
         [] => String::new(),
         words => format!("; did you mean {}?", words.join(" or ")),
     };
-    with_way(words, &format!("`{name}` has no {kind} `{unknown}`{meant}"))
+    let wrong = format!("`{name}` has no {kind} `{unknown}`{meant}");
+    // The example is of the command that was meant, as far as that is known.
+    let mut example_of = command.clone();
+    example_of.extend(near.first().filter(|_| kind == "command"));
+    way(&wrong, &command, &example_of)
 }
 
 /// What is wrong with a command line, with an example of the command and where to read on.
 pub(super) fn with_way(words: &[&str], wrong: &str) -> String {
-    let command = command_of(words).join(" ");
+    let command = command_of(words);
+    way(wrong, &command, &command)
+}
+
+/// The same of a command that is known, with an example of this one or another.
+fn way(wrong: &str, command: &[&str], example_of: &[&str]) -> String {
+    let (command, example_of) = (command.join(" "), example_of.join(" "));
     let blank = if command.is_empty() { "" } else { " " };
-    let example = EXAMPLES.iter().find(|(name, _)| *name == command);
+    let example = EXAMPLES.iter().find(|(name, _)| *name == example_of);
     let example = example.map_or("chopar --help", |(_, example)| example);
     let end = if wrong.ends_with('?') { "" } else { ";" };
     format!("{wrong}{end} for example: {example}; `chopar {command}{blank}--help` says more")
@@ -375,11 +383,11 @@ mod tests {
         for (words, sentence) in [
             (
                 &["quue", "list"][..],
-                "`chopar` has no command `quue`; did you mean `queue`? for example: sudo chopar init",
+                "`chopar` has no command `quue`; did you mean `queue`? for example: sudo chopar queue flush",
             ),
             (
                 &["-C", "x", "queue", "lsit"],
-                "`chopar queue` has no command `lsit`; did you mean `list`? for example: sudo chopar queue flush; \
+                "`chopar queue` has no command `lsit`; did you mean `list`? for example: sudo chopar queue list --jsonl; \
                  `chopar queue --help` says more",
             ),
             (

@@ -229,7 +229,7 @@ fn login(config: &Config) -> String {
 
 /// The records that a domain needs. Where no name server answers they are shown all the same.
 pub(super) fn records(config: &Config, domain: &Domain) -> String {
-    let mut asker = Asker::new(config.dns.addresses.clone(), DNS_PORT);
+    let mut asker = Asker::new(config.dns.servers.addresses.clone(), DNS_PORT);
     if let Err(cause) = asker.resolve(domain, ZoneKind::Soa) {
         // Each question would wait as long in vain.
         asker = Asker::silent(cause);

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Instant;
 
 use argh::FromArgs;
@@ -15,7 +16,7 @@ use crate::config::Config;
 use crate::date::Timestamp;
 use crate::dns::{self, Answer, Question};
 use crate::limits::{REPORT_NAMES_TIMEOUT, REPORT_SUMMARY_DAYS};
-use crate::report::{Counts, Kind, Known, SourceSum, Summary, Tally};
+use crate::report::{Counts, Kind, Known, Ledger, SourceSum, Summary, Tally};
 use crate::setup::asking::Asker;
 use crate::setup::machine::source_addresses;
 use crate::shell::helper::reports::{ledger_of, tally_of};
@@ -52,28 +53,13 @@ impl Report {
         let own = source_addresses(config);
         let resolvers = self
             .dns
-            .map_or_else(|| config.dns.addresses.clone(), |named| vec![named]);
+            .map_or_else(|| config.dns.servers.addresses.clone(), |named| vec![named]);
         let asker = Asker::new(resolvers, DNS_PORT).until(Instant::now() + REPORT_NAMES_TIMEOUT);
         // Where nobody answers, nobody is asked again.
         let mut is_silent = false;
         let mut summaries = Vec::new();
         for domain in domains {
-            let ledger = ledger_of(&folder, domain).map_err(|error| {
-                let text = format!("{}: {error}", folder.display());
-                match error.kind() {
-                    ErrorKind::PermissionDenied => {
-                        Failure::new(NOT_PERMITTED, format!("{text}; run it as root, with sudo"))
-                    }
-                    _ => Failure::new(IO_ERROR, text),
-                }
-            })?;
-            let ledger = ledger.ok_or_else(|| {
-                let text = format!(
-                    "{}/{domain}.json is damaged; the next report sets it aside and begins another",
-                    folder.display()
-                );
-                Failure::new(IO_ERROR, text)
-            })?;
+            let ledger = kept(&folder, domain)?;
             let about = (now, self.days);
             let mut shown = Vec::new();
             drop(Summary::new(domain, &ledger, about, &mut |address| {
@@ -110,6 +96,26 @@ impl Report {
         writeln!(output, "{}", output::text(text.trim_end()))
             .map_err(|error| Failure::new(IO_ERROR, format!("cannot write: {error}")))
     }
+}
+
+/// What is kept about a domain.
+fn kept(folder: &Path, domain: &Domain) -> Result<Ledger, Failure> {
+    let ledger = ledger_of(folder, domain).map_err(|error| {
+        let text = format!("{}: {error}", folder.display());
+        match error.kind() {
+            ErrorKind::PermissionDenied => {
+                Failure::new(NOT_PERMITTED, format!("{text}; run it as root, with sudo"))
+            }
+            _ => Failure::new(IO_ERROR, text),
+        }
+    })?;
+    ledger.ok_or_else(|| {
+        let text = format!(
+            "{}/{domain}.json is damaged; the next report sets it aside and begins another",
+            folder.display()
+        );
+        Failure::new(IO_ERROR, text)
+    })
 }
 
 /// Whether the SPF record of a domain allows an address; none where the DNS does not answer.

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use argh::FromArgs;
@@ -124,76 +125,96 @@ impl Send {
         say: &mut dyn FnMut(&str) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let path = config.runtime_dir.join("control.sock");
-        let broken =
-            |error: std::io::Error| Failure::new(IO_ERROR, format!("{}: {error}", path.display()));
-        let mut stream = UnixStream::connect(&path).map_err(|error| not_there(&path, &error))?;
-        let request = Request::Follow { id: id.to_owned() };
-        let mut line =
-            serde_json::to_vec(&request).map_err(|error| Failure::new(IO_ERROR, error))?;
-        line.push(b'\n');
-        stream.write_all(&line).map_err(broken)?;
-        let mut reader = BufReader::new(stream.try_clone().map_err(broken)?);
+        let mut events = Events::open(&path, id)?;
         let mut trace = Trace::default();
-        loop {
+        while trace.end().is_none() {
             let left = self.within.saturating_sub(started.elapsed());
-            if left.is_zero() {
-                break;
-            }
-            stream.set_read_timeout(Some(left)).map_err(broken)?;
-            let mut line = String::new();
-            match reader.read_line(&mut line) {
-                Ok(0) => {
-                    let text = format!(
-                        "the daemon has ended; once it is up again `chopar queue show {id}` tells more"
-                    );
-                    return Err(Failure::new(UNAVAILABLE, text));
-                }
-                Ok(_) => {}
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
-                    ) =>
-                {
-                    break;
-                }
-                Err(error) => return Err(broken(error)),
-            }
-            match serde_json::from_str(&line) {
-                Ok(Response::Event { text }) => {
+            match events.next(left)? {
+                Some(Response::Event { text }) => {
                     for told in trace.tell(&text) {
                         say(&told)?;
                     }
                 }
-                Ok(Response::Denied { .. }) => {
+                Some(Response::Denied { .. }) => {
                     return say(&format!(
                         "only root may follow it further; `chopar queue show {id}` shows it while it is queued"
                     ));
                 }
-                Ok(Response::End { errors, .. }) => {
+                Some(Response::End { errors, .. }) => {
                     return Err(Failure::new(UNAVAILABLE, errors.join("; ")));
                 }
-                Ok(_) => {}
-                Err(error) => {
-                    let text = format!("the daemon's answer is not understood: {error}");
-                    return Err(Failure::new(IO_ERROR, text));
+                Some(_) => {}
+                None => {
+                    let text = format!(
+                        "it has not left yet; it stays in the queue and chopar retries it; `chopar queue show {id}` shows \
+                         more"
+                    );
+                    return Err(Failure::new(TRY_AGAIN, text));
                 }
-            }
-            match trace.end() {
-                Some(End::Delivered) if trace.is_signed() => return say(LOOK),
-                Some(End::Delivered) => return say(UNSIGNED),
-                Some(End::Failed) => {
-                    let text =
-                        "the message was rejected; chopar sends a DSN to the address in From";
-                    return Err(Failure::new(UNAVAILABLE, text));
-                }
-                None => {}
             }
         }
-        let text = format!(
-            "it has not left yet; it stays in the queue and chopar retries it; `chopar queue show {id}` shows more"
-        );
-        Err(Failure::new(TRY_AGAIN, text))
+        match trace.end() {
+            Some(End::Failed) => {
+                let text = "the message was rejected; chopar sends a DSN to the address in From";
+                Err(Failure::new(UNAVAILABLE, text))
+            }
+            _ if trace.is_signed() => say(LOOK),
+            _ => say(UNSIGNED),
+        }
+    }
+}
+
+/// What the daemon says of one message, as it happens.
+struct Events<'a> {
+    path: &'a Path,
+    id: &'a str,
+    reader: BufReader<UnixStream>,
+}
+
+impl<'a> Events<'a> {
+    /// Asks the daemon that listens at `path`.
+    fn open(path: &'a Path, id: &'a str) -> Result<Self, Failure> {
+        let mut stream = UnixStream::connect(path).map_err(|error| not_there(path, &error))?;
+        let request = Request::Follow { id: id.to_owned() };
+        let mut line =
+            serde_json::to_vec(&request).map_err(|error| Failure::new(IO_ERROR, error))?;
+        line.push(b'\n');
+        (stream.write_all(&line)).map_err(|error| Failure::of_file(IO_ERROR, path, &error))?;
+        let reader = BufReader::new(stream);
+        Ok(Self { path, id, reader })
+    }
+
+    /// The next thing that it says; none where it says nothing for this long.
+    fn next(&mut self, left: Duration) -> Result<Option<Response>, Failure> {
+        if left.is_zero() {
+            return Ok(None);
+        }
+        let broken = |error: std::io::Error| Failure::of_file(IO_ERROR, self.path, &error);
+        (self.reader.get_ref().set_read_timeout(Some(left))).map_err(broken)?;
+        let mut line = String::new();
+        match self.reader.read_line(&mut line) {
+            Ok(0) => {
+                let text = format!(
+                    "the daemon has ended; once it is up again `chopar queue show {}` tells more",
+                    self.id
+                );
+                return Err(Failure::new(UNAVAILABLE, text));
+            }
+            Ok(_) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(broken(error)),
+        }
+        serde_json::from_str(&line).map(Some).map_err(|error| {
+            let text = format!("the daemon's answer is not understood: {error}");
+            Failure::new(IO_ERROR, text)
+        })
     }
 }
 

@@ -84,6 +84,18 @@ fn fitted(text: &str, columns: usize, rows: usize) -> String {
 
 /// The whole text, a line end behind each line.
 fn screen(status: &Status) -> String {
+    [
+        heading(status),
+        totals(status),
+        providers(status),
+        hops(status),
+        oldest(status),
+        events(status),
+    ]
+    .concat()
+}
+
+fn heading(status: &Status) -> String {
     let stats = &status.stats;
     let mut text = format!(
         "{}   chopar {}, up {}   {}\n",
@@ -105,10 +117,15 @@ fn screen(status: &Status) -> String {
         size_text(stats.buffered as u64),
         size_text(status.memory_max),
     ));
-    text.push_str(&format!(
+    text
+}
+
+/// What was done in the last minutes, the last hour and the last day.
+fn totals(status: &Status) -> String {
+    let mut text = format!(
         "{:<14}{:>10}{:>10}{:>10}{:>10}{:>10}\n",
         "in the last", "accepted", "delivered", "deferred", "failed", "refused"
-    ));
+    );
     let minutes = status.hour.len();
     for (name, slots) in [
         ("2 minutes", status.hour.get(minutes.saturating_sub(2)..)),
@@ -125,26 +142,36 @@ fn screen(status: &Status) -> String {
             sum(|slot| slot.refused),
         ));
     }
-    if !status.providers.is_empty() {
-        text.push_str(&format!(
-            "\n{:<24}{:>10}{:>10}{:>10}\n",
-            "receiver", "delivered", "deferred", "failed"
-        ));
+    text
+}
+
+/// The lines below a heading; nothing where there are none.
+fn listed(heading: String, lines: String) -> String {
+    match lines.is_empty() {
+        true => lines,
+        false => heading + &lines,
     }
-    for provider in &status.providers {
+}
+
+fn providers(status: &Status) -> String {
+    let heading = format!(
+        "\n{:<24}{:>10}{:>10}{:>10}\n",
+        "receiver", "delivered", "deferred", "failed"
+    );
+    let lines = status.providers.iter().map(|provider| {
         let outcomes = provider.outcomes;
-        text.push_str(&format!(
+        format!(
             "{:<24}{:>10}{:>10}{:>10}\n",
             provider.name, outcomes.delivered, outcomes.deferred, outcomes.failed
-        ));
-    }
-    if !status.hops.is_empty() {
-        text.push_str(&format!(
-            "\n{:<24}{:>10}  next\n",
-            "waiting for", "recipients"
-        ));
-    }
-    for hop in &status.hops {
+        )
+    });
+    listed(heading, lines.collect())
+}
+
+/// The next hops that mail waits for.
+fn hops(status: &Status) -> String {
+    let heading = format!("\n{:<24}{:>10}  next\n", "waiting for", "recipients");
+    let lines = status.hops.iter().map(|hop| {
         let next = match hop.next {
             Some(seconds) => format!("in {}", span(seconds)),
             None if hop.sessions > 0 => "under way".to_owned(),
@@ -152,18 +179,15 @@ fn screen(status: &Status) -> String {
         };
         let why = hop.why.as_deref().map(|why| format!("  {why}"));
         let why = why.unwrap_or_default();
-        text.push_str(&format!(
-            "{:<24}{:>10}  {next}{why}\n",
-            hop.name, hop.waiting
-        ));
-    }
-    if !status.stuck.is_empty() {
-        text.push_str(&format!(
-            "\n{:<16}{:>8}{:>6}  next hop\n",
-            "oldest", "age", "tries"
-        ));
-    }
-    for one in &status.stuck {
+        format!("{:<24}{:>10}  {next}{why}\n", hop.name, hop.waiting)
+    });
+    listed(heading, lines.collect())
+}
+
+/// The messages that have waited longest.
+fn oldest(status: &Status) -> String {
+    let heading = format!("\n{:<16}{:>8}{:>6}  next hop\n", "oldest", "age", "tries");
+    let lines = status.stuck.iter().map(|one| {
         let why = match one.held {
             true => "held by an operator",
             false => one.why.as_deref().unwrap_or_default(),
@@ -174,16 +198,17 @@ fn screen(status: &Status) -> String {
             tries => tries.to_string(),
         };
         let (id, age, hop) = (&one.id, span(one.age), &one.hop);
-        text.push_str(&format!("{id:<16}{age:>8}{tries:>6}  {hop}  {why}\n"));
-    }
-    if !status.events.is_empty() {
-        text.push_str("\nlast events\n");
-    }
-    for event in status.events.iter().rev() {
-        let at = Timestamp::from_seconds(event.at).rfc3339().to_string();
-        text.push_str(&format!("{at} {}\n", event.text));
-    }
-    text
+        format!("{id:<16}{age:>8}{tries:>6}  {hop}  {why}\n")
+    });
+    listed(heading, lines.collect())
+}
+
+fn events(status: &Status) -> String {
+    let lines = status.events.iter().rev().map(|event| {
+        let at = Timestamp::from_seconds(event.at).rfc3339();
+        format!("{at} {}\n", event.text)
+    });
+    listed("\nlast events\n".to_owned(), lines.collect())
 }
 
 /// Seconds, in the largest unit of which there are two.

@@ -114,79 +114,90 @@ impl User {
         runtime_dir: &Path,
         output: &mut dyn Write,
     ) -> Result<(), Failure> {
-        match &self.command {
-            Action::Add(add) => {
-                let file = UsersFile::of(folder, &add.address)?;
-                if file.line_of_user()?.is_some() {
-                    let text = format!(
-                        "{} exists; `chopar user passwd` sets the password",
-                        file.mailbox
-                    );
-                    return Err(Failure::new(CANNOT_CREATE, text));
-                }
-                let options = add
-                    .send_as
-                    .as_deref()
-                    .map(send_as_option)
-                    .transpose()?
-                    .unwrap_or_default();
-                let password = read_new_password("add", &file.mailbox, add.weak)?;
-                let credential = new_credential(&password);
-                let line = format!("{}:{credential}{options}", file.mailbox.local_part());
-                file.rewrite(Some(&line))?;
-                // Where the configuration has errors, check says them.
-                if let Ok(config) = load(folder) {
-                    let users = config
-                        .domains
-                        .values()
-                        .flat_map(|served| served.users.values());
-                    let said = shared_name(&file.mailbox, users.map(|user| &user.mailbox));
-                    if let Some(text) = said {
-                        super::output::say(&text);
-                    }
-                }
-                let what = format!("{} can log in now", file.mailbox);
-                changed(what, runtime_dir, output)
-            }
+        let what = match &self.command {
+            Action::Add(add) => add.run(folder)?,
             Action::Remove(Remove { address }) => {
                 let file = UsersFile::of(folder, address)?;
                 file.line_of_user()?.ok_or_else(|| file.unknown())?;
                 file.rewrite(None)?;
-                let what = format!("{} can no longer log in", file.mailbox);
-                changed(what, runtime_dir, output)
+                format!("{} can no longer log in", file.mailbox)
             }
-            Action::Passwd(Passwd { weak, address }) => {
-                let file = UsersFile::of(folder, address)?;
-                let old = file.line_of_user()?.ok_or_else(|| file.unknown())?;
-                let password = read_new_password("passwd", &file.mailbox, *weak)?;
-                let credential = new_credential(&password);
-                let options = old
-                    .splitn(3, ':')
-                    .nth(2)
-                    .map(|rest| format!(":{rest}"))
-                    .unwrap_or_default();
-                file.rewrite(Some(&format!(
-                    "{}:{credential}{options}",
-                    file.mailbox.local_part()
-                )))?;
-                let what = format!("{} has a new password", file.mailbox);
-                changed(what, runtime_dir, output)
+            Action::Passwd(passwd) => passwd.run(folder)?,
+            Action::Verify(verify) => return verify.run(folder, output),
+            Action::List(List { domain, json }) => {
+                return list(folder, domain.as_deref(), *json, output);
             }
-            Action::Verify(Verify { address }) => {
-                let file = UsersFile::of(folder, address)?;
-                let line = file.line_of_user()?.ok_or_else(|| file.unknown())?;
-                let text = line.split(':').nth(1).unwrap_or_default();
-                let credential = Credential::parse(text).map_err(|error| {
-                    Failure::new(DATA, format!("{}: {error}", file.path.display()))
-                })?;
-                let command = format!("user verify {}", file.mailbox);
-                if credential.verify_password(&read_password("Password: ", &command)?) {
-                    return written(writeln!(output, "the password is right"));
-                }
-                Err(Failure::new(NOT_PERMITTED, "the password is wrong"))
-            }
-            Action::List(List { domain, json }) => list(folder, domain.as_deref(), *json, output),
+        };
+        changed(what, runtime_dir, output)
+    }
+}
+
+impl Add {
+    fn run(&self, folder: &Path) -> Result<String, Failure> {
+        let file = UsersFile::of(folder, &self.address)?;
+        if file.line_of_user()?.is_some() {
+            let text = format!(
+                "{} exists; `chopar user passwd` sets the password",
+                file.mailbox
+            );
+            return Err(Failure::new(CANNOT_CREATE, text));
         }
+        let options = self
+            .send_as
+            .as_deref()
+            .map(send_as_option)
+            .transpose()?
+            .unwrap_or_default();
+        let password = read_new_password("add", &file.mailbox, self.weak)?;
+        let credential = new_credential(&password);
+        let line = format!("{}:{credential}{options}", file.mailbox.local_part());
+        file.rewrite(Some(&line))?;
+        // Where the configuration has errors, check says them.
+        if let Ok(config) = load(folder) {
+            let users = config
+                .domains
+                .values()
+                .flat_map(|served| served.users.values());
+            let said = shared_name(&file.mailbox, users.map(|user| &user.mailbox));
+            if let Some(text) = said {
+                super::output::say(&text);
+            }
+        }
+        Ok(format!("{} can log in now", file.mailbox))
+    }
+}
+
+impl Passwd {
+    fn run(&self, folder: &Path) -> Result<String, Failure> {
+        let file = UsersFile::of(folder, &self.address)?;
+        let old = file.line_of_user()?.ok_or_else(|| file.unknown())?;
+        let password = read_new_password("passwd", &file.mailbox, self.weak)?;
+        let credential = new_credential(&password);
+        let options = old
+            .splitn(3, ':')
+            .nth(2)
+            .map(|rest| format!(":{rest}"))
+            .unwrap_or_default();
+        file.rewrite(Some(&format!(
+            "{}:{credential}{options}",
+            file.mailbox.local_part()
+        )))?;
+        Ok(format!("{} has a new password", file.mailbox))
+    }
+}
+
+impl Verify {
+    fn run(&self, folder: &Path, output: &mut dyn Write) -> Result<(), Failure> {
+        let file = UsersFile::of(folder, &self.address)?;
+        let line = file.line_of_user()?.ok_or_else(|| file.unknown())?;
+        let text = line.split(':').nth(1).unwrap_or_default();
+        let credential = Credential::parse(text)
+            .map_err(|error| Failure::new(DATA, format!("{}: {error}", file.path.display())))?;
+        let command = format!("user verify {}", file.mailbox);
+        if credential.verify_password(&read_password("Password: ", &command)?) {
+            return written(writeln!(output, "the password is right"));
+        }
+        Err(Failure::new(NOT_PERMITTED, "the password is wrong"))
     }
 }
 

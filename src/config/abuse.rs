@@ -8,7 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::check::Check;
-use super::error::Problem;
+use super::problem::{ClientProblem, NameProblem, Problem, ValueProblem};
 use crate::address::Domain;
 use crate::limits::{
     CONNECTIONS_PER_MINUTE_DEFAULT, DNSBL_NAME_BYTES_MAX, DNSBL_ZONES_MAX, GREYLIST_DELAY_DEFAULT,
@@ -156,7 +156,7 @@ impl Check<'_> {
         if greylist.window <= greylist.delay
             && let Some(at) = raw.greylist_window.as_ref().or(raw.greylist_delay.as_ref())
         {
-            self.problem(at, Problem::GreylistWindow);
+            self.problem(at, Problem::Client(ClientProblem::GreylistWindow));
         }
         Abuse {
             hello: raw.hello,
@@ -177,14 +177,17 @@ impl Check<'_> {
     fn weight(&mut self, number: Option<&Spanned<u32>>) -> u32 {
         let weight = number.map_or(1, |number| *number.get_ref());
         if let (0, Some(number)) = (weight, number) {
-            self.problem(number, Problem::TooSmall { least: "1" });
+            self.problem(
+                number,
+                Problem::Value(ValueProblem::TooSmall { least: "1" }),
+            );
         }
         weight
     }
 
     fn zones(&mut self, raw: &[ZoneText]) -> Vec<Zone> {
         if let Some(one) = raw.get(DNSBL_ZONES_MAX) {
-            self.problem(&one.zone, Problem::Zones);
+            self.problem(&one.zone, Problem::Client(ClientProblem::Zones));
         }
         let mut zones = Vec::new();
         for zone in raw {
@@ -195,7 +198,10 @@ impl Check<'_> {
                     Some(range) => replies.push(range),
                     None => {
                         let there = text.get_ref().clone();
-                        self.problem(text, Problem::ListReply { text: there });
+                        self.problem(
+                            text,
+                            Problem::Client(ClientProblem::ListReply { text: there }),
+                        );
                     }
                 }
             }
@@ -211,7 +217,10 @@ impl Check<'_> {
                 result => {
                     let error = result.err().unwrap_or(crate::address::AddressError::Domain);
                     let text = zone.zone.get_ref().clone();
-                    self.problem(&zone.zone, Problem::Domain { text, error });
+                    self.problem(
+                        &zone.zone,
+                        Problem::Name(NameProblem::Domain { text, error }),
+                    );
                 }
             }
         }

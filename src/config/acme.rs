@@ -6,8 +6,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::check::Check;
-use super::error::Problem;
 use super::folder::Folder;
+use super::problem::{CertificateProblem, Problem};
 use crate::acme::wire::Url;
 use crate::acme::{ChallengeKind, Name};
 use crate::address::{Domain, Mailbox};
@@ -94,7 +94,7 @@ impl Check<'_> {
             && challenge == ChallengeKind::Dns01
             && folder.file(HOOK).is_none()
         {
-            self.problem(at, Problem::NoDnsHook);
+            self.problem(at, Problem::Certificate(CertificateProblem::NoDnsHook));
         }
         Acme {
             renewal: match raw.enabled {
@@ -122,13 +122,19 @@ impl Check<'_> {
                 Some(name) => names.push(name),
                 None => {
                     let there = text.get_ref().clone();
-                    self.problem(text, Problem::CertificateName { text: there });
+                    self.problem(
+                        text,
+                        Problem::Certificate(CertificateProblem::Name { text: there }),
+                    );
                 }
             }
         }
         if let Some(text) = texts.get(ACME_NAMES_MAX) {
             let there = text.get_ref().clone();
-            self.problem(text, Problem::CertificateName { text: there });
+            self.problem(
+                text,
+                Problem::Certificate(CertificateProblem::Name { text: there }),
+            );
         }
         names
     }
@@ -139,7 +145,10 @@ impl Check<'_> {
         };
         Url::try_from(text.get_ref().clone()).unwrap_or_else(|_| {
             let there = text.get_ref().clone();
-            self.problem(&text, Problem::DirectoryUrl { text: there });
+            self.problem(
+                &text,
+                Problem::Certificate(CertificateProblem::DirectoryUrl { text: there }),
+            );
             Url::default()
         })
     }
@@ -155,7 +164,7 @@ impl Check<'_> {
                 key_file: key_file.into_inner().into(),
             }),
             (Some(at), None) | (None, Some(at)) => {
-                self.problem(&at, Problem::HalfBinding);
+                self.problem(&at, Problem::Certificate(CertificateProblem::HalfBinding));
                 None
             }
             (None, None) => None,

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use super::aliases::{self, Block, Forms, blocks, local_name};
-use super::error::{ConfigError, Errors, Problem};
+use super::error::{ConfigError, Errors};
 use super::names::Names;
+use super::problem::Problem;
 use super::text::outside_quotes;
 use crate::address::{AddressError, Domain, Mailbox, local_key};
 use crate::destination::Scheme;

@@ -10,8 +10,9 @@
 
 use std::collections::BTreeMap;
 
-use super::error::{Errors, Problem};
+use super::error::Errors;
 use super::names::Names;
+use super::problem::{AliasProblem, Problem};
 use super::target::Target;
 use super::text::outside_quotes;
 use crate::address::{Domain, Mailbox};
@@ -92,7 +93,7 @@ fn read_alias(
     let colon = outside_quotes(content, ':');
     let (name, rest) = content.split_at_checked(colon).unwrap_or((content, ""));
     let Some(list) = rest.strip_prefix(':') else {
-        return Err((0, Problem::AliasLine));
+        return Err((0, Problem::Alias(AliasProblem::Line)));
     };
     let indent = name.len().saturating_sub(name.trim_start().len());
     let name = name.trim();
@@ -101,7 +102,7 @@ fn read_alias(
         bare => {
             if Mailbox::new(bare, domain).is_err() {
                 let text = name.to_owned();
-                return Err((indent, Problem::AliasName { text }));
+                return Err((indent, Problem::Alias(AliasProblem::Name { text })));
             }
             Some(bare.to_owned())
         }
@@ -128,7 +129,7 @@ fn read_alias(
             targets.push(target);
         }
         if targets.len() > ALIAS_TARGETS_MAX {
-            return Err((at, Problem::AliasTargets));
+            return Err((at, Problem::Alias(AliasProblem::Targets)));
         }
         let Some(behind) = rest
             .strip_prefix(',')
@@ -149,9 +150,9 @@ pub(super) fn local_name<'a>(name: &'a str, domain: &Domain) -> Result<&'a str, 
     };
     match Domain::parse(back) {
         Ok(named) if named == *domain => Ok(front),
-        Ok(named) => Err(Problem::AliasForeign {
+        Ok(named) => Err(Problem::Alias(AliasProblem::Foreign {
             domain: named.to_string(),
-        }),
+        })),
         // The @ is in quotes.
         Err(_) => Ok(name),
     }

@@ -5,8 +5,9 @@ use toml::Spanned;
 
 use super::check::Check;
 use crate::limits::{
-    MESSAGES_PER_UID_HOUR_DEFAULT, MESSAGES_PER_USER_HOUR_DEFAULT, RECIPIENTS_MAX,
-    SESSIONS_MAX_DEFAULT, SESSIONS_PER_PEER_MAX_DEFAULT,
+    MEMORY_BYTES_MAX_DEFAULT, MEMORY_BYTES_MAX_LEAST, MESSAGE_BYTES_MAX_DEFAULT,
+    MESSAGE_BYTES_MAX_LEAST, MESSAGES_PER_UID_HOUR_DEFAULT, MESSAGES_PER_USER_HOUR_DEFAULT,
+    RECIPIENTS_MAX, SESSIONS_MAX_DEFAULT, SESSIONS_PER_PEER_MAX_DEFAULT,
 };
 
 /// What peers and users may take.
@@ -22,6 +23,10 @@ pub struct Limits {
     pub messages_per_uid_hour: u32,
     /// Recipients of one message.
     pub recipients: usize,
+    /// Bytes of one message.
+    pub message_bytes: u64,
+    /// Bytes of all buffers together.
+    pub memory_bytes: u64,
 }
 
 #[derive(Default, Deserialize)]
@@ -35,7 +40,13 @@ pub(super) struct LimitsText {
 }
 
 impl Check<'_> {
-    pub(super) fn limits(&mut self, raw: &LimitsText) -> Limits {
+    /// `[limits]`, and the two sizes that stand in front of all sections.
+    pub(super) fn limits(
+        &mut self,
+        raw: &LimitsText,
+        message_size: Option<Spanned<String>>,
+        memory: Option<Spanned<String>>,
+    ) -> Limits {
         Limits {
             sessions: self.count(raw.sessions.as_ref(), SESSIONS_MAX_DEFAULT),
             sessions_per_address: self.count(
@@ -49,6 +60,16 @@ impl Check<'_> {
                 .messages_per_uid_hour
                 .unwrap_or(MESSAGES_PER_UID_HOUR_DEFAULT),
             recipients: self.count(raw.recipients.as_ref(), RECIPIENTS_MAX),
+            message_bytes: self.size(
+                message_size,
+                MESSAGE_BYTES_MAX_DEFAULT,
+                (MESSAGE_BYTES_MAX_LEAST, "64 KiB"),
+            ),
+            memory_bytes: self.size(
+                memory,
+                MEMORY_BYTES_MAX_DEFAULT,
+                (MEMORY_BYTES_MAX_LEAST, "8 MiB"),
+            ),
         }
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use toml::Spanned;
 
-use super::error::{Errors, Problem};
+use super::error::Errors;
+use super::problem::{NameProblem, Problem, ValueProblem};
 use super::quantity;
 use crate::address::{Domain, Mailbox};
 
@@ -29,7 +30,7 @@ impl Check<'_> {
         };
         if !path.get_ref().starts_with('/') {
             let text = path.get_ref().clone();
-            self.problem(&path, Problem::RelativePath { text });
+            self.problem(&path, Problem::Value(ValueProblem::RelativePath { text }));
         }
         path.into_inner().into()
     }
@@ -38,10 +39,10 @@ impl Check<'_> {
         Mailbox::parse(text.get_ref())
             .map_err(|error| {
                 let text_there = text.get_ref().clone();
-                let text_there = Problem::Mailbox {
+                let text_there = Problem::Name(NameProblem::Mailbox {
                     text: text_there,
                     error,
-                };
+                });
                 self.problem(text, text_there);
             })
             .ok()
@@ -58,11 +59,14 @@ impl Check<'_> {
         };
         let Some(size) = quantity::size(text.get_ref()) else {
             let there = text.get_ref().clone();
-            self.problem(&text, Problem::Size { text: there });
+            self.problem(&text, Problem::Value(ValueProblem::Size { text: there }));
             return default;
         };
         if size < least {
-            self.problem(&text, Problem::TooSmall { least: shown });
+            self.problem(
+                &text,
+                Problem::Value(ValueProblem::TooSmall { least: shown }),
+            );
         }
         size
     }
@@ -77,11 +81,11 @@ impl Check<'_> {
         };
         let Some(duration) = quantity::duration(text.get_ref()) else {
             let there = text.get_ref().clone();
-            self.problem(text, Problem::Duration { text: there });
+            self.problem(text, Problem::Value(ValueProblem::Duration { text: there }));
             return default;
         };
         if duration.is_zero() {
-            self.problem(text, Problem::TooSmall { least: "1s" });
+            self.problem(text, Problem::Value(ValueProblem::TooSmall { least: "1s" }));
         }
         duration
     }
@@ -91,7 +95,10 @@ impl Check<'_> {
             return default;
         };
         if *number.get_ref() == 0 {
-            self.problem(number, Problem::TooSmall { least: "1" });
+            self.problem(
+                number,
+                Problem::Value(ValueProblem::TooSmall { least: "1" }),
+            );
         }
         usize::try_from(*number.get_ref()).unwrap_or(usize::MAX)
     }
@@ -108,10 +115,10 @@ impl Check<'_> {
         let found = words.iter().find(|(word, _)| word == text.get_ref());
         if found.is_none() {
             let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            let problem = Problem::Word {
+            let problem = Problem::Value(ValueProblem::Word {
                 text: text.get_ref().clone(),
                 words: words.join(", "),
-            };
+            });
             self.problem(text, problem);
         }
         found.map_or_else(T::default, |(_, value)| *value)
@@ -124,7 +131,10 @@ impl Check<'_> {
                 Ok(domain) => domains.push(domain),
                 Err(error) => {
                     let there = text.get_ref().clone();
-                    self.problem(text, Problem::Domain { text: there, error });
+                    self.problem(
+                        text,
+                        Problem::Name(NameProblem::Domain { text: there, error }),
+                    );
                 }
             }
         }

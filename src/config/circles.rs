@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::aliases::Alias;
-use super::error::{Errors, Problem};
+use super::error::Errors;
 use super::names::Names;
+use super::problem::{AliasProblem, Problem};
 use super::served::{Receive, ServedDomain};
 use super::target::{Target, To};
 use crate::address::{Domain, Mailbox};
@@ -20,7 +21,7 @@ pub(super) fn find(domains: &BTreeMap<Domain, ServedDomain>, names: &Names, erro
         let named = served.aliases.values();
         for alias in named.chain(&served.catch_all) {
             if leads_back(domains, names, alias) {
-                errors.push_at(&file, alias.line, 1, Problem::AliasLoop);
+                errors.push_at(&file, alias.line, 1, Problem::Alias(AliasProblem::Loop));
             }
         }
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::check::Check;
-use super::error::Problem;
+use super::problem::{Problem, ValueProblem};
 use crate::limits::{
     CLIENT_SESSIONS_DEFAULT, GIVE_UP_AFTER_DEFAULT, SESSIONS_PER_HOP_DEFAULT, WARN_AFTER_DEFAULT,
 };
@@ -69,7 +69,7 @@ impl Check<'_> {
             Some(other) => {
                 let text = other.to_owned();
                 if let Some(at) = &raw.ip {
-                    self.problem(at, Problem::Family { text });
+                    self.problem(at, Problem::Value(ValueProblem::Family { text }));
                 }
                 Family::Any
             }
@@ -92,7 +92,10 @@ impl Check<'_> {
         let address = text.get_ref().parse().ok();
         if address.is_none() {
             let there = text.get_ref().clone();
-            self.problem(text, Problem::IpAddress { text: there });
+            self.problem(
+                text,
+                Problem::Value(ValueProblem::IpAddress { text: there }),
+            );
         }
         address
     }

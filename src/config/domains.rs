@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::aliases::Forms;
 use super::check::FILE;
-use super::error::{Errors, Problem};
+use super::error::Errors;
 use super::folder::Folder;
 use super::folder::keep_secret;
+use super::problem::{DkimProblem, NameProblem, Problem};
 use super::served::{DkimKey, ServedDomain};
 use super::settings::Settings;
 use super::{aliases, users};
@@ -34,11 +35,11 @@ pub(super) fn read(
         };
         if let Some(other) = names.insert(domain.clone(), name) {
             let other = other.to_owned();
-            errors.push(&path, Problem::DomainTwice { other });
+            errors.push(&path, Problem::Name(NameProblem::DomainTwice { other }));
         }
         if !domain.as_str().contains('.') {
             let text = domain.to_string();
-            errors.warn(&path, Problem::DomainWithoutDot { text });
+            errors.warn(&path, Problem::Name(NameProblem::DomainWithoutDot { text }));
         }
         served.insert(
             domain.clone(),
@@ -56,7 +57,7 @@ pub(super) fn read(
             }
             None => {
                 let domain = section.domain.to_string();
-                let problem = Problem::DomainWithoutFolder { domain };
+                let problem = Problem::Name(NameProblem::DomainWithoutFolder { domain });
                 errors.push_at(FILE, section.line, section.column, problem);
             }
         }
@@ -103,7 +104,7 @@ fn read_domain(
             .extend(read_key(folder, &file, name, errors).map(Arc::new));
     }
     if served.dkim.len() > DKIM_KEYS_PER_DOMAIN_MAX {
-        errors.push(&dkim, Problem::DkimKeys);
+        errors.push(&dkim, Problem::Dkim(DkimProblem::Keys));
     }
     served
 }
@@ -117,7 +118,7 @@ fn read_key(folder: &Folder, file: &str, name: &str, errors: &mut Errors) -> Opt
         || !Domain::parse(selector).is_ok_and(|name| !name.is_literal())
     {
         let text = selector.to_owned();
-        errors.push(file, Problem::Selector { text });
+        errors.push(file, Problem::Dkim(DkimProblem::Selector { text }));
         return None;
     }
     keep_secret(folder, file, errors);
@@ -125,7 +126,10 @@ fn read_key(folder: &Folder, file: &str, name: &str, errors: &mut Errors) -> Opt
     match SigningKey::from_pem(text) {
         Ok(key) => {
             if key.is_short() {
-                errors.warn(file, Problem::ShortKey { bits: key.bits() });
+                errors.warn(
+                    file,
+                    Problem::Dkim(DkimProblem::ShortKey { bits: key.bits() }),
+                );
             }
             Some(DkimKey {
                 selector: selector.into(),
@@ -133,7 +137,7 @@ fn read_key(folder: &Folder, file: &str, name: &str, errors: &mut Errors) -> Opt
             })
         }
         Err(error) => {
-            errors.push(file, Problem::DkimKey(error));
+            errors.push(file, Problem::Dkim(DkimProblem::Key(error)));
             None
         }
     }

@@ -5,7 +5,8 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
-use super::error::{Errors, Problem};
+use super::error::Errors;
+use super::problem::Problem;
 
 /// The configuration folder. Paths are relative to it, with `/` between their parts. It holds secrets: what is read is
 /// wiped when it is dropped.

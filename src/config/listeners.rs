@@ -8,7 +8,8 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use toml::Spanned;
 
 use super::check::{Check, FILE};
-use super::error::{Problem, position};
+use super::error::position;
+use super::problem::{ClientProblem, Problem};
 
 /// The listeners.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -104,7 +105,10 @@ impl Check<'_> {
             Sockets::Word(word) if word == "systemd" => Listen::Systemd,
             Sockets::Word(word) => {
                 let text = word.clone();
-                self.problem(&sockets, Problem::ListenWord { text });
+                self.problem(
+                    &sockets,
+                    Problem::Client(ClientProblem::ListenWord { text }),
+                );
                 Listen::Systemd
             }
             Sockets::List(list) => {
@@ -112,7 +116,10 @@ impl Check<'_> {
                     let address = text.get_ref().parse().ok();
                     if address.is_none() {
                         let there = text.get_ref().clone();
-                        self.problem(text, Problem::SocketAddress { text: there });
+                        self.problem(
+                            text,
+                            Problem::Client(ClientProblem::SocketAddress { text: there }),
+                        );
                     }
                     address
                 });
@@ -132,8 +139,11 @@ impl Check<'_> {
             let mut beside = addresses.iter().filter(|other| other.port() == port);
             if is_all && !beside.any(SocketAddr::is_ipv4) {
                 let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).to_string();
-                self.errors
-                    .warn_at(FILE, place, Problem::Ipv6Only { address });
+                self.errors.warn_at(
+                    FILE,
+                    place,
+                    Problem::Client(ClientProblem::Ipv6Only { address }),
+                );
             }
         }
     }

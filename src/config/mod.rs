@@ -19,6 +19,7 @@ mod allowances;
 mod check;
 mod circles;
 mod delivery;
+mod document;
 mod domains;
 mod error;
 mod folder;
@@ -27,6 +28,7 @@ mod incoming;
 mod listeners;
 mod names;
 mod network;
+mod problem;
 pub mod quantity;
 mod relaying;
 mod routes;
@@ -48,23 +50,26 @@ pub use acme::{Acme, Binding, Renewal};
 pub use aliases::Alias;
 pub use allowances::Limits;
 pub use delivery::{Delivery, Family};
-pub use error::{ConfigError, Problem};
+pub use error::ConfigError;
 pub use folder::{Folder, Rights, SystemDefaults};
 pub use glance::glance;
 pub use incoming::{Incoming, Protocol};
 pub use listeners::{Listen, Listeners};
 pub use names::Names;
 pub use network::{Network, Networks};
+pub use problem::{
+    AliasProblem, CertificateProblem, ClientProblem, DkimProblem, NameProblem, Problem,
+    RouteProblem, UserProblem, ValueProblem,
+};
 pub use quantity::size as parse_size;
+pub use relaying::Trust;
 pub use routes::{Login, Route, RoutePattern};
 pub use served::{DkimKey, Dmarc, MtaSts, Quarantine, Receive, ServedDomain};
-pub use settings::{Bcc, DnsSource};
+pub use settings::{Bcc, Content, Dns, DnsSource};
 pub use target::{Target, To};
 pub use users::{SendAs, User};
 
 use crate::address::{Domain, Mailbox};
-use crate::dns::Servers;
-use crate::smtp::data::LongLines;
 use error::Errors;
 
 /// Everything that the operator decides.
@@ -81,34 +86,20 @@ pub struct Config {
     pub accounts: Accounts,
     /// The account that the daemon runs as once it has bound its ports.
     pub user: String,
-    /// Bytes of a message.
-    pub max_message_size: u64,
-    /// Bytes of all buffers together.
-    pub max_memory: u64,
     /// Where to listen.
     pub listen: Listeners,
-    /// Peers that may relay without AUTH.
-    pub relay: Networks,
-    /// Those of them whose line ends are mended.
-    pub mended: Networks,
-    /// What is done about lines that are too long.
-    pub long_lines: LongLines,
-    /// What is done about Bcc in what is submitted.
-    pub bcc: Bcc,
-    /// Proxies that are believed to say who their clients are.
-    pub proxies: Networks,
+    /// Whose word counts, without a password.
+    pub trust: Trust,
+    /// What is done about the content of messages.
+    pub content: Content,
     /// Where names are looked up.
-    pub dns: Servers,
-    /// Who says so.
-    pub dns_source: DnsSource,
+    pub dns: Dns,
     /// How mail leaves.
     pub delivery: Delivery,
     /// What peers and users may take.
     pub limits: Limits,
     /// Which local parts of served domains are the same.
     pub names: Names,
-    /// Whose seals may excuse a failure of DMARC (RFC 8617 section 7.2.1).
-    pub trusted_sealers: Vec<Domain>,
     /// What strangers must not do.
     pub abuse: Abuse,
     /// How certificates are obtained.
@@ -117,8 +108,6 @@ pub struct Config {
     pub domains: BTreeMap<Domain, ServedDomain>,
     /// Where mail goes other than by MX; the first match wins.
     pub routes: Vec<Route>,
-    /// Whether there is a hook that judges messages, `hooks/post-data`.
-    pub hook: bool,
     /// What is probably not meant, but can be worked with.
     pub warnings: Vec<ConfigError>,
 }
@@ -146,25 +135,20 @@ impl Config {
             admin: settings.admin,
             accounts: Accounts::default(),
             user: settings.user,
-            max_message_size: settings.max_message_size,
-            max_memory: settings.max_memory,
             listen: settings.listen,
-            relay: settings.relay,
-            mended: settings.mended,
-            long_lines: settings.long_lines,
-            bcc: settings.bcc,
-            proxies: settings.proxies,
+            trust: settings.trust,
+            content: Content {
+                hook,
+                ..settings.content
+            },
             dns: settings.dns,
-            dns_source: settings.dns_source,
             delivery: settings.delivery,
             limits: settings.limits,
             names: settings.names,
-            trusted_sealers: settings.trusted_sealers,
             abuse: settings.abuse,
             acme: settings.acme,
             domains,
             routes,
-            hook,
             warnings,
         })
     }
@@ -211,7 +195,7 @@ fn hook(folder: &Folder, errors: &mut Errors) -> bool {
             .rights(&path)
             .is_some_and(|rights| !rights.is_executable)
         {
-            errors.push(&path, Problem::HookMode);
+            errors.push(&path, Problem::Certificate(CertificateProblem::HookMode));
         }
     }
     folder.file(&format!("{HOOKS}/{POST_DATA}")).is_some()

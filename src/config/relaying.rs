@@ -8,9 +8,24 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use toml::Spanned;
 
 use super::check::{Check, FILE};
-use super::error::{Problem, position};
+use super::error::position;
 use super::listeners::{ListenText, Sockets};
 use super::network::{Network, NetworkError, Networks};
+use super::problem::{ClientProblem, Problem};
+use crate::address::Domain;
+
+/// Whose word counts, without a password.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Trust {
+    /// Peers that may relay without AUTH.
+    pub relay: Networks,
+    /// Those of them whose line ends are mended.
+    pub mended: Networks,
+    /// Proxies that are believed to say who their clients are.
+    pub proxies: Networks,
+    /// Whose seals may excuse a failure of DMARC (RFC 8617 section 7.2.1).
+    pub sealers: Vec<Domain>,
+}
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -88,14 +103,31 @@ pub(super) struct NetworksText {
 }
 
 impl Check<'_> {
+    /// The networks that may relay, as they are written, and those of them whose line ends are mended.
+    pub(super) fn relay_networks(&mut self, raw: RelayText) -> (Vec<Spanned<String>>, Networks) {
+        let (mut all, mut mended) = (Vec::new(), Vec::new());
+        for network in raw.networks {
+            let (network, line_ends) = network.parts();
+            let mends = self.word(line_ends.as_ref(), &[("strict", false), ("mend", true)]);
+            if mends {
+                mended.extend(Network::parse(network.get_ref()).ok());
+            }
+            all.push(network);
+        }
+        (all, Networks(mended))
+    }
+
     /// Networks that may relay; all of the Internet would be an open relay.
     pub(super) fn relay(&mut self, list: &[Spanned<String>]) -> Networks {
         for text in list {
             if Network::parse(text.get_ref()).is_ok_and(|network| network.is_everything()) {
                 let place = position(self.text, text.span().start);
                 let network = text.get_ref().clone();
-                self.errors
-                    .warn_at(FILE, place, Problem::OpenRelay { network });
+                self.errors.warn_at(
+                    FILE,
+                    place,
+                    Problem::Client(ClientProblem::OpenRelay { network }),
+                );
             }
         }
         self.networks(list)
@@ -113,7 +145,7 @@ impl Check<'_> {
             && list.is_empty()
             && !matches!(sockets.get_ref(), Sockets::List(addresses) if addresses.is_empty())
         {
-            self.problem(sockets, Problem::NoProxies);
+            self.problem(sockets, Problem::Client(ClientProblem::NoProxies));
         }
         let relay = relay.iter().map(|text| Network::parse(text.get_ref()));
         let relay = Networks(relay.filter_map(Result::ok).collect());
@@ -123,7 +155,7 @@ impl Check<'_> {
             {
                 let place = position(self.text, text.span().start);
                 let (proxy, network) = (proxy.to_string(), network.to_string());
-                let problem = Problem::TrustedProxy { proxy, network };
+                let problem = Problem::Client(ClientProblem::TrustedProxy { proxy, network });
                 self.errors.warn_at(FILE, place, problem);
             }
         }
@@ -134,12 +166,14 @@ impl Check<'_> {
         let parsed = list.iter().filter_map(|text| {
             let problem = match Network::parse(text.get_ref()) {
                 Ok(network) => return Some(network),
-                Err(NetworkError::Form) => Problem::Network {
+                Err(NetworkError::Form) => Problem::Client(ClientProblem::Network {
                     text: text.get_ref().clone(),
-                },
-                Err(NetworkError::HostBits(network)) => Problem::NetworkHostBits {
-                    network: network.to_string(),
-                },
+                }),
+                Err(NetworkError::HostBits(network)) => {
+                    Problem::Client(ClientProblem::NetworkHostBits {
+                        network: network.to_string(),
+                    })
+                }
             };
             self.problem(text, problem);
             None

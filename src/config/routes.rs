@@ -4,9 +4,10 @@ use serde::Deserialize;
 use toml::Spanned;
 use zeroize::Zeroizing;
 
-use super::check::FILE;
-use super::error::{Errors, Problem};
+use super::check::Check;
+use super::error::Errors;
 use super::folder::{Folder, keep_secret};
+use super::problem::{Problem, RouteProblem};
 use super::text::without_mark;
 use crate::address::Domain;
 use crate::destination::{Destination, Scheme, Via, parse_host};
@@ -87,62 +88,68 @@ impl RoutePattern {
 
 /// Reads all routes and their secrets.
 pub(super) fn read(folder: &Folder, texts: &RouteTexts, errors: &mut Errors) -> Vec<Route> {
-    let mut routes = Vec::new();
-    for route in &texts.routes {
-        let problem = |errors: &mut Errors, at: std::ops::Range<usize>, problem: Problem| {
-            errors.push_span(FILE, &texts.text, at, problem);
-        };
+    let mut check = Check {
+        text: &texts.text,
+        errors,
+    };
+    let routes = texts.routes.iter();
+    routes
+        .filter_map(|route| check.route(folder, route))
+        .collect()
+}
+
+impl Check<'_> {
+    fn route(&mut self, folder: &Folder, route: &RouteText) -> Option<Route> {
         let pattern = RoutePattern::parse(route.domain.get_ref());
         if pattern.is_none() {
             let text = route.domain.get_ref().clone();
-            problem(errors, route.domain.span(), Problem::RoutePattern { text });
+            let problem = Problem::Route(RouteProblem::Pattern { text });
+            self.problem(&route.domain, problem);
         }
         if route.via.get_ref().is_empty() {
-            problem(errors, route.via.span(), Problem::ViaEmpty);
+            self.problem(&route.via, Problem::Route(RouteProblem::ViaEmpty));
         }
         let mut via = Vec::new();
         for text in route.via.get_ref() {
             match parse_via(text.get_ref()) {
                 Ok(hop) => {
                     if hop.is_clear() && route.auth.is_some() {
-                        problem(errors, text.span(), Problem::AuthInClear);
+                        self.problem(text, Problem::Route(RouteProblem::AuthInClear));
                     }
                     via.push(hop);
                 }
-                Err(error) => problem(errors, text.span(), error),
+                Err(error) => self.problem(text, error),
             }
         }
-        let login = match &route.auth {
-            None => None,
-            Some(path) => match read_login(folder, path.get_ref()) {
-                Ok(login) => {
-                    keep_secret(folder, path.get_ref(), errors);
-                    Some(login)
-                }
-                Err(Problem::SecretForm) => {
-                    errors.push(path.get_ref(), Problem::SecretForm);
-                    None
-                }
-                Err(error) => {
-                    problem(errors, path.span(), error);
-                    None
-                }
-            },
-        };
-        if let Some(pattern) = pattern {
-            routes.push(Route {
-                pattern,
-                via,
-                login,
-            });
-        }
+        let login = route.auth.as_ref();
+        let login = login.and_then(|path| self.login(folder, path));
+        pattern.map(|pattern| Route {
+            pattern,
+            via,
+            login,
+        })
     }
-    routes
+
+    fn login(&mut self, folder: &Folder, path: &Spanned<String>) -> Option<Login> {
+        match read_login(folder, path.get_ref()) {
+            Ok(login) => {
+                keep_secret(folder, path.get_ref(), self.errors);
+                return Some(login);
+            }
+            Err(error @ Problem::Route(RouteProblem::SecretForm)) => {
+                self.errors.push(path.get_ref(), error);
+            }
+            Err(error) => self.problem(path, error),
+        }
+        None
+    }
 }
 
 fn parse_via(text: &str) -> Result<Destination, Problem> {
-    let bad = || Problem::Via {
-        text: text.to_owned(),
+    let bad = || {
+        Problem::Route(RouteProblem::Via {
+            text: text.to_owned(),
+        })
     };
     let (scheme, rest) = text.split_once("://").ok_or_else(bad)?;
     let scheme = match scheme {
@@ -167,22 +174,22 @@ fn read_login(folder: &Folder, path: &str) -> Result<Login, Problem> {
     let inside = |part: &str| !matches!(part, "" | "." | "..");
     if !path.split('/').all(inside) {
         let path = path.to_owned();
-        return Err(Problem::SecretPath { path });
+        return Err(Problem::Route(RouteProblem::SecretPath { path }));
     }
     let Some(bytes) = folder.file(path) else {
         let path = path.to_owned();
-        return Err(Problem::SecretMissing { path });
+        return Err(Problem::Route(RouteProblem::SecretMissing { path }));
     };
-    let text = std::str::from_utf8(bytes).map_err(|_| Problem::SecretForm)?;
+    let text = std::str::from_utf8(bytes).map_err(|_| Problem::Route(RouteProblem::SecretForm))?;
     let text = without_mark(text);
     let text = text.trim_end_matches(['\r', '\n']);
     let (user, password) = text
         .split_once('\n')
         .or_else(|| text.split_once([' ', '\t']))
-        .ok_or(Problem::SecretForm)?;
+        .ok_or(Problem::Route(RouteProblem::SecretForm))?;
     let (user, password) = (user.trim(), password.trim_matches(['\r', ' ', '\t']));
     if user.is_empty() || password.is_empty() || password.contains('\n') {
-        return Err(Problem::SecretForm);
+        return Err(Problem::Route(RouteProblem::SecretForm));
     }
     Ok(Login {
         user: Zeroizing::new(user.to_owned()),

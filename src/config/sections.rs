@@ -6,8 +6,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::check::Check;
-use super::error::{Problem, position};
+use super::error::position;
 use super::incoming::Incoming;
+use super::problem::{NameProblem, Problem, ValueProblem};
 use super::served::{Dmarc, MtaSts, Quarantine, Receive};
 use crate::address::Domain;
 
@@ -54,57 +55,61 @@ impl Check<'_> {
         for (name, section) in raw {
             match Domain::parse(name.get_ref()) {
                 Ok(domain) => {
-                    let (line, column) = position(self.text, name.span().start);
-                    let receive = match section.receive {
-                        true => Receive::Here,
-                        false => Receive::Elsewhere,
-                    };
-                    let dmarc = self.word(
-                        section.dmarc.as_ref(),
-                        &[
-                            ("enforce", Dmarc::Enforce),
-                            ("report", Dmarc::Report),
-                            ("off", Dmarc::Off),
-                        ],
-                    );
-                    let quarantine = self.word(
-                        section.quarantine.as_ref(),
-                        &[("mark", Quarantine::Mark), ("refuse", Quarantine::Refuse)],
-                    );
-                    let mta_sts = self.word(
-                        section.mta_sts.as_ref(),
-                        &[
-                            ("off", MtaSts::Off),
-                            ("none", MtaSts::None),
-                            ("testing", MtaSts::Testing),
-                            ("enforce", MtaSts::Enforce),
-                        ],
-                    );
-                    let incoming = section.incoming.as_ref().and_then(|text| {
-                        let incoming = Incoming::parse(text.get_ref());
-                        if incoming.is_none() {
-                            let there = text.get_ref().clone();
-                            self.problem(text, Problem::Incoming { text: there });
-                        }
-                        incoming
-                    });
-                    sections.push(DomainSection {
-                        domain,
-                        receive,
-                        dmarc,
-                        quarantine,
-                        mta_sts,
-                        incoming,
-                        line,
-                        column,
-                    });
+                    let place = position(self.text, name.span().start);
+                    sections.push(self.domain(domain, &section, place));
                 }
                 Err(error) => {
                     let text = name.get_ref().clone();
-                    self.problem(&name, Problem::Domain { text, error });
+                    self.problem(&name, Problem::Name(NameProblem::Domain { text, error }));
                 }
             }
         }
         sections
     }
+
+    fn domain(
+        &mut self,
+        domain: Domain,
+        section: &DomainText,
+        (line, column): (usize, usize),
+    ) -> DomainSection {
+        DomainSection {
+            domain,
+            receive: match section.receive {
+                true => Receive::Here,
+                false => Receive::Elsewhere,
+            },
+            dmarc: self.word(section.dmarc.as_ref(), &DMARC),
+            quarantine: self.word(section.quarantine.as_ref(), &QUARANTINE),
+            mta_sts: self.word(section.mta_sts.as_ref(), &MTA_STS),
+            incoming: (section.incoming.as_ref()).and_then(|text| self.incoming(text)),
+            line,
+            column,
+        }
+    }
+
+    fn incoming(&mut self, text: &Spanned<String>) -> Option<Incoming> {
+        let incoming = Incoming::parse(text.get_ref());
+        if incoming.is_none() {
+            let there = text.get_ref().clone();
+            self.problem(text, Problem::Value(ValueProblem::Incoming { text: there }));
+        }
+        incoming
+    }
 }
+
+const DMARC: [(&str, Dmarc); 3] = [
+    ("enforce", Dmarc::Enforce),
+    ("report", Dmarc::Report),
+    ("off", Dmarc::Off),
+];
+
+const QUARANTINE: [(&str, Quarantine); 2] =
+    [("mark", Quarantine::Mark), ("refuse", Quarantine::Refuse)];
+
+const MTA_STS: [(&str, MtaSts); 4] = [
+    ("off", MtaSts::Off),
+    ("none", MtaSts::None),
+    ("testing", MtaSts::Testing),
+    ("enforce", MtaSts::Enforce),
+];

@@ -12,20 +12,17 @@ use super::acme::{Acme, AcmeText};
 use super::allowances::{Limits, LimitsText};
 use super::check::{Check, FILE};
 use super::delivery::{Delivery, DeliveryText};
-use super::error::{Errors, Problem};
+use super::document;
+use super::error::Errors;
 use super::folder::{Folder, SystemDefaults};
 use super::listeners::{ListenText, Listeners};
 use super::names::Names;
-use super::network::{Network, Networks};
-use super::relaying::{NetworksText, RelayNetworkText, RelayText};
+use super::problem::{NameProblem, Problem, ValueProblem};
+use super::relaying::{NetworksText, RelayText, Trust};
 use super::routes::{RouteText, RouteTexts};
 use super::sections::{DomainSection, DomainText};
 use crate::address::{Domain, Mailbox};
 use crate::dns::{Servers, resolv_conf};
-use crate::limits::{
-    MEMORY_BYTES_MAX_DEFAULT, MEMORY_BYTES_MAX_LEAST, MESSAGE_BYTES_MAX_DEFAULT,
-    MESSAGE_BYTES_MAX_LEAST,
-};
 use crate::smtp::data::LongLines;
 
 /// What is done about Bcc in a message that is submitted.
@@ -36,6 +33,26 @@ pub enum Bcc {
     Remove,
     /// It stays.
     Keep,
+}
+
+/// What is done about the content of messages.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Content {
+    /// About lines that are too long.
+    pub long_lines: LongLines,
+    /// About Bcc in what is submitted.
+    pub bcc: Bcc,
+    /// Whether there is a hook that judges messages, `hooks/post-data`.
+    pub hook: bool,
+}
+
+/// Where names are looked up.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Dns {
+    /// The servers that are asked.
+    pub servers: Servers,
+    /// Who names them.
+    pub source: DnsSource,
 }
 
 /// Who names the DNS servers.
@@ -54,20 +71,13 @@ pub(super) struct Settings {
     pub(super) runtime_dir: PathBuf,
     pub(super) admin: Option<Mailbox>,
     pub(super) user: String,
-    pub(super) max_message_size: u64,
-    pub(super) max_memory: u64,
     pub(super) listen: Listeners,
-    pub(super) relay: Networks,
-    pub(super) mended: Networks,
-    pub(super) long_lines: LongLines,
-    pub(super) bcc: Bcc,
-    pub(super) proxies: Networks,
-    pub(super) dns: Servers,
-    pub(super) dns_source: DnsSource,
+    pub(super) trust: Trust,
+    pub(super) content: Content,
+    pub(super) dns: Dns,
     pub(super) delivery: Delivery,
     pub(super) limits: Limits,
     pub(super) names: Names,
-    pub(super) trusted_sealers: Vec<Domain>,
     pub(super) abuse: Abuse,
     pub(super) acme: Acme,
     /// The `[domain."…"]` sections with their positions.
@@ -80,103 +90,51 @@ pub(super) struct Settings {
 pub(super) fn read(folder: &Folder, defaults: &SystemDefaults, errors: &mut Errors) -> Settings {
     let bytes = folder.file(FILE).unwrap_or_default();
     let text = errors.text(FILE, bytes).unwrap_or_default();
-    let raw = toml::from_str::<FileText>(text).unwrap_or_else(|error| {
-        let message = error.message().trim().replace('\n', ", ");
-        let span = error.span().unwrap_or_default();
-        errors.push_span(FILE, text, span, Problem::Toml(message));
-        FileText::default()
-    });
+    let raw: FileText = document::read(FILE, text, errors);
     let mut check = Check { text, errors };
-    let FileText {
-        hostname,
-        state_dir,
-        runtime_dir,
-        admin,
-        user,
-        max_message_size,
-        max_memory,
-        suffix_separators,
-        drop_characters,
-        long_lines,
-        bcc,
-        arc,
-        listen,
-        relay,
-        proxy,
-        dns,
-        delivery,
-        limits,
-        abuse,
-        acme,
-        domain,
-        route,
-    } = raw;
-    let (relay_networks, mended) = relay
-        .networks
-        .into_iter()
-        .map(RelayNetworkText::parts)
-        .fold(
-            (Vec::new(), Vec::new()),
-            |(mut all, mut ends), (network, line_ends)| {
-                let mends = check.word(line_ends.as_ref(), &[("strict", false), ("mend", true)]);
-                if mends {
-                    ends.push(network.clone());
-                }
-                all.push(network);
-                (all, ends)
-            },
-        );
+    let (relay, mended) = check.relay_networks(raw.relay);
     Settings {
-        hostname: check.hostname(hostname, defaults),
-        state_dir: check.path(state_dir, "/var/lib/chopar"),
-        runtime_dir: check.path(runtime_dir, "/run/chopar"),
-        admin: admin.and_then(|admin| check.mailbox(&admin)),
-        user: check.account(user),
-        max_message_size: check.size(
-            max_message_size,
-            MESSAGE_BYTES_MAX_DEFAULT,
-            (MESSAGE_BYTES_MAX_LEAST, "64 KiB"),
-        ),
-        max_memory: check.size(
-            max_memory,
-            MEMORY_BYTES_MAX_DEFAULT,
-            (MEMORY_BYTES_MAX_LEAST, "8 MiB"),
-        ),
-        proxies: check.proxies(&listen, &proxy.networks, &relay_networks),
-        listen: check.listeners(listen),
-        relay: check.relay(&relay_networks),
-        mended: Networks(
-            mended
-                .iter()
-                .filter_map(|text| Network::parse(text.get_ref()).ok())
-                .collect(),
-        ),
-        long_lines: check.word(
-            long_lines.as_ref(),
-            &[("take", LongLines::Take), ("refuse", LongLines::Refuse)],
-        ),
-        bcc: check.word(
-            bcc.as_ref(),
-            &[("remove", Bcc::Remove), ("keep", Bcc::Keep)],
-        ),
-        dns: check.servers(&dns.servers, defaults),
-        dns_source: match dns.servers.as_slice() {
-            [] => DnsSource::System,
-            _ => DnsSource::Configuration,
+        hostname: check.hostname(raw.hostname, defaults),
+        state_dir: check.path(raw.state_dir, "/var/lib/chopar"),
+        runtime_dir: check.path(raw.runtime_dir, "/run/chopar"),
+        admin: raw.admin.and_then(|admin| check.mailbox(&admin)),
+        user: check.account(raw.user),
+        trust: Trust {
+            proxies: check.proxies(&raw.listen, &raw.proxy.networks, &relay),
+            relay: check.relay(&relay),
+            mended,
+            sealers: check.domain_list(&raw.arc.trusted),
         },
-        delivery: check.delivery(&delivery),
-        limits: check.limits(&limits),
-        names: check.names(suffix_separators, drop_characters),
-        trusted_sealers: check.domain_list(&arc.trusted),
-        abuse: check.abuse(abuse),
-        acme: check.acme(acme, folder),
-        domains: check.domains(domain),
+        listen: check.listeners(raw.listen),
+        content: Content {
+            long_lines: check.word(raw.long_lines.as_ref(), &LONG_LINES),
+            bcc: check.word(raw.bcc.as_ref(), &BCC),
+            hook: false,
+        },
+        dns: Dns {
+            servers: check.servers(&raw.dns.servers, defaults),
+            source: match raw.dns.servers.as_slice() {
+                [] => DnsSource::System,
+                _ => DnsSource::Configuration,
+            },
+        },
+        delivery: check.delivery(&raw.delivery),
+        limits: check.limits(&raw.limits, raw.max_message_size, raw.max_memory),
+        names: check.names(raw.suffix_separators, raw.drop_characters),
+        abuse: check.abuse(raw.abuse),
+        acme: check.acme(raw.acme, folder),
+        domains: check.domains(raw.domain),
         routes: RouteTexts {
             text: text.to_owned(),
-            routes: route,
+            routes: raw.route,
         },
     }
 }
+
+const LONG_LINES: [(&str, LongLines); 2] =
+    [("take", LongLines::Take), ("refuse", LongLines::Refuse)];
+
+const BCC: [(&str, Bcc); 2] = [("remove", Bcc::Remove), ("keep", Bcc::Keep)];
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -227,7 +185,10 @@ impl Check<'_> {
             Some(hostname) => {
                 let text = hostname.get_ref().clone();
                 if text.parse::<IpAddr>().is_ok() {
-                    self.problem(&hostname, Problem::HostnameAddress { text });
+                    self.problem(
+                        &hostname,
+                        Problem::Name(NameProblem::HostnameAddress { text }),
+                    );
                     return None;
                 }
                 let parsed = Domain::parse(&text);
@@ -237,7 +198,10 @@ impl Check<'_> {
                     Err(error) => Some(*error),
                 };
                 if let Some(error) = error {
-                    self.problem(&hostname, Problem::Hostname { text, error });
+                    self.problem(
+                        &hostname,
+                        Problem::Name(NameProblem::Hostname { text, error }),
+                    );
                     return None;
                 }
                 parsed.ok()
@@ -246,7 +210,8 @@ impl Check<'_> {
                 let text = defaults.hostname.clone();
                 let parsed = Domain::parse(&text).ok().filter(|name| !name.is_literal());
                 if parsed.is_none() {
-                    self.errors.push(FILE, Problem::SystemHostname { text });
+                    self.errors
+                        .push(FILE, Problem::Name(NameProblem::SystemHostname { text }));
                 }
                 parsed
             }
@@ -255,7 +220,10 @@ impl Check<'_> {
             && !name.as_str().contains('.')
         {
             let text = name.to_string();
-            self.errors.warn(FILE, Problem::HostnameWithoutDot { text });
+            self.errors.warn(
+                FILE,
+                Problem::Name(NameProblem::HostnameWithoutDot { text }),
+            );
         }
         parsed
     }
@@ -273,7 +241,7 @@ impl Check<'_> {
         let text = user.get_ref().as_str();
         if text.is_empty() || !text.chars().all(plain) && !numbers(text) {
             let text = user.get_ref().clone();
-            self.problem(&user, Problem::Account { text });
+            self.problem(&user, Problem::Value(ValueProblem::Account { text }));
         }
         user.into_inner()
     }
@@ -291,7 +259,10 @@ impl Check<'_> {
                 .ok();
             if address.is_none() {
                 let text_there = there.clone();
-                self.problem(text, Problem::IpAddress { text: text_there });
+                self.problem(
+                    text,
+                    Problem::Value(ValueProblem::IpAddress { text: text_there }),
+                );
             }
             address
         });
@@ -306,7 +277,10 @@ impl Check<'_> {
         let wrong = |c: char| c.is_alphanumeric() || c.is_whitespace() || "@\"\\".contains(c);
         if text.get_ref().contains(wrong) {
             let there = text.get_ref().clone();
-            self.problem(&text, Problem::Characters { text: there });
+            self.problem(
+                &text,
+                Problem::Value(ValueProblem::Characters { text: there }),
+            );
         }
         text.into_inner().into()
     }

@@ -8,7 +8,7 @@
 //! hosts   = host [ ":" port ] *( "/" host [ ":" port ] )
 //! ```
 
-use super::error::Problem;
+use super::problem::{AliasProblem, NameProblem, Problem};
 use super::text::outside_quotes;
 use crate::address::{AddressError, Domain, Mailbox};
 use crate::destination::{Destination, DestinationError};
@@ -47,17 +47,17 @@ impl Target {
     /// Reads a target of an alias of `domain`; hosts without a port have `port`.
     pub(super) fn parse(text: &str, domain: &Domain, port: u16) -> Result<Self, Problem> {
         if text.is_empty() {
-            return Err(Problem::AliasEmpty);
+            return Err(Problem::Alias(AliasProblem::Empty));
         }
         if text.starts_with("\"|") {
-            return Err(Problem::AliasQuoted);
+            return Err(Problem::Alias(AliasProblem::Quoted));
         }
         if text.starts_with('/') {
-            return Err(Problem::AliasFile);
+            return Err(Problem::Alias(AliasProblem::File));
         }
         if text.starts_with(':') {
             let text = text.to_owned();
-            return Err(Problem::AliasTarget { text });
+            return Err(Problem::Alias(AliasProblem::Target { text }));
         }
         if text.starts_with('|') || text.split_once(':').is_some_and(is_kind) {
             return Ok(Self::Here(Destination::read(text, port)?));
@@ -79,7 +79,7 @@ impl Target {
             }
             _ => {
                 let text = text.to_owned();
-                Err(Problem::AliasTarget { text })
+                Err(Problem::Alias(AliasProblem::Target { text }))
             }
         }
     }
@@ -96,8 +96,8 @@ impl Target {
 impl From<DestinationError> for Problem {
     fn from(error: DestinationError) -> Self {
         match error {
-            DestinationError::Form(text) => Self::AliasTarget { text },
-            DestinationError::Command => Self::AliasCommand,
+            DestinationError::Form(text) => Self::Alias(AliasProblem::Target { text }),
+            DestinationError::Command => Self::Alias(AliasProblem::Command),
         }
     }
 }
@@ -115,9 +115,11 @@ fn read_domain(name: &str) -> Result<Domain, Problem> {
                 Ok(domain)
             }
         })
-        .map_err(|error| Problem::Domain {
-            text: name.to_owned(),
-            error,
+        .map_err(|error| {
+            Problem::Name(NameProblem::Domain {
+                text: name.to_owned(),
+                error,
+            })
         })
 }
 
@@ -127,15 +129,15 @@ fn read_mailbox(text: &str, domain: &Domain) -> Result<Mailbox, Problem> {
         parsed => parsed,
     };
     match parsed {
-        Ok(mailbox) if mailbox.domain().is_literal() => Err(Problem::Mailbox {
+        Ok(mailbox) if mailbox.domain().is_literal() => Err(Problem::Name(NameProblem::Mailbox {
             text: text.to_owned(),
             error: AddressError::Domain,
-        }),
+        })),
         Ok(mailbox) => Ok(mailbox),
-        Err(error) => Err(Problem::Mailbox {
+        Err(error) => Err(Problem::Name(NameProblem::Mailbox {
             text: text.to_owned(),
             error,
-        }),
+        })),
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a configuration folder is taken for, and how each of its mistakes is named.
 
+mod aliases;
+
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -61,14 +63,14 @@ fn an_empty_folder_is_a_configuration() {
     for files in [[].as_slice(), &[("chopar.toml", "")]] {
         let config = config(files);
         assert_eq!(config.hostname.as_str(), "mail.example.com");
-        assert_eq!(config.max_message_size, 50 * 1024 * 1024);
-        assert_eq!(config.max_memory, 64 * 1024 * 1024);
+        assert_eq!(config.limits.message_bytes, 50 * 1024 * 1024);
+        assert_eq!(config.limits.memory_bytes, 64 * 1024 * 1024);
         let Listen::Addresses(smtp) = &config.listen.smtp else {
             panic!("systemd");
         };
         let smtp: Vec<String> = smtp.iter().map(ToString::to_string).collect();
         assert_eq!(smtp, ["0.0.0.0:25", "[::]:25"]);
-        assert_eq!(config.dns.addresses[0].to_string(), "192.0.2.53:53");
+        assert_eq!(config.dns.servers.addresses[0].to_string(), "192.0.2.53:53");
         assert_eq!(config.delivery.give_up_after, Duration::from_secs(345_600));
         assert_eq!(config.user, "chopar");
         assert!(config.warnings.is_empty() && config.domains.is_empty());
@@ -139,10 +141,11 @@ auth = "secrets/relay"
     assert_eq!(config.listen.submissions, Listen::Systemd);
     assert!(
         config
+            .trust
             .relay
             .contains("2001:db8::7".parse().expect("an address"))
     );
-    assert_eq!(config.dns.addresses[1].to_string(), "[::1]:53");
+    assert_eq!(config.dns.servers.addresses[1].to_string(), "[::1]:53");
     let delivery = &config.delivery;
     assert_eq!(
         (delivery.port, delivery.ip, delivery.loopback),
@@ -280,6 +283,41 @@ fn errors_of_chopar_toml_have_their_position() {
 }
 
 #[test]
+fn each_value_of_a_wrong_type_and_each_unknown_key_is_an_error_of_its_own() {
+    let text = "max_memory = 7\nhostname = 'mx.example.com'\nuser = 'a b'\n[listen]\nsmtp = 5\nsmpt = []\n\
+            [limits]\nsessions = 'many'\n[nosuch]\nkey = 1\n\
+            [[route]]\nvia = ['smtp://a.example']\n[[route]]\ndomain = 7\nvai = []\n\
+            [abuse]\ndnsbl = [{ zone = 'a.example' }, { znoe = 'b.example' }]\n";
+    let Err(errors) = Config::parse(&folder(&[("chopar.toml", text)]), &defaults()) else {
+        panic!("taken");
+    };
+    let found: Vec<(usize, usize)> = (errors.iter())
+        .map(|error| (error.line, error.column))
+        .collect();
+    let expected = [
+        (1, 14),  // max_memory: a number
+        (3, 8),   // user: no account
+        (5, 8),   // smtp: a number
+        (6, 1),   // smpt: no key
+        (8, 12),  // sessions: a text
+        (9, 2),   // nosuch: no section
+        (11, 1),  // the first route has no domain
+        (14, 10), // the domain of the second is a number
+        (17, 36), // znoe: no key
+    ];
+    assert_eq!(found, expected, "{errors:#?}");
+}
+
+#[test]
+fn of_a_text_that_is_not_toml_only_that_is_said() {
+    let text = "max_memory = 7\n[listen\nsmpt = []\n";
+    let Err(errors) = Config::parse(&folder(&[("chopar.toml", text)]), &defaults()) else {
+        panic!("taken");
+    };
+    assert_eq!(errors.len(), 1, "{errors:#?}");
+}
+
+#[test]
 fn all_errors_are_found_at_once() {
     let found = errors(&[
         ("chopar.toml", "admin = \"you\"\nmax_memory = \"much\"\n"),
@@ -307,11 +345,14 @@ fn the_hostname_of_the_system_must_be_one() {
     let config = Config::parse(&Folder::default(), &defaults("vps1")).expect("a configuration");
     assert!(matches!(
         config.warnings[0].problem,
-        Problem::HostnameWithoutDot { .. }
+        Problem::Name(NameProblem::HostnameWithoutDot { .. })
     ));
     for bad in ["", "a b", "[192.0.2.1]"] {
         let errors = Config::parse(&Folder::default(), &defaults(bad)).expect_err("an error");
-        assert!(matches!(errors[0].problem, Problem::SystemHostname { .. }));
+        assert!(matches!(
+            errors[0].problem,
+            Problem::Name(NameProblem::SystemHostname { .. })
+        ));
     }
 }
 
@@ -367,151 +408,6 @@ fn errors_of_users_have_their_position() {
 }
 
 #[test]
-fn aliases_are_read() {
-    let text = "# a comment\nSales: ann, bob@example.org , ann # and another\n\
-                \"odd:name,\"@example.com: ann\n*: rest@gmail.com\n";
-    let config = config(&[("domains/example.com/aliases", text)]);
-    let served = config.receiving(&domain("example.com")).expect("served");
-    let targets = |alias: &Alias| {
-        alias
-            .targets
-            .iter()
-            .filter_map(Target::mailbox)
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        targets(&served.aliases["sales"]),
-        ["ann@example.com", "bob@example.org"]
-    );
-    assert_eq!(targets(&served.aliases["odd:name,"]), ["ann@example.com"]);
-    let rest = served.catch_all.as_ref().expect("a catch-all");
-    assert_eq!(
-        (targets(rest), rest.line),
-        (vec!["rest@gmail.com".to_owned()], 4)
-    );
-}
-
-#[test]
-fn aliases_are_read_as_postfix_has_them() {
-    let text = "\u{feff}ann: a@example.org,\nbob@EXAMPLE.com: b@example.org\n*@example.com: you@gmail.com\n\
-                team: a@example.org, # one\n\t lmtp:/run/lmtp,\n  c@example.org\nkate: k@example.org\n  , l@example.org\n\
-                 old: o@example.org\n";
-    let config = config(&[("domains/example.com/aliases", text)]);
-    let served = config.receiving(&domain("example.com")).expect("served");
-    let count = |name: &str| served.aliases[name].targets.len();
-    assert_eq!(
-        ["ann", "bob", "team", "kate", "old"].map(count),
-        [1, 1, 3, 2, 1]
-    );
-    assert_eq!(served.catch_all.as_ref().expect("a catch-all").line, 3);
-
-    let cases = [
-        (
-            "*@example.net: a@example.org\n",
-            "1:1: ",
-            "write it into domains/example.net/aliases",
-        ),
-        ("x: \"|/bin/prog -x\"\n", "1:4: ", "write it without them"),
-        (
-            "x: a@example.org,\n  /dev/null\n",
-            "2:3: ",
-            "no mail is written into files",
-        ),
-        (
-            "x: a@example.org,\n  b@example.org\n   , @\n",
-            "3:6: ",
-            "is no",
-        ),
-        ("x: ,\n", "1:4: ", "leads nowhere"),
-        (
-            "x: a@example.org,, b@example.org\n",
-            "1:18: ",
-            "leads nowhere",
-        ),
-    ];
-    for (text, place, problem) in cases {
-        let found = errors(&[("domains/example.com/aliases", text)]);
-        let [error] = found.as_slice() else {
-            panic!("{text:?}: {found:?}");
-        };
-        let place = format!("domains/example.com/aliases:{place}");
-        assert!(
-            error.starts_with(&place) && error.contains(problem),
-            "{text:?}: {error}"
-        );
-    }
-}
-
-#[test]
-fn an_accent_is_the_same_however_it_was_typed() {
-    let config = config(&[(
-        "domains/example.com/aliases",
-        "rene\u{301}: r@example.org\n\u{c4}rger: a@example.org\n",
-    )]);
-    let served = config.receiving(&domain("example.com")).expect("served");
-    for address in [
-        "ren\u{e9}@example.com",
-        "rene\u{301}@example.com",
-        "a\u{308}rger@example.com",
-    ] {
-        let mailbox = crate::address::Mailbox::parse(address).expect("an address");
-        assert!(
-            served
-                .aliases
-                .contains_key(&config.names.key(&mailbox.local_key())),
-            "{address}"
-        );
-    }
-}
-
-#[test]
-fn errors_of_aliases_have_their_position() {
-    let file = "domains/example.com/aliases";
-    let many: Vec<String> = (0..101).map(|number| format!("u{number}")).collect();
-    let many = format!("all: {}", many.join(","));
-    let last = many.rfind('u').expect("a name") + 1;
-    let cases = [
-        ("ann ann@example.org", "1:1: expected NAME: TARGET"),
-        ("  a b: ann", "1:3: \"a b\" is no name"),
-        (
-            "ann@example.org: x",
-            "1:1: this is an address of another domain",
-        ),
-        ("ann:", "1:5: the alias leads nowhere"),
-        ("ann: bob,, carl", "1:10: the alias leads nowhere"),
-        ("ann: bob, c@@d", "1:11: \"c@@d\" is no mail address"),
-        ("ann: | bin/x", "1:6: expected a program by its whole path"),
-        ("ann: lmtp:run/x", "1:6: \"lmtp:run/x\" is no target"),
-        ("ann: maildir:m", "1:6: \"maildir:m\" is no target"),
-        ("ann: /var/mail/x", "1:6: no mail is written into files"),
-        ("ann: :include:/x", "1:6: \":include:/x\" is no target"),
-        (
-            "ann: x@[192.0.2.1]",
-            "1:6: \"x@[192.0.2.1]\" is no mail address",
-        ),
-        ("ann: b via ", "1:6: \"b via\" is no target"),
-        ("ann: b\nb: ann", "1:1: the alias leads back to itself"),
-        ("ann: a\n\nANN: b", "3:1: \"ANN\" is already on line 1"),
-        (
-            "*: a@x.test\n*: b@x.test",
-            "2:1: \"*\" is already on line 1",
-        ),
-        (
-            many.as_str(),
-            &format!("1:{last}: the alias has more than 100 targets"),
-        ),
-    ];
-    for (text, expected) in cases {
-        let found = errors(&[(file, text)]);
-        assert!(
-            found[0].starts_with(&format!("{file}:{expected}")),
-            "{text:?}: {found:?}"
-        );
-    }
-}
-
-#[test]
 fn keys_are_read_by_selector() {
     let path = "domains/example.com/dkim/2026a.pem";
     let config = config(&[(path, RSA), ("domains/example.com/dkim/notes", "")]);
@@ -533,9 +429,9 @@ fn keys_are_read_by_selector() {
 
 #[test]
 fn a_hook_is_known_and_what_lies_beside_it_is_not() {
-    assert!(!config(&[]).hook);
+    assert!(!config(&[]).content.hook);
     let config = config(&[("hooks/post-data", ""), ("hooks/post-date", "")]);
-    assert!(config.hook);
+    assert!(config.content.hook);
     let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].starts_with("hooks/post-date"), "{warnings:?}");
@@ -551,7 +447,10 @@ fn a_folder_is_a_domain() {
     folder.insert_folder("domains/EXAMPLE.com");
     folder.insert_folder("domains/not a domain");
     let errors = Config::parse(&folder, &defaults()).expect_err("errors");
-    assert!(matches!(errors[0].problem, Problem::DomainTwice { .. }));
+    assert!(matches!(
+        errors[0].problem,
+        Problem::Name(NameProblem::DomainTwice { .. })
+    ));
 
     let mut folder = Folder::default();
     folder.insert_folder("domains/not a domain");
@@ -610,7 +509,12 @@ fn a_port_for_proxies_needs_proxies() {
         "chopar.toml",
         "listen.proxy = [\"127.0.0.1:2525\"]\nproxy.networks = [\"10.0.0.0/24\"]\n",
     )]);
-    assert!(config.proxies.contains(Ipv4Addr::new(10, 0, 0, 1).into()));
+    assert!(
+        config
+            .trust
+            .proxies
+            .contains(Ipv4Addr::new(10, 0, 0, 1).into())
+    );
     assert_eq!(
         error("proxy.networks = [\"10.0.0.1/24\"]\n"),
         "chopar.toml:1:19: the address has bits behind the prefix; write \"10.0.0.0/24\" for the network"
@@ -673,8 +577,8 @@ fn a_network_may_say_what_is_done_about_its_line_ends() {
     let is_known = |text: &str| {
         let address = text.parse().expect("an address");
         (
-            config.relay.contains(address),
-            config.mended.contains(address),
+            config.trust.relay.contains(address),
+            config.trust.mended.contains(address),
         )
     };
     assert_eq!(is_known("10.1.2.3"), (true, false));

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::error::{Errors, Problem};
+use super::error::Errors;
 use super::names::Names;
+use super::problem::{NameProblem, Problem, UserProblem};
 use crate::address::{Domain, Mailbox};
 use crate::login::credential::Credential;
 
@@ -109,15 +110,16 @@ pub(super) fn read(
 fn read_user(content: &str, domain: &Domain) -> Result<User, (usize, Problem)> {
     let mut parts = content.split(':');
     let (Some(name), Some(credential)) = (parts.next(), parts.next()) else {
-        return Err((1, Problem::UserLine));
+        return Err((1, Problem::User(UserProblem::Line)));
     };
     let mailbox = Mailbox::new(name, domain).map_err(|error| {
         let text = name.to_owned();
-        (1, Problem::Mailbox { text, error })
+        (1, Problem::Name(NameProblem::Mailbox { text, error }))
     })?;
     let mut column = name.chars().count().saturating_add(2);
     let credential_of = Credential::parse(credential);
-    let credential_of = credential_of.map_err(|error| (column, Problem::Credential(error)))?;
+    let credential_of =
+        credential_of.map_err(|error| (column, Problem::User(UserProblem::Credential(error))))?;
     let mut send_as = Vec::new();
     let mut before = credential;
     for option in parts {
@@ -127,12 +129,12 @@ fn read_user(content: &str, domain: &Domain) -> Result<User, (usize, Problem)> {
         before = option;
         let Some(patterns) = option.strip_prefix("send_as=") else {
             let text = option.to_owned();
-            return Err((column, Problem::UserOption { text }));
+            return Err((column, Problem::User(UserProblem::UserOption { text })));
         };
         for pattern in patterns.split(',').map(str::trim) {
             let parsed = SendAs::parse(pattern).ok_or_else(|| {
                 let text = pattern.to_owned();
-                (column, Problem::SendAs { text })
+                (column, Problem::User(UserProblem::SendAs { text }))
             })?;
             send_as.push(parsed);
         }

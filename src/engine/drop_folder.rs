@@ -74,7 +74,7 @@ impl Rules {
             hostname: config.hostname.clone(),
             served: config.domains.keys().cloned().collect(),
             admin: config.admin.clone(),
-            max_message_size: config.max_message_size,
+            max_message_size: config.limits.message_bytes,
             give_up_after: config.delivery.give_up_after,
         }
     }

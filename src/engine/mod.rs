@@ -21,7 +21,8 @@
 //! | `status` | readers of the page, and what is counted for it |
 //!
 //! A participant owns its tables, is handed `effects::Effects` with each event, and tells another what it has to know by
-//! a `note::Note`; it cannot name another's state. This file decides nothing. Decisions are made below, in `smtp`,
+//! a `note::Note`; it cannot name another's state. What they want done leaves as actions, which `driver` alone takes apart
+//! and has a world do. This file decides nothing. Decisions are made below, in `smtp`,
 //! `policy`, `dns`, `mail` and `queue`. Invariants: no 250 before `Committed`; a recipient is tried by one delivery session
 //! at a time, and not again before its delivery result is committed; every table has a ceiling.
 
@@ -30,6 +31,7 @@ pub mod control;
 mod counters;
 pub mod damage;
 mod delivery;
+pub mod driver;
 pub mod drop_folder;
 mod dsn;
 mod effects;
@@ -119,7 +121,7 @@ impl Engine {
         let mut fx = Effects {
             now,
             shares: Shares::new(|resource| capacity(&config, None, resource)),
-            lookups: Lookups::new(config.dns.clone()),
+            lookups: Lookups::new(config.dns.servers.clone()),
             config,
             entropy,
             conns: Connections::with_capacity(SESSIONS_MAX_DEFAULT),
@@ -302,7 +304,7 @@ impl Engine {
             unchanged,
         } = reloaded;
         let fx = &mut self.fx;
-        fx.lookups.set_servers(config.dns.clone());
+        fx.lookups.set_servers(config.dns.servers.clone());
         let rerouted = fx.config.routes != config.routes;
         fx.config = Arc::clone(config);
         self.server.reconfigure(fx);
@@ -465,8 +467,8 @@ impl Engine {
         }
     }
 
-    /// The next thing to do.
-    pub fn next_action(&mut self) -> Option<Action> {
+    /// The next thing to do; `driver` has it done.
+    fn next_action(&mut self) -> Option<Action> {
         self.fx.actions.pop_front()
     }
 

@@ -10,7 +10,7 @@ use crate::policy::shares::Resource;
 /// Units of a resource, by the configuration and what is `free` on the disk, as far as that is known.
 pub(super) fn capacity(config: &Config, free: Option<u64>, resource: Resource) -> u64 {
     let units = match resource {
-        Resource::Memory => return config.max_memory,
+        Resource::Memory => return config.limits.memory_bytes,
         Resource::Spool => {
             return free.map_or(UNKNOWN_SPACE_BYTES, |free| {
                 free.saturating_sub(SPOOL_RESERVE_BYTES)

@@ -275,26 +275,7 @@ impl Notice<'_> {
                 continue;
             }
             append_paragraph(&mut text, "", introduction);
-            for report in self.reports.iter().filter(|report| report.action == action) {
-                // Set off, for these are a peer's words.
-                let sentence = report.sentence(self.at.since(self.arrived));
-                append_paragraph(&mut text, "    ", &sentence);
-                if action == Action::Failed {
-                    append_paragraph(&mut text, "", report.advice());
-                }
-            }
-            if let (Action::Delayed, Some(until)) = (action, self.retry_until) {
-                append_paragraph(
-                    &mut text,
-                    "",
-                    &format!(
-                        "You need not do anything, and should not send it again. It is tried for another {}, until {}; you \
-                     are told if that fails.",
-                        spell(until.since(self.at)),
-                        until.rfc5322()
-                    ),
-                );
-            }
+            self.append_reports(action, &mut text);
         }
         let mut reports = self.reports.iter();
         if reports.any(|report| report.recipient.notify == Notify::Once) {
@@ -314,6 +295,30 @@ impl Notice<'_> {
             ),
         );
         text
+    }
+
+    /// What became of the recipients with this action.
+    fn append_reports(&self, action: Action, text: &mut String) {
+        for report in self.reports.iter().filter(|report| report.action == action) {
+            // Set off, for these are a peer's words.
+            let sentence = report.sentence(self.at.since(self.arrived));
+            append_paragraph(text, "    ", &sentence);
+            if action == Action::Failed {
+                append_paragraph(text, "", report.advice());
+            }
+        }
+        if let (Action::Delayed, Some(until)) = (action, self.retry_until) {
+            append_paragraph(
+                text,
+                "",
+                &format!(
+                    "You need not do anything, and should not send it again. It is tried for another {}, until {}; you \
+                     are told if that fails.",
+                    spell(until.since(self.at)),
+                    until.rfc5322()
+                ),
+            );
+        }
     }
 
     /// The second part: the fields about the message, then those about each recipient.

@@ -335,6 +335,19 @@ pub fn header_end(message: &[u8]) -> HeaderEnd {
     HeaderEnd::Open
 }
 
+/// The header and the body of a message; one that is all header has no body.
+pub fn header_and_body(message: &[u8]) -> Result<(Header, &[u8]), HeaderError> {
+    let (header, body) = match header_end(message) {
+        HeaderEnd::EmptyLine { at, body } => (
+            message.get(..at).unwrap_or_default(),
+            message.get(body..).unwrap_or_default(),
+        ),
+        HeaderEnd::Open => (message, &[][..]),
+        HeaderEnd::NotAField { at } => return Err(HeaderError::NotAField { at }),
+    };
+    Ok((Header::parse(header.to_vec())?, body))
+}
+
 enum Line {
     Field { name: usize, value: usize },
     Continuation,

@@ -141,8 +141,8 @@ impl Client {
     /// trusted for its own sake, wherever it has the connection from.
     pub fn host(config: &Config, door: Door, address: IpAddr) -> Self {
         let address = address.to_canonical();
-        let is_proxy = door == Door::Proxy && config.proxies.contains(address);
-        if config.relay.contains(address) && !is_proxy && !address.is_unspecified() {
+        let is_proxy = door == Door::Proxy && config.trust.proxies.contains(address);
+        if config.trust.relay.contains(address) && !is_proxy && !address.is_unspecified() {
             Self::Network { address }
         } else {
             Self::Anonymous { address }
@@ -455,11 +455,11 @@ impl Case<'_> {
     /// What the rules of the recipients' domains make of it.
     fn judge(&self, findings: &Findings) -> Result<Mark, Refusal> {
         let (mode, quarantine) = self.grants.rules(self.config);
-        match findings.judge(mode, quarantine, &self.config.trusted_sealers) {
+        match findings.judge(mode, quarantine, &self.config.trust.sealers) {
             Judgement::Take => Ok(Mark::Clean),
             Judgement::Mark => Ok(Mark::Suspect),
             Judgement::Refuse => {
-                let failed = findings.failed(&self.config.trusted_sealers);
+                let failed = findings.failed(&self.config.trust.sealers);
                 let author = failed.map(|(author, _)| author.clone());
                 Err(Refusal::Dmarc(author))
             }
@@ -473,7 +473,7 @@ impl Case<'_> {
         if findings.ambiguous {
             return Err(Refusal::Ambiguous);
         }
-        let trusted = &self.config.trusted_sealers;
+        let trusted = &self.config.trust.sealers;
         let enforces = self.grants.rules(self.config).0 == Dmarc::Enforce;
         for (author, verdict) in &findings.dmarc {
             if findings.is_vouched_for(author, trusted) {

@@ -73,6 +73,17 @@ pub(super) struct Share {
     pub(super) tls: Sessions,
 }
 
+impl Share {
+    /// Messages of all addresses.
+    pub(super) fn counts(&self) -> Counts {
+        let mut counts = self.other;
+        for source in self.sources.values() {
+            counts.add(&source.counts);
+        }
+        counts
+    }
+}
+
 /// Messages from one address.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::ledger::{Counts, DAY, Ledger, OTHERS, Seen, Sessions, Source, UNVERIFIED};
+use super::ledger::{Counts, DAY, Ledger, OTHERS, Seen, Sessions, Share, Source, UNVERIFIED};
 use super::senders::{self, Service};
 use crate::address::Domain;
 use crate::date::Timestamp;
@@ -118,6 +118,32 @@ struct Group {
     known: Known,
 }
 
+/// What verified reports have said, put together.
+#[derive(Default)]
+struct Found<'a> {
+    reporters: BTreeSet<&'a str>,
+    sources: BTreeMap<&'a str, Source>,
+    sessions: BTreeMap<String, Sessions>,
+}
+
+impl<'a> Found<'a> {
+    /// Adds what one reporter has said of one day.
+    fn add(&mut self, reporter: &'a str, share: &'a Share) {
+        for (address, source) in &share.sources {
+            self.sources.entry(address).or_default().add(source);
+        }
+        let name = match reporter == OTHERS {
+            true => "others",
+            false => reporter,
+        };
+        self.reporters.insert(name);
+        if share.tls != Sessions::default() {
+            let sessions = self.sessions.entry(name.to_owned()).or_default();
+            sessions.add(&share.tls);
+        }
+    }
+}
+
 impl Summary {
     /// Of the last `days` days; `know` says what else is known of an address.
     pub fn new(
@@ -134,17 +160,11 @@ impl Summary {
             policy: ledger.policy.as_ref().map(|(_, policy)| policy.clone()),
             ..Self::default()
         };
-        let mut sources: BTreeMap<&str, Source> = BTreeMap::new();
-        let mut sessions: BTreeMap<String, Sessions> = BTreeMap::new();
-        let mut reporters = BTreeSet::new();
+        let mut found = Found::default();
         for (day, shares) in ledger.days.range(first.saturating_add(1)..) {
             let mut of_day = Counts::default();
             for (reporter, share) in shares {
-                let mut said = share.other;
-                share
-                    .sources
-                    .values()
-                    .for_each(|source| said.add(&source.counts));
+                let said = share.counts();
                 if reporter == UNVERIFIED {
                     let sum = summary.unverified;
                     summary.unverified = sum.saturating_add(said.messages());
@@ -152,17 +172,7 @@ impl Summary {
                 }
                 of_day.add(&said);
                 summary.others.add(&share.other);
-                for (address, source) in &share.sources {
-                    sources.entry(address).or_default().add(source);
-                }
-                let name = match reporter == OTHERS {
-                    true => "others",
-                    false => reporter,
-                };
-                reporters.insert(name);
-                if share.tls != Sessions::default() {
-                    sessions.entry(name.to_owned()).or_default().add(&share.tls);
-                }
+                found.add(reporter, share);
             }
             summary.messages.add(&of_day);
             if of_day.messages() > 0 {
@@ -173,11 +183,11 @@ impl Summary {
                 });
             }
         }
-        summary.reporters = reporters.into_iter().map(str::to_owned).collect();
-        let groups = grouped(domain, sources, know);
+        summary.reporters = found.reporters.into_iter().map(str::to_owned).collect();
+        let groups = grouped(domain, found.sources, know);
         summary.advice = advice(&summary, &groups);
         summary.name(domain, groups);
-        summary.tls = sessions.into_iter().map(of_sessions).collect();
+        summary.tls = found.sessions.into_iter().map(of_sessions).collect();
         summary
             .tls
             .sort_by_key(|one| u64::MAX.saturating_sub(one.failures));

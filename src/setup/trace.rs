@@ -1,6 +1,10 @@
 //! What the log says of one message, told to a person as it happens.
 
+mod explanation;
+
 use crate::engine::log::fields;
+
+pub use explanation::explain;
 
 /// How it ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,80 +27,42 @@ pub struct Trace {
 impl Trace {
     /// What a line of the log adds, in words; nothing for what is of no interest to whoever has sent the message.
     pub fn tell(&mut self, line: &str) -> Vec<String> {
-        let fields = fields(line);
-        let value = |key: &str| {
-            let found = fields.iter().find(|(name, _)| name == key);
-            found.map_or("", |(_, value)| value.as_str())
-        };
-        let host = match (value("host"), value("address")) {
-            ("", _) => String::new(),
-            (host, "") => host.to_owned(),
-            (host, address) => {
-                let family = if address.contains(':') {
-                    "IPv6"
-                } else {
-                    "IPv4"
-                };
-                format!("{host} ({address}, {family})")
-            }
-        };
-        let words = [value("reply"), value("why"), value("cause")];
-        let words = words.into_iter().find(|text| !text.is_empty());
-        let words = words.unwrap_or("no cause was logged");
-        match value("event") {
-            // No host was reached.
-            "failed" | "expired" if host.is_empty() => {
-                self.failed = self.failed.saturating_add(1);
-                let mut told = vec![format!("given up: {words}")];
-                told.extend(explain(value("status"), words).map(meaning));
-                told
-            }
-            "deferred" | "next-host" if host.is_empty() => {
-                let mut told = vec![format!("waits: {words}")];
-                told.extend(explain(value("status"), words).map(meaning));
-                told.extend(next_attempt(value("next")));
-                told
-            }
-            "signed" if value("keys").is_empty() => Vec::new(),
-            "signed" => {
-                self.is_signed = true;
-                vec![format!("signed by {}", value("keys").replace(',', " and "))]
-            }
+        let entry = Entry(fields(line));
+        match entry.value("event") {
+            "signed" => self.signed(&entry),
             "unsigned" => vec![format!(
                 "not signed: {}; receivers will trust it less",
-                value("why")
+                entry.value("why")
             )],
             "queued" => {
-                self.recipients = value("rcpts").parse().unwrap_or(1);
-                vec![format!("queued for {}, on the disk", value("to"))]
+                self.recipients = entry.value("rcpts").parse().unwrap_or(1);
+                vec![format!("queued for {}, on the disk", entry.value("to"))]
             }
-            "connect" | "connected" => vec![format!("connected to {host}")],
+            "connect" | "connected" => vec![format!("connected to {}", entry.host())],
             "delivered" => {
                 self.delivered = self.delivered.saturating_add(1);
                 vec![
-                    format!("{host} has it, {}", tls(value("tls"))),
-                    format!("it replied: {}", value("reply")),
+                    format!("{} has it, {}", entry.host(), entry.tls()),
+                    format!("it replied: {}", entry.value("reply")),
                 ]
             }
             "failed" | "expired" => {
                 self.failed = self.failed.saturating_add(1);
-                let mut told = vec![format!("refused for good by {host}, {}", tls(value("tls")))];
-                told.extend(reasons(value("status"), words));
-                told
+                entry.failed()
             }
-            "deferred" | "next-host" => {
-                let mut told = vec![format!("not taken by {host}, {}", tls(value("tls")))];
-                told.extend(reasons(value("status"), words));
-                told.extend(next_attempt(value("next")));
-                told
-            }
-            "next-hop-paused" | "tls-failed" => {
-                let mut told = vec![format!("not taken: {words}")];
-                told.extend(explain(value("status"), words).map(meaning));
-                told
-            }
+            "deferred" | "next-host" => entry.deferred(),
+            "next-hop-paused" | "tls-failed" => entry.with_meaning("not taken"),
             _ => Vec::new(),
         }
+    }
+
+    fn signed(&mut self, entry: &Entry) -> Vec<String> {
+        let keys = entry.value("keys");
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        self.is_signed = true;
+        vec![format!("signed by {}", keys.replace(',', " and "))]
     }
 
     /// Whether a key of ours has signed it.
@@ -118,17 +84,87 @@ impl Trace {
     }
 }
 
-fn reasons(status: &str, words: &str) -> Vec<String> {
-    let is_reply = words
-        .split(' ')
-        .next()
-        .is_some_and(|code| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit()));
-    let mut told = vec![match is_reply {
-        true => format!("it replied: {words}"),
-        false => format!("what happened: {words}"),
-    }];
-    told.extend(explain(status, words).map(meaning));
-    told
+/// One line of the log.
+struct Entry(Vec<(String, String)>);
+
+impl Entry {
+    fn value(&self, key: &str) -> &str {
+        let found = self.0.iter().find(|(name, _)| name == key);
+        found.map_or("", |(_, value)| value.as_str())
+    }
+
+    /// The host that was reached: nothing where none was.
+    fn host(&self) -> String {
+        match (self.value("host"), self.value("address")) {
+            ("", _) => String::new(),
+            (host, "") => host.to_owned(),
+            (host, address) => {
+                let family = match address.contains(':') {
+                    true => "IPv6",
+                    false => "IPv4",
+                };
+                format!("{host} ({address}, {family})")
+            }
+        }
+    }
+
+    /// What the host said, or what happened.
+    fn words(&self) -> &str {
+        let words = [self.value("reply"), self.value("why"), self.value("cause")];
+        let words = words.into_iter().find(|text| !text.is_empty());
+        words.unwrap_or("no cause was logged")
+    }
+
+    /// How the connection was encrypted.
+    fn tls(&self) -> String {
+        tls(self.value("tls"))
+    }
+
+    fn failed(&self) -> Vec<String> {
+        let host = self.host();
+        if host.is_empty() {
+            return self.with_meaning("given up");
+        }
+        let told = format!("refused for good by {host}, {}", self.tls());
+        self.with_reasons(told)
+    }
+
+    fn deferred(&self) -> Vec<String> {
+        let host = self.host();
+        let mut told = match host.is_empty() {
+            true => self.with_meaning("waits"),
+            false => self.with_reasons(format!("not taken by {host}, {}", self.tls())),
+        };
+        told.extend(next_attempt(self.value("next")));
+        told
+    }
+
+    /// A word or two, what happened, and what that means.
+    fn with_meaning(&self, what: &str) -> Vec<String> {
+        let mut told = vec![format!("{what}: {}", self.words())];
+        told.extend(self.meaning());
+        told
+    }
+
+    /// A sentence, then what the host replied or what happened, and what that means.
+    fn with_reasons(&self, sentence: String) -> Vec<String> {
+        let words = self.words();
+        let is_reply = words
+            .split(' ')
+            .next()
+            .is_some_and(|code| code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_digit()));
+        let reason = match is_reply {
+            true => format!("it replied: {words}"),
+            false => format!("what happened: {words}"),
+        };
+        let mut told = vec![sentence, reason];
+        told.extend(self.meaning());
+        told
+    }
+
+    fn meaning(&self) -> Option<String> {
+        explain(self.value("status"), self.words()).map(|text| format!("what that means: {text}"))
+    }
 }
 
 /// When it is tried again, where the line says so.
@@ -136,10 +172,6 @@ fn next_attempt(next: &str) -> Option<String> {
     (!next.is_empty()).then(|| {
         format!("it is tried again at {next}, and stays in the queue until then: also when you stop watching (Ctrl-C)")
     })
-}
-
-fn meaning(text: &str) -> String {
-    format!("what that means: {text}")
 }
 
 fn tls(text: &str) -> String {
@@ -153,121 +185,6 @@ fn tls(text: &str) -> String {
         }
         _ => format!("over {text}"),
     }
-}
-
-/// What a reply of a large receiver, or a failure on the way, means, and what to do: nothing where its words say enough.
-pub fn explain(status: &str, reply: &str) -> Option<&'static str> {
-    let lower = reply.to_ascii_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    // Subject and detail of the enhanced status code, whatever its class.
-    let is = |code: &str| status.split_once('.').is_some_and(|(_, rest)| rest == code);
-    // What the words say goes before the code: many use 5.7.1 for everything.
-    let explanations: [(bool, &str); 13] = [
-        (
-            says(&["greylist", "graylist"]),
-            "the receiver does not know this host yet and wants a second attempt: chopar retries",
-        ),
-        (
-            says(&[
-                "ptr record",
-                "reverse dns",
-                "5.7.25",
-                "rdns",
-                "reverse hostname",
-                "no reverse",
-            ]),
-            "the address of this host has no name that leads back to it (PTR): set it in the panel of the server's provider; \
-             `chopar doctor` shows it",
-        ),
-        (
-            says(&[
-                "spamhaus",
-                "blocklist",
-                "blacklist",
-                "block list",
-                "black list",
-                "blocked using",
-                "listed",
-                "barracuda",
-                "s3150",
-                "s3140",
-                "dnsbl",
-                "rbl",
-            ]),
-            "the address of this host is on a block list, often because of a former owner: `chopar doctor` \
-             says which list, and the page of the list says how to be removed",
-        ),
-        (
-            says(&["dmarc", "5.7.40"]),
-            "the policy of the domain in From (DMARC) is not met or missing: `chopar dns` shows what to publish",
-        ),
-        (
-            says(&[
-                "5.7.26",
-                "5.7.27",
-                "5.7.30",
-                "unauthenticated",
-                "spf",
-                "dkim",
-            ]),
-            "neither SPF nor DKIM passes for the domain in From: `chopar dns` shows what is missing, `chopar doctor` tries it",
-        ),
-        (
-            says(&[
-                "user unknown",
-                "no such user",
-                "does not exist",
-                "recipient rejected",
-                "unknown user",
-                "mailbox unavailable",
-            ]) || is("1.1"),
-            "the address does not exist there: check the spelling",
-        ),
-        (
-            says(&["mailbox full", "over quota", "quota exceeded"]) || is("2.2"),
-            "the mailbox is full",
-        ),
-        (
-            is("3.4") || says(&["too large", "size limit", "message size"]),
-            "the message is larger than the receiver accepts",
-        ),
-        (
-            says(&[
-                "rate limit",
-                "unusual rate",
-                "too many",
-                "5.7.28",
-                "4.7.28",
-                "throttl",
-                "temporarily deferred",
-                "reputation",
-            ]),
-            "the receiver limits mail from an address that it does not know yet: send less for some days, to people who \
-             want it; chopar retries deferred mail",
-        ),
-        (
-            says(&["timed out", "no answer", "timeout"]),
-            "no connection was made: most providers block outgoing port 25 until they are asked; `chopar doctor` \
-             tests this, and chopar-setup(7) says what to write to them",
-        ),
-        (
-            says(&["network is unreachable", "no route"]),
-            "this host has no route to that address; with ip = \"ipv4\" in [delivery] of chopar.toml IPv6 is not tried",
-        ),
-        (
-            says(&["connection refused"]),
-            "the receiver's host accepts no mail on that port: try again later, or ask its owner",
-        ),
-        (
-            says(&["spam", "content", "policy"]),
-            "the receiver considers it spam or against its rules: `chopar doctor` checks for possible causes; a new address needs \
-             some days to become known",
-        ),
-    ];
-    explanations
-        .iter()
-        .find(|(is_it, _)| *is_it)
-        .map(|(_, text)| *text)
 }
 
 #[cfg(test)]

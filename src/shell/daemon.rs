@@ -86,16 +86,8 @@ pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(),
         Tls::start(read, &kept, &config.hostname, clock.read().wall).map_err(RunError::Tls)?;
     drop((certificates, kept, authorities));
     keep_certificates(&config.state_dir, &tls);
-    let rules = Rules::new(&config, path, &spool);
-    let enforced = rules.enforce();
-    log::write(&sandbox::line(&enforced, system_calls::narrow()));
-    let rules = (!matches!(enforced, Ok(Enforced::None) | Err(_))).then_some(rules);
-    for port in &ports {
-        let line = Line::new(Level::Info, "listening").with("on", port.name());
-        let line = line.with("as", format!("{:?}", port.listener).to_lowercase());
-        let passed = (port.binder == Binder::Systemd).then_some("systemd");
-        log::write(&line.with_some("from", passed));
-    }
+    let rules = close_sandbox(&config, path, &spool);
+    ports.iter().for_each(log_port);
 
     let system = |what| move |error| RunError::System(what, error);
     let poll = Poll::new().map_err(system("poll"))?;
@@ -107,11 +99,7 @@ pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(),
         hook: helper.door(),
     };
     let renewals = Renewals::start(place, &waker, renew).map_err(system("threads"))?;
-    // That thread alone may bind the ports that challenges come to, whoever gave the right: root, or the unit.
-    // Root that is to stay root keeps what it has.
-    if account.is_some() || !rustix::process::geteuid().is_root() {
-        privilege::drop_capabilities().map_err(RunError::Privilege)?;
-    }
+    drop_last_right(account.as_ref())?;
     let wake = Arc::clone(&waker);
     let wake = Box::new(move || drop(wake.wake()));
     let places = Places {
@@ -142,6 +130,30 @@ pub fn run(path: &Path, renew: impl FnOnce(Door) + Send + 'static) -> Result<(),
         config,
     }
     .run()
+}
+
+/// Closes the sandbox; gives its rules where they are in force.
+fn close_sandbox(config: &Config, folder: &Path, spool: &Path) -> Option<Rules> {
+    let rules = Rules::new(config, folder, spool);
+    let enforced = rules.enforce();
+    log::write(&sandbox::line(&enforced, system_calls::narrow()));
+    (!matches!(enforced, Ok(Enforced::None) | Err(_))).then_some(rules)
+}
+
+fn log_port(port: &Port) {
+    let line = Line::new(Level::Info, "listening").with("on", port.name());
+    let line = line.with("as", format!("{:?}", port.listener).to_lowercase());
+    let passed = (port.binder == Binder::Systemd).then_some("systemd");
+    log::write(&line.with_some("from", passed));
+}
+
+/// The thread that renews certificates alone may bind the ports that challenges come to, whoever gave the right: root, or
+/// the unit. Root that is to stay root keeps what it has.
+fn drop_last_right(account: Option<&Account>) -> Result<(), RunError> {
+    if account.is_some() || !rustix::process::geteuid().is_root() {
+        privilege::drop_capabilities().map_err(RunError::Privilege)?;
+    }
+    Ok(())
 }
 
 /// Makes the folders, binds the sockets, and leaves root behind. The sockets of programs of this machine come last: what

@@ -15,7 +15,7 @@ use crate::ledger::{Broken, Rule, check as rule};
 /// Whether all tables of the engine are below their ceilings; `clients` have come so far.
 pub(crate) fn check(engine: &Engine, config: &Config, clients: usize) -> Result<(), Broken> {
     let ceilings = Ceilings {
-        memory: usize::try_from(config.max_memory).expect("64 bits"),
+        memory: usize::try_from(config.limits.memory_bytes).expect("64 bits"),
         deliveries: config.delivery.sessions,
         clients,
         recipients: LETTER_RECIPIENTS_MAX,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::call::{Call, Payload, Step};
 use super::{Client, Poll, State, Then};
-use crate::acme::error::Error;
+use crate::acme::error::{Error, ProofError};
 use crate::acme::http::Response;
 use crate::acme::jws::{base64url, is_token, key_authorization};
 use crate::acme::wire::{self, Authorization, Directory, Status, Url};
@@ -172,28 +172,18 @@ impl Client {
         let Work::Obtain(order) = &self.work else {
             return self.fail(Error::NotSupported { what: "orders" });
         };
-        let kind = order.kind;
         // The server is not to lead us to prove what was not asked for.
-        let mut names = order.names.iter();
-        if !names.any(|one| one.domain().as_str().eq_ignore_ascii_case(name)) {
+        if !order.is_for(name) {
             return self.fail(Error::Malformed {
                 url: call.url.as_str().to_owned(),
                 text: "an authorization for a name that was not ordered".to_owned(),
             });
         }
+        let kind = order.kind;
         let challenges = &authorization.challenges;
         let challenge = challenges.iter().find(|one| one.kind == kind.word());
         match authorization.status {
-            Status::Valid => {
-                self.order.authorizations.pop_front();
-                match self.presented.take() {
-                    Some(challenge) => {
-                        self.state = State::Withdrawing(Then::Next);
-                        Action::Withdraw(challenge)
-                    }
-                    None => self.next_authorization(chance),
-                }
-            }
+            Status::Valid => self.proven(chance),
             Status::Pending if call.step == Step::AuthorizationAgain => {
                 self.poll_authorization(response, now)
             }
@@ -205,11 +195,7 @@ impl Client {
                         token: challenge.token.clone(),
                         key_authorization: key_authorization(&challenge.token, &self.key),
                     };
-                    let answer = Payload::Json(json!({}));
-                    self.presented = Some(presented.clone());
-                    self.state =
-                        State::Presenting(Call::new(Step::Answer, challenge.url.clone(), answer));
-                    Action::Present(presented)
+                    self.present(presented, challenge.url.clone())
                 }
                 Some(_) => self.fail(Error::Malformed {
                     url: call.url.as_str().to_owned(),
@@ -217,22 +203,42 @@ impl Client {
                 }),
                 None => {
                     let offered: Vec<&str> = challenges.iter().map(|one| &*one.kind).collect();
-                    self.fail(Error::NotOffered {
+                    self.fail(Error::Name(ProofError::NotOffered {
                         name: wire::plain(name),
                         kind,
                         offered: offered.join(", "),
-                    })
+                    }))
                 }
             },
             _ => {
                 let problem = challenges.iter().find_map(|one| one.error.clone());
-                self.fail(Error::Validation {
+                self.fail(Error::Name(ProofError::Validation {
                     name: wire::plain(name),
                     kind,
                     problem: problem.unwrap_or_default(),
-                })
+                }))
             }
         }
+    }
+
+    /// A name is proven: its proof can go, and the next name comes.
+    fn proven(&mut self, chance: &dyn SecureRandom) -> Action {
+        self.order.authorizations.pop_front();
+        match self.presented.take() {
+            Some(challenge) => {
+                self.state = State::Withdrawing(Then::Next);
+                Action::Withdraw(challenge)
+            }
+            None => self.next_authorization(chance),
+        }
+    }
+
+    /// Has a proof shown, before the server is told to look for it.
+    fn present(&mut self, presented: Challenge, url: Url) -> Action {
+        let answer = Payload::Json(json!({}));
+        self.presented = Some(presented.clone());
+        self.state = State::Presenting(Call::new(Step::Answer, url, answer));
+        Action::Present(presented)
     }
 
     pub(super) fn finalize(&mut self, chance: &dyn SecureRandom) -> Action {

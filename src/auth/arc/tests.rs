@@ -16,7 +16,7 @@ use crate::auth::results::{AuthenticationResults, MethodResult};
 use crate::date::Timestamp;
 use crate::dns::{Answer, NoRecords, Question, Records, Step};
 use crate::limits::{ARC_SETS_MAX, SIGNATURE_CHECKS_MAX};
-use crate::mail::header::{Header, HeaderEnd, header_end};
+use crate::mail::header::{Header, HeaderEnd, header_and_body, header_end};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 const MESSAGE: &str = "Received: from x\r\nDKIM-Signature: v=1; b=\r\nFrom: Ann <ann@example.com>\r\n\
@@ -32,11 +32,7 @@ fn rsa() -> SigningKey {
 }
 
 fn split(message: &[u8]) -> (Header, &[u8]) {
-    let (header, body) = match header_end(message) {
-        HeaderEnd::EmptyLine { at, body } => (&message[..at], &message[body..]),
-        _ => (message, &[][..]),
-    };
-    (Header::parse(header.to_vec()).expect("a header"), body)
+    header_and_body(message).expect("a header")
 }
 
 /// Verifies where `rsa` names publish the RSA key, `none` names nothing, and all others the Ed25519 key.

@@ -59,6 +59,18 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// An outcome without a record that was found.
+    const fn new(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            policy: Policy::None,
+            record: None,
+            spf: false,
+            dkim: false,
+            aligns: None,
+        }
+    }
+
     /// Whether SPF for this domain lets the message pass. Where the name belongs to an organization of its own further
     /// down the tree it does not, which is not looked up here.
     pub fn may_pass_by(&self, domain: &Domain) -> bool {
@@ -100,20 +112,26 @@ pub fn evaluate(evidence: &Evidence<'_>, answers: &[(Question, Answer)]) -> Step
     match look_up.evaluate(evidence) {
         Ok(verdict) => Step::Done(verdict),
         Err(Stop::Missing(questions)) => Step::Ask(questions),
-        Err(Stop::Temporary) => Step::Done(Verdict {
-            outcome: Outcome::TempError,
-            policy: Policy::None,
-            record: None,
-            spf: false,
-            dkim: false,
-            aligns: None,
-        }),
+        Err(Stop::Temporary) => Step::Done(Verdict::new(Outcome::TempError)),
     }
 }
 
 enum Stop {
     Missing(Vec<Question>),
     Temporary,
+}
+
+/// The author's own record, else the organization's, else that of a public suffix above (section 4.10.1).
+fn record_that_counts<'a>(
+    walk: &'a Walk,
+    author: &Domain,
+    organization: &Domain,
+) -> Option<&'a (Domain, Record)> {
+    let of = |name: &Domain| walk.iter().find(|(domain, _)| domain == name);
+    of(author).or_else(|| of(organization)).or_else(|| {
+        walk.iter()
+            .find(|(_, record)| record.suffix == PublicSuffix::Yes)
+    })
 }
 
 /// The records on the way from a name to the root, the name's own first.
@@ -130,23 +148,8 @@ impl LookUp<'_> {
         let author = evidence.author;
         let walk = self.walk(author)?;
         let organization = organization(author, &walk);
-        let mut verdict = Verdict {
-            outcome: Outcome::None,
-            policy: Policy::None,
-            record: None,
-            spf: false,
-            dkim: false,
-            aligns: None,
-        };
-        // Section 4.10.1: the author's own record, else the organization's, else that of a public suffix above.
-        let found = walk
-            .iter()
-            .find(|(domain, _)| domain == author)
-            .or_else(|| walk.iter().find(|(domain, _)| *domain == organization))
-            .or_else(|| {
-                walk.iter()
-                    .find(|(_, record)| record.suffix == PublicSuffix::Yes)
-            });
+        let mut verdict = Verdict::new(Outcome::None);
+        let found = record_that_counts(&walk, author, &organization);
         let Some((domain, record)) = found.filter(|(_, record)| record.applies) else {
             return Ok(verdict);
         };
@@ -184,15 +187,13 @@ impl LookUp<'_> {
             return Err(Stop::Temporary);
         }
         verdict.outcome = Outcome::Fail;
-        let policy = if domain == author {
-            record.policy
-        } else {
-            self.policy_of_subdomain(author, record)?
+        let policy = match domain == author {
+            true => record.policy,
+            false => self.policy_of_subdomain(author, record)?,
         };
-        verdict.policy = if record.testing {
-            policy.milder()
-        } else {
-            policy
+        verdict.policy = match record.testing {
+            true => policy.milder(),
+            false => policy,
         };
         Ok(verdict)
     }

@@ -21,7 +21,7 @@ use crate::limits::{SPF_HOSTS_MAX, SPF_TERMS_MAX, SPF_VOID_MAX};
 use crate::workload::{Unit, count};
 use expansion::{Facts, expand, expand_explanation};
 pub use record::RecordError;
-use record::{DomainSpec, Mechanism, Qualifier, Record};
+use record::{DomainSpec, DualCidr, Mechanism, Qualifier, Record};
 
 /// Who wants to send, as a receiver knows it at MAIL.
 #[derive(Clone, Copy, Debug)]
@@ -458,10 +458,7 @@ impl Check<'_> {
                 let Some(name) = self.target(spec.as_ref(), domain)? else {
                     return Ok(Says::NoMatch);
                 };
-                let addresses = self.addresses(&name, true)?;
-                let mut addresses = addresses.iter();
-                let matches = addresses.any(|found| cidr.around(*found).contains(self.address()));
-                Ok(Says::whether(matches))
+                self.is_at(&name, true, *cidr).map(Says::whether)
             }
             Mechanism::Mx(spec, cidr) => {
                 self.count_term()?;
@@ -471,11 +468,7 @@ impl Check<'_> {
                 let hosts = self.mail_hosts(&name)?;
                 self.prefetch(&hosts)?;
                 for host in &hosts {
-                    let addresses = self.addresses(host, false)?;
-                    if addresses
-                        .iter()
-                        .any(|found| cidr.around(*found).contains(self.address()))
-                    {
+                    if self.is_at(host, false, *cidr)? {
                         return Ok(Says::Match);
                     }
                 }
@@ -539,6 +532,15 @@ impl Check<'_> {
             Err(why) if counted => self.nothing(host, why).map(|()| Vec::new()),
             Err(_) => Ok(Vec::new()),
         }
+    }
+
+    /// Whether the client is in the network of this size around an address of a host.
+    fn is_at(&mut self, host: &Domain, counted: bool, cidr: DualCidr) -> Result<bool, Stop> {
+        let addresses = self.addresses(host, counted)?;
+        let client = self.address();
+        Ok(addresses
+            .iter()
+            .any(|found| cidr.around(*found).contains(client)))
     }
 
     /// Lets all hosts be asked for at once.

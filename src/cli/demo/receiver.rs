@@ -72,29 +72,6 @@ fn serve_one(
         let mut input = kept.as_slice();
         while let Some(request) = session.advance(&mut input, settings, &mut out, &mut body) {
             match request {
-                Request::Hello { .. } => session.on_hello(Ok(()), settings, &mut out),
-                Request::Sender { .. } => session.on_sender(Ok(()), &mut out),
-                Request::Recipient {
-                    to: ForwardPath::Mailbox(mailbox),
-                    notify,
-                    original,
-                } => {
-                    session.on_recipient(
-                        Ok(vec![Recipient {
-                            mailbox,
-                            notify,
-                            original,
-                            destination: None,
-                            reverse_path: None,
-                        }]),
-                        &mut out,
-                    );
-                }
-                Request::Recipient { .. } => session.on_recipient(Err(Reply::NO_DOMAIN), &mut out),
-                Request::Authenticate { .. } | Request::Respond(_) => {
-                    session.on_auth(AuthStep::Refusal(Reply::AUTH_NOT_OFFERED), &mut out);
-                }
-                Request::BeginBody => session.on_body_ready(Ok(()), settings, &mut out),
                 Request::Store(transaction) => {
                     let message = Arrived {
                         from: transaction.reverse_path.to_string(),
@@ -120,6 +97,7 @@ fn serve_one(
                     link.write_all(&out)?;
                     return link.flush();
                 }
+                question => answer(&mut session, question, settings, &mut out),
             }
         }
         kept = input.to_vec();
@@ -129,5 +107,30 @@ fn serve_one(
             0 => return Ok(()),
             len => kept.extend_from_slice(buffer.get(..len).unwrap_or_default()),
         }
+    }
+}
+
+/// Answers what needs no more than a yes or a no: anybody may send to any mailbox.
+fn answer(session: &mut Session, question: Request, settings: &Settings, out: &mut Vec<u8>) {
+    match question {
+        Request::Hello { .. } => session.on_hello(Ok(()), settings, out),
+        Request::Sender { .. } => session.on_sender(Ok(()), out),
+        Request::Recipient {
+            to: ForwardPath::Mailbox(mailbox),
+            notify,
+            original,
+        } => session.on_recipient(Ok(vec![Recipient::new(mailbox, notify, original)]), out),
+        Request::Recipient { .. } => session.on_recipient(Err(Reply::NO_DOMAIN), out),
+        Request::Authenticate { .. } | Request::Respond(_) => {
+            session.on_auth(AuthStep::Refusal(Reply::AUTH_NOT_OFFERED), out);
+        }
+        Request::BeginBody => session.on_body_ready(Ok(()), settings, out),
+        // Of the link, not of the session.
+        Request::StartTls
+        | Request::Store(_)
+        | Request::Forget
+        | Request::Refuse(_)
+        | Request::RefuseAndClose(_)
+        | Request::Close => {}
     }
 }

@@ -188,7 +188,7 @@ impl Flags {
         Ok(flags)
     }
 
-    /// One argument that begins with a dash.
+    /// One argument that begins with a dash: letters without a value, up to one that takes the rest.
     fn take(
         &mut self,
         letters: &str,
@@ -198,53 +198,12 @@ impl Flags {
             let attached = letters
                 .get(offset.saturating_add(letter.len_utf8())..)
                 .unwrap_or_default();
-            let mut value = || match attached {
-                "" => rest.next().cloned().ok_or(FlagError::NoValue(letter)),
-                attached => Ok(attached.to_owned()),
-            };
             match letter {
                 't' => self.recipients_from = RecipientSource::Header,
                 'i' => self.end = MessageEnd::Input,
                 'v' => self.verbosity = Verbosity::Verbose,
                 'I' => self.mode = Mode::NewAliases,
                 'n' | 'm' | 'U' | 'G' | 'E' | 's' => {}
-                'f' | 'r' => {
-                    self.sender = Some(value()?);
-                    return Ok(());
-                }
-                'F' => {
-                    self.full_name = Some(value()?);
-                    return Ok(());
-                }
-                'B' => {
-                    self.body = Some(one_of('B', &value()?, &["7BIT", "8BITMIME"])?);
-                    return Ok(());
-                }
-                'R' => {
-                    let text = one_of('R', &value()?, &["FULL", "HDRS", "HDR", "HEADERS"])?;
-                    self.dsn_return = Some(if text == "FULL" {
-                        text
-                    } else {
-                        "HDRS".to_owned()
-                    });
-                    return Ok(());
-                }
-                'N' => {
-                    self.notify = Some(notify(&value()?)?);
-                    return Ok(());
-                }
-                // -XV is how Postfix spells VERP, which is not offered; any other -X would name a log file.
-                'V' => {
-                    self.envelope_id = Some(value()?);
-                    return Ok(());
-                }
-                // Taken with their value and ignored: hop count, syslog label, protocol, configuration, log file,
-                // options of Sendmail's.
-                'h' | 'L' | 'p' | 'A' | 'C' | 'X' | 'O' | 'D' => {
-                    value()?;
-                    return Ok(());
-                }
-                'o' => return self.option(&value()?, rest),
                 'b' => return self.mode(attached),
                 'q' => {
                     self.mode = Mode::Flush;
@@ -252,8 +211,44 @@ impl Flags {
                 }
                 // An attached value or none: debugging, error handling, local mailer of old.
                 'd' | 'e' | 'M' => return Ok(()),
-                _ => return Err(FlagError::Unknown(format!("-{letter}"))),
+                letter => return self.take_value(letter, attached, rest),
             }
+        }
+        Ok(())
+    }
+
+    /// A letter whose value is what is attached to it, or the next argument.
+    fn take_value(
+        &mut self,
+        letter: char,
+        attached: &str,
+        rest: &mut std::slice::Iter<'_, String>,
+    ) -> Result<(), FlagError> {
+        if !"frFBRNVhLpACXODo".contains(letter) {
+            return Err(FlagError::Unknown(format!("-{letter}")));
+        }
+        let value = match attached {
+            "" => rest.next().cloned().ok_or(FlagError::NoValue(letter))?,
+            attached => attached.to_owned(),
+        };
+        match letter {
+            'f' | 'r' => self.sender = Some(value),
+            'F' => self.full_name = Some(value),
+            'B' => self.body = Some(one_of('B', &value, &["7BIT", "8BITMIME"])?),
+            'R' => {
+                let text = one_of('R', &value, &["FULL", "HDRS", "HDR", "HEADERS"])?;
+                self.dsn_return = Some(match text.as_str() {
+                    "FULL" => text,
+                    _ => "HDRS".to_owned(),
+                });
+            }
+            'N' => self.notify = Some(notify(&value)?),
+            // -XV is how Postfix spells VERP, which is not offered; any other -X would name a log file.
+            'V' => self.envelope_id = Some(value),
+            'o' => return self.option(&value, rest),
+            // Taken with their value and ignored: hop count, syslog label, protocol, configuration, log file, options of
+            // Sendmail's.
+            _ => {}
         }
         Ok(())
     }

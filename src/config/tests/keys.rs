@@ -36,12 +36,12 @@ const ROWS: &[Row] = rows! {
         "runtime_dir" "runtime_dir = '/r'" |config| config.runtime_dir;
         "admin" "admin = 'you@example.com'" |config| config.admin;
         "user" "user = 'mail'" |config| config.user;
-        "max_message_size" "max_message_size = '10 MiB'" |config| config.max_message_size;
-        "max_memory" "max_memory = '32 MiB'" |config| config.max_memory;
+        "max_message_size" "max_message_size = '10 MiB'" |config| config.limits.message_bytes;
+        "max_memory" "max_memory = '32 MiB'" |config| config.limits.memory_bytes;
         "suffix_separators" "suffix_separators = '-'" |config| config.names.separators;
         "drop_characters" "drop_characters = '_'" |config| config.names.dropped;
-        "long_lines" "long_lines = 'refuse'" |config| config.long_lines;
-        "bcc" "bcc = 'keep'" |config| config.bcc;
+        "long_lines" "long_lines = 'refuse'" |config| config.content.long_lines;
+        "bcc" "bcc = 'keep'" |config| config.content.bcc;
     }
     "listen" {
         "smtp" "smtp = []" |config| config.listen.smtp;
@@ -52,13 +52,13 @@ const ROWS: &[Row] = rows! {
         "https" "https = ['127.0.0.1:8443']" |config| config.listen.https;
     }
     "relay" {
-        "networks" "networks = ['192.0.2.0/24']" |config| config.relay;
+        "networks" "networks = ['192.0.2.0/24']" |config| config.trust.relay;
     }
     "proxy" {
-        "networks" "networks = ['192.0.2.7']\n[listen]\nproxy = ['127.0.0.1:26']" |config| config.proxies;
+        "networks" "networks = ['192.0.2.7']\n[listen]\nproxy = ['127.0.0.1:26']" |config| config.trust.proxies;
     }
     "dns" {
-        "servers" "servers = ['192.0.2.54']" |config| config.dns.addresses;
+        "servers" "servers = ['192.0.2.54']" |config| config.dns.servers.addresses;
     }
     "delivery" {
         "port" "port = 2526" |config| config.delivery.port;
@@ -107,7 +107,7 @@ const ROWS: &[Row] = rows! {
         "zone_port" "zone_port = 5353" |config| config.acme.zone_port;
     }
     "arc" {
-        "trusted" "trusted = ['sealer.example']" |config| config.trusted_sealers;
+        "trusted" "trusted = ['sealer.example']" |config| config.trust.sealers;
     }
     "domain.'example.com'" {
         "receive" "receive = false" |config| served(config).receive;

@@ -325,7 +325,7 @@ fn due_at(until: Timestamp, now: Now) -> Instant {
 /// or a DSN of ours, which anybody's mail may have caused.
 fn is_by_client(config: &Config, origin: &MessageOrigin) -> bool {
     match origin {
-        MessageOrigin::Client(address) => !config.relay.contains(*address),
+        MessageOrigin::Client(address) => !config.trust.relay.contains(*address),
         MessageOrigin::Dsn(_) => true,
         MessageOrigin::Login(_) | MessageOrigin::Process(_) | MessageOrigin::Damage => false,
     }

@@ -349,7 +349,8 @@ impl Server {
         fx: &Effects,
     ) -> Vec<Range<usize>> {
         let id = fx.config.hostname.as_str();
-        let drops_bcc = self.client(inbound, fx).is_trusted() && fx.config.bcc == Bcc::Remove;
+        let drops_bcc =
+            self.client(inbound, fx).is_trusted() && fx.config.content.bcc == Bcc::Remove;
         let is_left_out = |field: &Field<'_>| {
             field.is("Authentication-Results") && claims_id(field.value(), id)
                 || drops_bcc && (field.is("Bcc") || field.is("Resent-Bcc"))

@@ -35,7 +35,7 @@ impl Server {
         fx: &mut Effects,
     ) -> Result<(), Reply> {
         let id = checked.id;
-        if !fx.config.hook {
+        if !fx.config.content.hook {
             self.spilling.remove(&id);
             return self.message_wanted(conn, inbound, checked, fx);
         }

@@ -119,7 +119,7 @@ impl Server {
     fn admit_proxy(&mut self, inbound: &mut ServerSession, fx: &mut Effects) -> Result<(), Reply> {
         if !inbound
             .address()
-            .is_some_and(|address| fx.config.proxies.contains(address))
+            .is_some_and(|address| fx.config.trust.proxies.contains(address))
         {
             self.note_proxy(inbound, "not a proxy", fx);
             return Err(Reply::NOT_A_PROXY);
@@ -157,7 +157,7 @@ impl Server {
         let Client::Network { address } = self.client(inbound, fx) else {
             return Tolerance::None;
         };
-        match fx.config.mended.contains(address) {
+        match fx.config.trust.mended.contains(address) {
             true => Tolerance::LineEnds,
             false => Tolerance::Form,
         }

@@ -502,8 +502,8 @@ pub(super) const KEPT_CAPACITY_BYTES_MAX: usize = 0;
 pub(super) fn settings(config: &Config) -> Settings {
     Settings {
         hostname: config.hostname.as_str().into(),
-        message_bytes_max: config.max_message_size,
+        message_bytes_max: config.limits.message_bytes,
         recipients_max: config.limits.recipients,
-        long_lines: config.long_lines,
+        long_lines: config.content.long_lines,
     }
 }

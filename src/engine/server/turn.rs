@@ -254,7 +254,7 @@ impl Server {
             .map(|(grant, recipients)| Accepted {
                 recipients,
                 grant,
-                named: fx.config.hook.then(|| shown.clone()),
+                named: fx.config.content.hook.then(|| shown.clone()),
             });
         self.recipient_request(inbound, shown, verdict, out, fx);
     }

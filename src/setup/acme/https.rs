@@ -99,8 +99,8 @@ pub fn why(error: &io::Error) -> String {
 
 /// The resolvers as they are now.
 pub fn resolvers(config: &Config) -> Vec<SocketAddr> {
-    match config.dns_source {
-        DnsSource::Configuration => config.dns.addresses.clone(),
+    match config.dns.source {
+        DnsSource::Configuration => config.dns.servers.addresses.clone(),
         DnsSource::System => resolv_conf::parse(&system_defaults().resolv_conf).addresses,
     }
 }

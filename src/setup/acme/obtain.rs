@@ -348,6 +348,7 @@ fn list(names: &[Name]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::acme::error::ProofError;
     use crate::config::{Folder, SystemDefaults};
     use crate::setup::acme::store::Ordered;
 
@@ -382,7 +383,10 @@ mod tests {
         let lock = store.lock().expect("a lock");
         let fresh = wanted(&["b.test", "*.b.test"]).expect("wanted");
         let failed = means.obtain(&fresh, Key::Kept, &store);
-        assert!(matches!(failed, Err(Failed::Acme(Error::Wildcard { .. }))));
+        assert!(matches!(
+            failed,
+            Err(Failed::Acme(Error::Name(ProofError::Wildcard { .. })))
+        ));
         assert!(store.one(&name("b.test")).is_ok_and(|one| one.is_none()));
 
         let key = KeyPair::generate().expect("a key");

@@ -98,18 +98,10 @@ impl Plans {
             let line = Line::new(Level::Warning, "certificate-renewal");
             door.log(line.with("cause", shortage));
         }
-        let wanted = &managed.wanted;
-        self.plans
-            .retain(|planned, _| wanted.iter().any(|one| key(one) == *planned));
-        self.pauses
-            .retain(|paused, _| wanted.iter().any(|one| kept_key(one) == *paused));
-        self.arrivals.retain(|waiting, _| {
-            let mut missing = wanted.iter().filter(|one| managed.summary(one).is_none());
-            missing.any(|one| key(one) == *waiting)
-        });
+        self.forget_unwanted(&managed);
         let mut next = ACME_LOOK_PAUSE_MAX;
         let mut looks = Vec::new();
-        for one in wanted {
+        for one in &managed.wanted {
             let now = wall();
             let there = managed.summary(one);
             let plan = self.plan(one, there, now);
@@ -140,6 +132,19 @@ impl Plans {
             next = Duration::ZERO;
         }
         next.max(Duration::from_secs(1))
+    }
+
+    /// Forgets what no certificate is wanted for any more, or what has arrived.
+    fn forget_unwanted(&mut self, managed: &Managed) {
+        let wanted = &managed.wanted;
+        self.plans
+            .retain(|planned, _| wanted.iter().any(|one| key(one) == *planned));
+        self.pauses
+            .retain(|paused, _| wanted.iter().any(|one| kept_key(one) == *paused));
+        self.arrivals.retain(|waiting, _| {
+            let mut missing = wanted.iter().filter(|one| managed.summary(one).is_none());
+            missing.any(|one| key(one) == *waiting)
+        });
     }
 
     /// Of certificates whose names are to be looked at the one that has been waiting longest: a slow one comes after all

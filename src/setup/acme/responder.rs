@@ -332,10 +332,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_passed_socket_is_used_and_stays_open() {
+    /// A proof that is shown on a passed socket, which stays open as long as it is held.
+    fn shown(kind: ChallengeKind) -> (TcpListener, Responder, SocketAddr) {
         let challenge = Challenge {
-            kind: ChallengeKind::TlsAlpn01,
+            kind,
             domain: "a.test".into(),
             token: "t".into(),
             key_authorization: "t.key".into(),
@@ -343,9 +343,15 @@ mod tests {
         let passed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         passed.set_nonblocking(true).expect("set");
         let address = passed.local_addr().expect("an address");
-        // A port that nobody may bind here shows that it is not.
-        let responder =
-            Responder::start(&challenge, std::slice::from_ref(&passed), 1).expect("it listens");
+        // A port that nobody may bind here shows that none is bound.
+        let sockets = std::slice::from_ref(&passed);
+        let responder = Responder::start(&challenge, sockets, 1).expect("it listens");
+        (passed, responder, address)
+    }
+
+    #[test]
+    fn a_passed_socket_is_used_and_stays_open() {
+        let (_passed, responder, address) = shown(ChallengeKind::TlsAlpn01);
         let mut stream = TcpStream::connect(address).expect("connected");
         // No name and no protocol: no handshake.
         stream
@@ -361,17 +367,7 @@ mod tests {
 
     #[test]
     fn idle_connections_do_not_keep_the_ca_out() {
-        let challenge = Challenge {
-            kind: ChallengeKind::Http01,
-            domain: "a.test".into(),
-            token: "t".into(),
-            key_authorization: "t.key".into(),
-        };
-        let passed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        passed.set_nonblocking(true).expect("set");
-        let address = passed.local_addr().expect("an address");
-        let responder =
-            Responder::start(&challenge, std::slice::from_ref(&passed), 1).expect("it listens");
+        let (_passed, responder, address) = shown(ChallengeKind::Http01);
         let begun = Instant::now();
         let connect = |_| TcpStream::connect(address).expect("connected");
         let mut idle: Vec<TcpStream> = (0..ACME_VISITORS_MAX).map(connect).collect();
@@ -390,17 +386,7 @@ mod tests {
 
     #[test]
     fn a_crowd_of_another_site_does_not_send_the_ca_away() {
-        let challenge = Challenge {
-            kind: ChallengeKind::Http01,
-            domain: "a.test".into(),
-            token: "t".into(),
-            key_authorization: "t.key".into(),
-        };
-        let passed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
-        passed.set_nonblocking(true).expect("set");
-        let address = passed.local_addr().expect("an address");
-        let responder =
-            Responder::start(&challenge, std::slice::from_ref(&passed), 1).expect("it listens");
+        let (_passed, responder, address) = shown(ChallengeKind::Http01);
         let connect = |from: [u8; 4]| {
             let kind = socket2::Type::STREAM;
             let socket = socket2::Socket::new(socket2::Domain::IPV4, kind, None).expect("a socket");

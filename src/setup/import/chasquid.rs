@@ -37,68 +37,11 @@ pub fn import(source: &Source) -> Import {
 
 fn settings(import: &mut Import, text: &str) {
     let (fields, unreadable) = parse(text);
-    let defaults_of_chasquid = [("suffix_separators", "+"), ("drop_characters", ".")];
     for field in &fields {
         let place = Place::new(CONF, field.line);
-        let Value::Text(value) = &field.value else {
-            import.leave(&place, &field.name, "chopar has no such setting");
-            continue;
-        };
-        let what = format!("{} {value}", field.name);
-        match field.name.as_str() {
-            "hostname" => match Domain::parse(value) {
-                Ok(name) if !name.is_literal() => {
-                    import.hostname = Some(name);
-                    import.note(Fate::Taken, &place, what);
-                }
-                _ => import.leave(&place, &what, "it is not the name of a host"),
-            },
-            "max_data_size_mb" => match value.parse::<u64>() {
-                Ok(size @ 1..=100_000) => {
-                    let size = quoted(&format!("{size} MiB"));
-                    import.keys.insert("max_message_size", size);
-                    import.note(Fate::Taken, &place, what);
-                }
-                _ => import.leave(&place, &what, "expected a number of megabytes"),
-            },
-            "suffix_separators" | "drop_characters" => {
-                let key = defaults_of_chasquid
-                    .iter()
-                    .find(|(key, _)| *key == field.name);
-                if let Some((key, _)) = key {
-                    import.keys.insert(key, quoted(value));
-                    import.note(Fate::Taken, &place, what);
-                }
-            }
-            "smtp_address" => listen(import, &place, "smtp", value),
-            "submission_address" => listen(import, &place, "submission", value),
-            "submission_over_tls_address" => listen(import, &place, "submissions", value),
-            "mail_delivery_agent_bin" | "mail_delivery_agent_args" => import.leave(
-                &place,
-                &what,
-                "chopar has no mailboxes: give users that read here an alias, such as NAME: maildir:/PATH or NAME: | \
-                 /usr/bin/maildrop -d NAME",
-            ),
-            "dovecot_auth" | "dovecot_userdb_path" | "dovecot_client_path" if value != "false" => {
-                import.leave(
-                    &place,
-                    &what,
-                    "chopar asks no other program about passwords: add the users with chopar user add",
-                );
-            }
-            "haproxy_incoming" if value == "true" => import.leave(
-                &place,
-                &what,
-                "set [listen] proxy and [proxy] networks in chopar.toml",
-            ),
-            "data_dir" => import.leave(
-                &place,
-                &what,
-                "chopar keeps its state in /var/lib/chopar; what is queued there stays with chasquid until it is sent",
-            ),
-            "mail_log_path" => import.leave(&place, &what, "chopar logs to standard error"),
-            "monitoring_address" => import.leave(&place, &what, "chopar has no such page"),
-            _ => import.leave(&place, &what, "chopar has no such setting"),
+        match &field.value {
+            Value::Text(value) => setting(import, &place, &field.name, value),
+            _ => import.leave(&place, &field.name, "chopar has no such setting"),
         }
     }
     if let Some(unreadable) = unreadable {
@@ -108,6 +51,61 @@ fn settings(import: &mut Import, text: &str) {
             &place,
             "from this line on the file is not understood",
         );
+    }
+}
+
+fn setting(import: &mut Import, place: &Place, name: &str, value: &str) {
+    let what = format!("{name} {value}");
+    match name {
+        "hostname" => match Domain::parse(value) {
+            Ok(name) if !name.is_literal() => {
+                import.hostname = Some(name);
+                import.note(Fate::Taken, place, what);
+            }
+            _ => import.leave(place, &what, "it is not the name of a host"),
+        },
+        "max_data_size_mb" => match value.parse::<u64>() {
+            Ok(size @ 1..=100_000) => {
+                let size = quoted(&format!("{size} MiB"));
+                import.keys.insert("max_message_size", size);
+                import.note(Fate::Taken, place, what);
+            }
+            _ => import.leave(place, &what, "expected a number of megabytes"),
+        },
+        "suffix_separators" => characters(import, place, "suffix_separators", value),
+        "drop_characters" => characters(import, place, "drop_characters", value),
+        "smtp_address" => listen(import, place, "smtp", value),
+        "submission_address" => listen(import, place, "submission", value),
+        "submission_over_tls_address" => listen(import, place, "submissions", value),
+        _ => import.leave(place, &what, without_counterpart(name, value)),
+    }
+}
+
+/// Characters in local parts: the key is chopar's too.
+fn characters(import: &mut Import, place: &Place, key: &'static str, value: &str) {
+    import.keys.insert(key, quoted(value));
+    import.note(Fate::Taken, place, format!("{key} {value}"));
+}
+
+/// What to do about a setting that chopar does not have.
+fn without_counterpart(name: &str, value: &str) -> &'static str {
+    match name {
+        "mail_delivery_agent_bin" | "mail_delivery_agent_args" => {
+            "chopar has no mailboxes: give users that read here an alias, such as NAME: maildir:/PATH or NAME: | \
+             /usr/bin/maildrop -d NAME"
+        }
+        "dovecot_auth" | "dovecot_userdb_path" | "dovecot_client_path" if value != "false" => {
+            "chopar asks no other program about passwords: add the users with chopar user add"
+        }
+        "haproxy_incoming" if value == "true" => {
+            "set [listen] proxy and [proxy] networks in chopar.toml"
+        }
+        "data_dir" => {
+            "chopar keeps its state in /var/lib/chopar; what is queued there stays with chasquid until it is sent"
+        }
+        "mail_log_path" => "chopar logs to standard error",
+        "monitoring_address" => "chopar has no such page",
+        _ => "chopar has no such setting",
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::machine::{Machine, Tool};
-use super::step::{Entries, FileKind, Step};
+use super::step::{Entries, FileKind, MachineStep, Step};
 
 /// The account chopar, where it is missing; nothing where no program could make it.
 pub fn account(machine: &Machine) -> Option<Entries> {
@@ -16,12 +16,12 @@ pub fn account(machine: &Machine) -> Option<Entries> {
         let path = match &machine.sysusers {
             Some(path) => path.clone(),
             None => {
-                entries.step(Step::Write {
+                entries.step(Step::Machine(MachineStep::Write {
                     path: SYSUSERS.into(),
                     text: SYSUSERS_TEXT.to_owned(),
                     kind: FileKind::Text,
                     what: "which names the account chopar",
-                });
+                }));
                 PathBuf::from(SYSUSERS)
             }
         };

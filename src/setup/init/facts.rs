@@ -9,25 +9,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::account::SYSUSERS;
+use super::existing::{existing, sentence};
 use super::links::LINKS;
 use super::machine::{
-    Caller, Existing, ExistingCertificate, ExistingDomain, Held, LOCAL_BINARY, Machine, Place,
-    Supervisor, Tool, USUAL_BINARY,
+    Caller, Held, LOCAL_BINARY, Machine, Place, ServiceState, Supervisor, Tool, USUAL_BINARY,
 };
 use super::man_pages::PAGES;
 use super::ports::{PORTS, candidates};
 use super::service::{OPENRC, RUNIT, UNIT};
 use crate::address::Domain;
-use crate::config::alias_edit::entries;
-use crate::config::text::without_mark;
-use crate::config::{Config, Renewal};
-use crate::shell::certificates::pairs::{self, Places};
 use crate::shell::files::folder;
-use crate::shell::files::loading;
-use crate::shell::files::ownership;
 use crate::shell::net::listen;
 use crate::shell::process::time::wall;
-use crate::shell::tls::Tls;
 
 /// The usual configuration folder: what is set up with it is the machine.
 pub const USUAL_FOLDER: &str = "/etc/chopar";
@@ -58,37 +51,27 @@ pub fn gather(folder: &Path, domain: &Domain) -> Result<Machine, Vec<String>> {
             true => Caller::Root,
             false => Caller::Other,
         },
-        supervisor,
+        service: ServiceState {
+            supervisor,
+            unit: first(unit_places(supervisor)),
+            runit_services: first(&["/var/service", "/etc/service", "/service"]),
+            is_enabled: is_enabled(supervisor),
+            is_running,
+        },
         has_account: has_account("chopar"),
         tools: tools(),
-        unit: first(match supervisor {
-            Supervisor::OpenRc => &[OPENRC],
-            Supervisor::Runit => &[RUNIT],
-            Supervisor::Systemd | Supervisor::SystemdAsleep | Supervisor::Unknown => &[
-                UNIT,
-                "/usr/lib/systemd/system/chopar.service",
-                "/lib/systemd/system/chopar.service",
-                "/usr/local/lib/systemd/system/chopar.service",
-            ],
-        }),
-        runit_services: first(&["/var/service", "/etc/service", "/service"]),
         sysusers: first(&[
             SYSUSERS,
             "/usr/lib/sysusers.d/chopar.conf",
             "/usr/local/lib/sysusers.d/chopar.conf",
         ]),
-        is_enabled: is_enabled(supervisor),
-        is_running,
         hostname: folder::system_defaults().hostname,
         taken_ports: match is_running {
             true => BTreeSet::new(),
             false => taken_ports(place),
         },
         links: match place {
-            Place::Machine => LINKS
-                .iter()
-                .map(|path| (PathBuf::from(path), held(Path::new(path), &program)))
-                .collect(),
+            Place::Machine => links(&program),
             Place::Folder => Vec::new(),
         },
         other_pages: match place {
@@ -104,115 +87,35 @@ pub fn gather(folder: &Path, domain: &Domain) -> Result<Machine, Vec<String>> {
     })
 }
 
+/// Where the file that starts the service may lie.
+fn unit_places(supervisor: Supervisor) -> &'static [&'static str] {
+    match supervisor {
+        Supervisor::OpenRc => &[OPENRC],
+        Supervisor::Runit => &[RUNIT],
+        Supervisor::Systemd | Supervisor::SystemdAsleep | Supervisor::Unknown => &[
+            UNIT,
+            "/usr/lib/systemd/system/chopar.service",
+            "/lib/systemd/system/chopar.service",
+            "/usr/local/lib/systemd/system/chopar.service",
+        ],
+    }
+}
+
+/// What holds the paths at which programs look for sendmail.
+fn links(program: &Path) -> Vec<(PathBuf, Held)> {
+    LINKS
+        .iter()
+        .map(|path| (PathBuf::from(path), held(Path::new(path), program)))
+        .collect()
+}
+
 /// Whether a configuration folder is the machine's, and not one of somebody's own.
 pub fn is_of_machine(folder: &Path) -> bool {
     std::path::absolute(folder).is_ok_and(|path| path == Path::new(USUAL_FOLDER))
 }
 
-fn sentence(path: &Path, error: &io::Error) -> String {
-    format!("{}: {error}", path.display())
-}
-
 fn first(paths: &[&str]) -> Option<PathBuf> {
     paths.iter().map(PathBuf::from).find(|path| path.exists())
-}
-
-/// Whether the folder is a repository with a commit; one without was begun by a run that did not get to its end.
-fn is_repository(folder: &Path) -> bool {
-    let git = folder.join(".git");
-    match fs::read_dir(git.join("refs/heads")) {
-        Ok(mut heads) => heads.next().is_some() || git.join("packed-refs").exists(),
-        Err(_) => git.exists(),
-    }
-}
-
-/// What is in the folder; with the configuration, where it can be read.
-fn existing(folder: &Path, domain: &Domain) -> Result<(Existing, Option<Config>), Vec<String>> {
-    if fs::symlink_metadata(folder).is_err() {
-        return Ok((Existing::default(), None));
-    }
-    let path = folder.join("chopar.toml");
-    let settings = match fs::read_to_string(&path) {
-        Ok(text) => Some(without_mark(&text).to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(vec![sentence(&path, &error)]),
-    };
-    let mut found = Existing {
-        folder: true,
-        is_services: ownership::is_services(folder),
-        repository: is_repository(folder),
-        ignore: String::from_utf8_lossy(&fs::read(folder.join(".gitignore")).unwrap_or_default())
-            .into_owned(),
-        settings,
-        ..Existing::default()
-    };
-    // Without chopar.toml the machine's name may be one that cannot be used; it is about to be written.
-    let config = match (&found.settings, loading::read(folder)) {
-        (_, Ok(config)) => config,
-        (Some(_), Err(errors)) => return Err(errors),
-        (None, Err(_)) => {
-            found.domain = folder
-                .join("domains")
-                .join(domain.as_str())
-                .is_dir()
-                .then(ExistingDomain::default);
-            return Ok((found, None));
-        }
-    };
-    if found.settings.is_some() {
-        found.hostname = Some(config.hostname.clone());
-    }
-    found.admin = config.admin.clone();
-    let places = Places {
-        config: folder,
-        state: &config.state_dir,
-    };
-    let pairs = pairs::read(places);
-    let is_there = Tls::new(&pairs, &config.hostname)
-        .is_ok_and(|tls| tls.shown_for(config.hostname.as_str(), wall()).is_some());
-    found.certificate = match (config.acme.renewal, is_there) {
-        (Renewal::All, true) => ExistingCertificate::Automatic,
-        (Renewal::All, false) => ExistingCertificate::Coming,
-        (_, true) => ExistingCertificate::There,
-        (_, false) => ExistingCertificate::None,
-    };
-    found.other_users = config
-        .domains
-        .iter()
-        .filter(|(other, _)| *other != domain)
-        .flat_map(|(_, served)| served.users.values())
-        .map(|user| user.mailbox.clone())
-        .collect();
-    found.domain = config.domains.get(domain).map(|served| {
-        let mut there = ExistingDomain {
-            users: served
-                .users
-                .values()
-                .map(|user| user.mailbox.local_part().to_owned())
-                .collect(),
-            aliases: served.aliases.keys().cloned().collect(),
-            ..ExistingDomain::default()
-        };
-        for key in &served.dkim {
-            there.selectors.insert(key.selector.to_string());
-            match key.key.algorithm().as_str().starts_with("rsa") {
-                true => there.has_rsa = true,
-                false => there.has_ed25519 = true,
-            }
-        }
-        if served.catch_all.is_some() {
-            let path = folder.join("domains").join(domain.as_str()).join("aliases");
-            let text = fs::read_to_string(path).unwrap_or_default();
-            let all = entries(without_mark(&text)).into_iter();
-            let mut rest = all.filter(|(name, _)| name == "*" || name.starts_with("*@"));
-            there.catch_all = Some(
-                rest.next()
-                    .map_or_else(String::new, |(_, to)| to.join(", ")),
-            );
-        }
-        there
-    });
-    Ok((found, Some(config)))
 }
 
 fn supervisor() -> Supervisor {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::machine::{Held, Machine, Supervisor, Tool};
-use super::step::{Entries, Step};
+use super::step::{Entries, MachineStep, Step};
 use crate::address::Domain;
 
 /// The paths at which programs look for sendmail lead to chopar, where nothing else has them.
@@ -39,10 +39,10 @@ pub fn links(machine: &Machine, domain: &Domain) -> Entries {
         return entries;
     }
     for path in free {
-        entries.step(Step::Link {
+        entries.step(Step::Machine(MachineStep::Link {
             path,
             binary: program.clone(),
-        });
+        }));
     }
     entries
 }
@@ -54,55 +54,38 @@ fn move_over(
     program: &Path,
     domain: &Domain,
 ) -> String {
-    let mut packages = BTreeSet::new();
-    let mut paths = Vec::new();
-    for (path, what) in held {
-        if let Held::Other { package, .. } = what {
-            packages.extend(package.clone());
-            paths.push(path.as_path());
-        }
-    }
-    let shown: Vec<String> = paths
+    let packages: BTreeSet<&str> = held
         .iter()
-        .map(|path| path.display().to_string())
+        .filter_map(|(_, what)| match what {
+            Held::Other { package, .. } => package.as_deref(),
+            Held::Free | Held::Ours => None,
+        })
         .collect();
-    let holder = match packages.len() {
-        0 => "another mail system".to_owned(),
-        _ => {
-            let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
+    let shown: Vec<String> = held
+        .iter()
+        .map(|(path, _)| path.display().to_string())
+        .collect();
+    let holder = match packages.is_empty() {
+        true => "another mail system".to_owned(),
+        false => {
+            let packages: Vec<&str> = packages.iter().copied().collect();
             format!("the package {}", packages.join(" and "))
         }
     };
     let mut commands: Vec<String> = packages
         .iter()
         .filter_map(|package| service_of(package))
-        .filter(|_| machine.supervisor == Supervisor::Systemd)
+        .filter(|_| machine.service.supervisor == Supervisor::Systemd)
         .map(|service| format!("systemctl disable --now {service}"))
         .collect();
-    let through_alternatives = |path: &Path| {
-        held.iter().any(|(held, what)| {
-            held == path
-                && matches!(what, Held::Other { leads_to, .. } if leads_to.starts_with("/etc/alternatives"))
-        })
-    };
-    if machine.tools.contains(&Tool::Alternatives)
-        && paths.iter().any(|path| through_alternatives(path))
-    {
-        let all: Vec<PathBuf> = machine.links.iter().map(|(path, _)| path.clone()).collect();
-        commands.push(alternatives("update-alternatives", &all, program).join(" "));
-        commands.push(format!(
-            "update-alternatives --set mta {}",
-            program.display()
-        ));
+    if machine.has(Tool::Alternatives) && held.iter().any(|(_, what)| is_alternative(what)) {
+        commands.extend(by_alternatives(machine, program));
     } else {
-        for path in &paths {
-            let path = path.display();
-            let divert = machine.tools.contains(&Tool::Divert) && !packages.is_empty();
-            commands.push(match divert {
-                true => format!("dpkg-divert --local --rename --divert {path}.other --add {path}"),
-                false => format!("mv {path} {path}.other"),
-            });
-        }
+        let divert = machine.has(Tool::Divert) && !packages.is_empty();
+        commands.extend(shown.iter().map(|path| match divert {
+            true => format!("dpkg-divert --local --rename --divert {path}.other --add {path}"),
+            false => format!("mv {path} {path}.other"),
+        }));
     }
     commands.push(format!("chopar init {domain}"));
     format!(
@@ -110,6 +93,20 @@ fn move_over(
         shown.join(", "),
         commands.join(" && ")
     )
+}
+
+/// Whether a path leads to its program through the alternatives of the system.
+fn is_alternative(what: &Held) -> bool {
+    matches!(what, Held::Other { leads_to, .. } if leads_to.starts_with("/etc/alternatives"))
+}
+
+/// The commands that make chopar one of the alternatives, and the one that is taken.
+fn by_alternatives(machine: &Machine, program: &Path) -> [String; 2] {
+    let all: Vec<PathBuf> = machine.links.iter().map(|(path, _)| path.clone()).collect();
+    [
+        alternatives("update-alternatives", &all, program).join(" "),
+        format!("update-alternatives --set mta {}", program.display()),
+    ]
 }
 
 /// The service of a package that has a sendmail.

@@ -81,8 +81,8 @@ pub struct Machine {
     pub folder: PathBuf,
     /// Who runs this.
     pub caller: Caller,
-    /// What starts services.
-    pub supervisor: Supervisor,
+    /// How chopar is started.
+    pub service: ServiceState,
     /// Whether the account `chopar` is there.
     pub has_account: bool,
     /// The programs that are there.
@@ -91,16 +91,8 @@ pub struct Machine {
     pub binary: PathBuf,
     /// The one in a usual place.
     pub installed: Option<PathBuf>,
-    /// The file that is there by which the supervisor starts the service.
-    pub unit: Option<PathBuf>,
-    /// The folder of the services that runit starts.
-    pub runit_services: Option<PathBuf>,
     /// The file for systemd-sysusers that is there.
     pub sysusers: Option<PathBuf>,
-    /// Whether the service is started with the machine.
-    pub is_enabled: bool,
-    /// Whether a daemon answers.
-    pub is_running: bool,
     /// The name of the machine, in full where it has such a one.
     pub hostname: String,
     /// The ports that cannot be bound: another program has them.
@@ -115,6 +107,21 @@ pub struct Machine {
     pub existing: Existing,
     /// The date.
     pub now: Timestamp,
+}
+
+/// How chopar is started on the machine.
+#[derive(Clone, Debug)]
+pub struct ServiceState {
+    /// What starts services.
+    pub supervisor: Supervisor,
+    /// The file that is there by which the supervisor starts the service.
+    pub unit: Option<PathBuf>,
+    /// The folder of the services that runit starts.
+    pub runit_services: Option<PathBuf>,
+    /// Whether the service is started with the machine.
+    pub is_enabled: bool,
+    /// Whether a daemon answers.
+    pub is_running: bool,
 }
 
 /// What is in the configuration folder.

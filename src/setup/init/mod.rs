@@ -11,6 +11,7 @@
 
 pub mod account;
 pub mod certificate;
+mod existing;
 pub mod facts;
 pub mod ignore_file;
 pub mod links;

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::facts::in_path;
 use super::secret_word;
-use super::step::{FileKind, REPORTS, Step};
+use super::step::{DomainStep, FileKind, FolderStep, MachineStep, REPORTS, Step};
 use crate::address::{Domain, Mailbox};
 use crate::config::Names;
 use crate::config::alias_edit::{Change, EditError, Name, edit};
@@ -101,29 +101,61 @@ pub fn close_mask() {
 /// Does a step for the configuration folder `config`. [`Step::Reload`] is the caller's.
 pub fn perform(step: &Step, config: &Path) -> Result<Made, StepError> {
     match step {
-        Step::Copy { from, to } => copy(from, to)?,
-        Step::Write {
+        Step::Machine(step) => on_machine(step)?,
+        Step::Folder(step) => in_folder(step, config)?,
+        Step::Domain(step) => return for_domain(step, config),
+        Step::Reload => {}
+    }
+    Ok(Made::Nothing)
+}
+
+fn on_machine(step: &MachineStep) -> Result<(), StepError> {
+    match step {
+        MachineStep::Copy { from, to } => copy(from, to),
+        MachineStep::Write {
             path, text, kind, ..
-        } => write_new(path, text, *kind)?,
-        Step::Beside(files) => {
-            for (path, text) in files {
-                write_new(path, text, FileKind::Text)?;
+        } => write_new(path, text, *kind),
+        MachineStep::Beside(files) => files
+            .iter()
+            .try_for_each(|(path, text)| write_new(path, text, FileKind::Text)),
+        MachineStep::Call { commands, .. } => commands
+            .iter()
+            .try_for_each(|command| call(command, None).map(drop)),
+        MachineStep::Link { path, binary } => {
+            if let Some(parent) = path.parent() {
+                make_open_folders(parent)?;
             }
+            symlink(binary, path).map_err(|error| StepError::Write(path.clone(), error))
         }
-        Step::Call { commands, .. } => {
-            for command in commands {
-                call(command, None)?;
-            }
-        }
-        Step::Folder(path) => make_config_folder(path)?,
-        Step::TakeBack(path) => take_back(path)?,
-        Step::Settings { text, .. } | Step::Admin { text, .. } => {
+    }
+}
+
+fn in_folder(step: &FolderStep, config: &Path) -> Result<(), StepError> {
+    match step {
+        FolderStep::Make(path) => make_config_folder(path),
+        FolderStep::TakeBack(path) => take_back(path),
+        FolderStep::Settings { text, .. } | FolderStep::Admin { text, .. } => {
             let path = config.join("chopar.toml");
             let mode = fs::metadata(&path).map_or(0o644, |about| about.mode() & 0o777);
-            write_in(config, &path, text, mode)?;
+            write_in(config, &path, text, mode)
         }
-        Step::Domain(domain) => serve(config, domain)?,
-        Step::Key {
+        FolderStep::Repository {
+            ignore,
+            is_public,
+            committer,
+        } => {
+            if let Some(lines) = ignore {
+                leave_out(config, lines)?;
+            }
+            repository(config, *is_public, committer)
+        }
+    }
+}
+
+fn for_domain(step: &DomainStep, config: &Path) -> Result<Made, StepError> {
+    match step {
+        DomainStep::Serve(domain) => serve(config, domain)?,
+        DomainStep::Key {
             domain,
             selector,
             kind,
@@ -133,35 +165,18 @@ pub fn perform(step: &Step, config: &Path) -> Result<Made, StepError> {
             let path = keys.join(format!("{selector}.pem"));
             dkim_key::create(config, &path, pem.as_bytes()).map_err(StepError::Key)?;
         }
-        Step::Alias {
+        DomainStep::Alias {
             domain,
             name,
             target,
         } => lead(config, domain, name, &target.to_string())?,
-        Step::Reports(domain) => {
+        DomainStep::Reports(domain) => {
             lead(config, domain, REPORTS, &Destination::Reports.to_string())?;
         }
-        Step::User { address } => {
+        DomainStep::User { address } => {
             let password = add_user(config, address)?;
             return Ok(Made::Password(address.clone(), password));
         }
-        Step::Repository {
-            ignore,
-            is_public,
-            committer,
-        } => {
-            if let Some(lines) = ignore {
-                leave_out(config, lines)?;
-            }
-            repository(config, *is_public, committer)?;
-        }
-        Step::Link { path, binary } => {
-            if let Some(parent) = path.parent() {
-                make_open_folders(parent)?;
-            }
-            symlink(binary, path).map_err(|error| StepError::Write(path.clone(), error))?;
-        }
-        Step::Reload => {}
     }
     Ok(Made::Nothing)
 }

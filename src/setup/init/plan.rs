@@ -16,7 +16,7 @@ use super::ports::{PORTS, high_port};
 use super::service::service;
 use super::settings_text::{Own, Settings, with_admin};
 use super::signing_keys::keys;
-use super::step::{Entries, Entry, Step};
+use super::step::{DomainStep, Entries, Entry, FolderStep, MachineStep, Step};
 use super::wishes::{Git, Wishes};
 use crate::address::{Domain, Mailbox};
 use crate::date::Timestamp;
@@ -105,7 +105,9 @@ pub fn plan(wishes: &Wishes, machine: &Machine) -> Result<Plan, PlanError> {
         let links = links(machine, &wishes.domain);
         planner.entries.0.extend(links.0);
         if !machine.missing.is_empty() {
-            planner.entries.step(Step::Beside(machine.missing.clone()));
+            planner
+                .entries
+                .step(Step::Machine(MachineStep::Beside(machine.missing.clone())));
         }
         planner.entries.0.extend(man_pages(machine).0);
     }
@@ -121,15 +123,15 @@ pub fn plan(wishes: &Wishes, machine: &Machine) -> Result<Plan, PlanError> {
 
 /// What a domain gets that is served besides others: keys, and where its mail goes.
 pub fn plan_domain(domain: &Domain, forward_to: Option<&Mailbox>, now: Timestamp) -> Vec<Entry> {
-    let mut entries = vec![Entry::Do(Step::Domain(domain.clone()))];
+    let mut entries = vec![Entry::Do(Step::Domain(DomainStep::Serve(domain.clone())))];
     entries.extend(keys(domain, &ExistingDomain::default(), now));
-    entries.push(Entry::Do(Step::Reports(domain.clone())));
+    entries.push(Entry::Do(Step::Domain(DomainStep::Reports(domain.clone()))));
     entries.extend(forward_to.map(|target| {
-        Entry::Do(Step::Alias {
+        Entry::Do(Step::Domain(DomainStep::Alias {
             domain: domain.clone(),
             name: "*".to_owned(),
             target: target.clone(),
-        })
+        }))
     }));
     entries
 }
@@ -150,10 +152,10 @@ impl Planner<'_> {
                 installed.display(),
                 binary.display()
             )),
-            None => self.entries.step(Step::Copy {
+            None => self.entries.step(Step::Machine(MachineStep::Copy {
                 from: binary.clone(),
                 to: LOCAL_BINARY.into(),
-            }),
+            })),
         }
     }
 
@@ -161,9 +163,10 @@ impl Planner<'_> {
         let folder = self.machine.folder.clone();
         let existing = &self.machine.existing;
         if !existing.folder {
-            self.entries.step(Step::Folder(folder));
+            self.entries.step(Step::Folder(FolderStep::Make(folder)));
         } else if existing.is_services && self.machine.place == Place::Machine {
-            self.entries.step(Step::TakeBack(folder));
+            self.entries
+                .step(Step::Folder(FolderStep::TakeBack(folder)));
         } else {
             self.entries
                 .kept(format!("the folder {}", folder.display()));
@@ -210,20 +213,20 @@ impl Planner<'_> {
                     self.machine.place,
                 ),
             };
-            self.entries.step(Step::Settings {
+            self.entries.step(Step::Folder(FolderStep::Settings {
                 text: settings.text(),
                 hostname: settings.hostname,
                 admin: settings.admin,
                 certificates: settings.certificates,
-            });
+            }));
             return Ok(());
         };
         self.entries.kept("chopar.toml");
         if let (None, Some(admin)) = (&existing.admin, wanted) {
-            self.entries.step(Step::Admin {
+            self.entries.step(Step::Folder(FolderStep::Admin {
                 admin: admin.clone(),
                 text: with_admin(text, admin),
-            });
+            }));
         }
         Ok(())
     }
@@ -264,24 +267,27 @@ impl Planner<'_> {
         let existing = self.existing_domain();
         match &self.machine.existing.domain {
             Some(_) => self.entries.kept(format!("{domain}, which is served")),
-            None => self.entries.step(Step::Domain(domain.clone())),
+            None => self
+                .entries
+                .step(Step::Domain(DomainStep::Serve(domain.clone()))),
         }
         self.entries
             .0
             .extend(keys(&domain, &existing, self.machine.now));
         // Where a domain was served before, its records may name another address, which stays.
         if self.machine.existing.domain.is_none() {
-            self.entries.step(Step::Reports(domain.clone()));
+            self.entries
+                .step(Step::Domain(DomainStep::Reports(domain.clone())));
         }
         match (&existing.catch_all, &self.wishes.forward_to) {
             (Some(there), _) => self.entries.kept(format!(
                 "all addresses of {domain} without an alias lead to {there}"
             )),
-            (None, Some(target)) => self.entries.step(Step::Alias {
+            (None, Some(target)) => self.entries.step(Step::Domain(DomainStep::Alias {
                 domain: domain.clone(),
                 name: "*".to_owned(),
                 target: target.clone(),
-            }),
+            })),
             (None, None) => {}
         }
         let is_led = existing.catch_all.is_some() || existing.aliases.contains("postmaster");
@@ -330,9 +336,9 @@ impl Planner<'_> {
             ));
             return Ok(());
         }
-        self.entries.step(Step::User {
+        self.entries.step(Step::Domain(DomainStep::User {
             address: address.clone(),
-        });
+        }));
         let others = &self.machine.existing.other_users;
         if let Some(text) = shared_name(&address, others) {
             self.entries.left(text);
@@ -343,11 +349,11 @@ impl Planner<'_> {
             || existing.aliases.contains(&key);
         let admin = self.admin().filter(|admin| admin.domain() != domain);
         if let (false, Some(target)) = (is_led, admin) {
-            self.entries.step(Step::Alias {
+            self.entries.step(Step::Domain(DomainStep::Alias {
                 domain: domain.clone(),
                 name,
                 target: target.clone(),
-            });
+            }));
         }
         Ok(())
     }
@@ -377,11 +383,11 @@ impl Planner<'_> {
             return;
         };
         let ignore = missing_lines(&existing.ignore, &ignored(self.wishes.git));
-        self.entries.step(Step::Repository {
+        self.entries.step(Step::Folder(FolderStep::Repository {
             ignore,
             is_public: self.wishes.git != Git::Private,
             committer,
-        });
+        }));
     }
 
     fn certificate(&mut self) {

@@ -4,53 +4,53 @@ use std::path::Path;
 
 use super::machine::{Machine, Place, Supervisor, USUAL_BINARY};
 use super::ports::PORTS;
-use super::step::{Entries, Entry, FileKind, Step};
+use super::step::{Entries, Entry, FileKind, FolderStep, MachineStep, Step};
 
 /// The unit and the start are added to what is planned so far; `next` is the command that comes after them. Gives the
 /// command that comes next in the end.
 pub fn service(machine: &Machine, next: String, entries: &mut Entries) -> String {
     if machine.place == Place::Folder {
-        if machine.is_running {
+        if machine.service.is_running {
             reload(entries);
             return next;
         }
         return format!("{} run", machine.command());
     }
-    let file = match machine.supervisor {
+    let file = match machine.service.supervisor {
         Supervisor::Systemd | Supervisor::SystemdAsleep => Some((UNIT, UNIT_TEXT, FileKind::Text)),
         Supervisor::OpenRc => Some((OPENRC, OPENRC_TEXT, FileKind::Script)),
         Supervisor::Runit => Some((RUNIT, RUNIT_TEXT, FileKind::Script)),
         Supervisor::Unknown => None,
     };
-    match (&machine.unit, file) {
+    match (&machine.service.unit, file) {
         (Some(path), Some(_)) => entries.kept(format!("{}", path.display())),
-        (None, Some((path, text, kind))) => entries.step(Step::Write {
+        (None, Some((path, text, kind))) => entries.step(Step::Machine(MachineStep::Write {
             path: path.into(),
             text: text.replace(USUAL_BINARY, &machine.program().display().to_string()),
             kind,
             what: "by which the service is started",
-        }),
+        })),
         (_, None) => {}
     }
-    let is_ours = machine.unit.is_none();
+    let is_ours = machine.service.unit.is_none();
     if is_ours
         && matches!(
-            machine.supervisor,
+            machine.service.supervisor,
             Supervisor::Systemd | Supervisor::SystemdAsleep
         )
     {
         for (key, text) in SOCKETS {
-            entries.step(Step::Write {
+            entries.step(Step::Machine(MachineStep::Write {
                 path: format!("/etc/systemd/system/chopar-{key}.socket").into(),
                 text: text.to_owned(),
                 kind: FileKind::Text,
                 what: "by which systemd binds ports of the service",
-            });
+            }));
         }
     }
-    if machine.is_running {
+    if machine.service.is_running {
         reload(entries);
-        if !machine.is_enabled {
+        if !machine.service.is_enabled {
             not_enabled(machine, entries);
         }
         return next;
@@ -60,7 +60,7 @@ pub fn service(machine: &Machine, next: String, entries: &mut Entries) -> String
 
 /// Whoever has started the daemon may have meant that it runs until the next boot; that mail ends there is said all the same.
 fn not_enabled(machine: &Machine, entries: &mut Entries) {
-    let cure = match machine.supervisor {
+    let cure = match machine.service.supervisor {
         Supervisor::Systemd | Supervisor::SystemdAsleep => "sudo systemctl enable chopar",
         Supervisor::OpenRc => "sudo rc-update add chopar default",
         Supervisor::Runit | Supervisor::Unknown => return,
@@ -74,14 +74,7 @@ fn reload(entries: &mut Entries) {
     let is_changed = entries.0.iter().any(|entry| {
         matches!(
             entry,
-            Entry::Do(
-                Step::Admin { .. }
-                    | Step::Domain(_)
-                    | Step::Key { .. }
-                    | Step::Alias { .. }
-                    | Step::Reports(_)
-                    | Step::User { .. }
-            )
+            Entry::Do(Step::Folder(FolderStep::Admin { .. }) | Step::Domain(_))
         )
     });
     match is_changed {
@@ -100,15 +93,15 @@ fn start(machine: &Machine, next: String, entries: &mut Entries) -> String {
     let commands = starting(machine);
     let all: Vec<String> = commands.iter().map(|words| words.join(" ")).collect();
     let all = all.join(" && sudo ");
-    if !taken.is_empty() && machine.supervisor != Supervisor::SystemdAsleep {
+    if !taken.is_empty() && machine.service.supervisor != Supervisor::SystemdAsleep {
         let ports = taken.join(", ");
         entries.left(format!(
             "the start: another program has port {ports} (ss -ltnp shows which); stop and disable it, then run sudo {all}"
         ));
         return format!("sudo {all}");
     }
-    let what = match machine.supervisor {
-        Supervisor::SystemdAsleep if machine.is_enabled => {
+    let what = match machine.service.supervisor {
+        Supervisor::SystemdAsleep if machine.service.is_enabled => {
             entries.kept("the service starts with the machine");
             return next;
         }
@@ -122,7 +115,7 @@ fn start(machine: &Machine, next: String, entries: &mut Entries) -> String {
             ));
             return format!("sudo {run}");
         }
-        Supervisor::Runit if machine.is_enabled => {
+        Supervisor::Runit if machine.service.is_enabled => {
             entries.kept("the service, which runit starts");
             return next;
         }
@@ -141,10 +134,10 @@ fn start(machine: &Machine, next: String, entries: &mut Entries) -> String {
 
 /// The commands that start the service, now and with the machine.
 fn starting(machine: &Machine) -> Vec<Vec<String>> {
-    let services = machine.runit_services.as_deref();
+    let services = machine.service.runit_services.as_deref();
     let services = services.unwrap_or(Path::new("/var/service"));
     let link = services.join("chopar").display().to_string();
-    let commands: &[&[&str]] = match machine.supervisor {
+    let commands: &[&[&str]] = match machine.service.supervisor {
         // It reads the new unit by itself.
         Supervisor::Systemd => &[&["systemctl", "enable", "--now", "chopar"]],
         Supervisor::SystemdAsleep => &[&["systemctl", "enable", "chopar"]],

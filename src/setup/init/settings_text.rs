@@ -196,7 +196,7 @@ mod tests {
             assert!(
                 programs
                     .iter()
-                    .all(|address| config.relay.contains(*address)),
+                    .all(|address| config.trust.relay.contains(*address)),
                 "{taken}"
             );
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::machine::ExistingDomain;
-use super::step::{Entry, Step};
+use super::step::{DomainStep, Entry, Step};
 use crate::address::Domain;
 use crate::date::Timestamp;
 use crate::setup::dkim_key::Kind;
@@ -23,11 +23,11 @@ pub fn keys(domain: &Domain, existing: &ExistingDomain, now: Timestamp) -> Vec<E
         .into_iter()
         .map(|(is_there, what, kind, letter)| match is_there {
             true => Entry::Kept(format!("{what} that signs for {domain}")),
-            false => Entry::Do(Step::Key {
+            false => Entry::Do(Step::Domain(DomainStep::Key {
                 domain: domain.clone(),
                 selector: selector(now, letter, &existing.selectors),
                 kind,
-            }),
+            })),
         })
         .collect()
 }

@@ -10,6 +10,19 @@ use crate::setup::dkim_key::Kind;
 /// One thing that is done.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Step {
+    /// Outside of the configuration folder.
+    Machine(MachineStep),
+    /// To the configuration folder as a whole.
+    Folder(FolderStep),
+    /// For a domain.
+    Domain(DomainStep),
+    /// The running daemon reads its configuration again.
+    Reload,
+}
+
+/// What is done outside of the configuration folder.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum MachineStep {
     /// The running binary is copied to where programs lie.
     Copy {
         /// The running binary.
@@ -37,8 +50,20 @@ pub enum Step {
         /// Program and arguments.
         commands: Vec<Vec<String>>,
     },
+    /// A link to the binary.
+    Link {
+        /// Where.
+        path: PathBuf,
+        /// What it leads to.
+        binary: PathBuf,
+    },
+}
+
+/// What is done to the configuration folder as a whole.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum FolderStep {
     /// The configuration folder.
-    Folder(PathBuf),
+    Make(PathBuf),
     /// The configuration folder becomes root's, with all that is in it.
     TakeBack(PathBuf),
     /// chopar.toml.
@@ -59,8 +84,22 @@ pub enum Step {
         /// The file.
         text: String,
     },
+    /// A repository with a first commit.
+    Repository {
+        /// The lines that `.gitignore` lacks.
+        ignore: Option<String>,
+        /// Whether it is to hold no secret.
+        is_public: bool,
+        /// Who has made the commit, where git does not know.
+        committer: Mailbox,
+    },
+}
+
+/// What is done for a domain.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum DomainStep {
     /// The folder of the domain.
-    Domain(Domain),
+    Serve(Domain),
     /// A key that signs.
     Key {
         /// The domain.
@@ -86,24 +125,6 @@ pub enum Step {
         /// The user's address.
         address: Mailbox,
     },
-    /// A repository with a first commit.
-    Repository {
-        /// The lines that `.gitignore` lacks.
-        ignore: Option<String>,
-        /// Whether it is to hold no secret.
-        is_public: bool,
-        /// Who has made the commit, where git does not know.
-        committer: Mailbox,
-    },
-    /// A link to the binary.
-    Link {
-        /// Where.
-        path: PathBuf,
-        /// What it leads to.
-        binary: PathBuf,
-    },
-    /// The running daemon reads its configuration again.
-    Reload,
 }
 
 /// The local part to which reports about a new domain are sent.
@@ -156,11 +177,22 @@ impl Entries {
             .map(|words| words.iter().map(|&word| word.to_owned()).collect())
             .collect();
         let what = what.to_owned();
-        self.step(Step::Call { what, commands });
+        self.step(Step::Machine(MachineStep::Call { what, commands }));
     }
 }
 
 impl fmt::Display for Step {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Machine(step) => step.fmt(out),
+            Self::Folder(step) => step.fmt(out),
+            Self::Domain(step) => step.fmt(out),
+            Self::Reload => out.write_str("have the running daemon read its configuration again"),
+        }
+    }
+}
+
+impl fmt::Display for MachineStep {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Copy { from, to } => write!(
@@ -189,7 +221,17 @@ impl fmt::Display for Step {
                     commands.iter().map(|command| command.join(" ")).collect();
                 write!(out, "{what}: {}", commands.join(" && "))
             }
-            Self::Folder(path) => write!(out, "make the folder {}", path.display()),
+            Self::Link { path, binary } => {
+                write!(out, "link {} to {}", path.display(), binary.display())
+            }
+        }
+    }
+}
+
+impl fmt::Display for FolderStep {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Make(path) => write!(out, "make the folder {}", path.display()),
             Self::TakeBack(path) => write!(
                 out,
                 "give {} to root: it belongs to the daemon's account, which is to read it and not to write to it",
@@ -217,7 +259,22 @@ impl fmt::Display for Step {
                 out,
                 "set admin to {admin} in chopar.toml: mail for postmaster and abuse goes there"
             ),
-            Self::Domain(domain) => write!(out, "serve {domain}"),
+            Self::Repository { ignore, .. } => write!(
+                out,
+                "make the folder a git repository{}",
+                match ignore {
+                    Some(_) => " with a .gitignore, and commit it",
+                    None => ", and commit it",
+                }
+            ),
+        }
+    }
+}
+
+impl fmt::Display for DomainStep {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Serve(domain) => write!(out, "serve {domain}"),
             Self::Key {
                 domain,
                 selector,
@@ -251,18 +308,6 @@ impl fmt::Display for Step {
                 "add the user {address}, who may send from every address of {}",
                 address.domain()
             ),
-            Self::Repository { ignore, .. } => write!(
-                out,
-                "make the folder a git repository{}",
-                match ignore {
-                    Some(_) => " with a .gitignore, and commit it",
-                    None => ", and commit it",
-                }
-            ),
-            Self::Link { path, binary } => {
-                write!(out, "link {} to {}", path.display(), binary.display())
-            }
-            Self::Reload => out.write_str("have the running daemon read its configuration again"),
         }
     }
 }

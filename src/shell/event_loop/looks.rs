@@ -106,7 +106,7 @@ impl EventLoop {
 
     /// Other servers, where the configuration names none; what else it says stays.
     fn read_resolv_conf(&mut self) {
-        if self.config.dns_source == DnsSource::System {
+        if self.config.dns.source == DnsSource::System {
             let servers = resolv_conf::parse(&folder::system_defaults().resolv_conf);
             let line = Line::new(Level::Info, "dns-servers");
             log::write(&line.with("servers", list(&servers.addresses)));
@@ -116,7 +116,7 @@ impl EventLoop {
     }
 
     /// Reads the configuration again; one with errors changes nothing.
-    pub(super) fn reload(&mut self, conn: Option<ConnId>) {
+    pub(super) fn read_configuration(&mut self, conn: Option<ConnId>) {
         systemd::reloading();
         match loading::read(&self.folder) {
             Ok(config) => {

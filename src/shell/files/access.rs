@@ -257,11 +257,7 @@ mod tests {
         let key = root.join("etc/tls/a/privkey.pem");
         assert_eq!(as_nobody(|| obstacle(&key)), Some(root.join("live")));
         let cure = as_nobody(|| cure(&key));
-        let command = cure.strip_prefix("run ").expect("a command");
-        let done = std::process::Command::new("/bin/sh")
-            .args(["-c", command])
-            .status();
-        assert!(done.expect("a shell").success(), "{command}");
+        run(cure.strip_prefix("run ").expect("a command"));
         assert_eq!(as_nobody(|| obstacle(&key)), None);
         assert_eq!(as_nobody(|| fs::read(&key).ok()), Some(b"key".to_vec()));
         let other = root.join("archive/b/privkey1.pem");
@@ -343,11 +339,7 @@ mod tests {
             set_mode(&root.join(closed), mode);
             assert_eq!(as_nobody(|| obstacle(&key)), Some(root.join(closed)));
             let cure = as_nobody(|| cure(&key));
-            let command = cure.strip_prefix("run ").expect("a command");
-            let done = std::process::Command::new("/bin/sh")
-                .args(["-c", command])
-                .status();
-            assert!(done.expect("a shell").success(), "{command}");
+            run(cure.strip_prefix("run ").expect("a command"));
             assert_eq!(as_nobody(|| fs::read(&key).ok()), Some(b"key".to_vec()));
         }
     }

@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read as _};
+use std::io::{self, IsTerminal as _, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -27,8 +27,9 @@ pub enum FolderError {
     Missing(PathBuf),
     /// It is no folder.
     NotAFolder(PathBuf),
-    /// The caller may not read something; with what is to be done.
-    Denied(PathBuf, String),
+    /// The caller may not read something; with the command by which root lets a daemon read it, where a daemon may be the
+    /// caller.
+    Denied(PathBuf, Option<String>),
     /// The system did not let us read something.
     Read(PathBuf, io::ErrorKind),
     /// A name that is no UTF-8.
@@ -58,12 +59,18 @@ impl fmt::Display for FolderError {
                 "{}: expected the configuration folder, found something else; name it with -C",
                 path.display()
             ),
-            Self::Denied(path, cure) => write!(
-                out,
-                "{}: permission denied to {1}; use sudo. Where {1} is the account that chopar runs as: {cure}",
-                path.display(),
-                access::account_name()
-            ),
+            Self::Denied(path, cure) => {
+                let account = access::account_name();
+                let path = path.display();
+                write!(out, "{path}: permission denied to {account}; use sudo")?;
+                match cure {
+                    Some(cure) => write!(
+                        out,
+                        ". Where {account} is the account that chopar runs as: {cure}"
+                    ),
+                    None => Ok(()),
+                }
+            }
             Self::Read(path, kind) => write!(out, "{}: cannot be read: {kind}", path.display()),
             Self::Name(path) => write!(out, "{}: the name is no UTF-8; rename it", path.display()),
             Self::Kind(path) => write!(
@@ -167,16 +174,19 @@ fn read_into(
                 _ => read_file(&path)?,
             };
             folder.insert_file(&relative, bytes);
-            let rights = Rights {
-                is_read_by_all: metadata.mode() & 0o004 != 0,
-                is_executable: rustix::fs::access(&path, Access::EXEC_OK).is_ok(),
-            };
-            folder.set_rights(&relative, rights);
+            folder.set_rights(&relative, rights(&path, &metadata));
         } else {
             return Err(FolderError::Kind(path));
         }
     }
     Ok(())
+}
+
+fn rights(path: &Path, metadata: &Metadata) -> Rights {
+    Rights {
+        is_read_by_all: metadata.mode() & 0o004 != 0,
+        is_executable: rustix::fs::access(path, Access::EXEC_OK).is_ok(),
+    }
 }
 
 /// Whether everybody may write to it.
@@ -186,7 +196,11 @@ fn is_writable(metadata: &Metadata) -> bool {
 
 fn failed(path: &Path, error: &io::Error) -> FolderError {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => FolderError::Denied(path.into(), access::cure(path)),
+        io::ErrorKind::PermissionDenied => {
+            // Who sits at a terminal has sudo, and need not open the folder to their own account.
+            let cure = (!io::stderr().is_terminal()).then(|| access::cure(path));
+            FolderError::Denied(path.into(), cure)
+        }
         kind => FolderError::Read(path.into(), kind),
     }
 }
@@ -288,6 +302,17 @@ mod tests {
     fn write(path: &Path, text: &str) {
         fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
         fs::write(path, text).expect("a file");
+    }
+
+    #[test]
+    fn who_may_not_read_is_told_of_sudo_and_a_daemon_of_its_group() {
+        let said = |cure: Option<&str>| {
+            FolderError::Denied("/etc/chopar/x".into(), cure.map(str::to_owned)).to_string()
+        };
+        assert!(said(None).ends_with("; use sudo"), "{}", said(None));
+        let told = said(Some("run chgrp chopar /etc/chopar/x"));
+        assert!(told.contains("; use sudo. Where "), "{told}");
+        assert!(told.ends_with(": run chgrp chopar /etc/chopar/x"), "{told}");
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl Names {
             hostname: config.hostname.to_string(),
             mail_domain: own_domain(config).unwrap_or(&config.hostname).to_string(),
             runtime_dir: whole(&config.runtime_dir),
-            max_message_size: config.max_message_size,
+            max_message_size: config.limits.message_bytes,
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustls::client::danger::ServerCertVerifier as _;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::version::{TLS12, TLS13};
 use rustls::{CertificateError, ClientConfig, ClientConnection, ProtocolVersion, StreamOwned};
 
@@ -66,23 +66,10 @@ pub fn shake(
     offer: Offer,
     now: Timestamp,
 ) -> Result<(Secured, Shown), String> {
-    let provider = Arc::new(ring::default_provider());
-    let versions: &[_] = match offer {
-        Offer::Both => &[&TLS12, &TLS13],
-        Offer::Tls12 => &[&TLS12],
-        Offer::Tls13 => &[&TLS13],
-    };
-    let unverified = Unverified(provider.signature_verification_algorithms);
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(versions)
-        .map_err(|error| error.to_string())?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(unverified))
-        .with_no_client_auth();
-    config.resumption = Resumption::disabled();
     let asked = server_name(name).ok_or_else(|| format!("{name} cannot be asked for"))?;
-    let connection = ClientConnection::new(Arc::new(config), asked.clone())
-        .map_err(|error| error.to_string())?;
+    let config = taking_every_certificate(offer).map_err(|error| error.to_string())?;
+    let connection =
+        ClientConnection::new(config, asked.clone()).map_err(|error| error.to_string())?;
     let mut secured = StreamOwned::new(connection, stream);
     finish(&mut secured).map_err(|error| error.to_string())?;
     let version = match secured.conn.protocol_version() {
@@ -96,33 +83,10 @@ pub fn shake(
     let seen = certificate::seen(end);
     let validity = seen.as_ref().and_then(|seen| seen.validity);
     let validity = validity.map(|validity| (validity.from, validity.to));
-    // The end of the certificate is another check's.
-    let at = match validity {
-        Some((from, to)) => now
-            .max(from)
-            .min(Timestamp::from_seconds(to.seconds().saturating_sub(1))),
-        None => now,
-    };
-    let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(at.seconds()));
-    let roots = WebPkiServerVerifier::builder_with_provider(Arc::new(root_store()), provider)
-        .build()
-        .map_err(|error| error.to_string())?;
-    let judged = roots.verify_server_cert(end, rest, &asked, &[], at);
-    let is_other_name = |error: &rustls::Error| {
-        matches!(
-            error,
-            rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }
-            )
-        )
-    };
     let shown = Shown {
         version,
         has_name: has_name(end, &asked),
-        chain: match judged {
-            Err(error) if !is_other_name(&error) => Err(error.to_string()),
-            Ok(_) | Err(_) => Ok(()),
-        },
+        chain: judged(end, rest, &asked, while_valid(validity, now))?,
         names: seen
             .as_ref()
             .map(|seen| seen.names.clone())
@@ -131,6 +95,55 @@ pub fn shake(
         is_self_signed: seen.is_some_and(|seen| seen.is_self_issued),
     };
     Ok((secured, shown))
+}
+
+/// A client that takes whatever certificate it is shown.
+fn taking_every_certificate(offer: Offer) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let provider = Arc::new(ring::default_provider());
+    let versions: &[_] = match offer {
+        Offer::Both => &[&TLS12, &TLS13],
+        Offer::Tls12 => &[&TLS12],
+        Offer::Tls13 => &[&TLS13],
+    };
+    let unverified = Unverified(provider.signature_verification_algorithms);
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(unverified))
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// The time at which a chain is judged: the end of the certificate is another check's.
+fn while_valid(validity: Option<(Timestamp, Timestamp)>, now: Timestamp) -> Timestamp {
+    match validity {
+        Some((from, to)) => now
+            .max(from)
+            .min(Timestamp::from_seconds(to.seconds().saturating_sub(1))),
+        None => now,
+    }
+}
+
+/// Whether a chain leads to a root of the system, whatever its name; else why not.
+fn judged(
+    end: &CertificateDer<'_>,
+    rest: &[CertificateDer<'_>],
+    asked: &ServerName<'_>,
+    at: Timestamp,
+) -> Result<Result<(), String>, String> {
+    let provider = Arc::new(ring::default_provider());
+    let roots = WebPkiServerVerifier::builder_with_provider(Arc::new(root_store()), provider)
+        .build()
+        .map_err(|error| error.to_string())?;
+    let at = UnixTime::since_unix_epoch(std::time::Duration::from_secs(at.seconds()));
+    Ok(match roots.verify_server_cert(end, rest, asked, &[], at) {
+        Ok(_)
+        | Err(rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    })
 }
 
 /// The handshake as a whole has the time that the socket has for one read.

@@ -133,38 +133,6 @@ impl fmt::Display for Finding {
                  there is another (where there is none, empty tls-last-good in state_dir and restart chopar); {}",
                 self.shown
             ),
-            Cause::Expires { to, days } => write!(
-                out,
-                "{name}/fullchain.pem: the certificate ends at {}, in less than {days} {}; see to its renewal",
-                to.rfc3339(),
-                if *days == 1 { "day" } else { "days" }
-            ),
-            Cause::Expired { to } => write!(
-                out,
-                "{name}/fullchain.pem: the certificate ended at {}, and clients that verify it refuse it; renew it",
-                to.rfc3339()
-            ),
-            Cause::Untrusted => write!(
-                out,
-                "{name}/fullchain.pem: no root of this system and none of acme.ca_file stands behind the certificate; {} as \
-                 long as it is valid; if clients trust this one, name its root in acme.ca_file",
-                self.shown
-            ),
-            Cause::Lacking(names) => {
-                let names: Vec<&str> = names.iter().map(Domain::as_str).collect();
-                write!(
-                    out,
-                    "{name}/fullchain.pem: the certificate is not for {}; {} for that as long as it is valid; put one there \
-                     that has the name",
-                    names.join(", "),
-                    self.shown
-                )
-            }
-            Cause::NotYet { from } => write!(
-                out,
-                "{name}/fullchain.pem: the certificate begins at {}; see to the clock, or wait",
-                from.rfc3339()
-            ),
             Cause::Hostname(hostname) => write!(
                 out,
                 "tls: no certificate is for {hostname}, and clients that verify it refuse the one that they get; obtain one \
@@ -175,24 +143,80 @@ impl fmt::Display for Finding {
                 "{}: everybody on this machine may read the private key; run chmod o-r {0}",
                 path.display()
             ),
+            Cause::Expires { .. }
+            | Cause::Expired { .. }
+            | Cause::Untrusted
+            | Cause::Lacking(_)
+            | Cause::NotYet { .. }
+            | Cause::OutOfOrder
+            | Cause::NoIssuer { .. }
+            | Cause::Superseded { .. } => {
+                write!(out, "{name}/fullchain.pem: ")?;
+                self.fmt_of_chain(out)
+            }
+        }
+    }
+}
+
+impl Finding {
+    /// What it is about the certificate that is read, or its chain.
+    fn fmt_of_chain(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            Cause::Expires { to, days } => write!(
+                out,
+                "the certificate ends at {}, in less than {days} {}; see to its renewal",
+                to.rfc3339(),
+                if *days == 1 { "day" } else { "days" }
+            ),
+            Cause::Expired { to } => write!(
+                out,
+                "the certificate ended at {}, and clients that verify it refuse it; renew it",
+                to.rfc3339()
+            ),
+            Cause::Untrusted => write!(
+                out,
+                "no root of this system and none of acme.ca_file stands behind the certificate; {} as \
+                 long as it is valid; if clients trust this one, name its root in acme.ca_file",
+                self.shown
+            ),
+            Cause::Lacking(names) => {
+                let names: Vec<&str> = names.iter().map(Domain::as_str).collect();
+                write!(
+                    out,
+                    "the certificate is not for {}; {} for that as long as it is valid; put one there \
+                     that has the name",
+                    names.join(", "),
+                    self.shown
+                )
+            }
+            Cause::NotYet { from } => write!(
+                out,
+                "the certificate begins at {}; see to the clock, or wait",
+                from.rfc3339()
+            ),
             Cause::OutOfOrder => write!(
                 out,
-                "{name}/fullchain.pem: the certificate of the server should come first and each issuer behind what it has \
+                "the certificate of the server should come first and each issuer behind what it has \
                  issued; it is served in that order"
             ),
             Cause::NoIssuer { issuer } => write!(
                 out,
-                "{name}/fullchain.pem: the file does not hold the certificate of {issuer}, which has issued that of the \
+                "the file does not hold the certificate of {issuer}, which has issued that of the \
                  server: clients that do not have it either refuse the connection; write the whole chain there (certbot: \
                  fullchain.pem, not cert.pem; acme.sh: --fullchain-file, not --cert-file; lego: NAME.crt with its issuer)"
             ),
             Cause::Superseded { to, by } => write!(
                 out,
-                "{name}/fullchain.pem: the certificate ended at {}, and clients are shown that of {}; remove the \
+                "the certificate ended at {}, and clients are shown that of {}; remove the \
                  folder if it is not renewed any more",
                 to.rfc3339(),
                 shown(by)
             ),
+            Cause::Files(_)
+            | Cause::Unusable(_)
+            | Cause::Gone
+            | Cause::Hostname(_)
+            | Cause::BareKey(_) => Ok(()),
         }
     }
 }

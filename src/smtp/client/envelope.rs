@@ -1,11 +1,12 @@
 //! One transaction on the client's side: MAIL, RCPT and DATA, pipelined where that is offered, and whom each reply is
 //! for.
 
-use super::{
-    Fate, Mail, Protocol, Rcpt, Request, Sending, Sent, Session, State, deferred, is_farewell,
-    too_many_recipients, wire_form,
-};
-use crate::address::ReversePath;
+use std::collections::VecDeque;
+
+use super::fate::{About, Fate, is_farewell, too_many_recipients};
+use super::transaction::{Mail, Rcpt, Sending, Sent};
+use super::{Protocol, Readiness, Request, Session, State};
+use crate::address::{Mailbox, ReversePath};
 use crate::cause::Words;
 use crate::envelope::{BodyKind, DsnReturn, Notify};
 use crate::smtp::data::Encoder;
@@ -14,6 +15,89 @@ use crate::status::EnhancedCode;
 use crate::xtext::{encode_utf8_address, encode_xtext};
 
 impl Session {
+    /// Answers [`Request::Ready`] with a message.
+    pub fn begin(&mut self, mail: Mail, out: &mut Vec<u8>) {
+        self.moves();
+        let mut sending = Box::new(Sending {
+            awaited: VecDeque::new(),
+            waiting: VecDeque::new(),
+            fates: mail
+                .recipients
+                .iter()
+                .map(|rcpt| self.unsendable(&mail, rcpt))
+                .collect(),
+            accepted: 0,
+            refused: None,
+            mail,
+        });
+        self.messages = self.messages.saturating_add(1);
+        let open: Vec<usize> = (0..)
+            .zip(&sending.fates)
+            .filter_map(|(index, fate)| fate.is_none().then_some(index))
+            .collect();
+        if open.is_empty() {
+            return self.end_transaction(*sending, Fate::Again);
+        }
+        if matches!(self.state, State::Ready(Readiness::AfterFailure)) {
+            sending.waiting.push_back(Sent::Rset);
+        }
+        sending.waiting.push_back(Sent::Mail);
+        let max = self
+            .extensions
+            .recipients_max
+            .unwrap_or(RECIPIENTS_PER_TRANSACTION);
+        let max = max.clamp(1, RECIPIENTS_PER_TRANSACTION);
+        let (now, later) = open.split_at(max.min(open.len()));
+        // RFC 6531 section 3.4: the extension is asked for where something in the transaction needs it. A header that would
+        // be better off with it goes without where it is not offered, as it does where its client has not asked for it.
+        sending.mail.smtputf8 |= !sending.mail.reverse_path.as_str().is_ascii();
+        for index in now {
+            let rcpt = sending.mail.recipients.get(*index);
+            sending.mail.smtputf8 |= rcpt.is_some_and(|rcpt| rcpt.mailbox.needs_smtputf8());
+            sending.waiting.push_back(Sent::Rcpt(*index));
+        }
+        sending.mail.smtputf8 &= self.extensions.smtputf8;
+        for index in later {
+            if let Some(fate) = sending.fates.get_mut(*index) {
+                *fate = Some(Fate::Again);
+            }
+        }
+        sending.waiting.push_back(Sent::Data);
+        self.send_waiting(&mut sending, out);
+        self.state = State::Envelope(sending);
+    }
+
+    /// Why this server cannot take the message for a recipient, where that is known before it is offered. Another host
+    /// may be able to.
+    fn unsendable(&self, mail: &Mail, rcpt: &Rcpt) -> Option<Fate> {
+        if self
+            .extensions
+            .size
+            .is_some_and(|max| max > 0 && mail.size > max)
+        {
+            let text = format!("the message has {} bytes, the server takes less", mail.size);
+            return Some(Fate::Failed {
+                about: About::Host,
+                status: EnhancedCode::new(5, 3, 4),
+                words: Words::ours(text),
+            });
+        }
+        // A domain can be written in A-labels, a header has no other form: only a local part needs the extension.
+        let mut addresses = [Some(&rcpt.mailbox), mail.reverse_path.mailbox()]
+            .into_iter()
+            .flatten();
+        let needed = addresses.any(Mailbox::needs_smtputf8);
+        if needed && !self.extensions.smtputf8 {
+            let text = "the address needs SMTPUTF8, which the server does not offer";
+            return Some(Fate::Failed {
+                about: About::Host,
+                status: EnhancedCode::new(5, 6, 7),
+                words: Words::ours(text),
+            });
+        }
+        None
+    }
+
     /// Sends what waits: all of it with PIPELINING, else one command.
     /// Decides RFC 2920 section 3.1.
     pub(super) fn send_waiting(&self, sending: &mut Sending, out: &mut Vec<u8>) {
@@ -114,11 +198,11 @@ impl Session {
         out: &mut Vec<u8>,
     ) {
         let Some(command) = sending.awaited.pop_front() else {
-            let fate = self.refusal(&reply);
+            let fate = self.refused_with(&reply);
             return self.end_transaction(*sending, fate);
         };
         if is_farewell(&reply) {
-            let fate = self.refusal(&reply);
+            let fate = self.refused_with(&reply);
             self.give_fates(*sending, fate);
             self.requests.push_back(Request::Close);
             return;
@@ -127,7 +211,7 @@ impl Session {
             Sent::Rset => {}
             Sent::Mail if reply.is_positive() => {}
             Sent::Mail => {
-                sending.refused = Some(self.refusal(&reply));
+                sending.refused = Some(self.refused_with(&reply));
                 sending.waiting.clear();
             }
             Sent::Rcpt(index) => {
@@ -141,7 +225,7 @@ impl Session {
                         sending
                             .refused
                             .clone()
-                            .unwrap_or_else(|| self.refusal(&reply)),
+                            .unwrap_or_else(|| self.refused_with(&reply)),
                     )
                 };
                 if let Some(slot) = sending.fates.get_mut(index) {
@@ -171,13 +255,13 @@ impl Session {
             let fate = sending
                 .refused
                 .clone()
-                .unwrap_or_else(|| self.refusal(reply));
+                .unwrap_or_else(|| self.refused_with(reply));
             return self.end_transaction(*sending, fate);
         }
         let nobody = sending.accepted == 0 || sending.refused.is_some();
-        if nobody && self.protocol == Protocol::Lmtp {
+        if nobody && self.terms.protocol == Protocol::Lmtp {
             // RFC 2033 section 4.2 forbids this 354, and leaves open how many replies an empty message would get.
-            let fate = deferred(
+            let fate = Fate::deferred(
                 EnhancedCode::new(4, 5, 0),
                 Words::ours("the server began a message without recipients"),
             );
@@ -191,7 +275,7 @@ impl Session {
             // answered, nothing was delivered.
             out.extend_from_slice(b".\r\n");
             let nobody = EnhancedCode::new(4, 5, 0);
-            let fate = deferred(
+            let fate = Fate::deferred(
                 nobody,
                 Words::ours("the server began a message without recipients"),
             );
@@ -212,14 +296,14 @@ impl Session {
                 text: reply.to_text(),
                 dsn: self.extensions.dsn,
             },
-            None => self.refusal(reply),
+            None => self.refused_with(reply),
         };
         if is_farewell(reply) {
             self.give_fates(*sending, fate);
             self.requests.push_back(Request::Close);
             return;
         }
-        if self.protocol == Protocol::Smtp {
+        if self.terms.protocol == Protocol::Smtp {
             return self.end_transaction(*sending, fate);
         }
         // RFC 2033 section 4.2: a reply for each recipient that was accepted, in their order.
@@ -235,9 +319,12 @@ impl Session {
 
     /// Ends a transaction in a session that goes on.
     pub(super) fn end_transaction(&mut self, sending: Sending, everybody: Fate) {
-        self.reset_needed = !matches!(everybody, Fate::Delivered { .. });
+        let readiness = match everybody {
+            Fate::Delivered { .. } => Readiness::Fresh,
+            _ => Readiness::AfterFailure,
+        };
         self.give_fates(sending, everybody);
-        self.ready();
+        self.ready_again(readiness);
     }
 
     /// Gives `everybody` to those who have no fate of their own.
@@ -251,5 +338,17 @@ impl Session {
             .map(|fate| fate.unwrap_or_else(|| everybody.clone()))
             .collect();
         self.requests.push_back(Request::Done(fates));
+    }
+}
+
+/// Recipients that are offered in one transaction where the server does not name a limit: what every server must
+/// take (RFC 5321 section 4.5.3.1.8).
+const RECIPIENTS_PER_TRANSACTION: usize = 100;
+
+fn wire_form(mailbox: &Mailbox, smtputf8: bool) -> String {
+    if smtputf8 {
+        mailbox.as_str().to_owned()
+    } else {
+        mailbox.to_ascii_domain()
     }
 }

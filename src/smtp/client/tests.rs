@@ -1,6 +1,8 @@
 //! The client's session against servers of every mood.
 
 use super::*;
+use crate::address::{Mailbox, ReversePath};
+use crate::envelope::{BodyKind, Notify};
 
 /// Plays a server: feeds replies, collects what the client sends and wants.
 struct Play {

@@ -2,7 +2,8 @@
 
 use zeroize::Zeroizing;
 
-use super::{AuthStep, Encryption, Request, Role, Session, State, Waiting, decode_base64};
+use super::state::{State, Waiting};
+use super::{AuthStep, Encryption, Request, Role, Session};
 use crate::limits::SESSION_AUTH_FAILURES_MAX;
 use crate::smtp::reply::Reply;
 
@@ -74,9 +75,9 @@ impl Session {
                 Reply::AUTHENTICATED.write(out);
             }
             AuthStep::Failure(reply) => {
-                self.auth_failures = self.auth_failures.saturating_add(1);
+                self.counts.auth_failures = self.counts.auth_failures.saturating_add(1);
                 self.reply(&reply, out);
-                if self.auth_failures >= SESSION_AUTH_FAILURES_MAX {
+                if self.counts.auth_failures >= SESSION_AUTH_FAILURES_MAX {
                     self.end(&Reply::TOO_MANY_AUTH_FAILURES, out);
                 }
             }
@@ -84,4 +85,9 @@ impl Session {
             AuthStep::End(reply) => self.end(&reply, out),
         }
     }
+}
+
+fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.decode(text).ok()
 }

@@ -2,8 +2,9 @@
 
 use std::mem;
 
-use super::{Chunks, Request, Session, Settings, State, Subject, Tolerance, Waiting};
-use crate::smtp::data::{BodyFault, Decoder, Framing, LineEnd, LineEnds};
+use super::state::{Chunk, Incoming, Opening, State, Waiting};
+use super::{Request, Session, Settings, Subject, Tolerance};
+use crate::smtp::data::{Decoder, Framing, LineEnd, LineEnds};
 use crate::smtp::reply::Reply;
 
 impl Session {
@@ -16,32 +17,28 @@ impl Session {
     ) {
         self.subject = Subject::Message;
         let line_ends = self.line_ends();
-        let decoder = |framing| Decoder::mending(framing, line_ends, settings.long_lines);
-        let State::Waiting(Waiting::Body { transaction, chunk }) =
+        let State::Waiting(Waiting::Body(transaction, opening)) =
             mem::replace(&mut self.state, State::Closed)
         else {
             return;
         };
-        match (verdict, chunk) {
-            (Ok(()), None) => {
+        let incoming = |framing| {
+            let decoder = Decoder::mending(framing, line_ends, settings.long_lines);
+            Box::new(Incoming::new(transaction, decoder))
+        };
+        match (opening, verdict) {
+            (Opening::Data, Ok(())) => {
                 Reply::START_BODY.write(out);
-                self.state = State::Data {
-                    transaction,
-                    decoder: decoder(Framing::Dot),
-                    size: 0,
-                };
+                self.state = State::Data(incoming(Framing::Dot));
             }
-            (Err(reply), None) => {
+            (Opening::Data, Err(reply)) => {
                 self.stay(State::Greeted, &reply, out);
             }
-            (verdict, Some((len, last))) => {
-                self.state = State::Bdat(Box::new(Chunks {
-                    transaction,
-                    decoder: decoder(Framing::Counted),
-                    size: 0,
-                    remaining: Some(len),
-                    last,
-                    failed: verdict.err(),
+            (Opening::Bdat(chunk), verdict) => {
+                self.state = State::Chunk(Box::new(Chunk {
+                    message: verdict.map(|()| incoming(Framing::Counted)),
+                    left: chunk.len,
+                    last: chunk.last,
                 }));
             }
         }
@@ -56,46 +53,37 @@ impl Session {
         out: &mut Vec<u8>,
         body: &mut Vec<u8>,
     ) -> Option<Request> {
-        let State::Data { decoder, size, .. } = &mut self.state else {
+        let State::Data(incoming) = &mut self.state else {
             return None;
         };
         let (before, offered) = (body.len(), input.len());
-        let ended = decoder.decode(input, body);
-        *size = size.saturating_add(body.len().saturating_sub(before) as u64);
-        let too_big = *size > settings.message_bytes_max;
-        let fault = decoder.fault();
-        if too_big || fault.is_some() {
+        let is_whole = incoming.take(input, body);
+        let refusal = incoming.refusal(settings);
+        if let Some(reply) = &refusal {
             body.truncate(before);
             self.swallow(offered.saturating_sub(input.len()), out);
             if matches!(self.state, State::Closed) {
-                let reply = fault.map_or(Reply::TOO_BIG, Reply::from);
-                return Some(Request::RefuseAndClose(reply));
+                return Some(Request::RefuseAndClose(reply.clone()));
             }
         }
-        if !ended {
+        if !is_whole {
             return None;
         }
-        let State::Data { transaction, .. } = mem::replace(&mut self.state, State::Closed) else {
+        let State::Data(incoming) = mem::replace(&mut self.state, State::Closed) else {
             return None;
         };
-        match fault {
-            Some(fault @ (BodyFault::BareNewline | BodyFault::Nul)) => {
-                let reply = Reply::from(fault);
+        match refusal {
+            None => {
+                self.state = State::Waiting(Waiting::Store);
+                Some(Request::Store(incoming.transaction))
+            }
+            Some(reply) if incoming.may_smuggle() => {
                 self.say(&reply, Subject::Message, out);
                 Some(Request::RefuseAndClose(reply))
             }
-            Some(fault @ BodyFault::LongLine) => {
-                let reply = Reply::from(fault);
+            Some(reply) => {
                 self.stay(State::Greeted, &reply, out);
                 Some(Request::Refuse(reply))
-            }
-            None if too_big => {
-                self.stay(State::Greeted, &Reply::TOO_BIG, out);
-                Some(Request::Refuse(Reply::TOO_BIG))
-            }
-            None => {
-                self.state = State::Waiting(Waiting::Store);
-                Some(Request::Store(transaction))
             }
         }
     }
@@ -109,77 +97,49 @@ impl Session {
         out: &mut Vec<u8>,
         body: &mut Vec<u8>,
     ) -> Option<Request> {
-        let State::Bdat(chunks) = &mut self.state else {
+        let State::Chunk(chunk) = &mut self.state else {
             return None;
         };
-        let remaining = chunks.remaining.unwrap_or(0);
-        let take = usize::try_from(remaining)
-            .unwrap_or(usize::MAX)
-            .min(input.len());
-        let (mut part, rest) = input.split_at_checked(take)?;
-        *input = rest;
-        let left = remaining.saturating_sub(take as u64);
-        chunks.remaining = Some(left);
-        if chunks.failed.is_none() {
-            let before = body.len();
-            chunks.decoder.decode(&mut part, body);
-            if left == 0 && chunks.last {
-                chunks.decoder.finish(body);
-            }
-            chunks.size = chunks
-                .size
-                .saturating_add(body.len().saturating_sub(before) as u64);
-            chunks.failed = match chunks.decoder.fault() {
-                Some(fault) => Some(Reply::from(fault)),
-                None if chunks.size > settings.message_bytes_max => Some(Reply::TOO_BIG),
-                None => None,
-            };
-            if chunks.failed.is_some() {
-                body.truncate(before);
-            }
-        }
-        let failed = chunks.failed.clone();
-        if let Some(reply) = &failed {
-            self.swallow(take, out);
+        let len = chunk.take(input, settings, body);
+        if let Err(reply) = &chunk.message {
+            let reply = reply.clone();
+            self.swallow(len, out);
             if matches!(self.state, State::Closed) {
-                return Some(Request::RefuseAndClose(reply.clone()));
+                return Some(Request::RefuseAndClose(reply));
             }
         }
-        if left > 0 {
-            return None;
-        }
-        let State::Bdat(mut chunks) = mem::replace(&mut self.state, State::Closed) else {
-            return None;
-        };
-        chunks.remaining = None;
-        match failed {
-            // The chunk is known by its length, so that nothing behind it can be smuggled: the session goes on.
-            Some(reply) => {
-                self.stay(
-                    if self.greeting.is_some() {
-                        State::Greeted
-                    } else {
-                        State::Connected
-                    },
-                    &reply,
-                    out,
-                );
-                Some(Request::Refuse(reply))
-            }
-            None if chunks.last => {
-                self.state = State::Waiting(Waiting::Store);
-                Some(Request::Store(chunks.transaction))
-            }
-            None => {
-                self.stay(State::Bdat(chunks), &Reply::CHUNK_OK, out);
+        match mem::replace(&mut self.state, State::Closed) {
+            State::Chunk(chunk) if chunk.left == 0 => self.end_chunk(*chunk, out),
+            state => {
+                self.state = state;
                 None
             }
         }
     }
 
+    /// Answers a chunk that is whole.
+    fn end_chunk(&mut self, chunk: Chunk, out: &mut Vec<u8>) -> Option<Request> {
+        match chunk.message {
+            // The chunk is known by its length, so that nothing behind it can be smuggled: the session goes on.
+            Err(reply) => {
+                let next = match self.greeting {
+                    Some(_) => State::Greeted,
+                    None => State::Connected,
+                };
+                self.stay(next, &reply, out);
+                Some(Request::Refuse(reply))
+            }
+            Ok(incoming) if chunk.last => {
+                self.state = State::Waiting(Waiting::Store);
+                Some(Request::Store(incoming.transaction))
+            }
+            Ok(incoming) => self.stay(State::Bdat(incoming), &Reply::CHUNK_OK, out),
+        }
+    }
+
     /// Which line ends a body may have: where they are mended, the client has shown at its last command which it knows.
     fn line_ends(&self) -> LineEnds {
-        match (self.tolerance, self.last_line_end) {
+        match (self.tolerance, self.lines.last_end) {
             (Tolerance::LineEnds, LineEnd::Lf) => LineEnds::Any,
             (Tolerance::LineEnds, LineEnd::CrLf) => LineEnds::Mended,
             (Tolerance::None | Tolerance::Form, _) => LineEnds::Strict,
@@ -190,9 +150,32 @@ impl Session {
     pub fn on_stored(&mut self, reply: &Reply, out: &mut Vec<u8>) {
         if matches!(self.state, State::Waiting(Waiting::Store)) {
             if reply.is_positive() {
-                self.idle_commands = 0;
+                self.counts.idle_commands = 0;
             }
             self.stay(State::Greeted, reply, out);
         }
+    }
+}
+
+impl Chunk {
+    /// Takes bytes off the input, at most up to the end of the chunk, and says how many.
+    fn take(&mut self, input: &mut &[u8], settings: &Settings, body: &mut Vec<u8>) -> usize {
+        let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let len = left.min(input.len());
+        let (mut part, rest) = input.split_at_checked(len).unwrap_or((input, &[]));
+        *input = rest;
+        self.left = self.left.saturating_sub(len as u64);
+        if let Ok(incoming) = &mut self.message {
+            let before = body.len();
+            incoming.take(&mut part, body);
+            if self.left == 0 && self.last {
+                incoming.finish(body);
+            }
+            if let Some(reply) = incoming.refusal(settings) {
+                body.truncate(before);
+                self.message = Err(reply);
+            }
+        }
+        len
     }
 }

@@ -1,7 +1,13 @@
 //! The server's session against clients that keep the rules and clients that do not.
 
+use std::mem;
+
 use super::*;
 use crate::address::Mailbox;
+use crate::envelope::Recipient;
+use crate::limits::COMMAND_LINE_BYTES_MAX;
+use crate::smtp::command::ForwardPath;
+use crate::smtp::data::LongLines;
 
 /// Plays a client against a session whose owner says yes to everything but what a test sets.
 struct Play {

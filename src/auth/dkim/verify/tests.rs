@@ -16,7 +16,7 @@ use crate::auth::dkim::tag::TagListError;
 use crate::auth::dkim::verdict::{Partial, Verdict};
 use crate::dns::{NoRecords, RecordKind, Records};
 use crate::limits::{HEADER_BYTES_MAX, SIGNED_BYTES_MAX};
-use crate::mail::header::{HeaderEnd, header_end};
+use crate::mail::header::header_and_body;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 const MESSAGE: &str = "Received: from x\r\nFrom: Alice <alice@example.com>\r\nTo: bob@example.org\r\n\
@@ -26,11 +26,7 @@ const MESSAGE: &str = "Received: from x\r\nFrom: Alice <alice@example.com>\r\nTo
 type Lookup<'a> = &'a dyn Fn(&str) -> Result<Vec<Vec<u8>>, NoRecords>;
 
 fn verify(message: &[u8], at: Timestamp, lookup: Lookup<'_>) -> Vec<SignatureVerdict> {
-    let (header, body) = match header_end(message) {
-        HeaderEnd::EmptyLine { at, body } => (&message[..at], &message[body..]),
-        _ => (message, &[][..]),
-    };
-    let header = Header::parse(header.to_vec()).expect("a header");
+    let (header, body) = header_and_body(message).expect("a header");
     let mut verification = Verification::new(&header, at);
     for piece in body.chunks(7) {
         verification.on_body(piece);
@@ -115,12 +111,9 @@ fn outcome(tags: &str, record: &str) -> Result<(), Failure> {
 
 /// What is verified of a message whose every signature is wrong, and whose every key has these records.
 fn judge(message: &[u8], records: &[Vec<u8>]) -> (Vec<SignatureVerdict>, Effort) {
-    let HeaderEnd::EmptyLine { at, body } = header_end(message) else {
-        panic!("no body");
-    };
-    let header = Header::parse(message[..at].to_vec()).expect("a header");
+    let (header, body) = header_and_body(message).expect("a header");
     let mut verification = Verification::new(&header, NOW);
-    verification.on_body(&message[body..]);
+    verification.on_body(body);
     let answer = |question: Question| {
         let answer = Answer {
             records: Ok(Arc::new(Records::Txt(records.to_vec()))),

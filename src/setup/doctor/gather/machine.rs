@@ -24,8 +24,8 @@ pub fn gather(examination: &Examination) -> Facts {
         disk: disk(state_dir).map_err(|error| error.to_string()),
         sync: lasting_write(state_dir).map_err(|error| error.to_string()),
         foreign_owner: foreign_owner(state_dir, &config.user),
-        message_bytes_max: config.max_message_size,
-        memory_max: config.max_memory,
+        message_bytes_max: config.limits.message_bytes,
+        memory_max: config.limits.memory_bytes,
         memory: memory(),
     }
 }

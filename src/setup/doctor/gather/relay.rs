@@ -27,7 +27,7 @@ pub fn gather(examination: &Examination) -> Facts {
     let Some(from) = facts.from else {
         return facts;
     };
-    facts.is_trusted = config.relay.contains(from);
+    facts.is_trusted = config.trust.relay.contains(from);
     if facts.is_trusted {
         return facts;
     }

@@ -38,7 +38,7 @@ pub fn gather(examination: &Examination) -> Facts {
         warnings,
         daemon: daemon(&config.runtime_dir),
         unit: unit(),
-        hook: config.hook.then(|| hook(&examination.folder)),
+        hook: config.content.hook.then(|| hook(&examination.folder)),
         admin: config.admin.as_ref().map(|admin| Admin {
             address: admin.to_string(),
             ends: ends(examination, admin),

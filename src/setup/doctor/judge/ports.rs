@@ -82,32 +82,11 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
 }
 
 fn one(facts: &Facts, port: &Port) -> Finding {
+    if let Some(finding) = misconfigured(facts, port) {
+        return finding;
+    }
     let check = port.role.check();
     let (standard, key) = (port.role.port(), port.role.key());
-    if port.configured.is_empty() {
-        if port.role == Role::Smtp && !facts.receives {
-            return check.skipped("", "it is turned off, and no domain is received here");
-        }
-        return check.bad(
-            "",
-            format!("it is turned off: {key} in [listen] of chopar.toml is empty"),
-            format!("set {key} = [\"0.0.0.0:{standard}\", \"[::]:{standard}\"] in [listen] of chopar.toml"),
-        );
-    }
-    if !port.configured.contains(&standard) {
-        // Most listen on the same one by IPv4 and by IPv6.
-        let mut ports = port.configured.clone();
-        ports.dedup();
-        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
-        return check.warning(
-            "",
-            format!(
-                "chopar listens on port {} instead, which others find only where something leads port {standard} there",
-                ports.join(", ")
-            ),
-            format!("set {key} = [\"0.0.0.0:{standard}\", \"[::]:{standard}\"] in [listen] of chopar.toml"),
-        );
-    }
     let here: Vec<&Listener> = facts
         .listeners
         .iter()
@@ -116,34 +95,11 @@ fn one(facts: &Facts, port: &Port) -> Finding {
     if here.is_empty() {
         return check.bad("", "no program listens", START);
     }
-    let foreign = here.iter().find_map(|listener| {
-        let holder = listener.holder.as_deref()?;
-        // With socket activation systemd holds it too.
-        (!matches!(holder, "chopar" | "systemd")).then_some(holder)
-    });
-    if let Some(holder) = foreign {
-        return check.bad(
-            "",
-            format!("{holder} holds it, and not chopar"),
-            move_over(holder),
-        );
+    if let Some(holder) = here.iter().find_map(|listener| foreign(listener)) {
+        let text = format!("{holder} holds it, and not chopar");
+        return check.bad("", text, move_over(holder));
     }
-    let is_open = |is_v4: bool| {
-        here.iter().any(|listener| {
-            let address = listener.at.ip();
-            // A socket at :: takes IPv4 too, but where it was told not to: chopar's own are.
-            address.is_ipv4() == is_v4 && !address.to_canonical().is_loopback()
-        })
-    };
-    let is_shared = here
-        .iter()
-        .any(|listener| listener.at.ip() == IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED));
-    let missing = match facts.families {
-        (true, _) if !is_open(true) && !is_shared => Some(("IPv4", format!("0.0.0.0:{standard}"))),
-        (_, true) if !is_open(false) => Some(("IPv6", format!("[::]:{standard}"))),
-        _ => None,
-    };
-    if let Some((family, address)) = missing {
+    if let Some((family, address)) = closed_family(facts.families, standard, &here) {
         return check.bad(
             "",
             format!("no program listens on it at an address that others reach by {family}"),
@@ -159,6 +115,65 @@ fn one(facts: &Facts, port: &Port) -> Finding {
         .map(|listener| listener.at.to_string())
         .collect();
     check.good("", format!("{holder} listens on {}", places.join(", ")))
+}
+
+/// What the configuration alone says against a port: it is turned off, or another one is in its place.
+fn misconfigured(facts: &Facts, port: &Port) -> Option<Finding> {
+    let check = port.role.check();
+    let (standard, key) = (port.role.port(), port.role.key());
+    let cure = || {
+        format!(
+            "set {key} = [\"0.0.0.0:{standard}\", \"[::]:{standard}\"] in [listen] of chopar.toml"
+        )
+    };
+    if port.configured.is_empty() {
+        if port.role == Role::Smtp && !facts.receives {
+            return Some(check.skipped("", "it is turned off, and no domain is received here"));
+        }
+        let text = format!("it is turned off: {key} in [listen] of chopar.toml is empty");
+        return Some(check.bad("", text, cure()));
+    }
+    if port.configured.contains(&standard) {
+        return None;
+    }
+    // Most listen on the same one by IPv4 and by IPv6.
+    let mut ports = port.configured.clone();
+    ports.dedup();
+    let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+    let text = format!(
+        "chopar listens on port {} instead, which others find only where something leads port {standard} there",
+        ports.join(", ")
+    );
+    Some(check.warning("", text, cure()))
+}
+
+/// The program that holds a socket, where it is not chopar.
+fn foreign(listener: &Listener) -> Option<&str> {
+    let holder = listener.holder.as_deref()?;
+    // With socket activation systemd holds it too.
+    (!matches!(holder, "chopar" | "systemd")).then_some(holder)
+}
+
+/// The family by which others reach this host and no socket is open, and the address that would open one.
+fn closed_family(
+    (v4, v6): (bool, bool),
+    standard: u16,
+    here: &[&Listener],
+) -> Option<(&'static str, String)> {
+    let is_open = |is_v4: bool| {
+        here.iter().any(|listener| {
+            let address = listener.at.ip();
+            // A socket at :: takes IPv4 too, but where it was told not to: chopar's own are.
+            address.is_ipv4() == is_v4 && !address.to_canonical().is_loopback()
+        })
+    };
+    let is_shared = here
+        .iter()
+        .any(|listener| listener.at.ip() == IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED));
+    if v4 && !is_open(true) && !is_shared {
+        return Some(("IPv4", format!("0.0.0.0:{standard}")));
+    }
+    (v6 && !is_open(false)).then(|| ("IPv6", format!("[::]:{standard}")))
 }
 
 /// The sockets that listen, of a file like /proc/net/tcp: where, and the number of the inode.

@@ -92,6 +92,12 @@ impl Postfix<'_, '_> {
     }
 
     pub(super) fn listeners(&mut self) {
+        self.interfaces();
+        self.protocols();
+        self.source_addresses();
+    }
+
+    fn interfaces(&mut self) {
         if let Some((value, place)) = self.set("inet_interfaces") {
             match value.as_str() {
                 "all" => self.taken(&place, "inet_interfaces all".to_owned()),
@@ -112,6 +118,9 @@ impl Postfix<'_, '_> {
                 ),
             }
         }
+    }
+
+    fn protocols(&mut self) {
         if let Some((value, place)) = self.set("inet_protocols") {
             let parts: Vec<&str> = items(&value);
             let ip = match parts.as_slice() {
@@ -134,6 +143,9 @@ impl Postfix<'_, '_> {
                     .leave(&place, &what, "expected all, ipv4 or ipv6"),
             }
         }
+    }
+
+    fn source_addresses(&mut self) {
         for (name, key) in [
             ("smtp_bind_address", "bind4"),
             ("smtp_bind_address6", "bind6"),

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use super::super::account::SYSUSERS;
 use super::super::links::LINKS;
-use super::super::machine::{Existing, ExistingCertificate, Held, Supervisor, USUAL_BINARY};
+use super::super::machine::{
+    Existing, ExistingCertificate, Held, ServiceState, Supervisor, USUAL_BINARY,
+};
 use super::super::service::UNIT;
 use super::super::step::FileKind;
 use super::super::wishes::Certificate;
@@ -37,7 +39,13 @@ fn machine() -> Machine {
         place: Place::Machine,
         folder: "/etc/chopar".into(),
         caller: Caller::Root,
-        supervisor: Supervisor::Systemd,
+        service: ServiceState {
+            supervisor: Supervisor::Systemd,
+            unit: None,
+            runit_services: Some("/etc/service".into()),
+            is_enabled: false,
+            is_running: false,
+        },
         has_account: false,
         tools: [
             Tool::Sysusers,
@@ -48,11 +56,7 @@ fn machine() -> Machine {
         .into(),
         binary: "/root/chopar".into(),
         installed: None,
-        unit: None,
-        runit_services: Some("/etc/service".into()),
         sysusers: None,
-        is_enabled: false,
-        is_running: false,
         hostname: "vps1.provider.example".to_owned(),
         taken_ports: BTreeSet::new(),
         links: LINKS
@@ -72,10 +76,13 @@ fn ready() -> Machine {
         has_account: true,
         binary: LOCAL_BINARY.into(),
         installed: Some(LOCAL_BINARY.into()),
-        unit: Some(UNIT.into()),
+        service: ServiceState {
+            unit: Some(UNIT.into()),
+            is_enabled: true,
+            is_running: true,
+            ..machine().service
+        },
         sysusers: Some(SYSUSERS.into()),
-        is_enabled: true,
-        is_running: true,
         links: LINKS
             .iter()
             .map(|path| (PathBuf::from(path), Held::Ours))
@@ -297,7 +304,9 @@ fn a_second_user_of_one_name_is_said_to_end_logins_by_the_name() {
 fn the_unit_calls_the_program_where_it_lies_and_one_of_a_package_stays() {
     let plan = planned(&wishes(), &machine());
     let unit = steps(&plan).into_iter().find_map(|step| match step {
-        Step::Write { path, text, .. } if path == Path::new(UNIT) => Some(text.clone()),
+        Step::Machine(MachineStep::Write { path, text, .. }) if path == Path::new(UNIT) => {
+            Some(text.clone())
+        }
         _ => None,
     });
     let unit = unit.expect("a unit");
@@ -311,7 +320,10 @@ fn the_unit_calls_the_program_where_it_lies_and_one_of_a_package_stays() {
     );
     assert!(!unit.contains(USUAL_BINARY), "{unit}");
     let packaged = Machine {
-        unit: Some("/usr/lib/systemd/system/chopar.service".into()),
+        service: ServiceState {
+            unit: Some("/usr/lib/systemd/system/chopar.service".into()),
+            ..machine().service
+        },
         binary: USUAL_BINARY.into(),
         installed: Some(USUAL_BINARY.into()),
         ..machine()
@@ -432,7 +444,7 @@ fn who_reads_the_mail_can_be_said_later() {
     assert_eq!(steps(&plan).len(), 3, "{said:#?}");
     assert!(matches!(
         steps(&plan)[0],
-        Step::Admin { text, .. } if text == "admin = \"you@gmail.example\"\nhostname = \"a.example.com\"\n"
+        Step::Folder(FolderStep::Admin { text, .. }) if text == "admin = \"you@gmail.example\"\nhostname = \"a.example.com\"\n"
     ));
 }
 
@@ -458,7 +470,7 @@ fn the_daemon_of_a_machine_obtains_the_certificate_unless_it_is_not_wanted_or_sa
     };
     let toml = |plan: &Plan| {
         let found = steps(plan).into_iter().find_map(|step| match step {
-            Step::Settings { text, .. } => Some(text.clone()),
+            Step::Folder(FolderStep::Settings { text, .. }) => Some(text.clone()),
             _ => None,
         });
         found.unwrap_or_default()
@@ -502,7 +514,7 @@ fn a_daemon_that_ends_with_the_next_boot_is_no_service_that_is_set_up() {
     };
     assert!(!said(&ready()));
     let mut machine = ready();
-    machine.is_enabled = false;
+    machine.service.is_enabled = false;
     assert_says(
         &planned(&wishes(), &machine),
         "left the daemon runs and does not start with the machine: run sudo systemctl enable chopar",
@@ -517,7 +529,7 @@ fn another_mail_system_keeps_sendmail_and_the_commands_that_move_it_are_said() {
     };
     let with = |held: Held, tools: &[Tool]| {
         let mut machine = ready();
-        machine.is_running = false;
+        machine.service.is_running = false;
         machine.tools = tools.iter().copied().collect();
         machine.links[0].1 = held;
         machine.links[1].1 = Held::Free;
@@ -586,7 +598,10 @@ fn without_systemd_it_is_said_how_it_starts() {
         let plan = planned(
             &wishes(),
             &Machine {
-                supervisor,
+                service: ServiceState {
+                    supervisor,
+                    ..machine().service
+                },
                 ..machine()
             },
         );
@@ -598,14 +613,17 @@ fn without_systemd_it_is_said_how_it_starts() {
         };
         assert_eq!(plan.next, next);
         let is_script = |step: &&Step| {
-            matches!(step, Step::Write { kind: FileKind::Script, text, .. }
+            matches!(step, Step::Machine(MachineStep::Write { kind: FileKind::Script, text, .. })
                 if text.contains("/usr/local/bin/chopar") && !text.contains(USUAL_BINARY))
         };
         let scripts = steps(&plan).into_iter().filter(is_script).count();
         assert_eq!(scripts, usize::from(supervisor != Supervisor::Unknown));
     }
     let asleep = Machine {
-        supervisor: Supervisor::SystemdAsleep,
+        service: ServiceState {
+            supervisor: Supervisor::SystemdAsleep,
+            ..machine().service
+        },
         ..machine()
     };
     assert_says(
@@ -628,16 +646,16 @@ fn one_folder_gets_nothing_beside_it_and_ports_that_are_free() {
     for step in steps(&plan) {
         let is_inside = matches!(
             step,
-            Step::Folder(_)
-                | Step::Settings { .. }
-                | Step::Domain(_)
-                | Step::Key { .. }
-                | Step::Alias { .. }
-                | Step::Reports(_)
-                | Step::User { .. }
+            Step::Folder(FolderStep::Make(_))
+                | Step::Folder(FolderStep::Settings { .. })
+                | Step::Domain(DomainStep::Serve(_))
+                | Step::Domain(DomainStep::Key { .. })
+                | Step::Domain(DomainStep::Alias { .. })
+                | Step::Domain(DomainStep::Reports(_))
+                | Step::Domain(DomainStep::User { .. })
         );
         assert!(is_inside, "{step}");
-        if let Step::Settings { text, .. } = step {
+        if let Step::Folder(FolderStep::Settings { text, .. }) = step {
             for expected in [
                 "state_dir = \"/srv/x/.state\"",
                 "runtime_dir = \"/srv/x/.run\"",
@@ -669,7 +687,7 @@ fn a_repository_leaves_secrets_out_unless_it_is_private() {
         };
         let plan = planned(&Wishes { git, ..wishes() }, &machine);
         let found = steps(&plan).into_iter().find_map(|step| match step {
-            Step::Repository { ignore, .. } => Some(ignore.clone()),
+            Step::Folder(FolderStep::Repository { ignore, .. }) => Some(ignore.clone()),
             _ => None,
         });
         (found, lines(&plan))

@@ -1,0 +1,88 @@
+//! A TOML document read as far as it can be: each value of a wrong type and each key that is not known is an error of its
+//! own, and left out.
+
+use std::ops::Range;
+
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, Deserializer, Error};
+
+use super::error::Errors;
+use super::problem::Problem;
+use crate::limits::CONFIG_ERRORS_MAX;
+
+/// Reads a file. Where it is not TOML, that alone is said.
+pub(super) fn read<T: DeserializeOwned + Default>(
+    file: &str,
+    text: &str,
+    errors: &mut Errors,
+) -> T {
+    let mut say = |error: &Error| {
+        let message = error.message().trim().replace('\n', ", ");
+        let span = error.span().unwrap_or_default();
+        errors.push_span(file, text, span, Problem::Toml(message));
+    };
+    let mut document = match DeTable::parse(text) {
+        Ok(document) => document,
+        Err(error) => {
+            say(&error);
+            return T::default();
+        }
+    };
+    for _ in 0..CONFIG_ERRORS_MAX {
+        let error = match T::deserialize(Deserializer::from(document.clone())) {
+            Ok(read) => return read,
+            Err(error) => error,
+        };
+        say(&error);
+        let is_left_out = error
+            .span()
+            .is_some_and(|span| leave_out(document.get_mut(), &span));
+        if !is_left_out {
+            break;
+        }
+    }
+    T::default()
+}
+
+/// Takes the entry out whose key or value is at a span; says whether there was one.
+fn leave_out(table: &mut DeTable<'_>, span: &Range<usize>) -> bool {
+    // The first element of an array of tables may be where the array is.
+    let is_inside = table
+        .iter_mut()
+        .any(|(_, value)| leave_out_inside(value.get_mut(), span));
+    if is_inside {
+        return true;
+    }
+    let here = table
+        .iter()
+        .find(|(key, value)| key.span() == *span || value.span() == *span)
+        .map(|(key, _)| key.get_ref().to_string());
+    here.is_some_and(|name| table.remove(name.as_str()).is_some())
+}
+
+/// The same below an entry. Of an array a whole element goes: a table without one of its keys would be another error.
+fn leave_out_inside<'a>(value: &mut DeValue<'a>, span: &Range<usize>) -> bool {
+    match value {
+        DeValue::Table(table) => leave_out(table, span),
+        DeValue::Array(elements) => {
+            let before = elements.len();
+            let all = elements.clone().into_iter();
+            *elements = all.filter(|element| !is_at(element, span)).collect();
+            elements.len() < before
+        }
+        _ => false,
+    }
+}
+
+/// Whether a value, or a key or a value inside of it, is at a span.
+fn is_at(value: &Spanned<DeValue<'_>>, span: &Range<usize>) -> bool {
+    value.span() == *span
+        || match value.get_ref() {
+            DeValue::Table(table) => table
+                .iter()
+                .any(|(key, value)| key.span() == *span || is_at(value, span)),
+            DeValue::Array(elements) => elements.iter().any(|element| is_at(element, span)),
+            _ => false,
+        }
+}

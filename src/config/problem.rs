@@ -1,0 +1,84 @@
+//! What can be wrong with a configuration, by its subject, and what to do about it.
+
+mod alias;
+mod certificate;
+mod client;
+mod dkim;
+mod name;
+mod route;
+mod user;
+mod value;
+
+use std::fmt;
+
+pub use alias::AliasProblem;
+pub use certificate::CertificateProblem;
+pub use client::ClientProblem;
+pub use dkim::DkimProblem;
+pub use name::NameProblem;
+pub use route::RouteProblem;
+pub use user::UserProblem;
+pub use value::ValueProblem;
+
+/// What can be wrong.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Problem {
+    /// TOML that cannot be read, a key that does not exist, a value of another type; in the words of the parser.
+    Toml(String),
+    /// The file is not UTF-8.
+    NotUtf8,
+    /// A name that is there twice.
+    Twice {
+        /// The name.
+        name: String,
+        /// The line where it is first.
+        first: usize,
+    },
+    /// Everybody may read a secret (a warning).
+    ReadByAll,
+    /// A file or folder that means nothing (a warning).
+    Unused,
+    /// With a name.
+    Name(NameProblem),
+    /// With a value.
+    Value(ValueProblem),
+    /// With a listener, a network or a list.
+    Client(ClientProblem),
+    /// With a route.
+    Route(RouteProblem),
+    /// With a user.
+    User(UserProblem),
+    /// With an alias.
+    Alias(AliasProblem),
+    /// With a key of DKIM.
+    Dkim(DkimProblem),
+    /// With what a certificate needs.
+    Certificate(CertificateProblem),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Toml(message) => out.write_str(message),
+            Self::NotUtf8 => out.write_str("this byte is no UTF-8; write the file as UTF-8"),
+            Self::Twice { name, first } => {
+                write!(
+                    out,
+                    "{name:?} is already on line {first}; put both into one line"
+                )
+            }
+            Self::ReadByAll => {
+                out.write_str("everybody on this machine may read the secret; run chmod o-r on it")
+            }
+            Self::Unused => out.write_str("this means nothing to chopar; is the name right?"),
+            Self::Name(problem) => problem.fmt(out),
+            Self::Value(problem) => problem.fmt(out),
+            Self::Client(problem) => problem.fmt(out),
+            Self::Route(problem) => problem.fmt(out),
+            Self::User(problem) => problem.fmt(out),
+            Self::Alias(problem) => problem.fmt(out),
+            Self::Dkim(problem) => problem.fmt(out),
+            Self::Certificate(problem) => problem.fmt(out),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What can be wrong with files of aliases.
+
+use std::fmt;
+
+use crate::limits::ALIAS_TARGETS_MAX;
+
+/// What is wrong with an alias.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum AliasProblem {
+    /// No line of an aliases file.
+    Line,
+    /// The name of an alias is no local part.
+    Name {
+        /// What is there.
+        text: String,
+    },
+    /// The name of an alias is an address of another domain.
+    Foreign {
+        /// The domain whose file has to have it.
+        domain: String,
+    },
+    /// An alias that leads nowhere.
+    Empty,
+    /// No target of an alias.
+    Target {
+        /// What is there.
+        text: String,
+    },
+    /// An alias with too many targets.
+    Targets,
+    /// No command of an alias.
+    Command,
+    /// A command in quotes that has to stand without.
+    Quoted,
+    /// A file as a target.
+    File,
+    /// An alias that leads to itself.
+    Loop,
+}
+
+impl fmt::Display for AliasProblem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line => out.write_str("expected NAME: TARGET, TARGET; the colon is missing"),
+            Self::Name { text } => write!(
+                out,
+                "{text:?} is no name; write what stands in front of the @, or * for all the rest"
+            ),
+            Self::Foreign { domain } => write!(
+                out,
+                "this is an address of another domain; write it into domains/{domain}/aliases"
+            ),
+            Self::Empty => {
+                out.write_str("the alias leads nowhere; write an address behind the colon")
+            }
+            Self::Target { text } => write!(
+                out,
+                "{text:?} is no target; write an address, \"ADDRESS via HOST\", lmtp:/path, lmtp:HOST:PORT, maildir:/path, \
+                 discard: or \"| /path/to/program\""
+            ),
+            Self::Targets => {
+                write!(
+                    out,
+                    "the alias has more than {ALIAS_TARGETS_MAX} targets; use a list server"
+                )
+            }
+            Self::Command => out.write_str(
+                "expected a program by its whole path behind the |, with its arguments; quotes must be closed",
+            ),
+            Self::Quoted => out.write_str(
+                "the quotes take in the |; write it without them, like: | /path/to/program \"an argument\"",
+            ),
+            Self::File => out.write_str(
+                "no mail is written into files; write maildir:/path for a maildir, or discard: to throw it away",
+            ),
+            Self::Loop => out.write_str(
+                "the alias leads back to itself, or through too many others; let one of them lead elsewhere",
+            ),
+        }
+    }
+}

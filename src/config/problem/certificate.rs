@@ -1,0 +1,49 @@
+//! What can be wrong with certificates and the hooks that get them.
+
+use std::fmt;
+
+/// What keeps a certificate from being got.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum CertificateProblem {
+    /// The hook cannot be run.
+    HookMode,
+    /// DNS-01 without the hook that does it.
+    NoDnsHook,
+    /// No name that a certificate can be for.
+    Name {
+        /// What is there.
+        text: String,
+    },
+    /// No URL of an ACME directory.
+    DirectoryUrl {
+        /// What is there.
+        text: String,
+    },
+    /// Half of what binds an account.
+    HalfBinding,
+}
+
+impl fmt::Display for CertificateProblem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::HookMode => {
+                out.write_str("the daemon may not run it; run chmod a+rx on it, or take it away")
+            }
+            Self::NoDnsHook => out.write_str(
+                "hooks/dns-01 is missing: `chopar cert hook nsupdate` and `chopar cert hook acme-sh` print ones to begin with",
+            ),
+            Self::Name { text } => write!(
+                out,
+                "{text:?} is no name that a CA issues for; write at most 100 names like \"mail.example.com\" or \
+                 \"*.example.com\""
+            ),
+            Self::DirectoryUrl { text } => write!(
+                out,
+                "{text:?} is no URL of an ACME directory; write one that begins with https://"
+            ),
+            Self::HalfBinding => out.write_str(
+                "an account is bound by both eab_kid and eab_key_file; set the other one too, or neither",
+            ),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What can be wrong with where clients connect, and which of them may.
+
+use std::fmt;
+
+use crate::limits::DNSBL_ZONES_MAX;
+
+/// What is wrong with a listener, a network or a list of clients.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ClientProblem {
+    /// No socket address.
+    SocketAddress {
+        /// What is there.
+        text: String,
+    },
+    /// Neither a list of addresses nor `systemd`.
+    ListenWord {
+        /// What is there.
+        text: String,
+    },
+    /// The port is closed to IPv4 (a warning).
+    Ipv6Only {
+        /// What to add.
+        address: String,
+    },
+    /// No network.
+    Network {
+        /// What is there.
+        text: String,
+    },
+    /// A network with bits behind its prefix.
+    NetworkHostBits {
+        /// The network that it lies in.
+        network: String,
+    },
+    /// All of the Internet may relay (a warning).
+    OpenRelay {
+        /// The network.
+        network: String,
+    },
+    /// Proxies whose own addresses may relay.
+    TrustedProxy {
+        /// The proxies.
+        proxy: String,
+        /// The network that holds them.
+        network: String,
+    },
+    /// A port for proxies, and no proxies.
+    NoProxies,
+    /// More lists of bad addresses than are asked.
+    Zones,
+    /// No answer of a list of bad addresses.
+    ListReply {
+        /// What is there.
+        text: String,
+    },
+    /// Nobody could come again in time.
+    GreylistWindow,
+}
+
+impl fmt::Display for ClientProblem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SocketAddress { text } => write!(
+                out,
+                "{text:?} is no address with a port; write it like \"0.0.0.0:25\" or \"[::]:25\""
+            ),
+            Self::ListenWord { text } => write!(
+                out,
+                "{text:?} is neither a list of addresses nor \"systemd\"; write it like [\"0.0.0.0:25\"]"
+            ),
+            Self::Ipv6Only { address } => write!(
+                out,
+                "[::] takes IPv6 alone; add {address:?} for IPv4"
+            ),
+            Self::Network { text } => write!(
+                out,
+                "{text:?} is no network; write it like \"192.0.2.0/24\" or \"2001:db8::/32\""
+            ),
+            Self::NetworkHostBits { network } => write!(
+                out,
+                "the address has bits behind the prefix; write {network:?} for the network"
+            ),
+            Self::OpenRelay { network } => write!(
+                out,
+                "{network} is all of the Internet, and everybody may send to anywhere through this host; write the \
+                 networks of your own machines"
+            ),
+            Self::TrustedProxy { proxy, network } => write!(
+                out,
+                "the proxy {proxy} is in {network} of [relay] networks; take it out there: by another port it may relay \
+                 to anywhere, and by the port for proxies its own address never may"
+            ),
+            Self::NoProxies => out.write_str(
+                "nobody may connect there; name the proxies, like networks = [\"10.0.0.1\"] under [proxy]",
+            ),
+            Self::Zones => write!(
+                out,
+                "more than {DNSBL_ZONES_MAX} lists are not asked; remove some"
+            ),
+            Self::ListReply { text } => write!(
+                out,
+                "{text:?} is no answer of a list; write it like \"127.0.0.2\" or \"127.0.0.2-11\""
+            ),
+            Self::GreylistWindow => out.write_str(
+                "nobody could come again in time; make greylist_window longer than greylist_delay",
+            ),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What can be wrong with keys of DKIM.
+
+use std::fmt;
+
+use crate::auth::dkim::key::KeyError;
+use crate::limits::DKIM_KEYS_PER_DOMAIN_MAX;
+
+/// What is wrong with a key of DKIM.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum DkimProblem {
+    /// No key that can sign.
+    Key(KeyError),
+    /// A key that is shorter than it should be (a warning).
+    ShortKey {
+        /// Bits of its modulus.
+        bits: usize,
+    },
+    /// No selector.
+    Selector {
+        /// What is there.
+        text: String,
+    },
+    /// Too many keys.
+    Keys,
+}
+
+impl fmt::Display for DkimProblem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(error) => {
+                write!(out, "{error}; make a new key with chopar dkim keygen")
+            }
+            Self::ShortKey { bits } => write!(
+                out,
+                "the RSA key has {bits} bits: it signs, and receivers may hold that against the mail (RFC 8301 section 3.2); \
+                 make another with chopar dkim keygen, publish its record, and remove this file some days later"
+            ),
+            Self::Selector { text } => write!(
+                out,
+                "{text:?} is no selector; name the file with letters, digits and hyphens, like 2026a.pem"
+            ),
+            Self::Keys => write!(
+                out,
+                "the domain has more than {DKIM_KEYS_PER_DOMAIN_MAX} keys, and all of them sign; remove old ones"
+            ),
+        }
+    }
+}

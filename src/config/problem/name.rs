@@ -1,0 +1,110 @@
+//! What can be wrong with names of hosts, domains and mailboxes.
+
+use std::fmt;
+
+use crate::address::AddressError;
+
+/// What is wrong with a name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum NameProblem {
+    /// No host name.
+    Hostname {
+        /// What is there.
+        text: String,
+        /// Why.
+        error: AddressError,
+    },
+    /// `hostname` is not set, and the system's is of no use.
+    SystemHostname {
+        /// The system's.
+        text: String,
+    },
+    /// The hostname has no dot (a warning).
+    HostnameWithoutDot {
+        /// The hostname.
+        text: String,
+    },
+    /// An IP address for a host name.
+    HostnameAddress {
+        /// The address.
+        text: String,
+    },
+    /// No mail address.
+    Mailbox {
+        /// What is there.
+        text: String,
+        /// Why.
+        error: AddressError,
+    },
+    /// No domain.
+    Domain {
+        /// What is there.
+        text: String,
+        /// Why.
+        error: AddressError,
+    },
+    /// A domain without a dot (a warning).
+    DomainWithoutDot {
+        /// The domain.
+        text: String,
+    },
+    /// Two folders name the same domain.
+    DomainTwice {
+        /// The other folder.
+        other: String,
+    },
+    /// A section for a domain that has no folder.
+    DomainWithoutFolder {
+        /// The domain.
+        domain: String,
+    },
+}
+
+impl fmt::Display for NameProblem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hostname { text, error } => write!(
+                out,
+                "{text:?} is no host name ({error}); write the name that the PTR record of the address has"
+            ),
+            Self::SystemHostname { text } => write!(
+                out,
+                "the system's name {text:?} is no host name; set hostname = \"mail.example.com\""
+            ),
+            Self::HostnameWithoutDot { text } => write!(
+                out,
+                "the hostname {text:?} has no domain, and other servers will distrust it; set hostname = \
+                 \"mail.example.com\""
+            ),
+            Self::HostnameAddress { text } => write!(
+                out,
+                "{text:?} is an address, and other servers refuse it in EHLO; write the name that the PTR record of the \
+                 address has"
+            ),
+            Self::Mailbox { text, error } => {
+                write!(
+                    out,
+                    "{text:?} is no mail address ({error}); write name@example.com"
+                )
+            }
+            Self::Domain { text, error } => {
+                write!(
+                    out,
+                    "{text:?} is no domain ({error}); write it like example.com"
+                )
+            }
+            Self::DomainWithoutDot { text } => write!(
+                out,
+                "no other server can send mail to {text:?}, which has no dot; write the whole name, like {text}.example.com"
+            ),
+            Self::DomainTwice { other } => write!(
+                out,
+                "the folder {other:?} names the same domain; put both into one"
+            ),
+            Self::DomainWithoutFolder { domain } => write!(
+                out,
+                "there is no folder domains/{domain}; make it (chopar domain add {domain}) or remove the section"
+            ),
+        }
+    }
+}

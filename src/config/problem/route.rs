@@ -1,0 +1,65 @@
+//! What can be wrong with routes and the secrets of next hops.
+
+use std::fmt;
+
+/// What is wrong with a route.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum RouteProblem {
+    /// No pattern of a route.
+    Pattern {
+        /// What is there.
+        text: String,
+    },
+    /// No next hop.
+    Via {
+        /// What is there.
+        text: String,
+    },
+    /// A route without a next hop.
+    ViaEmpty,
+    /// A password would be sent in clear.
+    AuthInClear,
+    /// The secret lies outside the folder.
+    SecretPath {
+        /// What is there.
+        path: String,
+    },
+    /// The secret is not there.
+    SecretMissing {
+        /// Where it should be.
+        path: String,
+    },
+    /// The secret is not a login and a password.
+    SecretForm,
+}
+
+impl fmt::Display for RouteProblem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pattern { text } => write!(
+                out,
+                "{text:?} matches nothing; write \"*\", \"example.org\", \"*.example.org\" or \"from:example.org\""
+            ),
+            Self::Via { text } => write!(
+                out,
+                "{text:?} is no next hop; write it like \"smtp+starttls://relay.example.com:587\" (smtp, \
+                 smtp+starttls, smtps, lmtp with a port or a path, or maildir with a path)"
+            ),
+            Self::ViaEmpty => out.write_str("the route leads nowhere; put a next hop into via"),
+            Self::AuthInClear => out.write_str(
+                "the password would be sent in clear; use smtp+starttls:// or smtps:// with auth",
+            ),
+            Self::SecretPath { path } => write!(
+                out,
+                "{path:?} leads out of the configuration folder; write a path below it, like \"secrets/relay\""
+            ),
+            Self::SecretMissing { path } => write!(
+                out,
+                "there is no file {path}; write login and password into it, on two lines"
+            ),
+            Self::SecretForm => {
+                out.write_str("expected login and password, on two lines or with a space between")
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What can be wrong with values of a form that many keys share.
+
+use std::fmt;
+
+/// What is wrong with a value, whatever its key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ValueProblem {
+    /// A path that does not begin with `/`.
+    RelativePath {
+        /// What is there.
+        text: String,
+    },
+    /// No name of an account.
+    Account {
+        /// What is there.
+        text: String,
+    },
+    /// No size.
+    Size {
+        /// What is there.
+        text: String,
+    },
+    /// No duration.
+    Duration {
+        /// What is there.
+        text: String,
+    },
+    /// Too small a value.
+    TooSmall {
+        /// The least, as it would be written.
+        least: &'static str,
+    },
+    /// No IP address of the family.
+    IpAddress {
+        /// What is there.
+        text: String,
+    },
+    /// None of `any`, `ipv4`, `ipv6`.
+    Family {
+        /// What is there.
+        text: String,
+    },
+    /// None of the words that a key takes.
+    Word {
+        /// What is there.
+        text: String,
+        /// What it takes.
+        words: String,
+    },
+    /// Characters that cannot have a meaning in local parts.
+    Characters {
+        /// What is there.
+        text: String,
+    },
+    /// No server on which mail is read.
+    Incoming {
+        /// What is there.
+        text: String,
+    },
+}
+
+impl fmt::Display for ValueProblem {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RelativePath { text } => {
+                write!(out, "{text:?} is no absolute path; begin it with /")
+            }
+            Self::Account { text } => write!(
+                out,
+                "{text:?} is not an account; write the name of the one that chopar is to run as, numbers like \"65534:65534\", or \
+                 \"none\""
+            ),
+            Self::Size { text } => write!(
+                out,
+                "{text:?} is no size; write a number with B, KiB, MiB or GiB, like \"50 MiB\""
+            ),
+            Self::Duration { text } => write!(
+                out,
+                "{text:?} is no duration; write a number with s, m, h or d, like \"4d\" or \"30m\""
+            ),
+            Self::TooSmall { least } => write!(out, "the value is too small; {least} is the least"),
+            Self::IpAddress { text } => {
+                write!(out, "{text:?} is no IP address that can be used here")
+            }
+            Self::Family { text } => {
+                write!(out, "{text:?} is none of \"any\", \"ipv4\" and \"ipv6\"")
+            }
+            Self::Word { text, words } => {
+                write!(
+                    out,
+                    "{text:?} is none of the words that stand here: {words}"
+                )
+            }
+            Self::Characters { text } => write!(
+                out,
+                "{text:?} holds letters, digits, white space or quotes; write characters like \"+\" or \"-\""
+            ),
+            Self::Incoming { text } => write!(
+                out,
+                "{text:?} is no server on which mail is read; write it like \"imaps://imap.example.net\""
+            ),
+        }
+    }
+}

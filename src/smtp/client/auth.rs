@@ -1,0 +1,73 @@
+//! AUTH (RFC 4954) on the client's side.
+
+use std::collections::VecDeque;
+
+use super::login::{AuthAt, Exchange, Way, say_base64, ways};
+use super::{Refusal, Session, State, Tls};
+use crate::smtp::reply::RemoteReply;
+
+impl Session {
+    /// TLS is on or done without: on to AUTH, where it is owed.
+    pub(super) fn after_tls(&mut self, out: &mut Vec<u8>) {
+        let Some(login) = &self.terms.login else {
+            return self.ready();
+        };
+        // A password goes over TLS, or to this machine, or not at all.
+        if self.tls != Tls::Active && !self.terms.private {
+            return self.refuse(Refusal::NoTls(None));
+        }
+        match Exchange::begin(ways(&self.extensions), login, out) {
+            Some(exchange) => self.state = State::Auth(exchange),
+            None => self.refuse(Refusal::NoAuth),
+        }
+    }
+
+    /// Takes a reply to AUTH, or to a response of the exchange.
+    pub(super) fn on_auth_reply(
+        &mut self,
+        exchange: Exchange,
+        reply: RemoteReply,
+        out: &mut Vec<u8>,
+    ) {
+        let Some(login) = &self.terms.login else {
+            return self.refuse(Refusal::Login(reply));
+        };
+        let at = match (exchange.at, reply.code) {
+            (AuthAt::End, 235) => return self.ready(),
+            (AuthAt::Plain, 334) => {
+                login.say_plain(out);
+                AuthAt::End
+            }
+            (AuthAt::LoginUser, 334) => {
+                say_base64(&login.user, out);
+                AuthAt::LoginPassword
+            }
+            (AuthAt::LoginPassword, 334) => {
+                say_base64(&login.password, out);
+                AuthAt::End
+            }
+            _ => return self.log_in_otherwise(exchange.ways, reply, out),
+        };
+        self.state = State::Auth(Exchange { at, ..exchange });
+    }
+
+    /// AUTH was refused: tries the next way, where the refusal may be of the last.
+    fn log_in_otherwise(&mut self, ways: VecDeque<Way>, reply: RemoteReply, out: &mut Vec<u8>) {
+        let next = (self.terms.login.as_ref())
+            .filter(|_| is_of_the_way(&reply))
+            .and_then(|login| Exchange::begin(ways, login, out));
+        match next {
+            Some(exchange) => {
+                self.unheeded = Some(reply);
+                self.state = State::Auth(exchange);
+            }
+            None => self.refuse(Refusal::Login(reply)),
+        }
+    }
+}
+
+/// Whether a refusal of AUTH is of how it was said, not of who said it: another way may do.
+/// Decides RFC 4954 section 6.
+fn is_of_the_way(reply: &RemoteReply) -> bool {
+    matches!(reply.code, 500..=504 | 534)
+}

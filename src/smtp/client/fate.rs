@@ -1,0 +1,149 @@
+//! What came of a recipient on the client's side, and how a reply says so.
+
+use crate::cause::Words;
+use crate::smtp::reply::RemoteReply;
+use crate::status::EnhancedCode;
+
+/// What came of one recipient.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Fate {
+    /// The server has it.
+    Delivered {
+        /// Its reply.
+        text: String,
+        /// Whether the server will send the notification of success itself (it knows DSN).
+        dsn: bool,
+    },
+    /// Another attempt may succeed.
+    Deferred {
+        /// Whom it belongs to.
+        about: About,
+        /// The status.
+        status: EnhancedCode,
+        /// The reply, or what happened.
+        words: Words,
+    },
+    /// The server refused for good.
+    Failed {
+        /// Whom it belongs to.
+        about: About,
+        /// The status.
+        status: EnhancedCode,
+        /// The reply, or what the server lacks.
+        words: Words,
+    },
+    /// The link broke between the final dot and its reply: another attempt may make a duplicate (RFC 1047).
+    Unknown {
+        /// What happened.
+        words: Words,
+    },
+    /// The server takes no more recipients in this transaction (452 4.5.3): again at once, in another.
+    Again,
+}
+
+/// Whom a refusal belongs to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum About {
+    /// The recipient or the message: every other host of the next hop would say the same, if it is for good.
+    Recipient,
+    /// The host: it leaves, says nothing that makes sense, or lacks what another may have.
+    Host,
+    /// What we did instead of what the host asked for: we went on in clear, or without EHLO. Never for good.
+    Fallback,
+}
+
+impl Fate {
+    /// Whether no other host is to be asked (RFC 5321 section 5.1).
+    pub const fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Delivered { .. }
+                | Self::Failed {
+                    about: About::Recipient,
+                    ..
+                }
+        )
+    }
+}
+
+/// Whether a session has all that the server offered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Footing {
+    /// It has.
+    Full,
+    /// It goes on in clear, or without EHLO: see [`About::Fallback`].
+    Fallback,
+}
+
+impl Fate {
+    /// The fate that a negative reply means. A code that is neither 4xx nor 5xx where one is due counts as temporary.
+    pub(super) fn refusal(reply: &RemoteReply, footing: Footing) -> Self {
+        let words = Words::Reply(reply.to_text().into());
+        let status = reply.status();
+        if reply.code < 400 {
+            Self::deferred(EnhancedCode::new(4, 5, 0), words)
+        } else if !reply.is_permanent() {
+            let about = match is_farewell(reply) {
+                true => About::Host,
+                false => About::Recipient,
+            };
+            Self::Deferred {
+                about,
+                status,
+                words,
+            }
+        } else if footing == Footing::Fallback && may_want_tls(reply) {
+            Self::Deferred {
+                about: About::Fallback,
+                status: status.as_transient(),
+                words,
+            }
+        } else {
+            Self::Failed {
+                about: About::Recipient,
+                status,
+                words,
+            }
+        }
+    }
+
+    /// A fate that the host is to blame for.
+    pub(super) fn deferred(status: EnhancedCode, words: Words) -> Self {
+        Self::Deferred {
+            about: About::Host,
+            status,
+            words,
+        }
+    }
+}
+
+/// Whether a refusal of RCPT is of the number of recipients: 452, and 552 of older servers,
+/// with X.5.3 or without a status.
+/// Decides RFC 5321 section 4.5.3.1.10.
+pub(super) fn too_many_recipients(reply: &RemoteReply) -> bool {
+    let may_be = matches!(reply.code, 452 | 552);
+    let too_many = EnhancedCode::new(4, 5, 3);
+    may_be
+        && reply
+            .enhanced
+            .is_none_or(|status| status.as_transient() == too_many)
+}
+
+/// Whether a server closes behind a reply (RFC 5321 section 4.2.1).
+pub(super) fn is_farewell(reply: &RemoteReply) -> bool {
+    reply.code == 421
+}
+
+/// Whether a refusal may be of clear text and not of the mail: 530 (RFC 3207 section 4), 523 and 538 (RFC 4954
+/// section 6), a status about security, and a bare 554, which gives no reason.
+/// Decides RFC 3463 section 3.8.
+fn may_want_tls(reply: &RemoteReply) -> bool {
+    matches!(reply.code, 523 | 530 | 538)
+        || match reply.enhanced {
+            Some(status) => status.subject() == SECURITY,
+            None => reply.code == 554,
+        }
+}
+
+/// The subject "security or policy" of RFC 3463.
+const SECURITY: u16 = 7;

@@ -1,0 +1,58 @@
+//! One message on its way to a server: what the session has to know of it, and how far it is.
+
+use std::collections::VecDeque;
+
+use super::fate::Fate;
+use crate::address::{Mailbox, ReversePath};
+use crate::envelope::{BodyKind, DsnReturn, Notify};
+
+/// One message as the session has to know it.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    /// The reverse-path.
+    pub reverse_path: ReversePath,
+    /// Who gets it; the fates come in this order.
+    pub recipients: Vec<Rcpt>,
+    /// Bytes of the message.
+    pub size: u64,
+    /// BODY.
+    pub body: BodyKind,
+    /// Whether the message itself needs SMTPUTF8, whoever gets it; what its addresses need is seen from them.
+    pub smtputf8: bool,
+    /// RET.
+    pub dsn_return: Option<DsnReturn>,
+    /// ENVID.
+    pub envelope_id: Option<Box<str>>,
+}
+
+/// One forward-path.
+#[derive(Clone, Debug)]
+pub struct Rcpt {
+    /// The mailbox.
+    pub mailbox: Mailbox,
+    /// NOTIFY.
+    pub notify: Notify,
+    /// ORCPT.
+    pub original: Option<Box<str>>,
+}
+
+/// A transaction under way.
+pub(super) struct Sending {
+    pub(super) mail: Mail,
+    /// Commands whose replies have not come, oldest first.
+    pub(super) awaited: VecDeque<Sent>,
+    /// Commands not sent yet (without PIPELINING).
+    pub(super) waiting: VecDeque<Sent>,
+    pub(super) fates: Vec<Option<Fate>>,
+    pub(super) accepted: usize,
+    /// The refusal of MAIL or DATA, for everybody.
+    pub(super) refused: Option<Fate>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Sent {
+    Rset,
+    Mail,
+    Rcpt(usize),
+    Data,
+}

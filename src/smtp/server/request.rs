@@ -1,0 +1,102 @@
+//! What the session asks of its owner, and what it hands over.
+
+use crate::address::ReversePath;
+use crate::envelope::{Notify, Recipient};
+use crate::smtp::command::{ForwardPath, MailParameters};
+use crate::smtp::reply::Reply;
+
+/// A transaction that is being built: it lives from MAIL to the end of the body, or to RSET.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    /// The reverse-path.
+    pub reverse_path: ReversePath,
+    /// The parameters of MAIL.
+    pub parameters: MailParameters,
+    /// Who gets the message, as the owner resolved the forward-paths.
+    pub recipients: Vec<Recipient>,
+    /// How many forward-paths were accepted.
+    pub accepted: usize,
+}
+
+impl Transaction {
+    /// Adds the mailboxes that a forward-path leads to. The same mailbox twice in one transaction gets the message once,
+    /// by each way that leads there.
+    pub(super) fn add(&mut self, recipients: Vec<Recipient>) {
+        for recipient in recipients {
+            let same = |known: &Recipient| {
+                known.mailbox == recipient.mailbox && known.destination == recipient.destination
+            };
+            if !self.recipients.iter().any(same) {
+                self.recipients.push(recipient);
+            }
+        }
+        self.accepted = self.accepted.saturating_add(1);
+    }
+}
+
+/// What the session asks of its owner.
+#[must_use]
+#[derive(Debug)]
+pub enum Request {
+    /// Decide on a hello; answer with `Session::on_hello`. Only where `Session::ask_about_hello` was called.
+    Hello {
+        /// What the client calls itself.
+        name: Box<str>,
+    },
+    /// Decide on a reverse-path; answer with `Session::on_sender`.
+    Sender {
+        /// The reverse-path.
+        from: ReversePath,
+        /// SIZE, where it was given.
+        size: Option<u64>,
+    },
+    /// Decide on a forward-path; answer with `Session::on_recipient`.
+    Recipient {
+        /// The forward-path.
+        to: ForwardPath,
+        /// NOTIFY.
+        notify: Notify,
+        /// ORCPT.
+        original: Option<Box<str>>,
+    },
+    /// Begin an exchange of AUTH; answer with `Session::on_auth`.
+    Authenticate {
+        /// The mechanism, in capitals.
+        mechanism: Box<str>,
+        /// The initial response, decoded.
+        initial: Option<Vec<u8>>,
+    },
+    /// A response of the exchange, decoded; answer with `Session::on_auth`.
+    Respond(Vec<u8>),
+    /// Send what is pending, then start TLS; answer with `Session::on_tls`. Input behind it is to be dropped.
+    StartTls,
+    /// A body begins; its bytes follow in the `body` argument of `Session::advance`. Answer with
+    /// `Session::on_body_ready`.
+    BeginBody,
+    /// The body is whole; answer with `Session::on_stored`.
+    Store(Box<Transaction>),
+    /// The transaction is given up; whatever was kept of its body can go. Needs no answer.
+    Forget,
+    /// The message is refused for its bytes or its size, and the client was told so with this reply; whatever was kept of
+    /// its body can go. Needs no answer.
+    Refuse(Reply),
+    /// The same, and the session is over: send what is pending, then close.
+    RefuseAndClose(Reply),
+    /// Send what is pending, then close. Needs no answer.
+    Close,
+}
+
+/// How an exchange of AUTH goes on.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum AuthStep {
+    /// Send this challenge.
+    Challenge(Vec<u8>),
+    /// The client is who it says.
+    Success,
+    /// It is not; the reply says why. Counts towards the session's end.
+    Failure(Reply),
+    /// Not now; the reply is temporary and no failure is counted.
+    Refusal(Reply),
+    /// Not in this session, which ends with the reply.
+    End(Reply),
+}

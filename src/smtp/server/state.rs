@@ -1,0 +1,158 @@
+//! The states of a session; each owns what there is only in it.
+
+use super::request::Transaction;
+use super::settings::Settings;
+
+use crate::smtp::command::Greeting;
+use crate::smtp::data::{BodyFault, Decoder};
+use crate::smtp::reply::Reply;
+
+/// Where a session stands.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Before the banner.
+    Silent,
+    /// Before EHLO.
+    Connected,
+    /// Between transactions.
+    Greeted,
+    /// A challenge was sent.
+    Auth,
+    /// A question is with the owner.
+    Waiting(Waiting),
+    /// MAIL was accepted.
+    Mail(Box<Transaction>),
+    /// Inside DATA.
+    Data(Box<Incoming>),
+    /// Between chunks.
+    Bdat(Box<Incoming>),
+    /// Inside a chunk.
+    Chunk(Box<Chunk>),
+    /// Nothing more is read.
+    Closed,
+}
+
+/// Which answer of the owner is awaited.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    Hello {
+        /// Where a refusal leads back to.
+        before: Box<State>,
+        greeting: Greeting,
+        name: Box<str>,
+    },
+    Sender(Box<Transaction>),
+    Recipient(Box<Transaction>),
+    Auth,
+    Tls,
+    Body(Box<Transaction>, Opening),
+    Store,
+}
+
+/// The command that begins a body.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Opening {
+    Data,
+    Bdat(ChunkSize),
+}
+
+/// What BDAT announces.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ChunkSize {
+    pub(super) len: u64,
+    pub(super) last: bool,
+}
+
+/// A message that is coming in.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pub(super) transaction: Box<Transaction>,
+    decoder: Decoder,
+    /// Bytes of the body so far.
+    size: u64,
+}
+
+/// A chunk that is coming in.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    /// The message that it is a part of, or the reply that follows once the chunk is swallowed.
+    pub(super) message: Result<Box<Incoming>, Reply>,
+    /// Bytes that have not come yet.
+    pub(super) left: u64,
+    pub(super) last: bool,
+}
+
+impl State {
+    /// The transaction, once its reverse-path was accepted and until its body is whole.
+    pub(super) fn transaction(&self) -> Option<&Transaction> {
+        match self {
+            Self::Mail(transaction)
+            | Self::Waiting(Waiting::Recipient(transaction) | Waiting::Body(transaction, _)) => {
+                Some(transaction)
+            }
+            Self::Data(incoming) | Self::Bdat(incoming) => Some(&incoming.transaction),
+            Self::Chunk(chunk) => chunk
+                .message
+                .as_ref()
+                .ok()
+                .map(|incoming| &*incoming.transaction),
+            _ => None,
+        }
+    }
+
+    /// Whether a command that gives up the transaction gives up something that the owner knows of.
+    pub(super) fn has_transaction(&self) -> bool {
+        matches!(self, Self::Mail(_) | Self::Bdat(_))
+    }
+
+    /// Whether a body is coming in.
+    pub(super) fn is_in_body(&self) -> bool {
+        matches!(self, Self::Data(_) | Self::Bdat(_) | Self::Chunk(_))
+    }
+}
+
+impl Incoming {
+    pub(super) fn new(transaction: Box<Transaction>, decoder: Decoder) -> Self {
+        Self {
+            transaction,
+            decoder,
+            size: 0,
+        }
+    }
+
+    /// Takes bytes off the input; says whether the end of the body was among them.
+    pub(super) fn take(&mut self, input: &mut &[u8], body: &mut Vec<u8>) -> bool {
+        let before = body.len();
+        let is_whole = self.decoder.decode(input, body);
+        self.count(body.len().saturating_sub(before));
+        is_whole
+    }
+
+    /// Ends a body whose end is not in its bytes.
+    pub(super) fn finish(&mut self, body: &mut Vec<u8>) {
+        let before = body.len();
+        self.decoder.finish(body);
+        self.count(body.len().saturating_sub(before));
+    }
+
+    fn count(&mut self, len: usize) {
+        self.size = self.size.saturating_add(len as u64);
+    }
+
+    /// Why the message is refused for its bytes or its size.
+    pub(super) fn refusal(&self, settings: &Settings) -> Option<Reply> {
+        match self.decoder.fault() {
+            Some(fault) => Some(Reply::from(fault)),
+            None if self.size > settings.message_bytes_max => Some(Reply::TOO_BIG),
+            None => None,
+        }
+    }
+
+    /// Whether what follows the body may be a part of its text.
+    pub(super) fn may_smuggle(&self) -> bool {
+        matches!(
+            self.decoder.fault(),
+            Some(BodyFault::BareNewline | BodyFault::Nul)
+        )
+    }
+}
