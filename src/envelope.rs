@@ -1,7 +1,12 @@
 //! The envelope of a message (RFC 5321 section 2.3.1) with what DSN (RFC 3461) and SMTPUTF8 (RFC 6531) add to it.
 
+use std::fmt;
+use std::net::IpAddr;
+
 use crate::address::{Mailbox, ReversePath};
 use crate::date::Timestamp;
+use crate::destination::Assigned;
+use crate::queue_id::QueueId;
 
 /// Everything that goes with a message but is not in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -20,8 +25,56 @@ pub struct Envelope {
     pub smtputf8: bool,
     /// When the message was accepted.
     pub arrived: Timestamp,
-    /// Who brought it, for logs and for the queue listing: a login, `uid=1000`, or an address.
-    pub origin: Box<str>,
+    /// Who brought it.
+    pub origin: Origin,
+}
+
+/// Who brought a message. Its text is that of logs, of the queue listing and of the queue.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// A user who logged in, by the login.
+    Login(Box<str>),
+    /// A process of this machine, by its uid.
+    Process(u32),
+    /// An unauthenticated client, by its address.
+    Client(IpAddr),
+    /// This relay: a DSN about this message.
+    Dsn(QueueId),
+    /// This relay: what it tells `admin` of damage in the spool.
+    Damage,
+}
+
+impl Origin {
+    /// Reads what was written. A login has a domain: nobody can choose one that reads as something else.
+    pub fn read(text: &str) -> Self {
+        let known = match text.split_once('=') {
+            Some(("uid", uid)) => uid.parse().ok().map(Self::Process),
+            Some(("notice", id)) => id.parse().ok().map(Self::Dsn),
+            _ if text == "damage" => Some(Self::Damage),
+            _ => text.parse().ok().map(Self::Client),
+        };
+        // What it is written as again is what it was.
+        let known = known.filter(|known| known.to_string() == text);
+        known.unwrap_or_else(|| Self::Login(text.into()))
+    }
+}
+
+impl From<&str> for Origin {
+    fn from(text: &str) -> Self {
+        Self::read(text)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Login(login) => out.write_str(login),
+            Self::Process(uid) => write!(out, "uid={uid}"),
+            Self::Client(address) => address.fmt(out),
+            Self::Dsn(id) => write!(out, "notice={id}"),
+            Self::Damage => out.write_str("damage"),
+        }
+    }
 }
 
 /// One forward-path and what its sender wants to hear of it.
@@ -33,8 +86,8 @@ pub struct Recipient {
     pub notify: Notify,
     /// ORCPT, `addr-type;address` with the address xtext decoded (RFC 3461 section 4.2): printable ASCII or UTF-8.
     pub original: Option<Box<str>>,
-    /// Where it goes, if not by routes and MX: the target of an alias as it is written (chopar-aliases(5)).
-    pub destination: Option<Box<str>>,
+    /// Where it goes, if not by routes and MX: where an alias led when the message was accepted.
+    pub destination: Option<Assigned>,
     /// The reverse-path that goes with it, where the message's own would fail SPF: a rewritten one (SRS).
     pub reverse_path: Option<Box<Mailbox>>,
 }
@@ -49,7 +102,7 @@ impl Recipient {
         size_of::<Self>()
             .saturating_add(of(&self.mailbox))
             .saturating_add(text(&self.original))
-            .saturating_add(text(&self.destination))
+            .saturating_add(self.destination.as_ref().map_or(0, Assigned::memory))
             .saturating_add(path)
     }
 
@@ -132,4 +185,34 @@ pub enum BodyKind {
     SevenBit,
     /// `BODY=8BITMIME`.
     EightBitMime,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_written_as_it_was_read() {
+        for (text, origin) in [
+            ("uid=1000", Origin::Process(1000)),
+            (
+                "192.0.2.1",
+                Origin::Client("192.0.2.1".parse().expect("an address")),
+            ),
+            (
+                "2001:db8::1",
+                Origin::Client("2001:db8::1".parse().expect("an address")),
+            ),
+            ("damage", Origin::Damage),
+            ("ann@example.com", Origin::Login("ann@example.com".into())),
+            // Not as it would be written: nothing is lost of it.
+            ("uid=01000", Origin::Login("uid=01000".into())),
+            ("notice=?", Origin::Login("notice=?".into())),
+        ] {
+            assert_eq!(Origin::read(text), origin);
+            assert_eq!(origin.to_string(), text);
+        }
+        let dsn = Origin::Dsn(QueueId::new(7));
+        assert_eq!(Origin::read(&dsn.to_string()), dsn);
+    }
 }

@@ -91,6 +91,53 @@ fn readme_names_the_package_of_this_version() {
     assert!(read("README.md").contains(&package), "{package}");
 }
 
+/// The states that a diagram names: words that begin with a capital letter and go on with a small one.
+fn states_of_diagram(path: &str) -> BTreeSet<String> {
+    let doc = module_doc(&read(path));
+    let diagram = doc.split("```").nth(1).expect("a diagram").to_owned();
+    let diagram = diagram.strip_prefix("text").expect("text").to_owned();
+    let words = diagram.split(|c: char| !c.is_ascii_alphanumeric());
+    let is_state = |word: &&str| {
+        let mut letters = word.chars();
+        letters.next().is_some_and(|c| c.is_ascii_uppercase())
+            && letters.next().is_some_and(|c| c.is_ascii_lowercase())
+    };
+    words.filter(is_state).map(str::to_owned).collect()
+}
+
+/// The variants of an enum.
+fn variants(path: &str, name: &str) -> BTreeSet<String> {
+    let text = read(path);
+    let (_, body) = text
+        .split_once(&format!("enum {name} {{\n"))
+        .expect("the enum");
+    let (body, _) = body.split_once("\n}").expect("its end");
+    let lines = body.lines().filter_map(|line| line.strip_prefix("    "));
+    let variants = lines.filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()));
+    let names = variants.map(|line| line.split([' ', '(', ',']).next().unwrap_or_default());
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn a_diagram_of_states_names_exactly_the_states() {
+    for (doc, code, name) in [
+        (
+            "src/engine/delivery.rs",
+            "src/engine/delivery/session.rs",
+            "State",
+        ),
+        (
+            "src/engine/server/acceptance.rs",
+            "src/engine/server/acceptance.rs",
+            "Acceptance",
+        ),
+    ] {
+        let states = variants(code, name);
+        assert!(states.len() > 5, "{code}: {states:?}");
+        assert_eq!(states_of_diagram(doc), states, "{doc}");
+    }
+}
+
 #[test]
 fn a_name_that_is_gone_is_found() {
     let text =

@@ -91,7 +91,7 @@ impl World {
         );
         self.pass(Duration::from_secs(40 * 86_400));
         let tables = self.stage.engine.tables();
-        assert_eq!((tables.conduct, tables.greylist), (0, 0));
+        assert_eq!((tables.clients.conduct, tables.clients.greylist), (0, 0));
         (self.history, self.codes)
     }
 

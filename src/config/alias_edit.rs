@@ -5,10 +5,10 @@ use std::fmt;
 use super::aliases::{self, Block, Forms, blocks, local_name};
 use super::error::{ConfigError, Errors};
 use super::names::Names;
-use super::next_hop::Scheme;
 use super::problem::Problem;
 use super::text::outside_quotes;
 use crate::address::{AddressError, Domain, Mailbox, local_key};
+use crate::destination::Scheme;
 
 /// Whose line is changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -28,7 +28,6 @@ mod incoming;
 mod listeners;
 mod names;
 mod network;
-mod next_hop;
 mod problem;
 pub mod quantity;
 mod relaying;
@@ -58,7 +57,6 @@ pub use incoming::{Incoming, Protocol};
 pub use listeners::{Listen, Listeners};
 pub use names::Names;
 pub use network::{Network, Networks};
-pub use next_hop::{Scheme, Via};
 pub use problem::{
     AliasProblem, CertificateProblem, ClientProblem, DkimProblem, NameProblem, Problem,
     RouteProblem, UserProblem, ValueProblem,
@@ -68,7 +66,7 @@ pub use relaying::Trust;
 pub use routes::{Login, Route, RoutePattern};
 pub use served::{DkimKey, Dmarc, MtaSts, Quarantine, Receive, ServedDomain};
 pub use settings::{Bcc, Content, Dns, DnsSource};
-pub use target::{Destination, Target, To, words};
+pub use target::{Target, To};
 pub use users::{SendAs, User};
 
 use crate::address::{Domain, Mailbox};

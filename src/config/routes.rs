@@ -7,11 +7,10 @@ use zeroize::Zeroizing;
 use super::check::Check;
 use super::error::Errors;
 use super::folder::{Folder, keep_secret};
-use super::next_hop::{Scheme, Via, parse_host};
 use super::problem::{Problem, RouteProblem};
-use super::target::Destination;
 use super::text::without_mark;
 use crate::address::Domain;
+use crate::destination::{Destination, Scheme, Via, parse_host};
 
 /// A route; the first whose pattern matches is taken.
 #[derive(Clone, Eq, PartialEq)]

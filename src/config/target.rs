@@ -7,16 +7,11 @@
 //!         / "|" command                      ; the rest of the line
 //! hosts   = host [ ":" port ] *( "/" host [ ":" port ] )
 //! ```
-//!
-//! A [`Destination`] is written into the queue as text, and read back from it: [`Destination::parse`] and its `Display`
-//! belong together.
 
-use std::fmt;
-
-use super::next_hop::{Scheme, Via, parse_host};
 use super::problem::{AliasProblem, NameProblem, Problem};
 use super::text::outside_quotes;
 use crate::address::{AddressError, Domain, Mailbox};
+use crate::destination::{Destination, DestinationError};
 
 /// One target of an alias.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,25 +31,6 @@ pub enum To {
     Mailbox(Mailbox),
     /// The same local part at this domain.
     Domain(Domain),
-}
-
-/// Where a message goes other than by routes and MX.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Destination {
-    /// To these hosts, tried in this order.
-    Hosts(Box<[Via]>),
-    /// To an LMTP server behind a socket of this path.
-    LmtpSocket(Box<str>),
-    /// To an LMTP server behind a port.
-    Lmtp(Box<Via>),
-    /// Into the maildir of this path.
-    Maildir(Box<str>),
-    /// Into a program: its path and its arguments, as they are written.
-    Pipe(Box<str>),
-    /// Into the counts of what others report ([`crate::report`]); what is not a report goes to `admin`.
-    Reports,
-    /// Nowhere.
-    Discard,
 }
 
 impl To {
@@ -84,7 +60,7 @@ impl Target {
             return Err(Problem::Alias(AliasProblem::Target { text }));
         }
         if text.starts_with('|') || text.split_once(':').is_some_and(is_kind) {
-            return Destination::read(text, port).map(Self::Here);
+            return Ok(Self::Here(Destination::read(text, port)?));
         }
         // An address holds no space outside of quotes.
         let space = outside_quotes(text, ' ');
@@ -117,126 +93,13 @@ impl Target {
     }
 }
 
-impl Destination {
-    /// Whether a password would go there in clear: by `smtp` to another machine, or by LMTP.
-    pub(super) fn is_clear(&self) -> bool {
-        match self {
-            Self::Hosts(hosts) => hosts.iter().any(|via| {
-                let here = via.address.is_some_and(|address| address.is_loopback());
-                via.scheme == Scheme::Smtp && !here
-            }),
-            _ => true,
+impl From<DestinationError> for Problem {
+    fn from(error: DestinationError) -> Self {
+        match error {
+            DestinationError::Form(text) => Self::Alias(AliasProblem::Target { text }),
+            DestinationError::Command => Self::Alias(AliasProblem::Command),
         }
     }
-
-    /// Reads what was written.
-    pub fn parse(text: &str) -> Option<Self> {
-        match text.strip_prefix("via ") {
-            Some(hosts) => Self::hosts(hosts, Scheme::Smtp.port()).ok(),
-            None => Self::read(text, Scheme::Smtp.port()).ok(),
-        }
-    }
-
-    fn read(text: &str, port: u16) -> Result<Self, Problem> {
-        let bad = || {
-            Problem::Alias(AliasProblem::Target {
-                text: text.to_owned(),
-            })
-        };
-        if text == "discard:" {
-            return Ok(Self::Discard);
-        }
-        if text == "reports:" {
-            return Ok(Self::Reports);
-        }
-        if let Some(command) = text.strip_prefix('|').map(str::trim) {
-            let known = words(command)
-                .is_some_and(|words| words.first().is_some_and(|path| path.starts_with('/')));
-            return match known {
-                true => Ok(Self::Pipe(command.into())),
-                false => Err(Problem::Alias(AliasProblem::Command)),
-            };
-        }
-        let (kind, place) = text.split_once(':').ok_or_else(bad)?;
-        let path = place.starts_with('/') && !place.contains('\0');
-        match kind {
-            "maildir" if path => Ok(Self::Maildir(place.into())),
-            "lmtp" if path => Ok(Self::LmtpSocket(place.into())),
-            "lmtp" => {
-                let (host, own_port) = parse_host(place).ok_or_else(bad)?;
-                let port = own_port.ok_or_else(bad)?;
-                let via = Via::new(Scheme::Lmtp, host, port).ok_or_else(bad)?;
-                Ok(Self::Lmtp(Box::new(via)))
-            }
-            "via" => Self::hosts(place.trim(), port),
-            _ => Err(bad()),
-        }
-    }
-
-    fn hosts(text: &str, port: u16) -> Result<Self, Problem> {
-        text.split('/')
-            .map(|host| {
-                let (name, own) = parse_host(host.trim())?;
-                Via::new(Scheme::Smtp, name, own.unwrap_or(port))
-            })
-            .collect::<Option<Vec<Via>>>()
-            .filter(|hosts| !hosts.is_empty())
-            .map(|hosts| Self::Hosts(hosts.into()))
-            .ok_or_else(|| {
-                Problem::Alias(AliasProblem::Target {
-                    text: format!("via {text}"),
-                })
-            })
-    }
-}
-
-impl fmt::Display for Destination {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Hosts(hosts) => {
-                for (at, via) in hosts.iter().enumerate() {
-                    out.write_str(if at == 0 { "via " } else { "/" })?;
-                    via.write_host(out)?;
-                }
-                Ok(())
-            }
-            Self::LmtpSocket(path) => write!(out, "lmtp:{path}"),
-            Self::Lmtp(via) => {
-                out.write_str("lmtp:")?;
-                via.write_host(out)
-            }
-            Self::Maildir(path) => write!(out, "maildir:{path}"),
-            Self::Pipe(command) => write!(out, "| {command}"),
-            Self::Reports => out.write_str("reports:"),
-            Self::Discard => out.write_str("discard:"),
-        }
-    }
-}
-
-/// The words of a command: white space divides them, double quotes hold together, and inside of them a backslash takes
-/// the next character as it is. `None` where a quote is not closed. There is no shell, and nothing else is special.
-pub fn words(command: &str) -> Option<Vec<String>> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut chars = command.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' => {
-                let word = word.get_or_insert_default();
-                loop {
-                    match chars.next()? {
-                        '"' => break,
-                        '\\' => word.push(chars.next()?),
-                        c => word.push(c),
-                    }
-                }
-            }
-            c if c.is_whitespace() => words.extend(word.take()),
-            c => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    Some(words)
 }
 
 fn is_kind((kind, _): (&str, &str)) -> bool {
@@ -344,21 +207,5 @@ mod tests {
         ] {
             assert!(target(text).is_err(), "{text}: {:?}", target(text));
         }
-    }
-
-    #[test]
-    fn words_are_split_without_a_shell() {
-        let split = |text| words(text).expect("words");
-        assert_eq!(
-            split("/bin/x  -a\t$HOME;`id`"),
-            ["/bin/x", "-a", "$HOME;`id`"]
-        );
-        assert_eq!(
-            split("/bin/x \"a b\"c \"\" \"\\\"\""),
-            ["/bin/x", "a bc", "", "\""]
-        );
-        assert_eq!(words("/bin/x \"a"), None);
-        assert_eq!(words("/bin/x \"a\\"), None);
-        assert_eq!(split("   "), [""; 0]);
     }
 }

@@ -54,7 +54,6 @@ pub(super) enum Owner {
 pub(super) struct Connections {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    live: usize,
 }
 
 #[derive(Debug)]
@@ -69,23 +68,21 @@ impl Connections {
         Self {
             slots: Vec::with_capacity(connections),
             free: Vec::with_capacity(connections),
-            live: 0,
         }
     }
 
     /// How many ids are in use.
     pub(super) fn len(&self) -> usize {
-        self.live
+        self.slots.len().saturating_sub(self.free.len())
     }
 
     /// Whether none is.
     pub(super) fn is_empty(&self) -> bool {
-        self.live == 0
+        self.len() == 0
     }
 
     /// A new id.
     pub(super) fn reserve(&mut self, owner: Owner) -> ConnId {
-        self.live = self.live.saturating_add(1);
         if let Some(slot) = self.free.pop()
             && let Some(entry) = self.slots.get_mut(slot as usize)
         {
@@ -114,7 +111,6 @@ impl Connections {
             && slot.owner.take().is_some()
         {
             self.free.push(id.slot);
-            self.live = self.live.saturating_sub(1);
         }
     }
 

@@ -45,20 +45,30 @@ pub struct Counters {
     pub slowed: u64,
     /// Questions to the DNS that were not asked, because whoever needed them had its share of questions.
     pub unasked: u64,
-    /// Microseconds that the longest turn of the event loop took by the wall clock, all that is done between two waits for
-    /// the world. Time in which the processor was with other processes is in it.
-    pub longest_turn_us: u64,
+    /// The longest turn of the event loop.
+    #[serde(flatten)]
+    pub longest_turn: LongestTurn,
+}
+
+/// The longest turn of the event loop, all that is done between two waits for the world.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
+pub struct LongestTurn {
+    /// Microseconds that it took by the wall clock. Time in which the processor was with other processes is in it.
+    #[serde(rename = "longest_turn_us")]
+    pub us: u64,
     /// When it began, in seconds since 1970; 0 where there was none.
-    pub longest_turn_at: u64,
+    #[serde(rename = "longest_turn_at")]
+    pub at: u64,
 }
 
 impl Counters {
     /// A turn of the event loop took so long.
     pub(super) fn turn(&mut self, took: Duration, at: Timestamp) {
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        if took > self.longest_turn_us {
-            self.longest_turn_us = took;
-            self.longest_turn_at = at.seconds();
+        if took > self.longest_turn.us {
+            let at = at.seconds();
+            self.longest_turn = LongestTurn { us: took, at };
         }
     }
 }
@@ -89,10 +99,8 @@ pub struct Tables {
     pub questions: usize,
     /// Answers of the DNS that are remembered.
     pub answers: usize,
-    /// DSNs that are being made.
-    pub dsns_at_work: usize,
-    /// DSNs that wait.
-    pub dsns: usize,
+    /// DSNs.
+    pub dsns: DsnTables,
     /// Outcomes that the disk refused.
     pub unrecorded: usize,
     /// Records that are on their way to the disk.
@@ -107,7 +115,23 @@ pub struct Tables {
     pub hooks: usize,
     /// Queued messages.
     pub queued: usize,
-    /// Counts of what clients do.
+    /// What is known of clients.
+    pub clients: ClientTables,
+}
+
+/// DSNs that are not on the disk yet.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct DsnTables {
+    /// Those that are being made.
+    pub at_work: usize,
+    /// Those that wait.
+    pub waiting: usize,
+}
+
+/// What is known of clients.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ClientTables {
+    /// Counts of what they do.
     pub conduct: usize,
     /// What greylisting remembers.
     pub greylist: usize,

@@ -9,7 +9,8 @@ use super::effects::Effects;
 use super::log::{Level, Line};
 use super::note::{MessageOwner, NewRecord, Note};
 use crate::address::ReversePath;
-use crate::envelope::{BodyKind, Envelope, Notify, Recipient};
+use crate::destination::Assigned;
+use crate::envelope::{BodyKind, Envelope, Notify, Origin, Recipient};
 use crate::limits::SET_ASIDE_LINES_MAX;
 use crate::mail::submission::message_id;
 use crate::policy::relay::{self, Client};
@@ -64,7 +65,7 @@ fn tell_admin(cause: &str, lines: &[String], names: Vec<Box<str>>, fx: &mut Effe
         debug_assert_eq!(written, Ok(()), "a String takes everything");
     }
     let recipient = |goal: relay::Goal| Recipient {
-        destination: goal.destination.map(|to| to.to_string().into()),
+        destination: goal.destination.map(Assigned::Known),
         ..Recipient::new(goal.mailbox, Notify::Never, None)
     };
     let size = text.len() as u64;
@@ -78,7 +79,7 @@ fn tell_admin(cause: &str, lines: &[String], names: Vec<Box<str>>, fx: &mut Effe
             body: BodyKind::SevenBit,
             smtputf8: false,
             arrived: fx.now.wall,
-            origin: "damage".into(),
+            origin: Origin::Damage,
         },
         fields: Vec::new(),
         body: Body::Inline(text.into_bytes()),

@@ -1,9 +1,14 @@
 //! Delivery sessions: one client session each, from the look-up of a next hop to QUIT.
 //!
 //! ```text
-//!   Searching --MX, addresses--> Connecting --> Talking --Ready--> Carrying --Done--> Recording --> Carrying …
-//!       ^  next host                 | next address  |                                |  '--> Idle --> QUIT
-//!       '----------------------------'---------------'--------- refused for now ------'
+//!   Searching --address--> Connecting --> Talking --it is ready--> Reading --> Talking --results--> Recording
+//!       ^                      |          ^  |                        ^           |                     |
+//!       |        TLS at once   '-> Handshake <- STARTTLS              |           |                     |
+//!       |                                                             '- the next -- nothing is left ---'
+//!       '---- the next host, with what is left of the message --------------------'---------------------'
+//!
+//!   Talking, Recording --nothing is due--> Idle --a message is due--> Reading
+//!   each of them --QUIT, stop, no host is left--> Gone
 //! ```
 //!
 //! A delivery session sets out without a message and takes the oldest that is due once it got through. Its outcome is
@@ -17,10 +22,15 @@
 mod carry;
 mod dispatch;
 mod hops;
+mod host;
+mod leaving;
+mod load;
+mod meaning;
 pub(super) mod outcome;
 mod queue;
 mod search;
 mod session;
+mod talk;
 mod untried;
 mod waiting;
 

@@ -23,8 +23,10 @@ use super::timers::Timer;
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::auth::dkim::canonical::{BodyHasher, Form};
 use crate::cause::{Cause, Place, Words};
+use crate::date::Timestamp;
+use crate::destination::Assigned;
 use crate::engine::counters::count_up;
-use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Recipient};
+use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Origin, Recipient};
 use crate::limits::{NOTICE_READ_BYTES, NOTICES_AT_WORK_MAX};
 use crate::mail::dsn;
 use crate::mail::header::{Header, HeaderEnd, header_end};
@@ -159,7 +161,8 @@ impl Dsns {
         // The disk may have refused it before, and nothing of it will be written by which to see that it takes records.
         fx.disk_takes_records();
         if let Some(session) = pending.session {
-            fx.note(Note::GoOn { session });
+            let id = pending.record.id;
+            fx.note(Note::GoOn { session, id });
         }
     }
 
@@ -327,44 +330,20 @@ impl Dsns {
         let domain = self.postmaster_domain(to, fx);
         let id = fx.ids.next(fx.now.wall);
         let message = self.compose(&pending, &envelope, to, &domain, &rows, id, original, fx);
-        let recipient = |goal: Goal| Recipient {
-            destination: goal.destination.map(|to| to.to_string().into()),
-            ..Recipient::new(goal.mailbox, Notify::Never, None)
-        };
-        let record = MessageRecord {
-            id,
-            envelope: Envelope {
-                reverse_path: ReversePath::Null,
-                recipients: recipients.into_iter().map(recipient).collect(),
-                envelope_id: None,
-                dsn_return: None,
-                body: if message.eight_bit {
-                    BodyKind::EightBitMime
-                } else {
-                    BodyKind::SevenBit
-                },
-                smtputf8: message.smtputf8,
-                arrived: fx.now.wall,
-                origin: format!("notice={}", pending.record.id).into(),
-            },
-            fields: Vec::new(),
-            body: Body::Inline(message.bytes),
-        };
+        let record = dsn_record(id, pending.record.id, recipients, message, fx.now.wall);
         count_up(&mut fx.counters.dsns, 1);
         let about = rows.iter().filter_map(|row| {
             let recipient = envelope.recipients.get(row.index as usize)?;
             Some(recipient.mailbox.as_str())
         });
+        let action = rows.first().map_or("failed", |row| action_text(row.action));
         fx.log(
             Line::new(Level::Info, "dsn")
                 .with("id", id)
                 .with("about", pending.record.id)
                 .with("to", to)
                 .with("for", addresses(about))
-                .with(
-                    "action",
-                    rows.first().map_or("failed", |row| action_text(row.action)),
-                ),
+                .with("action", action),
         );
         self.sign(number, pending, record, &domain, fx);
     }
@@ -634,6 +613,38 @@ impl Dsns {
             })));
         }
         self.start_next(fx);
+    }
+}
+
+/// The record of a DSN about a message.
+fn dsn_record(
+    id: QueueId,
+    about: QueueId,
+    goals: Vec<Goal>,
+    message: dsn::Message,
+    arrived: Timestamp,
+) -> MessageRecord {
+    let recipient = |goal: Goal| Recipient {
+        destination: goal.destination.map(Assigned::Known),
+        ..Recipient::new(goal.mailbox, Notify::Never, None)
+    };
+    MessageRecord {
+        id,
+        envelope: Envelope {
+            reverse_path: ReversePath::Null,
+            recipients: goals.into_iter().map(recipient).collect(),
+            envelope_id: None,
+            dsn_return: None,
+            body: match message.eight_bit {
+                true => BodyKind::EightBitMime,
+                false => BodyKind::SevenBit,
+            },
+            smtputf8: message.smtputf8,
+            arrived,
+            origin: Origin::Dsn(about),
+        },
+        fields: Vec::new(),
+        body: Body::Inline(message.bytes),
     }
 }
 

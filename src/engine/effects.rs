@@ -66,7 +66,7 @@ pub(super) struct Jobs {
 #[derive(Debug)]
 pub(super) enum JobOwner {
     /// The signatures of a message that is being accepted.
-    Sign { conn: ConnId },
+    Sign { conn: ConnId, id: QueueId },
     /// The signatures of a DSN.
     SignDsn { dsn: u64 },
     /// The signatures that a message came with.
@@ -118,11 +118,12 @@ impl Effects {
     }
 
     /// Gives work to a worker.
-    pub(super) fn work(&mut self, owner: JobOwner, work: Work) {
+    pub(super) fn work(&mut self, owner: JobOwner, work: Work) -> JobId {
         let job = JobId(self.jobs.next);
         self.jobs.next = self.jobs.next.wrapping_add(1);
         self.jobs.owners.insert(job, owner);
         self.act(Action::Work { job, work });
+        job
     }
 
     /// Hands a command to the journal writer.

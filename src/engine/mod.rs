@@ -58,18 +58,18 @@ use crate::config::Config;
 use crate::entropy::Entropy;
 use crate::limits::{LOG_REPEAT_INTERVAL, SESSIONS_MAX_DEFAULT};
 use crate::policy::shares::{Resource, Shares};
-use crate::queue::{IdSource, Index};
+use crate::queue::{Content, IdSource, Index, ReadError};
 use crate::queue_id::QueueId;
 use crate::smtp::reply::Reply;
 use crate::workload::{self, Workload};
 
 use connections::{ConnEvent, Connections, Owner};
 use control::{Control, Stats};
-pub use counters::{Counters, Tables};
+pub use counters::{ClientTables, Counters, DsnTables, LongestTurn, Tables};
 use delivery::Delivery;
 use dsn::Dsns;
 use effects::{Disk, Effects, JobOwner, Jobs, Logging, ROOT};
-use event::{Action, ConnId, Event, Listener, Peer, Reader, Reloaded};
+use event::{Action, ConnId, Event, JobId, Listener, Peer, Reader, Reloaded, WorkResult};
 use following::Following;
 use log::{Level, Line};
 use lookups::Lookups;
@@ -236,14 +236,7 @@ impl Engine {
             Event::TlsReady { conn, session } => self.tell(conn, ConnEvent::TlsReady(session)),
             Event::Kept { conn, bytes } => self.tell(conn, ConnEvent::Kept(bytes)),
             Event::Stored(completion) => self.spool.on_stored(completion, fx),
-            Event::Read { reader, result } => match reader {
-                Reader::Conn(conn) => self.tell(conn, ConnEvent::Read(result)),
-                Reader::Dsn(dsn) => {
-                    self.dsns.on_read(dsn, result, &self.delivery, fx);
-                }
-                Reader::Reroute(id) => self.delivery.reroute_read(id, result, fx),
-                Reader::Untried { id, hop } => self.delivery.waiting_read(id, hop, result, fx),
-            },
+            Event::Read { reader, result } => self.read(reader, result),
             Event::DnsDatagram {
                 socket,
                 from,
@@ -256,19 +249,7 @@ impl Engine {
                     .on_stream_bytes(socket, bytes, now, &mut *fx.entropy);
             }
             Event::DnsFailed { socket } => fx.lookups.on_failed(socket, now, &mut *fx.entropy),
-            Event::Worked { job, result } => match fx.jobs.end(job) {
-                Some(JobOwner::Sign { conn }) => self.server.on_signed(conn, result, fx),
-                Some(JobOwner::SignDsn { dsn }) => {
-                    self.dsns.on_signed(dsn, result, fx);
-                }
-                Some(JobOwner::Verify { conn, id }) => {
-                    self.server.on_verified(conn, id, result, fx);
-                }
-                Some(JobOwner::Password { number }) => {
-                    self.server.password_checked(number, result, fx);
-                }
-                None => {}
-            },
+            Event::Worked { job, result } => self.worked(job, result),
             Event::Reloaded(reloaded) => self.reconfigure(&reloaded),
             Event::ReloadFailed { conn, errors } => {
                 let delivery = &self.delivery;
@@ -286,6 +267,31 @@ impl Engine {
             Event::Certificates(certificates) => fx.observed.certificates(certificates),
             Event::TurnOver(took) => fx.counters.turn(took, fx.now.wall),
             Event::Stop => self.stop(),
+        }
+    }
+
+    /// A part of a queued message was read.
+    fn read(&mut self, reader: Reader, result: Result<Content, ReadError>) {
+        let fx = &mut self.fx;
+        match reader {
+            Reader::Conn(conn) => self.tell(conn, ConnEvent::Read(result)),
+            Reader::Dsn(dsn) => self.dsns.on_read(dsn, result, &self.delivery, fx),
+            Reader::Reroute(id) => self.delivery.reroute_read(id, result, fx),
+            Reader::Untried { id, hop } => self.delivery.waiting_read(id, hop, result, fx),
+        }
+    }
+
+    /// A worker is done.
+    fn worked(&mut self, job: JobId, result: WorkResult) {
+        let fx = &mut self.fx;
+        match fx.jobs.end(job) {
+            Some(JobOwner::Sign { conn, id }) => self.server.on_signed(conn, id, result, fx),
+            Some(JobOwner::SignDsn { dsn }) => self.dsns.on_signed(dsn, result, fx),
+            Some(JobOwner::Verify { conn, id }) => {
+                self.server.on_verified(job, (conn, id), result, fx);
+            }
+            Some(JobOwner::Password { number }) => self.server.password_checked(number, result, fx),
+            None => {}
         }
     }
 
@@ -350,26 +356,29 @@ impl Engine {
             Note::Remove { id, removal } => self.spool.remove(id, removal, fx),
             Note::Stored {
                 conn,
+                id,
                 result,
                 claim,
-            } => self.server.on_stored(conn, result, claim, fx),
+            } => self.server.on_stored(conn, id, result, claim, fx),
             Note::BodyWritten { id, result } => self.server.body_written(id, result, fx),
             Note::Space { free } => self.server.on_space(free, fx),
             Note::Queued(message) => self.delivery.on_queued(*message, fx),
             Note::Recorded { record, session } => {
+                let id = record.id;
                 self.delivery.on_recorded(record, fx);
                 if let Some(session) = session {
-                    self.delivery.go_on(session, fx);
+                    self.delivery.go_on(session, id, fx);
                 }
             }
-            Note::GoOn { session } => self.delivery.go_on(session, fx),
+            Note::GoOn { session, id } => self.delivery.go_on(session, id, fx),
             Note::Done { id, by } => self.delivery.on_done(id, by, fx),
             Note::Marked { id, held } => self.delivery.on_marked(id, held, fx),
             Note::Flush { ids } => self.delivery.on_flush(&ids, fx),
             Note::DiskWorks => self.delivery.on_disk_works(),
             Note::Notify(unrecorded) => self.dsns.notify(unrecorded, fx),
-            Note::Changed { tool, result } => {
-                self.control.on_changed(tool, result, &self.delivery, fx);
+            Note::Changed { tool, id, result } => {
+                self.control
+                    .on_changed(tool, (id, result), &self.delivery, fx);
             }
             Note::Followed { conn, text } => self.control.on_followed(conn, text, fx),
         }
@@ -536,7 +545,7 @@ impl Engine {
     pub fn tables(&self) -> Tables {
         let fx = &self.fx;
         let (questions, answers) = fx.lookups.counts();
-        let (dsns_at_work, dsns) = self.dsns.counts();
+        let (at_work, waiting) = self.dsns.counts();
         let (commits, unrecorded) = self.spool.counts();
         let server = self.server.sizes();
         Tables {
@@ -549,8 +558,7 @@ impl Engine {
             verifications: server.verifications,
             questions,
             answers,
-            dsns_at_work,
-            dsns,
+            dsns: DsnTables { at_work, waiting },
             unrecorded,
             commits,
             spilling: server.spilling,
@@ -558,9 +566,7 @@ impl Engine {
             crowd: server.crowd,
             hooks: server.hooks,
             queued: fx.index.len(),
-            conduct: server.conduct,
-            greylist: server.greylist,
-            returns: server.returns,
+            clients: server.clients,
         }
     }
 

@@ -35,7 +35,8 @@ pub(super) enum Note {
     /// given back.
     Stored {
         conn: ConnId,
-        result: Result<QueueId, Reply>,
+        id: QueueId,
+        result: Result<(), Reply>,
         claim: Option<Claim>,
     },
     /// To the server: so many bytes of the body of a message are on the disk, or all that were on their way are lost.
@@ -54,7 +55,7 @@ pub(super) enum Note {
         session: Option<ConnId>,
     },
     /// To the deliveries: what this session waits for will be on the disk later, or is not owed any more.
-    GoOn { session: ConnId },
+    GoOn { session: ConnId, id: QueueId },
     /// To the deliveries: the record by which a message is done is on the disk; an operator with this uid asked for it.
     Done { id: QueueId, by: Option<u32> },
     /// To the deliveries: a message is held or released.
@@ -70,6 +71,7 @@ pub(super) enum Note {
     /// To the queue tools: a change is on the disk, or was refused.
     Changed {
         tool: ConnId,
+        id: QueueId,
         result: Result<(), JournalError>,
     },
     /// To the queue tools: a line about a message that this one follows.

@@ -7,6 +7,7 @@ mod abuse;
 mod acceptance;
 mod authentication;
 mod blocks;
+mod closing;
 mod crowd;
 mod derivations;
 mod examination;
@@ -22,6 +23,7 @@ mod question;
 mod room;
 mod sasl;
 mod session;
+mod turn;
 mod verdict;
 mod verification;
 

@@ -219,14 +219,14 @@ impl Spool {
             Some(Committing::Mark { id, held, tool }) => {
                 fx.note(Note::Marked { id, held });
                 let result = Ok(());
-                fx.note(Note::Changed { tool, result });
+                fx.note(Note::Changed { tool, id, result });
             }
             Some(Committing::Done { id, removal }) => {
                 let by = removal.map(|removal| removal.uid);
                 fx.note(Note::Done { id, by });
                 if let Some(Removal { tool, .. }) = removal {
                     let result = Ok(());
-                    fx.note(Note::Changed { tool, result });
+                    fx.note(Note::Changed { tool, id, result });
                 }
             }
             Some(Committing::Moved { id }) => {
@@ -247,6 +247,7 @@ impl Spool {
                     let result = Err(refusal(error));
                     fx.note(Note::Stored {
                         conn,
+                        id: message.id,
                         result,
                         claim,
                     });
@@ -262,14 +263,14 @@ impl Spool {
                 self.keep(Refused::Told(record), session, fx);
             }
             Some(
-                Committing::Mark { tool, .. }
+                Committing::Mark { tool, id, .. }
                 | Committing::Done {
                     removal: Some(Removal { tool, .. }),
-                    ..
+                    id,
                 },
             ) => {
                 let result = Err(error);
-                fx.note(Note::Changed { tool, result });
+                fx.note(Note::Changed { tool, id, result });
             }
             Some(Committing::Done { removal: None, .. } | Committing::Moved { .. }) | None => {}
         }
@@ -305,23 +306,7 @@ impl Spool {
             *free = free.map(|free| free.saturating_sub(size));
             fx.size_pools();
         }
-        count_up(&mut fx.counters.accepted, 1);
-        fx.log(
-            Line::new(Level::Info, "queued")
-                .with("id", id)
-                .with("from", format_args!("<{}>", envelope.reverse_path))
-                .with(
-                    "to",
-                    addresses(envelope.recipients.iter().map(|one| one.mailbox.as_str())),
-                )
-                .with_some("orig_to", originals(&envelope))
-                .with("rcpts", envelope.recipients.len())
-                .with("size", size)
-                .with("origin", &envelope.origin),
-        );
-        let forwards = envelope.recipients.iter();
-        let forwards = forwards.filter(|recipient| recipient.reverse_path.is_some());
-        count_up(&mut fx.counters.forwarded, forwards.count() as u64);
+        note_queued(id, size, &envelope, fx);
         fx.note(Note::Queued(Box::new(NewMessage {
             id,
             size,
@@ -331,7 +316,8 @@ impl Spool {
         match after {
             After::Tell(conn) => fx.note(Note::Stored {
                 conn,
-                result: Ok(id),
+                id,
+                result: Ok(()),
                 claim: None,
             }),
             After::Told(names) if names.is_empty() => {}
@@ -380,11 +366,12 @@ impl Spool {
     /// Keeps what the disk refused for another try. The session that waits goes home: nothing more is sent.
     fn keep(&mut self, what: Refused, session: Option<ConnId>, fx: &mut Effects) {
         fx.disk.is_stuck = true;
+        let id = what.id();
         self.refused.push(what);
         fx.timers
             .set(fx.now.instant.after(RECORD_AGAIN), Timer::Record);
         if let Some(session) = session {
-            fx.note(Note::GoOn { session });
+            fx.note(Note::GoOn { session, id });
         }
     }
 
@@ -397,6 +384,25 @@ impl Spool {
             }
         }
     }
+}
+
+/// Counts and logs a message that is in the queue.
+fn note_queued(id: QueueId, size: u64, envelope: &Envelope, fx: &mut Effects) {
+    count_up(&mut fx.counters.accepted, 1);
+    let to = envelope.recipients.iter().map(|one| one.mailbox.as_str());
+    fx.log(
+        Line::new(Level::Info, "queued")
+            .with("id", id)
+            .with("from", format_args!("<{}>", envelope.reverse_path))
+            .with("to", addresses(to))
+            .with_some("orig_to", originals(envelope))
+            .with("rcpts", envelope.recipients.len())
+            .with("size", size)
+            .with("origin", &envelope.origin),
+    );
+    let forwards = envelope.recipients.iter();
+    let forwards = forwards.filter(|recipient| recipient.reverse_path.is_some());
+    count_up(&mut fx.counters.forwarded, forwards.count() as u64);
 }
 
 /// What follows once a message is on the disk.

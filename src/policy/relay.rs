@@ -11,7 +11,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::address::{Domain, Mailbox, ReversePath};
-use crate::config::{Alias, Config, Destination, ServedDomain, Target};
+use crate::config::{Alias, Config, ServedDomain, Target};
+use crate::destination::Destination;
 use crate::limits::{ALIAS_DEPTH_MAX, ALIAS_TARGETS_MAX};
 use crate::smtp::command::ForwardPath;
 use crate::workload::{Unit, count};

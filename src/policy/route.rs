@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::address::{Domain, Mailbox};
-use crate::config::{Config, Destination};
+use crate::config::Config;
+use crate::destination::{Assigned, Destination};
 use crate::envelope::{Envelope, Recipient};
 use crate::escape::Escaped;
 
@@ -37,9 +38,10 @@ impl fmt::Display for NextHop {
 
 /// The next hop of a recipient of a message.
 pub fn hop_of(config: &Config, envelope: &Envelope, recipient: &Recipient) -> NextHop {
-    if let Some(text) = &recipient.destination {
-        return Destination::parse(text)
-            .map_or_else(|| NextHop::Unreadable(text.clone()), NextHop::Alias);
+    match &recipient.destination {
+        Some(Assigned::Known(destination)) => return NextHop::Alias(destination.clone()),
+        Some(Assigned::Unreadable(text)) => return NextHop::Unreadable(text.clone()),
+        None => {}
     }
     let from = match &recipient.reverse_path {
         Some(mailbox) => Some(mailbox.as_ref()),
@@ -91,7 +93,7 @@ mod tests {
         use crate::envelope::{BodyKind, Notify};
         let mailbox = Mailbox::parse("ann@example.com").expect("a mailbox");
         let mut recipient = Recipient::new(mailbox, Notify::Default, None);
-        recipient.destination = Some("carrier-pigeon:loft 7".into());
+        recipient.destination = Some(Assigned::read("carrier-pigeon:loft 7"));
         let envelope = Envelope {
             reverse_path: ReversePath::Null,
             recipients: vec![recipient.clone()],

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use crate::address::{Mailbox, ReversePath};
 use crate::cause::{Cause, Place, Words};
 use crate::date::Timestamp;
-use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Recipient};
+use crate::destination::Assigned;
+use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Origin, Recipient};
 use crate::limits::{ENVELOPE_RECIPIENTS_MAX, REPLY_TEXT_CHARS_MAX};
 use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
@@ -28,7 +29,7 @@ pub(super) fn put_envelope(envelope: &Envelope, out: &mut Vec<u8>) {
         Some(DsnReturn::Headers) => 2,
     });
     put_optional_text(envelope.envelope_id.as_deref(), out);
-    put_text(&envelope.origin, out);
+    put_text(&envelope.origin.to_string(), out);
     put_text(envelope.reverse_path.as_str(), out);
     put_count(envelope.recipients.len(), out);
     for recipient in &envelope.recipients {
@@ -50,7 +51,8 @@ pub(super) fn put_envelope(envelope: &Envelope, out: &mut Vec<u8>) {
         |recipient: &Recipient| recipient.destination.is_none() && recipient.reverse_path.is_none();
     if !envelope.recipients.iter().all(plain) {
         for recipient in &envelope.recipients {
-            put_optional_text(recipient.destination.as_deref(), out);
+            let destination = recipient.destination.as_ref().map(Assigned::to_string);
+            put_optional_text(destination.as_deref(), out);
             let path = recipient.reverse_path.as_deref();
             put_optional_text(path.map(Mailbox::as_str), out);
         }
@@ -73,7 +75,7 @@ pub(super) fn envelope(bytes: &[u8]) -> Option<Envelope> {
         _ => return None,
     };
     let envelope_id = input.optional_text()?.map(Box::from);
-    let origin = input.text()?.into();
+    let origin = Origin::read(input.text()?);
     let reverse_path = ReversePath::parse(input.text()?).ok()?;
     let count = input.count(RECIPIENT_BYTES_MIN)?;
     let mut recipients = Vec::with_capacity(count);
@@ -85,7 +87,7 @@ pub(super) fn envelope(bytes: &[u8]) -> Option<Envelope> {
     }
     if input.end().is_none() {
         for recipient in &mut recipients {
-            recipient.destination = input.optional_text()?.map(Box::from);
+            recipient.destination = input.optional_text()?.map(Assigned::read);
             recipient.reverse_path = match input.optional_text()? {
                 Some(text) => Some(Box::new(Mailbox::parse(text).ok()?)),
                 None => None,
@@ -388,11 +390,16 @@ mod tests {
         let mailbox =
             || "[a-z]{1,9}@[a-z]{1,9}".prop_map(|text| Mailbox::parse(&text).expect("a mailbox"));
         let original = proptest::option::of(any_text());
-        let destination = proptest::option::weighted(0.1, any_text());
+        let destination = prop_oneof![
+            any_text(),
+            "(maildir:|lmtp:|[|] )/[a-z]{1,5}",
+            Just("discard:".to_owned())
+        ];
+        let destination = proptest::option::weighted(0.1, destination);
         let reverse_path = proptest::option::weighted(0.1, mailbox());
         (mailbox(), any_notify(), original, destination, reverse_path).prop_map(
             |(mailbox, notify, original, destination, reverse_path)| Recipient {
-                destination: destination.map(Into::into),
+                destination: destination.map(|text| Assigned::read(&text)),
                 reverse_path: reverse_path.map(Box::new),
                 ..Recipient::new(mailbox, notify, original.map(Into::into))
             },
@@ -439,7 +446,7 @@ mod tests {
         fn envelopes_round_trip(
             recipients in proptest::collection::vec(any_recipient(), 0..9),
             envelope_id in proptest::option::of(any_text()),
-            origin in any_text(),
+            origin in prop_oneof![any_text(), "(uid=|notice=)?[0-9]{1,13}", "192[.]0[.]2[.][0-9]{1,3}"],
             (null, eight, smtputf8) in any::<(bool, bool, bool)>(),
             dsn_return in proptest::option::of(any::<bool>()),
             arrived in any::<u64>(),
@@ -454,7 +461,7 @@ mod tests {
                 body: if eight { BodyKind::EightBitMime } else { BodyKind::SevenBit },
                 smtputf8,
                 arrived: Timestamp::from_seconds(arrived),
-                origin: origin.into(),
+                origin: origin.as_str().into(),
             };
             let mut bytes = Vec::new();
             put_envelope(&original, &mut bytes);

@@ -41,7 +41,7 @@ use super::record::{Body, OutcomeRecord, Record};
 use super::recovery::{OpenError, OpenReport, Recovered, put_told, recover};
 use crate::limits::{ENVELOPE_RECIPIENTS_MAX, SEGMENT_BYTES};
 use crate::queue_id::QueueId;
-use state::{Effect, Live, Pending, Retirement, Space, Standing, Tip};
+use state::{Effect, Extent, Live, Pending, Retirement, Space, Standing, Tip};
 
 pub use command::{Command, Completion, JournalError, Ticket};
 pub use state::Journal;
@@ -88,9 +88,11 @@ impl<D: Disk> Journal<D> {
             failures: 0,
             displaced: false,
             space: Space::default(),
-            first: found.first,
-            top: found.top,
-            gap: !report.missing.is_empty(),
+            extent: Extent {
+                first: found.first,
+                top: found.top,
+                gap: !report.missing.is_empty(),
+            },
             bodies_removed: true,
             tip: match found.tip {
                 Some(_) => Tip::Usable,

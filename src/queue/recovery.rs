@@ -59,19 +59,7 @@ pub(super) fn recover<D: Disk>(
     disk: &mut D,
     sink: &mut dyn FnMut(Recovered),
 ) -> Result<(Found, OpenReport), OpenError> {
-    let mut scan = Scan {
-        disk,
-        report: OpenReport::default(),
-        messages: HashMap::new(),
-        done: HashSet::new(),
-        highest: QueueId::new(0),
-        window: Window::default(),
-        holes: Vec::new(),
-        first: None,
-        kept: BTreeSet::new(),
-        is_damaged_unsynced: false,
-        ids: None,
-    };
+    let mut scan = Scan::of(disk);
     let (numbers, is_noted) = scan.list_segments()?;
     scan.report.tip = scan.read_tip(is_noted)?;
     let fronts = scan.read_seals(&numbers)?;
@@ -99,32 +87,59 @@ pub(super) fn recover<D: Disk>(
         scan.highest = scan.ids.map_or(scan.highest, |ids| ids.max(scan.highest));
     }
     scan.report.highest = (scan.highest != QueueId::new(0)).then_some(scan.highest);
-    let tip = match scan.report.tip {
-        TipState::Known(number) => Some(number),
-        TipState::Absent | TipState::Damaged => None,
-    };
-    // What does not belong to the chain takes no numbers from it.
-    let top = segments.keys().next_back().copied().max(tip).unwrap_or(0);
-    // What is missing may be older than all that is there.
-    let oldest = match scan.report.missing.is_empty() {
-        true => segments.keys().next().copied(),
-        false => Some(0),
-    };
-    let found = Found {
-        live,
-        segments,
-        highest: scan.highest,
-        holes: scan.holes,
-        first: scan.first.or(oldest).unwrap_or(top.saturating_add(1)),
-        top,
-        tip,
-        kept: scan.kept,
-        told,
-    };
-    Ok((found, scan.report))
+    Ok(scan.found(live, segments, told))
 }
 
-impl<D: Disk> Scan<'_, D> {
+impl<'d, D: Disk> Scan<'d, D> {
+    /// One that has seen nothing yet.
+    fn of(disk: &'d mut D) -> Self {
+        Self {
+            disk,
+            report: OpenReport::default(),
+            messages: HashMap::new(),
+            done: HashSet::new(),
+            highest: QueueId::new(0),
+            window: Window::default(),
+            holes: Vec::new(),
+            first: None,
+            kept: BTreeSet::new(),
+            is_damaged_unsynced: false,
+            ids: None,
+        }
+    }
+
+    /// What the journal goes on from, and what is reported.
+    fn found(
+        self,
+        live: HashMap<QueueId, (Location, bool)>,
+        segments: BTreeMap<u32, u64>,
+        told: BTreeSet<Box<str>>,
+    ) -> (Found, OpenReport) {
+        let tip = match self.report.tip {
+            TipState::Known(number) => Some(number),
+            TipState::Absent | TipState::Damaged => None,
+        };
+        // What does not belong to the chain takes no numbers from it.
+        let top = segments.keys().next_back().copied().max(tip).unwrap_or(0);
+        // What is missing may be older than all that is there.
+        let oldest = match self.report.missing.is_empty() {
+            true => segments.keys().next().copied(),
+            false => Some(0),
+        };
+        let found = Found {
+            live,
+            segments,
+            highest: self.highest,
+            holes: self.holes,
+            first: self.first.or(oldest).unwrap_or(top.saturating_add(1)),
+            top,
+            tip,
+            kept: self.kept,
+            told,
+        };
+        (found, self.report)
+    }
+
     /// Tells the sink every message that is whole.
     fn emit(
         &mut self,

@@ -164,8 +164,9 @@ fn what_goes_to_hosts_that_an_alias_names_is_sealed_and_keeps_its_sender_where_i
     let record = world.queued.pop().expect("a message");
     assert!(divide(&record.fields).0.has("ARC-Seal"));
     assert_eq!(record.envelope.recipients[0].reverse_path, None);
+    let way = record.envelope.recipients[0].destination.as_ref();
     assert_eq!(
-        record.envelope.recipients[0].destination.as_deref(),
+        way.map(ToString::to_string).as_deref(),
         Some("via mx1.us.example:25")
     );
 }
@@ -181,7 +182,7 @@ fn each_way_that_an_alias_leads_is_gone() {
     );
     let recipients = &world.queued[0].envelope.recipients;
     let ways: Vec<_> = (recipients.iter())
-        .filter_map(|one| one.destination.as_deref())
+        .filter_map(|one| Some(one.destination.as_ref()?.to_string()))
         .collect();
     assert_eq!(
         ways,

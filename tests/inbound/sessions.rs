@@ -646,7 +646,7 @@ fn a_message_that_is_removed_while_its_dsn_is_made_holds_up_no_other() {
     assert_eq!(desk.logged(dropped), NOTICES_AT_WORK_MAX, "{:#?}", desk.log);
     assert_eq!(desk.logged("event=dsn "), 1, "{:#?}", desk.log);
     let tables = desk.stage.engine.tables();
-    assert_eq!((tables.dsns_at_work, tables.dsns), (0, 0));
+    assert_eq!((tables.dsns.at_work, tables.dsns.waiting), (0, 0));
 }
 
 #[test]
@@ -759,7 +759,7 @@ fn a_message_that_is_removed_while_the_disk_refuses_its_dsn_does_not_stop_the_de
 #[test]
 fn the_longest_turn_stays_with_the_time_when_it_began() {
     let mut engine = Desk::new(&[]).stage.engine;
-    assert_eq!(engine.counters().longest_turn_us, 0);
+    assert_eq!(engine.counters().longest_turn.us, 0);
     for (second, took) in [(1, 300), (2, 700), (3, 700), (4, 20)] {
         let now = Now {
             instant: Instant::from_millis(second * 1_000),
@@ -769,7 +769,7 @@ fn the_longest_turn_stays_with_the_time_when_it_began() {
     }
     let stats = engine.stats();
     assert_eq!(
-        (stats.total.longest_turn_us, stats.total.longest_turn_at),
+        (stats.total.longest_turn.us, stats.total.longest_turn.at),
         (700, 2)
     );
 }

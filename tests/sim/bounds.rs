@@ -1,7 +1,7 @@
 //! The ceilings of the engine's tables, looked at after every turn.
 
 use chopar::config::Config;
-use chopar::engine::{Engine, Tables};
+use chopar::engine::{DsnTables, Engine, Tables};
 use chopar::limits::{
     ABUSE_TABLE_ENTRIES_MAX, DNS_CACHE_ENTRIES_MAX, DNS_QUESTIONS_MAX, GREYLIST_ENTRIES_MAX,
     HOOKS_MAX, HOOKS_WAITING_MAX, NOTICES_AT_WORK_MAX, RETURN_TABLE_ENTRIES_MAX,
@@ -56,7 +56,6 @@ impl Ceilings {
             verifications,
             questions,
             answers,
-            dsns_at_work,
             dsns,
             unrecorded,
             commits,
@@ -65,9 +64,7 @@ impl Ceilings {
             crowd,
             hooks,
             queued,
-            conduct,
-            greylist,
-            returns,
+            clients,
         } = *tables;
         let recipients = queued * self.recipients;
         // Each client may have a question to the hook.
@@ -82,9 +79,9 @@ impl Ceilings {
             ("timers", timers, 2 * owners + TIMERS_SPARE_MAX),
             ("questions", questions, DNS_QUESTIONS_MAX),
             ("answers", answers, DNS_CACHE_ENTRIES_MAX),
-            ("DSNs at work", dsns_at_work, NOTICES_AT_WORK_MAX),
+            ("DSNs at work", dsns.at_work, NOTICES_AT_WORK_MAX),
             // Each recipient fails once, each message is late once.
-            ("DSNs", dsns, recipients + queued),
+            ("DSNs", dsns.waiting, recipients + queued),
             ("unrecorded outcomes", unrecorded, recipients + queued),
             // A message that comes, its outcomes, its end, a copy of it.
             (
@@ -103,9 +100,17 @@ impl Ceilings {
                 hooks,
                 self.clients.min(HOOKS_MAX + HOOKS_WAITING_MAX),
             ),
-            ("counts of strangers", conduct, ABUSE_TABLE_ENTRIES_MAX),
-            ("greylisted", greylist, GREYLIST_ENTRIES_MAX),
-            ("return addresses", returns, RETURN_TABLE_ENTRIES_MAX),
+            (
+                "counts of strangers",
+                clients.conduct,
+                ABUSE_TABLE_ENTRIES_MAX,
+            ),
+            ("greylisted", clients.greylist, GREYLIST_ENTRIES_MAX),
+            (
+                "return addresses",
+                clients.returns,
+                RETURN_TABLE_ENTRIES_MAX,
+            ),
         ];
         for (name, size, ceiling) in ceilings {
             rule(size <= ceiling, Rule::Bounds, || {
@@ -169,7 +174,10 @@ mod tests {
                 ..fine
             },
             Tables {
-                dsns_at_work: NOTICES_AT_WORK_MAX + 1,
+                dsns: DsnTables {
+                    at_work: NOTICES_AT_WORK_MAX + 1,
+                    waiting: 0,
+                },
                 ..fine
             },
             Tables {

@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use chopar::date::Timestamp;
+use chopar::destination::{Assigned, Destination};
 use chopar::engine::event::ConnId;
-use chopar::envelope::{Notify, Recipient};
+use chopar::envelope::{Notify, Origin, Recipient};
 use chopar::queue::{MessageRecord, Outcome, Recovered};
 use chopar::queue_id::QueueId;
 
@@ -247,21 +248,20 @@ impl Ledger {
                 .reverse_path_for(recipient)
                 .as_str()
                 .to_owned(),
-            discarded: recipient.destination.as_deref() == Some("discard:"),
+            discarded: recipient.destination == Some(Assigned::Known(Destination::Discard)),
             closed: false,
             copies: 0,
             last: None,
         };
         let recipients: Vec<Addressee> = record.envelope.recipients.iter().map(addressee).collect();
         // The drop folder's own DSNs come as other mail of programs does.
-        let is_return = record.envelope.origin.starts_with("uid=") && is_dsn(text);
+        let is_return = matches!(record.envelope.origin, Origin::Process(_)) && is_dsn(text);
         let telling = match is_return {
             true => Telling::All,
             false => self.telling(record)?,
         };
-        let about = match record.envelope.origin.strip_prefix("notice=") {
-            Some(about) => {
-                let about = about.parse().expect("an id");
+        let about = match record.envelope.origin {
+            Origin::Dsn(about) => {
                 let notice = letters::read_notice(about, text, at_ms);
                 let warned = self.mails.get(&about).is_some_and(|mail| mail.warned);
                 check(
@@ -271,11 +271,11 @@ impl Ledger {
                 )?;
                 About::Notice(notice)
             }
-            None if is_return => {
+            _ if is_return => {
                 let nothing = QueueId::new(0);
                 About::Notice(letters::read_notice(nothing, text, at_ms))
             }
-            None => {
+            _ => {
                 let at = record.envelope.arrived;
                 About::Letter(self.match_letter(id, text, &recipients, at)?)
             }
@@ -299,7 +299,7 @@ impl Ledger {
             let mut recipients = record.envelope.recipients.iter();
             recipients.any(|recipient: &Recipient| recipient.notify == notify)
         };
-        let is_notice = record.envelope.origin.starts_with("notice=");
+        let is_notice = matches!(record.envelope.origin, Origin::Dsn(_));
         if !is_notice && has(Notify::Once) {
             let fields = String::from_utf8_lossy(&record.fields);
             let open = fields.contains("\tspf=") && !fields.contains("\tspf=pass\r\n");

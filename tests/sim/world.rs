@@ -580,8 +580,9 @@ impl World {
             format!("all is over, and {load:?} bytes and sessions are left")
         }));
         let tables = self.engine.tables();
-        let left = (tables.dsns, tables.dsns_at_work, tables.commits);
-        hold(check(left == (0, 0, 0), Rule::Bounds, || {
+        let dsns = tables.dsns.waiting + tables.dsns.at_work;
+        let left = (dsns, tables.commits);
+        hold(check(left == (0, 0), Rule::Bounds, || {
             format!("all is over, and {left:?} DSNs and commits are left")
         }));
         self.judge_drop();

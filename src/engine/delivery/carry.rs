@@ -1,13 +1,13 @@
 //! Carrying a message: which is next, what is read of it, what is sent.
 
-use std::collections::BTreeMap;
+use std::mem;
 
-use super::session::{BLOCK_BYTES, Delivery, DeliverySession, Heard, Load, Stage};
-use crate::address::ReversePath;
+use super::load::{Heard, Load};
+use super::session::{Delivery, DeliverySession, Link, State};
 use crate::cause::Words;
 use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Reader};
-use crate::engine::log::{Level, Line, Named};
+use crate::engine::log::{Level, Line};
 use crate::envelope::Envelope;
 use crate::limits::{
     CLIENT_IDLE_TIMEOUT, CLIENT_MESSAGES_MAX, DELIVERY_SESSION_TIMEOUT, DELIVERY_TURN,
@@ -16,7 +16,7 @@ use crate::limits::{
 use crate::policy::shares::Resource;
 use crate::queue::{Content, Part, Phase, ReadError};
 use crate::queue_id::QueueId;
-use crate::smtp::client::{About, Fate, Mail, Rcpt, Session};
+use crate::smtp::client::{About, Fate};
 use crate::status::EnhancedCode;
 
 impl Delivery {
@@ -27,7 +27,8 @@ impl Delivery {
         mut delivery: Box<DeliverySession>,
         fx: &mut Effects,
     ) {
-        let sent = delivery.session.as_ref().map_or(0, Session::messages);
+        let link = delivery.state.link();
+        let sent = link.map_or(0, |link| link.session.messages());
         let old = fx.now.instant.since(delivery.pace.began) > DELIVERY_SESSION_TIMEOUT;
         let enough = sent >= CLIENT_MESSAGES_MAX
             || old
@@ -53,30 +54,16 @@ impl Delivery {
                     state.phase = Phase::InFlight;
                 }
             }
-            delivery.load = Some(Box::new(Load {
-                id,
-                location: entry.location,
-                size: entry.size,
-                indices: indices
-                    .into_iter()
-                    .filter_map(|at| u32::try_from(at).ok())
-                    .collect(),
-                fields: Vec::new(),
-                body: None,
-                sent: 0,
-                sum: crc32fast::Hasher::new(),
-                reading: true,
-                dsn: Vec::new(),
-                names: BTreeMap::new(),
-                earlier: BTreeMap::new(),
-                arrived: entry.arrived,
-                since: entry.since,
-            }));
+            delivery.carry(Load::new(id, entry, &indices));
             delivery.begins_attempt(fx.now);
             return self.read_message(conn, delivery, fx);
         }
-        delivery.stage = Stage::Idle;
-        delivery.pace.deadline = Some(fx.now.instant.after(CLIENT_IDLE_TIMEOUT));
+        let (link, _) = delivery.state.end();
+        let Some(link) = link else {
+            return self.end_session(conn, delivery, fx);
+        };
+        let until = fx.now.instant.after(CLIENT_IDLE_TIMEOUT);
+        delivery.state = State::Idle { link, until };
         self.hops.add_idle(delivery.hop, conn);
         self.put_back(conn, delivery, fx);
     }
@@ -101,22 +88,16 @@ impl Delivery {
         mut delivery: Box<DeliverySession>,
         fx: &mut Effects,
     ) {
-        let known = delivery.load.as_ref().and_then(|load| {
+        let known = delivery.state.load().and_then(|load| {
             let entry = fx.index.get(load.id)?;
             (!entry.held).then_some((load.id, entry.location, entry.size))
         });
         let Some((id, location, size)) = known else {
             return self.take_other_message(conn, delivery, fx);
         };
-        if let Some(load) = delivery.load.as_mut() {
-            load.location = location;
-            load.reading = true;
-            load.sent = 0;
-            load.sum = crc32fast::Hasher::new();
-            load.body = None;
+        if let Some(load) = delivery.state.load_mut() {
+            load.begin(location);
         }
-        delivery.stage = Stage::Reading;
-        delivery.pace.deadline = None;
         // What is short is read whole, and goes out with its dot in one write.
         let short = !location.body_is_file() && size <= u64::from(BLOCK_BYTES);
         let part = if short { Part::Whole } else { Part::Head };
@@ -136,12 +117,11 @@ impl Delivery {
         mut delivery: Box<DeliverySession>,
         fx: &mut Effects,
     ) {
-        let kept = delivery.load.as_ref().map(|load| load.id);
+        let kept = delivery.state.load().map(|load| load.id);
         match kept.filter(|id| fx.index.get(*id).is_some()) {
             Some(_) => self.defer_message(&mut delivery, fx),
-            None => delivery.load = None,
+            None => drop(delivery.state.take_load()),
         }
-        delivery.stage = Stage::Talking;
         self.take_next_message(conn, delivery, fx);
     }
 
@@ -165,112 +145,88 @@ impl Delivery {
         result: Result<Content, ReadError>,
         fx: &mut Effects,
     ) {
-        let mut out = Vec::new();
-        let id = delivery.load.as_ref().map(|load| load.id);
+        // Whatever else it was read for was left meanwhile.
+        let asked = match &delivery.state {
+            State::Reading { load, .. } => Some(load.id),
+            State::Talking {
+                load: Some(load), ..
+            } => load.reading.then_some(load.id),
+            State::Searching { .. }
+            | State::Connecting { .. }
+            | State::Handshake { .. }
+            | State::Talking { load: None, .. }
+            | State::Recording { .. }
+            | State::Idle { .. }
+            | State::Gone => None,
+        };
+        let Some(id) = asked else {
+            return self.put_back(conn, delivery, fx);
+        };
         let begins = !matches!(result, Ok(Content::Body { .. }));
-        if begins && id.is_some_and(|id| !self.is_wanted(id, fx)) && result.is_ok() {
+        if begins && !self.is_wanted(id, fx) && result.is_ok() {
             return self.take_other_message(conn, delivery, fx);
         }
-        if id.is_some_and(|id| fx.index.get(id).is_none()) {
+        if fx.index.get(id).is_none() {
             // It was taken out of the queue: it gets no dot.
-            delivery.load = None;
+            delivery.state.end();
             fx.actions.push_back(Action::Abort { conn });
             return self.end_session(conn, delivery, fx);
         }
-        match result {
+        let mut out = Vec::new();
+        let read = match result {
             Ok(Content::Head { envelope, fields }) => {
-                self.begin_transaction(&mut delivery, &envelope, fields, None, &mut out, fx)
+                self.begin_transaction(&mut delivery, &envelope, (fields, None), &mut out, fx);
+                Ok(())
             }
             Ok(Content::Whole {
                 envelope,
                 fields,
                 body,
             }) => {
-                self.begin_transaction(&mut delivery, &envelope, fields, Some(body), &mut out, fx);
+                let content = (fields, Some(body));
+                self.begin_transaction(&mut delivery, &envelope, content, &mut out, fx);
+                Ok(())
             }
-            Ok(Content::Body { bytes, crc32 }) => {
-                let Some(load) = delivery.load.as_mut() else {
-                    return self.put_back(conn, delivery, fx);
-                };
-                load.reading = false;
-                load.sent = load.sent.saturating_add(bytes.len() as u64);
-                load.sum.update(&bytes);
-                let last = load.sent >= load.size || bytes.is_empty();
-                // What has changed on the disk is never given a dot.
-                if last && load.sum.clone().finalize() != crc32 {
-                    return self.on_unreadable(conn, delivery, ReadError::Damaged, fx);
-                }
-                if let Some(session) = delivery.session.as_mut() {
-                    session.on_body(&bytes, &mut out);
-                    // The dot goes with the last block: one segment, no wait for an acknowledgement.
-                    if last {
-                        session.on_body_end(&mut out);
-                    }
-                }
-            }
-            Err(error) => return self.on_unreadable(conn, delivery, error, fx),
+            Ok(Content::Body { bytes, crc32 }) => match &mut delivery.state {
+                State::Talking {
+                    link,
+                    load: Some(load),
+                } => send_block(link, load, &bytes, crc32, &mut out),
+                _ => Ok(()),
+            },
+            Err(error) => Err(error),
+        };
+        match read {
+            Ok(()) => self.serve_requests(conn, delivery, out, fx),
+            Err(error) => self.on_unreadable(conn, delivery, error, fx),
         }
-        self.serve_requests(conn, delivery, out, fx);
     }
 
-    pub(super) fn begin_transaction(
+    /// Offers a message whose envelope was read: its fields, and its body where that is short.
+    fn begin_transaction(
         &mut self,
         delivery: &mut DeliverySession,
         envelope: &Envelope,
-        fields: Vec<u8>,
-        body: Option<Vec<u8>>,
+        (fields, body): (Vec<u8>, Option<Vec<u8>>),
         out: &mut Vec<u8>,
         fx: &mut Effects,
     ) {
-        let (Some(load), Some(session)) = (delivery.load.as_mut(), delivery.session.as_mut())
-        else {
-            return;
+        let (mut link, mut load) = match mem::take(&mut delivery.state) {
+            State::Reading { link, load } => (link, load),
+            other => {
+                delivery.state = other;
+                return;
+            }
         };
         load.reading = false;
-        let path = |at: &u32| {
-            let recipient = envelope.recipients.get(*at as usize);
-            recipient.map(|recipient| envelope.reverse_path_for(recipient))
-        };
-        // A transaction has one reverse-path. Recipients that have another wait for a transaction of their own.
-        let first = load.indices.first().and_then(path);
-        let (same, others): (Vec<u32>, Vec<u32>) =
-            (load.indices.iter().copied()).partition(|at| path(at) == first);
-        load.indices = same;
-        let id = load.id;
-        let recipients: Vec<Rcpt> = load
-            .indices
-            .iter()
-            .filter_map(|at| envelope.recipients.get(*at as usize))
-            .map(|recipient| Rcpt {
-                mailbox: recipient.mailbox.clone(),
-                notify: recipient.notify,
-                original: recipient.original.clone(),
-            })
-            .collect();
-        load.dsn = load
-            .indices
-            .iter()
-            .zip(&recipients)
-            .filter_map(|(at, recipient)| recipient.notify.wants_success().then_some(*at))
-            .collect();
-        let names = (load.indices.iter())
-            .filter_map(|at| envelope.recipients.get(*at as usize))
-            .map(Named::of);
-        load.names = (load.indices.iter().copied()).zip(names).collect();
-        let size = load.size.saturating_add(fields.len() as u64);
+        let others = load.keep_one_sender(envelope);
+        let mail = load.offer(envelope, &fields);
         load.fields = fields;
         load.body = body;
-        delivery.stage = Stage::Talking;
-        let mail = Mail {
-            reverse_path: first.unwrap_or(ReversePath::Null),
-            recipients,
-            size,
-            body: envelope.body,
-            smtputf8: envelope.smtputf8,
-            dsn_return: envelope.dsn_return,
-            envelope_id: envelope.envelope_id.clone(),
-        };
-        session.begin(mail, out);
+        link.session.begin(mail, out);
+        let id = load.id;
+        let load = Some(load);
+        delivery.state = State::Talking { link, load };
         if !others.is_empty() {
             self.try_again(id, &others, delivery.hop, fx);
         }
@@ -285,10 +241,10 @@ impl Delivery {
         fx: &mut Effects,
     ) {
         let line = Line::new(Level::Error, "unreadable")
-            .with_some("id", delivery.load.as_ref().map(|load| load.id))
+            .with_some("id", delivery.state.load().map(|load| load.id))
             .with("why", error);
         fx.log(line);
-        if let Some(load) = delivery.load.take() {
+        if let Some(load) = delivery.state.take_load() {
             let heard = Heard {
                 fate: Fate::Deferred {
                     about: About::Recipient,
@@ -305,6 +261,7 @@ impl Delivery {
         self.end_session(conn, delivery, fx);
     }
 
+    /// The server wants the body.
     pub(super) fn send_body(
         &mut self,
         conn: ConnId,
@@ -312,35 +269,20 @@ impl Delivery {
         out: &mut Vec<u8>,
         fx: &mut Effects,
     ) {
-        let Some(load) = delivery.load.as_mut() else {
+        let State::Talking {
+            link,
+            load: Some(load),
+        } = &mut delivery.state
+        else {
             return;
         };
-        let fields = std::mem::take(&mut load.fields);
-        let Some(session) = delivery.session.as_mut() else {
-            return;
-        };
-        session.on_body(&fields, out);
+        link.session.on_body(&mem::take(&mut load.fields), out);
         if let Some(body) = load.body.take() {
-            session.on_body(&body, out);
-            return session.on_body_end(out);
+            link.session.on_body(&body, out);
+            return link.session.on_body_end(out);
         }
-        let (id, sent) = (load.id, load.sent);
-        load.reading = true;
-        let location = fx
-            .index
-            .get(id)
-            .map_or(load.location, |entry| entry.location);
-        let part = Part::Body {
-            offset: sent,
-            len: BLOCK_BYTES,
-        };
-        fx.send(conn, std::mem::take(out));
-        fx.actions.push_back(Action::Read {
-            reader: Reader::Conn(conn),
-            id,
-            location,
-            part,
-        });
+        fx.send(conn, mem::take(out));
+        read_block(conn, load, fx);
     }
 
     /// All output is out: the next block of the body can be read.
@@ -350,31 +292,60 @@ impl Delivery {
         mut delivery: Box<DeliverySession>,
         fx: &mut Effects,
     ) {
-        let wants = delivery.session.as_ref().is_some_and(Session::wants_body);
-        if let Some(load) = delivery.load.as_mut()
-            && wants
+        if let State::Talking {
+            link,
+            load: Some(load),
+        } = &mut delivery.state
+            && link.session.wants_body()
             && !load.reading
             && load.sent > 0
         {
-            load.reading = true;
-            let part = Part::Body {
-                offset: load.sent,
-                len: BLOCK_BYTES,
-            };
-            let id = load.id;
-            // A message that was taken out of the queue meanwhile cannot be read, which ends the session.
-            let location = fx
-                .index
-                .get(id)
-                .map_or(load.location, |entry| entry.location);
-            fx.actions.push_back(Action::Read {
-                reader: Reader::Conn(conn),
-                id,
-                location,
-                part,
-            });
+            read_block(conn, load, fx);
             delivery.begins_to_wait(fx.now);
         }
         self.put_back(conn, delivery, fx);
     }
 }
+
+/// Reads the next block of a body. A message that was taken out of the queue meanwhile cannot be read, which ends the
+/// session.
+fn read_block(conn: ConnId, load: &mut Load, fx: &mut Effects) {
+    load.reading = true;
+    let entry = fx.index.get(load.id);
+    fx.actions.push_back(Action::Read {
+        reader: Reader::Conn(conn),
+        id: load.id,
+        location: entry.map_or(load.location, |entry| entry.location),
+        part: Part::Body {
+            offset: load.sent,
+            len: BLOCK_BYTES,
+        },
+    });
+}
+
+/// Sends a block of the body. `crc32` is the sum of the whole, which the message had when it was accepted.
+fn send_block(
+    link: &mut Link,
+    load: &mut Load,
+    bytes: &[u8],
+    crc32: u32,
+    out: &mut Vec<u8>,
+) -> Result<(), ReadError> {
+    load.reading = false;
+    load.sent = load.sent.saturating_add(bytes.len() as u64);
+    load.sum.update(bytes);
+    let is_last = load.sent >= load.size || bytes.is_empty();
+    // What has changed on the disk is never given a dot.
+    if is_last && load.sum.clone().finalize() != crc32 {
+        return Err(ReadError::Damaged);
+    }
+    link.session.on_body(bytes, out);
+    // The dot goes with the last block: one segment, no wait for an acknowledgement.
+    if is_last {
+        link.session.on_body_end(out);
+    }
+    Ok(())
+}
+
+/// Bytes of a body that are read and sent at a time.
+const BLOCK_BYTES: u32 = 64 * 1024;

@@ -54,7 +54,7 @@ impl Delivery {
             if hop.ready.is_empty() || hop.stale {
                 return has_sent;
             }
-            if !hop.idle.is_empty() {
+            if !hop.sessions.idle.is_empty() {
                 if let Some(conn) = self.hops.take_idle(id) {
                     self.wake(conn, fx);
                 }
@@ -65,7 +65,7 @@ impl Delivery {
                 return has_sent;
             }
             let arriving_max = if hop.proven { hop.ready.len() } else { 1 };
-            if hop.sessions >= per_hop || hop.arriving >= arriving_max {
+            if hop.sessions.len() >= per_hop || hop.sessions.arriving.len() >= arriving_max {
                 return has_sent;
             }
             let holder = hop.holder();
@@ -74,13 +74,11 @@ impl Delivery {
                 self.hops.wants_room(id, line);
                 return true;
             }
-            if let Some(hop) = self.hops.get_mut(id) {
-                hop.sessions = hop.sessions.saturating_add(1);
-                hop.arriving = hop.arriving.saturating_add(1);
-                let name = hop.name.clone();
-                self.start_session(id, &name, holder, fx);
-                has_sent = true;
-            }
+            let Some(name) = self.hops.get(id).map(|hop| hop.name.clone()) else {
+                return has_sent;
+            };
+            self.start_session(id, &name, holder, fx);
+            has_sent = true;
         }
     }
 
@@ -276,7 +274,9 @@ impl Delivery {
         result: Result<Content, ReadError>,
         fx: &mut Effects,
     ) {
-        self.hops.rerouted = None;
+        if self.hops.rerouted.take_if(|asked| *asked == id).is_none() {
+            return;
+        }
         match result {
             Ok(Content::Head { envelope, .. }) => self.move_message(id, &envelope, fx),
             Ok(_) => {}
@@ -307,7 +307,7 @@ impl Delivery {
         }
         let after = entry.open_hops();
         for hop in after.iter().filter(|hop| !before.contains(hop)) {
-            self.hops.add_message(*hop);
+            self.hops.add_message(*hop, id);
         }
         for hop in before.iter().filter(|hop| !after.contains(hop)) {
             self.hops.remove_message(*hop, id);

@@ -46,15 +46,10 @@ pub(super) struct Hops {
 pub(in crate::engine) struct Hop {
     pub(in crate::engine) name: NextHop,
     /// Messages that wait for it or are on their way there.
-    pub(super) messages: usize,
+    pub(super) messages: BTreeSet<QueueId>,
     /// Messages that are due, oldest first.
     pub(super) ready: Waiting,
-    /// Delivery sessions on the way or there.
-    pub(in crate::engine) sessions: usize,
-    /// Those of them that have not got through yet.
-    pub(in crate::engine) arriving: usize,
-    /// Delivery sessions that wait for another message.
-    pub(super) idle: Vec<ConnId>,
+    pub(in crate::engine) sessions: HopSessions,
     /// Failures in a row to get through.
     pub(super) failures: u16,
     pub(super) paused_until: Option<Instant>,
@@ -81,6 +76,24 @@ pub(in crate::engine) struct Hop {
     pub(super) wants: Option<(usize, u64)>,
     /// Addresses that could not be connected to lately, and until when that counts.
     pub(super) dead: VecDeque<(IpAddr, Instant)>,
+}
+
+/// The delivery sessions that are on the way to a next hop, or there.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct HopSessions {
+    /// Those that have not got through yet.
+    pub(super) arriving: BTreeSet<ConnId>,
+    /// Those that have.
+    through: BTreeSet<ConnId>,
+    /// Those of them that wait for another message.
+    pub(super) idle: Vec<ConnId>,
+}
+
+impl HopSessions {
+    /// How many there are.
+    pub(in crate::engine) fn len(&self) -> usize {
+        self.arriving.len().saturating_add(self.through.len())
+    }
 }
 
 impl Hop {
@@ -158,11 +171,9 @@ impl Hops {
         self.by_name.insert(name.clone(), id);
         let hop = Hop {
             name,
-            messages: 0,
+            messages: BTreeSet::new(),
             ready: Waiting::default(),
-            sessions: 0,
-            arriving: 0,
-            idle: Vec::new(),
+            sessions: HopSessions::default(),
             failures: 0,
             paused_until: None,
             paused_at: Instant::START,
@@ -190,15 +201,15 @@ impl Hops {
         self.hops.get_mut(&id)
     }
 
-    pub(super) fn add_message(&mut self, id: HopId) {
+    pub(super) fn add_message(&mut self, id: HopId, message: QueueId) {
         if let Some(hop) = self.hops.get_mut(&id) {
-            hop.messages = hop.messages.saturating_add(1);
+            hop.messages.insert(message);
         }
     }
 
     pub(super) fn remove_message(&mut self, id: HopId, message: QueueId) {
         if let Some(hop) = self.hops.get_mut(&id) {
-            hop.messages = hop.messages.saturating_sub(1);
+            hop.messages.remove(&message);
             hop.ready.remove(message);
         }
         self.free_if_unused(id);
@@ -214,22 +225,22 @@ impl Hops {
     /// A delivery session waits for another message.
     pub(super) fn add_idle(&mut self, id: HopId, conn: ConnId) {
         if let Some(hop) = self.hops.get_mut(&id) {
-            hop.idle.push(conn);
+            hop.sessions.idle.push(conn);
             self.idling.insert(id);
         }
     }
 
     /// Those that wait for another message: of each hop the one that is taken first.
     pub(super) fn idle(&self) -> impl Iterator<Item = (HopId, ConnId)> {
-        let last = |id: &HopId| Some((*id, *self.hops.get(id)?.idle.last()?));
+        let last = |id: &HopId| Some((*id, *self.hops.get(id)?.sessions.idle.last()?));
         self.idling.iter().filter_map(last)
     }
 
     /// Takes one of those that wait for another message at a hop.
     pub(super) fn take_idle(&mut self, id: HopId) -> Option<ConnId> {
         let hop = self.hops.get_mut(&id)?;
-        let conn = hop.idle.pop();
-        if hop.idle.is_empty() {
+        let conn = hop.sessions.idle.pop();
+        if hop.sessions.idle.is_empty() {
             self.idling.remove(&id);
         }
         conn
@@ -325,13 +336,32 @@ impl Hops {
         true
     }
 
-    /// A delivery session is gone. Those that wait for its room are looked at before its own hop.
-    pub(super) fn session_gone(&mut self, id: HopId, conn: ConnId, arriving: bool) {
+    /// A delivery session has set out.
+    pub(super) fn session_set_out(&mut self, id: HopId, conn: ConnId) {
         if let Some(hop) = self.hops.get_mut(&id) {
-            hop.sessions = hop.sessions.saturating_sub(1);
-            hop.arriving = hop.arriving.saturating_sub(usize::from(arriving));
-            hop.idle.retain(|idle| *idle != conn);
-            if hop.idle.is_empty() {
+            hop.sessions.arriving.insert(conn);
+        }
+    }
+
+    /// A delivery session goes on under another id.
+    pub(super) fn session_moved(&mut self, id: HopId, old: ConnId, new: ConnId) {
+        if let Some(hop) = self.hops.get_mut(&id) {
+            let sessions = &mut hop.sessions;
+            for list in [&mut sessions.arriving, &mut sessions.through] {
+                if list.remove(&old) {
+                    list.insert(new);
+                }
+            }
+        }
+    }
+
+    /// A delivery session is gone. Those that wait for its room are looked at before its own hop.
+    pub(super) fn session_gone(&mut self, id: HopId, conn: ConnId) {
+        if let Some(hop) = self.hops.get_mut(&id) {
+            hop.sessions.arriving.remove(&conn);
+            hop.sessions.through.remove(&conn);
+            hop.sessions.idle.retain(|idle| *idle != conn);
+            if hop.sessions.idle.is_empty() {
                 self.idling.remove(&id);
             }
         }
@@ -341,9 +371,10 @@ impl Hops {
     }
 
     /// A delivery session got through.
-    pub(super) fn proved(&mut self, id: HopId) {
+    pub(super) fn proved(&mut self, id: HopId, conn: ConnId) {
         if let Some(hop) = self.hops.get_mut(&id) {
-            hop.arriving = hop.arriving.saturating_sub(1);
+            hop.sessions.arriving.remove(&conn);
+            hop.sessions.through.insert(conn);
             hop.proven = true;
             hop.failures = 0;
             hop.paused_until = None;
@@ -370,7 +401,7 @@ impl Hops {
 
     pub(super) fn free_if_unused(&mut self, id: HopId) {
         let unused = self.hops.get(&id).is_some_and(|hop| {
-            hop.messages == 0 && hop.sessions == 0 && hop.paused_until.is_none()
+            hop.messages.is_empty() && hop.sessions.len() == 0 && hop.paused_until.is_none()
         });
         if unused && let Some(hop) = self.hops.remove(&id) {
             self.leave_line(id, hop.wants);

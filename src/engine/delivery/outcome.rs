@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::session::{Delivery, DeliverySession, Heard, Load, Stage, Target, cause_at, tls_text};
+use super::host::Target;
+use super::load::{Heard, Load};
+use super::meaning::{cause_at, tls_text};
+use super::session::{Delivery, DeliverySession, State};
 use crate::cause::{Cause, Place, Words};
 use crate::date::Timestamp;
 use crate::engine::counters::count_up;
@@ -28,11 +31,10 @@ impl Delivery {
         fates: Vec<Fate>,
         fx: &mut Effects,
     ) {
-        let Some(mut load) = delivery.load.take() else {
+        let Some(mut load) = delivery.state.take_load() else {
             return;
         };
-        delivery.stage = Stage::Talking;
-        let goes_on = delivery.has_hosts() && !fx.stopping;
+        let goes_on = !delivery.candidates.is_empty() && !fx.stopping;
         let (mut decided, mut again) = (Vec::new(), Vec::new());
         let indices = std::mem::take(&mut load.indices);
         for (index, fate) in indices.into_iter().zip(fates) {
@@ -42,7 +44,7 @@ impl Delivery {
             }
             let heard = Heard {
                 fate,
-                at: delivery.target.as_ref().map(Target::place),
+                at: delivery.place(),
             };
             let heard = match load.earlier.remove(&index) {
                 Some(earlier) => weightier(earlier, heard),
@@ -59,18 +61,19 @@ impl Delivery {
         if !again.is_empty() {
             self.try_again(load.id, &again, delivery.hop, fx);
         }
-        if self.record_results(Some(conn), delivery, &load, decided, fx) {
-            delivery.stage = Stage::Recording;
-        }
-        if !load.indices.is_empty() {
-            delivery.moving = true;
-            delivery.load = Some(load);
-        }
+        let waits = self.record_results(Some(conn), delivery, &load, decided, fx);
+        let id = load.id;
+        let left = (!load.indices.is_empty()).then_some(load);
+        delivery.state = match (waits, delivery.state.end()) {
+            (true, (link, _)) => State::Recording { id, link, left },
+            (false, (Some(link), _)) => State::Talking { link, load: left },
+            (false, (None, _)) => State::between_hosts(left),
+        };
     }
 
     /// Puts off what is carried, with what the hosts have said of it; what they have not been asked waits as before.
     pub(super) fn defer_message(&mut self, delivery: &mut DeliverySession, fx: &mut Effects) {
-        let Some(mut load) = delivery.load.take() else {
+        let Some(mut load) = delivery.state.take_load() else {
             return;
         };
         let (mut decided, mut untried) = (Vec::new(), Vec::new());
@@ -97,7 +100,7 @@ impl Delivery {
     ) -> bool {
         let mut recipients: Vec<(u32, Outcome)> = Vec::new();
         let mut relayed: Vec<u32> = Vec::new();
-        let host = delivery.target.as_ref().and_then(Target::remote_host);
+        let host = delivery.target().and_then(Target::remote_host);
         for (index, heard) in fates {
             let outcome = match &heard.fate {
                 Fate::Again => continue,
@@ -220,7 +223,7 @@ impl Delivery {
     /// A recipient is delivered.
     fn observe_delivery(&mut self, delivery: &DeliverySession, load: &Load, fx: &mut Effects) {
         let provider = delivery.provider();
-        let version = delivery.tls.as_ref().map(|tls| tls.version);
+        let version = delivery.tls().map(|tls| tls.version);
         let version = (provider != Provider::Here).then(|| Version::of(version));
         // What an earlier process took in has been waiting since then: its clock is gone, and the date counts in seconds.
         let here = fx.now.instant.since(load.since);
@@ -238,15 +241,15 @@ impl Delivery {
     }
 
     /// The outcome is on the disk (or waits for the disk): the delivery session may go on.
-    pub(in crate::engine) fn go_on(&mut self, conn: ConnId, fx: &mut Effects) {
-        let Some(mut delivery) = self.sessions.take(conn) else {
+    pub(in crate::engine) fn go_on(&mut self, conn: ConnId, message: QueueId, fx: &mut Effects) {
+        let Some(delivery) = self.sessions.take(conn) else {
             return;
         };
-        if delivery.stage == Stage::Recording {
-            delivery.stage = Stage::Talking;
-            return self.next_step(conn, delivery, fx);
+        match delivery.state {
+            State::Recording { id, .. } if id == message => self.next_step(conn, delivery, fx),
+            // It waits for nothing of the kind.
+            _ => self.put_back(conn, delivery, fx),
         }
-        self.put_back(conn, delivery, fx);
     }
 
     /// Gives up what waits of a message for a hop.
@@ -364,7 +367,7 @@ fn log_result(
     }
     line = line.with_some("status", status);
     // What an earlier host has said is of that one, whichever was asked last.
-    let last = delivery.target.as_ref().map(Target::place);
+    let last = delivery.place();
     let is_of_last = why.at.is_none() || why.at == last;
     line = match why.at.as_ref().or(last.as_ref()) {
         Some(Place::Host { name, address }) => {
@@ -374,7 +377,7 @@ fn log_result(
         None => line,
     };
     if is_of_last {
-        line = line.with("tls", tls_text(delivery.tls.as_ref()));
+        line = line.with("tls", tls_text(delivery.tls()));
     }
     fx.log(line.with("reply", &why.words));
 }

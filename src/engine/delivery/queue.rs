@@ -1,6 +1,5 @@
 //! The queue as deliveries see it: which message is due for which next hop, and what is left of it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::session::Delivery;
@@ -12,7 +11,7 @@ use crate::engine::effects::Effects;
 use crate::engine::log::{Level, Line};
 use crate::engine::note::{NewMessage, Note};
 use crate::engine::timers::Timer;
-use crate::envelope::{Envelope, Recipient};
+use crate::envelope::{Envelope, Origin, Recipient};
 use crate::policy::{retry, route};
 use crate::queue::{HopId, Outcome, OutcomeRecord, Phase, Queued, RecipientState, Recovered};
 use crate::queue_id::QueueId;
@@ -55,7 +54,7 @@ impl Delivery {
         let warned = entry.warned;
         fx.index.insert(id, entry);
         for hop in hops {
-            self.hops.add_message(hop);
+            self.hops.add_message(hop, id);
             self.make_ready(id, hop, fx);
             self.probe_hop(hop, fx);
         }
@@ -84,24 +83,12 @@ impl Delivery {
         let mut states = Vec::with_capacity(envelope.recipients.len());
         for (at, recipient) in envelope.recipients.iter().enumerate() {
             let hop = self.hop_for(&envelope, recipient, fx);
-            let fate = fates.get(at).and_then(Option::as_ref);
             let mut state = RecipientState::new(hop);
-            match fate {
+            match fates.get(at).cloned().flatten() {
                 None => due.push((hop, fx.now.instant)),
-                Some(Outcome::Deferred {
-                    attempts,
-                    until,
-                    status,
-                    why,
-                }) => {
-                    state.attempts = *attempts;
-                    state.status = *status;
-                    state.why = Some(Arc::clone(why));
-                    state.until = *until;
-                    state.due = false;
-                    due.push((hop, due_at(*until, fx.now)));
+                Some(outcome) => {
+                    due.extend(apply(&mut state, outcome, fx.now).map(|at| (hop, at)));
                 }
-                Some(Outcome::Delivered | Outcome::Failed { .. }) => state.phase = Phase::Closed,
             }
             states.push(state);
         }
@@ -118,11 +105,8 @@ impl Delivery {
             recipients: states.into(),
         };
         if !entry.warned && wants_delay(&envelope) {
-            let left = fx
-                .config
-                .delivery
-                .warn_after
-                .saturating_sub(fx.now.wall.since(entry.arrived));
+            let age = fx.now.wall.since(entry.arrived);
+            let left = fx.config.delivery.warn_after.saturating_sub(age);
             fx.timers.set(fx.now.instant.after(left), Timer::Warn(id));
         }
         let done = entry.is_done();
@@ -133,7 +117,7 @@ impl Delivery {
         due.sort_unstable();
         due.dedup_by_key(|(hop, _)| *hop);
         for (hop, at) in due {
-            self.hops.add_message(hop);
+            self.hops.add_message(hop, id);
             if at <= fx.now.instant {
                 self.message_due(id, hop, fx);
             } else {
@@ -219,36 +203,16 @@ impl Delivery {
             let Some(state) = entry.recipients.get_mut(at as usize) else {
                 continue;
             };
-            match outcome {
-                Outcome::Delivered | Outcome::Failed { .. } => {
-                    state.phase = Phase::Closed;
-                    left.push(state.hop);
-                }
-                Outcome::Deferred {
-                    attempts,
-                    until,
-                    status,
-                    why,
-                } => {
-                    state.phase = Phase::Waiting;
-                    state.attempts = attempts;
-                    state.status = status;
-                    state.why = Some(why);
-                    state.until = until;
-                    state.due = false;
-                    due.push((state.hop, due_at(until, fx.now)));
-                }
+            match apply(state, outcome, fx.now) {
+                Some(at) => due.push((state.hop, at)),
+                None => left.push(state.hop),
             }
         }
         let finished = entry.is_done();
         left.sort_unstable();
         left.dedup();
-        left.retain(|hop| {
-            !entry
-                .recipients
-                .iter()
-                .any(|state| state.hop == *hop && state.phase != Phase::Closed)
-        });
+        let open = entry.open_hops();
+        left.retain(|hop| !open.contains(hop));
         for hop in left {
             self.hops.remove_message(hop, id);
         }
@@ -320,6 +284,30 @@ impl Delivery {
     }
 }
 
+/// What came of an attempt counts for a recipient from now on; says when it is tried again, if it is.
+fn apply(state: &mut RecipientState, outcome: Outcome, now: Now) -> Option<Instant> {
+    match outcome {
+        Outcome::Delivered | Outcome::Failed { .. } => {
+            state.phase = Phase::Closed;
+            None
+        }
+        Outcome::Deferred {
+            attempts,
+            until,
+            status,
+            why,
+        } => {
+            state.phase = Phase::Waiting;
+            state.attempts = attempts;
+            state.status = status;
+            state.why = Some(why);
+            state.until = until;
+            state.due = false;
+            Some(due_at(until, now))
+        }
+    }
+}
+
 /// Whether anybody is to be told that the message is late.
 fn wants_delay(envelope: &Envelope) -> bool {
     let mut recipients = envelope.recipients.iter();
@@ -335,15 +323,18 @@ fn due_at(until: Timestamp, now: Now) -> Instant {
 
 /// Whether what has this origin was caused by somebody who had no authority of their own: an address that may not relay,
 /// or a DSN of ours, which anybody's mail may have caused.
-fn is_by_client(config: &Config, origin: &str) -> bool {
-    match origin.parse::<IpAddr>() {
-        Ok(address) => !config.trust.relay.contains(address),
-        Err(_) => origin.starts_with("notice="),
+fn is_by_client(config: &Config, origin: &Origin) -> bool {
+    match origin {
+        Origin::Client(address) => !config.trust.relay.contains(*address),
+        Origin::Dsn(_) => true,
+        Origin::Login(_) | Origin::Process(_) | Origin::Damage => false,
     }
 }
 
-/// The user of this machine whose process submitted what has this origin. Nobody else can choose it: a login has a domain,
-/// and the kernel names the user of a process.
-fn submitter(origin: &str) -> Option<u32> {
-    origin.strip_prefix("uid=")?.parse().ok()
+/// The user of this machine whose process submitted what has this origin.
+const fn submitter(origin: &Origin) -> Option<u32> {
+    match origin {
+        Origin::Process(uid) => Some(*uid),
+        Origin::Login(_) | Origin::Client(_) | Origin::Dsn(_) | Origin::Damage => None,
+    }
 }

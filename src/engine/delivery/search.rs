@@ -1,16 +1,17 @@
 //! The way to a next hop: its hosts, their addresses, and which of them is tried next.
 
+use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use super::host::{Addresses, Host, Known, Lookup, Target, configured};
+use super::meaning::cause_at;
 use super::outcome::close_waiting;
-use super::session::{
-    Delivery, DeliverySession, Host, Origin, Pace, Reach, Search, Stage, Target, Trouble, cause_at,
-};
+use super::session::{Delivery, DeliverySession, Link, Reach, State, Trouble};
 use crate::address::Domain;
 use crate::cause::{Cause, Place, Words};
-use crate::clock::Instant;
-use crate::config::{self, Destination, Family, Scheme, Via};
+use crate::config::{self, Family};
+use crate::destination::Destination;
 use crate::dns::{Answer, MailHosts, NoRecords, Question, RecordKind, Records, mail_hosts};
 use crate::engine::connections::Owner;
 use crate::engine::effects::Effects;
@@ -21,7 +22,7 @@ use crate::limits::{ADDRESSES_PER_HOST_MAX, CONNECT_TIMEOUT};
 use crate::policy::route::NextHop;
 use crate::policy::shares::{Holder, Kind, Resource, Standing, hash_of_address};
 use crate::queue::{HopId, Outcome, Phase};
-use crate::smtp::client::{Login, Protocol, Tls};
+use crate::smtp::client::{Protocol, Tls};
 use crate::status::EnhancedCode;
 
 impl Delivery {
@@ -35,6 +36,7 @@ impl Delivery {
     ) {
         let mut delivery = Box::new(DeliverySession::new(hop, holder, fx.now.instant));
         let conn = fx.conns.reserve(Owner::Delivery);
+        self.hops.session_set_out(hop, conn);
         match name {
             NextHop::Mx(domain) => {
                 let question = Question {
@@ -43,7 +45,10 @@ impl Delivery {
                 };
                 match fx.ask(conn, DELIVERY, question.clone()) {
                     Some(answer) => return self.on_mx(conn, delivery, domain, &answer, fx),
-                    None => delivery.search.asked.push(question),
+                    None => {
+                        let lookup = Lookup::Exchangers(question);
+                        delivery.state = State::Searching { lookup, load: None };
+                    }
                 }
             }
             NextHop::Route { index } => {
@@ -88,7 +93,7 @@ impl Delivery {
             Destination::Hosts(hosts) => {
                 let hosts = hosts.iter().cloned();
                 return delivery
-                    .search
+                    .candidates
                     .hosts
                     .extend(hosts.map(|via| configured(via, login)));
             }
@@ -101,7 +106,7 @@ impl Delivery {
                 self.here(Endpoint::Helper(destination.to_string().into()), fx)
             }
         };
-        delivery.search.hosts.push_back(here);
+        delivery.candidates.hosts.push_back(here);
     }
 
     /// The MX records are known, or known not to be.
@@ -117,10 +122,10 @@ impl Delivery {
             Ok(MailHosts {
                 hosts, implicit, ..
             }) => {
-                let origin = if implicit {
-                    Origin::Implicit
+                let known = if implicit {
+                    Known::Implicit
                 } else {
-                    Origin::Exchanger
+                    Known::Exchanger
                 };
                 fx.debug(|| {
                     let names: Vec<String> =
@@ -130,7 +135,7 @@ impl Delivery {
                         .with("hosts", names.join(","))
                 });
                 delivery
-                    .search
+                    .candidates
                     .hosts
                     .extend(hosts.into_iter().map(|host| Host {
                         name: host.host,
@@ -139,12 +144,12 @@ impl Delivery {
                         protocol: Protocol::Smtp,
                         tls: Tls::Opportunistic,
                         login: None,
-                        origin,
+                        known,
                     }));
                 self.try_next(conn, delivery, fx);
             }
             Err(nowhere) if nowhere.code().is_transient() => {
-                delivery.search.is_unasked |= answer.records == Err(NoRecords::NoRoom);
+                delivery.candidates.is_unasked |= answer.records == Err(NoRecords::NoRoom);
                 let why = Cause::here(format!("{domain}: {nowhere}"));
                 delivery.note(nowhere.code(), why);
                 self.no_host_left(conn, delivery, fx);
@@ -163,9 +168,9 @@ impl Delivery {
         mut delivery: Box<DeliverySession>,
         fx: &mut Effects,
     ) {
-        if let Some(id) = delivery.load.as_ref().map(|load| load.id) {
+        if let Some(id) = delivery.state.load().map(|load| load.id) {
             if fx.index.get(id).is_none() {
-                delivery.load = None;
+                delivery.state.end();
                 return self.end_session(conn, delivery, fx);
             }
             if fx.stopping || fx.disk.is_stuck || !self.is_wanted(id, fx) {
@@ -178,51 +183,37 @@ impl Delivery {
                 delivery.note(status, Cause::here("no host took the message in time"));
                 return self.no_host_left(conn, delivery, fx);
             }
-            if let Some(target) = delivery.search.targets.pop_front() {
-                // Who waits with a message in hand for a host that was dead a moment ago keeps others waiting.
-                let hop = self
-                    .hops
-                    .get(delivery.hop)
-                    .filter(|_| delivery.load.is_some());
-                let address = target.to.ip();
-                if hop
-                    .zip(address)
-                    .is_some_and(|(hop, ip)| hop.is_dead(ip, fx.now.instant))
-                {
+            if let Some(target) = delivery.candidates.targets.pop_front() {
+                if self.is_known_dead(&delivery, &target, fx) {
                     continue;
                 }
                 return self.connect(conn, delivery, target, fx);
             }
-            let Some(host) = delivery.search.hosts.pop_front() else {
+            let Some(host) = delivery.candidates.hosts.pop_front() else {
                 return self.no_host_left(conn, delivery, fx);
             };
             if let Some(to) = host.at.clone() {
-                delivery.search.targets.push_back(Target { host, to });
+                delivery.candidates.targets.push_back(Target { host, to });
                 continue;
             }
-            let kinds: &[RecordKind] = match fx.config.delivery.ip {
-                Family::Any => &[RecordKind::Aaaa, RecordKind::A],
-                Family::Ipv4 => &[RecordKind::A],
-                Family::Ipv6 => &[RecordKind::Aaaa],
-            };
-            delivery.search.looking_up = Some(host.clone());
-            delivery.search.found.clear();
-            for kind in kinds {
-                let question = Question {
-                    name: host.name.clone(),
-                    kind: *kind,
-                };
-                match fx.ask(conn, DELIVERY, question.clone()) {
-                    Some(answer) => delivery.take_addresses(&answer),
-                    None => delivery.search.asked.push(question),
-                }
-            }
-            if !delivery.search.asked.is_empty() {
-                delivery.stage = Stage::Searching;
+            let addresses = look_up(conn, host, fx);
+            if !addresses.asked.is_empty() {
+                let lookup = Lookup::Addresses(Box::new(addresses));
+                let load = delivery.state.take_load();
+                delivery.state = State::Searching { lookup, load };
                 return self.put_back(conn, delivery, fx);
             }
-            delivery.addresses_known(fx.config.delivery.ip);
+            delivery.addresses_known(addresses, fx.config.delivery.ip);
         }
+    }
+
+    /// Whether an address is passed over: who waits with a message in hand for a host that was dead a moment ago keeps
+    /// others waiting.
+    fn is_known_dead(&self, delivery: &DeliverySession, target: &Target, fx: &Effects) -> bool {
+        let hop = self.hops.get(delivery.hop);
+        let hop = hop.filter(|_| delivery.state.load().is_some());
+        let known = hop.zip(target.to.ip());
+        known.is_some_and(|(hop, ip)| hop.is_dead(ip, fx.now.instant))
     }
 
     /// The DNS has answered.
@@ -234,24 +225,29 @@ impl Delivery {
         answer: &Answer,
         fx: &mut Effects,
     ) {
-        let Some(at) = delivery
-            .search
-            .asked
-            .iter()
-            .position(|asked| asked == question)
-        else {
+        let State::Searching { lookup, .. } = &mut delivery.state else {
             return self.put_back(conn, delivery, fx);
         };
-        delivery.search.asked.swap_remove(at);
-        if question.kind == RecordKind::Mx {
-            return self.on_mx(conn, delivery, &question.name, answer, fx);
+        match mem::replace(lookup, Lookup::Done) {
+            Lookup::Exchangers(asked) if asked == *question => {
+                self.on_mx(conn, delivery, &question.name, answer, fx);
+            }
+            Lookup::Addresses(mut addresses) if addresses.asked.contains(question) => {
+                addresses.asked.retain(|asked| asked != question);
+                addresses.take(answer);
+                if addresses.asked.is_empty() {
+                    delivery.addresses_known(*addresses, fx.config.delivery.ip);
+                    return self.try_next(conn, delivery, fx);
+                }
+                *lookup = Lookup::Addresses(addresses);
+                self.put_back(conn, delivery, fx);
+            }
+            // It was asked for something that this session has left behind.
+            other => {
+                *lookup = other;
+                self.put_back(conn, delivery, fx);
+            }
         }
-        delivery.take_addresses(answer);
-        if delivery.search.asked.is_empty() {
-            delivery.addresses_known(fx.config.delivery.ip);
-            return self.try_next(conn, delivery, fx);
-        }
-        self.put_back(conn, delivery, fx);
     }
 
     pub(super) fn connect(
@@ -264,7 +260,7 @@ impl Delivery {
         let astray = target.to.ip().is_some_and(|address| {
             address.is_loopback() || address.is_unspecified() || address.is_multicast()
         });
-        if astray && target.host.origin != Origin::Configured && !fx.config.delivery.loopback {
+        if astray && target.host.known != Known::Configured && !fx.config.delivery.loopback {
             let words = Words::ours("the address is not that of a mail exchanger");
             let why = cause_at(Some(target.place()), words);
             delivery.note(EnhancedCode::new(4, 4, 4), why);
@@ -278,24 +274,26 @@ impl Delivery {
         // Each connection has an id of its own: what still comes for the last one is not taken for this one's.
         fx.conns.release(old);
         let conn = fx.conns.reserve(Owner::Delivery);
+        self.hops.session_moved(delivery.hop, old, conn);
         let from = match target.to.ip() {
             Some(IpAddr::V4(_)) => fx.config.delivery.bind4.map(IpAddr::V4),
             Some(IpAddr::V6(_)) => fx.config.delivery.bind6.map(IpAddr::V6),
             None => None,
         };
-        delivery.stage = Stage::Connecting;
         if delivery.reach == Reach::Here {
             delivery.reach = Reach::Elsewhere;
         }
-        delivery.moving = false;
-        delivery.pace.deadline = Some(fx.now.instant.after(CONNECT_TIMEOUT));
         delivery.pace.timer = None;
         fx.actions.push_back(Action::Connect {
             conn,
             to: target.to.clone(),
             from,
         });
-        delivery.target = Some(target);
+        delivery.state = State::Connecting {
+            link: Link::to(target, fx.config.hostname.as_str()),
+            load: delivery.state.take_load(),
+            until: fx.now.instant.after(CONNECT_TIMEOUT),
+        };
         self.put_back(conn, delivery, fx);
     }
 
@@ -335,7 +333,7 @@ impl Delivery {
             // Some host talked to us: the next hop as a whole has not failed.
             return self.give_up_for_now(conn, delivery, fx);
         }
-        if delivery.search.is_unasked {
+        if delivery.candidates.is_unasked {
             return self.wait_for_room(conn, delivery, fx);
         }
         let trouble = delivery.trouble.clone().unwrap_or_else(|| Trouble {
@@ -359,7 +357,7 @@ impl Delivery {
             protocol: Protocol::Lmtp,
             tls: Tls::Unneeded,
             login: None,
-            origin: Origin::Configured,
+            known: Known::Configured,
         }
     }
 
@@ -414,143 +412,108 @@ impl Delivery {
     }
 }
 
-/// A host that the configuration names.
-fn configured(via: Via, login: Option<&config::Login>) -> Host {
-    let (tls, protocol) = match via.scheme {
-        Scheme::Smtp => (Tls::Opportunistic, Protocol::Smtp),
-        Scheme::SmtpStartTls => (Tls::Required, Protocol::Smtp),
-        Scheme::Smtps => (Tls::Active, Protocol::Smtp),
-        Scheme::Lmtp => (Tls::Opportunistic, Protocol::Lmtp),
+/// Asks for the addresses of a host; some may be known at once.
+fn look_up(conn: ConnId, host: Host, fx: &mut Effects) -> Addresses {
+    let kinds: &[RecordKind] = match fx.config.delivery.ip {
+        Family::Any => &[RecordKind::Aaaa, RecordKind::A],
+        Family::Ipv4 => &[RecordKind::A],
+        Family::Ipv6 => &[RecordKind::Aaaa],
     };
-    Host {
-        at: via
-            .address
-            .map(|address| Endpoint::Tcp(SocketAddr::new(address, via.port))),
-        name: via.host,
-        port: via.port,
-        protocol,
-        tls,
-        login: login.map(|login| Login {
-            user: login.user.clone(),
-            password: login.password.clone(),
-        }),
-        origin: Origin::Configured,
+    let mut addresses = Addresses::of(host);
+    for kind in kinds {
+        let question = Question {
+            name: addresses.host.name.clone(),
+            kind: *kind,
+        };
+        match fx.ask(conn, DELIVERY, question.clone()) {
+            Some(answer) => addresses.take(&answer),
+            None => addresses.asked.push(question),
+        }
     }
+    addresses
 }
 
-impl DeliverySession {
-    /// A delivery session that has not set out.
-    pub(super) fn new(hop: HopId, holder: Holder, now: Instant) -> Self {
+impl Addresses {
+    /// None is known.
+    fn of(host: Host) -> Self {
         Self {
-            hop,
-            holder,
-            base: holder,
-            stage: Stage::Searching,
-            search: Search::default(),
-            target: None,
-            session: None,
-            tls: None,
-            load: None,
-            trouble: None,
-            pace: Pace::new(now),
-            reach: Reach::Nowhere,
-            moving: false,
-            detour: false,
+            host,
+            asked: Vec::new(),
+            found: Vec::new(),
+            in_vain: None,
+            is_unasked: false,
         }
     }
 
-    /// Whether there is a host or an address that was not tried.
-    pub(super) fn has_hosts(&self) -> bool {
-        !self.search.targets.is_empty() || !self.search.hosts.is_empty()
-    }
-
-    /// Keeps why it does not get through. What may pass outweighs what is for good: mail fails only when every host
-    /// says so.
-    pub(super) fn note(&mut self, status: EnhancedCode, why: Cause) {
-        let known = self
-            .trouble
-            .as_ref()
-            .is_some_and(|trouble| trouble.status.is_transient());
-        if status.is_transient() || !known {
-            self.trouble = Some(Trouble { status, why });
-        }
-    }
-
-    pub(super) fn take_addresses(&mut self, answer: &Answer) {
+    fn take(&mut self, answer: &Answer) {
         match &answer.records {
             Ok(records) => match records.as_ref() {
-                Records::A(addresses) => self
-                    .search
-                    .found
-                    .extend(addresses.iter().copied().map(IpAddr::V4)),
+                Records::A(addresses) => {
+                    let addresses = addresses.iter().copied().map(IpAddr::V4);
+                    self.found.extend(addresses);
+                }
                 Records::Aaaa(addresses) => {
                     // A mapped address is the one that it maps: the system connects to that.
                     let addresses = addresses.iter().copied().map(IpAddr::V6);
-                    self.search
-                        .found
-                        .extend(addresses.map(|address| address.to_canonical()));
+                    let addresses = addresses.map(|address| address.to_canonical());
+                    self.found.extend(addresses);
                 }
                 _ => {}
             },
             // A server that did not answer leaves it open whether there is an address.
             Err(error) if error.is_temporary() => {
-                self.search.is_unasked |= *error == NoRecords::NoRoom;
-                self.search.in_vain = Some(*error);
+                self.is_unasked |= *error == NoRecords::NoRoom;
+                self.in_vain = Some(*error);
             }
             Err(error) => {
-                self.search.in_vain.get_or_insert(*error);
+                self.in_vain.get_or_insert(*error);
             }
         }
     }
 
+    /// Why no address is known, where that is so.
+    fn missing(&self, family: Family) -> Option<Trouble> {
+        let error = self.in_vain.filter(|_| self.found.is_empty())?;
+        let (status, what) = match (error.is_temporary(), self.host.known, family) {
+            (true, ..) => (EnhancedCode::new(4, 4, 3), "the address is not known now"),
+            // RFC 5321 section 5.1: without MX and without address a domain takes no mail.
+            (false, Known::Implicit, Family::Any) => (
+                EnhancedCode::new(5, 1, 2),
+                "the domain has no mail exchanger and no address",
+            ),
+            // Section 5.1: where none of the exchangers can be used, that is an error. One that can is tried.
+            (false, Known::Exchanger, Family::Any) => (
+                EnhancedCode::new(5, 4, 4),
+                "the mail exchanger has no address",
+            ),
+            (false, ..) => (EnhancedCode::new(4, 4, 4), "the host has no address"),
+        };
+        let place = Place::Host {
+            name: self.host.name.as_str().into(),
+            address: None,
+        };
+        let why = Cause::at(place, Words::ours(what));
+        Some(Trouble { status, why })
+    }
+}
+
+impl DeliverySession {
     /// All addresses of the host are known: both families take turns, IPv6 first.
     /// Decides RFC 5321 section 5.1.
-    pub(super) fn addresses_known(&mut self, family: Family) {
-        let Some(host) = self.search.looking_up.take() else {
-            return;
-        };
-        let found = std::mem::take(&mut self.search.found);
-        let in_vain = self.search.in_vain.take();
-        if let (true, Some(error)) = (found.is_empty(), in_vain) {
-            let (status, what) = match (error.is_temporary(), host.origin, family) {
-                (true, ..) => (EnhancedCode::new(4, 4, 3), "the address is not known now"),
-                // RFC 5321 section 5.1: without MX and without address a domain takes no mail.
-                (false, Origin::Implicit, Family::Any) => (
-                    EnhancedCode::new(5, 1, 2),
-                    "the domain has no mail exchanger and no address",
-                ),
-                // Section 5.1: where none of the exchangers can be used, that is an error. One that can is tried.
-                (false, Origin::Exchanger, Family::Any) => (
-                    EnhancedCode::new(5, 4, 4),
-                    "the mail exchanger has no address",
-                ),
-                (false, ..) => (EnhancedCode::new(4, 4, 4), "the host has no address"),
-            };
-            let place = Place::Host {
-                name: host.name.as_str().into(),
-                address: None,
-            };
-            self.note(status, Cause::at(place, Words::ours(what)));
+    fn addresses_known(&mut self, addresses: Addresses, family: Family) {
+        if let Some(Trouble { status, why }) = addresses.missing(family) {
+            self.note(status, why);
         }
+        self.candidates.is_unasked |= addresses.is_unasked;
+        let Addresses { host, found, .. } = addresses;
         let (six, four): (Vec<IpAddr>, Vec<IpAddr>) = found.into_iter().partition(IpAddr::is_ipv6);
-        let (mut six, mut four) = (six.into_iter(), four.into_iter());
-        let mut room = ADDRESSES_PER_HOST_MAX;
-        loop {
-            let pair = [six.next(), four.next()];
-            if pair.iter().all(Option::is_none) || room == 0 {
-                return;
-            }
-            for address in pair.into_iter().flatten() {
-                if room > 0 {
-                    room = room.saturating_sub(1);
-                    let to = Endpoint::Tcp(SocketAddr::new(address, host.port));
-                    self.search.targets.push_back(Target {
-                        host: host.clone(),
-                        to,
-                    });
-                }
-            }
-        }
+        let rounds = six.len().max(four.len());
+        let in_turns = (0..rounds).flat_map(|at| [six.get(at), four.get(at)]);
+        let targets = (in_turns.flatten().take(ADDRESSES_PER_HOST_MAX)).map(|address| Target {
+            host: host.clone(),
+            to: Endpoint::Tcp(SocketAddr::new(*address, host.port)),
+        });
+        self.candidates.targets.extend(targets);
     }
 }
 
@@ -562,27 +525,27 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::dns::NoRecords;
+    use crate::clock::Instant;
 
-    fn searched(origin: Origin, family: Family, answers: &[NoRecords]) -> EnhancedCode {
+    fn searched(known: Known, family: Family, answers: &[NoRecords]) -> EnhancedCode {
         let mut delivery = DeliverySession::new(HopId(0), DELIVERY, Instant::from_millis(0));
-        delivery.search.looking_up = Some(Host {
+        let mut addresses = Addresses::of(Host {
             name: Domain::parse("host.example").expect("a domain"),
             at: None,
             port: 25,
             protocol: Protocol::Smtp,
             tls: Tls::Opportunistic,
             login: None,
-            origin,
+            known,
         });
         for error in answers {
-            delivery.take_addresses(&Answer {
+            addresses.take(&Answer {
                 records: Err(*error),
                 authentic: false,
                 ttl: Duration::ZERO,
             });
         }
-        delivery.addresses_known(family);
+        delivery.addresses_known(addresses, family);
         delivery.trouble.expect("trouble").status
     }
 
@@ -590,16 +553,16 @@ mod tests {
     fn a_domain_without_exchanger_and_address_takes_no_mail() {
         let nothing = [NoRecords::NoData, NoRecords::NoData];
         assert_eq!(
-            searched(Origin::Implicit, Family::Any, &nothing),
+            searched(Known::Implicit, Family::Any, &nothing),
             EnhancedCode::new(5, 1, 2)
         );
         let never = EnhancedCode::new(5, 4, 4);
-        assert_eq!(searched(Origin::Exchanger, Family::Any, &nothing), never);
+        assert_eq!(searched(Known::Exchanger, Family::Any, &nothing), never);
         // An operator may mend a route, and the other family was not asked.
         let later = EnhancedCode::new(4, 4, 4);
-        assert_eq!(searched(Origin::Configured, Family::Any, &nothing), later);
+        assert_eq!(searched(Known::Configured, Family::Any, &nothing), later);
         assert_eq!(
-            searched(Origin::Implicit, Family::Ipv4, &nothing[..1]),
+            searched(Known::Implicit, Family::Ipv4, &nothing[..1]),
             later
         );
     }
@@ -610,7 +573,7 @@ mod tests {
             [NoRecords::Timeout, NoRecords::NoData],
             [NoRecords::NoData, NoRecords::Timeout],
         ] {
-            let status = searched(Origin::Implicit, Family::Any, &answers);
+            let status = searched(Known::Implicit, Family::Any, &answers);
             assert_eq!(status, EnhancedCode::new(4, 4, 3));
         }
     }

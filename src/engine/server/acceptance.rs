@@ -28,7 +28,7 @@ pub(super) enum Acceptance {
     /// Workers make its signatures.
     Signing(Box<Signing>),
     /// It is on its way to the disk: it may be queued whatever becomes of its session.
-    Storing,
+    Storing(QueueId),
 }
 
 /// A message that waits for its signatures.
@@ -97,8 +97,11 @@ impl Acceptance {
 
     /// Takes out the message that was signed: the next that is heard of it comes from the disk.
     pub(super) fn take_signed(&mut self) -> Option<Box<Signing>> {
-        match std::mem::replace(self, Self::Storing) {
-            Self::Signing(signing) => Some(signing),
+        match std::mem::take(self) {
+            Self::Signing(signing) => {
+                *self = Self::Storing(signing.record.id);
+                Some(signing)
+            }
             other => self.keep(other),
         }
     }
@@ -106,6 +109,23 @@ impl Acceptance {
     fn keep<T>(&mut self, state: Self) -> Option<T> {
         *self = state;
         None
+    }
+
+    /// The id of the message.
+    pub(super) fn id(&self) -> Option<QueueId> {
+        match self {
+            Self::Idle => None,
+            Self::Receiving(intake) => Some(intake.id()),
+            Self::Examining(checking) => Some(checking.id()),
+            Self::AtHook(hooking) => Some(hooking.checked.id),
+            Self::Signing(signing) => Some(signing.record.id),
+            Self::Storing(id) => Some(*id),
+        }
+    }
+
+    /// Whether this message is on its way to the disk.
+    pub(super) fn is_storing(&self, message: QueueId) -> bool {
+        matches!(self, Self::Storing(id) if *id == message)
     }
 
     /// Whether it is whole, and what becomes of it is still open.
@@ -116,7 +136,7 @@ impl Acceptance {
     /// Bytes that it holds, without those on their way to the disk.
     pub(super) fn memory(&self) -> usize {
         match self {
-            Self::Idle | Self::Storing => 0,
+            Self::Idle | Self::Storing(_) => 0,
             Self::Receiving(intake) => intake.memory(),
             Self::Examining(checking) => checking.memory(),
             Self::AtHook(hooking) => hooking.memory(),
@@ -129,7 +149,7 @@ impl Acceptance {
         match self {
             Self::Receiving(intake) => intake.can_stream(),
             Self::Examining(checking) => checking.can_stream(),
-            Self::Idle | Self::AtHook(_) | Self::Signing(_) | Self::Storing => 0,
+            Self::Idle | Self::AtHook(_) | Self::Signing(_) | Self::Storing(_) => 0,
         }
     }
 
@@ -138,7 +158,7 @@ impl Acceptance {
         match self {
             Self::Receiving(intake) => Some((intake.id(), intake.stream_out())),
             Self::Examining(checking) => Some((checking.id(), checking.stream_out())),
-            Self::Idle | Self::AtHook(_) | Self::Signing(_) | Self::Storing => None,
+            Self::Idle | Self::AtHook(_) | Self::Signing(_) | Self::Storing(_) => None,
         }
     }
 }

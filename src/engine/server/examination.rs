@@ -1,5 +1,6 @@
 //! A message that is examined, before and after, and the line of those whose signatures wait for a worker.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::intake::Whole;
@@ -8,7 +9,7 @@ use crate::auth::arc;
 use crate::auth::results::AuthenticationResults;
 use crate::config::DkimKey;
 use crate::dns::Question;
-use crate::engine::event::ConnId;
+use crate::engine::event::{ConnId, JobId};
 use crate::hook::Fact;
 use crate::policy::authenticity::{Circumstances, Examination, Verified, Verifying};
 use crate::policy::authority::Released;
@@ -110,8 +111,8 @@ impl Checking {
 /// Messages whose signatures are verified, or wait for it.
 #[derive(Default)]
 pub(super) struct Verifications {
-    /// How many workers are at it.
-    pub(super) running: usize,
+    /// What workers are at.
+    pub(super) running: BTreeSet<JobId>,
     pub(super) waiting: Turns<(ConnId, QueueId, Box<Verifying>)>,
 }
 

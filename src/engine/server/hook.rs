@@ -115,7 +115,7 @@ impl Server {
 
     /// Begins as many questions as there may be at a time.
     pub(in crate::engine) fn start_hooks(&mut self, fx: &mut Effects) {
-        while self.hooks.running < HOOKS_MAX
+        while self.hooks.running.len() < HOOKS_MAX
             && let Some(conn) = self.hooks.waiting.take()
         {
             let Some(asking) = self.askings.get_mut(conn) else {
@@ -123,7 +123,7 @@ impl Server {
             };
             let deadline = asking.wait(fx.now);
             fx.timers.set(deadline, Timer::Conn(conn));
-            self.hooks.running = self.hooks.running.saturating_add(1);
+            self.hooks.running.insert(conn);
             fx.actions.push_back(Action::Connect {
                 conn,
                 to: Endpoint::Helper(HOOK.into()),
@@ -261,12 +261,18 @@ impl Server {
     /// What comes of a question; its connection is closed already.
     fn hook_answered(&mut self, conn: ConnId, asking: &Asking, verdict: Verdict, fx: &mut Effects) {
         fx.conns.release(conn);
-        self.hooks.running = self.hooks.running.saturating_sub(1);
+        self.hooks.running.remove(&conn);
         fx.shares.of_mut(Resource::Hooks).give(asking.holder, 1);
         let (id, owner) = (asking.id, asking.owner);
         let Some(mut inbound) = self.sessions.take(owner) else {
             return;
         };
+        // The session may have lost that message, and have another judged: of that one nothing was said.
+        let hooking = inbound.acceptance.at_hook();
+        let Some(hooking) = hooking.filter(|hooking| hooking.asking == Some(conn)) else {
+            return self.put_back(owner, inbound, fx);
+        };
+        hooking.asking = None;
         let reply = match verdict {
             Verdict::Accept { fields, junk } => {
                 if junk {
@@ -287,9 +293,6 @@ impl Server {
             }
             Verdict::Defer { text } => self.hook_defers(id, &text, fx),
         };
-        if let Some(hooking) = inbound.acceptance.at_hook() {
-            hooking.asking = None;
-        }
         self.message_refused(owner, inbound, &reply, fx);
     }
 
@@ -311,8 +314,7 @@ impl Server {
         {
             fx.conns.release(conn);
             fx.shares.of_mut(Resource::Hooks).give(asking.holder, 1);
-            if asking.deadline.is_some() {
-                self.hooks.running = self.hooks.running.saturating_sub(1);
+            if self.hooks.running.remove(&conn) {
                 fx.actions.push_back(Action::Abort { conn });
             } else if let Some(turn) = asking.turn {
                 self.hooks.waiting.forget(turn);

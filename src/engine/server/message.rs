@@ -15,7 +15,7 @@ use crate::engine::log::{Level, Line};
 use crate::engine::note::{MessageOwner, NewRecord, Note};
 use crate::engine::signing::{authors_of, is_mentioned, keys_for, keys_of, signing_inputs};
 use crate::engine::status::Version;
-use crate::envelope::{Envelope, Recipient};
+use crate::envelope::{Envelope, Origin, Recipient};
 use crate::limits::{SESSION_KEPT_BYTES, SYSTEM_UID_FACTOR};
 use crate::mail::header::Front;
 use crate::mail::received::{Protocol, Received, Source};
@@ -38,7 +38,7 @@ impl Server {
         inbound.holding.give_spool(&mut fx.shares);
         let spilled = match std::mem::take(&mut inbound.acceptance) {
             // What is on its way to the disk is the spool's.
-            Acceptance::Idle | Acceptance::Storing => None,
+            Acceptance::Idle | Acceptance::Storing(_) => None,
             Acceptance::Receiving(intake) => intake.is_spilled().then(|| intake.id()),
             Acceptance::Examining(checking) => {
                 if let Some(turn) = checking.turn() {
@@ -193,16 +193,7 @@ impl Server {
         if !whole.removed.is_empty() {
             whole.header = Arc::new(without(&whole.header, &whole.removed));
         }
-        if self.client(inbound, fx).is_trusted() {
-            let added = Added {
-                author: whole.author.as_ref(),
-                id,
-                hostname: &fx.config.hostname,
-                at: fx.now.wall,
-            };
-            hooked.append(&mut added.missing_fields(&whole.header, &mut *fx.entropy));
-            self.note_unsigned(inbound, id, &transaction, &whole, fx);
-        }
+        hooked.append(&mut self.missing_fields(inbound, id, &transaction, &whole, fx));
         let mut added = hooked;
         let seal = seal.and_then(|seal| self.sealing(&whole, &added, &seal, fx));
         let inputs = whole.body_hash.map_or_else(Vec::new, |hash| {
@@ -213,27 +204,9 @@ impl Server {
         fields.append(&mut found);
         fields.append(&mut added);
         let record = self.message_record(inbound, id, transaction, released, fields, &whole, fx);
-        let Whole {
-            size,
-            rest,
-            spilled,
-            ..
-        } = whole;
-        let record = MessageRecord {
-            body: match spilled {
-                false => Body::Inline(rest),
-                true => {
-                    if !rest.is_empty() {
-                        self.store_block(id, inbound.holder(), rest, fx);
-                    }
-                    Body::File {
-                        len: size,
-                        crc32: 0,
-                    }
-                }
-            },
-            ..record
-        };
+        let size = whole.size;
+        let body = self.body_of(inbound, id, whole, fx);
+        let record = MessageRecord { body, ..record };
         fx.debug(|| {
             Line::new(Level::Debug, "accepted")
                 .with("id", id)
@@ -244,9 +217,51 @@ impl Server {
         if inputs.is_empty() && seal.is_none() {
             self.message_signed(conn, inbound, fx);
         } else {
-            fx.work(JobOwner::Sign { conn }, Work::Sign(inputs, seal));
+            fx.work(JobOwner::Sign { conn, id }, Work::Sign(inputs, seal));
         }
         Ok(())
+    }
+
+    /// What the record has of the body: all of it, or where it is. What was not streamed out yet goes there too.
+    fn body_of(
+        &mut self,
+        inbound: &ServerSession,
+        id: QueueId,
+        whole: Whole,
+        fx: &mut Effects,
+    ) -> Body {
+        if !whole.spilled {
+            return Body::Inline(whole.rest);
+        }
+        if !whole.rest.is_empty() {
+            self.store_block(id, inbound.holder(), whole.rest, fx);
+        }
+        Body::File {
+            len: whole.size,
+            crc32: 0,
+        }
+    }
+
+    /// The fields that a message of somebody who may relay lacks.
+    fn missing_fields(
+        &mut self,
+        inbound: &ServerSession,
+        id: QueueId,
+        transaction: &Transaction,
+        whole: &Whole,
+        fx: &mut Effects,
+    ) -> Vec<u8> {
+        if !self.client(inbound, fx).is_trusted() {
+            return Vec::new();
+        }
+        self.note_unsigned(inbound, id, transaction, whole, fx);
+        let added = Added {
+            author: whole.author.as_ref(),
+            id,
+            hostname: &fx.config.hostname,
+            at: fx.now.wall,
+        };
+        added.missing_fields(&whole.header, &mut *fx.entropy)
     }
 
     #[expect(clippy::too_many_arguments, reason = "all of it goes into one record")]
@@ -276,9 +291,12 @@ impl Server {
                 body: parameters.body,
                 smtputf8: parameters.smtputf8 && needed,
                 arrived: fx.now.wall,
-                origin: match &inbound.login {
-                    Some(login) => login.as_str().into(),
-                    None => inbound.peer_text().into(),
+                origin: match (&inbound.login, inbound.peer) {
+                    (Some(login), _) => Origin::Login(login.as_str().into()),
+                    (None, Peer::Process { uid }) => Origin::Process(uid),
+                    (None, Peer::Network { remote, .. }) => {
+                        Origin::Client(remote.ip().to_canonical())
+                    }
                 },
             },
             fields,
@@ -405,21 +423,23 @@ impl Server {
     pub(in crate::engine) fn on_signed(
         &mut self,
         conn: ConnId,
+        id: QueueId,
         result: WorkResult,
         fx: &mut Effects,
     ) {
         let Some(mut inbound) = self.sessions.take(conn) else {
             return;
         };
-        let Some(signing) = inbound.acceptance.signing() else {
+        // The session may have lost that message, and have another signed.
+        let signing = inbound.acceptance.signing();
+        let Some(signing) = signing.filter(|signing| signing.record.id == id) else {
             return self.put_back(conn, inbound, fx);
         };
         let WorkResult::Signed(Ok(mut fields)) = result else {
-            fx.log(Line::new(Level::Error, "signing-failed").with("id", signing.record.id));
+            fx.log(Line::new(Level::Error, "signing-failed").with("id", id));
             self.drop_body(&mut inbound, fx);
             return self.answer_message(conn, inbound, &Reply::SIGNING_FAILED, fx);
         };
-        let id = signing.record.id;
         let keys = signed_by(&fields);
         fields.append(&mut signing.record.fields);
         signing.record.fields = fields;
@@ -456,7 +476,8 @@ impl Server {
     pub(in crate::engine) fn on_stored(
         &mut self,
         conn: ConnId,
-        result: Result<QueueId, Reply>,
+        id: QueueId,
+        result: Result<(), Reply>,
         claim: Option<Claim>,
         fx: &mut Effects,
     ) {
@@ -466,6 +487,10 @@ impl Server {
         let Some(inbound) = self.sessions.take(conn) else {
             return; // the client did not wait: the message is queued all the same
         };
+        // Nor did the session, if it has another by now.
+        if !inbound.acceptance.is_storing(id) {
+            return self.put_back(conn, inbound, fx);
+        }
         if result.is_ok() {
             // The session has waited since the end of the message.
             fx.observed
@@ -475,7 +500,7 @@ impl Server {
                 fx.observed.received(Version::of(version));
             }
         }
-        let reply = result.map_or_else(|reply| reply, Reply::queued);
+        let reply = result.map_or_else(|reply| reply, |()| Reply::queued(id));
         self.answer_message(conn, inbound, &reply, fx);
     }
 
@@ -519,7 +544,10 @@ impl Server {
         let Some(mut inbound) = self.sessions.take(conn) else {
             return;
         };
+        let is_asked = inbound.acceptance.id() == Some(id);
         match &mut inbound.acceptance {
+            // It is of a message that the session has lost.
+            _ if !is_asked => {}
             Acceptance::Receiving(intake) => match result {
                 Ok(bytes) => intake.on_written(bytes),
                 Err(reply) => intake.on_lost(reply),
@@ -527,7 +555,7 @@ impl Server {
             Acceptance::Examining(checking) => checking.on_written(result),
             Acceptance::AtHook(_) => return self.hook_written(conn, inbound, result, fx),
             // Nothing of it is waited for here any more.
-            Acceptance::Idle | Acceptance::Signing(_) | Acceptance::Storing => {}
+            Acceptance::Idle | Acceptance::Signing(_) | Acceptance::Storing(_) => {}
         }
         self.resume(conn, inbound, Vec::new(), fx);
     }

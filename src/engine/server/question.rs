@@ -1,5 +1,6 @@
 //! A question to the hook, and the line of those that wait.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::examination::Checked;
@@ -40,7 +41,8 @@ pub(super) struct Asking {
 /// The questions of all sessions.
 #[derive(Default)]
 pub(super) struct Hooks {
-    pub(super) running: usize,
+    /// Those that were begun.
+    pub(super) running: BTreeSet<ConnId>,
     pub(super) waiting: Turns<ConnId>,
 }
 
@@ -55,7 +57,7 @@ impl Hooking {
 impl Hooks {
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.running.saturating_add(self.waiting.len())
+        self.running.len().saturating_add(self.waiting.len())
     }
 }
 

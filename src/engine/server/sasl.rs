@@ -19,7 +19,7 @@ use crate::engine::event::{ConnId, Work, WorkResult};
 use crate::engine::log::{Level, Line};
 use crate::login::credential::Credential;
 use crate::login::sasl::{self, Claim, Mechanism, SaslError};
-use crate::login::scram::{self, ClientFirst, ScramError};
+use crate::login::scram::{self, Challenge, ClientFirst, ScramError};
 use crate::policy::shares::Resource;
 use crate::smtp::reply::Reply;
 use crate::smtp::server::AuthStep;
@@ -94,7 +94,6 @@ impl Server {
         out: &mut Vec<u8>,
         fx: &mut Effects,
     ) {
-        let malformed = AuthStep::Failure(Reply::AUTH_MALFORMED);
         let response = zeroize::Zeroizing::new(response);
         // Exchanges that began before the address was locked are guesses all the same.
         let is_judged = matches!(inbound.exchange, Some(Exchange::ScramDone(_)));
@@ -104,75 +103,78 @@ impl Server {
                 .session
                 .on_auth(AuthStep::End(Reply::AUTH_THROTTLED), out);
         }
-        let step = match inbound.exchange.take() {
-            Some(Exchange::Plain) => match sasl::plain(&response) {
-                Ok(claim) => return self.check(conn, inbound, claim, out, fx),
-                Err(SaslError::AuthorizationId) => {
-                    let shown = sasl::plain_login(&response).unwrap_or_default();
-                    return self.failed(conn, inbound, &shown, out, fx);
-                }
-                Err(_) => malformed,
-            },
-            Some(Exchange::LoginName) => match sasl::login_name(&response) {
-                Ok(login) => {
-                    inbound.exchange = Some(Exchange::LoginPassword(login));
-                    AuthStep::Challenge("Password:".into())
-                }
-                Err(_) => malformed,
-            },
-            Some(Exchange::LoginPassword(login)) => match sasl::login_password(&response) {
-                Ok(password) => {
-                    return self.check(conn, inbound, Claim { login, password }, out, fx);
-                }
-                Err(_) => malformed,
-            },
-            Some(Exchange::ScramFirst) => match ClientFirst::parse(&response) {
-                Ok(first) => {
-                    let (credential, login) = self.credential_of(first.login(), fx);
-                    if self.is_locked_for(inbound, login.as_ref(), fx) {
-                        let step = AuthStep::End(Reply::AUTH_THROTTLED);
-                        return inbound.session.on_auth(step, out);
-                    }
-                    let (challenge, message) =
-                        first.challenge((*credential).clone(), &mut *fx.entropy);
-                    let user = login.map(|login| User { login, credential });
-                    inbound.exchange = Some(Exchange::ScramFinal(Box::new(challenge), user));
-                    AuthStep::Challenge(message.into_bytes())
-                }
-                Err(ScramError::AuthorizationId) => {
-                    let shown = scram::first_login(&response).unwrap_or_default();
-                    return self.failed(conn, inbound, &shown, out, fx);
-                }
-                Err(_) => malformed,
-            },
+        let heard = match inbound.exchange.take() {
+            Some(Exchange::Plain) => on_plain(&response),
+            Some(Exchange::LoginName) => on_login_name(inbound, &response),
+            Some(Exchange::LoginPassword(login)) => on_login_password(login, &response),
+            Some(Exchange::ScramFirst) => self.on_scram_first(inbound, &response, fx),
             Some(Exchange::ScramFinal(challenge, user)) => {
-                let shown = challenge.login().to_owned();
-                let login = user.as_ref().map(|user| user.login.clone());
-                if self.is_locked_for(inbound, login.as_ref(), fx) {
-                    let step = AuthStep::End(Reply::AUTH_THROTTLED);
-                    return inbound.session.on_auth(step, out);
-                }
-                let user = user.filter(|user| self.is_in_force(&user.login, &user.credential, fx));
-                match (challenge.on_client_final(&response), user) {
-                    (Ok(message), Some(user)) => {
-                        inbound.exchange = Some(Exchange::ScramDone(user));
-                        AuthStep::Challenge(message.into_bytes())
-                    }
-                    _ => {
-                        self.note_failure_as(inbound.address(), login.as_ref(), fx);
-                        return self.failed(conn, inbound, &shown, out, fx);
-                    }
-                }
+                self.on_scram_final(inbound, *challenge, user, &response, fx)
             }
             Some(Exchange::ScramDone(User { login, credential })) => {
-                if !self.is_in_force(&login, &credential, fx) {
-                    return self.failed(conn, inbound, login.as_str(), out, fx);
+                match self.is_in_force(&login, &credential, fx) {
+                    true => Heard::Step(self.let_in(inbound, login, fx)),
+                    false => Heard::Failed(login.as_str().to_owned()),
                 }
-                self.let_in(inbound, login, fx)
             }
-            Some(Exchange::Checking | Exchange::Delayed(_)) | None => malformed,
+            Some(Exchange::Checking | Exchange::Delayed(_)) | None => MALFORMED,
         };
-        inbound.session.on_auth(step, out);
+        match heard {
+            Heard::Step(step) => inbound.session.on_auth(step, out),
+            Heard::Claim(claim) => self.check(conn, inbound, claim, out, fx),
+            Heard::Failed(shown) => self.failed(conn, inbound, &shown, out, fx),
+        }
+    }
+
+    /// The first message of SCRAM: who wants to log in.
+    fn on_scram_first(
+        &mut self,
+        inbound: &mut ServerSession,
+        response: &[u8],
+        fx: &mut Effects,
+    ) -> Heard {
+        let first = match ClientFirst::parse(response) {
+            Ok(first) => first,
+            Err(ScramError::AuthorizationId) => {
+                return Heard::Failed(scram::first_login(response).unwrap_or_default());
+            }
+            Err(_) => return MALFORMED,
+        };
+        let (credential, login) = self.credential_of(first.login(), fx);
+        if self.is_locked_for(inbound, login.as_ref(), fx) {
+            return Heard::Step(AuthStep::End(Reply::AUTH_THROTTLED));
+        }
+        let (challenge, message) = first.challenge((*credential).clone(), &mut *fx.entropy);
+        let user = login.map(|login| User { login, credential });
+        inbound.exchange = Some(Exchange::ScramFinal(Box::new(challenge), user));
+        Heard::Step(AuthStep::Challenge(message.into_bytes()))
+    }
+
+    /// The last message of SCRAM: the proof.
+    fn on_scram_final(
+        &mut self,
+        inbound: &mut ServerSession,
+        challenge: Challenge,
+        user: Option<User>,
+        response: &[u8],
+        fx: &mut Effects,
+    ) -> Heard {
+        let shown = challenge.login().to_owned();
+        let login = user.as_ref().map(|user| user.login.clone());
+        if self.is_locked_for(inbound, login.as_ref(), fx) {
+            return Heard::Step(AuthStep::End(Reply::AUTH_THROTTLED));
+        }
+        let user = user.filter(|user| self.is_in_force(&user.login, &user.credential, fx));
+        match (challenge.on_client_final(response), user) {
+            (Ok(message), Some(user)) => {
+                inbound.exchange = Some(Exchange::ScramDone(user));
+                Heard::Step(AuthStep::Challenge(message.into_bytes()))
+            }
+            _ => {
+                self.note_failure_as(inbound.address(), login.as_ref(), fx);
+                Heard::Failed(shown)
+            }
+        }
     }
 
     /// Whether a user has this credential now: it may have been changed, or the user removed, since an exchange began.
@@ -467,3 +469,40 @@ const FAILURE_DELAY: Duration = Duration::from_millis(500);
 
 /// The longest that an answer is held back.
 const FAILURE_DELAY_MAX: Duration = Duration::from_secs(8);
+
+/// What a response says.
+enum Heard {
+    /// The exchange goes on, or is over.
+    Step(AuthStep),
+    /// A login and a password, which are to be checked.
+    Claim(Claim),
+    /// What cannot be right, of this login.
+    Failed(String),
+}
+
+const MALFORMED: Heard = Heard::Step(AuthStep::Failure(Reply::AUTH_MALFORMED));
+
+fn on_plain(response: &[u8]) -> Heard {
+    match sasl::plain(response) {
+        Ok(claim) => Heard::Claim(claim),
+        Err(SaslError::AuthorizationId) => {
+            Heard::Failed(sasl::plain_login(response).unwrap_or_default())
+        }
+        Err(_) => MALFORMED,
+    }
+}
+
+fn on_login_name(inbound: &mut ServerSession, response: &[u8]) -> Heard {
+    let Ok(login) = sasl::login_name(response) else {
+        return MALFORMED;
+    };
+    inbound.exchange = Some(Exchange::LoginPassword(login));
+    Heard::Step(AuthStep::Challenge("Password:".into()))
+}
+
+fn on_login_password(login: String, response: &[u8]) -> Heard {
+    match sasl::login_password(response) {
+        Ok(password) => Heard::Claim(Claim { login, password }),
+        Err(_) => MALFORMED,
+    }
+}

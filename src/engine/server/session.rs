@@ -3,41 +3,34 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use super::acceptance::Acceptance;
 use super::blocks::Blocks;
 use super::crowd::{Crowd, Places};
 use super::examination::Verifications;
-use super::guard::{Accepted, Clients, Guard, Verdict};
+use super::guard::{Clients, Guard};
 use super::holding::Holding;
-use super::intake::Intake;
 use super::login::{Exchange, Logins};
 use super::question::{Asking, Hooks};
-use crate::address::{Mailbox, ReversePath};
+use crate::address::Mailbox;
 use crate::auth::srs::Rewriter;
 use crate::clock::Instant;
 use crate::config::Config;
 use crate::dns::{Answer, Question};
 use crate::engine::connections::{ConnEvent, Sessions};
-use crate::engine::counters::count_up;
+use crate::engine::counters::ClientTables;
 use crate::engine::effects::Effects;
-use crate::engine::event::{Action, ConnId, Listener, Lost, Peer, TlsSession, TlsSide};
+use crate::engine::event::{ConnId, Listener, Peer, TlsSession};
 use crate::engine::log::{Level, Line};
 use crate::engine::timers::Timer;
-use crate::limits::{
-    BODY_IN_FLIGHT_BYTES_MAX, COMMAND_LINE_BYTES_MAX, DATA_RATE_BYTES_MIN, HANDSHAKE_TIMEOUT,
-    OUTPUT_BYTES_MAX, READ_TURN_BYTES_MAX, REQUESTS_PER_TURN_MAX, SESSION_KEPT_BYTES,
-    SESSION_TIMEOUT, UNAUTHENTICATED_SESSION_TIMEOUT,
-};
+use crate::limits::{BODY_IN_FLIGHT_BYTES_MAX, READ_TURN_BYTES_MAX, SESSION_KEPT_BYTES};
 use crate::policy::authority::{Door, Grants};
 use crate::policy::rates::Claim;
 use crate::policy::shares::{Holder, Resource};
 use crate::proxy::HeaderReader;
 use crate::queue_id::QueueId;
-use crate::smtp::command::ForwardPath;
 use crate::smtp::reply::Reply;
-use crate::smtp::server::{Request, Session, Settings};
+use crate::smtp::server::{Session, Settings};
 
 /// SMTP server sessions, and what is known of their clients.
 pub(in crate::engine) struct Server {
@@ -69,9 +62,7 @@ pub(in crate::engine) struct Sizes {
     pub(in crate::engine) blocks: usize,
     pub(in crate::engine) crowd: usize,
     pub(in crate::engine) hooks: usize,
-    pub(in crate::engine) conduct: usize,
-    pub(in crate::engine) greylist: usize,
-    pub(in crate::engine) returns: usize,
+    pub(in crate::engine) clients: ClientTables,
 }
 
 /// One session.
@@ -254,7 +245,7 @@ impl ServerSession {
     /// Whether its message is on its way to the disk: it may be queued whatever becomes of the session, so that its client
     /// has to hear the answer.
     pub(super) fn awaits_disk(&self) -> bool {
-        matches!(self.acceptance, Acceptance::Storing)
+        matches!(self.acceptance, Acceptance::Storing(_))
     }
 
     /// Bytes that it holds, without those on their way to the disk.
@@ -300,9 +291,11 @@ impl Server {
             blocks: self.blocks.len(),
             crowd: self.crowd.len(),
             hooks: self.hooks.len(),
-            conduct: self.clients.conduct.len(),
-            greylist: self.clients.greylist.len(),
-            returns: self.clients.returns.len(),
+            clients: ClientTables {
+                conduct: self.clients.conduct.len(),
+                greylist: self.clients.greylist.len(),
+                returns: self.clients.returns.len(),
+            },
         }
     }
 
@@ -414,134 +407,6 @@ impl Server {
         self.put_back(conn, inbound, fx);
     }
 
-    /// Goes on with what was kept, once an answer is in.
-    pub(super) fn resume(
-        &mut self,
-        conn: ConnId,
-        mut inbound: Box<ServerSession>,
-        out: Vec<u8>,
-        fx: &mut Effects,
-    ) {
-        let kept = zeroize::Zeroizing::new(std::mem::take(&mut inbound.buffers.kept));
-        self.drive_with(conn, inbound, &kept, out, fx);
-    }
-
-    pub(super) fn drive(
-        &mut self,
-        conn: ConnId,
-        inbound: Box<ServerSession>,
-        bytes: &[u8],
-        fx: &mut Effects,
-    ) {
-        self.drive_with(conn, inbound, bytes, Vec::new(), fx);
-    }
-
-    pub(super) fn drive_with(
-        &mut self,
-        conn: ConnId,
-        mut inbound: Box<ServerSession>,
-        bytes: &[u8],
-        mut out: Vec<u8>,
-        fx: &mut Effects,
-    ) {
-        let mut input = bytes;
-        let mut requests = 0_usize;
-        loop {
-            let mut body = std::mem::take(&mut inbound.buffers.body);
-            let request = inbound
-                .session
-                .advance(&mut input, &self.settings, &mut out, &mut body);
-            if !body.is_empty() {
-                inbound.pace.touched = fx.now.instant;
-                self.intake_take(conn, &mut inbound, &mut body, fx);
-            }
-            body.clear();
-            inbound.buffers.body = if body.capacity() > KEPT_CAPACITY_BYTES_MAX {
-                Vec::new()
-            } else {
-                body
-            };
-            let Some(request) = request else { break };
-            inbound.pace.touched = fx.now.instant;
-            match request {
-                Request::Close => {
-                    self.answer(conn, &mut inbound, out, fx);
-                    return self.close_session(conn, *inbound, fx);
-                }
-                Request::RefuseAndClose(reply) => {
-                    self.note_refusal(&mut inbound, "message", "", Some(&reply), fx);
-                    self.answer(conn, &mut inbound, out, fx);
-                    return self.close_session(conn, *inbound, fx);
-                }
-                Request::StartTls => {
-                    // What was sent behind STARTTLS was sent in clear, by whomever: it is dropped with `input`.
-                    self.answer(conn, &mut inbound, std::mem::take(&mut out), fx);
-                    fx.actions.push_back(Action::StartTls {
-                        conn,
-                        side: TlsSide::Server,
-                    });
-                    inbound.pace.deadline = Some(fx.now.instant.after(HANDSHAKE_TIMEOUT));
-                    return self.put_back(conn, inbound, fx);
-                }
-                request => self.on_request(conn, &mut inbound, request, &mut out, fx),
-            }
-            requests = requests.saturating_add(1);
-            // The rest has its turn once these replies are out.
-            let is_long = requests >= REQUESTS_PER_TURN_MAX && !out.is_empty();
-            if is_long || out.len() > OUTPUT_BYTES_MAX {
-                inbound.buffers.is_full = true;
-                break;
-            }
-        }
-        inbound.buffers.kept = input.to_vec();
-        if !out.is_empty() || inbound.session.is_in_body() || inbound.pace.deadline.is_none() {
-            self.set_deadline(&mut inbound, fx);
-        }
-        if inbound.session.timeout().is_none() {
-            inbound.pace.deadline = inbound.pace.held_until;
-        }
-        self.answer(conn, &mut inbound, out, fx);
-        if inbound.is_slowed() && inbound.buffers.kept.len() > COMMAND_LINE_BYTES_MAX {
-            return self.end_session(conn, inbound, &Reply::TOO_MANY_ERRORS, fx);
-        }
-        if self.is_too_slow(&inbound, fx) {
-            return self.end_session(conn, inbound, &Reply::TIMEOUT, fx);
-        }
-        if fx.stopping && !inbound.session.is_busy() {
-            return self.end_session(conn, inbound, &Reply::SHUTTING_DOWN, fx);
-        }
-        self.put_back(conn, inbound, fx);
-    }
-
-    pub(super) fn is_too_slow(&self, inbound: &ServerSession, fx: &Effects) -> bool {
-        let elapsed = fx.now.instant.since(inbound.pace.body_began);
-        inbound.session.is_in_body()
-            && elapsed > Duration::from_secs(60)
-            && inbound.pace.body_bytes < elapsed.as_secs().saturating_mul(DATA_RATE_BYTES_MIN)
-    }
-
-    pub(super) fn set_deadline(&self, inbound: &mut ServerSession, fx: &Effects) {
-        let whole = match inbound.listener {
-            Listener::Submission | Listener::Submissions if inbound.login.is_none() => {
-                UNAUTHENTICATED_SESSION_TIMEOUT
-            }
-            _ => SESSION_TIMEOUT,
-        };
-        let end = inbound
-            .pace
-            .opened
-            .after(whole)
-            .max(fx.now.instant.after(Duration::from_secs(1)));
-        inbound.pace.deadline = inbound.session.timeout().map(|timeout| {
-            let deadline = fx.now.instant.after(timeout);
-            if inbound.session.is_busy() {
-                deadline
-            } else {
-                deadline.min(end)
-            }
-        });
-    }
-
     /// Puts a session back with its timer and its memory accounted for.
     pub(super) fn put_back(
         &mut self,
@@ -576,92 +441,6 @@ impl Server {
         fx.send(conn, out);
     }
 
-    /// A session has to go, to make room for others.
-    pub(super) fn crowd_out(
-        &mut self,
-        conn: ConnId,
-        mut inbound: Box<ServerSession>,
-        reply: &Reply,
-        fx: &mut Effects,
-    ) {
-        count_up(&mut fx.counters.throttled, 1);
-        fx.log(
-            Line::new(Level::Info, "reject")
-                .with("peer", inbound.peer_text())
-                .with_some("user", inbound.login.as_ref())
-                .with("what", "session")
-                .with("code", reply.code())
-                .with("why", reply.text()),
-        );
-        inbound.noted.push(reply.clone());
-        // A little may be an answer that was given just now: it is written before the end. More is what its peer does not
-        // take.
-        if inbound.buffers.pending <= SESSION_KEPT_BYTES {
-            return self.end_session(conn, inbound, reply, fx);
-        }
-        fx.actions.push_back(Action::Abort { conn });
-        self.forget_session(conn, *inbound, fx);
-    }
-
-    /// Says a last reply and closes; inside a handshake nothing can be said.
-    pub(super) fn end_session(
-        &mut self,
-        conn: ConnId,
-        mut inbound: Box<ServerSession>,
-        reply: &Reply,
-        fx: &mut Effects,
-    ) {
-        if inbound.is_mute() {
-            fx.actions.push_back(Action::Abort { conn });
-            return self.forget_session(conn, *inbound, fx);
-        }
-        let mut out = Vec::new();
-        inbound.session.end(reply, &mut out);
-        self.answer(conn, &mut inbound, out, fx);
-        self.close_session(conn, *inbound, fx);
-    }
-
-    pub(super) fn close_session(&mut self, conn: ConnId, inbound: ServerSession, fx: &mut Effects) {
-        fx.actions.push_back(Action::Close { conn });
-        self.forget_session(conn, inbound, fx);
-    }
-
-    /// The connection is gone.
-    pub(super) fn on_closed(
-        &mut self,
-        conn: ConnId,
-        inbound: ServerSession,
-        cause: &Lost,
-        fx: &mut Effects,
-    ) {
-        if let Lost::Tls(text) = cause {
-            let line = Line::new(Level::Info, "tls-failed")
-                .with("side", "server")
-                .with("peer", inbound.peer_text())
-                .with("why", text);
-            fx.log(fx.of_client(inbound.address(), line));
-        }
-        self.forget_session(conn, inbound, fx);
-    }
-
-    pub(super) fn forget_session(
-        &mut self,
-        conn: ConnId,
-        mut inbound: ServerSession,
-        fx: &mut Effects,
-    ) {
-        self.drop_body(&mut inbound, fx);
-        self.leave_crowd(conn, &mut inbound);
-        if let Some(address) = inbound.counted {
-            self.logins.peers.close(address);
-        }
-        inbound.holding.give_all(&mut fx.shares);
-        if let Some(holder) = self.logins.forget(conn) {
-            fx.shares.of_mut(Resource::Derivations).give(holder, 1);
-        }
-        fx.conns.release(conn);
-    }
-
     /// The handshake is done.
     pub(super) fn on_tls(
         &mut self,
@@ -687,125 +466,6 @@ impl Server {
         self.set_deadline(&mut inbound, fx);
         self.answer(conn, &mut inbound, out, fx);
         self.put_back(conn, inbound, fx);
-    }
-
-    /// A deadline may have passed.
-    pub(super) fn on_timeout(
-        &mut self,
-        conn: ConnId,
-        mut inbound: Box<ServerSession>,
-        at: Instant,
-        fx: &mut Effects,
-    ) {
-        if inbound.pace.timer == Some(at) {
-            inbound.pace.timer = None;
-        }
-        match inbound.pace.deadline {
-            Some(deadline) if deadline <= fx.now.instant => {}
-            _ => return self.put_back(conn, inbound, fx),
-        }
-        if let Opening::Silent = inbound.opening {
-            self.greet(conn, &mut inbound, fx);
-            return self.put_back(conn, inbound, fx);
-        }
-        if let Some(verdict) = inbound.take_held() {
-            inbound.pace.held_until = None;
-            let mut out = Vec::new();
-            self.tell_now(&mut inbound, verdict, &mut out);
-            return self.resume(conn, inbound, out, fx);
-        }
-        if let Some(step) = inbound.exchange.as_mut().and_then(Exchange::take_delayed) {
-            inbound.pace.held_until = None;
-            return self.finish_auth(conn, inbound, step, fx);
-        }
-        fx.log(Line::new(Level::Info, "timeout").with("peer", inbound.peer_text()));
-        inbound.noted.push(Reply::TIMEOUT);
-        self.end_session(conn, inbound, &Reply::TIMEOUT, fx);
-    }
-
-    /// The daemon stops: a session that is not inside a message ends.
-    pub(super) fn on_stop(&mut self, conn: ConnId, inbound: Box<ServerSession>, fx: &mut Effects) {
-        if inbound.session.is_busy() {
-            return self.put_back(conn, inbound, fx);
-        }
-        self.end_session(conn, inbound, &Reply::SHUTTING_DOWN, fx);
-    }
-
-    pub(super) fn on_request(
-        &mut self,
-        conn: ConnId,
-        inbound: &mut ServerSession,
-        request: Request,
-        out: &mut Vec<u8>,
-        fx: &mut Effects,
-    ) {
-        match request {
-            Request::Hello { name } => self.hello_request(inbound, &name, out, fx),
-            Request::Sender { from, size } => {
-                inbound.pace.body_began = fx.now.instant;
-                inbound.envelope.grants = Grants::default();
-                inbound.envelope.named.clear();
-                inbound.envelope.recipient_bytes = 0;
-                let verdict = self
-                    .sender_verdict(inbound, &from, size, fx)
-                    .and_then(|()| self.may_begin(inbound, fx));
-                let refusal = verdict.as_ref().err();
-                self.note_refusal(inbound, "sender", from.as_str(), refusal, fx);
-                self.tell(inbound, Verdict::Sender(verdict), out, fx);
-            }
-            Request::Recipient {
-                to,
-                notify,
-                original,
-            } => {
-                let shown = match &to {
-                    ForwardPath::Mailbox(mailbox) | ForwardPath::SourceRoute(mailbox) => {
-                        mailbox.to_string()
-                    }
-                    ForwardPath::Bare(local) => local.to_string(),
-                };
-                let verdict = self
-                    .recipient_verdict(inbound, &to, notify, original, fx)
-                    .map(|(grant, recipients)| Accepted {
-                        recipients,
-                        grant,
-                        named: fx.config.content.hook.then(|| shown.clone()),
-                    });
-                self.recipient_request(inbound, shown, verdict, out, fx);
-            }
-            Request::Authenticate { mechanism, initial } => {
-                self.begin_auth(conn, inbound, &mechanism, initial, out, fx);
-            }
-            Request::Respond(response) => self.continue_auth(conn, inbound, response, out, fx),
-            Request::BeginBody => {
-                let verdict = self.room_verdict(inbound.holding.holder(), None, fx);
-                if verdict.is_ok() {
-                    let sender = inbound.session.reverse_path();
-                    let sender = sender.and_then(ReversePath::mailbox).cloned();
-                    let id = fx.ids.next(fx.now.wall);
-                    inbound.acceptance = Acceptance::Receiving(Box::new(Intake::new(id, sender)));
-                    inbound.pace.body_began = fx.now.instant;
-                    inbound.pace.body_bytes = 0;
-                }
-                self.note_refusal(inbound, "message", "", verdict.as_ref().err(), fx);
-                inbound.session.on_body_ready(verdict, &self.settings, out);
-            }
-            Request::Store(transaction) => {
-                if let Err(reply) = self.message_whole(conn, inbound, *transaction, fx) {
-                    self.note_refusal(inbound, "message", "", Some(&reply), fx);
-                    self.drop_body(inbound, fx);
-                    self.settle_returns(inbound, &reply);
-                    inbound.session.on_stored(&reply, out);
-                }
-            }
-            Request::Forget => self.drop_body(inbound, fx),
-            Request::Refuse(reply) => {
-                self.note_refusal(inbound, "message", "", Some(&reply), fx);
-                self.drop_body(inbound, fx);
-            }
-            // They are handled by the caller, who owns the connection.
-            Request::Close | Request::RefuseAndClose(_) | Request::StartTls => {}
-        }
     }
 
     /// Answers an exchange of AUTH and goes on.

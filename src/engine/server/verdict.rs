@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::session::{Server, ServerSession};
 use crate::address::{Domain, Mailbox, ReversePath};
 use crate::auth::srs::{Returned, ReverseError, is_rewritten};
+use crate::destination::Assigned;
 use crate::engine::counters::count_up;
 use crate::engine::effects::Effects;
 use crate::engine::event::Peer;
@@ -189,7 +190,7 @@ impl Server {
             .reverse_path()
             .and_then(ReversePath::mailbox);
         let recipients = goals.into_iter().map(|goal| Recipient {
-            destination: goal.destination.map(|to| to.to_string().into()),
+            destination: goal.destination.map(Assigned::Known),
             reverse_path: sender
                 .zip(goal.forwarder)
                 .and_then(|(sender, forwarder)| self.rewritten(&client, sender, &forwarder, fx))

@@ -4,7 +4,7 @@
 
 use super::session::{Server, ServerSession};
 use crate::engine::effects::{Effects, JobOwner};
-use crate::engine::event::{ConnId, Work, WorkResult};
+use crate::engine::event::{ConnId, JobId, Work, WorkResult};
 use crate::engine::log::{Level, Line};
 use crate::limits::VERIFICATIONS_AT_ONCE_MAX;
 use crate::policy::authenticity::Verifying;
@@ -28,12 +28,12 @@ impl Server {
     }
 
     fn verify_next(&mut self, fx: &mut Effects) {
-        while self.verifications.running < VERIFICATIONS_AT_ONCE_MAX {
+        while self.verifications.running.len() < VERIFICATIONS_AT_ONCE_MAX {
             let Some((conn, id, verifying)) = self.verifications.waiting.take() else {
                 return;
             };
-            self.verifications.running = self.verifications.running.saturating_add(1);
-            fx.work(JobOwner::Verify { conn, id }, Work::Verify(verifying));
+            let job = fx.work(JobOwner::Verify { conn, id }, Work::Verify(verifying));
+            self.verifications.running.insert(job);
         }
     }
 
@@ -41,12 +41,12 @@ impl Server {
     /// examines another: what is found out of one message says nothing of the next.
     pub(in crate::engine) fn on_verified(
         &mut self,
-        conn: ConnId,
-        id: QueueId,
+        job: JobId,
+        (conn, id): (ConnId, QueueId),
         result: WorkResult,
         fx: &mut Effects,
     ) {
-        self.verifications.running = self.verifications.running.saturating_sub(1);
+        self.verifications.running.remove(&job);
         self.verify_next(fx);
         let Some(mut inbound) = self.sessions.take(conn) else {
             return;

@@ -1,8 +1,11 @@
 //! The state of the relay for Prometheus: `/metrics`.
 
+use std::collections::BTreeMap;
+
 use super::observed::Observed;
-use super::report::Status;
+use super::report::{Status, Tallies};
 use crate::address::Domain;
+use crate::engine::counters::Counters;
 use crate::metrics::{Exposition, Family, Provider};
 use crate::report::{Figures, SessionFigures};
 
@@ -14,40 +17,9 @@ pub(super) fn figures(status: &Status, observed: &Observed) -> String {
         .sample("chopar_info", &[("version", &status.version)], 1);
     now(info, status);
     counters(info, status);
-    for (name, help, key, counts) in [
-        (
-            "chopar_deferred_by_reason_total",
-            "Attempts deferred, by reason.",
-            "reason",
-            &status.deferred,
-        ),
-        (
-            "chopar_unreached_total",
-            "Attempts to reach a next hop that have failed, by reason.",
-            "reason",
-            &status.unreached,
-        ),
-        (
-            "chopar_received_total",
-            "Messages received over the network, by what they came in with.",
-            "tls",
-            &status.received_with,
-        ),
-        (
-            "chopar_sent_total",
-            "Recipients delivered to other hosts, by what was agreed.",
-            "tls",
-            &status.sent_with,
-        ),
-        (
-            "chopar_dmarc_total",
-            "Messages by what DMARC said of them.",
-            "result",
-            &status.dmarc,
-        ),
-    ] {
+    for (name, help, key, counts) in TALLIES {
         page.family(Family::Counter, name, help);
-        for (value, count) in counts {
+        for (value, count) in counts(&status.tallies) {
             page.sample(name, &[(key, value)], count);
         }
     }
@@ -128,62 +100,11 @@ pub(super) fn reported<'a>(
 
 /// What is now.
 fn now(page: &mut Exposition, status: &Status) {
-    let stats = &status.stats;
-    for (name, help, value) in [
-        (
-            "chopar_uptime_seconds",
-            "Seconds since the start.",
-            status.uptime,
-        ),
-        (
-            "chopar_queue_messages",
-            "Messages in the queue.",
-            stats.queued as u64,
-        ),
-        (
-            "chopar_queue_held_messages",
-            "Messages that an operator holds.",
-            stats.held as u64,
-        ),
-        (
-            "chopar_next_hops",
-            "Next hops that mail waits for or is sent to.",
-            stats.hops as u64,
-        ),
-        (
-            "chopar_sessions",
-            "Sessions that came in.",
-            stats.sessions as u64,
-        ),
-        (
-            "chopar_sessions_max",
-            "Sessions that may come in at a time.",
-            status.sessions_max,
-        ),
-        (
-            "chopar_delivery_sessions",
-            "Sessions that go out.",
-            stats.deliveries as u64,
-        ),
-        (
-            "chopar_buffer_bytes",
-            "Bytes in buffers whose size peers decide.",
-            stats.buffered as u64,
-        ),
-        (
-            "chopar_buffer_bytes_max",
-            "Bytes that they may take.",
-            status.memory_max,
-        ),
-        (
-            "chopar_disk_takes_records",
-            "Whether outcomes reach the disk: while they do not (0), nothing is sent.",
-            u64::from(status.disk_takes_records),
-        ),
-    ] {
+    for (name, help, value) in NOW {
+        let value = value(status);
         page.single(Family::Gauge, name, help, value);
     }
-    if let Some(free) = status.disk_free {
+    if let Some(free) = status.room.disk_free {
         let help = "Bytes free on the disk of the spool.";
         page.single(Family::Gauge, "chopar_disk_free_bytes", help, free);
     }
@@ -199,92 +120,12 @@ fn now(page: &mut Exposition, status: &Status) {
 
 /// What happened since the start.
 fn counters(page: &mut Exposition, status: &Status) {
-    let stats = &status.stats;
-    for (name, help, value) in [
-        (
-            "chopar_sessions_total",
-            "Sessions accepted.",
-            stats.total.sessions,
-        ),
-        (
-            "chopar_accepted_total",
-            "Messages accepted.",
-            stats.total.accepted,
-        ),
-        (
-            "chopar_refused_total",
-            "Commands, messages and recipients refused.",
-            stats.total.refused,
-        ),
-        (
-            "chopar_delivered_total",
-            "Recipients delivered.",
-            stats.total.delivered,
-        ),
-        (
-            "chopar_deferred_total",
-            "Attempts deferred.",
-            stats.total.deferred,
-        ),
-        (
-            "chopar_failed_total",
-            "Recipients failed.",
-            stats.total.failed,
-        ),
-        (
-            "chopar_notifications_total",
-            "Delivery status notifications sent.",
-            stats.total.dsns,
-        ),
-        (
-            "chopar_forwarded_total",
-            "Recipients forwarded with a rewritten reverse-path.",
-            stats.total.forwarded,
-        ),
-        (
-            "chopar_dmarc_refused_total",
-            "Messages refused for DMARC.",
-            stats.total.dmarc_refused,
-        ),
-        (
-            "chopar_hook_refused_total",
-            "Messages that the hook refused.",
-            stats.total.hook_refused,
-        ),
-        (
-            "chopar_hook_deferred_total",
-            "Messages that the hook deferred.",
-            stats.total.hook_deferred,
-        ),
-        (
-            "chopar_throttled_total",
-            "Connections, messages and recipients beyond a rate.",
-            stats.total.throttled,
-        ),
-        (
-            "chopar_listed_total",
-            "Recipients refused because a list has the client.",
-            stats.total.listed,
-        ),
-        (
-            "chopar_greylisted_total",
-            "Recipients deferred by greylisting.",
-            stats.total.greylisted,
-        ),
-        (
-            "chopar_slowed_total",
-            "Replies held back.",
-            stats.total.slowed,
-        ),
-        (
-            "chopar_dns_unasked_total",
-            "DNS questions that were not asked for lack of a share.",
-            stats.total.unasked,
-        ),
-    ] {
+    let total = &status.stats.total;
+    for (name, help, value) in COUNTED {
+        let value = value(total);
         page.single(Family::Counter, name, help, value);
     }
-    let longest = std::time::Duration::from_micros(stats.total.longest_turn_us);
+    let longest = std::time::Duration::from_micros(total.longest_turn.us);
     let help = "The longest turn of the event loop since the start.";
     page.single(
         Family::Gauge,
@@ -332,3 +173,164 @@ fn certificates(page: &mut Exposition, status: &Status) {
         page.sample(name, &labels, certificate.until);
     }
 }
+
+/// What is now: its name, what it is, and where it stands.
+const NOW: &[Figure<Status>] = &[
+    (
+        "chopar_uptime_seconds",
+        "Seconds since the start.",
+        |status| status.uptime,
+    ),
+    (
+        "chopar_queue_messages",
+        "Messages in the queue.",
+        |status| status.stats.queued as u64,
+    ),
+    (
+        "chopar_queue_held_messages",
+        "Messages that an operator holds.",
+        |status| status.stats.held as u64,
+    ),
+    (
+        "chopar_next_hops",
+        "Next hops that mail waits for or is sent to.",
+        |status| status.stats.hops as u64,
+    ),
+    ("chopar_sessions", "Sessions that came in.", |status| {
+        status.stats.sessions as u64
+    }),
+    (
+        "chopar_sessions_max",
+        "Sessions that may come in at a time.",
+        |status| status.room.sessions_max,
+    ),
+    (
+        "chopar_delivery_sessions",
+        "Sessions that go out.",
+        |status| status.stats.deliveries as u64,
+    ),
+    (
+        "chopar_buffer_bytes",
+        "Bytes in buffers whose size peers decide.",
+        |status| status.stats.buffered as u64,
+    ),
+    (
+        "chopar_buffer_bytes_max",
+        "Bytes that they may take.",
+        |status| status.room.memory_max,
+    ),
+    (
+        "chopar_disk_takes_records",
+        "Whether outcomes reach the disk: while they do not (0), nothing is sent.",
+        |status| u64::from(status.room.disk_takes_records),
+    ),
+];
+
+/// What happened since the start, likewise.
+const COUNTED: &[Figure<Counters>] = &[
+    ("chopar_sessions_total", "Sessions accepted.", |total| {
+        total.sessions
+    }),
+    ("chopar_accepted_total", "Messages accepted.", |total| {
+        total.accepted
+    }),
+    (
+        "chopar_refused_total",
+        "Commands, messages and recipients refused.",
+        |total| total.refused,
+    ),
+    ("chopar_delivered_total", "Recipients delivered.", |total| {
+        total.delivered
+    }),
+    ("chopar_deferred_total", "Attempts deferred.", |total| {
+        total.deferred
+    }),
+    ("chopar_failed_total", "Recipients failed.", |total| {
+        total.failed
+    }),
+    (
+        "chopar_notifications_total",
+        "Delivery status notifications sent.",
+        |total| total.dsns,
+    ),
+    (
+        "chopar_forwarded_total",
+        "Recipients forwarded with a rewritten reverse-path.",
+        |total| total.forwarded,
+    ),
+    (
+        "chopar_dmarc_refused_total",
+        "Messages refused for DMARC.",
+        |total| total.dmarc_refused,
+    ),
+    (
+        "chopar_hook_refused_total",
+        "Messages that the hook refused.",
+        |total| total.hook_refused,
+    ),
+    (
+        "chopar_hook_deferred_total",
+        "Messages that the hook deferred.",
+        |total| total.hook_deferred,
+    ),
+    (
+        "chopar_throttled_total",
+        "Connections, messages and recipients beyond a rate.",
+        |total| total.throttled,
+    ),
+    (
+        "chopar_listed_total",
+        "Recipients refused because a list has the client.",
+        |total| total.listed,
+    ),
+    (
+        "chopar_greylisted_total",
+        "Recipients deferred by greylisting.",
+        |total| total.greylisted,
+    ),
+    ("chopar_slowed_total", "Replies held back.", |total| {
+        total.slowed
+    }),
+    (
+        "chopar_dns_unasked_total",
+        "DNS questions that were not asked for lack of a share.",
+        |total| total.unasked,
+    ),
+];
+
+/// What has a count for each value of a label: its name, what it is, the label, and where they stand.
+const TALLIES: &[(&str, &str, &str, Counts)] = &[
+    (
+        "chopar_deferred_by_reason_total",
+        "Attempts deferred, by reason.",
+        "reason",
+        |tallies| &tallies.deferred,
+    ),
+    (
+        "chopar_unreached_total",
+        "Attempts to reach a next hop that have failed, by reason.",
+        "reason",
+        |tallies| &tallies.unreached,
+    ),
+    (
+        "chopar_received_total",
+        "Messages received over the network, by what they came in with.",
+        "tls",
+        |tallies| &tallies.received_with,
+    ),
+    (
+        "chopar_sent_total",
+        "Recipients delivered to other hosts, by what was agreed.",
+        "tls",
+        |tallies| &tallies.sent_with,
+    ),
+    (
+        "chopar_dmarc_total",
+        "Messages by what DMARC said of them.",
+        "result",
+        |tallies| &tallies.dmarc,
+    ),
+];
+
+type Figure<T> = (&'static str, &'static str, fn(&T) -> u64);
+type Counts = fn(&Tallies) -> &BTreeMap<String, u64>;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::observed::{CertificateLeft, DMARC_NAMES, Observed, Outcomes, Reason, Version};
 use super::redaction::{public_cause, public_event, redacted};
-use crate::config::Destination;
+use crate::destination::Destination;
 use crate::engine::delivery::Delivery;
 use crate::engine::effects::Effects;
 use crate::engine::stats::{Stats, stats};
@@ -29,28 +29,16 @@ pub struct Status {
     pub now: u64,
     /// Seconds since the start.
     pub uptime: u64,
-    /// Whether outcomes reach the disk: while they do not, nothing is sent.
-    pub disk_takes_records: bool,
-    /// Bytes free on the disk of the spool, where that is known.
-    pub disk_free: Option<u64>,
-    /// Bytes that all buffers may take together.
-    pub memory_max: u64,
-    /// Sessions that may come in at a time.
-    pub sessions_max: u64,
+    /// How much there may be.
+    #[serde(flatten)]
+    pub room: Room,
     /// The numbers of `queue stats`.
     pub stats: Stats,
     /// Messages in the queue by their age.
     pub ages: Vec<Age>,
-    /// Attempts deferred by reason.
-    pub deferred: BTreeMap<String, u64>,
-    /// Attempts to reach a next hop that have failed, by reason; those of one pause count once.
-    pub unreached: BTreeMap<String, u64>,
-    /// Messages that came in over the network, by what they came in with.
-    pub received_with: BTreeMap<String, u64>,
-    /// Recipients delivered to other hosts, likewise.
-    pub sent_with: BTreeMap<String, u64>,
-    /// Messages by what DMARC said of them.
-    pub dmarc: BTreeMap<String, u64>,
+    /// What has a count for each value.
+    #[serde(flatten)]
+    pub tallies: Tallies,
     /// From the end of a message to its being on the disk.
     pub commit: Timed,
     /// From there to its delivery.
@@ -71,6 +59,34 @@ pub struct Status {
     pub certificates: Vec<CertificateLeft>,
     /// The newest events, the last one last.
     pub events: Vec<Happened>,
+}
+
+/// How much there may be.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Room {
+    /// Whether outcomes reach the disk: while they do not, nothing is sent.
+    pub disk_takes_records: bool,
+    /// Bytes free on the disk of the spool, where that is known.
+    pub disk_free: Option<u64>,
+    /// Bytes that all buffers may take together.
+    pub memory_max: u64,
+    /// Sessions that may come in at a time.
+    pub sessions_max: u64,
+}
+
+/// Counts by what they are counts of.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Tallies {
+    /// Attempts deferred by reason.
+    pub deferred: BTreeMap<String, u64>,
+    /// Attempts to reach a next hop that have failed, by reason; those of one pause count once.
+    pub unreached: BTreeMap<String, u64>,
+    /// Messages that came in over the network, by what they came in with.
+    pub received_with: BTreeMap<String, u64>,
+    /// Recipients delivered to other hosts, likewise.
+    pub sent_with: BTreeMap<String, u64>,
+    /// Messages by what DMARC said of them.
+    pub dmarc: BTreeMap<String, u64>,
 }
 
 /// Messages of an age.
@@ -171,17 +187,21 @@ pub(in crate::engine) fn status(delivery: &Delivery, fx: &mut Effects) -> Status
         hostname: fx.config.hostname.to_string(),
         now: fx.now.wall.seconds(),
         uptime: fx.now.instant.as_millis() / 1_000,
-        disk_takes_records: !fx.disk.is_stuck,
-        disk_free: fx.disk.free,
-        memory_max: fx.shares.of(Resource::Memory).capacity(),
-        sessions_max: fx.shares.of(Resource::Sessions).capacity(),
+        room: Room {
+            disk_takes_records: !fx.disk.is_stuck,
+            disk_free: fx.disk.free,
+            memory_max: fx.shares.of(Resource::Memory).capacity(),
+            sessions_max: fx.shares.of(Resource::Sessions).capacity(),
+        },
         stats: stats(delivery, fx),
         ages,
-        deferred: named(Reason::names(), &observed.deferred),
-        unreached: named(Reason::names(), &observed.unreached),
-        received_with: named(Version::NAMES, &observed.received_with),
-        sent_with: named(Version::NAMES, &observed.sent_with),
-        dmarc: named(DMARC_NAMES, &observed.dmarc),
+        tallies: Tallies {
+            deferred: named(Reason::names(), &observed.deferred),
+            unreached: named(Reason::names(), &observed.unreached),
+            received_with: named(Version::NAMES, &observed.received_with),
+            sent_with: named(Version::NAMES, &observed.sent_with),
+            dmarc: named(DMARC_NAMES, &observed.dmarc),
+        },
         commit: Timed::from(&observed.commit),
         delivery: Timed::from(&observed.delivery),
         sync: Timed::from(&observed.sync),
@@ -272,7 +292,7 @@ fn waiting_hops(delivery: &Delivery, fx: &Effects) -> Vec<NextHopReport> {
         Some(NextHopReport {
             name: shown_name(&hop.name),
             waiting,
-            sessions: u64::try_from(hop.sessions).unwrap_or(u64::MAX),
+            sessions: u64::try_from(hop.sessions.len()).unwrap_or(u64::MAX),
             next: next.map(|at| at.since(fx.now.instant).as_secs()),
             why: why.map(|why| public_cause(why, STATUS_EVENT_BYTES_MAX)),
         })

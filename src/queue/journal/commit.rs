@@ -173,14 +173,15 @@ impl<D: Disk> Journal<D> {
     /// has its name already is left alone, and the next number is taken: the seal says which segment comes before.
     fn roll(&mut self) -> Result<Current, JournalError> {
         self.brokenness()?;
-        let mut number = self.top.max(self.seal.segment);
+        let mut number = self.extent.top.max(self.seal.segment);
         let made = loop {
             number = number.saturating_add(1);
             if number > SEGMENT_NUMBER_MAX {
                 return Err(JournalError::Broken);
             }
             match self.disk.create(SpoolFile::Segment(number)) {
-                Err(DiskError::Exists) if number < self.top.saturating_add(SEGMENT_TRIES_MAX) => {}
+                Err(DiskError::Exists)
+                    if number < self.extent.top.saturating_add(SEGMENT_TRIES_MAX) => {}
                 made => break made,
             }
         };
@@ -198,7 +199,7 @@ impl<D: Disk> Journal<D> {
                     let _ = self.disk.truncate(before, self.seal.len);
                 }
                 let current = Current { number, committed };
-                self.top = number;
+                self.extent.top = number;
                 self.segment(number).len = committed;
                 self.current = Some(current);
                 self.write_tip(number);
@@ -218,7 +219,7 @@ impl<D: Disk> Journal<D> {
         self.disk.preallocate(file, self.segment_bytes)?;
         let mut bytes = Vec::with_capacity(SEAL_ROOM_BYTES as usize);
         let seal = Seal {
-            first: Some(self.first),
+            first: Some(self.extent.first),
             ..self.seal.clone()
         };
         put_seal(&seal, self.highest, number, &mut bytes);

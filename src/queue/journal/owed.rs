@@ -39,7 +39,7 @@ impl<D: Disk> Journal<D> {
             Effect::Hold => self.set_standing(id, Standing::Held),
             Effect::Release => self.set_standing(id, Standing::Free),
             Effect::Done => self.forget(id),
-            Effect::First(first) => self.first = first,
+            Effect::First(first) => self.extent.first = first,
             Effect::None => {}
         }
         let ticket = pending.ticket?;

@@ -12,7 +12,7 @@ use crate::queue_id::QueueId;
 impl<D: Disk> Journal<D> {
     /// Deletes dead segments from the oldest upward; asks for what keeps the oldest when most of the rest is dead.
     pub(super) fn tend(&mut self, out: &mut Vec<Completion>) {
-        if self.gap {
+        if self.extent.gap {
             return; // what is missing may yet be put back
         }
         while self.segments.len() > 1 {
@@ -55,7 +55,7 @@ impl<D: Disk> Journal<D> {
         }
         let next = self.segments.range(number.saturating_add(1)..).next();
         let first = next.map_or(number.saturating_add(1), |(next, _)| *next);
-        if first > self.first {
+        if first > self.extent.first {
             self.say_first(first, out)?;
         }
         let kept = self.segment(number).kept;
@@ -85,7 +85,7 @@ impl<D: Disk> Journal<D> {
             effect: Effect::First(first),
         });
         self.commit(out);
-        if self.first == first {
+        if self.extent.first == first {
             Ok(())
         } else {
             Err(JournalError::Io)

@@ -24,13 +24,22 @@ pub struct Journal<D> {
     pub(super) failures: u32,
     pub(super) displaced: bool,
     pub(super) space: Space,
-    pub(super) first: u32,           // the oldest segment that counts
-    pub(super) top: u32,             // no segment of the chain has a higher number
-    pub(super) gap: bool,            // segments are missing: nothing is deleted
+    pub(super) extent: Extent,
     pub(super) bodies_removed: bool, // and the folder not synced since
     pub(super) tip: Tip,
     pub(super) ids: QueueId, // no message gets a higher id before the tip says so
     pub(super) told: BTreeSet<Box<str>>,
+}
+
+/// The segments that count.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Extent {
+    /// The oldest of them.
+    pub(super) first: u32,
+    /// None of them has a higher number.
+    pub(super) top: u32,
+    /// Whether some are missing: then nothing is deleted.
+    pub(super) gap: bool,
 }
 
 impl<D: Disk> Journal<D> {
@@ -69,7 +78,7 @@ impl<D: Disk> Journal<D> {
         let counted = segments.map(|segment| u64::from(segment.live)).sum::<u64>();
         let is_written = match self.current {
             Some(current) => {
-                current.number == self.top
+                current.number == self.extent.top
                     && current.committed <= self.segment_bytes
                     && self.segments.contains_key(&current.number)
             }
@@ -93,7 +102,8 @@ impl<D: Disk> Journal<D> {
             let found = found.get(number).copied().unwrap_or_default();
             found == (segment.live, segment.live_bytes)
         };
-        self.segments.iter().all(is_counted) && found.keys().all(|number| *number >= self.first)
+        self.segments.iter().all(is_counted)
+            && found.keys().all(|number| *number >= self.extent.first)
     }
 
     /// What is known of a segment.

@@ -110,31 +110,24 @@ impl<D: Disk> Scan<'_, D> {
         }
         while let Some(number) = at.filter(|number| *number >= first) {
             chain.members.push(number);
-            let before = match fronts.get(&number) {
-                Some(seal) => {
-                    if present.contains(&seal.segment) && seal.len != LEN_UNKNOWN {
-                        chain.seals.insert(seal.segment, seal);
-                    }
-                    seal.segment
-                }
-                // It does not say: the numbers have to do.
-                None => number.saturating_sub(1),
-            };
-            at = if present.contains(&before) {
-                Some(before)
-            } else {
-                below(before)
+            let seal = fronts.get(&number);
+            // Where it does not say, the numbers have to do.
+            let before = seal.map_or(number.saturating_sub(1), |seal| seal.segment);
+            if let Some(seal) = seal
+                && present.contains(&before)
+                && seal.len != LEN_UNKNOWN
+            {
+                chain.seals.insert(before, seal);
+            }
+            at = match present.contains(&before) {
+                true => Some(before),
+                false => below(before),
             };
             let from = match at {
                 Some(at) => at.saturating_add(1).max(first),
                 None if first > 0 => first,
                 // It was missing when the next one was begun, and is not known to be the oldest.
-                None if fronts
-                    .get(&number)
-                    .is_some_and(|seal| seal.len == LEN_UNKNOWN) =>
-                {
-                    before
-                }
+                None if seal.is_some_and(|seal| seal.len == LEN_UNKNOWN) => before,
                 // Of 0.1.0 nothing says which segment is the oldest.
                 None => continue,
             };
@@ -142,17 +135,9 @@ impl<D: Disk> Scan<'_, D> {
                 miss(&mut chain.missing, from, before);
             }
         }
-        chain.members.reverse();
         chain.missing.sort_unstable();
         chain.missing.dedup();
-        let members: HashSet<u32> = chain.members.iter().copied().collect();
-        let is_stray = |number: &&u32| !members.contains(number) && **number >= first;
-        chain.strays = numbers.iter().filter(is_stray).copied().collect();
-        // Before the first are those that a crash kept us from deleting.
-        let dead = numbers.iter().filter(|number| **number < first);
-        let mut members: Vec<u32> = dead.copied().collect();
-        members.append(&mut chain.members);
-        chain.members = members;
+        chain.close(numbers, first);
         Ok(chain)
     }
 
@@ -223,6 +208,21 @@ impl<D: Disk> Scan<'_, D> {
             }
         }
         Ok(())
+    }
+}
+
+impl Chain<'_> {
+    /// Nothing older belongs to it: its members get their order, and those that are none are told apart.
+    fn close(&mut self, numbers: &[u32], first: u32) {
+        self.members.reverse();
+        let members: HashSet<u32> = self.members.iter().copied().collect();
+        let is_stray = |number: &&u32| !members.contains(number) && **number >= first;
+        self.strays = numbers.iter().filter(is_stray).copied().collect();
+        // Before the first are those that a crash kept us from deleting.
+        let dead = numbers.iter().filter(|number| **number < first);
+        let mut members: Vec<u32> = dead.copied().collect();
+        members.append(&mut self.members);
+        self.members = members;
     }
 }
 

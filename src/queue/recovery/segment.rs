@@ -30,65 +30,41 @@ impl<D: Disk> Scan<'_, D> {
     ) -> Result<u64, OpenError> {
         let file = SpoolFile::Segment(number);
         let len = self.disk.len(file)?.min(u64::from(u32::MAX));
-        // A seal past the end of the file is damage that cannot be set aside; what is there is read.
+        // Where the file is shorter than its seal says, what is there is read.
         let limit = sealed.map_or(len, |seal| seal.len.min(len));
         self.holes.clear();
-        if let Some(lost) = sealed
-            .map(|seal| seal.len.saturating_sub(len))
-            .filter(|lost| *lost > 0)
-        {
-            self.note_damage(Damage {
-                segment: number,
-                offset: u32::try_from(len).unwrap_or(u32::MAX),
-                len: lost,
-                id: None,
-                kind: DamageKind::Header,
-                kept: false,
-            });
-        }
+        self.note_short(number, len, sealed);
         let damages = self.damages();
         let mut at = 0;
         let mut may_cut = true;
         while at < limit {
-            match self.step(number, at, limit, sealed.is_none())? {
+            let step = self.step(number, at, limit, sealed.is_none())?;
+            at = match step {
                 Step::Record(header) if sealed.is_some_and(|seal| is_hole(seal, at)) => {
-                    let end = at.saturating_add(header.record_len());
-                    self.set_aside(number, at, end, Some(header.id), DamageKind::Payload);
-                    at = end;
+                    self.set_record_aside(number, at, &header)
                 }
                 Step::Record(header) => {
                     self.on_record(number, at, &header)?;
-                    at = at.saturating_add(header.record_len());
+                    at.saturating_add(header.record_len())
                 }
                 Step::BadPayload(header) => {
                     self.holes.extend(u32::try_from(at));
-                    let end = at.saturating_add(header.record_len());
-                    self.set_aside(number, at, end, Some(header.id), DamageKind::Payload);
-                    at = end;
+                    self.set_record_aside(number, at, &header)
                 }
                 Step::Cut(id) => {
                     let next = self.resync(number, at.saturating_add(1), limit)?;
                     let end = next.unwrap_or(limit);
                     self.set_aside(number, at, end, Some(id), DamageKind::Payload);
-                    at = end;
+                    end
                 }
-                Step::BadHeader => match self.resync(number, at.saturating_add(1), limit)? {
-                    Some(next) => {
-                        self.set_aside(number, at, next, None, DamageKind::Header);
-                        at = next;
-                    }
-                    None if sealed.is_some() => {
-                        // What is past the seal is dead, but these may be the bytes of another segment.
-                        let end = self.used(file, at, len)?.max(limit);
-                        self.set_aside(number, at, end, None, DamageKind::Header);
-                        at = limit;
-                    }
+                Step::BadHeader => match self.pass_bad_header(number, at, len, sealed)? {
+                    Some(next) => next,
                     None => {
                         may_cut = self.note_torn(number, at, limit)?;
                         break;
                     }
                 },
-            }
+            };
         }
         // Where something is wrong the rest stays as well: the next start has to see what this one saw.
         let is_sound = self.damages() == damages && !self.kept.contains(&number);
@@ -102,6 +78,51 @@ impl<D: Disk> Scan<'_, D> {
             self.disk.sync_data(file)?;
         }
         Ok(at)
+    }
+
+    /// Sets aside what has no header, up to the next record, or to the end of a segment that is sealed. `None` where
+    /// nothing follows in one that is not: a torn end.
+    fn pass_bad_header(
+        &mut self,
+        number: u32,
+        at: u64,
+        len: u64,
+        sealed: Option<&Seal>,
+    ) -> Result<Option<u64>, OpenError> {
+        let limit = sealed.map_or(len, |seal| seal.len.min(len));
+        if let Some(next) = self.resync(number, at.saturating_add(1), limit)? {
+            self.set_aside(number, at, next, None, DamageKind::Header);
+            return Ok(Some(next));
+        }
+        if sealed.is_none() {
+            return Ok(None);
+        }
+        // What is past the seal is dead, but these may be the bytes of another segment.
+        let end = self.used(SpoolFile::Segment(number), at, len)?.max(limit);
+        self.set_aside(number, at, end, None, DamageKind::Header);
+        Ok(Some(limit))
+    }
+
+    /// A seal past the end of the file is damage, which cannot be set aside.
+    fn note_short(&mut self, number: u32, len: u64, sealed: Option<&Seal>) {
+        let lost = sealed.map_or(0, |seal| seal.len.saturating_sub(len));
+        if lost > 0 {
+            self.note_damage(Damage {
+                segment: number,
+                offset: u32::try_from(len).unwrap_or(u32::MAX),
+                len: lost,
+                id: None,
+                kind: DamageKind::Header,
+                kept: false,
+            });
+        }
+    }
+
+    /// Sets a record aside whose content cannot be believed; returns where it ends.
+    fn set_record_aside(&mut self, number: u32, at: u64, header: &Header) -> u64 {
+        let end = at.saturating_add(header.record_len());
+        self.set_aside(number, at, end, Some(header.id), DamageKind::Payload);
+        end
     }
 
     /// What stands at `at`. `whole` verifies the body too.

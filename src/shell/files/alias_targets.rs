@@ -11,7 +11,8 @@ use std::path::Path;
 
 use rustix::fs::{Access, access};
 
-use crate::config::{Config, Destination, ServedDomain, Target, words};
+use crate::config::{Config, ServedDomain, Target};
+use crate::destination::{Destination, words};
 use crate::policy::advice::{Advice, Severity};
 use crate::shell::files::access::account_name;
 use crate::shell::process::privilege::{Account, as_account};

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::{self, Config, Target, words};
+use crate::config::{Config, Target};
+use crate::destination::{self, words};
 use crate::shell::files::loading;
 
 /// Where a delivery goes.
@@ -157,9 +158,11 @@ fn targets(config: &Config) -> HashMap<String, Destination> {
         .chain(routed)
         .filter_map(|target| {
             let destination = match target {
-                config::Destination::Maildir(path) => Destination::Maildir(path.as_ref().into()),
-                config::Destination::Pipe(command) => Destination::Program(words(command)?),
-                config::Destination::Reports => Destination::Reports,
+                destination::Destination::Maildir(path) => {
+                    Destination::Maildir(path.as_ref().into())
+                }
+                destination::Destination::Pipe(command) => Destination::Program(words(command)?),
+                destination::Destination::Reports => Destination::Reports,
                 _ => return None,
             };
             Some((target.to_string(), destination))

@@ -1,5 +1,6 @@
 use chopar::address::Mailbox;
-use chopar::config::{Config, Destination, Folder, SystemDefaults};
+use chopar::config::{Config, Folder, SystemDefaults};
+use chopar::destination::Destination;
 use chopar::limits::ALIAS_TARGETS_MAX;
 use chopar::policy::relay::{Refusal, expand};
 

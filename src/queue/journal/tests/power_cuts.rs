@@ -814,7 +814,7 @@ fn any_power_cut_keeps_what_was_acknowledged_whatever_was_not_synced() {
 fn the_stories_are_what_they_are_named_after() {
     for story in STORIES {
         let life = story.live(Omitted::Nothing).expect("a life");
-        let (first, last) = (life.journal.first, life.journal.top);
+        let (first, last) = (life.journal.extent.first, life.journal.extent.top);
         let is_long = matches!(story.name, "segments" | "copied" | "refused");
         assert_eq!(first > 1, is_long, "{}: from {first} to {last}", story.name);
         let is_copied = life.asked.values().any(|ask| matches!(ask, Ask::Copy(_)));

@@ -1,0 +1,150 @@
+//! What is said at the control socket, a JSON object a line.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::engine::stats::Stats;
+use crate::engine::status::Status;
+
+/// What a tool asks.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// All messages, oldest first.
+    List {},
+    /// One message with its header.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// Try again now: one message, those for a domain, or all.
+    Flush {
+        /// Which.
+        which: Selection,
+    },
+    /// Do not try.
+    Hold {
+        /// Which.
+        which: Selection,
+    },
+    /// Try again.
+    Release {
+        /// Which.
+        which: Selection,
+    },
+    /// Take out of the queue without a word to the sender.
+    Remove {
+        /// Which.
+        which: Selection,
+    },
+    /// Numbers.
+    Stats {},
+    /// The state of the relay.
+    Status {},
+    /// Read the configuration again.
+    Reload {},
+    /// Tell what was logged of a message, and what will be, until the tool hangs up.
+    Follow {
+        /// Its id.
+        id: String,
+    },
+    /// Tell of messages that are accepted for an address, until the tool hangs up.
+    Expect {
+        /// The address, as the client names it.
+        recipient: String,
+    },
+    /// Log refusals and failed handshakes of clients at these addresses at the level `debug` and do not slow them, until the tool
+    /// hangs up: they are its own attempts, from addresses of this host.
+    Examine {
+        /// The addresses.
+        addresses: Vec<IpAddr>,
+    },
+}
+
+/// Which messages are meant.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Selection {
+    /// All.
+    All,
+    /// These.
+    Ids(Vec<String>),
+}
+
+/// A line of the answer.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Response {
+    /// A message.
+    Message(Listed),
+    /// The header of a message that is shown.
+    Header {
+        /// As text; bytes that are no UTF-8 are replaced.
+        text: String,
+    },
+    /// Numbers.
+    Stats(Stats),
+    /// The state of the relay.
+    Status(Box<Status>),
+    /// A line of the log about the message that is followed.
+    Event {
+        /// `event=… id=… key=value …`.
+        text: String,
+    },
+    /// Something to know that is no error.
+    Note {
+        /// A sentence.
+        text: String,
+    },
+    /// The user of the tool may not ask for that.
+    Denied {
+        /// A sentence.
+        text: String,
+    },
+    /// The answer is whole.
+    End {
+        /// How many messages were meant.
+        count: usize,
+        /// What went wrong, a sentence each.
+        errors: Vec<String>,
+    },
+}
+
+/// A message as it is listed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Listed {
+    /// Its id.
+    pub id: String,
+    /// When it was accepted, in seconds since 1970.
+    pub arrived: u64,
+    /// Bytes.
+    pub size: u64,
+    /// The reverse-path; empty for the null one.
+    pub from: String,
+    /// Who brought it.
+    pub origin: String,
+    /// Whether it is held.
+    pub held: bool,
+    /// Its recipients.
+    pub recipients: Vec<ListedRecipient>,
+    /// Why its envelope cannot be read: then its addresses and its origin are empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
+}
+
+/// A recipient as it is listed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ListedRecipient {
+    /// The mailbox.
+    pub to: String,
+    /// `waiting`, `sending` or `done`.
+    pub state: String,
+    /// Attempts so far.
+    pub attempts: u16,
+    /// Why it still waits.
+    pub why: String,
+    /// When it is tried next, in seconds since 1970; nothing where it is not known, or is now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+}

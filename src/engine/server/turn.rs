@@ -1,0 +1,276 @@
+//! A turn of a session: what has come is taken command by command, until one has to wait, or there is enough to be sent.
+
+use std::time::Duration;
+
+use super::acceptance::Acceptance;
+use super::guard::{Accepted, Verdict};
+use super::intake::Intake;
+use super::session::{KEPT_CAPACITY_BYTES_MAX, Server, ServerSession};
+use crate::address::ReversePath;
+use crate::engine::effects::Effects;
+use crate::engine::event::{Action, ConnId, Listener, TlsSide};
+use crate::envelope::Notify;
+use crate::limits::{
+    COMMAND_LINE_BYTES_MAX, DATA_RATE_BYTES_MIN, HANDSHAKE_TIMEOUT, OUTPUT_BYTES_MAX,
+    REQUESTS_PER_TURN_MAX, SESSION_TIMEOUT, UNAUTHENTICATED_SESSION_TIMEOUT,
+};
+use crate::policy::authority::Grants;
+use crate::smtp::command::ForwardPath;
+use crate::smtp::reply::Reply;
+use crate::smtp::server::Request;
+
+impl Server {
+    /// Goes on with what was kept, once an answer is in.
+    pub(super) fn resume(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<ServerSession>,
+        out: Vec<u8>,
+        fx: &mut Effects,
+    ) {
+        let kept = zeroize::Zeroizing::new(std::mem::take(&mut inbound.buffers.kept));
+        self.drive_with(conn, inbound, &kept, out, fx);
+    }
+
+    pub(super) fn drive(
+        &mut self,
+        conn: ConnId,
+        inbound: Box<ServerSession>,
+        bytes: &[u8],
+        fx: &mut Effects,
+    ) {
+        self.drive_with(conn, inbound, bytes, Vec::new(), fx);
+    }
+
+    pub(super) fn drive_with(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<ServerSession>,
+        bytes: &[u8],
+        mut out: Vec<u8>,
+        fx: &mut Effects,
+    ) {
+        let mut input = bytes;
+        let mut requests = 0_usize;
+        loop {
+            let request = self.next_request(conn, &mut inbound, &mut input, &mut out, fx);
+            let Some(request) = request else { break };
+            inbound.pace.touched = fx.now.instant;
+            match request {
+                Request::Close => {
+                    self.answer(conn, &mut inbound, out, fx);
+                    return self.close_session(conn, *inbound, fx);
+                }
+                Request::RefuseAndClose(reply) => {
+                    self.note_refusal(&mut inbound, "message", "", Some(&reply), fx);
+                    self.answer(conn, &mut inbound, out, fx);
+                    return self.close_session(conn, *inbound, fx);
+                }
+                Request::StartTls => {
+                    // What was sent behind STARTTLS was sent in clear, by whomever: it is dropped with `input`.
+                    self.answer(conn, &mut inbound, std::mem::take(&mut out), fx);
+                    fx.actions.push_back(Action::StartTls {
+                        conn,
+                        side: TlsSide::Server,
+                    });
+                    inbound.pace.deadline = Some(fx.now.instant.after(HANDSHAKE_TIMEOUT));
+                    return self.put_back(conn, inbound, fx);
+                }
+                request => self.on_request(conn, &mut inbound, request, &mut out, fx),
+            }
+            requests = requests.saturating_add(1);
+            // The rest has its turn once these replies are out.
+            let is_long = requests >= REQUESTS_PER_TURN_MAX && !out.is_empty();
+            if is_long || out.len() > OUTPUT_BYTES_MAX {
+                inbound.buffers.is_full = true;
+                break;
+            }
+        }
+        inbound.buffers.kept = input.to_vec();
+        self.end_turn(conn, inbound, out, fx);
+    }
+
+    /// The next thing that the session wants; what comes of a body on the way there is taken.
+    fn next_request(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut ServerSession,
+        input: &mut &[u8],
+        out: &mut Vec<u8>,
+        fx: &mut Effects,
+    ) -> Option<Request> {
+        let mut body = std::mem::take(&mut inbound.buffers.body);
+        let request = inbound
+            .session
+            .advance(input, &self.settings, out, &mut body);
+        if !body.is_empty() {
+            inbound.pace.touched = fx.now.instant;
+            self.intake_take(conn, inbound, &mut body, fx);
+        }
+        body.clear();
+        inbound.buffers.body = if body.capacity() > KEPT_CAPACITY_BYTES_MAX {
+            Vec::new()
+        } else {
+            body
+        };
+        request
+    }
+
+    /// Nothing more is done with what has come: replies go out, and the session waits, or is over.
+    fn end_turn(
+        &mut self,
+        conn: ConnId,
+        mut inbound: Box<ServerSession>,
+        out: Vec<u8>,
+        fx: &mut Effects,
+    ) {
+        if !out.is_empty() || inbound.session.is_in_body() || inbound.pace.deadline.is_none() {
+            self.set_deadline(&mut inbound, fx);
+        }
+        if inbound.session.timeout().is_none() {
+            inbound.pace.deadline = inbound.pace.held_until;
+        }
+        self.answer(conn, &mut inbound, out, fx);
+        if inbound.is_slowed() && inbound.buffers.kept.len() > COMMAND_LINE_BYTES_MAX {
+            return self.end_session(conn, inbound, &Reply::TOO_MANY_ERRORS, fx);
+        }
+        if self.is_too_slow(&inbound, fx) {
+            return self.end_session(conn, inbound, &Reply::TIMEOUT, fx);
+        }
+        if fx.stopping && !inbound.session.is_busy() {
+            return self.end_session(conn, inbound, &Reply::SHUTTING_DOWN, fx);
+        }
+        self.put_back(conn, inbound, fx);
+    }
+
+    pub(super) fn is_too_slow(&self, inbound: &ServerSession, fx: &Effects) -> bool {
+        let elapsed = fx.now.instant.since(inbound.pace.body_began);
+        inbound.session.is_in_body()
+            && elapsed > Duration::from_secs(60)
+            && inbound.pace.body_bytes < elapsed.as_secs().saturating_mul(DATA_RATE_BYTES_MIN)
+    }
+
+    pub(super) fn set_deadline(&self, inbound: &mut ServerSession, fx: &Effects) {
+        let whole = match inbound.listener {
+            Listener::Submission | Listener::Submissions if inbound.login.is_none() => {
+                UNAUTHENTICATED_SESSION_TIMEOUT
+            }
+            _ => SESSION_TIMEOUT,
+        };
+        let end = inbound
+            .pace
+            .opened
+            .after(whole)
+            .max(fx.now.instant.after(Duration::from_secs(1)));
+        inbound.pace.deadline = inbound.session.timeout().map(|timeout| {
+            let deadline = fx.now.instant.after(timeout);
+            if inbound.session.is_busy() {
+                deadline
+            } else {
+                deadline.min(end)
+            }
+        });
+    }
+
+    pub(super) fn on_request(
+        &mut self,
+        conn: ConnId,
+        inbound: &mut ServerSession,
+        request: Request,
+        out: &mut Vec<u8>,
+        fx: &mut Effects,
+    ) {
+        match request {
+            Request::Hello { name } => self.hello_request(inbound, &name, out, fx),
+            Request::Sender { from, size } => self.sender_request(inbound, &from, size, out, fx),
+            Request::Recipient {
+                to,
+                notify,
+                original,
+            } => {
+                self.forward_path_request(inbound, &to, (notify, original), out, fx);
+            }
+            Request::Authenticate { mechanism, initial } => {
+                self.begin_auth(conn, inbound, &mechanism, initial, out, fx);
+            }
+            Request::Respond(response) => self.continue_auth(conn, inbound, response, out, fx),
+            Request::BeginBody => self.body_request(inbound, out, fx),
+            Request::Store(transaction) => {
+                if let Err(reply) = self.message_whole(conn, inbound, *transaction, fx) {
+                    self.note_refusal(inbound, "message", "", Some(&reply), fx);
+                    self.drop_body(inbound, fx);
+                    self.settle_returns(inbound, &reply);
+                    inbound.session.on_stored(&reply, out);
+                }
+            }
+            Request::Forget => self.drop_body(inbound, fx),
+            Request::Refuse(reply) => {
+                self.note_refusal(inbound, "message", "", Some(&reply), fx);
+                self.drop_body(inbound, fx);
+            }
+            // They are handled by the caller, who owns the connection.
+            Request::Close | Request::RefuseAndClose(_) | Request::StartTls => {}
+        }
+    }
+
+    /// MAIL.
+    fn sender_request(
+        &mut self,
+        inbound: &mut ServerSession,
+        from: &ReversePath,
+        size: Option<u64>,
+        out: &mut Vec<u8>,
+        fx: &mut Effects,
+    ) {
+        inbound.pace.body_began = fx.now.instant;
+        inbound.envelope.grants = Grants::default();
+        inbound.envelope.named.clear();
+        inbound.envelope.recipient_bytes = 0;
+        let verdict = self
+            .sender_verdict(inbound, from, size, fx)
+            .and_then(|()| self.may_begin(inbound, fx));
+        let refusal = verdict.as_ref().err();
+        self.note_refusal(inbound, "sender", from.as_str(), refusal, fx);
+        self.tell(inbound, Verdict::Sender(verdict), out, fx);
+    }
+
+    /// RCPT.
+    fn forward_path_request(
+        &mut self,
+        inbound: &mut ServerSession,
+        to: &ForwardPath,
+        (notify, original): (Notify, Option<Box<str>>),
+        out: &mut Vec<u8>,
+        fx: &mut Effects,
+    ) {
+        let shown = match to {
+            ForwardPath::Mailbox(mailbox) | ForwardPath::SourceRoute(mailbox) => {
+                mailbox.to_string()
+            }
+            ForwardPath::Bare(local) => local.to_string(),
+        };
+        let verdict = self
+            .recipient_verdict(inbound, to, notify, original, fx)
+            .map(|(grant, recipients)| Accepted {
+                recipients,
+                grant,
+                named: fx.config.content.hook.then(|| shown.clone()),
+            });
+        self.recipient_request(inbound, shown, verdict, out, fx);
+    }
+
+    /// DATA.
+    fn body_request(&mut self, inbound: &mut ServerSession, out: &mut Vec<u8>, fx: &mut Effects) {
+        let verdict = self.room_verdict(inbound.holding.holder(), None, fx);
+        if verdict.is_ok() {
+            let sender = inbound.session.reverse_path();
+            let sender = sender.and_then(ReversePath::mailbox).cloned();
+            let id = fx.ids.next(fx.now.wall);
+            inbound.acceptance = Acceptance::Receiving(Box::new(Intake::new(id, sender)));
+            inbound.pace.body_began = fx.now.instant;
+            inbound.pace.body_bytes = 0;
+        }
+        self.note_refusal(inbound, "message", "", verdict.as_ref().err(), fx);
+        inbound.session.on_body_ready(verdict, &self.settings, out);
+    }
+}
