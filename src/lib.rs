@@ -21,6 +21,7 @@
 //! | --- | --- | --- |
 //! | 1 | A client connects; bytes are read, at most so many a turn. | `src/shell/event_loop.rs` `turn()`, `src/shell/event_loop/connections.rs` `accept_all()` |
 //! | 2 | Each event goes to the participant of the engine that it concerns; what one participant has to tell another is a note, handed on before the next event. | `src/engine/mod.rs` `route()` `hand()`, `src/engine/event.rs`, `src/engine/note.rs` |
+//! | | What the engine wants done is an action. One driver takes actions apart and has a world do them: the event loop, or the world of a test. | `src/engine/driver.rs` `settle()` `perform()`, `src/shell/event_loop/world.rs` `tell()` |
 //! | 3 | The session gets its banner; lines become commands, commands become questions to the owner of the session. | `src/engine/server/opening.rs` `greet()`, `src/smtp/command.rs` `parse()`, `src/smtp/server.rs` `advance()`, `src/smtp/server/commands.rs` `take_command()`, `src/engine/server/turn.rs` `on_request()` |
 //! | 4 | A sender or a recipient is taken or refused. Nobody has an unknown recipient: `UNKNOWN_RECIPIENT`. | `src/engine/server/verdict.rs` `sender_verdict()` `recipient_verdict()` `refusal_reply()`, `src/policy/relay.rs` `recipient()` `find()` |
 //! | 5 | The body comes in; its header decides who signs and whether it is examined. What does not fit in memory is streamed to the disk. | `src/engine/server/intake.rs` `on_body()` `end_header()`, `src/engine/server/message.rs` `on_header()` `message_whole()` |
@@ -43,7 +44,7 @@
 //! | Where does a `5.1.1` come from? | Search for it in `src/smtp/reply.rs`: each reply of ours is a row with its code. What a next hop said is read by `src/smtp/reply.rs` `status()`. A program of an alias: `src/shell/helper/lmtp.rs` `of_program()` |
 //! | What decides `cv=` of a new ARC set? | `src/auth/arc/sets.rs` `status()`, of the verdict that `src/auth/arc/verify.rs` `outcome()` gives; `src/auth/arc/seal.rs` `prepare()` writes it |
 //! | Which timeout ends a session that is idle? | `src/smtp/server.rs` `timeout()`, with values of `src/limits.rs`; `src/engine/server/turn.rs` `set_deadline()` sets it, `src/engine/server/closing.rs` `on_timeout()` ends the session. Of a delivery session: `src/smtp/client.rs` `timeout()`, `src/engine/delivery/leaving.rs` `on_timeout()` |
-//! | How does SIGHUP reach the aliases? | `src/shell/process/signals.rs` `take()`, `src/shell/event_loop.rs` `on_signals()`, `src/shell/event_loop/looks.rs` `reload()`, `src/shell/files/loading.rs` `read()`, `src/config/mod.rs` `parse()`, `src/engine/mod.rs` `reconfigure()`; from then on `src/policy/relay.rs` `find()` reads the new `Config` |
+//! | How does SIGHUP reach the aliases? | `src/shell/process/signals.rs` `take()`, `src/shell/event_loop.rs` `on_signals()`, `src/shell/event_loop/looks.rs` `read_configuration()`, `src/shell/files/loading.rs` `read()`, `src/config/mod.rs` `parse()`, `src/engine/mod.rs` `reconfigure()`; from then on `src/policy/relay.rs` `find()` reads the new `Config` |
 //! | Which function decides a section of an RFC? | The index is [`standards`] |
 //!
 //! # Threads and processes
@@ -67,6 +68,7 @@
 //! | a log event | `Line::new` where it happens; the form is in `src/engine/log.rs` | `man/chopar-log.7`, with each field |
 //! | a target of an alias | `src/config/target.rs` `parse()` | `src/destination.rs` `read()`, `src/policy/relay.rs` `follow()`, `src/engine/delivery/search.rs` `add_hosts()`, `src/shell/helper/lmtp.rs` `deliver()`, `man/chopar-aliases.5` |
 //! | a counter | `src/engine/counters.rs` | where it is counted; `src/engine/status/figures.rs`; `man/chopar-log.7` and `man/chopar-status.7` |
+//! | something that the engine can want done | `Action` in `src/engine/event.rs`, `src/engine/driver.rs` `perform()` | its event; the worlds: `src/shell/event_loop/world.rs`, `tests/stage/scene.rs`, `tests/sim/driven.rs`, `tests/sim/million.rs` |
 //! | a check of `chopar doctor` | `src/setup/doctor/checks.rs` | the facts: `src/setup/doctor/gather`; the judgement: `src/setup/doctor/judge/rules.rs`; `man/chopar.8`; `tests/e2e/doctor` |
 //!
 //! `tests/guide.rs` holds this page: every file that it names is there, and every function is in the file named before it.

@@ -89,6 +89,25 @@ fn every_promise_holds_for_the_corpora() {
     }
 }
 
+/// A corpus whose steps mean something else one day would still break no promise.
+#[test]
+fn the_events_of_the_corpus_have_mail_taken_sent_deferred_and_returned() {
+    let all: Vec<_> = corpus("events")
+        .iter()
+        .map(|(_, bytes)| targets::counted(bytes))
+        .collect();
+    for (what, count) in [
+        ("accepted", all.iter().map(|one| one.accepted).sum::<u64>()),
+        ("refused", all.iter().map(|one| one.refused).sum()),
+        ("delivered", all.iter().map(|one| one.delivered).sum()),
+        ("deferred", all.iter().map(|one| one.deferred).sum()),
+        ("failed", all.iter().map(|one| one.failed).sum()),
+        ("DSNs", all.iter().map(|one| one.dsns).sum()),
+    ] {
+        assert!(count > 0, "none {what}");
+    }
+}
+
 #[test]
 fn every_promise_holds_for_variants_of_the_corpora() {
     for (name, target) in TARGETS {

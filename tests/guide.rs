@@ -162,7 +162,7 @@ fn what_is_asked_most_is_one_step_from_readme() {
         ("unknown recipient", "refusal_reply()"),
         ("`cv=`", "status()"),
         ("idle", "timeout()"),
-        ("SIGHUP", "reload()"),
+        ("SIGHUP", "read_configuration()"),
         ("recipient refused", "recipient_verdict()"),
         ("result is recorded", "record()"),
         ("DSN is written", "compose()"),

@@ -336,6 +336,28 @@ fn every_folder_of_the_source_has_a_floor() {
     }
 }
 
+/// What the engine wants has one interpreter: `Action` has no name outside of the engine, which the compiler holds for the
+/// shell and for every test, and inside of it nobody but the driver takes actions out.
+#[test]
+fn only_the_driver_takes_actions_apart() {
+    let files = source_files();
+    let event = &files["engine/event.rs"];
+    assert!(
+        event.contains("\npub(super) enum Action {"),
+        "an Action can be named outside of the engine"
+    );
+    let takes = |text: &str| without_comments(text).contains(".next_action()");
+    let takers: Vec<&str> = files
+        .iter()
+        .filter(|(path, text)| path.starts_with("engine/") && takes(text))
+        .map(|(path, _)| path.as_str())
+        .collect();
+    // The resolver has actions of its own, which become those of the engine.
+    assert_eq!(takers, ["engine/driver.rs", "engine/lookups.rs"]);
+    let engine = &files["engine/mod.rs"];
+    assert!(engine.contains("\n    fn next_action(&mut self)"));
+}
+
 /// The checker itself, on violations that were planted.
 mod checker {
     use super::*;

@@ -17,12 +17,13 @@ use std::time::Duration;
 use chopar::clock::Instant;
 use chopar::config::Folder;
 use chopar::dns::SocketId;
-use chopar::engine::event::{Action, ConnId, Event, Listener, Lost};
+use chopar::engine::event::{ConnId, Event, Listener, Lost};
 use chopar::entropy::{Entropy, SeededEntropy};
 use chopar::limits::{COMMAND_TIMEOUT, DNS_QUESTION_TIMEOUT, TARPIT_DELAY_MAX};
+use chopar::queue::Command;
 
-use stage::Stage;
 use stage::query::Query;
+use stage::{Scene, Stage, act};
 
 const TOML: &str = "hostname = \"mx.example.com\"\nadmin = \"a@far.example\"\n\
     listen.proxy = [\"127.0.0.1:2525\"]\nproxy.networks = [\"10.0.0.1\"]\ndns.servers = [\"192.0.2.53\"]\n\
@@ -187,28 +188,7 @@ impl World {
     }
 
     fn act(&mut self) {
-        while let Some(action) = self.stage.engine.next_action() {
-            match action {
-                Action::Send { conn, bytes } => self.hear(conn, &bytes),
-                Action::Close { conn } | Action::Abort { conn } => {
-                    let stranger = self.sessions.remove(&conn).expect("a session");
-                    assert!(
-                        matches!(stranger.last_code, 421 | 554 | 221),
-                        "closed behind {}",
-                        stranger.last_code
-                    );
-                }
-                Action::DnsSend { socket, to, bytes } => self.look_up(socket, to, &bytes),
-                Action::DnsConnect { socket, .. } => {
-                    self.stage.handle(Event::DnsFailed { socket });
-                }
-                Action::DnsClose { socket } => {
-                    self.answers.retain(|(_, other, ..)| *other != socket)
-                }
-                Action::Log(_) => {}
-                other => panic!("nothing else was to be done: {other:?}"),
-            }
-        }
+        act(self);
         self.speak();
     }
 
@@ -268,13 +248,7 @@ impl World {
             if hangs_up {
                 self.sessions.remove(&conn);
                 self.stage.lose(conn, Lost::Reset);
-                while let Some(action) = self.stage.engine.next_action() {
-                    match action {
-                        Action::Send { conn: to, bytes } if to != conn => self.hear(to, &bytes),
-                        Action::DnsSend { socket, to, bytes } => self.look_up(socket, to, &bytes),
-                        _ => {}
-                    }
-                }
+                act(self);
             } else {
                 self.act();
             }
@@ -292,6 +266,46 @@ impl World {
         self.answers
             .make_contiguous()
             .sort_by_key(|(at, socket, ..)| (*at, socket.0));
+    }
+}
+
+/// Nothing is stored, read or computed in this world.
+impl Scene for World {
+    fn stage(&mut self) -> &mut Stage {
+        &mut self.stage
+    }
+
+    fn on_send(&mut self, conn: ConnId, bytes: Vec<u8>) {
+        // One that has hung up hears nothing.
+        if self.sessions.contains_key(&conn) {
+            self.hear(conn, &bytes);
+        }
+    }
+
+    fn on_close(&mut self, conn: ConnId) {
+        if let Some(stranger) = self.sessions.remove(&conn) {
+            assert!(
+                matches!(stranger.last_code, 421 | 554 | 221),
+                "closed behind {}",
+                stranger.last_code
+            );
+        }
+    }
+
+    fn on_store(&mut self, command: Command) {
+        panic!("nobody gets to a message: {command:?}");
+    }
+
+    fn on_query(&mut self, socket: SocketId, to: SocketAddr, query: &[u8]) {
+        self.look_up(socket, to, query);
+    }
+
+    fn on_dns_connect(&mut self, _: SocketId) -> bool {
+        false
+    }
+
+    fn on_dns_close(&mut self, socket: SocketId) {
+        self.answers.retain(|(_, other, ..)| *other != socket);
     }
 }
 

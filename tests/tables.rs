@@ -96,7 +96,7 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("engine/delivery/hops.rs", "dirty", Queue),
     ("engine/delivery/hops.rs", "arriving", Share("deliveries")),
     ("engine/delivery/hops.rs", "hops", Queue),
-    ("engine/delivery/hops.rs", "messages", Queue),
+    ("engine/delivery/hops.rs", "away", Queue),
     ("engine/delivery/hops.rs", "through", Share("deliveries")),
     ("engine/delivery/hops.rs", "idling", Queue),
     ("engine/delivery/hops.rs", "rerouting", Queue),

@@ -104,13 +104,10 @@ fn heading(status: &Status) -> String {
         span(status.uptime),
         Timestamp::from_seconds(status.now).rfc3339()
     );
-    if !status.room.disk_takes_records {
+    if !status.disk_takes_records {
         text.push_str("THE DISK DOES NOT TAKE RECORDS: nothing is sent until it does\n");
     }
-    let free = status
-        .room
-        .disk_free
-        .map_or_else(|| "?".to_owned(), size_text);
+    let free = status.disk_free.map_or_else(|| "?".to_owned(), size_text);
     text.push_str(&format!(
         "queue {} ({} held)   sessions {} in, {} out   buffers {} of {}   disk {free} free\n\n",
         stats.queued,
@@ -118,7 +115,7 @@ fn heading(status: &Status) -> String {
         stats.sessions,
         stats.deliveries,
         size_text(stats.buffered as u64),
-        size_text(status.room.memory_max),
+        size_text(status.memory_max),
     ));
     text
 }

@@ -1,10 +1,6 @@
 //! Numbers since the start, and how large what grows with load is now.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
-
-use crate::date::Timestamp;
 
 /// What happened since the start, for `queue stats` and the status page.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -45,32 +41,6 @@ pub struct Counters {
     pub slowed: u64,
     /// Questions to the DNS that were not asked, because whoever needed them had its share of questions.
     pub unasked: u64,
-    /// The longest turn of the event loop.
-    #[serde(flatten)]
-    pub longest_turn: LongestTurn,
-}
-
-/// The longest turn of the event loop, all that is done between two waits for the world.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(default)]
-pub struct LongestTurn {
-    /// Microseconds that it took by the wall clock. Time in which the processor was with other processes is in it.
-    #[serde(rename = "longest_turn_us")]
-    pub us: u64,
-    /// When it began, in seconds since 1970; 0 where there was none.
-    #[serde(rename = "longest_turn_at")]
-    pub at: u64,
-}
-
-impl Counters {
-    /// A turn of the event loop took so long.
-    pub(super) fn turn(&mut self, took: Duration, at: Timestamp) {
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        if took > self.longest_turn.us {
-            let at = at.seconds();
-            self.longest_turn = LongestTurn { us: took, at };
-        }
-    }
 }
 
 /// Adds to a counter; one that is full stays full.

@@ -1,7 +1,8 @@
 //! What the world tells the engine, and what the engine wants done: the whole seam between the two.
 //!
-//! The shell (or the simulator) hands in [`Event`]s one at a time, drains the [`Action`]s after each, and does them in
-//! order. Nothing else changes the engine but `Engine::accept`, which has an answer, and `Engine::expire`.
+//! A world (the shell, or the simulator) hands in [`Event`]s one at a time; `driver` takes the actions after each, has the
+//! world do them in order, and is the only one to name them. Nothing else changes the engine but `Engine::accept`, which
+//! has an answer, and `Engine::expire`.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -128,7 +129,7 @@ impl fmt::Display for Endpoint {
 /// What happened.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// Answers [`Action::Connect`].
+    /// Answers [`World::connect`](super::driver::World::connect).
     Connected {
         /// The connection.
         conn: ConnId,
@@ -152,16 +153,16 @@ pub enum Event<'a> {
         /// Why.
         cause: Lost,
     },
-    /// Answers [`Action::StartTls`].
+    /// Answers [`World::start_tls`](super::driver::World::start_tls).
     TlsReady {
         /// The connection.
         conn: ConnId,
         /// What was agreed.
         session: TlsSession,
     },
-    /// Answers [`Action::Store`], as often as the queue's documentation says.
+    /// Answers [`World::store`](super::driver::World::store), as often as the queue's documentation says.
     Stored(Completion),
-    /// Answers [`Action::Read`].
+    /// Answers [`World::read`](super::driver::World::read).
     Read {
         /// Who asked.
         reader: Reader,
@@ -189,24 +190,25 @@ pub enum Event<'a> {
         /// The socket.
         socket: SocketId,
     },
-    /// Answers [`Action::Work`].
+    /// Answers [`World::work`](super::driver::World::work).
     Worked {
         /// The job.
         job: JobId,
         /// What came of it.
         result: WorkResult,
     },
-    /// Answers [`Action::ReadKept`].
+    /// Answers [`World::read_kept`](super::driver::World::read_kept).
     Kept {
         /// Who asked.
         conn: ConnId,
         /// All of the file; `None` where there is none that can be read.
         bytes: Option<Vec<u8>>,
     },
-    /// Answers [`Action::Reload`], or a signal: this configuration is in force from now on. Nothing that goes on is
-    /// interrupted.
+    /// Answers [`World::reload`](super::driver::World::reload), or a signal: this configuration is in force from now on.
+    /// Nothing that goes on is interrupted.
     Reloaded(Reloaded),
-    /// Answers [`Action::Reload`] when the folder could not be read or parsed: the old configuration goes on.
+    /// Answers [`World::reload`](super::driver::World::reload) when the folder could not be read or parsed: the old
+    /// configuration goes on.
     ReloadFailed {
         /// Who asked for it over the control socket, if anybody.
         conn: Option<ConnId>,
@@ -328,10 +330,10 @@ impl Kept {
     }
 }
 
-/// What is to be done, in order.
+/// What is to be done, in order. Nobody but `driver` takes it apart: see there for what each of them means to a world.
 #[must_use]
 #[derive(Debug)]
-pub enum Action {
+pub(super) enum Action {
     /// Send these bytes; answered by [`Event::Drained`] once all output is out.
     Send {
         /// The connection.

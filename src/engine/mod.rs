@@ -21,7 +21,8 @@
 //! | `status` | readers of the page, and what is counted for it |
 //!
 //! A participant owns its tables, is handed `effects::Effects` with each event, and tells another what it has to know by
-//! a `note::Note`; it cannot name another's state. This file decides nothing. Decisions are made below, in `smtp`,
+//! a `note::Note`; it cannot name another's state. What they want done leaves as actions, which `driver` alone takes apart
+//! and has a world do. This file decides nothing. Decisions are made below, in `smtp`,
 //! `policy`, `dns`, `mail` and `queue`. Invariants: no 250 before `Committed`; a recipient is tried by one delivery session
 //! at a time, and not again before its delivery result is committed; every table has a ceiling.
 
@@ -30,6 +31,7 @@ pub mod control;
 mod counters;
 pub mod damage;
 mod delivery;
+pub mod driver;
 pub mod drop_folder;
 mod dsn;
 mod effects;
@@ -65,7 +67,7 @@ use crate::workload::{self, Workload};
 
 use connections::{ConnEvent, Connections, Owner};
 use control::{Control, Stats};
-pub use counters::{ClientTables, Counters, DsnTables, LongestTurn, Tables};
+pub use counters::{ClientTables, Counters, DsnTables, Tables};
 use delivery::Delivery;
 use dsn::Dsns;
 use effects::{Disk, Effects, JobOwner, Jobs, Logging, ROOT};
@@ -265,7 +267,7 @@ impl Engine {
             Event::DnsServers(servers) => fx.lookups.set_servers(servers),
             Event::Synced(took) => fx.observed.synced(took),
             Event::Certificates(certificates) => fx.observed.certificates(certificates),
-            Event::TurnOver(took) => fx.counters.turn(took, fx.now.wall),
+            Event::TurnOver(took) => fx.observed.turn_over(took),
             Event::Stop => self.stop(),
         }
     }
@@ -465,8 +467,8 @@ impl Engine {
         }
     }
 
-    /// The next thing to do.
-    pub fn next_action(&mut self) -> Option<Action> {
+    /// The next thing to do; `driver` has it done.
+    fn next_action(&mut self) -> Option<Action> {
         self.fx.actions.pop_front()
     }
 

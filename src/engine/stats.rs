@@ -25,6 +25,11 @@ pub struct Stats {
     /// Since the start.
     #[serde(flatten)]
     pub total: Counters,
+    /// Microseconds that the longest turn of the event loop took by the wall clock, all that is done between two waits for
+    /// the world. Time in which the processor was with other processes is in it.
+    pub longest_turn_us: u64,
+    /// When it began, in seconds since 1970; 0 where there was none.
+    pub longest_turn_at: u64,
 }
 
 /// Numbers of now and since the start.
@@ -37,6 +42,8 @@ pub(super) fn stats(delivery: &Delivery, fx: &Effects) -> Stats {
         deliveries: fx.deliveries(),
         buffered: fx.memory(),
         total: fx.counters,
+        longest_turn_us: fx.observed.longest_turn.us,
+        longest_turn_at: fx.observed.longest_turn.at,
     }
 }
 

@@ -11,11 +11,11 @@
 //! no edge is lost, for readiness is kept in the stream; the time that decides is read once a turn. How long the turn took
 //! is measured beside that.
 
-mod actions;
 mod connections;
 mod fixed;
 mod looks;
 mod state;
+mod world;
 
 use std::io;
 use std::time::Duration;

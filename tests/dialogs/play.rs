@@ -4,13 +4,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use chopar::config::Folder;
-use chopar::engine::event::{Action, ConnId, Endpoint, Event, Listener, Lost};
+use chopar::engine::event::{ConnId, Endpoint, Event, Listener, Lost};
 use chopar::hook::{Progress, Request};
 use chopar::queue::{Body, Command, Outcome, Record};
 use chopar::smtp::reply::Reply;
 
 use crate::script::{Pattern, Script, Side, Step};
-use crate::stage::{PENCIL, ROUTE, Stage};
+use crate::stage::{PENCIL, ROUTE, Scene, Stage, act};
 
 /// How the other end's bytes arrive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -292,55 +292,7 @@ impl<'a> Play<'a> {
     }
 
     fn act(&mut self) {
-        while let Some(action) = self.stage.engine.next_action() {
-            if let Action::Store(command) = &action {
-                self.note(command);
-            }
-            if let Some(action) = self.stage.perform(action) {
-                self.do_action(action);
-            }
-        }
-    }
-
-    fn do_action(&mut self, action: Action) {
-        match action {
-            Action::Send { conn, bytes } => {
-                self.tell_hook(conn, &bytes);
-                if Some(conn) == self.conn {
-                    self.heard.extend_from_slice(&bytes);
-                }
-                self.stage.handle(Event::Drained { conn });
-            }
-            Action::Close { conn } | Action::Abort { conn } if Some(conn) == self.conn => {
-                self.conn = None;
-                self.closed = true;
-                self.handshaking = false;
-            }
-            Action::Close { conn } | Action::Abort { conn } => {
-                self.hook.take_if(|(hook, ..)| *hook == conn);
-            }
-            Action::Connect {
-                conn,
-                to: Endpoint::Helper(_),
-                ..
-            } if self.script.hook.is_some() => {
-                let cause = Lost::Unreachable;
-                let event = match self.script.hook.as_deref() {
-                    Some(b"gone") => Event::Closed { conn, cause },
-                    _ => Event::Connected { conn },
-                };
-                self.hook = Some((conn, Request::default(), Vec::new()));
-                self.stage.handle(event);
-            }
-            Action::StartTls { conn, .. } => self.handshaking = Some(conn) == self.conn,
-            Action::Connect { conn, .. } if self.script.side == Side::Client && !self.closed => {
-                self.conn = Some(conn);
-                self.stage.handle(Event::Connected { conn });
-            }
-            Action::Log(line) => self.log.push(line.text),
-            // No name server answers, and no second host; everything else needs no answer.
-            _ => {}
-        }
+        act(self);
     }
 
     /// The hook hears of a message, and answers once that is whole, unless it is silent.
@@ -362,8 +314,7 @@ impl<'a> Play<'a> {
         self.log.push(format!("hook body={}", shown(body)));
         let answer = self.script.hook.clone().unwrap_or_default();
         if answer != b"silent" {
-            let bytes = &answer;
-            self.stage.handle(Event::Bytes { conn, bytes });
+            self.stage.answer(conn, answer);
         }
     }
 
@@ -507,6 +458,59 @@ fn outcome_text(outcome: &Outcome) -> String {
 
 fn contains(bytes: &[u8], text: &[u8]) -> bool {
     bytes.windows(text.len()).any(|window| window == text)
+}
+
+/// No name server answers, and no second host.
+impl Scene for Play<'_> {
+    fn stage(&mut self) -> &mut Stage {
+        &mut self.stage
+    }
+
+    fn on_send(&mut self, conn: ConnId, bytes: Vec<u8>) {
+        self.stage.follow(Event::Drained { conn });
+        self.tell_hook(conn, &bytes);
+        if Some(conn) == self.conn {
+            self.heard.extend_from_slice(&bytes);
+        }
+    }
+
+    fn on_close(&mut self, conn: ConnId) {
+        if Some(conn) == self.conn {
+            self.conn = None;
+            self.closed = true;
+            self.handshaking = false;
+        } else {
+            self.hook.take_if(|(hook, ..)| *hook == conn);
+        }
+    }
+
+    fn on_start_tls(&mut self, conn: ConnId) {
+        self.handshaking = Some(conn) == self.conn;
+    }
+
+    fn on_connect(&mut self, conn: ConnId, to: &Endpoint) {
+        let hook = self.script.hook.as_deref();
+        if let (Endpoint::Helper(_), Some(hook)) = (to, hook) {
+            let cause = Lost::Unreachable;
+            self.stage.follow(match hook {
+                b"gone" => Event::Closed { conn, cause },
+                _ => Event::Connected { conn },
+            });
+            self.hook = Some((conn, Request::default(), Vec::new()));
+        } else if self.script.side == Side::Client && !self.closed {
+            self.conn = Some(conn);
+            self.stage.follow(Event::Connected { conn });
+        }
+    }
+
+    fn on_store(&mut self, command: Command) {
+        self.note(&command);
+        self.stage.store(command);
+    }
+
+    fn on_log(&mut self, text: String) {
+        self.log.push(text);
+    }
 }
 
 fn shown(bytes: &[u8]) -> String {

@@ -5,10 +5,10 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use chopar::config::Folder;
-use chopar::engine::event::{Action, ConnId, Event, Listener, Lost};
+use chopar::engine::event::{ConnId, Endpoint, Event, Listener, Lost};
 use chopar::limits::DELIVERY_TURN_MESSAGES;
 
-use crate::stage::{PENCIL, ROUTE, Stage};
+use crate::stage::{PENCIL, ROUTE, Scene, Stage, act};
 
 /// What the far host says to RCPT: of whom, how often it was asked before, how many it has in this transaction.
 type Answer = fn(&str, usize, usize) -> &'static str;
@@ -77,40 +77,14 @@ impl Post {
     }
 
     fn act(&mut self) {
-        while let Some(action) = self.stage.engine.next_action() {
-            match self.stage.perform(action) {
-                Some(Action::Send { conn, bytes }) => {
-                    self.stage.handle(Event::Drained { conn });
-                    match self.far.get(&conn) {
-                        Some(_) => self.far_hears(conn, &bytes),
-                        None => self.heard.push_str(&String::from_utf8_lossy(&bytes)),
-                    }
-                }
-                Some(Action::Connect { conn, to, .. }) => {
-                    let to = to.to_string();
-                    match self.is_silent.is_some_and(|front| to.starts_with(front)) {
-                        true => self.silent.push(conn),
-                        false => self.answer_connection(conn),
-                    }
-                }
-                Some(Action::Close { conn } | Action::Abort { conn }) => {
-                    self.far.remove(&conn);
-                }
-                _ => {}
-            }
-        }
+        act(self);
     }
 
     fn answer_connection(&mut self, conn: ConnId) {
         self.connections += 1;
         self.far.insert(conn, Far::default());
-        self.stage.handle(Event::Connected { conn });
-        self.far_says(conn, "220 far.example\r\n");
-    }
-
-    fn far_says(&mut self, conn: ConnId, text: &str) {
-        let bytes = text.as_bytes();
-        self.stage.handle(Event::Bytes { conn, bytes });
+        self.stage.follow(Event::Connected { conn });
+        self.stage.answer(conn, "220 far.example\r\n");
     }
 
     fn far_hears(&mut self, conn: ConnId, bytes: &[u8]) {
@@ -155,7 +129,7 @@ impl Post {
                 }
             }
         }
-        self.far_says(conn, &reply);
+        self.stage.answer(conn, reply);
     }
 
     fn pass(&mut self, span: Duration) {
@@ -211,6 +185,32 @@ impl Post {
             self.asked.len(),
             first.filter(|one| times.all(|other| other == *one)),
         )
+    }
+}
+
+impl Scene for Post {
+    fn stage(&mut self) -> &mut Stage {
+        &mut self.stage
+    }
+
+    fn on_send(&mut self, conn: ConnId, bytes: Vec<u8>) {
+        self.stage.follow(Event::Drained { conn });
+        match self.far.contains_key(&conn) {
+            true => self.far_hears(conn, &bytes),
+            false => self.heard.push_str(&String::from_utf8_lossy(&bytes)),
+        }
+    }
+
+    fn on_close(&mut self, conn: ConnId) {
+        self.far.remove(&conn);
+    }
+
+    fn on_connect(&mut self, conn: ConnId, to: &Endpoint) {
+        let to = to.to_string();
+        match self.is_silent.is_some_and(|front| to.starts_with(front)) {
+            true => self.silent.push(conn),
+            false => self.answer_connection(conn),
+        }
     }
 }
 

@@ -1,19 +1,20 @@
 //! Whatever sessions do, and however they end: once all are gone, nothing is held any more.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chopar::config::{Config, Folder, SystemDefaults};
+use chopar::dns::SocketId;
 use chopar::engine::event::{
-    Action, ConnId, Endpoint, Event, JobId, Listener, Lost, Reloaded, Work,
+    ConnId, Endpoint, Event, JobId, Listener, Lost, Reloaded, Work, WorkResult,
 };
 use chopar::entropy::{Entropy as _, SeededEntropy};
 
 use crate::stage::query::Query;
-use crate::stage::{PENCIL, Stage};
+use crate::stage::{PENCIL, Scene, Stage, act, secured};
 
 /// Clients, hosts, name servers, helpers and workers who do as chance has it.
 struct Crowd {
@@ -75,66 +76,7 @@ impl Crowd {
     }
 
     fn act(&mut self) {
-        while let Some(action) = self.stage.engine.next_action() {
-            match action {
-                Action::Work { job, work } => self.works.push((job, work)),
-                other => {
-                    if let Some(action) = self.stage.perform(other) {
-                        self.do_action(action);
-                    }
-                }
-            }
-        }
-    }
-
-    fn do_action(&mut self, action: Action) {
-        match action {
-            Action::Send { conn, .. } if !self.one_in(8) => {
-                self.stage.handle(Event::Drained { conn })
-            }
-            Action::StartTls { conn, .. } => match self.chance.below(4) {
-                0 => self.stage.lose(conn, Lost::Tls("no".into())),
-                1 => {}
-                _ => self.stage.secure(conn),
-            },
-            Action::Close { conn } | Action::Abort { conn } => {
-                self.open.retain(|open| *open != conn)
-            }
-            Action::Connect { conn, to, .. } if !self.is_silent => match self.chance.below(4) {
-                0 => self.stage.lose(conn, Lost::Refused),
-                1 => {}
-                _ => {
-                    self.stage.handle(Event::Connected { conn });
-                    let bytes: &[u8] = match (&to, self.chance.below(3)) {
-                        (Endpoint::Tcp(_), 0) => b"554 no\r\n",
-                        (Endpoint::Tcp(_), _) => b"220 far.example\r\n",
-                        (_, 0) => b"?\n",
-                        _ => b"",
-                    };
-                    if !bytes.is_empty() {
-                        self.stage.handle(Event::Bytes { conn, bytes });
-                    }
-                    self.open.push(conn);
-                }
-            },
-            Action::DnsSend { socket, to, bytes } if !self.is_silent && !self.one_in(3) => {
-                let query = Query::new(&bytes);
-                let address = [203, 0, 113, 25];
-                let is_host = query.kind() == 1 && query.name().ends_with("far.example");
-                let reply = match is_host {
-                    true => query.reply(0, Some(&address)),
-                    false => query.reply(3, None),
-                };
-                let bytes = &reply;
-                let from = to;
-                self.stage.handle(Event::DnsDatagram {
-                    socket,
-                    from,
-                    bytes,
-                });
-            }
-            _ => {}
-        }
+        act(self);
     }
 
     fn step(&mut self) {
@@ -247,6 +189,76 @@ impl Crowd {
             self.act();
         }
         self.stage.advance_to(end);
+    }
+}
+
+impl Scene for Crowd {
+    fn stage(&mut self) -> &mut Stage {
+        &mut self.stage
+    }
+
+    fn on_send(&mut self, conn: ConnId, _: Vec<u8>) {
+        if !self.one_in(8) {
+            self.stage.follow(Event::Drained { conn });
+        }
+    }
+
+    fn on_close(&mut self, conn: ConnId) {
+        self.open.retain(|open| *open != conn);
+    }
+
+    fn on_start_tls(&mut self, conn: ConnId) {
+        match self.chance.below(4) {
+            0 => {
+                let cause = Lost::Tls("no".into());
+                self.stage.follow(Event::Closed { conn, cause });
+            }
+            1 => {}
+            _ => self.stage.follow(secured(conn)),
+        }
+    }
+
+    fn on_connect(&mut self, conn: ConnId, to: &Endpoint) {
+        if self.is_silent {
+            return;
+        }
+        match self.chance.below(4) {
+            0 => {
+                let cause = Lost::Refused;
+                self.stage.follow(Event::Closed { conn, cause });
+            }
+            1 => {}
+            _ => {
+                self.stage.follow(Event::Connected { conn });
+                let bytes: &[u8] = match (to, self.chance.below(3)) {
+                    (Endpoint::Tcp(_), 0) => b"554 no\r\n",
+                    (Endpoint::Tcp(_), _) => b"220 far.example\r\n",
+                    (_, 0) => b"?\n",
+                    _ => b"",
+                };
+                self.stage.answer(conn, bytes);
+                self.open.push(conn);
+            }
+        }
+    }
+
+    fn on_query(&mut self, socket: SocketId, to: SocketAddr, query: &[u8]) {
+        if self.is_silent || self.one_in(3) {
+            return;
+        }
+        let query = Query::new(query);
+        let address = [203, 0, 113, 25];
+        let is_host = query.kind() == 1 && query.name().ends_with("far.example");
+        let reply = match is_host {
+            true => query.reply(0, Some(&address)),
+            false => query.reply(3, None),
+        };
+        self.stage.resolve(socket, to, reply);
+    }
+
+    fn on_work(&mut self, job: JobId, work: Work) -> Option<WorkResult> {
+        self.works.push((job, work));
+        None
     }
 }
 

@@ -2,16 +2,19 @@
 //! others go on: a user submits, an honest client delivers, queued mail leaves.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chopar::config::Folder;
-use chopar::engine::event::{Action, ConnId, Event, JobId, Listener, Lost, Peer, Work};
+use chopar::dns::SocketId;
+use chopar::engine::event::{
+    ConnId, Endpoint, Event, JobId, Listener, Lost, Peer, Work, WorkResult,
+};
 use chopar::limits::SPOOL_RESERVE_BYTES;
 use chopar::queue::{Command, Completion, JournalError, Ticket};
 
-use crate::stage::{PENCIL, Stage};
+use crate::stage::{PENCIL, Scene, Stage, act};
 
 struct Crowd {
     stage: Stage,
@@ -77,29 +80,7 @@ impl Crowd {
     }
 
     fn act(&mut self) {
-        while let Some(action) = self.stage.engine.next_action() {
-            let action = match action {
-                Action::Work { job, work } if self.holds_works => {
-                    self.works.push((job, work));
-                    continue;
-                }
-                Action::Store(Command::Append { ticket, .. }) if self.holds_stores => {
-                    self.stores.push(ticket);
-                    continue;
-                }
-                other => other,
-            };
-            match self.stage.perform(action) {
-                Some(Action::Send { conn, bytes }) => {
-                    let text = String::from_utf8_lossy(&bytes).into_owned();
-                    self.heard.entry(conn).or_default().push_str(&text);
-                    self.stage.handle(Event::Drained { conn });
-                }
-                Some(Action::DnsSend { .. }) => self.asked += 1,
-                Some(Action::Connect { to, .. }) => self.connects.push(to.to_string()),
-                _ => {}
-            }
-        }
+        act(self);
     }
 
     /// A session that has said hello, where one is to be had.
@@ -175,6 +156,41 @@ impl Crowd {
         let reply = self.heard.get(&conn).cloned().unwrap_or_default();
         self.say(conn, "QUIT");
         reply
+    }
+}
+
+impl Scene for Crowd {
+    fn stage(&mut self) -> &mut Stage {
+        &mut self.stage
+    }
+
+    fn on_send(&mut self, conn: ConnId, bytes: Vec<u8>) {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        self.heard.entry(conn).or_default().push_str(&text);
+        self.stage.follow(Event::Drained { conn });
+    }
+
+    fn on_connect(&mut self, _: ConnId, to: &Endpoint) {
+        self.connects.push(to.to_string());
+    }
+
+    fn on_store(&mut self, command: Command) {
+        match command {
+            Command::Append { ticket, .. } if self.holds_stores => self.stores.push(ticket),
+            other => self.stage.store(other),
+        }
+    }
+
+    fn on_query(&mut self, _: SocketId, _: SocketAddr, _: &[u8]) {
+        self.asked += 1;
+    }
+
+    fn on_work(&mut self, job: JobId, work: Work) -> Option<WorkResult> {
+        if self.holds_works {
+            self.works.push((job, work));
+            return None;
+        }
+        Some(work.perform())
     }
 }
 

@@ -7,13 +7,14 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chopar::auth::dkim::canonical::{BodyHasher, Form};
-use chopar::engine::event::Listener;
+use chopar::engine::event::{Event, Listener};
 use chopar::limits::{
-    HEADER_BYTES_MAX, READ_TURN_BYTES_MAX, RECIPIENTS_MAX, TURN_BYTES_MAX, TURN_FIELDS_MAX,
-    TURN_NAMES_MAX,
+    CONSEQUENCES_PER_TURN_MAX, HEADER_BYTES_MAX, READ_TURN_BYTES_MAX, RECIPIENTS_MAX,
+    TURN_BYTES_MAX, TURN_FIELDS_MAX, TURN_NAMES_MAX,
 };
 use chopar::workload::Workload;
 
+use crate::stage::scene::turn;
 use crate::world::{Saying, World, divide};
 
 const BUDGET: Workload = Workload {
@@ -302,4 +303,14 @@ fn policies_of_many_terms_and_rounds_cost_a_turn_no_more_than_its_budget() {
         "{examined:?}"
     );
     is_within(&world, "SPF");
+}
+
+#[test]
+fn a_turn_ends_after_so_many_consequences_and_the_next_goes_on() {
+    let mut world = world("");
+    for _ in 0..CONSEQUENCES_PER_TURN_MAX + 10 {
+        world.stage.follow(Event::Synced(Duration::ZERO));
+    }
+    assert_eq!(turn(&mut world), 10);
+    assert_eq!(turn(&mut world), 0);
 }

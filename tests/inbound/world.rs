@@ -1,20 +1,20 @@
 //! One relay that strangers write to, a zone that says what it is told to, and one host that takes all mail.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use chopar::auth::dkim::key::SigningKey;
 use chopar::config::{Dmarc, Folder};
-use chopar::dns::{Answer, NoRecords, Question, RecordKind, Records};
-use chopar::engine::event::{Action, ConnId, Endpoint, Event, Listener, Lost};
+use chopar::dns::{Answer, NoRecords, Question, RecordKind, Records, SocketId};
+use chopar::engine::event::{ConnId, Endpoint, Event, JobId, Listener, Lost, Work, WorkResult};
 use chopar::mail::header::{Header, HeaderScanner, Scan};
 use chopar::policy::authenticity::{Circumstances, Examination, Findings, Next};
 use chopar::queue::{Body, Command, MessageRecord, Record};
 
 use crate::stage::query::Query;
-use crate::stage::{PENCIL, RELAY, ROUTE, Stage};
+use crate::stage::{PENCIL, RELAY, ROUTE, Scene, Stage, act};
 
 /// What the zone says of the texts at a name; of all else there is nothing.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ pub(crate) struct World {
     /// Bytes that a client's connection gives at a time.
     pub(crate) piece_bytes: usize,
     /// What they have to do.
-    jobs: Vec<Action>,
+    jobs: Vec<(JobId, Work)>,
 }
 
 /// A session with the far host.
@@ -251,25 +251,15 @@ impl World {
     /// The workers do what they have to do.
     pub(crate) fn work(&mut self) {
         self.is_slow = false;
-        for job in std::mem::take(&mut self.jobs) {
-            assert!(self.stage.perform(job).is_none());
+        for (job, work) in std::mem::take(&mut self.jobs) {
+            let result = work.perform();
+            self.stage.handle(Event::Worked { job, result });
         }
         self.act();
     }
 
     fn act(&mut self) {
-        while let Some(action) = self.stage.engine.next_action() {
-            if self.is_slow && matches!(action, Action::Work { .. }) {
-                self.jobs.push(action);
-                continue;
-            }
-            if let Action::Store(command) = &action {
-                self.note(command);
-            }
-            if let Some(action) = self.stage.perform(action) {
-                self.do_action(action);
-            }
-        }
+        act(self);
     }
 
     fn note(&mut self, command: &Command) {
@@ -279,48 +269,6 @@ impl World {
                 ..
             } => self.queued.push(message.clone()),
             Command::BodyDiscard { .. } => self.discarded += 1,
-            _ => {}
-        }
-    }
-
-    fn do_action(&mut self, action: Action) {
-        match action {
-            Action::Send { conn, bytes } => {
-                self.stage.handle(Event::Drained { conn });
-                if Some(conn) == self.client {
-                    self.heard.extend_from_slice(&bytes);
-                } else if let Some(far) = self.far.get_mut(&conn) {
-                    let reply = far.on_bytes(&bytes, &mut self.sent);
-                    let bytes = reply.as_bytes();
-                    self.stage.handle(Event::Bytes { conn, bytes });
-                }
-            }
-            Action::Close { conn } | Action::Abort { conn } => {
-                self.far.remove(&conn);
-            }
-            Action::Connect {
-                conn,
-                to: Endpoint::Tcp(_),
-                ..
-            } => {
-                self.far.insert(conn, Far::default());
-                self.stage.handle(Event::Connected { conn });
-                let bytes = b"220 far.example\r\n";
-                self.stage.handle(Event::Bytes { conn, bytes });
-            }
-            Action::DnsSend { socket, to, bytes } => {
-                if let Some(reply) = self.reply(&bytes) {
-                    let bytes = &reply;
-                    let event = Event::DnsDatagram {
-                        socket,
-                        from: to,
-                        bytes,
-                    };
-                    self.stage.handle(event);
-                }
-            }
-            Action::Log(line) => self.logged.push(line.text),
-            // Programs and maildirs never answer; everything else needs no answer.
             _ => {}
         }
     }
@@ -407,6 +355,58 @@ impl World {
             tables.queued,
         );
         assert_eq!(left, (0, 0, 0, 0, 0, 0, 0), "{tables:?}");
+    }
+}
+
+/// Programs and maildirs never answer.
+impl Scene for World {
+    fn stage(&mut self) -> &mut Stage {
+        &mut self.stage
+    }
+
+    fn on_send(&mut self, conn: ConnId, bytes: Vec<u8>) {
+        self.stage.follow(Event::Drained { conn });
+        if Some(conn) == self.client {
+            self.heard.extend_from_slice(&bytes);
+        } else if let Some(far) = self.far.get_mut(&conn) {
+            let reply = far.on_bytes(&bytes, &mut self.sent);
+            self.stage.answer(conn, reply);
+        }
+    }
+
+    fn on_close(&mut self, conn: ConnId) {
+        self.far.remove(&conn);
+    }
+
+    fn on_connect(&mut self, conn: ConnId, to: &Endpoint) {
+        if let Endpoint::Tcp(_) = to {
+            self.far.insert(conn, Far::default());
+            self.stage.follow(Event::Connected { conn });
+            self.stage.answer(conn, "220 far.example\r\n");
+        }
+    }
+
+    fn on_store(&mut self, command: Command) {
+        self.note(&command);
+        self.stage.store(command);
+    }
+
+    fn on_query(&mut self, socket: SocketId, to: SocketAddr, query: &[u8]) {
+        if let Some(reply) = self.reply(query) {
+            self.stage.resolve(socket, to, reply);
+        }
+    }
+
+    fn on_work(&mut self, job: JobId, work: Work) -> Option<WorkResult> {
+        if self.is_slow {
+            self.jobs.push((job, work));
+            return None;
+        }
+        Some(work.perform())
+    }
+
+    fn on_log(&mut self, text: String) {
+        self.logged.push(text);
     }
 }
 

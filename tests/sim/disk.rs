@@ -28,6 +28,16 @@ pub(crate) enum Sabotage {
     ForgottenSender,
     /// A file of the drop folder is removed although something is still owed for it.
     ForgottenDrop,
+    /// None; but what is read comes so late that many who have asked are gone.
+    SlowReads,
+    /// The same, and an answer finds who asked by the slot of a connection alone, whoever has that now.
+    AnswerBySlot,
+    /// What is on its way to the disk is counted, and a failure does not lower the count.
+    CountKept,
+    /// A turn ends without a look at the input that was held back.
+    EarlyExit,
+    /// A recipient is entered in the transaction before it is known whether it is refused.
+    FactsFirst,
 }
 
 /// The disk; clones share it.

@@ -15,6 +15,7 @@ use chopar::queue::{MessageRecord, Outcome, Recovered};
 use chopar::queue_id::QueueId;
 
 use crate::letters::{self, Letter, Said};
+use crate::local;
 use crate::strangers::{self, FORGED, Goal};
 
 /// What must hold.
@@ -40,6 +41,8 @@ pub(crate) enum Rule {
     Clock,
     /// A tool is answered, and told what is so.
     Told,
+    /// The configuration in force is the last one without a mistake.
+    InForce,
 }
 
 /// An invariant that did not hold.
@@ -333,9 +336,11 @@ impl Ledger {
         };
         let letter = &offer.letter;
         if offer.is_local {
-            let fits = recipients
-                .iter()
-                .all(|one| one.path == letter.from && letter.recipients.contains(&one.address));
+            let fits = recipients.iter().all(|one| {
+                one.path == letter.from
+                    && letter.recipients.contains(&one.address)
+                    && !local::is_refused(&one.address)
+            });
             return check(fits, Rule::I2, || {
                 format!("{marker} was left for others: {recipients:?}")
             })

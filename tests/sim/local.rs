@@ -11,6 +11,7 @@ use std::io::{Cursor, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chopar::address::Mailbox;
 use chopar::config::Config;
 use chopar::date::Timestamp;
 use chopar::engine::drop_folder::{
@@ -18,13 +19,15 @@ use chopar::engine::drop_folder::{
 };
 use chopar::engine::event::{ConnId, Event, Listener, Peer, Reloaded};
 use chopar::entropy::Entropy;
+use chopar::envelope::{Notify, Recipient};
+use chopar::queue::{Body, MessageRecord};
 use chopar::smtp::data::Encoder;
 
 use crate::disk::{Sabotage, hold};
 use crate::dns;
 use crate::hook;
 use crate::ledger::{Rule, check};
-use crate::letters::Letter;
+use crate::letters::{self, Letter};
 use crate::world::{End, Happening, World};
 
 /// The relay's uid.
@@ -104,6 +107,11 @@ impl Default for DropFolder {
             last_cause: String::new(),
         }
     }
+}
+
+/// Whether the relay has no such mailbox, in a domain that it serves.
+pub(crate) fn is_refused(address: &str) -> bool {
+    address.starts_with("nobody-") && address.ends_with("@home.example")
 }
 
 /// The configuration of these worlds.
@@ -439,6 +447,27 @@ impl World {
                 .extend(file.map(|file| (name.clone(), file)));
         }
         None
+    }
+
+    /// Recipients of a message that was left are in its envelope although the relay has refused them.
+    pub(crate) fn enter_refused(&self, message: &mut MessageRecord) {
+        let Body::Inline(text) = &message.body else {
+            return;
+        };
+        let marker = letters::header(text, "Subject").unwrap_or_default();
+        let mut left = self.locals.letters.iter();
+        let Some((letter, _)) = left.find(|(letter, _)| letter.marker == marker) else {
+            return;
+        };
+        let refused = (letter.recipients.iter()).filter(|address| is_refused(address));
+        let refused = refused.map(|address| Recipient {
+            destination: None,
+            reverse_path: None,
+            mailbox: Mailbox::parse(address).expect("a mailbox"),
+            notify: Notify::Default,
+            original: None,
+        });
+        message.envelope.recipients.extend(refused);
     }
 
     /// The disk fails the folder in some way.

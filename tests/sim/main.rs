@@ -2,10 +2,9 @@
 //! DNS and clock.
 //!
 //! Clients send; remote servers take, refuse, stall, babble and hang up; name servers lie; the relay is killed, loses
-//! power, starts with the wrong time or with rot in its spool; an operator works on the queue; programs of this machine
-//! leave messages in the drop folder; unauthenticated clients
-//! write to what is forwarded, and the DNS says
-//! of them what it likes. What must hold is checked when it happens:
+//! power, starts with the wrong time or with rot in its spool; an operator works on the queue and on the configuration, and
+//! the helper dies; programs of this machine leave messages in the drop folder; unauthenticated clients write to what is
+//! forwarded, and the DNS says of them what it likes. What must hold is checked when it happens:
 //!
 //! | invariant | checked by | when |
 //! | --- | --- | --- |
@@ -20,6 +19,7 @@
 //! | tables and buffers below their ceilings | `bounds` | after each turn |
 //! | a clock that is set fails nothing untried | `Ledger::heard` | at each outcome |
 //! | a tool is answered in time, and told what is so | `World::operator_expects`, `Ledger::listed` | at each answer |
+//! | the configuration in force is the last one without a mistake | `World::judge_probe` | at each answer to who asks |
 //!
 //! A run that fails prints its seed: `make sim SEEDS=FIRST..LAST` runs just those.
 
@@ -28,6 +28,7 @@ mod bounds;
 mod client;
 mod disk;
 mod dns;
+mod driven;
 mod hook;
 mod ledger;
 mod letters;
@@ -36,6 +37,7 @@ mod million;
 mod network;
 mod operator;
 mod power;
+mod reloads;
 mod remote;
 mod rot;
 mod scenarios;
@@ -250,9 +252,20 @@ fn a_clock_that_is_set_fails_nothing_untried() {
 
 #[test]
 fn whatever_an_operator_does_is_answered_and_loses_nothing_else() {
-    let expected: [(&str, &[&str]); 3] = [
+    let expected: [(&str, &[&str]); 4] = [
         ("operator", &operator::KINDS),
-        ("disk", &["read failed"]),
+        (
+            "disk",
+            &["read failed", "answer for a session that is gone"],
+        ),
+        (
+            "helper",
+            &[
+                "died",
+                "died in the midst of a question",
+                "cannot be reached",
+            ],
+        ),
         ("relay", &["killed", "power cut"]),
     ];
     all_hold(Faults::Operator, &expected);
@@ -271,6 +284,45 @@ fn what_local_programs_left_with_exit_0_is_delivered_or_returned() {
 #[test]
 fn a_file_of_the_drop_folder_that_is_forgotten_is_found() {
     is_found(Faults::Local, Sabotage::ForgottenDrop, &[ledger::Rule::I1]);
+}
+
+/// An answer that arrives for something that is gone: taken by the slot of its connection alone.
+#[test]
+fn an_answer_that_is_taken_for_anothers_is_found() {
+    let rules = [ledger::Rule::I2];
+    is_found(Faults::Operator, Sabotage::AnswerBySlot, &rules);
+}
+
+/// The same lateness does no harm where an answer carries the whole id of who asked.
+#[test]
+fn an_answer_that_comes_late_goes_to_nobody_else() {
+    let mut late = 0;
+    for seed in 0..=99 {
+        let (tally, _) = run(seed, Faults::Operator, Sabotage::SlowReads)
+            .unwrap_or_else(|text| panic!("seed {seed}: {text}"));
+        let gone = ("disk", "answer for a session that is gone");
+        late += tally.faults.get(&gone).copied().unwrap_or(0);
+    }
+    assert!(late >= OCCURRENCES_MIN, "{late} answers came late");
+}
+
+/// A number kept beside the thing it counts: what is on its way to the disk, where a failure does not lower it.
+#[test]
+fn a_count_that_is_not_lowered_is_found() {
+    let rules = [ledger::Rule::I1, ledger::Rule::Bounds];
+    is_found(Faults::Disk, Sabotage::CountKept, &rules);
+}
+
+/// An early exit that skips what the normal path does: input that was held back is not looked at when a turn ends.
+#[test]
+fn a_turn_that_ends_too_early_is_found() {
+    is_found(Faults::Operator, Sabotage::EarlyExit, &[ledger::Rule::Told]);
+}
+
+/// Facts extended before the decision is made: a recipient that was refused stays in the transaction.
+#[test]
+fn a_recipient_that_was_entered_before_it_was_refused_is_found() {
+    is_found(Faults::Local, Sabotage::FactsFirst, &[ledger::Rule::I2]);
 }
 
 #[test]

@@ -5,17 +5,24 @@
 //! were not there. `make sim-million` runs the million and prints what it took.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use chopar::address::{Mailbox, ReversePath};
 use chopar::clock::{Instant, Now};
 use chopar::date::Timestamp;
-use chopar::engine::event::{Action, ConnId, Endpoint, Event, Lost};
+use chopar::dns::SocketId;
+use chopar::engine::driver::{self, Unsent, World};
+use chopar::engine::event::{
+    ConnId, Endpoint, Event, JobId, Kept, Lost, Reader, TlsSide, Work, WorkResult,
+};
+use chopar::engine::log::Line;
 use chopar::engine::{Engine, Start};
 use chopar::entropy::SeededEntropy;
 use chopar::envelope::{BodyKind, Envelope, Notify, Recipient};
 use chopar::queue::{
-    Body, Command, Completion, Journal, MessageRecord, Record, Recovered, Ticket, read,
+    Body, Command, Completion, Content, Journal, Location, MessageRecord, Part, ReadError, Record,
+    Recovered, Ticket, read,
 };
 use chopar::queue_id::QueueId;
 
@@ -40,10 +47,27 @@ struct Taken {
     journal: Journal<WorldDisk>,
     disk: WorldDisk,
     now: Now,
+    /// Messages that are still to be served.
+    left: u64,
+    served: Served,
+    remotes: BTreeMap<ConnId, Remote>,
+    unreachable: BTreeSet<ConnId>,
+    commands: Vec<Command>,
+    /// What hosts have said.
+    replies: VecDeque<(ConnId, Vec<u8>)>,
+    /// What the engine is told next.
+    following: VecDeque<Following>,
+}
+
+/// What comes of an action at once.
+enum Following {
+    Event(Event<'static>),
+    /// A name server answers.
+    Answer(SocketId, SocketAddr, Vec<u8>),
 }
 
 /// What it took to serve the domains that are alive.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Served {
     messages: u64,
     virtual_ms: u64,
@@ -124,92 +148,36 @@ fn taken_over(disk: WorldDisk) -> Taken {
         journal,
         disk,
         now,
+        left: 0,
+        served: Served::default(),
+        remotes: BTreeMap::new(),
+        unreachable: BTreeSet::new(),
+        commands: Vec::new(),
+        replies: VecDeque::new(),
+        following: VecDeque::new(),
     }
 }
 
 impl Taken {
     /// Runs until the domains that are alive are served, or until nothing more happens.
-    fn serve(&mut self, mut left: u64) -> Served {
-        let mut served = Served {
-            messages: 0,
-            virtual_ms: 0,
-            steps: 0,
-            to_the_dead: 0,
-        };
+    fn serve(&mut self, left: u64) -> Served {
+        self.left = left;
         let began = self.now.instant;
-        let mut remotes: BTreeMap<ConnId, Remote> = BTreeMap::new();
-        let mut unreachable: BTreeSet<ConnId> = BTreeSet::new();
-        let mut commands = Vec::new();
-        let mut replies: VecDeque<(ConnId, Vec<u8>)> = VecDeque::new();
         self.engine.expire(self.now);
-        while left > 0 {
-            served.steps += 1;
-            while let Some(action) = self.engine.next_action() {
-                match action {
-                    Action::Connect {
-                        conn,
-                        to: Endpoint::Tcp(to),
-                        ..
-                    } => {
-                        let host = dns::host_at(to.ip());
-                        let dead = dns::domain_of(host) == "d0.example";
-                        if to.is_ipv6() || dead {
-                            served.to_the_dead += u64::from(dead);
-                            unreachable.insert(conn);
-                        } else {
-                            let mut remote = Remote::new(Mood::Good, 1);
-                            replies.push_back((conn, remote.banner().bytes));
-                            remotes.insert(conn, remote);
-                            self.engine.handle(Event::Connected { conn }, self.now);
-                        }
-                    }
-                    Action::Send { conn, bytes } => {
-                        if let Some(remote) = remotes.get_mut(&conn) {
-                            replies.push_back((conn, remote.on_bytes(&bytes).bytes));
-                            let taken = std::mem::take(&mut remote.taken).len() as u64;
-                            served.messages += taken;
-                            left -= taken;
-                        }
-                        self.engine.handle(Event::Drained { conn }, self.now);
-                    }
-                    Action::Close { conn } | Action::Abort { conn } => {
-                        remotes.remove(&conn);
-                        unreachable.remove(&conn);
-                    }
-                    Action::Store(command) => commands.push(command),
-                    Action::Read {
-                        reader,
-                        id,
-                        location,
-                        part,
-                    } => {
-                        let result = read(&mut self.disk, location, id, part);
-                        self.engine.handle(Event::Read { reader, result }, self.now);
-                    }
-                    Action::DnsSend { socket, to, bytes } => {
-                        let bytes = &dns::reply(&bytes, Lie::None).expect("a reply");
-                        let from = to;
-                        let event = Event::DnsDatagram {
-                            socket,
-                            from,
-                            bytes,
-                        };
-                        self.engine.handle(event, self.now);
-                    }
-                    _ => {}
-                }
-            }
-            if let Some((conn, bytes)) = replies.pop_front() {
-                if remotes.contains_key(&conn) {
+        while self.left > 0 {
+            self.served.steps += 1;
+            driver::settle(self);
+            if let Some((conn, bytes)) = self.replies.pop_front() {
+                if self.remotes.contains_key(&conn) {
                     let bytes = &bytes;
                     self.engine.handle(Event::Bytes { conn, bytes }, self.now);
                 }
-            } else if !commands.is_empty() {
-                for completion in self.journal.execute(std::mem::take(&mut commands)) {
+            } else if !self.commands.is_empty() {
+                for completion in self.journal.execute(std::mem::take(&mut self.commands)) {
                     self.engine.handle(Event::Stored(completion), self.now);
                 }
                 self.pass(Duration::from_millis(1)); // a sync takes its time
-            } else if let Some(conn) = unreachable.pop_first() {
+            } else if let Some(conn) = self.unreachable.pop_first() {
                 let cause = Lost::Refused;
                 self.engine.handle(Event::Closed { conn, cause }, self.now);
             } else {
@@ -219,14 +187,131 @@ impl Taken {
                 self.engine.expire(self.now);
             }
         }
-        served.virtual_ms = self.now.instant.since(began).as_millis() as u64;
-        served
+        self.served.virtual_ms = self.now.instant.since(began).as_millis() as u64;
+        std::mem::take(&mut self.served)
     }
 
     fn pass(&mut self, span: Duration) {
         self.now.instant = self.now.instant.after(span);
         let seconds = 1_790_000_060 + self.now.instant.as_millis() / 1_000;
         self.now.wall = Timestamp::from_seconds(seconds);
+    }
+}
+
+/// Hosts take all mail, but for the dead one; name servers tell the truth, and everything else takes no time.
+impl World for Taken {
+    fn engine(&mut self) -> &mut Engine {
+        &mut self.engine
+    }
+
+    fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
+        if let Some(remote) = self.remotes.get_mut(&conn) {
+            self.replies
+                .push_back((conn, remote.on_bytes(&bytes).bytes));
+            let taken = std::mem::take(&mut remote.taken).len() as u64;
+            self.served.messages += taken;
+            self.left -= taken;
+        }
+        self.follows(Event::Drained { conn });
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        self.remotes.remove(&conn);
+        self.unreachable.remove(&conn);
+    }
+
+    fn abort(&mut self, conn: ConnId) {
+        self.close(conn);
+    }
+
+    fn start_tls(&mut self, _: ConnId, _: TlsSide) {}
+
+    fn connect(&mut self, conn: ConnId, to: Endpoint, _: Option<IpAddr>) -> Result<(), Lost> {
+        let Endpoint::Tcp(to) = to else {
+            panic!("there are no programs in this world: {to}");
+        };
+        let host = dns::host_at(to.ip());
+        let dead = dns::domain_of(host) == "d0.example";
+        if to.is_ipv6() || dead {
+            self.served.to_the_dead += u64::from(dead);
+            self.unreachable.insert(conn);
+        } else {
+            let mut remote = Remote::new(Mood::Good, 1);
+            self.replies.push_back((conn, remote.banner().bytes));
+            self.remotes.insert(conn, remote);
+            self.follows(Event::Connected { conn });
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, command: Command) {
+        self.commands.push(command);
+    }
+
+    fn read(
+        &mut self,
+        _: Reader,
+        id: QueueId,
+        location: Location,
+        part: Part,
+    ) -> Option<Result<Content, ReadError>> {
+        Some(read(&mut self.disk, location, id, part))
+    }
+
+    fn read_body(
+        &mut self,
+        _: ConnId,
+        _: QueueId,
+        _: u64,
+        _: u32,
+    ) -> Option<Result<Content, ReadError>> {
+        None
+    }
+
+    fn dns_send(&mut self, socket: SocketId, to: SocketAddr, bytes: Vec<u8>) -> Result<(), Unsent> {
+        let reply = dns::reply(&bytes, Lie::None).expect("a reply");
+        let answer = Following::Answer(socket, to, reply);
+        self.following.push_back(answer);
+        Ok(())
+    }
+
+    fn dns_connect(&mut self, _: SocketId, _: SocketAddr, _: Vec<u8>) -> Result<(), Unsent> {
+        Err(Unsent)
+    }
+
+    fn dns_close(&mut self, _: SocketId) {}
+
+    fn work(&mut self, _: JobId, work: Work) -> Option<WorkResult> {
+        Some(work.perform())
+    }
+
+    fn reload(&mut self, _: Option<ConnId>) {}
+
+    fn read_kept(&mut self, _: Kept) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn log(&mut self, _: Line) {}
+
+    fn follows(&mut self, event: Event<'static>) {
+        self.following.push_back(Following::Event(event));
+    }
+
+    fn tell(&mut self) -> bool {
+        match self.following.pop_front() {
+            None => return false,
+            Some(Following::Event(event)) => self.engine.handle(event, self.now),
+            Some(Following::Answer(socket, from, bytes)) => {
+                let bytes = &bytes;
+                let event = Event::DnsDatagram {
+                    socket,
+                    from,
+                    bytes,
+                };
+                self.engine.handle(event, self.now);
+            }
+        }
+        true
     }
 }
 

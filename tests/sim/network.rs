@@ -111,7 +111,10 @@ impl World {
         if !self.ends.contains_key(&conn) {
             return;
         }
-        let is_local = matches!(self.ends.get(&conn), Some(End::Operator(_) | End::Drop(_)));
+        let is_local = matches!(
+            self.ends.get(&conn),
+            Some(End::Operator(_) | End::Prober(_) | End::Drop(_))
+        );
         if !is_local && self.mishap(400) {
             self.tally.fault("link", "reset");
             return self.lost(conn, Lost::Reset);
@@ -127,7 +130,7 @@ impl World {
     }
 
     /// The relay sends. Its output is in order and in one piece: it is its input that is cut up.
-    pub(crate) fn send(&mut self, conn: ConnId, bytes: Vec<u8>) {
+    pub(crate) fn relay_sends(&mut self, conn: ConnId, bytes: Vec<u8>) {
         *self.undrained.entry(conn).or_default() += 1;
         let to_server = matches!(self.ends.get(&conn), Some(End::Remote(_) | End::Hook(_)));
         if to_server && !self.blocked.contains(&conn) && self.mishap(250) {
@@ -176,6 +179,7 @@ impl World {
                 self.remote_moves(conn, next);
             }
             Some(End::Operator(_)) => self.operator_hears(conn, bytes),
+            Some(End::Prober(_)) => self.prober_hears(conn, bytes),
             Some(End::Drop(name)) => {
                 let name = name.clone();
                 self.drop_hears(name, conn, bytes);
@@ -295,7 +299,7 @@ impl World {
     }
 
     /// The relay closes: the other end still gets what was sent, and nobody hears its answer.
-    pub(crate) fn close(&mut self, conn: ConnId) {
+    pub(crate) fn relay_closes(&mut self, conn: ConnId) {
         for number in self.pending_sends(conn) {
             if let Some(Happening::FromRelay(_, bytes)) = self.happenings.remove(&number) {
                 self.happenings
@@ -311,6 +315,7 @@ impl World {
                         self.hear_remote(conn);
                     }
                     Some(End::Operator(_)) => self.operator_hears(conn, &bytes),
+                    Some(End::Prober(_)) => self.prober_hears(conn, &bytes),
                     Some(End::Drop(name)) => {
                         let name = name.clone();
                         self.drop_hears(name, conn, &bytes);
@@ -353,11 +358,11 @@ impl World {
                 self.ledger.session_over(conn);
             }
             Some(End::Drop(name)) => self.drop_lost(name, conn),
-            Some(End::Hook(_) | End::Operator(_) | End::Attacker) | None => {}
+            Some(End::Hook(_) | End::Operator(_) | End::Prober(_) | End::Attacker) | None => {}
         }
     }
 
-    pub(crate) fn connect(&mut self, conn: ConnId, to: &Endpoint) {
+    pub(crate) fn relay_connects(&mut self, conn: ConnId, to: &Endpoint) {
         if *to == Endpoint::Helper(HOOK.into()) {
             return self.connect_hook(conn);
         }

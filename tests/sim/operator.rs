@@ -6,21 +6,21 @@
 //! nobody any more, and everything else as much as before.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use chopar::engine::control::{Listed, Request, Response, Selection};
-use chopar::engine::event::{ConnId, Event, Listener, Lost, Peer, Reader, Reloaded};
+use chopar::engine::event::{ConnId, Event, Listener, Lost, Peer, Reader};
 use chopar::entropy::{Entropy, SeededEntropy};
 use chopar::queue::{Content, DiskError, ReadError};
 use chopar::queue_id::QueueId;
 
 use crate::disk::{Sabotage, hold};
 use crate::hook;
-use crate::ledger::{Rule, check};
+use crate::ledger::{Broken, Rule, check};
 use crate::letters::Letter;
 use crate::remote::Mood;
-use crate::world::{End, Faults, Happening, World, config};
+use crate::world::{End, Faults, Happening, World};
 
 /// A tool at work: one connection to the control socket.
 pub(crate) struct Operator {
@@ -34,6 +34,18 @@ pub(crate) struct Operator {
     held: Vec<String>,
 }
 
+impl Operator {
+    /// Whether what has come is an answer to what was asked first.
+    fn is_awaited(&self, is_kind: impl Fn(&Request) -> bool) -> Result<(), Broken> {
+        let awaited = &self.awaited;
+        check(awaited.front().is_some_and(is_kind), Rule::Told, || {
+            format!("a tool that waits for {awaited:?} is told something else")
+        })
+    }
+}
+
+/// The address that a tool tries hosts from.
+const PROBED: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 201));
 /// Visits of the operator that are not at a time of their own.
 const VISITS_MAX: u64 = 12;
 /// How long a tool waits for all its answers.
@@ -42,16 +54,6 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const LAST_VISIT: Duration = Duration::from_secs(8 * 3_600);
 /// One world in so many has a crowd of messages.
 const CROWDED: u64 = 12;
-
-/// What an operator does to the configuration.
-const CONFIGURATIONS: [&str; 4] = [
-    "",
-    "[[route]]\ndomain = \"d0.example\"\nvia = [\"smtp://mx1.example:25\"]\n",
-    "[[route]]\ndomain = \"d1.example\"\nvia = [\"smtp://mx2.example:25\", \"smtp://mx3.example:25\"]\n\
-     [domain.\"spare.example\"]\nreceive = false\n",
-    "[[route]]\ndomain = \"d0.example\"\nvia = [\"smtp://mx2.example:25\"]\n\
-     [[route]]\ndomain = \"d2.example\"\nvia = [\"smtp://mx3.example:25\"]\n",
-];
 
 impl World {
     /// The operator's visits, and in some worlds a crowd for a domain that is dead until the last of them.
@@ -64,6 +66,14 @@ impl World {
             self.plan(Duration::from_millis(at), Happening::Operate);
         }
         self.plan(LAST_VISIT, Happening::LastVisit);
+        for _ in 0..self.entropy.below(4) {
+            let at = Duration::from_millis(self.entropy.below(60_000));
+            self.plan(at, Happening::HangUpSignal);
+        }
+        if hook::is_there(self.seed) && self.entropy.below(2) == 0 {
+            let at = Duration::from_millis(self.entropy.below(25_000));
+            self.plan(at, Happening::HelperDies);
+        }
         if !self.seed.is_multiple_of(CROWDED) {
             return;
         }
@@ -84,9 +94,20 @@ impl World {
 
     /// A tool connects, asks one thing or several at once, and may not wait for the answer.
     pub(crate) fn operate(&mut self) {
-        let requests = (0..1 + self.entropy.below(3))
+        let mut requests: VecDeque<Request> = (0..1 + self.entropy.below(3))
             .map(|_| self.request())
             .collect();
+        // Who follows hears until it hangs up.
+        let goes_on =
+            |request: &Request| matches!(request, Request::Follow { .. } | Request::Examine { .. });
+        if let Some(at) = requests.iter().position(goes_on) {
+            requests.truncate(at + 1);
+            if let Some(conn) = self.visit(requests) {
+                let after = Duration::from_millis(self.entropy.below(120_000));
+                self.plan(after, Happening::Lost(conn, Lost::Eof));
+            }
+            return;
+        }
         let conn = self.visit(requests);
         if let Some(conn) = conn
             && self.entropy.below(8) == 0
@@ -148,7 +169,11 @@ impl World {
             1 => Selection::Ids(vec![id.clone(), self.some_id().to_string()]),
             _ => Selection::Ids(vec![id.clone()]),
         };
-        match self.entropy.below(12) {
+        match self.entropy.below(14) {
+            12 => Request::Follow { id },
+            13 => Request::Examine {
+                addresses: vec![PROBED],
+            },
             0..=2 => Request::List {},
             3 => Request::Show { id },
             4 => Request::Hold { which },
@@ -234,7 +259,11 @@ impl World {
                 let request = operator.awaited.pop_front();
                 let held = std::mem::take(&mut operator.held);
                 let held = (operator.releases && !held.is_empty()).then_some(held);
-                let known = |error: &String| KNOWN_ERRORS.iter().any(|known| error.contains(known));
+                let mistakes = &self.mistakes;
+                let known = |error: &String| {
+                    let is_known = KNOWN_ERRORS.iter().any(|known| error.contains(known));
+                    is_known || mistakes.contains(error)
+                };
                 let fine = request.is_some() && errors.iter().all(known);
                 hold(check(fine, Rule::Told, || {
                     format!("{request:?} was answered with {errors:?}")
@@ -247,11 +276,38 @@ impl World {
             Response::Denied { text } => hold(check(false, Rule::Told, || {
                 format!("an operator is denied something: {text}")
             })),
-            Response::Header { .. }
-            | Response::Stats(_)
-            | Response::Status(_)
-            | Response::Event { .. }
-            | Response::Note { .. } => {}
+            Response::Event { text } => {
+                let fits = match operator.awaited.front() {
+                    Some(Request::Follow { id }) => text.contains(id.as_str()),
+                    _ => false,
+                };
+                hold(check(fits, Rule::Told, || {
+                    format!(
+                        "a tool that waits for {:?} is told {text}",
+                        operator.awaited
+                    )
+                }));
+                self.tally.fault("operator", "followed");
+            }
+            Response::Note { text } => match operator.awaited.front() {
+                Some(Request::Examine { .. }) => {
+                    let is_so = self.engine.is_probe(PROBED);
+                    hold(check(is_so, Rule::Told, || {
+                        format!("a tool is told {text}, and is not")
+                    }));
+                }
+                Some(Request::Reload {}) => {}
+                other => hold(check(false, Rule::Told, || {
+                    format!("a tool that waits for {other:?} is told {text}")
+                })),
+            },
+            Response::Stats(_) => hold(operator.is_awaited(|one| matches!(one, Request::Stats {}))),
+            Response::Status(_) => {
+                hold(operator.is_awaited(|one| matches!(one, Request::Status {})))
+            }
+            Response::Header { .. } => {
+                hold(operator.is_awaited(|one| matches!(one, Request::Show { .. })));
+            }
         }
     }
 
@@ -302,44 +358,19 @@ impl World {
         }
     }
 
-    /// The relay reads its configuration again, which may have changed, and may have become wrong.
-    pub(crate) fn reload(&mut self, conn: Option<ConnId>) {
-        if self.entropy.below(6) == 0 {
-            self.tally.fault("operator", "reload fails");
-            let errors = vec!["chopar.toml: a key is wrong".to_owned()];
-            return self
-                .engine
-                .handle(Event::ReloadFailed { conn, errors }, self.now);
-        }
-        let choice = self.entropy.below(CONFIGURATIONS.len() as u64) as usize;
-        self.config = config(CONFIGURATIONS[choice], hook::is_there(self.seed));
-        let unchanged = match self.entropy.below(2) {
-            0 => Vec::new(),
-            _ => vec!["listen.smtp"],
-        };
-        let config = Arc::clone(&self.config);
-        let reloaded = Reloaded {
-            config,
-            conn,
-            unchanged,
-        };
-        self.engine.handle(Event::Reloaded(reloaded), self.now);
-    }
-
     /// A part of a message is read. With an operator there is time between a read and its answer, and some fail.
     pub(crate) fn read_later(
         &mut self,
         reader: Reader,
         id: QueueId,
         result: Result<Content, ReadError>,
-    ) {
+    ) -> Option<Result<Content, ReadError>> {
         if self.unreadable.contains(&id) {
             self.reads_failed.insert(id);
-            let result = Err(ReadError::Damaged);
-            return self.engine.handle(Event::Read { reader, result }, self.now);
+            return Some(Err(ReadError::Damaged));
         }
         if self.faults != Faults::Operator {
-            return self.engine.handle(Event::Read { reader, result }, self.now);
+            return Some(result);
         }
         let for_tool = matches!(reader, Reader::Conn(conn) if matches!(self.ends.get(&conn), Some(End::Operator(_))));
         let one_in = match reader {
@@ -360,17 +391,38 @@ impl World {
             let which = Selection::Ids(vec![id.to_string()]);
             let _ = self.visit([Request::Remove { which }].into());
         }
-        let delay = Duration::from_millis(self.entropy.below(40));
+        let most = match self.disk.sabotage {
+            // Slow enough for others to have the slot when the answer comes.
+            Sabotage::SlowReads | Sabotage::AnswerBySlot if !for_tool => 20_000,
+            _ => 40,
+        };
+        let delay = Duration::from_millis(self.entropy.below(most));
         self.plan(delay, Happening::Read(reader, id, result));
+        None
+    }
+
+    /// A part of a message was read, whoever is still there to have it.
+    pub(crate) fn read_ends(&mut self, mut reader: Reader, result: Result<Content, ReadError>) {
+        if let Reader::Conn(conn) = &mut reader
+            && !self.ends.contains_key(conn)
+        {
+            self.tally
+                .fault("disk", "answer for a session that is gone");
+            let slot = conn.slot;
+            let heir = self.ends.keys().find(|other| other.slot == slot).copied();
+            if self.disk.sabotage == Sabotage::AnswerBySlot {
+                *conn = heir.unwrap_or(*conn);
+            }
+        }
+        self.engine.handle(Event::Read { reader, result }, self.now);
     }
 }
 
 /// What a tool may be told that went wrong.
-const KNOWN_ERRORS: [&str; 4] = [
+const KNOWN_ERRORS: [&str; 3] = [
     "is not in the queue",
     "the disk refused a change",
     "cannot be read",
-    "a key is wrong",
 ];
 
 fn kind(request: &Request) -> &'static str {
@@ -391,7 +443,7 @@ fn kind(request: &Request) -> &'static str {
 }
 
 /// What an operator's world must have seen often enough to prove something.
-pub(crate) const KINDS: [&str; 18] = [
+pub(crate) const KINDS: [&str; 24] = [
     "crowd",
     "list",
     "long list",
@@ -408,6 +460,12 @@ pub(crate) const KINDS: [&str; 18] = [
     "reload fails",
     "several at once",
     "gone",
+    "follow",
+    "followed",
+    "examine",
+    "signal",
+    "served domain asked for",
+    "other domain asked for",
     "removed while a DSN was made",
     "removed in flight",
 ];

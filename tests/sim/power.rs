@@ -111,6 +111,7 @@ impl World {
         self.carrying.clear();
         self.domains.clear();
         self.streamed.clear();
+        self.following.clear();
         self.happenings
             .retain(|_, happening| happening.outlives_the_relay());
         self.agenda

@@ -22,7 +22,15 @@ enum Entry {
 
 impl World {
     /// The engine has something for the writer.
-    pub(crate) fn store(&mut self, mut command: Command) {
+    pub(crate) fn relay_stores(&mut self, mut command: Command) {
+        if self.disk.sabotage == Sabotage::FactsFirst
+            && let Command::Append {
+                record: Record::Message(message),
+                ..
+            } = &mut command
+        {
+            self.enter_refused(message);
+        }
         match &command {
             Command::BodyAppend { id, bytes } => {
                 self.streamed
@@ -107,6 +115,9 @@ impl World {
         let mut completions = journal.execute(kept);
         completions.extend(forgotten);
         let broken = journal.is_broken();
+        if self.disk.sabotage == Sabotage::CountKept {
+            completions.retain(|one| !matches!(one, Completion::BodyFailed { .. }));
+        }
         for completion in &completions {
             if let Completion::Committed { ticket, location } = completion {
                 // Whatever else it holds, the newest segment is the one that was synced just now.

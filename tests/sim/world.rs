@@ -4,7 +4,7 @@
 //! is checked by the [`Ledger`] and by the disk's warden as it happens.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,14 +12,16 @@ use std::time::Duration;
 
 use chopar::auth::srs::Rewriter;
 use chopar::clock::{Instant, Now};
-use chopar::config::{Config, Folder, SystemDefaults};
+use chopar::config::{Config, ConfigError, Folder, SystemDefaults};
 use chopar::date::Timestamp;
 use chopar::dns::SocketId;
+use chopar::engine::driver;
 use chopar::engine::drop_folder::Settlement;
-use chopar::engine::event::{Action, ConnId, Event, JobId, Lost, Reader, TlsSession, WorkResult};
+use chopar::engine::event::{ConnId, Event, JobId, Lost, Reader, WorkResult};
 use chopar::engine::{Engine, Start};
 use chopar::entropy::{Entropy, SeededEntropy};
-use chopar::queue::{Command, Completion, Content, Journal, ReadError, read, read_unfinished};
+use chopar::limits::DNS_QUESTION_TIMEOUT;
+use chopar::queue::{Command, Completion, Content, Journal, ReadError};
 use chopar::queue_id::QueueId;
 
 use crate::bounds;
@@ -29,6 +31,7 @@ use crate::hook::{self, HookEnd};
 use crate::ledger::{Ledger, Rule, check};
 use crate::local::DropFolder;
 use crate::operator::Operator;
+use crate::reloads::Prober;
 use crate::remote::{Mood, Remote};
 use crate::rot::Hit;
 use crate::tally::Tally;
@@ -106,6 +109,14 @@ pub(crate) enum Happening {
     LastVisit,
     /// A tool should have its answers by now.
     OperatorExpects(ConnId),
+    /// SIGHUP: the configuration is read again.
+    HangUpSignal,
+    /// A client comes to ask what is in force.
+    Probe,
+    /// The helper ends.
+    HelperDies,
+    /// The helper is there again.
+    HelperIsBack,
     /// A part of a message was read.
     Read(Reader, QueueId, Result<Content, ReadError>),
 }
@@ -124,6 +135,10 @@ impl Happening {
                 | Self::Leave(_)
                 | Self::Operate
                 | Self::LastVisit
+                | Self::HangUpSignal
+                | Self::Probe
+                | Self::HelperDies
+                | Self::HelperIsBack
         )
     }
 }
@@ -134,6 +149,7 @@ pub(crate) enum End {
     Remote(Box<Remote>),
     Hook(Box<HookEnd>),
     Operator(Box<Operator>),
+    Prober(Box<Prober>),
     /// The session of a file of the drop folder.
     Drop(OsString),
     /// Somebody who says what was planned, and does not listen.
@@ -175,8 +191,12 @@ pub(crate) struct World {
     pub(crate) attackers: usize,
     /// Connections that the relay has asked for.
     pub(crate) connects: u64,
-    /// Visits of the operator.
+    /// Visits of the operator, and of clients who ask what is in force.
     pub(crate) operators: usize,
+    pub(crate) reloads: u64,
+    /// What was wrong with configurations.
+    pub(crate) mistakes: BTreeSet<String>,
+    pub(crate) helper_is_gone: bool,
     /// The drop folder.
     pub(crate) locals: DropFolder,
     /// Messages that cannot be read.
@@ -193,6 +213,8 @@ pub(crate) struct World {
     pub(crate) tally: Tally,
     /// Bodies that are streamed to the disk.
     pub(crate) streamed: BTreeMap<QueueId, Vec<u8>>,
+    /// What the engine is told next.
+    pub(crate) following: VecDeque<Event<'static>>,
     /// The sum over everything that happened and when.
     history: u64,
 }
@@ -203,12 +225,18 @@ pub(crate) const LIFETIME: Duration = Duration::from_secs(6 * 86_400);
 /// Where the wall clock starts.
 const EPOCH_S: i64 = 1_790_000_000;
 
+/// A configuration with more tables.
 pub(crate) fn config(extra: &str, hook: bool) -> Arc<Config> {
     config_with("", "1 MiB", extra, hook)
 }
 
 /// The same with keys at its head, and a limit of size.
 pub(crate) fn config_with(head: &str, size: &str, extra: &str, hook: bool) -> Arc<Config> {
+    parse(&folder_with(head, size, extra, hook)).expect("a configuration")
+}
+
+/// The folder of it.
+pub(crate) fn folder_with(head: &str, size: &str, extra: &str, hook: bool) -> Folder {
     let mut folder = Folder::default();
     if hook {
         folder.insert_file("hooks/post-data", Vec::new());
@@ -226,18 +254,20 @@ pub(crate) fn config_with(head: &str, size: &str, extra: &str, hook: bool) -> Ar
         "domains/sender.example/dkim/one.pem",
         key.as_bytes().to_vec(),
     );
-    if extra.contains("spare.example") {
-        folder.insert_file(
-            "domains/spare.example/aliases",
-            b"a: r0@d1.example\n".to_vec(),
-        );
-    }
     crate::strangers::serve(&mut folder);
+    folder
+}
+
+/// What a folder says, or what is wrong with it.
+pub(crate) fn parse(folder: &Folder) -> Result<Arc<Config>, Vec<String>> {
     let defaults = SystemDefaults {
         hostname: "relay.sender.example".into(),
         resolv_conf: String::new(),
     };
-    Arc::new(Config::parse(&folder, &defaults).expect("a configuration"))
+    let errors = |errors: Vec<ConfigError>| errors.iter().map(ToString::to_string).collect();
+    Config::parse(folder, &defaults)
+        .map(Arc::new)
+        .map_err(errors)
 }
 
 /// Rewrites senders with the secret that all worlds have.
@@ -290,6 +320,9 @@ impl World {
             attackers: 0,
             connects: 0,
             operators: 0,
+            reloads: 0,
+            mistakes: BTreeSet::new(),
+            helper_is_gone: false,
             locals: DropFolder::default(),
             unreadable: BTreeSet::new(),
             reads_failed: BTreeSet::new(),
@@ -298,6 +331,7 @@ impl World {
             ledger: Ledger::default(),
             tally: Tally::default(),
             streamed: BTreeMap::new(),
+            following: VecDeque::new(),
             history: 0,
         }
     }
@@ -329,7 +363,7 @@ impl World {
 
     pub(crate) fn run_until(&mut self, end: Instant) {
         loop {
-            self.do_actions();
+            driver::settle(self);
             self.tally.steps += 1;
             hold(bounds::check(
                 &self.engine,
@@ -459,99 +493,12 @@ impl World {
             Happening::Operate => self.operate(),
             Happening::LastVisit => self.last_visit(),
             Happening::OperatorExpects(conn) => self.operator_expects(conn),
-            Happening::Read(reader, _, result) => {
-                self.engine.handle(Event::Read { reader, result }, self.now)
-            }
+            Happening::HangUpSignal => self.hang_up_signal(),
+            Happening::Probe => self.probe(),
+            Happening::HelperDies => self.helper_dies(),
+            Happening::HelperIsBack => self.helper_is_back(),
+            Happening::Read(reader, _, result) => self.read_ends(reader, result),
         }
-    }
-
-    pub(crate) fn do_actions(&mut self) {
-        while let Some(action) = self.engine.next_action() {
-            self.do_action(action);
-        }
-        // What was held back is read once it is wanted.
-        for conn in self.stalled.keys().copied().collect::<Vec<_>>() {
-            if self.engine.wants_input(conn) {
-                let bytes = self.stalled.remove(&conn).unwrap_or_default();
-                let bytes = &bytes;
-                self.engine.handle(Event::Bytes { conn, bytes }, self.now);
-                return self.do_actions();
-            }
-        }
-    }
-
-    fn do_action(&mut self, action: Action) {
-        match action {
-            Action::Send { conn, bytes } => self.send(conn, bytes),
-            Action::Close { conn } => self.close(conn),
-            Action::Abort { conn } => {
-                self.forget(conn);
-                self.stalled.remove(&conn);
-            }
-            Action::StartTls { conn, .. } => self.start_tls(conn),
-            Action::Connect { conn, to, .. } => self.connect(conn, &to),
-            Action::Store(command) => self.store(command),
-            Action::Read {
-                reader,
-                id,
-                location,
-                part,
-            } => {
-                if let Reader::Conn(conn) = reader {
-                    self.carrying.insert(conn, id);
-                }
-                let result = read(&mut self.disk.clone(), location, id, part);
-                self.read_later(reader, id, result);
-            }
-            Action::ReadBody {
-                conn,
-                id,
-                offset,
-                len,
-            } => {
-                let result = read_unfinished(&mut self.disk.clone(), id, offset, len);
-                let reader = Reader::Conn(conn);
-                self.engine.handle(Event::Read { reader, result }, self.now);
-            }
-            Action::DnsSend { socket, to, bytes } => self.ask_by_datagram(socket, to, &bytes),
-            Action::DnsConnect { socket, bytes, .. } => self.ask_by_stream(socket, &bytes),
-            Action::Log(line) => {
-                // A look-up that is answered from memory is an attempt too.
-                if let Some(rest) = line.text.strip_prefix("event=next-hop-paused hop=") {
-                    let domain = rest.split(' ').next().unwrap_or_default();
-                    self.ledger.note_try(domain);
-                }
-            }
-            Action::DnsClose { .. } => {}
-            Action::Reload { conn } => self.reload(conn),
-            Action::ReadKept { conn, .. } => {
-                self.engine
-                    .handle(Event::Kept { conn, bytes: None }, self.now);
-            }
-            Action::Work { job, work } => {
-                let result = work.perform();
-                self.soon(Happening::Work(job, result));
-            }
-        }
-    }
-
-    fn start_tls(&mut self, conn: ConnId) {
-        if self.mishap(3) {
-            self.tally.fault("tls", "handshake fails");
-            self.forget(conn);
-            let cause = Lost::Tls("handshake failure".into());
-            return self.engine.handle(Event::Closed { conn, cause }, self.now);
-        }
-        if let Some(End::Remote(remote)) = self.ends.get_mut(&conn) {
-            remote.tls_on();
-        }
-        let session = TlsSession {
-            version: "TLSv1.3",
-            cipher: "TLS_AES_128_GCM_SHA256".into(),
-            verified: false,
-        };
-        self.engine
-            .handle(Event::TlsReady { conn, session }, self.now);
     }
 
     /// The wall clock is set.
@@ -567,10 +514,21 @@ impl World {
         self.ledger.clock_jumped(self.domains.values().cloned());
     }
 
+    /// Names that nobody waits for any more are asked for until they time out.
+    fn give_up_names(&mut self) {
+        let end = self.now.instant.after(DNS_QUESTION_TIMEOUT * 2);
+        while let Some(at) = self.engine.deadline().filter(|at| *at <= end) {
+            self.advance_to(at);
+            self.engine.expire(self.now);
+            driver::settle(self);
+        }
+    }
+
     fn judge(&mut self) {
         for conn in self.ends.keys().copied().collect::<Vec<_>>() {
             self.forget(conn);
         }
+        self.give_up_names();
         let left = self.engine.queue_len();
         hold(check(left == 0, Rule::I1, || {
             format!("after {LIFETIME:?} {left} messages are neither delivered nor bounced")
@@ -579,6 +537,11 @@ impl World {
         hold(check(load == (0, 0), Rule::Bounds, || {
             format!("all is over, and {load:?} bytes and sessions are left")
         }));
+        for (resource, used, holders) in self.engine.held() {
+            hold(check((used, holders) == (0, 0), Rule::Bounds, || {
+                format!("all is over, and {used} of {resource:?} are counted for {holders}")
+            }));
+        }
         let tables = self.engine.tables();
         let dsns = tables.dsns.waiting + tables.dsns.at_work;
         let left = (dsns, tables.commits);

@@ -1,10 +1,12 @@
 //! Where an engine is played without sockets: its journal in memory, and a clock that moves when it has to.
 //!
 //! A stage performs what an engine wants done with its queue, and computes what takes long. Whatever goes out to clients,
-//! hosts and name servers it hands back: that is what the tests on it differ in.
+//! hosts and name servers goes to a [`Scene`]: that is what the tests on it differ in.
 
 pub(crate) mod query;
+pub(crate) mod scene;
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -12,10 +14,16 @@ use chopar::auth::srs::Rewriter;
 use chopar::clock::{Instant, Now};
 use chopar::config::{Accounts, Config, Folder, SystemDefaults};
 use chopar::date::Timestamp;
-use chopar::engine::event::{Action, ConnId, Event, Listener, Lost, Peer, Reader, TlsSession};
+use chopar::dns::SocketId;
+use chopar::engine::event::{ConnId, Event, Listener, Lost, Peer, TlsSession};
 use chopar::engine::{Engine, Start};
 use chopar::entropy::SeededEntropy;
-use chopar::queue::{Journal, MemoryDisk, read, read_unfinished};
+use chopar::queue::{
+    Command, Content, Journal, Location, MemoryDisk, Part, ReadError, read, read_unfinished,
+};
+use chopar::queue_id::QueueId;
+
+pub(crate) use scene::{Scene, act};
 
 pub(crate) struct Stage {
     pub(crate) engine: Engine,
@@ -23,6 +31,15 @@ pub(crate) struct Stage {
     pub(crate) now: Now,
     pub(crate) disk: MemoryDisk,
     journal: Journal<MemoryDisk>,
+    /// What followed from actions and is not told yet.
+    following: VecDeque<Following>,
+}
+
+/// What follows from an action, told once all actions are done.
+enum Following {
+    Event(Event<'static>),
+    Bytes(ConnId, Vec<u8>),
+    Datagram(SocketId, SocketAddr, Vec<u8>),
 }
 
 /// The address of the relay.
@@ -61,6 +78,7 @@ impl Stage {
             now,
             disk,
             journal,
+            following: VecDeque::new(),
         }
     }
 
@@ -87,12 +105,7 @@ impl Stage {
 
     /// The handshake on a connection is done.
     pub(crate) fn secure(&mut self, conn: ConnId) {
-        let session = TlsSession {
-            version: "TLSv1.3",
-            cipher: "TLS_AES_128_GCM_SHA256".into(),
-            verified: false,
-        };
-        self.handle(Event::TlsReady { conn, session });
+        self.handle(secured(conn));
     }
 
     /// A connection ends, and not by chopar.
@@ -100,40 +113,68 @@ impl Stage {
         self.handle(Event::Closed { conn, cause });
     }
 
-    /// Performs an action, unless it is about the world outside.
-    pub(crate) fn perform(&mut self, action: Action) -> Option<Action> {
-        match action {
-            Action::Store(command) => {
-                for completion in self.journal.execute(vec![command]) {
-                    self.handle(Event::Stored(completion));
-                }
-            }
-            Action::Read {
-                reader,
-                id,
-                location,
-                part,
-            } => {
-                let result = read(&mut self.disk.clone(), location, id, part);
-                self.handle(Event::Read { reader, result });
-            }
-            Action::ReadBody {
-                conn,
-                id,
-                offset,
-                len,
-            } => {
-                let result = read_unfinished(&mut self.disk.clone(), id, offset, len);
-                let reader = Reader::Conn(conn);
-                self.handle(Event::Read { reader, result });
-            }
-            Action::Work { job, work } => {
-                let result = work.perform();
-                self.handle(Event::Worked { job, result });
-            }
-            other => return Some(other),
+    /// This happens once all actions are done.
+    pub(crate) fn follow(&mut self, event: Event<'static>) {
+        self.following.push_back(Following::Event(event));
+    }
+
+    /// The other end of a connection says this, likewise.
+    pub(crate) fn answer(&mut self, conn: ConnId, bytes: impl Into<Vec<u8>>) {
+        let bytes = bytes.into();
+        if !bytes.is_empty() {
+            self.following.push_back(Following::Bytes(conn, bytes));
         }
-        None
+    }
+
+    /// A name server says this, likewise.
+    pub(crate) fn resolve(&mut self, socket: SocketId, from: SocketAddr, reply: Vec<u8>) {
+        let said = Following::Datagram(socket, from, reply);
+        self.following.push_back(said);
+    }
+
+    /// Tells the engine the next of these; false where there is none.
+    fn tell(&mut self) -> bool {
+        let Some(next) = self.following.pop_front() else {
+            return false;
+        };
+        match next {
+            Following::Event(event) => self.handle(event),
+            Following::Bytes(conn, bytes) => {
+                let bytes = &bytes;
+                self.handle(Event::Bytes { conn, bytes });
+            }
+            Following::Datagram(socket, from, bytes) => {
+                let bytes = &bytes;
+                self.handle(Event::DnsDatagram {
+                    socket,
+                    from,
+                    bytes,
+                });
+            }
+        }
+        true
+    }
+
+    /// The journal takes a command and commits it.
+    pub(crate) fn store(&mut self, command: Command) {
+        for completion in self.journal.execute(vec![command]) {
+            self.follow(Event::Stored(completion));
+        }
+    }
+
+    /// Reads a part of a queued message.
+    pub(crate) fn read(
+        &self,
+        id: QueueId,
+        location: Location,
+        part: Part,
+    ) -> Result<Content, ReadError> {
+        read(&mut self.disk.clone(), location, id, part)
+    }
+
+    /// Reads a piece of a message that is not queued yet.
+    fn read_body(&self, id: QueueId, offset: u64, len: u32) -> Result<Content, ReadError> {
+        read_unfinished(&mut self.disk.clone(), id, offset, len)
     }
 
     /// Lets time pass to the next deadline, if that is no later than `end`; whether it was.
@@ -152,6 +193,16 @@ impl Stage {
         let seconds = EPOCH_S + self.now.instant.as_millis() / 1_000;
         self.now.wall = Timestamp::from_seconds(seconds);
     }
+}
+
+/// A handshake is done.
+pub(crate) fn secured(conn: ConnId) -> Event<'static> {
+    let session = TlsSession {
+        version: "TLSv1.3",
+        cipher: "TLS_AES_128_GCM_SHA256".into(),
+        verified: false,
+    };
+    Event::TlsReady { conn, session }
 }
 
 /// Rewrites senders with the secret of the relay.

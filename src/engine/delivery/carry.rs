@@ -146,20 +146,7 @@ impl Delivery {
         fx: &mut Effects,
     ) {
         // Whatever else it was read for was left meanwhile.
-        let asked = match &delivery.state {
-            State::Reading { load, .. } => Some(load.id),
-            State::Talking {
-                load: Some(load), ..
-            } => load.reading.then_some(load.id),
-            State::Searching { .. }
-            | State::Connecting { .. }
-            | State::Handshake { .. }
-            | State::Talking { load: None, .. }
-            | State::Recording { .. }
-            | State::Idle { .. }
-            | State::Gone => None,
-        };
-        let Some(id) = asked else {
+        let Some(id) = delivery.state.reads() else {
             return self.put_back(conn, delivery, fx);
         };
         let begins = !matches!(result, Ok(Content::Body { .. }));

@@ -225,7 +225,7 @@ impl Delivery {
             .unwrap_or_else(|| Arc::new(Cause::here("the next hop cannot be reached")));
         for message in expired {
             if let Some(hop) = self.hops.get_mut(id) {
-                hop.ready.remove(message);
+                hop.set_aside(message);
             }
             self.give_up(message, id, &why, fx);
         }

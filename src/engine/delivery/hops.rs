@@ -45,9 +45,9 @@ pub(super) struct Hops {
 #[derive(Debug)]
 pub(in crate::engine) struct Hop {
     pub(in crate::engine) name: NextHop,
-    /// Messages that wait for it or are on their way there.
-    pub(super) messages: BTreeSet<QueueId>,
-    /// Messages that are due, oldest first.
+    /// Messages that are not in the line: they wait for a later time, are held, or are on their way there.
+    away: BTreeSet<QueueId>,
+    /// Messages that are due, oldest first. Each that waits for the hop is here or away.
     pub(super) ready: Waiting,
     pub(in crate::engine) sessions: HopSessions,
     /// Failures in a row to get through.
@@ -97,6 +97,12 @@ impl HopSessions {
 }
 
 impl Hop {
+    /// A message is in the line no more.
+    pub(super) fn set_aside(&mut self, message: QueueId) {
+        self.ready.remove(message);
+        self.away.insert(message);
+    }
+
     /// Who is charged for a delivery session that sets out now: mail of users goes before that of clients, a hop that was got
     /// through to before one that may be dead, and hosts of one zone have one share.
     pub(super) fn holder(&self) -> Holder {
@@ -171,7 +177,7 @@ impl Hops {
         self.by_name.insert(name.clone(), id);
         let hop = Hop {
             name,
-            messages: BTreeSet::new(),
+            away: BTreeSet::new(),
             ready: Waiting::default(),
             sessions: HopSessions::default(),
             failures: 0,
@@ -203,13 +209,13 @@ impl Hops {
 
     pub(super) fn add_message(&mut self, id: HopId, message: QueueId) {
         if let Some(hop) = self.hops.get_mut(&id) {
-            hop.messages.insert(message);
+            hop.away.insert(message);
         }
     }
 
     pub(super) fn remove_message(&mut self, id: HopId, message: QueueId) {
         if let Some(hop) = self.hops.get_mut(&id) {
-            hop.messages.remove(&message);
+            hop.away.remove(&message);
             hop.ready.remove(message);
         }
         self.free_if_unused(id);
@@ -217,6 +223,7 @@ impl Hops {
 
     pub(super) fn push_ready(&mut self, id: HopId, message: QueueId, by_client: bool) {
         if let Some(hop) = self.hops.get_mut(&id) {
+            hop.away.remove(&message);
             hop.ready.insert(message, by_client);
         }
         self.touch(id);
@@ -246,9 +253,12 @@ impl Hops {
         conn
     }
 
-    /// The oldest message that is due.
+    /// Takes the oldest message that is due out of the line.
     pub(super) fn pop_ready(&mut self, id: HopId) -> Option<QueueId> {
-        self.hops.get_mut(&id).and_then(|hop| hop.ready.pop())
+        let hop = self.hops.get_mut(&id)?;
+        let message = hop.ready.pop()?;
+        hop.away.insert(message);
+        Some(message)
     }
 
     /// Whether routes have changed under a hop: nothing more is sent there.
@@ -401,7 +411,10 @@ impl Hops {
 
     pub(super) fn free_if_unused(&mut self, id: HopId) {
         let unused = self.hops.get(&id).is_some_and(|hop| {
-            hop.messages.is_empty() && hop.sessions.len() == 0 && hop.paused_until.is_none()
+            hop.away.is_empty()
+                && hop.ready.is_empty()
+                && hop.sessions.len() == 0
+                && hop.paused_until.is_none()
         });
         if unused && let Some(hop) = self.hops.remove(&id) {
             self.leave_line(id, hop.wants);

@@ -259,6 +259,23 @@ impl State {
         }
     }
 
+    /// The message of which a part is being read.
+    pub(super) fn reads(&self) -> Option<QueueId> {
+        match self {
+            Self::Reading { load, .. } => Some(load.id),
+            Self::Talking {
+                load: Some(load), ..
+            } => load.reading.then_some(load.id),
+            Self::Searching { .. }
+            | Self::Connecting { .. }
+            | Self::Handshake { .. }
+            | Self::Talking { load: None, .. }
+            | Self::Recording { .. }
+            | Self::Idle { .. }
+            | Self::Gone => None,
+        }
+    }
+
     /// The session with a server that may speak now.
     pub(super) fn hears(&mut self) -> Option<&mut Session> {
         match self {

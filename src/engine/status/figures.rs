@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::observed::Observed;
-use super::report::{Status, Tallies};
+use super::report::{Measured, Status};
 use crate::address::Domain;
 use crate::engine::counters::Counters;
 use crate::metrics::{Exposition, Family, Provider};
@@ -19,7 +19,7 @@ pub(super) fn figures(status: &Status, observed: &Observed) -> String {
     counters(info, status);
     for (name, help, key, counts) in TALLIES {
         page.family(Family::Counter, name, help);
-        for (value, count) in counts(&status.tallies) {
+        for (value, count) in counts(&status.measured) {
             page.sample(name, &[(key, value)], count);
         }
     }
@@ -104,13 +104,13 @@ fn now(page: &mut Exposition, status: &Status) {
         let value = value(status);
         page.single(Family::Gauge, name, help, value);
     }
-    if let Some(free) = status.room.disk_free {
+    if let Some(free) = status.disk_free {
         let help = "Bytes free on the disk of the spool.";
         page.single(Family::Gauge, "chopar_disk_free_bytes", help, free);
     }
     let name = "chopar_queue_age_messages";
     page.family(Family::Gauge, name, "Messages in the queue that are younger than so many seconds and not than the bound before.");
-    for age in &status.ages {
+    for age in &status.measured.ages {
         let below = age
             .below
             .map_or_else(|| "+Inf".to_owned(), |below| below.to_string());
@@ -125,7 +125,7 @@ fn counters(page: &mut Exposition, status: &Status) {
         let value = value(total);
         page.single(Family::Counter, name, help, value);
     }
-    let longest = std::time::Duration::from_micros(total.longest_turn.us);
+    let longest = std::time::Duration::from_micros(status.stats.longest_turn_us);
     let help = "The longest turn of the event loop since the start.";
     page.single(
         Family::Gauge,
@@ -202,7 +202,7 @@ const NOW: &[Figure<Status>] = &[
     (
         "chopar_sessions_max",
         "Sessions that may come in at a time.",
-        |status| status.room.sessions_max,
+        |status| status.sessions_max,
     ),
     (
         "chopar_delivery_sessions",
@@ -217,12 +217,12 @@ const NOW: &[Figure<Status>] = &[
     (
         "chopar_buffer_bytes_max",
         "Bytes that they may take.",
-        |status| status.room.memory_max,
+        |status| status.memory_max,
     ),
     (
         "chopar_disk_takes_records",
         "Whether outcomes reach the disk: while they do not (0), nothing is sent.",
-        |status| u64::from(status.room.disk_takes_records),
+        |status| u64::from(status.disk_takes_records),
     ),
 ];
 
@@ -304,33 +304,33 @@ const TALLIES: &[(&str, &str, &str, Counts)] = &[
         "chopar_deferred_by_reason_total",
         "Attempts deferred, by reason.",
         "reason",
-        |tallies| &tallies.deferred,
+        |measured| &measured.deferred,
     ),
     (
         "chopar_unreached_total",
         "Attempts to reach a next hop that have failed, by reason.",
         "reason",
-        |tallies| &tallies.unreached,
+        |measured| &measured.unreached,
     ),
     (
         "chopar_received_total",
         "Messages received over the network, by what they came in with.",
         "tls",
-        |tallies| &tallies.received_with,
+        |measured| &measured.received_with,
     ),
     (
         "chopar_sent_total",
         "Recipients delivered to other hosts, by what was agreed.",
         "tls",
-        |tallies| &tallies.sent_with,
+        |measured| &measured.sent_with,
     ),
     (
         "chopar_dmarc_total",
         "Messages by what DMARC said of them.",
         "result",
-        |tallies| &tallies.dmarc,
+        |measured| &measured.dmarc,
     ),
 ];
 
 type Figure<T> = (&'static str, &'static str, fn(&T) -> u64);
-type Counts = fn(&Tallies) -> &BTreeMap<String, u64>;
+type Counts = fn(&Measured) -> &BTreeMap<String, u64>;

@@ -125,6 +125,15 @@ pub struct CertificateLeft {
 /// What was found of a message by DMARC, in the order of [`DMARC_NAMES`].
 pub(super) const DMARC_NAMES: [&str; 4] = ["pass", "fail", "none", "temperror"];
 
+/// The longest turn of the event loop.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::engine) struct LongestTurn {
+    /// Microseconds by the wall clock.
+    pub(in crate::engine) us: u64,
+    /// When it began, in seconds since 1970; 0 where there was none.
+    pub(in crate::engine) at: u64,
+}
+
 /// The counts.
 pub(in crate::engine) struct Observed {
     /// From the end of a message to its being on the disk.
@@ -147,6 +156,7 @@ pub(in crate::engine) struct Observed {
     /// The time of this turn.
     at: Timestamp,
     pub(super) certificates: Vec<CertificateLeft>,
+    pub(in crate::engine) longest_turn: LongestTurn,
 }
 
 impl Default for Observed {
@@ -165,11 +175,21 @@ impl Default for Observed {
             events: VecDeque::new(),
             at: Timestamp::from_seconds(0),
             certificates: Vec::new(),
+            longest_turn: LongestTurn::default(),
         }
     }
 }
 
 impl Observed {
+    /// A turn of the event loop took so long.
+    pub(in crate::engine) fn turn_over(&mut self, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        if us > self.longest_turn.us {
+            let at = self.at.seconds();
+            self.longest_turn = LongestTurn { us, at };
+        }
+    }
+
     /// A message is on the disk, so long after its end had come.
     pub(in crate::engine) fn committed(&mut self, took: Duration) {
         self.commit.observe(took);

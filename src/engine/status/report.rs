@@ -29,22 +29,19 @@ pub struct Status {
     pub now: u64,
     /// Seconds since the start.
     pub uptime: u64,
-    /// How much there may be.
-    #[serde(flatten)]
-    pub room: Room,
+    /// Whether outcomes reach the disk: while they do not, nothing is sent.
+    pub disk_takes_records: bool,
+    /// Bytes free on the disk of the spool, where that is known.
+    pub disk_free: Option<u64>,
+    /// Bytes that all buffers may take together.
+    pub memory_max: u64,
+    /// Sessions that may come in at a time.
+    pub sessions_max: u64,
     /// The numbers of `queue stats`.
     pub stats: Stats,
-    /// Messages in the queue by their age.
-    pub ages: Vec<Age>,
-    /// What has a count for each value.
+    /// What is counted by its kind, and what is timed.
     #[serde(flatten)]
-    pub tallies: Tallies,
-    /// From the end of a message to its being on the disk.
-    pub commit: Timed,
-    /// From there to its delivery.
-    pub delivery: Timed,
-    /// A batch of the journal, written and synced.
-    pub sync: Timed,
+    pub measured: Measured,
     /// The last 60 minutes, the oldest first.
     pub hour: Vec<Totals>,
     /// The last 96 quarters of an hour, the oldest first.
@@ -61,22 +58,11 @@ pub struct Status {
     pub events: Vec<Happened>,
 }
 
-/// How much there may be.
+/// What is counted by its kind, and what is timed.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Room {
-    /// Whether outcomes reach the disk: while they do not, nothing is sent.
-    pub disk_takes_records: bool,
-    /// Bytes free on the disk of the spool, where that is known.
-    pub disk_free: Option<u64>,
-    /// Bytes that all buffers may take together.
-    pub memory_max: u64,
-    /// Sessions that may come in at a time.
-    pub sessions_max: u64,
-}
-
-/// Counts by what they are counts of.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Tallies {
+pub struct Measured {
+    /// Messages in the queue by their age.
+    pub ages: Vec<Age>,
     /// Attempts deferred by reason.
     pub deferred: BTreeMap<String, u64>,
     /// Attempts to reach a next hop that have failed, by reason; those of one pause count once.
@@ -87,6 +73,12 @@ pub struct Tallies {
     pub sent_with: BTreeMap<String, u64>,
     /// Messages by what DMARC said of them.
     pub dmarc: BTreeMap<String, u64>,
+    /// From the end of a message to its being on the disk.
+    pub commit: Timed,
+    /// From there to its delivery.
+    pub delivery: Timed,
+    /// A batch of the journal, written and synced.
+    pub sync: Timed,
 }
 
 /// Messages of an age.
@@ -187,24 +179,22 @@ pub(in crate::engine) fn status(delivery: &Delivery, fx: &mut Effects) -> Status
         hostname: fx.config.hostname.to_string(),
         now: fx.now.wall.seconds(),
         uptime: fx.now.instant.as_millis() / 1_000,
-        room: Room {
-            disk_takes_records: !fx.disk.is_stuck,
-            disk_free: fx.disk.free,
-            memory_max: fx.shares.of(Resource::Memory).capacity(),
-            sessions_max: fx.shares.of(Resource::Sessions).capacity(),
-        },
+        disk_takes_records: !fx.disk.is_stuck,
+        disk_free: fx.disk.free,
+        memory_max: fx.shares.of(Resource::Memory).capacity(),
+        sessions_max: fx.shares.of(Resource::Sessions).capacity(),
         stats: stats(delivery, fx),
-        ages,
-        tallies: Tallies {
+        measured: Measured {
+            ages,
             deferred: named(Reason::names(), &observed.deferred),
             unreached: named(Reason::names(), &observed.unreached),
             received_with: named(Version::NAMES, &observed.received_with),
             sent_with: named(Version::NAMES, &observed.sent_with),
             dmarc: named(DMARC_NAMES, &observed.dmarc),
+            commit: Timed::from(&observed.commit),
+            delivery: Timed::from(&observed.delivery),
+            sync: Timed::from(&observed.sync),
         },
-        commit: Timed::from(&observed.commit),
-        delivery: Timed::from(&observed.delivery),
-        sync: Timed::from(&observed.sync),
         hour: observed.history.hour(),
         day: observed.history.day(),
         providers: providers(observed),

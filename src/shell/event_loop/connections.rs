@@ -87,7 +87,7 @@ impl EventLoop {
     }
 
     /// Begins a connection to a next hop.
-    pub(super) fn connect(
+    pub(super) fn open_connection(
         &mut self,
         conn: ConnId,
         to: Endpoint,
@@ -165,7 +165,12 @@ impl EventLoop {
         };
         let (was_closing, was_lingering) = (stream.is_closing(), stream.is_lingering());
         match stream.write(&self.tls) {
-            Output::Drained => self.state.later.push_back(Later::Drained(stream.conn)),
+            Output::Drained => {
+                let conn = stream.conn;
+                self.state
+                    .later
+                    .push_back(Later::Event(Event::Drained { conn }));
+            }
             Output::Idle => {}
             Output::Lost(cause) => return self.lose(key, cause),
         }
@@ -196,7 +201,8 @@ impl EventLoop {
             _ => self.state.streams.remove(key),
         }
         if !closing && self.state.streams.forget(conn).is_some() {
-            self.state.later.push_back(Later::Closed(conn, cause));
+            let closed = Event::Closed { conn, cause };
+            self.state.later.push_back(Later::Event(closed));
         }
     }
 }

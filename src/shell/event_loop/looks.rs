@@ -116,7 +116,7 @@ impl EventLoop {
     }
 
     /// Reads the configuration again; one with errors changes nothing.
-    pub(super) fn reload(&mut self, conn: Option<ConnId>) {
+    pub(super) fn read_configuration(&mut self, conn: Option<ConnId>) {
         systemd::reloading();
         match loading::read(&self.folder) {
             Ok(config) => {

@@ -11,13 +11,11 @@ use mio::{Poll, Token, Waker};
 use super::fixed::Fixed;
 use crate::clock::{Instant, Now};
 use crate::config::Config;
-use crate::dns::SocketId;
 use crate::engine::Engine;
-use crate::engine::event::{ConnId, Lost, Reader};
+use crate::engine::event::{ConnId, Event};
 use crate::limits::{
     CERTIFICATES_INTERVAL, DROP_FOLDER_INTERVAL, READ_TURN_BYTES_MAX, RESOLV_CONF_INTERVAL,
 };
-use crate::queue::{Content, ReadError};
 use crate::shell::certificates::log::CertificateLog;
 use crate::shell::certificates::pairs::Fingerprint;
 use crate::shell::files::folder::resolv_conf_changed;
@@ -123,14 +121,12 @@ impl State {
     }
 }
 
-/// What follows from actions, told when they are done.
+/// What follows from actions, when they are done.
 pub(super) enum Later {
-    Drained(ConnId),
-    Closed(ConnId, Lost),
-    Read(Reader, Result<Content, ReadError>),
-    DnsFailed(SocketId),
+    /// The engine is told.
+    Event(Event<'static>),
+    /// The configuration is read again, for a tool where one has asked.
     Reload(Option<ConnId>),
-    Kept(ConnId, Option<Vec<u8>>),
 }
 
 /// What is looked at from time to time.

@@ -15,6 +15,7 @@ mod dkim_signature;
 mod dmarc;
 mod dns_answer;
 mod doctor;
+mod events;
 mod greylist;
 mod header;
 mod hook;
@@ -40,6 +41,7 @@ pub use dkim_signature::dkim_signature;
 pub use dmarc::dmarc;
 pub use dns_answer::dns_answer;
 pub use doctor::doctor;
+pub use events::{counted, events};
 pub use greylist::greylist;
 pub use header::header;
 pub use hook::hook;
@@ -70,6 +72,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("dmarc", dmarc),
     ("dns_answer", dns_answer),
     ("doctor", doctor),
+    ("events", events),
     ("greylist", greylist),
     ("header", header),
     ("hook", hook),

@@ -1,0 +1,183 @@
+//! The driver: the one place that takes apart what the engine wants done, over the [`World`] that does it.
+//!
+//! ```text
+//!   Engine --action--> settle() --send, connect, read, store, …--> World
+//!     ^                   |                                          |
+//!     |                   '-- what came of it at once --> follows()  |
+//!     '--------------------- handle(event) <-- tell() <--------------'
+//! ```
+//!
+//! The event loop of the shell, the simulator, the dialogues and the fuzz target over events are worlds; each is held to
+//! the same order. An `Action` has no name outside of the engine: a world cannot leave one out, nor do it in a way of its
+//! own. Invariants: the actions of an event are done, in order, before what came of them is told; a turn ends after
+//! [`CONSEQUENCES_PER_TURN_MAX`] of those, and what is left waits for the next.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::Engine;
+use super::event::{
+    Action, ConnId, Endpoint, Event, JobId, Kept, Lost, Reader, TlsSide, Work, WorkResult,
+};
+use super::log::Line;
+use crate::dns::SocketId;
+use crate::limits::CONSEQUENCES_PER_TURN_MAX;
+use crate::queue::{Command, Content, Location, Part, ReadError};
+use crate::queue_id::QueueId;
+
+/// A datagram or a query that could not be sent at all.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Unsent;
+
+/// What an engine lives in: one method for each thing that it can want.
+///
+/// A method that returns an `Option` returns `None` where the answer takes time; its event is handed to
+/// [`Engine::handle`] when it is there.
+pub trait World {
+    /// The engine whose world this is.
+    fn engine(&mut self) -> &mut Engine;
+
+    /// Sends bytes on a connection; [`Event::Drained`] tells when all output is with the kernel.
+    fn send(&mut self, conn: ConnId, bytes: Vec<u8>);
+
+    /// Sends what is pending, then closes in order. The id is dead: no event follows.
+    fn close(&mut self, conn: ConnId);
+
+    /// Closes now. The id is dead: no event follows.
+    fn abort(&mut self, conn: ConnId);
+
+    /// Sends what is pending in clear, then begins TLS; answered by [`Event::TlsReady`] or [`Event::Closed`].
+    fn start_tls(&mut self, conn: ConnId, side: TlsSide);
+
+    /// Connects, from this address where it matters; answered by [`Event::Connected`] or [`Event::Closed`]. `Err` where it
+    /// is plain at once that nothing comes of it.
+    fn connect(&mut self, conn: ConnId, to: Endpoint, from: Option<IpAddr>) -> Result<(), Lost>;
+
+    /// Hands a command to the journal writer; answered by [`Event::Stored`].
+    fn store(&mut self, command: Command);
+
+    /// Reads a part of a queued message; answered by [`Event::Read`].
+    fn read(
+        &mut self,
+        reader: Reader,
+        id: QueueId,
+        location: Location,
+        part: Part,
+    ) -> Option<Result<Content, ReadError>>;
+
+    /// Reads a piece of a large message that is streamed to the disk and is not in the queue yet; answered by
+    /// [`Event::Read`].
+    fn read_body(
+        &mut self,
+        conn: ConnId,
+        id: QueueId,
+        offset: u64,
+        len: u32,
+    ) -> Option<Result<Content, ReadError>>;
+
+    /// Sends a DNS query from a socket with a random port, connected to the server; opened if the id is new. Answered by
+    /// [`Event::DnsDatagram`].
+    fn dns_send(&mut self, socket: SocketId, to: SocketAddr, bytes: Vec<u8>) -> Result<(), Unsent>;
+
+    /// Connects to a DNS server and sends a query with its length in front; answered by [`Event::DnsBytes`].
+    fn dns_connect(
+        &mut self,
+        socket: SocketId,
+        to: SocketAddr,
+        bytes: Vec<u8>,
+    ) -> Result<(), Unsent>;
+
+    /// Closes a DNS socket or stream.
+    fn dns_close(&mut self, socket: SocketId);
+
+    /// Gives work to a worker; answered by [`Event::Worked`].
+    fn work(&mut self, job: JobId, work: Work) -> Option<WorkResult>;
+
+    /// Reads the configuration folder again, for a tool where one has asked; answered by [`Event::Reloaded`] or
+    /// [`Event::ReloadFailed`].
+    fn reload(&mut self, conn: Option<ConnId>);
+
+    /// A file of the state, which is small; `None` where there is none that can be read.
+    fn read_kept(&mut self, kept: Kept) -> Option<Vec<u8>>;
+
+    /// Writes a line to the log.
+    fn log(&mut self, line: Line);
+
+    /// Keeps an event that came of an action until it is told.
+    fn follows(&mut self, event: Event<'static>);
+
+    /// Finishes what the actions began, and hands the engine the next event that came of them; false where there is none.
+    fn tell(&mut self) -> bool;
+}
+
+/// Has done what the engine wants, and tells it what came of that, until there is nothing or enough for this turn.
+pub fn settle<W: World>(world: &mut W) {
+    for _ in 0..CONSEQUENCES_PER_TURN_MAX {
+        do_all(world);
+        if !world.tell() {
+            return;
+        }
+    }
+    do_all(world);
+}
+
+fn do_all<W: World>(world: &mut W) {
+    while let Some(action) = world.engine().next_action() {
+        if let Some(event) = perform(action, world) {
+            world.follows(event);
+        }
+    }
+}
+
+/// Has one action done; gives what came of it at once.
+fn perform<W: World>(action: Action, world: &mut W) -> Option<Event<'static>> {
+    match action {
+        Action::Send { conn, bytes } => world.send(conn, bytes),
+        Action::Close { conn } => world.close(conn),
+        Action::Abort { conn } => world.abort(conn),
+        Action::StartTls { conn, side } => world.start_tls(conn, side),
+        Action::Connect { conn, to, from } => {
+            let cause = world.connect(conn, to, from).err()?;
+            return Some(Event::Closed { conn, cause });
+        }
+        Action::Store(command) => world.store(command),
+        Action::Read {
+            reader,
+            id,
+            location,
+            part,
+        } => {
+            let result = world.read(reader, id, location, part)?;
+            return Some(Event::Read { reader, result });
+        }
+        Action::ReadBody {
+            conn,
+            id,
+            offset,
+            len,
+        } => {
+            let result = world.read_body(conn, id, offset, len)?;
+            let reader = Reader::Conn(conn);
+            return Some(Event::Read { reader, result });
+        }
+        Action::DnsSend { socket, to, bytes } => {
+            let Unsent = world.dns_send(socket, to, bytes).err()?;
+            return Some(Event::DnsFailed { socket });
+        }
+        Action::DnsConnect { socket, to, bytes } => {
+            let Unsent = world.dns_connect(socket, to, bytes).err()?;
+            return Some(Event::DnsFailed { socket });
+        }
+        Action::DnsClose { socket } => world.dns_close(socket),
+        Action::Work { job, work } => {
+            let result = world.work(job, work)?;
+            return Some(Event::Worked { job, result });
+        }
+        Action::Reload { conn } => world.reload(conn),
+        Action::ReadKept { conn, kept } => {
+            let bytes = world.read_kept(kept);
+            return Some(Event::Kept { conn, bytes });
+        }
+        Action::Log(line) => world.log(line),
+    }
+    None
+}
