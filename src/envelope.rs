@@ -26,12 +26,12 @@ pub struct Envelope {
     /// When the message was accepted.
     pub arrived: Timestamp,
     /// Who brought it.
-    pub origin: Origin,
+    pub origin: MessageOrigin,
 }
 
 /// Who brought a message. Its text is that of logs, of the queue listing and of the queue.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Origin {
+pub enum MessageOrigin {
     /// A user who logged in, by the login.
     Login(Box<str>),
     /// A process of this machine, by its uid.
@@ -44,7 +44,7 @@ pub enum Origin {
     Damage,
 }
 
-impl Origin {
+impl MessageOrigin {
     /// Reads what was written. A login has a domain: nobody can choose one that reads as something else.
     pub fn read(text: &str) -> Self {
         let known = match text.split_once('=') {
@@ -59,13 +59,13 @@ impl Origin {
     }
 }
 
-impl From<&str> for Origin {
+impl From<&str> for MessageOrigin {
     fn from(text: &str) -> Self {
         Self::read(text)
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for MessageOrigin {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Login(login) => out.write_str(login),
@@ -194,25 +194,28 @@ mod tests {
     #[test]
     fn an_origin_is_written_as_it_was_read() {
         for (text, origin) in [
-            ("uid=1000", Origin::Process(1000)),
+            ("uid=1000", MessageOrigin::Process(1000)),
             (
                 "192.0.2.1",
-                Origin::Client("192.0.2.1".parse().expect("an address")),
+                MessageOrigin::Client("192.0.2.1".parse().expect("an address")),
             ),
             (
                 "2001:db8::1",
-                Origin::Client("2001:db8::1".parse().expect("an address")),
+                MessageOrigin::Client("2001:db8::1".parse().expect("an address")),
             ),
-            ("damage", Origin::Damage),
-            ("ann@example.com", Origin::Login("ann@example.com".into())),
+            ("damage", MessageOrigin::Damage),
+            (
+                "ann@example.com",
+                MessageOrigin::Login("ann@example.com".into()),
+            ),
             // Not as it would be written: nothing is lost of it.
-            ("uid=01000", Origin::Login("uid=01000".into())),
-            ("notice=?", Origin::Login("notice=?".into())),
+            ("uid=01000", MessageOrigin::Login("uid=01000".into())),
+            ("notice=?", MessageOrigin::Login("notice=?".into())),
         ] {
-            assert_eq!(Origin::read(text), origin);
+            assert_eq!(MessageOrigin::read(text), origin);
             assert_eq!(origin.to_string(), text);
         }
-        let dsn = Origin::Dsn(QueueId::new(7));
-        assert_eq!(Origin::read(&dsn.to_string()), dsn);
+        let dsn = MessageOrigin::Dsn(QueueId::new(7));
+        assert_eq!(MessageOrigin::read(&dsn.to_string()), dsn);
     }
 }

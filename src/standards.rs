@@ -201,7 +201,7 @@
 //! | 4.7 | whether a text is a policy, and which | `src/auth/dmarc/record.rs` | `parse` |
 //! | 4.8 | the form of a tag | `src/auth/dmarc/record.rs` | `tag` |
 //! | 4.10 | which names are asked for a policy | `src/auth/dmarc/mod.rs` | `walk` |
-//! | 4.10.1 | which record's policy counts | `src/auth/dmarc/mod.rs` | `evaluate` |
+//! | 4.10.1 | which record's policy counts | `src/auth/dmarc/mod.rs` | `record_that_counts` |
 //! | 4.10.2 | which organization a name belongs to | `src/auth/dmarc/mod.rs` | `organization` |
 //! | 5.4 | what is done with a message that fails | `src/policy/authenticity.rs` | `judge` |
 //!

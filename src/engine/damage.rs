@@ -10,7 +10,7 @@ use super::log::{Level, Line};
 use super::note::{MessageOwner, NewRecord, Note};
 use crate::address::ReversePath;
 use crate::destination::Assigned;
-use crate::envelope::{BodyKind, Envelope, Notify, Origin, Recipient};
+use crate::envelope::{BodyKind, Envelope, MessageOrigin, Notify, Recipient};
 use crate::limits::SET_ASIDE_LINES_MAX;
 use crate::mail::submission::message_id;
 use crate::policy::relay::{self, Client};
@@ -79,7 +79,7 @@ fn tell_admin(cause: &str, lines: &[String], names: Vec<Box<str>>, fx: &mut Effe
             body: BodyKind::SevenBit,
             smtputf8: false,
             arrived: fx.now.wall,
-            origin: Origin::Damage,
+            origin: MessageOrigin::Damage,
         },
         fields: Vec::new(),
         body: Body::Inline(text.into_bytes()),

@@ -26,7 +26,7 @@ use crate::cause::{Cause, Place, Words};
 use crate::date::Timestamp;
 use crate::destination::Assigned;
 use crate::engine::counters::count_up;
-use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Origin, Recipient};
+use crate::envelope::{BodyKind, DsnReturn, Envelope, MessageOrigin, Notify, Recipient};
 use crate::limits::{NOTICE_READ_BYTES, NOTICES_AT_WORK_MAX};
 use crate::mail::dsn;
 use crate::mail::header::{Header, HeaderEnd, header_end};
@@ -641,7 +641,7 @@ fn dsn_record(
             },
             smtputf8: message.smtputf8,
             arrived,
-            origin: Origin::Dsn(about),
+            origin: MessageOrigin::Dsn(about),
         },
         fields: Vec::new(),
         body: Body::Inline(message.bytes),

@@ -9,7 +9,7 @@ use crate::address::{Mailbox, ReversePath};
 use crate::cause::{Cause, Place, Words};
 use crate::date::Timestamp;
 use crate::destination::Assigned;
-use crate::envelope::{BodyKind, DsnReturn, Envelope, Notify, Origin, Recipient};
+use crate::envelope::{BodyKind, DsnReturn, Envelope, MessageOrigin, Notify, Recipient};
 use crate::limits::{ENVELOPE_RECIPIENTS_MAX, REPLY_TEXT_CHARS_MAX};
 use crate::queue_id::QueueId;
 use crate::status::EnhancedCode;
@@ -75,7 +75,7 @@ pub(super) fn envelope(bytes: &[u8]) -> Option<Envelope> {
         _ => return None,
     };
     let envelope_id = input.optional_text()?.map(Box::from);
-    let origin = Origin::read(input.text()?);
+    let origin = MessageOrigin::read(input.text()?);
     let reverse_path = ReversePath::parse(input.text()?).ok()?;
     let count = input.count(RECIPIENT_BYTES_MIN)?;
     let mut recipients = Vec::with_capacity(count);

@@ -1,7 +1,7 @@
 //! On whose authority mail leaves: what an attacker tries who has none.
 
 use chopar::engine::event::Listener;
-use chopar::envelope::Origin;
+use chopar::envelope::MessageOrigin;
 use chopar::limits::RETURN_USES_MAX;
 
 use crate::world::{STRANGER, Saying, World, divide, text};
@@ -330,7 +330,8 @@ fn a_notification_carries_no_message_to_somebody_who_may_not_have_sent_it() {
         world.leave();
         world.pass(std::time::Duration::from_secs(60), |_| false);
         let notices = world.queued.iter();
-        let notices = notices.filter(|record| matches!(record.envelope.origin, Origin::Dsn(_)));
+        let notices =
+            notices.filter(|record| matches!(record.envelope.origin, MessageOrigin::Dsn(_)));
         let texts: Vec<String> = notices
             .map(|record| String::from_utf8(text(record)).expect("ASCII"))
             .collect();
@@ -475,7 +476,8 @@ fn ten_targets_that_fail_are_one_notification_to_a_sender_whom_nothing_vouches_f
         world.pass(std::time::Duration::from_secs(60), |_| false);
         let notified = |world: &World| -> Vec<String> {
             let notices = world.queued.iter();
-            let notices = notices.filter(|record| matches!(record.envelope.origin, Origin::Dsn(_)));
+            let notices =
+                notices.filter(|record| matches!(record.envelope.origin, MessageOrigin::Dsn(_)));
             let texts = notices.map(|record| String::from_utf8(text(record)).expect("ASCII"));
             texts.collect()
         };
@@ -509,7 +511,7 @@ fn a_failure_days_later_is_told_where_it_is_the_first() {
     assert!(reply.starts_with("250 "), "{reply}");
     world.pass(std::time::Duration::from_secs(6 * 86_400), |_| false);
     let notices = world.queued.iter();
-    let notices = notices.filter(|record| matches!(record.envelope.origin, Origin::Dsn(_)));
+    let notices = notices.filter(|record| matches!(record.envelope.origin, MessageOrigin::Dsn(_)));
     assert_eq!(notices.count(), 1);
     world.nothing_is_left();
 }

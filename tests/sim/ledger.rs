@@ -10,7 +10,7 @@ use std::fmt;
 use chopar::date::Timestamp;
 use chopar::destination::{Assigned, Destination};
 use chopar::engine::event::ConnId;
-use chopar::envelope::{Notify, Origin, Recipient};
+use chopar::envelope::{MessageOrigin, Notify, Recipient};
 use chopar::queue::{MessageRecord, Outcome, Recovered};
 use chopar::queue_id::QueueId;
 
@@ -258,13 +258,13 @@ impl Ledger {
         };
         let recipients: Vec<Addressee> = record.envelope.recipients.iter().map(addressee).collect();
         // The drop folder's own DSNs come as other mail of programs does.
-        let is_return = matches!(record.envelope.origin, Origin::Process(_)) && is_dsn(text);
+        let is_return = matches!(record.envelope.origin, MessageOrigin::Process(_)) && is_dsn(text);
         let telling = match is_return {
             true => Telling::All,
             false => self.telling(record)?,
         };
         let about = match record.envelope.origin {
-            Origin::Dsn(about) => {
+            MessageOrigin::Dsn(about) => {
                 let notice = letters::read_notice(about, text, at_ms);
                 let warned = self.mails.get(&about).is_some_and(|mail| mail.warned);
                 check(
@@ -302,7 +302,7 @@ impl Ledger {
             let mut recipients = record.envelope.recipients.iter();
             recipients.any(|recipient: &Recipient| recipient.notify == notify)
         };
-        let is_notice = matches!(record.envelope.origin, Origin::Dsn(_));
+        let is_notice = matches!(record.envelope.origin, MessageOrigin::Dsn(_));
         if !is_notice && has(Notify::Once) {
             let fields = String::from_utf8_lossy(&record.fields);
             let open = fields.contains("\tspf=") && !fields.contains("\tspf=pass\r\n");

@@ -121,7 +121,8 @@ enum Stop {
     Temporary,
 }
 
-/// The author's own record, else the organization's, else that of a public suffix above (section 4.10.1).
+/// The author's own record, else the organization's, else that of a public suffix above.
+/// Decides RFC 9989 section 4.10.1.
 fn record_that_counts<'a>(
     walk: &'a Walk,
     author: &Domain,
@@ -143,7 +144,6 @@ struct LookUp<'a> {
 
 impl LookUp<'_> {
     /// Finds the policy that counts, and whether the message is aligned.
-    /// Decides RFC 9989 section 4.10.1.
     fn evaluate(&self, evidence: &Evidence<'_>) -> Result<Verdict, Stop> {
         let author = evidence.author;
         let walk = self.walk(author)?;

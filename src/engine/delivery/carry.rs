@@ -3,7 +3,7 @@
 use std::mem;
 
 use super::load::{Heard, Load};
-use super::session::{Delivery, DeliverySession, Link, State};
+use super::session::{Delivery, DeliverySession, ServerLink, State};
 use crate::cause::Words;
 use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, Reader};
@@ -312,7 +312,7 @@ fn read_block(conn: ConnId, load: &mut Load, fx: &mut Effects) {
 
 /// Sends a block of the body. `crc32` is the sum of the whole, which the message had when it was accepted.
 fn send_block(
-    link: &mut Link,
+    link: &mut ServerLink,
     load: &mut Load,
     bytes: &[u8],
     crc32: u32,

@@ -30,7 +30,7 @@ impl Candidates {
 }
 
 /// What is being looked up.
-pub(super) enum Lookup {
+pub(super) enum Search {
     /// Nothing: the next candidate is taken.
     Done,
     /// The mail exchangers of a domain.
@@ -62,13 +62,13 @@ pub(super) struct Host {
     pub(super) protocol: Protocol,
     pub(super) tls: Tls,
     pub(super) login: Option<Login>,
-    /// How it is known.
-    pub(super) known: Known,
+    /// By what it is known.
+    pub(super) found_by: FoundBy,
 }
 
-/// How a host is known.
+/// By what a host is known.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Known {
+pub(super) enum FoundBy {
     /// The configuration names it: an address of this machine is meant.
     Configured,
     /// It is a mail exchanger.
@@ -131,6 +131,6 @@ pub(super) fn configured(via: Via, login: Option<&config::Login>) -> Host {
             user: login.user.clone(),
             password: login.password.clone(),
         }),
-        known: Known::Configured,
+        found_by: FoundBy::Configured,
     }
 }

@@ -11,7 +11,7 @@ use crate::engine::effects::Effects;
 use crate::engine::log::{Level, Line};
 use crate::engine::note::{NewMessage, Note};
 use crate::engine::timers::Timer;
-use crate::envelope::{Envelope, Origin, Recipient};
+use crate::envelope::{Envelope, MessageOrigin, Recipient};
 use crate::policy::{retry, route};
 use crate::queue::{HopId, Outcome, OutcomeRecord, Phase, Queued, RecipientState, Recovered};
 use crate::queue_id::QueueId;
@@ -323,18 +323,21 @@ fn due_at(until: Timestamp, now: Now) -> Instant {
 
 /// Whether what has this origin was caused by somebody who had no authority of their own: an address that may not relay,
 /// or a DSN of ours, which anybody's mail may have caused.
-fn is_by_client(config: &Config, origin: &Origin) -> bool {
+fn is_by_client(config: &Config, origin: &MessageOrigin) -> bool {
     match origin {
-        Origin::Client(address) => !config.trust.relay.contains(*address),
-        Origin::Dsn(_) => true,
-        Origin::Login(_) | Origin::Process(_) | Origin::Damage => false,
+        MessageOrigin::Client(address) => !config.trust.relay.contains(*address),
+        MessageOrigin::Dsn(_) => true,
+        MessageOrigin::Login(_) | MessageOrigin::Process(_) | MessageOrigin::Damage => false,
     }
 }
 
 /// The user of this machine whose process submitted what has this origin.
-const fn submitter(origin: &Origin) -> Option<u32> {
+const fn submitter(origin: &MessageOrigin) -> Option<u32> {
     match origin {
-        Origin::Process(uid) => Some(*uid),
-        Origin::Login(_) | Origin::Client(_) | Origin::Dsn(_) | Origin::Damage => None,
+        MessageOrigin::Process(uid) => Some(*uid),
+        MessageOrigin::Login(_)
+        | MessageOrigin::Client(_)
+        | MessageOrigin::Dsn(_)
+        | MessageOrigin::Damage => None,
     }
 }

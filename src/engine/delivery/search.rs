@@ -4,10 +4,10 @@ use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::host::{Addresses, Host, Known, Lookup, Target, configured};
+use super::host::{Addresses, FoundBy, Host, Search, Target, configured};
 use super::meaning::cause_at;
 use super::outcome::close_waiting;
-use super::session::{Delivery, DeliverySession, Link, Reach, State, Trouble};
+use super::session::{Delivery, DeliverySession, Reach, ServerLink, State, Trouble};
 use crate::address::Domain;
 use crate::cause::{Cause, Place, Words};
 use crate::config::{self, Family};
@@ -46,7 +46,7 @@ impl Delivery {
                 match fx.ask(conn, DELIVERY, question.clone()) {
                     Some(answer) => return self.on_mx(conn, delivery, domain, &answer, fx),
                     None => {
-                        let lookup = Lookup::Exchangers(question);
+                        let lookup = Search::Exchangers(question);
                         delivery.state = State::Searching { lookup, load: None };
                     }
                 }
@@ -122,10 +122,10 @@ impl Delivery {
             Ok(MailHosts {
                 hosts, implicit, ..
             }) => {
-                let known = if implicit {
-                    Known::Implicit
+                let found_by = if implicit {
+                    FoundBy::Implicit
                 } else {
-                    Known::Exchanger
+                    FoundBy::Exchanger
                 };
                 fx.debug(|| {
                     let names: Vec<String> =
@@ -144,7 +144,7 @@ impl Delivery {
                         protocol: Protocol::Smtp,
                         tls: Tls::Opportunistic,
                         login: None,
-                        known,
+                        found_by,
                     }));
                 self.try_next(conn, delivery, fx);
             }
@@ -198,7 +198,7 @@ impl Delivery {
             }
             let addresses = look_up(conn, host, fx);
             if !addresses.asked.is_empty() {
-                let lookup = Lookup::Addresses(Box::new(addresses));
+                let lookup = Search::Addresses(Box::new(addresses));
                 let load = delivery.state.take_load();
                 delivery.state = State::Searching { lookup, load };
                 return self.put_back(conn, delivery, fx);
@@ -228,18 +228,18 @@ impl Delivery {
         let State::Searching { lookup, .. } = &mut delivery.state else {
             return self.put_back(conn, delivery, fx);
         };
-        match mem::replace(lookup, Lookup::Done) {
-            Lookup::Exchangers(asked) if asked == *question => {
+        match mem::replace(lookup, Search::Done) {
+            Search::Exchangers(asked) if asked == *question => {
                 self.on_mx(conn, delivery, &question.name, answer, fx);
             }
-            Lookup::Addresses(mut addresses) if addresses.asked.contains(question) => {
+            Search::Addresses(mut addresses) if addresses.asked.contains(question) => {
                 addresses.asked.retain(|asked| asked != question);
                 addresses.take(answer);
                 if addresses.asked.is_empty() {
                     delivery.addresses_known(*addresses, fx.config.delivery.ip);
                     return self.try_next(conn, delivery, fx);
                 }
-                *lookup = Lookup::Addresses(addresses);
+                *lookup = Search::Addresses(addresses);
                 self.put_back(conn, delivery, fx);
             }
             // It was asked for something that this session has left behind.
@@ -260,7 +260,7 @@ impl Delivery {
         let astray = target.to.ip().is_some_and(|address| {
             address.is_loopback() || address.is_unspecified() || address.is_multicast()
         });
-        if astray && target.host.known != Known::Configured && !fx.config.delivery.loopback {
+        if astray && target.host.found_by != FoundBy::Configured && !fx.config.delivery.loopback {
             let words = Words::ours("the address is not that of a mail exchanger");
             let why = cause_at(Some(target.place()), words);
             delivery.note(EnhancedCode::new(4, 4, 4), why);
@@ -290,7 +290,7 @@ impl Delivery {
             from,
         });
         delivery.state = State::Connecting {
-            link: Link::to(target, fx.config.hostname.as_str()),
+            link: ServerLink::to(target, fx.config.hostname.as_str()),
             load: delivery.state.take_load(),
             until: fx.now.instant.after(CONNECT_TIMEOUT),
         };
@@ -357,7 +357,7 @@ impl Delivery {
             protocol: Protocol::Lmtp,
             tls: Tls::Unneeded,
             login: None,
-            known: Known::Configured,
+            found_by: FoundBy::Configured,
         }
     }
 
@@ -474,15 +474,15 @@ impl Addresses {
     /// Why no address is known, where that is so.
     fn missing(&self, family: Family) -> Option<Trouble> {
         let error = self.in_vain.filter(|_| self.found.is_empty())?;
-        let (status, what) = match (error.is_temporary(), self.host.known, family) {
+        let (status, what) = match (error.is_temporary(), self.host.found_by, family) {
             (true, ..) => (EnhancedCode::new(4, 4, 3), "the address is not known now"),
             // RFC 5321 section 5.1: without MX and without address a domain takes no mail.
-            (false, Known::Implicit, Family::Any) => (
+            (false, FoundBy::Implicit, Family::Any) => (
                 EnhancedCode::new(5, 1, 2),
                 "the domain has no mail exchanger and no address",
             ),
             // Section 5.1: where none of the exchangers can be used, that is an error. One that can is tried.
-            (false, Known::Exchanger, Family::Any) => (
+            (false, FoundBy::Exchanger, Family::Any) => (
                 EnhancedCode::new(5, 4, 4),
                 "the mail exchanger has no address",
             ),
@@ -527,7 +527,7 @@ mod tests {
     use super::*;
     use crate::clock::Instant;
 
-    fn searched(known: Known, family: Family, answers: &[NoRecords]) -> EnhancedCode {
+    fn searched(found_by: FoundBy, family: Family, answers: &[NoRecords]) -> EnhancedCode {
         let mut delivery = DeliverySession::new(HopId(0), DELIVERY, Instant::from_millis(0));
         let mut addresses = Addresses::of(Host {
             name: Domain::parse("host.example").expect("a domain"),
@@ -536,7 +536,7 @@ mod tests {
             protocol: Protocol::Smtp,
             tls: Tls::Opportunistic,
             login: None,
-            known,
+            found_by,
         });
         for error in answers {
             addresses.take(&Answer {
@@ -553,16 +553,16 @@ mod tests {
     fn a_domain_without_exchanger_and_address_takes_no_mail() {
         let nothing = [NoRecords::NoData, NoRecords::NoData];
         assert_eq!(
-            searched(Known::Implicit, Family::Any, &nothing),
+            searched(FoundBy::Implicit, Family::Any, &nothing),
             EnhancedCode::new(5, 1, 2)
         );
         let never = EnhancedCode::new(5, 4, 4);
-        assert_eq!(searched(Known::Exchanger, Family::Any, &nothing), never);
+        assert_eq!(searched(FoundBy::Exchanger, Family::Any, &nothing), never);
         // An operator may mend a route, and the other family was not asked.
         let later = EnhancedCode::new(4, 4, 4);
-        assert_eq!(searched(Known::Configured, Family::Any, &nothing), later);
+        assert_eq!(searched(FoundBy::Configured, Family::Any, &nothing), later);
         assert_eq!(
-            searched(Known::Implicit, Family::Ipv4, &nothing[..1]),
+            searched(FoundBy::Implicit, Family::Ipv4, &nothing[..1]),
             later
         );
     }
@@ -573,7 +573,7 @@ mod tests {
             [NoRecords::Timeout, NoRecords::NoData],
             [NoRecords::NoData, NoRecords::Timeout],
         ] {
-            let status = searched(Known::Implicit, Family::Any, &answers);
+            let status = searched(FoundBy::Implicit, Family::Any, &answers);
             assert_eq!(status, EnhancedCode::new(4, 4, 3));
         }
     }

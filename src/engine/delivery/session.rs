@@ -4,7 +4,7 @@
 use std::mem;
 
 use super::hops::{Hop, Hops};
-use super::host::{Candidates, Host, Lookup, Target};
+use super::host::{Candidates, Host, Search, Target};
 use super::load::Load;
 use super::meaning::cause_at;
 use crate::cause::{Cause, Place, Words};
@@ -53,44 +53,50 @@ pub(super) struct DeliverySession {
 pub(super) enum State {
     /// Names are looked up; there is no connection.
     Searching {
-        lookup: Lookup,
+        lookup: Search,
         load: Option<Box<Load>>,
     },
     /// A connection is being made.
     Connecting {
-        link: Box<Link>,
+        link: Box<ServerLink>,
         load: Option<Box<Load>>,
         until: Instant,
     },
     /// TLS is being agreed on.
     Handshake {
-        link: Box<Link>,
+        link: Box<ServerLink>,
         load: Option<Box<Load>>,
         until: Instant,
     },
     /// The server is to answer, or the body goes out.
     Talking {
-        link: Box<Link>,
+        link: Box<ServerLink>,
         load: Option<Box<Load>>,
     },
     /// A message is read from the disk, to be offered.
-    Reading { link: Box<Link>, load: Box<Load> },
+    Reading {
+        link: Box<ServerLink>,
+        load: Box<Load>,
+    },
     /// The delivery result is being committed; the server may have gone meanwhile, and what is left of the message goes
     /// to the next host.
     Recording {
         id: QueueId,
-        link: Option<Box<Link>>,
+        link: Option<Box<ServerLink>>,
         left: Option<Box<Load>>,
     },
     /// It waits for another message.
-    Idle { link: Box<Link>, until: Instant },
+    Idle {
+        link: Box<ServerLink>,
+        until: Instant,
+    },
     /// It is over, or taken out for a step: an early exit leaves it here.
     #[default]
     Gone,
 }
 
 /// A connection to a host: made, or being made.
-pub(super) struct Link {
+pub(super) struct ServerLink {
     pub(super) target: Target,
     pub(super) session: Session,
     pub(super) tls: Option<TlsSession>,
@@ -203,12 +209,12 @@ impl Delivery {
 impl State {
     /// The state of a session that is to take its next candidate.
     pub(super) fn between_hosts(load: Option<Box<Load>>) -> Self {
-        let lookup = Lookup::Done;
+        let lookup = Search::Done;
         Self::Searching { lookup, load }
     }
 
     /// The connection, if there is one or is to be one.
-    pub(super) fn link(&self) -> Option<&Link> {
+    pub(super) fn link(&self) -> Option<&ServerLink> {
         match self {
             Self::Connecting { link, .. }
             | Self::Handshake { link, .. }
@@ -221,7 +227,7 @@ impl State {
     }
 
     /// The same, to change it.
-    pub(super) fn link_mut(&mut self) -> Option<&mut Link> {
+    pub(super) fn link_mut(&mut self) -> Option<&mut ServerLink> {
         match self {
             Self::Connecting { link, .. }
             | Self::Handshake { link, .. }
@@ -312,7 +318,7 @@ impl State {
     }
 
     /// Ends a state, whichever it is: what it owned is handed on, or dropped.
-    pub(super) fn end(&mut self) -> (Option<Box<Link>>, Option<Box<Load>>) {
+    pub(super) fn end(&mut self) -> (Option<Box<ServerLink>>, Option<Box<Load>>) {
         match mem::take(self) {
             Self::Searching { load, .. } => (None, load),
             Self::Connecting { link, load, .. }
@@ -340,7 +346,7 @@ impl State {
     }
 }
 
-impl Link {
+impl ServerLink {
     /// One that is to be made; `hostname` is what the session says of us.
     pub(super) fn to(target: Target, hostname: &str) -> Box<Self> {
         let Host {

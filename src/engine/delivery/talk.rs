@@ -3,7 +3,7 @@
 use std::mem;
 
 use super::meaning::tls_text;
-use super::session::{Delivery, DeliverySession, Link, Reach, State};
+use super::session::{Delivery, DeliverySession, Reach, ServerLink, State};
 use crate::cause::Words;
 use crate::engine::effects::Effects;
 use crate::engine::event::{Action, ConnId, TlsSession, TlsSide, Trust};
@@ -197,7 +197,7 @@ fn next_request(delivery: &mut DeliverySession) -> Option<Request> {
 
 /// Our side of a handshake. A route with a password must lead where the configuration says; an MX found in the DNS is
 /// anybody's word. What may be told in clear may be told to any key.
-fn tls_side(link: &Link) -> TlsSide {
+fn tls_side(link: &ServerLink) -> TlsSide {
     let target = &link.target;
     let in_clear = target.is_on_this_machine() && target.host.tls == Tls::Opportunistic;
     let trust = if target.host.login.is_some() && !in_clear {

@@ -15,7 +15,7 @@ use crate::engine::log::{Level, Line};
 use crate::engine::note::{MessageOwner, NewRecord, Note};
 use crate::engine::signing::{authors_of, is_mentioned, keys_for, keys_of, signing_inputs};
 use crate::engine::status::Version;
-use crate::envelope::{Envelope, Origin, Recipient};
+use crate::envelope::{Envelope, MessageOrigin, Recipient};
 use crate::limits::{SESSION_KEPT_BYTES, SYSTEM_UID_FACTOR};
 use crate::mail::header::Front;
 use crate::mail::received::{Protocol, Received, Source};
@@ -292,10 +292,10 @@ impl Server {
                 smtputf8: parameters.smtputf8 && needed,
                 arrived: fx.now.wall,
                 origin: match (&inbound.login, inbound.peer) {
-                    (Some(login), _) => Origin::Login(login.as_str().into()),
-                    (None, Peer::Process { uid }) => Origin::Process(uid),
+                    (Some(login), _) => MessageOrigin::Login(login.as_str().into()),
+                    (None, Peer::Process { uid }) => MessageOrigin::Process(uid),
                     (None, Peer::Network { remote, .. }) => {
-                        Origin::Client(remote.ip().to_canonical())
+                        MessageOrigin::Client(remote.ip().to_canonical())
                     }
                 },
             },

@@ -113,16 +113,16 @@ impl Server {
             }
             Some(Exchange::ScramDone(User { login, credential })) => {
                 match self.is_in_force(&login, &credential, fx) {
-                    true => Heard::Step(self.let_in(inbound, login, fx)),
-                    false => Heard::Failed(login.as_str().to_owned()),
+                    true => Exchanged::Step(self.let_in(inbound, login, fx)),
+                    false => Exchanged::Failed(login.as_str().to_owned()),
                 }
             }
             Some(Exchange::Checking | Exchange::Delayed(_)) | None => MALFORMED,
         };
         match heard {
-            Heard::Step(step) => inbound.session.on_auth(step, out),
-            Heard::Claim(claim) => self.check(conn, inbound, claim, out, fx),
-            Heard::Failed(shown) => self.failed(conn, inbound, &shown, out, fx),
+            Exchanged::Step(step) => inbound.session.on_auth(step, out),
+            Exchanged::Claim(claim) => self.check(conn, inbound, claim, out, fx),
+            Exchanged::Failed(shown) => self.failed(conn, inbound, &shown, out, fx),
         }
     }
 
@@ -132,22 +132,22 @@ impl Server {
         inbound: &mut ServerSession,
         response: &[u8],
         fx: &mut Effects,
-    ) -> Heard {
+    ) -> Exchanged {
         let first = match ClientFirst::parse(response) {
             Ok(first) => first,
             Err(ScramError::AuthorizationId) => {
-                return Heard::Failed(scram::first_login(response).unwrap_or_default());
+                return Exchanged::Failed(scram::first_login(response).unwrap_or_default());
             }
             Err(_) => return MALFORMED,
         };
         let (credential, login) = self.credential_of(first.login(), fx);
         if self.is_locked_for(inbound, login.as_ref(), fx) {
-            return Heard::Step(AuthStep::End(Reply::AUTH_THROTTLED));
+            return Exchanged::Step(AuthStep::End(Reply::AUTH_THROTTLED));
         }
         let (challenge, message) = first.challenge((*credential).clone(), &mut *fx.entropy);
         let user = login.map(|login| User { login, credential });
         inbound.exchange = Some(Exchange::ScramFinal(Box::new(challenge), user));
-        Heard::Step(AuthStep::Challenge(message.into_bytes()))
+        Exchanged::Step(AuthStep::Challenge(message.into_bytes()))
     }
 
     /// The last message of SCRAM: the proof.
@@ -158,21 +158,21 @@ impl Server {
         user: Option<User>,
         response: &[u8],
         fx: &mut Effects,
-    ) -> Heard {
+    ) -> Exchanged {
         let shown = challenge.login().to_owned();
         let login = user.as_ref().map(|user| user.login.clone());
         if self.is_locked_for(inbound, login.as_ref(), fx) {
-            return Heard::Step(AuthStep::End(Reply::AUTH_THROTTLED));
+            return Exchanged::Step(AuthStep::End(Reply::AUTH_THROTTLED));
         }
         let user = user.filter(|user| self.is_in_force(&user.login, &user.credential, fx));
         match (challenge.on_client_final(response), user) {
             (Ok(message), Some(user)) => {
                 inbound.exchange = Some(Exchange::ScramDone(user));
-                Heard::Step(AuthStep::Challenge(message.into_bytes()))
+                Exchanged::Step(AuthStep::Challenge(message.into_bytes()))
             }
             _ => {
                 self.note_failure_as(inbound.address(), login.as_ref(), fx);
-                Heard::Failed(shown)
+                Exchanged::Failed(shown)
             }
         }
     }
@@ -471,7 +471,7 @@ const FAILURE_DELAY: Duration = Duration::from_millis(500);
 const FAILURE_DELAY_MAX: Duration = Duration::from_secs(8);
 
 /// What a response says.
-enum Heard {
+enum Exchanged {
     /// The exchange goes on, or is over.
     Step(AuthStep),
     /// A login and a password, which are to be checked.
@@ -480,29 +480,29 @@ enum Heard {
     Failed(String),
 }
 
-const MALFORMED: Heard = Heard::Step(AuthStep::Failure(Reply::AUTH_MALFORMED));
+const MALFORMED: Exchanged = Exchanged::Step(AuthStep::Failure(Reply::AUTH_MALFORMED));
 
-fn on_plain(response: &[u8]) -> Heard {
+fn on_plain(response: &[u8]) -> Exchanged {
     match sasl::plain(response) {
-        Ok(claim) => Heard::Claim(claim),
+        Ok(claim) => Exchanged::Claim(claim),
         Err(SaslError::AuthorizationId) => {
-            Heard::Failed(sasl::plain_login(response).unwrap_or_default())
+            Exchanged::Failed(sasl::plain_login(response).unwrap_or_default())
         }
         Err(_) => MALFORMED,
     }
 }
 
-fn on_login_name(inbound: &mut ServerSession, response: &[u8]) -> Heard {
+fn on_login_name(inbound: &mut ServerSession, response: &[u8]) -> Exchanged {
     let Ok(login) = sasl::login_name(response) else {
         return MALFORMED;
     };
     inbound.exchange = Some(Exchange::LoginPassword(login));
-    Heard::Step(AuthStep::Challenge("Password:".into()))
+    Exchanged::Step(AuthStep::Challenge("Password:".into()))
 }
 
-fn on_login_password(login: String, response: &[u8]) -> Heard {
+fn on_login_password(login: String, response: &[u8]) -> Exchanged {
     match sasl::login_password(response) {
-        Ok(password) => Heard::Claim(Claim { login, password }),
+        Ok(password) => Exchanged::Claim(Claim { login, password }),
         Err(_) => MALFORMED,
     }
 }

@@ -115,7 +115,6 @@ fn domain_there(folder: &Path, domain: &Domain, served: &ServedDomain) -> Existi
         has_rsa: rsa.clone().any(|is_rsa| is_rsa),
         has_ed25519: rsa.any(|is_rsa| !is_rsa),
         catch_all: served.catch_all.as_ref().map(|_| catch_all(folder, domain)),
-        ..ExistingDomain::default()
     }
 }
 
