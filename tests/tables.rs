@@ -43,6 +43,7 @@ const TABLES: &[(&str, &str, Bound)] = &[
     ("dns/resolver.rs", "lookups", Share("questions")),
     ("dns/resolver.rs", "plan", Configuration),
     ("engine/server/blocks.rs", "by_message", Share("memory")),
+    ("engine/control/listing.rs", "left", Queue),
     ("engine/control/tools.rs", "left", Queue),
     // What a peer says is in them, and only the newest stay.
     ("engine/following.rs", "lines", Limit("FOLLOWED_LINES_MAX")),
